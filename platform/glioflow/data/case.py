@@ -1,0 +1,68 @@
+"""The one record that every cohort format is read into. Knows no file format."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How the arrays of a case lie in their files and in the patient, so that a mask can be written back exactly.
+
+    The arrays are (S, H, W), S nearest to superior-inferior and increasing upward. They came from a file array by
+    `np.transpose(file_array, axes)` followed by reversing every axis whose `flips` is set.
+
+    Attributes:
+        axes: Which axis of the file's array each of S, H, W was.
+        flips: Which of S, H, W was reversed after that.
+        affine: (4, 4) from the *file array's* voxel indices to RAS millimeters; None where the format has none.
+    """
+
+    axes: tuple[int, int, int] = (0, 1, 2)
+    flips: tuple[bool, bool, bool] = (False, False, False)
+    affine: NDArray[np.float64] | None = None
+
+    def to_file(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Return (S, H, W) `volume` in the file's own axis order and direction."""
+        flipped = np.flip(volume, [axis for axis, flip in enumerate(self.flips) if flip])
+        return np.transpose(flipped, np.argsort(self.axes))
+
+    def from_file(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Return the file's array as (S, H, W); the inverse of `to_file`."""
+        return np.flip(np.transpose(volume, self.axes), [axis for axis, flip in enumerate(self.flips) if flip])
+
+
+@dataclass(frozen=True)
+class Case:
+    """One patient's images, as stored.
+
+    Attributes:
+        id: Name of the case in its cohort, e.g. `TCGA_CS_4941_19960909`.
+        patient: The person; two cases of one person share it. The only unit that may be split.
+        image: (S, H, W, C) in the stored type.
+        mask: (S, H, W) uint8 labels as the cohort numbers them (LGG: 0 and 1), or None.
+        channels: Names of the C channels, e.g. `("pre", "flair", "post")`.
+        slice_numbers: Number of each of the S slices in the files' own names, ascending.
+        spacing_mm: Distance of neighbors along S, H, W in millimeters; None where the format does not say.
+        institution: Where the images came from, if known.
+        grid: The way back to the files' geometry.
+        warnings: What a person should know about this case, one sentence each.
+    """
+
+    id: str
+    patient: str
+    image: NDArray[np.generic]
+    mask: NDArray[np.uint8] | None
+    channels: tuple[str, ...]
+    slice_numbers: tuple[int, ...]
+    spacing_mm: tuple[float, float, float] | None = None
+    institution: str | None = None
+    grid: Grid = field(default_factory=Grid)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(S, H, W) of the original geometry."""
+        s, h, w = self.image.shape[:3]
+        return s, h, w
