@@ -1,0 +1,99 @@
+"""The hull of a voxel body and the smallest ellipsoid around it. Knows bodies and points, no spacing and no tumor."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+BoolVolume = NDArray[np.bool_]
+Points = NDArray[np.float64]
+
+
+def hull_points(body: BoolVolume) -> Points:
+    """Return voxel corners among which are all vertices of the body's convex hull, in voxel units.
+
+    Along every line of corners parallel to the last axis only the two outermost can be hull vertices; the others are left out.
+
+    Args:
+        body: At least one voxel set, (S, H, W). Voxel i fills [i, i + 1] on its axis.
+
+    Returns:
+        (N, 3) corner coordinates.
+    """
+    filled = np.pad(body.any(axis=2), 1)
+    width = body.shape[2]
+    first = np.pad(np.where(body.any(axis=2), body.argmax(axis=2), width), 1, constant_values=width)
+    last = np.pad(np.where(body.any(axis=2), width - body[:, :, ::-1].argmax(axis=2), 0), 1)
+    corners = [(slice(i, i + body.shape[0] + 1), slice(j, j + body.shape[1] + 1)) for i in (0, 1) for j in (0, 1)]
+    touched = np.any([filled[at] for at in corners], axis=0)
+    low = np.min([first[at] for at in corners], axis=0)[touched]
+    high = np.max([last[at] for at in corners], axis=0)[touched]
+    lines = np.argwhere(touched)
+    return np.concatenate([np.column_stack([lines, low]), np.column_stack([lines, high])]).astype(np.float64)
+
+
+def hull_vertices(points: Points) -> Points:
+    """Return those of (N, D) `points` that are vertices of their convex hull, which must have a volume."""
+    from scipy.spatial import ConvexHull
+
+    return np.asarray(points[ConvexHull(points).vertices], dtype=np.float64)
+
+
+def enclosing_ellipsoid_volume(points: Points, *, tolerance: float = 1e-5, max_steps: int = 100_000) -> float:
+    """Volume of the smallest ellipsoid that holds all points.
+
+    Args:
+        points: (N, 3), not all in one plane.
+        tolerance: How far a point may lie outside before the last blow-up, relative to the squared radius.
+        max_steps: Where to stop in any case; the ellipsoid then still holds all points, but is a little too large.
+
+    Returns:
+        Volume in cubed units of the points; never too small, and too large by at most a factor of (1 + tolerance)^1.5.
+
+    Source: Khachiyan 1996 with the away steps of Todd and Yildirim 2007.
+    """
+    dimension = points.shape[1]
+    spread = np.linalg.cholesky(np.cov(points.T))
+    whitened = np.linalg.solve(spread, (points - points.mean(axis=0)).T)
+    lifted = np.vstack([whitened, np.ones(len(points))])
+    weights = np.zeros(len(points))
+    weights[np.unique([row.argmin() for row in whitened] + [row.argmax() for row in whitened])] = 1.0
+    weights[np.linalg.norm(whitened, axis=0).argmax()] = 1.0
+    weights /= weights.sum()
+    target = dimension + 1.0
+    for _ in range(max_steps):
+        moments = (lifted * weights) @ lifted.T
+        distances = np.einsum("in,in->n", lifted, np.linalg.solve(moments, lifted))
+        far = int(distances.argmax())
+        near = int(np.where(weights > 0, distances, np.inf).argmin())
+        excess, slack = distances[far] / target - 1, 1 - distances[near] / target
+        if excess <= tolerance:
+            break
+        if excess >= slack:
+            step, chosen = (distances[far] - target) / (target * (distances[far] - 1)), far
+        else:
+            drop = weights[near] / (1 - weights[near])
+            kappa = distances[near]
+            step, chosen = -(min((target - kappa) / (target * (kappa - 1)), drop) if kappa > 1 else drop), near
+        weights *= 1 - step
+        weights[chosen] = max(weights[chosen] + step, 0.0)
+    center = whitened @ weights
+    offsets = whitened - center[:, None]
+    shape = (whitened * weights) @ whitened.T - np.outer(center, center)
+    reach = float(np.einsum("in,in->n", offsets, np.linalg.solve(shape, offsets)).max())
+    unit_ball = 4 / 3 * np.pi
+    return float(unit_ball * np.sqrt(np.linalg.det(shape * reach)) * np.prod(np.diag(spread)))
+
+
+def bounding_ellipsoid_volume_ratio(body: BoolVolume) -> float:
+    """BEVR: volume of a voxel body over that of the smallest ellipsoid around its voxels' corners.
+
+    Affine invariant, so an unknown slice spacing does not matter to it.
+
+    Args:
+        body: At least one voxel set, (S, H, W).
+
+    Returns:
+        Value in (0, 1].
+
+    Source: Buda et al. 2019.
+    """
+    return float(body.sum()) / enclosing_ellipsoid_volume(hull_vertices(hull_points(body)))

@@ -1,0 +1,75 @@
+"""Shape of one slice's tumor: area, place, spread, outline. Knows one flat mask, no volume."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = dict[str, float | int | None]
+
+
+def spread_of(coordinates: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the (D,) mean of (N, D) coordinates and their (D, D) population covariance."""
+    center = coordinates.mean(axis=0)
+    offsets = coordinates - center
+    return center, offsets.T @ offsets / len(coordinates)
+
+
+def principal_std(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the standard deviations along the principal axes, largest first."""
+    return np.asarray(np.sqrt(np.clip(np.linalg.eigvalsh(covariance)[::-1], 0, None)), dtype=np.float64)
+
+
+def hull_area(shape: NDArray[np.bool_]) -> float:
+    """Area in pixels of the convex hull of a flat shape's pixel corners."""
+    from scipy.spatial import ConvexHull
+
+    rows = np.flatnonzero(shape.any(axis=1))
+    first = shape[rows].argmax(axis=1)
+    last = shape.shape[1] - shape[rows, ::-1].argmax(axis=1)
+    corners = [np.column_stack([rows + down, columns]) for down in (0, 1) for columns in (first, last)]
+    return float(ConvexHull(np.concatenate(corners)).volume)  # `volume` of a flat hull is its area
+
+
+def measure_slice(shape: NDArray[np.bool_], *, pixel_mm2: float | None = None) -> Values:
+    """Measure all tumor pixels of one slice together.
+
+    Args:
+        shape: At least one pixel set, (H, W).
+        pixel_mm2: Area of one pixel; None where the spacing is unknown, and then `area_mm2` is None.
+
+    Returns:
+        `area_px`, `area_mm2`; `centroid_row_px`, `centroid_column_px`; `coordinate_std_row_px`, `..._column_px` and, along
+        the principal axes, `..._major_px`, `..._minor_px`; the half-open box `box_row_start_px`, `box_row_stop_px`,
+        `box_column_start_px`, `box_column_stop_px`; `eccentricity` in [0, 1) of the ellipse with the same second moments
+        (each pixel a square); `solidity` in (0, 1], area over the hull of the pixels' corners; `perimeter_px` (Crofton, four
+        directions); `compactness`, 4 pi area / perimeter^2, which is 1 for a large disk; `num_components`, 8-connected.
+    """
+    from scipy import ndimage
+    from skimage.measure import perimeter_crofton
+
+    pixels = np.argwhere(shape)
+    (row_start, column_start), (row_stop, column_stop) = pixels.min(axis=0), pixels.max(axis=0) + 1
+    box = shape[row_start:row_stop, column_start:column_stop]
+    area = len(pixels)
+    centroid, covariance = spread_of(pixels.astype(np.float64))
+    major, minor = principal_std(covariance)
+    axes = principal_std(covariance + np.eye(2) / 12)
+    perimeter = float(perimeter_crofton(np.pad(box, 1), directions=4))
+    return {
+        "area_px": area,
+        "area_mm2": None if pixel_mm2 is None else area * pixel_mm2,
+        "centroid_row_px": float(centroid[0]),
+        "centroid_column_px": float(centroid[1]),
+        "coordinate_std_row_px": float(np.sqrt(covariance[0, 0])),
+        "coordinate_std_column_px": float(np.sqrt(covariance[1, 1])),
+        "coordinate_std_major_px": float(major),
+        "coordinate_std_minor_px": float(minor),
+        "box_row_start_px": int(row_start),
+        "box_row_stop_px": int(row_stop),
+        "box_column_start_px": int(column_start),
+        "box_column_stop_px": int(column_stop),
+        "eccentricity": float(np.sqrt(max(0.0, 1 - (axes[1] / axes[0]) ** 2))),
+        "solidity": min(1.0, area / hull_area(box)),
+        "perimeter_px": perimeter,
+        "compactness": 4 * np.pi * area / perimeter**2,
+        "num_components": int(ndimage.label(box, np.ones((3, 3)))[1]),
+    }

@@ -1,0 +1,68 @@
+"""How uneven the margin of a flat shape is: Buda's two features of its boundary. Knows one slice, no volume."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Points = NDArray[np.float64]
+
+NUM_BINS = 10
+WINDOW = 0.1
+
+
+def boundary_of(shape: NDArray[np.bool_]) -> Points:
+    """Return the longest 0.5-level contour of a flat shape, its end point not repeated.
+
+    Args:
+        shape: At least one pixel set, (H, W).
+
+    Returns:
+        (N, 2) row and column in the pixels' coordinates (pixel centers at whole numbers).
+    """
+    from skimage.measure import find_contours
+
+    contours = find_contours(np.pad(shape, 1).astype(np.float64), 0.5)
+    return np.asarray(max(contours, key=len)[:-1] - 1.0, dtype=np.float64)
+
+
+def _normalized_radii(boundary: Points, centroid: Points) -> NDArray[np.float64]:
+    radii = np.linalg.norm(boundary - centroid, axis=1)
+    return np.asarray(radii / radii.mean(), dtype=np.float64)
+
+
+def angular_standard_deviation(boundary: Points, centroid: Points) -> float:
+    """ASD: standard deviation of the normalized radius, averaged over ten equiangular bins (empty ones skipped).
+
+    Args:
+        boundary: (N, 2) row and column, in order.
+        centroid: (2,) mean of the shape's pixels.
+
+    Returns:
+        Value >= 0, without unit; 0 for a circle.
+
+    Source: Buda et al. 2019, as read in our domain notes.
+    """
+    radii = _normalized_radii(boundary, centroid)
+    offsets = boundary - centroid
+    angles = np.arctan2(offsets[:, 0], offsets[:, 1]) % (2 * np.pi)
+    bins = np.minimum((NUM_BINS * angles / (2 * np.pi)).astype(int), NUM_BINS - 1)
+    return float(np.mean([radii[bins == k].std() for k in np.unique(bins)]))
+
+
+def margin_fluctuation(boundary: Points, centroid: Points) -> float:
+    """MF: standard deviation of what a moving average over a tenth of the boundary leaves of the normalized radius.
+
+    Args:
+        boundary: (N, 2) row and column, in order around the shape.
+        centroid: (2,) mean of the shape's pixels.
+
+    Returns:
+        Value >= 0, without unit; 0 for a circle.
+
+    Source: Buda et al. 2019, as read in our domain notes.
+    """
+    from scipy.ndimage import uniform_filter1d
+
+    radii = _normalized_radii(boundary, centroid)
+    length = max(1, round(WINDOW * len(radii)))
+    length += length % 2 == 0
+    return float(np.std(radii - uniform_filter1d(radii, length, mode="wrap")))
