@@ -10,7 +10,8 @@ Points = NDArray[np.float64]
 def hull_points(body: BoolVolume) -> Points:
     """Return voxel corners among which are all vertices of the body's convex hull, in voxel units.
 
-    Along every line of corners parallel to the last axis only the two outermost can be hull vertices; the others are left out.
+    Along every line of corners parallel to the last axis only the two outermost can be hull vertices; the others are
+    left out.
 
     Args:
         body: At least one voxel set, (S, H, W). Voxel i fills [i, i + 1] on its axis.
@@ -59,28 +60,29 @@ def enclosing_ellipsoid_volume(points: Points, *, tolerance: float = 1e-5, max_s
     weights[np.linalg.norm(whitened, axis=0).argmax()] = 1.0
     weights /= weights.sum()
     target = dimension + 1.0
+    inverse = np.linalg.inv((lifted * weights) @ lifted.T)
+    distances = ((inverse @ lifted) * lifted).sum(axis=0)
     for _ in range(max_steps):
-        moments = (lifted * weights) @ lifted.T
-        distances = np.einsum("in,in->n", lifted, np.linalg.solve(moments, lifted))
         far = int(distances.argmax())
         near = int(np.where(weights > 0, distances, np.inf).argmin())
-        excess, slack = distances[far] / target - 1, 1 - distances[near] / target
-        if excess <= tolerance:
+        if distances[far] / target - 1 <= tolerance:
             break
-        if excess >= slack:
-            step, chosen = (distances[far] - target) / (target * (distances[far] - 1)), far
-        else:
-            drop = weights[near] / (1 - weights[near])
-            kappa = distances[near]
-            step, chosen = -(min((target - kappa) / (target * (kappa - 1)), drop) if kappa > 1 else drop), near
+        chosen = far if distances[far] - target >= target - distances[near] else near
+        reach, weight = distances[chosen], weights[chosen]
+        step = (reach - target) / (target * (reach - 1)) if reach > 1 else -np.inf
+        step = max(step, -weight / (1 - weight))  # a step away ends where the point has no weight left
         weights *= 1 - step
-        weights[chosen] = max(weights[chosen] + step, 0.0)
+        weights[chosen] = weight + step * (1 - weight) if step > -weight / (1 - weight) else 0.0
+        toward = inverse @ lifted[:, chosen]
+        shrink = step / (1 - step + step * reach)
+        inverse = (inverse - shrink * np.outer(toward, toward)) / (1 - step)
+        distances = (distances - shrink * (toward @ lifted) ** 2) / (1 - step)
     center = whitened @ weights
     offsets = whitened - center[:, None]
     shape = (whitened * weights) @ whitened.T - np.outer(center, center)
-    reach = float(np.einsum("in,in->n", offsets, np.linalg.solve(shape, offsets)).max())
+    radius = float(np.einsum("in,in->n", offsets, np.linalg.solve(shape, offsets)).max())
     unit_ball = 4 / 3 * np.pi
-    return float(unit_ball * np.sqrt(np.linalg.det(shape * reach)) * np.prod(np.diag(spread)))
+    return float(unit_ball * np.sqrt(np.linalg.det(shape * radius)) * np.prod(np.diag(spread)))
 
 
 def bounding_ellipsoid_volume_ratio(body: BoolVolume) -> float:

@@ -37,11 +37,12 @@ def measure_slice(shape: NDArray[np.bool_], *, pixel_mm2: float | None = None) -
         pixel_mm2: Area of one pixel; None where the spacing is unknown, and then `area_mm2` is None.
 
     Returns:
-        `area_px`, `area_mm2`; `centroid_row_px`, `centroid_column_px`; `coordinate_std_row_px`, `..._column_px` and, along
-        the principal axes, `..._major_px`, `..._minor_px`; the half-open box `box_row_start_px`, `box_row_stop_px`,
-        `box_column_start_px`, `box_column_stop_px`; `eccentricity` in [0, 1) of the ellipse with the same second moments
-        (each pixel a square); `solidity` in (0, 1], area over the hull of the pixels' corners; `perimeter_px` (Crofton, four
-        directions); `compactness`, 4 pi area / perimeter^2, which is 1 for a large disk; `num_components`, 8-connected.
+        `area_px`, `area_mm2`; `centroid_row_px`, `centroid_column_px`; `coordinate_std_row_px`, `..._column_px` and,
+        along the principal axes, `..._major_px`, `..._minor_px`; the half-open box `box_row_start_px`,
+        `box_row_stop_px`, `box_column_start_px`, `box_column_stop_px`; `eccentricity` in [0, 1) of the ellipse with the
+        same second moments (each pixel a square); `solidity` in (0, 1], area over the hull of the pixels' corners;
+        `perimeter_px` (Crofton, four directions); `compactness`, 4 pi area / perimeter^2, which is 1 for a large disk;
+        `num_components`, 8-connected.
     """
     from scipy import ndimage
     from skimage.measure import perimeter_crofton

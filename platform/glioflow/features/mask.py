@@ -87,15 +87,15 @@ def measure_mask(
 ) -> MaskFeatures:
     """Measure a tumor's mask, per slice and as a volume.
 
-    All tumor voxels count together, except for `asd`, `mf` and `bevr`, which Buda et al. define on the largest 26-connected
-    component: `asd` and `mf` on the largest 8-connected part of its slice of largest area.
+    All tumor voxels count together, except for `asd`, `mf` and `bevr`, which Buda et al. define on the largest
+    26-connected component: `asd` and `mf` on the largest 8-connected part of its slice of largest area.
 
     Args:
         mask: (S, H, W); any value but 0 is tumor.
         spacing_mm: Distance of neighbors along S, H, W; None leaves what needs millimeters undefined.
         probability: (S, H, W) in [0, 1], for `probability_std`, its standard deviation over the whole slice or volume.
-        brain: (S, H, W), for the place in the brain. `side` is -1 toward lower columns and 1 toward higher ones: which of
-            them is the patient's left is not known to an array.
+        brain: (S, H, W), for the place in the brain. `side` is -1 toward lower columns and 1 toward higher ones: which
+            of them is the patient's left is not known to an array.
 
     Returns:
         Features with their units in the names; boxes are half-open; centroids and `coordinate_std` in array indices.
