@@ -1,0 +1,148 @@
+"""The one place that connects to Ray or starts a local one: address, token, resources, telemetry off."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from glioflow.errors import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# What every process of ours, here and on the workers, must have before it imports the libraries.
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+# Of the driver's environment, what its workers must see too.
+_CARRIED = (
+    "GLIOFLOW_HOME",
+    "GLIOFLOW_DATA",
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+    "MLFLOW_S3_ENDPOINT_URL",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+)
+
+
+def silence() -> None:
+    """Turn off what phones home, and warnings meant for others; a value that the user set stays."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+
+
+def in_ray_job() -> bool:
+    """Say whether this process was started by `ray job submit`."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def connect(*, num_cpus: int | None = None) -> None:
+    """Connect to the cluster at `RAY_ADDRESS`, or start a local one of our own; does nothing the second time.
+
+    Args:
+        num_cpus: CPUs of a local cluster; None takes the machine's.
+
+    Raises:
+        UserError: If `RAY_ADDRESS` is set and nobody answers there.
+    """
+    silence()
+    import ray
+
+    if ray.is_initialized():
+        return
+    carried = {name: os.environ[name] for name in _CARRIED if name in os.environ}
+    options: dict[str, Any] = {
+        "logging_level": "ERROR",
+        "log_to_driver": bool(os.environ.get("GLIOFLOW_VERBOSE")),
+        "runtime_env": {"env_vars": {**QUIET, **carried}},
+    }
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        ray.init(address="local", num_cpus=num_cpus, include_dashboard=True, dashboard_host="127.0.0.1", **options)
+        return
+    try:
+        ray.init(address=address, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            "RAY_ADDRESS must name a running cluster (and its token be known)", f"{address}: {first}"
+        ) from None
+
+
+def disconnect() -> None:
+    """End the connection, and with it a local cluster."""
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()
+
+
+@contextmanager
+def connected(*, num_cpus: int | None = None) -> Iterator[None]:
+    """Connect for the length of a block; a connection that was there before is left as it was."""
+    import ray
+
+    before = ray.is_initialized()
+    connect(num_cpus=num_cpus)
+    try:
+        yield
+    finally:
+        if not before:
+            disconnect()
+
+
+def resources() -> dict[str, float]:
+    """Return what the connected cluster has in all: `CPU`, `GPU`, `nodes`."""
+    import ray
+
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    total = {"CPU": 0.0, "GPU": 0.0, "nodes": float(len(alive))}
+    for node in alive:
+        for name in ("CPU", "GPU"):
+            total[name] += float(node["Resources"].get(name, 0.0))
+    return total
+
+
+def map_parallel(function: Callable[[Item], Result], items: Iterable[Item], *, num_cpus: float = 1) -> Iterator[Result]:
+    """Run `function` over `items` as Ray tasks, giving results in the items' order as they come.
+
+    Args:
+        function: Picklable; its `UserError` arrives here as it was raised there.
+        items: Picklable each.
+        num_cpus: What one task takes.
+    """
+    connect()
+    import ray
+
+    task = ray.remote(num_cpus=num_cpus)(_answer).options(max_retries=2)
+    waiting = iter(items)
+    ahead = max(2, int(2 * resources()["CPU"] / max(num_cpus, 0.1)))
+    running: list[Any] = []
+    for item in waiting:
+        running.append(task.remote(function, item))
+        if len(running) >= ahead:
+            yield _result(ray.get(running.pop(0)))
+    for reference in running:
+        yield _result(ray.get(reference))
+
+
+def _answer(function: Callable[[Item], Result], item: Item) -> tuple[Result | None, UserError | None]:
+    # A user's mistake travels as a value: Ray wraps what is raised in a class and a traceback of its own.
+    try:
+        return function(item), None
+    except UserError as error:
+        return None, error
+
+
+def _result(answer: tuple[Any, UserError | None]) -> Any:
+    value, error = answer
+    if error is not None:
+        raise error
+    return value

@@ -1,0 +1,128 @@
+"""The two ways preprocessing moves voxels, each with its exact inverse: a window (crop or pad) and a resize."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+Shape = tuple[int, int, int]
+
+
+class Window(BaseModel):
+    """Crop and pad in one: the output is the box of `after` voxels that begins at `start`, zero outside the input."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: Literal["window"] = "window"
+    before: Shape
+    start: Shape
+    after: Shape
+
+    def apply(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Return the box of `volume`, (S, H, W) or (S, H, W, C)."""
+        return _cut(volume, self.start, self.after)
+
+    def invert(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Return `volume` put back in its place, zero where the crop had thrown voxels away."""
+        s, h, w = self.start
+        return _cut(volume, (-s, -h, -w), self.before)
+
+
+class Resize(BaseModel):
+    """Another number of voxels: linear (area-averaging when shrinking) for numbers, per label for masks."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: Literal["resize"] = "resize"
+    before: Shape
+    after: Shape
+
+    def apply(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Return `volume`, (S, H, W) or (S, H, W, C), resized to `after`; integers are taken as labels."""
+        return resample(volume, self.after)
+
+    def invert(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Return `volume` resized to `before`."""
+        return resample(volume, self.before)
+
+
+Move = Annotated[Window | Resize, Field(discriminator="kind")]
+
+
+def restore(volume: NDArray[np.generic], moves: tuple[Window | Resize, ...]) -> NDArray[np.generic]:
+    """Take a volume from the network's geometry back to the original one.
+
+    Args:
+        volume: (S, h, w) or (S, h, w, K); floats are interpolated, integers and booleans are labels.
+        moves: What preprocessing did, in its order.
+
+    Returns:
+        The same in the original (S, H, W).
+    """
+    for move in reversed(moves):
+        volume = move.invert(volume)
+    return volume
+
+
+def _cut(volume: NDArray[np.generic], start: Shape, size: Shape) -> NDArray[np.generic]:
+    if tuple(start) == (0, 0, 0) and tuple(size) == volume.shape[:3]:
+        return volume
+    out = np.zeros((*size, *volume.shape[3:]), dtype=volume.dtype)
+    source, target = [], []
+    for begin, length, have in zip(start, size, volume.shape[:3], strict=True):
+        low, high = max(begin, 0), min(begin + length, have)
+        if low >= high:
+            return out
+        source.append(slice(low, high))
+        target.append(slice(low - begin, high - begin))
+    out[tuple(target)] = volume[tuple(source)]
+    return out
+
+
+def resample(volume: NDArray[np.generic], shape: Shape) -> NDArray[np.generic]:
+    """Return `volume` at `shape`; integers and booleans are resized label by label, the largest share winning."""
+    if volume.shape[:3] == tuple(shape):
+        return volume
+    if np.issubdtype(volume.dtype, np.floating):
+        return _resample_numbers(volume, shape)
+    labels = np.unique(volume)
+    best = np.full((*shape, *volume.shape[3:]), -1.0, dtype=np.float32)
+    out = np.zeros(best.shape, dtype=volume.dtype)
+    for label in labels:
+        share = _resample_numbers((volume == label).astype(np.float32), shape)
+        wins = share > best
+        out[wins] = label
+        best[wins] = share[wins]
+    return out
+
+
+def _resample_numbers(volume: NDArray[np.generic], shape: Shape) -> NDArray[np.generic]:
+    import cv2
+
+    planes = volume.astype(np.float32, copy=False)
+    if planes.shape[1:3] != shape[1:]:
+        shrinks = shape[1] <= planes.shape[1] and shape[2] <= planes.shape[2]
+        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        resized = [_resize_plane(plane, shape[1:], how) for plane in planes]
+        planes = np.stack(resized) if resized else np.zeros((0, *shape[1:], *planes.shape[3:]), np.float32)
+    if planes.shape[0] != shape[0]:
+        planes = _resample_slices(planes, shape[0])
+    return planes.astype(volume.dtype, copy=False)
+
+
+def _resize_plane(plane: NDArray[np.float32], size: tuple[int, int], how: int) -> NDArray[np.float32]:
+    import cv2
+
+    # OpenCV resizes at most four channels at once by area and drops a single trailing one.
+    if plane.ndim == 3 and plane.shape[2] > 4:
+        return np.stack([_resize_plane(plane[..., k], size, how) for k in range(plane.shape[2])], axis=-1)
+    resized = cv2.resize(np.ascontiguousarray(plane), (size[1], size[0]), interpolation=how)
+    return np.asarray(resized, np.float32).reshape(*size, *plane.shape[2:])
+
+
+def _resample_slices(planes: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    have = planes.shape[0]
+    position = np.clip((np.arange(count) + 0.5) * have / count - 0.5, 0, have - 1)
+    low = np.floor(position).astype(int)
+    high = np.minimum(low + 1, have - 1)
+    weight = (position - low).astype(np.float32).reshape(-1, *([1] * (planes.ndim - 1)))
+    return np.asarray(planes[low] * (1 - weight) + planes[high] * weight, np.float32)

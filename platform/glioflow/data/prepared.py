@@ -1,0 +1,350 @@
+"""Prepared cohorts: preprocessing done once per case, kept as memory-mapped arrays under a fingerprint.
+
+Layout: `manifest.json`, `clinical.csv` (a copy, if the source has one) and, per case, `cases/<id>-<digest>/` with
+`image.npy` (S, h, w, C) float16, `mask.npy` (S, h, w) uint8, `reference.npz` (the original mask) and `case.json`.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from glioflow import atomic
+from glioflow.data.cohort import CaseFiles, Cohort, open_cohort
+from glioflow.data.geometry import Move, Shape, restore
+from glioflow.data.preprocessing import Step, preprocess
+from glioflow.errors import UserError
+
+VERSION = 1
+Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+
+
+class CaseRecord(BaseModel):
+    """What is known of one prepared case without touching its arrays.
+
+    Attributes:
+        id: Name of the case.
+        patient: The person.
+        institution: Where the case came from, or None.
+        folder: Its folder below the prepared cohort.
+        shape: (S, H, W) of the original.
+        spacing_mm: Of the original, or None.
+        channels: Names of the prepared channels.
+        slice_numbers: Of the original slices.
+        moves: The way from the original to the prepared geometry.
+        areas_px: Labeled pixels of each *prepared* slice; None without a mask.
+        volume_px: Labeled voxels of the original mask; None without a mask.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    id: str
+    patient: str
+    institution: str | None
+    folder: str
+    shape: Shape
+    spacing_mm: tuple[float, float, float] | None
+    channels: tuple[str, ...]
+    slice_numbers: tuple[int, ...]
+    moves: tuple[Move, ...]
+    areas_px: tuple[int, ...] | None
+    volume_px: int | None
+
+
+class Manifest(BaseModel):
+    """What a prepared cohort says of itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    version: int
+    fingerprint: str
+    source_fingerprint: str
+    format: str
+    source: str
+    labels: dict[int, str]
+    steps: tuple[Step, ...]
+    cases: tuple[CaseRecord, ...]
+
+
+class PreparedCase:
+    """One case of a prepared cohort; its arrays are mapped on first use, so that processes share the pages."""
+
+    def __init__(self, record: CaseRecord, folder: Path) -> None:
+        self.record = record
+        self.folder = folder
+
+    @cached_property
+    def image(self) -> NDArray[np.float16]:
+        """(S, h, w, C), mapped."""
+        return np.load(self.folder / "image.npy", mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+
+    @cached_property
+    def mask(self) -> NDArray[np.uint8] | None:
+        """(S, h, w) labels in the network's geometry, mapped; None without a mask."""
+        path = self.folder / "mask.npy"
+        return np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
+
+    def reference(self) -> NDArray[np.uint8]:
+        """Read the original mask, (S, H, W): the truth that metrics are measured against."""
+        path = self.folder / "reference.npz"
+        if not path.exists():
+            raise UserError("a measurement needs a labeled case", f"{self.record.id} without a mask")
+        with np.load(path, allow_pickle=False) as archive:
+            return np.asarray(archive["mask"], dtype=np.uint8)
+
+    def restore(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Take (S, h, w[, K]) from the network's geometry to the original one."""
+        return restore(volume, self.record.moves)
+
+
+class PreparedCohort:
+    """A prepared cohort on disk, opened and verified."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest = _read_manifest(path)
+        self._cases = {record.id: PreparedCase(record, path / record.folder) for record in self.manifest.cases}
+        for record in self.manifest.cases:
+            if not (path / record.folder / "image.npy").is_file():
+                raise UserError("a prepared cohort holds every case of its manifest", f"{path} without {record.folder}")
+
+    @property
+    def records(self) -> tuple[CaseRecord, ...]:
+        """All cases, sorted by id."""
+        return self.manifest.cases
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels, the same in every case."""
+        return self.manifest.cases[0].channels
+
+    @property
+    def clinical(self) -> Path | None:
+        """The clinical table that lay beside the source's cases."""
+        path = self.path / "clinical.csv"
+        return path if path.exists() else None
+
+    @property
+    def num_slices(self) -> int:
+        """Original slices over all cases."""
+        return sum(record.shape[0] for record in self.records)
+
+    def case(self, case_id: str) -> PreparedCase:
+        """Return one case; raises `UserError` for an unknown id."""
+        if case_id not in self._cases:
+            raise UserError(f"no case {case_id!r} in {self.path}", choices=list(self._cases)[:8])
+        return self._cases[case_id]
+
+    def cases(self, ids: Iterable[str]) -> list[PreparedCase]:
+        """Return the cases of `ids`, in that order."""
+        return [self.case(case_id) for case_id in ids]
+
+
+def is_prepared(path: Path) -> bool:
+    """Say whether `path` is a prepared cohort."""
+    return (path / "manifest.json").is_file()
+
+
+def find_or_prepare(source: Path, steps: Sequence[Step], *, home: Path, map_cases: Map = map) -> PreparedCohort:
+    """Open the prepared form of `source`, making it under `home` first where it is not there yet.
+
+    Args:
+        source: A raw cohort, or a prepared one (then its steps must be `steps`).
+        steps: The experiment's preprocessing.
+        home: Where prepared cohorts live, one folder per fingerprint.
+        map_cases: Runs a function over items, in order; Ray's tasks on a cluster.
+
+    Raises:
+        UserError: As the readers and steps do, or if a prepared cohort was made with other steps.
+    """
+    if is_prepared(source):
+        prepared = PreparedCohort(source)
+        if prepared.manifest.steps != tuple(steps):
+            raise UserError(
+                "a prepared cohort is used with the preprocessing it was made with", _difference(prepared, steps)
+            )
+        return prepared
+    cohort = open_cohort(source)
+    digests = _digests(cohort)
+    return prepare(cohort, home / _fingerprint(digests, steps), steps, map_cases=map_cases, digests=digests)
+
+
+def prepare(
+    cohort: Cohort,
+    out: Path,
+    steps: Sequence[Step],
+    *,
+    map_cases: Map = map,
+    progress: Callable[[int, int], None] | None = None,
+    digests: dict[str, str] | None = None,
+) -> PreparedCohort:
+    """Preprocess a cohort case by case into `out`; what is already there is skipped, so an interruption costs little.
+
+    Args:
+        cohort: As opened.
+        out: The prepared cohort's folder; it counts as prepared once its manifest is written.
+        steps: Preprocessing, in order.
+        map_cases: Runs a function over items, in order.
+        progress: Told (cases done, cases in all).
+        digests: Digest of each case's files by id, where known already.
+
+    Raises:
+        UserError: As the reader and the steps do; or if `out` holds a cohort of other sources or settings.
+    """
+    digests = digests or _digests(cohort)
+    fingerprint = _fingerprint(digests, steps)
+    if is_prepared(out):
+        prepared = PreparedCohort(out)
+        if prepared.manifest.fingerprint != fingerprint:
+            raise UserError("this folder holds a prepared cohort of other sources or settings; choose another", out)
+        return prepared
+    if out.exists() and not out.is_dir():
+        raise UserError("a prepared cohort is a folder", out)
+    jobs = [_Job(cohort, case, out, tuple(steps), digests[case.id]) for case in cohort.cases]
+    records = []
+    for record in map_cases(_prepare_case, jobs):
+        records.append(record)
+        if progress:
+            progress(len(records), len(jobs))
+    _same_channels(records)
+    if cohort.clinical is not None:
+        atomic.write_bytes(out / "clinical.csv", cohort.clinical.read_bytes())
+    manifest = Manifest(
+        version=VERSION,
+        fingerprint=fingerprint,
+        source_fingerprint=_fingerprint(digests, ()),
+        format=cohort.format,
+        source=cohort.path.name,
+        labels=cohort.labels,
+        steps=tuple(steps),
+        cases=tuple(records),
+    )
+    atomic.write_text(out / "manifest.json", manifest.model_dump_json(indent=1))
+    return PreparedCohort(out)
+
+
+@dataclass(frozen=True)
+class _Job:
+    cohort: Cohort
+    case: CaseFiles
+    out: Path
+    steps: tuple[Step, ...]
+    digest: str
+
+
+def _prepare_case(job: _Job) -> CaseRecord:
+    import cv2
+
+    cv2.setNumThreads(1)
+    name = f"{job.case.id}-{_fingerprint({job.case.id: job.digest}, job.steps)[:12]}"
+    folder = job.out / "cases" / name
+    if not folder.is_dir():
+        try:
+            with atomic.new_folder(folder) as working:
+                _write_case(job, f"cases/{name}", working)
+        except UserError:
+            _drop_empty(job.out)
+            raise
+    return CaseRecord.model_validate_json((folder / "case.json").read_bytes())
+
+
+def _write_case(job: _Job, folder: str, working: Path) -> None:
+    case = job.cohort.read(job.case.id)
+    volume = preprocess(case, job.steps)
+    if not np.isfinite(volume.image).all():
+        raise UserError("preprocessed images are finite numbers", f"NaN or infinity in {case.id}")
+    if np.abs(volume.image).max(initial=0) > np.finfo(np.float16).max:
+        raise UserError(
+            "preprocessed images fit half precision: add a rescaling step", f"|values| over 65504 in {case.id}"
+        )
+    np.save(working / "image.npy", volume.image.astype(np.float16))
+    areas = None
+    if volume.mask is not None:
+        np.save(working / "mask.npy", volume.mask)
+        np.savez_compressed(working / "reference.npz", mask=np.asarray(case.mask, dtype=np.uint8))
+        areas = tuple(int(area) for area in np.count_nonzero(volume.mask, axis=(1, 2)))
+    record = CaseRecord(
+        id=case.id,
+        patient=case.patient,
+        institution=case.institution,
+        folder=folder,
+        shape=case.shape,
+        spacing_mm=case.spacing_mm,
+        channels=volume.channels,
+        slice_numbers=case.slice_numbers,
+        moves=volume.moves,
+        areas_px=areas,
+        volume_px=None if case.mask is None else int(np.count_nonzero(case.mask)),
+    )
+    (working / "case.json").write_text(record.model_dump_json(indent=1))
+
+
+def _drop_empty(out: Path) -> None:
+    """Leave no empty shell behind when the very first case was refused."""
+    for folder in (out / "cases", out):
+        if folder.is_dir() and not any(folder.iterdir()):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _digests(cohort: Cohort) -> dict[str, str]:
+    with ThreadPoolExecutor(4) as threads:  # hashing releases the interpreter
+        return dict(zip((case.id for case in cohort.cases), threads.map(_digest_files, cohort.cases), strict=True))
+
+
+def _digest_files(case: CaseFiles) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for path in case.files:
+        digest.update(path.name.encode())
+        try:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            raise UserError("every file of a cohort can be read", f"{path}: {error.strerror}") from None
+    return digest.hexdigest()
+
+
+def _fingerprint(digests: dict[str, str], steps: Sequence[Step]) -> str:
+    said = {
+        "version": VERSION,
+        "cases": sorted(digests.items()),
+        "steps": [step.model_dump(mode="json") for step in steps],
+    }
+    return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _same_channels(records: Sequence[CaseRecord]) -> None:
+    for record in records:
+        if record.channels != records[0].channels:
+            raise UserError(
+                "all cases of a cohort have the same channels",
+                f"{records[0].id}: {list(records[0].channels)}, {record.id}: {list(record.channels)}",
+            )
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        manifest = Manifest.model_validate_json((path / "manifest.json").read_bytes())
+    except (OSError, ValidationError) as error:
+        raise UserError("a prepared cohort has a valid manifest.json", f"{path}: {_first_line(error)}") from None
+    if manifest.version != VERSION:
+        raise UserError(
+            f"prepared cohorts of version {VERSION} are read; prepare it again", f"version {manifest.version}"
+        )
+    return manifest
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
+def _difference(prepared: PreparedCohort, steps: Sequence[Step]) -> str:
+    dump = TypeAdapter(tuple[Step, ...]).dump_json
+    return f"{dump(prepared.manifest.steps).decode()} where the experiment has {dump(tuple(steps)).decode()}"

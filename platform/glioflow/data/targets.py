@@ -1,0 +1,93 @@
+"""What the network is asked for: how stored labels become its outputs, and its outputs labels again."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+BRATS_REGIONS = {"WT": (1, 2, 3, 4), "TC": (1, 3, 4), "ET": (3, 4)}
+
+
+class TargetSettings(BaseModel):
+    """The task of an experiment.
+
+    Attributes:
+        kind: `binary`: any label against background, one sigmoid. `multiclass`: one softmax over background and
+            `labels`. `regions`: one sigmoid per overlapping region.
+        labels: For `multiclass`: the label values, in output order after background.
+        regions: For `regions`: name to the label values it unites, largest region first; on decoding, a voxel gets
+            the label that `decode` names for the innermost region it lies in.
+        decode: For `regions`: the label value written for each region.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: Literal["binary", "multiclass", "regions"] = "binary"
+    labels: tuple[int, ...] = ()
+    regions: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    decode: dict[str, int] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _complete(self) -> "TargetSettings":
+        if self.kind == "multiclass" and not self.labels:
+            raise ValueError("a multiclass target lists its labels, e.g. [1, 2, 4]")
+        if self.kind == "regions" and (not self.regions or set(self.decode) != set(self.regions)):
+            raise ValueError("a regions target gives `regions` and, for each of them, the label in `decode`")
+        return self
+
+    @property
+    def task(self) -> Literal["binary", "multiclass", "multilabel"]:
+        """The loss's word for it."""
+        return "multilabel" if self.kind == "regions" else self.kind
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each foreground output: what metrics are reported for."""
+        if self.kind == "binary":
+            return ("tumor",)
+        return tuple(self.regions) if self.kind == "regions" else tuple(f"label_{value}" for value in self.labels)
+
+    @property
+    def num_outputs(self) -> int:
+        """Channels of the logits: softmax counts background too."""
+        return len(self.labels) + 1 if self.kind == "multiclass" else len(self.names)
+
+    def encode(self, mask: NDArray[np.uint8]) -> NDArray[np.float32] | NDArray[np.int64]:
+        """Return the loss's target of stored labels.
+
+        Args:
+            mask: (...) label values.
+
+        Returns:
+            (K, ...) float32 for sigmoids; (...) int64 class indices for softmax, unknown labels as background.
+        """
+        if self.kind == "binary":
+            return (mask[None] > 0).astype(np.float32)
+        if self.kind == "regions":
+            return np.stack([np.isin(mask, values) for values in self.regions.values()]).astype(np.float32)
+        table = np.zeros(256, dtype=np.int64)
+        for index, value in enumerate(self.labels, start=1):
+            table[value] = index
+        return table[mask]
+
+    def split(self, mask: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
+        """Return the truth of each foreground output by name, same shape as `mask`."""
+        if self.kind == "binary":
+            return {"tumor": mask > 0}
+        if self.kind == "regions":
+            return {name: np.isin(mask, values) for name, values in self.regions.items()}
+        return {name: mask == value for name, value in zip(self.names, self.labels, strict=True)}
+
+    def labels_of(self, parts: dict[str, NDArray[np.bool_]]) -> NDArray[np.uint8]:
+        """Return stored labels from the foreground outputs' masks; the inverse of `split` for nested regions."""
+        first = next(iter(parts.values()))
+        out = np.zeros(first.shape, dtype=np.uint8)
+        if self.kind == "binary":
+            out[parts["tumor"]] = 1
+            return out
+        values = self.decode if self.kind == "regions" else dict(zip(self.names, self.labels, strict=True))
+        inside = np.ones(first.shape, dtype=bool)
+        for name in self.names:
+            inside = inside & parts[name] if self.kind == "regions" else parts[name]
+            out[inside] = values[name]
+        return out
