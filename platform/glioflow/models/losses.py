@@ -1,0 +1,138 @@
+"""The losses by name, and the one way to build them. Knows names and options; imports torch only to build.
+
+What is one formula of torch is written in `criteria`, since MONAI takes seconds to import in every worker and brings
+MLflow with it; tests hold those against MONAI and smp.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from glioflow.errors import UserError
+from glioflow.models.registry import Loss, Task
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from glioflow.models.settings import LossSettings, LossTerm
+
+ClassWeights = tuple[float, ...] | None
+
+
+def _monai(task: Task) -> dict[str, bool]:
+    """How MONAI is told that the predictions are logits, and that labels are numbers where the task is multiclass."""
+    return {"softmax": True, "to_onehot_y": True} if task == "multiclass" else {"sigmoid": True}
+
+
+def _overlap(**fixed: Any) -> Callable[..., "nn.Module"]:
+    def build(*, task: Task, class_weights: ClassWeights, **options: Any) -> "nn.Module":
+        from glioflow.models.criteria import Overlap
+
+        return Overlap(task, class_weights, **fixed, **options)
+
+    return build
+
+
+def _bce(*, task: Task, class_weights: ClassWeights) -> "nn.Module":
+    from glioflow.models.criteria import BinaryCrossEntropy
+
+    return BinaryCrossEntropy(class_weights)
+
+
+def _cross_entropy(*, task: Task, class_weights: ClassWeights, label_smoothing: float) -> "nn.Module":
+    from glioflow.models.criteria import CrossEntropy
+
+    return CrossEntropy(class_weights, label_smoothing=label_smoothing)
+
+
+def _sum_of(*names: str) -> Callable[..., "nn.Module"]:
+    """Return the builder of an even sum of two losses; the options of the first, the Dice, are the sum's."""
+
+    def build(*, task: Task, class_weights: ClassWeights, **options: Any) -> "nn.Module":
+        from glioflow.models.criteria import WeightedSum
+
+        dice, entropy = (LOSSES[name] for name in names)
+        first = dice.build(task=task, class_weights=class_weights, **options)
+        second = entropy.build(task=task, class_weights=class_weights, **entropy.options)
+        return WeightedSum([(1.0, first), (1.0, second)])
+
+    return build
+
+
+def _focal(*, task: Task, class_weights: ClassWeights, gamma: float) -> "nn.Module":
+    from glioflow.models.criteria import Focal
+
+    return Focal(task, class_weights, gamma=gamma)
+
+
+def _lovasz(*, task: Task, class_weights: ClassWeights, per_image: bool) -> "nn.Module":
+    from glioflow.models.criteria import Lovasz
+
+    return Lovasz(task, per_image=per_image)
+
+
+def _generalized_dice(*, task: Task, class_weights: ClassWeights, smooth: float, batch: bool) -> "nn.Module":
+    from monai.losses import GeneralizedDiceLoss
+
+    return GeneralizedDiceLoss(smooth_nr=smooth, smooth_dr=smooth, batch=batch, **_monai(task))
+
+
+def _hausdorff(*, task: Task, class_weights: ClassWeights, alpha: float) -> "nn.Module":
+    from monai.losses import HausdorffDTLoss
+
+    return HausdorffDTLoss(alpha=alpha, include_background=task != "multiclass", **_monai(task))
+
+
+_OVERLAP = {"smooth": 1.0, "include_background": True}
+_TVERSKY = {**_OVERLAP, "alpha": 0.3, "beta": 0.7, "batch": False}
+
+LOSSES: dict[str, Loss] = {
+    loss.name: loss
+    for loss in (
+        Loss("dice", _overlap(), _OVERLAP, weighted=True),
+        Loss("dice_batch", _overlap(batch=True), _OVERLAP, weighted=True),
+        Loss("jaccard", _overlap(alpha=1.0, beta=1.0), _OVERLAP, weighted=True),
+        Loss("tversky", _overlap(), _TVERSKY, weighted=True),
+        Loss("focal_tversky", _overlap(), {**_TVERSKY, "gamma": 0.75}, weighted=True),
+        Loss("bce", _bce, tasks=("binary", "multilabel"), weighted=True),
+        Loss("cross_entropy", _cross_entropy, {"label_smoothing": 0.0}, tasks=("multiclass",), weighted=True),
+        Loss("dice_bce", _sum_of("dice", "bce"), _OVERLAP, tasks=("binary", "multilabel"), weighted=True),
+        Loss("dice_ce", _sum_of("dice", "cross_entropy"), _OVERLAP, tasks=("multiclass",), weighted=True),
+        Loss("focal", _focal, {"gamma": 2.0}, weighted=True),
+        Loss("lovasz", _lovasz, {"per_image": False}),
+        Loss("generalized_dice", _generalized_dice, {"smooth": 1e-7, "batch": True}),
+        Loss("hausdorff", _hausdorff, {"alpha": 2.0}),
+    )
+}
+
+
+def build_loss(settings: "LossSettings", *, task: Task) -> "nn.Module":
+    """Build the loss that an experiment names.
+
+    Args:
+        settings: One loss, or the terms of a weighted sum.
+        task: `binary` (K = 1) and `multilabel` take a target (B, K, ...) of zeros and ones; `multiclass` takes labels
+            (B, ...) in 0..K-1.
+
+    Returns:
+        A module from logits (B, K, ...), 2D or 3D, and target to a scalar; in float32 even under autocast.
+
+    Raises:
+        UserError: If a loss is not defined for the task.
+    """
+    from glioflow.models.criteria import Criterion, WeightedSum
+
+    terms = settings.summands
+    if len(terms) == 1 and terms[0].weight == 1:
+        return Criterion(_build_term(terms[0], task), task=task)
+    return Criterion(WeightedSum([(term.weight, _build_term(term, task)) for term in terms]), task=task)
+
+
+def _build_term(term: "LossTerm", task: Task) -> "nn.Module":
+    loss = LOSSES[term.name]
+    if task not in loss.tasks:
+        choices = [name for name, other in LOSSES.items() if task in other.tasks]
+        raise UserError(f"loss {term.name} is not defined for a {task} task", choices=choices)
+    try:
+        return loss.build(task=task, class_weights=term.class_weights, **{**loss.options, **term.options})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"loss {term.name} with options {term.options} cannot be built: {error}") from error

@@ -1,0 +1,88 @@
+"""What every network here is wrapped in: input scaling of its pretrained weights, any spatial size, frozen parts."""
+
+# mypy: disallow-subclassing-any=False
+
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from glioflow.models.weights import Scaling
+
+Freeze = Literal["none", "batchnorm", "encoder"]
+
+
+class Network(nn.Module):
+    """Images (B, C, ...) to logits (B, K, ...) of the same spatial size.
+
+    Sizes that the body cannot take are continued at their far edges (the last voxel repeated) and cropped back. The
+    input scaling lives in the state dict: a bundle's weights bring the scaling they were trained with.
+
+    Attributes:
+        body: The network proper; `body.encoder` where it has an exchangeable one.
+        multiple: What the body's spatial sizes are multiples of.
+        minimum: The least of them.
+    """
+
+    def __init__(
+        self, body: nn.Module, *, multiple: int, minimum: int = 1, in_channels: int, scaling: Scaling | None
+    ) -> None:
+        super().__init__()
+        self.body = body
+        self.multiple = multiple
+        self.minimum = minimum
+        self._frozen: Freeze = "none"
+        self.register_buffer("input_factor", None)
+        self.register_buffer("input_offset", None)
+        if scaling is not None:
+            mean, deviation = (_spread(torch.tensor(values), in_channels) for values in scaling)
+            self.input_factor = (1 / deviation).reshape(1, -1, 1, 1)
+            self.input_offset = (-mean / deviation).reshape(1, -1, 1, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits; `images` are float, in unit range where the weights are pretrained."""
+        size = images.shape[2:]
+        if self.input_factor is not None:
+            images = torch.addcmul(self.input_offset, images, self.input_factor)
+        missing = [-max(extent, self.minimum) % self.multiple + max(0, self.minimum - extent) for extent in size]
+        if not any(missing):
+            return self.body(images)
+        padding = [amount for extent in reversed(missing) for amount in (0, extent)]
+        logits: Tensor = self.body(functional.pad(images, padding, mode="replicate"))
+        return logits[(..., *(slice(extent) for extent in size))]
+
+    def freeze(self, what: Freeze) -> None:
+        """Freeze the encoder, its batch norm, or nothing (again): for staged unfreezing, between two epochs."""
+        self._frozen = what
+        encoder = getattr(self.body, "encoder", None)
+        if encoder is None:
+            return
+        encoder.requires_grad_(what != "encoder")
+        if what == "batchnorm":
+            for module in _batch_norms(encoder):
+                module.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch as every module does, except that what is frozen stays in eval mode."""
+        super().train(mode)
+        encoder = getattr(self.body, "encoder", None)
+        if encoder is not None and self._frozen == "encoder":
+            encoder.eval()
+        elif encoder is not None and self._frozen == "batchnorm":
+            for module in _batch_norms(encoder):
+                module.eval()
+        return self
+
+
+def _batch_norms(module: nn.Module) -> list[nn.Module]:
+    return [child for child in module.modules() if isinstance(child, _BatchNorm)]
+
+
+def _spread(values: Tensor, in_channels: int) -> Tensor:
+    """Give each input channel its value as smp spreads first weights: one is the mean, more go round and round."""
+    if in_channels == 1:
+        return values.mean().reshape(1)
+    return values[torch.arange(in_channels) % len(values)]

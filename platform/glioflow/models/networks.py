@@ -1,0 +1,219 @@
+"""The networks by name, and the one way to build them. Knows names and options; imports torch only to build."""
+
+import logging
+import math
+from typing import TYPE_CHECKING, Any
+
+from glioflow.errors import UserError
+from glioflow.models.registry import Architecture
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from glioflow.models.network import Network
+    from glioflow.models.settings import ModelSettings
+
+_log = logging.getLogger(__name__)
+
+# Our name to the class of segmentation-models-pytorch and the keywords that an experiment may pass on to it.
+_SMP: dict[str, tuple[str, str]] = {
+    "unet": ("Unet", "encoder_depth decoder_channels decoder_use_norm decoder_attention_type decoder_interpolation"),
+    "unetplusplus": ("UnetPlusPlus", "encoder_depth decoder_channels decoder_use_norm decoder_attention_type"),
+    "manet": ("MAnet", "encoder_depth decoder_channels decoder_use_norm decoder_pab_channels"),
+    "linknet": ("Linknet", "encoder_depth decoder_use_norm"),
+    "fpn": ("FPN", "encoder_depth decoder_pyramid_channels decoder_segmentation_channels decoder_dropout"),
+    "pspnet": ("PSPNet", "encoder_depth psp_out_channels psp_dropout decoder_use_norm"),
+    "deeplabv3": (
+        "DeepLabV3",
+        "encoder_depth encoder_output_stride decoder_channels decoder_atrous_rates decoder_aspp_dropout",
+    ),
+    "deeplabv3plus": (
+        "DeepLabV3Plus",
+        "encoder_depth encoder_output_stride decoder_channels decoder_atrous_rates decoder_aspp_dropout",
+    ),
+    "pan": ("PAN", "decoder_channels"),
+    "upernet": ("UPerNet", "encoder_depth decoder_channels decoder_use_norm"),
+    "segformer": ("Segformer", "encoder_depth decoder_segmentation_channels"),
+    "dpt": ("DPT", "encoder_depth decoder_readout decoder_intermediate_channels decoder_fusion_channels"),
+}
+_DEFAULT_ENCODER = {"segformer": "mit_b0", "dpt": "tu-vit_tiny_patch16_224"}
+_MINIMUM = {"pan": 128}  # it pools three times after its encoder, at stride 16
+
+
+def _smp_builder(class_name: str) -> Any:
+    def build(encoder: str, *, in_channels: int, num_outputs: int, **options: Any) -> "nn.Module":
+        import segmentation_models_pytorch as smp
+
+        if class_name == "DPT":
+            options["dynamic_img_size"] = True
+        network: nn.Module = getattr(smp, class_name)(
+            encoder_name=encoder, in_channels=in_channels, classes=num_outputs, **options
+        )
+        return network
+
+    return build
+
+
+def _fcn32(encoder: str, **numbers: Any) -> "nn.Module":
+    from glioflow.models.planar import Fcn32
+
+    return Fcn32(encoder, **numbers)
+
+
+def _resunet(encoder: None, **numbers: Any) -> "nn.Module":
+    from glioflow.models.planar import ResUNet
+
+    return ResUNet(**numbers)
+
+
+def _buda_unet(encoder: None, **numbers: Any) -> "nn.Module":
+    from glioflow.models.planar import BudaUNet
+
+    return BudaUNet(**numbers, batch_norm=True)
+
+
+def _buda_unet_nobn(encoder: None, **numbers: Any) -> "nn.Module":
+    from glioflow.models.planar import BudaUNet
+
+    return BudaUNet(**numbers, batch_norm=False)
+
+
+def _attention_unet(dims: int) -> Any:
+    def build(encoder: None, *, in_channels: int, num_outputs: int, features: Any, dropout: float) -> "nn.Module":
+        from monai.networks.nets import AttentionUnet
+
+        strides = [2] * (len(features) - 1)
+        return AttentionUnet(dims, in_channels, num_outputs, channels=features, strides=strides, dropout=dropout)
+
+    return build
+
+
+def _unet3d(
+    encoder: None, *, in_channels: int, num_outputs: int, features: Any, num_res_units: int, norm: str, dropout: float
+) -> "nn.Module":
+    from monai.networks.nets import UNet
+
+    strides = [2] * (len(features) - 1)
+    return UNet(3, in_channels, num_outputs, features, strides, num_res_units=num_res_units, norm=norm, dropout=dropout)
+
+
+def _segresnet(encoder: None, *, in_channels: int, num_outputs: int, **options: Any) -> "nn.Module":
+    from monai.networks.nets import SegResNet
+
+    return SegResNet(3, in_channels=in_channels, out_channels=num_outputs, **options)
+
+
+def _dynunet(encoder: None, *, in_channels: int, num_outputs: int, features: Any, res_block: bool) -> "nn.Module":
+    from monai.networks.nets import DynUNet
+
+    levels = len(features)
+    strides = [1] + [2] * (levels - 1)
+    return DynUNet(
+        3, in_channels, num_outputs, [3] * levels, strides, strides[1:], filters=features, res_block=res_block
+    )
+
+
+def _swinunetr(encoder: None, *, in_channels: int, num_outputs: int, **options: Any) -> "nn.Module":
+    from monai.networks.nets import SwinUNETR
+
+    return SwinUNETR(in_channels, num_outputs, **options)
+
+
+_WIDTHS_2D = (32, 64, 128, 256, 512)
+_WIDTHS_3D = (16, 32, 64, 128, 256)
+
+ARCHITECTURES: dict[str, Architecture] = {
+    architecture.name: architecture
+    for architecture in (
+        *(
+            Architecture(
+                name,
+                dims=2,
+                encoder=_DEFAULT_ENCODER.get(name, "resnet18"),
+                multiple=32,
+                options=dict.fromkeys(options.split()),
+                build=_smp_builder(class_name),
+                minimum=_MINIMUM.get(name, 1),
+            )
+            for name, (class_name, options) in _SMP.items()
+        ),
+        Architecture("fcn32", 2, "vgg16", 32, {"head_channels": 4096, "head_kernel": 7, "dropout": 0.5}, _fcn32),
+        Architecture("resunet", 2, None, 8, {"features": (64, 128, 256, 512)}, _resunet),
+        Architecture("buda-unet", 2, None, 16, {"features": _WIDTHS_2D}, _buda_unet),
+        Architecture("buda-unet-nobn", 2, None, 16, {"features": _WIDTHS_2D}, _buda_unet_nobn),
+        Architecture("attention-unet", 2, None, 16, {"features": _WIDTHS_2D, "dropout": 0.0}, _attention_unet(2)),
+        Architecture(
+            "unet3d",
+            3,
+            None,
+            16,
+            {"features": _WIDTHS_3D, "num_res_units": 2, "norm": "instance", "dropout": 0.0},
+            _unet3d,
+        ),
+        Architecture("segresnet", 3, None, 8, {"init_filters": 16, "dropout_prob": None}, _segresnet),
+        Architecture("dynunet", 3, None, 16, {"features": (32, 64, 128, 256, 320), "res_block": False}, _dynunet),
+        Architecture("attention-unet3d", 3, None, 16, {"features": _WIDTHS_3D, "dropout": 0.0}, _attention_unet(3)),
+        Architecture("swinunetr", 3, None, 32, {"feature_size": 24, "use_checkpoint": False}, _swinunetr),
+    )
+}
+
+
+def build_network(
+    settings: "ModelSettings", *, in_channels: int, num_outputs: int, load_weights: bool = True
+) -> "Network":
+    """Build the network that an experiment names.
+
+    Args:
+        settings: Architecture, encoder, weights, what stays frozen.
+        in_channels: C of the input (B, C, H, W) or (B, C, D, H, W); float, unit range or z-scored.
+        num_outputs: K of the logits (B, K, ...): classes, regions, or 1.
+        load_weights: False where a state dict is about to be loaded, the input scaling is in it: nothing is fetched.
+
+    Returns:
+        A module from images to logits of the same spatial size, whatever that size is.
+
+    Raises:
+        UserError: If encoder, weights and architecture do not go together, or the weights are not found.
+    """
+    from glioflow.models.network import Network
+    from glioflow.models.weights import SCALINGS, load_into_encoder, read_weights, scaling_of
+
+    architecture = ARCHITECTURES[settings.architecture]
+    weights = settings.weights
+    from_file = weights is not None and weights != "imagenet"
+    state, digest = read_weights(str(weights)) if from_file and load_weights else ({}, None)
+    arguments = {key: value for key, value in architecture.options.items() if value is not None} | settings.options
+    if architecture.uses_encoder:
+        arguments |= _encoder_arguments(settings, state) if load_weights else {"encoder_weights": None}
+    try:
+        body = architecture.build(settings.encoder, in_channels=in_channels, num_outputs=num_outputs, **arguments)
+        scaling = None if weights is None or not load_weights else scaling_of(settings, digest=digest)
+    except OSError as error:
+        where = "looked for on huggingface.co and in its cache on this machine ($HF_HOME)"
+        rule = (
+            f"imagenet weights of {settings.encoder} are not reachable; {where}; elsewhere name a file in model.weights"
+        )
+        raise UserError(rule) from error
+    except (TypeError, ValueError, KeyError, RuntimeError, NotImplementedError, AssertionError) as error:
+        named = f"{settings.architecture} on encoder {settings.encoder} with options {settings.options}"
+        raise UserError(f"{named} cannot be built: {' '.join(str(error).split())}") from error
+    if state:
+        load_into_encoder(body.encoder, state, name=str(settings.encoder), in_channels=in_channels)
+    if settings.freeze != "none" and weights is None:
+        _log.warning("freeze: %s keeps an encoder of random numbers, since model.weights is null", settings.freeze)
+    if weights is not None and not load_weights and settings.input_scaling != "none":
+        scaling = SCALINGS["imagenet"]  # of the right shape; its numbers come with the state dict
+    multiple = math.lcm(architecture.multiple, getattr(getattr(body, "encoder", None), "output_stride", 1))
+    network = Network(body, multiple=multiple, minimum=architecture.minimum, in_channels=in_channels, scaling=scaling)
+    network.freeze(settings.freeze)
+    return network
+
+
+def _encoder_arguments(settings: "ModelSettings", state: dict[str, Any]) -> dict[str, Any]:
+    """Return the keywords that make smp fetch the encoder's weights, or timm take `state` for them."""
+    of_timm = str(settings.encoder).startswith("tu-")
+    if settings.weights == "imagenet":
+        return {"encoder_weights": True if of_timm else "imagenet"}
+    if state and of_timm:
+        return {"encoder_weights": True, "pretrained_cfg_overlay": {"state_dict": state}}
+    return {"encoder_weights": None}

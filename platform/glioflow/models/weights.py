@@ -1,0 +1,129 @@
+"""Pretrained encoder weights: where they come from, how they are read, and what input they expect."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glioflow.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from glioflow.models.settings import ModelSettings
+
+Scaling = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and deviation of the three channels in unit range, which the weights' own training subtracted and divided by."""
+
+SCALINGS: dict[str, Scaling] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "symmetric": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+# A .pth file cannot say what input it was trained on, so files that we know are known by their SHA-256.
+KNOWN_FILES = {
+    # Google Coral's MobileNetV2 (Apache 2.0), converted to torchvision's layout: x / 127.5 - 1.
+    "ed121db31cfe8e41bff0a24858562b81b0d6d970d8bd901c1234ebfcaf610691": "symmetric",
+}
+
+
+def read_weights(source: str) -> tuple[dict[str, "Tensor"], str]:
+    """Read a state dict from a .pth or .safetensors file, without unpickling anything but tensors.
+
+    Args:
+        source: A path (relative ones are looked for here and under $GLIOFLOW_DATA), or a URI that fsspec opens.
+
+    Returns:
+        Tensors by name, and the SHA-256 of the file.
+
+    Raises:
+        UserError: If there is no such file (it says where it was looked for), or no state dict in it.
+    """
+    import io
+
+    import torch
+    from safetensors.torch import load
+
+    content = _read_bytes(source)
+    try:
+        if source.endswith(".safetensors"):
+            state = load(content)
+        else:
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"weights are a state dict of tensors (.pth or .safetensors): {error}", source) from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise UserError("weights are a state dict of tensors (.pth or .safetensors)", source)
+    return state, hashlib.sha256(content).hexdigest()
+
+
+def _read_bytes(source: str) -> bytes:
+    if "://" in source:
+        import fsspec
+
+        try:
+            with fsspec.open(source, "rb") as file:
+                return bytes(file.read())
+        except (OSError, ValueError, ImportError) as error:
+            raise UserError(f"model.weights must be readable: {error}", source) from error
+    places = [Path(source)]
+    if not places[0].is_absolute() and "GLIOFLOW_DATA" in os.environ:
+        places.append(Path(os.environ["GLIOFLOW_DATA"]) / source)
+    for place in places:
+        if place.is_file():
+            return place.read_bytes()
+    looked = ", ".join(str(place.absolute()) for place in places)
+    hint = "" if "GLIOFLOW_DATA" in os.environ else " (GLIOFLOW_DATA, where else it would be looked for, is not set)"
+    raise UserError(f"no weights file {source!r}; looked for {looked}{hint}", choices=["imagenet", "PATH", "URI", None])
+
+
+def load_into_encoder(encoder: "nn.Module", state: dict[str, "Tensor"], *, name: str, in_channels: int) -> None:
+    """Load a three-channel state dict into the encoder `name`, its first convolution adapted to `in_channels`.
+
+    An encoder of timm (`tu-NAME`) has loaded it already while it was built, but takes any file without a word: here
+    its names are checked.
+
+    Raises:
+        UserError: If the tensors are not those of this encoder.
+    """
+    if name.startswith("tu-"):
+        return _check_timm_names(encoder, state, name=name)
+    from segmentation_models_pytorch.encoders import get_encoder
+
+    colored = get_encoder(name, in_channels=3, depth=encoder._depth, weights=None)
+    try:
+        colored.load_state_dict(dict(state))
+    except RuntimeError as error:
+        raise UserError(
+            f"the weights file does not hold encoder {name}: {' '.join(str(error).split())[:300]}"
+        ) from error
+    colored.set_in_channels(in_channels, pretrained=True)
+    encoder.load_state_dict(colored.state_dict())
+
+
+def _check_timm_names(encoder: "nn.Module", state: dict[str, "Tensor"], *, name: str) -> None:
+    # timm's feature networks write `layer1_0` for `layer1.0` where they flatten a sequence.
+    held = {key.replace("_", ".") for key in state}
+    missing = [key for key in encoder.model.state_dict() if key.replace("_", ".") not in held]
+    if missing:
+        raise UserError(f"the weights file does not hold encoder {name}: it lacks {', '.join(missing[:4])}")
+
+
+def scaling_of(settings: "ModelSettings", *, digest: str | None) -> Scaling | None:
+    """Return what the encoder's weights expect of their input; None where it is taken as it comes.
+
+    Args:
+        settings: The network's; `input_scaling` wins where it is not `auto`.
+        digest: SHA-256 of the weights file; None for `imagenet`.
+    """
+    kind = settings.input_scaling
+    if kind == "none":
+        return None
+    if kind != "auto":
+        return SCALINGS[kind]
+    if digest is not None:
+        return SCALINGS[KNOWN_FILES.get(digest, "imagenet")]
+    from segmentation_models_pytorch.encoders import get_preprocessing_params
+
+    parameters: dict[str, Any] = get_preprocessing_params(str(settings.encoder), "imagenet")
+    top = max(parameters["input_range"])
+    return tuple(m / top for m in parameters["mean"]), tuple(s / top for s in parameters["std"])
