@@ -1,0 +1,220 @@
+"""Clinical tables of several origins, read into one typed table by patient. Knows files and columns, no model."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from glioflow.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_GENDERS = {"1": "female", "2": "male"}
+_HISTOLOGIES = {"1": "astrocytoma", "2": "oligoastrocytoma", "3": "oligodendroglioma"}
+_LOWER_GRADES = {"1": "2", "2": "3"}  # the code of data.csv: checked against the grades in words of the same patients
+_ROMAN_GRADES = {"G1": "1", "G2": "2", "G3": "3", "G4": "4"}
+_FLAGS = {"true": "1", "false": "0"}
+
+PATIENT_COLUMNS = ("Patient", "patient", "Brats20ID", "BraTS20ID", "BraTS21ID", "id")
+MISSING = {"", "na", "nan", "none", "null", "[not available]", "[discrepancy]", "[unknown]"}
+# BraTS 2020's original csv says "ALIVE (361 days later)" here; copies in which only the number is left have lost it.
+_FLATTENED = {("BraTS20_Training_084", 361.0)}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the typed table.
+
+    Attributes:
+        kind: Numbers are checked against the range, categories are lower-case words.
+        low: Smallest value that is believed.
+        high: Largest value that is believed.
+        sources: Names it has in files (and in requests), each with the codes that file uses.
+    """
+
+    kind: Literal["number", "category"]
+    low: float = 0.0
+    high: float = 1.0
+    sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+COLUMNS: dict[str, Column] = {
+    "age_years": Column("number", 0, 120, {"age_at_initial_pathologic": {}, "Age": {}, "age": {}}),
+    "gender": Column("category", sources={"gender": _GENDERS, "sex": {}}),
+    "grade": Column("number", 1, 4, {"neoplasm_histologic_grade": _LOWER_GRADES, "grade": _ROMAN_GRADES}),
+    "histology": Column("category", sources={"histological_type": _HISTOLOGIES, "histology": {}}),
+    "resection": Column("category", sources={"Extent_of_Resection": {}, "extent_of_resection": {}}),
+    "institution": Column("category"),
+    "death01": Column("number", 0, 1, {"death01": {}}),
+    "os_days": Column("number", 0, 36525, {"OS_days": {}, "Survival_days": {}}),
+    "os_event": Column("number", 0, 1, {"OS_event": _FLAGS}),
+    "pfi_days": Column("number", 0, 36525, {"PFI_days": {}}),
+    "pfi_event": Column("number", 0, 1, {"PFI_event": _FLAGS}),
+}
+TARGETS = ("death01", "os_days", "os_event", "pfi_days", "pfi_event")
+_WHOLE = ("grade", "death01", "os_event", "pfi_event")
+
+
+def patient_key(case_id: str) -> str:
+    """Return the patient of a case id: `TCGA-CS-4941` and `TCGA_CS_4941_19960909` are `TCGA_CS_4941`, others stay."""
+    found = re.fullmatch(r"(TCGA)[_-](\w\w)[_-](\w{4})([_-]\d{8})?", case_id.strip())
+    return "_".join(found.groups()[:3]) if found else case_id.strip()
+
+
+def typed_value(name: str, value: object, *, codes: Mapping[str, str] | None = None) -> float | str | None:
+    """Return one clinical value in its column's type; None where it is missing.
+
+    Args:
+        name: Key in `COLUMNS`.
+        value: What the file or the request says.
+        codes: What this source's codes mean.
+
+    Raises:
+        UserError: If a number is not one or lies outside its column's range.
+    """
+    column = COLUMNS[name]
+    text = "" if value is None else str(value).strip()
+    if column.kind == "category" and name == "resection" and text.upper() == "NA":
+        return "na"  # BraTS's word for "not applicable", which is a category there and no gap
+    if text.lower() in MISSING:
+        return None
+    text = (codes or {}).get(text.removesuffix(".0") if codes else text, text)
+    if column.kind == "category":
+        return text.lower()
+    try:
+        number = float(text)
+    except ValueError:
+        raise UserError(f"{name} is a number from {column.low:g} to {column.high:g}", repr(value)) from None
+    if not column.low <= number <= column.high or (name in _WHOLE and number != int(number)):
+        whole = "whole " if name in _WHOLE else ""
+        raise UserError(f"{name} is a {whole}number from {column.low:g} to {column.high:g}", repr(value))
+    return number
+
+
+def clinical_name(name: str) -> str | None:
+    """Return the typed column that `name` (its own or a source's) stands for, or None."""
+    if name in COLUMNS:
+        return name
+    return next((typed for typed, column in COLUMNS.items() if name in column.sources), None)
+
+
+def read_clinical(path: Path, *, outcomes: Path | None = None) -> "pd.DataFrame":
+    """Read a clinical csv (comma or semicolon) into the typed table.
+
+    Args:
+        path: `data.csv` of LGG, BraTS's `survival_info.csv`, or any csv with a patient column.
+        outcomes: A second csv with times and events, e.g. `lgg_outcomes.csv`; it only fills what the first leaves open.
+
+    Returns:
+        One row per patient, the index `patient` sorted: the columns of `COLUMNS` that the files hold, then all others
+        as they are (numbers where every value is one). Missing is NaN or None, never a word.
+
+    Raises:
+        UserError: If there is no patient column, a patient has two rows, or a value is outside its range.
+    """
+    table = _read_one(path)
+    if outcomes is not None:
+        table = table.combine_first(_read_one(outcomes)).loc[table.index]
+    return table[[name for name in COLUMNS if name in table] + [name for name in table if name not in COLUMNS]]
+
+
+def join_features(clinical: "pd.DataFrame", features: Mapping[str, Mapping[str, float | None]]) -> "pd.DataFrame":
+    """Return the clinical rows of the patients that have features, with their features as further columns.
+
+    Args:
+        clinical: The table of `read_clinical`.
+        features: Shape features by patient or case id, e.g. of `MaskFeatures.volume`.
+
+    Raises:
+        UserError: If no patient is in both, or two cases are of one patient.
+    """
+    import pandas as pd
+
+    shapes = pd.DataFrame.from_dict({case: dict(values) for case, values in features.items()}, orient="index")
+    shapes.index = pd.Index([patient_key(str(case)) for case in shapes.index], name="patient")
+    if shapes.index.has_duplicates:
+        raise UserError("a patient has one set of features", shapes.index[shapes.index.duplicated()][0])
+    joined = clinical.join(shapes.astype(float), how="inner", rsuffix="_shape")
+    if joined.empty:
+        shown = [str(patient) for patient in clinical.index[:4]]
+        raise UserError("features and clinical table share at least one patient", list(features)[:4], choices=shown)
+    return joined
+
+
+def _read_one(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    raw = _read_text(path)
+    key = next((name for name in PATIENT_COLUMNS if name in raw), None)
+    if key is None:
+        raise UserError(
+            f"{path.name} has a patient column", f"columns {', '.join(map(str, raw.columns))}", choices=PATIENT_COLUMNS
+        )
+    raw.index = pd.Index([patient_key(patient) for patient in raw.pop(key)], name="patient")
+    if raw.index.has_duplicates:
+        raise UserError(f"{path.name} has one row per patient", raw.index[raw.index.duplicated()][0])
+    table = pd.DataFrame(index=raw.index)
+    for name, column in COLUMNS.items():
+        source = next((source for source in (name, *column.sources) if source in raw), None)
+        if source is None:
+            continue
+        cells = raw.pop(source)
+        if source == "Survival_days":
+            cells, table["os_event"] = _split_alive(cells)
+        codes = column.sources.get(source, {})
+        try:
+            values = [typed_value(name, cell, codes=codes) for cell in cells]
+        except UserError as error:
+            raise UserError(f"in {path.name}, column {source}: {error.rule}", error.value) from None
+        table[name] = pd.Series(values, index=raw.index, dtype=float if column.kind == "number" else object)
+    for other in raw:
+        table[other] = _as_numbers(raw[other])
+    if "institution" not in table:
+        institutions = [_institution(patient) for patient in table.index]
+        if any(institutions):
+            table["institution"] = pd.Series(institutions, index=table.index, dtype=object)
+    return table.sort_index()
+
+
+def _read_text(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            header = file.readline()
+        separator = ";" if header.count(";") > header.count(",") else ","
+        raw = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, UnicodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise UserError("a clinical table is a readable csv in UTF-8", f"{path}: {error}") from None
+    raw.columns = raw.columns.str.strip()
+    return raw
+
+
+def _split_alive(cells: "pd.Series[str]") -> tuple["pd.Series[str]", "pd.Series[float]"]:
+    """Part BraTS's days from its word for a patient who was alive then."""
+    alive = cells.str.extract(r"(?i)alive\D*(\d+)", expand=False)
+    days = cells.where(alive.isna(), alive)
+    flattened = [(patient, _number(day)) in _FLATTENED for patient, day in days.items()]
+    return days, (alive.isna() & ~cells.index.isin(cells.index[flattened])).astype(float)
+
+
+def _number(text: object) -> float | None:
+    try:
+        return float(str(text))
+    except ValueError:
+        return None
+
+
+def _as_numbers(cells: "pd.Series[str]") -> "pd.Series[float] | pd.Series[str]":
+    import pandas as pd
+
+    known = cells.where(~cells.str.strip().str.lower().isin(MISSING))
+    numbers = pd.to_numeric(known, errors="coerce")
+    return numbers.astype(float) if numbers.notna().sum() == known.notna().sum() else known
+
+
+def _institution(patient: object) -> str | None:
+    found = re.match(r"TCGA_(\w\w)_", str(patient))
+    return found.group(1).lower() if found else None

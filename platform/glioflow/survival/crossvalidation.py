@@ -1,0 +1,150 @@
+"""Predictions of patients that the model has not seen: all that is learned, imputation too, is learned in a fold."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow.survival.fitted import CoxModel, LinearModel, WeibullModel
+from glioflow.survival.fitting import AnyModel, ForestModel, find_fit, followed_before
+from glioflow.survival.outcome import Outcome
+from glioflow.survival.preparation import Preparation, fit_preparation
+from glioflow.survival.settings import SurvivalSettings
+from glioflow.survival.statistics import Prediction, Statistic, class_accuracy, concordance, survival_classes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = NDArray[np.float64]
+Split = tuple[NDArray[np.int_], NDArray[np.int_]]
+Predictor = Callable[["pd.DataFrame"], Prediction]
+Learner = Callable[["pd.DataFrame", Outcome], Predictor]
+
+_INNER_FOLDS = 3
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A fitted preparation and model, and the penalty that was taken."""
+
+    preparation: Preparation
+    model: AnyModel
+    penalty: float
+
+    def predict(self, table: "pd.DataFrame", grid: Array) -> Prediction:
+        """Return what is predicted of the table's patients."""
+        inputs = self.preparation.apply(table)
+        risk = self.model.risk(inputs)
+        match self.model:
+            case CoxModel() | WeibullModel():
+                return Prediction(risk, survival=self.model.survival(inputs, grid))
+            case LinearModel():
+                return Prediction(risk, days=self.model.days(inputs))
+            case ForestModel(family="days"):
+                return Prediction(risk, days=self.model.days(inputs))
+        return Prediction(risk, probability=self.model.event_probability(inputs))
+
+
+def fit_pipeline(table: "pd.DataFrame", outcome: Outcome, settings: SurvivalSettings) -> Pipeline:
+    """Fit preparation and model on patients; where there are several penalties, inner folds of these choose."""
+    fit = find_fit(settings.model, outcome.family)
+    penalty = settings.penalties[0]
+    if len(settings.penalties) > 1:
+        penalty = _choose_penalty(table, outcome, settings)
+    preparation = fit_preparation(table, settings)
+    return Pipeline(preparation, fit(preparation.apply(table), outcome, penalty, settings.seed), penalty)
+
+
+def learner(settings: SurvivalSettings, grid: Array) -> Learner:
+    """Return the function that learns the settings' model from patients."""
+
+    def learn(table: "pd.DataFrame", outcome: Outcome) -> Predictor:
+        pipeline = fit_pipeline(table, outcome, settings)
+        return lambda rows: pipeline.predict(rows, grid)
+
+    return learn
+
+
+def majority_learner(settings: SurvivalSettings, grid: Array) -> Learner:
+    """Return the function that learns what is true of most: the same prediction for everyone."""
+
+    def learn(table: "pd.DataFrame", outcome: Outcome) -> Predictor:
+        survival = _kaplan_meier(outcome, grid) if outcome.family == "time" else None
+        days = _majority_days(outcome, settings) if outcome.family == "days" else None
+        share = float(outcome.event.mean()) if outcome.family == "binary" else None
+
+        def predict(rows: "pd.DataFrame") -> Prediction:
+            n = len(rows)
+            return Prediction(
+                risk=np.zeros(n),
+                probability=None if share is None else np.full(n, share),
+                survival=None if survival is None else np.tile(survival, (n, 1)),
+                days=None if days is None else np.full(n, days),
+            )
+
+        return predict
+
+    return learn
+
+
+def make_splits(outcome: Outcome, settings: SurvivalSettings, *, folds: int, seed: int) -> list[Split]:
+    """Deal patients to folds, stratified by event (days: by class); leave-one-out where folds reach their number."""
+    from sklearn.model_selection import LeaveOneOut, StratifiedKFold
+
+    n = len(outcome.event)
+    blank = np.zeros((n, 1))
+    if folds >= n:
+        return list(LeaveOneOut().split(blank))
+    groups = outcome.event.astype(int)
+    if outcome.family == "days":
+        groups = survival_classes(outcome.days, settings.days_per_month)
+    counts = np.bincount(groups)
+    folds = max(2, min(folds, int(counts[counts > 0].min())))
+    return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(blank, groups))
+
+
+def out_of_fold(table: "pd.DataFrame", outcome: Outcome, learn: Learner, splits: Sequence[Split]) -> Prediction:
+    """Return every patient's prediction by a model that was learned without that patient."""
+    parts = [(test, learn(table.iloc[train], outcome.take(train))(table.iloc[test])) for train, test in splits]
+    order = np.argsort(np.concatenate([test for test, _ in parts]))
+
+    def gather(name: str) -> Array | None:
+        pieces = [getattr(prediction, name) for _, prediction in parts]
+        return None if pieces[0] is None else np.concatenate(pieces)[order]
+
+    risk = gather("risk")
+    assert risk is not None
+    return Prediction(risk, gather("probability"), gather("survival"), gather("days"))
+
+
+def primary_statistic(outcome: Outcome, prediction: Prediction, settings: SurvivalSettings) -> Statistic:
+    """Return the one score that decides: AUROC, C-index, or the accuracy of BraTS's classes. Higher is better."""
+    if outcome.family == "days":
+        assert prediction.days is not None
+        return class_accuracy(outcome, prediction.days, settings.days_per_month)
+    return concordance(outcome, prediction.risk)
+
+
+def _choose_penalty(table: "pd.DataFrame", outcome: Outcome, settings: SurvivalSettings) -> float:
+    splits = make_splits(outcome, settings, folds=_INNER_FOLDS, seed=settings.seed)
+    everyone = np.ones((1, len(outcome.event)))
+    scores = []
+    for penalty in settings.penalties:
+        learn = learner(settings.model_copy(update={"penalties": (penalty,)}), np.array([0.0, 1.0]))
+        statistic = primary_statistic(outcome, out_of_fold(table, outcome, learn, splits), settings)
+        scores.append(float(np.nan_to_num(statistic.value(everyone)[0])))
+    return settings.penalties[int(np.argmax(scores))]
+
+
+def _kaplan_meier(outcome: Outcome, grid: Array) -> Array:
+    """Survival at the grid's days: the estimator of censoring, with events in the place of censored ends."""
+    swapped = Outcome(outcome.family, ~outcome.event, outcome.days)
+    return followed_before(swapped, np.nextafter(grid, np.inf))
+
+
+def _majority_days(outcome: Outcome, settings: SurvivalSettings) -> float:
+    days = outcome.days[outcome.event]
+    classes = survival_classes(days, settings.days_per_month)
+    return float(np.median(days[classes == np.bincount(classes).argmax()]))

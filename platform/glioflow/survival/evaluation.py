@@ -1,0 +1,283 @@
+"""How good a survival stage honestly is: repeated cross-validation by patient, beside its baselines."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from glioflow.survival import statistics
+from glioflow.survival.crossvalidation import (
+    Learner,
+    learner,
+    majority_learner,
+    make_splits,
+    out_of_fold,
+    primary_statistic,
+)
+from glioflow.survival.outcome import Outcome, choose_task, take_outcome
+from glioflow.survival.settings import SurvivalSettings, Task
+from glioflow.survival.statistics import Prediction, Statistic, mean_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = NDArray[np.float64]
+_RECORD = ConfigDict(extra="forbid", frozen=True)
+_FEW_EVENTS = 10  # per input, below which a regression is known to be unstable
+_GRID_POINTS = 30
+
+PRIMARY_METRIC = {"binary": "auroc", "time": "c_index", "days": "accuracy"}
+
+
+class Interval(BaseModel):
+    """A value with its 95 % bootstrap interval over patients; None where undefined or not resampled."""
+
+    model_config = _RECORD
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+class RiskGroups(BaseModel):
+    """Kaplan-Meier of the patients above and below the median out-of-fold risk, with the log-rank test."""
+
+    model_config = _RECORD
+    days: dict[str, list[float]]
+    survival: dict[str, list[float]]
+    log_rank_p: float | None
+
+
+class SurvivalEvaluation(BaseModel):
+    """What repeated cross-validation says.
+
+    Attributes:
+        task: What was predicted.
+        model: Name of the model.
+        primary: Whether it is the model fixed beforehand; all others are exploratory.
+        num_patients: Patients with a known outcome.
+        num_events: Events among them.
+        primary_metric: The metric that decides about the baselines.
+        metrics: By name, each over out-of-fold predictions, averaged over repeats.
+        baselines: The same for `majority`, `age_only` and `institution_only`, as far as the table has them.
+        differences: Model minus baseline in the primary metric, paired by patient.
+        beats_baselines: Whether each of these differences has its whole interval above zero.
+        p_value: Share of shuffled outcomes on which the model does as well; None where not asked for.
+        risk_groups: For times only.
+        out_of_fold: Mean out-of-fold risk by patient.
+        warnings: What a reader must know, a sentence each.
+    """
+
+    model_config = _RECORD
+
+    task: Task
+    model: str
+    primary: bool
+    num_patients: int
+    num_events: int
+    primary_metric: str
+    metrics: dict[str, Interval]
+    baselines: dict[str, dict[str, Interval]]
+    differences: dict[str, Interval]
+    beats_baselines: bool
+    p_value: float | None
+    risk_groups: RiskGroups | None
+    out_of_fold: dict[str, float]
+    warnings: list[str]
+
+
+def evaluate_stage(table: "pd.DataFrame", settings: SurvivalSettings) -> SurvivalEvaluation:
+    """Judge a survival stage by repeated cross-validation over patients.
+
+    Args:
+        table: One row per patient, clinical columns and shape features (`join_features`).
+        settings: Task, model, inputs, folds.
+
+    Raises:
+        UserError: If there are too few patients or events, or a column is missing.
+    """
+    task = choose_task(table, settings)
+    rows, outcome = take_outcome(table, task)
+    grid = _grid(outcome)
+    counts = _bootstrap_counts(len(rows), settings)
+    learners = {"model": learner(settings, grid), **_baseline_learners(rows, settings, grid)}
+    predictions = {name: _repeat(rows, outcome, learn, settings) for name, learn in learners.items()}
+    metrics = {name: _metrics(outcome, of, settings, grid, counts) for name, of in predictions.items()}
+    deciding = {
+        name: mean_of([primary_statistic(outcome, one, settings) for one in of]).value(counts)
+        for name, of in predictions.items()
+    }
+    differences = {name: _interval(deciding["model"] - deciding[name]) for name in learners if name != "model"}
+    beats = all(one.low is not None and one.low > 0 for one in differences.values())
+    risk = np.mean([one.risk for one in predictions["model"]], axis=0)
+    return SurvivalEvaluation(
+        task=task,
+        model=settings.model,
+        primary=settings.primary,
+        num_patients=len(rows),
+        num_events=int(outcome.event.sum()),
+        primary_metric=PRIMARY_METRIC[outcome.family],
+        metrics=metrics.pop("model"),
+        baselines=metrics,
+        differences=differences,
+        beats_baselines=beats,
+        p_value=_permutation_test(rows, outcome, learners["model"], settings),
+        risk_groups=_risk_groups(outcome, risk) if outcome.family == "time" else None,
+        out_of_fold=dict(zip(map(str, rows.index), risk.tolist(), strict=True)),
+        warnings=_warnings(outcome, settings, beats, list(differences)),
+    )
+
+
+def _bootstrap_counts(num_patients: int, settings: SurvivalSettings) -> Array:
+    """How often each patient is in: first everyone once, then each resampling."""
+    rng = np.random.default_rng(settings.seed)
+    drawn = rng.multinomial(num_patients, np.full(num_patients, 1 / num_patients), size=settings.num_bootstrap)
+    return np.concatenate([np.ones((1, num_patients)), drawn])
+
+
+def _baseline_learners(rows: "pd.DataFrame", settings: SurvivalSettings, grid: Array) -> dict[str, Learner]:
+    learners = {"majority": majority_learner(settings, grid)}
+    for name, column in (("age_only", "age_years"), ("institution_only", "institution")):
+        if column in rows and rows[column].nunique() > 1:
+            alone = settings.model_copy(update={"model": "ridge", "shape_features": (), "clinical": (column,)})
+            learners[name] = learner(alone, grid)
+    return learners
+
+
+def _repeat(rows: "pd.DataFrame", outcome: Outcome, learn: Learner, settings: SurvivalSettings) -> list[Prediction]:
+    repeats = 1 if settings.folds >= len(rows) else settings.repeats
+    return [
+        out_of_fold(
+            rows, outcome, learn, make_splits(outcome, settings, folds=settings.folds, seed=settings.seed + repeat)
+        )
+        for repeat in range(repeats)
+    ]
+
+
+def _metrics(
+    outcome: Outcome, predictions: list[Prediction], settings: SurvivalSettings, grid: Array, counts: Array
+) -> dict[str, Interval]:
+    resampled: dict[str, list[Statistic]] = {}
+    plain: dict[str, list[float]] = {}
+    for prediction in predictions:
+        for name, statistic in _statistics(outcome, prediction, settings, grid).items():
+            resampled.setdefault(name, []).append(statistic)
+        for name, value in _plain_metrics(outcome, prediction).items():
+            plain.setdefault(name, []).append(value)
+    metrics = {name: _interval(mean_of(parts).value(counts)) for name, parts in resampled.items()}
+    return metrics | {name: Interval(value=_finite(np.mean(values))) for name, values in plain.items()}
+
+
+def _statistics(
+    outcome: Outcome, prediction: Prediction, settings: SurvivalSettings, grid: Array
+) -> dict[str, Statistic]:
+    ranked = statistics.concordance(outcome, prediction.risk)
+    found = {"auroc" if outcome.family == "binary" else "c_index": ranked}
+    if prediction.probability is not None:
+        found["brier"] = statistics.brier(outcome, prediction.probability)
+        found["accuracy"] = statistics.accuracy(outcome, prediction.probability)
+    if prediction.survival is not None:
+        found["ibs"] = statistics.integrated_brier(outcome, prediction.survival, grid)
+    if outcome.family == "time":
+        for day in settings.horizons_days:
+            found[f"auc_{day:g}_days"] = statistics.auc_at(outcome, prediction.risk, day)
+    if prediction.days is not None:
+        found["accuracy"] = statistics.class_accuracy(outcome, prediction.days, settings.days_per_month)
+        found["mse_days2"] = statistics.squared_error(outcome, prediction.days)
+    return found
+
+
+def _plain_metrics(outcome: Outcome, prediction: Prediction) -> dict[str, float]:
+    if prediction.probability is not None:
+        return _calibration(outcome, prediction.probability)
+    if prediction.days is not None:
+        from scipy.stats import spearmanr
+
+        predicted, true = prediction.days[outcome.event], outcome.days[outcome.event]
+        errors = (predicted - true) ** 2
+        constant = np.ptp(predicted) == 0
+        return {
+            "median_se_days2": float(np.median(errors)),
+            "std_se_days2": float(errors.std()),
+            "spearman": float("nan") if constant else float(spearmanr(predicted, true).statistic),
+        }
+    return {}
+
+
+def _calibration(outcome: Outcome, probability: Array) -> dict[str, float]:
+    """Mean predicted minus observed share, and the slope of the outcome on the predicted log odds (ideal: 0 and 1)."""
+    from sklearn.linear_model import LogisticRegression
+
+    clipped = np.clip(probability, 1e-6, 1 - 1e-6)
+    odds = np.log(clipped / (1 - clipped))
+    slope = float("nan")
+    if np.ptp(odds) > 1e-6:
+        slope = float(LogisticRegression(C=np.inf).fit(odds[:, None], outcome.event).coef_[0, 0])
+    return {"calibration_in_the_large": float(probability.mean() - outcome.event.mean()), "calibration_slope": slope}
+
+
+def _permutation_test(
+    rows: "pd.DataFrame", outcome: Outcome, learn: Learner, settings: SurvivalSettings
+) -> float | None:
+    if settings.num_permutations == 0:
+        return None
+    rng = np.random.default_rng(settings.seed)
+    everyone = np.ones((1, len(rows)))
+    folds = min(settings.folds, 5)
+
+    def score(of: Outcome) -> float:
+        splits = make_splits(of, settings, folds=folds, seed=settings.seed)
+        statistic = primary_statistic(of, out_of_fold(rows, of, learn, splits), settings)
+        return float(np.nan_to_num(statistic.value(everyone)[0]))
+
+    reached = score(outcome)
+    shuffled = [score(outcome.take(rng.permutation(len(rows)))) for _ in range(settings.num_permutations)]
+    return (1 + sum(one >= reached for one in shuffled)) / (1 + len(shuffled))
+
+
+def _risk_groups(outcome: Outcome, risk: Array) -> RiskGroups | None:
+    from lifelines import KaplanMeierFitter
+    from lifelines.statistics import logrank_test
+
+    high = risk > np.median(risk)
+    if high.all() or not high.any():
+        return None
+    days, survival = {}, {}
+    for name, group in (("low", ~high), ("high", high)):
+        curve = KaplanMeierFitter().fit(outcome.days[group], outcome.event[group]).survival_function_
+        days[name], survival[name] = curve.index.to_list(), curve.iloc[:, 0].to_list()
+    test = logrank_test(outcome.days[~high], outcome.days[high], outcome.event[~high], outcome.event[high])
+    return RiskGroups(days=days, survival=survival, log_rank_p=_finite(test.p_value))
+
+
+def _grid(outcome: Outcome) -> Array:
+    low, high = np.quantile(outcome.days, [0.1, 0.9])
+    return np.linspace(low, max(high, low + 1), _GRID_POINTS)
+
+
+def _interval(values: Array) -> Interval:
+    """The first value is that of all patients, the others are resampled."""
+    kept = values[1:][np.isfinite(values[1:])]
+    low, high = np.quantile(kept, [0.025, 0.975]) if len(kept) else (np.nan, np.nan)
+    return Interval(value=_finite(values[0]), low=_finite(low), high=_finite(high))
+
+
+def _finite(value: float | np.floating) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _warnings(outcome: Outcome, settings: SurvivalSettings, beats: bool, baselines: list[str]) -> list[str]:
+    events = int(outcome.event.sum())
+    fewer = min(events, len(outcome.event) - events) if outcome.family == "binary" else events
+    inputs = len(settings.shape_features) + len(settings.clinical)
+    found = []
+    if fewer < _FEW_EVENTS * inputs:
+        found.append(f"{fewer} events for {inputs} inputs among {len(outcome.event)} patients: most of this is noise")
+    if not settings.primary:
+        found.append("exploratory: not the model that was fixed beforehand")
+    if not beats:
+        found.append(f"does not clearly beat its baselines ({', '.join(baselines)})")
+    missing = [name for name in ("age_only", "institution_only") if name not in baselines]
+    if missing:
+        found.append(f"the table has no column for the baselines {', '.join(missing)}")
+    return found

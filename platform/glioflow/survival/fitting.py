@@ -1,0 +1,154 @@
+"""How each model is fitted on standardized inputs and an outcome. Knows no table, no folds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow.errors import UserError
+from glioflow.survival.fitted import CoxModel, LinearModel, LogisticModel, WeibullModel
+from glioflow.survival.outcome import Family, Outcome
+from glioflow.survival.settings import Model
+
+Array = NDArray[np.float64]
+PlainModel = LogisticModel | CoxModel | WeibullModel | LinearModel
+
+
+@dataclass(frozen=True)
+class ForestModel:
+    """A fitted scikit-learn ensemble: for exploring only, since it cannot be stored as plain numbers."""
+
+    estimator: Any
+    family: Family
+
+    def event_probability(self, inputs: Array) -> Array:
+        """Return (N,) probabilities of death."""
+        return np.asarray(self.estimator.predict_proba(inputs)[:, 1], dtype=np.float64)
+
+    def days(self, inputs: Array) -> Array:
+        """Return (N,) predicted days."""
+        return np.asarray(self.estimator.predict(inputs), dtype=np.float64)
+
+    def risk(self, inputs: Array) -> Array:
+        """Return (N,) risks, higher is worse."""
+        return self.event_probability(inputs) if self.family == "binary" else -self.days(inputs)
+
+
+AnyModel = PlainModel | ForestModel
+Fit = Callable[[Array, Outcome, float, int], AnyModel]
+
+
+def censoring_weights(outcome: Outcome) -> Array:
+    """Return (N,) weights that let observed events stand for censored ones: event / P(still followed just before it).
+
+    Source: inverse probability of censoring weighting; the censoring distribution by Kaplan and Meier.
+    """
+    followed = followed_before(outcome, outcome.days)
+    return np.where(outcome.event, 1 / np.maximum(followed, 1e-12), 0.0)
+
+
+def followed_before(outcome: Outcome, days: Array) -> Array:
+    """Return the probability of still being followed just before each of `days`, by Kaplan and Meier."""
+    ends = np.unique(outcome.days[~outcome.event])
+    at_risk = (outcome.days[None, :] >= ends[:, None]).sum(axis=1)
+    lost = ((outcome.days[None, :] == ends[:, None]) & ~outcome.event[None, :]).sum(axis=1)
+    steps = np.concatenate([[1.0], np.cumprod(1 - lost / np.maximum(at_risk, 1))])
+    return np.asarray(steps[np.searchsorted(ends, days, side="left")], dtype=np.float64)
+
+
+def fit_logistic(inputs: Array, outcome: Outcome, penalty: float, seed: int) -> LogisticModel:
+    """Fit a ridge logistic regression; the intercept is not penalized."""
+    from sklearn.linear_model import LogisticRegression
+
+    fitted = LogisticRegression(C=1 / penalty, max_iter=1000).fit(inputs, outcome.event)
+    return LogisticModel(intercept=float(fitted.intercept_[0]), coefficients=fitted.coef_[0].tolist())
+
+
+def fit_cox(inputs: Array, outcome: Outcome, penalty: float, seed: int) -> CoxModel:
+    """Fit a ridge Cox regression by Newton's method, ties by Breslow, with Breslow's baseline hazard.
+
+    A fit of ours, since cross-validation and permutations take thousands of them and lifelines needs 50 ms for each;
+    lifelines is its oracle in the tests.
+    """
+    order = np.argsort(-outcome.days, kind="stable")
+    x, days, event = inputs[order], outcome.days[order], outcome.event[order]
+    last = np.searchsorted(-days, -days, side="right") - 1  # risk set of i: everyone up to the last with equal days
+    beta = np.zeros(x.shape[1])
+    for _ in range(50):
+        weight = np.exp(np.clip(x @ beta, -50, 50))
+        total = np.cumsum(weight)[last][event]
+        first = np.cumsum(weight[:, None] * x, axis=0)[last][event] / total[:, None]
+        second = np.cumsum(weight[:, None, None] * x[:, :, None] * x[:, None, :], axis=0)[last][event]
+        gradient = (x[event] - first).sum(axis=0) - penalty * beta
+        curvature = (second / total[:, None, None]).sum(axis=0) - first.T @ first + penalty * np.eye(len(beta))
+        step = np.linalg.solve(curvature, gradient)
+        beta = beta + step / max(1.0, float(np.abs(step).max()))
+        if np.abs(step).max() < 1e-9:
+            break
+    weight = np.exp(np.clip(x @ beta, -50, 50))
+    times = np.unique(days[event])
+    increments = [float(event[days == t].sum() / weight[days >= t].sum()) for t in times]
+    return CoxModel(coefficients=beta.tolist(), days=times.tolist(), cumulative_hazard=np.cumsum(increments).tolist())
+
+
+def fit_weibull(inputs: Array, outcome: Outcome, penalty: float, seed: int) -> WeibullModel:
+    """Fit a ridge Weibull regression of times (lifelines)."""
+    import pandas as pd
+    from lifelines import WeibullAFTFitter
+
+    names = [f"x{k}" for k in range(inputs.shape[1])]
+    frame = pd.DataFrame(inputs, columns=names).assign(days=np.maximum(outcome.days, 0.5), event=outcome.event)
+    fitter = WeibullAFTFitter(penalizer=penalty / len(inputs)).fit(frame, "days", "event")
+    scale, shape = fitter.params_["lambda_"], fitter.params_["rho_"]
+    return WeibullModel(
+        intercept=float(scale["Intercept"]),
+        coefficients=[float(scale[name]) for name in names],
+        shape=float(np.exp(shape["Intercept"])),
+    )
+
+
+def fit_linear(inputs: Array, outcome: Outcome, penalty: float, seed: int) -> LinearModel:
+    """Fit a ridge regression of days; censored patients count through the weights of the others."""
+    from sklearn.linear_model import Ridge
+
+    weights = censoring_weights(outcome)
+    fitted = Ridge(alpha=penalty).fit(inputs, outcome.days, sample_weight=weights)
+    return LinearModel(intercept=float(fitted.intercept_), coefficients=fitted.coef_.tolist())
+
+
+def fit_ensemble(name: Model) -> Fit:
+    """Return the fit of a scikit-learn ensemble, a classifier or a regression by the outcome's family."""
+
+    def fit(inputs: Array, outcome: Outcome, penalty: float, seed: int) -> ForestModel:
+        from sklearn import ensemble
+
+        kind = "Classifier" if outcome.family == "binary" else "Regressor"
+        family = {"random_forest": "RandomForest", "gradient_boosting": "GradientBoosting"}[name]
+        estimator = getattr(ensemble, family + kind)(n_estimators=100, min_samples_leaf=3, random_state=seed)
+        if outcome.family == "binary":
+            return ForestModel(estimator.fit(inputs, outcome.event), "binary")
+        return ForestModel(estimator.fit(inputs, outcome.days, sample_weight=censoring_weights(outcome)), "days")
+
+    return fit
+
+
+FITS: dict[tuple[Model, Family], Fit] = {
+    ("ridge", "binary"): fit_logistic,
+    ("ridge", "time"): fit_cox,
+    ("ridge", "days"): fit_linear,
+    ("weibull_aft", "time"): fit_weibull,
+    ("random_forest", "binary"): fit_ensemble("random_forest"),
+    ("random_forest", "days"): fit_ensemble("random_forest"),
+    ("gradient_boosting", "binary"): fit_ensemble("gradient_boosting"),
+    ("gradient_boosting", "days"): fit_ensemble("gradient_boosting"),
+}
+
+
+def find_fit(model: Model, family: Family) -> Fit:
+    """Return the fit of a model for a family of outcomes; raises `UserError` where there is none."""
+    if (model, family) not in FITS:
+        choices = [name for name, of in FITS if of == family]
+        raise UserError(f"the model fits the outcome ({family})", model, choices=choices)
+    return FITS[model, family]

@@ -1,0 +1,60 @@
+"""What can be chosen about the survival stage."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Task = Literal["death01", "overall_survival", "progression_free", "brats_days"]
+Model = Literal["ridge", "random_forest", "gradient_boosting", "weibull_aft"]
+Imputation = Literal["median", "knn", "mice"]
+
+
+class SurvivalSettings(BaseModel):
+    """Settings of the survival stage.
+
+    The primary model is fixed beforehand: `ridge` (logistic for `death01`, Cox for times) on age and one shape feature.
+    Whatever differs from that is exploratory, and every output says so.
+
+    Attributes:
+        task: `auto` takes overall survival, else progression-free interval, else `death01`: the first the table has.
+        model: Family of model; only `ridge` and `weibull_aft` can be stored and served.
+        shape_features: Names in `MaskFeatures.volume`; empty for clinical values alone.
+        clinical: Columns of the clinical table that go in.
+        imputation: How missing inputs are filled, learned on training patients only; the target is never filled.
+        num_neighbors: Of `knn`; 4 as published.
+        penalties: Ridge penalty on standardized inputs; where there are several, inner folds choose.
+        folds: Parts of each cross-validation; as many as patients or more is leave-one-out.
+        repeats: Cross-validations with different splits.
+        seed: Of splits, bootstrap and permutations.
+        num_bootstrap: Resamplings of patients behind each interval.
+        num_permutations: Refits on shuffled outcomes behind the p-value; 0 leaves it out.
+        horizons_days: Times at which survival is stated, as far as the follow-up reaches.
+        days_per_month: For the three classes of BraTS (under 10, 10 to 15, over 15 months). At 30 the two cases of
+            exactly 300 days are in the middle class, and the majority class is the published 38.7 %.
+        min_patients: Fewer patients with a known outcome make no stage.
+        min_events: Fewer patients with, or (for `death01`) without, the event make no stage.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: Literal["auto"] | Task = "auto"
+    model: Model = "ridge"
+    shape_features: tuple[str, ...] = ("bevr",)
+    clinical: tuple[str, ...] = ("age_years",)
+    imputation: Imputation = "median"
+    num_neighbors: int = Field(4, ge=1)
+    penalties: tuple[float, ...] = Field((1.0,), min_length=1)
+    folds: int = Field(5, ge=2)
+    repeats: int = Field(10, ge=1)
+    seed: int = Field(0, ge=0)
+    num_bootstrap: int = Field(1000, ge=20)
+    num_permutations: int = Field(200, ge=0)
+    horizons_days: tuple[float, ...] = (365.0, 730.0, 1095.0)
+    days_per_month: float = Field(30.0, gt=27, lt=32)
+    min_patients: int = Field(8, ge=4)
+    min_events: int = Field(2, ge=2)
+
+    @property
+    def primary(self) -> bool:
+        """Whether this is the model that was fixed beforehand."""
+        return self.model == "ridge" and self.clinical == ("age_years",) and len(self.shape_features) == 1

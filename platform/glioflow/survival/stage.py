@@ -1,0 +1,279 @@
+"""The survival stage that a bundle carries: fitted, stored as plain numbers, asked for one patient at a time."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from glioflow.errors import UserError
+from glioflow.survival.clinical import COLUMNS, clinical_name, typed_value
+from glioflow.survival.crossvalidation import fit_pipeline
+from glioflow.survival.evaluation import Interval, SurvivalEvaluation, evaluate_stage
+from glioflow.survival.fitted import CoxModel, FittedModel, LinearModel, LogisticModel, WeibullModel
+from glioflow.survival.fitting import ForestModel, find_fit
+from glioflow.survival.outcome import Outcome, choose_task, take_outcome
+from glioflow.survival.preparation import Preparation, one_row
+from glioflow.survival.settings import SurvivalSettings, Task
+from glioflow.survival.statistics import survival_classes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = NDArray[np.float64]
+_RECORD = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+_NUM_REPLICATES = 100
+_CURVE_POINTS = 20
+CLASSES = ("under 10 months", "10 to 15 months", "over 15 months")
+
+
+class SurvivalCurve(BaseModel):
+    """Probability of no event until each of `days`, with its interval."""
+
+    model_config = _RECORD
+    days: list[float]
+    survival: list[float]
+    low: list[float]
+    high: list[float]
+
+
+class SurvivalAnswer(BaseModel):
+    """What the stage says of one patient.
+
+    Attributes:
+        task: Which outcome.
+        risk_score: Higher is worse; 0 (of `death01`: the average log odds) is the average training patient.
+        probability: Of the event: at any time for `death01`, within `horizon_days` for times, None for days.
+        horizon_days: The time that `probability` speaks of.
+        interval: 95 % bootstrap interval of `probability`, or of `predicted_days`.
+        predicted_days: For `brats_days`.
+        category: BraTS's class of `predicted_days`.
+        basis: What it was computed from.
+        imputed: Inputs that were missing and filled from other patients.
+        beats_baselines: Whether the model beat its baselines in cross-validation.
+        warnings: A sentence each.
+        curve: For times.
+    """
+
+    model_config = _RECORD
+
+    task: Task
+    risk_score: float
+    probability: float | None
+    horizon_days: float | None
+    interval: tuple[float, float] | None
+    predicted_days: float | None
+    category: str | None
+    basis: list[str]
+    imputed: list[str]
+    beats_baselines: bool
+    warnings: list[str]
+    curve: SurvivalCurve | None
+
+
+class SurvivalStage(BaseModel):
+    """A fitted survival stage.
+
+    Attributes:
+        task: What it predicts.
+        settings: How it was fitted.
+        preparation: Its inputs, standardization and imputation.
+        model: The model.
+        replicates: The model fitted on resampled patients, for intervals.
+        curve_days: Where the survival curve is given.
+        num_patients: Patients it was fitted on.
+        num_events: Events among them.
+        primary_metric: Name of the metric that decides.
+        metrics: Of the cross-validation.
+        baselines: The same of its baselines.
+        beats_baselines: See `SurvivalEvaluation`.
+        warnings: Of the cross-validation.
+    """
+
+    model_config = _RECORD
+
+    task: Task
+    settings: SurvivalSettings
+    preparation: Preparation
+    model: FittedModel
+    replicates: list[FittedModel]
+    curve_days: list[float]
+    num_patients: int
+    num_events: int
+    primary_metric: str
+    metrics: dict[str, Interval]
+    baselines: dict[str, dict[str, Interval]]
+    beats_baselines: bool
+    warnings: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the stage as plain numbers, lists and words."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "SurvivalStage":
+        """Return the stage of `to_json`; raises `UserError` where anything is missing, unknown or of another type."""
+        try:
+            return cls.model_validate(dict(value))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise UserError(f"a stored survival stage is whole and valid: {where}: {first['msg']}") from None
+
+    def predict(self, features: Mapping[str, float | None], clinical: Mapping[str, object]) -> SurvivalAnswer:
+        """Answer for one patient.
+
+        Args:
+            features: Shape features by name, e.g. `MaskFeatures.volume`; what is missing is imputed.
+            clinical: Clinical values by typed or source name (`age_years`, `Age`, ...); all optional.
+
+        Raises:
+            UserError: If a clinical value is unknown to the tables or out of its range.
+        """
+        known = self._known(features, clinical)
+        imputed = [entry.name for entry in self.preparation.inputs if known[entry.name] is None]
+        inputs = self.preparation.apply(one_row(self.preparation.inputs, known))
+        warnings = [*self.warnings, *self._cautions(known, imputed)]
+        return SurvivalAnswer(
+            task=self.task,
+            risk_score=float(self.model.risk(inputs)[0]),
+            **self._statement(inputs),
+            basis=[name for name, value in known.items() if value is not None],
+            imputed=imputed,
+            beats_baselines=self.beats_baselines,
+            warnings=warnings,
+        )
+
+    def _known(self, features: Mapping[str, float | None], clinical: Mapping[str, object]) -> dict[str, object]:
+        given: dict[str, object] = {}
+        for name, value in clinical.items():
+            typed = clinical_name(name)
+            if typed is None:
+                extra = [e.name for e in self.preparation.inputs if e.source == "clinical" and e.name not in COLUMNS]
+                if name not in extra:
+                    raise UserError(f"unknown clinical value {name!r}", choices=[*COLUMNS, *extra])
+                given[name] = value
+            else:
+                given[typed] = typed_value(typed, value, codes=COLUMNS[typed].sources.get(name))
+        known: dict[str, object] = {}
+        for entry in self.preparation.inputs:
+            value = features.get(entry.name) if entry.source == "shape" else given.get(entry.name)
+            if entry.levels is not None and value is not None and value not in entry.levels:
+                raise UserError(f"{entry.name} is a category that the model knows", value, choices=entry.levels)
+            known[entry.name] = None if isinstance(value, float) and not np.isfinite(value) else value
+        return known
+
+    def _cautions(self, known: Mapping[str, object], imputed: list[str]) -> list[str]:
+        found = []
+        for entry in self.preparation.inputs:
+            value = known[entry.name]
+            if entry.low is None or entry.high is None or not isinstance(value, int | float):
+                continue
+            if not entry.low <= value <= entry.high:
+                found.append(
+                    f"{entry.name} {value:g} is outside what it was fitted on, {entry.low:g} to {entry.high:g}"
+                )
+        if len(imputed) == len(known):
+            found.append("no input was known: this is the average of the cohort and says nothing of the patient")
+        return found
+
+    def _statement(self, inputs: Array) -> dict[str, Any]:
+        """Probability, curve or days with their intervals, by the kind of model."""
+        said: dict[str, Any] = dict.fromkeys(
+            ("probability", "horizon_days", "interval", "predicted_days", "category", "curve")
+        )
+        match self.model:
+            case LogisticModel():
+                said["probability"] = float(self.model.event_probability(inputs)[0])
+                values = [m.event_probability(inputs)[0] for m in self.replicates if isinstance(m, LogisticModel)]
+                said["interval"] = _percentiles(np.array(values))
+            case LinearModel():
+                days = float(self.model.days(inputs)[0])
+                values = [m.days(inputs)[0] for m in self.replicates if isinstance(m, LinearModel)]
+                label = int(survival_classes(np.array([days]), self.settings.days_per_month)[0])
+                said |= {"predicted_days": days, "category": CLASSES[label], "interval": _percentiles(np.array(values))}
+            case CoxModel() | WeibullModel():
+                said |= self._curve(inputs)
+        return said
+
+    def _curve(self, inputs: Array) -> dict[str, Any]:
+        days = np.array(self.curve_days)
+        models = [m for m in (self.model, *self.replicates) if isinstance(m, CoxModel | WeibullModel)]
+        survival, *others = [m.survival(inputs, days)[0] for m in models]
+        low, high = np.quantile(others, [0.025, 0.975], axis=0) if others else (survival, survival)
+        horizon = max((d for d in self.settings.horizons_days if d in self.curve_days), default=self.curve_days[-1])
+        at = self.curve_days.index(horizon)
+        return {
+            "probability": float(1 - survival[at]),
+            "horizon_days": horizon,
+            "interval": (float(1 - high[at]), float(1 - low[at])),
+            "curve": SurvivalCurve(
+                days=self.curve_days, survival=survival.tolist(), low=low.tolist(), high=high.tolist()
+            ),
+        }
+
+
+def fit_stage(
+    table: "pd.DataFrame", settings: SurvivalSettings, *, evaluation: SurvivalEvaluation | None = None
+) -> SurvivalStage:
+    """Fit a survival stage on all patients, with its honest evaluation inside.
+
+    Args:
+        table: One row per patient, clinical columns and shape features of out-of-fold masks (`join_features`).
+        settings: Task, model, inputs.
+        evaluation: That of the same table and settings; None makes it.
+
+    Raises:
+        UserError: If there are too few patients or events, a column is missing, or the model cannot be stored.
+    """
+    task = choose_task(table, settings)
+    rows, outcome = take_outcome(table, task)
+    fit = find_fit(settings.model, outcome.family)
+    if settings.model not in ("ridge", "weibull_aft"):
+        raise UserError("a stage that is stored consists of plain numbers", settings.model, ["ridge", "weibull_aft"])
+    judged = evaluation or evaluate_stage(table, settings)
+    pipeline = fit_pipeline(rows, outcome, settings)
+    assert not isinstance(pipeline.model, ForestModel)
+    inputs = pipeline.preparation.apply(rows)
+    replicates = []
+    for index in _resamples(outcome, settings.seed):
+        replicate = fit(inputs[index], outcome.take(index), pipeline.penalty, settings.seed)
+        assert not isinstance(replicate, ForestModel)
+        replicates.append(replicate)
+    return SurvivalStage(
+        task=task,
+        settings=settings,
+        preparation=pipeline.preparation,
+        model=pipeline.model,
+        replicates=replicates,
+        curve_days=_curve_days(outcome, settings) if outcome.family == "time" else [],
+        num_patients=len(rows),
+        num_events=int(outcome.event.sum()),
+        primary_metric=judged.primary_metric,
+        metrics=judged.metrics,
+        baselines=judged.baselines,
+        beats_baselines=judged.beats_baselines,
+        warnings=judged.warnings,
+    )
+
+
+def _resamples(outcome: Outcome, seed: int) -> list[NDArray[np.int_]]:
+    """Patients drawn with replacement, with and without event apart, so that every draw can be fitted."""
+    rng = np.random.default_rng(seed)
+    groups = [group for group in (np.flatnonzero(outcome.event), np.flatnonzero(~outcome.event)) if len(group)]
+    return [np.concatenate([rng.choice(group, len(group)) for group in groups]) for _ in range(_NUM_REPLICATES)]
+
+
+def _curve_days(outcome: Outcome, settings: SurvivalSettings) -> list[float]:
+    last = float(outcome.days.max())
+    steps = np.quantile(outcome.days[outcome.event], np.linspace(0, 1, _CURVE_POINTS))
+    stated = [day for day in settings.horizons_days if day <= last]
+    return sorted({0.0, *np.round(steps).tolist(), *map(float, stated)})
+
+
+def _percentiles(values: Array) -> tuple[float, float] | None:
+    if not len(values):
+        return None
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
