@@ -1,6 +1,7 @@
 """The one record that every cohort format is read into. Knows no file format."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +26,14 @@ class Grid:
 
     def to_file(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
         """Return (S, H, W) `volume` in the file's own axis order and direction."""
-        flipped = np.flip(volume, [axis for axis, flip in enumerate(self.flips) if flip])
-        return np.transpose(flipped, np.argsort(self.axes))
+        return np.transpose(self._flip(volume), np.argsort(self.axes))
 
     def from_file(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
         """Return the file's array as (S, H, W); the inverse of `to_file`."""
-        return np.flip(np.transpose(volume, self.axes), [axis for axis, flip in enumerate(self.flips) if flip])
+        return self._flip(np.transpose(volume, self.axes))
+
+    def _flip(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
+        return np.asarray(np.flip(volume, tuple(axis for axis, flip in enumerate(self.flips) if flip)))
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Case:
         institution: Where the images came from, if known.
         grid: The way back to the files' geometry.
         warnings: What a person should know about this case, one sentence each.
+        files: What it was read from; empty where it never lay in files.
     """
 
     id: str
@@ -60,6 +64,7 @@ class Case:
     institution: str | None = None
     grid: Grid = field(default_factory=Grid)
     warnings: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:

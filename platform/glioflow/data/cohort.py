@@ -1,4 +1,4 @@
-"""What a cohort on disk consists of, by format: which cases, which files. Reads no pixel before it is asked for one case."""
+"""What a cohort on disk consists of, by format: which cases, which files. Reads no pixel before a case is asked for."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,7 +53,11 @@ class Cohort:
 
     def read(self, case_id: str) -> Case:
         """Read one case from its files; raises `UserError` with file and rule."""
-        return _format(self.format).read(self.case(case_id))
+        return self.read_files(self.case(case_id))
+
+    def read_files(self, case: CaseFiles) -> Case:
+        """Read a case that is already at hand; raises `UserError` as `read`."""
+        return _format(self.format).read(case)
 
 
 class Format(Protocol):
@@ -69,14 +73,49 @@ class Format(Protocol):
         """Read one case."""
 
 
+def reason(error: Exception) -> str:
+    """Return what a library said of a file, in one short line."""
+    return " ".join(str(error).split())[:120] or type(error).__name__
+
+
 def _lgg() -> Format:
     from glioflow.data import lgg
 
     return lgg
 
 
+def _brats() -> Format:
+    from glioflow.data import brats
+
+    return brats
+
+
+def _nifti() -> Format:
+    from glioflow.data import nifti
+
+    return nifti
+
+
+def _dicom() -> Format:
+    from glioflow.data import dicom
+
+    return dicom
+
+
+def _slices() -> Format:
+    from glioflow.data import slices
+
+    return slices
+
+
 # Order matters for detection: the first that recognizes a folder takes it.
-FORMATS: dict[str, Callable[[], Format]] = {"lgg": _lgg}
+FORMATS: dict[str, Callable[[], Format]] = {
+    "lgg": _lgg,
+    "brats": _brats,
+    "nifti": _nifti,
+    "dicom": _dicom,
+    "slices": _slices,
+}
 
 
 def _format(name: str) -> Format:

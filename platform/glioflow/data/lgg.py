@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.data.case import Case
-from glioflow.data.cohort import CaseFiles, Cohort
+from glioflow.data.cohort import CaseFiles, Cohort, reason
 from glioflow.errors import UserError
 
 CHANNELS = ("pre", "flair", "post")
@@ -26,7 +26,7 @@ _DATED = re.compile(r"_\d{8}$")
 
 def detect(path: Path) -> bool:
     """Say whether `path`, or the `kaggle_3m` below it, holds a folder of numbered TIFF slices."""
-    return any(_is_case(folder) for folder in _root(path).iterdir() if folder.is_dir())
+    return any(_is_case(folder) for folder in root_of(path).iterdir() if folder.is_dir())
 
 
 def open(path: Path) -> Cohort:
@@ -36,8 +36,8 @@ def open(path: Path) -> Cohort:
         UserError: If there is no case, a case folder is empty, a slice has no mask while others have, a mask has no
             slice, two files have one slice number, or `data.csv` has no column `Patient`.
     """
-    root = _root(path)
-    folders = [folder for folder in sorted(root.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
+    root = root_of(path)
+    folders = case_folders(root)
     if not folders:
         raise UserError("an LGG cohort holds one folder per case", path)
     table = root / "data.csv"
@@ -45,6 +45,11 @@ def open(path: Path) -> Cohort:
         clinical_rows(table)
     cases = tuple(sorted((open_case(folder) for folder in folders), key=lambda case: case.id))
     return Cohort("lgg", root, cases, dict(LABELS), table if table.is_file() else None)
+
+
+def case_folders(root: Path) -> list[Path]:
+    """Return the folders in `root`, hidden ones left out, sorted."""
+    return sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
 
 
 def open_case(folder: Path) -> CaseFiles:
@@ -92,6 +97,7 @@ def read(case: CaseFiles) -> Case:
         slice_numbers=tuple(numbers),
         institution=case.institution,
         warnings=warnings,
+        files=case.files,
     )
 
 
@@ -115,6 +121,12 @@ def pair_slices(files: Iterable[Path]) -> tuple[dict[int, Path], dict[int, Path]
     return images, masks
 
 
+def slice_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that are named as slices or masks, by number, masks after their slices."""
+    found = [(match, file) for file in folder.iterdir() if (match := _SLICE.match(file.name)) and file.name[0] != "."]
+    return [file for _, file in sorted(found, key=lambda pair: (int(pair[0]["number"]), pair[1].name))]
+
+
 def patient_of(case_id: str) -> tuple[str, str | None]:
     """Return patient and institution of a case's name; a name that is not TCGA's gives itself without its date."""
     match = _TCGA.match(case_id)
@@ -134,14 +146,18 @@ def read_slice(path: Path) -> NDArray[np.uint8]:
 
 def read_mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Read one mask as (H, W) of 0 and 1; raises `UserError` where it is not binary or not of `shape`."""
-    pixels = read_tiff(path)
+    return to_binary(read_tiff(path), shape, path)
+
+
+def to_binary(pixels: NDArray[np.generic], shape: tuple[int, ...], path: Path) -> NDArray[np.uint8]:
+    """Return a mask of 0 and 255 (or 1) as 0 and 1; raises `UserError` as `read_mask`, with `path` for a name."""
     if pixels.shape != shape:
         raise UserError("a mask has the size of its slice", f"{path} of shape {pixels.shape} beside {shape}")
     foreground = pixels != 0
     if foreground.any():
         values = pixels[foreground]
         if values.min() != values.max() or values[0] not in (1, 255):
-            found = np.unique(values)[:5].tolist()
+            found = np.unique(pixels)[:5].tolist()
             raise UserError("a mask holds 0 and 255 (or 0 and 1) only", f"{path} with {found}")
     return np.asarray(foreground, np.uint8)
 
@@ -168,35 +184,36 @@ def read_tiff(path: Path) -> NDArray[np.generic]:
     except UserError:
         raise
     except Exception as error:  # a damaged file can fail anywhere inside the decoder
-        raise UserError("a TIFF file is readable", f"{path} ({_one_line(error)})") from error
+        raise UserError("a TIFF file is readable", f"{path} ({reason(error)})") from error
 
 
-def clinical_rows(path: Path) -> list[dict[str, str]]:
+def clinical_rows(path: Path, *, key: str = "Patient") -> list[dict[str, str]]:
     """Return the rows of a clinical table, separated by comma or semicolon, keyed by the header.
 
+    Args:
+        path: The table.
+        key: Column that must be there.
+
     Raises:
-        UserError: If it is no text table or has no column `Patient`.
+        UserError: If it is no text table or has no column `key`.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError("a clinical table is a readable text file", f"{path} ({_one_line(error)})") from error
+        raise UserError("a clinical table is a readable text file", f"{path} ({reason(error)})") from error
     lines = text.splitlines()
     header = lines[0] if lines else ""
     rows = csv.DictReader(lines, delimiter=";" if header.count(";") > header.count(",") else ",")
-    if "Patient" not in (rows.fieldnames or ()):
-        raise UserError("a clinical table has a column Patient", f"{path} with {header[:80]!r}")
+    if key not in (rows.fieldnames or ()):
+        raise UserError(f"a clinical table has a column {key}", f"{path} with {header[:80]!r}")
     return list(rows)
 
 
-def _root(path: Path) -> Path:
+def root_of(path: Path) -> Path:
+    """Return the folder that holds the cases: `path`, or the `kaggle_3m` in it."""
     nested = path / "kaggle_3m"
     return nested if nested.is_dir() else path
 
 
 def _is_case(folder: Path) -> bool:
     return any(_SLICE.match(file.name) for file in folder.iterdir())
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__
