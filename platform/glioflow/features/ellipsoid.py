@@ -38,7 +38,7 @@ def hull_vertices(points: Points) -> Points:
     return np.asarray(points[ConvexHull(points).vertices], dtype=np.float64)
 
 
-def enclosing_ellipsoid_volume(points: Points, *, tolerance: float = 1e-5, max_steps: int = 100_000) -> float:
+def enclosing_ellipsoid_volume(points: Points, *, tolerance: float = 1e-4, max_steps: int = 100_000) -> float:
     """Volume of the smallest ellipsoid that holds all points.
 
     Args:
@@ -75,7 +75,7 @@ def enclosing_ellipsoid_volume(points: Points, *, tolerance: float = 1e-5, max_s
         weights[chosen] = weight + step * (1 - weight) if step > -weight / (1 - weight) else 0.0
         toward = inverse @ lifted[:, chosen]
         shrink = step / (1 - step + step * reach)
-        inverse = (inverse - shrink * np.outer(toward, toward)) / (1 - step)
+        inverse = (inverse - shrink * toward[:, None] * toward) / (1 - step)
         distances = (distances - shrink * (toward @ lifted) ** 2) / (1 - step)
     center = whitened @ weights
     offsets = whitened - center[:, None]

@@ -91,7 +91,7 @@ def majority_learner(settings: SurvivalSettings, grid: Array) -> Learner:
 
 def make_splits(outcome: Outcome, settings: SurvivalSettings, *, folds: int, seed: int) -> list[Split]:
     """Deal patients to folds, stratified by event (days: by class); leave-one-out where folds reach their number."""
-    from sklearn.model_selection import LeaveOneOut, StratifiedKFold
+    from sklearn.model_selection import KFold, LeaveOneOut, StratifiedKFold
 
     n = len(outcome.event)
     blank = np.zeros((n, 1))
@@ -100,8 +100,11 @@ def make_splits(outcome: Outcome, settings: SurvivalSettings, *, folds: int, see
     groups = outcome.event.astype(int)
     if outcome.family == "days":
         groups = survival_classes(outcome.days, settings.days_per_month)
-    counts = np.bincount(groups)
-    folds = max(2, min(folds, int(counts[counts > 0].min())))
+    sizes = np.bincount(groups, minlength=2)
+    fewest = int(sizes.min()) if outcome.family == "binary" else int(outcome.event.sum())
+    folds = max(2, min(folds, fewest))
+    if sizes[sizes > 0].min() < folds:  # e.g. BraTS's single censored patient: too rare a group to be dealt evenly
+        return list(KFold(folds, shuffle=True, random_state=seed).split(blank))
     return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(blank, groups))
 
 

@@ -150,10 +150,7 @@ class SurvivalStage(BaseModel):
         for name, value in clinical.items():
             typed = clinical_name(name)
             if typed is None:
-                extra = [e.name for e in self.preparation.inputs if e.source == "clinical" and e.name not in COLUMNS]
-                if name not in extra:
-                    raise UserError(f"unknown clinical value {name!r}", choices=[*COLUMNS, *extra])
-                given[name] = value
+                given[name] = self._untyped(name, value)
             else:
                 given[typed] = typed_value(typed, value, codes=COLUMNS[typed].sources.get(name))
         known: dict[str, object] = {}
@@ -163,6 +160,18 @@ class SurvivalStage(BaseModel):
                 raise UserError(f"{entry.name} is a category that the model knows", value, choices=entry.levels)
             known[entry.name] = None if isinstance(value, float) and not np.isfinite(value) else value
         return known
+
+    def _untyped(self, name: str, value: object) -> float | str | None:
+        """Return a value of a column that only this stage's own table had."""
+        own = {e.name: e for e in self.preparation.inputs if e.source == "clinical" and e.name not in COLUMNS}
+        if name not in own:
+            raise UserError(f"unknown clinical value {name!r}", choices=[*COLUMNS, *own])
+        if value is None or own[name].levels is not None:
+            return None if value is None else str(value)
+        try:
+            return float(str(value))
+        except ValueError:
+            raise UserError(f"{name} is a number", repr(value)) from None
 
     def _cautions(self, known: Mapping[str, object], imputed: list[str]) -> list[str]:
         found = []
