@@ -1,0 +1,43 @@
+"""Segmentations measured by patient: metrics, clean-up, calibration, intervals, baselines. No torch at import."""
+
+from glioflow.evaluation.baselines import NearestSlice, fit_flair_threshold, predict_empty, predict_flair_threshold
+from glioflow.evaluation.calibration import (
+    Reliability,
+    VolumeInterval,
+    apply_temperature,
+    count_reliability,
+    fit_temperature,
+    fit_volume_interval,
+    mean_entropy,
+)
+from glioflow.evaluation.intervals import Comparison, bootstrap_interval, compare_paired
+from glioflow.evaluation.metrics import auroc, dice_per_case, evaluate_case
+from glioflow.evaluation.postprocessing import PostprocessSettings, apply_postprocessing, choose_postprocessing
+from glioflow.evaluation.regions import evaluate_parts, split_regions
+from glioflow.evaluation.summary import summarize
+
+__all__ = [
+    "Comparison",
+    "NearestSlice",
+    "PostprocessSettings",
+    "Reliability",
+    "VolumeInterval",
+    "apply_postprocessing",
+    "apply_temperature",
+    "auroc",
+    "bootstrap_interval",
+    "choose_postprocessing",
+    "compare_paired",
+    "count_reliability",
+    "dice_per_case",
+    "evaluate_case",
+    "evaluate_parts",
+    "fit_flair_threshold",
+    "fit_temperature",
+    "fit_volume_interval",
+    "mean_entropy",
+    "predict_empty",
+    "predict_flair_threshold",
+    "split_regions",
+    "summarize",
+]

@@ -1,0 +1,87 @@
+"""What a network has to beat: nothing at all, a threshold on FLAIR, and the copy of the nearest training slice."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow.errors import UserError
+from glioflow.evaluation.metrics import BoolVolume
+
+Image = NDArray[Any]
+
+
+def predict_empty(image: Image) -> BoolVolume:
+    """Return no tumor, (S, H, W), for an image (S, H, W) or (S, H, W, C)."""
+    return np.zeros(image.shape[:3], dtype=bool)
+
+
+def fit_flair_threshold(images: Sequence[Image], masks: Sequence[NDArray[Any]], *, num_candidates: int = 256) -> float:
+    """Choose the FLAIR intensity above which voxels are called tumor, by mean Dice over training patients.
+
+    Args:
+        images: FLAIR per patient, (S, H, W), all prepared alike.
+        masks: Truth per patient, same shape.
+        num_candidates: Intensities tried, evenly between the lowest and the highest.
+
+    Returns:
+        The threshold, in the images' unit.
+
+    Raises:
+        UserError: If there is no patient.
+    """
+    if not images:
+        raise UserError("a FLAIR threshold is chosen on training patients, at least one")
+    low, high = min(float(image.min()) for image in images), max(float(image.max()) for image in images)
+    edges = np.linspace(low, high, num_candidates + 1)
+    dice = np.zeros(num_candidates)
+    for image, mask in zip(images, masks, strict=True):
+        # Voxels at or above each edge, all and those with tumor, from two histograms.
+        above, hits = (
+            np.cumsum(np.histogram(voxels, edges)[0][::-1])[::-1] for voxels in (image, image[np.asarray(mask) > 0])
+        )
+        dice += 2 * hits / np.maximum(above + hits[0], 1)
+    return float(edges[int(dice.argmax())])
+
+
+def predict_flair_threshold(image: Image, threshold: float) -> BoolVolume:
+    """Return where FLAIR (S, H, W) is at or above the threshold."""
+    return np.asarray(image >= threshold)
+
+
+class NearestSlice:
+    """Answers each slice with the mask of the training slice that looks most like it."""
+
+    def __init__(self, images: Sequence[Image], masks: Sequence[NDArray[Any]]) -> None:
+        """Remember the training slices.
+
+        Args:
+            images: Per patient (S, H, W, C); one H and W for all.
+            masks: Per patient (S, H, W).
+        """
+        shapes = sorted({image.shape[1:3] for image in images})
+        if len(shapes) != 1:
+            raise UserError("slices can be copied where all have one size, and there are some", shapes)
+        self._thumbnails = np.concatenate([_thumbnails(image) for image in images])
+        self._masks = np.concatenate([np.asarray(mask) > 0 for mask in masks])
+
+    def predict(self, image: Image) -> BoolVolume:
+        """Return the copied masks, (S, H, W), of an image (S, H, W, C)."""
+        if image.shape[1:3] != self._masks.shape[1:]:
+            raise UserError(
+                f"slices can be copied to slices of their own size {self._masks.shape[1:]}", image.shape[1:3]
+            )
+        asked, known = _thumbnails(image), self._thumbnails
+        # |a - b|^2 less |a|^2, which is the same for every candidate.
+        distances = (known**2).sum(axis=1) - 2 * asked @ known.T
+        return np.asarray(self._masks[distances.argmin(axis=1)])
+
+
+def _thumbnails(image: Image, size: int = 32) -> NDArray[np.float32]:
+    """Return each slice shrunk to at most `size` x `size` by block means, flat: (S, features)."""
+    block = [max(1, extent // size) for extent in image.shape[1:3]]
+    height, width = (extent // step * step for extent, step in zip(image.shape[1:3], block, strict=True))
+    cut = image[:, :height, :width].astype(np.float32)
+    blocks = cut.reshape(len(cut), height // block[0], block[0], width // block[1], block[1], -1)
+    return np.asarray(blocks.mean(axis=(2, 4)).reshape(len(cut), -1))

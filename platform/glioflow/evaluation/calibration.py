@@ -1,0 +1,175 @@
+"""How far probabilities can be believed: reliability, temperature, and an interval for the tumor volume."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+Probabilities = NDArray[np.floating[Any]]
+_SMALLEST = 1e-6
+
+
+class Reliability(BaseModel):
+    """Voxels counted by their probability, in bins of equal width; those of several patients add up.
+
+    Attributes:
+        counts: Voxels per bin.
+        probability_sums: Sum of their probabilities.
+        tumor_counts: How many of them are tumor.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    counts: tuple[int, ...]
+    probability_sums: tuple[float, ...]
+    tumor_counts: tuple[int, ...]
+
+    def __add__(self, other: "Reliability") -> "Reliability":
+        """Return the two together."""
+        pairs = {name: zip(getattr(self, name), getattr(other, name), strict=True) for name in type(self).model_fields}
+        return Reliability(**{name: tuple(a + b for a, b in values) for name, values in pairs.items()})
+
+    @property
+    def curve(self) -> list[tuple[float, float, int]]:
+        """Mean probability, part that is tumor, and voxels, of each bin that has any."""
+        bins = zip(self.counts, self.probability_sums, self.tumor_counts, strict=True)
+        return [(total / count, tumor / count, count) for count, total, tumor in bins if count]
+
+    @property
+    def expected_error(self) -> float | None:
+        """Expected calibration error in [0, 1]; None without voxels.
+
+        Source: Naeini 2015.
+        """
+        voxels = sum(self.counts)
+        return sum(abs(p - t) * count for p, t, count in self.curve) / voxels if voxels else None
+
+
+def count_reliability(probability: Probabilities, reference: NDArray[np.bool_], *, num_bins: int = 15) -> Reliability:
+    """Count the voxels of one patient; pass a part of them to judge that part (background is easy, and nearly all)."""
+    bins = np.minimum((probability.ravel() * num_bins).astype(np.int64), num_bins - 1)
+    weights = (None, probability.ravel(), reference.ravel())
+    counts, sums, tumor = (np.bincount(bins, weights=weight, minlength=num_bins) for weight in weights)
+    return Reliability(
+        counts=tuple(counts.tolist()),
+        probability_sums=tuple(sums.tolist()),
+        tumor_counts=tuple(tumor.astype(np.int64).tolist()),
+    )
+
+
+def apply_temperature(
+    probability: Probabilities, temperature: float, *, softmax_axis: int | None = None
+) -> Probabilities:
+    """Return the probabilities with their logits divided by the temperature.
+
+    Args:
+        probability: Any shape, in [0, 1].
+        temperature: Above 0; above 1 makes them less sure.
+        softmax_axis: Axis of exclusive classes; None where every entry is a sigmoid's.
+
+    Source: Guo 2017.
+    """
+    if softmax_axis is None:
+        clipped = np.clip(probability, _SMALLEST, 1 - _SMALLEST)
+        odds = (clipped / (1 - clipped)) ** (1 / temperature)
+        return np.asarray(odds / (1 + odds))
+    powered = np.clip(probability, _SMALLEST, 1) ** (1 / temperature)
+    return np.asarray(powered / powered.sum(axis=softmax_axis, keepdims=True))
+
+
+def fit_temperature(
+    probabilities: Sequence[Probabilities],
+    references: Sequence[NDArray[np.bool_]],
+    *,
+    max_voxels: int = 500_000,
+    seed: int = 0,
+) -> float:
+    """Fit one temperature for sigmoid outputs by the likelihood of voxels of validation patients.
+
+    Args:
+        probabilities: Per patient, any shape.
+        references: Per patient, the same shape.
+        max_voxels: Drawn at random where there are more, as many from each patient.
+        seed: Of that.
+
+    Returns:
+        The temperature, in [0.05, 20].
+    """
+    from scipy.optimize import minimize_scalar
+
+    rng, share = np.random.default_rng(seed), max(1, max_voxels // max(1, len(probabilities)))
+    logits, truths = [], []
+    for probability, reference in zip(probabilities, references, strict=True):
+        chosen = rng.integers(probability.size, size=share) if probability.size > share else np.arange(probability.size)
+        p = np.clip(probability.ravel()[chosen].astype(np.float64), _SMALLEST, 1 - _SMALLEST)
+        logits.append(np.log(p / (1 - p)))
+        truths.append(reference.ravel()[chosen])
+    signed = np.concatenate(logits) * np.where(np.concatenate(truths), -1.0, 1.0)
+
+    def loss(log_temperature: float) -> float:
+        return float(np.logaddexp(0, signed / math.exp(log_temperature)).mean())
+
+    return math.exp(minimize_scalar(loss, bounds=(math.log(0.05), math.log(20)), method="bounded").x)
+
+
+def mean_entropy(probability: Probabilities) -> float:
+    """Return a study's uncertainty: the mean entropy of its doubtful voxels, in nats.
+
+    The mean is over voxels whose probability is not within 1 % of 0 or 1 (0 without any), so that empty background does
+    not dilute it.
+    """
+    p = probability[(probability > 0.01) & (probability < 0.99)].astype(np.float64)
+    return float(-(p * np.log(p) + (1 - p) * np.log1p(-p)).mean()) if p.size else 0.0
+
+
+class VolumeInterval(BaseModel):
+    """A conformal interval for the tumor volume, from out-of-fold predictions.
+
+    Residuals are of the logarithm of 1 + volume, so that the interval widens with the tumor.
+
+    Attributes:
+        residuals: Per patient, absolute.
+        folds: Per patient, the fold whose network had not seen it.
+        level: Aimed at; CV+ guarantees 2 level - 1 and reaches about `level`.
+
+    Source: Barber et al. 2021 (CV+).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    residuals: tuple[float, ...]
+    folds: tuple[int, ...]
+    level: float
+
+    def interval(self, volumes: Sequence[float]) -> tuple[float, float] | None:
+        """Return low and high for a new study; None ("not available") where too few patients were seen.
+
+        Args:
+            volumes: What each fold's network predicts for it; or one volume, of a network that stands for them all.
+        """
+        n = len(self.residuals)
+        rank = math.ceil(self.level * (n + 1))
+        if rank > n:
+            return None
+        predicted = np.log1p(np.asarray(volumes, dtype=np.float64))
+        centers = predicted[np.asarray(self.folds)] if len(predicted) > 1 else np.repeat(predicted, n)
+        low, high = np.sort(centers - self.residuals)[n - rank], np.sort(centers + self.residuals)[rank - 1]
+        return max(0.0, float(np.expm1(low))), float(np.expm1(high))
+
+
+def fit_volume_interval(
+    predicted: Sequence[float], reference: Sequence[float], folds: Sequence[int], *, level: float = 0.9
+) -> VolumeInterval:
+    """Fit the interval.
+
+    Args:
+        predicted: Volume per patient, by a network and a post-processing chosen without it.
+        reference: True volume per patient, same unit.
+        folds: Of each patient, from 0.
+        level: In (0, 1).
+    """
+    residuals = np.abs(np.log1p(np.asarray(predicted)) - np.log1p(np.asarray(reference)))
+    return VolumeInterval(residuals=tuple(residuals.tolist()), folds=tuple(folds), level=level)

@@ -1,0 +1,187 @@
+"""All numbers of one patient's segmentation. Knows neither cohorts nor networks; undefined numbers are None."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow.evaluation.lesions import detect_lesions
+from glioflow.evaluation.surface import inplane_surface_scores, surface_scores
+
+BoolVolume = NDArray[np.bool_]
+Metrics = dict[str, float | None]
+
+
+def dice_per_case(prediction: BoolVolume, reference: BoolVolume) -> float:
+    """Dice coefficient of one case, over the whole volume.
+
+    Args:
+        prediction: Thresholded mask in the reference's geometry, (S, H, W).
+        reference: Ground truth, same shape.
+
+    Returns:
+        Value in [0, 1]; 1.0 where both are empty (counted as `num_empty_both` by `summarize`).
+
+    Raises:
+        ValueError: If the shapes differ.
+
+    Source: Dice 1945; empty-case convention as in the BraTS evaluation.
+    """
+    _check_shapes(prediction, reference)
+    total = count(prediction) + count(reference)
+    return 2 * count(prediction & reference) / total if total else 1.0
+
+
+def evaluate_case(
+    prediction: BoolVolume,
+    reference: BoolVolume,
+    *,
+    spacing_mm: tuple[float, float, float] | None = None,
+    probability: NDArray[np.floating[Any]] | None = None,
+    tolerance: float = 1.0,
+) -> Metrics:
+    """Measure one patient in the original geometry.
+
+    Args:
+        prediction: (S, H, W), post-processed.
+        reference: (S, H, W).
+        spacing_mm: Along S, H, W. None: no distance between slices is known, so surfaces are compared in the slices
+            (`hd95_inplane_px`) and volumes are counted in voxels.
+        probability: (S, H, W) in [0, 1]; without it there is no ranking of slices.
+        tolerance: Of the surface Dice, in mm or px; part of its name.
+
+    Returns:
+        Overlap: `dice`, `iou` (both empty: 1), `precision`, `sensitivity` (None over nothing), `specificity`,
+        `accuracy`; the counts `num_true_positive` and so on. Surfaces: `hd95` and `nsd`, and the same under the full
+        names `hd95_mm`, `nsd_1mm` or `hd95_inplane_px`, `nsd_inplane_1px`. Volumes: `volume_*`. Lesions: see
+        `detect_lesions`. Slices: see `evaluate_slices`. `empty_prediction` and `empty_reference` are 1 or 0.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    _check_shapes(prediction, reference)
+    prediction, reference = prediction.astype(bool, copy=False), reference.astype(bool, copy=False)
+    return {
+        **_overlap(prediction, reference),
+        **_surfaces(prediction, reference, spacing_mm, tolerance),
+        **_volumes(prediction, reference, spacing_mm),
+        **detect_lesions(prediction, reference),
+        **evaluate_slices(prediction, reference, probability=probability),
+        "empty_prediction": float(not prediction.any()),
+        "empty_reference": float(not reference.any()),
+    }
+
+
+def overlap_metrics(*, tp: float, fp: float, fn: float, tn: float) -> Metrics:
+    """Return what follows from the four counts; Dice and IoU are 1 where both masks are empty."""
+    return {
+        "dice": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0,
+        "iou": tp / (tp + fp + fn) if tp + fp + fn else 1.0,
+        "precision": ratio(tp, tp + fp),
+        "sensitivity": ratio(tp, tp + fn),
+        "specificity": ratio(tn, tn + fp),
+        "accuracy": ratio(tp + tn, tp + fp + fn + tn),
+    }
+
+
+def count(mask: NDArray[Any]) -> int:
+    """Return how many entries are set."""
+    return int(np.count_nonzero(mask))
+
+
+def ratio(part: float, whole: float) -> float | None:
+    """Return part / whole, None over nothing."""
+    return part / whole if whole else None
+
+
+def evaluate_slices(
+    prediction: BoolVolume, reference: BoolVolume, *, probability: NDArray[np.floating[Any]] | None = None
+) -> Metrics:
+    """Judge the slices on their own, those with tumor and those without apart.
+
+    Args:
+        prediction: (S, H, W).
+        reference: (S, H, W).
+        probability: (S, H, W); a slice's score is its highest one.
+
+    Returns:
+        `dice_tumor_slices`, `iou_tumor_slices`: mean over the slices that have tumor. `iou_tumor_free_slices`: over the
+        others, 1 where nothing is predicted, else 0. `slice_sensitivity`: part of the tumor slices with any prediction.
+        `false_positive_slice_rate`: part of the tumor-free slices with one. Counts of both. `slice_auroc` and
+        `study_score`, the highest probability of all.
+    """
+    axes = (1, 2)
+    both = np.count_nonzero(prediction & reference, axis=axes)
+    either = np.count_nonzero(prediction | reference, axis=axes)
+    tumor, predicted = np.asarray(reference.any(axis=axes)), np.asarray(prediction.any(axis=axes))
+    iou = both[tumor] / either[tumor]
+    false_positives = count(predicted & ~tumor)
+    rate = ratio(false_positives, count(~tumor))
+    metrics: Metrics = {
+        "num_slices": float(len(tumor)),
+        "num_tumor_slices": float(count(tumor)),
+        "num_tumor_slices_found": float(count(predicted & tumor)),
+        "num_false_positive_slices": float(false_positives),
+        "dice_tumor_slices": float(np.mean(2 * iou / (1 + iou))) if tumor.any() else None,
+        "iou_tumor_slices": float(np.mean(iou)) if tumor.any() else None,
+        "iou_tumor_free_slices": None if rate is None else 1 - rate,
+        "slice_sensitivity": ratio(count(predicted & tumor), count(tumor)),
+        "false_positive_slice_rate": rate,
+    }
+    if probability is not None:
+        scores = probability.max(axis=axes)
+        metrics["slice_auroc"] = auroc(scores, tumor)
+        metrics["study_score"] = float(scores.max())
+    return metrics
+
+
+def auroc(scores: NDArray[np.floating[Any]], truths: NDArray[np.bool_]) -> float | None:
+    """Return the area under the ROC curve, ties counted half; None unless both kinds are there.
+
+    Source: Mann and Whitney 1947.
+    """
+    from scipy.stats import rankdata
+
+    positives = count(truths)
+    negatives = len(truths) - positives
+    if not positives or not negatives:
+        return None
+    ranks = rankdata(scores)[truths].sum()
+    return float((ranks - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def _check_shapes(prediction: BoolVolume, reference: BoolVolume) -> None:
+    if prediction.shape != reference.shape:
+        rule = "prediction and reference have one shape"
+        raise ValueError(f"{rule}; got {prediction.shape} and {reference.shape}")
+
+
+def _overlap(prediction: BoolVolume, reference: BoolVolume) -> Metrics:
+    tp = count(prediction & reference)
+    fp, fn = count(prediction) - tp, count(reference) - tp
+    tn = prediction.size - tp - fp - fn
+    names = ("num_true_positive", "num_false_positive", "num_false_negative", "num_true_negative")
+    return overlap_metrics(tp=tp, fp=fp, fn=fn, tn=tn) | dict(zip(names, map(float, (tp, fp, fn, tn)), strict=True))
+
+
+def _surfaces(
+    prediction: BoolVolume, reference: BoolVolume, spacing_mm: tuple[float, ...] | None, tolerance: float
+) -> Metrics:
+    if spacing_mm is None:
+        scores = inplane_surface_scores(prediction, reference, tolerance_px=tolerance)
+        names = ("hd95_inplane_px", f"nsd_inplane_{tolerance:g}px")
+    else:
+        scores = surface_scores(prediction, reference, spacing=spacing_mm, tolerance=tolerance)
+        names = ("hd95_mm", f"nsd_{tolerance:g}mm")
+    return {"hd95": scores.hd95, "nsd": scores.nsd, names[0]: scores.hd95, names[1]: scores.nsd}
+
+
+def _volumes(prediction: BoolVolume, reference: BoolVolume, spacing_mm: tuple[float, ...] | None) -> Metrics:
+    unit, size = ("px", 1.0) if spacing_mm is None else ("mm3", float(np.prod(spacing_mm)))
+    found, true = (count(mask) * size for mask in (prediction, reference))
+    return {
+        f"volume_prediction_{unit}": found,
+        f"volume_reference_{unit}": true,
+        f"volume_error_{unit}": found - true,
+        "volume_error_relative": ratio(found - true, true),
+    }

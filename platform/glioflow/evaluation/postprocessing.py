@@ -1,0 +1,114 @@
+"""From probabilities to masks: threshold and clean-up, and how both are chosen on validation patients."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from glioflow.evaluation.lesions import component_sizes, label_components
+from glioflow.evaluation.metrics import BoolVolume, dice_per_case
+
+Parts = Mapping[str, NDArray[Any]]
+
+THRESHOLDS = (0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8, 0.1, 0.9)
+MIN_SIZES_PX = (0, 10, 20, 50, 100, 200, 500)
+MIN_TOTALS_PX = (0, 50, 100, 200, 500, 1000)
+
+
+class PostprocessSettings(BaseModel):
+    """What is done to probabilities in the original geometry.
+
+    Attributes:
+        threshold: A voxel is tumor where its probability is above it.
+        largest_component: Keep only the largest 26-connected component of all parts together.
+        min_size_px: Drop components of all parts together that have fewer voxels.
+        min_total_px: A part with fewer voxels in the whole case is emptied (its voxels stay in the parts around it):
+            `{"ET": 500}` is the rule for small enhancing tumor.
+        choose: Choose all of the above on the validation patients; False keeps what is written here.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    largest_component: bool = False
+    min_size_px: int = Field(default=0, ge=0)
+    min_total_px: dict[str, int] = Field(default_factory=dict)
+    choose: bool = True
+
+
+def apply_postprocessing(
+    parts: Parts, settings: PostprocessSettings, *, already_decided: bool = False
+) -> dict[str, BoolVolume]:
+    """Turn each part's probability into its mask.
+
+    Args:
+        parts: Name to (S, H, W): probabilities in [0, 1], or masks where `already_decided`.
+        settings: Threshold and clean-up.
+        already_decided: Whether the parts are masks, as argmax over classes gives; the threshold is left out.
+
+    Returns:
+        Name to (S, H, W).
+    """
+    masks = {name: part.astype(bool) if already_decided else part > settings.threshold for name, part in parts.items()}
+    masks = {
+        name: mask & (np.count_nonzero(mask) >= settings.min_total_px.get(name, 0)) for name, mask in masks.items()
+    }
+    if not settings.largest_component and settings.min_size_px <= 1:
+        return masks
+    labels, _ = label_components(np.logical_or.reduce(list(masks.values())))
+    sizes = component_sizes(labels)
+    kept = sizes >= max(settings.min_size_px, sizes.max() if settings.largest_component else 1)
+    if settings.largest_component and kept.any():
+        kept = np.arange(len(sizes)) == kept.argmax()
+    return {name: mask & kept[labels] for name, mask in masks.items()}
+
+
+def choose_postprocessing(
+    probabilities: Sequence[Parts],
+    references: Sequence[Mapping[str, BoolVolume]],
+    *,
+    settings: PostprocessSettings = PostprocessSettings(),  # noqa: B008 - frozen
+) -> PostprocessSettings:
+    """Choose threshold and clean-up by mean Dice over patients that trained nothing.
+
+    One after the other: threshold, largest component, smallest component, and, with several parts, the smallest total
+    of the innermost. A value replaces a simpler one only where it is strictly better: few patients choose here.
+
+    Args:
+        probabilities: Per patient: name to (S, H, W), outermost part first.
+        references: Per patient: the truth, same names.
+        settings: Where the choice starts, and ends where its `choose` is False or there are no patients.
+
+    Returns:
+        The settings chosen.
+    """
+    if not settings.choose or not probabilities:
+        return settings
+    innermost = list(references[0])[-1]
+    steps: list[tuple[str, Sequence[Any]]] = [
+        ("threshold", THRESHOLDS),
+        ("largest_component", (False, True)),
+        ("min_size_px", MIN_SIZES_PX),
+    ]
+    if len(references[0]) > 1:
+        steps.append(("min_total_px", [{innermost: least} if least else {} for least in MIN_TOTALS_PX]))
+    best, best_dice = settings, _mean_dice(probabilities, references, settings)
+    for field, values in steps:
+        start = best
+        for value in values:
+            candidate = start.model_copy(update={field: value})
+            if candidate != start and (dice := _mean_dice(probabilities, references, candidate)) > best_dice:
+                best, best_dice = candidate, dice
+    return best
+
+
+def _mean_dice(
+    probabilities: Sequence[Parts], references: Sequence[Mapping[str, BoolVolume]], settings: PostprocessSettings
+) -> float:
+    scores = []
+    for probability, reference in zip(probabilities, references, strict=True):
+        masks = apply_postprocessing(probability, settings)
+        scores.append(np.mean([dice_per_case(masks[name], reference[name]) for name in reference]))
+    return float(np.mean(scores))
