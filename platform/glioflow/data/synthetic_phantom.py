@@ -148,12 +148,21 @@ def _tumor(
 
     shape = allowed.shape
     center = _pick(rng, places, shape)
-    distance = _distance(zyx, center, plan.radius * rng.uniform(0.85, 1.2, 3))
-    cells = int(np.clip(2.6 / plan.radius, 7, 22))
-    waves = np.clip(smooth_noise(rng, shape, (cells, cells, cells)), -1.6, 1.6)
-    lobed = distance * (1 + (0.06 + 0.50 * plan.irregularity) * waves)
-    # The corridor to the center stays, so that the deepest lobes never cut a tumor into pieces without a middle.
-    whole = ((lobed < 1) | (distance < 0.35)) & (distance < 1.6) & allowed
+    radii = plan.radius * rng.uniform(0.9, 1.12, 3)
+    distance = _distance(zyx, center, radii)
+    near = distance < 2.2
+    where = np.nonzero(near)
+    offsets = [
+        (axis.ravel()[index] - axis.ravel()[middle]) / np.float32(radius)
+        for axis, index, middle, radius in zip(zyx, where, center, radii, strict=True)
+    ]
+    # Waves over the directions from the center: the outline stays in one piece however deep its lobes are.
+    direction = np.stack(offsets, axis=1) / np.maximum(distance[near], 1e-6)[:, None]
+    frequency = rng.standard_normal((8, 3)) * rng.uniform(1.8, 3.8, (8, 1))
+    waves = np.cos(direction @ frequency.T.astype(np.float32) + rng.uniform(0, 2 * np.pi, 8)).mean(axis=1) * 4
+    lobed = np.full(shape, np.inf, np.float32)
+    lobed[near] = distance[near] / np.exp((0.02 + 0.5 * plan.irregularity) * (np.clip(waves, -1.5, 1.5) - 0.1))
+    whole = (lobed < 1) & allowed
     parts, _ = ndimage.label(whole)
     tumor = np.where(parts == parts[center], EDEMA, 0).astype(np.uint8)
     inside = tumor > 0
