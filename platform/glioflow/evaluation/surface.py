@@ -91,6 +91,6 @@ def _distances(
     from scipy.spatial import KDTree
 
     a, b = first * np.asarray(spacing), second * np.asarray(spacing)
-    there: Distances = KDTree(b).query(a)[0]
-    back: Distances = KDTree(a).query(b)[0]
+    there: Distances = KDTree(b, balanced_tree=False).query(a)[0]
+    back: Distances = KDTree(a, balanced_tree=False).query(b)[0]
     return there, back

@@ -29,32 +29,25 @@ class ModelSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     architecture: str = "unet"
-    encoder: str | None = "resnet18"
+    encoder: str | None = None
     weights: str | None = None
     freeze: Literal["none", "batchnorm", "encoder"] = "none"
     input_scaling: Literal["auto", "imagenet", "symmetric", "none"] = "auto"
     options: dict[str, Any] = Field(default_factory=dict)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _fit_to_architecture(cls, values: Any) -> Any:
-        """Fill in the architecture's own encoder; without one the encoder's settings mean nothing and are nulled."""
-        if not isinstance(values, dict):
-            return values
-        name = values.get("architecture", "unet")
-        if not isinstance(name, str) or name not in ARCHITECTURES:
-            raise unknown_name("architecture", name, ARCHITECTURES)
-        architecture = ARCHITECTURES[name]
-        if not architecture.uses_encoder:
-            return {**values, "encoder": None, "weights": None, "freeze": "none"}
-        return values if values.get("encoder") else {**values, "encoder": architecture.encoder}
-
     @model_validator(mode="after")
     def _check_names(self) -> "ModelSettings":
+        if self.architecture not in ARCHITECTURES:
+            raise unknown_name("architecture", self.architecture, ARCHITECTURES)
         architecture = ARCHITECTURES[self.architecture]
-        if self.encoder is not None:
-            check_encoder(architecture, self.encoder)
         check_options(self.architecture, self.options, architecture.options)
+        # Not as if the experiment had said it: `model_fields_set` stays, so that another architecture can be put in.
+        if not architecture.uses_encoder:
+            self.__dict__.update(encoder=None, weights=None, freeze="none")
+        elif self.encoder is None:
+            self.__dict__.update(encoder=architecture.encoder)
+        else:
+            check_encoder(architecture, self.encoder)
         return self
 
 

@@ -1,0 +1,72 @@
+"""What a network has to beat."""
+
+import numpy as np
+import pytest
+
+from glioflow.errors import UserError
+from glioflow.evaluation import (
+    NearestSlice,
+    dice_per_case,
+    fit_flair_threshold,
+    predict_empty,
+    predict_flair_threshold,
+)
+
+
+def patient(seed, bright=200):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(20, 120, (5, 64, 64, 3)).astype(np.uint8)
+    mask = np.zeros((5, 64, 64), dtype=np.uint8)
+    row, column = rng.integers(5, 40, 2)
+    mask[1:4, row : row + 12, column : column + 12] = 1
+    image[..., 1][mask > 0] = bright
+    return image, mask
+
+
+def test_a_threshold_fitted_on_some_patients_finds_the_tumor_of_others():
+    patients = [patient(seed) for seed in range(3)]
+    threshold = fit_flair_threshold([image[..., 1] for image, _ in patients], [mask for _, mask in patients])
+    assert 119 < threshold <= 200
+    image, mask = patient(9)
+    assert dice_per_case(predict_flair_threshold(image[..., 1], threshold), mask > 0) == 1
+
+
+def test_the_threshold_is_the_best_of_those_tried():
+    rng = np.random.default_rng(0)
+    images, masks = [rng.normal(size=(2, 16, 16)) for _ in range(2)], []
+    masks = [image + rng.normal(size=image.shape) > 1.5 for image in images]
+    chosen = fit_flair_threshold(images, masks, num_candidates=50)
+
+    def dice(threshold):
+        found = [predict_flair_threshold(image, threshold) for image in images]
+        return np.mean([dice_per_case(a, b) for a, b in zip(found, masks, strict=True)])
+
+    edges = np.linspace(min(i.min() for i in images), max(i.max() for i in images), 51)[:-1]
+    assert dice(chosen) == pytest.approx(max(dice(edge) for edge in edges))
+
+
+def test_the_nearest_slice_of_a_known_patient_is_its_own():
+    patients = [patient(seed) for seed in range(3)]
+    baseline = NearestSlice([image for image, _ in patients], [mask for _, mask in patients])
+    image, mask = patients[1]
+    noisy = np.clip(image + np.random.default_rng(0).normal(0, 3, image.shape), 0, 255)
+    assert (baseline.predict(noisy) == (mask > 0)).all()
+
+
+def test_slices_of_another_size_are_refused():
+    image, mask = patient(0)
+    with pytest.raises(UserError, match="own size"):
+        NearestSlice([image], [mask]).predict(image[:, :32])
+    with pytest.raises(UserError, match="one size"):
+        NearestSlice([image, image[:, :32]], [mask, mask[:, :32]])
+
+
+def test_the_empty_prediction_has_the_images_geometry():
+    image, mask = patient(0)
+    assert predict_empty(image).shape == mask.shape
+    assert not predict_empty(image).any()
+
+
+def test_without_training_patients_there_is_no_threshold():
+    with pytest.raises(UserError, match="training patients"):
+        fit_flair_threshold([], [])

@@ -1,0 +1,128 @@
+"""Every registered network keeps the one contract."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from glioflow.errors import UserError
+from glioflow.models import ARCHITECTURES, ModelSettings, build_network
+from glioflow.models.registry import ENCODERS
+
+SMALL = {"fcn32": {"head_channels": 16}, "swinunetr": {"feature_size": 12}}
+ODD_SIZE = {2: (50, 70), 3: (20, 17, 33)}
+
+
+def build(name, *, in_channels=3, num_outputs=2, **settings):
+    if name == "swinunetr":
+        pytest.importorskip("einops")
+    options = SMALL.get(name, {})
+    torch.manual_seed(0)
+    return build_network(
+        ModelSettings(architecture=name, options=options, **settings), in_channels=in_channels, num_outputs=num_outputs
+    )
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_any_channels_and_any_size_give_logits_of_that_size(name):
+    network = build(name, in_channels=4, num_outputs=3).eval()
+    size = ODD_SIZE[ARCHITECTURES[name].dims]
+    with torch.inference_mode():
+        logits = network(torch.rand(1, 4, *size))
+    assert logits.shape == (1, 3, *size)
+    assert logits.min() < 0 < logits.max() or logits.abs().max() > 1, "an activation was applied"
+
+
+@pytest.mark.parametrize("name", ["unet", "fcn32", "resunet", "buda-unet", "buda-unet-nobn", "unet3d"])
+def test_a_gradient_reaches_every_weight(name):
+    network = build(name, in_channels=1, num_outputs=1).train()
+    network(torch.rand(2, 1, *(32,) * ARCHITECTURES[name].dims)).square().sum().backward()
+    without = [key for key, weight in network.named_parameters() if weight.grad is None]
+    assert not without
+
+
+@pytest.mark.parametrize("encoder", ["mobilenet_v2", "efficientnet-b0", "tu-resnet18"])
+def test_unet_takes_encoders_of_smp_and_timm(encoder):
+    network = build("unet", encoder=encoder, in_channels=2).eval()
+    assert network(torch.rand(1, 2, 64, 64)).shape == (1, 2, 64, 64)
+
+
+def test_a_padded_size_answers_as_the_image_continued_at_its_edge():
+    network = build("buda-unet", in_channels=1).eval()
+    image = torch.rand(1, 1, 60, 64)
+    continued = torch.cat([image, image[:, :, -1:].expand(-1, -1, 4, -1)], dim=2)
+    torch.testing.assert_close(network(image), network(continued)[:, :, :60])
+
+
+def test_buda_unet_has_the_published_size():
+    # The well-known port's 7.76 M parameters; without batch norm its convolutions have biases instead.
+    assert sum(p.numel() for p in build("buda-unet", num_outputs=1).parameters()) == 7_763_041
+    convolutions = [m for m in build("buda-unet-nobn").modules() if isinstance(m, torch.nn.Conv2d)]
+    assert all(convolution.bias is not None for convolution in convolutions)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in build("buda-unet-nobn").modules())
+
+
+def test_names_are_listed_without_torch():
+    code = "import sys, glioflow.models as m; assert m.ARCHITECTURES and m.LOSSES and 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_encoder_names_are_those_of_the_library():
+    import segmentation_models_pytorch as smp
+
+    assert set(ENCODERS) == set(smp.encoders.encoders)
+
+
+def test_options_are_keywords_of_the_libraries():
+    import inspect
+
+    import segmentation_models_pytorch as smp
+
+    from glioflow.models.networks import _SMP
+
+    for class_name, options in _SMP.values():
+        assert set(options.split()) <= set(inspect.signature(getattr(smp, class_name)).parameters), class_name
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"architecture": "unett"}, r"unknown architecture 'unett'; choose one of \[attention-unet.*unetplusplus"),
+        ({"encoder": "resnet19"}, r"unknown encoder 'resnet19'; choose one of \[.*resnet18.*tu-NAME"),
+        ({"architecture": "unet3d", "options": {"width": 3}}, r"unknown option of unet3d 'width'.*features"),
+        ({"architecture": "dpt", "encoder": "resnet18"}, "vision transformer of timm"),
+        ({"depth": 3}, "Extra inputs"),
+    ],
+)
+def test_an_unknown_name_lists_the_choices(settings, said):
+    with pytest.raises(ValidationError, match=said):
+        ModelSettings(**settings)
+
+
+def test_a_combination_that_cannot_be_built_says_so():
+    with pytest.raises(UserError, match=r"unet on encoder tu-nothing.* cannot be built"):
+        build("unet", encoder="tu-nothing")
+
+
+def test_encoder_settings_are_null_where_they_mean_nothing():
+    settings = ModelSettings(architecture="buda-unet", encoder="resnet18", weights="imagenet", freeze="encoder")
+    assert (settings.encoder, settings.weights, settings.freeze) == (None, None, "none")
+
+
+def test_an_unsaid_encoder_is_the_architectures_own_and_is_not_passed_on_to_another():
+    settings = ModelSettings()
+    assert settings.encoder == "resnet18"
+    said = settings.model_dump(exclude_unset=True)
+    assert ModelSettings.model_validate({**said, "architecture": "fcn32"}).encoder == "vgg16"
+
+
+def test_channels_last_survives_scaling():
+    network = build("unet", encoder="mobilenet_v2", in_channels=3)
+    network.input_factor, network.input_offset = torch.full((1, 3, 1, 1), 2.0), torch.full((1, 3, 1, 1), -1.0)
+    seen = []
+    network.body.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    network.to(memory_format=torch.channels_last).eval()(torch.rand(2, 3, 64, 64).to(memory_format=torch.channels_last))
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
