@@ -1,0 +1,130 @@
+"""Clinical tables as they circulate: separators, codes, gaps, words, and the errors a person gets."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from glioflow.errors import UserError
+from glioflow.survival import join_features, patient_key, read_clinical
+from glioflow.survival.clinical import typed_value
+
+LGG = """Patient,RNASeqCluster,histological_type,neoplasm_histologic_grade,gender,age_at_initial_pathologic,death01
+TCGA_DU_5395,1,1,2,2,37,1
+TCGA_CS_4944,,2,1,1,50,
+TCGA_HT_0001,3,,,,,0
+"""
+OUTCOMES = """Patient,OS_days,OS_event,PFI_days,PFI_event,age_years,grade
+TCGA_CS_4944,1828,0,1000,1,50,G2
+TCGA_HT_0001,300,1,300,1,61,[Discrepancy]
+"""
+BRATS = """Brats20ID,Age,Survival_days,Extent_of_Resection
+BraTS20_Training_083,54.9,401,GTR
+BraTS20_Training_084,61.6,ALIVE (361 days later),GTR
+BraTS20_Training_085,70.6,996,NA
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="table.csv"):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_lgg_codes_become_words_and_gaps_stay_gaps(write):
+    table = read_clinical(write(LGG))
+    first = table.loc["TCGA_DU_5395"]
+    assert (first["gender"], first["histology"], first["grade"]) == ("male", "astrocytoma", 3)
+    assert first["institution"] == "du"
+    assert np.isnan(table.loc["TCGA_CS_4944", "death01"])
+    assert pd.isna(table.loc["TCGA_HT_0001", "gender"])
+    assert table["RNASeqCluster"].dtype == float
+
+
+def test_the_semicolon_variant_reads_the_same(write):
+    pd.testing.assert_frame_equal(
+        read_clinical(write(LGG)), read_clinical(write("\ufeff" + LGG.replace(",", ";"), "semicolon.csv"))
+    )
+
+
+def test_outcomes_fill_what_is_open_and_change_nothing_else(write):
+    table = read_clinical(write(LGG), outcomes=write(OUTCOMES, "outcomes.csv"))
+    assert table.loc["TCGA_HT_0001", "age_years"] == 61
+    assert table.loc["TCGA_HT_0001", "death01"] == 0
+    assert table.loc["TCGA_HT_0001", "os_event"] == 1
+    assert np.isnan(table.loc["TCGA_HT_0001", "grade"])
+    assert table.loc["TCGA_CS_4944", "grade"] == 2
+    assert np.isnan(table.loc["TCGA_DU_5395", "os_days"])
+
+
+def test_a_patient_who_was_alive_is_censored_and_kept(write):
+    table = read_clinical(write(BRATS))
+    assert table.loc["BraTS20_Training_084", ["os_days", "os_event"]].tolist() == [361, 0]
+    assert table.loc["BraTS20_Training_083", "os_event"] == 1
+
+
+def test_the_flattened_copy_of_that_row_is_censored_too(write):
+    table = read_clinical(write(BRATS.replace("ALIVE (361 days later)", "361")))
+    assert table.loc["BraTS20_Training_084", ["os_days", "os_event"]].tolist() == [361, 0]
+
+
+def test_na_of_brats_is_a_word_and_no_gap(write):
+    assert read_clinical(write(BRATS)).loc["BraTS20_Training_085", "resection"] == "na"
+
+
+def test_a_table_without_patients_says_file_columns_and_choices(write):
+    with pytest.raises(UserError, match=r"table\.csv has a patient column; got columns Age, Days; choose one of"):
+        read_clinical(write("Age,Days\n50,3\n"))
+
+
+def test_a_value_out_of_range_is_refused_with_file_column_and_range(write):
+    with pytest.raises(UserError, match=r"table\.csv, column age_at_initial_pathologic: .* from 0 to 120; got '370'"):
+        read_clinical(write(LGG.replace("37,", "370,")))
+
+
+def test_a_patient_has_one_row(write):
+    with pytest.raises(UserError, match="one row per patient; got TCGA_CS_4944"):
+        read_clinical(write(LGG.replace("TCGA_HT_0001", "TCGA_CS_4944")))
+
+
+def test_a_missing_file_is_a_users_mistake(tmp_path):
+    with pytest.raises(UserError, match="readable csv"):
+        read_clinical(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(
+    ("case", "patient"),
+    [
+        ("TCGA_CS_4941_19960909", "TCGA_CS_4941"),
+        ("TCGA-CS-4941", "TCGA_CS_4941"),
+        ("BraTS2021_00006", "BraTS2021_00006"),
+    ],
+)
+def test_a_case_belongs_to_its_patient(case, patient):
+    assert patient_key(case) == patient
+
+
+def test_features_meet_the_table_by_patient(write):
+    table = join_features(read_clinical(write(LGG)), {"TCGA_CS_4944_20010208": {"bevr": 0.4, "mf": None}})
+    assert list(table.index) == ["TCGA_CS_4944"]
+    assert table.loc["TCGA_CS_4944", "bevr"] == 0.4
+    assert np.isnan(table.loc["TCGA_CS_4944", "mf"])
+
+
+def test_features_of_strangers_are_refused(write):
+    with pytest.raises(UserError, match="at least one patient"):
+        join_features(read_clinical(write(LGG)), {"other": {"bevr": 0.4}})
+
+
+@pytest.mark.parametrize("value", [-1, 121, "old", True, [50], "inf", {"years": 3}])
+def test_a_request_cannot_bring_an_impossible_age(value):
+    with pytest.raises(UserError, match="age_years is a number from 0 to 120"):
+        typed_value("age_years", value)
+
+
+@pytest.mark.parametrize("value", [None, "", "NA", float("nan")])
+def test_a_missing_value_is_missing(value):
+    assert typed_value("age_years", value) is None

@@ -1,0 +1,154 @@
+"""Honesty: nothing leaks into a fold, and a model that does not beat its baselines says so."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from glioflow.survival import SurvivalSettings, evaluate_stage
+from glioflow.survival import crossvalidation as cv
+from glioflow.survival.leakage_example import rebuild_leakage
+from glioflow.survival.outcome import take_outcome
+
+QUICK = {"repeats": 3, "num_bootstrap": 300, "num_permutations": 0}
+GRID = np.array([100.0, 500.0])
+
+
+@pytest.mark.parametrize("imputation", ["median", "knn", "mice"])
+def test_a_prediction_does_not_change_when_other_test_patients_or_outcomes_do(make_table, imputation):
+    table = make_table(40, gaps=10)
+    chosen = SurvivalSettings(task="death01", imputation=imputation)
+    rows, outcome = take_outcome(table, "death01")
+    split = cv.make_splits(outcome, chosen, folds=4, seed=0)[0]
+    train, test = split
+    learn = cv.learner(chosen, GRID)
+    before = learn(rows.iloc[train], outcome.take(train))(rows.iloc[test]).risk
+
+    # What a fold must not see: the test patients' own values (all but the first's) and every outcome of theirs.
+    changed = rows.copy()
+    changed.iloc[test[1:], changed.columns.get_loc("bevr")] = 1e6
+    changed.iloc[test, changed.columns.get_loc("death01")] = 1 - changed.iloc[test]["death01"]
+    after = learn(changed.iloc[train], outcome.take(train))(changed.iloc[test]).risk
+    assert after[0] == before[0]
+
+
+@pytest.mark.parametrize("imputation", ["median", "knn", "mice"])
+def test_imputation_does_not_know_the_outcome(make_table, imputation):
+    from glioflow.survival.preparation import fit_preparation
+
+    table = make_table(40, gaps=10)
+    flipped = table.assign(death01=1 - table["death01"], os_days=9.0, os_event=1 - table["os_event"])
+    chosen = SurvivalSettings(task="death01", imputation=imputation)
+    assert fit_preparation(table, chosen) == fit_preparation(flipped, chosen)
+
+
+def test_every_patient_is_predicted_by_a_model_that_never_saw_them(make_table):
+    rows, outcome = take_outcome(make_table(30), "death01")
+    seen = []
+
+    def learn(table, of):
+        def predict(asked):
+            seen.append((set(table.index), set(asked.index)))
+            return cv.Prediction(risk=np.arange(len(asked), dtype=float))
+
+        return predict
+
+    cv.out_of_fold(rows, outcome, learn, cv.make_splits(outcome, SurvivalSettings(), folds=5, seed=1))
+    assert all(not train & test for train, test in seen)
+    assert set.union(*(test for _, test in seen)) == set(rows.index)
+
+
+def test_a_patient_whose_outcome_is_unknown_is_not_filled_in_but_left_out(make_table):
+    table = make_table(40)
+    table.iloc[:7, table.columns.get_loc("death01")] = np.nan
+    assert evaluate_stage(table, SurvivalSettings(task="death01", **QUICK)).num_patients == 33
+
+
+def test_two_rows_of_one_patient_are_refused(make_table):
+    table = make_table(20)
+    with pytest.raises(ValueError, match="one row"):
+        evaluate_stage(pd.concat([table, table.iloc[:1]]), SurvivalSettings(**QUICK))
+
+
+@pytest.mark.parametrize("task", ["death01", "overall_survival"])
+def test_noise_does_not_beat_its_baselines(make_table, task):
+    found = evaluate_stage(make_table(65, seed=4), SurvivalSettings(task=task, **QUICK))
+    assert not found.beats_baselines
+    assert any("does not clearly beat" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize("task", ["death01", "overall_survival"])
+def test_age_alone_never_beats_age_alone(make_table, task):
+    chosen = SurvivalSettings(task=task, shape_features=(), **QUICK)
+    found = evaluate_stage(make_table(100, age=2), chosen)
+    assert found.metrics[found.primary_metric].value > 0.7
+    assert not found.beats_baselines
+    assert found.differences["age_only"].value == 0
+
+
+@pytest.mark.parametrize("task", ["death01", "overall_survival"])
+def test_a_shape_that_matters_beats_its_baselines(make_table, task):
+    found = evaluate_stage(make_table(150, age=0.5, shape=2), SurvivalSettings(task=task, **QUICK))
+    assert found.beats_baselines
+    assert set(found.differences) == {"majority", "age_only", "institution_only"}
+
+
+def test_the_baseline_of_most_ranks_nobody(make_table):
+    table = make_table(60)
+    table["death01"] = (np.arange(60) % 5 == 0).astype(float)
+    found = evaluate_stage(table, SurvivalSettings(task="death01", **QUICK))
+    assert found.baselines["majority"]["auroc"].value == 0.5
+    assert found.baselines["majority"]["accuracy"].value == pytest.approx(0.8)
+
+
+def test_shuffled_outcomes_tell_a_signal_from_noise(make_table):
+    chosen = SurvivalSettings(task="death01", repeats=1, num_bootstrap=50, num_permutations=60)
+    assert evaluate_stage(make_table(80, shape=2), chosen).p_value < 0.05
+    assert evaluate_stage(make_table(40, seed=9), chosen).p_value > 0.05
+
+
+def test_metrics_come_with_intervals_that_hold_them(make_table):
+    found = evaluate_stage(make_table(60, age=1), SurvivalSettings(task="overall_survival", **QUICK))
+    assert {"c_index", "ibs", "auc_365_days", "auc_730_days"} <= set(found.metrics)
+    assert all(one.low <= one.value <= one.high for one in found.metrics.values())
+    assert found.risk_groups.log_rank_p < 0.2
+    assert set(found.risk_groups.survival) == {"low", "high"}
+
+
+def test_the_same_seed_gives_the_same_evaluation(make_table):
+    chosen = SurvivalSettings(task="death01", **(QUICK | {"num_permutations": 5}))
+    assert evaluate_stage(make_table(30), chosen) == evaluate_stage(make_table(30), chosen)
+
+
+def test_a_penalty_is_chosen_inside_the_training_patients(make_table, monkeypatch):
+    asked = []
+    original = cv._choose_penalty
+
+    def spy(table, outcome, settings):
+        asked.append(len(table))
+        return original(table, outcome, settings)
+
+    monkeypatch.setattr(cv, "_choose_penalty", spy)
+    evaluate_stage(make_table(30), SurvivalSettings(task="death01", penalties=(0.1, 10.0), **(QUICK | {"repeats": 1})))
+    assert asked
+    assert max(asked) < 30
+
+
+def test_one_censored_patient_does_not_ruin_the_folds(make_table):
+    table = make_table(40)
+    table["os_event"] = 1.0
+    table.iloc[0, table.columns.get_loc("os_event")] = 0.0
+    outcome = take_outcome(table, "overall_survival")[1]
+    assert len(cv.make_splits(outcome, SurvivalSettings(), folds=5, seed=0)) == 5
+
+
+def test_the_published_hundred_percent_is_the_leak(make_table):
+    rng = np.random.default_rng(0)
+    clinical = make_table(40)[["age_years", "gender", "institution", "death01"]]
+    patients = np.repeat(np.arange(40), 20)
+    place = rng.normal(size=(40, 2))[patients] + 0.1 * rng.normal(size=(800, 2))  # slices of one tumor are alike
+    slices = pd.DataFrame(place, columns=["row_px", "column_px"], index=clinical.index[patients])
+    found = rebuild_leakage(clinical, slices)
+    assert found.leaking_accuracy > 0.97
+    assert found.patient_accuracy < 0.8
+    assert found.num_rows == 800
+    assert found.num_patients == 40

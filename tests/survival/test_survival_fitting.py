@@ -1,0 +1,181 @@
+"""The models and scores against libraries that were written by others."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from glioflow.survival.fitted import CoxModel, LogisticModel
+from glioflow.survival.fitting import (
+    FITS,
+    censoring_weights,
+    fit_cox,
+    fit_linear,
+    fit_logistic,
+    fit_weibull,
+    followed_before,
+)
+from glioflow.survival.outcome import Outcome
+from glioflow.survival.statistics import (
+    auc_at,
+    brier,
+    concordance,
+    integrated_brier,
+    survival_classes,
+)
+
+
+@pytest.fixture
+def cohort():
+    rng = np.random.default_rng(1)
+    inputs = rng.normal(size=(80, 2))
+    death, censor = rng.exponential(500 * np.exp(-inputs[:, 0])), rng.uniform(100, 2000, 80)
+    return inputs, Outcome("time", death <= censor, np.minimum(death, censor))
+
+
+def everyone(outcome):
+    return np.ones((1, len(outcome.event)))
+
+
+def test_cox_is_that_of_lifelines(cohort):
+    from lifelines import CoxPHFitter
+
+    inputs, outcome = cohort
+    inputs = (inputs - inputs.mean(axis=0)) / inputs.std(axis=0)
+    frame = pd.DataFrame(inputs, columns=["a", "b"]).assign(days=outcome.days, event=outcome.event)
+    oracle = CoxPHFitter(penalizer=3 / len(frame)).fit(frame, "days", "event")
+    ours = fit_cox(inputs, outcome, 3.0, 0)
+    assert ours.coefficients == pytest.approx(oracle.params_.to_list(), rel=0.005)
+    days = np.sort(outcome.days[outcome.event])[[5, 20, 40]]  # between events lifelines interpolates
+    theirs = oracle.predict_survival_function(frame, times=days).to_numpy().T
+    assert ours.survival(inputs, days) == pytest.approx(theirs, abs=0.002)
+
+
+def test_weibull_is_that_of_lifelines(cohort):
+    from lifelines import WeibullAFTFitter
+
+    inputs, outcome = cohort
+    frame = pd.DataFrame(inputs, columns=["a", "b"]).assign(days=outcome.days, event=outcome.event)
+    oracle = WeibullAFTFitter().fit(frame, "days", "event")
+    ours = fit_weibull(inputs, outcome, 1e-9, 0)
+    assert [*ours.coefficients, ours.intercept] == pytest.approx(oracle.params_["lambda_"].to_list(), rel=0.002)
+    assert np.log(ours.shape) == pytest.approx(oracle.params_["rho_"].to_list()[0], abs=0.002)
+    days = np.array([100.0, 400.0, 900.0])
+    theirs = oracle.predict_survival_function(frame, times=days).to_numpy().T
+    assert ours.survival(inputs, days) == pytest.approx(theirs, abs=0.002)
+
+
+def test_concordance_is_that_of_lifelines(cohort):
+    from lifelines.utils import concordance_index
+
+    inputs, outcome = cohort
+    risk = np.round(inputs[:, 0], 1)
+    ours = concordance(outcome, risk).value(everyone(outcome))[0]
+    assert ours == pytest.approx(concordance_index(outcome.days, -risk, outcome.event))
+
+
+def test_binary_scores_are_those_of_scikit_learn():
+    from sklearn.metrics import brier_score_loss, roc_auc_score
+
+    rng = np.random.default_rng(0)
+    probability = np.round(rng.random(60), 1)
+    outcome = Outcome("binary", rng.random(60) < probability, np.zeros(60))
+    assert concordance(outcome, probability).value(everyone(outcome))[0] == pytest.approx(
+        roc_auc_score(outcome.event, probability)
+    )
+    assert brier(outcome, probability).value(everyone(outcome))[0] == pytest.approx(
+        brier_score_loss(outcome.event, probability)
+    )
+
+
+def test_resampling_by_counts_is_resampling_of_patients(cohort):
+    inputs, outcome = cohort
+    index = np.random.default_rng(3).integers(0, 80, 80)
+    counts = np.bincount(index, minlength=80)[None, :].astype(float)
+    by_counts = concordance(outcome, inputs[:, 0]).value(counts)[0]
+    # A patient drawn twice is no comparable pair: equal times with an event on both sides are none.
+    drawn = outcome.take(index)
+    assert by_counts == pytest.approx(concordance(drawn, inputs[index, 0]).value(everyone(drawn))[0])
+
+
+def test_without_censoring_the_weighted_scores_are_the_plain_ones():
+    rng = np.random.default_rng(0)
+    days = rng.exponential(500, 50)
+    outcome = Outcome("time", np.ones(50, bool), days)
+    risk = rng.normal(size=50)
+    from sklearn.metrics import roc_auc_score
+
+    assert auc_at(outcome, risk, 300).value(everyone(outcome))[0] == pytest.approx(roc_auc_score(days <= 300, risk))
+    grid = np.linspace(100, 900, 200)
+    perfect = (days[:, None] > grid[None, :]).astype(float)
+    assert integrated_brier(outcome, perfect, grid).value(everyone(outcome))[0] == pytest.approx(0)
+    assert integrated_brier(outcome, 0 * perfect + 0.5, grid).value(everyone(outcome))[0] == pytest.approx(0.25)
+    assert censoring_weights(outcome) == pytest.approx(np.ones(50))
+
+
+def test_followed_before_is_kaplan_meier_of_censoring(cohort):
+    from lifelines import KaplanMeierFitter
+
+    _, outcome = cohort
+    oracle = KaplanMeierFitter().fit(outcome.days, ~outcome.event)
+    days = np.array([50.0, 333.3, 1000.1])
+    assert followed_before(outcome, days) == pytest.approx(oracle.predict(days).to_numpy())
+
+
+def test_a_censored_patient_counts_as_alive_and_not_as_dead(cohort):
+    inputs, outcome = cohort
+    as_dead = Outcome("time", np.ones(80, bool), outcome.days)
+    at = np.array([800.0])
+    right = fit_cox(inputs, outcome, 1.0, 0).survival(inputs, at).mean()
+    wrong = fit_cox(inputs, as_dead, 1.0, 0).survival(inputs, at).mean()
+    assert right > wrong + 0.03
+
+
+def test_leaving_a_censored_patient_out_of_the_days_is_not_the_same_as_weighing():
+    inputs = np.linspace(-1, 1, 30)[:, None]
+    days = 500 - 200 * inputs[:, 0] + 50 * np.sin(np.arange(30))
+    event = np.ones(30, bool)
+    event[:5] = False
+    outcome = Outcome("days", event, days)
+    assert fit_linear(inputs, outcome, 1e-9, 0).days(inputs).mean() != pytest.approx(days[event].mean(), abs=1)
+
+
+def test_a_strong_penalty_leaves_the_average():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(50, 2))
+    outcome = Outcome("binary", rng.random(50) < 0.3, np.zeros(50))
+    fitted = fit_logistic(inputs, outcome, 1e6, 0)
+    assert fitted.event_probability(inputs) == pytest.approx(np.full(50, outcome.event.mean()), abs=1e-3)
+
+
+def test_one_patient_who_dies_first_does_not_break_cox():
+    inputs = np.array([[5.0], [0.0], [0.0], [0.0]])
+    outcome = Outcome("time", np.array([True, False, False, False]), np.array([1.0, 10, 20, 30]))
+    fitted = fit_cox(inputs, outcome, 1.0, 0)
+    assert np.isfinite(fitted.coefficients).all()
+    assert fitted.coefficients[0] > 0
+
+
+def test_two_cases_at_300_days_change_class_with_the_constant():
+    days = np.array([299.0, 300.0, 450.0, 451.0])
+    assert survival_classes(days, 30).tolist() == [0, 1, 1, 2]
+    assert survival_classes(days, 30.4375).tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(("model", "family"), list(FITS))
+def test_every_model_ranks_a_worse_patient_higher(model, family, cohort):
+    inputs, outcome = cohort
+    same = Outcome(family, outcome.days < 400 if family == "binary" else outcome.event, outcome.days)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fitted = FITS[model, family](inputs, same, 1.0, 0)
+    worse, better = fitted.risk(np.array([[1.5, 0.0], [-1.5, 0.0]]))
+    assert worse > better
+
+
+def test_stored_models_refuse_what_is_no_number():
+    with pytest.raises(ValueError, match="finite"):
+        LogisticModel(intercept=float("nan"), coefficients=[1.0])
+    with pytest.raises(ValueError, match="extra"):
+        CoxModel.model_validate({"coefficients": [1.0], "days": [], "cumulative_hazard": [], "code": "x"})
