@@ -1,0 +1,284 @@
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import tifffile
+
+from glioflow.data.checks import check
+from glioflow.data.cohort import open_cohort
+from glioflow.data.synthetic import synthesize_brats, synthesize_lgg
+from glioflow.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    path = tmp_path_factory.mktemp("checks") / "lgg"
+    synthesize_lgg(path, patients=4, seed=0, size=64, slices=(8, 10))
+    return path
+
+
+@pytest.fixture
+def lgg(sound, tmp_path):
+    """A sound cohort of our own to damage."""
+    import shutil
+
+    return shutil.copytree(sound, tmp_path / "lgg")
+
+
+@pytest.fixture
+def brats(tmp_path):
+    synthesize_brats(tmp_path / "brats", patients=3, seed=0, size=40, slices=24)
+    return tmp_path / "brats"
+
+
+def slice_path(root, case=0, number=3, mask=False):
+    folder = sorted(path for path in root.iterdir() if path.is_dir())[case]
+    return folder / f"{folder.name}_{number}{'_mask' if mask else ''}.tif"
+
+
+def errors(path):
+    return [problem for problem in check(path).problems if problem.severity == "error"]
+
+
+def only_error(path):
+    found = errors(path)
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_sound_cohort_has_no_errors_and_the_right_counts(lgg):
+    report = check(lgg)
+    cohort = open_cohort(lgg)
+    cases = [cohort.read(case.id) for case in cohort.cases]
+    assert report.ok
+    assert (report.format, report.patients) == ("lgg", 4)
+    assert report.slices == sum(len(case.image) for case in cases)
+    assert report.positive_slices == sum(int(case.mask.any(axis=(1, 2)).sum()) for case in cases)
+
+
+def test_report_is_json(lgg):
+    report = check(lgg).to_dict()
+    assert set(json.loads(json.dumps(report))) == {"format", "patients", "slices", "positive_slices", "problems"}
+
+
+def test_processes_give_the_same_report(lgg):
+    slice_path(lgg).write_bytes(b"broken")
+    with ProcessPoolExecutor(2) as pool:
+        assert check(lgg, map_cases=pool.map) == check(lgg)
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_truncated_slice_is_named(lgg, mask):
+    path = slice_path(lgg, mask=mask)
+    path.write_bytes(path.read_bytes()[:500])
+    assert only_error(lgg).file == str(path.relative_to(lgg))
+
+
+def test_every_broken_file_is_named_and_not_the_first_alone(lgg):
+    broken = [slice_path(lgg, 0, 2), slice_path(lgg, 0, 5, mask=True), slice_path(lgg, 2, 3)]
+    for path in broken:
+        path.write_bytes(b"broken")
+    assert sorted(problem.file for problem in errors(lgg)) == sorted(str(path.relative_to(lgg)) for path in broken)
+
+
+def test_slice_of_another_type_is_named(lgg):
+    path = slice_path(lgg)
+    tifffile.imwrite(path, np.ones((64, 64, 3), np.uint16), photometric="rgb")
+    assert "uint16" in only_error(lgg).value
+
+
+def test_slice_of_another_size_is_named(lgg):
+    tifffile.imwrite(slice_path(lgg), np.ones((32, 64, 3), np.uint8), photometric="rgb")
+    assert any(problem.rule == "all slices of a case have one size" for problem in errors(lgg))
+
+
+def test_mask_of_another_size_is_named(lgg):
+    tifffile.imwrite(slice_path(lgg, mask=True), np.zeros((32, 64), np.uint8))
+    assert only_error(lgg).rule == "a mask has the size of its slice"
+
+
+def test_mask_that_is_not_binary_is_named(lgg):
+    path = slice_path(lgg, mask=True)
+    tifffile.imwrite(path, np.arange(4096, dtype=np.uint8).reshape(64, 64))
+    problem = only_error(lgg)
+    assert (problem.file, problem.value) == (str(path.relative_to(lgg)), "with [0, 1, 2, 3, 4]")
+
+
+def test_missing_mask_is_named(lgg):
+    slice_path(lgg, mask=True).unlink()
+    assert only_error(lgg).file == str(slice_path(lgg).relative_to(lgg))
+
+
+def test_missing_slice_number_is_named(lgg):
+    slice_path(lgg).unlink()
+    slice_path(lgg, mask=True).unlink()
+    problem = only_error(lgg)
+    assert (problem.rule, problem.value) == ("slice numbers run from 1 without a gap", "[3] missing")
+
+
+def test_same_slice_twice_is_named(lgg):
+    slice_path(lgg, number=4).write_bytes(slice_path(lgg, number=3).read_bytes())
+    problem = only_error(lgg)
+    assert problem.value == "slice 4 is slice 3"
+
+
+def test_same_slice_number_twice_is_named(lgg):
+    path = slice_path(lgg)
+    path.with_name(path.name.replace("_3.", "_03.")).write_bytes(path.read_bytes())
+    assert "appears once" in only_error(lgg).rule
+
+
+def test_blank_image_is_named(lgg):
+    tifffile.imwrite(slice_path(lgg, number=1), np.zeros((64, 64, 3), np.uint8), photometric="rgb")
+    assert (only_error(lgg).rule, only_error(lgg).value) == ("an image is not blank", "slices [1]")
+
+
+def test_blank_channel_is_named(lgg):
+    for path in slice_path(lgg).parent.glob("*[0-9].tif"):
+        image = tifffile.imread(path)
+        image[..., 2] = 0
+        tifffile.imwrite(path, image, photometric="rgb")
+    assert (only_error(lgg).rule, only_error(lgg).value) == ("a channel is not blank", "post")
+
+
+def test_mask_beside_the_head_is_named(lgg):
+    for path in slice_path(lgg).parent.glob("*_mask.tif"):
+        tifffile.imwrite(path, np.roll(tifffile.imread(path), 32, axis=1))
+    assert only_error(lgg).rule == "a mask lies inside the head"
+
+
+def test_empty_masks_are_a_warning(lgg):
+    for path in slice_path(lgg).parent.glob("*_mask.tif"):
+        tifffile.imwrite(path, np.zeros((64, 64), np.uint8))
+    report = check(lgg)
+    assert report.ok
+    assert "an empty mask" in {problem.value for problem in report.problems}
+
+
+def test_copy_of_flair_is_a_warning(lgg):
+    for path in slice_path(lgg).parent.glob("*[0-9].tif"):
+        image = tifffile.imread(path)
+        image[..., 0] = image[..., 1]
+        tifffile.imwrite(path, image, photometric="rgb")
+    report = check(lgg)
+    assert report.ok
+    assert "pre is a copy of flair" in {problem.value for problem in report.problems}
+
+
+def test_two_patients_with_the_same_images_are_named(lgg):
+    one, other = slice_path(lgg, 0).parent, slice_path(lgg, 1).parent
+    for path in other.iterdir():
+        path.unlink()
+    for path in one.iterdir():
+        (other / path.name.replace(one.name, other.name)).write_bytes(path.read_bytes())
+    problem = only_error(lgg)
+    assert problem.rule == "no two cases have the same image"
+    assert (problem.file, one.name in problem.value) == (other.name, True)
+
+
+def test_slice_of_another_patient_among_ours_is_named(lgg):
+    path = slice_path(lgg)
+    path.rename(path.with_name("TCGA_XX_0000_20000101_3.tif"))
+    assert any(problem.rule == "a slice is named after its folder" for problem in errors(lgg))
+
+
+def test_empty_case_folder_is_named(lgg):
+    (lgg / "TCGA_CS_0000_20000101").mkdir()
+    assert only_error(lgg).file == "TCGA_CS_0000_20000101"
+
+
+def test_key_without_a_case_and_case_without_a_key_are_warnings(lgg):
+    table = lgg / "data.csv"
+    lines = table.read_text().splitlines()
+    lost = lines[1].split(",")[0]
+    table.write_text("\n".join([lines[0], lines[1].replace(lost, "TCGA_ZZ_0000"), *lines[2:]]) + "\n")
+    report = check(lgg)
+    assert report.ok
+    assert [problem.value for problem in report.problems if problem.file == "data.csv"] == ["TCGA_ZZ_0000", lost]
+
+
+def test_table_without_its_patient_column_is_named(lgg):
+    (lgg / "data.csv").write_text("Person,death01\nx,1\n")
+    assert only_error(lgg).file == "data.csv"
+
+
+def test_single_case_folder_and_single_file_can_be_checked(lgg):
+    folder = slice_path(lgg).parent
+    assert check(folder).patients == 1
+    assert check(folder).ok
+    assert check(slice_path(lgg)).slices == 1
+    slice_path(lgg, mask=True).write_bytes(b"broken")
+    assert not check(folder).ok
+
+
+def test_path_without_anything_known_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    for path in (tmp_path, tmp_path / "notes.txt", tmp_path / "nowhere"):
+        with pytest.raises(UserError):
+            check(path)
+
+
+def modality(root, name, case="BraTS20_Training_002"):
+    return root / case / f"{case}_{name}.nii.gz"
+
+
+def rewrite(path, change):
+    image = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(change(np.asarray(image.dataobj)), image.affine), path)
+
+
+def test_sound_brats_cohort_has_no_problems(brats):
+    report = check(brats)
+    assert report.problems == ()
+    assert (report.format, report.patients, report.slices) == ("brats", 3, 72)
+
+
+def test_truncated_volumes_are_all_named(brats):
+    for name in ("t1", "seg"):
+        path = modality(brats, name)
+        path.write_bytes(path.read_bytes()[:200])
+    assert {problem.file for problem in errors(brats)} == {
+        str(modality(brats, name).relative_to(brats)) for name in ("t1", "seg")
+    }
+
+
+def test_nan_is_named(brats):
+    rewrite(modality(brats, "t2"), lambda data: np.where(data > 0, data, np.nan).astype(np.float32))
+    problem = only_error(brats)
+    assert (problem.rule, problem.file) == (
+        "an image holds finite numbers",
+        str(modality(brats, "t2").relative_to(brats)),
+    )
+
+
+def test_label_outside_the_scheme_is_named(brats):
+    rewrite(modality(brats, "seg"), lambda data: np.where(data == 2, 3, data).astype(np.uint8))
+    problem = only_error(brats)
+    assert "among [0, 1, 2, 4]" in problem.rule
+    assert problem.file == str(modality(brats, "seg").relative_to(brats))
+
+
+def test_missing_modality_hides_no_other_damage(brats):
+    modality(brats, "t1").unlink()
+    modality(brats, "flair", "BraTS20_Training_003").write_bytes(b"broken")
+    assert [Path(problem.file).parts[0] for problem in errors(brats)] == [
+        "BraTS20_Training_002",
+        "BraTS20_Training_003",
+    ]
+
+
+@pytest.mark.real
+def test_real_cohorts_have_warnings_only():
+    if "GLIOFLOW_DATA" not in os.environ:
+        pytest.skip("needs the real cohorts under GLIOFLOW_DATA")
+    root = Path(os.environ["GLIOFLOW_DATA"])
+    counts = {"kaggle_3m": (65, 2396, 854), "brats2021": (5, 775, 373)}
+    for name, expected in counts.items():
+        with ProcessPoolExecutor(2) as pool:
+            report = check(root / name, map_cases=pool.map)
+        assert report.ok
+        assert (report.patients, report.slices, report.positive_slices) == expected

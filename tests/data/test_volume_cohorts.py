@@ -1,0 +1,221 @@
+import json
+from itertools import permutations, product
+
+import nibabel
+import numpy as np
+import pytest
+
+from glioflow.data.cohort import open_cohort
+from glioflow.data.nifti import read_volume
+from glioflow.errors import UserError
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+NEW = {"flair": "t2f", "t1": "t1n", "t1ce": "t1c", "t2": "t2w", "seg": "seg"}
+
+
+def save(path, volume, affine=LPS):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(volume), affine), path)
+    return path
+
+
+def write_brats(root, case="BraTS20_Training_001", *, labels=(0, 1, 2, 4), end=".nii.gz", seg="{case}_seg"):
+    modern = case.startswith("BraTS-")
+    for index, name in enumerate(("flair", "t1", "t1ce", "t2")):
+        suffix = f"-{NEW[name]}" if modern else f"_{name}"
+        save(root / case / f"{case}{suffix}{end}", np.full((4, 5, 6), index + 1, np.int16))
+    if seg:
+        mask = np.resize(np.array(labels, np.uint8), (4, 5, 6))
+        save(root / case / f"{seg.format(case=case).replace('_seg', '-seg' if modern else '_seg')}{end}", mask)
+    return root / case
+
+
+def read_first(path):
+    cohort = open_cohort(path)
+    return cohort, cohort.read(cohort.cases[0].id)
+
+
+def refusal(path):
+    with pytest.raises(UserError) as caught:
+        read_first(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("end", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("case", ["BraTS20_Training_001", "BraTS2021_00006", "Brats18_CBICA_AAM_1"])
+def test_names_to_2021_give_four_channels_and_labels_1_2_4(tmp_path, case, end):
+    write_brats(tmp_path, case, end=end)
+    cohort, read = read_first(tmp_path)
+    assert cohort.format == "brats"
+    assert list(cohort.labels) == [1, 2, 4]
+    assert read.channels == ("flair", "t1", "t1ce", "t2")
+    assert read.image[0, 0, 0].tolist() == [1, 2, 3, 4]
+    assert set(np.unique(read.mask)) == {0, 1, 2, 4}
+
+
+def test_names_from_2023_give_the_same_channels_and_labels_1_2_3(tmp_path):
+    write_brats(tmp_path, "BraTS-GLI-00001-000", labels=(0, 1, 2, 3))
+    cohort, read = read_first(tmp_path)
+    assert list(cohort.labels) == [1, 2, 3]
+    assert read.channels == ("flair", "t1", "t1ce", "t2")
+    assert read.image[0, 0, 0].tolist() == [1, 2, 3, 4]
+    assert read.patient == "BraTS-GLI-00001"
+
+
+def test_two_visits_are_one_patient(tmp_path):
+    write_brats(tmp_path, "BraTS-GLI-00001-000", labels=(0, 1))
+    write_brats(tmp_path, "BraTS-GLI-00001-001", labels=(0, 1))
+    assert [case.patient for case in open_cohort(tmp_path).cases] == ["BraTS-GLI-00001"] * 2
+
+
+def test_centers_of_2018_are_institutions_below_grade_folders(tmp_path):
+    write_brats(tmp_path / "HGG", "Brats18_CBICA_AAM_1")
+    write_brats(tmp_path / "LGG", "Brats18_TCIA01_131_1")
+    cases = open_cohort(tmp_path).cases
+    assert [(case.patient, case.institution) for case in cases] == [
+        ("Brats18_CBICA_AAM", "CBICA"),
+        ("Brats18_TCIA01_131", "TCIA"),
+    ]
+
+
+def test_mask_of_case_355_is_found_under_its_stray_name(tmp_path):
+    write_brats(tmp_path, "BraTS20_Training_355", seg="W39_1998.09.19_Segm", end=".nii")
+    assert set(np.unique(read_first(tmp_path)[1].mask)) == {0, 1, 2, 4}
+
+
+def test_validation_case_has_no_mask(tmp_path):
+    write_brats(tmp_path, "BraTS20_Validation_001", seg=None)
+    assert read_first(tmp_path)[1].mask is None
+
+
+def test_tables_beside_the_cases_are_no_cases(tmp_path):
+    write_brats(tmp_path)
+    (tmp_path / "survival_info.csv").write_text("Brats20ID,Age,Survival_days,Extent_of_Resection\n")
+    (tmp_path / "name_mapping.csv").write_text("Grade\n")
+    cohort = open_cohort(tmp_path)
+    assert len(cohort.cases) == 1
+    assert cohort.clinical == tmp_path / "survival_info.csv"
+
+
+def test_missing_modality_is_named(tmp_path):
+    folder = write_brats(tmp_path)
+    (folder / "BraTS20_Training_001_t1ce.nii.gz").unlink()
+    assert "BraTS20_Training_001 without t1ce" in refusal(tmp_path)
+
+
+def test_label_outside_the_scheme_is_named(tmp_path):
+    write_brats(tmp_path, labels=(0, 1, 3))
+    assert "among [0, 1, 2, 4]" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("affine", [np.diag([-1.0, -1, 2, 1]), LPS + np.eye(4, k=3) * 5])
+def test_modality_on_another_grid_is_refused(tmp_path, affine):
+    folder = write_brats(tmp_path)
+    save(folder / "BraTS20_Training_001_t2.nii.gz", np.zeros((4, 5, 6), np.int16), affine)
+    assert "one grid" in refusal(tmp_path)
+    assert "_t2.nii.gz" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("end", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("share", [0, 0.2, 0.6, 0.95])
+def test_truncated_volume_is_named(tmp_path, end, share):
+    folder = write_brats(tmp_path, end=end)
+    path = folder / f"BraTS20_Training_001_t1{end}"
+    save(path, np.random.default_rng(0).integers(0, 9999, (4, 5, 6)).astype(np.int16))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    assert path.name in refusal(tmp_path)
+
+
+def test_nan_in_an_image_is_refused(tmp_path):
+    folder = write_brats(tmp_path)
+    save(folder / "BraTS20_Training_001_t1.nii.gz", np.full((4, 5, 6), np.nan, np.float32))
+    assert "finite numbers" in refusal(tmp_path)
+
+
+def test_header_that_claims_an_enormous_volume_is_refused_unread(tmp_path):
+    path = save(tmp_path / "image.nii", np.zeros((4, 5, 6), np.int16))
+    data = bytearray(path.read_bytes())
+    data[42:48] = np.array([30000, 30000, 30000], "<i2").tobytes()
+    path.write_bytes(data)
+    assert "voxels" in refusal(tmp_path)
+
+
+def test_rescale_slope_is_applied(tmp_path):
+    image = nibabel.Nifti1Image(np.arange(120, dtype=np.int16).reshape(4, 5, 6), LPS)
+    image.header.set_slope_inter(2, -1)
+    nibabel.save(image, tmp_path / "image.nii")
+    raw = nibabel.load(tmp_path / "image.nii").get_fdata()
+    volume = read_volume(tmp_path / "image.nii")
+    assert volume.data.dtype == np.float32
+    assert np.array_equal(volume.grid.to_file(volume.data), raw)
+
+
+@pytest.mark.parametrize(("order", "signs"), list(product(permutations(range(3)), product((1, -1), repeat=3))))
+def test_any_orientation_becomes_upward_and_goes_back_exactly(tmp_path, order, signs):
+    affine = np.zeros((4, 4))
+    for axis, (world, sign) in enumerate(zip(order, signs, strict=True)):
+        affine[world, axis] = sign * (world + 2)
+    affine[:, 3] = 7, -8, 9, 1
+    stored = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    volume = read_volume(save(tmp_path / "image.nii", stored, affine))
+    steps = [affine @ np.append(step, 0) for step in _steps_in_file(volume)]
+    assert steps[0][2] > 0  # the next slice lies above
+    assert steps[1][1] < 0  # the next row lies behind
+    assert steps[2][0] < 0  # the next column lies to the patient's left
+    assert volume.spacing_mm == (4.0, 3.0, 2.0)
+    assert np.array_equal(volume.grid.to_file(volume.data), stored)
+
+
+def _steps_in_file(volume):
+    """Where one step along S, H and W leads in the file's own indices."""
+    for axis in range(3):
+        index = volume.grid.axes[axis]
+        yield np.eye(3)[index] * (-1 if volume.grid.flips[axis] else 1)
+
+
+def test_oblique_volume_takes_the_nearest_axis(tmp_path):
+    angle = np.deg2rad(20)
+    affine = LPS.copy()
+    affine[1:3, 1:3] = [[-np.cos(angle), -np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+    volume = read_volume(save(tmp_path / "image.nii", np.zeros((4, 5, 6), np.int16), affine))
+    assert volume.data.shape == (6, 5, 4)
+
+
+def test_nnunet_folder_names_channels_and_labels(tmp_path):
+    for case in ("case_1", "case_2"):
+        save(tmp_path / "imagesTr" / f"{case}_0000.nii.gz", np.full((4, 5, 6), 1, np.int16))
+        save(tmp_path / "imagesTr" / f"{case}_0001.nii.gz", np.full((4, 5, 6), 2, np.int16))
+        save(tmp_path / "labelsTr" / f"{case}.nii.gz", np.resize(np.array([0, 2], np.uint8), (4, 5, 6)))
+    meta = {"channel_names": {"0": "FLAIR", "1": "T1"}, "labels": {"background": 0, "edema": 1, "core": 2}}
+    (tmp_path / "dataset.json").write_text(json.dumps(meta))
+    cohort, case = read_first(tmp_path)
+    assert (cohort.format, len(cohort.cases)) == ("nifti", 2)
+    assert cohort.labels == {1: "edema", 2: "core"}
+    assert case.channels == ("flair", "t1")
+    assert case.image[0, 0, 0].tolist() == [1, 2]
+    assert set(np.unique(case.mask)) == {0, 2}
+
+
+def test_plain_pairs_in_one_folder_are_cases(tmp_path):
+    for case in ("a", "b"):
+        save(tmp_path / f"{case}.nii.gz", np.zeros((4, 5, 6), np.int16))
+        save(tmp_path / f"{case}_mask.nii.gz", np.ones((4, 5, 6), np.uint8))
+    cohort, case = read_first(tmp_path)
+    assert [case.id for case in cohort.cases] == ["a", "b"]
+    assert case.mask.all()
+
+
+def test_folder_per_case_takes_channel_names_from_the_files(tmp_path):
+    save(tmp_path / "one" / "flair.nii", np.zeros((4, 5, 6), np.int16))
+    save(tmp_path / "one" / "one_t1.nii", np.zeros((4, 5, 6), np.int16))
+    save(tmp_path / "one" / "seg.nii", np.zeros((4, 5, 6), np.uint8))
+    _, case = read_first(tmp_path)
+    assert case.channels == ("flair", "t1")
+    assert case.mask is not None
+
+
+def test_mask_without_an_image_is_named(tmp_path):
+    save(tmp_path / "a_mask.nii.gz", np.zeros((4, 5, 6), np.uint8))
+    assert "a_mask.nii.gz without its image" in refusal(tmp_path)
