@@ -1,3 +1,3 @@
-"""GlioFlow: honest, patient-level brain tumor segmentation on Ray and MLflow. Research software, not for clinical use."""
+"""GlioFlow: honest brain tumor segmentation by patient, on Ray and MLflow. Research software, not for clinical use."""
 
 __version__ = "0.1.0"

@@ -1,6 +1,7 @@
 """The one place that connects to Ray or starts a local one: address, token, resources, telemetry off."""
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -16,7 +17,9 @@ QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
 }
 # Of the driver's environment, what its workers must see too.
 _CARRIED = (
@@ -85,16 +88,12 @@ def disconnect() -> None:
 
 
 @contextmanager
-def connected(*, num_cpus: int | None = None) -> Iterator[None]:
-    """Connect for the length of a block; a connection that was there before is left as it was."""
-    import ray
-
-    before = ray.is_initialized()
-    connect(num_cpus=num_cpus)
+def ending() -> Iterator[None]:
+    """Disconnect when the block ends, however it ends, if anything in it connected."""
     try:
         yield
     finally:
-        if not before:
+        if "ray" in sys.modules:
             disconnect()
 
 

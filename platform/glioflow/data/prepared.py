@@ -38,6 +38,7 @@ class CaseRecord(BaseModel):
         folder: Its folder below the prepared cohort.
         shape: (S, H, W) of the original.
         spacing_mm: Of the original, or None.
+        source_channels: Names of the channels as read.
         channels: Names of the prepared channels.
         slice_numbers: Of the original slices.
         moves: The way from the original to the prepared geometry.
@@ -52,6 +53,7 @@ class CaseRecord(BaseModel):
     folder: str
     shape: Shape
     spacing_mm: tuple[float, float, float] | None
+    source_channels: tuple[str, ...]
     channels: tuple[str, ...]
     slice_numbers: tuple[int, ...]
     moves: tuple[Move, ...]
@@ -124,6 +126,11 @@ class PreparedCohort:
     def channels(self) -> tuple[str, ...]:
         """Names of the channels, the same in every case."""
         return self.manifest.cases[0].channels
+
+    @property
+    def source_channels(self) -> tuple[str, ...]:
+        """Names of the channels that a study must have, the same in every case."""
+        return self.manifest.cases[0].source_channels
 
     @property
     def clinical(self) -> Path | None:
@@ -277,6 +284,7 @@ def _write_case(job: _Job, folder: str, working: Path) -> None:
         folder=folder,
         shape=case.shape,
         spacing_mm=case.spacing_mm,
+        source_channels=case.channels,
         channels=volume.channels,
         slice_numbers=case.slice_numbers,
         moves=volume.moves,
@@ -322,10 +330,10 @@ def _fingerprint(digests: dict[str, str], steps: Sequence[Step]) -> str:
 
 def _same_channels(records: Sequence[CaseRecord]) -> None:
     for record in records:
-        if record.channels != records[0].channels:
+        if (record.channels, record.source_channels) != (records[0].channels, records[0].source_channels):
             raise UserError(
                 "all cases of a cohort have the same channels",
-                f"{records[0].id}: {list(records[0].channels)}, {record.id}: {list(record.channels)}",
+                f"{records[0].id}: {list(records[0].source_channels)}, {record.id}: {list(record.source_channels)}",
             )
 
 

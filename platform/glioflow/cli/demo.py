@@ -1,0 +1,150 @@
+"""The main job from end to end, on an embedded synthetic cohort or on a real one: what `make demo` runs."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from glioflow import cluster
+from glioflow.config import Experiment, home, load_experiment
+from glioflow.config.places import prepared_home, tracking_uri
+from glioflow.data.cohort import open_cohort
+from glioflow.data.synthetic import synthesize_lgg
+from glioflow.errors import RunFailed, UserError
+from glioflow.promotion import promote
+from glioflow.runs.crossval import crossval
+from glioflow.runs.register import register
+from glioflow.runs.search import search
+from glioflow.runs.survival import fit_survival
+from glioflow.runs.train import train
+from glioflow.serving.client import Client
+from glioflow.serving.server import free_port, serving
+
+PATIENTS, SIZE, SLICES = 16, 96, (14, 22)
+Say = Callable[..., None]
+
+
+def run_demo(data: Path | None, say: Say) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Run the chain: cohort, search, training, cross-validation, survival, registry, gate, endpoint, one study.
+
+    Args:
+        data: An LGG cohort; None makes a synthetic one under the home.
+        say: Told what happens.
+
+    Returns:
+        Each step with its seconds, and the endpoint's answer about one held-out study.
+    """
+    steps: list[dict[str, Any]] = []
+    began = time.monotonic()
+
+    def step(name: str, **said: Any) -> None:
+        nonlocal began
+        now = time.monotonic()
+        steps.append({"step": name, "seconds": round(now - began, 1), **said})
+        began = now
+
+    experiment = load_experiment(_experiment_file())
+    source = data or _synthetic(say)
+    if not source.exists():
+        raise UserError("DATA must be an LGG cohort", source)
+    step("cohort", path=str(source))
+    with cluster.ending():
+        cluster.connect()
+        step("ray")
+        searched = search(experiment, source, say=_below("search", say))
+        step("search", run_id=searched.run_id, best=searched.best["params"])
+        trained = train(searched.experiment, source, say=_below("train", say))
+        dice = trained.metrics.get("test/dice_mean")
+        step("train", run_id=trained.run_id, test_dice=dice)
+        folds = crossval(searched.experiment, source, folds=3, hold_out_test=True, say=_below("crossval", say))
+        step("crossval", run_id=folds.run_id, dice_mean=folds.summary["dice_mean"])
+        survival = _survival(experiment, source, folds.run_id, say)
+        step("survival", run_id=survival)
+        version = register(trained.run_id, name=experiment.name, survival=survival)
+        verdict = promote(version.name, version=version.version, home=prepared_home())
+        for reason in verdict.reasons:
+            holds = "holds" if reason.passed else "FAILS"
+            say(f"gate: {reason.rule}: {_number(reason.value)} (limit {_number(reason.limit)}) {holds}")
+        step("promote", version=version.version, decision=verdict.decision)
+        if verdict.decision != "promoted":
+            raise RunFailed(f"the gate said {verdict.decision}: see `glioflow models {version.name}`")
+        study = source_case(source, _held_out(searched.experiment, source))
+        answer = _serve_and_ask(version.name, study, say)
+        step("serve")
+    _tell(answer, dice, say)
+    return steps, answer
+
+
+def _experiment_file() -> Path:
+    path = Path(__file__).parents[3] / "experiments" / "demo.yaml"
+    if not path.is_file():
+        raise UserError("the demo runs from GlioFlow's repository", f"no {path}")
+    return path
+
+
+def _synthetic(say: Say) -> Path:
+    path = home() / "demo" / "kaggle_3m"
+    if not path.exists():
+        say(f"writing a synthetic cohort of {PATIENTS} patients to {path}")
+        synthesize_lgg(path, patients=PATIENTS, seed=0, size=SIZE, slices=SLICES)
+    return path
+
+
+def _below(name: str, say: Say) -> Say:
+    return lambda text, part=None: say(f"{name}: {text}", part)
+
+
+def _survival(experiment: Experiment, source: Path, masks: str, say: Say) -> str | None:
+    clinical = open_cohort(source).clinical
+    if clinical is None:
+        say("survival: no data.csv beside the cases, so no survival stage")
+        return None
+    try:
+        done = fit_survival(experiment.survival, clinical, masks=masks)
+    except UserError as error:
+        say(f"survival: no stage: {error}")
+        return None
+    verdict = "beats" if done.evaluation.beats_baselines else "does not beat"
+    say(f"survival: {done.evaluation.task} on out-of-fold masks; {verdict} its baselines")
+    return done.run_id
+
+
+def _held_out(experiment: Experiment, source: Path) -> str:
+    from glioflow.runs.launch import open_setting
+
+    return open_setting(experiment, source).split.test[0]
+
+
+def source_case(source: Path, case_id: str) -> list[Path]:
+    """Return the image files of a case, without its masks."""
+    case = open_cohort(source).case(case_id)
+    return [path for path in case.files if "_mask" not in path.name]
+
+
+def _serve_and_ask(name: str, study: list[Path], say: Say) -> dict[str, Any]:
+    port = free_port()
+    with serving(name, host="127.0.0.1", port=port) as served:
+        say(f"serve: {served['name']} version {served['version']} at {served['url']}")
+        return Client(str(served["url"])).predict(study, clinical={"age_years": 45}, mask="rle")
+
+
+def _tell(answer: dict[str, Any], dice: float | None, say: Say) -> None:
+    features, survival = answer["features"]["volume"], answer["survival"]
+    say("")
+    say(f"study {answer['study']['id']}, answered by {answer['model']['name']} version {answer['model']['version']}:")
+    say(f"  tumor in {len(answer['tumor']['slices'])} of {len(answer['study']['slices'])} slices")
+    for key in ("volume_px", "centroid_slice", "centroid_row_px", "centroid_column_px", "asd", "bevr"):
+        say(f"  {key} {_number(features.get(key))}")
+    if survival is not None:
+        risk, probability = _number(survival["risk_score"]), _number(survival["probability"])
+        say(f"  {survival['task']} risk {risk}, probability {probability}")
+    say(f"mean Dice on the held-out test patients: {_number(dice)}")
+    say("")
+    say(f"MLflow:  .venv/bin/mlflow ui --backend-store-uri {tracking_uri()}")
+    say("serve:   .venv/bin/glioflow serve     (then POST slices to http://127.0.0.1:8000/v1/predict)")
+    say("again:   make demo DATA=path/to/kaggle_3m runs the same chain on real patients")
+    say(str(answer["notice"]))
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

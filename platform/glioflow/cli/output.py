@@ -1,0 +1,92 @@
+"""How the command line speaks: people on stderr, programs on stdout, mistakes in one line."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from glioflow.errors import RunFailed, UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def console() -> "Console":
+    """Return the console that people read, on stderr."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Turn our errors into one line and an exit code: 2 for a user's mistake, 1 for a failed run, 130 for Ctrl-C."""
+    try:
+        yield
+    except UserError as error:
+        _stop(f"error: {error}", 2)
+    except RunFailed as error:
+        _stop(f"failed: {error}", 1)
+    except KeyboardInterrupt:
+        _stop("interrupted", 130)
+
+
+def _stop(line: str, code: int) -> None:
+    print(" ".join(line.split()), file=sys.stderr)
+    raise SystemExit(code)
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[..., None]]:
+    """Give a function `say(text, part)`: prints the text and, on a terminal, moves a bar to `part` in [0, 1]."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    out = console()
+    if not out.is_terminal:
+
+        def say(text: str, part: float | None = None) -> None:
+            out.print(text, soft_wrap=True, markup=False)
+
+        yield say
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=out, transient=True) as bars:
+        bar = bars.add_task(title, total=None)
+
+        def say_with_bar(text: str, part: float | None = None) -> None:
+            if text:
+                out.print(text, soft_wrap=True, markup=False)
+            if part is not None:
+                bars.update(bar, total=1.0, completed=part)
+
+        yield say_with_bar
+
+
+def answer(payload: Mapping[str, Any], as_json: bool, show: Callable[[], None] | None = None) -> None:
+    """End a verb: one JSON line on stdout for programs, or `show()` for people."""
+    if as_json:
+        print(json.dumps(payload, allow_nan=False), flush=True)
+    elif show is not None:
+        show()
+    else:
+        table("", ["", ""], [[key, _short(value)] for key, value in payload.items()])
+
+
+def table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table for people."""
+    from rich import box
+    from rich.table import Table
+
+    drawn = Table(*head, title=title or None, box=box.SIMPLE, title_justify="left", show_header=any(head))
+    for row in rows:
+        drawn.add_row(*(_short(value) for value in row))
+    console().print(drawn)
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else json.dumps(value) if isinstance(value, dict | list) else str(value)

@@ -1,0 +1,196 @@
+"""One experiment file: the settings of every room, read from YAML, overridden by key; unknown keys are refused."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from glioflow.config.gate import GateSettings
+from glioflow.config.search import SearchSettings
+from glioflow.data.preprocessing import ResizePlane, Step, UnitScale
+from glioflow.data.splits import SplitSettings
+from glioflow.data.targets import TargetSettings
+from glioflow.errors import UserError
+from glioflow.evaluation import PostprocessSettings
+from glioflow.models import LossSettings, ModelSettings
+from glioflow.survival import SurvivalSettings
+from glioflow.training.settings import TrainingSettings
+
+
+class DataSettings(BaseModel):
+    """The cohort.
+
+    Attributes:
+        source: Name or path of a cohort; a relative one is looked for here and under GLIOFLOW_DATA.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    source: str | None = None
+
+
+class InferenceSettings(BaseModel):
+    """How a case is predicted.
+
+    Attributes:
+        batch_size: Slices at once.
+        flip: Average with the mirrored image's prediction.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    batch_size: int = Field(default=16, ge=1)
+    flip: bool = False
+
+
+class Experiment(BaseModel):
+    """All that decides a result, one field per room."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str = Field(default="experiment", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$")
+    description: str = ""
+    data: DataSettings = DataSettings()
+    preprocess: tuple[Step, ...] = (UnitScale(), ResizePlane(size=128))
+    target: TargetSettings = TargetSettings()
+    split: SplitSettings = SplitSettings()
+    model: ModelSettings = ModelSettings()
+    loss: LossSettings = LossSettings()
+    training: TrainingSettings = TrainingSettings()
+    inference: InferenceSettings = InferenceSettings()
+    postprocess: PostprocessSettings = PostprocessSettings()
+    survival: SurvivalSettings = SurvivalSettings()
+    search: SearchSettings = SearchSettings()
+    gate: GateSettings = GateSettings()
+
+    @model_validator(mode="after")
+    def _searched_keys_exist(self) -> "Experiment":
+        for key, parameter in self.search.space.items():
+            if key.split(".")[0] in ("search", "gate", "split", "data") or not _has_key(type(self), key.split(".")):
+                raise ValueError(f"search.space names {key!r}, which is no searchable key of an experiment")
+            for other in parameter.when:
+                if other not in self.search.space:
+                    raise ValueError(f"search.space {key!r} depends on {other!r}, which is not searched")
+        return self
+
+
+def load_experiment(path: Path, overrides: Iterable[str] = ()) -> Experiment:
+    """Read an experiment file.
+
+    Args:
+        path: YAML.
+        overrides: `section.key=value`, the value in YAML.
+
+    Raises:
+        UserError: If the file is missing, no YAML, or says something that no experiment may say.
+    """
+    if not path.is_file():
+        choices = sorted(str(other) for other in path.parent.glob("*.yaml")) if path.parent.is_dir() else None
+        raise UserError("an experiment is a YAML file", f"{path}, which does not exist", choices or None)
+    try:
+        said = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError("an experiment is a YAML file", f"{path}: {str(error).splitlines()[0]}") from None
+    if not isinstance(said, dict):
+        raise UserError("an experiment file holds keys and values", path)
+    said.setdefault("name", path.stem)
+    return _validate(_overridden(said, _parse_overrides(overrides)), str(path))
+
+
+def override(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
+    """Return the experiment with some dotted keys changed, checked anew."""
+    return _validate(_overridden(experiment.model_dump(mode="json"), values), experiment.name)
+
+
+def override_texts(experiment: Experiment, texts: Iterable[str]) -> Experiment:
+    """Return the experiment changed by `section.key=value` texts, as `load_experiment` takes them."""
+    return override(experiment, _parse_overrides(texts))
+
+
+def _validate(said: dict[str, Any], origin: str) -> Experiment:
+    try:
+        return Experiment.model_validate(said)
+    except ValidationError as error:
+        raise _explain(error, origin) from None
+
+
+def _explain(error: ValidationError, origin: str) -> UserError:
+    first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    key = ".".join(str(part) for part in first["loc"])
+    if isinstance(cause, UserError):
+        return UserError(
+            f"{origin}: {key}: {cause.rule}" if key else f"{origin}: {cause.rule}", cause.value, cause.choices
+        )
+    if first["type"] == "extra_forbidden":
+        return UserError(f"{origin}: unknown key {key!r}", choices=_keys_at(Experiment, list(first["loc"][:-1])))
+    message = first["msg"].removeprefix("Value error, ")
+    given = None if first["type"] == "value_error" else repr(first["input"])[:120]
+    return UserError(f"{origin}: {key}: {message}" if key else f"{origin}: {message}", given)
+
+
+def _parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
+    values = {}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise UserError("an override is section.key=value", text)
+        try:
+            values[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError("the value of an override is YAML", text) from None
+    return values
+
+
+def _overridden(said: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    result: dict[str, Any] = _copied(said)
+    for key, value in values.items():
+        *sections, last = key.split(".")
+        place = result
+        for section in sections:
+            inner = place.setdefault(section, {})
+            if not isinstance(inner, dict):
+                raise UserError(f"override {key!r}: {section!r} is not a section")
+            place = inner
+        place[last] = float(value) if _is_number_text(value) else value
+    return result
+
+
+def _is_number_text(value: Any) -> bool:
+    """Say whether YAML left a number as text: it reads 1e-3 as a string."""
+    if not isinstance(value, str):
+        return False
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return "e" in value.lower()
+
+
+def _copied(value: Any) -> Any:
+    return {key: _copied(inner) for key, inner in value.items()} if isinstance(value, dict) else value
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_of(part))), None)
+
+
+def _has_key(model: type[BaseModel], key: list[str]) -> bool:
+    field = model.model_fields.get(key[0])
+    if field is None:
+        return False
+    if len(key) == 1:
+        return True
+    inner = _model_of(field.annotation)
+    return key[0] == "options" or (inner is not None and _has_key(inner, key[1:]))
+
+
+def _keys_at(model: type[BaseModel], key: list[Any]) -> list[str] | None:
+    for part in key:
+        field = model.model_fields.get(str(part))
+        inner = _model_of(field.annotation) if field else None
+        if inner is None:
+            return None
+        model = inner
+    return sorted(model.model_fields)

@@ -1,0 +1,104 @@
+"""From a prepared case to probabilities: slices in batches to a volume. Knows nothing of thresholds or truth."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+def choose_device(name: str = "auto") -> "torch.device":
+    """Return the device of `name` (`auto`, `cpu`, `cuda`, `cuda:1`); `auto` takes a GPU where there is one."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def resolve_precision(precision: Precision, device: "torch.device") -> Literal["fp32", "bf16", "fp16"]:
+    """Return what `auto` means on this device: bf16 where the hardware multiplies it, else fp32."""
+    import torch
+
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    capable = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.backends.mkldnn.is_available()
+    return "bf16" if capable and _has_cpu_bf16() else "fp32"
+
+
+def _has_cpu_bf16() -> bool:
+    import torch
+
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+
+
+def autocast(device: "torch.device", precision: Precision) -> AbstractContextManager[Any]:
+    """Return the context in which a forward pass runs at `precision`."""
+    import torch
+
+    resolved = resolve_precision(precision, device)
+    if resolved == "fp32":
+        return nullcontext()
+    dtype = torch.bfloat16 if resolved == "bf16" else torch.float16
+    context: AbstractContextManager[Any] = torch.autocast(device.type, dtype=dtype)
+    return context
+
+
+def predict_volume(
+    network: "torch.nn.Module",
+    image: NDArray[np.floating[Any]],
+    *,
+    softmax: bool,
+    batch_size: int = 16,
+    precision: Precision = "auto",
+    flip: bool = False,
+) -> NDArray[np.float32]:
+    """Run a 2D network over the slices of one prepared image.
+
+    Args:
+        network: (B, C, h, w) to logits (B, K, h, w); its device is used.
+        image: (S, h, w, C).
+        softmax: Whether the K outputs are exclusive classes.
+        batch_size: Slices at once.
+        precision: Of the forward pass; probabilities are float32 always.
+        flip: Average with the left-right mirrored image's prediction.
+
+    Returns:
+        Probabilities (S, h, w, K) in [0, 1].
+    """
+    import torch
+
+    device = next(network.parameters()).device
+    was_training = network.training
+    network.eval()
+    out = []
+    try:
+        with torch.inference_mode():
+            for first in range(0, image.shape[0], batch_size):
+                block = np.ascontiguousarray(image[first : first + batch_size], dtype=np.float32)
+                batch = torch.from_numpy(block).to(device).permute(0, 3, 1, 2)
+                probability = _probability(network, batch, softmax, precision)
+                if flip:
+                    mirrored = _probability(network, batch.flip(-1), softmax, precision).flip(-1)
+                    probability = (probability + mirrored) / 2
+                out.append(probability.permute(0, 2, 3, 1).cpu().numpy())
+    finally:
+        network.train(was_training)
+    return np.concatenate(out).astype(np.float32, copy=False)
+
+
+def _probability(
+    network: "torch.nn.Module", batch: "torch.Tensor", softmax: bool, precision: Precision
+) -> "torch.Tensor":
+    import torch
+
+    with autocast(batch.device, precision):
+        logits = network(batch)
+    return torch.softmax(logits.float(), 1) if softmax else torch.sigmoid(logits.float())

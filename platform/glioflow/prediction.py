@@ -1,0 +1,238 @@
+"""Bundle and study to an answer, in plain Python: the same object under the CLI, the gate and the endpoint."""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow import bundle
+from glioflow.data.case import Case
+from glioflow.data.geometry import Move, restore
+from glioflow.data.prepared import PreparedCase
+from glioflow.data.preprocessing import preprocess
+from glioflow.data.targets import TargetSettings
+from glioflow.errors import UserError
+from glioflow.evaluation import apply_postprocessing, evaluate_parts, predict_flair_threshold
+from glioflow.evaluation.inference import choose_device, predict_volume
+from glioflow.features import MaskFeatures, measure_mask
+from glioflow.survival import SurvivalAnswer, SurvivalStage
+
+if TYPE_CHECKING:
+    import torch
+
+NOT_FOR_CLINICAL_USE = "Research software, not for clinical use."
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What the network says of one case, in the original geometry.
+
+    Attributes:
+        labels: (S, H, W) uint8, as the cohort numbers them.
+        parts: Mask of each foreground output, (S, H, W) each.
+        probability: (S, H, W, K) float32 of the foreground outputs.
+    """
+
+    labels: NDArray[np.uint8]
+    parts: dict[str, NDArray[np.bool_]]
+    probability: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """All answers about one study.
+
+    Attributes:
+        segmentation: The mask and what it came from.
+        features: Shape features of the whole tumor.
+        survival: The survival stage's answer, or None where the model has no stage.
+        tumor: Whether and in which slices there is one, with the study's highest probability.
+        warnings: What a reader should know.
+        timing_ms: By stage.
+    """
+
+    segmentation: Segmentation
+    features: MaskFeatures
+    survival: SurvivalAnswer | None
+    tumor: dict[str, Any]
+    warnings: tuple[str, ...]
+    timing_ms: dict[str, float]
+
+
+class Predictor:
+    """A bundle, loaded and ready."""
+
+    def __init__(
+        self, description: bundle.Description, network: "torch.nn.Module", survival: SurvivalStage | None = None
+    ) -> None:
+        """Take a network on its device, with what its bundle says."""
+        self.description, self.network, self.survival = description, network, survival
+
+    @classmethod
+    def load(cls, folder: Path, *, device: str = "auto") -> "Predictor":
+        """Load the bundle in `folder` onto `device`; raises `UserError` as `bundle.load` does."""
+        loaded = bundle.load(folder)
+        return cls(loaded.description, loaded.network.to(choose_device(device)), loaded.survival)
+
+    def predict(self, case: Case, *, clinical: Mapping[str, object] | None = None) -> Prediction:
+        """Answer for one study.
+
+        Args:
+            case: As a reader gave it.
+            clinical: Clinical values by column name; those that are missing are imputed and named.
+
+        Raises:
+            UserError: If the case does not have the channels that the model needs.
+        """
+        clock = _Clock()
+        self._check(case)
+        volume = preprocess(case, self.description.preprocess)
+        clock.lap("preprocess")
+        segmentation = self.segment(volume.image, volume.moves)
+        clock.lap("segment")
+        mask = segmentation.labels > 0
+        features = measure_mask(mask, spacing_mm=case.spacing_mm, probability=segmentation.probability.max(axis=-1))
+        clock.lap("features")
+        survival = None if self.survival is None else self.survival.predict(features.volume, clinical or {})
+        clock.lap("survival")
+        return Prediction(segmentation, features, survival, _tumor(segmentation, case), case.warnings, clock.laps)
+
+    def segment(self, image: NDArray[np.floating[Any]], moves: tuple[Move, ...]) -> Segmentation:
+        """Segment a prepared image.
+
+        Args:
+            image: (S, h, w, C) in the network's geometry.
+            moves: The way there from the original geometry.
+
+        Returns:
+            Masks and probabilities in the original geometry.
+        """
+        return decode(self.description, self.probabilities(image), moves)
+
+    def probabilities(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Return the network's probabilities (S, h, w, K) of a prepared image."""
+        said = self.description
+        return predict_volume(
+            self.network,
+            image,
+            softmax=said.target.kind == "multiclass",
+            batch_size=said.inference.batch_size,
+            flip=said.inference.flip,
+        )
+
+    def _check(self, case: Case) -> None:
+        if case.channels != self.description.channels:
+            raise UserError(
+                f"this model takes the channels {list(self.description.channels)}",
+                f"a study with {list(case.channels)}",
+            )
+
+
+def decode(
+    description: bundle.Description, probabilities: NDArray[np.float32], moves: tuple[Move, ...]
+) -> Segmentation:
+    """Turn network probabilities (S, h, w, K) into masks in the original geometry, post-processing included."""
+    target = description.target
+    full = np.asarray(restore(probabilities, moves), dtype=np.float32)
+    if target.kind == "multiclass":
+        winner = full.argmax(axis=-1)
+        full = full[..., 1:]
+        raw = {name: winner == index for index, name in enumerate(target.names, start=1)}
+        parts = apply_postprocessing(raw, description.postprocess, already_decided=True)
+    else:
+        raw = {name: full[..., k] for k, name in enumerate(target.names)}
+        parts = apply_postprocessing(raw, description.postprocess)
+    return Segmentation(target.labels_of(parts), parts, full)
+
+
+Row = dict[str, Any]
+
+
+def measure(predictor: Predictor, cases: Iterable[PreparedCase]) -> list[Row]:
+    """Measure a model on labeled prepared cases, in the original geometry against the original masks.
+
+    Returns:
+        Per case `id`, `patient`, `institution` and the metrics of `evaluate_parts`.
+    """
+    target = predictor.description.target
+    return [measure_segmentation(predictor.segment(case.image, case.record.moves), case, target) for case in cases]
+
+
+def measure_segmentation(segmentation: Segmentation, case: PreparedCase, target: TargetSettings) -> Row:
+    """Measure one segmentation against the case's original mask."""
+    probabilities = {name: segmentation.probability[..., k] for k, name in enumerate(target.names)}
+    return _row(case, segmentation.parts, target, probabilities)
+
+
+def measure_flair_threshold(description: bundle.Description, cases: Iterable[PreparedCase]) -> list[Row] | None:
+    """Measure the baseline that calls everything tumor that is brighter in FLAIR than the fitted threshold.
+
+    Returns:
+        Rows as `measure` gives them; None where the model sees no FLAIR or its target has several parts.
+    """
+    threshold, channels = description.flair_threshold, description.network_channels
+    if threshold is None or "flair" not in channels or len(description.target.names) > 1:
+        return None
+    name, k = description.target.names[0], channels.index("flair")
+    rows = []
+    for case in cases:
+        bright = predict_flair_threshold(np.asarray(case.image[..., k], dtype=np.float32), threshold)
+        restored = np.asarray(restore(bright.astype(np.uint8), case.record.moves)) > 0
+        rows.append(_row(case, {name: restored}, description.target, None))
+    return rows
+
+
+def measure_empty(target: TargetSettings, cases: Iterable[PreparedCase]) -> list[Row]:
+    """Measure the baseline that never finds anything."""
+    return [
+        _row(case, {name: np.zeros(case.record.shape, bool) for name in target.names}, target, None) for case in cases
+    ]
+
+
+def _row(
+    case: PreparedCase,
+    parts: Mapping[str, NDArray[np.bool_]],
+    target: TargetSettings,
+    probabilities: Mapping[str, NDArray[np.float32]] | None,
+) -> Row:
+    record = case.record
+    measured = evaluate_parts(
+        parts, target.split(case.reference()), spacing_mm=record.spacing_mm, probabilities=probabilities
+    )
+    return {"id": record.id, "patient": record.patient, "institution": record.institution, **measured}
+
+
+def numbers(summary: Mapping[str, Any], prefix: str) -> dict[str, float | None]:
+    """Return a summary's plain numbers under `prefix/`, as runs log them; intervals become `_low` and `_high`."""
+    flat: dict[str, float | None] = {}
+    for key, value in summary.items():
+        if isinstance(value, list | tuple):
+            flat |= {f"{prefix}/{key}_low": float(value[0]), f"{prefix}/{key}_high": float(value[1])}
+        elif value is None or isinstance(value, int | float):
+            flat[f"{prefix}/{key}"] = value
+    return flat
+
+
+def _tumor(segmentation: Segmentation, case: Case) -> dict[str, Any]:
+    slices = np.flatnonzero(segmentation.labels.any(axis=(1, 2)))
+    highest = float(segmentation.probability.max(initial=0.0))
+    return {
+        "detected": bool(slices.size),
+        "probability": highest,
+        "slices": [case.slice_numbers[index] for index in slices],
+    }
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = round((now - self._last) * 1000, 3)
+        self._last = now

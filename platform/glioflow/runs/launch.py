@@ -1,0 +1,134 @@
+"""What every kind of run begins with: the cohort found or prepared, the split dealt, its record in MLflow opened."""
+
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from glioflow import __version__, audit, cluster
+from glioflow.config import Experiment, data_source
+from glioflow.config.places import data_folder, home, prepared_home
+from glioflow.data.prepared import PreparedCohort, find_or_prepare
+from glioflow.data.splits import Split, make_split
+from glioflow.errors import UserError
+from glioflow.runs.lineage import source_state
+from glioflow.tracking import Tracking
+
+Say = Callable[[str], None]
+
+
+def quiet(_: str) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a run works on."""
+
+    experiment: Experiment
+    cohort: PreparedCohort
+    split: Split
+    tracking: Tracking
+
+
+def open_setting(experiment: Experiment, data: str | Path | None, *, say: Say = quiet) -> Setting:
+    """Find or prepare the cohort, deal the split, refuse leaks, open MLflow; on a cluster check what it needs first.
+
+    Raises:
+        UserError: As those do; on several nodes also where MLflow is no server.
+    """
+    source = data_source(data, experiment.data.source)
+    cluster.connect()
+    tracking = Tracking()
+    if cluster.resources()["nodes"] > 1 and not tracking.uri.startswith("http"):
+        raise UserError("on more than one node MLFLOW_TRACKING_URI must name a server (http://...)", tracking.uri)
+    check_resources(experiment)
+    say(f"cohort {source}")
+    cohort = find_or_prepare(source, experiment.preprocess, home=prepared_home(), map_cases=cluster.map_parallel)
+    split = make_split(cohort.records, experiment.split, folder=data_folder())
+    leaks = audit.find_split_leaks(split, cohort.records)
+    if leaks:
+        raise UserError(leaks[0].rule, leaks[0].value)
+    say(
+        f"prepared {len(cohort.records)} patients, {cohort.num_slices} slices; "
+        f"train {len(split.train)}, val {len(split.val)}, test {len(split.test)}"
+    )
+    return Setting(experiment, cohort, split, tracking)
+
+
+def check_resources(experiment: Experiment) -> None:
+    """Refuse at once what the cluster can never hold.
+
+    Raises:
+        UserError: With the numbers.
+    """
+    training, have = experiment.training, cluster.resources()
+    for name, each in (("CPU", training.cpus_per_worker), ("GPU", training.gpus_per_worker)):
+        need = each * training.num_workers
+        if need > have[name]:
+            raise UserError(
+                f"training needs {need:g} {name}s ({training.num_workers} workers of {each:g}); lower "
+                f"training.{name.lower()}s_per_worker or training.num_workers",
+                f"a cluster of {have[name]:g}",
+            )
+
+
+def open_run(setting: Setting, kind: str, name: str, *, parent: str | None = None, tags: Mapping[str, str] = {}) -> str:
+    """Start an MLflow run with its whole lineage and return its id.
+
+    Args:
+        setting: What it works on.
+        kind: `train`, `search`, `trial`, `crossval`, `fold`, ...
+        name: Shown in MLflow.
+        parent: Run id of the search or cross-validation it belongs to.
+        tags: Further ones.
+    """
+    tracking, experiment, manifest = setting.tracking, setting.experiment, setting.cohort.manifest
+    lineage = {
+        "glioflow.kind": kind,
+        "glioflow.version": __version__,
+        "glioflow.cohort": manifest.fingerprint,
+        "glioflow.cohort_source": manifest.source_fingerprint,
+        "glioflow.split": setting.split.digest,
+        "glioflow.test": setting.split.test_digest,
+        "python": platform.python_version(),
+        "command": " ".join(sys.argv[1:])[:500],
+    }
+    state = source_state()
+    run_id = tracking.start(experiment.name, name, tags={**lineage, **state.tags, **tags}, parent=parent)
+    tracking.log_params(run_id, experiment.model_dump(mode="json", exclude={"search", "gate", "description"}))
+    if parent is None:
+        tracking.log_text(run_id, "experiment.yaml", to_yaml(experiment))
+        tracking.log_json(run_id, "split.json", setting.split.model_dump(mode="json"))
+        tracking.log_json(
+            run_id, "cohort.json", {"path": str(setting.cohort.path), "fingerprint": manifest.fingerprint}
+        )
+        if state.diff:
+            tracking.log_text(run_id, "uncommitted.diff", state.diff)
+    return run_id
+
+
+def to_yaml(experiment: Experiment) -> str:
+    """Return the experiment whole, defaults too, as a file that reads back as the same."""
+    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
+
+
+def run_folder(run_id: str) -> Path:
+    """Return the folder of a run's working files under the home."""
+    return home() / "runs" / run_id
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def recorded_setting(tracking: Tracking, run_id: str) -> tuple[Any, Split]:
+    """Return what a run says of its cohort (`path`, `fingerprint`) and its split."""
+    split = Split.model_validate(tracking.read_json(run_id, "split.json"))
+    return tracking.read_json(run_id, "cohort.json"), split

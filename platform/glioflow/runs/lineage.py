@@ -1,0 +1,49 @@
+"""Which code a run ran: a hash of the package's source always, the git commit and diff where there is a repository."""
+
+import hashlib
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent
+_MAX_DIFF = 1_000_000
+
+
+@dataclass(frozen=True)
+class SourceState:
+    """The code's identity as MLflow tags, and what was not committed."""
+
+    tags: dict[str, str]
+    diff: str
+
+
+@cache
+def source_state() -> SourceState:
+    """Return the state of the source this process runs."""
+    tags = {"glioflow.source": source_digest()}
+    commit = _git("rev-parse", "HEAD")
+    if not commit:
+        return SourceState(tags, "")
+    diff = _git("diff", "HEAD")[:_MAX_DIFF]
+    tags |= {"mlflow.source.git.commit": commit, "glioflow.dirty": str(bool(diff)).lower()}
+    return SourceState(tags, diff)
+
+
+def source_digest() -> str:
+    """Return a digest over every Python file of the package."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _git(*words: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(PACKAGE), *words], capture_output=True, text=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,209 @@
+"""One training as a thing that travels to a worker: what to train, on what, and where its files go."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from glioflow import bundle
+from glioflow.config import Experiment
+from glioflow.data.loaders import SliceBatches
+from glioflow.data.prepared import PreparedCase, PreparedCohort
+from glioflow.data.splits import Split
+from glioflow.evaluation import (
+    PostprocessSettings,
+    choose_postprocessing,
+    dice_per_case,
+    fit_flair_threshold,
+    summarize,
+)
+from glioflow.evaluation.inference import choose_device, predict_volume
+from glioflow.models import build_loss, build_network
+from glioflow.prediction import Predictor, measure, numbers
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from glioflow.training.loop import Fitted, Report
+
+FITTED_ON = {"weights": "train", "early_stopping": "val", "postprocess": "val", "flair_threshold_baseline": "train"}
+
+
+class Plan(BaseModel):
+    """What a worker needs to know.
+
+    Attributes:
+        experiment: All settings.
+        prepared: Folder of the prepared cohort, reachable from every node.
+        split: Who trains, validates and tests.
+        run_id: MLflow run that the training writes to.
+        tracking_uri: Of MLflow.
+        folder: Where this training's files go, reachable from every node.
+        created: UTC, ISO 8601.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    experiment: Experiment
+    prepared: Path
+    split: Split
+    run_id: str
+    tracking_uri: str
+    folder: Path
+    created: str
+
+    @property
+    def bundle(self) -> Path:
+        """Where the bundle is written."""
+        return self.folder / "bundle"
+
+    @property
+    def spool(self) -> Path:
+        """Where metrics wait while MLflow is away."""
+        return self.folder / "metrics.jsonl"
+
+
+def train_plan(
+    plan: Plan, report: "Report", *, rank: int = 0, world_size: int = 1, resume: Path | None = None
+) -> dict[str, float | None] | None:
+    """Train, choose threshold and clean-up on the validation patients, and write the bundle.
+
+    Args:
+        plan: What.
+        report: Told after each epoch, on every worker.
+        rank: This worker's number.
+        world_size: Of how many.
+        resume: Folder of a checkpoint to go on from.
+
+    Returns:
+        Validation metrics of the bundle on rank 0, None on the others.
+    """
+    import torch
+
+    from glioflow.training.loop import fit
+
+    settings = plan.experiment.training
+    cohort = PreparedCohort(plan.prepared)
+    train, val = cohort.cases(plan.split.train), cohort.cases(plan.split.val)
+    torch.set_num_threads(max(1, int(settings.cpus_per_worker)))
+    torch.manual_seed(settings.seed)
+    torch.use_deterministic_algorithms(settings.deterministic)
+    target = plan.experiment.target
+    network = build_network(plan.experiment.model, in_channels=len(cohort.channels), num_outputs=target.num_outputs).to(
+        choose_device()
+    )
+    batches = SliceBatches(
+        train,
+        target,
+        settings.sampling,
+        batch_size=max(1, settings.batch_size // world_size),
+        seed=settings.seed,
+        rank=rank,
+        world_size=world_size,
+    )
+
+    def validate(network: "nn.Module") -> dict[str, float]:
+        return {"val/dice": _mean_dice(_gather(_quick_dice(network, val[rank::world_size], plan.experiment)))}
+
+    loss = build_loss(plan.experiment.loss, task=target.task)
+    fitted = fit(network, loss.to(choose_device()), batches, validate, settings, report, resume=resume)
+    return _finish(plan, cohort, network, fitted) if rank == 0 else None
+
+
+def _quick_dice(network: "nn.Module", cases: Iterable[PreparedCase], experiment: Experiment) -> list[float]:
+    """Return each case's volume Dice in the original geometry, mean over outputs, before any clean-up."""
+    target = experiment.target
+    scores = []
+    for case in cases:
+        probability = predict_volume(
+            network,
+            case.image,
+            softmax=target.kind == "multiclass",
+            batch_size=experiment.inference.batch_size,
+            precision=experiment.training.precision,
+        )
+        full = np.asarray(case.restore(probability))
+        truth = target.split(case.reference())
+        if target.kind == "multiclass":
+            winner = full.argmax(axis=-1)
+            found = {name: winner == k for k, name in enumerate(target.names, start=1)}
+        else:
+            found = {name: full[..., k] > experiment.postprocess.threshold for k, name in enumerate(target.names)}
+        scores.append(float(np.mean([dice_per_case(found[name], truth[name]) for name in target.names])))
+    return scores
+
+
+def _gather(scores: list[float]) -> list[float]:
+    import torch.distributed as dist
+
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return scores
+    gathered: list[list[float]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(gathered, scores)
+    return [score for part in gathered for score in part]
+
+
+def _mean_dice(scores: list[float]) -> float:
+    return float(np.mean(scores))
+
+
+def _finish(plan: Plan, cohort: PreparedCohort, network: "nn.Module", fitted: "Fitted") -> dict[str, float | None]:
+    """Write the bundle of the kept weights; threshold and clean-up are chosen on the validation patients."""
+    network.load_state_dict(fitted.weights)
+    experiment, val = plan.experiment, cohort.cases(plan.split.val)
+    description = bundle.describe(
+        experiment,
+        postprocess=experiment.postprocess,
+        channels=cohort.source_channels,
+        network_channels=cohort.channels,
+        origin=bundle.Origin(
+            experiment=experiment.name,
+            cohort_format=cohort.manifest.format,
+            fingerprint=cohort.manifest.fingerprint,
+            source_fingerprint=cohort.manifest.source_fingerprint,
+            split=plan.split.digest,
+            test=plan.split.test_digest,
+            num_patients=_num_patients(cohort, plan.split),
+            fitted_on=FITTED_ON,
+            created=plan.created,
+        ),
+        flair_threshold=fit_flair(cohort.cases(plan.split.train)),
+        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+    )
+    predictor = Predictor(description, network)
+    chosen = choose_for(predictor, val)
+    predictor = Predictor(description.model_copy(update={"postprocess": chosen}), network)
+    summary = numbers(summarize(measure(predictor, val)), "val")
+    summary["val/best_epoch"] = float(fitted.epoch)
+    bundle.save(plan.bundle, predictor.description.model_copy(update={"metrics": summary}), fitted.weights)
+    return summary
+
+
+def choose_for(predictor: Predictor, cases: list[PreparedCase]) -> PostprocessSettings:
+    """Choose threshold and clean-up on labeled cases that trained nothing; softmax outputs have no threshold."""
+    said = predictor.description
+    if said.target.kind == "multiclass":
+        return said.postprocess
+    restored = [np.asarray(case.restore(predictor.probabilities(case.image))) for case in cases]
+    truths = [said.target.split(case.reference()) for case in cases]
+    names = said.target.names
+    return choose_postprocessing(
+        [{name: full[..., k] for k, name in enumerate(names)} for full in restored], truths, settings=said.postprocess
+    )
+
+
+def fit_flair(cases: list[PreparedCase]) -> float | None:
+    """Fit the FLAIR-threshold baseline on training patients; None where the network sees no FLAIR."""
+    if not cases or "flair" not in cases[0].record.channels:
+        return None
+    channel = cases[0].record.channels.index("flair")
+    images = [np.asarray(case.image[..., channel], dtype=np.float32) for case in cases]
+    return fit_flair_threshold(images, [np.asarray(case.mask) > 0 for case in cases])
+
+
+def _num_patients(cohort: PreparedCohort, split: Split) -> dict[str, int]:
+    return {
+        part: len({cohort.case(case_id).record.patient for case_id in getattr(split, part)})
+        for part in ("train", "val", "test")
+    }

@@ -1,0 +1,120 @@
+"""The survival stage as a run: features of out-of-fold masks joined with a clinical table, fitted, judged, logged."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glioflow.config.places import home
+from glioflow.data.cohort import open_cohort
+from glioflow.data.prepared import PreparedCohort, is_prepared
+from glioflow.errors import UserError
+from glioflow.features import measure_mask
+from glioflow.runs.crossval import OUT_OF_FOLD
+from glioflow.survival import (
+    SurvivalEvaluation,
+    SurvivalSettings,
+    SurvivalStage,
+    evaluate_stage,
+    fit_stage,
+    read_clinical,
+)
+from glioflow.survival.clinical import join_features
+from glioflow.tracking import Tracking
+
+EXPERIMENT = "survival"
+STAGE = "survival.json"
+Features = dict[str, dict[str, float | None]]
+
+
+@dataclass(frozen=True)
+class SurvivalFitted:
+    """What a fit ended with."""
+
+    run_id: str
+    stage: SurvivalStage
+    evaluation: SurvivalEvaluation
+
+
+def fit_survival(
+    settings: SurvivalSettings,
+    clinical: Path,
+    *,
+    outcomes: Path | None = None,
+    masks: str = "none",
+    cohort: Path | None = None,
+) -> SurvivalFitted:
+    """Fit and judge the survival stage and log both as a run.
+
+    Args:
+        settings: Of the stage.
+        clinical: The clinical table.
+        outcomes: A table of follow-up besides it.
+        masks: Id of a cross-validation run whose out-of-fold masks give the shape features; `manual` for the cohort's
+            own masks; `none` for clinical columns alone.
+        cohort: Needed for `manual`.
+
+    Raises:
+        UserError: If the tables, the run or the cohort do not fit, or there are too few patients or events.
+    """
+    tracking = Tracking()
+    features, basis = _features(tracking, masks, cohort)
+    if features is None:
+        settings = settings.model_copy(update={"shape_features": ()})
+    table = read_clinical(clinical, outcomes=outcomes)
+    table = table if features is None else join_features(table, features)
+    evaluation = evaluate_stage(table, settings)
+    stage = fit_stage(table, settings, evaluation=evaluation)
+    tags = {"glioflow.kind": "survival", "glioflow.masks": basis, "glioflow.task": stage.task}
+    run_id = tracking.start(EXPERIMENT, f"survival-{stage.task}", tags=tags)
+    tracking.log_params(
+        run_id, {"survival": settings.model_dump(mode="json"), "masks": basis, "clinical": clinical.name}
+    )
+    numbers = {f"survival/{name}": value.value for name, value in evaluation.metrics.items()}
+    tracking.log_metrics(run_id, {**numbers, "survival/beats_baselines": float(evaluation.beats_baselines)})
+    tracking.log_json(run_id, STAGE, stage.to_json())
+    tracking.log_json(run_id, "evaluation.json", evaluation.model_dump(mode="json"))
+    tracking.finish(run_id)
+    return SurvivalFitted(run_id, stage, evaluation)
+
+
+def _features(tracking: Tracking, masks: str, cohort: Path | None) -> tuple[Features | None, str]:
+    if masks == "none":
+        return None, "none"
+    if masks == "manual":
+        if cohort is None:
+            raise UserError("--masks manual needs the cohort whose masks are measured", "no COHORT")
+        return _manual_features(cohort), "manual"
+    if not tracking.has_artifact(tracking.run(masks).info.run_id, OUT_OF_FOLD):
+        raise UserError("--masks takes a cross-validation's run id, 'manual' or 'none'", f"run {masks} without masks")
+    rows: list[dict[str, Any]] = tracking.read_json(masks, OUT_OF_FOLD)
+    return {row["id"]: row["features"] for row in rows}, f"out-of-fold masks of run {masks}"
+
+
+def _manual_features(path: Path) -> Features:
+    if is_prepared(path):
+        prepared = PreparedCohort(path)
+        return {
+            record.id: measure_mask(prepared.case(record.id).reference() > 0, spacing_mm=record.spacing_mm).volume
+            for record in prepared.records
+        }
+    cohort = open_cohort(path)
+    features = {}
+    for entry in cohort.cases:
+        case = cohort.read(entry.id)
+        if case.mask is not None:
+            features[case.id] = measure_mask(np.asarray(case.mask) > 0, spacing_mm=case.spacing_mm).volume
+    return features
+
+
+def read_stage(run_id: str) -> SurvivalStage:
+    """Return the stage that a run logged; raises `UserError` where it has none."""
+    tracking = Tracking()
+    tracking.run(run_id)
+    return SurvivalStage.from_json(tracking.read_json(run_id, STAGE))
+
+
+def working_folder(name: str) -> Path:
+    """Return a fresh place under the home for a bundle in the making."""
+    return home() / "making" / name

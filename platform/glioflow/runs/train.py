@@ -1,0 +1,188 @@
+"""One training through Ray Train, of one worker or many, resumed where it stopped."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glioflow import bundle, cluster
+from glioflow.config import Experiment
+from glioflow.config.places import home
+from glioflow.data.prepared import PreparedCase, PreparedCohort
+from glioflow.errors import RunFailed, UserError
+from glioflow.evaluation import summarize
+from glioflow.prediction import Predictor, measure, numbers
+from glioflow.reports.figures import distribution_of_dice, overlay
+from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder, to_yaml
+from glioflow.runs.plan import Plan, train_plan
+from glioflow.tracking import BUNDLE, RunWriter
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training ended with."""
+
+    run_id: str
+    model_uri: str
+    metrics: dict[str, float | None]
+
+
+def train(experiment: Experiment, data: str | Path | None, *, resume: str | None = None, say: Say = quiet) -> Trained:
+    """Train one experiment, judge it on its test patients, and log all of it as one run.
+
+    Args:
+        experiment: What.
+        data: Cohort, raw or prepared; None takes the experiment's.
+        resume: Id of a run that was interrupted; goes on from its last checkpoint.
+        say: Told what happens.
+
+    Raises:
+        UserError: If anything given is wrong; nothing is left running then.
+        RunFailed: If the training failed; the run is closed as failed and can be resumed.
+    """
+    setting = open_setting(experiment, data, say=say)
+    run_id = _reopen(setting, resume) if resume else open_run(setting, "train", experiment.name)
+    say(f"run {run_id}")
+    plan = Plan(
+        experiment=experiment,
+        prepared=setting.cohort.path,
+        split=setting.split,
+        run_id=run_id,
+        tracking_uri=setting.tracking.uri,
+        folder=run_folder(run_id),
+        created=now(),
+    )
+    try:
+        val, (test, pictures) = fit_on_train(plan), judge(plan)
+    except BaseException as error:
+        setting.tracking.finish(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    metrics = {**val, **test}
+    setting.tracking.log_metrics(run_id, metrics)
+    for name, picture in pictures.items():
+        setting.tracking.log_bytes(run_id, f"report/{name}.png", picture)
+    setting.tracking.log_folder(run_id, plan.bundle, folder=BUNDLE)
+    setting.tracking.finish(run_id)
+    return Trained(run_id, f"runs:/{run_id}/{BUNDLE}", metrics)
+
+
+def _reopen(setting: Setting, run_id: str) -> str:
+    tracking = setting.tracking
+    tracking.run(run_id)
+    recorded = tracking.download(f"runs:/{run_id}/experiment.yaml").read_text()
+    if recorded != to_yaml(setting.experiment):
+        raise UserError(
+            "--resume goes on with the experiment that the run began with", f"another one than run {run_id}'s"
+        )
+    if tracking.has_artifact(run_id, BUNDLE):
+        raise UserError("--resume takes an unfinished run", f"run {run_id}, which has its bundle")
+    tracking.reopen(run_id)
+    return run_id
+
+
+def fit_on_train(plan: Plan) -> dict[str, float | None]:
+    """Run `train_plan` on Ray Train and return the bundle's validation metrics.
+
+    Raises:
+        RunFailed: With the worker's own words.
+    """
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    training = plan.experiment.training
+    each = {"CPU": training.cpus_per_worker, **({"GPU": training.gpus_per_worker} if training.gpus_per_worker else {})}
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"plan": plan.model_dump_json()},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=training.num_workers, resources_per_worker=each, use_gpu=training.gpus_per_worker > 0
+        ),
+        run_config=ray.train.RunConfig(
+            name=plan.run_id,
+            storage_path=str(home() / "train"),
+            failure_config=ray.train.FailureConfig(max_failures=2, controller_failure_limit=3),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    try:
+        trainer.fit()
+    except Exception as error:
+        raise RunFailed(_cause(error)) from error
+    return bundle.read_description(plan.bundle).metrics
+
+
+def _worker(config: dict[str, Any]) -> None:
+    import ray.train
+
+    cluster.silence()
+    plan = Plan.model_validate_json(config["plan"])
+    context = ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    writer = RunWriter(plan.tracking_uri, plan.run_id, plan.spool) if rank == 0 else None
+
+    def report(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
+        if writer is not None:
+            writer.write(metrics, step=epoch)
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = None
+            if rank == 0:
+                write_checkpoint(Path(folder))
+                checkpoint = ray.train.Checkpoint.from_directory(folder)
+            ray.train.report({"epoch": epoch, **metrics}, checkpoint=checkpoint)
+
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        train_plan(plan, report, rank=rank, world_size=world_size)
+    else:
+        with checkpoint.as_directory() as folder:
+            train_plan(plan, report, rank=rank, world_size=world_size, resume=Path(folder))
+    if writer is not None:
+        writer.close()
+
+
+def judge(plan: Plan) -> tuple[dict[str, float | None], dict[str, bytes]]:
+    """Measure the bundle on the test patients, on the cluster: metrics and pictures; nothing where there are none."""
+    if not plan.split.test:
+        return {}, {}
+    import ray
+
+    training = plan.experiment.training
+    task = ray.remote(num_cpus=training.cpus_per_worker, num_gpus=min(1, training.gpus_per_worker))(_judge)
+    try:
+        metrics, pictures = ray.get(task.remote(plan.model_dump_json()))
+    except ray.exceptions.RayTaskError as error:
+        raise RunFailed(_cause(error)) from error
+    return metrics, pictures
+
+
+def _judge(said: str) -> tuple[dict[str, float | None], dict[str, bytes]]:
+    plan = Plan.model_validate_json(said)
+    predictor = Predictor.load(plan.bundle)
+    cases = {case_id: PreparedCohort(plan.prepared).case(case_id) for case_id in plan.split.test}
+    rows = measure(predictor, cases.values())
+    ordered = sorted(rows, key=lambda row: float(row["dice"]))
+    pictures = {"dice": distribution_of_dice({row["id"]: row["dice"] for row in rows}, title="Dice, test patients")}
+    for name, row in (("worst", ordered[0]), ("median", ordered[len(ordered) // 2]), ("best", ordered[-1])):
+        pictures[name] = _picture(predictor, cases[row["id"]], f"{name}: {row['id']}, Dice {row['dice']:.3f}")
+    return numbers(summarize(rows), "test"), pictures
+
+
+def _picture(predictor: Predictor, case: PreparedCase, title: str) -> bytes:
+    """Draw the prepared slice with the most tumor, truth in blue, prediction in red."""
+    found = np.asarray(predictor.segment(case.image, ()).labels) > 0
+    truth = np.asarray(case.mask) > 0
+    index = int((truth | found).sum(axis=(1, 2)).argmax())
+    channels = case.record.channels
+    channel = channels.index("flair") if "flair" in channels else 0
+    return overlay(np.asarray(case.image[index, ..., channel], np.float32), truth[index], found[index], title=title)
+
+
+def _cause(error: BaseException) -> str:
+    """Return the last line that says what went wrong, without Ray's wrapping."""
+    text = str(error).strip()
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    told = [line for line in lines if ":" in line and not line.startswith(("File", "ray::", "at "))]
+    return (told or lines or [type(error).__name__])[-1]

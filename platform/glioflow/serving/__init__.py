@@ -1,0 +1,1 @@
+"""The Ray Serve graph around `prediction`, its inputs, answers and limits."""

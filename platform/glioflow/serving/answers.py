@@ -1,0 +1,98 @@
+"""From a prediction to the endpoint's JSON: masks in the format asked for, numbers that JSON knows."""
+
+import base64
+import io
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow.data.case import Case
+from glioflow.data.writing import write_mask
+from glioflow.errors import UserError
+from glioflow.prediction import NOT_FOR_CLINICAL_USE, Prediction
+
+MaskFormat = Literal["rle", "png", "tiff", "nifti", "dicom-seg", "none"]
+
+
+def check_format(name: str | None, case: Case) -> MaskFormat:
+    """Return the mask format of a request; by default `png` for one slice and `rle` for more.
+
+    Raises:
+        UserError: If it is unknown, or `png` for several slices.
+    """
+    if name is None:
+        return "png" if case.shape[0] == 1 else "rle"
+    if name not in get_args(MaskFormat):
+        raise UserError("unknown mask format", repr(name), get_args(MaskFormat))
+    if name == "png" and case.shape[0] > 1:
+        raise UserError(
+            "a png holds one slice; ask for another mask format", f"{case.shape[0]} slices", ["rle", "tiff"]
+        )
+    return name  # type: ignore[return-value]
+
+
+def to_json(case: Case, prediction: Prediction, model: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer about a study, its mask apart (see `encode_mask`)."""
+    said = prediction.survival
+    return {
+        "model": model,
+        "study": {
+            "id": case.id,
+            "slices": list(case.slice_numbers),
+            "spacing_mm": case.spacing_mm,
+            "warnings": list(prediction.warnings),
+        },
+        "tumor": prediction.tumor,
+        "features": prediction.features.model_dump(mode="json"),
+        "survival": None if said is None else said.model_dump(mode="json"),
+        "timing_ms": prediction.timing_ms,
+        "notice": NOT_FOR_CLINICAL_USE,
+    }
+
+
+def encode_mask(labels: NDArray[np.uint8], case: Case, mask: MaskFormat) -> dict[str, Any]:
+    """Return a mask as JSON holds it.
+
+    `rle`: `data` maps each label to [start, length, start, length, ...] over the C-ordered (S, H, W) array. The other
+    formats are files in base64: one PNG of {0, 255}, a zip of TIFF slices, NIfTI in the input's geometry, DICOM-SEG.
+    """
+    found = [int(value) for value in np.unique(labels) if value]
+    head = {"format": mask, "encoding": "base64", "shape": list(labels.shape), "labels": found, "data": None}
+    if mask == "none":
+        return {**head, "encoding": "none"}
+    if mask == "rle":
+        return {**head, "encoding": "runs", "data": {str(value): runs(labels == value) for value in found}}
+    return {**head, "data": base64.b64encode(_file(labels, case, mask)).decode()}
+
+
+def runs(mask: NDArray[np.bool_]) -> list[int]:
+    """Return [start, length, ...] of the runs of True in the flattened mask."""
+    flat = np.concatenate([[False], mask.ravel(), [False]])
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    starts, ends = edges[::2], edges[1::2]
+    return [int(value) for value in np.stack([starts, ends - starts], axis=1).ravel()]
+
+
+def from_runs(data: dict[str, list[int]], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return the labels that `runs` came from."""
+    out = np.zeros(int(np.prod(shape)), dtype=np.uint8)
+    for label, pairs in data.items():
+        for start, length in zip(pairs[::2], pairs[1::2], strict=True):
+            out[start : start + length] = int(label)
+    return out.reshape(shape)
+
+
+def _file(labels: NDArray[np.uint8], case: Case, mask: MaskFormat) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        written = write_mask(labels, case, Path(folder), mask)
+        if written.is_file():
+            return written.read_bytes()
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(written.iterdir()):
+                archive.write(path, path.name)
+        return buffer.getvalue()

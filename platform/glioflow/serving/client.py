@@ -1,0 +1,86 @@
+"""A small client of the endpoint."""
+
+import io
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from glioflow.errors import RunFailed, UserError
+
+_TRIES = 5
+
+
+class Client:
+    """An endpoint at a URL; overload and lost connections are tried again."""
+
+    def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 300) -> None:
+        """Remember where the endpoint is."""
+        self.url, self.timeout_s = url.rstrip("/"), timeout_s
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def predict(
+        self, files: Sequence[Path], *, clinical: Mapping[str, Any] | None = None, mask: str | None = None
+    ) -> dict[str, Any]:
+        """Send one study's files and return the answer.
+
+        Raises:
+            UserError: If the endpoint refuses the study.
+            RunFailed: If it does not answer.
+        """
+        contents = [(path.name, path.read_bytes()) for path in files]
+        form = {"clinical": json.dumps(dict(clinical))} if clinical else None
+
+        def send() -> Any:
+            import requests
+
+            parts = [("files", (name, io.BytesIO(content))) for name, content in contents]
+            query = {"mask": mask} if mask else None
+            return requests.post(
+                f"{self.url}/v1/predict",
+                files=parts,
+                data=form,
+                params=query,
+                headers=self.headers,
+                timeout=self.timeout_s,
+            )
+
+        return self._ask(send)
+
+    def model(self) -> dict[str, Any]:
+        """Return the card of what is served."""
+
+        def send() -> Any:
+            import requests
+
+            return requests.get(f"{self.url}/v1/model", headers=self.headers, timeout=self.timeout_s)
+
+        return self._ask(send)
+
+    def _ask(self, send: Any) -> dict[str, Any]:
+        import requests
+
+        reason = ""
+        for attempt in range(_TRIES):
+            try:
+                response = send()
+            except requests.RequestException as error:
+                reason = type(error).__name__
+            else:
+                if response.status_code == 200:
+                    return dict(response.json())
+                if response.status_code != 503:
+                    raise _refusal(response)
+                reason = "overloaded"
+            time.sleep(0.5 * 2**attempt)
+        raise RunFailed(f"the endpoint at {self.url} does not answer ({reason})")
+
+
+def _refusal(response: Any) -> Exception:
+    try:
+        said = response.json()["error"]
+        error = UserError(said["rule"], said["value"], said["choices"])
+    except (ValueError, KeyError, TypeError):
+        return RunFailed(f"the endpoint answered {response.status_code}")
+    return error if response.status_code < 500 else RunFailed(str(error))

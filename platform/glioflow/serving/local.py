@@ -1,0 +1,94 @@
+"""Studies to answers on disk: by a bundle here, or by an endpoint."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from glioflow import atomic
+from glioflow.data.case import Case
+from glioflow.data.study import open_study
+from glioflow.data.writing import native_format, write_mask
+from glioflow.errors import UserError
+from glioflow.prediction import Predictor
+from glioflow.serving.answers import encode_mask, from_runs, to_json
+from glioflow.serving.client import Client
+from glioflow.tracking import Tracking
+
+Say = Callable[..., None]
+
+
+def predict_studies(model: str, studies: Sequence[Path], out: Path, *, say: Say) -> list[dict[str, Any]]:
+    """Segment each study and write `<id>/answer.json` and its mask, in the input's geometry and format family.
+
+    Args:
+        model: A bundle, a registered model, a run, or an `http://` endpoint.
+        studies: Case folders or files.
+        out: Folder for the answers.
+        say: Told of each study.
+
+    Returns:
+        Per study: `id`, `mask`, `answer`, `tumor`, `features`, `survival`.
+
+    Raises:
+        UserError: If a study or the model cannot be read.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError("--out is a folder", out)
+    ask = _remote(model) if model.startswith(("http://", "https://")) else _local(model)
+    done = []
+    for number, path in enumerate(studies, start=1):
+        cohort = open_study([path])
+        case = cohort.read(cohort.cases[0].id)
+        answer = ask(
+            case, [file for file in cohort.cases[0].files if "_mask" not in file.name and "_seg" not in file.name]
+        )
+        labels = from_runs(answer["mask"]["data"], tuple(answer["mask"]["shape"]))
+        folder = out / case.id
+        written = write_mask(labels, case, folder, native_format(case))
+        atomic.write_text(folder / "answer.json", json.dumps(answer, indent=1) + "\n")
+        say(f"{case.id}: {_sentence(answer)}", number / len(studies))
+        keys = ("tumor", "features", "survival")
+        done.append(
+            {"id": case.id, "mask": str(written), "answer": str(folder / "answer.json"), **{k: answer[k] for k in keys}}
+        )
+    return done
+
+
+def _sentence(answer: dict[str, Any]) -> str:
+    tumor = answer["tumor"]
+    return f"tumor in {len(tumor['slices'])} slices" if tumor["detected"] else "no tumor"
+
+
+def _local(model: str) -> Callable[[Case, Sequence[Path]], dict[str, Any]]:
+    if (Path(model) / "model.json").is_file():
+        predictor, version = Predictor.load(Path(model)), None
+    else:
+        tracking = Tracking()
+        folder, version = tracking.find_bundle(model)
+        predictor = Predictor.load(folder)
+    said = (
+        {"name": version.name, "version": version.version, "run_id": version.run_id}
+        if version
+        else {
+            "name": predictor.description.origin.experiment,
+            "version": None,
+            "run_id": None,
+        }
+    )
+
+    def ask(case: Case, files: Sequence[Path]) -> dict[str, Any]:
+        prediction = predictor.predict(case)
+        labels = prediction.segmentation.labels
+        return {**to_json(case, prediction, said), "mask": encode_mask(labels, case, "rle")}
+
+    return ask
+
+
+def _remote(url: str) -> Callable[[Case, Sequence[Path]], dict[str, Any]]:
+    client = Client(url)
+
+    def ask(case: Case, files: Sequence[Path]) -> dict[str, Any]:
+        return client.predict(files, mask="rle")
+
+    return ask

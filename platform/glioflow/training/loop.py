@@ -1,0 +1,217 @@
+"""One training from its first step to its last, read top to bottom.
+
+Everything that decides what happens next is in the checkpoint, and batches are a function of (seed, step), so that a
+run that was killed and resumed ends with the weights of one that was not.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from glioflow.data.loaders import SliceBatches
+from glioflow.errors import RunFailed
+from glioflow.evaluation.inference import autocast, resolve_precision
+from glioflow.training.schedules import learning_rate_factor
+from glioflow.training.settings import TrainingSettings
+
+CHECKPOINT = "checkpoint.pt"
+State = dict[str, Tensor]
+
+
+class Report(Protocol):
+    """Whoever listens: Ray Tune, Ray Train, MLflow, a test."""
+
+    def __call__(self, epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
+        """Hear of a finished epoch (from 0); `write_checkpoint(folder)` writes all that a resume needs."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training ended with.
+
+    Attributes:
+        weights: State of the network that was kept, on the CPU.
+        epoch: The epoch it is from.
+        dice: Its validation Dice.
+    """
+
+    weights: State
+    epoch: int
+    dice: float
+
+
+@dataclass
+class _Progress:
+    epoch: int = 0
+    best_epoch: int = -1
+    best_dice: float = float("-inf")
+    best: State | None = None
+
+
+def fit(
+    network: nn.Module,
+    loss: nn.Module,
+    batches: SliceBatches,
+    validate: Callable[[nn.Module], dict[str, float]],
+    settings: TrainingSettings,
+    report: Report,
+    *,
+    resume: Path | None = None,
+) -> Fitted:
+    """Train `network` in place.
+
+    Args:
+        network: On its device; wrapped for several workers here, where torch.distributed is up.
+        loss: (logits, target) to a scalar.
+        batches: Training batches of this worker by step.
+        validate: The network to metrics, `val/dice` among them, the same on every worker.
+        settings: How.
+        report: Told after each epoch, on every worker.
+        resume: Folder with a checkpoint to go on from.
+
+    Returns:
+        The kept weights.
+
+    Raises:
+        RunFailed: If the loss is not finite.
+    """
+    trainer = _Trainer(network, loss, batches, settings)
+    progress = trainer.load(resume) if resume is not None else _Progress()
+    for epoch in range(progress.epoch, settings.epochs):
+        metrics = trainer.run_epoch(epoch)
+        with trainer.averaged():
+            metrics |= validate(network)
+            if settings.keep == "last" or metrics["val/dice"] > progress.best_dice:
+                progress.best_epoch, progress.best_dice = epoch, metrics["val/dice"]
+                progress.best = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+        progress.epoch = epoch + 1
+        report(epoch, metrics, lambda folder: trainer.save(folder, progress))
+        if settings.patience is not None and epoch - progress.best_epoch >= settings.patience:
+            break
+    assert progress.best is not None
+    return Fitted(progress.best, progress.best_epoch, progress.best_dice)
+
+
+class _Trainer:
+    """The state that lives while a training runs: optimizer, scaler, averaged weights."""
+
+    def __init__(self, network: nn.Module, loss: nn.Module, batches: SliceBatches, settings: TrainingSettings) -> None:
+        self.network, self.loss, self.batches, self.settings = network, loss, batches, settings
+        self.device = next(network.parameters()).device
+        if settings.channels_last and not any(parameter.ndim == 5 for parameter in network.parameters()):
+            network.to(memory_format=torch.channels_last)
+        self.parallel = _distribute(network)
+        self.steps_per_epoch = settings.steps_per_epoch or batches.steps_per_pass
+        self.num_steps = settings.epochs * self.steps_per_epoch
+        self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.optimizer = _build_optimizer(self.parameters, settings)
+        fp16 = resolve_precision(settings.precision, self.device) == "fp16"
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
+        self.average = (
+            None if settings.ema is None else {n: p.detach().clone() for n, p in network.state_dict().items()}
+        )
+
+    def run_epoch(self, epoch: int) -> dict[str, float]:
+        """Take the epoch's steps; return the mean training loss and the last learning rate."""
+        self.network.train()
+        first = epoch * self.steps_per_epoch
+        total = torch.zeros((), device=self.device)
+        for step, (images, targets) in enumerate(self.batches.steps(first, first + self.steps_per_epoch), start=first):
+            total += self._step(step, images.to(self.device), targets.to(self.device))
+        mean = float(total) / self.steps_per_epoch
+        if not torch.isfinite(total):
+            raise RunFailed(f"the training loss is not finite ({mean}) in epoch {epoch}: lower training.learning_rate")
+        return {"train/loss": mean, "train/learning_rate": self.optimizer.param_groups[0]["lr"]}
+
+    def _step(self, step: int, images: Tensor, targets: Tensor) -> Tensor:
+        settings = self.settings
+        factor = learning_rate_factor(
+            settings.schedule, step=step, num_steps=self.num_steps, warmup_steps=settings.warmup_steps
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * factor
+        self.optimizer.zero_grad(set_to_none=True)
+        seen = torch.zeros((), device=self.device)
+        for part, truth in zip(images.chunk(settings.accumulate), targets.chunk(settings.accumulate), strict=True):
+            with autocast(self.device, settings.precision):
+                logits = self.parallel(part)
+            value = self.loss(logits.float(), truth) * (len(part) / len(images))
+            self.scaler.scale(value).backward()
+            seen += value.detach()
+        if settings.clip_gradient is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.parameters, settings.clip_gradient)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None and settings.ema is not None:
+            for name, value in self.network.state_dict().items():
+                kept = self.average[name]
+                if kept.is_floating_point():
+                    kept.lerp_(value, 1 - settings.ema)
+                else:
+                    kept.copy_(value)
+        return seen
+
+    def averaged(self) -> "_Swapped":
+        """Return a context in which the network has the averaged weights, where there are any."""
+        return _Swapped(self.network, self.average)
+
+    def save(self, folder: Path, progress: _Progress) -> None:
+        """Write the checkpoint into `folder`."""
+        state: dict[str, Any] = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": self.average,
+            "rng": torch.get_rng_state(),
+            "epoch": progress.epoch,
+            "best": progress.best,
+            "best_epoch": progress.best_epoch,
+            "best_dice": progress.best_dice,
+        }
+        torch.save(state, folder / CHECKPOINT)
+
+    def load(self, folder: Path) -> _Progress:
+        """Take up the state of `save`."""
+        state = torch.load(folder / CHECKPOINT, map_location=self.device, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.average = state["average"]
+        torch.set_rng_state(state["rng"].cpu())
+        return _Progress(state["epoch"], state["best_epoch"], state["best_dice"], state["best"])
+
+
+class _Swapped:
+    def __init__(self, network: nn.Module, other: State | None) -> None:
+        self.network, self.other = network, other
+
+    def __enter__(self) -> None:
+        if self.other is not None:
+            self.own = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+            self.network.load_state_dict(self.other)
+
+    def __exit__(self, *exception: object) -> None:
+        if self.other is not None:
+            self.network.load_state_dict(self.own)
+
+
+def _distribute(network: nn.Module) -> nn.Module:
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        return nn.parallel.DistributedDataParallel(network)
+    return network
+
+
+def _build_optimizer(parameters: list[nn.Parameter], settings: TrainingSettings) -> torch.optim.Optimizer:
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+    return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=0.9, nesterov=True)
