@@ -101,6 +101,14 @@ def test_margin_of_ellipses(ratio, asd, mf):
     assert margin_fluctuation(ellipse, ORIGIN) == pytest.approx(mf, abs=5e-5)
 
 
+def test_the_moving_average_takes_an_odd_number_of_points():
+    boundary = wavy_circle(0.2, 7, num=40)  # a tenth is 4, so 5
+    radii = np.linalg.norm(boundary, axis=1)
+    radii = radii / radii.mean()
+    smooth = np.mean([np.roll(radii, shift) for shift in range(-2, 3)], axis=0)
+    assert margin_fluctuation(boundary, ORIGIN) == pytest.approx(np.std(radii - smooth))
+
+
 def test_boundary_is_the_outer_one_and_its_end_point_is_not_repeated():
     ring = np.ones((9, 9), bool)
     ring[4, 4] = False

@@ -172,9 +172,10 @@ def test_margin_features_do_not_depend_on_the_size_of_the_pixels():
 
 def test_only_the_largest_component_makes_the_margin_and_the_ellipsoid():
     mask = lone_box()
-    speck = mask.copy()
-    speck[0, 0, 0] = True
-    alone, beside = measure_mask(mask).volume, measure_mask(speck).volume
+    sheet = mask.copy()
+    sheet[5, 8:15, 2:13] = True  # fewer voxels than the box, but a larger area than its slices
+    alone, beside = measure_mask(mask).volume, measure_mask(sheet).volume
+    assert beside["largest_slice"] == 5
     assert (beside["asd"], beside["mf"], beside["bevr"]) == (alone["asd"], alone["mf"], alone["bevr"])
     assert beside["num_components"] == 2
 

@@ -92,6 +92,12 @@ def test_a_shape_that_matters_beats_its_baselines(make_table, task):
     assert set(found.differences) == {"majority", "age_only", "institution_only"}
 
 
+def test_a_handful_of_events_never_beats_anything_however_clear_it_looks(make_table):
+    found = evaluate_stage(make_table(12, shape=4), SurvivalSettings(task="death01", **QUICK))
+    assert found.metrics["auroc"].value > 0.7
+    assert not found.beats_baselines
+
+
 def test_the_baseline_of_most_ranks_nobody(make_table):
     table = make_table(60)
     table["death01"] = (np.arange(60) % 5 == 0).astype(float)

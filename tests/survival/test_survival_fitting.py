@@ -114,6 +114,14 @@ def test_without_censoring_the_weighted_scores_are_the_plain_ones():
     assert censoring_weights(outcome) == pytest.approx(np.ones(50))
 
 
+def test_the_brier_score_weighs_those_still_followed_for_those_lost():
+    outcome = Outcome("time", np.array([True, False, True, False]), np.array([1.0, 2, 3, 4]))
+    # By hand at 2.5: one death before any loss counts once; of three at risk one is lost, so the two left count 1.5.
+    expected = (0.8**2 + 2 * 1.5 * 0.2**2) / 4
+    score = integrated_brier(outcome, np.full((4, 2), 0.8), np.array([2.5, 2.6])).value(everyone(outcome))[0]
+    assert score == pytest.approx(expected)
+
+
 def test_followed_before_is_kaplan_meier_of_censoring(cohort):
     from lifelines import KaplanMeierFitter
 
@@ -147,6 +155,12 @@ def test_a_strong_penalty_leaves_the_average():
     outcome = Outcome("binary", rng.random(50) < 0.3, np.zeros(50))
     fitted = fit_logistic(inputs, outcome, 1e6, 0)
     assert fitted.event_probability(inputs) == pytest.approx(np.full(50, outcome.event.mean()), abs=1e-3)
+
+
+def test_a_patient_censored_on_the_day_of_a_death_is_at_risk_but_no_death():
+    outcome = Outcome("time", np.array([True, False, False, False]), np.array([10.0, 10, 20, 30]))
+    fitted = fit_cox(np.zeros((4, 1)), outcome, 1.0, 0)
+    assert fitted.cumulative_hazard == pytest.approx([1 / 4])
 
 
 def test_one_patient_who_dies_first_does_not_break_cox():

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from glioflow.errors import UserError
@@ -58,9 +59,12 @@ def test_an_answer_says_what_it_was_computed_from_and_what_was_imputed(make_tabl
 
 
 def test_times_answer_with_a_curve_that_falls_and_a_stated_horizon(make_table):
-    answer = fit_stage(make_table(age=1), settings(task="overall_survival")).predict({"bevr": 0.4}, {"age_years": 60})
+    stage = fit_stage(make_table(age=1), settings(task="overall_survival"))
+    answer = stage.predict({"bevr": 0.4}, {"age_years": 60})
     assert answer.horizon_days == 1095
     curve = answer.curve
+    row = stage.preparation.apply(pd.DataFrame({"bevr": [0.4], "age_years": [60.0]}))
+    assert curve.survival == stage.model.survival(row, np.array(curve.days))[0].tolist()
     assert curve.days[0] == 0
     assert curve.survival[0] == 1
     assert all(a >= b for a, b in zip(curve.survival, curve.survival[1:], strict=False))

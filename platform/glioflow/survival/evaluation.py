@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 _RECORD = ConfigDict(extra="forbid", frozen=True)
-_FEW_EVENTS = 10  # per input, below which a regression is known to be unstable
+_FEW_EVENTS = 10  # below it nothing is claimed, and per input below it a regression is known to be unstable
 _GRID_POINTS = 30
 
 PRIMARY_METRIC = {"binary": "auroc", "time": "c_index", "days": "accuracy"}
@@ -61,7 +61,8 @@ class SurvivalEvaluation(BaseModel):
         metrics: By name, each over out-of-fold predictions, averaged over repeats.
         baselines: The same for `majority`, `age_only` and `institution_only`, as far as the table has them.
         differences: Model minus baseline in the primary metric, paired by patient.
-        beats_baselines: Whether each of these differences has its whole interval above zero.
+        beats_baselines: Whether each of these differences has its whole interval above zero; never claimed with fewer
+            than ten events (`death01`: or ten patients without).
         p_value: Share of shuffled outcomes on which the model does as well; None where not asked for.
         risk_groups: For times only.
         out_of_fold: Mean out-of-fold risk by patient.
@@ -108,7 +109,8 @@ def evaluate_stage(table: "pd.DataFrame", settings: SurvivalSettings) -> Surviva
         for name, of in predictions.items()
     }
     differences = {name: _interval(deciding["model"] - deciding[name]) for name in learners if name != "model"}
-    beats = all(one.low is not None and one.low > 0 for one in differences.values())
+    clear = all(one.low is not None and one.low > 0 for one in differences.values())
+    beats = clear and _fewest(outcome) >= _FEW_EVENTS
     risk = np.mean([one.risk for one in predictions["model"]], axis=0)
     return SurvivalEvaluation(
         task=task,
@@ -266,9 +268,14 @@ def _finite(value: float | np.floating) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _warnings(outcome: Outcome, settings: SurvivalSettings, beats: bool, baselines: list[str]) -> list[str]:
+def _fewest(outcome: Outcome) -> int:
+    """Events, or of `death01` the patients of the rarer kind."""
     events = int(outcome.event.sum())
-    fewer = min(events, len(outcome.event) - events) if outcome.family == "binary" else events
+    return min(events, len(outcome.event) - events) if outcome.family == "binary" else events
+
+
+def _warnings(outcome: Outcome, settings: SurvivalSettings, beats: bool, baselines: list[str]) -> list[str]:
+    fewer = _fewest(outcome)
     inputs = len(settings.shape_features) + len(settings.clinical)
     found = []
     if fewer < _FEW_EVENTS * inputs:
