@@ -113,6 +113,28 @@ def test_mask_that_is_not_binary_names_its_values(tmp_path):
     assert "[0, 1, 2, 3, 4]" in refusal(tmp_path)
 
 
+def test_mask_of_another_value_than_255_or_1_is_refused(tmp_path):
+    folder = write_case(tmp_path)
+    tifffile.imwrite(folder / f"{CASE}_2_mask.tif", np.full((8, 9), 7, np.uint8))
+    assert "[7]" in refusal(tmp_path)
+
+
+def test_deflated_tiff_is_read(tmp_path):
+    folder = write_case(tmp_path)
+    image = np.random.default_rng(0).integers(0, 255, (8, 9, 3)).astype(np.uint8)
+    tifffile.imwrite(folder / f"{CASE}_1.tif", image, photometric="rgb", compression="zlib")
+    assert np.array_equal(read_first(tmp_path).image[0], image)
+
+
+def test_tiff_that_unpacks_to_more_than_it_states_is_refused(tmp_path):
+    path = write_case(tmp_path) / f"{CASE}_1.tif"
+    tifffile.imwrite(path, np.zeros((1000, 1000, 3), np.uint8), photometric="rgb", compression="zlib")
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        for tag, value in (("ImageLength", 8), ("ImageWidth", 9), ("RowsPerStrip", 8)):
+            file.pages[0].tags[tag].overwrite(value)
+    assert "the size it states" in refusal(tmp_path)
+
+
 def test_slices_of_two_sizes_are_refused(tmp_path):
     folder = write_case(tmp_path, masks=False)
     tifffile.imwrite(folder / f"{CASE}_2.tif", np.zeros((9, 9, 3), np.uint8), photometric="rgb")

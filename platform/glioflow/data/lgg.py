@@ -5,8 +5,10 @@ A case is `TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_<n>.tif` with `..._<n>_ma
 
 import csv
 import re
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,7 +168,8 @@ def read_tiff(path: Path) -> NDArray[np.generic]:
     """Read the one image of a TIFF, whole or not at all.
 
     Raises:
-        UserError: If the file is missing, damaged, truncated, larger than `MAX_SIDE_PX`, or holds several images.
+        UserError: If the file is missing, damaged, truncated, larger than `MAX_SIDE_PX`, holds several images, or is
+            compressed in a way that could unpack to more than its size.
     """
     import tifffile
 
@@ -177,9 +180,7 @@ def read_tiff(path: Path) -> NDArray[np.generic]:
                 raise UserError("a TIFF slice holds one image", f"{path} with {len(file.pages)}")
             if not all(0 < side <= MAX_SIDE_PX for side in page.shape):
                 raise UserError(f"an image has at most {MAX_SIDE_PX} pixels a side", f"{path} of {page.shape}")
-            size = path.stat().st_size
-            if any(start + count > size for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)):
-                raise UserError("a TIFF file is whole", f"{path} cut short")
+            _check_compression(page, path)
             return np.asarray(page.asarray(maxworkers=1))
     except UserError:
         raise
@@ -213,6 +214,21 @@ def root_of(path: Path) -> Path:
     """Return the folder that holds the cases: `path`, or the `kaggle_3m` in it."""
     nested = path / "kaggle_3m"
     return nested if nested.is_dir() else path
+
+
+def _check_compression(page: Any, path: Path) -> None:
+    """Refuse what the decoder would unpack without a limit, before it does."""
+    name = page.compression.name
+    if name not in ("NONE", "PACKBITS", "DEFLATE", "ADOBE_DEFLATE"):
+        raise UserError("a TIFF is uncompressed or packed", f"{path} with {name}", ["none", "packbits", "deflate"])
+    if not name.endswith("DEFLATE"):
+        return
+    with path.open("rb") as file:
+        for start, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+            file.seek(start)
+            unpacked = zlib.decompressobj().decompress(file.read(count), page.nbytes + 1)
+            if len(unpacked) > page.nbytes:
+                raise UserError("a TIFF unpacks to the size it states", path)
 
 
 def _is_case(folder: Path) -> bool:
