@@ -53,6 +53,14 @@ def test_the_nearest_slice_of_a_known_patient_is_its_own():
     assert (baseline.predict(noisy) == (mask > 0)).all()
 
 
+def test_nearest_is_by_distance_whatever_the_brightness():
+    levels = (10, 100, 250)
+    images = [np.full((1, 32, 32, 1), level, dtype=np.uint8) for level in levels]
+    masks = [np.full((1, 32, 32), k == 1, dtype=np.uint8) for k in range(3)]
+    copied = NearestSlice(images, masks).predict(np.full((1, 32, 32, 1), 120, dtype=np.uint8))
+    assert copied.all(), "120 is nearer to 100 than to 10 or 250"
+
+
 def test_slices_of_another_size_are_refused():
     image, mask = patient(0)
     with pytest.raises(UserError, match="own size"):

@@ -42,6 +42,12 @@ def test_small_components_are_dropped_and_nothing_left_is_fine():
     assert apply(np.zeros((1, 8, 8)), largest_component=True, min_size_px=4).sum() == 0
 
 
+def test_of_two_largest_components_one_is_kept():
+    probability = np.zeros((1, 8, 8))
+    probability[0, 0, :3] = probability[0, 4, :3] = 1
+    assert np.argwhere(apply(probability, largest_component=True)).tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 2]]
+
+
 def test_regions_are_cleaned_together():
     whole = np.zeros((1, 8, 8))
     whole[0, 0:3, 0:3] = whole[0, 7, 7] = 1

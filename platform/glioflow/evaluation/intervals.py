@@ -19,7 +19,7 @@ class Comparison:
 
     Attributes:
         difference: Of the means.
-        ci95: Its interval by paired bootstrap over patients; None with fewer than two patients.
+        ci95: Its interval by paired bootstrap over patients.
         p_value: Wilcoxon signed-rank, two-sided; 1 where no patient differs.
         num_patients: Compared.
         per_institution: The same per institution, small ones pooled as `other`; difference, ci95 and num_patients.

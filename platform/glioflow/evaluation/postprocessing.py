@@ -59,9 +59,9 @@ def apply_postprocessing(
         return masks
     labels, _ = label_components(np.logical_or.reduce(list(masks.values())))
     sizes = component_sizes(labels)
-    kept = sizes >= max(settings.min_size_px, sizes.max() if settings.largest_component else 1)
-    if settings.largest_component and kept.any():
-        kept = np.arange(len(sizes)) == kept.argmax()
+    kept = sizes >= max(settings.min_size_px, 1)
+    if settings.largest_component:
+        kept &= np.arange(len(sizes)) == sizes.argmax()
     return {name: mask & kept[labels] for name, mask in masks.items()}
 
 
