@@ -26,23 +26,27 @@ def patient(seed, bright=200):
 def test_a_threshold_fitted_on_some_patients_finds_the_tumor_of_others():
     patients = [patient(seed) for seed in range(3)]
     threshold = fit_flair_threshold([image[..., 1] for image, _ in patients], [mask for _, mask in patients])
-    assert 119 < threshold <= 200
     image, mask = patient(9)
     assert dice_per_case(predict_flair_threshold(image[..., 1], threshold), mask > 0) == 1
+    other_scanner = image[..., 1] * 7.0 + 300
+    assert dice_per_case(predict_flair_threshold(other_scanner, threshold), mask > 0) == 1
 
 
-def test_the_threshold_is_the_best_of_those_tried():
+def test_the_threshold_is_the_best_of_many():
     rng = np.random.default_rng(0)
-    images, masks = [rng.normal(size=(2, 16, 16)) for _ in range(2)], []
+    images = [rng.normal(size=(2, 16, 16)) for _ in range(2)]
     masks = [image + rng.normal(size=image.shape) > 1.5 for image in images]
-    chosen = fit_flair_threshold(images, masks, num_candidates=50)
 
     def dice(threshold):
         found = [predict_flair_threshold(image, threshold) for image in images]
         return np.mean([dice_per_case(a, b) for a, b in zip(found, masks, strict=True)])
 
-    edges = np.linspace(min(i.min() for i in images), max(i.max() for i in images), 51)[:-1]
-    assert dice(chosen) == pytest.approx(max(dice(edge) for edge in edges))
+    best = max(dice(threshold) for threshold in np.linspace(-3, 3, 200))
+    assert dice(fit_flair_threshold(images, masks)) >= best - 0.005
+
+
+def test_a_blank_volume_has_no_bright_voxel():
+    assert not predict_flair_threshold(np.zeros((2, 8, 8)), 1.0).any()
 
 
 def test_the_nearest_slice_of_a_known_patient_is_its_own():
@@ -54,11 +58,11 @@ def test_the_nearest_slice_of_a_known_patient_is_its_own():
 
 
 def test_nearest_is_by_distance_whatever_the_brightness():
-    levels = (10, 100, 250)
+    levels = (80, 150, 250)
     images = [np.full((1, 32, 32, 1), level, dtype=np.uint8) for level in levels]
     masks = [np.full((1, 32, 32), k == 1, dtype=np.uint8) for k in range(3)]
-    copied = NearestSlice(images, masks).predict(np.full((1, 32, 32, 1), 120, dtype=np.uint8))
-    assert copied.all(), "120 is nearer to 100 than to 10 or 250"
+    copied = NearestSlice(images, masks).predict(np.full((1, 32, 32, 1), 160, dtype=np.uint8))
+    assert copied.all(), "160 is nearer to 150 than to 80 or 250"
 
 
 def test_slices_of_another_size_are_refused():
