@@ -46,7 +46,8 @@ def fit_flair_threshold(images: Sequence[Image], masks: Sequence[NDArray[Any]], 
             np.cumsum(np.histogram(voxels, edges)[0][::-1])[::-1] for voxels in (image, image[np.asarray(mask) > 0])
         )
         dice += 2 * hits / np.maximum(above + hits[0], 1)
-    return float(edges[int(dice.argmax())])
+    best = np.flatnonzero(dice == dice.max())
+    return float(edges[best[len(best) // 2]])  # the middle of a plateau, not its brink
 
 
 def predict_flair_threshold(image: Image, threshold: float) -> BoolVolume:
