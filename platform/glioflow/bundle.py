@@ -67,7 +67,7 @@ class Description(BaseModel):
         channels: What a study must have, in order.
         network_channels: What preprocessing makes of it.
         origin: Where the model comes from.
-        flair_threshold: Of the FLAIR-threshold baseline in prepared intensities, fitted on training patients.
+        flair_threshold: Of the FLAIR-threshold baseline, as `fit_flair_threshold` gave it on training patients.
         metrics: Of validation, and of test where it was asked.
         num_parameters: Of the network.
         files: Digest of every other file of the bundle.

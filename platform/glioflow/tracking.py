@@ -6,7 +6,7 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -224,8 +224,10 @@ class Tracking:
 
     def versions(self, name: str) -> list[Version]:
         """Return all versions of `name`, newest first."""
-        found = self.client.search_model_versions(f"name = '{name}'")
-        return sorted((self._version(entry) for entry in found), key=lambda version: -version.version)
+        found = self.client.search_model_versions(f"name = '{name}'")  # says nothing of aliases
+        aliases = self.client.get_registered_model(name).aliases if found else {}
+        versions = [self._version(entry, [a for a, v in aliases.items() if v == entry.version]) for entry in found]
+        return sorted(versions, key=lambda version: -version.version)
 
     def names(self) -> list[str]:
         """Return the names of all registered models."""
@@ -287,9 +289,9 @@ class Tracking:
         with atomic.new_folder(place) as working:
             shutil.copytree(found, working, dirs_exist_ok=True)
 
-    def _version(self, entry: Any) -> Version:
-        aliases = tuple(entry.aliases or ())
-        return Version(entry.name, int(entry.version), entry.run_id, aliases, dict(entry.tags), entry.source)
+    def _version(self, entry: Any, aliases: Sequence[str] | None = None) -> Version:
+        named = tuple(sorted(aliases if aliases is not None else entry.aliases or ()))
+        return Version(entry.name, int(entry.version), entry.run_id, named, dict(entry.tags), entry.source)
 
 
 class RunWriter:

@@ -33,6 +33,9 @@ def data_synthesize(
     out: Path,
     patients: Annotated[int, typer.Option(min=1)] = 12,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    size: Annotated[
+        int | None, typer.Option(min=32, help="Side of a slice in pixels; default is the real one.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a synthetic cohort that looks like the real one on disk."""
@@ -41,7 +44,10 @@ def data_synthesize(
     with told():
         if kind not in ("lgg", "brats"):
             raise unknown_name("cohort to synthesize", kind, ["lgg", "brats"])
-        made = (synthesize_lgg if kind == "lgg" else synthesize_brats)(out, patients=patients, seed=seed)
+        if kind == "lgg":
+            made = synthesize_lgg(out, patients=patients, seed=seed, size=size or 256)
+        else:
+            made = synthesize_brats(out, patients=patients, seed=seed, size=size or 240)
         answer(dict(made), as_json)
 
 

@@ -38,6 +38,19 @@ def _error(status: int, rule: str, value: Any = None, choices: list[str] | None 
     return JSONResponse({"error": {"rule": rule, "value": value, "choices": choices}}, status, headers=headers)
 
 
+# Ray packs the ingress when it is decorated: what its methods use stands before it.
+def _clinical(text: str | None) -> dict[str, Any]:
+    if not text:
+        return {}
+    try:
+        values = json.loads(text)
+    except ValueError:
+        raise UserError("the field 'clinical' is a JSON object", text[:80]) from None
+    if not isinstance(values, dict):
+        raise UserError("the field 'clinical' is a JSON object", text[:80])
+    return values
+
+
 @api.exception_handler(UserError)
 async def _user_error(request: Request, error: UserError) -> JSONResponse:
     return _error(413 if isinstance(error, TooLarge) else 422, error.rule, error.value, error.choices)
@@ -172,15 +185,3 @@ class Gateway:
         except Exception:  # whatever is wrong there: it is not ready
             return PlainTextResponse("no model is loaded", 503)
         return PlainTextResponse(f"ready: {card['model']['name']} {card['model']['version']}")
-
-
-def _clinical(text: str | None) -> dict[str, Any]:
-    if not text:
-        return {}
-    try:
-        values = json.loads(text)
-    except ValueError:
-        raise UserError("the field 'clinical' is a JSON object", text[:80]) from None
-    if not isinstance(values, dict):
-        raise UserError("the field 'clinical' is a JSON object", text[:80])
-    return values

@@ -1,5 +1,6 @@
 """Starting and ending the endpoint."""
 
+import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -36,13 +37,17 @@ def serving(name: str | None, *, host: str, port: int, limits: Limits | None = N
     config = champion_config(name)
     _check_port(host, port)
     cluster.connect()
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     from ray import serve
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import LoggingConfig
 
     from glioflow.serving.gateway import Gateway, PredictorReplica
 
-    serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=LoggingConfig(enable_access_log=False))
+    serve.start(
+        http_options=HTTPOptions(host=host, port=port),
+        logging_config=LoggingConfig(enable_access_log=False, log_level="WARNING"),
+    )
     # Ray's decorators make deployments of the classes, which type checkers cannot see.
     gateway, predictor = cast(Any, Gateway), cast(Any, PredictorReplica)
     app = gateway.options(ray_actor_options={"num_cpus": 0.2}).bind(
