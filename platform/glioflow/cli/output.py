@@ -73,6 +73,11 @@ def answer(payload: Mapping[str, Any], as_json: bool, show: Callable[[], None] |
         table("", ["", ""], [[key, _short(value)] for key, value in payload.items()])
 
 
+def print_line(text: str) -> None:
+    """Print one line for people."""
+    console().print(text, soft_wrap=True, markup=False)
+
+
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table for people."""
     from rich import box

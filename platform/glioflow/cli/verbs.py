@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from glioflow.cli.output import answer, progress, table, told
+from glioflow.cli.output import answer, print_line, progress, table, told
 from glioflow.errors import UserError, unknown_name
 
 app = typer.Typer(
@@ -124,7 +124,8 @@ def train(
 
     with told(), progress("train") as say, cluster.ending():
         done = run(load_experiment(experiment, overrides or ()), data, resume=resume, say=say)
-        answer({"run_id": done.run_id, "model_uri": done.model_uri, "metrics": done.metrics}, as_json)
+        payload = {"run_id": done.run_id, "model_uri": done.model_uri, "metrics": done.metrics}
+        answer(payload, as_json, lambda: _run_table(done.run_id, done.metrics))
 
 
 @app.command()
@@ -171,7 +172,13 @@ def search(
         settings = load_experiment(experiment, overrides or ())
         done = run(settings, data, trials=trials, resume=resume, say=say)
         payload = {"name": done.name, "run_id": done.run_id, "num_trials": done.num_trials, "best": done.best}
-        answer(payload, as_json)
+
+        def show() -> None:
+            table(f"best of {done.num_trials} trials", ["key", "value"], list(done.best["params"].items()))
+            _run_table(done.best["run_id"], done.best["metrics"])
+            print_line("the best configuration is the parent run's artifact best.yaml, ready for `glioflow train`")
+
+        answer(payload, as_json, show)
 
 
 @app.command()
@@ -334,6 +341,13 @@ def demo(data: Data = None, as_json: AsJson = False) -> None:
     with told(), progress("demo") as say:
         steps, said = run_demo(data, say)
         answer({"steps": steps, "answer": said}, as_json, lambda: None)
+
+
+def _run_table(run_id: str, metrics: dict[str, float | None]) -> None:
+    keys = ("dice_mean", "dice_ci95_low", "dice_ci95_high", "dice_median", "hd95_median", "iou_mean")
+    parts = [part for part in ("val", "test") if f"{part}/dice_mean" in metrics]
+    shown = [key for key in keys if any(f"{part}/{key}" in metrics for part in parts)]
+    table(f"run {run_id}", ["", *parts], [[key, *(metrics.get(f"{part}/{key}") for part in parts)] for key in shown])
 
 
 def _patients(rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
