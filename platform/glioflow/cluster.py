@@ -1,5 +1,6 @@
 """The one place that connects to Ray or starts a local one: address, token, resources, telemetry off."""
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +22,7 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
+_JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # Of the driver's environment, what its workers must see too.
 _CARRIED = (
     "GLIOFLOW_HOME",
@@ -43,7 +45,13 @@ def silence() -> None:
 
 def in_ray_job() -> bool:
     """Say whether this process was started by `ray job submit`."""
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    return _JOB_CONFIG in os.environ
+
+
+def _job_variables() -> set[str]:
+    """Return the names of the variables that the job's own runtime environment sets."""
+    config = json.loads(os.environ.get(_JOB_CONFIG, "{}"))
+    return set((config.get("runtime_env") or {}).get("env_vars") or {})
 
 
 def connect(*, num_cpus: int | None = None) -> None:
@@ -60,11 +68,13 @@ def connect(*, num_cpus: int | None = None) -> None:
 
     if ray.is_initialized():
         return
-    carried = {name: os.environ[name] for name in _CARRIED if name in os.environ}
+    carried = {**QUIET, **{name: os.environ[name] for name in _CARRIED if name in os.environ}}
+    for name in _job_variables():  # Ray refuses to be told twice
+        carried.pop(name, None)
     options: dict[str, Any] = {
         "logging_level": "ERROR",
         "log_to_driver": bool(os.environ.get("GLIOFLOW_VERBOSE")),
-        "runtime_env": {"env_vars": {**QUIET, **carried}},
+        "runtime_env": {"env_vars": carried},
     }
     address = os.environ.get("RAY_ADDRESS")
     if not address:

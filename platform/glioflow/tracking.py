@@ -47,8 +47,12 @@ class Version:
 class Tracking:
     """A tracking server or database, and what we say to it."""
 
-    def __init__(self, uri: str | None = None) -> None:
+    def __init__(self, uri: str | None = None, *, patience_s: float = 20) -> None:
         """Open the store at `uri`, by default MLFLOW_TRACKING_URI or SQLite under the home.
+
+        Args:
+            uri: Of a server or a database.
+            patience_s: How long a server that does not answer is waited for.
 
         Raises:
             UserError: If nothing answers there.
@@ -64,6 +68,8 @@ class Tracking:
 
         self._error = MlflowException
         self._scratch = tempfile.TemporaryDirectory(prefix="glioflow-")
+        if not _answers(self.uri, patience_s=patience_s):
+            raise UserError("MLFLOW_TRACKING_URI must name a reachable store", f"{self.uri}, where nobody answers")
         try:
             self.client = MlflowClient(self.uri)
             self.client.search_experiments(max_results=1)
@@ -103,11 +109,13 @@ class Tracking:
         for first in range(0, len(flat), 100):
             self.client.log_batch(run_id, params=flat[first : first + 100])
 
-    def log_metrics(self, run_id: str, metrics: Mapping[str, float | None], *, step: int = 0) -> None:
-        """Log the metrics that are finite numbers, in one call."""
+    def log_metrics(
+        self, run_id: str, metrics: Mapping[str, float | None], *, step: int = 0, when_ms: int | None = None
+    ) -> None:
+        """Log the metrics that are finite numbers, in one call, as of `when_ms` (by default now)."""
         from mlflow.entities import Metric
 
-        now = _now_ms()
+        now = when_ms or _now_ms()
         batch = [Metric(k, float(v), now, step) for k, v in metrics.items() if v is not None and abs(v) < float("inf")]
         self.client.log_batch(run_id, metrics=batch)
 
@@ -158,6 +166,11 @@ class Tracking:
             return self.client.get_run(run_id)
         except self._error:
             raise UserError("a run of this id must exist", f"{run_id} at {self.uri}") from None
+
+    def metric_history(self, run_id: str, key: str) -> list[float]:
+        """Return a metric's values by step."""
+        history = self.client.get_metric_history(run_id, key)
+        return [float(entry.value) for entry in sorted(history, key=lambda entry: entry.step)]
 
     def children(self, experiment: str, parent: str) -> list[Any]:
         """Return the child runs of `parent`, newest first."""
@@ -212,8 +225,7 @@ class Tracking:
             folder: The bundle.
             tags: Of the version.
         """
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}", name):
-            raise UserError("a model's name is letters, digits, '.', '_' and '-'", repr(name))
+        _check_name(name)
         with contextlib.suppress(self._error):
             self.client.create_registered_model(name)
         place = f"registered/{name}-{_now_ms()}"
@@ -224,6 +236,7 @@ class Tracking:
 
     def versions(self, name: str) -> list[Version]:
         """Return all versions of `name`, newest first."""
+        _check_name(name)
         found = self.client.search_model_versions(f"name = '{name}'")  # says nothing of aliases
         aliases = self.client.get_registered_model(name).aliases if found else {}
         versions = [self._version(entry, [a for a, v in aliases.items() if v == entry.version]) for entry in found]
@@ -303,7 +316,7 @@ class RunWriter:
         Args:
             uri: Of the tracking store.
             run_id: The run.
-            spool: File of lines (step, metrics) that were not delivered yet.
+            spool: File of lines (step, time in ms, metrics) that were not delivered yet.
         """
         self.uri, self.run_id, self.spool = uri, run_id, spool
         self._tracking: Tracking | None = None
@@ -311,7 +324,7 @@ class RunWriter:
 
     def write(self, metrics: Mapping[str, float], *, step: int) -> None:
         """Deliver, or keep in the spool until the next call."""
-        self._waiting.append([step, dict(metrics)])
+        self._waiting.append([step, _now_ms(), dict(metrics)])
         try:
             self._deliver()
         except Exception:  # the store is away: a training must not die of it
@@ -331,12 +344,34 @@ class RunWriter:
 
     def _deliver(self) -> None:
         if self._waiting:
-            self._tracking = self._tracking or Tracking(self.uri)
+            # MLflow itself would try for minutes, in the middle of a training.
+            if not _answers(self.uri, patience_s=0):
+                raise ConnectionError(f"{self.uri} does not answer")
+            self._tracking = self._tracking or Tracking(self.uri, patience_s=0)
             while self._waiting:
-                step, metrics = self._waiting[0]
-                self._tracking.log_metrics(self.run_id, metrics, step=step)
+                step, when_ms, metrics = self._waiting[0]
+                self._tracking.log_metrics(self.run_id, metrics, step=step, when_ms=when_ms)
                 self._waiting.pop(0)
         self.spool.unlink(missing_ok=True)
+
+
+def _answers(uri: str, *, patience_s: float) -> bool:
+    """Say whether anything speaks HTTP at `uri`; databases are asked by MLflow itself."""
+    import time
+
+    import requests
+
+    if not uri.startswith("http"):
+        return True
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            requests.get(f"{uri.rstrip('/')}/health", timeout=5)
+            return True
+        except requests.RequestException:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(1)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -349,6 +384,11 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}", name):
+        raise UserError("a model's name is letters, digits, '.', '_' and '-'", repr(name))
 
 
 def _text(value: Any) -> str:

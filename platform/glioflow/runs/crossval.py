@@ -69,7 +69,7 @@ def crossval(
         for k, answer in enumerate(cluster.map_parallel(run_fold, plans, num_cpus=experiment.training.cpus_per_worker)):
             rows.extend(answer)
             mean = sum(row["dice"] for row in answer) / max(1, len(answer))
-            say(f"fold {k + 1} of {number}: mean Dice {mean:.3f} over {len(answer)} patients")
+            say(f"fold {k + 1} of {number}: mean Dice {mean:.3f} over {len(answer)} patients", (k + 1) / number)
     except BaseException as error:
         for run in setting.tracking.children(experiment.name, parent):
             if run.info.status == "RUNNING":

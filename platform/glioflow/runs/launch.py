@@ -2,11 +2,11 @@
 
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -19,10 +19,15 @@ from glioflow.errors import UserError
 from glioflow.runs.lineage import source_state
 from glioflow.tracking import Tracking
 
-Say = Callable[[str], None]
+
+class Say(Protocol):
+    """Whoever is told what happens: a text and, where it is known, the part of the work that is done, in [0, 1]."""
+
+    def __call__(self, text: str, part: float | None = None) -> None:
+        """Hear it."""
 
 
-def quiet(_: str) -> None:
+def quiet(text: str, part: float | None = None) -> None:
     """Say nothing."""
 
 

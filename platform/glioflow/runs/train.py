@@ -1,7 +1,9 @@
 """One training through Ray Train, of one worker or many, resumed where it stopped."""
 
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from glioflow.prediction import Predictor, measure, numbers
 from glioflow.reports.figures import distribution_of_dice, overlay
 from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder, to_yaml
 from glioflow.runs.plan import Plan, train_plan
-from glioflow.tracking import BUNDLE, RunWriter
+from glioflow.tracking import BUNDLE, RunWriter, Tracking
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,9 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
         created=now(),
     )
     try:
-        val, (test, pictures) = fit_on_train(plan), judge(plan)
+        with followed(setting.tracking, plan, say):
+            val = fit_on_train(plan)
+        test, pictures = judge(plan)
     except BaseException as error:
         setting.tracking.finish(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
@@ -67,6 +71,32 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
     setting.tracking.log_folder(run_id, plan.bundle, folder=BUNDLE)
     setting.tracking.finish(run_id)
     return Trained(run_id, f"runs:/{run_id}/{BUNDLE}", metrics)
+
+
+@contextmanager
+def followed(tracking: Tracking, plan: Plan, say: Say) -> Iterator[None]:
+    """Say each epoch's validation Dice while a block trains elsewhere: what is logged is what is told."""
+    ended = threading.Event()
+    epochs = plan.experiment.training.epochs
+
+    def follow() -> None:
+        told = 0
+        while not ended.wait(2):
+            try:
+                values = tracking.metric_history(plan.run_id, "val/dice")
+            except Exception:  # the store is away: people wait, the training does not
+                continue
+            for number, value in enumerate(values[told:], start=told + 1):
+                say(f"epoch {number} of {epochs}: validation Dice {value:.3f}", number / epochs)
+            told = max(told, len(values))
+
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        follower.join()
 
 
 def _reopen(setting: Setting, run_id: str) -> str:

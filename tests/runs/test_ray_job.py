@@ -1,0 +1,112 @@
+"""The chain as a Ray job, on a cluster of its own with token authentication."""
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from glioflow.data.synthetic import synthesize_lgg
+from glioflow.tracking import Tracking
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[dict[str, str]]:
+    """Start a head node on loopback and give the environment of a client that knows its token."""
+    temp = tempfile.mkdtemp(prefix="gf", dir="/tmp")  # socket paths are short
+    dashboard, gcs = free_port(), free_port()
+    drop = ("RAY_ADDRESS", "GLIOFLOW_HOME", "GLIOFLOW_DATA", "MLFLOW_TRACKING_URI", "PYTHONPATH")
+    env = {key: value for key, value in os.environ.items() if key not in drop}
+    env |= {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PATH": f"{BIN}:{env['PATH']}",
+    }
+    head = subprocess.Popen(
+        [
+            *(str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1"),
+            *(f"--port={gcs}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--temp-dir={temp}"),
+            f"--dashboard-agent-listen-port={free_port()}",
+        ],
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    client = {**env, "RAY_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+    try:
+        deadline = time.monotonic() + 90
+        while subprocess.run(
+            [str(BIN / "ray"), "job", "list"], env=client, capture_output=True, check=False
+        ).returncode:
+            assert head.poll() is None, "the head node ended"
+            assert time.monotonic() < deadline, "the head node did not come up"
+            time.sleep(1)
+        yield client
+    finally:
+        head.terminate()
+        head.wait(timeout=60)
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+def submit(client: dict[str, str], variables: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    runtime = {"env_vars": {"PYTHONPATH": "platform", **variables}}
+    return subprocess.run(
+        [
+            *(str(BIN / "ray"), "job", "submit", "--working-dir", ".", "--runtime-env-json", json.dumps(runtime)),
+            *("--", "python", "-m", "glioflow", *words),
+        ],
+        cwd=ROOT,
+        env=client,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def test_a_search_runs_as_a_ray_job(cluster: dict[str, str], tmp_path: Path) -> None:
+    synthesize_lgg(tmp_path / "data" / "kaggle_3m", patients=8, seed=0, size=48, slices=(5, 7))
+    ids = sorted(path.name for path in (tmp_path / "data" / "kaggle_3m").iterdir() if path.is_dir())
+    split = {"train": ids[:4], "val": ids[4:6], "test": ids[6:]}
+    (tmp_path / "data" / "lgg_split_quick.json").write_text(json.dumps(split))
+    home = tmp_path / "home"
+    variables = {"GLIOFLOW_HOME": str(home), "GLIOFLOW_DATA": str(tmp_path / "data")}
+    overrides = ("training.epochs=2", "training.steps_per_epoch=2", "search.name=job", "search.trials=2")
+    space = "search.space={loss.name: {kind: choice, values: [dice_bce, focal_tversky]}}"
+    words = [word for text in (*overrides, "search.first=[]", space) for word in ("-o", text)]
+    done = submit(cluster, variables, "search", "experiments/lgg-quick.yaml", *words, "--json")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert "succeeded" in done.stdout
+    tracking = Tracking(f"sqlite:///{home / 'mlflow.db'}")
+    parent = tracking.find("lgg-quick", search="job", kind="search")
+    assert parent is not None
+    trials = tracking.children("lgg-quick", parent.info.run_id)
+    assert len(trials) == 2
+    assert {run.info.status for run in trials} <= {"FINISHED", "KILLED"}
+    assert all(run.data.tags.get("glioflow.source") for run in trials)
+
+
+def test_a_job_without_a_home_that_outlives_it_is_refused_with_the_rule(cluster: dict[str, str]) -> None:
+    done = submit(cluster, {}, "search", "experiments/demo.yaml", "--data", ".")
+    assert done.returncode != 0
+    assert "inside a Ray job GLIOFLOW_HOME must name a folder that every node reaches" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout
