@@ -1,6 +1,7 @@
 """Named augmentation policies for slices: what a training slice may look like besides what it is."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,19 @@ from numpy.typing import NDArray
 from glioflow.errors import unknown_name
 
 Augment = Callable[[NDArray[np.float32], NDArray[np.uint8], int], tuple[NDArray[np.float32], NDArray[np.uint8]]]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The transforms of a policy, albumentations' own.
+
+    Attributes:
+        moves: What moves image and mask together; new pixels get the background's value.
+        intensities: What changes the image alone, in [0, 1].
+    """
+
+    moves: list[Any] = field(default_factory=list)
+    intensities: list[Any] = field(default_factory=list)
 
 
 def _affine(scale: float, degrees: float, probability: float) -> Any:
@@ -25,57 +39,69 @@ def _affine(scale: float, degrees: float, probability: float) -> Any:
     )
 
 
-def _light() -> list[Any]:
+def _light() -> Policy:
     import albumentations as alb
 
-    return [alb.HorizontalFlip(p=0.5), _affine(0.08, 10, 0.7)]
+    return Policy([alb.HorizontalFlip(p=0.5), _affine(0.08, 10, 0.7)])
 
 
-def _buda() -> list[Any]:
+def _buda() -> Policy:
     import albumentations as alb
 
-    return [_affine(0.05, 0, 1.0), _affine(0.0, 15, 1.0), alb.HorizontalFlip(p=0.5)]
+    return Policy([_affine(0.05, 0, 1.0), _affine(0.0, 15, 1.0), alb.HorizontalFlip(p=0.5)])
 
 
-def _strong() -> list[Any]:
+def _strong() -> Policy:
     import albumentations as alb
 
-    return [
+    moves = [
         alb.HorizontalFlip(p=0.5),
         alb.VerticalFlip(p=0.2),
         _affine(0.15, 20, 0.8),
         alb.ElasticTransform(alpha=30, sigma=6, p=0.2),
-        alb.RandomBrightnessContrast(0.2, 0.2, p=0.5, max_value=1.0),
+    ]
+    intensities = [
+        alb.RandomBrightnessContrast(0.2, 0.2, p=0.5),
         alb.RandomGamma((80, 125), p=0.3),
         alb.GaussianBlur((3, 5), p=0.15),
         alb.GaussNoise((0.01, 0.04), p=0.2),
     ]
+    return Policy(moves, intensities)
 
 
-# Name -> the policy's transforms. `light`: flips, small rotations and scales; `buda`: those of the PyTorch port.
-POLICIES: dict[str, Callable[[], list[Any]]] = {"none": list, "light": _light, "buda": _buda, "strong": _strong}
+# Name -> the policy. `light`: flips, small rotations and scales; `buda`: those of the PyTorch port.
+POLICIES: dict[str, Callable[[], Policy]] = {"none": Policy, "light": _light, "buda": _buda, "strong": _strong}
 
 
 def build_augmentation(name: str) -> Augment:
     """Return the policy's function (image (h, w, C) float32, mask (h, w) uint8, seed) -> the same, augmented.
+
+    The image may have any range and any background, e.g. z-scores; a corner pixel is taken for background.
 
     Raises:
         UserError: If the name is unknown.
     """
     if name not in POLICIES:
         raise unknown_name("augmentation", name, POLICIES)
-    transforms = POLICIES[name]()
-    if not transforms:
+    policy = POLICIES[name]()
+    if not policy.moves:
         return lambda image, mask, seed: (image, mask)
     import albumentations as alb
 
-    pipeline = alb.Compose(transforms, seed=0)
+    moves, intensities = alb.Compose(policy.moves, seed=0), alb.Compose(policy.intensities, seed=0)
 
     def augment(
         image: NDArray[np.float32], mask: NDArray[np.uint8], seed: int
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        pipeline.set_random_seed(seed)
-        out = pipeline(image=image, mask=mask)
-        return out["image"], out["mask"]
+        background = image[0, 0]
+        moves.set_random_seed(seed)
+        moved = moves(image=image - background, mask=mask)
+        image = moved["image"] + background
+        if policy.intensities:
+            low, high = image.min(), image.max()
+            intensities.set_random_seed(seed)
+            scaled = intensities(image=(image - low) / max(high - low, 1e-6))["image"]
+            image = scaled * (high - low) + low
+        return image, moved["mask"]
 
     return augment

@@ -1,7 +1,8 @@
 """Prepared cohorts: preprocessing done once per case, kept as memory-mapped arrays under a fingerprint.
 
 Layout: `manifest.json`, `clinical.csv` (a copy, if the source has one) and, per case, `cases/<id>-<digest>/` with
-`image.npy` (S, h, w, C) float16, `mask.npy` (S, h, w) uint8, `reference.npz` (the original mask) and `case.json`.
+`image.npy` (S, h, w, C) float16, `mask.npy` (S, h, w) uint8, `reference.npz` (the mask in the original geometry, its
+labels renamed as the steps do) and `case.json`.
 """
 
 import hashlib
@@ -21,10 +22,10 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from glioflow import atomic
 from glioflow.data.cohort import CaseFiles, Cohort, open_cohort
 from glioflow.data.geometry import Move, Shape, restore
-from glioflow.data.preprocessing import Step, preprocess
+from glioflow.data.preprocessing import Step, preprocess, rename_labels
 from glioflow.errors import UserError
 
-VERSION = 1
+VERSION = 2
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
@@ -43,7 +44,8 @@ class CaseRecord(BaseModel):
         slice_numbers: Of the original slices.
         moves: The way from the original to the prepared geometry.
         areas_px: Labeled pixels of each *prepared* slice; None without a mask.
-        volume_px: Labeled voxels of the original mask; None without a mask.
+        volume_px: Labeled voxels in the original geometry; None without a mask.
+        sizes: Bytes of each file of the case, by which an opened cohort is verified.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,6 +61,7 @@ class CaseRecord(BaseModel):
     moves: tuple[Move, ...]
     areas_px: tuple[int, ...] | None
     volume_px: int | None
+    sizes: dict[str, int]
 
 
 class Manifest(BaseModel):
@@ -94,7 +97,7 @@ class PreparedCase:
         return np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
 
     def reference(self) -> NDArray[np.uint8]:
-        """Read the original mask, (S, H, W): the truth that metrics are measured against."""
+        """Read the mask in the original geometry, (S, H, W): the truth that metrics are measured against."""
         path = self.folder / "reference.npz"
         if not path.exists():
             raise UserError("a measurement needs a labeled case", f"{self.record.id} without a mask")
@@ -114,8 +117,10 @@ class PreparedCohort:
         self.manifest = _read_manifest(path)
         self._cases = {record.id: PreparedCase(record, path / record.folder) for record in self.manifest.cases}
         for record in self.manifest.cases:
-            if not (path / record.folder / "image.npy").is_file():
-                raise UserError("a prepared cohort holds every case of its manifest", f"{path} without {record.folder}")
+            for name, size in record.sizes.items():
+                file = path / record.folder / name
+                if not file.is_file() or file.stat().st_size != size:
+                    raise UserError("a prepared cohort holds every file of its manifest, whole", f"{file} is not")
 
     @property
     def records(self) -> tuple[CaseRecord, ...]:
@@ -214,6 +219,8 @@ def prepare(
         return prepared
     if out.exists() and not out.is_dir():
         raise UserError("a prepared cohort is a folder", out)
+    if out.resolve() == cohort.path.resolve():
+        raise UserError("a prepared cohort lies outside of its source", out)
     jobs = [_Job(cohort, case, out, tuple(steps), digests[case.id]) for case in cohort.cases]
     records = []
     for record in map_cases(_prepare_case, jobs):
@@ -273,9 +280,10 @@ def _write_case(job: _Job, folder: str, working: Path) -> None:
         )
     np.save(working / "image.npy", volume.image.astype(np.float16))
     areas = None
+    reference = None if case.mask is None else rename_labels(case.mask, job.steps)
     if volume.mask is not None:
         np.save(working / "mask.npy", volume.mask)
-        np.savez_compressed(working / "reference.npz", mask=np.asarray(case.mask, dtype=np.uint8))
+        np.savez_compressed(working / "reference.npz", mask=np.asarray(reference))
         areas = tuple(int(area) for area in np.count_nonzero(volume.mask, axis=(1, 2)))
     record = CaseRecord(
         id=case.id,
@@ -289,7 +297,8 @@ def _write_case(job: _Job, folder: str, working: Path) -> None:
         slice_numbers=case.slice_numbers,
         moves=volume.moves,
         areas_px=areas,
-        volume_px=None if case.mask is None else int(np.count_nonzero(case.mask)),
+        volume_px=None if reference is None else int(np.count_nonzero(reference)),
+        sizes={file.name: file.stat().st_size for file in sorted(working.iterdir())},
     )
     (working / "case.json").write_text(record.model_dump_json(indent=1))
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -29,7 +29,10 @@ class Splittable(Protocol):
 
     @property
     def volume_px(self) -> int | None:
-        """Tumor volume, for the strata."""
+        """Tumor volume, for the strata; None of a case without a mask, which is not dealt."""
+
+
+Count = Annotated[int, Field(ge=0)]
 
 
 class SplitSettings(BaseModel):
@@ -49,7 +52,7 @@ class SplitSettings(BaseModel):
     method: Literal["kfold", "counts", "file"] = "kfold"
     folds: int = Field(default=5, ge=2)
     fold: int = Field(default=0, ge=0)
-    counts: tuple[int, int, int] | None = None
+    counts: tuple[Count, Count, Count] | None = None
     file: str | None = None
     seed: int = 0
 
@@ -127,7 +130,7 @@ def deal(cases: Sequence[Splittable], folds: int, *, seed: int) -> list[list[str
     """
     patients = _by_patient(cases)
     if len(patients) < folds:
-        raise UserError(f"{folds} folds need at least as many patients", f"{len(patients)} patients")
+        raise UserError(f"{folds} folds need at least as many labeled patients", f"{len(patients)} patients")
     order = _stratified_order(patients, seed)
     parts: list[list[str]] = [[] for _ in range(folds)]
     for index, patient in enumerate(order):
@@ -146,6 +149,8 @@ def check_split(split: Split, cases: Iterable[Splittable]) -> None:
         for case_id in ids:
             if case_id not in patient:
                 raise UserError(f"the split's {part} lists a case that the cohort does not have", case_id)
+            if (listed := getattr(split, part).count(case_id)) > 1:
+                raise UserError("a split lists a case once", f"{case_id}, {listed} times in {part}")
             if seen.setdefault(patient[case_id], part) != part:
                 raise UserError(
                     "a patient belongs to one part of a split",
@@ -154,8 +159,9 @@ def check_split(split: Split, cases: Iterable[Splittable]) -> None:
 
 
 def _by_patient(cases: Sequence[Splittable]) -> dict[str, list[Splittable]]:
+    """Group the labeled cases by patient, in a fixed order."""
     patients: dict[str, list[Splittable]] = {}
-    for case in sorted(cases, key=lambda case: case.id):
+    for case in sorted((case for case in cases if case.volume_px is not None), key=lambda case: case.id):
         patients.setdefault(case.patient, []).append(case)
     return patients
 
@@ -177,16 +183,20 @@ def _by_counts(cases: Sequence[Splittable], counts: tuple[int, int, int], seed: 
     patients = _by_patient(cases)
     if sum(counts) > len(patients):
         raise UserError(
-            f"split.counts {list(counts)} need {sum(counts)} patients; give others with -o split.counts=...",
+            f"split.counts {list(counts)} need {sum(counts)} labeled patients; give others with -o split.counts=...",
             f"{len(patients)} patients",
         )
     order = _stratified_order(patients, seed)
-    # Every part takes evenly spaced places of the stratified order, so that each stratum is in each part.
-    parts: list[list[str]] = [[], [], []]
-    for index, patient in enumerate(order[: sum(counts)]):
-        share = [len(part) - count * (index + 1) / sum(counts) for part, count in zip(parts, counts, strict=True)]
-        parts[int(np.argmin(share))].append(patient)
-    train, val, test = (tuple(sorted(case.id for name in part for case in patients[name])) for part in parts)
+    # Every part, those left over too, takes evenly spaced places of the stratified order: each stratum is in each.
+    sizes = [*counts, len(order) - sum(counts)]
+    parts: list[list[str]] = [[] for _ in sizes]
+    for done, patient in enumerate(order, start=1):
+        late = [
+            size * done / len(order) - len(part) if len(part) < size else -np.inf
+            for part, size in zip(parts, sizes, strict=True)
+        ]
+        parts[int(np.argmax(late))].append(patient)
+    train, val, test = (tuple(sorted(case.id for name in part for case in patients[name])) for part in parts[:3])
     split = Split(train=train, val=val, test=test)
     check_split(split, cases)
     return split

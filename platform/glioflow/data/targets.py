@@ -6,8 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-BRATS_REGIONS = {"WT": (1, 2, 3, 4), "TC": (1, 3, 4), "ET": (3, 4)}
-
 
 class TargetSettings(BaseModel):
     """The task of an experiment.
@@ -31,6 +29,8 @@ class TargetSettings(BaseModel):
     def _complete(self) -> "TargetSettings":
         if self.kind == "multiclass" and not self.labels:
             raise ValueError("a multiclass target lists its labels, e.g. [1, 2, 4]")
+        if not (len(set(self.labels)) == len(self.labels) and all(0 < value < 256 for value in self.labels)):
+            raise ValueError(f"labels are different numbers from 1 to 255, got {list(self.labels)}")
         if self.kind == "regions" and (not self.regions or set(self.decode) != set(self.regions)):
             raise ValueError("a regions target gives `regions` and, for each of them, the label in `decode`")
         return self

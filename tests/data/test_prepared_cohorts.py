@@ -1,0 +1,205 @@
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+
+from glioflow.data import prepared
+from glioflow.data.cohort import open_cohort
+from glioflow.data.geometry_steps import PadSquare, ResizePlane
+from glioflow.data.intensity_steps import UnitScale, ZScore
+from glioflow.data.prepared import PreparedCohort, find_or_prepare, is_prepared, prepare
+from glioflow.data.preprocessing import LabelMap, preprocess
+from glioflow.data.synthetic import synthesize_brats, synthesize_lgg
+from glioflow.errors import UserError
+
+STEPS = (UnitScale(), ResizePlane(size=24))
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    path = tmp_path_factory.mktemp("prepared") / "lgg"
+    synthesize_lgg(path, patients=4, seed=0, size=40, slices=(5, 8))
+    return path
+
+
+@pytest.fixture
+def source(sound, tmp_path):
+    """A sound cohort of our own to damage."""
+    return shutil.copytree(sound, tmp_path / "lgg")
+
+
+def stop_after(number):
+    """A map that is killed before the item of that number."""
+
+    def run(function, items):
+        for done, item in enumerate(items):
+            if done == number:
+                raise KeyboardInterrupt
+            yield function(item)
+
+    return run
+
+
+@pytest.fixture
+def worked_on(monkeypatch):
+    """Ids of the cases that are preprocessed."""
+    ids = []
+    monkeypatch.setattr(prepared, "preprocess", lambda case, steps: ids.append(case.id) or preprocess(case, steps))
+    return ids
+
+
+def one_slice(source):
+    return next(path for path in sorted(source.rglob("*_3.tif")))
+
+
+def everything_in(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_prepared_arrays_are_what_preprocessing_gives_and_masks_come_back(source, tmp_path):
+    made = prepare(open_cohort(source), tmp_path / "out", STEPS)
+    case = open_cohort(source).read(made.records[0].id)
+    found = made.case(case.id)
+    assert found.image.shape == (case.shape[0], 24, 24, 3)
+    assert found.image.dtype == np.float16
+    assert isinstance(found.image, np.memmap)
+    assert np.array_equal(found.reference(), case.mask)
+    assert found.restore(found.mask).shape == case.shape
+    assert found.record.areas_px == tuple((found.mask > 0).sum(axis=(1, 2)))
+    assert found.record.volume_px == (case.mask > 0).sum()
+    assert made.num_slices == sum(record.shape[0] for record in made.records)
+    assert made.clinical.read_bytes() == (source / "data.csv").read_bytes()
+
+
+def test_preparing_goes_on_after_an_interruption(source, tmp_path, worked_on):
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        prepare(open_cohort(source), out, STEPS, map_cases=stop_after(2))
+    assert not is_prepared(out)
+    assert len(list(out.rglob("image.npy"))) == 2
+    said = []
+    prepare(open_cohort(source), out, STEPS, progress=lambda done, total: said.append((done, total)))
+    assert said == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert sorted(worked_on) == [case.id for case in open_cohort(source).cases]
+    assert everything_in(out) == everything_in(prepare(open_cohort(source), tmp_path / "whole", STEPS).path)
+
+
+def test_the_second_time_nothing_is_done(source, tmp_path, worked_on):
+    prepare(open_cohort(source), tmp_path / "out", STEPS)
+    worked_on.clear()
+    prepare(open_cohort(source), tmp_path / "out", STEPS)
+    assert worked_on == []
+
+
+def test_a_cohort_is_found_again_under_the_home_and_a_changed_one_is_another(source, tmp_path):
+    first = find_or_prepare(source, STEPS, home=tmp_path / "home")
+    assert find_or_prepare(source, STEPS, home=tmp_path / "home").path == first.path
+    path = one_slice(source)
+    pixels = tifffile.imread(path)
+    pixels[0, 0, 0] ^= 1
+    tifffile.imwrite(path, pixels, photometric="rgb", metadata=None, software="")
+    assert find_or_prepare(source, STEPS, home=tmp_path / "home").path != first.path
+
+
+def test_fingerprint_follows_bytes_and_settings_and_not_the_path(source, tmp_path):
+    moved = shutil.copytree(source, tmp_path / "elsewhere")
+    base = prepare(open_cohort(source), tmp_path / "a", STEPS).manifest
+    assert prepare(open_cohort(moved), tmp_path / "b", STEPS).manifest.fingerprint == base.fingerprint
+    other = prepare(open_cohort(source), tmp_path / "c", (UnitScale(), ResizePlane(size=25))).manifest
+    assert other.fingerprint != base.fingerprint
+    assert other.source_fingerprint == base.source_fingerprint
+    path = one_slice(moved)
+    path.write_bytes(path.read_bytes() + b"\0")
+    changed = prepare(open_cohort(moved), tmp_path / "d", STEPS).manifest
+    assert changed.fingerprint != base.fingerprint
+    assert changed.source_fingerprint != base.source_fingerprint
+
+
+def test_other_settings_are_refused_and_named(source, tmp_path):
+    made = prepare(open_cohort(source), tmp_path / "out", STEPS)
+    with pytest.raises(UserError, match="other sources or settings"):
+        prepare(open_cohort(source), made.path, (UnitScale(), ResizePlane(size=32)))
+    with pytest.raises(UserError, match=r'"size":24.*"size":32'):
+        find_or_prepare(made.path, (UnitScale(), ResizePlane(size=32)), home=tmp_path)
+    assert find_or_prepare(made.path, STEPS, home=tmp_path).path == made.path
+
+
+def test_a_bad_case_leaves_nothing_half_written(source, tmp_path):
+    bad = sorted(path for path in source.iterdir() if path.is_dir())[2]
+    path = bad / f"{bad.name}_3.tif"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:300])
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match=path.name):
+        prepare(open_cohort(source), out, STEPS)
+    assert not is_prepared(out)
+    assert len(list((out / "cases").iterdir())) == 2
+    path.write_bytes(whole)
+    assert len(prepare(open_cohort(source), out, STEPS).records) == 4
+
+
+def test_a_bad_first_case_leaves_no_folder(source, tmp_path):
+    bad = sorted(path for path in source.iterdir() if path.is_dir())[0]
+    (bad / f"{bad.name}_3.tif").write_bytes(b"II*\0")
+    with pytest.raises(UserError):
+        prepare(open_cohort(source), tmp_path / "out", STEPS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_that_overflow_half_precision_are_refused(tmp_path):
+    synthesize_brats(tmp_path / "brats", patients=1, seed=0, size=32, slices=8)
+    huge = (LabelMap(map={4: 3}), ZScore())
+    prepare(open_cohort(tmp_path / "brats"), tmp_path / "out", huge)
+    import nibabel
+
+    path = next((tmp_path / "brats").rglob("*_t1.nii.gz"))
+    image = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(image.get_fdata() * 1000, image.affine), path)
+    with pytest.raises(UserError, match="half precision"):
+        prepare(open_cohort(tmp_path / "brats"), tmp_path / "again", (PadSquare(),))
+
+
+def test_the_reference_speaks_the_labels_that_the_network_learns(tmp_path):
+    synthesize_brats(tmp_path / "brats", patients=1, seed=0, size=32, slices=16)
+    cohort = open_cohort(tmp_path / "brats")
+    made = prepare(cohort, tmp_path / "out", (LabelMap(map={4: 3}), PadSquare(), ResizePlane(size=48)))
+    case = made.cases([made.records[0].id])[0]
+    before = cohort.read(case.record.id).mask
+    assert 4 in before
+    assert 4 not in case.reference()
+    assert np.array_equal(case.reference() == 3, before == 4)
+
+
+def test_empty_folders_and_missing_ones_are_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="the empty folder"):
+        find_or_prepare(tmp_path / "empty", STEPS, home=tmp_path / "home")
+    with pytest.raises(UserError, match="nowhere"):
+        find_or_prepare(tmp_path / "nowhere", STEPS, home=tmp_path / "home")
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_source_is_not_prepared_into_itself(source):
+    with pytest.raises(UserError, match="outside of its source"):
+        prepare(open_cohort(source), source, STEPS)
+
+
+def test_a_damaged_prepared_cohort_is_refused_on_open(source, tmp_path):
+    made = prepare(open_cohort(source), tmp_path / "out", STEPS)
+    image = made.path / made.records[1].folder / "image.npy"
+    whole = image.read_bytes()
+    image.write_bytes(whole[:-1])
+    with pytest.raises(UserError, match=r"image\.npy is not"):
+        PreparedCohort(made.path)
+    image.write_bytes(whole)
+    assert PreparedCohort(made.path).records == made.records
+    (made.path / "manifest.json").write_text("{")
+    with pytest.raises(UserError, match=r"valid manifest\.json"):
+        PreparedCohort(made.path)
+
+
+def test_unknown_case_is_named_among_those_there_are(source, tmp_path):
+    made = prepare(open_cohort(source), tmp_path / "out", STEPS)
+    with pytest.raises(UserError, match=made.records[0].id):
+        made.case("nobody")
