@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from glioflow import atomic
+from glioflow.data.brain_mask import BrainMask
 from glioflow.data.cohort import CaseFiles, Cohort, open_cohort
 from glioflow.data.geometry import Move, Shape, restore
 from glioflow.data.preprocessing import Step, preprocess, rename_labels
@@ -184,7 +185,7 @@ def find_or_prepare(source: Path, steps: Sequence[Step], *, home: Path, map_case
             )
         return prepared
     cohort = open_cohort(source)
-    digests = _digests(cohort)
+    digests = _digests(cohort, steps)
     return prepare(cohort, home / _fingerprint(digests, steps), steps, map_cases=map_cases, digests=digests)
 
 
@@ -210,7 +211,7 @@ def prepare(
     Raises:
         UserError: As the reader and the steps do; or if `out` holds a cohort of other sources or settings.
     """
-    digests = digests or _digests(cohort)
+    digests = digests or _digests(cohort, steps)
     fingerprint = _fingerprint(digests, steps)
     if is_prepared(out):
         prepared = PreparedCohort(out)
@@ -310,14 +311,20 @@ def _drop_empty(out: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _digests(cohort: Cohort) -> dict[str, str]:
+def _digests(cohort: Cohort, steps: Sequence[Step]) -> dict[str, str]:
+    """Digest each case's files and the brain masks that the steps read."""
+    brains = [step for step in steps if isinstance(step, BrainMask)]
+    files = {
+        case.id: (*case.files, *(path for step in brains if (path := step.path(case.files, case.id)) is not None))
+        for case in cohort.cases
+    }
     with ThreadPoolExecutor(4) as threads:  # hashing releases the interpreter
-        return dict(zip((case.id for case in cohort.cases), threads.map(_digest_files, cohort.cases), strict=True))
+        return dict(zip(files, threads.map(_digest_files, files.values()), strict=True))
 
 
-def _digest_files(case: CaseFiles) -> str:
+def _digest_files(files: Iterable[Path]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for path in case.files:
+    for path in files:
         digest.update(path.name.encode())
         try:
             with path.open("rb") as file:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from glioflow.data.brain_mask import BrainMask
 from glioflow.data.case import Case
 from glioflow.data.geometry_steps import CropBox, CropBrain, PadSquare, Resample, ResizePlane, SliceRange
 from glioflow.data.intensity_steps import Clahe, Equalize, Percentile, Sharpen, UnitScale, ZScore
@@ -85,7 +86,8 @@ Step = Annotated[
     | Resample
     | SliceRange
     | Neighbors
-    | LabelMap,
+    | LabelMap
+    | BrainMask,
     Field(discriminator="step"),
 ]
 
@@ -100,7 +102,7 @@ def preprocess(case: Case, steps: tuple[Step, ...]) -> Volume:
     Returns:
         The volume in the network's geometry, with the way back in `moves`.
     """
-    volume = Volume(case.image.astype(np.float32), case.mask, case.channels, case.spacing_mm)
+    volume = Volume(case.image.astype(np.float32), case.mask, case.channels, case.spacing_mm, case=case)
     for step in steps:
         volume = step.apply(volume)
     return volume

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from glioflow.data.case import Case
 from glioflow.data.geometry import Resize, Window
 from glioflow.errors import UserError
 
@@ -20,6 +21,7 @@ class Volume:
         channels: Names of the C channels.
         spacing_mm: Distance of neighbors along S, H, W; None where unknown.
         moves: The geometry changes so far, in order: what `geometry.restore` undoes.
+        case: What it was before any step, where a step needs more of it than its arrays.
     """
 
     image: NDArray[np.float32]
@@ -27,6 +29,7 @@ class Volume:
     channels: tuple[str, ...]
     spacing_mm: tuple[float, float, float] | None = None
     moves: tuple[Window | Resize, ...] = ()
+    case: Case | None = None
 
     def move(self, move: Window | Resize) -> "Volume":
         """Return the volume after a geometry change."""

@@ -1,0 +1,93 @@
+"""The step that takes skull and scalp away, by a mask file or by morphology. Moves no voxel."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from glioflow.data.volume import StepSettings, Volume
+from glioflow.errors import UserError
+
+
+class BrainMask(StepSettings):
+    """Set everything outside the brain to zero.
+
+    Attributes:
+        file: Name of a mask file beside the case's own files, `{case}` standing for the case's id; null approximates:
+            the largest piece of what is neither dark nor thin.
+        opening_px: For the approximation: half the thickness of what counts as thin, in pixels of a 256-pixel slice.
+    """
+
+    step: Literal["brain_mask"] = "brain_mask"
+    file: str | None = None
+    opening_px: int = Field(default=5, ge=1, le=32)
+
+    def apply(self, volume: Volume) -> Volume:
+        """Mask the image, not the labels; raises `UserError` where a named mask is missing or of another shape."""
+        brain = approximate_brain(volume.image, self.opening_px) if self.file is None else self._read(volume)
+        return replace(volume, image=volume.image * brain[..., None])
+
+    def path(self, files: tuple[Path, ...], case_id: str) -> Path | None:
+        """Return the mask file of a case, None for the approximation."""
+        return files[0].parent / self.file.replace("{case}", case_id) if self.file and files else None
+
+    def _read(self, volume: Volume) -> NDArray[np.bool_]:
+        from glioflow.data.masks import read_mask
+
+        path = self.path(volume.case.files, volume.case.id) if volume.case else None
+        if path is None or not path.is_file():
+            raise UserError("a brain mask lies beside the files of its case", path or "a case without files")
+        brain = read_mask(path)[0] > 0
+        for move in volume.moves:
+            if brain.shape != move.before:
+                break
+            brain = np.asarray(move.apply(brain), bool)
+        if brain.shape != volume.image.shape[:3]:
+            raise UserError("a brain mask has the shape of its case", f"{path} of {brain.shape}")
+        return brain
+
+
+def approximate_brain(image: NDArray[np.float32], opening_px: int) -> NDArray[np.bool_]:
+    """Find the brain by brightness and shape: good enough to drop most of the scalp, no anatomy.
+
+    It keeps too much rather than too little: at the base of the skull, and near the apex where scalp and brain touch.
+
+    Args:
+        image: (S, H, W, C), background darkest.
+        opening_px: As in `BrainMask`.
+
+    Returns:
+        (S, H, W); everything where no brain is found.
+    """
+    import cv2
+    from scipy import ndimage
+
+    gray = image.mean(axis=-1)
+    gray = gray - gray.min(initial=np.inf)
+    head = gray > 0.15 * np.percentile(gray, 99) if gray.size else gray > 0
+    if not head.any():
+        return np.ones(gray.shape, bool)
+    # The skull is dark in every sequence; half of a slice's own median keeps bias fields from mattering.
+    bright = np.stack(
+        [
+            inside & (plane > 0.5 * np.median(plane[inside])) if inside.any() else inside
+            for plane, inside in zip(gray, head, strict=True)
+        ]
+    )
+    reach = max(1, round(opening_px * gray.shape[2] / 256))
+    core = np.stack([cv2.erode(plane.astype(np.uint8), _disk(reach)) for plane in bright])
+    pieces, count = ndimage.label(core)
+    if count == 0:
+        return np.ones(gray.shape, bool)
+    largest = (pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])).astype(np.uint8)
+    grown = [cv2.morphologyEx(cv2.dilate(plane, _disk(reach)), cv2.MORPH_CLOSE, _disk(2 * reach)) for plane in largest]
+    return np.stack([ndimage.binary_fill_holes(plane) for plane in grown])
+
+
+def _disk(reach: int) -> NDArray[np.uint8]:
+    import cv2
+
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)), np.uint8)
