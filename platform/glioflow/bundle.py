@@ -1,6 +1,7 @@
 """What a model version is on disk: `model.json`, `weights.safetensors`, `survival.json` if it has one. No pickle."""
 
 import hashlib
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MODEL, WEIGHTS, SURVIVAL = "model.json", "weights.safetensors", "survival.json"
+# Key of the digest over all other keys of `model.json`: it tells damage and edits by hand, not an attacker.
+SEAL = "seal"
 
 
 class Origin(BaseModel):
@@ -116,7 +119,7 @@ def save(folder: Path, description: Description, weights: "Mapping[str, torch.Te
     with atomic.new_folder(folder) as working:
         save_file({name: value.contiguous() for name, value in weights.items()}, str(working / WEIGHTS))
         sealed = description.model_copy(update={"files": {WEIGHTS: digest(working / WEIGHTS)}})
-        atomic.write_text(working / MODEL, sealed.model_dump_json(indent=1))
+        _write_description(working, sealed)
     return sealed
 
 
@@ -130,27 +133,44 @@ def with_stage(folder: Path, out: Path, *, survival: SurvivalStage | None, metri
             atomic.write_json(working / SURVIVAL, survival.to_json())
             files[SURVIVAL] = digest(working / SURVIVAL)
         changed = description.model_copy(update={"files": files, "metrics": {**description.metrics, **metrics}})
-        atomic.write_text(working / MODEL, changed.model_dump_json(indent=1))
+        _write_description(working, changed)
 
 
 def read_description(folder: Path) -> Description:
-    """Read `model.json` alone.
+    """Read `model.json` alone, checking it against its seal.
 
     Raises:
-        UserError: If it is missing or not what this version writes.
+        UserError: If it is missing, changed, or not what this version writes.
     """
     path = folder / MODEL
     if not path.is_file():
         raise UserError(f"a bundle is a folder with {MODEL}", folder)
     try:
-        description = Description.model_validate_json(path.read_bytes())
+        said = json.loads(path.read_bytes())
+        if not isinstance(said, dict):
+            raise ValueError("no JSON object")
+    except ValueError as error:
+        raise UserError(f"{MODEL} must be what GlioFlow wrote", f"{path}: {error}") from None
+    if said.get("format") != FORMAT:
+        raise UserError(f"bundles of format {FORMAT} are read", f"format {said.get('format')} in {path}")
+    if said.pop(SEAL, None) != _seal(said):
+        raise UserError("every file of a bundle must be as it was sealed", f"{MODEL} in {folder} is changed")
+    try:
+        return Description.model_validate_json(json.dumps(said))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise UserError(f"{MODEL} must be what GlioFlow wrote", f"{path}: {where}: {first['msg']}") from None
-    if description.format != FORMAT:
-        raise UserError(f"bundles of format {FORMAT} are read", f"format {description.format} in {path}")
-    return description
+
+
+def _write_description(folder: Path, description: Description) -> None:
+    said = description.model_dump(mode="json")
+    atomic.write_json(folder / MODEL, {**said, SEAL: _seal(said)})
+
+
+def _seal(said: Mapping[str, Any]) -> str:
+    text = json.dumps(said, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def load(folder: Path) -> Bundle:
@@ -159,13 +179,15 @@ def load(folder: Path) -> Bundle:
     Raises:
         UserError: If a file is missing, foreign or changed.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     description = read_description(folder)
-    for name in sorted(description.files):
-        if name not in (WEIGHTS, SURVIVAL):
-            raise UserError(f"a bundle holds {MODEL}, {WEIGHTS} and {SURVIVAL}", name)
-        if not (folder / name).is_file() or digest(folder / name) != description.files[name]:
+    found = {path.name for path in folder.iterdir()} | set(description.files)
+    if foreign := found - {MODEL, WEIGHTS, SURVIVAL} or found - {MODEL} - set(description.files):
+        raise UserError(f"a bundle holds {MODEL}, {WEIGHTS} and {SURVIVAL}, sealed", f"{min(foreign)} in {folder}")
+    for name in sorted({WEIGHTS, *description.files}):
+        if not (folder / name).is_file() or digest(folder / name) != description.files.get(name):
             raise UserError(
                 "every file of a bundle must be as it was sealed", f"{name} in {folder} is missing or changed"
             )
@@ -177,8 +199,8 @@ def load(folder: Path) -> Bundle:
     )
     try:
         network.load_state_dict(load_file(str(folder / WEIGHTS)))
-    except (RuntimeError, ValueError) as error:
-        raise UserError("a bundle's weights fit its network", str(error).splitlines()[0]) from None
+    except (RuntimeError, ValueError, SafetensorError) as error:
+        raise UserError("a bundle's weights fit its network", " ".join(str(error).split())[:300]) from None
     survival = None
     if SURVIVAL in description.files:
         survival = SurvivalStage.from_json(atomic.read_json(folder / SURVIVAL))

@@ -33,13 +33,15 @@ class Segmentation:
 
     Attributes:
         labels: (S, H, W) uint8, as the cohort numbers them.
-        parts: Mask of each foreground output, (S, H, W) each.
+        parts: Mask of each foreground output, (S, H, W) each, as `labels` hold them.
         probability: (S, H, W, K) float32 of the foreground outputs.
+        tumor_probability: (S, H, W) float32, of any of them.
     """
 
     labels: NDArray[np.uint8]
     parts: dict[str, NDArray[np.bool_]]
     probability: NDArray[np.float32]
+    tumor_probability: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Predictor:
         segmentation = self.segment(volume.image, volume.moves)
         clock.lap("segment")
         mask = segmentation.labels > 0
-        features = measure_mask(mask, spacing_mm=case.spacing_mm, probability=segmentation.probability.max(axis=-1))
+        features = measure_mask(mask, spacing_mm=case.spacing_mm, probability=segmentation.tumor_probability)
         clock.lap("features")
         survival = None if self.survival is None else self.survival.predict(features.volume, clinical or {})
         clock.lap("survival")
@@ -141,12 +143,17 @@ def decode(
     if target.kind == "multiclass":
         winner = full.argmax(axis=-1)
         full = full[..., 1:]
+        anywhere = full.sum(axis=-1)  # the classes exclude each other
         raw = {name: winner == index for index, name in enumerate(target.names, start=1)}
         parts = apply_postprocessing(raw, description.postprocess, already_decided=True)
     else:
         raw = {name: full[..., k] for k, name in enumerate(target.names)}
+        anywhere = full.max(axis=-1)
         parts = apply_postprocessing(raw, description.postprocess)
-    return Segmentation(target.labels_of(parts), parts, full)
+    if target.kind == "regions":  # labels can only say nested regions: what is measured is what is answered
+        inside = np.ones(full.shape[:-1], dtype=bool)
+        parts = {name: (inside := inside & parts[name]) for name in target.names}
+    return Segmentation(target.labels_of(parts), parts, full, anywhere)
 
 
 Row = dict[str, Any]
@@ -219,7 +226,7 @@ def numbers(summary: Mapping[str, Any], prefix: str) -> dict[str, float | None]:
 
 def _tumor(segmentation: Segmentation, case: Case) -> dict[str, Any]:
     slices = np.flatnonzero(segmentation.labels.any(axis=(1, 2)))
-    highest = float(segmentation.probability.max(initial=0.0))
+    highest = min(1.0, float(segmentation.tumor_probability.max(initial=0.0)))
     return {
         "detected": bool(slices.size),
         "probability": highest,

@@ -1,0 +1,35 @@
+"""Bundles of made-up origin, for tests."""
+
+from typing import Any
+
+from glioflow import bundle
+from glioflow.config import Experiment
+
+ORIGIN = bundle.Origin(
+    experiment="tiny",
+    cohort_format="lgg",
+    fingerprint="f",
+    source_fingerprint="s",
+    split="d",
+    test="t",
+    num_patients={"train": 4, "val": 2, "test": 2},
+    fitted_on={"weights": "train"},
+    created="2026-01-01T00:00:00+00:00",
+)
+
+
+def describe(experiment: Experiment, **values: Any) -> bundle.Description:
+    """Return the description of a model of `experiment` for LGG's channels, with `values` put in."""
+    said: dict[str, Any] = {
+        "postprocess": experiment.postprocess,
+        "channels": ("pre", "flair", "post"),
+        "network_channels": ("pre", "flair", "post"),
+        "origin": ORIGIN,
+        "num_parameters": 1,
+    }
+    return bundle.describe(experiment, **{**said, **values})
+
+
+def changed(experiment: Experiment, **sections: Any) -> Experiment:
+    """Return the experiment with whole sections replaced."""
+    return Experiment.model_validate({**experiment.model_dump(mode="json"), **sections})

@@ -1,0 +1,94 @@
+"""What many tests stand on: a tiny cohort, a home of its own for each test, an MLflow store that costs no migration."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glioflow.cluster import silence
+from glioflow.config import Experiment, load_experiment
+
+# Said once for every test: small enough that a network trains in a second.
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "preprocess": [{"step": "unit"}, {"step": "resize", "size": 32}],
+    "split": {"method": "counts", "counts": [4, 2, 2]},
+    "model": {"architecture": "buda-unet"},
+    "training": {"epochs": 2, "steps_per_epoch": 2, "batch_size": 4, "precision": "fp32"},
+    "gate": {"min_patients": 2},
+}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give each test a GLIOFLOW_HOME of its own, and nobody's cluster or tracking server."""
+    silence()
+    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    path = tmp_path / "home"
+    monkeypatch.setenv("GLIOFLOW_HOME", str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def lgg(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a synthetic LGG cohort of 8 patients, 5 to 7 slices of 48 x 48 each; read only."""
+    from glioflow.data.synthetic import synthesize_lgg
+
+    path = tmp_path_factory.mktemp("lgg") / "kaggle_3m"
+    synthesize_lgg(path, patients=8, seed=0, size=48, slices=(5, 7))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Experiment:
+    """Return an experiment that trains in a second."""
+    return Experiment.model_validate(TINY)
+
+
+@pytest.fixture(scope="session")
+def prepared(lgg: Path, tiny: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return the prepared form of `lgg` under the preprocessing of `tiny`; read only."""
+    from glioflow.data.cohort import open_cohort
+    from glioflow.data.prepared import prepare
+
+    return prepare(open_cohort(lgg), tmp_path_factory.mktemp("prepared") / "cohort", tiny.preprocess)
+
+
+@pytest.fixture(scope="session")
+def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from glioflow.tracking import Tracking
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    Tracking(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def tracking(home: Path, _empty_store: Path) -> Any:
+    """Return MLflow on a SQLite database of this test's own, where the code under test finds it too."""
+    from glioflow.tracking import Tracking
+
+    home.mkdir(parents=True)
+    shutil.copyfile(_empty_store, home / "mlflow.db")
+    return Tracking()
+
+
+@pytest.fixture
+def experiment_file(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes an experiment's YAML text to a file."""
+
+    def write(text: str, name: str = "some.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def from_yaml(experiment_file: Callable[..., Path]) -> Callable[..., Experiment]:
+    """Return a function that reads an experiment from YAML text and overrides."""
+    return lambda text, *overrides: load_experiment(experiment_file(text), overrides)

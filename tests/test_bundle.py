@@ -1,0 +1,170 @@
+"""A bundle on disk: what comes back is what was saved, and nothing else is let in."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from bundles import changed, describe
+from glioflow import bundle
+from glioflow.errors import UserError
+from glioflow.models import ModelSettings, build_network
+from glioflow.prediction import Predictor
+from glioflow.survival import SurvivalSettings, fit_stage
+
+
+def trained(experiment, seed=0):
+    torch.manual_seed(seed)
+    network = build_network(experiment.model, in_channels=3, num_outputs=1).train()
+    network(torch.rand(4, 3, 32, 32))  # batch norm has statistics of its own
+    return network.eval()
+
+
+def described(experiment, network):
+    return describe(experiment, num_parameters=sum(parameter.numel() for parameter in network.parameters()))
+
+
+@pytest.fixture
+def saved(tiny, tmp_path):
+    network = trained(tiny)
+    bundle.save(tmp_path / "bundle", described(tiny, network), network.state_dict())
+    return tmp_path / "bundle"
+
+
+def stage():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "age_years": rng.normal(50, 10, 40),
+            "death01": rng.integers(0, 2, 40).astype(float),
+            "bevr": rng.normal(0.4, 0.1, 40),
+        },
+        index=pd.Index([f"TCGA_CS_{k:04d}" for k in range(40)], name="patient"),
+    )
+    chosen = SurvivalSettings(task="death01", repeats=2, num_bootstrap=50, num_permutations=0)
+    return fit_stage(table, chosen)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [{"architecture": "buda-unet"}, {"architecture": "unet", "encoder": "resnet18", "freeze": "batchnorm"}],
+    ids=lambda model: model["architecture"],
+)
+def test_a_loaded_bundle_predicts_exactly_as_the_network_that_was_saved(tiny, tmp_path, model):
+    experiment = changed(tiny, model=model)
+    network = trained(experiment).to(memory_format=torch.channels_last)
+    bundle.save(tmp_path / "bundle", described(experiment, network), network.state_dict())
+    image = np.random.default_rng(0).random((3, 32, 32, 3), dtype=np.float32)
+    before = Predictor(described(experiment, network), network).probabilities(image)
+    loaded = Predictor.load(tmp_path / "bundle", device="cpu")
+    np.testing.assert_array_equal(loaded.probabilities(image), before)
+    assert not loaded.network.training
+
+
+def test_a_bundle_of_pretrained_weights_loads_where_those_are_not(tiny, tmp_path):
+    plain = {"architecture": "unet", "encoder": "resnet18"}
+    weights = tmp_path / "encoder.pth"
+    torch.save(build_network(ModelSettings(**plain), in_channels=3, num_outputs=1).body.encoder.state_dict(), weights)
+    model = {**plain, "weights": str(weights), "input_scaling": "symmetric"}
+    experiment = changed(tiny, model=model)
+    network = trained(experiment)
+    bundle.save(tmp_path / "bundle", described(experiment, network), network.state_dict())
+    weights.unlink()
+    loaded = bundle.load(tmp_path / "bundle")
+    image = torch.rand(1, 3, 32, 32)
+    assert torch.equal(loaded.network(image), network(image))
+
+
+def test_the_survival_stage_travels_inside(saved, tmp_path):
+    fitted = stage()
+    bundle.with_stage(saved, tmp_path / "both", survival=fitted, metrics={"test/dice_mean": 0.5})
+    loaded = bundle.load(tmp_path / "both")
+    assert loaded.survival is not None
+    asked = ({"bevr": 0.3}, {"age_years": 60})
+    assert loaded.survival.predict(*asked) == fitted.predict(*asked)
+    assert loaded.description.metrics == {"test/dice_mean": 0.5}
+    assert bundle.load(saved).survival is None
+    assert bundle.digest_of(saved) != bundle.digest_of(tmp_path / "both")
+
+
+def test_a_new_network_comes_without_the_old_stage(saved, tmp_path):
+    bundle.with_stage(saved, tmp_path / "both", survival=stage(), metrics={})
+    bundle.with_stage(tmp_path / "both", tmp_path / "again", survival=None, metrics={})
+    assert bundle.load(tmp_path / "again").survival is None
+
+
+def test_nothing_in_a_bundle_is_pickled(saved):
+    assert {path.name for path in saved.iterdir()} == {"model.json", "weights.safetensors"}
+    for path in saved.iterdir():
+        content = path.read_bytes()
+        assert not content.startswith((b"\x80", b"PK"))
+    json.loads((saved / "model.json").read_text())
+
+
+def refused(folder: Path, *said: str) -> None:
+    with pytest.raises(UserError) as error:
+        bundle.load(folder)
+    assert all(text in str(error.value) for text in said), str(error.value)
+
+
+def test_one_changed_byte_of_the_weights_is_refused(saved):
+    path = saved / "weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    refused(saved, "weights.safetensors", "missing or changed", "as it was sealed")
+
+
+def test_a_description_changed_by_hand_is_refused(saved):
+    path = saved / "model.json"
+    path.write_text(path.read_text().replace('"threshold": 0.5', '"threshold": 0.4'))
+    refused(saved, "model.json", "changed", "as it was sealed")
+
+
+def test_a_description_without_its_list_of_files_is_refused(saved):
+    path = saved / "model.json"
+    said = json.loads(path.read_text())
+    said["files"] = {}
+    path.write_text(json.dumps(said))
+    refused(saved, "model.json", "changed")
+
+
+def test_a_missing_file_is_named(saved):
+    (saved / "weights.safetensors").unlink()
+    refused(saved, "weights.safetensors", "missing")
+    (saved / "model.json").unlink()
+    refused(saved, "a bundle is a folder with model.json")
+
+
+@pytest.mark.parametrize("name", ["extra.pkl", "survival.json"])
+def test_a_file_that_was_not_sealed_is_refused(saved, name):
+    (saved / name).write_text("{}")
+    refused(saved, name, "model.json, weights.safetensors and survival.json")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "not json", '{"format": 2}'])
+def test_something_else_called_model_json_is_refused(saved, text):
+    (saved / "model.json").write_text(text)
+    refused(saved)
+
+
+def test_a_later_format_says_which_is_read(saved):
+    (saved / "model.json").write_text('{"format": 2, "new": 1}')
+    refused(saved, "bundles of format 1 are read", "format 2")
+
+
+def test_weights_of_another_network_are_refused_by_name(tiny, tmp_path):
+    other = changed(tiny, model={"architecture": "unet", "encoder": "resnet18"})
+    network = trained(tiny)
+    bundle.save(tmp_path / "bundle", described(other, network), network.state_dict())
+    refused(tmp_path / "bundle", "weights fit its network", "encoder")
+
+
+def test_a_bundle_works_wherever_it_is_copied(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "elsewhere")
+    assert bundle.digest_of(saved) == bundle.digest_of(tmp_path / "elsewhere")
+    bundle.load(tmp_path / "elsewhere")
