@@ -1,5 +1,6 @@
 """One experiment file: the settings of every room, read from YAML, overridden by key; unknown keys are refused."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -14,9 +15,21 @@ from glioflow.data.splits import SplitSettings
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 from glioflow.evaluation import PostprocessSettings
-from glioflow.models import LossSettings, ModelSettings
+from glioflow.models import ARCHITECTURES, LossSettings, ModelSettings
 from glioflow.survival import SurvivalSettings
 from glioflow.training.settings import TrainingSettings
+
+# Every trial of a search shares these: the cohort is prepared and split once, and runs are found by the name.
+_FIXED = ("name", "description", "data", "preprocess", "split", "search", "gate")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people write it: 1e-3 is a number, which PyYAML (YAML 1.1) reads as text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 class DataSettings(BaseModel):
@@ -65,7 +78,7 @@ class Experiment(BaseModel):
     @model_validator(mode="after")
     def _searched_keys_exist(self) -> "Experiment":
         for key, parameter in self.search.space.items():
-            if key.split(".")[0] in ("search", "gate", "split", "data") or not _has_key(type(self), key.split(".")):
+            if key.split(".")[0] in _FIXED or not _has_key(type(self), key.split(".")):
                 raise ValueError(f"search.space names {key!r}, which is no searchable key of an experiment")
             for other in parameter.when:
                 if other not in self.search.space:
@@ -87,9 +100,9 @@ def load_experiment(path: Path, overrides: Iterable[str] = ()) -> Experiment:
         choices = sorted(str(other) for other in path.parent.glob("*.yaml")) if path.parent.is_dir() else None
         raise UserError("an experiment is a YAML file", f"{path}, which does not exist", choices or None)
     try:
-        said = yaml.safe_load(path.read_text())
+        said = yaml.load(path.read_text(), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError("an experiment is a YAML file", f"{path}: {str(error).splitlines()[0]}") from None
+        raise UserError("an experiment is a YAML file", f"{path}: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(said, dict):
         raise UserError("an experiment file holds keys and values", path)
     said.setdefault("name", path.stem)
@@ -98,7 +111,10 @@ def load_experiment(path: Path, overrides: Iterable[str] = ()) -> Experiment:
 
 def override(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
     """Return the experiment with some dotted keys changed, checked anew."""
-    return _validate(_overridden(experiment.model_dump(mode="json"), values), experiment.name)
+    said, model = experiment.model_dump(mode="json"), experiment.model
+    if "model.architecture" in values and model.encoder == ARCHITECTURES[model.architecture].encoder:
+        said["model"]["encoder"] = None  # only the old architecture's default: it gives way to the new one's
+    return _validate(_overridden(said, values), experiment.name)
 
 
 def override_texts(experiment: Experiment, texts: Iterable[str]) -> Experiment:
@@ -114,7 +130,8 @@ def _validate(said: dict[str, Any], origin: str) -> Experiment:
 
 
 def _explain(error: ValidationError, origin: str) -> UserError:
-    first = error.errors()[0]
+    # A misspelled key is also a missing one; the misspelling is what helps.
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     cause = first.get("ctx", {}).get("error")
     key = ".".join(str(part) for part in first["loc"])
     if isinstance(cause, UserError):
@@ -135,7 +152,7 @@ def _parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
         if not equals or not key.strip():
             raise UserError("an override is section.key=value", text)
         try:
-            values[key.strip()] = yaml.safe_load(value)
+            values[key.strip()] = yaml.load(value, _Loader)
         except yaml.YAMLError:
             raise UserError("the value of an override is YAML", text) from None
     return values
@@ -151,29 +168,12 @@ def _overridden(said: dict[str, Any], values: Mapping[str, Any]) -> dict[str, An
             if not isinstance(inner, dict):
                 raise UserError(f"override {key!r}: {section!r} is not a section")
             place = inner
-        place[last] = float(value) if _is_number_text(value) else value
+        place[last] = value
     return result
-
-
-def _is_number_text(value: Any) -> bool:
-    """Say whether YAML left a number as text: it reads 1e-3 as a string."""
-    if not isinstance(value, str):
-        return False
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return "e" in value.lower()
 
 
 def _copied(value: Any) -> Any:
     return {key: _copied(inner) for key, inner in value.items()} if isinstance(value, dict) else value
-
-
-def _model_of(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _model_of(part))), None)
 
 
 def _has_key(model: type[BaseModel], key: list[str]) -> bool:
@@ -182,15 +182,23 @@ def _has_key(model: type[BaseModel], key: list[str]) -> bool:
         return False
     if len(key) == 1:
         return True
-    inner = _model_of(field.annotation)
-    return key[0] == "options" or (inner is not None and _has_key(inner, key[1:]))
+    return key[0] == "options" or any(_has_key(inner, key[1:]) for inner in _models_of(field.annotation))
 
 
-def _keys_at(model: type[BaseModel], key: list[Any]) -> list[str] | None:
-    for part in key:
-        field = model.model_fields.get(str(part))
-        inner = _model_of(field.annotation) if field else None
-        if inner is None:
-            return None
-        model = inner
-    return sorted(model.model_fields)
+def _models_of(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _models_of(part)]
+
+
+def _keys_at(annotation: Any, key: list[Any]) -> list[str] | None:
+    """Return the keys that may stand below `key`, which may go through lists, mappings and kinds of steps."""
+    models = _models_of(annotation)
+    for model in models:
+        if not key:
+            return sorted(model.model_fields)
+        if key[0] in model.model_fields:
+            return _keys_at(model.model_fields[key[0]].annotation, key[1:])
+        if isinstance(key[0], str) and any(field.default == key[0] for field in model.model_fields.values()):
+            return _keys_at(model, key[1:])
+    return _keys_at(annotation, key[1:]) if key else None

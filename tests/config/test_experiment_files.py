@@ -1,0 +1,162 @@
+"""An experiment file: what it may say, how it is overridden, and what people read when it is wrong."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from glioflow.config import Experiment, load_experiment, override
+from glioflow.errors import UserError
+from glioflow.models import ARCHITECTURES, build_loss, build_network
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "experiments").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_experiment_of_the_repository_takes_one_batch(path):
+    import torch
+
+    experiment = load_experiment(path, ["model.weights=null"])
+    network = build_network(experiment.model, in_channels=3, num_outputs=experiment.target.num_outputs)
+    loss = build_loss(experiment.loss, task=experiment.target.task)
+    volume = ARCHITECTURES[experiment.model.architecture].dims == 3
+    logits = network(torch.rand(2, 3, *(32,) * (3 if volume else 2)))
+    truth = torch.zeros(logits.shape if experiment.target.kind != "multiclass" else (2, *logits.shape[2:]))
+    truth = truth if experiment.target.kind != "multiclass" else truth.long()
+    value = loss(logits, truth)
+    value.backward()
+    assert torch.isfinite(value)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_experiment_of_the_repository_survives_being_written_and_read(path, tmp_path):
+    from glioflow.runs.launch import to_yaml
+
+    experiment = load_experiment(path)
+    (tmp_path / "again.yaml").write_text(to_yaml(experiment))
+    assert load_experiment(tmp_path / "again.yaml") == experiment
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "choices"),
+    [
+        ("trainig: {epochs: 3}", "trainig", ["training", "model"]),
+        ("training: {epoch: 3}", "training.epoch", ["epochs", "batch_size"]),
+        ("training: {sampling: {methods: tumor}}", "training.sampling.methods", ["augmentation", "method"]),
+        ("preprocess: [{step: unit}, {step: resize, sise: 3}]", "sise", ["size", "step"]),
+        ("loss: {terms: [{name: dice, wieght: 2}]}", "loss.terms.0.wieght", ["name", "weight"]),
+        (
+            "search: {space: {training.epochs: {kind: int, low: 1, hi: 3}}}",
+            "training.epochs.int.hi",
+            ["high", "kind", "low"],
+        ),
+    ],
+)
+def test_an_unknown_key_is_named_with_those_that_exist(from_yaml, text, key, choices):
+    with pytest.raises(UserError) as error:
+        from_yaml(text)
+    assert "unknown key" in error.value.rule
+    assert key in error.value.rule
+    assert set(choices) <= set(error.value.choices)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("loss: {name: dise}", "unknown loss 'dise'"),
+        ("training: {epochs: 0}", "training.epochs"),
+        ("training: {learning_rate: fast}", "'fast'"),
+        ("split: {method: file}", "split.file"),
+        ("name: 'a b/c'", "name"),
+        ("[1, 2]", "keys and values"),
+        ("", "keys and values"),
+        ("a: [1, ", "line 1"),
+    ],
+)
+def test_a_wrong_file_says_which_file_and_what_is_wrong(from_yaml, text, said):
+    with pytest.raises(UserError, match=r"some\.yaml") as error:
+        from_yaml(text)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_lists_its_neighbors(tmp_path):
+    (tmp_path / "there.yaml").write_text("name: there")
+    with pytest.raises(UserError, match=r"there\.yaml"):
+        load_experiment(tmp_path / "ther.yaml")
+
+
+def test_an_experiment_without_a_name_is_called_as_its_file(from_yaml):
+    assert from_yaml("description: x").name == "some"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("training.learning_rate=1e-3", ("training", "learning_rate"), 0.001),
+        ("training.learning_rate=2.0e-3", ("training", "learning_rate"), 0.002),
+        ("training.epochs=7", ("training", "epochs"), 7),
+        ("training.deterministic=true", ("training", "deterministic"), True),
+        ("training.ema=null", ("training", "ema"), None),
+        ("training.ema=", ("training", "ema"), None),
+        ("split.counts=[5, 2, 1]", ("split", "counts"), (5, 2, 1)),
+        ("data.source=kaggle_3m", ("data", "source"), "kaggle_3m"),
+        ("data.source=a=b", ("data", "source"), "a=b"),
+        ("loss.options={smooth: 1e-5}", ("loss", "options"), {"smooth": 1e-05}),
+    ],
+)
+def test_an_override_is_read_as_yaml(from_yaml, text, key, value):
+    section, name = key
+    assert getattr(getattr(from_yaml("training: {ema: 0.5}", text), section), name) == value
+
+
+@pytest.mark.parametrize("text", ["training.epochs", "=3", "training.epochs=[1", "name.first=x", "training.epoch=3"])
+def test_an_override_that_cannot_be_is_refused(from_yaml, text):
+    with pytest.raises(UserError):
+        from_yaml("name: some", text)
+
+
+def test_an_override_leaves_the_rest_and_the_original_as_they_were():
+    before = Experiment.model_validate({"training": {"epochs": 3, "batch_size": 5}})
+    after = override(before, {"training.epochs": 4})
+    assert (after.training.epochs, after.training.batch_size, before.training.epochs) == (4, 5, 3)
+
+
+def test_another_architecture_brings_its_own_default_encoder():
+    begun = Experiment.model_validate_json(Experiment().model_dump_json())  # as a worker gets it: all is said
+    assert override(begun, {"model.architecture": "buda-unet"}).model.encoder is None
+    changed = override(begun, {"model.architecture": "dpt"}).model.encoder
+    assert changed == ARCHITECTURES["dpt"].encoder
+    chosen = override(begun, {"model.encoder": "resnet18"})
+    assert override(chosen, {"model.architecture": "fpn"}).model.encoder == "resnet18"
+
+
+@pytest.mark.parametrize("key", ["preprocess", "name", "split.folds", "data.source", "gate.margin", "training.epoch"])
+def test_what_all_trials_share_cannot_be_searched(from_yaml, key):
+    with pytest.raises(UserError, match="no searchable key"):
+        from_yaml(yaml.safe_dump({"search": {"space": {key: {"kind": "choice", "values": [1]}}}}))
+
+
+def test_a_condition_stands_after_what_it_depends_on(from_yaml):
+    architecture = "model.architecture: {kind: choice, values: [unet, buda-unet]}"
+    encoder = "model.encoder: {kind: choice, values: [resnet18], when: {model.architecture: [unet]}}"
+    assert list(from_yaml(f"search: {{space: {{{architecture}, {encoder}}}}}").search.space) == [
+        "model.architecture",
+        "model.encoder",
+    ]
+    with pytest.raises(UserError, match="must stand before it"):
+        from_yaml(f"search: {{space: {{{encoder}, {architecture}}}}}")
+    with pytest.raises(UserError, match=r"model\.architecture"):
+        from_yaml(f"search: {{space: {{{encoder}}}}}")
+
+
+@pytest.mark.parametrize("bounds", ["low: 2, high: 1", "low: 0, high: 1, log: true", "low: 1, high: 1"])
+def test_a_range_goes_up_and_a_logarithm_is_of_something_positive(from_yaml, bounds):
+    with pytest.raises(UserError, match="low < high"):
+        from_yaml(f"search: {{space: {{training.learning_rate: {{kind: float, {bounds}}}}}}}")
+
+
+def test_first_points_name_searched_keys(from_yaml):
+    with pytest.raises(UserError, match=r"loss\.name"):
+        from_yaml("search: {first: [{loss.name: dice}]}")
