@@ -49,7 +49,12 @@ class _Progress:
     epoch: int = 0
     best_epoch: int = -1
     best_dice: float = float("-inf")
-    best: State | None = None
+    kept_epoch: int = -1
+    kept_dice: float = float("-inf")
+    kept: State | None = None
+
+    def stalled(self, patience: int | None) -> bool:
+        return patience is not None and self.epoch - 1 - self.best_epoch >= patience
 
 
 def fit(
@@ -77,23 +82,30 @@ def fit(
         The kept weights.
 
     Raises:
-        RunFailed: If the loss is not finite.
+        RunFailed: If the loss or every validation Dice is not finite.
     """
     trainer = _Trainer(network, loss, batches, settings)
     progress = trainer.load(resume) if resume is not None else _Progress()
     for epoch in range(progress.epoch, settings.epochs):
+        if progress.stalled(
+            settings.patience
+        ):  # asked before an epoch, so that a resumed run stops where it would have
+            break
         metrics = trainer.run_epoch(epoch)
         with trainer.averaged():
             metrics |= validate(network)
-            if settings.keep == "last" or metrics["val/dice"] > progress.best_dice:
-                progress.best_epoch, progress.best_dice = epoch, metrics["val/dice"]
-                progress.best = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+            dice = metrics["val/dice"]
+            better = dice > progress.best_dice
+            if better:
+                progress.best_epoch, progress.best_dice = epoch, dice
+            if better or settings.keep == "last":
+                progress.kept_epoch, progress.kept_dice = epoch, dice
+                progress.kept = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
         progress.epoch = epoch + 1
         report(epoch, metrics, lambda folder: trainer.save(folder, progress))
-        if settings.patience is not None and epoch - progress.best_epoch >= settings.patience:
-            break
-    assert progress.best is not None
-    return Fitted(progress.best, progress.best_epoch, progress.best_dice)
+    if progress.kept is None:
+        raise RunFailed("the validation Dice is not a number in any epoch: no weights to keep")
+    return Fitted(progress.kept, progress.kept_epoch, progress.kept_dice)
 
 
 class _Trainer:
@@ -168,22 +180,20 @@ class _Trainer:
             "scaler": self.scaler.state_dict(),
             "average": self.average,
             "rng": torch.get_rng_state(),
-            "epoch": progress.epoch,
-            "best": progress.best,
-            "best_epoch": progress.best_epoch,
-            "best_dice": progress.best_dice,
+            "progress": vars(progress),
         }
         torch.save(state, folder / CHECKPOINT)
 
     def load(self, folder: Path) -> _Progress:
         """Take up the state of `save`."""
-        state = torch.load(folder / CHECKPOINT, map_location=self.device, weights_only=True)
+        state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.average = state["average"]
-        torch.set_rng_state(state["rng"].cpu())
-        return _Progress(state["epoch"], state["best_epoch"], state["best_dice"], state["best"])
+        if state["average"] is not None:
+            self.average = {name: value.to(self.device) for name, value in state["average"].items()}
+        torch.set_rng_state(state["rng"])
+        return _Progress(**state["progress"])
 
 
 class _Swapped:

@@ -22,7 +22,8 @@ class TrainingSettings(BaseModel):
         precision: `auto` is bf16 where the hardware has it.
         channels_last: Memory format of the network.
         clip_gradient: Largest gradient norm; null leaves gradients alone.
-        accumulate: Parts into which a batch is cut to save memory; the step is the same.
+        accumulate: Parts into which a batch is cut to save memory; the step is the same where the loss is a mean over
+            slices, not where it is one Dice of the whole batch or where batch norm sees a part at a time.
         ema: Decay of averaged weights that are validated and kept instead of the raw ones; null keeps the raw ones.
         patience: Epochs without a better validation Dice before training stops; null never stops early.
         keep: Which weights the bundle gets: of the `best` validation Dice or of the `last` epoch.

@@ -1,0 +1,224 @@
+"""The training loop alone: no Ray, no MLflow, no files but its checkpoint."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from glioflow.errors import RunFailed
+from glioflow.models import ModelSettings, build_network
+from glioflow.training.loop import CHECKPOINT, fit
+from glioflow.training.settings import TrainingSettings
+
+
+class Batches:
+    """Slices whose bright half is tumor; a batch is a function of its step."""
+
+    steps_per_pass = 4
+
+    def __init__(self, size=4):
+        self.size, self.seen = size, []
+
+    def steps(self, first, last):
+        for step in range(first, last):
+            self.seen.append(step)
+            images = torch.rand(self.size, 2, 8, 8, generator=torch.Generator().manual_seed(step))
+            yield images, (images[:, :1] > 0.5).float()
+
+
+def network(seed=0, *, dropout=0.0):
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(2, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(dropout), nn.Conv2d(8, 1, 1)
+    )
+
+
+def settings(**changes):
+    return TrainingSettings(**({"epochs": 4, "learning_rate": 1e-2, "precision": "fp32"} | changes))
+
+
+def run(net, chosen, *, dices=None, batches=None, resume=None, report=None, loss=None):
+    told = iter(dices if dices is not None else [k / 100 for k in range(100)])
+    return fit(
+        net,
+        loss or nn.BCEWithLogitsLoss(),
+        batches or Batches(),
+        lambda _: {"val/dice": next(told)},
+        chosen,
+        report or (lambda *_: None),
+        resume=resume,
+    )
+
+
+def equal(left, right):
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def close(left, right, tolerance):
+    return all(torch.allclose(left[name].float(), right[name].float(), atol=tolerance) for name in left)
+
+
+class Killed(Exception):  # noqa: N818
+    """The process is gone."""
+
+
+def killed_after(epoch, folder):
+    def report(number, metrics, write_checkpoint):
+        if number == epoch:
+            write_checkpoint(folder)
+            raise Killed
+
+    return report
+
+
+def test_a_trivial_task_is_learned():
+    losses = []
+    run(network(), settings(epochs=12), report=lambda _, metrics, __: losses.append(metrics["train/loss"]))
+    assert losses[-1] < 0.35 < 0.5 < losses[0]
+
+
+@pytest.mark.parametrize("killed", [0, 2])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"ema": 0.9}, {"optimizer": "sgd"}, {"optimizer": "adam", "keep": "last"}, {"channels_last": False}],
+    ids=str,
+)
+def test_a_killed_and_resumed_training_ends_with_the_same_bits(tmp_path, killed, changes):
+    chosen, dices = settings(**changes), [0.3, 0.5, 0.4, 0.2]
+    whole_net = network(dropout=0.5)
+    whole = run(whole_net, chosen, dices=dices)
+    with pytest.raises(Killed):
+        run(network(dropout=0.5), chosen, dices=dices, report=killed_after(killed, tmp_path))
+    torch.rand(7)  # the new process is at another place of the random numbers
+    again_net = network(seed=5, dropout=0.5)
+    batches = Batches()
+    again = run(again_net, chosen, dices=dices[killed + 1 :], batches=batches, resume=tmp_path)
+    assert batches.seen == list(range(4 * (killed + 1), 16))
+    assert equal(whole.weights, again.weights)
+    assert equal(whole_net.state_dict(), again_net.state_dict())
+    assert (whole.epoch, whole.dice) == (again.epoch, again.dice)
+
+
+def test_a_checkpoint_holds_nothing_but_tensors_and_plain_values(tmp_path):
+    with pytest.raises(Killed):
+        run(network(), settings(ema=0.5), report=killed_after(1, tmp_path))
+    assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["progress"]["epoch"] == 2
+
+
+def test_the_best_weights_are_kept_or_the_last_as_asked():
+    states = {}
+
+    def remember(net):
+        return lambda epoch, *_: states.update({epoch: copy.deepcopy(net.state_dict())})
+
+    net = network()
+    best = run(net, settings(), dices=[0.2, 0.6, 0.6, 0.1], report=remember(net))
+    assert (best.epoch, best.dice) == (1, 0.6)
+    assert equal(best.weights, states[1])
+    net = network()
+    last = run(net, settings(keep="last"), dices=[0.2, 0.6, 0.6, 0.1], report=remember(net))
+    assert (last.epoch, last.dice) == (3, 0.1)
+    assert equal(last.weights, states[3])
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_training_stops_after_as_many_epochs_without_a_better_dice(keep):
+    heard = []
+    fitted = run(
+        network(),
+        settings(epochs=9, patience=2, keep=keep),
+        dices=[0.1, 0.5, 0.4, 0.5, 0.9],
+        report=lambda epoch, *_: heard.append(epoch),
+    )
+    assert heard == [0, 1, 2, 3]
+    assert fitted.epoch == (1 if keep == "best" else 3)
+
+
+def test_a_training_killed_when_its_patience_ended_does_not_go_on(tmp_path):
+    chosen = settings(epochs=9, patience=1)
+    with pytest.raises(Killed):
+        run(network(), chosen, dices=[0.5, 0.4], report=killed_after(1, tmp_path))
+    assert run(network(1), chosen, dices=[], resume=tmp_path).epoch == 0
+
+
+def test_averaged_weights_are_the_ones_validated_and_kept():
+    net, seen = network(), []
+
+    def validate(validated):
+        seen.append({name: value.clone() for name, value in validated.state_dict().items()})
+        return {"val/dice": 0.5}
+
+    start = {name: value.clone() for name, value in net.state_dict().items()}
+    chosen = settings(epochs=1, steps_per_epoch=1, ema=0.75)
+    fitted = fit(net, nn.BCEWithLogitsLoss(), Batches(), validate, chosen, lambda *_: None)
+    raw = net.state_dict()
+    assert equal(fitted.weights, seen[0])
+    expected = 0.75 * start["0.weight"] + 0.25 * raw["0.weight"]
+    assert torch.allclose(fitted.weights["0.weight"], expected)
+    assert not torch.equal(raw["0.weight"], expected)
+
+
+def test_a_batch_cut_into_parts_gives_the_same_step():
+    plain = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 1))  # no batch norm
+    parts = copy.deepcopy(plain)
+    run(plain, settings(optimizer="sgd"), batches=Batches(5))
+    run(parts, settings(optimizer="sgd", accumulate=3), batches=Batches(5))  # parts of 2, 2 and 1
+    assert close(plain.state_dict(), parts.state_dict(), 1e-6)
+
+
+def test_a_large_gradient_is_cut_to_its_limit():
+    def change(**changes):
+        torch.manual_seed(0)
+        net = nn.Conv2d(2, 1, 1)
+        before = [parameter.detach().clone() for parameter in net.parameters()]
+        chosen = settings(
+            epochs=1,
+            steps_per_epoch=1,
+            optimizer="sgd",
+            weight_decay=0,
+            learning_rate=1,
+            schedule="constant",
+            **changes,
+        )
+        run(net, chosen, loss=lambda logits, _: 1000 * logits.sum())
+        moved = [(a.detach() - b).flatten() for a, b in zip(net.parameters(), before, strict=True)]
+        return float(torch.cat(moved).norm())
+
+    assert change() > 1000
+    # The first Nesterov step is (1 + momentum) times the gradient.
+    assert change(clip_gradient=0.5) == pytest.approx(1.9 * 0.5, rel=1e-4)
+
+
+def test_bf16_trains_close_to_fp32():
+    full, half = network(), network()
+    run(full, settings())
+    run(half, settings(precision="bf16"))
+    assert all(parameter.dtype == torch.float32 for parameter in half.parameters())
+    assert close(full.state_dict(), half.state_dict(), 0.05)
+    assert not equal(full.state_dict(), half.state_dict())
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_a_hint():
+    with pytest.raises(RunFailed, match=r"not finite .* epoch 0: lower training\.learning_rate"):
+        run(network(), settings(), loss=lambda logits, _: logits.sum() * float("nan"))
+
+
+def test_a_dice_that_is_never_a_number_ends_the_run():
+    with pytest.raises(RunFailed, match="validation Dice"):
+        run(network(), settings(epochs=2), dices=[float("nan")] * 2)
+
+
+@pytest.mark.parametrize("freeze", ["batchnorm", "encoder"])
+def test_what_is_frozen_stays_as_it_was_loaded(freeze):
+    chosen = ModelSettings(architecture="unet", encoder="resnet18", freeze=freeze)
+    net = build_network(chosen, in_channels=2, num_outputs=1)
+    before = copy.deepcopy(net.state_dict())
+    run(net, settings(epochs=1, steps_per_epoch=2, ema=0.5))
+    after = net.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    norms = {name for name in before if "encoder" in name and ("running" in name or ".bn" in name)}
+    assert norms
+    assert not moved & norms
+    assert any("decoder" in name for name in moved)
+    assert any("encoder" in name and "conv" in name for name in moved) == (freeze == "batchnorm")
