@@ -61,8 +61,12 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
         with followed(setting.tracking, plan, say):
             val = fit_on_train(plan)
         test, pictures = judge(plan)
-    except BaseException as error:
-        setting.tracking.finish(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+    except (KeyboardInterrupt, SystemExit):  # Ray Train turns the first Ctrl-C into the second
+        setting.tracking.finish(run_id, "KILLED")
+        say(f"interrupted; go on with --resume {run_id}")
+        raise KeyboardInterrupt from None
+    except BaseException:
+        setting.tracking.finish(run_id, "FAILED")
         raise
     metrics = {**val, **test}
     setting.tracking.log_metrics(run_id, metrics)

@@ -84,7 +84,7 @@ def fit(
     Raises:
         RunFailed: If the loss or every validation Dice is not finite.
     """
-    trainer = _Trainer(network, loss, batches, settings)
+    trainer = Trainer(network, loss, batches, settings)
     progress = trainer.load(resume) if resume is not None else _Progress()
     for epoch in range(progress.epoch, settings.epochs):
         if progress.stalled(
@@ -108,7 +108,7 @@ def fit(
     return Fitted(progress.kept, progress.kept_epoch, progress.kept_dice)
 
 
-class _Trainer:
+class Trainer:
     """The state that lives while a training runs: optimizer, scaler, averaged weights."""
 
     def __init__(self, network: nn.Module, loss: nn.Module, batches: SliceBatches, settings: TrainingSettings) -> None:
@@ -133,13 +133,14 @@ class _Trainer:
         first = epoch * self.steps_per_epoch
         total = torch.zeros((), device=self.device)
         for step, (images, targets) in enumerate(self.batches.steps(first, first + self.steps_per_epoch), start=first):
-            total += self._step(step, images.to(self.device), targets.to(self.device))
+            total += self.step(step, images.to(self.device), targets.to(self.device))
         mean = float(total) / self.steps_per_epoch
         if not torch.isfinite(total):
             raise RunFailed(f"the training loss is not finite ({mean}) in epoch {epoch}: lower training.learning_rate")
         return {"train/loss": mean, "train/learning_rate": self.optimizer.param_groups[0]["lr"]}
 
-    def _step(self, step: int, images: Tensor, targets: Tensor) -> Tensor:
+    def step(self, step: int, images: Tensor, targets: Tensor) -> Tensor:
+        """Take optimizer step number `step` on one batch; return its loss."""
         settings = self.settings
         factor = learning_rate_factor(
             settings.schedule, step=step, num_steps=self.num_steps, warmup_steps=settings.warmup_steps

@@ -1,0 +1,144 @@
+"""Training steps of `lgg-best` beside a bare PyTorch loop of the same network, data, augmentation, loss and precision.
+
+Run: GLIOFLOW_DATA=... python benchmarks/training.py [--rounds 8] [--steps 12]
+
+The peer holds the training slices in memory as uint8, draws them by the same rule, flips, rotates and scales them with
+OpenCV by itself, and trains the U-Net of segmentation-models-pytorch directly. Both run bf16 and channels_last on all
+cores.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import segmentation_models_pytorch as smp
+import torch
+from torch import nn
+
+from glioflow.config import load_experiment
+from glioflow.config.places import data_folder, data_source, prepared_home
+from glioflow.data.loaders import SliceBatches
+from glioflow.data.prepared import PreparedCase, find_or_prepare
+from glioflow.data.splits import make_split
+from glioflow.models import build_loss, build_network
+from glioflow.training.loop import Trainer
+
+EXPERIMENT = Path(__file__).parents[1] / "experiments" / "lgg-best.yaml"
+
+
+class BareLoop:
+    """What a competent user would write without us."""
+
+    def __init__(self, cases: list[PreparedCase], weights: Path, batch_size: int) -> None:
+        self.images = [np.rint(np.asarray(case.image, np.float32) * 255).astype(np.uint8) for case in cases]
+        self.masks = [(np.asarray(case.mask) > 0).astype(np.uint8) for case in cases]
+        self.probabilities = [self._area_rule(mask) for mask in self.masks]
+        self.batch_size, self.rng = batch_size, np.random.default_rng(0)
+        self.network = smp.Unet("mobilenet_v2", encoder_weights=None, in_channels=3, classes=1)
+        self.network.encoder.load_state_dict(torch.load(weights, weights_only=True))
+        self.network.to(memory_format=torch.channels_last).train()
+        for module in self.network.encoder.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+                module.requires_grad_(False)
+        kept = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(kept, lr=1e-3)
+
+    @staticmethod
+    def _area_rule(mask: np.ndarray) -> np.ndarray:
+        areas = mask.sum(axis=(1, 2)).astype(float)
+        raised = areas + 0.1 * areas.mean()
+        return raised / raised.sum()
+
+    def _draw(self) -> tuple[np.ndarray, np.ndarray]:
+        k = self.rng.integers(len(self.images))
+        s = self.rng.choice(len(self.images[k]), p=self.probabilities[k])
+        image, mask = self.images[k][s], self.masks[k][s]
+        if self.rng.random() < 0.5:
+            image, mask = image[:, ::-1], mask[:, ::-1]
+        if self.rng.random() < 0.7:
+            side = image.shape[0]
+            turn = cv2.getRotationMatrix2D(
+                (side / 2, side / 2), self.rng.uniform(-10, 10), self.rng.uniform(0.92, 1.08)
+            )
+            image = cv2.warpAffine(np.ascontiguousarray(image), turn, (side, side))
+            mask = cv2.warpAffine(np.ascontiguousarray(mask), turn, (side, side), flags=cv2.INTER_NEAREST)
+        return image, mask
+
+    def steps(self, count: int) -> None:
+        """Take `count` optimizer steps."""
+        for _ in range(count):
+            drawn = [self._draw() for _ in range(self.batch_size)]
+            images = torch.from_numpy(np.stack([image for image, _ in drawn])).permute(0, 3, 1, 2)
+            target = torch.from_numpy(np.stack([mask for _, mask in drawn])[:, None]).float()
+            self.optimizer.zero_grad(set_to_none=True)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                logits = self.network(images.float() / 127.5 - 1)
+            logits = logits.float()
+            probability = torch.sigmoid(logits)
+            overlap = (probability * target).sum((1, 2, 3))
+            dice = 1 - (2 * overlap + 1) / ((probability + target).sum((1, 2, 3)) + 1)
+            loss = nn.functional.binary_cross_entropy_with_logits(logits, target) + dice.mean()
+            loss.backward()
+            self.optimizer.step()
+
+
+def ours(cases: list[PreparedCase]) -> Callable[[int], None]:
+    """Return a function that takes so many steps of GlioFlow's own loop."""
+    experiment = load_experiment(EXPERIMENT)
+    settings = experiment.training
+    network = build_network(experiment.model, in_channels=3, num_outputs=1)
+    batches = SliceBatches(cases, experiment.target, settings.sampling, batch_size=settings.batch_size, seed=0)
+    trainer = Trainer(network, build_loss(experiment.loss, task="binary"), batches, settings)
+    network.train()
+    done = 0
+
+    def steps(count: int) -> None:
+        nonlocal done
+        for step, (images, targets) in enumerate(batches.steps(done, done + count), start=done):
+            trainer.step(step, images, targets)
+        done += count
+
+    return steps
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=12)
+    said = parser.parse_args()
+    torch.set_num_threads(os.cpu_count() or 1)
+    experiment = load_experiment(EXPERIMENT)
+    cohort = find_or_prepare(data_source(None, experiment.data.source), experiment.preprocess, home=prepared_home())
+    split = make_split(cohort.records, experiment.split, folder=data_folder())
+    cases = cohort.cases(split.train)
+    weights = (data_folder() or Path()) / str(experiment.model.weights)
+    contenders = {
+        "bare PyTorch loop": BareLoop(cases, weights, experiment.training.batch_size).steps,
+        "GlioFlow": ours(cases),
+    }
+    speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    for steps in contenders.values():
+        steps(said.steps)  # kernels are chosen and compiled on the first ones
+    for _ in range(said.rounds):
+        for name, steps in contenders.items():
+            began = time.perf_counter()
+            steps(said.steps)
+            speeds[name].append(said.steps * experiment.training.batch_size / (time.perf_counter() - began))
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
+    print(f"{machine}, {said.rounds} rounds of {said.steps} steps")
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    for name, values in speeds.items():
+        print(f"{name}: median {medians[name]:.1f} slices/s (from {min(values):.1f} to {max(values):.1f})")
+    print(f"ratio {medians['GlioFlow'] / medians['bare PyTorch loop']:.2f}")
+
+
+if __name__ == "__main__":
+    main()
