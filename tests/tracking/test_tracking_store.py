@@ -1,0 +1,259 @@
+"""MLflow on a real SQLite store: what is written reads back, for runs and for the registry."""
+
+import http.server
+import json
+import shutil
+import threading
+import time
+
+import pytest
+
+from bundles import describe
+from glioflow import bundle
+from glioflow.errors import RunFailed, UserError
+from glioflow.models import build_network
+from glioflow.tracking import CHAMPION, RunWriter, Tracking, _answers, flatten
+
+
+@pytest.fixture(scope="module")
+def made(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made") / "bundle"
+    network = build_network(tiny.model, in_channels=3, num_outputs=1)
+    bundle.save(folder, describe(tiny), network.state_dict())
+    return folder
+
+
+def run(tracking, experiment="tiny", **tags):
+    run_id = tracking.start(experiment, "a run", tags=tags)
+    tracking.finish(run_id)
+    return run_id
+
+
+def test_a_search_reads_back_as_a_parent_with_its_children(tracking):
+    parent = tracking.start("tiny", "search", tags={"kind": "search"})
+    other = tracking.start("tiny", "another search", tags={"kind": "search"})
+    trials = [tracking.start("tiny", f"trial {k}", tags={"n": str(k)}, parent=parent) for k in range(3)]
+    tracking.start("tiny", "elsewhere", tags={}, parent=other)
+    again = Tracking()
+    assert {child.info.run_id for child in again.children("tiny", parent)} == set(trials)
+    assert again.find("tiny", kind="search", n="1") is None
+    assert again.find("tiny", n="1").info.run_id == trials[1]
+    assert [found.info.run_id for found in again.find_all("tiny", kind="search")] == [other, parent]
+
+
+def test_a_run_ends_as_it_was_finished_and_can_go_on(tracking):
+    run_id = tracking.start("tiny", "x", tags={})
+    tracking.finish(run_id, "FAILED")
+    assert tracking.run(run_id).info.status == "FAILED"
+    tracking.reopen(run_id)
+    assert tracking.run(run_id).info.status == "RUNNING"
+
+
+def test_parameters_and_metrics_read_back_and_numbers_that_are_none_are_left_out(tracking):
+    run_id = tracking.start("tiny", "x", tags={})
+    for _ in range(2):  # a resumed run logs the same ones again
+        tracking.log_params(run_id, {"model": {"encoder": None, "options": {}}, "n": 3, "text": "x" * 9000})
+    tracking.log_metrics(run_id, {"a": 1.5, "b": None, "c": float("nan"), "d": float("inf")}, step=2)
+    data = tracking.run(run_id).data
+    assert data.params == {"model.encoder": "null", "model.options": "{}", "n": "3", "text": "x" * 6000}
+    assert data.metrics == {"a": 1.5}
+
+
+def test_more_parameters_than_one_call_takes_are_all_logged(tracking):
+    run_id = tracking.start("tiny", "x", tags={})
+    tracking.log_params(run_id, {f"p{k}": k for k in range(230)})
+    assert len(tracking.run(run_id).data.params) == 230
+
+
+def test_artifacts_read_back_from_another_working_folder(tracking, tmp_path, monkeypatch):
+    run_id = run(tracking)
+    tracking.log_json(run_id, "said.json", {"x": [1, 2]})
+    tracking.log_bytes(run_id, "report/picture.png", b"png")
+    monkeypatch.chdir(tmp_path)
+    again = Tracking()
+    assert again.read_json(run_id, "said.json") == {"x": [1, 2]}
+    assert again.download(f"runs:/{run_id}/report/picture.png").read_bytes() == b"png"
+    assert again.has_artifact(run_id, "said.json")
+    assert not again.has_artifact(run_id, "picture.png")
+    with pytest.raises(UserError, match=r"other\.json"):
+        again.read_json(run_id, "other.json")
+
+
+def test_an_experiment_that_was_deleted_is_used_again(tracking):
+    run_id = run(tracking)
+    tracking.client.delete_experiment(tracking.run(run_id).info.experiment_id)
+    assert run(tracking)
+
+
+def test_a_run_that_does_not_exist_is_a_users_mistake(tracking):
+    with pytest.raises(UserError, match="a run of this id must exist; got 0000"):
+        tracking.run("0" * 32)
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "nosuch://x"])
+def test_a_store_that_is_not_there_is_named_at_once(uri):
+    began = time.monotonic()
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI must name a reachable store") as error:
+        Tracking(uri, patience_s=0)
+    assert uri in str(error.value)
+    assert time.monotonic() - began < 10
+
+
+def test_nested_values_get_dotted_names():
+    assert flatten({"a": {"b": 1, "c": {"d": 2}}, "e": {}}) == {"a.b": 1, "a.c.d": 2, "e": {}}
+
+
+# The one writer of a run
+
+
+def history(tracking, run_id, key="val/dice"):
+    return [(m.step, m.value) for m in sorted(tracking.client.get_metric_history(run_id, key), key=lambda m: m.step)]
+
+
+def test_epochs_are_written_as_they_come(tracking, tmp_path):
+    run_id = tracking.start("tiny", "x", tags={})
+    writer = RunWriter(tracking.uri, run_id, tmp_path / "spool.jsonl")
+    for epoch in range(3):
+        writer.write({"val/dice": epoch / 10}, step=epoch)
+        assert history(tracking, run_id)[-1] == (epoch, epoch / 10)
+    writer.close()
+    assert not (tmp_path / "spool.jsonl").exists()
+
+
+def test_what_a_store_missed_is_kept_on_disk_and_delivered_in_order_by_the_next_process(tracking, tmp_path, home):
+    run_id = tracking.start("tiny", "x", tags={})
+    spool = tmp_path / "spool.jsonl"
+    database, away = home / "mlflow.db", home / "away.db"
+    writer = RunWriter(tracking.uri, run_id, spool)
+    writer.write({"val/dice": 0.0}, step=0)
+    shutil.move(database, away)
+    database.mkdir()  # nothing can be opened there
+    away_writer = RunWriter(tracking.uri, run_id, spool)  # its first contact fails too
+    away_writer.write({"val/dice": 0.1}, step=1)
+    away_writer.write({"val/dice": 0.2}, step=2)
+    with pytest.raises(RunFailed, match=r"wait in .*spool\.jsonl"):
+        away_writer.close()
+    times = [json.loads(line)[1] for line in spool.read_text().splitlines()]
+    assert len(times) == 2
+    database.rmdir()
+    shutil.move(away, database)
+    time.sleep(0.02)
+    next_writer = RunWriter(tracking.uri, run_id, spool)
+    next_writer.write({"val/dice": 0.3}, step=3)
+    next_writer.close()
+    assert history(tracking, run_id) == [(0, 0.0), (1, 0.1), (2, 0.2), (3, 0.3)]
+    assert not spool.exists()
+    stamps = {m.step: m.timestamp for m in tracking.client.get_metric_history(run_id, "val/dice")}
+    assert [stamps[1], stamps[2]] == times  # when it happened, not when it was delivered
+
+
+def test_a_server_that_is_away_costs_a_training_no_minutes(tmp_path):
+    writer = RunWriter("http://127.0.0.1:9", "0" * 32, tmp_path / "spool.jsonl")
+    began = time.monotonic()
+    for epoch in range(3):
+        writer.write({"val/dice": 0.5}, step=epoch)
+    assert time.monotonic() - began < 5
+    assert len((tmp_path / "spool.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_server_that_comes_up_late_is_waited_for():
+    class Late(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(404)  # an older server knows no /health: it speaks, that is enough
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Late, bind_and_activate=False)
+    server.server_bind()  # the port is ours, but nobody listens yet
+    uri = f"http://127.0.0.1:{server.server_port}"
+    assert not _answers(uri, patience_s=0)
+    threading.Timer(1, lambda: (server.server_activate(), server.serve_forever())).start()
+    try:
+        assert _answers(uri, patience_s=20)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+# Registry
+
+
+def test_versions_count_up_and_carry_tags_aliases_and_their_run(tracking, made):
+    assert tracking.versions("glioma") == []
+    assert tracking.champion("glioma") is None
+    runs = [run(tracking) for _ in range(2)]
+    first, second = (tracking.register("glioma", run_id, made, tags={"k": "v"}) for run_id in runs)
+    assert (first.version, second.version) == (1, 2)
+    tracking.set_alias("glioma", CHAMPION, 1)
+    versions = tracking.versions("glioma")
+    assert [(v.version, v.aliases, v.run_id, v.tags) for v in versions] == [
+        (2, (), runs[1], {"k": "v"}),
+        (1, (CHAMPION,), runs[0], {"k": "v"}),
+    ]
+    tracking.set_alias("glioma", CHAMPION, 2)
+    assert tracking.champion("glioma").version == 2
+    assert tracking.names() == ["glioma"]
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../x", "a'b", "a/b", "x" * 99, ".x", "a@b"])
+def test_a_name_that_would_not_work_everywhere_is_refused(tracking, made, name):
+    with pytest.raises(UserError, match="a model's name is letters"):
+        tracking.register(name, run(tracking), made, tags={})
+    with pytest.raises(UserError, match="a model's name is letters"):
+        tracking.versions(name)
+
+
+def test_a_model_is_found_however_it_is_named(tracking, made):
+    run_id = run(tracking)
+    tracking.log_folder(run_id, made, folder="bundle")
+    tracking.register("glioma", run_id, made, tags={})
+    tracking.register("glioma", run_id, made, tags={})
+    tracking.set_alias("glioma", CHAMPION, 2)
+    tracking.set_alias("glioma", "challenger", 1)
+    for name, version in {
+        str(made): None,
+        run_id: None,
+        f"runs:/{run_id}": None,
+        f"runs:/{run_id}/bundle": None,
+        "glioma": 2,
+        "glioma@champion": 2,
+        "glioma@challenger": 1,
+        "models:/glioma@challenger": 1,
+        "models:/glioma/1": 1,
+        "glioma/1": 1,
+    }.items():
+        folder, found = tracking.find_bundle(name)
+        assert (None if found is None else found.version) == version, name
+        assert bundle.digest_of(folder) == bundle.digest_of(made)
+        bundle.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gliom", "no such model version; got gliom@champion; choose one of [glioma]"),
+        ("glioma", "no such model version; got glioma@champion"),
+        ("glioma@other", "no such model version; got glioma@other"),
+        ("models:/glioma/7", "no such model version; got glioma/7"),
+        ("some/where/bundle", "a model is a bundle's folder, a run id, NAME@alias or models:/NAME/3"),
+        ("0" * 32, "a run of this id must exist"),
+    ],
+)
+def test_a_model_that_is_nowhere_says_how_it_was_understood(tracking, made, name, said):
+    tracking.register("glioma", run(tracking), made, tags={})
+    with pytest.raises(UserError) as error:
+        tracking.find_bundle(name)
+    assert said in str(error.value)
+
+
+def test_a_run_without_a_bundle_says_so(tracking):
+    with pytest.raises(UserError, match="bundle"):
+        tracking.find_bundle(run(tracking))
+
+
+def test_a_fetched_bundle_is_whole(tracking, made, tmp_path):
+    version = tracking.register("glioma", run(tracking), made, tags={})
+    tracking.fetch_bundle(version, tmp_path / "place")
+    bundle.load(tmp_path / "place")
