@@ -102,10 +102,15 @@ def preprocess(case: Case, steps: tuple[Step, ...]) -> Volume:
     Returns:
         The volume in the network's geometry, with the way back in `moves`.
     """
-    volume = Volume(case.image.astype(np.float32), case.mask, case.channels, case.spacing_mm, case=case)
+    volume = unprocessed(case)
     for step in steps:
         volume = step.apply(volume)
     return volume
+
+
+def unprocessed(case: Case) -> Volume:
+    """Return a case before its first step."""
+    return Volume(case.image.astype(np.float32), case.mask, case.channels, case.spacing_mm, case=case)
 
 
 def rename_labels(mask: NDArray[np.uint8], steps: tuple[Step, ...]) -> NDArray[np.uint8]:

@@ -26,7 +26,7 @@ def distribution_of_dice(scores: Mapping[str, float], *, title: str) -> bytes:
 
     Source: the layout follows the figure of Buda, Saha and Mazurowski 2019.
     """
-    figure, (axes,) = _figure(1, width=max(5.0, 0.14 * len(scores)), height=3.4)
+    figure, (axes,) = new_figure(1, width=max(5.0, 0.14 * len(scores)), height=3.4)
     values = sorted(scores.values())
     axes.bar(range(len(values)), values, color="#cbd5e0", width=0.8)
     if values:
@@ -35,17 +35,17 @@ def distribution_of_dice(scores: Mapping[str, float], *, title: str) -> bytes:
         axes.axhline(median, color=TRUTH, lw=1.2, ls="--", label=f"median {median:.3f}")
         axes.legend(frameon=False, loc="lower right")
     axes.set(ylim=(0, 1), xticks=[], xlabel=f"{len(values)} patients", ylabel="Dice", title=title)
-    return _png(figure)
+    return to_png(figure)
 
 
 def curves(history: Mapping[str, Sequence[float]], *, title: str) -> bytes:
     """Draw values by epoch, one line per name; PNG."""
-    figure, (axes,) = _figure(1, width=5.5, height=3.4)
+    figure, (axes,) = new_figure(1, width=5.5, height=3.4)
     for name, values in history.items():
         axes.plot(range(1, len(values) + 1), values, marker="o", ms=3, lw=1.4, label=name)
     axes.set(xlabel="epoch", title=title)
     axes.legend(frameon=False)
-    return _png(figure)
+    return to_png(figure)
 
 
 def overlay(
@@ -62,7 +62,7 @@ def overlay(
     Returns:
         PNG.
     """
-    figure, (axes,) = _figure(1, width=4.0, height=4.2)
+    figure, (axes,) = new_figure(1, width=4.0, height=4.2)
     low, high = np.percentile(image, [1, 99.5])
     axes.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="nearest")
     for mask, color in ((truth, TRUTH), (prediction, PREDICTION)):
@@ -70,10 +70,11 @@ def overlay(
             axes.contour(mask, levels=[0.5], colors=[color], linewidths=1.3)
     axes.set_title(title, fontsize=9)
     axes.axis("off")
-    return _png(figure)
+    return to_png(figure)
 
 
-def _figure(count: int, *, width: float, height: float) -> tuple["Figure", Sequence["Axes"]]:
+def new_figure(count: int, *, width: float, height: float) -> tuple["Figure", Sequence["Axes"]]:
+    """Return a figure of `count` panels in a row, in the look of all our figures; sizes in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -86,7 +87,8 @@ def _figure(count: int, *, width: float, height: float) -> tuple["Figure", Seque
     return figure, panels
 
 
-def _png(figure: "Figure") -> bytes:
+def to_png(figure: "Figure") -> bytes:
+    """Return the drawn figure as PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=140)
     return buffer.getvalue()
