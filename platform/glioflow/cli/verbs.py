@@ -1,5 +1,6 @@
 """Every verb of the command line."""
 
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,25 +40,38 @@ def data_synthesize(
     as_json: AsJson = False,
 ) -> None:
     """Write a synthetic cohort that looks like the real one on disk."""
+    from glioflow import cluster
     from glioflow.data.synthetic import synthesize_brats, synthesize_lgg
 
-    with told():
+    with told(), progress("synthesize") as say, cluster.ending():
         if kind not in ("lgg", "brats"):
             raise unknown_name("cohort to synthesize", kind, ["lgg", "brats"])
         if kind == "lgg":
-            made = synthesize_lgg(out, patients=patients, seed=seed, size=size or 256)
+            made = synthesize_lgg(out, patients=patients, seed=seed, size=size or 256, map_cases=_moving(say))
         else:
-            made = synthesize_brats(out, patients=patients, seed=seed, size=size or 240)
+            made = synthesize_brats(out, patients=patients, seed=seed, size=size or 240, map_cases=_moving(say))
         answer(dict(made), as_json)
+
+
+@data_app.command("download")
+def data_download(
+    name: Annotated[str, typer.Argument(help="lgg or brats2020")], out: Path, as_json: AsJson = False
+) -> None:
+    """Fetch a public data set through kagglehub; says what to do where it cannot."""
+    from glioflow.data.download import download
+
+    with told():
+        answer({"path": str(download(name, out))}, as_json)
 
 
 @data_app.command("check")
 def data_check(source: Path, as_json: AsJson = False) -> None:
     """Read a cohort or a study and report every problem; exit code 2 where one is an error."""
+    from glioflow import cluster
     from glioflow.data.checks import check
 
-    with told():
-        report = check(source)
+    with told(), progress("check") as say, cluster.ending():
+        report = check(source, map_cases=_moving(say))
 
         def show() -> None:
             head = ["severity", "file", "rule", "value"]
@@ -96,8 +110,7 @@ def data_prepare(
                 open_cohort(source),
                 out,
                 steps,
-                map_cases=cluster.map_parallel,
-                progress=lambda done, total: say("", done / total),
+                map_cases=_moving(say),
             )
         payload = {
             "path": str(made.path),
@@ -107,6 +120,40 @@ def data_prepare(
             "seconds": round(time.monotonic() - began, 3),
         }
         answer(payload, as_json)
+
+
+@data_app.command("describe")
+def data_describe(
+    source: Path,
+    out: Annotated[Path, typer.Option(help="Folder for index.html and its figures.")] = ...,  # type: ignore[assignment]
+    experiment: Annotated[Path | None, typer.Option(help="Experiment whose preprocessing is shown.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the exploratory report on a cohort: balance, tumor size, channels, gaps, examples through preprocessing."""
+    from glioflow import cluster
+    from glioflow.config import load_experiment
+    from glioflow.data.describe import describe
+
+    with told(), progress("describe") as say, cluster.ending():
+        steps = load_experiment(experiment, overrides or ()).preprocess if experiment else None
+        done = describe(source, out, steps=steps, map_cases=_moving(say))
+        counts = {"patients": done.patients, "slices": done.slices, "positive_slices": done.positive_slices}
+        answer({"report": str(done.report), **counts}, as_json)
+
+
+def _moving(say: Callable[..., None]) -> Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]:
+    """Return a map over Ray's tasks that moves the bar with every result; a single item is done right here."""
+    from glioflow import cluster
+
+    def run(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        waiting = list(items)
+        over = cluster.map_parallel if len(waiting) > 1 else map
+        for done, result in enumerate(over(function, waiting), start=1):
+            say("", done / len(waiting))
+            yield result
+
+    return run
 
 
 @app.command()
