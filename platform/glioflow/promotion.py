@@ -2,6 +2,7 @@
 
 import getpass
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -9,9 +10,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from glioflow import audit, bundle
-from glioflow.config.experiment import Experiment
 from glioflow.config.gate import GateSettings
-from glioflow.data.prepared import PreparedCase, PreparedCohort, find_or_prepare
+from glioflow.data.prepared import PreparedCase, PreparedCohort, find_or_prepare, is_prepared
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.evaluation import compare_paired
@@ -69,20 +69,26 @@ def promote(name: str, *, version: int | None = None, data: Path | None = None, 
         home: Where prepared cohorts live.
 
     Raises:
-        UserError: If the version or the cohort is not there, or the cohort is not the recorded one.
+        UserError: If the version or the cohort is not there, the version is champion already, or cohort or split are
+            not the recorded ones.
     """
     tracking = Tracking()
     challenger = tracking.version(name, number=version) if version else _newest(tracking, name)
     champion = tracking.champion(name)
+    if champion is not None and champion.version == challenger.version:
+        raise UserError("the version before the gate is not the champion itself", f"{name}/{challenger.version}")
     folder, _ = tracking.find_bundle(f"models:/{name}/{challenger.version}")
     if bundle.digest_of(folder) != challenger.tags.get("glioflow.bundle"):
         raise UserError("a registered bundle must be as it was sealed", f"{name}/{challenger.version} was changed")
     predictor = Predictor.load(folder)
     settings = _gate_settings(tracking, challenger.run_id)
     split = Split.model_validate(_read_up(tracking, challenger.run_id, "split.json"))
+    if split.digest != predictor.description.origin.split:
+        raise UserError("a version is judged on the split it was trained with", f"another split in {challenger.run_id}")
     cohort = _recorded_cohort(tracking, challenger, predictor, data, home)
     used = sum(verdict.test == split.test_digest for verdict in decisions(tracking, name))
-    reasons = _judge(tracking, predictor, champion, cohort, split, settings)
+    rival = None if champion is None else _Rival.meet(tracking, champion, predictor, cohort, data, home)
+    reasons = _judge(predictor, rival, cohort, split, settings)
     decision = _decide(reasons)
     verdict = Verdict(
         decision=decision,
@@ -92,7 +98,7 @@ def promote(name: str, *, version: int | None = None, data: Path | None = None, 
         previous=champion.version if champion else None,
         test=split.test_digest,
         times_test_used=used,
-        who=getpass.getuser(),
+        who=_who(),
         when=_now(),
     )
     _record(tracking, verdict)
@@ -109,11 +115,10 @@ def rollback(name: str) -> Verdict:
     """
     tracking = Tracking()
     now = tracking.version(name)
-    previous = next(
-        (v.previous for v in decisions(tracking, name) if v.decision == "promoted" and v.version == now.version), None
-    )
+    previous = _before(decisions(tracking, name), now.version)
     if previous is None:
         raise UserError(f"a rollback of {name!r} needs a champion before the present one", f"version {now.version}")
+    tracking.version(name, number=previous)
     verdict = Verdict(
         decision="rolled-back",
         reasons=(),
@@ -122,7 +127,7 @@ def rollback(name: str) -> Verdict:
         previous=now.version,
         test="",
         times_test_used=0,
-        who=getpass.getuser(),
+        who=_who(),
         when=_now(),
     )
     _record(tracking, verdict)
@@ -132,8 +137,33 @@ def rollback(name: str) -> Verdict:
 
 def decisions(tracking: Tracking, name: str) -> list[Verdict]:
     """Return every recorded decision about `name`, newest first."""
-    found = tracking.find_all(f"{DECISIONS}", model=name)
-    return [Verdict.model_validate(tracking.read_json(run.info.run_id, "verdict.json")) for run in found]
+    found = tracking.find_all(DECISIONS, model=name)
+    whole = [run.info.run_id for run in found if run.info.status == "FINISHED"]  # others died while they were written
+    return [Verdict.model_validate(tracking.read_json(run_id, "verdict.json")) for run_id in whole]
+
+
+def _before(newest_first: Sequence[Verdict], present: int) -> int | None:
+    """Return the champion before `present`, replaying the record: a rollback takes back what came after its version."""
+    line: list[int] = []
+    for verdict in reversed(newest_first):
+        if verdict.decision == "promoted":
+            line.append(verdict.version)
+        elif verdict.decision == "rolled-back" and verdict.version in line:
+            del line[_last(line, verdict.version) + 1 :]
+    if present in line:  # else the alias was moved by hand, or a rollback was recorded and died
+        del line[_last(line, present) :]
+    return line[-1] if line else None
+
+
+def _last(line: Sequence[int], version: int) -> int:
+    return len(line) - 1 - line[::-1].index(version)
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"
 
 
 def _newest(tracking: Tracking, name: str) -> Version:
@@ -159,7 +189,7 @@ def _gate_settings(tracking: Tracking, run_id: str) -> GateSettings:
     parent = tracking.run(run_id).data.tags.get("mlflow.parentRunId")
     holder = run_id if tracking.has_artifact(run_id, "experiment.yaml") else parent
     said = yaml.safe_load(tracking.download(f"runs:/{holder}/experiment.yaml").read_text())
-    return Experiment.model_validate(said).gate
+    return GateSettings.model_validate(said.get("gate", {}))
 
 
 def _recorded_cohort(
@@ -178,10 +208,41 @@ def _recorded_cohort(
     return cohort
 
 
+@dataclass(frozen=True)
+class _Rival:
+    """The champion, and the challenger's test cohort as the champion's own preprocessing makes it."""
+
+    predictor: Predictor
+    cohort: PreparedCohort
+
+    @classmethod
+    def meet(
+        cls,
+        tracking: Tracking,
+        champion: Version,
+        challenger: Predictor,
+        cohort: PreparedCohort,
+        data: Path | None,
+        home: Path,
+    ) -> "_Rival":
+        folder, _ = tracking.find_bundle(f"models:/{champion.name}/{champion.version}")
+        predictor = Predictor.load(folder)
+        mine, theirs = challenger.description, predictor.description
+        if mine.target != theirs.target:
+            raise UserError("a challenger answers the champion's question; register it under another name", mine.target)
+        if mine.preprocess == theirs.preprocess:
+            return cls(predictor, cohort)
+        if data is None or is_prepared(data):
+            raise UserError(
+                f"champion {champion.version} was trained with another preprocessing; give the raw cohort with --data",
+                data or "no --data",
+            )
+        return cls(predictor, find_or_prepare(data, theirs.preprocess, home=home))
+
+
 def _judge(
-    tracking: Tracking,
     challenger: Predictor,
-    champion: Version | None,
+    rival: _Rival | None,
     cohort: PreparedCohort,
     split: Split,
     settings: GateSettings,
@@ -207,8 +268,8 @@ def _judge(
         rate = _mean(rows, "false_positive_slice_rate")
         limit = settings.max_false_positive_slice_rate
         reasons.append(Reason(rule="false-positive slices", value=rate, limit=limit, passed=rate <= limit))
-    if champion is not None:
-        reasons.append(_against_champion(tracking, champion, cases, rows, settings))
+    if rival is not None:
+        reasons.append(_against_champion(rival.predictor, rival.cohort.cases(split.test), rows, settings))
     return reasons
 
 
@@ -230,14 +291,9 @@ def _beats_baselines(
 
 
 def _against_champion(
-    tracking: Tracking,
-    champion: Version,
-    cases: Sequence[PreparedCase],
-    rows: list[dict[str, Any]],
-    settings: GateSettings,
+    champion: Predictor, cases: Sequence[PreparedCase], rows: list[dict[str, Any]], settings: GateSettings
 ) -> Reason:
-    folder, _ = tracking.find_bundle(f"models:/{champion.name}/{champion.version}")
-    theirs = measure(Predictor.load(folder), cases)
+    theirs = measure(champion, cases)
     compared = compare_paired({r["id"]: r["dice"] for r in rows}, {r["id"]: r["dice"] for r in theirs})
     low = compared.ci95[0] if compared.ci95 else compared.difference
     return Reason(

@@ -1,0 +1,354 @@
+"""The gate on a real store: what passes, what does not, what is remembered, and the way back."""
+
+import shutil
+
+import pytest
+import torch
+
+from bundles import changed
+from glioflow import bundle, promotion
+from glioflow.config import home
+from glioflow.config.places import prepared_home
+from glioflow.data.prepared import prepare
+from glioflow.data.splits import make_split
+from glioflow.errors import UserError
+from glioflow.models import build_network
+from glioflow.promotion import Verdict, decisions, promote, rollback
+from glioflow.runs.launch import Setting, open_run
+from glioflow.runs.plan import Plan, train_plan
+from glioflow.runs.register import register
+from glioflow.tracking import Tracking
+
+
+@pytest.fixture(scope="session")
+def quick(tiny):
+    """Return an experiment that learns the tiny cohort in two seconds."""
+    training = {
+        **tiny.training.model_dump(mode="json"),
+        **{"epochs": 5, "steps_per_epoch": 40, "batch_size": 8, "learning_rate": 4e-3},
+        "sampling": {"augmentation": "none"},
+    }
+    model = {"architecture": "buda-unet", "options": {"features": [8, 16, 16]}}
+    return changed(tiny, model=model, training=training)
+
+
+@pytest.fixture(scope="session")
+def trained(quick, prepared, tmp_path_factory):
+    plan = Plan(
+        experiment=quick,
+        prepared=prepared.path,
+        split=make_split(prepared.records, quick.split),
+        run_id="none",
+        tracking_uri="none",
+        folder=tmp_path_factory.mktemp("trained"),
+        created="2026-01-01T00:00:00+00:00",
+    )
+    train_plan(plan, lambda *_: None)
+    return plan.bundle
+
+
+@pytest.fixture(scope="session")
+def untrained(trained, tmp_path_factory):
+    """Return the same bundle with the weights of another network: random ones."""
+    said = bundle.read_description(trained)
+    torch.manual_seed(1)
+    weights = build_network(said.model, in_channels=3, num_outputs=1).state_dict()
+    folder = tmp_path_factory.mktemp("untrained") / "bundle"
+    bundle.save(folder, said, weights)
+    return folder
+
+
+@pytest.fixture
+def enter(tracking, quick, prepared):
+    """Return a function that logs a run with this bundle and registers it."""
+
+    def enter(folder, *, cohort=prepared, split=None, **sections):
+        experiment = changed(quick, **sections)
+        split = split or make_split(cohort.records, experiment.split)
+        run_id = open_run(Setting(experiment, cohort, split, tracking), "train", "a training")
+        tracking.log_folder(run_id, folder, folder="bundle")
+        tracking.finish(run_id)
+        return register(run_id, name="glioma").version
+
+    return enter
+
+
+def stand(version=None, **said):
+    return promote("glioma", version=version, home=prepared_home(), **said)
+
+
+def champion():
+    found = Tracking().champion("glioma")
+    return found.version if found else None
+
+
+def failed(verdict):
+    return [reason.rule for reason in verdict.reasons if not reason.passed]
+
+
+def test_a_trained_first_version_beats_the_baselines_and_becomes_champion(enter, trained):
+    enter(trained)
+    verdict = stand()
+    assert (verdict.decision, verdict.version, verdict.previous, failed(verdict)) == ("promoted", 1, None, [])
+    assert champion() == 1
+    rules = " / ".join(reason.rule for reason in verdict.reasons)
+    for rule in ("audit", "enough test patients", "all-empty baseline", "FLAIR threshold baseline"):
+        assert rule in rules
+
+
+def test_an_untrained_first_version_is_rejected_with_its_numbers(enter, untrained):
+    enter(untrained)
+    verdict = stand()
+    assert verdict.decision == "rejected"
+    assert any("baseline" in rule for rule in failed(verdict))
+    assert all(
+        reason.value <= reason.limit for reason in verdict.reasons if "baseline" in reason.rule and not reason.passed
+    )
+    assert champion() is None
+
+
+def test_a_worse_challenger_leaves_the_champion_where_it_is(enter, trained, untrained):
+    enter(trained)
+    stand()
+    enter(untrained)
+    verdict = stand()
+    assert (verdict.decision, verdict.version, verdict.previous) == ("rejected", 2, 1)
+    assert any("not worse than the champion" in rule for rule in failed(verdict))
+    assert champion() == 1
+
+
+def test_an_equal_challenger_is_let_in(enter, trained):
+    enter(trained)
+    stand()
+    enter(trained)
+    verdict = stand()
+    assert (verdict.decision, verdict.previous) == ("promoted", 1)
+    assert champion() == 2
+
+
+def test_too_few_test_patients_are_no_evidence_either_way(enter, trained):
+    enter(trained, gate={"min_patients": 3})
+    verdict = stand()
+    assert verdict.decision == "insufficient-evidence"
+    reason = next(reason for reason in verdict.reasons if not reason.passed)
+    assert (reason.rule, reason.value, reason.limit) == ("enough test patients", 2, 3)
+    assert champion() is None
+
+
+def test_the_margin_and_the_false_positives_asked_for_are_held(enter, trained):
+    enter(trained, gate={"min_patients": 2, "margin_over_baseline": 0.99, "max_false_positive_slice_rate": 1})
+    verdict = stand()
+    assert verdict.decision == "rejected"
+    assert any(reason.rule == "false-positive slices" and reason.passed for reason in verdict.reasons)
+
+
+def test_every_decision_is_recorded_newest_first_and_the_use_of_the_test_patients_counted(enter, trained, untrained):
+    for folder in (untrained, trained, untrained):
+        enter(folder)
+        stand()
+    found = decisions(Tracking(), "glioma")
+    assert [(v.decision, v.version, v.times_test_used) for v in found] == [
+        ("rejected", 3, 2),
+        ("promoted", 2, 1),
+        ("rejected", 1, 0),
+    ]
+    assert len({v.test for v in found}) == 1
+    assert all(v.who and v.when for v in found)
+    assert decisions(Tracking(), "another") == []
+
+
+def test_the_champion_itself_is_not_put_before_the_gate(enter, trained):
+    enter(trained)
+    stand()
+    with pytest.raises(UserError, match="not the champion itself; got glioma/1"):
+        stand()
+
+
+def test_an_older_version_can_be_asked_for(enter, trained, untrained):
+    enter(trained)
+    enter(untrained)
+    assert stand(1).version == 1
+    with pytest.raises(UserError, match="no such model version; got glioma/9"):
+        stand(9)
+    with pytest.raises(UserError, match="no registered model 'other'"):
+        promote("other", home=prepared_home())
+
+
+def test_another_cohort_than_the_recorded_one_is_refused(enter, trained, tiny, tmp_path):
+    from glioflow.data.cohort import open_cohort
+    from glioflow.data.synthetic import synthesize_lgg
+
+    enter(trained)
+    synthesize_lgg(tmp_path / "other", patients=8, seed=1, size=48, slices=(5, 7))
+    other = prepare(open_cohort(tmp_path / "other"), tmp_path / "prepared", tiny.preprocess)
+    for path in (tmp_path / "other", other.path):
+        with pytest.raises(UserError, match="judged on the cohort it recorded") as error:
+            stand(data=path)
+        assert other.manifest.source_fingerprint in str(error.value)
+    assert decisions(Tracking(), "glioma") == []
+
+
+def test_the_raw_cohort_does_as_well_as_the_recorded_prepared_one(enter, trained, lgg):
+    enter(trained)
+    assert stand(data=lgg).decision == "promoted"
+
+
+def test_a_cohort_that_is_gone_is_asked_for(enter, trained, prepared, tmp_path):
+    from glioflow.data.prepared import PreparedCohort
+
+    shutil.copytree(prepared.path, tmp_path / "copy")
+    enter(trained, cohort=PreparedCohort(tmp_path / "copy"))
+    shutil.rmtree(tmp_path / "copy")
+    with pytest.raises(UserError, match="give it with --data DIR"):
+        stand()
+
+
+def test_another_split_than_the_one_trained_with_is_refused(enter, trained, prepared, quick):
+    other = make_split(prepared.records, quick.split.model_copy(update={"seed": 5}))
+    enter(trained, split=other)
+    with pytest.raises(UserError, match="judged on the split it was trained with"):
+        stand()
+
+
+def test_a_bundle_changed_after_it_was_registered_is_refused(enter, trained, tracking):
+    enter(trained)
+    source = next((home() / "artifacts").rglob("registered/*/model.json"))
+    source.write_text(source.read_text() + "\n")
+    with pytest.raises(UserError, match="as it was sealed"):
+        stand()
+
+
+def test_a_champion_of_another_preprocessing_sees_its_own(enter, trained, quick, lgg, tmp_path):
+    from glioflow.data.cohort import open_cohort
+
+    enter(trained)
+    stand()
+    steps = [{"step": "unit"}, {"step": "resize", "size": 48}]
+    other = changed(quick, preprocess=steps)
+    cohort = prepare(open_cohort(lgg), tmp_path / "cohort", other.preprocess)
+    said = bundle.read_description(trained).model_copy(update={"preprocess": other.preprocess})
+    bundle.save(tmp_path / "bundle", said, bundle.load(trained).network.state_dict())
+    enter(tmp_path / "bundle", cohort=cohort, preprocess=steps)
+    with pytest.raises(UserError, match="another preprocessing; give the raw cohort with --data"):
+        stand()
+    seen = []
+    measure, promotion.measure = (
+        promotion.measure,
+        lambda p, cases: seen.append(cases[0].image.shape[1]) or measure(p, cases),
+    )
+    try:
+        stand(data=lgg)
+    finally:
+        promotion.measure = measure
+    assert seen == [48, 32]
+
+
+def test_a_challenger_for_another_question_is_refused(enter, trained, tmp_path):
+    enter(trained)
+    stand()
+    said = bundle.read_description(trained)
+    target = said.target.model_copy(update={"kind": "regions", "regions": {"WT": (1,)}, "decode": {"WT": 1}})
+    bundle.save(
+        tmp_path / "bundle", said.model_copy(update={"target": target}), bundle.load(trained).network.state_dict()
+    )
+    enter(tmp_path / "bundle")
+    with pytest.raises(UserError, match="answers the champion's question"):
+        stand()
+
+
+def test_a_crash_between_record_and_alias_leaves_the_old_champion(enter, trained, monkeypatch):
+    enter(trained)
+    stand()
+    enter(trained)
+
+    def crash(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Tracking, "set_alias", crash)
+        with pytest.raises(KeyboardInterrupt):
+            stand()
+    assert champion() == 1
+    assert decisions(Tracking(), "glioma")[0].version == 2
+    with pytest.raises(UserError, match="needs a champion before the present one"):
+        rollback("glioma")
+    assert stand().decision == "promoted"
+    assert champion() == 2
+
+
+def test_a_crash_while_a_decision_is_written_does_not_lock_the_registry(enter, trained, monkeypatch):
+    enter(trained)
+
+    def crash(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Tracking, "log_json", crash)
+        with pytest.raises(KeyboardInterrupt):
+            stand()
+    assert decisions(Tracking(), "glioma") == []
+    assert stand().decision == "promoted"
+
+
+def test_a_rollback_brings_the_champion_before_back_and_is_recorded(enter, trained):
+    for _ in range(3):
+        enter(trained)
+        stand()
+    back = rollback("glioma")
+    assert (back.decision, back.version, back.previous) == ("rolled-back", 2, 3)
+    assert champion() == 2
+    assert rollback("glioma").version == 1
+    with pytest.raises(
+        UserError, match="a rollback of 'glioma' needs a champion before the present one; got version 1"
+    ):
+        rollback("glioma")
+    assert [v.decision for v in decisions(Tracking(), "glioma")] == ["rolled-back"] * 2 + ["promoted"] * 3
+
+
+def test_a_rollback_without_a_champion_says_so(enter, trained):
+    with pytest.raises(UserError, match="no such model version"):
+        rollback("glioma")
+    enter(trained)
+    with pytest.raises(UserError, match=r"glioma@champion"):
+        rollback("glioma")
+
+
+def record(*said):
+    """Return verdicts, newest first, of ('promoted' | 'rolled-back' | 'rejected', version)."""
+    made = [
+        Verdict(
+            decision=decision,
+            reasons=(),
+            name="glioma",
+            version=version,
+            previous=None,
+            test="",
+            times_test_used=0,
+            who="x",
+            when="x",
+        )
+        for decision, version in said
+    ]
+    return made[::-1]
+
+
+UP, BACK, NO = "promoted", "rolled-back", "rejected"
+
+
+@pytest.mark.parametrize(
+    ("said", "present", "before"),
+    [
+        ([], 1, None),
+        ([(UP, 1)], 1, None),
+        ([(UP, 1), (NO, 2), (UP, 3)], 3, 1),
+        ([(UP, 1), (UP, 2), (BACK, 1)], 1, None),
+        ([(UP, 1), (UP, 2), (BACK, 1), (UP, 3)], 3, 1),
+        ([(UP, 1), (UP, 2), (UP, 1)], 1, 2),  # an old version came again
+        ([(UP, 1), (UP, 2), (UP, 1), (BACK, 2)], 2, 1),
+        ([(UP, 1), (UP, 2), (UP, 1), (BACK, 2), (BACK, 1)], 1, None),  # and no going round in circles
+        ([(UP, 1), (UP, 2), (BACK, 1)], 2, 1),  # died before the alias moved: the same again
+        ([(UP, 1), (UP, 2)], 7, 2),  # somebody moved the alias by hand
+    ],
+)
+def test_the_champion_before_is_read_from_the_record(said, present, before):
+    assert promotion._before(record(*said), present) == before
