@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from glioflow import bundle
 from glioflow.config import Experiment
 
@@ -33,3 +36,15 @@ def describe(experiment: Experiment, **values: Any) -> bundle.Description:
 def changed(experiment: Experiment, **sections: Any) -> Experiment:
     """Return the experiment with whole sections replaced."""
     return Experiment.model_validate({**experiment.model_dump(mode="json"), **sections})
+
+
+class Bright(nn.Module):
+    """A network whose logit is high where a channel is bright."""
+
+    def __init__(self, channel: int = 1, above: float = 0.5) -> None:
+        super().__init__()
+        self.channel, self.above = channel, above
+        self.device = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 100 * (images[:, self.channel : self.channel + 1] - self.above)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from bundles import changed, describe
+from bundles import Bright, changed, describe
 from glioflow.data.cohort import open_cohort
 from glioflow.data.prepared import PreparedCohort
 from glioflow.errors import UserError
@@ -20,18 +20,6 @@ from glioflow.prediction import (
     measure_flair_threshold,
     numbers,
 )
-
-
-class Bright(nn.Module):
-    """A network whose logit is high where a channel is bright."""
-
-    def __init__(self, channel=1, above=0.5):
-        super().__init__()
-        self.channel, self.above = channel, above
-        self.device = nn.Parameter(torch.zeros(1))
-
-    def forward(self, images):
-        return 100 * (images[:, self.channel : self.channel + 1] - self.above)
 
 
 @pytest.fixture

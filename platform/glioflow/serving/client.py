@@ -10,6 +10,7 @@ from typing import Any
 from glioflow.errors import RunFailed, UserError
 
 _TRIES = 5
+_WAIT_S = 0.5
 
 
 class Client:
@@ -63,17 +64,20 @@ class Client:
 
         reason = ""
         for attempt in range(_TRIES):
+            if attempt:
+                time.sleep(_WAIT_S * 2 ** (attempt - 1))
             try:
                 response = send()
+                if response.status_code == 200:
+                    return dict(response.json())
+            except ValueError as error:  # an impossible URL, or an answer that is no JSON
+                raise UserError("an endpoint is the http:// URL of a GlioFlow server", f"{self.url}: {error}") from None
             except requests.RequestException as error:
                 reason = type(error).__name__
             else:
-                if response.status_code == 200:
-                    return dict(response.json())
                 if response.status_code != 503:
                     raise _refusal(response)
                 reason = "overloaded"
-            time.sleep(0.5 * 2**attempt)
         raise RunFailed(f"the endpoint at {self.url} does not answer ({reason})")
 
 

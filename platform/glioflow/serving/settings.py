@@ -7,8 +7,8 @@ class Limits(BaseModel):
     """What one request may cost.
 
     Attributes:
-        upload_bytes: Of all files together.
-        unpacked_bytes: Of a zip's contents together.
+        upload_bytes: Of all files together, as they were sent.
+        unpacked_bytes: Of the contents of all zips together.
         files: Their number, after unpacking.
         queued: Requests waiting before new ones are turned away.
     """

@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
@@ -12,6 +13,8 @@ from glioflow.errors import UserError
 from glioflow.serving.settings import Limits
 
 _BLOCK = 1 << 20
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others may ask for gigabytes of working memory
+_ENTRY_BYTES = 1024  # of a zip's directory, for each file: far more than name and attributes take
 
 
 class TooLarge(UserError):  # noqa: N818 - what it is
@@ -36,10 +39,15 @@ def save_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: 
     if not uploads:
         raise UserError("a request has at least one file in its field 'files'", "none")
     written: list[Path] = []
-    left = limits.upload_bytes
+    left, unpacked_left = limits.upload_bytes, limits.unpacked_bytes
     for name, file in uploads:
         if name.lower().endswith(".zip"):
-            written += _unpack(file, folder, limits)
+            left -= file.seek(0, 2)
+            if left < 0:
+                raise TooLarge(f"the files of a study have at most {limits.upload_bytes} bytes together", "more")
+            found = _unpack(file, folder, limits, unpacked_left)
+            unpacked_left -= sum(path.stat().st_size for path in found)
+            written += found
         else:
             path = _place(folder, PurePosixPath(name.replace("\\", "/")).name)
             left -= _copy(file, path, left)
@@ -60,29 +68,49 @@ def read_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: 
         return read_study(save_uploads(uploads, folder, limits))
     except UserError as error:
         # Where the files lie on the server is nobody's business.
-        hidden = [None if text is None else text.replace(f"{folder}/", "") for text in (error.rule, error.value)]
-        raise type(error)(hidden[0] or "", hidden[1], error.choices) from None
+        def hide(text: str) -> str:
+            return text.replace(f"{folder}/", "").replace(str(folder), "the study")
+
+        value = None if error.value is None else hide(error.value)
+        choices = None if error.choices is None else [hide(choice) for choice in error.choices]
+        raise type(error)(hide(error.rule), value, choices) from None
 
 
-def _unpack(file: BinaryIO, folder: Path, limits: Limits) -> list[Path]:
+def _unpack(file: BinaryIO, folder: Path, limits: Limits, left: int) -> list[Path]:
+    _check_directory(file, limits)
     try:
         with zipfile.ZipFile(file) as archive:
             entries = [entry for entry in archive.infolist() if _wanted(entry)]
             if len(entries) > limits.files:
                 raise TooLarge(f"a study has at most {limits.files} files", len(entries))
-            if sum(entry.file_size for entry in entries) > limits.unpacked_bytes:
-                raise TooLarge(f"a zip unpacks to at most {limits.unpacked_bytes} bytes", "more")
-            left, written = limits.unpacked_bytes, []
+            if sum(entry.file_size for entry in entries) > left:
+                raise TooLarge(f"the zips of a study unpack to at most {limits.unpacked_bytes} bytes together", "more")
+            written = []
             for entry in entries:
+                if entry.compress_type not in _METHODS:
+                    raise UserError("the files of a .zip are stored or deflated", f"method {entry.compress_type}")
                 path = _place(folder, PurePosixPath(entry.filename).name)
                 with archive.open(entry) as source:
                     left -= _copy(source, path, left)
                 written.append(path)
             return written
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
+    except UserError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise UserError("a .zip file is a readable, unencrypted archive", str(error)[:100]) from None
+
+
+def _check_directory(file: BinaryIO, limits: Limits) -> None:
+    """Refuse a zip whose directory alone, which zipfile reads whole, would take more memory than a study's."""
+    end = file.seek(0, 2)
+    file.seek(max(0, end - (1 << 16) - 22))
+    tail = file.read()
+    if b"PK\x06\x07" in tail:
+        raise TooLarge("a .zip is below 4 GiB", "a zip64 archive")
+    # Whichever of these marks zipfile takes for the true one.
+    sizes = (int.from_bytes(tail[m.start() + 12 : m.start() + 16], "little") for m in re.finditer(b"PK\x05\x06", tail))
+    if max(sizes, default=0) > (limits.files + 1) * _ENTRY_BYTES:
+        raise TooLarge(f"a study has at most {limits.files} files", "more")
 
 
 def _wanted(entry: zipfile.ZipInfo) -> bool:

@@ -1,0 +1,111 @@
+"""The client against a real HTTP server that misbehaves on purpose."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from glioflow.errors import RunFailed, UserError
+from glioflow.serving import client as module
+from glioflow.serving.client import Client
+
+
+@pytest.fixture
+def endpoint(monkeypatch):
+    """Start a server that gives the answers put into `replies` one after the other, and remembers what it was sent."""
+    monkeypatch.setattr(module, "_WAIT_S", 0.01)
+    heard, replies = [], []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            heard.append((self.path, dict(self.headers), body))
+            status, content = replies.pop(0)
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(content if isinstance(content, bytes) else json.dumps(content).encode())
+
+        def do_GET(self):
+            self.headers["Content-Length"] = "0"
+            self.do_POST()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server.url, server.heard, server.replies = f"http://127.0.0.1:{server.server_port}/", heard, replies
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def study(tmp_path):
+    for name in ("a_1.tif", "a_2.tif"):
+        (tmp_path / name).write_bytes(name.encode())
+    return sorted(tmp_path.glob("*.tif"))
+
+
+ERROR = {"error": {"rule": "a rule", "value": "a value", "choices": ["x"]}}
+
+
+def test_a_study_is_sent_whole_with_its_clinical_values_and_token(endpoint, study):
+    endpoint.replies.append((200, {"tumor": {}}))
+    assert Client(endpoint.url, token="secret").predict(study, clinical={"age_years": 45}, mask="none") == {"tumor": {}}
+    path, headers, body = endpoint.heard[0]
+    assert path == "/v1/predict?mask=none"
+    assert headers["Authorization"] == "Bearer secret"
+    assert all(
+        text in body for text in (b"a_1.tif", b"a_2.tif", b'{"age_years": 45}', b'name="files"', b'name="clinical"')
+    )
+
+
+def test_overload_is_tried_again_with_the_whole_study(endpoint, study):
+    endpoint.replies += [(503, ERROR), (503, b"busy"), (200, {"ok": 1})]
+    assert Client(endpoint.url).predict(study) == {"ok": 1}
+    assert len({len(body) for _, _, body in endpoint.heard}) == 1
+    assert len(endpoint.heard) == 3
+
+
+def test_lasting_overload_is_a_failed_run(endpoint, study):
+    endpoint.replies += [(503, ERROR)] * 9
+    with pytest.raises(RunFailed, match="does not answer \\(overloaded\\)"):
+        Client(endpoint.url).predict(study)
+    assert len(endpoint.heard) == 5
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 413, 422])
+def test_a_refusal_is_the_users_mistake_in_the_endpoints_words_and_not_tried_again(endpoint, study, status):
+    endpoint.replies.append((status, ERROR))
+    with pytest.raises(UserError, match="a rule; got a value; choose one of \\[x\\]"):
+        Client(endpoint.url).predict(study)
+    assert len(endpoint.heard) == 1
+
+
+@pytest.mark.parametrize("reply", [(500, ERROR), (500, b"oops"), (422, b"oops"), (404, {"detail": "x"})], ids=str)
+def test_what_is_not_our_refusal_is_a_failed_run(endpoint, study, reply):
+    endpoint.replies.append(reply)
+    with pytest.raises(RunFailed):
+        Client(endpoint.url).predict(study)
+
+
+def test_an_answer_that_is_no_json_is_no_traceback(endpoint, study):
+    endpoint.replies.append((200, b"<html>"))
+    with pytest.raises(UserError, match="the http:// URL of a GlioFlow server"):
+        Client(endpoint.url).predict(study)
+
+
+def test_the_card_is_asked_for_at_its_route(endpoint):
+    endpoint.replies.append((200, {"model": {"name": "glioma"}}))
+    assert Client(endpoint.url).model() == {"model": {"name": "glioma"}}
+    assert endpoint.heard[0][0] == "/v1/model"
+
+
+def test_nobody_there_is_a_failed_run_and_an_impossible_address_a_mistake(study, monkeypatch):
+    monkeypatch.setattr(module, "_WAIT_S", 0.01)
+    with pytest.raises(RunFailed, match="does not answer \\(ConnectionError\\)"):
+        Client("http://127.0.0.1:9").predict(study)
+    with pytest.raises(UserError, match="the http:// URL of a GlioFlow server"):
+        Client("http://").predict(study)

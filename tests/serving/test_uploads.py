@@ -1,0 +1,197 @@
+"""A request's files: limited, harmless in name, and never a reason for a server error."""
+
+import io
+import struct
+import zipfile
+
+import pytest
+
+from glioflow.errors import UserError
+from glioflow.serving.settings import Limits
+from glioflow.serving.uploads import TooLarge, read_uploads, save_uploads
+
+SMALL = Limits(upload_bytes=1 << 20, unpacked_bytes=1 << 20, files=10)
+
+
+def zipped(entries, method=zipfile.ZIP_DEFLATED):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, content in entries:
+            archive.writestr(name, content)
+    return buffer
+
+
+def save(tmp_path, *uploads, limits=SMALL):
+    folder = tmp_path / "study"
+    folder.mkdir()
+    return save_uploads(
+        [(name, file if hasattr(file, "read") else io.BytesIO(file)) for name, file in uploads], folder, limits
+    )
+
+
+def names(paths):
+    return [path.name for path in paths]
+
+
+@pytest.fixture
+def slices(lgg):
+    folder = sorted(path for path in lgg.iterdir() if path.is_dir())[0]
+    return folder, sorted(path for path in folder.iterdir() if "_mask" not in path.name)
+
+
+def test_slices_and_a_zip_of_them_are_the_same_study(slices, tmp_path):
+    folder, files = slices
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+    loose = read_uploads([(path.name, path.open("rb")) for path in files], tmp_path / "one", Limits())
+    packed = zipped([(f"{folder.name}/{path.name}", path.read_bytes()) for path in files])
+    unpacked = read_uploads([("study.ZIP", packed)], tmp_path / "two", Limits())
+    assert loose.id == unpacked.id
+    assert loose.slice_numbers == unpacked.slice_numbers
+    assert (loose.image == unpacked.image).all()
+
+
+def test_what_systems_add_to_zips_is_left_out(tmp_path):
+    entries = [("case/a.tif", b"a"), ("__MACOSX/case/._a.tif", b"x"), ("case/.DS_Store", b"x"), ("case/data.csv", b"x")]
+    assert names(save(tmp_path, ("x.zip", zipped(entries)))) == ["a.tif"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../../evil.tif", "/etc/evil.tif", "..\\..\\evil.tif", "a/../../../evil.tif", "..%2fevil.tif", ".evil.tif"]
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_no_name_leaves_the_folder(tmp_path, name, packed):
+    upload = ("x.zip", zipped([(name, b"content")])) if packed else (name, b"content")
+    save(tmp_path, upload)
+    outside = [path for path in tmp_path.rglob("*") if path.is_file() and path.parent != tmp_path / "study"]
+    assert not outside
+    assert all(path.name.endswith("evil.tif") for path in (tmp_path / "study").iterdir())
+
+
+@pytest.mark.parametrize("name", ["", "/", "...", "💥"])
+def test_a_file_without_a_usable_name_is_refused_or_renamed(tmp_path, name):
+    if name == "💥":
+        assert names(save(tmp_path, (name, b"content"))) == ["_"]
+    else:
+        with pytest.raises(UserError, match="a file has a name"):
+            save(tmp_path, (name, b"content"))
+
+
+def test_a_zip_bomb_is_refused_before_it_fills_the_disk(tmp_path):
+    with pytest.raises(TooLarge, match="unpack to at most 1048576 bytes"):
+        save(tmp_path, ("x.zip", zipped([("a.tif", b"\0" * (2 << 20))])))
+    assert not list((tmp_path / "study").iterdir())
+
+
+def test_many_small_bombs_share_one_limit(tmp_path):
+    bomb = zipped([("a.tif", b"\0" * (600 << 10))]).getvalue()
+    with pytest.raises(TooLarge):
+        save(tmp_path, ("x.zip", bomb), ("y.zip", zipped([("b.tif", b"\0" * (600 << 10))])))
+
+
+def test_a_zip_that_lies_about_its_sizes_is_refused(tmp_path):
+    content = bytearray(zipped([("a.tif", b"\0" * (2 << 20))]).getvalue())
+    at = content.rfind(b"PK\x01\x02")
+    content[at + 24 : at + 28] = struct.pack("<I", 10)  # the directory says ten bytes
+    with pytest.raises(UserError):
+        save(tmp_path, ("x.zip", bytes(content)))
+    assert sum(path.stat().st_size for path in (tmp_path / "study").iterdir()) <= SMALL.unpacked_bytes
+
+
+def test_a_directory_of_a_hundred_thousand_files_is_refused_unread(tmp_path, monkeypatch):
+    packed = zipped([(f"{k}.tif", b"") for k in range(50_000)], zipfile.ZIP_STORED)
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    with pytest.raises(TooLarge, match="at most 10 files"):
+        save(tmp_path, ("x.zip", packed), limits=SMALL.model_copy(update={"upload_bytes": 1 << 30}))
+
+
+def test_uploads_beyond_the_limits_are_too_large(tmp_path):
+    for number, (uploads, said) in enumerate(
+        [
+            ([("a.tif", b"\0" * (2 << 20))], "limit of bytes"),
+            ([(f"{k}.tif", b"\0" * (600 << 10)) for k in range(2)], "limit of bytes"),
+            ([(f"{k}.tif", b"") for k in range(11)], "at most 10 files"),
+            ([("x.zip", zipped([(f"{k}.tif", b"") for k in range(11)]))], "at most 10 files"),
+            ([("x.zip", zipped([("a.tif", bytes(range(256)) * (5 << 10))], zipfile.ZIP_STORED))], "bytes together"),
+        ]
+    ):
+        place = tmp_path / str(number)
+        place.mkdir()
+        with pytest.raises(TooLarge, match=said):
+            save(place, *uploads)
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"different names; got a\.tif"):
+        save(tmp_path, ("x.zip", zipped([("one/a.tif", b""), ("two/a.tif", b"")])))
+
+
+def damaged():
+    good = zipped([("a.tif", bytes(range(256)) * 40)]).getvalue()
+    encrypted, broken, method = bytearray(good), bytearray(good), bytearray(good)
+    directory = good.rfind(b"PK\x01\x02")
+    encrypted[6] |= 1
+    encrypted[directory + 8] |= 1
+    broken[45:60] = b"\xff" * 15
+    method[8], method[directory + 10] = 99, 99
+    yield "cut", good[: len(good) // 2]
+    yield "nothing", b""
+    yield "text", b"this is no zip"
+    yield "encrypted", bytes(encrypted)
+    yield "broken stream", bytes(broken)
+    yield "unknown method", bytes(method)
+    yield "end mark only", b"PK\x05\x06" + b"\0" * 18
+    yield "end mark cut", b"PK\x05\x06"
+    yield "bzip2", zipped([("a.tif", b"x" * 100)], zipfile.ZIP_BZIP2).getvalue()
+    yield "lzma", zipped([("a.tif", b"x" * 100)], zipfile.ZIP_LZMA).getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"), list(damaged()), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_a_damaged_or_foreign_zip_is_the_users_mistake_and_names_no_place(tmp_path, kind, content):
+    (tmp_path / "study").mkdir()
+    with pytest.raises(UserError) as error:
+        read_uploads([("x.zip", io.BytesIO(content))], tmp_path / "study", SMALL)
+    assert str(tmp_path) not in str(error.value)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_zip_with_random_damage_never_makes_another_error(tmp_path, seed):
+    import random
+
+    rng = random.Random(seed)
+    content = bytearray(zipped([("a.tif", bytes(range(256)) * 4), ("b.tif", b"b" * 300)]).getvalue())
+    for _ in range(rng.randint(1, 12)):
+        content[rng.randrange(len(content))] = rng.randrange(256)
+    (tmp_path / "study").mkdir()
+    try:
+        save_uploads([("x.zip", io.BytesIO(content))], tmp_path / "study", SMALL)
+    except UserError:
+        pass
+    assert {path.parent for path in (tmp_path / "study").rglob("*")} <= {tmp_path / "study"}
+
+
+@pytest.mark.parametrize(
+    "uploads",
+    [
+        [("a.tif", b"no tiff")],
+        [("a.tif", b"")],
+        [("a.nii", b"no nifti")],
+        [("a.xyz", b"?")],
+        [("a.tif", b"x"), ("b.nii", b"x")],
+        [("case.dcm", b"\0" * 128 + b"DICM")],
+    ],
+    ids=str,
+)
+def test_an_unreadable_study_is_refused_without_saying_where_it_lay(tmp_path, uploads):
+    (tmp_path / "study").mkdir()
+    with pytest.raises(UserError) as error:
+        read_uploads([(name, io.BytesIO(content)) for name, content in uploads], tmp_path / "study", SMALL)
+    assert str(tmp_path) not in str(error.value)
+    assert str(tmp_path) not in str(error.value.choices)
+
+
+def test_no_file_at_all_is_refused(tmp_path):
+    with pytest.raises(UserError, match="at least one file in its field 'files'"):
+        save_uploads([], tmp_path, SMALL)
