@@ -78,13 +78,22 @@ def approximate_brain(image: NDArray[np.float32], opening_px: int) -> NDArray[np
         ]
     )
     reach = max(1, round(opening_px * gray.shape[2] / 256))
-    core = np.stack([cv2.erode(plane.astype(np.uint8), _disk(reach)) for plane in bright])
+    deep = np.stack([_depth(plane) > 2 * reach for plane in head])
+    core = deep & np.stack([cv2.erode(plane.astype(np.uint8), _disk(reach)) > 0 for plane in bright])
     pieces, count = ndimage.label(core)
     if count == 0:
         return np.ones(gray.shape, bool)
     largest = (pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])).astype(np.uint8)
     grown = [cv2.morphologyEx(cv2.dilate(plane, _disk(reach)), cv2.MORPH_CLOSE, _disk(2 * reach)) for plane in largest]
     return np.stack([ndimage.binary_fill_holes(plane) for plane in grown])
+
+
+def _depth(head: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return how far inside the head each pixel of a slice lies: the scalp is the outermost."""
+    from scipy import ndimage
+
+    filled = ndimage.binary_fill_holes(head)
+    return np.asarray(ndimage.distance_transform_edt(filled) if not filled.all() else np.full(head.shape, np.inf))
 
 
 def _disk(reach: int) -> NDArray[np.uint8]:
