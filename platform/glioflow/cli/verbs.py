@@ -89,7 +89,7 @@ def data_check(source: Path, as_json: AsJson = False) -> None:
 @data_app.command("prepare")
 def data_prepare(
     source: Path,
-    out: Path,
+    out: Annotated[str, typer.Argument(help="Folder, or a URI such as s3://bucket/cohort.")],
     experiment: Annotated[Path | None, typer.Option(help="Experiment whose preprocessing is used.")] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
@@ -99,21 +99,22 @@ def data_prepare(
 
     from glioflow import cluster
     from glioflow.config import Experiment, load_experiment
+    from glioflow.config.places import prepared_home
     from glioflow.data.cohort import open_cohort
-    from glioflow.data.prepared import prepare
+    from glioflow.data.prepared import find_or_prepare, prepare
+    from glioflow.data.remote import is_uri, push
 
     with told(), progress("prepare") as say:
         steps = (load_experiment(experiment, overrides or ()) if experiment else Experiment()).preprocess
         began = time.monotonic()
         with cluster.ending():
-            made = prepare(
-                open_cohort(source),
-                out,
-                steps,
-                map_cases=_moving(say),
-            )
+            if is_uri(out):
+                made = find_or_prepare(source, steps, home=prepared_home(), map_cases=_moving(say))
+                push(made, out)
+            else:
+                made = prepare(open_cohort(source), Path(out), steps, map_cases=_moving(say))
         payload = {
-            "path": str(made.path),
+            "path": out,
             "fingerprint": made.manifest.fingerprint,
             "patients": len({record.patient for record in made.records}),
             "slices": made.num_slices,

@@ -1,4 +1,4 @@
-"""Batches of slices or patches from a prepared cohort. Each is a function of (seed, step), so resumed runs see the same."""
+"""Batches of slices or patches from a prepared cohort, each a function of (seed, step): a resumed run sees the same."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

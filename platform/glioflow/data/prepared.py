@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from glioflow import atomic
 from glioflow.data.brain_mask import BrainMask
@@ -53,7 +53,7 @@ class CaseRecord(BaseModel):
     id: str
     patient: str
     institution: str | None
-    folder: str
+    folder: Annotated[str, Field(pattern=r"^cases/[^./\\][^/\\]*$")]
     shape: Shape
     spacing_mm: tuple[float, float, float] | None
     source_channels: tuple[str, ...]
@@ -62,7 +62,7 @@ class CaseRecord(BaseModel):
     moves: tuple[Move, ...]
     areas_px: tuple[int, ...] | None
     volume_px: int | None
-    sizes: dict[str, int]
+    sizes: dict[Annotated[str, Field(pattern=r"^[a-z]+\.[a-z]+$")], int]
 
 
 class Manifest(BaseModel):
@@ -70,13 +70,13 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     version: int
-    fingerprint: str
+    fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     source_fingerprint: str
     format: str
     source: str
     labels: dict[int, str]
     steps: tuple[Step, ...]
-    cases: tuple[CaseRecord, ...]
+    cases: Annotated[tuple[CaseRecord, ...], Field(min_length=1)]
 
 
 class PreparedCase:

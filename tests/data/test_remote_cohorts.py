@@ -1,0 +1,168 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from glioflow.data.cohort import open_cohort
+from glioflow.data.geometry_steps import ResizePlane
+from glioflow.data.intensity_steps import UnitScale
+from glioflow.data.prepared import find_or_prepare, prepare
+from glioflow.data.remote import fetch, is_uri, push
+from glioflow.data.synthetic import synthesize_lgg
+from glioflow.errors import UserError
+
+STEPS = (UnitScale(), ResizePlane(size=24))
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    path = tmp_path_factory.mktemp("remote")
+    synthesize_lgg(path / "lgg", patients=3, seed=0, size=40, slices=(5, 6))
+    return prepare(open_cohort(path / "lgg"), path / "out", STEPS)
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+            ("AWS_ENDPOINT_URL", f"http://{host}:{port}"),
+        ):
+            patch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket="cohorts")
+        yield "s3://cohorts"
+    server.stop()
+
+
+def test_a_cohort_on_s3_is_the_same_through_the_nodes_cache(cohort, bucket, tmp_path):
+    push(cohort, f"{bucket}/lgg")
+    found = fetch(f"{bucket}/lgg", tmp_path)
+    assert found.manifest == cohort.manifest
+    assert found.path == tmp_path / cohort.manifest.fingerprint
+    for one, other in zip(
+        found.cases(r.id for r in found.records), cohort.cases(r.id for r in found.records), strict=True
+    ):
+        assert isinstance(one.image, np.memmap)
+        assert np.array_equal(one.image, other.image)
+        assert np.array_equal(one.reference(), other.reference())
+    assert found.clinical.read_bytes() == cohort.clinical.read_bytes()
+
+
+def test_the_second_time_nothing_is_copied(cohort, bucket, tmp_path):
+    push(cohort, f"{bucket}/twice")
+    first = fetch(f"{bucket}/twice", tmp_path)
+    files = {path: path.stat().st_mtime_ns for path in first.path.rglob("*") if path.is_file()}
+    again = fetch(f"{bucket}/twice", tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in again.path.rglob("*") if path.is_file()} == files
+
+
+def test_what_is_incomplete_is_refused_and_leaves_nothing(cohort, bucket, tmp_path):
+    import boto3
+
+    push(cohort, f"{bucket}/broken")
+    key = f"broken/{cohort.records[1].folder}/image.npy"
+    boto3.client("s3").put_object(Bucket="cohorts", Key=key, Body=b"short")
+    with pytest.raises(UserError, match=r"s3://cohorts/broken: .*image\.npy is not"):
+        fetch(f"{bucket}/broken", tmp_path)
+    boto3.client("s3").delete_object(Bucket="cohorts", Key=key)
+    with pytest.raises(UserError, match="read whole"):
+        fetch(f"{bucket}/broken", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_places_without_a_cohort_are_named(bucket, tmp_path):
+    with pytest.raises(UserError, match="s3://cohorts/nothing"):
+        fetch(f"{bucket}/nothing", tmp_path)
+    with pytest.raises(UserError, match="nowhere://x"):
+        fetch("nowhere://x", tmp_path)
+    assert is_uri("s3://cohorts/lgg")
+    assert not is_uri("cohorts/lgg")
+
+
+def test_another_cohort_is_not_written_over(cohort, tmp_path):
+    uri = f"file://{tmp_path}/shared"
+    push(cohort, uri)
+    push(cohort, uri)
+    other = prepare(open_cohort(cohort.path.parent / "lgg"), tmp_path / "other", (UnitScale(), ResizePlane(size=16)))
+    with pytest.raises(UserError, match="choose another"):
+        push(other, uri)
+    assert fetch(uri, tmp_path / "cache").manifest == cohort.manifest
+
+
+def test_a_fetched_cohort_is_found_by_its_sources_fingerprint(cohort, tmp_path):
+    push(cohort, f"file://{tmp_path}/shared")
+    fetched = fetch(f"file://{tmp_path}/shared", tmp_path / "home")
+    assert find_or_prepare(cohort.path.parent / "lgg", STEPS, home=tmp_path / "home").path == fetched.path
+
+
+def test_a_manifest_that_leads_out_of_its_folder_is_refused(cohort, tmp_path):
+    push(cohort, f"file://{tmp_path}/shared")
+    manifest = tmp_path / "shared" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(cohort.records[0].folder, "cases/../../../elsewhere"))
+    with pytest.raises(UserError, match=r"valid manifest\.json"):
+        fetch(f"file://{tmp_path}/shared", tmp_path / "home")
+
+
+READ_ALL = """
+import sys
+from pathlib import Path
+from glioflow.data.prepared import PreparedCohort
+
+cohort = PreparedCohort(Path(sys.argv[1]))
+cases = cohort.cases(record.id for record in cohort.records)
+total = sum(float(case.image.sum(dtype="float32")) for case in cases)
+print("ready", flush=True)
+sys.stdin.readline()
+rss = pss = 0
+mapped = False
+for line in open("/proc/self/smaps"):
+    first = line.split()[0]
+    if "-" in first:
+        mapped = line.rstrip().endswith("image.npy")
+    elif mapped and first == "Rss:":
+        rss += int(line.split()[1])
+    elif mapped and first == "Pss:":
+        pss += int(line.split()[1])
+print(rss, pss, flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_four_workers_share_the_pages_of_one(tmp_path):
+    synthesize_lgg(tmp_path / "lgg", patients=2, seed=0, size=64, slices=(8, 8))
+    made = prepare(open_cohort(tmp_path / "lgg"), tmp_path / "out", (UnitScale(), ResizePlane(size=256)))
+    size = sum(record.sizes["image.npy"] for record in made.records) / 1024
+
+    def resident(workers):
+        command = [sys.executable, "-c", READ_ALL, str(made.path)]
+        running = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(workers)
+        ]
+        try:
+            for process in running:
+                assert process.stdout.readline() == "ready\n"
+            said = []
+            for process in running:
+                process.stdin.write("\n")
+                process.stdin.flush()
+                said.append([int(number) for number in process.stdout.readline().split()])
+        finally:
+            for process in running:
+                process.communicate("\n")
+        return [sum(column) for column in zip(*said, strict=True)]
+
+    (one_rss, one), (four_rss, four) = resident(1), resident(4)
+    assert one_rss == pytest.approx(size, rel=0.05)
+    assert four_rss == pytest.approx(4 * size, rel=0.05)
+    assert four <= 1.05 * size, "four processes cost more than one copy of the data"
+    assert one <= 1.05 * size
