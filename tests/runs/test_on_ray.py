@@ -1,0 +1,83 @@
+"""Pieces of runs that need Ray but no whole chain: tasks, and a training of several workers."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glioflow import cluster
+from glioflow.config import Experiment, override
+from glioflow.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[None]:
+    """Give the tests of this module one local cluster of two CPUs."""
+    patch = pytest.MonkeyPatch()
+    patch.delenv("RAY_ADDRESS", raising=False)
+    cluster.connect(num_cpus=2)
+    yield
+    cluster.disconnect()
+    patch.undo()
+
+
+def make_square() -> Callable[[int], int]:
+    def square(number: int) -> int:  # inside a function, so that it travels by value: workers cannot import tests
+        if number == 7:
+            raise UserError("numbers are no sevens", number, [1, 2])
+        return number * number
+
+    return square
+
+
+def test_tasks_answer_in_the_order_they_were_asked(ray: None) -> None:
+    assert list(cluster.map_parallel(make_square(), range(6))) == [0, 1, 4, 9, 16, 25]
+
+
+def test_a_mistake_in_a_task_arrives_with_its_rule_value_and_choices(ray: None) -> None:
+    with pytest.raises(UserError) as caught:
+        list(cluster.map_parallel(make_square(), [1, 7]))
+    assert (caught.value.rule, caught.value.value, caught.value.choices) == ("numbers are no sevens", "7", ["1", "2"])
+
+
+def test_a_training_that_can_never_fit_is_refused_with_the_numbers(ray: None, tiny: Experiment) -> None:
+    from glioflow.runs.launch import check_resources
+
+    with pytest.raises(UserError, match=r"needs 12 CPUs \(4 workers of 3\).*a cluster of 2"):
+        check_resources(override(tiny, {"training.num_workers": 4, "training.cpus_per_worker": 3}))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_workers_train_one_network_and_log_each_epoch_once(
+    ray: None, tiny: Experiment, lgg: Path, tracking: Any
+) -> None:
+    from glioflow import bundle
+    from glioflow.runs.train import train
+
+    trained = train(override(tiny, {"training.num_workers": 2}), lgg)
+    assert tracking.run(trained.run_id).info.status == "FINISHED"
+    assert len(tracking.metric_history(trained.run_id, "val/dice")) == tiny.training.epochs
+    assert {"val/dice_mean", "test/dice_mean"} <= set(trained.metrics)
+    folder, _ = tracking.find_bundle(trained.model_uri)
+    assert bundle.load(folder).description.origin.num_patients == {"train": 4, "val": 2, "test": 2}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_that_failed_is_resumed_under_its_own_id(ray: None, tiny: Experiment, lgg: Path, tracking: Any) -> None:
+    from glioflow.runs import train as module
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(module, "judge", lambda plan: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        module.train(tiny, lgg)
+    patch.undo()
+    (run,) = tracking.find_all("tiny")
+    assert run.info.status == "FAILED"
+    again = module.train(tiny, lgg, resume=run.info.run_id)
+    assert again.run_id == run.info.run_id
+    assert tracking.run(again.run_id).info.status == "FINISHED"
+    with pytest.raises(UserError, match="--resume takes an unfinished run"):
+        module.train(tiny, lgg, resume=run.info.run_id)
