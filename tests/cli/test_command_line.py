@@ -1,0 +1,153 @@
+"""What people and programs meet at the command line."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from glioflow.cli.output import answer, told
+from glioflow.errors import RunFailed, UserError
+
+
+def glioflow(*words, cwd=None, **env):
+    return subprocess.run(
+        [sys.executable, "-m", "glioflow", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "200", **env},
+    )
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\nsys.argv = ['glioflow', '--help']\n"
+        "from glioflow.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'ray', 'mlflow', 'numpy', 'pandas', 'sklearn', 'cv2', 'streamlit', 'fastapi', 'requests'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert "Usage" in done.stdout
+    assert done.stdout.splitlines()[-1] == "HEAVY []"
+
+
+@pytest.mark.parametrize("verb", ["train", "crossval", "search", "data synthesize", "survival fit", "serve"])
+def test_every_verb_has_help_that_costs_nothing(verb):
+    done = glioflow(*verb.split(), "--help")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+
+
+MISTAKES = {
+    "a missing experiment": (["train", "nowhere.yaml"], "an experiment is a YAML file"),
+    "an unknown key": (["train", "some.yaml", "-o", "training.epoch=3"], "unknown key 'training.epoch'; choose one of"),
+    "a wrong value": (["train", "some.yaml", "-o", "training.epochs=0"], "training.epochs"),
+    "a missing cohort": (["train", "some.yaml", "--data", "nowhere"], "--data must exist"),
+    "no cohort": (["train", "some.yaml"], "--data DIR"),
+    "a missing model": (["evaluate", "glioma", "."], "no such model version; got glioma@champion"),
+    "a strange model": (["rollback", "a'b"], "no such model version"),
+    "an unknown model": (["models", "glioma"], "no registered model 'glioma'"),
+    "an unknown run": (["register", "0" * 32], "a run of this id must exist"),
+    "an unknown kind": (
+        ["data", "synthesize", "lgq", "out"],
+        "unknown cohort to synthesize 'lgq'; choose one of [brats, lgg]",
+    ),
+    "a missing source": (["data", "check", "nowhere"], "nowhere"),
+    "bad numbers": (["features", "CASE", "--spacing", "1,2"], "z,y,x"),
+    "a missing mask": (["features", "nowhere.nii"], "nowhere.nii"),
+}
+
+
+@pytest.mark.parametrize(("words", "said"), MISTAKES.values(), ids=MISTAKES)
+@pytest.mark.usefixtures("tracking")
+def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(tmp_path, lgg, words, said):
+    (tmp_path / "some.yaml").write_text("name: some\n")
+    case = next(path for path in lgg.iterdir() if path.is_dir())
+    done = glioflow(*(str(case) if word == "CASE" else word for word in words), "--json", cwd=tmp_path)
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    assert said in lines[0]
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "words", [["tarin"], ["train"], ["data", "synthesize", "lgg", "out", "--patients", "0"]], ids=str
+)
+def test_a_mistyped_command_is_exit_code_2_without_a_traceback(words):
+    done = glioflow(*words)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_json_is_the_last_line_of_stdout_alone(tmp_path):
+    done = glioflow("data", "synthesize", "lgg", str(tmp_path / "lgg"), "--patients", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["patients"] == 1
+    assert said["path"] == str(tmp_path / "lgg")
+    assert said["slices"] >= 20
+
+
+def test_people_read_on_stderr_and_stdout_stays_empty(tmp_path):
+    done = glioflow("data", "synthesize", "lgg", str(tmp_path / "lgg"), "--patients", "1")
+    assert done.stdout == ""
+    assert "patients" in done.stderr
+
+
+def test_a_cohort_with_an_error_is_reported_whole_and_exits_2(lgg, tmp_path):
+    import shutil
+
+    clean = glioflow("data", "check", str(lgg), "--json")
+    assert clean.returncode == 0, clean.stdout
+    assert set(json.loads(clean.stdout)) == {"format", "patients", "slices", "positive_slices", "problems"}
+    shutil.copytree(lgg, tmp_path / "lgg")
+    broken = next((tmp_path / "lgg").glob("*/*_1.tif"))
+    broken.write_bytes(b"no tiff")
+    done = glioflow("data", "check", str(tmp_path / "lgg"), "--json")
+    assert done.returncode == 2
+    problem = next(p for p in json.loads(done.stdout)["problems"] if p["severity"] == "error")
+    assert set(problem) == {"severity", "file", "rule", "value"}
+    assert broken.name in problem["file"]
+
+
+def test_the_features_of_one_case_folder_are_those_of_its_volume(lgg):
+    case = sorted(path for path in lgg.iterdir() if path.is_dir())[0]
+    done = glioflow("features", str(case), "--json")
+    assert done.returncode == 0, done.stderr
+    assert {"asd", "mf", "bevr"} <= set(json.loads(done.stdout)["features"]["volume"])
+
+
+def ends_with(error):
+    with pytest.raises(SystemExit) as end, told():
+        raise error
+    return end.value.code
+
+
+def test_exit_codes_tell_a_mistake_from_a_failed_run(capsys):
+    assert ends_with(UserError("a rule", "a\nvalue")) == 2
+    assert ends_with(RunFailed("the run\nfailed")) == 1
+    assert ends_with(KeyboardInterrupt()) == 130
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == ["error: a rule; got a value", "failed: the run failed", "interrupted"]
+
+
+def test_a_payload_is_one_line_whatever_is_in_it(capsys):
+    answer({"text": "a\nb", "numbers": [1.5, None]}, True)
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"text": "a\nb", "numbers": [1.5, None]}
+    assert out.count("\n") == 1
+    assert err == ""
+
+
+@pytest.mark.parametrize("show", [None, lambda: None])
+def test_without_json_nothing_is_on_stdout(capsys, show):
+    answer({"text": "a", "number": 0.123456, "none": None, "list": [1]}, False, show)
+    assert capsys.readouterr().out == ""
