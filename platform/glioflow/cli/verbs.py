@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from glioflow.cli.output import answer, print_line, progress, table, told
+from glioflow.cli.output import answer, console, print_line, progress, table, told
 from glioflow.errors import UserError, unknown_name
 
 app = typer.Typer(
@@ -144,14 +144,16 @@ def data_describe(
 
 
 def _moving(say: Callable[..., None]) -> Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]:
-    """Return a map over Ray's tasks that moves the bar with every result; a single item is done right here."""
+    """Return a map over Ray's tasks that moves the bar with every result; a few items are done right here."""
     from glioflow import cluster
 
     def run(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         waiting = list(items)
-        over = cluster.map_parallel if len(waiting) > 1 else map
+        # Starting a local cluster takes longer than a dozen cases do.
+        over = cluster.map_parallel if len(waiting) > 12 else map
         for done, result in enumerate(over(function, waiting), start=1):
-            say("", done / len(waiting))
+            if console().is_terminal:
+                say("", done / len(waiting))
             yield result
 
     return run
