@@ -5,78 +5,25 @@ Layout: `manifest.json`, `clinical.csv` (a copy, if the source has one) and, per
 labels renamed as the steps do) and `case.json`.
 """
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from glioflow import atomic
-from glioflow.data.brain_mask import BrainMask
 from glioflow.data.cohort import CaseFiles, Cohort, open_cohort
-from glioflow.data.geometry import Move, Shape, restore
+from glioflow.data.geometry import restore
+from glioflow.data.manifest import VERSION, CaseRecord, Manifest, digest_cases, fingerprint_of, read_manifest
 from glioflow.data.preprocessing import Step, preprocess, rename_labels
 from glioflow.errors import UserError
 
-VERSION = 2
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
-
-
-class CaseRecord(BaseModel):
-    """What is known of one prepared case without touching its arrays.
-
-    Attributes:
-        id: Name of the case.
-        patient: The person.
-        institution: Where the case came from, or None.
-        folder: Its folder below the prepared cohort.
-        shape: (S, H, W) of the original.
-        spacing_mm: Of the original, or None.
-        source_channels: Names of the channels as read.
-        channels: Names of the prepared channels.
-        slice_numbers: Of the original slices.
-        moves: The way from the original to the prepared geometry.
-        areas_px: Labeled pixels of each *prepared* slice; None without a mask.
-        volume_px: Labeled voxels in the original geometry; None without a mask.
-        sizes: Bytes of each file of the case, by which an opened cohort is verified.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    id: str
-    patient: str
-    institution: str | None
-    folder: Annotated[str, Field(pattern=r"^cases/[^./\\][^/\\]*$")]
-    shape: Shape
-    spacing_mm: tuple[float, float, float] | None
-    source_channels: tuple[str, ...]
-    channels: tuple[str, ...]
-    slice_numbers: tuple[int, ...]
-    moves: tuple[Move, ...]
-    areas_px: tuple[int, ...] | None
-    volume_px: int | None
-    sizes: dict[Annotated[str, Field(pattern=r"^[a-z]+\.[a-z]+$")], int]
-
-
-class Manifest(BaseModel):
-    """What a prepared cohort says of itself."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    version: int
-    fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-    source_fingerprint: str
-    format: str
-    source: str
-    labels: dict[int, str]
-    steps: tuple[Step, ...]
-    cases: Annotated[tuple[CaseRecord, ...], Field(min_length=1)]
 
 
 class PreparedCase:
@@ -115,7 +62,7 @@ class PreparedCohort:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.manifest = _read_manifest(path)
+        self.manifest = read_manifest(path)
         self._cases = {record.id: PreparedCase(record, path / record.folder) for record in self.manifest.cases}
         for record in self.manifest.cases:
             for name, size in record.sizes.items():
@@ -185,8 +132,8 @@ def find_or_prepare(source: Path, steps: Sequence[Step], *, home: Path, map_case
             )
         return prepared
     cohort = open_cohort(source)
-    digests = _digests(cohort, steps)
-    return prepare(cohort, home / _fingerprint(digests, steps), steps, map_cases=map_cases, digests=digests)
+    digests = digest_cases(cohort, steps)
+    return prepare(cohort, home / fingerprint_of(digests, steps), steps, map_cases=map_cases, digests=digests)
 
 
 def prepare(
@@ -211,8 +158,8 @@ def prepare(
     Raises:
         UserError: As the reader and the steps do; or if `out` holds a cohort of other sources or settings.
     """
-    digests = digests or _digests(cohort, steps)
-    fingerprint = _fingerprint(digests, steps)
+    digests = digests or digest_cases(cohort, steps)
+    fingerprint = fingerprint_of(digests, steps)
     if is_prepared(out):
         prepared = PreparedCohort(out)
         if prepared.manifest.fingerprint != fingerprint:
@@ -234,7 +181,7 @@ def prepare(
     manifest = Manifest(
         version=VERSION,
         fingerprint=fingerprint,
-        source_fingerprint=_fingerprint(digests, ()),
+        source_fingerprint=fingerprint_of(digests, ()),
         format=cohort.format,
         source=cohort.path.name,
         labels=cohort.labels,
@@ -258,7 +205,7 @@ def _prepare_case(job: _Job) -> CaseRecord:
     import cv2
 
     cv2.setNumThreads(1)
-    name = f"{job.case.id}-{_fingerprint({job.case.id: job.digest}, job.steps)[:12]}"
+    name = f"{job.case.id}-{fingerprint_of({job.case.id: job.digest}, job.steps)[:12]}"
     folder = job.out / "cases" / name
     if not folder.is_dir():
         try:
@@ -311,39 +258,6 @@ def _drop_empty(out: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _digests(cohort: Cohort, steps: Sequence[Step]) -> dict[str, str]:
-    """Digest each case's files and the brain masks that the steps read."""
-    brains = [step for step in steps if isinstance(step, BrainMask)]
-    files = {
-        case.id: (*case.files, *(path for step in brains if (path := step.path(case.files, case.id)) is not None))
-        for case in cohort.cases
-    }
-    with ThreadPoolExecutor(4) as threads:  # hashing releases the interpreter
-        return dict(zip(files, threads.map(_digest_files, files.values()), strict=True))
-
-
-def _digest_files(files: Iterable[Path]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for path in files:
-        digest.update(path.name.encode())
-        try:
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        except OSError as error:
-            raise UserError("every file of a cohort can be read", f"{path}: {error.strerror}") from None
-    return digest.hexdigest()
-
-
-def _fingerprint(digests: dict[str, str], steps: Sequence[Step]) -> str:
-    said = {
-        "version": VERSION,
-        "cases": sorted(digests.items()),
-        "steps": [step.model_dump(mode="json") for step in steps],
-    }
-    return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
 def _same_channels(records: Sequence[CaseRecord]) -> None:
     for record in records:
         if (record.channels, record.source_channels) != (records[0].channels, records[0].source_channels):
@@ -351,22 +265,6 @@ def _same_channels(records: Sequence[CaseRecord]) -> None:
                 "all cases of a cohort have the same channels",
                 f"{records[0].id}: {list(records[0].source_channels)}, {record.id}: {list(record.source_channels)}",
             )
-
-
-def _read_manifest(path: Path) -> Manifest:
-    try:
-        manifest = Manifest.model_validate_json((path / "manifest.json").read_bytes())
-    except (OSError, ValidationError) as error:
-        raise UserError("a prepared cohort has a valid manifest.json", f"{path}: {_first_line(error)}") from None
-    if manifest.version != VERSION:
-        raise UserError(
-            f"prepared cohorts of version {VERSION} are read; prepare it again", f"version {manifest.version}"
-        )
-    return manifest
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
 
 
 def _difference(prepared: PreparedCohort, steps: Sequence[Step]) -> str:

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from glioflow import atomic
 from glioflow.data.cohort import reason
-from glioflow.data.prepared import Manifest, PreparedCohort
+from glioflow.data.manifest import Manifest
+from glioflow.data.prepared import PreparedCohort
 from glioflow.errors import UserError
 
 
