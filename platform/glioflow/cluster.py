@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from glioflow.errors import UserError
+from glioflow.errors import GlioflowError, UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -123,7 +123,7 @@ def map_parallel(function: Callable[[Item], Result], items: Iterable[Item], *, n
     """Run `function` over `items` as Ray tasks, giving results in the items' order as they come.
 
     Args:
-        function: Picklable; its `UserError` arrives here as it was raised there.
+        function: Picklable; its `GlioflowError` arrives here as it was raised there.
         items: Picklable each.
         num_cpus: What one task takes.
     """
@@ -142,15 +142,15 @@ def map_parallel(function: Callable[[Item], Result], items: Iterable[Item], *, n
         yield _result(ray.get(reference))
 
 
-def _answer(function: Callable[[Item], Result], item: Item) -> tuple[Result | None, UserError | None]:
+def _answer(function: Callable[[Item], Result], item: Item) -> tuple[Result | None, GlioflowError | None]:
     # A user's mistake travels as a value: Ray wraps what is raised in a class and a traceback of its own.
     try:
         return function(item), None
-    except UserError as error:
+    except GlioflowError as error:
         return None, error
 
 
-def _result(answer: tuple[Any, UserError | None]) -> Any:
+def _result(answer: tuple[Any, GlioflowError | None]) -> Any:
     value, error = answer
     if error is not None:
         raise error

@@ -1,6 +1,7 @@
 """How the command line speaks: people on stderr, programs on stdout, mistakes in one line."""
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -66,11 +67,20 @@ def progress(title: str) -> Iterator[Callable[..., None]]:
 def answer(payload: Mapping[str, Any], as_json: bool, show: Callable[[], None] | None = None) -> None:
     """End a verb: one JSON line on stdout for programs, or `show()` for people."""
     if as_json:
-        print(json.dumps(payload, allow_nan=False), flush=True)
+        print(json.dumps(_without_nan(payload), allow_nan=False), flush=True)
     elif show is not None:
         show()
     else:
         table("", ["", ""], [[key, _short(value)] for key, value in payload.items()])
+
+
+def _without_nan(value: Any) -> Any:
+    """Return `value` with null for the numbers that JSON does not know."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_line(text: str) -> None:

@@ -22,10 +22,12 @@ class SourceState:
 def source_state() -> SourceState:
     """Return the state of the source this process runs."""
     tags = {"glioflow.source": source_digest()}
-    commit = _git("rev-parse", "HEAD")
+    commit = _git("rev-parse", "HEAD").strip()
     if not commit:
         return SourceState(tags, "")
-    diff = _git("diff", "HEAD")[:_MAX_DIFF]
+    diff = _git("diff", "HEAD")
+    if len(diff) > _MAX_DIFF:
+        diff = f"The diff has {len(diff)} characters: too long to keep.\n"
     tags |= {"mlflow.source.git.commit": commit, "glioflow.dirty": str(bool(diff)).lower()}
     return SourceState(tags, diff)
 
@@ -46,4 +48,4 @@ def _git(*words: str) -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return done.stdout if done.returncode == 0 else ""

@@ -183,14 +183,16 @@ def run_trial(config: Mapping[str, Any], said: str) -> None:
         update={"experiment": experiment, "run_id": run_id, "folder": run_folder(run_id), "created": now()}
     )
     writer = RunWriter(plan.tracking_uri, run_id, plan.spool)
-    last = experiment.training.epochs - 1
+    latest: dict[str, Any] = {}
 
     def report(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
         writer.write(metrics, step=epoch)
-        result = {"epoch": epoch + 1, METRIC: metrics["val/dice"], "finished": epoch == last, "run_id": run_id}
+        latest.update({"epoch": epoch + 1, METRIC: metrics["val/dice"], "finished": False, "run_id": run_id})
+        if epoch + 1 == experiment.training.epochs:
+            return  # told once the bundle exists: a scheduler may end a trial at any report
         with tempfile.TemporaryDirectory() as folder:
             write_checkpoint(Path(folder))
-            tune.report(result, checkpoint=tune.Checkpoint.from_directory(folder))
+            tune.report(dict(latest), checkpoint=tune.Checkpoint.from_directory(folder))
 
     status = "FAILED"
     try:
@@ -213,6 +215,7 @@ def run_trial(config: Mapping[str, Any], said: str) -> None:
     finally:
         writer.close()
         tracking.finish(run_id, status)
+    tune.report({**latest, "finished": True})
 
 
 def _trial_run(

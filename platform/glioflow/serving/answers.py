@@ -19,13 +19,13 @@ MaskFormat = Literal["rle", "png", "tiff", "nifti", "dicom-seg", "none"]
 
 
 def check_format(name: str | None, case: Case) -> MaskFormat:
-    """Return the mask format of a request; by default `png` for one slice and `rle` for more.
+    """Return the mask format of a request, by default `rle`; `png` is for one slice.
 
     Raises:
         UserError: If it is unknown, or `png` for several slices.
     """
     if name is None:
-        return "png" if case.shape[0] == 1 else "rle"
+        return "rle"
     if name not in get_args(MaskFormat):
         raise UserError("unknown mask format", repr(name), get_args(MaskFormat))
     if name == "png" and case.shape[0] > 1:

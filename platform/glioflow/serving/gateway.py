@@ -147,8 +147,10 @@ class Gateway:
         mask: Annotated[str | None, Query(description="rle, png, tiff, nifti, dicom-seg or none")] = None,
     ) -> JSONResponse:
         """Segment one study; answer with mask, features and survival."""
-        length = request.headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self.limits.upload_bytes + (1 << 20):
+        length = request.headers.get("content-length", "")
+        if not length.isdigit():
+            raise HTTPException(411, "a request says its Content-Length")
+        if int(length) > self.limits.upload_bytes + (1 << 20):
             raise TooLarge(f"a request has at most {self.limits.upload_bytes} bytes", length)
         values = _clinical(clinical)
         with tempfile.TemporaryDirectory(prefix="glioflow-study-") as folder:
