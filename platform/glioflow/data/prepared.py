@@ -7,7 +7,7 @@ labels renamed as the steps do) and `case.json`.
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -169,7 +169,8 @@ def prepare(
         raise UserError("a prepared cohort is a folder", out)
     if out.resolve() == cohort.path.resolve():
         raise UserError("a prepared cohort lies outside of its source", out)
-    jobs = [_Job(cohort, case, out, tuple(steps), digests[case.id]) for case in cohort.cases]
+    alone = replace(cohort, cases=())  # a job carries its own files, not the whole cohort's
+    jobs = [_Job(alone, case, out, tuple(steps), digests[case.id]) for case in cohort.cases]
     records = []
     for record in map_cases(_prepare_case, jobs):
         records.append(record)
@@ -218,7 +219,7 @@ def _prepare_case(job: _Job) -> CaseRecord:
 
 
 def _write_case(job: _Job, folder: str, working: Path) -> None:
-    case = job.cohort.read(job.case.id)
+    case = job.cohort.read_files(job.case)
     volume = preprocess(case, job.steps)
     if not np.isfinite(volume.image).all():
         raise UserError("preprocessed images are finite numbers", f"NaN or infinity in {case.id}")
