@@ -148,3 +148,10 @@ def test_every_ended_trial_is_one_line_with_the_best_so_far():
 
 def test_a_search_that_nobody_listens_to_is_no_error():
     Announcer("nobody", 1).on_trial_complete(0, [], trial(**result(1, 0.5)))
+
+
+def test_a_trial_stopped_at_its_first_epoch_is_pruned_and_keeps_its_value(searcher):
+    searcher.suggest("first")
+    searcher.on_trial_complete("first", result=result(1, 0.3))  # Tune tells a stopping result only here
+    assert state(searcher) == optuna.trial.TrialState.PRUNED
+    assert searcher.study.trials[0].intermediate_values == {1: 0.3}

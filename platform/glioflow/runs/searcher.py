@@ -40,6 +40,7 @@ class Searcher(OptunaSearch):  # type: ignore[misc]
     def __init__(self, settings: SearchSettings, *, name: str, storage: str) -> None:
         """Make or load the study `name` in the SQL database `storage`."""
         self._unfinished: set[str] = set()
+        self._told: set[tuple[str, int]] = set()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         super().__init__(
             Space(dict(settings.space)),
@@ -60,11 +61,16 @@ class Searcher(OptunaSearch):  # type: ignore[misc]
         """Tell Optuna an epoch's value."""
         if trial_id in self._completed_trials or METRIC not in result:
             return
-        self._ot_trials[trial_id].report(result[METRIC], int(result["epoch"]))
+        step = (trial_id, int(result["epoch"]))
+        if step not in self._told:
+            self._ot_trials[trial_id].report(result[METRIC], step[1])
+            self._told.add(step)
         (self._unfinished.discard if result["finished"] else self._unfinished.add)(trial_id)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell Optuna the end: complete, failed, or pruned with what was reported until then."""
+        if result and not error:
+            self.on_trial_result(trial_id, result)  # the last one comes only here
         if error or trial_id not in self._unfinished:
             super().on_trial_complete(trial_id, None if error else result, error)
             return
