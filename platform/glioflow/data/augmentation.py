@@ -93,10 +93,10 @@ def build_augmentation(name: str) -> Augment:
     def augment(
         image: NDArray[np.float32], mask: NDArray[np.uint8], seed: int
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        background = image[0, 0]
+        background = image[0, 0].copy()
         moves.set_random_seed(seed)
-        moved = moves(image=image - background, mask=mask)
-        image = moved["image"] + background
+        moved = moves(image=_raised(image, -background), mask=mask)
+        image = _raised(moved["image"], background)
         if policy.intensities:
             low, high = image.min(), image.max()
             intensities.set_random_seed(seed)
@@ -105,3 +105,11 @@ def build_augmentation(name: str) -> Augment:
         return image, moved["mask"]
 
     return augment
+
+
+def _raised(image: NDArray[np.float32], amount: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return image (h, w, C) + amount (C,); row by row, since NumPy is slow where the last axis is short."""
+    if not amount.any():
+        return image
+    h, w, channels = image.shape
+    return np.asarray((image.reshape(h, w * channels) + np.tile(amount, w)).reshape(h, w, channels), np.float32)

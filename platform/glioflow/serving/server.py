@@ -37,7 +37,6 @@ def serving(name: str | None, *, host: str, port: int, limits: Limits | None = N
     config = champion_config(name)
     _check_port(host, port)
     cluster.connect()
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     from ray import serve
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import LoggingConfig
@@ -48,6 +47,7 @@ def serving(name: str | None, *, host: str, port: int, limits: Limits | None = N
         http_options=HTTPOptions(host=host, port=port),
         logging_config=LoggingConfig(enable_access_log=False, log_level="WARNING"),
     )
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # serve.start() had set its own
     # Ray's decorators make deployments of the classes, which type checkers cannot see.
     gateway, predictor = cast(Any, Gateway), cast(Any, PredictorReplica)
     app = gateway.options(ray_actor_options={"num_cpus": 0.2}).bind(

@@ -4,6 +4,7 @@ Everything that decides what happens next is in the checkpoint, and batches are 
 run that was killed and resumed ends with the weights of one that was not.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,8 +129,9 @@ class Trainer:
         )
 
     def run_epoch(self, epoch: int) -> dict[str, float]:
-        """Take the epoch's steps; return the mean training loss and the last learning rate."""
+        """Take the epoch's steps; return the mean training loss, the last learning rate and the speed."""
         self.network.train()
+        began = time.perf_counter()
         first = epoch * self.steps_per_epoch
         total = torch.zeros((), device=self.device)
         for step, (images, targets) in enumerate(self.batches.steps(first, first + self.steps_per_epoch), start=first):
@@ -137,7 +139,12 @@ class Trainer:
         mean = float(total) / self.steps_per_epoch
         if not torch.isfinite(total):
             raise RunFailed(f"the training loss is not finite ({mean}) in epoch {epoch}: lower training.learning_rate")
-        return {"train/loss": mean, "train/learning_rate": self.optimizer.param_groups[0]["lr"]}
+        seen = self.steps_per_epoch * self.batches.batch_size * self.batches.world_size
+        return {
+            "train/loss": mean,
+            "train/learning_rate": self.optimizer.param_groups[0]["lr"],
+            "train/slices_per_s": seen / (time.perf_counter() - began),
+        }
 
     def step(self, step: int, images: Tensor, targets: Tensor) -> Tensor:
         """Take optimizer step number `step` on one batch; return its loss."""
