@@ -132,18 +132,18 @@ class Trainer:
         """Take the epoch's steps; return the mean training loss, the last learning rate and the speed."""
         self.network.train()
         began = time.perf_counter()
-        first = epoch * self.steps_per_epoch
+        first, seen = epoch * self.steps_per_epoch, 0
         total = torch.zeros((), device=self.device)
         for step, (images, targets) in enumerate(self.batches.steps(first, first + self.steps_per_epoch), start=first):
+            seen += len(images)
             total += self.step(step, images.to(self.device), targets.to(self.device))
         mean = float(total) / self.steps_per_epoch
         if not torch.isfinite(total):
             raise RunFailed(f"the training loss is not finite ({mean}) in epoch {epoch}: lower training.learning_rate")
-        seen = self.steps_per_epoch * self.batches.batch_size * self.batches.world_size
         return {
             "train/loss": mean,
             "train/learning_rate": self.optimizer.param_groups[0]["lr"],
-            "train/slices_per_s": seen / (time.perf_counter() - began),
+            "train/slices_per_s": seen * _num_workers() / (time.perf_counter() - began),
         }
 
     def step(self, step: int, images: Tensor, targets: Tensor) -> Tensor:
@@ -218,10 +218,14 @@ class _Swapped:
             self.network.load_state_dict(self.own)
 
 
-def _distribute(network: nn.Module) -> nn.Module:
+def _num_workers() -> int:
     import torch.distributed as dist
 
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def _distribute(network: nn.Module) -> nn.Module:
+    if _num_workers() > 1:
         return nn.parallel.DistributedDataParallel(network)
     return network
 
