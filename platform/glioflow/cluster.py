@@ -134,12 +134,18 @@ def map_parallel(function: Callable[[Item], Result], items: Iterable[Item], *, n
     waiting = iter(items)
     ahead = max(2, int(2 * resources()["CPU"] / max(num_cpus, 0.1)))
     running: list[Any] = []
-    for item in waiting:
-        running.append(task.remote(function, item))
-        if len(running) >= ahead:
+    try:
+        for item in waiting:
+            running.append(task.remote(function, item))
+            if len(running) >= ahead:
+                yield _result(ray.get(running.pop(0)))
+        while running:
             yield _result(ray.get(running.pop(0)))
-    for reference in running:
-        yield _result(ray.get(reference))
+    finally:  # after a mistake nothing goes on in the background
+        for reference in running:
+            ray.cancel(reference)
+        if running:
+            ray.wait(running, num_returns=len(running), timeout=60)
 
 
 def _answer(function: Callable[[Item], Result], item: Item) -> tuple[Result | None, GlioflowError | None]:

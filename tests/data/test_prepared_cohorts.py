@@ -133,18 +133,25 @@ def test_a_bad_case_leaves_nothing_half_written(source, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(UserError, match=path.name):
         prepare(open_cohort(source), out, STEPS)
-    assert not is_prepared(out)
-    assert len(list((out / "cases").iterdir())) == 2
+    assert not out.exists()
     path.write_bytes(whole)
     assert len(prepare(open_cohort(source), out, STEPS).records) == 4
 
 
-def test_a_bad_first_case_leaves_no_folder(source, tmp_path):
-    bad = sorted(path for path in source.iterdir() if path.is_dir())[0]
+def test_a_bad_case_takes_nothing_away_that_an_interrupted_call_had_made(source, tmp_path):
+    out = tmp_path / "out"
+
+    def interrupted(function, jobs):
+        yield function(next(iter(jobs)))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(open_cohort(source), out, STEPS, map_cases=interrupted)
+    bad = sorted(path for path in source.iterdir() if path.is_dir())[2]
     (bad / f"{bad.name}_3.tif").write_bytes(b"II*\0")
     with pytest.raises(UserError):
-        prepare(open_cohort(source), tmp_path / "out", STEPS)
-    assert not (tmp_path / "out").exists()
+        prepare(open_cohort(source), out, STEPS)
+    assert len(list((out / "cases").iterdir())) == 2
 
 
 def test_images_that_overflow_half_precision_are_refused(tmp_path):

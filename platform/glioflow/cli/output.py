@@ -47,7 +47,8 @@ def progress(title: str) -> Iterator[Callable[..., None]]:
     if not out.is_terminal:
 
         def say(text: str, part: float | None = None) -> None:
-            out.print(text, soft_wrap=True, markup=False)
+            if text or part is None:
+                out.print(text, soft_wrap=True, markup=False)
 
         yield say
         return
@@ -56,7 +57,7 @@ def progress(title: str) -> Iterator[Callable[..., None]]:
         bar = bars.add_task(title, total=None)
 
         def say_with_bar(text: str, part: float | None = None) -> None:
-            if text:
+            if text or part is None:
                 out.print(text, soft_wrap=True, markup=False)
             if part is not None:
                 bars.update(bar, total=1.0, completed=part)

@@ -171,12 +171,18 @@ def prepare(
         raise UserError("a prepared cohort lies outside of its source", out)
     alone = replace(cohort, cases=())  # a job carries its own files, not the whole cohort's
     jobs = [_Job(alone, case, out, tuple(steps), digests[case.id]) for case in cohort.cases]
-    records = []
-    for record in map_cases(_prepare_case, jobs):
-        records.append(record)
-        if progress:
-            progress(len(records), len(jobs))
-    _same_channels(records)
+    records: list[CaseRecord] = []
+    fresh = not out.exists()
+    try:
+        for record in map_cases(_prepare_case, jobs):
+            records.append(record)
+            if progress:
+                progress(len(records), len(jobs))
+        _same_channels(records)
+    except UserError:
+        if fresh:  # what an earlier, interrupted call had made stays
+            shutil.rmtree(out, ignore_errors=True)
+        raise
     if cohort.clinical is not None:
         atomic.write_bytes(out / "clinical.csv", cohort.clinical.read_bytes())
     manifest = Manifest(
@@ -209,12 +215,8 @@ def _prepare_case(job: _Job) -> CaseRecord:
     name = f"{job.case.id}-{fingerprint_of({job.case.id: job.digest}, job.steps)[:12]}"
     folder = job.out / "cases" / name
     if not folder.is_dir():
-        try:
-            with atomic.new_folder(folder) as working:
-                _write_case(job, f"cases/{name}", working)
-        except UserError:
-            _drop_empty(job.out)
-            raise
+        with atomic.new_folder(folder) as working:
+            _write_case(job, f"cases/{name}", working)
     return CaseRecord.model_validate_json((folder / "case.json").read_bytes())
 
 
@@ -250,13 +252,6 @@ def _write_case(job: _Job, folder: str, working: Path) -> None:
         sizes={file.name: file.stat().st_size for file in sorted(working.iterdir())},
     )
     (working / "case.json").write_text(record.model_dump_json(indent=1))
-
-
-def _drop_empty(out: Path) -> None:
-    """Leave no empty shell behind when the very first case was refused."""
-    for folder in (out / "cases", out):
-        if folder.is_dir() and not any(folder.iterdir()):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _same_channels(records: Sequence[CaseRecord]) -> None:
