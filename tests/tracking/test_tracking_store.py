@@ -12,7 +12,8 @@ from bundles import describe
 from glioflow import bundle
 from glioflow.errors import RunFailed, UserError
 from glioflow.models import build_network
-from glioflow.tracking import CHAMPION, RunWriter, Tracking, _answers, flatten
+from glioflow.tracking import CHAMPION, RunWriter, Tracking, flatten
+from glioflow.tracking.store import answers
 
 
 @pytest.fixture(scope="module")
@@ -168,10 +169,10 @@ def test_a_server_that_comes_up_late_is_waited_for():
     server = http.server.HTTPServer(("127.0.0.1", 0), Late, bind_and_activate=False)
     server.server_bind()  # the port is ours, but nobody listens yet
     uri = f"http://127.0.0.1:{server.server_port}"
-    assert not _answers(uri, patience_s=0)
+    assert not answers(uri, patience_s=0)
     threading.Timer(1, lambda: (server.server_activate(), server.serve_forever())).start()
     try:
-        assert _answers(uri, patience_s=20)
+        assert answers(uri, patience_s=20)
     finally:
         server.shutdown()
         server.server_close()

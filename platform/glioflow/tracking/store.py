@@ -1,4 +1,4 @@
-"""MLflow in and out: runs, artifacts, lineage, registry. The only importer of mlflow."""
+"""A tracking store: runs, artifacts, registry. The only importer of mlflow."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ from typing import Any
 from glioflow import atomic
 from glioflow.cluster import silence
 from glioflow.config.places import home, tracking_uri
-from glioflow.errors import RunFailed, UserError
+from glioflow.errors import UserError
 
 BUNDLE = "bundle"
 CHAMPION = "champion"
@@ -68,7 +68,7 @@ class Tracking:
 
         self._error = MlflowException
         self._scratch = tempfile.TemporaryDirectory(prefix="glioflow-")
-        if not _answers(self.uri, patience_s=patience_s):
+        if not answers(self.uri, patience_s=patience_s):
             raise UserError("MLFLOW_TRACKING_URI must name a reachable store", f"{self.uri}, where nobody answers")
         try:
             self.client = MlflowClient(self.uri)
@@ -115,7 +115,7 @@ class Tracking:
         """Log the metrics that are finite numbers, in one call, as of `when_ms` (by default now)."""
         from mlflow.entities import Metric
 
-        now = when_ms or _now_ms()
+        now = when_ms or now_ms()
         batch = [Metric(k, float(v), now, step) for k, v in metrics.items() if v is not None and abs(v) < float("inf")]
         self.client.log_batch(run_id, metrics=batch)
 
@@ -228,7 +228,7 @@ class Tracking:
         _check_name(name)
         with contextlib.suppress(self._error):
             self.client.create_registered_model(name)
-        place = f"registered/{name}-{_now_ms()}"
+        place = f"registered/{name}-{now_ms()}"
         self.log_folder(run_id, folder, folder=place)
         source = f"{self.run(run_id).info.artifact_uri.rstrip('/')}/{place}"
         made = self.client.create_model_version(name, source, run_id, tags=dict(tags), await_creation_for=0)
@@ -307,55 +307,7 @@ class Tracking:
         return Version(entry.name, int(entry.version), entry.run_id, named, dict(entry.tags), entry.source)
 
 
-class RunWriter:
-    """The one writer of a run's metrics: batched by epoch, kept and sent again where the store is away for a while."""
-
-    def __init__(self, uri: str, run_id: str, spool: Path) -> None:
-        """Open the spool of `run_id`; what an earlier process could not send is sent first.
-
-        Args:
-            uri: Of the tracking store.
-            run_id: The run.
-            spool: File of lines (step, time in ms, metrics) that were not delivered yet.
-        """
-        self.uri, self.run_id, self.spool = uri, run_id, spool
-        self._tracking: Tracking | None = None
-        self._waiting = [json.loads(line) for line in spool.read_text().splitlines()] if spool.exists() else []
-
-    def write(self, metrics: Mapping[str, float], *, step: int) -> None:
-        """Deliver, or keep in the spool until the next call."""
-        self._waiting.append([step, _now_ms(), dict(metrics)])
-        try:
-            self._deliver()
-        except Exception:  # the store is away: a training must not die of it
-            lines = "".join(json.dumps(entry) + "\n" for entry in self._waiting)
-            atomic.write_text(self.spool, lines)
-
-    def close(self) -> None:
-        """Deliver what is left.
-
-        Raises:
-            RunFailed: If the store is still away; the metrics stay in the spool.
-        """
-        try:
-            self._deliver()
-        except Exception as error:
-            raise RunFailed(f"metrics of run {self.run_id} wait in {self.spool}: {error}") from error
-
-    def _deliver(self) -> None:
-        if self._waiting:
-            # MLflow itself would try for minutes, in the middle of a training.
-            if not _answers(self.uri, patience_s=0):
-                raise ConnectionError(f"{self.uri} does not answer")
-            self._tracking = self._tracking or Tracking(self.uri, patience_s=0)
-            while self._waiting:
-                step, when_ms, metrics = self._waiting[0]
-                self._tracking.log_metrics(self.run_id, metrics, step=step, when_ms=when_ms)
-                self._waiting.pop(0)
-        self.spool.unlink(missing_ok=True)
-
-
-def _answers(uri: str, *, patience_s: float) -> bool:
+def answers(uri: str, *, patience_s: float) -> bool:
     """Say whether anything speaks HTTP at `uri`; databases are asked by MLflow itself."""
     import time
 
@@ -395,7 +347,8 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
+    """Return the time in milliseconds since 1970, as MLflow counts it."""
     import time
 
     return int(time.time() * 1000)
