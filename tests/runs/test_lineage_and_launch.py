@@ -8,10 +8,10 @@ import yaml
 from bundles import changed
 from glioflow import cluster
 from glioflow.config import load_experiment
-from glioflow.data.splits import make_split
+from glioflow.data.splits import Split, make_split
 from glioflow.errors import UserError
 from glioflow.runs import launch, lineage
-from glioflow.runs.launch import Setting, check_resources, open_run, recorded_setting, to_yaml
+from glioflow.runs.launch import Setting, check_resources, open_run, to_yaml
 
 
 @pytest.fixture
@@ -83,7 +83,8 @@ def test_a_run_records_experiment_split_cohort_and_code(setting, tracking, tmp_p
     assert tags["more"] == "x"
     assert run.data.params["model.architecture"] == "buda-unet"
     assert not any(key.startswith(("search.", "gate.")) for key in run.data.params)
-    said, split = recorded_setting(tracking, run_id)
+    said = tracking.read_json(run_id, "cohort.json")
+    split = Split.model_validate(tracking.read_json(run_id, "split.json"))
     assert split == setting.split
     assert said == {"path": str(setting.cohort.path), "fingerprint": setting.cohort.manifest.fingerprint}
     recorded = tmp_path / "recorded.yaml"

@@ -1,5 +1,9 @@
 """Pieces of runs that need Ray but no whole chain: tasks, and a training of several workers."""
 
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +13,8 @@ import pytest
 from glioflow import cluster
 from glioflow.config import Experiment, override
 from glioflow.errors import UserError
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +87,40 @@ def test_a_run_that_failed_is_resumed_under_its_own_id(ray: None, tiny: Experime
     assert tracking.run(again.run_id).info.status == "FINISHED"
     with pytest.raises(UserError, match="--resume takes an unfinished run"):
         module.train(tiny, lgg, resume=run.info.run_id)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_an_interrupted_search_ends_killed_and_says_how_to_go_on(lgg: Path, home: Path, tracking: Any) -> None:
+    words = [
+        "search",
+        "experiments/demo.yaml",
+        "--data",
+        str(lgg),
+        "-o",
+        "search.name=cut",
+        "-o",
+        "training.epochs=200",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "glioflow", *words], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 200
+
+    def reported() -> bool:
+        parent = tracking.find("demo", search="cut", kind="search")
+        runs = [] if parent is None else tracking.children("demo", parent.info.run_id)
+        return any("val/dice" in run.data.metrics for run in runs)
+
+    while not reported():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, "no trial reported"
+        time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 130
+    assert "--resume cut" in said
+    parent = tracking.find("demo", search="cut", kind="search")
+    assert parent is not None
+    assert parent.info.status == "KILLED"
+    assert "RUNNING" not in {run.info.status for run in tracking.children("demo", parent.info.run_id)}

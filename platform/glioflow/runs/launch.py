@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import yaml
 
@@ -131,9 +131,3 @@ def run_folder(run_id: str) -> Path:
 def now() -> str:
     """Return the time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def recorded_setting(tracking: Tracking, run_id: str) -> tuple[Any, Split]:
-    """Return what a run says of its cohort (`path`, `fingerprint`) and its split."""
-    split = Split.model_validate(tracking.read_json(run_id, "split.json"))
-    return tracking.read_json(run_id, "cohort.json"), split

@@ -104,7 +104,8 @@ def train_plan(
     )
 
     def validate(network: "nn.Module") -> dict[str, float]:
-        return {"val/dice": _mean_dice(_gather(_quick_dice(network, val[rank::world_size], plan.experiment)))}
+        scores = _gather(_quick_dice(network, val[rank::world_size], plan.experiment))
+        return {"val/dice": float(np.mean(scores))}
 
     loss = build_loss(plan.experiment.loss, task=target.task)
     fitted = fit(network, loss.to(choose_device()), batches, validate, settings, report, resume=resume)
@@ -142,10 +143,6 @@ def _gather(scores: list[float]) -> list[float]:
     gathered: list[list[float]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(gathered, scores)
     return [score for part in gathered for score in part]
-
-
-def _mean_dice(scores: list[float]) -> float:
-    return float(np.mean(scores))
 
 
 def _finish(plan: Plan, cohort: PreparedCohort, network: "nn.Module", fitted: "Fitted") -> dict[str, float | None]:

@@ -18,7 +18,7 @@ from glioflow.errors import RunFailed, UserError
 from glioflow.runs.announcer import LISTENERS, Announcer
 from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder, to_yaml
 from glioflow.runs.plan import Plan, train_plan
-from glioflow.runs.searcher import METRIC, Searcher
+from glioflow.runs.searcher import METRIC, Searcher, count_open
 from glioflow.tracking import BUNDLE, RunWriter, Tracking
 
 
@@ -126,6 +126,7 @@ def _run(setting: Setting, name: str, folder: Path, parent: str, trials: int, *,
     )
     each = {"CPU": training.cpus_per_worker, **({"GPU": training.gpus_per_worker} if training.gpus_per_worker else {})}
     trainable = tune.with_resources(tune.with_parameters(run_trial, said=trial_plan.model_dump_json()), each)
+    storage = f"sqlite:///{folder / 'optuna.db'}"
     if resume:
         tuner = tune.Tuner.restore(
             str(folder / "tune"), trainable=trainable, resume_unfinished=True, resume_errored=True
@@ -135,7 +136,7 @@ def _run(setting: Setting, name: str, folder: Path, parent: str, trials: int, *,
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=Searcher(experiment.search, name=name, storage=f"sqlite:///{folder / 'optuna.db'}"),
+                search_alg=Searcher(experiment.search, name=name, storage=storage),
                 scheduler=_scheduler(experiment),
                 num_samples=trials,
                 max_concurrent_trials=experiment.search.concurrent or None,
@@ -152,6 +153,9 @@ def _run(setting: Setting, name: str, folder: Path, parent: str, trials: int, *,
             ),
         )
     tuner.fit()
+    if count_open(name, storage):  # Tune takes the first Ctrl-C for itself and returns as if all were well
+        say(f"interrupted; go on with --resume {name}")
+        raise KeyboardInterrupt
 
 
 def _scheduler(experiment: Experiment) -> Any:

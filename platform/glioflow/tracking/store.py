@@ -125,10 +125,6 @@ class Tracking:
 
         self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
-    def log_file(self, run_id: str, path: Path, *, folder: str | None = None) -> None:
-        """Log one file as an artifact."""
-        self.client.log_artifact(run_id, str(path), folder)
-
     def log_folder(self, run_id: str, path: Path, *, folder: str) -> None:
         """Log a folder's files below the artifact folder `folder`."""
         self.client.log_artifacts(run_id, str(path), folder)
