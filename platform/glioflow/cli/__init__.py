@@ -3,7 +3,14 @@
 
 def main() -> None:
     """Run the command line."""
-    from glioflow.cli.verbs import app
+    from glioflow.cli import (  # noqa: F401  (each adds its verbs to the application)
+        evaluation_verbs,
+        feature_verbs,
+        registry_verbs,
+        run_verbs,
+        serving_verbs,
+    )
+    from glioflow.cli.app import app
     from glioflow.cluster import silence
 
     silence()

@@ -106,3 +106,18 @@ def _short(value: object) -> str:
     if value is None:
         return "-"
     return value if isinstance(value, str) else json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+
+def metrics_table(run_id: str, metrics: dict[str, float | None]) -> None:
+    """Print a run's chief metrics, validation beside test."""
+    keys = ("dice_mean", "dice_ci95_low", "dice_ci95_high", "dice_median", "hd95_median", "iou_mean")
+    parts = [part for part in ("val", "test") if f"{part}/dice_mean" in metrics]
+    shown = [key for key in keys if any(f"{part}/{key}" in metrics for part in parts)]
+    table(f"run {run_id}", ["", *parts], [[key, *(metrics.get(f"{part}/{key}") for part in parts)] for key in shown])
+
+
+def patients_table(rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
+    """Print each patient's metrics, and the summary."""
+    head = ["id", "dice", "iou", "hd95"]
+    table("", head, [[row.get(key) for key in head] for row in rows])
+    table("", ["", ""], [[key, value] for key, value in summary.items()])

@@ -1,0 +1,81 @@
+"""The verbs that train and search."""
+
+from typing import Annotated
+
+import typer
+
+from glioflow.cli.app import app
+from glioflow.cli.options import AsJson, Data, ExperimentFile, Overrides
+from glioflow.cli.output import answer, metrics_table, patients_table, print_line, progress, table, told
+
+
+@app.command()
+def train(
+    experiment: ExperimentFile,
+    data: Data = None,
+    resume: Annotated[str | None, typer.Option(help="Id of an interrupted run to go on with.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train one experiment, measure it on its test patients, log it as one MLflow run."""
+    from glioflow import cluster
+    from glioflow.config import load_experiment
+    from glioflow.runs.train import train as run
+
+    with told(), progress("train") as say, cluster.ending():
+        done = run(load_experiment(experiment, overrides or ()), data, resume=resume, say=say)
+        payload = {"run_id": done.run_id, "model_uri": done.model_uri, "metrics": done.metrics}
+        answer(payload, as_json, lambda: metrics_table(done.run_id, done.metrics))
+
+
+@app.command()
+def crossval(
+    experiment: ExperimentFile,
+    data: Data = None,
+    folds: Annotated[int | None, typer.Option(min=3)] = None,
+    hold_out_test: Annotated[bool, typer.Option(help="Leave the split's test patients out.")] = False,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cross-validate by patient, folds in parallel; every patient is predicted by a model that never saw it."""
+    from glioflow import cluster
+    from glioflow.config import load_experiment
+    from glioflow.runs.crossval import crossval as run
+
+    with told(), progress("crossval") as say, cluster.ending():
+        settings = load_experiment(experiment, overrides or ())
+        done = run(settings, data, folds=folds, hold_out_test=hold_out_test, say=say)
+        rows = [{k: v for k, v in row.items() if k != "features"} for row in done.per_patient]
+        summary = {key: done.summary.get(key) for key in ("dice_mean", "dice_median", "dice_ci95")}
+        answer(
+            {"run_id": done.run_id, "folds": done.folds, **summary, "per_patient": rows},
+            as_json,
+            lambda: patients_table(rows, summary),
+        )
+
+
+@app.command()
+def search(
+    experiment: ExperimentFile,
+    data: Data = None,
+    trials: Annotated[int | None, typer.Option(min=1)] = None,
+    resume: Annotated[str | None, typer.Option(help="Name of an interrupted search to go on with.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search the experiment's space with Ray Tune and Optuna."""
+    from glioflow import cluster
+    from glioflow.config import load_experiment
+    from glioflow.runs.search import search as run
+
+    with told(), progress("search") as say, cluster.ending():
+        settings = load_experiment(experiment, overrides or ())
+        done = run(settings, data, trials=trials, resume=resume, say=say)
+        payload = {"name": done.name, "run_id": done.run_id, "num_trials": done.num_trials, "best": done.best}
+
+        def show() -> None:
+            table(f"best of {done.num_trials} trials", ["key", "value"], list(done.best["params"].items()))
+            metrics_table(done.best["run_id"], done.best["metrics"])
+            print_line("the best configuration is the parent run's artifact best.yaml, ready for `glioflow train`")
+
+        answer(payload, as_json, show)
