@@ -16,9 +16,9 @@ _WAIT_S = 0.5
 class Client:
     """An endpoint at a URL; overload and lost connections are tried again."""
 
-    def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 300) -> None:
+    def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 300, num_tries: int = _TRIES) -> None:
         """Remember where the endpoint is."""
-        self.url, self.timeout_s = url.rstrip("/"), timeout_s
+        self.url, self.timeout_s, self.num_tries = url.rstrip("/"), timeout_s, num_tries
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def predict(
@@ -63,7 +63,7 @@ class Client:
         import requests
 
         reason = ""
-        for attempt in range(_TRIES):
+        for attempt in range(self.num_tries):
             if attempt:
                 time.sleep(_WAIT_S * 2 ** (attempt - 1))
             try:
