@@ -99,5 +99,5 @@ def test_without_augmentation_the_prepared_slice_itself_is_given(cases):
 def test_a_case_without_a_mask_is_refused_and_named():
     with pytest.raises(UserError, match="masks; got b-0"):
         batches([fake("a", (1, 2)), fake("b", None)])
-    with pytest.raises(UserError, match="at least one slice"):
+    with pytest.raises(UserError, match="at least one case"):
         batches([])

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from glioflow.data.augmentation_3d import POLICIES_3D, build_augmentation_3d
 from glioflow.data.cohort import open_cohort
 from glioflow.data.intensity_steps import ZScore
-from glioflow.data.loaders import PatchBatches, SamplingSettings, SliceBatches
+from glioflow.data.loaders import PatchBatches, SamplingSettings
 from glioflow.data.prepared import prepare
 from glioflow.data.synthetic import synthesize_brats
 from glioflow.data.targets import TargetSettings
@@ -110,8 +110,6 @@ def test_mistakes_are_named(cases):
     with pytest.raises(UserError, match=r"'buda'.*light"):
         build_augmentation_3d("buda")
     with pytest.raises(UserError, match=r"sampling\.patch"):
-        PatchBatches(cases, REGIONS, SamplingSettings(), batch_size=1, seed=0)
-    with pytest.raises(UserError, match="for 3D networks"):
-        SliceBatches(cases, REGIONS, SamplingSettings(patch=(8, 8, 8)), batch_size=1, seed=0)
+        PatchBatches(cases, REGIONS, SamplingSettings(), batch_size=1, seed=0).batch(0)
     with pytest.raises(ValidationError, match="no epoch"):
         SamplingSettings(method="epoch", patch=(8, 8, 8))

@@ -63,7 +63,7 @@ def test_prepared_arrays_are_what_preprocessing_gives_and_masks_come_back(source
     found = made.case(case.id)
     assert found.image.shape == (case.shape[0], 24, 24, 3)
     assert found.image.dtype == np.float16
-    assert isinstance(found.image, np.memmap)
+    assert isinstance(found.image.base, np.memmap)
     assert np.array_equal(found.reference(), case.mask)
     assert found.restore(found.mask).shape == case.shape
     assert found.record.areas_px == tuple((found.mask > 0).sum(axis=(1, 2)))

@@ -51,7 +51,7 @@ def test_a_cohort_on_s3_is_the_same_through_the_nodes_cache(cohort, bucket, tmp_
     for one, other in zip(
         found.cases(r.id for r in found.records), cohort.cases(r.id for r in found.records), strict=True
     ):
-        assert isinstance(one.image, np.memmap)
+        assert isinstance(one.image.base, np.memmap)
         assert np.array_equal(one.image, other.image)
         assert np.array_equal(one.reference(), other.reference())
     assert found.clinical.read_bytes() == cohort.clinical.read_bytes()

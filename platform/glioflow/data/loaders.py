@@ -1,14 +1,15 @@
 """Batches of slices or patches from a prepared cohort, each a function of (seed, step): a resumed run sees the same."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from glioflow.data.augmentation import build_augmentation
+from glioflow.data.augmentation import Augment, build_augmentation
 from glioflow.data.augmentation_3d import build_augmentation_3d
 from glioflow.data.geometry import Shape, Window
 from glioflow.data.prepared import PreparedCase
@@ -17,6 +18,8 @@ from glioflow.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+
+Batch = tuple["torch.Tensor", "torch.Tensor"]
 
 
 class SamplingSettings(BaseModel):
@@ -44,8 +47,8 @@ class SamplingSettings(BaseModel):
         return self
 
 
-class SliceBatches:
-    """Training batches by step number."""
+class Batches:
+    """Training batches by step number; what slices and patches share."""
 
     def __init__(
         self,
@@ -58,30 +61,87 @@ class SliceBatches:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        """Index the slices.
+        """Take the cases.
 
         Args:
             cases: Labeled training cases.
             target: The task.
             settings: Sampling and augmentation.
-            batch_size: Slices in one batch of this worker.
+            batch_size: Slices or patches in one batch of this worker.
             seed: Of choice and augmentation.
-            rank: This worker's number; workers get different slices of the same draw.
+            rank: This worker's number; workers get different parts of the same draw.
             world_size: Number of workers.
 
         Raises:
-            UserError: If there is no labeled slice.
+            UserError: If a case has no mask, or there is none.
         """
-        _check_labeled(cases)
-        if settings.patch is not None:
-            raise UserError("training.sampling.patch is for 3D networks; these batches are slices", settings.patch)
+        if not cases:
+            raise UserError("training needs at least one case", "none")
+        for case in cases:
+            if case.record.areas_px is None:
+                raise UserError("training cases have masks", case.record.id)
         self.cases, self.target, self.settings = list(cases), target, settings
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
-        self.index = [(k, s) for k, case in enumerate(cases) for s in range(case.image.shape[0])]
-        if not self.index:
-            raise UserError("training needs at least one slice", "none")
-        self.weights = _weights(cases) if settings.method == "tumor" else None
-        self.augment = build_augmentation(settings.augmentation)
+
+    @property
+    def steps_per_pass(self) -> int:
+        """Batches in which as much is drawn as there is."""
+        raise NotImplementedError
+
+    def gather(self, step: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+        """Return the images (B, ..., C) and masks (B, ...) of this worker's batch at `step`, as stored."""
+        raise NotImplementedError
+
+    def augmentation(self) -> Augment:
+        """Return the policy's function of one image, its mask and a seed."""
+        raise NotImplementedError
+
+    def batch(self, step: int) -> Batch:
+        """Return the images (B, C, ...) float32, channels last in memory, and the targets as the loss takes them."""
+        import torch
+
+        stored, masks = self.gather(step)
+        images = torch.from_numpy(stored).float()  # many times as fast as NumPy's own conversion
+        if self.settings.augmentation != "none":
+            seeds = np.random.default_rng([self.seed, 2, step, self.rank]).integers(2**31, size=len(masks))
+            varied = [
+                self._augment(image, mask, int(seed))
+                for image, mask, seed in zip(images.numpy(), masks, seeds, strict=True)
+            ]
+            images = torch.from_numpy(np.stack([image for image, _ in varied]))
+            masks = np.stack([mask for _, mask in varied])
+        targets = torch.from_numpy(self.target.encode(masks))
+        if targets.ndim > masks.ndim:  # (K, B, ...)
+            targets = targets.movedim(0, 1).contiguous()
+        return images.movedim(-1, 1), targets
+
+    @cached_property
+    def _augment(self) -> Augment:
+        return self.augmentation()
+
+    def steps(self, first: int, last: int) -> Iterator[Batch]:
+        """Give the batches of steps `first` to `last` - 1, each made in a thread while the one before is used."""
+        with ThreadPoolExecutor(1) as thread:
+            waiting = thread.submit(self.batch, first) if first < last else None
+            for step in range(first, last):
+                assert waiting is not None
+                ready = waiting.result()
+                waiting = thread.submit(self.batch, step + 1) if step + 1 < last else None
+                yield ready
+
+
+class SliceBatches(Batches):
+    """Batches of slices (B, C, h, w)."""
+
+    @cached_property
+    def index(self) -> list[tuple[int, int]]:
+        """Number of the case and of the slice in it, over all slices."""
+        return [(k, s) for k, case in enumerate(self.cases) for s in range(case.image.shape[0])]
+
+    @cached_property
+    def weights(self) -> NDArray[np.float64] | None:
+        """Probability of each slice; None where all are alike."""
+        return _weights(self.cases) if self.settings.method == "tumor" else None
 
     @property
     def steps_per_pass(self) -> int:
@@ -106,52 +166,32 @@ class SliceBatches:
             self._last_permutation = cached = (number, order)
         return cached[1]
 
-    def batch(self, step: int) -> tuple["torch.Tensor", "torch.Tensor"]:
-        """Return the images (B, C, h, w) float32, channels last in memory, and the targets as the loss takes them."""
-        import torch
+    def gather(self, step: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+        """Return the slices (B, h, w, C) and masks (B, h, w) of this worker's batch at `step`."""
+        places = [self.index[place] for place in self.draw(step)]
+        images = np.stack([self.cases[number].image[s] for number, s in places])
+        return images, np.stack([_mask(self.cases[number])[s] for number, s in places])
 
-        seeds = np.random.default_rng([self.seed, 2, step, self.rank]).integers(2**31, size=self.batch_size)
-        images, targets = [], []
-        for place, seed in zip(self.draw(step), seeds, strict=True):
-            number, s = self.index[place]
-            case = self.cases[number]
-            assert case.mask is not None
-            image, mask = self.augment(case.image[s].astype(np.float32), np.asarray(case.mask[s]), int(seed))
-            images.append(image)
-            targets.append(self.target.encode(mask))
-        stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-        return stacked, torch.from_numpy(np.stack(targets))
-
-    def steps(self, first: int, last: int) -> Iterator[tuple["torch.Tensor", "torch.Tensor"]]:
-        """Give the batches of steps `first` to `last` - 1, each made in a thread while the one before is used."""
-        return _ahead(self.batch, first, last)
+    def augmentation(self) -> Augment:
+        """Return the policy for slices."""
+        return build_augmentation(self.settings.augmentation)
 
 
-class PatchBatches:
-    """Training batches of patches by step number; the interface of `SliceBatches`."""
+class PatchBatches(Batches):
+    """Batches of patches (B, C, d, h, w); `settings.patch` must be set."""
 
-    def __init__(
-        self,
-        cases: Sequence[PreparedCase],
-        target: TargetSettings,
-        settings: SamplingSettings,
-        *,
-        batch_size: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        """Take labeled cases; arguments and errors are those of `SliceBatches`, and `settings.patch` must be set."""
-        _check_labeled(cases)
-        if settings.patch is None:
+    @property
+    def patch(self) -> Shape:
+        """Voxels along S, H, W."""
+        if self.settings.patch is None:
             raise UserError("training on patches needs their size: training.sampling.patch", "none")
-        if not cases:
-            raise UserError("training needs at least one case", "none")
-        self.cases, self.target, self.settings, self.patch = list(cases), target, settings, settings.patch
-        self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
-        patients = [case.record.patient for case in cases]
-        self.weights = np.array([1 / patients.count(patient) for patient in patients]) / len(set(patients))
-        self.augment = build_augmentation_3d(settings.augmentation)
+        return self.settings.patch
+
+    @cached_property
+    def weights(self) -> NDArray[np.float64]:
+        """Probability of each case: patients alike."""
+        patients = [case.record.patient for case in self.cases]
+        return np.array([1 / patients.count(patient) for patient in patients]) / len(set(patients))
 
     @property
     def steps_per_pass(self) -> int:
@@ -172,9 +212,8 @@ class PatchBatches:
         areas = np.asarray(case.record.areas_px, dtype=np.float64)
         on_tumor = self.settings.method == "tumor" and rng.random() < self.settings.tumor_patches and areas.any()
         if on_tumor:
-            assert case.mask is not None
             s = int(rng.choice(len(areas), p=areas / areas.sum()))
-            row, column = rng.choice(np.argwhere(case.mask[s] > 0))
+            row, column = rng.choice(np.argwhere(_mask(case)[s] > 0))
             center = (s, int(row), int(column))
             start = [min(max(c - p // 2, 0), max(n - p, 0)) for c, p, n in zip(center, self.patch, shape, strict=True)]
         else:
@@ -183,44 +222,37 @@ class PatchBatches:
         a, b, c = (k - max(p - n, 0) // 2 for k, p, n in zip(start, self.patch, shape, strict=True))
         return number, Window(before=shape, start=(a, b, c), after=self.patch)
 
-    def batch(self, step: int) -> tuple["torch.Tensor", "torch.Tensor"]:
-        """Return the images (B, C, d, h, w) float32 and the targets as the loss takes them."""
-        import torch
+    def gather(self, step: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+        """Return the patches (B, d, h, w, C) and masks (B, d, h, w) of this worker's batch at `step`."""
+        places = self.draw(step)
+        images = np.stack([window.apply(self.cases[number].image) for number, window in places])
+        masks = np.stack([window.apply(_mask(self.cases[number])) for number, window in places])
+        return images.astype(np.float16, copy=False), masks.astype(np.uint8, copy=False)
 
-        seeds = np.random.default_rng([self.seed, 2, step, self.rank]).integers(2**31, size=self.batch_size)
-        images, targets = [], []
-        for (number, window), seed in zip(self.draw(step), seeds, strict=True):
-            case = self.cases[number]
-            assert case.mask is not None
-            image = np.asarray(window.apply(case.image), np.float32)
-            image, mask = self.augment(image, np.asarray(window.apply(case.mask), np.uint8), int(seed))
-            images.append(image)
-            targets.append(self.target.encode(mask))
-        stacked = torch.from_numpy(np.stack(images)).permute(0, 4, 1, 2, 3)
-        return stacked, torch.from_numpy(np.stack(targets))
-
-    def steps(self, first: int, last: int) -> Iterator[tuple["torch.Tensor", "torch.Tensor"]]:
-        """Give the batches of steps `first` to `last` - 1, as `SliceBatches.steps`."""
-        return _ahead(self.batch, first, last)
+    def augmentation(self) -> Augment:
+        """Return the policy for patches."""
+        return build_augmentation_3d(self.settings.augmentation)
 
 
-Batch = tuple["torch.Tensor", "torch.Tensor"]
+def build_batches(
+    cases: Sequence[PreparedCase],
+    target: TargetSettings,
+    settings: SamplingSettings,
+    *,
+    batch_size: int,
+    seed: int,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Batches:
+    """Return patches where the settings say their size, else slices; arguments and errors are those of `Batches`."""
+    kind = SliceBatches if settings.patch is None else PatchBatches
+    return kind(cases, target, settings, batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
 
 
-def _ahead(batch: Callable[[int], Batch], first: int, last: int) -> Iterator[Batch]:
-    with ThreadPoolExecutor(1) as thread:
-        waiting = thread.submit(batch, first) if first < last else None
-        for step in range(first, last):
-            assert waiting is not None
-            ready = waiting.result()
-            waiting = thread.submit(batch, step + 1) if step + 1 < last else None
-            yield ready
-
-
-def _check_labeled(cases: Sequence[PreparedCase]) -> None:
-    for case in cases:
-        if case.record.areas_px is None:
-            raise UserError("training cases have masks", case.record.id)
+def _mask(case: PreparedCase) -> NDArray[np.uint8]:
+    mask = case.mask
+    assert mask is not None  # checked when the cases came in
+    return mask
 
 
 def _weights(cases: Sequence[PreparedCase]) -> NDArray[np.float64]:

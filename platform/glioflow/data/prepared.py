@@ -36,13 +36,13 @@ class PreparedCase:
     @cached_property
     def image(self) -> NDArray[np.float16]:
         """(S, h, w, C), mapped."""
-        return np.load(self.folder / "image.npy", mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+        return _mapped(self.folder / "image.npy")
 
     @cached_property
     def mask(self) -> NDArray[np.uint8] | None:
         """(S, h, w) labels in the network's geometry, mapped; None without a mask."""
         path = self.folder / "mask.npy"
-        return np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
+        return _mapped(path) if path.exists() else None
 
     def reference(self) -> NDArray[np.uint8]:
         """Read the mask in the original geometry, (S, H, W): the truth that metrics are measured against."""
@@ -55,6 +55,11 @@ class PreparedCase:
     def restore(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
         """Take (S, h, w[, K]) from the network's geometry to the original one."""
         return restore(volume, self.record.moves)
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    # As a plain array over the mapping: a memmap's own indexing costs more than a slice's copy.
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 class PreparedCohort:
@@ -170,7 +175,9 @@ def prepare(
     if out.resolve() == cohort.path.resolve():
         raise UserError("a prepared cohort lies outside of its source", out)
     alone = replace(cohort, cases=())  # a job carries its own files, not the whole cohort's
-    jobs = [_Job(alone, case, out, tuple(steps), digests[case.id]) for case in cohort.cases]
+    # Large ones first, so that no worker is left alone with one at the end.
+    ordered = sorted(cohort.cases, key=_bytes_of, reverse=True)
+    jobs = [_Job(alone, case, out, tuple(steps), digests[case.id]) for case in ordered]
     records: list[CaseRecord] = []
     fresh = not out.exists()
     try:
@@ -178,7 +185,7 @@ def prepare(
             records.append(record)
             if progress:
                 progress(len(records), len(jobs))
-        _same_channels(records)
+        _same_channels(sorted(records, key=lambda record: record.id))
     except UserError:
         if fresh:  # what an earlier, interrupted call had made stays
             shutil.rmtree(out, ignore_errors=True)
@@ -193,10 +200,14 @@ def prepare(
         source=cohort.path.name,
         labels=cohort.labels,
         steps=tuple(steps),
-        cases=tuple(records),
+        cases=tuple(sorted(records, key=lambda record: record.id)),
     )
     atomic.write_text(out / "manifest.json", manifest.model_dump_json(indent=1))
     return PreparedCohort(out)
+
+
+def _bytes_of(case: CaseFiles) -> int:
+    return sum(path.stat().st_size for path in case.files)
 
 
 @dataclass(frozen=True)
