@@ -14,7 +14,7 @@ from glioflow.config.gate import GateSettings
 from glioflow.data.prepared import PreparedCase, PreparedCohort, find_or_prepare, is_prepared
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
-from glioflow.evaluation import compare_paired
+from glioflow.evaluation import compare_rows
 from glioflow.prediction import Predictor, measure, measure_empty, measure_flair_threshold
 from glioflow.tracking import CHAMPION, Tracking, Version
 
@@ -294,8 +294,8 @@ def _against_champion(
     champion: Predictor, cases: Sequence[PreparedCase], rows: list[dict[str, Any]], settings: GateSettings
 ) -> Reason:
     theirs = measure(champion, cases)
-    compared = compare_paired({r["id"]: r["dice"] for r in rows}, {r["id"]: r["dice"] for r in theirs})
-    low = compared.ci95[0] if compared.ci95 else compared.difference
+    compared = compare_rows(rows, theirs)
+    low = -1.0 if compared is None else compared.ci95[0]
     return Reason(
         rule="not worse than the champion (lower end of the paired 95 % interval of mean Dice)",
         value=low,

@@ -10,7 +10,8 @@ from glioflow.evaluation.calibration import (
     fit_volume_interval,
     mean_entropy,
 )
-from glioflow.evaluation.intervals import Comparison, bootstrap_interval, compare_paired
+from glioflow.evaluation.comparison import Comparison, compare_paired, compare_rows
+from glioflow.evaluation.intervals import bootstrap_interval
 from glioflow.evaluation.metrics import auroc, dice_per_case, evaluate_case
 from glioflow.evaluation.postprocessing import PostprocessSettings, apply_postprocessing, choose_postprocessing
 from glioflow.evaluation.regions import evaluate_parts, split_regions
@@ -28,6 +29,7 @@ __all__ = [
     "bootstrap_interval",
     "choose_postprocessing",
     "compare_paired",
+    "compare_rows",
     "count_reliability",
     "dice_per_case",
     "evaluate_case",
