@@ -34,10 +34,12 @@ def promote(
 ) -> None:
     """Put a version before the gate; move the alias champion or say why not."""
     from glioflow.config.places import prepared_home
+    from glioflow.data.remote import local_folder
     from glioflow.promotion import promote as run
 
     with told():
-        verdict = run(name, version=version, data=data, home=prepared_home())
+        source = local_folder(data, prepared_home()) if data else None
+        verdict = run(name, version=version, data=source, home=prepared_home())
 
         def show() -> None:
             rows = [

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from glioflow.cli.app import app
-from glioflow.cli.options import AsJson, Data
+from glioflow.cli.options import AsJson
 from glioflow.cli.output import answer, progress, told
 
 
@@ -38,7 +38,10 @@ def serve(
 
 
 @app.command()
-def demo(data: Data = None, as_json: AsJson = False) -> None:
+def demo(
+    data: Annotated[Path | None, typer.Option(help="LGG cohort; default is a synthetic one.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """Run the main job from end to end on a small cohort."""
     from glioflow.cli.demo import run_demo
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from glioflow.cluster import in_ray_job
+from glioflow.data.remote import is_uri
 from glioflow.errors import UserError
 
 
@@ -35,7 +36,7 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
 
 
-def data_source(given: str | Path | None, named: str | None) -> Path:
+def data_source(given: str | Path | None, named: str | None) -> str | Path:
     """Find a cohort.
 
     Args:
@@ -43,11 +44,15 @@ def data_source(given: str | Path | None, named: str | None) -> Path:
         named: The experiment's `data.source`.
 
     Returns:
-        Its folder; a relative `named` is looked for here and under GLIOFLOW_DATA.
+        Its folder; a relative `named` is looked for here and under GLIOFLOW_DATA. A URI such as `s3://bucket/cohort`
+        as it is.
 
     Raises:
         UserError: If neither says anything, or it is not there; says where it was looked for.
     """
+    wanted = named if given is None else given
+    if wanted and is_uri(wanted):
+        return str(wanted)
     if given is not None:
         path = Path(given).absolute()
         if not path.exists():

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from glioflow.data.brain_mask import BrainMask
 from glioflow.data.cohort import Cohort
@@ -70,16 +70,35 @@ class Manifest(BaseModel):
 def read_manifest(path: Path) -> Manifest:
     """Read the manifest in a folder; raises `UserError` where it is none, or of another version."""
     try:
-        manifest = Manifest.model_validate_json((path / "manifest.json").read_bytes())
-    except (OSError, ValidationError) as error:
-        raise UserError(
-            "a prepared cohort has a valid manifest.json", f"{path}: {str(error).splitlines()[0]}"
-        ) from None
-    if manifest.version != VERSION:
-        raise UserError(
-            f"prepared cohorts of version {VERSION} are read; prepare it again", f"version {manifest.version}"
-        )
-    return manifest
+        text = (path / "manifest.json").read_bytes()
+    except OSError as error:
+        raise UserError("a prepared cohort has a valid manifest.json", f"{path} ({error.strerror})") from None
+    return parse_manifest(text, path)
+
+
+def parse_manifest(text: bytes, place: str | Path) -> Manifest:
+    """Return the manifest that `text` is; `place` is where it lay.
+
+    Raises:
+        UserError: If it is none, or one that another version of GlioFlow wrote.
+    """
+    try:
+        said = json.loads(text)
+        version = said.get("version") if isinstance(said, dict) else None
+        # Looked at first: other versions have other fields, and a list of those would help nobody.
+        if isinstance(version, int) and version != VERSION:
+            age = "an older" if version < VERSION else "a newer"
+            raise UserError(
+                f"a prepared cohort is of version {VERSION}; make it again from its source with "
+                "`glioflow data prepare`, in another folder",
+                f"version {version}, written by {age} GlioFlow, in {place}",
+            )
+        return Manifest.model_validate(said)
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError("a prepared cohort has a valid manifest.json", f"{place} ({first})") from None
 
 
 def digest_cases(cohort: Cohort, steps: Sequence[Step]) -> dict[str, str]:

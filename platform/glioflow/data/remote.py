@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from glioflow import atomic
 from glioflow.data.cohort import reason
-from glioflow.data.manifest import Manifest
+from glioflow.data.manifest import Manifest, parse_manifest
 from glioflow.data.prepared import PreparedCohort
 from glioflow.errors import UserError
 
@@ -15,6 +13,15 @@ from glioflow.errors import UserError
 def is_uri(source: str | Path) -> bool:
     """Say whether `source` names a place that fsspec reaches, e.g. `s3://bucket/cohort`."""
     return "://" in str(source)
+
+
+def local_folder(source: str | Path, cache: Path) -> Path:
+    """Return where a cohort lies on this node: a URI's copy under `cache`, made on first use, any other as it is.
+
+    Raises:
+        UserError: As `fetch`.
+    """
+    return fetch(str(source), cache).path if is_uri(source) else Path(source)
 
 
 def push(cohort: PreparedCohort, uri: str) -> None:
@@ -92,10 +99,10 @@ def _open(uri: str) -> tuple[Any, str]:
 def _read_manifest(uri: str) -> Manifest:
     files, root = _open(uri)
     try:
-        return Manifest.model_validate_json(files.cat_file(f"{root}/manifest.json"))
+        return parse_manifest(files.cat_file(f"{root}/manifest.json"), uri)
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError("a URI names a prepared cohort (`data prepare SOURCE URI` writes one)", uri) from None
-    except ValidationError as error:
-        raise UserError("a prepared cohort has a valid manifest.json", f"{uri}: {reason(error)}") from None
     except Exception as error:
         raise UserError("a prepared cohort at a URI can be read", f"{uri} ({reason(error)})") from error

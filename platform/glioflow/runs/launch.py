@@ -2,7 +2,7 @@
 
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,8 @@ from glioflow import __version__, audit, cluster
 from glioflow.config import Experiment, data_source
 from glioflow.config.places import data_folder, home, prepared_home
 from glioflow.data.prepared import PreparedCohort, find_or_prepare
+from glioflow.data.preprocessing import Step
+from glioflow.data.remote import local_folder
 from glioflow.data.splits import Split, make_split
 from glioflow.errors import UserError
 from glioflow.runs.lineage import source_state
@@ -54,7 +56,7 @@ def open_setting(experiment: Experiment, data: str | Path | None, *, say: Say = 
         raise UserError("on more than one node MLFLOW_TRACKING_URI must name a server (http://...)", tracking.uri)
     check_resources(experiment)
     say(f"cohort {source}")
-    cohort = find_or_prepare(source, experiment.preprocess, home=prepared_home(), map_cases=cluster.map_parallel)
+    cohort = open_cohort_for(experiment.preprocess, source)
     split = make_split(cohort.records, experiment.split, folder=data_folder())
     leaks = audit.find_split_leaks(split, cohort.records)
     if leaks:
@@ -64,6 +66,16 @@ def open_setting(experiment: Experiment, data: str | Path | None, *, say: Say = 
         f"train {len(split.train)}, val {len(split.val)}, test {len(split.test)}"
     )
     return Setting(experiment, cohort, split, tracking)
+
+
+def open_cohort_for(steps: Sequence[Step], source: str | Path) -> PreparedCohort:
+    """Open a cohort as `steps` make it: prepared before, behind a URI, or raw and prepared now.
+
+    Raises:
+        UserError: As the readers do, or if a prepared cohort was made with other steps.
+    """
+    place = prepared_home()
+    return find_or_prepare(local_folder(source, place), steps, home=place, map_cases=cluster.map_parallel)
 
 
 def check_resources(experiment: Experiment) -> None:
