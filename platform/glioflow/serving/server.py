@@ -35,7 +35,7 @@ def serving(name: str | None, *, host: str, port: int, limits: Limits | None = N
     """
     limits = limits or Limits()
     config = champion_config(name)
-    _check_port(host, port)
+    check_port(host, port)
     cluster.connect()
     from ray import serve
     from ray.serve.config import HTTPOptions
@@ -103,7 +103,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _check_port(host: str, port: int) -> None:
+def check_port(host: str, port: int) -> None:
+    """Raise `UserError` where the port cannot be listened on."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
