@@ -1,17 +1,21 @@
 """From a study to an answer: geometry, channels, kinds of targets, and what is said of nothing found."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from bundles import Bright, changed, describe
+from glioflow.config import load_experiment
 from glioflow.data.cohort import open_cohort
 from glioflow.data.prepared import PreparedCohort
 from glioflow.errors import UserError
 from glioflow.prediction import (
+    Ensemble,
     Predictor,
     Segmentation,
     decode,
@@ -89,6 +93,71 @@ def test_a_mirrored_prediction_is_averaged_where_asked(tiny):
     assert flipped == pytest.approx(np.full_like(flipped, 0.5))
 
 
+VOLUMETRIC = {
+    "model": {"architecture": "unet3d", "encoder": None, "weights": None},
+    "training": {"sampling": {"patch": [4, 16, 16]}},
+}
+
+
+def test_windows_of_a_3d_network_meet_without_a_seam(tiny):
+    image = np.random.default_rng(0).uniform(size=(9, 40, 24, 3)).astype(np.float32)
+    whole = Predictor(describe(tiny), Bright()).probabilities(image)
+    windows = Predictor(describe(changed(tiny, **VOLUMETRIC)), Bright()).probabilities(image)
+    assert windows.shape == (9, 40, 24, 1)
+    assert windows == pytest.approx(whole, abs=1e-5)
+
+
+def test_a_3d_network_sees_at_most_its_window(tiny):
+    class Sizes(Bright):
+        """Notes what it is shown."""
+
+        seen: set
+
+        def forward(self, images):
+            self.seen.add(tuple(images.shape[2:]))
+            return super().forward(images)
+
+    network = Sizes()
+    network.seen = set()
+    Predictor(describe(changed(tiny, **VOLUMETRIC)), network).probabilities(np.zeros((2, 40, 24, 3), np.float32))
+    assert network.seen == {(4, 16, 16)}  # also where the volume is thinner than the window
+
+
+@pytest.mark.parametrize(
+    ("sections", "rule"),
+    [
+        ({"model": {"architecture": "unet3d"}}, "unet3d is a 3D network: training.sampling.patch must be its patch"),
+        (
+            {"training": {"sampling": {"patch": [4, 8, 8]}}},
+            "unet is a 2D network: training.sampling.patch must be",
+        ),
+    ],
+)
+def test_patches_are_for_3d_networks_and_only_for_them(experiment_file, sections, rule):
+    path = experiment_file(yaml.safe_dump(sections))
+    with pytest.raises(UserError, match=re.escape(rule)):
+        load_experiment(path)
+
+
+def test_an_ensemble_answers_the_mean_and_names_what_does_not_fit(tiny):
+    class Says(nn.Module):
+        """Gives the same logit everywhere."""
+
+        def __init__(self, logit):
+            super().__init__()
+            self.logit = nn.Parameter(torch.tensor(logit))
+
+        def forward(self, images):
+            return self.logit.expand_as(images[:, :1])
+
+    said = describe(tiny)
+    both = Ensemble([Predictor(said, Says(100.0)), Predictor(said, Says(-100.0)), Predictor(said, Says(0.0))])
+    assert both.probabilities(np.zeros((1, 4, 4, 3), np.float32)) == pytest.approx(np.full((1, 4, 4, 1), 0.5))
+    other = describe(changed(tiny, preprocess=[{"step": "unit"}]))
+    with pytest.raises(UserError, match="same preprocess"):
+        Ensemble([Predictor(said, Bright()), Predictor(other, Bright())])
+
+
 def probabilities(*voxels):
     """Return (1, 1, n, K) float32."""
     return np.asarray([[voxels]], np.float32)
@@ -96,14 +165,19 @@ def probabilities(*voxels):
 
 def test_a_binary_probability_is_tumor_above_the_threshold(tiny):
     said = describe(changed(tiny, postprocess={"threshold": 0.4}))
-    got = decode(said, probabilities([0.39], [0.41], [1.0]), ())
+    got = decode(said.target, said.postprocess, probabilities([0.39], [0.41], [1.0]), ())
     assert got.labels.tolist() == [[[0, 1, 1]]]
     assert list(got.parts) == ["tumor"]
 
 
 def test_the_most_probable_class_wins_and_keeps_the_cohorts_number(tiny):
     said = describe(changed(tiny, target={"kind": "multiclass", "labels": [1, 2, 4]}))
-    got = decode(said, probabilities([0.1, 0.3, 0.4, 0.2], [0.4, 0.2, 0.2, 0.2], [0.1, 0.2, 0.2, 0.5]), ())
+    got = decode(
+        said.target,
+        said.postprocess,
+        probabilities([0.1, 0.3, 0.4, 0.2], [0.4, 0.2, 0.2, 0.2], [0.1, 0.2, 0.2, 0.5]),
+        (),
+    )
     assert got.labels.tolist() == [[[2, 0, 4]]]
     assert got.probability.shape == (1, 1, 3, 3)
     # Classes exclude each other: that there is any tumor is all that is not background.
@@ -119,13 +193,18 @@ REGIONS = {
 
 def test_nested_regions_become_the_label_of_the_innermost(tiny):
     said = describe(changed(tiny, target=REGIONS))
-    got = decode(said, probabilities([0.1, 0.1, 0.1], [0.9, 0.1, 0.1], [0.9, 0.9, 0.1], [0.9, 0.9, 0.9]), ())
+    got = decode(
+        said.target,
+        said.postprocess,
+        probabilities([0.1, 0.1, 0.1], [0.9, 0.1, 0.1], [0.9, 0.9, 0.1], [0.9, 0.9, 0.9]),
+        (),
+    )
     assert got.labels.tolist() == [[[0, 2, 1, 4]]]
 
 
 def test_a_core_outside_the_tumor_is_neither_answered_nor_measured(tiny):
     said = describe(changed(tiny, target=REGIONS))
-    got = decode(said, probabilities([0.1, 0.9, 0.9], [0.9, 0.1, 0.9], [0.9, 0.9, 0.9]), ())
+    got = decode(said.target, said.postprocess, probabilities([0.1, 0.9, 0.9], [0.9, 0.1, 0.9], [0.9, 0.9, 0.9]), ())
     assert got.labels.tolist() == [[[0, 2, 4]]]
     split = said.target.split(got.labels)
     assert all(np.array_equal(split[name], got.parts[name]) for name in ("WT", "TC", "ET"))
@@ -135,7 +214,7 @@ def test_clean_up_happens_before_anything_is_said(tiny):
     said = describe(changed(tiny, postprocess={"largest_component": True, "choose": False}))
     grid = np.zeros((1, 5, 5, 1), np.float32)
     grid[0, 0, 0], grid[0, 3:, 3:] = 0.9, 0.9
-    assert decode(said, grid, ()).labels.sum() == 4
+    assert decode(said.target, said.postprocess, grid, ()).labels.sum() == 4
 
 
 def test_a_perfect_model_scores_one_on_prepared_cases_and_the_empty_one_nothing(tiny, prepared):

@@ -1,7 +1,7 @@
 """Bundle and study to an answer, in plain Python: the same object under the CLI, the gate and the endpoint."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from glioflow.data.prepared import PreparedCase
 from glioflow.data.preprocessing import preprocess
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
-from glioflow.evaluation import apply_postprocessing, evaluate_parts, predict_flair_threshold
+from glioflow.evaluation import PostprocessSettings, apply_postprocessing, evaluate_parts, predict_flair_threshold
 from glioflow.evaluation.inference import choose_device, predict_volume
 from glioflow.features import MaskFeatures, measure_mask
 from glioflow.survival import SurvivalAnswer, SurvivalStage
@@ -113,18 +113,13 @@ class Predictor:
         Returns:
             Masks and probabilities in the original geometry.
         """
-        return decode(self.description, self.probabilities(image), moves)
+        said = self.description
+        return decode(said.target, said.postprocess, self.probabilities(image), moves)
 
     def probabilities(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Return the network's probabilities (S, h, w, K) of a prepared image."""
         said = self.description
-        return predict_volume(
-            self.network,
-            image,
-            softmax=said.target.kind == "multiclass",
-            batch_size=said.inference.batch_size,
-            flip=said.inference.flip,
-        )
+        return predict_volume(self.network, image, softmax=said.target.kind == "multiclass", **dict(said.inference))
 
     def _check(self, case: Case) -> None:
         if case.channels != self.description.channels:
@@ -134,22 +129,49 @@ class Predictor:
             )
 
 
+class Ensemble(Predictor):
+    """Several bundles as one: their probabilities are averaged, all else is the first one's."""
+
+    def __init__(self, members: Sequence[Predictor]) -> None:
+        """Take predictors of the same task on the same input.
+
+        Raises:
+            UserError: If two of them differ in target, preprocessing or channels.
+        """
+        first = members[0]
+        for member in members[1:]:
+            for key in ("target", "preprocess", "channels"):
+                if getattr(member.description, key) != getattr(first.description, key):
+                    raise UserError(f"the models of an ensemble have the same {key}")
+        super().__init__(first.description, first.network, first.survival)
+        self.members = tuple(members)
+
+    def probabilities(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Return the members' mean probabilities (S, h, w, K) of a prepared image."""
+        total = self.members[0].probabilities(image)
+        for member in self.members[1:]:
+            total = total + member.probabilities(image)
+        return total / np.float32(len(self.members))
+
+
 def decode(
-    description: bundle.Description, probabilities: NDArray[np.float32], moves: tuple[Move, ...]
+    target: TargetSettings,
+    postprocess: PostprocessSettings,
+    probabilities: NDArray[np.float32],
+    moves: tuple[Move, ...],
 ) -> Segmentation:
     """Turn network probabilities (S, h, w, K) into masks in the original geometry, post-processing included."""
-    target = description.target
     full = np.asarray(restore(probabilities, moves), dtype=np.float32)
     if target.kind == "multiclass":
         winner = full.argmax(axis=-1)
         full = full[..., 1:]
         anywhere = full.sum(axis=-1)  # the classes exclude each other
         raw = {name: winner == index for index, name in enumerate(target.names, start=1)}
-        parts = apply_postprocessing(raw, description.postprocess, already_decided=True)
+        parts = apply_postprocessing(raw, postprocess, already_decided=True)
     else:
         raw = {name: full[..., k] for k, name in enumerate(target.names)}
         anywhere = full.max(axis=-1)
-        parts = apply_postprocessing(raw, description.postprocess)
+        parts = apply_postprocessing(raw, postprocess)
     if target.kind == "regions":  # labels can only say nested regions: what is measured is what is answered
         inside = np.ones(full.shape[:-1], dtype=bool)
         parts = {name: (inside := inside & parts[name]) for name in target.names}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from glioflow.config.gate import GateSettings
 from glioflow.config.search import SearchSettings
@@ -47,13 +47,17 @@ class InferenceSettings(BaseModel):
     """How a case is predicted.
 
     Attributes:
-        batch_size: Slices at once.
+        batch_size: Slices at once; patches for 3D networks.
         flip: Average with the mirrored image's prediction.
+        patch: Window of a 3D network along S, H, W; null takes the training's patch.
+        overlap: Part of a window that lies in the next one; predictions are weighted by a Gaussian.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     batch_size: int = Field(default=16, ge=1)
     flip: bool = False
+    patch: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
+    overlap: float = Field(default=0.5, ge=0, lt=1)
 
 
 class Experiment(BaseModel):
@@ -74,6 +78,19 @@ class Experiment(BaseModel):
     survival: SurvivalSettings = SurvivalSettings()
     search: SearchSettings = SearchSettings()
     gate: GateSettings = GateSettings()
+
+    @model_validator(mode="after")
+    def _patches_are_for_volumes(self) -> "Experiment":
+        volumetric, patch = ARCHITECTURES[self.model.architecture].dims == 3, self.training.sampling.patch
+        if volumetric != (patch is not None):
+            raise UserError(
+                f"{self.model.architecture} is a {2 + volumetric}D network: training.sampling.patch must be "
+                f"{'its patch along S, H, W, such as [32, 96, 96]' if volumetric else 'null'}",
+                patch,
+            )
+        if self.inference.patch is None and patch is not None:
+            self.__dict__["inference"] = self.inference.model_copy(update={"patch": patch})
+        return self
 
     @model_validator(mode="after")
     def _searched_keys_exist(self) -> "Experiment":

@@ -1,5 +1,6 @@
-"""From a prepared case to probabilities: slices in batches to a volume. Knows nothing of thresholds or truth."""
+"""From a prepared case to probabilities: slices or windows to a volume. Knows nothing of thresholds or truth."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -59,39 +60,70 @@ def predict_volume(
     batch_size: int = 16,
     precision: Precision = "auto",
     flip: bool = False,
+    patch: tuple[int, int, int] | None = None,
+    overlap: float = 0.5,
 ) -> NDArray[np.float32]:
-    """Run a 2D network over the slices of one prepared image.
+    """Run a network over one prepared image: a 2D one over its slices, a 3D one over a sliding window.
 
     Args:
-        network: (B, C, h, w) to logits (B, K, h, w); its device is used.
+        network: (B, C, h, w) to logits (B, K, h, w), or (B, C, d, h, w) to (B, K, d, h, w); its device is used.
         image: (S, h, w, C).
         softmax: Whether the K outputs are exclusive classes.
-        batch_size: Slices at once.
+        batch_size: Slices or windows at once.
         precision: Of the forward pass; probabilities are float32 always.
         flip: Average with the left-right mirrored image's prediction.
+        patch: The window (d, h, w) of a 3D network; None for a 2D one.
+        overlap: Part of a window that lies in the next one, in [0, 1).
 
     Returns:
         Probabilities (S, h, w, K) in [0, 1].
+
+    Source: sliding window with Gaussian weights as in MONAI.
     """
     import torch
 
     device = next(network.parameters()).device
+
+    def predict(batch: torch.Tensor) -> torch.Tensor:
+        probability = _probability(network, batch, softmax, precision)
+        if flip:
+            mirrored = _probability(network, batch.flip(-1), softmax, precision).flip(-1)
+            probability = (probability + mirrored) / 2
+        return probability
+
     was_training = network.training
     network.eval()
-    out = []
     try:
         with torch.inference_mode():
+            if patch is not None:
+                return _slide(predict, image, patch, overlap, batch_size, device)
+            out = []
             for first in range(0, image.shape[0], batch_size):
                 block = np.ascontiguousarray(image[first : first + batch_size], dtype=np.float32)
                 batch = torch.from_numpy(block).to(device).permute(0, 3, 1, 2)
-                probability = _probability(network, batch, softmax, precision)
-                if flip:
-                    mirrored = _probability(network, batch.flip(-1), softmax, precision).flip(-1)
-                    probability = (probability + mirrored) / 2
-                out.append(probability.permute(0, 2, 3, 1).cpu().numpy())
+                out.append(predict(batch).permute(0, 2, 3, 1).cpu().numpy())
+            return np.concatenate(out).astype(np.float32, copy=False)
     finally:
         network.train(was_training)
-    return np.concatenate(out).astype(np.float32, copy=False)
+
+
+def _slide(
+    predict: "Callable[[torch.Tensor], torch.Tensor]",
+    image: NDArray[np.floating[Any]],
+    patch: tuple[int, int, int],
+    overlap: float,
+    batch_size: int,
+    device: "torch.device",
+) -> NDArray[np.float32]:
+    import torch
+    from monai.inferers import sliding_window_inference
+
+    whole = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).permute(3, 0, 1, 2)[None]
+    found = sliding_window_inference(
+        whole.to(device), patch, batch_size, predict, overlap=overlap, mode="gaussian", padding_mode="constant"
+    )
+    assert isinstance(found, torch.Tensor)
+    return np.asarray(found[0].permute(1, 2, 3, 0).float().clamp(0, 1).cpu().numpy())
 
 
 def _probability(

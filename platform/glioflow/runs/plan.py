@@ -1,6 +1,6 @@
 """One training as a thing that travels to a worker: what to train, on what, and where its files go."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from glioflow import bundle
 from glioflow.config import Experiment
-from glioflow.data.loaders import SliceBatches
+from glioflow.data.loaders import build_batches
 from glioflow.data.prepared import PreparedCase, PreparedCohort
 from glioflow.data.splits import Split
 from glioflow.evaluation import (
@@ -21,7 +21,7 @@ from glioflow.evaluation import (
 )
 from glioflow.evaluation.inference import choose_device, predict_volume
 from glioflow.models import build_loss, build_network
-from glioflow.prediction import Predictor, measure, numbers
+from glioflow.prediction import Predictor, decode, measure, numbers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -79,21 +79,49 @@ def train_plan(
     Returns:
         Validation metrics of the bundle on rank 0, None on the others.
     """
+    cohort = PreparedCohort(plan.prepared)
+    train, val = cohort.cases(plan.split.train), cohort.cases(plan.split.val)
+    network, fitted = fit_network(plan.experiment, train, val, report, rank=rank, world_size=world_size, resume=resume)
+    if rank != 0:
+        return None
+    return _finish(plan, cohort, Predictor(_describe(plan, cohort, network), network), fitted)
+
+
+def fit_network(
+    experiment: Experiment,
+    train: Sequence[PreparedCase],
+    val: Sequence[PreparedCase],
+    report: "Report",
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    resume: Path | None = None,
+) -> tuple["nn.Module", "Fitted"]:
+    """Build the experiment's network and train it.
+
+    Args:
+        experiment: All settings.
+        train: Labeled cases to learn from.
+        val: Labeled cases that choose the epoch.
+        report: As for `train_plan`, and so are the others.
+        rank: This worker's number.
+        world_size: Of how many.
+        resume: Folder of a checkpoint to go on from.
+
+    Returns:
+        The network as it ended, on its device, and what is kept of the training.
+    """
     import torch
 
     from glioflow.training.loop import fit
 
-    settings = plan.experiment.training
-    cohort = PreparedCohort(plan.prepared)
-    train, val = cohort.cases(plan.split.train), cohort.cases(plan.split.val)
+    settings, target = experiment.training, experiment.target
     torch.set_num_threads(max(1, int(settings.cpus_per_worker)))
     torch.manual_seed(settings.seed)
     torch.use_deterministic_algorithms(settings.deterministic)
-    target = plan.experiment.target
-    network = build_network(plan.experiment.model, in_channels=len(cohort.channels), num_outputs=target.num_outputs).to(
-        choose_device()
-    )
-    batches = SliceBatches(
+    device, num_channels = choose_device(), train[0].image.shape[-1]
+    network = build_network(experiment.model, in_channels=num_channels, num_outputs=target.num_outputs).to(device)
+    batches = build_batches(
         train,
         target,
         settings.sampling,
@@ -104,35 +132,26 @@ def train_plan(
     )
 
     def validate(network: "nn.Module") -> dict[str, float]:
-        scores = _gather(_quick_dice(network, val[rank::world_size], plan.experiment))
-        return {"val/dice": float(np.mean(scores))}
+        scores = [_quick_dice(network, case, experiment) for case in val[rank::world_size]]
+        return {"val/dice": float(np.mean(_gather(scores)))}
 
-    loss = build_loss(plan.experiment.loss, task=target.task)
-    fitted = fit(network, loss.to(choose_device()), batches, validate, settings, report, resume=resume)
-    return _finish(plan, cohort, network, fitted) if rank == 0 else None
+    loss = build_loss(experiment.loss, task=target.task).to(device)
+    return network, fit(network, loss, batches, validate, settings, report, resume=resume)
 
 
-def _quick_dice(network: "nn.Module", cases: Iterable[PreparedCase], experiment: Experiment) -> list[float]:
-    """Return each case's volume Dice in the original geometry, mean over outputs, before any clean-up."""
+def _quick_dice(network: "nn.Module", case: PreparedCase, experiment: Experiment) -> float:
+    """Return the case's volume Dice in the original geometry, mean over outputs, before any choice of clean-up."""
     target = experiment.target
-    scores = []
-    for case in cases:
-        probability = predict_volume(
-            network,
-            case.image,
-            softmax=target.kind == "multiclass",
-            batch_size=experiment.inference.batch_size,
-            precision=experiment.training.precision,
-        )
-        full = np.asarray(case.restore(probability))
-        truth = target.split(case.reference())
-        if target.kind == "multiclass":
-            winner = full.argmax(axis=-1)
-            found = {name: winner == k for k, name in enumerate(target.names, start=1)}
-        else:
-            found = {name: full[..., k] > experiment.postprocess.threshold for k, name in enumerate(target.names)}
-        scores.append(float(np.mean([dice_per_case(found[name], truth[name]) for name in target.names])))
-    return scores
+    probabilities = predict_volume(
+        network,
+        case.image,
+        softmax=target.kind == "multiclass",
+        precision=experiment.training.precision,
+        **dict(experiment.inference),
+    )
+    found = decode(target, experiment.postprocess, probabilities, case.record.moves).parts
+    truth = target.split(case.reference())
+    return float(np.mean([dice_per_case(found[name], truth[name]) for name in target.names]))
 
 
 def _gather(scores: list[float]) -> list[float]:
@@ -145,32 +164,38 @@ def _gather(scores: list[float]) -> list[float]:
     return [score for part in gathered for score in part]
 
 
-def _finish(plan: Plan, cohort: PreparedCohort, network: "nn.Module", fitted: "Fitted") -> dict[str, float | None]:
-    """Write the bundle of the kept weights; threshold and clean-up are chosen on the validation patients."""
-    network.load_state_dict(fitted.weights)
-    experiment, val = plan.experiment, cohort.cases(plan.split.val)
-    description = bundle.describe(
+def _describe(plan: Plan, cohort: PreparedCohort, network: "nn.Module") -> bundle.Description:
+    """Return what the bundle will say, but for what is chosen on validation patients."""
+    experiment, manifest = plan.experiment, cohort.manifest
+    return bundle.describe(
         experiment,
         postprocess=experiment.postprocess,
         channels=cohort.source_channels,
         network_channels=cohort.channels,
         origin=bundle.Origin(
             experiment=experiment.name,
-            cohort_format=cohort.manifest.format,
-            fingerprint=cohort.manifest.fingerprint,
-            source_fingerprint=cohort.manifest.source_fingerprint,
+            cohort_format=manifest.format,
+            fingerprint=manifest.fingerprint,
+            source_fingerprint=manifest.source_fingerprint,
             split=plan.split.digest,
             test=plan.split.test_digest,
             num_patients=_num_patients(cohort, plan.split),
             fitted_on=FITTED_ON,
             created=plan.created,
         ),
-        flair_threshold=fit_flair(cohort.cases(plan.split.train)),
         num_parameters=sum(parameter.numel() for parameter in network.parameters()),
     )
-    predictor = Predictor(description, network)
-    chosen = choose_for(predictor, val)
-    predictor = Predictor(description.model_copy(update={"postprocess": chosen}), network)
+
+
+def _finish(plan: Plan, cohort: PreparedCohort, predictor: Predictor, fitted: "Fitted") -> dict[str, float | None]:
+    """Write the bundle of the kept weights; threshold and clean-up are chosen on the validation patients."""
+    network, val = predictor.network, cohort.cases(plan.split.val)
+    network.load_state_dict(fitted.weights)
+    chosen = {
+        "postprocess": choose_for(predictor, val),
+        "flair_threshold": fit_flair(cohort.cases(plan.split.train)),
+    }
+    predictor = Predictor(predictor.description.model_copy(update=chosen), network)
     summary = numbers(summarize(measure(predictor, val)), "val")
     summary["val/best_epoch"] = float(fitted.epoch)
     bundle.save(plan.bundle, predictor.description.model_copy(update={"metrics": summary}), fitted.weights)
