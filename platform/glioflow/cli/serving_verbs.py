@@ -38,6 +38,19 @@ def serve(
 
 
 @app.command()
+def page(
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8501,
+    host: str = "127.0.0.1",
+    endpoint: Annotated[str, typer.Option(help="Where `glioflow serve` answers.")] = "http://127.0.0.1:8000",
+) -> None:
+    """Show the web page for people, against an endpoint, until Ctrl-C."""
+    from glioflow.serving.page_server import page_forever
+
+    with told(), progress("page") as say:
+        page_forever(host=host, port=port, endpoint=endpoint, say=say)
+
+
+@app.command()
 def demo(
     data: Annotated[Path | None, typer.Option(help="LGG cohort; default is a synthetic one.")] = None,
     as_json: AsJson = False,

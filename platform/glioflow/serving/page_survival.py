@@ -1,0 +1,91 @@
+"""How the page shows what the survival stage says: with its interval, and with what speaks against it."""
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+import streamlit as st
+
+_EVENTS = {"death01": "death", "overall_survival": "death", "progression_free": "progression or death"}
+
+
+def show_survival(said: Mapping[str, Any] | None) -> None:
+    """Show the survival stage's answer; None where the model has no such stage."""
+    if said is None:
+        st.info("This model has no survival stage.", icon=":material/info:")
+        return
+    if not said["beats_baselines"]:
+        st.warning(
+            "In cross-validation this stage did **not** beat its baselines. What follows says nothing reliable about "
+            "this patient.",
+            icon=":material/warning:",
+        )
+    else:
+        st.caption("In cross-validation this stage beat its baselines.")
+    st.html(statement_html(said))
+    if said["curve"]:
+        st.vega_lite_chart(curve_spec(said["curve"]), width="stretch", key="curve")
+    for warning in said["warnings"]:
+        st.warning(str(warning), icon=":material/warning:")
+    used = ", ".join(said["basis"]) or "nothing about this patient"
+    st.caption(f"Computed from: {used}." + (f" Filled in: {', '.join(said['imputed'])}." if said["imputed"] else ""))
+    st.caption(f"Risk score {said['risk_score']:.2f}; higher is worse.")
+
+
+def statement_html(said: Mapping[str, Any]) -> str:
+    """Return the number that the stage gives, with its 95 % interval as text and as a bar."""
+    interval = said["interval"]
+    if said["predicted_days"] is not None:
+        question = "Predicted survival"
+        value = f"{said['predicted_days']:.0f} days"
+        remark = "" if interval is None else f"95 % interval {interval[0]:.0f} to {interval[1]:.0f} days; "
+        remark += str(said["category"] or "")
+        bar = ""
+    elif said["probability"] is not None:
+        horizon = said["horizon_days"]
+        until = "at any time" if horizon is None else f"within {horizon:.0f} days"
+        question = f"Probability of {_EVENTS.get(said['task'], 'the event')} {until}"
+        value = f"{100 * said['probability']:.0f} %"
+        remark = "" if interval is None else f"95 % interval {100 * interval[0]:.0f} to {100 * interval[1]:.0f} %"
+        bar = _bar(said["probability"], interval)
+    else:
+        return ""
+    return (
+        f'<div class="gf-facts"><div><small>{escape(question)}</small><b>{escape(value)}</b>{bar}'
+        f"<small>{escape(remark)}</small></div></div>"
+    )
+
+
+def curve_spec(curve: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the Vega-Lite chart of a survival curve over its interval."""
+    columns = ("days", "survival", "low", "high")
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*(curve[name] for name in columns), strict=True)]
+    days = {"field": "days", "type": "quantitative", "title": "days"}
+    scale = {"domain": [0, 1]}
+    step = {"interpolate": "step-after"}
+    return {
+        "data": {"values": rows},
+        "height": 220,
+        "layer": [
+            {
+                "mark": {"type": "area", "opacity": 0.2, "color": "#0b8f87", **step},
+                "encoding": {
+                    "x": days,
+                    "y": {"field": "low", "type": "quantitative", "title": "no event until then", "scale": scale},
+                    "y2": {"field": "high"},
+                },
+            },
+            {
+                "mark": {"type": "line", "color": "#0b8f87", **step},
+                "encoding": {"x": days, "y": {"field": "survival", "type": "quantitative", "scale": scale}},
+            },
+        ],
+    }
+
+
+def _bar(value: float, interval: tuple[float, float] | None) -> str:
+    low, high = interval or (value, value)
+    return (
+        f'<div class="gf-bar"><i style="left:{100 * low:.1f}%;width:{100 * (high - low):.1f}%"></i>'
+        f'<b style="left:calc({100 * value:.1f}% - 1px)"></b></div>'
+    )
