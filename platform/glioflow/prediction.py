@@ -16,7 +16,13 @@ from glioflow.data.prepared import PreparedCase
 from glioflow.data.preprocessing import preprocess
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
-from glioflow.evaluation import PostprocessSettings, apply_postprocessing, evaluate_parts, predict_flair_threshold
+from glioflow.evaluation import (
+    PostprocessSettings,
+    apply_postprocessing,
+    apply_temperature,
+    evaluate_parts,
+    predict_flair_threshold,
+)
 from glioflow.evaluation.inference import choose_device, predict_volume
 from glioflow.features import MaskFeatures, measure_mask
 from glioflow.survival import SurvivalAnswer, SurvivalStage
@@ -117,9 +123,12 @@ class Predictor:
         return decode(said.target, said.postprocess, self.probabilities(image), moves)
 
     def probabilities(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """Return the network's probabilities (S, h, w, K) of a prepared image."""
-        said = self.description
-        return predict_volume(self.network, image, softmax=said.target.kind == "multiclass", **dict(said.inference))
+        """Return the network's probabilities (S, h, w, K) of a prepared image, at the bundle's temperature."""
+        said, softmax = self.description, self.description.target.kind == "multiclass"
+        raw = predict_volume(self.network, image, softmax=softmax, **dict(said.inference))
+        if said.postprocess.temperature == 1:
+            return raw
+        return apply_temperature(raw, said.postprocess.temperature, softmax_axis=-1 if softmax else None)
 
     def _check(self, case: Case) -> None:
         if case.channels != self.description.channels:

@@ -65,31 +65,51 @@ def _standardized(image: Image) -> NDArray[np.float32]:
 
 
 class NearestSlice:
-    """Answers each slice with the mask of the training slice that looks most like it."""
+    """Answers each slice with the mask of the known slice that looks most like it."""
 
-    def __init__(self, images: Sequence[Image], masks: Sequence[NDArray[Any]]) -> None:
-        """Remember the training slices.
+    def __init__(
+        self, images: Sequence[Image], masks: Sequence[NDArray[Any]], *, patients: Sequence[str] | None = None
+    ) -> None:
+        """Remember the known slices: small copies of the images; the masks stay where they are, mapped or not.
 
         Args:
-            images: Per patient (S, H, W, C); one H and W for all.
-            masks: Per patient (S, H, W).
+            images: Per case (S, H, W, C); one H and W for all.
+            masks: Per case (S, H, W) labels.
+            patients: Per case, the person, so that nobody is answered with a slice of their own.
+
+        Raises:
+            UserError: If the slices differ in size.
         """
         shapes = sorted({image.shape[1:3] for image in images})
         if len(shapes) != 1:
             raise UserError("slices can be copied where all have one size, and there are some", shapes)
+        self._shape, self._masks = shapes[0], masks
         self._thumbnails = np.concatenate([_thumbnails(image) for image in images])
-        self._masks = np.concatenate([np.asarray(mask) > 0 for mask in masks])
+        self._lengths = (self._thumbnails**2).sum(axis=1)
+        self._places = [(case, index) for case, image in enumerate(images) for index in range(len(image))]
+        names = np.asarray(patients or [""] * len(images))
+        self._patients = np.repeat(names, [len(image) for image in images])
 
-    def predict(self, image: Image) -> BoolVolume:
-        """Return the copied masks, (S, H, W), of an image (S, H, W, C)."""
-        if image.shape[1:3] != self._masks.shape[1:]:
-            raise UserError(
-                f"slices can be copied to slices of their own size {self._masks.shape[1:]}", image.shape[1:3]
-            )
-        asked, known = _thumbnails(image), self._thumbnails
+    def predict(self, image: Image, *, patient: str | None = None) -> NDArray[Any]:
+        """Return the copied labels, (S, H, W).
+
+        Args:
+            image: (S, H, W, C).
+            patient: Whose it is; known slices of the same person are passed over.
+
+        Raises:
+            UserError: If its slices have another size, or nobody else is known.
+        """
+        if image.shape[1:3] != self._shape:
+            raise UserError(f"slices can be copied to slices of their own size {self._shape}", image.shape[1:3])
+        own = self._patients == patient
+        if own.all():
+            raise UserError("slices are copied from other patients, and there are some", f"only {patient}")
         # |a - b|^2 less |a|^2, which is the same for every candidate.
-        distances = (known**2).sum(axis=1) - 2 * asked @ known.T
-        return np.asarray(self._masks[distances.argmin(axis=1)])
+        distances = self._lengths - 2 * _thumbnails(image) @ self._thumbnails.T
+        distances[:, own] = np.inf
+        nearest = (self._places[index] for index in distances.argmin(axis=1))
+        return np.stack([self._masks[case][index] for case, index in nearest])
 
 
 def _thumbnails(image: Image, size: int = 32) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,35 +82,46 @@ def apply_temperature(
 
 def fit_temperature(
     probabilities: Sequence[Probabilities],
-    references: Sequence[NDArray[np.bool_]],
+    references: Sequence[NDArray[Any]],
     *,
+    softmax: bool = False,
     max_voxels: int = 500_000,
     seed: int = 0,
 ) -> float:
-    """Fit one temperature for sigmoid outputs by the likelihood of voxels of validation patients.
+    """Fit one temperature by the likelihood of voxels of validation patients.
 
     Args:
-        probabilities: Per patient, any shape.
-        references: Per patient, the same shape.
+        probabilities: Per patient: any shape of sigmoids; (..., K) of exclusive classes where `softmax`.
+        references: Per patient: tumor or not, the same shape; the class of each voxel (...) where `softmax`.
+        softmax: Which of the two.
         max_voxels: Drawn at random where there are more, as many from each patient.
         seed: Of that.
 
     Returns:
-        The temperature, in [0.05, 20].
+        The temperature, in [0.05, 20]; 1 where all voxels are of one class, or there is none.
+
+    Source: Guo 2017.
     """
     from scipy.optimize import minimize_scalar
+    from scipy.special import logsumexp
 
     rng, share = np.random.default_rng(seed), max(1, max_voxels // max(1, len(probabilities)))
-    logits, truths = [], []
+    scores, truths = [], []
     for probability, reference in zip(probabilities, references, strict=True):
-        chosen = rng.integers(probability.size, size=share) if probability.size > share else np.arange(probability.size)
-        p = np.clip(probability.ravel()[chosen].astype(np.float64), _SMALLEST, 1 - _SMALLEST)
-        logits.append(np.log(p / (1 - p)))
-        truths.append(reference.ravel()[chosen])
-    signed = np.concatenate(logits) * np.where(np.concatenate(truths), -1.0, 1.0)
+        truth = reference.ravel().astype(np.int64)
+        chosen = rng.integers(truth.size, size=share) if truth.size > share else np.arange(truth.size)
+        p = probability.reshape(truth.size, -1)[chosen].astype(np.float64)
+        p = p if softmax else np.concatenate([1 - p, p], axis=1)  # a sigmoid is a softmax over no and yes
+        scores.append(np.log(np.clip(p, _SMALLEST, 1)))
+        truths.append(truth[chosen])
+    if len(np.unique(np.concatenate([*truths, np.zeros(0, np.int64)]))) < 2:
+        return 1.0
+    logits, truth = np.concatenate(scores), np.concatenate(truths)[:, None]
+    right = np.take_along_axis(logits, truth, axis=1)[:, 0]
 
     def loss(log_temperature: float) -> float:
-        return float(np.logaddexp(0, signed / math.exp(log_temperature)).mean())
+        heat = math.exp(log_temperature)
+        return float((logsumexp(logits / heat, axis=1) - right / heat).mean())
 
     return math.exp(minimize_scalar(loss, bounds=(math.log(0.05), math.log(20)), method="bounded").x)
 
@@ -134,6 +145,7 @@ class VolumeInterval(BaseModel):
         residuals: Per patient, absolute.
         folds: Per patient, the fold whose network had not seen it.
         level: Aimed at; CV+ guarantees 2 level - 1 and reaches about `level`.
+        unit: Of the volumes.
 
     Source: Barber et al. 2021 (CV+).
     """
@@ -143,6 +155,7 @@ class VolumeInterval(BaseModel):
     residuals: tuple[float, ...]
     folds: tuple[int, ...]
     level: float
+    unit: Literal["px", "mm3"] = "px"
 
     def interval(self, volumes: Sequence[float]) -> tuple[float, float] | None:
         """Return low and high for a new study; None ("not available") where too few patients were seen.
@@ -161,7 +174,12 @@ class VolumeInterval(BaseModel):
 
 
 def fit_volume_interval(
-    predicted: Sequence[float], reference: Sequence[float], folds: Sequence[int], *, level: float = 0.9
+    predicted: Sequence[float],
+    reference: Sequence[float],
+    folds: Sequence[int],
+    *,
+    level: float = 0.9,
+    unit: Literal["px", "mm3"] = "px",
 ) -> VolumeInterval:
     """Fit the interval.
 
@@ -170,6 +188,7 @@ def fit_volume_interval(
         reference: True volume per patient, same unit.
         folds: Of each patient, from 0.
         level: In (0, 1).
+        unit: Of the volumes.
     """
     residuals = np.abs(np.log1p(np.asarray(predicted)) - np.log1p(np.asarray(reference)))
-    return VolumeInterval(residuals=tuple(residuals.tolist()), folds=tuple(folds), level=level)
+    return VolumeInterval(residuals=tuple(residuals.tolist()), folds=tuple(folds), level=level, unit=unit)

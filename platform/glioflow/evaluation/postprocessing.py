@@ -21,6 +21,7 @@ class PostprocessSettings(BaseModel):
     """What is done to probabilities in the original geometry.
 
     Attributes:
+        temperature: Logits are divided by it before anything else; above 1 makes probabilities less sure.
         threshold: A voxel is tumor where its probability is above it.
         largest_component: Keep only the largest 26-connected component of all parts together.
         min_size_px: Drop components of all parts together that have fewer voxels.
@@ -31,6 +32,7 @@ class PostprocessSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    temperature: float = Field(default=1.0, ge=0.05, le=20)
     threshold: float = Field(default=0.5, gt=0, lt=1)
     largest_component: bool = False
     min_size_px: int = Field(default=0, ge=0)

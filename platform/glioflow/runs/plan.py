@@ -14,9 +14,11 @@ from glioflow.data.prepared import PreparedCase, PreparedCohort
 from glioflow.data.splits import Split
 from glioflow.evaluation import (
     PostprocessSettings,
+    apply_temperature,
     choose_postprocessing,
     dice_per_case,
     fit_flair_threshold,
+    fit_temperature,
     summarize,
 )
 from glioflow.evaluation.inference import choose_device, predict_volume
@@ -203,15 +205,26 @@ def _finish(plan: Plan, cohort: PreparedCohort, predictor: Predictor, fitted: "F
 
 
 def choose_for(predictor: Predictor, cases: list[PreparedCase]) -> PostprocessSettings:
-    """Choose threshold and clean-up on labeled cases that trained nothing; softmax outputs have no threshold."""
+    """Choose temperature, threshold and clean-up on labeled cases that trained nothing; softmax has no threshold."""
     said = predictor.description
-    if said.target.kind == "multiclass":
+    if not (said.postprocess.choose and cases):
         return said.postprocess
-    restored = [np.asarray(case.restore(predictor.probabilities(case.image))) for case in cases]
-    truths = [said.target.split(case.reference()) for case in cases]
-    names = said.target.names
+    softmax = said.target.kind == "multiclass"
+    probabilities = [predictor.probabilities(case.image) for case in cases]
+    encoded = [said.target.encode(np.asarray(case.mask)) for case in cases]
+    truths = [one if softmax else np.moveaxis(one, 0, -1) for one in encoded]
+    heat = fit_temperature(probabilities, truths, softmax=softmax)
+    total = float(np.clip(heat * said.postprocess.temperature, 0.05, 20))
+    settings = said.postprocess.model_copy(update={"temperature": total})
+    if softmax:
+        return settings
+    restored = [
+        np.asarray(case.restore(apply_temperature(one, heat))) for case, one in zip(cases, probabilities, strict=True)
+    ]
     return choose_postprocessing(
-        [{name: full[..., k] for k, name in enumerate(names)} for full in restored], truths, settings=said.postprocess
+        [{name: full[..., k] for k, name in enumerate(said.target.names)} for full in restored],
+        [said.target.split(case.reference()) for case in cases],
+        settings=settings,
     )
 
 
