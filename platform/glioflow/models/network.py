@@ -24,6 +24,7 @@ class Network(nn.Module):
         body: The network proper; `body.encoder` where it has an exchangeable one.
         multiple: What the body's spatial sizes are multiples of.
         minimum: The least of them.
+        frozen: What does not learn now.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class Network(nn.Module):
         self.body = body
         self.multiple = multiple
         self.minimum = minimum
-        self._frozen: Freeze = "none"
+        self.frozen: Freeze = "none"
         self.register_buffer("input_factor", None)
         self.register_buffer("input_offset", None)
         if scaling is not None:
@@ -55,7 +56,7 @@ class Network(nn.Module):
 
     def freeze(self, what: Freeze) -> None:
         """Freeze the encoder, its batch norm, or nothing (again): for staged unfreezing, between two epochs."""
-        self._frozen = what
+        self.frozen = what
         encoder = getattr(self.body, "encoder", None)
         if encoder is None:
             return
@@ -69,9 +70,9 @@ class Network(nn.Module):
         """Switch as every module does, except that what is frozen stays in eval mode."""
         super().train(mode)
         encoder = getattr(self.body, "encoder", None)
-        if encoder is not None and self._frozen == "encoder":
+        if encoder is not None and self.frozen == "encoder":
             encoder.eval()
-        elif encoder is not None and self._frozen == "batchnorm":
+        elif encoder is not None and self.frozen == "batchnorm":
             for module in _batch_norms(encoder):
                 module.eval()
         return self

@@ -4,6 +4,8 @@ Everything that decides what happens next is in the checkpoint, and batches are 
 run that was killed and resumed ends with the weights of one that was not.
 """
 
+import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +15,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from glioflow.data.loaders import SliceBatches
-from glioflow.errors import RunFailed
+from glioflow.data.loaders import Batches
+from glioflow.errors import RunFailed, UserError
 from glioflow.evaluation.inference import autocast, resolve_precision
+from glioflow.models.network import Network
 from glioflow.training.schedules import learning_rate_factor
 from glioflow.training.settings import TrainingSettings
 
@@ -61,7 +64,7 @@ class _Progress:
 def fit(
     network: nn.Module,
     loss: nn.Module,
-    batches: SliceBatches,
+    batches: Batches,
     validate: Callable[[nn.Module], dict[str, float]],
     settings: TrainingSettings,
     report: Report,
@@ -84,6 +87,7 @@ def fit(
 
     Raises:
         RunFailed: If the loss or every validation Dice is not finite.
+        UserError: If `settings.compile` finds no compiler.
     """
     trainer = Trainer(network, loss, batches, settings)
     progress = trainer.load(resume) if resume is not None else _Progress()
@@ -112,15 +116,18 @@ def fit(
 class Trainer:
     """The state that lives while a training runs: optimizer, scaler, averaged weights."""
 
-    def __init__(self, network: nn.Module, loss: nn.Module, batches: SliceBatches, settings: TrainingSettings) -> None:
+    def __init__(self, network: nn.Module, loss: nn.Module, batches: Batches, settings: TrainingSettings) -> None:
         self.network, self.loss, self.batches, self.settings = network, loss, batches, settings
         self.device = next(network.parameters()).device
         if settings.channels_last and not any(parameter.ndim == 5 for parameter in network.parameters()):
             network.to(memory_format=torch.channels_last)
-        self.parallel = _distribute(network)
+        if settings.compile:
+            _check_compiler()
+        self.parallel = self._wrapped()
         self.steps_per_epoch = settings.steps_per_epoch or batches.steps_per_pass
         self.num_steps = settings.epochs * self.steps_per_epoch
-        self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        # What is frozen is among them: it has no gradient, so the optimizer passes it over until it is unfrozen.
+        self.parameters = list(network.parameters())
         self.optimizer = _build_optimizer(self.parameters, settings)
         fp16 = resolve_precision(settings.precision, self.device) == "fp16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
@@ -128,8 +135,20 @@ class Trainer:
             None if settings.ema is None else {n: p.detach().clone() for n, p in network.state_dict().items()}
         )
 
+    def _wrapped(self) -> nn.Module:
+        module = nn.parallel.DistributedDataParallel(self.network) if _num_workers() > 1 else self.network
+        return torch.compile(module) if self.settings.compile else module
+
+    def _unfreeze(self, epoch: int) -> None:
+        begins = self.settings.unfreeze_epoch
+        if begins is None or epoch < begins or not isinstance(self.network, Network) or self.network.frozen == "none":
+            return
+        self.network.freeze("none")
+        self.parallel = self._wrapped()  # DDP reduces only what was learning when it was made
+
     def run_epoch(self, epoch: int) -> dict[str, float]:
         """Take the epoch's steps; return the mean training loss, the last learning rate and the speed."""
+        self._unfreeze(epoch)
         self.network.train()
         began = time.perf_counter()
         first, seen = epoch * self.steps_per_epoch, 0
@@ -140,10 +159,11 @@ class Trainer:
         mean = float(total) / self.steps_per_epoch
         if not torch.isfinite(total):
             raise RunFailed(f"the training loss is not finite ({mean}) in epoch {epoch}: lower training.learning_rate")
+        unit = "patches" if images.ndim == 5 else "slices"
         return {
             "train/loss": mean,
             "train/learning_rate": self.optimizer.param_groups[0]["lr"],
-            "train/slices_per_s": seen * _num_workers() / (time.perf_counter() - began),
+            f"train/{unit}_per_s": seen * _num_workers() / (time.perf_counter() - began),
         }
 
     def step(self, step: int, images: Tensor, targets: Tensor) -> Tensor:
@@ -188,6 +208,7 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "average": self.average,
             "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "progress": vars(progress),
         }
         torch.save(state, folder / CHECKPOINT)
@@ -201,6 +222,8 @@ class Trainer:
         if state["average"] is not None:
             self.average = {name: value.to(self.device) for name, value in state["average"].items()}
         torch.set_rng_state(state["rng"])
+        if state["cuda_rng"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
         return _Progress(**state["progress"])
 
 
@@ -224,10 +247,10 @@ def _num_workers() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def _distribute(network: nn.Module) -> nn.Module:
-    if _num_workers() > 1:
-        return nn.parallel.DistributedDataParallel(network)
-    return network
+def _check_compiler() -> None:
+    compiler = os.environ.get("CXX", "g++")  # as TorchInductor looks for it
+    if shutil.which(compiler) is None:
+        raise UserError("training.compile needs a C++ compiler ($CXX, else g++); without one leave it off", compiler)
 
 
 def _build_optimizer(parameters: list[nn.Parameter], settings: TrainingSettings) -> torch.optim.Optimizer:

@@ -12,8 +12,8 @@ class TrainingSettings(BaseModel):
 
     Attributes:
         epochs: Rounds of training, each followed by validation and a report.
-        steps_per_epoch: Optimizer steps in one; null takes one pass over the slices.
-        batch_size: Slices of one optimizer step, over all workers.
+        steps_per_epoch: Optimizer steps in one; null takes one pass over the slices (the voxels).
+        batch_size: Slices (patches in 3D) of one optimizer step, over all workers.
         learning_rate: Peak of the schedule.
         weight_decay: Decoupled for `adamw`.
         optimizer: `adamw`, `adam` or `sgd` (Nesterov momentum 0.9).
@@ -27,6 +27,10 @@ class TrainingSettings(BaseModel):
         ema: Decay of averaged weights that are validated and kept instead of the raw ones; null keeps the raw ones.
         patience: Epochs without a better validation Dice before training stops; null never stops early.
         keep: Which weights the bundle gets: of the `best` validation Dice or of the `last` epoch.
+        unfreeze_epoch: From this epoch on (counted from 0) what `model.freeze` kept learns too, batch norm included;
+            null keeps it frozen to the end. Means nothing where nothing is frozen.
+        compile: Train through torch.compile, which needs a C++ compiler and a minute or two before the first step. On
+            two CPU cores it then ran `unet3d` 1.4 times as fast, U-Nets on slices no faster.
         seed: Of initialization, choice of slices and augmentation.
         deterministic: Demand deterministic kernels.
         num_workers: Processes that train together; more than one runs on Ray Train with DDP.
@@ -51,6 +55,8 @@ class TrainingSettings(BaseModel):
     ema: float | None = Field(default=None, gt=0, lt=1)
     patience: int | None = Field(default=None, ge=1)
     keep: Literal["best", "last"] = "best"
+    unfreeze_epoch: int | None = Field(default=None, ge=1)
+    compile: bool = False
     seed: int = Field(default=0, ge=0)
     deterministic: bool = False
     num_workers: int = Field(default=1, ge=1)
