@@ -12,6 +12,7 @@ import numpy as np
 
 from glioflow.data.case import Case
 from glioflow.data.cohort import CaseFiles, Cohort, reason
+from glioflow.data.dicom_pixels import check_pixels
 from glioflow.data.nifti import MAX_CHANNELS, MAX_VOXELS, Volume, orient, same_grid, spacing_of
 from glioflow.errors import UserError
 
@@ -169,6 +170,8 @@ def _read_series(files: Sequence[Path]) -> Volume:
     import highdicom
 
     datasets = load_series(files)
+    for dataset, file in zip(datasets, files, strict=True):
+        check_pixels(dataset, file)
     options: Mapping[str, Any] = {"dtype": np.float32, "apply_presentation_lut": False}
     try:
         if len(datasets) == 1 and int(datasets[0].get("NumberOfFrames") or 1) > 1:
@@ -188,8 +191,12 @@ def _read_mask(path: Path, image: Volume) -> Any:
     import highdicom
 
     assert image.grid.affine is not None
+    dataset = _load(path, pixels=True)
+    check_pixels(dataset, path)
     try:
-        volume = highdicom.seg.segread(path).get_volume(combine_segments=True, skip_overlap_checks=True)
+        volume = highdicom.seg.Segmentation.from_dataset(dataset, copy=False).get_volume(
+            combine_segments=True, skip_overlap_checks=True
+        )
         file_shape = image.grid.to_file(image.data).shape
         target = highdicom.VolumeGeometry(LPS_TO_RAS @ image.grid.affine, file_shape, "PATIENT")
         mask = np.asarray(volume.match_geometry(target).array)

@@ -1,5 +1,6 @@
 """From a request's bytes to files in a folder of its own: harmless names, limited sizes, zips unpacked with care."""
 
+import os
 import re
 import zipfile
 import zlib
@@ -8,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
 from glioflow.data.case import Case
+from glioflow.data.dicom import is_dicom
 from glioflow.data.study import read_study
 from glioflow.errors import UserError
 from glioflow.serving.settings import Limits
@@ -34,7 +36,7 @@ def save_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: 
 
     Raises:
         TooLarge: If a limit is passed.
-        UserError: If there is no file, a zip is damaged, or two files have one name.
+        UserError: If there is no file, a zip is damaged, or two files have one name and are not DICOM.
     """
     if not uploads:
         raise UserError("a request has at least one file in its field 'files'", "none")
@@ -49,8 +51,8 @@ def save_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: 
             unpacked_left -= sum(path.stat().st_size for path in found)
             written += found
         else:
-            path = _place(folder, PurePosixPath(name.replace("\\", "/")).name)
-            left -= _copy(file, path, left)
+            path = _store(file, folder, PurePosixPath(name.replace("\\", "/")).name, left)
+            left -= path.stat().st_size
             written.append(path)
         if len(written) > limits.files:
             raise TooLarge(f"a study has at most {limits.files} files", len(written))
@@ -89,9 +91,9 @@ def _unpack(file: BinaryIO, folder: Path, limits: Limits, left: int) -> list[Pat
             for entry in entries:
                 if entry.compress_type not in _METHODS:
                     raise UserError("the files of a .zip are stored or deflated", f"method {entry.compress_type}")
-                path = _place(folder, PurePosixPath(entry.filename).name)
                 with archive.open(entry) as source:
-                    left -= _copy(source, path, left)
+                    path = _store(source, folder, PurePosixPath(entry.filename).name, left)
+                left -= path.stat().st_size
                 written.append(path)
             return written
     except UserError:
@@ -119,16 +121,21 @@ def _wanted(entry: zipfile.ZipInfo) -> bool:
     return not entry.is_dir() and not hidden and name.suffix.lower() != ".csv"
 
 
-def _place(folder: Path, name: str) -> Path:
+def _store(source: IO[bytes], folder: Path, name: str, left: int) -> Path:
+    """Write a file under a harmless name; DICOM files may share theirs, as those of two series do."""
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")[-120:]
     if not safe:
         raise UserError("a file has a name", repr(name))
-    if (folder / safe).exists():
-        raise UserError("the files of a study have different names", safe)
-    return folder / safe
+    path, number = folder / safe, len(os.listdir(folder))
+    while path.exists():
+        path, number = folder / f"{number}_{safe}", number + 1
+    _copy(source, path, left)
+    if path.name != safe and not is_dicom(path):
+        raise UserError("the files of a study that are not DICOM have different names", safe)
+    return path
 
 
-def _copy(source: IO[bytes], path: Path, left: int) -> int:
+def _copy(source: IO[bytes], path: Path, left: int) -> None:
     written = 0
     with path.open("wb") as out:
         while block := source.read(_BLOCK):
@@ -138,4 +145,3 @@ def _copy(source: IO[bytes], path: Path, left: int) -> int:
                     "an upload stays below the endpoint's limit of bytes", f"more than {left} left for {path.name}"
                 )
             out.write(block)
-    return written

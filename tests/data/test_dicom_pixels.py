@@ -1,0 +1,159 @@
+"""Compressed DICOM: read to the same voxels where it can be, refused by the name of its transfer syntax where not."""
+
+import io
+import zipfile
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_series import write_series
+from PIL import Image
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000Lossless, JPEGExtended12Bit, JPEGLosslessSV1, JPEGLSLossless, RLELossless, generate_uid
+
+from glioflow.data.study import read_study
+from glioflow.data.writing import write_mask
+from glioflow.errors import UserError
+from glioflow.serving.settings import Limits
+from glioflow.serving.uploads import read_uploads
+
+VOXELS = np.random.default_rng(0).integers(0, 4000, (5, 40, 36))
+
+
+@pytest.fixture
+def series(tmp_path):
+    """A folder of uncompressed slices, and what they read as."""
+    folder = write_series(tmp_path / "series", VOXELS, slope=2.0)
+    return folder, read_study([folder])
+
+
+def recode(folder, encode):
+    for path in folder.iterdir():
+        ds = pydicom.dcmread(path)
+        encode(ds)
+        ds.save_as(path, enforce_file_format=True)
+
+
+def as_jpeg_2000(ds):
+    stream = io.BytesIO()
+    Image.fromarray(ds.pixel_array.astype(np.uint16)).save(stream, "JPEG2000", no_jp2=True, irreversible=False)
+    claim(ds, JPEG2000Lossless, stream.getvalue())
+
+
+def claim(ds, syntax, stream):
+    """Put a stream of whatever kind into the data set under the name of `syntax`."""
+    ds.PixelData = encapsulate([stream])
+    ds["PixelData"].is_undefined_length = True
+    ds.file_meta.TransferSyntaxUID = syntax
+
+
+ENCODERS = {
+    "rle": lambda ds: ds.compress(RLELossless),
+    "jpeg-ls": lambda ds: ds.compress(JPEGLSLossless),
+    "jpeg-2000": as_jpeg_2000,
+}
+
+
+@pytest.mark.parametrize("encode", ENCODERS.values(), ids=ENCODERS)
+def test_losslessly_compressed_slices_read_as_the_same_voxels(series, encode):
+    folder, plain = series
+    recode(folder, encode)
+    packed = read_study([folder])
+    assert np.array_equal(packed.image, plain.image)
+    assert packed.spacing_mm == plain.spacing_mm
+
+
+@pytest.mark.parametrize(
+    ("syntax", "name"),
+    [
+        (JPEGLosslessSV1, "JPEG Lossless"),
+        (JPEGExtended12Bit, "JPEG Extended"),
+        ("1.2.840.10008.1.2.4.102", "MPEG-4"),
+        ("1.2.3.4.5", "1.2.3.4.5"),
+    ],
+)
+def test_what_cannot_be_decoded_here_is_refused_by_its_name(series, syntax, name):
+    folder, _ = series
+    recode(folder, lambda ds: claim(ds, pydicom.uid.UID(syntax), b"\xff\xd8\xff\xd9"))
+    with pytest.raises(UserError, match="transfer syntax that can be decoded here") as caught:
+        read_study([folder])
+    assert name in caught.value.value
+    assert str(syntax) in caught.value.value
+
+
+@pytest.mark.parametrize("kind", ["jpeg-ls", "jpeg-2000"])
+def test_a_stream_of_another_size_than_its_header_says_is_refused_undecoded(series, kind):
+    folder, _ = series
+
+    def lie(ds):
+        ENCODERS[kind](ds)
+        ds.Rows = ds.Columns = 16
+
+    recode(folder, lie)
+    with pytest.raises(UserError, match=r"size of their header; got .*\(36, 40\), not \(16, 16\)"):
+        read_study([folder])
+
+
+def test_run_lengths_that_unpack_to_gigabytes_are_refused_undecoded(series):
+    folder, _ = series
+    header = np.zeros(16, "<u4")
+    header[:3] = 2, 64, 66
+    bomb = header.tobytes() + b"\x81\x00" * (5 << 20)
+    recode(folder, lambda ds: claim(ds, RLELossless, bomb))
+    with pytest.raises(UserError, match="run-length encoded frame has at most"):
+        read_study([folder])
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("seed", range(8))
+def test_damaged_streams_are_the_users_mistake_or_still_read(series, kind, seed):
+    folder, plain = series
+    rng = np.random.default_rng(seed)
+    recode(folder, ENCODERS[kind])
+    path = sorted(folder.iterdir())[0]
+    content = bytearray(path.read_bytes())
+    for place in rng.integers(len(content) // 2, len(content), 6):
+        content[place] = rng.integers(256)
+    path.write_bytes(content)
+    try:
+        assert read_study([folder]).shape == plain.shape
+    except UserError:
+        pass
+
+
+def test_a_multiframe_file_may_be_compressed(series, tmp_path):
+    from highdicom.legacy import LegacyConvertedEnhancedMRImage
+
+    folder, plain = series
+    singles = sorted((pydicom.dcmread(path) for path in folder.iterdir()), key=lambda ds: ds.InstanceNumber)
+    enhanced = LegacyConvertedEnhancedMRImage(singles, generate_uid(), 1, generate_uid(), 1)
+    enhanced.compress(RLELossless)
+    (tmp_path / "multi").mkdir()
+    enhanced.save_as(tmp_path / "multi" / "one.dcm")
+    assert np.array_equal(read_study([tmp_path / "multi"]).image, plain.image)
+
+
+def test_a_segmentation_that_cannot_be_decoded_is_refused_by_its_name(series):
+    folder, plain = series
+    mask = np.zeros(plain.shape, np.uint8)
+    mask[1:3, 2:9, 1:7] = 1
+    path = write_mask(mask, plain, folder, "dicom-seg")
+    assert np.array_equal(read_study([folder]).mask, mask)
+    ds = pydicom.dcmread(path)
+    claim(ds, JPEGLosslessSV1, b"\xff\xd8\xff\xd9")
+    ds.save_as(path, enforce_file_format=True)
+    with pytest.raises(UserError, match="JPEG Lossless"):
+        read_study([folder])
+
+
+def test_a_zip_of_two_series_whose_files_are_named_alike_is_one_study(tmp_path):
+    for number, description in enumerate(("AX T1 SE", "AX FLAIR"), start=1):
+        write_series(tmp_path / f"s{number}", VOXELS + number, description=description, number=number)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in sorted(tmp_path.glob("s?/*")):
+            archive.write(path, path.relative_to(tmp_path))
+    (tmp_path / "study").mkdir()
+    case = read_uploads([("study.zip", packed)], tmp_path / "study", Limits())
+    assert case.channels == ("pre", "flair")
+    assert np.array_equal(case.image[..., 1] - case.image[..., 0], np.ones(VOXELS.shape))
