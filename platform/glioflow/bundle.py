@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from glioflow import __version__, atomic
 from glioflow.config.experiment import Experiment, InferenceSettings
+from glioflow.data.drift import InputStatistics
 from glioflow.data.preprocessing import Step
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
@@ -71,6 +72,7 @@ class Description(BaseModel):
         network_channels: What preprocessing makes of it.
         origin: Where the model comes from.
         flair_threshold: Of the FLAIR-threshold baseline, as `fit_flair_threshold` gave it on training patients.
+        input_statistics: Of the prepared training images, as `fit_input_statistics` gave them.
         metrics: Of validation, and of test where it was asked.
         num_parameters: Of the network.
         files: Digest of every other file of the bundle.
@@ -87,6 +89,7 @@ class Description(BaseModel):
     network_channels: tuple[str, ...]
     origin: Origin
     flair_threshold: float | None = None
+    input_statistics: InputStatistics | None = None
     metrics: dict[str, float | None] = Field(default_factory=dict)
     num_parameters: int
     files: dict[str, str] = Field(default_factory=dict)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from glioflow import bundle
 from glioflow.config import Experiment
+from glioflow.data.drift import fit_input_statistics
 from glioflow.data.loaders import build_batches
 from glioflow.data.prepared import PreparedCase, PreparedCohort
 from glioflow.data.splits import Split
@@ -191,11 +192,12 @@ def _describe(plan: Plan, cohort: PreparedCohort, network: "nn.Module") -> bundl
 
 def _finish(plan: Plan, cohort: PreparedCohort, predictor: Predictor, fitted: "Fitted") -> dict[str, float | None]:
     """Write the bundle of the kept weights; threshold and clean-up are chosen on the validation patients."""
-    network, val = predictor.network, cohort.cases(plan.split.val)
+    network, val, train = predictor.network, cohort.cases(plan.split.val), cohort.cases(plan.split.train)
     network.load_state_dict(fitted.weights)
     chosen = {
         "postprocess": choose_for(predictor, val),
-        "flair_threshold": fit_flair(cohort.cases(plan.split.train)),
+        "flair_threshold": fit_flair(train),
+        "input_statistics": fit_input_statistics((case.image for case in train), cohort.channels),
     }
     predictor = Predictor(predictor.description.model_copy(update=chosen), network)
     summary = numbers(summarize(measure(predictor, val)), "val")
