@@ -1,29 +1,55 @@
 """The verbs that judge models."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from glioflow.cli.app import app
 from glioflow.cli.options import AsJson
-from glioflow.cli.output import answer, patients_table, told
+from glioflow.cli.output import answer, patients_table, print_line, table, told
+
+Source = Annotated[str, typer.Argument(help="Labeled cohort, raw or prepared, or a prepared one's URI.")]
+Unseen = Annotated[bool, typer.Option(help="Only patients that neither trained the model nor chose its settings.")]
+Report = Annotated[Path | None, typer.Option(help="Folder for a report, one HTML file.")]
 
 
 @app.command()
 def evaluate(
-    model: str,
-    source: Annotated[str, typer.Argument(help="Labeled cohort, raw or prepared, or a prepared one's URI.")],
-    as_json: AsJson = False,
+    model: str, source: Source, unseen: Unseen = False, report: Report = None, as_json: AsJson = False
 ) -> None:
     """Measure a bundle, run or registered model on a labeled cohort, beside baselines."""
-    from glioflow.config.places import prepared_home
-    from glioflow.data.remote import local_folder
     from glioflow.runs.evaluate import evaluate as run
 
     with told():
-        done = run(model, local_folder(source, prepared_home()))
-        answer(
-            done,
-            as_json,
-            lambda: patients_table(done["per_patient"], {k: v for k, v in done.items() if k != "per_patient"}),
-        )
+        done = run(model, source, unseen=unseen, report=report)
+        answer(done, as_json, lambda: _show_evaluation(done))
+
+
+@app.command()
+def compare(
+    model_a: str, model_b: str, source: Source, unseen: Unseen = False, report: Report = None, as_json: AsJson = False
+) -> None:
+    """Compare two models on the same patients, paired."""
+    from glioflow.runs.compare import compare as run
+
+    with told():
+        done = run(model_a, model_b, source, unseen=unseen, report=report)
+        answer(done, as_json, lambda: _show_comparison(done))
+
+
+def _show_evaluation(done: dict[str, Any]) -> None:
+    apart = ("per_patient", "per_institution", "calibration", "warnings", "baselines")
+    patients_table(done["per_patient"], {k: v for k, v in done.items() if k not in apart})
+    table("baselines", ["", "mean Dice"], [[name, said["dice_mean"]] for name, said in done["baselines"].items()])
+    for warning in done["warnings"]:
+        print_line(f"warning: {warning}")
+
+
+def _show_comparison(done: dict[str, Any]) -> None:
+    head = ["", "A less B", "95 %", "p", "patients"]
+    for title, said in (("metrics", done["metrics"]), ("institutions, by Dice", done["per_institution"])):
+        rows = [[k, v["difference"], list(v["ci95"]), v["p_value"], v["num_patients"]] for k, v in said.items()]
+        table(title, head, rows)
+    for warning in done["warnings"]:
+        print_line(f"warning: {warning}")

@@ -1,57 +1,163 @@
 """A model on a labeled cohort: per patient, summed up, beside its baselines."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glioflow import cluster
-from glioflow.config.places import prepared_home
-from glioflow.data.prepared import find_or_prepare
+from glioflow import atomic
+from glioflow.data.prepared import PreparedCase, PreparedCohort
+from glioflow.data.splits import Split
 from glioflow.errors import UserError
-from glioflow.evaluation import summarize
-from glioflow.prediction import Predictor, measure, measure_empty, measure_flair_threshold
+from glioflow.prediction import Ensemble, Predictor
+from glioflow.reports.evaluation_page import evaluation_page
+from glioflow.runs.judging import Judged, judge
+from glioflow.runs.launch import open_cohort_for
+from glioflow.runs.pictures import case_drawings
 from glioflow.tracking import Tracking
 
-# Two experts on LGG against each other (Buda, Saha, Mazurowski 2019).
-HUMAN_LGG = {"dice_mean": 0.84, "dice_std": 0.02}
+SPLIT = "split.json"
 
 
-def evaluate(model: str, source: Path) -> dict[str, Any]:
-    """Measure a model on every labeled patient of a cohort.
+@dataclass(frozen=True)
+class Subject:
+    """A model to be judged.
 
-    Args:
-        model: A bundle's folder, a run, or a registered model.
-        source: The cohort, raw or prepared with the model's own preprocessing.
+    Attributes:
+        name: As the user said it.
+        predictor: Ready.
+        splits: Who trained it, one of each member of an ensemble; None where no run recorded that.
+    """
 
-    Returns:
-        `per_patient`, `dice_mean`, `dice_median`, `dice_ci95`, `baselines`, `num_parameters` and the other summaries.
+    name: str
+    predictor: Predictor
+    splits: tuple[Split, ...] | None
+
+    def part_of(self, case_id: str) -> str | None:
+        """Return `train`, `val` or `test` where the case is in the model's split, the most intimate of several."""
+        parts = ("train", "val", "test") if self.splits else ()
+        return next((part for part in parts for split in self.splits or () if case_id in getattr(split, part)), None)
+
+    def saw(self, case_id: str) -> bool:
+        """Say whether the case is known to have trained the model or chosen something for it."""
+        return self.part_of(case_id) in ("train", "val")
+
+    def warnings(self, cohort: PreparedCohort, ids: Sequence[str]) -> list[str]:
+        """Return what makes the model's numbers on these cases better than they are."""
+        seen = sum(self.saw(case_id) for case_id in ids)
+        if seen:
+            return [f"{seen} of {len(ids)} cases trained {self.name} or chose its settings: its numbers flatter it"]
+        same = cohort.manifest.source_fingerprint == self.predictor.description.origin.source_fingerprint
+        if same and self.splits is None:
+            return [f"{self.name} was trained on patients of this very cohort, and nothing here says on which"]
+        return []
+
+
+def open_subject(model: str) -> Subject:
+    """Load what a user means by a bundle's folder, a run, or a registered model; several, by commas, are an ensemble.
 
     Raises:
-        UserError: If the model or the cohort cannot be read, or no case has a mask.
+        UserError: If nothing of that name exists.
     """
-    local = Path(model)
-    if (local / "model.json").is_file():
-        predictor = Predictor.load(local)
-    else:
-        tracking = Tracking()
-        predictor = Predictor.load(tracking.find_bundle(model)[0])
-    said = predictor.description
-    if not source.exists():
+    names = [name.strip() for name in model.split(",")]
+    tracking = None if all((Path(name) / "model.json").is_file() for name in names) else Tracking()
+    members, splits = [], []
+    for name in names:
+        folder, version = tracking.find_bundle(name) if tracking else (Path(name), None)
+        members.append(Predictor.load(folder))
+        if tracking and not (Path(name) / "model.json").is_file():
+            run_id = version.run_id if version else name.removeprefix("runs:/").split("/")[0]
+            splits.append(_recorded_split(tracking, run_id, members[-1].description.origin.split))
+    known = tuple(split for split in splits if split is not None)
+    predictor = members[0] if len(members) == 1 else Ensemble(members)
+    return Subject(model, predictor, known if len(known) == len(members) else None)
+
+
+def _recorded_split(tracking: Tracking, run_id: str, digest: str) -> Split | None:
+    parent = tracking.run(run_id).data.tags.get("mlflow.parentRunId")
+    for holder in filter(None, (run_id, parent)):
+        if tracking.has_artifact(holder, SPLIT):
+            split = Split.model_validate(tracking.read_json(holder, SPLIT))
+            if split.digest == digest:
+                return split
+    return None
+
+
+def labeled_cases(subject: Subject, source: str | Path) -> tuple[PreparedCohort, list[PreparedCase]]:
+    """Open a cohort as a model needs it and return its labeled cases.
+
+    Raises:
+        UserError: If it does not exist, has other channels, or no case has a mask.
+    """
+    if "://" not in str(source) and not Path(source).exists():
         raise UserError("the cohort must exist", source)
-    cohort = find_or_prepare(source, said.preprocess, home=prepared_home(), map_cases=cluster.map_parallel)
+    said = subject.predictor.description
+    cohort = open_cohort_for(said.preprocess, source)
     if cohort.channels != said.network_channels:
         raise UserError(f"this model takes the channels {list(said.network_channels)}", list(cohort.channels))
     cases = cohort.cases(record.id for record in cohort.records if record.areas_px is not None)
     if not cases:
         raise UserError("an evaluation needs cases with masks", source)
-    rows = measure(predictor, cases)
-    baselines = {"all_empty": _dice(measure_empty(said.target, cases))}
-    if (bright := measure_flair_threshold(said, cases)) is not None:
-        baselines["flair_threshold"] = _dice(bright)
-    if cohort.manifest.format == "lgg":
-        baselines["human"] = HUMAN_LGG
-    return {"per_patient": rows, **summarize(rows), "baselines": baselines, "num_parameters": said.num_parameters}
+    return cohort, cases
 
 
-def _dice(rows: list[dict[str, Any]]) -> dict[str, float]:
-    summary = summarize(rows)
-    return {"dice_mean": summary["dice_mean"], "dice_median": summary["dice_median"]}
+def evaluate(model: str, source: str | Path, *, unseen: bool = False, report: Path | None = None) -> dict[str, Any]:
+    """Measure a model on the labeled patients of a cohort.
+
+    Args:
+        model: A bundle's folder, a run, or a registered model.
+        source: The cohort, raw or prepared with the model's own preprocessing.
+        unseen: Leave out the patients that trained the model or chose its settings.
+        report: Folder for the report, `index.html` that needs nothing beside it; None writes none.
+
+    Returns:
+        `per_patient`, `dice_mean`, `dice_median`, `dice_ci95`, `baselines`, `num_parameters`, `calibration`,
+        `per_institution`, `warnings` and the other summaries.
+
+    Raises:
+        UserError: If the model or the cohort cannot be read, or no case has a mask.
+    """
+    subject = open_subject(model)
+    cohort, cases = labeled_cases(subject, source)
+    known = [case for case in cases if subject.part_of(case.record.id) == "train"] or cases
+    if unseen:
+        cases = unseen_by([subject], cases)
+    judged = judge(subject.predictor, cases, known=known)
+    answer = evaluation_answer(judged, cohort.manifest.format) | {
+        "num_parameters": subject.predictor.description.num_parameters,
+        "warnings": subject.warnings(cohort, [case.record.id for case in cases]),
+    }
+    for row in answer["per_patient"]:
+        row["part"] = subject.part_of(row["id"])
+    if report is not None:
+        drawings = case_drawings(answer["per_patient"], lambda case_id: (subject.predictor, cohort.case(case_id)))
+        title, about = f"Evaluation of {Path(model).name}", f"{len(cases)} patients of {Path(source).name}"
+        atomic.write_text(report / "index.html", evaluation_page(answer, title=title, about=about, cases=drawings))
+        answer["report"] = str(report / "index.html")
+    return answer
+
+
+def unseen_by(subjects: Sequence[Subject], cases: Sequence[PreparedCase]) -> list[PreparedCase]:
+    """Return the cases that none of the models has seen.
+
+    Raises:
+        UserError: If a model's split is not on record, or no case is left.
+    """
+    for subject in subjects:
+        if subject.splits is None:
+            raise UserError("--unseen needs a model whose run recorded its split", f"{subject.name} without one")
+    left = [case for case in cases if not any(subject.saw(case.record.id) for subject in subjects)]
+    if not left:
+        raise UserError("--unseen needs patients that did not train the model", f"all {len(cases)} did")
+    return left
+
+
+def evaluation_answer(judged: Judged, cohort_format: str) -> dict[str, Any]:
+    """Return what evaluations and cross-validations answer: rows, summaries, baselines, calibration."""
+    curves = {"everywhere": judged.everywhere, "near_tumor": judged.near_tumor}
+    return {
+        "per_patient": [{k: v for k, v in row.items() if k != "features"} for row in judged.rows],
+        **judged.summary(),
+        "baselines": judged.beside(cohort_format),
+        "calibration": {name: counted.curve for name, counted in curves.items() if counted is not None},
+    }

@@ -1,0 +1,70 @@
+"""The report about two models on the same patients. Knows only the answer's plain values."""
+
+from glioflow.reports import evaluation_figures as draw
+from glioflow.reports.evaluation_page import METRICS, Answer, number
+from glioflow.reports.page import Drawing, Section, render_page
+
+
+def comparison_page(answer: Answer, *, about: str) -> str:
+    """Return the report of a paired comparison, as `runs.compare.compare` answers it, as one HTML file."""
+    a, b = answer["models"]["a"], answer["models"]["b"]
+    rows = answer["per_patient"]
+    low, high = answer["ci95"]
+    facts = {
+        "mean Dice of A": number(a["dice_mean"]),
+        "mean Dice of B": number(b["dice_mean"]),
+        "difference, A less B": f"{answer['difference']:+.3f}",
+        "95 % interval, paired bootstrap": f"{low:+.3f} to {high:+.3f}",
+        "p, Wilcoxon signed-rank": _p(answer["p_value"]),
+        "patients": str(answer["num_patients"]),
+    }
+    paired = draw.paired([row["dice_a"] for row in rows], [row["dice_b"] for row in rows], names=("A", "B"))
+    keys = {name: value for name, value in answer["metrics"].items() if not name.startswith("hd95")}
+    forest = draw.intervals(
+        {METRICS.get(name, name): (v["difference"], *v["ci95"]) for name, v in keys.items()},
+        title="Every metric but distances",
+        xlabel="A less B, with 95 % interval",
+    )
+    metrics = [
+        (METRICS.get(name, name), number(a.get(f"{name}_mean")), number(b.get(f"{name}_mean")), *_difference(v))
+        for name, v in answer["metrics"].items()
+    ]
+    places = [(name, *_difference(v)) for name, v in answer["per_institution"].items()]
+    models = [
+        (name, model["name"], model["experiment"], model["architecture"], f"{model['num_parameters']:,}")
+        for name, model in (("A", a), ("B", b))
+    ]
+    ordered = sorted(rows, key=lambda row: float(row["difference"]))
+    patients = [
+        (r["id"], r["institution"] or "", *map(number, (r["dice_a"], r["dice_b"], r["difference"]))) for r in ordered
+    ]
+    head = ("A less B", "95 % interval", "p", "patients")
+    sections = [
+        Section("Read this first", " ".join(f"{text}." for text in answer.get("warnings") or ())),
+        Section("The models", head=("", "model", "experiment", "network", "parameters"), rows=models),
+        Section(
+            "Patient by patient",
+            drawings=(Drawing("paired", paired, "Each patient under both models; blue where A is better.", wide=True),),
+        ),
+        Section(
+            "Every metric",
+            "Means over patients; undefined ones are left out in pairs.",
+            (Drawing("metrics", forest, "Blue: A is higher. Red: B is.", wide=True),),
+            head=("metric", "A", "B", *head),
+            rows=metrics,
+        ),
+        Section(
+            "By institution", "Those with fewer than five patients together.", head=("institution", *head), rows=places
+        ),
+        Section("All patients", head=("id", "institution", "A", "B", "A less B"), rows=patients),
+    ]
+    return render_page("Two models on the same patients", about, facts, sections)
+
+
+def _difference(value: Answer) -> tuple[str, str, str, str]:
+    low, high = value["ci95"]
+    return f"{value['difference']:+.3f}", f"{low:+.3f} to {high:+.3f}", _p(value["p_value"]), str(value["num_patients"])
+
+
+def _p(value: float) -> str:
+    return "< 0.0001" if value < 0.0001 else f"{value:.2g}"

@@ -1,0 +1,227 @@
+"""The report about a model on a cohort. Knows only the answer's plain values."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from glioflow.reports import evaluation_figures as draw
+from glioflow.reports.figures import distribution_of_dice
+from glioflow.reports.page import Drawing, Section, render_page
+
+Answer = Mapping[str, Any]
+BASELINES = {
+    "all_empty": "nothing at all",
+    "flair_threshold": "a threshold on FLAIR, chosen on training patients",
+    "nearest_slice": "the copy of the most similar slice of another patient",
+    "human": "two experts against each other (Buda 2019)",
+}
+# In the order of the table, with what they are called there.
+METRICS = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "mean_iou": "IoU, mean over parts and background",
+    "precision": "precision",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "accuracy": "accuracy",
+    "hd95_mm": "HD95, mm",
+    "hd95_inplane_px": "HD95 in the slices, px",
+    "nsd_1mm": "surface Dice at 1 mm",
+    "nsd_inplane_1px": "surface Dice in the slices at 1 px",
+    "volume_error_relative": "volume error, relative",
+    "lesion_sensitivity_any_voxel": "lesions found (any voxel)",
+    "lesion_precision_any_voxel": "lesions that are real (any voxel)",
+    "dice_tumor_slices": "Dice, slices with tumor",
+    "iou_tumor_slices": "IoU, slices with tumor",
+    "iou_tumor_free_slices": "IoU, slices without tumor",
+    "uncertainty": "uncertainty, nats",
+}
+CURVES = {"everywhere": "all voxels", "near_tumor": "near the tumor"}
+COLUMNS = ("id", "institution", "dice", "iou", "hd95", "nsd", "sensitivity", "precision", "uncertainty", "part")
+
+
+def evaluation_page(answer: Answer, *, title: str, about: str, cases: Sequence[Drawing] = ()) -> str:
+    """Return the report of an evaluation or a cross-validation as one HTML file.
+
+    Args:
+        answer: As `runs.evaluate.evaluation_answer` makes it, perhaps with `warnings`.
+        title: Of the page.
+        about: One line: whose patients, how predicted.
+        cases: Pictures of single cases, two in a row.
+    """
+    rows = answer["per_patient"]
+    sections = [
+        Section("Read this first", " ".join(f"{text}." for text in answer.get("warnings") or ())),
+        _dice(answer, rows),
+        _beside(answer),
+        _metrics(answer),
+        _tumor_or_not(answer),
+        _calibration(answer, rows),
+        _volumes(answer, rows),
+        _institutions(answer, rows),
+        Section("Worst, median and best", "Truth in blue, prediction in red." if cases else "", cases),
+        _patients(rows),
+    ]
+    return render_page(title, about, _facts(answer), sections)
+
+
+def number(value: object, digits: int = 3) -> str:
+    """Return a number as tables show it."""
+    if value is None:
+        return "-"
+    if isinstance(value, int | float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits if abs(value) < 10 else 1}f}"
+    return str(value)
+
+
+def _facts(answer: Answer) -> dict[str, str]:
+    low, high = answer["dice_ci95"]
+    facts = {
+        "cases": str(answer["num_patients"]),
+        "mean Dice": number(answer["dice_mean"]),
+        "median Dice": number(answer["dice_median"]),
+        "95 % interval of the mean": f"{low:.3f} to {high:.3f}",
+        "false-positive slices": _percent(answer.get("false_positive_slice_rate_pooled")),
+        "calibration error": number(answer.get("expected_calibration_error_near_tumor")),
+    }
+    for key, name in (("hd95_mm", "median HD95, mm"), ("hd95_inplane_px", "median HD95 in slices, px")):
+        if answer.get(f"{key}_median") is not None:
+            facts[name] = number(answer[f"{key}_median"], 1)
+    return facts
+
+
+def _dice(answer: Answer, rows: Sequence[Answer]) -> Section:
+    figure = distribution_of_dice({row["id"]: row["dice"] for row in rows}, title="Dice of each case")
+    empty = answer.get("num_empty_both", 0)
+    text = "One Dice for each patient's whole volume, in the original geometry."
+    text += f" {empty} without tumor and without prediction count as 1." if empty else ""
+    return Section("Dice", text, (Drawing("dice", figure, "Every case, in order.", wide=True),))
+
+
+def _beside(answer: Answer) -> Section:
+    rows = [("this model", number(answer["dice_mean"]), number(answer["dice_median"]))]
+    for name, found in answer["baselines"].items():
+        mean = number(found["dice_mean"]) + (f" ± {found['dice_std']:.2f}" if "dice_std" in found else "")
+        rows.append((BASELINES.get(name, name), mean, number(found.get("dice_median"))))
+    return Section("Beside its baselines", head=("", "mean Dice", "median Dice"), rows=rows)
+
+
+def _metrics(answer: Answer) -> Section:
+    parts = [
+        key[5:-5] for key in answer if key.startswith("dice_") and f"hd95_{key[5:]}" in answer and key.endswith("_mean")
+    ]
+    rows = []
+    for part in ["", *(f"_{part}" for part in parts if part)]:
+        for key, name in METRICS.items():
+            if f"{key}{part}_mean" in answer:
+                rows.append((f"{part[1:]} {name}".strip(), *_spread(answer, f"{key}{part}")))
+    return Section(
+        "All metrics",
+        "By patient. Undefined: a ratio over nothing; those patients are left out of that line and counted.",
+        head=("metric", "mean", "95 % interval", "median", "undefined"),
+        rows=rows,
+    )
+
+
+def _spread(answer: Answer, key: str) -> tuple[str, str, str, str]:
+    interval = answer.get(f"{key}_ci95")
+    shown = "-" if interval is None else f"{number(interval[0])} to {number(interval[1])}"
+    undefined = str(answer.get(f"{key}_num_undefined", 0))
+    return number(answer[f"{key}_mean"]), shown, number(answer[f"{key}_median"]), undefined
+
+
+def _tumor_or_not(answer: Answer) -> Section:
+    def line(name: str, *keys: str) -> tuple[str, ...]:
+        return (name, *(number(answer.get(key)) for key in keys))
+
+    rows = [
+        line("study", "study_sensitivity", "study_false_positive_rate", "study_auroc"),
+        line(
+            "slice, all together", "slice_sensitivity_pooled", "false_positive_slice_rate_pooled", "slice_auroc_pooled"
+        ),
+        line("slice, mean of patients", "slice_sensitivity_mean", "false_positive_slice_rate_mean", "slice_auroc_mean"),
+    ]
+    counts = f"{answer['num_tumor_slices']:,} of {answer['num_slices']:,} slices have tumor"
+    return Section(
+        "Is there a tumor, yes or no",
+        f"{counts}; {answer['num_false_positive_slices']:,} of the others have a false prediction. An "
+        "AUROC needs both kinds.",
+        head=("by", "sensitivity", "false-positive rate", "AUROC"),
+        rows=rows,
+    )
+
+
+def _calibration(answer: Answer, rows: Sequence[Answer]) -> Section:
+    curves = {CURVES[name]: curve for name, curve in answer["calibration"].items() if curve}
+    if not curves:
+        return Section("Calibration")
+    figure = draw.reliability(curves, title="What a probability means")
+    drawings = [Drawing("reliability", figure, "On the dashed line, 0.7 means 7 of 10 voxels.", wide=True)]
+    if len(rows) > 2:
+        unsure = [row["uncertainty"] for row in rows]
+        dots = draw.against(
+            unsure, [row["dice"] for row in rows], title="Does it know?", xlabel="uncertainty, nats", ylabel="Dice"
+        )
+        drawings.append(Drawing("uncertainty", dots, "Mean entropy of each case's doubtful voxels, against its Dice."))
+    errors = (number(answer.get(f"expected_calibration_error{where}"), 4) for where in ("", "_near_tumor"))
+    text = "Expected calibration error {} over all voxels, {} in the boxes around true and predicted tumor.".format(
+        *errors
+    )
+    return Section("Calibration", text, drawings)
+
+
+def _volumes(answer: Answer, rows: Sequence[Answer]) -> Section:
+    unit = next((unit for unit in ("mm3", "px") if all(f"volume_reference_{unit}" in row for row in rows)), None)
+    if unit is None:
+        return Section("Tumor volume")
+    true, found = ([row[f"volume_{kind}_{unit}"] for row in rows] for kind in ("reference", "prediction"))
+    figure = draw.volumes(true, found, unit="mm³" if unit == "mm3" else "voxels")
+    return Section("Tumor volume", _interval_text(answer), (Drawing("volumes", figure, "Each case; dashed: equal."),))
+
+
+def _interval_text(answer: Answer) -> str:
+    said = answer.get("volume_interval")
+    if said is None:
+        return "No conformal interval: this model has none."
+    if not said["available"]:
+        return (
+            f"A {said['level']:.0%} conformal interval is not available: {said['num_patients']} patients are too few."
+        )
+    text = f"A {said['level']:.0%} conformal interval (CV+) rests on {said['num_patients']} out-of-fold patients."
+    if said.get("coverage") is not None:
+        text += f" It held {said['coverage']:.0%} of {said['num_covered_of']} patients that it had not seen."
+    return text
+
+
+def _institutions(answer: Answer, rows: Sequence[Answer]) -> Section:
+    places = answer["per_institution"]
+    if not places:
+        return Section("By institution")
+    groups = {name: [row["dice"] for row in rows if row["institution"] == name] for name in places}
+    table = [
+        (
+            name,
+            str(v["num_cases"]),
+            number(v["dice_mean"]),
+            "{:.3f} to {:.3f}".format(*v["dice_ci95"]),
+            number(v["dice_median"]),
+        )
+        for name, v in places.items()
+    ]
+    figure = draw.by_group(groups, title="Dice by institution")
+    return Section(
+        "By institution",
+        "",
+        (Drawing("institutions", figure, "A dot for each case; red: the median."),),
+        head=("institution", "cases", "mean Dice", "95 % interval", "median Dice"),
+        rows=table,
+    )
+
+
+def _patients(rows: Sequence[Answer]) -> Section:
+    columns = [name for name in COLUMNS if any(row.get(name) is not None for row in rows)]
+    ordered = sorted(rows, key=lambda row: float(row["dice"]))
+    return Section("All cases", head=columns, rows=[[number(row.get(name)) for name in columns] for row in ordered])
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
