@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from glioflow.data.brain_mask import BrainMask
+from glioflow.data.brain_mask import BrainMask, approximate_brain
 from glioflow.data.case import Case
 from glioflow.data.cohort import open_cohort
 from glioflow.data.geometry_steps import CropBox, ResizePlane
@@ -41,6 +41,34 @@ def test_approximation_keeps_the_brain_and_its_holes_and_drops_the_scalp():
     assert (found & ~brain).sum() < 0.05 * brain.sum()
     assert volume.mask.any()
     assert not volume.moves
+
+
+def hard_head(side):
+    """A head that each rule of the approximation is there for; returns image and brain, (4, side, side).
+
+    Beside scalp, skull and brain: a bridge from scalp to brain, a piece as bright as the brain beside it, a dark
+    fissure open to the outside, and one dim slice.
+    """
+    y, x = (np.mgrid[:side, :side] - (side - 1) / 2) * 256 / side
+    radius = np.hypot(y, x)
+    brain = (radius < 86) & ~((y > 40) & (np.abs(x) < 60))
+    plane = np.where(radius < 112, 200, 0)
+    plane[radius < 100] = 50
+    plane[brain] = 120
+    plane[(np.abs(x) < 7) & (y < -80) & (radius < 100)] = 120
+    plane[np.hypot(y - 68, x) < 16] = 120
+    plane[(np.abs(y) < 4) & (x < -40) & brain] = 5
+    image = np.repeat(plane[None, ..., None], 4, axis=0) * np.array([1, 1, 0.35, 1])[:, None, None, None]
+    return image.astype(np.uint8), np.repeat(brain[None], 4, axis=0)
+
+
+@pytest.mark.parametrize("side", [128, 256])
+def test_approximation_is_the_largest_piece_of_what_is_neither_dark_nor_thin_nor_outermost(side):
+    image, brain = hard_head(side)
+    found = approximate_brain(image.astype(np.float32), 5)
+    for inside, truth in zip(found, brain, strict=True):
+        assert (inside & truth).sum() > 0.98 * truth.sum()
+        assert (inside & ~truth).sum() < 0.06 * truth.sum()
 
 
 @pytest.mark.parametrize("value", [0, 7])
