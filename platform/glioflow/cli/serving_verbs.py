@@ -7,7 +7,7 @@ import typer
 
 from glioflow.cli.app import app
 from glioflow.cli.options import AsJson
-from glioflow.cli.output import answer, progress, told
+from glioflow.cli.output import answer, print_line, progress, told
 
 
 @app.command()
@@ -46,8 +46,8 @@ def page(
     """Show the web page for people, against an endpoint, until Ctrl-C."""
     from glioflow.serving.page_server import page_forever
 
-    with told(), progress("page") as say:
-        page_forever(host=host, port=port, endpoint=endpoint, say=say)
+    with told():
+        page_forever(host=host, port=port, endpoint=endpoint, say=print_line)
 
 
 @app.command()

@@ -47,11 +47,14 @@ def main() -> None:
             _choose(None, url)
         with right:
             _away(error, url)
+            if answered := st.session_state.get("answered"):
+                show_answer(answered, st.session_state["card"])
         return
+    st.session_state["card"] = card
     with left:
         files, clinical, wanted = _choose(card, url)
     with right:
-        if wanted:
+        if wanted or st.session_state.pop("wanted", False):
             _answer(Client(url, token=token), files, clinical)
         if answered := st.session_state.get("answered"):
             show_answer(answered, card)
@@ -64,7 +67,9 @@ def _choose(card: dict[str, Any] | None, url: str) -> tuple[list[File], dict[str
     channels = tuple(card["input"]["channels"]) if card else ()
     sources = ["Your files", "An example"] if has_examples(channels) else ["Your files"]
     st.subheader("Study", anchor=False)
-    source = st.segmented_control("Source", sources, default=sources[0], label_visibility="collapsed", key="source")
+    if st.session_state.get("source") not in sources:
+        st.session_state["source"] = sources[0]
+    source = st.segmented_control("Source", sources, label_visibility="collapsed", key="source")
     if source == "An example":
         offered = {each.title: each.files for each in examples(channels)}
         title = st.selectbox("Example", list(offered), key="example", label_visibility="collapsed")
@@ -85,7 +90,7 @@ def _choose(card: dict[str, Any] | None, url: str) -> tuple[list[File], dict[str
     if card:
         model = card["model"]
         version = "" if model["version"] is None else f", version {model['version']}"
-        st.caption(f"{model['name']}{version}, served at {url}. Your files go there and nowhere else.")
+        st.caption(f"{model['name']}{version}, served at `{url}`. Your files go there and nowhere else.")
     return files, clinical, bool(wanted)
 
 
@@ -124,7 +129,7 @@ def _away(error: GlioflowError, url: str) -> None:
         st.error(f"**The endpoint refuses this page.** {_plain(error)}", icon=":material/key_off:")
         st.caption(f"Start the page with the endpoint's token in {TOKEN}, or with another --endpoint.")
     else:
-        st.error(f"**No endpoint at {url}.** {_plain(error)}", icon=":material/cloud_off:")
+        st.error(f"**No answer from the endpoint.** {_plain(error)}", icon=":material/cloud_off:")
         st.markdown("Start it in another terminal, then try again:")
         st.code("glioflow serve", language="bash")
         st.caption(
@@ -135,13 +140,23 @@ def _away(error: GlioflowError, url: str) -> None:
 
 def _welcome(card: dict[str, Any]) -> None:
     channels = ", ".join(card["input"]["channels"])
+    steps = {
+        "1. Choose": "Slices, a zip of them, NIfTI or DICOM: all files of one study. Or an invented example.",
+        "2. Analyze": f"The model looks at {channels}, marks what it takes for tumor and measures it.",
+        "3. Look and save": "Scroll through the slices with the mask over them, read the numbers, keep the files.",
+    }
+    cards = "".join(f"<div><b>{escape(title)}</b><span>{escape(text)}</span></div>" for title, text in steps.items())
     st.html(
-        '<div class="gf-empty"><h3>No study yet</h3>'
-        "<ol><li>Choose files of one study, or an example.</li><li>Press Analyze.</li>"
-        "<li>Scroll through the slices with the mask over them, read the measurements, save what you need.</li></ol>"
-        f"<p>This model looks at {escape(channels)}. It marks what it takes for tumor; it can miss one, and it can "
-        f"mark what is none.</p><p><b>{escape(NOT_FOR_CLINICAL_USE)}</b></p></div>"
+        f'<div class="gf-empty"><h3>No study yet</h3><div class="gf-steps">{cards}</div>'
+        "<p>The model can miss a tumor, and it can mark what is none: look at every slice yourself.</p></div>"
     )
+    if has_examples(card["input"]["channels"]):
+        st.button("Try an example", key="try", type="primary", on_click=_try_example, icon=":material/play_arrow:")
+
+
+def _try_example() -> None:
+    st.session_state["source"] = "An example"
+    st.session_state["wanted"] = True
 
 
 if __name__ == "__main__":

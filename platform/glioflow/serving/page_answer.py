@@ -121,9 +121,9 @@ def _model(answer: Mapping[str, Any], card: Mapping[str, Any]) -> None:
                 ),
                 "Parameters": f"{card['num_parameters']:,}".replace(",", " "),
                 "Looks at": ", ".join(card["input"]["channels"]),
-                "Finds": card["target"]["kind"],
+                "Finds": _target(card["target"]),
                 "Trained on": f"{origin['cohort_format']} cohort {origin['fingerprint'][:12]}; patients: {patients}",
-                **{_metric(name): f"{value:.3f}" for name, value in _chief_metrics(card["metrics"]).items()},
+                **_quality(card["metrics"]),
             }
         )
     )
@@ -133,17 +133,24 @@ def _model(answer: Mapping[str, Any], card: Mapping[str, Any]) -> None:
         st.json(dict(card), expanded=1)
 
 
-def _chief_metrics(metrics: Mapping[str, float | None]) -> dict[str, float]:
-    wanted = ("dice_mean", "dice_ci95_low", "dice_ci95_high", "dice_median", "iou_mean")
-    part = next((part for part in ("test", "val") if metrics.get(f"{part}/dice_mean") is not None), "val")
-    found = {f"{part}/{name}": metrics.get(f"{part}/{name}") for name in wanted}
-    return {name: value for name, value in found.items() if value is not None}
+def _target(target: Mapping[str, Any]) -> str:
+    if target["kind"] == "binary":
+        return "tumor, as one"
+    return ", ".join(target["regions"] or (f"label {value}" for value in target["labels"]))
 
 
-def _metric(name: str) -> str:
-    part, _, metric = name.partition("/")
-    words = metric.replace("dice", "Dice").replace("iou", "IoU").replace("ci95", "95 % interval").replace("_", " ")
-    return f"{words} ({'test' if part == 'test' else 'validation'} patients)"
+def _quality(metrics: Mapping[str, float | None]) -> dict[str, str]:
+    """Return what the model reached by patient: on test patients where it was tested, else on validation patients."""
+    part = "test" if metrics.get("test/dice_mean") is not None else "val"
+    dice, iou, *interval = (
+        metrics.get(f"{part}/{n}") for n in ("dice_mean", "iou_mean", "dice_ci95_low", "dice_ci95_high")
+    )
+    if dice is None:
+        return {}
+    low, high = interval
+    between = "" if low is None or high is None else f", 95 % interval {low:.2f} to {high:.2f}"
+    whose = "test patients" if part == "test" else "validation patients, which chose it"
+    return {"Dice": f"{dice:.3f} on {whose}{between}", **({} if iou is None else {"IoU": f"{iou:.3f}"})}
 
 
 def _downloads(answered: Answered) -> None:

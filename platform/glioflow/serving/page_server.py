@@ -1,12 +1,11 @@
 """Starting the page: Streamlit on loopback, quiet, phoning nobody."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
-from glioflow.errors import RunFailed
 from glioflow.serving.settings import Limits
 
 ENDPOINT, TOKEN = "GLIOFLOW_ENDPOINT", "GLIOFLOW_TOKEN"
@@ -21,7 +20,7 @@ _LOOK = {
         "borderColor": "#d9dfdc",
     },
     "theme.dark": {
-        "primaryColor": "#4fc3b5",
+        "primaryColor": "#1f8f85",
         "backgroundColor": "#10181b",
         "secondaryBackgroundColor": "#1a2529",
         "textColor": "#e3ebea",
@@ -51,8 +50,8 @@ def options(*, host: str, port: int) -> list[str]:
     return [f"--{key}={value}" for key, value in said.items()]
 
 
-def page_forever(*, host: str, port: int, endpoint: str, say: Callable[[str], None]) -> None:
-    """Run the page until Ctrl-C.
+def page_forever(*, host: str, port: int, endpoint: str, say: Callable[[str], None]) -> NoReturn:
+    """Become the page, until Ctrl-C: Streamlit takes this process over, so that nothing of it can be left behind.
 
     Args:
         host: To listen on.
@@ -62,21 +61,12 @@ def page_forever(*, host: str, port: int, endpoint: str, say: Callable[[str], No
 
     Raises:
         UserError: If the port is taken.
-        RunFailed: If Streamlit ends on its own.
     """
     from glioflow.serving.server import check_port
 
     check_port(host, port)
-    command = [sys.executable, "-m", "streamlit", "run", str(Path(__file__).with_name("page.py"))]
     say(f"page at http://{host}:{port}, asking {endpoint}; Ctrl-C ends it")
-    running = subprocess.Popen(
-        [*command, *options(host=host, port=port)],
-        env={**os.environ, ENDPOINT: endpoint},
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        code = running.wait()
-    finally:
-        running.terminate()
-        running.wait()
-    raise RunFailed(f"the page ended with exit code {code}")
+    script = str(Path(__file__).with_name("page.py"))
+    command = [sys.executable, "-m", "streamlit", "run", script, *options(host=host, port=port)]
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where Streamlit says the same again, and advertises
+    os.execve(command[0], command, {**os.environ, ENDPOINT: endpoint})

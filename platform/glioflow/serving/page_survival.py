@@ -14,19 +14,17 @@ def show_survival(said: Mapping[str, Any] | None) -> None:
     if said is None:
         st.info("This model has no survival stage.", icon=":material/info:")
         return
+    doubts = [str(warning) for warning in said["warnings"]]
     if not said["beats_baselines"]:
-        st.warning(
-            "In cross-validation this stage did **not** beat its baselines. What follows says nothing reliable about "
-            "this patient.",
-            icon=":material/warning:",
-        )
-    else:
-        st.caption("In cross-validation this stage beat its baselines.")
+        verdict = "**No better than its baselines in cross-validation: it says nothing reliable of this patient.**"
+        st.warning("\n".join([verdict, "", *(f"- {doubt}" for doubt in doubts)]), icon=":material/warning:")
+    elif doubts:
+        st.warning("\n".join(f"- {doubt}" for doubt in doubts), icon=":material/warning:")
     st.html(statement_html(said))
     if said["curve"]:
         st.vega_lite_chart(curve_spec(said["curve"]), width="stretch", key="curve")
-    for warning in said["warnings"]:
-        st.warning(str(warning), icon=":material/warning:")
+    if said["beats_baselines"]:
+        st.caption("In cross-validation it beat its baselines.")
     used = ", ".join(said["basis"]) or "nothing about this patient"
     st.caption(f"Computed from: {used}." + (f" Filled in: {', '.join(said['imputed'])}." if said["imputed"] else ""))
     st.caption(f"Risk score {said['risk_score']:.2f}; higher is worse.")

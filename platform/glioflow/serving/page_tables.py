@@ -35,11 +35,18 @@ def colors(labels: NDArray[np.uint8], names: Mapping[int, str]) -> dict[int, str
 
 
 def feature_rows(features: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the volume's features as rows of `Feature`, `Value`, `Unit` and `Note`, why a value is missing."""
+    """Return the volume's features as rows of `Feature`, `Value`, `Unit` and `Note`, why a value is missing.
+
+    Slices are counted from 1 as in the viewer; the corners of the bounding box are left to the csv.
+    """
     undefined = features["undefined"]
     rows = []
     for name, value in features["volume"].items():
+        if name.startswith("box_"):
+            continue
         said, unit = _spoken(name)
+        if value is not None and name in ("largest_slice", "centroid_slice"):
+            value += 1
         number = None if value is None else float(f"{value:.4g}") if abs(value) < 1e4 else round(value)
         rows.append({"Feature": said, "Value": number, "Unit": unit, "Note": undefined.get(name, "")})
     return sorted(rows, key=lambda row: row["Value"] is None)

@@ -57,20 +57,33 @@ function drawImage(data, volume, view) {
   return canvasOf(image);
 }
 
-function drawMask(data, volume, view) {
+// Fills the visible classes, and outlines them between the pixels: thin however the pixels are stretched.
+function drawMask(context, [left, top, width, height], data, volume, view) {
   const { rows, columns, at } = view.layout;
   const image = new ImageData(columns, rows);
-  const paint = new Map(data.classes.filter((c) => !view.hidden.has(c.value)).map((c) => [c.value,
-    [1, 3, 5].map((start) => parseInt(c.color.slice(start, start + 2), 16))]));
+  const shown = data.classes.filter((each) => !view.hidden.has(each.value));
+  const paint = new Map(shown.map(({ value, color }) =>
+    [value, { outline: new Path2D(), color, rgb: [1, 3, 5].map((k) => parseInt(color.slice(k, k + 2), 16)) }]));
   const label = (r, c) => (r < 0 || c < 0 || r >= rows || c >= columns ? 0 : volume.labels[at(r, c)]);
+  const x = (c) => left + (c * width) / columns, y = (r) => top + (r * height) / rows;
   for (let r = 0, k = 0; r < rows; r++)
     for (let c = 0; c < columns; c++, k += 4) {
-      const own = label(r, c), color = paint.get(own);
-      if (!color) continue;
-      const edge = [[r - 1, c], [r + 1, c], [r, c - 1], [r, c + 1]].some(([y, x]) => label(y, x) !== own);
-      image.data.set([...color, 255 * (edge ? Math.min(1, 2 * view.strength) : 0.8 * view.strength)], k);
+      const own = label(r, c), brush = paint.get(own);
+      if (!brush) continue;
+      image.data.set([...brush.rgb, 255 * view.strength], k);
+      const line = (...ends) => { brush.outline.moveTo(ends[0], ends[1]); brush.outline.lineTo(ends[2], ends[3]); };
+      if (label(r - 1, c) !== own) line(x(c), y(r), x(c + 1), y(r));
+      if (label(r + 1, c) !== own) line(x(c), y(r + 1), x(c + 1), y(r + 1));
+      if (label(r, c - 1) !== own) line(x(c), y(r), x(c), y(r + 1));
+      if (label(r, c + 1) !== own) line(x(c + 1), y(r), x(c + 1), y(r + 1));
     }
-  return canvasOf(image);
+  context.imageSmoothingEnabled = false;
+  context.drawImage(canvasOf(image), left, top, width, height);
+  context.lineWidth = 2.5;
+  context.lineCap = "round";
+  context.globalAlpha = Math.min(1, 2 * view.strength);
+  for (const { outline, color } of paint.values()) { context.strokeStyle = color; context.stroke(outline); }
+  context.globalAlpha = 1;
 }
 
 function draw(root, data, volume, view) {
@@ -83,8 +96,7 @@ function draw(root, data, volume, view) {
   context.imageSmoothingQuality = "high";
   context.imageSmoothingEnabled = true;
   context.drawImage(drawImage(data, volume, view), ...place);
-  context.imageSmoothingEnabled = false;
-  if (view.strength) context.drawImage(drawMask(data, volume, view), ...place);
+  if (view.strength) drawMask(context, place, data, volume, view);
   const index = view.index[view.plane], axial = view.plane === "axial";
   const number = axial && data.numbers[index] !== index + 1 ? `, number ${data.numbers[index]}` : "";
   root.querySelector(".where").textContent = `Slice ${index + 1} of ${data.shape[AXES[view.plane]]}${number}`;
@@ -192,6 +204,6 @@ export default async function ({ data, parentElement }) {
   if (root.dataset.shown !== data.key) return; // another study came meanwhile
   const areas = Object.fromEntries(data.planes.map((plane) => [plane, areasOf(labels, data.shape, AXES[plane])]));
   const index = Object.fromEntries(data.planes.map((plane) => [plane, middle(areas[plane])]));
-  const view = { plane: "axial", channel: data.first, hidden: new Set(), strength: 0.5, index, areas };
+  const view = { plane: "axial", channel: data.first, hidden: new Set(), strength: 0.4, index, areas };
   connect(root, data, { image, labels }, view);
 }
