@@ -6,14 +6,15 @@ import pytest
 import torch
 
 from bundles import changed
-from glioflow import bundle, promotion
+from glioflow import bundle
 from glioflow.config import home
 from glioflow.config.places import prepared_home
 from glioflow.data.prepared import prepare
 from glioflow.data.splits import make_split
 from glioflow.errors import UserError
 from glioflow.models import build_network
-from glioflow.promotion import Verdict, decisions, promote, rollback
+from glioflow.promotion import Verdict, decisions, gate, promote, rollback
+from glioflow.promotion.record import champion_before
 from glioflow.runs.launch import Setting, open_run
 from glioflow.runs.plan import Plan, train_plan
 from glioflow.runs.register import register
@@ -212,13 +213,13 @@ def test_another_split_than_the_one_trained_with_is_refused(enter, trained, prep
 
 def test_a_bundle_changed_after_it_was_registered_is_refused(enter, trained, tracking):
     enter(trained)
-    source = next((home() / "artifacts").rglob("registered/*/model.json"))
+    source = next((home() / "artifacts").rglob("registered/*/artifacts/bundle/model.json"))
     source.write_text(source.read_text() + "\n")
     with pytest.raises(UserError, match="as it was sealed"):
         stand()
 
 
-def test_a_champion_of_another_preprocessing_sees_its_own(enter, trained, quick, lgg, tmp_path):
+def test_a_champion_of_another_preprocessing_sees_its_own(enter, trained, quick, lgg, tmp_path, monkeypatch):
     from glioflow.data.cohort import open_cohort
 
     enter(trained)
@@ -232,14 +233,11 @@ def test_a_champion_of_another_preprocessing_sees_its_own(enter, trained, quick,
     with pytest.raises(UserError, match="another preprocessing; give the raw cohort with --data"):
         stand()
     seen = []
-    measure, promotion.measure = (
-        promotion.measure,
-        lambda p, cases: seen.append(cases[0].image.shape[1]) or measure(p, cases),
+    measure = gate.measure_anew
+    monkeypatch.setattr(
+        gate, "measure_anew", lambda p, cases: seen.append(cases[0].image.shape[1]) or measure(p, cases)
     )
-    try:
-        stand(data=lgg)
-    finally:
-        promotion.measure = measure
+    stand(data=lgg)
     assert seen == [48, 32]
 
 
@@ -351,4 +349,4 @@ UP, BACK, NO = "promoted", "rolled-back", "rejected"
     ],
 )
 def test_the_champion_before_is_read_from_the_record(said, present, before):
-    assert promotion._before(record(*said), present) == before
+    assert champion_before(record(*said), present) == before

@@ -13,7 +13,7 @@ from glioflow import bundle
 from glioflow.errors import RunFailed, UserError
 from glioflow.models import build_network
 from glioflow.tracking import CHAMPION, RunWriter, Tracking, flatten
-from glioflow.tracking.store import answers
+from glioflow.tracking.runs import answers
 
 
 @pytest.fixture(scope="module")
@@ -189,9 +189,10 @@ def test_versions_count_up_and_carry_tags_aliases_and_their_run(tracking, made):
     assert (first.version, second.version) == (1, 2)
     tracking.set_alias("glioma", CHAMPION, 1)
     versions = tracking.versions("glioma")
+    tags = {"k": "v", "glioflow.bundle": bundle.digest_of(made)}
     assert [(v.version, v.aliases, v.run_id, v.tags) for v in versions] == [
-        (2, (), runs[1], {"k": "v"}),
-        (1, (CHAMPION,), runs[0], {"k": "v"}),
+        (2, (), runs[1], tags),
+        (1, (CHAMPION,), runs[0], tags),
     ]
     tracking.set_alias("glioma", CHAMPION, 2)
     assert tracking.champion("glioma").version == 2

@@ -1,20 +1,40 @@
 """What a model version must show before it becomes champion."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
+
+# What is usually asked for; an experiment that asks for fewer test patients is told so in the gate's answer.
+USUAL_PATIENTS = 10
 
 
 class GateSettings(BaseModel):
-    """Rules of the promotion gate, each with its number.
+    """Rules of the promotion gate, each with its number; null does not ask.
 
     Attributes:
         min_patients: Test patients below which the answer is `insufficient-evidence`.
-        margin: Mean Dice that a challenger may lose against the champion, at the lower end of the paired interval.
+        rule: Against the champion, by the lower end of the paired 95 % interval of mean Dice: `non-inferiority` (above
+            -`margin`) or `superiority` (above 0).
+        margin: Mean Dice that a challenger may lose.
+        margin_by_institution: Mean Dice that it may lose at any one institution, those of few patients pooled.
+        min_patients_by_institution: Patients below which an institution, or the pool, is not judged.
         margin_over_baseline: Mean Dice by which a version must beat the all-empty and FLAIR-threshold baselines.
-        max_false_positive_slice_rate: Share of tumor-free slices with any predicted tumor; null does not ask.
+        max_false_positive_slice_rate: Share of tumor-free slices with any predicted tumor.
+        margin_false_positive_slices: By how much that share may exceed the champion's.
+        max_calibration_error: Expected calibration error over the voxels that are tumor or called so with 1 % or more.
+        max_latency_s: Median time for one test study, on the machine that judges.
+        max_test_uses: How often the test patients may have judged before.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    min_patients: int = Field(default=10, ge=1)
+    min_patients: int = Field(default=USUAL_PATIENTS, ge=1)
+    rule: Literal["non-inferiority", "superiority"] = "non-inferiority"
     margin: float = Field(default=0.02, ge=0, le=1)
+    margin_by_institution: float | None = Field(default=0.1, ge=0, le=1)
+    min_patients_by_institution: int = Field(default=3, ge=1)
     margin_over_baseline: float = Field(default=0.0, ge=0, le=1)
     max_false_positive_slice_rate: float | None = Field(default=None, ge=0, le=1)
+    margin_false_positive_slices: float | None = Field(default=0.02, ge=0, le=1)
+    max_calibration_error: float | None = Field(default=0.3, ge=0, le=1)
+    max_latency_s: float | None = Field(default=60, gt=0)
+    max_test_uses: int | None = Field(default=None, ge=0)

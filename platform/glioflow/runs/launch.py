@@ -18,7 +18,7 @@ from glioflow.data.preprocessing import Step
 from glioflow.data.remote import local_folder
 from glioflow.data.splits import Split, make_split
 from glioflow.errors import UserError
-from glioflow.runs.lineage import source_state
+from glioflow.runs.lineage import ENVIRONMENT, environment, source_state
 from glioflow.tracking import Tracking
 
 
@@ -119,15 +119,33 @@ def open_run(setting: Setting, kind: str, name: str, *, parent: str | None = Non
     state = source_state()
     run_id = tracking.start(experiment.name, name, tags={**lineage, **state.tags, **tags}, parent=parent)
     tracking.log_params(run_id, experiment.model_dump(mode="json", exclude={"search", "gate", "description"}))
+    _log_inputs(setting, run_id)
     if parent is None:
-        tracking.log_text(run_id, "experiment.yaml", to_yaml(experiment))
-        tracking.log_json(run_id, "split.json", setting.split.model_dump(mode="json"))
-        tracking.log_json(
-            run_id, "cohort.json", {"path": str(setting.cohort.path), "fingerprint": manifest.fingerprint}
-        )
+        tracking.log_text(run_id, ENVIRONMENT, environment())
         if state.diff:
             tracking.log_text(run_id, "uncommitted.diff", state.diff)
     return run_id
+
+
+def _log_inputs(setting: Setting, run_id: str) -> None:
+    """Log what the run begins with, whole: it is all that `reproduce` has."""
+    tracking, split, cohort = setting.tracking, setting.split, setting.cohort
+    manifest = cohort.manifest
+    tracking.log_text(run_id, "experiment.yaml", to_yaml(setting.experiment))
+    tracking.log_json(run_id, "split.json", split.model_dump(mode="json"))
+    tracking.log_json(run_id, "cohort.json", {"path": str(cohort.path), "fingerprint": manifest.fingerprint})
+    tracking.log_dataset(
+        run_id,
+        name=manifest.source,
+        digest=manifest.fingerprint,
+        source=str(cohort.path),
+        used_for="training",
+        profile={
+            **{"format": manifest.format, "cases": len(cohort.records), "slices": cohort.num_slices},
+            **{part: len(getattr(split, part)) for part in ("train", "val", "test")},
+            **{"sources": manifest.source_fingerprint, "split": split.digest, "test_patients": split.test_digest},
+        },
+    )
 
 
 def to_yaml(experiment: Experiment) -> str:

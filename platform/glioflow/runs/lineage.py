@@ -1,6 +1,8 @@
-"""Which code a run ran: a hash of the package's source always, the git commit and diff where there is a repository."""
+"""Which code a run ran, and among what: a hash of the package's source, git's commit and diff, installed versions."""
 
 import hashlib
+import importlib.metadata
+import platform
 import subprocess
 from dataclasses import dataclass
 from functools import cache
@@ -8,6 +10,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent
 _MAX_DIFF = 1_000_000
+ENVIRONMENT = "environment.txt"
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,13 @@ def source_state() -> SourceState:
         diff = f"The diff has {len(diff)} characters: too long to keep.\n"
     tags |= {"mlflow.source.git.commit": commit, "glioflow.dirty": str(bool(diff)).lower()}
     return SourceState(tags, diff)
+
+
+@cache
+def environment() -> str:
+    """Return the machine, Python and every installed package with its version, a line each, sorted."""
+    packages = {f"{found.name.lower()}=={found.version}" for found in importlib.metadata.distributions() if found.name}
+    return "\n".join([f"# {platform.platform()}, Python {platform.python_version()}", *sorted(packages)]) + "\n"
 
 
 def source_digest() -> str:

@@ -1,14 +1,25 @@
 """From a finished run to a model version: the bundle, with a survival stage if one is given, stored in the registry."""
 
+import json
+import shutil
 import uuid
+from pathlib import Path
+from typing import Any
 
 from glioflow import bundle
+from glioflow.card import CARD, CARD_HTML, card, card_html, subgroup_metrics
+from glioflow.prediction import Predictor
+from glioflow.promotion.golden import GOLDEN, golden_answer, golden_study
 from glioflow.runs.survival import read_stage, working_folder
-from glioflow.tracking import BUNDLE, Tracking, Version
+from glioflow.runs.train import PER_PATIENT
+from glioflow.tracking import BUNDLE, CHALLENGER, Tracking, Version
+
+# Tags of a run that its versions' cards repeat.
+_LINEAGE = ("mlflow.source.git.commit", "glioflow.dirty", "glioflow.source", "python")
 
 
 def register(run_id: str, *, name: str | None = None, survival: str | None = None) -> Version:
-    """Make the bundle of a run the next version of a model.
+    """Make the bundle of a run the next version of a model, and its challenger.
 
     Args:
         run_id: A finished training or trial.
@@ -16,26 +27,55 @@ def register(run_id: str, *, name: str | None = None, survival: str | None = Non
         survival: Run id of a survival stage to put inside.
 
     Raises:
-        UserError: If a run does not exist, or has no bundle or stage.
+        UserError: If a run does not exist, or has no bundle or stage, or the bundle cannot be loaded.
     """
-    import shutil
-
     tracking = Tracking()
     run = tracking.run(run_id)
     folder = tracking.download(f"runs:/{run_id}/{BUNDLE}")
     stage = read_stage(survival) if survival else None
+    metrics = {key: float(value) for key, value in run.data.metrics.items() if key.startswith(("val/", "test/"))}
     out = working_folder(uuid.uuid4().hex)
     try:
-        bundle.with_stage(
-            folder, out, survival=stage, metrics={k: float(v) for k, v in run.data.metrics.items() if "/" in k}
-        )
-        description = bundle.read_description(out)
+        bundle.with_stage(folder, out, survival=stage, metrics={**metrics, **_subgroups(tracking, run_id)})
+        predictor = Predictor.load(out)
+        description = predictor.description
+        name = name or description.origin.experiment
+        documents = {
+            **cards(out, title=name, lineage=lineage(run, survival)),
+            GOLDEN: json.dumps(golden_answer(predictor)),
+        }
         tags = {
-            "glioflow.bundle": bundle.digest_of(out),
             "glioflow.test": description.origin.test,
             "glioflow.cohort": description.origin.fingerprint,
             **({"glioflow.survival_run": survival} if survival else {}),
         }
-        return tracking.register(name or description.origin.experiment, run_id, out, tags=tags)
+        example = golden_study(description).image[:2]
+        made = tracking.register(name, run_id, out, tags=tags, documents=documents, example=example)
+        tracking.set_alias(name, CHALLENGER, made.version)
+        return made
     finally:
         shutil.rmtree(out, ignore_errors=True)
+
+
+def cards(folder: Path, *, title: str, lineage: dict[str, str]) -> dict[str, str]:
+    """Return the card of the bundle in `folder` by file name, in Markdown and HTML."""
+    description = bundle.read_description(folder)
+    stage = folder / bundle.SURVIVAL
+    task = json.loads(stage.read_text()).get("task") if stage.is_file() else None
+    return {
+        CARD: card(description, title=title, survival=task, lineage=lineage),
+        CARD_HTML: card_html(description, title=title, survival=task, lineage=lineage),
+    }
+
+
+def lineage(run: Any, survival: str | None = None) -> dict[str, str]:
+    """Return what a card says of the run that a bundle came from."""
+    tags = run.data.tags
+    said = {key.split(".")[-1].replace("_", " "): tags[key] for key in _LINEAGE if key in tags}
+    return {"run": run.info.run_id, **said, **({"survival stage of run": survival} if survival else {})}
+
+
+def _subgroups(tracking: Tracking, run_id: str) -> dict[str, float | None]:
+    if not tracking.has_artifact(run_id, PER_PATIENT):
+        return {}
+    return subgroup_metrics(tracking.read_json(run_id, PER_PATIENT))

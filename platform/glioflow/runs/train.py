@@ -22,6 +22,11 @@ from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quie
 from glioflow.runs.plan import Plan, train_plan
 from glioflow.tracking import BUNDLE, RunWriter, Tracking
 
+# What each test patient scored: the cards of its versions sum it up by subgroup.
+PER_PATIENT = "test_patients.json"
+# Metrics, pictures, and the rows of the test patients.
+Judged = tuple[dict[str, float | None], dict[str, bytes], list[dict[str, Any]]]
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -60,7 +65,7 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
     try:
         with followed(setting.tracking, plan, say):
             val = fit_on_train(plan)
-        test, pictures = judge(plan)
+        test, pictures, rows = judge(plan)
     except (KeyboardInterrupt, SystemExit):  # Ray Train turns the first Ctrl-C into the second
         setting.tracking.finish(run_id, "KILLED")
         say(f"interrupted; go on with --resume {run_id}")
@@ -70,6 +75,7 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
         raise
     metrics = {**val, **test}
     setting.tracking.log_metrics(run_id, metrics)
+    setting.tracking.log_json(run_id, PER_PATIENT, rows)
     for name, picture in pictures.items():
         setting.tracking.log_bytes(run_id, f"report/{name}.png", picture)
     setting.tracking.log_folder(run_id, plan.bundle, folder=BUNDLE)
@@ -177,22 +183,22 @@ def _worker(config: dict[str, Any]) -> None:
         writer.close()
 
 
-def judge(plan: Plan) -> tuple[dict[str, float | None], dict[str, bytes]]:
-    """Measure the bundle on the test patients, on the cluster: metrics and pictures; nothing where there are none."""
+def judge(plan: Plan) -> Judged:
+    """Measure the bundle on the test patients, on the cluster: metrics, pictures, rows; all empty without any."""
     if not plan.split.test:
-        return {}, {}
+        return {}, {}, []
     import ray
 
     training = plan.experiment.training
     task = ray.remote(num_cpus=training.cpus_per_worker, num_gpus=min(1, training.gpus_per_worker))(_judge)
     try:
-        metrics, pictures = ray.get(task.remote(plan.model_dump_json()))
+        measured: Judged = ray.get(task.remote(plan.model_dump_json()))
     except ray.exceptions.RayTaskError as error:
         raise RunFailed(_cause(error)) from error
-    return metrics, pictures
+    return measured
 
 
-def _judge(said: str) -> tuple[dict[str, float | None], dict[str, bytes]]:
+def _judge(said: str) -> Judged:
     plan = Plan.model_validate_json(said)
     predictor = Predictor.load(plan.bundle)
     cases = {case_id: PreparedCohort(plan.prepared).case(case_id) for case_id in plan.split.test}
@@ -201,7 +207,7 @@ def _judge(said: str) -> tuple[dict[str, float | None], dict[str, bytes]]:
     pictures = {"dice": distribution_of_dice({row["id"]: row["dice"] for row in rows}, title="Dice, test patients")}
     for name, row in (("worst", ordered[0]), ("median", ordered[len(ordered) // 2]), ("best", ordered[-1])):
         pictures[name] = _picture(predictor, cases[row["id"]], f"{name}: {row['id']}, Dice {row['dice']:.3f}")
-    return numbers(summarize(rows), "test"), pictures
+    return numbers(summarize(rows), "test"), pictures, rows
 
 
 def _picture(predictor: Predictor, case: PreparedCase, title: str) -> bytes:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from glioflow import atomic
 from glioflow.errors import RunFailed
-from glioflow.tracking.store import Tracking, answers, now_ms
+from glioflow.tracking.runs import answers, now_ms
+from glioflow.tracking.store import Tracking
 
 
 class RunWriter:

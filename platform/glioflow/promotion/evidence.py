@@ -1,0 +1,146 @@
+"""What the gate looks at, found and measured anew: two bundles, the recorded cohort and split, the test patients."""
+
+import statistics
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glioflow.config.gate import GateSettings
+from glioflow.data.prepared import PreparedCase, PreparedCohort, find_or_prepare, is_prepared
+from glioflow.data.splits import Split
+from glioflow.errors import UserError
+from glioflow.evaluation import Reliability, count_reliability
+from glioflow.prediction import Predictor, measure_segmentation
+from glioflow.tracking import Tracking, Version
+
+# Voxels below it, without tumor, are background that nobody doubts: they would hide any error of calibration.
+_DOUBTFUL = 0.01
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A version with what was recorded when it was trained."""
+
+    version: Version
+    predictor: Predictor
+    split: Split
+    settings: GateSettings
+
+    @classmethod
+    def open(cls, tracking: Tracking, version: Version) -> "Entry":
+        """Load a version.
+
+        Raises:
+            UserError: If its bundle is not the registered one, or its run did not record its split and experiment.
+        """
+        import yaml
+
+        predictor = Predictor.load(tracking.bundle_of(version))
+        split = Split.model_validate(_read_up(tracking, version.run_id, "split.json"))
+        if split.digest != predictor.description.origin.split:
+            rule = "a version is judged on the split it was trained with"
+            raise UserError(rule, f"another split in {version.run_id}")
+        holder = _holder(tracking, version.run_id, "experiment.yaml")
+        said = yaml.safe_load(tracking.download(f"runs:/{holder}/experiment.yaml").read_text())
+        return cls(version, predictor, split, GateSettings.model_validate(said.get("gate", {})))
+
+    def recorded_cohort(self, tracking: Tracking, data: Path | None, home: Path) -> PreparedCohort:
+        """Open the cohort that the version recorded, its fingerprint checked.
+
+        Args:
+            tracking: Where it is recorded.
+            data: Where the cohort is now, raw or prepared; None takes the recorded place.
+            home: Where prepared cohorts live.
+
+        Raises:
+            UserError: If it is not there, or not the recorded one.
+        """
+        origin, steps = self.predictor.description.origin, self.predictor.description.preprocess
+        source = data or Path(_read_up(tracking, self.version.run_id, "cohort.json")["path"])
+        if not source.exists():
+            raise UserError("the recorded cohort must be reachable; give it with --data DIR", source)
+        cohort = find_or_prepare(source, steps, home=home)
+        if cohort.manifest.source_fingerprint != origin.source_fingerprint:
+            raise UserError(
+                f"a version is judged on the cohort it recorded (fingerprint {origin.source_fingerprint})",
+                f"{source} with {cohort.manifest.source_fingerprint}",
+            )
+        return cohort
+
+    def as_it_sees(self, cohort: PreparedCohort, data: Path | None, home: Path) -> PreparedCohort:
+        """Return another version's cohort under this one's own preprocessing.
+
+        Raises:
+            UserError: If that is another one and `data` is no raw cohort.
+        """
+        steps = self.predictor.description.preprocess
+        if cohort.manifest.steps == steps:
+            return cohort
+        if data is None or is_prepared(data):
+            raise UserError(
+                f"champion {self.version.version} was trained with another preprocessing; give the raw cohort with "
+                "--data",
+                data or "no --data",
+            )
+        return find_or_prepare(data, steps, home=home)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A version on the test patients.
+
+    Attributes:
+        rows: As `prediction.measure` gives them.
+        reliability: Of the probability of any tumor, over doubtful voxels and those that are tumor.
+        latency_s: Median time for one study, prepared image to mask.
+    """
+
+    rows: list[dict[str, Any]]
+    reliability: Reliability
+    latency_s: float
+
+    def mean(self, key: str) -> float | None:
+        """Return the mean of a metric over the cases where it is defined."""
+        return mean(self.rows, key)
+
+
+def measure_anew(predictor: Predictor, cases: Sequence[PreparedCase]) -> Measured:
+    """Measure a version on labeled cases, at least one."""
+    rows, times, reliabilities = [], [], []
+    for case in cases:
+        began = time.perf_counter()
+        found = predictor.segment(case.image, case.record.moves)
+        times.append(time.perf_counter() - began)
+        rows.append(measure_segmentation(found, case, predictor.description.target))
+        truth = case.reference() > 0
+        asked = truth | (found.tumor_probability >= _DOUBTFUL)
+        probability = np.clip(found.tumor_probability[asked], 0, 1)
+        reliabilities.append(count_reliability(probability, truth[asked]))
+    total = reliabilities[0]
+    for reliability in reliabilities[1:]:
+        total = total + reliability
+    return Measured(rows, total, statistics.median(times))
+
+
+def mean(rows: Iterable[dict[str, Any]], key: str) -> float | None:
+    """Return the mean of a metric over the rows where it is defined; None where it is in none."""
+    values = [float(row[key]) for row in rows if row.get(key) is not None]
+    return statistics.fmean(values) if values else None
+
+
+def _read_up(tracking: Tracking, run_id: str, artifact: str) -> Any:
+    """Read an artifact of a run, or of the search it belongs to."""
+    return tracking.read_json(_holder(tracking, run_id, artifact), artifact)
+
+
+def _holder(tracking: Tracking, run_id: str, artifact: str) -> str:
+    if tracking.has_artifact(run_id, artifact):
+        return run_id
+    parent = tracking.run(run_id).data.tags.get("mlflow.parentRunId")
+    if parent is None:
+        raise UserError("a version before the gate comes from a run that recorded its split", f"run {run_id}")
+    return str(parent)

@@ -1,0 +1,170 @@
+"""The gate before `champion`: all evidence gathered anew, one promotion of a model at a time, the alias moved last."""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from glioflow.config.places import home as state_folder
+from glioflow.errors import UserError
+from glioflow.promotion import rules
+from glioflow.promotion.evidence import Entry, measure_anew
+from glioflow.promotion.golden import GOLDEN, golden_answer, golden_difference
+from glioflow.promotion.record import (
+    Reason,
+    Verdict,
+    champion_before,
+    count_uses,
+    decisions,
+    now,
+    record,
+    who,
+)
+from glioflow.tracking import CHALLENGER, CHAMPION, Tracking, Version
+
+
+def promote(name: str, *, version: int | None = None, data: Path | None = None, home: Path) -> Verdict:
+    """Put a version before the gate and, if it passes, let `champion` mean it.
+
+    Args:
+        name: Of the registered model.
+        version: Its number; None takes the newest.
+        data: The cohort; None takes the prepared one that the run recorded.
+        home: Where prepared cohorts live.
+
+    Raises:
+        UserError: If the version or the cohort is not there, its bundle was changed, it is champion already, cohort
+            or split are not the recorded ones, or another promotion of this model is under way or was faster.
+    """
+    tracking = Tracking()
+    challenger = tracking.version(name, number=version) if version else _newest(tracking, name)
+    with _alone(name):
+        champion = tracking.champion(name)
+        if champion is not None and champion.version == challenger.version:
+            raise UserError("the version before the gate is not the champion itself", f"{name}/{challenger.version}")
+        entry = Entry.open(tracking, challenger)
+        cohort_fingerprint = entry.predictor.description.origin.source_fingerprint
+        used = count_uses(tracking, test=entry.split.test_digest, cohort=cohort_fingerprint)
+        reasons = _judge(tracking, entry, champion, data, home, used)
+        verdict = Verdict(
+            decision=rules.decide(reasons),
+            reasons=tuple(reasons),
+            name=name,
+            version=challenger.version,
+            previous=champion.version if champion else None,
+            test=entry.split.test_digest,
+            times_test_used=used,
+            who=who(),
+            when=now(),
+        )
+        _check_unmoved(tracking, name, champion)
+        record(tracking, verdict, cohort=cohort_fingerprint)
+        if verdict.decision == "promoted":
+            tracking.set_alias(name, CHAMPION, challenger.version)
+            tracking.drop_alias(name, CHALLENGER, challenger.version)
+    return verdict
+
+
+def rollback(name: str) -> Verdict:
+    """Let `champion` mean the version that was champion before the present one.
+
+    Raises:
+        UserError: If there is no champion, none before it, or a promotion of this model is under way.
+    """
+    tracking = Tracking()
+    with _alone(name):
+        present = tracking.version(name)
+        previous = champion_before(decisions(tracking, name), present.version)
+        if previous is None:
+            rule = f"a rollback of {name!r} needs a champion before the present one"
+            raise UserError(rule, f"version {present.version}")
+        tracking.bundle_of(tracking.version(name, number=previous))
+        verdict = Verdict(
+            decision="rolled-back",
+            reasons=(),
+            name=name,
+            version=previous,
+            previous=present.version,
+            test="",
+            times_test_used=0,
+            who=who(),
+            when=now(),
+        )
+        record(tracking, verdict)
+        tracking.set_alias(name, CHAMPION, previous)
+    return verdict
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """Hold the model's lock; the kernel lets go of it when a process dies."""
+    path = state_folder() / "locks" / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"one promotion or rollback of {name!r} at a time; another one is under way") from None
+        yield
+
+
+def _check_unmoved(tracking: Tracking, name: str, champion: Version | None) -> None:
+    """Notice a promotion from another machine, which our lock does not reach."""
+    after = tracking.champion(name)
+    if (after and after.version) != (champion and champion.version):
+        rule = f"the champion of {name!r} stays while a version is judged against it; promote again"
+        raise UserError(rule, f"version {after.version if after else None} since then")
+
+
+def _judge(
+    tracking: Tracking, entry: Entry, champion: Version | None, data: Path | None, home: Path, used: int
+) -> list[Reason]:
+    settings, split = entry.settings, entry.split
+    cohort = entry.recorded_cohort(tracking, data, home)
+    reasons = [
+        *rules.clean(split, cohort),
+        rules.enough(split, cohort, settings),
+        *rules.smoke(_golden(tracking, entry)),
+    ]
+    limit = settings.max_test_uses
+    note = "" if limit is not None else "the experiment sets no limit"
+    reasons.append(
+        Reason(
+            rule="times that these test patients judged before",
+            value=used,
+            limit=limit,
+            passed=limit is None or used <= limit,
+            note=note,
+        )
+    )
+    if not split.test:
+        return reasons
+    cases = cohort.cases(split.test)
+    measured = measure_anew(entry.predictor, cases)
+    reasons += rules.alone(entry.predictor, measured, cases, settings)
+    if champion is not None:
+        rival = Entry.open(tracking, champion)
+        mine, theirs = entry.predictor.description, rival.predictor.description
+        if mine.target != theirs.target:
+            raise UserError("a challenger answers the champion's question; register it under another name", mine.target)
+        reasons.append(rules.unseen(rival.split, split.test))
+        seen = rival.as_it_sees(cohort, data, home)
+        reasons += rules.against(measure_anew(rival.predictor, seen.cases(split.test)), measured, settings)
+    return reasons
+
+
+def _golden(tracking: Tracking, entry: Entry) -> float | None:
+    """Return how much the answer to the golden study changed; None where none was registered."""
+    try:
+        before = json.loads(tracking.document(entry.version, GOLDEN))
+    except UserError:
+        return None
+    return golden_difference(before, golden_answer(entry.predictor))
+
+
+def _newest(tracking: Tracking, name: str) -> Version:
+    versions = tracking.versions(name)
+    if not versions:
+        raise UserError(f"no registered model {name!r} with a version", choices=tracking.names())
+    return versions[0]

@@ -1,0 +1,59 @@
+"""The golden study: one made-up study that a version answers when it is registered and again before it is promoted."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow.bundle import Description
+from glioflow.data.case import Case
+from glioflow.errors import UserError
+from glioflow.prediction import Predictor
+
+GOLDEN = "golden.json"
+_SHAPE = (6, 64, 64)
+
+
+def golden_study(description: Description) -> Case:
+    """Return the study for a model: a bright blob in a gray ball, in whole numbers of 0 to 255, always the same."""
+    axes = [np.linspace(-1, 1, size, dtype=np.float32) for size in _SHAPE]
+    z, y, x = np.meshgrid(*axes, indexing="ij")
+    texture = np.random.default_rng(0).integers(-12, 13, (*_SHAPE, len(description.channels)))
+    ball = np.where(0.4 * z**2 + y**2 + x**2 < 0.8, 90, 0)[..., None]
+    blob = np.where(z**2 + (y - 0.2) ** 2 + (x + 0.3) ** 2 < 0.1, 110, 0)[..., None]
+    image: NDArray[np.uint8] = (np.clip(ball + blob + texture, 0, 255) * (ball > 0)).astype(np.uint8)
+    spacing = None if description.origin.cohort_format == "lgg" else (1.0, 1.0, 1.0)
+    return Case("golden", "golden", image, None, description.channels, tuple(range(1, _SHAPE[0] + 1)), spacing)
+
+
+def golden_answer(predictor: Predictor) -> dict[str, Any]:
+    """Answer the golden study; a model that refuses it (it may need more than images) answers with its reason."""
+    try:
+        found = predictor.predict(golden_study(predictor.description))
+    except UserError as error:
+        return {"refused": error.rule}
+    probability = found.segmentation.tumor_probability
+    return {
+        "tumor_voxels": int(np.count_nonzero(found.segmentation.labels)),
+        "mean_probability": float(probability.mean()),
+        "highest_probability": float(probability.max()),
+        "risk_score": None if found.survival is None else found.survival.risk_score,
+    }
+
+
+def golden_difference(before: dict[str, Any], now: dict[str, Any]) -> float:
+    """Return the largest relative difference of two answers' numbers; infinite where they do not say the same things.
+
+    Voxels are compared as a share of the whole study, so that one voxel on the edge of a threshold is not much.
+    """
+    if before.keys() != now.keys() or "refused" in before:
+        return 0.0 if before == now else float("inf")
+    largest = 0.0
+    for name, was in before.items():
+        found = now[name]
+        if was is None or found is None:
+            largest = max(largest, 0.0 if was is found else float("inf"))
+        else:
+            scale = float(np.prod(_SHAPE)) if name == "tumor_voxels" else max(1.0, abs(was))
+            largest = max(largest, abs(found - was) / scale)
+    return largest

@@ -1,0 +1,104 @@
+"""The append-only record of decisions: one closed MLflow run each, never changed, never reread as anything else."""
+
+import getpass
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from glioflow.tracking import Tracking
+
+DECISIONS = "decisions"
+Decision = Literal["promoted", "rejected", "insufficient-evidence", "rolled-back"]
+
+
+class Reason(BaseModel):
+    """One rule of the gate: what was measured, what was asked, whether it holds, and what else to know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    rule: str
+    value: float | str | None
+    limit: float | str | None
+    passed: bool
+    note: str = ""
+
+
+class Verdict(BaseModel):
+    """A decision and its evidence.
+
+    Attributes:
+        decision: What was decided.
+        reasons: Every rule with its numbers.
+        name: Of the model.
+        version: That stood before the gate.
+        previous: Champion before; None where there was none.
+        test: Digest of the test patients' list.
+        times_test_used: How often these patients have judged a version of any model before.
+        who: Who asked.
+        when: UTC, ISO 8601.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    decision: Decision
+    reasons: tuple[Reason, ...]
+    name: str
+    version: int
+    previous: int | None
+    test: str
+    times_test_used: int
+    who: str
+    when: str
+
+
+def record(tracking: Tracking, verdict: Verdict, *, cohort: str = "") -> None:
+    """Append a decision; `cohort` is the fingerprint of the sources that the test patients are from."""
+    tags = {
+        **{"model": verdict.name, "version": str(verdict.version), "decision": verdict.decision, "who": verdict.who},
+        **{"test": verdict.test, "cohort": cohort},
+    }
+    run_id = tracking.start(DECISIONS, f"{verdict.name}-{verdict.version}-{verdict.decision}", tags=tags)
+    tracking.log_json(run_id, "verdict.json", verdict.model_dump(mode="json"))
+    tracking.finish(run_id)
+
+
+def decisions(tracking: Tracking, name: str) -> list[Verdict]:
+    """Return every recorded decision about `name`, newest first."""
+    found = tracking.find_all(DECISIONS, model=name)
+    whole = [run.info.run_id for run in found if run.info.status == "FINISHED"]  # others died while they were written
+    return [Verdict.model_validate(tracking.read_json(run_id, "verdict.json")) for run_id in whole]
+
+
+def count_uses(tracking: Tracking, *, test: str, cohort: str) -> int:
+    """Return how often these test patients of this cohort have judged a version of any model."""
+    return sum(run.info.status == "FINISHED" for run in tracking.find_all(DECISIONS, test=test, cohort=cohort))
+
+
+def champion_before(newest_first: Sequence[Verdict], present: int) -> int | None:
+    """Return the champion before `present`, replaying the record: a rollback takes back what came after its version."""
+    line: list[int] = []
+    for verdict in reversed(newest_first):
+        if verdict.decision == "promoted":
+            line.append(verdict.version)
+        elif verdict.decision == "rolled-back" and verdict.version in line:
+            del line[_last(line, verdict.version) + 1 :]
+    if present in line:  # else the alias was moved by hand, or a rollback was recorded and died
+        del line[_last(line, present) :]
+    return line[-1] if line else None
+
+
+def _last(line: Sequence[int], version: int) -> int:
+    return len(line) - 1 - line[::-1].index(version)
+
+
+def who() -> str:
+    """Return the name of the user that this process runs as."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,160 @@
+"""The rules of the gate, each a number, a limit and whether it holds. Reads nothing from MLflow."""
+
+from collections.abc import Sequence
+
+from glioflow import audit
+from glioflow.config.gate import USUAL_PATIENTS, GateSettings
+from glioflow.data.prepared import PreparedCase, PreparedCohort
+from glioflow.data.splits import Split
+from glioflow.evaluation import compare_paired, compare_rows
+from glioflow.prediction import Predictor, measure_empty, measure_flair_threshold
+from glioflow.promotion.evidence import Measured, mean
+from glioflow.promotion.record import Decision, Reason
+
+ENOUGH, UNSEEN = "enough test patients", "the champion never trained on these test patients"
+# Their failure says nothing against the challenger.
+_EVIDENCE = (ENOUGH, UNSEEN)
+_GOLDEN_LIMIT = 1e-3
+
+
+def decide(reasons: Sequence[Reason]) -> Decision:
+    """Return what follows from all rules together."""
+    failed = {reason.rule for reason in reasons if not reason.passed}
+    if failed & set(_EVIDENCE):
+        return "insufficient-evidence"
+    return "rejected" if failed else "promoted"
+
+
+def at_most(rule: str, value: float | None, limit: float | None, note: str = "") -> list[Reason]:
+    """Return the rule `value <= limit`; it is not asked where the limit is None, and holds where the value is none."""
+    if limit is None:
+        return []
+    if value is None:
+        return [Reason(rule=rule, value=None, limit=limit, passed=True, note="undefined on these patients")]
+    return [Reason(rule=rule, value=value, limit=limit, passed=value <= limit, note=note)]
+
+
+def clean(split: Split, cohort: PreparedCohort) -> list[Reason]:
+    """Ask the audit for leaks between the parts of the split."""
+    leaks = audit.find_split_leaks(split, cohort.records)
+    copies = audit.find_image_leaks(split, cohort.cases([*split.train, *split.val, *split.test]))
+    return [
+        *at_most("audit finds no patient in two parts", len(leaks), 0, "; ".join(leak.value for leak in leaks[:3])),
+        *at_most("audit finds no image in two parts", len(copies), 0, "; ".join(leak.value for leak in copies[:3])),
+    ]
+
+
+def enough(split: Split, cohort: PreparedCohort, settings: GateSettings) -> Reason:
+    """Ask for enough test patients; says so where the experiment asks for few."""
+    found = len({cohort.case(case_id).record.patient for case_id in split.test})
+    limit = settings.min_patients
+    few = f"this experiment asks for few: {USUAL_PATIENTS} are usual" if limit < USUAL_PATIENTS else ""
+    return Reason(rule=ENOUGH, value=found, limit=limit, passed=found >= limit, note=few)
+
+
+def fresh(used: int, settings: GateSettings) -> Reason:
+    """Say how often the test patients have judged; each time tells a little of them to whoever chooses models."""
+    limit = settings.max_test_uses
+    return Reason(
+        rule="times that these test patients judged before",
+        value=used,
+        limit=limit,
+        passed=limit is None or used <= limit,
+        note="the experiment sets no limit" if limit is None else "",
+    )
+
+
+def unseen(champion: Split, test: Sequence[str]) -> Reason:
+    """Ask that the champion learned and chose on none of the test cases, which would favor it."""
+    seen = set(test) & {*champion.train, *champion.val}
+    same = "the same test patients" if set(champion.test) == set(test) else "another split than the champion's"
+    return Reason(rule=UNSEEN, value=len(seen), limit=0, passed=not seen, note=same)
+
+
+def alone(
+    challenger: Predictor, measured: Measured, cases: Sequence[PreparedCase], settings: GateSettings
+) -> list[Reason]:
+    """Ask what every version must show, whether there is a champion or not."""
+    dice = measured.mean("dice") or 0.0
+    baselines = {"all-empty": mean(measure_empty(challenger.description.target, cases), "dice") or 0.0}
+    if (rows := measure_flair_threshold(challenger.description, cases)) is not None:
+        baselines["FLAIR threshold"] = mean(rows, "dice") or 0.0
+    reasons = [
+        Reason(
+            rule=f"mean test Dice above the {name} baseline",
+            value=dice,
+            limit=baseline + settings.margin_over_baseline,
+            passed=dice > baseline + settings.margin_over_baseline,
+        )
+        for name, baseline in baselines.items()
+    ]
+    rate = measured.mean("false_positive_slice_rate")
+    error = measured.reliability.expected_error
+    return [
+        *reasons,
+        *at_most("false-positive slices", rate, settings.max_false_positive_slice_rate),
+        *at_most("calibration error near the tumor", error, settings.max_calibration_error),
+        *at_most("median seconds for a study", measured.latency_s, settings.max_latency_s),
+    ]
+
+
+def against(champion: Measured, challenger: Measured, settings: GateSettings) -> list[Reason]:
+    """Compare with the champion on the same patients: overall, at each institution, and in false-positive slices."""
+    compared = compare_rows(challenger.rows, champion.rows)
+    low, said = -1.0, "no patient has a Dice under both"
+    if compared is not None:
+        low = compared.ci95[0]
+        said = (
+            f"{compared.num_patients} patients, mean difference {compared.difference:+.4f}, "
+            f"p {compared.p_value:.3g} (Wilcoxon)"
+        )
+    superior = settings.rule == "superiority"
+    limit = 0.0 if superior else -settings.margin
+    reasons = [
+        Reason(
+            rule=f"{'better' if superior else 'not worse'} than the champion (lower end of the paired 95 % interval of "
+            "mean Dice)",
+            value=low,
+            limit=limit,
+            passed=low > limit if superior else low >= limit,
+            note=said,
+        )
+    ]
+    if settings.margin_by_institution is not None:
+        reasons += _by_institution(champion, challenger, settings, settings.margin_by_institution)
+    before, now = champion.mean("false_positive_slice_rate"), challenger.mean("false_positive_slice_rate")
+    if settings.margin_false_positive_slices is not None and before is not None:
+        allowed = before + settings.margin_false_positive_slices
+        reasons += at_most("false-positive slices beside the champion's", now, allowed, f"champion {before:.4f}")
+    return reasons
+
+
+def _by_institution(champion: Measured, challenger: Measured, settings: GateSettings, margin: float) -> list[Reason]:
+    """Ask each institution, small ones pooled; the worst one's number is the rule's."""
+    ours, theirs = _by_patient(challenger), _by_patient(champion)
+    places = {str(row["patient"]): row["institution"] for row in challenger.rows if row.get("institution")}
+    fewest = settings.min_patients_by_institution
+    groups = compare_paired(ours, theirs, institutions=places, min_patients=fewest).per_institution
+    judged = {name: group for name, group in groups.items() if group["num_patients"] >= fewest}
+    rule = "not worse at any institution (mean difference of Dice at the worst one)"
+    said = ", ".join(f"{name} {g['difference']:+.4f} over {g['num_patients']}" for name, g in groups.items())
+    if not judged:
+        note = f"no institution or pool has {fewest} patients: {said or 'none is known'}"
+        return [Reason(rule=rule, value=None, limit=-margin, passed=True, note=note)]
+    worst = min(group["difference"] for group in judged.values())
+    return [Reason(rule=rule, value=worst, limit=-margin, passed=worst >= -margin, note=said)]
+
+
+def _by_patient(measured: Measured) -> dict[str, float]:
+    patients = {str(row["patient"]) for row in measured.rows}
+    rows = {patient: [row for row in measured.rows if str(row["patient"]) == patient] for patient in patients}
+    return {patient: mean(cases, "dice") or 0.0 for patient, cases in rows.items()}
+
+
+def smoke(difference: float | None) -> list[Reason]:
+    """Ask that the golden study is answered as when the version was registered; None where it was not asked then."""
+    rule = "the golden study is answered as at registration (largest relative difference)"
+    if difference is None:
+        note = "this version was registered without a golden answer; its bundle loads"
+        return [Reason(rule=rule, value=None, limit=_GOLDEN_LIMIT, passed=False, note=note)]
+    return at_most(rule, min(difference, 1e9), _GOLDEN_LIMIT)

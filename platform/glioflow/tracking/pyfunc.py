@@ -1,0 +1,112 @@
+"""A bundle as an MLflow model, for `mlflow.pyfunc.load_model` and `mlflow models serve`. Nothing in it is pickled.
+
+Imports mlflow at once: import it where it is needed only.
+"""
+
+import importlib.metadata
+import json
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+import numpy as np
+from mlflow.models import ModelSignature
+from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
+from numpy.typing import NDArray
+
+from glioflow import __version__, bundle
+from glioflow.data.case import Case
+from glioflow.errors import UserError
+from glioflow.prediction import NOT_FOR_CLINICAL_USE, Predictor
+
+# What loading and answering import; the rest of the lock is training's and serving's.
+_REQUIREMENTS = tuple(
+    "mlflow torch segmentation-models-pytorch timm monai einops safetensors numpy scipy scikit-image "
+    "opencv-python-headless pydantic scikit-learn lifelines".split()
+)
+
+
+class Study(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """One study in, the whole answer out."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the bundle, checking every file against its seal."""
+        self.predictor = Predictor.load(Path(context.artifacts["bundle"]))
+
+    # MLflow knows the bare hint alone; another one, or none, makes it warn whoever loads a version.
+    def predict(
+        self,
+        context: Any,
+        model_input: np.ndarray,
+        params: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Answer for one study.
+
+        Args:
+            context: MLflow's.
+            model_input: (S, H, W, C), channels as the model's metadata names them, slices in order.
+            params: `spacing_mm`, three numbers along S, H, W, or none; `clinical`, a JSON object of clinical values.
+
+        Returns:
+            `mask` (S, H, W) uint8 labels, `tumor`, `features`, `survival` and `notice`.
+        """
+        said = params or {}
+        spacing = [float(value) for value in said.get("spacing_mm", ())]
+        if len(spacing) not in (0, 3):
+            raise UserError("spacing_mm is three numbers, or none", spacing)
+        clinical = json.loads(said.get("clinical") or "{}")
+        if not isinstance(clinical, dict):
+            raise UserError("clinical is a JSON object", said["clinical"])
+        numbers = tuple(range(1, len(model_input) + 1))
+        channels = self.predictor.description.channels
+        place = (spacing[0], spacing[1], spacing[2]) if spacing else None
+        case = Case("study", "study", np.asarray(model_input), None, channels, numbers, place)
+        found = self.predictor.predict(case, clinical=clinical)
+        return {
+            "mask": found.segmentation.labels,
+            "tumor": found.tumor,
+            "features": found.features.model_dump(mode="json"),
+            "survival": None if found.survival is None else found.survival.model_dump(mode="json"),
+            "warnings": list(found.warnings),
+            "notice": NOT_FOR_CLINICAL_USE,
+        }
+
+
+def write_model(folder: Path, out: Path, *, example: NDArray[np.generic] | None) -> None:
+    """Write the bundle in `folder` as an MLflow model to `out`, which must not exist.
+
+    Args:
+        folder: The bundle.
+        out: Its new place.
+        example: (S, H, W, C), a study as the model takes it.
+    """
+    said = bundle.read_description(folder)
+    kind = stored_type(said)
+    tensor = TensorSpec(kind, (-1, -1, -1, len(said.channels)), name=None)
+    params = ParamSchema([ParamSpec("spacing_mm", "double", [], (-1,)), ParamSpec("clinical", "string", "{}")])
+    signature = ModelSignature(inputs=Schema([tensor]), params=params)
+    with tempfile.TemporaryDirectory(prefix="glioflow-") as scratch, warnings.catch_warnings():
+        named = shutil.copytree(folder, Path(scratch) / "bundle")  # MLflow keeps the folder's own name
+        warnings.simplefilter("ignore")
+        mlflow.pyfunc.save_model(
+            out,
+            python_model=str(Path(__file__).with_name("model_code.py")),
+            artifacts={"bundle": str(named)},
+            signature=signature,
+            input_example=None if example is None else example.astype(kind),
+            pip_requirements=_requirements(),
+            metadata={"channels": list(said.channels), "notice": NOT_FOR_CLINICAL_USE},
+        )
+
+
+def stored_type(description: bundle.Description) -> np.dtype[Any]:
+    """Return the type of images that a model's cohort is stored in: 8 bit for slices of LGG, else float."""
+    return np.dtype(np.uint8 if description.origin.cohort_format == "lgg" else np.float32)
+
+
+def _requirements() -> list[str]:
+    pinned = [f"{name}=={importlib.metadata.version(name)}" for name in _REQUIREMENTS]
+    return [f"glioflow=={__version__}", *pinned]

@@ -1,0 +1,269 @@
+"""A tracking store and its runs: parameters, metrics, tags, artifacts. Knows no registry."""
+
+import json
+import logging
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from glioflow.cluster import silence
+from glioflow.config.places import home, tracking_uri
+from glioflow.errors import UserError
+
+_MAX_PARAM = 6000
+
+
+class Runs:
+    """A tracking server or database, and what we say to it about runs."""
+
+    def __init__(self, uri: str | None = None, *, patience_s: float = 20) -> None:
+        """Open the store at `uri`, by default MLFLOW_TRACKING_URI or SQLite under the home.
+
+        Args:
+            uri: Of a server or a database.
+            patience_s: How long a server that does not answer is waited for.
+
+        Raises:
+            UserError: If nothing answers there.
+        """
+        silence()
+        self.uri = uri or tracking_uri()
+        if self.uri.startswith("sqlite:///"):
+            Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        for name in ("alembic", "mlflow", "mlflow.store.db.utils"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        self._error = MlflowException
+        self._scratch = tempfile.TemporaryDirectory(prefix="glioflow-")
+        if not answers(self.uri, patience_s=patience_s):
+            raise UserError("MLFLOW_TRACKING_URI must name a reachable store", f"{self.uri}, where nobody answers")
+        try:
+            self.client = MlflowClient(self.uri)
+            self.client.search_experiments(max_results=1)
+        except MlflowException as error:
+            reason = str(error).splitlines()[0]
+            raise UserError("MLFLOW_TRACKING_URI must name a reachable store", f"{self.uri}: {reason}") from None
+
+    def experiment(self, name: str) -> str:
+        """Return the id of the MLflow experiment `name`, making it where it does not exist."""
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            # Without a server the artifacts' default place depends on the working folder, which differs in workers.
+            local = None if self.uri.startswith("http") else (home() / "artifacts" / name).as_uri()
+            try:
+                return str(self.client.create_experiment(name, artifact_location=local))
+            except self._error:
+                found = self.client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        if found.lifecycle_stage != "active":
+            self.client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def start(self, experiment: str, name: str, *, tags: Mapping[str, str], parent: str | None = None) -> str:
+        """Start a run (a child of `parent`, if given) and return its id."""
+        said = {**tags, **({"mlflow.parentRunId": parent} if parent else {})}
+        run = self.client.create_run(self.experiment(experiment), run_name=name, tags=said)
+        return str(run.info.run_id)
+
+    def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        """Log parameters, nested ones under dotted names; repeating the same ones is no error."""
+        from mlflow.entities import Param
+
+        flat = [Param(key, _text(value)[:_MAX_PARAM]) for key, value in flatten(params).items()]
+        for first in range(0, len(flat), 100):
+            self.client.log_batch(run_id, params=flat[first : first + 100])
+
+    def log_metrics(
+        self, run_id: str, metrics: Mapping[str, float | None], *, step: int = 0, when_ms: int | None = None
+    ) -> None:
+        """Log the metrics that are finite numbers, in one call, as of `when_ms` (by default now)."""
+        from mlflow.entities import Metric
+
+        now = when_ms or now_ms()
+        batch = [Metric(k, float(v), now, step) for k, v in metrics.items() if v is not None and abs(v) < float("inf")]
+        self.client.log_batch(run_id, metrics=batch)
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run."""
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def log_dataset(self, run_id: str, *, name: str, digest: str, source: str, used_for: str, profile: Any) -> None:
+        """Log a data set that the run used, by which MLflow finds all runs on the same one.
+
+        Args:
+            run_id: The run.
+            name: Shown in MLflow.
+            digest: Of the data, at most 36 characters.
+            source: Where it lies.
+            used_for: `training`, `validation` or `testing`.
+            profile: What else is known of it, as JSON.
+        """
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        place = json.dumps({"uri": source})
+        said = Dataset(name, digest[:36], "local" if "://" not in source else "uri", place, None, json.dumps(profile))
+        self.client.log_inputs(run_id, [DatasetInput(said, [InputTag("mlflow.data.context", used_for)])])
+
+    def log_folder(self, run_id: str, path: Path, *, folder: str) -> None:
+        """Log a folder's files below the artifact folder `folder`."""
+        self.client.log_artifacts(run_id, str(path), folder)
+
+    def log_json(self, run_id: str, name: str, value: Any) -> None:
+        """Log `value` as the JSON artifact `name`."""
+        self.client.log_text(run_id, json.dumps(value, indent=1), name)
+
+    def log_text(self, run_id: str, name: str, text: str) -> None:
+        """Log `text` as the artifact `name`."""
+        self.client.log_text(run_id, text, name)
+
+    def log_bytes(self, run_id: str, name: str, content: bytes) -> None:
+        """Log `content` as the artifact `name`, which may lie in folders."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / Path(name).name
+            path.write_bytes(content)
+            self.client.log_artifact(run_id, str(path), str(Path(name).parent) if "/" in name else None)
+
+    def finish(self, run_id: str, status: str = "FINISHED") -> None:
+        """Close a run: `FINISHED`, `FAILED` or `KILLED`."""
+        self.client.set_terminated(run_id, status)
+
+    def reopen(self, run_id: str) -> None:
+        """Mark a run as running again."""
+        self.client.update_run(run_id, status="RUNNING")
+
+    def run(self, run_id: str) -> Any:
+        """Return MLflow's run.
+
+        Raises:
+            UserError: If there is none of this id.
+        """
+        try:
+            return self.client.get_run(run_id)
+        except self._error:
+            raise UserError("a run of this id must exist", f"{run_id} at {self.uri}") from None
+
+    def metric_history(self, run_id: str, key: str) -> list[float]:
+        """Return a metric's values by step."""
+        history = self.client.get_metric_history(run_id, key)
+        return [float(entry.value) for entry in sorted(history, key=lambda entry: entry.step)]
+
+    def metric_steps(self, run_id: str, key: str) -> dict[int, float]:
+        """Return a metric's last value at each step."""
+        history = self.client.get_metric_history(run_id, key)
+        return {int(entry.step): float(entry.value) for entry in sorted(history, key=lambda each: each.timestamp)}
+
+    def every_run(self) -> list[Any]:
+        """Return all runs of all experiments that were not deleted."""
+        found: list[Any] = []
+        ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
+        token = None
+        while ids:
+            page = self.client.search_runs(ids, max_results=1000, page_token=token)
+            found.extend(page)
+            token = page.token
+            if not token:
+                break
+        return found
+
+    def children(self, experiment: str, parent: str) -> list[Any]:
+        """Return the child runs of `parent`, newest first."""
+        query = f"tags.`mlflow.parentRunId` = '{parent}'"
+        return list(self.client.search_runs([self.experiment(experiment)], query, max_results=5000))
+
+    def find_all(self, experiment: str, **tags: str) -> list[Any]:
+        """Return the runs of `experiment` that have these tags, newest first."""
+        query = " and ".join(f"tags.{key} = '{value}'" for key, value in tags.items())
+        return list(self.client.search_runs([self.experiment(experiment)], query, max_results=5000))
+
+    def find(self, experiment: str, **tags: str) -> Any | None:
+        """Return the newest run of `experiment` that has these tags, or None."""
+        return next(iter(self.find_all(experiment, **tags)), None)
+
+    def read_json(self, run_id: str, name: str) -> Any:
+        """Return a JSON artifact of a run.
+
+        Raises:
+            UserError: If the run has no such artifact.
+        """
+        return json.loads(self.download(f"runs:/{run_id}/{name}").read_text())
+
+    def has_artifact(self, run_id: str, name: str) -> bool:
+        """Say whether a run has the top-level artifact `name`."""
+        return any(found.path == name for found in self.client.list_artifacts(run_id))
+
+    def delete_artifact(self, run_id: str, name: str) -> int:
+        """Remove a run's artifact, a file or a folder; return how many bytes it had."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        size = self._size(run_id, name)
+        uri = self.run(run_id).info.artifact_uri
+        get_artifact_repository(uri, tracking_uri=self.uri).delete_artifacts(name)
+        return size
+
+    def _size(self, run_id: str, name: str) -> int:
+        inside = self.client.list_artifacts(run_id, name)
+        return sum(self._size(run_id, found.path) if found.is_dir else int(found.file_size or 0) for found in inside)
+
+    def download(self, uri: str) -> Path:
+        """Fetch an artifact (a file or a folder) and return where it lies, for as long as this object lives.
+
+        Raises:
+            UserError: If it is not there.
+        """
+        import mlflow.artifacts
+        from mlflow.exceptions import MlflowException
+
+        target = tempfile.mkdtemp(dir=self._scratch.name)
+        try:
+            found = mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=self.uri, dst_path=target)
+        except (MlflowException, OSError) as error:
+            raise UserError("an artifact of this name must exist", f"{uri}: {str(error).splitlines()[0]}") from None
+        return Path(found)
+
+
+def answers(uri: str, *, patience_s: float) -> bool:
+    """Say whether anything speaks HTTP at `uri`; databases are asked by MLflow itself."""
+    import time
+
+    import requests
+
+    if not uri.startswith("http"):
+        return True
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            requests.get(f"{uri.rstrip('/')}/health", timeout=5)
+            return True
+        except requests.RequestException:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(1)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def now_ms() -> int:
+    """Return the time in milliseconds since 1970, as MLflow counts it."""
+    import time
+
+    return int(time.time() * 1000)
