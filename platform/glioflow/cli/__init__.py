@@ -4,6 +4,7 @@
 def main() -> None:
     """Run the command line."""
     from glioflow.cli import (  # noqa: F401  (each adds its verbs to the application)
+        audit_verbs,
         evaluation_verbs,
         feature_verbs,
         registry_verbs,

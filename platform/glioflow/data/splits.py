@@ -102,7 +102,7 @@ def make_split(cases: Sequence[Splittable], settings: SplitSettings, *, folder: 
         UserError: If there are too few patients, a listed case does not exist, or a patient would be in two parts.
     """
     if settings.method == "file":
-        split = _read_split(str(settings.file), folder)
+        split = read_split(str(settings.file), folder)
         check_split(split, cases)
         return split
     if settings.method == "counts":
@@ -202,7 +202,12 @@ def _by_counts(cases: Sequence[Splittable], counts: tuple[int, int, int], seed: 
     return split
 
 
-def _read_split(name: str, folder: Path | None) -> Split:
+def read_split(name: str, folder: Path | None) -> Split:
+    """Read a split file as it is, looked for here and in `folder`; whether it splits by patient is not asked.
+
+    Raises:
+        UserError: If it is not there or no split.
+    """
     places = [Path(name)] + ([folder / name] if folder is not None and not Path(name).is_absolute() else [])
     for path in places:
         if path.is_file():

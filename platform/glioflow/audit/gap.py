@@ -1,0 +1,198 @@
+"""What a split by slice would make of a score: one experiment trained under it and under its split by patient.
+
+A split by slice exists only here, and only to be measured. Both trainings are measured alike, in the network's
+geometry and without clean-up.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from glioflow.config import Experiment
+from glioflow.data.loaders import build_batches
+from glioflow.data.prepared import PreparedCase, PreparedCohort
+from glioflow.data.splits import Split
+from glioflow.errors import UserError
+from glioflow.evaluation.baselines import NearestSlice, fit_flair_threshold, predict_flair_threshold
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Kind = Literal["slice", "patient"]
+BoolVolume = NDArray[np.bool_]
+Find = Callable[[PreparedCase], BoolVolume]
+_PARTS = ("train", "val", "test")
+
+
+class Scores(BaseModel):
+    """How well tumor was found in the test slices.
+
+    Attributes:
+        dice: Mean over patients of the Dice of each one's test slices together; those without tumor in them left out.
+        dice_pooled: Over the voxels of all test slices together.
+        dice_per_slice: Mean over test slices, as published scores often are: 1 where an empty one is called empty.
+        dice_tumor_slices: Mean over the test slices with tumor.
+        num_patients: With test slices.
+        num_slices: Tested.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    dice: float
+    dice_pooled: float
+    dice_per_slice: float
+    dice_tumor_slices: float
+    num_patients: int
+    num_slices: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One of the two trainings, as it travels to a worker."""
+
+    experiment: Experiment
+    prepared: Path
+    split: Split
+    kind: Kind
+
+
+class SomeSlices(PreparedCase):
+    """Some slices of a prepared case as a case of its own, whose truth is the prepared mask."""
+
+    def __init__(self, case: PreparedCase, kept: NDArray[np.bool_]) -> None:
+        """Take the slices of a labeled case that are set in `kept` (S,)."""
+        image, mask = np.asarray(case.image)[kept], np.asarray(case.mask)[kept]
+        areas = tuple(int(area) for area in np.count_nonzero(mask, axis=(1, 2)))
+        moved = {"moves": (), "shape": mask.shape, "areas_px": areas, "volume_px": sum(areas)}
+        super().__init__(case.record.model_copy(update=moved), case.folder)
+        self.image, self.mask = image, mask
+
+    def reference(self) -> NDArray[np.uint8]:
+        """Return the truth, (S, h, w)."""
+        assert self.mask is not None
+        return self.mask
+
+
+def run_trial(trial: Trial) -> dict[str, Scores]:
+    """Train under one kind of split; score the network, and the baselines that know the same training slices.
+
+    Returns:
+        `network`, `all_empty`, and `flair_threshold` and `nearest_slice` where they apply.
+
+    Raises:
+        UserError: If a part of the split has no slice.
+    """
+    cases = deal(PreparedCohort(trial.prepared), trial.split, trial.kind, seed=trial.experiment.split.seed)
+    finders = {"network": _train(trial.experiment, cases["train"], cases["val"]), "all_empty": _find_nothing}
+    finders |= _simple_finders(cases["train"])
+    return {name: score(find, cases["test"]) for name, find in finders.items()}
+
+
+def deal(cohort: PreparedCohort, split: Split, kind: Kind, *, seed: int) -> dict[str, list[PreparedCase]]:
+    """Return the slices of train, val and test as cases; `slice` deals as many of each, whoever's they are.
+
+    Raises:
+        UserError: If a part would be empty.
+    """
+    ids = {part: getattr(split, part) for part in _PARTS}
+    cases = [cohort.case(case_id) for part in _PARTS for case_id in ids[part]]
+    parts = [np.full(len(case.image), k) for k, part in enumerate(_PARTS) for case in cohort.cases(ids[part])]
+    for part, name in enumerate(_PARTS):
+        if not any((found == part).any() for found in parts):
+            raise UserError("the leakage gap needs slices in train, val and test", f"none in {name}")
+    if kind == "slice":
+        ends = np.cumsum([len(found) for found in parts])[:-1]
+        parts = np.split(np.random.default_rng(seed).permutation(np.concatenate(parts)), ends)
+    return {
+        name: [SomeSlices(case, found == part) for case, found in zip(cases, parts, strict=True) if part in found]
+        for part, name in enumerate(_PARTS)
+    }
+
+
+def score(find: Find, cases: Sequence[PreparedCase]) -> Scores:
+    """Score what `find` calls tumor (S, h, w) in each of the test cases."""
+    found, truth = [find(case) for case in cases], [case.reference() > 0 for case in cases]
+    slices = np.array([_counts(f, t) for a, b in zip(found, truth, strict=True) for f, t in zip(a, b, strict=True)])
+    patients = np.array([_counts(a, b) for a, b in zip(found, truth, strict=True)])
+    with_tumor, tumor_slices = patients[patients[:, 2] > 0], slices[slices[:, 2] > 0]
+    return Scores(
+        dice=float(np.mean(_dice(with_tumor))) if len(with_tumor) else 1.0,
+        dice_pooled=float(_dice(slices.sum(axis=0, keepdims=True))[0]),
+        dice_per_slice=float(np.mean(_dice(slices))),
+        dice_tumor_slices=float(np.mean(_dice(tumor_slices))) if len(tumor_slices) else 1.0,
+        num_patients=len({case.record.patient for case in cases}),
+        num_slices=len(slices),
+    )
+
+
+def _counts(found: BoolVolume, truth: BoolVolume) -> tuple[int, int, int]:
+    return int((found & truth).sum()), int(found.sum()), int(truth.sum())
+
+
+def _dice(counts: NDArray[np.int_]) -> NDArray[np.float64]:
+    both, total = counts[:, 0], counts[:, 1] + counts[:, 2]
+    return np.where(total > 0, 2 * both / np.maximum(total, 1), 1.0)
+
+
+def _train(experiment: Experiment, train: Sequence[PreparedCase], val: Sequence[PreparedCase]) -> Find:
+    import torch
+
+    from glioflow.evaluation.inference import choose_device
+    from glioflow.models import build_loss, build_network
+    from glioflow.training.loop import fit
+
+    settings, target = experiment.training, experiment.target
+    torch.set_num_threads(max(1, int(settings.cpus_per_worker)))
+    torch.manual_seed(settings.seed)
+    channels = len(train[0].record.channels)
+    network = build_network(experiment.model, in_channels=channels, num_outputs=target.num_outputs).to(choose_device())
+    loss = build_loss(experiment.loss, task=target.task).to(choose_device())
+    batches = build_batches(train, target, settings.sampling, batch_size=settings.batch_size, seed=settings.seed)
+
+    def validate(network: "nn.Module") -> dict[str, float]:
+        return {"val/dice": score(_finder(network, experiment), val).dice_pooled}
+
+    fitted = fit(network, loss, batches, validate, settings, lambda *_: None)
+    network.load_state_dict(fitted.weights)
+    return _finder(network, experiment)
+
+
+def _finder(network: "nn.Module", experiment: Experiment) -> Find:
+    from glioflow.evaluation.inference import predict_volume
+
+    exclusive = experiment.target.kind == "multiclass"
+
+    def find(case: PreparedCase) -> BoolVolume:
+        probability = predict_volume(network, case.image, softmax=exclusive, batch_size=experiment.inference.batch_size)
+        if exclusive:
+            return np.asarray(probability.argmax(axis=-1) > 0)
+        return np.asarray(probability.max(axis=-1) > experiment.postprocess.threshold)
+
+    return find
+
+
+def _find_nothing(case: PreparedCase) -> BoolVolume:
+    return np.zeros(case.record.shape, dtype=bool)
+
+
+def _simple_finders(train: Sequence[PreparedCase]) -> Mapping[str, Find]:
+    """Return the baselines that learn from the training slices, as far as they apply."""
+    finders: dict[str, Find] = {}
+    masks = [case.reference() > 0 for case in train]
+    channels = train[0].record.channels
+    if "flair" in channels:
+        k = channels.index("flair")
+        threshold = fit_flair_threshold([_channel(case.image, k) for case in train], masks)
+        finders["flair_threshold"] = lambda case: predict_flair_threshold(_channel(case.image, k), threshold)
+    if len({case.record.shape[1:] for case in train}) == 1:
+        nearest = NearestSlice([case.image for case in train], masks)
+        finders["nearest_slice"] = lambda case: np.asarray(nearest.predict(case.image)) > 0
+    return finders
+
+
+def _channel(image: NDArray[Any], k: int) -> NDArray[np.float32]:
+    return np.asarray(image[..., k], dtype=np.float32)

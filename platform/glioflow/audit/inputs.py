@@ -1,0 +1,133 @@
+"""Outcomes among a survival stage's inputs, and preparation that saw patients who were held out."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow.audit.leaks import Leak
+from glioflow.survival.clinical import TARGETS, clinical_name
+from glioflow.survival.crossvalidation import learner, make_splits, out_of_fold
+from glioflow.survival.outcome import Outcome, choose_task, take_outcome
+from glioflow.survival.settings import SurvivalSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MAX_CODES = 12
+_MIN_EACH = 5  # patients with and without the event, below which a column may part them by chance
+
+
+def find_input_leaks(settings: SurvivalSettings, table: "pd.DataFrame | None" = None) -> list[Leak]:
+    """Return the inputs that are an outcome, by name, or by what they say of the patients in `table`.
+
+    A column gives the outcome away where it is known for exactly those who had the event (or had not), where it parts
+    both without a mistake, or where it puts the times in their order.
+
+    Args:
+        settings: Of the survival stage.
+        table: One row per patient (`read_clinical`); None looks at the names alone.
+    """
+    names = [*settings.clinical, *settings.shape_features]
+    leaks = [
+        Leak(rule="an outcome is among the inputs of the survival stage", value=name)
+        for name in names
+        if (clinical_name(name) or name) in TARGETS
+    ]
+    for name in names if table is not None else ():
+        if name in TARGETS or table is None or name not in table:
+            continue
+        for target in TARGETS:
+            if target in table and _gives_away(table[name], table[target]):
+                rule = "an input of the survival stage is derived from the outcome"
+                leaks.append(Leak(rule=rule, value=f"{name} tells {target}"))
+                break
+    return leaks
+
+
+def find_filled_columns(table: "pd.DataFrame") -> list[Leak]:
+    """Return the columns that somebody imputed or standardized over all patients, before any split was made.
+
+    Args:
+        table: One row per patient, as read.
+    """
+    rule = "imputers and scalers are fitted on training patients alone"
+    leaks = []
+    for name in table.select_dtypes("number"):
+        values = table[name].dropna().to_numpy(dtype=np.float64)
+        if len(values) < 2 * _MIN_EACH:
+            continue
+        whole = values == np.round(values)
+        if 0.8 < whole.mean() < 1 and len(np.unique(values[whole])) <= _MAX_CODES:
+            leaks.append(Leak(rule=rule, value=f"{name}: codes with means between them ({values[~whole][0]:g})"))
+        elif abs(values.mean()) < 1e-6 and any(abs(values.std(ddof=k) - 1) < 1e-6 for k in (0, 1)):
+            leaks.append(Leak(rule=rule, value=f"{name}: mean 0 and deviation 1 over all patients"))
+    return leaks
+
+
+def find_preparation_leaks(table: "pd.DataFrame", settings: SurvivalSettings) -> list[Leak]:
+    """Return a leak if what held-out patients say changes what is predicted of others who are held out with them.
+
+    Where imputation, scaling, choices and fit see training patients alone, nothing else can move a prediction; so every
+    second held-out patient is changed, and the others must stay as they were.
+
+    Args:
+        table: One row per patient, all inputs of the settings among its columns.
+        settings: Of the survival stage.
+
+    Raises:
+        UserError: If there are too few patients or events, or a column is missing.
+    """
+    rows, outcome = take_outcome(table, choose_task(table, settings))
+    learn = learner(settings, np.array([0.0, 1.0]))
+    for train, test in make_splits(outcome, settings, folds=settings.folds, seed=settings.seed):
+        changed, kept = test[::2], test[1::2]
+        if len(kept):
+            splits = [(train, kept)]
+            before = out_of_fold(rows, outcome, learn, splits).risk
+            after = out_of_fold(*_disturbed(rows, outcome, changed), learn, splits).risk
+            if not np.array_equal(before, after):
+                rule = "imputers, scalers and models are fitted on training patients alone"
+                value = f"{len(kept)} predictions moved with {len(changed)} other held-out patients"
+                return [Leak(rule=rule, value=value)]
+    return []
+
+
+def _disturbed(rows: "pd.DataFrame", outcome: Outcome, index: NDArray[np.int_]) -> tuple["pd.DataFrame", Outcome]:
+    """Return table and outcome with some patients' numbers far off and their outcomes turned around."""
+    changed = rows.copy()
+    for name in rows.select_dtypes("number"):
+        values = rows[name].to_numpy(dtype=np.float64, copy=True)
+        values[index] = np.nan_to_num(values[index]) * 7 + 1e3
+        changed[name] = values
+    event, days = outcome.event.copy(), outcome.days.copy()
+    event[index], days[index] = ~event[index], days[index] * 3 + 1
+    return changed, Outcome(outcome.family, event, days)
+
+
+def _gives_away(column: "pd.Series[float]", target: "pd.Series[float]") -> bool:
+    known = target.notna()
+    values, truth = column[known], target[known].to_numpy(dtype=np.float64)
+    if len(np.unique(truth)) > 2:
+        return _same_order(values, truth)
+    event = truth == truth.max()
+    if min(int(event.sum()), int((~event).sum())) < _MIN_EACH:
+        return False
+    missing = values.isna().to_numpy()
+    if np.array_equal(missing, event) or np.array_equal(missing, ~event):
+        return True
+    codes = values.astype("category").cat.codes.to_numpy()[~missing]
+    of_event, of_others = codes[event[~missing]], codes[~event[~missing]]
+    if min(len(of_event), len(of_others)) < _MIN_EACH:
+        return False
+    return bool(of_event.min() > of_others.max() or of_event.max() < of_others.min())
+
+
+def _same_order(values: "pd.Series[float]", truth: NDArray[np.floating]) -> bool:
+    from pandas.api.types import is_numeric_dtype
+    from scipy.stats import spearmanr
+
+    both = values.notna().to_numpy()
+    if not is_numeric_dtype(values) or both.sum() < 2 * _MIN_EACH or values.nunique() < 3:
+        return False
+    return bool(abs(spearmanr(values.to_numpy()[both], truth[both]).statistic) > 0.99)

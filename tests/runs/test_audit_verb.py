@@ -1,0 +1,90 @@
+"""The audit as a run: what leaks fails it, what does not leak is measured under both splits."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from glioflow.config.experiment import override
+from glioflow.runs import audit as runs_audit
+from glioflow.runs.audit import audit_experiment
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Run what would be Ray's tasks in this process."""
+    monkeypatch.setattr(runs_audit.cluster, "map_parallel", lambda function, items, num_cpus=1: map(function, items))
+
+
+@pytest.mark.usefixtures("here")
+def test_a_clean_experiment_is_trained_under_both_splits_and_logged(tiny, prepared, tracking):
+    done = audit_experiment(tiny, prepared.path)
+    said = done.answer()
+    assert said["leaks"] == []
+    assert 0 <= said["patient_split_dice"] <= 1
+    assert 0 <= said["slice_split_dice"] <= 1
+    assert set(said["baselines"]) == {"all_empty", "flair_threshold", "nearest_slice"}
+    assert said["baselines"]["all_empty"] == {"slice_split_dice": 0, "patient_split_dice": 0}
+    assert said["death01_example"]["num_patients"] <= len(prepared.records)
+    run = tracking.run(done.run_id)
+    assert run.data.tags["glioflow.kind"] == "audit"
+    assert run.data.metrics["audit/patient_split/network/dice"] == said["patient_split_dice"]
+    page = tracking.download(f"runs:/{done.run_id}/audit.html").read_text()
+    assert f"{said['slice_split_dice']:.3f}" in page
+    assert "image/png;base64" in page
+
+
+@pytest.mark.usefixtures("here")
+def test_the_split_by_slice_lives_in_the_audit_alone(tiny, prepared, tracking):
+    before = tracking.find_all(tiny.name)
+    done = audit_experiment(tiny, prepared.path, train=False)
+    assert done.gap is None
+    assert [run.info.run_id for run in tracking.find_all(tiny.name)] == [done.run_id, *(r.info.run_id for r in before)]
+    assert not tracking.has_artifact(done.run_id, "bundle")
+
+
+def split_file(tmp_path, prepared, *, shared):
+    ids = [record.id for record in prepared.records]
+    split = {"train": ids[:4], "val": ids[4:6], "test": ids[6:] + (ids[:1] if shared else [])}
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps(split))
+    return path, ids[0]
+
+
+def test_a_patient_who_trains_and_tests_fails_the_experiment_with_exit_code_2(tmp_path, prepared, home, tracking):
+    path, twice = split_file(tmp_path, prepared, shared=True)
+    text = "name: leaky\npreprocess:\n- {step: unit}\n- {step: resize, size: 32}\n"
+    (tmp_path / "leaky.yaml").write_text(text + f"split: {{method: file, file: {path}}}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "glioflow", "audit", "leaky.yaml", "--data", str(prepared.path), "--json"],
+        cwd=tmp_path,
+        env={**os.environ, "GLIOFLOW_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    rules = {leak["rule"] for leak in said["leaks"]}
+    assert rules == {"one patient in two parts of the split"}
+    assert twice.rsplit("_", 1)[0] in said["leaks"][0]["value"]
+    assert said["patient_split_dice"] is None
+
+
+@pytest.mark.usefixtures("here", "tracking")
+def test_an_outcome_among_the_inputs_fails_the_experiment(tiny, prepared):
+    leaky = override(tiny, {"survival.clinical": ["age_years", "death01"]})
+    done = audit_experiment(leaky, prepared.path)
+    assert [leak.value for leak in done.leaks] == ["death01"]
+    assert done.gap is None
+
+
+@pytest.mark.usefixtures("here", "tracking")
+def test_a_split_that_lists_a_case_nobody_has_is_a_mistake_and_no_leak(tiny, tmp_path, prepared):
+    path, _ = split_file(tmp_path, prepared, shared=False)
+    path.write_text(path.read_text().replace("TCGA", "XXXX", 1))
+    with pytest.raises(ValueError, match="does not have"):
+        audit_experiment(override(tiny, {"split.method": "file", "split.file": str(path)}), prepared.path, train=False)
