@@ -19,10 +19,10 @@ def comparison_page(answer: Answer, *, about: str) -> str:
         "patients": str(answer["num_patients"]),
     }
     paired = draw.paired([row["dice_a"] for row in rows], [row["dice_b"] for row in rows], names=("A", "B"))
-    keys = {name: value for name, value in answer["metrics"].items() if not name.startswith("hd95")}
+    keys = {k: v for k, v in answer["metrics"].items() if not k.startswith(("hd95", "volume"))}
     forest = draw.intervals(
         {METRICS.get(name, name): (v["difference"], *v["ci95"]) for name, v in keys.items()},
-        title="Every metric but distances",
+        title="Every metric that is a share",
         xlabel="A less B, with 95 % interval",
     )
     metrics = [

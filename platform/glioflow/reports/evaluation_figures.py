@@ -26,7 +26,6 @@ def reliability(curves: Mapping[str, Curve], *, title: str) -> bytes:
         axes.plot(said, true, color=color, marker="o", ms=4, lw=1.4, label=name)
         counts.plot(said, voxels, color=color, marker="o", ms=4, lw=1.4, label=name)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability said", ylabel="part that is tumor", title=title)
-    axes.set_aspect("equal")
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     counts.set(xlim=(0, 1), yscale="log", xlabel="probability said", ylabel="voxels", title="How many voxels say it")
     return to_png(figure)
@@ -50,8 +49,8 @@ def volumes(true: Sequence[float], predicted: Sequence[float], *, unit: str) -> 
     """Draw predicted against true tumor volumes on logarithmic axes, nothing at the lower end; PNG."""
     figure, (axes,) = new_figure(1, width=4.2, height=3.8)
     first, second = np.asarray(true, float), np.asarray(predicted, float)
-    some = np.concatenate([first[first > 0], second[second > 0], [1.0]])
-    low, high = max(1e-3, some[some > 0].min() / 2), some.max() * 2
+    some = np.concatenate([first[first > 0], second[second > 0]])
+    low, high = (some.min() / 2, some.max() * 2) if some.size else (1.0, 10.0)
     axes.plot([low, high], [low, high], color=QUIET, lw=1.2, ls="--")
     axes.scatter(np.maximum(first, low), np.maximum(second, low), s=18, color=TRUTH, alpha=0.7, lw=0)
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), title="Tumor volume")

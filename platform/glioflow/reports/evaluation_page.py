@@ -23,6 +23,8 @@ METRICS = {
     "sensitivity": "sensitivity",
     "specificity": "specificity",
     "accuracy": "accuracy",
+    "hd95": "HD95",
+    "nsd": "surface Dice",
     "hd95_mm": "HD95, mm",
     "hd95_inplane_px": "HD95 in the slices, px",
     "nsd_1mm": "surface Dice at 1 mm",
@@ -33,6 +35,8 @@ METRICS = {
     "dice_tumor_slices": "Dice, slices with tumor",
     "iou_tumor_slices": "IoU, slices with tumor",
     "iou_tumor_free_slices": "IoU, slices without tumor",
+    "slice_sensitivity": "tumor slices found",
+    "false_positive_slice_rate": "false-positive slices",
     "uncertainty": "uncertainty, nats",
 }
 CURVES = {"everywhere": "all voxels", "near_tumor": "near the tumor"}
@@ -55,8 +59,7 @@ def evaluation_page(answer: Answer, *, title: str, about: str, cases: Sequence[D
         _beside(answer),
         _metrics(answer),
         _tumor_or_not(answer),
-        _calibration(answer, rows),
-        _volumes(answer, rows),
+        _belief(answer, rows),
         _institutions(answer, rows),
         Section("Worst, median and best", "Truth in blue, prediction in red." if cases else "", cases),
         _patients(rows),
@@ -112,7 +115,7 @@ def _metrics(answer: Answer) -> Section:
     rows = []
     for part in ["", *(f"_{part}" for part in parts if part)]:
         for key, name in METRICS.items():
-            if f"{key}{part}_mean" in answer:
+            if f"{key}{part}_mean" in answer and key not in ("hd95", "nsd"):  # they are there with their units
                 rows.append((f"{part[1:]} {name}".strip(), *_spread(answer, f"{key}{part}")))
     return Section(
         "All metrics",
@@ -150,45 +153,37 @@ def _tumor_or_not(answer: Answer) -> Section:
     )
 
 
-def _calibration(answer: Answer, rows: Sequence[Answer]) -> Section:
+def _belief(answer: Answer, rows: Sequence[Answer]) -> Section:
+    drawings = []
     curves = {CURVES[name]: curve for name, curve in answer["calibration"].items() if curve}
-    if not curves:
-        return Section("Calibration")
-    figure = draw.reliability(curves, title="What a probability means")
-    drawings = [Drawing("reliability", figure, "On the dashed line, 0.7 means 7 of 10 voxels.", wide=True)]
-    if len(rows) > 2:
-        unsure = [row["uncertainty"] for row in rows]
-        dots = draw.against(
-            unsure, [row["dice"] for row in rows], title="Does it know?", xlabel="uncertainty, nats", ylabel="Dice"
-        )
-        drawings.append(Drawing("uncertainty", dots, "Mean entropy of each case's doubtful voxels, against its Dice."))
-    errors = (number(answer.get(f"expected_calibration_error{where}"), 4) for where in ("", "_near_tumor"))
-    text = "Expected calibration error {} over all voxels, {} in the boxes around true and predicted tumor.".format(
-        *errors
+    if curves:
+        figure = draw.reliability(curves, title="What a probability means")
+        drawings.append(Drawing("reliability", figure, "On the dashed line, 0.7 means 7 of 10 voxels.", wide=True))
+    unsure = [row["uncertainty"] for row in rows]
+    dots = draw.against(
+        unsure, [row["dice"] for row in rows], title="Does it know?", xlabel="uncertainty, nats", ylabel="Dice"
     )
-    return Section("Calibration", text, drawings)
-
-
-def _volumes(answer: Answer, rows: Sequence[Answer]) -> Section:
+    drawings.append(Drawing("uncertainty", dots, "Mean entropy of each case's doubtful voxels, against its Dice."))
     unit = next((unit for unit in ("mm3", "px") if all(f"volume_reference_{unit}" in row for row in rows)), None)
-    if unit is None:
-        return Section("Tumor volume")
-    true, found = ([row[f"volume_{kind}_{unit}"] for row in rows] for kind in ("reference", "prediction"))
-    figure = draw.volumes(true, found, unit="mm³" if unit == "mm3" else "voxels")
-    return Section("Tumor volume", _interval_text(answer), (Drawing("volumes", figure, "Each case; dashed: equal."),))
+    if unit is not None:
+        true, found = ([row[f"volume_{kind}_{unit}"] for row in rows] for kind in ("reference", "prediction"))
+        figure = draw.volumes(true, found, unit="mm³" if unit == "mm3" else "voxels")
+        drawings.append(Drawing("volumes", figure, "Tumor volume of each case; dashed: equal."))
+    overall, near = (number(answer.get(f"expected_calibration_error{where}"), 4) for where in ("", "_near_tumor"))
+    text = f"Expected calibration error {overall} over all voxels, {near} in the boxes around true and predicted tumor."
+    return Section("Can it be believed?", f"{text} {_interval_text(answer)}", drawings)
 
 
 def _interval_text(answer: Answer) -> str:
     said = answer.get("volume_interval")
     if said is None:
-        return "No conformal interval: this model has none."
+        return "This model has no conformal interval for the volume."
+    name, patients = f"A {said['level']:.0%} conformal interval for the volume", said["num_patients"]
     if not said["available"]:
-        return (
-            f"A {said['level']:.0%} conformal interval is not available: {said['num_patients']} patients are too few."
-        )
-    text = f"A {said['level']:.0%} conformal interval (CV+) rests on {said['num_patients']} out-of-fold patients."
+        return f"{name} is not available: {patients} patients are too few."
+    text = f"{name} (CV+) rests on {patients} out-of-fold patients."
     if said.get("coverage") is not None:
-        text += f" It held {said['coverage']:.0%} of {said['num_covered_of']} patients that it had not seen."
+        text += f" It held {said['coverage']:.0%} of {said['num_asked']} patients that it had not seen."
     return text
 
 

@@ -26,14 +26,15 @@ def distribution_of_dice(scores: Mapping[str, float], *, title: str) -> bytes:
 
     Source: the layout follows the figure of Buda, Saha and Mazurowski 2019.
     """
-    figure, (axes,) = new_figure(1, width=max(5.0, 0.14 * len(scores)), height=3.4)
+    figure, (axes,) = new_figure(1, width=min(14, max(7.2, 0.14 * len(scores))), height=3.4)
     values = sorted(scores.values())
     axes.bar(range(len(values)), values, color="#cbd5e0", width=0.8)
+    axes.margins(x=0.02)
     if values:
         mean, median = float(np.mean(values)), float(np.median(values))
         axes.axhline(mean, color=PREDICTION, lw=1.2, label=f"mean {mean:.3f}")
         axes.axhline(median, color=TRUTH, lw=1.2, ls="--", label=f"median {median:.3f}")
-        axes.legend(frameon=False, loc="lower right")
+        axes.legend(loc="lower right", fontsize=9, framealpha=0.9, edgecolor="none")
     axes.set(ylim=(0, 1), xticks=[], xlabel=f"{len(values)} patients", ylabel="Dice", title=title)
     return to_png(figure)
 
@@ -84,6 +85,9 @@ def new_figure(count: int, *, width: float, height: float) -> tuple["Figure", Se
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=INK, labelsize=8)
+        axes.title.set_fontsize(10)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.label.set(fontsize=9, color=INK)
     return figure, panels
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_FRAMES = 32
-SIDE_PX = 300
+MAX_FRAMES = 24
+SIDE_PX = 360
 FRAME_MS = 220
 _GRAYS = 60
 _TRUTH, _PREDICTION, _CURSOR, _TRACK = range(_GRAYS, _GRAYS + 4)
@@ -18,7 +18,7 @@ def film(image: NDArray[np.floating[Any]], truth: NDArray[np.bool_], prediction:
     """Draw a case slice after slice; the lower edge shows which slices have tumor and which are called so.
 
     Args:
-        image: (S, H, W), any range; cropped to what is above its darkest value.
+        image: (S, H, W), any range; cropped to what is not dark.
         truth: (S, H, W).
         prediction: (S, H, W).
 
@@ -30,7 +30,7 @@ def film(image: NDArray[np.floating[Any]], truth: NDArray[np.bool_], prediction:
     num_slices = len(image)
     shown = np.unique(np.linspace(0, num_slices - 1, min(num_slices, MAX_FRAMES)).round().astype(int))
     low, high = np.percentile(image, [1, 99.7])
-    box = _crop(image > image.min())
+    box = _crop(image > low + 0.08 * (high - low))
     frames = []
     for index in shown:
         gray = np.clip((image[index][box] - low) / max(high - low, 1e-6), 0, 1) * (_GRAYS - 1)
@@ -61,11 +61,12 @@ def _size(shape: tuple[int, ...]) -> tuple[int, int]:
 
 def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the mask's rim, two pixels wide."""
-    inner: NDArray[np.bool_] = np.pad(mask, 2)
+    inner: NDArray[np.bool_] = mask
     for _ in range(2):
-        shifted = [np.roll(inner, step, axis) for axis in (0, 1) for step in (1, -1)]
-        inner = np.asarray(np.logical_and.reduce([inner, *shifted]))
-    return np.asarray(mask & ~inner[2:-2, 2:-2])
+        wide = np.pad(inner, 1)
+        beside = (wide[:-2, 1:-1], wide[2:, 1:-1], wide[1:-1, :-2], wide[1:-1, 2:])
+        inner = np.asarray(np.logical_and.reduce([inner, *beside]))
+    return np.logical_and(mask, ~inner)
 
 
 def _track(truth: NDArray[np.bool_], prediction: NDArray[np.bool_], index: int, width: int) -> NDArray[np.uint8]:
@@ -73,7 +74,7 @@ def _track(truth: NDArray[np.bool_], prediction: NDArray[np.bool_], index: int, 
     track = np.full((10, width), _TRACK, np.uint8)
     which = np.arange(width) * len(truth) // width
     for rows, mask, color in ((slice(1, 5), truth, _TRUTH), (slice(5, 9), prediction, _PREDICTION)):
-        track[rows, mask.any(axis=(1, 2))[which]] = color
+        track[rows, np.asarray(mask.any(axis=(1, 2)))[which]] = color
     track[:, which == index] = _CURSOR
     return track
 
