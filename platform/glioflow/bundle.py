@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MODEL, WEIGHTS, SURVIVAL = "model.json", "weights.safetensors", "survival.json"
+# What an exported bundle has beside its own files; nothing reads it but people and sha256sum.
+BESIDE = ("card.md", "card.html", "SHA256SUMS")
 # Key of the digest over all other keys of `model.json`: it tells damage and edits by hand, not an attacker.
 SEAL = "seal"
 
@@ -186,7 +188,7 @@ def load(folder: Path) -> Bundle:
     from safetensors.torch import load_file
 
     description = read_description(folder)
-    found = {path.name for path in folder.iterdir()} | set(description.files)
+    found = {path.name for path in folder.iterdir()} - set(BESIDE) | set(description.files)
     if foreign := found - {MODEL, WEIGHTS, SURVIVAL} or found - {MODEL} - set(description.files):
         raise UserError(f"a bundle holds {MODEL}, {WEIGHTS} and {SURVIVAL}, sealed", f"{min(foreign)} in {folder}")
     for name in sorted({WEIGHTS, *description.files}):
