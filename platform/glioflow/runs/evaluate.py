@@ -11,7 +11,7 @@ from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.prediction import Ensemble, Predictor
 from glioflow.reports.evaluation_page import evaluation_page
-from glioflow.runs.judging import Judged, judge
+from glioflow.runs.judging import judge
 from glioflow.runs.launch import open_cohort_for
 from glioflow.runs.pictures import case_drawings
 from glioflow.tracking import Tracking
@@ -123,7 +123,7 @@ def evaluate(model: str, source: str | Path, *, unseen: bool = False, report: Pa
     if unseen:
         cases = unseen_by([subject], cases)
     judged = judge(subject.predictor, cases, known=known)
-    answer = evaluation_answer(judged, cohort.manifest.format) | {
+    answer = judged.answer(cohort.manifest.format) | {
         "num_parameters": subject.predictor.description.num_parameters,
         "warnings": subject.warnings(cohort, [case.record.id for case in cases]),
     }
@@ -150,14 +150,3 @@ def unseen_by(subjects: Sequence[Subject], cases: Sequence[PreparedCase]) -> lis
     if not left:
         raise UserError("--unseen needs patients that did not train the model", f"all {len(cases)} did")
     return left
-
-
-def evaluation_answer(judged: Judged, cohort_format: str) -> dict[str, Any]:
-    """Return what evaluations and cross-validations answer: rows, summaries, baselines, calibration."""
-    curves = {"everywhere": judged.everywhere, "near_tumor": judged.near_tumor}
-    return {
-        "per_patient": [{k: v for k, v in row.items() if k != "features"} for row in judged.rows],
-        **judged.summary(),
-        "baselines": judged.beside(cohort_format),
-        "calibration": {name: counted.curve for name, counted in curves.items() if counted is not None},
-    }

@@ -76,6 +76,16 @@ class Judged(BaseModel):
             "per_institution": _per_institution(self.rows),
         }
 
+    def answer(self, cohort_format: str) -> dict[str, Any]:
+        """Return what evaluations and cross-validations answer: rows, summaries, baselines, calibration curves."""
+        curves = {"everywhere": self.everywhere, "near_tumor": self.near_tumor}
+        return {
+            "per_patient": [{k: v for k, v in row.items() if k != "features"} for row in self.rows],
+            **self.summary(),
+            "baselines": self.beside(cohort_format),
+            "calibration": {name: counted.curve for name, counted in curves.items() if counted is not None},
+        }
+
     def beside(self, cohort_format: str) -> dict[str, dict[str, float]]:
         """Return each baseline's mean and median Dice; on LGG what two experts reach, too."""
         found = {

@@ -8,24 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from glioflow import bundle, cluster
 from glioflow.config import Experiment
 from glioflow.config.places import home
-from glioflow.data.prepared import PreparedCase, PreparedCohort
+from glioflow.data.prepared import PreparedCohort
 from glioflow.errors import RunFailed, UserError
-from glioflow.evaluation import summarize
-from glioflow.prediction import Predictor, measure, numbers
-from glioflow.reports.figures import distribution_of_dice, overlay
+from glioflow.prediction import Predictor, numbers
+from glioflow.reports.evaluation_page import evaluation_page
+from glioflow.runs.judging import judge as judge_cases
 from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder, to_yaml
+from glioflow.runs.pictures import case_drawings
 from glioflow.runs.plan import Plan, train_plan
 from glioflow.tracking import BUNDLE, RunWriter, Tracking
 
 # What each test patient scored: the cards of its versions sum it up by subgroup.
 PER_PATIENT = "test_patients.json"
-# Metrics, pictures, and the rows of the test patients.
-Judged = tuple[dict[str, float | None], dict[str, bytes], list[dict[str, Any]]]
+# Metrics, the report's files, and the rows of the test patients.
+Judgement = tuple[dict[str, float | None], dict[str, bytes], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
     try:
         with followed(setting.tracking, plan, say):
             val = fit_on_train(plan)
-        test, pictures, rows = judge(plan)
+        test, files, rows = judge(plan)
     except (KeyboardInterrupt, SystemExit):  # Ray Train turns the first Ctrl-C into the second
         setting.tracking.finish(run_id, "KILLED")
         say(f"interrupted; go on with --resume {run_id}")
@@ -76,8 +75,8 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
     metrics = {**val, **test}
     setting.tracking.log_metrics(run_id, metrics)
     setting.tracking.log_json(run_id, PER_PATIENT, rows)
-    for name, picture in pictures.items():
-        setting.tracking.log_bytes(run_id, f"report/{name}.png", picture)
+    for name, content in files.items():
+        setting.tracking.log_bytes(run_id, f"report/{name}", content)
     setting.tracking.log_folder(run_id, plan.bundle, folder=BUNDLE)
     setting.tracking.finish(run_id)
     return Trained(run_id, f"runs:/{run_id}/{BUNDLE}", metrics)
@@ -183,8 +182,8 @@ def _worker(config: dict[str, Any]) -> None:
         writer.close()
 
 
-def judge(plan: Plan) -> Judged:
-    """Measure the bundle on the test patients, on the cluster: metrics, pictures, rows; all empty without any."""
+def judge(plan: Plan) -> Judgement:
+    """Measure the bundle on the test patients, on the cluster: metrics, report, rows; nothing where there are none."""
     if not plan.split.test:
         return {}, {}, []
     import ray
@@ -192,32 +191,22 @@ def judge(plan: Plan) -> Judged:
     training = plan.experiment.training
     task = ray.remote(num_cpus=training.cpus_per_worker, num_gpus=min(1, training.gpus_per_worker))(_judge)
     try:
-        measured: Judged = ray.get(task.remote(plan.model_dump_json()))
+        judgement: Judgement = ray.get(task.remote(plan.model_dump_json()))
     except ray.exceptions.RayTaskError as error:
         raise RunFailed(_cause(error)) from error
-    return measured
+    return judgement
 
 
-def _judge(said: str) -> Judged:
+def _judge(said: str) -> Judgement:
     plan = Plan.model_validate_json(said)
-    predictor = Predictor.load(plan.bundle)
-    cases = {case_id: PreparedCohort(plan.prepared).case(case_id) for case_id in plan.split.test}
-    rows = measure(predictor, cases.values())
-    ordered = sorted(rows, key=lambda row: float(row["dice"]))
-    pictures = {"dice": distribution_of_dice({row["id"]: row["dice"] for row in rows}, title="Dice, test patients")}
-    for name, row in (("worst", ordered[0]), ("median", ordered[len(ordered) // 2]), ("best", ordered[-1])):
-        pictures[name] = _picture(predictor, cases[row["id"]], f"{name}: {row['id']}, Dice {row['dice']:.3f}")
-    return numbers(summarize(rows), "test"), pictures, rows
-
-
-def _picture(predictor: Predictor, case: PreparedCase, title: str) -> bytes:
-    """Draw the prepared slice with the most tumor, truth in blue, prediction in red."""
-    found = np.asarray(predictor.segment(case.image, ()).labels) > 0
-    truth = np.asarray(case.mask) > 0
-    index = int((truth | found).sum(axis=(1, 2)).argmax())
-    channels = case.record.channels
-    channel = channels.index("flair") if "flair" in channels else 0
-    return overlay(np.asarray(case.image[index, ..., channel], np.float32), truth[index], found[index], title=title)
+    predictor, cohort = Predictor.load(plan.bundle), PreparedCohort(plan.prepared)
+    judged = judge_cases(predictor, cohort.cases(plan.split.test), known=cohort.cases(plan.split.train))
+    answer = judged.answer(cohort.manifest.format)
+    cases = case_drawings(answer["per_patient"], lambda case_id: (predictor, cohort.case(case_id)))
+    about = f"{len(plan.split.test)} test patients, which trained and chose nothing"
+    page = evaluation_page(answer, title=f"Test of {plan.experiment.name}", about=about, cases=cases)
+    files = {"index.html": page.encode(), **{f"{drawing.name}.png": drawing.png for drawing in cases}}
+    return numbers(judged.summary(), "test"), files, answer["per_patient"]
 
 
 def _cause(error: BaseException) -> str:
