@@ -89,7 +89,7 @@ def test_an_answer_is_plain_json_with_everything_in_it(tiny, case, empty):
     said = to_json(case, prediction, {"name": "glioma", "version": 3, "run_id": "x"})
     again = json.loads(json.dumps(said, allow_nan=False))
     assert again["model"] == {"name": "glioma", "version": 3, "run_id": "x"}
-    assert set(again) == {"model", "study", "tumor", "features", "survival", "timing_ms", "notice"}
+    assert set(again) == {"model", "study", "tumor", "uncertainty", "features", "survival", "timing_ms", "notice"}
     assert set(again["study"]) == {"id", "slices", "spacing_mm", "warnings"}
     assert set(again["tumor"]) == {"detected", "probability", "slices"}
     assert again["tumor"]["detected"] is not empty

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from glioflow.data.case import Case
 from glioflow.data.writing import write_mask
 from glioflow.errors import UserError
+from glioflow.evaluation.calibration import mean_entropy
 from glioflow.prediction import NOT_FOR_CLINICAL_USE, Prediction
 
 MaskFormat = Literal["rle", "png", "tiff", "nifti", "dicom-seg", "none"]
@@ -47,10 +48,29 @@ def to_json(case: Case, prediction: Prediction, model: dict[str, Any]) -> dict[s
             "warnings": list(prediction.warnings),
         },
         "tumor": prediction.tumor,
+        "uncertainty": uncertainty(prediction),
         "features": prediction.features.model_dump(mode="json"),
         "survival": None if said is None else said.model_dump(mode="json"),
         "timing_ms": prediction.timing_ms,
         "notice": NOT_FOR_CLINICAL_USE,
+    }
+
+
+def uncertainty(prediction: Prediction) -> dict[str, Any]:
+    """Return how sure the model is of its mask, by its own probabilities.
+
+    Returns:
+        `expected_dice`: Dice in [0, 1] that the probabilities promise where they are calibrated, None without any
+        tumor; `mean_entropy`: in nats, see `glioflow.evaluation.calibration.mean_entropy`; `uncertain_px`: voxels
+        with a probability of tumor from 0.1 to 0.9.
+    """
+    probability, mask = prediction.segmentation.tumor_probability, prediction.segmentation.labels > 0
+    size = float(np.sum(probability, dtype=np.float64)) + int(mask.sum())
+    promised = 2 * float(np.sum(probability[mask], dtype=np.float64)) / size if mask.any() else None
+    return {
+        "expected_dice": promised,
+        "mean_entropy": mean_entropy(np.clip(probability, 0, 1)),
+        "uncertain_px": int(np.count_nonzero((probability >= 0.1) & (probability <= 0.9))),
     }
 
 

@@ -22,7 +22,12 @@ class Client:
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def predict(
-        self, files: Sequence[Path], *, clinical: Mapping[str, Any] | None = None, mask: str | None = None
+        self,
+        files: Sequence[Path],
+        *,
+        clinical: Mapping[str, Any] | None = None,
+        mask: str | None = None,
+        overlay: bool = False,
     ) -> dict[str, Any]:
         """Send one study's files and return the answer.
 
@@ -37,7 +42,7 @@ class Client:
             import requests
 
             parts = [("files", (name, io.BytesIO(content))) for name, content in contents]
-            query = {"mask": mask} if mask else None
+            query = {**({"mask": mask} if mask else {}), **({"overlay": "true"} if overlay else {})}
             return requests.post(
                 f"{self.url}/v1/predict",
                 files=parts,

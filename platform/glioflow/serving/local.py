@@ -13,6 +13,7 @@ from glioflow.errors import UserError
 from glioflow.prediction import Predictor
 from glioflow.serving.answers import encode_mask, from_runs, to_json
 from glioflow.serving.client import Client
+from glioflow.serving.entry import conform
 from glioflow.tracking import Tracking
 
 Say = Callable[..., None]
@@ -78,6 +79,7 @@ def _local(model: str) -> Callable[[Case, Sequence[Path]], dict[str, Any]]:
     )
 
     def ask(case: Case, files: Sequence[Path]) -> dict[str, Any]:
+        case = conform(case, predictor.description)
         prediction = predictor.predict(case)
         labels = prediction.segmentation.labels
         return {**to_json(case, prediction, said), "mask": encode_mask(labels, case, "rle")}

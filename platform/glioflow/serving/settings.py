@@ -1,6 +1,11 @@
-"""Limits of the endpoint."""
+"""What the endpoint is told: limits of a request, size of the deployments, shares of a challenger."""
+
+import hashlib
+import os
 
 from pydantic import BaseModel, ConfigDict, Field
+
+TOKEN = "GLIOFLOW_SERVE_TOKEN"
 
 
 class Limits(BaseModel):
@@ -8,13 +13,77 @@ class Limits(BaseModel):
 
     Attributes:
         upload_bytes: Of all files together, as they were sent.
-        unpacked_bytes: Of the contents of all zips together.
+        unpacked_bytes: Of the contents of all zips together, and of all volumes once decompressed.
         files: Their number, after unpacking.
+        slices: Of a study.
+        values: Of a study's image, all slices and channels together.
         queued: Requests waiting before new ones are turned away.
+        timeout_s: For an answer; what takes longer is turned away as overload.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     upload_bytes: int = Field(default=256 * 2**20, gt=0)
     unpacked_bytes: int = Field(default=1024 * 2**20, gt=0)
     files: int = Field(default=2000, gt=0)
+    slices: int = Field(default=1000, gt=0)
+    values: int = Field(default=2**26, gt=0)
     queued: int = Field(default=32, gt=0)
+    timeout_s: float = Field(default=120, gt=0)
+
+
+class Trial(BaseModel):
+    """How much of the live traffic a challenger gets.
+
+    Attributes:
+        shadow: Part of the studies that the challenger answers too, unseen by the caller.
+        canary: Part of the studies that the challenger answers instead of the champion.
+        window: Last studies that count for stepping back.
+        min_dice: Mean Dice between the two over the window below which the canary ends.
+        max_errors: Failures of the challenger in the window above which it gets no more traffic.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    shadow: float = Field(default=0.0, ge=0, le=1)
+    canary: float = Field(default=0.0, ge=0, le=1)
+    window: int = Field(default=20, ge=1)
+    min_dice: float = Field(default=0.5, ge=0, le=1)
+    max_errors: int = Field(default=2, ge=0)
+
+
+class ServeSettings(BaseModel):
+    """The deployments.
+
+    Attributes:
+        name: Of the registered model; None takes the only one that has a champion.
+        limits: Of a request.
+        trial: Of a challenger (the version with the alias `challenger`).
+        token_sha256: Digest of the bearer token that callers must show; None lets everybody in.
+        replicas: Predictors at least.
+        max_replicas: Predictors at most; above `replicas` they scale with the traffic.
+        gateways: The same of gateways.
+        max_gateways: The same of gateways.
+        cpus: Of one predictor.
+        gpus: Of one predictor; a fraction shares a GPU.
+        threads: Of one predictor's forward pass on the CPU; None takes the machine's cores, shared by the replicas.
+        feedback_per_day: Corrected masks taken in 24 hours.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str | None = None
+    limits: Limits = Limits()
+    trial: Trial = Trial()
+    token_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    replicas: int = Field(default=1, ge=1)
+    max_replicas: int = Field(default=1, ge=1)
+    gateways: int = Field(default=1, ge=1)
+    max_gateways: int = Field(default=1, ge=1)
+    cpus: float = Field(default=1, ge=0)
+    gpus: float = Field(default=0, ge=0)
+    threads: int | None = Field(default=None, ge=1)
+    feedback_per_day: int = Field(default=100, ge=0)
+
+
+def digest_of(token: str | None) -> str | None:
+    """Return the digest of a token, of GLIOFLOW_SERVE_TOKEN without one, or None where there is none either."""
+    token = token or os.environ.get(TOKEN)
+    return hashlib.sha256(token.encode()).hexdigest() if token else None

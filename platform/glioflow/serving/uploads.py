@@ -1,21 +1,27 @@
 """From a request's bytes to files in a folder of its own: harmless names, limited sizes, zips unpacked with care."""
 
+import math
 import os
 import re
 import zipfile
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
 from glioflow.data.case import Case
 from glioflow.data.dicom import is_dicom
+from glioflow.data.nifti import is_nifti
+from glioflow.data.slices import is_slice
 from glioflow.data.study import read_study
 from glioflow.errors import UserError
 from glioflow.serving.settings import Limits
 
 _BLOCK = 1 << 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others may ask for gigabytes of working memory
+_MASK = re.compile(r"(?:^|[_-])(?:mask|seg|segm|segmentation|labels?)\.(?:tiff?|png|nii|nii\.gz)$", re.IGNORECASE)
+_AT_MOST = re.compile(r"\bhas at most \d")  # so the readers say what is too much
 _ENTRY_BYTES = 1024  # of a zip's directory, for each file: far more than name and attributes take
 
 
@@ -59,15 +65,31 @@ def save_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: 
     return written
 
 
-def read_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: Limits) -> Case:
+def read_uploads(
+    uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: Limits, *, with_masks: bool = False
+) -> Case:
     """Write uploads into `folder` and read them as one study.
 
+    Args:
+        uploads: File name and open file of each.
+        folder: Empty, and thrown away afterwards.
+        limits: Of the endpoint.
+        with_masks: Read the masks beside the images; otherwise they are left out, with a warning.
+
     Raises:
-        TooLarge: If a limit is passed.
+        TooLarge: If a limit is passed; what can be told from headers is told before anything is decoded.
         UserError: If they are no readable study.
     """
     try:
-        return read_study(save_uploads(uploads, folder, limits))
+        files = save_uploads(uploads, folder, limits)
+        images = files if with_masks else [file for file in files if not _MASK.search(file.name)]
+        left_out = len(files) - len(images) if images else 0
+        check_sizes(images or files, limits)
+        case = read_study(images or files)
+        if case.shape[0] > limits.slices:
+            raise TooLarge(f"a study has at most {limits.slices} slices", case.shape[0])
+        if case.image.size > limits.values:
+            raise TooLarge(f"a study has at most {limits.values} values", case.image.size)
     except UserError as error:
         # Where the files lie on the server is nobody's business.
         def hide(text: str) -> str:
@@ -75,7 +97,50 @@ def read_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: 
 
         value = None if error.value is None else hide(error.value)
         choices = None if error.choices is None else [hide(choice) for choice in error.choices]
-        raise type(error)(hide(error.rule), value, choices) from None
+        kind = TooLarge if _AT_MOST.search(error.rule) else type(error)
+        raise kind(hide(error.rule), value, choices) from None
+    if left_out:
+        case = replace(case, warnings=(*case.warnings, f"{left_out} masks among the files were not looked at"))
+    return case
+
+
+def check_sizes(files: Sequence[Path], limits: Limits) -> None:
+    """Refuse a study whose headers state more than the limits, before a pixel of it is decoded.
+
+    Raises:
+        TooLarge: If they do. Damaged headers pass: the readers know what to say of them.
+    """
+    slices = [file for file in files if is_slice(file.name)]
+    if len(slices) > limits.slices:
+        raise TooLarge(f"a study has at most {limits.slices} slices", len(slices))
+    values = num_bytes = 0
+    for file in files:
+        count, size = _stated(file)
+        values, num_bytes = values + count, num_bytes + size
+        if values > limits.values:
+            raise TooLarge(f"a study has at most {limits.values} values", "more")
+        if num_bytes > limits.unpacked_bytes:
+            raise TooLarge(f"a study unpacks to at most {limits.unpacked_bytes} bytes", "more")
+
+
+def _stated(file: Path) -> tuple[int, int]:
+    """Return how many values and bytes a file's header speaks of; (0, 0) where it cannot be read."""
+    try:
+        if is_slice(file.name):
+            from PIL import Image
+
+            with Image.open(file, formats=["PNG", "TIFF"]) as image:
+                count = image.width * image.height * len(image.getbands())
+            return count, count
+        if is_nifti(file.name):
+            import nibabel
+
+            header = nibabel.load(file).header
+            count = math.prod(int(side) for side in header.get_data_shape())
+            return count, count * int(header.get_data_dtype().itemsize)
+    except Exception:  # a damaged file can fail anywhere inside the decoder
+        return 0, 0
+    return 0, 0
 
 
 def _unpack(file: BinaryIO, folder: Path, limits: Limits, left: int) -> list[Path]:

@@ -1,0 +1,101 @@
+"""A challenger on live traffic: its share, how far it agrees with the champion, and when it has to step back."""
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow.serving.settings import Trial
+from glioflow.tracking import Tracking
+
+EXPERIMENT = "shadow"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One study answered by both: Dice between the two masks, and the time each took."""
+
+    dice: float
+    champion_ms: float
+    challenger_ms: float
+
+
+class Watch:
+    """The last comparisons between one champion and one challenger."""
+
+    def __init__(self, champion: str, challenger: str, trial: Trial, say: Callable[..., None]) -> None:
+        """Begin with no comparison; `say(event, **facts)` is told when the challenger steps back."""
+        self.champion, self.challenger, self.trial, self._say = champion, challenger, trial, say
+        self.stepped_back: str | None = None
+        self._dice: deque[float] = deque(maxlen=trial.window)
+        self._failed: deque[bool] = deque(maxlen=trial.window)
+
+    def goes_to(self, chance: float, share: float) -> bool:
+        """Say whether a study with this random number in [0, 1) belongs to a share of the traffic."""
+        return self.stepped_back is None and chance < share
+
+    def compared(self, comparison: Comparison) -> None:
+        """Count a comparison."""
+        self._failed.append(False)
+        self._dice.append(comparison.dice)
+        mean = sum(self._dice) / len(self._dice)
+        if len(self._dice) == self.trial.window and mean < self.trial.min_dice:
+            self._step_back(f"mean Dice {mean:.3f} to the champion, below {self.trial.min_dice}")
+
+    def failed(self) -> None:
+        """Count a failure of the challenger."""
+        self._failed.append(True)
+        if sum(self._failed) > self.trial.max_errors:
+            self._step_back(f"{sum(self._failed)} failures, more than {self.trial.max_errors}")
+
+    def _step_back(self, reason: str) -> None:
+        if self.stepped_back is None:
+            self.stepped_back = reason
+            self._say("stepped_back", champion=self.champion, challenger=self.challenger, reason=reason)
+
+
+class Diary:
+    """Writes comparisons to MLflow from a thread of its own; what cannot be written is dropped, the answers go on."""
+
+    def __init__(self) -> None:
+        """Start no thread before the first entry."""
+        self._entries: queue.Queue[tuple[str, str, dict[str, float]]] = queue.Queue(maxsize=1000)
+        self._thread: threading.Thread | None = None
+
+    def write(self, champion: str, challenger: str, numbers: dict[str, float]) -> None:
+        """Log numbers about the two to their run."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="diary", daemon=True)
+            self._thread.start()
+        try:
+            self._entries.put_nowait((champion, challenger, numbers))
+        except queue.Full:
+            return
+
+    def _work(self) -> None:
+        runs: dict[tuple[str, str], tuple[str, int]] = {}
+        tracking: Any = None
+        while True:
+            champion, challenger, numbers = self._entries.get()
+            try:
+                tracking = tracking or Tracking()
+                if (champion, challenger) not in runs:
+                    tags = {"champion": champion, "challenger": challenger}
+                    name = f"{challenger.replace('/', '-')}-beside-{champion.replace('/', '-')}"
+                    runs[champion, challenger] = (tracking.start(EXPERIMENT, name, tags=tags), 0)
+                run_id, step = runs[champion, challenger]
+                tracking.log_metrics(run_id, numbers, step=step)
+                runs[champion, challenger] = (run_id, step + 1)
+            except Exception:  # the store may be away; nobody's answer waits for it
+                tracking = None
+
+
+def agreement(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """Return the Dice coefficient between two masks' tumor, 1 where both are empty."""
+    sizes = int(np.count_nonzero(one)) + int(np.count_nonzero(other))
+    return 2 * int(np.count_nonzero((one > 0) & (other > 0))) / sizes if sizes else 1.0
