@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from glioflow.config.gate import GateSettings
-from glioflow.config.search import SearchSettings
+from glioflow.config.search import PREPROCESS, SearchSettings
 from glioflow.data.preprocessing import ResizePlane, Step, UnitScale
 from glioflow.data.splits import SplitSettings
 from glioflow.data.targets import TargetSettings
@@ -19,7 +19,7 @@ from glioflow.models import ARCHITECTURES, LossSettings, ModelSettings
 from glioflow.survival import SurvivalSettings
 from glioflow.training.settings import TrainingSettings
 
-# Every trial of a search shares these: the cohort is prepared and split once, and runs are found by the name.
+# Every trial of a search shares these: the cohort is split once, and runs are found by the name.
 _FIXED = ("name", "description", "data", "preprocess", "split", "search", "gate")
 
 
@@ -95,7 +95,8 @@ class Experiment(BaseModel):
     @model_validator(mode="after")
     def _searched_keys_exist(self) -> "Experiment":
         for key, parameter in self.search.space.items():
-            if key.split(".")[0] in _FIXED or not _has_key(type(self), key.split(".")):
+            fixed = key.split(".")[0] in _FIXED and key != PREPROCESS  # which is chosen by name, from search.preprocess
+            if fixed or not _has_key(type(self), key.split(".")):
                 raise ValueError(f"search.space names {key!r}, which is no searchable key of an experiment")
             for other in parameter.when:
                 if other not in self.search.space:

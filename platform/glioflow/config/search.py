@@ -1,8 +1,31 @@
 """The search space of an experiment: typed parameters by the experiment's own keys, some of them conditional."""
 
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from glioflow.data.preprocessing import Step
+from glioflow.errors import UserError
+
+# The pairs that make sense. GP, CMA-ES and NSGA-II learn from finished trials only, so a trial that a scheduler stopped
+# would be wasted on them; PBT changes parameters on the way, which no sampler could learn from.
+SCHEDULERS = {
+    "tpe": ("asha", "hyperband", "median", "none"),
+    "random": ("asha", "hyperband", "median", "pbt", "none"),
+    "grid": ("asha", "hyperband", "median", "none"),
+    "gp": ("none",),
+    "cmaes": ("none",),
+    "nsga2": ("none",),
+}
+# What may change while a training goes on.
+CHANGEABLE = ("training.learning_rate", "training.weight_decay", "training.clip_gradient", "training.sampling.augmentation")
+# What a trial is booked by, before it begins.
+BOOKED = ("training.num_workers", "training.cpus_per_worker", "training.gpus_per_worker")
+PREPROCESS = "preprocess"
 
 
 class _Parameter(BaseModel):
@@ -57,37 +80,135 @@ class SearchSettings(BaseModel):
 
     Attributes:
         name: Of the search; a search of that name that was interrupted can be resumed. Null derives one from the time.
-        trials: How many configurations.
+        trials: How many configurations; null is 10, and every point of a grid.
         space: Experiment key (`training.learning_rate`) to parameter.
+        preprocess: Preprocessing by name, for a choice `preprocess` in `space` whose values are such names. Each has a
+            prepared cohort of its own, made before the first trial.
+        disk_gb: What those prepared cohorts may take together; null is what is free on the disk.
         first: Configurations to try first, each a mapping of keys in `space`.
-        sampler: Of Optuna.
-        scheduler: `asha` stops poor trials early; `none` runs all to the end.
-        grace_epochs: Epochs that ASHA grants every trial.
-        reduction: ASHA keeps one in so many at each rung.
+        warm_start: How many of the best configurations of earlier searches of the same space on the same cohort are
+            tried again first.
+        sampler: Of Optuna; `tpe` is multivariate and grouped, `grid` tries all points in order.
+        scheduler: `asha` and `hyperband` (asynchronous, several brackets of ASHA) keep the best of each rung, `median`
+            stops what is below the median of the others, `pbt` gives poor trials the weights and changed parameters
+            of good ones, `none` runs all to the end. All of them see the validation Dice by patient after each epoch.
+        objectives: What is made best: `dice` (higher; the mean over validation patients), `hd95` (lower) and
+            `parameters` (of the network; fewer). Several give a Pareto front.
+        grace_epochs: Epochs that the scheduler grants every trial; of `pbt`, epochs between two exchanges.
+        reduction: `asha` and `hyperband` keep one in so many at each rung.
         concurrent: Trials at once; null is as many as the cluster's CPUs and GPUs hold.
+        budget_hours: After so many hours no new trial begins; those that run are finished.
         seed: Of the sampler.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$")
-    trials: int = Field(default=10, ge=1)
+    trials: int | None = Field(default=None, ge=1)
     space: dict[str, Parameter] = Field(default_factory=dict)
+    preprocess: dict[str, tuple[Step, ...]] = Field(default_factory=dict)
+    disk_gb: float | None = Field(default=None, gt=0)
     first: tuple[dict[str, Any], ...] = ()
-    sampler: Literal["tpe", "random"] = "tpe"
-    scheduler: Literal["asha", "none"] = "asha"
+    warm_start: int = Field(default=0, ge=0)
+    sampler: Literal["tpe", "random", "grid", "gp", "cmaes", "nsga2"] = "tpe"
+    scheduler: Literal["asha", "hyperband", "median", "pbt", "none"] = "asha"
+    objectives: tuple[Literal["dice", "hd95", "parameters"], ...] = Field(default=("dice",), min_length=1)
     grace_epochs: int = Field(default=1, ge=1)
     reduction: int = Field(default=3, ge=2)
     concurrent: int | None = Field(default=None, ge=1)
+    budget_hours: float | None = Field(default=None, gt=0)
     seed: int = 0
 
     @model_validator(mode="after")
     def _check(self) -> "SearchSettings":
         order = list(self.space)
         for key, parameter in self.space.items():
+            if key in BOOKED:
+                raise ValueError(f"search.space names {key!r}, which is the same for every trial: resources are booked")
             for other in parameter.when:
                 if other not in order[: order.index(key)]:
                     raise ValueError(f"search.space {key!r} depends on {other!r}, which must stand before it")
         for point in self.first:
             if unknown := set(point) - set(order):
                 raise ValueError(f"search.first names keys outside search.space: {sorted(unknown)}")
+        named = self.space.get(PREPROCESS)
+        values = list(named.values) if isinstance(named, Choice) else []
+        if (named is not None or self.preprocess) and (
+            not values or any(value not in self.preprocess for value in values)
+        ):
+            raise UserError(
+                "search.space.preprocess is a choice among the names in search.preprocess", values, self.preprocess
+            )
+        self._check_sampler()
         return self
+
+    def _check_sampler(self) -> None:
+        sampler, scheduler = self.sampler, self.scheduler
+        if scheduler not in SCHEDULERS[sampler]:
+            raise UserError(f"search.scheduler must suit the sampler {sampler}", scheduler, SCHEDULERS[sampler])
+        if "dice" not in self.objectives or len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(f"search.objectives has dice in it and none twice: got {list(self.objectives)}")
+        if len(self.objectives) > 1 and (sampler == "cmaes" or scheduler == "pbt"):
+            raise UserError(f"{sampler} with {scheduler} has one objective", list(self.objectives), ["[dice]"])
+        kinds = {"cmaes": (Real, Whole), "grid": (Choice, Whole)}.get(sampler, (Choice, Real, Whole))
+        fixed = sampler in ("cmaes", "gp") or scheduler == "pbt"
+        for key, parameter in self.space.items():
+            if not isinstance(parameter, kinds):
+                rule = f"a {sampler} search has parameters of kind {' and '.join(_kind(kind) for kind in kinds)} only"
+                raise UserError(rule, f"{key} of kind {parameter.kind}")
+            if fixed and parameter.when:
+                raise UserError(f"a search with {sampler} and {scheduler} has no conditional parameters", key)
+            if scheduler == "pbt" and key not in CHANGEABLE and not key.startswith("loss.options."):
+                choices = [*CHANGEABLE, "loss.options.*"]
+                raise UserError("pbt searches what may change while a training goes on", key, choices)
+        if sampler == "cmaes" and len(self.space) == 1:
+            raise UserError("a cmaes search has two parameters at least", list(self.space))
+        if scheduler == "pbt" and self.budget_hours is not None:
+            raise UserError("a pbt search begins all its trials at once: search.budget_hours must be null")
+
+    @property
+    def num_trials(self) -> int:
+        """How many configurations are tried where nobody says otherwise."""
+        return self.trials or (sum(1 for _ in self.grid()) if self.sampler == "grid" else 10)
+
+    def active(self, key: str, chosen: Mapping[str, Any]) -> bool:
+        """Say whether a searched key exists where `chosen` was chosen before it."""
+        when = self.space[key].when
+        return all(other in chosen and chosen[other] in values for other, values in when.items())
+
+    def grid(self) -> Iterator[dict[str, Any]]:
+        """Give every point of a space of choices and integers once, those with fewer keys where conditions do not hold."""
+        seen = set()
+        for values in itertools.product(*(_values(parameter) for parameter in self.space.values())):
+            point: dict[str, Any] = {}
+            for key, value in zip(self.space, values, strict=True):
+                if self.active(key, point):
+                    point[key] = value
+            said = json.dumps(point, sort_keys=True)
+            if said not in seen:
+                seen.add(said)
+                yield point
+
+    def overrides(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a point changes of the experiment: itself, a name of preprocessing replaced by its steps."""
+        changed = dict(point)
+        if PREPROCESS in changed:
+            changed[PREPROCESS] = [step.model_dump(mode="json") for step in self.preprocess[changed[PREPROCESS]]]
+        return changed
+
+    @property
+    def space_digest(self) -> str:
+        """What tells spaces apart: searches of one space can learn from each other."""
+        said = self.model_dump(mode="json", include={"space", "preprocess"})
+        return hashlib.blake2b(json.dumps(said).encode(), digest_size=8).hexdigest()
+
+
+def _kind(model: type[_Parameter]) -> str:
+    return str(model.model_fields["kind"].default)
+
+
+def _values(parameter: Parameter) -> tuple[Any, ...]:
+    if isinstance(parameter, Choice):
+        return parameter.values
+    if isinstance(parameter, Whole):
+        return tuple(range(parameter.low, parameter.high + 1))
+    raise ValueError("a grid has no parameter of kind float")

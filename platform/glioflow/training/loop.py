@@ -218,6 +218,8 @@ class Trainer:
         state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:  # settings win over a checkpoint, which may come from another trial
+            group["weight_decay"] = self.settings.weight_decay
         self.scaler.load_state_dict(state["scaler"])
         if state["average"] is not None:
             self.average = {name: value.to(self.device) for name, value in state["average"].items()}
