@@ -2,7 +2,7 @@
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,8 +122,8 @@ def _reopen(setting: Setting, run_id: str) -> str:
     return run_id
 
 
-def fit_on_train(plan: Plan) -> dict[str, float | None]:
-    """Run `train_plan` on Ray Train and return the bundle's validation metrics.
+def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, float | None]:
+    """Run `train_plan` on Ray Train, its controller calling `callbacks`; return the bundle's validation metrics.
 
     Raises:
         RunFailed: With the worker's own words.
@@ -144,6 +144,7 @@ def fit_on_train(plan: Plan) -> dict[str, float | None]:
             storage_path=str(home() / "train"),
             failure_config=ray.train.FailureConfig(max_failures=2, controller_failure_limit=3),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            callbacks=list(callbacks),
         ),
     )
     try:

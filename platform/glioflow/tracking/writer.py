@@ -34,21 +34,24 @@ class RunWriter:
             lines = "".join(json.dumps(entry) + "\n" for entry in self._waiting)
             atomic.write_text(self.spool, lines)
 
-    def close(self) -> None:
+    def close(self, *, patience_s: float = 0) -> None:
         """Deliver what is left.
+
+        Args:
+            patience_s: How long a store that does not answer is waited for.
 
         Raises:
             RunFailed: If the store is still away; the metrics stay in the spool.
         """
         try:
-            self._deliver()
+            self._deliver(patience_s=patience_s)
         except Exception as error:
             raise RunFailed(f"metrics of run {self.run_id} wait in {self.spool}: {error}") from error
 
-    def _deliver(self) -> None:
+    def _deliver(self, *, patience_s: float = 0) -> None:
         if self._waiting:
             # MLflow itself would try for minutes, in the middle of a training.
-            if not answers(self.uri, patience_s=0):
+            if not answers(self.uri, patience_s=patience_s):
                 raise ConnectionError(f"{self.uri} does not answer")
             self._tracking = self._tracking or Tracking(self.uri, patience_s=0)
             while self._waiting:
