@@ -34,6 +34,7 @@ def crossval(
     data: Data = None,
     folds: Annotated[int | None, typer.Option(min=3)] = None,
     hold_out_test: Annotated[bool, typer.Option(help="Leave the split's test patients out.")] = False,
+    resume: Annotated[str | None, typer.Option(help="Id of an interrupted one; finished folds are kept.")] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
@@ -44,13 +45,12 @@ def crossval(
 
     with told(), progress("crossval") as say, cluster.ending():
         settings = load_experiment(experiment, overrides or ())
-        done = run(settings, data, folds=folds, hold_out_test=hold_out_test, say=say)
-        rows = [{k: v for k, v in row.items() if k != "features"} for row in done.per_patient]
-        summary = {key: done.summary.get(key) for key in ("dice_mean", "dice_median", "dice_ci95")}
+        done = run(settings, data, folds=folds, hold_out_test=hold_out_test, resume=resume, say=say)
+        chief = {key: done.summary.get(key) for key in ("dice_mean", "dice_median", "dice_ci95", "baselines")}
         answer(
-            {"run_id": done.run_id, "folds": done.folds, **summary, "per_patient": rows},
+            {"run_id": done.run_id, "folds": done.folds, **done.summary, "per_patient": done.per_patient},
             as_json,
-            lambda: patients_table(rows, summary),
+            lambda: patients_table(done.per_patient, chief),
         )
 
 

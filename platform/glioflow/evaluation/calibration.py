@@ -157,16 +157,26 @@ class VolumeInterval(BaseModel):
     level: float
     unit: Literal["px", "mm3"] = "px"
 
+    @property
+    def available(self) -> bool:
+        """Whether enough patients were seen for this level."""
+        return math.ceil(self.level * (len(self.residuals) + 1)) <= len(self.residuals)
+
+    def described(self) -> dict[str, Any]:
+        """Return `level`, `unit`, `num_patients` and whether the interval is `available`."""
+        said = {"level": self.level, "unit": self.unit, "num_patients": len(self.residuals)}
+        return {**said, "available": self.available}
+
     def interval(self, volumes: Sequence[float]) -> tuple[float, float] | None:
         """Return low and high for a new study; None ("not available") where too few patients were seen.
 
         Args:
             volumes: What each fold's network predicts for it; or one volume, of a network that stands for them all.
         """
+        if not self.available:
+            return None
         n = len(self.residuals)
         rank = math.ceil(self.level * (n + 1))
-        if rank > n:
-            return None
         predicted = np.log1p(np.asarray(volumes, dtype=np.float64))
         centers = predicted[np.asarray(self.folds)] if len(predicted) > 1 else np.repeat(predicted, n)
         low, high = np.sort(centers - self.residuals)[n - rank], np.sort(centers + self.residuals)[rank - 1]

@@ -1,7 +1,9 @@
 """Cross-validation by patient: folds spread over the cluster, every patient predicted by a model that never saw it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +12,25 @@ from glioflow.config import Experiment
 from glioflow.data.prepared import PreparedCohort
 from glioflow.data.splits import Split, deal
 from glioflow.errors import UserError
-from glioflow.evaluation import summarize
-from glioflow.features import measure_mask
-from glioflow.prediction import Predictor, measure_segmentation, numbers
-from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder
+from glioflow.evaluation import VolumeInterval, fit_volume_interval
+from glioflow.prediction import Predictor, numbers
+from glioflow.reports.evaluation_page import evaluation_page
+from glioflow.reports.page import Drawing
+from glioflow.runs.judging import Judged, judge
+from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder, to_yaml
+from glioflow.runs.pictures import draw_case, pick_cases
 from glioflow.runs.plan import Plan, train_plan
 from glioflow.tracking import BUNDLE, RunWriter, Tracking
 
 OUT_OF_FOLD = "out_of_fold.json"
+VOLUME_INTERVAL = "volume_interval.json"
+# Of a fold's run: written before it counts as finished, read where a cross-validation goes on.
+JUDGED = "judged.json"
 
 
 @dataclass(frozen=True)
 class CrossValidated:
-    """What a cross-validation ended with; `per_patient` is sorted by id."""
+    """What a cross-validation ended with; `per_patient` is sorted by id, `summary` is what evaluations answer."""
 
     run_id: str
     folds: int
@@ -36,6 +44,7 @@ def crossval(
     *,
     folds: int | None = None,
     hold_out_test: bool = False,
+    resume: str | None = None,
     say: Say = quiet,
 ) -> CrossValidated:
     """Train one model per fold and measure every patient by the model that did not see it.
@@ -43,16 +52,17 @@ def crossval(
     Args:
         experiment: What is trained.
         data: Cohort, raw or prepared; None takes the experiment's.
-        folds: How many; None takes `split.folds`.
+        folds: How many; None takes `split.folds`, or what the resumed run has.
         hold_out_test: Leave the split's test patients out of all folds.
+        resume: Id of a cross-validation that was interrupted; its finished folds are not repeated.
         say: Told what happens.
 
     Raises:
         UserError: If anything given is wrong.
-        RunFailed: If a fold failed.
+        RunFailed: If a fold failed; the others' results stay for `resume`.
     """
     setting = open_setting(experiment, data, say=say)
-    number = folds or experiment.split.folds
+    number = folds or _recorded_folds(setting, resume) or experiment.split.folds
     if number < 3:
         raise UserError("cross-validation needs 3 folds at least: one tests, one chooses, the others train", number)
     cases = [
@@ -61,27 +71,24 @@ def crossval(
         if record.areas_px is not None and not (hold_out_test and record.id in setting.split.test)
     ]
     parts = deal(cases, number, seed=experiment.split.seed)
-    parent = open_run(setting, "crossval", f"{experiment.name}-{number}-fold", tags={"glioflow.folds": str(number)})
-    say(f"{number} folds over {len(cases)} patients, run {parent}")
+    tags = {"glioflow.folds": str(number), "glioflow.held_out": str(hold_out_test).lower()}
+    done = _reopen(setting, resume, tags) if resume else {}
+    parent = resume or open_run(setting, "crossval", f"{experiment.name}-{number}-fold", tags=tags)
+    said = f", {len(done)} folds done before" if resume else ""
+    say(f"{number} folds over {len(cases)} patients, run {parent}{said}")
     try:
-        plans = [_plan(setting, parent, k, fold_split(parts, k)) for k in range(number)]
-        rows: list[dict[str, Any]] = []
-        for k, answer in enumerate(cluster.map_parallel(run_fold, plans, num_cpus=experiment.training.cpus_per_worker)):
-            rows.extend(answer)
-            mean = sum(row["dice"] for row in answer) / max(1, len(answer))
-            say(f"fold {k + 1} of {number}: mean Dice {mean:.3f} over {len(answer)} patients", (k + 1) / number)
+        runs, judged = _run_folds(setting, parent, parts, done, say)
+        answer = _conclude(setting, parent, runs, judged)
     except BaseException as error:
         for run in setting.tracking.children(experiment.name, parent):
             if run.info.status == "RUNNING":
                 setting.tracking.finish(run.info.run_id, "KILLED")
         setting.tracking.finish(parent, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        say(f"go on with --resume {parent}")
         raise
-    rows.sort(key=lambda row: str(row["id"]))
-    summary = summarize(rows)
-    setting.tracking.log_metrics(parent, numbers(summary, "oof"))
-    setting.tracking.log_json(parent, OUT_OF_FOLD, rows)
     setting.tracking.finish(parent)
-    return CrossValidated(parent, number, summary, rows)
+    rows = answer.pop("per_patient")
+    return CrossValidated(parent, number, answer, rows)
 
 
 def fold_split(parts: list[list[str]], fold: int) -> Split:
@@ -89,6 +96,108 @@ def fold_split(parts: list[list[str]], fold: int) -> Split:
     val = (fold + 1) % len(parts)
     train = [case_id for k, part in enumerate(parts) if k not in (fold, val) for case_id in part]
     return Split(train=tuple(sorted(train)), val=tuple(parts[val]), test=tuple(parts[fold]))
+
+
+def fit_interval(rows: Sequence[Mapping[str, Any]]) -> VolumeInterval | None:
+    """Fit the conformal interval of the tumor volume on out-of-fold rows with their `fold`.
+
+    Returns:
+        The interval; None where the rows do not share a unit.
+    """
+    for unit in ("mm3", "px"):
+        predicted, true = ([row.get(f"volume_{kind}_{unit}") for row in rows] for kind in ("prediction", "reference"))
+        if rows and None not in predicted:
+            folds = [int(row["fold"]) for row in rows]
+            return fit_volume_interval(predicted, true, folds, unit=unit)  # type: ignore[arg-type]
+    return None
+
+
+def _run_folds(
+    setting: Setting, parent: str, parts: list[list[str]], done: Mapping[int, str], say: Say
+) -> tuple[dict[int, str], dict[int, Judged]]:
+    """Return run and judgement of every fold; those in `done` are read, not run."""
+    judged = {k: Judged.model_validate(setting.tracking.read_json(run, JUDGED)) for k, run in done.items()}
+    waiting = [k for k in range(len(parts)) if k not in done]
+    plans = {k: _plan(setting, parent, k, fold_split(parts, k)) for k in waiting}
+    cpus = setting.experiment.training.cpus_per_worker
+    for k, answer in zip(waiting, cluster.map_parallel(run_fold, plans.values(), num_cpus=cpus), strict=True):
+        judged[k] = answer
+        mean = sum(row["dice"] for row in answer.rows) / max(1, len(answer.rows))
+        text = f"fold {k + 1} of {len(parts)}: mean Dice {mean:.3f} over {len(answer.rows)} patients"
+        say(text, len(judged) / len(parts))
+    return {**done, **{k: plan.run_id for k, plan in plans.items()}}, judged
+
+
+def _conclude(setting: Setting, parent: str, runs: Mapping[int, str], judged: Mapping[int, Judged]) -> dict[str, Any]:
+    """Put the folds together, log all of it with the report, and return the answer."""
+    tracking, cohort_format = setting.tracking, setting.cohort.manifest.format
+    folds = {row["id"]: k for k, part in judged.items() for row in part.rows}
+    total = reduce(add, (judged[k] for k in sorted(judged)))
+    total = total.model_copy(update={"rows": tuple(sorted(total.rows, key=lambda row: str(row["id"])))})
+    answer = total.answer(cohort_format)
+    tracking.log_metrics(parent, numbers({k: v for k, v in answer.items() if k != "per_patient"}, "oof"))
+    for row in answer["per_patient"]:
+        row["fold"] = folds[row["id"]]
+    tracking.log_json(parent, OUT_OF_FOLD, [{**row, "fold": folds[row["id"]]} for row in total.rows])
+    if (interval := fit_interval(answer["per_patient"])) is not None:
+        tracking.log_json(parent, VOLUME_INTERVAL, interval.model_dump(mode="json"))
+        answer["volume_interval"] = interval.described()
+    jobs = [
+        _Picture(tracking.uri, runs[folds[row["id"]]], setting.cohort.path, row["id"], row["dice"], name)
+        for name, row in pick_cases(answer["per_patient"]).items()
+    ]
+    cases = [drawing for drawings in cluster.map_parallel(_draw, jobs) for drawing in drawings]
+    name, about = setting.experiment.name, f"{len(folds)} patients, each predicted by a model that never saw it"
+    page = evaluation_page(answer, title=f"{len(judged)}-fold cross-validation of {name}", about=about, cases=cases)
+    tracking.log_text(parent, "report/index.html", page)
+    for drawing in cases:
+        tracking.log_bytes(parent, f"report/{drawing.name}.png", drawing.png)
+    return answer
+
+
+@dataclass(frozen=True)
+class _Picture:
+    tracking_uri: str
+    fold_run: str
+    prepared: Path
+    case_id: str
+    dice: float
+    name: str
+
+
+def _draw(job: _Picture) -> list[Drawing]:
+    cluster.silence()
+    tracking = Tracking(job.tracking_uri)
+    predictor = Predictor.load(tracking.find_bundle(job.fold_run)[0])
+    title = f"{job.name}: {job.case_id}, Dice {job.dice:.3f}"
+    return draw_case(predictor, PreparedCohort(job.prepared).case(job.case_id), title=title, name=job.name)
+
+
+def _recorded_folds(setting: Setting, run_id: str | None) -> int | None:
+    recorded = setting.tracking.run(run_id).data.tags.get("glioflow.folds") if run_id else None
+    return int(recorded) if recorded else None
+
+
+def _reopen(setting: Setting, run_id: str, tags: Mapping[str, str]) -> dict[int, str]:
+    """Mark a cross-validation as running again; returns the run of each fold that is finished."""
+    tracking = setting.tracking
+    run = tracking.run(run_id)
+    if run.data.tags.get("glioflow.kind") != "crossval" or run.info.status == "FINISHED":
+        raise UserError("--resume takes an unfinished cross-validation's run id", f"{run_id}, {run.info.status}")
+    asked = {**tags, "glioflow.cohort": setting.cohort.manifest.fingerprint}
+    recorded = tracking.download(f"runs:/{run_id}/experiment.yaml").read_text()
+    differ = [key for key, value in asked.items() if run.data.tags.get(key) != value]
+    if recorded != to_yaml(setting.experiment) or differ:
+        rule = "--resume goes on with the experiment, cohort and folds that the run began with"
+        raise UserError(rule, f"other {differ or 'settings'} than run {run_id}'s")
+    tracking.reopen(run_id)
+    done: dict[int, str] = {}
+    for child in tracking.children(setting.experiment.name, run_id):  # newest first
+        if child.info.status == "FINISHED":
+            done.setdefault(int(child.data.tags["glioflow.fold"]), child.info.run_id)
+        elif child.info.status == "RUNNING":
+            tracking.finish(child.info.run_id, "KILLED")
+    return done
 
 
 def _plan(setting: Setting, parent: str, fold: int, split: Split) -> Plan:
@@ -107,8 +216,8 @@ def _plan(setting: Setting, parent: str, fold: int, split: Split) -> Plan:
     )
 
 
-def run_fold(plan: Plan) -> list[dict[str, Any]]:
-    """Train one fold and measure its test patients: metrics and shape features of the out-of-fold masks."""
+def run_fold(plan: Plan) -> Judged:
+    """Train one fold and judge it on its test patients, with shape features of the out-of-fold masks."""
     cluster.silence()
     tracking = Tracking(plan.tracking_uri)
     writer = RunWriter(plan.tracking_uri, plan.run_id, plan.spool)
@@ -119,22 +228,14 @@ def run_fold(plan: Plan) -> list[dict[str, Any]]:
     status = "FAILED"
     try:
         metrics = train_plan(plan, report) or {}
-        rows = _out_of_fold(plan)
-        tracking.log_metrics(plan.run_id, {**metrics, **numbers(summarize(rows), "test")})
+        cohort = PreparedCohort(plan.prepared)
+        train, test = cohort.cases(plan.split.train), cohort.cases(plan.split.test)
+        judged = judge(Predictor.load(plan.bundle), test, known=train, with_features=True)
+        tracking.log_metrics(plan.run_id, {**metrics, **numbers(judged.summary(), "test")})
         tracking.log_folder(plan.run_id, plan.bundle, folder=BUNDLE)
+        tracking.log_text(plan.run_id, JUDGED, judged.model_dump_json())
         status = "FINISHED"
-        return rows
+        return judged
     finally:
         writer.close()
         tracking.finish(plan.run_id, status)
-
-
-def _out_of_fold(plan: Plan) -> list[dict[str, Any]]:
-    predictor = Predictor.load(plan.bundle)
-    rows = []
-    for case in PreparedCohort(plan.prepared).cases(plan.split.test):
-        segmentation = predictor.segment(case.image, case.record.moves)
-        features = measure_mask(segmentation.labels > 0, spacing_mm=case.record.spacing_mm)
-        measured = measure_segmentation(segmentation, case, predictor.description.target)
-        rows.append({**measured, "features": features.volume})
-    return rows
