@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from glioflow.data.case import Case
 from glioflow.data.describe import describe
+from glioflow.data.examples import montage, through_steps
+from glioflow.data.geometry_steps import ResizePlane
 from glioflow.data.synthetic import synthesize_brats, synthesize_lgg
 from glioflow.errors import UserError
 from glioflow.reports.page import Section, render_page
@@ -85,3 +88,24 @@ def test_describing_an_empty_mask_or_none_works(lgg, tmp_path):
     for path in blank.rglob("*_mask.tif"):
         tifffile.imwrite(path, np.zeros((64, 64), np.uint8))
     assert describe(blank, tmp_path / "zero").positive_slices == 0
+
+
+def test_the_slice_that_is_followed_through_preprocessing_stays_the_same():
+    """A step may make another slice the one of largest tumor; the picture must not jump to it."""
+    image = np.full((2, 32, 32, 1), 10, np.uint8)
+    image[1] = 200
+    mask = np.zeros((2, 32, 32), np.uint8)
+    mask[0, 3::4, 3::4] = 1  # 64 pixels that resizing loses
+    mask[1, 8:14, 8:14] = 1
+    case = Case("a", "a", image, mask, ("flair",), (1, 2))
+    for picture in through_steps(case, (ResizePlane(size=8),)):
+        assert picture.image.max() == 10
+
+
+def test_slices_of_noise_are_not_blown_up():
+    image = np.zeros((4, 8, 8, 1), np.uint8)
+    image[:3] = np.arange(64).reshape(8, 8, 1) * 4
+    image[3] = np.arange(64).reshape(8, 8, 1) % 2
+    (row,) = montage(Case("a", "a", image, None, ("flair",), (1, 2, 3, 4)))
+    assert len({picture.window for picture in row}) == 1
+    assert row[0].window[1] > 200

@@ -75,7 +75,7 @@ def describe(
         "slices with tumor": f"{positive:,}",
         "slices without": f"{slices - positive:,}",
         "labeled voxels": f"{_share(facts):.2%}",
-        "channels": ", ".join(facts[0].channels),
+        f"channels: {', '.join(facts[0].channels)}": str(len(facts[0].channels)),
     }
     page = render_page(source.resolve().name, f"{_title(cohort)}, as found on disk", numbers, sections)
     for section in sections:
@@ -207,14 +207,19 @@ def _with_row(cohort: Cohort, rows: Sequence[Sequence[str]]) -> set[str]:
 def _examples(cohort: Cohort, facts: Sequence[CaseFacts], steps: tuple[Step, ...]) -> list[Section]:
     order = sorted(facts, key=lambda fact: (fact.volume_px, fact.id))
     cases = [cohort.read(order[int(share * (len(order) - 1))].id) for share in (0.85, 0.5, 0.15)[: len(order)]]
-    first = cases[0]
+    # One that shows every class, the largest of those.
+    shown = max(order, key=lambda fact: (len(fact.label_px), fact.volume_px))
+    first = next((case for case in cases if case.id == shown.id), None) or cohort.read(shown.id)
     grid = [examples.through_steps(case, steps) for case in cases]
     picture = draw.pictures(grid, size=1.55)
     names = ", ".join(step.step for step in steps)
+    text = f"The slice of largest tumor of a large, a middling and a small one, before and after: {names}."
+    if any(isinstance(step, BrainMask) and step.file is None for step in steps):
+        text += " This brain_mask is a morphological approximation: no anatomy, and some scalp may stay."
     rows = [
         Section(
             "Through preprocessing",
-            f"The slice of largest tumor of a large, a middling and a small one, before and after: {names}.",
+            text,
             [Drawing("preprocessing", picture, "; ".join(case.id for case in cases), wide=True)],
         )
     ]

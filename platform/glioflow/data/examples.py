@@ -9,16 +9,19 @@ from numpy.typing import NDArray
 from glioflow.data.case import Case
 from glioflow.data.preprocessing import Step, unprocessed
 from glioflow.data.volume import Volume
-from glioflow.reports.cohort_figures import Picture
+from glioflow.reports.cohort_figures import Picture, window_of
 
 
 def through_steps(case: Case, steps: Sequence[Step]) -> list[Picture]:
     """Return the slice of largest tumor as read and after each step; the mask goes with it."""
     pictures = []
     volume = unprocessed(case)
+    place = largest_slice(case.mask, case.shape[0])
     for name, step in [("as read", None), *((step.step, step) for step in steps)]:
         volume = volume if step is None else step.apply(volume)
-        s = largest_slice(volume.mask, volume.image.shape[0])
+        count = volume.image.shape[0]
+        # The same slice all the way, as long as no step changes their number.
+        s = place if count == case.shape[0] else largest_slice(volume.mask, count)
         shape = "x".join(str(n) for n in volume.image.shape[1:3])
         pictures.append(Picture(_shown(volume)[s], f"{name}  {shape}", None if volume.mask is None else volume.mask[s]))
     return pictures
@@ -66,8 +69,10 @@ def montage(case: Case, *, rows: int = 3, columns: int = 8) -> list[list[Picture
     lit = np.flatnonzero(image.reshape(len(image), -1).any(axis=1))
     low, high = (lit[0], lit[-1]) if len(lit) else (0, len(image) - 1)
     chosen = np.unique(np.linspace(low, high, rows * columns).round().astype(int))
+    window = window_of(image)  # one for all: slices without a head are not blown up to noise
     pictures = [
-        Picture(image[s], str(case.slice_numbers[s]), None if case.mask is None else case.mask[s]) for s in chosen
+        Picture(image[s], str(case.slice_numbers[s]), None if case.mask is None else case.mask[s], window=window)
+        for s in chosen
     ]
     return [pictures[first : first + columns] for first in range(0, len(pictures), columns)]
 

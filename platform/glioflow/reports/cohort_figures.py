@@ -27,6 +27,7 @@ class Picture:
         mask: (H, W) labels to outline, or None.
         filled: Fill the labels instead of outlining them.
         aspect: Height of a pixel over its width.
+        window: What is black and what is white; None takes the image's own range.
     """
 
     image: NDArray[Any]
@@ -34,6 +35,13 @@ class Picture:
     mask: NDArray[Any] | None = None
     filled: bool = False
     aspect: float = 1.0
+    window: tuple[float, float] | None = None
+
+
+def window_of(image: NDArray[Any]) -> tuple[float, float]:
+    """Return what to draw black and what white, so that neither noise nor a few bright spots decide."""
+    low, high = (float(level) for level in np.percentile(image, [1, 99.7])) if image.size else (0.0, 1.0)
+    return low, max(high, low + 1e-6)
 
 
 def balance(parts: Mapping[str, int], *, title: str) -> bytes:
@@ -78,6 +86,8 @@ def bars(counts: Mapping[str, float], *, title: str, xlabel: str = "", limit: fl
 
 def histogram(values: Sequence[float], *, title: str, xlabel: str, ylabel: str, log: bool = False) -> bytes:
     """Draw how numbers are distributed, with a line at their median; on a logarithmic axis where asked; PNG."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, (axes,) = new_figure(1, width=5.2, height=3.0)
     numbers = np.asarray([value for value in values if value > 0 or not log], float)
     if numbers.size:
@@ -86,12 +96,26 @@ def histogram(values: Sequence[float], *, title: str, xlabel: str, ylabel: str, 
         edges = np.geomspace(low, high, count + 1) if log else np.linspace(low, high, count + 1)
         axes.hist(numbers, bins=list(edges), color=TRUTH, alpha=0.85, edgecolor="white", linewidth=0.4)
         median = float(np.median(numbers))
-        axes.axvline(median, color=INK, lw=1.1, ls="--", label=f"median {median:,.4g}")
+        axes.axvline(median, color=INK, lw=1.1, ls="--", label=f"median {_plain(median)}")
         axes.legend(frameon=False, fontsize=8)
         if log:
-            axes.set_xscale("log")
+            _logarithmic(axes, decades=float(np.log10(high / low)))
+    axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     return to_png(figure)
+
+
+def _logarithmic(axes: "Axes", *, decades: float) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2 else (1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def intensities(
@@ -136,7 +160,8 @@ def pictures(grid: Sequence[Sequence[Picture]], *, title: str = "", size: float 
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     columns = max(len(row) for row in grid)
-    tall = [max((p.image.shape[0] * p.aspect / p.image.shape[1] for p in row), default=1.0) for row in grid]
+    # At most square, so that rows of pictures of several shapes stay in line.
+    tall = [min(1.0, max((p.image.shape[0] * p.aspect / p.image.shape[1] for p in row), default=1.0)) for row in grid]
     captions = 0.28 if any(picture.title for row in grid for picture in row) else 0.04
     figure = Figure(
         figsize=(columns * size, sum(tall) * size + len(grid) * captions + (0.35 if title else 0)),
@@ -156,10 +181,8 @@ def pictures(grid: Sequence[Sequence[Picture]], *, title: str = "", size: float 
 
 def _draw(axes: "Axes", picture: Picture) -> None:
     image = picture.image
-    low, high = np.percentile(image, [1, 99.7]) if image.size else (0.0, 1.0)
-    axes.imshow(
-        image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="nearest", aspect=picture.aspect
-    )
+    low, high = picture.window or window_of(image)
+    axes.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest", aspect=picture.aspect)
     axes.set_title(picture.title, fontsize=7.5, color=INK, pad=2)
     if picture.mask is None:
         return
