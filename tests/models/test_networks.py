@@ -35,6 +35,30 @@ def test_any_channels_and_any_size_give_logits_of_that_size(name):
     assert logits.min() < 0 < logits.max() or logits.abs().max() > 1, "an activation was applied"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "swinunetr" else [])
+        for name, entry in ARCHITECTURES.items()
+        if entry.dims == 3
+    ],
+)
+def test_a_patch_smaller_than_a_network_needs_trains_it_too(name):
+    network = build(name, in_channels=1, num_outputs=1).train()
+    logits = network(torch.rand(2, 1, 16, 8, 16))
+    logits.sum().backward()
+    assert logits.shape == (2, 1, 16, 8, 16)
+
+
+@pytest.mark.parametrize("name", ["buda-unet", "resunet", "attention-unet", "unet3d"])
+@pytest.mark.parametrize("levels", [3, 6])
+def test_more_or_fewer_levels_take_any_size_too(name, levels):
+    settings = ModelSettings(architecture=name, options={"features": [4] * levels})
+    network = build_network(settings, in_channels=1, num_outputs=1).eval()
+    size = (40, 24, 33)[: ARCHITECTURES[name].dims]
+    assert network(torch.rand(1, 1, *size)).shape == (1, 1, *size)
+
+
 @pytest.mark.parametrize("name", ["unet", "fcn32", "resunet", "buda-unet", "buda-unet-nobn", "unet3d"])
 def test_a_gradient_reaches_every_weight(name):
     network = build(name, in_channels=1, num_outputs=1).train()

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from glioflow.data import nifti
 from glioflow.data.study import read_study
 from glioflow.errors import UserError
 
@@ -23,13 +24,19 @@ def read_mask(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float, float]
     """
     if not path.exists():
         raise UserError("a mask is a file or a case folder that exists", path)
+    if path.is_file() and path.name.endswith((".nii", ".nii.gz")):
+        volume = nifti.read_volume(path)  # whatever its name: to a study `_mask.nii.gz` alone is no image
+        return _labels(volume.data, path), volume.spacing_mm
     case = read_study([path])
     if case.mask is not None:
         return case.mask, case.spacing_mm
     if case.image.shape[-1] != 1 and not (case.image == case.image[..., :1]).all():
         raise UserError("a mask has one channel", f"{path} with {case.image.shape[-1]}")
-    values = case.image[..., 0]
+    return _labels(case.image[..., 0], path), case.spacing_mm
+
+
+def _labels(values: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
     labels = np.rint(values).astype(np.int64)
     if (labels != values).any() or labels.min(initial=0) < 0 or labels.max(initial=0) > 255:
         raise UserError("a mask holds label values from 0 to 255", path)
-    return labels.astype(np.uint8), case.spacing_mm
+    return labels.astype(np.uint8)

@@ -37,7 +37,8 @@ _SMP: dict[str, tuple[str, str]] = {
     "dpt": ("DPT", "encoder_depth decoder_readout decoder_intermediate_channels decoder_fusion_channels"),
 }
 _DEFAULT_ENCODER = {"segformer": "mit_b0", "dpt": "tu-vit_tiny_patch16_224"}
-_MINIMUM = {"pan": 128}  # it pools three times after its encoder, at stride 16
+_LEAST = {"pan": 4}  # it pools three times after its encoder
+_NORMALIZED = 2  # instance norm at the bottleneck cannot train on a single voxel
 
 
 def _smp_builder(class_name: str) -> Any:
@@ -133,7 +134,7 @@ ARCHITECTURES: dict[str, Architecture] = {
                 multiple=32,
                 options=dict.fromkeys(options.split()),
                 build=_smp_builder(class_name),
-                minimum=_MINIMUM.get(name, 1),
+                least=_LEAST.get(name, 1),
             )
             for name, (class_name, options) in _SMP.items()
         ),
@@ -149,11 +150,14 @@ ARCHITECTURES: dict[str, Architecture] = {
             16,
             {"features": _WIDTHS_3D, "num_res_units": 2, "norm": "instance", "dropout": 0.0},
             _unet3d,
+            _NORMALIZED,
         ),
         Architecture("segresnet", 3, None, 8, {"init_filters": 16, "dropout_prob": None}, _segresnet),
-        Architecture("dynunet", 3, None, 16, {"features": (32, 64, 128, 256, 320), "res_block": False}, _dynunet),
+        Architecture(
+            "dynunet", 3, None, 16, {"features": (32, 64, 128, 256, 320), "res_block": False}, _dynunet, _NORMALIZED
+        ),
         Architecture("attention-unet3d", 3, None, 16, {"features": _WIDTHS_3D, "dropout": 0.0}, _attention_unet(3)),
-        Architecture("swinunetr", 3, None, 32, {"feature_size": 24, "use_checkpoint": False}, _swinunetr),
+        Architecture("swinunetr", 3, None, 32, {"feature_size": 24, "use_checkpoint": False}, _swinunetr, _NORMALIZED),
     )
 }
 
@@ -203,8 +207,11 @@ def build_network(
         _log.warning("freeze: %s keeps an encoder of random numbers, since model.weights is null", settings.freeze)
     if weights is not None and not load_weights and settings.input_scaling != "none":
         scaling = SCALINGS["imagenet"]  # of the right shape; its numbers come with the state dict
-    multiple = math.lcm(architecture.multiple, getattr(getattr(body, "encoder", None), "output_stride", 1))
-    network = Network(body, multiple=multiple, minimum=architecture.minimum, in_channels=in_channels, scaling=scaling)
+    halvings = len(arguments["features"]) - 1 if "features" in arguments else None
+    own = architecture.multiple if halvings is None else 2**halvings
+    multiple = math.lcm(own, getattr(getattr(body, "encoder", None), "output_stride", 1))
+    minimum = architecture.least * multiple
+    network = Network(body, multiple=multiple, minimum=minimum, in_channels=in_channels, scaling=scaling)
     network.freeze(settings.freeze)
     return network
 

@@ -51,8 +51,9 @@ class Architecture:
         dims: 2 for slices (B, C, H, W), 3 for volumes (B, C, D, H, W).
         encoder: The encoder used where an experiment names none; None where the architecture has no exchangeable one.
         multiple: Every spatial size that the network computes on is a multiple of this; other sizes are padded to it.
+            The option `features`, where there is one, wins: it halves the size at each but the first.
         options: Numbers that an experiment may set, with the values used otherwise (None: the library's own).
-        minimum: The smallest spatial size that the network computes on; smaller ones are padded to it.
+        least: The smallest spatial size that the network computes on, in multiples; smaller ones are padded to it.
         build: Called with encoder name and keywords `in_channels`, `num_outputs` and the options.
     """
 
@@ -62,7 +63,7 @@ class Architecture:
     multiple: int
     options: Mapping[str, Any]
     build: Callable[..., "nn.Module"]
-    minimum: int = 1
+    least: int = 1
 
     @property
     def uses_encoder(self) -> bool:
