@@ -39,4 +39,4 @@ def _labels(values: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
     labels = np.rint(values).astype(np.int64)
     if (labels != values).any() or labels.min(initial=0) < 0 or labels.max(initial=0) > 255:
         raise UserError("a mask holds label values from 0 to 255", path)
-    return labels.astype(np.uint8)
+    return np.asarray(labels, np.uint8)
