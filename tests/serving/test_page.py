@@ -170,7 +170,7 @@ def test_an_answer_stays_when_the_endpoint_goes_away(page, study, monkeypatch):
     monkeypatch.setenv(page_server.ENDPOINT, "http://127.0.0.1:9")
     page.run()
     assert not page.exception
-    assert "No answer from the endpoint" in words(page)
+    assert "The endpoint is away" in words(page)
     assert "Found" in words(page)
 
 
@@ -240,6 +240,7 @@ def test_a_study_too_large_for_a_browser_is_shown_smaller_and_says_so(tiny, stud
     data = viewer_data(answered)
     assert data["shrink"] == 2
     assert data["shape"] == [answered.case.shape[0], 24, 24]
+    assert len(zlib.decompress(base64.b64decode(data["image"]))) == 3 * np.prod(data["shape"])
 
 
 def test_slices_are_counted_as_in_the_viewer_and_what_has_no_value_says_why(tiny, lgg):

@@ -120,8 +120,9 @@ def _answer(client: Client, files: list[File], clinical: dict[str, Any]) -> None
 
 
 def _plain(error: Exception) -> str:
-    """Return an error's text so that Markdown shows it as it is."""
-    return "".join(f"\\{letter}" if letter in "\\`*_{}[]()<>#+-!|~$:" else letter for letter in str(error))
+    """Return an error's text as a sentence that Markdown shows as it is."""
+    text = "".join(f"\\{letter}" if letter in "\\`*_{}[]()<>#+-!|~$:" else letter for letter in str(error))
+    return text[:1].upper() + text[1:]
 
 
 def _away(error: GlioflowError, url: str) -> None:
@@ -129,7 +130,7 @@ def _away(error: GlioflowError, url: str) -> None:
         st.error(f"**The endpoint refuses this page.** {_plain(error)}", icon=":material/key_off:")
         st.caption(f"Start the page with the endpoint's token in {TOKEN}, or with another --endpoint.")
     else:
-        st.error(f"**No answer from the endpoint.** {_plain(error)}", icon=":material/cloud_off:")
+        st.error(f"**The endpoint is away.** {_plain(error)}", icon=":material/cloud_off:")
         st.markdown("Start it in another terminal, then try again:")
         st.code("glioflow serve", language="bash")
         st.caption(
