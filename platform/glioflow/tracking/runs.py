@@ -197,18 +197,17 @@ class Runs:
         """Say whether a run has the top-level artifact `name`."""
         return any(found.path == name for found in self.client.list_artifacts(run_id))
 
-    def delete_artifact(self, run_id: str, name: str) -> int:
-        """Remove a run's artifact, a file or a folder; return how many bytes it had."""
+    def delete_artifact(self, run_id: str, name: str) -> None:
+        """Remove a run's artifact, a file or a folder."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        size = self._size(run_id, name)
         uri = self.run(run_id).info.artifact_uri
         get_artifact_repository(uri, tracking_uri=self.uri).delete_artifacts(name)
-        return size
 
-    def _size(self, run_id: str, name: str) -> int:
-        inside = self.client.list_artifacts(run_id, name)
-        return sum(self._size(run_id, found.path) if found.is_dir else int(found.file_size or 0) for found in inside)
+    def artifact_size(self, run_id: str, folder: str) -> int:
+        """Return the bytes of all files below an artifact folder of a run."""
+        found = self.client.list_artifacts(run_id, folder)
+        return sum(self.artifact_size(run_id, e.path) if e.is_dir else int(e.file_size or 0) for e in found)
 
     def download(self, uri: str) -> Path:
         """Fetch an artifact (a file or a folder) and return where it lies, for as long as this object lives.

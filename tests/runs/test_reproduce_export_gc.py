@@ -1,0 +1,254 @@
+"""What runs leave behind: told again, taken away as files, cleared up."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from bundles import changed, describe
+from glioflow import bundle
+from glioflow.data.cohort import open_cohort
+from glioflow.data.prepared import prepare
+from glioflow.data.splits import make_split
+from glioflow.errors import UserError
+from glioflow.models import build_network
+from glioflow.prediction import Predictor
+from glioflow.runs import reproduce as reproducing
+from glioflow.runs.collect import collect
+from glioflow.runs.export import export
+from glioflow.runs.launch import Setting, open_run, run_folder
+from glioflow.runs.plan import Plan, train_plan
+from glioflow.runs.register import register
+from glioflow.runs.reproduce import reproduce
+from glioflow.tracking import BUNDLE, RunWriter, Tracking
+
+
+@pytest.fixture(scope="module")
+def made(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made") / "bundle"
+    bundle.save(folder, describe(tiny), build_network(tiny.model, in_channels=3, num_outputs=1).state_dict())
+    return folder
+
+
+@pytest.fixture
+def start(tracking, tiny, prepared, made):
+    """Return a function that logs a run of some kind and end, with working files and, where finished, its bundle."""
+
+    def start(kind="train", status="FINISHED", *, parent=None, dice=None, folder=made, **tags):
+        setting = Setting(tiny, prepared, make_split(prepared.records, tiny.split), tracking)
+        run_id = open_run(setting, kind, kind, parent=parent, tags=tags)
+        if kind != "search":
+            run_folder(run_id).mkdir(parents=True)
+            (run_folder(run_id) / "checkpoint").write_bytes(b"x" * 1000)
+        if dice is not None:
+            tracking.log_metrics(run_id, {"val/dice_mean": dice})
+        if status == "FINISHED" and kind != "search":
+            tracking.log_folder(run_id, folder, folder=BUNDLE)
+        if status != "RUNNING":
+            tracking.finish(run_id, status)
+        return run_id
+
+    return start
+
+
+# Export
+
+
+def test_an_export_is_a_whole_bundle_with_card_and_checksums_that_needs_no_mlflow(start, tracking, tmp_path):
+    made = register(start(), name="glioma")
+    out = export("glioma/1", tmp_path / "some" / "where")
+    assert out == tmp_path / "some" / "where"
+    assert {path.name for path in out.iterdir()} == {
+        *("model.json", "weights.safetensors", "card.md", "card.html", "SHA256SUMS")
+    }
+    assert subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=out, check=False).returncode == 0
+    assert "glioma version 1" in (out / "card.md").read_text()
+    assert Predictor.load(out).description == Predictor.load(tracking.bundle_of(made)).description
+
+
+def test_a_zip_holds_the_same_files_as_the_folder(start, tmp_path):
+    run_id = start()
+    folder, packed = export(run_id, tmp_path / "bundle"), export(run_id, tmp_path / "bundle.zip")
+    with zipfile.ZipFile(packed) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    digests = [
+        {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in place.iterdir()}
+        for place in (folder, tmp_path / "unpacked" / "bundle")
+    ]
+    assert digests[0] == digests[1]
+    Predictor.load(tmp_path / "unpacked" / "bundle")
+
+
+@pytest.mark.parametrize("name", ["there", "there.zip"])
+def test_an_export_overwrites_nothing(start, tmp_path, name):
+    place = tmp_path / name
+    place.mkdir() if name == "there" else place.write_text("mine")
+    with pytest.raises(UserError, match="an export overwrites nothing"):
+        export(start(), place)
+
+
+def test_a_broken_bundle_is_not_exported_and_nothing_is_left(start, made, tmp_path):
+    broken = shutil.copytree(made, tmp_path / "broken")
+    (broken / "weights.safetensors").write_bytes(b"other")
+    with pytest.raises(UserError, match=r"weights\.safetensors .* is missing or changed"):
+        export(str(broken), tmp_path / "out" / "bundle.zip")
+    assert not (tmp_path / "out").exists()
+
+
+# gc
+
+
+def gone(removed):
+    return {Path(each.path).name if "/runs/" in each.path else Path(each.path).parent.name for each in removed}
+
+
+def test_only_what_ended_for_good_is_removed(start, tracking):
+    search = start("search", search="one")
+    kept = {
+        start("train", "RUNNING"),
+        start("train", "FAILED"),
+        start("train", "KILLED"),
+    }
+    open_search = start("search", "KILLED", search="two")
+    kept |= {start("trial", "FAILED", parent=open_search), start("trial", "KILLED", parent=open_search)}
+    waiting = start()
+    (run_folder(waiting) / "metrics.jsonl").write_text("[]\n")
+    removed = {
+        start(),
+        start("trial", "KILLED", parent=search),
+        start("trial", "FAILED", parent=search),
+        start("trial", "KILLED", parent=open_search, **{"glioflow.pruned": "true"}),
+        start("reproduction", "FAILED"),
+    }
+    deleted = start()
+    tracking.client.delete_run(deleted)
+    stranger = run_folder("0" * 32)
+    stranger.mkdir()
+    said = collect(dry_run=True)
+    assert {Path(each.path).name for each in said} == removed | {deleted}
+    assert all(each.bytes == 1000 and each.why for each in said)
+    assert all(run_folder(run_id).exists() for run_id in removed)
+    assert collect() == said
+    assert not any(run_folder(run_id).exists() for run_id in removed | {deleted})
+    assert all(run_folder(run_id).exists() for run_id in kept | {waiting})
+    assert stranger.exists()
+    assert collect() == []
+
+
+def test_tunes_files_of_a_finished_search_go_and_those_of_one_to_go_on_with_stay(start, home):
+    for name, status in (("done", "FINISHED"), ("interrupted", "KILLED"), ("elsewhere", None)):
+        (home / "searches" / name / "tune").mkdir(parents=True)
+        (home / "searches" / name / "optuna.db").write_text("study")
+        if status:
+            start("search", status, search=name)
+    assert [Path(each.path) for each in collect()] == [home / "searches" / "done" / "tune"]
+    assert (home / "searches" / "done" / "optuna.db").exists()
+    assert (home / "searches" / "interrupted" / "tune").exists()
+    assert (home / "searches" / "elsewhere" / "tune").exists()
+
+
+def test_of_a_finished_search_the_best_trials_and_the_registered_ones_keep_their_bundles(start, tracking):
+    search = start("search", search="one")
+    trials = [start("trial", parent=search, dice=dice) for dice in (0.1, 0.9, 0.2, 0.8, 0.3)]
+    register(trials[0], name="glioma")
+    other = start("search", "KILLED", search="two")
+    unfinished = start("trial", parent=other, dice=0.0)
+    shutil.rmtree(run_folder("x").parent)
+    removed = collect(keep=2)
+    assert {each.path.split("/")[-3] for each in removed} == {trials[2], trials[4]}
+    assert all(each.bytes > 1_000_000 for each in removed)
+    for run_id in (trials[0], trials[1], trials[3], unfinished):
+        assert tracking.has_artifact(run_id, BUNDLE)
+    Predictor.load(tracking.bundle_of(tracking.version("glioma", number=1)))
+
+
+def test_a_prepared_cohort_goes_when_no_run_recorded_it_and_it_is_not_just_made(start, prepared, home):
+    used, unused = (home / "prepared" / name for name in ("used", "unused"))
+    for place in (used, unused):
+        shutil.copytree(prepared.path, place)
+    manifest = unused / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(prepared.manifest.fingerprint, "f" * 32))
+    start("search", "KILLED")
+    assert collect() == []
+    os.utime(manifest, (0, 0))
+    os.utime(used / "manifest.json", (0, 0))
+    assert [Path(each.path) for each in collect()] == [unused]
+    assert used.exists()
+
+
+# Reproduce
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Train in this process: what Ray adds is tested on Ray."""
+
+    def fit(plan):
+        writer = RunWriter(plan.tracking_uri, plan.run_id, plan.spool)
+        metrics = train_plan(plan, lambda epoch, metrics, _: writer.write(metrics, step=epoch))
+        writer.close()
+        return metrics
+
+    monkeypatch.setattr(reproducing, "fit_on_train", fit)
+    monkeypatch.setattr(reproducing.cluster, "connect", lambda: None)
+    monkeypatch.setattr(reproducing, "check_resources", lambda experiment: None)
+    monkeypatch.setattr(reproducing, "judge", lambda plan: ({"test/dice_mean": 0.5}, {}, []))
+    return fit
+
+
+@pytest.fixture
+def trained(tracking, tiny, prepared, here):
+    """Return a finished deterministic training."""
+    experiment = changed(tiny, training={**tiny.training.model_dump(mode="json"), "deterministic": True})
+    split = make_split(prepared.records, experiment.split)
+    run_id = open_run(Setting(experiment, prepared, split, tracking), "train", "first")
+    said = {"experiment": experiment, "prepared": prepared.path, "split": split, "run_id": run_id}
+    plan = Plan(**said, tracking_uri=tracking.uri, folder=run_folder(run_id), created="2026-01-01T00:00:00+00:00")
+    tracking.log_metrics(run_id, {**here(plan), "test/dice_mean": 0.5})
+    tracking.log_folder(run_id, plan.bundle, folder=BUNDLE)
+    tracking.finish(run_id)
+    return run_id
+
+
+def test_a_deterministic_run_comes_out_the_same_to_the_last_digit(trained, tracking):
+    done = reproduce(trained)
+    assert (done.identical, done.differences, done.environment) == (True, [], [])
+    assert done.compared > 20
+    again = tracking.run(done.run_id)
+    assert again.info.status == "FINISHED"
+    assert again.data.tags["glioflow.reproduces"] == trained
+    assert again.data.tags["glioflow.identical"] == "true"
+
+
+def test_numbers_that_differ_are_named_with_what_differs_around_them(trained, tracking, monkeypatch):
+    tracking.log_metrics(trained, {"val/dice_mean": 0.123}, step=1)
+    tracking.set_tags(trained, {"glioflow.source": "another"})
+    tracking.log_text(trained, "environment.txt", "# another machine\ntorch==1.0\n")
+    done = reproduce(trained)
+    assert not done.identical
+    named = {(each["what"], each["name"]): each for each in done.differences}
+    assert named["metric", "val/dice_mean"]["before"] == 0.123
+    assert named["code", "glioflow.source"]["before"] == "another"
+    assert named["environment", "torch"]["before"] == "1.0"
+    assert named["environment", "machine"]["before"] == "another machine"
+    assert not any(what == "weights" for what, _ in named)
+
+
+def test_what_cannot_be_reproduced_says_why(trained, start, tiny, lgg, tmp_path):
+    for run_id, said in (
+        (start("search"), "a run that trained one network can be reproduced"),
+        (start("train", "KILLED"), "a finished run can be reproduced"),
+        ("0" * 32, "a run of this id must exist"),
+    ):
+        with pytest.raises(UserError, match=said):
+            reproduce(run_id)
+    raw = shutil.copytree(lgg, tmp_path / "kaggle_3m")
+    shutil.rmtree(next(path for path in sorted(raw.iterdir()) if path.is_dir()))
+    other = prepare(open_cohort(raw), tmp_path / "other", tiny.preprocess)
+    with pytest.raises(UserError, match="reproduced on the cohort it recorded"):
+        reproduce(trained, other.path)
+    assert [run for run in Tracking().every_run() if run.data.tags["glioflow.kind"] == "reproduction"] == []
