@@ -93,3 +93,11 @@ def test_what_is_missing_is_named():
         associate(features.set_axis([f"q{k}" for k in range(60)]), clinical)
     with pytest.raises(UserError, match="2 to 12 classes"):
         associate(features, clinical.assign(RNASeqCluster=1.0))
+
+
+def test_a_class_of_one_patient_has_an_area_but_no_interval():
+    features, clinical = cohort()
+    clinical["rare"] = [1.0, *[2.0] * 59]
+    areas = associate(features, clinical, clusters=["rare"]).aucs
+    assert all(area.low is None and area.high is None for area in areas)
+    assert not any(area.agrees.get("automatic masks") for area in areas)

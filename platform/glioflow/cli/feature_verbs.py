@@ -1,7 +1,7 @@
 """The verbs about what comes after the mask: shape features and survival."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,6 +26,46 @@ def features(
         measured = measure_mask(volume > 0, spacing_mm=_spacing(spacing) or known)
         rows = [[key, value] for key, value in measured.volume.items()]
         answer({"features": measured.model_dump(mode="json")}, as_json, lambda: table("", ["feature", "value"], rows))
+
+
+@app.command()
+def associate(
+    cohort: Path,
+    clinical: Annotated[Path, typer.Option(help="Clinical table (CSV) with the clusterings.")],
+    masks: Annotated[str, typer.Option(help="A crossval run's id (its out-of-fold masks), or manual.")] = "manual",
+    feature: Annotated[list[str] | None, typer.Option(help="Shape feature; repeatable. Default asd, mf, bevr.")] = None,
+    cluster: Annotated[list[str] | None, typer.Option(help="Column of the table; repeatable.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Test shape features against genomic clusters, published numbers beside ours."""
+    from glioflow.features.association import FEATURES
+    from glioflow.runs.associate import associate_cohort
+
+    with told():
+        done = associate_cohort(cohort, clinical, masks=masks, feature_names=feature or FEATURES, clusters=cluster)
+        said = done.association.model_dump(mode="json")
+        answer({**said, "masks": done.masks, "run_id": done.run_id}, as_json, lambda: _show_association(said))
+
+
+def _show_association(said: dict[str, Any]) -> None:
+    keys = ["feature", "cluster", "num_patients", "p_value", "p_bonferroni", "published_p"]
+    rows = [[test[key] for key in keys] for test in said["tests"]]
+    table(f"Fisher's exact test, {said['num_hypotheses']} hypotheses; published on 110 patients", keys, rows)
+    rows = []
+    for one in said["aucs"]:
+        interval = "" if one["low"] is None else f" ({one['low']:.3f} to {one['high']:.3f})"
+        beside = [f"{v:.2f} {k}: {'agrees' if one['agrees'][k] else 'differs'}" for k, v in one["published"].items()]
+        patients = f"{one['num_positive']} of {one['num_patients']}"
+        rows.append(
+            [
+                one["score"],
+                f"{one['cluster']} {one['label']}",
+                patients,
+                f"{one['auc']:.3f}{interval}",
+                ", ".join(beside),
+            ]
+        )
+    table("one class against the rest", ["score", "class", "patients", "area (95 %)", "published"], rows)
 
 
 @survival_app.command("fit")

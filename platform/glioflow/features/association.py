@@ -30,6 +30,7 @@ PUBLISHED_P = {
 PUBLISHED_AUC = {("bevr", "RNASeqCluster", "2"): {"automatic masks": 0.80, "manual masks": 0.78}}
 
 _MAX_CLASSES = 12
+_FEWEST = 3  # patients on either side, below which resampling them says nothing
 
 
 class Test(BaseModel):
@@ -69,7 +70,7 @@ class Auc(BaseModel):
         num_patients: Patients with both.
         num_positive: Those in the class.
         auc: Area under the ROC curve.
-        low: Lower end of its 95 % bootstrap interval over patients.
+        low: Lower end of its 95 % bootstrap interval over patients; None with fewer than three in the class or outside.
         high: Upper end.
         published: Published areas by kind of mask.
         agrees: By kind of mask, whether the published area lies inside our interval.
@@ -82,8 +83,8 @@ class Auc(BaseModel):
     num_patients: int
     num_positive: int
     auc: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     published: dict[str, float]
     agrees: dict[str, bool]
 
@@ -216,7 +217,8 @@ def _auc(
     # Drawing within class and rest keeps both in every resampling, however small the class.
     drawn = [rng.multinomial(n, np.full(n, 1 / n), size=num_bootstrap) for n in sizes]
     areas = ((drawn[0] @ ordered) * drawn[1]).sum(axis=1) / (sizes[0] * sizes[1])
-    low, high = (float(end) for end in np.quantile(areas, [0.025, 0.975]))
+    known = min(sizes) >= _FEWEST
+    low, high = (float(end) for end in np.quantile(areas, [0.025, 0.975])) if known else (None, None)
     published = PUBLISHED_AUC.get((feature, cluster, label), {})
     return Auc(
         score=f"1/{feature}" if feature in RECIPROCAL else feature,
@@ -228,7 +230,9 @@ def _auc(
         low=low,
         high=high,
         published=published,
-        agrees={masks: low <= area <= high for masks, area in published.items()},
+        agrees={
+            masks: low is not None and high is not None and low <= area <= high for masks, area in published.items()
+        },
     )
 
 

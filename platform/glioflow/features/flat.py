@@ -6,11 +6,29 @@ from numpy.typing import NDArray
 Values = dict[str, float | int | None]
 
 
-def spread_of(coordinates: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the (D,) mean of (N, D) coordinates and their (D, D) population covariance."""
-    center = coordinates.mean(axis=0)
-    offsets = coordinates - center
-    return center, offsets.T @ offsets / len(coordinates)
+def spread_of_body(body: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and population covariance of the coordinates of a body's voxels, from its sums along the axes.
+
+    Args:
+        body: At least one voxel set; two or three axes.
+
+    Returns:
+        (D,) and (D, D), in voxels, D the number of axes.
+    """
+    axes = range(body.ndim)
+    planes = {
+        (i, j): body.sum(axis=tuple(k for k in axes if k not in (i, j)), dtype=np.float64)
+        for i in axes
+        for j in axes[i + 1 :]
+    }
+    lines = [planes[0, 1].sum(axis=1), *(planes[0, j].sum(axis=0) for j in axes[1:])]
+    total = lines[0].sum()
+    center = np.array([np.arange(len(line)) @ line / total for line in lines])
+    offsets = [np.arange(len(line)) - mean for line, mean in zip(lines, center, strict=True)]
+    covariance = np.diag([offset**2 @ line / total for offset, line in zip(offsets, lines, strict=True)])
+    for (i, j), plane in planes.items():
+        covariance[i, j] = covariance[j, i] = offsets[i] @ plane @ offsets[j] / total
+    return center, covariance
 
 
 def principal_std(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -47,11 +65,12 @@ def measure_slice(shape: NDArray[np.bool_], *, pixel_mm2: float | None = None) -
     from scipy import ndimage
     from skimage.measure import perimeter_crofton
 
-    pixels = np.argwhere(shape)
-    (row_start, column_start), (row_stop, column_stop) = pixels.min(axis=0), pixels.max(axis=0) + 1
+    rows, columns = np.flatnonzero(shape.any(axis=1)), np.flatnonzero(shape.any(axis=0))
+    row_start, row_stop, column_start, column_stop = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     box = shape[row_start:row_stop, column_start:column_stop]
-    area = len(pixels)
-    centroid, covariance = spread_of(pixels.astype(np.float64))
+    area = int(np.count_nonzero(box))
+    inner, covariance = spread_of_body(box)
+    centroid = inner + np.array([row_start, column_start])
     major, minor = principal_std(covariance)
     axes = principal_std(covariance + np.eye(2) / 12)
     perimeter = float(perimeter_crofton(np.pad(box, 1), directions=4))

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from glioflow.errors import UserError
 from glioflow.features import margin, solid
 from glioflow.features.ellipsoid import bounding_ellipsoid_volume_ratio
-from glioflow.features.flat import Values, measure_slice, principal_std, spread_of
+from glioflow.features.flat import Values, measure_slice, principal_std, spread_of_body
 
 Spacing = tuple[float, float, float]
 
@@ -187,8 +187,8 @@ def _measure_volume(mask: NDArray[np.bool_], *, spacing_mm: Spacing | None) -> d
     kept = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     bounds = [(int(index[0]), int(index[-1]) + 1) for index in kept]
     body = mask[tuple(slice(*bound) for bound in bounds)]
-    voxels = np.argwhere(body).astype(np.float64) + [start for start, _ in bounds]
-    center, covariance = spread_of(voxels)
+    inner, covariance = spread_of_body(body)
+    center = inner + np.array([start for start, _ in bounds])
     components, number = ndimage.label(body, np.ones((3, 3, 3)))
     sizes = np.bincount(components.ravel())[1:]
     largest = body if number == 1 else components == sizes.argmax() + 1
@@ -205,7 +205,7 @@ def _measure_volume(mask: NDArray[np.bool_], *, spacing_mm: Spacing | None) -> d
     values |= _margin(largest[areas.argmax()]) | {"bevr": bounding_ellipsoid_volume_ratio(largest)}
     if spacing_mm is None:
         return values | dict.fromkeys(solid.NAMES)
-    return values | solid.measure_body(body, voxels, spacing_mm=spacing_mm)
+    return values | solid.measure_body(body, covariance, spacing_mm=spacing_mm)
 
 
 def _margin(shape: NDArray[np.bool_]) -> dict[str, float | None]:

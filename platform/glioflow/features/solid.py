@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.features.ellipsoid import hull_points, hull_vertices
-from glioflow.features.flat import principal_std, spread_of
+from glioflow.features.flat import principal_std
+from glioflow.features.mesh import surface_and_volume
 
 NAMES = (
     "surface_mm2",
@@ -19,13 +20,13 @@ NAMES = (
 
 
 def measure_body(
-    body: NDArray[np.bool_], voxels: NDArray[np.float64], *, spacing_mm: tuple[float, float, float]
+    body: NDArray[np.bool_], covariance: NDArray[np.float64], *, spacing_mm: tuple[float, float, float]
 ) -> dict[str, float | None]:
     """Measure a body in space.
 
     Args:
         body: At least one voxel set, (S, H, W), best cropped to its box.
-        voxels: (N, 3) its voxels' coordinates.
+        covariance: (3, 3) of its voxels' coordinates, in voxels.
         spacing_mm: Distance of neighbors along S, H, W.
 
     Returns:
@@ -38,13 +39,9 @@ def measure_body(
         between voxel corners.
     """
     from scipy.spatial.distance import pdist
-    from skimage.measure import marching_cubes, mesh_surface_area
 
-    vertices, faces, _, _ = marching_cubes(np.pad(body, 1).astype(np.float32), 0.5, spacing=spacing_mm)
-    surface = float(mesh_surface_area(vertices, faces))
-    a, b, c = (vertices[faces[:, k]].astype(np.float64) for k in range(3))
-    volume = abs(float(np.einsum("ij,ij->", a, np.cross(b, c)))) / 6
-    axes = 4 * principal_std(spread_of(voxels * spacing_mm)[1])
+    surface, volume = surface_and_volume(body, spacing_mm=spacing_mm)
+    axes = 4 * principal_std(covariance * np.outer(spacing_mm, spacing_mm))
     return {
         "surface_mm2": surface,
         "sphericity": float(np.cbrt(np.pi) * (6 * volume) ** (2 / 3) / surface),

@@ -59,7 +59,7 @@ def fit_survival(
         UserError: If the tables, the run or the cohort do not fit, or there are too few patients or events.
     """
     tracking = Tracking()
-    features, basis = _features(tracking, masks, cohort)
+    features, basis = (None, "none") if masks == "none" else shape_features(tracking, masks, cohort)
     if features is None:
         settings = settings.model_copy(update={"shape_features": ()})
     table = read_clinical(clinical, outcomes=outcomes)
@@ -79,9 +79,17 @@ def fit_survival(
     return SurvivalFitted(run_id, stage, evaluation)
 
 
-def _features(tracking: Tracking, masks: str, cohort: Path | None) -> tuple[Features | None, str]:
-    if masks == "none":
-        return None, "none"
+def shape_features(tracking: Tracking, masks: str, cohort: Path | None) -> tuple[Features, str]:
+    """Return shape features by case, and in words whose masks they are of.
+
+    Args:
+        tracking: Where the run is.
+        masks: Id of a cross-validation run, or `manual`.
+        cohort: Needed for `manual`.
+
+    Raises:
+        UserError: If there is no such run, or it has no out-of-fold masks, or the cohort is missing.
+    """
     if masks == "manual":
         if cohort is None:
             raise UserError("--masks manual needs the cohort whose masks are measured", "no COHORT")

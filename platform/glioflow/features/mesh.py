@@ -1,0 +1,56 @@
+"""Surface and volume of the marching-cubes mesh of a voxel body, without making the mesh. Knows no tumor.
+
+A cell between 2 x 2 x 2 voxels has 256 patterns, each with its own triangles. Counting the patterns therefore gives the
+sums over all triangles exactly, in a time that does not depend on how rough the surface is.
+"""
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+BoolVolume = NDArray[np.bool_]
+_NUM_PATTERNS = 256
+_CORNERS = [(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)]
+
+
+def surface_and_volume(body: BoolVolume, *, spacing_mm: tuple[float, float, float]) -> tuple[float, float]:
+    """Return surface in mm2 and volume in mm3 of the 0.5-level marching-cubes mesh of a body.
+
+    Args:
+        body: (S, H, W).
+        spacing_mm: Distance of neighbors along S, H, W.
+
+    Source: Lewiner et al. 2003, as scikit-image makes the mesh; the volume by the divergence theorem.
+    """
+    padded = np.pad(body, 1).view(np.uint8)
+    patterns = np.zeros([extent - 1 for extent in padded.shape], dtype=np.uint8)
+    for bit, start in enumerate(_CORNERS):
+        patterns |= padded[tuple(slice(a, a + n) for a, n in zip(start, patterns.shape, strict=True))] << bit
+    mixed = np.flatnonzero(patterns - np.uint8(1) < _NUM_PATTERNS - 2)  # the others have no surface
+    places = mixed // patterns[0].size * _NUM_PATTERNS + patterns.ravel()[mixed]
+    counts = np.bincount(places, minlength=len(patterns) * _NUM_PATTERNS).reshape(len(patterns), _NUM_PATTERNS)
+    owners, normals, heights = _triangles()
+    z, y, x = spacing_mm
+    areas = np.bincount(owners, np.linalg.norm(normals * (y * x, z * x, z * y), axis=1), _NUM_PATTERNS)
+    # Each triangle adds its area's part across S times its height along S: within the cell, and the cell's own.
+    across = np.bincount(owners, normals[:, 0], _NUM_PATTERNS)
+    within = np.bincount(owners, normals[:, 0] * heights, _NUM_PATTERNS)
+    volume = (counts @ within).sum() + np.arange(len(counts)) @ (counts @ across)
+    return float((counts @ areas).sum()), float(abs(volume)) * z * y * x
+
+
+@cache
+def _triangles() -> tuple[NDArray[np.int_], NDArray[np.float64], NDArray[np.float64]]:
+    """Return of all triangles of all patterns in a unit cell: (T,) pattern, (T, 3) area vector, (T,) mean height."""
+    from skimage.measure import marching_cubes
+
+    owners, corners = [], []
+    for pattern in range(1, _NUM_PATTERNS - 1):
+        cell = np.array([pattern >> bit & 1 for bit in range(len(_CORNERS))], dtype=np.float32).reshape(2, 2, 2)
+        vertices, faces, _, _ = marching_cubes(cell, 0.5)
+        corners.append(vertices[faces].astype(np.float64))
+        owners += [pattern] * len(faces)
+    first, second, third = np.concatenate(corners).transpose(1, 0, 2)
+    normals = np.cross(second - first, third - first) / 2
+    return np.array(owners), normals, (first + second + third)[:, 0] / 3
