@@ -59,7 +59,12 @@ def test_a_study_with_other_channels_is_refused_with_both_lists(tiny, case):
 def test_a_study_without_a_tumor_gives_features_with_their_reasons(tiny, case):
     answer = Predictor(describe(tiny), Bright(above=2)).predict(case)
     assert not answer.segmentation.labels.any()
-    assert answer.tumor == {"detected": False, "probability": pytest.approx(0, abs=1e-6), "slices": []}
+    assert answer.tumor == {
+        "detected": False,
+        "probability": pytest.approx(0, abs=1e-6),
+        "slices": [],
+        "volume": {"value": 0, "unit": "px", "interval": None, "level": None},
+    }
     assert answer.features.volume["volume_px"] == 0
     assert answer.features.volume["bevr"] is None
     assert "bevr" in answer.features.model_dump_json()

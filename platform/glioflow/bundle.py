@@ -16,7 +16,7 @@ from glioflow.data.drift import InputStatistics
 from glioflow.data.preprocessing import Step
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
-from glioflow.evaluation import PostprocessSettings
+from glioflow.evaluation import PostprocessSettings, VolumeInterval
 from glioflow.models import ModelSettings, build_network
 from glioflow.survival import SurvivalStage
 
@@ -75,6 +75,7 @@ class Description(BaseModel):
         origin: Where the model comes from.
         flair_threshold: Of the FLAIR-threshold baseline, as `fit_flair_threshold` gave it on training patients.
         input_statistics: Of the prepared training images, as `fit_input_statistics` gave them.
+        volume_interval: Around the predicted tumor volume, from a cross-validation's out-of-fold predictions.
         metrics: Of validation, and of test where it was asked.
         num_parameters: Of the network.
         files: Digest of every other file of the bundle.
@@ -92,6 +93,7 @@ class Description(BaseModel):
     origin: Origin
     flair_threshold: float | None = None
     input_statistics: InputStatistics | None = None
+    volume_interval: VolumeInterval | None = None
     metrics: dict[str, float | None] = Field(default_factory=dict)
     num_parameters: int
     files: dict[str, str] = Field(default_factory=dict)
@@ -128,8 +130,15 @@ def save(folder: Path, description: Description, weights: "Mapping[str, torch.Te
     return sealed
 
 
-def with_stage(folder: Path, out: Path, *, survival: SurvivalStage | None, metrics: Mapping[str, float | None]) -> None:
-    """Write the bundle in `folder` anew to `out` with another survival stage and further metrics."""
+def with_stage(
+    folder: Path,
+    out: Path,
+    *,
+    survival: SurvivalStage | None,
+    metrics: Mapping[str, float | None],
+    volume_interval: VolumeInterval | None = None,
+) -> None:
+    """Write the bundle in `folder` anew to `out` with another survival stage, volume interval and further metrics."""
     description = read_description(folder)
     files = {WEIGHTS: description.files[WEIGHTS]}
     with atomic.new_folder(out) as working:
@@ -137,8 +146,8 @@ def with_stage(folder: Path, out: Path, *, survival: SurvivalStage | None, metri
         if survival is not None:
             atomic.write_json(working / SURVIVAL, survival.to_json())
             files[SURVIVAL] = digest(working / SURVIVAL)
-        changed = description.model_copy(update={"files": files, "metrics": {**description.metrics, **metrics}})
-        _write_description(working, changed)
+        added = {"files": files, "metrics": {**description.metrics, **metrics}, "volume_interval": volume_interval}
+        _write_description(working, description.model_copy(update=added))
 
 
 def read_description(folder: Path) -> Description:

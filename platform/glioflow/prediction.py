@@ -107,7 +107,8 @@ class Predictor:
         clock.lap("features")
         survival = None if self.survival is None else self.survival.predict(features.volume, clinical or {})
         clock.lap("survival")
-        return Prediction(segmentation, features, survival, _tumor(segmentation, case), case.warnings, clock.laps)
+        tumor = {**_tumor(segmentation, case), "volume": self.volume(features.volume)}
+        return Prediction(segmentation, features, survival, tumor, case.warnings, clock.laps)
 
     def segment(self, image: NDArray[np.floating[Any]], moves: tuple[Move, ...]) -> Segmentation:
         """Segment a prepared image.
@@ -129,6 +130,23 @@ class Predictor:
         if said.postprocess.temperature == 1:
             return raw
         return apply_temperature(raw, said.postprocess.temperature, softmax_axis=-1 if softmax else None)
+
+    def volume(self, features: Mapping[str, float | None]) -> dict[str, Any]:
+        """Return the tumor's volume among shape features, with its conformal interval.
+
+        Returns:
+            `value`; its `unit`, `mm3` where the spacing is known, else `px`; `interval`, [low, high], None where the
+            bundle has none in this unit or it rests on too few patients; its `level`.
+        """
+        unit = "px" if features["volume_mm3"] is None else "mm3"
+        value, fitted = float(features[f"volume_{unit}"] or 0), self.description.volume_interval
+        found = fitted.interval([value]) if fitted is not None and fitted.unit == unit else None
+        return {
+            "value": value,
+            "unit": unit,
+            "interval": None if found is None else list(found),
+            "level": None if fitted is None else fitted.level,
+        }
 
     def _check(self, case: Case) -> None:
         if case.channels != self.description.channels:
@@ -152,7 +170,9 @@ class Ensemble(Predictor):
             for key in ("target", "preprocess", "channels"):
                 if getattr(member.description, key) != getattr(first.description, key):
                     raise UserError(f"the models of an ensemble have the same {key}")
-        super().__init__(first.description, first.network, first.survival)
+        # A volume interval is of one network's errors.
+        said = first.description.model_copy(update={"volume_interval": None})
+        super().__init__(said, first.network, first.survival)
         self.members = tuple(members)
 
     def probabilities(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

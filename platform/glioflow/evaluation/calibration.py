@@ -146,6 +146,7 @@ class VolumeInterval(BaseModel):
         folds: Per patient, the fold whose network had not seen it.
         level: Aimed at; CV+ guarantees 2 level - 1 and reaches about `level`.
         unit: Of the volumes.
+        held_out: Digest of the test patients that took no part in it; empty where all took part.
 
     Source: Barber et al. 2021 (CV+).
     """
@@ -156,6 +157,7 @@ class VolumeInterval(BaseModel):
     folds: tuple[int, ...]
     level: float
     unit: Literal["px", "mm3"] = "px"
+    held_out: str = ""
 
     @property
     def available(self) -> bool:
@@ -190,6 +192,7 @@ def fit_volume_interval(
     *,
     level: float = 0.9,
     unit: Literal["px", "mm3"] = "px",
+    held_out: str = "",
 ) -> VolumeInterval:
     """Fit the interval.
 
@@ -199,6 +202,9 @@ def fit_volume_interval(
         folds: Of each patient, from 0.
         level: In (0, 1).
         unit: Of the volumes.
+        held_out: Digest of the test patients that are not among these.
     """
     residuals = np.abs(np.log1p(np.asarray(predicted)) - np.log1p(np.asarray(reference)))
-    return VolumeInterval(residuals=tuple(residuals.tolist()), folds=tuple(folds), level=level, unit=unit)
+    return VolumeInterval(
+        residuals=tuple(residuals.tolist()), folds=tuple(folds), level=level, unit=unit, held_out=held_out
+    )

@@ -98,8 +98,12 @@ def fold_split(parts: list[list[str]], fold: int) -> Split:
     return Split(train=tuple(sorted(train)), val=tuple(parts[val]), test=tuple(parts[fold]))
 
 
-def fit_interval(rows: Sequence[Mapping[str, Any]]) -> VolumeInterval | None:
+def fit_interval(rows: Sequence[Mapping[str, Any]], *, held_out: str = "") -> VolumeInterval | None:
     """Fit the conformal interval of the tumor volume on out-of-fold rows with their `fold`.
+
+    Args:
+        rows: Of every patient.
+        held_out: Digest of the test patients that are not among them.
 
     Returns:
         The interval; None where the rows do not share a unit.
@@ -108,7 +112,7 @@ def fit_interval(rows: Sequence[Mapping[str, Any]]) -> VolumeInterval | None:
         predicted, true = ([row.get(f"volume_{kind}_{unit}") for row in rows] for kind in ("prediction", "reference"))
         if rows and None not in predicted:
             folds = [int(row["fold"]) for row in rows]
-            return fit_volume_interval(predicted, true, folds, unit=unit)  # type: ignore[arg-type]
+            return fit_volume_interval(predicted, true, folds, unit=unit, held_out=held_out)  # type: ignore[arg-type]
     return None
 
 
@@ -139,7 +143,8 @@ def _conclude(setting: Setting, parent: str, runs: Mapping[int, str], judged: Ma
     for row in answer["per_patient"]:
         row["fold"] = folds[row["id"]]
     tracking.log_json(parent, OUT_OF_FOLD, [{**row, "fold": folds[row["id"]]} for row in total.rows])
-    if (interval := fit_interval(answer["per_patient"])) is not None:
+    held_out = setting.split.test_digest if setting.split.test and not folds.keys() & set(setting.split.test) else ""
+    if (interval := fit_interval(answer["per_patient"], held_out=held_out)) is not None:
         tracking.log_json(parent, VOLUME_INTERVAL, interval.model_dump(mode="json"))
         answer["volume_interval"] = interval.described()
     jobs = [

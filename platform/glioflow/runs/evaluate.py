@@ -9,6 +9,7 @@ from glioflow import atomic
 from glioflow.data.prepared import PreparedCase, PreparedCohort
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
+from glioflow.evaluation import VolumeInterval
 from glioflow.prediction import Ensemble, Predictor
 from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.runs.judging import judge
@@ -129,6 +130,8 @@ def evaluate(model: str, source: str | Path, *, unseen: bool = False, report: Pa
     }
     for row in answer["per_patient"]:
         row["part"] = subject.part_of(row["id"])
+    if (interval := subject.predictor.description.volume_interval) is not None:
+        answer["volume_interval"] = _cover(interval, answer["per_patient"], subject, cohort)
     if report is not None:
         drawings = case_drawings(answer["per_patient"], lambda case_id: (subject.predictor, cohort.case(case_id)))
         title, about = f"Evaluation of {Path(model).name}", f"{len(cases)} patients of {Path(source).name}"
@@ -150,3 +153,20 @@ def unseen_by(subjects: Sequence[Subject], cases: Sequence[PreparedCase]) -> lis
     if not left:
         raise UserError("--unseen needs patients that did not train the model", f"all {len(cases)} did")
     return left
+
+
+def _cover(
+    interval: VolumeInterval, rows: Sequence[dict[str, Any]], subject: Subject, cohort: PreparedCohort
+) -> dict[str, Any]:
+    """Put each patient's interval into its row and return how often it held for those that it had not seen."""
+    origin = subject.predictor.description.origin
+    foreign = cohort.manifest.source_fingerprint != origin.source_fingerprint
+    held = []
+    for row in rows:
+        predicted = row.get(f"volume_prediction_{interval.unit}")
+        found = None if predicted is None else interval.interval([predicted])
+        row["volume_interval"] = None if found is None else list(found)
+        unseen = foreign or (interval.held_out == origin.test and row["part"] == "test")
+        if found is not None and unseen:
+            held.append(found[0] <= row[f"volume_reference_{interval.unit}"] <= found[1])
+    return {**interval.described(), "num_asked": len(held), "coverage": sum(held) / len(held) if held else None}

@@ -1,6 +1,7 @@
 """From a finished run to a model version: the bundle, with a survival stage if one is given, stored in the registry."""
 
 import json
+import re
 import shutil
 import uuid
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 
 from glioflow import bundle
 from glioflow.card import CARD, CARD_HTML, card, card_html, subgroup_metrics
+from glioflow.evaluation import VolumeInterval
 from glioflow.prediction import Predictor
 from glioflow.promotion.golden import GOLDEN, golden_answer, golden_study
+from glioflow.runs.crossval import VOLUME_INTERVAL
 from glioflow.runs.survival import read_stage, working_folder
 from glioflow.runs.train import PER_PATIENT
 from glioflow.tracking import BUNDLE, CHALLENGER, Tracking, Version
@@ -18,16 +21,20 @@ from glioflow.tracking import BUNDLE, CHALLENGER, Tracking, Version
 _LINEAGE = ("mlflow.source.git.commit", "glioflow.dirty", "glioflow.source", "python")
 
 
-def register(run_id: str, *, name: str | None = None, survival: str | None = None) -> Version:
+def register(
+    run_id: str, *, name: str | None = None, survival: str | None = None, crossval: str | None = None
+) -> Version:
     """Make the bundle of a run the next version of a model, and its challenger.
 
     Args:
         run_id: A finished training or trial.
         name: Of the model; None takes the experiment's name.
         survival: Run id of a survival stage to put inside.
+        crossval: Run id of a cross-validation whose interval for the tumor volume is put inside; None takes the one
+            on whose masks the survival stage was fitted, if any.
 
     Raises:
-        UserError: If a run does not exist, or has no bundle or stage, or the bundle cannot be loaded.
+        UserError: If a run does not exist, or has no bundle, stage or interval, or the bundle cannot be loaded.
     """
     tracking = Tracking()
     run = tracking.run(run_id)
@@ -36,7 +43,9 @@ def register(run_id: str, *, name: str | None = None, survival: str | None = Non
     metrics = {key: float(value) for key, value in run.data.metrics.items() if key.startswith(("val/", "test/"))}
     out = working_folder(uuid.uuid4().hex)
     try:
-        bundle.with_stage(folder, out, survival=stage, metrics={**metrics, **_subgroups(tracking, run_id)})
+        known = {**metrics, **_subgroups(tracking, run_id)}
+        interval = _volume_interval(tracking, crossval, survival)
+        bundle.with_stage(folder, out, survival=stage, metrics=known, volume_interval=interval)
         predictor = Predictor.load(out)
         description = predictor.description
         name = name or description.origin.experiment
@@ -73,6 +82,16 @@ def lineage(run: Any, survival: str | None = None) -> dict[str, str]:
     tags = run.data.tags
     said = {key.split(".")[-1].replace("_", " "): tags[key] for key in _LINEAGE if key in tags}
     return {"run": run.info.run_id, **said, **({"survival stage of run": survival} if survival else {})}
+
+
+def _volume_interval(tracking: Tracking, crossval: str | None, survival: str | None) -> VolumeInterval | None:
+    """Read the interval that a cross-validation logged, the given one or that of the survival stage's masks."""
+    if crossval is None and survival is not None:
+        masks = re.search(r"\b[0-9a-f]{32}\b", tracking.run(survival).data.tags.get("glioflow.masks", ""))
+        crossval = masks[0] if masks and tracking.has_artifact(masks[0], VOLUME_INTERVAL) else None
+    if crossval is None:
+        return None
+    return VolumeInterval.model_validate(tracking.read_json(crossval, VOLUME_INTERVAL))
 
 
 def _subgroups(tracking: Tracking, run_id: str) -> dict[str, float | None]:
