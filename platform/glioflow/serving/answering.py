@@ -106,8 +106,9 @@ class Answering:
 
     def _ask(self, served: Served, case: Case, clinical: Mapping[str, object]) -> Reply:
         queued, predictor = self._batcher.queued, served.predictor.for_one_request()
-        prediction = predictor.predict(conform(case, predictor.description), clinical=clinical)
-        answer = to_json(conform(case, predictor.description), prediction, served.id.said)
+        case = conform(case, predictor.description)
+        prediction = predictor.predict(case, clinical=clinical)
+        answer = to_json(case, prediction, served.id.said)
         known = predictor.description.input_statistics
         facts = {
             "queued": queued,

@@ -118,11 +118,6 @@ def _handle_errors(api: FastAPI) -> None:
     async def busy(request: Request, error: Busy) -> JSONResponse:
         return _error(503, str(error) or "the endpoint is busy; try again", headers={"Retry-After": str(_RETRY_S)})
 
-    @api.exception_handler(Exception)
-    async def failed(request: Request, error: Exception) -> JSONResponse:
-        request.state.facts = {"failure": type(error).__name__}  # what it says could name a file
-        return _error(500, "the endpoint failed")
-
 
 def _add_predict(api: FastAPI, model: Model, settings: ServeSettings, metrics: Metrics) -> None:
     @api.post("/v1/predict")

@@ -58,13 +58,13 @@ def conform(case: Case, description: Description) -> Case:
         )
     warnings = list(case.warnings)
     if case.channels != description.channels:
+        if left := [name for name, sequence in zip(case.channels, given, strict=True) if sequence not in wanted]:
+            warnings.append(f"the model does not look at {', '.join(left)}")
         case = replace(
             case,
             image=np.ascontiguousarray(case.image[..., [given.index(sequence) for sequence in wanted]]),
             channels=description.channels,
         )
-        if left := [name for name, sequence in zip(case.channels, given, strict=False) if sequence not in wanted]:
-            warnings.append(f"the model does not look at {', '.join(left)}")
     return replace(case, warnings=tuple(dict.fromkeys([*warnings, *warnings_about(case, description)])))
 
 

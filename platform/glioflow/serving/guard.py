@@ -40,7 +40,7 @@ class Guard:
         given = headers.get("x-request-id", "")
         request_id = given if _ID.match(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
-        began, status = time.perf_counter(), 500
+        began, status, failure = time.perf_counter(), 0, {}
 
         async def send_on(message: Message) -> None:
             nonlocal status
@@ -55,6 +55,10 @@ class Guard:
                 await self.app(scope, receive, send_on)
             else:
                 await answer_error(send_on, *refusal)
+        except Exception as error:  # ours: what it says could name a file, so only its kind is kept
+            failure = {"failure": type(error).__name__}
+            if not status:
+                await answer_error(send_on, 500, "the endpoint failed", None)
         finally:
             seconds = time.perf_counter() - began
             route = _route_of(scope)
@@ -62,7 +66,7 @@ class Guard:
             facts = scope["state"].get("facts", {})
             log(
                 "request", id=request_id, method=scope["method"][:10], route=route, status=status,
-                ms=round(seconds * 1000, 1), **facts,
+                ms=round(seconds * 1000, 1), **facts, **failure,
             )  # fmt: skip
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str, str | None] | None:

@@ -1,6 +1,7 @@
 """Studies to answers on disk: by a bundle here, or by an endpoint."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from glioflow.prediction import Predictor
 from glioflow.serving.answers import encode_mask, from_runs, to_json
 from glioflow.serving.client import Client
 from glioflow.serving.entry import conform
+from glioflow.serving.settings import TOKEN
 from glioflow.tracking import Tracking
 
 Say = Callable[..., None]
@@ -88,7 +90,7 @@ def _local(model: str) -> Callable[[Case, Sequence[Path]], dict[str, Any]]:
 
 
 def _remote(url: str) -> Callable[[Case, Sequence[Path]], dict[str, Any]]:
-    client = Client(url)
+    client = Client(url, token=os.environ.get(TOKEN))
 
     def ask(case: Case, files: Sequence[Path]) -> dict[str, Any]:
         return client.predict(files, mask="rle")

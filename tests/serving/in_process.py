@@ -1,0 +1,55 @@
+"""The endpoint over a predictor in this process, for tests: everything but Ray."""
+
+import asyncio
+from typing import Any
+
+from fastapi.testclient import TestClient
+
+from bundles import Bright, describe
+from glioflow.serving.answering import Answering
+from glioflow.serving.api import make_api
+from glioflow.serving.batching import BatchedPredictor, Batcher
+from glioflow.serving.engine import Engine
+from glioflow.serving.feedback import Feedback
+from glioflow.serving.guard import log, start_log
+from glioflow.serving.metrics import Metrics
+from glioflow.serving.settings import ServeSettings
+from glioflow.serving.versions import Served, VersionId, Versions, Wanted
+
+ENGINE = Engine("cpu", "fp32", "channels_last", 1.0)
+
+
+def version(number: int, name: str = "glioma") -> VersionId:
+    return VersionId(name=name, version=number, run_id="r")
+
+
+def served(
+    experiment: Any, number: int = 1, network: Any = None, batcher: Batcher | None = None, **said: Any
+) -> Served:
+    predictor = BatchedPredictor(describe(experiment, **said), network or Bright(above=0.3))
+    predictor.batcher = batcher
+    return Served(version(number), predictor, ENGINE)
+
+
+class Here:
+    """A predictor replica without Ray."""
+
+    def __init__(self, loaded: Served) -> None:
+        batcher = Batcher(16)
+        loaded.predictor.batcher = batcher
+        self.versions = Versions(batcher, log, load=lambda wanted, batcher: loaded)
+        self.versions.adopt(Wanted(champion=loaded.id))
+        self.answering = Answering(self.versions, batcher, log)
+
+    async def predict(self, case: Any, clinical: Any) -> Any:
+        return await asyncio.to_thread(self.answering.answer, case, clinical)
+
+    async def card(self) -> Any:
+        return self.answering.card()
+
+
+def client(model: Any, settings: ServeSettings | None = None, **options: Any) -> TestClient:
+    settings = settings or ServeSettings()
+    start_log("test")
+    api = make_api(model, settings, Metrics("g"), feedback=Feedback(per_day=settings.feedback_per_day))
+    return TestClient(api, raise_server_exceptions=False, **options)

@@ -1,0 +1,101 @@
+"""What a study is checked for before it is answered; each warning once, in words for a person."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bundles import ORIGIN, changed, describe
+from glioflow.data.case import Case
+from glioflow.data.cohort import open_cohort
+from glioflow.data.synthetic_phantom import TumorPlan, draw_phantom, render, smooth_noise
+from glioflow.errors import UserError
+from glioflow.serving.entry import conform, has_skull, out_of_order
+
+
+def drawn(count=24, *, head):
+    rng = np.random.default_rng(0)
+    shape = (count, 128, 128)
+    phantom = draw_phantom(rng, shape, TumorPlan(radius=0.3, irregularity=0.3), head=head)
+    image = render(rng, phantom, "flair", smooth_noise(rng, shape, (3, 16, 16)))
+    others = [image * 0.7 + 0.05 * k for k in (1, 2)]
+    return np.stack([others[0], image, others[1]], axis=-1).astype(np.float32)
+
+
+def study(image, channels=("pre", "flair", "post"), **said):
+    numbers = tuple(range(1, len(image) + 1))
+    return Case("a", "a", image, None, channels, **{"slice_numbers": numbers, "spacing_mm": (1.0, 1.0, 1.0), **said})
+
+
+def warnings(case, description):
+    return conform(case, description).warnings
+
+
+def test_a_good_study_has_no_warning(tiny):
+    assert warnings(study(drawn(head=False)), describe(tiny)) == ()
+
+
+def test_a_missing_sequence_is_noticed(tiny):
+    image = drawn(head=False)
+    image[..., 2] = image[..., 1]
+    assert any("post is a copy of FLAIR" in said for said in warnings(study(image), describe(tiny)))
+    image[..., 2] = 0
+    assert any("post is blank" in said for said in warnings(study(image), describe(tiny)))
+
+
+def test_a_lone_slice_is_warned_about_where_the_model_needs_a_volume(tiny):
+    lone = study(drawn(head=False)[12:13])
+    assert warnings(lone, describe(tiny)) == ()
+    wise = describe(changed(tiny, preprocess=[{"step": "percentile"}, {"step": "zscore"}]))
+    assert ["percentile, zscore" in said for said in warnings(lone, wise)] == [True]
+    assert warnings(study(drawn(head=False)), wise) == ()
+
+
+def test_slices_out_of_order_and_numbers_left_out_are_noticed(tiny):
+    image = drawn(head=False)
+    assert not out_of_order(image)
+    assert not out_of_order(image[::-1])
+    assert out_of_order(image[np.random.default_rng(1).permutation(len(image))])
+    gap = study(image[:3], slice_numbers=(1, 2, 9))
+    assert any("6 slice numbers are missing" in said for said in warnings(gap, describe(tiny)))
+
+
+def test_an_unknown_spacing_is_said(tiny):
+    assert any(
+        "spacing is unknown" in said for said in warnings(study(drawn(head=False), spacing_mm=None), describe(tiny))
+    )
+
+
+def test_a_skull_is_a_warning_for_models_of_stripped_brains_only(tiny):
+    stripped = describe(tiny, origin=ORIGIN.model_copy(update={"cohort_format": "brats"}))
+    with_skull, without = study(drawn(head=True)), study(drawn(head=False))
+    assert any("skull" in said for said in warnings(with_skull, stripped))
+    assert not any("skull" in said for said in warnings(without, stripped))
+    assert not any("skull" in said for said in warnings(with_skull, describe(tiny)))
+
+
+def test_channels_are_found_by_sequence_and_put_in_the_models_order(tiny):
+    image = np.stack([np.full((2, 8, 8), value, np.float32) for value in (1, 2, 3, 4)], axis=-1)
+    case = conform(study(image, ("t2", "t1ce", "flair", "t1")), describe(tiny))
+    assert case.channels == ("pre", "flair", "post")
+    assert case.image[0, 0, 0].tolist() == [4, 3, 2]
+    for channels in (("t1", "flair", "t2", "x"), ("t1", "pre", "flair", "post")):
+        with pytest.raises(UserError) as caught:
+            conform(study(image, channels), describe(tiny))
+        assert str(list(channels)) in caught.value.value
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("cohort", "skull"), [("kaggle_3m", True), ("brats2021", False)])
+def test_real_scans_are_told_apart_by_their_skull_and_are_in_order(cohort, skull):
+    root = os.environ.get("GLIOFLOW_DATA")
+    if not root or not (Path(root) / cohort).is_dir():
+        pytest.skip("needs the real cohorts under GLIOFLOW_DATA")
+    found = open_cohort(Path(root) / cohort)
+    for entry in found.cases[:5]:
+        case = replace(found.read(entry.id), mask=None)
+        assert has_skull(case.image) is skull, entry.id
+        assert not out_of_order(case.image)
+        assert out_of_order(case.image[np.random.default_rng(0).permutation(case.shape[0])])

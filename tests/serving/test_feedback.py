@@ -1,0 +1,133 @@
+"""Corrected masks: token, quota, a pseudonym, quarantine, and then a labeled case for the next training."""
+
+import io
+import json
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+from in_process import Here, client, served
+
+from glioflow.data.cohort import open_cohort
+from glioflow.errors import UserError
+from glioflow.serving.feedback import Feedback
+from glioflow.serving.settings import ServeSettings, digest_of
+
+TOKEN = {"Authorization": "Bearer t"}
+
+
+@pytest.fixture
+def case_files(lgg):
+    folder = sorted(path for path in lgg.iterdir() if path.is_dir())[0]
+    return [("files", (path.name, path.read_bytes())) for path in sorted(folder.iterdir())]
+
+
+@pytest.fixture
+def api(tiny):
+    return client(Here(served(tiny)), ServeSettings(token_sha256=digest_of("t"), feedback_per_day=3))
+
+
+def post(api, files, patient="John Doe, 1950", **options):
+    return api.post("/v1/feedback", files=files, data={"patient": patient}, headers=TOKEN, **options)
+
+
+def test_without_a_token_set_nobody_may_send(tiny, case_files):
+    response = client(Here(served(tiny))).post("/v1/feedback", files=case_files, data={"patient": "x"})
+    assert response.status_code == 401
+    assert "with a token only" in response.json()["error"]["rule"]
+
+
+def test_an_accepted_mask_is_a_labeled_case_that_readers_read(api, case_files, lgg, home):
+    response = post(api, case_files)
+    assert response.status_code == 202, response.text
+    assert response.json()["state"] == "quarantine"
+    feedback = Feedback()
+    assert not feedback.accepted.exists(), "nothing is learned from before somebody accepts it"
+    target = feedback.accept(response.json()["id"])
+    cohort = open_cohort(target.parent)
+    case = cohort.read(cohort.cases[0].id)
+    original = open_cohort(lgg)
+    truth = original.read(original.cases[0].id)
+    np.testing.assert_array_equal(case.mask, truth.mask)
+    np.testing.assert_array_equal(case.image, truth.image)
+    assert feedback.entries() == []
+
+
+def test_one_person_has_one_key_and_nobody_can_read_it(api, case_files, home):
+    ids = [post(api, case_files, patient).json()["id"] for patient in ("John Doe", " John Doe ", "Jane Roe")]
+    feedback = Feedback()
+    for entry in ids:
+        feedback.accept(entry)
+    cases = open_cohort(feedback.accepted / "lgg").cases
+    assert len(cases) == 3
+    assert len({case.patient for case in cases}) == 2
+    everything = " ".join(str(path) for path in home.rglob("*")) + " ".join(
+        path.read_text(errors="ignore") for path in home.rglob("*") if path.is_file()
+    )
+    for word in ("John", "Jane", "TCGA"):
+        assert word not in everything
+    assert (feedback.folder / "patient.key").stat().st_mode & 0o077 == 0
+
+
+def test_the_quota_of_a_day_is_kept(api, case_files):
+    assert [post(api, case_files).status_code for _ in range(4)] == [202, 202, 202, 413]
+
+
+def test_a_study_without_a_mask_and_a_mask_of_another_size_are_refused(api, case_files):
+    images = [file for file in case_files if "_mask" not in file[1][0]]
+    assert "a mask beside every image" in post(api, images).json()["error"]["rule"]
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.zeros((8, 8), np.uint8))
+    wrong = [("files", (name, buffer.getvalue() if "_mask" in name else content)) for _, (name, content) in case_files]
+    assert post(api, wrong).status_code == 422
+    assert Feedback().entries() == []
+
+
+def test_volumes_come_back_on_their_own_grid(tmp_path, home):
+    import nibabel
+
+    from glioflow.data.study import read_study
+
+    affine = np.diag([-1.0, -2.0, 3.0, 1.0])
+    volume = np.random.default_rng(0).normal(size=(6, 5, 4)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(volume, affine), tmp_path / "doe_flair.nii.gz")
+    nibabel.save(nibabel.Nifti1Image((volume > 0).astype(np.uint8), affine), tmp_path / "doe_mask.nii.gz")
+    case = read_study([tmp_path / "doe_flair.nii.gz", tmp_path / "doe_mask.nii.gz"])
+    feedback = Feedback()
+    target = feedback.accept(feedback.take(case, "doe"))
+    cohort = open_cohort(target.parent)
+    again = cohort.read(cohort.cases[0].id)
+    np.testing.assert_array_equal(again.mask, case.mask)
+    np.testing.assert_allclose(again.image, case.image)
+    np.testing.assert_allclose(again.grid.affine, affine)
+    assert again.channels == ("flair",)
+
+
+def test_what_is_not_there_is_named_with_what_is(api, case_files, home):
+    entry = post(api, case_files).json()["id"]
+    feedback = Feedback()
+    for wrong in ("000000000000", "../../etc", ""):
+        with pytest.raises(UserError) as caught:
+            feedback.accept(wrong)
+        assert caught.value.choices == [entry]
+    feedback.reject(entry)
+    assert feedback.entries() == []
+
+
+def test_the_command_line_lists_accepts_and_rejects(api, case_files, home, capsys, monkeypatch):
+    from glioflow.cli import main
+
+    first, second = (post(api, case_files).json()["id"] for _ in range(2))
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["glioflow", "feedback", *words, "--json"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code in (0, None)
+        return json.loads(capsys.readouterr().out)
+
+    assert {entry["id"] for entry in run("list")["feedback"]} == {first, second}
+    assert "accepted" in run("accept", first)["path"]
+    assert run("reject", second) == {"rejected": second}
+    assert run("list") == {"feedback": []}
