@@ -107,10 +107,11 @@ def _draw_forest(axes: "Axes", aucs: Rows, cluster: str) -> None:
         axes.scatter(one["auc"], place, color=TRUTH, s=26, zorder=3, label=None if place else "ours, 95 % interval")
         for number, (masks, area) in enumerate(one["published"].items()):
             marker = "D" if number == 0 else "s"
-            axes.scatter(area, place, color=PREDICTION, s=26, marker=marker, zorder=4, label=f"published, {masks}")
+            beside = place - 0.25 + 0.5 * number
+            axes.scatter(area, beside, color=PREDICTION, s=16, marker=marker, zorder=4, label=f"published, {masks}")
     axes.axvline(0.5, color="#a0aec0", lw=1, ls="--")
     names = [f"{one['score']}, class {one['label']} (n={one['num_positive']})" for one in aucs]
     axes.set(yticks=range(len(aucs)), yticklabels=names, xlim=(0, 1), xlabel="area under the ROC curve")
     axes.set_ylim(len(aucs) - 0.5, -0.5)
     axes.set_title(f"{cluster}: one class against the rest", fontsize=10)
-    axes.legend(frameon=False, fontsize=7, loc="best")
+    axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.4, -0.13), ncols=3)
