@@ -1,6 +1,8 @@
 """The gate on a real store: what passes, what does not, what is remembered, and the way back."""
 
+import json
 import shutil
+import threading
 
 import pytest
 import torch
@@ -350,3 +352,101 @@ UP, BACK, NO = "promoted", "rolled-back", "rejected"
 )
 def test_the_champion_before_is_read_from_the_record(said, present, before):
     assert champion_before(record(*said), present) == before
+
+
+def test_of_two_promotions_at_once_the_second_is_told(enter, trained, monkeypatch):
+    enter(trained)
+    enter(trained)
+    begun, go_on, said = threading.Event(), threading.Event(), []
+    judge = gate._judge
+
+    def slow(*args):
+        begun.set()
+        assert go_on.wait(60)
+        return judge(*args)
+
+    monkeypatch.setattr(gate, "_judge", slow)
+    first = threading.Thread(target=lambda: said.append(stand(1)))
+    first.start()
+    assert begun.wait(60)
+    try:
+        for other in (lambda: stand(2), lambda: rollback("glioma")):
+            with pytest.raises(UserError, match="one promotion or rollback of 'glioma' at a time"):
+                other()
+    finally:
+        go_on.set()
+        first.join()
+    assert said[0].decision == "promoted"
+    assert champion() == 1
+    assert len(decisions(Tracking(), "glioma")) == 1
+
+
+def test_a_champion_that_another_machine_moved_meanwhile_is_noticed(enter, trained, tracking, monkeypatch):
+    enter(trained)
+    enter(trained)
+    judge = gate._judge
+
+    def overtaken(*args):
+        reasons = judge(*args)
+        tracking.set_alias("glioma", "champion", 1)
+        return reasons
+
+    monkeypatch.setattr(gate, "_judge", overtaken)
+    with pytest.raises(UserError, match="promote again; got version 1 since then"):
+        stand(2)
+    assert champion() == 1
+    assert decisions(Tracking(), "glioma") == []
+
+
+def test_a_version_that_glioflow_did_not_register_is_refused(enter, trained, tracking):
+    enter(trained)
+    known = tracking.version("glioma", number=1)
+    tracking.client.create_model_version("glioma", known.source, known.run_id)
+    with pytest.raises(UserError, match="must be as it was sealed; got glioma/2"):
+        stand(2)
+
+
+def test_a_challenger_is_named_so_until_it_is_champion(enter, trained, untrained, tracking):
+    enter(trained)
+    assert tracking.version("glioma", alias="challenger").version == 1
+    stand()
+    assert tracking.version("glioma", number=1).aliases == ("champion",)
+    enter(untrained)
+    stand()
+    assert tracking.version("glioma", number=2).aliases == ("challenger",)
+
+
+def test_a_version_that_answers_otherwise_than_when_it_was_registered_is_rejected(enter, trained):
+    enter(trained)
+    golden = next((home() / "artifacts").rglob("registered/*/golden.json"))
+    answer = json.loads(golden.read_text())
+    golden.write_text(json.dumps(answer | {"tumor_voxels": answer["tumor_voxels"] + 5000}))
+    verdict = stand()
+    assert verdict.decision == "rejected"
+    assert failed(verdict) == ["the golden study is answered as at registration (largest relative difference)"]
+
+
+def test_each_rule_gives_its_number_and_a_small_experiment_is_told_so(enter, trained):
+    enter(trained)
+    stand()
+    enter(trained)
+    verdict = stand()
+    numbers = {reason.rule.split(" (")[0]: reason for reason in verdict.reasons}
+    asked = {
+        "audit finds no patient in two parts": 0,
+        "audit finds no image in two parts": 0,
+        "enough test patients": 2,
+        "times that these test patients judged before": 1,
+        "the golden study is answered as at registration": 0,
+        "the champion never trained on these test patients": 0,
+        "not worse than the champion": 0,
+    }
+    assert {rule: numbers[rule].value for rule in asked} == asked
+    assert numbers["enough test patients"].note == "this experiment asks for few: 10 are usual"
+    for rule in ("calibration error near the tumor", "median seconds for a study"):
+        assert 0 < float(numbers[rule].value) < float(numbers[rule].limit)
+
+
+def test_a_limit_that_is_not_held_rejects(enter, trained):
+    enter(trained, gate={"min_patients": 2, "max_latency_s": 1e-6, "max_calibration_error": 0})
+    assert failed(stand()) == ["calibration error near the tumor", "median seconds for a study"]

@@ -126,7 +126,7 @@ class Tracking(Runs):
 
     def drop_alias(self, name: str, alias: str, version: int) -> None:
         """Let `alias` mean nothing, where it means this version."""
-        if self.client.get_registered_model(name).aliases.get(alias) == str(version):
+        if str(self.client.get_registered_model(name).aliases.get(alias)) == str(version):
             self.client.delete_registered_model_alias(name, alias)
 
     def find_bundle(self, model: str) -> tuple[Path, Version | None]:
