@@ -32,6 +32,7 @@ from glioflow.serving.page_study import Answered, ask, examples, has_examples
 from glioflow.serving.page_survival import curve_spec, statement_html
 from glioflow.serving.page_tables import downloads, feature_rows, volume_text, windowed
 from glioflow.serving.page_viewer import viewer_data
+from glioflow.serving.settings import TOKEN
 from glioflow.survival.settings import SurvivalSettings
 from glioflow.survival.stage import fit_stage
 
@@ -50,7 +51,7 @@ def stage():
 
 @pytest.fixture(scope="module")
 def url(tiny, stage):
-    with endpoint(Predictor(describe(tiny, metrics={"test/dice_mean": 0.8}), Bright(), stage)) as address:
+    with endpoint(describe(tiny, metrics={"test/dice_mean": 0.8}), Bright(), stage) as address:
         yield address
 
 
@@ -88,7 +89,7 @@ def answered_by(network, tiny, case):
     prediction = predictor.predict(case)
     labels = prediction.segmentation.labels
     answer = {**to_json(case, prediction, {"name": "m", "version": 1}), "mask": encode_mask(labels, case, "rle")}
-    return Answered(case, labels, {1: "tumor"}, answer, ("mask.tif", b"mask"))
+    return Answered(case, labels, {1: "tumor"}, answer, ("mask.tif", b"mask"), ("overlay.png", b"overlay"))
 
 
 def test_without_an_endpoint_it_says_so_and_how_to_start_one(monkeypatch):
@@ -174,6 +175,17 @@ def test_an_answer_stays_when_the_endpoint_goes_away(page, study, monkeypatch):
     assert "Found" in words(page)
 
 
+def test_a_token_comes_from_the_environment_and_without_it_the_page_says_what_is_missing(tiny, study, monkeypatch):
+    with endpoint(describe(tiny), Bright(), token="open sesame") as guarded:
+        monkeypatch.setenv(page_server.ENDPOINT, guarded)
+        page = AppTest.from_file(str(SCRIPT), default_timeout=60).run()
+        assert not page.exception
+        assert TOKEN in words(page)
+        monkeypatch.setenv(TOKEN, "open sesame")
+        assert "Found" in words(analyze(page, study))
+        assert "open sesame" not in words(page)
+
+
 def test_an_answer_about_another_study_is_not_shown(study):
     class Wrong:
         def predict(self, files, **_):
@@ -205,7 +217,7 @@ def test_volumes_come_back_as_nifti_on_their_own_grid_with_named_classes(tiny, t
     synthesize_brats(tmp_path / "b", patients=1, seed=0, size=40, slices=20)
     files = sorted(path for path in (tmp_path / "b").rglob("*.nii.gz") if "_seg" not in path.name)
     said = describe(changed(tiny, preprocess=[{"step": "zscore"}]), channels=CHANNELS, network_channels=CHANNELS)
-    with endpoint(Predictor(said, Bright(channel=0))) as url:
+    with endpoint(said, Bright(channel=0)) as url:
         answered = ask(Client(url), [(path.name, path.read_bytes()) for path in files], {})
     (tmp_path / answered.mask[0]).write_bytes(answered.mask[1])
     mask, image = nibabel.load(tmp_path / answered.mask[0]), nibabel.load(files[0])
@@ -251,7 +263,6 @@ def test_slices_are_counted_as_in_the_viewer_and_what_has_no_value_says_why(tiny
     assert "spacing" in next(row["Note"] for row in rows.values() if row["Unit"] == "mm³")
     empty = answered_by(Bright(above=2), tiny, case)
     assert any(row["Note"] == "the mask is empty" for row in feature_rows(empty.answer["features"]))
-    assert downloads(empty)["Overlay"][1].startswith(b"\x89PNG")
 
 
 def test_gray_values_keep_bytes_and_stretch_everything_else():

@@ -13,7 +13,6 @@ from page_endpoint import endpoint
 
 from bundles import Bright, describe
 from glioflow.data.synthetic import synthesize_lgg
-from glioflow.prediction import Predictor
 from glioflow.serving.server import free_port
 
 pytestmark = [
@@ -42,7 +41,7 @@ def case(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page_url(tiny, tmp_path_factory):
     """Start endpoint and page, the page as `glioflow page` does."""
-    with endpoint(Predictor(describe(tiny), Bright(above=0.45))) as url:
+    with endpoint(describe(tiny), Bright(above=0.45)) as url:
         port = free_port()
         command = [sys.executable, "-m", "glioflow", "page", "--port", str(port), "--endpoint", url]
         home = {"GLIOFLOW_HOME": str(tmp_path_factory.mktemp("home"))}

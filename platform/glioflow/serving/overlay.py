@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from glioflow.data.case import Case
 
-# Of labels 1, 2, 3, 4 and on, as blue, green, red.
-_COLORS = np.array([(60, 60, 230), (80, 190, 60), (230, 160, 50), (40, 200, 240)], np.float32)
+# Of labels 1, 2, 3, 4 and on; apart from each other, and from gray, for color-blind eyes too.
+COLORS = ("#ff7a59", "#4cc9f0", "#c77dff", "#ffd166")
 _OPACITY = 0.4
 
 
@@ -42,8 +42,17 @@ def draw(plane: NDArray[np.generic], labels: NDArray[np.uint8]) -> NDArray[np.ui
     low, high = np.percentile(gray, [0.5, 99.5])
     picture = np.repeat(np.clip((gray - low) / max(high - low, 1e-6), 0, 1)[..., None] * 255, 3, axis=-1)
     for value in np.unique(labels[labels > 0]):
-        inside, color = labels == value, _COLORS[(int(value) - 1) % len(_COLORS)]
+        inside, color = labels == value, _blue_green_red(color_of(int(value)))
         picture[inside] = (1 - _OPACITY) * picture[inside] + _OPACITY * color
         edge = inside & (cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0)
         picture[edge] = color
     return picture.astype(np.uint8)
+
+
+def color_of(label: int) -> str:
+    """Return the color of a label, `#rrggbb`, wherever it is drawn."""
+    return COLORS[(label - 1) % len(COLORS)]
+
+
+def _blue_green_red(color: str) -> NDArray[np.float32]:
+    return np.array([int(color[start : start + 2], 16) for start in (5, 3, 1)], np.float32)

@@ -14,8 +14,9 @@ from glioflow.errors import GlioflowError, RunFailed
 from glioflow.prediction import NOT_FOR_CLINICAL_USE
 from glioflow.serving.client import Client
 from glioflow.serving.page_answer import show_answer
-from glioflow.serving.page_server import DEFAULT_ENDPOINT, ENDPOINT, TOKEN
+from glioflow.serving.page_server import DEFAULT_ENDPOINT, ENDPOINT
 from glioflow.serving.page_study import File, ask, examples, has_examples
+from glioflow.serving.settings import TOKEN
 
 _FIRST_TIMEOUT_S = 10
 _CLINICAL = {

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from glioflow.serving.settings import Limits
 
-ENDPOINT, TOKEN = "GLIOFLOW_ENDPOINT", "GLIOFLOW_TOKEN"
+ENDPOINT = "GLIOFLOW_ENDPOINT"
 DEFAULT_ENDPOINT = "http://127.0.0.1:8000"
 
 _LOOK = {

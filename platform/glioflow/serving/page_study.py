@@ -36,8 +36,9 @@ class Answered:
         case: The study as our readers see it; its files are gone.
         labels: (S, H, W), the endpoint's mask.
         names: Of the labels.
-        answer: The endpoint's JSON, as it came.
+        answer: The endpoint's JSON.
         mask: The mask as a file in the input's format.
+        overlay: The slice with the most tumor as a picture, the mask over it.
     """
 
     case: Case
@@ -45,6 +46,7 @@ class Answered:
     names: dict[int, str]
     answer: dict[str, Any]
     mask: File
+    overlay: File
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def ask(client: Client, files: Sequence[File], clinical: Mapping[str, Any]) -> A
         RunFailed: If it does not answer, or answers about something else.
     """
     with tempfile.TemporaryDirectory(prefix="glioflow-page-") as folder:
-        answer = client.predict(_write(files, Path(folder)), clinical=clinical, mask="rle")
+        answer = client.predict(_write(files, Path(folder)), clinical=clinical, mask="rle", overlay=True)
         place = Path(folder) / "read"
         place.mkdir()
         case = read_uploads([(name, io.BytesIO(content)) for name, content in files], place, Limits())
@@ -76,7 +78,9 @@ def ask(client: Client, files: Sequence[File], clinical: Mapping[str, Any]) -> A
         if shape != case.shape:
             raise RunFailed(f"the endpoint answered with a mask of {shape} for a study of {case.shape}")
         labels = from_runs(answer["mask"]["data"], shape)
-        return Answered(case, labels, _names(case), answer, _mask_file(labels, case))
+        picture = answer.pop("overlay")
+        overlay = f"{case.id}_slice_{picture['slice']}_overlay.png", base64.b64decode(picture["data"])
+        return Answered(case, labels, _names(case), answer, _mask_file(labels, case), overlay)
 
 
 def has_examples(channels: Sequence[str]) -> bool:

@@ -1,4 +1,4 @@
-"""An answer as tables and files: features with their units, the overlay picture, everything in one zip."""
+"""An answer as tables and files: features with their units, everything in one zip."""
 
 import csv
 import io
@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from glioflow.data.case import Case
 from glioflow.serving.page_study import Answered, File
 
-# Of the labels in their order; chosen to differ on gray for color-blind eyes too.
-COLORS = ("#ff7a59", "#4cc9f0", "#ffd166", "#c77dff", "#80ed99", "#f72585")
 UNITS = {"px": "px", "mm": "mm", "mm2": "mm²", "mm3": "mm³", "fraction": "fraction", "slice": "slice"}
 _SPOKEN = {
     "asd": "Angular standard deviation (ASD)",
@@ -25,13 +23,6 @@ _SPOKEN = {
     "num_slices_with_tumor": "Slices with tumor",
     "num_components": "Separate parts",
 }
-_EDGE_OPACITY, _FILL_OPACITY = 0.95, 0.35
-
-
-def colors(labels: NDArray[np.uint8], names: Mapping[int, str]) -> dict[int, str]:
-    """Return a color for every label that is named or found."""
-    known = sorted({*names, *(int(value) for value in np.unique(labels) if value)})
-    return {label: COLORS[index % len(COLORS)] for index, label in enumerate(known)}
 
 
 def feature_rows(features: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -90,31 +81,12 @@ def windowed(image: NDArray[np.generic]) -> NDArray[np.uint8]:
     return np.asarray(np.clip((values - low) / max(float(high) - low, 1e-9), 0, 1) * 255, np.uint8)
 
 
-def overlay_png(answered: Answered) -> File:
-    """Return the slice with the most tumor as a picture, the mask over it."""
-    from PIL import Image
-
-    areas = (answered.labels > 0).sum(axis=(1, 2))
-    index = int(areas.argmax()) if areas.any() else len(areas) // 2
-    gray = windowed(answered.case.image[..., shown_channel(answered.case)])[index]
-    plane = answered.labels[index]
-    picture = np.repeat(gray[..., None], 3, axis=-1).astype(np.float32)
-    for label, color in colors(answered.labels, answered.names).items():
-        inside = plane == label
-        strength = np.where(_edge(inside), _EDGE_OPACITY, _FILL_OPACITY * inside)[..., None]
-        rgb = np.array([int(color[at : at + 2], 16) for at in (1, 3, 5)], np.float32)
-        picture = picture * (1 - strength) + rgb * strength
-    buffer = io.BytesIO()
-    Image.fromarray(picture.round().astype(np.uint8)).save(buffer, "PNG")
-    return f"{answered.case.id}_slice_{answered.case.slice_numbers[index]}_overlay.png", buffer.getvalue()
-
-
 def downloads(answered: Answered) -> dict[str, File]:
     """Return every file that can be saved, by what it is; the last one holds all the others."""
     name = answered.case.id
     files = {
         "Mask": answered.mask,
-        "Overlay": overlay_png(answered),
+        "Overlay": answered.overlay,
         "Features": (f"{name}_features.csv", features_csv(answered.answer["features"])),
         "Answer": (f"{name}_answer.json", json.dumps(answered.answer, indent=1).encode()),
     }
@@ -134,9 +106,3 @@ def _spoken(name: str) -> tuple[str, str]:
     words = (stem if unit else name).replace("_", " ")
     words = words.removeprefix("num ").replace(" std", " standard deviation")
     return words[:1].upper() + words[1:], unit
-
-
-def _edge(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    from scipy import ndimage
-
-    return np.asarray(inside & ~ndimage.binary_erosion(inside))

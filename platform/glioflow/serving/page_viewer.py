@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glioflow.serving.overlay import color_of
 from glioflow.serving.page_study import Answered
-from glioflow.serving.page_tables import colors, shown_channel, windowed
+from glioflow.serving.page_tables import shown_channel, windowed
 
 MAX_VALUES = 48 * 2**20
 _MIN_SLICES = 8  # fewer make no picture from the side
@@ -41,8 +42,8 @@ def viewer_data(answered: Answered) -> dict[str, Any]:
         "channels": list(case.channels),
         "first": shown_channel(case),
         "classes": [
-            {"value": value, "name": answered.names.get(value, f"label {value}"), "color": color}
-            for value, color in colors(answered.labels, answered.names).items()
+            {"value": value, "name": answered.names.get(value, f"label {value}"), "color": color_of(value)}
+            for value in sorted({*answered.names, *answered.answer["mask"]["labels"]})
         ],
         "image": _packed(image),
         "labels": _packed(labels),
