@@ -16,13 +16,14 @@ def register(
     run_id: str,
     name: Annotated[str | None, typer.Option(help="Of the model; default is the experiment's.")] = None,
     survival: Annotated[str | None, typer.Option(help="Run id of a survival stage to put inside.")] = None,
+    crossval: Annotated[str | None, typer.Option(help="Run id whose interval of tumor volumes goes inside.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make the bundle of a run the next version of a model."""
     from glioflow.runs.register import register as run
 
     with told():
-        made = run(run_id, name=name, survival=survival)
+        made = run(run_id, name=name, survival=survival, crossval=crossval)
         answer({"name": made.name, "version": made.version}, as_json)
 
 
