@@ -18,7 +18,7 @@ from glioflow.serving.batching import Batcher
 from glioflow.serving.feedback import Feedback
 from glioflow.serving.guard import log, start_log
 from glioflow.serving.metrics import Metrics
-from glioflow.serving.settings import ServeSettings
+from glioflow.serving.settings import ServeSettings, digest_of
 from glioflow.serving.versions import Versions, Wanted, find_wanted
 
 AT_ONCE = 8  # studies in one predictor: while one is in the network, others are preprocessed and measured
@@ -108,8 +108,15 @@ class Gateway:
         return make_api(_Remote(self._predictor), self._settings, Metrics(name), feedback=feedback)
 
 
+def __getattr__(name: str) -> Any:
+    """Give `app`, the graph that `serve build` turns into `deploy/serve.yaml`; nothing is built before it is asked for."""
+    if name == "app":
+        return build(ServeSettings(token_sha256=digest_of(None), max_replicas=4, max_gateways=2))
+    raise AttributeError(name)
+
+
 def build(settings: ServeSettings) -> Any:
-    """Return the graph, as `serve build` and `serve deploy` ask for it; see `deploy/serve.yaml`."""
+    """Return the graph; the settings are the `args` of a Serve application."""
     # Ray's decorators make deployments of the classes, which type checkers cannot see.
     gateway, predictor = cast(Any, Gateway), cast(Any, PredictorReplica)
     asked = predictor.options(

@@ -1,0 +1,212 @@
+"""Every manifest of deploy/ against its own schema, and against each other: what one names, another has."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+BASE = DEPLOY / "kuberay" / "base"
+SCHEMAS = ROOT.parent / "shared" / "schemas"
+
+
+def documents(path: Path) -> list[Any]:
+    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+
+
+def kubernetes() -> list[Any]:
+    """Return (file, document) of everything that Kubernetes takes."""
+    return [
+        pytest.param(document, id=f"{path.stem}-{document['kind']}-{document['metadata']['name']}")
+        for path in sorted((DEPLOY / "kuberay").rglob("*.yaml"))
+        for document in documents(path)
+        if "kind" in document and "metadata" in document
+    ]
+
+
+@pytest.mark.parametrize("document", [each for each in kubernetes() if each.values[0]["apiVersion"] != "ray.io/v1"])
+def test_kubernetes_takes_every_manifest(document):
+    import kubernetes_validate
+
+    kubernetes_validate.validate(document, "1.33", strict=True)
+
+
+@pytest.mark.skipif(not SCHEMAS.is_dir(), reason="KubeRay's schemas are in the developers' shared folder")
+@pytest.mark.parametrize("document", [each for each in kubernetes() if each.values[0]["apiVersion"] == "ray.io/v1"])
+def test_kuberay_takes_its_kinds_and_knows_every_key(document):
+    import jsonschema
+
+    schema = json.loads((SCHEMAS / f"kuberay-v1-{document['kind']}.json").read_text())
+    jsonschema.validate(document, schema)
+    assert not list(unknown_keys(document["spec"], schema["properties"]["spec"], "spec"))
+
+
+def unknown_keys(value: Any, schema: dict[str, Any], where: str) -> Any:
+    if isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from unknown_keys(each, schema.get("items", {}), f"{where}[{number}]")
+    known = schema.get("properties")
+    if isinstance(value, dict) and known:
+        for key, each in value.items():
+            if key not in known:
+                yield f"{where}.{key}"
+            else:
+                yield from unknown_keys(each, known[key], f"{where}.{key}")
+
+
+def test_ray_up_takes_the_cluster_file():
+    import jsonschema
+    import ray
+
+    schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
+    jsonschema.validate(yaml.safe_load((DEPLOY / "ray-cluster.yaml").read_text()), schema)
+
+
+def tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    path = Path(sys.executable).parent / name
+    return subprocess.run([path, *arguments], capture_output=True, text=True, cwd=ROOT)
+
+
+def test_compose_takes_its_file():
+    done = tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "deploy/compose.yaml")
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_dockerfile_is_clean():
+    done = tool("hadolint", "deploy/Dockerfile")
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_image_gets_every_file_it_copies():
+    allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for line in (DEPLOY / "Dockerfile").read_text().splitlines():
+        if line.startswith("COPY"):
+            for source in line.split()[1:-1]:
+                assert (ROOT / source).exists(), source
+                assert any(source == each or source.startswith(f"{each}/") for each in allowed), source
+
+
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+
+
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_a_service_names_only_secrets_volumes_and_services_that_exist(name):
+    service = COMPOSE["services"][name]
+    assert set(service.get("secrets", [])) <= set(COMPOSE["secrets"])
+    assert set(service.get("depends_on", {})) <= set(COMPOSE["services"])
+    for volume in service.get("volumes", []):
+        source = volume.split(":")[0]
+        assert source.startswith((".", "$")) or source in COMPOSE["volumes"], volume
+    for key, value in service.get("environment", {}).items():
+        if key.endswith(("_FILE", "_PATH")) and str(value).startswith("/run/secrets/"):
+            assert Path(value).name in service["secrets"], key
+
+
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_only_loopback_is_published_and_no_password_is_written_down(name):
+    service = COMPOSE["services"][name]
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    for key, value in service.get("environment", {}).items():
+        if re.search("PASSWORD|TOKEN|SECRET", key) and not key.endswith("_FILE"):
+            assert str(value).startswith("/run/secrets/"), key
+
+
+def test_every_secret_that_is_named_is_made(tmp_path):
+    subprocess.run([DEPLOY / "make-secrets.sh", tmp_path], check=True, capture_output=True)
+    made = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert set(COMPOSE["secrets"]) <= set(made)
+    assert all(len(value) == 64 for value in made.values())
+    assert len(set(made.values())) == len(made)
+    subprocess.run([DEPLOY / "make-secrets.sh", tmp_path], check=True, capture_output=True)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == made, "an existing secret stays"
+    for generator in yaml.safe_load((BASE / "kustomization.yaml").read_text())["secretGenerator"]:
+        for file in generator["files"]:
+            assert Path(file.split("=")[-1]).name in made
+
+
+def test_kustomize_lists_every_manifest_and_patches_what_exists():
+    listed = yaml.safe_load((BASE / "kustomization.yaml").read_text())["resources"]
+    names = {(document["kind"], document["metadata"]["name"]) for file in listed for document in documents(BASE / file)}
+    files = {path.name for path in BASE.glob("*.yaml")} - {"kustomization.yaml", "ray-references.yaml"}
+    assert set(listed) == files
+    for overlay in (DEPLOY / "kuberay" / "overlays").glob("*/kustomization.yaml"):
+        for patch in yaml.safe_load(overlay.read_text())["patches"]:
+            target = patch["target"]
+            meant = [
+                document
+                for file in listed
+                for document in documents(BASE / file)
+                if document["kind"] == target["kind"] and target.get("name") in (None, document["metadata"]["name"])
+            ]
+            assert meant, (target, names)
+            for change in yaml.safe_load(patch["patch"]):
+                for document in meant:
+                    *path, last = [part.replace("~1", "/") for part in change["path"].split("/")[1:]]
+                    place: Any = document
+                    for part in path:
+                        place = place[int(part) if isinstance(place, list) else part]
+                    assert change["op"] == "add" or last in place, change
+
+
+def test_every_part_finds_the_claims_config_and_secrets_it_names():
+    known = {"claimName": set(), "secretName": set(), "configMapRef": set()}
+    kustomization = yaml.safe_load((BASE / "kustomization.yaml").read_text())
+    known["secretName"] = {each["name"] for each in kustomization["secretGenerator"]}
+    known["configMapRef"] = {each["name"] for each in kustomization["configMapGenerator"]}
+    for document in documents(BASE / "storage.yaml"):
+        known["claimName"].add(document["metadata"]["name"])
+    for each in kubernetes():
+        for key, value in walk(each.values[0]):
+            if key in known:
+                assert (value["name"] if isinstance(value, dict) else value) in known[key], (each.id, key, value)
+
+
+def walk(value: Any) -> Any:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield key, inner
+            yield from walk(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from walk(inner)
+
+
+def test_the_serve_configuration_is_what_serve_build_gives(tmp_path):
+    from ray.serve.schema import ServeDeploySchema
+
+    written = yaml.safe_load((DEPLOY / "serve.yaml").read_text())
+    ServeDeploySchema.model_validate(written)
+    done = tool("serve", "build", "glioflow.serving.gateway:app", "-o", str(tmp_path / "built.yaml"))
+    assert done.returncode == 0, done.stderr
+    built = yaml.safe_load((tmp_path / "built.yaml").read_text())
+    built["applications"][0]["name"] = "glioflow"
+    assert written["applications"] == built["applications"]
+    assert written["http_options"]["host"] == "127.0.0.1"
+    service = documents(BASE / "rayservice.yaml")[0]
+    served = yaml.safe_load(service["spec"]["serveConfigV2"])
+    served["http_options"]["host"] = "127.0.0.1"
+    assert served == written
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_images_install_makes_a_working_environment(tmp_path):
+    """The image's build steps in a clean virtual environment, as far as no container engine is needed."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "clean"], check=True)
+    python = tmp_path / "clean" / "bin" / "python"
+    uv = Path(sys.executable).parents[1] / "uv" / "bin" / "uv"
+    if not uv.is_file():
+        pytest.skip("uv of `make setup` is not there")
+    environment = {**os.environ, "UV": str(uv), "UV_FLAGS": f"--quiet --python {python}", "VIRTUAL_ENV": ""}
+    subprocess.run([DEPLOY / "install.sh"], check=True, env=environment)
+    step = f"{uv} pip install --quiet --python {python} --no-deps --no-build-isolation --editable {ROOT}"
+    subprocess.run(step.split(), check=True)
+    done = subprocess.run([tmp_path / "clean/bin/glioflow", "--help"], capture_output=True, text=True, check=True)
+    assert "not for clinical use" in " ".join(done.stdout.split())
