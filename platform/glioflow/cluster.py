@@ -119,6 +119,18 @@ def resources() -> dict[str, float]:
     return total
 
 
+def slots(*, cpus: float, gpus: float) -> int:
+    """Return how many workers of this size the connected cluster's nodes hold, each of them on one node."""
+    import ray
+
+    wanted = {"CPU": cpus, "GPU": gpus}
+    return sum(
+        min(int(node["Resources"].get(name, 0.0) / each + 1e-9) for name, each in wanted.items() if each)
+        for node in ray.nodes()
+        if node["Alive"]
+    )
+
+
 def map_parallel(function: Callable[[Item], Result], items: Iterable[Item], *, num_cpus: float = 1) -> Iterator[Result]:
     """Run `function` over `items` as Ray tasks, giving results in the items' order as they come.
 

@@ -1,13 +1,17 @@
 """The searcher on a real Optuna study, and the lines that tell people of its trials."""
 
+import pickle
 from types import SimpleNamespace
 
+import numpy as np
 import optuna
 import pytest
 
+from glioflow.config import Experiment
 from glioflow.config.search import SearchSettings
-from glioflow.runs.announcer import LISTENERS, Announcer
-from glioflow.runs.searcher import METRIC, Searcher, Space
+from glioflow.runs.announcer import LISTENERS, Announcer, Listener
+from glioflow.runs.schedulers import build_scheduler, replay
+from glioflow.runs.searcher import METRIC, NUMBER, Searcher, suggest_point
 
 SPACE = {
     "model.architecture": {"kind": "choice", "values": ["unet", "buda-unet"]},
@@ -49,9 +53,15 @@ def test_conditional_parameters_exist_only_under_their_condition():
                 "training.epochs": 3,
             }
         )
-        Space(dict(settings().space))(trial)
-        assert ("model.encoder" in trial.params) == (architecture == "unet")
-        assert {"training.learning_rate", "training.epochs"} <= set(trial.params)
+        point = suggest_point(trial, settings())
+        assert ("model.encoder" in point) == (architecture == "unet")
+        assert {"training.learning_rate", "training.epochs"} <= set(point)
+
+
+def test_choices_of_lists_come_back_as_lists(storage):
+    space = {"training.sampling.patch": {"kind": "choice", "values": [[8, 32, 32], [16, 32, 32]]}}
+    made = Searcher(settings(space=space), name="study", storage=storage)
+    assert made.suggest("t0")["training.sampling.patch"] in ((8, 32, 32), (16, 32, 32), [8, 32, 32], [16, 32, 32])
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
@@ -70,7 +80,7 @@ def test_suggestions_stay_in_the_space_and_a_seed_repeats_them(tmp_path, sampler
 def test_the_first_points_are_tried_first(storage):
     first = {"model.architecture": "buda-unet", "training.learning_rate": 2e-3, "training.epochs": 4}
     made = Searcher(settings(first=[first]), name="study", storage=storage)
-    assert made.suggest("t0") == first
+    assert made.suggest("t0") == {**first, NUMBER: 0}
 
 
 def test_a_finished_trial_is_complete_with_its_last_value(searcher):
@@ -110,44 +120,153 @@ def test_an_end_that_is_told_twice_counts_once(searcher):
     assert state(searcher) == optuna.trial.TrialState.PRUNED
 
 
-def test_a_saved_searcher_goes_on_with_its_study(searcher, storage, tmp_path):
-    searcher.suggest("t0")
-    searcher.on_trial_result("t0", result(1, 0.5, finished=True))
-    searcher.on_trial_complete("t0", result(1, 0.5, finished=True))
-    searcher.suggest("t1")
-    searcher.save(str(tmp_path / "saved"))
+def test_a_new_searcher_hands_out_what_the_last_one_left_open_and_nothing_twice(searcher, storage):
+    begun = [searcher.suggest(f"t{k}") for k in range(3)]
+    searcher.on_trial_result("t0", result(1, 0.5))
+    searcher.on_trial_complete("t0", result(2, 0.6, finished=True))
+    searcher.on_trial_result("t1", result(1, 0.4))  # and then the process was killed
     again = Searcher(settings(), name="study", storage=storage)
-    again.restore(str(tmp_path / "saved"))
-    again.on_trial_result("t1", result(1, 0.7, finished=True))
-    again.on_trial_complete("t1", result(1, 0.7, finished=True))
-    assert again.study.best_value == 0.7
-    assert len(again.study.trials) == 2
+    assert again.plan(4) == 3
+    assert [again.suggest("u1"), again.suggest("u2")] == begun[1:]
+    assert again.suggest("u3")[NUMBER] == 3
+    assert again.suggest("u4") == "FINISHED"
+    for name in ("u1", "u2", "u3"):
+        again.on_trial_result(name, result(1, 0.4))
+        again.on_trial_complete(name, result(2, 0.7, finished=True))
+    assert [trial.state.name for trial in again.study.trials] == ["COMPLETE"] * 4
 
 
-def told(num_trials=2):
-    heard = []
-    LISTENERS["s"] = lambda text, part: heard.append((text, part))
-    return Announcer("s", num_trials), heard
+def test_a_searcher_travels_as_what_opens_its_study(searcher):
+    searcher.suggest("t0")
+    assert pickle.loads(pickle.dumps(searcher)).study.study_name == "study"
 
 
-def trial(**last):
-    return SimpleNamespace(last_result=last, config={"model.architecture": "unet", "training.learning_rate": 0.00123})
+def test_a_trial_that_says_why_it_failed_is_failed(searcher):
+    searcher.suggest("t0")
+    searcher.on_trial_complete("t0", {**result(0, 0.0, finished=True), "failed": "loss is not finite"})
+    assert state(searcher) == optuna.trial.TrialState.FAIL
+
+
+def test_a_full_disk_leaves_its_trial_open_and_begins_no_other(searcher):
+    searcher.suggest("t0")
+    searcher.on_trial_complete("t0", {**result(0, 0.0, finished=True), "failed": "OSError: disk full", "open": True})
+    assert state(searcher) == optuna.trial.TrialState.RUNNING
+    assert searcher.trouble == "OSError: disk full"
+    assert searcher.suggest("t1") == "FINISHED"
+
+
+def test_a_late_report_of_an_epoch_changes_no_end(searcher):
+    searcher.suggest("t0")
+    searcher.on_trial_result("t0", result(3, 0.6, finished=True))
+    searcher.on_trial_complete("t0", result(2, 0.4))
+    assert state(searcher) == optuna.trial.TrialState.COMPLETE
+    assert searcher.study.trials[0].value == 0.6
+
+
+def test_a_grid_tries_every_point_once_and_ends(storage):
+    space = {key: SPACE[key] for key in ("model.architecture", "model.encoder")}
+    made = Searcher(settings(space=space, sampler="grid"), name="study", storage=storage)
+    assert made.plan(100) == 3
+    points = [made.suggest(f"t{k}") for k in range(3)]
+    assert {tuple(sorted(p.items())[:-1]) for p in points} == {
+        (("model.architecture", "unet"), ("model.encoder", "a")),
+        (("model.architecture", "unet"), ("model.encoder", "b")),
+        (("model.architecture", "buda-unet"),),
+    }
+    assert made.suggest("t3") == "FINISHED"
+
+
+def test_several_objectives_keep_a_front(storage):
+    made = Searcher(settings(objectives=["dice", "parameters"]), name="study", storage=storage)
+    for name, dice, size in (("t0", 0.8, 100), ("t1", 0.7, 10), ("t2", 0.6, 50)):
+        made.suggest(name)
+        made.on_trial_result(name, result(1, 0.1))
+        made.on_trial_complete(name, {**result(2, dice, finished=True), "parameters": size, "hd95": 3.0})
+    made.suggest("t3")
+    made.on_trial_complete("t3", result(1, 0.9))
+    assert [trial.values for trial in made.study.best_trials] == [[0.8, 100.0], [0.7, 10.0]]
+    assert state(made, 3) == optuna.trial.TrialState.PRUNED
+
+
+def test_after_its_budget_a_search_begins_nothing_new_but_ends_what_is_open(searcher, storage):
+    begun = searcher.suggest("t0")
+    again = Searcher(settings(budget_hours=1e-9), name="study", storage=storage)
+    again.plan(5)
+    assert again.suggest("u0") == begun
+    assert again.suggest("u1") == "FINISHED"
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "hyperband", "median"])
+def test_a_resumed_scheduler_knows_what_earlier_trials_reached(scheduler):
+    said = settings(scheduler=scheduler, reduction=2)
+    study = optuna.create_study(direction="maximize")
+    study.add_trials([optuna.create_trial(value=0.8, intermediate_values={1: 0.8, 2: 0.8}) for _ in range(20)])
+    experiment = Experiment(search=said, training={"epochs": 3})
+    np.random.seed(0)  # Ray deals brackets by it
+    fresh, resumed = build_scheduler(experiment), build_scheduler(experiment)
+    replay(resumed, study)
+    decisions = {}
+    for name, scheduler_ in (("fresh", fresh), ("resumed", resumed)):
+        trial = Poor()
+        scheduler_.on_trial_add(None, trial)
+        decisions[name] = [scheduler_.on_trial_result(NoOthers(), trial, result(epoch, 0.1)) for epoch in (2,)]
+    assert "STOP" not in decisions["fresh"]
+    assert "STOP" in decisions["resumed"]
+
+
+class Poor:
+    trial_id = "poor"
+
+
+class NoOthers:
+    def get_live_trials(self):
+        return []
+
+
+def told(num_trials=2, tracking=None):
+    heard, boards = [], []
+    LISTENERS["s"] = Listener(lambda text, part: heard.append((text, part)), boards.append, tracking, "tiny")
+    announcer = Announcer("s", num_trials=num_trials, epochs=4, workers={"cpu": 2.0})
+    return announcer, heard, boards
+
+
+def trial(name="a", *, error=None, **last):
+    config = {"model.architecture": "unet", "training.learning_rate": 0.00123, NUMBER: 0}
+    return SimpleNamespace(trial_id=name, last_result=last, config=config, get_error=lambda: error)
 
 
 def test_every_ended_trial_is_one_line_with_the_best_so_far():
-    announcer, heard = told()
-    announcer.on_trial_complete(0, [], trial(**result(3, 0.5, finished=True)))
-    announcer.on_trial_complete(0, [], trial(**result(1, 0.2)))
-    announcer.on_trial_error(0, [], trial())
-    assert heard == [
-        ("trial 1 of 2: Dice 0.500 (best 0.500), finished; architecture unet, learning_rate 0.00123", 0.5),
-        ("trial 2 of 2: Dice 0.200 (best 0.500), stopped after epoch 1; architecture unet, learning_rate 0.00123", 1.0),
-        ("trial 3 of 2: failed", 1.5),
+    announcer, heard, boards = told(3)
+    announcer.on_trial_complete(0, [], trial("a", **result(3, 0.5, finished=True)))
+    announcer.on_trial_complete(0, [], trial("b", **result(1, 0.2)))
+    announcer.on_trial_error(0, [], trial("c", error="Traceback\n  File x\nValueError: no such thing"))
+    assert [text for text, _ in heard] == [
+        "trial 1 of 3: Dice 0.500 (best 0.500), finished; architecture unet, learning_rate 0.00123",
+        "trial 2 of 3: Dice 0.200 (best 0.500), stopped after epoch 1; architecture unet, learning_rate 0.00123",
+        "trial 3 of 3: failed: ValueError: no such thing",
     ]
+    assert heard[-1][1] == 1.0
+    assert [row.state for row in boards[-1].rows.values()] == ["finished", "stopped", "failed"]
+    assert boards[-1].seconds_left == 0
+
+
+def test_a_trial_that_ray_ended_for_its_memory_says_so():
+    announcer, heard, _ = told(1)
+    announcer.on_trial_error(0, [], trial(error="ray.exceptions.OutOfMemoryError: Task was killed due to the node"))
+    assert "failed: out of memory" in heard[0][0]
 
 
 def test_a_search_that_nobody_listens_to_is_no_error():
-    Announcer("nobody", 1).on_trial_complete(0, [], trial(**result(1, 0.5)))
+    Announcer("nobody", num_trials=1, epochs=2, workers={}).on_trial_complete(0, [], trial(**result(1, 0.5)))
+
+
+def test_a_stopped_trials_run_is_closed_with_what_it_cost_and_what_stopping_saved(tracking):
+    announcer, _, _ = told(tracking=tracking)
+    run_id = tracking.start("tiny", "trial", tags={"trial_id": "0", "search": "s"})
+    announcer.on_trial_complete(0, [], trial(**result(1, 0.2), run_id=run_id, time_total_s=1800.0))
+    run = tracking.run(run_id)
+    assert run.info.status == "KILLED"
+    assert run.data.metrics == {"cost/cpu_hours": 1.0, "cost/cpu_hours_saved": 3.0}
 
 
 def test_a_trial_stopped_at_its_first_epoch_is_pruned_and_keeps_its_value(searcher):

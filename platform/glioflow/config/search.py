@@ -22,7 +22,12 @@ SCHEDULERS = {
     "nsga2": ("none",),
 }
 # What may change while a training goes on.
-CHANGEABLE = ("training.learning_rate", "training.weight_decay", "training.clip_gradient", "training.sampling.augmentation")
+CHANGEABLE = (
+    "training.learning_rate",
+    "training.weight_decay",
+    "training.clip_gradient",
+    "training.sampling.augmentation",
+)
 # What a trial is booked by, before it begins.
 BOOKED = ("training.num_workers", "training.cpus_per_worker", "training.gpus_per_worker")
 PREPROCESS = "preprocess"
@@ -149,7 +154,8 @@ class SearchSettings(BaseModel):
             raise ValueError(f"search.objectives has dice in it and none twice: got {list(self.objectives)}")
         if len(self.objectives) > 1 and (sampler == "cmaes" or scheduler == "pbt"):
             raise UserError(f"{sampler} with {scheduler} has one objective", list(self.objectives), ["[dice]"])
-        kinds = {"cmaes": (Real, Whole), "grid": (Choice, Whole)}.get(sampler, (Choice, Real, Whole))
+        suitable: dict[str, tuple[Any, ...]] = {"cmaes": (Real, Whole), "grid": (Choice, Whole)}
+        kinds = suitable.get(sampler, (Choice, Real, Whole))
         fixed = sampler in ("cmaes", "gp") or scheduler == "pbt"
         for key, parameter in self.space.items():
             if not isinstance(parameter, kinds):
@@ -176,7 +182,7 @@ class SearchSettings(BaseModel):
         return all(other in chosen and chosen[other] in values for other, values in when.items())
 
     def grid(self) -> Iterator[dict[str, Any]]:
-        """Give every point of a space of choices and integers once, those with fewer keys where conditions do not hold."""
+        """Give every point of a space of choices and integers once; where conditions do not hold, with fewer keys."""
         seen = set()
         for values in itertools.product(*(_values(parameter) for parameter in self.space.values())):
             point: dict[str, Any] = {}
@@ -202,7 +208,7 @@ class SearchSettings(BaseModel):
         return hashlib.blake2b(json.dumps(said).encode(), digest_size=8).hexdigest()
 
 
-def _kind(model: type[_Parameter]) -> str:
+def _kind(model: type[BaseModel]) -> str:
     return str(model.model_fields["kind"].default)
 
 

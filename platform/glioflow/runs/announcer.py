@@ -1,41 +1,207 @@
-"""Telling people how each trial of a search ended."""
+"""What the driver of a search does as its trials go on: tells people, closes their runs, counts what they cost."""
 
-from collections.abc import Callable
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ray.tune import Callback
 
-from glioflow.runs.searcher import METRIC
+from glioflow.runs.launch import Say, run_folder
+from glioflow.runs.searcher import METRIC, NUMBER
+from glioflow.runs.trial import CHECKPOINT, REASON
+from glioflow.tracking import Tracking
+from glioflow.tracking.runs import answers
+
+PRUNED = "glioflow.pruned"
+
+
+@dataclass
+class Row:
+    """One trial in the table that people see.
+
+    Attributes:
+        name: Its number.
+        chosen: Its parameters, shortened.
+        state: `running`, `finished`, `stopped` or `failed`.
+        epoch: Epochs done.
+        dice: The last validation Dice, or None.
+        seconds: Since it began.
+    """
+
+    name: str
+    chosen: str
+    state: str = "running"
+    epoch: int = 0
+    dice: float | None = None
+    seconds: float = 0.0
+
+
+@dataclass
+class Board:
+    """The trials of a search as they stand.
+
+    Attributes:
+        num_trials: To be run now.
+        epochs: Of a whole trial.
+        rows: By Tune's id, in the order they began.
+        best: Best validation Dice so far, or None.
+        began: Of this process's search, time.monotonic().
+    """
+
+    num_trials: int
+    epochs: int
+    rows: dict[str, Row] = field(default_factory=dict)
+    best: float | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def ended(self) -> int:
+        """How many trials ended."""
+        return sum(row.state != "running" for row in self.rows.values())
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the rest takes if it goes on as until now; None before the first end."""
+        if not self.ended:
+            return None
+        return (time.monotonic() - self.began) / self.ended * (self.num_trials - self.ended)
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who hears of a search: people in lines, people at a table, and MLflow."""
+
+    say: Say
+    show: Callable[[Board], None] | None = None
+    tracking: Tracking | None = None
+    experiment: str = ""
+
 
 # Who listens to which search. Tune pickles its callbacks, and a listener may be an open terminal.
-LISTENERS: dict[str, Callable[..., None]] = {}
+LISTENERS: dict[str, Listener] = {}
 
 
 class Announcer(Callback):  # type: ignore[misc]
-    """Says one line per ended trial to the listener of its search."""
+    """Says one line per ended trial, keeps the table, and closes the runs that their own process cannot close."""
 
-    def __init__(self, search: str, num_trials: int) -> None:
-        self.search, self.num_trials = search, num_trials
-        self.ended, self.best = 0, 0.0
+    def __init__(self, search: str, *, num_trials: int, epochs: int, workers: Mapping[str, float]) -> None:
+        """Begin with an empty table.
+
+        Args:
+            search: Its name, under which a `Listener` may wait.
+            num_trials: To be run now.
+            epochs: Of a whole trial.
+            workers: `cpu` and `gpu` that a trial's workers take together.
+        """
+        self.search, self.workers = search, dict(workers)
+        self.board = Board(num_trials, epochs)
+        self._waiting: list[tuple[str, str | None, dict[str, str], dict[str, float]]] = []
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Enter it in the table."""
+        self._row(trial).state = "running"
+        self._show()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Enter an epoch."""
+        self._enter(trial, result)
+        self._show()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Say what a finished or stopped trial reached."""
+        """Say what a finished or stopped trial reached; close the run of a stopped one."""
         last = trial.last_result or {}
-        dice = float(last.get(METRIC, 0.0))
-        self.best = max(self.best, dice)
-        end = "finished" if last.get("finished") else f"stopped after epoch {last.get('epoch', 0)}"
-        chosen = ", ".join(f"{key.split('.')[-1]} {_short(value)}" for key, value in trial.config.items())
-        self._say(f"Dice {dice:.3f} (best {self.best:.3f}), {end}; {chosen}")
+        row = self._enter(trial, last)
+        if last.get("failed"):
+            row.state = "failed"
+            self._end(trial, row, "KILLED" if last.get("open") else None, {}, f"failed: {last['failed']}")
+            return
+        finished = bool(last.get("finished"))
+        row.state = "finished" if finished else "stopped"
+        end = "finished" if finished else f"stopped after epoch {row.epoch}"
+        best = f" (best {self.board.best:.3f})" if self.board.best is not None else ""
+        tags = {} if finished else {PRUNED: "true"}
+        self._end(
+            trial, row, None if finished else "KILLED", tags, f"Dice {row.dice or 0:.3f}{best}, {end}; {row.chosen}"
+        )
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Say that a trial failed."""
-        self._say("failed")
+        """Say that a trial failed for good, and why."""
+        row, reason = self._row(trial), reason_of(trial)
+        row.state = "failed"
+        self._end(trial, row, "FAILED", {REASON: reason[:500]}, f"failed: {reason}")
 
-    def _say(self, text: str) -> None:
-        self.ended += 1
-        say = LISTENERS.get(self.search)
-        if say is not None:
-            say(f"trial {self.ended} of {self.num_trials}: {text}", self.ended / self.num_trials)
+    def _row(self, trial: Any) -> Row:
+        name = str(trial.config.get(NUMBER, trial.trial_id))
+        return self.board.rows.setdefault(trial.trial_id, Row(name, chosen_in(trial.config)))
+
+    def _enter(self, trial: Any, result: Mapping[str, Any]) -> Row:
+        row = self._row(trial)
+        row.seconds = float(result.get("time_total_s", row.seconds))
+        if METRIC in result and not result.get("failed"):
+            row.dice, row.epoch = float(result[METRIC]), int(result["epoch"])
+            self.board.best = max(row.dice, self.board.best or 0.0)
+        return row
+
+    def _end(self, trial: Any, row: Row, status: str | None, tags: dict[str, str], text: str) -> None:
+        hours = row.seconds / 3600
+        cost = {f"cost/{name}_hours": hours * count for name, count in self.workers.items()}
+        if row.state == "stopped" and row.epoch:
+            left = (self.board.epochs - row.epoch) / row.epoch
+            cost |= {f"{name}_saved": value * left for name, value in cost.items()}
+        run_id = (trial.last_result or {}).get("run_id") or self._run_of(row)
+        if run_id:
+            shutil.rmtree(run_folder(run_id) / CHECKPOINT, ignore_errors=True)
+            self._waiting.append((run_id, status, tags, cost))
+        self.deliver(patience_s=0)
+        listener = LISTENERS.get(self.search)
+        if listener is not None:
+            board = self.board
+            listener.say(f"trial {board.ended} of {board.num_trials}: {text}", board.ended / board.num_trials)
+        self._show()
+
+    def _run_of(self, row: Row) -> str | None:
+        """Find the run of a trial that never reported."""
+        listener = LISTENERS.get(self.search)
+        if listener is None or listener.tracking is None or not answers(listener.tracking.uri, patience_s=0):
+            return None
+        found = listener.tracking.find(listener.experiment, trial_id=row.name, search=self.search)
+        return None if found is None else str(found.info.run_id)
+
+    def deliver(self, *, patience_s: float) -> None:
+        """Close runs in MLflow and log their cost; where it is away for longer than `patience_s`, later."""
+        listener = LISTENERS.get(self.search)
+        if listener is None or listener.tracking is None:
+            return
+        while self._waiting and answers(listener.tracking.uri, patience_s=patience_s):
+            run_id, status, tags, cost = self._waiting[0]
+            listener.tracking.log_metrics(run_id, cost)
+            if tags:
+                listener.tracking.set_tags(run_id, tags)
+            if status is not None:
+                listener.tracking.finish(run_id, status)
+            self._waiting.pop(0)
+
+    def _show(self) -> None:
+        listener = LISTENERS.get(self.search)
+        if listener is not None and listener.show is not None:
+            listener.show(self.board)
+
+
+def chosen_in(config: Mapping[str, Any]) -> str:
+    """Return a configuration in a few words."""
+    return ", ".join(f"{key.split('.')[-1]} {_short(value)}" for key, value in config.items() if key != NUMBER)
+
+
+def reason_of(trial: Any) -> str:
+    """Return why Tune gave a trial up, in one line."""
+    lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()]
+    if any("OutOfMemory" in line or "running low on memory" in line for line in lines):
+        return "out of memory: Ray ended its process before the node had none left"
+    return lines[-1][:300] if lines else "its process ended"
 
 
 def _short(value: Any) -> str:

@@ -93,6 +93,13 @@ def check_resources(experiment: Experiment) -> None:
                 f"training.{name.lower()}s_per_worker or training.num_workers",
                 f"a cluster of {have[name]:g}",
             )
+    fit = cluster.slots(cpus=training.cpus_per_worker, gpus=training.gpus_per_worker)
+    if fit < training.num_workers:
+        raise UserError(
+            f"{training.num_workers} workers of {training.cpus_per_worker:g} CPUs and {training.gpus_per_worker:g} "
+            "GPUs must fit on the cluster, each on one node",
+            f"{fit} that fit on {have['nodes']:g} nodes of {have['CPU']:g} CPUs and {have['GPU']:g} GPUs in all",
+        )
 
 
 def open_run(setting: Setting, kind: str, name: str, *, parent: str | None = None, tags: Mapping[str, str] = {}) -> str:

@@ -1,45 +1,59 @@
-"""A search: Tune over Optuna, each trial in its own process and its own MLflow run below the search's."""
+"""A search: Tune runs what Optuna's study asks for, each trial in its own MLflow run below the search's."""
 
+import contextlib
 import json
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from glioflow import cluster
-from glioflow.config import Experiment, override
+from glioflow.config import Experiment, data_source, override
 from glioflow.config.places import home
-from glioflow.data.prepared import PreparedCohort
+from glioflow.config.search import SearchSettings
 from glioflow.errors import RunFailed, UserError
-from glioflow.runs.announcer import LISTENERS, Announcer
+from glioflow.runs.announcer import LISTENERS, Announcer, Board, Listener
 from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder, to_yaml
-from glioflow.runs.plan import Plan, train_plan
-from glioflow.runs.searcher import METRIC, Searcher, count_open
-from glioflow.tracking import BUNDLE, RunWriter, Tracking
+from glioflow.runs.plan import Plan
+from glioflow.runs.schedulers import build_scheduler, domain, replay
+from glioflow.runs.search_report import report_search
+from glioflow.runs.searcher import Searcher, count_open, enqueue, open_study
+from glioflow.runs.trial import PATIENCE_S, REASON, TrialPlan, resources, run_trial
+from glioflow.runs.variants import prepare_variants
+from glioflow.tracking import RunWriter, Tracking
+from glioflow.tracking.runs import answers
+
+SPACE = "glioflow.space"
 
 
 @dataclass(frozen=True)
 class Searched:
-    """What a search ended with."""
+    """What a search ended with; `front` has the best trials where there are several objectives."""
 
     name: str
     run_id: str
     num_trials: int
     best: dict[str, Any]
     experiment: Experiment
+    front: list[dict[str, Any]]
+    cost: dict[str, float]
 
 
-class TrialPlan(BaseModel):
-    """What every trial of a search needs to know; the parameters come from the searcher."""
+@dataclass(frozen=True)
+class _Place:
+    """Where a search keeps its state."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    plan: Plan
-    parent: str
-    search: str
+    name: str
+    folder: Path
+
+    @property
+    def storage(self) -> str:
+        return f"sqlite:///{self.folder / 'optuna.db'}"
+
+    @property
+    def tune(self) -> Path:
+        return self.folder / "tune"
 
 
 def search(
@@ -49,6 +63,7 @@ def search(
     trials: int | None = None,
     resume: str | None = None,
     say: Say = quiet,
+    show: Callable[[Board], None] | None = None,
 ) -> Searched:
     """Search the experiment's space and log every trial below one parent run.
 
@@ -58,33 +73,34 @@ def search(
         trials: How many configurations; None takes `search.trials`.
         resume: Name of an interrupted search to go on with.
         say: Told what happens.
+        show: Given the table of trials whenever it changes.
 
     Raises:
         UserError: If anything given is wrong.
-        RunFailed: If no trial succeeded.
+        RunFailed: If no trial succeeded, or none can go on (a full disk); what was reached is kept for `resume`.
     """
     settings = experiment.search
     if not settings.space:
         raise UserError("a search needs search.space in the experiment", experiment.name)
-    if experiment.training.num_workers > 1:
-        raise UserError(
-            "a trial trains with one worker; set training.num_workers to 1", experiment.training.num_workers
-        )
     name = resume or settings.name or f"{experiment.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    folder = home() / "searches" / name
-    if resume and not (folder / "tune").exists():
+    place = _Place(name, home() / "searches" / name)
+    if resume and not (place.folder / "optuna.db").exists():
         raise UserError("--resume names a search that was begun", name, _begun())
-    if not resume and folder.exists():
+    if not resume and place.folder.exists():
         raise UserError("a search of this name exists: resume it with --resume, or choose another search.name", name)
     setting = open_setting(experiment, data, say=say)
+    prepared = prepare_variants(experiment, data_source(data, experiment.data.source), say=say)
+    place.folder.mkdir(parents=True, exist_ok=True)
     parent = _parent(setting, name)
     say(f"search {name}, run {parent}")
+    say(f"MLflow: {_link(setting.tracking, experiment.name, parent)}")
     try:
-        _run(setting, name, folder, parent, trials or settings.trials, resume=bool(resume), say=say)
-        found = _conclude(setting, name, parent)
+        _run(setting, place, parent, prepared, trials or settings.num_trials, resume=bool(resume), say=say, show=show)
+        found = _conclude(setting, place, parent, [setting.cohort.path, *prepared.values()])
     except BaseException as error:
-        close_children(setting.tracking, experiment.name, parent)
-        setting.tracking.finish(parent, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        with contextlib.suppress(Exception):  # where the store is away or the disk full, the first error is what helps
+            close_children(setting.tracking, experiment.name, parent)
+            setting.tracking.finish(parent, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     setting.tracking.finish(parent)
     return found
@@ -95,174 +111,172 @@ def _begun() -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
+def _link(tracking: Tracking, experiment: str, run_id: str) -> str:
+    if tracking.uri.startswith("http"):
+        return f"{tracking.uri.rstrip('/')}/#/experiments/{tracking.experiment(experiment)}/runs/{run_id}"
+    return f"mlflow ui --backend-store-uri {tracking.uri}, experiment {experiment}"
+
+
 def _parent(setting: Setting, name: str) -> str:
     found = setting.tracking.find(setting.experiment.name, search=name, kind="search")
     if found is not None:
         setting.tracking.reopen(found.info.run_id)
         return str(found.info.run_id)
-    run_id = open_run(setting, "search", name, tags={"search": name, "kind": "search"})
-    setting.tracking.log_json(run_id, "search.json", setting.experiment.search.model_dump(mode="json"))
+    settings = setting.experiment.search
+    tags = {"search": name, "kind": "search", SPACE: settings.space_digest}
+    run_id = open_run(setting, "search", name, tags=tags)
+    setting.tracking.log_json(run_id, "search.json", settings.model_dump(mode="json"))
     return run_id
 
 
-def _run(setting: Setting, name: str, folder: Path, parent: str, trials: int, *, resume: bool, say: Say) -> None:
+def _run(
+    setting: Setting,
+    place: _Place,
+    parent: str,
+    prepared: dict[str, Path],
+    trials: int,
+    *,
+    resume: bool,
+    say: Say,
+    show: Callable[[Board], None] | None,
+) -> None:
     from ray import tune
 
-    LISTENERS[name] = say
-    experiment = setting.experiment
-    training = experiment.training
-    trial_plan = TrialPlan(
-        plan=Plan(
-            experiment=experiment,
-            prepared=setting.cohort.path,
-            split=setting.split,
-            run_id="",
-            tracking_uri=setting.tracking.uri,
-            folder=folder,
-            created=now(),
-        ),
-        parent=parent,
-        search=name,
+    experiment, name = setting.experiment, place.name
+    settings, training = experiment.search, experiment.training
+    LISTENERS[name] = Listener(say, show, setting.tracking, experiment.name)
+    plan = Plan(
+        experiment=experiment,
+        prepared=setting.cohort.path,
+        split=setting.split,
+        run_id="",
+        tracking_uri=setting.tracking.uri,
+        folder=place.folder,
+        created=now(),
     )
-    each = {"CPU": training.cpus_per_worker, **({"GPU": training.gpus_per_worker} if training.gpus_per_worker else {})}
-    trainable = tune.with_resources(tune.with_parameters(run_trial, said=trial_plan.model_dump_json()), each)
-    storage = f"sqlite:///{folder / 'optuna.db'}"
-    if resume:
-        tuner = tune.Tuner.restore(
-            str(folder / "tune"), trainable=trainable, resume_unfinished=True, resume_errored=True
-        )
+    said = TrialPlan(plan=plan, parent=parent, search=name, prepared=prepared).model_dump_json()
+    trainable = tune.with_resources(tune.with_parameters(run_trial, said=said), resources(experiment))
+    scheduler, searcher, many = build_scheduler(experiment), None, trials
+    if settings.scheduler != "pbt":
+        if not resume:
+            study = open_study(settings, name=name, storage=place.storage)
+            enqueue(study, earlier_points(setting, settings.warm_start, besides=name))
+        searcher = Searcher(settings, name=name, storage=place.storage)
+        many = searcher.plan(trials)
+        replay(scheduler, searcher.study)
+    if many == 0:
+        return
+    if settings.scheduler == "pbt" and resume:
+        tuner = tune.Tuner.restore(str(place.tune), trainable=trainable, resume_unfinished=True, resume_errored=True)
     else:
-        folder.mkdir(parents=True)
+        workers = {"cpu": training.num_workers * training.cpus_per_worker}
+        workers |= {"gpu": training.num_workers * training.gpus_per_worker} if training.gpus_per_worker else {}
+        announcer = Announcer(name, num_trials=many, epochs=training.epochs, workers=workers)
         tuner = tune.Tuner(
             trainable,
+            param_space={} if searcher else {key: domain(each) for key, each in settings.space.items()},
             tune_config=tune.TuneConfig(
-                search_alg=Searcher(experiment.search, name=name, storage=storage),
-                scheduler=_scheduler(experiment),
-                num_samples=trials,
-                max_concurrent_trials=experiment.search.concurrent or None,
-                reuse_actors=True,
+                search_alg=searcher or _population(settings),
+                scheduler=scheduler,
+                num_samples=many,
+                max_concurrent_trials=_concurrent(experiment),
+                reuse_actors=training.num_workers == 1,
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
             ),
             run_config=tune.RunConfig(
-                name="tune",
-                storage_path=str(folder),
+                # Of Tune's own files none is needed to go on, but for a population's.
+                name="tune" if searcher is None else f"tune-{datetime.now():%Y%m%d-%H%M%S-%f}",
+                storage_path=str(place.folder),
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
                 failure_config=tune.FailureConfig(max_failures=1),
-                callbacks=[Announcer(name, trials)],
+                callbacks=[announcer],
                 verbose=0,
             ),
         )
-    tuner.fit()
-    if count_open(name, storage):  # Tune takes the first Ctrl-C for itself and returns as if all were well
+    try:
+        results = tuner.fit()
+    except Exception as error:
+        line = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise RunFailed(f"search {name} broke off ({line}); go on with --resume {name}") from error
+    if searcher is None:
+        interrupted = any(not (each.metrics or {}).get("finished") and each.error is None for each in results)
+    else:
+        if searcher.trouble:
+            raise RunFailed(f"search {name} cannot go on ({searcher.trouble}); mend it and go on with --resume {name}")
+        interrupted = count_open(name, place.storage) > 0
+    if interrupted:  # Tune takes the first Ctrl-C for itself and returns as if all were well
         say(f"interrupted; go on with --resume {name}")
         raise KeyboardInterrupt
 
 
-def _scheduler(experiment: Experiment) -> Any:
-    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+def _population(settings: SearchSettings) -> Any:
+    from ray.tune.search.basic_variant import BasicVariantGenerator
 
-    if experiment.search.scheduler == "none":
-        return FIFOScheduler()
-    return ASHAScheduler(
-        time_attr="epoch",
-        metric=METRIC,
-        mode="max",
-        max_t=experiment.training.epochs + 1,  # the last epoch ends a trial by itself, as finished, not as stopped
-        grace_period=min(experiment.search.grace_epochs, experiment.training.epochs),
-        reduction_factor=experiment.search.reduction,
+    return BasicVariantGenerator(
+        points_to_evaluate=[dict(point) for point in settings.first] or None, random_state=settings.seed
     )
 
 
-def run_trial(config: Mapping[str, Any], said: str) -> None:
-    """Train one configuration in the trial's own process, reporting to Tune and to its own MLflow run."""
-    from ray import tune
-
-    cluster.silence()
-    trial_plan = TrialPlan.model_validate_json(said)
-    trial_id = tune.get_context().get_trial_id()
-    experiment = override(trial_plan.plan.experiment, config)
-    tracking = Tracking(trial_plan.plan.tracking_uri)
-    run_id = _trial_run(tracking, trial_plan, experiment, trial_id, config)
-    plan = trial_plan.plan.model_copy(
-        update={"experiment": experiment, "run_id": run_id, "folder": run_folder(run_id), "created": now()}
-    )
-    writer = RunWriter(plan.tracking_uri, run_id, plan.spool)
-    latest: dict[str, Any] = {}
-
-    def report(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
-        writer.write(metrics, step=epoch)
-        latest.update({"epoch": epoch + 1, METRIC: metrics["val/dice"], "finished": False, "run_id": run_id})
-        if epoch + 1 == experiment.training.epochs:
-            return  # told once the bundle exists: a scheduler may end a trial at any report
-        with tempfile.TemporaryDirectory() as folder:
-            write_checkpoint(Path(folder))
-            tune.report(dict(latest), checkpoint=tune.Checkpoint.from_directory(folder))
-
-    status = "FAILED"
-    try:
-        checkpoint = tune.get_checkpoint()
-        if checkpoint is None:
-            metrics = train_plan(plan, report)
-        else:
-            with checkpoint.as_directory() as folder:
-                metrics = train_plan(plan, report, resume=Path(folder))
-        tracking.log_metrics(run_id, metrics or {})
-        tracking.log_folder(run_id, plan.bundle, folder=BUNDLE)
-        status = "FINISHED"
-    except SystemExit:
-        status = "KILLED"  # the scheduler stopped it
-        tracking.set_tags(run_id, {"glioflow.pruned": "true"})
-        raise
-    except RunFailed as error:
-        tracking.set_tags(run_id, {"glioflow.reason": str(error)[:500]})
-        raise
-    finally:
-        writer.close()
-        tracking.finish(run_id, status)
-    tune.report({**latest, "finished": True})
+def _concurrent(experiment: Experiment) -> int | None:
+    """Return how many trials may run at once; of several workers no more than whose workers fit together."""
+    training, wanted = experiment.training, experiment.search.concurrent
+    if training.num_workers == 1:
+        return wanted
+    fit = cluster.slots(cpus=training.cpus_per_worker, gpus=training.gpus_per_worker) // training.num_workers
+    return max(1, min(wanted or fit, fit))
 
 
-def _trial_run(
-    tracking: Tracking, trial_plan: TrialPlan, experiment: Experiment, trial_id: str, config: Mapping[str, Any]
-) -> str:
-    """Find this trial's run (a resumed trial has one) or start it below the search's."""
-    found = tracking.find(experiment.name, trial_id=trial_id, search=trial_plan.search)
-    if found is not None:
-        tracking.reopen(found.info.run_id)
-        return str(found.info.run_id)
-    plan = trial_plan.plan
-    setting = Setting(experiment, PreparedCohort(plan.prepared), plan.split, tracking)
-    tags = {
-        "trial_id": trial_id,
-        "search": trial_plan.search,
-        **{f"param.{k}": json.dumps(v) for k, v in config.items()},
-    }
-    return open_run(setting, "trial", f"{trial_plan.search}-{trial_id}", parent=trial_plan.parent, tags=tags)
+def earlier_points(setting: Setting, count: int, *, besides: str) -> list[dict[str, Any]]:
+    """Return the best configurations of earlier searches of the same space on the same cohort, best first."""
+    tracking, experiment = setting.tracking, setting.experiment
+    if not count:
+        return []
+    same = {SPACE: experiment.search.space_digest, "glioflow.cohort": setting.cohort.manifest.fingerprint}
+    found = tracking.find_all(experiment.name, kind="search")
+    parents = [run for run in found if same.items() <= run.data.tags.items() and run.data.tags["search"] != besides]
+    runs = [run for parent in parents for run in _finished(tracking, experiment, parent.info.run_id)]
+    runs.sort(key=lambda run: -float(run.data.metrics["val/dice_mean"]))
+    return [_point_of(run, experiment) for run in runs[:count]]
+
+
+def _finished(tracking: Tracking, experiment: Experiment, parent: str) -> list[Any]:
+    runs = tracking.children(experiment.name, parent)
+    return [run for run in runs if run.info.status == "FINISHED" and "val/dice_mean" in run.data.metrics]
+
+
+def _point_of(run: Any, experiment: Experiment) -> dict[str, Any]:
+    tags = run.data.tags
+    return {key: json.loads(tags[f"param.{key}"]) for key in experiment.search.space if f"param.{key}" in tags}
 
 
 def close_children(tracking: Tracking, experiment: str, parent: str) -> None:
-    """Close the children that no process will close: those of trials that were killed."""
+    """Close the children that no process will close, and deliver what those of killed trials had not."""
     for run in tracking.children(experiment, parent):
+        spool = run_folder(run.info.run_id) / "metrics.jsonl"
+        if spool.exists():
+            RunWriter(tracking.uri, run.info.run_id, spool).close()
         if run.info.status == "RUNNING":
             tracking.finish(run.info.run_id, "KILLED")
 
 
-def _conclude(setting: Setting, name: str, parent: str) -> Searched:
+def _conclude(setting: Setting, place: _Place, parent: str, cohorts: Sequence[Path]) -> Searched:
     """Close what was left open, name the best finished trial, and log it as an experiment ready to run."""
-    tracking, experiment = setting.tracking, setting.experiment
+    tracking, experiment, name = setting.tracking, setting.experiment, place.name
+    if not answers(tracking.uri, patience_s=PATIENCE_S):
+        raise RunFailed(f"MLflow at {tracking.uri} is away; go on with --resume {name}")
     close_children(tracking, experiment.name, parent)
     runs = tracking.children(experiment.name, parent)
-    finished = [run for run in runs if run.info.status == "FINISHED" and "val/dice_mean" in run.data.metrics]
+    finished = _finished(tracking, experiment, parent)
     if not finished:
-        reasons = {run.data.tags.get("glioflow.reason", "") for run in runs} - {""}
+        reasons = {run.data.tags.get(REASON, "") for run in runs} - {""}
         raise RunFailed(f"no trial of {name} finished{': ' + '; '.join(sorted(reasons)) if reasons else ''}")
     best = max(finished, key=lambda run: float(run.data.metrics["val/dice_mean"]))
-    tags = best.data.tags
-    params = {key: json.loads(tags[f"param.{key}"]) for key in experiment.search.space if f"param.{key}" in tags}
-    chosen = override(experiment, params)
-    chosen = chosen.model_copy(update={"search": type(experiment.search)()})
+    params = _point_of(best, experiment)
+    chosen = override(experiment, experiment.search.overrides(params))
+    chosen = chosen.model_copy(update={"search": SearchSettings()})
     tracking.log_text(parent, "best.yaml", to_yaml(chosen))
     tracking.log_metrics(parent, {f"best/{key}": value for key, value in best.data.metrics.items()})
     tracking.set_tags(parent, {"glioflow.best_run": best.info.run_id})
+    front, cost = report_search(setting, name, place.storage, parent, runs, cohorts)
     said = {"run_id": best.info.run_id, "params": params, "metrics": dict(best.data.metrics)}
-    return Searched(name, parent, len(runs), said, chosen)
+    return Searched(name, parent, len(runs), said, chosen, front, cost)

@@ -1,96 +1,186 @@
-"""The searcher between Tune and Optuna: a typed space, and stopped trials told to Optuna as pruned, not as complete."""
+"""The searcher between Tune and Optuna's study, which is the truth of a search: a resumed one goes on from it alone.
 
-from dataclasses import dataclass
+Stopped trials are told as pruned, failed ones as failed, and what an interruption left open is handed out again.
+"""
+
+import json
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
-from ray.tune.search.optuna import OptunaSearch
+from ray.tune.search import Searcher as TuneSearcher
 
 from glioflow.config.search import Choice, Parameter, Real, SearchSettings
 
 METRIC = "val_dice"
+# Key of a trial's number in the configuration that it gets; no key of an experiment.
+NUMBER = "trial"
+DIRECTIONS = {"dice": "maximize", "hd95": "minimize", "parameters": "minimize"}
 
 
-@dataclass(frozen=True)
-class Space:
-    """The experiment's space as Optuna's define-by-run function; picklable, as Tune demands."""
-
-    parameters: dict[str, Parameter]
-
-    def __call__(self, trial: Any) -> None:
-        """Suggest every parameter whose conditions hold."""
-        chosen: dict[str, Any] = {}
-        for key, parameter in self.parameters.items():
-            if all(other in chosen and chosen[other] in values for other, values in parameter.when.items()):
-                chosen[key] = _suggest(trial, key, parameter)
+def suggest_point(trial: Any, settings: SearchSettings) -> dict[str, Any]:
+    """Suggest every parameter whose conditions hold, in Optuna's define-by-run way."""
+    point: dict[str, Any] = {}
+    for key, parameter in settings.space.items():
+        if settings.active(key, point):
+            point[key] = _suggest(trial, key, parameter)
+    return point
 
 
 def _suggest(trial: Any, key: str, parameter: Parameter) -> Any:
     if isinstance(parameter, Choice):
-        return trial.suggest_categorical(key, list(parameter.values))
+        named = {_as_choice(value): value for value in parameter.values}
+        return named[trial.suggest_categorical(key, list(named))]
     if isinstance(parameter, Real):
         return trial.suggest_float(key, parameter.low, parameter.high, log=parameter.log)
     return trial.suggest_int(key, parameter.low, parameter.high, log=parameter.log)
 
 
-class Searcher(OptunaSearch):  # type: ignore[misc]
-    """Tune's OptunaSearch, but honest about pruned trials and about epochs as steps."""
+def _as_choice(value: Any) -> Any:
+    """Return the value as Optuna stores choices: lists and mappings as their JSON."""
+    return value if value is None or isinstance(value, bool | int | float | str) else json.dumps(value)
+
+
+def open_study(settings: SearchSettings, *, name: str, storage: str) -> optuna.Study:
+    """Make or load the study `name` in the SQL database `storage`; a new one gets its first points."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        study_name=name,
+        storage=storage,
+        sampler=build_sampler(settings),
+        directions=[DIRECTIONS[objective] for objective in settings.objectives],
+        load_if_exists=True,
+    )
+    if not study.get_trials(deepcopy=False):
+        enqueue(study, list(settings.first))
+        if settings.sampler == "grid":
+            enqueue(study, list(settings.grid()))
+    return study
+
+
+def enqueue(study: optuna.Study, points: list[dict[str, Any]]) -> None:
+    """Let these points be tried before the sampler is asked, each once."""
+    for point in points:
+        study.enqueue_trial({key: _as_choice(value) for key, value in point.items()}, skip_if_exists=True)
+
+
+class Searcher(TuneSearcher):  # type: ignore[misc]
+    """Asks the study for configurations and tells it what became of them."""
 
     def __init__(self, settings: SearchSettings, *, name: str, storage: str) -> None:
-        """Make or load the study `name` in the SQL database `storage`."""
-        self._unfinished: set[str] = set()
-        self._told: set[tuple[str, int]] = set()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        super().__init__(
-            Space(dict(settings.space)),
-            metric=METRIC,
-            mode="max",
-            points_to_evaluate=[dict(point) for point in settings.first] or None,
-            sampler=build_sampler(settings),
-            storage=optuna.storages.RDBStorage(storage),
-            study_name=name,
-        )
+        """Open the study `name` in the SQL database `storage`; what its last process left open comes first."""
+        super().__init__(metric=METRIC, mode="max")
+        self.settings, self.name, self.storage = settings, name, storage
+        self.study = open_study(settings, name=name, storage=storage)
+        self._trials: dict[str, optuna.Trial] = {}
+        self._steps: dict[str, set[int]] = {}
+        self._last: dict[str, dict[str, Any]] = {}
+        self._left = [trial.number for trial in self._in(TrialState.RUNNING)]
+        self._new = settings.num_trials
+        self._began = time.monotonic()
+        # Why no trial can go on, such as a full disk: no new one is begun then, and those at work stay open.
+        self.trouble: str | None = None
 
-    @property
-    def study(self) -> optuna.Study:
-        """Optuna's own study."""
-        return self._ot_study
+    def _in(self, *states: TrialState) -> list[optuna.trial.FrozenTrial]:
+        return list(self.study.get_trials(deepcopy=False, states=states or None))
+
+    def plan(self, trials: int) -> int:
+        """Return how many trials are to run now, for the study to have `trials` in all."""
+        begun = self._in(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+        if self.settings.sampler == "grid":
+            trials = min(trials, len(begun) + len(self._in(TrialState.WAITING)))
+        self._new = max(0, trials - len(begun))
+        return len(self._left) + self._new
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return a trial's configuration, with its number; `FINISHED` where no more is to begin."""
+        if self._left:
+            number = self._left.pop(0)
+            trial = optuna.Trial(self.study, self._in()[number]._trial_id)
+        elif self._new and not self._spent():
+            self._new -= 1
+            trial = self.study.ask()
+        else:
+            return str(TuneSearcher.FINISHED)
+        self._trials[trial_id] = trial
+        self._steps[trial_id] = set(self._in()[trial.number].intermediate_values)
+        return {**suggest_point(trial, self.settings), NUMBER: trial.number}
+
+    def _spent(self) -> bool:
+        hours = self.settings.budget_hours
+        return hours is not None and time.monotonic() - self._began > 3600 * hours
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Tell Optuna an epoch's value."""
-        if trial_id in self._completed_trials or METRIC not in result:
+        trial = self._trials.get(trial_id)
+        if trial is None or METRIC not in result:
             return
-        step = (trial_id, int(result["epoch"]))
-        if step not in self._told:
-            self._ot_trials[trial_id].report(result[METRIC], step[1])
-            self._told.add(step)
-        (self._unfinished.discard if result["finished"] else self._unfinished.add)(trial_id)
+        if not self._last.get(trial_id, {}).get("finished"):  # a late report of an epoch changes no end
+            self._last[trial_id] = result
+        step = int(result["epoch"])
+        # Of several objectives Optuna takes no values on the way.
+        if step not in self._steps[trial_id] and len(self.settings.objectives) == 1 and not result.get("failed"):
+            trial.report(result[METRIC], step)
+            self._steps[trial_id].add(step)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell Optuna the end: complete, failed, or pruned with what was reported until then."""
         if result and not error:
             self.on_trial_result(trial_id, result)  # the last one comes only here
-        if error or trial_id not in self._unfinished:
-            super().on_trial_complete(trial_id, None if error else result, error)
+        trial, last = self._trials.pop(trial_id, None), self._last.pop(trial_id, None)
+        if trial is None:
             return
-        if trial_id not in self._completed_trials:
-            self._ot_study.tell(self._ot_trials[trial_id], state=TrialState.PRUNED)
-            self._completed_trials.add(trial_id)
+        if last and last.get("open"):
+            self.trouble, self._left, self._new = str(last["failed"]), [], 0
+            return
+        if error or last is None or last.get("failed"):
+            self.study.tell(trial, state=TrialState.FAIL)
+        elif last["finished"]:
+            self.study.tell(trial, [objective_value(last, name) for name in self.settings.objectives])
+        else:
+            self.study.tell(trial, state=TrialState.PRUNED)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Save nothing: all is in the study."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel as what opens the study: Tune pickles its searcher."""
+        return {"settings": self.settings, "name": self.name, "storage": self.storage}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the study again."""
+        self.__init__(state["settings"], name=state["name"], storage=state["storage"])  # type: ignore[misc]
+
+
+def objective_value(result: Mapping[str, Any], objective: str) -> float:
+    """Return what a finished trial reached in one objective."""
+    return float(result[METRIC if objective == "dice" else objective])
 
 
 def count_open(name: str, storage: str) -> int:
     """Return how many trials of a study nobody has told the end of: more than none where a search was interrupted."""
     study = optuna.load_study(study_name=name, storage=storage)
-    return sum(trial.state == TrialState.RUNNING for trial in study.trials)
+    return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
 
 
 def build_sampler(settings: SearchSettings) -> optuna.samplers.BaseSampler:
-    """Return Optuna's sampler for the settings."""
+    """Return Optuna's sampler for the settings; of a grid, whose points are all said, a random one."""
     import warnings
 
-    if settings.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=settings.seed)
+    seed = settings.seed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(seed=settings.seed, multivariate=True, group=True, n_startup_trials=5)
+        if settings.sampler == "tpe":
+            return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=5)
+        if settings.sampler == "gp":
+            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=5)
+        if settings.sampler == "cmaes":
+            return optuna.samplers.CmaEsSampler(seed=seed)
+        if settings.sampler == "nsga2":
+            return optuna.samplers.NSGAIISampler(seed=seed, population_size=max(4, min(50, settings.num_trials // 4)))
+    return optuna.samplers.RandomSampler(seed=seed)

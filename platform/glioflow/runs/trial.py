@@ -1,0 +1,208 @@
+"""One trial of a search: in its own process with one worker, or as a light driver of several workers on Ray Train."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from glioflow import bundle, cluster
+from glioflow.config import Experiment, override
+from glioflow.config.search import PREPROCESS
+from glioflow.data.prepared import PreparedCohort
+from glioflow.errors import RunFailed, UserError
+from glioflow.runs.launch import Setting, now, open_run, run_folder
+from glioflow.runs.plan import Plan, train_plan
+from glioflow.runs.searcher import METRIC, NUMBER
+from glioflow.runs.train import fit_on_train
+from glioflow.tracking import BUNDLE, RunWriter, Tracking
+
+# How long a trial waits for MLflow where it cannot go on without: at its beginning and at its end.
+PATIENCE_S = 1200.0
+# Booked for the driver of a trial of several workers: every node has memory, and no CPU waits for a driver.
+DRIVER_BYTES = 500e6
+# Where a trial's last checkpoint lies in its run's folder.
+CHECKPOINT = "checkpoint"
+# Why a trial failed, as a tag of its run.
+REASON = "glioflow.reason"
+
+
+class TrialPlan(BaseModel):
+    """What every trial of a search needs to know; the parameters come from the searcher.
+
+    Attributes:
+        plan: Of the search; a trial's own differs in experiment, run, folder and, where that is searched, cohort.
+        parent: Run of the search.
+        search: Its name.
+        prepared: Prepared cohort by name of preprocessing.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    plan: Plan
+    parent: str
+    search: str
+    prepared: dict[str, Path]
+
+
+def resources(experiment: Experiment) -> Any:
+    """Return what Tune books for a trial: its worker, or only a driver's memory where Ray Train books the workers."""
+    from ray.tune import PlacementGroupFactory
+
+    training = experiment.training
+    if training.num_workers > 1:
+        return PlacementGroupFactory([{"memory": DRIVER_BYTES}])
+    gpus = {"GPU": training.gpus_per_worker} if training.gpus_per_worker else {}
+    return PlacementGroupFactory([{"CPU": training.cpus_per_worker, **gpus}])
+
+
+def run_trial(config: Mapping[str, Any], said: str) -> None:
+    """Train one configuration, reporting to Tune and to its own MLflow run.
+
+    A configuration that cannot be trained (a loss that is no number, a combination that no experiment may have) ends as
+    failed, with its reason; where the disk fails, it ends as open, so that a resumed search tries it again.
+    """
+    from ray import tune
+
+    cluster.silence()
+    trial_plan = TrialPlan.model_validate_json(said)
+    point = {key: value for key, value in config.items() if key != NUMBER}
+    number = str(config.get(NUMBER, tune.get_context().get_trial_id()))
+    ended: dict[str, Any] = {"epoch": 0, METRIC: 0.0, "finished": True, "run_id": ""}
+    try:
+        ended |= _run(trial_plan, point, number, ended)
+    except OSError as error:
+        ended |= {"failed": f"{type(error).__name__}: {error}", "open": True}
+    tune.report(ended)
+
+
+def _run(trial_plan: TrialPlan, point: Mapping[str, Any], number: str, ended: dict[str, Any]) -> dict[str, Any]:
+    """Open the trial's run, whose id goes into `ended` at once, and train; return the rest of the last report."""
+    base = trial_plan.plan
+    tracking = Tracking(base.tracking_uri, patience_s=PATIENCE_S)
+    prepared = trial_plan.prepared.get(point.get(PREPROCESS, ""), base.prepared)
+    try:
+        experiment, refused = override(base.experiment, base.experiment.search.overrides(point)), None
+    except UserError as error:
+        experiment, refused = base.experiment, str(error)
+    plan = base.model_copy(update={"experiment": experiment, "prepared": prepared, "created": now()})
+    ended["run_id"] = run_id = _open(tracking, trial_plan, plan, number, point)
+    if refused is not None:
+        return _failed(tracking, run_id, refused)
+    return _train(tracking, plan.model_copy(update={"run_id": run_id, "folder": run_folder(run_id)}))
+
+
+def _train(tracking: Tracking, plan: Plan) -> dict[str, Any]:
+    """Train and log; return the last report."""
+    objectives = plan.experiment.search.objectives
+    try:
+        if not (plan.bundle / "model.json").exists():  # else a process was killed before it could say so
+            (_train_on_train if plan.experiment.training.num_workers > 1 else _train_here)(plan)
+    except RunFailed as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError):
+            raise cause from None
+        return _failed(tracking, plan.run_id, str(error))
+    said = bundle.read_description(plan.bundle)
+    Tracking(plan.tracking_uri, patience_s=PATIENCE_S)  # waits where the store is away
+    tracking.log_metrics(plan.run_id, said.metrics)
+    tracking.log_folder(plan.run_id, plan.bundle, folder=BUNDLE)
+    reached = {
+        METRIC: said.metrics["val/dice_mean"],
+        "hd95": said.metrics.get("val/hd95_mean"),
+        "parameters": said.num_parameters,
+    }
+    if "hd95" in objectives and reached["hd95"] is None:
+        return _failed(tracking, plan.run_id, "the objective hd95 is undefined for this target")
+    tracking.finish(plan.run_id)
+    shutil.rmtree(plan.folder / CHECKPOINT, ignore_errors=True)
+    return {**reached, "epoch": plan.experiment.training.epochs}
+
+
+def _train_here(plan: Plan) -> None:
+    from ray import tune
+
+    training, folder = plan.experiment.training, plan.folder / CHECKPOINT
+    population = plan.experiment.search.scheduler == "pbt"
+    writer = RunWriter(plan.tracking_uri, plan.run_id, plan.spool)
+
+    def report(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
+        writer.write(metrics, step=epoch)
+        if epoch + 1 == training.epochs:
+            return  # told once the bundle exists: a scheduler may end a trial at any report
+        _keep(write_checkpoint, folder)
+        given = tune.Checkpoint.from_directory(folder) if population else None  # for others to take up
+        tune.report(progress_report(plan.run_id, epoch, metrics), checkpoint=given)
+
+    try:
+        received = tune.get_checkpoint()
+        if received is not None:
+            with received.as_directory() as other:
+                train_plan(plan, report, resume=Path(other))
+        else:
+            train_plan(plan, report, resume=folder if folder.exists() else None)
+    except SystemExit:  # the scheduler stopped it; the search's driver closes the run
+        with contextlib.suppress(RunFailed):
+            writer.close()
+        raise
+    writer.close(patience_s=PATIENCE_S)
+
+
+def progress_report(run_id: str, epoch: int, metrics: Mapping[str, float]) -> dict[str, Any]:
+    """Return what Tune is told after an epoch (from 0)."""
+    return {"epoch": epoch + 1, METRIC: metrics["val/dice"], "finished": False, "run_id": run_id}
+
+
+def _keep(write_checkpoint: Callable[[Path], None], folder: Path) -> None:
+    """Write the checkpoint into `folder`, in place of the one before, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".checkpoint-") as working:
+        try:
+            write_checkpoint(Path(working))
+        except RuntimeError as error:  # what PyTorch makes of a full disk
+            raise OSError(f"the checkpoint could not be written: {str(error).splitlines()[0]}") from error
+        for file in Path(working).iterdir():
+            os.replace(file, folder / file.name)
+
+
+def _train_on_train(plan: Plan) -> None:
+    fit_on_train(plan, callbacks=[Relay(plan.run_id, plan.experiment.training.epochs)])
+
+
+class Relay(TuneReportCallback):  # type: ignore[misc]
+    """Carries the reports of a trial's workers to Tune; made in the trial's process, run by Ray Train's controller."""
+
+    def __init__(self, run_id: str, epochs: int) -> None:
+        super().__init__()
+        self.run_id, self.epochs = run_id, epochs
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        """Tell Tune of an epoch, but for the last, which is told once the bundle exists."""
+        epoch = int(metrics[0]["epoch"])
+        if epoch + 1 < self.epochs:
+            self._training_actor_item_queue.put(progress_report(self.run_id, epoch, metrics[0]))
+
+
+def _open(tracking: Tracking, trial_plan: TrialPlan, plan: Plan, number: str, point: Mapping[str, Any]) -> str:
+    """Find this trial's run (a resumed trial has one) or start it below the search's; return its id."""
+    said = {f"param.{key}": json.dumps(value) for key, value in point.items()}
+    found = tracking.find(plan.experiment.name, trial_id=number, search=trial_plan.search)
+    if found is not None:
+        run_id = str(found.info.run_id)
+        tracking.reopen(run_id)
+        tracking.set_tags(run_id, said)  # a population's parameters change on the way
+        return run_id
+    setting = Setting(plan.experiment, PreparedCohort(plan.prepared), plan.split, tracking)
+    tags = {"trial_id": number, "search": trial_plan.search, **said}
+    return open_run(setting, "trial", f"{trial_plan.search}-{number}", parent=trial_plan.parent, tags=tags)
+
+
+def _failed(tracking: Tracking, run_id: str, reason: str) -> dict[str, Any]:
+    tracking.set_tags(run_id, {REASON: reason[:500]})
+    tracking.finish(run_id, "FAILED")
+    return {"failed": reason}

@@ -1,0 +1,111 @@
+"""What a search may say: pairs of sampler and scheduler, kinds of parameters, preprocessing by name."""
+
+import pytest
+
+from glioflow.config import Experiment, override
+from glioflow.config.search import SCHEDULERS, SearchSettings
+from glioflow.data.preprocessing import ResizePlane
+from glioflow.errors import UserError
+from glioflow.runs.searcher import build_sampler
+
+RATE = {"training.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2, "log": True}}
+DECAY = {"training.weight_decay": {"kind": "float", "low": 0.0, "high": 1e-2}}
+LOSS = {"loss.name": {"kind": "choice", "values": ["dice", "dice_bce"]}}
+EPOCHS = {"training.epochs": {"kind": "int", "low": 2, "high": 3}}
+SPACES = {"grid": LOSS | EPOCHS, "cmaes": RATE | DECAY}
+ALL = [name for name in SearchSettings.model_fields["scheduler"].annotation.__args__]
+
+
+def experiment_with(search):
+    return override(Experiment(), {"search": search})
+
+
+@pytest.mark.parametrize("scheduler", ALL)
+@pytest.mark.parametrize("sampler", list(SCHEDULERS))
+def test_pairs_that_make_sense_are_taken_and_the_rest_refused_with_the_choices(sampler, scheduler):
+    said = {"sampler": sampler, "scheduler": scheduler, "space": SPACES.get(sampler, RATE | DECAY)}
+    if scheduler in SCHEDULERS[sampler]:
+        build_sampler(experiment_with(said).search)
+        return
+    with pytest.raises(UserError) as caught:
+        experiment_with(said)
+    assert caught.value.choices == list(SCHEDULERS[sampler])
+    assert caught.value.value == scheduler
+
+
+@pytest.mark.parametrize(
+    ("said", "rule"),
+    [
+        ({"sampler": "grid", "space": RATE}, "kind choice and int only"),
+        ({"sampler": "cmaes", "scheduler": "none", "space": LOSS | RATE}, "kind float and int only"),
+        ({"sampler": "cmaes", "scheduler": "none", "space": RATE}, "two parameters"),
+        ({"sampler": "random", "scheduler": "pbt", "space": EPOCHS}, "may change while a training goes on"),
+        ({"sampler": "random", "scheduler": "pbt", "space": RATE, "budget_hours": 1}, "begins all its trials at once"),
+        (
+            {"sampler": "cmaes", "scheduler": "none", "space": RATE | DECAY, "objectives": ["dice", "hd95"]},
+            "one objective",
+        ),
+        ({"space": RATE, "objectives": ["hd95"]}, "has dice in it"),
+        ({"space": {"training.num_workers": {"kind": "int", "low": 1, "high": 2}}}, "resources are booked"),
+        ({"space": {"preprocess": {"kind": "choice", "values": ["a"]}}}, "names in search.preprocess"),
+        ({"space": RATE, "preprocess": {"a": [{"step": "unit"}]}}, "names in search.preprocess"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_with_its_rule(said, rule):
+    with pytest.raises(UserError, match=rule):
+        experiment_with(said)
+
+
+@pytest.mark.parametrize("sampler", ["gp", "cmaes"])
+def test_samplers_that_know_no_conditions_refuse_them(sampler):
+    space = EPOCHS | {"training.learning_rate": {**RATE["training.learning_rate"], "when": {"training.epochs": [2]}}}
+    with pytest.raises(UserError, match="no conditional parameters"):
+        experiment_with({"sampler": sampler, "scheduler": "none", "space": space})
+
+
+def test_a_grid_has_every_point_that_its_conditions_allow_once():
+    encoder = {"kind": "choice", "values": ["resnet18", "mobilenet_v2"], "when": {"model.architecture": ["unet"]}}
+    space = {"model.architecture": {"kind": "choice", "values": ["unet", "buda-unet"]}, "model.encoder": encoder}
+    said = SearchSettings.model_validate({"sampler": "grid", "space": space | EPOCHS})
+    points = list(said.grid())
+    assert len(points) == said.num_trials == 6
+    assert {"model.architecture": "buda-unet", "training.epochs": 3} in points
+
+
+def searched_preprocessing() -> Experiment:
+    steps = {
+        name: [{"step": "unit"}, {"step": "resize", "size": size}] for name, size in (("small", 16), ("large", 24))
+    }
+    space = {"preprocess": {"kind": "choice", "values": list(steps)}, **RATE}
+    return Experiment.model_validate({"search": {"preprocess": steps, "space": space}})
+
+
+def test_a_chosen_preprocessing_becomes_the_experiments_own():
+    experiment = searched_preprocessing()
+    point = {"preprocess": "large", "training.learning_rate": 2e-3}
+    chosen = override(experiment, experiment.search.overrides(point))
+    assert chosen.preprocess[-1] == ResizePlane(size=24)
+    assert chosen.training.learning_rate == 2e-3
+
+
+def test_searches_of_one_space_know_each_other_whatever_else_they_say():
+    one = SearchSettings.model_validate({"space": RATE, "trials": 3})
+    assert one.space_digest == SearchSettings.model_validate({"space": RATE, "sampler": "random"}).space_digest
+    assert one.space_digest != SearchSettings.model_validate({"space": RATE | DECAY}).space_digest
+
+
+def test_preprocessing_that_would_not_fit_the_disk_is_refused_before_any_is_made(lgg, home):
+    from glioflow.runs.launch import quiet
+    from glioflow.runs.variants import prepare_variants
+
+    experiment = override(searched_preprocessing(), {"search.disk_gb": 1e-5})
+    with pytest.raises(UserError, match=r"1e-05 GB at most.*got about .* small .* GB, large .* GB"):
+        prepare_variants(experiment, lgg, say=quiet)
+    assert not list((home / "prepared").iterdir())
+
+
+def test_the_estimate_of_a_prepared_cohort_is_near_what_it_takes(lgg, prepared, tiny):
+    from glioflow.runs.variants import estimate_bytes
+
+    taken = sum(sum(record.sizes.values()) for record in prepared.records)
+    assert 0.5 < estimate_bytes(lgg, tiny.preprocess) / taken < 1.5
