@@ -60,22 +60,29 @@ def search(
     data: Data = None,
     trials: Annotated[int | None, typer.Option(min=1)] = None,
     resume: Annotated[str | None, typer.Option(help="Name of an interrupted search to go on with.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Hours after which no new trial begins.")] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
     """Search the experiment's space with Ray Tune and Optuna."""
     from glioflow import cluster
+    from glioflow.cli.search_table import search_table
     from glioflow.config import load_experiment
     from glioflow.runs.search import search as run
 
-    with told(), progress("search") as say, cluster.ending():
-        settings = load_experiment(experiment, overrides or ())
-        done = run(settings, data, trials=trials, resume=resume, say=say)
+    with told(), search_table() as (say, show_trials), cluster.ending():
+        hours = [] if budget is None else [f"search.budget_hours={budget}"]
+        settings = load_experiment(experiment, [*(overrides or ()), *hours])
+        done = run(settings, data, trials=trials, resume=resume, say=say, show=show_trials)
         payload = {"name": done.name, "run_id": done.run_id, "num_trials": done.num_trials, "best": done.best}
 
         def show() -> None:
             table(f"best of {done.num_trials} trials", ["key", "value"], list(done.best["params"].items()))
             metrics_table(done.best["run_id"], done.best["metrics"])
+            if done.front:
+                reached = ["trial", *settings.search.objectives, "latency_ms"]
+                table("Pareto front", reached, [[entry.get(key) for key in reached] for entry in done.front])
+            table("cost in hours", ["", ""], [[key.removeprefix("cost/"), value] for key, value in done.cost.items()])
             print_line("the best configuration is the parent run's artifact best.yaml, ready for `glioflow train`")
 
-        answer(payload, as_json, show)
+        answer(payload | {"front": done.front, "cost": done.cost}, as_json, show)

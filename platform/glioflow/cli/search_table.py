@@ -1,0 +1,56 @@
+"""The live table of a search's trials, for terminals; elsewhere its lines are enough."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from glioflow.cli.output import console, progress
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+# Trials shown: those at work and the last that ended.
+_SHOWN = 12
+_COLORS = {"running": "cyan", "finished": "green", "stopped": "yellow", "failed": "red"}
+
+
+@contextmanager
+def search_table() -> Iterator[tuple[Callable[..., None], Callable[[Any], None] | None]]:
+    """Give `say(text, part)` and `show(board)`: the second is None where there is no terminal to draw a table on."""
+    out = console()
+    if not out.is_terminal:
+        with progress("search") as say:
+            yield say, None
+        return
+    from rich.live import Live
+
+    with Live(console=out, transient=True, refresh_per_second=2) as live:
+
+        def say_above(text: str, part: float | None = None) -> None:
+            if text:
+                out.print(text, soft_wrap=True, markup=False)
+
+        yield say_above, lambda board: live.update(draw_table(board))
+
+
+def draw_table(board: Any) -> "RenderableType":
+    """Return a search's trials, its best and the time left as rich draws them."""
+    from rich import box
+    from rich.table import Table
+
+    best = "-" if board.best is None else f"{board.best:.3f}"
+    title = f"{board.ended} of {board.num_trials} trials, best Dice {best}, {_duration(board.seconds_left)} left"
+    table = Table("trial", "state", "epoch", "Dice", "time", "parameters", title=title, box=box.SIMPLE)
+    rows = sorted(board.rows.values(), key=lambda row: row.state == "running")
+    for row in rows[-_SHOWN:]:
+        dice = "-" if row.dice is None else f"{row.dice:.3f}"
+        state = f"[{_COLORS[row.state]}]{row.state}[/]"
+        table.add_row(row.name, state, f"{row.epoch}/{board.epochs}", dice, _duration(row.seconds), row.chosen)
+    return table
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
