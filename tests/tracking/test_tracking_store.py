@@ -5,6 +5,9 @@ import json
 import shutil
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 
@@ -259,3 +262,48 @@ def test_a_fetched_bundle_is_whole(tracking, made, tmp_path):
     version = tracking.register("glioma", run(tracking), made, tags={})
     tracking.fetch_bundle(version, tmp_path / "place")
     bundle.load(tmp_path / "place")
+
+
+def write_epochs(uri: str, folder: str, number: int) -> str:
+    """Start a run and write 25 epochs to it, from a process of its own."""
+    tracking = Tracking(uri)
+    run_id = tracking.start("tiny", f"writer {number}", tags={})
+    writer = RunWriter(uri, run_id, Path(folder) / f"{number}.jsonl")
+    for epoch in range(25):
+        writer.write({f"val/dice_{k}": epoch + k / 10 for k in range(10)}, step=epoch)
+    writer.close()
+    tracking.finish(run_id)
+    return run_id
+
+
+@pytest.mark.slow
+def test_four_processes_that_write_to_one_sqlite_at_once_lose_nothing(tracking, tmp_path):
+    with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
+        runs = list(pool.map(write_epochs, [tracking.uri] * 4, [str(tmp_path)] * 4, range(4)))
+    for run_id in runs:
+        assert tracking.run(run_id).info.status == "FINISHED"
+        for k in (0, 9):
+            assert history(tracking, run_id, f"val/dice_{k}") == [(epoch, epoch + k / 10) for epoch in range(25)]
+    assert list(tmp_path.glob("*.jsonl")) == []
+
+
+def test_an_epoch_is_logged_with_what_the_process_uses(tracking, tmp_path):
+    run_id = tracking.start("tiny", "x", tags={})
+    writer = RunWriter(tracking.uri, run_id, tmp_path / "spool.jsonl")
+    writer.write({"val/dice": 0.5}, step=0)
+    metrics = tracking.run(run_id).data.metrics
+    assert 0 <= metrics["system/cpu_utilization_percentage"] <= 100
+    assert 0 < metrics["system/system_memory_usage_percentage"] <= 100
+    assert 10 < metrics["system/process_memory_megabytes"] < 100_000
+
+
+def test_a_data_set_is_found_with_the_runs_that_used_it(tracking):
+    run_id = tracking.start("tiny", "x", tags={})
+    said = {"name": "kaggle_3m", "digest": "f" * 32, "source": "/some/where", "used_for": "training"}
+    tracking.log_dataset(run_id, **said, profile={"cases": 8})
+    (used,) = tracking.run(run_id).inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest) == ("kaggle_3m", "f" * 32)
+    assert [(tag.key, tag.value) for tag in used.tags] == [("mlflow.data.context", "training")]
+    query = "dataset.digest = '" + "f" * 32 + "'"
+    found = tracking.client.search_runs([tracking.experiment("tiny")], query)
+    assert [run.info.run_id for run in found] == [run_id]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from glioflow import atomic
 from glioflow.errors import RunFailed
+from glioflow.tracking.machine import machine_use
 from glioflow.tracking.runs import answers, now_ms
 from glioflow.tracking.store import Tracking
 
@@ -26,8 +27,8 @@ class RunWriter:
         self._waiting = [json.loads(line) for line in spool.read_text().splitlines()] if spool.exists() else []
 
     def write(self, metrics: Mapping[str, float], *, step: int) -> None:
-        """Deliver, or keep in the spool until the next call."""
-        self._waiting.append([step, now_ms(), dict(metrics)])
+        """Deliver with what the process uses of its machine, or keep in the spool until the next call."""
+        self._waiting.append([step, now_ms(), {**metrics, **machine_use()}])
         try:
             self._deliver()
         except Exception:  # the store is away: a training must not die of it
