@@ -22,7 +22,7 @@ def show_answer(answered: Answered, card: Mapping[str, Any]) -> None:
     answer = answered.answer
     _verdict(answered)
     for warning in answer["study"]["warnings"]:
-        st.warning(str(warning), icon=":material/warning:")
+        st.warning(warning[:1].upper() + warning[1:], icon=":material/warning:")
     picture, facts = st.columns([11, 9], gap="medium")
     with picture:
         show_viewer(_once("viewer_data", answered, viewer_data))
@@ -67,8 +67,7 @@ def _verdict(answered: Answered) -> None:
     tumor, total = answer["tumor"], len(answer["study"]["slices"])
     volume, remark = volume_text(answer["features"])
     found = bool(tumor["detected"])
-    promised = answer["uncertainty"]["expected_dice"]
-    sure = "of any pixel" if promised is None else f"of any pixel; Dice it expects of itself {promised:.2f}"
+    unsure = f"{answer['uncertainty']['uncertain_px']:,}".replace(",", " ")
     st.html(
         facts_html(
             [
@@ -79,7 +78,7 @@ def _verdict(answered: Answered) -> None:
                     "gf-found" if found else "gf-none",
                 ),
                 ("Volume", volume if found else "0", remark if found else "", ""),
-                ("Highest probability", f"{tumor['probability']:.2f}", sure, ""),
+                ("Highest probability", f"{tumor['probability']:.2f}", f"{unsure} px between 0.1 and 0.9", ""),
                 ("Answered in", _duration(answer["timing_ms"]["total"]), f"study {answer['study']['id']}", ""),
             ]
         )
