@@ -78,6 +78,14 @@ def test_truncated_slice_is_named(lgg, mask):
     assert only_error(lgg).file == str(path.relative_to(lgg))
 
 
+def test_slice_cut_before_its_directory_says_so_in_words(lgg):
+    path = slice_path(lgg)
+    content = bytearray(path.read_bytes())
+    content[4:8] = (len(content) + 100).to_bytes(4, "little")  # the real cohort's directories lie at the end
+    path.write_bytes(content)
+    assert only_error(lgg).value == "(cut short or damaged)"
+
+
 def test_every_broken_file_is_named_and_not_the_first_alone(lgg):
     broken = [slice_path(lgg, 0, 2), slice_path(lgg, 0, 5, mask=True), slice_path(lgg, 2, 3)]
     for path in broken:
@@ -118,6 +126,7 @@ def test_missing_slice_number_is_named(lgg):
     slice_path(lgg, mask=True).unlink()
     problem = only_error(lgg)
     assert (problem.rule, problem.value) == ("slice numbers run from 1 without a gap", "[3] missing")
+    assert problem.file == slice_path(lgg).parent.name
 
 
 def test_same_slice_twice_is_named(lgg):
@@ -149,6 +158,56 @@ def test_mask_beside_the_head_is_named(lgg):
     for path in slice_path(lgg).parent.glob("*_mask.tif"):
         tifffile.imwrite(path, np.roll(tifffile.imread(path), 32, axis=1))
     assert only_error(lgg).rule == "a mask lies inside the head"
+
+
+def test_one_slice_whose_mask_is_beside_the_head_is_named(lgg):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:2, :2] = 255
+    path = slice_path(lgg, number=1, mask=True)
+    assert not tifffile.imread(path).any()
+    tifffile.imwrite(path, mask)
+    problem = only_error(lgg)
+    assert problem.rule == "a mask lies inside the head"
+    assert problem.value.endswith("slices [1]")
+
+
+def test_mask_in_the_scalp_is_a_warning(tmp_path):
+    """The head is drawn by hand: scalp, skull and brain; the mask is a piece of scalp."""
+    folder = tmp_path / "lgg" / "TCGA_CS_0001_20000101"
+    folder.mkdir(parents=True)
+    y, x = np.mgrid[:256, :256] - 128
+    radius = np.hypot(y, x)
+    plane = np.where(radius < 112, 200, 0)
+    plane[radius < 104] = 40
+    plane[radius < 90] = 120
+    scalp = (radius > 105) & (radius < 112) & (y < -60)
+    brain = np.hypot(y, x) < 20
+    for marked, warned in ((scalp, True), (brain, False)):
+        for number in range(1, 5):
+            image = np.repeat(plane[..., None], 3, axis=2).astype(np.uint8)
+            image[..., 0] //= 2
+            image[..., 2] //= 3
+            image[100, 100, 0] = number
+            tifffile.imwrite(folder / f"{folder.name}_{number}.tif", image, photometric="rgb")
+            mask = marked.astype(np.uint8) * 255
+            tifffile.imwrite(folder / f"{folder.name}_{number}_mask.tif", mask)
+        report = check(tmp_path / "lgg")
+        assert report.ok
+        assert ("a mask lies inside the brain" in {problem.rule for problem in report.problems}) == warned
+
+
+def test_slice_of_one_value_is_blank(lgg):
+    tifffile.imwrite(slice_path(lgg, number=1), np.full((64, 64, 3), 7, np.uint8), photometric="rgb")
+    assert (only_error(lgg).rule, only_error(lgg).value) == ("an image is not blank", "slices [1]")
+
+
+def test_case_without_masks_among_others_is_a_warning(lgg):
+    folder = slice_path(lgg).parent
+    for path in folder.glob("*_mask.tif"):
+        path.unlink()
+    report = check(lgg)
+    assert report.ok
+    assert (folder.name, "no mask") in {(problem.file, problem.value) for problem in report.problems}
 
 
 def test_empty_masks_are_a_warning(lgg):
@@ -260,6 +319,21 @@ def test_label_outside_the_scheme_is_named(brats):
     problem = only_error(brats)
     assert "among [0, 1, 2, 4]" in problem.rule
     assert problem.file == str(modality(brats, "seg").relative_to(brats))
+
+
+def test_volume_on_another_grid_is_named_beside_the_one_it_differs_from(brats):
+    path = modality(brats, "t1")
+    image = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj)[:-1], image.affine), path)
+    problem = only_error(brats)
+    assert problem.value.endswith(f"{path.name} not on that of {modality(brats, 'flair').relative_to(brats)}")
+
+
+def test_empty_folder_among_cases_is_a_warning(brats):
+    (brats / "BraTS20_Training_004").mkdir()
+    report = check(brats)
+    assert report.ok
+    assert [problem.file for problem in report.problems] == ["BraTS20_Training_004"]
 
 
 def test_missing_modality_hides_no_other_damage(brats):

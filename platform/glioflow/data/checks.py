@@ -52,6 +52,7 @@ def check(path: Path, *, format: str | None = None, map_cases: MapCases = map) -
     findings = list(map_cases(partial(check_case, cohort), cohort.cases))
     for finding in findings:
         problems += finding.problems
+    problems += _unlabeled(cohort.cases, findings)
     problems += _shared_images(cohort.cases, findings)
     problems += _check_table(cohort)
     # A case of which nothing could be read is still a patient.
@@ -72,7 +73,7 @@ def _survey(path: Path, format: str | None) -> tuple[Cohort, list[Problem]]:
         if single or lgg.detect(path):
             return _survey_lgg(root, [root] if single else lgg.case_folders(root))
     try:
-        return (open_source(path) if format is None else open_cohort(path, format=format)), []
+        return (open_source(path) if format is None else open_cohort(path, format=format)), _empty_folders(path)
     except UserError as error:
         folders = lgg.case_folders(path) if path.is_dir() else []
         parts = []
@@ -100,6 +101,24 @@ def _survey_lgg(root: Path, folders: list[Path]) -> tuple[Cohort, list[Problem]]
             problems.append(Problem("error", folder.name, rule, "none"))
     table = root / "data.csv"
     return Cohort("lgg", root, tuple(cases), dict(lgg.LABELS), table if table.is_file() else None), problems
+
+
+def _empty_folders(path: Path) -> list[Problem]:
+    """Report folders without a file: what a copy that was cut short leaves."""
+    folders = lgg.case_folders(path) if path.is_dir() else []
+    empty = [folder.name for folder in folders if not any(file.is_file() for file in folder.rglob("*"))]
+    return [Problem("warning", name, "a case folder holds files", "none") for name in empty]
+
+
+def _unlabeled(cases: tuple[CaseFiles, ...], findings: list[Finding]) -> list[Problem]:
+    """Report the cases without a mask where others have one."""
+    if not any(finding.labeled for finding in findings):
+        return []
+    return [
+        Problem("warning", case.id, "every case has a mask, or none has", "no mask")
+        for case, finding in zip(cases, findings, strict=True)
+        if finding.labeled is False
+    ]
 
 
 def _shared_images(cases: tuple[CaseFiles, ...], findings: list[Finding]) -> list[Problem]:

@@ -75,6 +75,8 @@ class Format(Protocol):
 
 def reason(error: Exception) -> str:
     """Return what a library said of a file, in one short line."""
+    if isinstance(error, LookupError):  # says no more than which place was not there
+        return "cut short or damaged"
     return " ".join(str(error).split())[:120] or type(error).__name__
 
 
