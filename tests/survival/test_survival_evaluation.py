@@ -118,7 +118,8 @@ def test_shuffled_outcomes_tell_a_signal_from_noise(make_table):
 def test_metrics_come_with_intervals_that_hold_them(make_table):
     found = evaluate_stage(make_table(60, age=1), SurvivalSettings(task="overall_survival", **QUICK))
     assert {"c_index", "ibs", "auc_365_days", "auc_730_days"} <= set(found.metrics)
-    assert all(one.low <= one.value <= one.high for one in found.metrics.values())
+    resampled = [one for name, one in found.metrics.items() if not name.startswith("calibration")]
+    assert all(one.low <= one.value <= one.high for one in resampled)
     assert found.risk_groups.log_rank_p < 0.2
     assert set(found.risk_groups.survival) == {"low", "high"}
 
@@ -161,3 +162,22 @@ def test_the_published_hundred_percent_is_the_leak(make_table):
     assert found.patient_accuracy < 0.8
     assert found.num_rows == 800
     assert found.num_patients == 40
+
+
+def test_times_are_judged_for_calibration_at_the_horizons(make_table):
+    table = make_table(150, age=1.2)
+    chosen = SurvivalSettings(task="overall_survival", **(QUICK | {"repeats": 1}))
+    metrics = evaluate_stage(table, chosen).metrics
+    assert abs(metrics["calibration_in_the_large_365_days"].value) < 0.05
+    assert 0.6 < metrics["calibration_slope"].value < 1.5
+    assert evaluate_stage(table, chosen).baselines["majority"]["calibration_slope"].value is None
+
+
+@pytest.mark.parametrize("name", ["random_forest", "gradient_boosting", "weibull_aft"])
+def test_what_is_exploratory_is_judged_over_time_too_and_says_so(make_table, name):
+    chosen = SurvivalSettings(task="overall_survival", model=name, repeats=1, num_bootstrap=50, num_permutations=0)
+    found = evaluate_stage(make_table(60, age=1.5), chosen)
+    assert not found.primary
+    assert found.metrics["c_index"].value > 0.55
+    assert 0 < found.metrics["ibs"].value < 0.3
+    assert any("exploratory" in warning for warning in found.warnings)

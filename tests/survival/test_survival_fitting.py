@@ -193,3 +193,26 @@ def test_stored_models_refuse_what_is_no_number():
         LogisticModel(intercept=float("nan"), coefficients=[1.0])
     with pytest.raises(ValueError, match="extra"):
         CoxModel.model_validate({"coefficients": [1.0], "days": [], "cumulative_hazard": [], "code": "x"})
+
+
+@pytest.mark.parametrize("name", ["random_forest", "gradient_boosting"])
+def test_an_ensemble_of_hazards_falls_with_time_and_ranks_as_cox_does(cohort, name):
+    inputs, outcome = cohort
+    fitted = FITS[name, "time"](inputs, outcome, 1.0, 0)
+    days = np.linspace(0, outcome.days.max() * 1.2, 40)
+    survival = fitted.survival(inputs, days)
+    assert survival[:, 0] == pytest.approx(1)
+    assert (np.diff(survival, axis=1) <= 1e-12).all()
+    assert survival.min() >= 0
+    new = np.column_stack([np.linspace(-2, 2, 9), np.zeros(9)])
+    cox = fit_cox(inputs, outcome, 1.0, 0)
+    assert np.corrcoef(fitted.risk(new), cox.risk(new))[0, 1] > 0.7
+
+
+def test_hazards_by_interval_give_kaplan_meier_where_nothing_is_known():
+    rng = np.random.default_rng(0)
+    death, censor = rng.exponential(500, 400), rng.uniform(600, 3000, 400)
+    outcome = Outcome("time", death <= censor, np.minimum(death, censor))
+    fitted = FITS["gradient_boosting", "time"](np.zeros((400, 1)), outcome, 1.0, 0)
+    survival = fitted.survival(np.zeros((1, 1)), np.array([200.0, 500.0, 1000.0]))[0]
+    assert survival == pytest.approx(np.exp(-np.array([200, 500, 1000]) / 500), abs=0.07)

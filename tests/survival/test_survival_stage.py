@@ -174,8 +174,8 @@ def test_an_ensemble_can_be_judged_but_not_stored(make_table):
     assert not evaluate_stage(make_table(30), chosen).primary
     with pytest.raises(UserError, match="plain numbers; got random_forest"):
         fit_stage(make_table(30), chosen)
-    with pytest.raises(UserError, match=r"fits the outcome \(time\).*ridge, weibull_aft"):
-        evaluate_stage(make_table(30), settings(task="overall_survival", model="random_forest"))
+    with pytest.raises(UserError, match=r"fits the outcome \(binary\).*ridge, random_forest, gradient_boosting"):
+        evaluate_stage(make_table(30), settings(task="death01", model="weibull_aft"))
 
 
 def test_a_dozen_patients_are_enough_for_a_demo_and_come_with_a_warning(make_table):

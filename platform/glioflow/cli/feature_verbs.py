@@ -7,7 +7,7 @@ import typer
 
 from glioflow.cli.app import app, survival_app
 from glioflow.cli.options import AsJson, Overrides
-from glioflow.cli.output import answer, table, told
+from glioflow.cli.output import answer, print_line, table, told
 from glioflow.errors import UserError
 
 
@@ -15,17 +15,27 @@ from glioflow.errors import UserError
 def features(
     mask: Path,
     spacing: Annotated[str | None, typer.Option(help="z,y,x in millimeters.")] = None,
+    radiomics: Annotated[
+        bool, typer.Option("--radiomics", help="pyradiomics' shape classes too, if installed.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure the shape features of a mask: a file, or the folder of one LGG case."""
     from glioflow.data.masks import read_mask
-    from glioflow.features import measure_mask
+    from glioflow.features import measure_mask, measure_regions
+    from glioflow.features.radiomics import measure_radiomics
 
     with told():
         volume, known = read_mask(mask)
-        measured = measure_mask(volume > 0, spacing_mm=_spacing(spacing) or known)
-        rows = [[key, value] for key, value in measured.volume.items()]
-        answer({"features": measured.model_dump(mode="json")}, as_json, lambda: table("", ["feature", "value"], rows))
+        spacing_mm = _spacing(spacing) or known
+        measured = measure_mask(volume > 0, spacing_mm=spacing_mm)
+        payload: dict[str, Any] = {"features": measured.model_dump(mode="json")}
+        if volume.max(initial=0) > 1:  # labels of several regions, as in BraTS
+            payload["regions"] = measure_regions(volume, spacing_mm=spacing_mm).model_dump(mode="json")
+        if radiomics:
+            payload["radiomics"] = measure_radiomics(volume > 0, spacing_mm=spacing_mm)
+        rows = [*measured.volume.items(), *payload.get("radiomics", {}).items()]
+        answer(payload, as_json, lambda: table("", ["feature", "value"], rows))
 
 
 @app.command()
@@ -91,8 +101,48 @@ def survival_fit(
         )
         done = fit_survival(base.survival, clinical, outcomes=outcomes, masks=masks, cohort=cohort)
         said = done.evaluation.model_dump(mode="json")
-        keys = ("task", "metrics", "baselines", "beats_baselines")
-        answer({"run_id": done.run_id, **{key: said[key] for key in keys}}, as_json)
+        said["masks"] = done.masks
+        keys = (
+            "task",
+            "masks",
+            "model",
+            "primary",
+            "num_patients",
+            "num_events",
+            "metrics",
+            "baselines",
+            "differences",
+        )
+        payload = {
+            "run_id": done.run_id,
+            **{key: said[key] for key in (*keys, "beats_baselines", "p_value", "warnings")},
+        }
+        answer(payload, as_json, lambda: _show_survival(payload))
+
+
+def _show_survival(said: dict[str, Any]) -> None:
+    baselines = said["baselines"]
+    rows = [
+        [metric, _interval(found), *(other.get(metric, {}).get("value") for other in baselines.values())]
+        for metric, found in said["metrics"].items()
+    ]
+    kind = "the model fixed beforehand" if said["primary"] else "exploratory"
+    title = f"{said['task']}, {said['model']} ({kind}): {said['num_events']} events, {said['num_patients']} patients"
+    table(title, ["", "model", *baselines], rows)
+    table("model minus baseline", ["", ""], [[name, _interval(found)] for name, found in said["differences"].items()])
+    if said["p_value"] is not None:
+        print_line(f"permutation test: p = {said['p_value']:.3g}")
+    print_line("beats its baselines" if said["beats_baselines"] else "does not clearly beat its baselines")
+    for warning in said["warnings"]:
+        print_line(warning)
+
+
+def _interval(found: dict[str, float | None] | None) -> str:
+    if found is None or found["value"] is None:
+        return "-"
+    if found["low"] is None or found["high"] is None:
+        return f"{found['value']:.4g}"
+    return f"{found['value']:.4g} ({found['low']:.3g} to {found['high']:.3g})"
 
 
 def _spacing(text: str | None) -> tuple[float, float, float] | None:

@@ -11,6 +11,7 @@ from glioflow.data.cohort import open_cohort
 from glioflow.data.prepared import PreparedCohort, is_prepared
 from glioflow.errors import UserError
 from glioflow.features import measure_mask
+from glioflow.reports.survival_figure import risk_groups_figure
 from glioflow.runs.crossval import OUT_OF_FOLD
 from glioflow.survival import (
     SurvivalEvaluation,
@@ -30,10 +31,11 @@ Features = dict[str, dict[str, float | None]]
 
 @dataclass(frozen=True)
 class SurvivalFitted:
-    """What a fit ended with."""
+    """What a fit ended with; there is no stage of a model that can only be judged."""
 
     run_id: str
-    stage: SurvivalStage
+    masks: str
+    stage: SurvivalStage | None
     evaluation: SurvivalEvaluation
 
 
@@ -65,18 +67,23 @@ def fit_survival(
     table = read_clinical(clinical, outcomes=outcomes)
     table = table if features is None else join_features(table, features)
     evaluation = evaluate_stage(table, settings)
-    stage = fit_stage(table, settings, evaluation=evaluation)
-    tags = {"glioflow.kind": "survival", "glioflow.masks": basis, "glioflow.task": stage.task}
-    run_id = tracking.start(EXPERIMENT, f"survival-{stage.task}", tags=tags)
+    stage = fit_stage(table, settings, evaluation=evaluation) if settings.storable else None
+    tags = {"glioflow.kind": "survival", "glioflow.masks": basis, "glioflow.task": evaluation.task}
+    run_id = tracking.start(EXPERIMENT, f"survival-{evaluation.task}", tags=tags)
     tracking.log_params(
         run_id, {"survival": settings.model_dump(mode="json"), "masks": basis, "clinical": clinical.name}
     )
     numbers = {f"survival/{name}": value.value for name, value in evaluation.metrics.items()}
     tracking.log_metrics(run_id, {**numbers, "survival/beats_baselines": float(evaluation.beats_baselines)})
-    tracking.log_json(run_id, STAGE, stage.to_json())
+    if stage is not None:
+        tracking.log_json(run_id, STAGE, stage.to_json())
     tracking.log_json(run_id, "evaluation.json", evaluation.model_dump(mode="json"))
+    if (groups := evaluation.risk_groups) is not None:
+        title = f"{evaluation.task}: {evaluation.num_patients} patients, risk predicted out of fold"
+        drawn = risk_groups_figure(groups.days, groups.survival, log_rank_p=groups.log_rank_p, title=title)
+        tracking.log_bytes(run_id, "risk_groups.png", drawn)
     tracking.finish(run_id)
-    return SurvivalFitted(run_id, stage, evaluation)
+    return SurvivalFitted(run_id, basis, stage, evaluation)
 
 
 def shape_features(tracking: Tracking, masks: str, cohort: Path | None) -> tuple[Features, str]:

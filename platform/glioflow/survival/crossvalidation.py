@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.survival.fitted import CoxModel, LinearModel, WeibullModel
-from glioflow.survival.fitting import AnyModel, ForestModel, find_fit, followed_before
+from glioflow.survival.fitting import AnyModel, ForestModel, HazardForest, find_fit, followed_before
 from glioflow.survival.outcome import Outcome
 from glioflow.survival.preparation import Preparation, fit_preparation
 from glioflow.survival.settings import SurvivalSettings
@@ -38,7 +38,7 @@ class Pipeline:
         inputs = self.preparation.apply(table)
         risk = self.model.risk(inputs)
         match self.model:
-            case CoxModel() | WeibullModel():
+            case CoxModel() | WeibullModel() | HazardForest():
                 return Prediction(risk, survival=self.model.survival(inputs, grid))
             case LinearModel():
                 return Prediction(risk, days=self.model.days(inputs))
@@ -71,7 +71,7 @@ def majority_learner(settings: SurvivalSettings, grid: Array) -> Learner:
     """Return the function that learns what is true of most: the same prediction for everyone."""
 
     def learn(table: "pd.DataFrame", outcome: Outcome) -> Predictor:
-        survival = _kaplan_meier(outcome, grid) if outcome.family == "time" else None
+        survival = kaplan_meier(outcome, grid) if outcome.family == "time" else None
         days = _majority_days(outcome, settings) if outcome.family == "days" else None
         share = float(outcome.event.mean()) if outcome.family == "binary" else None
 
@@ -141,8 +141,9 @@ def _choose_penalty(table: "pd.DataFrame", outcome: Outcome, settings: SurvivalS
     return settings.penalties[int(np.argmax(scores))]
 
 
-def _kaplan_meier(outcome: Outcome, grid: Array) -> Array:
-    """Survival at the grid's days: the estimator of censoring, with events in the place of censored ends."""
+def kaplan_meier(outcome: Outcome, grid: Array) -> Array:
+    """Return the survival of all patients at the grid's days, by Kaplan and Meier."""
+    # The estimator of censoring, with events in the place of censored ends.
     swapped = Outcome(outcome.family, ~outcome.event, outcome.days)
     return followed_before(swapped, np.nextafter(grid, np.inf))
 

@@ -36,8 +36,37 @@ class ForestModel:
         return self.event_probability(inputs) if self.family == "binary" else -self.days(inputs)
 
 
-AnyModel = PlainModel | ForestModel
+@dataclass(frozen=True)
+class HazardForest:
+    """A fitted scikit-learn ensemble of the hazard in one interval of time after another: for exploring only.
+
+    Attributes:
+        estimator: Classifier of (inputs, number of the interval): whether the event falls into it.
+        ends: (K,) last day of each interval, ascending.
+    """
+
+    estimator: Any
+    ends: Array
+
+    def risk(self, inputs: Array) -> Array:
+        """Return (N,) cumulative hazards over all intervals, higher is worse."""
+        return np.asarray(-np.log(np.maximum(self._at_ends(inputs)[:, -1], 1e-12)), dtype=np.float64)
+
+    def survival(self, inputs: Array, days: Array) -> Array:
+        """Return (N, T) probabilities of no event until each of `days`; straight within an interval."""
+        ends, known = np.concatenate([[0.0], self.ends]), self._at_ends(inputs)
+        return np.stack([np.interp(days, ends, [1.0, *row]) for row in known])
+
+    def _at_ends(self, inputs: Array) -> Array:
+        number = np.tile(np.arange(len(self.ends)), len(inputs))
+        rows = np.column_stack([np.repeat(inputs, len(self.ends), axis=0), number])
+        hazard = self.estimator.predict_proba(rows)[:, 1].reshape(len(inputs), -1)
+        return np.asarray(np.cumprod(1 - hazard, axis=1), dtype=np.float64)
+
+
+AnyModel = PlainModel | ForestModel | HazardForest
 Fit = Callable[[Array, Outcome, float, int], AnyModel]
+_NUM_INTERVALS = 6
 
 
 def censoring_weights(outcome: Outcome) -> Array:
@@ -126,19 +155,40 @@ def fit_linear(inputs: Array, outcome: Outcome, penalty: float, seed: int) -> Li
 
 
 def fit_ensemble(name: Model) -> Fit:
-    """Return the fit of a scikit-learn ensemble, a classifier or a regression by the outcome's family."""
+    """Return the fit of a scikit-learn ensemble: of deaths, of days, or of the hazard over time, by the family.
 
-    def fit(inputs: Array, outcome: Outcome, penalty: float, seed: int) -> ForestModel:
+    Source: the hazard by intervals as in Tutz and Schmid 2016, chapter 6.
+    """
+
+    def build(kind: str, seed: int) -> Any:
         from sklearn import ensemble
 
-        kind = "Classifier" if outcome.family == "binary" else "Regressor"
         family = {"random_forest": "RandomForest", "gradient_boosting": "GradientBoosting"}[name]
-        estimator = getattr(ensemble, family + kind)(n_estimators=100, min_samples_leaf=3, random_state=seed)
+        return getattr(ensemble, family + kind)(n_estimators=100, min_samples_leaf=3, random_state=seed)
+
+    def fit(inputs: Array, outcome: Outcome, penalty: float, seed: int) -> ForestModel | HazardForest:
         if outcome.family == "binary":
-            return ForestModel(estimator.fit(inputs, outcome.event), "binary")
-        return ForestModel(estimator.fit(inputs, outcome.days, sample_weight=censoring_weights(outcome)), "days")
+            return ForestModel(build("Classifier", seed).fit(inputs, outcome.event), "binary")
+        if outcome.family == "days":
+            fitted = build("Regressor", seed).fit(inputs, outcome.days, sample_weight=censoring_weights(outcome))
+            return ForestModel(fitted, "days")
+        rows, event, ends = _by_interval(inputs, outcome)
+        return HazardForest(build("Classifier", seed).fit(rows, event), ends)
 
     return fit
+
+
+def _by_interval(inputs: Array, outcome: Outcome) -> tuple[Array, NDArray[np.bool_], Array]:
+    """Return a row per patient and interval lived through or died in, whether the event fell into it, and the ends."""
+    ends = np.unique(np.quantile(outcome.days[outcome.event], np.linspace(0, 1, _NUM_INTERVALS + 1)[1:]))
+    last = np.searchsorted(ends, outcome.days)  # the interval of the patient's last day; none after the last event
+    rows, event = [], []
+    for patient, own in enumerate(last):
+        died = bool(outcome.event[patient])
+        for interval in range(min(int(own) + died, len(ends))):  # one that ended in censoring says nothing
+            rows.append([*inputs[patient], interval])
+            event.append(died and interval == own)
+    return np.array(rows, dtype=np.float64), np.array(event), ends
 
 
 FITS: dict[tuple[Model, Family], Fit] = {
@@ -147,8 +197,10 @@ FITS: dict[tuple[Model, Family], Fit] = {
     ("ridge", "days"): fit_linear,
     ("weibull_aft", "time"): fit_weibull,
     ("random_forest", "binary"): fit_ensemble("random_forest"),
+    ("random_forest", "time"): fit_ensemble("random_forest"),
     ("random_forest", "days"): fit_ensemble("random_forest"),
     ("gradient_boosting", "binary"): fit_ensemble("gradient_boosting"),
+    ("gradient_boosting", "time"): fit_ensemble("gradient_boosting"),
     ("gradient_boosting", "days"): fit_ensemble("gradient_boosting"),
 }
 

@@ -17,7 +17,7 @@ class SurvivalSettings(BaseModel):
 
     Attributes:
         task: `auto` takes overall survival, else progression-free interval, else `death01`: the first the table has.
-        model: Family of model; only `ridge` and `weibull_aft` can be stored and served.
+        model: Family of model; only `ridge` and `weibull_aft` can be stored and served, ensembles are for exploring.
         shape_features: Names in `MaskFeatures.volume`; empty for clinical values alone.
         clinical: Columns of the clinical table that go in.
         imputation: How missing inputs are filled, learned on training patients only; the target is never filled.
@@ -53,6 +53,11 @@ class SurvivalSettings(BaseModel):
     days_per_month: float = Field(30.0, gt=27, lt=32)
     min_patients: int = Field(8, ge=4)
     min_events: int = Field(2, ge=2)
+
+    @property
+    def storable(self) -> bool:
+        """Whether the fitted model is plain numbers, which a bundle can hold; others can only be judged."""
+        return self.model in ("ridge", "weibull_aft")
 
     @property
     def primary(self) -> bool:

@@ -12,7 +12,7 @@ from glioflow.survival.clinical import COLUMNS, clinical_name, typed_value
 from glioflow.survival.crossvalidation import fit_pipeline
 from glioflow.survival.evaluation import Interval, SurvivalEvaluation, evaluate_stage
 from glioflow.survival.fitted import CoxModel, FittedModel, LinearModel, LogisticModel, WeibullModel
-from glioflow.survival.fitting import ForestModel, find_fit
+from glioflow.survival.fitting import ForestModel, HazardForest, find_fit
 from glioflow.survival.outcome import Outcome, choose_task, take_outcome
 from glioflow.survival.preparation import Preparation, one_row
 from glioflow.survival.settings import SurvivalSettings, Task
@@ -239,16 +239,16 @@ def fit_stage(
     task = choose_task(table, settings)
     rows, outcome = take_outcome(table, task)
     fit = find_fit(settings.model, outcome.family)
-    if settings.model not in ("ridge", "weibull_aft"):
+    if not settings.storable:
         raise UserError("a stage that is stored consists of plain numbers", settings.model, ["ridge", "weibull_aft"])
     judged = evaluation or evaluate_stage(table, settings)
     pipeline = fit_pipeline(rows, outcome, settings)
-    assert not isinstance(pipeline.model, ForestModel)
+    assert not isinstance(pipeline.model, ForestModel | HazardForest)
     inputs = pipeline.preparation.apply(rows)
     replicates = []
     for index in _resamples(outcome, settings.seed):
         replicate = fit(inputs[index], outcome.take(index), pipeline.penalty, settings.seed)
-        assert not isinstance(replicate, ForestModel)
+        assert not isinstance(replicate, ForestModel | HazardForest)
         replicates.append(replicate)
     return SurvivalStage(
         task=task,

@@ -1,0 +1,45 @@
+"""The survival stage as a run: what is logged and what people are told."""
+
+import numpy as np
+import pytest
+
+from glioflow.runs.survival import STAGE, fit_survival
+from glioflow.survival import SurvivalSettings
+
+QUICK = {"repeats": 1, "num_bootstrap": 50, "num_permutations": 0}
+
+
+def csv(tmp_path, num=30):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "clinical.csv"
+    rows = [f"p{k},{rng.integers(30, 70)},{rng.integers(100, 2000)},{k % 2}" for k in range(num)]
+    path.write_text("Patient,age_years,OS_days,OS_event\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def test_times_are_logged_with_the_figure_of_the_risk_groups(tmp_path, tracking):
+    done = fit_survival(SurvivalSettings(**QUICK), csv(tmp_path))
+    assert (done.evaluation.task, done.masks) == ("overall_survival", "none")
+    assert tracking.download(f"runs:/{done.run_id}/risk_groups.png").read_bytes().startswith(b"\x89PNG")
+    assert tracking.has_artifact(done.run_id, STAGE)
+    assert "survival/ibs" in tracking.run(done.run_id).data.metrics
+
+
+def test_an_ensemble_is_judged_and_logged_without_a_stage_to_serve(tmp_path, tracking):
+    done = fit_survival(SurvivalSettings(model="random_forest", **QUICK), csv(tmp_path))
+    assert done.stage is None
+    assert not tracking.has_artifact(done.run_id, STAGE)
+    assert tracking.has_artifact(done.run_id, "evaluation.json")
+
+
+def test_shapes_of_manual_masks_are_used_only_of_patients_in_the_table(tmp_path, prepared, tracking):
+    path = tmp_path / "clinical.csv"
+    rows = [f"{r.patient},{40 + 3 * k},{k % 2}" for k, r in enumerate(prepared.records)]
+    path.write_text("Patient,age,death01\n" + "\n".join([*rows, "stranger,50,1"]) + "\n")
+    chosen = SurvivalSettings(task="death01", **QUICK)
+    done = fit_survival(chosen, path, masks="manual", cohort=prepared.path)
+    assert done.evaluation.num_patients == len(prepared.records)
+    assert done.stage is not None
+    assert {entry.name for entry in done.stage.preparation.inputs} == {"bevr", "age_years"}
+    with pytest.raises(ValueError, match="no COHORT"):
+        fit_survival(chosen, path, masks="manual")
