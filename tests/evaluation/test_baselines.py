@@ -57,6 +57,20 @@ def test_the_nearest_slice_of_a_known_patient_is_its_own():
     assert (baseline.predict(noisy) == (mask > 0)).all()
 
 
+def test_nobody_is_answered_with_a_slice_of_their_own():
+    patients = [patient(seed) for seed in range(3)]
+    images, masks = ([pair[k] for pair in patients] for k in (0, 1))
+    baseline = NearestSlice(images, masks, patients=["a", "b", "c"])
+    image, mask = patients[1]
+    assert (baseline.predict(image) == mask).all()
+    copied = baseline.predict(image, patient="b")
+    assert not (copied == mask).all()
+    others = [slice_ for known in (masks[0], masks[2]) for slice_ in known]
+    assert all(any((one == other).all() for other in others) for one in copied)
+    with pytest.raises(UserError, match="other patients"):
+        NearestSlice([image], [mask], patients=["b"]).predict(image, patient="b")
+
+
 def test_nearest_is_by_distance_whatever_the_brightness():
     levels = (80, 150, 250)
     images = [np.full((1, 32, 32, 1), level, dtype=np.uint8) for level in levels]

@@ -55,6 +55,30 @@ def test_the_temperature_undoes_over_and_under_confidence(factor):
     assert count_reliability(repaired, truth).expected_error < count_reliability(distorted, truth).expected_error / 3
 
 
+@pytest.mark.parametrize("factor", [0.5, 3.0])
+def test_the_temperature_of_exclusive_classes_is_found_too(factor):
+    rng = np.random.default_rng(0)
+    honest_classes = rng.dirichlet([0.5, 0.5, 0.5], 60_000).astype(np.float32)
+    truth = (rng.random((60_000, 1)) > honest_classes.cumsum(1)).sum(1).clip(0, 2)
+    distorted = apply_temperature(honest_classes, 1 / factor, softmax_axis=-1)
+    fitted = fit_temperature([distorted[:30_000], distorted[30_000:]], [truth[:30_000], truth[30_000:]], softmax=True)
+    assert fitted == pytest.approx(factor, rel=0.05)
+
+
+def test_nothing_of_one_kind_says_anything_about_temperature():
+    assert fit_temperature([np.full(50, 0.9)], [np.ones(50, bool)]) == 1
+    assert fit_temperature([], []) == 1
+
+
+@pytest.mark.parametrize("temperature", [0.05, 20])
+def test_the_surest_probabilities_stay_numbers(temperature):
+    sure = np.array([0, 1e-9, 0.5, 1 - 1e-9, 1], np.float32)
+    assert np.isfinite(apply_temperature(sure, temperature)).all()
+    classes = np.array([[1, 0, 0], [0.4, 0.3, 0.3]], np.float32)
+    assert apply_temperature(classes, temperature, softmax_axis=-1).sum(-1) == pytest.approx(1)
+    assert apply_temperature(sure, temperature).dtype == np.float32
+
+
 def test_a_temperature_moves_no_mask():
     probability = np.random.default_rng(0).random((4, 5))
     assert ((apply_temperature(probability, 2.5) > 0.5) == (probability > 0.5)).all()

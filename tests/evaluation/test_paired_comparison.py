@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from glioflow.errors import UserError
-from glioflow.evaluation import bootstrap_interval, compare_paired
+from glioflow.evaluation import bootstrap_interval, compare_paired, compare_rows
 
 
 def scores(seed, num=30, shift=0.0):
@@ -68,3 +68,28 @@ def test_small_institutions_are_pooled():
 def test_other_patients_are_refused():
     with pytest.raises(UserError, match=r"same patients for both models.*2 of them unpaired"):
         compare_paired({"a": 1.0, "b": 1.0}, {"b": 1.0, "c": 1.0})
+
+
+def row(case, dice, patient=None, **others):
+    return {"id": case, "patient": patient or case, "institution": None, "dice": dice, **others}
+
+
+def test_a_patient_with_many_cases_counts_once():
+    ours = [row("a1", 0.9, "a"), row("a2", 0.7, "a"), row("b1", 0.5, "b")]
+    theirs = [row("a1", 0.5, "a"), row("a2", 0.5, "a"), row("b1", 0.6, "b")]
+    compared = compare_rows(ours, theirs)
+    assert compared.num_patients == 2
+    assert compared.difference == pytest.approx((0.3 - 0.1) / 2)
+
+
+def test_a_metric_undefined_for_one_model_leaves_the_pair_out_and_is_counted():
+    ours = [row("a", 1, precision=None), row("b", 1, precision=0.5)]
+    theirs = [row("a", 1, precision=0.2), row("b", 1, precision=0.25)]
+    compared = compare_rows(ours, theirs, metric="precision")
+    assert (compared.difference, compared.num_patients, compared.num_undefined) == (0.25, 1, 1)
+    assert compare_rows(ours, theirs, metric="nsd") is None
+
+
+def test_rows_of_other_cases_are_refused_by_name():
+    with pytest.raises(UserError, match=r"same cases.*unpaired \['b', 'c'\]"):
+        compare_rows([row("a", 1), row("b", 1)], [row("a", 1), row("c", 1)])

@@ -72,10 +72,10 @@ def apply_temperature(
 
     Source: Guo 2017.
     """
+    from scipy.special import expit, logit
+
     if softmax_axis is None:
-        clipped = np.clip(probability, _SMALLEST, 1 - _SMALLEST)
-        odds = (clipped / (1 - clipped)) ** (1 / temperature)
-        return np.asarray(odds / (1 + odds))
+        return np.asarray(expit(logit(np.clip(probability, _SMALLEST, 1 - _SMALLEST)) / temperature))
     powered = np.clip(probability, _SMALLEST, 1) ** (1 / temperature)
     return np.asarray(powered / powered.sum(axis=softmax_axis, keepdims=True))
 

@@ -1,0 +1,311 @@
+"""A model judged on a cohort, two models on the same patients, and the folds of a cross-validation put together."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from bundles import ORIGIN, Bright, changed, describe
+from glioflow import bundle
+from glioflow.cli import evaluation_verbs  # noqa: F401 - adds its verbs to the app
+from glioflow.cli.app import app
+from glioflow.data.prepared import PreparedCohort
+from glioflow.data.splits import Split
+from glioflow.errors import UserError
+from glioflow.evaluation import VolumeInterval, dice_per_case
+from glioflow.models import build_network
+from glioflow.prediction import Predictor, measure
+from glioflow.runs import crossval as crossval_module
+from glioflow.runs.compare import compare
+from glioflow.runs.crossval import JUDGED, OUT_OF_FOLD, VOLUME_INTERVAL, crossval, fold_split
+from glioflow.runs.evaluate import evaluate
+from glioflow.runs.judging import Judged, judge, near_box
+from glioflow.runs.launch import Setting, open_run
+from glioflow.runs.plan import choose_for
+from glioflow.tracking import BUNDLE
+
+
+@pytest.fixture(scope="session")
+def easy(prepared, tmp_path_factory):
+    """Return the tiny cohort with its tumors painted into FLAIR, and two pixels beside the truth into `pre`."""
+    path = tmp_path_factory.mktemp("easy") / "cohort"
+    shutil.copytree(prepared.path, path)
+    rng = np.random.default_rng(0)
+    for record in prepared.records:
+        place = path / record.folder / "image.npy"
+        image, tumor = np.load(place), np.load(place.with_name("mask.npy")) > 0
+        image[:] = rng.uniform(0, 0.4, image.shape)
+        image[..., 1] += 0.55 * tumor
+        image[..., 0] += 0.55 * np.roll(tumor, 2, axis=2)
+        np.save(place, image)
+    return PreparedCohort(path)
+
+
+@pytest.fixture
+def models(tmp_path, tiny, monkeypatch):
+    """Return a function that makes a bundle's folder which loads as a network that calls bright voxels tumor."""
+    made = {}
+
+    def make(name, network, **values):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "model.json").touch()
+        made[folder] = Predictor(describe(values.pop("experiment", tiny), **values), network)
+        return str(folder)
+
+    monkeypatch.setattr(Predictor, "load", lambda folder, **_: made[folder])
+    return make
+
+
+@pytest.fixture
+def ids(easy):
+    return [record.id for record in easy.records]
+
+
+def test_an_evaluation_says_what_measuring_says_beside_its_baselines(models, easy, tiny):
+    answer = evaluate(models("bright", Bright(), flair_threshold=1.0), easy.path)
+    rows = measure(Predictor(describe(tiny), Bright()), easy.cases(r.id for r in easy.records))
+    assert [(row["id"], row["dice"]) for row in answer["per_patient"]] == [(row["id"], row["dice"]) for row in rows]
+    assert answer["dice_mean"] == pytest.approx(np.mean([row["dice"] for row in rows]))
+    assert set(answer["baselines"]) == {"all_empty", "flair_threshold", "nearest_slice", "human"}
+    assert answer["baselines"]["all_empty"]["dice_mean"] == 0
+    assert answer["baselines"]["human"] == {"dice_mean": 0.84, "dice_std": 0.02}
+    assert answer["num_parameters"] == 1
+    assert 0 <= answer["expected_calibration_error"] <= answer["expected_calibration_error_near_tumor"] <= 1
+    assert sum(place["num_cases"] for place in answer["per_institution"].values()) == len(rows)
+    json.dumps(answer)
+
+
+def test_slices_are_judged_all_together_and_by_patient(models, easy):
+    answer = evaluate(models("bright", Bright()), easy.path)
+    assert answer["num_slices"] == sum(record.shape[0] for record in easy.records)
+    assert 0 < answer["slice_auroc_pooled"] <= 1
+    assert answer["study_auroc"] is None, "every synthetic patient has a tumor"
+    assert answer["study_sensitivity"] == 1
+    assert all(row["uncertainty"] >= 0 for row in answer["per_patient"])
+
+
+def test_the_nearest_slice_is_never_the_patients_own(easy):
+    cases = easy.cases(record.id for record in easy.records)
+    dice = judge(Predictor(describe_tiny(), Bright()), cases[:3], known=cases).baselines["nearest_slice"]
+    assert len(dice) == 3
+    assert max(dice.values()) < 1, "a copy of the own slice would be perfect"
+
+
+def describe_tiny(**values):
+    from conftest import TINY
+    from glioflow.config import Experiment
+
+    return describe(Experiment.model_validate(TINY), **values)
+
+
+def test_where_everybody_known_is_the_same_patient_nothing_is_copied(easy):
+    case = easy.cases([easy.records[0].id])
+    assert "nearest_slice" not in judge(Predictor(describe_tiny(), Bright()), case, known=case).baselines
+
+
+def test_folds_put_together_are_one_evaluation(easy):
+    predictor, cases = Predictor(describe_tiny(), Bright()), easy.cases(r.id for r in easy.records)
+    whole = judge(predictor, cases)
+    parts = judge(predictor, cases[:3]) + judge(predictor, cases[3:])
+    assert near(parts.summary()) == near(whole.summary())
+    assert parts.beside("lgg") == whole.beside("lgg")
+    assert Judged.model_validate_json(parts.model_dump_json()) == parts
+
+
+def near(value):
+    """Return a nested value with its numbers rounded."""
+    if isinstance(value, dict):
+        return {key: near(inner) for key, inner in value.items()}
+    return [near(inner) for inner in value] if isinstance(value, list) else value and round(value, 9)
+
+
+def test_near_the_tumor_is_a_box_with_a_margin_inside_the_volume():
+    mask = np.zeros((5, 20, 20), bool)
+    mask[0, 8:10, 19] = True
+    assert near_box(mask) == (slice(0, 3), slice(6, 12), slice(17, 22))
+    assert mask[near_box(np.zeros_like(mask))].size == 0
+
+
+def test_a_run_is_told_from_its_split_and_only_unseen_patients_are_asked_for(tracking, easy, tiny, tmp_path, ids):
+    split = Split(train=tuple(ids[:4]), val=tuple(ids[4:6]), test=tuple(ids[6:]))
+    run_id = open_run(Setting(tiny, easy, split, tracking), "train", "tiny")
+    origin = ORIGIN.model_copy(update={"split": split.digest})
+    network = build_network(tiny.model, in_channels=3, num_outputs=1)
+    bundle.save(tmp_path / "bundle", describe(tiny, origin=origin), network.state_dict())
+    tracking.log_folder(run_id, tmp_path / "bundle", folder=BUNDLE)
+
+    answer = evaluate(run_id, easy.path)
+    assert [row["part"] for row in answer["per_patient"]] == ["train"] * 4 + ["val"] * 2 + ["test"] * 2
+    assert answer["warnings"] == [f"6 of 8 cases trained {run_id} or chose its settings: its numbers flatter it"]
+    unseen = evaluate(f"runs:/{run_id}/bundle", easy.path, unseen=True)
+    assert [row["id"] for row in unseen["per_patient"]] == ids[6:]
+    assert unseen["warnings"] == []
+
+
+def test_a_folder_without_a_run_cannot_say_whom_it_has_seen(models, easy):
+    origin = ORIGIN.model_copy(update={"source_fingerprint": easy.manifest.source_fingerprint})
+    model = models("bright", Bright(), origin=origin)
+    assert "trained on patients of this very cohort" in evaluate(model, easy.path)["warnings"][0]
+    with pytest.raises(UserError, match="run recorded its split"):
+        evaluate(model, easy.path, unseen=True)
+
+
+def test_an_evaluation_says_how_often_the_volume_interval_held(models, easy):
+    interval = VolumeInterval(residuals=(5.0,) * 20, folds=(0,) * 20, level=0.9)
+    held = evaluate(models("wide", Bright(), volume_interval=interval), easy.path)
+    assert held["volume_interval"] == {
+        **{"level": 0.9, "unit": "px", "num_patients": 20, "available": True},
+        **{"num_asked": 8, "coverage": 1.0},
+    }
+    narrow = interval.model_copy(update={"residuals": (0.0,) * 20})
+    missed = evaluate(models("narrow", Bright(above=0.9), volume_interval=narrow), easy.path)
+    assert missed["volume_interval"]["coverage"] < 0.5
+    few = interval.model_copy(update={"residuals": (5.0,), "folds": (0,)})
+    answer = evaluate(models("few", Bright(), volume_interval=few), easy.path)
+    assert (answer["volume_interval"]["available"], answer["volume_interval"]["coverage"]) == (False, None)
+    assert answer["per_patient"][0]["volume_interval"] is None
+
+
+def test_the_interval_is_not_tried_on_the_patients_that_made_it(models, easy):
+    interval = VolumeInterval(residuals=(5.0,) * 20, folds=(0,) * 20, level=0.9)
+    origin = ORIGIN.model_copy(update={"source_fingerprint": easy.manifest.source_fingerprint})
+    answer = evaluate(models("own", Bright(), volume_interval=interval, origin=origin), easy.path)
+    assert (answer["volume_interval"]["num_asked"], answer["volume_interval"]["coverage"]) == (0, None)
+
+
+def test_the_better_of_two_models_is_found_by_patient_and_institution(models, easy):
+    good, bad = models("good", Bright()), models("bad", Bright(channel=0))
+    answer = compare(good, bad, easy.path)
+    assert answer["difference"] == pytest.approx(
+        answer["models"]["a"]["dice_mean"] - answer["models"]["b"]["dice_mean"]
+    )
+    assert answer["difference"] > 0.1
+    assert answer["ci95"][0] <= answer["difference"] <= answer["ci95"][1]
+    assert compare(bad, good, easy.path)["difference"] == pytest.approx(-answer["difference"])
+    assert sum(place["num_patients"] for place in answer["per_institution"].values()) == answer["num_patients"] == 8
+    assert {"iou", "hd95", "nsd", "false_positive_slice_rate"} <= set(answer["metrics"])
+    assert [row["difference"] for row in answer["per_patient"]] == [
+        pytest.approx(row["dice_a"] - row["dice_b"]) for row in answer["per_patient"]
+    ]
+
+
+def test_a_model_does_not_differ_from_itself(models, easy):
+    answer = compare(models("one", Bright()), models("two", Bright()), easy.path)
+    assert (answer["difference"], answer["ci95"], answer["p_value"]) == (0, (0, 0), 1)
+
+
+def test_models_of_two_tasks_are_not_compared(models, easy, tiny):
+    regions = {"kind": "regions", "regions": {"WT": [1]}, "decode": {"WT": 1}}
+    other = models("regions", Bright(), experiment=changed(tiny, target=regions))
+    with pytest.raises(UserError, match=r"compared on one task.*tumor.*WT"):
+        compare(models("binary", Bright()), other, easy.path)
+
+
+def test_a_cohort_prepared_for_another_model_is_refused_with_both_settings(models, easy, tiny):
+    other = models("other", Bright(), experiment=changed(tiny, preprocess=[{"step": "resize", "size": 16}]))
+    with pytest.raises(UserError, match="used with the preprocessing it was made with"):
+        compare(models("one", Bright()), other, easy.path)
+
+
+def test_the_command_line_answers_in_json_and_writes_reports(models, easy, tmp_path, capsys):
+    good, bad = models("good", Bright()), models("bad", Bright(channel=0))
+    for words in (("evaluate", good), ("compare", good, bad)):
+        out = tmp_path / words[0]
+        app([*words, str(easy.path), "--report", str(out), "--json"], standalone_mode=False)
+        said = json.loads(capsys.readouterr().out.splitlines()[-1])
+        page = (out / "index.html").read_text()
+        assert said["report"] == str(out / "index.html")
+        assert easy.records[0].id in page
+        assert page.count('<img src="data:image/png;base64,') >= 2
+        assert not [word for word in ("http://", "https://", "<script", "<link") if word in page]
+
+
+def test_the_temperature_is_chosen_with_the_threshold_and_can_be_left_alone(easy, tiny):
+    cases = easy.cases(record.id for record in easy.records[:3])
+    chosen = choose_for(Predictor(describe(tiny), Bright(channel=0)), cases)
+    assert chosen.temperature > 2, "a network that is always sure and often wrong"
+    fixed = changed(tiny, postprocess={"choose": False})
+    assert choose_for(Predictor(describe(fixed), Bright()), cases).temperature == 1
+
+
+def test_the_bundles_temperature_is_what_probabilities_have(easy, tiny):
+    case = easy.case(easy.records[0].id)
+    warm = changed(tiny, postprocess={"temperature": 4.0})
+    cool, hot = (Predictor(describe(one), Bright()).segment(case.image, ()) for one in (tiny, warm))
+    assert hot.tumor_probability[hot.tumor_probability > 0.5].mean() < cool.tumor_probability[cool.labels > 0].mean()
+    assert dice_per_case(hot.labels > 0, cool.labels > 0) == 1, "a half stays a half"
+
+
+@pytest.fixture
+def in_process(monkeypatch, tiny, easy, tracking):
+    """Let a cross-validation run here, without a cluster, with folds whose training can be made to fail."""
+    calls, failing = [], set()
+    train_plan = crossval_module.train_plan
+
+    def train(plan, report):
+        calls.append(plan.split.test)
+        if len(calls) in failing:
+            raise RuntimeError("the power went")
+        return train_plan(plan, report)
+
+    split = Split(train=tuple(r.id for r in easy.records), val=())
+    model = {"architecture": "buda-unet", "options": {"features": [4, 8]}}
+    quick = changed(tiny, model=model, training={**tiny.training.model_dump(mode="json"), "epochs": 1})
+    monkeypatch.setattr(crossval_module, "open_setting", lambda *_, **__: Setting(quick, easy, split, tracking))
+    monkeypatch.setattr(crossval_module, "train_plan", train)
+    monkeypatch.setattr(crossval_module.cluster, "map_parallel", lambda function, items, **_: map(function, items))
+    return quick, calls, failing
+
+
+def test_a_cross_validation_goes_on_where_it_stopped_and_predicts_everybody_once(in_process, tracking, ids):
+    quick, calls, failing = in_process
+    failing.add(2)
+    told = []
+    with pytest.raises(RuntimeError, match="the power went"):
+        crossval(quick, None, folds=3, say=lambda text, part=None: told.append(text))
+    run_id = told[-1].removeprefix("go on with --resume ")
+    assert tracking.run(run_id).info.status == "FAILED"
+
+    done = crossval(quick, None, resume=run_id)
+    assert len(calls) == 2 + 2, "the first fold is not repeated"
+    assert done.run_id == run_id
+    assert [row["id"] for row in done.per_patient] == ids
+    assert {row["fold"] for row in done.per_patient} == {0, 1, 2}
+    assert done.summary["volume_interval"] == {"level": 0.9, "unit": "px", "num_patients": 8, "available": False}
+    assert "nearest_slice" in done.summary["baselines"]
+    folds = [run.info.run_id for run in tracking.children("tiny", run_id) if run.info.status == "FINISHED"]
+    assert [tracking.has_artifact(fold, JUDGED) for fold in folds] == [True] * 3
+    run = tracking.run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["oof/dice_mean"] == pytest.approx(done.summary["dice_mean"])
+    assert len(tracking.read_json(run_id, OUT_OF_FOLD)) == 8
+    assert "asd" in tracking.read_json(run_id, OUT_OF_FOLD)[0]["features"]
+    assert len(tracking.read_json(run_id, VOLUME_INTERVAL)["residuals"]) == 8
+    assert "3-fold cross-validation of tiny" in tracking.download(f"runs:/{run_id}/report/index.html").read_text()
+    with pytest.raises(UserError, match="unfinished cross-validation"):
+        crossval(quick, None, resume=run_id)
+
+
+def test_a_cross_validation_goes_on_as_it_began(in_process, tracking):
+    quick, _, failing = in_process
+    failing.add(1)
+    told = []
+    with pytest.raises(RuntimeError):
+        crossval(quick, None, folds=3, say=lambda text, part=None: told.append(text))
+    run_id = told[-1].split()[-1]
+    with pytest.raises(UserError, match=r"experiment, cohort and folds.*glioflow\.folds"):
+        crossval(quick, None, folds=4, resume=run_id)
+    with pytest.raises(UserError, match="run of this id"):
+        crossval(quick, None, resume="0" * 32)
+    assert not tracking.find_all("tiny", **{"`glioflow.kind`": "fold", "`glioflow.fold`": "3"})
+
+
+def test_the_fold_that_tests_a_patient_neither_trains_nor_chooses_on_it():
+    parts = [["a", "b"], ["c"], ["d", "e"], ["f"]]
+    for k in range(4):
+        split = fold_split(parts, k)
+        assert set(split.test) == set(parts[k])
+        assert not set(split.test) & {*split.train, *split.val}
+        assert {*split.train, *split.val, *split.test} == set("abcdef")
