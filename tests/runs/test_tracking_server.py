@@ -1,38 +1,117 @@
-"""A run against a real MLflow server, started as mlflow/start.sh starts it."""
+"""Runs and versions against real MLflow servers, started as mlflow/start.sh does: SQLite, PostgreSQL, S3, log-in."""
 
+import json
 import os
+import pwd
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
+import yaml
 
+from bundles import describe
+from conftest import TINY
+from glioflow import bundle
+from glioflow.models import build_network
+from glioflow.prediction import Predictor
+from glioflow.promotion import decisions
 from glioflow.tracking import RunWriter, Tracking
 
 ROOT = Path(__file__).parents[2]
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+PASSWORD = "a long enough password"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """Start a PostgreSQL of our own on loopback and give the URI of an empty database."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("PostgreSQL is not installed (make system-packages)")
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="glioflow-postgres-", ignore_cleanup_errors=True) as place:
+        as_user: list[str] = []
+        if os.geteuid() == 0:  # PostgreSQL refuses root
+            as_user = ["runuser", "-u", "postgres", "--"]
+            shutil.chown(place, *(pwd.getpwnam("postgres").pw_name,) * 2)
+        data = f"{place}/data"
+        bin_ = found[-1].parent
+        subprocess.run([*as_user, bin_ / "initdb", "-D", data, "-A", "trust", "-U", "mlflow"], check=True, cwd=place)
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={place}"
+        control = [*as_user, bin_ / "pg_ctl", "-D", data, "-l", f"{place}/log", "-w"]
+        subprocess.run([*control, "-o", options, "start"], check=True, cwd=place)
+        try:
+            yield f"postgresql+psycopg://mlflow@127.0.0.1:{port}/postgres"
+        finally:
+            subprocess.run([*control, "-m", "fast", "stop"], check=True, cwd=place)
+
+
+@contextmanager
+def bucket() -> Iterator[dict[str, str]]:
+    """Start an S3 on loopback and give what a server needs to use a bucket of it."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    s3 = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    s3.start()
+    host, port = s3.get_host_and_port()
+    url, keys = f"http://{host}:{port}", {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    client = boto3.client(
+        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
+    )
+    client.create_bucket(Bucket="mlflow")
+    try:
+        yield {**keys, "MLFLOW_S3_ENDPOINT_URL": url, "MLFLOW_ARTIFACTS": "s3://mlflow/here"}
+        assert client.list_objects_v2(Bucket="mlflow")["KeyCount"] > 0
+    finally:
+        s3.stop()
+
+
+Start = Callable[..., str]
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    env = {
-        **os.environ,
-        "MLFLOW_HOME": str(tmp_path / "server"),
-        "MLFLOW_PORT": str(port),
-        "MLFLOW_BIN": str(Path(sys.executable).parent / "mlflow"),
-    }
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Return a function that starts a server with these variables and gives its URL; it ends with the test."""
+    with ExitStack() as stack:
+
+        def start(*, log_in: bool = False, database: bool = False, s3: bool = False) -> str:
+            said = {"MLFLOW_BACKEND_STORE_URI": stack.enter_context(postgres())} if database else {}
+            said |= stack.enter_context(bucket()) if s3 else {}
+            if log_in:
+                said["MLFLOW_AUTH_ADMIN_PASSWORD"] = PASSWORD
+                monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+                monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+            return stack.enter_context(serving(tmp_path / "server", said))
+
+        yield start
+
+
+@contextmanager
+def serving(home: Path, said: dict[str, str]) -> Iterator[str]:
+    port = free_port()
+    program = str(Path(sys.executable).parent / "mlflow")
+    env = {**os.environ, "MLFLOW_HOME": str(home), "MLFLOW_PORT": str(port), "MLFLOW_BIN": program, **said}
     process = subprocess.Popen([str(ROOT / "mlflow" / "start.sh")], env=env, start_new_session=True)
     url = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 180
         while True:
             try:
                 if requests.get(f"{url}/health", timeout=2).ok:
@@ -48,17 +127,74 @@ def server(tmp_path: Path) -> Iterator[str]:
         process.wait(timeout=30)
 
 
-def test_runs_metrics_and_artifacts_go_through_a_server(server: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("said", [{}, {"database": True}, {"s3": True, "log_in": True}], ids=["sqlite", "pg", "s3"])
+def test_runs_artifacts_and_versions_go_through_a_server(
+    start: Start, tiny: Any, tmp_path: Path, said: dict[str, bool]
+) -> None:
+    server = start(**said)
     tracking = Tracking(server)
     run_id = tracking.start("served", "first", tags={"kind": "test"})
     tracking.log_params(run_id, {"model": {"architecture": "unet"}})
+    tracking.log_dataset(run_id, name="c", digest="f" * 32, source="/c", used_for="training", profile={"cases": 8})
     writer = RunWriter(server, run_id, tmp_path / "spool.jsonl")
     for step in range(3):
         writer.write({"val/dice": step / 10}, step=step)
     writer.close()
     tracking.log_json(run_id, "split.json", {"train": ["a"]})
+    folder = tmp_path / "made"
+    bundle.save(folder, describe(tiny), build_network(tiny.model, in_channels=3, num_outputs=1).state_dict())
+    tracking.log_folder(run_id, folder, folder="bundle")
     tracking.finish(run_id)
+    made = tracking.register("glioma", run_id, folder, tags={}, documents={"card.md": "# card"})
+    tracking.set_alias("glioma", "champion", made.version)
+
     again = Tracking(server)
     assert again.metric_history(run_id, "val/dice") == [0.0, 0.1, 0.2]
     assert again.read_json(run_id, "split.json") == {"train": ["a"]}
     assert again.run(run_id).data.params == {"model.architecture": "unet"}
+    assert [run.info.run_id for run in again.every_run()] == [run_id]
+    champion = again.version("glioma")
+    assert again.document(champion, "card.md") == "# card"
+    Predictor.load(again.bundle_of(champion))
+    assert again.artifact_size(run_id, "bundle") == sum(path.stat().st_size for path in folder.iterdir())
+    again.delete_artifact(run_id, "bundle")
+    assert not again.has_artifact(run_id, "bundle")
+    Predictor.load(again.bundle_of(champion))
+
+
+def test_without_the_password_nobody_reads_anything(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = start(log_in=True)
+    assert requests.post(f"{server}/api/2.0/mlflow/experiments/search", json={}, timeout=10).status_code == 401
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "another password")
+    with pytest.raises(ValueError, match="MLFLOW_TRACKING_URI must name a reachable store") as error:
+        Tracking(server)
+    assert "another password" not in str(error.value)
+
+
+def test_the_chain_runs_against_postgres_with_a_log_in_and_artifacts_on_s3(
+    start: Start, lgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", start(database=True, s3=True, log_in=True))
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump({**TINY, "training": {**TINY["training"], "deterministic": True}}))
+
+    def glioflow(*words: str, code: int = 0) -> dict[str, Any]:
+        call = [sys.executable, "-m", "glioflow", *words, "--json"]
+        done = subprocess.run(call, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == code, done.stderr[-3000:]
+        return dict(json.loads(done.stdout.splitlines()[-1]))
+
+    trained = glioflow("train", str(file), "--data", str(lgg))
+    assert glioflow("register", trained["run_id"], "--name", "glioma") == {"name": "glioma", "version": 1}
+    verdict = glioflow("promote", "glioma")
+    assert verdict["decision"] in ("promoted", "rejected")
+    (recorded,) = decisions(Tracking(), "glioma")
+    assert recorded.model_dump(mode="json") == verdict
+    exported = Path(glioflow("export", "glioma/1", str(tmp_path / "out"))["path"])
+    assert (exported / "card.md").is_file()
+    again = glioflow("reproduce", trained["run_id"])
+    assert again["identical"], again["differences"]
+    assert again["differences"] == []
+    removed = glioflow("gc")["removed"]
+    assert {Path(each["path"]).name for each in removed} == {trained["run_id"], again["run_id"]}
+    Predictor.load(exported)
