@@ -131,6 +131,22 @@ def slots(*, cpus: float, gpus: float) -> int:
     )
 
 
+def own_group() -> str:
+    """Return the id of the placement group in which this worker runs; empty outside of any."""
+    from ray.util import get_current_placement_group
+
+    group = get_current_placement_group()
+    return "" if group is None else str(group.id.hex())
+
+
+def release_group(group: str) -> None:
+    """Remove the placement group of this id, and with it what it had booked; does nothing where it is gone."""
+    from ray import PlacementGroupID
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+    remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
+
+
 def map_parallel(function: Callable[[Item], Result], items: Iterable[Item], *, num_cpus: float = 1) -> Iterator[Result]:
     """Run `function` over `items` as Ray tasks, giving results in the items' order as they come.
 

@@ -8,13 +8,16 @@ from typing import Any
 
 from ray.tune import Callback
 
+from glioflow import cluster
 from glioflow.runs.launch import Say, run_folder
 from glioflow.runs.searcher import METRIC, NUMBER
-from glioflow.runs.trial import CHECKPOINT, REASON
+from glioflow.runs.trial import CHECKPOINT, GROUP, REASON
 from glioflow.tracking import Tracking
 from glioflow.tracking.runs import answers
 
 PRUNED = "glioflow.pruned"
+# For Ray Train's controller to be ended with its trial: one that lives would book its workers anew.
+_GRACE_S = 15.0
 
 
 @dataclass
@@ -97,6 +100,9 @@ class Announcer(Callback):  # type: ignore[misc]
         """
         self.search, self.workers = search, dict(workers)
         self.board = Board(num_trials, epochs)
+        # Placement groups of ended trials and when they ended. Ray Train's own cleaner is blind where several clusters
+        # share a machine or the dashboard is off, and a group that stays keeps its CPUs from every later trial.
+        self._groups: list[tuple[float, str]] = []
         self._waiting: list[tuple[str, str | None, dict[str, str], dict[str, float]]] = []
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -134,6 +140,20 @@ class Announcer(Callback):  # type: ignore[misc]
         row.state = "failed"
         self._end(trial, row, "FAILED", {REASON: reason[:500]}, f"failed: {reason}")
 
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Release what ended trials of several workers had booked."""
+        self._release(time.monotonic() - _GRACE_S)
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        """Release the last ones too."""
+        self._release(float("inf"))
+
+    def _release(self, ended_before: float) -> None:
+        for ended, group in self._groups:
+            if ended < ended_before:
+                cluster.release_group(group)
+        self._groups = [(ended, group) for ended, group in self._groups if ended >= ended_before]
+
     def _row(self, trial: Any) -> Row:
         name = str(trial.config.get(NUMBER, trial.trial_id))
         return self.board.rows.setdefault(trial.trial_id, Row(name, chosen_in(trial.config)))
@@ -152,7 +172,10 @@ class Announcer(Callback):  # type: ignore[misc]
         if row.state == "stopped" and row.epoch:
             left = (self.board.epochs - row.epoch) / row.epoch
             cost |= {f"{name}_saved": value * left for name, value in cost.items()}
-        run_id = (trial.last_result or {}).get("run_id") or self._run_of(row)
+        last = trial.last_result or {}
+        if last.get(GROUP):
+            self._groups.append((time.monotonic(), last[GROUP]))
+        run_id = last.get("run_id") or self._run_of(row)
         if run_id:
             shutil.rmtree(run_folder(run_id) / CHECKPOINT, ignore_errors=True)
             self._waiting.append((run_id, status, tags, cost))

@@ -151,7 +151,7 @@ def _run(
         split=setting.split,
         run_id="",
         tracking_uri=setting.tracking.uri,
-        folder=place.folder,
+        folder=home() / "runs",
         created=now(),
     )
     said = TrialPlan(plan=plan, parent=parent, search=name, prepared=prepared).model_dump_json()

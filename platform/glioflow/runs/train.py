@@ -161,6 +161,7 @@ def _worker(config: dict[str, Any]) -> None:
     plan = Plan.model_validate_json(config["plan"])
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
+    group = cluster.own_group()
     writer = RunWriter(plan.tracking_uri, plan.run_id, plan.spool) if rank == 0 else None
 
     def report(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
@@ -171,7 +172,7 @@ def _worker(config: dict[str, Any]) -> None:
             if rank == 0:
                 write_checkpoint(Path(folder))
                 checkpoint = ray.train.Checkpoint.from_directory(folder)
-            ray.train.report({"epoch": epoch, **metrics}, checkpoint=checkpoint)
+            ray.train.report({"epoch": epoch, "placement_group": group, **metrics}, checkpoint=checkpoint)
 
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:

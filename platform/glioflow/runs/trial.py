@@ -17,7 +17,7 @@ from glioflow.config import Experiment, override
 from glioflow.config.search import PREPROCESS
 from glioflow.data.prepared import PreparedCohort
 from glioflow.errors import RunFailed, UserError
-from glioflow.runs.launch import Setting, now, open_run, run_folder
+from glioflow.runs.launch import Setting, now, open_run
 from glioflow.runs.plan import Plan, train_plan
 from glioflow.runs.searcher import METRIC, NUMBER
 from glioflow.runs.train import fit_on_train
@@ -27,6 +27,8 @@ from glioflow.tracking import BUNDLE, RunWriter, Tracking
 PATIENCE_S = 1200.0
 # Booked for the driver of a trial of several workers: every node has memory, and no CPU waits for a driver.
 DRIVER_BYTES = 500e6
+# Key of a report: placement group of the trial's workers.
+GROUP = "placement_group"
 # Where a trial's last checkpoint lies in its run's folder.
 CHECKPOINT = "checkpoint"
 # Why a trial failed, as a tag of its run.
@@ -37,7 +39,8 @@ class TrialPlan(BaseModel):
     """What every trial of a search needs to know; the parameters come from the searcher.
 
     Attributes:
-        plan: Of the search; a trial's own differs in experiment, run, folder and, where that is searched, cohort.
+        plan: Of the search; a trial's own differs in experiment, run, folder (one below this one, by its run) and, where
+            that is searched, cohort.
         parent: Run of the search.
         search: Its name.
         prepared: Prepared cohort by name of preprocessing.
@@ -94,7 +97,7 @@ def _run(trial_plan: TrialPlan, point: Mapping[str, Any], number: str, ended: di
     ended["run_id"] = run_id = _open(tracking, trial_plan, plan, number, point)
     if refused is not None:
         return _failed(tracking, run_id, refused)
-    return _train(tracking, plan.model_copy(update={"run_id": run_id, "folder": run_folder(run_id)}))
+    return _train(tracking, plan.model_copy(update={"run_id": run_id, "folder": base.folder / run_id}))
 
 
 def _train(tracking: Tracking, plan: Plan) -> dict[str, Any]:
@@ -185,7 +188,8 @@ class Relay(TuneReportCallback):  # type: ignore[misc]
         """Tell Tune of an epoch, but for the last, which is told once the bundle exists."""
         epoch = int(metrics[0]["epoch"])
         if epoch + 1 < self.epochs:
-            self._training_actor_item_queue.put(progress_report(self.run_id, epoch, metrics[0]))
+            said = progress_report(self.run_id, epoch, metrics[0])
+            self._training_actor_item_queue.put({**said, GROUP: metrics[0][GROUP]})
 
 
 def _open(tracking: Tracking, trial_plan: TrialPlan, plan: Plan, number: str, point: Mapping[str, Any]) -> str:

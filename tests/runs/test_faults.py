@@ -1,0 +1,191 @@
+"""A search whose trials fail, each way really done, in one local cluster of two CPUs."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from glioflow import cluster
+from glioflow.config import Experiment, override
+from glioflow.errors import RunFailed
+from glioflow.runs.announcer import Board
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+RATES = {"kind": "choice", "values": [1e-3, 2e-3]}
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[None]:
+    patch = pytest.MonkeyPatch()
+    patch.delenv("RAY_ADDRESS", raising=False)
+    cluster.connect(num_cpus=2)
+    yield
+    cluster.disconnect()
+    patch.undo()
+
+
+@pytest.fixture
+def searched(tiny: Experiment) -> Callable[..., Experiment]:
+    """Return a function that gives an experiment with a search named `s`, other settings by dotted key."""
+
+    def make(**search: Any) -> Experiment:
+        changes = {"training.epochs": search.pop("epochs", 4), "training.num_workers": search.pop("num_workers", 1)}
+        said = {"name": "s", "sampler": "grid", "scheduler": "none", "space": {"training.learning_rate": RATES}}
+        return override(tiny, {**changes, "search": {**said, **search}})
+
+    return make
+
+
+def study_states(home: Path) -> list[str]:
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{home / 'searches' / 's' / 'optuna.db'}")
+    return [trial.state.name for trial in study.trials]
+
+
+def trial_runs(tracking: Any) -> dict[str, Any]:
+    parent = tracking.find("tiny", search="s", kind="search")
+    return {run.data.tags["trial_id"]: run for run in tracking.children("tiny", parent.info.run_id)}
+
+
+def once_at(epoch: int, act: Callable[[], None]) -> Callable[[Board], None]:
+    """Return what, given the table of trials, acts once when some trial has reached `epoch`."""
+    done: list[bool] = []
+
+    def show(board: Board) -> None:
+        if not done and any(row.state == "running" and row.epoch >= epoch for row in board.rows.values()):
+            done.append(True)
+            act()
+
+    return show
+
+
+def kill_actors(name: str) -> None:
+    import ray
+    from ray.util.state import list_actors
+
+    actors = list_actors(address=ray.get_runtime_context().gcs_address, limit=1000)  # other clusters may run here
+    found = [actor for actor in actors if actor.state == "ALIVE" and name in actor.class_name]
+    assert found, f"no actor {name}"
+    for actor in found:
+        os.kill(actor.pid, signal.SIGKILL)
+
+
+def test_a_killed_trial_goes_on_from_its_last_checkpoint(
+    ray: None, searched: Any, lgg: Path, tracking: Any, home: Path
+) -> None:
+    from glioflow.runs.search import search
+
+    done = search(searched(concurrent=1), lgg, show=once_at(2, lambda: kill_actors("ImplicitFunc")))
+    assert done.num_trials == 2
+    assert study_states(home) == ["COMPLETE"] * 2
+    for run in trial_runs(tracking).values():
+        assert run.info.status == "FINISHED"
+        history = tracking.client.get_metric_history(run.info.run_id, "val/dice")
+        assert {entry.step for entry in history} == {0, 1, 2, 3}
+        assert sum(entry.step == 0 for entry in history) == 1, "it began anew"
+
+
+def test_a_trial_whose_loss_is_no_number_fails_with_its_reason_and_the_search_goes_on(
+    ray: None, searched: Any, lgg: Path, tracking: Any, home: Path
+) -> None:
+    from glioflow.runs.search import search
+
+    space = {"training.learning_rate": {"kind": "choice", "values": [1e30, 1e-3]}}
+    heard: list[str] = []
+    done = search(searched(space=space), lgg, say=lambda text, part=None: heard.append(text))
+    assert study_states(home) == ["FAIL", "COMPLETE"]
+    runs = trial_runs(tracking)
+    assert (runs["0"].info.status, runs["1"].info.status) == ("FAILED", "FINISHED")
+    assert "not finite" in runs["0"].data.tags["glioflow.reason"]
+    assert any("failed: the training loss is not finite" in text for text in heard)
+    assert done.best["params"] == {"training.learning_rate": 1e-3}
+
+
+def test_storage_that_goes_away_ends_a_search_clearly_and_it_can_be_resumed(
+    ray: None, searched: Any, lgg: Path, tracking: Any, home: Path
+) -> None:
+    from glioflow.runs.search import search
+
+    def lose_storage() -> None:
+        (home / "runs").rename(home / "away")
+        (home / "runs").write_text("no folder any more")
+
+    with pytest.raises(RunFailed, match=r"cannot go on .*; mend it and go on with --resume s"):
+        search(searched(concurrent=1), lgg, show=once_at(1, lose_storage))
+    assert "FAIL" not in study_states(home)
+    (home / "runs").unlink()
+    (home / "away").rename(home / "runs")
+    search(searched(concurrent=1), lgg, resume="s")
+    assert study_states(home) == ["COMPLETE"] * 2
+    assert {run.info.status for run in trial_runs(tracking).values()} == {"FINISHED"}
+
+
+def test_a_population_exchanges_weights_and_parameters(
+    ray: None, searched: Any, lgg: Path, tracking: Any, home: Path
+) -> None:
+    from glioflow.runs.search import search
+
+    space = {"training.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2, "log": True}}
+    done = search(searched(sampler="random", scheduler="pbt", space=space, trials=3), lgg)
+    assert done.num_trials == 3
+    assert {run.info.status for run in trial_runs(tracking).values()} == {"FINISHED"}
+    assert 1e-5 < done.best["params"]["training.learning_rate"] < 1e-1
+
+
+def test_a_later_search_begins_with_the_best_points_of_earlier_ones(
+    ray: None, searched: Any, lgg: Path, tracking: Any, home: Path
+) -> None:
+    from glioflow.runs.search import search
+
+    space = {"training.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2, "log": True}}
+    plain = {"sampler": "random", "space": space, "epochs": 1}
+    first = search(searched(name="earlier", trials=2, **plain), lgg)
+    search(searched(trials=1, warm_start=1, seed=9, **plain), lgg)
+    (run,) = trial_runs(tracking).values()
+    assert float(run.data.tags["param.training.learning_rate"]) == first.best["params"]["training.learning_rate"]
+
+
+@pytest.mark.timeout(400)
+def test_trials_of_two_workers_share_two_cpus_and_leave_no_placement_group(
+    ray: None, searched: Any, lgg: Path, tracking: Any, home: Path
+) -> None:
+    from ray.util import placement_group_table
+
+    from glioflow.runs.search import search
+
+    space = {"training.learning_rate": {"kind": "choice", "values": [3e-3, 1e-9]}}
+    said = {"scheduler": "asha", "reduction": 2, "num_workers": 2, "space": space, "epochs": 3}
+    search(searched(**said), lgg)
+    assert set(study_states(home)) <= {"COMPLETE", "PRUNED"}
+    groups = [group for group in placement_group_table().values() if group["state"] != "REMOVED"]
+    assert not groups
+    runs = trial_runs(tracking)
+    assert len(runs) == 2
+    assert {run.info.status for run in runs.values()} <= {"FINISHED", "KILLED"}
+    for run in runs.values():
+        steps = [entry.step for entry in tracking.client.get_metric_history(run.info.run_id, "val/dice")]
+        assert steps == sorted(set(steps)), "logged twice"
+
+
+def test_a_training_worker_that_is_killed_goes_on_from_its_last_checkpoint(
+    ray: None, tiny: Experiment, lgg: Path, tracking: Any
+) -> None:
+    from glioflow.runs.train import train
+
+    killed: list[str] = []
+
+    def say(text: str, part: float | None = None) -> None:
+        if not killed and text.startswith("epoch 6 of"):
+            killed.append(text)
+            kill_actors("RayTrainWorker")
+
+    trained = train(override(tiny, {"training.epochs": 40, "training.steps_per_epoch": 8}), lgg, say=say)
+    assert killed
+    steps = [entry.step for entry in tracking.client.get_metric_history(trained.run_id, "val/dice")]
+    assert set(steps) == set(range(40))
+    assert steps.count(0) == 1, "it began anew"
+    shutil.rmtree(Path(os.environ["GLIOFLOW_HOME"]) / "train")
