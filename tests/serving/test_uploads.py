@@ -195,3 +195,15 @@ def test_an_unreadable_study_is_refused_without_saying_where_it_lay(tmp_path, up
 def test_no_file_at_all_is_refused(tmp_path):
     with pytest.raises(UserError, match="at least one file in its field 'files'"):
         save_uploads([], tmp_path, SMALL)
+
+
+def test_what_breaks_a_reader_is_the_callers_mistake(slices, tmp_path, monkeypatch):
+    from glioflow.serving import uploads
+
+    def broken(files):
+        raise NotImplementedError(f"unknown thing in {files[0]} of John Doe")
+
+    monkeypatch.setattr(uploads, "read_study", broken)
+    with pytest.raises(UserError, match="are readable; got something that ends in NotImplementedError") as error:
+        read_uploads([("a.tif", io.BytesIO(b"x"))], tmp_path, Limits())
+    assert "John" not in str(error.value)

@@ -99,6 +99,8 @@ def read_uploads(
         choices = None if error.choices is None else [hide(choice) for choice in error.choices]
         kind = TooLarge if _AT_MOST.search(error.rule) else type(error)
         raise kind(hide(error.rule), value, choices) from None
+    except Exception as error:  # a damaged header can break a reader anywhere; the bytes are the caller's
+        raise UserError("the files of a study are readable", f"something that ends in {type(error).__name__}") from None
     if left_out:
         case = replace(case, warnings=(*case.warnings, f"{left_out} masks among the files were not looked at"))
     return case
