@@ -8,12 +8,20 @@
 #   MLFLOW_SERVER_ALLOWED_HOSTS   names that the server is reached by, where it is not localhost or a private address
 #   MLFLOW_AUTH_ADMIN_PASSWORD    given: everyone logs in (user admin has this password, at least 12 characters).
 #                                 Clients: MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD
+#   NAME_FILE                     a file that holds PGPASSWORD, MLFLOW_AUTH_ADMIN_PASSWORD or MLFLOW_FLASK_SERVER_SECRET_KEY
 set -euo pipefail
 home="${MLFLOW_HOME:-$PWD/.mlflow}"
 mkdir -p "$home/artifacts"
 home="$(cd "$home" && pwd)"
 export MLFLOW_DISABLE_TELEMETRY=true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false # eight further processes that nothing here uses
+
+for name in PGPASSWORD MLFLOW_AUTH_ADMIN_PASSWORD MLFLOW_FLASK_SERVER_SECRET_KEY; do
+  file="${name}_FILE"
+  if [[ -z "${!name:-}" && -n "${!file:-}" ]]; then
+    export "$name=$(<"${!file}")"
+  fi
+done
 
 auth=()
 if [[ -n "${MLFLOW_AUTH_ADMIN_PASSWORD:-}" ]]; then
