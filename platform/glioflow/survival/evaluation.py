@@ -7,16 +7,15 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from glioflow.survival import statistics
+from glioflow.survival.calibration import calibration, calibration_over_time
 from glioflow.survival.crossvalidation import (
     Learner,
-    kaplan_meier,
     learner,
     majority_learner,
     make_splits,
     out_of_fold,
     primary_statistic,
 )
-from glioflow.survival.fitting import fit_cox
 from glioflow.survival.outcome import Outcome, choose_task, take_outcome
 from glioflow.survival.settings import SurvivalSettings, Task
 from glioflow.survival.statistics import Prediction, Statistic, mean_of
@@ -195,9 +194,9 @@ def _plain_metrics(
     outcome: Outcome, prediction: Prediction, settings: SurvivalSettings, grid: Array
 ) -> dict[str, float]:
     if prediction.survival is not None:
-        return _calibration_over_time(outcome, prediction, prediction.survival, settings, grid)
+        return calibration_over_time(outcome, prediction, prediction.survival, settings, grid)
     if prediction.probability is not None:
-        return _calibration(outcome, prediction.probability)
+        return calibration(outcome, prediction.probability)
     if prediction.days is not None:
         from scipy.stats import spearmanr
 
@@ -210,40 +209,6 @@ def _plain_metrics(
             "spearman": float("nan") if constant else float(spearmanr(predicted, true).statistic),
         }
     return {}
-
-
-def _calibration(outcome: Outcome, probability: Array) -> dict[str, float]:
-    """Mean predicted minus observed share, and the slope of the outcome on the predicted log odds (ideal: 0 and 1)."""
-    from sklearn.linear_model import LogisticRegression
-
-    clipped = np.clip(probability, 1e-6, 1 - 1e-6)
-    odds = np.log(clipped / (1 - clipped))
-    slope = float("nan")
-    if np.ptp(odds) > 1e-6:
-        slope = float(LogisticRegression(C=np.inf).fit(odds[:, None], outcome.event).coef_[0, 0])
-    return {"calibration_in_the_large": float(probability.mean() - outcome.event.mean()), "calibration_slope": slope}
-
-
-def _calibration_over_time(
-    outcome: Outcome, prediction: Prediction, survival: Array, settings: SurvivalSettings, grid: Array
-) -> dict[str, float]:
-    """Mean predicted minus observed share of events until each horizon, and the slope on the log hazard (ideal: 0, 1).
-
-    Source: van Houwelingen 2000, validation of a survival model by calibration.
-    """
-    horizons = np.array([day for day in settings.horizons_days if grid[0] <= day <= grid[-1]])
-    observed = 1 - kaplan_meier(outcome, horizons) if len(horizons) else ()
-    found = {
-        f"calibration_in_the_large_{day:g}_days": float(np.mean([1 - np.interp(day, grid, row) for row in survival]))
-        - share
-        for day, share in zip(horizons, observed, strict=True)
-    }
-    middle = np.clip(survival[:, len(grid) // 2], 1e-6, 1 - 1e-6)
-    hazard = np.log(-np.log(middle))
-    slope = float("nan")
-    if np.ptp(prediction.risk) > 0 and np.ptp(hazard) > 1e-6:
-        slope = fit_cox((hazard - hazard.mean())[:, None], outcome, 1e-6, 0).coefficients[0]
-    return found | {"calibration_slope": slope}
 
 
 def _permutation_test(
