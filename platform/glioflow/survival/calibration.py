@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 
 
 def calibration(outcome: Outcome, probability: Array) -> dict[str, float]:
-    """Return mean predicted minus observed share, and the slope of the outcome on the predicted log odds (ideal: 0 and 1)."""
+    """Return mean predicted minus observed share, and the outcome's slope on predicted log odds (ideal: 0, 1)."""
     from sklearn.linear_model import LogisticRegression
 
     clipped = np.clip(probability, 1e-6, 1 - 1e-6)
@@ -27,7 +27,7 @@ def calibration(outcome: Outcome, probability: Array) -> dict[str, float]:
 def calibration_over_time(
     outcome: Outcome, prediction: Prediction, survival: Array, settings: SurvivalSettings, grid: Array
 ) -> dict[str, float]:
-    """Return mean predicted minus observed share of events until each horizon, and the slope on the log hazard (ideal: 0, 1).
+    """Return mean predicted minus observed share until each horizon, and the slope on the log hazard (ideal: 0, 1).
 
     Source: van Houwelingen 2000, validation of a survival model by calibration.
     """
