@@ -1,6 +1,6 @@
 """One training as a thing that travels to a worker: what to train, on what, and where its files go."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from glioflow.evaluation import (
 from glioflow.evaluation.inference import choose_device, predict_volume
 from glioflow.models import build_loss, build_network
 from glioflow.prediction import Predictor, decode, measure, numbers
+from glioflow.runs.watching import Watch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,6 +46,7 @@ class Plan(BaseModel):
         tracking_uri: Of MLflow.
         folder: Where this training's files go, reachable from every node.
         created: UTC, ISO 8601.
+        watched: Whether a few validation cases are drawn over the epochs, into `folder`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,6 +57,7 @@ class Plan(BaseModel):
     tracking_uri: str
     folder: Path
     created: str
+    watched: bool = False
 
     @property
     def bundle(self) -> Path:
@@ -84,7 +87,10 @@ def train_plan(
     """
     cohort = PreparedCohort(plan.prepared)
     train, val = cohort.cases(plan.split.train), cohort.cases(plan.split.val)
-    network, fitted = fit_network(plan.experiment, train, val, report, rank=rank, world_size=world_size, resume=resume)
+    watch = Watch(plan.folder, val, epochs=plan.experiment.training.epochs) if plan.watched and rank == 0 else None
+    network, fitted = fit_network(
+        plan.experiment, train, val, report, rank=rank, world_size=world_size, resume=resume, watch=watch
+    )
     if rank != 0:
         return None
     return _finish(plan, cohort, Predictor(_describe(plan, cohort, network), network), fitted)
@@ -99,6 +105,7 @@ def fit_network(
     rank: int = 0,
     world_size: int = 1,
     resume: Path | None = None,
+    watch: Watch | None = None,
 ) -> tuple["nn.Module", "Fitted"]:
     """Build the experiment's network and train it.
 
@@ -110,6 +117,7 @@ def fit_network(
         rank: This worker's number.
         world_size: Of how many.
         resume: Folder of a checkpoint to go on from.
+        watch: Shown what is found in validation cases.
 
     Returns:
         The network as it ended, on its device, and what is kept of the training.
@@ -135,14 +143,19 @@ def fit_network(
     )
 
     def validate(network: "nn.Module") -> dict[str, float]:
-        scores = [_quick_dice(network, case, experiment) for case in val[rank::world_size]]
+        scores = [_quick_dice(network, case, experiment, watch) for case in val[rank::world_size]]
         return {"val/dice": float(np.mean(_gather(scores)))}
 
+    def told(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
+        if watch is not None:
+            watch.draw(epoch)
+        report(epoch, metrics, write_checkpoint)
+
     loss = build_loss(experiment.loss, task=target.task).to(device)
-    return network, fit(network, loss, batches, validate, settings, report, resume=resume)
+    return network, fit(network, loss, batches, validate, settings, told, resume=resume)
 
 
-def _quick_dice(network: "nn.Module", case: PreparedCase, experiment: Experiment) -> float:
+def _quick_dice(network: "nn.Module", case: PreparedCase, experiment: Experiment, watch: Watch | None) -> float:
     """Return the case's volume Dice in the original geometry, mean over outputs, before any choice of clean-up."""
     target = experiment.target
     probabilities = predict_volume(
@@ -154,6 +167,8 @@ def _quick_dice(network: "nn.Module", case: PreparedCase, experiment: Experiment
     )
     found = decode(target, experiment.postprocess, probabilities, case.record.moves).parts
     truth = target.split(case.reference())
+    if watch is not None:
+        watch.see(case, np.logical_or.reduce(list(found.values())))
     return float(np.mean([dice_per_case(found[name], truth[name]) for name in target.names]))
 
 

@@ -19,6 +19,7 @@ from glioflow.runs.judging import judge as judge_cases
 from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder, to_yaml
 from glioflow.runs.pictures import case_drawings
 from glioflow.runs.plan import Plan, train_plan
+from glioflow.runs.watching import OVERLAYS
 from glioflow.tracking import BUNDLE, RunWriter, Tracking
 
 # What each test patient scored: the cards of its versions sum it up by subgroup.
@@ -60,6 +61,7 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
         tracking_uri=setting.tracking.uri,
         folder=run_folder(run_id),
         created=now(),
+        watched=True,
     )
     try:
         with followed(setting.tracking, plan, say):
@@ -77,6 +79,8 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
     setting.tracking.log_json(run_id, PER_PATIENT, rows)
     for name, content in files.items():
         setting.tracking.log_bytes(run_id, f"report/{name}", content)
+    if (plan.folder / OVERLAYS).is_dir():
+        setting.tracking.log_folder(run_id, plan.folder / OVERLAYS, folder=OVERLAYS)
     setting.tracking.log_folder(run_id, plan.bundle, folder=BUNDLE)
     setting.tracking.finish(run_id)
     return Trained(run_id, f"runs:/{run_id}/{BUNDLE}", metrics)
