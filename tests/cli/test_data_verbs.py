@@ -165,6 +165,7 @@ def test_a_download_without_a_network_says_what_to_do_instead(tmp_path, monkeypa
 @pytest.fixture(scope="module")
 def bucket():
     import boto3
+    import fsspec
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
@@ -179,7 +180,10 @@ def bucket():
         ):
             patch.setenv(name, value)
         boto3.client("s3").create_bucket(Bucket="verbs")
+        # Or the next module's server would be asked for at this one's address.
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
         yield "s3://verbs"
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
     server.stop()
 
 
@@ -188,6 +192,7 @@ def one_node(monkeypatch):
     """A cluster that nobody has to start."""
     monkeypatch.setattr(cluster, "connect", lambda: None)
     monkeypatch.setattr(cluster, "resources", lambda: {"CPU": 2.0, "GPU": 0.0, "nodes": 1.0})
+    monkeypatch.setattr(launch, "check_resources", lambda experiment: None)
 
 
 @pytest.mark.usefixtures("one_node", "tracking")
@@ -209,9 +214,9 @@ def test_a_cohort_prepared_to_a_bucket_is_what_a_run_works_on(lgg, tiny, bucket,
         launch.open_setting(tiny, f"{bucket}/nothing")
 
 
-@pytest.mark.usefixtures("tracking")
+@pytest.mark.usefixtures("one_node", "tracking")
 def test_every_verb_takes_a_uri_with_both_its_slashes(tmp_path, experiment_file):
-    from glioflow.cli import evaluation_verbs, registry_verbs, run_verbs  # noqa: F401  (each adds its verbs)
+    from glioflow.cli import registry_verbs, run_verbs  # noqa: F401  (each adds its verbs)
 
     uri = f"file://{tmp_path}/nothing"
     file = experiment_file(STEPS)
@@ -219,15 +224,28 @@ def test_every_verb_takes_a_uri_with_both_its_slashes(tmp_path, experiment_file)
         *([verb, str(file), "--data", uri] for verb in ("train", "crossval")),
         ["search", str(file), "--data", uri, "-o", "search.space={loss.name: {kind: choice, values: [bce, dice]}}"],
         ["train", str(file), "-o", f"data.source={uri}"],
-        ["evaluate", "glioma", uri],
         ["promote", "glioma", "--data", uri],
     ):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(cluster, "connect", lambda: None)
-            patch.setattr(cluster, "resources", lambda: {"CPU": 2.0, "GPU": 0.0, "nodes": 1.0})
-            done = CliRunner().invoke(app, words)
+        done = CliRunner().invoke(app, words)
         assert done.exit_code == 2, (words, done.output, done.exception)
         assert f"a URI names a prepared cohort (`data prepare SOURCE URI` writes one); got {uri}" in done.stderr, words
+
+
+def test_an_evaluation_takes_a_uri_too(tmp_path, lgg, tiny, experiment_file, monkeypatch):
+    from glioflow.cli import evaluation_verbs  # noqa: F401  (adds its verbs)
+    from glioflow.runs import evaluate
+
+    uri = f"file://{tmp_path}/shared"
+    said("prepare", lgg, uri, "--experiment", experiment_file(launch.to_yaml(tiny)))
+    opened = []
+
+    def stand_in(model, source, **options):
+        opened.append(launch.open_cohort_for(tiny.preprocess, source))
+        raise UserError("enough")
+
+    monkeypatch.setattr(evaluate, "evaluate", stand_in)
+    assert CliRunner().invoke(app, ["evaluate", "model", uri]).exit_code == 2
+    assert len(opened[0].records) == 8
 
 
 def test_a_uri_is_not_looked_for_on_disk():
