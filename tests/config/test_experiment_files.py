@@ -7,26 +7,23 @@ import yaml
 
 from glioflow.config import Experiment, load_experiment, override
 from glioflow.errors import UserError
-from glioflow.models import ARCHITECTURES, build_loss, build_network
+from glioflow.models import ARCHITECTURES, build_network
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "experiments").rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_experiment_of_the_repository_takes_one_batch(path):
+def test_every_experiment_of_the_repository_builds_its_network_at_full_size(path):
+    """On torch's meta device, which computes shapes alone; tests/experiments trains a small form of each."""
     import torch
 
     experiment = load_experiment(path, ["model.weights=null"])
-    network = build_network(experiment.model, in_channels=3, num_outputs=experiment.target.num_outputs)
-    loss = build_loss(experiment.loss, task=experiment.target.task)
-    volume = ARCHITECTURES[experiment.model.architecture].dims == 3
-    logits = network(torch.rand(2, 3, *(32,) * (3 if volume else 2)))
-    truth = torch.zeros(logits.shape if experiment.target.kind != "multiclass" else (2, *logits.shape[2:]))
-    truth = truth if experiment.target.kind != "multiclass" else truth.long()
-    value = loss(logits, truth)
-    value.backward()
-    assert torch.isfinite(value)
+    size = (32,) * ARCHITECTURES[experiment.model.architecture].dims
+    with torch.device("meta"):
+        network = build_network(experiment.model, in_channels=3, num_outputs=experiment.target.num_outputs)
+        logits = network(torch.empty(2, 3, *size))
+    assert logits.shape == (2, experiment.target.num_outputs, *size)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
