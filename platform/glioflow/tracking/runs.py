@@ -31,11 +31,11 @@ class Runs:
         self.uri = uri or tracking_uri()
         if self.uri.startswith("sqlite:///"):
             Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        for name in ("alembic", "mlflow", "mlflow.store.db.utils"):
-            logging.getLogger(name).setLevel(logging.WARNING)
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
+        for name in ("alembic", "mlflow", "mlflow.store.db.utils"):  # importing mlflow sets its own level
+            logging.getLogger(name).setLevel(logging.WARNING)
         self._error = MlflowException
         self._scratch = tempfile.TemporaryDirectory(prefix="glioflow-")
         if not answers(self.uri, patience_s=patience_s):
