@@ -1,0 +1,60 @@
+"""The loop in two processes of torch.distributed, without Ray."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+from torch import nn
+
+from glioflow.models import ModelSettings, build_network
+from glioflow.training.loop import fit
+from glioflow.training.settings import TrainingSettings
+
+
+class Halves:
+    """Each worker's own half of a batch."""
+
+    steps_per_pass = 2
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+
+    def steps(self, first, last):
+        for step in range(first, last):
+            images = torch.rand(4, 2, 32, 32, generator=torch.Generator().manual_seed(step))[self.rank :: 2]
+            yield images, (images[:, :1] > 0.5).float()
+
+
+def work(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    network = build_network(
+        ModelSettings(
+            architecture="fcn32", encoder="mobilenet_v2", freeze="encoder", options={"head_channels": 8, "dropout": 0.0}
+        ),
+        in_channels=2,
+        num_outputs=1,
+    )
+    began = {name: value.clone() for name, value in network.named_parameters()}
+    settings = TrainingSettings(epochs=2, unfreeze_epoch=1, precision="fp32", learning_rate=1e-2, weight_decay=0)
+    moved = []
+
+    def report(*_) -> None:
+        moved.append({name for name, value in network.named_parameters() if not torch.equal(began[name], value)})
+
+    fit(network, nn.BCEWithLogitsLoss(), Halves(rank), lambda _: {"val/dice": 0.5}, settings, report)
+    torch.save({"weights": dict(network.named_parameters()), "moved": moved}, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_workers_agree_on_every_weight_before_and_after_the_unfreezing(tmp_path):
+    multiprocessing.spawn(work, args=(tmp_path,), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert not any("encoder" in name for name in first["moved"][0])
+    assert "body.encoder.features.0.0.weight" in first["moved"][1]
+    assert all(torch.equal(first["weights"][name], value) for name, value in second["weights"].items())
