@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from glioflow.errors import GlioflowError, UserError
@@ -35,12 +36,31 @@ _CARRIED = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
 )
+# Secrets that may come as NAME_FILE.
+_SECRETS = ("MLFLOW_TRACKING_PASSWORD", "GLIOFLOW_SERVE_TOKEN")
 
 
 def silence() -> None:
-    """Turn off what phones home, and warnings meant for others; a value that the user set stays."""
+    """Turn off what phones home, and warnings meant for others, and read secrets that are given as files.
+
+    A value that the user set stays.
+
+    Raises:
+        UserError: If such a file cannot be read.
+    """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    for name in _SECRETS:  # as containers are given them
+        file = os.environ.get(f"{name}_FILE")
+        if file and name not in os.environ:
+            os.environ[name] = _read_secret(name, Path(file))
+
+
+def _read_secret(name: str, file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{name}_FILE must name a file that can be read", f"{file}: {error}") from None
 
 
 def in_ray_job() -> bool:
@@ -68,7 +88,8 @@ def connect(*, num_cpus: int | None = None) -> None:
 
     if ray.is_initialized():
         return
-    carried = {**QUIET, **{name: os.environ[name] for name in _CARRIED if name in os.environ}}
+    told = [name for name in _CARRIED if name in os.environ and f"{name}_FILE" not in os.environ]  # nodes have the file
+    carried = {**QUIET, **{name: os.environ[name] for name in told}}
     for name in _job_variables():  # Ray refuses to be told twice
         carried.pop(name, None)
     options: dict[str, Any] = {

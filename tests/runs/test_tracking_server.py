@@ -1,17 +1,10 @@
 """Runs and versions against real MLflow servers, started as mlflow/start.sh does: SQLite, PostgreSQL, S3, log-in."""
 
 import json
-import os
-import pwd
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,61 +19,11 @@ from glioflow.models import build_network
 from glioflow.prediction import Predictor
 from glioflow.promotion import decisions
 from glioflow.tracking import RunWriter, Tracking
+from servers import bucket, mlflow_server, postgres
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "a long enough password"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def postgres() -> Iterator[str]:
-    """Start a PostgreSQL of our own on loopback and give the URI of an empty database."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
-        pytest.skip("PostgreSQL is not installed (make system-packages)")
-    port = free_port()
-    with tempfile.TemporaryDirectory(prefix="glioflow-postgres-", ignore_cleanup_errors=True) as place:
-        as_user: list[str] = []
-        if os.geteuid() == 0:  # PostgreSQL refuses root
-            as_user = ["runuser", "-u", "postgres", "--"]
-            shutil.chown(place, *(pwd.getpwnam("postgres").pw_name,) * 2)
-        data = f"{place}/data"
-        bin_ = found[-1].parent
-        subprocess.run([*as_user, bin_ / "initdb", "-D", data, "-A", "trust", "-U", "mlflow"], check=True, cwd=place)
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={place}"
-        control = [*as_user, bin_ / "pg_ctl", "-D", data, "-l", f"{place}/log", "-w"]
-        subprocess.run([*control, "-o", options, "start"], check=True, cwd=place)
-        try:
-            yield f"postgresql+psycopg://mlflow@127.0.0.1:{port}/postgres"
-        finally:
-            subprocess.run([*control, "-m", "fast", "stop"], check=True, cwd=place)
-
-
-@contextmanager
-def bucket() -> Iterator[dict[str, str]]:
-    """Start an S3 on loopback and give what a server needs to use a bucket of it."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    s3 = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    s3.start()
-    host, port = s3.get_host_and_port()
-    url, keys = f"http://{host}:{port}", {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    client = boto3.client(
-        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
-    )
-    client.create_bucket(Bucket="mlflow")
-    try:
-        yield {**keys, "MLFLOW_S3_ENDPOINT_URL": url, "MLFLOW_ARTIFACTS": "s3://mlflow/here"}
-        assert client.list_objects_v2(Bucket="mlflow")["KeyCount"] > 0
-    finally:
-        s3.stop()
 
 
 Start = Callable[..., str]
@@ -98,33 +41,9 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
                 said["MLFLOW_AUTH_ADMIN_PASSWORD"] = PASSWORD
                 monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
                 monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
-            return stack.enter_context(serving(tmp_path / "server", said))
+            return stack.enter_context(mlflow_server(tmp_path / "server", said))
 
         yield start
-
-
-@contextmanager
-def serving(home: Path, said: dict[str, str]) -> Iterator[str]:
-    port = free_port()
-    program = str(Path(sys.executable).parent / "mlflow")
-    env = {**os.environ, "MLFLOW_HOME": str(home), "MLFLOW_PORT": str(port), "MLFLOW_BIN": program, **said}
-    process = subprocess.Popen([str(ROOT / "mlflow" / "start.sh")], env=env, start_new_session=True)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 180
-        while True:
-            try:
-                if requests.get(f"{url}/health", timeout=2).ok:
-                    break
-            except requests.RequestException:
-                pass
-            assert process.poll() is None, "the server ended"
-            assert time.monotonic() < deadline, "the server did not come up"
-            time.sleep(0.5)
-        yield url
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=30)
 
 
 @pytest.mark.parametrize("said", [{}, {"database": True}, {"s3": True, "log_in": True}], ids=["sqlite", "pg", "s3"])

@@ -12,7 +12,9 @@ def main() -> None:
         serving_verbs,
     )
     from glioflow.cli.app import app
+    from glioflow.cli.output import told
     from glioflow.cluster import silence
 
-    silence()
+    with told():
+        silence()
     app()
