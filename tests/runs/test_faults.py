@@ -149,23 +149,35 @@ def test_a_later_search_begins_with_the_best_points_of_earlier_ones(
     assert float(run.data.tags["param.training.learning_rate"]) == first.best["params"]["training.learning_rate"]
 
 
-@pytest.mark.timeout(400)
-def test_trials_of_two_workers_share_two_cpus_and_leave_no_placement_group(
-    ray: None, searched: Any, lgg: Path, tracking: Any, home: Path
+def all_but_the_first_stop() -> Any:
+    """Return a scheduler that stops every trial but the first at its first report."""
+    from ray.tune.schedulers import FIFOScheduler
+
+    class AllButTheFirst(FIFOScheduler):  # type: ignore[misc]
+        first = None
+
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            self.first = self.first or trial.trial_id
+            return str(self.CONTINUE if trial.trial_id == self.first else self.STOP)
+
+    return AllButTheFirst()
+
+
+def test_trials_of_two_workers_share_two_cpus_and_a_stopped_one_leaves_no_placement_group(
+    ray: None, searched: Any, lgg: Path, tracking: Any, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ray.util import placement_group_table
 
-    from glioflow.runs.search import search
+    from glioflow.runs import search as module
 
-    space = {"training.learning_rate": {"kind": "choice", "values": [3e-3, 1e-9]}}
-    said = {"scheduler": "asha", "reduction": 2, "num_workers": 2, "space": space, "epochs": 3}
-    search(searched(**said), lgg)
-    assert set(study_states(home)) <= {"COMPLETE", "PRUNED"}
+    monkeypatch.setattr(module, "build_scheduler", lambda experiment: all_but_the_first_stop())
+    module.search(searched(num_workers=2, epochs=3), lgg)
+    assert study_states(home) == ["COMPLETE", "PRUNED"]
     groups = [group for group in placement_group_table().values() if group["state"] != "REMOVED"]
     assert not groups
     runs = trial_runs(tracking)
-    assert len(runs) == 2
-    assert {run.info.status for run in runs.values()} <= {"FINISHED", "KILLED"}
+    assert [runs[number].info.status for number in ("0", "1")] == ["FINISHED", "KILLED"]
+    assert runs["1"].data.tags["glioflow.pruned"] == "true"
     for run in runs.values():
         steps = [entry.step for entry in tracking.client.get_metric_history(run.info.run_id, "val/dice")]
         assert steps == sorted(set(steps)), "logged twice"

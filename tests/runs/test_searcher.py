@@ -225,21 +225,22 @@ class NoOthers:
 
 def told(num_trials=2, tracking=None):
     heard, boards = [], []
-    LISTENERS["s"] = Listener(lambda text, part: heard.append((text, part)), boards.append, tracking, "tiny")
+    LISTENERS["s"] = Listener(lambda text, part: heard.append((text, part)), boards.append, tracking)
     announcer = Announcer("s", num_trials=num_trials, epochs=4, workers={"cpu": 2.0})
     return announcer, heard, boards
 
 
-def trial(name="a", *, error=None, **last):
+def trial(name="a", *, error_file=None, **last):
     config = {"model.architecture": "unet", "training.learning_rate": 0.00123, NUMBER: 0}
-    return SimpleNamespace(trial_id=name, last_result=last, config=config, get_error=lambda: error)
+    return SimpleNamespace(trial_id=name, last_result=last, config=config, error_file=error_file)
 
 
-def test_every_ended_trial_is_one_line_with_the_best_so_far():
+def test_every_ended_trial_is_one_line_with_the_best_so_far(tmp_path):
+    (tmp_path / "error.txt").write_text("Traceback\n  File x\nValueError: no such thing")
     announcer, heard, boards = told(3)
     announcer.on_trial_complete(0, [], trial("a", **result(3, 0.5, finished=True)))
     announcer.on_trial_complete(0, [], trial("b", **result(1, 0.2)))
-    announcer.on_trial_error(0, [], trial("c", error="Traceback\n  File x\nValueError: no such thing"))
+    announcer.on_trial_error(0, [], trial("c", error_file=str(tmp_path / "error.txt")))
     assert [text for text, _ in heard] == [
         "trial 1 of 3: Dice 0.500 (best 0.500), finished; architecture unet, learning_rate 0.00123",
         "trial 2 of 3: Dice 0.200 (best 0.500), stopped after epoch 1; architecture unet, learning_rate 0.00123",
@@ -250,9 +251,10 @@ def test_every_ended_trial_is_one_line_with_the_best_so_far():
     assert boards[-1].seconds_left == 0
 
 
-def test_a_trial_that_ray_ended_for_its_memory_says_so():
+def test_a_trial_that_ray_ended_for_its_memory_says_so(tmp_path):
+    (tmp_path / "error.txt").write_text("ray.exceptions.OutOfMemoryError: Task was killed due to the node\nmore words")
     announcer, heard, _ = told(1)
-    announcer.on_trial_error(0, [], trial(error="ray.exceptions.OutOfMemoryError: Task was killed due to the node"))
+    announcer.on_trial_error(0, [], trial(error_file=str(tmp_path / "error.txt")))
     assert "failed: out of memory" in heard[0][0]
 
 

@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
@@ -74,12 +75,19 @@ class Board:
 
 @dataclass(frozen=True)
 class Listener:
-    """Who hears of a search: people in lines, people at a table, and MLflow."""
+    """Who hears of a search: people in lines, people at a table, and MLflow.
+
+    Attributes:
+        say: Told lines.
+        show: Given the table.
+        tracking: Where runs are closed.
+        run_of: Finds or opens the run of a trial that may have died before it could, by number and parameters.
+    """
 
     say: Say
     show: Callable[[Board], None] | None = None
     tracking: Tracking | None = None
-    experiment: str = ""
+    run_of: Callable[[str, Mapping[str, Any]], str] | None = None
 
 
 # Who listens to which search. Tune pickles its callbacks, and a listener may be an open terminal.
@@ -175,7 +183,7 @@ class Announcer(Callback):  # type: ignore[misc]
         last = trial.last_result or {}
         if last.get(GROUP):
             self._groups.append((time.monotonic(), last[GROUP]))
-        run_id = last.get("run_id") or self._run_of(row)
+        run_id = last.get("run_id") or self._run_of(trial, row)
         if run_id:
             shutil.rmtree(run_folder(run_id) / CHECKPOINT, ignore_errors=True)
             self._waiting.append((run_id, status, tags, cost))
@@ -186,13 +194,14 @@ class Announcer(Callback):  # type: ignore[misc]
             listener.say(f"trial {board.ended} of {board.num_trials}: {text}", board.ended / board.num_trials)
         self._show()
 
-    def _run_of(self, row: Row) -> str | None:
-        """Find the run of a trial that never reported."""
+    def _run_of(self, trial: Any, row: Row) -> str | None:
+        """Find or open the run of a trial that never reported."""
         listener = LISTENERS.get(self.search)
-        if listener is None or listener.tracking is None or not answers(listener.tracking.uri, patience_s=0):
+        if listener is None or listener.tracking is None or listener.run_of is None:
             return None
-        found = listener.tracking.find(listener.experiment, trial_id=row.name, search=self.search)
-        return None if found is None else str(found.info.run_id)
+        if not answers(listener.tracking.uri, patience_s=0):
+            return None
+        return listener.run_of(row.name, {key: value for key, value in trial.config.items() if key != NUMBER})
 
     def deliver(self, *, patience_s: float) -> None:
         """Close runs in MLflow and log their cost; where it is away for longer than `patience_s`, later."""
@@ -221,7 +230,9 @@ def chosen_in(config: Mapping[str, Any]) -> str:
 
 def reason_of(trial: Any) -> str:
     """Return why Tune gave a trial up, in one line."""
-    lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()]
+    place = trial.error_file
+    text = Path(place).read_text() if place and Path(place).exists() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     if any("OutOfMemory" in line or "running low on memory" in line for line in lines):
         return "out of memory: Ray ended its process before the node had none left"
     return lines[-1][:300] if lines else "its process ended"

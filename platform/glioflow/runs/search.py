@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from glioflow.runs.plan import Plan
 from glioflow.runs.schedulers import build_scheduler, domain, replay
 from glioflow.runs.search_report import report_search
 from glioflow.runs.searcher import Searcher, count_open, enqueue, open_study
-from glioflow.runs.trial import PATIENCE_S, REASON, TrialPlan, resources, run_trial
+from glioflow.runs.trial import PATIENCE_S, REASON, TrialPlan, open_trial, resources, run_trial
 from glioflow.runs.variants import prepare_variants
 from glioflow.tracking import RunWriter, Tracking
 from glioflow.tracking.runs import answers
@@ -144,7 +145,6 @@ def _run(
 
     experiment, name = setting.experiment, place.name
     settings, training = experiment.search, experiment.training
-    LISTENERS[name] = Listener(say, show, setting.tracking, experiment.name)
     plan = Plan(
         experiment=experiment,
         prepared=setting.cohort.path,
@@ -154,8 +154,10 @@ def _run(
         folder=home() / "runs",
         created=now(),
     )
-    said = TrialPlan(plan=plan, parent=parent, search=name, prepared=prepared).model_dump_json()
-    trainable = tune.with_resources(tune.with_parameters(run_trial, said=said), resources(experiment))
+    each = TrialPlan(plan=plan, parent=parent, search=name, prepared=prepared)
+    LISTENERS[name] = Listener(say, show, setting.tracking, partial(open_trial, setting.tracking, each, plan))
+    trained = tune.with_parameters(run_trial, said=each.model_dump_json())
+    trainable = tune.with_resources(trained, resources(experiment))
     scheduler, searcher, many = build_scheduler(experiment), None, trials
     if settings.scheduler != "pbt":
         if not resume:
@@ -174,7 +176,7 @@ def _run(
         announcer = Announcer(name, num_trials=many, epochs=training.epochs, workers=workers)
         tuner = tune.Tuner(
             trainable,
-            param_space={} if searcher else {key: domain(each) for key, each in settings.space.items()},
+            param_space={} if searcher else {key: domain(parameter) for key, parameter in settings.space.items()},
             tune_config=tune.TuneConfig(
                 search_alg=searcher or _population(settings),
                 scheduler=scheduler,
@@ -187,7 +189,7 @@ def _run(
                 # Of Tune's own files none is needed to go on, but for a population's.
                 name="tune" if searcher is None else f"tune-{datetime.now():%Y%m%d-%H%M%S-%f}",
                 storage_path=str(place.folder),
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=4),
                 failure_config=tune.FailureConfig(max_failures=1),
                 callbacks=[announcer],
                 verbose=0,

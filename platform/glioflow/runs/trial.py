@@ -39,8 +39,8 @@ class TrialPlan(BaseModel):
     """What every trial of a search needs to know; the parameters come from the searcher.
 
     Attributes:
-        plan: Of the search; a trial's own differs in experiment, run, folder (one below this one, by its run) and, where
-            that is searched, cohort.
+        plan: Of the search; a trial's own differs in experiment, run, folder (below this one, named by the run) and,
+            where that is searched, cohort.
         parent: Run of the search.
         search: Its name.
         prepared: Prepared cohort by name of preprocessing.
@@ -94,7 +94,7 @@ def _run(trial_plan: TrialPlan, point: Mapping[str, Any], number: str, ended: di
     except UserError as error:
         experiment, refused = base.experiment, str(error)
     plan = base.model_copy(update={"experiment": experiment, "prepared": prepared, "created": now()})
-    ended["run_id"] = run_id = _open(tracking, trial_plan, plan, number, point)
+    ended["run_id"] = run_id = open_trial(tracking, trial_plan, plan, number, point)
     if refused is not None:
         return _failed(tracking, run_id, refused)
     return _train(tracking, plan.model_copy(update={"run_id": run_id, "folder": base.folder / run_id}))
@@ -192,7 +192,7 @@ class Relay(TuneReportCallback):  # type: ignore[misc]
             self._training_actor_item_queue.put({**said, GROUP: metrics[0][GROUP]})
 
 
-def _open(tracking: Tracking, trial_plan: TrialPlan, plan: Plan, number: str, point: Mapping[str, Any]) -> str:
+def open_trial(tracking: Tracking, trial_plan: TrialPlan, plan: Plan, number: str, point: Mapping[str, Any]) -> str:
     """Find this trial's run (a resumed trial has one) or start it below the search's; return its id."""
     said = {f"param.{key}": json.dumps(value) for key, value in point.items()}
     found = tracking.find(plan.experiment.name, trial_id=number, search=trial_plan.search)
