@@ -11,6 +11,7 @@ from ray.tune import Callback
 
 from glioflow import cluster
 from glioflow.runs.launch import Say, run_folder
+from glioflow.runs.memory import OUT_OF_MEMORY
 from glioflow.runs.searcher import METRIC, NUMBER
 from glioflow.runs.trial import CHECKPOINT, GROUP, REASON
 from glioflow.tracking import Tracking
@@ -233,7 +234,7 @@ def reason_of(trial: Any) -> str:
     place = trial.error_file
     text = Path(place).read_text() if place and Path(place).exists() else ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if any("OutOfMemory" in line or "running low on memory" in line for line in lines):
+    if any(OUT_OF_MEMORY in line or "running low on memory" in line for line in lines):
         return "out of memory: Ray ended its process before the node had none left"
     return lines[-1][:300] if lines else "its process ended"
 

@@ -16,6 +16,7 @@ from glioflow.config.search import SearchSettings
 from glioflow.errors import RunFailed, UserError
 from glioflow.runs.announcer import LISTENERS, Announcer, Board, Listener
 from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder, to_yaml
+from glioflow.runs.memory import surviving_memory_kills
 from glioflow.runs.plan import Plan
 from glioflow.runs.schedulers import build_scheduler, domain, replay
 from glioflow.runs.search_report import report_search
@@ -196,7 +197,8 @@ def _run(
             ),
         )
     try:
-        results = tuner.fit()
+        with surviving_memory_kills():
+            results = tuner.fit()
     except Exception as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise RunFailed(f"search {name} broke off ({line}); go on with --resume {name}") from error
