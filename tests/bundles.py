@@ -1,4 +1,4 @@
-"""Bundles of made-up origin, for tests."""
+"""A tiny experiment, and bundles of made-up origin, for tests."""
 
 from typing import Any
 
@@ -7,6 +7,16 @@ from torch import Tensor, nn
 
 from glioflow import bundle
 from glioflow.config import Experiment
+
+# Said once for every test: small enough that a network trains in a second.
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "preprocess": [{"step": "unit"}, {"step": "resize", "size": 32}],
+    "split": {"method": "counts", "counts": [4, 2, 2]},
+    "model": {"architecture": "buda-unet"},
+    "training": {"epochs": 2, "steps_per_epoch": 2, "batch_size": 4, "precision": "fp32"},
+    "gate": {"min_patients": 2},
+}
 
 ORIGIN = bundle.Origin(
     experiment="tiny",

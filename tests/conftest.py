@@ -7,18 +7,9 @@ from typing import Any
 
 import pytest
 
+from bundles import TINY
 from glioflow.cluster import silence
 from glioflow.config import Experiment, load_experiment
-
-# Said once for every test: small enough that a network trains in a second.
-TINY: dict[str, Any] = {
-    "name": "tiny",
-    "preprocess": [{"step": "unit"}, {"step": "resize", "size": 32}],
-    "split": {"method": "counts", "counts": [4, 2, 2]},
-    "model": {"architecture": "buda-unet"},
-    "training": {"epochs": 2, "steps_per_epoch": 2, "batch_size": 4, "precision": "fp32"},
-    "gate": {"min_patients": 2},
-}
 
 
 @pytest.fixture(autouse=True)

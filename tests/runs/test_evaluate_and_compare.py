@@ -94,7 +94,7 @@ def test_the_nearest_slice_is_never_the_patients_own(easy):
 
 
 def describe_tiny(**values):
-    from conftest import TINY
+    from bundles import TINY
     from glioflow.config import Experiment
 
     return describe(Experiment.model_validate(TINY), **values)

@@ -12,8 +12,7 @@ import pytest
 import requests
 import yaml
 
-from bundles import describe
-from conftest import TINY
+from bundles import TINY, describe
 from glioflow import bundle
 from glioflow.models import build_network
 from glioflow.prediction import Predictor
