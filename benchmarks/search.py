@@ -1,0 +1,269 @@
+"""A search beside the plain ways to do the same, and a large one on paper.
+
+Run: python benchmarks/search.py overhead|rate|scaling|schedule [--data COHORT] [--trials N] [--epochs N] [--steps N]
+
+overhead  the same training in a bare loop in this process and as one-worker trials: what a trial costs before its first
+          step, for the first trial and for those that reuse its process, and the speed of epochs once it runs.
+rate      trials an hour of the platform, one CPU each, beside a bare Optuna loop in one process on all cores, on the
+          same space, cohort, sampler and rungs of successive halving.
+scaling   slices a second of one worker and of two, one CPU each, through Ray Train.
+schedule  1,000 trials on 64 GPUs, simulated with the scheduler that a search uses; no training.
+
+Without --data a synthetic LGG cohort is used.
+"""
+
+import argparse
+import heapq
+import itertools
+import math
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+
+from glioflow import cluster
+from glioflow.config import Experiment, override
+from glioflow.config.places import prepared_home
+from glioflow.data.prepared import PreparedCohort, find_or_prepare
+from glioflow.data.splits import Split, make_split
+from glioflow.data.synthetic import synthesize_lgg
+from glioflow.runs.launch import now
+from glioflow.runs.plan import Plan, fit_network
+from glioflow.runs.schedulers import build_scheduler
+from glioflow.runs.search import search
+from glioflow.runs.searcher import METRIC, build_sampler, suggest_point
+from glioflow.runs.train import fit_on_train
+from glioflow.tracking import Tracking
+
+SPACE = {
+    "training.learning_rate": {"kind": "float", "low": 3e-4, "high": 1e-2, "log": True},
+    "loss.name": {"kind": "choice", "values": ["dice_bce", "focal_tversky"]},
+}
+
+
+def build_experiment(epochs: int, steps: int, **search_settings: Any) -> Experiment:
+    """Return U-Net/MobileNetV2 at 64 x 64 from scratch, with a small search."""
+    return Experiment.model_validate(
+        {
+            "name": "benchmark",
+            "preprocess": [{"step": "unit"}, {"step": "resize", "size": 64}],
+            "split": {"method": "kfold", "folds": 4},
+            "model": {"architecture": "unet", "encoder": "mobilenet_v2"},
+            "training": {"epochs": epochs, "steps_per_epoch": steps, "batch_size": 16, "learning_rate": 2e-3},
+            "search": {"space": SPACE, **search_settings},
+        }
+    )
+
+
+@contextmanager
+def fresh_home() -> Iterator[Path]:
+    """Give this benchmark a home of its own."""
+    with tempfile.TemporaryDirectory(prefix="glioflow-benchmark-") as folder:
+        os.environ["GLIOFLOW_HOME"] = folder
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        yield Path(folder)
+
+
+def open_data(data: Path | None, home: Path, experiment: Experiment) -> tuple[Path, PreparedCohort, Split]:
+    """Return the raw cohort, its prepared form and its split."""
+    source = data or home / "kaggle_3m"
+    if data is None:
+        synthesize_lgg(source, patients=16, seed=0, size=128, slices=(20, 30))
+    cohort = find_or_prepare(source, experiment.preprocess, home=prepared_home())
+    return source, cohort, make_split(cohort.records, experiment.split)
+
+
+def bare_epochs(experiment: Experiment, cohort: PreparedCohort, split: Split) -> list[float]:
+    """Train in this process with the loop alone, writing no checkpoint; return when each epoch ended, in seconds."""
+    ended: list[float] = []
+    cases = cohort.cases(split.train), cohort.cases(split.val)
+    fit_network(experiment, *cases, lambda epoch, metrics, write: ended.append(time.time()))
+    return ended
+
+
+def pace(ended: list[float]) -> float:
+    """Return the median seconds of an epoch, the first one left out."""
+    return statistics.median(b - a for a, b in itertools.pairwise(ended))
+
+
+def overhead(said: argparse.Namespace, home: Path) -> None:
+    """Compare one trial with the loop that it runs."""
+    rates = {"kind": "choice", "values": [1e-3 * (k + 1) for k in range(said.trials)]}
+    settings = {"sampler": "grid", "scheduler": "none", "concurrent": 1, "space": {"training.learning_rate": rates}}
+    experiment = build_experiment(said.epochs, said.steps, **settings)
+    source, cohort, split = open_data(said.data, home, experiment)
+    bare_epochs(override(experiment, {"training.epochs": 2}), cohort, split)  # kernels are chosen on the first steps
+    bare = [pace(bare_epochs(experiment, cohort, split))]
+    cluster.connect()
+    began = time.time()
+    done = search(experiment, source)
+    bare.append(pace(bare_epochs(experiment, cohort, split)))
+    tracking = Tracking()
+    runs = sorted(tracking.children("benchmark", done.run_id), key=lambda run: run.info.start_time)
+    ended = []
+    for run in runs:
+        history = sorted(tracking.client.get_metric_history(run.info.run_id, "val/dice"), key=lambda each: each.step)
+        ended.append([entry.timestamp / 1000 for entry in history])
+    trial = statistics.median(pace(each) for each in ended)
+    before = [began, *(run.info.end_time / 1000 for run in runs)]
+    starts = [each[0] - trial - last for each, last in zip(ended, before, strict=False)]
+    print(f"epochs: bare {bare[0]:.2f} and {bare[1]:.2f} s, in a trial {trial:.2f} s; ", end="")
+    print(f"throughput {statistics.mean(bare) / trial:.1%} of the bare loop")
+    print(f"before its first step: {starts[0]:.1f} s for the first trial, search included; ", end="")
+    print(f"{statistics.median(starts[1:]):.1f} s for those that reuse its process" if starts[1:] else "")
+
+
+def rate(said: argparse.Namespace, home: Path) -> None:
+    """Compare trials an hour with a bare Optuna loop."""
+    settings = {"trials": said.trials, "scheduler": "asha", "grace_epochs": 1, "reduction": 2}
+    experiment = build_experiment(said.epochs, said.steps, **settings)
+    source, cohort, split = open_data(said.data, home, experiment)
+    began = time.perf_counter()
+    bare_best = optuna_loop(experiment, cohort, split, said.trials)
+    bare = time.perf_counter() - began
+    cluster.connect()
+    began = time.perf_counter()
+    done = search(experiment, source)
+    ours = time.perf_counter() - began
+    last = Tracking().metric_history(done.best["run_id"], "val/dice")
+    print(f"bare Optuna loop, one process: {3600 * said.trials / bare:.0f} trials an hour, best {bare_best:.3f}")
+    print(
+        f"GlioFlow: {3600 * said.trials / ours:.0f} trials an hour, best {max(last):.3f} (validation Dice of an epoch)"
+    )
+    print(f"ratio {bare / ours:.2f}; connecting to Ray not included")
+
+
+def optuna_loop(experiment: Experiment, cohort: PreparedCohort, split: Split, trials: int) -> float:
+    """Search in this process on all cores, as one would without a platform; return the best Dice."""
+    everything = override(experiment, {"training.cpus_per_worker": os.cpu_count() or 1})
+    train, val = cohort.cases(split.train), cohort.cases(split.val)
+    best = 0.0
+
+    def objective(trial: optuna.Trial) -> float:
+        nonlocal best
+        chosen = override(everything, suggest_point(trial, experiment.search))
+
+        def report(epoch: int, metrics: dict[str, float], write_checkpoint: Any) -> None:
+            nonlocal best
+            best = max(best, metrics["val/dice"])
+            trial.report(metrics["val/dice"], epoch + 1)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+        _, fitted = fit_network(chosen, train, val, report)
+        return fitted.dice
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    pruner = optuna.pruners.SuccessiveHalvingPruner(
+        min_resource=experiment.search.grace_epochs, reduction_factor=experiment.search.reduction
+    )
+    study = optuna.create_study(direction="maximize", sampler=build_sampler(experiment.search), pruner=pruner)
+    study.optimize(objective, n_trials=trials)
+    return best
+
+
+def scaling(said: argparse.Namespace, home: Path) -> None:
+    """Compare the speed of one worker and of two."""
+    base = build_experiment(said.epochs, said.steps)
+    _, cohort, split = open_data(said.data, home, base)
+    tracking = Tracking()
+    cluster.connect()
+    speeds: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(2):
+        for workers, values in speeds.items():
+            run_id = tracking.start("benchmark", f"{workers} workers", tags={})
+            plan = Plan(
+                experiment=override(base, {"training.num_workers": workers}),
+                prepared=cohort.path,
+                split=split,
+                run_id=run_id,
+                tracking_uri=tracking.uri,
+                folder=home / "runs" / run_id,
+                created=now(),
+            )
+            fit_on_train(plan)
+            values += tracking.metric_history(run_id, "train/slices_per_s")[1:]
+    medians = {workers: statistics.median(values) for workers, values in speeds.items()}
+    for workers, values in speeds.items():
+        print(
+            f"{workers} workers: median {medians[workers]:.1f} slices/s (from {min(values):.1f} to {max(values):.1f})"
+        )
+    print(f"scaling {medians[2] / medians[1]:.2f} of 2")
+
+
+class PaperTrial:
+    """A trial that takes no time: its learning curve rises to a height that it draws."""
+
+    def __init__(self, number: int, rng: np.random.Generator) -> None:
+        self.trial_id, self.epoch = f"{number}", 0
+        self.height, self.speed = float(rng.beta(5, 2)), float(rng.uniform(0.1, 0.4))
+        self.epoch_s = float(rng.lognormal(math.log(60), 0.5))
+
+    def dice(self, rng: np.random.Generator) -> float:
+        """Return the validation Dice after the current epoch, with noise."""
+        return self.height * (1 - math.exp(-self.speed * self.epoch)) + float(rng.normal(0, 0.01))
+
+
+def schedule(said: argparse.Namespace, home: Path) -> None:
+    """Simulate a large search: who waits for whom, and what stopping early saves."""
+    trials, gpus, start_s = 1000, 64, 5.0
+    epochs = said.epochs if said.epochs > 8 else 50
+    for name in ("none", "asha"):
+        experiment = build_experiment(epochs, 1, scheduler=name, reduction=3)
+        scheduler, rng = build_scheduler(experiment), np.random.default_rng(0)
+        np.random.seed(0)
+        waiting = [PaperTrial(number, rng) for number in range(trials)]
+        best_possible = max(trial.height for trial in waiting)
+        events: list[tuple[float, int, PaperTrial]] = []
+        busy, clock, finished, reached, order = 0.0, 0.0, 0, 0.0, 0
+        while waiting or events:
+            while waiting and len(events) < gpus:
+                trial = waiting.pop(0)
+                scheduler.on_trial_add(None, trial)
+                order += 1
+                heapq.heappush(events, (clock + start_s + trial.epoch_s, order, trial))
+                busy += start_s + trial.epoch_s
+            clock, _, trial = heapq.heappop(events)
+            trial.epoch += 1
+            result = {"epoch": trial.epoch, METRIC: trial.dice(rng)}
+            stopped = scheduler.on_trial_result(None, trial, result) == "STOP"
+            if trial.epoch == epochs:
+                finished, reached = finished + 1, max(reached, trial.height)
+            elif not stopped:
+                order += 1
+                heapq.heappush(events, (clock + trial.epoch_s, order, trial))
+                busy += trial.epoch_s
+        print(f"{name}: {clock / 3600:.1f} h on {gpus} GPUs, {busy / 3600:.0f} GPU hours, ", end="")
+        print(
+            f"{busy / (gpus * clock):.0%} of them at work; {finished} of {trials} trials to their last epoch; ", end=""
+        )
+        print(f"the best has {reached:.3f} of {best_possible:.3f}")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    what = {"overhead": overhead, "rate": rate, "scaling": scaling, "schedule": schedule}
+    parser.add_argument("what", choices=what)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--trials", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=40)
+    said = parser.parse_args()
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
+    print(f"{machine}; {said.what}, {said.trials} trials, {said.epochs} epochs of {said.steps} steps")
+    with fresh_home() as home, cluster.ending():
+        what[said.what](said, home)
+
+
+if __name__ == "__main__":
+    main()
