@@ -93,6 +93,16 @@ class Experiment(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _a_final_training_chooses_nothing(self) -> "Experiment":
+        training = self.training
+        if training.final and (training.keep, training.patience, self.postprocess.choose) != ("last", None, False):
+            raise UserError(
+                "training.final learns from the validation cases too, so nothing may be chosen on them: "
+                "set training.keep to last, training.patience to null and postprocess.choose to false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _searched_keys_exist(self) -> "Experiment":
         for key, parameter in self.search.space.items():
             fixed = key.split(".")[0] in _FIXED and key != PREPROCESS  # which is chosen by name, from search.preprocess

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from glioflow.training.loop import Fitted, Report
 
 FITTED_ON = {"weights": "train", "early_stopping": "val", "postprocess": "val", "flair_threshold_baseline": "train"}
+FINAL_FITTED_ON = {"weights": "train and val", "flair_threshold_baseline": "train and val"}
 
 
 class Plan(BaseModel):
@@ -83,10 +84,10 @@ def train_plan(
         resume: Folder of a checkpoint to go on from.
 
     Returns:
-        Validation metrics of the bundle on rank 0, None on the others.
+        Validation metrics of the bundle on rank 0 (none of a final training), None on the others.
     """
     cohort = PreparedCohort(plan.prepared)
-    train, val = cohort.cases(plan.split.train), cohort.cases(plan.split.val)
+    train, val = _dealt(plan, cohort)
     watch = Watch(plan.folder, val, epochs=plan.experiment.training.epochs) if plan.watched and rank == 0 else None
     network, fitted = fit_network(
         plan.experiment, train, val, report, rank=rank, world_size=world_size, resume=resume, watch=watch
@@ -94,6 +95,14 @@ def train_plan(
     if rank != 0:
         return None
     return _finish(plan, cohort, Predictor(_describe(plan, cohort, network), network), fitted)
+
+
+def _dealt(plan: Plan, cohort: PreparedCohort) -> tuple[list[PreparedCase], list[PreparedCase]]:
+    """Return who is learned from and who is chosen by: nobody, where the training is final."""
+    split = plan.split
+    if plan.experiment.training.final:
+        return cohort.cases([*split.train, *split.val]), []
+    return cohort.cases(split.train), cohort.cases(split.val)
 
 
 def fit_network(
@@ -143,6 +152,8 @@ def fit_network(
     )
 
     def validate(network: "nn.Module") -> dict[str, float]:
+        if not val:
+            return {}
         scores = [_quick_dice(network, case, experiment, watch) for case in val[rank::world_size]]
         return {"val/dice": float(np.mean(_gather(scores)))}
 
@@ -198,7 +209,7 @@ def _describe(plan: Plan, cohort: PreparedCohort, network: "nn.Module") -> bundl
             split=plan.split.digest,
             test=plan.split.test_digest,
             num_patients=_num_patients(cohort, plan.split),
-            fitted_on=FITTED_ON,
+            fitted_on=FINAL_FITTED_ON if experiment.training.final else FITTED_ON,
             created=plan.created,
         ),
         num_parameters=sum(parameter.numel() for parameter in network.parameters()),
@@ -207,7 +218,7 @@ def _describe(plan: Plan, cohort: PreparedCohort, network: "nn.Module") -> bundl
 
 def _finish(plan: Plan, cohort: PreparedCohort, predictor: Predictor, fitted: "Fitted") -> dict[str, float | None]:
     """Write the bundle of the kept weights; threshold and clean-up are chosen on the validation patients."""
-    network, val, train = predictor.network, cohort.cases(plan.split.val), cohort.cases(plan.split.train)
+    network, (train, val) = predictor.network, _dealt(plan, cohort)
     network.load_state_dict(fitted.weights)
     chosen = {
         "postprocess": choose_for(predictor, val),
@@ -215,8 +226,9 @@ def _finish(plan: Plan, cohort: PreparedCohort, predictor: Predictor, fitted: "F
         "input_statistics": fit_input_statistics((case.image for case in train), cohort.channels),
     }
     predictor = Predictor(predictor.description.model_copy(update=chosen), network)
-    summary = numbers(summarize(measure(predictor, val)), "val")
-    summary["val/best_epoch"] = float(fitted.epoch)
+    summary: dict[str, float | None] = {}
+    if val:
+        summary = {**numbers(summarize(measure(predictor, val)), "val"), "val/best_epoch": float(fitted.epoch)}
     bundle.save(plan.bundle, predictor.description.model_copy(update={"metrics": summary}), fitted.weights)
     return summary
 

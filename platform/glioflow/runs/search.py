@@ -82,6 +82,8 @@ def search(
         RunFailed: If no trial succeeded, or none can go on (a full disk); what was reached is kept for `resume`.
     """
     settings = experiment.search
+    if experiment.training.final:
+        raise UserError("a search compares on validation patients; training.final must be false", True)
     if not settings.space:
         raise UserError("a search needs search.space in the experiment", experiment.name)
     name = resume or settings.name or f"{experiment.name}-{datetime.now():%Y%m%d-%H%M%S}"

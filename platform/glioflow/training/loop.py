@@ -4,6 +4,7 @@ Everything that decides what happens next is in the checkpoint, and batches are 
 run that was killed and resumed ends with the weights of one that was not.
 """
 
+import math
 import os
 import shutil
 import time
@@ -77,7 +78,8 @@ def fit(
         network: On its device; wrapped for several workers here, where torch.distributed is up.
         loss: (logits, target) to a scalar.
         batches: Training batches of this worker by step.
-        validate: The network to metrics, `val/dice` among them, the same on every worker.
+        validate: The network to metrics, `val/dice` among them (or none of it, where the last weights are kept), the
+            same on every worker.
         settings: How.
         report: Told after each epoch, on every worker.
         resume: Folder with a checkpoint to go on from.
@@ -99,7 +101,7 @@ def fit(
         metrics = trainer.run_epoch(epoch)
         with trainer.averaged():
             metrics |= validate(network)
-            dice = metrics["val/dice"]
+            dice = metrics.get("val/dice", math.nan)  # a final training validates nothing
             better = dice > progress.best_dice
             if better:
                 progress.best_epoch, progress.best_dice = epoch, dice

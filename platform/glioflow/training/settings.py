@@ -31,6 +31,7 @@ class TrainingSettings(BaseModel):
             null keeps it frozen to the end. Means nothing where nothing is frozen.
         compile: Train through torch.compile, which needs a C++ compiler and a minute or two before the first step. On
             two CPU cores it then ran `unet3d` 1.4 times as fast, U-Nets on slices no faster.
+        final: Train on the validation cases too, when all settings are fixed: nothing is chosen on anyone.
         seed: Of initialization, choice of slices and augmentation.
         deterministic: Demand deterministic kernels.
         num_workers: Processes that train together; more than one runs on Ray Train with DDP.
@@ -57,6 +58,7 @@ class TrainingSettings(BaseModel):
     keep: Literal["best", "last"] = "best"
     unfreeze_epoch: int | None = Field(default=None, ge=1)
     compile: bool = False
+    final: bool = False
     seed: int = Field(default=0, ge=0)
     deterministic: bool = False
     num_workers: int = Field(default=1, ge=1)
