@@ -101,3 +101,9 @@ def test_a_class_of_one_patient_has_an_area_but_no_interval():
     areas = associate(features, clinical, clusters=["rare"]).aucs
     assert all(area.low is None and area.high is None for area in areas)
     assert not any(area.agrees.get("automatic masks") for area in areas)
+
+
+def test_a_class_without_patients_changes_no_p_value():
+    table = np.array([[0, 2, 1], [0, 0, 2]])
+    assert fisher_exact_p(table) == fisher_exact_p(table[:, 1:])
+    assert fisher_exact_p(np.array([[0, 2], [0, 3]])) == 1.0

@@ -166,6 +166,7 @@ def fisher_exact_p(table: NDArray[np.int_], *, seed: int | np.random.Generator =
     """P-value of Fisher's exact test of an r x c table: exact for 2 x 2, else from 100,000 seeded random tables."""
     from scipy.stats import MonteCarloMethod, fisher_exact
 
+    table = table[table.any(axis=1)][:, table.any(axis=0)]  # a class without patients says nothing, and trips SciPy
     if min(table.shape) < 2:
         return 1.0
     if table.shape == (2, 2):
