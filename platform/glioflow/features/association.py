@@ -172,7 +172,7 @@ def fisher_exact_p(table: NDArray[np.int_], *, seed: int | np.random.Generator =
     if table.shape == (2, 2):
         return float(fisher_exact(table).pvalue)
     method = MonteCarloMethod(n_resamples=99_999, rng=np.random.default_rng(seed))
-    return float(fisher_exact(table, method=method).pvalue)
+    return float(np.squeeze(fisher_exact(table, method=method).pvalue))  # an array of one, for some tables
 
 
 def _test(
