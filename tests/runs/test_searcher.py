@@ -1,12 +1,15 @@
 """The searcher on a real Optuna study, and the lines that tell people of its trials."""
 
+import io
 import pickle
 from types import SimpleNamespace
 
 import numpy as np
 import optuna
 import pytest
+from rich.console import Console
 
+from glioflow.cli.search_table import draw_table
 from glioflow.config import Experiment
 from glioflow.config.search import SearchSettings
 from glioflow.runs.announcer import LISTENERS, Announcer, Listener
@@ -276,3 +279,17 @@ def test_a_trial_stopped_at_its_first_epoch_is_pruned_and_keeps_its_value(search
     searcher.on_trial_complete("first", result=result(1, 0.3))  # Tune tells a stopping result only here
     assert state(searcher) == optuna.trial.TrialState.PRUNED
     assert searcher.study.trials[0].intermediate_values == {1: 0.3}
+
+
+def test_the_table_shows_each_trial_the_best_and_the_time_left():
+    announcer, _, boards = told(3)
+    announcer.on_trial_start(0, [], trial("a"))
+    announcer.on_trial_complete(0, [], trial("b", **result(4, 0.625, finished=True), time_total_s=75.0))
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(draw_table(boards[-1]))
+    drawn = console.export_text()
+    assert "1 of 3 trials, best Dice 0.625, 0:00:00 left" in drawn
+    assert "finished" in drawn
+    assert "4/4" in drawn
+    assert "0:01:15" in drawn
+    assert "running" in drawn

@@ -93,8 +93,10 @@ def check_resources(experiment: Experiment) -> None:
                 f"training.{name.lower()}s_per_worker or training.num_workers",
                 f"a cluster of {have[name]:g}",
             )
+    if have.get("nodes", 1) == 1:
+        return
     fit = cluster.slots(cpus=training.cpus_per_worker, gpus=training.gpus_per_worker)
-    if fit < training.num_workers:
+    if fit < training.num_workers:  # three CPUs on each of two nodes are no four for one worker
         raise UserError(
             f"{training.num_workers} workers of {training.cpus_per_worker:g} CPUs and {training.gpus_per_worker:g} "
             "GPUs must fit on the cluster, each on one node",
