@@ -134,6 +134,8 @@ def test_a_population_exchanges_weights_and_parameters(
     assert done.num_trials == 3
     assert {run.info.status for run in trial_runs(tracking).values()} == {"FINISHED"}
     assert 1e-5 < done.best["params"]["training.learning_rate"] < 1e-1
+    again = search(searched(sampler="random", scheduler="pbt", space=space, trials=3), lgg, resume="s")
+    assert (again.num_trials, again.best["run_id"]) == (3, done.best["run_id"])
 
 
 def test_a_later_search_begins_with_the_best_points_of_earlier_ones(

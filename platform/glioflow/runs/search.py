@@ -88,7 +88,7 @@ def search(
         raise UserError("a search needs search.space in the experiment", experiment.name)
     name = resume or settings.name or f"{experiment.name}-{datetime.now():%Y%m%d-%H%M%S}"
     place = _Place(name, home() / "searches" / name)
-    if resume and not (place.folder / "optuna.db").exists():
+    if resume and not place.folder.exists():
         raise UserError("--resume names a search that was begun", name, _begun())
     if not resume and place.folder.exists():
         raise UserError("a search of this name exists: resume it with --resume, or choose another search.name", name)
@@ -99,7 +99,8 @@ def search(
     say(f"search {name}, run {parent}")
     say(f"MLflow: {_link(setting.tracking, experiment.name, parent)}")
     try:
-        _run(setting, place, parent, prepared, trials or settings.num_trials, resume=bool(resume), say=say, show=show)
+        trial_plan = TrialPlan(plan=_shared_plan(setting), parent=parent, search=name, prepared=prepared)
+        _run(setting, place, trial_plan, trials or settings.num_trials, say=say, show=show)
         found = _conclude(setting, place, parent, [setting.cohort.path, *prepared.values()])
     except BaseException as error:
         with contextlib.suppress(Exception):  # where the store is away or the disk full, the first error is what helps
@@ -133,23 +134,10 @@ def _parent(setting: Setting, name: str) -> str:
     return run_id
 
 
-def _run(
-    setting: Setting,
-    place: _Place,
-    parent: str,
-    prepared: dict[str, Path],
-    trials: int,
-    *,
-    resume: bool,
-    say: Say,
-    show: Callable[[Board], None] | None,
-) -> None:
-    from ray import tune
-
-    experiment, name = setting.experiment, place.name
-    settings, training = experiment.search, experiment.training
-    plan = Plan(
-        experiment=experiment,
+def _shared_plan(setting: Setting) -> Plan:
+    """Return what the plans of all trials have in common."""
+    return Plan(
+        experiment=setting.experiment,
         prepared=setting.cohort.path,
         split=setting.split,
         run_id="",
@@ -157,13 +145,24 @@ def _run(
         folder=home() / "runs",
         created=now(),
     )
-    each = TrialPlan(plan=plan, parent=parent, search=name, prepared=prepared)
-    LISTENERS[name] = Listener(say, show, setting.tracking, partial(open_trial, setting.tracking, each, plan))
-    trained = tune.with_parameters(run_trial, said=each.model_dump_json())
-    trainable = tune.with_resources(trained, resources(experiment))
+
+
+def _run(
+    setting: Setting,
+    place: _Place,
+    trial_plan: TrialPlan,
+    trials: int,
+    *,
+    say: Say,
+    show: Callable[[Board], None] | None,
+) -> None:
+    """Run what is left of `trials`; return once all of them ended, raise where some stay open."""
+    experiment, name, tracking = setting.experiment, place.name, setting.tracking
+    settings = experiment.search
+    LISTENERS[name] = Listener(say, show, tracking, partial(open_trial, tracking, trial_plan, trial_plan.plan))
     scheduler, searcher, many = build_scheduler(experiment), None, trials
     if settings.scheduler != "pbt":
-        if not resume:
+        if not (place.folder / "optuna.db").exists():
             study = open_study(settings, name=name, storage=place.storage)
             enqueue(study, earlier_points(setting, settings.warm_start, besides=name))
         searcher = Searcher(settings, name=name, storage=place.storage)
@@ -171,48 +170,58 @@ def _run(
         replay(scheduler, searcher.study)
     if many == 0:
         return
-    if settings.scheduler == "pbt" and resume:
-        tuner = tune.Tuner.restore(str(place.tune), trainable=trainable, resume_unfinished=True, resume_errored=True)
-    else:
-        workers = {"cpu": training.num_workers * training.cpus_per_worker}
-        workers |= {"gpu": training.num_workers * training.gpus_per_worker} if training.gpus_per_worker else {}
-        announcer = Announcer(name, num_trials=many, epochs=training.epochs, workers=workers)
-        tuner = tune.Tuner(
-            trainable,
-            param_space={} if searcher else {key: domain(parameter) for key, parameter in settings.space.items()},
-            tune_config=tune.TuneConfig(
-                search_alg=searcher or _population(settings),
-                scheduler=scheduler,
-                num_samples=many,
-                max_concurrent_trials=_concurrent(experiment),
-                reuse_actors=training.num_workers == 1,
-                trial_dirname_creator=lambda trial: str(trial.trial_id),
-            ),
-            run_config=tune.RunConfig(
-                # Of Tune's own files none is needed to go on, but for a population's.
-                name="tune" if searcher is None else f"tune-{datetime.now():%Y%m%d-%H%M%S-%f}",
-                storage_path=str(place.folder),
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=4),
-                failure_config=tune.FailureConfig(max_failures=1),
-                callbacks=[announcer],
-                verbose=0,
-            ),
-        )
+    tuner = _build_tuner(experiment, place, trial_plan, searcher, scheduler, many)
     try:
         with surviving_memory_kills():
             results = tuner.fit()
     except Exception as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise RunFailed(f"search {name} broke off ({line}); go on with --resume {name}") from error
+    if searcher is not None and searcher.trouble:
+        raise RunFailed(f"search {name} cannot go on ({searcher.trouble}); mend it and go on with --resume {name}")
     if searcher is None:
         interrupted = any(not (each.metrics or {}).get("finished") and each.error is None for each in results)
     else:
-        if searcher.trouble:
-            raise RunFailed(f"search {name} cannot go on ({searcher.trouble}); mend it and go on with --resume {name}")
         interrupted = count_open(name, place.storage) > 0
     if interrupted:  # Tune takes the first Ctrl-C for itself and returns as if all were well
         say(f"interrupted; go on with --resume {name}")
         raise KeyboardInterrupt
+
+
+def _build_tuner(
+    experiment: Experiment, place: _Place, trial_plan: TrialPlan, searcher: Searcher | None, scheduler: Any, many: int
+) -> Any:
+    """Return Tune's tuner for `many` trials; without a searcher, for a population or what is left of it."""
+    from ray import tune
+
+    settings, training = experiment.search, experiment.training
+    said = tune.with_parameters(run_trial, said=trial_plan.model_dump_json())
+    trainable = tune.with_resources(said, resources(experiment))
+    if searcher is None and place.tune.exists():
+        return tune.Tuner.restore(str(place.tune), trainable=trainable, resume_unfinished=True, resume_errored=True)
+    workers = {"cpu": training.num_workers * training.cpus_per_worker}
+    workers |= {"gpu": training.num_workers * training.gpus_per_worker} if training.gpus_per_worker else {}
+    return tune.Tuner(
+        trainable,
+        param_space={} if searcher else {key: domain(parameter) for key, parameter in settings.space.items()},
+        tune_config=tune.TuneConfig(
+            search_alg=searcher or _population(settings),
+            scheduler=scheduler,
+            num_samples=many,
+            max_concurrent_trials=_concurrent(experiment),
+            reuse_actors=training.num_workers == 1,
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
+        ),
+        run_config=tune.RunConfig(
+            # Of Tune's own files none is needed to go on, but for a population's.
+            name="tune" if searcher is None else f"tune-{datetime.now():%Y%m%d-%H%M%S-%f}",
+            storage_path=str(place.folder),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=4),
+            failure_config=tune.FailureConfig(max_failures=1),
+            callbacks=[Announcer(place.name, num_trials=many, epochs=training.epochs, workers=workers)],
+            verbose=0,
+        ),
+    )
 
 
 def _population(settings: SearchSettings) -> Any:
