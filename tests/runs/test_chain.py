@@ -136,7 +136,8 @@ def test_predict_on_the_command_line_says_what_the_endpoint_said(demo: dict[str,
     case = demo["home"] / "demo" / "kaggle_3m" / answer["study"]["id"]
     (said,) = glioflow(demo, "predict", "demo@champion", str(case), "--out", str(tmp_path))["studies"]
     assert said["tumor"]["slices"] == answer["tumor"]["slices"]
-    assert said["features"]["volume"]["volume_px"] == pytest.approx(answer["features"]["volume"]["volume_px"], rel=0.01)
+    served = answer["features"]["volume"]["volume_px"]
+    assert said["features"]["volume"]["volume_px"] == pytest.approx(served, rel=0.01, abs=3)  # bf16 decides edges
     assert len(list(Path(said["mask"]).glob("*_mask.tif"))) == len(answer["study"]["slices"])
 
 

@@ -92,10 +92,12 @@ def test_a_run_records_experiment_split_cohort_and_code(setting, tracking, tmp_p
     assert load_experiment(recorded) == setting.experiment
 
 
-def test_a_child_leaves_the_record_to_its_parent(setting, tracking):
+def test_a_child_can_be_run_again_and_leaves_the_environment_to_its_parent(setting, tracking):
     parent = open_run(setting, "search", "a search")
     child = open_run(setting, "trial", "a trial", parent=parent)
-    assert not tracking.has_artifact(child, "split.json")
+    assert tracking.has_artifact(child, "split.json")
+    assert tracking.has_artifact(parent, "environment.txt")
+    assert not tracking.has_artifact(child, "environment.txt")
     assert [found.info.run_id for found in tracking.children("tiny", parent)] == [child]
 
 
