@@ -181,7 +181,7 @@ def map_parallel(function: Callable[[Item], Result], items: Iterable[Item], *, n
 
     task = ray.remote(num_cpus=num_cpus)(_answer).options(max_retries=2)
     waiting = iter(items)
-    ahead = max(2, int(2 * resources()["CPU"] / max(num_cpus, 0.1)))
+    ahead = max(2, int(4 * resources()["CPU"] / max(num_cpus, 0.1)))
     running: list[Any] = []
     try:
         for item in waiting:
