@@ -208,6 +208,11 @@ def test_a_summary_counts_what_is_undefined_and_drops_no_miss():
     json.dumps(summary, allow_nan=False)
 
 
+def test_an_unknown_institution_is_no_metric():
+    rows = [{"id": "a", "patient": "a", "institution": None, "dice": 0.5}]
+    assert not [key for key in summarize(rows) if "institution" in key]
+
+
 def test_a_summary_of_regions_counts_the_empty_ones_by_region():
     labels = np.zeros((3, 8, 8), dtype=np.uint8)
     labels[1, 1:7, 1:7] = 2

@@ -8,12 +8,16 @@ import numpy as np
 from glioflow.evaluation.intervals import bootstrap_interval
 from glioflow.evaluation.metrics import auroc, count, overlap_metrics, ratio
 
+# What names a row and is no metric, None or not.
+_NAMES = ("id", "patient", "institution", "part")
+
 
 def summarize(per_patient: Sequence[Mapping[str, Any]], *, seed: int = 0) -> dict[str, Any]:
     """Sum up what `evaluate_case` or `evaluate_parts` gave for each patient.
 
     Args:
-        per_patient: A row per patient; values that are neither numbers nor None (`id`, `features`) are left out.
+        per_patient: A row per patient; what names it, and values that are neither numbers nor None (`features`), are
+            left out.
         seed: Of the bootstrap.
 
     Returns:
@@ -26,6 +30,8 @@ def summarize(per_patient: Sequence[Mapping[str, Any]], *, seed: int = 0) -> dic
     columns: dict[str, list[float | None]] = {}
     for row in per_patient:
         for key, value in row.items():
+            if key in _NAMES:
+                continue
             if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
                 columns.setdefault(key, []).append(value)
     summary: dict[str, Any] = {"num_patients": len(per_patient)}
