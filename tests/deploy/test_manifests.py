@@ -195,6 +195,21 @@ def test_the_serve_configuration_is_what_serve_build_gives(tmp_path):
     assert served == written
 
 
+def test_the_dashboard_asks_for_metrics_that_the_endpoint_gives():
+    from glioflow.serving.metrics import Metrics
+
+    given = {f"glioflow_{family.name.removeprefix('glioflow_')}" for family in Metrics("g").registry.collect()}
+    dashboard = json.loads((DEPLOY / "grafana" / "glioflow.json").read_text())
+    asked = {
+        re.sub("_(bucket|total)$", "", name)
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"glioflow_\w+", target["expr"])
+    }
+    assert asked
+    assert asked <= given
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_images_install_makes_a_working_environment(tmp_path):
