@@ -4,12 +4,14 @@ GLIOFLOW_DATA=... python benchmarks/data.py [--patients 65] [--repeats 3] [--por
 """
 
 import argparse
+import multiprocessing
 import os
 import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -68,11 +70,14 @@ def time_preparing(cohort: Cohort, few: Cohort, repeats: int) -> None:
     cluster.connect(num_cpus=2)
     list(cluster.map_parallel(warm_up, range(8)))
     print(f"Ray's start and first imports: {time.perf_counter() - began:.1f} s, not counted below")
-    ways = {
-        "plain loop, one process": lambda: into("loop", map),
-        "Ray, 2 CPUs": lambda: into("ray", cluster.map_parallel),
-    }
-    compare("prepare at 128", interleaved(ways, repeats), cohort)
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:  # what two cores give without Ray
+        list(pool.map(warm_up, range(8)))
+        ways = {
+            "plain loop, one process": lambda: into("loop", map),
+            "Ray, 2 CPUs": lambda: into("ray", cluster.map_parallel),
+            "two bare processes": lambda: into("pool", pool.map),
+        }
+        compare("prepare at 128", interleaved(ways, repeats), cohort)
     cluster.disconnect()
     ways = {
         "plain loop, one process": lambda: into("loop", map, few, BUDA),

@@ -23,7 +23,7 @@ from glioflow.evaluation import (
     evaluate_parts,
     predict_flair_threshold,
 )
-from glioflow.evaluation.inference import choose_device, predict_volume
+from glioflow.evaluation.inference import Precision, choose_device, predict_volume
 from glioflow.features import MaskFeatures, measure_mask
 from glioflow.survival import SurvivalAnswer, SurvivalStage
 
@@ -72,7 +72,13 @@ class Prediction:
 
 
 class Predictor:
-    """A bundle, loaded and ready."""
+    """A bundle, loaded and ready.
+
+    Attributes:
+        precision: Of the forward pass; `auto` is the fastest that the hardware has.
+    """
+
+    precision: Precision = "auto"
 
     def __init__(
         self, description: bundle.Description, network: "torch.nn.Module", survival: SurvivalStage | None = None
@@ -126,7 +132,7 @@ class Predictor:
     def probabilities(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Return the network's probabilities (S, h, w, K) of a prepared image, at the bundle's temperature."""
         said, softmax = self.description, self.description.target.kind == "multiclass"
-        raw = predict_volume(self.network, image, softmax=softmax, **dict(said.inference))
+        raw = predict_volume(self.network, image, softmax=softmax, precision=self.precision, **dict(said.inference))
         if said.postprocess.temperature == 1:
             return raw
         return apply_temperature(raw, said.postprocess.temperature, softmax_axis=-1 if softmax else None)

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from bundles import Bright, describe
+from bundles import Bright, changed, describe
+from glioflow.prediction import Predictor
 from glioflow.serving.batching import BatchedPredictor, Batcher, share_out
 
 
@@ -103,8 +104,9 @@ def test_room_is_shared_out_evenly_and_nothing_is_left_that_somebody_wants(wante
 
 
 def test_a_batched_predictor_says_what_a_plain_one_says(tiny):
-    plain = BatchedPredictor(describe(tiny), Bright(above=0.3))
-    batched = BatchedPredictor(describe(tiny), plain.network)
+    heated = changed(tiny, postprocess={"temperature": 30.0})
+    plain = Predictor(describe(heated), Bright(above=0.3))
+    batched = BatchedPredictor(describe(heated), plain.network)
     batched.batcher = Batcher(4)
     images = [np.random.default_rng(k).random((k + 1, 32, 32, 3), np.float32) for k in range(5)]
     with ThreadPoolExecutor(5) as pool:

@@ -27,11 +27,17 @@ def golden_study(description: Description) -> Case:
 
 
 def golden_answer(predictor: Predictor) -> dict[str, Any]:
-    """Answer the golden study; a model that refuses it (it may need more than images) answers with its reason."""
+    """Answer the golden study in fp32, which every machine computes alike.
+
+    A model that refuses it (it may need more than images) answers with its reason.
+    """
+    before, predictor.precision = predictor.precision, "fp32"
     try:
         found = predictor.predict(golden_study(predictor.description))
     except UserError as error:
         return {"refused": error.rule}
+    finally:
+        predictor.precision = before
     probability = found.segmentation.tumor_probability
     return {
         "tumor_voxels": int(np.count_nonzero(found.segmentation.labels)),

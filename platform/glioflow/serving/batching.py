@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.data.drift import summarize_input
-from glioflow.evaluation.inference import Precision, predict_volume
 from glioflow.models import ARCHITECTURES
 from glioflow.prediction import Predictor
 
@@ -129,16 +128,14 @@ def share_out(wanted: list[int], room: int) -> list[int]:
 
 
 class BatchedPredictor(Predictor):
-    """A predictor at a chosen precision, whose slices may share forward passes with those of other requests.
+    """A predictor whose slices may share forward passes with those of other requests.
 
     Attributes:
         batcher: Of the process; None runs every study by itself.
-        precision: Of the forward pass.
         seen: What `summarize_input` says of the last image, where the bundle has something to compare it with.
     """
 
     batcher: Batcher | None = None
-    precision: Precision = "auto"
     seen: dict[str, dict[str, float]] | None = None
 
     def for_one_request(self) -> Self:
@@ -156,6 +153,4 @@ class BatchedPredictor(Predictor):
         )
 
     def _run(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        said = self.description
-        softmax = said.target.kind == "multiclass"
-        return predict_volume(self.network, image, softmax=softmax, precision=self.precision, **dict(said.inference))
+        return super().probabilities(image)
