@@ -104,7 +104,7 @@ def test_room_is_shared_out_evenly_and_nothing_is_left_that_somebody_wants(wante
 
 
 def test_a_batched_predictor_says_what_a_plain_one_says(tiny):
-    heated = changed(tiny, postprocess={"temperature": 30.0})
+    heated = changed(tiny, postprocess={"temperature": 20.0})
     plain = Predictor(describe(heated), Bright(above=0.3))
     batched = BatchedPredictor(describe(heated), plain.network)
     batched.batcher = Batcher(4)
