@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from glioflow.bundle import Description
 from glioflow.data.case import Case
 from glioflow.errors import UserError
-from glioflow.prediction import Predictor
+from glioflow.prediction import Prediction, Predictor
 
 GOLDEN = "golden.json"
 _SHAPE = (6, 64, 64)
@@ -38,6 +38,11 @@ def golden_answer(predictor: Predictor) -> dict[str, Any]:
         return {"refused": error.rule}
     finally:
         predictor.precision = before
+    return numbers_of(found)
+
+
+def numbers_of(found: Prediction) -> dict[str, Any]:
+    """Return the numbers of an answer that are recorded and compared."""
     probability = found.segmentation.tumor_probability
     return {
         "tumor_voxels": int(np.count_nonzero(found.segmentation.labels)),

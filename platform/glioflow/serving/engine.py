@@ -8,7 +8,7 @@ import numpy as np
 
 from glioflow.errors import UserError
 from glioflow.prediction import Prediction
-from glioflow.promotion.golden import golden_difference, golden_study
+from glioflow.promotion.golden import golden_difference, golden_study, numbers_of
 from glioflow.serving.batching import BatchedPredictor
 
 # Of a faster way of computing against fp32, on the golden study.
@@ -85,21 +85,11 @@ def _ask(predictor: BatchedPredictor, recorded: Mapping[str, Any] | None) -> Pre
     if answer.survival is not None and not np.isfinite(answer.survival.risk_score):
         raise UserError("a version answers the golden study with a finite risk", answer.survival.risk_score)
     if recorded is not None:
-        difference = golden_difference(dict(recorded), _said(answer))
+        difference = golden_difference(dict(recorded), numbers_of(answer))
         if difference > MAX_DIFFERENCE:
             rule = f"a version answers the golden study as when it was registered, to {MAX_DIFFERENCE:.0%}"
             raise UserError(rule, f"a difference of {difference:.1%}")
     return answer
-
-
-def _said(answer: Prediction) -> dict[str, Any]:
-    probability = answer.segmentation.tumor_probability
-    return {
-        "tumor_voxels": int(np.count_nonzero(answer.segmentation.labels)),
-        "mean_probability": float(probability.mean()),
-        "highest_probability": float(probability.max()),
-        "risk_score": None if answer.survival is None else answer.survival.risk_score,
-    }
 
 
 def _same(exact: Prediction, fast: Prediction) -> float | None:
