@@ -1,13 +1,14 @@
 """What many tests stand on: a tiny cohort, a home of its own for each test, an MLflow store that costs no migration."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bundles import TINY
+from glioflow import cluster
 from glioflow.cluster import silence
 from glioflow.config import Experiment, load_experiment
 
@@ -83,3 +84,13 @@ def experiment_file(tmp_path: Path) -> Callable[..., Path]:
 def from_yaml(experiment_file: Callable[..., Path]) -> Callable[..., Experiment]:
     """Return a function that reads an experiment from YAML text and overrides."""
     return lambda text, *overrides: load_experiment(experiment_file(text), overrides)
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[None]:
+    """Give the tests of a module one local cluster of two CPUs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        cluster.connect(num_cpus=2)
+        yield
+        cluster.disconnect()

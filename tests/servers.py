@@ -50,6 +50,28 @@ def postgres() -> Iterator[str]:
 
 
 @contextmanager
+def reached_bucket(name: str) -> Iterator[str]:
+    """Start an S3 on loopback that this process's clients reach, and give the URI of an empty bucket."""
+    import boto3
+    import fsspec
+    from moto.server import ThreadedMotoServer
+
+    s3 = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    s3.start()
+    host, port = s3.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        boto3.client("s3").create_bucket(Bucket=name)
+        # Or this server would be asked for at the address of the one before.
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        yield f"s3://{name}"
+    s3.stop()
+
+
+@contextmanager
 def bucket() -> Iterator[dict[str, str]]:
     """Start an S3 on loopback and give what a server needs to use a bucket of it."""
     import boto3

@@ -15,6 +15,7 @@ from glioflow.config.places import data_source, prepared_home
 from glioflow.data.prepared import PreparedCohort
 from glioflow.errors import UserError
 from glioflow.runs import launch
+from servers import reached_bucket
 
 STEPS = """
 name: some
@@ -164,27 +165,8 @@ def test_a_download_without_a_network_says_what_to_do_instead(tmp_path, monkeypa
 
 @pytest.fixture(scope="module")
 def bucket():
-    import boto3
-    import fsspec
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (
-            ("AWS_ACCESS_KEY_ID", "test"),
-            ("AWS_SECRET_ACCESS_KEY", "test"),
-            ("AWS_DEFAULT_REGION", "us-east-1"),
-            ("AWS_ENDPOINT_URL", f"http://{host}:{port}"),
-        ):
-            patch.setenv(name, value)
-        boto3.client("s3").create_bucket(Bucket="verbs")
-        # Or the next module's server would be asked for at this one's address.
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-        yield "s3://verbs"
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-    server.stop()
+    with reached_bucket("verbs") as uri:
+        yield uri
 
 
 @pytest.fixture

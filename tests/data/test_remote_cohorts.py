@@ -11,6 +11,7 @@ from glioflow.data.prepared import find_or_prepare, prepare
 from glioflow.data.remote import fetch, is_uri, push
 from glioflow.data.synthetic import synthesize_lgg
 from glioflow.errors import UserError
+from servers import reached_bucket
 
 STEPS = (UnitScale(), ResizePlane(size=24))
 
@@ -24,23 +25,8 @@ def cohort(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bucket():
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (
-            ("AWS_ACCESS_KEY_ID", "test"),
-            ("AWS_SECRET_ACCESS_KEY", "test"),
-            ("AWS_DEFAULT_REGION", "us-east-1"),
-            ("AWS_ENDPOINT_URL", f"http://{host}:{port}"),
-        ):
-            patch.setenv(name, value)
-        boto3.client("s3").create_bucket(Bucket="cohorts")
-        yield "s3://cohorts"
-    server.stop()
+    with reached_bucket("cohorts") as uri:
+        yield uri
 
 
 def test_a_cohort_on_s3_is_the_same_through_the_nodes_cache(cohort, bucket, tmp_path):

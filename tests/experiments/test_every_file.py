@@ -158,19 +158,6 @@ def test_every_published_system_splits_by_patient_and_chooses_nothing_on_those_w
     assert sum(map(len, people)) == len(set.union(*people))
 
 
-@pytest.fixture(scope="module")
-def ray() -> Any:
-    """Give the whole runs one local cluster of two CPUs."""
-    from glioflow import cluster
-
-    patch = pytest.MonkeyPatch()
-    patch.delenv("RAY_ADDRESS", raising=False)
-    cluster.connect(num_cpus=2)
-    yield
-    cluster.disconnect()
-    patch.undo()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("path", FILES, ids=title)

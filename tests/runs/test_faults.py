@@ -3,30 +3,19 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 
-from glioflow import cluster
 from glioflow.config import Experiment, override
 from glioflow.errors import RunFailed
 from glioflow.runs.announcer import Board
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 RATES = {"kind": "choice", "values": [1e-3, 2e-3]}
-
-
-@pytest.fixture(scope="module")
-def ray() -> Iterator[None]:
-    patch = pytest.MonkeyPatch()
-    patch.delenv("RAY_ADDRESS", raising=False)
-    cluster.connect(num_cpus=2)
-    yield
-    cluster.disconnect()
-    patch.undo()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,6 @@ from glioflow.config import Experiment, override
 from glioflow.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def ray() -> Iterator[None]:
-    """Give the tests of this module one local cluster of two CPUs."""
-    patch = pytest.MonkeyPatch()
-    patch.delenv("RAY_ADDRESS", raising=False)
-    cluster.connect(num_cpus=2)
-    yield
-    cluster.disconnect()
-    patch.undo()
 
 
 def make_square() -> Callable[[int], int]:

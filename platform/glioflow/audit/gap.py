@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from glioflow.config import Experiment
-from glioflow.data.loaders import build_batches
+from glioflow.data.loaders import batches_of
 from glioflow.data.prepared import PreparedCase, PreparedCohort
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
@@ -151,7 +151,9 @@ def _train(experiment: Experiment, train: Sequence[PreparedCase], val: Sequence[
     channels = len(train[0].record.channels)
     network = build_network(experiment.model, in_channels=channels, num_outputs=target.num_outputs).to(choose_device())
     loss = build_loss(experiment.loss, task=target.task).to(choose_device())
-    batches = build_batches(train, target, settings.sampling, batch_size=settings.batch_size, seed=settings.seed)
+    batches = batches_of(settings.sampling)(
+        train, target, settings.sampling, batch_size=settings.batch_size, seed=settings.seed
+    )
 
     def validate(network: "nn.Module") -> dict[str, float]:
         return {"val/dice": score(_finder(network, experiment), val).dice_pooled}

@@ -234,19 +234,9 @@ class PatchBatches(Batches):
         return build_augmentation_3d(self.settings.augmentation)
 
 
-def build_batches(
-    cases: Sequence[PreparedCase],
-    target: TargetSettings,
-    settings: SamplingSettings,
-    *,
-    batch_size: int,
-    seed: int,
-    rank: int = 0,
-    world_size: int = 1,
-) -> Batches:
-    """Return patches where the settings say their size, else slices; arguments and errors are those of `Batches`."""
-    kind = SliceBatches if settings.patch is None else PatchBatches
-    return kind(cases, target, settings, batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
+def batches_of(settings: SamplingSettings) -> type[Batches]:
+    """Return the kind of batches that the settings ask for: patches where they say their size, else slices."""
+    return SliceBatches if settings.patch is None else PatchBatches
 
 
 def _mask(case: PreparedCase) -> NDArray[np.uint8]:

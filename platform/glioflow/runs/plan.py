@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from glioflow import bundle
 from glioflow.config import Experiment
 from glioflow.data.drift import fit_input_statistics
-from glioflow.data.loaders import build_batches
+from glioflow.data.loaders import batches_of
 from glioflow.data.prepared import PreparedCase, PreparedCohort
 from glioflow.data.splits import Split
 from glioflow.evaluation import (
@@ -141,7 +141,7 @@ def fit_network(
     torch.use_deterministic_algorithms(settings.deterministic)
     device, num_channels = choose_device(), train[0].image.shape[-1]
     network = build_network(experiment.model, in_channels=num_channels, num_outputs=target.num_outputs).to(device)
-    batches = build_batches(
+    batches = batches_of(settings.sampling)(
         train,
         target,
         settings.sampling,
