@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import logging
+import re
 import zipfile
 
 import cv2
@@ -349,4 +350,19 @@ def test_the_mistakes_of_a_model_are_the_users(tiny, slices):
 def test_the_document_names_every_route(api):
     paths = api.get("/openapi.json").json()["paths"]
     assert {"/v1/predict", "/v1/feedback", "/v1/model", "/healthz", "/readyz", "/metrics"} <= set(paths)
-    assert api.get("/docs").status_code == 200
+
+
+def test_the_documentation_needs_no_network_and_no_token(here):
+    api = client(here, ServeSettings(token_sha256=digest_of(TOKEN)))
+    files = re.findall(r'(?:src|href)="([^"]+)"', api.get("/docs").text)
+    assert len(files) == 3
+    for file in files:
+        assert file.startswith("/docs/")
+        assert api.get(file).status_code == 200
+    for path in (
+        "/docs/files/../../v1/model",
+        "/docs/files/%2e%2e/core.py",
+        "/docs/files/%00",
+        "/docs/files/" + 999 * "a",
+    ):
+        assert api.get(path).status_code in (401, 404), path

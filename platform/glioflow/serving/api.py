@@ -10,6 +10,7 @@ from typing import Annotated, Any, Protocol
 from fastapi import FastAPI, File, Form, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
@@ -20,7 +21,7 @@ from glioflow.prediction import NOT_FOR_CLINICAL_USE
 from glioflow.serving.answering import Reply
 from glioflow.serving.answers import check_format, encode_mask
 from glioflow.serving.feedback import Feedback
-from glioflow.serving.guard import Guard, error_body
+from glioflow.serving.guard import DOCS_FILES, Guard, error_body
 from glioflow.serving.metrics import Metrics
 from glioflow.serving.overlay import encode_overlay
 from glioflow.serving.settings import ServeSettings
@@ -79,7 +80,8 @@ def make_api(model: Model, settings: ServeSettings, metrics: Metrics, *, feedbac
         metrics: Where requests are counted.
         feedback: Where corrected masks go; None takes none.
     """
-    api = FastAPI(
+    api = FastAPIOffline(
+        static_url=DOCS_FILES,
         title="GlioFlow",
         version=__version__,
         description=f"Segments brain tumors in MRI with the promoted model and measures them. {NOT_FOR_CLINICAL_USE}",

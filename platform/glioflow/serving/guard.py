@@ -21,6 +21,7 @@ from glioflow.serving.settings import ServeSettings
 LOGGER = "glioflow.serving"
 # Probes and the documentation, which say nothing about anybody.
 OPEN = ("/healthz", "/readyz", "/docs", "/openapi.json")
+DOCS_FILES = "/docs/files"
 _ID = re.compile(r"^[0-9a-f-]{8,64}$")  # a caller's own id could be a patient's: only hexadecimal ones are taken over
 _OVERHEAD = 1 << 20  # of a multipart body, beside its files
 
@@ -70,7 +71,8 @@ class Guard:
             )  # fmt: skip
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str, str | None] | None:
-        if scope["path"] not in OPEN and not self._knows_token(headers.get("authorization", "")):
+        is_open = scope["path"] in OPEN or scope["path"].startswith(f"{DOCS_FILES}/")
+        if not is_open and not self._knows_token(headers.get("authorization", "")):
             return 401, "this endpoint needs the header 'Authorization: Bearer TOKEN'", None
         if scope["method"] in ("POST", "PUT", "PATCH"):
             length, limit = headers.get("content-length", ""), self.settings.limits.upload_bytes
