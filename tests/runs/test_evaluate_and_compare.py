@@ -18,10 +18,11 @@ from glioflow.models import build_network
 from glioflow.prediction import Predictor, measure
 from glioflow.runs import crossval as crossval_module
 from glioflow.runs.compare import compare
-from glioflow.runs.crossval import JUDGED, OUT_OF_FOLD, VOLUME_INTERVAL, crossval, fold_split
+from glioflow.runs.crossval import JUDGED, VOLUME_INTERVAL, crossval, fold_split
 from glioflow.runs.evaluate import evaluate
 from glioflow.runs.judging import Judged, judge, near_box
 from glioflow.runs.launch import Setting, open_run
+from glioflow.runs.out_of_fold import OUT_OF_FOLD
 from glioflow.runs.plan import choose_for
 from glioflow.tracking import BUNDLE
 
@@ -195,6 +196,53 @@ def test_the_better_of_two_models_is_found_by_patient_and_institution(models, ea
 def test_a_model_does_not_differ_from_itself(models, easy):
     answer = compare(models("one", Bright()), models("two", Bright()), easy.path)
     assert (answer["difference"], answer["ci95"], answer["p_value"]) == (0, (0, 0), 1)
+
+
+@pytest.fixture
+def folded(tracking, easy, tiny):
+    """Return a function that records a finished cross-validation of a network and returns its run id."""
+    cases = easy.cases(record.id for record in easy.records)
+
+    def record(network, *, folds=4, shift=0, experiment=tiny, drop=0, status="FINISHED"):
+        rows = judge(Predictor(describe(tiny), network), cases[drop:]).rows
+        split = Split(train=tuple(record.id for record in easy.records), val=())
+        run_id = open_run(Setting(experiment, easy, split, tracking), "crossval", "folds")
+        tracking.log_json(run_id, OUT_OF_FOLD, [{**row, "fold": (k + shift) % folds} for k, row in enumerate(rows)])
+        tracking.finish(run_id, status)
+        return run_id
+
+    return record
+
+
+def test_two_cross_validations_are_compared_on_their_out_of_fold_patients(folded, models, easy, tmp_path):
+    good, bad = folded(Bright()), folded(Bright(channel=0))
+    said = compare(good, f"runs:/{bad}", report=tmp_path)
+    measured = compare(models("good", Bright()), models("bad", Bright(channel=0)), easy.path)
+    for key in ("difference", "ci95", "p_value", "num_patients", "per_institution", "metrics", "per_patient"):
+        assert said[key] == measured[key], key
+    assert "false_positive_slice_rate" in said["metrics"]
+    assert said["warnings"] == []
+    assert "by a model of its cross-validation that never saw it" in (tmp_path / "index.html").read_text()
+
+
+def test_what_makes_two_cross_validations_unlike_is_refused_or_said(folded, tiny, models, easy):
+    one = folded(Bright())
+    assert compare(one, folded(Bright(), folds=3))["warnings"] == ["A has 4 folds and B 3: they train on other numbers"]
+    assert "8 of 8 cases lie in different folds" in compare(one, folded(Bright(), shift=1))["warnings"][0]
+    regions = changed(tiny, target={"kind": "regions", "regions": {"WT": [1]}, "decode": {"WT": 1}})
+    for other, rule in (
+        (folded(Bright(), drop=1), "same patients.*8 and 7 cases, 1 in one alone"),
+        (folded(Bright(), experiment=regions), "one task.*tumor.*WT"),
+        (folded(Bright(), status="FAILED"), "once it is finished.*FAILED"),
+        (models("single", Bright()), "never saw it.*a cross-validation, with .*single, a model"),
+        ("0" * 32, "run of this id"),
+    ):
+        with pytest.raises(UserError, match=rule):
+            compare(one, other)
+    with pytest.raises(UserError, match="without a cohort"):
+        compare(one, one, easy.path)
+    with pytest.raises(UserError, match="on a labeled cohort"):
+        compare(models("a", Bright()), models("b", Bright()))
 
 
 def test_models_of_two_tasks_are_not_compared(models, easy, tiny):

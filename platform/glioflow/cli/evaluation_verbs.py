@@ -28,9 +28,14 @@ def evaluate(
 
 @app.command()
 def compare(
-    model_a: str, model_b: str, source: Source, unseen: Unseen = False, report: Report = None, as_json: AsJson = False
+    model_a: str,
+    model_b: str,
+    source: Annotated[str | None, typer.Argument(help="Labeled cohort; none for two cross-validations.")] = None,
+    unseen: Unseen = False,
+    report: Report = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Compare two models on the same patients, paired."""
+    """Compare two models on the same patients, or two finished cross-validations on their own, paired."""
     from glioflow.runs.compare import compare as run
 
     with told():

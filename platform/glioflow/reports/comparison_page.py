@@ -31,7 +31,7 @@ def comparison_page(answer: Answer, *, about: str) -> str:
     ]
     places = [(name, *_difference(v)) for name, v in answer["per_institution"].items()]
     models = [
-        (name, model["name"], model["experiment"], model["architecture"], f"{model['num_parameters']:,}")
+        (name, model["name"], model["experiment"], model["architecture"], _count(model["num_parameters"]))
         for name, model in (("A", a), ("B", b))
     ]
     ordered = sorted(rows, key=lambda row: float(row["difference"]))
@@ -64,6 +64,10 @@ def comparison_page(answer: Answer, *, about: str) -> str:
 def _difference(value: Answer) -> tuple[str, str, str, str]:
     low, high = value["ci95"]
     return f"{value['difference']:+.3f}", f"{low:+.3f} to {high:+.3f}", _p(value["p_value"]), str(value["num_patients"])
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
 
 
 def _p(value: float) -> str:

@@ -18,11 +18,11 @@ from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.reports.page import Drawing
 from glioflow.runs.judging import Judged, judge
 from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder, to_yaml
+from glioflow.runs.out_of_fold import OUT_OF_FOLD
 from glioflow.runs.pictures import draw_case, pick_cases
 from glioflow.runs.plan import Plan, train_plan
 from glioflow.tracking import BUNDLE, RunWriter, Tracking
 
-OUT_OF_FOLD = "out_of_fold.json"
 VOLUME_INTERVAL = "volume_interval.json"
 # Of a fold's run: written before it counts as finished, read where a cross-validation goes on.
 JUDGED = "judged.json"

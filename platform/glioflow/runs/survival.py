@@ -12,7 +12,7 @@ from glioflow.data.prepared import PreparedCohort, is_prepared
 from glioflow.errors import UserError
 from glioflow.features import measure_mask
 from glioflow.reports.survival_figure import risk_groups_figure
-from glioflow.runs.crossval import OUT_OF_FOLD
+from glioflow.runs.out_of_fold import OUT_OF_FOLD
 from glioflow.survival import (
     SurvivalEvaluation,
     SurvivalSettings,
