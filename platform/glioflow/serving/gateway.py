@@ -1,7 +1,11 @@
-"""The endpoint on Ray Serve: a gateway that checks and decodes, and a predictor that holds one whole version."""
+"""The endpoint on Ray Serve: a gateway that checks and decodes, and a predictor that holds one whole version.
+
+A third deployment answers nobody: its one replica follows the registry's aliases.
+"""
 
 import asyncio
 import os
+import threading
 from typing import Any, cast
 
 from ray import serve
@@ -20,6 +24,7 @@ from glioflow.serving.guard import log, start_log
 from glioflow.serving.metrics import Metrics
 from glioflow.serving.settings import ServeSettings, digest_of
 from glioflow.serving.versions import Versions, Wanted, find_wanted
+from glioflow.serving.watcher import watch
 
 AT_ONCE = 8  # studies in one predictor: while one is in the network, others are preprocessed and measured
 
@@ -91,12 +96,29 @@ class _Remote:
             raise Busy from None
 
 
+@serve.deployment(name="watcher", num_replicas=1, ray_actor_options={"num_cpus": 0})
+class Watcher:
+    """The only one that tells the predictors of another version, from wherever the graph was deployed."""
+
+    def __init__(self, settings: ServeSettings) -> None:
+        silence()
+        start_log("watcher")
+        app = serve.get_replica_context().app_name
+        self._thread = threading.Thread(target=watch, args=(app, settings, log), daemon=True)
+        self._thread.start()
+
+    def check_health(self) -> None:
+        """Fail where nobody watches."""
+        if not self._thread.is_alive():
+            raise RuntimeError("nobody watches the registry")
+
+
 @serve.deployment(name="gateway", max_ongoing_requests=64)
 @serve.ingress()
 class Gateway:
     """Checks and decodes requests; holds no model."""
 
-    def __init__(self, predictor: DeploymentHandle, settings: ServeSettings) -> None:
+    def __init__(self, predictor: DeploymentHandle, settings: ServeSettings, _watcher: DeploymentHandle) -> None:
         silence()
         start_log("gateway")
         self._predictor, self._settings = predictor, settings
@@ -118,7 +140,7 @@ def __getattr__(name: str) -> Any:
 def build(settings: ServeSettings) -> Any:
     """Return the graph; the settings are the `args` of a Serve application."""
     # Ray's decorators make deployments of the classes, which type checkers cannot see.
-    gateway, predictor = cast(Any, Gateway), cast(Any, PredictorReplica)
+    gateway, predictor, watcher = cast(Any, Gateway), cast(Any, PredictorReplica), cast(Any, Watcher)
     asked = predictor.options(
         user_config=Wanted(name=settings.name, trial=settings.trial).model_dump(mode="json"),
         ray_actor_options={"num_cpus": settings.cpus, "num_gpus": settings.gpus},
@@ -127,7 +149,7 @@ def build(settings: ServeSettings) -> Any:
     )
     return gateway.options(
         ray_actor_options={"num_cpus": 0.2}, **_scaling(settings.gateways, settings.max_gateways, AT_ONCE)
-    ).bind(asked.bind(settings), settings)
+    ).bind(asked.bind(settings), settings, watcher.bind(settings))
 
 
 def _scaling(least: int, most: int, ongoing: float) -> dict[str, Any]:

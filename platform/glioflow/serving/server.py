@@ -1,4 +1,4 @@
-"""Starting and ending the endpoint, and the one watcher that sees the registry's aliases move."""
+"""Starting and ending the endpoint from a terminal, and saying what happens to it."""
 
 import logging
 import socket
@@ -9,15 +9,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from glioflow import cluster
-from glioflow.config.places import home, tracking_uri
-from glioflow.errors import GlioflowError, RunFailed, UserError
+from glioflow.errors import RunFailed, UserError
 from glioflow.serving.settings import ServeSettings
-from glioflow.serving.versions import Wanted, find_wanted, place_of
+from glioflow.serving.versions import find_wanted, place_of
+from glioflow.serving.watcher import APP, deploy
 
 Say = Callable[..., None]
-APP = "glioflow"
 _START_S = 300
-_WATCH_S = 3.0
 
 
 @contextmanager
@@ -28,7 +26,6 @@ def serving(
     port: int,
     settings: ServeSettings | None = None,
     say: Say | None = None,
-    watch_s: float = _WATCH_S,
 ) -> Iterator[dict[str, Any]]:
     """Serve the champion of `name` for the length of a block, and whoever becomes champion meanwhile.
 
@@ -38,7 +35,6 @@ def serving(
         port: To listen on.
         settings: Of the endpoint.
         say: Told of switches and refusals.
-        watch_s: How often the registry is asked.
 
     Yields:
         What is served: `name`, `version`, `run_id`, `url`.
@@ -64,51 +60,17 @@ def serving(
     )
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # serve.start() had set its own
     ended = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(wanted, settings, ended, say, watch_s), daemon=True)
+    telling = threading.Thread(target=_tell, args=(settings.watch_s, ended, say or _quiet), daemon=True)
     try:
         deploy(wanted, settings)
         _wait_until_running()
-        watcher.start()
+        telling.start()
         yield {**wanted.champion.said, "url": f"http://{host}:{port}"}
     finally:
         ended.set()
-        if watcher.is_alive():
-            watcher.join(10)
+        if telling.is_alive():
+            telling.join(10)
         serve.shutdown()
-
-
-def deploy(wanted: Wanted, settings: ServeSettings) -> None:
-    """Give Serve the application's configuration; where only `wanted` is new, replicas are told and none is replaced.
-
-    It is the same as `serve deploy` with a file: a second `serve.run` from Python would start every replica anew.
-    """
-    import ray
-    from ray.serve.context import _get_global_client
-    from ray.serve.schema import ServeDeploySchema
-
-    environment = dict(ray.get_runtime_context().runtime_env)
-    places = {"GLIOFLOW_HOME": str(home()), "MLFLOW_TRACKING_URI": tracking_uri()}
-    application = {
-        "name": APP,
-        "route_prefix": "/",
-        "import_path": "glioflow.serving.gateway:build",
-        "args": settings.model_dump(mode="json"),
-        "runtime_env": {
-            **{key: environment[key] for key in ("working_dir", "py_modules") if environment.get(key)},
-            "env_vars": {**cluster.QUIET, **(environment.get("env_vars") or {}), **places},
-        },
-        "deployments": [{"name": "predictor", "user_config": wanted.model_dump(mode="json")}],
-    }
-    client: Any = _get_global_client()
-    client.deploy_apps(ServeDeploySchema.model_validate({"applications": [*_others(client), application]}))
-
-
-def _others(client: Any) -> list[dict[str, Any]]:
-    """Return the configurations of other people's applications, which a new one would otherwise take away."""
-    applications = client.get_serve_details().get("applications", {})
-    return [
-        said["deployed_app_config"] for key, said in applications.items() if key != APP and said["deployed_app_config"]
-    ]
 
 
 def _wait_until_running() -> None:
@@ -126,38 +88,27 @@ def _wait_until_running() -> None:
     raise RunFailed(f"the endpoint did not come up in {_START_S} s")
 
 
-def _watch(wanted: Wanted, settings: ServeSettings, ended: threading.Event, say: Say | None, watch_s: float) -> None:
-    """Follow the aliases until `ended`: this is the one place that changes what is served."""
-    told: dict[str, str] = {}
-    while not ended.wait(watch_s):
-        try:
-            now = find_wanted(settings.name, settings.trial)
-            if (now.champion, now.challenger) != (wanted.champion, wanted.challenger):
-                before = wanted.champion if now.champion != wanted.champion else wanted.before
-                wanted = now.model_copy(update={"before": before})
-                deploy(wanted, settings)
-            told = _tell(wanted, told, say)
-        except GlioflowError:  # the registry may be away: what is served goes on
-            continue
-        except Exception as error:
-            if say is not None and not ended.is_set():
-                say(f"the watcher could not follow the registry: {type(error).__name__}; it goes on")
-
-
-def _tell(wanted: Wanted, told: dict[str, str], say: Say | None) -> dict[str, str]:
-    """Say what is new: the version that answers, and those that were refused."""
+def _tell(every_s: float, ended: threading.Event, say: Say) -> None:
+    """Say what is new until `ended`: the version that answers, and those that were refused."""
     from ray import serve
 
-    if say is None:
-        return told
-    card = serve.get_deployment_handle("predictor", APP).card.remote().result(timeout_s=5)
-    answers = str(card["model"]["version"])
-    if told.get("answers", answers) != answers:
-        say(f"version {answers} answers now")
-    for version, reason in card["serving"]["refused"].items():
-        if told.get(version) != reason:
-            say(f"REFUSED {version}: {reason}; version {answers} goes on answering")
-    return {"answers": answers, **card["serving"]["refused"]}
+    told: dict[str, str] = {}
+    while not ended.wait(every_s):
+        try:
+            card = serve.get_deployment_handle("predictor", APP).card.remote().result(timeout_s=5)
+        except Exception:  # no replica may be there to say it
+            continue
+        answers = str(card["model"]["version"])
+        if told.get("answers", answers) != answers:
+            say(f"version {answers} answers now")
+        for version, reason in card["serving"]["refused"].items():
+            if told.get(version) != reason:
+                say(f"REFUSED {version}: {reason}; version {answers} goes on answering")
+        told = {"answers": answers, **card["serving"]["refused"]}
+
+
+def _quiet(*_: object) -> None:
+    """Say nothing."""
 
 
 def serve_forever(name: str | None, *, host: str, port: int, say: Say, settings: ServeSettings | None = None) -> None:

@@ -66,6 +66,7 @@ class ServeSettings(BaseModel):
         gpus: Of one predictor; a fraction shares a GPU.
         threads: Of one predictor's forward pass on the CPU; None takes the machine's cores, shared by the replicas.
         feedback_per_day: Corrected masks taken in 24 hours.
+        watch_s: How often the registry is asked who is champion.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -81,6 +82,7 @@ class ServeSettings(BaseModel):
     gpus: float = Field(default=0, ge=0)
     threads: int | None = Field(default=None, ge=1)
     feedback_per_day: int = Field(default=100, ge=0)
+    watch_s: float = Field(default=3, gt=0)
 
 
 def digest_of(token: str | None) -> str | None:
