@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,11 @@ from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 from glioflow.evaluation import (
     PostprocessSettings,
+    Spread,
     apply_postprocessing,
     apply_temperature,
     evaluate_parts,
+    measure_spread,
     predict_flair_threshold,
 )
 from glioflow.evaluation.inference import Precision, choose_device, predict_volume
@@ -42,12 +44,14 @@ class Segmentation:
         parts: Mask of each foreground output, (S, H, W) each, as `labels` hold them.
         probability: (S, H, W, K) float32 of the foreground outputs.
         tumor_probability: (S, H, W) float32, of any of them.
+        spread: How far the members of an ensemble disagree; None of one model.
     """
 
     labels: NDArray[np.uint8]
     parts: dict[str, NDArray[np.bool_]]
     probability: NDArray[np.float32]
     tumor_probability: NDArray[np.float32]
+    spread: Spread | None = None
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ class Predictor:
 
 
 class Ensemble(Predictor):
-    """Several bundles as one: their probabilities are averaged, all else is the first one's."""
+    """Several bundles as one: their probabilities are averaged, parameters added, all else is the first one's."""
 
     def __init__(self, members: Sequence[Predictor]) -> None:
         """Take predictors of the same task on the same input.
@@ -177,16 +181,31 @@ class Ensemble(Predictor):
                 if getattr(member.description, key) != getattr(first.description, key):
                     raise UserError(f"the models of an ensemble have the same {key}")
         # A volume interval is of one network's errors.
-        said = first.description.model_copy(update={"volume_interval": None})
+        parameters = sum(member.description.num_parameters for member in members)
+        said = first.description.model_copy(update={"volume_interval": None, "num_parameters": parameters})
         super().__init__(said, first.network, first.survival)
         self.members = tuple(members)
 
+    def segment(self, image: NDArray[np.floating[Any]], moves: tuple[Move, ...]) -> Segmentation:
+        """Segment a prepared image by the members' mean probabilities; `spread` is of what each alone would answer."""
+        each = [member.probabilities(image) for member in self.members]
+        said = self.description
+        whole = decode(said.target, said.postprocess, _mean(each), moves)
+        if len(each) < 2:
+            return whole
+        alone = [
+            decode(said.target, m.description.postprocess, p, moves) for m, p in zip(self.members, each, strict=True)
+        ]
+        spread = measure_spread([found.tumor_probability for found in alone], [found.labels > 0 for found in alone])
+        return replace(whole, spread=spread)
+
     def probabilities(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Return the members' mean probabilities (S, h, w, K) of a prepared image."""
-        total = self.members[0].probabilities(image)
-        for member in self.members[1:]:
-            total = total + member.probabilities(image)
-        return total / np.float32(len(self.members))
+        return _mean([member.probabilities(image) for member in self.members])
+
+
+def _mean(probabilities: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return np.asarray(sum(probabilities[1:], probabilities[0]) / np.float32(len(probabilities)))
 
 
 def decode(

@@ -9,6 +9,7 @@ from glioflow.evaluation import (
     fit_temperature,
     fit_volume_interval,
     mean_entropy,
+    measure_spread,
 )
 from glioflow.evaluation.calibration import VolumeInterval
 
@@ -122,3 +123,23 @@ def test_too_few_patients_make_no_interval():
 def test_the_interval_survives_the_bundle():
     fitted = fit_volume_interval([10.0] * 12, [12.0] * 12, [0, 1] * 6)
     assert VolumeInterval.model_validate_json(fitted.model_dump_json()) == fitted
+
+
+def test_the_spread_of_an_ensemble_by_hand():
+    first, second = np.array([[[0.9, 0.5, 0.0, 0.0]]]), np.array([[[0.7, 0.1, 0.0, 0.4]]])
+    spread = measure_spread([first, second], [first >= 0.5, second >= 0.5])
+    # Over the two voxels that either calls tumor; masks of two and one voxels that share one.
+    assert spread.probability_std == pytest.approx((0.1 + 0.2) / 2)
+    assert spread.mask_disagreement == pytest.approx(1 - 2 / 3)
+    assert spread.volume_variation == pytest.approx(0.5 / 1.5)
+
+
+@pytest.mark.parametrize("num_members", [2, 3, 7])
+def test_equal_members_have_no_spread_and_nothing_found_leaves_it_undefined(num_members):
+    probability = np.random.default_rng(0).random((3, 5, 5)).astype(np.float32)
+    spread = measure_spread([probability] * num_members, [probability > 0.3] * num_members)
+    assert spread.model_dump() == {
+        **{"num_members": num_members, "probability_std": 0, "mask_disagreement": 0, "volume_variation": 0}
+    }
+    nothing = measure_spread([probability] * num_members, [probability > 2] * num_members)
+    assert (nothing.probability_std, nothing.mask_disagreement, nothing.volume_variation) == (None, 0, None)

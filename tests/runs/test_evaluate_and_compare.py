@@ -78,6 +78,20 @@ def test_an_evaluation_says_what_measuring_says_beside_its_baselines(models, eas
     json.dumps(answer)
 
 
+def test_an_ensemble_says_how_far_its_members_disagree_and_one_model_says_nothing_of_it(models, easy, tmp_path):
+    one, same, other = (models(name, Bright(above=above)) for name, above in (("a", 0.5), ("b", 0.5), ("c", 0.7)))
+    alone = evaluate(one, easy.path)
+    assert not [key for key in (*alone, *alone["per_patient"][0]) if "ensemble" in key]
+    keys = ("probability_std", "mask_disagreement", "volume_variation")
+    agreed = evaluate(f"{one},{same}", easy.path)
+    assert [agreed[f"ensemble_{key}_mean"] for key in keys] == [0, 0, 0]
+    assert agreed["dice_mean"] == alone["dice_mean"]
+    assert agreed["num_parameters"] == 2
+    apart = evaluate(f"{one},{other}", easy.path, report=tmp_path)
+    assert all(0 < row[f"ensemble_{key}"] < 1 for row in apart["per_patient"] for key in keys)
+    assert "1 less the Dice between two members" in (tmp_path / "index.html").read_text()
+
+
 def test_slices_are_judged_all_together_and_by_patient(models, easy):
     answer = evaluate(models("bright", Bright()), easy.path)
     assert answer["num_slices"] == sum(record.shape[0] for record in easy.records)

@@ -3,12 +3,14 @@
 from glioflow.evaluation.baselines import NearestSlice, fit_flair_threshold, predict_empty, predict_flair_threshold
 from glioflow.evaluation.calibration import (
     Reliability,
+    Spread,
     VolumeInterval,
     apply_temperature,
     count_reliability,
     fit_temperature,
     fit_volume_interval,
     mean_entropy,
+    measure_spread,
 )
 from glioflow.evaluation.comparison import Comparison, compare_paired, compare_rows
 from glioflow.evaluation.intervals import bootstrap_interval
@@ -22,6 +24,7 @@ __all__ = [
     "NearestSlice",
     "PostprocessSettings",
     "Reliability",
+    "Spread",
     "VolumeInterval",
     "apply_postprocessing",
     "apply_temperature",
@@ -38,6 +41,7 @@ __all__ = [
     "fit_temperature",
     "fit_volume_interval",
     "mean_entropy",
+    "measure_spread",
     "predict_empty",
     "predict_flair_threshold",
     "split_regions",

@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
+
+from glioflow.evaluation.metrics import dice_per_case
 
 Probabilities = NDArray[np.floating[Any]]
 _SMALLEST = 1e-6
@@ -134,6 +137,44 @@ def mean_entropy(probability: Probabilities) -> float:
     """
     p = probability[(probability > 0.01) & (probability < 0.99)].astype(np.float64)
     return float(-(p * np.log(p) + (1 - p) * np.log1p(-p)).mean()) if p.size else 0.0
+
+
+class Spread(BaseModel):
+    """How far the members of an ensemble disagree about one study; all 0 where they say the same.
+
+    Attributes:
+        num_members: At least two.
+        probability_std: Standard deviation of their probabilities of tumor, in [0, 0.5], mean over the voxels that any
+            of them calls tumor; None where none does.
+        mask_disagreement: 1 less the Dice of two members' masks, in [0, 1], mean over all pairs.
+        volume_variation: Standard deviation of their tumor volumes over the mean; None where none finds any.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    num_members: int
+    probability_std: float | None
+    mask_disagreement: float
+    volume_variation: float | None
+
+
+def measure_spread(probabilities: Sequence[Probabilities], masks: Sequence[NDArray[np.bool_]]) -> Spread:
+    """Measure how far several models disagree about one study.
+
+    Args:
+        probabilities: Of tumor, (S, H, W) of each model; at least two.
+        masks: The mask of each, (S, H, W).
+    """
+    union = np.logical_or.reduce(masks)
+    said = np.stack([each[union] for each in probabilities]).astype(np.float64)
+    volumes = np.array([np.count_nonzero(mask) for mask in masks], dtype=np.float64)
+    # Less the first one's, so that rounding cannot tell equal members apart.
+    return Spread(
+        num_members=len(masks),
+        probability_std=float((said - said[0]).std(axis=0).mean()) if said.size else None,
+        mask_disagreement=1 - float(np.mean([dice_per_case(a, b) for a, b in combinations(masks, 2)])),
+        volume_variation=float(volumes.std() / volumes.mean()) if said.size else None,
+    )
 
 
 class VolumeInterval(BaseModel):

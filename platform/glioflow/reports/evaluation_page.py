@@ -38,9 +38,17 @@ METRICS = {
     "slice_sensitivity": "tumor slices found",
     "false_positive_slice_rate": "false-positive slices",
     "uncertainty": "uncertainty, nats",
+    "ensemble_probability_std": "ensemble: standard deviation of probabilities",
+    "ensemble_mask_disagreement": "ensemble: 1 less the Dice of two members",
+    "ensemble_volume_variation": "ensemble: variation of the volume",
 }
 CURVES = {"everywhere": "all voxels", "near_tumor": "near the tumor"}
-COLUMNS = ("id", "institution", "dice", "iou", "hd95", "nsd", "sensitivity", "precision", "uncertainty", "part")
+# Of the table of cases: key to what stands above.
+COLUMNS = {
+    **{"id": "id", "institution": "institution", "fold": "fold"},
+    **{key: METRICS[key] for key in ("dice", "iou", "hd95", "nsd", "sensitivity", "precision", "uncertainty")},
+    **{"ensemble_mask_disagreement": "disagreement", "part": "part of the split"},
+}
 
 
 def evaluation_page(answer: Answer, *, title: str, about: str, cases: Sequence[Drawing] = ()) -> str:
@@ -164,6 +172,14 @@ def _belief(answer: Answer, rows: Sequence[Answer]) -> Section:
         unsure, [row["dice"] for row in rows], title="Does it know?", xlabel="uncertainty, nats", ylabel="Dice"
     )
     drawings.append(Drawing("uncertainty", dots, "Mean entropy of each case's doubtful voxels, against its Dice."))
+    if all("ensemble_mask_disagreement" in row for row in rows):
+        apart = [row["ensemble_mask_disagreement"] for row in rows]
+        dots = draw.against(
+            apart, [row["dice"] for row in rows], title="Do its members agree?", xlabel="disagreement", ylabel="Dice"
+        )
+        drawings.append(
+            Drawing("disagreement", dots, "1 less the Dice between two members, against the ensemble's Dice.")
+        )
     unit = next((unit for unit in ("mm3", "px") if all(f"volume_reference_{unit}" in row for row in rows)), None)
     if unit is not None:
         true, found = ([row[f"volume_{kind}_{unit}"] for row in rows] for kind in ("reference", "prediction"))
@@ -215,7 +231,8 @@ def _institutions(answer: Answer, rows: Sequence[Answer]) -> Section:
 def _patients(rows: Sequence[Answer]) -> Section:
     columns = [name for name in COLUMNS if any(row.get(name) is not None for row in rows)]
     ordered = sorted(rows, key=lambda row: float(row["dice"]))
-    return Section("All cases", head=columns, rows=[[number(row.get(name)) for name in columns] for row in ordered])
+    shown = [[number(row.get(name)) for name in columns] for row in ordered]
+    return Section("All cases", head=[COLUMNS[name] for name in columns], rows=shown)
 
 
 def _percent(value: float | None) -> str:

@@ -10,10 +10,11 @@ from glioflow.data.prepared import PreparedCase, PreparedCohort
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.evaluation import VolumeInterval
-from glioflow.prediction import Ensemble, Predictor
+from glioflow.prediction import Predictor
 from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.runs.judging import judge
 from glioflow.runs.launch import open_cohort_for
+from glioflow.runs.model import as_one, open_members
 from glioflow.runs.pictures import case_drawings
 from glioflow.tracking import Tracking
 
@@ -60,21 +61,16 @@ def open_subject(model: str) -> Subject:
     Raises:
         UserError: If nothing of that name exists.
     """
-    names = [name.strip() for name in model.split(",")]
-    tracking = None if all((Path(name) / "model.json").is_file() for name in names) else Tracking()
-    members, splits = [], []
-    for name in names:
-        folder, version = tracking.find_bundle(name) if tracking else (Path(name), None)
-        members.append(Predictor.load(folder))
-        if tracking and not (Path(name) / "model.json").is_file():
-            run_id = version.run_id if version else name.removeprefix("runs:/").split("/")[0]
-            splits.append(_recorded_split(tracking, run_id, members[-1].description.origin.split))
+    members = open_members(model)
+    splits = [_recorded_split(found.run_id, found.predictor.description.origin.split) for found in members]
     known = tuple(split for split in splits if split is not None)
-    predictor = members[0] if len(members) == 1 else Ensemble(members)
-    return Subject(model, predictor, known if len(known) == len(members) else None)
+    return Subject(model, as_one(members), known if len(known) == len(members) else None)
 
 
-def _recorded_split(tracking: Tracking, run_id: str, digest: str) -> Split | None:
+def _recorded_split(run_id: str | None, digest: str) -> Split | None:
+    if run_id is None:
+        return None
+    tracking = Tracking()
     parent = tracking.run(run_id).data.tags.get("mlflow.parentRunId")
     for holder in filter(None, (run_id, parent)):
         if tracking.has_artifact(holder, SPLIT):

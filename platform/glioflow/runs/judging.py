@@ -38,7 +38,8 @@ class Judged(BaseModel):
     """What a model said of labeled cases, measured.
 
     Attributes:
-        rows: Per case, as `prediction.measure` gives them, with `uncertainty` (mean entropy of the doubtful voxels).
+        rows: Per case, as `prediction.measure` gives them, with `uncertainty` (mean entropy of doubtful voxels); of an
+            ensemble with its `Spread`, as `ensemble_probability_std` and so on.
         everywhere: Calibration over all voxels; None without cases.
         near_tumor: Calibration in each case's box around true and predicted tumor; None without such a box.
         slice_scores: Highest probability of every slice of all cases.
@@ -131,6 +132,9 @@ def _judge_case(predictor: Predictor, case: PreparedCase, *, with_features: bool
     row = measure_segmentation(segmentation, case, predictor.description.target)
     probability = segmentation.tumor_probability
     row["uncertainty"] = mean_entropy(probability)
+    if segmentation.spread is not None:
+        spread = segmentation.spread.model_dump(exclude={"num_members"})
+        row |= {f"ensemble_{key}": value for key, value in spread.items()}
     if with_features:
         row["features"] = measure_mask(segmentation.labels > 0, spacing_mm=case.record.spacing_mm).volume
     truth = np.logical_or.reduce(list(predictor.description.target.split(case.reference()).values()))

@@ -1,19 +1,40 @@
 """A model as a user names it, loaded: one bundle, or several as an ensemble."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
 from glioflow.prediction import Ensemble, Predictor
-from glioflow.tracking import Tracking
+from glioflow.tracking import Tracking, Version
 
 
-def open_model(model: str, *, tracking: Tracking | None = None) -> Predictor:
-    """Load a model.
+@dataclass(frozen=True)
+class Member:
+    """One bundle, loaded, with the run that made it and its registered version, where it is no bare folder."""
 
-    Args:
-        model: As `Tracking.find_bundle` takes it; several of them, separated by commas, answer as an ensemble.
-        tracking: Where runs and versions are looked for; the default one where None.
+    predictor: Predictor
+    run_id: str | None = None
+    version: Version | None = None
+
+
+def open_members(model: str) -> list[Member]:
+    """Load what `Tracking.find_bundle` takes, or several of them, separated by commas.
 
     Raises:
-        UserError: If one is not found, or they do not go together.
+        UserError: If one is not found.
     """
-    tracking = tracking or Tracking()
-    members = [Predictor.load(tracking.find_bundle(name.strip())[0]) for name in model.split(",")]
-    return members[0] if len(members) == 1 else Ensemble(members)
+    members, tracking = [], None
+    for name in (part.strip() for part in model.split(",")):
+        if (Path(name) / "model.json").is_file():
+            members.append(Member(Predictor.load(Path(name))))
+            continue
+        tracking = tracking or Tracking()
+        folder, version = tracking.find_bundle(name)
+        run_id = version.run_id if version else name.removeprefix("runs:/").split("/")[0]
+        members.append(Member(Predictor.load(folder), run_id, version))
+    return members
+
+
+def as_one(members: Sequence[Member]) -> Predictor:
+    """Return the predictor of one member, or the ensemble of several; raises `UserError` if they do not go together."""
+    return members[0].predictor if len(members) == 1 else Ensemble([member.predictor for member in members])

@@ -62,15 +62,17 @@ def uncertainty(prediction: Prediction) -> dict[str, Any]:
     Returns:
         `expected_dice`: Dice in [0, 1] that the probabilities promise where they are calibrated, None without any
         tumor; `mean_entropy`: in nats, see `glioflow.evaluation.calibration.mean_entropy`; `uncertain_px`: voxels
-        with a probability of tumor from 0.1 to 0.9.
+        with a probability of tumor from 0.1 to 0.9; of an ensemble `ensemble`, see `Spread` there.
     """
     probability, mask = prediction.segmentation.tumor_probability, prediction.segmentation.labels > 0
     size = float(np.sum(probability, dtype=np.float64)) + int(mask.sum())
     promised = 2 * float(np.sum(probability[mask], dtype=np.float64)) / size if mask.any() else None
+    spread = prediction.segmentation.spread
     return {
         "expected_dice": promised,
         "mean_entropy": mean_entropy(np.clip(probability, 0, 1)),
         "uncertain_px": int(np.count_nonzero((probability >= 0.1) & (probability <= 0.9))),
+        **({} if spread is None else {"ensemble": spread.model_dump()}),
     }
 
 

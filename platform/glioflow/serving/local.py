@@ -11,12 +11,11 @@ from glioflow.data.case import Case
 from glioflow.data.study import open_study
 from glioflow.data.writing import native_format, write_mask
 from glioflow.errors import UserError
-from glioflow.prediction import Predictor
+from glioflow.runs.model import as_one, open_members
 from glioflow.serving.answers import encode_mask, from_runs, to_json
 from glioflow.serving.client import Client
 from glioflow.serving.entry import conform
 from glioflow.serving.settings import TOKEN
-from glioflow.tracking import Tracking
 
 Say = Callable[..., None]
 
@@ -25,13 +24,13 @@ def predict_studies(model: str, studies: Sequence[Path], out: Path, *, say: Say)
     """Segment each study and write `<id>/answer.json` and its mask, in the input's geometry and format family.
 
     Args:
-        model: A bundle, a registered model, a run, or an `http://` endpoint.
+        model: A bundle, a registered model, a run, several of them (an ensemble) by commas, or an `http://` endpoint.
         studies: Case folders or files.
         out: Folder for the answers.
         say: Told of each study.
 
     Returns:
-        Per study: `id`, `mask`, `answer`, `tumor`, `features`, `survival`.
+        Per study: `id`, `mask`, `answer`, `tumor`, `uncertainty`, `features`, `survival`.
 
     Raises:
         UserError: If a study or the model cannot be read.
@@ -51,7 +50,7 @@ def predict_studies(model: str, studies: Sequence[Path], out: Path, *, say: Say)
         written = write_mask(labels, case, folder, native_format(case))
         atomic.write_text(folder / "answer.json", json.dumps(answer, indent=1) + "\n")
         say(f"{case.id}: {_sentence(answer)}", number / len(studies))
-        keys = ("tumor", "features", "survival")
+        keys = ("tumor", "uncertainty", "features", "survival")
         done.append(
             {"id": case.id, "mask": str(written), "answer": str(folder / "answer.json"), **{k: answer[k] for k in keys}}
         )
@@ -64,21 +63,13 @@ def _sentence(answer: dict[str, Any]) -> str:
 
 
 def _local(model: str) -> Callable[[Case, Sequence[Path]], dict[str, Any]]:
-    if (Path(model) / "model.json").is_file():
-        predictor, version = Predictor.load(Path(model)), None
-    else:
-        tracking = Tracking()
-        folder, version = tracking.find_bundle(model)
-        predictor = Predictor.load(folder)
-    said = (
-        {"name": version.name, "version": version.version, "run_id": version.run_id}
-        if version
-        else {
-            "name": predictor.description.origin.experiment,
-            "version": None,
-            "run_id": None,
-        }
-    )
+    members = open_members(model)
+    predictor, version = as_one(members), members[0].version
+    said: dict[str, Any] = {"name": predictor.description.origin.experiment, "version": None, "run_id": None}
+    if len(members) > 1:
+        said["name"] = model
+    elif version is not None:
+        said = {"name": version.name, "version": version.version, "run_id": version.run_id}
 
     def ask(case: Case, files: Sequence[Path]) -> dict[str, Any]:
         case = conform(case, predictor.description)
