@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import readme
 from bundles import TINY
 from glioflow import cluster
 from glioflow.cluster import silence
@@ -94,3 +95,9 @@ def ray() -> Iterator[None]:
         cluster.connect(num_cpus=2)
         yield
         cluster.disconnect()
+
+
+@pytest.fixture
+def readme_block(request: pytest.FixtureRequest) -> str:
+    """Return the commands that README says this test runs."""
+    return readme.commands()[request.node.nodeid.partition("[")[0]]

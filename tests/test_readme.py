@@ -1,29 +1,66 @@
-"""What README tells people to type is typed here."""
+"""What README tells people to type is typed here; blocks that need a server are run by the tests that they name."""
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-BLOCK = re.compile(r"<!-- test(?P<mark>[ a-z]*) -->\n```bash\n(?P<script>.*?)```", re.DOTALL)
+from readme import README, ROOT, commands
+from servers import free_port
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """Give a person's environment: nothing of ours is set, `.venv` is active."""
+    ours = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "GLIOFLOW_HOME", "GLIOFLOW_DATA")
+    env = {key: value for key, value in os.environ.items() if key not in ours}
+    return {**env, "PATH": f"{Path(sys.executable).parent}:{env['PATH']}"}
+
+
+def test_every_block_names_a_test_that_runs_it() -> None:
+    fenced = re.findall(r"(.*)\n```bash\n", README)
+    assert fenced
+    assert all(line.startswith("<!-- run by ") for line in fenced), "a block without a mark"
+    for test in commands():
+        file, _, name = test.partition("::")
+        assert re.search(rf"def {name}\([^)]*\breadme_block\b", (ROOT / file).read_text()), test
+
+
+def test_what_readme_points_at_exists() -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+    for path in re.findall(r"`((?:deploy|mlflow|experiments|benchmarks|platform)/[\w./-]+)`", README):
+        assert (ROOT / path).exists(), path
+
+
+def test_make_runs_what_readme_says(readme_block: str, environment: dict[str, str]) -> None:
+    def told(target: str) -> str:
+        asked = ["make", "--dry-run", "--always-make", *target.split()]
+        return subprocess.run(asked, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+
+    assert re.findall(r"^make \w+", readme_block, re.MULTILINE) == ["make demo", "make test"]
+    assert told("demo").rstrip().endswith("glioflow demo"), "which tests/runs/test_chain.py runs"
+    assert told("demo DATA=some/where").rstrip().endswith("glioflow demo --data some/where")
+    tested = told("test")
+    assert "--require-hashes requirements.lock" in tested
+    for tool in ("ruff check", "mypy", "lint-imports", "pytest"):
+        assert tool in tested
 
 
 @pytest.mark.timeout(900)
-def test_the_tour_runs_line_by_line(tmp_path: Path) -> None:
-    scripts = [found["script"] for found in BLOCK.finditer(README)]
-    assert scripts, "README marks its tour with <!-- test -->"
+def test_the_tour_runs_line_by_line(readme_block: str, environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")
-    env = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "GLIOFLOW_HOME")}
-    path = f"{Path(sys.executable).parent}:{env['PATH']}"
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", "\n".join(scripts)],
+        ["bash", "-euo", "pipefail", "-c", readme_block],
         cwd=tmp_path,
-        env={**env, "PATH": path},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=850,
@@ -32,6 +69,33 @@ def test_the_tour_runs_line_by_line(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     assert "promoted" in done.stderr
     assert list((tmp_path / "answers").glob("*/answer.json"))
+
+
+@pytest.mark.slow
+def test_mlflow_shows_the_homes_runs(
+    readme_block: str, environment: dict[str, str], tracking: Any, home: Path, tmp_path: Path
+) -> None:
+    tracking.start("an experiment", "a run", tags={})
+    (tmp_path / ".glioflow").symlink_to(home)
+    port = free_port()
+    command = ["bash", "-c", f"exec {readme_block} --port {port} --workers 1"]
+    env = {**environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    process = subprocess.Popen(command, cwd=tmp_path, env=env, start_new_session=True, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 240
+        while True:
+            try:
+                url = f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/experiments/search?max_results=9"
+                shown = requests.get(url, timeout=5).json()
+                break
+            except requests.RequestException:
+                assert process.poll() is None, "mlflow ended"
+                assert time.monotonic() < deadline, "mlflow did not come up"
+                time.sleep(0.5)
+        assert "an experiment" in [each["name"] for each in shown["experiments"]]
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
 
 
 def test_every_verb_that_readme_names_exists() -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from servers import free_port
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+HEAD = "ray start --head --disable-usage-stats"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
@@ -32,12 +34,11 @@ def cluster() -> Iterator[dict[str, str]]:
     env |= {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_USAGE_STATS_ENABLED": "0",
         "PATH": f"{BIN}:{env['PATH']}",
     }
     head = subprocess.Popen(
         [
-            *(str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1"),
+            *(*HEAD.split(), "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1"),
             *(f"--port={gcs}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--temp-dir={temp}"),
             f"--dashboard-agent-listen-port={free_port()}",
         ],
@@ -77,23 +78,36 @@ def submit(client: dict[str, str], variables: dict[str, str], *words: str) -> su
     )
 
 
-def test_a_search_runs_as_a_ray_job(cluster: dict[str, str], tmp_path: Path) -> None:
+def test_a_search_runs_as_a_ray_job(cluster: dict[str, str], tmp_path: Path, readme_block: str) -> None:
     synthesize_lgg(tmp_path / "data" / "kaggle_3m", patients=8, seed=0, size=48, slices=(5, 7))
     ids = sorted(path.name for path in (tmp_path / "data" / "kaggle_3m").iterdir() if path.is_dir())
     split = {"train": ids[:4], "val": ids[4:6], "test": ids[6:]}
-    (tmp_path / "data" / "lgg_split_quick.json").write_text(json.dumps(split))
+    (tmp_path / "data" / "lgg_split_65.json").write_text(json.dumps(split))
     home = tmp_path / "home"
-    variables = {"GLIOFLOW_HOME": str(home), "GLIOFLOW_DATA": str(tmp_path / "data")}
-    overrides = ("training.epochs=2", "training.steps_per_epoch=2", "search.name=job", "search.trials=2")
+    overrides = ("training.epochs=2", "training.steps_per_epoch=2", "training.batch_size=4", "search.name=job")
     space = "search.space={loss.name: {kind: choice, values: [dice_bce, focal_tversky]}}"
-    words = [word for text in (*overrides, "search.first=[]", space) for word in ("-o", text)]
-    done = submit(cluster, variables, "search", "experiments/lgg-quick.yaml", *words, "--json")
+    small = ("search.trials=2", "search.grace_epochs=1", "search.preprocess={}", "search.first=[]", space)
+    words = [word for text in (*overrides, *small) for word in ("-o", text)]
+    started, _, block = readme_block.partition("\n")
+    assert started == HEAD, "which the cluster is started by, with ports of its own"
+    for said, mine in (
+        ("http://127.0.0.1:8265", cluster["RAY_ADDRESS"]),
+        ("/shared/glioflow", str(home)),
+        ("/shared/data", str(tmp_path / "data")),
+    ):
+        assert said in block
+        block = block.replace(said, mine)
+    script = f"{block.rstrip()} {shlex.join([*words, '--json'])}"
+    env = {key: value for key, value in cluster.items() if key not in ("RAY_AUTH_MODE", "RAY_ADDRESS")}
+    done = subprocess.run(
+        ["bash", "-euc", script], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600, check=False
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert "succeeded" in done.stdout
     tracking = Tracking(f"sqlite:///{home / 'mlflow.db'}")
-    parent = tracking.find("lgg-quick", search="job", kind="search")
+    parent = tracking.find("lgg-search", search="job", kind="search")
     assert parent is not None
-    trials = tracking.children("lgg-quick", parent.info.run_id)
+    trials = tracking.children("lgg-search", parent.info.run_id)
     assert len(trials) == 2
     assert {run.info.status for run in trials} <= {"FINISHED", "KILLED"}
     assert all(run.data.tags.get("glioflow.source") for run in trials)
