@@ -12,6 +12,8 @@ RATE = {"training.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2, "
 DECAY = {"training.weight_decay": {"kind": "float", "low": 0.0, "high": 1e-2}}
 LOSS = {"loss.name": {"kind": "choice", "values": ["dice", "dice_bce"]}}
 EPOCHS = {"training.epochs": {"kind": "int", "low": 2, "high": 3}}
+PENALTY = {"survival.penalties": {"kind": "choice", "values": [[0.1], [1.0]]}}
+REPEATS = {"survival.repeats": {"kind": "int", "low": 2, "high": 3}}
 SPACES = {"grid": LOSS | EPOCHS, "cmaes": RATE | DECAY}
 ALL = [name for name in SearchSettings.model_fields["scheduler"].annotation.__args__]
 
@@ -47,6 +49,11 @@ def test_pairs_that_make_sense_are_taken_and_the_rest_refused_with_the_choices(s
         ),
         ({"space": RATE, "objectives": ["hd95"]}, "has dice in it"),
         ({"space": {"training.num_workers": {"kind": "int", "low": 1, "high": 2}}}, "resources are booked"),
+        ({"sampler": "random", "scheduler": "pbt", "space": RATE, "folds": 2}, "a pbt search has one fold"),
+        ({"space": EPOCHS, "folds": 2}, "compared at equal steps"),
+        ({"space": RATE, "objectives": ["dice", "c_index"]}, "2 search.folds or more"),
+        ({"space": PENALTY, "folds": 2}, "c_index among search.objectives"),
+        ({"space": REPEATS, "folds": 2, "objectives": ["dice", "c_index"]}, "not how it is judged.*survival.penalties"),
         ({"space": {"preprocess": {"kind": "choice", "values": ["a"]}}}, "names in search.preprocess"),
         ({"space": RATE, "preprocess": {"a": [{"step": "unit"}]}}, "names in search.preprocess"),
     ],
@@ -61,6 +68,11 @@ def test_samplers_that_know_no_conditions_refuse_them(sampler):
     space = EPOCHS | {"training.learning_rate": {**RATE["training.learning_rate"], "when": {"training.epochs": [2]}}}
     with pytest.raises(UserError, match="no conditional parameters"):
         experiment_with({"sampler": sampler, "scheduler": "none", "space": space})
+
+
+def test_the_survival_stage_is_searched_where_the_c_index_is_an_objective():
+    experiment = experiment_with({"space": PENALTY, "folds": 2, "objectives": ["dice", "c_index"]})
+    assert override(experiment, {"survival.penalties": [0.1]}).survival.penalties == (0.1,)
 
 
 def test_a_grid_has_every_point_that_its_conditions_allow_once():

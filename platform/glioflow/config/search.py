@@ -31,6 +31,10 @@ CHANGEABLE = (
 # What a trial is booked by, before it begins.
 BOOKED = ("training.num_workers", "training.cpus_per_worker", "training.gpus_per_worker")
 PREPROCESS = "preprocess"
+# What of the survival stage may be searched: its outcome and its cross-validation are the measure, the same for all.
+STAGE_KEYS = tuple(
+    f"survival.{name}" for name in ("model", "shape_features", "clinical", "imputation", "num_neighbors", "penalties")
+)
 
 
 class _Parameter(BaseModel):
@@ -97,8 +101,16 @@ class SearchSettings(BaseModel):
         scheduler: `asha` and `hyperband` (asynchronous, several brackets of ASHA) keep the best of each rung, `median`
             stops what is below the median of the others, `pbt` gives poor trials the weights and changed parameters
             of good ones, `none` runs all to the end. All of them see the validation Dice by patient after each epoch.
-        objectives: What is made best: `dice` (higher; the mean over validation patients), `hd95` (lower) and
-            `parameters` (of the network; fewer). Several give a Pareto front.
+        folds: On how many folds every trial trains and is judged, the same for all trials; 1 is the split itself.
+            Several are dealt of its training and validation patients, never of its test patients, and run one after
+            another: a trial's steps count on over them, and after each epoch it stands at the mean of the folds that
+            it has ended and the one that it is at. So a scheduler compares at equal steps, which are equal patients.
+        objectives: What is made best: `dice` (higher; the mean over validation patients, then over folds), `hd95`
+            (lower, the same means), `parameters` (of the network; fewer) and `c_index` (higher; how well the stage of
+            `survival` ranks patients by the masks of networks that did not train on them, over its repeated
+            cross-validation; without times the AUROC). Several give a Pareto front.
+        clinical: Table for `c_index`; null takes the cohort's own. A relative one is looked for as `data.source` is.
+        outcomes: Table of follow-up besides it.
         grace_epochs: Epochs that the scheduler grants every trial; of `pbt`, epochs between two exchanges.
         reduction: `asha` and `hyperband` keep one in so many at each rung.
         concurrent: Trials at once; null is as many as the cluster's CPUs and GPUs hold.
@@ -116,7 +128,10 @@ class SearchSettings(BaseModel):
     warm_start: int = Field(default=0, ge=0)
     sampler: Literal["tpe", "random", "grid", "gp", "cmaes", "nsga2"] = "tpe"
     scheduler: Literal["asha", "hyperband", "median", "pbt", "none"] = "asha"
-    objectives: tuple[Literal["dice", "hd95", "parameters"], ...] = Field(default=("dice",), min_length=1)
+    folds: int = Field(default=1, ge=1)
+    objectives: tuple[Literal["dice", "hd95", "parameters", "c_index"], ...] = Field(default=("dice",), min_length=1)
+    clinical: str | None = None
+    outcomes: str | None = None
     grace_epochs: int = Field(default=1, ge=1)
     reduction: int = Field(default=3, ge=2)
     concurrent: int | None = Field(default=None, ge=1)
@@ -144,6 +159,7 @@ class SearchSettings(BaseModel):
                 "search.space.preprocess is a choice among the names in search.preprocess", values, self.preprocess
             )
         self._check_sampler()
+        self._check_folds()
         return self
 
     def _check_sampler(self) -> None:
@@ -170,6 +186,21 @@ class SearchSettings(BaseModel):
             raise UserError("a cmaes search has two parameters at least", list(self.space))
         if scheduler == "pbt" and self.budget_hours is not None:
             raise UserError("a pbt search begins all its trials at once: search.budget_hours must be null")
+
+    def _check_folds(self) -> None:
+        if self.folds > 1 and self.scheduler == "pbt":
+            rule = "a pbt search has one fold: weights that trials take over were trained on other folds' patients"
+            raise UserError(rule, self.folds, [1])
+        if self.folds > 1 and "training.epochs" in self.space:
+            rule = "trials on several folds are compared at equal steps, so all have the same training.epochs"
+            raise UserError(rule, "training.epochs in search.space")
+        if "c_index" in self.objectives and self.folds == 1:
+            raise UserError("c_index needs masks by networks that did not train on them: 2 search.folds or more", 1)
+        for key in self.space:
+            if key.startswith("survival.") and key not in STAGE_KEYS:
+                raise UserError("a search changes the survival stage, not how it is judged", key, STAGE_KEYS)
+            if key.startswith("survival.") and "c_index" not in self.objectives:
+                raise UserError("the survival stage is searched with c_index among search.objectives", key)
 
     @property
     def num_trials(self) -> int:

@@ -86,19 +86,19 @@ def check_resources(experiment: Experiment) -> None:
     """
     training, have = experiment.training, cluster.resources()
     for name, each in (("CPU", training.cpus_per_worker), ("GPU", training.gpus_per_worker)):
-        need = each * training.num_workers
+        need = each * training.min_workers
         if need > have[name]:
             raise UserError(
-                f"training needs {need:g} {name}s ({training.num_workers} workers of {each:g}); lower "
+                f"training needs {need:g} {name}s ({training.min_workers} workers of {each:g}); lower "
                 f"training.{name.lower()}s_per_worker or training.num_workers",
                 f"a cluster of {have[name]:g}",
             )
     if have.get("nodes", 1) == 1:
         return
     fit = cluster.slots(cpus=training.cpus_per_worker, gpus=training.gpus_per_worker)
-    if fit < training.num_workers:  # three CPUs on each of two nodes are no four for one worker
+    if fit < training.min_workers:  # three CPUs on each of two nodes are no four for one worker
         raise UserError(
-            f"{training.num_workers} workers of {training.cpus_per_worker:g} CPUs and {training.gpus_per_worker:g} "
+            f"{training.min_workers} workers of {training.cpus_per_worker:g} CPUs and {training.gpus_per_worker:g} "
             "GPUs must fit on the cluster, each on one node",
             f"{fit} that fit on {have['nodes']:g} nodes of {have['CPU']:g} CPUs and {have['GPU']:g} GPUs in all",
         )

@@ -1,30 +1,24 @@
 """One training as a thing that travels to a worker: what to train, on what, and where its files go."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from glioflow import bundle
+from glioflow import atomic, bundle
 from glioflow.config import Experiment
 from glioflow.data.drift import fit_input_statistics
 from glioflow.data.loaders import batches_of
 from glioflow.data.prepared import PreparedCase, PreparedCohort
 from glioflow.data.splits import Split
-from glioflow.evaluation import (
-    PostprocessSettings,
-    apply_temperature,
-    choose_postprocessing,
-    dice_per_case,
-    fit_flair_threshold,
-    fit_temperature,
-    summarize,
-)
+from glioflow.evaluation import dice_per_case, summarize
 from glioflow.evaluation.inference import choose_device, predict_volume
+from glioflow.features import measure_mask
 from glioflow.models import build_loss, build_network
 from glioflow.prediction import Predictor, decode, measure, numbers
+from glioflow.runs.choosing import choose_for, fit_flair
 from glioflow.runs.watching import Watch
 
 if TYPE_CHECKING:
@@ -34,6 +28,19 @@ if TYPE_CHECKING:
 
 FITTED_ON = {"weights": "train", "early_stopping": "val", "postprocess": "val", "flair_threshold_baseline": "train"}
 FINAL_FITTED_ON = {"weights": "train and val", "flair_threshold_baseline": "train and val"}
+
+
+class Fold(BaseModel):
+    """One of the folds that a trial goes through, one after another.
+
+    Attributes:
+        number: From 0.
+        before: What the folds before it reached, as validation Dice.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    number: int
+    before: tuple[float, ...] = ()
 
 
 class Plan(BaseModel):
@@ -48,6 +55,7 @@ class Plan(BaseModel):
         folder: Where this training's files go, reachable from every node.
         created: UTC, ISO 8601.
         watched: Whether a few validation cases are drawn over the epochs, into `folder`.
+        fold: Of a trial on several folds; its bundle lies below `folder` then.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,16 +67,40 @@ class Plan(BaseModel):
     folder: Path
     created: str
     watched: bool = False
+    fold: Fold | None = None
+
+    @property
+    def part(self) -> str:
+        """Name of the folder in which a fold keeps what is its own; empty without folds."""
+        return "" if self.fold is None else f"fold-{self.fold.number}"
 
     @property
     def bundle(self) -> Path:
         """Where the bundle is written."""
-        return self.folder / "bundle"
+        return self.folder / self.part / "bundle"
+
+    @property
+    def features(self) -> Path:
+        """Where a fold's shape features by validation case are written, for a search that needs them."""
+        return self.folder / self.part / "features.json"
 
     @property
     def spool(self) -> Path:
         """Where metrics wait while MLflow is away."""
         return self.folder / "metrics.jsonl"
+
+    def logged(self, epoch: int, metrics: Mapping[str, float]) -> tuple[int, dict[str, float]]:
+        """Return step and metrics of an epoch as its run has them.
+
+        Of a fold, steps go on from those before, `val/dice` is the mean with what those reached, and its own value is
+        `val_fold_<number>/dice`.
+        """
+        if self.fold is None:
+            return epoch, dict(metrics)
+        number, own = self.fold.number, metrics["val/dice"]
+        mean = (sum(self.fold.before) + own) / (number + 1)
+        step = number * self.experiment.training.epochs + epoch
+        return step, {**metrics, "val/dice": mean, f"val_fold_{number}/dice": own}
 
 
 def train_plan(
@@ -229,41 +261,17 @@ def _finish(plan: Plan, cohort: PreparedCohort, predictor: Predictor, fitted: "F
     summary: dict[str, float | None] = {}
     if val:
         summary = {**numbers(summarize(measure(predictor, val)), "val"), "val/best_epoch": float(fitted.epoch)}
+    if plan.fold is not None and "c_index" in plan.experiment.search.objectives:
+        found = {case.record.id: predicted_features(predictor, case) for case in val}
+        atomic.write_json(plan.features, found)
     bundle.save(plan.bundle, predictor.description.model_copy(update={"metrics": summary}), fitted.weights)
     return summary
 
 
-def choose_for(predictor: Predictor, cases: list[PreparedCase]) -> PostprocessSettings:
-    """Choose temperature, threshold and clean-up on labeled cases that trained nothing; softmax has no threshold."""
-    said = predictor.description
-    if not (said.postprocess.choose and cases):
-        return said.postprocess
-    softmax = said.target.kind == "multiclass"
-    probabilities = [predictor.probabilities(case.image) for case in cases]
-    encoded = [said.target.encode(np.asarray(case.mask)) for case in cases]
-    truths = [one if softmax else np.moveaxis(one, 0, -1) for one in encoded]
-    heat = fit_temperature(probabilities, truths, softmax=softmax)
-    total = float(np.clip(heat * said.postprocess.temperature, 0.05, 20))
-    settings = said.postprocess.model_copy(update={"temperature": total})
-    if softmax:
-        return settings
-    restored = [
-        np.asarray(case.restore(apply_temperature(one, heat))) for case, one in zip(cases, probabilities, strict=True)
-    ]
-    return choose_postprocessing(
-        [{name: full[..., k] for k, name in enumerate(said.target.names)} for full in restored],
-        [said.target.split(case.reference()) for case in cases],
-        settings=settings,
-    )
-
-
-def fit_flair(cases: list[PreparedCase]) -> float | None:
-    """Fit the FLAIR-threshold baseline on training patients; None where the network sees no FLAIR."""
-    if not cases or "flair" not in cases[0].record.channels:
-        return None
-    channel = cases[0].record.channels.index("flair")
-    images = [np.asarray(case.image[..., channel], dtype=np.float32) for case in cases]
-    return fit_flair_threshold(images, [np.asarray(case.mask) > 0 for case in cases])
+def predicted_features(predictor: Predictor, case: PreparedCase) -> dict[str, float | None]:
+    """Return the shape features of the mask that a network gives a case, as the survival stage takes them."""
+    labels = predictor.segment(case.image, case.record.moves).labels
+    return measure_mask(labels > 0, spacing_mm=case.record.spacing_mm).volume
 
 
 def _num_patients(cohort: PreparedCohort, split: Split) -> dict[str, int]:

@@ -16,7 +16,7 @@ def build_scheduler(experiment: Experiment) -> Any:
     """Return Tune's scheduler for the experiment's search; it sees the validation Dice after each epoch."""
     from ray.tune import schedulers
 
-    settings, epochs = experiment.search, experiment.training.epochs
+    settings, epochs = experiment.search, experiment.search.folds * experiment.training.epochs
     grace = min(settings.grace_epochs, epochs)
     seen: dict[str, Any] = {"time_attr": "epoch", "metric": METRIC, "mode": "max"}
     if settings.scheduler in ("asha", "hyperband"):

@@ -9,24 +9,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from glioflow import cluster
 from glioflow.config import Experiment, data_source, override
 from glioflow.config.places import home
 from glioflow.config.search import SearchSettings
+from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
-from glioflow.runs.announcer import LISTENERS, Announcer, Board, Listener
+from glioflow.runs.announcer import LISTENERS, Board, Listener
+from glioflow.runs.folds import deal_folds
 from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder, to_yaml
 from glioflow.runs.memory import surviving_memory_kills
 from glioflow.runs.plan import Plan
-from glioflow.runs.schedulers import build_scheduler, domain, replay
+from glioflow.runs.schedulers import build_scheduler, replay
 from glioflow.runs.search_report import report_search
 from glioflow.runs.searcher import Searcher, count_open, enqueue, open_study
-from glioflow.runs.trial import PATIENCE_S, REASON, TrialPlan, open_trial, resources, run_trial
+from glioflow.runs.survival_objective import find_tables
+from glioflow.runs.trial import PATIENCE_S, REASON, TrialPlan, open_trial
+from glioflow.runs.tuner import Place, build_tuner
 from glioflow.runs.variants import prepare_variants
 from glioflow.tracking import RunWriter, Tracking
 from glioflow.tracking.runs import answers
 
 SPACE = "glioflow.space"
+FOLDS = "glioflow.search_folds"
 
 
 @dataclass(frozen=True)
@@ -40,22 +44,6 @@ class Searched:
     experiment: Experiment
     front: list[dict[str, Any]]
     cost: dict[str, float]
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a search keeps its state."""
-
-    name: str
-    folder: Path
-
-    @property
-    def storage(self) -> str:
-        return f"sqlite:///{self.folder / 'optuna.db'}"
-
-    @property
-    def tune(self) -> Path:
-        return self.folder / "tune"
 
 
 def search(
@@ -86,20 +74,26 @@ def search(
         raise UserError("a search compares on validation patients; training.final must be false", True)
     if not settings.space:
         raise UserError("a search needs search.space in the experiment", experiment.name)
+    if experiment.training.elastic:
+        rule = "a search books its trials before they begin: training.num_workers must be one number"
+        raise UserError(rule, experiment.training.num_workers)
     name = resume or settings.name or f"{experiment.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    place = _Place(name, home() / "searches" / name)
+    place = Place(name, home() / "searches" / name)
     if resume and not place.folder.exists():
         raise UserError("--resume names a search that was begun", name, _begun())
     if not resume and place.folder.exists():
         raise UserError("a search of this name exists: resume it with --resume, or choose another search.name", name)
     setting = open_setting(experiment, data, say=say)
+    folds = deal_folds(setting)
+    tables = find_tables(setting, folds, say=say)
     prepared = prepare_variants(experiment, data_source(data, experiment.data.source), say=say)
     place.folder.mkdir(parents=True, exist_ok=True)
-    parent = _parent(setting, name)
+    parent = _parent(setting, name, folds)
     say(f"search {name}, run {parent}")
     say(f"MLflow: {_link(setting.tracking, experiment.name, parent)}")
     try:
-        trial_plan = TrialPlan(plan=_shared_plan(setting), parent=parent, search=name, prepared=prepared)
+        shared = _shared_plan(setting)
+        trial_plan = TrialPlan(plan=shared, parent=parent, search=name, prepared=prepared, folds=folds, tables=tables)
         _run(setting, place, trial_plan, trials or settings.num_trials, say=say, show=show)
         found = _conclude(setting, place, parent, [setting.cohort.path, *prepared.values()])
     except BaseException as error:
@@ -122,15 +116,18 @@ def _link(tracking: Tracking, experiment: str, run_id: str) -> str:
     return f"mlflow ui --backend-store-uri {tracking.uri}, experiment {experiment}"
 
 
-def _parent(setting: Setting, name: str) -> str:
+def _parent(setting: Setting, name: str, folds: Sequence[Split]) -> str:
+    settings = setting.experiment.search
+    tags = {"search": name, "kind": "search", SPACE: settings.space_digest, FOLDS: " ".join(f.digest for f in folds)}
     found = setting.tracking.find(setting.experiment.name, search=name, kind="search")
     if found is not None:
+        if found.data.tags.get(FOLDS, "") != tags[FOLDS]:
+            raise UserError("--resume goes on with the folds that the search began with", f"{len(folds)} other folds")
         setting.tracking.reopen(found.info.run_id)
         return str(found.info.run_id)
-    settings = setting.experiment.search
-    tags = {"search": name, "kind": "search", SPACE: settings.space_digest}
     run_id = open_run(setting, "search", name, tags=tags)
     setting.tracking.log_json(run_id, "search.json", settings.model_dump(mode="json"))
+    setting.tracking.log_json(run_id, "folds.json", [fold.model_dump(mode="json") for fold in folds])
     return run_id
 
 
@@ -149,7 +146,7 @@ def _shared_plan(setting: Setting) -> Plan:
 
 def _run(
     setting: Setting,
-    place: _Place,
+    place: Place,
     trial_plan: TrialPlan,
     trials: int,
     *,
@@ -170,7 +167,7 @@ def _run(
         replay(scheduler, searcher.study)
     if many == 0:
         return
-    tuner = _build_tuner(experiment, place, trial_plan, searcher, scheduler, many)
+    tuner = build_tuner(experiment, place, trial_plan, searcher, scheduler, many)
     try:
         with surviving_memory_kills():
             results = tuner.fit()
@@ -186,59 +183,6 @@ def _run(
     if interrupted:  # Tune takes the first Ctrl-C for itself and returns as if all were well
         say(f"interrupted; go on with --resume {name}")
         raise KeyboardInterrupt
-
-
-def _build_tuner(
-    experiment: Experiment, place: _Place, trial_plan: TrialPlan, searcher: Searcher | None, scheduler: Any, many: int
-) -> Any:
-    """Return Tune's tuner for `many` trials; without a searcher, for a population or what is left of it."""
-    from ray import tune
-
-    settings, training = experiment.search, experiment.training
-    said = tune.with_parameters(run_trial, said=trial_plan.model_dump_json())
-    trainable = tune.with_resources(said, resources(experiment))
-    if searcher is None and place.tune.exists():
-        return tune.Tuner.restore(str(place.tune), trainable=trainable, resume_unfinished=True, resume_errored=True)
-    workers = {"cpu": training.num_workers * training.cpus_per_worker}
-    workers |= {"gpu": training.num_workers * training.gpus_per_worker} if training.gpus_per_worker else {}
-    return tune.Tuner(
-        trainable,
-        param_space={} if searcher else {key: domain(parameter) for key, parameter in settings.space.items()},
-        tune_config=tune.TuneConfig(
-            search_alg=searcher or _population(settings),
-            scheduler=scheduler,
-            num_samples=many,
-            max_concurrent_trials=_concurrent(experiment),
-            reuse_actors=training.num_workers == 1,
-            trial_dirname_creator=lambda trial: str(trial.trial_id),
-        ),
-        run_config=tune.RunConfig(
-            # Of Tune's own files none is needed to go on, but for a population's.
-            name="tune" if searcher is None else f"tune-{datetime.now():%Y%m%d-%H%M%S-%f}",
-            storage_path=str(place.folder),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=4),
-            failure_config=tune.FailureConfig(max_failures=1),
-            callbacks=[Announcer(place.name, num_trials=many, epochs=training.epochs, workers=workers)],
-            verbose=0,
-        ),
-    )
-
-
-def _population(settings: SearchSettings) -> Any:
-    from ray.tune.search.basic_variant import BasicVariantGenerator
-
-    return BasicVariantGenerator(
-        points_to_evaluate=[dict(point) for point in settings.first] or None, random_state=settings.seed
-    )
-
-
-def _concurrent(experiment: Experiment) -> int | None:
-    """Return how many trials may run at once; of several workers no more than whose workers fit together."""
-    training, wanted = experiment.training, experiment.search.concurrent
-    if training.num_workers == 1:
-        return wanted
-    fit = cluster.slots(cpus=training.cpus_per_worker, gpus=training.gpus_per_worker) // training.num_workers
-    return max(1, min(wanted or fit, fit))
 
 
 def earlier_points(setting: Setting, count: int, *, besides: str) -> list[dict[str, Any]]:
@@ -274,7 +218,7 @@ def close_children(tracking: Tracking, experiment: str, parent: str) -> None:
             tracking.finish(run.info.run_id, "KILLED")
 
 
-def _conclude(setting: Setting, place: _Place, parent: str, cohorts: Sequence[Path]) -> Searched:
+def _conclude(setting: Setting, place: Place, parent: str, cohorts: Sequence[Path]) -> Searched:
     """Close what was left open, name the best finished trial, and log it as an experiment ready to run."""
     tracking, experiment, name = setting.tracking, setting.experiment, place.name
     if not answers(tracking.uri, patience_s=PATIENCE_S):

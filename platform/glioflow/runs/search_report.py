@@ -15,7 +15,7 @@ from glioflow.errors import GlioflowError
 from glioflow.prediction import Predictor
 from glioflow.runs.launch import Setting, run_folder
 
-LABELS = {"dice": "Dice", "hd95": "HD95", "parameters": "parameters"}
+LABELS = {"dice": "Dice", "hd95": "HD95", "parameters": "parameters", "c_index": "C-index"}
 # Finalists whose latency is measured.
 FINALISTS = 5
 
@@ -72,8 +72,8 @@ def _finalist(trial: optuna.trial.FrozenTrial, settings: SearchSettings, run_id:
 def _latency_ms(setting: Setting, run_id: str | None, cohorts: Sequence[Path]) -> float | None:
     """Measure the median time for one validation case, here, alone: all trials have ended; None where it cannot be."""
     try:
-        predictor = Predictor.load(run_folder(str(run_id)) / "bundle")
-    except (GlioflowError, OSError):
+        predictor = Predictor.load(next(run_folder(str(run_id)).glob("**/bundle")))  # any fold's: they are one network
+    except (GlioflowError, OSError, StopIteration):
         return None
     steps = predictor.description.preprocess
     cohort = next(found for found in map(PreparedCohort, cohorts) if found.manifest.steps == steps)

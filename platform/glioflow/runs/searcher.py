@@ -17,7 +17,7 @@ from glioflow.config.search import Choice, Parameter, Real, SearchSettings
 METRIC = "val_dice"
 # Key of a trial's number in the configuration that it gets; no key of an experiment.
 NUMBER = "trial"
-DIRECTIONS = {"dice": "maximize", "hd95": "minimize", "parameters": "minimize"}
+DIRECTIONS = {"dice": "maximize", "hd95": "minimize", "parameters": "minimize", "c_index": "maximize"}
 
 
 def suggest_point(trial: Any, settings: SearchSettings) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """One training through Ray Train, of one worker or many, resumed where it stopped."""
 
+import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,8 @@ from glioflow.tracking import BUNDLE, RunWriter, Tracking
 
 # What each test patient scored: the cards of its versions sum it up by subgroup.
 PER_PATIENT = "test_patients.json"
+# How often a training of an elastic size asks whether the cluster holds more workers.
+RESIZE_S = 60.0
 # Metrics, the report's files, and the rows of the test patients.
 Judgement = tuple[dict[str, float | None], dict[str, bytes], list[dict[str, Any]]]
 
@@ -135,17 +138,22 @@ def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, floa
     import ray.train
     from ray.train.torch import TorchTrainer
 
-    training = plan.experiment.training
+    training, place = plan.experiment.training, home() / "train" / plan.run_id / plan.part
+    if training.elastic:  # after a node is lost Ray Train first waits so long for as many workers as before
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
     each = {"CPU": training.cpus_per_worker, **({"GPU": training.gpus_per_worker} if training.gpus_per_worker else {})}
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"plan": plan.model_dump_json()},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=training.num_workers, resources_per_worker=each, use_gpu=training.gpus_per_worker > 0
+            num_workers=training.num_workers,
+            resources_per_worker=each,
+            use_gpu=training.gpus_per_worker > 0,
+            elastic_resize_monitor_interval_s=RESIZE_S,
         ),
         run_config=ray.train.RunConfig(
-            name=plan.run_id,
-            storage_path=str(home() / "train"),
+            name=place.name,
+            storage_path=str(place.parent),
             failure_config=ray.train.FailureConfig(max_failures=2, controller_failure_limit=3),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             callbacks=list(callbacks),
@@ -169,14 +177,15 @@ def _worker(config: dict[str, Any]) -> None:
     writer = RunWriter(plan.tracking_uri, plan.run_id, plan.spool) if rank == 0 else None
 
     def report(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
+        step, logged = plan.logged(epoch, metrics)
         if writer is not None:
-            writer.write(metrics, step=epoch)
+            writer.write({**logged, "train/num_workers": world_size}, step=step)
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = None
             if rank == 0:
                 write_checkpoint(Path(folder))
                 checkpoint = ray.train.Checkpoint.from_directory(folder)
-            ray.train.report({"epoch": epoch, "placement_group": group, **metrics}, checkpoint=checkpoint)
+            ray.train.report({"epoch": step, "placement_group": group, **logged}, checkpoint=checkpoint)
 
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:

@@ -5,8 +5,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -16,10 +17,13 @@ from glioflow import bundle, cluster
 from glioflow.config import Experiment, override
 from glioflow.config.search import PREPROCESS
 from glioflow.data.prepared import PreparedCohort
+from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
+from glioflow.runs.folds import sum_up
 from glioflow.runs.launch import Setting, now, open_run
-from glioflow.runs.plan import Plan, train_plan
+from glioflow.runs.plan import Fold, Plan, train_plan
 from glioflow.runs.searcher import METRIC, NUMBER
+from glioflow.runs.survival_objective import C_INDEX, Tables, c_index
 from glioflow.runs.train import fit_on_train
 from glioflow.tracking import BUNDLE, RunWriter, Tracking
 
@@ -44,6 +48,8 @@ class TrialPlan(BaseModel):
         parent: Run of the search.
         search: Its name.
         prepared: Prepared cohort by name of preprocessing.
+        folds: On which every trial trains and is judged; none where that is the plan's split alone.
+        tables: Clinical tables of the objective `c_index`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,6 +57,8 @@ class TrialPlan(BaseModel):
     parent: str
     search: str
     prepared: dict[str, Path]
+    folds: tuple[Split, ...] = ()
+    tables: Tables | None = None
 
 
 def resources(experiment: Experiment) -> Any:
@@ -58,7 +66,7 @@ def resources(experiment: Experiment) -> Any:
     from ray.tune import PlacementGroupFactory
 
     training = experiment.training
-    if training.num_workers > 1:
+    if training.min_workers > 1:
         return PlacementGroupFactory([{"memory": DRIVER_BYTES}])
     gpus = {"GPU": training.gpus_per_worker} if training.gpus_per_worker else {}
     return PlacementGroupFactory([{"CPU": training.cpus_per_worker, **gpus}])
@@ -97,50 +105,82 @@ def _run(trial_plan: TrialPlan, point: Mapping[str, Any], number: str, ended: di
     ended["run_id"] = run_id = open_trial(tracking, trial_plan, plan, number, point)
     if refused is not None:
         return _failed(tracking, run_id, refused)
-    return _train(tracking, plan.model_copy(update={"run_id": run_id, "folder": base.folder / run_id}))
-
-
-def _train(tracking: Tracking, plan: Plan) -> dict[str, Any]:
-    """Train and log; return the last report."""
-    objectives = plan.experiment.search.objectives
+    own = plan.model_copy(update={"run_id": run_id, "folder": base.folder / run_id})
     try:
-        if not (plan.bundle / "model.json").exists():  # else a process was killed before it could say so
-            (_train_on_train if plan.experiment.training.num_workers > 1 else _train_here)(plan)
+        return _train(tracking, trial_plan, own)
     except RunFailed as error:
-        cause = error.__cause__
-        if isinstance(cause, OSError):
-            raise cause from None
-        return _failed(tracking, plan.run_id, str(error))
-    said = bundle.read_description(plan.bundle)
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
+        return _failed(tracking, run_id, str(error))
+
+
+def _train(tracking: Tracking, trial_plan: TrialPlan, plan: Plan) -> dict[str, Any]:
+    """Train and log; return the last report."""
+    settings = plan.experiment.search
+    plans = _train_folds(plan, trial_plan.folds)
+    said = [bundle.read_description(each.bundle) for each in plans]
+    metrics = sum_up([each.metrics for each in said])
+    if trial_plan.tables is not None:
+        metrics[f"val/{C_INDEX}"] = c_index(trial_plan.tables, [each.features for each in plans], plan.experiment)
     Tracking(plan.tracking_uri, patience_s=PATIENCE_S)  # waits where the store is away
-    tracking.log_metrics(plan.run_id, said.metrics)
-    tracking.log_folder(plan.run_id, plan.bundle, folder=BUNDLE)
+    tracking.log_metrics(plan.run_id, metrics)
+    if len(plans) == 1:  # of several folds none is the trial's model
+        tracking.log_folder(plan.run_id, plan.bundle, folder=BUNDLE)
     reached = {
-        METRIC: said.metrics["val/dice_mean"],
-        "hd95": said.metrics.get("val/hd95_mean"),
-        "parameters": said.num_parameters,
+        METRIC: metrics["val/dice_mean"],
+        "hd95": metrics.get("val/hd95_mean"),
+        "parameters": said[0].num_parameters,
+        C_INDEX: metrics.get(f"val/{C_INDEX}"),
     }
-    if "hd95" in objectives and reached["hd95"] is None:
-        return _failed(tracking, plan.run_id, "the objective hd95 is undefined for this target")
+    if "hd95" in settings.objectives and reached["hd95"] is None:
+        raise RunFailed("the objective hd95 is undefined for this target")
     tracking.finish(plan.run_id)
-    shutil.rmtree(plan.folder / CHECKPOINT, ignore_errors=True)
-    return {**reached, "epoch": plan.experiment.training.epochs}
+    return {**reached, "epoch": settings.folds * plan.experiment.training.epochs}
+
+
+def _train_folds(plan: Plan, splits: Sequence[Split]) -> list[Plan]:
+    """Train on one fold after another, but for those that were finished before; return the folds' plans."""
+    from ray import tune
+
+    if not splits:
+        _train_once(plan)
+        return [plan]
+    plans: list[Plan] = []
+    reached: list[float] = []
+    for number, split in enumerate(splits):
+        plans.append(plan.model_copy(update={"split": split, "fold": Fold(number=number, before=tuple(reached))}))
+        trained_now = _train_once(plans[-1])
+        reached.append(float(bundle.read_description(plans[-1].bundle).metrics["val/dice_mean"] or 0.0))
+        if trained_now and len(plans) < len(splits):
+            last = len(plans) * plan.experiment.training.epochs - 1
+            tune.report(progress_report(plan.run_id, last, {"val/dice": fmean(reached)}))
+    return plans
+
+
+def _train_once(plan: Plan) -> bool:
+    """Train and say so; where that was done before (a process was killed before it could report) do nothing."""
+    done = (plan.bundle / "model.json").exists()
+    if not done:
+        (_train_on_train if plan.experiment.training.min_workers > 1 else _train_here)(plan)
+    shutil.rmtree(plan.folder / CHECKPOINT / plan.part, ignore_errors=True)
+    return not done
 
 
 def _train_here(plan: Plan) -> None:
     from ray import tune
 
-    training, folder = plan.experiment.training, plan.folder / CHECKPOINT
+    training, folder = plan.experiment.training, plan.folder / CHECKPOINT / plan.part
     population = plan.experiment.search.scheduler == "pbt"
     writer = RunWriter(plan.tracking_uri, plan.run_id, plan.spool)
 
     def report(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
-        writer.write(metrics, step=epoch)
+        step, logged = plan.logged(epoch, metrics)
+        writer.write(logged, step=step)
         if epoch + 1 == training.epochs:
             return  # told once the bundle exists: a scheduler may end a trial at any report
         _keep(write_checkpoint, folder)
         given = tune.Checkpoint.from_directory(folder) if population else None  # for others to take up
-        tune.report(progress_report(plan.run_id, epoch, metrics), checkpoint=given)
+        tune.report(progress_report(plan.run_id, step, logged), checkpoint=given)
 
     try:
         received = tune.get_checkpoint()
@@ -185,9 +225,9 @@ class Relay(TuneReportCallback):  # type: ignore[misc]
         self.run_id, self.epochs = run_id, epochs
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        """Tell Tune of an epoch, but for the last, which is told once the bundle exists."""
+        """Tell Tune of an epoch, but for the last (of a fold), which is told once the bundle exists."""
         epoch = int(metrics[0]["epoch"])
-        if epoch + 1 < self.epochs:
+        if (epoch + 1) % self.epochs:
             said = progress_report(self.run_id, epoch, metrics[0])
             self._training_actor_item_queue.put({**said, GROUP: metrics[0][GROUP]})
 

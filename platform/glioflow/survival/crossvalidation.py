@@ -9,10 +9,17 @@ from numpy.typing import NDArray
 
 from glioflow.survival.fitted import CoxModel, LinearModel, WeibullModel
 from glioflow.survival.fitting import AnyModel, ForestModel, HazardForest, find_fit, followed_before
-from glioflow.survival.outcome import Outcome
+from glioflow.survival.outcome import Outcome, choose_task, take_outcome
 from glioflow.survival.preparation import Preparation, fit_preparation
 from glioflow.survival.settings import SurvivalSettings
-from glioflow.survival.statistics import Prediction, Statistic, class_accuracy, concordance, survival_classes
+from glioflow.survival.statistics import (
+    Prediction,
+    Statistic,
+    class_accuracy,
+    concordance,
+    mean_of,
+    survival_classes,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,6 +127,40 @@ def out_of_fold(table: "pd.DataFrame", outcome: Outcome, learn: Learner, splits:
     risk = gather("risk")
     assert risk is not None
     return Prediction(risk, gather("probability"), gather("survival"), gather("days"))
+
+
+def repeated_out_of_fold(
+    table: "pd.DataFrame", outcome: Outcome, learn: Learner, settings: SurvivalSettings
+) -> list[Prediction]:
+    """Return `out_of_fold` for each of the settings' cross-validations; leave-one-out is the same each time."""
+    repeats = 1 if settings.folds >= len(table) else settings.repeats
+    return [
+        out_of_fold(
+            table, outcome, learn, make_splits(outcome, settings, folds=settings.folds, seed=settings.seed + repeat)
+        )
+        for repeat in range(repeats)
+    ]
+
+
+def cross_validated_concordance(table: "pd.DataFrame", settings: SurvivalSettings) -> float | None:
+    """Return the C-index of the settings' model over its repeated cross-validation, for those who need no more.
+
+    Args:
+        table: One row per patient, clinical columns and shape features (`join_features`).
+        settings: Task, model, inputs, folds; of `death01` it is the area under the ROC curve.
+
+    Returns:
+        Mean over the repeats, in [0, 1]; None where no two patients can be compared.
+
+    Raises:
+        UserError: If there are too few patients or events, or a column is missing.
+    """
+    rows, outcome = take_outcome(table, choose_task(table, settings))
+    grid = np.quantile(outcome.days, [0.1, 0.9])  # of survival curves, which nobody asks for here
+    predictions = repeated_out_of_fold(rows, outcome, learner(settings, grid), settings)
+    mean = mean_of([concordance(outcome, one.risk) for one in predictions])
+    value = float(mean.value(np.ones((1, len(rows))))[0])
+    return value if np.isfinite(value) else None
 
 
 def primary_statistic(outcome: Outcome, prediction: Prediction, settings: SurvivalSettings) -> Statistic:

@@ -15,6 +15,7 @@ from glioflow.survival.crossvalidation import (
     make_splits,
     out_of_fold,
     primary_statistic,
+    repeated_out_of_fold,
 )
 from glioflow.survival.outcome import Outcome, choose_task, take_outcome
 from glioflow.survival.settings import SurvivalSettings, Task
@@ -103,7 +104,7 @@ def evaluate_stage(table: "pd.DataFrame", settings: SurvivalSettings) -> Surviva
     grid = _grid(outcome)
     counts = _bootstrap_counts(len(rows), settings)
     learners = {"model": learner(settings, grid), **_baseline_learners(rows, settings, grid)}
-    predictions = {name: _repeat(rows, outcome, learn, settings) for name, learn in learners.items()}
+    predictions = {name: repeated_out_of_fold(rows, outcome, learn, settings) for name, learn in learners.items()}
     metrics = {name: _metrics(outcome, of, settings, grid, counts) for name, of in predictions.items()}
     deciding = {
         name: mean_of([primary_statistic(outcome, one, settings) for one in of]).value(counts)
@@ -145,16 +146,6 @@ def _baseline_learners(rows: "pd.DataFrame", settings: SurvivalSettings, grid: A
             alone = settings.model_copy(update={"model": "ridge", "shape_features": (), "clinical": (column,)})
             learners[name] = learner(alone, grid)
     return learners
-
-
-def _repeat(rows: "pd.DataFrame", outcome: Outcome, learn: Learner, settings: SurvivalSettings) -> list[Prediction]:
-    repeats = 1 if settings.folds >= len(rows) else settings.repeats
-    return [
-        out_of_fold(
-            rows, outcome, learn, make_splits(outcome, settings, folds=settings.folds, seed=settings.seed + repeat)
-        )
-        for repeat in range(repeats)
-    ]
 
 
 def _metrics(
