@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from glioflow import __version__, atomic
-from glioflow.config.experiment import Experiment, InferenceSettings
+from glioflow.config.experiment import EntrySettings, Experiment, InferenceSettings
 from glioflow.data.drift import InputStatistics
 from glioflow.data.preprocessing import Step
 from glioflow.data.targets import TargetSettings
@@ -69,6 +69,7 @@ class Description(BaseModel):
         target: The task.
         preprocess: The same steps as in training.
         inference: How a case is predicted.
+        entry: Which studies are refused, and which answered with a warning.
         postprocess: Threshold and clean-up, as chosen on validation patients.
         channels: What a study must have, in order.
         network_channels: What preprocessing makes of it.
@@ -87,6 +88,7 @@ class Description(BaseModel):
     target: TargetSettings
     preprocess: tuple[Step, ...]
     inference: InferenceSettings
+    entry: EntrySettings = EntrySettings()
     postprocess: PostprocessSettings
     channels: tuple[str, ...]
     network_channels: tuple[str, ...]
@@ -115,6 +117,7 @@ def describe(experiment: Experiment, **values: Any) -> Description:
         "target": experiment.target,
         "preprocess": experiment.preprocess,
         "inference": experiment.inference,
+        "entry": experiment.entry,
     }
     return Description(**{**said, **values})
 

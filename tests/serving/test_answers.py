@@ -9,11 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bundles import Bright, describe
+from bundles import ORIGIN, Bright, changed, describe
+from data.dicom_series import CORONAL, write_series
 from glioflow.data.cohort import open_cohort
+from glioflow.data.study import read_study
 from glioflow.errors import UserError
 from glioflow.prediction import Predictor
-from glioflow.serving.answers import check_format, encode_mask, from_runs, runs, to_json
+from glioflow.serving.answers import check_format, encode_mask, from_runs, legend_of, runs, to_json
 
 
 @pytest.fixture
@@ -80,7 +82,53 @@ def test_a_single_slice_as_png_is_black_and_white(case):
 
 def test_no_mask_is_sent_where_none_is_asked(case):
     said = encode_mask(np.ones((1, 2, 2), np.uint8), case, "none")
-    assert said == {"format": "none", "encoding": "none", "shape": [1, 2, 2], "labels": [1], "data": None}
+    assert (said["format"], said["encoding"], said["shape"], said["labels"]) == ("none", "none", [1, 2, 2], [1])
+    assert said["data"] is None
+
+
+BRATS = ORIGIN.model_copy(update={"cohort_format": "brats"})
+REGIONS = {
+    "kind": "regions",
+    "regions": {"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]},
+    "decode": {"WT": 2, "TC": 1, "ET": 4},
+}
+
+
+def test_a_mask_says_what_its_labels_mean(tiny):
+    said = legend_of(describe(changed(tiny, target=REGIONS), origin=BRATS))
+    assert said.names == {1: "necrotic core", 2: "edema", 4: "enhancing tumor"}
+    assert said.regions == {"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}
+    classes = changed(tiny, target={"kind": "multiclass", "labels": [1, 2, 3]})
+    assert legend_of(describe(classes, origin=BRATS)).names[3] == "enhancing tumor"
+    assert legend_of(describe(classes)).names[3] == "label_3", "of a foreign cohort nothing is known"
+    assert legend_of(describe(tiny)).names == {1: "tumor"}
+
+
+@pytest.mark.parametrize("found", [(1, 2, 4), (2,), ()])
+def test_dicom_seg_has_a_segment_for_each_name_where_the_series_lies(tiny, tmp_path, found):
+    import highdicom
+
+    write_series(tmp_path / "s", np.full((5, 12, 10), 9, np.uint16), orientation=CORONAL, step=(0, 3.0, 0))
+    case = read_study([tmp_path / "s"])
+    labels = np.zeros(case.shape, np.uint8)
+    for place, value in enumerate(found):
+        labels[2 * place + 1, 1 : 3 + place, 2] = value
+    legend = legend_of(describe(changed(tiny, target=REGIONS), origin=BRATS))
+    said = encode_mask(labels, case, "dicom-seg", legend)
+    assert said["names"] == {"1": "necrotic core", "2": "edema", "4": "enhancing tumor"}
+    (tmp_path / "mask.dcm").write_bytes(base64.b64decode(said["data"]))
+    written = highdicom.seg.segread(tmp_path / "mask.dcm")
+    names = {number: written.get_segment_description(number).segment_label for number in written.segment_numbers}
+    assert set(names.values()) == set(legend.names.values())
+    volume = written.get_volume(combine_segments=True)
+    for number, name in names.items():
+        value = next(value for value, each in legend.names.items() if each == name)
+        places = np.argwhere(volume.array == number)
+        got = {tuple(np.round((volume.affine @ [*at, 1])[:3], 3)) for at in places}
+        full = case.grid.to_file(labels)
+        to_patient = np.diag([-1, -1, 1, 1]) @ case.grid.affine  # DICOM's axes
+        wanted = {tuple(np.round((to_patient @ [*at, 1])[:3], 3)) for at in np.argwhere(full == value)}
+        assert got == wanted, name
 
 
 @pytest.mark.parametrize("empty", [False, True])

@@ -83,7 +83,7 @@ def test_an_answer_has_everything_under_its_names(api, slices):
     )
     assert said["model"] == {"name": "glioma", "version": 1, "run_id": "r"}
     assert set(said["study"]) == {"id", "slices", "spacing_mm", "warnings"}
-    assert set(said["mask"]) == {"format", "encoding", "shape", "labels", "data"}
+    assert set(said["mask"]) == {"format", "encoding", "shape", "labels", "names", "regions", "data"}
     assert said["mask"]["format"] == "rle"
     assert {"read", "preprocess", "segment", "features", "survival", "encode", "total"} == set(said["timing_ms"])
     assert 0 <= said["uncertainty"]["expected_dice"] <= 1

@@ -15,7 +15,7 @@ from glioflow.serving.client import Client
 def endpoint(monkeypatch):
     """Start a server that gives the answers put into `replies` one after the other, and remembers what it was sent."""
     monkeypatch.setattr(module, "_WAIT_S", 0.01)
-    heard, replies = [], []
+    heard, replies, retry_after = [], [], []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -23,6 +23,8 @@ def endpoint(monkeypatch):
             heard.append((self.path, dict(self.headers), body))
             status, content = replies.pop(0)
             self.send_response(status)
+            if retry_after:
+                self.send_header("Retry-After", retry_after.pop(0))
             self.end_headers()
             self.wfile.write(content if isinstance(content, bytes) else json.dumps(content).encode())
 
@@ -36,6 +38,7 @@ def endpoint(monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     server.url, server.heard, server.replies = f"http://127.0.0.1:{server.server_port}/", heard, replies
+    server.retry_after = retry_after
     yield server
     server.shutdown()
     server.server_close()
@@ -67,6 +70,15 @@ def test_overload_is_tried_again_with_the_whole_study(endpoint, study):
     assert Client(endpoint.url).predict(study) == {"ok": 1}
     assert len({len(body) for _, _, body in endpoint.heard}) == 1
     assert len(endpoint.heard) == 3
+
+
+def test_an_endpoint_says_how_long_to_wait(endpoint, study, monkeypatch):
+    waited = []
+    monkeypatch.setattr(module.time, "sleep", waited.append)
+    endpoint.replies += [(503, ERROR), (503, ERROR), (200, {"ok": 1})]
+    endpoint.retry_after += ["3", "Sat, 21 Nov 2026 07:00:00 GMT"]
+    assert Client(endpoint.url).predict(study) == {"ok": 1}
+    assert waited == [3, 0.02]
 
 
 def test_lasting_overload_is_a_failed_run(endpoint, study):

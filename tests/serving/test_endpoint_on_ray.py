@@ -1,4 +1,4 @@
-"""The endpoint on Ray Serve under load: swaps, a version that is refused, a replica that is killed, too many callers."""
+"""The endpoint on Ray Serve: swaps under load, a version refused, a replica killed, too many callers at once."""
 
 import os
 import signal

@@ -53,6 +53,19 @@ def test_a_lone_slice_is_warned_about_where_the_model_needs_a_volume(tiny):
     assert warnings(study(drawn(head=False)), wise) == ()
 
 
+@pytest.mark.parametrize("check", ["skull", "lone_slice"])
+def test_what_the_bundle_refuses_is_refused_with_what_to_send_instead(tiny, check):
+    steps = [{"step": "percentile"}, {"step": "zscore"}]
+    origin = ORIGIN.model_copy(update={"cohort_format": "brats"})
+    strict = describe(changed(tiny, preprocess=steps, entry={check: "refuse"}), origin=origin)
+    head, brain = drawn(head=True), drawn(head=False)
+    bad, fine = (head, brain[12:13]) if check == "skull" else (brain[12:13], head)
+    with pytest.raises(UserError, match="this model takes") as caught:
+        conform(study(bad), strict)
+    assert "the study after skull stripping" in caught.value.choices or "all slices" in caught.value.choices[0]
+    assert conform(study(fine), strict).warnings, "of the other it is only warned"
+
+
 def test_slices_out_of_order_and_numbers_left_out_are_noticed(tiny):
     image = drawn(head=False)
     assert not out_of_order(image)

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -139,6 +140,20 @@ def test_a_challenger_that_breaks_is_replaced_by_the_champion_and_steps_back(tin
     assert all(isinstance(reply, Reply) and reply.answer["model"]["version"] == 1 for reply in replies)
     assert "3 failures" in answering.card()["serving"]["stepped_back"]
     assert ("stepped_back", None) in shelf.said
+
+
+def test_a_study_that_a_challenger_refuses_is_the_champions(tiny, case):
+    class Refusing(Bright):
+        def forward(self, images):
+            raise UserError("a rule of the challenger")
+
+    shelf = Shelf(tiny, 1, 2, v2=Refusing())
+    shelf.adopt(1, challenger=version(2), trial=Trial(canary=1.0, max_errors=1))
+    answering = Answering(shelf.versions, Batcher(16), shelf.say)
+    assert [answering.answer(case, {}).answer["model"]["version"] for _ in range(3)] == [1, 1, 1]
+    assert "2 failures" in answering.card()["serving"]["stepped_back"]
+    blank = replace(case, channels=("a", "b", "c"))
+    assert isinstance(answering.answer(blank, {}), UserError), "what both refuse is the user's mistake"
 
 
 def test_a_challenger_that_disagrees_steps_back_and_the_shadow_is_logged(tiny, case):

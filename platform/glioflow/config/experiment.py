@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
@@ -20,7 +20,7 @@ from glioflow.survival import SurvivalSettings
 from glioflow.training.settings import TrainingSettings
 
 # Every trial of a search shares these: the cohort is split once, and runs are found by the name.
-_FIXED = ("name", "description", "data", "preprocess", "split", "search", "gate")
+_FIXED = ("name", "description", "data", "preprocess", "split", "entry", "search", "gate")
 
 
 class _Loader(yaml.SafeLoader):
@@ -60,6 +60,22 @@ class InferenceSettings(BaseModel):
     overlap: float = Field(default=0.5, ge=0, lt=1)
 
 
+class EntrySettings(BaseModel):
+    """What becomes of a study that the model was not made for: the bundle's word, for whoever answers with it.
+
+    A warning stands in the answer. Both warn unless they are told otherwise: the first is told by morphology, which can
+    err, and the second is how many people try a model.
+
+    Attributes:
+        skull: A head with skull and scalp, where the training cohort came without.
+        lone_slice: One slice, where preprocessing takes statistics of a whole volume.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    skull: Literal["warn", "refuse"] = "warn"
+    lone_slice: Literal["warn", "refuse"] = "warn"
+
+
 class Experiment(BaseModel):
     """All that decides a result, one field per room."""
 
@@ -74,6 +90,7 @@ class Experiment(BaseModel):
     loss: LossSettings = LossSettings()
     training: TrainingSettings = TrainingSettings()
     inference: InferenceSettings = InferenceSettings()
+    entry: EntrySettings = EntrySettings()
     postprocess: PostprocessSettings = PostprocessSettings()
     survival: SurvivalSettings = SurvivalSettings()
     search: SearchSettings = SearchSettings()

@@ -14,7 +14,7 @@ from glioflow.data.case import Case
 from glioflow.data.drift import measure_drift
 from glioflow.errors import UserError
 from glioflow.prediction import NOT_FOR_CLINICAL_USE
-from glioflow.serving.answers import to_json
+from glioflow.serving.answers import Legend, legend_of, to_json
 from glioflow.serving.batching import Batcher
 from glioflow.serving.entry import conform
 from glioflow.serving.trial import Comparison, Diary, Watch, agreement
@@ -26,10 +26,11 @@ CPU_SLICES, MAX_GPU_SLICES = 16, 256
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, its mask (S, H, W), and what metrics are made of."""
+    """An answer, its mask (S, H, W) and what its labels mean, and what metrics are made of."""
 
     answer: dict[str, Any]
     labels: NDArray[np.uint8]
+    legend: Legend
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -49,21 +50,21 @@ class Answering:
         """Answer one study; a user's mistake is returned, not raised: Ray would wrap it."""
         champion, challenger, chance = self.versions.champion, self.versions.challenger, self._chances.random()
         assert champion is not None
-        watch = self._watch_of(champion, challenger)
+        watch, gave_up = self._watch_of(champion, challenger), False
+        if challenger and watch and watch.goes_to(chance, watch.trial.canary):
+            try:
+                reply = self._ask(challenger, case, clinical)
+            except Exception:  # whatever a challenger breaks or refuses, the champion answers
+                gave_up = True
+            else:
+                self._beside(watch, champion, case, reply, challenger_answered=True)
+                return reply
         try:
-            if challenger and watch and watch.goes_to(chance, watch.trial.canary):
-                try:
-                    reply = self._ask(challenger, case, clinical)
-                except UserError:
-                    raise
-                except Exception:  # whatever a challenger breaks, the champion answers
-                    watch.failed()
-                else:
-                    self._beside(watch, champion, case, reply, challenger_answered=True)
-                    return reply
             reply = self._ask(champion, case, clinical)
-        except UserError as error:
+        except UserError as error:  # the study's fault, not the challenger's
             return error
+        if watch and gave_up:
+            watch.failed()
         if challenger and watch and watch.goes_to(self._chances.random(), watch.trial.shadow):
             self._beside(watch, challenger, case, reply, challenger_answered=False)
         return reply
@@ -86,6 +87,7 @@ class Answering:
                 "network_channels": list(said.network_channels),
                 "preprocess": [step.model_dump(mode="json") for step in said.preprocess],
                 "statistics": said.input_statistics,
+                "entry": said.entry.model_dump(mode="json"),
             },
             "inference": said.inference.model_dump(mode="json"),
             "target": said.target.model_dump(mode="json"),
@@ -115,7 +117,7 @@ class Answering:
             "batch": self._batcher.passes[-1] if self._batcher.passes else None,
             "drift": measure_drift(predictor.seen, known) if predictor.seen and known else {},
         }
-        return Reply(answer, prediction.segmentation.labels, facts)
+        return Reply(answer, prediction.segmentation.labels, legend_of(predictor.description), facts)
 
     def _watch_of(self, champion: Served, challenger: Served | None) -> Watch | None:
         if challenger is None:

@@ -4,12 +4,15 @@ import base64
 import io
 import tempfile
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glioflow.bundle import Description
+from glioflow.data import brats
 from glioflow.data.case import Case
 from glioflow.data.writing import write_mask
 from glioflow.errors import UserError
@@ -17,6 +20,37 @@ from glioflow.evaluation.calibration import mean_entropy
 from glioflow.prediction import NOT_FOR_CLINICAL_USE, Prediction
 
 MaskFormat = Literal["rle", "png", "tiff", "nifti", "dicom-seg", "none"]
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What the labels of a model's masks mean.
+
+    Attributes:
+        names: Of each label.
+        regions: Of each output of the model, under the name that its metrics have: the labels that make it.
+    """
+
+    names: dict[int, str]
+    regions: dict[str, list[int]]
+
+
+def legend_of(description: Description) -> Legend:
+    """Return what the masks of a model mean: tissues where the labels are BraTS', else the outputs' own names."""
+    target = description.target
+    if target.kind == "binary":
+        return Legend({1: "tumor"}, {"tumor": [1]})
+    tissues = brats.LABELS_TO_2021 | brats.LABELS_FROM_2023 if description.origin.cohort_format == "brats" else {}
+    if target.kind == "multiclass":
+        named = dict(zip(target.names, target.labels, strict=True))
+        return Legend({v: tissues.get(v, name) for name, v in named.items()}, {n: [v] for n, v in named.items()})
+    names, regions, order = {}, {}, list(target.names)
+    for name, inner in zip(order, [*order[1:], None], strict=True):
+        value = target.decode[name]
+        rest = set(target.regions[name]) - set(target.regions[inner] if inner else ())
+        names[value] = tissues.get(value, name) if rest == {value} else name
+        regions[name] = sorted(target.decode[each] for each in order[order.index(name) :])
+    return Legend(names, regions)
 
 
 def check_format(name: str | None, case: Case) -> MaskFormat:
@@ -76,19 +110,31 @@ def uncertainty(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def encode_mask(labels: NDArray[np.uint8], case: Case, mask: MaskFormat) -> dict[str, Any]:
-    """Return a mask as JSON holds it.
+def encode_mask(
+    labels: NDArray[np.uint8], case: Case, mask: MaskFormat, legend: Legend | None = None
+) -> dict[str, Any]:
+    """Return a mask as JSON holds it: `labels` are those found, `names` and `regions` say what all of them mean.
 
     `rle`: `data` maps each label to [start, length, start, length, ...] over the C-ordered (S, H, W) array. The other
-    formats are files in base64: one PNG of {0, 255}, a zip of TIFF slices, NIfTI in the input's geometry, DICOM-SEG.
+    formats are files in base64: one PNG of {0, 255}, a zip of TIFF slices, NIfTI in the input's geometry, DICOM-SEG
+    with a segment for each name.
     """
     found = [int(value) for value in np.unique(labels) if value]
-    head = {"format": mask, "encoding": "base64", "shape": list(labels.shape), "labels": found, "data": None}
+    legend = legend or Legend({value: f"label {value}" for value in found or [1]}, {})
+    head = {
+        "format": mask,
+        "encoding": "base64",
+        "shape": list(labels.shape),
+        "labels": found,
+        "names": {str(value): name for value, name in legend.names.items()},
+        "regions": legend.regions,
+        "data": None,
+    }
     if mask == "none":
         return {**head, "encoding": "none"}
     if mask == "rle":
         return {**head, "encoding": "runs", "data": {str(value): runs(labels == value) for value in found}}
-    return {**head, "data": base64.b64encode(_file(labels, case, mask)).decode()}
+    return {**head, "data": base64.b64encode(_file(labels, case, mask, legend.names)).decode()}
 
 
 def runs(mask: NDArray[np.bool_]) -> list[int]:
@@ -108,9 +154,9 @@ def from_runs(data: dict[str, list[int]], shape: tuple[int, ...]) -> NDArray[np.
     return out.reshape(shape)
 
 
-def _file(labels: NDArray[np.uint8], case: Case, mask: MaskFormat) -> bytes:
+def _file(labels: NDArray[np.uint8], case: Case, mask: MaskFormat, names: dict[int, str]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        written = write_mask(labels, case, Path(folder), mask)
+        written = write_mask(labels, case, Path(folder), mask, labels=names)
         if written.is_file():
             return written.read_bytes()
         buffer = io.BytesIO()

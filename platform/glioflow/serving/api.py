@@ -152,7 +152,7 @@ def _add_predict(api: FastAPI, model: Model, settings: ServeSettings, metrics: M
                 raise reply
             predicted = time.perf_counter()
             answer = {**reply.answer, "request_id": request.state.request_id}
-            answer["mask"] = await asyncio.to_thread(encode_mask, reply.labels, case, format)
+            answer["mask"] = await asyncio.to_thread(encode_mask, reply.labels, case, format, reply.legend)
             if overlay:
                 answer["overlay"] = await asyncio.to_thread(encode_overlay, reply.labels, case)
         done = time.perf_counter()

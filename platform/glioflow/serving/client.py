@@ -11,6 +11,7 @@ from glioflow.errors import RunFailed, UserError
 
 _TRIES = 5
 _WAIT_S = 0.5
+_MOST_S = 30.0  # that an endpoint may let a caller wait before the next try
 
 
 class Client:
@@ -67,10 +68,10 @@ class Client:
     def _ask(self, send: Any) -> dict[str, Any]:
         import requests
 
-        reason = ""
+        reason, told_s = "", 0.0
         for attempt in range(self.num_tries):
             if attempt:
-                time.sleep(_WAIT_S * 2 ** (attempt - 1))
+                time.sleep(max(told_s, _WAIT_S * 2 ** (attempt - 1)))
             try:
                 response = send()
                 if response.status_code == 200:
@@ -82,8 +83,12 @@ class Client:
             else:
                 if response.status_code != 503:
                     raise _refusal(response)
-                reason = "overloaded"
+                reason, told_s = "overloaded", _seconds(response.headers.get("Retry-After", ""))
         raise RunFailed(f"the endpoint at {self.url} does not answer ({reason})")
+
+
+def _seconds(retry_after: str) -> float:
+    return min(float(retry_after), _MOST_S) if retry_after.isdecimal() else 0.0
 
 
 def _refusal(response: Any) -> Exception:

@@ -1,6 +1,7 @@
 """What a study is checked for before it is answered: its channels by name, and what a reader of the answer should know.
 
-Nothing is guessed in silence: what is taken for something else, or cannot be known, becomes a warning of the answer.
+Nothing is guessed in silence: what is taken for something else, or cannot be known, becomes a warning of the answer, or
+is refused where the bundle wants it (`EntrySettings`).
 """
 
 from dataclasses import replace
@@ -49,7 +50,7 @@ def conform(case: Case, description: Description) -> Case:
         description: Of the model.
 
     Raises:
-        UserError: If a sequence is missing or there twice.
+        UserError: If a sequence is missing or there twice, or the bundle refuses such a study.
     """
     wanted, given = [sequence_of(name) for name in description.channels], [sequence_of(name) for name in case.channels]
     if any(given.count(sequence) != 1 for sequence in wanted):
@@ -69,11 +70,18 @@ def conform(case: Case, description: Description) -> Case:
 
 
 def warnings_about(case: Case, description: Description) -> list[str]:
-    """Return what a reader of the answer should know of the study, a sentence each."""
+    """Return what a reader of the answer should know of the study, a sentence each.
+
+    Raises:
+        UserError: If the bundle refuses such a study.
+    """
     said = [f"{name} is a copy of FLAIR: the sequence seems to be missing" for name in copies_of_flair(case)]
     said += [f"{name} is blank" for k, name in enumerate(case.channels) if not case.image[..., k].any()]
     steps = [step.step for step in description.preprocess if isinstance(step, VOLUME_WISE)]
     if case.shape[0] == 1 and steps:
+        if description.entry.lone_slice == "refuse":
+            rule = f"this model takes whole volumes: its preprocessing ({', '.join(steps)}) needs their statistics"
+            raise UserError(rule, "a lone slice", ["all slices of the study"])
         said.append(
             f"the model's preprocessing ({', '.join(steps)}) takes statistics of a whole volume: "
             "on a lone slice the answer is less reliable"
@@ -89,6 +97,9 @@ def warnings_about(case: Case, description: Description) -> list[str]:
         said.append("neighboring slices look less alike than others: the slices seem to be out of order")
     stripped = description.origin.cohort_format in STRIPPED
     if stripped and not any(isinstance(step, BrainMask) for step in description.preprocess) and has_skull(case.image):
+        if description.entry.skull == "refuse":
+            rule = "this model takes brains without skull and scalp, as it was trained on"
+            raise UserError(rule, "what seems to have them", ["the study after skull stripping"])
         said.append("there seems to be skull or scalp in the images, and the model was trained on stripped brains")
     return said
 
