@@ -120,7 +120,8 @@ def encode_mask(
     with a segment for each name.
     """
     found = [int(value) for value in np.unique(labels) if value]
-    legend = legend or Legend({value: f"label {value}" for value in found or [1]}, {})
+    if legend is None:
+        legend = Legend({1: "tumor"} if set(found) <= {1} else {value: f"label {value}" for value in found}, {})
     head = {
         "format": mask,
         "encoding": "base64",

@@ -12,7 +12,7 @@ from glioflow.data.study import open_study
 from glioflow.data.writing import native_format, write_mask
 from glioflow.errors import UserError
 from glioflow.runs.model import as_one, open_members
-from glioflow.serving.answers import encode_mask, from_runs, to_json
+from glioflow.serving.answers import encode_mask, from_runs, legend_of, to_json
 from glioflow.serving.client import Client
 from glioflow.serving.entry import conform
 from glioflow.serving.settings import TOKEN
@@ -47,7 +47,7 @@ def predict_studies(model: str, studies: Sequence[Path], out: Path, *, say: Say)
         )
         labels = from_runs(answer["mask"]["data"], tuple(answer["mask"]["shape"]))
         folder = out / case.id
-        written = write_mask(labels, case, folder, native_format(case))
+        written = write_mask(labels, case, folder, native_format(case), labels=_names(answer["mask"]))
         atomic.write_text(folder / "answer.json", json.dumps(answer, indent=1) + "\n")
         say(f"{case.id}: {_sentence(answer)}", number / len(studies))
         keys = ("tumor", "uncertainty", "features", "survival")
@@ -55,6 +55,10 @@ def predict_studies(model: str, studies: Sequence[Path], out: Path, *, say: Say)
             {"id": case.id, "mask": str(written), "answer": str(folder / "answer.json"), **{k: answer[k] for k in keys}}
         )
     return done
+
+
+def _names(mask: dict[str, Any]) -> dict[int, str] | None:
+    return {int(value): name for value, name in mask.get("names", {}).items()} or None  # an older endpoint says none
 
 
 def _sentence(answer: dict[str, Any]) -> str:
@@ -74,8 +78,8 @@ def _local(model: str) -> Callable[[Case, Sequence[Path]], dict[str, Any]]:
     def ask(case: Case, files: Sequence[Path]) -> dict[str, Any]:
         case = conform(case, predictor.description)
         prediction = predictor.predict(case)
-        labels = prediction.segmentation.labels
-        return {**to_json(case, prediction, said), "mask": encode_mask(labels, case, "rle")}
+        labels, legend = prediction.segmentation.labels, legend_of(predictor.description)
+        return {**to_json(case, prediction, said), "mask": encode_mask(labels, case, "rle", legend)}
 
     return ask
 
