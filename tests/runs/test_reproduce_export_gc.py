@@ -116,7 +116,7 @@ def test_only_what_ended_for_good_is_removed(start, tracking):
     open_search = start("search", "KILLED", search="two")
     kept |= {start("trial", "FAILED", parent=open_search), start("trial", "KILLED", parent=open_search)}
     waiting = start()
-    (run_folder(waiting) / "metrics.jsonl").write_text("[]\n")
+    (run_folder(waiting) / "spool.jsonl").write_text("[]\n")
     removed = {
         start(),
         start("trial", "KILLED", parent=search),

@@ -9,10 +9,11 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 from bundles import describe
-from glioflow import bundle
+from glioflow import atomic, bundle
 from glioflow.errors import RunFailed, UserError
 from glioflow.models import build_network
 from glioflow.tracking import CHAMPION, RunWriter, Tracking, flatten
@@ -126,29 +127,52 @@ def test_epochs_are_written_as_they_come(tracking, tmp_path):
 
 def test_what_a_store_missed_is_kept_on_disk_and_delivered_in_order_by_the_next_process(tracking, tmp_path, home):
     run_id = tracking.start("tiny", "x", tags={})
-    spool = tmp_path / "spool.jsonl"
+    spool, copy = tmp_path / "run" / "spool.jsonl", tmp_path / "copy"
     database, away = home / "mlflow.db", home / "away.db"
-    writer = RunWriter(tracking.uri, run_id, spool)
-    writer.write({"val/dice": 0.0}, step=0)
+    picture, folder = tmp_path / "epoch-002.png", tmp_path / "made"
+    PIL.Image.new("RGB", (40, 30), "red").save(picture)
+    atomic.write_text(folder / "model.json", "{}")
+    RunWriter(tracking.uri, run_id, spool).write({"val/dice": 0.0}, step=0)
     shutil.move(database, away)
     database.mkdir()  # nothing can be opened there
-    away_writer = RunWriter(tracking.uri, run_id, spool)  # its first contact fails too
-    away_writer.write({"val/dice": 0.1}, step=1)
-    away_writer.write({"val/dice": 0.2}, step=2)
+    away_writer = RunWriter(tracking.uri, run_id, spool)
+    for epoch in (1, 2):
+        away_writer.write({"val/dice": epoch / 10}, step=epoch)
+    away_writer.log_picture(picture, key="validation/a+b", step=1)
+    away_writer.log_bytes("report/index.html", b"<p>seen</p>")
+    away_writer.log_json("rows.json", [1])
+    away_writer.log_folder(folder, folder="bundle")
+    away_writer.finish()
     with pytest.raises(RunFailed, match=r"wait in .*spool\.jsonl"):
         away_writer.close()
-    times = [json.loads(line)[1] for line in spool.read_text().splitlines()]
-    assert len(times) == 2
+    lines = [json.loads(line) for line in spool.read_text().splitlines()]
+    assert len(lines) == 7
+    with spool.open("a") as file:
+        file.write('["log_met')  # the process died here
     database.rmdir()
     shutil.move(away, database)
     time.sleep(0.02)
-    next_writer = RunWriter(tracking.uri, run_id, spool)
-    next_writer.write({"val/dice": 0.3}, step=3)
-    next_writer.close()
-    assert history(tracking, run_id) == [(0, 0.0), (1, 0.1), (2, 0.2), (3, 0.3)]
-    assert not spool.exists()
-    stamps = {m.step: m.timestamp for m in tracking.client.get_metric_history(run_id, "val/dice")}
-    assert [stamps[1], stamps[2]] == times  # when it happened, not when it was delivered
+    shutil.copytree(spool.parent, copy)
+    for _ in range(2):  # a process that died before it could clear its spool has sent all of it, and sends it again
+        shutil.copytree(copy, spool.parent, dirs_exist_ok=True)
+        writer = RunWriter(tracking.uri, run_id, spool)
+        writer.write({"val/dice": 0.3}, step=3)
+        writer.close()
+        assert list(spool.parent.iterdir()) == []
+    told = {m.step: m for m in tracking.client.get_metric_history(run_id, "val/dice")}
+    assert [(step, told[step].value) for step in sorted(told)] == [(0, 0.0), (1, 0.1), (2, 0.2), (3, 0.3)]
+    when = [said["when_ms"] for call, said in lines if call == "log_metrics"]
+    assert [told[1].timestamp, told[2].timestamp] == when  # when it happened, not when it was delivered
+    assert [entry.step for entry in tracking.client.get_metric_history(run_id, "val/dice")].count(1) == 1
+    pictures = [Path(entry.path).name for entry in tracking.client.list_artifacts(run_id, "images")]
+    assert len(pictures) == 2, "the picture and a small one"
+    assert all(name.startswith("validation~a-b+step+1+timestamp+") for name in pictures)
+    run = tracking.run(run_id)
+    assert run.data.tags["mlflow.loggedImages"] == "True"
+    assert (run.info.status, run.info.end_time) == ("FINISHED", lines[-1][1]["when_ms"])
+    assert tracking.download(f"runs:/{run_id}/report/index.html").read_text() == "<p>seen</p>"
+    assert tracking.read_json(run_id, "rows.json") == [1]
+    assert tracking.read_json(run_id, "bundle/model.json") == {}
 
 
 def test_a_server_that_is_away_costs_a_training_no_minutes(tmp_path):

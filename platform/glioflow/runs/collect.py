@@ -11,7 +11,7 @@ from typing import Any
 from glioflow.config.places import home, prepared_home
 from glioflow.data.manifest import read_manifest
 from glioflow.errors import UserError
-from glioflow.tracking import BUNDLE, Tracking
+from glioflow.tracking import BUNDLE, SPOOL, Tracking
 
 # Younger ones may belong to a command that is at work.
 _AGE_S = 3600.0
@@ -63,7 +63,7 @@ def _run_folders(tracking: Tracking, runs: dict[str, Any]) -> Iterator[tuple[Pat
     """Give working folders and Ray Train's checkpoints of runs that ended; those of runs of another store stay."""
     for parent in (home() / "runs", home() / "train"):
         for folder in _folders(parent):
-            if not re.fullmatch("[0-9a-f]{32}", folder.name) or (folder / "metrics.jsonl").exists():
+            if not re.fullmatch("[0-9a-f]{32}", folder.name) or (folder / SPOOL).exists():
                 continue  # the second: metrics that MLflow has not got yet
             run = runs.get(folder.name)
             if run is not None and not _needed(run, runs):

@@ -21,7 +21,7 @@ from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quie
 from glioflow.runs.out_of_fold import OUT_OF_FOLD
 from glioflow.runs.pictures import draw_case, pick_cases
 from glioflow.runs.plan import Plan, train_plan
-from glioflow.tracking import BUNDLE, RunWriter, Tracking
+from glioflow.tracking import BUNDLE, PATIENCE_S, SPOOL, RunWriter, Tracking
 
 VOLUME_INTERVAL = "volume_interval.json"
 # Of a fold's run: written before it counts as finished, read where a cross-validation goes on.
@@ -86,7 +86,6 @@ def crossval(
         setting.tracking.finish(parent, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         say(f"go on with --resume {parent}")
         raise
-    setting.tracking.finish(parent)
     rows = answer.pop("per_patient")
     return CrossValidated(parent, number, answer, rows)
 
@@ -139,13 +138,14 @@ def _conclude(setting: Setting, parent: str, runs: Mapping[int, str], judged: Ma
     total = reduce(add, (judged[k] for k in sorted(judged)))
     total = total.model_copy(update={"rows": tuple(sorted(total.rows, key=lambda row: str(row["id"])))})
     answer = total.answer(cohort_format)
-    tracking.log_metrics(parent, numbers({k: v for k, v in answer.items() if k != "per_patient"}, "oof"))
+    writer = RunWriter(tracking.uri, parent, run_folder(parent) / SPOOL)
+    writer.log_metrics(numbers({k: v for k, v in answer.items() if k != "per_patient"}, "oof"))
     for row in answer["per_patient"]:
         row["fold"] = folds[row["id"]]
-    tracking.log_json(parent, OUT_OF_FOLD, [{**row, "fold": folds[row["id"]]} for row in total.rows])
+    writer.log_json(OUT_OF_FOLD, [{**row, "fold": folds[row["id"]]} for row in total.rows])
     held_out = setting.split.test_digest if setting.split.test and not folds.keys() & set(setting.split.test) else ""
     if (interval := fit_interval(answer["per_patient"], held_out=held_out)) is not None:
-        tracking.log_json(parent, VOLUME_INTERVAL, interval.model_dump(mode="json"))
+        writer.log_json(VOLUME_INTERVAL, interval.model_dump(mode="json"))
         answer["volume_interval"] = interval.described()
     jobs = [
         _Picture(tracking.uri, runs[folds[row["id"]]], setting.cohort.path, row["id"], row["dice"], name)
@@ -154,9 +154,11 @@ def _conclude(setting: Setting, parent: str, runs: Mapping[int, str], judged: Ma
     cases = [drawing for drawings in cluster.map_parallel(_draw, jobs) for drawing in drawings]
     name, about = setting.experiment.name, f"{len(folds)} patients, each predicted by a model that never saw it"
     page = evaluation_page(answer, title=f"{len(judged)}-fold cross-validation of {name}", about=about, cases=cases)
-    tracking.log_text(parent, "report/index.html", page)
+    writer.log_bytes("report/index.html", page.encode())
     for drawing in cases:
-        tracking.log_bytes(parent, f"report/{drawing.name}.png", drawing.png)
+        writer.log_bytes(f"report/{drawing.name}.png", drawing.png)
+    writer.finish()
+    writer.close(patience_s=PATIENCE_S)
     return answer
 
 
@@ -208,7 +210,7 @@ def _reopen(setting: Setting, run_id: str, tags: Mapping[str, str]) -> dict[int,
 def _plan(setting: Setting, parent: str, fold: int, split: Split) -> Plan:
     tags = {"glioflow.fold": str(fold)}
     part = Setting(setting.experiment, setting.cohort, split, setting.tracking)
-    run_id = open_run(part, "fold", f"{setting.experiment.name}-fold-{fold}", parent=parent, tags=tags)
+    run_id = open_run(part, "fold", f"{setting.experiment.name}-fold-{fold:02}", parent=parent, tags=tags)
     setting.tracking.log_json(run_id, "split.json", split.model_dump(mode="json"))
     return Plan(
         experiment=setting.experiment,
@@ -224,23 +226,22 @@ def _plan(setting: Setting, parent: str, fold: int, split: Split) -> Plan:
 def run_fold(plan: Plan) -> Judged:
     """Train one fold and judge it on its test patients, with shape features of the out-of-fold masks."""
     cluster.silence()
-    tracking = Tracking(plan.tracking_uri)
     writer = RunWriter(plan.tracking_uri, plan.run_id, plan.spool)
 
     def report(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
         writer.write(metrics, step=epoch)
 
-    status = "FAILED"
     try:
         metrics = train_plan(plan, report) or {}
         cohort = PreparedCohort(plan.prepared)
         train, test = cohort.cases(plan.split.train), cohort.cases(plan.split.test)
         judged = judge(Predictor.load(plan.bundle), test, known=train, with_features=True)
-        tracking.log_metrics(plan.run_id, {**metrics, **numbers(judged.summary(), "test")})
-        tracking.log_folder(plan.run_id, plan.bundle, folder=BUNDLE)
-        tracking.log_text(plan.run_id, JUDGED, judged.model_dump_json())
-        status = "FINISHED"
-        return judged
-    finally:
-        writer.close()
-        tracking.finish(plan.run_id, status)
+    except BaseException:
+        writer.finish("FAILED")
+        raise
+    writer.log_metrics({**metrics, **numbers(judged.summary(), "test")})
+    writer.log_folder(plan.bundle, folder=BUNDLE)
+    writer.log_bytes(JUDGED, judged.model_dump_json().encode())
+    writer.finish()
+    writer.close(patience_s=PATIENCE_S)
+    return judged

@@ -20,6 +20,7 @@ from glioflow.models import build_loss, build_network
 from glioflow.prediction import Predictor, decode, measure, numbers
 from glioflow.runs.choosing import choose_for, fit_flair
 from glioflow.runs.watching import Watch
+from glioflow.tracking import SPOOL
 
 if TYPE_CHECKING:
     from torch import nn
@@ -86,8 +87,8 @@ class Plan(BaseModel):
 
     @property
     def spool(self) -> Path:
-        """Where metrics wait while MLflow is away."""
-        return self.folder / "metrics.jsonl"
+        """What waits here while MLflow is away."""
+        return self.folder / SPOOL
 
     def logged(self, epoch: int, metrics: Mapping[str, float]) -> tuple[int, dict[str, float]]:
         """Return step and metrics of an epoch as its run has them.

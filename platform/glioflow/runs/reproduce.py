@@ -12,7 +12,7 @@ from glioflow.runs.launch import Say, Setting, check_resources, now, open_cohort
 from glioflow.runs.lineage import ENVIRONMENT, environment
 from glioflow.runs.plan import Plan
 from glioflow.runs.train import fit_on_train, followed, judge
-from glioflow.tracking import BUNDLE, Tracking
+from glioflow.tracking import BUNDLE, PATIENCE_S, RunWriter, Tracking
 
 KINDS = ("train", "trial", "fold")
 # Whoever measures speed measures the machine, not the run.
@@ -110,8 +110,10 @@ def _train(tracking: Tracking, plan: Plan, *, judged: bool, say: Say) -> None:
             metrics = fit_on_train(plan)
         if judged:
             metrics = {**metrics, **judge(plan)[0]}
-        tracking.log_metrics(plan.run_id, metrics)
-        tracking.log_folder(plan.run_id, plan.bundle, folder=BUNDLE)
+        writer = RunWriter(tracking.uri, plan.run_id, plan.spool)
+        writer.log_metrics(metrics)
+        writer.log_folder(plan.bundle, folder=BUNDLE)
+        writer.close(patience_s=PATIENCE_S)
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"

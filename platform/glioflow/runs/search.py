@@ -23,10 +23,10 @@ from glioflow.runs.schedulers import build_scheduler, replay
 from glioflow.runs.search_report import report_search
 from glioflow.runs.searcher import Searcher, count_open, enqueue, open_study
 from glioflow.runs.survival_objective import find_tables
-from glioflow.runs.trial import PATIENCE_S, REASON, TrialPlan, open_trial
+from glioflow.runs.trial import REASON, TrialPlan, open_trial
 from glioflow.runs.tuner import Place, build_tuner
 from glioflow.runs.variants import prepare_variants
-from glioflow.tracking import RunWriter, Tracking
+from glioflow.tracking import PATIENCE_S, SPOOL, RunWriter, Tracking
 from glioflow.tracking.runs import answers
 
 SPACE = "glioflow.space"
@@ -211,7 +211,7 @@ def _point_of(run: Any, experiment: Experiment) -> dict[str, Any]:
 def close_children(tracking: Tracking, experiment: str, parent: str) -> None:
     """Close the children that no process will close, and deliver what those of killed trials had not."""
     for run in tracking.children(experiment, parent):
-        spool = run_folder(run.info.run_id) / "metrics.jsonl"
+        spool = run_folder(run.info.run_id) / SPOOL
         if spool.exists():
             RunWriter(tracking.uri, run.info.run_id, spool).close()
         if run.info.status == "RUNNING":

@@ -20,8 +20,9 @@ from glioflow.runs.judging import judge as judge_cases
 from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder, to_yaml
 from glioflow.runs.pictures import case_drawings
 from glioflow.runs.plan import Plan, train_plan
-from glioflow.runs.watching import OVERLAYS
-from glioflow.tracking import BUNDLE, RunWriter, Tracking
+from glioflow.runs.watching import drawn
+from glioflow.tracking import BUNDLE, PATIENCE_S, SPOOL, RunWriter, Tracking
+from glioflow.tracking.runs import answers
 
 # What each test patient scored: the cards of its versions sum it up by subgroup.
 PER_PATIENT = "test_patients.json"
@@ -54,6 +55,8 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
         RunFailed: If the training failed; the run is closed as failed and can be resumed.
     """
     setting = open_setting(experiment, data, say=say)
+    if resume and (sent := _send_waiting(setting.tracking, resume)) is not None:
+        return sent
     run_id = _reopen(setting, resume) if resume else open_run(setting, "train", experiment.name)
     say(f"run {run_id}")
     plan = Plan(
@@ -71,21 +74,21 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
             val = fit_on_train(plan)
         test, files, rows = judge(plan)
     except (KeyboardInterrupt, SystemExit):  # Ray Train turns the first Ctrl-C into the second
-        setting.tracking.finish(run_id, "KILLED")
+        RunWriter(plan.tracking_uri, run_id, plan.spool).finish("KILLED")
         say(f"interrupted; go on with --resume {run_id}")
         raise KeyboardInterrupt from None
     except BaseException:
-        setting.tracking.finish(run_id, "FAILED")
+        RunWriter(plan.tracking_uri, run_id, plan.spool).finish("FAILED")
         raise
     metrics = {**val, **test}
-    setting.tracking.log_metrics(run_id, metrics)
-    setting.tracking.log_json(run_id, PER_PATIENT, rows)
+    writer = RunWriter(plan.tracking_uri, run_id, plan.spool)
+    writer.log_metrics(metrics)
+    writer.log_json(PER_PATIENT, rows)
     for name, content in files.items():
-        setting.tracking.log_bytes(run_id, f"report/{name}", content)
-    if (plan.folder / OVERLAYS).is_dir():
-        setting.tracking.log_folder(run_id, plan.folder / OVERLAYS, folder=OVERLAYS)
-    setting.tracking.log_folder(run_id, plan.bundle, folder=BUNDLE)
-    setting.tracking.finish(run_id)
+        writer.log_bytes(f"report/{name}", content)
+    writer.log_folder(plan.bundle, folder=BUNDLE)
+    writer.finish()
+    writer.close(patience_s=PATIENCE_S)
     return Trained(run_id, f"runs:/{run_id}/{BUNDLE}", metrics)
 
 
@@ -98,6 +101,8 @@ def followed(tracking: Tracking, plan: Plan, say: Say) -> Iterator[None]:
     def follow() -> None:
         told = 0
         while not ended.wait(2):
+            if not answers(tracking.uri, patience_s=0):
+                continue
             try:
                 values = tracking.metric_history(plan.run_id, "val/dice")
             except Exception:  # the store is away: people wait, the training does not
@@ -113,6 +118,19 @@ def followed(tracking: Tracking, plan: Plan, say: Say) -> Iterator[None]:
     finally:
         ended.set()
         follower.join()
+
+
+def _send_waiting(tracking: Tracking, run_id: str) -> Trained | None:
+    """Send what a run could not while MLflow was away; return its end, if that was all it lacked."""
+    spool = run_folder(run_id) / SPOOL
+    if not spool.exists():
+        return None
+    RunWriter(tracking.uri, run_id, spool).close()
+    run = tracking.run(run_id)
+    if run.info.status != "FINISHED":
+        return None
+    metrics = {key: value for key, value in run.data.metrics.items() if key.startswith(("val/", "test/"))}
+    return Trained(run_id, f"runs:/{run_id}/{BUNDLE}", metrics)
 
 
 def _reopen(setting: Setting, run_id: str) -> str:
@@ -180,6 +198,8 @@ def _worker(config: dict[str, Any]) -> None:
         step, logged = plan.logged(epoch, metrics)
         if writer is not None:
             writer.write({**logged, "train/num_workers": world_size}, step=step)
+            for case_id, picture in drawn(plan.folder, epoch).items():
+                writer.log_picture(picture, key=f"validation/{case_id}", step=step)
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = None
             if rank == 0:
@@ -193,8 +213,6 @@ def _worker(config: dict[str, Any]) -> None:
     else:
         with checkpoint.as_directory() as folder:
             train_plan(plan, report, rank=rank, world_size=world_size, resume=Path(folder))
-    if writer is not None:
-        writer.close()
 
 
 def judge(plan: Plan) -> Judgement:

@@ -25,10 +25,8 @@ from glioflow.runs.plan import Fold, Plan, train_plan
 from glioflow.runs.searcher import METRIC, NUMBER
 from glioflow.runs.survival_objective import C_INDEX, Tables, c_index
 from glioflow.runs.train import fit_on_train
-from glioflow.tracking import BUNDLE, RunWriter, Tracking
+from glioflow.tracking import BUNDLE, PATIENCE_S, RunWriter, Tracking
 
-# How long a trial waits for MLflow where it cannot go on without: at its beginning and at its end.
-PATIENCE_S = 1200.0
 # Booked for the driver of a trial of several workers: every node has memory, and no CPU waits for a driver.
 DRIVER_BYTES = 500e6
 # Key of a report: placement group of the trial's workers.
@@ -122,10 +120,11 @@ def _train(tracking: Tracking, trial_plan: TrialPlan, plan: Plan) -> dict[str, A
     metrics = sum_up([each.metrics for each in said])
     if trial_plan.tables is not None:
         metrics[f"val/{C_INDEX}"] = c_index(trial_plan.tables, [each.features for each in plans], plan.experiment)
-    Tracking(plan.tracking_uri, patience_s=PATIENCE_S)  # waits where the store is away
-    tracking.log_metrics(plan.run_id, metrics)
+    writer = RunWriter(plan.tracking_uri, plan.run_id, plan.spool)
+    writer.log_metrics(metrics)
     if len(plans) == 1:  # of several folds none is the trial's model
-        tracking.log_folder(plan.run_id, plan.bundle, folder=BUNDLE)
+        writer.log_folder(plan.bundle, folder=BUNDLE)
+    writer.close(patience_s=PATIENCE_S)
     reached = {
         METRIC: metrics["val/dice_mean"],
         "hd95": metrics.get("val/hd95_mean"),
@@ -193,7 +192,6 @@ def _train_here(plan: Plan) -> None:
         with contextlib.suppress(RunFailed):
             writer.close()
         raise
-    writer.close(patience_s=PATIENCE_S)
 
 
 def progress_report(run_id: str, epoch: int, metrics: Mapping[str, float]) -> dict[str, Any]:
@@ -243,7 +241,7 @@ def open_trial(tracking: Tracking, trial_plan: TrialPlan, plan: Plan, number: st
         return run_id
     setting = Setting(plan.experiment, PreparedCohort(plan.prepared), plan.split, tracking)
     tags = {"trial_id": number, "search": trial_plan.search, **said}
-    return open_run(setting, "trial", f"{trial_plan.search}-{number}", parent=trial_plan.parent, tags=tags)
+    return open_run(setting, "trial", f"{trial_plan.search}-{number:0>3}", parent=trial_plan.parent, tags=tags)
 
 
 def _failed(tracking: Tracking, run_id: str, reason: str) -> dict[str, Any]:

@@ -47,4 +47,13 @@ class Watch:
             image = np.asarray(case.restore(prepared - prepared.min()))[index]
             name = f"{case_id}, slice {index + 1}, epoch {epoch + 1}"
             picture = overlay(image, truth[index], mask[index], title=name)
-            atomic.write_bytes(self.folder / case_id / f"epoch-{epoch + 1:03}.png", picture)
+            atomic.write_bytes(self.folder / case_id / _name(epoch), picture)
+
+
+def drawn(folder: Path, epoch: int) -> dict[str, Path]:
+    """Return the pictures of an epoch (from 0) in a run's folder, by case."""
+    return {path.parent.name: path for path in sorted((folder / OVERLAYS).glob(f"*/{_name(epoch)}"))}
+
+
+def _name(epoch: int) -> str:
+    return f"epoch-{epoch + 1:03}.png"

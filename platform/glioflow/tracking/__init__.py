@@ -2,6 +2,6 @@
 
 from glioflow.tracking.runs import flatten
 from glioflow.tracking.store import BUNDLE, CHALLENGER, CHAMPION, Tracking, Version
-from glioflow.tracking.writer import RunWriter
+from glioflow.tracking.writer import PATIENCE_S, SPOOL, RunWriter
 
-__all__ = ["BUNDLE", "CHALLENGER", "CHAMPION", "RunWriter", "Tracking", "Version", "flatten"]
+__all__ = ["BUNDLE", "CHALLENGER", "CHAMPION", "PATIENCE_S", "SPOOL", "RunWriter", "Tracking", "Version", "flatten"]

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -110,7 +111,27 @@ class Runs:
         said = Dataset(name, digest[:36], "local" if "://" not in source else "uri", place, None, json.dumps(profile))
         self.client.log_inputs(run_id, [DatasetInput(said, [InputTag("mlflow.data.context", used_for)])])
 
-    def log_folder(self, run_id: str, path: Path, *, folder: str) -> None:
+    def log_picture(self, run_id: str, path: str | Path, *, key: str, step: int, when_ms: int) -> None:
+        """Log a PNG as the picture `key` of a step, which MLflow shows with a slider; once, however often it is told.
+
+        Args:
+            run_id: The run.
+            path: The picture.
+            key: Of the same thing at all steps, shown as its name.
+            step: Counted as that of the metrics.
+            when_ms: Since 1970.
+        """
+        import mlflow
+
+        key = re.sub(r"[^A-Za-z0-9_\-./ ]", "-", key)
+        name = f"images/{key.replace('/', '~')}+step+{step}+"  # as MLflow names its files, the smaller one last
+        there = [entry.path for entry in self.client.list_artifacts(run_id, "images")]
+        if any(found.startswith(name) and found.endswith(".webp") for found in there):
+            self.client.set_tag(run_id, "mlflow.loggedImages", True)
+        else:
+            self.client.log_image(run_id, mlflow.Image(str(path)), key=key, step=step, timestamp=when_ms)
+
+    def log_folder(self, run_id: str, path: str | Path, *, folder: str) -> None:
         """Log a folder's files below the artifact folder `folder`."""
         self.client.log_artifacts(run_id, str(path), folder)
 
@@ -127,11 +148,15 @@ class Runs:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / Path(name).name
             path.write_bytes(content)
-            self.client.log_artifact(run_id, str(path), str(Path(name).parent) if "/" in name else None)
+            self.log_file(run_id, path, name=name)
 
-    def finish(self, run_id: str, status: str = "FINISHED") -> None:
-        """Close a run: `FINISHED`, `FAILED` or `KILLED`."""
-        self.client.set_terminated(run_id, status)
+    def log_file(self, run_id: str, path: str | Path, *, name: str) -> None:
+        """Log a file as the artifact `name`, which ends as the file does."""
+        self.client.log_artifact(run_id, str(path), str(Path(name).parent) if "/" in name else None)
+
+    def finish(self, run_id: str, status: str = "FINISHED", *, when_ms: int | None = None) -> None:
+        """Close a run (`FINISHED`, `FAILED` or `KILLED`) as of `when_ms`, by default now."""
+        self.client.set_terminated(run_id, status, when_ms)
 
     def reopen(self, run_id: str) -> None:
         """Mark a run as running again."""
