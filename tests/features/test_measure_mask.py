@@ -218,7 +218,7 @@ def test_a_volume_is_measured_in_time(shape, limit_s):
     measure_mask(mask, spacing_mm=(1, 1, 1))
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         measure_mask(mask, spacing_mm=(1, 1, 1), probability=mask.astype(np.float32))
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) < limit_s

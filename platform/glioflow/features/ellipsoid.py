@@ -10,8 +10,8 @@ Points = NDArray[np.float64]
 def hull_points(body: BoolVolume) -> Points:
     """Return voxel corners among which are all vertices of the body's convex hull, in voxel units.
 
-    Along every line of corners parallel to the last axis only the two outermost can be hull vertices; the others are
-    left out.
+    In every plane of corners only the vertices of its own flat hull can be vertices of the whole; the others are left
+    out.
 
     Args:
         body: At least one voxel set, (S, H, W). Voxel i fills [i, i + 1] on its axis.
@@ -19,16 +19,23 @@ def hull_points(body: BoolVolume) -> Points:
     Returns:
         (N, 3) corner coordinates.
     """
-    filled = np.pad(body.any(axis=2), 1)
-    width = body.shape[2]
-    first = np.pad(np.where(body.any(axis=2), body.argmax(axis=2), width), 1, constant_values=width)
-    last = np.pad(np.where(body.any(axis=2), width - body[:, :, ::-1].argmax(axis=2), 0), 1)
-    corners = [(slice(i, i + body.shape[0] + 1), slice(j, j + body.shape[1] + 1)) for i in (0, 1) for j in (0, 1)]
-    touched = np.any([filled[at] for at in corners], axis=0)
-    low = np.min([first[at] for at in corners], axis=0)[touched]
-    high = np.max([last[at] for at in corners], axis=0)[touched]
-    lines = np.argwhere(touched)
-    return np.concatenate([np.column_stack([lines, low]), np.column_stack([lines, high])]).astype(np.float64)
+    import cv2
+
+    padded = np.pad(body, ((1, 1), (0, 0), (0, 0)))
+    planes = padded[:-1] | padded[1:]
+    heights = np.flatnonzero(planes.any(axis=(1, 2)))
+    hulls = [cv2.convexHull(row_ends(planes[height])).reshape(-1, 2) for height in heights]
+    along = np.repeat(heights, [len(hull) for hull in hulls])
+    return np.column_stack([along, np.concatenate(hulls)]).astype(np.float64)
+
+
+def row_ends(plane: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Return the (N, 2) corners, row and column, of the first and the last pixel of each row of a flat shape."""
+    rows = np.flatnonzero(plane.any(axis=1))
+    first = plane[rows].argmax(axis=1)
+    last = plane.shape[1] - plane[rows, ::-1].argmax(axis=1)
+    ends = [np.column_stack([rows + down, columns]) for down in (0, 1) for columns in (first, last)]
+    return np.concatenate(ends).astype(np.int32)
 
 
 def hull_vertices(points: Points) -> Points:
@@ -55,8 +62,8 @@ def enclosing_ellipsoid_volume(points: Points, *, tolerance: float = 1e-4, max_s
     spread = np.linalg.cholesky(np.cov(points.T))
     whitened = np.linalg.solve(spread, (points - points.mean(axis=0)).T)
     lifted = np.vstack([whitened, np.ones(len(points))])
-    weights = np.zeros(len(points))
-    weights[np.unique([row.argmin() for row in whitened] + [row.argmax() for row in whitened])] = 1.0
+    ends = [getattr(whitened, side)(axis=1, keepdims=True) for side in ("min", "max")]
+    weights = np.any([np.isclose(whitened, end).any(axis=0) for end in ends], axis=0).astype(np.float64)
     weights[np.linalg.norm(whitened, axis=0).argmax()] = 1.0
     weights /= weights.sum()
     target = dimension + 1.0
@@ -85,17 +92,19 @@ def enclosing_ellipsoid_volume(points: Points, *, tolerance: float = 1e-4, max_s
     return float(unit_ball * np.sqrt(np.linalg.det(shape * radius)) * np.prod(np.diag(spread)))
 
 
-def bounding_ellipsoid_volume_ratio(body: BoolVolume) -> float:
+def bounding_ellipsoid_volume_ratio(body: BoolVolume, vertices: Points | None = None) -> float:
     """BEVR: volume of a voxel body over that of the smallest ellipsoid around its voxels' corners.
 
     Affine invariant, so an unknown slice spacing does not matter to it.
 
     Args:
         body: At least one voxel set, (S, H, W).
+        vertices: Of its hull, where they are known already.
 
     Returns:
         Value in (0, 1].
 
     Source: Buda et al. 2019.
     """
-    return float(body.sum()) / enclosing_ellipsoid_volume(hull_vertices(hull_points(body)))
+    known = hull_vertices(hull_points(body)) if vertices is None else vertices
+    return np.count_nonzero(body) / enclosing_ellipsoid_volume(known)

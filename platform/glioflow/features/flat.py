@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from glioflow.features.ellipsoid import row_ends
+
 Values = dict[str, float | int | None]
 
 
@@ -38,13 +40,9 @@ def principal_std(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def hull_area(shape: NDArray[np.bool_]) -> float:
     """Area in pixels of the convex hull of a flat shape's pixel corners."""
-    from scipy.spatial import ConvexHull
+    import cv2
 
-    rows = np.flatnonzero(shape.any(axis=1))
-    first = shape[rows].argmax(axis=1)
-    last = shape.shape[1] - shape[rows, ::-1].argmax(axis=1)
-    corners = [np.column_stack([rows + down, columns]) for down in (0, 1) for columns in (first, last)]
-    return float(ConvexHull(np.concatenate(corners)).volume)  # `volume` of a flat hull is its area
+    return float(cv2.contourArea(cv2.convexHull(row_ends(shape))))
 
 
 def measure_slice(shape: NDArray[np.bool_], *, pixel_mm2: float | None = None) -> Values:

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict
 
 from glioflow.errors import UserError
 from glioflow.features import margin, solid
-from glioflow.features.ellipsoid import bounding_ellipsoid_volume_ratio
-from glioflow.features.flat import Values, measure_slice, principal_std, spread_of_body
+from glioflow.features.ellipsoid import bounding_ellipsoid_volume_ratio, hull_points, hull_vertices
+from glioflow.features.flat import measure_slice, principal_std, spread_of_body
 
 Spacing = tuple[float, float, float]
 
@@ -106,9 +106,10 @@ def measure_mask(
     _check(mask, spacing_mm, probability, brain)
     mask = mask if mask.dtype == np.bool_ else mask != 0
     undefined = {"area_mm2": NO_SPACING} if spacing_mm is None else {}
-    volume: dict[str, float | None] = {"volume_px": float(mask.sum())}
+    volume: dict[str, float | None] = {"volume_px": float(np.count_nonzero(mask))}
     volume["volume_mm3"] = None if spacing_mm is None else volume["volume_px"] * float(np.prod(spacing_mm))  # type: ignore[operator]
-    volume["probability_std"] = None if probability is None else float(np.std(probability, dtype=np.float64))
+    doubt = None if probability is None else _deviations(probability)
+    volume["probability_std"] = None if doubt is None else doubt[-1]
     if probability is None:
         undefined["probability_std"] = NO_PROBABILITY
     indices = [int(s) for s in np.flatnonzero(mask.any(axis=(1, 2)))]
@@ -124,7 +125,15 @@ def measure_mask(
     if spacing_mm is None:
         missing["volume_mm3"] = NO_SPACING
     volume |= dict.fromkeys(missing)
-    slices = [_measure_one(mask, index, spacing_mm=spacing_mm, probability=probability) for index in indices]
+    pixel_mm2 = None if spacing_mm is None else spacing_mm[1] * spacing_mm[2]
+    slices = [
+        {
+            "slice": s,
+            **measure_slice(mask[s], pixel_mm2=pixel_mm2),
+            "probability_std": None if doubt is None else doubt[s],
+        }
+        for s in indices
+    ]
     return MaskFeatures(volume=volume, slices=slices, undefined=undefined | missing)
 
 
@@ -184,7 +193,8 @@ def _reason(name: str, spacing_mm: Spacing | None, brain: NDArray[np.bool_] | No
 def _measure_volume(mask: NDArray[np.bool_], *, spacing_mm: Spacing | None) -> dict[str, float | None]:
     from scipy import ndimage
 
-    kept = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    plane = mask.any(axis=0)
+    kept = [np.flatnonzero(extent) for extent in (mask.any(axis=(1, 2)), plane.any(axis=1), plane.any(axis=0))]
     bounds = [(int(index[0]), int(index[-1]) + 1) for index in kept]
     body = mask[tuple(slice(*bound) for bound in bounds)]
     inner, covariance = spread_of_body(body)
@@ -192,8 +202,8 @@ def _measure_volume(mask: NDArray[np.bool_], *, spacing_mm: Spacing | None) -> d
     components, number = ndimage.label(body, np.ones((3, 3, 3)))
     sizes = np.bincount(components.ravel())[1:]
     largest = body if number == 1 else components == sizes.argmax() + 1
-    areas = largest.sum(axis=(1, 2))
-    whole_areas = body.sum(axis=(1, 2))
+    whole_areas = np.array([np.count_nonzero(one) for one in body])
+    areas = whole_areas if number == 1 else np.array([np.count_nonzero(one) for one in largest])
     values: dict[str, float | None] = {"num_components": float(number), "largest_component_px": float(sizes.max())}
     values["largest_slice"] = float(whole_areas.argmax() + bounds[0][0])
     values["largest_slice_area_px"] = float(whole_areas.max())
@@ -202,10 +212,12 @@ def _measure_volume(mask: NDArray[np.bool_], *, spacing_mm: Spacing | None) -> d
     if spacing_mm is not None:
         spread[-3:] = map(float, principal_std(covariance * np.outer(spacing_mm, spacing_mm)))
     values |= dict(zip(_SPREAD, spread, strict=True))
-    values |= _margin(largest[areas.argmax()]) | {"bevr": bounding_ellipsoid_volume_ratio(largest)}
+    vertices = hull_vertices(hull_points(body))
+    bevr = bounding_ellipsoid_volume_ratio(largest, vertices if number == 1 else None)
+    values |= _margin(largest[areas.argmax()]) | {"bevr": bevr}
     if spacing_mm is None:
         return values | dict.fromkeys(solid.NAMES)
-    return values | solid.measure_body(body, covariance, spacing_mm=spacing_mm)
+    return values | solid.measure_body(body, covariance, vertices, spacing_mm=spacing_mm)
 
 
 def _margin(shape: NDArray[np.bool_]) -> dict[str, float | None]:
@@ -220,13 +232,13 @@ def _margin(shape: NDArray[np.bool_]) -> dict[str, float | None]:
     }
 
 
-def _measure_one(
-    mask: NDArray[np.bool_], index: int, *, spacing_mm: Spacing | None, probability: NDArray[np.floating] | None
-) -> Values:
-    pixel_mm2 = None if spacing_mm is None else spacing_mm[1] * spacing_mm[2]
-    values = {"slice": index} | measure_slice(mask[index], pixel_mm2=pixel_mm2)
-    values["probability_std"] = None if probability is None else float(np.std(probability[index], dtype=np.float64))
-    return values
+def _deviations(probability: NDArray[np.floating]) -> list[float]:
+    """Return the standard deviation of every slice and, last, of the volume."""
+    import cv2
+
+    pairs = [cv2.meanStdDev(np.ascontiguousarray(plane, np.float32)) for plane in probability]
+    means, deviations = (np.array([pair[k].item() for pair in pairs]) for k in (0, 1))
+    return [*deviations.tolist(), float(np.sqrt(np.mean(deviations**2) + np.var(means)))]
 
 
 def _place(
@@ -234,16 +246,17 @@ def _place(
 ) -> dict[str, float | None]:
     """Where the centroid lies in the brain; the midline is the column of the brain's own centroid."""
     brain = brain if brain.dtype == np.bool_ else brain != 0
-    columns = brain.sum(axis=(0, 1))
-    kept = [np.flatnonzero(brain.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    if not columns.any() or len(kept[2]) < 2:
+    plane = brain.sum(axis=0)
+    columns = plane.sum(axis=0)
+    kept = [np.flatnonzero(extent) for extent in (brain.any(axis=(1, 2)), plane.any(axis=1), columns)]
+    if len(kept[2]) < 2:
         return dict.fromkeys(_PLACE)
     center = [values["centroid_slice"], values["centroid_row_px"], values["centroid_column_px"]]
     start = [int(index[0]) for index in kept]
     length = [max(int(index[-1] - index[0]), 1) for index in kept]
     offset = float(center[2] or 0.0) - float(np.average(np.arange(len(columns)), weights=columns))
     fractions = [(float(c or 0.0) - s) / n for c, s, n in zip(center, start, length, strict=True)]
-    inside = float((mask & brain).sum()) / float(brain.sum())
+    inside = float(np.count_nonzero(mask & brain)) / float(columns.sum())
     return dict(
         zip(_PLACE, [float(np.sign(offset)), offset, offset / (length[2] / 2), inside, *fractions], strict=True)
     )

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from glioflow.features.ellipsoid import hull_points, hull_vertices
+from glioflow.features.ellipsoid import Points
 from glioflow.features.flat import principal_std
 from glioflow.features.mesh import surface_and_volume
 
@@ -20,13 +20,18 @@ NAMES = (
 
 
 def measure_body(
-    body: NDArray[np.bool_], covariance: NDArray[np.float64], *, spacing_mm: tuple[float, float, float]
+    body: NDArray[np.bool_],
+    covariance: NDArray[np.float64],
+    vertices: Points,
+    *,
+    spacing_mm: tuple[float, float, float],
 ) -> dict[str, float | None]:
     """Measure a body in space.
 
     Args:
         body: At least one voxel set, (S, H, W), best cropped to its box.
         covariance: (3, 3) of its voxels' coordinates, in voxels.
+        vertices: (N, 3) of its hull, voxel corners.
         spacing_mm: Distance of neighbors along S, H, W.
 
     Returns:
@@ -50,5 +55,5 @@ def measure_body(
         "axis_minor_mm": float(axes[2]),
         "elongation": float(axes[1] / axes[0]) if axes[0] > 0 else None,
         "flatness": float(axes[2] / axes[0]) if axes[0] > 0 else None,
-        "max_diameter_mm": float(pdist(hull_vertices(hull_points(body)) * spacing_mm).max()),
+        "max_diameter_mm": float(pdist(vertices * spacing_mm).max()),
     }
