@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow import bundle
+from glioflow.data.brain_mask import locate_brain
 from glioflow.data.case import Case
 from glioflow.data.geometry import Move, restore
 from glioflow.data.prepared import PreparedCase
@@ -113,7 +114,12 @@ class Predictor:
         segmentation = self.segment(volume.image, volume.moves)
         clock.lap("segment")
         mask = segmentation.labels > 0
-        features = measure_mask(mask, spacing_mm=case.spacing_mm, probability=segmentation.tumor_probability)
+        features = measure_mask(
+            mask,
+            spacing_mm=case.spacing_mm,
+            probability=segmentation.tumor_probability,
+            brain=locate_brain(case.image),
+        )
         clock.lap("features")
         survival = None if self.survival is None else self.survival.predict(features.volume, clinical or {})
         clock.lap("survival")

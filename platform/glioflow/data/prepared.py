@@ -2,7 +2,7 @@
 
 Layout: `manifest.json`, `clinical.csv` (a copy, if the source has one) and, per case, `cases/<id>-<digest>/` with
 `image.npy` (S, h, w, C) float16, `mask.npy` (S, h, w) uint8, `reference.npz` (the mask in the original geometry, its
-labels renamed as the steps do) and `case.json`.
+labels renamed as the steps do), `brain.npz` (where the brain is, in the original geometry) and `case.json`.
 """
 
 import shutil
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from glioflow import atomic
+from glioflow.data.brain_mask import locate_brain
 from glioflow.data.cohort import CaseFiles, Cohort, open_cohort
 from glioflow.data.geometry import restore
 from glioflow.data.manifest import VERSION, CaseRecord, Manifest, digest_cases, fingerprint_of, read_manifest
@@ -51,6 +52,14 @@ class PreparedCase:
             raise UserError("a measurement needs a labeled case", f"{self.record.id} without a mask")
         with np.load(path, allow_pickle=False) as archive:
             return np.asarray(archive["mask"], dtype=np.uint8)
+
+    def brain(self) -> NDArray[np.bool_] | None:
+        """Read where the brain is, (S, H, W) in the original geometry; None where none was found when it was made."""
+        path = self.folder / "brain.npz"
+        if not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as archive:
+            return np.asarray(archive["brain"], dtype=bool)
 
     def restore(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
         """Take (S, h, w[, K]) from the network's geometry to the original one."""
@@ -241,6 +250,8 @@ def _write_case(job: _Job, folder: str, working: Path) -> None:
             "preprocessed images fit half precision: add a rescaling step", f"|values| over 65504 in {case.id}"
         )
     np.save(working / "image.npy", volume.image.astype(np.float16))
+    if (brain := locate_brain(case.image)) is not None:
+        np.savez_compressed(working / "brain.npz", brain=brain)
     areas = None
     reference = None if case.mask is None else rename_labels(case.mask, job.steps)
     if volume.mask is not None:

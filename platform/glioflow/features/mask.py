@@ -19,7 +19,7 @@ BRATS_REGIONS: dict[str, tuple[int, ...]] = {"WT": (1, 2, 3, 4), "TC": (1, 3, 4)
 NO_TUMOR = "the mask is empty"
 NO_SPACING = "needs the spacing of all three axes, which is unknown"
 NO_PROBABILITY = "needs the probability map"
-NO_BRAIN = "needs a brain mask"
+NO_BRAIN = "needs the brain, which was not found, or no image was given to find it in"
 
 _PLACE = (
     "side",
@@ -94,8 +94,8 @@ def measure_mask(
         mask: (S, H, W); any value but 0 is tumor.
         spacing_mm: Distance of neighbors along S, H, W; None leaves what needs millimeters undefined.
         probability: (S, H, W) in [0, 1], for `probability_std`, its standard deviation over the whole slice or volume.
-        brain: (S, H, W), for the place in the brain. `side` is -1 toward lower columns and 1 toward higher ones: which
-            of them is the patient's left is not known to an array.
+        brain: (S, H, W), for the place in the brain: `data.brain_mask.locate_brain` of the image. `side` is -1 toward
+            lower columns and 1 toward higher ones: which of them is the patient's left is not known to an array.
 
     Returns:
         Features with their units in the names; boxes are half-open; centroids and `coordinate_std` in array indices.

@@ -23,7 +23,7 @@ class Associated:
 
 
 def associate_cohort(
-    cohort: Path,
+    cohort: str | Path,
     clinical: Path,
     *,
     masks: str = "manual",
@@ -33,7 +33,7 @@ def associate_cohort(
     """Measure a cohort's masks, test the shapes against its clusterings, and log the result.
 
     Args:
-        cohort: Raw or prepared; not read where the masks are a run's.
+        cohort: Raw, prepared, or a prepared one's URI; not read where the masks are a run's.
         clinical: Clinical table with the clusterings.
         masks: `manual`, or the id of a cross-validation run whose out-of-fold masks are taken.
         feature_names: Keys of `MaskFeatures.volume`.
@@ -59,7 +59,7 @@ def associate_cohort(
         figure=figure,
     )
     tags = {"glioflow.kind": "association", "glioflow.masks": basis}
-    run_id = tracking.start(EXPERIMENT, f"association-{cohort.name}", tags=tags)
+    run_id = tracking.start(EXPERIMENT, f"association-{Path(cohort).name}", tags=tags)
     tracking.log_params(run_id, {"masks": basis, "clinical": clinical.name, "features": list(feature_names)})
     areas = {f"auc/{one.score.replace('/', '_per_')}/{one.cluster}/{one.label}": one.auc for one in found.aucs}
     p_values = {f"p_bonferroni/{one.feature}/{one.cluster}": one.p_bonferroni for one in found.tests}

@@ -136,7 +136,12 @@ def _judge_case(predictor: Predictor, case: PreparedCase, *, with_features: bool
         spread = segmentation.spread.model_dump(exclude={"num_members"})
         row |= {f"ensemble_{key}": value for key, value in spread.items()}
     if with_features:
-        row["features"] = measure_mask(segmentation.labels > 0, spacing_mm=case.record.spacing_mm).volume
+        row["features"] = measure_mask(
+            segmentation.labels > 0,
+            spacing_mm=case.record.spacing_mm,
+            probability=probability,
+            brain=case.brain(),
+        ).volume
     truth = np.logical_or.reduce(list(predictor.description.target.split(case.reference()).values()))
     box = near_box(truth | (segmentation.labels > 0))
     return Judged(

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from glioflow.config.places import home
+from glioflow.config.places import home, prepared_home
+from glioflow.data.brain_mask import locate_brain
 from glioflow.data.cohort import open_cohort
 from glioflow.data.prepared import PreparedCohort, is_prepared
+from glioflow.data.remote import local_folder
 from glioflow.errors import UserError
 from glioflow.features import measure_mask
 from glioflow.reports.survival_figure import risk_groups_figure
@@ -45,7 +45,7 @@ def fit_survival(
     *,
     outcomes: Path | None = None,
     masks: str = "none",
-    cohort: Path | None = None,
+    cohort: str | Path | None = None,
 ) -> SurvivalFitted:
     """Fit and judge the survival stage and log both as a run.
 
@@ -55,7 +55,7 @@ def fit_survival(
         outcomes: A table of follow-up besides it.
         masks: Id of a cross-validation run whose out-of-fold masks give the shape features; `manual` for the cohort's
             own masks; `none` for clinical columns alone.
-        cohort: Needed for `manual`.
+        cohort: Needed for `manual`: raw, prepared, or a prepared one's URI.
 
     Raises:
         UserError: If the tables, the run or the cohort do not fit, or there are too few patients or events.
@@ -86,13 +86,13 @@ def fit_survival(
     return SurvivalFitted(run_id, basis, stage, evaluation)
 
 
-def shape_features(tracking: Tracking, masks: str, cohort: Path | None) -> tuple[Features, str]:
+def shape_features(tracking: Tracking, masks: str, cohort: str | Path | None) -> tuple[Features, str]:
     """Return shape features by case, and in words whose masks they are of.
 
     Args:
         tracking: Where the run is.
         masks: Id of a cross-validation run, or `manual`.
-        cohort: Needed for `manual`.
+        cohort: Needed for `manual`: raw, prepared, or a prepared one's URI.
 
     Raises:
         UserError: If there is no such run, or it has no out-of-fold masks, or the cohort is missing.
@@ -107,19 +107,23 @@ def shape_features(tracking: Tracking, masks: str, cohort: Path | None) -> tuple
     return {row["id"]: row["features"] for row in rows}, f"out-of-fold masks of run {masks}"
 
 
-def _manual_features(path: Path) -> Features:
-    if is_prepared(path):
-        prepared = PreparedCohort(path)
-        return {
-            record.id: measure_mask(prepared.case(record.id).reference() > 0, spacing_mm=record.spacing_mm).volume
-            for record in prepared.records
-        }
-    cohort = open_cohort(path)
+def _manual_features(source: str | Path) -> Features:
+    path = local_folder(source, prepared_home())
     features = {}
-    for entry in cohort.cases:
-        case = cohort.read(entry.id)
-        if case.mask is not None:
-            features[case.id] = measure_mask(np.asarray(case.mask) > 0, spacing_mm=case.spacing_mm).volume
+    if is_prepared(path):
+        for case in (prepared := PreparedCohort(path)).cases(record.id for record in prepared.records):
+            if case.record.areas_px is not None:
+                measured = measure_mask(case.reference() > 0, spacing_mm=case.record.spacing_mm, brain=case.brain())
+                features[case.record.id] = measured.volume
+    else:
+        cohort = open_cohort(path)
+        for entry in cohort.cases:
+            read = cohort.read(entry.id)
+            if read.mask is not None:
+                brain = locate_brain(read.image)
+                features[read.id] = measure_mask(read.mask > 0, spacing_mm=read.spacing_mm, brain=brain).volume
+    if not features:
+        raise UserError("--masks manual needs a cohort with masks", source)
     return features
 
 
