@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from glioflow.reports import evaluation_figures as draw
+from glioflow.reports import figures
 from glioflow.reports.evaluation_page import evaluation_page, number
 from glioflow.reports.films import MAX_FRAMES, film
 
@@ -107,3 +108,15 @@ def test_every_figure_is_a_picture_even_of_next_to_nothing():
         draw.intervals({"Dice": (0.1, -0.1, 0.3)}, title="t", xlabel="x"),
     ]
     assert all(png.startswith(b"\x89PNG") for png in made)
+
+
+def test_the_distribution_of_dice_has_a_bar_for_each_patient_and_lines_at_mean_and_median(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "to_png", drawn.append)
+    figures.distribution_of_dice({"a": 0.9, "b": 0.1, "c": 0.8}, title="t")
+    axes = drawn[0].axes[0]
+    assert [bar.get_height() for bar in axes.patches] == [0.1, 0.8, 0.9]
+    assert {line.get_label(): line.get_ydata()[0] for line in axes.lines} == {
+        "mean 0.600": pytest.approx(0.6),
+        "median 0.800": pytest.approx(0.8),
+    }

@@ -1,10 +1,12 @@
 """A model judged on a cohort, two models on the same patients, and the folds of a cross-validation put together."""
 
+import base64
 import json
 import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bundles import ORIGIN, Bright, changed, describe
 from glioflow import bundle
@@ -23,6 +25,7 @@ from glioflow.runs.evaluate import evaluate
 from glioflow.runs.judging import Judged, judge, near_box
 from glioflow.runs.launch import Setting, open_run
 from glioflow.runs.out_of_fold import OUT_OF_FOLD
+from glioflow.runs.pictures import pick_cases
 from glioflow.runs.plan import choose_for
 from glioflow.tracking import BUNDLE
 
@@ -322,7 +325,7 @@ def in_process(monkeypatch, tiny, easy, tracking):
     return quick, calls, failing
 
 
-def test_a_cross_validation_goes_on_where_it_stopped_and_predicts_everybody_once(in_process, tracking, ids):
+def test_a_cross_validation_goes_on_where_it_stopped_and_predicts_everybody_once(in_process, tracking, ids, easy):
     quick, calls, failing = in_process
     failing.add(2)
     told = []
@@ -346,7 +349,21 @@ def test_a_cross_validation_goes_on_where_it_stopped_and_predicts_everybody_once
     assert len(tracking.read_json(run_id, OUT_OF_FOLD)) == 8
     assert "asd" in tracking.read_json(run_id, OUT_OF_FOLD)[0]["features"]
     assert len(tracking.read_json(run_id, VOLUME_INTERVAL)["residuals"]) == 8
-    assert "3-fold cross-validation of tiny" in tracking.download(f"runs:/{run_id}/report/index.html").read_text()
+    said = done.summary
+    assert said["dice_mean"] == pytest.approx(np.mean([row["dice"] for row in done.per_patient]))
+    assert said["dice_median"] == pytest.approx(np.median([row["dice"] for row in done.per_patient]))
+    assert said["dice_ci95"][0] <= said["dice_mean"] <= said["dice_ci95"][1]
+    assert {fold["run_id"] for fold in said["per_fold"]} == set(folds)
+    assert sum(fold["num_cases"] * fold["dice_mean"] for fold in said["per_fold"]) / 8 == pytest.approx(
+        said["dice_mean"]
+    )
+    page = tracking.download(said["report"]).read_text()
+    assert "3-fold cross-validation of tiny" in page
+    for name, row in pick_cases(done.per_patient).items():
+        assert page.index(f"{name.capitalize()}, slice by slice"), name
+        film, still = (tracking.download(f"runs:/{run_id}/report/{name}{kind}.png") for kind in ("-film", ""))
+        assert Image.open(film).n_frames == easy.case(row["id"]).record.shape[0]
+        assert base64.b64encode(still.read_bytes()).decode() in page
     with pytest.raises(UserError, match="unfinished cross-validation"):
         crossval(quick, None, resume=run_id)
 

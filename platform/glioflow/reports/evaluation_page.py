@@ -69,6 +69,7 @@ def evaluation_page(answer: Answer, *, title: str, about: str, cases: Sequence[D
         _tumor_or_not(answer),
         _belief(answer, rows),
         _institutions(answer, rows),
+        _folds(answer),
         Section("Worst, median and best", "Truth in blue, prediction in red." if cases else "", cases),
         _patients(rows),
     ]
@@ -226,6 +227,14 @@ def _institutions(answer: Answer, rows: Sequence[Answer]) -> Section:
         head=("institution", "cases", "mean Dice", "95 % interval", "median Dice"),
         rows=table,
     )
+
+
+def _folds(answer: Answer) -> Section:
+    keys = ("dice_mean", "dice_median", "run_id")
+    shown = [
+        [fold["fold"], fold["num_cases"], *(number(fold[key]) for key in keys)] for fold in answer.get("per_fold", ())
+    ]
+    return Section("By fold", head=("fold", "cases", "mean Dice", "median Dice", "run"), rows=shown)
 
 
 def _patients(rows: Sequence[Answer]) -> Section:

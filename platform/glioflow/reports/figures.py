@@ -34,8 +34,9 @@ def distribution_of_dice(scores: Mapping[str, float], *, title: str) -> bytes:
         mean, median = float(np.mean(values)), float(np.median(values))
         axes.axhline(mean, color=PREDICTION, lw=1.2, label=f"mean {mean:.3f}")
         axes.axhline(median, color=TRUTH, lw=1.2, ls="--", label=f"median {median:.3f}")
-        axes.legend(loc="lower right", fontsize=9, framealpha=0.9, edgecolor="none")
-    axes.set(ylim=(0, 1), xticks=[], xlabel=f"{len(values)} patients", ylabel="Dice", title=title)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=9, frameon=False)
+    axes.set(ylim=(0, 1), xticks=[], xlabel=f"{len(values)} patients", ylabel="Dice")
+    axes.set_title(title, loc="left")
     return to_png(figure)
 
 

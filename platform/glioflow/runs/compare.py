@@ -68,8 +68,8 @@ def compare(
         about = f"{len(a.rows)} cases, each predicted by a model of its cross-validation that never saw it"
     elif run_a or run_b:
         rule = (
-            "compare two models on a cohort, or two cross-validations: in one of these a patient is judged by a model "
-            "that never saw it, which one model cannot say of them all"
+            "compare two models on a cohort, or two cross-validations: these judge every patient by a model that never "
+            "saw it, which a single model cannot"
         )
         raise UserError(rule, f"{run_a or run_b}, a cross-validation, with {model_b if run_a else model_a}, a model")
     elif source is None:

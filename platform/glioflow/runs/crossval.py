@@ -7,6 +7,8 @@ from operator import add
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from glioflow import cluster
 from glioflow.config import Experiment
 from glioflow.data.prepared import PreparedCohort
@@ -30,7 +32,10 @@ JUDGED = "judged.json"
 
 @dataclass(frozen=True)
 class CrossValidated:
-    """What a cross-validation ended with; `per_patient` is sorted by id, `summary` is what evaluations answer."""
+    """What a cross-validation ended with; `per_patient` is sorted by id, `summary` is what evaluations answer.
+
+    Besides, `summary` has `per_fold` (run, cases, mean and median Dice of each) and `report`, where that lies.
+    """
 
     run_id: str
     folds: int
@@ -142,6 +147,7 @@ def _conclude(setting: Setting, parent: str, runs: Mapping[int, str], judged: Ma
     writer.log_metrics(numbers({k: v for k, v in answer.items() if k != "per_patient"}, "oof"))
     for row in answer["per_patient"]:
         row["fold"] = folds[row["id"]]
+    answer["per_fold"] = [_fold(k, runs[k], judged[k]) for k in sorted(judged)]
     writer.log_json(OUT_OF_FOLD, [{**row, "fold": folds[row["id"]]} for row in total.rows])
     held_out = setting.split.test_digest if setting.split.test and not folds.keys() & set(setting.split.test) else ""
     if (interval := fit_interval(answer["per_patient"], held_out=held_out)) is not None:
@@ -159,7 +165,13 @@ def _conclude(setting: Setting, parent: str, runs: Mapping[int, str], judged: Ma
         writer.log_bytes(f"report/{drawing.name}.png", drawing.png)
     writer.finish()
     writer.close(patience_s=PATIENCE_S)
-    return answer
+    return answer | {"report": f"runs:/{parent}/report/index.html"}
+
+
+def _fold(number: int, run_id: str, judged: Judged) -> dict[str, Any]:
+    dice = [row["dice"] for row in judged.rows]
+    said = {"dice_mean": float(np.mean(dice)), "dice_median": float(np.median(dice))}
+    return {"fold": number, "run_id": run_id, "num_cases": len(dice), **said}
 
 
 @dataclass(frozen=True)

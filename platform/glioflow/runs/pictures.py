@@ -35,7 +35,7 @@ def case_drawings(
 
 
 def draw_case(predictor: Predictor, case: PreparedCase, *, title: str, name: str) -> list[Drawing]:
-    """Draw one case: the slice with most tumor, and all slices in turn."""
+    """Draw one case: the slice with most true tumor (predicted, where there is none), and all slices in turn."""
     channels = case.record.channels
     channel = channels.index("flair") if "flair" in channels else 0
     prepared = np.asarray(case.image[..., channel], np.float32)
@@ -43,9 +43,17 @@ def draw_case(predictor: Predictor, case: PreparedCase, *, title: str, name: str
     image = np.asarray(case.restore(prepared - prepared.min()))
     found = predictor.segment(case.image, case.record.moves).labels > 0
     truth = np.logical_or.reduce(list(predictor.description.target.split(case.reference()).values()))
-    index = int((truth | found).sum(axis=(1, 2)).argmax())
+    index = int((truth if truth.any() else found).sum(axis=(1, 2)).argmax())
     still = overlay(image[index], truth[index], found[index], title=title)
     return [
-        Drawing(name, still, f"Slice {index + 1} of {len(image)}: the one with most tumor, true or predicted."),
-        Drawing(f"{name}-film", film(image, truth, found), "All slices; below, where tumor is and where it is seen."),
+        Drawing(
+            name,
+            still,
+            f"Slice {index + 1} of {len(image)}: the one with most {'true' if truth.any() else 'predicted'} tumor.",
+        ),
+        Drawing(
+            f"{name}-film",
+            film(image, truth, found),
+            f"{name.capitalize()}, slice by slice; below, where tumor is and where it is seen.",
+        ),
     ]
