@@ -55,6 +55,8 @@ def test_a_format_is_checked_before_anything_is_computed(case):
     with pytest.raises(UserError, match="unknown mask format") as error:
         check_format("gif", case)
     assert {"rle", "png", "tiff", "nifti", "dicom-seg", "none"} == set(error.value.choices)
+    with pytest.raises(UserError, match="read from DICOM"):
+        check_format("dicom-seg", case)
     assert check_format("png", replace(case, image=case.image[:1])) == "png"
 
 

@@ -190,6 +190,16 @@ def test_without_the_token_nothing_but_probes_and_docs_is_answered(here, slices)
     assert send(api, slices, headers=right).status_code == 200
 
 
+def test_a_deployed_file_takes_its_token_from_the_file_that_holds_it(tmp_path, monkeypatch):
+    from glioflow.serving import gateway
+
+    monkeypatch.setenv("GLIOFLOW_SERVE_TOKEN", "")
+    monkeypatch.delenv("GLIOFLOW_SERVE_TOKEN")
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    monkeypatch.setenv("GLIOFLOW_SERVE_TOKEN_FILE", str(tmp_path / "token"))
+    assert gateway.app._bound_deployment.init_args[1].token_sha256 == digest_of(TOKEN)
+
+
 def test_a_request_has_one_id_in_answer_header_and_log(api, slices, logged):
     response = send(api, slices, headers={"X-Request-ID": "0123-abcd-4567"})
     assert response.json()["request_id"] == response.headers["x-request-id"] == "0123-abcd-4567"

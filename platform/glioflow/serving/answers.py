@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from glioflow.bundle import Description
 from glioflow.data import brats
 from glioflow.data.case import Case
-from glioflow.data.writing import write_mask
+from glioflow.data.writing import native_format, write_mask
 from glioflow.errors import UserError
 from glioflow.evaluation.calibration import mean_entropy
 from glioflow.prediction import NOT_FOR_CLINICAL_USE, Prediction
@@ -54,10 +54,10 @@ def legend_of(description: Description) -> Legend:
 
 
 def check_format(name: str | None, case: Case) -> MaskFormat:
-    """Return the mask format of a request, by default `rle`; `png` is for one slice.
+    """Return the mask format of a request, by default `rle`; `png` is for one slice, `dicom-seg` for DICOM.
 
     Raises:
-        UserError: If it is unknown, or `png` for several slices.
+        UserError: If it is unknown, or does not go with the study.
     """
     if name is None:
         return "rle"
@@ -67,6 +67,8 @@ def check_format(name: str | None, case: Case) -> MaskFormat:
         raise UserError(
             "a png holds one slice; ask for another mask format", f"{case.shape[0]} slices", ["rle", "tiff"]
         )
+    if name == "dicom-seg" and native_format(case) != "dicom-seg":
+        raise UserError("dicom-seg needs a study read from DICOM", native_format(case), ["rle", "tiff", "nifti"])
     return name  # type: ignore[return-value]
 
 

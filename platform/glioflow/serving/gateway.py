@@ -133,6 +133,7 @@ class Gateway:
 def __getattr__(name: str) -> Any:
     """Give `app`, the graph that `serve build` makes `deploy/serve.yaml` of; built when it is asked for."""
     if name == "app":
+        silence()  # the token may be given as a file
         return build(ServeSettings(token_sha256=digest_of(None), max_replicas=4, max_gateways=2))
     raise AttributeError(name)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from glioflow import atomic
 from glioflow.data.case import Case
-from glioflow.data.study import open_study
+from glioflow.data.cohort import Cohort
+from glioflow.data.study import open_source, open_study
 from glioflow.data.writing import native_format, write_mask
 from glioflow.errors import UserError
 from glioflow.runs.model import as_one, open_members
@@ -25,7 +26,7 @@ def predict_studies(model: str, studies: Sequence[Path], out: Path, *, say: Say)
 
     Args:
         model: A bundle, a registered model, a run, several of them (an ensemble) by commas, or an `http://` endpoint.
-        studies: Case folders or files.
+        studies: Case folders or files, or folders of many cases.
         out: Folder for the answers.
         say: Told of each study.
 
@@ -39,22 +40,25 @@ def predict_studies(model: str, studies: Sequence[Path], out: Path, *, say: Say)
         raise UserError("--out is a folder", out)
     ask = _remote(model) if model.startswith(("http://", "https://")) else _local(model)
     done = []
-    for number, path in enumerate(studies, start=1):
-        cohort = open_study([path])
-        case = cohort.read(cohort.cases[0].id)
-        answer = ask(
-            case, [file for file in cohort.cases[0].files if "_mask" not in file.name and "_seg" not in file.name]
-        )
+    found = [(cohort, entry) for path in studies for cohort in [_open(path)] for entry in cohort.cases]
+    for number, (cohort, entry) in enumerate(found, start=1):
+        case = cohort.read(entry.id)
+        answer = ask(case, [file for file in entry.files if "_mask" not in file.name and "_seg" not in file.name])
         labels = from_runs(answer["mask"]["data"], tuple(answer["mask"]["shape"]))
         folder = out / case.id
         written = write_mask(labels, case, folder, native_format(case), labels=_names(answer["mask"]))
         atomic.write_text(folder / "answer.json", json.dumps(answer, indent=1) + "\n")
-        say(f"{case.id}: {_sentence(answer)}", number / len(studies))
+        say(f"{case.id}: {_sentence(answer)}", number / len(found))
         keys = ("tumor", "uncertainty", "features", "survival")
         done.append(
             {"id": case.id, "mask": str(written), "answer": str(folder / "answer.json"), **{k: answer[k] for k in keys}}
         )
     return done
+
+
+def _open(path: Path) -> Cohort:
+    cohort = open_source(path)
+    return open_study([path]) if len(cohort.cases) == 1 else cohort  # which gives a lone study a harmless name
 
 
 def _names(mask: dict[str, Any]) -> dict[int, str] | None:
