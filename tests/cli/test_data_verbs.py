@@ -198,7 +198,7 @@ def test_a_cohort_prepared_to_a_bucket_is_what_a_run_works_on(lgg, tiny, bucket,
 
 @pytest.mark.usefixtures("one_node", "tracking")
 def test_every_verb_takes_a_uri_with_both_its_slashes(tmp_path, experiment_file):
-    from glioflow.cli import registry_verbs, run_verbs  # noqa: F401  (each adds its verbs)
+    from glioflow.cli import feature_verbs, registry_verbs, run_verbs  # noqa: F401  (each adds its verbs)
 
     uri = f"file://{tmp_path}/nothing"
     file = experiment_file(STEPS)
@@ -207,10 +207,20 @@ def test_every_verb_takes_a_uri_with_both_its_slashes(tmp_path, experiment_file)
         ["search", str(file), "--data", uri, "-o", "search.space={loss.name: {kind: choice, values: [bce, dice]}}"],
         ["train", str(file), "-o", f"data.source={uri}"],
         ["promote", "glioma", "--data", uri],
+        ["associate", uri, "--clinical", str(file)],
+        ["survival", "fit", uri, "--clinical", str(file), "--masks", "manual"],
     ):
         done = CliRunner().invoke(app, words)
         assert done.exit_code == 2, (words, done.output, done.exception)
         assert f"a URI names a prepared cohort (`data prepare SOURCE URI` writes one); got {uri}" in done.stderr, words
+
+
+@pytest.mark.parametrize("words", [["check"], ["describe", "--out", "o"], ["prepare", "o"]])
+def test_what_reads_original_files_says_that_none_lie_at_a_uri(words):
+    done = data(words[0], "s3://bucket/cohort", *words[1:])
+    assert done.exit_code == 2
+    assert "only a prepared cohort lies at a URI" in done.stderr
+    assert "got s3://bucket/cohort" in done.stderr
 
 
 def test_an_evaluation_takes_a_uri_too(tmp_path, lgg, tiny, experiment_file, monkeypatch):

@@ -8,7 +8,7 @@ import typer
 
 from glioflow.cli.options import AsJson, Overrides
 from glioflow.cli.output import answer, console, progress, table, told
-from glioflow.errors import unknown_name
+from glioflow.errors import UserError, unknown_name
 
 data_app = typer.Typer(help="Cohorts: make, fetch, check, describe, prepare.", no_args_is_help=True)
 
@@ -50,13 +50,13 @@ def data_download(
 
 
 @data_app.command("check")
-def data_check(source: Path, as_json: AsJson = False) -> None:
+def data_check(source: str, as_json: AsJson = False) -> None:
     """Read a cohort or a study and report every problem; exit code 2 where one is an error."""
     from glioflow import cluster
     from glioflow.data.checks import check
 
     with told(), progress("check") as say, cluster.ending():
-        report = check(source, map_cases=_moving(say))
+        report = check(_found(source), map_cases=_moving(say))
 
         def show() -> None:
             head = ["severity", "file", "rule", "value"]
@@ -73,7 +73,7 @@ def data_check(source: Path, as_json: AsJson = False) -> None:
 
 @data_app.command("prepare")
 def data_prepare(
-    source: Path,
+    source: str,
     out: Annotated[str, typer.Argument(help="Folder, or a URI such as s3://bucket/cohort.")],
     experiment: Annotated[Path | None, typer.Option(help="Experiment whose preprocessing is used.")] = None,
     overrides: Overrides = None,
@@ -94,10 +94,10 @@ def data_prepare(
         began = time.monotonic()
         with cluster.ending():
             if is_uri(out):
-                made = find_or_prepare(source, steps, home=prepared_home(), map_cases=_moving(say))
+                made = find_or_prepare(_found(source), steps, home=prepared_home(), map_cases=_moving(say))
                 push(made, out)
             else:
-                made = prepare(open_cohort(source), Path(out), steps, map_cases=_moving(say))
+                made = prepare(open_cohort(_found(source)), Path(out), steps, map_cases=_moving(say))
         payload = {
             "path": out,
             "fingerprint": made.manifest.fingerprint,
@@ -110,7 +110,7 @@ def data_prepare(
 
 @data_app.command("describe")
 def data_describe(
-    source: Path,
+    source: str,
     out: Annotated[Path, typer.Option(help="Folder for index.html and its figures.")] = ...,  # type: ignore[assignment]
     experiment: Annotated[Path | None, typer.Option(help="Experiment whose preprocessing is shown.")] = None,
     overrides: Overrides = None,
@@ -123,9 +123,20 @@ def data_describe(
 
     with told(), progress("describe") as say, cluster.ending():
         steps = load_experiment(experiment, overrides or ()).preprocess if experiment else None
-        done = describe(source, out, steps=steps, map_cases=_moving(say))
+        done = describe(_found(source), out, steps=steps, map_cases=_moving(say))
         counts = {"patients": done.patients, "slices": done.slices, "positive_slices": done.positive_slices}
         answer({"report": str(done.report), **counts}, as_json)
+
+
+def _found(source: str) -> Path:
+    """Return where files lie as they were found, which is never behind a URI."""
+    from glioflow.data.remote import is_uri
+
+    if is_uri(source):
+        raise UserError(
+            "only a prepared cohort lies at a URI; this verb reads original files: give their folder", source
+        )
+    return Path(source)
 
 
 def _moving(say: Callable[..., None]) -> Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]:

@@ -1,7 +1,7 @@
 """The verbs about what comes after the mask: shape features and survival."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,17 +10,24 @@ from glioflow.cli.options import AsJson, Overrides
 from glioflow.cli.output import answer, print_line, table, told
 from glioflow.errors import UserError
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 
 @app.command()
 def features(
     mask: Path,
     spacing: Annotated[str | None, typer.Option(help="z,y,x in millimeters.")] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="The study it is of, for its place in the brain; default what lies in MASK.")
+    ] = None,
     radiomics: Annotated[
         bool, typer.Option("--radiomics", help="pyradiomics' shape classes too, if installed.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the shape features of a mask: a file, or the folder of one LGG case."""
+    """Measure the shape features of a mask: a file, or the folder of one LGG case, its place in the brain too."""
     from glioflow.data.masks import read_mask
     from glioflow.features import measure_mask, measure_regions
     from glioflow.features.radiomics import measure_radiomics
@@ -28,10 +35,11 @@ def features(
     with told():
         volume, known = read_mask(mask)
         spacing_mm = _spacing(spacing) or known
-        measured = measure_mask(volume > 0, spacing_mm=spacing_mm)
+        brain = _brain(image or mask, volume.shape, asked=image is not None)
+        measured = measure_mask(volume > 0, spacing_mm=spacing_mm, brain=brain)
         payload: dict[str, Any] = {"features": measured.model_dump(mode="json")}
         if volume.max(initial=0) > 1:  # labels of several regions, as in BraTS
-            payload["regions"] = measure_regions(volume, spacing_mm=spacing_mm).model_dump(mode="json")
+            payload["regions"] = measure_regions(volume, spacing_mm=spacing_mm, brain=brain).model_dump(mode="json")
         if radiomics:
             payload["radiomics"] = measure_radiomics(volume > 0, spacing_mm=spacing_mm)
         rows = [*measured.volume.items(), *payload.get("radiomics", {}).items()]
@@ -40,7 +48,7 @@ def features(
 
 @app.command()
 def associate(
-    cohort: Path,
+    cohort: Annotated[str, typer.Argument(help="A folder, or a prepared cohort's URI such as s3://bucket/cohort.")],
     clinical: Annotated[Path, typer.Option(help="Clinical table (CSV) with the clusterings.")],
     masks: Annotated[str, typer.Option(help="A crossval run's id (its out-of-fold masks), or manual.")] = "manual",
     feature: Annotated[list[str] | None, typer.Option(help="Shape feature; repeatable. Default asd, mf, bevr.")] = None,
@@ -80,7 +88,7 @@ def _show_association(said: dict[str, Any]) -> None:
 
 @survival_app.command("fit")
 def survival_fit(
-    cohort: Annotated[Path | None, typer.Argument(help="Needed for --masks manual.")] = None,
+    cohort: Annotated[str | None, typer.Argument(help="Folder or URI; needed for --masks manual.")] = None,
     clinical: Annotated[Path, typer.Option(help="Clinical table (CSV).")] = ...,  # type: ignore[assignment]
     outcomes: Annotated[Path | None, typer.Option(help="Follow-up besides it (CSV).")] = None,
     masks: Annotated[str, typer.Option(help="A crossval run's id (its out-of-fold masks), manual, or none.")] = "none",
@@ -143,6 +151,21 @@ def _interval(found: dict[str, float | None] | None) -> str:
     if found["low"] is None or found["high"] is None:
         return f"{found['value']:.4g}"
     return f"{found['value']:.4g} ({found['low']:.3g} to {found['high']:.3g})"
+
+
+def _brain(study: Path, shape: tuple[int, ...], *, asked: bool) -> "NDArray[np.bool_] | None":
+    """Find the brain in the image that a mask is of; None where the mask lies alone."""
+    from glioflow.data.brain_mask import locate_brain
+    from glioflow.data.study import read_study
+
+    if not asked and not study.is_dir():
+        return None
+    case = read_study([study])
+    if not asked and case.mask is None:  # a folder of masks alone
+        return None
+    if case.shape != shape:
+        raise UserError(f"the image has the mask's shape {shape}", case.shape)
+    return locate_brain(case.image)
 
 
 def _spacing(text: str | None) -> tuple[float, float, float] | None:
