@@ -9,21 +9,41 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from glioflow.errors import DiskFull, found_full
+
+
+@contextmanager
+def _space_in(folder: Path) -> Iterator[None]:
+    """Raise `DiskFull`, with the folder, where a block finds no space in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except DiskFull:
+        raise
+    except Exception as error:
+        if not found_full(error):
+            raise
+        raise DiskFull(folder) from error
+
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` (its folder is made), replacing what was there in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    """Write `data` to `path` (its folder is made), replacing what was there in one step.
+
+    Raises:
+        DiskFull: If there is no space for it.
+    """
+    with _space_in(path.parent):
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -41,19 +61,22 @@ def new_folder(path: Path) -> Iterator[Path]:
     """Give a working folder beside `path` that becomes `path` when the block ends well, and vanishes when it does not.
 
     If `path` exists by then (another process was faster), the finished one stays and ours is dropped.
+
+    Raises:
+        DiskFull: If the block finds no space.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
-        yield working
-        os.chmod(working, 0o755)
+    with _space_in(path.parent):
+        working = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         try:
-            os.rename(working, path)
-        except OSError:
-            if not path.is_dir():
-                raise
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
+            yield working
+            os.chmod(working, 0o755)
+            try:
+                os.rename(working, path)
+            except OSError:
+                if not path.is_dir():
+                    raise
+        finally:
+            shutil.rmtree(working, ignore_errors=True)
 
 
 def read_json(path: Path) -> Any:

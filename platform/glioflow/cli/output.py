@@ -3,11 +3,13 @@
 import json
 import math
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glioflow.errors import RunFailed, UserError
+from glioflow.errors import DiskFull, RunFailed, UserError, found_full, space_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,12 +27,26 @@ def told() -> Iterator[None]:
     """Turn our errors into one line and an exit code: 2 for a user's mistake, 1 for a failed run, 130 for Ctrl-C."""
     try:
         yield
-    except UserError as error:
-        _stop(f"error: {error}", 2)
-    except RunFailed as error:
-        _stop(f"failed: {error}", 1)
     except KeyboardInterrupt:
         _stop("interrupted", 130)
+    except Exception as error:
+        if isinstance(error, DiskFull):
+            _stop(f"failed: {error}", 1)
+        if found_full(error):  # whoever met it: MLflow's database, Ray's storage, PyTorch
+            said = f": {error}" if isinstance(error, RunFailed) else ""
+            _stop(f"failed: {_fullest()}{said}", 1)
+        if isinstance(error, UserError):
+            _stop(f"error: {error}", 2)
+        if isinstance(error, RunFailed):
+            _stop(f"failed: {error}", 1)
+        raise
+
+
+def _fullest() -> DiskFull:
+    """Name the one of the folders that all work writes to which has the least space."""
+    from glioflow.config.places import home
+
+    return DiskFull(min(home(), Path(tempfile.gettempdir()), key=lambda folder: space_of(folder).free))
 
 
 def _stop(line: str, code: int) -> None:
