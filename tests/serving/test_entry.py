@@ -51,6 +51,9 @@ def test_a_lone_slice_is_warned_about_where_the_model_needs_a_volume(tiny):
     wise = describe(changed(tiny, preprocess=[{"step": "percentile"}, {"step": "zscore"}]))
     assert ["percentile, zscore" in said for said in warnings(lone, wise)] == [True]
     assert warnings(study(drawn(head=False)), wise) == ()
+    patch = {"sampling": {"patch": [8, 32, 32]}}
+    solid = describe(changed(tiny, model={"architecture": "unet3d"}, training=patch))
+    assert ["whole volume (unet3d)" in said for said in warnings(lone, solid)] == [True]
 
 
 @pytest.mark.parametrize("check", ["skull", "lone_slice"])
@@ -60,7 +63,7 @@ def test_what_the_bundle_refuses_is_refused_with_what_to_send_instead(tiny, chec
     strict = describe(changed(tiny, preprocess=steps, entry={check: "refuse"}), origin=origin)
     head, brain = drawn(head=True), drawn(head=False)
     bad, fine = (head, brain[12:13]) if check == "skull" else (brain[12:13], head)
-    with pytest.raises(UserError, match="this model takes") as caught:
+    with pytest.raises(UserError, match=r"the model (takes|needs)") as caught:
         conform(study(bad), strict)
     assert "the study after skull stripping" in caught.value.choices or "all slices" in caught.value.choices[0]
     assert conform(study(fine), strict).warnings, "of the other it is only warned"

@@ -68,7 +68,7 @@ class EntrySettings(BaseModel):
 
     Attributes:
         skull: A head with skull and scalp, where the training cohort came without.
-        lone_slice: One slice, where preprocessing takes statistics of a whole volume.
+        lone_slice: One slice, where preprocessing takes statistics of a whole volume, or the network is a 3D one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

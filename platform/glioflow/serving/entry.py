@@ -17,6 +17,7 @@ from glioflow.data.geometry_steps import CropBrain
 from glioflow.data.intensity_steps import Percentile, ZScore
 from glioflow.data.preprocessing import Neighbors
 from glioflow.errors import UserError
+from glioflow.models import ARCHITECTURES
 
 # One sequence under the names of different cohorts and scanners.
 SEQUENCES = {
@@ -77,15 +78,13 @@ def warnings_about(case: Case, description: Description) -> list[str]:
     """
     said = [f"{name} is a copy of FLAIR: the sequence seems to be missing" for name in copies_of_flair(case)]
     said += [f"{name} is blank" for k, name in enumerate(case.channels) if not case.image[..., k].any()]
-    steps = [step.step for step in description.preprocess if isinstance(step, VOLUME_WISE)]
-    if case.shape[0] == 1 and steps:
+    needs = [step.step for step in description.preprocess if isinstance(step, VOLUME_WISE)]
+    needs += [description.model.architecture] if ARCHITECTURES[description.model.architecture].dims == 3 else []
+    if case.shape[0] == 1 and needs:
+        rule = f"the model needs a whole volume ({', '.join(needs)})"
         if description.entry.lone_slice == "refuse":
-            rule = f"this model takes whole volumes: its preprocessing ({', '.join(steps)}) needs their statistics"
             raise UserError(rule, "a lone slice", ["all slices of the study"])
-        said.append(
-            f"the model's preprocessing ({', '.join(steps)}) takes statistics of a whole volume: "
-            "on a lone slice the answer is less reliable"
-        )
+        said.append(f"{rule}: on a lone slice the answer is less reliable")
     if case.spacing_mm is None:
         said.append("the spacing is unknown: sizes are in pixels, and what needs millimeters is left out")
     numbers = case.slice_numbers
@@ -98,7 +97,7 @@ def warnings_about(case: Case, description: Description) -> list[str]:
     stripped = description.origin.cohort_format in STRIPPED
     if stripped and not any(isinstance(step, BrainMask) for step in description.preprocess) and has_skull(case.image):
         if description.entry.skull == "refuse":
-            rule = "this model takes brains without skull and scalp, as it was trained on"
+            rule = "the model takes brains without skull and scalp, as it was trained on"
             raise UserError(rule, "what seems to have them", ["the study after skull stripping"])
         said.append("there seems to be skull or scalp in the images, and the model was trained on stripped brains")
     return said
