@@ -129,7 +129,9 @@ def _add_predict(api: FastAPI, model: Model, settings: ServeSettings, metrics: M
             list[UploadFile], File(description="Slices (.tif, .png), NIfTI modalities, DICOM, or a .zip of them")
         ],
         clinical: Annotated[str | None, Form(description="JSON object of clinical values")] = None,
-        mask: Annotated[str | None, Query(description="rle, nifti, dicom-seg, none; png, tiff: all labels as one")] = None,
+        mask: Annotated[
+            str | None, Query(description="rle, nifti, dicom-seg, none; png, tiff: all labels as one")
+        ] = None,
         overlay: Annotated[bool, Query(description="A picture of the slice with the most tumor")] = False,
     ) -> JSONResponse:
         """Segment one study; answer with mask, features and survival."""
