@@ -1,12 +1,13 @@
 """A search beside the plain ways to do the same, and a large one on paper.
 
-Run: python benchmarks/search.py overhead|rate|scaling|schedule [--data COHORT] [--trials N] [--epochs N] [--steps N]
+Run: python benchmarks/search.py [overhead|rate|scaling|schedule ...] [--data COHORT] [--trials 6] [--epochs 6]
+[--steps 20]; without a name all four, in this order. Writes what it found to search.md beside this file.
 
-overhead  the same training in a bare loop in this process and as one-worker trials: what a trial costs before its first
-          step, for the first trial and for those that reuse its process, and the speed of epochs once it runs.
-rate      trials an hour of the platform, one CPU each, beside a bare Optuna loop in one process on all cores, on the
-          same space, cohort, sampler and rungs of successive halving.
-scaling   slices a second of one worker and of two, one CPU each, through Ray Train.
+overhead  the same training in a bare loop in this process, before and after, and as one-worker trials: what a trial
+          costs before its first step, for the first one and for those that reuse its process; the speed of epochs.
+rate      trials an hour of the platform, one CPU each, beside a bare Optuna loop in one process on all cores, before
+          and after, on the same space, cohort, sampler and rungs of successive halving.
+scaling   slices a second of one worker and of two, one CPU each, through Ray Train, in turn.
 schedule  1,000 trials on 64 GPUs, simulated with the scheduler that a search uses; no training.
 
 Without --data a synthetic LGG cohort is used.
@@ -17,7 +18,6 @@ import heapq
 import itertools
 import math
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-import torch
+from machine import first_lines, goal
 
 from glioflow import cluster
 from glioflow.config import Experiment, override
@@ -76,7 +76,7 @@ def fresh_home() -> Iterator[Path]:
 def open_data(data: Path | None, home: Path, experiment: Experiment) -> tuple[Path, PreparedCohort, Split]:
     """Return the raw cohort, its prepared form and its split."""
     source = data or home / "kaggle_3m"
-    if data is None:
+    if data is None and not source.exists():
         synthesize_lgg(source, patients=16, seed=0, size=128, slices=(20, 30))
     cohort = find_or_prepare(source, experiment.preprocess, home=prepared_home())
     return source, cohort, make_split(cohort.records, experiment.split)
@@ -95,11 +95,11 @@ def pace(ended: list[float]) -> float:
     return statistics.median(b - a for a, b in itertools.pairwise(ended))
 
 
-def overhead(said: argparse.Namespace, home: Path) -> None:
+def overhead(said: argparse.Namespace, home: Path) -> list[str]:
     """Compare one trial with the loop that it runs."""
-    rates = {"kind": "choice", "values": [1e-3 * (k + 1) for k in range(said.trials)]}
-    settings = {"sampler": "grid", "scheduler": "none", "concurrent": 1, "space": {"training.learning_rate": rates}}
-    experiment = build_experiment(said.epochs, said.steps, **settings)
+    rates = {"kind": "choice", "values": [1e-3 * (k + 1) for k in range(3)]}
+    settings = {"name": "overhead", "sampler": "grid", "scheduler": "none", "concurrent": 1}
+    experiment = build_experiment(said.epochs, said.steps, **settings, space={"training.learning_rate": rates})
     source, cohort, split = open_data(said.data, home, experiment)
     bare_epochs(override(experiment, {"training.epochs": 2}), cohort, split)  # kernels are chosen on the first steps
     bare = [pace(bare_epochs(experiment, cohort, split))]
@@ -116,30 +116,49 @@ def overhead(said: argparse.Namespace, home: Path) -> None:
     trial = statistics.median(pace(each) for each in ended)
     before = [began, *(run.info.end_time / 1000 for run in runs)]
     starts = [each[0] - trial - last for each, last in zip(ended, before, strict=False)]
-    print(f"epochs: bare {bare[0]:.2f} and {bare[1]:.2f} s, in a trial {trial:.2f} s; ", end="")
-    print(f"throughput {statistics.mean(bare) / trial:.1%} of the bare loop")
-    print(f"before its first step: {starts[0]:.1f} s for the first trial, search included; ", end="")
-    print(f"{statistics.median(starts[1:]):.1f} s for those that reuse its process" if starts[1:] else "")
+    ratio = statistics.mean(bare) / trial
+    return [
+        "| one-worker trial beside the bare loop, one CPU each | found | |",
+        "|---|---|---|",
+        f"| seconds an epoch: bare before, bare after, in a trial | {bare[0]:.2f}, {bare[1]:.2f}, {trial:.2f} | |",
+        goal("throughput at least 97 % of the bare loop's", f"{ratio:.1%}", reached=ratio >= 0.97),
+        f"| before the first step: the first trial, the search's own start included | {starts[0]:.1f} s | |",
+        f"| before the first step: trials that reuse its process | {statistics.median(starts[1:]):.1f} s | |",
+    ]
 
 
-def rate(said: argparse.Namespace, home: Path) -> None:
+def rate(said: argparse.Namespace, home: Path) -> list[str]:
     """Compare trials an hour with a bare Optuna loop."""
-    settings = {"trials": said.trials, "scheduler": "asha", "grace_epochs": 1, "reduction": 2}
+    settings = {"name": "rate", "trials": said.trials, "scheduler": "asha", "grace_epochs": 1, "reduction": 2}
     experiment = build_experiment(said.epochs, said.steps, **settings)
     source, cohort, split = open_data(said.data, home, experiment)
+
+    def bare() -> tuple[float, float]:
+        began = time.perf_counter()
+        best = optuna_loop(experiment, cohort, split, said.trials)
+        return time.perf_counter() - began, best
+
+    loops = [bare()]
     began = time.perf_counter()
-    bare_best = optuna_loop(experiment, cohort, split, said.trials)
-    bare = time.perf_counter() - began
     cluster.connect()
-    began = time.perf_counter()
+    connected = time.perf_counter() - began
     done = search(experiment, source)
-    ours = time.perf_counter() - began
-    last = Tracking().metric_history(done.best["run_id"], "val/dice")
-    print(f"bare Optuna loop, one process: {3600 * said.trials / bare:.0f} trials an hour, best {bare_best:.3f}")
-    print(
-        f"GlioFlow: {3600 * said.trials / ours:.0f} trials an hour, best {max(last):.3f} (validation Dice of an epoch)"
-    )
-    print(f"ratio {bare / ours:.2f}; connecting to Ray not included")
+    ours = time.perf_counter() - began - connected
+    loops.append(bare())
+    plain, best = statistics.mean(seconds for seconds, _ in loops), max(best for _, best in loops)
+    reached = max(Tracking().metric_history(done.best["run_id"], "val/dice"))
+    hourly = 3600 * said.trials
+    return [
+        f"| {said.trials} trials of {said.epochs} epochs, {said.steps} steps each | trials an hour | validation Dice |",
+        "|---|---|---|",
+        f"| bare Optuna loop, one process, before and after | {hourly / loops[0][0]:.0f}, {hourly / loops[1][0]:.0f} | "
+        f"{loops[0][1]:.3f}, {loops[1][1]:.3f} |",
+        f"| GlioFlow, two trials at once | {hourly / ours:.0f} | {reached:.3f} |",
+        goal("as many trials an hour", f"ratio {plain / ours:.2f}", reached=plain >= ours),
+        goal("the same Dice, to 0.02", f"{reached - best:+.3f}", reached=reached >= best - 0.02),
+        "",
+        f"Ray's own start, {connected:.1f} s where it was not up, is not in these rates.",
+    ]
 
 
 def optuna_loop(experiment: Experiment, cohort: PreparedCohort, split: Split, trials: int) -> float:
@@ -171,9 +190,9 @@ def optuna_loop(experiment: Experiment, cohort: PreparedCohort, split: Split, tr
     return best
 
 
-def scaling(said: argparse.Namespace, home: Path) -> None:
+def scaling(said: argparse.Namespace, home: Path) -> list[str]:
     """Compare the speed of one worker and of two."""
-    base = build_experiment(said.epochs, said.steps)
+    base = build_experiment(min(said.epochs, 4), said.steps)
     _, cohort, split = open_data(said.data, home, base)
     tracking = Tracking()
     cluster.connect()
@@ -193,11 +212,13 @@ def scaling(said: argparse.Namespace, home: Path) -> None:
             fit_on_train(plan)
             values += tracking.metric_history(run_id, "train/slices_per_s")[1:]
     medians = {workers: statistics.median(values) for workers, values in speeds.items()}
-    for workers, values in speeds.items():
-        print(
-            f"{workers} workers: median {medians[workers]:.1f} slices/s (from {min(values):.1f} to {max(values):.1f})"
-        )
-    print(f"scaling {medians[2] / medians[1]:.2f} of 2")
+    return [
+        "| workers of one CPU each, through Ray Train, two runs of each in turn | slices/s, median | from - to |",
+        "|---|---|---|",
+        *(f"| {k} | {medians[k]:.1f} | {min(values):.1f} - {max(values):.1f} |" for k, values in speeds.items()),
+        "",
+        f"Two workers are {medians[2] / medians[1]:.2f} times as fast as one.",
+    ]
 
 
 class PaperTrial:
@@ -213,10 +234,14 @@ class PaperTrial:
         return self.height * (1 - math.exp(-self.speed * self.epoch)) + float(rng.normal(0, 0.01))
 
 
-def schedule(said: argparse.Namespace, home: Path) -> None:
+def schedule(said: argparse.Namespace, home: Path) -> list[str]:
     """Simulate a large search: who waits for whom, and what stopping early saves."""
-    trials, gpus, start_s = 1000, 64, 5.0
-    epochs = said.epochs if said.epochs > 8 else 50
+    trials, gpus, start_s, epochs = 1000, 64, 5.0, 50
+    lines = [
+        f"| {trials} trials on {gpus} GPUs, on paper | hours | GPU hours | at work | at the last of {epochs} epochs "
+        "| best Dice, and best there was |",
+        "|---|---|---|---|---|---|",
+    ]
     for name in ("none", "asha"):
         experiment = build_experiment(epochs, 1, scheduler=name, reduction=3)
         scheduler, rng = build_scheduler(experiment), np.random.default_rng(0)
@@ -242,27 +267,32 @@ def schedule(said: argparse.Namespace, home: Path) -> None:
                 order += 1
                 heapq.heappush(events, (clock + trial.epoch_s, order, trial))
                 busy += trial.epoch_s
-        print(f"{name}: {clock / 3600:.1f} h on {gpus} GPUs, {busy / 3600:.0f} GPU hours, ", end="")
-        print(
-            f"{busy / (gpus * clock):.0%} of them at work; {finished} of {trials} trials to their last epoch; ", end=""
+        lines.append(
+            f"| {name} | {clock / 3600:.1f} | {busy / 3600:.0f} | {busy / (gpus * clock):.0%} | {finished} | "
+            f"{reached:.3f}, {best_possible:.3f} |"
         )
-        print(f"the best has {reached:.3f} of {best_possible:.3f}")
+    return lines
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, print and write."""
+    parts = {"overhead": overhead, "rate": rate, "scaling": scaling, "schedule": schedule}
     parser = argparse.ArgumentParser()
-    what = {"overhead": overhead, "rate": rate, "scaling": scaling, "schedule": schedule}
-    parser.add_argument("what", choices=what)
+    parser.add_argument("what", nargs="*", help=f"of {', '.join(parts)}; default: all")
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--trials", type=int, default=4)
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--trials", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     said = parser.parse_args()
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
-    print(f"{machine}; {said.what}, {said.trials} trials, {said.epochs} epochs of {said.steps} steps")
+    os.environ.pop("OMP_NUM_THREADS", None)
+    load, began, lines = os.getloadavg()[0], time.monotonic(), []
     with fresh_home() as home, cluster.ending():
-        what[said.what](said, home)
+        for name in said.what or parts:
+            found = [f"## {name}", "", *parts[name](said, home), ""]
+            print("\n".join(found), flush=True)
+            lines += found
+    said.out.write_text("\n".join([*first_lines("Search", (time.monotonic() - began) / 60, load), *lines]))
 
 
 if __name__ == "__main__":
