@@ -149,6 +149,10 @@ class Announcer(Callback):  # type: ignore[misc]
         row.state = "failed"
         self._end(trial, row, "FAILED", {REASON: reason[:500]}, f"failed: {reason}")
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Release what a trial whose driver died had booked for its workers: it is begun again, and books anew."""
+        self._ended_with(trial)
+
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Release what ended trials of several workers had booked."""
         self._release(time.monotonic() - _GRACE_S)
@@ -162,6 +166,11 @@ class Announcer(Callback):  # type: ignore[misc]
             if ended < ended_before:
                 cluster.release_group(group)
         self._groups = [(ended, group) for ended, group in self._groups if ended >= ended_before]
+
+    def _ended_with(self, trial: Any) -> None:
+        group = (trial.last_result or {}).get(GROUP)
+        if group:
+            self._groups.append((time.monotonic(), group))
 
     def _row(self, trial: Any) -> Row:
         name = str(trial.config.get(NUMBER, trial.trial_id))
@@ -181,10 +190,8 @@ class Announcer(Callback):  # type: ignore[misc]
         if row.state == "stopped" and row.epoch:
             left = (self.board.epochs - row.epoch) / row.epoch
             cost |= {f"{name}_saved": value * left for name, value in cost.items()}
-        last = trial.last_result or {}
-        if last.get(GROUP):
-            self._groups.append((time.monotonic(), last[GROUP]))
-        run_id = last.get("run_id") or self._run_of(trial, row)
+        self._ended_with(trial)
+        run_id = (trial.last_result or {}).get("run_id") or self._run_of(trial, row)
         if run_id:
             shutil.rmtree(run_folder(run_id) / CHECKPOINT, ignore_errors=True)
             self._waiting.append((run_id, status, tags, cost))

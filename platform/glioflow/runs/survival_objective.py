@@ -1,4 +1,8 @@
-"""The objective `c_index`: how well the survival stage ranks patients by masks of networks that never saw them."""
+"""The objective `c_index`: how well the survival stage ranks patients by masks of networks that did not train on them.
+
+These patients chose the network's epoch and threshold, so it compares trials; what the best is worth, its own
+cross-validation and `survival fit` say.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
