@@ -28,7 +28,7 @@ import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -203,10 +203,10 @@ def server(command: list[str], probe: str, **environment: str) -> Iterator[None]
                 time.sleep(0.3)
             yield
         finally:
-            os.killpg(running.pid, signal.SIGINT)
-            try:
+            running.terminate()
+            with suppress(subprocess.TimeoutExpired):
                 running.wait(60)
-            except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):  # MLflow leaves its workers behind
                 os.killpg(running.pid, signal.SIGKILL)
 
 

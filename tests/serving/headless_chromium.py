@@ -18,6 +18,7 @@ class Browser:
 
     def __init__(self, socket: Any) -> None:
         self._socket, self._number, self.errors = socket, 0, []
+        self.asked: list[str] = []  # every address that the page wanted something from
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Send one command and return its result."""
@@ -27,6 +28,8 @@ class Browser:
             said = json.loads(self._socket.recv(timeout=60))
             if said.get("method") == "Runtime.exceptionThrown":
                 self.errors.append(said["params"]["exceptionDetails"])
+            if said.get("method") == "Network.requestWillBeSent":
+                self.asked.append(said["params"]["request"]["url"])
             if said.get("id") == self._number:
                 assert "error" not in said, said
                 return dict(said["result"])
@@ -89,7 +92,7 @@ def browser(folder: Path) -> Iterator[Browser]:
     try:
         with connect(_page_of(profile), max_size=None) as socket:
             page = Browser(socket)
-            for domain in ("Page", "Runtime", "DOM"):
+            for domain in ("Page", "Runtime", "DOM", "Network"):
                 page.call(f"{domain}.enable")
             (folder / "downloads").mkdir()
             page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder / "downloads"))

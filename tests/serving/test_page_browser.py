@@ -1,19 +1,27 @@
-"""The page in a real browser: upload, scroll, cut from the side, hide, download; at a desk and on a phone."""
+"""The page before the real endpoint, in a real browser: upload, scroll, cut, hide, download; at a desk, on a phone."""
 
 import os
 import subprocess
 import sys
 import time
 import zipfile
+from contextlib import ExitStack, contextmanager
 
+import optuna
 import pytest
 import requests
+import torch
 from headless_chromium import CHROMIUM, browser
-from page_endpoint import endpoint
 
-from bundles import Bright, describe
+from bundles import describe
+from glioflow import bundle
+from glioflow.config.search import SearchSettings
 from glioflow.data.synthetic import synthesize_lgg
+from glioflow.models import build_network
+from glioflow.reports.page import render_page
+from glioflow.runs.search_report import draw
 from glioflow.serving.server import free_port
+from glioflow.tracking import Tracking
 
 pytestmark = [
     pytest.mark.slow,
@@ -38,31 +46,67 @@ def case(tmp_path_factory):
     return sorted(images, key=lambda file: int(file.stem.rpartition("_")[2]))
 
 
-@pytest.fixture(scope="module")
-def page_url(tiny, tmp_path_factory):
-    """Start endpoint and page, the page as `glioflow page` does."""
-    with endpoint(describe(tiny), Bright(above=0.45)) as url:
-        port = free_port()
-        command = [sys.executable, "-m", "glioflow", "page", "--port", str(port), "--endpoint", url]
-        home = {"GLIOFLOW_HOME": str(tmp_path_factory.mktemp("home"))}
-        running = subprocess.Popen(command, env={**os.environ, **home}, stderr=subprocess.DEVNULL)
+def bright(experiment, above):
+    """Return weights with which Buda's U-Net passes FLAIR through its first skip and finds what is bright."""
+    network = build_network(experiment.model, in_channels=3, num_outputs=1)
+    body = network.body
+    with torch.no_grad():
+        for layer in (each for each in network.modules() if "Conv" in type(each).__name__):
+            for parameter in layer.parameters():
+                parameter.zero_()
+        last = body.up[-1]
+        for layer, channel in ((body.down[0][0], 1), (body.down[0][3], 0), (last[0], 32), (last[3], 0)):
+            layer.weight[0, channel, 1, 1] = 1
+        body.head.weight[0, 0] = 100
+        body.head.bias[0] = -100 * above
+    return network.state_dict()
+
+
+@contextmanager
+def running(ready, *words, **variables):
+    """Run a verb of glioflow for the length of a block, once `ready` is an address that answers."""
+    command = [sys.executable, "-m", "glioflow", *words]
+    process = subprocess.Popen(command, env={**os.environ, **variables}, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 240
+        while not answers(ready):
+            assert process.poll() is None, "it ended"
+            assert time.monotonic() < end, "it did not come up"
+            time.sleep(0.2)
+        yield
+    finally:
+        process.terminate()
         try:
-            address = f"http://127.0.0.1:{port}"
-            end = time.monotonic() + 60
-            while not answers(address):
-                assert time.monotonic() < end
-                time.sleep(0.2)
-            yield address
+            process.wait(60)
         finally:
-            running.terminate()
-            running.wait(20)
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def served(tiny, tmp_path_factory):
+    """Start `glioflow serve` with a champion, and `glioflow page` before it; give both addresses."""
+    home = tmp_path_factory.mktemp("home")
+    bundle.save(home / "bundle", describe(tiny), bright(tiny, above=0.45))
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.setenv("GLIOFLOW_HOME", str(home))
+        for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "GLIOFLOW_SERVE_TOKEN"):
+            patch.delenv(name, raising=False)
+        tracking = Tracking()
+        made = tracking.register("tiny", tracking.start("x", "x", tags={}), home / "bundle", tags={})
+        tracking.set_alias("tiny", "champion", made.version)
+        ports = [str(free_port()) for _ in range(2)]
+        endpoint, page = (f"http://127.0.0.1:{port}" for port in ports)
+        stack.enter_context(running(f"{endpoint}/readyz", "serve", "--port", ports[0]))
+        words = ("page", "--port", ports[1], "--endpoint", endpoint)
+        stack.enter_context(running(f"{page}/_stcore/health", *words))
+        yield endpoint, page
 
 
 @pytest.fixture
-def page(page_url, tmp_path):
+def page(served, tmp_path):
     with browser(tmp_path) as opened:
         opened.size(1360, 900)
-        opened.open(page_url)
+        opened.open(served[1])
         opened.until("document.body.innerText.includes('No study yet')")
         yield opened
         assert not opened.errors
@@ -70,7 +114,7 @@ def page(page_url, tmp_path):
 
 def answers(url):
     try:
-        return requests.get(f"{url}/_stcore/health", timeout=1).ok
+        return requests.get(url, timeout=1).ok
     except requests.RequestException:
         return False
 
@@ -156,8 +200,22 @@ def test_on_a_phone_nothing_sticks_out_and_the_picture_fills_the_width(page):
     assert page.run(f"Math.min(...[...{VIEWER}.querySelectorAll('button')].map(b => b.offsetHeight))") >= 24
 
 
-def test_it_speaks_to_nobody_but_itself(page):
+def test_neither_page_nor_documentation_loads_anything_from_elsewhere(page, served):
     page.click("Try an example")
     page.until(WHERE)
-    hosts = page.run("[...new Set(performance.getEntriesByType('resource').map(e => new URL(e.name).hostname))]")
-    assert [host for host in hosts if host] == ["127.0.0.1"]
+    page.open(f"{served[0]}/docs")
+    page.until("document.querySelectorAll('.opblock').length > 5")
+    assert {url.split("/")[2] for url in page.asked if url.startswith("http")} == {url[7:] for url in served}
+
+
+def test_reports_are_whole_in_themselves(tmp_path):
+    study = optuna.create_study(direction="maximize")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+    (tmp_path / "search.html").write_text(draw(study, SearchSettings()))
+    (tmp_path / "report.html").write_text(render_page("A report", "of nothing", {}, []))
+    with browser(tmp_path) as page:
+        for name, shown in (("search.html", ".plotly"), ("report.html", "h1")):
+            page.open((tmp_path / name).as_uri())
+            page.until(f"!!document.querySelector('{shown}')")
+        assert not page.errors
+    assert {url.partition(":")[0] for url in page.asked} <= {"file", "data", "blob"}
