@@ -158,6 +158,11 @@ def test_a_run_is_told_from_its_split_and_only_unseen_patients_are_asked_for(tra
     answer = evaluate(run_id, easy.path)
     assert [row["part"] for row in answer["per_patient"]] == ["train"] * 4 + ["val"] * 2 + ["test"] * 2
     assert answer["warnings"] == [f"6 of 8 cases trained {run_id} or chose its settings: its numbers flatter it"]
+    logged = tracking.run(answer["run_id"])
+    assert logged.data.tags["glioflow.kind"] == "evaluation"
+    assert logged.data.metrics["eval/dice_mean"] == pytest.approx(answer["dice_mean"])
+    assert logged.inputs.dataset_inputs[0].dataset.digest == easy.manifest.fingerprint[:36]
+    assert "6 of 8 cases trained" in tracking.download(answer["report"]).read_text()
     unseen = evaluate(f"runs:/{run_id}/bundle", easy.path, unseen=True)
     assert [row["id"] for row in unseen["per_patient"]] == ids[6:]
     assert unseen["warnings"] == []
@@ -239,7 +244,7 @@ def test_two_cross_validations_are_compared_on_their_out_of_fold_patients(folded
         assert said[key] == measured[key], key
     assert "false_positive_slice_rate" in said["metrics"]
     assert said["warnings"] == []
-    assert "by a model of its cross-validation that never saw it" in (tmp_path / "index.html").read_text()
+    assert "8 cases, each predicted by models that never saw it" in (tmp_path / "index.html").read_text()
 
 
 def test_what_makes_two_cross_validations_unlike_is_refused_or_said(folded, tiny, models, easy):

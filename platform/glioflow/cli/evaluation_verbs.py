@@ -1,5 +1,6 @@
 """The verbs that judge models."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,9 +45,18 @@ def compare(
 
 
 def _show_evaluation(done: dict[str, Any]) -> None:
-    apart = ("per_patient", "per_institution", "calibration", "warnings", "baselines")
-    patients_table(done["per_patient"], {k: v for k, v in done.items() if k not in apart})
-    table("baselines", ["", "mean Dice"], [[name, said["dice_mean"]] for name, said in done["baselines"].items()])
+    from glioflow.reports.evaluation_page import METRICS, beside_baselines
+
+    chief = ("study_sensitivity", "study_false_positive_rate", "study_auroc", "slice_auroc_pooled", "num_parameters")
+    chief += ("expected_calibration_error", "expected_calibration_error_near_tumor", "run_id", "report")
+    patients_table(done["per_patient"], {key: done[key] for key in chief if done.get(key) is not None})
+    rows = [
+        [name, done[f"{key}_mean"], _interval(done[f"{key}_ci95"]), done[f"{key}_median"]]
+        for key, name in METRICS.items()
+        if done.get(f"{key}_mean") is not None and key not in ("hd95", "nsd")  # they are there with their units
+    ]
+    table(f"over {done['num_patients']} patients", ["", "mean", "95 %", "median"], rows)
+    table("beside its baselines", ["", "mean Dice", "median Dice"], beside_baselines(done))
     for warning in done["warnings"]:
         print_line(f"warning: {warning}")
 
@@ -54,7 +64,11 @@ def _show_evaluation(done: dict[str, Any]) -> None:
 def _show_comparison(done: dict[str, Any]) -> None:
     head = ["", "A less B", "95 %", "p", "patients"]
     for title, said in (("metrics", done["metrics"]), ("institutions, by Dice", done["per_institution"])):
-        rows = [[k, v["difference"], list(v["ci95"]), v["p_value"], v["num_patients"]] for k, v in said.items()]
+        rows = [[k, v["difference"], _interval(v["ci95"]), v["p_value"], v["num_patients"]] for k, v in said.items()]
         table(title, head, rows)
     for warning in done["warnings"]:
         print_line(f"warning: {warning}")
+
+
+def _interval(ends: Sequence[float]) -> str:
+    return "{:.3g} to {:.3g}".format(*ends)

@@ -64,7 +64,7 @@ def evaluation_page(answer: Answer, *, title: str, about: str, cases: Sequence[D
     sections = [
         Section("Read this first", " ".join(f"{text}." for text in answer.get("warnings") or ())),
         _dice(answer, rows),
-        _beside(answer),
+        Section("Beside its baselines", head=("", "mean Dice", "median Dice"), rows=beside_baselines(answer)),
         _metrics(answer),
         _tumor_or_not(answer),
         _belief(answer, rows),
@@ -109,12 +109,13 @@ def _dice(answer: Answer, rows: Sequence[Answer]) -> Section:
     return Section("Dice", text, (Drawing("dice", figure, "Every case, in order.", wide=True),))
 
 
-def _beside(answer: Answer) -> Section:
+def beside_baselines(answer: Answer) -> list[tuple[str, str, str]]:
+    """Return name, mean and median Dice, as tables show them, of the model and all that it has to beat."""
     rows = [("this model", number(answer["dice_mean"]), number(answer["dice_median"]))]
     for name, found in answer["baselines"].items():
         mean = number(found["dice_mean"]) + (f" ± {found['dice_std']:.2f}" if "dice_std" in found else "")
         rows.append((BASELINES.get(name, name), mean, number(found.get("dice_median"))))
-    return Section("Beside its baselines", head=("", "mean Dice", "median Dice"), rows=rows)
+    return rows
 
 
 def _metrics(answer: Answer) -> Section:

@@ -65,7 +65,7 @@ def compare(
         if source is not None:
             raise UserError("two cross-validations are compared on their own patients, without a cohort", source)
         a, b, warnings = _out_of_fold(read_out_of_fold(run_a), read_out_of_fold(run_b))
-        about = f"{len(a.rows)} cases, each predicted by a model of its cross-validation that never saw it"
+        about = f"{len(a.rows)} cases, each predicted by models that never saw it"
     elif run_a or run_b:
         rule = (
             "compare two models on a cohort, or two cross-validations: these judge every patient by a model that never "

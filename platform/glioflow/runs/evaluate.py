@@ -10,7 +10,7 @@ from glioflow.data.prepared import PreparedCase, PreparedCohort
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.evaluation import VolumeInterval
-from glioflow.prediction import Predictor
+from glioflow.prediction import Predictor, numbers
 from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.runs.judging import judge
 from glioflow.runs.launch import open_cohort_for
@@ -29,11 +29,13 @@ class Subject:
         name: As the user said it.
         predictor: Ready.
         splits: Who trained it, one of each member of an ensemble; None where no run recorded that.
+        run_ids: The runs that made it; none where it is, or has among its members, a bundle's bare folder.
     """
 
     name: str
     predictor: Predictor
     splits: tuple[Split, ...] | None
+    run_ids: tuple[str, ...] = ()
 
     def part_of(self, case_id: str) -> str | None:
         """Return `train`, `val` or `test` where the case is in the model's split, the most intimate of several."""
@@ -64,7 +66,9 @@ def open_subject(model: str) -> Subject:
     members = open_members(model)
     splits = [_recorded_split(found.run_id, found.predictor.description.origin.split) for found in members]
     known = tuple(split for split in splits if split is not None)
-    return Subject(model, as_one(members), known if len(known) == len(members) else None)
+    runs = tuple(found.run_id for found in members if found.run_id is not None)
+    complete = len(runs) == len(members)
+    return Subject(model, as_one(members), known if len(known) == len(members) else None, runs if complete else ())
 
 
 def _recorded_split(run_id: str | None, digest: str) -> Split | None:
@@ -99,7 +103,7 @@ def labeled_cases(subject: Subject, source: str | Path) -> tuple[PreparedCohort,
 
 
 def evaluate(model: str, source: str | Path, *, unseen: bool = False, report: Path | None = None) -> dict[str, Any]:
-    """Measure a model on the labeled patients of a cohort.
+    """Measure a model on the labeled patients of a cohort; one that MLflow has is logged there, with its report.
 
     Args:
         model: A bundle's folder, a run, or a registered model.
@@ -109,7 +113,7 @@ def evaluate(model: str, source: str | Path, *, unseen: bool = False, report: Pa
 
     Returns:
         `per_patient`, `dice_mean`, `dice_median`, `dice_ci95`, `baselines`, `num_parameters`, `calibration`,
-        `per_institution`, `warnings` and the other summaries.
+        `per_institution`, `warnings` and the other summaries; `report` where it lies; `run_id` where it is logged.
 
     Raises:
         UserError: If the model or the cohort cannot be read, or no case has a mask.
@@ -128,12 +132,49 @@ def evaluate(model: str, source: str | Path, *, unseen: bool = False, report: Pa
         row["part"] = subject.part_of(row["id"])
     if (interval := subject.predictor.description.volume_interval) is not None:
         answer["volume_interval"] = _cover(interval, answer["per_patient"], subject, cohort)
-    if report is not None:
+    if report is not None or subject.run_ids:
         drawings = case_drawings(answer["per_patient"], lambda case_id: (subject.predictor, cohort.case(case_id)))
-        title, about = f"Evaluation of {Path(model).name}", f"{len(cases)} patients of {Path(source).name}"
-        atomic.write_text(report / "index.html", evaluation_page(answer, title=title, about=about, cases=drawings))
-        answer["report"] = str(report / "index.html")
+        title, about = f"Evaluation of {_short(model)}", f"{len(cases)} patients of {Path(source).name}"
+        page = evaluation_page(answer, title=title, about=about, cases=drawings)
+        if subject.run_ids:
+            answer["run_id"] = _log(subject, cohort, answer, page)
+            answer["report"] = f"runs:/{answer['run_id']}/report/index.html"
+        if report is not None:
+            atomic.write_text(report / "index.html", page)
+            answer["report"] = str(report / "index.html")
     return answer
+
+
+def _short(model: str) -> str:
+    names = (name.strip() for name in model.split(","))
+    return ", ".join(n.split(":/")[1].removesuffix("/bundle") if ":/" in n else Path(n).name for n in names)
+
+
+def _log(subject: Subject, cohort: PreparedCohort, answer: dict[str, Any], page: str) -> str:
+    """Log an evaluation as a run of its own beside those of the model's experiment, and return its id."""
+    tracking, manifest = Tracking(), cohort.manifest
+    tags = {
+        "glioflow.kind": "evaluation",
+        "glioflow.model": subject.name,
+        "glioflow.cohort": manifest.fingerprint,
+        "glioflow.cohort_source": manifest.source_fingerprint,
+    }
+    experiment = subject.predictor.description.origin.experiment
+    run_id = tracking.start(experiment, f"evaluate-{_short(subject.name)}"[:200], tags=tags)
+    apart = ("per_patient", "warnings")
+    tracking.log_metrics(run_id, numbers({k: v for k, v in answer.items() if k not in apart}, "eval"))
+    tracking.log_json(run_id, "per_patient.json", answer["per_patient"])
+    tracking.log_dataset(
+        run_id,
+        name=manifest.source,
+        digest=manifest.fingerprint,
+        source=str(cohort.path),
+        used_for="testing",
+        profile={"format": manifest.format, "cases": len(answer["per_patient"])},
+    )
+    tracking.log_text(run_id, "report/index.html", page)
+    tracking.finish(run_id)
+    return run_id
 
 
 def unseen_by(subjects: Sequence[Subject], cases: Sequence[PreparedCase]) -> list[PreparedCase]:
