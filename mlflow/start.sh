@@ -2,6 +2,7 @@
 # Start the tracking server on loopback. Everything can be changed by the environment; nothing has a password in it.
 #   MLFLOW_BACKEND_STORE_URI   default: SQLite under $MLFLOW_HOME; PostgreSQL: postgresql+psycopg://user@host/db
 #   MLFLOW_ARTIFACTS           default: $MLFLOW_HOME/artifacts, served through the server; or s3://bucket/path
+#   MLFLOW_ARTIFACTS_DIRECT    given: clients read and write MLFLOW_ARTIFACTS (s3://...) themselves, with AWS_* of their own
 #   MLFLOW_HOME                default: ./.mlflow
 #   MLFLOW_HOST, MLFLOW_PORT   default: 127.0.0.1, 5000
 #   MLFLOW_WORKERS             default: 1
@@ -41,7 +42,12 @@ if [[ -n "${MLFLOW_AUTH_ADMIN_PASSWORD:-}" ]]; then
   auth=(--app-name basic-auth)
 fi
 
+artifacts=(--artifacts-destination "${MLFLOW_ARTIFACTS:-$home/artifacts}")
+if [[ -n "${MLFLOW_ARTIFACTS_DIRECT:-}" ]]; then
+  artifacts=(--no-serve-artifacts --default-artifact-root "${MLFLOW_ARTIFACTS:?a place that every client reaches, such as s3://bucket/path}")
+fi
+
 exec "${MLFLOW_BIN:-mlflow}" server ${auth[@]+"${auth[@]}"} \
   --host "${MLFLOW_HOST:-127.0.0.1}" --port "${MLFLOW_PORT:-5000}" --workers "${MLFLOW_WORKERS:-1}" \
   --backend-store-uri "${MLFLOW_BACKEND_STORE_URI:-sqlite:///$home/mlflow.db}" \
-  --artifacts-destination "${MLFLOW_ARTIFACTS:-$home/artifacts}"
+  "${artifacts[@]}"

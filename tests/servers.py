@@ -93,9 +93,9 @@ def bucket() -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def mlflow_server(home: Path, said: dict[str, str]) -> Iterator[str]:
+def mlflow_server(home: Path, said: dict[str, str], *, port: int | None = None) -> Iterator[str]:
     """Start the tracking server by its own script and give its address."""
-    port = free_port()
+    port = port or free_port()
     program = str(Path(sys.executable).parent / "mlflow")
     env = {**os.environ, "MLFLOW_HOME": str(home), "MLFLOW_PORT": str(port), "MLFLOW_BIN": program, **said}
     process = subprocess.Popen([str(ROOT / "mlflow" / "start.sh")], env=env, start_new_session=True)

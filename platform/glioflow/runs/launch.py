@@ -18,6 +18,7 @@ from glioflow.data.preprocessing import Step
 from glioflow.data.remote import local_folder
 from glioflow.data.splits import Split, make_split
 from glioflow.errors import UserError
+from glioflow.promotion.record import who
 from glioflow.runs.lineage import ENVIRONMENT, environment, source_state
 from glioflow.tracking import Tracking
 
@@ -123,8 +124,11 @@ def open_run(setting: Setting, kind: str, name: str, *, parent: str | None = Non
         "glioflow.split": setting.split.digest,
         "glioflow.test": setting.split.test_digest,
         "python": platform.python_version(),
-        "command": " ".join(sys.argv[1:])[:500],
+        "mlflow.user": who(),
     }
+    if parent is None:  # a trial's process is Ray's and knows Ray's words only
+        lineage["command"] = " ".join(sys.argv[1:])[:500]
+        lineage |= {"mlflow.source.name": f"glioflow {kind}", "mlflow.source.type": "LOCAL"}
     state = source_state()
     run_id = tracking.start(experiment.name, name, tags={**lineage, **state.tags, **tags}, parent=parent)
     tracking.log_params(run_id, experiment.model_dump(mode="json", exclude={"search", "gate", "description"}))

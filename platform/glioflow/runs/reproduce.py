@@ -67,6 +67,10 @@ def reproduce(run_id: str, data: str | Path | None = None, *, say: Say = quiet) 
         raise UserError("a finished run can be reproduced", f"run {run_id}, {before.info.status}")
     cluster.connect()
     setting = _recorded_setting(tracking, before, data)
+    if kind == "trial" and (folds := setting.experiment.search.folds) > 1:
+        raise UserError(
+            "a run that trained one network can be reproduced", f"a trial that trained {folds}, on {folds} folds"
+        )
     check_resources(setting.experiment)
     again = open_run(setting, "reproduction", f"{before.info.run_name}-again", tags={"glioflow.reproduces": run_id})
     say(f"run {again} repeats run {run_id}")

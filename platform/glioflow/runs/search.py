@@ -234,7 +234,8 @@ def _conclude(setting: Setting, place: Place, parent: str, cohorts: Sequence[Pat
     chosen = override(experiment, experiment.search.overrides(params))
     chosen = chosen.model_copy(update={"search": SearchSettings()})
     tracking.log_text(parent, "best.yaml", to_yaml(chosen))
-    tracking.log_metrics(parent, {f"best/{key}": value for key, value in best.data.metrics.items()})
+    # Under the same names, so that searches and trainings sort and compare in one table.
+    tracking.log_metrics(parent, {key: value for key, value in best.data.metrics.items() if key.startswith("val/")})
     tracking.set_tags(parent, {"glioflow.best_run": best.info.run_id})
     front, cost = report_search(setting, name, place.storage, parent, runs, cohorts)
     said = {"run_id": best.info.run_id, "params": params, "metrics": dict(best.data.metrics)}

@@ -13,6 +13,8 @@ from glioflow.config.places import home, tracking_uri
 from glioflow.errors import UserError
 
 _MAX_PARAM = 6000
+# Else MLflow's page takes an experiment for one of language models, and its runs for their evaluations.
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 
 class Runs:
@@ -55,7 +57,7 @@ class Runs:
             # Without a server the artifacts' default place depends on the working folder, which differs in workers.
             local = None if self.uri.startswith("http") else (home() / "artifacts" / name).as_uri()
             try:
-                return str(self.client.create_experiment(name, artifact_location=local))
+                return str(self.client.create_experiment(name, artifact_location=local, tags=_KIND))
             except self._error:
                 found = self.client.get_experiment_by_name(name)
                 if found is None:
