@@ -222,7 +222,7 @@ def _reopen(setting: Setting, run_id: str, tags: Mapping[str, str]) -> dict[int,
 def _plan(setting: Setting, parent: str, fold: int, split: Split) -> Plan:
     tags = {"glioflow.fold": str(fold)}
     part = Setting(setting.experiment, setting.cohort, split, setting.tracking)
-    run_id = open_run(part, "fold", f"{setting.experiment.name}-fold-{fold:02}", parent=parent, tags=tags)
+    run_id = open_run(part, "fold", f"fold-{fold:02} {setting.experiment.name}", parent=parent, tags=tags)
     setting.tracking.log_json(run_id, "split.json", split.model_dump(mode="json"))
     return Plan(
         experiment=setting.experiment,

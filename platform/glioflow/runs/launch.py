@@ -111,7 +111,7 @@ def open_run(setting: Setting, kind: str, name: str, *, parent: str | None = Non
     Args:
         setting: What it works on.
         kind: `train`, `search`, `trial`, `crossval`, `fold`, ...
-        name: Shown in MLflow.
+        name: Shown in MLflow, whose table has room for a dozen letters of a child's name.
         parent: Run id of the search or cross-validation it belongs to.
         tags: Further ones.
     """
@@ -128,7 +128,7 @@ def open_run(setting: Setting, kind: str, name: str, *, parent: str | None = Non
     }
     if parent is None:  # a trial's process is Ray's and knows Ray's words only
         lineage["command"] = " ".join(sys.argv[1:])[:500]
-        lineage |= {"mlflow.source.name": f"glioflow {kind}", "mlflow.source.type": "LOCAL"}
+        lineage |= {"mlflow.source.name": kind, "mlflow.source.type": "LOCAL"}
     state = source_state()
     run_id = tracking.start(experiment.name, name, tags={**lineage, **state.tags, **tags}, parent=parent)
     tracking.log_params(run_id, experiment.model_dump(mode="json", exclude={"search", "gate", "description"}))

@@ -241,7 +241,7 @@ def open_trial(tracking: Tracking, trial_plan: TrialPlan, plan: Plan, number: st
         return run_id
     setting = Setting(plan.experiment, PreparedCohort(plan.prepared), plan.split, tracking)
     tags = {"trial_id": number, "search": trial_plan.search, **said}
-    return open_run(setting, "trial", f"{trial_plan.search}-{number:0>3}", parent=trial_plan.parent, tags=tags)
+    return open_run(setting, "trial", f"trial-{number:0>3} {trial_plan.search}", parent=trial_plan.parent, tags=tags)
 
 
 def _failed(tracking: Tracking, run_id: str, reason: str) -> dict[str, Any]:
