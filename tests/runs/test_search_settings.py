@@ -6,6 +6,8 @@ from glioflow.config import Experiment, override
 from glioflow.config.search import SCHEDULERS, SearchSettings
 from glioflow.data.preprocessing import ResizePlane
 from glioflow.errors import UserError
+from glioflow.runs.launch import check_resources
+from glioflow.runs.search import search
 from glioflow.runs.searcher import build_sampler
 
 RATE = {"training.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2, "log": True}}
@@ -73,6 +75,22 @@ def test_samplers_that_know_no_conditions_refuse_them(sampler):
 def test_the_survival_stage_is_searched_where_the_c_index_is_an_objective():
     experiment = experiment_with({"space": PENALTY, "folds": 2, "objectives": ["dice", "c_index"]})
     assert override(experiment, {"survival.penalties": [0.1]}).survival.penalties == (0.1,)
+
+
+def test_workers_are_a_number_or_the_fewest_and_the_most():
+    with pytest.raises(UserError, match=r"\[fewest, most\]: got \[2, 2\]"):
+        override(Experiment(), {"training.num_workers": [2, 2]})
+    elastic = override(Experiment(), {"training.num_workers": [1, 4]})
+    assert (elastic.training.min_workers, elastic.training.num_workers) == (1, (1, 4))
+    with pytest.raises(UserError, match=r"must be one number.*\(1, 4\)"):
+        search(override(elastic, {"search": {"space": RATE}}), None)
+
+
+def test_an_elastic_training_needs_no_more_than_its_fewest_workers(monkeypatch):
+    monkeypatch.setattr("glioflow.cluster.resources", lambda: {"CPU": 2.0, "GPU": 0.0, "nodes": 1.0})
+    check_resources(override(Experiment(), {"training.num_workers": [2, 8]}))
+    with pytest.raises(UserError, match=r"3 CPUs \(3 workers of 1\).*a cluster of 2"):
+        check_resources(override(Experiment(), {"training.num_workers": [3, 8]}))
 
 
 def test_a_grid_has_every_point_that_its_conditions_allow_once():

@@ -281,6 +281,17 @@ def test_a_trial_stopped_at_its_first_epoch_is_pruned_and_keeps_its_value(search
     assert searcher.study.trials[0].intermediate_values == {1: 0.3}
 
 
+def test_a_trial_that_is_begun_again_gives_back_what_its_workers_had_booked(monkeypatch):
+    released = []
+    monkeypatch.setattr("glioflow.cluster.release_group", released.append)
+    announcer, _, _ = told()
+    announcer.on_trial_recover(0, [], trial("a", **result(2, 0.4), placement_group="ab12"))
+    announcer.on_step_end(0, [])
+    assert not released, "its controller may live for a moment, and would book anew"
+    announcer.on_experiment_end([])
+    assert released == ["ab12"]
+
+
 def test_the_table_shows_each_trial_the_best_and_the_time_left():
     announcer, _, boards = told(3)
     announcer.on_trial_start(0, [], trial("a"))
