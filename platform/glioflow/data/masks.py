@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from glioflow.data import nifti
+from glioflow.data import nifti, slices
 from glioflow.data.study import read_study
 from glioflow.errors import UserError
 
@@ -27,12 +27,16 @@ def read_mask(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float, float]
     if path.is_file() and path.name.endswith((".nii", ".nii.gz")):
         volume = nifti.read_volume(path)  # whatever its name: to a study `_mask.nii.gz` alone is no image
         return _labels(volume.data, path), volume.spacing_mm
-    case = read_study([path])
-    if case.mask is not None:
-        return case.mask, case.spacing_mm
-    if case.image.shape[-1] != 1 and not (case.image == case.image[..., :1]).all():
-        raise UserError("a mask has one channel", f"{path} with {case.image.shape[-1]}")
-    return _labels(case.image[..., 0], path), case.spacing_mm
+    if path.is_file() and slices.is_slice(path.name):  # to a study `_mask.tif` alone is no image either
+        image, spacing_mm = slices.read_image(path)[None], None
+    else:
+        case = read_study([path])
+        if case.mask is not None:
+            return case.mask, case.spacing_mm
+        image, spacing_mm = case.image, case.spacing_mm
+    if image.shape[-1] != 1 and not (image == image[..., :1]).all():
+        raise UserError("a mask has one channel", f"{path} with {image.shape[-1]}")
+    return _labels(image[..., 0], path), spacing_mm
 
 
 def _labels(values: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:

@@ -70,7 +70,7 @@ def read(case: CaseFiles) -> Case:
     images = [file for file in case.files if file not in masks]
     planes: list[NDArray[np.generic]] = []
     for file in images:
-        plane = _read_image(file)
+        plane = read_image(file)
         if planes and plane.shape != planes[0].shape:
             raise UserError("all slices of a study have one size", f"{file} of {plane.shape}, not {planes[0].shape}")
         if plane.size * len(images) > MAX_VALUES:
@@ -96,7 +96,7 @@ def is_slice(name: str) -> bool:
     return name.lower().endswith((".tif", ".tiff", ".png")) and not name.startswith(".")
 
 
-def _read_image(path: Path) -> NDArray[np.generic]:
+def read_image(path: Path) -> NDArray[np.generic]:
     """Return (H, W, C) uint8 with one or three channels; an opacity channel is dropped."""
     pixels = _read_png(path) if path.suffix.lower() == ".png" else lgg.read_tiff(path)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels

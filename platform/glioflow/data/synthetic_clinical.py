@@ -58,7 +58,8 @@ def invent_patients(rng: np.random.Generator, count: int, *, mean_age: float, me
     """Draw `count` patients of whom about three in ten are seen to die (at least one dies, at least one does not)."""
     irregularity = rng.permutation((np.arange(count) + rng.uniform(0, 1, count)) / count)
     age = np.clip(rng.normal(mean_age, 12, count), 18, 85)
-    risk = 1.5 * (irregularity - 0.5) / 0.29 + 0.6 * (age - mean_age) / 12
+    # A year of age costs 8 % of hazard, near the 6 % of lower-grade gliomas; 110 patients show it beside the shape.
+    risk = 1.5 * (irregularity - 0.5) / 0.29 + 0.9 * (age - mean_age) / 12
     survival = median_days * (rng.exponential(1 / np.log(2), count) * np.exp(-risk)) ** 0.7
     follow_up = rng.uniform(0.15, 1.0, count)
     order = np.sort(survival / follow_up)
