@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,7 +12,7 @@ from bundles import changed
 from glioflow import bundle
 from glioflow.config import home
 from glioflow.config.places import prepared_home
-from glioflow.data.prepared import prepare
+from glioflow.data.prepared import PreparedCohort, prepare
 from glioflow.data.splits import make_split
 from glioflow.errors import UserError
 from glioflow.models import build_network
@@ -196,9 +197,23 @@ def test_the_raw_cohort_does_as_well_as_the_recorded_prepared_one(enter, trained
     assert stand(data=lgg).decision == "promoted"
 
 
-def test_a_cohort_that_is_gone_is_asked_for(enter, trained, prepared, tmp_path):
-    from glioflow.data.prepared import PreparedCohort
+def test_a_training_slice_that_is_tested_again_a_little_brighter_rejects(enter, trained, quick, prepared, tmp_path):
+    cohort = PreparedCohort(shutil.copytree(prepared.path, tmp_path / "copy"))
+    split = make_split(cohort.records, quick.split)
+    learned, tested = cohort.case(split.train[0]), cohort.case(split.test[0])
+    pixels = np.load(tested.folder / "image.npy")
+    pixels[2] = 1.1 * learned.image[2]
+    np.save(tested.folder / "image.npy", pixels)
+    enter(trained, cohort=cohort)
+    verdict = stand()
+    assert verdict.decision == "rejected"
+    (reason,) = [reason for reason in verdict.reasons if reason.rule == "audit finds no image in two parts"]
+    assert (reason.passed, reason.value, reason.limit) == (False, 1, 0)
+    assert f"{learned.record.id} (train) slice 2, {tested.record.id} (test) slice 2" in reason.note
+    assert champion() is None
 
+
+def test_a_cohort_that_is_gone_is_asked_for(enter, trained, prepared, tmp_path):
     shutil.copytree(prepared.path, tmp_path / "copy")
     enter(trained, cohort=PreparedCohort(tmp_path / "copy"))
     shutil.rmtree(tmp_path / "copy")

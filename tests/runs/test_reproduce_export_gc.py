@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,17 +14,22 @@ from bundles import changed, describe
 from glioflow import bundle
 from glioflow.data.cohort import open_cohort
 from glioflow.data.prepared import prepare
-from glioflow.data.splits import make_split
+from glioflow.data.splits import deal, make_split
 from glioflow.errors import UserError
 from glioflow.models import build_network
 from glioflow.prediction import Predictor
+from glioflow.runs import crossval
 from glioflow.runs import reproduce as reproducing
+from glioflow.runs import search as searching
+from glioflow.runs import train as training
 from glioflow.runs.collect import collect
 from glioflow.runs.export import export
 from glioflow.runs.launch import Setting, open_run, run_folder
 from glioflow.runs.plan import Plan, train_plan
 from glioflow.runs.register import register
 from glioflow.runs.reproduce import reproduce
+from glioflow.runs.searcher import NUMBER
+from glioflow.runs.trial import TrialPlan, run_trial
 from glioflow.tracking import BUNDLE, RunWriter, Tracking
 
 
@@ -201,12 +207,17 @@ def here(monkeypatch):
 
 
 @pytest.fixture
-def trained(tracking, tiny, prepared, here):
+def steady(tiny):
+    """Return an experiment that gives the same numbers each time."""
+    return changed(tiny, training={**tiny.training.model_dump(mode="json"), "deterministic": True})
+
+
+@pytest.fixture
+def trained(tracking, steady, prepared, here):
     """Return a finished deterministic training."""
-    experiment = changed(tiny, training={**tiny.training.model_dump(mode="json"), "deterministic": True})
-    split = make_split(prepared.records, experiment.split)
-    run_id = open_run(Setting(experiment, prepared, split, tracking), "train", "first")
-    said = {"experiment": experiment, "prepared": prepared.path, "split": split, "run_id": run_id}
+    split = make_split(prepared.records, steady.split)
+    run_id = open_run(Setting(steady, prepared, split, tracking), "train", "first")
+    said = {"experiment": steady, "prepared": prepared.path, "split": split, "run_id": run_id}
     plan = Plan(**said, tracking_uri=tracking.uri, folder=run_folder(run_id), created="2026-01-01T00:00:00+00:00")
     tracking.log_metrics(run_id, {**here(plan), "test/dice_mean": 0.5})
     tracking.log_folder(run_id, plan.bundle, folder=BUNDLE)
@@ -222,6 +233,37 @@ def test_a_deterministic_run_comes_out_the_same_to_the_last_digit(trained, track
     assert again.info.status == "FINISHED"
     assert again.data.tags["glioflow.reproduces"] == trained
     assert again.data.tags["glioflow.identical"] == "true"
+
+
+def test_a_fold_comes_out_the_same_to_the_last_digit(tracking, steady, prepared, here, monkeypatch):
+    monkeypatch.setattr(reproducing, "judge", lambda plan: training._judge(plan.model_dump_json()))
+    setting = Setting(steady, prepared, make_split(prepared.records, steady.split), tracking)
+    parts = deal(prepared.records, 3, seed=0)
+    parent = open_run(setting, "crossval", "tiny-3-fold")
+    plan = crossval._plan(setting, parent, 1, crossval.fold_split(parts, 1))
+    crossval.run_fold(plan)
+    done = reproduce(plan.run_id)
+    assert (done.identical, done.differences) == (True, [])
+    assert tracking.run(done.run_id).data.metrics["test/dice_mean"] >= 0
+    assert tracking.read_json(done.run_id, "split.json")["test"] == sorted(parts[1])
+    names = sorted(run.info.run_name for run in tracking.every_run())
+    assert names == ["fold-01 tiny", "fold-01 tiny-again", "tiny-3-fold"]
+
+
+def test_a_trial_comes_out_the_same_with_the_parameters_it_was_given(tracking, steady, prepared, here, monkeypatch):
+    told = []
+    monkeypatch.setattr("ray.tune.report", lambda metrics, checkpoint=None: told.append(metrics))
+    monkeypatch.setattr("ray.tune.get_checkpoint", lambda: None)
+    monkeypatch.setattr("ray.tune.get_context", lambda: SimpleNamespace(get_trial_id=lambda: "x"))
+    setting = Setting(steady, prepared, make_split(prepared.records, steady.split), tracking)
+    parent = open_run(setting, "search", "s", tags={"search": "s"})
+    plan = TrialPlan(plan=searching._shared_plan(setting), parent=parent, search="s", prepared={})
+    run_trial({"training.learning_rate": 0.0123, NUMBER: 7}, plan.model_dump_json())
+    (run,) = tracking.children("tiny", parent)
+    assert (run.info.run_name, run.info.status, told[-1]["finished"]) == ("trial-007 s", "FINISHED", True)
+    done = reproduce(run.info.run_id)
+    assert (done.identical, done.differences) == (True, [])
+    assert tracking.run(done.run_id).data.params["training.learning_rate"] == "0.0123"
 
 
 def test_numbers_that_differ_are_named_with_what_differs_around_them(trained, tracking, monkeypatch):
