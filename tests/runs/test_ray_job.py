@@ -1,4 +1,4 @@
-"""The chain as a Ray job, on a cluster of its own with token authentication."""
+"""Search, training and cross-validation as Ray jobs, on a cluster of its own with token authentication."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -62,13 +62,9 @@ def cluster() -> Iterator[dict[str, str]]:
         shutil.rmtree(temp, ignore_errors=True)
 
 
-def submit(client: dict[str, str], variables: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    runtime = {"env_vars": {"PYTHONPATH": "platform", **variables}}
+def ray_job(client: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [
-            *(str(BIN / "ray"), "job", "submit", "--working-dir", ".", "--runtime-env-json", json.dumps(runtime)),
-            *("--", "python", "-m", "glioflow", *words),
-        ],
+        [str(BIN / "ray"), "job", *words],
         cwd=ROOT,
         env=client,
         capture_output=True,
@@ -76,6 +72,28 @@ def submit(client: dict[str, str], variables: dict[str, str], *words: str) -> su
         timeout=600,
         check=False,
     )
+
+
+def submit(
+    client: dict[str, str], variables: dict[str, str], *words: str, options: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    runtime = json.dumps({"env_vars": {"PYTHONPATH": "platform", **variables}})
+    place = ("--working-dir", ".", "--runtime-env-json", runtime)
+    return ray_job(client, "submit", *place, *options, "--", "python", "-m", "glioflow", *words)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("data") / "kaggle_3m"
+    synthesize_lgg(place, patients=8, seed=0, size=48, slices=(5, 7))
+    return place
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.5)
 
 
 def test_a_search_runs_as_a_ray_job(cluster: dict[str, str], tmp_path: Path, readme_block: str) -> None:
@@ -111,6 +129,65 @@ def test_a_search_runs_as_a_ray_job(cluster: dict[str, str], tmp_path: Path, rea
     assert len(trials) == 2
     assert {run.info.status for run in trials} <= {"FINISHED", "KILLED"}
     assert all(run.data.tags.get("glioflow.source") for run in trials)
+
+
+# Small beyond what any experiment file has.
+SMALL = [
+    word
+    for setting in (
+        "model.architecture=buda-unet",
+        "model.encoder=null",
+        "model.options={features: [4, 8, 8, 8, 8]}",
+        "training.steps_per_epoch=2",
+        "training.batch_size=4",
+    )
+    for word in ("-o", setting)
+]
+
+
+def test_a_training_runs_as_a_ray_job(cluster: dict[str, str], cohort: Path, tmp_path: Path) -> None:
+    words = ("train", "experiments/demo.yaml", "--data", str(cohort), *SMALL, "-o", "training.epochs=2", "--json")
+    done = submit(cluster, {"GLIOFLOW_HOME": str(tmp_path / "home")}, *words)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    (answer,) = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"run_id"')]
+    run = Tracking(f"sqlite:///{tmp_path / 'home' / 'mlflow.db'}").run(answer["run_id"])
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["test/dice_mean"] == pytest.approx(answer["metrics"]["test/dice_mean"])
+
+
+def test_a_cross_validation_that_is_stopped_as_a_job_leaves_nothing_running_and_goes_on_as_another(
+    cluster: dict[str, str], cohort: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    variables = {"GLIOFLOW_HOME": str(home)}
+    words = ("crossval", "experiments/demo.yaml", "--data", str(cohort), "--folds", "3", *SMALL)
+    words += ("-o", "training.epochs=100", "--json")
+    submitted = submit(cluster, variables, *words, options=("--no-wait", "--submission-id", "crossed"))
+    assert submitted.returncode == 0, submitted.stdout + submitted.stderr
+    assert "RUNNING" in ray_job(cluster, "status", "crossed").stdout
+    until(lambda: any(home.glob("runs/*/bundle")), "no fold was trained")
+    tracking = Tracking(f"sqlite:///{home / 'mlflow.db'}")
+
+    def in_state(*states: str) -> set[str]:
+        return {run.info.run_id for run in tracking.find_all("demo") if run.info.status in states}
+
+    until(lambda: bool(in_state("FINISHED")), "no fold ended")
+    (parent,) = {run.data.tags.get("mlflow.parentRunId", "") for run in tracking.find_all("demo")} - {""}
+    assert ray_job(cluster, "stop", "crossed").returncode == 0
+    assert "STOPPED" in ray_job(cluster, "status", "crossed").stdout
+    said = ray_job(cluster, "logs", "crossed").stdout
+    assert "3 folds over 8 patients" in said, said
+    assert f"go on with --resume {parent}" in said
+    assert not in_state("RUNNING")
+    finished = in_state("FINISHED")
+
+    done = submit(cluster, variables, *words, "--resume", parent)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    (answer,) = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"run_id"')]
+    assert (answer["run_id"], answer["folds"], len(answer["per_patient"])) == (parent, 3, 8)
+    ended = in_state("FINISHED")
+    assert finished | {parent} <= ended
+    assert len(ended) == 4, "a finished fold was run again"
 
 
 def test_a_job_without_a_home_that_outlives_it_is_refused_with_the_rule(cluster: dict[str, str]) -> None:
