@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from glioflow.data.synthetic import synthesize_brats
 from glioflow.runs.survival import STAGE, fit_survival
 from glioflow.survival import SurvivalSettings
+from glioflow.survival.stage import CLASSES
 
 QUICK = {"repeats": 1, "num_bootstrap": 50, "num_permutations": 0}
 
@@ -43,3 +45,16 @@ def test_shapes_of_manual_masks_are_used_only_of_patients_in_the_table(tmp_path,
     assert {entry.name for entry in done.stage.preparation.inputs} == {"bevr", "age_years"}
     with pytest.raises(ValueError, match="no COHORT"):
         fit_survival(chosen, path, masks="manual")
+
+
+def test_days_of_brats_patients_come_from_their_masks_with_the_official_metrics(tmp_path, tracking):
+    path = tmp_path / "brats"
+    synthesize_brats(path, patients=20, seed=0, size=32, slices=16)
+    chosen = SurvivalSettings(task="brats_days", min_patients=4, folds=2, **QUICK)
+    done = fit_survival(chosen, path / "survival_info.csv", masks="manual", cohort=path)
+    official = {"accuracy", "mse_days2", "median_se_days2", "std_se_days2", "spearman"}
+    assert official <= set(done.evaluation.metrics)
+    assert {"majority", "age_only"} <= set(done.evaluation.baselines)
+    answer = done.stage.predict({"bevr": 0.4}, {"Age": 60})
+    assert answer.category in CLASSES
+    assert answer.imputed == []

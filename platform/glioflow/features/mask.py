@@ -193,7 +193,7 @@ def _reason(name: str, spacing_mm: Spacing | None, brain: NDArray[np.bool_] | No
 def _measure_volume(mask: NDArray[np.bool_], *, spacing_mm: Spacing | None) -> dict[str, float | None]:
     from scipy import ndimage
 
-    plane = mask.any(axis=0)
+    plane = np.asarray(mask.any(axis=0))
     kept = [np.flatnonzero(extent) for extent in (mask.any(axis=(1, 2)), plane.any(axis=1), plane.any(axis=0))]
     bounds = [(int(index[0]), int(index[-1]) + 1) for index in kept]
     body = mask[tuple(slice(*bound) for bound in bounds)]
