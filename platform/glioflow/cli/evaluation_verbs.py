@@ -47,8 +47,10 @@ def compare(
 def _show_evaluation(done: dict[str, Any]) -> None:
     from glioflow.reports.evaluation_page import METRICS, beside_baselines
 
-    chief = ("study_sensitivity", "study_false_positive_rate", "study_auroc", "slice_auroc_pooled", "num_parameters")
-    chief += ("expected_calibration_error", "expected_calibration_error_near_tumor", "run_id", "report")
+    chief = [
+        *("study_sensitivity", "study_false_positive_rate", "study_auroc", "slice_auroc_pooled", "num_parameters"),
+        *("expected_calibration_error", "expected_calibration_error_near_tumor", "run_id", "report"),
+    ]
     patients_table(done["per_patient"], {key: done[key] for key in chief if done.get(key) is not None})
     rows = [
         [name, done[f"{key}_mean"], _interval(done[f"{key}_ci95"]), done[f"{key}_median"]]

@@ -47,6 +47,8 @@ def by_group(scores: Mapping[str, Sequence[float]], *, title: str, ylabel: str =
 
 def volumes(true: Sequence[float], predicted: Sequence[float], *, unit: str) -> bytes:
     """Draw predicted against true tumor volumes on logarithmic axes, nothing at the lower end; PNG."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     figure, (axes,) = new_figure(1, width=4.2, height=3.8)
     first, second = np.asarray(true, float), np.asarray(predicted, float)
     some = np.concatenate([first[first > 0], second[second > 0]])
@@ -55,6 +57,10 @@ def volumes(true: Sequence[float], predicted: Sequence[float], *, unit: str) -> 
     axes.scatter(np.maximum(first, low), np.maximum(second, low), s=18, color=TRUTH, alpha=0.7, lw=0)
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), title="Tumor volume")
     axes.set(xlabel=f"true, {unit}", ylabel=f"predicted, {unit}")
+    for axis in (axes.xaxis, axes.yaxis):  # else ticks between the powers of ten are labeled one over the other
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axis.set_minor_formatter(NullFormatter())
     return to_png(figure)
 
 

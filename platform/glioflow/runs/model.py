@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from glioflow.errors import UserError
 from glioflow.prediction import Ensemble, Predictor
+from glioflow.runs.out_of_fold import find_crossval
 from glioflow.tracking import Tracking, Version
 
 
@@ -28,6 +30,11 @@ def open_members(model: str) -> list[Member]:
         if (Path(name) / "model.json").is_file():
             members.append(Member(Predictor.load(Path(name))))
             continue
+        if find_crossval(name):
+            rule = (
+                "a cross-validation is no model and has judged its patients: compare two, or take the runs of its folds"
+            )
+            raise UserError(rule, name)
         tracking = tracking or Tracking()
         folder, version = tracking.find_bundle(name)
         run_id = version.run_id if version else name.removeprefix("runs:/").split("/")[0]
