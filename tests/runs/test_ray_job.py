@@ -34,6 +34,7 @@ def cluster() -> Iterator[dict[str, str]]:
     env |= {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_JOB_STOP_WAIT_TIME_S": "60",  # after Ray's three seconds a job is killed before it closed its runs
         "PATH": f"{BIN}:{env['PATH']}",
     }
     head = subprocess.Popen(
@@ -164,7 +165,7 @@ def test_a_cross_validation_that_is_stopped_as_a_job_leaves_nothing_running_and_
     words += ("-o", "training.epochs=100", "--json")
     submitted = submit(cluster, variables, *words, options=("--no-wait", "--submission-id", "crossed"))
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr
-    assert "RUNNING" in ray_job(cluster, "status", "crossed").stdout
+    until(lambda: "RUNNING" in ray_job(cluster, "status", "crossed").stdout, "the job did not begin")
     until(lambda: any(home.glob("runs/*/bundle")), "no fold was trained")
     tracking = Tracking(f"sqlite:///{home / 'mlflow.db'}")
 
