@@ -20,7 +20,7 @@ from glioflow.runs.judging import judge as judge_cases
 from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder, to_yaml
 from glioflow.runs.pictures import case_drawings
 from glioflow.runs.plan import Plan, train_plan
-from glioflow.runs.watching import drawn
+from glioflow.runs.watching import OVERLAYS, drawn
 from glioflow.tracking import BUNDLE, PATIENCE_S, SPOOL, RunWriter, Tracking
 from glioflow.tracking.runs import answers
 
@@ -199,7 +199,7 @@ def _worker(config: dict[str, Any]) -> None:
         if writer is not None:
             writer.write({**logged, "train/num_workers": world_size}, step=step)
             for case_id, picture in drawn(plan.folder, epoch).items():
-                writer.log_picture(picture, key=f"validation/{case_id}", step=step)
+                writer.log_picture(picture, key=f"{OVERLAYS}/{case_id}", step=step)
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = None
             if rank == 0:
