@@ -110,6 +110,8 @@ def survival_fit(
         done = fit_survival(base.survival, clinical, outcomes=outcomes, masks=masks, cohort=cohort)
         said = done.evaluation.model_dump(mode="json")
         said["masks"] = done.masks
+        if cohort is not None and masks == "none":
+            said["warnings"].append("COHORT was not measured: --masks manual, or a crossval's run id, measures masks")
         keys = (
             "task",
             "masks",

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from glioflow.errors import UserError
-from glioflow.survival.clinical import COLUMNS, clinical_name, typed_value
+from glioflow.survival.clinical import COLUMNS, TARGETS, clinical_name, typed_value
 from glioflow.survival.crossvalidation import fit_pipeline
 from glioflow.survival.evaluation import Interval, SurvivalEvaluation, evaluate_stage
 from glioflow.survival.fitted import CoxModel, FittedModel, LinearModel, LogisticModel, WeibullModel
@@ -165,7 +165,9 @@ class SurvivalStage(BaseModel):
         """Return a value of a column that only this stage's own table had."""
         own = {e.name: e for e in self.preparation.inputs if e.source == "clinical" and e.name not in COLUMNS}
         if name not in own:
-            raise UserError(f"unknown clinical value {name!r}", choices=[*COLUMNS, *own])
+            raise UserError(
+                f"unknown clinical value {name!r}", choices=[*(c for c in COLUMNS if c not in TARGETS), *own]
+            )
         if value is None or own[name].levels is not None:
             return None if value is None else str(value)
         try:
