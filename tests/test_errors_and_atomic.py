@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from glioflow import atomic
-from glioflow.errors import RunFailed, UserError, unknown_name
+from glioflow.errors import DiskFull, RunFailed, UserError, unknown_name
 from glioflow.serving.uploads import TooLarge
 
 
@@ -24,6 +24,12 @@ def test_an_unknown_name_lists_the_choices_sorted():
 def test_an_error_travels_between_processes_with_its_parts(kind):
     again = pickle.loads(pickle.dumps(kind("a rule", "a value", ["x"])))
     assert (type(again), again.rule, again.value, again.choices) == (kind, "a rule", "a value", ["x"])
+
+
+def test_a_full_disk_travels_between_processes_with_its_folder(tmp_path):
+    again = pickle.loads(pickle.dumps(DiskFull(tmp_path / "not there")))
+    assert again.folder == tmp_path / "not there"
+    assert str(again).startswith(f"no space left in {again.folder} (")
 
 
 def test_a_mistake_is_a_value_error_and_a_failed_run_is_not():
