@@ -140,8 +140,8 @@ def test_a_later_search_begins_with_the_best_points_of_earlier_ones(
     assert float(run.data.tags["param.training.learning_rate"]) == first.best["params"]["training.learning_rate"]
 
 
-def all_but_the_first_stop() -> Any:
-    """Return a scheduler that stops every trial but the first at its first report."""
+def all_but_the_first_stop(at: int = 0) -> Any:
+    """Return a scheduler that stops every trial but the first at its first report from epoch `at` on."""
     from ray.tune.schedulers import FIFOScheduler
 
     class AllButTheFirst(FIFOScheduler):  # type: ignore[misc]
@@ -149,7 +149,7 @@ def all_but_the_first_stop() -> Any:
 
         def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
             self.first = self.first or trial.trial_id
-            return str(self.CONTINUE if trial.trial_id == self.first else self.STOP)
+            return str(self.CONTINUE if trial.trial_id == self.first or result["epoch"] < at else self.STOP)
 
     return AllButTheFirst()
 
@@ -157,21 +157,83 @@ def all_but_the_first_stop() -> Any:
 def test_trials_of_two_workers_share_two_cpus_and_a_stopped_one_leaves_no_placement_group(
     ray: None, searched: Any, lgg: Path, tracking: Any, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ray.util import placement_group_table
-
     from glioflow.runs import search as module
 
     monkeypatch.setattr(module, "build_scheduler", lambda experiment: all_but_the_first_stop())
     module.search(searched(num_workers=2, epochs=3), lgg)
     assert study_states(home) == ["COMPLETE", "PRUNED"]
-    groups = [group for group in placement_group_table().values() if group["state"] != "REMOVED"]
-    assert not groups
+    assert not open_groups()
     runs = trial_runs(tracking)
     assert [runs[number].info.status for number in ("0", "1")] == ["FINISHED", "KILLED"]
     assert runs["1"].data.tags["glioflow.pruned"] == "true"
     for run in runs.values():
         steps = [entry.step for entry in tracking.client.get_metric_history(run.info.run_id, "val/dice")]
         assert steps == sorted(set(steps)), "logged twice"
+
+
+def open_groups() -> list[Any]:
+    from ray.util import placement_group_table
+
+    return [group for group in placement_group_table().values() if group["state"] != "REMOVED"]
+
+
+def test_trials_on_folds_are_killed_and_stopped_in_the_second_fold_and_repeat_none(
+    ray: None, searched: Any, lgg: Path, tracking: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from glioflow.runs import search as module
+
+    monkeypatch.setattr(module, "build_scheduler", lambda experiment: all_but_the_first_stop(at=5))
+    killing = once_at(5, lambda: kill_actors("ImplicitFunc"))
+    done = module.search(searched(folds=2, concurrent=1), lgg, show=killing)
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{home / 'searches' / 's' / 'optuna.db'}")
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED"]
+    assert list(study.trials[1].intermediate_values) == [1, 2, 3, 4, 5]
+    runs = trial_runs(tracking)
+    steps = [
+        [entry.step for entry in tracking.client.get_metric_history(runs["0"].info.run_id, name)]
+        for name in ("val/dice", "val_fold_0/dice", "val_fold_1/dice")
+    ]
+    assert set(steps[0]) == set(range(8))
+    assert steps[1] == [0, 1, 2, 3], "the finished fold was repeated"
+    assert set(steps[2]) == {4, 5, 6, 7}
+    assert steps[2].count(4) == 1, "the open fold began anew"
+    reached = runs["0"].data.metrics
+    assert study.trials[0].value == pytest.approx(done.best["metrics"]["val/dice_mean"])
+    assert 2 * reached["val/dice_mean"] == pytest.approx(
+        reached["val_fold_0/dice_mean"] + reached["val_fold_1/dice_mean"]
+    )
+
+
+def test_a_search_for_survival_too_keeps_a_front_with_the_c_index_of_predicted_masks(
+    ray: None, searched: Any, lgg: Path, tracking: Any, home: Path
+) -> None:
+    from glioflow.runs.search import search
+
+    space = {"survival.penalties": {"kind": "choice", "values": [[0.1], [10.0]]}}
+    said = searched(folds=2, epochs=1, space=space, objectives=["dice", "c_index"])
+    experiment = override(said, {"survival": {"min_patients": 4, "shape_features": ["asd"], "repeats": 2}})
+    heard: list[str] = []
+    done = search(experiment, lgg, say=lambda text, part=None: heard.append(text))
+    assert any("C-index on the manual masks of the folds' 6 cases" in text for text in heard)
+    for entry in done.front:
+        run = tracking.run(entry["run_id"])
+        assert entry["c_index"] == run.data.metrics["val/c_index"]
+        assert entry["latency_ms"] > 0
+    assert done.experiment.survival.penalties == tuple(done.best["params"]["survival.penalties"])
+
+
+def test_a_trial_of_two_workers_whose_driver_is_killed_goes_on_and_leaves_no_placement_group(
+    ray: None, searched: Any, lgg: Path, tracking: Any, home: Path
+) -> None:
+    from glioflow.runs.search import search
+
+    killing = once_at(2, lambda: kill_actors("ImplicitFunc"))
+    search(searched(num_workers=2, trials=1, epochs=12), lgg, show=killing)
+    assert study_states(home)[0] == "COMPLETE"
+    assert not open_groups()
+    history = tracking.client.get_metric_history(trial_runs(tracking)["0"].info.run_id, "val/dice")
+    assert {entry.step for entry in history} == set(range(12))
+    assert sum(entry.step == 0 for entry in history) == 1, "it began anew"
 
 
 def test_a_training_worker_that_is_killed_goes_on_from_its_last_checkpoint(
