@@ -6,6 +6,7 @@ import sys
 import time
 import zipfile
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import optuna
 import pytest
@@ -63,14 +64,16 @@ def bright(experiment, above):
 
 
 @contextmanager
-def running(ready, *words, **variables):
+def running(ready, *words):
     """Run a verb of glioflow for the length of a block, once `ready` is an address that answers."""
     command = [sys.executable, "-m", "glioflow", *words]
-    process = subprocess.Popen(command, env={**os.environ, **variables}, stderr=subprocess.DEVNULL)
+    log = Path(os.environ["GLIOFLOW_HOME"]) / f"{words[0]}.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stderr=file)
     try:
         end = time.monotonic() + 240
         while not answers(ready):
-            assert process.poll() is None, "it ended"
+            assert process.poll() is None, log.read_text()[-2000:]
             assert time.monotonic() < end, "it did not come up"
             time.sleep(0.2)
         yield
