@@ -59,8 +59,8 @@ def space_of(folder: Path) -> Any:
     return shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists()))
 
 
-# How libraries that lose the system's error number say it: Ray and Rust's, SQLite, PyTorch (twice), numpy.
-_FULL = ("No space left on device", "disk is full", "PytorchStreamWriter failed", "unexpected pos", " requested and ")
+# How libraries that lose the system's error number say it: Ray and Rust's (and we), SQLite, PyTorch (twice), numpy.
+_FULL = ("no space left", "disk is full", "pytorchstreamwriter failed", "unexpected pos", " requested and ")
 
 
 def found_full(error: BaseException) -> bool:
@@ -68,7 +68,7 @@ def found_full(error: BaseException) -> bool:
     came: BaseException | None = error
     while came is not None:
         number = came.errno if isinstance(came, OSError) else None
-        if number in (errno.ENOSPC, errno.EDQUOT) or any(words in str(came) for words in _FULL):
+        if number in (errno.ENOSPC, errno.EDQUOT) or any(words in str(came).lower() for words in _FULL):
             return True
         came = came.__cause__ or came.__context__
     return False
