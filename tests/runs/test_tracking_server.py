@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +19,7 @@ from glioflow.models import build_network
 from glioflow.prediction import Predictor
 from glioflow.promotion import decisions
 from glioflow.tracking import RunWriter, Tracking
-from servers import bucket, mlflow_server, postgres
+from servers import bucket, free_port, mlflow_server, postgres
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "a long enough password"
@@ -33,9 +34,13 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Return a function that starts a server with these variables and gives its URL; it ends with the test."""
     with ExitStack() as stack:
 
-        def start(*, log_in: bool = False, database: bool = False, s3: bool = False) -> str:
+        def start(*, log_in: bool = False, database: bool = False, s3: bool = False, direct: bool = False) -> str:
             said = {"MLFLOW_BACKEND_STORE_URI": stack.enter_context(postgres())} if database else {}
-            said |= stack.enter_context(bucket()) if s3 else {}
+            said |= stack.enter_context(bucket()) if s3 or direct else {}
+            if direct:  # whoever comes through the server needs no key
+                for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MLFLOW_S3_ENDPOINT_URL"):
+                    monkeypatch.setenv(key, said[key])
+                said["MLFLOW_ARTIFACTS_DIRECT"] = "1"
             if log_in:
                 said["MLFLOW_AUTH_ADMIN_PASSWORD"] = PASSWORD
                 monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
@@ -89,19 +94,80 @@ def test_without_the_password_nobody_reads_anything(start: Start, monkeypatch: p
     assert "another password" not in str(error.value)
 
 
+def glioflow(*words: str) -> dict[str, Any]:
+    call = [sys.executable, "-m", "glioflow", *words, "--json"]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Write an experiment that trains in a second, the same each time."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump({**TINY, "training": {**TINY["training"], "deterministic": True}}))
+    return path
+
+
+def test_artifacts_go_to_s3_without_the_server_where_it_serves_none(
+    start: Start, lgg: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start(direct=True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    trained = glioflow("train", str(file), "--data", str(lgg))
+    assert glioflow("register", trained["run_id"], "--name", "glioma") == {"name": "glioma", "version": 1}
+    tracking = Tracking()
+    assert tracking.run(trained["run_id"]).info.artifact_uri.startswith("s3://mlflow/here/")
+    assert requests.get(f"{server}/api/2.0/mlflow-artifacts/artifacts", timeout=10).status_code == 503
+    folder, version = tracking.find_bundle("glioma/1")
+    assert version is not None
+    assert version.source.startswith("s3://mlflow/here/")
+    Predictor.load(folder)
+
+
+def test_what_a_training_could_not_send_arrives_when_the_server_is_back(
+    lgg: Path, home: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, epochs = free_port(), 80
+    words = ["train", str(file), "--data", str(lgg), "-o", f"training.epochs={epochs}", "--json"]
+    with mlflow_server(tmp_path / "server", {}, port=port) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+        process = subprocess.Popen([sys.executable, "-m", "glioflow", *words], stderr=subprocess.PIPE, text=True)
+        while not any("val/dice" in run.data.metrics for run in Tracking().every_run()):
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.2)
+    (spool,) = (home / "runs").glob("*/spool.jsonl") if wait_for(home, '"finish"', process) else ()
+    run_id = spool.parent.name
+    with mlflow_server(tmp_path / "server", {}, port=port):
+        assert process.wait(120) == 0
+        tracking = Tracking()
+        run = tracking.run(run_id)
+        assert run.info.status == "FINISHED"
+        assert sorted(tracking.metric_steps(run_id, "val/dice")) == list(range(epochs))
+        assert len(tracking.metric_history(run_id, "val/dice")) == epochs
+        assert "test/dice_mean" in run.data.metrics
+        names = [Path(entry.path).name for entry in tracking.client.list_artifacts(run_id, "images")]
+        steps = {int(name.split("+step+")[1].split("+")[0]) for name in names}
+        assert {0, epochs - 1} < steps
+        assert tracking.download(f"runs:/{run_id}/report/index.html").stat().st_size > 1000
+        Predictor.load(tracking.find_bundle(run_id)[0])
+    assert not spool.exists()
+
+
+def wait_for(home: Path, text: str, process: "subprocess.Popen[str]") -> bool:
+    """Wait until some spool holds `text`."""
+    for _ in range(1200):
+        assert process.poll() is None, process.communicate()[1]
+        if any(text in path.read_text() for path in (home / "runs").glob("*/spool.jsonl")):
+            return True
+        time.sleep(0.1)
+    return False
+
+
 def test_the_chain_runs_against_postgres_with_a_log_in_and_artifacts_on_s3(
-    start: Start, lgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Start, lgg: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", start(database=True, s3=True, log_in=True))
-    file = tmp_path / "tiny.yaml"
-    file.write_text(yaml.safe_dump({**TINY, "training": {**TINY["training"], "deterministic": True}}))
-
-    def glioflow(*words: str, code: int = 0) -> dict[str, Any]:
-        call = [sys.executable, "-m", "glioflow", *words, "--json"]
-        done = subprocess.run(call, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == code, done.stderr[-3000:]
-        return dict(json.loads(done.stdout.splitlines()[-1]))
-
     trained = glioflow("train", str(file), "--data", str(lgg))
     assert glioflow("register", trained["run_id"], "--name", "glioma") == {"name": "glioma", "version": 1}
     verdict = glioflow("promote", "glioma")
