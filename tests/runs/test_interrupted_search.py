@@ -201,19 +201,27 @@ def test_a_trial_that_runs_out_of_memory_fails_with_that_reason_and_the_search_g
     assert done.best["params"] == {"training.batch_size": 4}
 
 
-def test_a_node_that_is_lost_in_the_middle_costs_no_trial(
-    from_yaml: Any, lgg: Path, home: Path, server: Any, tracking_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def hosts(server: Any, tracking_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Start MLflow's server and, for all that follows, a cluster whose head has one CPU."""
     from ray.cluster_utils import Cluster
 
-    from glioflow.runs.search import search
-
     server()
-    tracking = Tracking(tracking_url, patience_s=120)
     cluster.silence()
     hosts = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    second = hosts.add_node(num_cpus=1)
     monkeypatch.setenv("RAY_ADDRESS", hosts.address)
+    yield hosts
+    cluster.disconnect()
+    hosts.shutdown()
+
+
+def test_a_node_that_is_lost_in_the_middle_costs_no_trial(
+    from_yaml: Any, lgg: Path, home: Path, hosts: Any, tracking_url: str
+) -> None:
+    from glioflow.runs.search import search
+
+    tracking = Tracking(tracking_url, patience_s=120)
+    second = hosts.add_node(num_cpus=1)
     lost: list[threading.Thread] = []
 
     def lose_a_node(board: Board) -> None:
@@ -222,16 +230,61 @@ def test_a_node_that_is_lost_in_the_middle_costs_no_trial(
             lost.append(threading.Thread(target=hosts.remove_node, args=(second,)))
             lost[0].start()
 
-    try:
-        done = search(override(from_yaml(EXPERIMENT), {"training.epochs": 30}), lgg, show=lose_a_node)
-        assert lost, "two trials never ran at once"
-        assert cluster.resources() == {"CPU": 1.0, "GPU": 0.0, "nodes": 1.0}
-    finally:
-        cluster.disconnect()
-        hosts.shutdown()
+    done = search(override(from_yaml(EXPERIMENT), {"training.epochs": 30}), lgg, show=lose_a_node)
+    assert lost, "two trials never ran at once"
+    assert cluster.resources() == {"CPU": 1.0, "GPU": 0.0, "nodes": 1.0}
     assert done.num_trials == 3
     assert [trial.state.name for trial in study_of(home)] == ["COMPLETE"] * 3
     for run in trial_runs(tracking).values():
         assert run.info.status == "FINISHED"
         assert set(steps_of(tracking, run)) == set(range(30))
         assert steps_of(tracking, run).count(0) == 1, "a trial began anew"
+
+
+def test_a_trial_of_two_workers_that_loses_the_node_of_one_goes_on_elsewhere(
+    from_yaml: Any, lgg: Path, home: Path, hosts: Any, tracking_url: str
+) -> None:
+    from ray.util import placement_group_table
+
+    from glioflow.runs.search import search
+
+    tracking = Tracking(tracking_url, patience_s=120)
+    others = {node.node_id: node for node in (hosts.add_node(num_cpus=1), hosts.add_node(num_cpus=1))}
+    lost: list[threading.Thread] = []
+
+    def lose_a_worker(board: Board) -> None:
+        if not lost and any(row.epoch >= 2 for row in board.rows.values()):
+            groups = [group["bundles_to_node_id"] for group in placement_group_table().values()]
+            used = [node for group in groups if len(group) == 2 for node in group.values() if node in others]
+            lost.append(threading.Thread(target=hosts.remove_node, args=(others[used[0]],)))
+            lost[0].start()
+
+    changes = {"training.epochs": 30, "training.num_workers": 2, "search.trials": 1}
+    search(override(from_yaml(EXPERIMENT), changes), lgg, show=lose_a_worker)
+    assert lost
+    assert [trial.state.name for trial in study_of(home)] == ["COMPLETE"]
+    (run,) = trial_runs(tracking).values()
+    assert set(steps_of(tracking, run)) == set(range(30))
+    assert steps_of(tracking, run).count(0) == 1, "it began anew"
+
+
+def test_a_training_of_an_elastic_size_goes_on_with_fewer_workers_when_a_node_is_lost(
+    from_yaml: Any, lgg: Path, home: Path, hosts: Any, tracking_url: str
+) -> None:
+    from glioflow.runs.train import train
+
+    tracking = Tracking(tracking_url, patience_s=120)
+    second = hosts.add_node(num_cpus=1)
+    lost: list[threading.Thread] = []
+
+    def say(text: str, part: float | None = None) -> None:
+        if not lost and text.startswith("epoch 3 of"):
+            lost.append(threading.Thread(target=hosts.remove_node, args=(second,)))
+            lost[0].start()
+
+    done = train(override(from_yaml(EXPERIMENT), {"training.epochs": 60, "training.num_workers": [1, 2]}), lgg, say=say)
+    sizes = tracking.metric_history(done.run_id, "train/num_workers")
+    assert (sizes[0], sizes[-1]) == (2, 1)
+    history = tracking.client.get_metric_history(done.run_id, "val/dice")
+    assert {entry.step for entry in history} == set(range(60))
+    assert sum(entry.step == 0 for entry in history) == 1, "it began anew"
