@@ -21,7 +21,7 @@ pytestmark = [
 ]
 PATIENCE_S = 120
 NAMES = "[...document.querySelectorAll('[col-id*=\"Run Name\"] a')].map(a => a.innerText)"
-PICTURES = "[...document.querySelectorAll('img')].filter(i => i.src.includes('images') && i.naturalWidth > 50)"
+PICTURES = "[...document.querySelectorAll('img')].filter(i => !i.src.includes('svg') && i.naturalWidth > 50)"
 
 
 @dataclass
@@ -99,6 +99,6 @@ def test_two_trials_compare_by_their_parameters_and_their_epochs(shown: Shown) -
 def test_the_report_is_shown_and_pictures_of_validation_cases_have_a_slider_over_the_epochs(shown: Shown) -> None:
     run = shown.id("demo")
     shown.open(f"runs/{run}/artifacts/report/index.html", until="!!document.querySelector('iframe')")
-    shown.open(f"runs/{run}/model-metrics", until=f"{PICTURES}.length > 0")
-    shown.page.until("!!document.querySelector('[role=slider]')", seconds=PATIENCE_S)
-    assert "TCGA" in shown.page.run("document.body.innerText")
+    shown.open("runs?compareRunsMode=CHART", until="!!document.querySelector('[role=slider]')")
+    shown.page.until(f"{PICTURES}.length > 0", seconds=PATIENCE_S)
+    assert "overlays/TCGA" in shown.page.run("document.body.innerText")
