@@ -19,7 +19,7 @@ from servers import free_port
 @pytest.fixture
 def environment() -> dict[str, str]:
     """Give a person's environment: nothing of ours is set, `.venv` is active."""
-    ours = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "GLIOFLOW_HOME", "GLIOFLOW_DATA")
+    ours = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "GLIOFLOW_HOME", "GLIOFLOW_DATA", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
     env = {key: value for key, value in os.environ.items() if key not in ours}
     return {**env, "PATH": f"{Path(sys.executable).parent}:{env['PATH']}"}
 

@@ -1,6 +1,8 @@
 """One training through Ray Train, of one worker or many, resumed where it stopped."""
 
+import json
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -180,8 +182,20 @@ def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, floa
     try:
         trainer.fit()
     except Exception as error:
+        _drop_torn(place)
         raise RunFailed(_cause(error)) from error
     return bundle.read_description(plan.bundle).metrics
+
+
+def _drop_torn(place: Path) -> None:
+    """Remove checkpoints that Ray Train has not taken note of: a full disk leaves the last one half-written."""
+    try:
+        noted = json.dumps(json.loads((place / "checkpoint_manager_snapshot.json").read_text()))
+    except (OSError, ValueError):
+        return
+    for folder in place.glob("checkpoint_*/"):
+        if folder.name not in noted:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _worker(config: dict[str, Any]) -> None:

@@ -87,14 +87,19 @@ class RunWriter:
         return self.spool.with_suffix(".files")
 
     def _spool(self, call: str, **said: Any) -> None:
-        self.spool.parent.mkdir(parents=True, exist_ok=True)
-        with self.spool.open("a") as file:
-            file.write(json.dumps([call, said]) + "\n")
         self._waiting.append((call, said))
+        unkept = None
+        try:
+            self.spool.parent.mkdir(parents=True, exist_ok=True)
+            with self.spool.open("a") as file:
+                file.write(json.dumps([call, said]) + "\n")
+        except OSError as error:  # the disk is full: what the store takes at once needs no keeping
+            unkept = error
         try:
             self._deliver()
         except Exception:  # the store is away: a training must not die of it
-            return
+            if unkept is not None:
+                raise unkept from None
 
     def _deliver(self, *, patience_s: float = 0) -> None:
         if self._waiting:
