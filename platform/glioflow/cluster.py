@@ -20,6 +20,8 @@ QUIET = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # MLflow would ask a store that went away for four minutes, and a training would stand still; ours waits better.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     # A local cluster on a busy machine: Ray gives its dashboard up, and with it the cluster, after 60 and 30 s, and

@@ -263,7 +263,8 @@ def test_a_search_outlives_a_worker_that_is_cut_off_and_comes_back(hosts: Hosts,
         hosts.plug("worker", "up")
         worker.wait(60)  # told that it had been given up, it ends; whoever keeps services up starts it again
         hosts.ray(stack, *join)
-        until(lambda: hosts.trials("worker") == 1, "no trial on the worker that came back", hosts)
+        nodes = f"http://{head}:8265/nodes?view=summary"
+        until(lambda: hosts.asks(nodes, hosts.token).count('"ALIVE"') >= 2, "the worker did not come back", hosts)
         until(lambda: '"SUCCEEDED"' in hosts.asks(f"{jobs}job", hosts.token), "the job did not end", hosts)
         said = hosts.client("ray", "job", "logs", "job").stdout
         assert f'"num_trials": {TRIALS}' in said, said[-3000:]

@@ -128,7 +128,7 @@ def test_artifacts_go_to_s3_without_the_server_where_it_serves_none(
 def test_what_a_training_could_not_send_arrives_when_the_server_is_back(
     lgg: Path, home: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    port, epochs = free_port(), 80
+    port, epochs = free_port(), 30
     words = ["train", str(file), "--data", str(lgg), "-o", f"training.epochs={epochs}", "--json"]
     with mlflow_server(tmp_path / "server", {}, port=port) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
@@ -139,7 +139,7 @@ def test_what_a_training_could_not_send_arrives_when_the_server_is_back(
     (spool,) = (home / "runs").glob("*/spool.jsonl") if wait_for(home, '"finish"', process) else ()
     run_id = spool.parent.name
     with mlflow_server(tmp_path / "server", {}, port=port):
-        assert process.wait(120) == 0
+        assert process.wait(300) == 0
         tracking = Tracking()
         run = tracking.run(run_id)
         assert run.info.status == "FINISHED"
@@ -156,7 +156,7 @@ def test_what_a_training_could_not_send_arrives_when_the_server_is_back(
 
 def wait_for(home: Path, text: str, process: "subprocess.Popen[str]") -> bool:
     """Wait until some spool holds `text`."""
-    for _ in range(1200):
+    for _ in range(3000):
         assert process.poll() is None, process.communicate()[1]
         if any(text in path.read_text() for path in (home / "runs").glob("*/spool.jsonl")):
             return True
