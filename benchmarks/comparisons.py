@@ -24,7 +24,7 @@ FOLDS = 3
 RESIZE = "{step: resize, size: 128}"
 # Name: what it asks, and the keys that differ from the plain variant.
 VARIANTS: dict[str, tuple[str, list[str]]] = {
-    "plain": ("FLAIR with its neighbors before and after contrast, encoder free but for its batch norm", []),
+    "plain": ("all three channels (before contrast, FLAIR, after), encoder free but for its batch norm", []),
     "flair": (
         "FLAIR alone",
         [f"preprocess=[{{step: unit}}, {{step: channels, keep: [flair]}}, {RESIZE}]"],
