@@ -225,7 +225,9 @@ def start(stack: ExitStack, who: str, folder: Path, size: int) -> str:
         stack.enter_context(server([sys.executable, "-c", PLAIN, str(folder), port, str(size)], f"{at}/docs"))
         return f"{at}/predict"
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{MODEL}@champion", "--port", port]
-    command += ["--host", "127.0.0.1", "--env-manager", "local", "--timeout", "600", "--workers", str(os.cpu_count())]
+    # One worker: torch has all cores in it, and uvicorn ends one of several that does not answer for 5 s, as a study's
+    # JSON makes it.
+    command += ["--host", "127.0.0.1", "--env-manager", "local", "--timeout", "600", "--workers", "1"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow calls uvicorn by name
     stack.enter_context(server(command, f"{at}/ping", MLFLOW_TRACKING_URI=tracking_uri(), PATH=path))
     return f"{at}/invocations"
