@@ -18,6 +18,7 @@ from glioflow.data.prepared import PreparedCohort
 from glioflow.errors import RunFailed, UserError
 from glioflow.prediction import Predictor, numbers
 from glioflow.reports.evaluation_page import evaluation_page
+from glioflow.reports.figures import curves
 from glioflow.runs.judging import judge as judge_cases
 from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder, to_yaml
 from glioflow.runs.pictures import case_drawings
@@ -86,12 +87,20 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
     writer = RunWriter(plan.tracking_uri, run_id, plan.spool)
     writer.log_metrics(metrics)
     writer.log_json(PER_PATIENT, rows)
-    for name, content in files.items():
+    for name, content in {**files, **_curves(setting.tracking, run_id)}.items():
         writer.log_bytes(f"report/{name}", content)
     writer.log_folder(plan.bundle, folder=BUNDLE)
     writer.finish()
     writer.close(patience_s=PATIENCE_S)
     return Trained(run_id, f"runs:/{run_id}/{BUNDLE}", metrics)
+
+
+def _curves(tracking: Tracking, run_id: str) -> dict[str, bytes]:
+    """Draw loss and validation Dice by epoch; nothing where the store is away."""
+    if not answers(tracking.uri, patience_s=0):
+        return {}
+    history = {key: tracking.metric_history(run_id, key) for key in ("train/loss", "val/dice")}
+    return {"curves.png": curves({key: values for key, values in history.items() if values}, title="Training")}
 
 
 @contextmanager
