@@ -245,6 +245,7 @@ def open_trial(tracking: Tracking, trial_plan: TrialPlan, plan: Plan, number: st
 
 
 def _failed(tracking: Tracking, run_id: str, reason: str) -> dict[str, Any]:
-    tracking.set_tags(run_id, {REASON: reason[:500]})
-    tracking.finish(run_id, "FAILED")
+    if tracking.run(run_id).info.status == "RUNNING":  # else it was stopped, and only its workers' end is heard of here
+        tracking.set_tags(run_id, {REASON: reason[:500]})
+        tracking.finish(run_id, "FAILED")
     return {"failed": reason}
