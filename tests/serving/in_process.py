@@ -16,7 +16,7 @@ from glioflow.serving.metrics import Metrics
 from glioflow.serving.settings import ServeSettings
 from glioflow.serving.versions import Served, VersionId, Versions, Wanted
 
-ENGINE = Engine("cpu", "fp32", "channels_last", 1.0)
+ENGINE = Engine("torch", "cpu", "fp32", "channels_last", 1.0)
 
 
 def version(number: int, name: str = "glioma") -> VersionId:
@@ -35,7 +35,7 @@ class Here:
     """A predictor replica without Ray."""
 
     def __init__(self, loaded: Served) -> None:
-        batcher = Batcher(16)
+        batcher = Batcher(2**18)
         loaded.predictor.batcher = batcher
         self.versions = Versions(batcher, log, load=lambda wanted, batcher: loaded)
         self.versions.adopt(Wanted(champion=loaded.id))

@@ -10,6 +10,8 @@ from bundles import Bright, changed, describe
 from glioflow.prediction import Predictor
 from glioflow.serving.batching import BatchedPredictor, Batcher, share_out
 
+PIXELS = 4 * 4  # of a slice of `image`
+
 
 class Slow:
     """Doubles what it is given, each pass only when told to."""
@@ -41,7 +43,7 @@ def image(count, value, size=4):
 
 
 def test_what_arrives_while_the_network_runs_shares_the_next_pass():
-    batcher, slow = Batcher(16), Slow()
+    batcher, slow = Batcher(16 * PIXELS), Slow()
     futures = ask(batcher, slow, [image(1, 9), image(1, 1), image(1, 2), image(2, 3)])
     slow.go.release(9)
     answers = [future.result(10) for future in futures]
@@ -52,7 +54,7 @@ def test_what_arrives_while_the_network_runs_shares_the_next_pass():
 
 
 def test_a_lone_slice_does_not_wait_for_a_long_study():
-    batcher, slow = Batcher(8), Slow()
+    batcher, slow = Batcher(8 * PIXELS), Slow()
     long, lone = ask(batcher, slow, [image(60, 1), image(1, 5)])
     slow.go.release(2)
     assert float(lone.result(10).max()) == 10
@@ -63,7 +65,7 @@ def test_a_lone_slice_does_not_wait_for_a_long_study():
 
 
 def test_other_sizes_and_other_networks_never_share_a_pass():
-    batcher, slow = Batcher(16), Slow()
+    batcher, slow = Batcher(16 * PIXELS), Slow()
     futures = ask(batcher, slow, [image(1, 1), image(1, 2, size=8)])
     futures += [ThreadPoolExecutor(1).submit(batcher, "other", slow, image(1, 3))]
     slow.go.release(9)
@@ -72,14 +74,14 @@ def test_other_sizes_and_other_networks_never_share_a_pass():
 
 
 def test_a_volume_is_never_cut():
-    batcher, slow = Batcher(4), Slow()
+    batcher, slow = Batcher(4 * PIXELS), Slow()
     slow.go.release(9)
     assert len(batcher("network", slow, image(10, 1), whole=True)) == 10
     assert slow.sizes == [10]
 
 
 def test_a_failure_is_told_to_those_who_share_it_and_the_next_are_answered():
-    batcher = Batcher(4)
+    batcher = Batcher(4 * PIXELS)
 
     def broken(block):
         raise MemoryError("too much")
@@ -107,7 +109,7 @@ def test_a_batched_predictor_says_what_a_plain_one_says(tiny):
     heated = changed(tiny, postprocess={"temperature": 20.0})
     plain = Predictor(describe(heated), Bright(above=0.3))
     batched = BatchedPredictor(describe(heated), plain.network)
-    batched.batcher = Batcher(4)
+    batched.batcher = Batcher(4 * PIXELS)
     images = [np.random.default_rng(k).random((k + 1, 32, 32, 3), np.float32) for k in range(5)]
     with ThreadPoolExecutor(5) as pool:
         answers = list(pool.map(batched.probabilities, images))

@@ -36,8 +36,8 @@ class Shelf:
         self.said, self.loads = [], []
         self.kept = {number: served(tiny, number, networks.get(f"v{number}")) for number in numbers}
         for each in self.kept.values():
-            each.predictor.batcher = Batcher(16)
-        self.versions = Versions(Batcher(16), self.say, load=self.load)
+            each.predictor.batcher = Batcher(2**18)
+        self.versions = Versions(Batcher(2**18), self.say, load=self.load)
 
     def load(self, wanted, batcher):
         self.loads.append(wanted.version)
@@ -97,7 +97,7 @@ def test_who_began_with_the_old_version_ends_with_it(tiny, case):
             return super().forward(images)
 
     shelf = Shelf(tiny, 1, 2, v1=Waiting(above=2), v2=Bright(above=-1))
-    answering = Answering(shelf.versions, Batcher(16), shelf.say)
+    answering = Answering(shelf.versions, Batcher(2**18), shelf.say)
     shelf.adopt(1)
     replies = []
     thread = threading.Thread(target=lambda: replies.append(answering.answer(case, {})))
@@ -116,7 +116,7 @@ def test_who_began_with_the_old_version_ends_with_it(tiny, case):
 def test_the_canary_share_is_answered_by_the_challenger_and_says_so(tiny, case):
     shelf = Shelf(tiny, 1, 2)
     shelf.adopt(1, challenger=version(2), trial=Trial(canary=0.5))
-    answering = Answering(shelf.versions, Batcher(16), shelf.say)
+    answering = Answering(shelf.versions, Batcher(2**18), shelf.say)
     versions = [answering.answer(case, {}).answer["model"]["version"] for _ in range(16)]
     assert 2 < versions.count(2) < 14
 
@@ -135,7 +135,7 @@ def test_a_challenger_that_breaks_is_replaced_by_the_champion_and_steps_back(tin
 
     shelf = Shelf(tiny, 1, 2, v2=Broken())
     shelf.adopt(1, challenger=version(2), trial=Trial(canary=1.0, max_errors=2))
-    answering = Answering(shelf.versions, Batcher(16), shelf.say)
+    answering = Answering(shelf.versions, Batcher(2**18), shelf.say)
     replies = [answering.answer(case, {}) for _ in range(6)]
     assert all(isinstance(reply, Reply) and reply.answer["model"]["version"] == 1 for reply in replies)
     assert "3 failures" in answering.card()["serving"]["stepped_back"]
@@ -149,7 +149,7 @@ def test_a_study_that_a_challenger_refuses_is_the_champions(tiny, case):
 
     shelf = Shelf(tiny, 1, 2, v2=Refusing())
     shelf.adopt(1, challenger=version(2), trial=Trial(canary=1.0, max_errors=1))
-    answering = Answering(shelf.versions, Batcher(16), shelf.say)
+    answering = Answering(shelf.versions, Batcher(2**18), shelf.say)
     assert [answering.answer(case, {}).answer["model"]["version"] for _ in range(3)] == [1, 1, 1]
     assert "2 failures" in answering.card()["serving"]["stepped_back"]
     blank = replace(case, channels=("a", "b", "c"))
@@ -159,7 +159,7 @@ def test_a_study_that_a_challenger_refuses_is_the_champions(tiny, case):
 def test_a_challenger_that_disagrees_steps_back_and_the_shadow_is_logged(tiny, case):
     shelf = Shelf(tiny, 1, 2, v1=Bright(above=0.3), v2=Bright(above=2))
     shelf.adopt(1, challenger=version(2), trial=Trial(shadow=1.0, window=3))
-    answering = Answering(shelf.versions, Batcher(16), shelf.say)
+    answering = Answering(shelf.versions, Batcher(2**18), shelf.say)
     written = []
     answering.diary.write = lambda *said: written.append(said)
     for count in range(1, 4):
@@ -221,12 +221,12 @@ def test_a_registered_version_is_loaded_checked_and_put_into_its_fastest_way(tin
     tracking.set_alias("glioma", "champion", made.version)
     wanted = find_wanted(None, Trial())
     assert wanted.champion.golden is not None
-    loaded = load_version(wanted.champion, Batcher(4))
+    loaded = load_version(wanted.champion, Batcher(2**18))
     assert loaded.predictor.batcher is not None
     assert loaded.engine.dice_to_fp32 >= 0.995
     other = wanted.champion.model_copy(update={"digest": "0" * 32})
     with pytest.raises(UserError, match="as it was sealed"):
-        load_version(other, Batcher(4))
+        load_version(other, Batcher(2**18))
 
 
 def test_a_version_that_answers_the_golden_study_otherwise_or_badly_is_refused(tiny, network):

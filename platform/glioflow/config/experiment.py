@@ -47,7 +47,7 @@ class InferenceSettings(BaseModel):
     """How a case is predicted.
 
     Attributes:
-        batch_size: Slices at once; patches for 3D networks.
+        batch_size: Slices at once, fewer where a CPU is faster so; patches for 3D networks.
         flip: Average with the mirrored image's prediction.
         patch: Window of a 3D network along S, H, W; null takes the training's patch.
         overlap: Part of a window that lies in the next one; predictions are weighted by a Gaussian.

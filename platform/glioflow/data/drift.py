@@ -15,7 +15,7 @@ def summarize_input(image: NDArray[np.floating[Any]], channels: Sequence[str]) -
     sample = np.asarray(image[:, ::4, ::4], np.float32)
     said = {}
     for k, name in enumerate(channels):
-        values = sample[..., k]
+        values = sample[..., k].ravel()
         median, high = np.percentile(values, [50, 99])
         said[name] = {
             "mean": float(values.mean()),

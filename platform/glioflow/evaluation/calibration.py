@@ -13,6 +13,8 @@ from glioflow.evaluation.metrics import dice_per_case
 
 Probabilities = NDArray[np.floating[Any]]
 _SMALLEST = 1e-6
+# Voxels whose probability is this near to 0 or 1 are not in doubt.
+CERTAIN = 0.01
 
 
 class Reliability(BaseModel):
@@ -135,7 +137,7 @@ def mean_entropy(probability: Probabilities) -> float:
     The mean is over voxels whose probability is not within 1 % of 0 or 1 (0 without any), so that empty background does
     not dilute it.
     """
-    p = probability[(probability > 0.01) & (probability < 0.99)].astype(np.float64)
+    p = probability[(probability > CERTAIN) & (probability < 1 - CERTAIN)].astype(np.float64)
     return float(-(p * np.log(p) + (1 - p) * np.log1p(-p)).mean()) if p.size else 0.0
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from glioflow.data.case import Case
 from glioflow.data.drift import measure_drift
 from glioflow.errors import UserError
+from glioflow.evaluation.inference import CPU_PIXELS
 from glioflow.prediction import NOT_FOR_CLINICAL_USE
 from glioflow.serving.answers import Legend, legend_of, to_json
 from glioflow.serving.batching import Batcher
@@ -20,8 +21,8 @@ from glioflow.serving.entry import conform
 from glioflow.serving.trial import Comparison, Diary, Watch, agreement
 from glioflow.serving.versions import Served, Versions
 
-# Slices of one forward pass: enough to keep a CPU busy. A GPU takes what half of its free memory holds, up to this.
-CPU_SLICES, MAX_GPU_SLICES = 16, 256
+# A GPU's forward pass takes what half of its free memory holds, up to this many slices of this size.
+MAX_GPU_SLICES, SLICE_PIXELS = 256, 256 * 256
 
 
 @dataclass(frozen=True)
@@ -153,11 +154,12 @@ class Answering:
         self._aside.submit(ask)
 
 
-def slices_per_pass() -> int:
-    """Return how many slices one forward pass may take on this machine's device."""
+def pixels_per_pass() -> int:
+    """Return how many pixels, of all slices together, one forward pass may take on this machine's device."""
     import torch
 
     if not torch.cuda.is_available():
-        return CPU_SLICES
+        return CPU_PIXELS
     free, _ = torch.cuda.mem_get_info()
-    return max(CPU_SLICES, min(MAX_GPU_SLICES, int(free / 2 / (256 * 2**20))))  # some 256 MiB a slice and forward pass
+    slices = int(free / 2 / (256 * 2**20))  # some 256 MiB a slice and forward pass
+    return max(CPU_PIXELS, min(MAX_GPU_SLICES, slices) * SLICE_PIXELS)

@@ -16,7 +16,7 @@ from glioflow.data import brats
 from glioflow.data.case import Case
 from glioflow.data.writing import native_format, write_mask
 from glioflow.errors import UserError
-from glioflow.evaluation.calibration import mean_entropy
+from glioflow.evaluation.calibration import CERTAIN, mean_entropy
 from glioflow.prediction import NOT_FOR_CLINICAL_USE, Prediction
 
 MaskFormat = Literal["rle", "png", "tiff", "nifti", "dicom-seg", "none"]
@@ -101,13 +101,15 @@ def uncertainty(prediction: Prediction) -> dict[str, Any]:
         with a probability of tumor from 0.1 to 0.9; of an ensemble `ensemble`, see `Spread` there.
     """
     probability, mask = prediction.segmentation.tumor_probability, prediction.segmentation.labels > 0
-    size = float(np.sum(probability, dtype=np.float64)) + int(mask.sum())
-    promised = 2 * float(np.sum(probability[mask], dtype=np.float64)) / size if mask.any() else None
+    volume = int(np.count_nonzero(mask))
+    size = float(probability.sum(axis=(1, 2)).sum(dtype=np.float64)) + volume
+    promised = 2 * float(np.sum(probability[mask], dtype=np.float64)) / size if volume else None
     spread = prediction.segmentation.spread
+    doubtful = probability[probability > CERTAIN]  # the background is most of a study
     return {
         "expected_dice": promised,
-        "mean_entropy": mean_entropy(np.clip(probability, 0, 1)),
-        "uncertain_px": int(np.count_nonzero((probability >= 0.1) & (probability <= 0.9))),
+        "mean_entropy": mean_entropy(doubtful),
+        "uncertain_px": int(np.count_nonzero((doubtful >= 0.1) & (doubtful <= 0.9))),
         **({} if spread is None else {"ensemble": spread.model_dump()}),
     }
 
@@ -121,7 +123,7 @@ def encode_mask(
     formats are files in base64: one PNG of {0, 255}, a zip of TIFF slices, NIfTI in the input's geometry, DICOM-SEG
     with a segment for each name.
     """
-    found = [int(value) for value in np.unique(labels) if value]
+    found = [int(value) for value in np.unique(labels[labels > 0])]
     if legend is None:
         legend = Legend({1: "tumor"} if set(found) <= {1} else {value: f"label {value}" for value in found}, {})
     head = {
@@ -142,9 +144,11 @@ def encode_mask(
 
 def runs(mask: NDArray[np.bool_]) -> list[int]:
     """Return [start, length, ...] of the runs of True in the flattened mask."""
-    flat = np.concatenate([[False], mask.ravel(), [False]])
-    edges = np.flatnonzero(flat[1:] != flat[:-1])
-    starts, ends = edges[::2], edges[1::2]
+    inside = np.flatnonzero(mask)
+    if not inside.size:
+        return []
+    breaks = np.flatnonzero(np.diff(inside) != 1) + 1
+    starts, ends = inside[[0, *breaks]], inside[[*(breaks - 1), -1]] + 1
     return [int(value) for value in np.stack([starts, ends - starts], axis=1).ravel()]
 
 

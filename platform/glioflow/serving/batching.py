@@ -29,6 +29,11 @@ class _Item:
     done: int = 0
 
     @property
+    def num_pixels(self) -> int:
+        """Of one slice."""
+        return int(self.image.shape[1] * self.image.shape[2])
+
+    @property
     def left(self) -> int:
         return int(self.image.shape[0]) - self.done
 
@@ -45,9 +50,13 @@ class Batcher:
     long study.
     """
 
-    def __init__(self, max_slices: int) -> None:
-        """Batch up to `max_slices` slices; the thread starts with the first call."""
-        self.max_slices = max_slices
+    def __init__(self, max_pixels: int) -> None:
+        """Batch slices of up to `max_pixels` together; the thread starts with the first call.
+
+        It is the only one that may run networks: a second team of OpenMP threads in a process makes both sleep
+        between layers, and a lone slice takes twice as long.
+        """
+        self.max_pixels = max_pixels
         self.passes: deque[tuple[int, int]] = deque(maxlen=256)  # (slices, requests) of the last ones
         self._waiting: deque[_Item] = deque()
         self._changed = threading.Condition()
@@ -86,7 +95,8 @@ class Batcher:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
                 together = [item for item in self._waiting if item.goes_with(self._waiting[0])]
-            room = together[0].left if together[0].whole else self.max_slices
+            first = together[0]
+            room = first.left if first.whole else max(1, self.max_pixels // max(1, first.num_pixels))
             counts = share_out([item.left for item in together], room)
             chosen = [(item, count) for item, count in zip(together, counts, strict=True) if count]
             self._pass(chosen)
@@ -98,7 +108,8 @@ class Batcher:
 
     def _pass(self, chosen: list[tuple[_Item, int]]) -> None:
         try:
-            block = np.concatenate([item.image[item.done : item.done + count] for item, count in chosen])
+            parts = [item.image[item.done : item.done + count] for item, count in chosen]
+            block = parts[0] if len(parts) == 1 else np.concatenate(parts)
             result = chosen[0][0].run(block)
         except Exception as error:  # whatever it is, it is for those who asked
             for item, _ in chosen:

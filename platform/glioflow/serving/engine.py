@@ -1,18 +1,22 @@
 """How a version computes on this machine: the fastest way that answers the golden study as fp32 does."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from glioflow.errors import UserError
+from glioflow.evaluation.inference import Precision
 from glioflow.prediction import Prediction
 from glioflow.promotion.golden import golden_difference, golden_study, numbers_of
 from glioflow.serving.batching import BatchedPredictor
 
-# Of a faster way of computing against fp32, on the golden study.
-MIN_DICE, MAX_VOLUME_CHANGE = 0.995, 0.01
+if TYPE_CHECKING:
+    import torch
+
+# Of a faster way of computing against fp32, on the golden study; the last is the mean change of a voxel's probability.
+MIN_DICE, MAX_VOLUME_CHANGE, MAX_PROBABILITY_CHANGE = 0.995, 0.01, 0.01
 # Of this machine against the one where the version was registered, in fp32.
 MAX_DIFFERENCE = 0.05
 
@@ -22,17 +26,21 @@ class Engine:
     """What was chosen.
 
     Attributes:
+        runtime: Who computes: `torch` or `openvino`.
         device: Of torch.
         precision: Of the forward pass.
         memory_format: Of the weights.
+        passed_over: Faster ways that were not taken, and why.
         dice_to_fp32: Between the masks of this precision and of fp32; None where the model does not take the golden
             study, and fp32 is kept.
     """
 
+    runtime: str
     device: str
     precision: str
     memory_format: str
     dice_to_fp32: float | None
+    passed_over: dict[str, str] = field(default_factory=dict)
 
 
 def choose_engine(predictor: BatchedPredictor, recorded: Mapping[str, Any] | None = None) -> Engine:
@@ -47,26 +55,53 @@ def choose_engine(predictor: BatchedPredictor, recorded: Mapping[str, Any] | Non
     """
     import torch
 
-    from glioflow.evaluation.inference import resolve_precision
     from glioflow.models import ARCHITECTURES
 
-    device = next(predictor.network.parameters()).device
+    network = predictor.network
+    device = next(network.parameters()).device
     planar = ARCHITECTURES[predictor.description.model.architecture].dims == 2
     if planar:
-        predictor.network.to(memory_format=torch.channels_last)
+        network.to(memory_format=torch.channels_last)
     layout = "channels_last" if planar else "contiguous"
     predictor.precision = "fp32"
     exact = _ask(predictor, recorded)
+    passed_over: dict[str, str] = {}
+    for runtime, precision in _faster(device, planar):
+        if exact is None:
+            break
+        try:
+            predictor.precision = precision
+            predictor.network = _compiled(network, precision) if runtime == "openvino" else network
+            fast = _ask(predictor, None)
+            dice = None if fast is None else _same(exact, fast)
+        except Exception as error:  # not installed, or a layer that it does not know
+            passed_over[f"{runtime} {precision}"] = type(error).__name__
+            continue
+        if dice is not None:
+            return Engine(runtime, str(device), precision, layout, round(dice, 5), passed_over)
+        passed_over[f"{runtime} {precision}"] = "its masks differ from those of fp32"
+    predictor.network, predictor.precision = network, "fp32"
+    return Engine("torch", str(device), "fp32", layout, None if exact is None else 1.0, passed_over)
+
+
+def _faster(device: "torch.device", planar: bool) -> Iterator[tuple[str, Precision]]:
+    """Give what may be faster than torch in fp32, the fastest first (benchmarks/serving.md)."""
+    from glioflow.evaluation.inference import resolve_precision
+
     fastest = resolve_precision("auto", device)
-    if exact is None or fastest == "fp32":
-        return Engine(str(device), "fp32", layout, None if exact is None else 1.0)
-    predictor.precision = fastest
-    fast = _ask(predictor, None)
-    assert fast is not None
-    dice = _same(exact, fast)
-    if dice is None:
-        predictor.precision, dice = "fp32", 1.0
-    return Engine(str(device), predictor.precision, layout, round(dice, 5))
+    compiles = planar and device.type == "cpu"
+    if compiles and fastest == "bf16":
+        yield "openvino", "bf16"
+    if fastest != "fp32":
+        yield "torch", fastest
+    if compiles:
+        yield "openvino", "fp32"
+
+
+def _compiled(network: "torch.nn.Module", precision: Precision) -> "torch.nn.Module":
+    from glioflow.serving.compiled import Compiled
+
+    return Compiled(network, "bf16" if precision == "bf16" else "fp32")
 
 
 def _ask(predictor: BatchedPredictor, recorded: Mapping[str, Any] | None) -> Prediction | None:
@@ -93,8 +128,10 @@ def _ask(predictor: BatchedPredictor, recorded: Mapping[str, Any] | None) -> Pre
 
 
 def _same(exact: Prediction, fast: Prediction) -> float | None:
-    """Return Dice between the two masks, None where they differ too much."""
+    """Return Dice between the two masks, None where they or the probabilities differ too much."""
     one, other = exact.segmentation.labels > 0, fast.segmentation.labels > 0
     sizes = int(one.sum()), int(other.sum())
     dice = 2 * int((one & other).sum()) / sum(sizes) if sum(sizes) else 1.0
-    return dice if dice >= MIN_DICE and abs(sizes[0] - sizes[1]) <= MAX_VOLUME_CHANGE * sizes[0] else None
+    change = float(np.abs(exact.segmentation.probability - fast.segmentation.probability).mean())
+    near = abs(sizes[0] - sizes[1]) <= MAX_VOLUME_CHANGE * sizes[0] and change <= MAX_PROBABILITY_CHANGE
+    return dice if dice >= MIN_DICE and near else None

@@ -77,7 +77,12 @@ def warnings_about(case: Case, description: Description) -> list[str]:
         UserError: If the bundle refuses such a study.
     """
     said = [f"{name} is a copy of FLAIR: the sequence seems to be missing" for name in copies_of_flair(case)]
-    said += [f"{name} is blank" for k, name in enumerate(case.channels) if not case.image[..., k].any()]
+    middle = case.image[case.shape[0] // 2]
+    said += [
+        f"{name} is blank"
+        for k, name in enumerate(case.channels)
+        if not (middle[..., k].any() or case.image[..., k].any())
+    ]
     needs: list[str] = [step.step for step in description.preprocess if isinstance(step, VOLUME_WISE)]
     needs += [description.model.architecture] if ARCHITECTURES[description.model.architecture].dims == 3 else []
     if case.shape[0] == 1 and needs:

@@ -6,6 +6,7 @@ A third deployment answers nobody: its one replica follows the registry's aliase
 import asyncio
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from ray import serve
@@ -16,7 +17,7 @@ from ray.serve.handle import DeploymentHandle
 from glioflow.cluster import silence
 from glioflow.data.case import Case
 from glioflow.errors import UserError
-from glioflow.serving.answering import Answering, Reply, slices_per_pass
+from glioflow.serving.answering import Answering, Reply, pixels_per_pass
 from glioflow.serving.api import Busy, make_api
 from glioflow.serving.batching import Batcher
 from glioflow.serving.feedback import Feedback
@@ -37,7 +38,7 @@ class PredictorReplica:
         silence()
         start_log("predictor")
         _use_threads(settings)
-        batcher = Batcher(slices_per_pass())
+        batcher = Batcher(pixels_per_pass())
         self._versions = Versions(batcher, log)
         self._answering = Answering(self._versions, batcher, log, seed=os.getpid())
         self._swaps: set[asyncio.Task[None]] = set()
@@ -47,12 +48,20 @@ class PredictorReplica:
         wanted = Wanted.model_validate(config)
         if wanted.champion is None:  # deployed from a file that names only the model
             wanted = await asyncio.to_thread(find_wanted, wanted.name, wanted.trial)
-        swap = asyncio.create_task(asyncio.to_thread(self._versions.adopt, wanted))
+        swap = asyncio.create_task(self._adopt(wanted))
         if self._versions.champion is None:
             await swap
             return
         self._swaps.add(swap)
         swap.add_done_callback(self._swaps.discard)
+
+    async def _adopt(self, wanted: Wanted) -> None:
+        """Load and check in a thread that ends, and its OpenMP threads with it: see `Batcher`."""
+        pool = ThreadPoolExecutor(1, "adopt")
+        try:
+            await asyncio.get_running_loop().run_in_executor(pool, self._versions.adopt, wanted)
+        finally:
+            pool.shutdown(wait=False)
 
     def check_health(self) -> None:
         """Fail where no version is loaded."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from glioflow.data.loaders import Batches
 from glioflow.errors import RunFailed, UserError
-from glioflow.evaluation.inference import autocast, resolve_precision
+from glioflow.evaluation.inference import autocast, keep_freed_memory, resolve_precision
 from glioflow.models.network import Network
 from glioflow.training.schedules import learning_rate_factor
 from glioflow.training.settings import TrainingSettings
@@ -121,6 +121,8 @@ class Trainer:
     def __init__(self, network: nn.Module, loss: nn.Module, batches: Batches, settings: TrainingSettings) -> None:
         self.network, self.loss, self.batches, self.settings = network, loss, batches, settings
         self.device = next(network.parameters()).device
+        if self.device.type == "cpu":
+            keep_freed_memory()
         if settings.channels_last and not any(parameter.ndim == 5 for parameter in network.parameters()):
             network.to(memory_format=torch.channels_last)
         if settings.compile:
