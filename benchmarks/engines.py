@@ -18,10 +18,13 @@ import numpy as np
 import torch
 
 from glioflow import bundle
+from glioflow.evaluation.inference import keep_freed_memory
+from glioflow.serving.compiled import Compiled
 
 
 def measure_engines(folder: Path, image: Path, rounds: int, seconds: float) -> dict[str, dict[str, float | str]]:
-    """Return slices a second of ways to compute 16 slices, in turn, and their masks beside fp32's."""
+    """Return slices a second of ways to compute the slices at once, in turn, and their masks beside fp32's."""
+    keep_freed_memory()
     network = bundle.load(folder).network
     batch = torch.from_numpy(np.load(image)).permute(0, 3, 1, 2).contiguous()
     ways = engines(network, bundle.load(folder).network.to(memory_format=torch.channels_last), batch)
@@ -76,12 +79,9 @@ def engines(network: Any, swapped: Any, batch: Any) -> dict[str, Callable[[], An
         session = onnxruntime.InferenceSession(exported(), providers=["CPUExecutionProvider"])
         return lambda: session.run(None, {"x": batch.numpy()})[0]
 
-    def openvino(precision: str) -> Callable[[], Any]:
-        import openvino
-
-        core = openvino.Core()
-        compiled = core.compile_model(core.read_model(exported()), "CPU", {"INFERENCE_PRECISION_HINT": precision})
-        return lambda: compiled(batch.numpy())[0]
+    def openvino(precision: Any) -> Callable[[], Any]:
+        compiled = Compiled(network, precision)
+        return lambda: compiled(batch).numpy()
 
     return {
         "eager fp32": lambda: eager(network, batch),
@@ -90,7 +90,7 @@ def engines(network: Any, swapped: Any, batch: Any) -> dict[str, Callable[[], An
         "channels_last bf16": lambda: eager(swapped, last, half=True),
         "torch.compile, channels_last bf16": lambda: eager(torch.compile(swapped), last, half=True),
         "ONNX Runtime fp32": onnx,
-        "OpenVINO fp32": lambda: openvino("f32"),
+        "OpenVINO fp32": lambda: openvino("fp32"),
         "OpenVINO bf16": lambda: openvino("bf16"),
     }
 

@@ -160,7 +160,7 @@ def test_champions_move_and_a_replica_dies_under_load_and_every_answer_is_right(
 
 
 @pytest.mark.parametrize("how", ["serve deploy", "serve.run"])
-def test_a_graph_deployed_without_us_follows_the_champion_and_loses_nothing(registered, slices, tmp_path, how):
+def test_a_graph_deployed_before_any_champion_waits_follows_and_loses_nothing(registered, slices, tmp_path, how):
     import ray
     from ray import serve
     from ray.serve.config import HTTPOptions
@@ -168,6 +168,7 @@ def test_a_graph_deployed_without_us_follows_the_champion_and_loses_nothing(regi
     from glioflow.serving.gateway import build
 
     port = free_port()
+    registered.client.delete_registered_model_alias("tiny", "champion")
     with cluster.ending():
         cluster.connect()
         if how == "serve deploy":
@@ -181,6 +182,11 @@ def test_a_graph_deployed_without_us_follows_the_champion_and_loses_nothing(regi
             serve.start(http_options=HTTPOptions(port=port))
             serve.run(build(ServeSettings(watch_s=0.5)), name="by-hand")
         url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: serve.status().applications and all_run(serve.status()), 120)
+        for answer in (requests.get(f"{url}/v1/model", timeout=10), post(url, slices[0])):
+            assert (answer.status_code, answer.json()["error"]["rule"]) == (503, "no model has a champion yet")
+        assert not _is_ready(url)
+        registered.set_alias("tiny", "champion", 1)
         wait_until(lambda: _is_ready(url), 120)
         with Load(url, slices) as load:
             load.wait_for_answers(1)
@@ -192,6 +198,14 @@ def test_a_graph_deployed_without_us_follows_the_champion_and_loses_nothing(regi
     load.check()
     print(f"{len(load.answers)} answers, lost {load.lost}")
     assert load.lost == []
+
+
+def all_run(status):
+    return all(each.status == "RUNNING" for each in status.applications.values())
+
+
+def post(url, file):
+    return requests.post(f"{url}/v1/predict", files={"files": (file.name, file.read_bytes())}, timeout=60)
 
 
 def _is_ready(url):

@@ -24,7 +24,7 @@ from glioflow.serving.feedback import Feedback
 from glioflow.serving.guard import log, start_log
 from glioflow.serving.metrics import Metrics
 from glioflow.serving.settings import ServeSettings, digest_of
-from glioflow.serving.versions import Versions, Wanted, find_wanted
+from glioflow.serving.versions import NoChampion, Versions, Wanted, find_wanted
 from glioflow.serving.watcher import watch
 
 AT_ONCE = 8  # studies in one predictor: while one is in the network, others are preprocessed and measured
@@ -42,12 +42,18 @@ class PredictorReplica:
         self._versions = Versions(batcher, log)
         self._answering = Answering(self._versions, batcher, log, seed=os.getpid())
         self._swaps: set[asyncio.Task[None]] = set()
+        self._waits = False  # for a first champion: the watcher says when there is one
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
         """Become what `config` wants; a replica that answers already goes on answering meanwhile."""
         wanted = Wanted.model_validate(config)
         if wanted.champion is None:  # deployed from a file that names only the model
-            wanted = await asyncio.to_thread(find_wanted, wanted.name, wanted.trial)
+            try:
+                wanted = await asyncio.to_thread(find_wanted, wanted.name, wanted.trial)
+            except NoChampion as error:
+                log("waiting", reason=error.rule)
+                self._waits = self._versions.champion is None
+                return
         swap = asyncio.create_task(self._adopt(wanted))
         if self._versions.champion is None:
             await swap
@@ -65,15 +71,17 @@ class PredictorReplica:
 
     def check_health(self) -> None:
         """Fail where no version is loaded."""
-        if self._versions.champion is None:
+        if self._versions.champion is None and not self._waits:
             raise RuntimeError("no model is loaded")
 
-    async def card(self) -> dict[str, Any]:
-        """Say what is served."""
-        return self._answering.card()
+    async def card(self) -> dict[str, Any] | None:
+        """Say what is served; None before there is a champion."""
+        return None if self._versions.champion is None else self._answering.card()
 
-    async def predict(self, case: Case, clinical: dict[str, Any]) -> Reply | UserError:
-        """Answer for one study."""
+    async def predict(self, case: Case, clinical: dict[str, Any]) -> Reply | UserError | None:
+        """Answer for one study; None before there is a champion."""
+        if self._versions.champion is None:
+            return None
         return await asyncio.to_thread(self._answering.answer, case, clinical)
 
 
@@ -98,11 +106,14 @@ class _Remote:
 
     async def _ask(self, answer: Any) -> Any:
         try:
-            return await answer
+            said = await answer
         except RayTaskError:
             raise
         except (BackPressureError, DeploymentUnavailableError, RayActorError):
             raise Busy from None
+        if said is None:
+            raise Busy("no model has a champion yet")
+        return said
 
 
 @serve.deployment(name="watcher", num_replicas=1, ray_actor_options={"num_cpus": 0})

@@ -23,6 +23,10 @@ from glioflow.serving.settings import Trial
 from glioflow.tracking import CHALLENGER, Tracking, Version
 
 
+class NoChampion(UserError):  # noqa: N818 - what it is
+    """Nothing was promoted yet."""
+
+
 class VersionId(BaseModel):
     """One version of a registered model, and what its bundle must be and say of the golden study."""
 
@@ -135,16 +139,19 @@ def find_wanted(name: str | None, trial: Trial) -> Wanted:
     """Return what the registry's aliases mean now: the champion, and the challenger where some traffic is meant for it.
 
     Raises:
-        UserError: If there is no champion, or several models and no name.
+        NoChampion: If no model, or not the named one, has a champion yet.
+        UserError: If there are several and no name.
     """
     tracking = Tracking()
     names = [each for each in tracking.names() if tracking.champion(each)]
     if name is None:
-        if len(names) != 1:
-            raise UserError(
-                "say which model with --name" if names else "no model has a champion yet", choices=names or None
-            )
+        if len(names) > 1:
+            raise UserError("say which model with --name", choices=names)
+        if not names:
+            raise NoChampion("no model has a champion yet")
         name = names[0]
+    elif name in tracking.names() and name not in names:
+        raise NoChampion("the model has no champion yet", name, names or None)
     champion = tracking.version(name)
     challenger = None
     if trial.shadow or trial.canary:
