@@ -1,10 +1,11 @@
 """A search beside the plain ways to do the same, and a large one on paper.
 
-Run: python benchmarks/search.py [overhead|rate|scaling|schedule ...] [--data COHORT] [--trials 10] [--epochs 6]
+Run: python benchmarks/search.py [overhead|rate|scaling|schedule ...] [--data COHORT] [--trials 8] [--epochs 6]
 [--steps 20]; without a name all four, in this order. Writes what it found to search.md beside this file.
 
-overhead  the same training in a bare loop in this process, before and after, and as one-worker trials: what a trial
-          costs before its first step, for the first one and for those that reuse its process; the speed of epochs.
+overhead  the same training in a bare loop in this process, before and after, and as one-worker trials, 3 * STEPS an
+          epoch: what a trial costs before its first step, for the first one and for those that reuse its process; the
+          speed of epochs, with a checkpoint and MLflow after each, which the bare loop has not.
 rate      trials an hour of the platform, one CPU each, beside a bare Optuna loop in one process on all cores, before
           and after, on the same space, cohort, sampler and rungs of successive halving.
 scaling   slices a second of one worker and of two, one CPU each, through Ray Train, in turn, at 128 x 128; the batch of
@@ -100,7 +101,8 @@ def overhead(said: argparse.Namespace, home: Path) -> list[str]:
     """Compare one trial with the loop that it runs."""
     rates = {"kind": "choice", "values": [1e-3 * (k + 1) for k in range(3)]}
     settings = {"name": "overhead", "sampler": "grid", "scheduler": "none", "concurrent": 1}
-    experiment = build_experiment(said.epochs, said.steps, **settings, space={"training.learning_rate": rates})
+    # Steps of an epoch as in experiments/lgg-search.yaml.
+    experiment = build_experiment(4, 3 * said.steps, **settings, space={"training.learning_rate": rates})
     source, cohort, split = open_data(said.data, home, experiment)
     bare_epochs(override(experiment, {"training.epochs": 2}), cohort, split)  # kernels are chosen on the first steps
     bare = [pace(bare_epochs(experiment, cohort, split))]
@@ -197,7 +199,7 @@ def optuna_loop(experiment: Experiment, cohort: PreparedCohort, split: Split, tr
 
 def scaling(said: argparse.Namespace, home: Path) -> list[str]:
     """Compare the speed of one worker and of two."""
-    base = build_experiment(min(said.epochs, 4), said.steps, size=128)
+    base = build_experiment(min(said.epochs, 3), said.steps, size=128)
     _, cohort, split = open_data(said.data, home, base)
     tracking = Tracking()
     cluster.connect()
@@ -285,7 +287,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("what", nargs="*", help=f"of {', '.join(parts)}; default: all")
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--trials", type=int, default=10)
+    parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))

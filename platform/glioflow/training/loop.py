@@ -206,6 +206,9 @@ class Trainer:
 
     def save(self, folder: Path, progress: _Progress) -> None:
         """Write the checkpoint into `folder`."""
+        kept = progress.kept
+        if progress.kept_epoch == progress.epoch - 1:  # what is kept is what is there: torch writes it once
+            kept = self.network.state_dict() if self.average is None else self.average
         state: dict[str, Any] = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -213,7 +216,7 @@ class Trainer:
             "average": self.average,
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
-            "progress": vars(progress),
+            "progress": {**vars(progress), "kept": kept},
         }
         torch.save(state, folder / CHECKPOINT)
 
@@ -226,7 +229,7 @@ class Trainer:
             group["weight_decay"] = self.settings.weight_decay
         self.scaler.load_state_dict(state["scaler"])
         if state["average"] is not None:
-            self.average = {name: value.to(self.device) for name, value in state["average"].items()}
+            self.average = {name: value.to(self.device, copy=True) for name, value in state["average"].items()}
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"], self.device)
