@@ -42,6 +42,9 @@ test: lint
 test-slow: lint
 	$(BIN)/python -m pytest -m "slow or real or gpu" tests
 
+bench: setup ## on a quiet machine; WHAT names other programs of benchmarks/
+	@for each in $(or $(WHAT),memory search serving); do $(BIN)/python benchmarks/$$each.py || exit 1; done
+
 serve: setup
 	$(BIN)/glioflow serve
 

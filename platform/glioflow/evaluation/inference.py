@@ -64,7 +64,7 @@ def keep_freed_memory() -> bool:
     """Let this process keep the memory of freed tensors for the next ones; return whether it does.
 
     glibc gives blocks of 32 MiB and more back to the kernel at once and gets them anew, every page zeroed, at the next
-    layer: on a CPU that is a tenth to half of a training step. Elsewhere nothing is done.
+    layer: with large slices a fifth of a training step on the CPU (benchmarks/memory.md). Elsewhere nothing is done.
     """
     if not sys.platform.startswith("linux"):
         return False
