@@ -1,11 +1,12 @@
 """A search beside the plain ways to do the same, and a large one on paper.
 
-Run: python benchmarks/search.py [overhead|rate|scaling|schedule ...] [--data COHORT] [--trials 8] [--epochs 6]
-[--steps 20]; without a name all four, in this order. Writes what it found to search.md beside this file.
+Run: python benchmarks/search.py [overhead|nested|rate|scaling|schedule ...] [--data COHORT] [--trials 8] [--epochs 6]
+[--steps 20]; without a name all five, in this order. Writes what it found to search.md beside this file.
 
 overhead  the same training in a bare loop in this process, before and after, and as one-worker trials, 3 * STEPS an
           epoch: what a trial costs before its first step, for the first one and for those that reuse its process; the
           speed of epochs, with a checkpoint and MLflow after each, which the bare loop has not.
+nested    what a trial of two workers, on Ray Train, costs before its first step.
 rate      trials an hour of the platform, one CPU each, beside a bare Optuna loop in one process on all cores, before
           and after, on the same space, cohort, sampler and rungs of successive halving.
 scaling   slices a second of one worker and of two, one CPU each, through Ray Train, in turn, at 128 x 128; the batch of
@@ -97,6 +98,38 @@ def pace(ended: list[float]) -> float:
     return statistics.median(b - a for a, b in itertools.pairwise(ended))
 
 
+def search_alone(experiment: Experiment, source: Path) -> tuple[float, list[float]]:
+    """Search one trial after the other; return the seconds of an epoch, and those of each trial before its first."""
+    began = time.time()
+    done = search(experiment, source)
+    tracking = Tracking()
+    runs = sorted(tracking.children("benchmark", done.run_id), key=lambda run: run.info.start_time)
+    ended = []
+    for run in runs:
+        history = sorted(tracking.client.get_metric_history(run.info.run_id, "val/dice"), key=lambda each: each.step)
+        ended.append([entry.timestamp / 1000 for entry in history])
+    trial = statistics.median(pace(each) for each in ended)
+    before = [began, *(run.info.end_time / 1000 for run in runs)]
+    return trial, [each[0] - trial - last for each, last in zip(ended, before, strict=False)]
+
+
+def nested(said: argparse.Namespace, home: Path) -> list[str]:
+    """Say what a trial of two workers costs before its first step: driver, Ray Train's controller, two workers."""
+    rates = {"kind": "choice", "values": [1e-3 * (k + 1) for k in range(3)]}
+    settings = {"name": "nested", "sampler": "grid", "scheduler": "none", "concurrent": 1}
+    experiment = build_experiment(3, said.steps, **settings, space={"training.learning_rate": rates})
+    experiment = override(experiment, {"training.num_workers": 2})
+    source, *_ = open_data(said.data, home, experiment)
+    cluster.connect()
+    _, starts = search_alone(experiment, source)
+    return [
+        "| trial of two workers, one CPU each | before its first step |",
+        "|---|---|",
+        f"| the first, the search's own start included | {starts[0]:.1f} s |",
+        f"| the others | {', '.join(f'{start:.1f} s' for start in starts[1:])} |",
+    ]
+
+
 def overhead(said: argparse.Namespace, home: Path) -> list[str]:
     """Compare one trial with the loop that it runs."""
     rates = {"kind": "choice", "values": [1e-3 * (k + 1) for k in range(3)]}
@@ -107,18 +140,8 @@ def overhead(said: argparse.Namespace, home: Path) -> list[str]:
     bare_epochs(override(experiment, {"training.epochs": 2}), cohort, split)  # kernels are chosen on the first steps
     bare = [pace(bare_epochs(experiment, cohort, split))]
     cluster.connect()
-    began = time.time()
-    done = search(experiment, source)
+    trial, starts = search_alone(experiment, source)
     bare.append(pace(bare_epochs(experiment, cohort, split)))
-    tracking = Tracking()
-    runs = sorted(tracking.children("benchmark", done.run_id), key=lambda run: run.info.start_time)
-    ended = []
-    for run in runs:
-        history = sorted(tracking.client.get_metric_history(run.info.run_id, "val/dice"), key=lambda each: each.step)
-        ended.append([entry.timestamp / 1000 for entry in history])
-    trial = statistics.median(pace(each) for each in ended)
-    before = [began, *(run.info.end_time / 1000 for run in runs)]
-    starts = [each[0] - trial - last for each, last in zip(ended, before, strict=False)]
     ratio = statistics.mean(bare) / trial
     return [
         "| one-worker trial beside the bare loop, one CPU each | found | |",
@@ -283,7 +306,7 @@ def schedule(said: argparse.Namespace, home: Path) -> list[str]:
 
 def main() -> None:
     """Measure, print and write."""
-    parts = {"overhead": overhead, "rate": rate, "scaling": scaling, "schedule": schedule}
+    parts = {"overhead": overhead, "nested": nested, "rate": rate, "scaling": scaling, "schedule": schedule}
     parser = argparse.ArgumentParser()
     parser.add_argument("what", nargs="*", help=f"of {', '.join(parts)}; default: all")
     parser.add_argument("--data", type=Path)
