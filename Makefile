@@ -40,7 +40,7 @@ test: lint
 	$(BIN)/python -m pytest -m "not slow and not real and not gpu" tests
 
 test-slow: lint
-	$(BIN)/python -m pytest -m "slow or real or gpu" tests
+	$(BIN)/python -X faulthandler -m pytest -m "slow or real or gpu" tests
 
 bench: setup ## on a quiet machine; WHAT names other programs of benchmarks/
 	@for each in $(or $(WHAT),memory search serving); do $(BIN)/python benchmarks/$$each.py || exit 1; done
