@@ -186,6 +186,10 @@ def test_a_graph_deployed_before_any_champion_waits_follows_and_loses_nothing(re
         for answer in (requests.get(f"{url}/v1/model", timeout=10), post(url, slices[0])):
             assert (answer.status_code, answer.json()["error"]["rule"]) == (503, "no model has a champion yet")
         assert not _is_ready(url)
+        if how == "serve deploy":  # an application from code is replaced by the first champion, good or bad
+            registered.set_alias("tiny", "champion", 3)  # its weights are damaged
+            wait_until(lambda: "tiny/3: " in post(url, slices[0]).json()["error"]["rule"], 120)
+            assert not _is_ready(url)
         registered.set_alias("tiny", "champion", 1)
         wait_until(lambda: _is_ready(url), 120)
         with Load(url, slices) as load:

@@ -229,6 +229,25 @@ def test_a_registered_version_is_loaded_checked_and_put_into_its_fastest_way(tin
         load_version(other, Batcher(2**18))
 
 
+def test_champion_challenger_and_shadow_run_their_networks_in_one_thread(tiny, network, tracking, tmp_path, case):
+    for number in (1, 2):
+        folder = write(tmp_path / f"b{number}", tiny, network)
+        tracking.register("glioma", tracking.start("x", "x", tags={}), folder, tags={})
+    tracking.set_alias("glioma", "champion", 1)
+    tracking.set_alias("glioma", "challenger", 2)
+    batcher = Batcher(2**18)
+    versions = Versions(batcher, lambda *said, **facts: None)
+    versions.adopt(find_wanted(None, Trial(canary=0.5, shadow=1.0, max_errors=99, min_dice=0.0)))
+    threads = {1: set(), 2: set()}
+    for number, loaded in ((1, versions.champion), (2, versions.challenger)):
+        loaded.predictor.network.register_forward_hook(
+            lambda *_, number=number: threads[number].add(threading.current_thread())
+        )
+    answering = Answering(versions, batcher, lambda *said, **facts: None)
+    wait_for(lambda: answering.answer(case, {}) and threads[1] and threads[2])
+    assert threads[1] == threads[2] == {batcher._thread}, "a second team of OpenMP threads halves the speed of both"
+
+
 def test_a_version_that_answers_the_golden_study_otherwise_or_badly_is_refused(tiny, network):
     import torch
 

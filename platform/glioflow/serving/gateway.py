@@ -16,7 +16,7 @@ from ray.serve.handle import DeploymentHandle
 
 from glioflow.cluster import silence
 from glioflow.data.case import Case
-from glioflow.errors import UserError
+from glioflow.errors import RunFailed, UserError
 from glioflow.serving.answering import Answering, Reply, pixels_per_pass
 from glioflow.serving.api import Busy, make_api
 from glioflow.serving.batching import Batcher
@@ -42,7 +42,7 @@ class PredictorReplica:
         self._versions = Versions(batcher, log)
         self._answering = Answering(self._versions, batcher, log, seed=os.getpid())
         self._swaps: set[asyncio.Task[None]] = set()
-        self._waits = False  # for a first champion: the watcher says when there is one
+        self._missing: NoChampion | None = None  # why there is none yet: the watcher says when there is another
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
         """Become what `config` wants; a replica that answers already goes on answering meanwhile."""
@@ -52,14 +52,24 @@ class PredictorReplica:
                 wanted = await asyncio.to_thread(find_wanted, wanted.name, wanted.trial)
             except NoChampion as error:
                 log("waiting", reason=error.rule)
-                self._waits = self._versions.champion is None
+                self._missing = error if self._versions.champion is None else None
                 return
         swap = asyncio.create_task(self._adopt(wanted))
         if self._versions.champion is None:
-            await swap
+            await self._first(swap)
             return
         self._swaps.add(swap)
         swap.add_done_callback(self._swaps.discard)
+
+    async def _first(self, swap: "asyncio.Task[None]") -> None:
+        """Wait for a first version; a replica that waits already goes on waiting where that one is refused."""
+        try:
+            await swap
+            self._missing = None
+        except RunFailed as error:
+            if self._missing is None:
+                raise  # Serve tries again
+            self._missing = NoChampion(str(error))
 
     async def _adopt(self, wanted: Wanted) -> None:
         """Load and check in a thread that ends, and its OpenMP threads with it: see `Batcher`."""
@@ -71,17 +81,17 @@ class PredictorReplica:
 
     def check_health(self) -> None:
         """Fail where no version is loaded."""
-        if self._versions.champion is None and not self._waits:
+        if self._versions.champion is None and self._missing is None:
             raise RuntimeError("no model is loaded")
 
-    async def card(self) -> dict[str, Any] | None:
-        """Say what is served; None before there is a champion."""
-        return None if self._versions.champion is None else self._answering.card()
+    async def card(self) -> dict[str, Any] | NoChampion:
+        """Say what is served."""
+        return self._missing or self._answering.card()
 
-    async def predict(self, case: Case, clinical: dict[str, Any]) -> Reply | UserError | None:
-        """Answer for one study; None before there is a champion."""
-        if self._versions.champion is None:
-            return None
+    async def predict(self, case: Case, clinical: dict[str, Any]) -> Reply | UserError:
+        """Answer for one study."""
+        if self._missing is not None:
+            return self._missing
         return await asyncio.to_thread(self._answering.answer, case, clinical)
 
 
@@ -111,8 +121,8 @@ class _Remote:
             raise
         except (BackPressureError, DeploymentUnavailableError, RayActorError):
             raise Busy from None
-        if said is None:
-            raise Busy("no model has a champion yet")
+        if isinstance(said, NoChampion):
+            raise Busy(said.rule)
         return said
 
 

@@ -106,7 +106,8 @@ class Versions:
                 if self.champion is not None:
                     break
             if self.champion is None:
-                raise RunFailed(f"no version could be loaded: {self.refused}")
+                refused = "; ".join(f"{key}: {reason}" for key, reason in self.refused.items())
+                raise RunFailed(f"no version could be loaded ({refused})")
             if wanted.challenger is None:
                 self.challenger = None
             elif self.challenger is None or self.challenger.id != wanted.challenger:
