@@ -7,8 +7,10 @@ overhead  the same training in a bare loop in this process, before and after, an
           epoch: what a trial costs before its first step, for the first one and for those that reuse its process; the
           speed of epochs, with a checkpoint and MLflow after each, which the bare loop has not.
 nested    what a trial of two workers, on Ray Train, costs before its first step.
-rate      trials an hour of the platform, one CPU each, beside a bare Optuna loop in one process on all cores, before
-          and after, on the same space, cohort, sampler and rungs of successive halving.
+rate      trials an hour of the platform, one CPU each, beside a bare Optuna loop in one process on all cores, on the
+          same cohort and the same random points; first trained to their end (half the epochs), where both must find
+          the same, then with the same rungs of successive halving, where the order of ends decides who is stopped;
+          there the loop runs before and after.
 scaling   slices a second of one worker and of two, one CPU each, through Ray Train, in turn, at 128 x 128; the batch of
           16 is shared by the workers.
 schedule  1,000 trials on 64 GPUs, simulated with the scheduler that a search uses; no training.
@@ -154,56 +156,60 @@ def overhead(said: argparse.Namespace, home: Path) -> list[str]:
 
 
 def rate(said: argparse.Namespace, home: Path) -> list[str]:
-    """Compare trials an hour with a bare Optuna loop."""
-    settings = {"name": "rate", "trials": said.trials, "scheduler": "asha", "grace_epochs": 1, "reduction": 2}
-    experiment = build_experiment(said.epochs, said.steps, **settings)
-    source, cohort, split = open_data(said.data, home, experiment)
-
-    def bare() -> tuple[float, float, int]:
-        began = time.perf_counter()
-        best, epochs = optuna_loop(experiment, cohort, split, said.trials)
-        return time.perf_counter() - began, best, epochs
-
-    loops = [bare()]
+    """Compare trials an hour, and what they find, with a bare Optuna loop."""
     began = time.perf_counter()
     cluster.connect()
     connected = time.perf_counter() - began
-    done = search(experiment, source)
-    ours = time.perf_counter() - began - connected
-    loops.append(bare())
-    plain, best = statistics.mean(seconds for seconds, *_ in loops), max(best for _, best, _ in loops)
-    tracking = Tracking()
-    histories = [
-        tracking.metric_history(run.info.run_id, "val/dice") for run in tracking.children("benchmark", done.run_id)
+    lines = [
+        "| search | trials an hour | epochs trained | best validation Dice | best of each trial |",
+        "|---|---|---|---|---|",
     ]
-    reached = max(value for history in histories for value in history)
-    hourly = 3600 * said.trials
-    return [
-        f"| {said.trials} trials of up to {said.epochs} epochs, {said.steps} steps each | trials an hour "
-        "| epochs trained | best validation Dice |",
-        "|---|---|---|---|",
-        f"| bare Optuna loop, one process, before and after | {hourly / loops[0][0]:.0f}, {hourly / loops[1][0]:.0f} | "
-        f"{loops[0][2]}, {loops[1][2]} | {loops[0][1]:.3f}, {loops[1][1]:.3f} |",
-        f"| GlioFlow, two trials at once | {hourly / ours:.0f} | {sum(map(len, histories))} | {reached:.3f} |",
-        goal("as many trials an hour", f"ratio {plain / ours:.2f}", reached=plain >= ours),
-        goal("the same Dice, to 0.02", f"{reached - best:+.3f}", reached=reached >= best - 0.02),
-        "",
-        f"Ray's own start, {connected:.1f} s where it was not up, is not in these rates.",
-    ]
+    goals = []
+    for pruner, epochs, times in (("none", max(1, said.epochs // 2), 1), ("asha", said.epochs, 2)):
+        settings = {"name": f"rate-{pruner}", "trials": said.trials, "scheduler": pruner, "grace_epochs": 1}
+        experiment = build_experiment(epochs, said.steps, **settings, reduction=2, sampler="random")
+        source, cohort, split = open_data(said.data, home, experiment)
+        loop = f"bare loop, {pruner}, {epochs} epochs"
+        loops = [optuna_loop(experiment, cohort, split, said.trials)]
+        began = time.perf_counter()
+        done = search(experiment, source)
+        ours = time.perf_counter() - began
+        loops += [optuna_loop(experiment, cohort, split, said.trials) for _ in range(times - 1)]
+        children = Tracking().children("benchmark", done.run_id)
+        found = sorted((int(run.data.tags["trial_id"]), run.info.run_id) for run in children)
+        histories = [Tracking().metric_history(run_id, "val/dice") for _, run_id in found]
+        plain = statistics.mean(seconds for seconds, _ in loops)
+        rows = [*((loop, *each) for each in loops), (f"GlioFlow, {pruner}, two trials at once", ours, histories)]
+        for name, seconds, each in rows:
+            best = [max(history) for history in each]
+            lines.append(
+                f"| {name} | {3600 * said.trials / seconds:.0f} | {sum(map(len, each))} | {max(best):.3f} | "
+                f"{', '.join(f'{value:.3f}' for value in best)} |"
+            )
+        reached, other = (max(max(history) for history in each) for each in (histories, loops[0][1]))
+        goals += [
+            goal(f"{pruner}: as many trials an hour", f"ratio {plain / ours:.2f}", reached=plain >= ours),
+            goal(f"{pruner}: the same Dice, to 0.02", f"{reached - other:+.3f}", reached=reached >= other - 0.02),
+        ]
+    said_of_ray = f"Ray's own start, {connected:.1f} s, is not in these rates."
+    return [*lines, "", "| goal | found | |", "|---|---|---|", *goals, "", said_of_ray]
 
 
-def optuna_loop(experiment: Experiment, cohort: PreparedCohort, split: Split, trials: int) -> tuple[float, int]:
-    """Search in this process on all cores, as one would without a platform; return the best Dice and the epochs."""
+def optuna_loop(
+    experiment: Experiment, cohort: PreparedCohort, split: Split, trials: int
+) -> tuple[float, list[list[float]]]:
+    """Search in this process on all cores, as one would without a platform; return the seconds and trials' Dices."""
+    began = time.perf_counter()
     everything = override(experiment, {"training.cpus_per_worker": os.cpu_count() or 1})
     train, val = cohort.cases(split.train), cohort.cases(split.val)
-    best, epochs = 0.0, 0
+    histories: list[list[float]] = []
 
     def objective(trial: optuna.Trial) -> float:
         chosen = override(everything, suggest_point(trial, experiment.search))
+        histories.append([])
 
         def report(epoch: int, metrics: dict[str, float], write_checkpoint: Any) -> None:
-            nonlocal best, epochs
-            best, epochs = max(best, metrics["val/dice"]), epochs + 1
+            histories[-1].append(metrics["val/dice"])
             trial.report(metrics["val/dice"], epoch + 1)
             if trial.should_prune():
                 raise optuna.TrialPruned
@@ -212,12 +218,14 @@ def optuna_loop(experiment: Experiment, cohort: PreparedCohort, split: Split, tr
         return fitted.dice
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    pruner = optuna.pruners.SuccessiveHalvingPruner(
-        min_resource=experiment.search.grace_epochs, reduction_factor=experiment.search.reduction
-    )
+    pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
+    if experiment.search.scheduler == "asha":
+        pruner = optuna.pruners.SuccessiveHalvingPruner(
+            min_resource=experiment.search.grace_epochs, reduction_factor=experiment.search.reduction
+        )
     study = optuna.create_study(direction="maximize", sampler=build_sampler(experiment.search), pruner=pruner)
     study.optimize(objective, n_trials=trials)
-    return best, epochs
+    return time.perf_counter() - began, histories
 
 
 def scaling(said: argparse.Namespace, home: Path) -> list[str]:

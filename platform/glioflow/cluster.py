@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,16 +107,41 @@ def connect(*, num_cpus: int | None = None) -> None:
         "runtime_env": {"env_vars": carried},
     }
     address = os.environ.get("RAY_ADDRESS")
-    if not address:
-        ray.init(address="local", num_cpus=num_cpus, include_dashboard=True, dashboard_host="127.0.0.1", **options)
-        return
+    with _terminable():
+        if not address:
+            ray.init(address="local", num_cpus=num_cpus, include_dashboard=True, dashboard_host="127.0.0.1", **options)
+            return
+        try:
+            ray.init(address=address, **options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise UserError(
+                "RAY_ADDRESS must name a running cluster (and its token be known)", f"{address}: {first}"
+            ) from None
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let a block that starts Ray change nothing about SIGTERM but this: where nobody handles it, it is Ctrl-C.
+
+    Ray's own handler prints a trace, begins to end the process and aborts it three seconds later: too soon for runs to
+    be closed and an endpoint to be shut down.
+    """
+    before = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            "RAY_ADDRESS must name a running cluster (and its token be known)", f"{address}: {first}"
-        ) from None
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before if callable(before) else _interrupt)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    """Do what Ctrl-C does now: Tune and Train end in order at the first one."""
+    handler = signal.getsignal(signal.SIGINT)
+    if callable(handler):
+        handler(signal.SIGINT, frame)
+    else:  # as in a shell's background
+        raise KeyboardInterrupt
 
 
 def disconnect() -> None:

@@ -80,7 +80,10 @@ def test_a_run_that_failed_is_resumed_under_its_own_id(ray: None, tiny: Experime
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_an_interrupted_search_ends_killed_and_says_how_to_go_on(lgg: Path, home: Path, tracking: Any) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interrupted_search_ends_killed_and_says_how_to_go_on(
+    lgg: Path, home: Path, tracking: Any, stop: signal.Signals
+) -> None:
     words = [
         "search",
         "experiments/demo.yaml",
@@ -105,7 +108,7 @@ def test_an_interrupted_search_ends_killed_and_says_how_to_go_on(lgg: Path, home
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline, "no trial reported"
         time.sleep(1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     said = process.communicate(timeout=120)[1]
     assert process.returncode == 130
     assert "--resume cut" in said

@@ -80,9 +80,11 @@ def running(ready, *words):
     finally:
         process.terminate()
         try:
-            process.wait(60)
+            status = process.wait(60)
         finally:
             process.kill()
+    if words[0] == "serve":
+        assert status == 130, f"an endpoint that is stopped ends in order: {log.read_text()[-2000:]}"
 
 
 @pytest.fixture(scope="module")

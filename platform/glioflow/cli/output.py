@@ -24,7 +24,7 @@ def console() -> "Console":
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Turn our errors into one line and an exit code: 2 for a user's mistake, 1 for a failed run, 130 for Ctrl-C."""
+    """Turn our errors into one line and an exit code: 2 for a user's mistake, 1 for a failed run, 130 when stopped."""
     try:
         yield
     except KeyboardInterrupt:
