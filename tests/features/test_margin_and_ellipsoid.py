@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
 from glioflow.features import measure_mask
 from glioflow.features.ellipsoid import (
@@ -140,6 +141,17 @@ def test_the_ratio_is_affine_invariant(seed):
     moved = points @ matrix.T + rng.normal(size=3) * 10
     expected = enclosing_ellipsoid_volume(points) * abs(np.linalg.det(matrix))
     assert enclosing_ellipsoid_volume(moved) == pytest.approx(expected, rel=3e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000))
+def test_the_ellipsoid_around_a_lone_slice_is_found_in_few_steps(seed):
+    noise = gaussian_filter(np.random.default_rng(seed).normal(size=(48, 48)), 3)
+    away = np.hypot(*np.meshgrid(np.arange(48) - 24, np.arange(48) - 22)) / 18
+    corners = hull_vertices(hull_points((away + 3 * noise < 1)[None]))
+    exact = enclosing_ellipsoid_volume(corners, tolerance=1e-8)
+    found = enclosing_ellipsoid_volume(corners, max_steps=120)
+    assert exact * (1 - 1e-7) <= found <= exact * (1 + 1e-4) ** 1.5
 
 
 def test_unknown_slice_spacing_does_not_matter_to_bevr():
