@@ -40,7 +40,7 @@ class Runs:
         for name in ("alembic", "mlflow", "mlflow.store.db.utils"):  # importing mlflow sets its own level
             logging.getLogger(name).setLevel(logging.WARNING)
         self._error = MlflowException
-        self._scratch = tempfile.TemporaryDirectory(prefix="glioflow-")
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None  # a killed process leaves it behind
         if not answers(self.uri, patience_s=patience_s):
             raise UserError("MLFLOW_TRACKING_URI must name a reachable store", f"{self.uri}, where nobody answers")
         try:
@@ -245,6 +245,7 @@ class Runs:
         import mlflow.artifacts
         from mlflow.exceptions import MlflowException
 
+        self._scratch = self._scratch or tempfile.TemporaryDirectory(prefix="glioflow-")
         target = tempfile.mkdtemp(dir=self._scratch.name)
         try:
             found = mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=self.uri, dst_path=target)
