@@ -165,19 +165,15 @@ def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, floa
         RunFailed: With the worker's own words.
     """
     import ray.train
-    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
-
-    from glioflow.runs.process_group import ProcessGroup
+    from ray.train.torch import TorchTrainer
 
     training, place = plan.experiment.training, home() / "train" / plan.run_id / plan.part
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # a report waits until the controller looks
     if training.elastic:  # after a node is lost Ray Train first waits so long for as many workers as before
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
     each = {"CPU": training.cpus_per_worker, **({"GPU": training.gpus_per_worker} if training.gpus_per_worker else {})}
-    trainer = DataParallelTrainer(
+    trainer = TorchTrainer(
         _worker,
         train_loop_config={"plan": plan.model_dump_json()},
-        backend_config=ProcessGroup(),
         scaling_config=ray.train.ScalingConfig(
             num_workers=training.num_workers,
             resources_per_worker=each,
