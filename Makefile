@@ -43,7 +43,7 @@ test-slow: lint
 	$(BIN)/python -X faulthandler -m pytest -m "slow or real or gpu" tests
 
 bench: setup ## on a quiet machine; WHAT names other programs of benchmarks/
-	@for each in $(or $(WHAT),memory search serving); do $(BIN)/python benchmarks/$$each.py || exit 1; done
+	@for each in $(or $(WHAT),memory measures search serving); do $(BIN)/python benchmarks/$$each.py || exit 1; done
 
 serve: setup
 	$(BIN)/glioflow serve

@@ -1,7 +1,6 @@
 """What a user sees of a mask's features: right values, units, reasons, and invariance."""
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -207,18 +206,3 @@ def test_wrong_input_is_told_the_rule():
         measure_mask(np.zeros((2, 4, 4), bool), probability=np.zeros((2, 4, 5)))
     with pytest.raises(UserError, match="three positive numbers"):
         measure_mask(np.zeros((2, 4, 4), bool), spacing_mm=(0.0, 1.0, 1.0))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("shape", "limit_s"), [((60, 256, 256), 0.1), ((155, 240, 240), 0.5)])
-def test_a_volume_is_measured_in_time(shape, limit_s):
-    grid = np.indices(shape) - (np.array(shape) / 2)[:, None, None, None]
-    radii = np.array([shape[0] * 0.2, 40, 35])[:, None, None, None]
-    mask = ((grid / radii) ** 2).sum(axis=0) + 0.2 * np.random.default_rng(0).random(shape) <= 1
-    measure_mask(mask, spacing_mm=(1, 1, 1))
-    times = []
-    for _ in range(3):
-        start = time.process_time()
-        measure_mask(mask, spacing_mm=(1, 1, 1), probability=mask.astype(np.float32))
-        times.append(time.process_time() - start)
-    assert min(times) < limit_s
