@@ -72,7 +72,7 @@ def enclosing_ellipsoid_volume(points: Points, *, tolerance: float = 1e-4, max_s
     for number in range(1, max_steps + 1):
         far = int(distances.argmax())
         near = int(np.where(weights > 0, distances, np.inf).argmin())
-        if distances[far] / target - 1 <= tolerance:
+        if (distances[far] - 1) / dimension - 1 <= tolerance:  # one of each distance is the lift's
             break
         if number % 10 == 0:
             weights = _weigh_anew(lifted, weights)
