@@ -6,7 +6,7 @@ features  `measure_mask` of an invented tumor with its probabilities, beside sci
           same mask (volume, box, centroid, axes, solidity), which has no margin, ellipsoid or spread.
 metrics   `evaluate_case` of two invented masks, beside Dice and HD95 by distance transforms of the whole volume.
 
-In turn, in one process; seconds of CPU, medians of rounds. Writes what it found to measures.md beside this file.
+In turn, in one process; milliseconds of CPU, medians of rounds. Writes what it found to measures.md beside this file.
 """
 
 import argparse
