@@ -16,7 +16,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # What every process of ours, here and on the workers, must have before it imports the libraries.
-QUIET = {
+VARIABLES = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "NO_ALBUMENTATIONS_UPDATE": "1",
@@ -31,6 +31,10 @@ QUIET = {
     "RAY_worker_register_timeout_seconds": "300",
     "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "300",
     "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "120",
+    # The way of a lone slice through Serve: gRPC between proxy and gateway (with Ray's token), and what has less than
+    # 1 MiB goes with its call instead of through the object store (benchmarks/serving.md).
+    "RAY_SERVE_PROXY_USE_GRPC": "1",
+    "RAY_max_direct_call_object_size": str(2**20),
 }
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # Of the driver's environment, what its workers must see too.
@@ -57,7 +61,7 @@ def silence() -> None:
     Raises:
         UserError: If such a file cannot be read.
     """
-    for name, value in QUIET.items():
+    for name, value in VARIABLES.items():
         os.environ.setdefault(name, value)
     for name in _SECRETS:  # as containers are given them
         file = os.environ.get(f"{name}_FILE")
@@ -98,7 +102,7 @@ def connect(*, num_cpus: int | None = None) -> None:
     if ray.is_initialized():
         return
     told = [name for name in _CARRIED if name in os.environ and f"{name}_FILE" not in os.environ]  # nodes have the file
-    carried = {**QUIET, **{name: os.environ[name] for name in told}}
+    carried = {**VARIABLES, **{name: os.environ[name] for name in told}}
     for name in _job_variables():  # Ray refuses to be told twice
         carried.pop(name, None)
     options: dict[str, Any] = {

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from glioflow import cluster
+
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 BASE = DEPLOY / "kuberay" / "base"
@@ -91,6 +93,12 @@ def test_the_image_gets_every_file_it_copies():
             for source in line.split()[1:-1]:
                 assert (ROOT / source).exists(), source
                 assert any(source == each or source.startswith(f"{each}/") for each in allowed), source
+
+
+def test_the_image_tells_ray_what_a_cluster_of_our_own_is_told():
+    told = dict(re.findall(r"\b(RAY_\w+)=(\S+)", (DEPLOY / "Dockerfile").read_text()))
+    assert len(told) >= 3
+    assert told.items() <= cluster.VARIABLES.items()
 
 
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
