@@ -18,13 +18,14 @@ import numpy as np
 import torch
 
 from glioflow import cluster
-from glioflow.data import lgg
-from glioflow.data.augmentation import build_augmentation
-from glioflow.data.cohort import Cohort, open_cohort
-from glioflow.data.geometry_steps import CropBox, PadSquare, ResizePlane
-from glioflow.data.intensity_steps import Percentile, UnitScale, ZScore
-from glioflow.data.loaders import SamplingSettings, SliceBatches
-from glioflow.data.prepared import PreparedCohort, prepare
+from glioflow.data.batches.augmentation import build_augmentation
+from glioflow.data.batches.loaders import SamplingSettings, SliceBatches
+from glioflow.data.formats import lgg
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.record import Cohort
+from glioflow.data.prepared.cohort import PreparedCohort, prepare
+from glioflow.data.preprocessing.geometry_steps import CropBox, PadSquare, ResizePlane
+from glioflow.data.preprocessing.intensity_steps import Percentile, UnitScale, ZScore
 from glioflow.data.targets import TargetSettings
 
 BUDA = (Percentile(low=10, high=99), CropBox(above=0.1), PadSquare(), ResizePlane(size=256), ZScore())
@@ -99,10 +100,10 @@ def warm_up(number: int) -> int:
     import cv2
     import tifffile
 
-    import glioflow.data.prepared
+    import glioflow.data.prepared.cohort
 
     time.sleep(0.3)
-    return number + len(cv2.__name__ + tifffile.__name__ + glioflow.data.prepared.__name__)
+    return number + len(cv2.__name__ + tifffile.__name__ + glioflow.data.prepared.cohort.__name__)
 
 
 def tiff_batches(cohort: Cohort, augmentation: str, workers: int) -> Iterator[object]:

@@ -19,7 +19,7 @@ import torch
 
 from glioflow import bundle
 from glioflow.evaluation.inference import keep_freed_memory
-from glioflow.serving.compiled import Compiled
+from glioflow.serving.engine.compiled_network import Compiled
 
 
 def measure_engines(folder: Path, image: Path, rounds: int, seconds: float) -> dict[str, dict[str, float | str]]:

@@ -36,17 +36,17 @@ import optuna
 from machine import first_lines, goal
 
 from glioflow import cluster
+from glioflow.cluster.storage import prepared_home
 from glioflow.config import Experiment, override
-from glioflow.config.places import prepared_home
-from glioflow.data.prepared import PreparedCohort, find_or_prepare
+from glioflow.data.prepared.cohort import PreparedCohort, find_or_prepare
 from glioflow.data.splits import Split, make_split
-from glioflow.data.synthetic import synthesize_lgg
+from glioflow.data.synthetic.cohort import synthesize_lgg
 from glioflow.runs.launch import now
 from glioflow.runs.plan import Plan, fit_network
-from glioflow.runs.schedulers import build_scheduler
-from glioflow.runs.search import search
-from glioflow.runs.searcher import METRIC, build_sampler, suggest_point
-from glioflow.runs.train import fit_on_train
+from glioflow.runs.search.run import search
+from glioflow.runs.search.schedulers import build_scheduler
+from glioflow.runs.search.searcher import METRIC, build_sampler, suggest_point
+from glioflow.runs.train.run import fit_on_train
 from glioflow.tracking import Tracking
 
 SPACE = {

@@ -45,9 +45,9 @@ def make_champion(work: Path, size: int) -> Path:
     """Train on a few invented patients until the masks look like tumors, register and promote; return the bundle."""
     from glioflow import bundle
     from glioflow.config import Experiment
-    from glioflow.data.prepared import find_or_prepare
+    from glioflow.data.prepared.cohort import find_or_prepare
     from glioflow.data.splits import make_split
-    from glioflow.data.synthetic import synthesize_lgg
+    from glioflow.data.synthetic.cohort import synthesize_lgg
     from glioflow.runs.plan import fit_network
     from glioflow.tracking import Tracking
 
@@ -84,7 +84,7 @@ def make_champion(work: Path, size: int) -> Path:
 
 def make_studies(work: Path) -> dict[str, list[Path]]:
     """Write one invented study that nobody trained on; return the files of a lone slice of it and of all of it."""
-    from glioflow.data.synthetic import synthesize_lgg
+    from glioflow.data.synthetic.cohort import synthesize_lgg
 
     synthesize_lgg(work / "study", patients=1, seed=7, slices=(NUM_SLICES, NUM_SLICES))
     files = [path for path in (work / "study").glob("*/*.tif") if "_mask" not in path.name]
@@ -106,7 +106,7 @@ def upload(url: str, files: list[Path]) -> requests.PreparedRequest:
 
 def as_json(url: str, files: list[Path]) -> requests.PreparedRequest:
     """Return the request that `mlflow models serve` takes."""
-    from glioflow.data.study import read_study
+    from glioflow.data.formats.study import read_study
 
     body = json.dumps({"inputs": read_study(files).image.tolist()}, separators=(",", ":"))
     return requests.Request("POST", url, data=body, headers={"Content-Type": "application/json"}).prepare()
@@ -134,10 +134,10 @@ def make_bare(folder: Path, files: list[Path], *, engine: bool) -> Callable[[flo
     """Return a function that measures the network alone, in this process: in PyTorch, or as the endpoint computes."""
     import torch
 
-    from glioflow.data.preprocessing import preprocess
-    from glioflow.data.study import read_study
-    from glioflow.serving.batching import BatchedPredictor
-    from glioflow.serving.engine import choose_engine
+    from glioflow.data.formats.study import read_study
+    from glioflow.data.preprocessing.pipeline import preprocess
+    from glioflow.serving.engine.batching import BatchedPredictor
+    from glioflow.serving.engine.selection import choose_engine
 
     predictor = BatchedPredictor.load(folder)
     predictor.network.to(memory_format=torch.channels_last)
@@ -217,7 +217,7 @@ def server(command: list[str], probe: str, **environment: str) -> Iterator[None]
 
 def start(stack: ExitStack, who: str, folder: Path, size: int) -> str:
     """Start one of the servers and return the address of its route."""
-    from glioflow.config.places import tracking_uri
+    from glioflow.cluster.storage import tracking_uri
     from glioflow.serving.server import free_port
 
     port = str(free_port())
@@ -303,8 +303,8 @@ def judge(medians: dict[Cell, tuple[float, float]], studies: list[str]) -> list[
 def compare_engines(folder: Path, work: Path, asked: argparse.Namespace) -> list[str]:
     """Measure engines in a process of their own, with other people's where they can be had; return a table."""
     from glioflow.bundle import read_description
-    from glioflow.data.preprocessing import preprocess
-    from glioflow.data.study import read_study
+    from glioflow.data.formats.study import read_study
+    from glioflow.data.preprocessing.pipeline import preprocess
 
     middle = next(reversed(make_studies(work / "more").values()))[NUM_SLICES // 2 - 2 : NUM_SLICES // 2 + 2]
     image = preprocess(read_study(middle), read_description(folder).preprocess).image

@@ -21,10 +21,10 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
+from glioflow.cluster.storage import data_folder, data_source, prepared_home
 from glioflow.config import load_experiment
-from glioflow.config.places import data_folder, data_source, prepared_home
-from glioflow.data.loaders import SliceBatches
-from glioflow.data.prepared import PreparedCase, find_or_prepare
+from glioflow.data.batches.loaders import SliceBatches
+from glioflow.data.prepared.cohort import PreparedCase, find_or_prepare
 from glioflow.data.splits import make_split
 from glioflow.models import build_loss, build_network
 from glioflow.training.loop import Trainer

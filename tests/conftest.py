@@ -28,7 +28,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def lgg(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a synthetic LGG cohort of 8 patients, 5 to 7 slices of 48 x 48 each; read only."""
-    from glioflow.data.synthetic import synthesize_lgg
+    from glioflow.data.synthetic.cohort import synthesize_lgg
 
     path = tmp_path_factory.mktemp("lgg") / "kaggle_3m"
     synthesize_lgg(path, patients=8, seed=0, size=48, slices=(5, 7))
@@ -44,8 +44,8 @@ def tiny() -> Experiment:
 @pytest.fixture(scope="session")
 def prepared(lgg: Path, tiny: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Return the prepared form of `lgg` under the preprocessing of `tiny`; read only."""
-    from glioflow.data.cohort import open_cohort
-    from glioflow.data.prepared import prepare
+    from glioflow.data.formats.detect import open_cohort
+    from glioflow.data.prepared.cohort import prepare
 
     return prepare(open_cohort(lgg), tmp_path_factory.mktemp("prepared") / "cohort", tiny.preprocess)
 

@@ -16,7 +16,7 @@ from glioflow.audit import (
 )
 from glioflow.audit.gap import deal, score
 from glioflow.data.splits import Split, SplitSettings, make_split
-from glioflow.runs.audit import read_aliases
+from glioflow.runs.analysis.audit import read_aliases
 from glioflow.survival import SurvivalSettings
 
 SPLIT = Split(train=("a1", "b1"), val=("c1",), test=("d1",))

@@ -11,9 +11,9 @@ import torch
 
 from bundles import changed, describe
 from glioflow import bundle
+from glioflow.bundle.prediction import Predictor
 from glioflow.errors import UserError
 from glioflow.models import ModelSettings, build_network
-from glioflow.prediction import Predictor
 from glioflow.survival import SurvivalSettings, fit_stage
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from bundles import describe
-from glioflow.card import card, card_html, subgroup_metrics
+from glioflow.bundle.card import card, card_html, subgroup_metrics
 
 ROWS = [
     {"institution": place, "dice": dice, "volume_reference_px": volume}

@@ -8,7 +8,7 @@ import pytest
 
 from glioflow import atomic
 from glioflow.errors import DiskFull, RunFailed, UserError, unknown_name
-from glioflow.serving.uploads import TooLarge
+from glioflow.serving.http.uploads import TooLarge
 
 
 def test_an_error_is_one_line_of_rule_value_and_choices():

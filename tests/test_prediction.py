@@ -10,11 +10,7 @@ import yaml
 from torch import nn
 
 from bundles import Bright, changed, describe
-from glioflow.config import load_experiment
-from glioflow.data.cohort import open_cohort
-from glioflow.data.prepared import PreparedCohort
-from glioflow.errors import UserError
-from glioflow.prediction import (
+from glioflow.bundle.prediction import (
     Ensemble,
     Predictor,
     Segmentation,
@@ -24,6 +20,10 @@ from glioflow.prediction import (
     measure_flair_threshold,
     numbers,
 )
+from glioflow.config import load_experiment
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.prepared.cohort import PreparedCohort
+from glioflow.errors import UserError
 
 
 @pytest.fixture

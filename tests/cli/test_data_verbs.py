@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from bundles import changed
 from glioflow import cluster
 from glioflow.cli.app import app
-from glioflow.config.places import data_source, prepared_home
-from glioflow.data.prepared import PreparedCohort
+from glioflow.cluster.storage import data_source, prepared_home
+from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.errors import UserError
 from glioflow.runs import launch
 from servers import reached_bucket
@@ -225,7 +225,7 @@ def test_what_reads_original_files_says_that_none_lie_at_a_uri(words):
 
 def test_an_evaluation_takes_a_uri_too(tmp_path, lgg, tiny, experiment_file, monkeypatch):
     from glioflow.cli import evaluation_verbs  # noqa: F401  (adds its verbs)
-    from glioflow.runs import evaluate
+    from glioflow.runs.analysis import evaluate
 
     uri = f"file://{tmp_path}/shared"
     said("prepare", lgg, uri, "--experiment", experiment_file(launch.to_yaml(tiny)))

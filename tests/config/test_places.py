@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from glioflow.cluster.storage import tracking_uri
 from glioflow.config import data_source, home
-from glioflow.config.places import tracking_uri
 from glioflow.errors import UserError
 
 

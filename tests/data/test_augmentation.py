@@ -3,7 +3,7 @@ import warnings
 import numpy as np
 import pytest
 
-from glioflow.data.augmentation import POLICIES, build_augmentation
+from glioflow.data.batches.augmentation import POLICIES, build_augmentation
 from glioflow.errors import UserError
 
 

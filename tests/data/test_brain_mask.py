@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 
-from glioflow.data.brain_mask import BrainMask, approximate_brain
 from glioflow.data.case import Case
-from glioflow.data.cohort import open_cohort
-from glioflow.data.geometry_steps import CropBox, ResizePlane
-from glioflow.data.intensity_steps import UnitScale
-from glioflow.data.prepared import prepare
-from glioflow.data.preprocessing import preprocess
-from glioflow.data.synthetic import synthesize_lgg
-from glioflow.data.writing import encode_nifti
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.writing import encode_nifti
+from glioflow.data.prepared.cohort import prepare
+from glioflow.data.preprocessing.brain_mask import BrainMask, approximate_brain
+from glioflow.data.preprocessing.geometry_steps import CropBox, ResizePlane
+from glioflow.data.preprocessing.intensity_steps import UnitScale
+from glioflow.data.preprocessing.pipeline import preprocess
+from glioflow.data.synthetic.cohort import synthesize_lgg
 from glioflow.errors import UserError
 
 

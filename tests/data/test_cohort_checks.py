@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from glioflow.data.checks import check
-from glioflow.data.cohort import open_cohort
-from glioflow.data.synthetic import synthesize_brats, synthesize_lgg
+from glioflow.data.checks.cohort_checks import check
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 from glioflow.errors import UserError
 
 

@@ -5,11 +5,11 @@ import pytest
 import tifffile
 
 from glioflow.data.case import Case
-from glioflow.data.describe import describe
-from glioflow.data.examples import montage, through_steps
-from glioflow.data.geometry_steps import ResizePlane
-from glioflow.data.synthetic import synthesize_brats, synthesize_lgg
+from glioflow.data.preprocessing.geometry_steps import ResizePlane
+from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 from glioflow.errors import UserError
+from glioflow.reports.case_pictures import montage, through_steps
+from glioflow.reports.cohort_page import describe
 from glioflow.reports.page import Section, render_page
 
 

@@ -11,11 +11,11 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, JPEGExtended12Bit, JPEGLosslessSV1, JPEGLSLossless, RLELossless, generate_uid
 
-from glioflow.data.study import read_study
-from glioflow.data.writing import write_mask
+from glioflow.data.formats.study import read_study
+from glioflow.data.formats.writing import write_mask
 from glioflow.errors import UserError
+from glioflow.serving.http.uploads import read_uploads
 from glioflow.serving.settings import Limits
-from glioflow.serving.uploads import read_uploads
 
 VOXELS = np.random.default_rng(0).integers(0, 4000, (5, 40, 36))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from glioflow.data.drift import fit_input_statistics, measure_drift, summarize_input
+from glioflow.data.checks.drift import fit_input_statistics, measure_drift, summarize_input
 
 CHANNELS = ("pre", "flair")
 

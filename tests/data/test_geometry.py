@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from glioflow.data.case import Case
-from glioflow.data.geometry import Resize, Window, resample, restore
-from glioflow.data.geometry_steps import CropBox, CropBrain, PadSquare, Resample, ResizePlane, SliceRange
-from glioflow.data.preprocessing import LabelMap, Neighbors, UnitScale, preprocess
+from glioflow.data.preprocessing.geometry import Resize, Window, resample, restore
+from glioflow.data.preprocessing.geometry_steps import CropBox, CropBrain, PadSquare, Resample, ResizePlane, SliceRange
+from glioflow.data.preprocessing.pipeline import LabelMap, Neighbors, UnitScale, preprocess
 
 
 def labeled_ball(shape):

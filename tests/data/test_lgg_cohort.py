@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from glioflow.data.cohort import open_cohort
+from glioflow.data.formats.detect import open_cohort
 from glioflow.errors import UserError
 
 CASE = "TCGA_CS_4941_19960909"

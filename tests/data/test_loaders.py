@@ -3,12 +3,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from glioflow.data.cohort import open_cohort
-from glioflow.data.geometry_steps import ResizePlane
-from glioflow.data.intensity_steps import UnitScale
-from glioflow.data.loaders import SamplingSettings, SliceBatches
-from glioflow.data.prepared import prepare
-from glioflow.data.synthetic import synthesize_lgg
+from glioflow.data.batches.loaders import SamplingSettings, SliceBatches
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.prepared.cohort import prepare
+from glioflow.data.preprocessing.geometry_steps import ResizePlane
+from glioflow.data.preprocessing.intensity_steps import UnitScale
+from glioflow.data.synthetic.cohort import synthesize_lgg
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 

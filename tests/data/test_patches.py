@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from glioflow.data.augmentation_3d import POLICIES_3D, build_augmentation_3d
-from glioflow.data.cohort import open_cohort
-from glioflow.data.intensity_steps import ZScore
-from glioflow.data.loaders import PatchBatches, SamplingSettings
-from glioflow.data.prepared import prepare
-from glioflow.data.synthetic import synthesize_brats
+from glioflow.data.batches.augmentation_3d import POLICIES_3D, build_augmentation_3d
+from glioflow.data.batches.loaders import PatchBatches, SamplingSettings
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.prepared.cohort import prepare
+from glioflow.data.preprocessing.intensity_steps import ZScore
+from glioflow.data.synthetic.cohort import synthesize_brats
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 

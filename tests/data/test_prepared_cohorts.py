@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import tifffile
 
-from glioflow.data import prepared
-from glioflow.data.cohort import open_cohort
-from glioflow.data.geometry_steps import PadSquare, ResizePlane
-from glioflow.data.intensity_steps import UnitScale, ZScore
-from glioflow.data.prepared import PreparedCohort, find_or_prepare, is_prepared, prepare
-from glioflow.data.preprocessing import LabelMap, preprocess
-from glioflow.data.synthetic import synthesize_brats, synthesize_lgg
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.prepared import cohort as prepared
+from glioflow.data.prepared.cohort import PreparedCohort, find_or_prepare, is_prepared, prepare
+from glioflow.data.preprocessing.geometry_steps import PadSquare, ResizePlane
+from glioflow.data.preprocessing.intensity_steps import UnitScale, ZScore
+from glioflow.data.preprocessing.pipeline import LabelMap, preprocess
+from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 from glioflow.errors import UserError
 
 STEPS = (UnitScale(), ResizePlane(size=24))

@@ -3,10 +3,10 @@ import pytest
 from pydantic import ValidationError
 
 from glioflow.config.experiment import Experiment
-from glioflow.data.geometry_steps import CropBox, CropBrain, PadSquare, Resample, SliceRange
-from glioflow.data.intensity_steps import Clahe, Equalize, Percentile, Sharpen, UnitScale, ZScore
-from glioflow.data.preprocessing import Channels, LabelMap, Neighbors, rename_labels
-from glioflow.data.volume import Volume
+from glioflow.data.preprocessing.geometry_steps import CropBox, CropBrain, PadSquare, Resample, SliceRange
+from glioflow.data.preprocessing.intensity_steps import Clahe, Equalize, Percentile, Sharpen, UnitScale, ZScore
+from glioflow.data.preprocessing.pipeline import Channels, LabelMap, Neighbors, rename_labels
+from glioflow.data.preprocessing.working_image import Volume
 from glioflow.errors import UserError
 
 

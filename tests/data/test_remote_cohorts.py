@@ -4,12 +4,12 @@ import sys
 import numpy as np
 import pytest
 
-from glioflow.data.cohort import open_cohort
-from glioflow.data.geometry_steps import ResizePlane
-from glioflow.data.intensity_steps import UnitScale
-from glioflow.data.prepared import find_or_prepare, prepare
-from glioflow.data.remote import fetch, is_uri, push
-from glioflow.data.synthetic import synthesize_lgg
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.prepared.cohort import find_or_prepare, prepare
+from glioflow.data.prepared.remote import fetch, is_uri, push
+from glioflow.data.preprocessing.geometry_steps import ResizePlane
+from glioflow.data.preprocessing.intensity_steps import UnitScale
+from glioflow.data.synthetic.cohort import synthesize_lgg
 from glioflow.errors import UserError
 from servers import reached_bucket
 
@@ -101,7 +101,7 @@ def test_a_manifest_that_leads_out_of_its_folder_is_refused(cohort, tmp_path):
 READ_ALL = """
 import sys
 from pathlib import Path
-from glioflow.data.prepared import PreparedCohort
+from glioflow.data.prepared.cohort import PreparedCohort
 
 cohort = PreparedCohort(Path(sys.argv[1]))
 cases = cohort.cases(record.id for record in cohort.records)

@@ -6,9 +6,9 @@ import tifffile
 from dicom_series import CORONAL, write_series
 from PIL import Image
 
-from glioflow.data.cohort import open_cohort
-from glioflow.data.study import read_study
-from glioflow.data.writing import encode_nifti, native_format, write_mask
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.study import read_study
+from glioflow.data.formats.writing import encode_nifti, native_format, write_mask
 from glioflow.errors import UserError
 
 VOXELS = np.random.default_rng(0).integers(0, 4000, (5, 6, 7))

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from glioflow.data.cohort import open_cohort
-from glioflow.data.synthetic import synthesize_brats, synthesize_lgg
-from glioflow.data.synthetic_clinical import invent_patients
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.synthetic.clinical import invent_patients
+from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 from glioflow.errors import UserError
 
 
@@ -120,7 +120,7 @@ def test_irregular_plans_are_drawn_as_rougher_tumors(tmp_path):
 
 def invent_plans(count, seed):
     """The irregularities that `synthesize_lgg` plans, in the order of its cases."""
-    from glioflow.data.synthetic_clinical import lgg_names
+    from glioflow.data.synthetic.clinical import lgg_names
 
     rng = np.random.default_rng([seed, 0])
     lgg_names(rng, count)

@@ -5,8 +5,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from glioflow.data.cohort import open_cohort
-from glioflow.data.nifti import read_volume
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.nifti import read_volume
 from glioflow.errors import UserError
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])

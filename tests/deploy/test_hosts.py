@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from bundles import TINY
-from glioflow.data.synthetic import synthesize_lgg
+from glioflow.data.synthetic.cohort import synthesize_lgg
 from glioflow.tracking import Tracking
 
 ROOT = Path(__file__).parents[2]

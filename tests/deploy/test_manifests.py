@@ -209,7 +209,7 @@ def test_the_serve_configuration_is_what_serve_build_gives(tmp_path):
 
 
 def test_the_dashboard_asks_for_metrics_that_the_endpoint_gives():
-    from glioflow.serving.metrics import Metrics
+    from glioflow.serving.http.metrics import Metrics
 
     given = {f"glioflow_{family.name.removeprefix('glioflow_')}" for family in Metrics("g").registry.collect()}
     dashboard = json.loads((DEPLOY / "grafana" / "glioflow.json").read_text())

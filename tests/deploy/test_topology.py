@@ -18,7 +18,7 @@ import pytest
 import requests
 import yaml
 
-from glioflow.data.synthetic import synthesize_lgg
+from glioflow.data.synthetic.cohort import synthesize_lgg
 from servers import free_port, postgres
 
 ROOT = Path(__file__).parents[2]

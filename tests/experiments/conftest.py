@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from glioflow.config import Experiment
-from glioflow.data.synthetic import synthesize_brats, synthesize_lgg
+from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 
 
 @pytest.fixture(scope="session")

@@ -11,15 +11,15 @@ import tifffile
 from numpy.typing import NDArray
 from shrunk import FILES, ROOT, shrunk, title
 
+from glioflow.bundle.prediction import Predictor, measure
 from glioflow.config import Experiment, load_experiment
 from glioflow.data.case import Case
-from glioflow.data.cohort import open_cohort
-from glioflow.data.masks import read_mask
-from glioflow.data.prepared import PreparedCohort, find_or_prepare
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.mask_file import read_mask
+from glioflow.data.formats.writing import native_format, write_mask
+from glioflow.data.prepared.cohort import PreparedCohort, find_or_prepare
 from glioflow.data.splits import make_split
-from glioflow.data.writing import native_format, write_mask
 from glioflow.errors import UserError
-from glioflow.prediction import Predictor, measure
 from glioflow.runs.plan import Plan, train_plan
 
 CohortOf = Callable[[Experiment], Path]
@@ -164,8 +164,8 @@ def test_every_published_system_splits_by_patient_and_chooses_nothing_on_those_w
 def test_the_whole_of_each_runs_to_the_end(
     path: Path, ray: None, cohort_of: CohortOf, tracking: Any, tmp_path: Path
 ) -> None:
-    from glioflow.runs.evaluate import evaluate
-    from glioflow.runs.train import train
+    from glioflow.runs.analysis.evaluate import evaluate
+    from glioflow.runs.train.run import train
 
     experiment = shrunk(path, epochs=2, steps_per_epoch=2)
     source = cohort_of(experiment)

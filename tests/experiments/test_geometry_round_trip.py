@@ -10,10 +10,10 @@ from shrunk import FILES
 
 from glioflow.config import Experiment, load_experiment
 from glioflow.data.case import Case
-from glioflow.data.cohort import open_cohort
-from glioflow.data.geometry import restore
-from glioflow.data.preprocessing import Volume, preprocess
-from glioflow.data.synthetic import synthesize_brats, synthesize_lgg
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.preprocessing.geometry import restore
+from glioflow.data.preprocessing.pipeline import Volume, preprocess
+from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 from glioflow.evaluation import dice_per_case
 
 # One experiment for each combination of steps that there is.

@@ -9,7 +9,7 @@ from shrunk import FILES, title
 
 from glioflow.config import load_experiment, override
 from glioflow.models import build_loss, build_network
-from glioflow.runs.searcher import enqueue, suggest_point
+from glioflow.runs.search.searcher import enqueue, suggest_point
 
 SEARCHED = [path for path in FILES if load_experiment(path).search.space]
 

@@ -8,8 +8,8 @@ import pytest
 from glioflow.errors import UserError
 from glioflow.features import measure_mask
 from glioflow.reports.association_figure import association_figure
-from glioflow.runs.associate import associate_cohort
-from glioflow.runs.crossval import OUT_OF_FOLD
+from glioflow.runs.analysis.associate import associate_cohort
+from glioflow.runs.crossval.run import OUT_OF_FOLD
 
 
 def with_clusters(tmp_path, prepared):

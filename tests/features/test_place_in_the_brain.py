@@ -8,14 +8,14 @@ import pytest
 from typer.testing import CliRunner
 
 from bundles import Bright, describe
+from glioflow.bundle.prediction import Predictor
 from glioflow.cli.app import app
-from glioflow.data.brain_mask import approximate_brain, locate_brain
-from glioflow.data.cohort import open_cohort
-from glioflow.data.masks import read_mask
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.mask_file import read_mask
+from glioflow.data.preprocessing.brain_mask import approximate_brain, locate_brain
 from glioflow.features.mask import NO_BRAIN
-from glioflow.prediction import Predictor
-from glioflow.runs.judging import judge
-from glioflow.runs.survival import shape_features
+from glioflow.runs.analysis.survival import shape_features
+from glioflow.runs.scoring import judge
 
 
 def test_an_answer_and_an_out_of_fold_row_have_the_same_features(tiny, lgg, prepared):

@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 
 from glioflow.errors import UserError
-from glioflow.models import ARCHITECTURES, ModelSettings, build_network
+from glioflow.models import ARCHITECTURES, LOSSES, ModelSettings, build_network
 from glioflow.models.registry import ENCODERS
 
 SMALL = {"fcn32": {"head_channels": 16}, "swinunetr": {"feature_size": 12}}
@@ -107,8 +107,16 @@ def test_options_are_keywords_of_the_libraries():
 
     from glioflow.models.networks import _SMP
 
-    for class_name, options in _SMP.values():
-        assert set(options.split()) <= set(inspect.signature(getattr(smp, class_name)).parameters), class_name
+    for name, class_name in _SMP.items():
+        keywords = inspect.signature(getattr(smp, class_name)).parameters
+        assert set(ARCHITECTURES[name].options) <= set(keywords), name
+
+
+def test_every_name_has_a_builder():
+    from glioflow.models import losses, networks
+
+    assert set(networks.BUILDERS) == set(ARCHITECTURES)
+    assert set(losses.BUILDERS) == set(LOSSES)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import torch
 
 from bundles import changed
 from glioflow import bundle
+from glioflow.cluster.storage import prepared_home
 from glioflow.config import home
-from glioflow.config.places import prepared_home
-from glioflow.data.prepared import PreparedCohort, prepare
+from glioflow.data.prepared.cohort import PreparedCohort, prepare
 from glioflow.data.splits import make_split
 from glioflow.errors import UserError
 from glioflow.models import build_network
@@ -20,7 +20,7 @@ from glioflow.promotion import Verdict, decisions, gate, promote, rollback
 from glioflow.promotion.record import champion_before
 from glioflow.runs.launch import Setting, open_run
 from glioflow.runs.plan import Plan, train_plan
-from glioflow.runs.register import register
+from glioflow.runs.registry.register import register
 from glioflow.tracking import Tracking
 
 
@@ -179,8 +179,8 @@ def test_an_older_version_can_be_asked_for(enter, trained, untrained):
 
 
 def test_another_cohort_than_the_recorded_one_is_refused(enter, trained, tiny, tmp_path):
-    from glioflow.data.cohort import open_cohort
-    from glioflow.data.synthetic import synthesize_lgg
+    from glioflow.data.formats.detect import open_cohort
+    from glioflow.data.synthetic.cohort import synthesize_lgg
 
     enter(trained)
     synthesize_lgg(tmp_path / "other", patients=8, seed=1, size=48, slices=(5, 7))
@@ -237,7 +237,7 @@ def test_a_bundle_changed_after_it_was_registered_is_refused(enter, trained, tra
 
 
 def test_a_champion_of_another_preprocessing_sees_its_own(enter, trained, quick, lgg, tmp_path, monkeypatch):
-    from glioflow.data.cohort import open_cohort
+    from glioflow.data.formats.detect import open_cohort
 
     enter(trained)
     stand()

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from glioflow.config.experiment import override
-from glioflow.runs import audit as runs_audit
-from glioflow.runs.audit import audit_experiment
+from glioflow.runs.analysis import audit as runs_audit
+from glioflow.runs.analysis.audit import audit_experiment
 
 
 @pytest.fixture

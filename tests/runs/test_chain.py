@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from glioflow.promotion import decisions
-from glioflow.runs.crossval import OUT_OF_FOLD
+from glioflow.runs.crossval.run import OUT_OF_FOLD
 from glioflow.tracking import BUNDLE, Tracking
 
 ROOT = Path(__file__).parents[2]

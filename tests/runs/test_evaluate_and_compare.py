@@ -10,23 +10,23 @@ from PIL import Image
 
 from bundles import ORIGIN, Bright, changed, describe
 from glioflow import bundle
+from glioflow.bundle.prediction import Predictor, measure
 from glioflow.cli import evaluation_verbs  # noqa: F401 - adds its verbs to the app
 from glioflow.cli.app import app
-from glioflow.data.prepared import PreparedCohort
+from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.evaluation import VolumeInterval, dice_per_case
 from glioflow.models import build_network
-from glioflow.prediction import Predictor, measure
-from glioflow.runs import crossval as crossval_module
-from glioflow.runs.compare import compare
-from glioflow.runs.crossval import JUDGED, VOLUME_INTERVAL, crossval, fold_split
-from glioflow.runs.evaluate import evaluate
-from glioflow.runs.judging import Judged, judge, near_box
+from glioflow.runs.analysis.compare import compare
+from glioflow.runs.analysis.evaluate import evaluate
+from glioflow.runs.case_pictures import pick_cases
+from glioflow.runs.crossval import run as crossval_module
+from glioflow.runs.crossval.out_of_fold import OUT_OF_FOLD
+from glioflow.runs.crossval.run import JUDGED, VOLUME_INTERVAL, crossval, fold_split
 from glioflow.runs.launch import Setting, open_run
-from glioflow.runs.out_of_fold import OUT_OF_FOLD
-from glioflow.runs.pictures import pick_cases
 from glioflow.runs.plan import choose_for
+from glioflow.runs.scoring import Judged, judge, near_box
 from glioflow.tracking import BUNDLE
 
 

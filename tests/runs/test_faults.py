@@ -12,7 +12,7 @@ import pytest
 
 from glioflow.config import Experiment, override
 from glioflow.errors import RunFailed
-from glioflow.runs.announcer import Board
+from glioflow.runs.search.observer import Board
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 RATES = {"kind": "choice", "values": [1e-3, 2e-3]}
@@ -66,7 +66,7 @@ def kill_actors(name: str) -> None:
 def test_a_killed_trial_goes_on_from_its_last_checkpoint(
     ray: None, searched: Any, lgg: Path, tracking: Any, home: Path
 ) -> None:
-    from glioflow.runs.search import search
+    from glioflow.runs.search.run import search
 
     done = search(searched(concurrent=1), lgg, show=once_at(2, lambda: kill_actors("ImplicitFunc")))
     assert done.num_trials == 2
@@ -81,7 +81,7 @@ def test_a_killed_trial_goes_on_from_its_last_checkpoint(
 def test_a_trial_whose_loss_is_no_number_fails_with_its_reason_and_the_search_goes_on(
     ray: None, searched: Any, lgg: Path, tracking: Any, home: Path
 ) -> None:
-    from glioflow.runs.search import search
+    from glioflow.runs.search.run import search
 
     space = {"training.learning_rate": {"kind": "choice", "values": [1e30, 1e-3]}}
     heard: list[str] = []
@@ -97,7 +97,7 @@ def test_a_trial_whose_loss_is_no_number_fails_with_its_reason_and_the_search_go
 def test_storage_that_goes_away_ends_a_search_clearly_and_it_can_be_resumed(
     ray: None, searched: Any, lgg: Path, tracking: Any, home: Path
 ) -> None:
-    from glioflow.runs.search import search
+    from glioflow.runs.search.run import search
 
     def lose_storage() -> None:
         (home / "runs").rename(home / "away")
@@ -116,7 +116,7 @@ def test_storage_that_goes_away_ends_a_search_clearly_and_it_can_be_resumed(
 def test_a_population_exchanges_weights_and_parameters(
     ray: None, searched: Any, lgg: Path, tracking: Any, home: Path
 ) -> None:
-    from glioflow.runs.search import search
+    from glioflow.runs.search.run import search
 
     space = {"training.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2, "log": True}}
     done = search(searched(sampler="random", scheduler="pbt", space=space, trials=3), lgg)
@@ -130,7 +130,7 @@ def test_a_population_exchanges_weights_and_parameters(
 def test_a_later_search_begins_with_the_best_points_of_earlier_ones(
     ray: None, searched: Any, lgg: Path, tracking: Any, home: Path
 ) -> None:
-    from glioflow.runs.search import search
+    from glioflow.runs.search.run import search
 
     space = {"training.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2, "log": True}}
     plain = {"sampler": "random", "space": space, "epochs": 1}
@@ -157,7 +157,7 @@ def all_but_the_first_stop(at: int = 0) -> Any:
 def test_trials_of_two_workers_share_two_cpus_and_a_stopped_one_leaves_no_placement_group(
     ray: None, searched: Any, lgg: Path, tracking: Any, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from glioflow.runs import search as module
+    from glioflow.runs.search import run as module
 
     monkeypatch.setattr(module, "build_scheduler", lambda experiment: all_but_the_first_stop())
     module.search(searched(num_workers=2, epochs=3), lgg)
@@ -180,7 +180,7 @@ def open_groups() -> list[Any]:
 def test_trials_on_folds_are_killed_and_stopped_in_the_second_fold_and_repeat_none(
     ray: None, searched: Any, lgg: Path, tracking: Any, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from glioflow.runs import search as module
+    from glioflow.runs.search import run as module
 
     monkeypatch.setattr(module, "build_scheduler", lambda experiment: all_but_the_first_stop(at=5))
     killing = once_at(5, lambda: kill_actors("ImplicitFunc"))
@@ -207,7 +207,7 @@ def test_trials_on_folds_are_killed_and_stopped_in_the_second_fold_and_repeat_no
 def test_a_search_for_survival_too_keeps_a_front_with_the_c_index_of_predicted_masks(
     ray: None, searched: Any, lgg: Path, tracking: Any, home: Path
 ) -> None:
-    from glioflow.runs.search import search
+    from glioflow.runs.search.run import search
 
     space = {"survival.penalties": {"kind": "choice", "values": [[0.1], [10.0]]}}
     said = searched(folds=2, epochs=1, space=space, objectives=["dice", "c_index"])
@@ -225,7 +225,7 @@ def test_a_search_for_survival_too_keeps_a_front_with_the_c_index_of_predicted_m
 def test_a_trial_of_two_workers_whose_driver_is_killed_goes_on_and_leaves_no_placement_group(
     ray: None, searched: Any, lgg: Path, tracking: Any, home: Path
 ) -> None:
-    from glioflow.runs.search import search
+    from glioflow.runs.search.run import search
 
     killing = once_at(2, lambda: kill_actors("ImplicitFunc"))
     search(searched(num_workers=2, trials=1, epochs=12), lgg, show=killing)
@@ -239,7 +239,7 @@ def test_a_trial_of_two_workers_whose_driver_is_killed_goes_on_and_leaves_no_pla
 def test_a_training_worker_that_is_killed_goes_on_from_its_last_checkpoint(
     ray: None, tiny: Experiment, lgg: Path, tracking: Any
 ) -> None:
-    from glioflow.runs.train import train
+    from glioflow.runs.train.run import train
 
     killed: list[str] = []
 

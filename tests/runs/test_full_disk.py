@@ -75,7 +75,7 @@ def test_a_trial_that_fills_the_disk_keeps_its_last_checkpoint_and_goes_on_from_
 ) -> None:
     from glioflow.data.splits import make_split
     from glioflow.runs.plan import Plan, train_plan
-    from glioflow.runs.trial import _keep
+    from glioflow.runs.search.trial import _keep
 
     home = disk(12)
     experiment = Experiment.model_validate({**TINY, "model": MODEL, "training": {**TINY["training"], "epochs": 3}})
@@ -109,7 +109,7 @@ def test_a_trial_that_fills_the_disk_keeps_its_last_checkpoint_and_goes_on_from_
 def test_a_training_that_fills_the_disk_ends_in_one_line_and_goes_on_once_there_is_space(
     ray: None, disk: Disk, lgg: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from glioflow.runs.train import train
+    from glioflow.runs.train.run import train
 
     home = disk(24)
     monkeypatch.setenv("GLIOFLOW_HOME", str(home))

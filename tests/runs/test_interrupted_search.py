@@ -16,7 +16,7 @@ import pytest
 
 from glioflow import cluster
 from glioflow.config import override
-from glioflow.runs.announcer import Board
+from glioflow.runs.search.observer import Board
 from glioflow.tracking import Tracking
 
 ROOT = Path(__file__).parents[2]
@@ -178,7 +178,7 @@ def test_a_trial_that_runs_out_of_memory_fails_with_that_reason_and_the_search_g
 ) -> None:
     import psutil
 
-    from glioflow.runs.search import search
+    from glioflow.runs.search.run import search
 
     batch = {"kind": "choice", "values": [3072, 4]}
     experiment = override(
@@ -218,7 +218,7 @@ def hosts(server: Any, tracking_url: str, monkeypatch: pytest.MonkeyPatch) -> It
 def test_a_node_that_is_lost_in_the_middle_costs_no_trial(
     from_yaml: Any, lgg: Path, home: Path, hosts: Any, tracking_url: str
 ) -> None:
-    from glioflow.runs.search import search
+    from glioflow.runs.search.run import search
 
     tracking = Tracking(tracking_url, patience_s=120)
     second = hosts.add_node(num_cpus=1)
@@ -246,7 +246,7 @@ def test_a_trial_of_two_workers_that_loses_the_node_of_one_goes_on_elsewhere(
 ) -> None:
     from ray.util import placement_group_table
 
-    from glioflow.runs.search import search
+    from glioflow.runs.search.run import search
 
     tracking = Tracking(tracking_url, patience_s=120)
     others = {node.node_id: node for node in (hosts.add_node(num_cpus=1), hosts.add_node(num_cpus=1))}
@@ -271,7 +271,7 @@ def test_a_trial_of_two_workers_that_loses_the_node_of_one_goes_on_elsewhere(
 def test_a_training_of_an_elastic_size_goes_on_with_fewer_workers_when_a_node_is_lost(
     from_yaml: Any, lgg: Path, home: Path, hosts: Any, tracking_url: str
 ) -> None:
-    from glioflow.runs.train import train
+    from glioflow.runs.train.run import train
 
     tracking = Tracking(tracking_url, patience_s=120)
     second = hosts.add_node(num_cpus=1)

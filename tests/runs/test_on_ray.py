@@ -49,7 +49,7 @@ def test_two_workers_train_one_network_and_log_each_epoch_once(
     ray: None, tiny: Experiment, lgg: Path, tracking: Any
 ) -> None:
     from glioflow import bundle
-    from glioflow.runs.train import train
+    from glioflow.runs.train.run import train
 
     trained = train(override(tiny, {"training.num_workers": 2}), lgg)
     assert tracking.run(trained.run_id).info.status == "FINISHED"
@@ -62,7 +62,7 @@ def test_two_workers_train_one_network_and_log_each_epoch_once(
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_run_that_failed_is_resumed_under_its_own_id(ray: None, tiny: Experiment, lgg: Path, tracking: Any) -> None:
-    from glioflow.runs import train as module
+    from glioflow.runs.train import run as module
 
     patch = pytest.MonkeyPatch()
     patch.setattr(module, "judge", lambda plan: 1 / 0)

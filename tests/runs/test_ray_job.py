@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from glioflow.data.synthetic import synthesize_lgg
+from glioflow.data.synthetic.cohort import synthesize_lgg
 from glioflow.tracking import Tracking
 from servers import free_port
 

@@ -12,24 +12,24 @@ import pytest
 
 from bundles import changed, describe
 from glioflow import bundle
-from glioflow.data.cohort import open_cohort
-from glioflow.data.prepared import prepare
+from glioflow.bundle.prediction import Predictor
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.prepared.cohort import prepare
 from glioflow.data.splits import deal, make_split
 from glioflow.errors import UserError
 from glioflow.models import build_network
-from glioflow.prediction import Predictor
-from glioflow.runs import crossval
-from glioflow.runs import reproduce as reproducing
-from glioflow.runs import search as searching
-from glioflow.runs import train as training
-from glioflow.runs.collect import collect
-from glioflow.runs.export import export
+from glioflow.runs.crossval import run as crossval
 from glioflow.runs.launch import Setting, open_run, run_folder
 from glioflow.runs.plan import Plan, train_plan
-from glioflow.runs.register import register
-from glioflow.runs.reproduce import reproduce
-from glioflow.runs.searcher import NUMBER
-from glioflow.runs.trial import TrialPlan, run_trial
+from glioflow.runs.registry import reproduce as reproducing
+from glioflow.runs.registry.cleanup import collect
+from glioflow.runs.registry.export import export
+from glioflow.runs.registry.register import register
+from glioflow.runs.registry.reproduce import reproduce
+from glioflow.runs.search import run as searching
+from glioflow.runs.search.searcher import NUMBER
+from glioflow.runs.search.trial import TrialPlan, run_trial
+from glioflow.runs.train import run as training
 from glioflow.tracking import BUNDLE, RunWriter, Tracking
 
 

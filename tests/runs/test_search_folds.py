@@ -7,11 +7,11 @@ import pytest
 from glioflow.config import override
 from glioflow.data.splits import make_split
 from glioflow.errors import UserError
-from glioflow.runs import trial as trials
-from glioflow.runs.folds import deal_folds, sum_up
 from glioflow.runs.launch import Setting, quiet
 from glioflow.runs.plan import Fold, Plan
-from glioflow.runs.survival_objective import c_index, find_tables
+from glioflow.runs.search import trial as trials
+from glioflow.runs.search.survival_objective import c_index, find_tables
+from glioflow.runs.search.trial_folds import deal_folds, sum_up
 
 SPACE = {"training.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2}}
 FEW = {"survival": {"min_patients": 4, "shape_features": ["asd"], "repeats": 2}}

@@ -4,11 +4,11 @@ import pytest
 
 from glioflow.config import Experiment, override
 from glioflow.config.search import SCHEDULERS, SearchSettings
-from glioflow.data.preprocessing import ResizePlane
+from glioflow.data.preprocessing.pipeline import ResizePlane
 from glioflow.errors import UserError
 from glioflow.runs.launch import check_resources
-from glioflow.runs.search import search
-from glioflow.runs.searcher import build_sampler
+from glioflow.runs.search.run import search
+from glioflow.runs.search.searcher import build_sampler
 
 RATE = {"training.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2, "log": True}}
 DECAY = {"training.weight_decay": {"kind": "float", "low": 0.0, "high": 1e-2}}
@@ -126,7 +126,7 @@ def test_searches_of_one_space_know_each_other_whatever_else_they_say():
 
 def test_preprocessing_that_would_not_fit_the_disk_is_refused_before_any_is_made(lgg, home):
     from glioflow.runs.launch import quiet
-    from glioflow.runs.variants import prepare_variants
+    from glioflow.runs.search.prepared_variants import prepare_variants
 
     experiment = override(searched_preprocessing(), {"search.disk_gb": 1e-5})
     with pytest.raises(UserError, match=r"1e-05 GB at most.*got about .* small .* GB, large .* GB"):
@@ -135,7 +135,7 @@ def test_preprocessing_that_would_not_fit_the_disk_is_refused_before_any_is_made
 
 
 def test_the_estimate_of_a_prepared_cohort_is_near_what_it_takes(lgg, prepared, tiny):
-    from glioflow.runs.variants import estimate_bytes
+    from glioflow.runs.search.prepared_variants import estimate_bytes
 
     taken = sum(sum(record.sizes.values()) for record in prepared.records)
     assert 0.5 < estimate_bytes(lgg, tiny.preprocess) / taken < 1.5

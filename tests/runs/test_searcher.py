@@ -12,9 +12,9 @@ from rich.console import Console
 from glioflow.cli.search_table import draw_table
 from glioflow.config import Experiment
 from glioflow.config.search import SearchSettings
-from glioflow.runs.announcer import LISTENERS, Announcer, Listener
-from glioflow.runs.schedulers import build_scheduler, replay
-from glioflow.runs.searcher import METRIC, NUMBER, Searcher, suggest_point
+from glioflow.runs.search.observer import LISTENERS, Announcer, Listener
+from glioflow.runs.search.schedulers import build_scheduler, replay
+from glioflow.runs.search.searcher import METRIC, NUMBER, Searcher, suggest_point
 
 SPACE = {
     "model.architecture": {"kind": "choice", "values": ["unet", "buda-unet"]},

@@ -15,8 +15,8 @@ import yaml
 
 from bundles import TINY, describe
 from glioflow import bundle
+from glioflow.bundle.prediction import Predictor
 from glioflow.models import build_network
-from glioflow.prediction import Predictor
 from glioflow.promotion import decisions
 from glioflow.tracking import RunWriter, Tracking
 from servers import bucket, free_port, mlflow_server, postgres

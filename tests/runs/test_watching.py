@@ -6,7 +6,7 @@ import pytest
 from bundles import changed
 from glioflow.data.splits import make_split
 from glioflow.runs.plan import Plan, train_plan
-from glioflow.runs.watching import OVERLAYS, Watch
+from glioflow.runs.train.overlays import OVERLAYS, Watch
 
 
 def test_a_watched_training_draws_its_first_and_last_epoch(tiny, prepared, tmp_path):

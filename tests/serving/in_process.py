@@ -6,15 +6,15 @@ from typing import Any
 from fastapi.testclient import TestClient
 
 from bundles import Bright, describe
-from glioflow.serving.answering import Answering
-from glioflow.serving.api import make_api
-from glioflow.serving.batching import BatchedPredictor, Batcher
-from glioflow.serving.engine import Engine
-from glioflow.serving.feedback import Feedback
-from glioflow.serving.guard import log, start_log
-from glioflow.serving.metrics import Metrics
+from glioflow.serving.engine.answering import Answering
+from glioflow.serving.engine.batching import BatchedPredictor, Batcher
+from glioflow.serving.engine.selection import Engine
+from glioflow.serving.http.feedback import Feedback
+from glioflow.serving.http.metrics import Metrics
+from glioflow.serving.http.request_guard import log, start_log
+from glioflow.serving.http.routes import make_api
 from glioflow.serving.settings import ServeSettings
-from glioflow.serving.versions import Served, VersionId, Versions, Wanted
+from glioflow.serving.versions.loaded import Served, VersionId, Versions, Wanted
 
 ENGINE = Engine("torch", "cpu", "fp32", "channels_last", 1.0)
 

@@ -9,12 +9,12 @@ from typing import Any
 import uvicorn
 from in_process import ENGINE, Here, version
 
-from glioflow.serving.api import make_api
-from glioflow.serving.batching import BatchedPredictor
-from glioflow.serving.metrics import Metrics
+from glioflow.serving.engine.batching import BatchedPredictor
+from glioflow.serving.http.metrics import Metrics
+from glioflow.serving.http.routes import make_api
 from glioflow.serving.server import free_port
 from glioflow.serving.settings import ServeSettings, digest_of
-from glioflow.serving.versions import Served
+from glioflow.serving.versions.loaded import Served
 
 
 @contextmanager

@@ -11,11 +11,11 @@ import pytest
 
 from bundles import ORIGIN, Bright, changed, describe
 from data.dicom_series import CORONAL, write_series
-from glioflow.data.cohort import open_cohort
-from glioflow.data.study import read_study
+from glioflow.bundle.prediction import Predictor
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.study import read_study
 from glioflow.errors import UserError
-from glioflow.prediction import Predictor
-from glioflow.serving.answers import check_format, encode_mask, from_runs, legend_of, runs, to_json
+from glioflow.serving.http.answers import check_format, encode_mask, from_runs, legend_of, runs, to_json
 
 
 @pytest.fixture

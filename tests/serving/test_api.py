@@ -15,10 +15,10 @@ from in_process import Here, client, served
 
 from bundles import Bright, changed
 from data.dicom_series import write_series
-from glioflow.data.drift import fit_input_statistics
+from glioflow.data.checks.drift import fit_input_statistics
 from glioflow.errors import UserError
-from glioflow.serving.api import Busy
-from glioflow.serving.guard import LOGGER
+from glioflow.serving.http.request_guard import LOGGER
+from glioflow.serving.http.routes import Busy
 from glioflow.serving.settings import Limits, ServeSettings, digest_of
 
 TOKEN = "a-secret-token"
@@ -93,7 +93,7 @@ def test_an_answer_has_everything_under_its_names(api, slices):
 def test_the_overlay_shows_the_slice_with_the_most_tumor(tiny, slices):
     api = client(Here(served(tiny, network=Bright(above=0.4))))
     said = send(api, slices, params={"overlay": "true", "mask": "rle"}).json()
-    from glioflow.serving.answers import from_runs
+    from glioflow.serving.http.answers import from_runs
 
     areas = (from_runs(said["mask"]["data"], tuple(said["mask"]["shape"])) > 0).sum(axis=(1, 2))
     assert areas.max() > 0
@@ -167,7 +167,7 @@ def test_a_volume_that_states_too_much_is_refused_before_it_is_decoded(here, tmp
 
     import nibabel
 
-    from glioflow.data import nifti
+    from glioflow.data.formats import nifti
 
     image = nibabel.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4))
     image.header.set_data_shape((500, 500, 500))

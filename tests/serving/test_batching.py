@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from bundles import Bright, changed, describe
-from glioflow.prediction import Predictor
-from glioflow.serving.batching import BatchedPredictor, Batcher, share_out
+from glioflow.bundle.prediction import Predictor
+from glioflow.serving.engine.batching import BatchedPredictor, Batcher, share_out
 
 PIXELS = 4 * 4  # of a slice of `image`
 

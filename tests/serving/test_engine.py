@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from bundles import changed, describe
+from glioflow.bundle.prediction import Predictor
 from glioflow.evaluation.inference import resolve_precision, slices_at_once
 from glioflow.models import ARCHITECTURES, build_network
-from glioflow.prediction import Predictor
-from glioflow.serving import compiled
-from glioflow.serving.batching import BatchedPredictor
-from glioflow.serving.compiled import Compiled
-from glioflow.serving.engine import choose_engine
+from glioflow.serving.engine import compiled_network as compiled
+from glioflow.serving.engine.batching import BatchedPredictor
+from glioflow.serving.engine.compiled_network import Compiled
+from glioflow.serving.engine.selection import choose_engine
 
 CPU = torch.device("cpu")
 

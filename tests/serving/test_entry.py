@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from bundles import ORIGIN, changed, describe
+from glioflow.bundle.study_checks import conform, has_skull, out_of_order
 from glioflow.data.case import Case
-from glioflow.data.cohort import open_cohort
-from glioflow.data.synthetic_phantom import TumorPlan, draw_phantom, render, smooth_noise
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.synthetic.phantom import TumorPlan, draw_phantom, render, smooth_noise
 from glioflow.errors import UserError
-from glioflow.serving.entry import conform, has_skull, out_of_order
 
 
 def drawn(count=24, *, head):

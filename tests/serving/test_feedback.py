@@ -9,9 +9,9 @@ import pytest
 import tifffile
 from in_process import Here, client, served
 
-from glioflow.data.cohort import open_cohort
+from glioflow.data.formats.detect import open_cohort
 from glioflow.errors import UserError
-from glioflow.serving.feedback import Feedback
+from glioflow.serving.http.feedback import Feedback
 from glioflow.serving.settings import ServeSettings, digest_of
 
 TOKEN = {"Authorization": "Bearer t"}
@@ -87,7 +87,7 @@ def test_a_study_without_a_mask_and_a_mask_of_another_size_are_refused(api, case
 def test_volumes_come_back_on_their_own_grid(tmp_path, home):
     import nibabel
 
-    from glioflow.data.study import read_study
+    from glioflow.data.formats.study import read_study
 
     affine = np.diag([-1.0, -2.0, 3.0, 1.0])
     volume = np.random.default_rng(0).normal(size=(6, 5, 4)).astype(np.float32)

@@ -19,24 +19,24 @@ from page_endpoint import endpoint
 from streamlit.testing.v1 import AppTest
 
 from bundles import Bright, changed, describe
-from glioflow.data.brats import CHANNELS
-from glioflow.data.study import read_study
-from glioflow.data.synthetic import synthesize_brats
+from glioflow.bundle.prediction import Predictor
+from glioflow.data.formats.brats import CHANNELS
+from glioflow.data.formats.study import read_study
+from glioflow.data.synthetic.cohort import synthesize_brats
 from glioflow.errors import RunFailed
-from glioflow.prediction import Predictor
-from glioflow.serving import page_server
-from glioflow.serving.answers import encode_mask, to_json
 from glioflow.serving.client import Client
-from glioflow.serving.page_answer import facts_html
-from glioflow.serving.page_study import Answered, ask, examples, has_examples
-from glioflow.serving.page_survival import curve_spec, statement_html
-from glioflow.serving.page_tables import downloads, feature_rows, volume_text, windowed
-from glioflow.serving.page_viewer import viewer_data
+from glioflow.serving.http.answers import encode_mask, to_json
+from glioflow.serving.page import launcher as page_server
+from glioflow.serving.page.answer_view import facts_html
+from glioflow.serving.page.study import Answered, ask, examples, has_examples
+from glioflow.serving.page.survival_view import curve_spec, statement_html
+from glioflow.serving.page.tables import downloads, feature_rows, volume_text, windowed
+from glioflow.serving.page.viewer import viewer_data
 from glioflow.serving.settings import TOKEN
 from glioflow.survival.settings import SurvivalSettings
 from glioflow.survival.stage import fit_stage
 
-SCRIPT = Path(page_server.__file__).with_name("page.py")
+SCRIPT = Path(page_server.__file__).with_name("app.py")
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +248,7 @@ def test_a_study_too_large_for_a_browser_is_shown_smaller_and_says_so(tiny, stud
     for name, content in study:
         (tmp_path / name).write_bytes(content)
     answered = answered_by(Bright(), tiny, read_study(sorted(tmp_path.iterdir())))
-    monkeypatch.setattr("glioflow.serving.page_viewer.MAX_VALUES", answered.case.image.size // 3)
+    monkeypatch.setattr("glioflow.serving.page.viewer.MAX_VALUES", answered.case.image.size // 3)
     data = viewer_data(answered)
     assert data["shrink"] == 2
     assert data["shape"] == [answered.case.shape[0], 24, 24]

@@ -17,10 +17,10 @@ from headless_chromium import CHROMIUM, browser
 from bundles import describe
 from glioflow import bundle
 from glioflow.config.search import SearchSettings
-from glioflow.data.synthetic import synthesize_lgg
+from glioflow.data.synthetic.cohort import synthesize_lgg
 from glioflow.models import build_network
 from glioflow.reports.page import render_page
-from glioflow.runs.search_report import draw
+from glioflow.runs.search.report import draw
 from glioflow.serving.server import free_port
 from glioflow.tracking import Tracking
 

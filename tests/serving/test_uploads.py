@@ -7,8 +7,8 @@ import zipfile
 import pytest
 
 from glioflow.errors import UserError
+from glioflow.serving.http.uploads import TooLarge, read_uploads, save_uploads
 from glioflow.serving.settings import Limits
-from glioflow.serving.uploads import TooLarge, read_uploads, save_uploads
 
 SMALL = Limits(upload_bytes=1 << 20, unpacked_bytes=1 << 20, files=10)
 
@@ -198,7 +198,7 @@ def test_no_file_at_all_is_refused(tmp_path):
 
 
 def test_what_breaks_a_reader_is_the_callers_mistake(slices, tmp_path, monkeypatch):
-    from glioflow.serving import uploads
+    from glioflow.serving.http import uploads
 
     def broken(files):
         raise NotImplementedError(f"unknown thing in {files[0]} of John Doe")

@@ -11,16 +11,16 @@ from in_process import served, version
 
 from bundles import Bright, describe
 from glioflow import bundle
-from glioflow.data.cohort import open_cohort
+from glioflow.data.formats.detect import open_cohort
 from glioflow.errors import RunFailed, UserError
 from glioflow.models import build_network
 from glioflow.promotion.golden import golden_answer
-from glioflow.serving.answering import Answering, Reply
-from glioflow.serving.batching import BatchedPredictor, Batcher
-from glioflow.serving.engine import choose_engine
+from glioflow.serving.engine.answering import Answering, Reply
+from glioflow.serving.engine.batching import BatchedPredictor, Batcher
+from glioflow.serving.engine.selection import choose_engine
 from glioflow.serving.settings import Trial
-from glioflow.serving.trial import Comparison, Watch, agreement
-from glioflow.serving.versions import Versions, Wanted, find_wanted, load_version
+from glioflow.serving.versions.loaded import Versions, Wanted, find_wanted, load_version
+from glioflow.serving.versions.shadow_trial import Comparison, Watch, agreement
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def test_agreement_is_dice_and_one_for_two_empty_masks():
 
 
 def test_the_disagreement_of_a_shadow_is_a_run_in_mlflow(tracking):
-    from glioflow.serving.trial import EXPERIMENT, Diary
+    from glioflow.serving.versions.shadow_trial import EXPERIMENT, Diary
 
     diary = Diary()
     for dice in (0.5, 0.7):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from glioflow.data.synthetic import synthesize_brats
-from glioflow.runs.survival import STAGE, fit_survival
+from glioflow.data.synthetic.cohort import synthesize_brats
+from glioflow.runs.analysis.survival import STAGE, fit_survival
 from glioflow.survival import SurvivalSettings
 from glioflow.survival.stage import CLASSES
 

@@ -7,9 +7,9 @@ import pytest
 
 from bundles import describe
 from glioflow import bundle
+from glioflow.bundle.prediction import Predictor
 from glioflow.data.case import Case
 from glioflow.models import build_network
-from glioflow.prediction import Predictor
 from glioflow.tracking import Tracking
 
 STUDY = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 3)).astype(np.uint8)

@@ -44,8 +44,8 @@ class Shown:
 
 @pytest.fixture(scope="module")
 def shown(lgg: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
-    from glioflow.runs.search import search
-    from glioflow.runs.train import train
+    from glioflow.runs.search.run import search
+    from glioflow.runs.train.run import train
 
     place = tmp_path_factory.mktemp("page")
     said = ["search.name=demo-search", "training.epochs=3", "training.steps_per_epoch=4", "search.scheduler=none"]

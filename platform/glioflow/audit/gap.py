@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from glioflow.config import Experiment
-from glioflow.data.loaders import batches_of
-from glioflow.data.prepared import PreparedCase, PreparedCohort
+from glioflow.data.batches.loaders import batches_of
+from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.evaluation.baselines import NearestSlice, fit_flair_threshold, predict_flair_threshold

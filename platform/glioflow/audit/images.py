@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.audit.leaks import PARTS, Leak
-from glioflow.data.prepared import PreparedCase
+from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.splits import Split
 
 # No two slices of two persons reach .93 on 65 LGG patients, nor .97 on synthetic ones; copies that were made brighter,

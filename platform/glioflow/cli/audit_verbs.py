@@ -24,7 +24,7 @@ def audit(
     """Look for leaks and measure what they would do; exit code 2 where the experiment leaks."""
     from glioflow import cluster
     from glioflow.config import load_experiment
-    from glioflow.runs.audit import audit_experiment
+    from glioflow.runs.analysis.audit import audit_experiment
 
     with told(), progress("audit") as say, cluster.ending():
         settings = load_experiment(experiment, overrides or ())

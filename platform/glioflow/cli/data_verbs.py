@@ -26,7 +26,7 @@ def data_synthesize(
 ) -> None:
     """Write a synthetic cohort that looks like the real one on disk."""
     from glioflow import cluster
-    from glioflow.data.synthetic import synthesize_brats, synthesize_lgg
+    from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 
     with told(), progress("synthesize") as say, cluster.ending():
         if kind not in ("lgg", "brats"):
@@ -53,7 +53,7 @@ def data_download(
 def data_check(source: str, as_json: AsJson = False) -> None:
     """Read a cohort or a study and report every problem; exit code 2 where one is an error."""
     from glioflow import cluster
-    from glioflow.data.checks import check
+    from glioflow.data.checks.cohort_checks import check
 
     with told(), progress("check") as say, cluster.ending():
         report = check(_found(source), map_cases=_moving(say))
@@ -83,11 +83,11 @@ def data_prepare(
     import time
 
     from glioflow import cluster
+    from glioflow.cluster.storage import is_uri, prepared_home
     from glioflow.config import Experiment, load_experiment
-    from glioflow.config.places import prepared_home
-    from glioflow.data.cohort import open_cohort
-    from glioflow.data.prepared import find_or_prepare, prepare
-    from glioflow.data.remote import is_uri, push
+    from glioflow.data.formats.detect import open_cohort
+    from glioflow.data.prepared.cohort import find_or_prepare, prepare
+    from glioflow.data.prepared.remote import push
 
     with told(), progress("prepare") as say:
         steps = (load_experiment(experiment, overrides or ()) if experiment else Experiment()).preprocess
@@ -119,7 +119,7 @@ def data_describe(
     """Write the exploratory report on a cohort: balance, tumor size, channels, gaps, examples through preprocessing."""
     from glioflow import cluster
     from glioflow.config import load_experiment
-    from glioflow.data.describe import describe
+    from glioflow.reports.cohort_page import describe
 
     with told(), progress("describe") as say, cluster.ending():
         steps = load_experiment(experiment, overrides or ()).preprocess if experiment else None
@@ -130,7 +130,7 @@ def data_describe(
 
 def _found(source: str) -> Path:
     """Return where files lie as they were found, which is never behind a URI."""
-    from glioflow.data.remote import is_uri
+    from glioflow.cluster.storage import is_uri
 
     if is_uri(source):
         raise UserError(

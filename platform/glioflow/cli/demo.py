@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from glioflow import cluster
+from glioflow.cluster.storage import prepared_home, tracking_uri
 from glioflow.config import Experiment, home, load_experiment
-from glioflow.config.places import prepared_home, tracking_uri
-from glioflow.data.cohort import open_cohort
-from glioflow.data.synthetic import synthesize_lgg
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.synthetic.cohort import synthesize_lgg
 from glioflow.errors import RunFailed, UserError
 from glioflow.promotion import promote
-from glioflow.runs.crossval import crossval
-from glioflow.runs.register import register
-from glioflow.runs.search import search
-from glioflow.runs.survival import fit_survival
-from glioflow.runs.train import train
+from glioflow.runs.analysis.survival import fit_survival
+from glioflow.runs.crossval.run import crossval
+from glioflow.runs.registry.register import register
+from glioflow.runs.search.run import search
+from glioflow.runs.train.run import train
 from glioflow.serving.client import Client
 from glioflow.serving.server import free_port, serving
 

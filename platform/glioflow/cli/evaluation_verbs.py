@@ -20,7 +20,7 @@ def evaluate(
     model: str, source: Source, unseen: Unseen = False, report: Report = None, as_json: AsJson = False
 ) -> None:
     """Measure a bundle, run or registered model on a labeled cohort, beside baselines."""
-    from glioflow.runs.evaluate import evaluate as run
+    from glioflow.runs.analysis.evaluate import evaluate as run
 
     with told():
         done = run(model, source, unseen=unseen, report=report)
@@ -37,7 +37,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare two models on the same patients, or two finished cross-validations on their own, paired."""
-    from glioflow.runs.compare import compare as run
+    from glioflow.runs.analysis.compare import compare as run
 
     with told():
         done = run(model_a, model_b, source, unseen=unseen, report=report)

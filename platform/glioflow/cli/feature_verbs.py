@@ -28,7 +28,7 @@ def features(
     as_json: AsJson = False,
 ) -> None:
     """Measure the shape features of a mask: a file, or the folder of one LGG case, its place in the brain too."""
-    from glioflow.data.masks import read_mask
+    from glioflow.data.formats.mask_file import read_mask
     from glioflow.features import measure_mask, measure_regions
     from glioflow.features.radiomics import measure_radiomics
 
@@ -57,7 +57,7 @@ def associate(
 ) -> None:
     """Test shape features against genomic clusters, published numbers beside ours."""
     from glioflow.features.association import FEATURES
-    from glioflow.runs.associate import associate_cohort
+    from glioflow.runs.analysis.associate import associate_cohort
 
     with told():
         done = associate_cohort(cohort, clinical, masks=masks, feature_names=feature or FEATURES, clusters=cluster)
@@ -99,7 +99,7 @@ def survival_fit(
     """Fit and honestly evaluate the survival stage."""
     from glioflow.config import Experiment, load_experiment
     from glioflow.config.experiment import override_texts
-    from glioflow.runs.survival import fit_survival
+    from glioflow.runs.analysis.survival import fit_survival
 
     with told():
         base = (
@@ -157,8 +157,8 @@ def _interval(found: dict[str, float | None] | None) -> str:
 
 def _brain(study: Path, shape: tuple[int, ...], *, asked: bool) -> "NDArray[np.bool_] | None":
     """Find the brain in the image that a mask is of; None where the mask lies alone."""
-    from glioflow.data.brain_mask import locate_brain
-    from glioflow.data.study import read_study
+    from glioflow.data.formats.study import read_study
+    from glioflow.data.preprocessing.brain_mask import locate_brain
 
     if not asked and not study.is_dir():
         return None

@@ -44,7 +44,7 @@ def told() -> Iterator[None]:
 
 def _fullest() -> DiskFull:
     """Name the one of the folders that all work writes to which has the least space."""
-    from glioflow.config.places import home
+    from glioflow.cluster.storage import home
 
     return DiskFull(min(home(), Path(tempfile.gettempdir()), key=lambda folder: space_of(folder).free))
 

@@ -20,7 +20,7 @@ def register(
     as_json: AsJson = False,
 ) -> None:
     """Make the bundle of a run the next version of a model."""
-    from glioflow.runs.register import register as run
+    from glioflow.runs.registry.register import register as run
 
     with told():
         made = run(run_id, name=name, survival=survival, crossval=crossval)
@@ -35,8 +35,8 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Put a version before the gate; move the alias champion or say why not."""
-    from glioflow.config.places import prepared_home
-    from glioflow.data.remote import local_folder
+    from glioflow.cluster.storage import prepared_home
+    from glioflow.data.prepared.remote import local_folder
     from glioflow.promotion import promote as run
 
     with told():
@@ -91,7 +91,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a bundle, with its card and checksums, to a folder or a zip that needs no MLflow."""
-    from glioflow.runs.export import export as run
+    from glioflow.runs.registry.export import export as run
 
     with told():
         answer({"path": str(run(model, out))}, as_json)
@@ -101,7 +101,7 @@ def export(
 def reproduce(run_id: str, data: Data = None, as_json: AsJson = False) -> None:
     """Run a logged training, trial or fold again from what it logged, and compare every number."""
     from glioflow import cluster
-    from glioflow.runs.reproduce import reproduce as run
+    from glioflow.runs.registry.reproduce import reproduce as run
 
     with told(), progress("reproduce") as say, cluster.ending():
         done = run(run_id, data, say=say)
@@ -130,7 +130,7 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Remove what no run or version needs: old checkpoints, working folders, worse trials, unused cohorts."""
-    from glioflow.runs.collect import collect
+    from glioflow.runs.registry.cleanup import collect
 
     with told():
         removed = collect(keep=keep, dry_run=dry_run)

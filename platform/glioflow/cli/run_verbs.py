@@ -20,7 +20,7 @@ def train(
     """Train one experiment, measure it on its test patients, log it as one MLflow run."""
     from glioflow import cluster
     from glioflow.config import load_experiment
-    from glioflow.runs.train import train as run
+    from glioflow.runs.train.run import train as run
 
     with told(), progress("train") as say, cluster.ending():
         done = run(load_experiment(experiment, overrides or ()), data, resume=resume, say=say)
@@ -41,7 +41,7 @@ def crossval(
     """Cross-validate by patient, folds in parallel; every patient is predicted by a model that never saw it."""
     from glioflow import cluster
     from glioflow.config import load_experiment
-    from glioflow.runs.crossval import crossval as run
+    from glioflow.runs.crossval.run import crossval as run
 
     with told(), progress("crossval") as say, cluster.ending():
         settings = load_experiment(experiment, overrides or ())
@@ -68,7 +68,7 @@ def search(
     from glioflow import cluster
     from glioflow.cli.search_table import search_table
     from glioflow.config import load_experiment
-    from glioflow.runs.search import search as run
+    from glioflow.runs.search.run import search as run
 
     with told(), search_table() as (say, show_trials), cluster.ending():
         hours = [] if budget is None else [f"search.budget_hours={budget}"]

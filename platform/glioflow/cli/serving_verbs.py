@@ -58,7 +58,7 @@ def serve(
 @feedback_app.command("list")
 def feedback_list(as_json: AsJson = False) -> None:
     """Show what waits in quarantine."""
-    from glioflow.serving.feedback import Feedback
+    from glioflow.serving.http.feedback import Feedback
 
     with told():
         entries = Feedback().entries()
@@ -69,7 +69,7 @@ def feedback_list(as_json: AsJson = False) -> None:
 @feedback_app.command("accept")
 def feedback_accept(entry: str, as_json: AsJson = False) -> None:
     """Make a corrected study a labeled case for the next training."""
-    from glioflow.serving.feedback import Feedback
+    from glioflow.serving.http.feedback import Feedback
 
     with told():
         answer({"path": str(Feedback().accept(entry))}, as_json)
@@ -78,7 +78,7 @@ def feedback_accept(entry: str, as_json: AsJson = False) -> None:
 @feedback_app.command("reject")
 def feedback_reject(entry: str, as_json: AsJson = False) -> None:
     """Delete a corrected study from quarantine."""
-    from glioflow.serving.feedback import Feedback
+    from glioflow.serving.http.feedback import Feedback
 
     with told():
         Feedback().reject(entry)
@@ -92,7 +92,7 @@ def page(
     endpoint: Annotated[str, typer.Option(help="Where `glioflow serve` answers.")] = "http://127.0.0.1:8000",
 ) -> None:
     """Show the web page for people, against an endpoint, until Ctrl-C."""
-    from glioflow.serving.page_server import page_forever
+    from glioflow.serving.page.launcher import page_forever
 
     with told():
         page_forever(host=host, port=port, endpoint=endpoint, say=print_line)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 
 from glioflow.config.gate import GateSettings
 from glioflow.config.search import PREPROCESS, SearchSettings
-from glioflow.data.preprocessing import ResizePlane, Step, UnitScale
+from glioflow.data.preprocessing.pipeline import ResizePlane, Step, UnitScale
 from glioflow.data.splits import SplitSettings
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from glioflow.data.preprocessing import Step
+from glioflow.data.preprocessing.pipeline import Step
 from glioflow.errors import UserError
 
 # The pairs that make sense. GP, CMA-ES and NSGA-II learn from finished trials only, so a trial that a scheduler stopped

@@ -1,4 +1,4 @@
-"""The losses by name, and the one way to build them. Knows names and options; imports torch only to build.
+"""How each loss in `registry.LOSSES` is built. Imports torch only to build.
 
 What is one formula of torch is written in `criteria`, since MONAI takes seconds to import in every worker and brings
 MLflow with it; tests hold those against MONAI and smp.
@@ -8,12 +8,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from glioflow.errors import UserError
-from glioflow.models.registry import Loss, Task
+from glioflow.models.registry import LOSSES, Task
+from glioflow.models.settings import LossSettings, LossTerm
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from glioflow.models.settings import LossSettings, LossTerm
 
 ClassWeights = tuple[float, ...] | None
 
@@ -50,9 +49,9 @@ def _sum_of(*names: str) -> Callable[..., "nn.Module"]:
     def build(*, task: Task, class_weights: ClassWeights, **options: Any) -> "nn.Module":
         from glioflow.models.criteria import WeightedSum
 
-        dice, entropy = (LOSSES[name] for name in names)
-        first = dice.build(task=task, class_weights=class_weights, **options)
-        second = entropy.build(task=task, class_weights=class_weights, **entropy.options)
+        dice, entropy = names
+        first = BUILDERS[dice](task=task, class_weights=class_weights, **options)
+        second = BUILDERS[entropy](task=task, class_weights=class_weights, **LOSSES[entropy].options)
         return WeightedSum([(1.0, first), (1.0, second)])
 
     return build
@@ -88,31 +87,25 @@ def _boundary(*, task: Task, class_weights: ClassWeights) -> "nn.Module":
     return Boundary(task)
 
 
-_OVERLAP = {"smooth": 1.0, "include_background": True}
-_TVERSKY = {**_OVERLAP, "alpha": 0.3, "beta": 0.7, "batch": False}
-
-LOSSES: dict[str, Loss] = {
-    loss.name: loss
-    for loss in (
-        Loss("dice", _overlap(), _OVERLAP, weighted=True),
-        Loss("dice_batch", _overlap(batch=True), _OVERLAP, weighted=True),
-        Loss("jaccard", _overlap(alpha=1.0, beta=1.0), _OVERLAP, weighted=True),
-        Loss("tversky", _overlap(), _TVERSKY, weighted=True),
-        Loss("focal_tversky", _overlap(), {**_TVERSKY, "gamma": 0.75}, weighted=True),
-        Loss("bce", _bce, tasks=("binary", "multilabel"), weighted=True),
-        Loss("cross_entropy", _cross_entropy, {"label_smoothing": 0.0}, tasks=("multiclass",), weighted=True),
-        Loss("dice_bce", _sum_of("dice", "bce"), _OVERLAP, tasks=("binary", "multilabel"), weighted=True),
-        Loss("dice_ce", _sum_of("dice", "cross_entropy"), _OVERLAP, tasks=("multiclass",), weighted=True),
-        Loss("focal", _focal, {"gamma": 2.0}, weighted=True),
-        Loss("lovasz", _lovasz, {"per_image": False}),
-        Loss("generalized_dice", _generalized_dice, {"smooth": 1e-7, "batch": True}),
-        Loss("hausdorff", _hausdorff, {"alpha": 2.0}),
-        Loss("boundary", _boundary),
-    )
+BUILDERS: dict[str, Callable[..., "nn.Module"]] = {
+    "dice": _overlap(),
+    "dice_batch": _overlap(batch=True),
+    "jaccard": _overlap(alpha=1.0, beta=1.0),
+    "tversky": _overlap(),
+    "focal_tversky": _overlap(),
+    "bce": _bce,
+    "cross_entropy": _cross_entropy,
+    "dice_bce": _sum_of("dice", "bce"),
+    "dice_ce": _sum_of("dice", "cross_entropy"),
+    "focal": _focal,
+    "lovasz": _lovasz,
+    "generalized_dice": _generalized_dice,
+    "hausdorff": _hausdorff,
+    "boundary": _boundary,
 }
 
 
-def build_loss(settings: "LossSettings", *, task: Task) -> "nn.Module":
+def build_loss(settings: LossSettings, *, task: Task) -> "nn.Module":
     """Build the loss that an experiment names.
 
     Args:
@@ -134,12 +127,12 @@ def build_loss(settings: "LossSettings", *, task: Task) -> "nn.Module":
     return Criterion(WeightedSum([(term.weight, _build_term(term, task)) for term in terms]), task=task)
 
 
-def _build_term(term: "LossTerm", task: Task) -> "nn.Module":
+def _build_term(term: LossTerm, task: Task) -> "nn.Module":
     loss = LOSSES[term.name]
     if task not in loss.tasks:
         choices = [name for name, other in LOSSES.items() if task in other.tasks]
         raise UserError(f"loss {term.name} is not defined for a {task} task", choices=choices)
     try:
-        return loss.build(task=task, class_weights=term.class_weights, **{**loss.options, **term.options})
+        return BUILDERS[term.name](task=task, class_weights=term.class_weights, **{**loss.options, **term.options})
     except (TypeError, ValueError) as error:
         raise UserError(f"loss {term.name} with options {term.options} cannot be built: {error}") from error

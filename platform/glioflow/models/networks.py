@@ -1,44 +1,36 @@
-"""The networks by name, and the one way to build them. Knows names and options; imports torch only to build."""
+"""How each network in `registry.ARCHITECTURES` is built. Imports torch only to build."""
 
 import logging
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from glioflow.errors import UserError
-from glioflow.models.registry import Architecture
+from glioflow.models.registry import ARCHITECTURES
+from glioflow.models.settings import ModelSettings
 
 if TYPE_CHECKING:
     from torch import nn
 
     from glioflow.models.network import Network
-    from glioflow.models.settings import ModelSettings
 
 _log = logging.getLogger(__name__)
 
-# Our name to the class of segmentation-models-pytorch and the keywords that an experiment may pass on to it.
-_SMP: dict[str, tuple[str, str]] = {
-    "unet": ("Unet", "encoder_depth decoder_channels decoder_use_norm decoder_attention_type decoder_interpolation"),
-    "unetplusplus": ("UnetPlusPlus", "encoder_depth decoder_channels decoder_use_norm decoder_attention_type"),
-    "manet": ("MAnet", "encoder_depth decoder_channels decoder_use_norm decoder_pab_channels"),
-    "linknet": ("Linknet", "encoder_depth decoder_use_norm"),
-    "fpn": ("FPN", "encoder_depth decoder_pyramid_channels decoder_segmentation_channels decoder_dropout"),
-    "pspnet": ("PSPNet", "encoder_depth psp_out_channels psp_dropout decoder_use_norm"),
-    "deeplabv3": (
-        "DeepLabV3",
-        "encoder_depth encoder_output_stride decoder_channels decoder_atrous_rates decoder_aspp_dropout",
-    ),
-    "deeplabv3plus": (
-        "DeepLabV3Plus",
-        "encoder_depth encoder_output_stride decoder_channels decoder_atrous_rates decoder_aspp_dropout",
-    ),
-    "pan": ("PAN", "decoder_channels"),
-    "upernet": ("UPerNet", "encoder_depth decoder_channels decoder_use_norm"),
-    "segformer": ("Segformer", "encoder_depth decoder_segmentation_channels"),
-    "dpt": ("DPT", "encoder_depth decoder_readout decoder_intermediate_channels decoder_fusion_channels"),
+# Our name to the class of segmentation-models-pytorch.
+_SMP = {
+    "unet": "Unet",
+    "unetplusplus": "UnetPlusPlus",
+    "manet": "MAnet",
+    "linknet": "Linknet",
+    "fpn": "FPN",
+    "pspnet": "PSPNet",
+    "deeplabv3": "DeepLabV3",
+    "deeplabv3plus": "DeepLabV3Plus",
+    "pan": "PAN",
+    "upernet": "UPerNet",
+    "segformer": "Segformer",
+    "dpt": "DPT",
 }
-_DEFAULT_ENCODER = {"segformer": "mit_b0", "dpt": "tu-vit_tiny_patch16_224"}
-_LEAST = {"pan": 4}  # it pools three times after its encoder
-_NORMALIZED = 2  # instance norm at the bottleneck cannot train on a single voxel
 
 
 def _smp_builder(class_name: str) -> Any:
@@ -120,50 +112,23 @@ def _swinunetr(encoder: None, *, in_channels: int, num_outputs: int, **options: 
     return SwinUNETR(in_channels, num_outputs, **options)
 
 
-_WIDTHS_2D = (32, 64, 128, 256, 512)
-_WIDTHS_3D = (16, 32, 64, 128, 256)
-
-ARCHITECTURES: dict[str, Architecture] = {
-    architecture.name: architecture
-    for architecture in (
-        *(
-            Architecture(
-                name,
-                dims=2,
-                encoder=_DEFAULT_ENCODER.get(name, "resnet18"),
-                multiple=32,
-                options=dict.fromkeys(options.split()),
-                build=_smp_builder(class_name),
-                least=_LEAST.get(name, 1),
-            )
-            for name, (class_name, options) in _SMP.items()
-        ),
-        Architecture("fcn32", 2, "vgg16", 32, {"head_channels": 4096, "head_kernel": 7, "dropout": 0.5}, _fcn32),
-        Architecture("resunet", 2, None, 8, {"features": (64, 128, 256, 512)}, _resunet),
-        Architecture("buda-unet", 2, None, 16, {"features": _WIDTHS_2D}, _buda_unet),
-        Architecture("buda-unet-nobn", 2, None, 16, {"features": _WIDTHS_2D}, _buda_unet_nobn),
-        Architecture("attention-unet", 2, None, 16, {"features": _WIDTHS_2D, "dropout": 0.0}, _attention_unet(2)),
-        Architecture(
-            "unet3d",
-            3,
-            None,
-            16,
-            {"features": _WIDTHS_3D, "num_res_units": 2, "norm": "instance", "dropout": 0.0},
-            _unet3d,
-            _NORMALIZED,
-        ),
-        Architecture("segresnet", 3, None, 8, {"init_filters": 16, "dropout_prob": None}, _segresnet),
-        Architecture(
-            "dynunet", 3, None, 16, {"features": (32, 64, 128, 256, 320), "res_block": False}, _dynunet, _NORMALIZED
-        ),
-        Architecture("attention-unet3d", 3, None, 16, {"features": _WIDTHS_3D, "dropout": 0.0}, _attention_unet(3)),
-        Architecture("swinunetr", 3, None, 32, {"feature_size": 24, "use_checkpoint": False}, _swinunetr, _NORMALIZED),
-    )
+BUILDERS: dict[str, Callable[..., "nn.Module"]] = {
+    **{name: _smp_builder(class_name) for name, class_name in _SMP.items()},
+    "fcn32": _fcn32,
+    "resunet": _resunet,
+    "buda-unet": _buda_unet,
+    "buda-unet-nobn": _buda_unet_nobn,
+    "attention-unet": _attention_unet(2),
+    "unet3d": _unet3d,
+    "segresnet": _segresnet,
+    "dynunet": _dynunet,
+    "attention-unet3d": _attention_unet(3),
+    "swinunetr": _swinunetr,
 }
 
 
 def build_network(
-    settings: "ModelSettings", *, in_channels: int, num_outputs: int, load_weights: bool = True
+    settings: ModelSettings, *, in_channels: int, num_outputs: int, load_weights: bool = True
 ) -> "Network":
     """Build the network that an experiment names.
 
@@ -190,7 +155,9 @@ def build_network(
     if architecture.uses_encoder:
         arguments |= _encoder_arguments(settings, state) if load_weights else {"encoder_weights": None}
     try:
-        body = architecture.build(settings.encoder, in_channels=in_channels, num_outputs=num_outputs, **arguments)
+        body = BUILDERS[settings.architecture](
+            settings.encoder, in_channels=in_channels, num_outputs=num_outputs, **arguments
+        )
         scaling = None if weights is None or not load_weights else scaling_of(settings, digest=digest)
     except OSError as error:
         where = "looked for on huggingface.co and in its cache on this machine ($HF_HOME)"
@@ -216,7 +183,7 @@ def build_network(
     return network
 
 
-def _encoder_arguments(settings: "ModelSettings", state: dict[str, Any]) -> dict[str, Any]:
+def _encoder_arguments(settings: ModelSettings, state: dict[str, Any]) -> dict[str, Any]:
     """Return the keywords that make smp fetch the encoder's weights, or timm take `state` for them."""
     of_timm = str(settings.encoder).startswith("tu-")
     if settings.weights == "imagenet":

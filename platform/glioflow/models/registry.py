@@ -1,13 +1,10 @@
-"""Which architectures, encoders and losses exist, and what each may be told. Imports no torch."""
+"""Names, options and defaults of all architectures, encoders and losses. Builds nothing, imports no torch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from glioflow.errors import UserError, unknown_name
-
-if TYPE_CHECKING:
-    from torch import nn
 
 Task = Literal["binary", "multiclass", "multilabel"]
 
@@ -54,7 +51,6 @@ class Architecture:
             The option `features`, where there is one, wins: it halves the size at each but the first.
         options: Numbers that an experiment may set, with the values used otherwise (None: the library's own).
         least: The smallest spatial size that the network computes on, in multiples; smaller ones are padded to it.
-        build: Called with encoder name and keywords `in_channels`, `num_outputs` and the options.
     """
 
     name: str
@@ -62,7 +58,6 @@ class Architecture:
     encoder: str | None
     multiple: int
     options: Mapping[str, Any]
-    build: Callable[..., "nn.Module"]
     least: int = 1
 
     @property
@@ -77,18 +72,95 @@ class Loss:
 
     Attributes:
         name: Key in `LOSSES`.
-        build: Called with `task`, `class_weights` (tuple or None) and the options; returns a module on
-            float32 (logits, target).
         options: Numbers that an experiment may set, with the values used otherwise.
         tasks: Where it is defined.
         weighted: Whether it takes a weight per class.
     """
 
     name: str
-    build: Callable[..., "nn.Module"]
     options: Mapping[str, Any] = field(default_factory=dict)
     tasks: tuple[Task, ...] = ("binary", "multiclass", "multilabel")
     weighted: bool = False
+
+
+# Options that an experiment may pass on to segmentation-models-pytorch; its own defaults hold otherwise.
+_SMP_OPTIONS = {
+    "unet": "encoder_depth decoder_channels decoder_use_norm decoder_attention_type decoder_interpolation",
+    "unetplusplus": "encoder_depth decoder_channels decoder_use_norm decoder_attention_type",
+    "manet": "encoder_depth decoder_channels decoder_use_norm decoder_pab_channels",
+    "linknet": "encoder_depth decoder_use_norm",
+    "fpn": "encoder_depth decoder_pyramid_channels decoder_segmentation_channels decoder_dropout",
+    "pspnet": "encoder_depth psp_out_channels psp_dropout decoder_use_norm",
+    "deeplabv3": "encoder_depth encoder_output_stride decoder_channels decoder_atrous_rates decoder_aspp_dropout",
+    "deeplabv3plus": "encoder_depth encoder_output_stride decoder_channels decoder_atrous_rates decoder_aspp_dropout",
+    "pan": "decoder_channels",
+    "upernet": "encoder_depth decoder_channels decoder_use_norm",
+    "segformer": "encoder_depth decoder_segmentation_channels",
+    "dpt": "encoder_depth decoder_readout decoder_intermediate_channels decoder_fusion_channels",
+}
+_DEFAULT_ENCODER = {"segformer": "mit_b0", "dpt": "tu-vit_tiny_patch16_224"}
+_LEAST = {"pan": 4}  # it pools three times after its encoder
+_NORMALIZED = 2  # instance norm at the bottleneck cannot train on a single voxel
+
+_WIDTHS_2D = (32, 64, 128, 256, 512)
+_WIDTHS_3D = (16, 32, 64, 128, 256)
+
+ARCHITECTURES: dict[str, Architecture] = {
+    architecture.name: architecture
+    for architecture in (
+        *(
+            Architecture(
+                name,
+                dims=2,
+                encoder=_DEFAULT_ENCODER.get(name, "resnet18"),
+                multiple=32,
+                options=dict.fromkeys(options.split()),
+                least=_LEAST.get(name, 1),
+            )
+            for name, options in _SMP_OPTIONS.items()
+        ),
+        Architecture("fcn32", 2, "vgg16", 32, {"head_channels": 4096, "head_kernel": 7, "dropout": 0.5}),
+        Architecture("resunet", 2, None, 8, {"features": (64, 128, 256, 512)}),
+        Architecture("buda-unet", 2, None, 16, {"features": _WIDTHS_2D}),
+        Architecture("buda-unet-nobn", 2, None, 16, {"features": _WIDTHS_2D}),
+        Architecture("attention-unet", 2, None, 16, {"features": _WIDTHS_2D, "dropout": 0.0}),
+        Architecture(
+            "unet3d",
+            3,
+            None,
+            16,
+            {"features": _WIDTHS_3D, "num_res_units": 2, "norm": "instance", "dropout": 0.0},
+            _NORMALIZED,
+        ),
+        Architecture("segresnet", 3, None, 8, {"init_filters": 16, "dropout_prob": None}),
+        Architecture("dynunet", 3, None, 16, {"features": (32, 64, 128, 256, 320), "res_block": False}, _NORMALIZED),
+        Architecture("attention-unet3d", 3, None, 16, {"features": _WIDTHS_3D, "dropout": 0.0}),
+        Architecture("swinunetr", 3, None, 32, {"feature_size": 24, "use_checkpoint": False}, _NORMALIZED),
+    )
+}
+
+_OVERLAP = {"smooth": 1.0, "include_background": True}
+_TVERSKY = {**_OVERLAP, "alpha": 0.3, "beta": 0.7, "batch": False}
+
+LOSSES: dict[str, Loss] = {
+    loss.name: loss
+    for loss in (
+        Loss("dice", _OVERLAP, weighted=True),
+        Loss("dice_batch", _OVERLAP, weighted=True),
+        Loss("jaccard", _OVERLAP, weighted=True),
+        Loss("tversky", _TVERSKY, weighted=True),
+        Loss("focal_tversky", {**_TVERSKY, "gamma": 0.75}, weighted=True),
+        Loss("bce", tasks=("binary", "multilabel"), weighted=True),
+        Loss("cross_entropy", {"label_smoothing": 0.0}, tasks=("multiclass",), weighted=True),
+        Loss("dice_bce", _OVERLAP, tasks=("binary", "multilabel"), weighted=True),
+        Loss("dice_ce", _OVERLAP, tasks=("multiclass",), weighted=True),
+        Loss("focal", {"gamma": 2.0}, weighted=True),
+        Loss("lovasz", {"per_image": False}),
+        Loss("generalized_dice", {"smooth": 1e-7, "batch": True}),
+        Loss("hausdorff", {"alpha": 2.0}),
+        Loss("boundary"),
+    )
+}
 
 
 def check_encoder(architecture: Architecture, encoder: str) -> None:

@@ -5,9 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from glioflow.errors import UserError, unknown_name
-from glioflow.models.losses import LOSSES
-from glioflow.models.networks import ARCHITECTURES
-from glioflow.models.registry import check_encoder, check_options
+from glioflow.models.registry import ARCHITECTURES, LOSSES, check_encoder, check_options
 
 
 class ModelSettings(BaseModel):

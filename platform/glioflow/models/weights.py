@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glioflow.errors import UserError
+from glioflow.models.settings import ModelSettings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from glioflow.models.settings import ModelSettings
 
 Scaling = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and deviation of the three channels in unit range, which the weights' own training subtracted and divided by."""
@@ -108,7 +107,7 @@ def _check_timm_names(encoder: "nn.Module", state: dict[str, "Tensor"], *, name:
         raise UserError(f"the weights file does not hold encoder {name}: it lacks {', '.join(missing[:4])}")
 
 
-def scaling_of(settings: "ModelSettings", *, digest: str | None) -> Scaling | None:
+def scaling_of(settings: ModelSettings, *, digest: str | None) -> Scaling | None:
     """Return what the encoder's weights expect of their input; None where it is taken as it comes.
 
     Args:

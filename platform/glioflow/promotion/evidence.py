@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from glioflow.bundle.prediction import Predictor, measure_segmentation
 from glioflow.config.gate import GateSettings
-from glioflow.data.prepared import PreparedCase, PreparedCohort, find_or_prepare, is_prepared
+from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort, find_or_prepare, is_prepared
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.evaluation import Reliability, count_reliability
-from glioflow.prediction import Predictor, measure_segmentation
 from glioflow.tracking import Tracking, Version
 
 # Voxels below it, without tumor, are background that nobody doubts: they would hide any error of calibration.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from glioflow.config.places import home as state_folder
+from glioflow.cluster.storage import home as state_folder
 from glioflow.errors import UserError
 from glioflow.promotion import rules
 from glioflow.promotion.evidence import Entry, measure_anew

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.bundle import Description
+from glioflow.bundle.prediction import Prediction, Predictor
 from glioflow.data.case import Case
 from glioflow.errors import UserError
-from glioflow.prediction import Prediction, Predictor
 
 GOLDEN = "golden.json"
 _SHAPE = (6, 64, 64)

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from glioflow import audit
+from glioflow.bundle.prediction import Predictor, measure_empty, measure_flair_threshold
 from glioflow.config.gate import USUAL_PATIENTS, GateSettings
-from glioflow.data.prepared import PreparedCase, PreparedCohort
+from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
 from glioflow.data.splits import Split
 from glioflow.evaluation import compare_paired, compare_rows
-from glioflow.prediction import Predictor, measure_empty, measure_flair_threshold
 from glioflow.promotion.evidence import Measured, mean
 from glioflow.promotion.record import Decision, Reason
 

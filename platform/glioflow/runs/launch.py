@@ -11,11 +11,11 @@ from typing import Protocol
 import yaml
 
 from glioflow import __version__, audit, cluster
+from glioflow.cluster.storage import data_folder, home, prepared_home
 from glioflow.config import Experiment, data_source
-from glioflow.config.places import data_folder, home, prepared_home
-from glioflow.data.prepared import PreparedCohort, find_or_prepare
-from glioflow.data.preprocessing import Step
-from glioflow.data.remote import local_folder
+from glioflow.data.prepared.cohort import PreparedCohort, find_or_prepare
+from glioflow.data.prepared.remote import local_folder
+from glioflow.data.preprocessing.pipeline import Step
 from glioflow.data.splits import Split, make_split
 from glioflow.errors import UserError
 from glioflow.promotion.record import who

@@ -8,18 +8,18 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from glioflow import atomic, bundle
+from glioflow.bundle.prediction import Predictor, decode, measure, numbers
 from glioflow.config import Experiment
-from glioflow.data.drift import fit_input_statistics
-from glioflow.data.loaders import batches_of
-from glioflow.data.prepared import PreparedCase, PreparedCohort
+from glioflow.data.batches.loaders import batches_of
+from glioflow.data.checks.drift import fit_input_statistics
+from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
 from glioflow.data.splits import Split
 from glioflow.evaluation import dice_per_case, summarize
 from glioflow.evaluation.inference import choose_device, predict_volume
 from glioflow.features import measure_mask
 from glioflow.models import build_loss, build_network
-from glioflow.prediction import Predictor, decode, measure, numbers
-from glioflow.runs.choosing import choose_for, fit_flair
-from glioflow.runs.watching import Watch
+from glioflow.runs.train.overlays import Watch
+from glioflow.runs.train.selection import choose_for, fit_flair
 from glioflow.tracking import SPOOL
 
 if TYPE_CHECKING:

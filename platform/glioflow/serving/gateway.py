@@ -17,15 +17,15 @@ from ray.serve.handle import DeploymentHandle
 from glioflow.cluster import silence
 from glioflow.data.case import Case
 from glioflow.errors import RunFailed, UserError
-from glioflow.serving.answering import Answering, Reply, pixels_per_pass
-from glioflow.serving.api import Busy, make_api
-from glioflow.serving.batching import Batcher
-from glioflow.serving.feedback import Feedback
-from glioflow.serving.guard import log, start_log
-from glioflow.serving.metrics import Metrics
+from glioflow.serving.engine.answering import Answering, Reply, pixels_per_pass
+from glioflow.serving.engine.batching import Batcher
+from glioflow.serving.http.feedback import Feedback
+from glioflow.serving.http.metrics import Metrics
+from glioflow.serving.http.request_guard import log, start_log
+from glioflow.serving.http.routes import Busy, make_api
 from glioflow.serving.settings import ServeSettings, digest_of
-from glioflow.serving.versions import NoChampion, Versions, Wanted, find_wanted
-from glioflow.serving.watcher import watch
+from glioflow.serving.versions.loaded import NoChampion, Versions, Wanted, find_wanted
+from glioflow.serving.versions.registry_watcher import watch
 
 AT_ONCE = 8  # studies in one predictor: while one is in the network, others are preprocessed and measured
 

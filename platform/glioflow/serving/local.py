@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from glioflow import atomic
+from glioflow.bundle.study_checks import conform
 from glioflow.data.case import Case
-from glioflow.data.cohort import Cohort
-from glioflow.data.study import open_source, open_study
-from glioflow.data.writing import native_format, write_mask
+from glioflow.data.formats.record import Cohort
+from glioflow.data.formats.study import open_source, open_study
+from glioflow.data.formats.writing import native_format, write_mask
 from glioflow.errors import UserError
-from glioflow.runs.model import as_one, open_members
-from glioflow.serving.answers import encode_mask, from_runs, legend_of, to_json
+from glioflow.runs.model_loading import as_one, open_members
 from glioflow.serving.client import Client
-from glioflow.serving.entry import conform
+from glioflow.serving.http.answers import encode_mask, from_runs, legend_of, to_json
 from glioflow.serving.settings import TOKEN
 
 Say = Callable[..., None]

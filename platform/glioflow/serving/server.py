@@ -11,8 +11,8 @@ from typing import Any
 from glioflow import cluster
 from glioflow.errors import RunFailed, UserError
 from glioflow.serving.settings import ServeSettings
-from glioflow.serving.versions import find_wanted, place_of
-from glioflow.serving.watcher import APP, deploy
+from glioflow.serving.versions.loaded import find_wanted, place_of
+from glioflow.serving.versions.registry_watcher import APP, deploy
 
 Say = Callable[..., None]
 _START_S = 300

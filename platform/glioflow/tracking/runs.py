@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from glioflow.cluster import silence
-from glioflow.config.places import home, tracking_uri
+from glioflow.cluster.storage import home, tracking_uri
 from glioflow.errors import UserError
 
 _MAX_PARAM = 6000

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from glioflow.data.loaders import Batches
+from glioflow.data.batches.loaders import Batches
 from glioflow.errors import RunFailed, UserError
 from glioflow.evaluation.inference import autocast, keep_freed_memory, resolve_precision
 from glioflow.models.network import Network

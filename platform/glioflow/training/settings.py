@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from glioflow.data.loaders import SamplingSettings
+from glioflow.data.batches.loaders import SamplingSettings
 
 
 class TrainingSettings(BaseModel):

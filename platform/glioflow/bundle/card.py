@@ -1,0 +1,215 @@
+"""The model card: what a person must know before using a version, as Markdown and as HTML, from its description."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from glioflow.bundle import Description
+from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE as NOTICE
+from glioflow.evaluation import bootstrap_interval
+from glioflow.reports.page import Section, render_page
+
+CARD, CARD_HTML = "card.md", "card.html"
+# Keys of subgroup metrics: `test/by/institution/CS/dice_mean` and so on.
+_BY = "test/by/"
+_SHOWN = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "sensitivity": "voxel sensitivity",
+    "precision": "voxel precision",
+    "hd95": "HD95",
+    "nsd": "surface Dice",
+    "slice_sensitivity": "tumor slices found",
+    "false_positive_slice_rate": "tumor-free slices with a false positive",
+}
+_DATA_LICENSES = {
+    "lgg": (
+        "For the LGG segmentation cohort (Buda et al. 2019): Kaggle's mateuszbuda/lgg-mri-segmentation, CC BY-NC-SA "
+        "4.0, images from TCIA's TCGA-LGG. A cohort of your own or a synthetic one has its own terms."
+    ),
+    "brats": (
+        "For BraTS: the data use agreement of the challenge's year. A cohort of your own or a synthetic one has its "
+        "own terms."
+    ),
+}
+
+
+def subgroup_metrics(rows: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Return Dice of test patients by institution and by size of the tumor, as metrics for a description.
+
+    Args:
+        rows: Per case `institution`, `dice` and `volume_reference_px` or `_mm3`.
+
+    Returns:
+        `test/by/GROUPING/GROUP/` with `dice_mean`, `dice_ci95_low`, `dice_ci95_high` and `num_cases`. Sizes are the
+        terciles of these cases.
+    """
+    cases = [row for row in rows if row.get("dice") is not None]
+    groups: dict[str, list[float]] = {}
+    for row in cases:
+        groups.setdefault(f"institution/{row.get('institution') or 'unknown'}", []).append(float(row["dice"]))
+    sized = sorted((row for row in cases if _volume(row) is not None), key=lambda row: float(_volume(row) or 0))
+    for index, row in enumerate(sized):
+        size = ("small", "medium", "large")[index * 3 // len(sized)]
+        groups.setdefault(f"tumor size/{size}", []).append(float(row["dice"]))
+    metrics: dict[str, float | None] = {}
+    for group, scores in groups.items():
+        low, high = bootstrap_interval(scores)
+        said = {"dice_mean": fmean(scores), "dice_ci95_low": low, "dice_ci95_high": high, "num_cases": len(scores)}
+        metrics |= {f"{_BY}{group}/{key}": float(value) for key, value in said.items()}
+    return metrics
+
+
+def card(description: Description, *, title: str, survival: str | None = None, lineage: Mapping[str, str] = {}) -> str:
+    """Return the card as Markdown.
+
+    Args:
+        description: Of the bundle.
+        title: Such as the name and number of the version.
+        survival: Task of its survival stage, or None.
+        lineage: Further facts of where it comes from, by name.
+    """
+    lines = [f"# {title}", "", f"**{NOTICE}**", ""]
+    for section in _sections(description, survival, lineage):
+        lines += [f"## {section.title}", ""]
+        if section.text:
+            lines += [section.text, ""]
+        if section.rows:
+            head = list(section.head) or [""] * len(section.rows[0])
+            table = [head, ["---"] * len(head), *([_plain(cell) for cell in row] for row in section.rows)]
+            lines += ["| " + " | ".join(row) + " |" for row in table] + [""]
+    return "\n".join(lines)
+
+
+def card_html(
+    description: Description, *, title: str, survival: str | None = None, lineage: Mapping[str, str] = {}
+) -> str:
+    """Return the card as one HTML file; arguments as of `card`."""
+    metrics = description.metrics
+    facts = {
+        "mean Dice, test patients": _number(metrics.get("test/dice_mean")),
+        "95 % interval": _interval(metrics, "test/dice"),
+        "test patients": str(description.origin.num_patients.get("test", 0)),
+        "parameters": f"{description.num_parameters:,}",
+    }
+    return render_page(title, NOTICE, facts, _sections(description, survival, lineage))
+
+
+def _sections(description: Description, survival: str | None, lineage: Mapping[str, str]) -> list[Section]:
+    said, origin = description, description.origin
+    model = said.model.model_dump(mode="json")
+    network = model["architecture"] + (f" with encoder {model['encoder']}" if model.get("encoder") else "")
+    patients = ", ".join(f"{part} {count}" for part, count in origin.num_patients.items())
+    return [
+        Section(
+            "Intended use",
+            f"Outlines brain tumors in MRI studies with the channels {', '.join(said.channels)}, measures the outline"
+            f"{f' and estimates {survival}' if survival else ''}, for research on cohorts like the one it was trained "
+            f"on. {NOTICE} Not for diagnosis, treatment or triage, and not for patients whose images were made "
+            "otherwise than those of the training cohort.",
+        ),
+        Section(
+            "Model",
+            rows=[
+                ["network", network],
+                ["parameters", f"{said.num_parameters:,}"],
+                ["task", f"{said.target.kind}: {', '.join(said.target.names)}"],
+                ["preprocessing", ", ".join(step.step for step in said.preprocess)],
+                ["survival stage", survival or "none"],
+            ],
+        ),
+        Section(
+            "Data and split",
+            "Patients, never slices, were dealt to the parts; no patient is in two of them.",
+            rows=[
+                ["format of the cohort", origin.cohort_format],
+                ["patients", patients],
+                ["fingerprint of the sources", origin.source_fingerprint],
+                ["fingerprint as prepared", origin.fingerprint],
+                ["split", origin.split],
+                ["test patients", origin.test],
+                *[[f"{what} chosen on", part] for what, part in origin.fitted_on.items()],
+            ],
+        ),
+        Section(
+            "Metrics",
+            "Per patient on the whole volume, in the images' own geometry, then averaged; intervals by bootstrap over "
+            "patients.",
+            head=["metric", "test mean", "95 % interval", "test median", "validation mean"],
+            rows=_metric_rows(said.metrics),
+        ),
+        Section(
+            "Subgroups",
+            "Dice of test patients. An interval of few patients says little.",
+            head=["group", "mean Dice", "95 % interval", "cases"],
+            rows=_subgroup_rows(said.metrics),
+        ),
+        Section(
+            "Limits",
+            "One cohort's scanners, protocols and readers; scores elsewhere may be lower. A reference is one reader's "
+            "outline: two experts agree on LGG to a Dice of about 0.84. Probabilities may be over-confident. "
+            f"{_few(origin.num_patients.get('test', 0))}"
+            f"{'Its survival estimate is exploratory. ' if survival else ''}".strip(),
+        ),
+        Section("Lineage", rows=[["experiment", origin.experiment], *map(list, _lineage(said, lineage).items())]),
+        Section(
+            "Licenses",
+            "Code and weights as trained: Apache-2.0, where the data's terms allow. "
+            f"{_DATA_LICENSES.get(origin.cohort_format, 'Data: the terms of the training cohort.')}"
+            f"{_weights_license(model.get('weights'))}",
+        ),
+    ]
+
+
+def _metric_rows(metrics: Mapping[str, float | None]) -> list[Sequence[object]]:
+    rows: list[Sequence[object]] = []
+    for key, name in _SHOWN.items():
+        test, val = metrics.get(f"test/{key}_mean"), metrics.get(f"val/{key}_mean")
+        if test is not None or val is not None:
+            median = _number(metrics.get(f"test/{key}_median"))
+            rows.append([name, _number(test), _interval(metrics, f"test/{key}"), median, _number(val)])
+    return rows
+
+
+def _subgroup_rows(metrics: Mapping[str, float | None]) -> list[Sequence[object]]:
+    groups = [key.removesuffix("/dice_mean") for key in metrics if key.startswith(_BY) and key.endswith("/dice_mean")]
+    return [
+        [
+            group.removeprefix(_BY).replace("/", ": "),
+            _number(metrics[f"{group}/dice_mean"]),
+            _interval(metrics, f"{group}/dice"),
+            _number(metrics.get(f"{group}/num_cases")),
+        ]
+        for group in groups
+    ]
+
+
+def _lineage(description: Description, lineage: Mapping[str, str]) -> dict[str, str]:
+    origin = description.origin
+    return {"made": origin.created, "GlioFlow": origin.version, **{key: str(value) for key, value in lineage.items()}}
+
+
+def _few(num_patients: int) -> str:
+    return f"Only {num_patients} test patients: the intervals are wide. " if num_patients < 30 else ""
+
+
+def _weights_license(weights: object) -> str:
+    return f" Started from {weights}: that checkpoint's license applies too." if weights else ""
+
+
+def _volume(row: Mapping[str, Any]) -> float | None:
+    value = row.get("volume_reference_mm3", row.get("volume_reference_px"))
+    return None if value is None else float(value)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _interval(metrics: Mapping[str, float | None], key: str) -> str:
+    low, high = metrics.get(f"{key}_ci95_low"), metrics.get(f"{key}_ci95_high")
+    return "-" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
+def _plain(cell: object) -> str:
+    return str(cell).replace("|", "\\|").replace("\n", " ")

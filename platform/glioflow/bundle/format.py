@@ -1,0 +1,235 @@
+"""What a model version is on disk: `model.json`, `weights.safetensors`, `survival.json` if it has one. No pickle."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from glioflow import __version__, atomic
+from glioflow.config.experiment import EntrySettings, Experiment, InferenceSettings
+from glioflow.data.checks.drift import InputStatistics
+from glioflow.data.preprocessing.pipeline import Step
+from glioflow.data.targets import TargetSettings
+from glioflow.errors import UserError
+from glioflow.evaluation import PostprocessSettings, VolumeInterval
+from glioflow.models import ModelSettings, build_network
+from glioflow.survival import SurvivalStage
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT = 1
+MODEL, WEIGHTS, SURVIVAL = "model.json", "weights.safetensors", "survival.json"
+# What an exported bundle has beside its own files; nothing reads it but people and sha256sum.
+BESIDE = ("card.md", "card.html", "SHA256SUMS")
+# Key of the digest over all other keys of `model.json`: it tells damage and edits by hand, not an attacker.
+SEAL = "seal"
+
+
+class Origin(BaseModel):
+    """Where a model comes from.
+
+    Attributes:
+        experiment: Its name.
+        cohort_format: Of the training cohort.
+        fingerprint: Of the prepared cohort.
+        source_fingerprint: Of the cohort's files alone.
+        split: Digest of train, val and test.
+        test: Digest of the test cases alone.
+        num_patients: By part of the split.
+        fitted_on: What was chosen on which part.
+        created: UTC, ISO 8601.
+        version: Of GlioFlow.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    experiment: str
+    cohort_format: str
+    fingerprint: str
+    source_fingerprint: str
+    split: str
+    test: str
+    num_patients: dict[str, int]
+    fitted_on: dict[str, str]
+    created: str
+    version: str = __version__
+
+
+class Description(BaseModel):
+    """`model.json`: all that prediction needs besides the weights.
+
+    Attributes:
+        format: Of this file.
+        model: The network.
+        target: The task.
+        preprocess: The same steps as in training.
+        inference: How a case is predicted.
+        entry: Which studies are refused, and which answered with a warning.
+        postprocess: Threshold and clean-up, as chosen on validation patients.
+        channels: What a study must have, in order.
+        network_channels: What preprocessing makes of it.
+        origin: Where the model comes from.
+        flair_threshold: Of the FLAIR-threshold baseline, as `fit_flair_threshold` gave it on training patients.
+        input_statistics: Of the prepared training images, as `fit_input_statistics` gave them.
+        volume_interval: Around the predicted tumor volume, from a cross-validation's out-of-fold predictions.
+        metrics: Of validation, and of test where it was asked.
+        num_parameters: Of the network.
+        files: Digest of every other file of the bundle.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    format: int = FORMAT
+    model: ModelSettings
+    target: TargetSettings
+    preprocess: tuple[Step, ...]
+    inference: InferenceSettings
+    entry: EntrySettings = EntrySettings()
+    postprocess: PostprocessSettings
+    channels: tuple[str, ...]
+    network_channels: tuple[str, ...]
+    origin: Origin
+    flair_threshold: float | None = None
+    input_statistics: InputStatistics | None = None
+    volume_interval: VolumeInterval | None = None
+    metrics: dict[str, float | None] = Field(default_factory=dict)
+    num_parameters: int
+    files: dict[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle in memory; the network is on the CPU and in evaluation mode."""
+
+    description: Description
+    network: "torch.nn.Module"
+    survival: SurvivalStage | None
+
+
+def describe(experiment: Experiment, **values: Any) -> Description:
+    """Return the description of a model trained by `experiment`; `values` are what the experiment does not say."""
+    said = {
+        "model": experiment.model,
+        "target": experiment.target,
+        "preprocess": experiment.preprocess,
+        "inference": experiment.inference,
+        "entry": experiment.entry,
+    }
+    return Description(**{**said, **values})
+
+
+def save(folder: Path, description: Description, weights: "Mapping[str, torch.Tensor]") -> Description:
+    """Write a new bundle to `folder`, which must not exist; returns the description with its files' digests."""
+    from safetensors.torch import save_file
+
+    with atomic.new_folder(folder) as working:
+        save_file({name: value.contiguous() for name, value in weights.items()}, str(working / WEIGHTS))
+        sealed = description.model_copy(update={"files": {WEIGHTS: digest(working / WEIGHTS)}})
+        _write_description(working, sealed)
+    return sealed
+
+
+def with_stage(
+    folder: Path,
+    out: Path,
+    *,
+    survival: SurvivalStage | None,
+    metrics: Mapping[str, float | None],
+    volume_interval: VolumeInterval | None = None,
+) -> None:
+    """Write the bundle in `folder` anew to `out` with another survival stage, volume interval and further metrics."""
+    description = read_description(folder)
+    files = {WEIGHTS: description.files[WEIGHTS]}
+    with atomic.new_folder(out) as working:
+        shutil.copyfile(folder / WEIGHTS, working / WEIGHTS)
+        if survival is not None:
+            atomic.write_json(working / SURVIVAL, survival.to_json())
+            files[SURVIVAL] = digest(working / SURVIVAL)
+        added = {"files": files, "metrics": {**description.metrics, **metrics}, "volume_interval": volume_interval}
+        _write_description(working, description.model_copy(update=added))
+
+
+def read_description(folder: Path) -> Description:
+    """Read `model.json` alone, checking it against its seal.
+
+    Raises:
+        UserError: If it is missing, changed, or not what this version writes.
+    """
+    path = folder / MODEL
+    if not path.is_file():
+        raise UserError(f"a bundle is a folder with {MODEL}", folder)
+    try:
+        said = json.loads(path.read_bytes())
+        if not isinstance(said, dict):
+            raise ValueError("no JSON object")
+    except ValueError as error:
+        raise UserError(f"{MODEL} must be what GlioFlow wrote", f"{path}: {error}") from None
+    if said.get("format") != FORMAT:
+        raise UserError(f"bundles of format {FORMAT} are read", f"format {said.get('format')} in {path}")
+    if said.pop(SEAL, None) != _seal(said):
+        raise UserError("every file of a bundle must be as it was sealed", f"{MODEL} in {folder} is changed")
+    try:
+        return Description.model_validate_json(json.dumps(said))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"{MODEL} must be what GlioFlow wrote", f"{path}: {where}: {first['msg']}") from None
+
+
+def _write_description(folder: Path, description: Description) -> None:
+    said = description.model_dump(mode="json")
+    atomic.write_json(folder / MODEL, {**said, SEAL: _seal(said)})
+
+
+def _seal(said: Mapping[str, Any]) -> str:
+    text = json.dumps(said, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def load(folder: Path) -> Bundle:
+    """Read a bundle whole, checking every file against its digest.
+
+    Raises:
+        UserError: If a file is missing, foreign or changed.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    description = read_description(folder)
+    found = {path.name for path in folder.iterdir()} - set(BESIDE) | set(description.files)
+    if foreign := found - {MODEL, WEIGHTS, SURVIVAL} or found - {MODEL} - set(description.files):
+        raise UserError(f"a bundle holds {MODEL}, {WEIGHTS} and {SURVIVAL}, sealed", f"{min(foreign)} in {folder}")
+    for name in sorted({WEIGHTS, *description.files}):
+        if not (folder / name).is_file() or digest(folder / name) != description.files.get(name):
+            raise UserError(
+                "every file of a bundle must be as it was sealed", f"{name} in {folder} is missing or changed"
+            )
+    network = build_network(
+        description.model,
+        in_channels=len(description.network_channels),
+        num_outputs=description.target.num_outputs,
+        load_weights=False,
+    )
+    try:
+        network.load_state_dict(load_file(str(folder / WEIGHTS)))
+    except (RuntimeError, ValueError, SafetensorError) as error:
+        raise UserError("a bundle's weights fit its network", " ".join(str(error).split())[:300]) from None
+    survival = None
+    if SURVIVAL in description.files:
+        survival = SurvivalStage.from_json(atomic.read_json(folder / SURVIVAL))
+    return Bundle(description, network.eval(), survival)
+
+
+def digest(path: Path) -> str:
+    """Return the BLAKE2b digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def digest_of(folder: Path) -> str:
+    """Return the digest of a whole bundle: that of its description, which names the digests of its files."""
+    return digest(folder / MODEL)

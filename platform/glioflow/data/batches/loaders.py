@@ -1,0 +1,262 @@
+"""Batches of slices or patches from a prepared cohort, each a function of (seed, step): a resumed run sees the same."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from glioflow.data.batches.augmentation import Augment, build_augmentation
+from glioflow.data.batches.augmentation_3d import build_augmentation_3d
+from glioflow.data.prepared.cohort import PreparedCase
+from glioflow.data.preprocessing.geometry import Shape, Window
+from glioflow.data.targets import TargetSettings
+from glioflow.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+Batch = tuple["torch.Tensor", "torch.Tensor"]
+
+
+class SamplingSettings(BaseModel):
+    """Which slices training sees, and how they are varied.
+
+    Attributes:
+        method: `tumor`: a patient uniformly, then one of its slices with probability proportional to its tumor area
+            plus a tenth of the patient's mean area (Buda's PyTorch port). `uniform`: every slice equally. `epoch`: a
+            new permutation of all slices each pass.
+        augmentation: Key in `augmentation.POLICIES`, for patches in `augmentation_3d.POLICIES_3D`.
+        patch: Voxels of a patch along S, H, W, for 3D networks; null trains on slices.
+        tumor_patches: Share of patches that `tumor` centers on a tumor voxel.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    method: Literal["tumor", "uniform", "epoch"] = "tumor"
+    augmentation: str = "light"
+    patch: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
+    tumor_patches: float = Field(default=0.5, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> "SamplingSettings":
+        if self.patch is not None and self.method == "epoch":
+            raise ValueError("patches are drawn by 'tumor' or 'uniform'; there is no epoch of all patches")
+        return self
+
+
+class Batches:
+    """Training batches by step number; what slices and patches share."""
+
+    def __init__(
+        self,
+        cases: Sequence[PreparedCase],
+        target: TargetSettings,
+        settings: SamplingSettings,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """Take the cases.
+
+        Args:
+            cases: Labeled training cases.
+            target: The task.
+            settings: Sampling and augmentation.
+            batch_size: Slices or patches in one batch of this worker.
+            seed: Of choice and augmentation.
+            rank: This worker's number; workers get different parts of the same draw.
+            world_size: Number of workers.
+
+        Raises:
+            UserError: If a case has no mask, or there is none.
+        """
+        if not cases:
+            raise UserError("training needs at least one case", "none")
+        for case in cases:
+            if case.record.areas_px is None:
+                raise UserError("training cases have masks", case.record.id)
+        self.cases, self.target, self.settings = list(cases), target, settings
+        self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
+
+    @property
+    def steps_per_pass(self) -> int:
+        """Batches in which as much is drawn as there is."""
+        raise NotImplementedError
+
+    def gather(self, step: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+        """Return the images (B, ..., C) and masks (B, ...) of this worker's batch at `step`, as stored."""
+        raise NotImplementedError
+
+    def augmentation(self) -> Augment:
+        """Return the policy's function of one image, its mask and a seed."""
+        raise NotImplementedError
+
+    def batch(self, step: int) -> Batch:
+        """Return the images (B, C, ...) float32, channels last in memory, and the targets as the loss takes them."""
+        import torch
+
+        stored, masks = self.gather(step)
+        images = torch.from_numpy(stored).float()  # many times as fast as NumPy's own conversion
+        if self.settings.augmentation != "none":
+            seeds = np.random.default_rng([self.seed, 2, step, self.rank]).integers(2**31, size=len(masks))
+            varied = [
+                self._augment(image, mask, int(seed))
+                for image, mask, seed in zip(images.numpy(), masks, seeds, strict=True)
+            ]
+            images = torch.from_numpy(np.stack([image for image, _ in varied]))
+            masks = np.stack([mask for _, mask in varied])
+        targets = torch.from_numpy(self.target.encode(masks))
+        if targets.ndim > masks.ndim:  # (K, B, ...)
+            targets = targets.movedim(0, 1).contiguous()
+        return images.movedim(-1, 1), targets
+
+    @cached_property
+    def _augment(self) -> Augment:
+        return self.augmentation()
+
+    def steps(self, first: int, last: int) -> Iterator[Batch]:
+        """Give the batches of steps `first` to `last` - 1, each made in a thread while the one before is used."""
+        with ThreadPoolExecutor(1) as thread:
+            waiting = thread.submit(self.batch, first) if first < last else None
+            for step in range(first, last):
+                assert waiting is not None
+                ready = waiting.result()
+                waiting = thread.submit(self.batch, step + 1) if step + 1 < last else None
+                yield ready
+
+
+class SliceBatches(Batches):
+    """Batches of slices (B, C, h, w)."""
+
+    @cached_property
+    def index(self) -> list[tuple[int, int]]:
+        """Number of the case and of the slice in it, over all slices."""
+        return [(k, s) for k, case in enumerate(self.cases) for s in range(case.image.shape[0])]
+
+    @cached_property
+    def weights(self) -> NDArray[np.float64] | None:
+        """Probability of each slice; None where all are alike."""
+        return _weights(self.cases) if self.settings.method == "tumor" else None
+
+    @property
+    def steps_per_pass(self) -> int:
+        """Batches in which as many slices are drawn as there are."""
+        return max(1, len(self.index) // (self.batch_size * self.world_size))
+
+    def draw(self, step: int) -> NDArray[np.int64]:
+        """Return the index of each slice of this worker's batch at `step`."""
+        total = self.batch_size * self.world_size
+        if self.settings.method == "epoch":
+            places = range(step * total, (step + 1) * total)
+            drawn = np.array([self._permutation(place // len(self.index))[place % len(self.index)] for place in places])
+        else:
+            rng = np.random.default_rng([self.seed, step])
+            drawn = rng.choice(len(self.index), size=total, p=self.weights)
+        return np.asarray(drawn[self.rank :: self.world_size], dtype=np.int64)
+
+    def _permutation(self, number: int) -> NDArray[np.int64]:
+        cached = getattr(self, "_last_permutation", None)
+        if cached is None or cached[0] != number:
+            order = np.random.default_rng([self.seed, 1, number]).permutation(len(self.index))
+            self._last_permutation = cached = (number, order)
+        return cached[1]
+
+    def gather(self, step: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+        """Return the slices (B, h, w, C) and masks (B, h, w) of this worker's batch at `step`."""
+        places = [self.index[place] for place in self.draw(step)]
+        images = np.stack([self.cases[number].image[s] for number, s in places])
+        return images, np.stack([_mask(self.cases[number])[s] for number, s in places])
+
+    def augmentation(self) -> Augment:
+        """Return the policy for slices."""
+        return build_augmentation(self.settings.augmentation)
+
+
+class PatchBatches(Batches):
+    """Batches of patches (B, C, d, h, w); `settings.patch` must be set."""
+
+    @property
+    def patch(self) -> Shape:
+        """Voxels along S, H, W."""
+        if self.settings.patch is None:
+            raise UserError("training on patches needs their size: training.sampling.patch", "none")
+        return self.settings.patch
+
+    @cached_property
+    def weights(self) -> NDArray[np.float64]:
+        """Probability of each case: patients alike."""
+        patients = [case.record.patient for case in self.cases]
+        return np.array([1 / patients.count(patient) for patient in patients]) / len(set(patients))
+
+    @property
+    def steps_per_pass(self) -> int:
+        """Batches in which as many voxels are drawn as there are."""
+        voxels = sum(int(np.prod(case.image.shape[:3])) for case in self.cases)
+        return max(1, voxels // (int(np.prod(self.patch)) * self.batch_size * self.world_size))
+
+    def draw(self, step: int) -> list[tuple[int, Window]]:
+        """Return number of the case and place in it of each patch of this worker's batch at `step`."""
+        rng = np.random.default_rng([self.seed, step])
+        drawn = [self._draw_one(rng) for _ in range(self.batch_size * self.world_size)]
+        return drawn[self.rank :: self.world_size]
+
+    def _draw_one(self, rng: np.random.Generator) -> tuple[int, Window]:
+        number = int(rng.choice(len(self.cases), p=self.weights))
+        case = self.cases[number]
+        shape: Shape = case.image.shape[:3]
+        areas = np.asarray(case.record.areas_px, dtype=np.float64)
+        on_tumor = self.settings.method == "tumor" and rng.random() < self.settings.tumor_patches and areas.any()
+        if on_tumor:
+            s = int(rng.choice(len(areas), p=areas / areas.sum()))
+            row, column = rng.choice(np.argwhere(_mask(case)[s] > 0))
+            center = (s, int(row), int(column))
+            start = [min(max(c - p // 2, 0), max(n - p, 0)) for c, p, n in zip(center, self.patch, shape, strict=True)]
+        else:
+            start = [int(rng.integers(max(n - p, 0) + 1)) for p, n in zip(self.patch, shape, strict=True)]
+        # A volume smaller than the patch lies in its middle.
+        a, b, c = (k - max(p - n, 0) // 2 for k, p, n in zip(start, self.patch, shape, strict=True))
+        return number, Window(before=shape, start=(a, b, c), after=self.patch)
+
+    def gather(self, step: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+        """Return the patches (B, d, h, w, C) and masks (B, d, h, w) of this worker's batch at `step`."""
+        places = self.draw(step)
+        images = np.stack([window.apply(self.cases[number].image) for number, window in places])
+        masks = np.stack([window.apply(_mask(self.cases[number])) for number, window in places])
+        return images.astype(np.float16, copy=False), masks.astype(np.uint8, copy=False)
+
+    def augmentation(self) -> Augment:
+        """Return the policy for patches."""
+        return build_augmentation_3d(self.settings.augmentation)
+
+
+def batches_of(settings: SamplingSettings) -> type[Batches]:
+    """Return the kind of batches that the settings ask for: patches where they say their size, else slices."""
+    return SliceBatches if settings.patch is None else PatchBatches
+
+
+def _mask(case: PreparedCase) -> NDArray[np.uint8]:
+    mask = case.mask
+    assert mask is not None  # checked when the cases came in
+    return mask
+
+
+def _weights(cases: Sequence[PreparedCase]) -> NDArray[np.float64]:
+    """Probability of each slice: patients alike, slices by area + 0.1 mean area (uniform in a case without tumor)."""
+    patients: dict[str, list[int]] = {}
+    for k, case in enumerate(cases):
+        patients.setdefault(case.record.patient, []).append(k)
+    parts: list[NDArray[np.float64]] = [np.zeros(0)] * len(cases)
+    for numbers in patients.values():
+        areas = [np.asarray(cases[k].record.areas_px, dtype=np.float64) for k in numbers]
+        mean = float(np.concatenate(areas).mean()) if sum(map(len, areas)) else 0.0
+        raised = [area + 0.1 * mean if mean > 0 else np.ones_like(area) for area in areas]
+        total = sum(float(part.sum()) for part in raised)
+        for k, part in zip(numbers, raised, strict=True):
+            parts[k] = part / total if total else part
+    weights = np.concatenate(parts)
+    return np.asarray(weights / weights.sum())

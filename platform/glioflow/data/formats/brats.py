@@ -1,0 +1,107 @@
+"""The BraTS cohorts on disk, 2018 to today: how cases, modalities, masks and labels are named. Reads no file itself.
+
+To 2021 `BraTS20_Training_001_flair.nii[.gz]`, labels 1, 2, 4; from 2023 `BraTS-GLI-00001-000-t2f.nii.gz`, 1, 2, 3.
+Validation cases have no mask, and case 355 of 2020 has its mask under another data set's name, `W39_..._Segm.nii`.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from glioflow.data.case import Case
+from glioflow.data.formats.nifti import assemble, nifti_files, stem
+from glioflow.data.formats.record import CaseFiles, Cohort
+from glioflow.errors import UserError
+
+CHANNELS = ("flair", "t1", "t1ce", "t2")
+LABELS_TO_2021 = {1: "necrotic core", 2: "edema", 4: "enhancing tumor"}
+LABELS_FROM_2023 = {1: "necrotic core", 2: "edema", 3: "enhancing tumor"}
+
+_NAMES = {
+    "flair": "flair", "t1": "t1", "t1ce": "t1ce", "t2": "t2", "seg": "seg",
+    "t2f": "flair", "t1n": "t1", "t1c": "t1ce", "t2w": "t2",
+}  # fmt: skip
+_FILE = re.compile(rf"^(?P<case>.+)[_-](?P<name>{'|'.join(sorted(_NAMES, key=len, reverse=True))})$", re.IGNORECASE)
+_STRAY_MASK = re.compile(r"_segm$", re.IGNORECASE)
+_FROM_2023 = re.compile(r"^(?P<patient>BraTS-[A-Z]+-\d+)-\d+$", re.IGNORECASE)
+_WITH_CENTER = re.compile(r"^(?P<patient>BraTS1[789]_(?P<institution>[A-Z]+)\w*)_\d+$", re.IGNORECASE)
+_TABLES = ("survival_info.csv", "survival_data.csv", "survival_evaluation.csv")
+
+
+def detect(path: Path) -> bool:
+    """Say whether some case below `path` has at least three of the four modalities under BraTS names."""
+    return any(len(members.keys() & set(CHANNELS)) >= 3 for members in _groups(nifti_files(path)).values())
+
+
+def open(path: Path) -> Cohort:
+    """List the cases below `path`, in folders of their own (also below `HGG` and `LGG`) or all in one.
+
+    Raises:
+        UserError: If a case lacks a modality or has one twice, or the names of two label schemes meet.
+    """
+    cases = open_files(nifti_files(path))
+    schemes = {bool(_FROM_2023.match(case.id)) for case in cases}
+    if len(schemes) > 1:
+        raise UserError("a cohort has one label scheme", f"{path} with names to 2021 and names from 2023")
+    table = next((path / name for name in _TABLES if (path / name).is_file()), None)
+    return Cohort("brats", path, cases, labels_of(cases[0].id), read, table)
+
+
+def open_files(files: Iterable[Path]) -> tuple[CaseFiles, ...]:
+    """Sort NIfTI files into cases by their names; see `open`."""
+    cases = []
+    seen: dict[str, Path] = {}
+    for (folder, name), members in sorted(_groups(files).items()):
+        if missing := [channel for channel in CHANNELS if channel not in members]:
+            raise UserError(f"a BraTS case has {', '.join(CHANNELS)}", f"{folder / name} without {', '.join(missing)}")
+        if name in seen:
+            raise UserError("every case appears once", f"{name} in {seen[name]} and in {folder}")
+        seen[name] = folder
+        ordered = [members[key] for key in (*CHANNELS, "seg") if key in members]
+        match = _FROM_2023.match(name) or _WITH_CENTER.match(name)
+        parts = match.groupdict() if match else {}
+        cases.append(CaseFiles(name, parts.get("patient", name), tuple(ordered), parts.get("institution")))
+    if not cases:
+        raise UserError("a BraTS cohort holds files such as <case>_flair.nii.gz", "none of that name")
+    return tuple(sorted(cases, key=lambda case: case.id))
+
+
+def read(case: CaseFiles) -> Case:
+    """Read the four modalities, (S, H, W, 4) in the order of `CHANNELS`, and the mask with the cohort's own labels.
+
+    Raises:
+        UserError: If a file is damaged, the grids differ, or the mask holds a label outside the scheme.
+    """
+    images = dict(zip(CHANNELS, case.files, strict=False))
+    return assemble(case, images, case.files[len(CHANNELS) :], labels_of(case.id))
+
+
+def labels_of(case_id: str) -> dict[int, str]:
+    """Return the label scheme that goes with a case's name."""
+    return dict(LABELS_FROM_2023 if _FROM_2023.match(case_id) else LABELS_TO_2021)
+
+
+def is_case(files: Sequence[Path]) -> bool:
+    """Say whether the files are the modalities of BraTS cases, by their names."""
+    return any(set(CHANNELS) <= members.keys() for members in _groups(files).values())
+
+
+def _groups(files: Iterable[Path]) -> dict[tuple[Path, str], dict[str, Path]]:
+    """Return the files of each case, by folder and case name, keyed by channel or `seg`."""
+    groups: dict[tuple[Path, str], dict[str, Path]] = {}
+    strays = []
+    for file in files:
+        match = _FILE.match(stem(file))
+        if not match:
+            strays += [file] if _STRAY_MASK.search(stem(file)) else []
+            continue
+        members = groups.setdefault((file.parent, match["case"]), {})
+        key = _NAMES[match["name"].lower()]
+        if key in members:
+            raise UserError("every modality of a case is there once", f"{file} beside {members[key].name}")
+        members[key] = file
+    for file in strays:
+        owners = [members for (folder, _), members in groups.items() if folder == file.parent]
+        if len(owners) == 1:
+            owners[0].setdefault("seg", file)
+    return groups

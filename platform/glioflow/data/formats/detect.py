@@ -1,0 +1,60 @@
+"""Which format a cohort folder has. The only module that knows all formats."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from glioflow.data.case import Case
+from glioflow.data.formats import brats, dicom, lgg, nifti, slices
+from glioflow.data.formats.record import CaseFiles, Cohort
+from glioflow.errors import UserError, unknown_name
+
+
+class Format(Protocol):
+    """A cohort format: a module with these three functions."""
+
+    def detect(self, path: Path) -> bool:
+        """Say whether the folder looks like this format, from names alone."""
+
+    def open(self, path: Path) -> Cohort:
+        """List the cases; raises `UserError` where the folder breaks a rule of the format."""
+
+    def read(self, case: CaseFiles) -> Case:
+        """Read one case."""
+
+
+# Order matters: the first format that recognizes a folder opens it.
+FORMATS: Mapping[str, Format] = {"lgg": lgg, "brats": brats, "nifti": nifti, "dicom": dicom, "slices": slices}
+
+
+def format_named(name: str) -> Format:
+    """Return the format `name`.
+
+    Raises:
+        UserError: If there is none of that name.
+    """
+    if name not in FORMATS:
+        raise unknown_name("cohort format", name, FORMATS)
+    return FORMATS[name]
+
+
+def open_cohort(path: Path, *, format: str | None = None) -> Cohort:
+    """List the cases of a cohort folder.
+
+    Args:
+        path: The folder; of LGG the one holding `data.csv` and a folder per case.
+        format: Key in `FORMATS`; None looks at the folder.
+
+    Raises:
+        UserError: If the folder is missing, empty, or of no known format.
+    """
+    if not path.is_dir():
+        raise UserError("a cohort is a folder", path)
+    if not any(path.iterdir()):
+        raise UserError("a cohort folder holds at least one case", f"the empty folder {path}")
+    if format is not None:
+        return format_named(format).open(path)
+    for candidate in FORMATS.values():
+        if candidate.detect(path):
+            return candidate.open(path)
+    raise UserError(f"no known cohort format in {path}", choices=FORMATS)

@@ -1,0 +1,205 @@
+"""DICOM series on disk: which files make a volume, where it lies in the patient, which sequence it is.
+
+A cohort is a folder per case, DICOM files anywhere below it, named as they like; a case has one series per channel.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glioflow.data.case import Case
+from glioflow.data.formats.dicom_pixels import check_pixels
+from glioflow.data.formats.nifti import MAX_CHANNELS, MAX_VOXELS, Volume, orient, same_grid, spacing_of
+from glioflow.data.formats.record import CaseFiles, Cohort, reason
+from glioflow.errors import UserError
+
+_IMAGE = ("MR", "CT", "PT")
+_MASK = "SEG"
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+# DICOM's world points to left and posterior, NIfTI's and ours to right and anterior.
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def detect(path: Path) -> bool:
+    """Say whether there is a DICOM file anywhere below `path`, by the mark in its first bytes."""
+    return next(iter(dicom_files(path)), None) is not None
+
+
+def open(path: Path) -> Cohort:
+    """List the cases below `path`: what has one StudyInstanceUID, in whatever folders, is one case.
+
+    Raises:
+        UserError: If a file's header cannot be read.
+    """
+    studies: dict[Path, str] = {}
+    groups: dict[str, list[Path]] = {}
+    for file in dicom_files(path):
+        # A folder holds files of one study, so that one header speaks for all of them.
+        if file.parent not in studies:
+            studies[file.parent] = str(_load(file, pixels=False).get("StudyInstanceUID", file.parent))
+        groups.setdefault(studies[file.parent], []).append(file)
+    if not groups:
+        raise UserError("a DICOM cohort holds DICOM files", path)
+    cases: dict[str, CaseFiles] = {}
+    for files in groups.values():
+        folder = os.path.commonpath([file.parent for file in files])
+        name = Path(folder).relative_to(path).parts[0] if Path(folder) != path else path.resolve().name
+        name = name if name not in cases else f"{name}_{len(cases) + 1}"
+        cases[name] = open_files(files, name=name)
+    return Cohort("dicom", path, tuple(cases[name] for name in sorted(cases)), {1: "tumor"}, read)
+
+
+def open_files(files: Sequence[Path], *, name: str | None = None) -> CaseFiles:
+    """Return the files as one case called `name`, without one by the header's PatientID, which is also the patient."""
+    header = _load(files[0], pixels=False)
+    patient = str(header.get("PatientID", "")).strip() or name or "study"
+    parts = patient.split("-")
+    institution = parts[1] if parts[0] == "TCGA" and len(parts) == 3 else None
+    return CaseFiles(name or patient, patient, tuple(files), institution)
+
+
+def read(case: CaseFiles) -> Case:
+    """Read every image series as a channel, slices sorted by position, values rescaled; a SEG object is the mask.
+
+    Raises:
+        UserError: If a file is damaged, slices are missing or doubled, or the series do not lie on one grid.
+    """
+    series: dict[str, list[tuple[Path, Any]]] = {}
+    voxels = 0
+    for file in case.files:
+        header = _load(file, pixels=False)
+        if header.get("Modality") not in (*_IMAGE, _MASK):
+            continue
+        voxels += _voxels(header, file)
+        if voxels > MAX_VOXELS:
+            raise UserError(f"a study has at most {MAX_VOXELS} voxels", f"more in {case.id}")
+        series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((file, header))
+    images = [members for members in series.values() if members[0][1].Modality != _MASK]
+    masks = [members for members in series.values() if members[0][1].Modality == _MASK]
+    if not 1 <= len(images) <= MAX_CHANNELS or len(masks) > 1:
+        rule = f"a DICOM study has 1 to {MAX_CHANNELS} image series and at most one segmentation"
+        raise UserError(rule, f"{len(images)} and {len(masks)} in {case.id}")
+    channels: dict[str, list[Path]] = {}
+    for members in sorted(images, key=lambda members: int(members[0][1].get("SeriesNumber") or 0)):
+        name = channel_of(str(members[0][1].get("SeriesDescription", "")))
+        count = sum(known.rstrip("0123456789") == name for known in channels)
+        channels[f"{name}{count + 1}" if name in channels else name] = [file for file, _ in members]
+    volumes = {name: _read_series(files) for name, files in channels.items()}
+    first_name, first = next(iter(volumes.items()))
+    for name, volume in volumes.items():
+        if not same_grid(volume, first):
+            raise UserError("all series of a study lie on one grid", f"{name} not on that of {first_name} in {case.id}")
+    mask = _read_mask(masks[0][0][0], first) if masks else None
+    return Case(
+        id=case.id,
+        patient=case.patient,
+        image=np.stack([volume.data for volume in volumes.values()], axis=-1),
+        mask=mask,
+        channels=tuple(channels),
+        slice_numbers=tuple(range(1, first.data.shape[0] + 1)),
+        spacing_mm=first.spacing_mm,
+        institution=case.institution,
+        grid=first.grid,
+        files=tuple(channels[first_name]),
+    )
+
+
+def channel_of(description: str) -> str:
+    """Return which of the known channels a series' description speaks of, or `series`."""
+    text = description.lower()
+    words = set("".join(letter if letter.isalnum() else " " for letter in text).split())
+    if "flair" in text:
+        return "flair"
+    if "t1" in text and (words & {"post", "gd", "gad", "ce", "c", "contrast", "postcontrast"} or "t1c" in text):
+        return "post"
+    if "t1" in text or words & {"pre", "precontrast"}:
+        return "pre"
+    return "t2" if "t2" in text else "post" if "post" in words else "series"
+
+
+def dicom_files(path: Path) -> Iterable[Path]:
+    """Yield the DICOM files below `path` in a fixed order; links to folders are not followed."""
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder) / name for name in sorted(names) if is_dicom(Path(folder) / name))
+
+
+def is_dicom(path: Path) -> bool:
+    """Say whether a file bears the mark DICM after its preamble."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def load_series(files: Iterable[Path]) -> list[Any]:
+    """Read whole data sets, pixels included; raises `UserError` where one is damaged."""
+    return [_load(file, pixels=True) for file in files]
+
+
+def _load(path: Path, *, pixels: bool) -> Any:
+    import pydicom
+
+    try:
+        # Deflated files can unpack to any size before a single element is known.
+        if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
+            raise UserError("a DICOM file is not of the deflated transfer syntax", path)
+        return pydicom.dcmread(path, stop_before_pixels=not pixels)
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file can fail anywhere inside the decoder
+        raise UserError("a DICOM file is readable", f"{path} ({reason(error)})") from error
+
+
+def _voxels(header: Any, file: Path) -> int:
+    try:
+        count = int(header.Rows) * int(header.Columns) * int(header.get("NumberOfFrames") or 1)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError("a DICOM image says its rows and columns", file) from error
+    if header.Modality != _MASK and int(header.get("SamplesPerPixel") or 1) != 1:
+        raise UserError("a DICOM image is gray", f"{file} with {header.SamplesPerPixel} samples a pixel")
+    return count
+
+
+def _read_series(files: Sequence[Path]) -> Volume:
+    """Read one series, single slices or one multi-frame file, to (S, H, W)."""
+    import highdicom
+
+    datasets = load_series(files)
+    for dataset, file in zip(datasets, files, strict=True):
+        check_pixels(dataset, file)
+    options: Mapping[str, Any] = {"dtype": np.float32, "apply_presentation_lut": False}
+    try:
+        if len(datasets) == 1 and int(datasets[0].get("NumberOfFrames") or 1) > 1:
+            volume = highdicom.Image.from_dataset(datasets[0]).get_volume(**options)
+        else:
+            volume = highdicom.get_volume_from_series(datasets, **options)
+        data, affine = np.asarray(volume.array), LPS_TO_RAS @ np.asarray(volume.affine, np.float64)
+    except Exception as error:  # a hostile header can fail anywhere inside the library
+        rule = "a DICOM series is a whole stack of parallel, evenly spaced slices"
+        raise UserError(rule, f"{files[0].parent} ({reason(error)})") from error
+    grid = orient(affine, str(files[0]))
+    return Volume(grid.from_file(data), grid, spacing_of(grid))
+
+
+def _read_mask(path: Path, image: Volume) -> Any:
+    """Read a SEG object onto the grid of `image`, as 0 and 1."""
+    import highdicom
+
+    assert image.grid.affine is not None
+    dataset = _load(path, pixels=True)
+    check_pixels(dataset, path)
+    try:
+        volume = highdicom.seg.Segmentation.from_dataset(dataset, copy=False).get_volume(
+            combine_segments=True, skip_overlap_checks=True
+        )
+        file_shape = image.grid.to_file(image.data).shape
+        target = highdicom.VolumeGeometry(LPS_TO_RAS @ image.grid.affine, file_shape, "PATIENT")
+        mask = np.asarray(volume.match_geometry(target).array)
+    except Exception as error:
+        raise UserError("a DICOM segmentation lies on its study's grid", f"{path} ({reason(error)})") from error
+    return np.ascontiguousarray(image.grid.from_file(mask != 0), np.uint8)

@@ -1,0 +1,72 @@
+"""Compressed DICOM pixels: whether they can be decoded here, and that they unpack to no more than their header says."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from glioflow.data.formats.record import reason
+from glioflow.errors import UserError
+
+# A byte of run lengths unpacks to 64 at most, and the decoder unpacks a frame before it looks at the size.
+_MAX_RLE_BYTES = 2**23
+_JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
+_JPEG_12_BIT = "1.2.840.10008.1.2.4.51"
+_RLE = "1.2.840.10008.1.2.5"
+
+
+def check_pixels(dataset: Any, file: Path) -> None:
+    """Refuse pixels that no installed decoder knows, and streams of another size than the header's, before decoding.
+
+    Raises:
+        UserError: Naming the transfer syntax, or the stream's size.
+    """
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not _can_decode(dataset, syntax):
+        rule = (
+            "DICOM pixels are of a transfer syntax that can be decoded here; convert them to an uncompressed one first"
+        )
+        raise UserError(rule, f"{file} of {syntax.name} ({syntax})")
+    if not syntax.is_encapsulated or "PixelData" not in dataset:
+        return
+    from pydicom.encaps import generate_frames
+
+    said = (int(dataset.Columns), int(dataset.Rows))
+    try:
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        for frame in generate_frames(dataset.PixelData, number_of_frames=frames):
+            if syntax == _RLE:
+                if len(frame) > _MAX_RLE_BYTES:
+                    raise UserError(f"a run-length encoded frame has at most {_MAX_RLE_BYTES} bytes", file)
+            elif (size := _size_of(frame, syntax)) != said:
+                raise UserError(
+                    "compressed DICOM pixels have the size of their header", f"{file} of {size}, not {said}"
+                )
+    except UserError:
+        raise
+    except Exception as error:  # a damaged stream can fail anywhere inside the decoder
+        raise UserError("compressed DICOM pixels are readable", f"{file} ({reason(error)})") from error
+
+
+def _can_decode(dataset: Any, syntax: Any) -> bool:
+    from pydicom.pixels import get_decoder
+
+    if syntax == _JPEG_12_BIT and dataset.get("BitsStored") != 8:
+        return False  # said to be known, and then refused frame by frame
+    try:
+        return bool(get_decoder(syntax).is_available)
+    except NotImplementedError:
+        return False
+
+
+def _size_of(frame: bytes, syntax: str) -> tuple[int, int]:
+    """Return the columns and rows that a JPEG stream itself speaks of; decodes nothing."""
+    if syntax in _JPEG_LS:
+        # The decoder's own view of the stream, which jpeg_ls does not hand out.
+        from _CharLS import read_header  # type: ignore[import-not-found]
+
+        header = read_header(frame)
+        return header["width"], header["height"]
+    from PIL import Image
+
+    with Image.open(io.BytesIO(frame), formats=["JPEG", "JPEG2000"]) as image:
+        return image.size

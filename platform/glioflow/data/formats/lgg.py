@@ -1,0 +1,235 @@
+"""The LGG cohort on disk: a folder of TIFF slices per case, masks beside them, one `data.csv`. Knows no other format.
+
+A case is `TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_<n>.tif` with `..._<n>_mask.tif`; the patient is `TCGA_CS_4941`.
+"""
+
+import csv
+import re
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow.data.case import Case
+from glioflow.data.formats.record import CaseFiles, Cohort, reason
+from glioflow.errors import UserError
+
+CHANNELS = ("pre", "flair", "post")
+LABELS = {1: "tumor"}
+MAX_SIDE_PX = 4096
+
+_SLICE = re.compile(r"^(?P<case>.+)_(?P<number>\d{1,6})(?P<mask>_mask)?\.tiff?$", re.IGNORECASE)
+_TCGA = re.compile(r"^(?P<patient>TCGA_(?P<institution>[A-Z0-9]{2})_[A-Z0-9]{4})_\d{8}$")
+_DATED = re.compile(r"_\d{8}$")
+
+
+def detect(path: Path) -> bool:
+    """Say whether `path`, or the `kaggle_3m` below it, holds a folder of numbered TIFF slices."""
+    return any(_is_case(folder) for folder in root_of(path).iterdir() if folder.is_dir())
+
+
+def open(path: Path) -> Cohort:
+    """List the cases below `path` or below the `kaggle_3m` that it holds.
+
+    Raises:
+        UserError: If there is no case, a case folder is empty, a slice has no mask while others have, a mask has no
+            slice, two files have one slice number, or `data.csv` has no column `Patient`.
+    """
+    root = root_of(path)
+    folders = case_folders(root)
+    if not folders:
+        raise UserError("an LGG cohort holds one folder per case", path)
+    table = root / "data.csv"
+    if table.is_file():
+        clinical_rows(table)
+    cases = tuple(sorted((open_case(folder) for folder in folders), key=lambda case: case.id))
+    return Cohort("lgg", root, cases, dict(LABELS), read, table if table.is_file() else None)
+
+
+def case_folders(root: Path) -> list[Path]:
+    """Return the folders in `root`, hidden ones left out, sorted."""
+    return sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+
+
+def open_case(folder: Path) -> CaseFiles:
+    """List the files of one case folder: each slice by number, its mask after it where there are masks.
+
+    Raises:
+        UserError: As `open`.
+    """
+    images, masks = pair_slices(folder.iterdir())
+    if not images:
+        raise UserError("a case folder holds slices named <case>_<n>.tif", f"{folder} without one")
+    for number in masks.keys() - images.keys():
+        raise UserError("every mask belongs to a slice", f"{masks[number]} without its slice")
+    for number in sorted(images.keys() - masks.keys()) if masks else ():
+        raise UserError("every slice has a mask, or none has", f"{images[number]} without its mask")
+    files = tuple(file for number in sorted(images) for file in (images[number], masks.get(number)) if file is not None)
+    patient, institution = patient_of(folder.name)
+    return CaseFiles(folder.name, patient, files, institution)
+
+
+def read(case: CaseFiles) -> Case:
+    """Read the slices of one case, (S, H, W, 3) uint8, and its mask, 0 and 1, or None where it has none.
+
+    Raises:
+        UserError: If a file cannot be read, is not 8-bit RGB, differs in size from the others, or a mask is not binary.
+    """
+    images, masks = pair_slices(case.files)
+    numbers = sorted(images)
+    slices = [read_slice(images[number]) for number in numbers]
+    for number, pixels in zip(numbers, slices, strict=True):
+        if pixels.shape != slices[0].shape:
+            rule = "all slices of a case have one size"
+            raise UserError(rule, f"{images[number]} of {pixels.shape[:2]} beside {slices[0].shape[:2]}")
+    mask = None
+    if masks:
+        mask = np.stack([read_mask(masks[number], slices[0].shape[:2]) for number in numbers])
+    missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers))
+    warnings = (f"slice numbers {missing} are missing between {numbers[0]} and {numbers[-1]}",) if missing else ()
+    return Case(
+        id=case.id,
+        patient=case.patient,
+        image=np.stack(slices),
+        mask=mask,
+        channels=CHANNELS,
+        slice_numbers=tuple(numbers),
+        institution=case.institution,
+        warnings=warnings,
+        files=case.files,
+    )
+
+
+def pair_slices(files: Iterable[Path]) -> tuple[dict[int, Path], dict[int, Path]]:
+    """Sort files into slices and masks by their number; files of other names are left out.
+
+    Raises:
+        UserError: If two files have the same number, as `_1.tif` and `_01.tif`.
+    """
+    images: dict[int, Path] = {}
+    masks: dict[int, Path] = {}
+    for file in sorted(files):
+        match = _SLICE.match(file.name)
+        if not match or file.name.startswith("."):
+            continue
+        group = masks if match["mask"] else images
+        number = int(match["number"])
+        if number in group:
+            raise UserError("every slice number appears once", f"{file} beside {group[number].name}")
+        group[number] = file
+    return images, masks
+
+
+def slice_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that are named as slices or masks, by number, masks after their slices."""
+    found = [(match, file) for file in folder.iterdir() if (match := _SLICE.match(file.name)) and file.name[0] != "."]
+    return [file for _, file in sorted(found, key=lambda pair: (int(pair[0]["number"]), pair[1].name))]
+
+
+def patient_of(case_id: str) -> tuple[str, str | None]:
+    """Return patient and institution of a case's name; a name that is not TCGA's gives itself without its date."""
+    match = _TCGA.match(case_id)
+    if match:
+        return match["patient"], match["institution"]
+    return _DATED.sub("", case_id) or case_id, None
+
+
+def read_slice(path: Path) -> NDArray[np.uint8]:
+    """Read one slice, (H, W, 3) uint8; raises `UserError` where the file is unreadable or of another kind."""
+    pixels = read_tiff(path)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != len(CHANNELS):
+        rule = "a slice is an 8-bit image of three channels"
+        raise UserError(rule, f"{path} of shape {pixels.shape} and type {pixels.dtype}")
+    return pixels.astype(np.uint8, copy=False)
+
+
+def read_mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Read one mask as (H, W) of 0 and 1; raises `UserError` where it is not binary or not of `shape`."""
+    return to_binary(read_tiff(path), shape, path)
+
+
+def to_binary(pixels: NDArray[np.generic], shape: tuple[int, ...], path: Path) -> NDArray[np.uint8]:
+    """Return a mask of 0 and 255 (or 1) as 0 and 1; raises `UserError` as `read_mask`, with `path` for a name."""
+    if pixels.shape != shape:
+        raise UserError("a mask has the size of its slice", f"{path} of shape {pixels.shape} beside {shape}")
+    foreground = pixels != 0
+    if foreground.any():
+        values = pixels[foreground]
+        if values.min() != values.max() or values[0] not in (1, 255):
+            found = np.unique(pixels)[:5].tolist()
+            raise UserError("a mask holds 0 and 255 (or 0 and 1) only", f"{path} with {found}")
+    return np.asarray(foreground, np.uint8)
+
+
+def read_tiff(path: Path) -> NDArray[np.generic]:
+    """Read the one image of a TIFF, whole or not at all.
+
+    Raises:
+        UserError: If the file is missing, damaged, truncated, larger than `MAX_SIDE_PX`, holds several images, or is
+            compressed in a way that could unpack to more than its size.
+    """
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            if len(file.pages) != 1:
+                raise UserError("a TIFF slice holds one image", f"{path} with {len(file.pages)}")
+            if not all(0 < side <= MAX_SIDE_PX for side in page.shape):
+                raise UserError(f"an image has at most {MAX_SIDE_PX} pixels a side", f"{path} of {page.shape}")
+            _check_compression(page, path)
+            return np.asarray(page.asarray(maxworkers=1))
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file can fail anywhere inside the decoder
+        raise UserError("a TIFF file is readable", f"{path} ({reason(error)})") from error
+
+
+def clinical_rows(path: Path, *, key: str = "Patient") -> list[dict[str, str]]:
+    """Return the rows of a clinical table, separated by comma or semicolon, keyed by the header.
+
+    Args:
+        path: The table.
+        key: Column that must be there.
+
+    Raises:
+        UserError: If it is no text table or has no column `key`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError("a clinical table is a readable text file", f"{path} ({reason(error)})") from error
+    lines = text.splitlines()
+    header = lines[0] if lines else ""
+    rows = csv.DictReader(lines, delimiter=";" if header.count(";") > header.count(",") else ",")
+    if key not in (rows.fieldnames or ()):
+        raise UserError(f"a clinical table has a column {key}", f"{path} with {header[:80]!r}")
+    return list(rows)
+
+
+def root_of(path: Path) -> Path:
+    """Return the folder that holds the cases: `path`, or the `kaggle_3m` in it."""
+    nested = path / "kaggle_3m"
+    return nested if nested.is_dir() else path
+
+
+def _check_compression(page: Any, path: Path) -> None:
+    """Refuse what the decoder would unpack without a limit, before it does."""
+    name = page.compression.name
+    if name not in ("NONE", "PACKBITS", "DEFLATE", "ADOBE_DEFLATE"):
+        raise UserError("a TIFF is uncompressed or packed", f"{path} with {name}", ["none", "packbits", "deflate"])
+    if not name.endswith("DEFLATE"):
+        return
+    with path.open("rb") as file:
+        for start, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+            file.seek(start)
+            unpacked = zlib.decompressobj().decompress(file.read(count), page.nbytes + 1)
+            if len(unpacked) > page.nbytes:
+                raise UserError("a TIFF unpacks to the size it states", path)
+
+
+def _is_case(folder: Path) -> bool:
+    return any(_SLICE.match(file.name) for file in folder.iterdir())

@@ -1,0 +1,46 @@
+"""A mask alone, from whatever file it lies in."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow.data.formats import nifti, slices
+from glioflow.data.formats.study import read_study
+from glioflow.errors import UserError
+
+
+def read_mask(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float, float] | None]:
+    """Read a mask.
+
+    Args:
+        path: A NIfTI, TIFF or PNG file, or the folder of one LGG case, whose `_mask.tif` files are taken as one volume.
+
+    Returns:
+        (S, H, W) uint8 labels and the spacing in mm, None where the file does not say.
+
+    Raises:
+        UserError: If nothing is there, or it is no mask.
+    """
+    if not path.exists():
+        raise UserError("a mask is a file or a case folder that exists", path)
+    if path.is_file() and path.name.endswith((".nii", ".nii.gz")):
+        volume = nifti.read_volume(path)  # whatever its name: to a study `_mask.nii.gz` alone is no image
+        return _labels(volume.data, path), volume.spacing_mm
+    if path.is_file() and slices.is_slice(path.name):  # to a study `_mask.tif` alone is no image either
+        image, spacing_mm = slices.read_image(path)[None], None
+    else:
+        case = read_study([path])
+        if case.mask is not None:
+            return case.mask, case.spacing_mm
+        image, spacing_mm = case.image, case.spacing_mm
+    if image.shape[-1] != 1 and not (image == image[..., :1]).all():
+        raise UserError("a mask has one channel", f"{path} with {image.shape[-1]}")
+    return _labels(image[..., 0], path), spacing_mm
+
+
+def _labels(values: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
+    labels = np.rint(values).astype(np.int64)
+    if (labels != values).any() or labels.min(initial=0) < 0 or labels.max(initial=0) > 255:
+        raise UserError("a mask holds label values from 0 to 255", path)
+    return np.asarray(labels, np.uint8)

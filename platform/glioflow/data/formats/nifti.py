@@ -1,0 +1,286 @@
+"""Volumes in NIfTI files, and cohorts of plain pairs of image and mask, nnU-Net's layout among them.
+
+A cohort is `imagesTr/<case>_0000.nii.gz` with `labelsTr/<case>.nii.gz` and `dataset.json`; or a folder per case, whose
+files are named after their channels; or one folder of `<case>.nii.gz` with `<case>_mask.nii.gz` (or `_seg`, `_label`).
+"""
+
+import gzip
+import json
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow.data.case import Case, Grid
+from glioflow.data.formats.record import CaseFiles, Cohort, reason
+from glioflow.errors import UserError
+
+MAX_VOXELS = 2**27
+MAX_CHANNELS = 16
+_MAX_HEADER_BYTES = 2**22
+_MASK = re.compile(r"^(?:(?P<case>.+)[_-])?(?:mask|seg|segm|segmentation|labels?)$", re.IGNORECASE)
+_NUMBERED = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One file's volume: `data` (S, H, W), the way back to its file, and the distance of neighbors in millimeters."""
+
+    data: NDArray[np.generic]
+    grid: Grid
+    spacing_mm: tuple[float, float, float]
+
+
+def detect(path: Path) -> bool:
+    """Say whether there is a NIfTI file anywhere below `path`."""
+    return next(iter(nifti_files(path)), None) is not None
+
+
+def open(path: Path) -> Cohort:
+    """List the cases of a plain folder of NIfTI files.
+
+    Raises:
+        UserError: If a mask has no image, or `dataset.json` cannot be read.
+    """
+    root = path / "imagesTr"
+    files = list(nifti_files(root if root.is_dir() else path))
+    folders: dict[Path, list[Path]] = {}
+    for file in files:
+        folders.setdefault(file.parent, []).append(file)
+    cases: list[CaseFiles] = []
+    for folder, members in folders.items():
+        flat = folder in (path, root)
+        cases += _flat_cases(members, path / "labelsTr") if flat else [_folder_case(folder, members)]
+    if not cases:
+        raise UserError("a NIfTI cohort holds .nii or .nii.gz files", path)
+    labels = _labels(_description(files[0]))
+    return Cohort("nifti", path, tuple(sorted(cases, key=lambda case: case.id)), labels, read)
+
+
+def read(case: CaseFiles) -> Case:
+    """Read the images of one case as channels, and its mask if it has one.
+
+    Raises:
+        UserError: If a file is damaged, the grids differ, or the mask holds a label that nothing describes.
+    """
+    masks = [file for file in case.files if _is_mask(file)]
+    images = [file for file in case.files if file not in masks]
+    if not images or len(masks) > 1:
+        raise UserError("a case has one or more images and at most one mask", [file.name for file in case.files])
+    description = _description(case.files[0])
+    return assemble(
+        case, dict(zip(_channels(case, images, description), images, strict=True)), masks, _labels(description)
+    )
+
+
+def assemble(case: CaseFiles, images: Mapping[str, Path], masks: Collection[Path], labels: Collection[int]) -> Case:
+    """Read images by channel and at most one mask into a case on one grid.
+
+    Args:
+        case: What the case is called.
+        images: File of each channel.
+        masks: None or one file.
+        labels: What the mask may hold besides 0.
+
+    Raises:
+        UserError: If a file is damaged, the grids differ, or the mask holds another label.
+    """
+    if not 1 <= len(images) <= MAX_CHANNELS:
+        raise UserError(f"a case has 1 to {MAX_CHANNELS} images", f"{len(images)} in {case.id}")
+    volumes = {file: read_volume(file) for file in images.values()}
+    first_file, first = next(iter(volumes.items()))
+    mask = None
+    for file in masks:
+        volume = read_volume(file)
+        volumes[file] = volume
+        found = np.unique(volume.data)
+        if not np.isin(found, [0, *labels]).all():
+            raise UserError(f"labels of a mask are among {[0, *sorted(labels)]}", f"{file} with {found[:8].tolist()}")
+        mask = np.ascontiguousarray(volume.data, np.uint8)
+    for file, volume in volumes.items():
+        if not same_grid(volume, first):
+            raise UserError("all images of a case lie on one grid", f"{file.name} not on that of {first_file}")
+    image = np.stack([volumes[file].data for file in images.values()], axis=-1)
+    return Case(
+        id=case.id,
+        patient=case.patient,
+        image=image,
+        mask=mask,
+        channels=tuple(images),
+        slice_numbers=tuple(range(1, image.shape[0] + 1)),
+        spacing_mm=first.spacing_mm,
+        institution=case.institution,
+        grid=first.grid,
+        files=case.files,
+    )
+
+
+def read_volume(path: Path) -> Volume:
+    """Read one NIfTI file, axes brought to (S, H, W): upward, toward posterior, toward the patient's left.
+
+    Raises:
+        UserError: If it is damaged or cut short, not three-dimensional, larger than `MAX_VOXELS`, has no usable affine,
+            or holds NaN or infinity.
+    """
+    import nibabel
+
+    try:
+        _check_header(path)
+        image = nibabel.load(path)
+        data = np.asarray(image.dataobj)
+        affine = np.asarray(image.affine, np.float64)
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file can fail anywhere inside the decoder
+        raise UserError("a NIfTI file is readable and whole", f"{path} ({reason(error)})") from error
+    data = data.reshape(data.shape[:3])
+    if data.dtype == np.float64:
+        data = data.astype(np.float32)
+    if data.dtype.kind == "f" and not np.isfinite(data).all():
+        raise UserError("an image holds finite numbers", f"{path} with NaN or infinity")
+    grid = orient(affine, str(path))
+    return Volume(grid.from_file(data), grid, spacing_of(grid))
+
+
+def orient(affine: NDArray[np.float64], name: str) -> Grid:
+    """Return the grid that brings a file's axes to (S, H, W): upward, toward posterior, toward the patient's left.
+
+    Args:
+        affine: (4, 4) from the file array's indices to RAS millimeters.
+        name: What to call the file in an error.
+
+    Raises:
+        UserError: If the affine is not finite or squeezes space flat.
+    """
+    import nibabel
+
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise UserError("an affine is finite and invertible", name)
+    orientation = nibabel.io_orientation(affine)
+    toward = {int(axis): (index, bool(sign > 0)) for index, (axis, sign) in enumerate(orientation)}
+    (s, up), (h, anterior), (w, right) = toward[2], toward[1], toward[0]
+    return Grid(axes=(s, h, w), flips=(not up, anterior, right), affine=affine)
+
+
+def spacing_of(grid: Grid) -> tuple[float, float, float]:
+    """Return the distance of neighbors along S, H, W in millimeters; the grid has an affine."""
+    assert grid.affine is not None
+    steps = np.linalg.norm(grid.affine[:3, :3], axis=0)
+    s, h, w = (float(steps[axis]) for axis in grid.axes)
+    return s, h, w
+
+
+def same_grid(one: Volume, other: Volume) -> bool:
+    """Say whether two volumes have the same shape and, to a thousandth of a voxel's step, the same place."""
+    assert one.grid.affine is not None
+    assert other.grid.affine is not None
+    return one.data.shape == other.data.shape and np.allclose(one.grid.affine, other.grid.affine, rtol=1e-3, atol=1e-2)
+
+
+def nifti_files(path: Path) -> Iterable[Path]:
+    """Yield the NIfTI files below `path` in a fixed order, hidden ones left out; links to folders are not followed."""
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder) / name for name in sorted(names) if is_nifti(name) and not name.startswith("."))
+
+
+def is_nifti(name: str) -> bool:
+    """Say whether a file's name ends as NIfTI's do."""
+    return name.lower().endswith((".nii", ".nii.gz"))
+
+
+def stem(path: Path) -> str:
+    """Return the name without `.nii` or `.nii.gz`."""
+    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+
+
+def _check_header(path: Path) -> None:
+    """Refuse what would not fit in memory, before anything of that size is read."""
+    import nibabel
+
+    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+        head = file.read(540)
+    size = {int.from_bytes(head[:4], order) for order in ("little", "big")}
+    if 540 in size and len(head) == 540:
+        header = nibabel.Nifti2Header(head, check=False)
+    elif 348 in size and len(head) >= 348:
+        header = nibabel.Nifti1Header(head[:348], check=False)
+    else:
+        raise UserError("a NIfTI file begins with a NIfTI header", path)
+    shape = header.get_data_shape()
+    if len(shape) < 3 or any(side != 1 for side in shape[3:]) or any(side < 1 for side in shape):
+        raise UserError("a volume has three dimensions", f"{path} of shape {tuple(int(side) for side in shape)}")
+    if np.prod([int(side) for side in shape], dtype=object) > MAX_VOXELS:
+        raise UserError(f"a volume has at most {MAX_VOXELS} voxels", f"{path} of shape {shape}")
+    if header.get_data_dtype().kind not in "iuf" or header.get_data_dtype().itemsize > 8:
+        raise UserError("voxels are real numbers", f"{path} of {header.get_data_dtype()}")
+    if float(header["vox_offset"]) > _MAX_HEADER_BYTES:
+        raise UserError("voxels begin soon after the header", f"{path} at byte {float(header['vox_offset']):.0f}")
+
+
+def _flat_cases(files: list[Path], labels: Path) -> list[CaseFiles]:
+    """Group the files of one folder by the name before `_0000` or `_mask`; masks may also lie in `labels`."""
+    groups: dict[str, list[Path]] = {}
+    for file in files:
+        match = _NUMBERED.match(stem(file)) or _MASK.match(stem(file))
+        groups.setdefault((match["case"] if match else None) or stem(file), []).append(file)
+    for name, members in groups.items():
+        members += [file for end in (".nii.gz", ".nii") if (file := labels / f"{name}{end}").is_file()]
+        if all(_is_mask(file) for file in members):
+            raise UserError("every mask belongs to an image", f"{members[0]} without its image")
+    return [CaseFiles(name, name, tuple(members)) for name, members in groups.items()]
+
+
+def _folder_case(folder: Path, files: list[Path]) -> CaseFiles:
+    if all(_is_mask(file) for file in files):
+        raise UserError("every mask belongs to an image", f"{files[0]} without its image")
+    return CaseFiles(folder.name, folder.name, tuple(files))
+
+
+def _is_mask(file: Path) -> bool:
+    return file.parent.name == "labelsTr" or _MASK.match(stem(file)) is not None
+
+
+def _channels(case: CaseFiles, images: list[Path], description: Mapping[str, object]) -> list[str]:
+    """Name each image: by `dataset.json` where files are numbered, else by what the file's name adds to the case's."""
+    known = description.get("channel_names") or description.get("modality")
+    names = []
+    for file in images:
+        match = _NUMBERED.match(stem(file))
+        if match:
+            number = str(int(match["channel"]))
+            name = str(known[number]) if isinstance(known, dict) and number in known else f"channel{number}"
+        else:
+            name = stem(file).removeprefix(case.id).strip("_-") or "image"
+        names.append(name.lower())
+    if len(set(names)) != len(names):
+        raise UserError("the images of a case have different channel names", names)
+    return names
+
+
+def _description(file: Path) -> Mapping[str, object]:
+    """Return nnU-Net's `dataset.json` from beside the file's folder or in it, empty where there is none."""
+    for folder in (file.parent, file.parent.parent):
+        path = folder / "dataset.json"
+        if path.is_file():
+            try:
+                value = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise UserError("dataset.json is readable JSON", path) from error
+            return value if isinstance(value, dict) else {}
+    return {}
+
+
+def _labels(description: Mapping[str, object]) -> dict[int, str]:
+    """Return the labels that `dataset.json` names, in its new or old direction; without it there is one, tumor."""
+    labels = description.get("labels")
+    found: dict[int, str] = {}
+    for key, value in labels.items() if isinstance(labels, dict) else ():
+        number, name = (key, value) if str(key).isdigit() else (value, key)
+        if str(number).isdigit() and 0 < int(number) < 256:
+            found[int(number)] = str(name)
+    return found or {1: "tumor"}

@@ -1,0 +1,124 @@
+"""Loose slice images, TIFF or PNG, as a person uploads them: one study, in the order of the numbers in their names."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow.data.case import Case
+from glioflow.data.formats import lgg
+from glioflow.data.formats.record import CaseFiles, Cohort, reason
+from glioflow.errors import UserError
+
+MAX_VALUES = 2**28
+_NAME = re.compile(r"^(?P<case>.*?)_?(?P<number>\d{1,6})?(?P<mask>_mask)?\.(?:tiff?|png)$", re.IGNORECASE)
+
+
+def detect(path: Path) -> bool:
+    """Say whether `path` itself holds TIFF or PNG images."""
+    return any(is_slice(file.name) for file in path.iterdir())
+
+
+def open(path: Path) -> Cohort:
+    """Return the images in `path` as a cohort of one case."""
+    files = [file for file in sorted(path.iterdir()) if is_slice(file.name)]
+    return Cohort("slices", path, (open_files(files, name=path.name),), dict(lgg.LABELS), read)
+
+
+def open_files(files: Sequence[Path], *, name: str | None = None) -> CaseFiles:
+    """Return the files as one case, slices by number, each mask after its slice.
+
+    Args:
+        files: Images, and masks named like them with `_mask`.
+        name: Of the case; None takes what the files' names share before the number.
+
+    Raises:
+        UserError: If several slices have no numbers or the same one, or some have a mask and some have not.
+    """
+    images: dict[int, Path] = {}
+    masks: dict[int, Path] = {}
+    stems = set()
+    for file in sorted(files):
+        match = _NAME.match(file.name)
+        if not match:
+            raise UserError("a slice is a .tif or .png file", file.name)
+        stems.add(match["case"])
+        group = masks if match["mask"] else images
+        number = int(match["number"] or 1)
+        if number in group:
+            rule = "slices of one study have different numbers at the end of their names"
+            raise UserError(rule, f"{file.name} beside {group[number].name}")
+        group[number] = file
+    if not images or (masks and masks.keys() != images.keys()):
+        names = [file.name for number, file in (images | masks).items() if number not in images or number not in masks]
+        raise UserError("every slice has a mask, or none has", f"{len(images)} slices, unpaired {names[:3]}")
+    case_id = name or (stems.pop() if len(stems) == 1 else "") or "study"
+    ordered = [file for number in sorted(images) for file in (images[number], masks.get(number)) if file is not None]
+    patient, institution = lgg.patient_of(case_id)
+    return CaseFiles(case_id, patient, tuple(ordered), institution)
+
+
+def read(case: CaseFiles) -> Case:
+    """Read the slices, (S, H, W, 3), or (S, H, W, 1) where they are gray and thus taken for FLAIR.
+
+    Raises:
+        UserError: If an image is damaged, not 8-bit, of another size than the rest, or they are too many.
+    """
+    masks = [file for file in case.files if _NAME.match(file.name)["mask"]]  # type: ignore[index]
+    images = [file for file in case.files if file not in masks]
+    planes: list[NDArray[np.generic]] = []
+    for file in images:
+        plane = read_image(file)
+        if planes and plane.shape != planes[0].shape:
+            raise UserError("all slices of a study have one size", f"{file} of {plane.shape}, not {planes[0].shape}")
+        if plane.size * len(images) > MAX_VALUES:
+            raise UserError(f"a study has at most {MAX_VALUES} values", f"{len(images)} slices of {plane.shape}")
+        planes.append(plane)
+    gray = planes[0].shape[2] == 1
+    shape = planes[0].shape[:2]
+    return Case(
+        id=case.id,
+        patient=case.patient,
+        image=np.stack(planes),
+        mask=np.stack([_binary(file, shape) for file in masks]) if masks else None,
+        channels=("flair",) if gray else lgg.CHANNELS,
+        slice_numbers=tuple(int(_NAME.match(file.name)["number"] or 1) for file in images),  # type: ignore[index]
+        institution=case.institution,
+        warnings=("the slices are gray: taken for FLAIR",) if gray else (),
+        files=case.files,
+    )
+
+
+def is_slice(name: str) -> bool:
+    """Say whether a file's name ends as a TIFF's or PNG's does."""
+    return name.lower().endswith((".tif", ".tiff", ".png")) and not name.startswith(".")
+
+
+def read_image(path: Path) -> NDArray[np.generic]:
+    """Return (H, W, C) uint8 with one or three channels; an opacity channel is dropped."""
+    pixels = _read_png(path) if path.suffix.lower() == ".png" else lgg.read_tiff(path)
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
+        rule = "a slice is an 8-bit image, gray or of three channels"
+        raise UserError(rule, f"{path} of shape {pixels.shape} and type {pixels.dtype}")
+    return pixels[..., :3]
+
+
+def _binary(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    return lgg.to_binary(_read_png(path) if path.suffix.lower() == ".png" else lgg.read_tiff(path), shape, path)
+
+
+def _read_png(path: Path) -> NDArray[np.generic]:
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            if max(image.size) > lgg.MAX_SIDE_PX:
+                raise UserError(f"an image has at most {lgg.MAX_SIDE_PX} pixels a side", f"{path} of {image.size}")
+            return np.asarray(image.convert("RGB") if image.mode == "P" else image)
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file can fail anywhere inside the decoder
+        raise UserError("a PNG file is readable", f"{path} ({reason(error)})") from error

@@ -1,0 +1,90 @@
+"""One study, however it comes: a case folder, loose slices, NIfTI modalities, DICOM. Trusts nothing it is given."""
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from glioflow.data.case import Case
+from glioflow.data.formats import brats, dicom, lgg, nifti, slices
+from glioflow.data.formats.detect import format_named, open_cohort
+from glioflow.data.formats.record import CaseFiles, Cohort
+from glioflow.errors import UserError
+
+MAX_FILES = 5000
+
+
+def open_study(paths: Sequence[Path]) -> Cohort:
+    """List the files of a single study as a cohort of one case.
+
+    Args:
+        paths: One folder, or one or more files of one kind: `.tif` or `.png` slices, NIfTI modalities, DICOM.
+
+    Raises:
+        UserError: If nothing is there, the kinds are mixed, or it is more than one study.
+    """
+    if not paths:
+        raise UserError("a study has at least one file")
+    if missing := [path for path in paths if not path.exists()]:
+        raise UserError("a study's files exist", missing[0])
+    if len(paths) == 1 and paths[0].is_dir():
+        cohort = _open_folder(paths[0])
+    else:
+        cohort = _open_files(sorted(paths))
+    if len(cohort.cases) != 1:
+        raise UserError("a study is one case", f"{len(cohort.cases)} in {paths[0]}")
+    case = cohort.cases[0]
+    if len(case.files) > MAX_FILES:
+        raise UserError(f"a study has at most {MAX_FILES} files", len(case.files))
+    # The name ends up in answers and in the names of files: only harmless letters of it may.
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", case.id).strip("._")[:100] or "study"
+    return replace(cohort, cases=(replace(case, id=name),)) if name != case.id else cohort
+
+
+def read_study(paths: Sequence[Path]) -> Case:
+    """Read a single study; see `open_study`."""
+    cohort = open_study(paths)
+    return cohort.read(cohort.cases[0].id)
+
+
+def open_source(path: Path) -> Cohort:
+    """List a cohort or a single study, whichever lies at `path`; raises `UserError` as the two do."""
+    if not path.exists():
+        raise UserError("a source exists", path)
+    return _open_folder(path) if path.is_dir() else open_study([path])
+
+
+def _open_folder(path: Path) -> Cohort:
+    images, masks = lgg.pair_slices(path.iterdir())
+    if images or masks:
+        return _one("lgg", path, lgg.open_case(path), lgg.LABELS)
+    return open_cohort(path)
+
+
+def _open_files(files: Sequence[Path]) -> Cohort:
+    if all(slices.is_slice(file.name) for file in files):
+        return _one("slices", files[0].parent, slices.open_files(files), lgg.LABELS)
+    if all(nifti.is_nifti(file.name) for file in files):
+        if brats.is_case(files):
+            cases = brats.open_files(files)
+            return Cohort("brats", files[0].parent, cases, brats.labels_of(cases[0].id), brats.read)
+        name = _shared_name([nifti.stem(file) for file in files])
+        return _one("nifti", files[0].parent, CaseFiles(name, name, tuple(files)), {1: "tumor"})
+    if all(file.is_file() and dicom.is_dicom(file) for file in files):
+        return _one("dicom", files[0].parent, dicom.open_files(files), {1: "tumor"})
+    kinds = ["one folder", ".tif or .png slices", ".nii or .nii.gz modalities", "DICOM files"]
+    raise UserError("the files of a study are of one known kind", [file.name for file in files[:4]], kinds)
+
+
+def _shared_name(names: Sequence[str]) -> str:
+    """Return what the names share, up to a separator; the whole of a single one."""
+    if len(names) == 1:
+        return names[0]
+    pieces = [re.split("[_-]", name) for name in names]
+    shared = list(itertools.takewhile(lambda column: len(set(column)) == 1, zip(*pieces, strict=False)))
+    return "_".join(column[0] for column in shared)
+
+
+def _one(format: str, path: Path, case: CaseFiles, labels: dict[int, str]) -> Cohort:
+    return Cohort(format, path, (case,), dict(labels), format_named(format).read)

@@ -1,0 +1,179 @@
+"""Masks to files in the geometry and the kind of file that their study came in."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow.atomic import new_folder, write_bytes
+from glioflow.data.case import Case
+from glioflow.errors import UserError, unknown_name
+
+# The file's name after the case's, by format; `tiff` is a folder of one file per slice where there are several.
+ENDINGS = {"tiff": "_mask.tif", "png": "_mask.png", "nifti": "_mask.nii.gz", "dicom-seg": "_mask.dcm"}
+
+
+def native_format(case: Case) -> str:
+    """Return the format that goes with the files a case was read from: TIFF where there were none."""
+    names = {file.name.lower() for file in case.files}
+    if names and all(name.endswith((".nii", ".nii.gz")) for name in names):
+        return "nifti"
+    if names and all(name.endswith(".png") for name in names):
+        return "png" if case.shape[0] == 1 else "tiff"
+    return "tiff" if case.grid.affine is None else "dicom-seg"
+
+
+def write_mask(
+    mask: NDArray[np.uint8], case: Case, out: Path, format: str, *, labels: dict[int, str] | None = None
+) -> Path:
+    """Write a mask of `case` into the folder `out`, whole or not at all.
+
+    Args:
+        mask: (S, H, W) of labels, in the case's own geometry.
+        case: What was segmented; its grid leads back to the file's axes and place.
+        out: Folder to write into; it is made.
+        format: `tiff` (0 and 255, a folder of `<case>_<n>_mask.tif` as in the LGG cohort), `png` (one slice only),
+            `nifti` (labels, in the input's axes and affine) or `dicom-seg` (for a case read from DICOM).
+        labels: Name of each label, for the segments of `dicom-seg`; None calls label 1 tumor.
+
+    Returns:
+        The file written, or the folder of slices.
+
+    Raises:
+        UserError: If the shape is another than the case's, or the format does not go with the case.
+    """
+    if format not in ENDINGS:
+        raise unknown_name("mask format", format, ENDINGS)
+    if mask.shape != case.shape:
+        raise UserError("a mask has the shape of its case", f"{mask.shape} for {case.shape}")
+    path = out / f"{case.id}{ENDINGS[format]}"
+    if format == "tiff":
+        return _write_tiff(mask, case, out)
+    if format == "png":
+        write_bytes(path, encode_png(mask))
+    elif format == "nifti":
+        write_bytes(path, encode_nifti(mask, case))
+    else:
+        write_bytes(path, encode_dicom_seg(mask, case, labels or {1: "tumor"}))
+    return path
+
+
+def encode_tiff(plane: NDArray[np.uint8]) -> bytes:
+    """Return one slice of a mask (H, W) as a TIFF of 0 and 255."""
+    import io
+
+    import tifffile
+
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, _black_white(plane), photometric="minisblack", metadata=None, software="")
+    return buffer.getvalue()
+
+
+def encode_png(mask: NDArray[np.uint8]) -> bytes:
+    """Return a mask of one slice, (1, H, W), as a PNG of 0 and 255; raises `UserError` where there are more."""
+    import cv2
+
+    if mask.shape[0] != 1:
+        raise UserError("png holds a mask of one slice", f"{mask.shape[0]} slices", ["tiff", "nifti", "dicom-seg"])
+    _, data = cv2.imencode(".png", _black_white(mask[0]))
+    return bytes(data)
+
+
+def encode_nifti(mask: NDArray[np.uint8], case: Case) -> bytes:
+    """Return a mask as compressed NIfTI with the affine and axis order of the case's files.
+
+    A case without an affine (plain slices) gets axes left, posterior, superior and its spacing, or one where that is
+    unknown too.
+    """
+    import gzip
+
+    import nibabel
+
+    if case.grid.affine is not None:
+        volume, affine = case.grid.to_file(mask), case.grid.affine
+    else:
+        s, h, w = case.spacing_mm or (1.0, 1.0, 1.0)
+        volume, affine = np.transpose(mask, (2, 1, 0)), np.diag([-w, -h, s, 1.0])
+    image = nibabel.Nifti1Image(np.ascontiguousarray(volume, np.uint8), affine)
+    image.header.set_xyzt_units("mm", "sec")
+    # The scanner code on both forms, as the inputs have it; viewers differ in which of the two they read.
+    image.set_qform(affine, 1, strip_shears=True)
+    image.set_sform(affine, 1)
+    return gzip.compress(image.to_bytes(), compresslevel=6, mtime=0)
+
+
+def encode_dicom_seg(mask: NDArray[np.uint8], case: Case, labels: dict[int, str]) -> bytes:
+    """Return a mask as a DICOM segmentation object that refers to the series the case was read from.
+
+    Raises:
+        UserError: If the case was not read from DICOM.
+    """
+    import io
+
+    import highdicom
+    from pydicom.sr.codedict import codes
+    from pydicom.uid import generate_uid
+
+    from glioflow.data.formats import dicom
+
+    if case.grid.affine is None or not case.files or not all(dicom.is_dicom(file) for file in case.files):
+        raise UserError("dicom-seg needs a study read from DICOM", case.id, ["tiff", "nifti"])
+    sources = dicom.load_series(case.files)
+    segments = [
+        highdicom.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=name,
+            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+            segmented_property_type=codes.SCT.Neoplasm,
+            algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+                name="GlioFlow", version="1", family=codes.DCM.ArtificialIntelligence
+            ),
+        )
+        for number, name in enumerate(labels.values(), start=1)
+    ]
+    numbered = np.zeros_like(mask)
+    for number, label in enumerate(labels, start=1):
+        numbered[mask == label] = number
+    segmentation: Any = highdicom.seg.Segmentation(
+        source_images=sources,
+        pixel_array=highdicom.Volume(
+            np.ascontiguousarray(case.grid.to_file(numbered), np.uint8),
+            dicom.LPS_TO_RAS @ case.grid.affine,
+            "PATIENT",
+            frame_of_reference_uid=sources[0].FrameOfReferenceUID,
+        ),
+        segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=segments,
+        series_instance_uid=generate_uid(),
+        series_number=100,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer="GlioFlow",
+        manufacturer_model_name="GlioFlow",
+        software_versions="1",
+        device_serial_number="0",
+        omit_empty_frames=bool(mask.any()),
+    )
+    buffer = io.BytesIO()
+    segmentation.save_as(buffer)
+    return buffer.getvalue()
+
+
+def _write_tiff(mask: NDArray[np.uint8], case: Case, out: Path) -> Path:
+    if case.shape[0] == 1:
+        path = out / f"{case.id}_{case.slice_numbers[0]}{ENDINGS['tiff']}"
+        write_bytes(path, encode_tiff(mask[0]))
+        return path
+    target = out / case.id
+    if target.exists():
+        raise UserError("masks are written into a folder that does not exist yet", target)
+    with new_folder(target) as folder:
+        for number, plane in zip(case.slice_numbers, mask, strict=True):
+            write_bytes(folder / f"{case.id}_{number}{ENDINGS['tiff']}", encode_tiff(plane))
+    return target
+
+
+def _black_white(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.where(plane > 0, 255, 0).astype(np.uint8)

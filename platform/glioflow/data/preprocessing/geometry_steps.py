@@ -1,0 +1,129 @@
+"""Steps that change where voxels lie: crops, padding, resizing, slice ranges. Each leaves its way back in `moves`."""
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from glioflow.data.preprocessing.geometry import Resize, Shape, Window
+from glioflow.data.preprocessing.working_image import StepSettings, Volume, to_levels
+from glioflow.errors import UserError
+
+
+class CropBox(StepSettings):
+    """Crop in the plane to the box of what is brighter than a part of the volume's maximum, one box for all slices."""
+
+    step: Literal["crop_box"] = "crop_box"
+    above: float = Field(default=0.1, ge=0, lt=1)
+    margin_px: int = Field(default=0, ge=0)
+
+    def apply(self, volume: Volume) -> Volume:
+        """Crop; an all-dark volume is left as it is."""
+        bright = volume.image.max(axis=-1)
+        peak = float(bright.max(initial=0.0))
+        return _crop_plane(volume, (bright > self.above * peak).any(axis=0), self.margin_px)
+
+
+class CropBrain(StepSettings):
+    """Crop in the plane to the brain: edges, dilation, contours, extreme points of the largest, over all slices."""
+
+    step: Literal["crop_brain"] = "crop_brain"
+    low: int = Field(default=30, ge=0, le=255)
+    high: int = Field(default=90, ge=0, le=255)
+    dilation_px: int = Field(default=3, ge=1)
+
+    def apply(self, volume: Volume) -> Volume:
+        """Crop to the union of the slices' boxes; without a contour the volume is left as it is."""
+        import cv2
+
+        found = np.zeros(volume.image.shape[1:3], dtype=bool)
+        kernel = np.ones((self.dilation_px, self.dilation_px), np.uint8)
+        for plane in to_levels(volume.image.mean(axis=-1), self.step):
+            edges = cv2.dilate(cv2.Canny(plane, self.low, self.high), kernel, iterations=2)
+            contours, _ = cv2.findContours(edges, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+            if contours:
+                points = max(contours, key=cv2.contourArea).reshape(-1, 2)
+                (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+                found[top : bottom + 1, left : right + 1] = True
+        return _crop_plane(volume, found, 0)
+
+
+class PadSquare(StepSettings):
+    """Pad the shorter in-plane side with zeros, evenly, until the slices are square."""
+
+    step: Literal["pad_square"] = "pad_square"
+
+    def apply(self, volume: Volume) -> Volume:
+        """Pad."""
+        s, h, w = volume.image.shape[:3]
+        side = max(h, w)
+        return volume.move(
+            Window(before=(s, h, w), start=(0, -((side - h) // 2), -((side - w) // 2)), after=(s, side, side))
+        )
+
+
+class ResizePlane(StepSettings):
+    """Resize every slice to `size` x `size`."""
+
+    step: Literal["resize"] = "resize"
+    size: int = Field(ge=8, le=2048)
+
+    def apply(self, volume: Volume) -> Volume:
+        """Resize; the spacing follows."""
+        return _resize(volume, (volume.image.shape[0], self.size, self.size))
+
+
+class Resample(StepSettings):
+    """Resample to a spacing in millimeters along S, H, W."""
+
+    step: Literal["resample"] = "resample"
+    spacing_mm: tuple[float, float, float]
+
+    def apply(self, volume: Volume) -> Volume:
+        """Resample; raises `UserError` where the spacing of the case is unknown."""
+        if volume.spacing_mm is None:
+            raise UserError("the step 'resample' needs a case with known spacing_mm", "a case without one")
+        sizes = [
+            max(1, round(n * have / want))
+            for n, have, want in zip(volume.image.shape[:3], volume.spacing_mm, self.spacing_mm, strict=True)
+        ]
+        return _resize(volume, (sizes[0], sizes[1], sizes[2]))
+
+
+class SliceRange(StepSettings):
+    """Keep slices `first` to `last` (both counted from 0, both included)."""
+
+    step: Literal["slice_range"] = "slice_range"
+    first: int = Field(ge=0)
+    last: int = Field(ge=0)
+
+    def apply(self, volume: Volume) -> Volume:
+        """Cut; raises `UserError` where nothing would be left."""
+        s, h, w = volume.image.shape[:3]
+        if self.first > min(self.last, s - 1):
+            raise UserError(f"slice_range {self.first} to {self.last} lies outside the case", f"{s} slices")
+        count = min(self.last, s - 1) - self.first + 1
+        return volume.move(Window(before=(s, h, w), start=(self.first, 0, 0), after=(count, h, w)))
+
+
+def _resize(volume: Volume, after: Shape) -> Volume:
+    s, h, w = volume.image.shape[:3]
+    moved = volume.move(Resize(before=(s, h, w), after=after))
+    if volume.spacing_mm is None:
+        return moved
+    a, b, c = (mm * n / m for mm, n, m in zip(volume.spacing_mm, (s, h, w), after, strict=True))
+    return replace(moved, spacing_mm=(a, b, c))
+
+
+def _crop_plane(volume: Volume, found: NDArray[np.bool_], margin_px: int) -> Volume:
+    if not found.any():
+        return volume
+    s, h, w = volume.image.shape[:3]
+    rows, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
+    top, left = max(rows[0] - margin_px, 0), max(columns[0] - margin_px, 0)
+    bottom, right = min(rows[-1] + margin_px + 1, h), min(columns[-1] + margin_px + 1, w)
+    return volume.move(
+        Window(before=(s, h, w), start=(0, int(top), int(left)), after=(s, int(bottom - top), int(right - left)))
+    )

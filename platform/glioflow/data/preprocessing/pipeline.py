@@ -1,0 +1,125 @@
+"""Preprocessing: pure steps from a case to the network's input, named in the experiment, kept in the bundle."""
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from glioflow.data.case import Case
+from glioflow.data.preprocessing.brain_mask import BrainMask
+from glioflow.data.preprocessing.geometry_steps import CropBox, CropBrain, PadSquare, Resample, ResizePlane, SliceRange
+from glioflow.data.preprocessing.intensity_steps import Clahe, Equalize, Percentile, Sharpen, UnitScale, ZScore
+from glioflow.data.preprocessing.working_image import StepSettings, Volume
+from glioflow.errors import UserError
+
+__all__ = ["ResizePlane", "Step", "UnitScale", "Volume", "preprocess", "rename_labels"]
+
+Label = Annotated[int, Field(ge=0, le=255)]
+
+# The same sequence under the names of different cohorts.
+ALIASES = {"pre": "t1", "post": "t1ce"}
+
+
+class Channels(StepSettings):
+    """Keep the named channels, in the order given; `pre` and `t1`, `post` and `t1ce` are the same sequence."""
+
+    step: Literal["channels"] = "channels"
+    keep: tuple[str, ...] = Field(min_length=1)
+
+    def apply(self, volume: Volume) -> Volume:
+        """Select; raises `UserError` for a channel that the case does not have."""
+        sequences = [_sequence(name) for name in volume.channels]
+        for name in self.keep:
+            if _sequence(name) not in sequences:
+                raise UserError(f"unknown channel {name!r}", choices=volume.channels)
+        index = [sequences.index(_sequence(name)) for name in self.keep]
+        return replace(volume, image=volume.image[..., index], channels=self.keep)
+
+
+class Neighbors(StepSettings):
+    """Give every slice its neighbors as further channels (2.5D); the ends repeat the first and last slice."""
+
+    step: Literal["neighbors"] = "neighbors"
+    reach: int = Field(default=1, ge=1, le=5)
+
+    def apply(self, volume: Volume) -> Volume:
+        """Stack; channels of the neighbor d slices away are named `flair-1`, `flair`, `flair+1`."""
+        count = volume.image.shape[0]
+        offsets = range(-self.reach, self.reach + 1)
+        planes = [volume.image[np.clip(np.arange(count) + d, 0, count - 1)] for d in offsets]
+        names = tuple(f"{name}{d:+d}" if d else name for d in offsets for name in volume.channels)
+        return replace(volume, image=np.concatenate(planes, axis=-1), channels=names)
+
+
+class LabelMap(StepSettings):
+    """Rename label values of the mask, e.g. {4: 3}; the others stay."""
+
+    step: Literal["label_map"] = "label_map"
+    map: dict[Label, Label]
+
+    def apply(self, volume: Volume) -> Volume:
+        """Rename all at once (a swap is possible)."""
+        return volume if volume.mask is None else replace(volume, mask=self.rename(volume.mask))
+
+    def rename(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return label values (any shape) under their new names."""
+        table = np.arange(256, dtype=np.uint8)
+        for old, new in self.map.items():
+            table[old] = new
+        return np.asarray(table[mask])
+
+
+Step = Annotated[
+    UnitScale
+    | Percentile
+    | ZScore
+    | Equalize
+    | Clahe
+    | Sharpen
+    | Channels
+    | CropBox
+    | CropBrain
+    | PadSquare
+    | ResizePlane
+    | Resample
+    | SliceRange
+    | Neighbors
+    | LabelMap
+    | BrainMask,
+    Field(discriminator="step"),
+]
+
+
+def preprocess(case: Case, steps: tuple[Step, ...]) -> Volume:
+    """Make the network's input of a case: the same function in training and in serving.
+
+    Args:
+        case: As read.
+        steps: The experiment's steps, in order.
+
+    Returns:
+        The volume in the network's geometry, with the way back in `moves`.
+    """
+    volume = unprocessed(case)
+    for step in steps:
+        volume = step.apply(volume)
+    return volume
+
+
+def unprocessed(case: Case) -> Volume:
+    """Return a case before its first step."""
+    return Volume(case.image.astype(np.float32), case.mask, case.channels, case.spacing_mm, case=case)
+
+
+def rename_labels(mask: NDArray[np.uint8], steps: tuple[Step, ...]) -> NDArray[np.uint8]:
+    """Return an original mask under the label values that `steps` leave it with, in its own geometry."""
+    for step in steps:
+        if isinstance(step, LabelMap):
+            mask = step.rename(mask)
+    return mask
+
+
+def _sequence(channel: str) -> str:
+    return ALIASES.get(channel, channel)

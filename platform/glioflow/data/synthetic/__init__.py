@@ -1,0 +1,1 @@
+"""Synthetic cohorts, written to disk as the real ones are."""

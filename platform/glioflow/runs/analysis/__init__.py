@@ -1,0 +1,1 @@
+"""Runs that measure and train nothing to keep: evaluate, compare, audit, associate, survival."""

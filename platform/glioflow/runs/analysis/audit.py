@@ -1,0 +1,231 @@
+"""The leakage audit of an experiment as a run: its leaks, and what leaks would have made of its score."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glioflow import audit, cluster
+from glioflow.audit.gap import Kind, Scores, Trial, run_trial
+from glioflow.audit.leaks import Leak
+from glioflow.cluster.storage import data_folder
+from glioflow.config import Experiment, data_source
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.prepared.cohort import PreparedCohort, is_prepared
+from glioflow.data.splits import Split, Splittable, check_split, make_split, read_split
+from glioflow.errors import UserError
+from glioflow.features.flat import measure_slice
+from glioflow.reports.audit_page import audit_page
+from glioflow.runs.launch import Say, Setting, open_cohort_for, open_run, quiet
+from glioflow.survival import patient_key, read_clinical
+from glioflow.survival.leakage_example import LeakageExample, rebuild_leakage
+from glioflow.tracking import Tracking
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Gap = dict[Kind, dict[str, Scores]]
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What an audit found.
+
+    Attributes:
+        run_id: MLflow run with `audit.json` and `audit.html`.
+        leaks: Of the experiment.
+        gap: Scores of network and baselines by kind of split; None where it leaks or was not asked for.
+        example: The published death01 score rebuilt; None where the clinical table does not allow it.
+        notes: What was left out, and why.
+    """
+
+    run_id: str
+    leaks: list[Leak]
+    gap: Gap | None
+    example: LeakageExample | None
+    notes: list[str]
+
+    def answer(self) -> dict[str, Any]:
+        """Return all of it as plain numbers, lists and words."""
+        scores = {} if self.gap is None else self.gap
+        names = [name for name in scores.get("slice", {}) if name != "network"]
+
+        def dice(kind: Kind, name: str) -> float | None:
+            return scores[kind][name].dice if scores else None
+
+        return {
+            "leaks": [leak.model_dump() for leak in self.leaks],
+            "slice_split_dice": dice("slice", "network"),
+            "patient_split_dice": dice("patient", "network"),
+            "baselines": {
+                name: {"slice_split_dice": dice("slice", name), "patient_split_dice": dice("patient", name)}
+                for name in names
+            },
+            "scores": {kind: {name: s.model_dump() for name, s in found.items()} for kind, found in scores.items()},
+            "death01_example": None if self.example is None else self.example.model_dump(),
+            "notes": self.notes,
+            "run_id": self.run_id,
+        }
+
+
+def audit_experiment(
+    experiment: Experiment,
+    data: str | Path | None,
+    *,
+    clinical: Path | None = None,
+    outcomes: Path | None = None,
+    seen: Sequence[Path] = (),
+    train: bool = True,
+    say: Say = quiet,
+) -> Audited:
+    """Look for leaks, and where there are none measure what they would have done.
+
+    Args:
+        experiment: What is audited.
+        data: Cohort, raw or prepared; None takes the experiment's.
+        clinical: Clinical table; None takes the one beside the cases, if there is one.
+        outcomes: Follow-up besides it.
+        seen: Other cohorts that something was learned from, such as those behind pretrained weights.
+        train: Whether to train under both kinds of split.
+        say: Told what happens.
+
+    Raises:
+        UserError: If anything given is wrong in itself.
+    """
+    source = data_source(data, experiment.data.source)
+    tracking = Tracking()
+    cohort = open_cohort_for(experiment.preprocess, source)
+    settings = experiment.split
+    by_file = settings.method == "file"
+    split = (
+        read_split(str(settings.file), data_folder())
+        if by_file
+        else make_split(cohort.records, settings, folder=data_folder())
+    )
+    table_path = clinical or cohort.clinical
+    table = None if table_path is None else read_clinical(table_path, outcomes=outcomes)
+    setting = Setting(experiment, cohort, split, tracking)
+    notes: list[str] = []
+    leaks = [*_split_leaks(setting, Path(source), seen), *_table_leaks(experiment, table, notes)]
+    say(f"{len(leaks)} leaks" if leaks else "no leak found")
+    gap = example = None
+    if leaks:
+        notes.append("nothing was trained: the experiment leaks")
+    else:
+        check_split(split, cohort.records)
+        example = _example(cohort, table, notes)
+        gap = _gap(setting, notes, say) if train else None
+    run_id = open_run(setting, "audit", f"{experiment.name}-audit")
+    done = Audited(run_id, leaks, gap, example, notes)
+    _log(tracking, done, experiment.name)
+    return done
+
+
+def _split_leaks(setting: Setting, source: Path, seen: Sequence[Path]) -> list[Leak]:
+    split, records = setting.split, setting.cohort.records
+    aliases = read_aliases([source, *seen])
+    leaks = audit.find_split_leaks(split, records, aliases=aliases)
+    for path in seen:
+        leaks += audit.find_shared_patients(split, records, _cases_of(path), name=path.name, aliases=aliases)
+    earlier = {
+        run.info.run_name: Split.model_validate(setting.tracking.read_json(run.info.run_id, "split.json"))
+        for run in setting.tracking.find_all(setting.experiment.name, kind="search")
+        if run.data.tags.get("glioflow.cohort_source") == setting.cohort.manifest.source_fingerprint
+    }
+    leaks += audit.find_selection_leaks(split, setting.experiment.search.model_dump(mode="json"), earlier)
+    known = {record.id for record in records}
+    listed = {case_id for part in (split.train, split.val, split.test) for case_id in part if case_id in known}
+    return leaks + audit.find_image_leaks(split, setting.cohort.cases(sorted(listed)))
+
+
+def _cases_of(path: Path) -> Sequence[Splittable]:
+    return PreparedCohort(path).records if is_prepared(path) else open_cohort(path).cases  # type: ignore[return-value]
+
+
+def read_aliases(folders: Sequence[Path]) -> dict[str, str]:
+    """Return TCGA ids by BraTS's names, from the `name_mapping*.csv` that BraTS lays beside its cases."""
+    aliases: dict[str, str] = {}
+    for file in (found for folder in folders for found in sorted(folder.glob("name_mapping*.csv"))):
+        with file.open(newline="", encoding="utf-8-sig") as rows:
+            for row in csv.DictReader(rows):
+                person = next((value for value in row.values() if (value or "").upper().startswith("TCGA")), None)
+                if person:
+                    aliases |= {name: person for name in row.values() if name and name.upper().startswith("BRATS")}
+    return aliases
+
+
+def _table_leaks(experiment: Experiment, table: "pd.DataFrame | None", notes: list[str]) -> list[Leak]:
+    leaks = audit.find_input_leaks(experiment.survival, table)
+    if table is None:
+        notes.append("no clinical table: the survival stage's inputs are known by their names alone")
+        return leaks
+    leaks += audit.find_filled_columns(table)
+    if not leaks:
+        alone = experiment.survival.model_copy(update={"shape_features": ()})
+        try:
+            leaks += audit.find_preparation_leaks(table, alone)
+        except UserError as error:
+            notes.append(f"the survival stage's folds were not tried: {error}")
+    return leaks
+
+
+def _example(cohort: PreparedCohort, table: "pd.DataFrame | None", notes: list[str]) -> LeakageExample | None:
+    if table is None:
+        return None
+    try:
+        return rebuild_leakage(table, slice_features(cohort))
+    except UserError as error:
+        notes.append(f"the death01 example was not rebuilt: {error}")
+        return None
+
+
+def slice_features(cohort: PreparedCohort) -> "pd.DataFrame":
+    """Return one row per slice, indexed by patient: area, centroid and spread of its tumor, zeros without one."""
+    import numpy as np
+    import pandas as pd
+
+    names = ("area_px", "centroid_row_px", "centroid_column_px", "coordinate_std_row_px", "coordinate_std_column_px")
+    rows, patients = [], []
+    for record in cohort.records:
+        if record.areas_px is None:
+            continue
+        for plane in np.asarray(cohort.case(record.id).mask) > 0:
+            measured = measure_slice(plane) if plane.any() else {}
+            rows.append([float(measured.get(name) or 0) for name in names])
+            patients.append(patient_key(record.id))
+    return pd.DataFrame(rows, columns=list(names), index=pd.Index(patients, name="patient"))
+
+
+def _gap(setting: Setting, notes: list[str], say: Say) -> Gap | None:
+    experiment = setting.experiment
+    if experiment.training.sampling.patch is not None:
+        notes.append("no leakage gap: this network takes volumes, which no split cuts into slices")
+        return None
+    if not setting.split.test:
+        notes.append("no leakage gap: the split has no test patients")
+        return None
+    kinds: tuple[Kind, ...] = ("patient", "slice")
+    trials = [Trial(experiment, setting.cohort.path, setting.split, kind) for kind in kinds]
+    say(f"training twice, split by patient and split by slice: {experiment.training.epochs} epochs each")
+    gap: Gap = {}
+    for kind, scores in zip(
+        kinds, cluster.map_parallel(run_trial, trials, num_cpus=experiment.training.cpus_per_worker), strict=True
+    ):
+        gap[kind] = scores
+        say(f"split by {kind}: Dice {scores['network'].dice:.3f}", len(gap) / len(kinds))
+    return gap
+
+
+def _log(tracking: Tracking, done: Audited, name: str) -> None:
+    said = done.answer()
+    numbers = {"audit/num_leaks": float(len(done.leaks))}
+    for kind, found in (done.gap or {}).items():
+        for who, scores in found.items():
+            numbers |= {f"audit/{kind}_split/{who}/{key}": float(value) for key, value in scores.model_dump().items()}
+    tracking.log_metrics(done.run_id, numbers)
+    tracking.log_json(done.run_id, "audit.json", said)
+    example = None if done.example is None else done.example.model_dump()
+    page = audit_page(name, said["leaks"], said["scores"], example, done.notes)
+    tracking.log_text(done.run_id, "audit.html", page)
+    tracking.finish(done.run_id)

@@ -1,0 +1,171 @@
+"""Two models on the same patients, paired: what differs, by how much, where, and how surely."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glioflow import atomic
+from glioflow.bundle.prediction import Row, measure
+from glioflow.errors import UserError
+from glioflow.evaluation import Comparison, compare_rows, summarize
+from glioflow.reports.comparison_page import comparison_page
+from glioflow.runs.analysis.evaluate import Subject, labeled_cases, open_subject, unseen_by
+from glioflow.runs.crossval.out_of_fold import OutOfFold, find_crossval, read_out_of_fold
+
+METRICS = (
+    "dice",
+    "iou",
+    "precision",
+    "sensitivity",
+    "hd95",
+    "nsd",
+    "volume_error_relative",
+    "dice_tumor_slices",
+    "slice_sensitivity",
+    "false_positive_slice_rate",
+    "lesion_sensitivity_any_voxel",
+    "lesion_precision_any_voxel",
+)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One of the two: what it is, and what it reached on each case."""
+
+    name: str
+    experiment: str
+    architecture: str
+    num_parameters: int | None
+    rows: Sequence[Row]
+
+
+def compare(
+    model_a: str, model_b: str, source: str | Path | None = None, *, unseen: bool = False, report: Path | None = None
+) -> dict[str, Any]:
+    """Compare two models on the same labeled patients, each with its own preprocessing, or two cross-validations.
+
+    Args:
+        model_a: A bundle's folder, a run, a registered model, or the run of a finished cross-validation.
+        model_b: Another of the same kind and task.
+        source: The cohort; raw where the two prepare it differently. None for cross-validations, whose out-of-fold
+            patients are compared.
+        unseen: Only patients that neither model was trained or chosen on; those of cross-validations always are.
+        report: Folder for the report, `index.html`; None writes none.
+
+    Returns:
+        Of the mean Dice of A less that of B: `difference`, `ci95`, `p_value`, `num_patients`, `per_institution`. The
+        same of every metric under `metrics`; `models` with each one's means; `per_patient`; `warnings`.
+
+    Raises:
+        UserError: If a model or the cohort cannot be read, or the two have different tasks, patients or kinds.
+    """
+    run_a, run_b = find_crossval(model_a), find_crossval(model_b)
+    if run_a and run_b:
+        if source is not None:
+            raise UserError("two cross-validations are compared on their own patients, without a cohort", source)
+        a, b, warnings = _out_of_fold(read_out_of_fold(run_a), read_out_of_fold(run_b))
+        about = f"{len(a.rows)} cases, each predicted by models that never saw it"
+    elif run_a or run_b:
+        rule = (
+            "compare two models on a cohort, or two cross-validations: these judge every patient by a model that never "
+            "saw it, which a single model cannot"
+        )
+        raise UserError(rule, f"{run_a or run_b}, a cross-validation, with {model_b if run_a else model_a}, a model")
+    elif source is None:
+        raise UserError("two models are compared on a labeled cohort: compare A B COHORT", "no cohort")
+    else:
+        a, b, warnings = _on_cohort(open_subject(model_a), open_subject(model_b), source, unseen=unseen)
+        about = f"patients of {Path(source).name}"
+    paired = compare_all(a.rows, b.rows)
+    answer = {
+        **vars(paired["dice"]),
+        "metric": "dice",
+        "metrics": {metric: vars(compared) for metric, compared in paired.items()},
+        "models": {"a": _described(a), "b": _described(b)},
+        "per_patient": _side_by_side(a.rows, b.rows),
+        "warnings": warnings,
+    }
+    if report is not None:
+        atomic.write_text(report / "index.html", comparison_page(answer, about=about))
+        answer["report"] = str(report / "index.html")
+    return answer
+
+
+def compare_all(first: Sequence[Row], second: Sequence[Row]) -> dict[str, Comparison]:
+    """Compare rows of two models by every metric that both have, those of single parts (`dice_ET`) too."""
+    parts = {key.removeprefix("dice_") for key in first[0] if key.startswith("dice_") and f"iou_{key[5:]}" in first[0]}
+    names = [
+        *METRICS,
+        *(f"{metric}_{part}" for part in sorted(parts - {"tumor_slices"}) for metric in ("dice", "hd95")),
+    ]
+    found = {metric: compare_rows(first, second, metric=metric) for metric in names}
+    return {metric: compared for metric, compared in found.items() if compared is not None}
+
+
+def _on_cohort(a: Subject, b: Subject, source: str | Path, *, unseen: bool) -> tuple[_Side, _Side, list[str]]:
+    _check_task({subject.name: subject.predictor.description.target.names for subject in (a, b)})
+    sides, warnings = [], []
+    for subject in (a, b):
+        cohort, cases = labeled_cases(subject, source)
+        if unseen:
+            cases = unseen_by((a, b), cases)
+        said, rows = subject.predictor.description, measure(subject.predictor, cases)
+        sides.append(_Side(subject.name, said.origin.experiment, said.model.architecture, said.num_parameters, rows))
+        warnings += subject.warnings(cohort, [case.record.id for case in cases])
+    return sides[0], sides[1], list(dict.fromkeys(warnings))
+
+
+def _out_of_fold(a: OutOfFold, b: OutOfFold) -> tuple[_Side, _Side, list[str]]:
+    _check_task({found.run_id: found.parts for found in (a, b)})
+    ours, theirs = ({str(row["id"]): row for row in found.rows} for found in (a, b))
+    if odd := sorted(ours.keys() ^ theirs.keys()):
+        rule = "two cross-validations are compared on the same patients"
+        raise UserError(rule, f"{len(ours)} and {len(theirs)} cases, {len(odd)} in one alone, such as {odd[:3]}")
+    others = [case_id for case_id, row in ours.items() if _true_voxels(row) != _true_voxels(theirs[case_id])]
+    if others:
+        rule = "two cross-validations are compared against the same reference masks"
+        raise UserError(rule, f"{len(others)} cases with others, such as {others[:3]}")
+    moved = sum(row["fold"] != theirs[case_id]["fold"] for case_id, row in ours.items())
+    warnings = [] if a.folds == b.folds else [f"A has {a.folds} folds and B {b.folds}: they train on other numbers"]
+    if moved and not warnings:
+        warnings = [f"{moved} of {len(ours)} cases lie in different folds of A and B: what trained differs, too"]
+    sides = [_Side(x.run_id, x.experiment, x.architecture, x.num_parameters, x.rows) for x in (a, b)]
+    return sides[0], sides[1], warnings
+
+
+def _check_task(parts: dict[str, tuple[str, ...]]) -> None:
+    if len(set(parts.values())) > 1:
+        rule = "two models are compared on one task"
+        raise UserError(rule, ", ".join(f"{name} finds {list(found)}" for name, found in parts.items()))
+
+
+def _true_voxels(row: Row) -> float:
+    return float(row["num_true_positive"] + row["num_false_negative"])
+
+
+def _described(side: _Side) -> dict[str, Any]:
+    summary = summarize(side.rows)
+    return {
+        "name": side.name,
+        "experiment": side.experiment,
+        "architecture": side.architecture,
+        "num_parameters": side.num_parameters,
+        "dice_median": summary["dice_median"],
+        **{f"{metric}_mean": summary.get(f"{metric}_mean") for metric in METRICS},
+    }
+
+
+def _side_by_side(first: Sequence[Row], second: Sequence[Row]) -> list[dict[str, Any]]:
+    theirs = {row["id"]: row for row in second}
+    return [
+        {
+            "id": row["id"],
+            "patient": row["patient"],
+            "institution": row["institution"],
+            "dice_a": row["dice"],
+            "dice_b": theirs[row["id"]]["dice"],
+            "difference": row["dice"] - theirs[row["id"]]["dice"],
+        }
+        for row in first
+    ]

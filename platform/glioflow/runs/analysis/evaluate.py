@@ -1,0 +1,209 @@
+"""A model on a labeled cohort: per patient, summed up, beside its baselines."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glioflow import atomic
+from glioflow.bundle.prediction import Predictor, numbers
+from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
+from glioflow.data.splits import Split
+from glioflow.errors import UserError
+from glioflow.evaluation import VolumeInterval
+from glioflow.reports.evaluation_page import evaluation_page
+from glioflow.runs.case_pictures import case_drawings
+from glioflow.runs.launch import open_cohort_for
+from glioflow.runs.model_loading import as_one, open_members
+from glioflow.runs.scoring import judge
+from glioflow.tracking import Tracking
+
+SPLIT = "split.json"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to be judged.
+
+    Attributes:
+        name: As the user said it.
+        predictor: Ready.
+        splits: Who trained it, one of each member of an ensemble; None where no run recorded that.
+        run_ids: The runs that made it; none where it is, or has among its members, a bundle's bare folder.
+    """
+
+    name: str
+    predictor: Predictor
+    splits: tuple[Split, ...] | None
+    run_ids: tuple[str, ...] = ()
+
+    def part_of(self, case_id: str) -> str | None:
+        """Return `train`, `val` or `test` where the case is in the model's split, the most intimate of several."""
+        parts = ("train", "val", "test") if self.splits else ()
+        return next((part for part in parts for split in self.splits or () if case_id in getattr(split, part)), None)
+
+    def saw(self, case_id: str) -> bool:
+        """Say whether the case is known to have trained the model or chosen something for it."""
+        return self.part_of(case_id) in ("train", "val")
+
+    def warnings(self, cohort: PreparedCohort, ids: Sequence[str]) -> list[str]:
+        """Return what makes the model's numbers on these cases better than they are."""
+        seen = sum(self.saw(case_id) for case_id in ids)
+        if seen:
+            return [f"{seen} of {len(ids)} cases trained {self.name} or chose its settings: its numbers flatter it"]
+        same = cohort.manifest.source_fingerprint == self.predictor.description.origin.source_fingerprint
+        if same and self.splits is None:
+            return [f"{self.name} was trained on patients of this very cohort, and nothing here says on which"]
+        return []
+
+
+def open_subject(model: str) -> Subject:
+    """Load what a user means by a bundle's folder, a run, or a registered model; several, by commas, are an ensemble.
+
+    Raises:
+        UserError: If nothing of that name exists.
+    """
+    members = open_members(model)
+    splits = [_recorded_split(found.run_id, found.predictor.description.origin.split) for found in members]
+    known = tuple(split for split in splits if split is not None)
+    runs = tuple(found.run_id for found in members if found.run_id is not None)
+    complete = len(runs) == len(members)
+    return Subject(model, as_one(members), known if len(known) == len(members) else None, runs if complete else ())
+
+
+def _recorded_split(run_id: str | None, digest: str) -> Split | None:
+    if run_id is None:
+        return None
+    tracking = Tracking()
+    parent = tracking.run(run_id).data.tags.get("mlflow.parentRunId")
+    for holder in filter(None, (run_id, parent)):
+        if tracking.has_artifact(holder, SPLIT):
+            split = Split.model_validate(tracking.read_json(holder, SPLIT))
+            if split.digest == digest:
+                return split
+    return None
+
+
+def labeled_cases(subject: Subject, source: str | Path) -> tuple[PreparedCohort, list[PreparedCase]]:
+    """Open a cohort as a model needs it and return its labeled cases.
+
+    Raises:
+        UserError: If it does not exist, has other channels, or no case has a mask.
+    """
+    if "://" not in str(source) and not Path(source).exists():
+        raise UserError("the cohort must exist", source)
+    said = subject.predictor.description
+    cohort = open_cohort_for(said.preprocess, source)
+    if cohort.channels != said.network_channels:
+        raise UserError(f"this model takes the channels {list(said.network_channels)}", list(cohort.channels))
+    cases = cohort.cases(record.id for record in cohort.records if record.areas_px is not None)
+    if not cases:
+        raise UserError("an evaluation needs cases with masks", source)
+    return cohort, cases
+
+
+def evaluate(model: str, source: str | Path, *, unseen: bool = False, report: Path | None = None) -> dict[str, Any]:
+    """Measure a model on the labeled patients of a cohort; one that MLflow has is logged there, with its report.
+
+    Args:
+        model: A bundle's folder, a run, or a registered model.
+        source: The cohort, raw or prepared with the model's own preprocessing.
+        unseen: Leave out the patients that trained the model or chose its settings.
+        report: Folder for the report, `index.html` that needs nothing beside it; None writes none.
+
+    Returns:
+        `per_patient`, `dice_mean`, `dice_median`, `dice_ci95`, `baselines`, `num_parameters`, `calibration`,
+        `per_institution`, `warnings` and the other summaries; `report` where it lies; `run_id` where it is logged.
+
+    Raises:
+        UserError: If the model or the cohort cannot be read, or no case has a mask.
+    """
+    subject = open_subject(model)
+    cohort, cases = labeled_cases(subject, source)
+    known = [case for case in cases if subject.part_of(case.record.id) == "train"] or cases
+    if unseen:
+        cases = unseen_by([subject], cases)
+    judged = judge(subject.predictor, cases, known=known)
+    answer = judged.answer(cohort.manifest.format) | {
+        "num_parameters": subject.predictor.description.num_parameters,
+        "warnings": subject.warnings(cohort, [case.record.id for case in cases]),
+    }
+    for row in answer["per_patient"]:
+        row["part"] = subject.part_of(row["id"])
+    if (interval := subject.predictor.description.volume_interval) is not None:
+        answer["volume_interval"] = _cover(interval, answer["per_patient"], subject, cohort)
+    if report is not None or subject.run_ids:
+        drawings = case_drawings(answer["per_patient"], lambda case_id: (subject.predictor, cohort.case(case_id)))
+        title, about = f"Evaluation of {_short(model)}", f"{len(cases)} patients of {Path(source).name}"
+        page = evaluation_page(answer, title=title, about=about, cases=drawings)
+        if subject.run_ids:
+            answer["run_id"] = _log(subject, cohort, answer, page)
+            answer["report"] = f"runs:/{answer['run_id']}/report/index.html"
+        if report is not None:
+            atomic.write_text(report / "index.html", page)
+            answer["report"] = str(report / "index.html")
+    return answer
+
+
+def _short(model: str) -> str:
+    names = (name.strip() for name in model.split(","))
+    return ", ".join(n.split(":/")[1].removesuffix("/bundle") if ":/" in n else Path(n).name for n in names)
+
+
+def _log(subject: Subject, cohort: PreparedCohort, answer: dict[str, Any], page: str) -> str:
+    """Log an evaluation as a run of its own beside those of the model's experiment, and return its id."""
+    tracking, manifest = Tracking(), cohort.manifest
+    tags = {
+        "glioflow.kind": "evaluation",
+        "glioflow.model": subject.name,
+        "glioflow.cohort": manifest.fingerprint,
+        "glioflow.cohort_source": manifest.source_fingerprint,
+    }
+    experiment = subject.predictor.description.origin.experiment
+    run_id = tracking.start(experiment, f"evaluate-{_short(subject.name)}"[:200], tags=tags)
+    apart = ("per_patient", "warnings")
+    tracking.log_metrics(run_id, numbers({k: v for k, v in answer.items() if k not in apart}, "eval"))
+    tracking.log_json(run_id, "per_patient.json", answer["per_patient"])
+    tracking.log_dataset(
+        run_id,
+        name=manifest.source,
+        digest=manifest.fingerprint,
+        source=str(cohort.path),
+        used_for="testing",
+        profile={"format": manifest.format, "cases": len(answer["per_patient"])},
+    )
+    tracking.log_text(run_id, "report/index.html", page)
+    tracking.finish(run_id)
+    return run_id
+
+
+def unseen_by(subjects: Sequence[Subject], cases: Sequence[PreparedCase]) -> list[PreparedCase]:
+    """Return the cases that none of the models has seen.
+
+    Raises:
+        UserError: If a model's split is not on record, or no case is left.
+    """
+    for subject in subjects:
+        if subject.splits is None:
+            raise UserError("--unseen needs a model whose run recorded its split", f"{subject.name} without one")
+    left = [case for case in cases if not any(subject.saw(case.record.id) for subject in subjects)]
+    if not left:
+        raise UserError("--unseen needs patients that did not train the model", f"all {len(cases)} did")
+    return left
+
+
+def _cover(
+    interval: VolumeInterval, rows: Sequence[dict[str, Any]], subject: Subject, cohort: PreparedCohort
+) -> dict[str, Any]:
+    """Put each patient's interval into its row and return how often it held for those that it had not seen."""
+    origin = subject.predictor.description.origin
+    foreign = cohort.manifest.source_fingerprint != origin.source_fingerprint
+    held = []
+    for row in rows:
+        predicted = row.get(f"volume_prediction_{interval.unit}")
+        found = None if predicted is None else interval.interval([predicted])
+        row["volume_interval"] = None if found is None else list(found)
+        unseen = foreign or (interval.held_out == origin.test and row["part"] == "test")
+        if found is not None and unseen:
+            held.append(found[0] <= row[f"volume_reference_{interval.unit}"] <= found[1])
+    return {**interval.described(), "num_asked": len(held), "coverage": sum(held) / len(held) if held else None}

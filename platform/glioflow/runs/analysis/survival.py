@@ -1,0 +1,139 @@
+"""The survival stage as a run: features of out-of-fold masks joined with a clinical table, fitted, judged, logged."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glioflow.cluster.storage import home, prepared_home
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.prepared.cohort import PreparedCohort, is_prepared
+from glioflow.data.prepared.remote import local_folder
+from glioflow.data.preprocessing.brain_mask import locate_brain
+from glioflow.errors import UserError
+from glioflow.features import measure_mask
+from glioflow.reports.survival_figure import risk_groups_figure
+from glioflow.runs.crossval.out_of_fold import OUT_OF_FOLD
+from glioflow.survival import (
+    SurvivalEvaluation,
+    SurvivalSettings,
+    SurvivalStage,
+    evaluate_stage,
+    fit_stage,
+    read_clinical,
+)
+from glioflow.survival.clinical import join_features
+from glioflow.tracking import Tracking
+
+EXPERIMENT = "survival"
+STAGE = "survival.json"
+Features = dict[str, dict[str, float | None]]
+
+
+@dataclass(frozen=True)
+class SurvivalFitted:
+    """What a fit ended with; there is no stage of a model that can only be judged."""
+
+    run_id: str
+    masks: str
+    stage: SurvivalStage | None
+    evaluation: SurvivalEvaluation
+
+
+def fit_survival(
+    settings: SurvivalSettings,
+    clinical: Path,
+    *,
+    outcomes: Path | None = None,
+    masks: str = "none",
+    cohort: str | Path | None = None,
+) -> SurvivalFitted:
+    """Fit and judge the survival stage and log both as a run.
+
+    Args:
+        settings: Of the stage.
+        clinical: The clinical table.
+        outcomes: A table of follow-up besides it.
+        masks: Id of a cross-validation run whose out-of-fold masks give the shape features; `manual` for the cohort's
+            own masks; `none` for clinical columns alone.
+        cohort: Needed for `manual`: raw, prepared, or a prepared one's URI.
+
+    Raises:
+        UserError: If the tables, the run or the cohort do not fit, or there are too few patients or events.
+    """
+    tracking = Tracking()
+    features, basis = (None, "none") if masks == "none" else shape_features(tracking, masks, cohort)
+    if features is None:
+        settings = settings.model_copy(update={"shape_features": ()})
+    table = read_clinical(clinical, outcomes=outcomes)
+    table = table if features is None else join_features(table, features)
+    evaluation = evaluate_stage(table, settings)
+    stage = fit_stage(table, settings, evaluation=evaluation) if settings.storable else None
+    tags = {"glioflow.kind": "survival", "glioflow.masks": basis, "glioflow.task": evaluation.task}
+    run_id = tracking.start(EXPERIMENT, f"survival-{evaluation.task}", tags=tags)
+    tracking.log_params(
+        run_id, {"survival": settings.model_dump(mode="json"), "masks": basis, "clinical": clinical.name}
+    )
+    numbers = {f"survival/{name}": value.value for name, value in evaluation.metrics.items()}
+    tracking.log_metrics(run_id, {**numbers, "survival/beats_baselines": float(evaluation.beats_baselines)})
+    if stage is not None:
+        tracking.log_json(run_id, STAGE, stage.to_json())
+    tracking.log_json(run_id, "evaluation.json", evaluation.model_dump(mode="json"))
+    if (groups := evaluation.risk_groups) is not None:
+        title = f"{evaluation.task}: {evaluation.num_patients} patients, risk predicted out of fold"
+        drawn = risk_groups_figure(groups.days, groups.survival, log_rank_p=groups.log_rank_p, title=title)
+        tracking.log_bytes(run_id, "risk_groups.png", drawn)
+    tracking.finish(run_id)
+    return SurvivalFitted(run_id, basis, stage, evaluation)
+
+
+def shape_features(tracking: Tracking, masks: str, cohort: str | Path | None) -> tuple[Features, str]:
+    """Return shape features by case, and in words whose masks they are of.
+
+    Args:
+        tracking: Where the run is.
+        masks: Id of a cross-validation run, or `manual`.
+        cohort: Needed for `manual`: raw, prepared, or a prepared one's URI.
+
+    Raises:
+        UserError: If there is no such run, or it has no out-of-fold masks, or the cohort is missing.
+    """
+    if masks == "manual":
+        if cohort is None:
+            raise UserError("--masks manual needs the cohort whose masks are measured", "no COHORT")
+        return _manual_features(cohort), "manual"
+    if not tracking.has_artifact(tracking.run(masks).info.run_id, OUT_OF_FOLD):
+        raise UserError("--masks takes a cross-validation's run id, 'manual' or 'none'", f"run {masks} without masks")
+    rows: list[dict[str, Any]] = tracking.read_json(masks, OUT_OF_FOLD)
+    return {row["id"]: row["features"] for row in rows}, f"out-of-fold masks of run {masks}"
+
+
+def _manual_features(source: str | Path) -> Features:
+    path = local_folder(source, prepared_home())
+    features = {}
+    if is_prepared(path):
+        for case in (prepared := PreparedCohort(path)).cases(record.id for record in prepared.records):
+            if case.record.areas_px is not None:
+                measured = measure_mask(case.reference() > 0, spacing_mm=case.record.spacing_mm, brain=case.brain())
+                features[case.record.id] = measured.volume
+    else:
+        cohort = open_cohort(path)
+        for entry in cohort.cases:
+            read = cohort.read(entry.id)
+            if read.mask is not None:
+                brain = locate_brain(read.image)
+                features[read.id] = measure_mask(read.mask > 0, spacing_mm=read.spacing_mm, brain=brain).volume
+    if not features:
+        raise UserError("--masks manual needs a cohort with masks", source)
+    return features
+
+
+def read_stage(run_id: str) -> SurvivalStage:
+    """Return the stage that a run logged; raises `UserError` where it has none."""
+    tracking = Tracking()
+    tracking.run(run_id)
+    return SurvivalStage.from_json(tracking.read_json(run_id, STAGE))
+
+
+def working_folder(name: str) -> Path:
+    """Return a fresh place under the home for a bundle in the making."""
+    return home() / "making" / name

@@ -1,0 +1,59 @@
+"""Pictures of a model's worst, median and best case for its report, in the original geometry."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from glioflow.bundle.prediction import Predictor
+from glioflow.data.prepared.cohort import PreparedCase
+from glioflow.reports.figures import overlay
+from glioflow.reports.films import film
+from glioflow.reports.page import Drawing
+
+
+def pick_cases(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return the rows of lowest, middle and highest Dice as `worst`, `median` and `best`; fewer of fewer than three."""
+    ordered = sorted(rows, key=lambda row: (float(row["dice"]), str(row["id"])))
+    chosen = {"worst": ordered[0], "median": ordered[len(ordered) // 2], "best": ordered[-1]}
+    return chosen if len(ordered) > 2 else dict(list(chosen.items())[-len(ordered) :])
+
+
+def case_drawings(
+    rows: Sequence[Mapping[str, Any]], look: Callable[[str], tuple[Predictor, PreparedCase]]
+) -> list[Drawing]:
+    """Draw the worst, median and best case, each still and moving.
+
+    Args:
+        rows: Of all cases, with `id` and `dice`.
+        look: Gives the model that judged a case, and the case.
+    """
+    drawings = []
+    for name, row in pick_cases(rows).items():
+        drawings += draw_case(*look(row["id"]), title=f"{name}: {row['id']}, Dice {row['dice']:.3f}", name=name)
+    return drawings
+
+
+def draw_case(predictor: Predictor, case: PreparedCase, *, title: str, name: str) -> list[Drawing]:
+    """Draw one case: the slice with most true tumor (predicted, where there is none), and all slices in turn."""
+    channels = case.record.channels
+    channel = channels.index("flair") if "flair" in channels else 0
+    prepared = np.asarray(case.image[..., channel], np.float32)
+    # What restoring adds around a crop is 0, which must be the darkest value then.
+    image = np.asarray(case.restore(prepared - prepared.min()))
+    found = predictor.segment(case.image, case.record.moves).labels > 0
+    truth = np.logical_or.reduce(list(predictor.description.target.split(case.reference()).values()))
+    index = int((truth if truth.any() else found).sum(axis=(1, 2)).argmax())
+    still = overlay(image[index], truth[index], found[index], title=title)
+    return [
+        Drawing(
+            name,
+            still,
+            f"Slice {index + 1} of {len(image)}: the one with most {'true' if truth.any() else 'predicted'} tumor.",
+        ),
+        Drawing(
+            f"{name}-film",
+            film(image, truth, found),
+            f"{name.capitalize()}, slice by slice; below, where tumor is and where it is seen.",
+        ),
+    ]

@@ -1,0 +1,1 @@
+"""Cross-validation by patient as a run, and its out-of-fold record."""

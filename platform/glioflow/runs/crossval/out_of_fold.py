@@ -1,0 +1,82 @@
+"""A finished cross-validation as its run recorded it: what was trained, and every patient's out-of-fold metrics."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import yaml
+
+from glioflow.bundle.prediction import Row
+from glioflow.data.targets import TargetSettings
+from glioflow.errors import UserError
+from glioflow.tracking import BUNDLE, Tracking
+
+OUT_OF_FOLD = "out_of_fold.json"
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """A cross-validation.
+
+    Attributes:
+        run_id: Of the parent run.
+        experiment: Its name.
+        architecture: Of the networks.
+        num_parameters: Of each; None where no fold's bundle is left.
+        parts: What is found: the target's names.
+        folds: How many.
+        rows: Per case, as `judge` gives them with `features`, and `fold`, from 0.
+    """
+
+    run_id: str
+    experiment: str
+    architecture: str
+    num_parameters: int | None
+    parts: tuple[str, ...]
+    folds: int
+    rows: Sequence[Row]
+
+
+def find_crossval(model: str) -> str | None:
+    """Return the run id where `model` (`RUN_ID` or `runs:/RUN_ID`) is a cross-validation's run, None where it is not.
+
+    Raises:
+        UserError: If there is no run of this id.
+    """
+    match = re.fullmatch(r"(?:runs:/)?([0-9a-f]{32})", model)
+    if match is None or Tracking().run(match[1]).data.tags.get("glioflow.kind") != "crossval":
+        return None
+    return match[1]
+
+
+def read_out_of_fold(run_id: str) -> OutOfFold:
+    """Read what a cross-validation recorded.
+
+    Raises:
+        UserError: If it has not finished.
+    """
+    tracking = Tracking()
+    run = tracking.run(run_id)
+    if run.info.status != "FINISHED":
+        rule = "a cross-validation is compared once it is finished (crossval --resume)"
+        raise UserError(rule, f"{run_id}, {run.info.status}")
+    said = yaml.safe_load(tracking.download(f"runs:/{run_id}/experiment.yaml").read_text())
+    rows: list[Row] = tracking.read_json(run_id, OUT_OF_FOLD)
+    return OutOfFold(
+        run_id=run_id,
+        experiment=said["name"],
+        architecture=said["model"]["architecture"],
+        num_parameters=_num_parameters(tracking, said["name"], run_id),
+        parts=TargetSettings.model_validate(said["target"]).names,
+        folds=len({row["fold"] for row in rows}),
+        rows=rows,
+    )
+
+
+def _num_parameters(tracking: Tracking, experiment: str, run_id: str) -> int | None:
+    for fold in tracking.children(experiment, run_id):
+        try:
+            return int(tracking.read_json(fold.info.run_id, f"{BUNDLE}/model.json")["num_parameters"])
+        except UserError:  # failed before it had one, or no longer kept
+            continue
+    return None

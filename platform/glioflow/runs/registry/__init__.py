@@ -1,0 +1,1 @@
+"""What turns runs into model versions and back: register, export, reproduce, cleanup."""

@@ -1,0 +1,77 @@
+"""A bundle out of MLflow: a folder or a zip with its card and checksums, which `predict` takes as it is."""
+
+import hashlib
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+
+from glioflow import atomic, bundle
+from glioflow.errors import UserError
+from glioflow.runs.registry.register import cards, lineage
+from glioflow.tracking import Tracking
+
+SUMS = "SHA256SUMS"
+
+
+def export(model: str, out: Path) -> Path:
+    """Write the bundle of a model, with card and checksums, to a new folder, or to a zip where `out` ends with .zip.
+
+    Args:
+        model: A registered model, a run, or a bundle's folder, as `Tracking.find_bundle` takes it.
+        out: Must not exist.
+
+    Returns:
+        Where it is, absolute.
+
+    Raises:
+        UserError: If the model is not there or not whole, or `out` exists.
+    """
+    out = out.absolute()
+    if out.exists():
+        raise UserError("an export overwrites nothing; choose another place", out)
+    tracking = Tracking()
+    folder, version = tracking.find_bundle(model)
+    experiment = bundle.load(folder).description.origin.experiment
+    title = f"{version.name} version {version.version}" if version else experiment
+    run_id = version.run_id if version else _run_of(model)
+    said = lineage(tracking.run(run_id)) if run_id else {}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".zip":
+        _write_zip(folder, out, cards(folder, title=title, lineage=said))
+    else:
+        with atomic.new_folder(out) as working:
+            _fill(folder, working, cards(folder, title=title, lineage=said))
+    return out
+
+
+def _run_of(model: str) -> str | None:
+    found = model.removeprefix("runs:/").split("/")[0]
+    return None if Path(model).is_dir() else found
+
+
+def _fill(folder: Path, working: Path, documents: dict[str, str]) -> None:
+    """Copy the bundle's own files, write the documents, and the checksums of both as `sha256sum -c` reads them."""
+    for name in (bundle.MODEL, *bundle.read_description(folder).files):
+        shutil.copyfile(folder / name, working / name)
+    for name, text in documents.items():
+        (working / name).write_text(text)
+    lines = [f"{_sha256(path)}  {path.name}\n" for path in sorted(working.iterdir())]
+    (working / SUMS).write_text("".join(lines))
+
+
+def _write_zip(folder: Path, out: Path, documents: dict[str, str]) -> None:
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
+        working = Path(scratch) / out.stem
+        working.mkdir()
+        _fill(folder, working, documents)
+        packed = Path(scratch) / out.name
+        with zipfile.ZipFile(packed, "w") as archive:  # weights do not get smaller
+            for path in sorted(working.iterdir()):
+                archive.write(path, f"{out.stem}/{path.name}")
+        packed.replace(out)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

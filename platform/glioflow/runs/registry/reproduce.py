@@ -1,0 +1,178 @@
+"""A logged run, run again from what was logged, and what came out otherwise."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glioflow import bundle, cluster
+from glioflow.config import load_experiment
+from glioflow.data.splits import Split
+from glioflow.errors import RunFailed, UserError
+from glioflow.runs.launch import Say, Setting, check_resources, now, open_cohort_for, open_run, quiet, run_folder
+from glioflow.runs.lineage import ENVIRONMENT, environment
+from glioflow.runs.plan import Plan
+from glioflow.runs.train.run import fit_on_train, followed, judge
+from glioflow.tracking import BUNDLE, PATIENCE_S, RunWriter, Tracking
+
+KINDS = ("train", "trial", "fold")
+# Whoever measures speed measures the machine, not the run.
+_COMPARED = ("val/", "test/")
+_HISTORIES = ("train/loss", "val/dice")
+_CODE = ("glioflow.version", "glioflow.source", "mlflow.source.git.commit", "glioflow.dirty", "python")
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """What running again gave.
+
+    Attributes:
+        run_id: Of the new run.
+        original: Of the old one.
+        compared: How many numbers were.
+        differences: Numbers that differ, each with `what`, `name`, `before`, `after`; then, if any does, what differs
+            in code and environment.
+        environment: What differs there, also where all numbers agree.
+    """
+
+    run_id: str
+    original: str
+    compared: int
+    differences: list[dict[str, Any]]
+    environment: list[dict[str, Any]]
+
+    @property
+    def identical(self) -> bool:
+        """Whether every number is the same to the last digit, and every weight."""
+        return not self.differences
+
+
+def reproduce(run_id: str, data: str | Path | None = None, *, say: Say = quiet) -> Reproduced:
+    """Rebuild the experiment of a finished training, trial or fold from what it logged, run it again, compare.
+
+    Args:
+        run_id: Of that run.
+        data: The cohort; None takes the place that the run recorded.
+        say: Told what happens.
+
+    Raises:
+        UserError: If the run trained nothing, is not finished, or its cohort is gone or another one.
+        RunFailed: If the training failed.
+    """
+    tracking = Tracking()
+    before = tracking.run(run_id)
+    kind = before.data.tags.get("glioflow.kind")
+    if kind not in KINDS:
+        raise UserError("a run that trained one network can be reproduced", f"run {run_id} of kind {kind}", KINDS)
+    if before.info.status != "FINISHED":
+        raise UserError("a finished run can be reproduced", f"run {run_id}, {before.info.status}")
+    cluster.connect()
+    setting = _recorded_setting(tracking, before, data)
+    if kind == "trial" and (folds := setting.experiment.search.folds) > 1:
+        raise UserError(
+            "a run that trained one network can be reproduced", f"a trial that trained {folds}, on {folds} folds"
+        )
+    check_resources(setting.experiment)
+    again = open_run(setting, "reproduction", f"{before.info.run_name}-again", tags={"glioflow.reproduces": run_id})
+    say(f"run {again} repeats run {run_id}")
+    plan = Plan(
+        experiment=setting.experiment,
+        prepared=setting.cohort.path,
+        split=setting.split,
+        run_id=again,
+        tracking_uri=tracking.uri,
+        folder=run_folder(again),
+        created=now(),
+    )
+    _train(tracking, plan, judged=kind != "trial", say=say)
+    weights = _weights(tracking, run_id), bundle.read_description(plan.bundle).files[bundle.WEIGHTS]
+    compared, differences = _compare_numbers(tracking, run_id, again)
+    if weights[0] is not None and weights[0] != weights[1]:
+        differences.append(_difference("weights", bundle.WEIGHTS, *weights))
+    around = _compare_environment(tracking, run_id, again)
+    tracking.set_tags(again, {"glioflow.identical": str(not differences).lower()})
+    return Reproduced(again, run_id, compared, [*differences, *(around if differences else [])], around)
+
+
+def _recorded_setting(tracking: Tracking, run: Any, data: str | Path | None) -> Setting:
+    run_id, tags = run.info.run_id, run.data.tags
+    experiment = load_experiment(tracking.download(f"runs:/{run_id}/experiment.yaml"))
+    split = Split.model_validate(tracking.read_json(run_id, "split.json"))
+    source = data or Path(tracking.read_json(run_id, "cohort.json")["path"])
+    if isinstance(source, Path) and not source.exists():
+        raise UserError("the recorded cohort must be reachable; give it with --data DIR", source)
+    cohort = open_cohort_for(experiment.preprocess, source)
+    if cohort.manifest.fingerprint != tags["glioflow.cohort"]:
+        rule = f"a run is reproduced on the cohort it recorded (fingerprint {tags['glioflow.cohort']})"
+        raise UserError(rule, f"{source} with {cohort.manifest.fingerprint}")
+    return Setting(experiment, cohort, split, tracking)
+
+
+def _train(tracking: Tracking, plan: Plan, *, judged: bool, say: Say) -> None:
+    status = "FAILED"
+    try:
+        with followed(tracking, plan, say):
+            metrics = fit_on_train(plan)
+        if judged:
+            metrics = {**metrics, **judge(plan)[0]}
+        writer = RunWriter(tracking.uri, plan.run_id, plan.spool)
+        writer.log_metrics(metrics)
+        writer.log_folder(plan.bundle, folder=BUNDLE)
+        writer.close(patience_s=PATIENCE_S)
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        tracking.finish(plan.run_id, status)
+
+
+def _weights(tracking: Tracking, run_id: str) -> str | None:
+    """Return the digest of a run's weights; None where its bundle was removed."""
+    if not tracking.has_artifact(run_id, BUNDLE):
+        return None
+    folder = tracking.download(f"runs:/{run_id}/{BUNDLE}/{bundle.MODEL}").parent
+    return bundle.read_description(folder).files[bundle.WEIGHTS]
+
+
+def _compare_numbers(tracking: Tracking, before: str, after: str) -> tuple[int, list[dict[str, Any]]]:
+    """Return how many numbers both runs have, and those that are not the same to the last digit."""
+    was, now_ = _numbers(tracking, before), _numbers(tracking, after)
+    names = sorted(was.keys() & now_.keys())
+    if not names:
+        raise RunFailed(f"runs {before} and {after} have no metric in common")
+    return len(names), [_difference("metric", name, was[name], now_[name]) for name in names if was[name] != now_[name]]
+
+
+def _numbers(tracking: Tracking, run_id: str) -> dict[str, float]:
+    last = {k: v for k, v in tracking.run(run_id).data.metrics.items() if k.startswith(_COMPARED)}
+    steps = {f"{k} of epoch {s}": v for k in _HISTORIES for s, v in tracking.metric_steps(run_id, k).items()}
+    return {**last, **steps}
+
+
+def _compare_environment(tracking: Tracking, before: str, after: str) -> list[dict[str, Any]]:
+    was, now_ = tracking.run(before).data.tags, tracking.run(after).data.tags
+    found = [_difference("code", key, was.get(key), now_.get(key)) for key in _CODE if was.get(key) != now_.get(key)]
+    old, new = _packages(_recorded_environment(tracking, before)), _packages(environment())
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name)) if old else []
+    return found + [_difference("environment", name, old.get(name), new.get(name)) for name in names]
+
+
+def _recorded_environment(tracking: Tracking, run_id: str) -> str:
+    """Return what was installed; children of a search or cross-validation share their parent's list."""
+    holder: str | None = run_id
+    while holder:
+        if tracking.has_artifact(holder, ENVIRONMENT):
+            return tracking.download(f"runs:/{holder}/{ENVIRONMENT}").read_text()
+        holder = tracking.run(holder).data.tags.get("mlflow.parentRunId")
+    return ""
+
+
+def _packages(text: str) -> dict[str, str]:
+    """Return versions by package, and the machine that the first line names."""
+    machine, *lines = text.splitlines() or [""]
+    packages = {name: version for name, _, version in (line.partition("==") for line in lines)}
+    return {"machine": machine.removeprefix("# "), **packages} if lines else {}
+
+
+def _difference(what: str, name: str, before: object, after: object) -> dict[str, Any]:
+    return {"what": what, "name": name, "before": before, "after": after}

@@ -1,0 +1,204 @@
+"""Labeled cases judged by a model: metrics, calibration, slices and baselines, in a form that folds add up."""
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from glioflow.bundle import Description
+from glioflow.bundle.prediction import Predictor, Row, measure_empty, measure_flair_threshold, measure_segmentation
+from glioflow.data.prepared.cohort import PreparedCase
+from glioflow.data.targets import TargetSettings
+from glioflow.evaluation import (
+    NearestSlice,
+    Reliability,
+    auroc,
+    bootstrap_interval,
+    count_reliability,
+    dice_per_case,
+    mean_entropy,
+    summarize,
+)
+from glioflow.evaluation.lesions import bounding_box
+from glioflow.features import measure_mask
+
+# Two experts on LGG against each other (Buda, Saha, Mazurowski 2019).
+HUMAN_LGG = {"dice_mean": 0.84, "dice_std": 0.02}
+# Around true or predicted tumor, in voxels along each axis: beyond it lies easy background.
+NEAR_VOXELS = 2
+# Above it the copies of the nearest slice would take gigabytes.
+MAX_KNOWN_SLICES = 20_000
+
+
+class Judged(BaseModel):
+    """What a model said of labeled cases, measured.
+
+    Attributes:
+        rows: Per case, as `prediction.measure` gives them, with `uncertainty` (mean entropy of doubtful voxels); of an
+            ensemble with its `Spread`, as `ensemble_probability_std` and so on.
+        everywhere: Calibration over all voxels; None without cases.
+        near_tumor: Calibration in each case's box around true and predicted tumor; None without such a box.
+        slice_scores: Highest probability of every slice of all cases.
+        slice_truths: Whether it has tumor.
+        baselines: Dice by case, by baseline.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    rows: tuple[Row, ...] = ()
+    everywhere: Reliability | None = None
+    near_tumor: Reliability | None = None
+    slice_scores: tuple[float, ...] = ()
+    slice_truths: tuple[bool, ...] = ()
+    baselines: dict[str, dict[str, float]] = {}
+
+    def __add__(self, other: "Judged") -> "Judged":
+        """Return both together; a baseline stays where both have it."""
+        return Judged(
+            rows=self.rows + other.rows,
+            everywhere=_together(self.everywhere, other.everywhere),
+            near_tumor=_together(self.near_tumor, other.near_tumor),
+            slice_scores=self.slice_scores + other.slice_scores,
+            slice_truths=self.slice_truths + other.slice_truths,
+            baselines={k: v | other.baselines[k] for k, v in self.baselines.items() if k in other.baselines},
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """Sum up: what `summarize` says, `slice_auroc_pooled`, `expected_calibration_error`, `per_institution`."""
+        truths = np.asarray(self.slice_truths, dtype=bool)
+        return {
+            **summarize(self.rows),
+            "slice_auroc_pooled": auroc(np.asarray(self.slice_scores), truths),
+            "expected_calibration_error": self.everywhere.expected_error if self.everywhere else None,
+            "expected_calibration_error_near_tumor": self.near_tumor.expected_error if self.near_tumor else None,
+            "per_institution": _per_institution(self.rows),
+        }
+
+    def answer(self, cohort_format: str) -> dict[str, Any]:
+        """Return what evaluations and cross-validations answer: rows, summaries, baselines, calibration curves."""
+        curves = {"everywhere": self.everywhere, "near_tumor": self.near_tumor}
+        return {
+            "per_patient": [{k: v for k, v in row.items() if k != "features"} for row in self.rows],
+            **self.summary(),
+            "baselines": self.beside(cohort_format),
+            "calibration": {name: counted.curve for name, counted in curves.items() if counted is not None},
+        }
+
+    def beside(self, cohort_format: str) -> dict[str, dict[str, float]]:
+        """Return each baseline's mean and median Dice; on LGG what two experts reach, too."""
+        found = {
+            name: {"dice_mean": float(np.mean([*dice.values()])), "dice_median": float(np.median([*dice.values()]))}
+            for name, dice in self.baselines.items()
+        }
+        return found | ({"human": HUMAN_LGG} if cohort_format == "lgg" else {})
+
+
+def judge(
+    predictor: Predictor,
+    cases: Sequence[PreparedCase],
+    *,
+    known: Sequence[PreparedCase] = (),
+    with_features: bool = False,
+) -> Judged:
+    """Judge a model on labeled cases, in the original geometry.
+
+    Args:
+        predictor: The model.
+        cases: Prepared as it needs them.
+        known: Cases whose slices the nearest-slice baseline may copy, never those of the same patient.
+        with_features: Add the shape features of the predicted mask to each row, as `features`.
+    """
+    judged = reduce(add, (_judge_case(predictor, case, with_features=with_features) for case in cases), Judged())
+    return judged.model_copy(update={"baselines": baselines(predictor.description, cases, known=known)})
+
+
+def baselines(
+    description: Description, cases: Sequence[PreparedCase], *, known: Sequence[PreparedCase] = ()
+) -> dict[str, dict[str, float]]:
+    """Return the Dice by case of all that a network has to beat and that applies here."""
+    found = {"all_empty": _dice(measure_empty(description.target, cases))}
+    if (bright := measure_flair_threshold(description, cases)) is not None:
+        found["flair_threshold"] = _dice(bright)
+    if (copied := _nearest_slice(description.target, cases, known)) is not None:
+        found["nearest_slice"] = copied
+    return found
+
+
+def _judge_case(predictor: Predictor, case: PreparedCase, *, with_features: bool) -> Judged:
+    segmentation = predictor.segment(case.image, case.record.moves)
+    row = measure_segmentation(segmentation, case, predictor.description.target)
+    probability = segmentation.tumor_probability
+    row["uncertainty"] = mean_entropy(probability)
+    if segmentation.spread is not None:
+        spread = segmentation.spread.model_dump(exclude={"num_members"})
+        row |= {f"ensemble_{key}": value for key, value in spread.items()}
+    if with_features:
+        row["features"] = measure_mask(
+            segmentation.labels > 0,
+            spacing_mm=case.record.spacing_mm,
+            probability=probability,
+            brain=case.brain(),
+        ).volume
+    truth = np.logical_or.reduce(list(predictor.description.target.split(case.reference()).values()))
+    box = near_box(truth | (segmentation.labels > 0))
+    return Judged(
+        rows=(row,),
+        everywhere=count_reliability(probability, truth),
+        near_tumor=count_reliability(probability[box], truth[box]) if truth[box].size else None,
+        slice_scores=tuple(probability.max(axis=(1, 2)).tolist()),
+        slice_truths=tuple(truth.any(axis=(1, 2)).tolist()),
+    )
+
+
+def near_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Return the box around a mask with `NEAR_VOXELS` more on every side; empty around nothing."""
+    return tuple(
+        slice(max(0, part.start - NEAR_VOXELS), part.stop + NEAR_VOXELS) if part.stop else part
+        for part in bounding_box(mask)
+    )
+
+
+def _nearest_slice(
+    target: TargetSettings, cases: Sequence[PreparedCase], known: Sequence[PreparedCase]
+) -> dict[str, float] | None:
+    """Copy from the known cases; None where slices differ in size, are too many, or all are one patient's."""
+    known = [case for case in known if case.mask is not None]
+    sizes = {case.image.shape[1:3] for case in (*known, *cases)}
+    patients = [case.record.patient for case in known]
+    alone = {case.record.patient for case in cases} & set(patients) if len(set(patients)) < 2 else set()
+    if not known or alone or len(sizes) > 1 or sum(len(case.image) for case in known) > MAX_KNOWN_SLICES:
+        return None
+    copier = NearestSlice([case.image for case in known], [np.asarray(case.mask) for case in known], patients=patients)
+    dice = {}
+    for case in cases:
+        labels = np.asarray(case.restore(copier.predict(case.image, patient=case.record.patient)), np.uint8)
+        found, truth = target.split(labels), target.split(case.reference())
+        dice[case.record.id] = float(np.mean([dice_per_case(found[name], truth[name]) for name in target.names]))
+    return dice
+
+
+def _per_institution(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    groups: dict[str, list[float]] = {}
+    for row in rows:
+        if row.get("institution") is not None:
+            groups.setdefault(str(row["institution"]), []).append(float(row["dice"]))
+    return {
+        name: {
+            "num_cases": len(dice),
+            "dice_mean": float(np.mean(dice)),
+            "dice_median": float(np.median(dice)),
+            "dice_ci95": list(bootstrap_interval(dice)),
+        }
+        for name, dice in sorted(groups.items())
+    }
+
+
+def _together(first: Reliability | None, second: Reliability | None) -> Reliability | None:
+    return first + second if first and second else first or second
+
+
+def _dice(rows: Sequence[Row]) -> dict[str, float]:
+    return {str(row["id"]): float(row["dice"]) for row in rows}

@@ -1,0 +1,1 @@
+"""Hyperparameter search as a run: Ray Tune over an Optuna study."""

@@ -1,0 +1,250 @@
+"""What the driver of a search does as its trials go on: tells people, closes their runs, counts what they cost."""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+
+from glioflow import cluster
+from glioflow.runs.launch import Say, run_folder
+from glioflow.runs.search.memory_guard import OUT_OF_MEMORY
+from glioflow.runs.search.searcher import METRIC, NUMBER
+from glioflow.runs.search.trial import CHECKPOINT, GROUP, REASON
+from glioflow.tracking import Tracking
+from glioflow.tracking.runs import answers
+
+PRUNED = "glioflow.pruned"
+# For Ray Train's controller to be ended with its trial: one that lives would book its workers anew.
+_GRACE_S = 15.0
+
+
+@dataclass
+class Row:
+    """One trial in the table that people see.
+
+    Attributes:
+        name: Its number.
+        chosen: Its parameters, shortened.
+        state: `running`, `finished`, `stopped` or `failed`.
+        epoch: Epochs done.
+        dice: The last validation Dice, or None.
+        seconds: Since it began.
+    """
+
+    name: str
+    chosen: str
+    state: str = "running"
+    epoch: int = 0
+    dice: float | None = None
+    seconds: float = 0.0
+
+
+@dataclass
+class Board:
+    """The trials of a search as they stand.
+
+    Attributes:
+        num_trials: To be run now.
+        epochs: Of a whole trial.
+        rows: By Tune's id, in the order they began.
+        best: Best validation Dice so far, or None.
+        began: Of this process's search, time.monotonic().
+    """
+
+    num_trials: int
+    epochs: int
+    rows: dict[str, Row] = field(default_factory=dict)
+    best: float | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def ended(self) -> int:
+        """How many trials ended."""
+        return sum(row.state != "running" for row in self.rows.values())
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the rest takes if it goes on as until now; None before the first end."""
+        if not self.ended:
+            return None
+        return (time.monotonic() - self.began) / self.ended * (self.num_trials - self.ended)
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who hears of a search: people in lines, people at a table, and MLflow.
+
+    Attributes:
+        say: Told lines.
+        show: Given the table.
+        tracking: Where runs are closed.
+        run_of: Finds or opens the run of a trial that may have died before it could, by number and parameters.
+    """
+
+    say: Say
+    show: Callable[[Board], None] | None = None
+    tracking: Tracking | None = None
+    run_of: Callable[[str, Mapping[str, Any]], str] | None = None
+
+
+# Who listens to which search. Tune pickles its callbacks, and a listener may be an open terminal.
+LISTENERS: dict[str, Listener] = {}
+
+
+class Announcer(Callback):  # type: ignore[misc]
+    """Says one line per ended trial, keeps the table, and closes the runs that their own process cannot close."""
+
+    def __init__(self, search: str, *, num_trials: int, epochs: int, workers: Mapping[str, float]) -> None:
+        """Begin with an empty table.
+
+        Args:
+            search: Its name, under which a `Listener` may wait.
+            num_trials: To be run now.
+            epochs: Of a whole trial.
+            workers: `cpu` and `gpu` that a trial's workers take together.
+        """
+        self.search, self.workers = search, dict(workers)
+        self.board = Board(num_trials, epochs)
+        # Placement groups of ended trials and when they ended. Ray Train's own cleaner is blind where several clusters
+        # share a machine or the dashboard is off, and a group that stays keeps its CPUs from every later trial.
+        self._groups: list[tuple[float, str]] = []
+        self._waiting: list[tuple[str, str | None, dict[str, str], dict[str, float]]] = []
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Enter it in the table."""
+        self._row(trial).state = "running"
+        self._show()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Enter an epoch."""
+        self._enter(trial, result)
+        self._show()
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Say what a finished or stopped trial reached; close the run of a stopped one."""
+        last = trial.last_result or {}
+        row = self._enter(trial, last)
+        if last.get("failed"):
+            row.state = "failed"
+            self._end(trial, row, "KILLED" if last.get("open") else None, {}, f"failed: {last['failed']}")
+            return
+        finished = bool(last.get("finished"))
+        row.state = "finished" if finished else "stopped"
+        end = "finished" if finished else f"stopped after epoch {row.epoch}"
+        best = f" (best {self.board.best:.3f})" if self.board.best is not None else ""
+        tags = {} if finished else {PRUNED: "true"}
+        self._end(
+            trial, row, None if finished else "KILLED", tags, f"Dice {row.dice or 0:.3f}{best}, {end}; {row.chosen}"
+        )
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Say that a trial failed for good, and why."""
+        row, reason = self._row(trial), reason_of(trial)
+        row.state = "failed"
+        self._end(trial, row, "FAILED", {REASON: reason[:500]}, f"failed: {reason}")
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Release what a trial whose driver died had booked for its workers: it is begun again, and books anew."""
+        self._ended_with(trial)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Release what ended trials of several workers had booked."""
+        self._release(time.monotonic() - _GRACE_S)
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        """Release the last ones too."""
+        self._release(float("inf"))
+
+    def _release(self, ended_before: float) -> None:
+        for ended, group in self._groups:
+            if ended < ended_before:
+                cluster.release_group(group)
+        self._groups = [(ended, group) for ended, group in self._groups if ended >= ended_before]
+
+    def _ended_with(self, trial: Any) -> None:
+        group = (trial.last_result or {}).get(GROUP)
+        if group:
+            self._groups.append((time.monotonic(), group))
+
+    def _row(self, trial: Any) -> Row:
+        name = str(trial.config.get(NUMBER, trial.trial_id))
+        return self.board.rows.setdefault(trial.trial_id, Row(name, chosen_in(trial.config)))
+
+    def _enter(self, trial: Any, result: Mapping[str, Any]) -> Row:
+        row = self._row(trial)
+        row.seconds = float(result.get("time_total_s", row.seconds))
+        if METRIC in result and not result.get("failed"):
+            row.dice, row.epoch = float(result[METRIC]), int(result["epoch"])
+            self.board.best = max(row.dice, self.board.best or 0.0)
+        return row
+
+    def _end(self, trial: Any, row: Row, status: str | None, tags: dict[str, str], text: str) -> None:
+        hours = row.seconds / 3600
+        cost = {f"cost/{name}_hours": hours * count for name, count in self.workers.items()}
+        if row.state == "stopped" and row.epoch:
+            left = (self.board.epochs - row.epoch) / row.epoch
+            cost |= {f"{name}_saved": value * left for name, value in cost.items()}
+        self._ended_with(trial)
+        run_id = (trial.last_result or {}).get("run_id") or self._run_of(trial, row)
+        if run_id:
+            shutil.rmtree(run_folder(run_id) / CHECKPOINT, ignore_errors=True)
+            self._waiting.append((run_id, status, tags, cost))
+        self.deliver(patience_s=0)
+        listener = LISTENERS.get(self.search)
+        if listener is not None:
+            board = self.board
+            listener.say(f"trial {board.ended} of {board.num_trials}: {text}", board.ended / board.num_trials)
+        self._show()
+
+    def _run_of(self, trial: Any, row: Row) -> str | None:
+        """Find or open the run of a trial that never reported."""
+        listener = LISTENERS.get(self.search)
+        if listener is None or listener.tracking is None or listener.run_of is None:
+            return None
+        if not answers(listener.tracking.uri, patience_s=0):
+            return None
+        return listener.run_of(row.name, {key: value for key, value in trial.config.items() if key != NUMBER})
+
+    def deliver(self, *, patience_s: float) -> None:
+        """Close runs in MLflow and log their cost; where it is away for longer than `patience_s`, later."""
+        listener = LISTENERS.get(self.search)
+        if listener is None or listener.tracking is None:
+            return
+        while self._waiting and answers(listener.tracking.uri, patience_s=patience_s):
+            run_id, status, tags, cost = self._waiting[0]
+            listener.tracking.log_metrics(run_id, cost)
+            if tags:
+                listener.tracking.set_tags(run_id, tags)
+            if status is not None:
+                listener.tracking.finish(run_id, status)
+            self._waiting.pop(0)
+
+    def _show(self) -> None:
+        listener = LISTENERS.get(self.search)
+        if listener is not None and listener.show is not None:
+            listener.show(self.board)
+
+
+def chosen_in(config: Mapping[str, Any]) -> str:
+    """Return a configuration in a few words."""
+    return ", ".join(f"{key.split('.')[-1]} {_short(value)}" for key, value in config.items() if key != NUMBER)
+
+
+def reason_of(trial: Any) -> str:
+    """Return why Tune gave a trial up, in one line."""
+    place = trial.error_file
+    text = Path(place).read_text() if place and Path(place).exists() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if any(OUT_OF_MEMORY in line or "running low on memory" in line for line in lines):
+        return "out of memory: Ray ended its process before the node had none left"
+    return lines[-1][:300] if lines else "its process ended"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,242 @@
+"""A search: Tune runs what Optuna's study asks for, each trial in its own MLflow run below the search's."""
+
+import contextlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from glioflow.cluster.storage import home
+from glioflow.config import Experiment, data_source, override
+from glioflow.config.search import SearchSettings
+from glioflow.data.splits import Split
+from glioflow.errors import RunFailed, UserError
+from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder, to_yaml
+from glioflow.runs.plan import Plan
+from glioflow.runs.search.memory_guard import surviving_memory_kills
+from glioflow.runs.search.observer import LISTENERS, Board, Listener
+from glioflow.runs.search.prepared_variants import prepare_variants
+from glioflow.runs.search.report import report_search
+from glioflow.runs.search.schedulers import build_scheduler, replay
+from glioflow.runs.search.searcher import Searcher, count_open, enqueue, open_study
+from glioflow.runs.search.survival_objective import find_tables
+from glioflow.runs.search.trial import REASON, TrialPlan, open_trial
+from glioflow.runs.search.trial_folds import deal_folds
+from glioflow.runs.search.tuner import Place, build_tuner
+from glioflow.tracking import PATIENCE_S, SPOOL, RunWriter, Tracking
+from glioflow.tracking.runs import answers
+
+SPACE = "glioflow.space"
+FOLDS = "glioflow.search_folds"
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search ended with; `front` has the best trials where there are several objectives."""
+
+    name: str
+    run_id: str
+    num_trials: int
+    best: dict[str, Any]
+    experiment: Experiment
+    front: list[dict[str, Any]]
+    cost: dict[str, float]
+
+
+def search(
+    experiment: Experiment,
+    data: str | Path | None,
+    *,
+    trials: int | None = None,
+    resume: str | None = None,
+    say: Say = quiet,
+    show: Callable[[Board], None] | None = None,
+) -> Searched:
+    """Search the experiment's space and log every trial below one parent run.
+
+    Args:
+        experiment: With `search.space`.
+        data: Cohort, raw or prepared; None takes the experiment's.
+        trials: How many configurations; None takes `search.trials`.
+        resume: Name of an interrupted search to go on with.
+        say: Told what happens.
+        show: Given the table of trials whenever it changes.
+
+    Raises:
+        UserError: If anything given is wrong.
+        RunFailed: If no trial succeeded, or none can go on (a full disk); what was reached is kept for `resume`.
+    """
+    settings = experiment.search
+    if experiment.training.final:
+        raise UserError("a search compares on validation patients; training.final must be false", True)
+    if not settings.space:
+        raise UserError("a search needs search.space in the experiment", experiment.name)
+    if experiment.training.elastic:
+        rule = "a search books its trials before they begin: training.num_workers must be one number"
+        raise UserError(rule, experiment.training.num_workers)
+    name = resume or settings.name or f"{experiment.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    place = Place(name, home() / "searches" / name)
+    if resume and not place.folder.exists():
+        raise UserError("--resume names a search that was begun", name, _begun())
+    if not resume and place.folder.exists():
+        raise UserError("a search of this name exists: resume it with --resume, or choose another search.name", name)
+    setting = open_setting(experiment, data, say=say)
+    folds = deal_folds(setting)
+    tables = find_tables(setting, folds, say=say)
+    prepared = prepare_variants(experiment, data_source(data, experiment.data.source), say=say)
+    place.folder.mkdir(parents=True, exist_ok=True)
+    parent = _parent(setting, name, folds)
+    say(f"search {name}, run {parent}")
+    say(f"MLflow: {_link(setting.tracking, experiment.name, parent)}")
+    try:
+        shared = _shared_plan(setting)
+        trial_plan = TrialPlan(plan=shared, parent=parent, search=name, prepared=prepared, folds=folds, tables=tables)
+        _run(setting, place, trial_plan, trials or settings.num_trials, say=say, show=show)
+        found = _conclude(setting, place, parent, [setting.cohort.path, *prepared.values()])
+    except BaseException as error:
+        with contextlib.suppress(Exception):  # where the store is away or the disk full, the first error is what helps
+            close_children(setting.tracking, experiment.name, parent)
+            setting.tracking.finish(parent, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    setting.tracking.finish(parent)
+    return found
+
+
+def _begun() -> list[str]:
+    folder = home() / "searches"
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def _link(tracking: Tracking, experiment: str, run_id: str) -> str:
+    if tracking.uri.startswith("http"):
+        return f"{tracking.uri.rstrip('/')}/#/experiments/{tracking.experiment(experiment)}/runs/{run_id}"
+    return f"mlflow ui --backend-store-uri {tracking.uri}, experiment {experiment}"
+
+
+def _parent(setting: Setting, name: str, folds: Sequence[Split]) -> str:
+    settings = setting.experiment.search
+    tags = {"search": name, "kind": "search", SPACE: settings.space_digest, FOLDS: " ".join(f.digest for f in folds)}
+    found = setting.tracking.find(setting.experiment.name, search=name, kind="search")
+    if found is not None:
+        if found.data.tags.get(FOLDS, "") != tags[FOLDS]:
+            raise UserError("--resume goes on with the folds that the search began with", f"{len(folds)} other folds")
+        setting.tracking.reopen(found.info.run_id)
+        return str(found.info.run_id)
+    run_id = open_run(setting, "search", name, tags=tags)
+    setting.tracking.log_json(run_id, "search.json", settings.model_dump(mode="json"))
+    setting.tracking.log_json(run_id, "folds.json", [fold.model_dump(mode="json") for fold in folds])
+    return run_id
+
+
+def _shared_plan(setting: Setting) -> Plan:
+    """Return what the plans of all trials have in common."""
+    return Plan(
+        experiment=setting.experiment,
+        prepared=setting.cohort.path,
+        split=setting.split,
+        run_id="",
+        tracking_uri=setting.tracking.uri,
+        folder=home() / "runs",
+        created=now(),
+    )
+
+
+def _run(
+    setting: Setting,
+    place: Place,
+    trial_plan: TrialPlan,
+    trials: int,
+    *,
+    say: Say,
+    show: Callable[[Board], None] | None,
+) -> None:
+    """Run what is left of `trials`; return once all of them ended, raise where some stay open."""
+    experiment, name, tracking = setting.experiment, place.name, setting.tracking
+    settings = experiment.search
+    LISTENERS[name] = Listener(say, show, tracking, partial(open_trial, tracking, trial_plan, trial_plan.plan))
+    scheduler, searcher, many = build_scheduler(experiment), None, trials
+    if settings.scheduler != "pbt":
+        if not (place.folder / "optuna.db").exists():
+            study = open_study(settings, name=name, storage=place.storage)
+            enqueue(study, earlier_points(setting, settings.warm_start, besides=name))
+        searcher = Searcher(settings, name=name, storage=place.storage)
+        many = searcher.plan(trials)
+        replay(scheduler, searcher.study)
+    if many == 0:
+        return
+    tuner = build_tuner(experiment, place, trial_plan, searcher, scheduler, many)
+    try:
+        with surviving_memory_kills():
+            results = tuner.fit()
+    except Exception as error:
+        line = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise RunFailed(f"search {name} broke off ({line}); go on with --resume {name}") from error
+    if searcher is not None and searcher.trouble:
+        raise RunFailed(f"search {name} cannot go on ({searcher.trouble}); mend it and go on with --resume {name}")
+    if searcher is None:
+        interrupted = any(not (each.metrics or {}).get("finished") and each.error is None for each in results)
+    else:
+        interrupted = count_open(name, place.storage) > 0
+    if interrupted:  # Tune takes the first Ctrl-C for itself and returns as if all were well
+        say(f"interrupted; go on with --resume {name}")
+        raise KeyboardInterrupt
+
+
+def earlier_points(setting: Setting, count: int, *, besides: str) -> list[dict[str, Any]]:
+    """Return the best configurations of earlier searches of the same space on the same cohort, best first."""
+    tracking, experiment = setting.tracking, setting.experiment
+    if not count:
+        return []
+    same = {SPACE: experiment.search.space_digest, "glioflow.cohort": setting.cohort.manifest.fingerprint}
+    found = tracking.find_all(experiment.name, kind="search")
+    parents = [run for run in found if same.items() <= run.data.tags.items() and run.data.tags["search"] != besides]
+    runs = [run for parent in parents for run in _finished(tracking, experiment, parent.info.run_id)]
+    runs.sort(key=lambda run: -float(run.data.metrics["val/dice_mean"]))
+    return [_point_of(run, experiment) for run in runs[:count]]
+
+
+def _finished(tracking: Tracking, experiment: Experiment, parent: str) -> list[Any]:
+    runs = tracking.children(experiment.name, parent)
+    return [run for run in runs if run.info.status == "FINISHED" and "val/dice_mean" in run.data.metrics]
+
+
+def _point_of(run: Any, experiment: Experiment) -> dict[str, Any]:
+    tags = run.data.tags
+    return {key: json.loads(tags[f"param.{key}"]) for key in experiment.search.space if f"param.{key}" in tags}
+
+
+def close_children(tracking: Tracking, experiment: str, parent: str) -> None:
+    """Close the children that no process will close, and deliver what those of killed trials had not."""
+    for run in tracking.children(experiment, parent):
+        spool = run_folder(run.info.run_id) / SPOOL
+        if spool.exists():
+            RunWriter(tracking.uri, run.info.run_id, spool).close()
+        if run.info.status == "RUNNING":
+            tracking.finish(run.info.run_id, "KILLED")
+
+
+def _conclude(setting: Setting, place: Place, parent: str, cohorts: Sequence[Path]) -> Searched:
+    """Close what was left open, name the best finished trial, and log it as an experiment ready to run."""
+    tracking, experiment, name = setting.tracking, setting.experiment, place.name
+    if not answers(tracking.uri, patience_s=PATIENCE_S):
+        raise RunFailed(f"MLflow at {tracking.uri} is away; go on with --resume {name}")
+    close_children(tracking, experiment.name, parent)
+    runs = tracking.children(experiment.name, parent)
+    finished = _finished(tracking, experiment, parent)
+    if not finished:
+        reasons = {run.data.tags.get(REASON, "") for run in runs} - {""}
+        raise RunFailed(f"no trial of {name} finished{': ' + '; '.join(sorted(reasons)) if reasons else ''}")
+    best = max(finished, key=lambda run: float(run.data.metrics["val/dice_mean"]))
+    params = _point_of(best, experiment)
+    chosen = override(experiment, experiment.search.overrides(params))
+    chosen = chosen.model_copy(update={"search": SearchSettings()})
+    tracking.log_text(parent, "best.yaml", to_yaml(chosen))
+    # Under the same names, so that searches and trainings sort and compare in one table.
+    tracking.log_metrics(parent, {key: value for key, value in best.data.metrics.items() if key.startswith("val/")})
+    tracking.set_tags(parent, {"glioflow.best_run": best.info.run_id})
+    front, cost = report_search(setting, name, place.storage, parent, runs, cohorts)
+    said = {"run_id": best.info.run_id, "params": params, "metrics": dict(best.data.metrics)}
+    return Searched(name, parent, len(runs), said, chosen, front, cost)

@@ -1,0 +1,80 @@
+"""What stops poor trials early: Tune's schedulers by name, and what a resumed search already knows of its trials."""
+
+from typing import Any
+
+import optuna
+
+from glioflow.config import Experiment
+from glioflow.config.search import Choice, Parameter, Real
+from glioflow.runs.search.searcher import METRIC
+
+# The median rule would let trials take turns while it knows few: each turn costs a start.
+_NEVER = float("inf")
+
+
+def build_scheduler(experiment: Experiment) -> Any:
+    """Return Tune's scheduler for the experiment's search; it sees the validation Dice after each epoch."""
+    from ray.tune import schedulers
+
+    settings, epochs = experiment.search, experiment.search.folds * experiment.training.epochs
+    grace = min(settings.grace_epochs, epochs)
+    seen: dict[str, Any] = {"time_attr": "epoch", "metric": METRIC, "mode": "max"}
+    if settings.scheduler in ("asha", "hyperband"):
+        return schedulers.AsyncHyperBandScheduler(
+            **seen,
+            max_t=epochs + 1,  # the last epoch ends a trial by itself, as finished, not as stopped
+            grace_period=grace,
+            reduction_factor=settings.reduction,
+            brackets=_num_brackets(epochs, grace, settings.reduction) if settings.scheduler == "hyperband" else 1,
+        )
+    if settings.scheduler == "median":
+        return schedulers.MedianStoppingRule(**seen, grace_period=grace, min_samples_required=3, min_time_slice=_NEVER)
+    if settings.scheduler == "pbt":
+        return schedulers.PopulationBasedTraining(
+            **seen,
+            perturbation_interval=settings.grace_epochs,
+            hyperparam_mutations={key: domain(parameter) for key, parameter in settings.space.items()},
+        )
+    return schedulers.FIFOScheduler()
+
+
+def _num_brackets(epochs: int, grace: int, reduction: int) -> int:
+    """Return how many brackets have a rung: the b-th grants grace * reduction ** b epochs."""
+    count = 1
+    while grace * reduction**count <= epochs:
+        count += 1
+    return count
+
+
+def domain(parameter: Parameter) -> Any:
+    """Return a parameter as Tune's own domain, for the one scheduler that changes parameters itself."""
+    from ray import tune
+
+    if isinstance(parameter, Choice):
+        return tune.choice(list(parameter.values))
+    if isinstance(parameter, Real):
+        return (tune.loguniform if parameter.log else tune.uniform)(parameter.low, parameter.high)
+    return (tune.lograndint if parameter.log else tune.randint)(parameter.low, parameter.high + 1)
+
+
+def replay(scheduler: Any, study: optuna.Study) -> None:
+    """Tell a new scheduler what the study's trials reported before, as if it had been there."""
+    from ray.tune.schedulers import MedianStoppingRule
+
+    median = isinstance(scheduler, MedianStoppingRule)  # which takes no word more of a trial that it would stop
+    for trial in study.get_trials(deepcopy=False):
+        steps = sorted(trial.intermediate_values.items())
+        if not steps:
+            continue
+        earlier = _Earlier(f"earlier-{trial.number}")
+        scheduler.on_trial_add(None, earlier)
+        for epoch, value in steps:
+            tell = scheduler.on_trial_complete if median else scheduler.on_trial_result
+            tell(None, earlier, {"epoch": epoch, METRIC: value})
+
+
+class _Earlier:
+    """A trial of an earlier process, as schedulers know trials: by identity and id."""
+
+    def __init__(self, trial_id: str) -> None:
+        self.trial_id = trial_id

@@ -1,0 +1,94 @@
+"""The objective `c_index`: how well the survival stage ranks patients by masks of networks that did not train on them.
+
+These patients chose the network's epoch and threshold, so it compares trials; what the best is worth, its own
+cross-validation and `survival fit` say.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from glioflow import atomic
+from glioflow.cluster.storage import data_folder
+from glioflow.config import Experiment
+from glioflow.data.splits import Split
+from glioflow.errors import RunFailed, UserError
+from glioflow.features import measure_mask
+from glioflow.runs.launch import Say, Setting
+from glioflow.survival import SurvivalSettings, join_features, read_clinical
+from glioflow.survival.crossvalidation import cross_validated_concordance
+
+C_INDEX = "c_index"
+Features = Mapping[str, Mapping[str, float | None]]
+
+
+class Tables(BaseModel):
+    """Where the patients' clinical values and outcomes are, on every node."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    clinical: Path
+    outcomes: Path | None = None
+
+    def concordance(self, features: Features, settings: SurvivalSettings) -> float | None:
+        """Return the C-index of the stage on these shape features by case; None where no two patients compare.
+
+        Raises:
+            UserError: If a table, a column or enough outcomes are missing, with the numbers.
+        """
+        table = join_features(read_clinical(self.clinical, outcomes=self.outcomes), features)
+        return cross_validated_concordance(table, settings)
+
+
+def find_tables(setting: Setting, folds: Sequence[Split], *, say: Say) -> Tables | None:
+    """Find the tables where `c_index` is an objective, and try the stage on the folds' patients with their own masks.
+
+    Raises:
+        UserError: If a table, a column or enough outcomes are missing, with the numbers.
+    """
+    search, cohort = setting.experiment.search, setting.cohort
+    if C_INDEX not in search.objectives:
+        return None
+    clinical = cohort.clinical if search.clinical is None else _found(search.clinical)
+    if clinical is None:
+        raise UserError(f"the objective {C_INDEX} needs search.clinical where the cohort has no clinical table")
+    tables = Tables(clinical=clinical, outcomes=None if search.outcomes is None else _found(search.outcomes))
+    cases = [cohort.case(case_id) for fold in folds for case_id in fold.val]
+    features = {
+        case.record.id: measure_mask(case.reference() > 0, spacing_mm=case.record.spacing_mm).volume for case in cases
+    }
+    try:
+        manual = tables.concordance(features, setting.experiment.survival)
+    except UserError as error:
+        raise UserError(f"the objective {C_INDEX}: {error.rule}", error.value, error.choices) from None
+    if manual is None:
+        raise UserError(
+            f"the objective {C_INDEX} needs patients of whom one is known to die before another", len(cases)
+        )
+    say(f"C-index on the manual masks of the folds' {len(cases)} cases: {manual:.3f}")
+    return tables
+
+
+def c_index(tables: Tables, files: Sequence[Path], experiment: Experiment) -> float:
+    """Return a trial's C-index from the features that its folds wrote of their validation patients.
+
+    Raises:
+        RunFailed: If it is undefined.
+    """
+    features = {case_id: values for file in files for case_id, values in atomic.read_json(file).items()}
+    try:
+        reached = tables.concordance(features, experiment.survival)
+    except UserError as error:
+        raise RunFailed(f"the objective {C_INDEX}: {error}") from error
+    if reached is None:
+        raise RunFailed(f"the objective {C_INDEX} is undefined for these masks")
+    return reached
+
+
+def _found(name: str) -> Path:
+    folder = data_folder()
+    places = [Path(name).absolute(), *([folder / name] if folder else [])]
+    for path in places:
+        if path.is_file():
+            return path
+    raise UserError("search.clinical and search.outcomes name a file", " or ".join(map(str, places)))

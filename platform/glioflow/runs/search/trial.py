@@ -1,0 +1,251 @@
+"""One trial of a search: in its own process with one worker, or as a light driver of several workers on Ray Train."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from glioflow import bundle, cluster
+from glioflow.config import Experiment, override
+from glioflow.config.search import PREPROCESS
+from glioflow.data.prepared.cohort import PreparedCohort
+from glioflow.data.splits import Split
+from glioflow.errors import RunFailed, UserError
+from glioflow.runs.launch import Setting, now, open_run
+from glioflow.runs.plan import Fold, Plan, train_plan
+from glioflow.runs.search.searcher import METRIC, NUMBER
+from glioflow.runs.search.survival_objective import C_INDEX, Tables, c_index
+from glioflow.runs.search.trial_folds import sum_up
+from glioflow.runs.train.run import fit_on_train
+from glioflow.tracking import BUNDLE, PATIENCE_S, RunWriter, Tracking
+
+# Booked for the driver of a trial of several workers: every node has memory, and no CPU waits for a driver.
+DRIVER_BYTES = 500e6
+# Key of a report: placement group of the trial's workers.
+GROUP = "placement_group"
+# Where a trial's last checkpoint lies in its run's folder.
+CHECKPOINT = "checkpoint"
+# Why a trial failed, as a tag of its run.
+REASON = "glioflow.reason"
+
+
+class TrialPlan(BaseModel):
+    """What every trial of a search needs to know; the parameters come from the searcher.
+
+    Attributes:
+        plan: Of the search; a trial's own differs in experiment, run, folder (below this one, named by the run) and,
+            where that is searched, cohort.
+        parent: Run of the search.
+        search: Its name.
+        prepared: Prepared cohort by name of preprocessing.
+        folds: On which every trial trains and is judged; none where that is the plan's split alone.
+        tables: Clinical tables of the objective `c_index`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    plan: Plan
+    parent: str
+    search: str
+    prepared: dict[str, Path]
+    folds: tuple[Split, ...] = ()
+    tables: Tables | None = None
+
+
+def resources(experiment: Experiment) -> Any:
+    """Return what Tune books for a trial: its worker, or only a driver's memory where Ray Train books the workers."""
+    from ray.tune import PlacementGroupFactory
+
+    training = experiment.training
+    if training.min_workers > 1:
+        return PlacementGroupFactory([{"memory": DRIVER_BYTES}])
+    gpus = {"GPU": training.gpus_per_worker} if training.gpus_per_worker else {}
+    return PlacementGroupFactory([{"CPU": training.cpus_per_worker, **gpus}])
+
+
+def run_trial(config: Mapping[str, Any], said: str) -> None:
+    """Train one configuration, reporting to Tune and to its own MLflow run.
+
+    A configuration that cannot be trained (a loss that is no number, a combination that no experiment may have) ends as
+    failed, with its reason; where the disk fails, it ends as open, so that a resumed search tries it again.
+    """
+    from ray import tune
+
+    cluster.silence()
+    trial_plan = TrialPlan.model_validate_json(said)
+    point = {key: value for key, value in config.items() if key != NUMBER}
+    number = str(config.get(NUMBER, tune.get_context().get_trial_id()))
+    ended: dict[str, Any] = {"epoch": 0, METRIC: 0.0, "finished": True, "run_id": ""}
+    try:
+        ended |= _run(trial_plan, point, number, ended)
+    except OSError as error:
+        ended |= {"failed": f"{type(error).__name__}: {error}", "open": True}
+    tune.report(ended)
+
+
+def _run(trial_plan: TrialPlan, point: Mapping[str, Any], number: str, ended: dict[str, Any]) -> dict[str, Any]:
+    """Open the trial's run, whose id goes into `ended` at once, and train; return the rest of the last report."""
+    base = trial_plan.plan
+    tracking = Tracking(base.tracking_uri, patience_s=PATIENCE_S)
+    prepared = trial_plan.prepared.get(point.get(PREPROCESS, ""), base.prepared)
+    try:
+        experiment, refused = override(base.experiment, base.experiment.search.overrides(point)), None
+    except UserError as error:
+        experiment, refused = base.experiment, str(error)
+    plan = base.model_copy(update={"experiment": experiment, "prepared": prepared, "created": now()})
+    ended["run_id"] = run_id = open_trial(tracking, trial_plan, plan, number, point)
+    if refused is not None:
+        return _failed(tracking, run_id, refused)
+    own = plan.model_copy(update={"run_id": run_id, "folder": base.folder / run_id})
+    try:
+        return _train(tracking, trial_plan, own)
+    except RunFailed as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
+        return _failed(tracking, run_id, str(error))
+
+
+def _train(tracking: Tracking, trial_plan: TrialPlan, plan: Plan) -> dict[str, Any]:
+    """Train and log; return the last report."""
+    settings = plan.experiment.search
+    plans = _train_folds(plan, trial_plan.folds)
+    said = [bundle.read_description(each.bundle) for each in plans]
+    metrics = sum_up([each.metrics for each in said])
+    if trial_plan.tables is not None:
+        metrics[f"val/{C_INDEX}"] = c_index(trial_plan.tables, [each.features for each in plans], plan.experiment)
+    writer = RunWriter(plan.tracking_uri, plan.run_id, plan.spool)
+    writer.log_metrics(metrics)
+    if len(plans) == 1:  # of several folds none is the trial's model
+        writer.log_folder(plan.bundle, folder=BUNDLE)
+    writer.close(patience_s=PATIENCE_S)
+    reached = {
+        METRIC: metrics["val/dice_mean"],
+        "hd95": metrics.get("val/hd95_mean"),
+        "parameters": said[0].num_parameters,
+        C_INDEX: metrics.get(f"val/{C_INDEX}"),
+    }
+    if "hd95" in settings.objectives and reached["hd95"] is None:
+        raise RunFailed("the objective hd95 is undefined for this target")
+    tracking.finish(plan.run_id)
+    return {**reached, "epoch": settings.folds * plan.experiment.training.epochs}
+
+
+def _train_folds(plan: Plan, splits: Sequence[Split]) -> list[Plan]:
+    """Train on one fold after another, but for those that were finished before; return the folds' plans."""
+    from ray import tune
+
+    if not splits:
+        _train_once(plan)
+        return [plan]
+    plans: list[Plan] = []
+    reached: list[float] = []
+    for number, split in enumerate(splits):
+        plans.append(plan.model_copy(update={"split": split, "fold": Fold(number=number, before=tuple(reached))}))
+        trained_now = _train_once(plans[-1])
+        reached.append(float(bundle.read_description(plans[-1].bundle).metrics["val/dice_mean"] or 0.0))
+        if trained_now and len(plans) < len(splits):
+            last = len(plans) * plan.experiment.training.epochs - 1
+            tune.report(progress_report(plan.run_id, last, {"val/dice": fmean(reached)}))
+    return plans
+
+
+def _train_once(plan: Plan) -> bool:
+    """Train and say so; where that was done before (a process was killed before it could report) do nothing."""
+    done = (plan.bundle / "model.json").exists()
+    if not done:
+        (_train_on_train if plan.experiment.training.min_workers > 1 else _train_here)(plan)
+    shutil.rmtree(plan.folder / CHECKPOINT / plan.part, ignore_errors=True)
+    return not done
+
+
+def _train_here(plan: Plan) -> None:
+    from ray import tune
+
+    training, folder = plan.experiment.training, plan.folder / CHECKPOINT / plan.part
+    population = plan.experiment.search.scheduler == "pbt"
+    writer = RunWriter(plan.tracking_uri, plan.run_id, plan.spool)
+
+    def report(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
+        step, logged = plan.logged(epoch, metrics)
+        writer.write(logged, step=step)
+        if epoch + 1 == training.epochs:
+            return  # told once the bundle exists: a scheduler may end a trial at any report
+        _keep(write_checkpoint, folder)
+        given = tune.Checkpoint.from_directory(folder) if population else None  # for others to take up
+        tune.report(progress_report(plan.run_id, step, logged), checkpoint=given)
+
+    try:
+        received = tune.get_checkpoint()
+        if received is not None:
+            with received.as_directory() as other:
+                train_plan(plan, report, resume=Path(other))
+        else:
+            train_plan(plan, report, resume=folder if folder.exists() else None)
+    except SystemExit:  # the scheduler stopped it; the search's driver closes the run
+        with contextlib.suppress(RunFailed):
+            writer.close()
+        raise
+
+
+def progress_report(run_id: str, epoch: int, metrics: Mapping[str, float]) -> dict[str, Any]:
+    """Return what Tune is told after an epoch (from 0)."""
+    return {"epoch": epoch + 1, METRIC: metrics["val/dice"], "finished": False, "run_id": run_id}
+
+
+def _keep(write_checkpoint: Callable[[Path], None], folder: Path) -> None:
+    """Write the checkpoint into `folder`, in place of the one before, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".checkpoint-") as working:
+        try:
+            write_checkpoint(Path(working))
+        except RuntimeError as error:  # what PyTorch makes of a full disk
+            raise OSError(f"the checkpoint could not be written: {str(error).splitlines()[0]}") from error
+        for file in Path(working).iterdir():
+            os.replace(file, folder / file.name)
+
+
+def _train_on_train(plan: Plan) -> None:
+    fit_on_train(plan, callbacks=[Relay(plan.run_id, plan.experiment.training.epochs)])
+
+
+class Relay(TuneReportCallback):  # type: ignore[misc]
+    """Carries the reports of a trial's workers to Tune; made in the trial's process, run by Ray Train's controller."""
+
+    def __init__(self, run_id: str, epochs: int) -> None:
+        super().__init__()
+        self.run_id, self.epochs = run_id, epochs
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        """Tell Tune of an epoch, but for the last (of a fold), which is told once the bundle exists."""
+        epoch = int(metrics[0]["epoch"])
+        if (epoch + 1) % self.epochs:
+            said = progress_report(self.run_id, epoch, metrics[0])
+            self._training_actor_item_queue.put({**said, GROUP: metrics[0][GROUP]})
+
+
+def open_trial(tracking: Tracking, trial_plan: TrialPlan, plan: Plan, number: str, point: Mapping[str, Any]) -> str:
+    """Find this trial's run (a resumed trial has one) or start it below the search's; return its id."""
+    said = {f"param.{key}": json.dumps(value) for key, value in point.items()}
+    found = tracking.find(plan.experiment.name, trial_id=number, search=trial_plan.search)
+    if found is not None:
+        run_id = str(found.info.run_id)
+        tracking.reopen(run_id)
+        tracking.set_tags(run_id, said)  # a population's parameters change on the way
+        return run_id
+    setting = Setting(plan.experiment, PreparedCohort(plan.prepared), plan.split, tracking)
+    tags = {"trial_id": number, "search": trial_plan.search, **said}
+    return open_run(setting, "trial", f"trial-{number:0>3} {trial_plan.search}", parent=trial_plan.parent, tags=tags)
+
+
+def _failed(tracking: Tracking, run_id: str, reason: str) -> dict[str, Any]:
+    if tracking.run(run_id).info.status == "RUNNING":  # else it was stopped, and only its workers' end is heard of here
+        tracking.set_tags(run_id, {REASON: reason[:500]})
+        tracking.finish(run_id, "FAILED")
+    return {"failed": reason}

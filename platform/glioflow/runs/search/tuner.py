@@ -1,0 +1,87 @@
+"""Tune's tuner for a search: how many trials at once, what each books, who listens, where its files lie."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from glioflow import cluster
+from glioflow.config import Experiment
+from glioflow.config.search import SearchSettings
+from glioflow.runs.search.observer import Announcer
+from glioflow.runs.search.schedulers import domain
+from glioflow.runs.search.searcher import Searcher
+from glioflow.runs.search.trial import TrialPlan, resources, run_trial
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a search keeps its state."""
+
+    name: str
+    folder: Path
+
+    @property
+    def storage(self) -> str:
+        """Optuna's database."""
+        return f"sqlite:///{self.folder / 'optuna.db'}"
+
+    @property
+    def tune(self) -> Path:
+        """Tune's files of a population."""
+        return self.folder / "tune"
+
+
+def build_tuner(
+    experiment: Experiment, place: Place, trial_plan: TrialPlan, searcher: Searcher | None, scheduler: Any, many: int
+) -> Any:
+    """Return Tune's tuner for `many` trials; without a searcher, for a population or what is left of it."""
+    from ray import tune
+
+    settings, training = experiment.search, experiment.training
+    said = tune.with_parameters(run_trial, said=trial_plan.model_dump_json())
+    trainable = tune.with_resources(said, resources(experiment))
+    if searcher is None and place.tune.exists():
+        return tune.Tuner.restore(str(place.tune), trainable=trainable, resume_unfinished=True, resume_errored=True)
+    workers = {"cpu": training.min_workers * training.cpus_per_worker}
+    workers |= {"gpu": training.min_workers * training.gpus_per_worker} if training.gpus_per_worker else {}
+    return tune.Tuner(
+        trainable,
+        param_space={} if searcher else {key: domain(parameter) for key, parameter in settings.space.items()},
+        tune_config=tune.TuneConfig(
+            search_alg=searcher or _population(settings),
+            scheduler=scheduler,
+            num_samples=many,
+            max_concurrent_trials=_concurrent(experiment),
+            reuse_actors=training.min_workers == 1,
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
+        ),
+        run_config=tune.RunConfig(
+            # Of Tune's own files none is needed to go on, but for a population's.
+            name="tune" if searcher is None else f"tune-{datetime.now():%Y%m%d-%H%M%S-%f}",
+            storage_path=str(place.folder),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=4),
+            failure_config=tune.FailureConfig(max_failures=1),
+            callbacks=[
+                Announcer(place.name, num_trials=many, epochs=settings.folds * training.epochs, workers=workers)
+            ],
+            verbose=0,
+        ),
+    )
+
+
+def _population(settings: SearchSettings) -> Any:
+    from ray.tune.search.basic_variant import BasicVariantGenerator
+
+    return BasicVariantGenerator(
+        points_to_evaluate=[dict(point) for point in settings.first] or None, random_state=settings.seed
+    )
+
+
+def _concurrent(experiment: Experiment) -> int | None:
+    """Return how many trials may run at once; of several workers no more than whose workers fit together."""
+    training, wanted = experiment.training, experiment.search.concurrent
+    if training.min_workers == 1:
+        return wanted
+    fit = cluster.slots(cpus=training.cpus_per_worker, gpus=training.gpus_per_worker) // training.min_workers
+    return max(1, min(wanted or fit, fit))

@@ -1,0 +1,59 @@
+"""A few validation cases over the epochs of a training: what the network saw in them, drawn into its folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow import atomic
+from glioflow.data.prepared.cohort import PreparedCase
+from glioflow.reports.figures import overlay
+
+OVERLAYS = "overlays"
+_NUM_CASES, _NUM_EPOCHS = 3, 8
+
+
+class Watch:
+    """Keeps the newest masks of the watched cases until their epoch is drawn."""
+
+    def __init__(self, folder: Path, cases: Sequence[PreparedCase], *, epochs: int) -> None:
+        """Watch the first cases at a few epochs, the first and the last among them.
+
+        Args:
+            folder: Of the run; pictures go to `overlays/<case>/epoch-001.png` below it, counted from 1.
+            cases: Labeled ones.
+            epochs: Of the training.
+        """
+        self.folder = folder / OVERLAYS
+        self.cases = {case.record.id: case for case in cases[:_NUM_CASES]}
+        self.epochs = set(np.linspace(0, epochs - 1, min(epochs, _NUM_EPOCHS)).round().astype(int).tolist())
+        self._masks: dict[str, NDArray[np.bool_]] = {}
+
+    def see(self, case: PreparedCase, mask: NDArray[np.bool_]) -> None:
+        """Take the mask (S, H, W) of a case, in its original geometry."""
+        if case.record.id in self.cases:
+            self._masks[case.record.id] = mask
+
+    def draw(self, epoch: int) -> None:
+        """Draw the slice with most true tumor of each watched case, if this epoch (from 0) is one to draw."""
+        for case_id, mask in self._masks.items() if epoch in self.epochs else ():
+            case = self.cases[case_id]
+            truth = case.reference() > 0
+            index = int(truth.sum(axis=(1, 2)).argmax())
+            channels = case.record.channels
+            channel = channels.index("flair") if "flair" in channels else 0
+            prepared = np.asarray(case.image[..., channel], np.float32)
+            image = np.asarray(case.restore(prepared - prepared.min()))[index]
+            name = f"{case_id}, slice {index + 1}, epoch {epoch + 1}"
+            picture = overlay(image, truth[index], mask[index], title=name)
+            atomic.write_bytes(self.folder / case_id / _name(epoch), picture)
+
+
+def drawn(folder: Path, epoch: int) -> dict[str, Path]:
+    """Return the pictures of an epoch (from 0) in a run's folder, by case."""
+    return {path.parent.name: path for path in sorted((folder / OVERLAYS).glob(f"*/{_name(epoch)}"))}
+
+
+def _name(epoch: int) -> str:
+    return f"epoch-{epoch + 1:03}.png"

@@ -1,0 +1,273 @@
+"""One training through Ray Train, of one worker or many, resumed where it stopped."""
+
+import json
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glioflow import bundle, cluster
+from glioflow.bundle.prediction import Predictor, numbers
+from glioflow.cluster.storage import home
+from glioflow.config import Experiment
+from glioflow.data.prepared.cohort import PreparedCohort
+from glioflow.errors import RunFailed, UserError
+from glioflow.reports.evaluation_page import evaluation_page
+from glioflow.reports.figures import curves
+from glioflow.runs.case_pictures import case_drawings
+from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder, to_yaml
+from glioflow.runs.plan import Plan, train_plan
+from glioflow.runs.scoring import judge as judge_cases
+from glioflow.runs.train.overlays import OVERLAYS, drawn
+from glioflow.tracking import BUNDLE, PATIENCE_S, SPOOL, RunWriter, Tracking
+from glioflow.tracking.runs import answers
+
+# What each test patient scored: the cards of its versions sum it up by subgroup.
+PER_PATIENT = "test_patients.json"
+# How often a training of an elastic size asks whether the cluster holds more workers.
+RESIZE_S = 60.0
+# Metrics, the report's files, and the rows of the test patients.
+Judgement = tuple[dict[str, float | None], dict[str, bytes], list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training ended with."""
+
+    run_id: str
+    model_uri: str
+    metrics: dict[str, float | None]
+
+
+def train(experiment: Experiment, data: str | Path | None, *, resume: str | None = None, say: Say = quiet) -> Trained:
+    """Train one experiment, judge it on its test patients, and log all of it as one run.
+
+    Args:
+        experiment: What.
+        data: Cohort, raw or prepared; None takes the experiment's.
+        resume: Id of a run that was interrupted; goes on from its last checkpoint.
+        say: Told what happens.
+
+    Raises:
+        UserError: If anything given is wrong; nothing is left running then.
+        RunFailed: If the training failed; the run is closed as failed and can be resumed.
+    """
+    setting = open_setting(experiment, data, say=say)
+    if resume and (sent := _send_waiting(setting.tracking, resume)) is not None:
+        return sent
+    run_id = _reopen(setting, resume) if resume else open_run(setting, "train", experiment.name)
+    say(f"run {run_id}")
+    plan = Plan(
+        experiment=experiment,
+        prepared=setting.cohort.path,
+        split=setting.split,
+        run_id=run_id,
+        tracking_uri=setting.tracking.uri,
+        folder=run_folder(run_id),
+        created=now(),
+        watched=True,
+    )
+    try:
+        with followed(setting.tracking, plan, say):
+            val = fit_on_train(plan)
+        test, files, rows = judge(plan)
+    except (KeyboardInterrupt, SystemExit):  # Ray Train turns the first Ctrl-C into the second
+        RunWriter(plan.tracking_uri, run_id, plan.spool).finish("KILLED")
+        say(f"interrupted; go on with --resume {run_id}")
+        raise KeyboardInterrupt from None
+    except BaseException:
+        RunWriter(plan.tracking_uri, run_id, plan.spool).finish("FAILED")
+        raise
+    metrics = {**val, **test}
+    writer = RunWriter(plan.tracking_uri, run_id, plan.spool)
+    writer.log_metrics(metrics)
+    writer.log_json(PER_PATIENT, rows)
+    for name, content in {**files, **_curves(setting.tracking, run_id)}.items():
+        writer.log_bytes(f"report/{name}", content)
+    writer.log_folder(plan.bundle, folder=BUNDLE)
+    writer.finish()
+    writer.close(patience_s=PATIENCE_S)
+    return Trained(run_id, f"runs:/{run_id}/{BUNDLE}", metrics)
+
+
+def _curves(tracking: Tracking, run_id: str) -> dict[str, bytes]:
+    """Draw loss and validation Dice by epoch; nothing where the store is away."""
+    if not answers(tracking.uri, patience_s=0):
+        return {}
+    history = {key: tracking.metric_history(run_id, key) for key in ("train/loss", "val/dice")}
+    return {"curves.png": curves({key: values for key, values in history.items() if values}, title="Training")}
+
+
+@contextmanager
+def followed(tracking: Tracking, plan: Plan, say: Say) -> Iterator[None]:
+    """Say each epoch's validation Dice while a block trains elsewhere: what is logged is what is told."""
+    ended = threading.Event()
+    epochs = plan.experiment.training.epochs
+
+    def follow() -> None:
+        told = 0
+        while not ended.wait(2):
+            if not answers(tracking.uri, patience_s=0):
+                continue
+            try:
+                values = tracking.metric_history(plan.run_id, "val/dice")
+            except Exception:  # the store is away: people wait, the training does not
+                continue
+            for number, value in enumerate(values[told:], start=told + 1):
+                say(f"epoch {number} of {epochs}: validation Dice {value:.3f}", number / epochs)
+            told = max(told, len(values))
+
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        follower.join()
+
+
+def _send_waiting(tracking: Tracking, run_id: str) -> Trained | None:
+    """Send what a run could not while MLflow was away; return its end, if that was all it lacked."""
+    spool = run_folder(run_id) / SPOOL
+    if not spool.exists():
+        return None
+    RunWriter(tracking.uri, run_id, spool).close()
+    run = tracking.run(run_id)
+    if run.info.status != "FINISHED":
+        return None
+    metrics = {key: value for key, value in run.data.metrics.items() if key.startswith(("val/", "test/"))}
+    return Trained(run_id, f"runs:/{run_id}/{BUNDLE}", metrics)
+
+
+def _reopen(setting: Setting, run_id: str) -> str:
+    tracking = setting.tracking
+    tracking.run(run_id)
+    recorded = tracking.download(f"runs:/{run_id}/experiment.yaml").read_text()
+    if recorded != to_yaml(setting.experiment):
+        raise UserError(
+            "--resume goes on with the experiment that the run began with", f"another one than run {run_id}'s"
+        )
+    if tracking.has_artifact(run_id, BUNDLE):
+        raise UserError("--resume takes an unfinished run", f"run {run_id}, which has its bundle")
+    tracking.reopen(run_id)
+    return run_id
+
+
+def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, float | None]:
+    """Run `train_plan` on Ray Train, its controller calling `callbacks`; return the bundle's validation metrics.
+
+    Raises:
+        RunFailed: With the worker's own words.
+    """
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    training, place = plan.experiment.training, home() / "train" / plan.run_id / plan.part
+    if training.elastic:  # after a node is lost Ray Train first waits so long for as many workers as before
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
+    each = {"CPU": training.cpus_per_worker, **({"GPU": training.gpus_per_worker} if training.gpus_per_worker else {})}
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"plan": plan.model_dump_json()},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=training.num_workers,
+            resources_per_worker=each,
+            use_gpu=training.gpus_per_worker > 0,
+            elastic_resize_monitor_interval_s=RESIZE_S,
+        ),
+        run_config=ray.train.RunConfig(
+            name=place.name,
+            storage_path=str(place.parent),
+            failure_config=ray.train.FailureConfig(max_failures=2, controller_failure_limit=3),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            callbacks=list(callbacks),
+        ),
+    )
+    try:
+        trainer.fit()
+    except Exception as error:
+        _drop_torn(place)
+        raise RunFailed(_cause(error)) from error
+    return bundle.read_description(plan.bundle).metrics
+
+
+def _drop_torn(place: Path) -> None:
+    """Remove checkpoints that Ray Train has not taken note of: a full disk leaves the last one half-written."""
+    try:
+        noted = json.dumps(json.loads((place / "checkpoint_manager_snapshot.json").read_text()))
+    except (OSError, ValueError):
+        return
+    for folder in place.glob("checkpoint_*/"):
+        if folder.name not in noted:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _worker(config: dict[str, Any]) -> None:
+    import ray.train
+
+    cluster.silence()
+    plan = Plan.model_validate_json(config["plan"])
+    context = ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    group = cluster.own_group()
+    writer = RunWriter(plan.tracking_uri, plan.run_id, plan.spool) if rank == 0 else None
+
+    def report(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
+        step, logged = plan.logged(epoch, metrics)
+        if writer is not None:
+            writer.write({**logged, "train/num_workers": world_size}, step=step)
+            for case_id, picture in drawn(plan.folder, epoch).items():
+                writer.log_picture(picture, key=f"{OVERLAYS}/{case_id}", step=step)
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = None
+            if rank == 0:
+                write_checkpoint(Path(folder))
+                checkpoint = ray.train.Checkpoint.from_directory(folder)
+            ray.train.report({"epoch": step, "placement_group": group, **logged}, checkpoint=checkpoint)
+
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        train_plan(plan, report, rank=rank, world_size=world_size)
+    else:
+        with checkpoint.as_directory() as folder:
+            train_plan(plan, report, rank=rank, world_size=world_size, resume=Path(folder))
+
+
+def judge(plan: Plan) -> Judgement:
+    """Measure the bundle on the test patients, on the cluster: metrics, report, rows; nothing where there are none."""
+    if not plan.split.test:
+        return {}, {}, []
+    import ray
+
+    training = plan.experiment.training
+    task = ray.remote(num_cpus=training.cpus_per_worker, num_gpus=min(1, training.gpus_per_worker))(_judge)
+    try:
+        judgement: Judgement = ray.get(task.remote(plan.model_dump_json()))
+    except ray.exceptions.RayTaskError as error:
+        raise RunFailed(_cause(error)) from error
+    return judgement
+
+
+def _judge(said: str) -> Judgement:
+    plan = Plan.model_validate_json(said)
+    predictor, cohort = Predictor.load(plan.bundle), PreparedCohort(plan.prepared)
+    judged = judge_cases(predictor, cohort.cases(plan.split.test), known=cohort.cases(plan.split.train))
+    answer = judged.answer(cohort.manifest.format)
+    cases = case_drawings(answer["per_patient"], lambda case_id: (predictor, cohort.case(case_id)))
+    about = f"{len(plan.split.test)} test patients, which trained and chose nothing"
+    page = evaluation_page(answer, title=f"Test of {plan.experiment.name}", about=about, cases=cases)
+    files = {"index.html": page.encode(), **{f"{drawing.name}.png": drawing.png for drawing in cases}}
+    return numbers(judged.summary(), "test"), files, answer["per_patient"]
+
+
+def _cause(error: BaseException) -> str:
+    """Return the last line that says what went wrong, without Ray's wrapping."""
+    text = str(error).strip()
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    told = [line for line in lines if ":" in line and not line.startswith(("File", "ray::", "at "))]
+    return (told or lines or [type(error).__name__])[-1]

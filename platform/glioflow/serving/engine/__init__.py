@@ -1,0 +1,1 @@
+"""How a loaded version computes: batching, compiled networks, one study to one answer."""

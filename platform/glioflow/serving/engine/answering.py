@@ -1,0 +1,165 @@
+"""One study to one answer by the version of the moment, with a challenger beside it. Knows neither Ray nor HTTP."""
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE
+from glioflow.bundle.study_checks import conform
+from glioflow.data.case import Case
+from glioflow.data.checks.drift import measure_drift
+from glioflow.errors import UserError
+from glioflow.evaluation.inference import CPU_PIXELS
+from glioflow.serving.engine.batching import Batcher
+from glioflow.serving.http.answers import Legend, legend_of, to_json
+from glioflow.serving.versions.loaded import Served, Versions
+from glioflow.serving.versions.shadow_trial import Comparison, Diary, Watch, agreement
+
+# A GPU's forward pass takes what half of its free memory holds, up to this many slices of this size.
+MAX_GPU_SLICES, SLICE_PIXELS = 256, 256 * 256
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer, its mask (S, H, W) and what its labels mean, and what metrics are made of."""
+
+    answer: dict[str, Any]
+    labels: NDArray[np.uint8]
+    legend: Legend
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Answering:
+    """What a predictor replica does, without Ray around it."""
+
+    def __init__(self, versions: Versions, batcher: Batcher, say: Callable[..., None], *, seed: int = 0) -> None:
+        """Answer with what `versions` holds at the time of each request."""
+        self.versions, self._batcher, self._say = versions, batcher, say
+        self._chances = random.Random(seed)
+        self._watch: Watch | None = None
+        self._aside = ThreadPoolExecutor(1, "shadow")
+        self._asides = 0
+        self.diary = Diary()
+
+    def answer(self, case: Case, clinical: Mapping[str, object]) -> Reply | UserError:
+        """Answer one study; a user's mistake is returned, not raised: Ray would wrap it."""
+        champion, challenger, chance = self.versions.champion, self.versions.challenger, self._chances.random()
+        assert champion is not None
+        watch, gave_up = self._watch_of(champion, challenger), False
+        if challenger and watch and watch.goes_to(chance, watch.trial.canary):
+            try:
+                reply = self._ask(challenger, case, clinical)
+            except Exception:  # whatever a challenger breaks or refuses, the champion answers
+                gave_up = True
+            else:
+                self._beside(watch, champion, case, reply, challenger_answered=True)
+                return reply
+        try:
+            reply = self._ask(champion, case, clinical)
+        except UserError as error:  # the study's fault, not the challenger's
+            return error
+        if watch and gave_up:
+            watch.failed()
+        if challenger and watch and watch.goes_to(self._chances.random(), watch.trial.shadow):
+            self._beside(watch, challenger, case, reply, challenger_answered=False)
+        return reply
+
+    def card(self) -> dict[str, Any]:
+        """Return all that is known of what is served."""
+        served = self.versions.champion
+        assert served is not None
+        said, survival = served.predictor.description, served.predictor.survival
+        state = self.versions.state()
+        if self._watch is not None:
+            state["stepped_back"] = self._watch.stepped_back
+        return {
+            "model": served.id.said,
+            "format": said.format,
+            "architecture": said.model.model_dump(mode="json"),
+            "num_parameters": said.num_parameters,
+            "input": {
+                "channels": list(said.channels),
+                "network_channels": list(said.network_channels),
+                "preprocess": [step.model_dump(mode="json") for step in said.preprocess],
+                "statistics": said.input_statistics,
+                "entry": said.entry.model_dump(mode="json"),
+            },
+            "inference": said.inference.model_dump(mode="json"),
+            "target": said.target.model_dump(mode="json"),
+            "postprocess": said.postprocess.model_dump(mode="json"),
+            "metrics": said.metrics,
+            "fingerprint": said.origin.fingerprint,
+            "origin": said.origin.model_dump(mode="json"),
+            "survival": None
+            if survival is None
+            else survival.model_dump(
+                mode="json",
+                include={"task", "num_patients", "num_events", "primary_metric", "metrics", "baselines"}
+                | {"beats_baselines", "warnings"},
+            ),
+            "serving": state,
+            "notice": NOT_FOR_CLINICAL_USE,
+        }
+
+    def _ask(self, served: Served, case: Case, clinical: Mapping[str, object]) -> Reply:
+        queued, predictor = self._batcher.queued, served.predictor.for_one_request()
+        case = conform(case, predictor.description)
+        prediction = predictor.predict(case, clinical=clinical)
+        answer = to_json(case, prediction, served.id.said)
+        known = predictor.description.input_statistics
+        facts = {
+            "queued": queued,
+            "batch": self._batcher.passes[-1] if self._batcher.passes else None,
+            "drift": measure_drift(predictor.seen, known) if predictor.seen and known else {},
+        }
+        return Reply(answer, prediction.segmentation.labels, legend_of(predictor.description), facts)
+
+    def _watch_of(self, champion: Served, challenger: Served | None) -> Watch | None:
+        if challenger is None:
+            self._watch = None
+            return None
+        names = [f"{served.id.name}/{served.id.version}" for served in (champion, challenger)]
+        old, trial = self._watch, self.versions.trial
+        if old is None or [old.champion, old.challenger] != names or old.trial != trial:
+            self._watch = Watch(names[0], names[1], trial, self._say)
+        return self._watch
+
+    def _beside(self, watch: Watch, other: Served, case: Case, reply: Reply, *, challenger_answered: bool) -> None:
+        """Ask the other version too, after the answer, one study at a time; more than a few are not waited for."""
+        if self._asides >= 4:
+            return
+        self._asides += 1
+
+        def ask() -> None:
+            began = time.perf_counter()
+            try:
+                labels = self._ask(other, case, {}).labels
+            except Exception:  # the challenger's failures are counted, nobody waits for them
+                if not challenger_answered:
+                    watch.failed()
+                return
+            finally:
+                self._asides -= 1
+            other_ms, reply_ms = (time.perf_counter() - began) * 1000, sum(reply.answer["timing_ms"].values())
+            times = (other_ms, reply_ms) if challenger_answered else (reply_ms, other_ms)
+            watch.compared(said := Comparison(agreement(labels, reply.labels), *times))
+            self.diary.write(watch.champion, watch.challenger, vars(said))
+
+        self._aside.submit(ask)
+
+
+def pixels_per_pass() -> int:
+    """Return how many pixels, of all slices together, one forward pass may take on this machine's device."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return CPU_PIXELS
+    free, _ = torch.cuda.mem_get_info()
+    slices = int(free / 2 / (256 * 2**20))  # some 256 MiB a slice and forward pass
+    return max(CPU_PIXELS, min(MAX_GPU_SLICES, slices) * SLICE_PIXELS)

@@ -1,0 +1,167 @@
+"""Dynamic batching: slices of several requests in one forward pass. Knows neither Ray nor HTTP."""
+
+import copy
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow.bundle.prediction import Predictor
+from glioflow.data.checks.drift import summarize_input
+from glioflow.models import ARCHITECTURES
+
+Run = Callable[[NDArray[np.floating[Any]]], NDArray[np.float32]]
+
+
+@dataclass(eq=False)
+class _Item:
+    owner: object
+    run: Run
+    image: NDArray[np.floating[Any]]
+    whole: bool = False
+    future: "Future[NDArray[np.float32]]" = field(default_factory=Future)
+    parts: list[NDArray[np.float32]] = field(default_factory=list)
+    done: int = 0
+
+    @property
+    def num_pixels(self) -> int:
+        """Of one slice."""
+        return int(self.image.shape[1] * self.image.shape[2])
+
+    @property
+    def left(self) -> int:
+        return int(self.image.shape[0]) - self.done
+
+    def goes_with(self, other: "_Item") -> bool:
+        if self.whole or other.whole:
+            return self is other
+        return self.owner is other.owner and self.image.shape[1:] == other.image.shape[1:]
+
+
+class Batcher:
+    """One thread that runs networks; what has arrived while it ran goes into the next pass, nothing waits for company.
+
+    Every pass is shared out evenly between the studies that fit together, so that a lone slice does not stand behind a
+    long study.
+    """
+
+    def __init__(self, max_pixels: int) -> None:
+        """Batch slices of up to `max_pixels` together; the thread starts with the first call.
+
+        It is the only one that may run networks: a second team of OpenMP threads in a process makes both sleep
+        between layers, and a lone slice takes twice as long.
+        """
+        self.max_pixels = max_pixels
+        self.passes: deque[tuple[int, int]] = deque(maxlen=256)  # (slices, requests) of the last ones
+        self._waiting: deque[_Item] = deque()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def queued(self) -> int:
+        """Studies whose slices are not all done."""
+        return len(self._waiting)
+
+    def __call__(
+        self, owner: object, run: Run, image: NDArray[np.floating[Any]], *, whole: bool = False
+    ) -> NDArray[np.float32]:
+        """Run an image, together with others of the same owner and slice size.
+
+        Args:
+            owner: Of the network; images of different owners never share a pass.
+            run: (n, h, w, C) to (n, h, w, K), slice by slice.
+            image: (S, h, w, C).
+            whole: Never cut, as for a network of volumes.
+
+        Returns:
+            (S, h, w, K).
+        """
+        item = _Item(owner, run, image, whole)
+        with self._changed:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
+                self._thread.start()
+            self._waiting.append(item)
+            self._changed.notify()
+        return item.future.result()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                together = [item for item in self._waiting if item.goes_with(self._waiting[0])]
+            first = together[0]
+            room = first.left if first.whole else max(1, self.max_pixels // max(1, first.num_pixels))
+            counts = share_out([item.left for item in together], room)
+            chosen = [(item, count) for item, count in zip(together, counts, strict=True) if count]
+            self._pass(chosen)
+            with self._changed:
+                for item, _ in chosen:
+                    if item.future.done():
+                        self._waiting.remove(item)
+                self._waiting.rotate(-1)  # other owners and sizes have their turn
+
+    def _pass(self, chosen: list[tuple[_Item, int]]) -> None:
+        try:
+            parts = [item.image[item.done : item.done + count] for item, count in chosen]
+            block = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            result = chosen[0][0].run(block)
+        except Exception as error:  # whatever it is, it is for those who asked
+            for item, _ in chosen:
+                item.future.set_exception(error)
+            return
+        self.passes.append((len(block), len(chosen)))
+        first = 0
+        for item, count in chosen:
+            item.parts.append(result[first : first + count])
+            item.done += count
+            first += count
+            if not item.left:
+                item.future.set_result(item.parts[0] if len(item.parts) == 1 else np.concatenate(item.parts))
+
+
+def share_out(wanted: list[int], room: int) -> list[int]:
+    """Return how much of `room` each gets: evenly, and what the modest leave goes to the others."""
+    given = [0] * len(wanted)
+    while room and any(w > g for w, g in zip(wanted, given, strict=True)):
+        open_ones = [k for k, (w, g) in enumerate(zip(wanted, given, strict=True)) if w > g]
+        each = max(1, room // len(open_ones))
+        for k in open_ones:
+            take = min(each, wanted[k] - given[k], room)
+            given[k] += take
+            room -= take
+    return given
+
+
+class BatchedPredictor(Predictor):
+    """A predictor whose slices may share forward passes with those of other requests.
+
+    Attributes:
+        batcher: Of the process; None runs every study by itself.
+        seen: What `summarize_input` says of the last image, where the bundle has something to compare it with.
+    """
+
+    batcher: Batcher | None = None
+    seen: dict[str, dict[str, float]] | None = None
+
+    def for_one_request(self) -> Self:
+        """Return a predictor of the same network whose `seen` is its own."""
+        return copy.copy(self)
+
+    def probabilities(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Return what `Predictor.probabilities` does."""
+        if self.description.input_statistics:
+            self.seen = summarize_input(image, self.description.network_channels)
+        if self.batcher is None or not image.shape[0]:
+            return self._run(image)
+        return self.batcher(
+            self.network, self._run, image, whole=ARCHITECTURES[self.description.model.architecture].dims == 3
+        )
+
+    def _run(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        return super().probabilities(image)

@@ -1,0 +1,1 @@
+"""The endpoint's HTTP side: limits, uploads, routes, answers, feedback, metrics."""

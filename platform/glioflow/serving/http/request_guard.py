@@ -1,0 +1,135 @@
+"""What every request passes, before its body is read: an id, the token, its length; and what is logged of it."""
+
+import hashlib
+import hmac
+import json
+import logging
+import os
+import re
+import sys
+import time
+import uuid
+from logging.handlers import RotatingFileHandler
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from glioflow.cluster.storage import home
+from glioflow.serving.http.metrics import Metrics
+from glioflow.serving.settings import ServeSettings
+
+LOGGER = "glioflow.serving"
+# Probes and the documentation, which say nothing about anybody.
+OPEN = ("/healthz", "/readyz", "/docs", "/openapi.json")
+DOCS_FILES = "/docs/files"
+_ID = re.compile(r"^[0-9a-f-]{8,64}$")  # a caller's own id could be a patient's: only hexadecimal ones are taken over
+_OVERHEAD = 1 << 20  # of a multipart body, beside its files
+
+
+class Guard:
+    """ASGI middleware around the application."""
+
+    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics) -> None:
+        """Guard `app`."""
+        self.app, self.settings, self.metrics = app, settings, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it here."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
+        given = headers.get("x-request-id", "")
+        request_id = given if _ID.match(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        began, status, failure = time.perf_counter(), 0, {}
+
+        async def send_on(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            refusal = self._refusal(scope, headers)
+            if refusal is None:
+                await self.app(scope, receive, send_on)
+            else:
+                await answer_error(send_on, *refusal)
+        except Exception as error:  # ours: what it says could name a file, so only its kind is kept
+            failure = {"failure": type(error).__name__}
+            if not status:
+                await answer_error(send_on, 500, "the endpoint failed", None)
+        finally:
+            seconds = time.perf_counter() - began
+            route = _route_of(scope)
+            self.metrics.answered(route, status, seconds)
+            facts = scope["state"].get("facts", {})
+            log(
+                "request", id=request_id, method=scope["method"][:10], route=route, status=status,
+                ms=round(seconds * 1000, 1), **facts, **failure,
+            )  # fmt: skip
+
+    def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str, str | None] | None:
+        is_open = scope["path"] in OPEN or scope["path"].startswith(f"{DOCS_FILES}/")
+        if not is_open and not self._knows_token(headers.get("authorization", "")):
+            return 401, "this endpoint needs the header 'Authorization: Bearer TOKEN'", None
+        if scope["method"] in ("POST", "PUT", "PATCH"):
+            length, limit = headers.get("content-length", ""), self.settings.limits.upload_bytes
+            if not re.fullmatch(r"\d{1,18}", length):
+                return 411, "a request says its Content-Length", length[:20] or None
+            if int(length) > limit + _OVERHEAD:
+                return 413, f"a request has at most {limit} bytes", length
+        return None
+
+    def _knows_token(self, header: str) -> bool:
+        wanted = self.settings.token_sha256
+        scheme, _, token = header.partition(" ")
+        given = hashlib.sha256(token.strip().encode("latin-1")).hexdigest()
+        return wanted is None or (scheme.lower() == "bearer" and hmac.compare_digest(given, wanted))
+
+
+def error_body(rule: str, value: Any = None, choices: list[str] | None = None) -> dict[str, Any]:
+    """Return the body of every answer that is no success."""
+    return {"error": {"rule": rule, "value": value, "choices": choices}}
+
+
+async def answer_error(send: Send, status: int, rule: str, value: str | None) -> None:
+    """Answer without reading the body."""
+    body = json.dumps(error_body(rule, value)).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers += [(b"www-authenticate", b"Bearer")] if status == 401 else []
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def start_log(part: str) -> None:
+    """Write this process's log, a JSON object a line, to `serving/log/PART-PID.jsonl` under the home."""
+    logger = logging.getLogger(LOGGER)
+    if logger.handlers:
+        return
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    handler: logging.Handler
+    try:
+        folder = home() / "serving" / "log"
+        folder.mkdir(parents=True, exist_ok=True)
+        handler = RotatingFileHandler(folder / f"{part}-{os.getpid()}.jsonl", maxBytes=10 * 2**20, backupCount=2)
+    except OSError:  # a home that cannot be written to
+        handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+
+
+def log(event: str, **facts: Any) -> None:
+    """Write one line; what goes in here names no file, study or person."""
+    level = logging.WARNING if event in ("refused", "stepped_back") else logging.INFO
+    said = {"time": round(time.time(), 3), "event": event, **facts}
+    logging.getLogger(LOGGER).log(level, json.dumps(said, default=str))
+
+
+def _route_of(scope: Scope) -> str:
+    """Return the route's own path, so that nothing of what a caller wrote into the URL is kept."""
+    route = scope.get("route")
+    path = getattr(route, "path", None)
+    return path if isinstance(path, str) else scope["path"] if scope["path"] in OPEN else "other"

@@ -1,0 +1,251 @@
+"""The endpoint's routes over any model that can be asked: uploads in, JSON out, one form for every error. No Ray."""
+
+import asyncio
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+from fastapi import FastAPI, File, Form, Query, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi_offline import FastAPIOffline
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from glioflow import __version__
+from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE
+from glioflow.data.case import Case
+from glioflow.errors import UserError
+from glioflow.serving.engine.answering import Reply
+from glioflow.serving.engine.overlay import encode_overlay
+from glioflow.serving.http.answers import check_format, encode_mask
+from glioflow.serving.http.feedback import Feedback
+from glioflow.serving.http.metrics import Metrics
+from glioflow.serving.http.request_guard import DOCS_FILES, Guard, error_body
+from glioflow.serving.http.uploads import TooLarge, read_uploads
+from glioflow.serving.settings import ServeSettings
+
+_RETRY_S = 1
+_CARD_S = 5
+
+
+class Busy(Exception):  # noqa: N818 - what it is
+    """Too many are waiting, a replica is gone, or the answer took too long: the caller may try again."""
+
+
+class Model(Protocol):
+    """What answers: a handle to the predictor's replicas, or a predictor in this process."""
+
+    async def predict(self, case: Case, clinical: dict[str, Any]) -> Reply | UserError:
+        """Answer one study; raises `Busy`."""
+
+    async def card(self) -> dict[str, Any]:
+        """Say what is served; raises `Busy`."""
+
+
+class ErrorDetail(BaseModel):
+    """The rule that a request broke, the value that broke it, and what would have been accepted."""
+
+    rule: str
+    value: Any = None
+    choices: list[str] | None = None
+
+
+class ErrorAnswer(BaseModel):
+    """The body of every answer that is no success."""
+
+    error: ErrorDetail
+
+
+_SAID = {
+    401: "A token is needed.",
+    411: "The request says no Content-Length.",
+    413: "More than the limits allow.",
+    422: "No readable study, or an impossible option.",
+    503: "Busy: try again after Retry-After seconds.",
+}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorAnswer, "description": text} for status, text in _SAID.items()
+}
+
+
+def make_api(model: Model, settings: ServeSettings, metrics: Metrics, *, feedback: Feedback | None = None) -> FastAPI:
+    """Return the application, its guard around it.
+
+    Args:
+        model: What answers.
+        settings: Of the endpoint.
+        metrics: Where requests are counted.
+        feedback: Where corrected masks go; None takes none.
+    """
+    api = FastAPIOffline(
+        static_url=DOCS_FILES,
+        title="GlioFlow",
+        version=__version__,
+        description=f"Segments brain tumors in MRI with the promoted model and measures them. {NOT_FOR_CLINICAL_USE}",
+        redoc_url=None,
+        responses=_RESPONSES,
+    )
+    _handle_errors(api)
+    _add_predict(api, model, settings, metrics)
+    _add_facts(api, model, metrics)
+    _add_feedback(api, settings, feedback)
+    api.add_middleware(Guard, settings=settings, metrics=metrics)
+    return api
+
+
+def _handle_errors(api: FastAPI) -> None:
+    @api.exception_handler(UserError)
+    async def user_error(request: Request, error: UserError) -> JSONResponse:
+        return _error(413 if isinstance(error, TooLarge) else 422, error.rule, error.value, error.choices)
+
+    @api.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        value = first.get("input")
+        said = value if isinstance(value, str | int | float | bool) else None
+        where = ".".join(str(part) for part in first["loc"])
+        return _error(422, f"{where}: {first['msg']}", None if said is None else str(said)[:80])
+
+    @api.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 404:
+            routes = [path for route in api.routes if isinstance(path := getattr(route, "path", None), str)]
+            return _error(404, "no such route", choices=routes)
+        return _error(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+
+    @api.exception_handler(Busy)
+    async def busy(request: Request, error: Busy) -> JSONResponse:
+        return _error(503, str(error) or "the endpoint is busy; try again", headers={"Retry-After": str(_RETRY_S)})
+
+
+def _add_predict(api: FastAPI, model: Model, settings: ServeSettings, metrics: Metrics) -> None:
+    @api.post("/v1/predict")
+    async def predict(
+        request: Request,
+        files: Annotated[
+            list[UploadFile], File(description="Slices (.tif, .png), NIfTI modalities, DICOM, or a .zip of them")
+        ],
+        clinical: Annotated[str | None, Form(description="JSON object of clinical values")] = None,
+        mask: Annotated[
+            str | None, Query(description="rle, nifti, dicom-seg, none; png, tiff: all labels as one")
+        ] = None,
+        overlay: Annotated[bool, Query(description="A picture of the slice with the most tumor")] = False,
+    ) -> JSONResponse:
+        """Segment one study; answer with mask, features and survival."""
+        values = _json_object("clinical", clinical)
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory(prefix="glioflow-study-") as folder:
+            uploads = [(file.filename or "", file.file) for file in files]
+            case = await asyncio.to_thread(read_uploads, uploads, Path(folder), settings.limits)
+            format = check_format(mask, case)
+            read = time.perf_counter()
+            metrics.in_flight.labels(metrics.gateway).inc()
+            try:
+                async with asyncio.timeout(settings.limits.timeout_s):
+                    reply = await model.predict(case, values)
+            except TimeoutError:
+                raise Busy(f"an answer took more than {settings.limits.timeout_s:g} s; try again") from None
+            finally:
+                metrics.in_flight.labels(metrics.gateway).dec()
+            if isinstance(reply, UserError):
+                raise reply
+            predicted = time.perf_counter()
+            answer = {**reply.answer, "request_id": request.state.request_id}
+            answer["mask"] = await asyncio.to_thread(encode_mask, reply.labels, case, format, reply.legend)
+            if overlay:
+                answer["overlay"] = await asyncio.to_thread(encode_overlay, reply.labels, case)
+        done = time.perf_counter()
+        answer["timing_ms"] = {
+            "read": round((read - began) * 1000, 3),
+            **answer["timing_ms"],
+            "encode": round((done - predicted) * 1000, 3),
+            "total": round((done - began) * 1000, 3),
+        }
+        metrics.predicted(answer, reply.facts)
+        request.state.facts = {
+            "slices": case.shape[0],
+            "version": answer["model"]["version"],
+            "detected": answer["tumor"]["detected"],
+            "num_warnings": len(answer["study"]["warnings"]),
+        }
+        return JSONResponse(answer)
+
+
+def _add_facts(api: FastAPI, model: Model, metrics: Metrics) -> None:
+    @api.get("/v1/model")
+    async def card() -> JSONResponse:
+        """Return the champion's card: version, metrics, training cohort, the input it needs, how it computes here."""
+        return JSONResponse(await model.card())
+
+    @api.get("/healthz", response_class=PlainTextResponse)
+    async def healthz() -> PlainTextResponse:
+        """Say that the gateway is alive."""
+        return PlainTextResponse("ok")
+
+    @api.get("/readyz", response_class=PlainTextResponse)
+    async def readyz() -> Response:
+        """Say that a model is loaded."""
+        card = await _card_soon(model)
+        if card is None:
+            return _error(503, "no model is loaded", headers={"Retry-After": str(_RETRY_S)})
+        return PlainTextResponse(f"ready: {card['model']['name']} {card['model']['version']}")
+
+    @api.get("/metrics", response_class=PlainTextResponse)
+    async def prometheus() -> Response:
+        """Return counters and times for Prometheus."""
+        text = metrics.text(await _card_soon(model))
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_feedback(api: FastAPI, settings: ServeSettings, feedback: Feedback | None) -> None:
+    @api.post("/v1/feedback", status_code=202)
+    async def post_feedback(
+        request: Request,
+        files: Annotated[list[UploadFile], File(description="The study, with its corrected masks beside the images")],
+        patient: Annotated[str, Form(min_length=1, max_length=200, description="The person; only a key is kept")],
+    ) -> JSONResponse:
+        """Take a corrected mask into quarantine: needs a token, and has a quota."""
+        if feedback is None or settings.token_sha256 is None:
+            raise HTTPException(401, "feedback is taken by endpoints with a token only")
+        with tempfile.TemporaryDirectory(prefix="glioflow-feedback-") as folder:
+            uploads = [(file.filename or "", file.file) for file in files]
+            case = await asyncio.to_thread(read_uploads, uploads, Path(folder), settings.limits, with_masks=True)
+            entry = await asyncio.to_thread(feedback.take, case, patient)
+        request.state.facts = {"feedback": entry}
+        return JSONResponse({"id": entry, "state": "quarantine", "request_id": request.state.request_id}, 202)
+
+
+async def _card_soon(model: Model) -> dict[str, Any] | None:
+    try:
+        return await asyncio.wait_for(model.card(), _CARD_S)
+    except Exception:  # whatever is wrong there: it is not ready
+        return None
+
+
+def _error(
+    status: int,
+    rule: str,
+    value: Any = None,
+    choices: list[str] | None = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    return JSONResponse(error_body(rule, value, choices), status, headers=headers)
+
+
+def _json_object(field: str, text: str | None) -> dict[str, Any]:
+    if not text:
+        return {}
+    try:
+        values = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise UserError(f"the field {field!r} is a JSON object", text[:80]) from None
+    if not isinstance(values, dict):
+        raise UserError(f"the field {field!r} is a JSON object", text[:80])
+    return values
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")

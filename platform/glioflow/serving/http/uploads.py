@@ -1,0 +1,214 @@
+"""From a request's bytes to files in a folder of its own: harmless names, limited sizes, zips unpacked with care."""
+
+import math
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import IO, BinaryIO
+
+from glioflow.data.case import Case
+from glioflow.data.formats.dicom import is_dicom
+from glioflow.data.formats.nifti import is_nifti
+from glioflow.data.formats.slices import is_slice
+from glioflow.data.formats.study import read_study
+from glioflow.errors import UserError
+from glioflow.serving.settings import Limits
+
+_BLOCK = 1 << 20
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others may ask for gigabytes of working memory
+_MASK = re.compile(r"(?:^|[_-])(?:mask|seg|segm|segmentation|labels?)\.(?:tiff?|png|nii|nii\.gz)$", re.IGNORECASE)
+_AT_MOST = re.compile(r"\bhas at most \d")  # so the readers say what is too much
+_ENTRY_BYTES = 1024  # of a zip's directory, for each file: far more than name and attributes take
+
+
+class TooLarge(UserError):  # noqa: N818 - what it is
+    """More than the endpoint's limits allow."""
+
+
+def save_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: Limits) -> list[Path]:
+    """Write uploaded files into `folder`, a zip as its contents.
+
+    Args:
+        uploads: File name and open file of each.
+        folder: Empty, and thrown away afterwards.
+        limits: Of the endpoint.
+
+    Returns:
+        The files, by name.
+
+    Raises:
+        TooLarge: If a limit is passed.
+        UserError: If there is no file, a zip is damaged, or two files have one name and are not DICOM.
+    """
+    if not uploads:
+        raise UserError("a request has at least one file in its field 'files'", "none")
+    written: list[Path] = []
+    left, unpacked_left = limits.upload_bytes, limits.unpacked_bytes
+    for name, file in uploads:
+        if name.lower().endswith(".zip"):
+            left -= file.seek(0, 2)
+            if left < 0:
+                raise TooLarge(f"the files of a study have at most {limits.upload_bytes} bytes together", "more")
+            found = _unpack(file, folder, limits, unpacked_left)
+            unpacked_left -= sum(path.stat().st_size for path in found)
+            written += found
+        else:
+            path = _store(file, folder, PurePosixPath(name.replace("\\", "/")).name, left)
+            left -= path.stat().st_size
+            written.append(path)
+        if len(written) > limits.files:
+            raise TooLarge(f"a study has at most {limits.files} files", len(written))
+    return written
+
+
+def read_uploads(
+    uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: Limits, *, with_masks: bool = False
+) -> Case:
+    """Write uploads into `folder` and read them as one study.
+
+    Args:
+        uploads: File name and open file of each.
+        folder: Empty, and thrown away afterwards.
+        limits: Of the endpoint.
+        with_masks: Read the masks beside the images; otherwise they are left out, with a warning.
+
+    Raises:
+        TooLarge: If a limit is passed; what can be told from headers is told before anything is decoded.
+        UserError: If they are no readable study.
+    """
+    try:
+        files = save_uploads(uploads, folder, limits)
+        images = files if with_masks else [file for file in files if not _MASK.search(file.name)]
+        left_out = len(files) - len(images) if images else 0
+        check_sizes(images or files, limits)
+        case = read_study(images or files)
+        if case.shape[0] > limits.slices:
+            raise TooLarge(f"a study has at most {limits.slices} slices", case.shape[0])
+        if case.image.size > limits.values:
+            raise TooLarge(f"a study has at most {limits.values} values", case.image.size)
+    except UserError as error:
+        # Where the files lie on the server is nobody's business.
+        def hide(text: str) -> str:
+            return text.replace(f"{folder}/", "").replace(str(folder), "the study")
+
+        value = None if error.value is None else hide(error.value)
+        choices = None if error.choices is None else [hide(choice) for choice in error.choices]
+        kind = TooLarge if _AT_MOST.search(error.rule) else type(error)
+        raise kind(hide(error.rule), value, choices) from None
+    except Exception as error:  # a damaged header can break a reader anywhere; the bytes are the caller's
+        raise UserError("the files of a study are readable", f"something that ends in {type(error).__name__}") from None
+    if left_out:
+        case = replace(case, warnings=(*case.warnings, f"{left_out} masks among the files were not looked at"))
+    return case
+
+
+def check_sizes(files: Sequence[Path], limits: Limits) -> None:
+    """Refuse a study whose headers state more than the limits, before a pixel of it is decoded.
+
+    Raises:
+        TooLarge: If they do. Damaged headers pass: the readers know what to say of them.
+    """
+    slices = [file for file in files if is_slice(file.name)]
+    if len(slices) > limits.slices:
+        raise TooLarge(f"a study has at most {limits.slices} slices", len(slices))
+    values = num_bytes = 0
+    for file in files:
+        count, size = _stated(file)
+        values, num_bytes = values + count, num_bytes + size
+        if values > limits.values:
+            raise TooLarge(f"a study has at most {limits.values} values", "more")
+        if num_bytes > limits.unpacked_bytes:
+            raise TooLarge(f"a study unpacks to at most {limits.unpacked_bytes} bytes", "more")
+
+
+def _stated(file: Path) -> tuple[int, int]:
+    """Return how many values and bytes a file's header speaks of; (0, 0) where it cannot be read."""
+    try:
+        if is_slice(file.name):
+            from PIL import Image
+
+            with Image.open(file, formats=["PNG", "TIFF"]) as image:
+                count = image.width * image.height * len(image.getbands())
+            return count, count
+        if is_nifti(file.name):
+            import nibabel
+
+            header = nibabel.load(file).header
+            count = math.prod(int(side) for side in header.get_data_shape())
+            return count, count * int(header.get_data_dtype().itemsize)
+    except Exception:  # a damaged file can fail anywhere inside the decoder
+        return 0, 0
+    return 0, 0
+
+
+def _unpack(file: BinaryIO, folder: Path, limits: Limits, left: int) -> list[Path]:
+    _check_directory(file, limits)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = [entry for entry in archive.infolist() if _wanted(entry)]
+            if len(entries) > limits.files:
+                raise TooLarge(f"a study has at most {limits.files} files", len(entries))
+            if sum(entry.file_size for entry in entries) > left:
+                raise TooLarge(f"the zips of a study unpack to at most {limits.unpacked_bytes} bytes together", "more")
+            written = []
+            for entry in entries:
+                if entry.compress_type not in _METHODS:
+                    raise UserError("the files of a .zip are stored or deflated", f"method {entry.compress_type}")
+                with archive.open(entry) as source:
+                    path = _store(source, folder, PurePosixPath(entry.filename).name, left)
+                left -= path.stat().st_size
+                written.append(path)
+            return written
+    except UserError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise UserError("a .zip file is a readable, unencrypted archive", str(error)[:100]) from None
+
+
+def _check_directory(file: BinaryIO, limits: Limits) -> None:
+    """Refuse a zip whose directory alone, which zipfile reads whole, would take more memory than a study's."""
+    end = file.seek(0, 2)
+    file.seek(max(0, end - (1 << 16) - 22))
+    tail = file.read()
+    if b"PK\x06\x07" in tail:
+        raise TooLarge("a .zip is below 4 GiB", "a zip64 archive")
+    # Whichever of these marks zipfile takes for the true one.
+    sizes = (int.from_bytes(tail[m.start() + 12 : m.start() + 16], "little") for m in re.finditer(b"PK\x05\x06", tail))
+    if max(sizes, default=0) > (limits.files + 1) * _ENTRY_BYTES:
+        raise TooLarge(f"a study has at most {limits.files} files", "more")
+
+
+def _wanted(entry: zipfile.ZipInfo) -> bool:
+    name = PurePosixPath(entry.filename)
+    hidden = any(part.startswith((".", "__MACOSX")) for part in name.parts)
+    return not entry.is_dir() and not hidden and name.suffix.lower() != ".csv"
+
+
+def _store(source: IO[bytes], folder: Path, name: str, left: int) -> Path:
+    """Write a file under a harmless name; DICOM files may share theirs, as those of two series do."""
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")[-120:]
+    if not safe:
+        raise UserError("a file has a name", repr(name))
+    path, number = folder / safe, len(os.listdir(folder))
+    while path.exists():
+        path, number = folder / f"{number}_{safe}", number + 1
+    _copy(source, path, left)
+    if path.name != safe and not is_dicom(path):
+        raise UserError("the files of a study that are not DICOM have different names", safe)
+    return path
+
+
+def _copy(source: IO[bytes], path: Path, left: int) -> None:
+    written = 0
+    with path.open("wb") as out:
+        while block := source.read(_BLOCK):
+            written += len(block)
+            if written > left:
+                raise TooLarge(
+                    "an upload stays below the endpoint's limit of bytes", f"more than {left} left for {path.name}"
+                )
+            out.write(block)

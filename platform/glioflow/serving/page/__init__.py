@@ -1,0 +1,1 @@
+"""The web page: a Streamlit application that asks the endpoint for everything."""

@@ -1,0 +1,179 @@
+"""How the page shows an answer: verdict, viewer, features, survival, model, downloads."""
+
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import Any
+
+import streamlit as st
+
+from glioflow.serving.page.study import Answered
+from glioflow.serving.page.survival_view import show_survival
+from glioflow.serving.page.tables import downloads, feature_rows, slice_rows, volume_text
+from glioflow.serving.page.viewer import show_viewer, viewer_data
+
+
+def show_answer(answered: Answered, card: Mapping[str, Any]) -> None:
+    """Show everything about one answer.
+
+    Args:
+        answered: The study and what the endpoint said of it.
+        card: Of the model that is served now.
+    """
+    answer = answered.answer
+    _verdict(answered)
+    for warning in answer["study"]["warnings"]:
+        st.warning(warning[:1].upper() + warning[1:], icon=":material/warning:")
+    picture, facts = st.columns([11, 9], gap="medium")
+    with picture:
+        show_viewer(_once("viewer_data", answered, viewer_data))
+    with facts:
+        features, survival, model, files = st.tabs(["Features", "Survival", "Model", "Download"])
+    with features:
+        _features(answered)
+    with survival:
+        show_survival(answer["survival"])
+    with model:
+        _model(answer, card)
+    with files:
+        _downloads(answered)
+
+
+def facts_html(facts: Iterable[tuple[str, str, str, str]]) -> str:
+    """Return cards of title, value, remark and class."""
+    cards = (
+        f'<div class="{kind}"><small>{escape(title)}</small><b>{escape(value)}</b><small>{escape(remark)}</small></div>'
+        for title, value, remark, kind in facts
+    )
+    return f'<div class="gf-facts">{"".join(cards)}</div>'
+
+
+def list_html(rows: Mapping[str, object]) -> str:
+    """Return names and values in two columns; what is None is left out."""
+    shown = ((name, value) for name, value in rows.items() if value is not None)
+    return f'<dl class="gf-list">{"".join(f"<dt>{escape(n)}</dt><dd>{escape(str(v))}</dd>" for n, v in shown)}</dl>'
+
+
+def _once(name: str, answered: Answered, make: Any) -> Any:
+    """Return `make(answered)`, made once for each answer of this session."""
+    made_of, made = st.session_state.get(name, (None, None))
+    if made_of is not answered:
+        made = make(answered)
+        st.session_state[name] = (answered, made)
+    return made
+
+
+def _verdict(answered: Answered) -> None:
+    answer = answered.answer
+    tumor, total = answer["tumor"], len(answer["study"]["slices"])
+    volume, remark = volume_text(answer["features"])
+    found = bool(tumor["detected"])
+    unsure = f"{answer['uncertainty']['uncertain_px']:,}".replace(",", " ")
+    st.html(
+        facts_html(
+            [
+                (
+                    "Tumor",
+                    "Found" if found else "None found",
+                    f"in {len(tumor['slices'])} of {total} slices",
+                    "gf-found" if found else "gf-none",
+                ),
+                ("Volume", volume if found else "0", remark if found else "", ""),
+                ("Highest probability", f"{tumor['probability']:.2f}", f"{unsure} px between 0.1 and 0.9", ""),
+                ("Answered in", _duration(answer["timing_ms"]["total"]), f"study {answer['study']['id']}", ""),
+            ]
+        )
+    )
+
+
+def _features(answered: Answered) -> None:
+    rows = feature_rows(answered.answer["features"])
+    known = [row for row in rows if row["Value"] is not None]
+    shown = [{key: row[key] for key in ("Feature", "Value", "Unit")} for row in known]
+    st.dataframe(shown, hide_index=True, height=min(430, 38 + 35 * max(1, len(shown))), key="features_table")
+    if per_slice := slice_rows(answered.answer["features"], answered.case.slice_numbers):
+        with st.expander(f"By slice ({len(per_slice)})"):
+            st.dataframe(per_slice, hide_index=True, key="slices_table")
+    if missing := [row for row in rows if row["Value"] is None]:
+        with st.expander(f"Without a value ({len(missing)})"):
+            for note in dict.fromkeys(row["Note"] for row in missing):
+                names = ", ".join(row["Feature"] for row in missing if row["Note"] == note)
+                st.caption(f"**{note or 'undefined'}**: {names}")
+
+
+def _model(answer: Mapping[str, Any], card: Mapping[str, Any]) -> None:
+    model, now, origin = answer["model"], card["model"], card["origin"]
+    if model != now:
+        st.warning(
+            f"This answer is of version {model['version']}; version {now['version']} is served by now and shown here.",
+            icon=":material/swap_horiz:",
+        )
+    patients = ", ".join(f"{count} {part}" for part, count in origin["num_patients"].items())
+    st.html(
+        list_html(
+            {
+                "Model": now["name"],
+                "Version": now["version"],
+                "Run": now["run_id"],
+                "Network": " ".join(
+                    str(card["architecture"][key])
+                    for key in ("architecture", "encoder")
+                    if card["architecture"].get(key)
+                ),
+                "Parameters": f"{card['num_parameters']:,}".replace(",", " "),
+                "Looks at": ", ".join(card["input"]["channels"]),
+                "Finds": _target(card["target"]),
+                "Trained on": f"{origin['cohort_format']} cohort {origin['fingerprint'][:12]}; patients: {patients}",
+                **_quality(card["metrics"]),
+            }
+        )
+    )
+    timing = ", ".join(f"{stage} {_duration(ms)}" for stage, ms in answer["timing_ms"].items())
+    st.caption(f"Time: {timing}")
+    with st.expander("The whole card"):
+        st.json(dict(card), expanded=1)
+
+
+def _target(target: Mapping[str, Any]) -> str:
+    if target["kind"] == "binary":
+        return "tumor, as one"
+    return ", ".join(target["regions"] or (f"label {value}" for value in target["labels"]))
+
+
+def _quality(metrics: Mapping[str, float | None]) -> dict[str, str]:
+    """Return what the model reached by patient: on test patients where it was tested, else on validation patients."""
+    part = "test" if metrics.get("test/dice_mean") is not None else "val"
+    dice, iou, *interval = (
+        metrics.get(f"{part}/{n}") for n in ("dice_mean", "iou_mean", "dice_ci95_low", "dice_ci95_high")
+    )
+    if dice is None:
+        return {}
+    low, high = interval
+    between = "" if low is None or high is None else f", 95 % interval {low:.2f} to {high:.2f}"
+    whose = "test patients" if part == "test" else "validation patients, which chose it"
+    return {"Dice": f"{dice:.3f} on {whose}{between}", **({} if iou is None else {"IoU": f"{iou:.3f}"})}
+
+
+def _downloads(answered: Answered) -> None:
+    what = {
+        "Mask": "in the format of your files",
+        "Overlay": "the slice with the most tumor",
+        "Features": "as a table",
+        "Answer": "all of it, as JSON",
+        "Everything": "in one zip",
+    }
+    for title, (name, content) in _once("downloads", answered, downloads).items():
+        st.download_button(
+            f"{title}: {what[title]}",
+            content,
+            file_name=name,
+            key=f"download_{title.lower()}",
+            on_click="ignore",
+            width="stretch",
+            icon=":material/download:",
+            type="primary" if title == "Everything" else "secondary",
+        )
+    st.caption("The picture in view has its own button, in its corner.")
+
+
+def _duration(ms: float) -> str:
+    return f"{ms / 1000:.1f} s" if ms >= 1000 else f"{ms:.0f} ms"

@@ -1,0 +1,165 @@
+"""The page for people, as Streamlit runs it: choose a study, have it answered, look. Asks the endpoint for everything.
+
+`launcher` starts it; where the endpoint is, and the token if it wants one, come in the environment.
+"""
+
+import os
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE
+from glioflow.errors import GlioflowError, RunFailed
+from glioflow.serving.client import Client
+from glioflow.serving.page.answer_view import show_answer
+from glioflow.serving.page.launcher import DEFAULT_ENDPOINT, ENDPOINT
+from glioflow.serving.page.study import File, ask, examples, has_examples
+from glioflow.serving.settings import TOKEN
+
+_FIRST_TIMEOUT_S = 10
+_CLINICAL = {
+    "gender": ("Sex", ("female", "male")),
+    "grade": ("Grade", (1, 2, 3, 4)),
+    "histology": ("Histology", ("astrocytoma", "oligoastrocytoma", "oligodendroglioma")),
+    "resection": ("Resection", ("gtr", "str", "na")),
+}
+_UPLOAD_HELP = (
+    "Slices (.tif, .png), a .zip of them, NIfTI modalities (.nii, .nii.gz), or DICOM (files or a .zip). "
+    "All files together are one study."
+)
+
+
+def main() -> None:
+    """Show the page."""
+    st.set_page_config(page_title="GlioFlow", page_icon="🧠", layout="wide")
+    st.html(Path(__file__).with_name("static") / "page.css")
+    st.html(
+        '<div class="gf-head"><b>Glio<i>Flow</i></b><span>Brain tumor segmentation in MRI</span>'
+        f'<span class="gf-not">{escape(NOT_FOR_CLINICAL_USE)}</span></div>'
+    )
+    url, token = os.environ.get(ENDPOINT, DEFAULT_ENDPOINT), os.environ.get(TOKEN)
+    left, right = st.columns([1, 3], gap="large")
+    try:
+        card = Client(url, token=token, timeout_s=_FIRST_TIMEOUT_S, num_tries=1).model()
+    except GlioflowError as error:
+        with left:
+            _choose(None, url)
+        with right:
+            _away(error, url)
+            if answered := st.session_state.get("answered"):
+                show_answer(answered, st.session_state["card"])
+        return
+    st.session_state["card"] = card
+    with left:
+        files, clinical, wanted = _choose(card, url)
+    with right:
+        if wanted or st.session_state.pop("wanted", False):
+            _answer(Client(url, token=token), files, clinical)
+        if answered := st.session_state.get("answered"):
+            show_answer(answered, card)
+        elif not st.session_state.get("refused"):
+            _welcome(card)
+
+
+def _choose(card: dict[str, Any] | None, url: str) -> tuple[list[File], dict[str, Any], bool]:
+    """Show what can be chosen; return the files, the clinical values, and whether an answer is wanted now."""
+    channels = tuple(card["input"]["channels"]) if card else ()
+    sources = ["Your files", "An example"] if has_examples(channels) else ["Your files"]
+    st.subheader("Study", anchor=False)
+    if st.session_state.get("source") not in sources:
+        st.session_state["source"] = sources[0]
+    source = st.segmented_control("Source", sources, label_visibility="collapsed", key="source")
+    if source == "An example":
+        offered = {each.title: each.files for each in examples(channels)}
+        title = st.selectbox("Example", list(offered), key="example", label_visibility="collapsed")
+        st.caption("Invented by a random generator: no real patient.")
+        files = list(offered[title])
+    else:
+        uploads = st.file_uploader(
+            "Files of one study",
+            accept_multiple_files=True,
+            key="files",
+            help=_UPLOAD_HELP,
+            label_visibility="collapsed",
+        )
+        st.caption(_UPLOAD_HELP)
+        files = [(upload.name, upload.getvalue()) for upload in uploads]
+    clinical = _clinical() if card and card.get("survival") else {}
+    wanted = st.button("Analyze", type="primary", width="stretch", disabled=not (card and files), key="analyze")
+    if card:
+        model = card["model"]
+        version = "" if model["version"] is None else f", version {model['version']}"
+        st.caption(f"{model['name']}{version}, served at `{url}`. Your files go there and nowhere else.")
+    return files, clinical, bool(wanted)
+
+
+def _clinical() -> dict[str, Any]:
+    with st.expander("Clinical values, if known"):
+        age = st.number_input("Age in years", 0, 120, value=None, key="age_years", placeholder="unknown")
+        values: dict[str, Any] = {"age_years": age}
+        for name, (title, choices) in _CLINICAL.items():
+            values[name] = st.selectbox(title, choices, index=None, key=name, placeholder="unknown")
+        st.caption("The survival answer uses those that its model was fitted on and fills in what is missing.")
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _answer(client: Client, files: list[File], clinical: dict[str, Any]) -> None:
+    st.session_state.pop("answered", None)
+    st.session_state["refused"] = True
+    try:
+        with st.spinner("The endpoint is looking at the study", show_time=True):
+            st.session_state["answered"] = ask(client, files, clinical)
+    except RunFailed as error:
+        st.error(f"**No answer.** {_plain(error)}", icon=":material/cloud_off:")
+    except GlioflowError as error:
+        st.error(f"**The endpoint refused this study.** {_plain(error)}", icon=":material/block:")
+        st.caption("Nothing was kept. Choose other files and try again.")
+    else:
+        st.session_state["refused"] = False
+
+
+def _plain(error: Exception) -> str:
+    """Return an error's text as a sentence that Markdown shows as it is."""
+    text = "".join(f"\\{letter}" if letter in "\\`*_{}[]()<>#+-!|~$:" else letter for letter in str(error))
+    return text[:1].upper() + text[1:]
+
+
+def _away(error: GlioflowError, url: str) -> None:
+    if not isinstance(error, RunFailed):
+        st.error(f"**The endpoint refuses this page.** {_plain(error)}", icon=":material/key_off:")
+        st.caption(f"Start the page with the endpoint's token in {TOKEN}, or with another --endpoint.")
+    else:
+        st.error(f"**The endpoint is away.** {_plain(error)}", icon=":material/cloud_off:")
+        st.markdown("Start it in another terminal, then try again:")
+        st.code("glioflow serve", language="bash")
+        st.caption(
+            "Without a promoted model yet, `glioflow demo` makes one. Another place: `glioflow page --endpoint`."
+        )
+    st.button("Try again", key="again")
+
+
+def _welcome(card: dict[str, Any]) -> None:
+    channels = ", ".join(card["input"]["channels"])
+    steps = {
+        "1. Choose": "Slices, a zip of them, NIfTI or DICOM: all files of one study. Or an invented example.",
+        "2. Analyze": f"The model looks at {channels}, marks what it takes for tumor and measures it.",
+        "3. Look and save": "Scroll through the slices with the mask over them, read the numbers, keep the files.",
+    }
+    cards = "".join(f"<div><b>{escape(title)}</b><span>{escape(text)}</span></div>" for title, text in steps.items())
+    st.html(
+        f'<div class="gf-empty"><h3>No study yet</h3><div class="gf-steps">{cards}</div>'
+        "<p>The model can miss a tumor, and it can mark what is none: look at every slice yourself.</p></div>"
+    )
+    if has_examples(card["input"]["channels"]):
+        st.button("Try an example", key="try", type="primary", on_click=_try_example, icon=":material/play_arrow:")
+
+
+def _try_example() -> None:
+    st.session_state["source"] = "An example"
+    st.session_state["wanted"] = True
+
+
+if __name__ == "__main__":
+    main()

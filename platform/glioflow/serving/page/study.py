@@ -1,0 +1,131 @@
+"""A study on its way from the page to the endpoint and back. Knows nothing of how it is shown."""
+
+import base64
+import io
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow.data.case import Case
+from glioflow.data.formats import brats, lgg
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.writing import native_format
+from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
+from glioflow.errors import RunFailed
+from glioflow.serving.client import Client
+from glioflow.serving.http.answers import MaskFormat, encode_mask, from_runs
+from glioflow.serving.http.uploads import read_uploads
+from glioflow.serving.settings import Limits
+
+File = tuple[str, bytes]
+_SEED = 7
+_NUM_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What the page shows.
+
+    Attributes:
+        case: The study as our readers see it; its files are gone.
+        labels: (S, H, W), the endpoint's mask.
+        names: Of the labels.
+        answer: The endpoint's JSON.
+        mask: The mask as a file in the input's format.
+        overlay: The slice with the most tumor as a picture, the mask over it.
+    """
+
+    case: Case
+    labels: NDArray[np.uint8]
+    names: dict[int, str]
+    answer: dict[str, Any]
+    mask: File
+    overlay: File
+
+
+@dataclass(frozen=True)
+class Example:
+    """An invented patient, with what to say about it."""
+
+    title: str
+    files: tuple[File, ...]
+
+
+def ask(client: Client, files: Sequence[File], clinical: Mapping[str, Any]) -> Answered:
+    """Have one study answered.
+
+    Args:
+        client: Of the endpoint.
+        files: As they were uploaded: name and content of each.
+        clinical: Clinical values by name; may be empty.
+
+    Raises:
+        UserError: If the endpoint refuses the study.
+        RunFailed: If it does not answer, or answers about something else.
+    """
+    with tempfile.TemporaryDirectory(prefix="glioflow-page-") as folder:
+        answer = client.predict(_write(files, Path(folder)), clinical=clinical, mask="rle", overlay=True)
+        place = Path(folder) / "read"
+        place.mkdir()
+        case = read_uploads([(name, io.BytesIO(content)) for name, content in files], place, Limits())
+        shape = tuple(answer["mask"]["shape"])
+        if shape != case.shape:
+            raise RunFailed(f"the endpoint answered with a mask of {shape} for a study of {case.shape}")
+        labels = from_runs(answer["mask"]["data"], shape)
+        picture = answer.pop("overlay")
+        overlay = f"{case.id}_slice_{picture['slice']}_overlay.png", base64.b64decode(picture["data"])
+        return Answered(case, labels, _names(case), answer, _mask_file(labels, case), overlay)
+
+
+def has_examples(channels: Sequence[str]) -> bool:
+    """Say whether examples can be invented for a model that takes these channels."""
+    return tuple(channels) in (lgg.CHANNELS, brats.CHANNELS)
+
+
+@cache
+def examples(channels: tuple[str, ...]) -> tuple[Example, ...]:
+    """Invent examples for a model that takes these channels, the same ones every time; see `has_examples`."""
+    with tempfile.TemporaryDirectory(prefix="glioflow-page-") as folder:
+        path = Path(folder) / "cohort"
+        if channels == brats.CHANNELS:
+            synthesize_brats(path, patients=_NUM_EXAMPLES, seed=_SEED, size=120, slices=80)
+        else:
+            synthesize_lgg(path, patients=_NUM_EXAMPLES, seed=_SEED, size=192, slices=(20, 28))
+        found = []
+        for number, case in enumerate(open_cohort(path).cases, start=1):
+            # The names are made as the real cohort's are, and nobody shall take them for those.
+            name = f"synthetic_{number}"
+            images = [file for file in case.files if "_mask" not in file.name and "_seg" not in file.name]
+            files = tuple((file.name.replace(case.id, name), file.read_bytes()) for file in images)
+            kind = "four volumes" if channels == brats.CHANNELS else f"{len(files)} slices"
+            found.append(Example(f"Synthetic patient {number}, {kind}", files))
+        return tuple(found)
+
+
+def _write(files: Sequence[File], folder: Path) -> list[Path]:
+    # Each in a folder of its own: two files of one name are the endpoint's to refuse.
+    paths = []
+    for number, (name, content) in enumerate(files):
+        path = folder / str(number) / (PurePosixPath(name.replace("\\", "/")).name or "file")
+        path.parent.mkdir()
+        path.write_bytes(content)
+        paths.append(path)
+    return paths
+
+
+def _names(case: Case) -> dict[int, str]:
+    return brats.labels_of(case.id) if case.channels == brats.CHANNELS else dict(lgg.LABELS)
+
+
+def _mask_file(labels: NDArray[np.uint8], case: Case) -> File:
+    format = cast(MaskFormat, native_format(case))
+    content = base64.b64decode(encode_mask(labels, case, format)["data"])
+    many = format == "tiff" and case.shape[0] > 1
+    ending = {"tiff": "_masks.zip" if many else "_mask.tif", "nifti": "_mask.nii.gz", "dicom-seg": "_mask.dcm"}
+    return f"{case.id}{ending.get(format, '_mask.png')}", content

@@ -1,0 +1,1 @@
+"""Which version answers: the registry watcher, the loaded champion and challenger, the shadow trial."""

@@ -1,0 +1,211 @@
+"""Which version answers: loaded aside, warmed, checked on the golden study, switched in one step. Knows no Ray.
+
+A version that is refused is said aloud and the one before it goes on answering. What `adopt` is told names all that is
+needed to come to the same state again, so that a replica started later answers as the others do.
+"""
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import BaseModel, ConfigDict
+
+from glioflow import bundle
+from glioflow.cluster.storage import home
+from glioflow.errors import RunFailed, UserError
+from glioflow.promotion.golden import GOLDEN
+from glioflow.serving.engine.batching import BatchedPredictor, Batcher
+from glioflow.serving.engine.selection import Engine, choose_engine
+from glioflow.serving.settings import Trial
+from glioflow.tracking import CHALLENGER, Tracking, Version
+
+
+class NoChampion(UserError):  # noqa: N818 - what it is
+    """Nothing was promoted yet."""
+
+
+class VersionId(BaseModel):
+    """One version of a registered model, and what its bundle must be and say of the golden study."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    version: int
+    run_id: str
+    digest: str | None = None
+    golden: dict[str, Any] | None = None
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """As answers say it."""
+        return self.model_dump(exclude={"digest", "golden"})
+
+
+class Wanted(BaseModel):
+    """What a replica is told: the deployment's `user_config`.
+
+    Attributes:
+        name: Of the registered model whose champion answers; used where `champion` is not said.
+        champion: Who answers.
+        before: Who answers where the champion is refused.
+        challenger: Who is tried on live traffic.
+        trial: How much of it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str | None = None
+    champion: VersionId | None = None
+    before: VersionId | None = None
+    challenger: VersionId | None = None
+    trial: Trial = Trial()
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """One whole version, ready to answer."""
+
+    id: VersionId
+    predictor: BatchedPredictor
+    engine: Engine
+
+
+Load = Callable[[VersionId, Batcher], Served]
+
+
+class Versions:
+    """The versions that one replica holds."""
+
+    def __init__(self, batcher: Batcher, say: Callable[..., None], *, load: Load | None = None) -> None:
+        """Hold nothing yet; `say(event, **facts)` is told of every switch and refusal."""
+        self._batcher, self._say, self._load = batcher, say, load or load_version
+        self._lock = threading.Lock()
+        self.champion: Served | None = None
+        self.challenger: Served | None = None
+        self.trial = Trial()
+        self.refused: dict[str, str] = {}
+
+    def adopt(self, wanted: Wanted) -> None:
+        """Become what is wanted; with an old version at hand a refused new one changes nothing.
+
+        Raises:
+            RunFailed: If neither the champion nor the one before it can be loaded, and nothing is.
+        """
+        with self._lock:
+            self.trial = wanted.trial
+            assert wanted.champion is not None
+            for candidate in (wanted.champion, wanted.before):
+                if candidate is None or (self.champion and self.champion.id == candidate):
+                    break
+                loaded = self._try(candidate)
+                if loaded is not None:
+                    self.champion = loaded  # one assignment: requests keep what they began with
+                    self._say("switched", **candidate.said)
+                    break
+                if self.champion is not None:
+                    break
+            if self.champion is None:
+                refused = "; ".join(f"{key}: {reason}" for key, reason in self.refused.items())
+                raise RunFailed(f"no version could be loaded ({refused})")
+            if wanted.challenger is None:
+                self.challenger = None
+            elif self.challenger is None or self.challenger.id != wanted.challenger:
+                self.challenger = self._try(wanted.challenger)
+
+    def _try(self, candidate: VersionId) -> Served | None:
+        key = f"{candidate.name}/{candidate.version}"
+        try:
+            loaded = self._load(candidate, self._batcher)
+        except Exception as error:  # a bad bundle can fail anywhere inside the libraries
+            # The rule alone: values name places on this machine.
+            reason = error.rule if isinstance(error, UserError) else type(error).__name__
+            self.refused[key] = reason
+            self._say("refused", **candidate.said, reason=reason)
+            return None
+        self.refused.pop(key, None)
+        return loaded
+
+    def state(self) -> dict[str, Any]:
+        """Say which versions are held and which were refused."""
+        return {
+            "engine": asdict(self.champion.engine) if self.champion else None,
+            "challenger": self.challenger.id.said if self.challenger else None,
+            "trial": self.trial.model_dump(),
+            "refused": dict(self.refused),
+        }
+
+
+def find_wanted(name: str | None, trial: Trial) -> Wanted:
+    """Return what the registry's aliases mean now: the champion, and the challenger where some traffic is meant for it.
+
+    Raises:
+        NoChampion: If no model, or not the named one, has a champion yet.
+        UserError: If there are several and no name.
+    """
+    tracking = Tracking()
+    names = [each for each in tracking.names() if tracking.champion(each)]
+    if name is None:
+        if len(names) > 1:
+            raise UserError("say which model with --name", choices=names)
+        if not names:
+            raise NoChampion("no model has a champion yet")
+        name = names[0]
+    elif name in tracking.names() and name not in names:
+        raise NoChampion("the model has no champion yet", name, names or None)
+    champion = tracking.version(name)
+    challenger = None
+    if trial.shadow or trial.canary:
+        try:
+            challenger = tracking.version(name, alias=CHALLENGER)
+        except UserError:
+            challenger = None
+    tried = challenger is not None and challenger.version != champion.version
+    return Wanted(
+        name=name,
+        champion=_identify(tracking, champion),
+        challenger=_identify(tracking, challenger) if tried and challenger else None,
+        trial=trial,
+    )
+
+
+def _identify(tracking: Tracking, version: Version) -> VersionId:
+    try:
+        golden = json.loads(tracking.document(version, GOLDEN))
+    except (UserError, ValueError):
+        golden = None
+    return VersionId(
+        name=version.name,
+        version=version.version,
+        run_id=version.run_id,
+        digest=version.tags.get("glioflow.bundle"),
+        golden=golden,
+    )
+
+
+def place_of(version: VersionId) -> Path:
+    """Return where a version's bundle lies on this machine, fetching it where it does not; every node may call it.
+
+    Raises:
+        UserError: If it cannot be fetched.
+    """
+    place = home() / "serving" / f"{version.name}-{version.version}"
+    if not (place / "model.json").is_file():
+        tracking = Tracking()
+        tracking.fetch_bundle(tracking.version(version.name, number=version.version), place)
+    return place
+
+
+def load_version(version: VersionId, batcher: Batcher) -> Served:
+    """Load a version's bundle, check it against its seal and digest, warm it up, and ask it for the golden study.
+
+    Raises:
+        UserError: If anything of it is not as it must be.
+    """
+    place = place_of(version)
+    if version.digest is not None and bundle.digest_of(place) != version.digest:
+        raise UserError("a registered bundle must be as it was sealed", f"{version.name}/{version.version}")
+    predictor = cast(BatchedPredictor, BatchedPredictor.load(place))
+    engine = choose_engine(predictor, version.golden)
+    predictor.batcher = batcher
+    return Served(version, predictor, engine)
