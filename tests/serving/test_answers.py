@@ -11,11 +11,13 @@ import pytest
 
 from bundles import ORIGIN, Bright, changed, describe
 from data.dicom_series import CORONAL, write_series
+from glioflow.bundle.answer import answer_to_json
+from glioflow.bundle.encoded_mask import decode_runs, encode_mask, encode_runs, legend_of
 from glioflow.bundle.prediction import Predictor
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.study import read_study
 from glioflow.errors import UserError
-from glioflow.serving.http.answers import check_format, encode_mask, from_runs, legend_of, runs, to_json
+from glioflow.serving.http.answers import check_format
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def case(lgg):
     ],
 )
 def test_runs_are_start_and_length_over_the_flattened_mask(mask, said):
-    assert runs(np.array(mask, bool)) == said
+    assert encode_runs(np.array(mask, bool)) == said
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -43,7 +45,7 @@ def test_runs_give_back_the_labels_they_came_from(case, seed):
     labels = np.random.default_rng(seed).choice([0, 0, 0, 1, 2, 4], size=(3, 7, 5)).astype(np.uint8)
     said = json.loads(json.dumps(encode_mask(labels, case, "rle")))
     assert said["labels"] == sorted(set(labels.ravel().tolist()) - {0})
-    np.testing.assert_array_equal(from_runs(said["data"], tuple(said["shape"])), labels)
+    np.testing.assert_array_equal(decode_runs(said["data"], tuple(said["shape"])), labels)
 
 
 def test_a_format_is_checked_before_anything_is_computed(case):
@@ -136,7 +138,7 @@ def test_dicom_seg_has_a_segment_for_each_name_where_the_series_lies(tiny, tmp_p
 @pytest.mark.parametrize("empty", [False, True])
 def test_an_answer_is_plain_json_with_everything_in_it(tiny, case, empty):
     prediction = Predictor(describe(tiny), Bright(above=2 if empty else 0.3)).predict(case)
-    said = to_json(case, prediction, {"name": "glioma", "version": 3, "run_id": "x"})
+    said = answer_to_json(case, prediction, {"name": "glioma", "version": 3, "run_id": "x"})
     again = json.loads(json.dumps(said, allow_nan=False))
     assert again["model"] == {"name": "glioma", "version": 3, "run_id": "x"}
     assert set(again) == {"model", "study", "tumor", "uncertainty", "features", "survival", "timing_ms", "notice"}

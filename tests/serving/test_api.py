@@ -93,9 +93,9 @@ def test_an_answer_has_everything_under_its_names(api, slices):
 def test_the_overlay_shows_the_slice_with_the_most_tumor(tiny, slices):
     api = client(Here(served(tiny, network=Bright(above=0.4))))
     said = send(api, slices, params={"overlay": "true", "mask": "rle"}).json()
-    from glioflow.serving.http.answers import from_runs
+    from glioflow.bundle.encoded_mask import decode_runs
 
-    areas = (from_runs(said["mask"]["data"], tuple(said["mask"]["shape"])) > 0).sum(axis=(1, 2))
+    areas = (decode_runs(said["mask"]["data"], tuple(said["mask"]["shape"])) > 0).sum(axis=(1, 2))
     assert areas.max() > 0
     assert said["overlay"]["slice"] == said["study"]["slices"][int(areas.argmax())]
     picture = cv2.imdecode(np.frombuffer(base64.b64decode(said["overlay"]["data"]), np.uint8), cv2.IMREAD_COLOR)

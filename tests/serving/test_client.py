@@ -6,9 +6,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from glioflow.api import client as module
+from glioflow.api.client import Client
 from glioflow.errors import RunFailed, UserError
-from glioflow.serving import client as module
-from glioflow.serving.client import Client
 
 
 @pytest.fixture

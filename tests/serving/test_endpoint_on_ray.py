@@ -17,10 +17,10 @@ import yaml
 
 from bundles import describe
 from glioflow import bundle, cluster
+from glioflow.api.client import Client
 from glioflow.config import Experiment
 from glioflow.errors import RunFailed
 from glioflow.models import build_network
-from glioflow.serving.client import Client
 from glioflow.serving.server import free_port, serving
 from glioflow.serving.settings import Limits, ServeSettings, Trial, digest_of
 

@@ -19,13 +19,14 @@ from page_endpoint import endpoint
 from streamlit.testing.v1 import AppTest
 
 from bundles import Bright, changed, describe
+from glioflow.api.client import Client
+from glioflow.bundle.answer import answer_to_json
+from glioflow.bundle.encoded_mask import encode_mask
 from glioflow.bundle.prediction import Predictor
 from glioflow.data.formats.brats import CHANNELS
 from glioflow.data.formats.study import read_study
 from glioflow.data.synthetic.cohort import synthesize_brats
 from glioflow.errors import RunFailed
-from glioflow.serving.client import Client
-from glioflow.serving.http.answers import encode_mask, to_json
 from glioflow.serving.page import launcher as page_server
 from glioflow.serving.page.answer_view import facts_html
 from glioflow.serving.page.study import Answered, ask, examples, has_examples
@@ -88,7 +89,7 @@ def answered_by(network, tiny, case):
     predictor = Predictor(describe(tiny), network)
     prediction = predictor.predict(case)
     labels = prediction.segmentation.labels
-    answer = {**to_json(case, prediction, {"name": "m", "version": 1}), "mask": encode_mask(labels, case, "rle")}
+    answer = {**answer_to_json(case, prediction, {"name": "m", "version": 1}), "mask": encode_mask(labels, case, "rle")}
     return Answered(case, labels, {1: "tumor"}, answer, ("mask.tif", b"mask"), ("overlay.png", b"overlay"))
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,38 @@ class Segmentation:
     spread: Spread | None = None
 
 
+class TumorVolume(TypedDict):
+    """The tumor's volume with its conformal interval.
+
+    Keys:
+        value: In `unit`.
+        unit: `mm3` where the spacing is known, else `px`.
+        interval: [low, high]; None where the bundle has none in this unit or it rests on too few patients.
+        level: Of the interval, in (0, 1); None where the bundle has none.
+    """
+
+    value: float
+    unit: Literal["mm3", "px"]
+    interval: list[float] | None
+    level: float | None
+
+
+class Tumor(TypedDict):
+    """Whether there is a tumor and where.
+
+    Keys:
+        detected: Whether any voxel is called tumor.
+        probability: The highest of all voxels, in [0, 1].
+        slices: Numbers of the slices with tumor, as the files' names have them.
+        volume: How large it is.
+    """
+
+    detected: bool
+    probability: float
+    slices: list[int]
+    volume: TumorVolume
+
+
 @dataclass(frozen=True)
 class Prediction:
     """All answers about one study.
@@ -63,7 +95,7 @@ class Prediction:
         segmentation: The mask and what it came from.
         features: Shape features of the whole tumor.
         survival: The survival stage's answer, or None where the model has no stage.
-        tumor: Whether and in which slices there is one, with the study's highest probability.
+        tumor: Whether there is one and where.
         warnings: What a reader should know.
         timing_ms: By stage.
     """
@@ -71,7 +103,7 @@ class Prediction:
     segmentation: Segmentation
     features: MaskFeatures
     survival: SurvivalAnswer | None
-    tumor: dict[str, Any]
+    tumor: Tumor
     warnings: tuple[str, ...]
     timing_ms: dict[str, float]
 
@@ -123,7 +155,7 @@ class Predictor:
         clock.lap("features")
         survival = None if self.survival is None else self.survival.predict(features.volume, clinical or {})
         clock.lap("survival")
-        tumor = {**_tumor(segmentation, case), "volume": self.volume(features.volume)}
+        tumor = _find_tumor(segmentation, case, self.volume(features.volume))
         return Prediction(segmentation, features, survival, tumor, case.warnings, clock.laps)
 
     def segment(self, image: NDArray[np.floating[Any]], moves: tuple[Move, ...]) -> Segmentation:
@@ -147,20 +179,15 @@ class Predictor:
             return raw
         return apply_temperature(raw, said.postprocess.temperature, softmax_axis=-1 if softmax else None)
 
-    def volume(self, features: Mapping[str, float | None]) -> dict[str, Any]:
-        """Return the tumor's volume among shape features, with its conformal interval.
-
-        Returns:
-            `value`; its `unit`, `mm3` where the spacing is known, else `px`; `interval`, [low, high], None where the
-            bundle has none in this unit or it rests on too few patients; its `level`.
-        """
-        unit = "px" if features["volume_mm3"] is None else "mm3"
+    def volume(self, features: Mapping[str, float | None]) -> TumorVolume:
+        """Return the tumor's volume among shape features, with its conformal interval."""
+        unit: Literal["mm3", "px"] = "px" if features["volume_mm3"] is None else "mm3"
         value, fitted = float(features[f"volume_{unit}"] or 0), self.description.volume_interval
-        found = fitted.interval([value]) if fitted is not None and fitted.unit == unit else None
+        interval = fitted.interval([value]) if fitted is not None and fitted.unit == unit else None
         return {
             "value": value,
             "unit": unit,
-            "interval": None if found is None else list(found),
+            "interval": None if interval is None else list(interval),
             "level": None if fitted is None else fitted.level,
         }
 
@@ -306,13 +333,14 @@ def numbers(summary: Mapping[str, Any], prefix: str) -> dict[str, float | None]:
     return flat
 
 
-def _tumor(segmentation: Segmentation, case: Case) -> dict[str, Any]:
+def _find_tumor(segmentation: Segmentation, case: Case, volume: TumorVolume) -> Tumor:
     slices = np.flatnonzero(segmentation.labels.any(axis=(1, 2)))
     highest = min(1.0, float(segmentation.tumor_probability.max(initial=0.0)))
     return {
         "detected": bool(slices.size),
         "probability": highest,
         "slices": [case.slice_numbers[index] for index in slices],
+        "volume": volume,
     }
 
 

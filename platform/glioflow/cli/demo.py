@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from glioflow import cluster
+from glioflow.api.client import Client
+from glioflow.bundle.answer import AnswerJson
 from glioflow.cluster.storage import prepared_home, tracking_uri
 from glioflow.config import Experiment, home, load_experiment
 from glioflow.data.formats.detect import open_cohort
@@ -17,14 +19,13 @@ from glioflow.runs.crossval.run import crossval
 from glioflow.runs.registry.register import register
 from glioflow.runs.search.run import search
 from glioflow.runs.train.run import train
-from glioflow.serving.client import Client
 from glioflow.serving.server import free_port, serving
 
 PATIENTS, SIZE, SLICES = 16, 96, (14, 22)
 Say = Callable[..., None]
 
 
-def run_demo(data: Path | None, say: Say) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def run_demo(data: Path | None, say: Say) -> tuple[list[dict[str, Any]], AnswerJson]:
     """Run the chain: cohort, search, training, cross-validation, survival, registry, gate, endpoint, one study.
 
     Args:
@@ -121,14 +122,14 @@ def source_case(source: Path, case_id: str) -> list[Path]:
     return [path for path in case.files if "_mask" not in path.name]
 
 
-def _serve_and_ask(name: str, study: list[Path], say: Say) -> dict[str, Any]:
+def _serve_and_ask(name: str, study: list[Path], say: Say) -> AnswerJson:
     port = free_port()
     with serving(name, host="127.0.0.1", port=port) as served:
         say(f"serve: {served['name']} version {served['version']} at {served['url']}")
         return Client(str(served["url"])).predict(study, clinical={"age_years": 45}, mask="rle")
 
 
-def _tell(answer: dict[str, Any], dice: float | None, say: Say) -> None:
+def _tell(answer: AnswerJson, dice: float | None, say: Say) -> None:
     features, survival = answer["features"]["volume"], answer["survival"]
     say("")
     say(f"study {answer['study']['id']}, answered by {answer['model']['name']} version {answer['model']['version']}:")

@@ -14,6 +14,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
+from glioflow.bundle.answer import ModelCard
 from glioflow.cluster import silence
 from glioflow.data.case import Case
 from glioflow.errors import RunFailed, UserError
@@ -84,7 +85,7 @@ class PredictorReplica:
         if self._versions.champion is None and self._missing is None:
             raise RuntimeError("no model is loaded")
 
-    async def card(self) -> dict[str, Any] | NoChampion:
+    async def card(self) -> ModelCard | NoChampion:
         """Say what is served."""
         return self._missing or self._answering.card()
 
@@ -111,7 +112,7 @@ class _Remote:
     async def predict(self, case: Case, clinical: dict[str, Any]) -> Reply | UserError:
         return await self._ask(self._handle.predict.remote(case, clinical))  # type: ignore[no-any-return]
 
-    async def card(self) -> dict[str, Any]:
+    async def card(self) -> ModelCard:
         return await self._ask(self._handle.card.remote())  # type: ignore[no-any-return]
 
     async def _ask(self, answer: Any) -> Any:

@@ -4,9 +4,13 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from glioflow import atomic
+from glioflow.api.client import Client
+from glioflow.bundle.answer import AnswerJson, FeaturesJson, ModelId, SurvivalJson, Uncertainty, answer_to_json
+from glioflow.bundle.encoded_mask import EncodedMask, decode_mask, encode_mask, legend_of
+from glioflow.bundle.prediction import Tumor
 from glioflow.bundle.study_checks import conform
 from glioflow.data.case import Case
 from glioflow.data.formats.record import Cohort
@@ -14,14 +18,24 @@ from glioflow.data.formats.study import open_source, open_study
 from glioflow.data.formats.writing import native_format, write_mask
 from glioflow.errors import UserError
 from glioflow.runs.model_loading import as_one, open_members
-from glioflow.serving.client import Client
-from glioflow.serving.http.answers import encode_mask, from_runs, legend_of, to_json
 from glioflow.serving.settings import TOKEN
 
 Say = Callable[..., None]
 
 
-def predict_studies(model: str, studies: Sequence[Path], out: Path, *, say: Say) -> list[dict[str, Any]]:
+class WrittenAnswer(TypedDict):
+    """An answer on disk: where its mask and its JSON lie, and the chief parts of it."""
+
+    id: str
+    mask: str
+    answer: str
+    tumor: Tumor
+    uncertainty: Uncertainty
+    features: FeaturesJson
+    survival: SurvivalJson | None
+
+
+def predict_studies(model: str, studies: Sequence[Path], out: Path, *, say: Say) -> list[WrittenAnswer]:
     """Segment each study and write `<id>/answer.json` and its mask, in the input's geometry and format family.
 
     Args:
@@ -31,7 +45,7 @@ def predict_studies(model: str, studies: Sequence[Path], out: Path, *, say: Say)
         say: Told of each study.
 
     Returns:
-        Per study: `id`, `mask`, `answer`, `tumor`, `uncertainty`, `features`, `survival`.
+        One entry a study.
 
     Raises:
         UserError: If a study or the model cannot be read.
@@ -44,14 +58,21 @@ def predict_studies(model: str, studies: Sequence[Path], out: Path, *, say: Say)
     for number, (cohort, entry) in enumerate(found, start=1):
         case = cohort.read(entry.id)
         answer = ask(case, [file for file in entry.files if "_mask" not in file.name and "_seg" not in file.name])
-        labels = from_runs(answer["mask"]["data"], tuple(answer["mask"]["shape"]))
+        labels = decode_mask(answer["mask"])
         folder = out / case.id
         written = write_mask(labels, case, folder, native_format(case), labels=_names(answer["mask"]))
         atomic.write_text(folder / "answer.json", json.dumps(answer, indent=1) + "\n")
         say(f"{case.id}: {_sentence(answer)}", number / len(found))
-        keys = ("tumor", "uncertainty", "features", "survival")
         done.append(
-            {"id": case.id, "mask": str(written), "answer": str(folder / "answer.json"), **{k: answer[k] for k in keys}}
+            WrittenAnswer(
+                id=case.id,
+                mask=str(written),
+                answer=str(folder / "answer.json"),
+                tumor=answer["tumor"],
+                uncertainty=answer["uncertainty"],
+                features=answer["features"],
+                survival=answer["survival"],
+            )
         )
     return done
 
@@ -61,37 +82,37 @@ def _open(path: Path) -> Cohort:
     return open_study([path]) if len(cohort.cases) == 1 else cohort  # which gives a lone study a harmless name
 
 
-def _names(mask: dict[str, Any]) -> dict[int, str] | None:
+def _names(mask: EncodedMask) -> dict[int, str] | None:
     return {int(value): name for value, name in mask.get("names", {}).items()} or None  # an older endpoint says none
 
 
-def _sentence(answer: dict[str, Any]) -> str:
+def _sentence(answer: AnswerJson) -> str:
     tumor = answer["tumor"]
     return f"tumor in {len(tumor['slices'])} slices" if tumor["detected"] else "no tumor"
 
 
-def _local(model: str) -> Callable[[Case, Sequence[Path]], dict[str, Any]]:
+def _local(model: str) -> Callable[[Case, Sequence[Path]], AnswerJson]:
     members = open_members(model)
     predictor, version = as_one(members), members[0].version
-    said: dict[str, Any] = {"name": predictor.description.origin.experiment, "version": None, "run_id": None}
+    said: ModelId = {"name": predictor.description.origin.experiment, "version": None, "run_id": None}
     if len(members) > 1:
         said["name"] = model
     elif version is not None:
         said = {"name": version.name, "version": version.version, "run_id": version.run_id}
 
-    def ask(case: Case, files: Sequence[Path]) -> dict[str, Any]:
+    def ask(case: Case, files: Sequence[Path]) -> AnswerJson:
         case = conform(case, predictor.description)
         prediction = predictor.predict(case)
         labels, legend = prediction.segmentation.labels, legend_of(predictor.description)
-        return {**to_json(case, prediction, said), "mask": encode_mask(labels, case, "rle", legend)}
+        return {**answer_to_json(case, prediction, said), "mask": encode_mask(labels, case, "rle", legend)}
 
     return ask
 
 
-def _remote(url: str) -> Callable[[Case, Sequence[Path]], dict[str, Any]]:
+def _remote(url: str) -> Callable[[Case, Sequence[Path]], AnswerJson]:
     client = Client(url, token=os.environ.get(TOKEN))
 
-    def ask(case: Case, files: Sequence[Path]) -> dict[str, Any]:
+    def ask(case: Case, files: Sequence[Path]) -> AnswerJson:
         return client.predict(files, mask="rle")
 
     return ask

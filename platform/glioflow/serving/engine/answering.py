@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glioflow.bundle.answer import AnswerJson, ModelCard, answer_to_json
+from glioflow.bundle.encoded_mask import Legend, legend_of
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE
 from glioflow.bundle.study_checks import conform
 from glioflow.data.case import Case
@@ -17,7 +19,6 @@ from glioflow.data.checks.drift import measure_drift
 from glioflow.errors import UserError
 from glioflow.evaluation.inference import CPU_PIXELS
 from glioflow.serving.engine.batching import Batcher
-from glioflow.serving.http.answers import Legend, legend_of, to_json
 from glioflow.serving.versions.loaded import Served, Versions
 from glioflow.serving.versions.shadow_trial import Comparison, Diary, Watch, agreement
 
@@ -29,7 +30,7 @@ MAX_GPU_SLICES, SLICE_PIXELS = 256, 256 * 256
 class Reply:
     """An answer, its mask (S, H, W) and what its labels mean, and what metrics are made of."""
 
-    answer: dict[str, Any]
+    answer: AnswerJson
     labels: NDArray[np.uint8]
     legend: Legend
     facts: dict[str, Any] = field(default_factory=dict)
@@ -70,7 +71,7 @@ class Answering:
             self._beside(watch, challenger, case, reply, challenger_answered=False)
         return reply
 
-    def card(self) -> dict[str, Any]:
+    def card(self) -> ModelCard:
         """Return all that is known of what is served."""
         served = self.versions.champion
         assert served is not None
@@ -111,7 +112,7 @@ class Answering:
         queued, predictor = self._batcher.queued, served.predictor.for_one_request()
         case = conform(case, predictor.description)
         prediction = predictor.predict(case, clinical=clinical)
-        answer = to_json(case, prediction, served.id.said)
+        answer = answer_to_json(case, prediction, served.id.said)
         known = predictor.description.input_statistics
         facts = {
             "queued": queued,

@@ -15,12 +15,14 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from glioflow import __version__
+from glioflow.bundle.answer import AnswerJson, ModelCard
+from glioflow.bundle.encoded_mask import encode_mask
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE
 from glioflow.data.case import Case
 from glioflow.errors import UserError
+from glioflow.reports.overlay import encode_overlay
 from glioflow.serving.engine.answering import Reply
-from glioflow.serving.engine.overlay import encode_overlay
-from glioflow.serving.http.answers import check_format, encode_mask
+from glioflow.serving.http.answers import check_format
 from glioflow.serving.http.feedback import Feedback
 from glioflow.serving.http.metrics import Metrics
 from glioflow.serving.http.request_guard import DOCS_FILES, Guard, error_body
@@ -41,7 +43,7 @@ class Model(Protocol):
     async def predict(self, case: Case, clinical: dict[str, Any]) -> Reply | UserError:
         """Answer one study; raises `Busy`."""
 
-    async def card(self) -> dict[str, Any]:
+    async def card(self) -> ModelCard:
         """Say what is served; raises `Busy`."""
 
 
@@ -153,7 +155,7 @@ def _add_predict(api: FastAPI, model: Model, settings: ServeSettings, metrics: M
             if isinstance(reply, UserError):
                 raise reply
             predicted = time.perf_counter()
-            answer = {**reply.answer, "request_id": request.state.request_id}
+            answer: AnswerJson = {**reply.answer, "request_id": request.state.request_id}
             answer["mask"] = await asyncio.to_thread(encode_mask, reply.labels, case, format, reply.legend)
             if overlay:
                 answer["overlay"] = await asyncio.to_thread(encode_overlay, reply.labels, case)
@@ -218,7 +220,7 @@ def _add_feedback(api: FastAPI, settings: ServeSettings, feedback: Feedback | No
         return JSONResponse({"id": entry, "state": "quarantine", "request_id": request.state.request_id}, 202)
 
 
-async def _card_soon(model: Model) -> dict[str, Any] | None:
+async def _card_soon(model: Model) -> ModelCard | None:
     try:
         return await asyncio.wait_for(model.card(), _CARD_S)
     except Exception:  # whatever is wrong there: it is not ready

@@ -6,13 +6,14 @@ from typing import Any
 
 import streamlit as st
 
+from glioflow.bundle.answer import AnswerJson, ModelCard
 from glioflow.serving.page.study import Answered
 from glioflow.serving.page.survival_view import show_survival
 from glioflow.serving.page.tables import downloads, feature_rows, slice_rows, volume_text
 from glioflow.serving.page.viewer import show_viewer, viewer_data
 
 
-def show_answer(answered: Answered, card: Mapping[str, Any]) -> None:
+def show_answer(answered: Answered, card: ModelCard) -> None:
     """Show everything about one answer.
 
     Args:
@@ -100,7 +101,7 @@ def _features(answered: Answered) -> None:
                 st.caption(f"**{note or 'undefined'}**: {names}")
 
 
-def _model(answer: Mapping[str, Any], card: Mapping[str, Any]) -> None:
+def _model(answer: AnswerJson, card: ModelCard) -> None:
     model, now, origin = answer["model"], card["model"], card["origin"]
     if model != now:
         st.warning(

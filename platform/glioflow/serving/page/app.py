@@ -10,9 +10,10 @@ from typing import Any
 
 import streamlit as st
 
+from glioflow.api.client import Client
+from glioflow.bundle.answer import ModelCard
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE
 from glioflow.errors import GlioflowError, RunFailed
-from glioflow.serving.client import Client
 from glioflow.serving.page.answer_view import show_answer
 from glioflow.serving.page.launcher import DEFAULT_ENDPOINT, ENDPOINT
 from glioflow.serving.page.study import File, ask, examples, has_examples
@@ -63,7 +64,7 @@ def main() -> None:
             _welcome(card)
 
 
-def _choose(card: dict[str, Any] | None, url: str) -> tuple[list[File], dict[str, Any], bool]:
+def _choose(card: ModelCard | None, url: str) -> tuple[list[File], dict[str, Any], bool]:
     """Show what can be chosen; return the files, the clinical values, and whether an answer is wanted now."""
     channels = tuple(card["input"]["channels"]) if card else ()
     sources = ["Your files", "An example"] if has_examples(channels) else ["Your files"]
@@ -140,7 +141,7 @@ def _away(error: GlioflowError, url: str) -> None:
     st.button("Try again", key="again")
 
 
-def _welcome(card: dict[str, Any]) -> None:
+def _welcome(card: ModelCard) -> None:
     channels = ", ".join(card["input"]["channels"])
     steps = {
         "1. Choose": "Slices, a zip of them, NIfTI or DICOM: all files of one study. Or an invented example.",

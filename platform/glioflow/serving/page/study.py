@@ -12,14 +12,15 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from glioflow.api.client import Client
+from glioflow.bundle.answer import AnswerJson
+from glioflow.bundle.encoded_mask import MaskFormat, decode_mask, encode_file
 from glioflow.data.case import Case
 from glioflow.data.formats import brats, lgg
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.writing import native_format
 from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 from glioflow.errors import RunFailed
-from glioflow.serving.client import Client
-from glioflow.serving.http.answers import MaskFormat, encode_mask, from_runs
 from glioflow.serving.http.uploads import read_uploads
 from glioflow.serving.settings import Limits
 
@@ -44,7 +45,7 @@ class Answered:
     case: Case
     labels: NDArray[np.uint8]
     names: dict[int, str]
-    answer: dict[str, Any]
+    answer: AnswerJson
     mask: File
     overlay: File
 
@@ -77,7 +78,7 @@ def ask(client: Client, files: Sequence[File], clinical: Mapping[str, Any]) -> A
         shape = tuple(answer["mask"]["shape"])
         if shape != case.shape:
             raise RunFailed(f"the endpoint answered with a mask of {shape} for a study of {case.shape}")
-        labels = from_runs(answer["mask"]["data"], shape)
+        labels = decode_mask(answer["mask"])
         picture = answer.pop("overlay")
         overlay = f"{case.id}_slice_{picture['slice']}_overlay.png", base64.b64decode(picture["data"])
         return Answered(case, labels, _names(case), answer, _mask_file(labels, case), overlay)
@@ -125,7 +126,7 @@ def _names(case: Case) -> dict[int, str]:
 
 def _mask_file(labels: NDArray[np.uint8], case: Case) -> File:
     format = cast(MaskFormat, native_format(case))
-    content = base64.b64decode(encode_mask(labels, case, format)["data"])
+    content = encode_file(labels, case, format)
     many = format == "tiff" and case.shape[0] > 1
     ending = {"tiff": "_masks.zip" if many else "_mask.tif", "nifti": "_mask.nii.gz", "dicom-seg": "_mask.dcm"}
     return f"{case.id}{ending.get(format, '_mask.png')}", content

@@ -1,15 +1,17 @@
 """How the page shows what the survival stage says: with its interval, and with what speaks against it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 import streamlit as st
 
+from glioflow.bundle.answer import SurvivalJson
+
 _EVENTS = {"death01": "death", "overall_survival": "death", "progression_free": "progression or death"}
 
 
-def show_survival(said: Mapping[str, Any] | None) -> None:
+def show_survival(said: SurvivalJson | None) -> None:
     """Show the survival stage's answer; None where the model has no such stage."""
     if said is None:
         st.info("This model has no survival stage.", icon=":material/info:")
@@ -30,7 +32,7 @@ def show_survival(said: Mapping[str, Any] | None) -> None:
     st.caption(f"Risk score {said['risk_score']:.2f}; higher is worse.")
 
 
-def statement_html(said: Mapping[str, Any]) -> str:
+def statement_html(said: SurvivalJson) -> str:
     """Return the number that the stage gives, with its 95 % interval as text and as a bar."""
     interval = said["interval"]
     if said["predicted_days"] is not None:
@@ -54,7 +56,7 @@ def statement_html(said: Mapping[str, Any]) -> str:
     )
 
 
-def curve_spec(curve: Mapping[str, Any]) -> dict[str, Any]:
+def curve_spec(curve: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """Return the Vega-Lite chart of a survival curve over its interval."""
     columns = ("days", "survival", "low", "high")
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*(curve[name] for name in columns), strict=True)]

@@ -4,12 +4,13 @@ import csv
 import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glioflow.bundle.answer import FeaturesJson
 from glioflow.data.case import Case
 from glioflow.serving.page.study import Answered, File
 
@@ -25,7 +26,7 @@ _SPOKEN = {
 }
 
 
-def feature_rows(features: Mapping[str, Any]) -> list[dict[str, Any]]:
+def feature_rows(features: FeaturesJson) -> list[dict[str, Any]]:
     """Return the volume's features as rows of `Feature`, `Value`, `Unit` and `Note`, why a value is missing.
 
     Slices are counted from 1 as in the viewer; the corners of the bounding box are left to the csv.
@@ -43,12 +44,12 @@ def feature_rows(features: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["Value"] is None)
 
 
-def slice_rows(features: Mapping[str, Any], numbers: Sequence[int]) -> list[dict[str, Any]]:
+def slice_rows(features: FeaturesJson, numbers: Sequence[int]) -> list[dict[str, Any]]:
     """Return the features of each slice with tumor, the slice under its number in the study."""
-    return [{**row, "slice": numbers[int(row["slice"])]} for row in features["slices"]]
+    return [{**row, "slice": numbers[int(row["slice"] or 0)]} for row in features["slices"]]
 
 
-def features_csv(features: Mapping[str, Any]) -> bytes:
+def features_csv(features: FeaturesJson) -> bytes:
     """Return the volume's features as a csv of `feature`, `value`, `unit`, under their own names."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -57,7 +58,7 @@ def features_csv(features: Mapping[str, Any]) -> bytes:
     return text.getvalue().encode()
 
 
-def volume_text(features: Mapping[str, Any]) -> tuple[str, str]:
+def volume_text(features: FeaturesJson) -> tuple[str, str]:
     """Return the tumor's volume and what to add to it: cm³ where the spacing is known."""
     volume = features["volume"]
     if volume["volume_mm3"] is not None:

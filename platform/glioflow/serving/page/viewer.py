@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glioflow.serving.engine.overlay import color_of
+from glioflow.reports.overlay import color_of
 from glioflow.serving.page.study import Answered
 from glioflow.serving.page.tables import shown_channel, windowed
 

@@ -14,6 +14,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ConfigDict
 
 from glioflow import bundle
+from glioflow.bundle.answer import ModelId
 from glioflow.cluster.storage import home
 from glioflow.errors import RunFailed, UserError
 from glioflow.promotion.golden import GOLDEN
@@ -38,9 +39,9 @@ class VersionId(BaseModel):
     golden: dict[str, Any] | None = None
 
     @property
-    def said(self) -> dict[str, Any]:
+    def said(self) -> ModelId:
         """As answers say it."""
-        return self.model_dump(exclude={"digest", "golden"})
+        return {"name": self.name, "version": self.version, "run_id": self.run_id}
 
 
 class Wanted(BaseModel):

@@ -1,7 +1,7 @@
 """A picture of the slice with the most tumor, the mask laid over it."""
 
 import base64
-from typing import Any
+from typing import Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,17 @@ COLORS = ("#ff7a59", "#4cc9f0", "#c77dff", "#ffd166")
 _OPACITY = 0.4
 
 
-def encode_overlay(labels: NDArray[np.uint8], case: Case) -> dict[str, Any]:
-    """Return the picture as JSON holds it: PNG in base64, and the number of its slice.
+class OverlayJson(TypedDict):
+    """A picture of the slice with the most tumor: a PNG in base64, and the number of its slice."""
+
+    format: Literal["png"]
+    encoding: Literal["base64"]
+    slice: int
+    data: str
+
+
+def encode_overlay(labels: NDArray[np.uint8], case: Case) -> OverlayJson:
+    """Return the picture as JSON holds it.
 
     Args:
         labels: (S, H, W).

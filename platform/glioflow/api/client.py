@@ -5,9 +5,12 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from glioflow.errors import RunFailed, UserError
+
+if TYPE_CHECKING:
+    from glioflow.bundle.answer import AnswerJson, ModelCard
 
 _TRIES = 5
 _WAIT_S = 0.5
@@ -29,7 +32,7 @@ class Client:
         clinical: Mapping[str, Any] | None = None,
         mask: str | None = None,
         overlay: bool = False,
-    ) -> dict[str, Any]:
+    ) -> "AnswerJson":
         """Send one study's files and return the answer.
 
         Raises:
@@ -53,9 +56,9 @@ class Client:
                 timeout=self.timeout_s,
             )
 
-        return self._ask(send)
+        return cast("AnswerJson", self._ask(send))
 
-    def model(self) -> dict[str, Any]:
+    def model(self) -> "ModelCard":
         """Return the card of what is served."""
 
         def send() -> Any:
@@ -63,7 +66,7 @@ class Client:
 
             return requests.get(f"{self.url}/v1/model", headers=self.headers, timeout=self.timeout_s)
 
-        return self._ask(send)
+        return cast("ModelCard", self._ask(send))
 
     def _ask(self, send: Any) -> dict[str, Any]:
         import requests

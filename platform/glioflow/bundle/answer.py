@@ -1,0 +1,152 @@
+"""An answer about one study as it travels between prediction, endpoint, files, page and notebook."""
+
+from typing import Any, NotRequired, TypedDict, cast
+
+import numpy as np
+
+from glioflow.bundle.encoded_mask import EncodedMask
+from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE, Prediction, Tumor
+from glioflow.data.case import Case
+from glioflow.data.checks.drift import InputStatistics
+from glioflow.evaluation.calibration import CERTAIN, mean_entropy
+from glioflow.reports.overlay import OverlayJson
+
+
+class ModelId(TypedDict):
+    """Which model answered: its name, its registered version and the run that made it, where it has them."""
+
+    name: str
+    version: int | None
+    run_id: str | None
+
+
+class StudyFacts(TypedDict):
+    """What was answered about: `slices` are the numbers in the files' names, `warnings` a sentence each."""
+
+    id: str
+    slices: list[int]
+    spacing_mm: tuple[float, float, float] | None
+    warnings: list[str]
+
+
+class Uncertainty(TypedDict):
+    """How sure the model is of its mask, by its own probabilities.
+
+    Keys:
+        expected_dice: Dice in [0, 1] that the probabilities promise where they are calibrated; None without any tumor.
+        mean_entropy: In nats, see `glioflow.evaluation.calibration.mean_entropy`.
+        uncertain_px: Voxels with a probability of tumor from 0.1 to 0.9.
+        ensemble: How far the members of an ensemble disagree, see `glioflow.evaluation.Spread`; absent of one model.
+    """
+
+    expected_dice: float | None
+    mean_entropy: float
+    uncertain_px: int
+    ensemble: NotRequired[dict[str, float | None]]
+
+
+class FeaturesJson(TypedDict):
+    """Shape features, as `glioflow.features.MaskFeatures` writes them."""
+
+    volume: dict[str, float | None]
+    slices: list[dict[str, float | int | None]]
+    undefined: dict[str, str]
+
+
+class SurvivalJson(TypedDict):
+    """The survival stage's answer, as `glioflow.survival.SurvivalAnswer` writes it."""
+
+    task: str
+    risk_score: float
+    probability: float | None
+    horizon_days: float | None
+    interval: tuple[float, float] | None
+    predicted_days: float | None
+    category: str | None
+    basis: list[str]
+    imputed: list[str]
+    beats_baselines: bool
+    warnings: list[str]
+    curve: dict[str, list[float]] | None
+
+
+class AnswerJson(TypedDict):
+    """All that is answered about one study; `mask`, `overlay` and `request_id` where they were asked for."""
+
+    model: ModelId
+    study: StudyFacts
+    tumor: Tumor
+    uncertainty: Uncertainty
+    features: FeaturesJson
+    survival: SurvivalJson | None
+    timing_ms: dict[str, float]
+    notice: str
+    mask: NotRequired[EncodedMask]
+    overlay: NotRequired[OverlayJson]
+    request_id: NotRequired[str]
+
+
+class CardInput(TypedDict):
+    """What a model takes: see `glioflow.bundle.Description`."""
+
+    channels: list[str]
+    network_channels: list[str]
+    preprocess: list[dict[str, Any]]
+    statistics: InputStatistics | None
+    entry: dict[str, str]
+
+
+class ModelCard(TypedDict):
+    """What is known of the model that an endpoint serves: settings as the bundle's description holds them."""
+
+    model: ModelId
+    format: int
+    architecture: dict[str, Any]
+    num_parameters: int
+    input: CardInput
+    inference: dict[str, Any]
+    target: dict[str, Any]
+    postprocess: dict[str, Any]
+    metrics: dict[str, float | None]
+    fingerprint: str
+    origin: dict[str, Any]
+    survival: dict[str, Any] | None
+    serving: dict[str, Any]
+    notice: str
+
+
+def answer_to_json(case: Case, prediction: Prediction, model: ModelId) -> AnswerJson:
+    """Return the answer about a study without its mask, for which see `encoded_mask.encode_mask`."""
+    survival = prediction.survival
+    return {
+        "model": model,
+        "study": {
+            "id": case.id,
+            "slices": list(case.slice_numbers),
+            "spacing_mm": case.spacing_mm,
+            "warnings": list(prediction.warnings),
+        },
+        "tumor": prediction.tumor,
+        "uncertainty": measure_uncertainty(prediction),
+        "features": cast(FeaturesJson, prediction.features.model_dump(mode="json")),
+        "survival": None if survival is None else cast(SurvivalJson, survival.model_dump(mode="json")),
+        "timing_ms": prediction.timing_ms,
+        "notice": NOT_FOR_CLINICAL_USE,
+    }
+
+
+def measure_uncertainty(prediction: Prediction) -> Uncertainty:
+    """Return how sure the model is of its mask."""
+    probability, mask = prediction.segmentation.tumor_probability, prediction.segmentation.labels > 0
+    volume = int(np.count_nonzero(mask))
+    size = float(probability.sum(axis=(1, 2)).sum(dtype=np.float64)) + volume
+    promised = 2 * float(np.sum(probability[mask], dtype=np.float64)) / size if volume else None
+    doubtful = probability[probability > CERTAIN]  # the background is most of a study
+    uncertainty: Uncertainty = {
+        "expected_dice": promised,
+        "mean_entropy": mean_entropy(doubtful),
+        "uncertain_px": int(np.count_nonzero((doubtful >= 0.1) & (doubtful <= 0.9))),
+    }
+    if prediction.segmentation.spread is not None:
+        uncertainty["ensemble"] = prediction.segmentation.spread.model_dump()
+    return uncertainty
