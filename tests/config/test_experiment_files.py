@@ -121,12 +121,12 @@ def test_an_override_leaves_the_rest_and_the_original_as_they_were():
 
 
 def test_another_architecture_brings_its_own_default_encoder():
-    begun = Experiment.model_validate_json(Experiment().model_dump_json())  # as a worker gets it: all is said
-    assert override(begun, {"model.architecture": "buda-unet"}).model.encoder is None
-    changed = override(begun, {"model.architecture": "dpt"}).model.encoder
+    begun = Experiment.model_validate_json(Experiment().model_dump_json())  # as a worker gets it: every key is there
+    assert override(begun, {"model.architecture": "buda-unet"}).resolved.model.encoder is None
+    changed = override(begun, {"model.architecture": "dpt"}).resolved.model.encoder
     assert changed == ARCHITECTURES["dpt"].encoder
     chosen = override(begun, {"model.encoder": "resnet18"})
-    assert override(chosen, {"model.architecture": "fpn"}).model.encoder == "resnet18"
+    assert override(chosen, {"model.architecture": "fpn"}).resolved.model.encoder == "resnet18"
 
 
 @pytest.mark.parametrize("key", ["name", "split.folds", "data.source", "gate.margin", "training.epoch"])

@@ -139,16 +139,18 @@ def test_a_combination_that_cannot_be_built_says_so():
         build("unet", encoder="tu-nothing")
 
 
-def test_encoder_settings_are_null_where_they_mean_nothing():
+def test_encoder_settings_resolve_to_nothing_where_the_network_has_no_exchangeable_encoder():
     settings = ModelSettings(architecture="buda-unet", encoder="resnet18", weights="imagenet", freeze="encoder")
-    assert (settings.encoder, settings.weights, settings.freeze) == (None, None, "none")
+    resolved = settings.resolved
+    assert (resolved.encoder, resolved.weights, resolved.freeze) == (None, None, "none")
+    assert (settings.encoder, settings.weights, settings.freeze) == ("resnet18", "imagenet", "encoder")
 
 
-def test_an_unsaid_encoder_is_the_architectures_own_and_is_not_passed_on_to_another():
+def test_a_default_encoder_is_the_architectures_own_and_is_not_passed_on_to_another():
     settings = ModelSettings()
-    assert settings.encoder == "resnet18"
-    said = settings.model_dump(exclude_unset=True)
-    assert ModelSettings.model_validate({**said, "architecture": "fcn32"}).encoder == "vgg16"
+    assert settings.resolved.encoder == "resnet18"
+    other = ModelSettings.model_validate({**settings.model_dump(mode="json"), "architecture": "fcn32"})
+    assert other.resolved.encoder == "vgg16"
 
 
 def test_channels_last_survives_scaling():

@@ -12,6 +12,7 @@ from glioflow.data.splits import Split, make_split
 from glioflow.errors import UserError
 from glioflow.runs import launch, lineage
 from glioflow.runs.launch import Setting, check_resources, open_run, to_yaml
+from glioflow.runs.train.run import _reopen
 
 
 @pytest.fixture
@@ -99,6 +100,22 @@ def test_a_child_can_be_run_again_and_leaves_the_environment_to_its_parent(setti
     assert tracking.has_artifact(parent, "environment.txt")
     assert not tracking.has_artifact(child, "environment.txt")
     assert [found.info.run_id for found in tracking.children("tiny", parent)] == [child]
+
+
+@pytest.mark.parametrize("recorded", ["as given", "as older versions wrote it"])
+def test_a_run_resumes_with_its_own_experiment_only(tiny, prepared, tracking, recorded):
+    experiment = changed(tiny, model={"architecture": "unet"})
+    setting = Setting(experiment, prepared, make_split(prepared.records, tiny.split), tracking)
+    run_id = open_run(setting, "train", "tiny")
+    assert tracking.run(run_id).data.params["model.encoder"] == "resnet18"
+    if recorded != "as given":
+        tracking.log_text(run_id, "experiment.yaml", to_yaml(experiment.resolved))
+    tracking.finish(run_id, "KILLED")
+    other = Setting(changed(experiment, model={"architecture": "fpn"}), prepared, setting.split, tracking)
+    with pytest.raises(UserError, match="--resume"):
+        _reopen(other, run_id)
+    assert _reopen(setting, run_id) == run_id
+    assert tracking.run(run_id).info.status == "RUNNING"
 
 
 def test_an_experiment_is_written_whole_and_plain(tiny):

@@ -112,14 +112,15 @@ class Bundle:
 
 def describe(experiment: Experiment, **values: Any) -> Description:
     """Return the description of a model trained by `experiment`; `values` are what the experiment does not say."""
-    said = {
-        "model": experiment.model,
-        "target": experiment.target,
-        "preprocess": experiment.preprocess,
-        "inference": experiment.inference,
-        "entry": experiment.entry,
+    resolved = experiment.resolved
+    given = {
+        "model": resolved.model,
+        "target": resolved.target,
+        "preprocess": resolved.preprocess,
+        "inference": resolved.inference,
+        "entry": resolved.entry,
     }
-    return Description(**{**said, **values})
+    return Description(**{**given, **values})
 
 
 def save(folder: Path, description: Description, weights: "Mapping[str, torch.Tensor]") -> Description:

@@ -105,8 +105,11 @@ class Experiment(BaseModel):
                 f"{'its patch along S, H, W, such as [32, 96, 96]' if volumetric else 'null'}",
                 patch,
             )
-        if self.inference.patch is None and patch is not None:
-            self.__dict__["inference"] = self.inference.model_copy(update={"patch": patch})
+        if self.inference.patch is not None and not volumetric:
+            raise UserError(
+                f"{self.model.architecture} is a 2D network and predicts slices: set inference.patch to null",
+                list(self.inference.patch),
+            )
         return self
 
     @model_validator(mode="after")
@@ -129,6 +132,20 @@ class Experiment(BaseModel):
                 if other not in self.search.space:
                     raise ValueError(f"search.space {key!r} depends on {other!r}, which is not searched")
         return self
+
+    @property
+    def resolved(self) -> "Experiment":
+        """The same with every value that follows from other settings filled in; settings themselves stay as given.
+
+        Two experiments that resolve alike compute the same.
+        """
+        window = self.inference.patch or self.training.sampling.patch
+        concrete = {
+            "model": self.model.resolved,
+            "loss": self.loss.resolved,
+            "inference": self.inference.model_copy(update={"patch": window}),
+        }
+        return self.model_copy(update=concrete)
 
 
 def load_experiment(path: Path, overrides: Iterable[str] = ()) -> Experiment:
@@ -156,10 +173,7 @@ def load_experiment(path: Path, overrides: Iterable[str] = ()) -> Experiment:
 
 def override(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
     """Return the experiment with some dotted keys changed, checked anew."""
-    said, model = experiment.model_dump(mode="json"), experiment.model
-    if "model.architecture" in values and model.encoder == ARCHITECTURES[model.architecture].encoder:
-        said["model"]["encoder"] = None  # only the old architecture's default: it gives way to the new one's
-    return _validate(_overridden(said, values), experiment.name)
+    return _validate(_overridden(experiment.model_dump(mode="json"), values), experiment.name)
 
 
 def override_texts(experiment: Experiment, texts: Iterable[str]) -> Experiment:

@@ -147,6 +147,7 @@ def build_network(
     from glioflow.models.network import Network
     from glioflow.models.weights import SCALINGS, load_into_encoder, read_weights, scaling_of
 
+    settings = settings.resolved
     architecture = ARCHITECTURES[settings.architecture]
     weights = settings.weights
     from_file = weights is not None and weights != "imagenet"

@@ -7,18 +7,21 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from glioflow.errors import UserError, unknown_name
 from glioflow.models.registry import ARCHITECTURES, LOSSES, check_encoder, check_options
 
+SUM = "sum"
+_DEFAULT_LOSS = "dice_bce"
+
 
 class ModelSettings(BaseModel):
     """The network.
 
     Attributes:
         architecture: Key in `ARCHITECTURES`.
-        encoder: Name in smp, or `tu-NAME` for timm; the architecture's own default where unsaid, and always None
-            where the architecture has no exchangeable encoder.
+        encoder: Name in smp, or `tu-NAME` for timm; None takes the architecture's default. Ignored, as `weights` and
+            `freeze` are, where the architecture has no exchangeable encoder.
         weights: Of the encoder: `imagenet` (fetched by smp or timm), or a .pth or .safetensors file or URI, looked for
-            here and under $GLIOFLOW_DATA; None starts from random numbers.
-        freeze: `batchnorm` keeps the encoder's batch norm (statistics, scale and shift) as loaded; `encoder` keeps all
-            of the encoder so.
+            in the working directory and under $GLIOFLOW_DATA; None starts from random numbers.
+        freeze: `batchnorm` keeps the encoder's batch norm (statistics, scale and shift) as loaded; `encoder` keeps the
+            whole encoder as loaded.
         input_scaling: What the weights expect: `imagenet` mean and deviation, `symmetric` (unit range to [-1, 1]) or
             `none`; `auto` is what the weights' source says (`imagenet` for a file we do not know).
         options: Numbers of this architecture, see `ARCHITECTURES[...].options`.
@@ -39,14 +42,17 @@ class ModelSettings(BaseModel):
             raise unknown_name("architecture", self.architecture, ARCHITECTURES)
         architecture = ARCHITECTURES[self.architecture]
         check_options(self.architecture, self.options, architecture.options)
-        # Not as if the experiment had said it: `model_fields_set` stays, so that another architecture can be put in.
-        if not architecture.uses_encoder:
-            self.__dict__.update(encoder=None, weights=None, freeze="none")
-        elif self.encoder is None:
-            self.__dict__.update(encoder=architecture.encoder)
-        else:
+        if architecture.uses_encoder and self.encoder is not None:
             check_encoder(architecture, self.encoder)
         return self
+
+    @property
+    def resolved(self) -> "ModelSettings":
+        """The settings that the network is built from: with the default encoder, without what does not apply."""
+        architecture = ARCHITECTURES[self.architecture]
+        if not architecture.uses_encoder:
+            return self.model_copy(update={"encoder": None, "weights": None, "freeze": "none"})
+        return self.model_copy(update={"encoder": self.encoder or architecture.encoder})
 
 
 class LossTerm(BaseModel):
@@ -74,36 +80,41 @@ class LossSettings(BaseModel):
     """The loss: one name, or a weighted sum of terms.
 
     Attributes:
-        name: Key in `LOSSES`; `sum` where `terms` say it.
+        name: Key in `LOSSES`; None is `dice_bce`, or `sum` where there are `terms`.
         class_weights: One weight per class or output, for the losses that take them.
         options: Numbers of this loss, see `LOSSES[...].options`.
-        terms: The losses whose weighted sum is taken; leaves name, class_weights and options unsaid.
+        terms: The losses of a weighted sum, in place of `name`, `class_weights` and `options`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = "dice_bce"
+    name: str | None = None
     class_weights: tuple[float, ...] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     terms: tuple[LossTerm, ...] = ()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _name_the_sum(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("terms"):
-            return {"name": "sum", **values}
-        return values
-
     @model_validator(mode="after")
     def _check_names(self) -> "LossSettings":
         if self.terms:
-            if self.name != "sum" or self.options or self.class_weights:
-                raise UserError("a loss has either a name with its options, or terms", f"{self.name} and terms")
+            if self.name not in (None, SUM) or self.options or self.class_weights:
+                raise UserError(
+                    "a loss has either a name with its options, or terms; set loss.name to null, and leave out "
+                    "loss.options and loss.class_weights, or leave out loss.terms",
+                    f"{self.name} and {len(self.terms)} terms",
+                )
         else:
-            LossTerm(name=self.name, class_weights=self.class_weights, options=self.options)
+            self._single()
         return self
+
+    def _single(self) -> LossTerm:
+        return LossTerm(name=self.name or _DEFAULT_LOSS, class_weights=self.class_weights, options=self.options)
+
+    @property
+    def resolved(self) -> "LossSettings":
+        """The same with the name of what is computed."""
+        return self.model_copy(update={"name": SUM if self.terms else self.name or _DEFAULT_LOSS})
 
     @property
     def summands(self) -> tuple[LossTerm, ...]:
         """The terms, or the one loss that is named."""
-        return self.terms or (LossTerm(name=self.name, class_weights=self.class_weights, options=self.options),)
+        return self.terms or (self._single(),)

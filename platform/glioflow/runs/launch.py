@@ -131,7 +131,7 @@ def open_run(setting: Setting, kind: str, name: str, *, parent: str | None = Non
         lineage |= {"mlflow.source.name": kind, "mlflow.source.type": "LOCAL"}
     state = source_state()
     run_id = tracking.start(experiment.name, name, tags={**lineage, **state.tags, **tags}, parent=parent)
-    tracking.log_params(run_id, experiment.model_dump(mode="json", exclude={"search", "gate", "description"}))
+    tracking.log_params(run_id, experiment.resolved.model_dump(mode="json", exclude={"search", "gate", "description"}))
     _log_inputs(setting, run_id)
     if parent is None:
         tracking.log_text(run_id, ENVIRONMENT, environment())

@@ -207,7 +207,7 @@ def _quick_dice(network: "nn.Module", case: PreparedCase, experiment: Experiment
         case.image,
         softmax=target.kind == "multiclass",
         precision=experiment.training.precision,
-        **dict(experiment.inference),
+        **dict(experiment.resolved.inference),
     )
     found = decode(target, experiment.postprocess, probabilities, case.record.moves).parts
     truth = target.split(case.reference())

@@ -11,7 +11,7 @@ import numpy as np
 
 from glioflow import cluster
 from glioflow.bundle.prediction import Predictor, numbers
-from glioflow.config import Experiment
+from glioflow.config import Experiment, load_experiment
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.data.splits import Split, deal
 from glioflow.errors import UserError
@@ -20,7 +20,7 @@ from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.reports.page import Drawing
 from glioflow.runs.case_pictures import draw_case, pick_cases
 from glioflow.runs.crossval.out_of_fold import OUT_OF_FOLD
-from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder, to_yaml
+from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder
 from glioflow.runs.plan import Plan, train_plan
 from glioflow.runs.scoring import Judged, judge
 from glioflow.tracking import BUNDLE, PATIENCE_S, SPOOL, RunWriter, Tracking
@@ -204,9 +204,9 @@ def _reopen(setting: Setting, run_id: str, tags: Mapping[str, str]) -> dict[int,
     if run.data.tags.get("glioflow.kind") != "crossval" or run.info.status == "FINISHED":
         raise UserError("--resume takes an unfinished cross-validation's run id", f"{run_id}, {run.info.status}")
     asked = {**tags, "glioflow.cohort": setting.cohort.manifest.fingerprint}
-    recorded = tracking.download(f"runs:/{run_id}/experiment.yaml").read_text()
+    recorded = load_experiment(tracking.download(f"runs:/{run_id}/experiment.yaml"))
     differ = [key for key, value in asked.items() if run.data.tags.get(key) != value]
-    if recorded != to_yaml(setting.experiment) or differ:
+    if recorded.resolved != setting.experiment.resolved or differ:
         rule = "--resume goes on with the experiment, cohort and folds that the run began with"
         raise UserError(rule, f"other {differ or 'settings'} than run {run_id}'s")
     tracking.reopen(run_id)

@@ -14,13 +14,13 @@ from typing import Any
 from glioflow import bundle, cluster
 from glioflow.bundle.prediction import Predictor, numbers
 from glioflow.cluster.storage import home
-from glioflow.config import Experiment
+from glioflow.config import Experiment, load_experiment
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.errors import RunFailed, UserError
 from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.reports.figures import curves
 from glioflow.runs.case_pictures import case_drawings
-from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder, to_yaml
+from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder
 from glioflow.runs.plan import Plan, train_plan
 from glioflow.runs.scoring import judge as judge_cases
 from glioflow.runs.train.overlays import OVERLAYS, drawn
@@ -147,8 +147,8 @@ def _send_waiting(tracking: Tracking, run_id: str) -> Trained | None:
 def _reopen(setting: Setting, run_id: str) -> str:
     tracking = setting.tracking
     tracking.run(run_id)
-    recorded = tracking.download(f"runs:/{run_id}/experiment.yaml").read_text()
-    if recorded != to_yaml(setting.experiment):
+    recorded = load_experiment(tracking.download(f"runs:/{run_id}/experiment.yaml"))
+    if recorded.resolved != setting.experiment.resolved:
         raise UserError(
             "--resume goes on with the experiment that the run began with", f"another one than run {run_id}'s"
         )
