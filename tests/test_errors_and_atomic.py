@@ -11,19 +11,56 @@ from glioflow.errors import DiskFull, RunFailed, UserError, unknown_name
 from glioflow.serving.http.uploads import TooLarge
 
 
-def test_an_error_is_one_line_of_rule_value_and_choices():
-    assert str(UserError("a rule", 3, ["x", "y"])) == "a rule; got 3; choose one of [x, y]"
-    assert str(UserError("a rule")) == "a rule"
-
-
-def test_an_unknown_name_lists_the_choices_sorted():
-    assert str(unknown_name("loss", "dise", ["dice", "bce"])) == "unknown loss 'dise'; choose one of [bce, dice]"
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (UserError("a rule"), "a rule"),
+        (UserError("a rule", 3, ["x", "y"]), "a rule; got 3; choose one of: x, y"),
+        (UserError("a rule", "", ["x"]), "a rule; got ''; choose x"),
+        (UserError("no model is registered", choices=[], hint="register one"), "no model is registered; register one"),
+        (UserError("'/x/y' does not exist", "/x/y", hint="give a folder"), "'/x/y' does not exist; give a folder"),
+        (UserError("epochs must be at least 10", 1), "epochs must be at least 10; got 1"),
+        (
+            UserError("an image must be square", (2, 3), file=Path("a/b.tif")),
+            "a/b.tif: an image must be square; got (2, 3)",
+        ),
+        (UserError("a/b.tif is damaged", file=Path("a/b.tif")), "a/b.tif is damaged"),
+        (UserError("unknown color", "Rad", ["red"]), "unknown color; got Rad; did you mean red?"),
+        (
+            unknown_name("loss", "dise", ["dice", "bce"]),
+            "unknown loss 'dise'; did you mean dice? Choose one of: bce, dice",
+        ),
+        (
+            unknown_name("loss", "DICE", ["dice", "bce"]),
+            "unknown loss 'DICE'; did you mean dice? Choose one of: bce, dice",
+        ),
+        (unknown_name("loss", "xyz", ["dice", "bce"]), "unknown loss 'xyz'; choose one of: bce, dice"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_error_is_one_line_that_says_what_is_wrong_what_to_do_and_the_nearest_choice(error, line):
+    assert str(error) == line
 
 
 @pytest.mark.parametrize("kind", [UserError, TooLarge])
 def test_an_error_travels_between_processes_with_its_parts(kind):
-    again = pickle.loads(pickle.dumps(kind("a rule", "a value", ["x"])))
-    assert (type(again), again.rule, again.value, again.choices) == (kind, "a rule", "a value", ["x"])
+    error = kind("a rule", "a value", ["x"], hint="do this", file=Path("a/b"))
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), vars(again)) == (kind, str(error), vars(error))
+
+
+def test_an_error_that_is_given_another_rule_keeps_its_kind_and_its_other_parts():
+    error = TooLarge("a rule", "a value", ["x"], hint="do this", file=Path("a/b")).replace(rule="in a.yaml: a rule")
+    assert isinstance(error, TooLarge)
+    assert str(error) == "a/b: in a.yaml: a rule; got a value; do this; choose x"
+
+
+def test_an_error_in_json_names_its_file_but_not_where_it_lies_and_reads_back_as_the_same_line():
+    error = UserError("a rule", "a value", ["x"], hint="do this", file=Path("/home/somebody/b.tif"))
+    record = json.loads(json.dumps(error.to_record()))
+    assert record["file"] == "b.tif"
+    assert str(UserError.from_record(record)) == "b.tif: a rule; got a value; do this; choose x"
+    assert str(UserError.from_record({"rule": "r", "value": None, "choices": None})) == "r"
 
 
 def test_a_full_disk_travels_between_processes_with_its_folder(tmp_path):

@@ -1,39 +1,135 @@
-"""The errors that people see: each says the rule, the value that broke it, and the choices."""
+"""The errors that people see: what is wrong, with the value, what to do about it, and the nearest valid choice."""
 
+import difflib
 import errno
+import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, NotRequired, Self, TypedDict
 
 
 class GlioflowError(Exception):
     """Root of all errors that GlioFlow raises on purpose."""
 
 
+class ErrorRecord(TypedDict):
+    """A `UserError` in JSON, as the endpoint answers it; an older endpoint sends the first three keys only."""
+
+    rule: str
+    value: str | None
+    choices: list[str] | None
+    code: NotRequired[str]
+    hint: NotRequired[str | None]
+    file: NotRequired[str | None]
+
+
 class UserError(GlioflowError, ValueError):
     """A mistake in what the caller gave: one line, no traceback, exit code 2.
 
+    The line reads `FILE: RULE; got VALUE; HINT; did you mean NEAREST? Choose one of: CHOICES`. A part that is not given
+    is left out, and so are a file and a value that the rule names already.
+
     Attributes:
-        rule: What must hold.
-        value: What was given instead, as text; None where the rule already says it.
+        code: The kind of mistake, for programs; a subclass has its own where somebody treats it differently.
+        rule: What is wrong, or what must hold.
+        value: What was given, as text.
         choices: What would have been accepted, where that can be listed.
+        hint: What to do about it.
+        file: The file that the error is about.
     """
 
-    def __init__(self, rule: str, value: object = None, choices: Iterable[object] | None = None) -> None:
+    code: ClassVar[str] = "invalid"
+
+    def __init__(
+        self,
+        rule: str,
+        value: object = None,
+        choices: Iterable[object] | None = None,
+        *,
+        hint: str | None = None,
+        file: Path | None = None,
+    ) -> None:
         self.rule = rule
         self.value = None if value is None else str(value)
         self.choices = None if choices is None else [str(choice) for choice in choices]
-        parts = [rule]
-        if self.value is not None:
-            parts.append(f"got {self.value}")
-        if self.choices is not None:
-            parts.append(f"choose one of [{', '.join(self.choices)}]")
-        super().__init__("; ".join(parts))
+        self.hint, self.file = hint, file
+        super().__init__(self._line())
+
+    def _line(self) -> str:
+        parts = [self.rule]
+        if self.value is not None and not _names(self.rule, self.value):
+            parts.append(f"got {self.value or repr('')}")
+        if self.hint:
+            parts.append(self.hint)
+        if self.choices:
+            parts.append(_invitation(self.value, self.choices))
+        line = "; ".join(parts)
+        return line if self.file is None or _names(line, str(self.file)) else f"{self.file}: {line}"
+
+    def _fields(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("rule", "value", "choices", "hint", "file")}
 
     def __reduce__(self) -> tuple[object, ...]:
         """Travel between Ray's processes without losing the parts."""
-        return (type(self), (self.rule, self.value, self.choices))
+        return (partial(type(self), **self._fields()), ())
+
+    def replace(self, **changes: Any) -> Self:
+        """Return the same error with some of its parts changed."""
+        return type(self)(**{**self._fields(), **changes})
+
+    def to_record(self) -> ErrorRecord:
+        """Return the parts for JSON; of the file only the name, since where it lies is nobody's business."""
+        return {
+            "rule": self.rule,
+            "value": self.value,
+            "choices": self.choices,
+            "code": self.code,
+            "hint": self.hint,
+            "file": None if self.file is None else self.file.name,
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """Return the error that a record describes.
+
+        Raises:
+            KeyError: If the record lacks one of the three keys that every endpoint sends.
+        """
+        file = record.get("file")
+        return cls(
+            record["rule"],
+            record["value"],
+            record["choices"],
+            hint=record.get("hint"),
+            file=None if file is None else Path(file),
+        )
+
+
+def _names(text: str, value: str) -> bool:
+    """Return whether `value` stands in a text as a word or words of its own."""
+    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text) is not None
+
+
+def _invitation(value: str | None, choices: list[str]) -> str:
+    """Return the choices in words, the one most like `value` first."""
+    listed = f"choose one of: {', '.join(choices)}" if len(choices) > 1 else f"choose {choices[0]}"
+    nearest = nearest_choice(value, choices)
+    if nearest is None:
+        return listed
+    question = f"did you mean {nearest}?"
+    return question if len(choices) == 1 else f"{question} C{listed[1:]}"
+
+
+def nearest_choice(value: str | None, choices: Iterable[str]) -> str | None:
+    """Return the choice whose spelling is most like `value`; None where none is like it, or `value` is one of them."""
+    by_lower = {choice.lower(): choice for choice in choices}
+    name = (value or "").strip("'\"")
+    if len(name) < 3 or name in by_lower.values():  # of two letters, one in common means nothing
+        return None
+    similar = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    return by_lower[similar[0]] if similar else None
 
 
 class RunFailed(GlioflowError):  # noqa: N818 - named after what happened, as the exit code 1 is
@@ -75,5 +171,5 @@ def found_full(error: BaseException) -> bool:
 
 
 def unknown_name(kind: str, name: object, choices: Iterable[object]) -> UserError:
-    """Return the error for a name that no registry knows, its choices sorted."""
-    return UserError(f"unknown {kind} {name!r}", choices=sorted(str(choice) for choice in choices))
+    """Return the error for a name that no registry knows: the nearest one that it knows, and all of them, sorted."""
+    return UserError(f"unknown {kind} {name!r}", name, sorted(str(choice) for choice in choices))

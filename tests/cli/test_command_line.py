@@ -45,7 +45,10 @@ def test_every_verb_has_help_that_costs_nothing(verb):
 
 MISTAKES = {
     "a missing experiment": (["train", "nowhere.yaml"], "an experiment is a YAML file"),
-    "an unknown key": (["train", "some.yaml", "-o", "training.epoch=3"], "unknown key 'training.epoch'; choose one of"),
+    "an unknown key": (
+        ["train", "some.yaml", "-o", "training.epoch=3"],
+        "unknown key 'training.epoch'; did you mean epochs? Choose one of: ",
+    ),
     "a wrong value": (["train", "some.yaml", "-o", "training.epochs=0"], "training.epochs"),
     "a missing cohort": (["train", "some.yaml", "--data", "nowhere"], "--data must exist"),
     "no cohort": (["train", "some.yaml"], "--data DIR"),
@@ -55,7 +58,7 @@ MISTAKES = {
     "an unknown run": (["register", "0" * 32], "a run of this id must exist"),
     "an unknown kind": (
         ["data", "synthesize", "lgq", "out"],
-        "unknown cohort to synthesize 'lgq'; choose one of [brats, lgg]",
+        "unknown cohort to synthesize 'lgq'; did you mean lgg? Choose one of: brats, lgg",
     ),
     "a missing source": (["data", "check", "nowhere"], "nowhere"),
     "bad numbers": (["features", "CASE", "--spacing", "1,2"], "z,y,x"),

@@ -192,14 +192,14 @@ def test_a_target_of_the_wrong_shape_names_both_shapes():
 
 
 def test_a_loss_of_another_task_lists_those_that_fit():
-    with pytest.raises(UserError, match=r"bce is not defined for a multiclass task; choose one of .*cross_entropy"):
+    with pytest.raises(UserError, match=r"bce is not defined for a multiclass task; choose one of: .*cross_entropy"):
         loss_of("bce", "multiclass")
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"name": "dise"}, r"unknown loss 'dise'; choose one of \[bce"),
+        ({"name": "dise"}, r"unknown loss 'dise'; did you mean dice\? Choose one of: bce"),
         ({"name": "dice", "options": {"smoth": 1}}, r"unknown option of dice 'smoth'.*smooth"),
         ({"name": "dice", "terms": [{"name": "bce"}]}, "either a name with its options, or terms"),
         ({"terms": [{"name": "dise"}]}, "unknown loss 'dise'"),

@@ -122,8 +122,14 @@ def test_every_name_has_a_builder():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"architecture": "unett"}, r"unknown architecture 'unett'; choose one of \[attention-unet.*unetplusplus"),
-        ({"encoder": "resnet19"}, r"unknown encoder 'resnet19'; choose one of \[.*resnet18.*tu-NAME"),
+        (
+            {"architecture": "unett"},
+            r"unknown architecture 'unett'; did you mean unet\? Choose one of: attention-unet.*unetplusplus",
+        ),
+        (
+            {"encoder": "resnet19"},
+            r"unknown encoder 'resnet19'; did you mean resnet\d+\? Choose one of: .*resnet18.*tu-NAME",
+        ),
         ({"architecture": "unet3d", "options": {"width": 3}}, r"unknown option of unet3d 'width'.*features"),
         ({"architecture": "dpt", "encoder": "resnet18"}, "vision transformer of timm"),
         ({"depth": 3}, "Extra inputs"),

@@ -262,7 +262,7 @@ def test_a_model_is_found_however_it_is_named(tracking, made):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("gliom", "no such model version; got gliom@champion; choose one of [glioma]"),
+        ("gliom", "no such model version; got gliom@champion; did you mean glioma?"),
         ("glioma", "no such model version; got glioma@champion"),
         ("glioma@other", "no such model version; got glioma@other"),
         ("models:/glioma/7", "no such model version; got glioma/7"),

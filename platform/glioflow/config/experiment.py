@@ -194,11 +194,10 @@ def _explain(error: ValidationError, origin: str) -> UserError:
     cause = first.get("ctx", {}).get("error")
     key = ".".join(str(part) for part in first["loc"])
     if isinstance(cause, UserError):
-        return UserError(
-            f"{origin}: {key}: {cause.rule}" if key else f"{origin}: {cause.rule}", cause.value, cause.choices
-        )
+        return cause.replace(rule=f"{origin}: {key}: {cause.rule}" if key else f"{origin}: {cause.rule}")
     if first["type"] == "extra_forbidden":
-        return UserError(f"{origin}: unknown key {key!r}", choices=_keys_at(Experiment, list(first["loc"][:-1])))
+        *section, name = first["loc"]
+        return UserError(f"{origin}: unknown key {key!r}", name, _keys_at(Experiment, section))
     message = first["msg"].removeprefix("Value error, ")
     given = None if first["type"] == "value_error" else repr(first["input"])[:120]
     return UserError(f"{origin}: {key}: {message}" if key else f"{origin}: {message}", given)

@@ -167,7 +167,7 @@ def _read_one(path: Path) -> "pd.DataFrame":
         try:
             values = [typed_value(name, cell, codes=codes) for cell in cells]
         except UserError as error:
-            raise UserError(f"in {path.name}, column {source}: {error.rule}", error.value) from None
+            raise error.replace(rule=f"in {path.name}, column {source}: {error.rule}") from None
         table[name] = pd.Series(values, index=raw.index, dtype=float if column.kind == "number" else object)
     for other in raw:
         table[other] = _as_numbers(raw[other])

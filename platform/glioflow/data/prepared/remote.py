@@ -71,7 +71,7 @@ def fetch(uri: str, cache: Path) -> PreparedCohort:
                 files.get([f"{root}/{name}" for name in names], [str(working / name) for name in names])
                 PreparedCohort(working)
         except UserError as error:
-            raise UserError(error.rule, f"{uri}: {error.value}") from None
+            raise error.replace(value=f"{uri}: {error.value}") from None
         except Exception as error:
             raise UserError("a prepared cohort at a URI can be read whole", f"{uri} ({reason(error)})") from error
     return PreparedCohort(local)
