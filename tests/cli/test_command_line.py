@@ -6,7 +6,10 @@ import subprocess
 import sys
 
 import pytest
+import typer
 
+from glioflow.cli import app
+from glioflow.cli.app import STAGES
 from glioflow.cli.output import answer, told
 from glioflow.errors import RunFailed, UserError
 
@@ -78,6 +81,41 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(tmp_path, lgg, words, s
     assert lines[0].startswith("error: ")
     assert said in lines[0]
     assert done.stdout == ""
+
+
+def parameters():
+    """Give every parameter of every verb: the words of the verb, and the parameter."""
+
+    def walk(command, words):
+        if hasattr(command, "commands"):
+            for name, inner in command.commands.items():
+                yield from walk(inner, [*words, name])
+        else:
+            yield from ((" ".join(words), parameter) for parameter in command.params)
+
+    return list(walk(typer.main.get_command(app), []))
+
+
+def test_every_parameter_of_every_verb_says_what_it_is():
+    found = parameters()
+    assert len(found) > 115
+    silent = [f"{verb} {parameter.name}" for verb, parameter in found if not (parameter.help or "").strip()]
+    assert silent == []
+
+
+def test_help_lists_every_verb_once_below_its_stage():
+    text = glioflow("--help").stdout
+    verbs = {words.split()[0] for words, _ in parameters()}
+    assert len(verbs) == 22
+    lines = [line.split()[0] for line in text.splitlines() if line.startswith("  ") and line.split()]
+    assert {verb: lines.count(verb) for verb in verbs} == dict.fromkeys(verbs, 1)
+    titles = [line.removesuffix(":") for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert titles == ["Options", *STAGES]
+
+
+def test_a_misspelled_verb_or_option_names_the_nearest_one():
+    assert "Did you mean 'train'?" in glioflow("tarin").stderr
+    assert "--folds" in glioflow("crossval", "some.yaml", "--fold", "3").stderr
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from bundles import changed
 from glioflow import cluster
-from glioflow.cli.app import app
+from glioflow.cli import app
 from glioflow.cluster.storage import data_source, prepared_home
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.errors import UserError

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
-from in_process import ENGINE, Here, version
 
 from glioflow.serving.engine.batching import BatchedPredictor
 from glioflow.serving.http.metrics import Metrics
@@ -15,6 +14,7 @@ from glioflow.serving.http.routes import make_api
 from glioflow.serving.server import free_port
 from glioflow.serving.settings import ServeSettings, digest_of
 from glioflow.serving.versions.loaded import Served
+from serving.in_process import ENGINE, Here, version
 
 
 @contextmanager

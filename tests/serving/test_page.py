@@ -27,12 +27,12 @@ from glioflow.data.formats.brats import CHANNELS
 from glioflow.data.formats.study import read_study
 from glioflow.data.synthetic.cohort import synthesize_brats
 from glioflow.errors import RunFailed
-from glioflow.serving.page import launcher as page_server
-from glioflow.serving.page.answer_view import facts_html
-from glioflow.serving.page.study import Answered, ask, examples, has_examples
-from glioflow.serving.page.survival_view import curve_spec, statement_html
-from glioflow.serving.page.tables import downloads, feature_rows, volume_text, windowed
-from glioflow.serving.page.viewer import viewer_data
+from glioflow.page import launcher as page_server
+from glioflow.page.answer_view import facts_html
+from glioflow.page.study import Answered, ask, examples, has_examples
+from glioflow.page.survival_view import curve_spec, statement_html
+from glioflow.page.tables import downloads, feature_rows, volume_text, windowed
+from glioflow.page.viewer import viewer_data
 from glioflow.serving.settings import TOKEN
 from glioflow.survival.settings import SurvivalSettings
 from glioflow.survival.stage import fit_stage
@@ -249,7 +249,7 @@ def test_a_study_too_large_for_a_browser_is_shown_smaller_and_says_so(tiny, stud
     for name, content in study:
         (tmp_path / name).write_bytes(content)
     answered = answered_by(Bright(), tiny, read_study(sorted(tmp_path.iterdir())))
-    monkeypatch.setattr("glioflow.serving.page.viewer.MAX_VALUES", answered.case.image.size // 3)
+    monkeypatch.setattr("glioflow.page.viewer.MAX_VALUES", answered.case.image.size // 3)
     data = viewer_data(answered)
     assert data["shrink"] == 2
     assert data["shape"] == [answered.case.shape[0], 24, 24]

@@ -9,8 +9,8 @@ import tifffile
 from bundles import changed, describe
 from data.dicom_series import write_series
 from glioflow import bundle
+from glioflow.api.answer_folder import predict_studies
 from glioflow.models import build_network
-from glioflow.serving.local import predict_studies
 
 
 def quiet(*_):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from glioflow import __version__, atomic
+from glioflow import atomic
 from glioflow.config.experiment import EntrySettings, Experiment, InferenceSettings
 from glioflow.data.checks.drift import InputStatistics
 from glioflow.data.preprocessing.pipeline import Step
@@ -19,6 +19,7 @@ from glioflow.errors import UserError
 from glioflow.evaluation import PostprocessSettings, VolumeInterval
 from glioflow.models import ModelSettings, build_network
 from glioflow.survival import SurvivalStage
+from glioflow.version import __version__
 
 if TYPE_CHECKING:
     import torch

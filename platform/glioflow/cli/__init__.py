@@ -1,20 +1,16 @@
-"""The command line: one thin verb per capability, which parses, calls and prints."""
+"""The command line: one module for each group of verbs in `--help`; a verb parses, calls the API and prints."""
+
+# Each module adds its verbs to the application.
+from glioflow.cli import analysis, data, demo, evaluation, registry, serving, training  # noqa: F401
+from glioflow.cli.app import app
+from glioflow.cli.output import told
+from glioflow.cluster import silence
+
+__all__ = ["app", "main"]
 
 
 def main() -> None:
     """Run the command line."""
-    from glioflow.cli import (  # noqa: F401  (each adds its verbs to the application)
-        audit_verbs,
-        evaluation_verbs,
-        feature_verbs,
-        registry_verbs,
-        run_verbs,
-        serving_verbs,
-    )
-    from glioflow.cli.app import app
-    from glioflow.cli.output import told
-    from glioflow.cluster import silence
-
     with told():
         silence()
     app()

@@ -3,29 +3,38 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+import glioflow as gf
 from glioflow import cluster
-from glioflow.api.client import Client
-from glioflow.bundle.answer import AnswerJson
-from glioflow.cluster.storage import prepared_home, tracking_uri
-from glioflow.config import Experiment, home, load_experiment
-from glioflow.data.formats.detect import open_cohort
-from glioflow.data.synthetic.cohort import synthesize_lgg
+from glioflow.cli.app import START, verb
+from glioflow.cli.options import AsJson
+from glioflow.cli.output import answer, progress, told
+from glioflow.cluster.storage import home, tracking_uri
 from glioflow.errors import RunFailed, UserError
-from glioflow.promotion import promote
-from glioflow.runs.analysis.survival import fit_survival
-from glioflow.runs.crossval.run import crossval
-from glioflow.runs.registry.register import register
-from glioflow.runs.search.run import search
-from glioflow.runs.train.run import train
-from glioflow.serving.server import free_port, serving
+
+if TYPE_CHECKING:
+    from glioflow.bundle.answer import AnswerJson
+    from glioflow.config import Experiment
 
 PATIENTS, SIZE, SLICES = 16, 96, (14, 22)
 Say = Callable[..., None]
 
 
-def run_demo(data: Path | None, say: Say) -> tuple[list[dict[str, Any]], AnswerJson]:
+@verb(START)
+def demo(
+    data: Annotated[Path | None, typer.Option(help="LGG cohort; by default a synthetic one is written.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the main job from end to end on a small cohort."""
+    with told(), progress("demo") as say:
+        steps, given = run_demo(data, say)
+        answer({"steps": steps, "answer": given}, as_json, lambda: None)
+
+
+def run_demo(data: Path | None, say: Say) -> tuple[list[dict[str, Any]], "AnswerJson"]:
     """Run the chain: cohort, search, training, cross-validation, survival, registry, gate, endpoint, one study.
 
     Args:
@@ -35,6 +44,8 @@ def run_demo(data: Path | None, say: Say) -> tuple[list[dict[str, Any]], AnswerJ
     Returns:
         Each step with its seconds, and the endpoint's answer about one held-out study.
     """
+    from glioflow.config import load_experiment
+
     steps: list[dict[str, Any]] = []
     began = time.monotonic()
 
@@ -52,17 +63,17 @@ def run_demo(data: Path | None, say: Say) -> tuple[list[dict[str, Any]], AnswerJ
     with cluster.ending():
         cluster.connect()
         step("ray")
-        searched = search(experiment, source, say=_below("search", say))
+        searched = gf.search(experiment, source, say=_below("search", say))
         step("search", run_id=searched.run_id, best=searched.best["params"])
-        trained = train(searched.experiment, source, say=_below("train", say))
+        trained = gf.train(searched.experiment, source, say=_below("train", say))
         dice = trained.metrics.get("test/dice_mean")
         step("train", run_id=trained.run_id, test_dice=dice)
-        folds = crossval(searched.experiment, source, folds=3, hold_out_test=True, say=_below("crossval", say))
-        step("crossval", run_id=folds.run_id, dice_mean=folds.summary["dice_mean"])
+        folds = gf.crossval(searched.experiment, source, folds=3, hold_out_test=True, say=_below("crossval", say))
+        step("crossval", run_id=folds.run_id, dice_mean=folds.dice_mean)
         survival = _survival(experiment, source, folds.run_id, say)
         step("survival", run_id=survival)
-        version = register(trained.run_id, name=experiment.name, survival=survival)
-        verdict = promote(version.name, version=version.version, home=prepared_home())
+        version = gf.register(trained, name=experiment.name, survival=survival)
+        verdict = gf.promote(version)
         for reason in verdict.reasons:
             holds = "holds" if reason.passed else "FAILS"
             say(f"gate: {reason.rule}: {_number(reason.value)} (limit {_number(reason.limit)}) {holds}")
@@ -70,10 +81,10 @@ def run_demo(data: Path | None, say: Say) -> tuple[list[dict[str, Any]], AnswerJ
         if verdict.decision != "promoted":
             raise RunFailed(f"the gate said {verdict.decision}: see `glioflow models {version.name}`")
         study = source_case(source, _held_out(searched.experiment, source))
-        answer = _serve_and_ask(version.name, study, say)
+        given = _serve_and_ask(version.name, study, say)
         step("serve")
-    _tell(answer, dice, say)
-    return steps, answer
+    _tell(given, dice, say)
+    return steps, given
 
 
 def _experiment_file() -> Path:
@@ -87,6 +98,8 @@ def _synthetic(say: Say) -> Path:
     path = home() / "demo" / "kaggle_3m"
     if not path.exists():
         say(f"writing a synthetic cohort of {PATIENTS} patients to {path}")
+        from glioflow.data.synthetic.cohort import synthesize_lgg
+
         synthesize_lgg(path, patients=PATIENTS, seed=0, size=SIZE, slices=SLICES)
     return path
 
@@ -95,7 +108,10 @@ def _below(name: str, say: Say) -> Say:
     return lambda text, part=None: say(f"{name}: {text}", part)
 
 
-def _survival(experiment: Experiment, source: Path, masks: str, say: Say) -> str | None:
+def _survival(experiment: "Experiment", source: Path, masks: str, say: Say) -> str | None:
+    from glioflow.data.formats.detect import open_cohort
+    from glioflow.runs.analysis.survival import fit_survival
+
     clinical = open_cohort(source).clinical
     if clinical is None:
         say("survival: no data.csv beside the cases, so no survival stage")
@@ -110,7 +126,7 @@ def _survival(experiment: Experiment, source: Path, masks: str, say: Say) -> str
     return done.run_id
 
 
-def _held_out(experiment: Experiment, source: Path) -> str:
+def _held_out(experiment: "Experiment", source: Path) -> str:
     from glioflow.runs.launch import open_setting
 
     return open_setting(experiment, source).split.test[0]
@@ -118,18 +134,24 @@ def _held_out(experiment: Experiment, source: Path) -> str:
 
 def source_case(source: Path, case_id: str) -> list[Path]:
     """Return the image files of a case, without its masks."""
+    from glioflow.data.formats.detect import open_cohort
+    from glioflow.data.formats.mask_file import is_mask_name
+
     case = open_cohort(source).case(case_id)
-    return [path for path in case.files if "_mask" not in path.name]
+    return [path for path in case.files if not is_mask_name(path.name)]
 
 
-def _serve_and_ask(name: str, study: list[Path], say: Say) -> AnswerJson:
+def _serve_and_ask(name: str, study: list[Path], say: Say) -> "AnswerJson":
+    from glioflow.api.client import Client
+    from glioflow.serving.server import free_port, serving
+
     port = free_port()
     with serving(name, host="127.0.0.1", port=port) as served:
         say(f"serve: {served['name']} version {served['version']} at {served['url']}")
         return Client(str(served["url"])).predict(study, clinical={"age_years": 45}, mask="rle")
 
 
-def _tell(answer: AnswerJson, dice: float | None, say: Say) -> None:
+def _tell(answer: "AnswerJson", dice: float | None, say: Say) -> None:
     features, survival = answer["features"]["volume"], answer["survival"]
     say("")
     say(f"study {answer['study']['id']}, answered by {answer['model']['name']} version {answer['model']['version']}:")

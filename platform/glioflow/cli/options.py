@@ -1,4 +1,4 @@
-"""Options that several verbs share."""
+"""Arguments and options that several verbs share."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,23 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on s
 # A text, since a path would lose a slash of `s3://`.
 Data = Annotated[
     str | None,
-    typer.Option("--data", help="Cohort, raw or prepared, or a prepared one's URI; default is the experiment's."),
+    typer.Option(
+        "--data", help="Cohort, raw or prepared, or the URI of a prepared one; by default the experiment's data.source."
+    ),
 ]
-Overrides = Annotated[list[str] | None, typer.Option("-o", help="section.key=value; may be repeated.")]
-ExperimentFile = Annotated[Path, typer.Argument(help="Experiment file (YAML).")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("-o", "--override", help="Set section.key=value; may be given several times.")
+]
+ExperimentFile = Annotated[Path, typer.Argument(help="Experiment file (YAML).", metavar="EXPERIMENT")]
+StepsFile = Annotated[
+    Path | None, typer.Option(help="Experiment file whose preprocessing is used; by default GlioFlow's own.")
+]
+Source = Annotated[str, typer.Argument(help="Folder of a cohort, or one study: a folder or a file.")]
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="NAME, NAME@alias, a run id, or a bundle's folder or zip; several with commas between are an ensemble."
+    ),
+]
+Name = Annotated[str, typer.Argument(help="Name of a registered model.")]
+Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every address of this machine.")]

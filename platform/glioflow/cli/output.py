@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glioflow.errors import DiskFull, RunFailed, UserError, found_full, space_of
+from glioflow.reports.tables import cell_text
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from glioflow.api.results import Result
 
 
 def console() -> "Console":
@@ -88,7 +91,7 @@ def answer(payload: Mapping[str, Any], as_json: bool, show: Callable[[], None] |
     elif show is not None:
         show()
     else:
-        table("", ["", ""], [[key, _short(value)] for key, value in payload.items()])
+        table("", ["", ""], [[key, cell_text(value)] for key, value in payload.items()])
 
 
 def _without_nan(value: Any) -> Any:
@@ -112,28 +115,17 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> 
 
     drawn = Table(*head, title=title or None, box=box.SIMPLE, title_justify="left", show_header=any(head))
     for row in rows:
-        drawn.add_row(*(_short(value) for value in row))
+        drawn.add_row(*(cell_text(value) for value in row))
     console().print(drawn)
 
 
-def _short(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if value is None:
-        return "-"
-    return value if isinstance(value, str) else json.dumps(value) if isinstance(value, dict | list) else str(value)
+def print_result(result: "Result", as_json: bool) -> None:
+    """End a verb with what the API returned: one JSON line on stdout for programs, or its tables for people."""
 
+    def show() -> None:
+        for each in result.tables():
+            table(each.title, each.head, each.rows)
+        for note in result.notes():
+            print_line(note)
 
-def metrics_table(run_id: str, metrics: dict[str, float | None]) -> None:
-    """Print a run's chief metrics, validation beside test."""
-    keys = ("dice_mean", "dice_ci95_low", "dice_ci95_high", "dice_median", "hd95_median", "iou_mean")
-    parts = [part for part in ("val", "test") if f"{part}/dice_mean" in metrics]
-    shown = [key for key in keys if any(f"{part}/{key}" in metrics for part in parts)]
-    table(f"run {run_id}", ["", *parts], [[key, *(metrics.get(f"{part}/{key}") for part in parts)] for key in shown])
-
-
-def patients_table(rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
-    """Print each patient's metrics, and the summary."""
-    head = ["id", "dice", "iou", "hd95"]
-    table("", head, [[row.get(key) for key in head] for row in rows])
-    table("", ["", ""], [[key, value] for key, value in summary.items()])
+    answer(result.to_json(), as_json, show)

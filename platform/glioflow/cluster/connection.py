@@ -158,12 +158,19 @@ def disconnect() -> None:
 
 @contextmanager
 def ending() -> Iterator[None]:
-    """Disconnect when the block ends, however it ends, if anything in it connected."""
+    """Disconnect when the block ends, however it ends, if anything in it connected; a connection from before stays."""
+    connected_before = is_connected()
     try:
         yield
     finally:
-        if "ray" in sys.modules:
+        if not connected_before and is_connected():
             disconnect()
+
+
+def is_connected() -> bool:
+    """Say whether this process is connected to Ray; does not import it."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(getattr(ray, "is_initialized", bool)())
 
 
 def resources() -> dict[str, float]:

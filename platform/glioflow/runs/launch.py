@@ -10,7 +10,7 @@ from typing import Protocol
 
 import yaml
 
-from glioflow import __version__, audit, cluster
+from glioflow import audit, cluster
 from glioflow.cluster.storage import data_folder, home, prepared_home
 from glioflow.config import Experiment, data_source
 from glioflow.data.prepared.cohort import PreparedCohort, find_or_prepare
@@ -21,6 +21,7 @@ from glioflow.errors import UserError
 from glioflow.promotion.record import who
 from glioflow.runs.lineage import ENVIRONMENT, environment, source_state
 from glioflow.tracking import Tracking
+from glioflow.version import __version__
 
 
 class Say(Protocol):

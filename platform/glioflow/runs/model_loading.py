@@ -1,9 +1,14 @@
 """A model as a user names it, loaded: one bundle, or several as an ensemble."""
 
-from collections.abc import Sequence
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from glioflow.bundle import MODEL
 from glioflow.bundle.prediction import Ensemble, Predictor
 from glioflow.errors import UserError
 from glioflow.runs.crossval.out_of_fold import find_crossval
@@ -19,16 +24,24 @@ class Member:
     version: Version | None = None
 
 
-def open_members(model: str) -> list[Member]:
-    """Load what `Tracking.find_bundle` takes, or several of them, separated by commas.
+def open_members(model: str, *, device: str = "auto") -> list[Member]:
+    """Load what `Tracking.find_bundle` takes or a bundle's zip, or several of them, separated by commas.
+
+    Args:
+        model: By name.
+        device: Of the forward pass; `auto` takes a GPU where there is one.
 
     Raises:
         UserError: If one is not found.
     """
     members, tracking = [], None
     for name in (part.strip() for part in model.split(",")):
-        if (Path(name) / "model.json").is_file():
-            members.append(Member(Predictor.load(Path(name))))
+        if name.lower().endswith(".zip"):
+            with unpacked(Path(name)) as folder:
+                members.append(Member(Predictor.load(folder, device=device)))
+            continue
+        if (Path(name) / MODEL).is_file():
+            members.append(Member(Predictor.load(Path(name), device=device)))
             continue
         if find_crossval(name):
             rule = (
@@ -38,8 +51,29 @@ def open_members(model: str) -> list[Member]:
         tracking = tracking or Tracking()
         folder, version = tracking.find_bundle(name)
         run_id = version.run_id if version else name.removeprefix("runs:/").split("/")[0]
-        members.append(Member(Predictor.load(folder), run_id, version))
+        members.append(Member(Predictor.load(folder, device=device), run_id, version))
     return members
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """Give the folder of a bundle's zip, as `export` writes it, for the length of a block.
+
+    Raises:
+        UserError: If the file is missing, damaged, or holds no bundle.
+    """
+    if not path.is_file():
+        raise UserError("there is no such file; give a bundle's folder or zip, a run id, or NAME@alias", path)
+    with tempfile.TemporaryDirectory(prefix="glioflow-bundle-") as scratch:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                archive.extractall(scratch)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            raise UserError("the zip of a bundle cannot be read", f"{path}: {error}") from None
+        found = sorted(Path(scratch).rglob(MODEL))
+        if len(found) != 1:
+            raise UserError(f"the zip of a bundle holds one {MODEL}", f"{len(found)} in {path}")
+        yield found[0].parent
 
 
 def as_one(members: Sequence[Member]) -> Predictor:

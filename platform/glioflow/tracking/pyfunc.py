@@ -17,10 +17,11 @@ from mlflow.models import ModelSignature
 from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 from numpy.typing import NDArray
 
-from glioflow import __version__, bundle
+from glioflow import bundle
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE, Predictor
 from glioflow.data.case import Case
 from glioflow.errors import UserError
+from glioflow.version import __version__
 
 # What loading and answering import; the rest of the lock is training's and serving's.
 _REQUIREMENTS = tuple(

@@ -1,5 +1,6 @@
-"""A mask alone, from whatever file it lies in."""
+"""A mask alone, from whatever file it lies in, and how the names of masks end."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,13 @@ from numpy.typing import NDArray
 from glioflow.data.formats import nifti, slices
 from glioflow.data.formats.study import read_study
 from glioflow.errors import UserError
+
+_MASK_NAME = re.compile(r"(?:^|[_-])(?:mask|seg|segm|segmentation|labels?)\.(?:tiff?|png|nii|nii\.gz)$", re.IGNORECASE)
+
+
+def is_mask_name(name: str) -> bool:
+    """Say whether a file is a mask by its name, such as `<case>_mask.tif` or `<case>-seg.nii.gz`."""
+    return _MASK_NAME.search(name) is not None
 
 
 def read_mask(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float, float] | None]:

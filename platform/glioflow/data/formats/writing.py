@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from glioflow.atomic import new_folder, write_bytes
 from glioflow.data.case import Case
+from glioflow.data.formats import lgg
 from glioflow.errors import UserError, unknown_name
 
 # The file's name after the case's, by format; `tiff` is a folder of one file per slice where there are several.
@@ -57,6 +58,47 @@ def write_mask(
     else:
         write_bytes(path, encode_dicom_seg(mask, case, labels or {1: "tumor"}))
     return path
+
+
+def write_slices(mask: NDArray[np.uint8], case: Case, target: Path) -> Path:
+    """Write a mask (S, H, W) as a new folder `target` of `<case>_<n>_mask.tif`, whole or not at all.
+
+    Raises:
+        UserError: If `target` exists.
+    """
+    if target.exists():
+        raise UserError(
+            "the slices of a mask are written into a new folder; give another one", f"{target}, which exists"
+        )
+    with new_folder(target) as folder:
+        for number, plane in zip(case.slice_numbers, mask, strict=True):
+            write_bytes(folder / f"{case.id}_{number}{ENDINGS['tiff']}", encode_tiff(plane))
+    return target
+
+
+def write_image(case: Case, out: Path) -> list[Path]:
+    """Write the image of a case that was not read from files: 8-bit slices as TIFF, else a NIfTI file a channel.
+
+    Raises:
+        UserError: If the spacing is unknown, which NIfTI states, and the image does not fit into TIFF slices.
+    """
+    import nibabel
+    import tifffile
+
+    if case.spacing_mm is None:
+        if case.image.dtype != np.uint8 or case.channels not in (lgg.CHANNELS, ("flair",)):
+            rule = "an array without spacing_mm can be sent as 8-bit slices (pre, flair, post) or (flair) only"
+            raise UserError(f"{rule}; give spacing_mm", f"{case.image.dtype} of {', '.join(case.channels)}")
+        paths = [out / f"{case.id}_{number}.tif" for number in case.slice_numbers]
+        for path, plane in zip(paths, case.image, strict=True):
+            tifffile.imwrite(path, plane[..., 0] if plane.shape[-1] == 1 else plane)
+        return paths
+    s, h, w = case.spacing_mm
+    paths = [out / f"{case.id}_{channel}.nii.gz" for channel in case.channels]
+    for k, path in enumerate(paths):
+        volume = np.asarray(np.transpose(case.image[..., k], (2, 1, 0)), np.float32)
+        nibabel.save(nibabel.Nifti1Image(volume, np.diag([-w, -h, s, 1.0])), path)
+    return paths
 
 
 def encode_tiff(plane: NDArray[np.uint8]) -> bytes:
@@ -166,13 +208,7 @@ def _write_tiff(mask: NDArray[np.uint8], case: Case, out: Path) -> Path:
         path = out / f"{case.id}_{case.slice_numbers[0]}{ENDINGS['tiff']}"
         write_bytes(path, encode_tiff(mask[0]))
         return path
-    target = out / case.id
-    if target.exists():
-        raise UserError("masks are written into a folder that does not exist yet", target)
-    with new_folder(target) as folder:
-        for number, plane in zip(case.slice_numbers, mask, strict=True):
-            write_bytes(folder / f"{case.id}_{number}{ENDINGS['tiff']}", encode_tiff(plane))
-    return target
+    return write_slices(mask, case, out / case.id)
 
 
 def _black_white(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:

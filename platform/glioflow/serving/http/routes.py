@@ -14,7 +14,6 @@ from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from glioflow import __version__
 from glioflow.bundle.answer import AnswerJson, ModelCard
 from glioflow.bundle.encoded_mask import encode_mask
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE
@@ -28,6 +27,7 @@ from glioflow.serving.http.metrics import Metrics
 from glioflow.serving.http.request_guard import DOCS_FILES, Guard, error_body
 from glioflow.serving.http.uploads import TooLarge, read_uploads
 from glioflow.serving.settings import ServeSettings
+from glioflow.version import __version__
 
 _RETRY_S = 1
 _CARD_S = 5

@@ -12,6 +12,7 @@ from typing import IO, BinaryIO
 
 from glioflow.data.case import Case
 from glioflow.data.formats.dicom import is_dicom
+from glioflow.data.formats.mask_file import is_mask_name
 from glioflow.data.formats.nifti import is_nifti
 from glioflow.data.formats.slices import is_slice
 from glioflow.data.formats.study import read_study
@@ -20,7 +21,6 @@ from glioflow.serving.settings import Limits
 
 _BLOCK = 1 << 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others may ask for gigabytes of working memory
-_MASK = re.compile(r"(?:^|[_-])(?:mask|seg|segm|segmentation|labels?)\.(?:tiff?|png|nii|nii\.gz)$", re.IGNORECASE)
 _AT_MOST = re.compile(r"\bhas at most \d")  # so the readers say what is too much
 _ENTRY_BYTES = 1024  # of a zip's directory, for each file: far more than name and attributes take
 
@@ -82,7 +82,7 @@ def read_uploads(
     """
     try:
         files = save_uploads(uploads, folder, limits)
-        images = files if with_masks else [file for file in files if not _MASK.search(file.name)]
+        images = files if with_masks else [file for file in files if not is_mask_name(file.name)]
         left_out = len(files) - len(images) if images else 0
         check_sizes(images or files, limits)
         case = read_study(images or files)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from glioflow.bundle.answer import FeaturesJson
 from glioflow.data.case import Case
-from glioflow.serving.page.study import Answered, File
+from glioflow.page.study import Answered, File
 
 UNITS = {"px": "px", "mm": "mm", "mm2": "mm²", "mm3": "mm³", "fraction": "fraction", "slice": "slice"}
 _SPOKEN = {

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glioflow.page.study import Answered
+from glioflow.page.tables import shown_channel, windowed
 from glioflow.reports.overlay import color_of
-from glioflow.serving.page.study import Answered
-from glioflow.serving.page.tables import shown_channel, windowed
 
 MAX_VALUES = 48 * 2**20
 _MIN_SLICES = 8  # fewer make no picture from the side

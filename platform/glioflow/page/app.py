@@ -14,9 +14,9 @@ from glioflow.api.client import Client
 from glioflow.bundle.answer import ModelCard
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE
 from glioflow.errors import GlioflowError, RunFailed
-from glioflow.serving.page.answer_view import show_answer
-from glioflow.serving.page.launcher import DEFAULT_ENDPOINT, ENDPOINT
-from glioflow.serving.page.study import File, ask, examples, has_examples
+from glioflow.page.answer_view import show_answer
+from glioflow.page.launcher import DEFAULT_ENDPOINT, ENDPOINT
+from glioflow.page.study import File, ask, examples, has_examples
 from glioflow.serving.settings import TOKEN
 
 _FIRST_TIMEOUT_S = 10

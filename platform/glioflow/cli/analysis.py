@@ -1,11 +1,11 @@
-"""The verbs about what comes after the mask: shape features and survival."""
+"""The verbs about what comes after the mask: shape features, genomic clusters, survival."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from glioflow.cli.app import app, survival_app
+from glioflow.cli.app import ANALYSIS, verb, verb_group
 from glioflow.cli.options import AsJson, Overrides
 from glioflow.cli.output import answer, print_line, table, told
 from glioflow.errors import UserError
@@ -14,20 +14,22 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+survival_app = verb_group("survival", ANALYSIS, "Fit the survival stage.")
 
-@app.command()
+
+@verb(ANALYSIS)
 def features(
-    mask: Path,
-    spacing: Annotated[str | None, typer.Option(help="z,y,x in millimeters.")] = None,
+    mask: Annotated[Path, typer.Argument(help="A mask's file, or the folder of one LGG case.")],
+    spacing: Annotated[str | None, typer.Option(help="Spacing z,y,x in millimeters; by default the file's.")] = None,
     image: Annotated[
-        Path | None, typer.Option(help="The study it is of, for its place in the brain; default what lies in MASK.")
+        Path | None, typer.Option(help="The segmented study, to locate the brain; by default what lies in MASK.")
     ] = None,
     radiomics: Annotated[
-        bool, typer.Option("--radiomics", help="pyradiomics' shape classes too, if installed.")
+        bool, typer.Option("--radiomics", help="Add pyradiomics' shape features, if it is installed.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the shape features of a mask: a file, or the folder of one LGG case, its place in the brain too."""
+    """Measure the shape features of a mask, and where in the brain it lies."""
     from glioflow.data.formats.mask_file import read_mask
     from glioflow.features import measure_mask, measure_regions
     from glioflow.features.radiomics import measure_radiomics
@@ -46,13 +48,22 @@ def features(
         answer(payload, as_json, lambda: table("", ["feature", "value"], rows))
 
 
-@app.command()
+@verb(ANALYSIS)
 def associate(
-    cohort: Annotated[str, typer.Argument(help="A folder, or a prepared cohort's URI such as s3://bucket/cohort.")],
-    clinical: Annotated[Path, typer.Option(help="Clinical table (CSV) with the clusterings.")],
-    masks: Annotated[str, typer.Option(help="A crossval run's id (its out-of-fold masks), or manual.")] = "manual",
-    feature: Annotated[list[str] | None, typer.Option(help="Shape feature; repeatable. Default asd, mf, bevr.")] = None,
-    cluster: Annotated[list[str] | None, typer.Option(help="Column of the table; repeatable.")] = None,
+    cohort: Annotated[
+        str, typer.Argument(help="Folder of a cohort, or a prepared cohort's URI such as s3://bucket/cohort.")
+    ],
+    clinical: Annotated[Path, typer.Option(help="Clinical table (CSV) with the clusters.")],
+    masks: Annotated[
+        str, typer.Option(help="manual, or the run id of a cross-validation, whose out-of-fold masks are used.")
+    ] = "manual",
+    feature: Annotated[
+        list[str] | None, typer.Option(help="Shape feature; may be given several times. By default asd, mf and bevr.")
+    ] = None,
+    cluster: Annotated[
+        list[str] | None,
+        typer.Option(help="Cluster's column in the table; may be given several times. By default all."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Test shape features against genomic clusters, published numbers beside ours."""
@@ -88,15 +99,18 @@ def _show_association(said: dict[str, Any]) -> None:
 
 @survival_app.command("fit")
 def survival_fit(
-    cohort: Annotated[str | None, typer.Argument(help="Folder or URI; needed for --masks manual.")] = None,
-    clinical: Annotated[Path, typer.Option(help="Clinical table (CSV).")] = ...,  # type: ignore[assignment]
-    outcomes: Annotated[Path | None, typer.Option(help="Follow-up besides it (CSV).")] = None,
-    masks: Annotated[str, typer.Option(help="A crossval run's id (its out-of-fold masks), manual, or none.")] = "none",
-    experiment: Annotated[Path | None, typer.Option(help="Experiment whose survival section is used.")] = None,
+    cohort: Annotated[str | None, typer.Argument(help="Folder or URI of a cohort; needed with --masks manual.")] = None,
+    *,
+    clinical: Annotated[Path, typer.Option(help="Clinical table (CSV).")],
+    outcomes: Annotated[Path | None, typer.Option(help="A further table with the follow-up (CSV).")] = None,
+    masks: Annotated[
+        str, typer.Option(help="manual, none, or the run id of a cross-validation, whose out-of-fold masks are used.")
+    ] = "none",
+    experiment: Annotated[Path | None, typer.Option(help="Experiment file whose survival section is used.")] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fit and honestly evaluate the survival stage."""
+    """Fit the survival stage and evaluate it on patients that it was not fitted on."""
     from glioflow.config import Experiment, load_experiment
     from glioflow.config.experiment import override_texts
     from glioflow.runs.analysis.survival import fit_survival

@@ -7,10 +7,10 @@ from typing import Any
 import streamlit as st
 
 from glioflow.bundle.answer import AnswerJson, ModelCard
-from glioflow.serving.page.study import Answered
-from glioflow.serving.page.survival_view import show_survival
-from glioflow.serving.page.tables import downloads, feature_rows, slice_rows, volume_text
-from glioflow.serving.page.viewer import show_viewer, viewer_data
+from glioflow.page.study import Answered
+from glioflow.page.survival_view import show_survival
+from glioflow.page.tables import downloads, feature_rows, slice_rows, volume_text
+from glioflow.page.viewer import show_viewer, viewer_data
 
 
 def show_answer(answered: Answered, card: ModelCard) -> None:

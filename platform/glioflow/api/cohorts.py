@@ -1,0 +1,200 @@
+"""Cohorts: make, check, describe and prepare them."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glioflow import cluster
+from glioflow.api.inputs import Overrides, print_progress, read_experiment
+from glioflow.api.results import Result
+from glioflow.cluster.storage import is_uri, prepared_home
+from glioflow.config import Experiment
+from glioflow.data.checks import cohort_checks
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.prepared.cohort import find_or_prepare
+from glioflow.data.prepared.cohort import prepare as prepare_cohort
+from glioflow.data.prepared.remote import push
+from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
+from glioflow.errors import UserError, unknown_name
+from glioflow.reports import cohort_page
+from glioflow.reports.tables import Table
+from glioflow.runs.launch import Say
+
+# Starting a local cluster takes longer than so many cases do.
+_FEW = 12
+
+
+@dataclass(frozen=True)
+class SynthesizedCohort(Result):
+    """A synthetic cohort on disk."""
+
+    path: str
+    patients: int
+    slices: int
+
+
+@dataclass(frozen=True)
+class CheckResult(cohort_checks.CheckReport, Result):
+    """What a cohort or a study holds, and its problems; `ok` where none of them is an error."""
+
+    def tables(self) -> list[Table]:
+        """Return the problems."""
+        rows = [[p.severity, p.file, p.rule, p.value] for p in self.problems]
+        title = f"{self.format}: {self.patients} patients, {self.slices} slices"
+        return [Table(title, ["severity", "file", "rule", "value"], rows)]
+
+    def notes(self) -> list[str]:
+        """Say so where nothing is wrong."""
+        return [] if self.problems else [f"{self.format}: {self.patients} patients, {self.slices} slices, no problems"]
+
+
+@dataclass(frozen=True)
+class DescribeResult(cohort_page.Described, Result):
+    """The exploratory report on a cohort, and the counts that it begins with."""
+
+
+@dataclass(frozen=True)
+class PreparedResult(Result):
+    """A prepared cohort: where it lies, its fingerprint (of files and preprocessing), what it holds, how long it took.
+
+    `path` is a folder or a URI; `train` and the others take it as their data.
+    """
+
+    path: str
+    fingerprint: str
+    patients: int
+    slices: int
+    seconds: float
+
+
+def synthesize(
+    kind: str,
+    out: str | Path,
+    *,
+    patients: int = 12,
+    seed: int = 0,
+    size: int | None = None,
+    say: Say = print_progress,
+) -> SynthesizedCohort:
+    """Write a synthetic cohort that looks like the real one on disk.
+
+    Args:
+        kind: `lgg` or `brats`.
+        out: New folder.
+        patients: How many.
+        seed: The same seed gives the same files.
+        size: Side of a slice in pixels; None takes the real one.
+        say: Called with the part of the work that is done.
+
+    Raises:
+        UserError: If `kind` is unknown, `out` exists and is not empty, or a number is out of its range.
+    """
+    if kind not in ("lgg", "brats"):
+        raise unknown_name("cohort to synthesize", kind, ["lgg", "brats"])
+    with cluster.ending():
+        if kind == "lgg":
+            made = synthesize_lgg(Path(out), patients=patients, seed=seed, size=size or 256, map_cases=_map_cases(say))
+        else:
+            made = synthesize_brats(
+                Path(out), patients=patients, seed=seed, size=size or 240, map_cases=_map_cases(say)
+            )
+    return SynthesizedCohort(**made)
+
+
+def check(source: str | Path, *, say: Say = print_progress) -> CheckResult:
+    """Read a cohort or a single study, and report every problem.
+
+    Args:
+        source: Folder of a cohort, or one study: a folder or a file.
+        say: Called with the part of the work that is done.
+
+    Raises:
+        UserError: If nothing is there, or it is of no known format.
+    """
+    with cluster.ending():
+        report = cohort_checks.check(_original_files(source), map_cases=_map_cases(say))
+    return CheckResult(**vars(report))
+
+
+def prepare(
+    source: str | Path,
+    out: str | Path,
+    *,
+    experiment: Experiment | str | Path | None = None,
+    overrides: Overrides = (),
+    say: Say = print_progress,
+) -> PreparedResult:
+    """Preprocess a cohort once, in parallel; skips what is already there.
+
+    Args:
+        source: The cohort's folder.
+        out: Folder, or a URI such as `s3://bucket/cohort`.
+        experiment: The experiment, or its file, whose preprocessing is used; None takes the default.
+        overrides: `section.key=value` texts, or values by dotted key.
+        say: Called with the part of the work that is done.
+
+    Raises:
+        UserError: If the cohort cannot be read.
+    """
+    steps = read_experiment(Experiment() if experiment is None else experiment, overrides).preprocess
+    began = time.monotonic()
+    with cluster.ending():
+        if is_uri(out):
+            made = find_or_prepare(_original_files(source), steps, home=prepared_home(), map_cases=_map_cases(say))
+            push(made, str(out))
+        else:
+            made = prepare_cohort(open_cohort(_original_files(source)), Path(out), steps, map_cases=_map_cases(say))
+    return PreparedResult(
+        path=str(out),
+        fingerprint=made.manifest.fingerprint,
+        patients=len({record.patient for record in made.records}),
+        slices=made.num_slices,
+        seconds=round(time.monotonic() - began, 3),
+    )
+
+
+def describe(
+    source: str | Path,
+    out: str | Path,
+    *,
+    experiment: Experiment | str | Path | None = None,
+    overrides: Overrides = (),
+    say: Say = print_progress,
+) -> DescribeResult:
+    """Write the exploratory report on a cohort: balance, tumor size, channels, gaps, examples through preprocessing.
+
+    Args:
+        source: The cohort's folder.
+        out: Folder for `index.html` and its figures.
+        experiment: The experiment, or its file, whose preprocessing is shown; None shows a tour of steps.
+        overrides: As for `prepare`.
+        say: As for `prepare`.
+
+    Raises:
+        UserError: If a case cannot be read: `check` names all that is wrong.
+    """
+    steps = None if experiment is None else read_experiment(experiment, overrides).preprocess
+    with cluster.ending():
+        done = cohort_page.describe(_original_files(source), Path(out), steps=steps, map_cases=_map_cases(say))
+    return DescribeResult(**vars(done))
+
+
+def _original_files(source: str | Path) -> Path:
+    if is_uri(source):
+        raise UserError("this needs a cohort's original files: give their folder, not a prepared cohort's URI", source)
+    return Path(source)
+
+
+def _map_cases(say: Say) -> Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]:
+    """Return a map over Ray's tasks that reports every result as progress; a few items are done right here."""
+
+    def run(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        waiting = list(items)
+        over = cluster.map_parallel if len(waiting) > _FEW else map
+        for done, result in enumerate(over(function, waiting), start=1):
+            say("", done / len(waiting))
+            yield result
+
+    return run

@@ -1,0 +1,181 @@
+"""Measuring models on labeled patients, and comparing two of them."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from glioflow import cluster
+from glioflow.api.inputs import model_name
+from glioflow.api.results import Result, patients_tables
+from glioflow.reports.evaluation_page import METRICS, beside_baselines
+from glioflow.reports.tables import Table
+from glioflow.runs.analysis.compare import compare as compare_models
+from glioflow.runs.analysis.evaluate import evaluate as evaluate_model
+
+
+@dataclass(frozen=True)
+class EvaluationResult(Result):
+    """A model, measured on the labeled patients of a cohort.
+
+    Attributes:
+        per_patient: Metrics of each patient.
+        dice_mean: Over all patients.
+        dice_median: Over all patients.
+        dice_ci95: 95 % bootstrap interval of the mean.
+        baselines: Mean and median Dice of what a network has to beat.
+        num_parameters: Of the model.
+        warnings: What flatters the numbers, a sentence each.
+        run_id: The run that the evaluation is logged as; None for a bundle's bare folder, which no run has made.
+        report: Where the report lies; None where none was written.
+        summary: Every further number, by its JSON key.
+    """
+
+    per_patient: list[dict[str, Any]] = field(repr=False)
+    dice_mean: float
+    dice_median: float
+    dice_ci95: tuple[float, float]
+    baselines: dict[str, dict[str, float]]
+    num_parameters: int
+    warnings: list[str]
+    run_id: str | None
+    report: str | None
+    summary: dict[str, Any] = field(repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values as `--json` prints them on the command line."""
+        values = super().to_json()
+        summary: dict[str, Any] = values.pop("summary")
+        return values | summary
+
+    def tables(self) -> list[Table]:
+        """Return each patient's metrics, the summary, the means with intervals, and the baselines."""
+        values = self.to_json()
+        chief = [
+            *("study_sensitivity", "study_false_positive_rate", "study_auroc", "slice_auroc_pooled", "num_parameters"),
+            *("expected_calibration_error", "expected_calibration_error_near_tumor", "run_id", "report"),
+        ]
+        means = [
+            [name, values[f"{key}_mean"], _interval(values[f"{key}_ci95"]), values[f"{key}_median"]]
+            for key, name in METRICS.items()
+            if values.get(f"{key}_mean") is not None and key not in ("hd95", "nsd")  # they are there with their units
+        ]
+        return [
+            *patients_tables(self.per_patient, {k: values[k] for k in chief if values.get(k) is not None}),
+            Table(f"over {values['num_patients']} patients", ["", "mean", "95 %", "median"], means),
+            Table("beside its baselines", ["", "mean Dice", "median Dice"], beside_baselines(values)),
+        ]
+
+    def notes(self) -> list[str]:
+        """Return the warnings."""
+        return [f"warning: {warning}" for warning in self.warnings]
+
+
+@dataclass(frozen=True)
+class ComparisonResult(Result):
+    """Two models on the same patients, paired.
+
+    Attributes:
+        difference: Mean Dice of A less that of B.
+        ci95: 95 % bootstrap interval of the difference.
+        p_value: Of Wilcoxon's signed-rank test.
+        num_patients: Who have the metric under both.
+        num_undefined: Who were left out because it is undefined under one.
+        per_institution: The same by institution.
+        metric: What the values above are of: `dice`.
+        metrics: The same of every metric.
+        models: What A and B are, and their means.
+        per_patient: Dice of each patient under both.
+        warnings: What makes the comparison unfair, a sentence each.
+        report: Where the report lies; None where none was written.
+    """
+
+    difference: float
+    ci95: tuple[float, float]
+    p_value: float
+    num_patients: int
+    num_undefined: int
+    per_institution: dict[str, Any]
+    metric: str
+    metrics: dict[str, dict[str, Any]] = field(repr=False)
+    models: dict[str, dict[str, Any]] = field(repr=False)
+    per_patient: list[dict[str, Any]] = field(repr=False)
+    warnings: list[str]
+    report: str | None = None
+
+    def tables(self) -> list[Table]:
+        """Return the differences by metric and by institution."""
+        head = ["", "A less B", "95 %", "p", "patients"]
+        return [
+            Table(title, head, [_difference(name, values) for name, values in differences.items()])
+            for title, differences in (("metrics", self.metrics), ("institutions, by Dice", self.per_institution))
+        ]
+
+    def notes(self) -> list[str]:
+        """Return the warnings."""
+        return [f"warning: {warning}" for warning in self.warnings]
+
+
+def evaluate(
+    model: Any, source: str | Path, *, unseen: bool = False, report: str | Path | None = None
+) -> EvaluationResult:
+    """Measure a model on a labeled cohort, beside its baselines; a model that MLflow has is logged there.
+
+    Args:
+        model: A bundle's folder or zip, a run, a registered model, or the result of `train` or `register`; a list of
+            them, or names with commas between, is an ensemble.
+        source: The cohort, raw, or prepared with the model's own preprocessing, or a prepared cohort's URI.
+        unseen: Leave out the patients that trained the model or chose its settings.
+        report: Folder for a report, one HTML file; None writes none.
+
+    Raises:
+        UserError: If the model or the cohort cannot be read, or no case has a mask.
+    """
+    with cluster.ending():
+        values = evaluate_model(
+            model_name(model), source, unseen=unseen, report=None if report is None else Path(report)
+        )
+    chief = ("per_patient", "dice_mean", "dice_median", "dice_ci95", "baselines", "num_parameters", "warnings")
+    known = {key: values.pop(key) for key in chief}
+    return EvaluationResult(
+        **known, run_id=values.pop("run_id", None), report=values.pop("report", None), summary=values
+    )
+
+
+def compare(
+    model_a: Any,
+    model_b: Any,
+    source: str | Path | None = None,
+    *,
+    unseen: bool = False,
+    report: str | Path | None = None,
+) -> ComparisonResult:
+    """Compare two models on the same patients, or two finished cross-validations on their own, paired.
+
+    Args:
+        model_a: As for `evaluate`, or a cross-validation.
+        model_b: Another of the same kind and task.
+        source: The labeled cohort; None for two cross-validations.
+        unseen: Only patients that neither model was trained or chosen on.
+        report: Folder for a report, one HTML file; None writes none.
+
+    Raises:
+        UserError: If a model or the cohort cannot be read, or the two have different tasks, patients or kinds.
+    """
+    with cluster.ending():
+        values = compare_models(
+            model_name(model_a),
+            model_name(model_b),
+            source,
+            unseen=unseen,
+            report=None if report is None else Path(report),
+        )
+    return ComparisonResult(**values)
+
+
+def _difference(name: str, values: dict[str, Any]) -> list[object]:
+    return [name, values["difference"], _interval(values["ci95"]), values["p_value"], values["num_patients"]]
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    low, high = ends
+    return f"{low:.3g} to {high:.3g}"

@@ -1,0 +1,204 @@
+"""Training, cross-validation and search."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from glioflow import cluster
+from glioflow.api.inputs import Overrides, print_progress, read_experiment, run_of
+from glioflow.api.results import Result, metrics_table, patients_tables
+from glioflow.config import Experiment
+from glioflow.reports.tables import Table
+from glioflow.runs.crossval import run as crossval_run
+from glioflow.runs.launch import Say
+from glioflow.runs.search import run as search_run
+from glioflow.runs.search.observer import Board
+from glioflow.runs.train import run as train_run
+
+
+@dataclass(frozen=True)
+class TrainingResult(train_run.Trained, Result):
+    """A finished training.
+
+    Attributes:
+        run_id: Its MLflow run.
+        model_uri: URI of its bundle in MLflow.
+        metrics: By name; `val/` are of the validation patients, `test/` of the test patients.
+    """
+
+    def tables(self) -> list[Table]:
+        """Return the chief metrics, validation beside test."""
+        return [metrics_table(self.run_id, self.metrics)]
+
+
+@dataclass(frozen=True)
+class CrossvalResult(Result):
+    """A finished cross-validation: every patient was predicted by a model that never saw it.
+
+    Attributes:
+        run_id: Its MLflow run.
+        folds: How many.
+        dice_mean: Over all patients.
+        dice_median: Over all patients.
+        dice_ci95: 95 % bootstrap interval of the mean.
+        baselines: Mean and median Dice of what a network has to beat.
+        per_patient: Metrics of each patient, sorted by id.
+        summary: Every further number, by its JSON key.
+    """
+
+    run_id: str
+    folds: int
+    dice_mean: float
+    dice_median: float
+    dice_ci95: tuple[float, float]
+    baselines: dict[str, dict[str, float]]
+    per_patient: list[dict[str, Any]] = field(repr=False)
+    summary: dict[str, Any] = field(repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values as `--json` prints them on the command line."""
+        values = super().to_json()
+        summary: dict[str, Any] = values.pop("summary")
+        return values | summary
+
+    def tables(self) -> list[Table]:
+        """Return each patient's metrics, and the summary."""
+        chief = {key: getattr(self, key) for key in ("dice_mean", "dice_median", "dice_ci95", "baselines")}
+        return patients_tables(self.per_patient, chief)
+
+
+@dataclass(frozen=True)
+class SearchResult(search_run.Searched, Result):
+    """A finished search.
+
+    Attributes:
+        name: Of the search, for `resume`.
+        run_id: Its MLflow run, the parent of the trials' runs.
+        num_trials: How many trials began.
+        best: `run_id`, `params` and `metrics` of the best finished trial.
+        experiment: The experiment with the best parameters, ready for `train`.
+        front: The best trials where there are several objectives.
+        cost: Hours by kind.
+        objectives: What was searched for.
+    """
+
+    objectives: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values as `--json` prints them on the command line."""
+        values = super().to_json()
+        return {key: values[key] for key in ("name", "run_id", "num_trials", "best", "front", "cost")}
+
+    def tables(self) -> list[Table]:
+        """Return the best parameters and what they reached, the Pareto front, the cost."""
+        shown = [
+            Table(f"best of {self.num_trials} trials", ["key", "value"], list(self.best["params"].items())),
+            metrics_table(self.best["run_id"], self.best["metrics"]),
+        ]
+        if self.front:
+            head = ["trial", *self.objectives, "latency_ms"]
+            shown.append(Table("Pareto front", head, [[entry.get(key) for key in head] for entry in self.front]))
+        cost = [[key.removeprefix("cost/"), value] for key, value in self.cost.items()]
+        return [*shown, Table("cost in hours", ["", ""], cost)]
+
+    def notes(self) -> list[str]:
+        """Return where the best configuration lies."""
+        return ["the best configuration is the parent run's artifact best.yaml, ready for `glioflow train`"]
+
+
+def train(
+    experiment: Experiment | str | Path,
+    data: str | Path | None = None,
+    *,
+    overrides: Overrides = (),
+    resume: str | TrainingResult | None = None,
+    say: Say = print_progress,
+) -> TrainingResult:
+    """Train one experiment, measure it on its test patients, and log it as one MLflow run.
+
+    Args:
+        experiment: The experiment, or its file.
+        data: A cohort's folder, raw or prepared, or a prepared cohort's URI; None takes the experiment's `data.source`.
+        overrides: `section.key=value` texts, or values by dotted key.
+        resume: Id of an interrupted run to go on with.
+        say: Called with each line of progress, and with the part of the work that is done, in [0, 1].
+
+    Raises:
+        UserError: If anything given is wrong; no run is left behind then.
+        RunFailed: If the training fails; its run can be resumed.
+    """
+    with cluster.ending():
+        settings = read_experiment(experiment, overrides)
+        trained = train_run.train(settings, data, resume=None if resume is None else run_of(resume), say=say)
+    return TrainingResult(**vars(trained))
+
+
+def crossval(
+    experiment: Experiment | str | Path,
+    data: str | Path | None = None,
+    *,
+    folds: int | None = None,
+    hold_out_test: bool = False,
+    overrides: Overrides = (),
+    resume: str | None = None,
+    say: Say = print_progress,
+) -> CrossvalResult:
+    """Cross-validate by patient, folds in parallel; every patient is predicted by a model that never saw it.
+
+    Args:
+        experiment: The experiment, or its file.
+        data: As for `train`.
+        folds: At least 3; None takes `split.folds`, or what the resumed run has.
+        hold_out_test: Leave the split's test patients out of all folds.
+        overrides: As for `train`.
+        resume: Id of an interrupted cross-validation to go on with; finished folds are kept.
+        say: As for `train`.
+
+    Raises:
+        UserError: If anything given is wrong.
+        RunFailed: If a fold fails; the others' results stay for `resume`.
+    """
+    with cluster.ending():
+        settings = read_experiment(experiment, overrides)
+        done = crossval_run.crossval(
+            settings, data, folds=folds, hold_out_test=hold_out_test, resume=resume and run_of(resume), say=say
+        )
+    summary = dict(done.summary)
+    chief = {key: summary.pop(key) for key in ("dice_mean", "dice_median", "dice_ci95", "baselines")}
+    return CrossvalResult(done.run_id, done.folds, **chief, per_patient=done.per_patient, summary=summary)
+
+
+def search(
+    experiment: Experiment | str | Path,
+    data: str | Path | None = None,
+    *,
+    trials: int | None = None,
+    budget: float | None = None,
+    overrides: Overrides = (),
+    resume: str | None = None,
+    say: Say = print_progress,
+    show: Callable[[Board], None] | None = None,
+) -> SearchResult:
+    """Search the experiment's space with Ray Tune and Optuna; every trial is a run below the search's.
+
+    Args:
+        experiment: The experiment, or its file; it has a `search.space`.
+        data: As for `train`.
+        trials: How many configurations; None takes `search.trials`.
+        budget: Hours after which no new trial begins; None takes `search.budget_hours`.
+        overrides: As for `train`.
+        resume: Name of an interrupted search to go on with.
+        say: As for `train`.
+        show: Called with the table of trials whenever it changes.
+
+    Raises:
+        UserError: If anything given is wrong.
+        RunFailed: If no trial succeeds or none can go on; what was reached is kept for `resume`.
+    """
+    with cluster.ending():
+        settings = read_experiment(experiment, overrides)
+        if budget is not None:
+            settings = read_experiment(settings, {"search.budget_hours": budget})
+        found = search_run.search(settings, data, trials=trials, resume=resume, say=say, show=show)
+    return SearchResult(**vars(found), objectives=tuple(settings.search.objectives))

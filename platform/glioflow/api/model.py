@@ -1,0 +1,153 @@
+"""A model, loaded and ready to answer: a bundle in this process, several as an ensemble, or an endpoint."""
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow.api.answer import Answer
+from glioflow.api.client import Client
+from glioflow.api.inputs import model_name
+from glioflow.api.studies import image_files, read_any_study
+from glioflow.bundle import Description
+from glioflow.bundle.answer import ModelCard, ModelId, answer_to_json
+from glioflow.bundle.encoded_mask import decode_mask, encode_mask, legend_of
+from glioflow.bundle.prediction import Predictor
+from glioflow.bundle.study_checks import conform
+from glioflow.data.case import Case
+from glioflow.runs.model_loading import as_one, open_members
+from glioflow.serving.settings import TOKEN
+
+Study = str | Path | Sequence[str | Path] | Case | NDArray[np.generic]
+
+
+class Model:
+    """A model that answers about studies; `load` gives one."""
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The MR sequences that a study must have, in the model's order."""
+        raise NotImplementedError
+
+    def predict(
+        self,
+        study: Study,
+        *,
+        clinical: Mapping[str, object] | None = None,
+        channels: Sequence[str] | None = None,
+        spacing_mm: tuple[float, float, float] | None = None,
+    ) -> Answer:
+        """Segment one study and measure its tumor.
+
+        Args:
+            study: A case folder, a file, a zip, several files (TIFF or PNG slices, NIfTI modalities, DICOM), a `Case`,
+                or an array (S, H, W, C), of a lone slice (H, W, C).
+            clinical: Clinical values by column name, for the survival stage; what is missing is imputed and named.
+            channels: Names of an array's channels; None takes the model's.
+            spacing_mm: Of an array's voxels along S, H, W; None is unknown.
+
+        Raises:
+            UserError: If the study cannot be read, or lacks a channel that the model needs.
+            RunFailed: If an endpoint does not answer.
+        """
+        opened = read_any_study(study, channels=channels or self.channels, spacing_mm=spacing_mm)
+        answer = self._answer(opened.case, clinical or {})
+        return replace(answer, _files=opened.folder)
+
+    def _answer(self, case: Case, clinical: Mapping[str, object]) -> Answer:
+        raise NotImplementedError
+
+
+class LoadedModel(Model):
+    """A model in this process.
+
+    Attributes:
+        id: Its name, registered version and run, where it has them.
+        predictor: What computes.
+    """
+
+    def __init__(self, id: ModelId, predictor: Predictor) -> None:
+        """Take a predictor under the name that its answers bear."""
+        self.id, self.predictor = id, predictor
+
+    @property
+    def description(self) -> Description:
+        """What the bundle says of the model."""
+        return self.predictor.description
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The MR sequences that a study must have, in the model's order."""
+        return self.description.channels
+
+    def __repr__(self) -> str:
+        version = "" if self.id["version"] is None else f" version {self.id['version']}"
+        network = self.description.model.architecture
+        return f"<Model {self.id['name']}{version}: {network}, {self.description.num_parameters:,} parameters>"
+
+    def _answer(self, case: Case, clinical: Mapping[str, object]) -> Answer:
+        conformed = conform(case, self.description)
+        prediction = self.predictor.predict(conformed, clinical=clinical)
+        labels = prediction.segmentation.labels
+        json = answer_to_json(conformed, prediction, self.id)
+        json["mask"] = encode_mask(labels, conformed, "rle", legend_of(self.description))
+        return Answer(conformed, labels, json, prediction.segmentation.tumor_probability)
+
+
+class ServedModel(Model):
+    """The model behind an endpoint: studies are sent there."""
+
+    def __init__(self, client: Client) -> None:
+        """Ask the endpoint of `client`."""
+        self.client = client
+        self._card: ModelCard | None = None
+
+    @property
+    def card(self) -> ModelCard:
+        """What the endpoint says of the model that it serves."""
+        self._card = self._card or self.client.model()
+        return self._card
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The MR sequences that a study must have, in the model's order."""
+        return tuple(self.card["input"]["channels"])
+
+    def __repr__(self) -> str:
+        return f"<Model at {self.client.url}>"
+
+    def _answer(self, case: Case, clinical: Mapping[str, object]) -> Answer:
+        with tempfile.TemporaryDirectory(prefix="glioflow-study-") as folder:
+            json = self.client.predict(image_files(case, Path(folder)), clinical=clinical, mask="rle")
+        return Answer(case, decode_mask(json["mask"]), json)
+
+
+def load(model: Any, *, device: str = "auto") -> Model:
+    """Load a model.
+
+    Args:
+        model: A registered model (`NAME`, `NAME@alias`, `models:/NAME/3`), a run's id, a bundle's folder or zip, the
+            result of `train`, `register` or `promote`, or an endpoint's `http://` URL. A list of them, or names with
+            commas between, is an ensemble.
+        device: Of the forward pass, such as `cpu` or `cuda:1`; `auto` takes a GPU where there is one.
+
+    Raises:
+        UserError: If there is no such model, or its bundle is damaged.
+    """
+    name = model_name(model)
+    if name.startswith(("http://", "https://")):
+        return ServedModel(Client(name, token=os.environ.get(TOKEN)))
+    members = open_members(name, device=device)
+    predictor, first = as_one(members), members[0]
+    if len(members) > 1:
+        return LoadedModel({"name": name, "version": None, "run_id": None}, predictor)
+    if first.version is None:
+        made_by = predictor.description.origin.experiment
+        return LoadedModel({"name": made_by, "version": None, "run_id": first.run_id}, predictor)
+    version = first.version
+    return LoadedModel({"name": version.name, "version": version.version, "run_id": version.run_id}, predictor)

@@ -1,0 +1,54 @@
+"""What the functions of the API return has in common: values as JSON, tables for a terminal and a notebook."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from glioflow.reports.tables import Table, tables_to_html
+
+
+class Result:
+    """A dataclass that a function of the API returns; a notebook shows its tables."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as `--json` prints them on the command line."""
+        return {key: _plain(value) for key, value in _fields(self).items()}
+
+    def tables(self) -> list[Table]:
+        """Return what people look at first."""
+        return [Table("", ["", ""], list(self.to_json().items()))]
+
+    def notes(self) -> list[str]:
+        """Return remarks that belong below the tables, a sentence each."""
+        return []
+
+    def _repr_html_(self) -> str:
+        return tables_to_html(self.tables(), self.notes())
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    return {each.name: getattr(record, each.name) for each in fields(record)}
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {key: _plain(inner) for key, inner in _fields(value).items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def metrics_table(run_id: str, metrics: Mapping[str, float | None]) -> Table:
+    """Return a run's chief metrics, validation beside test."""
+    keys = ("dice_mean", "dice_ci95_low", "dice_ci95_high", "dice_median", "hd95_median", "iou_mean")
+    parts = [part for part in ("val", "test") if f"{part}/dice_mean" in metrics]
+    shown = [key for key in keys if any(f"{part}/{key}" in metrics for part in parts)]
+    return Table(f"run {run_id}", ["", *parts], [[key, *(metrics.get(f"{p}/{key}") for p in parts)] for key in shown])
+
+
+def patients_tables(rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> list[Table]:
+    """Return each patient's metrics, and the summary."""
+    head = ["id", "dice", "iou", "hd95"]
+    patients = Table("", head, [[row.get(key) for key in head] for row in rows])
+    return [patients, Table("", ["", ""], list(summary.items()))]

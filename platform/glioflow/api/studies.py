@@ -1,0 +1,95 @@
+"""A study in whatever form a caller has it, as a case; and a case as files, for an endpoint."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow.data.case import Case
+from glioflow.data.formats.mask_file import is_mask_name
+from glioflow.data.formats.study import read_study
+from glioflow.data.formats.writing import write_image
+from glioflow.errors import UserError
+from glioflow.serving.http.uploads import read_uploads
+from glioflow.serving.settings import Limits
+
+
+@dataclass(frozen=True)
+class OpenedStudy:
+    """A study, and the folder that its files lie in where a zip was unpacked."""
+
+    case: Case
+    folder: tempfile.TemporaryDirectory[str] | None = None
+
+
+def read_any_study(
+    study: Any, *, channels: Sequence[str], spacing_mm: tuple[float, float, float] | None
+) -> OpenedStudy:
+    """Read a study; see `Model.predict` for the forms that it may have.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    if isinstance(study, Case):
+        return OpenedStudy(study)
+    if isinstance(study, np.ndarray):
+        return OpenedStudy(case_of_array(study, channels=channels, spacing_mm=spacing_mm))
+    paths = [Path(study)] if isinstance(study, str | Path) else [Path(path) for path in study]
+    if not any(path.suffix.lower() == ".zip" for path in paths):
+        return OpenedStudy(read_study(paths))
+    folder = tempfile.TemporaryDirectory(prefix="glioflow-study-")
+    uploads = []
+    for path in paths:
+        if not path.is_file():
+            raise UserError("no such file", path)
+        uploads.append((path.name, path.open("rb")))
+    try:
+        return OpenedStudy(read_uploads(uploads, Path(folder.name), Limits()), folder)
+    finally:
+        for _, file in uploads:
+            file.close()
+
+
+def case_of_array(
+    image: NDArray[np.generic],
+    *,
+    channels: Sequence[str],
+    spacing_mm: tuple[float, float, float] | None,
+    id: str = "array",
+) -> Case:
+    """Return an array as a case.
+
+    Args:
+        image: (S, H, W, C), or (H, W, C) of a lone slice.
+        channels: Name of each of the C channels.
+        spacing_mm: Distance of neighbors along S, H, W in millimeters; None is unknown.
+        id: Of the case.
+
+    Raises:
+        UserError: If the array has another shape, or holds anything but finite numbers.
+    """
+    volume = image[None] if image.ndim == 3 else image
+    if volume.ndim != 4 or 0 in volume.shape or volume.shape[3] != len(channels):
+        rule = f"an array must be (S, H, W, {len(channels)}), or (H, W, {len(channels)}), for {', '.join(channels)}"
+        raise UserError(f"{rule}; name other channels with channels=", image.shape)
+    if volume.dtype.kind not in "uif" or not np.isfinite(volume).all():
+        raise UserError("an array must hold finite numbers", image.dtype)
+    if spacing_mm is not None and not (len(spacing_mm) == 3 and all(0 < step < np.inf for step in spacing_mm)):
+        raise UserError("spacing_mm must be three positive numbers along S, H, W", spacing_mm)
+    numbers = tuple(range(1, volume.shape[0] + 1))
+    return Case(id, id, volume, None, tuple(channels), numbers, spacing_mm)
+
+
+def image_files(case: Case, folder: Path) -> list[Path]:
+    """Return the image files of a case without its masks; those of an array are written into `folder`.
+
+    Raises:
+        UserError: If an array cannot be written as files.
+    """
+    if case.files:
+        return [file for file in case.files if not is_mask_name(file.name)]
+    return write_image(case, folder)

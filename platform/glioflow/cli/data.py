@@ -1,0 +1,80 @@
+"""The verbs about cohorts: make, download, check, describe, prepare."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import glioflow as gf
+from glioflow.cli.app import DATA, verb_group
+from glioflow.cli.options import AsJson, Overrides, Source, StepsFile
+from glioflow.cli.output import answer, print_result, progress, told
+
+data_app = verb_group("data", DATA, "Make, download, check, describe and prepare cohorts.")
+
+
+@data_app.command("synthesize")
+def data_synthesize(
+    kind: Annotated[str, typer.Argument(help="lgg or brats.")],
+    out: Annotated[Path, typer.Argument(help="New folder for the cohort.")],
+    patients: Annotated[int, typer.Option(min=1, help="Number of patients.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random generator; the same seed gives the same files.")] = 0,
+    size: Annotated[
+        int | None, typer.Option(min=32, help="Side of a slice in pixels; by default that of the real cohort.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a synthetic cohort that looks like the real one on disk."""
+    with told(), progress("synthesize") as say:
+        print_result(gf.synthesize(kind, out, patients=patients, seed=seed, size=size, say=say), as_json)
+
+
+@data_app.command("download")
+def data_download(
+    name: Annotated[str, typer.Argument(help="lgg or brats2020.")],
+    out: Annotated[Path, typer.Argument(help="New folder for the cohort.")],
+    as_json: AsJson = False,
+) -> None:
+    """Download a public data set through kagglehub; say what to do where that fails."""
+    from glioflow.data.download import download
+
+    with told():
+        answer({"path": str(download(name, out))}, as_json)
+
+
+@data_app.command("check")
+def data_check(source: Source, as_json: AsJson = False) -> None:
+    """Read a cohort or a study and report every problem; exit code 2 if one is an error."""
+    with told(), progress("check") as say:
+        checked = gf.check(source, say=say)
+        print_result(checked, as_json)
+        if not checked.ok:
+            raise SystemExit(2)
+
+
+@data_app.command("prepare")
+def data_prepare(
+    source: Source,
+    out: Annotated[str, typer.Argument(help="Folder, or a URI such as s3://bucket/cohort.")],
+    experiment: StepsFile = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Preprocess a cohort once, in parallel on Ray; skip what is already there."""
+    with told(), progress("prepare") as say:
+        print_result(gf.prepare(source, out, experiment=experiment, overrides=overrides or (), say=say), as_json)
+
+
+@data_app.command("describe")
+def data_describe(
+    source: Source,
+    out: Annotated[Path, typer.Option(help="Folder for index.html and its figures.")],
+    experiment: Annotated[
+        Path | None, typer.Option(help="Experiment file whose preprocessing is shown; by default a tour of all steps.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write an exploratory report: balance, tumor size, channels, gaps, examples through preprocessing."""
+    with told(), progress("describe") as say:
+        print_result(gf.describe(source, out, experiment=experiment, overrides=overrides or (), say=say), as_json)

@@ -1,0 +1,116 @@
+"""The verbs about registered models."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import glioflow as gf
+from glioflow.cli.app import REGISTRY, verb
+from glioflow.cli.options import AsJson, Name
+from glioflow.cli.output import answer, print_line, print_result, table, told
+from glioflow.errors import UserError
+
+
+@verb(REGISTRY)
+def register(
+    run_id: Annotated[str, typer.Argument(help="Id of a finished training or trial.")],
+    name: Annotated[str | None, typer.Option(help="Name of the model; by default that of the experiment.")] = None,
+    survival: Annotated[str | None, typer.Option(help="Run id of a survival stage to put into the bundle.")] = None,
+    crossval: Annotated[
+        str | None,
+        typer.Option(
+            help="Run id of a cross-validation whose interval of tumor volumes to put into the bundle; by default "
+            "the one on whose masks the survival stage was fitted."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the bundle of a run the next version of a model."""
+    with told():
+        print_result(gf.register(run_id, name=name, survival=survival, crossval=crossval), as_json)
+
+
+@verb(REGISTRY)
+def promote(
+    name: Name,
+    version: Annotated[int | None, typer.Option(min=1, help="Version to judge; by default the newest.")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Cohort of the test patients; by default the one on record.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put a version before the gate; move the alias champion or say why not."""
+    with told():
+        print_result(gf.promote(name, version=version, data=data), as_json)
+
+
+@verb(REGISTRY)
+def rollback(name: Name, as_json: AsJson = False) -> None:
+    """Make the previous champion the champion again."""
+    with told():
+        print_result(gf.rollback(name), as_json)
+
+
+@verb(REGISTRY)
+def models(
+    name: Annotated[str | None, typer.Argument(help="Name of a registered model; by default all.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List versions, aliases and decisions."""
+    from glioflow.promotion import decisions
+    from glioflow.tracking import Tracking
+
+    with told():
+        tracking = Tracking()
+        if name is not None and name not in tracking.names():
+            raise UserError(f"no registered model {name!r}", choices=tracking.names())
+        rows: list[dict[str, Any]] = []
+        for each in [name] if name else tracking.names():
+            verdicts = decisions(tracking, each)
+            for version in tracking.versions(each):
+                decided = [f"{v.decision} {v.when}" for v in verdicts if v.version == version.version]
+                rows.append(
+                    {
+                        "name": each,
+                        "version": version.version,
+                        "aliases": list(version.aliases),
+                        "decisions": decided,
+                    }
+                )
+        head = ["name", "version", "aliases", "decisions"]
+        answer({"models": rows}, as_json, lambda: table("", head, [[row[key] for key in head] for row in rows]))
+
+
+@verb(REGISTRY)
+def export(
+    model: Annotated[str, typer.Argument(help="NAME, NAME@alias, a run id, or a bundle's folder.")],
+    out: Annotated[Path, typer.Argument(help="New folder, or new file that ends with .zip.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a bundle, with its card and checksums, to a folder or a zip that needs no MLflow."""
+    from glioflow.runs.registry.export import export as run
+
+    with told():
+        answer({"path": str(run(model, out))}, as_json)
+
+
+@verb(REGISTRY)
+def gc(
+    keep: Annotated[int, typer.Option(min=1, help="Trials of each finished search whose bundles stay.")] = 3,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what no run or version needs: old checkpoints, working folders, worse trials, unused cohorts."""
+    from glioflow.runs.registry.cleanup import collect
+
+    with told():
+        removed = collect(keep=keep, dry_run=dry_run)
+        total = sum(each.bytes for each in removed)
+
+        def show() -> None:
+            table("", ["path", "MB", "why"], [[each.path, each.bytes / 1e6, each.why] for each in removed])
+            print_line(f"{total / 1e6:.1f} MB {'would be' if dry_run else 'were'} removed")
+
+        rows = [{"path": each.path, "bytes": each.bytes, "why": each.why} for each in removed]
+        answer({"removed": rows, "bytes": total, "dry_run": dry_run}, as_json, show)

@@ -1,0 +1,110 @@
+"""The verbs that answer about studies."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from glioflow.cli.app import SERVING, verb, verb_group
+from glioflow.cli.options import AsJson, Host
+from glioflow.cli.output import answer, print_line, progress, table, told
+
+feedback_app = verb_group("feedback", SERVING, "Accept or reject the corrected masks that callers sent back.")
+
+Entry = Annotated[str, typer.Argument(help="Id of the corrected study, as `feedback list` shows it.")]
+
+
+@verb(SERVING)
+def predict(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="NAME, NAME@alias, a run id, a bundle's folder or zip, or the http:// URL of an endpoint; several "
+            "models with commas between are an ensemble."
+        ),
+    ],
+    studies: Annotated[list[Path], typer.Argument(help="Case folders, files, zips, or folders of many cases.")],
+    out: Annotated[Path, typer.Option(help="Folder for the answers.")],
+    as_json: AsJson = False,
+) -> None:
+    """Segment studies with a bundle, a registered model or an endpoint."""
+    from glioflow.api.answer_folder import predict_studies
+
+    with told(), progress("predict") as say:
+        answer({"studies": predict_studies(model, studies, out, say=say)}, as_json)
+
+
+@verb(SERVING)
+def serve(
+    name: Annotated[str | None, typer.Option(help="Registered model; by default the only one.")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    host: Host = "127.0.0.1",
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="GLIOFLOW_SERVE_TOKEN", help="Bearer token that callers must send; by default none."),
+    ] = None,
+    replicas: Annotated[int, typer.Option(min=1, help="Number of predictors.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs of each predictor; a fraction shares a GPU.")] = 0,
+    shadow: Annotated[
+        float, typer.Option(min=0, max=1, help="Part of the studies that the challenger answers too, unseen.")
+    ] = 0,
+    canary: Annotated[
+        float, typer.Option(min=0, max=1, help="Part of the studies that the challenger answers in place of others.")
+    ] = 0,
+) -> None:
+    """Serve the champion with Ray Serve until Ctrl-C, and every new champion meanwhile."""
+    from glioflow.serving.server import serve_forever
+    from glioflow.serving.settings import ServeSettings, Trial, digest_of
+
+    with told(), progress("serve") as say:
+        settings = ServeSettings(
+            replicas=replicas,
+            max_replicas=replicas,
+            gpus=gpus,
+            token_sha256=digest_of(token),
+            trial=Trial(shadow=shadow, canary=canary),
+        )
+        serve_forever(name, host=host, port=port, say=say, settings=settings)
+
+
+@verb(SERVING)
+def page(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8501,
+    host: Host = "127.0.0.1",
+    endpoint: Annotated[str, typer.Option(help="URL of a running `glioflow serve`.")] = "http://127.0.0.1:8000",
+) -> None:
+    """Show a web page for people, which asks an endpoint, until Ctrl-C."""
+    from glioflow.page.launcher import page_forever
+
+    with told():
+        page_forever(host=host, port=port, endpoint=endpoint, say=print_line)
+
+
+@feedback_app.command("list")
+def feedback_list(as_json: AsJson = False) -> None:
+    """List the corrected masks in quarantine."""
+    from glioflow.serving.http.feedback import Feedback
+
+    with told():
+        entries = Feedback().entries()
+        head = ["id", "patient", "kind", "slices", "labeled_px"]
+        answer({"feedback": entries}, as_json, lambda: table("", head, [[e[key] for key in head] for e in entries]))
+
+
+@feedback_app.command("accept")
+def feedback_accept(entry: Entry, as_json: AsJson = False) -> None:
+    """Make a corrected study a labeled case for the next training."""
+    from glioflow.serving.http.feedback import Feedback
+
+    with told():
+        answer({"path": str(Feedback().accept(entry))}, as_json)
+
+
+@feedback_app.command("reject")
+def feedback_reject(entry: Entry, as_json: AsJson = False) -> None:
+    """Delete a corrected study from quarantine."""
+    from glioflow.serving.http.feedback import Feedback
+
+    with told():
+        Feedback().reject(entry)
+        answer({"rejected": entry}, as_json)

@@ -1,0 +1,110 @@
+"""The verbs that train and search."""
+
+from typing import Annotated
+
+import typer
+
+import glioflow as gf
+from glioflow.cli.app import TRAINING, verb
+from glioflow.cli.options import AsJson, Data, ExperimentFile, Overrides
+from glioflow.cli.output import answer, print_result, progress, table, told
+from glioflow.cli.search_table import search_table
+
+
+@verb(TRAINING)
+def train(
+    experiment: ExperimentFile,
+    data: Data = None,
+    resume: Annotated[str | None, typer.Option(help="Id of an interrupted run to go on with.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train one experiment, measure it on its test patients, and log it as one MLflow run."""
+    with told(), progress("train") as say:
+        print_result(gf.train(experiment, data, resume=resume, overrides=overrides or (), say=say), as_json)
+
+
+@verb(TRAINING)
+def crossval(
+    experiment: ExperimentFile,
+    data: Data = None,
+    folds: Annotated[
+        int | None, typer.Option(min=3, help="Number of folds; by default the experiment's split.folds.")
+    ] = None,
+    hold_out_test: Annotated[bool, typer.Option(help="Leave the split's test patients out of all folds.")] = False,
+    resume: Annotated[
+        str | None, typer.Option(help="Run id of an interrupted cross-validation; its finished folds are kept.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cross-validate by patient, folds in parallel; every patient is predicted by a model that never saw it."""
+    with told(), progress("crossval") as say:
+        done = gf.crossval(
+            experiment,
+            data,
+            folds=folds,
+            hold_out_test=hold_out_test,
+            resume=resume,
+            overrides=overrides or (),
+            say=say,
+        )
+        print_result(done, as_json)
+
+
+@verb(TRAINING)
+def search(
+    experiment: ExperimentFile,
+    data: Data = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Number of trials; by default the experiment's search.trials.")
+    ] = None,
+    resume: Annotated[str | None, typer.Option(help="Name of an interrupted search to go on with.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Hours after which no new trial begins.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search the experiment's space of settings with Ray Tune and Optuna."""
+    with told(), search_table() as (say, show_trials):
+        found = gf.search(
+            experiment,
+            data,
+            trials=trials,
+            resume=resume,
+            budget=budget,
+            overrides=overrides or (),
+            say=say,
+            show=show_trials,
+        )
+        print_result(found, as_json)
+
+
+@verb(TRAINING)
+def reproduce(
+    run_id: Annotated[str, typer.Argument(help="Id of a finished training, trial or fold.")],
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a logged training, trial or fold again from what it logged, and compare every number."""
+    from glioflow import cluster
+    from glioflow.runs.registry.reproduce import reproduce as run
+
+    with told(), progress("reproduce") as say, cluster.ending():
+        done = run(run_id, data, say=say)
+        payload = {
+            "run_id": done.run_id,
+            "reproduces": done.original,
+            "identical": done.identical,
+            "compared": done.compared,
+            "differences": done.differences,
+            "environment": done.environment,
+        }
+
+        def show() -> None:
+            head = ["what", "name", "before", "after"]
+            rows = [[difference[key] for key in head] for difference in done.differences or done.environment]
+            verdict = "all equal" if done.identical else "not all equal"
+            title = f"run {done.run_id} repeats run {run_id}: {done.compared} numbers compared, {verdict}"
+            table(title, head, rows)
+
+        answer(payload, as_json, show)

@@ -1,0 +1,39 @@
+"""Small tables of results, as a terminal or a notebook shows them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its title may be empty, and its head, where no column has a name."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+
+def cell_text(value: object) -> str:
+    """Return a value as a cell shows it: four digits of a number, `-` for None, lists and mappings as JSON."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+
+def tables_to_html(tables: Sequence[Table], notes: Sequence[str] = ()) -> str:
+    """Return tables, and remarks below them, as HTML for a notebook; every text in it is escaped."""
+    parts = [_table(table) for table in tables if table.rows]
+    parts += [f"<p>{escape(note)}</p>" for note in notes]
+    return f'<div style="overflow-x:auto">{"".join(parts)}</div>'
+
+
+def _table(table: Table) -> str:
+    caption = f'<caption style="text-align:left;font-weight:600">{escape(table.title)}</caption>' if table.title else ""
+    head = "".join(f"<th>{escape(name)}</th>" for name in table.head) if any(table.head) else ""
+    rows = ("".join(f"<td>{escape(cell_text(value))}</td>" for value in row) for row in table.rows)
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f"<table>{caption}{f'<thead><tr>{head}</tr></thead>' if head else ''}<tbody>{body}</tbody></table>"

@@ -1,0 +1,57 @@
+"""`import glioflow` is cheap, and still shows everything that it offers."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import glioflow as gf
+
+HEAVY = {
+    "torch",
+    "ray",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "sklearn",
+    "scipy",
+    "cv2",
+    "pydantic",
+    "requests",
+    "typer",
+    "rich",
+}
+
+
+def test_importing_the_package_loads_nothing_but_its_own_few_modules():
+    code = (
+        "import sys\nbefore = set(sys.modules)\nimport glioflow\n"
+        f"print(sorted({HEAVY!r} & set(sys.modules)))\n"
+        "print(sorted(name for name in set(sys.modules) - before if name.startswith('glioflow')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy, own = done.stdout.splitlines()
+    assert heavy == "[]"
+    assert own == "['glioflow', 'glioflow.errors', 'glioflow.version']"
+
+
+@pytest.mark.parametrize("name", sorted(set(gf.__all__) - {"__version__"}))
+def test_every_public_name_is_there_with_a_docstring(name):
+    assert name in dir(gf)
+    assert inspect.getdoc(getattr(gf, name))
+
+
+@pytest.mark.parametrize("name", [name for name in gf.__all__ if inspect.isfunction(getattr(gf, name))])
+def test_every_function_is_typed_and_says_what_each_argument_is(name):
+    function = getattr(gf, name)
+    signature, text = inspect.signature(function), inspect.getdoc(function)
+    assert signature.return_annotation is not inspect.Signature.empty
+    for parameter in signature.parameters.values():
+        assert parameter.annotation is not inspect.Parameter.empty
+        assert f"{parameter.name}:" in text, f"{name}({parameter.name})"
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="tarin"):
+        _ = gf.tarin  # type: ignore[attr-defined]

@@ -1,0 +1,99 @@
+"""The API's functions return what the command line prints, as records that show themselves."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import glioflow as gf
+from glioflow import cluster
+
+
+def command(*words):
+    done = subprocess.run([sys.executable, "-m", "glioflow", *words, "--json"], capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_synthetic_cohort_is_checked_described_and_prepared(tmp_path, quiet):
+    made = gf.synthesize("lgg", tmp_path / "lgg", patients=3, size=48, say=quiet)
+    checked = gf.check(made.path, say=quiet)
+    assert (checked.patients, checked.slices, checked.ok) == (3, made.slices, True)
+    described = gf.describe(made.path, tmp_path / "report", say=quiet)
+    assert described.report.is_file()
+    assert described.to_json()["report"] == str(described.report)
+    prepared = gf.prepare(made.path, tmp_path / "prepared", say=quiet)
+    assert (prepared.patients, prepared.slices) == (3, made.slices)
+    again = command("data", "prepare", made.path, str(tmp_path / "prepared"))
+    assert {**again, "seconds": 0} == {**prepared.to_json(), "seconds": 0}
+
+
+def test_overrides_are_texts_or_values_by_key(lgg, tmp_path, quiet):
+    texts = gf.prepare(lgg, tmp_path / "a", overrides=['preprocess=[{"step": "unit"}]'], say=quiet)
+    values = gf.prepare(lgg, tmp_path / "b", overrides={"preprocess": [{"step": "unit"}]}, say=quiet)
+    default = gf.prepare(lgg, tmp_path / "c", say=quiet)
+    assert texts.fingerprint == values.fingerprint != default.fingerprint
+    with pytest.raises(gf.UserError, match="preproces"):
+        gf.prepare(lgg, tmp_path / "d", overrides={"preproces": []}, say=quiet)
+
+
+def test_progress_is_told_as_a_part_of_the_whole(lgg):
+    parts = []
+    gf.check(lgg, say=lambda text, part=None: parts.append(part))
+    assert parts == sorted(parts)
+    assert parts[-1] == 1
+
+
+def test_a_broken_cohort_shows_its_problems_escaped(lgg, tmp_path, quiet):
+    shutil.copytree(lgg, tmp_path / "lgg")
+    broken = next((tmp_path / "lgg").glob("*/*_1.tif"))
+    broken.rename(broken.with_name("<b>_1.tif"))
+    checked = gf.check(tmp_path / "lgg", say=quiet)
+    assert not checked.ok
+    assert checked.to_json() == json.loads(json.dumps(checked.to_json()))
+    assert "<table>" in checked._repr_html_()
+    assert "<b>_1" not in checked._repr_html_()
+
+
+def test_an_evaluation_has_the_command_lines_values_and_shows_its_tables(model_folder, lgg):
+    done = gf.evaluate(model_folder, lgg)
+    assert command("evaluate", str(model_folder), str(lgg)) == json.loads(json.dumps(done.to_json()))
+    assert done.dice_mean == pytest.approx(sum(row["dice"] for row in done.per_patient) / len(done.per_patient))
+    assert done.baselines["all_empty"]["dice_mean"] == 0
+    html = done._repr_html_()
+    assert all(row["id"] in html for row in done.per_patient)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        done.dice_mean = 1
+
+
+def test_a_comparison_of_a_model_with_itself_differs_by_nothing(model_folder, lgg):
+    done = gf.compare(model_folder, model_folder, lgg)
+    assert done.difference == 0
+    assert command("compare", str(model_folder), str(model_folder), str(lgg)) == json.loads(json.dumps(done.to_json()))
+    assert "<table>" in done._repr_html_()
+
+
+@pytest.mark.usefixtures("tracking")
+def test_mistakes_are_user_errors(lgg, tmp_path, quiet):
+    mistakes = {
+        "nowhere.yaml": lambda: gf.train("nowhere.yaml", lgg, say=quiet),
+        "training.epoch": lambda: gf.crossval(gf.Experiment(), lgg, overrides={"training.epoch": 1}, say=quiet),
+        "search.space": lambda: gf.search(gf.Experiment(), lgg, say=quiet),
+        "0000": lambda: gf.register("0" * 32),
+        "glioma": lambda: gf.promote("glioma"),
+        "nobody": lambda: gf.rollback("nobody"),
+        "s3://": lambda: gf.check("s3://bucket/cohort", say=quiet),
+        "lgq": lambda: gf.synthesize("lgq", tmp_path / "out", say=quiet),
+    }
+    for word, call in mistakes.items():
+        with pytest.raises(gf.UserError, match=word):
+            call()
+
+
+@pytest.mark.usefixtures("ray")
+def test_a_cluster_that_was_connected_before_stays():
+    with cluster.ending():
+        assert list(cluster.map_parallel(abs, range(-3, 0))) == [3, 2, 1]
+    assert cluster.is_connected()
