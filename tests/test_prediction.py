@@ -10,20 +10,13 @@ import yaml
 from torch import nn
 
 from bundles import Bright, changed, describe
-from glioflow.bundle.prediction import (
-    Ensemble,
-    Predictor,
-    Segmentation,
-    decode,
-    measure,
-    measure_empty,
-    measure_flair_threshold,
-    numbers,
-)
+from glioflow.bundle.measurement import measure, measure_empty, measure_flair_threshold
+from glioflow.bundle.prediction import Ensemble, Predictor
 from glioflow.config import load_experiment
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.errors import UserError
+from glioflow.evaluation import Segmentation, decode, flatten_summary
 
 
 @pytest.fixture
@@ -170,7 +163,7 @@ def probabilities(*voxels):
 
 def test_a_binary_probability_is_tumor_above_the_threshold(tiny):
     said = describe(changed(tiny, postprocess={"threshold": 0.4}))
-    got = decode(said.target, said.postprocess, probabilities([0.39], [0.41], [1.0]), ())
+    got = decode(said.target, said.postprocess, probabilities([0.39], [0.41], [1.0]))
     assert got.labels.tolist() == [[[0, 1, 1]]]
     assert list(got.parts) == ["tumor"]
 
@@ -181,7 +174,6 @@ def test_the_most_probable_class_wins_and_keeps_the_cohorts_number(tiny):
         said.target,
         said.postprocess,
         probabilities([0.1, 0.3, 0.4, 0.2], [0.4, 0.2, 0.2, 0.2], [0.1, 0.2, 0.2, 0.5]),
-        (),
     )
     assert got.labels.tolist() == [[[2, 0, 4]]]
     assert got.probability.shape == (1, 1, 3, 3)
@@ -202,14 +194,13 @@ def test_nested_regions_become_the_label_of_the_innermost(tiny):
         said.target,
         said.postprocess,
         probabilities([0.1, 0.1, 0.1], [0.9, 0.1, 0.1], [0.9, 0.9, 0.1], [0.9, 0.9, 0.9]),
-        (),
     )
     assert got.labels.tolist() == [[[0, 2, 1, 4]]]
 
 
 def test_a_core_outside_the_tumor_is_neither_answered_nor_measured(tiny):
     said = describe(changed(tiny, target=REGIONS))
-    got = decode(said.target, said.postprocess, probabilities([0.1, 0.9, 0.9], [0.9, 0.1, 0.9], [0.9, 0.9, 0.9]), ())
+    got = decode(said.target, said.postprocess, probabilities([0.1, 0.9, 0.9], [0.9, 0.1, 0.9], [0.9, 0.9, 0.9]))
     assert got.labels.tolist() == [[[0, 2, 4]]]
     split = said.target.split(got.labels)
     assert all(np.array_equal(split[name], got.parts[name]) for name in ("WT", "TC", "ET"))
@@ -219,7 +210,7 @@ def test_clean_up_happens_before_anything_is_said(tiny):
     said = describe(changed(tiny, postprocess={"largest_component": True, "choose": False}))
     grid = np.zeros((1, 5, 5, 1), np.float32)
     grid[0, 0, 0], grid[0, 3:, 3:] = 0.9, 0.9
-    assert decode(said.target, said.postprocess, grid, ()).labels.sum() == 4
+    assert decode(said.target, said.postprocess, grid).labels.sum() == 4
 
 
 def test_a_perfect_model_scores_one_on_prepared_cases_and_the_empty_one_nothing(tiny, prepared):
@@ -250,7 +241,7 @@ def test_the_flair_baseline_needs_flair_and_one_part(tiny, prepared):
 
 
 def test_a_summary_becomes_plain_numbers_with_its_interval():
-    said = numbers({"dice_mean": 0.5, "dice_ci95": (0.4, 0.6), "hd95_mean": None, "name": "x"}, "val")
+    said = flatten_summary({"dice_mean": 0.5, "dice_ci95": (0.4, 0.6), "hd95_mean": None, "name": "x"}, "val")
     assert said == {
         "val/dice_mean": 0.5,
         "val/dice_ci95_low": 0.4,

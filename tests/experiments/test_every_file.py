@@ -11,7 +11,8 @@ import tifffile
 from numpy.typing import NDArray
 from shrunk import FILES, ROOT, shrunk, title
 
-from glioflow.bundle.prediction import Predictor, measure
+from glioflow.bundle.measurement import measure
+from glioflow.bundle.prediction import Predictor
 from glioflow.config import Experiment, load_experiment
 from glioflow.data.case import Case
 from glioflow.data.formats.detect import open_cohort

@@ -465,3 +465,13 @@ def test_each_rule_gives_its_number_and_a_small_experiment_is_told_so(enter, tra
 def test_a_limit_that_is_not_held_rejects(enter, trained):
     enter(trained, gate={"min_patients": 2, "max_latency_s": 1e-6, "max_calibration_error": 0})
     assert failed(stand()) == ["calibration error near the tumor", "median seconds for a study"]
+
+
+def test_test_patients_that_judged_as_often_as_the_experiment_allows_promote_nothing_more(enter, trained):
+    limited = {"min_patients": 2, "max_test_uses": 0}
+    enter(trained, gate=limited)
+    assert stand().decision == "promoted"
+    enter(trained, gate=limited)
+    verdict = stand()
+    assert failed(verdict) == ["times that these test patients judged before"]
+    assert (verdict.decision, verdict.times_test_used) == ("rejected", 1)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from glioflow.config import Experiment
-from glioflow.data.batches.loaders import batches_of
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
+from glioflow.evaluation import dice_of_counts
 from glioflow.evaluation.baselines import NearestSlice, fit_flair_threshold, predict_flair_threshold
 
 if TYPE_CHECKING:
@@ -115,50 +115,53 @@ def deal(cohort: PreparedCohort, split: Split, kind: Kind, *, seed: int) -> dict
 
 def score(find: Find, cases: Sequence[PreparedCase]) -> Scores:
     """Score what `find` calls tumor (S, h, w) in each of the test cases."""
-    found, truth = [find(case) for case in cases], [case.reference() > 0 for case in cases]
-    slices = np.array([_counts(f, t) for a, b in zip(found, truth, strict=True) for f, t in zip(a, b, strict=True)])
-    patients = np.array([_counts(a, b) for a, b in zip(found, truth, strict=True)])
-    with_tumor, tumor_slices = patients[patients[:, 2] > 0], slices[slices[:, 2] > 0]
+    masks = [(find(case), case.reference() > 0) for case in cases]
+    by_patient = [_Overlap.of(*pair) for pair in masks]
+    by_slice = [_Overlap.of(*pair) for predicted, truth in masks for pair in zip(predicted, truth, strict=True)]
     return Scores(
-        dice=float(np.mean(_dice(with_tumor))) if len(with_tumor) else 1.0,
-        dice_pooled=float(_dice(slices.sum(axis=0, keepdims=True))[0]),
-        dice_per_slice=float(np.mean(_dice(slices))),
-        dice_tumor_slices=float(np.mean(_dice(tumor_slices))) if len(tumor_slices) else 1.0,
+        dice=_mean_dice([each for each in by_patient if each.truth]),
+        dice_pooled=dice_of_counts(sum(each.both for each in by_slice), sum(each.total for each in by_slice)),
+        dice_per_slice=_mean_dice(by_slice),
+        dice_tumor_slices=_mean_dice([each for each in by_slice if each.truth]),
         num_patients=len({case.record.patient for case in cases}),
-        num_slices=len(slices),
+        num_slices=len(by_slice),
     )
 
 
-def _counts(found: BoolVolume, truth: BoolVolume) -> tuple[int, int, int]:
-    return int((found & truth).sum()), int(found.sum()), int(truth.sum())
+@dataclass(frozen=True)
+class _Overlap:
+    """Voxels in both of two masks, in each of them added up, and in the true one."""
+
+    both: int
+    total: int
+    truth: int
+
+    @classmethod
+    def of(cls, predicted: BoolVolume, truth: BoolVolume) -> "_Overlap":
+        size = int(truth.sum())
+        return cls(int((predicted & truth).sum()), int(predicted.sum()) + size, size)
 
 
-def _dice(counts: NDArray[np.int_]) -> NDArray[np.float64]:
-    both, total = counts[:, 0], counts[:, 1] + counts[:, 2]
-    return np.where(total > 0, 2 * both / np.maximum(total, 1), 1.0)
+def _mean_dice(overlaps: Sequence[_Overlap]) -> float:
+    return float(np.mean([dice_of_counts(each.both, each.total) for each in overlaps])) if overlaps else 1.0
 
 
 def _train(experiment: Experiment, train: Sequence[PreparedCase], val: Sequence[PreparedCase]) -> Find:
-    import torch
-
-    from glioflow.evaluation.inference import choose_device
-    from glioflow.models import build_loss, build_network
-    from glioflow.training.loop import fit
-
-    settings, target = experiment.training, experiment.target
-    torch.set_num_threads(max(1, int(settings.cpus_per_worker)))
-    torch.manual_seed(settings.seed)
-    channels = len(train[0].record.channels)
-    network = build_network(experiment.model, in_channels=channels, num_outputs=target.num_outputs).to(choose_device())
-    loss = build_loss(experiment.loss, task=target.task).to(choose_device())
-    batches = batches_of(settings.sampling)(
-        train, target, settings.sampling, batch_size=settings.batch_size, seed=settings.seed
-    )
+    from glioflow.training.fitting import build_and_fit
 
     def validate(network: "nn.Module") -> dict[str, float]:
         return {"val/dice": score(_finder(network, experiment), val).dice_pooled}
 
-    fitted = fit(network, loss, batches, validate, settings, lambda *_: None)
+    network, fitted = build_and_fit(
+        experiment.model,
+        experiment.loss,
+        experiment.target,
+        experiment.training,
+        train,
+        validate,
+        lambda *_: None,
+        num_threads=experiment.training.cpus_per_worker,
+    )
     network.load_state_dict(fitted.weights)
     return _finder(network, experiment)
 

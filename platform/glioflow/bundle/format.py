@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from glioflow import atomic
-from glioflow.config.experiment import EntrySettings, Experiment, InferenceSettings
+from glioflow.config.experiment import EntrySettings, Experiment
 from glioflow.data.checks.drift import InputStatistics
 from glioflow.data.preprocessing.pipeline import Step
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 from glioflow.evaluation import PostprocessSettings, VolumeInterval
+from glioflow.evaluation.inference import InferenceSettings
 from glioflow.models import ModelSettings, build_network
 from glioflow.survival import SurvivalStage
 from glioflow.version import __version__

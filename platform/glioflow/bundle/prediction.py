@@ -1,7 +1,7 @@
 """Bundle and study to an answer, in plain Python: the same object under the CLI, the gate and the endpoint."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
@@ -11,21 +11,11 @@ from numpy.typing import NDArray
 
 from glioflow import bundle
 from glioflow.data.case import Case
-from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.preprocessing.brain_mask import locate_brain
 from glioflow.data.preprocessing.geometry import Move, restore
 from glioflow.data.preprocessing.pipeline import preprocess
-from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
-from glioflow.evaluation import (
-    PostprocessSettings,
-    Spread,
-    apply_postprocessing,
-    apply_temperature,
-    evaluate_parts,
-    measure_spread,
-    predict_flair_threshold,
-)
+from glioflow.evaluation import Segmentation, apply_temperature, decode, measure_spread
 from glioflow.evaluation.inference import Precision, choose_device, predict_volume
 from glioflow.features import MaskFeatures, measure_mask
 from glioflow.survival import SurvivalAnswer, SurvivalStage
@@ -34,25 +24,6 @@ if TYPE_CHECKING:
     import torch
 
 NOT_FOR_CLINICAL_USE = "Research software, not for clinical use."
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """What the network says of one case, in the original geometry.
-
-    Attributes:
-        labels: (S, H, W) uint8, as the cohort numbers them.
-        parts: Mask of each foreground output, (S, H, W) each, as `labels` hold them.
-        probability: (S, H, W, K) float32 of the foreground outputs.
-        tumor_probability: (S, H, W) float32, of any of them.
-        spread: How far the members of an ensemble disagree; None of one model.
-    """
-
-    labels: NDArray[np.uint8]
-    parts: dict[str, NDArray[np.bool_]]
-    probability: NDArray[np.float32]
-    tumor_probability: NDArray[np.float32]
-    spread: Spread | None = None
 
 
 class TumorVolume(TypedDict):
@@ -169,7 +140,7 @@ class Predictor:
             Masks and probabilities in the original geometry.
         """
         said = self.description
-        return decode(said.target, said.postprocess, self.probabilities(image), moves)
+        return decode(said.target, said.postprocess, restore(self.probabilities(image), moves))
 
     def probabilities(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Return the network's probabilities (S, h, w, K) of a prepared image, at the bundle's temperature."""
@@ -223,11 +194,12 @@ class Ensemble(Predictor):
         """Segment a prepared image by the members' mean probabilities; `spread` is of what each alone would answer."""
         each = [member.probabilities(image) for member in self.members]
         said = self.description
-        whole = decode(said.target, said.postprocess, _mean(each), moves)
+        whole = decode(said.target, said.postprocess, restore(_mean(each), moves))
         if len(each) < 2:
             return whole
         alone = [
-            decode(said.target, m.description.postprocess, p, moves) for m, p in zip(self.members, each, strict=True)
+            decode(said.target, member.description.postprocess, restore(one, moves))
+            for member, one in zip(self.members, each, strict=True)
         ]
         spread = measure_spread([found.tumor_probability for found in alone], [found.labels > 0 for found in alone])
         return replace(whole, spread=spread)
@@ -239,98 +211,6 @@ class Ensemble(Predictor):
 
 def _mean(probabilities: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     return np.asarray(sum(probabilities[1:], probabilities[0]) / np.float32(len(probabilities)))
-
-
-def decode(
-    target: TargetSettings,
-    postprocess: PostprocessSettings,
-    probabilities: NDArray[np.float32],
-    moves: tuple[Move, ...],
-) -> Segmentation:
-    """Turn network probabilities (S, h, w, K) into masks in the original geometry, post-processing included."""
-    full = np.asarray(restore(probabilities, moves), dtype=np.float32)
-    if target.kind == "multiclass":
-        winner = full.argmax(axis=-1)
-        full = full[..., 1:]
-        anywhere = full.sum(axis=-1)  # the classes exclude each other
-        raw = {name: winner == index for index, name in enumerate(target.names, start=1)}
-        parts = apply_postprocessing(raw, postprocess, already_decided=True)
-    else:
-        raw = {name: full[..., k] for k, name in enumerate(target.names)}
-        anywhere = full.max(axis=-1)
-        parts = apply_postprocessing(raw, postprocess)
-    if target.kind == "regions":  # labels can only say nested regions: what is measured is what is answered
-        inside = np.ones(full.shape[:-1], dtype=bool)
-        parts = {name: (inside := inside & parts[name]) for name in target.names}
-    return Segmentation(target.labels_of(parts), parts, full, anywhere)
-
-
-Row = dict[str, Any]
-
-
-def measure(predictor: Predictor, cases: Iterable[PreparedCase]) -> list[Row]:
-    """Measure a model on labeled prepared cases, in the original geometry against the original masks.
-
-    Returns:
-        Per case `id`, `patient`, `institution` and the metrics of `evaluate_parts`.
-    """
-    target = predictor.description.target
-    return [measure_segmentation(predictor.segment(case.image, case.record.moves), case, target) for case in cases]
-
-
-def measure_segmentation(segmentation: Segmentation, case: PreparedCase, target: TargetSettings) -> Row:
-    """Measure one segmentation against the case's original mask."""
-    probabilities = {name: segmentation.probability[..., k] for k, name in enumerate(target.names)}
-    return _row(case, segmentation.parts, target, probabilities)
-
-
-def measure_flair_threshold(description: bundle.Description, cases: Iterable[PreparedCase]) -> list[Row] | None:
-    """Measure the baseline that calls everything tumor that is brighter in FLAIR than the fitted threshold.
-
-    Returns:
-        Rows as `measure` gives them; None where the model sees no FLAIR or its target has several parts.
-    """
-    threshold, channels = description.flair_threshold, description.network_channels
-    if threshold is None or "flair" not in channels or len(description.target.names) > 1:
-        return None
-    name, k = description.target.names[0], channels.index("flair")
-    rows = []
-    for case in cases:
-        bright = predict_flair_threshold(np.asarray(case.image[..., k], dtype=np.float32), threshold)
-        restored = np.asarray(restore(bright.astype(np.uint8), case.record.moves)) > 0
-        rows.append(_row(case, {name: restored}, description.target, None))
-    return rows
-
-
-def measure_empty(target: TargetSettings, cases: Iterable[PreparedCase]) -> list[Row]:
-    """Measure the baseline that never finds anything."""
-    return [
-        _row(case, {name: np.zeros(case.record.shape, bool) for name in target.names}, target, None) for case in cases
-    ]
-
-
-def _row(
-    case: PreparedCase,
-    parts: Mapping[str, NDArray[np.bool_]],
-    target: TargetSettings,
-    probabilities: Mapping[str, NDArray[np.float32]] | None,
-) -> Row:
-    record = case.record
-    measured = evaluate_parts(
-        parts, target.split(case.reference()), spacing_mm=record.spacing_mm, probabilities=probabilities
-    )
-    return {"id": record.id, "patient": record.patient, "institution": record.institution, **measured}
-
-
-def numbers(summary: Mapping[str, Any], prefix: str) -> dict[str, float | None]:
-    """Return a summary's plain numbers under `prefix/`, as runs log them; intervals become `_low` and `_high`."""
-    flat: dict[str, float | None] = {}
-    for key, value in summary.items():
-        if isinstance(value, list | tuple):
-            flat |= {f"{prefix}/{key}_low": float(value[0]), f"{prefix}/{key}_high": float(value[1])}
-        elif value is None or isinstance(value, int | float):
-            flat[f"{prefix}/{key}"] = value
-    return flat
 
 
 def _find_tumor(segmentation: Segmentation, case: Case, volume: TumorVolume) -> Tumor:

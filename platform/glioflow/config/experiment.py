@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from glioflow.cluster.workers import WorkerSettings
 from glioflow.config.gate import GateSettings
 from glioflow.config.search import PREPROCESS, SearchSettings
 from glioflow.data.preprocessing.pipeline import ResizePlane, Step, UnitScale
@@ -15,6 +16,7 @@ from glioflow.data.splits import SplitSettings
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 from glioflow.evaluation import PostprocessSettings
+from glioflow.evaluation.inference import InferenceSettings
 from glioflow.models import ARCHITECTURES, LossSettings, ModelSettings
 from glioflow.survival import SurvivalSettings
 from glioflow.training.settings import TrainingSettings
@@ -43,23 +45,6 @@ class DataSettings(BaseModel):
     source: str | None = None
 
 
-class InferenceSettings(BaseModel):
-    """How a case is predicted.
-
-    Attributes:
-        batch_size: Slices at once, fewer where a CPU is faster so; patches for 3D networks.
-        flip: Average with the mirrored image's prediction.
-        patch: Window of a 3D network along S, H, W; null takes the training's patch.
-        overlap: Part of a window that lies in the next one; predictions are weighted by a Gaussian.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    batch_size: int = Field(default=16, ge=1)
-    flip: bool = False
-    patch: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
-    overlap: float = Field(default=0.5, ge=0, lt=1)
-
-
 class EntrySettings(BaseModel):
     """What becomes of a study that the model was not made for: the bundle's word, for whoever answers with it.
 
@@ -76,6 +61,10 @@ class EntrySettings(BaseModel):
     lone_slice: Literal["warn", "refuse"] = "warn"
 
 
+class ExperimentTraining(WorkerSettings, TrainingSettings):
+    """The section `training` of an experiment: the training itself and the Ray workers that run it."""
+
+
 class Experiment(BaseModel):
     """All that decides a result, one field per room."""
 
@@ -88,7 +77,7 @@ class Experiment(BaseModel):
     split: SplitSettings = SplitSettings()
     model: ModelSettings = ModelSettings()
     loss: LossSettings = LossSettings()
-    training: TrainingSettings = TrainingSettings()
+    training: ExperimentTraining = ExperimentTraining()
     inference: InferenceSettings = InferenceSettings()
     entry: EntrySettings = EntrySettings()
     postprocess: PostprocessSettings = PostprocessSettings()

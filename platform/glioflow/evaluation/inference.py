@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +19,23 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 # Of one forward pass on a CPU, as tried on two cores with U-Nets at 128 and 256 pixels: more was slower, and fewer.
 CPU_PIXELS = 2**18
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+class InferenceSettings(BaseModel):
+    """How a case is predicted.
+
+    Attributes:
+        batch_size: Slices at once, fewer where that is faster on a CPU; windows for 3D networks.
+        flip: Average with the mirrored image's prediction.
+        patch: Window of a 3D network along S, H, W; null takes the training's patch.
+        overlap: Part of a window that lies in the next one, in [0, 1); windows are weighted by a Gaussian.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    batch_size: int = Field(default=16, ge=1)
+    flip: bool = False
+    patch: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
+    overlap: float = Field(default=0.5, ge=0, lt=1)
 
 
 def choose_device(name: str = "auto") -> "torch.device":

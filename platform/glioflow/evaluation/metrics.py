@@ -28,8 +28,12 @@ def dice_per_case(prediction: BoolVolume, reference: BoolVolume) -> float:
     Source: Dice 1945; empty-case convention as in the BraTS evaluation.
     """
     _check_shapes(prediction, reference)
-    total = count(prediction) + count(reference)
-    return 2 * count(prediction & reference) / total if total else 1.0
+    return dice_of_counts(count(prediction & reference), count(prediction) + count(reference))
+
+
+def dice_of_counts(both: float, total: float) -> float:
+    """Return the Dice coefficient of `both`, the voxels in both masks, and `total`, those of each added up."""
+    return 2 * both / total if total else 1.0
 
 
 def evaluate_case(
@@ -75,7 +79,7 @@ def evaluate_case(
 def overlap_metrics(*, tp: float, fp: float, fn: float, tn: float) -> Metrics:
     """Return what follows from the four counts; Dice and IoU are 1 where both masks are empty."""
     return {
-        "dice": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0,
+        "dice": dice_of_counts(tp, 2 * tp + fp + fn),
         "iou": tp / (tp + fp + fn) if tp + fp + fn else 1.0,
         "precision": ratio(tp, tp + fp),
         "sensitivity": ratio(tp, tp + fn),

@@ -46,6 +46,17 @@ def summarize(per_patient: Sequence[Mapping[str, Any]], *, seed: int = 0) -> dic
     return summary | _pooled(columns) | _by_study(columns)
 
 
+def flatten_summary(summary: Mapping[str, Any], prefix: str) -> dict[str, float | None]:
+    """Return a summary's plain numbers under `prefix/`, as runs log them; intervals become `_low` and `_high`."""
+    flat: dict[str, float | None] = {}
+    for key, value in summary.items():
+        if isinstance(value, list | tuple):
+            flat |= {f"{prefix}/{key}_low": float(value[0]), f"{prefix}/{key}_high": float(value[1])}
+        elif value is None or isinstance(value, int | float):
+            flat[f"{prefix}/{key}"] = value
+    return flat
+
+
 def _described(key: str, values: list[float], seed: int) -> dict[str, Any]:
     if not values:
         return {f"{key}_mean": None, f"{key}_median": None, f"{key}_ci95": None}

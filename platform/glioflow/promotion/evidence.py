@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from glioflow.bundle.prediction import Predictor, measure_segmentation
+from glioflow.bundle.measurement import measure_segmentation
+from glioflow.bundle.prediction import Predictor
 from glioflow.config.gate import GateSettings
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort, find_or_prepare, is_prepared
 from glioflow.data.splits import Split

@@ -126,18 +126,8 @@ def _judge(
         *rules.clean(split, cohort),
         rules.enough(split, cohort, settings),
         *rules.smoke(_golden(tracking, entry)),
+        rules.fresh(used, settings),
     ]
-    limit = settings.max_test_uses
-    note = "" if limit is not None else "the experiment sets no limit"
-    reasons.append(
-        Reason(
-            rule="times that these test patients judged before",
-            value=used,
-            limit=limit,
-            passed=limit is None or used <= limit,
-            note=note,
-        )
-    )
     if not split.test:
         return reasons
     cases = cohort.cases(split.test)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from glioflow import audit
-from glioflow.bundle.prediction import Predictor, measure_empty, measure_flair_threshold
+from glioflow.bundle.measurement import measure_empty, measure_flair_threshold
+from glioflow.bundle.prediction import Predictor
 from glioflow.config.gate import USUAL_PATIENTS, GateSettings
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
 from glioflow.data.splits import Split

@@ -4,20 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from glioflow import atomic, bundle
-from glioflow.bundle.prediction import Predictor, decode, measure, numbers
+from glioflow.bundle.measurement import measure
+from glioflow.bundle.prediction import Predictor
 from glioflow.config import Experiment
-from glioflow.data.batches.loaders import batches_of
 from glioflow.data.checks.drift import fit_input_statistics
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
 from glioflow.data.splits import Split
-from glioflow.evaluation import dice_per_case, summarize
-from glioflow.evaluation.inference import choose_device, predict_volume
+from glioflow.evaluation import flatten_summary, summarize
 from glioflow.features import measure_mask
-from glioflow.models import build_loss, build_network
 from glioflow.runs.train.overlays import Watch
 from glioflow.runs.train.selection import choose_for, fit_flair
 from glioflow.tracking import SPOOL
@@ -159,71 +156,46 @@ def fit_network(
         rank: This worker's number.
         world_size: Of how many.
         resume: Folder of a checkpoint to go on from.
-        watch: Shown what is found in validation cases.
+        watch: Draws a few validation cases.
 
     Returns:
         The network as it ended, on its device, and what is kept of the training.
     """
-    import torch
+    from glioflow.training import fitting
 
-    from glioflow.training.loop import fit
-
-    settings, target = experiment.training, experiment.target
-    torch.set_num_threads(max(1, int(settings.cpus_per_worker)))
-    torch.manual_seed(settings.seed)
-    torch.use_deterministic_algorithms(settings.deterministic)
-    device, num_channels = choose_device(), train[0].image.shape[-1]
-    network = build_network(experiment.model, in_channels=num_channels, num_outputs=target.num_outputs).to(device)
-    batches = batches_of(settings.sampling)(
-        train,
-        target,
-        settings.sampling,
-        batch_size=max(1, settings.batch_size // world_size),
-        seed=settings.seed,
-        rank=rank,
-        world_size=world_size,
-    )
+    settings = experiment.resolved
 
     def validate(network: "nn.Module") -> dict[str, float]:
-        if not val:
-            return {}
-        scores = [_quick_dice(network, case, experiment, watch) for case in val[rank::world_size]]
-        return {"val/dice": float(np.mean(_gather(scores)))}
+        return fitting.validate(
+            network,
+            val,
+            target=settings.target,
+            inference=settings.inference,
+            postprocess=settings.postprocess,
+            precision=settings.training.precision,
+            rank=rank,
+            world_size=world_size,
+            show=None if watch is None else watch.see,
+        )
 
-    def told(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
+    def report_drawn(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
         if watch is not None:
             watch.draw(epoch)
         report(epoch, metrics, write_checkpoint)
 
-    loss = build_loss(experiment.loss, task=target.task).to(device)
-    return network, fit(network, loss, batches, validate, settings, told, resume=resume)
-
-
-def _quick_dice(network: "nn.Module", case: PreparedCase, experiment: Experiment, watch: Watch | None) -> float:
-    """Return the case's volume Dice in the original geometry, mean over outputs, before any choice of clean-up."""
-    target = experiment.target
-    probabilities = predict_volume(
-        network,
-        case.image,
-        softmax=target.kind == "multiclass",
-        precision=experiment.training.precision,
-        **dict(experiment.resolved.inference),
+    return fitting.build_and_fit(
+        settings.model,
+        settings.loss,
+        settings.target,
+        settings.training,
+        train,
+        validate,
+        report_drawn,
+        num_threads=settings.training.cpus_per_worker,
+        rank=rank,
+        world_size=world_size,
+        resume=resume,
     )
-    found = decode(target, experiment.postprocess, probabilities, case.record.moves).parts
-    truth = target.split(case.reference())
-    if watch is not None:
-        watch.see(case, np.logical_or.reduce(list(found.values())))
-    return float(np.mean([dice_per_case(found[name], truth[name]) for name in target.names]))
-
-
-def _gather(scores: list[float]) -> list[float]:
-    import torch.distributed as dist
-
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return scores
-    gathered: list[list[float]] = [[] for _ in range(dist.get_world_size())]
-    dist.all_gather_object(gathered, scores)
-    return [score for part in gathered for score in part]
 
 
 def _describe(plan: Plan, cohort: PreparedCohort, network: "nn.Module") -> bundle.Description:
@@ -261,7 +233,7 @@ def _finish(plan: Plan, cohort: PreparedCohort, predictor: Predictor, fitted: "F
     predictor = Predictor(predictor.description.model_copy(update=chosen), network)
     summary: dict[str, float | None] = {}
     if val:
-        summary = {**numbers(summarize(measure(predictor, val)), "val"), "val/best_epoch": float(fitted.epoch)}
+        summary = {**flatten_summary(summarize(measure(predictor, val)), "val"), "val/best_epoch": float(fitted.epoch)}
     if plan.fold is not None and "c_index" in plan.experiment.search.objectives:
         found = {case.record.id: predicted_features(predictor, case) for case in val}
         atomic.write_json(plan.features, found)

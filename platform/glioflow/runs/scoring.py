@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from glioflow.bundle import Description
-from glioflow.bundle.prediction import Predictor, Row, measure_empty, measure_flair_threshold, measure_segmentation
+from glioflow.bundle.measurement import Row, measure_empty, measure_flair_threshold, measure_segmentation
+from glioflow.bundle.prediction import Predictor
 from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.targets import TargetSettings
 from glioflow.evaluation import (

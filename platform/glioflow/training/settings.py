@@ -2,13 +2,13 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from glioflow.data.batches.loaders import SamplingSettings
 
 
 class TrainingSettings(BaseModel):
-    """Optimization, precision and resources of one training.
+    """Optimization, precision and sampling of one training.
 
     Attributes:
         epochs: Rounds of training, each followed by validation and a report.
@@ -34,11 +34,6 @@ class TrainingSettings(BaseModel):
         final: Train on the validation cases too, when all settings are fixed: nothing is chosen on anyone.
         seed: Of initialization, choice of slices and augmentation.
         deterministic: Demand deterministic kernels.
-        num_workers: Processes that train together; more than one runs on Ray Train with DDP. A pair [fewest, most] lets
-            a training go on with fewer when a node is lost and take more when one joins, each time from its last
-            checkpoint; it wants the cluster for itself, so the trials of a search have one number.
-        cpus_per_worker: CPUs of each.
-        gpus_per_worker: GPUs of each; a fraction lets workers share one.
         sampling: Choice and augmentation of slices.
     """
 
@@ -63,23 +58,4 @@ class TrainingSettings(BaseModel):
     final: bool = False
     seed: int = Field(default=0, ge=0)
     deterministic: bool = False
-    num_workers: PositiveInt | tuple[PositiveInt, PositiveInt] = 1
-    cpus_per_worker: float = Field(default=1, gt=0)
-    gpus_per_worker: float = Field(default=0, ge=0)
     sampling: SamplingSettings = SamplingSettings()
-
-    @model_validator(mode="after")
-    def _fewest_first(self) -> "TrainingSettings":
-        if isinstance(self.num_workers, tuple) and not self.num_workers[0] < self.num_workers[1]:
-            raise ValueError(f"num_workers is one number or [fewest, most]: got {list(self.num_workers)}")
-        return self
-
-    @property
-    def elastic(self) -> bool:
-        """Whether the number of workers may change on the way."""
-        return isinstance(self.num_workers, tuple)
-
-    @property
-    def min_workers(self) -> int:
-        """The workers without which it does not begin."""
-        return self.num_workers[0] if isinstance(self.num_workers, tuple) else self.num_workers

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from glioflow import atomic
-from glioflow.bundle.prediction import Row, measure
+from glioflow.bundle.measurement import Row, measure
 from glioflow.errors import UserError
 from glioflow.evaluation import Comparison, compare_rows, summarize
 from glioflow.reports.comparison_page import comparison_page

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from glioflow import atomic
-from glioflow.bundle.prediction import Predictor, numbers
+from glioflow.bundle.prediction import Predictor
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
-from glioflow.evaluation import VolumeInterval
+from glioflow.evaluation import VolumeInterval, flatten_summary
 from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.runs.case_pictures import case_drawings
 from glioflow.runs.launch import open_cohort_for
@@ -162,7 +162,7 @@ def _log(subject: Subject, cohort: PreparedCohort, answer: dict[str, Any], page:
     experiment = subject.predictor.description.origin.experiment
     run_id = tracking.start(experiment, f"evaluate-{_short(subject.name)}"[:200], tags=tags)
     apart = ("per_patient", "warnings")
-    tracking.log_metrics(run_id, numbers({k: v for k, v in answer.items() if k not in apart}, "eval"))
+    tracking.log_metrics(run_id, flatten_summary({k: v for k, v in answer.items() if k not in apart}, "eval"))
     tracking.log_json(run_id, "per_patient.json", answer["per_patient"])
     tracking.log_dataset(
         run_id,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from glioflow.bundle.prediction import Row
+from glioflow.bundle.measurement import Row
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 from glioflow.tracking import BUNDLE, Tracking

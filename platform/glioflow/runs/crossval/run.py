@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from glioflow import cluster
-from glioflow.bundle.prediction import Predictor, numbers
+from glioflow.bundle.prediction import Predictor
 from glioflow.config import Experiment, load_experiment
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.data.splits import Split, deal
 from glioflow.errors import UserError
-from glioflow.evaluation import VolumeInterval, fit_volume_interval
+from glioflow.evaluation import VolumeInterval, fit_volume_interval, flatten_summary
 from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.reports.page import Drawing
 from glioflow.runs.case_pictures import draw_case, pick_cases
@@ -144,7 +144,7 @@ def _conclude(setting: Setting, parent: str, runs: Mapping[int, str], judged: Ma
     total = total.model_copy(update={"rows": tuple(sorted(total.rows, key=lambda row: str(row["id"])))})
     answer = total.answer(cohort_format)
     writer = RunWriter(tracking.uri, parent, run_folder(parent) / SPOOL)
-    writer.log_metrics(numbers({k: v for k, v in answer.items() if k != "per_patient"}, "oof"))
+    writer.log_metrics(flatten_summary({k: v for k, v in answer.items() if k != "per_patient"}, "oof"))
     for row in answer["per_patient"]:
         row["fold"] = folds[row["id"]]
     answer["per_fold"] = [_fold(k, runs[k], judged[k]) for k in sorted(judged)]
@@ -251,7 +251,7 @@ def run_fold(plan: Plan) -> Judged:
     except BaseException:
         writer.finish("FAILED")
         raise
-    writer.log_metrics({**metrics, **numbers(judged.summary(), "test")})
+    writer.log_metrics({**metrics, **flatten_summary(judged.summary(), "test")})
     writer.log_folder(plan.bundle, folder=BUNDLE)
     writer.log_bytes(JUDGED, judged.model_dump_json().encode())
     writer.finish()

@@ -66,8 +66,7 @@ def resources(experiment: Experiment) -> Any:
     training = experiment.training
     if training.min_workers > 1:
         return PlacementGroupFactory([{"memory": DRIVER_BYTES}])
-    gpus = {"GPU": training.gpus_per_worker} if training.gpus_per_worker else {}
-    return PlacementGroupFactory([{"CPU": training.cpus_per_worker, **gpus}])
+    return PlacementGroupFactory([training.resources_per_worker])
 
 
 def run_trial(config: Mapping[str, Any], said: str) -> None:

@@ -43,8 +43,7 @@ def build_tuner(
     trainable = tune.with_resources(said, resources(experiment))
     if searcher is None and place.tune.exists():
         return tune.Tuner.restore(str(place.tune), trainable=trainable, resume_unfinished=True, resume_errored=True)
-    workers = {"cpu": training.min_workers * training.cpus_per_worker}
-    workers |= {"gpu": training.min_workers * training.gpus_per_worker} if training.gpus_per_worker else {}
+    workers = {name.lower(): training.min_workers * each for name, each in training.resources_per_worker.items()}
     return tune.Tuner(
         trainable,
         param_space={} if searcher else {key: domain(parameter) for key, parameter in settings.space.items()},

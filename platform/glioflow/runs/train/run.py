@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from glioflow import bundle, cluster
-from glioflow.bundle.prediction import Predictor, numbers
+from glioflow.bundle.prediction import Predictor
 from glioflow.cluster.storage import home
 from glioflow.config import Experiment, load_experiment
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.errors import RunFailed, UserError
+from glioflow.evaluation import flatten_summary
 from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.reports.figures import curves
 from glioflow.runs.case_pictures import case_drawings
@@ -170,13 +171,12 @@ def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, floa
     training, place = plan.experiment.training, home() / "train" / plan.run_id / plan.part
     if training.elastic:  # after a node is lost Ray Train first waits so long for as many workers as before
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
-    each = {"CPU": training.cpus_per_worker, **({"GPU": training.gpus_per_worker} if training.gpus_per_worker else {})}
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"plan": plan.model_dump_json()},
         scaling_config=ray.train.ScalingConfig(
             num_workers=training.num_workers,
-            resources_per_worker=each,
+            resources_per_worker=training.resources_per_worker,
             use_gpu=training.gpus_per_worker > 0,
             elastic_resize_monitor_interval_s=RESIZE_S,
         ),
@@ -262,7 +262,7 @@ def _judge(said: str) -> Judgement:
     about = f"{len(plan.split.test)} test patients, which trained and chose nothing"
     page = evaluation_page(answer, title=f"Test of {plan.experiment.name}", about=about, cases=cases)
     files = {"index.html": page.encode(), **{f"{drawing.name}.png": drawing.png for drawing in cases}}
-    return numbers(judged.summary(), "test"), files, answer["per_patient"]
+    return flatten_summary(judged.summary(), "test"), files, answer["per_patient"]
 
 
 def _cause(error: BaseException) -> str:

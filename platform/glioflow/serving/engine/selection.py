@@ -8,6 +8,7 @@ import numpy as np
 
 from glioflow.bundle.prediction import Prediction
 from glioflow.errors import UserError
+from glioflow.evaluation import dice_per_case
 from glioflow.evaluation.inference import Precision
 from glioflow.promotion.golden import golden_difference, golden_study, numbers_of
 from glioflow.serving.engine.batching import BatchedPredictor
@@ -131,7 +132,7 @@ def _same(exact: Prediction, fast: Prediction) -> float | None:
     """Return Dice between the two masks, None where they or the probabilities differ too much."""
     one, other = exact.segmentation.labels > 0, fast.segmentation.labels > 0
     sizes = int(one.sum()), int(other.sum())
-    dice = 2 * int((one & other).sum()) / sum(sizes) if sum(sizes) else 1.0
+    dice = dice_per_case(one, other)
     change = float(np.abs(exact.segmentation.probability - fast.segmentation.probability).mean())
     near = abs(sizes[0] - sizes[1]) <= MAX_VOLUME_CHANGE * sizes[0] and change <= MAX_PROBABILITY_CHANGE
     return dice if dice >= MIN_DICE and near else None

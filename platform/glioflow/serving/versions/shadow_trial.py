@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glioflow.evaluation import dice_per_case
 from glioflow.serving.settings import Trial
 from glioflow.tracking import Tracking
 
@@ -97,5 +98,4 @@ class Diary:
 
 def agreement(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     """Return the Dice coefficient between two masks' tumor, 1 where both are empty."""
-    sizes = int(np.count_nonzero(one)) + int(np.count_nonzero(other))
-    return 2 * int(np.count_nonzero((one > 0) & (other > 0))) / sizes if sizes else 1.0
+    return dice_per_case(one > 0, other > 0)

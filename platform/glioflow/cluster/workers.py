@@ -1,0 +1,42 @@
+"""Settings of the Ray workers that train together."""
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+
+class WorkerSettings(BaseModel):
+    """The workers of one training and what each of them gets.
+
+    Attributes:
+        num_workers: Processes that train together; more than one runs on Ray Train with DDP. A pair [fewest, most] lets
+            a training continue with fewer workers when a node is lost and add workers when a node joins, each time
+            from its last checkpoint. It needs the cluster for itself, so the trials of a search have one number.
+        cpus_per_worker: CPUs of each.
+        gpus_per_worker: GPUs of each; a fraction lets workers share one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    num_workers: PositiveInt | tuple[PositiveInt, PositiveInt] = 1
+    cpus_per_worker: float = Field(default=1, gt=0)
+    gpus_per_worker: float = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _fewest_first(self) -> "WorkerSettings":
+        if isinstance(self.num_workers, tuple) and not self.num_workers[0] < self.num_workers[1]:
+            raise ValueError(f"num_workers is one number or [fewest, most]: got {list(self.num_workers)}")
+        return self
+
+    @property
+    def elastic(self) -> bool:
+        """Whether the number of workers may change during a training."""
+        return isinstance(self.num_workers, tuple)
+
+    @property
+    def min_workers(self) -> int:
+        """The fewest workers with which a training starts."""
+        return self.num_workers[0] if isinstance(self.num_workers, tuple) else self.num_workers
+
+    @property
+    def resources_per_worker(self) -> dict[str, float]:
+        """What Ray reserves for each worker; without GPUs it has no key `GPU`."""
+        gpus = {"GPU": self.gpus_per_worker} if self.gpus_per_worker else {}
+        return {"CPU": self.cpus_per_worker, **gpus}

@@ -1,0 +1,69 @@
+"""From a network's probabilities to masks: thresholds, classes, nested regions, clean-up."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow.evaluation.calibration import Spread
+from glioflow.evaluation.postprocessing import PostprocessSettings, apply_postprocessing
+
+
+class Target(Protocol):
+    """What decoding needs to know of the task."""
+
+    @property
+    def kind(self) -> str:
+        """`binary`, `multiclass` or `regions`."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each foreground output."""
+
+    def labels_of(self, parts: dict[str, NDArray[np.bool_]]) -> NDArray[np.uint8]:
+        """Return stored labels from the masks of the foreground outputs."""
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What the network says of one case, in the original geometry.
+
+    Attributes:
+        labels: (S, H, W) uint8, as the cohort numbers them.
+        parts: Mask of each foreground output, (S, H, W) each, as `labels` hold them.
+        probability: (S, H, W, K) float32 of the foreground outputs.
+        tumor_probability: (S, H, W) float32, of any of them.
+        spread: How far the members of an ensemble disagree; None of one model.
+    """
+
+    labels: NDArray[np.uint8]
+    parts: dict[str, NDArray[np.bool_]]
+    probability: NDArray[np.float32]
+    tumor_probability: NDArray[np.float32]
+    spread: Spread | None = None
+
+
+def decode(target: Target, settings: PostprocessSettings, probabilities: NDArray[Any]) -> Segmentation:
+    """Turn a network's probabilities into masks, post-processing included.
+
+    Args:
+        target: The task.
+        settings: Threshold and clean-up.
+        probabilities: (S, H, W, K) in the original geometry; of exclusive classes with the background first.
+    """
+    full = np.asarray(probabilities, dtype=np.float32)
+    if target.kind == "multiclass":
+        winner = full.argmax(axis=-1)
+        full = full[..., 1:]
+        anywhere = full.sum(axis=-1)  # the classes exclude each other
+        raw = {name: winner == index for index, name in enumerate(target.names, start=1)}
+        parts = apply_postprocessing(raw, settings, already_decided=True)
+    else:
+        raw = {name: full[..., k] for k, name in enumerate(target.names)}
+        anywhere = full.max(axis=-1)
+        parts = apply_postprocessing(raw, settings)
+    if target.kind == "regions":  # stored labels can only hold nested regions: what is measured is what is answered
+        inside = np.ones(full.shape[:-1], dtype=bool)
+        parts = {name: (inside := inside & parts[name]) for name in target.names}
+    return Segmentation(target.labels_of(parts), parts, full, anywhere)

@@ -1,0 +1,123 @@
+"""A network built and trained from the parts of an experiment, and what validates it after each epoch."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import nn
+
+from glioflow.data.batches.loaders import batches_of
+from glioflow.data.prepared.cohort import PreparedCase
+from glioflow.data.preprocessing.geometry import restore
+from glioflow.data.targets import TargetSettings
+from glioflow.evaluation import PostprocessSettings, decode, dice_per_case
+from glioflow.evaluation.inference import InferenceSettings, Precision, choose_device, predict_volume
+from glioflow.models import LossSettings, ModelSettings, build_loss, build_network
+from glioflow.training.loop import Fitted, Report, fit
+from glioflow.training.settings import TrainingSettings
+
+
+def build_and_fit(
+    model: ModelSettings,
+    loss: LossSettings,
+    target: TargetSettings,
+    training: TrainingSettings,
+    cases: Sequence[PreparedCase],
+    validate: Callable[[nn.Module], dict[str, float]],
+    report: Report,
+    *,
+    num_threads: float = 1,
+    rank: int = 0,
+    world_size: int = 1,
+    resume: Path | None = None,
+) -> tuple[nn.Module, Fitted]:
+    """Build a network and train it; the same seed, cases and number of workers give the same weights.
+
+    Args:
+        model: The network.
+        loss: What it minimizes.
+        target: The task.
+        training: How it is trained.
+        cases: Labeled cases to learn from, at least one.
+        validate: Returns the metrics of the network after an epoch, as for `loop.fit`.
+        report: Called after each epoch, on every worker.
+        num_threads: Of PyTorch on the CPU; rounded down, at least 1.
+        rank: Number of this worker, from 0.
+        world_size: Number of workers.
+        resume: Folder of a checkpoint to continue from.
+
+    Returns:
+        The network as it ended, on its device, and the weights that are kept.
+    """
+    torch.set_num_threads(max(1, int(num_threads)))
+    torch.manual_seed(training.seed)
+    torch.use_deterministic_algorithms(training.deterministic)
+    device, num_channels = choose_device(), cases[0].image.shape[-1]
+    network = build_network(model, in_channels=num_channels, num_outputs=target.num_outputs).to(device)
+    batches = batches_of(training.sampling)(
+        cases,
+        target,
+        training.sampling,
+        batch_size=max(1, training.batch_size // world_size),
+        seed=training.seed,
+        rank=rank,
+        world_size=world_size,
+    )
+    criterion = build_loss(loss, task=target.task).to(device)
+    return network, fit(network, criterion, batches, validate, training, report, resume=resume)
+
+
+def validate(
+    network: nn.Module,
+    cases: Sequence[PreparedCase],
+    *,
+    target: TargetSettings,
+    inference: InferenceSettings,
+    postprocess: PostprocessSettings,
+    precision: Precision,
+    rank: int = 0,
+    world_size: int = 1,
+    show: Callable[[PreparedCase, NDArray[np.bool_]], None] | None = None,
+) -> dict[str, float]:
+    """Measure a network between two epochs, before threshold and clean-up are chosen.
+
+    Args:
+        network: On its device.
+        cases: Labeled; each worker measures its share.
+        target: The task.
+        inference: How a case is predicted, its window included for 3D networks.
+        postprocess: Threshold and clean-up that the experiment begins with.
+        precision: Of the forward pass.
+        rank: Number of this worker, from 0.
+        world_size: Number of workers.
+        show: Called with each case that this worker measured and its predicted tumor (S, H, W).
+
+    Returns:
+        `val/dice`: the Dice of whole volumes in the original geometry, mean over outputs, then over the cases of all
+        workers; empty without cases.
+    """
+    if not cases:
+        return {}
+    scores = []
+    for case in cases[rank::world_size]:
+        probabilities = predict_volume(
+            network, case.image, softmax=target.kind == "multiclass", precision=precision, **dict(inference)
+        )
+        predicted = decode(target, postprocess, restore(probabilities, case.record.moves)).parts
+        reference = target.split(case.reference())
+        if show is not None:
+            show(case, np.logical_or.reduce(list(predicted.values())))
+        scores.append(float(np.mean([dice_per_case(predicted[name], reference[name]) for name in target.names])))
+    return {"val/dice": float(np.mean(_gather(scores)))}
+
+
+def _gather(scores: list[float]) -> list[float]:
+    """Return the scores of all workers, by rank."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return scores
+    gathered: list[list[float]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(gathered, scores)
+    return [score for part in gathered for score in part]

@@ -1,0 +1,44 @@
+"""What validates a network between two epochs."""
+
+import numpy as np
+import pytest
+
+from bundles import Bright
+from glioflow.evaluation import PostprocessSettings, dice_per_case
+from glioflow.evaluation.inference import InferenceSettings
+from glioflow.training.fitting import validate
+
+
+@pytest.fixture
+def cases(prepared):
+    return prepared.cases([record.id for record in prepared.records[:3]])
+
+
+def dice_of(cases, tiny, **options):
+    return validate(
+        Bright(above=0.1),
+        cases,
+        target=tiny.target,
+        inference=InferenceSettings(),
+        postprocess=PostprocessSettings(),
+        precision="fp32",
+        **options,
+    )
+
+
+def test_validation_is_the_mean_dice_of_whole_volumes_in_the_original_geometry(cases, tiny):
+    shown = {}
+    metrics = dice_of(cases, tiny, show=lambda case, mask: shown.setdefault(case.record.id, mask))
+    expected = [dice_per_case(shown[case.record.id], case.reference() > 0) for case in cases]
+    assert metrics == {"val/dice": pytest.approx(float(np.mean(expected)), abs=0)}
+    assert 0 < metrics["val/dice"] < 1
+
+
+def test_each_worker_measures_its_share(cases, tiny):
+    shown = []
+    dice_of(cases, tiny, rank=1, world_size=2, show=lambda case, _: shown.append(case.record.id))
+    assert shown == [cases[1].record.id]
+
+
+def test_nothing_is_measured_where_nobody_validates(tiny):
+    assert dice_of([], tiny) == {}
