@@ -3,9 +3,9 @@
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 
+from glioflow.survival.evaluation import compare_risk_groups
 from glioflow.survival.fitted import CoxModel, LogisticModel
 from glioflow.survival.fitting import (
     FITS,
@@ -38,41 +38,67 @@ def everyone(outcome):
     return np.ones((1, len(outcome.event)))
 
 
-def test_cox_is_that_of_lifelines(cohort):
-    from lifelines import CoxPHFitter
+# What lifelines 0.30.3 gives for the cohort above; survival probabilities of its first four patients.
+LIFELINES_COX = [1.015928858500901, 0.18099716101755292]  # CoxPHFitter(penalizer=3 / 80), standardized inputs
+LIFELINES_COX_SURVIVAL = [
+    [0.904175, 0.628379, 0.229465],
+    [0.939596, 0.750229, 0.402331],
+    [0.844374, 0.458302, 0.084420],
+    [0.963587, 0.842753, 0.581567],
+]
+LIFELINES_WEIBULL = [-1.1316692927490482, -0.2503739036948107, 6.12881658264981]  # WeibullAFTFitter(): lambda_
+LIFELINES_WEIBULL_LOG_SHAPE = 0.07699214007392423
+LIFELINES_WEIBULL_SURVIVAL = [
+    [0.692462, 0.193496, 0.019382],
+    [0.816205, 0.403458, 0.113129],
+    [0.517808, 0.052786, 0.000857],
+    [0.889497, 0.592527, 0.284644],
+]
+LIFELINES_CONCORDANCE = 0.7282132908873856  # concordance_index of the first input, rounded to tenths
+LIFELINES_CENSORING = [1.0, 0.7664407275568931, 0.657597073939346]  # KaplanMeierFitter of censoring
+LIFELINES_LOG_RANK_P = 7.598925453208269e-07  # logrank_test below and above the median of the first input
+LIFELINES_CURVE = {39.84495145733227: 0.875, 145.38874655974223: 0.525, 596.4615235133098: 0.02625}  # of those above
 
+
+def test_cox_is_that_of_lifelines(cohort):
     inputs, outcome = cohort
     inputs = (inputs - inputs.mean(axis=0)) / inputs.std(axis=0)
-    frame = pd.DataFrame(inputs, columns=["a", "b"]).assign(days=outcome.days, event=outcome.event)
-    oracle = CoxPHFitter(penalizer=3 / len(frame)).fit(frame, "days", "event")
     ours = fit_cox(inputs, outcome, 3.0, 0)
-    assert ours.coefficients == pytest.approx(oracle.params_.to_list(), rel=0.005)
+    assert ours.coefficients == pytest.approx(LIFELINES_COX, rel=0.005)
     days = np.sort(outcome.days[outcome.event])[[5, 20, 40]]  # between events lifelines interpolates
-    theirs = oracle.predict_survival_function(frame, times=days).to_numpy().T
-    assert ours.survival(inputs, days) == pytest.approx(theirs, abs=0.002)
+    assert ours.survival(inputs[:4], days) == pytest.approx(np.array(LIFELINES_COX_SURVIVAL), abs=0.002)
 
 
 def test_weibull_is_that_of_lifelines(cohort):
-    from lifelines import WeibullAFTFitter
-
     inputs, outcome = cohort
-    frame = pd.DataFrame(inputs, columns=["a", "b"]).assign(days=outcome.days, event=outcome.event)
-    oracle = WeibullAFTFitter().fit(frame, "days", "event")
     ours = fit_weibull(inputs, outcome, 1e-9, 0)
-    assert [*ours.coefficients, ours.intercept] == pytest.approx(oracle.params_["lambda_"].to_list(), rel=0.002)
-    assert np.log(ours.shape) == pytest.approx(oracle.params_["rho_"].to_list()[0], abs=0.002)
+    assert [*ours.coefficients, ours.intercept] == pytest.approx(LIFELINES_WEIBULL, rel=0.002)
+    assert np.log(ours.shape) == pytest.approx(LIFELINES_WEIBULL_LOG_SHAPE, abs=0.002)
     days = np.array([100.0, 400.0, 900.0])
-    theirs = oracle.predict_survival_function(frame, times=days).to_numpy().T
-    assert ours.survival(inputs, days) == pytest.approx(theirs, abs=0.002)
+    assert ours.survival(inputs[:4], days) == pytest.approx(np.array(LIFELINES_WEIBULL_SURVIVAL), abs=0.002)
 
 
 def test_concordance_is_that_of_lifelines(cohort):
-    from lifelines.utils import concordance_index
-
     inputs, outcome = cohort
     risk = np.round(inputs[:, 0], 1)
-    ours = concordance(outcome, risk).value(everyone(outcome))[0]
-    assert ours == pytest.approx(concordance_index(outcome.days, -risk, outcome.event))
+    assert concordance(outcome, risk).value(everyone(outcome))[0] == pytest.approx(LIFELINES_CONCORDANCE)
+
+
+def test_risk_groups_are_those_of_lifelines(cohort):
+    inputs, outcome = cohort
+    groups = compare_risk_groups(outcome, inputs[:, 0])
+    assert groups.log_rank_p == pytest.approx(LIFELINES_LOG_RANK_P)
+    curve = dict(zip(groups.days["high"], groups.survival["high"], strict=True))
+    assert (groups.days["high"][0], groups.survival["high"][0]) == (0.0, 1.0)
+    assert {day: curve[day] for day in LIFELINES_CURVE} == pytest.approx(LIFELINES_CURVE)
+
+
+def test_without_any_event_the_log_rank_test_is_undefined(cohort):
+    inputs, outcome = cohort
+    nobody = Outcome("time", np.zeros(len(inputs), bool), outcome.days)
+    groups = compare_risk_groups(nobody, inputs[:, 0])
+    assert groups.log_rank_p is None
+    assert set(groups.survival["low"]) == {1.0}
 
 
 def test_binary_scores_are_those_of_scikit_learn():
@@ -123,12 +149,14 @@ def test_the_brier_score_weighs_those_still_followed_for_those_lost():
 
 
 def test_followed_before_is_kaplan_meier_of_censoring(cohort):
-    from lifelines import KaplanMeierFitter
-
     _, outcome = cohort
-    oracle = KaplanMeierFitter().fit(outcome.days, ~outcome.event)
     days = np.array([50.0, 333.3, 1000.1])
-    assert followed_before(outcome, days) == pytest.approx(oracle.predict(days).to_numpy())
+    assert followed_before(outcome, days) == pytest.approx(LIFELINES_CENSORING)
+
+
+def test_a_patient_lost_on_a_day_is_still_followed_just_before_it():
+    outcome = Outcome("time", np.array([True, False, False, True]), np.array([1.0, 2, 2, 4]))
+    assert followed_before(outcome, np.array([2.0, 2.5, 4.0])) == pytest.approx([1, 1 / 3, 1 / 3])
 
 
 def test_a_censored_patient_counts_as_alive_and_not_as_dead(cohort):

@@ -139,7 +139,9 @@ def associate(
     _check(clinical, chosen, "cluster")
     if not chosen:
         raise UserError("the clinical table has a clustering", choices=CLUSTERS)
-    both = features[list(feature_names)].join(clinical[chosen], how="inner", lsuffix="_shape")
+    both = features[list(feature_names)].merge(
+        clinical[chosen], how="inner", left_index=True, right_index=True, suffixes=("_shape", "")
+    )
     if both.empty:
         raise UserError("features and clinical table share at least one patient", list(features.index[:4]))
     number = num_hypotheses or len(feature_names) * len(chosen)

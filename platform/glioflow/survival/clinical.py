@@ -136,7 +136,9 @@ def join_features(clinical: "pd.DataFrame", features: Mapping[str, Mapping[str, 
     shapes.index = pd.Index([patient_key(str(case)) for case in shapes.index], name="patient")
     if shapes.index.has_duplicates:
         raise UserError("a patient has one set of features", shapes.index[shapes.index.duplicated()][0])
-    joined = clinical.join(shapes.astype(float), how="inner", rsuffix="_shape")
+    joined = clinical.merge(
+        shapes.astype(float), how="inner", left_index=True, right_index=True, suffixes=("", "_shape")
+    )
     if joined.empty:
         shown = [str(patient) for patient in clinical.index[:4]]
         raise UserError("features and clinical table share at least one patient", list(features)[:4], choices=shown)

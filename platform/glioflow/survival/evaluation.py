@@ -126,7 +126,7 @@ def evaluate_stage(table: "pd.DataFrame", settings: SurvivalSettings) -> Surviva
         differences=differences,
         beats_baselines=beats,
         p_value=_permutation_test(rows, outcome, learners["model"], settings),
-        risk_groups=_risk_groups(outcome, risk) if outcome.family == "time" else None,
+        risk_groups=compare_risk_groups(outcome, risk) if outcome.family == "time" else None,
         out_of_fold=dict(zip(map(str, rows.index), risk.tolist(), strict=True)),
         warnings=_warnings(outcome, settings, beats, list(differences)),
     )
@@ -221,19 +221,22 @@ def _permutation_test(
     return (1 + sum(one >= reached for one in shuffled)) / (1 + len(shuffled))
 
 
-def _risk_groups(outcome: Outcome, risk: Array) -> RiskGroups | None:
-    from lifelines import KaplanMeierFitter
-    from lifelines.statistics import logrank_test
+def compare_risk_groups(outcome: Outcome, risk: Array) -> RiskGroups | None:
+    """Return the Kaplan-Meier curves of the patients above and below the median risk, compared by the log-rank test."""
+    from scipy import stats
 
     high = risk > np.median(risk)
     if high.all() or not high.any():
         return None
+    low_group, high_group = (
+        stats.CensoredData.right_censored(outcome.days[group], ~outcome.event[group]) for group in (~high, high)
+    )
     days, survival = {}, {}
-    for name, group in (("low", ~high), ("high", high)):
-        curve = KaplanMeierFitter().fit(outcome.days[group], outcome.event[group]).survival_function_
-        days[name], survival[name] = curve.index.to_list(), curve.iloc[:, 0].to_list()
-    test = logrank_test(outcome.days[~high], outcome.days[high], outcome.event[~high], outcome.event[high])
-    return RiskGroups(days=days, survival=survival, log_rank_p=_finite(test.p_value))
+    for name, group in (("low", low_group), ("high", high_group)):
+        curve = stats.ecdf(group).sf
+        days[name], survival[name] = [0.0, *curve.quantiles.tolist()], [1.0, *curve.probabilities.tolist()]
+    p_value = stats.logrank(low_group, high_group).pvalue if outcome.event.any() else np.nan
+    return RiskGroups(days=days, survival=survival, log_rank_p=_finite(p_value))
 
 
 def _grid(outcome: Outcome) -> Array:

@@ -26,7 +26,7 @@ from glioflow.version import __version__
 # What loading and answering import; the rest of the lock is training's and serving's.
 _REQUIREMENTS = tuple(
     "mlflow torch segmentation-models-pytorch timm monai einops safetensors numpy scipy scikit-image "
-    "opencv-python-headless pydantic scikit-learn lifelines".split()
+    "opencv-python-headless pydantic scikit-learn pandas".split()
 )
 
 
