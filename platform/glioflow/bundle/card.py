@@ -1,13 +1,14 @@
 """The model card: what a person must know before using a version, as Markdown and as HTML, from its description."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from glioflow.bundle import Description
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE as NOTICE
 from glioflow.evaluation import bootstrap_interval
-from glioflow.reports.page import Section, render_page
+from glioflow.reports.page import Section, render, render_page
 
 CARD, CARD_HTML = "card.md", "card.html"
 # Keys of subgroup metrics: `test/by/institution/CS/dice_mean` and so on.
@@ -69,16 +70,8 @@ def card(description: Description, *, title: str, survival: str | None = None, l
         survival: Task of its survival stage, or None.
         lineage: Further facts of where it comes from, by name.
     """
-    lines = [f"# {title}", "", f"**{NOTICE}**", ""]
-    for section in _sections(description, survival, lineage):
-        lines += [f"## {section.title}", ""]
-        if section.text:
-            lines += [section.text, ""]
-        if section.rows:
-            head = list(section.head) or [""] * len(section.rows[0])
-            table = [head, ["---"] * len(head), *([_plain(cell) for cell in row] for row in section.rows)]
-            lines += ["| " + " | ".join(row) + " |" for row in table] + [""]
-    return "\n".join(lines)
+    sections = _sections(description, survival, lineage)
+    return render(Path(__file__).with_name("card.md.jinja"), title=title, notice=NOTICE, sections=sections)
 
 
 def card_html(
@@ -209,7 +202,3 @@ def _number(value: float | None) -> str:
 def _interval(metrics: Mapping[str, float | None], key: str) -> str:
     low, high = metrics.get(f"{key}_ci95_low"), metrics.get(f"{key}_ci95_high")
     return "-" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-
-
-def _plain(cell: object) -> str:
-    return str(cell).replace("|", "\\|").replace("\n", " ")

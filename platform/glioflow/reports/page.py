@@ -48,14 +48,24 @@ def render_page(title: str, subtitle: str, facts: Mapping[str, str], sections: S
         facts: The most important figures by name, shown large.
         sections: In order; those without any content are left out.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    shown = [section for section in sections if section.text or section.drawings or section.rows]
+    return render(Path(__file__).with_name("page.html"), title=title, subtitle=subtitle, facts=facts, sections=shown)
+
+
+def render(template: Path, **values: object) -> str:
+    """Return a Jinja template filled in; in HTML (`NAME.html`) every text is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
+        loader=FileSystemLoader(template.parent),
+        autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shown = [section for section in sections if section.text or section.drawings or section.rows]
-    return environment.get_template("page.html").render(title=title, subtitle=subtitle, facts=facts, sections=shown)
+    environment.filters["table_cell"] = _table_cell
+    return environment.get_template(template.name).render(values)
+
+
+def _table_cell(value: object) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")
