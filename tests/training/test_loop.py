@@ -237,21 +237,59 @@ def test_a_training_killed_when_its_patience_ended_does_not_go_on(tmp_path):
     assert run(network(1), chosen, dices=[], resume=tmp_path).epoch == 0
 
 
-def test_averaged_weights_are_the_ones_validated_and_kept():
-    net, seen = network(), []
+def one_step_at_a_time(net, chosen, *, resume=None, folder=None):
+    """Train epochs of one step; return the raw weights after each, what was validated, and what was kept."""
+    raw, validated = [], []
 
-    def validate(validated):
-        seen.append({name: value.clone() for name, value in validated.state_dict().items()})
-        return {"val/dice": 0.5}
+    def validate(candidate):
+        raw.append(copy.deepcopy(net.state_dict()))
+        validated.append(copy.deepcopy(candidate.state_dict()))
+        return {"val/dice": len(raw) / 10}
 
-    start = {name: value.clone() for name, value in net.state_dict().items()}
-    chosen = settings(epochs=1, steps_per_epoch=1, ema=0.75)
-    fitted = fit(net, nn.BCEWithLogitsLoss(), Batches(), validate, chosen, lambda *_: None)
-    raw = net.state_dict()
-    assert equal(fitted.weights, seen[0])
-    expected = 0.75 * start["0.weight"] + 0.25 * raw["0.weight"]
-    assert torch.allclose(fitted.weights["0.weight"], expected)
-    assert not torch.equal(raw["0.weight"], expected)
+    def report(_, __, write_checkpoint):
+        if folder is not None:
+            write_checkpoint(folder)
+
+    kept = fit(net, nn.BCEWithLogitsLoss(), Batches(), validate, chosen, report, resume=resume).weights
+    return raw, validated, kept
+
+
+def test_averaged_weights_begin_with_the_first_step_and_are_the_ones_validated_and_kept():
+    raw, validated, kept = one_step_at_a_time(network(), settings(epochs=2, steps_per_epoch=1, ema=0.75))
+    assert equal(validated[0], raw[0])
+    for name in ("0.weight", "1.running_var"):
+        expected = 0.75 * raw[0][name] + 0.25 * raw[1][name]
+        assert torch.allclose(validated[1][name], expected)
+        assert not torch.allclose(raw[1][name], expected)
+    assert equal(kept, validated[1])
+
+
+def test_a_table_of_indices_is_not_averaged():
+    net = network()
+    net.register_buffer("indices", torch.arange(100))
+    _, _, kept = one_step_at_a_time(net, settings(epochs=3, steps_per_epoch=1, ema=0.9))
+    assert torch.equal(kept["indices"], torch.arange(100))
+    assert kept["1.num_batches_tracked"] == 3
+
+
+def test_averaged_weights_of_a_checkpoint_of_the_first_release_are_taken_up(tmp_path):
+    one_step_at_a_time(network(), settings(epochs=1, steps_per_epoch=1, ema=0.5), folder=tmp_path)
+    state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    assert state.keys() == {"network", "optimizer", "scaler", "average", "rng", "cuda_rng", "progress"}
+    assert state["average"].keys() == state["network"].keys()
+    # The first release averaged the weights before the first step, too.
+    state["average"]["0.weight"] += 1
+    torch.save(state, tmp_path / CHECKPOINT)
+    chosen = settings(epochs=2, steps_per_epoch=1, ema=0.5)
+    (raw,), (validated,), _ = one_step_at_a_time(network(), chosen, resume=tmp_path)
+    assert torch.allclose(validated["0.weight"], (state["average"]["0.weight"] + raw["0.weight"]) / 2)
+
+
+def test_a_checkpoint_without_averaged_weights_begins_them_with_the_next_step(tmp_path):
+    one_step_at_a_time(network(), settings(epochs=1, steps_per_epoch=1), folder=tmp_path)
+    chosen = settings(epochs=2, steps_per_epoch=1, ema=0.5)
+    raw, validated, _ = one_step_at_a_time(network(5), chosen, resume=tmp_path)
+    assert equal(raw[0], validated[0])
 
 
 def test_a_batch_cut_into_parts_gives_the_same_step():

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from glioflow.data.batches.loaders import Batches
 from glioflow.errors import RunFailed, UserError
@@ -99,15 +100,15 @@ def fit(
         ):  # asked before an epoch, so that a resumed run stops where it would have
             break
         metrics = trainer.run_epoch(epoch)
-        with trainer.averaged():
-            metrics |= validate(network)
-            dice = metrics.get("val/dice", math.nan)  # a final training validates nothing
-            better = dice > progress.best_dice
-            if better:
-                progress.best_epoch, progress.best_dice = epoch, dice
-            if better or settings.keep == "last":
-                progress.kept_epoch, progress.kept_dice = epoch, dice
-                progress.kept = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+        metrics |= validate(trainer.candidate)
+        dice = metrics.get("val/dice", math.nan)  # a final training validates nothing
+        better = dice > progress.best_dice
+        if better:
+            progress.best_epoch, progress.best_dice = epoch, dice
+        if better or settings.keep == "last":
+            progress.kept_epoch, progress.kept_dice = epoch, dice
+            state = trainer.candidate.state_dict()
+            progress.kept = {name: value.detach().cpu().clone() for name, value in state.items()}
         progress.epoch = epoch + 1
         report(epoch, metrics, lambda folder: trainer.save(folder, progress))
     if progress.kept is None:
@@ -135,9 +136,12 @@ class Trainer:
         self.optimizer = _build_optimizer(self.parameters, settings)
         fp16 = resolve_precision(settings.precision, self.device) == "fp16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
-        self.average = (
-            None if settings.ema is None else {n: p.detach().clone() for n, p in network.state_dict().items()}
-        )
+        self.average = None if settings.ema is None else _average(network, settings.ema)
+
+    @property
+    def candidate(self) -> nn.Module:
+        """The network that is validated and kept: the one with averaged weights, where there is one."""
+        return self.network if self.average is None else self.average.module
 
     def _wrapped(self) -> nn.Module:
         module = nn.parallel.DistributedDataParallel(self.network) if _num_workers() > 1 else self.network
@@ -191,29 +195,20 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.parameters, settings.clip_gradient)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.average is not None and settings.ema is not None:
-            for name, value in self.network.state_dict().items():
-                kept = self.average[name]
-                if kept.is_floating_point():
-                    kept.lerp_(value, 1 - settings.ema)
-                else:
-                    kept.copy_(value)
+        if self.average is not None:
+            self.average.update_parameters(self.network)
         return seen
-
-    def averaged(self) -> "_Swapped":
-        """Return a context in which the network has the averaged weights, where there are any."""
-        return _Swapped(self.network, self.average)
 
     def save(self, folder: Path, progress: _Progress) -> None:
         """Write the checkpoint into `folder`."""
         kept = progress.kept
         if progress.kept_epoch == progress.epoch - 1:  # what is kept is what is there: torch writes it once
-            kept = self.network.state_dict() if self.average is None else self.average
+            kept = self.candidate.state_dict()
         state: dict[str, Any] = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "average": self.average,
+            "average": None if self.average is None else self.average.module.state_dict(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "progress": {**vars(progress), "kept": kept},
@@ -228,26 +223,27 @@ class Trainer:
         for group in self.optimizer.param_groups:  # settings win over a checkpoint, which may come from another trial
             group["weight_decay"] = self.settings.weight_decay
         self.scaler.load_state_dict(state["scaler"])
-        if state["average"] is not None:
-            self.average = {name: value.to(self.device, copy=True) for name, value in state["average"].items()}
+        progress = _Progress(**state["progress"])
+        if self.average is not None and state["average"] is not None:
+            self.average.module.load_state_dict(state["average"])
+            self.average.n_averaged.fill_(progress.epoch * self.steps_per_epoch)
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"], self.device)
-        return _Progress(**state["progress"])
+        return progress
 
 
-class _Swapped:
-    def __init__(self, network: nn.Module, other: State | None) -> None:
-        self.network, self.other = network, other
+def _average(network: nn.Module, decay: float) -> AveragedModel:
+    average_numbers = get_ema_multi_avg_fn(decay)
 
-    def __enter__(self) -> None:
-        if self.other is not None:
-            self.own = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
-            self.network.load_state_dict(self.other)
+    def update(averaged: list[Tensor], current: list[Tensor], num_averaged: Tensor | int) -> None:
+        if averaged[0].is_floating_point():
+            average_numbers(averaged, current, num_averaged)
+        else:  # PyTorch would round the average of 7 and 7 down to 6, in a table of indices too
+            for kept, value in zip(averaged, current, strict=True):
+                kept.copy_(value)
 
-    def __exit__(self, *exception: object) -> None:
-        if self.other is not None:
-            self.network.load_state_dict(self.own)
+    return AveragedModel(network, multi_avg_fn=update, use_buffers=True)
 
 
 def _num_workers() -> int:
