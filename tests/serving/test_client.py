@@ -14,7 +14,7 @@ from glioflow.errors import RunFailed, UserError
 @pytest.fixture
 def endpoint(monkeypatch):
     """Start a server that gives the answers put into `replies` one after the other, and remembers what it was sent."""
-    monkeypatch.setattr(module, "_WAIT_S", 0.01)
+    monkeypatch.setattr(module, "_BACKOFF_S", 0.01)
     heard, replies, retry_after = [], [], []
 
     class Handler(BaseHTTPRequestHandler):
@@ -74,11 +74,20 @@ def test_overload_is_tried_again_with_the_whole_study(endpoint, study):
 
 def test_an_endpoint_says_how_long_to_wait(endpoint, study, monkeypatch):
     waited = []
-    monkeypatch.setattr(module.time, "sleep", waited.append)
+    monkeypatch.setattr("urllib3.util.retry.time.sleep", waited.append)
     endpoint.replies += [(503, ERROR), (503, ERROR), (200, {"ok": 1})]
     endpoint.retry_after += ["3", "Sat, 21 Nov 2026 07:00:00 GMT"]
     assert Client(endpoint.url).predict(study) == {"ok": 1}
-    assert waited == [3, 0.02]
+    assert waited == [3, 0.02]  # a date in the past says nothing
+
+
+def test_an_endpoint_may_not_ask_for_an_endless_wait(endpoint, study, monkeypatch):
+    waited = []
+    monkeypatch.setattr("urllib3.util.retry.time.sleep", waited.append)
+    endpoint.replies += [(503, ERROR), (200, {"ok": 1})]
+    endpoint.retry_after.append("86400")
+    assert Client(endpoint.url).predict(study) == {"ok": 1}
+    assert waited == [module._MAX_WAIT_S]
 
 
 def test_lasting_overload_is_a_failed_run(endpoint, study):
@@ -105,7 +114,7 @@ def test_what_is_not_our_refusal_is_a_failed_run(endpoint, study, reply):
 
 def test_an_answer_that_is_no_json_is_no_traceback(endpoint, study):
     endpoint.replies.append((200, b"<html>"))
-    with pytest.raises(UserError, match="the http:// URL of a GlioFlow server"):
+    with pytest.raises(UserError, match="the http:// URL of a GlioFlow endpoint"):
         Client(endpoint.url).predict(study)
 
 
@@ -116,8 +125,8 @@ def test_the_card_is_asked_for_at_its_route(endpoint):
 
 
 def test_nobody_there_is_a_failed_run_and_an_impossible_address_a_mistake(study, monkeypatch):
-    monkeypatch.setattr(module, "_WAIT_S", 0.01)
+    monkeypatch.setattr(module, "_BACKOFF_S", 0.01)
     with pytest.raises(RunFailed, match="does not answer \\(ConnectionError\\)"):
         Client("http://127.0.0.1:9").predict(study)
-    with pytest.raises(UserError, match="the http:// URL of a GlioFlow server"):
+    with pytest.raises(UserError, match="the http:// URL of a GlioFlow endpoint"):
         Client("http://").predict(study)

@@ -1,8 +1,6 @@
 """A small client of the endpoint."""
 
-import io
 import json
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -10,18 +8,27 @@ from typing import TYPE_CHECKING, Any, cast
 from glioflow.errors import RunFailed, UserError
 
 if TYPE_CHECKING:
+    import requests
+
     from glioflow.bundle.answer import AnswerJson, ModelCard
 
 _TRIES = 5
-_WAIT_S = 0.5
-_MOST_S = 30.0  # that an endpoint may let a caller wait before the next try
+_BACKOFF_S = 0.25  # before the third try; it doubles with each further one
+_MAX_WAIT_S = 30  # the longest wait before a try, also where the endpoint's Retry-After asks for more
 
 
 class Client:
-    """An endpoint at a URL; overload and lost connections are tried again."""
+    """An endpoint at a URL; a request that meets overload or a lost connection is sent again.
+
+    Args:
+        url: Of the endpoint, `http://...`.
+        token: What the endpoint asks for, if it asks for one.
+        timeout_s: The longest wait for one answer.
+        num_tries: How often a request is sent at most. A prediction changes nothing, so it may be sent again.
+    """
 
     def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 300, num_tries: int = _TRIES) -> None:
-        """Remember where the endpoint is."""
+        """Remember where the endpoint is; sends nothing yet."""
         self.url, self.timeout_s, self.num_tries = url.rstrip("/"), timeout_s, num_tries
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
 
@@ -39,59 +46,57 @@ class Client:
             UserError: If the endpoint refuses the study.
             RunFailed: If it does not answer.
         """
-        contents = [(path.name, path.read_bytes()) for path in files]
-        form = {"clinical": json.dumps(dict(clinical))} if clinical else None
-
-        def send() -> Any:
-            import requests
-
-            parts = [("files", (name, io.BytesIO(content))) for name, content in contents]
-            query = {**({"mask": mask} if mask else {}), **({"overlay": "true"} if overlay else {})}
-            return requests.post(
-                f"{self.url}/v1/predict",
-                files=parts,
-                data=form,
-                params=query,
-                headers=self.headers,
-                timeout=self.timeout_s,
-            )
-
-        return cast("AnswerJson", self._ask(send))
+        query = {**({"mask": mask} if mask else {}), **({"overlay": "true"} if overlay else {})}
+        answer = self._request(
+            "POST",
+            "/v1/predict",
+            files=[("files", (path.name, path.read_bytes())) for path in files],
+            data={"clinical": json.dumps(dict(clinical))} if clinical else None,
+            params=query,
+        )
+        return cast("AnswerJson", answer)
 
     def model(self) -> "ModelCard":
-        """Return the card of what is served."""
+        """Return the card of the served model; raises as `predict` does."""
+        return cast("ModelCard", self._request("GET", "/v1/model"))
 
-        def send() -> Any:
-            import requests
-
-            return requests.get(f"{self.url}/v1/model", headers=self.headers, timeout=self.timeout_s)
-
-        return cast("ModelCard", self._ask(send))
-
-    def _ask(self, send: Any) -> dict[str, Any]:
+    def _request(self, method: str, route: str, **content: Any) -> dict[str, Any]:
         import requests
 
-        reason, told_s = "", 0.0
-        for attempt in range(self.num_tries):
-            if attempt:
-                time.sleep(max(told_s, _WAIT_S * 2 ** (attempt - 1)))
+        with self._session() as session:
             try:
-                response = send()
+                response = session.request(method, self.url + route, timeout=self.timeout_s, **content)
                 if response.status_code == 200:
                     return dict(response.json())
             except ValueError as error:  # an impossible URL, or an answer that is no JSON
-                raise UserError("an endpoint is the http:// URL of a GlioFlow server", f"{self.url}: {error}") from None
+                raise UserError(
+                    f"{self.url} is not the http:// URL of a GlioFlow endpoint ({error})", self.url
+                ) from None
             except requests.RequestException as error:
-                reason = type(error).__name__
-            else:
-                if response.status_code != 503:
-                    raise _refusal(response)
-                reason, told_s = "overloaded", _seconds(response.headers.get("Retry-After", ""))
-        raise RunFailed(f"the endpoint at {self.url} does not answer ({reason})")
+                raise RunFailed(f"the endpoint at {self.url} does not answer ({type(error).__name__})") from None
+        if response.status_code == 503:
+            raise RunFailed(f"the endpoint at {self.url} does not answer (overloaded)")
+        raise _refusal(response)
 
+    def _session(self) -> "requests.Session":
+        import requests
+        from requests.adapters import HTTPAdapter
+        from urllib3.util import Retry
 
-def _seconds(retry_after: str) -> float:
-    return min(float(retry_after), _MOST_S) if retry_after.isdecimal() else 0.0
+        retries = Retry(
+            total=self.num_tries - 1,
+            allowed_methods=None,  # POST too
+            status_forcelist=[503],
+            raise_on_status=False,
+            backoff_factor=_BACKOFF_S,
+            backoff_max=_MAX_WAIT_S,
+            retry_after_max=_MAX_WAIT_S,
+        )
+        session = requests.Session()
+        session.headers.update(self.headers)
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(max_retries=retries))
+        return session
 
 
 def _refusal(response: Any) -> Exception:
