@@ -20,6 +20,7 @@ from glioflow.data.preprocessing.pipeline import Step
 from glioflow.reports import case_pictures as examples
 from glioflow.reports import cohort_figures as draw
 from glioflow.reports.page import Drawing, Section, render_page
+from glioflow.survival.clinical import separator_of
 
 # Shown where no experiment names its own.
 TOUR: tuple[Step, ...] = (
@@ -185,7 +186,7 @@ def _table(cohort: Cohort) -> Section:
         return Section("Clinical table")
     text = cohort.clinical.read_text(encoding="utf-8-sig", errors="replace")
     lines = text.splitlines() or [""]
-    head, *rows = csv.reader(lines, delimiter=";" if lines[0].count(";") > lines[0].count(",") else ",")
+    head, *rows = csv.reader(lines, delimiter=separator_of(lines[0]))
     rows = [row for row in rows if row]
     gaps = {
         name: 100 * sum(k >= len(row) or row[k].strip().lower() in MISSING for row in rows) / max(1, len(rows))

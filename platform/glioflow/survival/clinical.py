@@ -180,14 +180,18 @@ def _read_one(path: Path) -> "pd.DataFrame":
     return table.sort_index()
 
 
+def separator_of(header: str) -> str:
+    """Return what separates the columns of a csv, comma or semicolon, by its first line."""
+    return ";" if header.count(";") > header.count(",") else ","
+
+
 def _read_text(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     try:
         with path.open(encoding="utf-8-sig") as file:
             header = file.readline()
-        separator = ";" if header.count(";") > header.count(",") else ","
-        raw = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        raw = pd.read_csv(path, sep=separator_of(header), dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, UnicodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise UserError("a clinical table is a readable csv in UTF-8", f"{path}: {error}") from None
     raw.columns = raw.columns.str.strip()

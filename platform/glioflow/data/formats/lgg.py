@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from glioflow.data.case import Case
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.errors import UserError
+from glioflow.survival.clinical import separator_of
 
 CHANNELS = ("pre", "flair", "post")
 LABELS = {1: "tumor"}
@@ -204,7 +205,7 @@ def clinical_rows(path: Path, *, key: str = "Patient") -> list[dict[str, str]]:
         raise UserError("a clinical table is a readable text file", f"{path} ({reason(error)})") from error
     lines = text.splitlines()
     header = lines[0] if lines else ""
-    rows = csv.DictReader(lines, delimiter=";" if header.count(";") > header.count(",") else ",")
+    rows = csv.DictReader(lines, delimiter=separator_of(header))
     if key not in (rows.fieldnames or ()):
         raise UserError(f"a clinical table has a column {key}", f"{path} with {header[:80]!r}")
     return list(rows)
