@@ -37,7 +37,9 @@ lint: setup
 	$(BIN)/lint-imports --no-cache
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow and not real and not gpu" tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --durations=10 \
+		-m "not (slow or real or gpu or ray)" tests
+	$(BIN)/python -m pytest --durations=10 -m "ray and not (slow or real or gpu)" tests
 
 test-slow: lint
 	$(BIN)/python -X faulthandler -m pytest -m "slow or real or gpu" tests

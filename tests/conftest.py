@@ -14,6 +14,21 @@ from glioflow.cluster import silence
 from glioflow.config import Experiment, load_experiment
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use the fixture `ray`."""
+    for item in items:
+        if "ray" in getattr(item, "fixturenames", ()):
+            item.add_marker("ray")
+
+
+@pytest.fixture(autouse=True)
+def _ray_starts_only_where_marked(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if not any(request.node.get_closest_marker(name) for name in ("ray", "slow")):
+        assert not cluster.is_connected(), "mark this test `ray`: it starts Ray"
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give each test a GLIOFLOW_HOME of its own, and nobody's cluster or tracking server."""

@@ -14,6 +14,7 @@ from glioflow.runs.crossval.run import OUT_OF_FOLD
 from glioflow.tracking import BUNDLE, Tracking
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")
