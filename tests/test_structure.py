@@ -52,3 +52,34 @@ def test_no_module_imports_itself_through_others():
 
 def test_a_circle_is_found():
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+
+
+# Where a library has no public way; each says why.
+PRIVATE_PARTS = {
+    "data/formats/dicom_pixels.py",
+    "models/network.py",
+    "models/weights.py",
+    "runs/search/memory_guard.py",
+    "serving/versions/registry_watcher.py",
+}
+
+
+def private_parts(path: Path) -> Iterator[str]:
+    """Give what a module takes from others under a name that begins with one underscore."""
+
+    def private(name: str) -> bool:
+        return name.startswith("_") and not name.startswith("__")
+
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and private(node.attr):
+            if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")):
+                yield ast.unparse(node)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [*node.module.split("."), *(alias.name for alias in node.names)]
+            if any(private(name) for name in names):
+                yield ast.unparse(node)
+
+
+def test_private_parts_of_libraries_are_used_only_where_there_is_no_public_way():
+    used = {path.relative_to(PACKAGE).as_posix(): list(private_parts(path)) for path in PACKAGE.rglob("*.py")}
+    assert {name: parts for name, parts in used.items() if parts and name not in PRIVATE_PARTS} == {}

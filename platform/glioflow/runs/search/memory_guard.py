@@ -1,7 +1,9 @@
-"""A trial that Ray ended for its memory, told to Tune as one whose process died.
+"""A trial whose process Ray ended for its memory is reported to Tune as one whose process died.
 
-Tune of Ray 2.60 knows dead actors and failed tasks only: the error of a worker that the memory monitor ended is neither
-to it, and it ends the whole search ("Caught unexpected exception").
+Ray raises `OutOfMemoryError` for such an actor (https://github.com/ray-project/ray/issues/29736). Tune of Ray 2.60
+handles `RayActorError` and `RayTaskError` alone and ends the whole search with "Caught unexpected exception"; nothing
+public reaches that code. A test fails as soon as Tune handles the error: then this module goes. It is the only one that
+uses private parts of Tune.
 """
 
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ OUT_OF_MEMORY = "OutOfMemoryError"
 
 @contextmanager
 def surviving_memory_kills() -> Iterator[None]:
-    """Let a search in this block outlive trials that run out of memory; they fail, each with that reason."""
+    """Let a search in this block go on when trials run out of memory; each of them fails with that reason."""
     from ray.air.execution._internal.actor_manager import RayActorManager
     from ray.exceptions import OutOfMemoryError, RayActorError
 

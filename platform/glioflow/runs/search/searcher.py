@@ -97,8 +97,7 @@ class Searcher(TuneSearcher):  # type: ignore[misc]
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return a trial's configuration, with its number; `FINISHED` where no more is to begin."""
         if self._left:
-            number = self._left.pop(0)
-            trial = optuna.Trial(self.study, self._in()[number]._trial_id)
+            trial = self._reopen(self._left.pop(0))
         elif self._new and not self._spent():
             self._new -= 1
             trial = self.study.ask()
@@ -107,6 +106,12 @@ class Searcher(TuneSearcher):  # type: ignore[misc]
         self._trials[trial_id] = trial
         self._steps[trial_id] = set(self._in()[trial.number].intermediate_values)
         return {**suggest_point(trial, self.settings), NUMBER: trial.number}
+
+    def _reopen(self, number: int) -> optuna.Trial:
+        """Return a trial that is open in the study, with its parameters and what it reported."""
+        database = optuna.storages.RDBStorage(self.storage)
+        study_id = database.get_study_id_from_name(self.name)
+        return optuna.Trial(self.study, database.get_trial_id_from_study_id_trial_number(study_id, number))
 
     def _spent(self) -> bool:
         hours = self.settings.budget_hours

@@ -225,8 +225,8 @@ class Relay(TuneReportCallback):  # type: ignore[misc]
         """Tell Tune of an epoch, but for the last (of a fold), which is told once the bundle exists."""
         epoch = int(metrics[0]["epoch"])
         if (epoch + 1) % self.epochs:
-            said = progress_report(self.run_id, epoch, metrics[0])
-            self._training_actor_item_queue.put({**said, GROUP: metrics[0][GROUP]})
+            progress = progress_report(self.run_id, epoch, metrics[0])
+            super().after_report(run_context, [{**progress, GROUP: metrics[0][GROUP]}], None)
 
 
 def open_trial(tracking: Tracking, trial_plan: TrialPlan, plan: Plan, number: str, point: Mapping[str, Any]) -> str:

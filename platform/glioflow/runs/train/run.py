@@ -1,8 +1,7 @@
 """One training through Ray Train, of one worker or many, resumed where it stopped."""
 
-import json
+import logging
 import os
-import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -24,9 +23,12 @@ from glioflow.runs.case_pictures import case_drawings
 from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder
 from glioflow.runs.plan import Plan, train_plan
 from glioflow.runs.scoring import judge as judge_cases
+from glioflow.runs.train.checkpoints import drop_torn, is_whole, mark_done
 from glioflow.runs.train.overlays import OVERLAYS, drawn
 from glioflow.tracking import BUNDLE, PATIENCE_S, SPOOL, RunWriter, Tracking
 from glioflow.tracking.runs import answers
+
+_log = logging.getLogger(__name__)
 
 # What each test patient scored: the cards of its versions sum it up by subgroup.
 PER_PATIENT = "test_patients.json"
@@ -191,20 +193,9 @@ def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, floa
     try:
         trainer.fit()
     except Exception as error:
-        _drop_torn(place)
+        drop_torn(place)
         raise RunFailed(_cause(error)) from error
     return bundle.read_description(plan.bundle).metrics
-
-
-def _drop_torn(place: Path) -> None:
-    """Remove checkpoints that Ray Train has not taken note of: a full disk leaves the last one half-written."""
-    try:
-        noted = json.dumps(json.loads((place / "checkpoint_manager_snapshot.json").read_text()))
-    except (OSError, ValueError):
-        return
-    for folder in place.glob("checkpoint_*/"):
-        if folder.name not in noted:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _worker(config: dict[str, Any]) -> None:
@@ -227,6 +218,7 @@ def _worker(config: dict[str, Any]) -> None:
             checkpoint = None
             if rank == 0:
                 write_checkpoint(Path(folder))
+                mark_done(Path(folder))
                 checkpoint = ray.train.Checkpoint.from_directory(folder)
             ray.train.report({"epoch": step, "placement_group": group, **logged}, checkpoint=checkpoint)
 
@@ -235,7 +227,11 @@ def _worker(config: dict[str, Any]) -> None:
         train_plan(plan, report, rank=rank, world_size=world_size)
     else:
         with checkpoint.as_directory() as folder:
-            train_plan(plan, report, rank=rank, world_size=world_size, resume=Path(folder))
+            whole = is_whole(Path(folder))
+            if not whole:
+                _log.warning("checkpoint %s is not whole; the training starts over", folder)
+            resume = Path(folder) if whole else None
+            train_plan(plan, report, rank=rank, world_size=world_size, resume=resume)
 
 
 def judge(plan: Plan) -> Judgement:

@@ -1,0 +1,34 @@
+"""The one module that changes a private part of Tune, for as long as Tune needs it."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
+from ray.exceptions import OutOfMemoryError, RayActorError
+
+from glioflow.runs.search.memory_guard import OUT_OF_MEMORY, surviving_memory_kills
+
+
+def report_memory_kill() -> list[Exception]:
+    """Tell Tune's manager of actors that one was ended for its memory; return what its trial hears."""
+    heard: list[Exception] = []
+    actor: Any = SimpleNamespace(actor_id=0, _on_error=lambda actor, error: heard.append(error))
+    manager = RayActorManager(resource_manager=SimpleNamespace())  # type: ignore[arg-type]
+    manager._cleanup_actor = lambda tracked_actor: None  # type: ignore[method-assign]
+    manager._actor_task_failed(TrackedActorTask(tracked_actor=actor), OutOfMemoryError("low on memory"))
+    return heard
+
+
+def test_a_memory_kill_fails_its_trial_and_not_the_search():
+    with surviving_memory_kills():
+        (error,) = report_memory_kill()
+    assert isinstance(error, RayActorError)
+    assert OUT_OF_MEMORY in str(error)
+
+
+def test_the_guard_is_still_needed():
+    """Fails once Tune handles the error by itself: then remove runs/search/memory_guard.py."""
+    with pytest.raises(RuntimeError, match="Caught unexpected exception"):
+        report_memory_kill()
