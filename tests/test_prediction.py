@@ -124,10 +124,13 @@ def test_a_3d_network_sees_at_most_its_window(tiny):
 @pytest.mark.parametrize(
     ("sections", "rule"),
     [
-        ({"model": {"architecture": "unet3d"}}, "unet3d is a 3D network: training.sampling.patch must be its patch"),
+        (
+            {"model": {"architecture": "unet3d"}},
+            "must be a patch along S, H, W: unet3d is a 3D network",
+        ),
         (
             {"training": {"sampling": {"patch": [4, 8, 8]}}},
-            "unet is a 2D network: training.sampling.patch must be",
+            "training.sampling.patch must be null: unet is a 2D network",
         ),
     ],
 )

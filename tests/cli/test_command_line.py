@@ -47,7 +47,7 @@ def test_every_verb_has_help_that_costs_nothing(verb):
 
 
 MISTAKES = {
-    "a missing experiment": (["train", "nowhere.yaml"], "an experiment is a YAML file"),
+    "a missing experiment": (["train", "nowhere.yaml"], "the experiment file nowhere.yaml does not exist"),
     "an unknown key": (
         ["train", "some.yaml", "-o", "training.epoch=3"],
         "unknown key 'training.epoch'; did you mean epochs? Choose one of: ",

@@ -201,9 +201,9 @@ def test_a_loss_of_another_task_lists_those_that_fit():
     [
         ({"name": "dise"}, r"unknown loss 'dise'; did you mean dice\? Choose one of: bce"),
         ({"name": "dice", "options": {"smoth": 1}}, r"unknown option of dice 'smoth'.*smooth"),
-        ({"name": "dice", "terms": [{"name": "bce"}]}, "either a name with its options, or terms"),
+        ({"name": "dice", "terms": [{"name": "bce"}]}, "either terms, or a name"),
         ({"terms": [{"name": "dise"}]}, "unknown loss 'dise'"),
-        ({"name": "lovasz", "class_weights": [1, 2]}, "takes no class_weights"),
+        ({"name": "lovasz", "class_weights": [1, 2]}, "does not take class_weights"),
     ],
 )
 def test_a_loss_that_makes_no_sense_is_refused(settings, said):

@@ -89,14 +89,14 @@ def test_a_saved_network_brings_its_scaling_and_fetches_nothing(weights):
 def test_missing_weights_say_where_they_were_looked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("GLIOFLOW_DATA", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"no weights file 'gone\.pth'") as error:
+    with pytest.raises(UserError, match=r"the weights file gone\.pth does not exist") as error:
         build(weights="gone.pth")
-    assert f"{tmp_path / 'gone.pth'}, {tmp_path / 'data' / 'gone.pth'}" in str(error.value)
+    assert f"{tmp_path / 'gone.pth'} and {tmp_path / 'data' / 'gone.pth'}" in str(error.value)
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "tu-resnet18"])
 def test_weights_of_another_encoder_are_refused(weights, encoder):
-    with pytest.raises(UserError, match=f"does not hold encoder {encoder}"):
+    with pytest.raises(UserError, match=f"does not fit encoder {encoder}"):
         build(weights=weights, encoder=encoder)
 
 
@@ -151,7 +151,7 @@ def test_an_encoder_can_be_unfrozen_between_epochs(weights):
 def test_freezing_random_numbers_is_warned_of(caplog):
     with caplog.at_level(logging.WARNING):
         build(freeze="encoder")
-    assert "random numbers" in caplog.text
+    assert "freezes random weights" in caplog.text
 
 
 @pytest.mark.real

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MODEL, WEIGHTS, SURVIVAL = "model.json", "weights.safetensors", "survival.json"
-# What an exported bundle has beside its own files; nothing reads it but people and sha256sum.
+# Files of an exported bundle that only people and sha256sum read.
 BESIDE = ("card.md", "card.html", "SHA256SUMS")
-# Key of the digest over all other keys of `model.json`: it tells damage and edits by hand, not an attacker.
+# Key of the digest of all other keys of `model.json`: it shows damage and edits by hand, not an attack.
 SEAL = "seal"
 
 
@@ -113,7 +113,7 @@ class Bundle:
 
 
 def describe(experiment: Experiment, **values: Any) -> Description:
-    """Return the description of a model trained by `experiment`; `values` are what the experiment does not say."""
+    """Return the description of a model trained by `experiment`; `values` are the fields that no setting gives."""
     resolved = experiment.resolved
     given = {
         "model": resolved.model,
@@ -164,32 +164,33 @@ def read_description(folder: Path) -> Description:
     """
     path = folder / MODEL
     if not path.is_file():
-        raise UserError(f"a bundle is a folder with {MODEL}", folder)
+        raise UserError(f"{folder} is not a bundle: it has no {MODEL}", folder)
     try:
-        said = json.loads(path.read_bytes())
-        if not isinstance(said, dict):
-            raise ValueError("no JSON object")
+        values = json.loads(path.read_bytes())
+        if not isinstance(values, dict):
+            raise ValueError("it is not a JSON object")
     except ValueError as error:
-        raise UserError(f"{MODEL} must be what GlioFlow wrote", f"{path}: {error}") from None
-    if said.get("format") != FORMAT:
-        raise UserError(f"bundles of format {FORMAT} are read", f"format {said.get('format')} in {path}")
-    if said.pop(SEAL, None) != _seal(said):
-        raise UserError("every file of a bundle must be as it was sealed", f"{MODEL} in {folder} is changed")
+        raise UserError(f"GlioFlow did not write this {MODEL}: {error}", file=path) from None
+    if values.get("format") != FORMAT:
+        rule = f"the bundle must have format {FORMAT}, which this version of GlioFlow reads"
+        raise UserError(rule, values.get("format"), file=path)
+    if values.pop(SEAL, None) != _seal(values):
+        raise UserError(f"{MODEL} was changed since the bundle was written", file=path)
     try:
-        return Description.model_validate_json(json.dumps(said))
+        return Description.model_validate_json(json.dumps(values))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{MODEL} must be what GlioFlow wrote", f"{path}: {where}: {first['msg']}") from None
+        key = ".".join(map(str, first["loc"]))
+        raise UserError(f"GlioFlow did not write this {MODEL}: {key}: {first['msg']}", file=path) from None
 
 
 def _write_description(folder: Path, description: Description) -> None:
-    said = description.model_dump(mode="json")
-    atomic.write_json(folder / MODEL, {**said, SEAL: _seal(said)})
+    values = description.model_dump(mode="json")
+    atomic.write_json(folder / MODEL, {**values, SEAL: _seal(values)})
 
 
-def _seal(said: Mapping[str, Any]) -> str:
-    text = json.dumps(said, sort_keys=True)
+def _seal(values: Mapping[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -203,14 +204,13 @@ def load(folder: Path) -> Bundle:
     from safetensors.torch import load_file
 
     description = read_description(folder)
-    found = {path.name for path in folder.iterdir()} - set(BESIDE) | set(description.files)
-    if foreign := found - {MODEL, WEIGHTS, SURVIVAL} or found - {MODEL} - set(description.files):
-        raise UserError(f"a bundle holds {MODEL}, {WEIGHTS} and {SURVIVAL}, sealed", f"{min(foreign)} in {folder}")
+    names = {path.name for path in folder.iterdir()} - set(BESIDE) | set(description.files)
+    if foreign := names - {MODEL, WEIGHTS, SURVIVAL} or names - {MODEL} - set(description.files):
+        rule = f"{min(foreign)} does not belong to the bundle, which may hold {MODEL}, {WEIGHTS} and {SURVIVAL} only"
+        raise UserError(rule, min(foreign), file=folder)
     for name in sorted({WEIGHTS, *description.files}):
         if not (folder / name).is_file() or digest(folder / name) != description.files.get(name):
-            raise UserError(
-                "every file of a bundle must be as it was sealed", f"{name} in {folder} is missing or changed"
-            )
+            raise UserError(f"{name} is missing or was changed since the bundle was written", name, file=folder)
     network = build_network(
         description.model,
         in_channels=len(description.network_channels),
@@ -220,7 +220,8 @@ def load(folder: Path) -> Bundle:
     try:
         network.load_state_dict(load_file(str(folder / WEIGHTS)))
     except (RuntimeError, ValueError, SafetensorError) as error:
-        raise UserError("a bundle's weights fit its network", " ".join(str(error).split())[:300]) from None
+        rule = f"the weights do not fit the network of {MODEL}: {' '.join(str(error).split())[:300]}"
+        raise UserError(rule, file=folder / WEIGHTS) from None
     survival = None
     if SURVIVAL in description.files:
         survival = SurvivalStage.from_json(atomic.read_json(folder / SURVIVAL))

@@ -1,4 +1,4 @@
-"""One experiment file: the settings of every room, read from YAML, overridden by key; unknown keys are refused."""
+"""One experiment file: the settings of every package, read from YAML, overridden by key; unknown keys are errors."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -46,10 +46,10 @@ class DataSettings(BaseModel):
 
 
 class EntrySettings(BaseModel):
-    """What becomes of a study that the model was not made for: the bundle's word, for whoever answers with it.
+    """Whether a study that the model was not made for is answered with a warning or refused.
 
-    A warning stands in the answer. Both warn unless they are told otherwise: the first is told by morphology, which can
-    err, and the second is how many people try a model.
+    Both warn by default: the first is recognized by morphology, which can be wrong, and many people try a model with
+    one slice.
 
     Attributes:
         skull: A head with skull and scalp, where the training cohort came without.
@@ -66,7 +66,7 @@ class ExperimentTraining(WorkerSettings, TrainingSettings):
 
 
 class Experiment(BaseModel):
-    """All that decides a result, one field per room."""
+    """All settings that decide a result, one section per package."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(default="experiment", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$")
@@ -90,13 +90,14 @@ class Experiment(BaseModel):
         volumetric, patch = ARCHITECTURES[self.model.architecture].dims == 3, self.training.sampling.patch
         if volumetric != (patch is not None):
             raise UserError(
-                f"{self.model.architecture} is a {2 + volumetric}D network: training.sampling.patch must be "
-                f"{'its patch along S, H, W, such as [32, 96, 96]' if volumetric else 'null'}",
-                patch,
+                f"training.sampling.patch must be {'a patch along S, H, W' if volumetric else 'null'}: "
+                f"{self.model.architecture} is a {2 + volumetric}D network",
+                "null" if patch is None else list(patch),
+                hint="set it to, for example, [32, 96, 96]" if volumetric else None,
             )
         if self.inference.patch is not None and not volumetric:
             raise UserError(
-                f"{self.model.architecture} is a 2D network and predicts slices: set inference.patch to null",
+                f"inference.patch must be null: {self.model.architecture} is a 2D network",
                 list(self.inference.patch),
             )
         return self
@@ -106,8 +107,8 @@ class Experiment(BaseModel):
         training = self.training
         if training.final and (training.keep, training.patience, self.postprocess.choose) != ("last", None, False):
             raise UserError(
-                "training.final learns from the validation cases too, so nothing may be chosen on them: "
-                "set training.keep to last, training.patience to null and postprocess.choose to false"
+                "training.final trains on the validation cases too, so nothing may be chosen on them",
+                hint="set training.keep to last, training.patience to null and postprocess.choose to false",
             )
         return self
 
@@ -116,10 +117,10 @@ class Experiment(BaseModel):
         for key, parameter in self.search.space.items():
             fixed = key.split(".")[0] in _FIXED and key != PREPROCESS  # which is chosen by name, from search.preprocess
             if fixed or not _has_key(type(self), key.split(".")):
-                raise ValueError(f"search.space names {key!r}, which is no searchable key of an experiment")
+                raise ValueError(f"search.space has the key {key!r}, which is not a searchable key of an experiment")
             for other in parameter.when:
                 if other not in self.search.space:
-                    raise ValueError(f"search.space {key!r} depends on {other!r}, which is not searched")
+                    raise ValueError(f"search.space: {key!r} depends on {other!r}, which is not in search.space")
         return self
 
     @property
@@ -145,19 +146,19 @@ def load_experiment(path: Path, overrides: Iterable[str] = ()) -> Experiment:
         overrides: `section.key=value`, the value in YAML.
 
     Raises:
-        UserError: If the file is missing, no YAML, or says something that no experiment may say.
+        UserError: If the file is missing, is not YAML, or holds a key or value that no experiment may have.
     """
     if not path.is_file():
-        choices = sorted(str(other) for other in path.parent.glob("*.yaml")) if path.parent.is_dir() else None
-        raise UserError("an experiment is a YAML file", f"{path}, which does not exist", choices or None)
+        others = sorted(str(other) for other in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        raise UserError(f"the experiment file {path} does not exist", path, others or None)
     try:
-        said = yaml.load(path.read_text(), _Loader)
+        values = yaml.load(path.read_text(), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError("an experiment is a YAML file", f"{path}: {' '.join(str(error).split())[:200]}") from None
-    if not isinstance(said, dict):
-        raise UserError("an experiment file holds keys and values", path)
-    said.setdefault("name", path.stem)
-    return _validate(_overridden(said, _parse_overrides(overrides)), str(path))
+        raise UserError(f"an experiment must be a YAML file: {' '.join(str(error).split())[:200]}", file=path) from None
+    if not isinstance(values, dict):
+        raise UserError("an experiment file must hold keys and values", file=path)
+    values.setdefault("name", path.stem)
+    return _validate(_overridden(values, _parse_overrides(overrides)), str(path))
 
 
 def override(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
@@ -170,16 +171,16 @@ def override_texts(experiment: Experiment, texts: Iterable[str]) -> Experiment:
     return override(experiment, _parse_overrides(texts))
 
 
-def _validate(said: dict[str, Any], origin: str) -> Experiment:
+def _validate(values: dict[str, Any], origin: str) -> Experiment:
     try:
-        return Experiment.model_validate(said)
+        return Experiment.model_validate(values)
     except ValidationError as error:
         raise _explain(error, origin) from None
 
 
 def _explain(error: ValidationError, origin: str) -> UserError:
     # A misspelled key is also a missing one; the misspelling is what helps.
-    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     cause = first.get("ctx", {}).get("error")
     key = ".".join(str(part) for part in first["loc"])
     if isinstance(cause, UserError):
@@ -197,25 +198,25 @@ def _parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise UserError("an override is section.key=value", text)
+            raise UserError("an override must have the form section.key=value", text)
         try:
             values[key.strip()] = yaml.load(value, _Loader)
         except yaml.YAMLError:
-            raise UserError("the value of an override is YAML", text) from None
+            raise UserError("the value of an override must be YAML", text) from None
     return values
 
 
-def _overridden(said: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    result: dict[str, Any] = _copied(said)
+def _overridden(experiment: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    result: dict[str, Any] = _copied(experiment)
     for key, value in values.items():
         *sections, last = key.split(".")
-        place = result
+        parent = result
         for section in sections:
-            inner = place.setdefault(section, {})
+            inner = parent.setdefault(section, {})
             if not isinstance(inner, dict):
                 raise UserError(f"override {key!r}: {section!r} is not a section")
-            place = inner
-        place[last] = value
+            parent = inner
+        parent[last] = value
     return result
 
 
@@ -235,7 +236,7 @@ def _has_key(model: type[BaseModel], key: list[str]) -> bool:
 def _models_of(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [found for part in get_args(annotation) for found in _models_of(part)]
+    return [model for part in get_args(annotation) for model in _models_of(part)]
 
 
 def _keys_at(annotation: Any, key: list[Any]) -> list[str] | None:

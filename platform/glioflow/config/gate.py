@@ -4,12 +4,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# What is usually asked for; an experiment that asks for fewer test patients is told so in the gate's answer.
+# Usual number of test patients; the gate notes in its answer when an experiment asks for fewer.
 USUAL_PATIENTS = 10
 
 
 class GateSettings(BaseModel):
-    """Rules of the promotion gate, each with its number; null does not ask.
+    """Rules of the promotion gate, each with its number; null turns a rule off.
 
     Attributes:
         min_patients: Test patients below which the answer is `insufficient-evidence`.

@@ -36,6 +36,8 @@ STAGE_KEYS = tuple(
     f"survival.{name}" for name in ("model", "shape_features", "clinical", "imputation", "num_neighbors", "penalties")
 )
 
+_BOUNDS = "low < high must hold, and low > 0 with log: got low {self.low}, high {self.high}"
+
 
 class _Parameter(BaseModel):
     """A searched key; `when` names other searched keys and the values under which this one exists."""
@@ -62,7 +64,7 @@ class Real(_Parameter):
     @model_validator(mode="after")
     def _check(self) -> "Real":
         if not self.low < self.high or (self.log and self.low <= 0):
-            raise ValueError(f"low < high, and low > 0 where log: got low {self.low}, high {self.high}")
+            raise ValueError(_BOUNDS.format(self=self))
         return self
 
 
@@ -77,7 +79,7 @@ class Whole(_Parameter):
     @model_validator(mode="after")
     def _check(self) -> "Whole":
         if not self.low < self.high or (self.log and self.low <= 0):
-            raise ValueError(f"low < high, and low > 0 where log: got low {self.low}, high {self.high}")
+            raise ValueError(_BOUNDS.format(self=self))
         return self
 
 
@@ -143,20 +145,24 @@ class SearchSettings(BaseModel):
         order = list(self.space)
         for key, parameter in self.space.items():
             if key in BOOKED:
-                raise ValueError(f"search.space names {key!r}, which is the same for every trial: resources are booked")
+                raise ValueError(
+                    f"search.space has the key {key!r}, which is the same for every trial: resources are booked"
+                )
             for other in parameter.when:
                 if other not in order[: order.index(key)]:
-                    raise ValueError(f"search.space {key!r} depends on {other!r}, which must stand before it")
+                    raise ValueError(f"search.space: {key!r} depends on {other!r}, which must stand before it")
         for point in self.first:
             if unknown := set(point) - set(order):
-                raise ValueError(f"search.first names keys outside search.space: {sorted(unknown)}")
+                raise ValueError(f"search.first has keys that are not in search.space: {sorted(unknown)}")
         named = self.space.get(PREPROCESS)
         values = list(named.values) if isinstance(named, Choice) else []
         if (named is not None or self.preprocess) and (
             not values or any(value not in self.preprocess for value in values)
         ):
             raise UserError(
-                "search.space.preprocess is a choice among the names in search.preprocess", values, self.preprocess
+                "search.space.preprocess must be a choice among the names in search.preprocess",
+                values,
+                self.preprocess,
             )
         self._check_sampler()
         self._check_folds()
@@ -167,44 +173,53 @@ class SearchSettings(BaseModel):
         if scheduler not in SCHEDULERS[sampler]:
             raise UserError(f"search.scheduler must suit the sampler {sampler}", scheduler, SCHEDULERS[sampler])
         if "dice" not in self.objectives or len(set(self.objectives)) < len(self.objectives):
-            raise ValueError(f"search.objectives has dice in it and none twice: got {list(self.objectives)}")
+            raise ValueError(f"search.objectives must have dice in it and none twice: got {list(self.objectives)}")
         if len(self.objectives) > 1 and (sampler == "cmaes" or scheduler == "pbt"):
-            raise UserError(f"{sampler} with {scheduler} has one objective", list(self.objectives), ["[dice]"])
+            rule = f"search.objectives must be one objective with sampler {sampler} and scheduler {scheduler}"
+            raise UserError(rule, list(self.objectives), ["[dice]"])
         suitable: dict[str, tuple[Any, ...]] = {"cmaes": (Real, Whole), "grid": (Choice, Whole)}
         kinds = suitable.get(sampler, (Choice, Real, Whole))
         fixed = sampler in ("cmaes", "gp") or scheduler == "pbt"
         for key, parameter in self.space.items():
             if not isinstance(parameter, kinds):
-                rule = f"a {sampler} search has parameters of kind {' and '.join(_kind(kind) for kind in kinds)} only"
+                names = " or ".join(_kind(kind) for kind in kinds)
+                rule = f"the parameters of a {sampler} search must be of kind {names}"
                 raise UserError(rule, f"{key} of kind {parameter.kind}")
             if fixed and parameter.when:
-                raise UserError(f"a search with {sampler} and {scheduler} has no conditional parameters", key)
+                rule = f"a search with sampler {sampler} and scheduler {scheduler} cannot have conditional parameters"
+                raise UserError(rule, key, hint="remove `when`")
             if scheduler == "pbt" and key not in CHANGEABLE and not key.startswith("loss.options."):
                 choices = [*CHANGEABLE, "loss.options.*"]
-                raise UserError("pbt searches what may change while a training goes on", key, choices)
+                raise UserError("pbt can search only keys that may change during a training", key, choices)
         if sampler == "cmaes" and len(self.space) == 1:
-            raise UserError("a cmaes search has two parameters at least", list(self.space))
+            raise UserError("a cmaes search must have at least two parameters", list(self.space))
         if scheduler == "pbt" and self.budget_hours is not None:
-            raise UserError("a pbt search begins all its trials at once: search.budget_hours must be null")
+            raise UserError(
+                "search.budget_hours must be null in a pbt search, which begins all its trials at once",
+                self.budget_hours,
+            )
 
     def _check_folds(self) -> None:
         if self.folds > 1 and self.scheduler == "pbt":
-            rule = "a pbt search has one fold: weights that trials take over were trained on other folds' patients"
-            raise UserError(rule, self.folds, [1])
+            rule = "search.folds must be 1 in a pbt search, whose trials take over each other's weights"
+            raise UserError(rule, self.folds)
         if self.folds > 1 and "training.epochs" in self.space:
-            rule = "trials on several folds are compared at equal steps, so all have the same training.epochs"
-            raise UserError(rule, "training.epochs in search.space")
+            rule = "training.epochs cannot be searched on several folds, whose trials are compared at equal steps"
+            raise UserError(rule, hint="remove it from search.space, or set search.folds to 1")
         if "c_index" in self.objectives and self.folds == 1:
-            raise UserError("c_index needs masks by networks that did not train on them: 2 search.folds or more", 1)
+            rule = "search.folds must be at least 2 with the objective c_index, which needs masks of unseen patients"
+            raise UserError(rule, self.folds)
         for key in self.space:
             if key.startswith("survival.") and key not in STAGE_KEYS:
-                raise UserError("a search changes the survival stage, not how it is judged", key, STAGE_KEYS)
+                rule = "a search can change the survival stage, but not how the stage is judged"
+                raise UserError(rule, key, STAGE_KEYS)
             if key.startswith("survival.") and "c_index" not in self.objectives:
-                raise UserError("the survival stage is searched with c_index among search.objectives", key)
+                rule = "search.objectives must include c_index when the survival stage is searched"
+                raise UserError(rule, key, hint="add c_index to search.objectives or remove the key from search.space")
 
     @property
     def num_trials(self) -> int:
-        """How many configurations are tried where nobody says otherwise."""
+        """How many configurations are tried by default."""
         return self.trials or (sum(1 for _ in self.grid()) if self.sampler == "grid" else 10)
 
     def active(self, key: str, chosen: Mapping[str, Any]) -> bool:
@@ -220,9 +235,9 @@ class SearchSettings(BaseModel):
             for key, value in zip(self.space, values, strict=True):
                 if self.active(key, point):
                     point[key] = value
-            said = json.dumps(point, sort_keys=True)
-            if said not in seen:
-                seen.add(said)
+            text = json.dumps(point, sort_keys=True)
+            if text not in seen:
+                seen.add(text)
                 yield point
 
     def overrides(self, point: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,9 +249,9 @@ class SearchSettings(BaseModel):
 
     @property
     def space_digest(self) -> str:
-        """What tells spaces apart: searches of one space can learn from each other."""
-        said = self.model_dump(mode="json", include={"space", "preprocess"})
-        return hashlib.blake2b(json.dumps(said).encode(), digest_size=8).hexdigest()
+        """Digest that is the same for searches of the same space, which can learn from each other."""
+        space = self.model_dump(mode="json", include={"space", "preprocess"})
+        return hashlib.blake2b(json.dumps(space).encode(), digest_size=8).hexdigest()
 
 
 def _kind(model: type[BaseModel]) -> str:

@@ -18,7 +18,7 @@ ClassWeights = tuple[float, ...] | None
 
 
 def _monai(task: Task) -> dict[str, bool]:
-    """How MONAI is told that the predictions are logits, and that labels are numbers where the task is multiclass."""
+    """Return MONAI's options for logits, and for labels that are numbers where the task is multiclass."""
     return {"softmax": True, "to_onehot_y": True} if task == "multiclass" else {"sigmoid": True}
 
 
@@ -131,7 +131,7 @@ def _build_term(term: LossTerm, task: Task) -> "nn.Module":
     loss = LOSSES[term.name]
     if task not in loss.tasks:
         choices = [name for name, other in LOSSES.items() if task in other.tasks]
-        raise UserError(f"loss {term.name} is not defined for a {task} task", choices=choices)
+        raise UserError(f"loss {term.name} is not defined for a {task} task", term.name, choices)
     try:
         return BUILDERS[term.name](task=task, class_weights=term.class_weights, **{**loss.options, **term.options})
     except (TypeError, ValueError) as error:

@@ -161,18 +161,17 @@ def build_network(
         )
         scaling = None if weights is None or not load_weights else scaling_of(settings, digest=digest)
     except OSError as error:
-        where = "looked for on huggingface.co and in its cache on this machine ($HF_HOME)"
-        rule = (
-            f"imagenet weights of {settings.encoder} are not reachable; {where}; elsewhere name a file in model.weights"
-        )
-        raise UserError(rule) from error
+        raise UserError(
+            f"the imagenet weights of {settings.encoder} are neither on huggingface.co nor in its cache ($HF_HOME)",
+            hint="set model.weights to a file, or to null for random weights",
+        ) from error
     except (TypeError, ValueError, KeyError, RuntimeError, NotImplementedError, AssertionError) as error:
         named = f"{settings.architecture} on encoder {settings.encoder} with options {settings.options}"
         raise UserError(f"{named} cannot be built: {' '.join(str(error).split())}") from error
     if state:
         load_into_encoder(body.encoder, state, name=str(settings.encoder), in_channels=in_channels)
     if settings.freeze != "none" and weights is None:
-        _log.warning("freeze: %s keeps an encoder of random numbers, since model.weights is null", settings.freeze)
+        _log.warning("model.freeze: %s freezes random weights, because model.weights is null", settings.freeze)
     if weights is not None and not load_weights and settings.input_scaling != "none":
         scaling = SCALINGS["imagenet"]  # of the right shape; its numbers come with the state dict
     halvings = len(arguments["features"]) - 1 if "features" in arguments else None

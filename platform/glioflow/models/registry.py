@@ -166,7 +166,9 @@ LOSSES: dict[str, Loss] = {
 def check_encoder(architecture: Architecture, encoder: str) -> None:
     """Raise `UserError` unless smp (or, after `tu-`, maybe timm: known only when built) has this encoder."""
     if architecture.name == "dpt" and not encoder.startswith("tu-vit"):
-        raise UserError("dpt takes a vision transformer of timm, such as tu-vit_tiny_patch16_224", encoder)
+        raise UserError(
+            "the encoder of dpt must be a vision transformer of timm", encoder, hint="try tu-vit_tiny_patch16_224"
+        )
     if not encoder.startswith("tu-") and encoder not in ENCODERS:
         raise unknown_name("encoder", encoder, [*ENCODERS, "tu-NAME for any of timm"])
 

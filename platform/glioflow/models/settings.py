@@ -72,7 +72,7 @@ class LossTerm(BaseModel):
         check_options(self.name, self.options, LOSSES[self.name].options)
         if self.class_weights and not LOSSES[self.name].weighted:
             choices = [name for name, loss in LOSSES.items() if loss.weighted]
-            raise UserError(f"loss {self.name} takes no class_weights", choices=choices)
+            raise UserError(f"loss {self.name} does not take class_weights", self.name, choices)
         return self
 
 
@@ -98,9 +98,9 @@ class LossSettings(BaseModel):
         if self.terms:
             if self.name not in (None, SUM) or self.options or self.class_weights:
                 raise UserError(
-                    "a loss has either a name with its options, or terms; set loss.name to null, and leave out "
-                    "loss.options and loss.class_weights, or leave out loss.terms",
+                    "a loss must have either terms, or a name with options and class_weights",
                     f"{self.name} and {len(self.terms)} terms",
+                    hint="remove loss.terms, or remove the other keys of loss",
                 )
         else:
             self._single()

@@ -25,11 +25,15 @@ KNOWN_FILES = {
 }
 
 
+_STATE_DICT = "model.weights must be a state dict of tensors (.pth or .safetensors)"
+
+
 def read_weights(source: str) -> tuple[dict[str, "Tensor"], str]:
     """Read a state dict from a .pth or .safetensors file, without unpickling anything but tensors.
 
     Args:
-        source: A path (relative ones are looked for here and under $GLIOFLOW_DATA), or a URI that fsspec opens.
+        source: A path (a relative one is looked for in the working directory and under $GLIOFLOW_DATA), or a URI that
+            fsspec opens.
 
     Returns:
         Tensors by name, and the SHA-256 of the file.
@@ -49,9 +53,9 @@ def read_weights(source: str) -> tuple[dict[str, "Tensor"], str]:
         else:
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"weights are a state dict of tensors (.pth or .safetensors): {error}", source) from error
+        raise UserError(f"{_STATE_DICT}: {error}", source) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise UserError("weights are a state dict of tensors (.pth or .safetensors)", source)
+        raise UserError(_STATE_DICT, source)
     return state, hashlib.sha256(content).hexdigest()
 
 
@@ -63,16 +67,17 @@ def _read_bytes(source: str) -> bytes:
             with fsspec.open(source, "rb") as file:
                 return bytes(file.read())
         except (OSError, ValueError, ImportError) as error:
-            raise UserError(f"model.weights must be readable: {error}", source) from error
-    places = [Path(source)]
-    if not places[0].is_absolute() and "GLIOFLOW_DATA" in os.environ:
-        places.append(Path(os.environ["GLIOFLOW_DATA"]) / source)
-    for place in places:
-        if place.is_file():
-            return place.read_bytes()
-    looked = ", ".join(str(place.absolute()) for place in places)
-    hint = "" if "GLIOFLOW_DATA" in os.environ else " (GLIOFLOW_DATA, where else it would be looked for, is not set)"
-    raise UserError(f"no weights file {source!r}; looked for {looked}{hint}", choices=["imagenet", "PATH", "URI", None])
+            raise UserError(f"model.weights cannot be read: {error}", source) from error
+    paths = [Path(source)]
+    if not paths[0].is_absolute() and "GLIOFLOW_DATA" in os.environ:
+        paths.append(Path(os.environ["GLIOFLOW_DATA"]) / source)
+    for path in paths:
+        if path.is_file():
+            return path.read_bytes()
+    listed = " and ".join(str(path.absolute()) for path in paths)
+    also = "" if "GLIOFLOW_DATA" in os.environ else "; GLIOFLOW_DATA, the other folder to look in, is not set"
+    rule = f"the weights file {source} does not exist; looked for {listed}{also}"
+    raise UserError(rule, source, hint="set model.weights to imagenet, a path, a URI or null")
 
 
 def load_into_encoder(encoder: "nn.Module", state: dict[str, "Tensor"], *, name: str, in_channels: int) -> None:
@@ -93,7 +98,7 @@ def load_into_encoder(encoder: "nn.Module", state: dict[str, "Tensor"], *, name:
         colored.load_state_dict(dict(state))
     except RuntimeError as error:
         raise UserError(
-            f"the weights file does not hold encoder {name}: {' '.join(str(error).split())[:300]}"
+            f"the weights file does not fit encoder {name}: {' '.join(str(error).split())[:300]}"
         ) from error
     colored.set_in_channels(in_channels, pretrained=True)
     encoder.load_state_dict(colored.state_dict())
@@ -104,7 +109,7 @@ def _check_timm_names(encoder: "nn.Module", state: dict[str, "Tensor"], *, name:
     held = {key.replace("_", ".") for key in state}
     missing = [key for key in encoder.model.state_dict() if key.replace("_", ".") not in held]
     if missing:
-        raise UserError(f"the weights file does not hold encoder {name}: it lacks {', '.join(missing[:4])}")
+        raise UserError(f"the weights file does not fit encoder {name}: it lacks {', '.join(missing[:4])}")
 
 
 def scaling_of(settings: ModelSettings, *, digest: str | None) -> Scaling | None:

@@ -1,4 +1,4 @@
-"""What the gate looks at, found and measured anew: two bundles, the recorded cohort and split, the test patients."""
+"""The evidence of the gate, gathered anew: two bundles, the recorded cohort and split, the test patients measured."""
 
 import statistics
 import time
@@ -43,18 +43,18 @@ class Entry:
         predictor = Predictor.load(tracking.bundle_of(version))
         split = Split.model_validate(_read_up(tracking, version.run_id, "split.json"))
         if split.digest != predictor.description.origin.split:
-            rule = "a version is judged on the split it was trained with"
-            raise UserError(rule, f"another split in {version.run_id}")
+            rule = f"run {version.run_id} records another split than its bundle"
+            raise UserError(rule, split.digest, hint="register a version from a run that recorded its own split")
         holder = _holder(tracking, version.run_id, "experiment.yaml")
-        said = yaml.safe_load(tracking.download(f"runs:/{holder}/experiment.yaml").read_text())
-        return cls(version, predictor, split, GateSettings.model_validate(said.get("gate", {})))
+        experiment = yaml.safe_load(tracking.download(f"runs:/{holder}/experiment.yaml").read_text())
+        return cls(version, predictor, split, GateSettings.model_validate(experiment.get("gate", {})))
 
     def recorded_cohort(self, tracking: Tracking, data: Path | None, home: Path) -> PreparedCohort:
         """Open the cohort that the version recorded, its fingerprint checked.
 
         Args:
             tracking: Where it is recorded.
-            data: Where the cohort is now, raw or prepared; None takes the recorded place.
+            data: Where the cohort is now, raw or prepared; None takes the recorded path.
             home: Where prepared cohorts live.
 
         Raises:
@@ -63,12 +63,16 @@ class Entry:
         origin, steps = self.predictor.description.origin, self.predictor.description.preprocess
         source = data or Path(_read_up(tracking, self.version.run_id, "cohort.json")["path"])
         if not source.exists():
-            raise UserError("the recorded cohort must be reachable; give it with --data DIR", source)
+            raise UserError(
+                f"the recorded cohort {source} does not exist", source, hint="give the cohort with --data DIR"
+            )
         cohort = find_or_prepare(source, steps, home=home)
         if cohort.manifest.source_fingerprint != origin.source_fingerprint:
             raise UserError(
-                f"a version is judged on the cohort it recorded (fingerprint {origin.source_fingerprint})",
-                f"{source} with {cohort.manifest.source_fingerprint}",
+                f"{source} is not the cohort that version {self.version.version} recorded (fingerprint "
+                f"{origin.source_fingerprint})",
+                cohort.manifest.source_fingerprint,
+                hint="give the recorded cohort with --data DIR",
             )
         return cohort
 
@@ -83,9 +87,10 @@ class Entry:
             return cohort
         if data is None or is_prepared(data):
             raise UserError(
-                f"champion {self.version.version} was trained with another preprocessing; give the raw cohort with "
-                "--data",
-                data or "no --data",
+                f"champion {self.version.version} was trained with another preprocessing, for which the raw cohort is "
+                "needed",
+                data,
+                hint="give the raw cohort with --data DIR",
             )
         return find_or_prepare(data, steps, home=home)
 
@@ -114,13 +119,13 @@ def measure_anew(predictor: Predictor, cases: Sequence[PreparedCase]) -> Measure
     rows, times, reliabilities = [], [], []
     for case in cases:
         began = time.perf_counter()
-        found = predictor.segment(case.image, case.record.moves)
+        segmentation = predictor.segment(case.image, case.record.moves)
         times.append(time.perf_counter() - began)
-        rows.append(measure_segmentation(found, case, predictor.description.target))
+        rows.append(measure_segmentation(segmentation, case, predictor.description.target))
         truth = case.reference() > 0
-        asked = truth | (found.tumor_probability >= _DOUBTFUL)
-        probability = np.clip(found.tumor_probability[asked], 0, 1)
-        reliabilities.append(count_reliability(probability, truth[asked]))
+        counted = truth | (segmentation.tumor_probability >= _DOUBTFUL)
+        probability = np.clip(segmentation.tumor_probability[counted], 0, 1)
+        reliabilities.append(count_reliability(probability, truth[counted]))
     total = reliabilities[0]
     for reliability in reliabilities[1:]:
         total = total + reliability
@@ -143,5 +148,9 @@ def _holder(tracking: Tracking, run_id: str, artifact: str) -> str:
         return run_id
     parent = tracking.run(run_id).data.tags.get("mlflow.parentRunId")
     if parent is None:
-        raise UserError("a version before the gate comes from a run that recorded its split", f"run {run_id}")
+        raise UserError(
+            f"run {run_id} did not record {artifact}, which the gate needs",
+            run_id,
+            hint="register a version from a run of train, search or crossval",
+        )
     return str(parent)

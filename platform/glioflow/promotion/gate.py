@@ -1,4 +1,4 @@
-"""The gate before `champion`: all evidence gathered anew, one promotion of a model at a time, the alias moved last."""
+"""The gate: all evidence gathered anew, one promotion of a model at a time, the alias `champion` moved last."""
 
 import fcntl
 import json
@@ -25,7 +25,7 @@ from glioflow.tracking import CHALLENGER, CHAMPION, Tracking, Version
 
 
 def promote(name: str, *, version: int | None = None, data: Path | None = None, home: Path) -> Verdict:
-    """Put a version before the gate and, if it passes, let `champion` mean it.
+    """Judge a version by the gate's rules and, if it passes, make it the champion.
 
     Args:
         name: Of the registered model.
@@ -34,15 +34,16 @@ def promote(name: str, *, version: int | None = None, data: Path | None = None, 
         home: Where prepared cohorts live.
 
     Raises:
-        UserError: If the version or the cohort is not there, its bundle was changed, it is champion already, cohort
-            or split are not the recorded ones, or another promotion of this model is under way or was faster.
+        UserError: If the version or the cohort does not exist, the bundle was changed, the version is the champion
+            already, cohort or split are not the recorded ones, or another promotion of this model is under way or
+            ended first.
     """
     tracking = Tracking()
     challenger = tracking.version(name, number=version) if version else _newest(tracking, name)
     with _alone(name):
         champion = tracking.champion(name)
         if champion is not None and champion.version == challenger.version:
-            raise UserError("the version before the gate is not the champion itself", f"{name}/{challenger.version}")
+            raise UserError(f"version {challenger.version} of {name} is the champion already", challenger.version)
         entry = Entry.open(tracking, challenger)
         cohort_fingerprint = entry.predictor.description.origin.source_fingerprint
         used = count_uses(tracking, test=entry.split.test_digest, cohort=cohort_fingerprint)
@@ -67,7 +68,7 @@ def promote(name: str, *, version: int | None = None, data: Path | None = None, 
 
 
 def rollback(name: str) -> Verdict:
-    """Let `champion` mean the version that was champion before the present one.
+    """Make the version that was champion before the present one the champion again.
 
     Raises:
         UserError: If there is no champion, none before it, or a promotion of this model is under way.
@@ -77,8 +78,8 @@ def rollback(name: str) -> Verdict:
         present = tracking.version(name)
         previous = champion_before(decisions(tracking, name), present.version)
         if previous is None:
-            rule = f"a rollback of {name!r} needs a champion before the present one"
-            raise UserError(rule, f"version {present.version}")
+            rule = f"{name} had no champion before version {present.version}, so there is nothing to roll back to"
+            raise UserError(rule, present.version, hint="promote another version with `glioflow promote`")
         tracking.bundle_of(tracking.version(name, number=previous))
         verdict = Verdict(
             decision="rolled-back",
@@ -105,7 +106,8 @@ def _alone(name: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError(f"one promotion or rollback of {name!r} at a time; another one is under way") from None
+            rule = f"another promotion or rollback of {name} is under way"
+            raise UserError(rule, name, hint="wait until it ends and try again") from None
         yield
 
 
@@ -113,8 +115,8 @@ def _check_unmoved(tracking: Tracking, name: str, champion: Version | None) -> N
     """Notice a promotion from another machine, which our lock does not reach."""
     after = tracking.champion(name)
     if (after and after.version) != (champion and champion.version):
-        rule = f"the champion of {name!r} stays while a version is judged against it; promote again"
-        raise UserError(rule, f"version {after.version if after else None} since then")
+        rule = f"the champion of {name} changed while the version was judged against it"
+        raise UserError(rule, f"version {after.version}" if after else "no champion", hint="promote again")
 
 
 def _judge(
@@ -137,7 +139,11 @@ def _judge(
         rival = Entry.open(tracking, champion)
         mine, theirs = entry.predictor.description, rival.predictor.description
         if mine.target != theirs.target:
-            raise UserError("a challenger answers the champion's question; register it under another name", mine.target)
+            raise UserError(
+                "a challenger must have the champion's target",
+                mine.target,
+                hint="register it under another name",
+            )
         reasons.append(rules.unseen(rival.split, split.test))
         seen = rival.as_it_sees(cohort, data, home)
         reasons += rules.against(measure_anew(rival.predictor, seen.cases(split.test)), measured, settings)
@@ -156,5 +162,6 @@ def _golden(tracking: Tracking, entry: Entry) -> float | None:
 def _newest(tracking: Tracking, name: str) -> Version:
     versions = tracking.versions(name)
     if not versions:
-        raise UserError(f"no registered model {name!r} with a version", choices=tracking.names())
+        hint = f"register one with `glioflow register RUN_ID --name {name}`"
+        raise UserError(f"no model named {name} is registered", name, tracking.names(), hint=hint)
     return versions[0]

@@ -33,22 +33,22 @@ def golden_answer(predictor: Predictor) -> dict[str, Any]:
     """
     before, predictor.precision = predictor.precision, "fp32"
     try:
-        found = predictor.predict(golden_study(predictor.description))
+        prediction = predictor.predict(golden_study(predictor.description))
     except UserError as error:
         return {"refused": error.rule}
     finally:
         predictor.precision = before
-    return numbers_of(found)
+    return numbers_of(prediction)
 
 
-def numbers_of(found: Prediction) -> dict[str, Any]:
+def numbers_of(prediction: Prediction) -> dict[str, Any]:
     """Return the numbers of an answer that are recorded and compared."""
-    probability = found.segmentation.tumor_probability
+    probability = prediction.segmentation.tumor_probability
     return {
-        "tumor_voxels": int(np.count_nonzero(found.segmentation.labels)),
+        "tumor_voxels": int(np.count_nonzero(prediction.segmentation.labels)),
         "mean_probability": float(probability.mean()),
         "highest_probability": float(probability.max()),
-        "risk_score": None if found.survival is None else found.survival.risk_score,
+        "risk_score": None if prediction.survival is None else prediction.survival.risk_score,
     }
 
 
@@ -61,10 +61,10 @@ def golden_difference(before: dict[str, Any], now: dict[str, Any]) -> float:
         return 0.0 if before == now else float("inf")
     largest = 0.0
     for name, was in before.items():
-        found = now[name]
-        if was is None or found is None:
-            largest = max(largest, 0.0 if was is found else float("inf"))
+        value = now[name]
+        if was is None or value is None:
+            largest = max(largest, 0.0 if was is value else float("inf"))
         else:
             scale = float(np.prod(_SHAPE)) if name == "tumor_voxels" else max(1.0, abs(was))
-            largest = max(largest, abs(found - was) / scale)
+            largest = max(largest, abs(value - was) / scale)
     return largest

@@ -46,15 +46,15 @@ def clean(split: Split, cohort: PreparedCohort) -> list[Reason]:
 
 
 def enough(split: Split, cohort: PreparedCohort, settings: GateSettings) -> Reason:
-    """Ask for enough test patients; says so where the experiment asks for few."""
-    found = len({cohort.case(case_id).record.patient for case_id in split.test})
+    """Ask for enough test patients; note where the experiment asks for fewer than usual."""
+    patients = len({cohort.case(case_id).record.patient for case_id in split.test})
     limit = settings.min_patients
     few = f"this experiment asks for few: {USUAL_PATIENTS} are usual" if limit < USUAL_PATIENTS else ""
-    return Reason(rule=ENOUGH, value=found, limit=limit, passed=found >= limit, note=few)
+    return Reason(rule=ENOUGH, value=patients, limit=limit, passed=patients >= limit, note=few)
 
 
 def fresh(used: int, settings: GateSettings) -> Reason:
-    """Say how often the test patients have judged; each time tells a little of them to whoever chooses models."""
+    """Limit how often the test patients have judged; each time, whoever chooses models learns a little about them."""
     limit = settings.max_test_uses
     return Reason(
         rule="times that these test patients judged before",
@@ -102,10 +102,10 @@ def alone(
 def against(champion: Measured, challenger: Measured, settings: GateSettings) -> list[Reason]:
     """Compare with the champion on the same patients: overall, at each institution, and in false-positive slices."""
     compared = compare_rows(challenger.rows, champion.rows)
-    low, said = -1.0, "no patient has a Dice under both"
+    low, note = -1.0, "no patient has a Dice under both"
     if compared is not None:
         low = compared.ci95[0]
-        said = (
+        note = (
             f"{compared.num_patients} patients, mean difference {compared.difference:+.4f}, "
             f"p {compared.p_value:.3g} (Wilcoxon)"
         )
@@ -118,7 +118,7 @@ def against(champion: Measured, challenger: Measured, settings: GateSettings) ->
             value=low,
             limit=limit,
             passed=low > limit if superior else low >= limit,
-            note=said,
+            note=note,
         )
     ]
     if settings.margin_by_institution is not None:
@@ -133,17 +133,17 @@ def against(champion: Measured, challenger: Measured, settings: GateSettings) ->
 def _by_institution(champion: Measured, challenger: Measured, settings: GateSettings, margin: float) -> list[Reason]:
     """Ask each institution, small ones pooled; the worst one's number is the rule's."""
     ours, theirs = _by_patient(challenger), _by_patient(champion)
-    places = {str(row["patient"]): row["institution"] for row in challenger.rows if row.get("institution")}
+    institutions = {str(row["patient"]): row["institution"] for row in challenger.rows if row.get("institution")}
     fewest = settings.min_patients_by_institution
-    groups = compare_paired(ours, theirs, institutions=places, min_patients=fewest).per_institution
+    groups = compare_paired(ours, theirs, institutions=institutions, min_patients=fewest).per_institution
     judged = {name: group for name, group in groups.items() if group["num_patients"] >= fewest}
     rule = "not worse at any institution (mean difference of Dice at the worst one)"
-    said = ", ".join(f"{name} {g['difference']:+.4f} over {g['num_patients']}" for name, g in groups.items())
+    listed = ", ".join(f"{name} {g['difference']:+.4f} over {g['num_patients']}" for name, g in groups.items())
     if not judged:
-        note = f"no institution or pool has {fewest} patients: {said or 'none is known'}"
+        note = f"no institution or pool has {fewest} patients: {listed or 'none is known'}"
         return [Reason(rule=rule, value=None, limit=-margin, passed=True, note=note)]
     worst = min(group["difference"] for group in judged.values())
-    return [Reason(rule=rule, value=worst, limit=-margin, passed=worst >= -margin, note=said)]
+    return [Reason(rule=rule, value=worst, limit=-margin, passed=worst >= -margin, note=listed)]
 
 
 def _by_patient(measured: Measured) -> dict[str, float]:
