@@ -10,7 +10,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: setup demo test test-slow lint bench serve page lock system-packages
+.PHONY: setup demo test test-slow lint docs bench serve page lock system-packages
 
 setup: $(STAMP)
 
@@ -36,7 +36,10 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test: lint
+docs: setup ## into docs/_build/html; every warning is an error
+	$(BIN)/python -m sphinx -q -W -b html -d docs/_build/doctrees docs docs/_build/html
+
+test: lint docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --durations=10 \
 		-m "not (slow or real or gpu or ray)" tests
 	$(BIN)/python -m pytest --durations=10 -m "ray and not (slow or real or gpu)" tests

@@ -114,5 +114,5 @@ def ray() -> Iterator[None]:
 
 @pytest.fixture
 def readme_block(request: pytest.FixtureRequest) -> str:
-    """Return the commands that README says this test runs."""
+    """Return the commands that README or a page of `docs/` says this test runs."""
     return readme.commands()[request.node.nodeid.partition("[")[0]]

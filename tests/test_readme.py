@@ -1,4 +1,4 @@
-"""What README tells people to type is typed here; blocks that need a server are run by the tests that they name."""
+"""What README and `docs/` tell people to type is typed here; blocks that need a server name the tests that run them."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 
-from readme import README, ROOT, commands
+from readme import PAGES, README, ROOT, named_tests, unmarked_blocks
 from servers import free_port
 
 
@@ -25,19 +25,26 @@ def environment() -> dict[str, str]:
 
 
 def test_every_block_names_a_test_that_runs_it() -> None:
-    fenced = re.findall(r"(.*)\n```bash\n", README)
-    assert fenced
-    assert all(line.startswith("<!-- run by ") for line in fenced), "a block without a mark"
-    for test in commands():
+    assert not unmarked_blocks()
+    assert named_tests()
+    for test in named_tests():
         file, _, name = test.partition("::")
-        assert re.search(rf"def {name}\([^)]*\breadme_block\b", (ROOT / file).read_text()), test
+        assert re.search(rf"def {name}\(", (ROOT / file).read_text()), test
 
 
-def test_what_readme_points_at_exists() -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
-    for path in re.findall(r"`((?:deploy|mlflow|experiments|benchmarks|platform)/[\w./-]+)`", README):
-        assert (ROOT / path).exists(), path
+def test_readme_is_short_and_says_what_this_is_not() -> None:
+    assert len(README.splitlines()) <= 150
+    assert "Research software, not for clinical use" in README
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_what_a_page_points_at_exists(page: Path) -> None:
+    text = page.read_text()
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", text):
+        if "/generated/" not in target:  # which Sphinx checks when it builds the site
+            assert (page.parent / target).exists(), target
+    for path in re.findall(r"`((?:deploy|mlflow|experiments|benchmarks|platform|docs)/[\w./-]+)`", text):
+        assert (ROOT / path).exists() or path.startswith("docs/_build"), path
 
 
 def test_make_runs_what_readme_says(readme_block: str, environment: dict[str, str]) -> None:
@@ -45,12 +52,14 @@ def test_make_runs_what_readme_says(readme_block: str, environment: dict[str, st
         asked = ["make", "--dry-run", "--always-make", *target.split()]
         return subprocess.run(asked, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
 
-    assert re.findall(r"^make \w+", readme_block, re.MULTILINE) == ["make demo", "make test"]
-    assert told("demo").rstrip().endswith("glioflow demo"), "which tests/runs/test_chain.py runs"
+    named = re.findall(r"^make (\w+)", readme_block, re.MULTILINE)
+    assert named == ["setup", "demo", "serve", "page"]
+    assert "--require-hashes requirements.lock" in told("setup")
+    for verb in ("demo", "serve", "page"):
+        assert told(verb).rstrip().endswith(f"glioflow {verb}"), "tests/runs/test_chain.py runs the demo"
     assert told("demo DATA=some/where").rstrip().endswith("glioflow demo --data some/where")
     tested = told("test")
-    assert "--require-hashes requirements.lock" in tested
-    for tool in ("ruff check", "mypy", "lint-imports", "pytest"):
+    for tool in ("ruff check", "mypy", "lint-imports", "sphinx", "pytest"):
         assert tool in tested
 
 
@@ -99,12 +108,12 @@ def test_mlflow_shows_the_homes_runs(
         process.wait(30)
 
 
-def test_every_verb_that_readme_names_exists() -> None:
-    named = set(re.findall(r"(?:^|`)glioflow ([a-z]+)", README, re.MULTILINE))
+def test_every_command_that_a_page_names_exists() -> None:
+    named = {verb for text in PAGES.values() for verb in re.findall(r"(?:^|`)glioflow ([a-z]+)", text, re.MULTILINE)}
     helped = subprocess.run(
         [sys.executable, "-m", "glioflow", "--help"], capture_output=True, text=True, check=True
     ).stdout
-    assert named <= set(re.findall(r"^  ([a-z]+)", helped, re.MULTILINE))
+    assert named <= set(re.findall(r"^(?: |│)+ ?([a-z]+)", helped, re.MULTILINE))
 
 
 def test_the_traps_of_the_top_level_are_not_sprung() -> None:

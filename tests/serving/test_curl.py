@@ -1,4 +1,4 @@
-"""The endpoint called as README shows it, with curl."""
+"""The endpoint called as docs/serving.md shows it, with curl."""
 
 import json
 import shutil
