@@ -7,7 +7,7 @@ import pkgutil
 import re
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import glioflow
 
@@ -176,7 +176,7 @@ def _section(name: str, model: Any, level: int = 2) -> str:
         if nested:
             inner.append(_section(f"{name}.{key}", models[0], level))
             continue
-        rows.append((f"`{key}`", _default(field), _escape(meanings.get(key, ""))))
+        rows.append((f"`{key}`", _default(field), _escape(meanings.get(key, "")) + _values(field.annotation)))
     head = f"{'#' * level} `{name}`\n\n{_escape(_summary(model))}\n\n"
     return head + _table(("key", "default", "meaning"), rows) + "".join(f"\n\n{each}" for each in inner)
 
@@ -209,6 +209,13 @@ def _default(field: Any) -> str:
     elif isinstance(value, tuple):
         value = list(value)
     return f"`{json.dumps(value, default=str)}`"
+
+
+def _values(annotation: Any) -> str:
+    """List the values of a key that has few."""
+    literals = [part for part in (annotation, *get_args(annotation)) if get_origin(part) is Literal]
+    values = [value for each in literals for value in get_args(each)]
+    return f" Values: {', '.join(f'`{value}`' for value in values)}." if values else ""
 
 
 def _summary(model: Any) -> str:
