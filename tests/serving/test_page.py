@@ -19,6 +19,7 @@ from page_endpoint import endpoint
 from streamlit.testing.v1 import AppTest
 
 from bundles import Bright, changed, describe
+from glioflow.api.answer import Answer
 from glioflow.api.client import Client
 from glioflow.bundle.answer import answer_to_json
 from glioflow.bundle.encoded_mask import encode_mask
@@ -90,7 +91,7 @@ def answered_by(network, tiny, case):
     prediction = predictor.predict(case)
     labels = prediction.segmentation.labels
     answer = {**answer_to_json(case, prediction, {"name": "m", "version": 1}), "mask": encode_mask(labels, case, "rle")}
-    return Answered(case, labels, {1: "tumor"}, answer, ("mask.tif", b"mask"), ("overlay.png", b"overlay"))
+    return Answered(Answer(case, labels, answer), ("mask.tif", b"mask"))
 
 
 def test_without_an_endpoint_it_says_so_and_how_to_start_one(monkeypatch):
@@ -204,15 +205,15 @@ def test_what_is_saved_is_whole_and_the_mask_is_in_the_inputs_format(url, study,
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert len(archive.namelist()) == len(study)
     rows = {row["feature"]: row for row in csv.DictReader(io.StringIO(files["Features"][1].decode()))}
-    assert float(rows["volume_px"]["value"]) == np.count_nonzero(answered.labels)
+    assert float(rows["volume_px"]["value"]) == np.count_nonzero(answered.answer.mask)
     assert rows["volume_px"]["unit"] == "px"
-    assert json.loads(files["Answer"][1]) == answered.answer
+    assert json.loads(files["Answer"][1]) == answered.answer.json
     assert files["Overlay"][1].startswith(b"\x89PNG")
     with zipfile.ZipFile(io.BytesIO(files["Everything"][1])) as archive:
         assert {*archive.namelist()} == {path for path, _ in list(files.values())[:-1]}
 
 
-def test_volumes_come_back_as_nifti_on_their_own_grid_with_named_classes(tiny, tmp_path):
+def test_volumes_come_back_as_nifti_on_their_own_grid_with_the_models_classes(tiny, tmp_path):
     import nibabel
 
     synthesize_brats(tmp_path / "b", patients=1, seed=0, size=40, slices=20)
@@ -228,8 +229,8 @@ def test_volumes_come_back_as_nifti_on_their_own_grid_with_named_classes(tiny, t
     assert data["planes"] == ["axial", "coronal", "sagittal"]
     assert data["oriented"]
     assert data["spacing"] == pytest.approx([155 / 20, 6, 6])
-    assert [each["name"] for each in data["classes"]] == ["necrotic core", "edema", "enhancing tumor"]
-    assert volume_text(answered.answer["features"])[0].endswith("cm³")
+    assert [each["name"] for each in data["classes"]] == ["tumor"]
+    assert volume_text(answered.answer.json["features"])[0].endswith("cm³")
 
 
 def test_the_viewer_is_sent_the_very_pixels_and_mask(tiny, study, tmp_path):
@@ -241,7 +242,7 @@ def test_the_viewer_is_sent_the_very_pixels_and_mask(tiny, study, tmp_path):
     shape = tuple(data["shape"])
     image, labels = (np.frombuffer(zlib.decompress(base64.b64decode(data[k])), np.uint8) for k in ("image", "labels"))
     np.testing.assert_array_equal(np.moveaxis(image.reshape(3, *shape), 0, -1), case.image)
-    np.testing.assert_array_equal(labels.reshape(shape), answered.labels)
+    np.testing.assert_array_equal(labels.reshape(shape), answered.answer.mask)
     assert (data["planes"], data["spacing"], data["oriented"]) == (["axial"], None, False)
 
 
@@ -249,21 +250,21 @@ def test_a_study_too_large_for_a_browser_is_shown_smaller_and_says_so(tiny, stud
     for name, content in study:
         (tmp_path / name).write_bytes(content)
     answered = answered_by(Bright(), tiny, read_study(sorted(tmp_path.iterdir())))
-    monkeypatch.setattr("glioflow.page.viewer.MAX_VALUES", answered.case.image.size // 3)
+    monkeypatch.setattr("glioflow.page.viewer.MAX_VALUES", answered.answer.case.image.size // 3)
     data = viewer_data(answered)
     assert data["shrink"] == 2
-    assert data["shape"] == [answered.case.shape[0], 24, 24]
+    assert data["shape"] == [answered.answer.case.shape[0], 24, 24]
     assert len(zlib.decompress(base64.b64decode(data["image"]))) == 3 * np.prod(data["shape"])
 
 
 def test_slices_are_counted_as_in_the_viewer_and_what_has_no_value_says_why(tiny, lgg):
     case = read_study([sorted(path for path in lgg.iterdir() if path.is_dir())[0]])
-    features = answered_by(Bright(), tiny, case).answer["features"]
+    features = answered_by(Bright(), tiny, case).answer.json["features"]
     rows = {row["Feature"]: row for row in feature_rows(features)}
     assert rows["Largest slice"]["Value"] == features["volume"]["largest_slice"] + 1
     assert "spacing" in next(row["Note"] for row in rows.values() if row["Unit"] == "mm³")
     empty = answered_by(Bright(above=2), tiny, case)
-    assert any(row["Note"] == "the mask is empty" for row in feature_rows(empty.answer["features"]))
+    assert any(row["Note"] == "the mask is empty" for row in feature_rows(empty.answer.json["features"]))
 
 
 def test_gray_values_keep_bytes_and_stretch_everything_else():

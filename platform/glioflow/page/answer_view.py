@@ -20,7 +20,7 @@ def show_answer(answered: Answered, card: ModelCard) -> None:
         answered: The study and what the endpoint said of it.
         card: Of the model that is served now.
     """
-    answer = answered.answer
+    answer = answered.answer.json
     _verdict(answered)
     for warning in answer["study"]["warnings"]:
         st.warning(warning[:1].upper() + warning[1:], icon=":material/warning:")
@@ -64,7 +64,7 @@ def _once(name: str, answered: Answered, make: Any) -> Any:
 
 
 def _verdict(answered: Answered) -> None:
-    answer = answered.answer
+    answer = answered.answer.json
     tumor, total = answer["tumor"], len(answer["study"]["slices"])
     volume, remark = volume_text(answer["features"])
     found = bool(tumor["detected"])
@@ -87,11 +87,11 @@ def _verdict(answered: Answered) -> None:
 
 
 def _features(answered: Answered) -> None:
-    rows = feature_rows(answered.answer["features"])
+    rows = feature_rows(answered.answer.json["features"])
     known = [row for row in rows if row["Value"] is not None]
     shown = [{key: row[key] for key in ("Feature", "Value", "Unit")} for row in known]
     st.dataframe(shown, hide_index=True, height=min(430, 38 + 35 * max(1, len(shown))), key="features_table")
-    if per_slice := slice_rows(answered.answer["features"], answered.case.slice_numbers):
+    if per_slice := slice_rows(answered.answer.json["features"], answered.answer.case.slice_numbers):
         with st.expander(f"By slice ({len(per_slice)})"):
             st.dataframe(per_slice, hide_index=True, key="slices_table")
     if missing := [row for row in rows if row["Value"] is None]:

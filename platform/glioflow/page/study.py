@@ -1,6 +1,5 @@
 """A study on its way from the page to the endpoint and back. Knows nothing of how it is shown."""
 
-import base64
 import io
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -9,15 +8,12 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
+from glioflow.api.answer import Answer
 from glioflow.api.client import Client
-from glioflow.bundle.answer import AnswerJson
 from glioflow.bundle.encoded_mask import MaskFormat, decode_mask, encode_file
-from glioflow.data.case import Case
 from glioflow.data.formats import brats, lgg
 from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.mask_file import is_mask_name
 from glioflow.data.formats.writing import native_format
 from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 from glioflow.errors import RunFailed
@@ -31,23 +27,10 @@ _NUM_EXAMPLES = 3
 
 @dataclass(frozen=True)
 class Answered:
-    """What the page shows.
+    """An answer that the page shows, and its mask as a file in the input's format; the study's files are gone."""
 
-    Attributes:
-        case: The study as our readers see it; its files are gone.
-        labels: (S, H, W), the endpoint's mask.
-        names: Of the labels.
-        answer: The endpoint's JSON.
-        mask: The mask as a file in the input's format.
-        overlay: The slice with the most tumor as a picture, the mask over it.
-    """
-
-    case: Case
-    labels: NDArray[np.uint8]
-    names: dict[int, str]
-    answer: AnswerJson
+    answer: Answer
     mask: File
-    overlay: File
 
 
 @dataclass(frozen=True)
@@ -71,17 +54,15 @@ def ask(client: Client, files: Sequence[File], clinical: Mapping[str, Any]) -> A
         RunFailed: If it does not answer, or answers about something else.
     """
     with tempfile.TemporaryDirectory(prefix="glioflow-page-") as folder:
-        answer = client.predict(_write(files, Path(folder)), clinical=clinical, mask="rle", overlay=True)
-        place = Path(folder) / "read"
-        place.mkdir()
-        case = read_uploads([(name, io.BytesIO(content)) for name, content in files], place, Limits())
-        shape = tuple(answer["mask"]["shape"])
+        json = client.predict(_write(files, Path(folder)), clinical=clinical, mask="rle")
+        unpacked = Path(folder) / "unpacked"
+        unpacked.mkdir()
+        case = read_uploads([(name, io.BytesIO(content)) for name, content in files], unpacked, Limits())
+        shape = tuple(json["mask"]["shape"])
         if shape != case.shape:
             raise RunFailed(f"the endpoint answered with a mask of {shape} for a study of {case.shape}")
-        labels = decode_mask(answer["mask"])
-        picture = answer.pop("overlay")
-        overlay = f"{case.id}_slice_{picture['slice']}_overlay.png", base64.b64decode(picture["data"])
-        return Answered(case, labels, _names(case), answer, _mask_file(labels, case), overlay)
+        answer = Answer(case, decode_mask(json["mask"]), json)
+        return Answered(answer, _mask_file(answer))
 
 
 def has_examples(channels: Sequence[str]) -> bool:
@@ -102,7 +83,7 @@ def examples(channels: tuple[str, ...]) -> tuple[Example, ...]:
         for number, case in enumerate(open_cohort(path).cases, start=1):
             # The names are made as the real cohort's are, and nobody shall take them for those.
             name = f"synthetic_{number}"
-            images = [file for file in case.files if "_mask" not in file.name and "_seg" not in file.name]
+            images = [file for file in case.files if not is_mask_name(file.name)]
             files = tuple((file.name.replace(case.id, name), file.read_bytes()) for file in images)
             kind = "four volumes" if channels == brats.CHANNELS else f"{len(files)} slices"
             found.append(Example(f"Synthetic patient {number}, {kind}", files))
@@ -120,13 +101,10 @@ def _write(files: Sequence[File], folder: Path) -> list[Path]:
     return paths
 
 
-def _names(case: Case) -> dict[int, str]:
-    return brats.labels_of(case.id) if case.channels == brats.CHANNELS else dict(lgg.LABELS)
-
-
-def _mask_file(labels: NDArray[np.uint8], case: Case) -> File:
+def _mask_file(answer: Answer) -> File:
+    case = answer.case
     format = cast(MaskFormat, native_format(case))
-    content = encode_file(labels, case, format)
+    content = encode_file(answer.mask, case, format, answer.labels or None)
     many = format == "tiff" and case.shape[0] > 1
     ending = {"tiff": "_masks.zip" if many else "_mask.tif", "nifti": "_mask.nii.gz", "dicom-seg": "_mask.dcm"}
     return f"{case.id}{ending.get(format, '_mask.png')}", content

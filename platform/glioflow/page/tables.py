@@ -84,12 +84,13 @@ def windowed(image: NDArray[np.generic]) -> NDArray[np.uint8]:
 
 def downloads(answered: Answered) -> dict[str, File]:
     """Return every file that can be saved, by what it is; the last one holds all the others."""
-    name = answered.case.id
+    answer = answered.answer
+    name = answer.case.id
     files = {
         "Mask": answered.mask,
-        "Overlay": answered.overlay,
-        "Features": (f"{name}_features.csv", features_csv(answered.answer["features"])),
-        "Answer": (f"{name}_answer.json", json.dumps(answered.answer, indent=1).encode()),
+        "Overlay": (f"{name}_overlay.png", answer.overlay()),
+        "Features": (f"{name}_features.csv", features_csv(answer.json["features"])),
+        "Answer": (f"{name}_answer.json", json.dumps(answer.json, indent=1).encode()),
     }
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -26,10 +26,11 @@ def viewer_data(answered: Answered) -> dict[str, Any]:
         value, name and color; `image` (C, S, H, W) and `labels` (S, H, W), uint8, as base64 of zlib's format; `shrink`,
         how many pixels a side were thrown together for a study too large for a browser.
     """
-    case = answered.case
+    answer = answered.answer
+    case, names = answer.case, answer.labels
     shrink = max(1, math.ceil(math.sqrt(case.image.size / MAX_VALUES)))
     image = np.stack([windowed(case.image[:, ::shrink, ::shrink, k]) for k in range(len(case.channels))])
-    labels = answered.labels[:, ::shrink, ::shrink]
+    labels = answer.mask[:, ::shrink, ::shrink]
     spacing = case.spacing_mm
     return {
         "key": f"{case.id}-{zlib.crc32(labels.tobytes()):08x}",
@@ -42,8 +43,8 @@ def viewer_data(answered: Answered) -> dict[str, Any]:
         "channels": list(case.channels),
         "first": shown_channel(case),
         "classes": [
-            {"value": value, "name": answered.names.get(value, f"label {value}"), "color": color_of(value)}
-            for value in sorted({*answered.names, *answered.answer["mask"]["labels"]})
+            {"value": value, "name": names.get(value, f"label {value}"), "color": color_of(value)}
+            for value in sorted({*names, *answer.json["mask"]["labels"]})
         ],
         "image": _packed(image),
         "labels": _packed(labels),
