@@ -198,8 +198,6 @@ def test_a_cohort_prepared_to_a_bucket_is_what_a_run_works_on(lgg, tiny, bucket,
 
 @pytest.mark.usefixtures("one_node", "tracking")
 def test_every_verb_takes_a_uri_with_both_its_slashes(tmp_path, experiment_file):
-    from glioflow.cli import feature_verbs, registry_verbs, run_verbs  # noqa: F401  (each adds its verbs)
-
     uri = f"file://{tmp_path}/nothing"
     file = experiment_file(STEPS)
     for words in (
@@ -219,13 +217,12 @@ def test_every_verb_takes_a_uri_with_both_its_slashes(tmp_path, experiment_file)
 def test_what_reads_original_files_says_that_none_lie_at_a_uri(words):
     done = data(words[0], "s3://bucket/cohort", *words[1:])
     assert done.exit_code == 2
-    assert "only a prepared cohort lies at a URI" in done.stderr
+    assert "give their folder, not a prepared cohort's URI" in done.stderr
     assert "got s3://bucket/cohort" in done.stderr
 
 
 def test_an_evaluation_takes_a_uri_too(tmp_path, lgg, tiny, experiment_file, monkeypatch):
-    from glioflow.cli import evaluation_verbs  # noqa: F401  (adds its verbs)
-    from glioflow.runs.analysis import evaluate
+    from glioflow.api import evaluation
 
     uri = f"file://{tmp_path}/shared"
     said("prepare", lgg, uri, "--experiment", experiment_file(launch.to_yaml(tiny)))
@@ -235,7 +232,7 @@ def test_an_evaluation_takes_a_uri_too(tmp_path, lgg, tiny, experiment_file, mon
         opened.append(launch.open_cohort_for(tiny.preprocess, source))
         raise UserError("enough")
 
-    monkeypatch.setattr(evaluate, "evaluate", stand_in)
+    monkeypatch.setattr(evaluation, "evaluate_model", stand_in)
     assert CliRunner().invoke(app, ["evaluate", "model", uri]).exit_code == 2
     assert len(opened[0].records) == 8
 

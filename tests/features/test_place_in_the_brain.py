@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from bundles import Bright, describe
 from glioflow.bundle.prediction import Predictor
-from glioflow.cli.app import app
+from glioflow.cli import app
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.mask_file import read_mask
 from glioflow.data.preprocessing.brain_mask import approximate_brain, locate_brain
@@ -57,7 +57,6 @@ def test_a_coarse_look_finds_about_the_brain_that_a_close_one_finds():
 
 
 def measured(mask: Path, *options: object) -> dict:
-    from glioflow.cli import feature_verbs  # noqa: F401  (adds its verbs)
 
     done = CliRunner().invoke(app, ["features", str(mask), *map(str, options), "--json"])
     assert done.exit_code == 0, done.output

@@ -12,8 +12,7 @@ from bundles import ORIGIN, Bright, changed, describe
 from glioflow import bundle
 from glioflow.bundle.measurement import measure
 from glioflow.bundle.prediction import Predictor
-from glioflow.cli import evaluation_verbs  # noqa: F401 - adds its verbs to the app
-from glioflow.cli.app import app
+from glioflow.cli import app
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.data.splits import Split
 from glioflow.errors import UserError

@@ -14,7 +14,7 @@ from glioflow.data.formats.record import Cohort
 from glioflow.data.formats.study import open_source, open_study
 from glioflow.data.formats.writing import native_format, write_mask
 from glioflow.errors import UserError
-from glioflow.runs.launch import Say
+from glioflow.progress import Say
 
 
 class WrittenAnswer(TypedDict):

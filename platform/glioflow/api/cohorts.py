@@ -18,9 +18,9 @@ from glioflow.data.prepared.cohort import prepare as prepare_cohort
 from glioflow.data.prepared.remote import push
 from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 from glioflow.errors import UserError, unknown_name
+from glioflow.progress import Say
 from glioflow.reports import cohort_page
 from glioflow.reports.tables import Table
-from glioflow.runs.launch import Say
 
 # Starting a local cluster takes longer than so many cases do.
 _FEW = 12

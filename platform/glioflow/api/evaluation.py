@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from glioflow import cluster
-from glioflow.api.inputs import model_name
+from glioflow.api.inputs import model_name, print_progress
 from glioflow.api.results import Result, patients_tables
+from glioflow.progress import Say
 from glioflow.reports.evaluation_page import METRICS, beside_baselines
 from glioflow.reports.tables import Table
 from glioflow.runs.analysis.compare import compare as compare_models
@@ -116,7 +117,12 @@ class ComparisonResult(Result):
 
 
 def evaluate(
-    model: Any, source: str | Path, *, unseen: bool = False, report: str | Path | None = None
+    model: Any,
+    source: str | Path,
+    *,
+    unseen: bool = False,
+    report: str | Path | None = None,
+    say: Say = print_progress,
 ) -> EvaluationResult:
     """Measure a model on a labeled cohort, beside its baselines; a model that MLflow has is logged there.
 
@@ -126,13 +132,18 @@ def evaluate(
         source: The cohort, raw, or prepared with the model's own preprocessing, or a prepared cohort's URI.
         unseen: Leave out the patients that trained the model or chose its settings.
         report: Folder for a report, one HTML file; None writes none.
+        say: Called with the part of the patients that are measured.
 
     Raises:
         UserError: If the model or the cohort cannot be read, or no case has a mask.
     """
     with cluster.ending():
         values = evaluate_model(
-            model_name(model), source, unseen=unseen, report=None if report is None else Path(report)
+            model_name(model),
+            source,
+            unseen=unseen,
+            report=None if report is None else Path(report),
+            say=lambda text, part=None: say("", part),
         )
     chief = ("per_patient", "dice_mean", "dice_median", "dice_ci95", "baselines", "num_parameters", "warnings")
     known = {key: values.pop(key) for key in chief}

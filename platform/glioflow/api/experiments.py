@@ -9,9 +9,9 @@ from glioflow import cluster
 from glioflow.api.inputs import Overrides, print_progress, read_experiment, run_of
 from glioflow.api.results import Result, metrics_table, patients_tables
 from glioflow.config import Experiment
+from glioflow.progress import Say
 from glioflow.reports.tables import Table
 from glioflow.runs.crossval import run as crossval_run
-from glioflow.runs.launch import Say
 from glioflow.runs.search import run as search_run
 from glioflow.runs.search.observer import Board
 from glioflow.runs.train import run as train_run

@@ -23,8 +23,8 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure a bundle, run or registered model on a labeled cohort, beside baselines."""
-    with told():
-        print_result(gf.evaluate(model, source, unseen=unseen, report=report), as_json)
+    with told(), progress("evaluate") as say:
+        print_result(gf.evaluate(model, source, unseen=unseen, report=report, say=say), as_json)
 
 
 @verb(EVALUATION)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 import yaml
 
@@ -18,21 +17,11 @@ from glioflow.data.prepared.remote import local_folder
 from glioflow.data.preprocessing.pipeline import Step
 from glioflow.data.splits import Split, make_split
 from glioflow.errors import UserError
+from glioflow.progress import Say, quiet
 from glioflow.promotion.record import who
 from glioflow.runs.lineage import ENVIRONMENT, environment, source_state
 from glioflow.tracking import Tracking
 from glioflow.version import __version__
-
-
-class Say(Protocol):
-    """Whoever is told what happens: a text and, where it is known, the part of the work that is done, in [0, 1]."""
-
-    def __call__(self, text: str, part: float | None = None) -> None:
-        """Hear it."""
-
-
-def quiet(text: str, part: float | None = None) -> None:
-    """Say nothing."""
 
 
 @dataclass(frozen=True)

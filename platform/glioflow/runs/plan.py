@@ -15,17 +15,24 @@ from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
 from glioflow.data.splits import Split
 from glioflow.evaluation import flatten_summary, summarize
 from glioflow.features import measure_mask
+from glioflow.runs.progress import PROGRESS, ProgressFile
 from glioflow.runs.train.overlays import Watch
 from glioflow.runs.train.selection import choose_for, fit_flair
 from glioflow.tracking import SPOOL
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
     from glioflow.training.loop import Fitted, Report
 
 FITTED_ON = {"weights": "train", "early_stopping": "val", "postprocess": "val", "flair_threshold_baseline": "train"}
 FINAL_FITTED_ON = {"weights": "train and val", "flair_threshold_baseline": "train and val"}
+
+
+# Of a run's work, the part that is done when its last epoch ends; the test patients are left.
+TRAINED = 0.9
 
 
 class Fold(BaseModel):
@@ -83,6 +90,11 @@ class Plan(BaseModel):
         return self.folder / self.part / "features.json"
 
     @property
+    def progress(self) -> Path:
+        """Where the worker notes how far it has come."""
+        return self.folder / self.part / PROGRESS
+
+    @property
     def spool(self) -> Path:
         """What waits here while MLflow is away."""
         return self.folder / SPOOL
@@ -119,11 +131,21 @@ def train_plan(
     cohort = PreparedCohort(plan.prepared)
     train, val = _dealt(plan, cohort)
     watch = Watch(plan.folder, val, epochs=plan.experiment.training.epochs) if plan.watched and rank == 0 else None
+    progress = ProgressFile(plan.progress) if rank == 0 else None
     network, fitted = fit_network(
-        plan.experiment, train, val, report, rank=rank, world_size=world_size, resume=resume, watch=watch
+        plan.experiment,
+        train,
+        val,
+        report,
+        rank=rank,
+        world_size=world_size,
+        resume=resume,
+        watch=watch,
+        progress=progress,
     )
-    if rank != 0:
+    if progress is None:
         return None
+    progress.note("choosing threshold and clean-up", TRAINED)
     return _finish(plan, cohort, Predictor(_describe(plan, cohort, network), network), fitted)
 
 
@@ -145,6 +167,7 @@ def fit_network(
     world_size: int = 1,
     resume: Path | None = None,
     watch: Watch | None = None,
+    progress: ProgressFile | None = None,
 ) -> tuple["nn.Module", "Fitted"]:
     """Build the experiment's network and train it.
 
@@ -157,6 +180,7 @@ def fit_network(
         world_size: Of how many.
         resume: Folder of a checkpoint to go on from.
         watch: Draws a few validation cases.
+        progress: Is told of every step and every validation case.
 
     Returns:
         The network as it ended, on its device, and what is kept of the training.
@@ -164,6 +188,13 @@ def fit_network(
     from glioflow.training import fitting
 
     settings = experiment.resolved
+    notes = None if progress is None else _Notes(progress, settings.training.epochs, len(val))
+
+    def show(case: PreparedCase, predicted: "NDArray[np.bool_]") -> None:
+        if watch is not None:
+            watch.see(case, predicted)
+        if notes is not None:
+            notes.case()
 
     def validate(network: "nn.Module") -> dict[str, float]:
         return fitting.validate(
@@ -175,7 +206,7 @@ def fit_network(
             precision=settings.training.precision,
             rank=rank,
             world_size=world_size,
-            show=None if watch is None else watch.see,
+            show=show if watch or notes else None,
         )
 
     def report_drawn(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
@@ -195,7 +226,27 @@ def fit_network(
         rank=rank,
         world_size=world_size,
         resume=resume,
+        on_step=None if notes is None else notes.step,
     )
+
+
+class _Notes:
+    """Notes the progress of a training, step by step and validation case by validation case."""
+
+    def __init__(self, progress: ProgressFile, epochs: int, num_cases: int) -> None:
+        self.progress, self.epochs, self.num_cases = progress, epochs, num_cases
+        self.epoch = self.cases = 0
+
+    def step(self, taken: int, per_epoch: int) -> None:
+        done, step = divmod(taken - 1, per_epoch)
+        self.epoch, self.cases = done + 1, 0
+        text = f"epoch {self.epoch} of {self.epochs}, step {step + 1} of {per_epoch}"
+        self.progress.note(text, TRAINED * taken / (per_epoch * self.epochs))
+
+    def case(self) -> None:
+        self.cases += 1
+        text = f"epoch {self.epoch} of {self.epochs}, validation case {self.cases} of {self.num_cases}"
+        self.progress.note(text, TRAINED * self.epoch / self.epochs)
 
 
 def _describe(plan: Plan, cohort: PreparedCohort, network: "nn.Module") -> bundle.Description:

@@ -1,8 +1,6 @@
 """Labeled cases judged by a model: metrics, calibration, slices and baselines, in a form that folds add up."""
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
-from operator import add
 from typing import Any
 
 import numpy as np
@@ -26,6 +24,7 @@ from glioflow.evaluation import (
 )
 from glioflow.evaluation.lesions import bounding_box
 from glioflow.features import measure_mask
+from glioflow.progress import Say, quiet
 
 # Two experts on LGG against each other (Buda, Saha, Mazurowski 2019).
 HUMAN_LGG = {"dice_mean": 0.84, "dice_std": 0.02}
@@ -103,6 +102,7 @@ def judge(
     *,
     known: Sequence[PreparedCase] = (),
     with_features: bool = False,
+    say: Say = quiet,
 ) -> Judged:
     """Judge a model on labeled cases, in the original geometry.
 
@@ -111,8 +111,12 @@ def judge(
         cases: Prepared as it needs them.
         known: Cases whose slices the nearest-slice baseline may copy, never those of the same patient.
         with_features: Add the shape features of the predicted mask to each row, as `features`.
+        say: Called after each case.
     """
-    judged = reduce(add, (_judge_case(predictor, case, with_features=with_features) for case in cases), Judged())
+    judged = Judged()
+    for number, case in enumerate(cases, start=1):
+        judged += _judge_case(predictor, case, with_features=with_features)
+        say(f"case {number} of {len(cases)}", number / len(cases))
     return judged.model_copy(update={"baselines": baselines(predictor.description, cases, known=known)})
 
 

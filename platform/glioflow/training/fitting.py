@@ -33,6 +33,7 @@ def build_and_fit(
     rank: int = 0,
     world_size: int = 1,
     resume: Path | None = None,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> tuple[nn.Module, Fitted]:
     """Build a network and train it; the same seed, cases and number of workers give the same weights.
 
@@ -48,6 +49,7 @@ def build_and_fit(
         rank: Number of this worker, from 0.
         world_size: Number of workers.
         resume: Folder of a checkpoint to continue from.
+        on_step: Called after each step with the number of steps taken and that of the steps in an epoch.
 
     Returns:
         The network as it ended, on its device, and the weights that are kept.
@@ -66,6 +68,9 @@ def build_and_fit(
         rank=rank,
         world_size=world_size,
     )
+    if on_step is not None:
+        per_epoch = training.steps_per_epoch or batches.steps_per_pass
+        batches.on_step = lambda taken: on_step(taken, per_epoch)
     criterion = build_loss(loss, task=target.task).to(device)
     return network, fit(network, criterion, batches, validate, training, report, resume=resume)
 

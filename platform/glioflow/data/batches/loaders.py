@@ -1,6 +1,6 @@
 """Batches of slices or patches from a prepared cohort, each a function of (seed, step): a resumed run sees the same."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -82,6 +82,7 @@ class Batches:
                 raise UserError("training cases have masks", case.record.id)
         self.cases, self.target, self.settings = list(cases), target, settings
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
+        self.on_step: Callable[[int], None] | None = None
 
     @property
     def steps_per_pass(self) -> int:
@@ -120,7 +121,10 @@ class Batches:
         return self.augmentation()
 
     def steps(self, first: int, last: int) -> Iterator[Batch]:
-        """Give the batches of steps `first` to `last` - 1, each made in a thread while the one before is used."""
+        """Give the batches of steps `first` to `last` - 1, each made in a thread while the one before is used.
+
+        Once a batch was used, `on_step` is called with the number of steps taken so far, in this process or before.
+        """
         with ThreadPoolExecutor(1) as thread:
             waiting = thread.submit(self.batch, first) if first < last else None
             for step in range(first, last):
@@ -128,6 +132,8 @@ class Batches:
                 ready = waiting.result()
                 waiting = thread.submit(self.batch, step + 1) if step + 1 < last else None
                 yield ready
+                if self.on_step is not None:
+                    self.on_step(step + 1)
 
 
 class SliceBatches(Batches):

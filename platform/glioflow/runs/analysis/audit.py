@@ -16,8 +16,9 @@ from glioflow.data.prepared.cohort import PreparedCohort, is_prepared
 from glioflow.data.splits import Split, Splittable, check_split, make_split, read_split
 from glioflow.errors import UserError
 from glioflow.features.flat import measure_slice
+from glioflow.progress import Say, quiet
 from glioflow.reports.audit_page import audit_page
-from glioflow.runs.launch import Say, Setting, open_cohort_for, open_run, quiet
+from glioflow.runs.launch import Setting, open_cohort_for, open_run
 from glioflow.survival import patient_key, read_clinical
 from glioflow.survival.leakage_example import LeakageExample, rebuild_leakage
 from glioflow.tracking import Tracking

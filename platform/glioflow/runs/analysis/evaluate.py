@@ -11,6 +11,7 @@ from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.evaluation import VolumeInterval, flatten_summary
+from glioflow.progress import Say, quiet
 from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.runs.case_pictures import case_drawings
 from glioflow.runs.launch import open_cohort_for
@@ -102,7 +103,9 @@ def labeled_cases(subject: Subject, source: str | Path) -> tuple[PreparedCohort,
     return cohort, cases
 
 
-def evaluate(model: str, source: str | Path, *, unseen: bool = False, report: Path | None = None) -> dict[str, Any]:
+def evaluate(
+    model: str, source: str | Path, *, unseen: bool = False, report: Path | None = None, say: Say = quiet
+) -> dict[str, Any]:
     """Measure a model on the labeled patients of a cohort; one that MLflow has is logged there, with its report.
 
     Args:
@@ -110,6 +113,7 @@ def evaluate(model: str, source: str | Path, *, unseen: bool = False, report: Pa
         source: The cohort, raw or prepared with the model's own preprocessing.
         unseen: Leave out the patients that trained the model or chose its settings.
         report: Folder for the report, `index.html` that needs nothing beside it; None writes none.
+        say: Called after each case.
 
     Returns:
         `per_patient`, `dice_mean`, `dice_median`, `dice_ci95`, `baselines`, `num_parameters`, `calibration`,
@@ -123,7 +127,7 @@ def evaluate(model: str, source: str | Path, *, unseen: bool = False, report: Pa
     known = [case for case in cases if subject.part_of(case.record.id) == "train"] or cases
     if unseen:
         cases = unseen_by([subject], cases)
-    judged = judge(subject.predictor, cases, known=known)
+    judged = judge(subject.predictor, cases, known=known, say=say)
     answer = judged.answer(cohort.manifest.format) | {
         "num_parameters": subject.predictor.description.num_parameters,
         "warnings": subject.warnings(cohort, [case.record.id for case in cases]),

@@ -16,12 +16,14 @@ from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.data.splits import Split, deal
 from glioflow.errors import UserError
 from glioflow.evaluation import VolumeInterval, fit_volume_interval, flatten_summary
+from glioflow.progress import Say, quiet
 from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.reports.page import Drawing
 from glioflow.runs.case_pictures import draw_case, pick_cases
 from glioflow.runs.crossval.out_of_fold import OUT_OF_FOLD
-from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder
-from glioflow.runs.plan import Plan, train_plan
+from glioflow.runs.launch import Setting, now, open_run, open_setting, run_folder
+from glioflow.runs.plan import TRAINED, Plan, train_plan
+from glioflow.runs.progress import ProgressFile, shown
 from glioflow.runs.scoring import Judged, judge
 from glioflow.tracking import BUNDLE, PATIENCE_S, SPOOL, RunWriter, Tracking
 
@@ -128,11 +130,11 @@ def _run_folds(
     waiting = [k for k in range(len(parts)) if k not in done]
     plans = {k: _plan(setting, parent, k, fold_split(parts, k)) for k in waiting}
     cpus = setting.experiment.training.cpus_per_worker
-    for k, answer in zip(waiting, cluster.map_parallel(run_fold, plans.values(), num_cpus=cpus), strict=True):
-        judged[k] = answer
-        mean = sum(row["dice"] for row in answer.rows) / max(1, len(answer.rows))
-        text = f"fold {k + 1} of {len(parts)}: mean Dice {mean:.3f} over {len(answer.rows)} patients"
-        say(text, len(judged) / len(parts))
+    with shown({f"fold {k + 1}": plan.progress for k, plan in plans.items()}, say):
+        for k, answer in zip(waiting, cluster.map_parallel(run_fold, plans.values(), num_cpus=cpus), strict=True):
+            judged[k] = answer
+            mean = sum(row["dice"] for row in answer.rows) / max(1, len(answer.rows))
+            say(f"fold {k + 1} of {len(parts)}: mean Dice {mean:.3f} over {len(answer.rows)} patients")
     return {**done, **{k: plan.run_id for k, plan in plans.items()}}, judged
 
 
@@ -247,7 +249,13 @@ def run_fold(plan: Plan) -> Judged:
         metrics = train_plan(plan, report) or {}
         cohort = PreparedCohort(plan.prepared)
         train, test = cohort.cases(plan.split.train), cohort.cases(plan.split.test)
-        judged = judge(Predictor.load(plan.bundle), test, known=train, with_features=True)
+        judged = judge(
+            Predictor.load(plan.bundle),
+            test,
+            known=train,
+            with_features=True,
+            say=ProgressFile(plan.progress).section("test", TRAINED, 1),
+        )
     except BaseException:
         writer.finish("FAILED")
         raise

@@ -8,7 +8,8 @@ from glioflow import bundle, cluster
 from glioflow.config import load_experiment
 from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
-from glioflow.runs.launch import Say, Setting, check_resources, now, open_cohort_for, open_run, quiet, run_folder
+from glioflow.progress import Say, quiet
+from glioflow.runs.launch import Setting, check_resources, now, open_cohort_for, open_run, run_folder
 from glioflow.runs.lineage import ENVIRONMENT, environment
 from glioflow.runs.plan import Plan
 from glioflow.runs.train.run import fit_on_train, followed, judge

@@ -10,7 +10,8 @@ from typing import Any
 from ray.tune import Callback
 
 from glioflow import cluster
-from glioflow.runs.launch import Say, run_folder
+from glioflow.progress import Say
+from glioflow.runs.launch import run_folder
 from glioflow.runs.search.memory_guard import OUT_OF_MEMORY
 from glioflow.runs.search.searcher import METRIC, NUMBER
 from glioflow.runs.search.trial import CHECKPOINT, GROUP, REASON

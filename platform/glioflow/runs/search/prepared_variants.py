@@ -12,7 +12,8 @@ from glioflow.data.prepared.cohort import PreparedCohort, is_prepared
 from glioflow.data.prepared.remote import local_folder
 from glioflow.data.preprocessing.pipeline import Step, preprocess
 from glioflow.errors import UserError
-from glioflow.runs.launch import Say, open_cohort_for
+from glioflow.progress import Say
+from glioflow.runs.launch import open_cohort_for
 
 
 def prepare_variants(experiment: Experiment, source: str | Path, *, say: Say) -> dict[str, Path]:

@@ -14,7 +14,8 @@ from glioflow.config import Experiment, data_source, override
 from glioflow.config.search import SearchSettings
 from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
-from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder, to_yaml
+from glioflow.progress import Say, quiet
+from glioflow.runs.launch import Setting, now, open_run, open_setting, run_folder, to_yaml
 from glioflow.runs.plan import Plan
 from glioflow.runs.search.memory_guard import surviving_memory_kills
 from glioflow.runs.search.observer import LISTENERS, Board, Listener

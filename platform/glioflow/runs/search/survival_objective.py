@@ -15,7 +15,8 @@ from glioflow.config import Experiment
 from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
 from glioflow.features import measure_mask
-from glioflow.runs.launch import Say, Setting
+from glioflow.progress import Say
+from glioflow.runs.launch import Setting
 from glioflow.survival import SurvivalSettings, join_features, read_clinical
 from glioflow.survival.crossvalidation import cross_validated_concordance
 

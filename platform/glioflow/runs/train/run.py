@@ -17,11 +17,13 @@ from glioflow.config import Experiment, load_experiment
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.errors import RunFailed, UserError
 from glioflow.evaluation import flatten_summary
+from glioflow.progress import Say, quiet
 from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.reports.figures import curves
 from glioflow.runs.case_pictures import case_drawings
-from glioflow.runs.launch import Say, Setting, now, open_run, open_setting, quiet, run_folder
-from glioflow.runs.plan import Plan, train_plan
+from glioflow.runs.launch import Setting, now, open_run, open_setting, run_folder
+from glioflow.runs.plan import TRAINED, Plan, train_plan
+from glioflow.runs.progress import ProgressFile, shown
 from glioflow.runs.scoring import judge as judge_cases
 from glioflow.runs.train.checkpoints import drop_torn, is_whole, mark_done
 from glioflow.runs.train.overlays import OVERLAYS, drawn
@@ -76,9 +78,9 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
         watched=True,
     )
     try:
-        with followed(setting.tracking, plan, say):
+        with shown({"": plan.progress}, say), followed(setting.tracking, plan, say):
             val = fit_on_train(plan)
-        test, files, rows = judge(plan)
+            test, files, rows = judge(plan)
     except (KeyboardInterrupt, SystemExit):  # Ray Train turns the first Ctrl-C into the second
         RunWriter(plan.tracking_uri, run_id, plan.spool).finish("KILLED")
         say(f"interrupted; go on with --resume {run_id}")
@@ -252,7 +254,13 @@ def judge(plan: Plan) -> Judgement:
 def _judge(said: str) -> Judgement:
     plan = Plan.model_validate_json(said)
     predictor, cohort = Predictor.load(plan.bundle), PreparedCohort(plan.prepared)
-    judged = judge_cases(predictor, cohort.cases(plan.split.test), known=cohort.cases(plan.split.train))
+    progress = ProgressFile(plan.progress)
+    judged = judge_cases(
+        predictor,
+        cohort.cases(plan.split.test),
+        known=cohort.cases(plan.split.train),
+        say=progress.section("test", TRAINED, 1),
+    )
     answer = judged.answer(cohort.manifest.format)
     cases = case_drawings(answer["per_patient"], lambda case_id: (predictor, cohort.case(case_id)))
     about = f"{len(plan.split.test)} test patients, which trained and chose nothing"

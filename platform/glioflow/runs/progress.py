@@ -1,0 +1,120 @@
+"""How far work in another process has come: a small file that the worker writes and the waiting process shows."""
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from glioflow import atomic
+from glioflow.progress import Say
+
+PROGRESS = "progress.json"
+_NOTE_S = 1.0
+# How often the bar moves, and how often a line is printed.
+_LOOK_S, _LINE_S = 1.0, 15.0
+
+
+class ProgressFile:
+    """Where a worker notes how far it has come: at most once a second, and a failure to write is no failure of work."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the file; its folder is made."""
+        self.path, self._noted = path, float("-inf")
+
+    def note(self, text: str, part: float) -> None:
+        """Note what is being done, and the part of the work that is done, in [0, 1]."""
+        now = time.monotonic()
+        if now - self._noted < _NOTE_S and part < 1:
+            return
+        self._noted = now
+        with contextlib.suppress(OSError):
+            atomic.write_text(self.path, json.dumps({"text": text, "part": part}))
+
+    def section(self, name: str, first: float, last: float) -> Say:
+        """Return a listener that notes under `name`; its [0, 1] is [first, last] of the whole work."""
+
+        def say(text: str, part: float | None = None) -> None:
+            self.note(f"{name}, {text}", first + (last - first) * (part or 0.0))
+
+        return say
+
+
+@contextmanager
+def shown(files: Mapping[str, Path], say: Say) -> Iterator[None]:
+    """Show what workers note while a block waits for them: a bar every second, a line with the time left now and then.
+
+    Args:
+        files: File of each worker by the name that its lines begin with, which may be empty.
+        say: Called with the lines, and with the mean part of the workers.
+    """
+    for path in files.values():  # of a run that was interrupted
+        path.unlink(missing_ok=True)
+    ended, state = threading.Event(), _Shown(files)
+
+    def look() -> None:
+        while not ended.wait(_LOOK_S):
+            part = state.look()
+            if part is not None:
+                say(state.line(), part)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        for path in files.values():
+            path.unlink(missing_ok=True)
+
+
+@dataclass
+class _Shown:
+    files: Mapping[str, Path]
+    texts: dict[str, str] = field(default_factory=dict)
+    parts: dict[str, float] = field(default_factory=dict)
+    first: tuple[float, float] | None = None
+    last_line: float = field(default_factory=time.monotonic)
+
+    def look(self) -> float | None:
+        """Read the files; return the part that is done, None where nothing is new."""
+        before = dict(self.parts)
+        for name, path in self.files.items():
+            try:
+                noted = json.loads(path.read_text())
+            except (OSError, ValueError):
+                continue
+            self.texts[name], self.parts[name] = noted["text"], max(noted["part"], self.parts.get(name, 0.0))
+        if self.parts == before:
+            return None
+        part = sum(self.parts.values()) / len(self.files)
+        self.first = self.first or (time.monotonic(), part)
+        return part
+
+    def line(self) -> str:
+        """Return the next line; empty where the last one is recent."""
+        now = time.monotonic()
+        if now - self.last_line < _LINE_S:
+            return ""
+        self.last_line = now
+        texts = [f"{name}: {text}" if name else text for name, text in self.texts.items() if self.parts[name] < 1]
+        return "; ".join([*texts, *self._time_left(now)])
+
+    def _time_left(self, now: float) -> list[str]:
+        assert self.first is not None
+        began, before = self.first
+        part = sum(self.parts.values()) / len(self.files)
+        if part <= before or now - began < _LINE_S:
+            return []
+        return [f"about {duration_text((now - began) * (1 - part) / (part - before))} left"]
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration in words: seconds below two minutes, minutes below two hours, then hours."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,102 @@
+"""What a waiting process shows of work in other processes."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glioflow.data.prepared.cohort import PreparedCohort
+from glioflow.runs import progress as module
+from glioflow.runs.plan import PROGRESS, Plan, train_plan
+from glioflow.runs.progress import ProgressFile, duration_text, shown
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_NOTE_S", "_LINE_S"):
+        monkeypatch.setattr(module, name, 0)
+    monkeypatch.setattr(module, "_LOOK_S", 0.01)
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.parts: list[float] = []
+
+    def __call__(self, text: str, part: float | None = None) -> None:
+        self.lines += [text] if text else []
+        self.parts += [] if part is None else [part]
+
+    def wait_for(self, part: float) -> None:
+        deadline = time.monotonic() + 30
+        while not self.parts or self.parts[-1] < part - 1e-9:
+            assert time.monotonic() < deadline, self.parts
+            time.sleep(0.01)
+
+
+def test_the_part_is_the_mean_of_all_workers_and_lines_name_those_at_work(tmp_path: Path) -> None:
+    files = {"fold 1": tmp_path / "a.json", "fold 2": tmp_path / "b.json"}
+    heard = Heard()
+    with shown(files, heard):
+        ProgressFile(files["fold 1"]).note("epoch 1 of 2", 0.5)
+        heard.wait_for(0.25)
+        ProgressFile(files["fold 2"]).section("test", 0.8, 1)("case 1 of 2", 0.5)
+        heard.wait_for(0.7)
+        ProgressFile(files["fold 1"]).note("done", 1)
+        heard.wait_for(0.95)
+    assert heard.parts == sorted(heard.parts)
+    assert heard.lines[0] == "fold 1: epoch 1 of 2"
+    assert "fold 2: test, case 1 of 2" in heard.lines[-1]
+    assert "fold 1" not in heard.lines[-1]
+    assert "left" in heard.lines[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_an_interrupted_run_noted_is_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / PROGRESS
+    ProgressFile(path).note("epoch 9 of 9", 0.9)
+    heard = Heard()
+    with shown({"": path}, heard):
+        ProgressFile(path).note("epoch 1 of 9", 0.1)
+        heard.wait_for(0.1)
+    assert heard.lines == ["epoch 1 of 9"]
+
+
+def test_a_worker_that_cannot_note_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ProgressFile(tmp_path / "file" / PROGRESS).note("epoch 1", 0.1)
+
+
+def test_a_training_notes_every_step_and_every_validation_case(
+    prepared: PreparedCohort, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from glioflow.data.splits import make_split
+
+    noted: list[dict[str, Any]] = []
+    monkeypatch.setattr(module.atomic, "write_text", lambda path, text: noted.append(json.loads(text)))
+    plan = Plan(
+        experiment=tiny,
+        prepared=prepared.path,
+        split=make_split(prepared.records, tiny.split),
+        run_id="r",
+        tracking_uri="",
+        folder=tmp_path,
+        created="2026-01-01T00:00:00+00:00",
+    )
+    train_plan(plan, lambda epoch, metrics, write_checkpoint: None)
+    texts = [note["text"] for note in noted if "text" in note]
+    assert texts[:4] == [
+        "epoch 1 of 2, step 1 of 2",
+        "epoch 1 of 2, step 2 of 2",
+        "epoch 1 of 2, validation case 1 of 2",
+        "epoch 1 of 2, validation case 2 of 2",
+    ]
+    assert texts[-1] == "choosing threshold and clean-up"
+    parts = [note["part"] for note in noted if "text" in note]
+    assert parts == sorted(parts)
+
+
+def test_durations_are_told_in_the_unit_that_fits() -> None:
+    assert [duration_text(s) for s in (5.2, 119, 121, 3600, 7300)] == ["5 s", "119 s", "2 min", "60 min", "2.0 h"]
