@@ -16,16 +16,10 @@ from glioflow.data.preprocessing.brain_mask import BrainMask
 from glioflow.data.preprocessing.geometry_steps import CropBrain
 from glioflow.data.preprocessing.intensity_steps import Percentile, ZScore
 from glioflow.data.preprocessing.pipeline import Neighbors
+from glioflow.data.sequences import sequence_of
 from glioflow.errors import UserError
 from glioflow.models import ARCHITECTURES
 
-# One sequence under the names of different cohorts and scanners.
-SEQUENCES = {
-    "pre": ("pre", "t1", "t1n", "t1w", "t1pre"),
-    "post": ("post", "t1ce", "t1gd", "t1c", "t1post"),
-    "flair": ("flair", "t2f"),
-    "t2": ("t2", "t2w"),
-}
 # Steps whose result depends on the other slices of the volume.
 VOLUME_WISE = (Percentile, ZScore, CropBrain, BrainMask, Neighbors)
 # Cohorts that come without skull and scalp.
@@ -36,11 +30,6 @@ MAX_OUTSIDE_BRAIN = 0.18
 
 # How different neighbors are, against slices far apart: 1 where the order means nothing.
 MAX_NEIGHBOR_DIFFERENCE = 0.85
-
-
-def sequence_of(channel: str) -> str:
-    """Return the sequence that a channel's name speaks of; the name itself where it is none we know."""
-    return next((sequence for sequence, names in SEQUENCES.items() if channel.lower() in names), channel)
 
 
 def conform(case: Case, description: Description) -> Case:

@@ -3,16 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from glioflow.evaluation.boxes import bounding_box
+
 BoolVolume = NDArray[np.bool_]
-
-
-def bounding_box(mask: BoolVolume) -> tuple[slice, ...]:
-    """Return the smallest box around what is set, as one slice per axis; empty slices where nothing is."""
-    box = []
-    for axis in range(mask.ndim):
-        present = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        box.append(slice(int(present[0]), int(present[-1]) + 1) if present.size else slice(0, 0))
-    return tuple(box)
 
 
 def label_components(mask: BoolVolume) -> tuple[NDArray[np.int32], int]:

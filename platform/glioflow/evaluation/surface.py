@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from glioflow.evaluation.boxes import bounding_box
+
 BoolVolume = NDArray[np.bool_]
 Distances = NDArray[np.float64]
 
@@ -71,8 +73,6 @@ def inplane_surface_scores(prediction: BoolVolume, reference: BoolVolume, *, tol
 
 def surface_points(mask: BoolVolume) -> NDArray[np.intp]:
     """Return the indices of the mask's surface voxels, (N, axes)."""
-    from glioflow.evaluation.lesions import bounding_box
-
     box = bounding_box(mask)
     padded = np.pad(mask[box], 1)
     core = tuple(slice(1, -1) for _ in box)

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from glioflow.evaluation.boxes import bounding_box
 from glioflow.features.ellipsoid import row_ends
 
 Values = dict[str, float | int | None]
@@ -63,12 +64,11 @@ def measure_slice(shape: NDArray[np.bool_], *, pixel_mm2: float | None = None) -
     from scipy import ndimage
     from skimage.measure import perimeter_crofton
 
-    rows, columns = np.flatnonzero(shape.any(axis=1)), np.flatnonzero(shape.any(axis=0))
-    row_start, row_stop, column_start, column_stop = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    box = shape[row_start:row_stop, column_start:column_stop]
+    rows, columns = bounding_box(shape)
+    box = shape[rows, columns]
     area = int(np.count_nonzero(box))
     inner, covariance = spread_of_body(box)
-    centroid = inner + np.array([row_start, column_start])
+    centroid = inner + np.array([rows.start, columns.start])
     major, minor = principal_std(covariance)
     axes = principal_std(covariance + np.eye(2) / 12)
     perimeter = float(perimeter_crofton(np.pad(box, 1), directions=4))
@@ -81,10 +81,10 @@ def measure_slice(shape: NDArray[np.bool_], *, pixel_mm2: float | None = None) -
         "coordinate_std_column_px": float(np.sqrt(covariance[1, 1])),
         "coordinate_std_major_px": float(major),
         "coordinate_std_minor_px": float(minor),
-        "box_row_start_px": int(row_start),
-        "box_row_stop_px": int(row_stop),
-        "box_column_start_px": int(column_start),
-        "box_column_stop_px": int(column_stop),
+        "box_row_start_px": rows.start,
+        "box_row_stop_px": rows.stop,
+        "box_column_start_px": columns.start,
+        "box_column_stop_px": columns.stop,
         "eccentricity": float(np.sqrt(max(0.0, 1 - (axes[1] / axes[0]) ** 2))),
         "solidity": min(1.0, area / hull_area(box)),
         "perimeter_px": perimeter,

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from glioflow.errors import UserError
+from glioflow.evaluation.boxes import bounding_box
 from glioflow.features import margin, solid
 from glioflow.features.ellipsoid import bounding_ellipsoid_volume_ratio, hull_points, hull_vertices
 from glioflow.features.flat import measure_slice, principal_std, spread_of_body
@@ -193,21 +194,19 @@ def _reason(name: str, spacing_mm: Spacing | None, brain: NDArray[np.bool_] | No
 def _measure_volume(mask: NDArray[np.bool_], *, spacing_mm: Spacing | None) -> dict[str, float | None]:
     from scipy import ndimage
 
-    plane = np.asarray(mask.any(axis=0))
-    kept = [np.flatnonzero(extent) for extent in (mask.any(axis=(1, 2)), plane.any(axis=1), plane.any(axis=0))]
-    bounds = [(int(index[0]), int(index[-1]) + 1) for index in kept]
-    body = mask[tuple(slice(*bound) for bound in bounds)]
+    box = bounding_box(mask)
+    body = mask[box]
     inner, covariance = spread_of_body(body)
-    center = inner + np.array([start for start, _ in bounds])
+    center = inner + np.array([extent.start for extent in box])
     components, number = ndimage.label(body, np.ones((3, 3, 3)))
     sizes = np.bincount(components.ravel())[1:]
     largest = body if number == 1 else components == sizes.argmax() + 1
     whole_areas = np.array([np.count_nonzero(one) for one in body])
     areas = whole_areas if number == 1 else np.array([np.count_nonzero(one) for one in largest])
     values: dict[str, float | None] = {"num_components": float(number), "largest_component_px": float(sizes.max())}
-    values["largest_slice"] = float(whole_areas.argmax() + bounds[0][0])
+    values["largest_slice"] = float(whole_areas.argmax() + box[0].start)
     values["largest_slice_area_px"] = float(whole_areas.max())
-    values |= dict(zip(_BOX, (float(end) for bound in bounds for end in bound), strict=True))
+    values |= dict(zip(_BOX, (float(end) for extent in box for end in (extent.start, extent.stop)), strict=True))
     spread: list[float | None] = [*map(float, center), *map(float, np.sqrt(np.diag(covariance))), None, None, None]
     if spacing_mm is not None:
         spread[-3:] = map(float, principal_std(covariance * np.outer(spacing_mm, spacing_mm)))
@@ -246,16 +245,14 @@ def _place(
 ) -> dict[str, float | None]:
     """Where the centroid lies in the brain; the midline is the column of the brain's own centroid."""
     brain = brain if brain.dtype == np.bool_ else brain != 0
-    plane = brain.sum(axis=0)
-    columns = plane.sum(axis=0)
-    kept = [np.flatnonzero(extent) for extent in (brain.any(axis=(1, 2)), plane.any(axis=1), columns)]
-    if len(kept[2]) < 2:
+    columns = brain.sum(axis=(0, 1))
+    if np.count_nonzero(columns) < 2:
         return dict.fromkeys(_PLACE)
     center = [values["centroid_slice"], values["centroid_row_px"], values["centroid_column_px"]]
-    start = [int(index[0]) for index in kept]
-    length = [max(int(index[-1] - index[0]), 1) for index in kept]
+    box = bounding_box(brain)
+    length = [max(extent.stop - 1 - extent.start, 1) for extent in box]
     offset = float(center[2] or 0.0) - float(np.average(np.arange(len(columns)), weights=columns))
-    fractions = [(float(c or 0.0) - s) / n for c, s, n in zip(center, start, length, strict=True)]
+    fractions = [(float(c or 0.0) - extent.start) / n for c, extent, n in zip(center, box, length, strict=True)]
     inside = float(np.count_nonzero(mask & brain)) / float(columns.sum())
     return dict(
         zip(_PLACE, [float(np.sign(offset)), offset, offset / (length[2] / 2), inside, *fractions], strict=True)

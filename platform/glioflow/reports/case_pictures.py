@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from glioflow.data.case import Case
 from glioflow.data.preprocessing.pipeline import Step, unprocessed
 from glioflow.data.preprocessing.working_image import Volume
+from glioflow.data.sequences import shown_channel
 from glioflow.reports.cohort_figures import Picture, window_of
 
 
@@ -85,8 +86,8 @@ def largest_slice(mask: NDArray[np.uint8] | None, count: int) -> int:
 
 
 def _flair(case: Case) -> NDArray[np.generic]:
-    return np.asarray(case.image[..., case.channels.index("flair") if "flair" in case.channels else 0])
+    return np.asarray(case.image[..., shown_channel(case.channels)])
 
 
 def _shown(volume: Volume) -> NDArray[Any]:
-    return np.asarray(volume.image[..., volume.channels.index("flair") if "flair" in volume.channels else 0])
+    return np.asarray(volume.image[..., shown_channel(volume.channels)])

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glioflow.evaluation.boxes import bounding_box
+
 MAX_FRAMES = 24
 SIDE_PX = 360
 FRAME_MS = 220
@@ -46,11 +48,8 @@ def film(image: NDArray[np.floating[Any]], truth: NDArray[np.bool_], prediction:
 
 def _crop(inside: NDArray[np.bool_]) -> tuple[slice, slice]:
     """Return the rows and columns in which any slice has something."""
-    parts = []
-    for axes in ((0, 2), (0, 1)):
-        there = np.flatnonzero(inside.any(axis=axes))
-        parts.append(slice(int(there[0]), int(there[-1]) + 1) if there.size else slice(None))
-    return parts[0], parts[1]
+    _, rows, columns = bounding_box(inside)
+    return (rows, columns) if rows.stop else (slice(None), slice(None))
 
 
 def _size(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.data.case import Case
+from glioflow.data.sequences import shown_channel
 
 # Of labels 1, 2, 3, 4 and on; apart from each other, and from gray, for color-blind eyes too.
 COLORS = ("#ff7a59", "#4cc9f0", "#c77dff", "#ffd166")
@@ -33,8 +34,8 @@ def encode_overlay(labels: NDArray[np.uint8], case: Case) -> OverlayJson:
 
     areas = np.count_nonzero(labels, axis=(1, 2))
     index = int(areas.argmax()) if areas.any() else len(areas) // 2
-    channel = case.channels.index("flair") if "flair" in case.channels else 0
-    _, png = cv2.imencode(".png", draw(case.image[index, ..., channel], labels[index]))
+    plane = case.image[index, ..., shown_channel(case.channels)]
+    _, png = cv2.imencode(".png", draw(plane, labels[index]))
     return {
         "format": "png",
         "encoding": "base64",

@@ -7,6 +7,7 @@ import numpy as np
 
 from glioflow.bundle.prediction import Predictor
 from glioflow.data.prepared.cohort import PreparedCase
+from glioflow.data.sequences import shown_channel
 from glioflow.reports.figures import overlay
 from glioflow.reports.films import film
 from glioflow.reports.page import Drawing
@@ -36,9 +37,7 @@ def case_drawings(
 
 def draw_case(predictor: Predictor, case: PreparedCase, *, title: str, name: str) -> list[Drawing]:
     """Draw one case: the slice with most true tumor (predicted, where there is none), and all slices in turn."""
-    channels = case.record.channels
-    channel = channels.index("flair") if "flair" in channels else 0
-    prepared = np.asarray(case.image[..., channel], np.float32)
+    prepared = np.asarray(case.image[..., shown_channel(case.record.channels)], np.float32)
     # What restoring adds around a crop is 0, which must be the darkest value then.
     image = np.asarray(case.restore(prepared - prepared.min()))
     found = predictor.segment(case.image, case.record.moves).labels > 0

@@ -22,7 +22,7 @@ from glioflow.evaluation import (
     mean_entropy,
     summarize,
 )
-from glioflow.evaluation.lesions import bounding_box
+from glioflow.evaluation.boxes import bounding_box
 from glioflow.features import measure_mask
 from glioflow.progress import Say, quiet
 

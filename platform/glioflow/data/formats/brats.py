@@ -11,17 +11,15 @@ from pathlib import Path
 from glioflow.data.case import Case
 from glioflow.data.formats.nifti import assemble, nifti_files, stem
 from glioflow.data.formats.record import CaseFiles, Cohort
+from glioflow.data.sequences import BRATS_FILES
 from glioflow.errors import UserError
 
 CHANNELS = ("flair", "t1", "t1ce", "t2")
 LABELS_TO_2021 = {1: "necrotic core", 2: "edema", 4: "enhancing tumor"}
 LABELS_FROM_2023 = {1: "necrotic core", 2: "edema", 3: "enhancing tumor"}
 
-_NAMES = {
-    "flair": "flair", "t1": "t1", "t1ce": "t1ce", "t2": "t2", "seg": "seg",
-    "t2f": "flair", "t1n": "t1", "t1c": "t1ce", "t2w": "t2",
-}  # fmt: skip
-_FILE = re.compile(rf"^(?P<case>.+)[_-](?P<name>{'|'.join(sorted(_NAMES, key=len, reverse=True))})$", re.IGNORECASE)
+_ENDINGS = {**BRATS_FILES, "seg": "seg"}
+_FILE = re.compile(rf"^(?P<case>.+)[_-](?P<ending>{'|'.join(sorted(_ENDINGS, key=len, reverse=True))})$", re.IGNORECASE)
 _STRAY_MASK = re.compile(r"_segm$", re.IGNORECASE)
 _FROM_2023 = re.compile(r"^(?P<patient>BraTS-[A-Z]+-\d+)-\d+$", re.IGNORECASE)
 _WITH_CENTER = re.compile(r"^(?P<patient>BraTS1[789]_(?P<institution>[A-Z]+)\w*)_\d+$", re.IGNORECASE)
@@ -96,7 +94,7 @@ def _groups(files: Iterable[Path]) -> dict[tuple[Path, str], dict[str, Path]]:
             strays += [file] if _STRAY_MASK.search(stem(file)) else []
             continue
         members = groups.setdefault((file.parent, match["case"]), {})
-        key = _NAMES[match["name"].lower()]
+        key = _ENDINGS[match["ending"].lower()]
         if key in members:
             raise UserError("every modality of a case is there once", f"{file} beside {members[key].name}")
         members[key] = file

@@ -14,6 +14,7 @@ from glioflow.data.case import Case
 from glioflow.data.formats.dicom_pixels import check_pixels
 from glioflow.data.formats.nifti import MAX_CHANNELS, MAX_VOXELS, Volume, orient, same_grid, spacing_of
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
+from glioflow.data.sequences import sequence_of_description
 from glioflow.errors import UserError
 
 _IMAGE = ("MR", "CT", "PT")
@@ -84,7 +85,7 @@ def read(case: CaseFiles) -> Case:
         raise UserError(rule, f"{len(images)} and {len(masks)} in {case.id}")
     channels: dict[str, list[Path]] = {}
     for members in sorted(images, key=lambda members: int(members[0][1].get("SeriesNumber") or 0)):
-        name = channel_of(str(members[0][1].get("SeriesDescription", "")))
+        name = sequence_of_description(str(members[0][1].get("SeriesDescription", "")))
         count = sum(known.rstrip("0123456789") == name for known in channels)
         channels[f"{name}{count + 1}" if name in channels else name] = [file for file, _ in members]
     volumes = {name: _read_series(files) for name, files in channels.items()}
@@ -105,19 +106,6 @@ def read(case: CaseFiles) -> Case:
         grid=first.grid,
         files=tuple(channels[first_name]),
     )
-
-
-def channel_of(description: str) -> str:
-    """Return which of the known channels a series' description speaks of, or `series`."""
-    text = description.lower()
-    words = set("".join(letter if letter.isalnum() else " " for letter in text).split())
-    if "flair" in text:
-        return "flair"
-    if "t1" in text and (words & {"post", "gd", "gad", "ce", "c", "contrast", "postcontrast"} or "t1c" in text):
-        return "post"
-    if "t1" in text or words & {"pre", "precontrast"}:
-        return "pre"
-    return "t2" if "t2" in text else "post" if "post" in words else "series"
 
 
 def dicom_files(path: Path) -> Iterable[Path]:

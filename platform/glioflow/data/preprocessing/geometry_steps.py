@@ -10,6 +10,7 @@ from pydantic import Field
 from glioflow.data.preprocessing.geometry import Resize, Shape, Window
 from glioflow.data.preprocessing.working_image import StepSettings, Volume, to_levels
 from glioflow.errors import UserError
+from glioflow.evaluation.boxes import bounding_box
 
 
 class CropBox(StepSettings):
@@ -38,7 +39,7 @@ class CropBrain(StepSettings):
         """Crop to the union of the slices' boxes; without a contour the volume is left as it is."""
         import cv2
 
-        found = np.zeros(volume.image.shape[1:3], dtype=bool)
+        brain = np.zeros(volume.image.shape[1:3], dtype=bool)
         kernel = np.ones((self.dilation_px, self.dilation_px), np.uint8)
         for plane in to_levels(volume.image.mean(axis=-1), self.step):
             edges = cv2.dilate(cv2.Canny(plane, self.low, self.high), kernel, iterations=2)
@@ -46,8 +47,8 @@ class CropBrain(StepSettings):
             if contours:
                 points = max(contours, key=cv2.contourArea).reshape(-1, 2)
                 (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
-                found[top : bottom + 1, left : right + 1] = True
-        return _crop_plane(volume, found, 0)
+                brain[top : bottom + 1, left : right + 1] = True
+        return _crop_plane(volume, brain, 0)
 
 
 class PadSquare(StepSettings):
@@ -117,13 +118,12 @@ def _resize(volume: Volume, after: Shape) -> Volume:
     return replace(moved, spacing_mm=(a, b, c))
 
 
-def _crop_plane(volume: Volume, found: NDArray[np.bool_], margin_px: int) -> Volume:
-    if not found.any():
+def _crop_plane(volume: Volume, shown: NDArray[np.bool_], margin_px: int) -> Volume:
+    """Crop all slices to the box around `shown` (H, W) and a margin; a volume that shows nothing is left as it is."""
+    if not shown.any():
         return volume
     s, h, w = volume.image.shape[:3]
-    rows, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
-    top, left = max(rows[0] - margin_px, 0), max(columns[0] - margin_px, 0)
-    bottom, right = min(rows[-1] + margin_px + 1, h), min(columns[-1] + margin_px + 1, w)
-    return volume.move(
-        Window(before=(s, h, w), start=(0, int(top), int(left)), after=(s, int(bottom - top), int(right - left)))
-    )
+    rows, columns = bounding_box(shown)
+    top, left = max(rows.start - margin_px, 0), max(columns.start - margin_px, 0)
+    bottom, right = min(rows.stop + margin_px, h), min(columns.stop + margin_px, w)
+    return volume.move(Window(before=(s, h, w), start=(0, top, left), after=(s, bottom - top, right - left)))

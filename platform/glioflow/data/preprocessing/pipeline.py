@@ -12,14 +12,12 @@ from glioflow.data.preprocessing.brain_mask import BrainMask
 from glioflow.data.preprocessing.geometry_steps import CropBox, CropBrain, PadSquare, Resample, ResizePlane, SliceRange
 from glioflow.data.preprocessing.intensity_steps import Clahe, Equalize, Percentile, Sharpen, UnitScale, ZScore
 from glioflow.data.preprocessing.working_image import StepSettings, Volume
+from glioflow.data.sequences import brats_name
 from glioflow.errors import UserError
 
 __all__ = ["ResizePlane", "Step", "UnitScale", "Volume", "preprocess", "rename_labels"]
 
 Label = Annotated[int, Field(ge=0, le=255)]
-
-# The same sequence under the names of different cohorts.
-ALIASES = {"pre": "t1", "post": "t1ce"}
 
 
 class Channels(StepSettings):
@@ -30,11 +28,11 @@ class Channels(StepSettings):
 
     def apply(self, volume: Volume) -> Volume:
         """Select; raises `UserError` for a channel that the case does not have."""
-        sequences = [_sequence(name) for name in volume.channels]
+        sequences = [brats_name(name) for name in volume.channels]
         for name in self.keep:
-            if _sequence(name) not in sequences:
+            if brats_name(name) not in sequences:
                 raise UserError(f"unknown channel {name!r}", choices=volume.channels)
-        index = [sequences.index(_sequence(name)) for name in self.keep]
+        index = [sequences.index(brats_name(name)) for name in self.keep]
         return replace(volume, image=volume.image[..., index], channels=self.keep)
 
 
@@ -119,7 +117,3 @@ def rename_labels(mask: NDArray[np.uint8], steps: tuple[Step, ...]) -> NDArray[n
         if isinstance(step, LabelMap):
             mask = step.rename(mask)
     return mask
-
-
-def _sequence(channel: str) -> str:
-    return ALIASES.get(channel, channel)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from glioflow.atomic import new_folder, write_text
 from glioflow.data.synthetic import clinical
-from glioflow.data.synthetic.phantom import SEQUENCES, draw_phantom, render, smooth_noise
+from glioflow.data.synthetic.phantom import BRIGHTNESS, draw_phantom, render, smooth_noise
 from glioflow.errors import UserError
 
 MapCases = Callable[[Callable[[Any], int], Iterable[Any]], Iterable[int]]
@@ -133,7 +133,7 @@ def _write_brats_case(root: Path, seed: int, shape: tuple[int, int, int], case: 
     brain = phantom.tissue > 0
     folder = root / name
     folder.mkdir()
-    for sequence in SEQUENCES:
+    for sequence in BRIGHTNESS:
         volume = render(rng, phantom, sequence, texture) * rng.uniform(300, 1500)
         _write_nifti(folder / f"{name}_{sequence}.nii.gz", np.where(brain, volume + 1, 0).astype(np.int16))
     # In the real cohort this one mask kept the name of another data set.

@@ -13,7 +13,7 @@ EDEMA, CORE, ENHANCING = 2, 1, 4
 
 # Brightness of air, scalp, bone, fluid, gray matter, white matter and gliosis, then of edema, core and enhancing tumor.
 # Gliosis is as bright as tumor on FLAIR, so that only its other sequences, size and place tell the two apart.
-SEQUENCES: dict[str, tuple[float, ...]] = {
+BRIGHTNESS: dict[str, tuple[float, ...]] = {
     "t1": (0.0, 1.25, 0.12, 0.18, 0.50, 0.68, 0.64, 0.42, 0.36, 0.40),
     "t1ce": (0.0, 1.30, 0.12, 0.18, 0.52, 0.68, 0.64, 0.42, 0.38, 1.15),
     "t2": (0.0, 0.90, 0.10, 1.20, 0.62, 0.46, 0.80, 0.86, 0.92, 0.82),
@@ -81,12 +81,12 @@ def draw_phantom(rng: np.random.Generator, shape: tuple[int, int, int], plan: Tu
 
 
 def render(rng: np.random.Generator, phantom: Phantom, sequence: str, texture: Float) -> Float:
-    """Return what `sequence` shows of the phantom, (S, H, W), about 0 to 1.6; a name of `SEQUENCES`."""
+    """Return what `sequence` shows of the phantom, (S, H, W), about 0 to 1.6; a key of `BRIGHTNESS`."""
     import cv2
 
     table = np.zeros(12, np.float32)
-    table[:7] = SEQUENCES[sequence][:7]
-    table[7 + EDEMA], table[7 + CORE], table[7 + ENHANCING] = SEQUENCES[sequence][7:]
+    table[:7] = BRIGHTNESS[sequence][:7]
+    table[7 + EDEMA], table[7 + CORE], table[7 + ENHANCING] = BRIGHTNESS[sequence][7:]
     image = table[np.where(phantom.tumor > 0, phantom.tumor + 7, phantom.tissue)]
     sigma = max(0.4, phantom.tissue.shape[1] / 256)
     image = np.stack([cv2.GaussianBlur(plane, (0, 0), sigma) for plane in image])

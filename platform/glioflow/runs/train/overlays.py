@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from glioflow import atomic
 from glioflow.data.prepared.cohort import PreparedCase
+from glioflow.data.sequences import shown_channel
 from glioflow.reports.figures import overlay
 
 OVERLAYS = "overlays"
@@ -41,9 +42,7 @@ class Watch:
             case = self.cases[case_id]
             truth = case.reference() > 0
             index = int(truth.sum(axis=(1, 2)).argmax())
-            channels = case.record.channels
-            channel = channels.index("flair") if "flair" in channels else 0
-            prepared = np.asarray(case.image[..., channel], np.float32)
+            prepared = np.asarray(case.image[..., shown_channel(case.record.channels)], np.float32)
             image = np.asarray(case.restore(prepared - prepared.min()))[index]
             name = f"{case_id}, slice {index + 1}, epoch {epoch + 1}"
             picture = overlay(image, truth[index], mask[index], title=name)

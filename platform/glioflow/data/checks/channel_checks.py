@@ -1,0 +1,25 @@
+"""What is wrong with the channels of an image: blank ones, and copies of FLAIR where a sequence was missing."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def blank_channels(image: NDArray[np.generic], channels: Sequence[str]) -> tuple[str, ...]:
+    """Return the channels of an image (S, H, W, C) that are zero everywhere."""
+    middle = image[image.shape[0] // 2]  # nearly every channel that shows something shows it there
+    return tuple(name for k, name in enumerate(channels) if not (middle[..., k].any() or image[..., k].any()))
+
+
+def copies_of_flair(image: NDArray[np.generic], channels: Sequence[str]) -> tuple[str, ...]:
+    """Return the channels of an image (S, H, W, C) that equal its FLAIR in every voxel: sequences that were missing."""
+    if "flair" not in channels:
+        return ()
+    flair, middle = channels.index("flair"), image.shape[0] // 2
+
+    def is_copy(k: int) -> bool:
+        # Nearly every channel that is no copy differs in the middle slice already.
+        return all(np.array_equal(part[..., k], part[..., flair]) for part in (image[middle], image))
+
+    return tuple(name for k, name in enumerate(channels) if k != flair and is_copy(k))

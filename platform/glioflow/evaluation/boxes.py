@@ -1,0 +1,15 @@
+"""The smallest box around a mask."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Return the smallest box around the voxels that are set, as one slice per axis; empty slices where none is set.
+
+    Args:
+        mask: Any number of axes, at least one.
+    """
+    present = np.flatnonzero(mask.any(axis=tuple(range(1, mask.ndim))))
+    extent = slice(int(present[0]), int(present[-1]) + 1) if present.size else slice(0, 0)
+    return (extent, *(bounding_box(mask.any(axis=0)) if mask.ndim > 1 else ()))
