@@ -104,17 +104,17 @@ def test_a_split_file_is_read_here_or_in_the_data_folder(tmp_path):
     (tmp_path / "split.json").write_text(json.dumps(said))
     settings = SplitSettings(method="file", file="split.json")
     assert make_split(cohort(4), settings, folder=tmp_path).val == ("p002_0",)
-    with pytest.raises(UserError, match=r"split\.file must exist; got split\.json"):
+    with pytest.raises(UserError, match=r"split\.file does not exist; got split\.json"):
         make_split(cohort(4), settings)
 
 
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({"train": ["p000_0"], "val": ["p009_0"]}, "val lists a case.*got p009_0"),
-        ({"train": ["p000_0"], "val": ["p000_1"]}, "one part.*got p000 in train and val"),
+        ({"train": ["p000_0"], "val": ["p009_0"]}, "no case 'p009_0', but the split lists it in 'val'"),
+        ({"train": ["p000_0"], "val": ["p000_1"]}, "one part.*got p000 in 'train' and 'val'"),
         ({"train": ["p000_0"], "val": []}, "at least one case in 'val'"),
-        ({"train": ["p000_0", "p000_0"], "val": ["p001_0"]}, "a case once; got p000_0, 2 times in train"),
+        ({"train": ["p000_0", "p000_0"], "val": ["p001_0"]}, "a case once; got p000_0 2 times in 'train'"),
         ({"train": "p000_0"}, "lists train, val and test"),
     ],
 )
@@ -128,7 +128,7 @@ def test_settings_that_cannot_be_are_refused():
     for settings in ({"folds": 3, "fold": 3}, {"method": "counts"}, {"method": "counts", "counts": (3, -1, 1)}):
         with pytest.raises(ValidationError):
             SplitSettings(**settings)
-    with pytest.raises(UserError, match="3 folds"):
+    with pytest.raises(UserError, match=r"split\.folds must be at least 3"):
         make_split(cohort(9), SplitSettings(folds=2))
 
 

@@ -344,7 +344,7 @@ def test_a_nifti_study_goes_to_a_model_that_calls_its_sequences_otherwise(tiny):
         files.append((f"p1_{name}.nii", image.to_bytes()))
     said = send(client(model), files).json()
     assert said["tumor"]["slices"] == [1, 2, 3, 4, 5], "FLAIR, and nothing else, was bright"
-    assert "the model does not look at t2" in said["study"]["warnings"]
+    assert "the model does not use t2" in said["study"]["warnings"]
     assert "flair" in refusal(send(client(model), files[:3]), 422)["rule"]
 
 

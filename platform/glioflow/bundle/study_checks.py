@@ -1,7 +1,7 @@
-"""What a study is checked for before it is answered: its channels by name, and what a reader of the answer should know.
+"""What a study is checked for before it is answered: its channels, and what a reader of the answer should know.
 
-Nothing is guessed in silence: what is taken for something else, or cannot be known, becomes a warning of the answer, or
-is refused where the bundle wants it (`EntrySettings`).
+Nothing is guessed silently: a channel taken for another one, or a fact that is unknown, becomes a warning in the
+answer, or the study is refused where the bundle says so (`EntrySettings`).
 """
 
 from dataclasses import replace
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from glioflow.bundle import Description
 from glioflow.data.case import Case
-from glioflow.data.checks.case_facts import copies_of_flair
-from glioflow.data.preprocessing.brain_mask import BrainMask
+from glioflow.data.checks.channel_checks import blank_channels, copies_of_flair
+from glioflow.data.preprocessing.brain_mask import BrainMask, approximate_brain
 from glioflow.data.preprocessing.geometry_steps import CropBrain
 from glioflow.data.preprocessing.intensity_steps import Percentile, ZScore
 from glioflow.data.preprocessing.pipeline import Neighbors
@@ -21,14 +21,13 @@ from glioflow.errors import UserError
 from glioflow.models import ARCHITECTURES
 
 # Steps whose result depends on the other slices of the volume.
-VOLUME_WISE = (Percentile, ZScore, CropBrain, BrainMask, Neighbors)
+VOLUME_STEPS = (Percentile, ZScore, CropBrain, BrainMask, Neighbors)
 # Cohorts that come without skull and scalp.
 STRIPPED = ("brats",)
-# Of the head's area in the middle slices, how much lies outside of the brain: 17 real scans lie at 0.14 to 0.16
-# stripped, at 0.21 to 0.31 with the skull.
+# Of the head's area in the middle slices, how much lies outside the brain: in 17 real scans 0.14 to 0.16 after skull
+# stripping, 0.21 to 0.31 before.
 MAX_OUTSIDE_BRAIN = 0.18
-
-# How different neighbors are, against slices far apart: 1 where the order means nothing.
+# How much neighboring slices differ compared with distant ones: about 1 where the order is random.
 MAX_NEIGHBOR_DIFFERENCE = 0.85
 
 
@@ -36,7 +35,7 @@ def conform(case: Case, description: Description) -> Case:
     """Return the study with the channels that the model takes, in its order and under its names, and with warnings.
 
     Args:
-        case: As a reader gave it.
+        case: As a reader returned it.
         description: Of the model.
 
     Raises:
@@ -45,12 +44,13 @@ def conform(case: Case, description: Description) -> Case:
     wanted, given = [sequence_of(name) for name in description.channels], [sequence_of(name) for name in case.channels]
     if any(given.count(sequence) != 1 for sequence in wanted):
         raise UserError(
-            f"this model takes the channels {list(description.channels)}", f"a study with {list(case.channels)}"
+            f"the model takes the channels {', '.join(description.channels)}, each once",
+            f"a study with {', '.join(case.channels)}",
         )
     warnings = list(case.warnings)
     if case.channels != description.channels:
-        if left := [name for name, sequence in zip(case.channels, given, strict=True) if sequence not in wanted]:
-            warnings.append(f"the model does not look at {', '.join(left)}")
+        if unused := [name for name, sequence in zip(case.channels, given, strict=True) if sequence not in wanted]:
+            warnings.append(f"the model does not use {', '.join(unused)}")
         case = replace(
             case,
             image=np.ascontiguousarray(case.image[..., [given.index(sequence) for sequence in wanted]]),
@@ -60,45 +60,63 @@ def conform(case: Case, description: Description) -> Case:
 
 
 def warnings_about(case: Case, description: Description) -> list[str]:
-    """Return what a reader of the answer should know of the study, a sentence each.
+    """Return what a reader of the answer should know about the study, one sentence each.
 
     Raises:
         UserError: If the bundle refuses such a study.
     """
-    said = [f"{name} is a copy of FLAIR: the sequence seems to be missing" for name in copies_of_flair(case)]
-    middle = case.image[case.shape[0] // 2]
-    said += [
-        f"{name} is blank"
-        for k, name in enumerate(case.channels)
-        if not (middle[..., k].any() or case.image[..., k].any())
+    return [
+        *_channel_warnings(case),
+        *_lone_slice_warnings(case, description),
+        *_order_warnings(case),
+        *_skull_warnings(case, description),
     ]
-    needs: list[str] = [step.step for step in description.preprocess if isinstance(step, VOLUME_WISE)]
+
+
+def _channel_warnings(case: Case) -> list[str]:
+    copies = copies_of_flair(case.image, case.channels)
+    return [
+        *(f"{name} is a copy of FLAIR: the sequence seems to be missing" for name in copies),
+        *(f"{name} is blank" for name in blank_channels(case.image, case.channels)),
+    ]
+
+
+def _lone_slice_warnings(case: Case, description: Description) -> list[str]:
+    needs: list[str] = [step.step for step in description.preprocess if isinstance(step, VOLUME_STEPS)]
     needs += [description.model.architecture] if ARCHITECTURES[description.model.architecture].dims == 3 else []
-    if case.shape[0] == 1 and needs:
-        rule = f"the model needs a whole volume ({', '.join(needs)})"
-        if description.entry.lone_slice == "refuse":
-            raise UserError(rule, "a lone slice", ["all slices of the study"])
-        said.append(f"{rule}: on a lone slice the answer is less reliable")
+    if case.shape[0] > 1 or not needs:
+        return []
+    rule = f"the model needs a whole volume ({', '.join(needs)})"
+    if description.entry.lone_slice == "refuse":
+        raise UserError(rule, "a single slice", hint="give all slices of the study")
+    return [f"{rule}: on a single slice its answer is less reliable"]
+
+
+def _order_warnings(case: Case) -> list[str]:
+    warnings = []
     if case.spacing_mm is None:
-        said.append("the spacing is unknown: sizes are in pixels, and what needs millimeters is left out")
+        warnings.append("the spacing is unknown: sizes are in pixels, and what needs millimeters is left out")
     numbers = case.slice_numbers
-    if len(numbers) > 1 and numbers[-1] - numbers[0] + 1 != len(numbers):
-        said.append(
-            f"{numbers[-1] - numbers[0] + 1 - len(numbers)} slice numbers are missing between the first and last"
-        )
+    if missing := numbers[-1] - numbers[0] + 1 - len(numbers):
+        warnings.append(f"{missing} slice numbers are missing between the first and the last")
     if out_of_order(case.image):
-        said.append("neighboring slices look less alike than others: the slices seem to be out of order")
-    stripped = description.origin.cohort_format in STRIPPED
-    if stripped and not any(isinstance(step, BrainMask) for step in description.preprocess) and has_skull(case.image):
-        if description.entry.skull == "refuse":
-            rule = "the model takes brains without skull and scalp, as it was trained on"
-            raise UserError(rule, "what seems to have them", ["the study after skull stripping"])
-        said.append("there seems to be skull or scalp in the images, and the model was trained on stripped brains")
-    return said
+        warnings.append("neighboring slices are less alike than distant ones: the slices seem to be out of order")
+    return warnings
+
+
+def _skull_warnings(case: Case, description: Description) -> list[str]:
+    trained_without = description.origin.cohort_format in STRIPPED
+    removed = any(isinstance(step, BrainMask) for step in description.preprocess)
+    if not trained_without or removed or not has_skull(case.image):
+        return []
+    if description.entry.skull == "refuse":
+        rule = "the model takes images without skull and scalp, as it was trained on"
+        raise UserError(rule, "images that seem to show them", hint="give the study after skull stripping")
+    return ["the images seem to show skull or scalp, and the model was trained on images without them"]
 
 
 def out_of_order(image: NDArray[np.generic]) -> bool:
-    """Say whether slices differ about as much from their neighbors as from those far away.
+    """Return whether slices differ from their neighbors about as much as from distant ones.
 
     Args:
         image: (S, H, W, C).
@@ -113,13 +131,11 @@ def out_of_order(image: NDArray[np.generic]) -> bool:
 
 
 def has_skull(image: NDArray[np.generic]) -> bool:
-    """Say whether a bright ring lies around the brain in the middle slices, by morphology: a hint, no anatomy.
+    """Return whether a bright ring surrounds the brain in the middle slices, by morphology: a hint, not anatomy.
 
     Args:
         image: (S, H, W, C).
     """
-    from glioflow.data.preprocessing.brain_mask import approximate_brain
-
     count = image.shape[0]
     middle = np.asarray(image[slice(count // 3, max(count // 3 + 1, 2 * count // 3), max(1, count // 24))], np.float32)
     gray = middle.mean(axis=-1)

@@ -1,22 +1,25 @@
 """The one record that every cohort format is read into. Knows no file format."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glioflow.errors import UserError, nearest_choice
+
 
 @dataclass(frozen=True)
 class Grid:
     """How the arrays of a case lie in their files and in the patient, so that a mask can be written back exactly.
 
-    The arrays are (S, H, W), S nearest to superior-inferior and increasing upward. They came from a file array by
-    `np.transpose(file_array, axes)` followed by reversing every axis whose `flips` is set.
+    The arrays are (S, H, W), S nearest to superior-inferior and increasing upward. They are the file's array after
+    `np.transpose(file_array, axes)` and after reversing every axis whose `flips` is set.
 
     Attributes:
-        axes: Which axis of the file's array each of S, H, W was.
-        flips: Which of S, H, W was reversed after that.
+        axes: Which axis of the file's array each of S, H, W is.
+        flips: Which of S, H, W is reversed after that.
         affine: (4, 4) from the *file array's* voxel indices to RAS millimeters; None where the format has none.
     """
 
@@ -42,16 +45,16 @@ class Case:
 
     Attributes:
         id: Name of the case in its cohort, e.g. `TCGA_CS_4941_19960909`.
-        patient: The person; two cases of one person share it. The only unit that may be split.
+        patient: The person; two cases of one person share it. Splits assign whole patients.
         image: (S, H, W, C) in the stored type.
         mask: (S, H, W) uint8 labels as the cohort numbers them (LGG: 0 and 1), or None.
         channels: Names of the C channels, e.g. `("pre", "flair", "post")`.
-        slice_numbers: Number of each of the S slices in the files' own names, ascending.
-        spacing_mm: Distance of neighbors along S, H, W in millimeters; None where the format does not say.
+        slice_numbers: Number of each of the S slices in the names of the files, ascending.
+        spacing_mm: Distance between neighbors along S, H, W in millimeters; None where the format does not state it.
         institution: Where the images came from, if known.
-        grid: The way back to the files' geometry.
+        grid: The way back to the geometry of the files.
         warnings: What a person should know about this case, one sentence each.
-        files: What it was read from; empty where it never lay in files.
+        files: The files it was read from; empty where there were none.
     """
 
     id: str
@@ -71,3 +74,10 @@ class Case:
         """(S, H, W) of the original geometry."""
         s, h, w = self.image.shape[:3]
         return s, h, w
+
+
+def unknown_case(case_id: str, holder: object, ids: Iterable[str]) -> UserError:
+    """Return the error for a case that `holder`, a cohort's path for example, does not have."""
+    known = list(ids)
+    nearest = nearest_choice(case_id, known)
+    return UserError(f"{holder} has no case {case_id!r}", case_id, known[:8] if nearest is None else [nearest])

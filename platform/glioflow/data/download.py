@@ -1,8 +1,8 @@
-"""The public data sets, fetched through kagglehub. Knows their names there and nothing of their content."""
+"""The public data sets, downloaded through kagglehub. Knows their names there and nothing about their content."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from glioflow.atomic import new_folder
 from glioflow.errors import UserError, unknown_name
@@ -14,24 +14,25 @@ SETS = {
 }
 
 
-def download(name: str, out: Path, *, fetch: Any = None) -> Path:
-    """Fetch a public data set into `out`, which appears whole or not at all.
+def download(name: str, out: Path, *, fetch: Callable[[str], str | Path] | None = None) -> Path:
+    """Download a public data set into `out`, which appears complete or not at all.
 
     Args:
         name: Key in `SETS`.
         out: Folder to make.
-        fetch: From a name at Kaggle to the local folder it was put in; None is `kagglehub.dataset_download`.
+        fetch: Takes a name at Kaggle and returns the local folder of its download; None is
+            `kagglehub.dataset_download`.
 
     Returns:
         `out`.
 
     Raises:
-        UserError: If `out` is not new, or Kaggle cannot be reached or refuses; it says how to fetch by hand.
+        UserError: If `out` is not new, or Kaggle cannot be reached or refuses; it says how to download by hand.
     """
     if name not in SETS:
         raise unknown_name("data set", name, SETS)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError("a data set is downloaded into a new or empty folder", out)
+        raise UserError(f"{out} is not a new or empty folder", out, hint="choose another folder")
     handle, inner = SETS[name]
     try:
         if fetch is None:
@@ -39,13 +40,13 @@ def download(name: str, out: Path, *, fetch: Any = None) -> Path:
 
             fetch = kagglehub.dataset_download
         source = Path(fetch(handle))
-    except Exception as error:  # no network, no account, no such set: the way out is the same
+    except Exception as error:  # no network, no account or no such set: what to do is the same
         raise UserError(
-            f"{name} comes from Kaggle, which could not be reached ({type(error).__name__}): in a browser, download "
-            f"the data set {handle}, unpack it, and give the folder {inner} to glioflow",
+            f"{name} could not be downloaded from Kaggle ({type(error).__name__})",
             " ".join(str(error).split())[:160] or None,
+            hint=f"in a browser, download the data set {handle}, unpack it, and give the folder {inner} to glioflow",
         ) from error
-    found = next((path for path in sorted(source.rglob(inner)) if path.is_dir()), source)
+    cases = next((path for path in sorted(source.rglob(inner)) if path.is_dir()), source)
     with new_folder(out) as folder:
-        shutil.copytree(found, folder, dirs_exist_ok=True)
+        shutil.copytree(cases, folder, dirs_exist_ok=True)
     return out

@@ -1,4 +1,4 @@
-"""Who trains, who chooses, who judges: splits by patient, never by slice."""
+"""Splits of a cohort into training, validation and test patients, never by slice."""
 
 import hashlib
 import json
@@ -9,11 +9,12 @@ from typing import Annotated, Literal, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from glioflow.data.case import unknown_case
 from glioflow.errors import UserError
 
 
 class Splittable(Protocol):
-    """What a split needs to know of a case."""
+    """What a split needs to know about a case."""
 
     @property
     def id(self) -> str:
@@ -29,23 +30,23 @@ class Splittable(Protocol):
 
     @property
     def volume_px(self) -> int | None:
-        """Tumor volume, for the strata; None of a case without a mask, which is not dealt."""
+        """Tumor volume, for the strata; None for a case without a mask, which is left out of the split."""
 
 
 Count = Annotated[int, Field(ge=0)]
 
 
 class SplitSettings(BaseModel):
-    """How an experiment deals its patients.
+    """How an experiment splits its patients.
 
     Attributes:
-        method: `kfold`: `folds` parts, part `fold` tests, the next one validates, the rest trains. `counts`: `counts`
-            patients to train, val, test. `file`: the lists in `file`.
+        method: `kfold`: `folds` parts, part `fold` for testing, the next one for validation, the rest for training.
+            `counts`: `counts` patients for train, val and test. `file`: the lists in `file`.
         folds: Number of parts.
-        fold: Which part tests.
-        counts: Patients to train, val and test for `counts`.
-        file: JSON with `train`, `val`, `test` (case ids); a relative name is also looked for under GLIOFLOW_DATA.
-        seed: Of the dealing.
+        fold: The part that is used for testing.
+        counts: Number of patients in train, val and test for the method `counts`.
+        file: JSON with `train`, `val`, `test` (case ids); a relative name is also looked up under GLIOFLOW_DATA.
+        seed: Of the random order of patients.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,7 +69,7 @@ class SplitSettings(BaseModel):
 
 
 class Split(BaseModel):
-    """Case ids by part; part of every run's record. No patient is in two parts."""
+    """Case ids by part, as every run records them. No patient is in two parts."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     train: tuple[str, ...]
@@ -77,26 +78,26 @@ class Split(BaseModel):
 
     @property
     def digest(self) -> str:
-        """Short hash of the three lists, the same for the same split in any order."""
-        said = {part: sorted(getattr(self, part)) for part in ("train", "val", "test")}
-        return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=8).hexdigest()
+        """Short hash of the three lists; the order within a list does not matter."""
+        parts = {part: sorted(getattr(self, part)) for part in ("train", "val", "test")}
+        return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     @property
     def test_digest(self) -> str:
-        """Short hash of the test list alone: what two models must share to be compared on it."""
+        """Short hash of the test list alone; two models are compared on it only if they share it."""
         return hashlib.blake2b(json.dumps(sorted(self.test)).encode(), digest_size=8).hexdigest()
 
 
 def make_split(cases: Sequence[Splittable], settings: SplitSettings, *, folder: Path | None = None) -> Split:
-    """Deal the labeled cases of a cohort.
+    """Split the labeled cases of a cohort.
 
     Args:
-        cases: All of them.
-        settings: How.
-        folder: Where a relative `settings.file` is looked for besides the current folder.
+        cases: All cases of the cohort.
+        settings: Method, sizes and seed.
+        folder: Where a relative `settings.file` is looked up besides the current folder.
 
     Returns:
-        The split; the same cases and settings give the same split.
+        The split; equal cases and settings give equal splits.
 
     Raises:
         UserError: If there are too few patients, a listed case does not exist, or a patient would be in two parts.
@@ -111,7 +112,7 @@ def make_split(cases: Sequence[Splittable], settings: SplitSettings, *, folder: 
     parts = deal(cases, settings.folds, seed=settings.seed)
     test = settings.fold
     if settings.folds == 2:
-        raise UserError("a kfold split needs 3 folds for train, val and test", settings.folds)
+        raise UserError("split.folds must be at least 3: train, val and test need one each", settings.folds)
     val = (test + 1) % settings.folds
     train = [case for k, part in enumerate(parts) if k not in (test, val) for case in part]
     split = Split(train=tuple(sorted(train)), val=tuple(sorted(parts[val])), test=tuple(sorted(parts[test])))
@@ -120,7 +121,7 @@ def make_split(cases: Sequence[Splittable], settings: SplitSettings, *, folder: 
 
 
 def deal(cases: Sequence[Splittable], folds: int, *, seed: int) -> list[list[str]]:
-    """Deal patients to `folds` parts, stratified by institution and tercile of tumor volume.
+    """Distribute patients over `folds` parts, stratified by institution and tercile of tumor volume.
 
     Returns:
         Case ids of each part; parts differ by at most one patient.
@@ -130,7 +131,8 @@ def deal(cases: Sequence[Splittable], folds: int, *, seed: int) -> list[list[str
     """
     patients = _by_patient(cases)
     if len(patients) < folds:
-        raise UserError(f"{folds} folds need at least as many labeled patients", f"{len(patients)} patients")
+        rule = f"{folds} folds need at least {folds} labeled patients"
+        raise UserError(rule, f"{len(patients)} patients", hint="use fewer folds")
     order = _stratified_order(patients, seed)
     parts: list[list[str]] = [[] for _ in range(folds)]
     for index, patient in enumerate(order):
@@ -145,17 +147,16 @@ def check_split(split: Split, cases: Iterable[Splittable]) -> None:
     for part in ("train", "val", "test"):
         ids = getattr(split, part)
         if not ids and part != "test":
-            raise UserError(f"a split has at least one case in {part!r}", "none")
+            raise UserError(f"the split must have at least one case in {part!r}")
         for case_id in ids:
             if case_id not in patient:
-                raise UserError(f"the split's {part} lists a case that the cohort does not have", case_id)
-            if (listed := getattr(split, part).count(case_id)) > 1:
-                raise UserError("a split lists a case once", f"{case_id}, {listed} times in {part}")
+                error = unknown_case(case_id, "the cohort", patient)
+                raise error.replace(rule=f"{error.rule}, but the split lists it in {part!r}")
+            if (times := ids.count(case_id)) > 1:
+                raise UserError("the split must list a case once", f"{case_id} {times} times in {part!r}")
             if seen.setdefault(patient[case_id], part) != part:
-                raise UserError(
-                    "a patient belongs to one part of a split",
-                    f"{patient[case_id]} in {seen[patient[case_id]]} and {part}",
-                )
+                where = f"{patient[case_id]} in {seen[patient[case_id]]!r} and {part!r}"
+                raise UserError("all cases of a patient must be in one part of the split", where)
 
 
 def _by_patient(cases: Sequence[Splittable]) -> dict[str, list[Splittable]]:
@@ -167,7 +168,7 @@ def _by_patient(cases: Sequence[Splittable]) -> dict[str, list[Splittable]]:
 
 
 def _stratified_order(patients: dict[str, list[Splittable]], seed: int) -> list[str]:
-    """Order patients so that dealing them out in turn spreads every stratum over all parts."""
+    """Order patients so that assigning them to the parts in turn spreads every stratum over all parts."""
     volumes = {name: sum(case.volume_px or 0 for case in cases) for name, cases in patients.items()}
     low, high = np.quantile(list(volumes.values()), [1 / 3, 2 / 3])
     shuffled = list(patients)
@@ -182,12 +183,10 @@ def _stratified_order(patients: dict[str, list[Splittable]], seed: int) -> list[
 def _by_counts(cases: Sequence[Splittable], counts: tuple[int, int, int], seed: int) -> Split:
     patients = _by_patient(cases)
     if sum(counts) > len(patients):
-        raise UserError(
-            f"split.counts {list(counts)} need {sum(counts)} labeled patients; give others with -o split.counts=...",
-            f"{len(patients)} patients",
-        )
+        rule = f"split.counts {list(counts)} need {sum(counts)} labeled patients"
+        raise UserError(rule, f"{len(patients)} patients", hint="give smaller ones with -o split.counts=...")
     order = _stratified_order(patients, seed)
-    # Every part, those left over too, takes evenly spaced places of the stratified order: each stratum is in each.
+    # Every part, and the rest, takes evenly spaced patients of the stratified order, so that each holds every stratum.
     sizes = [*counts, len(order) - sum(counts)]
     parts: list[list[str]] = [[] for _ in sizes]
     for done, patient in enumerate(order, start=1):
@@ -203,16 +202,17 @@ def _by_counts(cases: Sequence[Splittable], counts: tuple[int, int, int], seed: 
 
 
 def read_split(name: str, folder: Path | None) -> Split:
-    """Read a split file as it is, looked for here and in `folder`; whether it splits by patient is not asked.
+    """Read a split file, looked up in the current folder and in `folder`, without checking that it splits by patient.
 
     Raises:
-        UserError: If it is not there or no split.
+        UserError: If the file does not exist or is no split.
     """
-    places = [Path(name)] + ([folder / name] if folder is not None and not Path(name).is_absolute() else [])
-    for path in places:
+    paths = [Path(name)] + ([folder / name] if folder is not None and not Path(name).is_absolute() else [])
+    for path in paths:
         if path.is_file():
             try:
                 return Split.model_validate_json(path.read_bytes())
             except (ValidationError, ValueError):
-                raise UserError("a split file is JSON with the lists train, val and test", path) from None
-    raise UserError("split.file must exist", " or ".join(str(path) for path in places))
+                raise UserError("a split file must be JSON with the lists train, val and test", file=path) from None
+    looked = " or ".join(str(path) for path in paths)
+    raise UserError("split.file does not exist", looked, hint="give the path of a split file")

@@ -1,4 +1,4 @@
-"""What the network is asked for: how stored labels become its outputs, and its outputs labels again."""
+"""What a network predicts: stored labels as its outputs, and its outputs as labels again."""
 
 from typing import Literal
 
@@ -12,10 +12,10 @@ class TargetSettings(BaseModel):
 
     Attributes:
         kind: `binary`: any label against background, one sigmoid. `multiclass`: one softmax over background and
-            `labels`. `regions`: one sigmoid per overlapping region.
+            `labels`. `regions`: one sigmoid for each of several overlapping regions.
         labels: For `multiclass`: the label values, in output order after background.
-        regions: For `regions`: name to the label values it unites, largest region first; on decoding, a voxel gets
-            the label that `decode` names for the innermost region it lies in.
+        regions: For `regions`: the label values that each region unites, by its name, largest region first; in
+            decoding, a voxel gets the label that `decode` gives for the innermost region it lies in.
         decode: For `regions`: the label value written for each region.
     """
 
@@ -28,16 +28,16 @@ class TargetSettings(BaseModel):
     @model_validator(mode="after")
     def _complete(self) -> "TargetSettings":
         if self.kind == "multiclass" and not self.labels:
-            raise ValueError("a multiclass target lists its labels, e.g. [1, 2, 4]")
+            raise ValueError("a multiclass target must list its labels, e.g. [1, 2, 4]")
         if not (len(set(self.labels)) == len(self.labels) and all(0 < value < 256 for value in self.labels)):
-            raise ValueError(f"labels are different numbers from 1 to 255, got {list(self.labels)}")
+            raise ValueError(f"labels must be different numbers from 1 to 255, got {list(self.labels)}")
         if self.kind == "regions" and (not self.regions or set(self.decode) != set(self.regions)):
-            raise ValueError("a regions target gives `regions` and, for each of them, the label in `decode`")
+            raise ValueError("a regions target must give `regions` and, in `decode`, a label for each of them")
         return self
 
     @property
     def task(self) -> Literal["binary", "multiclass", "multilabel"]:
-        """The loss's word for it."""
+        """The kind, as the losses name it."""
         return "multilabel" if self.kind == "regions" else self.kind
 
     @property
@@ -49,11 +49,11 @@ class TargetSettings(BaseModel):
 
     @property
     def num_outputs(self) -> int:
-        """Channels of the logits: softmax counts background too."""
+        """Channels of the logits, with the background where there is a softmax."""
         return len(self.labels) + 1 if self.kind == "multiclass" else len(self.names)
 
     def encode(self, mask: NDArray[np.uint8]) -> NDArray[np.float32] | NDArray[np.int64]:
-        """Return the loss's target of stored labels.
+        """Return stored labels in the form that the loss takes.
 
         Args:
             mask: (...) label values.
@@ -79,7 +79,7 @@ class TargetSettings(BaseModel):
         return {name: mask == value for name, value in zip(self.names, self.labels, strict=True)}
 
     def labels_of(self, parts: dict[str, NDArray[np.bool_]]) -> NDArray[np.uint8]:
-        """Return stored labels from the foreground outputs' masks; the inverse of `split` for nested regions."""
+        """Return stored labels from the masks of the foreground outputs; the inverse of `split` for nested regions."""
         first = next(iter(parts.values()))
         out = np.zeros(first.shape, dtype=np.uint8)
         if self.kind == "binary":

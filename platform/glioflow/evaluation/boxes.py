@@ -12,4 +12,4 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
     """
     present = np.flatnonzero(mask.any(axis=tuple(range(1, mask.ndim))))
     extent = slice(int(present[0]), int(present[-1]) + 1) if present.size else slice(0, 0)
-    return (extent, *(bounding_box(mask.any(axis=0)) if mask.ndim > 1 else ()))
+    return (extent, *(bounding_box(np.asarray(mask.any(axis=0))) if mask.ndim > 1 else ()))

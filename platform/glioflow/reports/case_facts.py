@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.data.case import Case
+from glioflow.data.checks.channel_checks import copies_of_flair
 from glioflow.data.formats.record import CaseFiles, Cohort
 
 NUM_BINS = 64
@@ -74,25 +75,13 @@ def read_facts(cohort: Cohort, files: CaseFiles) -> CaseFacts:
         shape=case.shape,
         spacing_mm=case.spacing_mm,
         channels=case.channels,
-        copies=copies_of_flair(case),
+        copies=copies_of_flair(case.image, case.channels),
         areas_px=None if tumor is None else tuple(int(area) for area in tumor.sum(axis=(1, 2))),
         label_px={int(value): int(count) for value, count in zip(values, counts, strict=True)},
         eight_bit=case.image.dtype == np.uint8,
         inside=inside,
         outside=outside,
     )
-
-
-def copies_of_flair(case: Case) -> tuple[str, ...]:
-    """Return the channels whose every voxel is FLAIR's: sequences that were missing."""
-    if "flair" not in case.channels:
-        return ()
-    image, flair, middle = case.image, case.channels.index("flair"), case.shape[0] // 2
-
-    def is_copy(k: int) -> bool:  # one slice tells nearly all that are none
-        return all(np.array_equal(part[..., k], part[..., flair]) for part in (image[middle], image))
-
-    return tuple(name for k, name in enumerate(case.channels) if k != flair and is_copy(k))
 
 
 def _histograms(case: Case, tumor: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from glioflow import atomic
-from glioflow.data.checks.case_facts import CaseFacts, edges_of, read_facts
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.study import open_source
 from glioflow.data.preprocessing.brain_mask import BrainMask
@@ -19,6 +18,7 @@ from glioflow.data.preprocessing.intensity_steps import Clahe, Percentile, ZScor
 from glioflow.data.preprocessing.pipeline import Step
 from glioflow.reports import case_pictures as examples
 from glioflow.reports import cohort_figures as draw
+from glioflow.reports.case_facts import CaseFacts, edges_of, read_facts
 from glioflow.reports.page import Drawing, Section, render_page
 from glioflow.survival.clinical import separator_of
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.data.case import Case
+from glioflow.data.checks.channel_checks import blank_channels, copies_of_flair
 from glioflow.data.formats import lgg, nifti
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.preprocessing.brain_mask import BrainMask, approximate_brain
@@ -182,11 +183,11 @@ def _check_image(
         problems.append(Problem("error", name, "an image is not blank", f"slices {blank[:10]}"))
     if len(blank) == len(image):
         return []
-    for index, channel in enumerate(channels):
-        plane = image[..., index]
-        if not plane.any():
+    blank_ones, copies = blank_channels(image, channels), copies_of_flair(image, channels)
+    for channel in channels:
+        if channel in blank_ones:
             problems.append(Problem("error", name, "a channel is not blank", channel))
-        elif channel != "flair" and "flair" in channels and (plane == image[..., channels.index("flair")]).all():
+        elif channel in copies:
             rule = "a channel is a sequence of its own"
             problems.append(Problem("warning", name, rule, f"{channel} is a copy of flair"))
     return [(number, digest) for digest, number in digests.items()]

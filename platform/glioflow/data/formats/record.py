@@ -1,11 +1,10 @@
-"""The record of a cohort on disk: which cases, which files, and how one is read. Knows no format."""
+"""The record of a cohort on disk: its cases, their files, and the function that reads one. Knows no format."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from glioflow.data.case import Case
-from glioflow.errors import UserError
+from glioflow.data.case import Case, unknown_case
 
 
 @dataclass(frozen=True)
@@ -15,8 +14,8 @@ class CaseFiles:
     Attributes:
         id: Name of the case; unique in the cohort.
         patient: The person, the unit of every split.
-        files: Every file the case consists of, images and masks, in the reader's order.
-        institution: Where it came from, if the name or a table says so.
+        files: Every file of the case, images and masks, in the reader's order.
+        institution: Where it came from, if its name or a table states it.
     """
 
     id: str
@@ -46,23 +45,23 @@ class Cohort:
     clinical: Path | None = None
 
     def case(self, case_id: str) -> CaseFiles:
-        """Return the entry of `case_id`; raises `UserError` naming some of those that exist."""
+        """Return the entry of `case_id`; raises `UserError` with the nearest id, or some that exist."""
         for case in self.cases:
             if case.id == case_id:
                 return case
-        raise UserError(f"no case {case_id!r} in {self.path}", choices=[case.id for case in self.cases[:8]])
+        raise unknown_case(case_id, self.path, (case.id for case in self.cases))
 
     def read(self, case_id: str) -> Case:
-        """Read one case from its files; raises `UserError` with file and rule."""
+        """Read one case from its files; raises `UserError` as the format's reader."""
         return self.read_files(self.case(case_id))
 
     def read_files(self, case: CaseFiles) -> Case:
-        """Read a case that is already at hand; raises `UserError` as `read`."""
+        """Read a case of this cohort from its files; raises `UserError` as `read`."""
         return self.reader(case)
 
 
 def reason(error: Exception) -> str:
-    """Return what a library said of a file, in one short line."""
-    if isinstance(error, LookupError):  # says no more than which place was not there
+    """Return a library's error about a file in one short line."""
+    if isinstance(error, LookupError):  # its text holds nothing but an index or a key
         return "cut short or damaged"
     return " ".join(str(error).split())[:120] or type(error).__name__
