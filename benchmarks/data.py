@@ -19,7 +19,8 @@ import torch
 
 from glioflow import cluster
 from glioflow.data.batches.augmentation import build_augmentation
-from glioflow.data.batches.loaders import SamplingSettings, SliceBatches
+from glioflow.data.batches.sampling import SliceBatches
+from glioflow.data.batches.settings import SamplingSettings
 from glioflow.data.formats import lgg
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.record import Cohort

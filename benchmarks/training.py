@@ -23,7 +23,7 @@ from torch import nn
 
 from glioflow.cluster.storage import data_folder, data_source, prepared_home
 from glioflow.config import load_experiment
-from glioflow.data.batches.loaders import SliceBatches
+from glioflow.data.batches.sampling import SliceBatches
 from glioflow.data.prepared.cohort import PreparedCase, find_or_prepare
 from glioflow.data.splits import make_split
 from glioflow.models import build_loss, build_network

@@ -1,1 +1,1 @@
-"""From disk to `Case`, and from `Case` to batches: cohort formats, checks, preprocessing, prepared cohorts, splits."""
+"""From files to cases, and from cases to batches: formats, checks, preprocessing, prepared cohorts and splits."""

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import nn
 
-from glioflow.data.batches.loaders import batches_of
+from glioflow.data.batches.sampling import batches_of
 from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.preprocessing.geometry import restore
 from glioflow.data.targets import TargetSettings

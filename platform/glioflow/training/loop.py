@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from glioflow.data.batches.loaders import Batches
+from glioflow.data.batches.sampling import Batches
 from glioflow.errors import RunFailed, UserError
 from glioflow.evaluation.inference import autocast, keep_freed_memory, resolve_precision
 from glioflow.models.network import Network

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from glioflow.data.batches.loaders import SamplingSettings
+from glioflow.data.batches.settings import SamplingSettings
 
 
 class TrainingSettings(BaseModel):

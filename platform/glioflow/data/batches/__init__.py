@@ -1,1 +1,1 @@
-"""Training batches: which slices or patches, how they are augmented, how they reach the network."""
+"""Training batches: which slices or patches are drawn, and how they are augmented."""

@@ -1,4 +1,4 @@
-"""Named augmentation policies for slices: what a training slice may look like besides what it is."""
+"""Named augmentation policies for slices."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,11 +14,11 @@ Augment = Callable[[NDArray[np.float32], NDArray[np.uint8], int], tuple[NDArray[
 
 @dataclass(frozen=True)
 class Policy:
-    """The transforms of a policy, albumentations' own.
+    """The transforms of a policy, from albumentations.
 
     Attributes:
-        moves: What moves image and mask together; new pixels get the background's value.
-        intensities: What changes the image alone, in [0, 1].
+        moves: Transforms that move image and mask together; new pixels get the value of the background.
+        intensities: Transforms that change the image alone, in [0, 1].
     """
 
     moves: list[Any] = field(default_factory=list)
@@ -69,14 +69,14 @@ def _strong() -> Policy:
     return Policy(moves, intensities)
 
 
-# Name -> the policy. `light`: flips, small rotations and scales; `buda`: those of the PyTorch port.
+# `light`: flips, small rotations and scales; `buda`: those of the PyTorch port.
 POLICIES: dict[str, Callable[[], Policy]] = {"none": Policy, "light": _light, "buda": _buda, "strong": _strong}
 
 
 def build_augmentation(name: str) -> Augment:
-    """Return the policy's function (image (h, w, C) float32, mask (h, w) uint8, seed) -> the same, augmented.
+    """Return the function (image (h, w, C) float32, mask (h, w) uint8, seed) -> (image, mask) of a policy.
 
-    The image may have any range and any background, e.g. z-scores; a corner pixel is taken for background.
+    The image may have any range and any background, e.g. z-scores; its first pixel is taken as background.
 
     Raises:
         UserError: If the name is unknown.
@@ -108,7 +108,7 @@ def build_augmentation(name: str) -> Augment:
 
 
 def _raised(image: NDArray[np.float32], amount: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return image (h, w, C) + amount (C,); row by row, since NumPy is slow where the last axis is short."""
+    """Return image (h, w, C) + amount (C,), added row by row, since NumPy is slow where the last axis is short."""
     if not amount.any():
         return image
     h, w, channels = image.shape

@@ -1,4 +1,4 @@
-"""Named augmentation policies for patches of volumes, MONAI's transforms inside."""
+"""Named augmentation policies for patches of volumes, made of MONAI's transforms."""
 
 from collections.abc import Callable
 from typing import Any
@@ -43,7 +43,7 @@ def _strong() -> tuple[list[Any], list[Any]]:
     ]
 
 
-# Name -> what moves image and mask together, and what changes the image alone, in [0, 1].
+# By name: transforms that move image and mask together, and transforms that change the image alone, in [0, 1].
 POLICIES_3D: dict[str, Callable[[], tuple[list[Any], list[Any]]]] = {
     "none": lambda: ([], []),
     "light": _light,
@@ -52,9 +52,9 @@ POLICIES_3D: dict[str, Callable[[], tuple[list[Any], list[Any]]]] = {
 
 
 def build_augmentation_3d(name: str) -> Augment:
-    """Return the policy's function (image (d, h, w, C) float32, mask (d, h, w) uint8, seed) -> the same, augmented.
+    """Return the function (image (d, h, w, C) float32, mask (d, h, w) uint8, seed) -> (image, mask) of a policy.
 
-    The image may have any range; a corner voxel is taken for background.
+    The image may have any range; its first voxel is taken as background.
 
     Raises:
         UserError: If the name is unknown.

@@ -3,7 +3,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from glioflow.data.batches.loaders import SamplingSettings, SliceBatches
+from glioflow.data.batches.sampling import SliceBatches
+from glioflow.data.batches.settings import SamplingSettings
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.prepared.cohort import prepare
 from glioflow.data.preprocessing.geometry_steps import ResizePlane
@@ -97,7 +98,7 @@ def test_without_augmentation_the_prepared_slice_itself_is_given(cases):
 
 
 def test_a_case_without_a_mask_is_refused_and_named():
-    with pytest.raises(UserError, match="masks; got b-0"):
+    with pytest.raises(UserError, match="a mask; got b-0"):
         batches([fake("a", (1, 2)), fake("b", None)])
     with pytest.raises(UserError, match="at least one case"):
         batches([])

@@ -3,7 +3,8 @@ import pytest
 from pydantic import ValidationError
 
 from glioflow.data.batches.augmentation_3d import POLICIES_3D, build_augmentation_3d
-from glioflow.data.batches.loaders import PatchBatches, SamplingSettings
+from glioflow.data.batches.sampling import PatchBatches
+from glioflow.data.batches.settings import SamplingSettings
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.prepared.cohort import prepare
 from glioflow.data.preprocessing.intensity_steps import ZScore
@@ -111,5 +112,5 @@ def test_mistakes_are_named(cases):
         build_augmentation_3d("buda")
     with pytest.raises(UserError, match=r"sampling\.patch"):
         PatchBatches(cases, REGIONS, SamplingSettings(), batch_size=1, seed=0).batch(0)
-    with pytest.raises(ValidationError, match="no epoch"):
+    with pytest.raises(ValidationError, match="for slices only"):
         SamplingSettings(method="epoch", patch=(8, 8, 8))

@@ -1,16 +1,16 @@
-"""Batches of slices or patches from a prepared cohort, each a function of (seed, step): a resumed run sees the same."""
+"""Batches of slices or patches from a prepared cohort, each a function of seed and step, so that runs can resume."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from glioflow.data.batches.augmentation import Augment, build_augmentation
 from glioflow.data.batches.augmentation_3d import build_augmentation_3d
+from glioflow.data.batches.settings import SamplingSettings
 from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.preprocessing.geometry import Shape, Window
 from glioflow.data.targets import TargetSettings
@@ -22,33 +22,8 @@ if TYPE_CHECKING:
 Batch = tuple["torch.Tensor", "torch.Tensor"]
 
 
-class SamplingSettings(BaseModel):
-    """Which slices training sees, and how they are varied.
-
-    Attributes:
-        method: `tumor`: a patient uniformly, then one of its slices with probability proportional to its tumor area
-            plus a tenth of the patient's mean area (Buda's PyTorch port). `uniform`: every slice equally. `epoch`: a
-            new permutation of all slices each pass.
-        augmentation: Key in `augmentation.POLICIES`, for patches in `augmentation_3d.POLICIES_3D`.
-        patch: Voxels of a patch along S, H, W, for 3D networks; null trains on slices.
-        tumor_patches: Share of patches that `tumor` centers on a tumor voxel.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    method: Literal["tumor", "uniform", "epoch"] = "tumor"
-    augmentation: str = "light"
-    patch: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
-    tumor_patches: float = Field(default=0.5, ge=0, le=1)
-
-    @model_validator(mode="after")
-    def _check(self) -> "SamplingSettings":
-        if self.patch is not None and self.method == "epoch":
-            raise ValueError("patches are drawn by 'tumor' or 'uniform'; there is no epoch of all patches")
-        return self
-
-
 class Batches:
-    """Training batches by step number; what slices and patches share."""
+    """Training batches by step number: the part that slices and patches share."""
 
     def __init__(
         self,
@@ -61,32 +36,32 @@ class Batches:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        """Take the cases.
+        """Prepare to draw from the cases.
 
         Args:
             cases: Labeled training cases.
             target: The task.
             settings: Sampling and augmentation.
             batch_size: Slices or patches in one batch of this worker.
-            seed: Of choice and augmentation.
+            seed: Of sampling and augmentation.
             rank: This worker's number; workers get different parts of the same draw.
             world_size: Number of workers.
 
         Raises:
-            UserError: If a case has no mask, or there is none.
+            UserError: If there is no case, or a case has no mask.
         """
         if not cases:
-            raise UserError("training needs at least one case", "none")
+            raise UserError("training needs at least one case")
         for case in cases:
             if case.record.areas_px is None:
-                raise UserError("training cases have masks", case.record.id)
+                raise UserError("every training case must have a mask", case.record.id)
         self.cases, self.target, self.settings = list(cases), target, settings
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         self.on_step: Callable[[int], None] | None = None
 
     @property
     def steps_per_pass(self) -> int:
-        """Batches in which as much is drawn as there is."""
+        """Number of batches in which as many voxels are drawn as the cases have."""
         raise NotImplementedError
 
     def gather(self, step: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
@@ -94,7 +69,7 @@ class Batches:
         raise NotImplementedError
 
     def augmentation(self) -> Augment:
-        """Return the policy's function of one image, its mask and a seed."""
+        """Return the augmentation of one image and its mask by a seed."""
         raise NotImplementedError
 
     def batch(self, step: int) -> Batch:
@@ -121,9 +96,9 @@ class Batches:
         return self.augmentation()
 
     def steps(self, first: int, last: int) -> Iterator[Batch]:
-        """Give the batches of steps `first` to `last` - 1, each made in a thread while the one before is used.
+        """Yield the batches of steps `first` to `last` - 1, each made in a thread while the previous one is used.
 
-        Once a batch was used, `on_step` is called with the number of steps taken so far, in this process or before.
+        After each batch is used, `on_step` is called with the number of steps taken so far, in this process or before.
         """
         with ThreadPoolExecutor(1) as thread:
             waiting = thread.submit(self.batch, first) if first < last else None
@@ -141,25 +116,25 @@ class SliceBatches(Batches):
 
     @cached_property
     def index(self) -> list[tuple[int, int]]:
-        """Number of the case and of the slice in it, over all slices."""
+        """Index of the case, and of the slice in the case, for every slice."""
         return [(k, s) for k, case in enumerate(self.cases) for s in range(case.image.shape[0])]
 
     @cached_property
     def weights(self) -> NDArray[np.float64] | None:
-        """Probability of each slice; None where all are alike."""
+        """Probability of each slice; None where all are equal."""
         return _weights(self.cases) if self.settings.method == "tumor" else None
 
     @property
     def steps_per_pass(self) -> int:
-        """Batches in which as many slices are drawn as there are."""
+        """Number of batches in which as many slices are drawn as the cases have."""
         return max(1, len(self.index) // (self.batch_size * self.world_size))
 
     def draw(self, step: int) -> NDArray[np.int64]:
         """Return the index of each slice of this worker's batch at `step`."""
         total = self.batch_size * self.world_size
         if self.settings.method == "epoch":
-            places = range(step * total, (step + 1) * total)
-            drawn = np.array([self._permutation(place // len(self.index))[place % len(self.index)] for place in places])
+            count, positions = len(self.index), range(step * total, (step + 1) * total)
+            drawn = np.array([self._permutation(position // count)[position % count] for position in positions])
         else:
             rng = np.random.default_rng([self.seed, step])
             drawn = rng.choice(len(self.index), size=total, p=self.weights)
@@ -174,12 +149,12 @@ class SliceBatches(Batches):
 
     def gather(self, step: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
         """Return the slices (B, h, w, C) and masks (B, h, w) of this worker's batch at `step`."""
-        places = [self.index[place] for place in self.draw(step)]
-        images = np.stack([self.cases[number].image[s] for number, s in places])
-        return images, np.stack([_mask(self.cases[number])[s] for number, s in places])
+        drawn = [self.index[index] for index in self.draw(step)]
+        images = np.stack([self.cases[k].image[s] for k, s in drawn])
+        return images, np.stack([_mask(self.cases[k])[s] for k, s in drawn])
 
     def augmentation(self) -> Augment:
-        """Return the policy for slices."""
+        """Return the augmentation of slices."""
         return build_augmentation(self.settings.augmentation)
 
 
@@ -190,23 +165,23 @@ class PatchBatches(Batches):
     def patch(self) -> Shape:
         """Voxels along S, H, W."""
         if self.settings.patch is None:
-            raise UserError("training on patches needs their size: training.sampling.patch", "none")
+            raise UserError("training on patches needs their size", hint="set training.sampling.patch")
         return self.settings.patch
 
     @cached_property
     def weights(self) -> NDArray[np.float64]:
-        """Probability of each case: patients alike."""
+        """Probability of each case: equal for all patients."""
         patients = [case.record.patient for case in self.cases]
         return np.array([1 / patients.count(patient) for patient in patients]) / len(set(patients))
 
     @property
     def steps_per_pass(self) -> int:
-        """Batches in which as many voxels are drawn as there are."""
+        """Number of batches in which as many voxels are drawn as the cases have."""
         voxels = sum(int(np.prod(case.image.shape[:3])) for case in self.cases)
         return max(1, voxels // (int(np.prod(self.patch)) * self.batch_size * self.world_size))
 
     def draw(self, step: int) -> list[tuple[int, Window]]:
-        """Return number of the case and place in it of each patch of this worker's batch at `step`."""
+        """Return the case, by index, and the window of each patch of this worker's batch at `step`."""
         rng = np.random.default_rng([self.seed, step])
         drawn = [self._draw_one(rng) for _ in range(self.batch_size * self.world_size)]
         return drawn[self.rank :: self.world_size]
@@ -224,35 +199,38 @@ class PatchBatches(Batches):
             start = [min(max(c - p // 2, 0), max(n - p, 0)) for c, p, n in zip(center, self.patch, shape, strict=True)]
         else:
             start = [int(rng.integers(max(n - p, 0) + 1)) for p, n in zip(self.patch, shape, strict=True)]
-        # A volume smaller than the patch lies in its middle.
+        # A volume smaller than the patch is centered in it.
         a, b, c = (k - max(p - n, 0) // 2 for k, p, n in zip(start, self.patch, shape, strict=True))
         return number, Window(before=shape, start=(a, b, c), after=self.patch)
 
     def gather(self, step: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
         """Return the patches (B, d, h, w, C) and masks (B, d, h, w) of this worker's batch at `step`."""
-        places = self.draw(step)
-        images = np.stack([window.apply(self.cases[number].image) for number, window in places])
-        masks = np.stack([window.apply(_mask(self.cases[number])) for number, window in places])
+        drawn = self.draw(step)
+        images = np.stack([window.apply(self.cases[k].image) for k, window in drawn])
+        masks = np.stack([window.apply(_mask(self.cases[k])) for k, window in drawn])
         return images.astype(np.float16, copy=False), masks.astype(np.uint8, copy=False)
 
     def augmentation(self) -> Augment:
-        """Return the policy for patches."""
+        """Return the augmentation of patches."""
         return build_augmentation_3d(self.settings.augmentation)
 
 
 def batches_of(settings: SamplingSettings) -> type[Batches]:
-    """Return the kind of batches that the settings ask for: patches where they say their size, else slices."""
+    """Return the class of batches for the settings: patches where they give a patch size, else slices."""
     return SliceBatches if settings.patch is None else PatchBatches
 
 
 def _mask(case: PreparedCase) -> NDArray[np.uint8]:
     mask = case.mask
-    assert mask is not None  # checked when the cases came in
+    assert mask is not None  # checked by Batches.__init__
     return mask
 
 
 def _weights(cases: Sequence[PreparedCase]) -> NDArray[np.float64]:
-    """Probability of each slice: patients alike, slices by area + 0.1 mean area (uniform in a case without tumor)."""
+    """Return the probability of each slice: equal for all patients; within one by area + 0.1 mean area.
+
+    The slices of a patient without tumor are equally probable.
+    """
     patients: dict[str, list[int]] = {}
     for k, case in enumerate(cases):
         patients.setdefault(case.record.patient, []).append(k)
