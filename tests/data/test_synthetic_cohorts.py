@@ -149,7 +149,7 @@ def test_interrupted_synthesis_leaves_nothing(tmp_path):
 
 def test_folder_that_holds_something_is_not_overwritten(tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(UserError, match="new or empty folder"):
+    with pytest.raises(UserError, match="not a new or empty folder"):
         synthesize_lgg(tmp_path, patients=1, seed=0)
     assert (tmp_path / "mine.txt").read_text() == "precious"
 

@@ -26,7 +26,5 @@ class SamplingSettings(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> "SamplingSettings":
         if self.patch is not None and self.method == "epoch":
-            raise ValueError(
-                "method 'epoch' is for slices only; with a patch, choose 'tumor' or 'uniform'"
-            )
+            raise ValueError("method 'epoch' is for slices only; with a patch, choose 'tumor' or 'uniform'")
         return self

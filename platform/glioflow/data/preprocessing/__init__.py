@@ -1,1 +1,1 @@
-"""Preprocessing: the pipeline, its steps, and how each step that moves voxels finds its way back."""
+"""Preprocessing: the pipeline, its steps, and the way back of every step that moves voxels."""

@@ -1,4 +1,4 @@
-"""Where the brain is in an image, and the step that takes skull and scalp away. Moves no voxel."""
+"""Where the brain is in an image, and the step that removes skull and scalp. Moves no voxel."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +18,8 @@ class BrainMask(StepSettings):
     """Set everything outside the brain to zero.
 
     Attributes:
-        file: Name of a mask file beside the case's own files, `{case}` standing for the case's id; null approximates:
-            the largest piece of what is neither dark nor thin.
+        file: Name of a mask file in the folder of the case's files, `{case}` standing for the case's id; null
+            approximates the brain: the largest component of what is neither dark nor thin.
         opening_px: For the approximation: half the thickness of what counts as thin, in pixels of a 256-pixel slice.
     """
 
@@ -28,34 +28,38 @@ class BrainMask(StepSettings):
     opening_px: int = Field(default=5, ge=1, le=32)
 
     def apply(self, volume: Volume) -> Volume:
-        """Mask the image, not the labels; raises `UserError` where a named mask is missing or of another shape."""
+        """Mask the image, not the labels; raises `UserError` where the mask file is missing or of another shape."""
         brain = approximate_brain(volume.image, self.opening_px) if self.file is None else self._read(volume)
         return replace(volume, image=volume.image * brain[..., None])
 
     def path(self, files: tuple[Path, ...], case_id: str) -> Path | None:
-        """Return the mask file of a case, None for the approximation."""
+        """Return the mask file of a case; None for the approximation."""
         return files[0].parent / self.file.replace("{case}", case_id) if self.file and files else None
 
     def _read(self, volume: Volume) -> NDArray[np.bool_]:
         from glioflow.data.formats.mask_file import read_mask
 
         path = self.path(volume.case.files, volume.case.id) if volume.case else None
-        if path is None or not path.is_file():
-            raise UserError("a brain mask lies beside the files of its case", path or "a case without files")
+        if path is None:
+            rule = "the step 'brain_mask' finds its mask file beside the files of the case"
+            raise UserError(rule, "a case without files")
+        if not path.is_file():
+            raise UserError(f"{path} does not exist", path, hint="put the brain mask beside the files of its case")
         brain = read_mask(path)[0] > 0
         for move in volume.moves:
             if brain.shape != move.before:
                 break
             brain = np.asarray(move.apply(brain), bool)
         if brain.shape != volume.image.shape[:3]:
-            raise UserError("a brain mask has the shape of its case", f"{path} of {brain.shape}")
+            rule = f"the brain mask must have the shape of its case, {volume.image.shape[:3]}"
+            raise UserError(rule, brain.shape, file=path)
         return brain
 
 
 def approximate_brain(image: NDArray[np.float32], opening_px: int) -> NDArray[np.bool_]:
-    """Find the brain by brightness and shape: good enough to drop most of the scalp, no anatomy.
+    """Find the brain by brightness and shape: good enough to remove most of the scalp, but no anatomy.
 
-    It keeps too much rather than too little: at the base of the skull, and near the apex where scalp and brain touch.
+    It keeps too much rather than too little at the base of the skull and near the apex, where scalp and brain touch.
 
     Args:
         image: (S, H, W, C), background darkest.
@@ -72,7 +76,7 @@ def approximate_brain(image: NDArray[np.float32], opening_px: int) -> NDArray[np
     head = gray > 0.15 * np.percentile(gray, 99) if gray.size else gray > 0
     if not head.any():
         return np.ones(gray.shape, bool)
-    # The skull is dark in every sequence; half of a slice's own median keeps bias fields from mattering.
+    # The skull is dark in every sequence; half the median of each slice is a limit that bias fields do not disturb.
     bright = np.stack(
         [
             inside & (plane > 0.5 * np.median(plane[inside])) if inside.any() else inside
@@ -91,7 +95,7 @@ def approximate_brain(image: NDArray[np.float32], opening_px: int) -> NDArray[np
 
 
 def locate_brain(image: NDArray[np.generic]) -> NDArray[np.bool_] | None:
-    """Find the brain on a grid of about 64 columns: coarse, but cheap enough to say of every study where a tumor lies.
+    """Find the brain on a grid of about 64 columns: coarse, but cheap enough to locate the tumor of every study.
 
     Args:
         image: (S, H, W, C) as stored, background darkest.
@@ -111,7 +115,7 @@ def locate_brain(image: NDArray[np.generic]) -> NDArray[np.bool_] | None:
 
 
 def _depth(head: NDArray[np.bool_]) -> NDArray[np.floating]:
-    """Return how far inside the head each pixel of a slice lies: the scalp is the outermost."""
+    """Return how far inside the head each pixel of a slice lies, in pixels; the scalp is outermost."""
     import cv2
 
     filled = _fill_holes(head)

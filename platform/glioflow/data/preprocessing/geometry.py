@@ -1,4 +1,4 @@
-"""The two ways preprocessing moves voxels, each with its exact inverse: a window (crop or pad) and a resize."""
+"""The two ways in which preprocessing moves voxels, each with its inverse: a window (crop or pad) and a resize."""
 
 from typing import Annotated, Literal
 
@@ -10,7 +10,7 @@ Shape = tuple[int, int, int]
 
 
 class Window(BaseModel):
-    """Crop and pad in one: the output is the box of `after` voxels that begins at `start`, zero outside the input."""
+    """Crop and pad in one: the output is the box of `after` voxels from `start` on, zero outside the input."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Literal["window"] = "window"
@@ -23,13 +23,13 @@ class Window(BaseModel):
         return _cut(volume, self.start, self.after)
 
     def invert(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
-        """Return `volume` put back in its place, zero where the crop had thrown voxels away."""
+        """Return `volume` at its position in the input, zero where voxels were cropped."""
         s, h, w = self.start
         return _cut(volume, (-s, -h, -w), self.before)
 
 
 class Resize(BaseModel):
-    """Another number of voxels: linear (area-averaging when shrinking) for numbers, per label for masks."""
+    """Change the number of voxels: linearly (by area when shrinking) for numbers, label by label for masks."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Literal["resize"] = "resize"
@@ -37,7 +37,7 @@ class Resize(BaseModel):
     after: Shape
 
     def apply(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
-        """Return `volume`, (S, H, W) or (S, H, W, C), resized to `after`; integers are taken as labels."""
+        """Return `volume`, (S, H, W) or (S, H, W, C), resized to `after`; integers are labels."""
         return resample(volume, self.after)
 
     def invert(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -49,14 +49,14 @@ Move = Annotated[Window | Resize, Field(discriminator="kind")]
 
 
 def restore(volume: NDArray[np.generic], moves: tuple[Window | Resize, ...]) -> NDArray[np.generic]:
-    """Take a volume from the network's geometry back to the original one.
+    """Return a volume of the network's geometry in the original one.
 
     Args:
         volume: (S, h, w) or (S, h, w, K); floats are interpolated, integers and booleans are labels.
-        moves: What preprocessing did, in its order.
+        moves: The moves of preprocessing, in their order.
 
     Returns:
-        The same in the original (S, H, W).
+        (S, H, W) or (S, H, W, K) of the original.
     """
     for move in reversed(moves):
         volume = move.invert(volume)
@@ -79,7 +79,7 @@ def _cut(volume: NDArray[np.generic], start: Shape, size: Shape) -> NDArray[np.g
 
 
 def resample(volume: NDArray[np.generic], shape: Shape) -> NDArray[np.generic]:
-    """Return `volume` at `shape`; integers and booleans are resized label by label, the largest share winning."""
+    """Return `volume` at `shape`; of integers and booleans, each voxel gets the label with the largest share in it."""
     if volume.shape[:3] == tuple(shape):
         return volume
     if np.issubdtype(volume.dtype, np.floating):
@@ -112,7 +112,7 @@ def _resample_numbers(volume: NDArray[np.generic], shape: Shape) -> NDArray[np.g
 def _resize_plane(plane: NDArray[np.float32], size: tuple[int, int], how: int) -> NDArray[np.float32]:
     import cv2
 
-    # OpenCV resizes at most four channels at once by area and drops a single trailing one.
+    # OpenCV resizes by area at most four channels at once, and it drops the axis of a single channel.
     if plane.ndim == 3 and plane.shape[2] > 4:
         return np.stack([_resize_plane(plane[..., k], size, how) for k in range(plane.shape[2])], axis=-1)
     resized = cv2.resize(np.ascontiguousarray(plane), (size[1], size[0]), interpolation=how)

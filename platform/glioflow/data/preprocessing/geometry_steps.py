@@ -1,4 +1,4 @@
-"""Steps that change where voxels lie: crops, padding, resizing, slice ranges. Each leaves its way back in `moves`."""
+"""Steps that change where voxels lie: crops, padding, resizing, slice ranges. Each records its move in `moves`."""
 
 from dataclasses import replace
 from typing import Literal
@@ -14,7 +14,7 @@ from glioflow.evaluation.boxes import bounding_box
 
 
 class CropBox(StepSettings):
-    """Crop in the plane to the box of what is brighter than a part of the volume's maximum, one box for all slices."""
+    """Crop in the plane to all that is brighter than a fraction of the volume's maximum, one box for all slices."""
 
     step: Literal["crop_box"] = "crop_box"
     above: float = Field(default=0.1, ge=0, lt=1)
@@ -28,7 +28,7 @@ class CropBox(StepSettings):
 
 
 class CropBrain(StepSettings):
-    """Crop in the plane to the brain: edges, dilation, contours, extreme points of the largest, over all slices."""
+    """Crop in the plane to the brain, found by edges, dilation and the largest contour; one box for all slices."""
 
     step: Literal["crop_brain"] = "crop_brain"
     low: int = Field(default=30, ge=0, le=255)
@@ -36,7 +36,7 @@ class CropBrain(StepSettings):
     dilation_px: int = Field(default=3, ge=1)
 
     def apply(self, volume: Volume) -> Volume:
-        """Crop to the union of the slices' boxes; without a contour the volume is left as it is."""
+        """Crop to the union of all slices' boxes; a volume without any contour is left as it is."""
         import cv2
 
         brain = np.zeros(volume.image.shape[1:3], dtype=bool)
@@ -72,7 +72,7 @@ class ResizePlane(StepSettings):
     size: int = Field(ge=8, le=2048)
 
     def apply(self, volume: Volume) -> Volume:
-        """Resize; the spacing follows."""
+        """Resize, and adapt the spacing."""
         return _resize(volume, (volume.image.shape[0], self.size, self.size))
 
 
@@ -85,7 +85,7 @@ class Resample(StepSettings):
     def apply(self, volume: Volume) -> Volume:
         """Resample; raises `UserError` where the spacing of the case is unknown."""
         if volume.spacing_mm is None:
-            raise UserError("the step 'resample' needs a case with known spacing_mm", "a case without one")
+            raise UserError("the step 'resample' needs a case whose spacing is known")
         sizes = [
             max(1, round(n * have / want))
             for n, have, want in zip(volume.image.shape[:3], volume.spacing_mm, self.spacing_mm, strict=True)
@@ -94,17 +94,18 @@ class Resample(StepSettings):
 
 
 class SliceRange(StepSettings):
-    """Keep slices `first` to `last` (both counted from 0, both included)."""
+    """Keep the slices `first` to `last`, counted from 0, both included."""
 
     step: Literal["slice_range"] = "slice_range"
     first: int = Field(ge=0)
     last: int = Field(ge=0)
 
     def apply(self, volume: Volume) -> Volume:
-        """Cut; raises `UserError` where nothing would be left."""
+        """Cut; raises `UserError` where no slice would be left."""
         s, h, w = volume.image.shape[:3]
         if self.first > min(self.last, s - 1):
-            raise UserError(f"slice_range {self.first} to {self.last} lies outside the case", f"{s} slices")
+            rule = f"slice_range keeps the slices {self.first} to {self.last}, and the case has none of them"
+            raise UserError(rule, f"{s} slices")
         count = min(self.last, s - 1) - self.first + 1
         return volume.move(Window(before=(s, h, w), start=(self.first, 0, 0), after=(count, h, w)))
 

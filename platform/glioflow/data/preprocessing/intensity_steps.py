@@ -1,4 +1,4 @@
-"""Steps that change what voxels say: rescaling, standardizing, equalizing, sharpening."""
+"""Steps that change intensities: rescaling, standardizing, equalizing, sharpening."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,15 +13,17 @@ from glioflow.errors import UserError
 
 
 class UnitScale(StepSettings):
-    """Stored 8-bit values to [0, 1], unchanged otherwise: needs no statistics of the volume."""
+    """Bring stored 8-bit values to [0, 1], without any statistics of the volume."""
 
     step: Literal["unit"] = "unit"
 
     def apply(self, volume: Volume) -> Volume:
-        """Divide by 255; refuse what is not in 0..255."""
+        """Divide by 255; raises `UserError` where a value is not in 0..255."""
         if volume.image.size and (volume.image.min() < 0 or volume.image.max() > 255):
             raise UserError(
-                "the step 'unit' takes images in 0..255", f"{volume.image.min():g} to {volume.image.max():g}"
+                "the step 'unit' takes images in 0..255",
+                f"{volume.image.min():g} to {volume.image.max():g}",
+                hint="use the step 'percentile' or 'zscore' instead",
             )
         return replace(volume, image=volume.image / np.float32(255))
 
@@ -35,7 +37,7 @@ class Percentile(StepSettings):
     nonzero: bool = False
 
     def apply(self, volume: Volume) -> Volume:
-        """Rescale per channel over the volume (over its nonzero voxels where asked); a constant channel becomes 0."""
+        """Rescale each channel over the volume, with `nonzero` over its nonzero voxels; a constant one becomes 0."""
         image = np.empty_like(volume.image)
         for k in range(image.shape[-1]):
             channel = volume.image[..., k]
@@ -52,7 +54,7 @@ class ZScore(StepSettings):
     nonzero: bool = False
 
     def apply(self, volume: Volume) -> Volume:
-        """Standardize; a constant channel becomes 0; with `nonzero` the background stays 0."""
+        """Standardize; a constant channel becomes 0, and with `nonzero` the background stays 0."""
         image = np.zeros_like(volume.image)
         for k in range(image.shape[-1]):
             channel = volume.image[..., k]
@@ -91,14 +93,14 @@ class Clahe(StepSettings):
 
 
 class Sharpen(StepSettings):
-    """Unsharp masking: the image plus `amount` times what a Gaussian blur takes away."""
+    """Unsharp masking: the image plus `amount` times its difference from a Gaussian blur."""
 
     step: Literal["sharpen"] = "sharpen"
     sigma_px: float = Field(default=1.0, gt=0)
     amount: float = Field(default=1.0, gt=0)
 
     def apply(self, volume: Volume) -> Volume:
-        """Sharpen each slice in the plane; values are kept in the range the volume had."""
+        """Sharpen each slice in the plane; values stay in the range of the volume."""
         import cv2
 
         image = np.empty_like(volume.image)

@@ -1,4 +1,4 @@
-"""Preprocessing: pure steps from a case to the network's input, named in the experiment, kept in the bundle."""
+"""Preprocessing: pure steps from a case to the input of the network, named in an experiment and kept in its bundle."""
 
 from dataclasses import replace
 from typing import Annotated, Literal
@@ -31,19 +31,19 @@ class Channels(StepSettings):
         sequences = [brats_name(name) for name in volume.channels]
         for name in self.keep:
             if brats_name(name) not in sequences:
-                raise UserError(f"unknown channel {name!r}", choices=volume.channels)
+                raise UserError(f"unknown channel {name!r}", name, volume.channels)
         index = [sequences.index(brats_name(name)) for name in self.keep]
         return replace(volume, image=volume.image[..., index], channels=self.keep)
 
 
 class Neighbors(StepSettings):
-    """Give every slice its neighbors as further channels (2.5D); the ends repeat the first and last slice."""
+    """Add the neighbors of every slice as further channels (2.5D); the ends repeat the first and last slice."""
 
     step: Literal["neighbors"] = "neighbors"
     reach: int = Field(default=1, ge=1, le=5)
 
     def apply(self, volume: Volume) -> Volume:
-        """Stack; channels of the neighbor d slices away are named `flair-1`, `flair`, `flair+1`."""
+        """Stack; the channels of the neighbor at distance d are named with it: `flair-1`, `flair`, `flair+1`."""
         count = volume.image.shape[0]
         offsets = range(-self.reach, self.reach + 1)
         planes = [volume.image[np.clip(np.arange(count) + d, 0, count - 1)] for d in offsets]
@@ -52,17 +52,17 @@ class Neighbors(StepSettings):
 
 
 class LabelMap(StepSettings):
-    """Rename label values of the mask, e.g. {4: 3}; the others stay."""
+    """Change label values of the mask, e.g. {4: 3}; the others stay."""
 
     step: Literal["label_map"] = "label_map"
     map: dict[Label, Label]
 
     def apply(self, volume: Volume) -> Volume:
-        """Rename all at once (a swap is possible)."""
+        """Change all values at once, so that two can be swapped."""
         return volume if volume.mask is None else replace(volume, mask=self.rename(volume.mask))
 
     def rename(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return label values (any shape) under their new names."""
+        """Return a mask of any shape with the new label values."""
         table = np.arange(256, dtype=np.uint8)
         for old, new in self.map.items():
             table[old] = new
@@ -91,10 +91,10 @@ Step = Annotated[
 
 
 def preprocess(case: Case, steps: tuple[Step, ...]) -> Volume:
-    """Make the network's input of a case: the same function in training and in serving.
+    """Make the input of the network from a case; training and serving use this same function.
 
     Args:
-        case: As read.
+        case: As a reader returned it.
         steps: The experiment's steps, in order.
 
     Returns:
@@ -112,7 +112,7 @@ def unprocessed(case: Case) -> Volume:
 
 
 def rename_labels(mask: NDArray[np.uint8], steps: tuple[Step, ...]) -> NDArray[np.uint8]:
-    """Return an original mask under the label values that `steps` leave it with, in its own geometry."""
+    """Return an original mask, in its own geometry, with the label values that `steps` give it."""
     for step in steps:
         if isinstance(step, LabelMap):
             mask = step.rename(mask)

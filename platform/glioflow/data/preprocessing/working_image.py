@@ -1,4 +1,4 @@
-"""A case on its way to the network, which every preprocessing step takes and returns. Knows no step."""
+"""The volume that every preprocessing step takes and returns. Knows no step."""
 
 from dataclasses import dataclass, replace
 
@@ -13,15 +13,15 @@ from glioflow.errors import UserError
 
 @dataclass(frozen=True)
 class Volume:
-    """A case on its way to the network.
+    """A case between two preprocessing steps.
 
     Attributes:
         image: (S, H, W, C) float32.
         mask: (S, H, W) uint8 labels, or None.
         channels: Names of the C channels.
         spacing_mm: Distance of neighbors along S, H, W; None where unknown.
-        moves: The geometry changes so far, in order: what `geometry.restore` undoes.
-        case: What it was before any step, where a step needs more of it than its arrays.
+        moves: The changes of geometry so far, in order, which `geometry.restore` undoes.
+        case: The case before any step, for steps that need more than its arrays; None where there is none.
     """
 
     image: NDArray[np.float32]
@@ -38,16 +38,17 @@ class Volume:
 
 
 class StepSettings(BaseModel):
-    """What the steps have in common: unknown settings are refused, known ones never change."""
+    """Base of all steps: unknown settings are refused, and settings never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def to_levels(image: NDArray[np.float32], step: str) -> NDArray[np.uint8]:
-    """Return an image in [0, 1] at 256 levels; raises `UserError`, naming the step, where it is not in [0, 1]."""
+    """Return an image in [0, 1] at 256 levels; raises `UserError` with the step's name where it is not in [0, 1]."""
     if image.size and (image.min() < -1e-6 or image.max() > 1 + 1e-6):
         raise UserError(
-            f"the step {step!r} takes images in [0, 1]: put 'unit' or 'percentile' before it",
+            f"the step {step!r} takes images in [0, 1]",
             f"{image.min():g} to {image.max():g}",
+            hint="put the step 'unit' or 'percentile' before it",
         )
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)

@@ -1,6 +1,6 @@
-"""Invented patients: names, tumors, follow-up, and the tables that lie beside a cohort. Draws no voxel.
+"""Invented patients: names, tumors, follow-up, and the clinical tables of a cohort. Draws no voxel.
 
-Outcomes follow a proportional hazard in the tumor's irregularity and the age, so that a model has something to find.
+Outcomes follow a proportional hazard in the tumor's irregularity and the age, so that a model can learn something.
 """
 
 from dataclasses import dataclass
@@ -34,10 +34,10 @@ class Patient:
 
     Attributes:
         index: Position in the cohort; seeds the case's voxels.
-        tumor: What is drawn in the images.
+        tumor: The tumor in the images.
         age_years: At diagnosis.
         survival_days: From diagnosis to death, whether or not it was observed.
-        follow_up_days: Until which the person was followed.
+        follow_up_days: Until the end of follow-up.
         missing: Sequences never taken, among `pre` and `post`.
     """
 
@@ -55,10 +55,10 @@ class Patient:
 
 
 def invent_patients(rng: np.random.Generator, count: int, *, mean_age: float, median_days: float) -> list[Patient]:
-    """Draw `count` patients of whom about three in ten are seen to die (at least one dies, at least one does not)."""
+    """Invent `count` patients; three in ten die during follow-up, at least one does, and at least one does not."""
     irregularity = rng.permutation((np.arange(count) + rng.uniform(0, 1, count)) / count)
     age = np.clip(rng.normal(mean_age, 12, count), 18, 85)
-    # A year of age costs 8 % of hazard, near the 6 % of lower-grade gliomas; 110 patients show it beside the shape.
+    # A year of age raises the hazard by 8 %, near the 6 % of lower-grade gliomas; 110 patients are enough to see it.
     risk = 1.5 * (irregularity - 0.5) / 0.29 + 0.9 * (age - mean_age) / 12
     survival = median_days * (rng.exponential(1 / np.log(2), count) * np.exp(-risk)) ** 0.7
     follow_up = rng.uniform(0.15, 1.0, count)
@@ -89,36 +89,36 @@ def invent_patients(rng: np.random.Generator, count: int, *, mean_age: float, me
 def lgg_names(rng: np.random.Generator, count: int) -> list[str]:
     """Return `count` distinct names such as `TCGA_DU_5849_19950405`, sorted, institutions in the real proportion."""
     share = np.array(list(INSTITUTIONS.values())) / sum(INSTITUTIONS.values())
-    # Largest remainders, so that even a small cohort comes from several places.
+    # By largest remainder, so that even a small cohort has several institutions.
     whole = np.floor(share * count).astype(int)
-    for place in np.argsort(whole - share * count)[: count - whole.sum()]:
-        whole[place] += 1
-    places = [name for name, amount in zip(INSTITUTIONS, whole, strict=True) for _ in range(amount)]
+    for index in np.argsort(whole - share * count)[: count - whole.sum()]:
+        whole[index] += 1
+    institutions = [name for name, amount in zip(INSTITUTIONS, whole, strict=True) for _ in range(amount)]
     numbers = rng.choice(np.arange(1000, 10000), count, replace=False)
     years, months, days = rng.integers(1986, 2004, count), rng.integers(1, 13, count), rng.integers(1, 29, count)
     return sorted(
-        f"TCGA_{place}_{number}_{year}{month:02}{day:02}"
-        for place, number, year, month, day in zip(places, numbers, years, months, days, strict=True)
+        f"TCGA_{institution}_{number}_{year}{month:02}{day:02}"
+        for institution, number, year, month, day in zip(institutions, numbers, years, months, days, strict=True)
     )
 
 
 def lgg_tables(
     rng: np.random.Generator, names: list[str], patients: list[Patient]
 ) -> tuple[list[list[str]], list[list[str]]]:
-    """Return the rows of `data.csv` and of `outcomes.csv`, gaps empty; in eight or more, one patient has no codes."""
+    """Return the rows of `data.csv` and `outcomes.csv`; of eight patients or more, one has no codes."""
     clinical, outcomes = [], []
     unknown = rng.integers(len(patients)) if len(patients) >= 8 else -1
     for patient, name in zip(patients, names, strict=True):
         key = name.rsplit("_", 1)[0]
         codes = {column: str(rng.integers(1, 4)) for column in LGG_COLUMNS[1:]}
-        # The most irregular tumors are mostly of RNA cluster 2, as Buda et al. found it of the real ones.
+        # The most irregular tumors are mostly of RNA cluster 2, as Buda et al. report for the real ones.
         irregular = patient.tumor.irregularity > 0.7
         codes["RNASeqCluster"] = "2" if rng.uniform() < (0.75 if irregular else 0.1) else str(rng.choice([1, 3, 4]))
         codes["MethylationCluster"] = str(rng.integers(1, 6))
         codes["neoplasm_histologic_grade"] = str(1 + int(rng.uniform() < 0.3 + 0.4 * patient.tumor.irregularity))
         codes |= {"tumor_tissue_site": "1", "race": "3", "ethnicity": "2", "gender": str(rng.integers(1, 3))}
         codes["age_at_initial_pathologic"] = str(round(patient.age_years))
-        # The table's follow-up ended earlier than that of the outcomes: some of the dead were still alive.
+        # Follow-up in this table ends earlier than in the outcomes: some who died later are alive in it.
         codes["death01"] = str(int(patient.survival_days <= 0.93 * patient.follow_up_days))
         row = {column: "" if rng.uniform() < _GAPS.get(column, 0.01) else code for column, code in codes.items()}
         row["death01"] = codes["death01"] if rng.uniform() > 0.04 else ""
@@ -137,7 +137,7 @@ def lgg_tables(
 def brats_tables(
     rng: np.random.Generator, names: list[str], patients: list[Patient]
 ) -> tuple[list[list[str]], list[list[str]]]:
-    """Return the rows of `survival_info.csv` (two patients of three, one of them ALIVE) and of `name_mapping.csv`."""
+    """Return the rows of `survival_info.csv` (two thirds of the patients, one ALIVE) and of `name_mapping.csv`."""
     kept = sorted(rng.permutation(len(patients))[: max(1, round(len(patients) * 236 / 369))])
     alive = kept[int(rng.integers(len(kept)))] if len(kept) > 1 else -1
     survival = []

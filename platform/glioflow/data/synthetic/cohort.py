@@ -7,7 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
+import nibabel
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 
 from glioflow.atomic import new_folder, write_text
@@ -19,7 +21,7 @@ MapCases = Callable[[Callable[[Any], int], Iterable[Any]], Iterable[int]]
 
 
 class Synthesized(TypedDict):
-    """What was written: the folder, the patients in it, their slices together."""
+    """A cohort that was written: its folder, its number of patients, and their slices in all."""
 
     path: str
     patients: int
@@ -38,12 +40,12 @@ def synthesize_lgg(
     """Write a cohort such as `kaggle_3m`: case folders of 8-bit TIFF slices and masks, `data.csv` and `outcomes.csv`.
 
     Args:
-        out: Folder to make; it appears whole or not at all.
+        out: Folder to make; it appears complete or not at all.
         patients: How many, one case each.
         seed: The same seed, size and slices give the same bytes, however many processes draw them.
         size: Side of a slice in pixels.
         slices: Fewest and most slices of a case.
-        map_cases: `map`, or one like it that spreads the calls over processes.
+        map_cases: `map`, or a function like it that distributes the calls over processes.
 
     Raises:
         UserError: If `out` exists and is not empty, or a number is out of its range.
@@ -73,7 +75,7 @@ def synthesize_brats(
     """Write a cohort such as BraTS 2020's training data: four modalities and labels 0, 1, 2, 4 as NIfTI, two tables.
 
     Args:
-        out: Folder to make; it appears whole or not at all.
+        out: Folder to make; it appears complete or not at all.
         patients: How many, one case each.
         seed: As in `synthesize_lgg`.
         size: Side of an axial slice in voxels; the head keeps its size in millimeters.
@@ -99,8 +101,6 @@ def synthesize_brats(
 def _write_lgg_case(
     root: Path, seed: int, size: int, slices: tuple[int, int], case: tuple[str, clinical.Patient]
 ) -> int:
-    import tifffile
-
     name, patient = case
     rng = np.random.default_rng([seed, 1 + patient.index])
     shape = (int(rng.integers(slices[0], slices[1] + 1)), size, size)
@@ -136,7 +136,7 @@ def _write_brats_case(root: Path, seed: int, shape: tuple[int, int, int], case: 
     for sequence in BRIGHTNESS:
         volume = render(rng, phantom, sequence, texture) * rng.uniform(300, 1500)
         _write_nifti(folder / f"{name}_{sequence}.nii.gz", np.where(brain, volume + 1, 0).astype(np.int16))
-    # In the real cohort this one mask kept the name of another data set.
+    # In the real cohort this one mask has kept its name in another data set.
     mask = "W39_1998.09.19_Segm.nii" if name == "BraTS20_Training_355" else f"{name}_seg.nii.gz"
     _write_nifti(folder / mask, phantom.tumor)
     return shape[0]
@@ -144,8 +144,6 @@ def _write_brats_case(root: Path, seed: int, shape: tuple[int, int, int], case: 
 
 def _write_nifti(path: Path, volume: NDArray[np.generic]) -> None:
     """Write (S, H, W) as BraTS does: file axes left, posterior, superior; 240 x 240 x 155 mm whatever the size."""
-    import nibabel
-
     step = np.array([240 / volume.shape[2], 240 / volume.shape[1], 155 / volume.shape[0]])
     affine = np.diag([-step[0], -step[1], step[2], 1.0])
     affine[1, 3] = 239
@@ -166,7 +164,7 @@ def _write_table(path: Path, columns: Iterable[str], rows: list[list[str]]) -> N
 
 def _check(out: Path, patients: int, size: int, slices: tuple[int, int]) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError("a cohort is synthesized into a new or empty folder", out)
+        raise UserError(f"{out} is not a new or empty folder", out, hint="choose another folder")
     for name, value, low, high in (
         ("patients", patients, 1, 9000),
         ("size", size, 32, 1024),
@@ -174,4 +172,4 @@ def _check(out: Path, patients: int, size: int, slices: tuple[int, int]) -> None
         ("slices", slices[1], slices[0], 1000),
     ):
         if not low <= value <= high:
-            raise UserError(f"{name} lies between {low} and {high}", value)
+            raise UserError(f"{name} must be from {low} to {high}", value)

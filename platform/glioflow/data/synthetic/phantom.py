@@ -1,9 +1,11 @@
-"""Brain-like phantoms: tissue and tumor as labels, and what a sequence makes of them. Knows no file and no table."""
+"""Brain-like phantoms: tissue and tumor as labels, and their image in a sequence. Knows no file and no table."""
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 Float = NDArray[np.float32]
 Labels = NDArray[np.uint8]
@@ -12,7 +14,7 @@ AIR, SCALP, BONE, FLUID, GRAY, WHITE, GLIOSIS = range(7)
 EDEMA, CORE, ENHANCING = 2, 1, 4
 
 # Brightness of air, scalp, bone, fluid, gray matter, white matter and gliosis, then of edema, core and enhancing tumor.
-# Gliosis is as bright as tumor on FLAIR, so that only its other sequences, size and place tell the two apart.
+# Gliosis is as bright as tumor on FLAIR; only the other sequences, size and position distinguish the two.
 BRIGHTNESS: dict[str, tuple[float, ...]] = {
     "t1": (0.0, 1.25, 0.12, 0.18, 0.50, 0.68, 0.64, 0.42, 0.36, 0.40),
     "t1ce": (0.0, 1.30, 0.12, 0.18, 0.52, 0.68, 0.64, 0.42, 0.38, 1.15),
@@ -23,7 +25,7 @@ BRIGHTNESS: dict[str, tuple[float, ...]] = {
 
 @dataclass(frozen=True)
 class TumorPlan:
-    """What is drawn of a tumor before its voxels are.
+    """The shape of a tumor, before any voxel is drawn.
 
     Attributes:
         radius: In-plane radius, as a fraction of half the image's side.
@@ -56,7 +58,7 @@ def draw_phantom(rng: np.random.Generator, shape: tuple[int, int, int], plan: Tu
         rng: Source of every choice.
         shape: (S, H, W) in voxels.
         plan: The tumor in it.
-        head: Draw scalp and bone; False leaves the brain alone, as after skull stripping.
+        head: Draw scalp and bone too; False draws the brain alone, as after skull stripping.
     """
     z, y, x = _coordinates(shape)
     a, b, c = 0.66 * rng.uniform(0.92, 1.06), 0.82 * rng.uniform(0.92, 1.06), rng.uniform(1.02, 1.12)
@@ -73,17 +75,15 @@ def draw_phantom(rng: np.random.Generator, shape: tuple[int, int, int], plan: Tu
     ventricles, shell = _ventricles(rng, x, y, z)
     tissue[shell & brain & (smooth_noise(rng, shape, (4, 8, 8)) > 0.2)] = GLIOSIS
     tissue[ventricles & brain] = FLUID
-    places = np.flatnonzero((radius < 0.60) & (np.abs(x) > 0.1) & ~ventricles)
+    centers = np.flatnonzero((radius < 0.60) & (np.abs(x) > 0.1) & ~ventricles)
     for _ in range(rng.integers(5, 11)):
-        spot = _distance((z, y, x), _pick(rng, places, shape), rng.uniform(0.05, 0.13) * rng.uniform(0.8, 1.3, 3))
+        spot = _distance((z, y, x), _pick(rng, centers, shape), rng.uniform(0.05, 0.13) * rng.uniform(0.8, 1.3, 3))
         tissue[(spot < 1) & brain & ~ventricles] = GLIOSIS
-    return Phantom(tissue, _tumor(rng, (z, y, x), places, (radius < 0.83) & brain & ~ventricles, plan))
+    return Phantom(tissue, _tumor(rng, (z, y, x), centers, (radius < 0.83) & brain & ~ventricles, plan))
 
 
 def render(rng: np.random.Generator, phantom: Phantom, sequence: str, texture: Float) -> Float:
-    """Return what `sequence` shows of the phantom, (S, H, W), about 0 to 1.6; a key of `BRIGHTNESS`."""
-    import cv2
-
+    """Return the phantom's image in a sequence (a key of `BRIGHTNESS`), (S, H, W), values about 0 to 1.6."""
     table = np.zeros(12, np.float32)
     table[:7] = BRIGHTNESS[sequence][:7]
     table[7 + EDEMA], table[7 + CORE], table[7 + ENHANCING] = BRIGHTNESS[sequence][7:]
@@ -124,8 +124,8 @@ def _distance(zyx: tuple[Float, Float, Float], voxel: tuple[int, ...], radii: ND
     return np.asarray(np.sqrt(squares[0] + squares[1] + squares[2]), np.float32)
 
 
-def _pick(rng: np.random.Generator, places: NDArray[np.intp], shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(int(index) for index in np.unravel_index(places[rng.integers(len(places))], shape))
+def _pick(rng: np.random.Generator, voxels: NDArray[np.intp], shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(index) for index in np.unravel_index(voxels[rng.integers(len(voxels))], shape))
 
 
 def _ventricles(rng: np.random.Generator, x: Float, y: Float, z: Float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -139,15 +139,13 @@ def _ventricles(rng: np.random.Generator, x: Float, y: Float, z: Float) -> tuple
 def _tumor(
     rng: np.random.Generator,
     zyx: tuple[Float, Float, Float],
-    places: NDArray[np.intp],
+    centers: NDArray[np.intp],
     allowed: NDArray[np.bool_],
     plan: TumorPlan,
 ) -> Labels:
-    """Draw the one connected tumor: edema, in it the core, around that an enhancing rim where planned."""
-    from scipy import ndimage
-
+    """Draw one connected tumor: edema, within it the core, and around the core an enhancing rim where planned."""
     shape = allowed.shape
-    center = _pick(rng, places, shape)
+    center = _pick(rng, centers, shape)
     radii = plan.radius * rng.uniform(0.9, 1.12, 3)
     distance = _distance(zyx, center, radii)
     near = distance < 2.2
