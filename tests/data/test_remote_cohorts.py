@@ -57,10 +57,10 @@ def test_what_is_incomplete_is_refused_and_leaves_nothing(cohort, bucket, tmp_pa
     push(cohort, f"{bucket}/broken")
     key = f"broken/{cohort.records[1].folder}/image.npy"
     boto3.client("s3").put_object(Bucket="cohorts", Key=key, Body=b"short")
-    with pytest.raises(UserError, match=r"s3://cohorts/broken: .*image\.npy is not"):
+    with pytest.raises(UserError, match=r"s3://cohorts/broken: .*missing or incomplete; got image\.npy"):
         fetch(f"{bucket}/broken", tmp_path)
     boto3.client("s3").delete_object(Bucket="cohorts", Key=key)
-    with pytest.raises(UserError, match="read whole"):
+    with pytest.raises(UserError, match="could not be read"):
         fetch(f"{bucket}/broken", tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""How a study's prepared image compares with the training cohort's: a few numbers per channel, and their distance."""
+"""Drift: how far the intensities of a study are from those of the training cohort, by a few numbers per channel."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -6,39 +6,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Channel to name of a number to (mean, standard deviation) over the training cases.
+# By channel and by name of a number: its mean and standard deviation over the training cases.
 InputStatistics = dict[str, dict[str, tuple[float, float]]]
 
 
 def summarize_input(image: NDArray[np.floating[Any]], channels: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Return mean, deviation, median and 99th percentile of each channel of a prepared image (S, h, w, C)."""
+    """Return mean, standard deviation, median and 99th percentile of each channel of a prepared image (S, h, w, C)."""
     sample = np.asarray(image[:, ::4, ::4], np.float32)
-    said = {}
+    summary = {}
     for k, name in enumerate(channels):
         values = sample[..., k].ravel()
         median, high = np.percentile(values, [50, 99])
-        said[name] = {
+        summary[name] = {
             "mean": float(values.mean()),
             "std": float(values.std()),
             "p50": float(median),
             "p99": float(high),
         }
-    return said
+    return summary
 
 
 def fit_input_statistics(images: Iterable[NDArray[np.floating[Any]]], channels: Sequence[str]) -> InputStatistics:
-    """Return mean and deviation over the training cases of what `summarize_input` says of each."""
-    found = [summarize_input(image, channels) for image in images]
+    """Return mean and standard deviation, over the training cases, of the numbers of `summarize_input`."""
+    summaries = [summarize_input(image, channels) for image in images]
     return {
-        name: {key: _mean_and_deviation([said[name][key] for said in found]) for key in found[0][name]}
-        for name in (channels if found else ())
+        name: {key: _mean_and_deviation([summary[name][key] for summary in summaries]) for key in summaries[0][name]}
+        for name in (channels if summaries else ())
     }
 
 
 def measure_drift(
     summary: Mapping[str, Mapping[str, float]], statistics: Mapping[str, Mapping[str, tuple[float, float]]]
 ) -> dict[str, float]:
-    """Return per channel how many deviations the farthest of its numbers lies from the training cases' mean."""
+    """Return, for each channel, by how many standard deviations its farthest number differs from the training mean."""
     return {
         name: max(abs(summary[name][key] - mean) / max(spread, 1e-3) for key, (mean, spread) in known.items())
         for name, known in statistics.items()

@@ -1,8 +1,8 @@
-"""Prepared cohorts: preprocessing done once per case, kept as memory-mapped arrays under a fingerprint.
+"""Prepared cohorts: every case preprocessed once and stored as memory-mapped arrays, under a fingerprint.
 
-Layout: `manifest.json`, `clinical.csv` (a copy, if the source has one) and, per case, `cases/<id>-<digest>/` with
+Layout: `manifest.json`, `clinical.csv` (a copy, if the source has one) and, for each case, `cases/<id>-<digest>/` with
 `image.npy` (S, h, w, C) float16, `mask.npy` (S, h, w) uint8, `reference.npz` (the mask in the original geometry, its
-labels renamed as the steps do), `brain.npz` (where the brain is, in the original geometry) and `case.json`.
+label values changed as by the steps), `brain.npz` (the brain, in the original geometry) and `case.json`.
 """
 
 import shutil
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from glioflow import atomic
+from glioflow.data.case import unknown_case
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.prepared.manifest import VERSION, CaseRecord, Manifest, digest_cases, fingerprint_of, read_manifest
@@ -26,10 +27,11 @@ from glioflow.data.preprocessing.pipeline import Step, preprocess, rename_labels
 from glioflow.errors import UserError
 
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+_AGAIN = "make the cohort again with `glioflow data prepare`"
 
 
 class PreparedCase:
-    """One case of a prepared cohort; its arrays are mapped on first use, so that processes share the pages."""
+    """One case of a prepared cohort; its arrays are mapped on first use, so that processes share their memory."""
 
     def __init__(self, record: CaseRecord, folder: Path) -> None:
         self.record = record
@@ -47,15 +49,15 @@ class PreparedCase:
         return _mapped(path) if path.exists() else None
 
     def reference(self) -> NDArray[np.uint8]:
-        """Read the mask in the original geometry, (S, H, W): the truth that metrics are measured against."""
+        """Read the mask in the original geometry, (S, H, W): the reference of all metrics."""
         path = self.folder / "reference.npz"
         if not path.exists():
-            raise UserError("a measurement needs a labeled case", f"{self.record.id} without a mask")
+            raise UserError(f"case {self.record.id} has no mask to measure against", hint="give labeled cases")
         with np.load(path, allow_pickle=False) as archive:
             return np.asarray(archive["mask"], dtype=np.uint8)
 
     def brain(self) -> NDArray[np.bool_] | None:
-        """Read where the brain is, (S, H, W) in the original geometry; None where none was found when it was made."""
+        """Read where the brain is, (S, H, W) in the original geometry; None where preparation found no brain."""
         path = self.folder / "brain.npz"
         if not path.exists():
             return None
@@ -63,12 +65,12 @@ class PreparedCase:
             return np.asarray(archive["brain"], dtype=bool)
 
     def restore(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
-        """Take (S, h, w[, K]) from the network's geometry to the original one."""
+        """Return a volume (S, h, w[, K]) of the network's geometry in the original one."""
         return restore(volume, self.record.moves)
 
 
 def _mapped(path: Path) -> NDArray[Any]:
-    # As a plain array over the mapping: a memmap's own indexing costs more than a slice's copy.
+    # A plain array over the mapping: indexing a memmap costs more than copying a slice.
     return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
@@ -83,7 +85,7 @@ class PreparedCohort:
             for name, size in record.sizes.items():
                 file = path / record.folder / name
                 if not file.is_file() or file.stat().st_size != size:
-                    raise UserError("a prepared cohort holds every file of its manifest, whole", f"{file} is not")
+                    raise UserError("a file of a prepared cohort is missing or incomplete", file=file, hint=_AGAIN)
 
     @property
     def records(self) -> tuple[CaseRecord, ...]:
@@ -97,24 +99,24 @@ class PreparedCohort:
 
     @property
     def source_channels(self) -> tuple[str, ...]:
-        """Names of the channels that a study must have, the same in every case."""
+        """Names of the channels before preprocessing, the same in every case."""
         return self.manifest.cases[0].source_channels
 
     @property
     def clinical(self) -> Path | None:
-        """The clinical table that lay beside the source's cases."""
+        """The clinical table of the source; None where there was none."""
         path = self.path / "clinical.csv"
         return path if path.exists() else None
 
     @property
     def num_slices(self) -> int:
-        """Original slices over all cases."""
+        """Number of slices of all cases in the original geometry."""
         return sum(record.shape[0] for record in self.records)
 
     def case(self, case_id: str) -> PreparedCase:
         """Return one case; raises `UserError` for an unknown id."""
         if case_id not in self._cases:
-            raise UserError(f"no case {case_id!r} in {self.path}", choices=list(self._cases)[:8])
+            raise unknown_case(case_id, self.path, self._cases)
         return self._cases[case_id]
 
     def cases(self, ids: Iterable[str]) -> list[PreparedCase]:
@@ -123,28 +125,28 @@ class PreparedCohort:
 
 
 def is_prepared(path: Path) -> bool:
-    """Say whether `path` is a prepared cohort."""
+    """Return whether `path` is a prepared cohort."""
     return (path / "manifest.json").is_file()
 
 
 def find_or_prepare(source: Path, steps: Sequence[Step], *, home: Path, map_cases: Map = map) -> PreparedCohort:
-    """Open the prepared form of `source`, making it under `home` first where it is not there yet.
+    """Open the prepared form of `source`; prepare it in `home` first where that was not done before.
 
     Args:
         source: A raw cohort, or a prepared one (then its steps must be `steps`).
         steps: The experiment's preprocessing.
-        home: Where prepared cohorts live, one folder per fingerprint.
+        home: Folder of prepared cohorts, one folder for each fingerprint.
         map_cases: Runs a function over items, in order; Ray's tasks on a cluster.
 
     Raises:
-        UserError: As the readers and steps do, or if a prepared cohort was made with other steps.
+        UserError: As the readers and steps, or if a prepared cohort was made with other steps.
     """
     if is_prepared(source):
         prepared = PreparedCohort(source)
         if prepared.manifest.steps != tuple(steps):
-            raise UserError(
-                "a prepared cohort is used with the preprocessing it was made with", _difference(prepared, steps)
-            )
+            rule = "a prepared cohort can be used only with the preprocessing it was made with"
+            hint = "give the raw cohort, or the preprocessing of this one"
+            raise UserError(rule, _difference(prepared, steps), file=source, hint=hint)
         return prepared
     cohort = open_cohort(source)
     digests = digest_cases(cohort, steps)
@@ -160,36 +162,37 @@ def prepare(
     progress: Callable[[int, int], None] | None = None,
     digests: dict[str, str] | None = None,
 ) -> PreparedCohort:
-    """Preprocess a cohort case by case into `out`; what is already there is skipped, so an interruption costs little.
+    """Preprocess a cohort case by case into `out`; cases that an interrupted call has finished are not done again.
 
     Args:
-        cohort: As opened.
-        out: The prepared cohort's folder; it counts as prepared once its manifest is written.
+        cohort: A raw cohort.
+        out: Folder of the prepared cohort, complete once its manifest is written.
         steps: Preprocessing, in order.
         map_cases: Runs a function over items, in order.
-        progress: Told (cases done, cases in all).
-        digests: Digest of each case's files by id, where known already.
+        progress: Called with the numbers of finished cases and of all cases.
+        digests: Digest of the files of each case by id, if known.
 
     Raises:
-        UserError: As the reader and the steps do; or if `out` holds a cohort of other sources or settings.
+        UserError: As the reader and the steps; or if `out` holds a cohort of other sources or settings.
     """
     digests = digests or digest_cases(cohort, steps)
     fingerprint = fingerprint_of(digests, steps)
     if is_prepared(out):
         prepared = PreparedCohort(out)
         if prepared.manifest.fingerprint != fingerprint:
-            raise UserError("this folder holds a prepared cohort of other sources or settings; choose another", out)
+            rule = f"{out} holds a prepared cohort of other sources or settings"
+            raise UserError(rule, out, hint="choose another folder")
         return prepared
     if out.exists() and not out.is_dir():
-        raise UserError("a prepared cohort is a folder", out)
+        raise UserError(f"{out} is a file", out, hint="give a folder for the prepared cohort")
     if out.resolve() == cohort.path.resolve():
-        raise UserError("a prepared cohort lies outside of its source", out)
-    alone = replace(cohort, cases=())  # a job carries its own files, not the whole cohort's
-    # Large ones first, so that no worker is left alone with one at the end.
+        raise UserError(f"{out} is the raw cohort itself", out, hint="choose another folder for the prepared cohort")
+    alone = replace(cohort, cases=())  # a job carries the files of its case, not those of the whole cohort
+    # Large cases first, so that the last worker is not busy with one for long after the others.
     ordered = sorted(cohort.cases, key=_bytes_of, reverse=True)
     jobs = [_Job(alone, case, out, tuple(steps), digests[case.id]) for case in ordered]
     records: list[CaseRecord] = []
-    fresh = not out.exists()
+    is_new = not out.exists()
     try:
         for record in map_cases(_prepare_case, jobs):
             records.append(record)
@@ -197,7 +200,7 @@ def prepare(
                 progress(len(records), len(jobs))
         _same_channels(sorted(records, key=lambda record: record.id))
     except UserError:
-        if fresh:  # what an earlier, interrupted call had made stays
+        if is_new:  # the cases of an earlier, interrupted call stay
             shutil.rmtree(out, ignore_errors=True)
         raise
     if cohort.clinical is not None:
@@ -245,11 +248,11 @@ def _write_case(job: _Job, folder: str, working: Path) -> None:
     case = job.cohort.read_files(job.case)
     volume = preprocess(case, job.steps)
     if not np.isfinite(volume.image).all():
-        raise UserError("preprocessed images are finite numbers", f"NaN or infinity in {case.id}")
-    if np.abs(volume.image).max(initial=0) > np.finfo(np.float16).max:
-        raise UserError(
-            "preprocessed images fit half precision: add a rescaling step", f"|values| over 65504 in {case.id}"
-        )
+        raise UserError("a preprocessed image must hold finite numbers", f"NaN or infinity in {case.id}")
+    if (highest := float(np.abs(volume.image).max(initial=0))) > np.finfo(np.float16).max:
+        rule = "a preprocessed image must fit half precision, values up to 65504"
+        hint = "add the step 'percentile' or 'zscore' to the preprocessing"
+        raise UserError(rule, f"{highest:g} in {case.id}", hint=hint)
     np.save(working / "image.npy", volume.image.astype(np.float16))
     if (brain := locate_brain(case.image)) is not None:
         np.savez_compressed(working / "brain.npz", brain=brain)
@@ -280,12 +283,10 @@ def _write_case(job: _Job, folder: str, working: Path) -> None:
 def _same_channels(records: Sequence[CaseRecord]) -> None:
     for record in records:
         if (record.channels, record.source_channels) != (records[0].channels, records[0].source_channels):
-            raise UserError(
-                "all cases of a cohort have the same channels",
-                f"{records[0].id}: {list(records[0].source_channels)}, {record.id}: {list(record.source_channels)}",
-            )
+            shown = (f"{', '.join(each.source_channels)} in {each.id}" for each in (records[0], record))
+            raise UserError("all cases of a cohort must have the same channels", " and ".join(shown))
 
 
 def _difference(prepared: PreparedCohort, steps: Sequence[Step]) -> str:
     dump = TypeAdapter(tuple[Step, ...]).dump_json
-    return f"{dump(prepared.manifest.steps).decode()} where the experiment has {dump(tuple(steps)).decode()}"
+    return f"{dump(tuple(steps)).decode()} where the cohort has {dump(prepared.manifest.steps).decode()}"

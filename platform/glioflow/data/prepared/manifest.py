@@ -1,4 +1,4 @@
-"""What a prepared cohort says of itself on disk, and how it is told from others. Touches no array."""
+"""The manifest of a prepared cohort on disk, and the fingerprint that identifies it. Reads no array."""
 
 import hashlib
 import json
@@ -19,22 +19,22 @@ VERSION = 2
 
 
 class CaseRecord(BaseModel):
-    """What is known of one prepared case without touching its arrays.
+    """All that is known about one prepared case without reading its arrays.
 
     Attributes:
         id: Name of the case.
         patient: The person.
         institution: Where the case came from, or None.
-        folder: Its folder below the prepared cohort.
+        folder: Its folder in the prepared cohort.
         shape: (S, H, W) of the original.
         spacing_mm: Of the original, or None.
-        source_channels: Names of the channels as read.
+        source_channels: Names of the channels before preprocessing.
         channels: Names of the prepared channels.
         slice_numbers: Of the original slices.
         moves: The way from the original to the prepared geometry.
         areas_px: Labeled pixels of each *prepared* slice; None without a mask.
         volume_px: Labeled voxels in the original geometry; None without a mask.
-        sizes: Bytes of each file of the case, by which an opened cohort is verified.
+        sizes: Size of each file of the case in bytes, checked whenever the cohort is opened.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,7 +54,7 @@ class CaseRecord(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a prepared cohort says of itself."""
+    """Everything about a prepared cohort but its arrays."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     version: int
@@ -68,41 +68,41 @@ class Manifest(BaseModel):
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read the manifest in a folder; raises `UserError` where it is none, or of another version."""
+    """Read the manifest in a folder; raises `UserError` where there is none, or one of another version."""
     try:
         text = (path / "manifest.json").read_bytes()
     except OSError as error:
-        raise UserError("a prepared cohort has a valid manifest.json", f"{path} ({error.strerror})") from None
+        raise UserError("a prepared cohort must have a valid manifest.json", error.strerror, file=path) from None
     return parse_manifest(text, path)
 
 
-def parse_manifest(text: bytes, place: str | Path) -> Manifest:
-    """Return the manifest that `text` is; `place` is where it lay.
+def parse_manifest(text: bytes, origin: str | Path) -> Manifest:
+    """Return the manifest in `text`, which was read from `origin`.
 
     Raises:
-        UserError: If it is none, or one that another version of GlioFlow wrote.
+        UserError: If it is no manifest, or was written by another version of GlioFlow.
     """
     try:
-        said = json.loads(text)
-        version = said.get("version") if isinstance(said, dict) else None
-        # Looked at first: other versions have other fields, and a list of those would help nobody.
+        content = json.loads(text)
+        version = content.get("version") if isinstance(content, dict) else None
+        # Checked first: other versions have other fields, and a list of those would help nobody.
         if isinstance(version, int) and version != VERSION:
             age = "an older" if version < VERSION else "a newer"
             raise UserError(
-                f"a prepared cohort is of version {VERSION}; make it again from its source with "
-                "`glioflow data prepare`, in another folder",
-                f"version {version}, written by {age} GlioFlow, in {place}",
+                f"{origin}: this version of GlioFlow reads prepared cohorts of version {VERSION}",
+                f"version {version}, written by {age} GlioFlow",
+                hint="make it again from its source with `glioflow data prepare`, in another folder",
             )
-        return Manifest.model_validate(said)
+        return Manifest.model_validate(content)
     except UserError:
         raise
     except (ValueError, RecursionError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError("a prepared cohort has a valid manifest.json", f"{place} ({first})") from None
+        raise UserError(f"{origin}: a prepared cohort must have a valid manifest.json", first) from None
 
 
 def digest_cases(cohort: Cohort, steps: Sequence[Step]) -> dict[str, str]:
-    """Digest each case's files and the brain masks that the steps read."""
+    """Return a digest of the files of each case, with the brain masks that the steps read."""
     brains = [step for step in steps if isinstance(step, BrainMask)]
     files = {
         case.id: (*case.files, *(path for step in brains if (path := step.path(case.files, case.id)) is not None))
@@ -121,15 +121,15 @@ def _digest_files(files: Iterable[Path]) -> str:
                 while block := file.read(1 << 20):
                     digest.update(block)
         except OSError as error:
-            raise UserError("every file of a cohort can be read", f"{path}: {error.strerror}") from None
+            raise UserError("a file of the cohort could not be read", error.strerror, file=path) from None
     return digest.hexdigest()
 
 
 def fingerprint_of(digests: dict[str, str], steps: Sequence[Step]) -> str:
-    """Return what names a prepared cohort: a hash of its cases' digests by id and of the steps."""
-    said = {
+    """Return the name of a prepared cohort: a hash of the digests of its cases, by id, and of its steps."""
+    content = {
         "version": VERSION,
         "cases": sorted(digests.items()),
         "steps": [step.model_dump(mode="json") for step in steps],
     }
-    return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""Prepared cohorts behind a URI (s3:// and whatever else fsspec knows), with a copy on each node that uses them."""
+"""Prepared cohorts at a URI (s3:// or another store that fsspec knows), copied to every node that uses them."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from glioflow.errors import UserError
 
 
 def local_folder(source: str | Path, cache: Path) -> Path:
-    """Return where a cohort lies on this node: a URI's copy under `cache`, made on first use, any other as it is.
+    """Return a cohort's folder on this node: of a URI its copy in `cache`, made on first use, else `source` itself.
 
     Raises:
         UserError: As `fetch`.
@@ -21,20 +21,21 @@ def local_folder(source: str | Path, cache: Path) -> Path:
 
 
 def push(cohort: PreparedCohort, uri: str) -> None:
-    """Copy a prepared cohort to a URI; its manifest goes last, so that what counts as prepared is complete.
+    """Copy a prepared cohort to a URI, the manifest last, so that a cohort with a manifest is complete.
 
     Args:
         cohort: On this machine.
-        uri: Folder to write; what lies there under the same fingerprint is left as it is.
+        uri: Folder to write; a cohort with the same fingerprint stays as it is.
 
     Raises:
-        UserError: If the place cannot be written, or holds another prepared cohort.
+        UserError: If the URI cannot be written, or holds another prepared cohort.
     """
     files, root = _open(uri)
     try:
         if files.exists(f"{root}/manifest.json"):
             if _read_manifest(uri).fingerprint != cohort.manifest.fingerprint:
-                raise UserError("this place holds a prepared cohort of other sources or settings; choose another", uri)
+                rule = f"{uri} holds a prepared cohort of other sources or settings"
+                raise UserError(rule, uri, hint="choose another URI")
             return
         names = [*_names(cohort.manifest), *(["clinical.csv"] if cohort.clinical else []), "manifest.json"]
         for folder in sorted({record.folder for record in cohort.manifest.cases}):
@@ -44,18 +45,18 @@ def push(cohort: PreparedCohort, uri: str) -> None:
     except UserError:
         raise
     except Exception as error:  # each store fails in its own way
-        raise UserError("a prepared cohort's place can be written", f"{uri} ({reason(error)})") from error
+        raise UserError(f"{uri} could not be written", reason(error)) from error
 
 
 def fetch(uri: str, cache: Path) -> PreparedCohort:
-    """Open a prepared cohort at a URI through a copy under `cache`, made once per node and verified.
+    """Open a prepared cohort at a URI through a verified copy in `cache`, made once on each node.
 
     Args:
-        uri: Where `push` put it.
-        cache: Folder on this node; the copy lies in it under its fingerprint, where `find_or_prepare` looks too.
+        uri: Where `push` has put it.
+        cache: Folder on this node; the copy is named by the fingerprint, so that `find_or_prepare` finds it too.
 
     Raises:
-        UserError: If there is none, or it cannot be read whole.
+        UserError: If there is none, or it cannot be read completely.
     """
     manifest = _read_manifest(uri)
     local = cache / manifest.fingerprint
@@ -71,9 +72,10 @@ def fetch(uri: str, cache: Path) -> PreparedCohort:
                 files.get([f"{root}/{name}" for name in names], [str(working / name) for name in names])
                 PreparedCohort(working)
         except UserError as error:
-            raise error.replace(value=f"{uri}: {error.value}") from None
+            name = error.value if error.file is None else error.file.name  # the local copy is gone
+            raise error.replace(rule=f"{uri}: {error.rule}", value=name, file=None) from None
         except Exception as error:
-            raise UserError("a prepared cohort at a URI can be read whole", f"{uri} ({reason(error)})") from error
+            raise UserError(f"{uri} could not be read", reason(error)) from error
     return PreparedCohort(local)
 
 
@@ -87,7 +89,7 @@ def _open(uri: str) -> tuple[Any, str]:
     try:
         files, root = fsspec.url_to_fs(uri)
     except (ValueError, ImportError) as error:
-        raise UserError("a URI names a store that fsspec knows", f"{uri} ({reason(error)})") from None
+        raise UserError(f"{uri} is at no store that fsspec knows", reason(error)) from None
     files.invalidate_cache()
     return files, str(root).rstrip("/")
 
@@ -99,6 +101,7 @@ def _read_manifest(uri: str) -> Manifest:
     except UserError:
         raise
     except FileNotFoundError:
-        raise UserError("a URI names a prepared cohort (`data prepare SOURCE URI` writes one)", uri) from None
+        hint = "write one with `glioflow data prepare SOURCE URI`"
+        raise UserError(f"no prepared cohort at {uri}", uri, hint=hint) from None
     except Exception as error:
-        raise UserError("a prepared cohort at a URI can be read", f"{uri} ({reason(error)})") from error
+        raise UserError(f"{uri} could not be read", reason(error)) from error
