@@ -145,7 +145,7 @@ def test_a_column_that_tells_the_outcome_is_found(derived):
     clinical = table()
     clinical["other"] = derived(clinical["death01"].to_numpy())
     (leak,) = find_input_leaks(SurvivalSettings(clinical=("age_years", "other")), clinical)
-    assert leak.value == "other tells death01"
+    assert leak.value == "other gives away death01"
 
 
 def test_honest_columns_tell_no_outcome():

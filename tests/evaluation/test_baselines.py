@@ -67,7 +67,7 @@ def test_nobody_is_answered_with_a_slice_of_their_own():
     assert not (copied == mask).all()
     others = [slice_ for known in (masks[0], masks[2]) for slice_ in known]
     assert all(any((one == other).all() for other in others) for one in copied)
-    with pytest.raises(UserError, match="other patients"):
+    with pytest.raises(UserError, match="patients other than"):
         NearestSlice([image], [mask], patients=["b"]).predict(image, patient="b")
 
 
@@ -81,9 +81,9 @@ def test_nearest_is_by_distance_whatever_the_brightness():
 
 def test_slices_of_another_size_are_refused():
     image, mask = patient(0)
-    with pytest.raises(UserError, match="own size"):
+    with pytest.raises(UserError, match="the known slices have the size"):
         NearestSlice([image], [mask]).predict(image[:, :32])
-    with pytest.raises(UserError, match="one size"):
+    with pytest.raises(UserError, match="slices of one size"):
         NearestSlice([image, image[:, :32]], [mask, mask[:, :32]])
 
 

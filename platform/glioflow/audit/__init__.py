@@ -1,4 +1,4 @@
-"""The leakage audit: what would make a score better than it is, found in data and splits, and how much it would."""
+"""The leakage audit: what makes a score better than it should be, in data and splits, and by how much."""
 
 from glioflow.audit.images import find_image_leaks
 from glioflow.audit.inputs import find_filled_columns, find_input_leaks, find_preparation_leaks

@@ -1,7 +1,7 @@
-"""What a split by slice would make of a score: one experiment trained under it and under its split by patient.
+"""The leakage gap: the score of one experiment under a split by slice, and under its split by patient.
 
-A split by slice exists only here, and only to be measured. Both trainings are measured alike, in the network's
-geometry and without clean-up.
+Only this module splits by slice, and only to measure the effect. Both trainings are measured in the same way, in the
+geometry of the network and without clean-up.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 Kind = Literal["slice", "patient"]
 BoolVolume = NDArray[np.bool_]
-Find = Callable[[PreparedCase], BoolVolume]
+Segment = Callable[[PreparedCase], BoolVolume]
 _PARTS = ("train", "val", "test")
 
 
 class Scores(BaseModel):
-    """How well tumor was found in the test slices.
+    """Scores of segmentations of the test slices.
 
     Attributes:
-        dice: Mean over patients of the Dice of each one's test slices together; those without tumor in them left out.
-        dice_pooled: Over the voxels of all test slices together.
-        dice_per_slice: Mean over test slices, as published scores often are: 1 where an empty one is called empty.
+        dice: Dice over all test slices of a patient, averaged over the patients with tumor in these slices.
+        dice_pooled: Dice over the voxels of all test slices.
+        dice_per_slice: Mean over test slices, as often published; an empty slice predicted as empty counts 1.
         dice_tumor_slices: Mean over the test slices with tumor.
-        num_patients: With test slices.
-        num_slices: Tested.
+        num_patients: Number of patients with test slices.
+        num_slices: Number of test slices.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,7 +52,7 @@ class Scores(BaseModel):
 
 @dataclass(frozen=True)
 class Trial:
-    """One of the two trainings, as it travels to a worker."""
+    """One of the two trainings, as it is sent to a worker."""
 
     experiment: Experiment
     prepared: Path
@@ -61,24 +61,24 @@ class Trial:
 
 
 class SomeSlices(PreparedCase):
-    """Some slices of a prepared case as a case of its own, whose truth is the prepared mask."""
+    """Some slices of a prepared case as a separate case; its reference is the prepared mask."""
 
     def __init__(self, case: PreparedCase, kept: NDArray[np.bool_]) -> None:
-        """Take the slices of a labeled case that are set in `kept` (S,)."""
+        """Take those slices of a labeled case that `kept` (S,) selects."""
         image, mask = np.asarray(case.image)[kept], np.asarray(case.mask)[kept]
         areas = tuple(int(area) for area in np.count_nonzero(mask, axis=(1, 2)))
-        moved = {"moves": (), "shape": mask.shape, "areas_px": areas, "volume_px": sum(areas)}
-        super().__init__(case.record.model_copy(update=moved), case.folder)
+        changes = {"moves": (), "shape": mask.shape, "areas_px": areas, "volume_px": sum(areas)}
+        super().__init__(case.record.model_copy(update=changes), case.folder)
         self.image, self.mask = image, mask
 
     def reference(self) -> NDArray[np.uint8]:
-        """Return the truth, (S, h, w)."""
+        """Return the true mask, (S, h, w)."""
         assert self.mask is not None
         return self.mask
 
 
 def run_trial(trial: Trial) -> dict[str, Scores]:
-    """Train under one kind of split; score the network, and the baselines that know the same training slices.
+    """Train under one kind of split; score the network, and the baselines fitted on the same training slices.
 
     Returns:
         `network`, `all_empty`, and `flair_threshold` and `nearest_slice` where they apply.
@@ -87,13 +87,15 @@ def run_trial(trial: Trial) -> dict[str, Scores]:
         UserError: If a part of the split has no slice.
     """
     cases = deal(PreparedCohort(trial.prepared), trial.split, trial.kind, seed=trial.experiment.split.seed)
-    finders = {"network": _train(trial.experiment, cases["train"], cases["val"]), "all_empty": _find_nothing}
-    finders |= _simple_finders(cases["train"])
-    return {name: score(find, cases["test"]) for name, find in finders.items()}
+    network = _train(trial.experiment, cases["train"], cases["val"])
+    models = {"network": network, "all_empty": _segment_nothing, **_fit_baselines(cases["train"])}
+    return {name: score(segment, cases["test"]) for name, segment in models.items()}
 
 
 def deal(cohort: PreparedCohort, split: Split, kind: Kind, *, seed: int) -> dict[str, list[PreparedCase]]:
-    """Return the slices of train, val and test as cases; `slice` deals as many of each, whoever's they are.
+    """Return the slices of train, val and test as cases.
+
+    The kind `slice` gives each part as many slices, drawn at random from all patients.
 
     Raises:
         UserError: If a part would be empty.
@@ -102,20 +104,20 @@ def deal(cohort: PreparedCohort, split: Split, kind: Kind, *, seed: int) -> dict
     cases = [cohort.case(case_id) for part in _PARTS for case_id in ids[part]]
     parts = [np.full(len(case.image), k) for k, part in enumerate(_PARTS) for case in cohort.cases(ids[part])]
     for part, name in enumerate(_PARTS):
-        if not any((found == part).any() for found in parts):
-            raise UserError("the leakage gap needs slices in train, val and test", f"none in {name}")
+        if not any((of_case == part).any() for of_case in parts):
+            raise UserError(f"the leakage gap needs slices in train, val and test, and {name} has none")
     if kind == "slice":
-        ends = np.cumsum([len(found) for found in parts])[:-1]
+        ends = np.cumsum([len(of_case) for of_case in parts])[:-1]
         parts = np.split(np.random.default_rng(seed).permutation(np.concatenate(parts)), ends)
     return {
-        name: [SomeSlices(case, found == part) for case, found in zip(cases, parts, strict=True) if part in found]
+        name: [SomeSlices(case, own == part) for case, own in zip(cases, parts, strict=True) if part in own]
         for part, name in enumerate(_PARTS)
     }
 
 
-def score(find: Find, cases: Sequence[PreparedCase]) -> Scores:
-    """Score what `find` calls tumor (S, h, w) in each of the test cases."""
-    masks = [(find(case), case.reference() > 0) for case in cases]
+def score(segment: Segment, cases: Sequence[PreparedCase]) -> Scores:
+    """Score the masks (S, h, w) that `segment` returns for the test cases."""
+    masks = [(segment(case), case.reference() > 0) for case in cases]
     by_patient = [_Overlap.of(*pair) for pair in masks]
     by_slice = [_Overlap.of(*pair) for predicted, truth in masks for pair in zip(predicted, truth, strict=True)]
     return Scores(
@@ -130,7 +132,7 @@ def score(find: Find, cases: Sequence[PreparedCase]) -> Scores:
 
 @dataclass(frozen=True)
 class _Overlap:
-    """Voxels in both of two masks, in each of them added up, and in the true one."""
+    """Numbers of voxels: in both of two masks, in each of them added up, and in the true one."""
 
     both: int
     total: int
@@ -146,11 +148,11 @@ def _mean_dice(overlaps: Sequence[_Overlap]) -> float:
     return float(np.mean([dice_of_counts(each.both, each.total) for each in overlaps])) if overlaps else 1.0
 
 
-def _train(experiment: Experiment, train: Sequence[PreparedCase], val: Sequence[PreparedCase]) -> Find:
+def _train(experiment: Experiment, train: Sequence[PreparedCase], val: Sequence[PreparedCase]) -> Segment:
     from glioflow.training.fitting import build_and_fit
 
     def validate(network: "nn.Module") -> dict[str, float]:
-        return {"val/dice": score(_finder(network, experiment), val).dice_pooled}
+        return {"val/dice": score(_segmenter(network, experiment), val).dice_pooled}
 
     network, fitted = build_and_fit(
         experiment.model,
@@ -163,40 +165,40 @@ def _train(experiment: Experiment, train: Sequence[PreparedCase], val: Sequence[
         num_threads=experiment.training.cpus_per_worker,
     )
     network.load_state_dict(fitted.weights)
-    return _finder(network, experiment)
+    return _segmenter(network, experiment)
 
 
-def _finder(network: "nn.Module", experiment: Experiment) -> Find:
+def _segmenter(network: "nn.Module", experiment: Experiment) -> Segment:
     from glioflow.evaluation.inference import predict_volume
 
     exclusive = experiment.target.kind == "multiclass"
 
-    def find(case: PreparedCase) -> BoolVolume:
+    def segment(case: PreparedCase) -> BoolVolume:
         probability = predict_volume(network, case.image, softmax=exclusive, batch_size=experiment.inference.batch_size)
         if exclusive:
             return np.asarray(probability.argmax(axis=-1) > 0)
         return np.asarray(probability.max(axis=-1) > experiment.postprocess.threshold)
 
-    return find
+    return segment
 
 
-def _find_nothing(case: PreparedCase) -> BoolVolume:
+def _segment_nothing(case: PreparedCase) -> BoolVolume:
     return np.zeros(case.record.shape, dtype=bool)
 
 
-def _simple_finders(train: Sequence[PreparedCase]) -> Mapping[str, Find]:
-    """Return the baselines that learn from the training slices, as far as they apply."""
-    finders: dict[str, Find] = {}
+def _fit_baselines(train: Sequence[PreparedCase]) -> Mapping[str, Segment]:
+    """Return the baselines that are fitted on the training slices, as far as they apply."""
+    baselines: dict[str, Segment] = {}
     masks = [case.reference() > 0 for case in train]
     channels = train[0].record.channels
     if "flair" in channels:
         k = channels.index("flair")
         threshold = fit_flair_threshold([_channel(case.image, k) for case in train], masks)
-        finders["flair_threshold"] = lambda case: predict_flair_threshold(_channel(case.image, k), threshold)
+        baselines["flair_threshold"] = lambda case: predict_flair_threshold(_channel(case.image, k), threshold)
     if len({case.record.shape[1:] for case in train}) == 1:
         nearest = NearestSlice([case.image for case in train], masks)
-        finders["nearest_slice"] = lambda case: np.asarray(nearest.predict(case.image)) > 0
-    return finders
+        baselines["nearest_slice"] = lambda case: np.asarray(nearest.predict(case.image)) > 0
+    return baselines
 
 
 def _channel(image: NDArray[Any], k: int) -> NDArray[np.float32]:

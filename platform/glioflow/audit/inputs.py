@@ -1,4 +1,4 @@
-"""Outcomes among a survival stage's inputs, and preparation that saw patients who were held out."""
+"""Outcomes among the inputs of a survival stage, and preparation that used held-out patients."""
 
 from typing import TYPE_CHECKING
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MAX_CODES = 12
-_MIN_EACH = 5  # patients with and without the event, below which a column may part them by chance
+_MIN_EACH = 5  # with fewer patients with or without the event, a column may separate the two by chance
 
 
 def find_input_leaks(settings: SurvivalSettings, table: "pd.DataFrame | None" = None) -> list[Leak]:
-    """Return the inputs that are an outcome, by name, or by what they say of the patients in `table`.
+    """Return the inputs that are an outcome, by their names or by their values for the patients in `table`.
 
-    A column gives the outcome away where it is known for exactly those who had the event (or had not), where it parts
-    both without a mistake, or where it puts the times in their order.
+    A column gives the outcome away if it is known for exactly those with the event (or without), if it separates the
+    two groups without an error, or if its values have the order of the times.
 
     Args:
         settings: Of the survival stage.
-        table: One row per patient (`read_clinical`); None looks at the names alone.
+        table: One row per patient (`read_clinical`); None checks the names alone.
     """
     names = [*settings.clinical, *settings.shape_features]
     leaks = [
@@ -40,18 +40,18 @@ def find_input_leaks(settings: SurvivalSettings, table: "pd.DataFrame | None" = 
         for target in TARGETS:
             if target in table and _gives_away(table[name], table[target]):
                 rule = "an input of the survival stage is derived from the outcome"
-                leaks.append(Leak(rule=rule, value=f"{name} tells {target}"))
+                leaks.append(Leak(rule=rule, value=f"{name} gives away {target}"))
                 break
     return leaks
 
 
 def find_filled_columns(table: "pd.DataFrame") -> list[Leak]:
-    """Return the columns that somebody imputed or standardized over all patients, before any split was made.
+    """Return the columns that were imputed or standardized over all patients, before the split.
 
     Args:
-        table: One row per patient, as read.
+        table: One row per patient, as read from the file.
     """
-    rule = "imputers and scalers are fitted on training patients alone"
+    rule = "imputers and scalers must be fitted on training patients alone"
     leaks = []
     for name in table.select_dtypes("number"):
         values = table[name].dropna().to_numpy(dtype=np.float64)
@@ -61,15 +61,15 @@ def find_filled_columns(table: "pd.DataFrame") -> list[Leak]:
         if 0.8 < whole.mean() < 1 and len(np.unique(values[whole])) <= _MAX_CODES:
             leaks.append(Leak(rule=rule, value=f"{name}: codes with means between them ({values[~whole][0]:g})"))
         elif abs(values.mean()) < 1e-6 and any(abs(values.std(ddof=k) - 1) < 1e-6 for k in (0, 1)):
-            leaks.append(Leak(rule=rule, value=f"{name}: mean 0 and deviation 1 over all patients"))
+            leaks.append(Leak(rule=rule, value=f"{name}: mean 0 and standard deviation 1 over all patients"))
     return leaks
 
 
 def find_preparation_leaks(table: "pd.DataFrame", settings: SurvivalSettings) -> list[Leak]:
-    """Return a leak if what held-out patients say changes what is predicted of others who are held out with them.
+    """Return a leak if the data of held-out patients change the predictions for other held-out patients.
 
-    Where imputation, scaling, choices and fit see training patients alone, nothing else can move a prediction; so every
-    second held-out patient is changed, and the others must stay as they were.
+    If imputation, scaling, choices and fit use training patients alone, nothing else can change a prediction. So every
+    second held-out patient is changed, and the predictions for the others must stay the same.
 
     Args:
         table: One row per patient, all inputs of the settings among its columns.
@@ -87,14 +87,14 @@ def find_preparation_leaks(table: "pd.DataFrame", settings: SurvivalSettings) ->
             before = out_of_fold(rows, outcome, learn, splits).risk
             after = out_of_fold(*_disturbed(rows, outcome, changed), learn, splits).risk
             if not np.array_equal(before, after):
-                rule = "imputers, scalers and models are fitted on training patients alone"
-                value = f"{len(kept)} predictions moved with {len(changed)} other held-out patients"
+                rule = "imputers, scalers and models must be fitted on training patients alone"
+                value = f"{len(kept)} predictions change with {len(changed)} other held-out patients"
                 return [Leak(rule=rule, value=value)]
     return []
 
 
 def _disturbed(rows: "pd.DataFrame", outcome: Outcome, index: NDArray[np.int_]) -> tuple["pd.DataFrame", Outcome]:
-    """Return table and outcome with some patients' numbers far off and their outcomes turned around."""
+    """Return table and outcome with the numbers of some patients far off and their events inverted."""
     changed = rows.copy()
     for name in rows.select_dtypes("number"):
         values = rows[name].to_numpy(dtype=np.float64, copy=True)

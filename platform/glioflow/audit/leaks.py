@@ -1,8 +1,7 @@
-"""People on both sides of a split, and choices made on those who judge. Knows ids and settings, no image."""
+"""Patients in two parts of a split, and settings chosen on test patients. Knows ids and settings, no image."""
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,7 +13,7 @@ _TCGA = re.compile(r"TCGA[-_](\w{2})[-_](\w{4})(?![^\W_])", re.IGNORECASE)
 
 
 class Leak(BaseModel):
-    """One leak: the rule that is broken, and where."""
+    """One leak: what is wrong, and where."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     rule: str
@@ -22,20 +21,20 @@ class Leak(BaseModel):
 
 
 def person_of(name: str) -> str:
-    """Return who a case or patient is: the TCGA id inside the name, where there is one, else the name."""
-    found = _TCGA.search(name)
-    return f"TCGA_{found[1]}_{found[2]}".upper() if found else name
+    """Return the person behind a name of a case or patient: the TCGA id in it, or the name if there is none."""
+    match = _TCGA.search(name)
+    return f"TCGA_{match[1]}_{match[2]}".upper() if match else name
 
 
 def find_split_leaks(
     split: Split, cases: Iterable[Splittable], *, aliases: Mapping[str, str] | None = None
 ) -> list[Leak]:
-    """Return every person who is in more than one part of the split, also under different case names.
+    """Return every person in more than one part of the split, under different case names too.
 
     Args:
-        split: As used.
+        split: The split to check.
         cases: All cases of the cohort.
-        aliases: Further names of patients, e.g. TCGA ids by BraTS's.
+        aliases: Other names of patients, e.g. TCGA ids by BraTS ids.
     """
     people = {case.id: _person(case.patient, aliases) for case in cases}
     parts: dict[str, set[str]] = {}
@@ -43,9 +42,9 @@ def find_split_leaks(
         for case_id in getattr(split, part):
             parts.setdefault(people.get(case_id, person_of(case_id)), set()).add(part)
     return [
-        Leak(rule="one patient in two parts of the split", value=f"{person}: {', '.join(sorted(found))}")
-        for person, found in sorted(parts.items())
-        if len(found) > 1
+        Leak(rule="one patient in two parts of the split", value=f"{person}: {', '.join(sorted(names))}")
+        for person, names in sorted(parts.items())
+        if len(names) > 1
     ]
 
 
@@ -57,30 +56,30 @@ def find_shared_patients(
     name: str,
     aliases: Mapping[str, str] | None = None,
 ) -> list[Leak]:
-    """Return every test person who is also in another cohort that something was learned from.
+    """Return every test patient who is also in another cohort that was used for training.
 
     Args:
-        split: As used.
+        split: The split to check.
         cases: All cases of the split's cohort.
         others: All cases of the other cohort.
         name: Of the other cohort.
-        aliases: Further names of patients of both.
+        aliases: Other names of patients of both.
     """
     people = {case.id: _person(case.patient, aliases) for case in cases}
     known = {_person(case.patient, aliases): case.id for case in others}
-    judged = sorted({people.get(case_id, person_of(case_id)) for case_id in split.test})
-    rule = "a test patient is in another cohort that was learned from"
-    return [Leak(rule=rule, value=f"{person}: {known[person]} of {name}") for person in judged if person in known]
+    tested = sorted({people.get(case_id, person_of(case_id)) for case_id in split.test})
+    rule = "a test patient is in another cohort that was used for training"
+    return [Leak(rule=rule, value=f"{person}: {known[person]} of {name}") for person in tested if person in known]
 
 
 def find_selection_leaks(
-    split: Split, search: Mapping[str, Any], searched: Mapping[str, Split] | None = None
+    split: Split, search: Mapping[str, object], searched: Mapping[str, Split] | None = None
 ) -> list[Leak]:
-    """Return where something is chosen on the patients who judge.
+    """Return where settings are chosen on test patients.
 
     Args:
-        split: As used.
-        search: The experiment's search settings; a metric of the test patients must not be among them.
+        split: The split to check.
+        search: The experiment's search settings, which must not name a metric of the test patients.
         searched: The split of each earlier search of this experiment, by the search's name.
     """
     leaks = [
@@ -91,7 +90,7 @@ def find_selection_leaks(
     for name, earlier in sorted((searched or {}).items()):
         both = sorted(set(split.test) & {*earlier.train, *earlier.val})
         if both:
-            rule = "an earlier search chose the settings on patients who now test"
+            rule = "an earlier search chose settings on patients who are test patients now"
             leaks.append(Leak(rule=rule, value=f"{name}: {', '.join(both[:5])}{' ...' if len(both) > 5 else ''}"))
     return leaks
 
@@ -100,8 +99,8 @@ def _person(patient: str, aliases: Mapping[str, str] | None) -> str:
     return person_of((aliases or {}).get(patient, patient))
 
 
-def _texts(value: Any, path: str = "") -> Iterable[tuple[str, str]]:
-    """Give every text in nested settings with its dotted key."""
+def _texts(value: object, path: str = "") -> Iterable[tuple[str, str]]:
+    """Yield every text in nested settings with its dotted key."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Segmentations measured by patient: metrics, clean-up, calibration, intervals, baselines. No torch at import."""
+"""Evaluation by patient: metrics, post-processing, calibration, intervals, baselines. Imports no torch."""
 
 from glioflow.evaluation.baselines import NearestSlice, fit_flair_threshold, predict_empty, predict_flair_threshold
 from glioflow.evaluation.calibration import (

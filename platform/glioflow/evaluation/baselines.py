@@ -1,4 +1,4 @@
-"""What a network has to beat: nothing at all, a threshold on FLAIR, and the copy of the nearest training slice."""
+"""The baselines of every network: no tumor at all, a threshold on FLAIR, and a copy of the nearest training slice."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,36 +18,36 @@ def predict_empty(image: Image) -> BoolVolume:
 
 
 def fit_flair_threshold(images: Sequence[Image], masks: Sequence[NDArray[Any]], *, num_candidates: int = 256) -> float:
-    """Choose how bright on FLAIR a voxel must be to be called tumor, by mean Dice over training patients.
+    """Choose the brightness on FLAIR above which a voxel is called tumor, by mean Dice over training patients.
 
-    Brightness is counted in deviations from the mean of the volume's own brain (what is above its darkest value), since
+    Brightness is in standard deviations from the mean of the volume's own brain (all above its darkest value), since
     raw intensities differ between scanners: on LGG this makes the baseline stronger.
 
     Args:
-        images: FLAIR per patient, (S, H, W), any unit.
-        masks: Truth per patient, same shape.
-        num_candidates: Thresholds tried, evenly between the lowest and the highest.
+        images: FLAIR of each patient, (S, H, W), in any unit.
+        masks: True mask of each patient, of the same shape.
+        num_candidates: Number of thresholds to try, evenly spaced between the lowest and the highest brightness.
 
     Returns:
-        The threshold, in deviations.
+        The threshold, in standard deviations.
 
     Raises:
         UserError: If there is no patient.
     """
     if not images:
-        raise UserError("a FLAIR threshold is chosen on training patients, at least one")
+        raise UserError("the FLAIR threshold is chosen on training patients; there must be at least one")
     images = [_standardized(image) for image in images]
     low, high = min(float(image.min()) for image in images), max(float(image.max()) for image in images)
     edges = np.linspace(low, high, num_candidates + 1)
     dice = np.zeros(num_candidates)
     for image, mask in zip(images, masks, strict=True):
-        # Voxels at or above each edge, all and those with tumor, from two histograms.
+        # The numbers of voxels at or above each edge, of all and of those with tumor, by two histograms.
         above, hits = (
             np.cumsum(np.histogram(voxels, edges)[0][::-1])[::-1] for voxels in (image, image[np.asarray(mask) > 0])
         )
         dice += 2 * hits / np.maximum(above + hits[0], 1)
     best = np.flatnonzero(dice == dice.max())
-    return float(edges[best[len(best) // 2]])  # the middle of a plateau, not its brink
+    return float(edges[best[len(best) // 2]])  # the middle of a plateau, not its edge
 
 
 def predict_flair_threshold(image: Image, threshold: float) -> BoolVolume:
@@ -56,7 +56,7 @@ def predict_flair_threshold(image: Image, threshold: float) -> BoolVolume:
 
 
 def _standardized(image: Image) -> NDArray[np.float32]:
-    """Return the image in deviations from the mean of what is above its darkest value."""
+    """Return the image in standard deviations from the mean of all above its darkest value."""
     values = image.astype(np.float32)
     brain = values[values > values.min()]
     if not brain.size:
@@ -65,28 +65,28 @@ def _standardized(image: Image) -> NDArray[np.float32]:
 
 
 class NearestSlice:
-    """Answers each slice with the mask of the known slice that looks most like it."""
+    """Predicts for each slice the mask of the most similar known slice."""
 
     def __init__(
         self, images: Sequence[Image], masks: Sequence[NDArray[Any]], *, patients: Sequence[str] | None = None
     ) -> None:
-        """Remember the known slices: small copies of the images; the masks stay where they are, mapped or not.
+        """Keep small copies of the images; the masks are not copied.
 
         Args:
-            images: Per case (S, H, W, C); one H and W for all.
-            masks: Per case (S, H, W) labels.
-            patients: Per case, the person, so that nobody is answered with a slice of their own.
+            images: Of each case, (S, H, W, C); H and W the same for all.
+            masks: Labels of each case, (S, H, W).
+            patients: The person of each case, so that no slice is predicted from a slice of the same person.
 
         Raises:
             UserError: If the slices differ in size.
         """
         shapes = sorted({image.shape[1:3] for image in images})
         if len(shapes) != 1:
-            raise UserError("slices can be copied where all have one size, and there are some", shapes)
+            raise UserError("the nearest-slice baseline needs slices of one size, at least one", shapes)
         self._shape, self._masks = shapes[0], masks
         self._thumbnails = np.concatenate([_thumbnails(image) for image in images])
         self._lengths = (self._thumbnails**2).sum(axis=1)
-        self._places = [(case, index) for case, image in enumerate(images) for index in range(len(image))]
+        self._slices = [(case, index) for case, image in enumerate(images) for index in range(len(image))]
         names = np.asarray(patients or [""] * len(images))
         self._patients = np.repeat(names, [len(image) for image in images])
 
@@ -95,25 +95,25 @@ class NearestSlice:
 
         Args:
             image: (S, H, W, C).
-            patient: Whose it is; known slices of the same person are passed over.
+            patient: The person; known slices of the same person are left out.
 
         Raises:
-            UserError: If its slices have another size, or nobody else is known.
+            UserError: If the slices have another size, or there is no slice of another person.
         """
         if image.shape[1:3] != self._shape:
-            raise UserError(f"slices can be copied to slices of their own size {self._shape}", image.shape[1:3])
+            raise UserError(f"the known slices have the size {self._shape}", f"slices of {image.shape[1:3]}")
         own = self._patients == patient
         if own.all():
-            raise UserError("slices are copied from other patients, and there are some", f"only {patient}")
-        # |a - b|^2 less |a|^2, which is the same for every candidate.
+            raise UserError(f"the nearest-slice baseline needs slices of patients other than {patient}")
+        # |a - b|^2 minus |a|^2, which is the same for every candidate.
         distances = self._lengths - 2 * _thumbnails(image) @ self._thumbnails.T
         distances[:, own] = np.inf
-        nearest = (self._places[index] for index in distances.argmin(axis=1))
+        nearest = (self._slices[index] for index in distances.argmin(axis=1))
         return np.stack([self._masks[case][index] for case, index in nearest])
 
 
 def _thumbnails(image: Image, size: int = 32) -> NDArray[np.float32]:
-    """Return each slice shrunk to at most `size` x `size` by block means, flat: (S, features)."""
+    """Return each slice shrunk by block means to about `size` x `size`, flat: (S, features)."""
     block = [max(1, extent // size) for extent in image.shape[1:3]]
     height, width = (extent // step * step for extent, step in zip(image.shape[1:3], block, strict=True))
     cut = image[:, :height, :width].astype(np.float32)

@@ -1,9 +1,9 @@
-"""How far probabilities can be believed: reliability, temperature, and an interval for the tumor volume."""
+"""Calibration: reliability of probabilities, temperature, and an interval for the tumor volume."""
 
 import math
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +13,17 @@ from glioflow.evaluation.metrics import dice_per_case
 
 Probabilities = NDArray[np.floating[Any]]
 _SMALLEST = 1e-6
-# Voxels whose probability is this near to 0 or 1 are not in doubt.
+# A voxel whose probability is within this distance of 0 or 1 is certain.
 CERTAIN = 0.01
 
 
 class Reliability(BaseModel):
-    """Voxels counted by their probability, in bins of equal width; those of several patients add up.
+    """Voxels counted by their probability in bins of equal width; the counts of several patients can be added.
 
     Attributes:
-        counts: Voxels per bin.
-        probability_sums: Sum of their probabilities.
-        tumor_counts: How many of them are tumor.
+        counts: Number of voxels in each bin.
+        probability_sums: Sum of their probabilities, in each bin.
+        tumor_counts: Number of tumor voxels in each bin.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,13 +33,13 @@ class Reliability(BaseModel):
     tumor_counts: tuple[int, ...]
 
     def __add__(self, other: "Reliability") -> "Reliability":
-        """Return the two together."""
+        """Return the sum of both."""
         pairs = {name: zip(getattr(self, name), getattr(other, name), strict=True) for name in type(self).model_fields}
         return Reliability(**{name: tuple(a + b for a, b in values) for name, values in pairs.items()})
 
     @property
     def curve(self) -> list[tuple[float, float, int]]:
-        """Mean probability, part that is tumor, and voxels, of each bin that has any."""
+        """Mean probability, fraction of tumor, and number of voxels of each bin that is not empty."""
         bins = zip(self.counts, self.probability_sums, self.tumor_counts, strict=True)
         return [(total / count, tumor / count, count) for count, total, tumor in bins if count]
 
@@ -54,7 +54,7 @@ class Reliability(BaseModel):
 
 
 def count_reliability(probability: Probabilities, reference: NDArray[np.bool_], *, num_bins: int = 15) -> Reliability:
-    """Count the voxels of one patient; pass a part of them to judge that part (background is easy, and nearly all)."""
+    """Count the voxels of one patient, or of a part of the image (nearly all voxels are easy background)."""
     bins = np.minimum((probability.ravel() * num_bins).astype(np.int64), num_bins - 1)
     weights = (None, probability.ravel(), reference.ravel())
     counts, sums, tumor = (np.bincount(bins, weights=weight, minlength=num_bins) for weight in weights)
@@ -72,8 +72,8 @@ def apply_temperature(
 
     Args:
         probability: Any shape, in [0, 1].
-        temperature: Above 0; above 1 makes them less sure.
-        softmax_axis: Axis of exclusive classes; None where every entry is a sigmoid's.
+        temperature: Positive; above 1 makes them less certain.
+        softmax_axis: Axis of exclusive classes; None if every entry is the output of a sigmoid.
 
     Source: Guo 2017.
     """
@@ -93,17 +93,17 @@ def fit_temperature(
     max_voxels: int = 500_000,
     seed: int = 0,
 ) -> float:
-    """Fit one temperature by the likelihood of voxels of validation patients.
+    """Fit one temperature by maximum likelihood on voxels of validation patients.
 
     Args:
-        probabilities: Per patient: any shape of sigmoids; (..., K) of exclusive classes where `softmax`.
-        references: Per patient: tumor or not, the same shape; the class of each voxel (...) where `softmax`.
-        softmax: Which of the two.
-        max_voxels: Drawn at random where there are more, as many from each patient.
-        seed: Of that.
+        probabilities: Of each patient: sigmoids of any shape; with `softmax`, exclusive classes (..., K).
+        references: Of each patient: tumor or not, of the same shape; with `softmax`, the class of each voxel (...).
+        softmax: Whether the outputs are exclusive classes.
+        max_voxels: If there are more, this number is drawn at random, equally from all patients.
+        seed: Of the draw.
 
     Returns:
-        The temperature, in [0.05, 20]; 1 where all voxels are of one class, or there is none.
+        The temperature, in [0.05, 20]; 1 if all voxels are of one class, or there are none.
 
     Source: Guo 2017.
     """
@@ -132,24 +132,24 @@ def fit_temperature(
 
 
 def mean_entropy(probability: Probabilities) -> float:
-    """Return a study's uncertainty: the mean entropy of its doubtful voxels, in nats.
+    """Return the uncertainty of a study: the mean entropy of its uncertain voxels, in nats.
 
-    The mean is over voxels whose probability is not within 1 % of 0 or 1 (0 without any), so that empty background does
-    not dilute it.
+    The mean is over voxels whose probability is not within 1 % of 0 or 1, so that background does not dilute it; 0
+    without any such voxel.
     """
     p = probability[(probability > CERTAIN) & (probability < 1 - CERTAIN)].astype(np.float64)
     return float(-(p * np.log(p) + (1 - p) * np.log1p(-p)).mean()) if p.size else 0.0
 
 
 class Spread(BaseModel):
-    """How far the members of an ensemble disagree about one study; all 0 where they say the same.
+    """Disagreement of the members of an ensemble about one study; all 0 where they agree.
 
     Attributes:
         num_members: At least two.
-        probability_std: Standard deviation of their probabilities of tumor, in [0, 0.5], mean over the voxels that any
-            of them calls tumor; None where none does.
-        mask_disagreement: 1 less the Dice of two members' masks, in [0, 1], mean over all pairs.
-        volume_variation: Standard deviation of their tumor volumes over the mean; None where none finds any.
+        probability_std: Standard deviation of their probabilities of tumor, in [0, 0.5], averaged over the voxels that
+            any member calls tumor; None if no member does.
+        mask_disagreement: 1 minus the Dice of two members' masks, in [0, 1], averaged over all pairs.
+        volume_variation: Standard deviation of their tumor volumes divided by the mean; None if no member finds any.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -161,35 +161,44 @@ class Spread(BaseModel):
 
 
 def measure_spread(probabilities: Sequence[Probabilities], masks: Sequence[NDArray[np.bool_]]) -> Spread:
-    """Measure how far several models disagree about one study.
+    """Measure the disagreement of several models about one study.
 
     Args:
         probabilities: Of tumor, (S, H, W) of each model; at least two.
         masks: The mask of each, (S, H, W).
     """
     union = np.logical_or.reduce(masks)
-    said = np.stack([each[union] for each in probabilities]).astype(np.float64)
+    in_union = np.stack([each[union] for each in probabilities]).astype(np.float64)
     volumes = np.array([np.count_nonzero(mask) for mask in masks], dtype=np.float64)
-    # Less the first one's, so that rounding cannot tell equal members apart.
+    # Minus the first member's probabilities, so that rounding gives equal members no deviation.
     return Spread(
         num_members=len(masks),
-        probability_std=float((said - said[0]).std(axis=0).mean()) if said.size else None,
+        probability_std=float((in_union - in_union[0]).std(axis=0).mean()) if in_union.size else None,
         mask_disagreement=1 - float(np.mean([dice_per_case(a, b) for a, b in combinations(masks, 2)])),
-        volume_variation=float(volumes.std() / volumes.mean()) if said.size else None,
+        volume_variation=float(volumes.std() / volumes.mean()) if in_union.size else None,
     )
+
+
+class IntervalSummary(TypedDict):
+    """The facts about a fitted volume interval that reports show; see `VolumeInterval`."""
+
+    level: float
+    unit: str
+    num_patients: int
+    available: bool
 
 
 class VolumeInterval(BaseModel):
     """A conformal interval for the tumor volume, from out-of-fold predictions.
 
-    Residuals are of the logarithm of 1 + volume, so that the interval widens with the tumor.
+    Residuals are those of the logarithm of 1 + volume, so that the interval grows with the tumor.
 
     Attributes:
-        residuals: Per patient, absolute.
-        folds: Per patient, the fold whose network had not seen it.
-        level: Aimed at; CV+ guarantees 2 level - 1 and reaches about `level`.
+        residuals: Absolute residual of each patient.
+        folds: Of each patient, the fold whose network was not trained on it.
+        level: Nominal coverage; CV+ guarantees 2 level - 1 and reaches about `level`.
         unit: Of the volumes.
-        held_out: Digest of the test patients that took no part in it; empty where all took part.
+        held_out: Digest of the test patients that were left out; empty if none were.
 
     Source: Barber et al. 2021 (CV+).
     """
@@ -204,19 +213,23 @@ class VolumeInterval(BaseModel):
 
     @property
     def available(self) -> bool:
-        """Whether enough patients were seen for this level."""
+        """Whether there are enough patients for this level."""
         return math.ceil(self.level * (len(self.residuals) + 1)) <= len(self.residuals)
 
-    def described(self) -> dict[str, Any]:
-        """Return `level`, `unit`, `num_patients` and whether the interval is `available`."""
-        said = {"level": self.level, "unit": self.unit, "num_patients": len(self.residuals)}
-        return {**said, "available": self.available}
+    def described(self) -> IntervalSummary:
+        """Return the facts about the interval that reports show."""
+        return {
+            "level": self.level,
+            "unit": self.unit,
+            "num_patients": len(self.residuals),
+            "available": self.available,
+        }
 
     def interval(self, volumes: Sequence[float]) -> tuple[float, float] | None:
-        """Return low and high for a new study; None ("not available") where too few patients were seen.
+        """Return the lower and upper end for a new study; None if there were too few patients.
 
         Args:
-            volumes: What each fold's network predicts for it; or one volume, of a network that stands for them all.
+            volumes: The volume that the network of each fold predicts for it; or one, by a network that replaces them.
         """
         if not self.available:
             return None
@@ -240,12 +253,12 @@ def fit_volume_interval(
     """Fit the interval.
 
     Args:
-        predicted: Volume per patient, by a network and a post-processing chosen without it.
-        reference: True volume per patient, same unit.
-        folds: Of each patient, from 0.
-        level: In (0, 1).
+        predicted: Volume of each patient, by a network and a post-processing chosen without this patient.
+        reference: True volume of each patient, in the same unit.
+        folds: Fold of each patient, from 0.
+        level: Nominal coverage, in (0, 1).
         unit: Of the volumes.
-        held_out: Digest of the test patients that are not among these.
+        held_out: Digest of the test patients, who are not among these.
     """
     residuals = np.abs(np.log1p(np.asarray(predicted)) - np.log1p(np.asarray(reference)))
     return VolumeInterval(

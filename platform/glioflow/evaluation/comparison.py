@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,25 +11,40 @@ from glioflow.errors import UserError
 from glioflow.evaluation.intervals import Interval, bootstrap_interval
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Two models on the same patients; the difference is the first's mean minus the second's.
+class PairedDifference(TypedDict):
+    """The difference of two models on the same patients: the first's mean minus the second's.
 
     Attributes:
         difference: Of the means.
-        ci95: Its interval by paired bootstrap over patients.
-        p_value: Wilcoxon signed-rank, two-sided; 1 where no patient differs.
-        num_patients: Compared.
-        num_undefined: Patients left out because the score is undefined for one of the models.
-        per_institution: The same per institution, small ones pooled as `other`: difference, ci95, p_value,
-            num_patients.
+        ci95: Its 95 % interval by paired bootstrap over patients.
+        p_value: Of the two-sided Wilcoxon signed-rank test; 1 where no patient differs.
+        num_patients: Number of patients compared.
     """
 
     difference: float
     ci95: Interval
     p_value: float
     num_patients: int
-    per_institution: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same patients; see `PairedDifference`.
+
+    Attributes:
+        difference: Of the means.
+        ci95: Its 95 % interval.
+        p_value: Of the test.
+        num_patients: Number of patients compared.
+        num_undefined: Patients left out because the score is undefined for one of the models.
+        per_institution: The same for each institution, small ones pooled as `other`.
+    """
+
+    difference: float
+    ci95: Interval
+    p_value: float
+    num_patients: int
+    per_institution: dict[str, PairedDifference]
     num_undefined: int = 0
 
 
@@ -44,9 +59,9 @@ def compare_paired(
     """Compare two models on the same patients.
 
     Args:
-        first: Score per patient.
-        second: Score per patient, of the same patients.
-        institutions: Patient to institution.
+        first: Score of each patient under the first model.
+        second: Score of each patient under the second model.
+        institutions: Institution of each patient, as far as known.
         min_patients: Institutions with fewer are pooled as `other`.
         seed: Of the bootstrap.
 
@@ -54,57 +69,57 @@ def compare_paired(
         UserError: If the patients differ, or there are none.
     """
     if first.keys() != second.keys() or not first:
-        rule = "a paired comparison takes the same patients for both models, at least one"
+        rule = "a paired comparison needs the same patients for both models, at least one"
         raise UserError(rule, f"{len(first)} and {len(second)}, {len(first.keys() ^ second.keys())} of them unpaired")
     patients = sorted(first)
     differences = np.array([first[patient] - second[patient] for patient in patients])
     groups = _group(patients, institutions or {}, min_patients)
     return Comparison(
-        **_summary(differences, seed),
-        per_institution={name: _summary(differences[members], seed) for name, members in groups.items()},
+        **_test(differences, seed),
+        per_institution={name: _test(differences[members], seed) for name, members in groups.items()},
     )
 
 
 def compare_rows(
     first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]], *, metric: str = "dice", seed: int = 0
 ) -> Comparison | None:
-    """Compare two models by what `prediction.measure` gave for the same cases, one number a patient.
+    """Compare two models by the rows of the same cases, with one number for each patient.
 
     Args:
-        first: Rows with `id`, `patient`, `institution` and the metric; a patient's cases are averaged.
-        second: The same cases.
-        metric: Which; None in a row means undefined.
+        first: Rows with `id`, `patient`, `institution` and the metric; the cases of a patient are averaged.
+        second: Rows of the same cases.
+        metric: Name of the metric; None in a row means undefined.
         seed: Of the bootstrap.
 
     Returns:
-        The comparison over the patients where both are defined; None where there is none.
+        The comparison over the patients for whom both are defined; None if there is no such patient.
 
     Raises:
         UserError: If the cases differ.
     """
-    ours, theirs = ({str(row["id"]): row for row in rows} for rows in (first, second))
-    if ours.keys() != theirs.keys() or not ours:
-        odd = sorted(ours.keys() ^ theirs.keys())
-        rule = "two models are compared on the same cases, at least one"
-        raise UserError(rule, f"{len(ours)} and {len(theirs)} cases, unpaired {odd[:4]}")
+    one, other = ({str(row["id"]): row for row in rows} for rows in (first, second))
+    if one.keys() != other.keys() or not one:
+        unpaired = sorted(one.keys() ^ other.keys())
+        rule = "two models can be compared only on the same cases, at least one"
+        raise UserError(rule, f"{len(one)} and {len(other)} cases, unpaired {unpaired[:4]}")
     pairs: dict[str, list[tuple[float, float]]] = {}
-    for case_id, row in ours.items():
-        a, b = row.get(metric), theirs[case_id].get(metric)
+    for case_id, row in one.items():
+        a, b = row.get(metric), other[case_id].get(metric)
         if a is not None and b is not None:
             pairs.setdefault(str(row.get("patient") or case_id), []).append((float(a), float(b)))
     if not pairs:
         return None
-    patients = {str(row.get("patient") or case_id): row.get("institution") for case_id, row in ours.items()}
+    patients = {str(row.get("patient") or case_id): row.get("institution") for case_id, row in one.items()}
     compared = compare_paired(
         {patient: float(np.mean([a for a, _ in scores])) for patient, scores in pairs.items()},
         {patient: float(np.mean([b for _, b in scores])) for patient, scores in pairs.items()},
-        institutions={patient: place for patient, place in patients.items() if place is not None},
+        institutions={patient: name for patient, name in patients.items() if name is not None},
         seed=seed,
     )
     return Comparison(**{**vars(compared), "num_undefined": len(patients) - len(pairs)})
 
 
-def _summary(differences: NDArray[np.float64], seed: int) -> dict[str, Any]:
+def _test(differences: NDArray[np.float64], seed: int) -> PairedDifference:
     from scipy.stats import wilcoxon
 
     return {

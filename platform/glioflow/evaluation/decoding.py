@@ -11,7 +11,7 @@ from glioflow.evaluation.postprocessing import PostprocessSettings, apply_postpr
 
 
 class Target(Protocol):
-    """What decoding needs to know of the task."""
+    """What decoding needs to know about the task."""
 
     @property
     def kind(self) -> str:
@@ -27,14 +27,14 @@ class Target(Protocol):
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What the network says of one case, in the original geometry.
+    """The segmentation of one case in the original geometry.
 
     Attributes:
-        labels: (S, H, W) uint8, as the cohort numbers them.
-        parts: Mask of each foreground output, (S, H, W) each, as `labels` hold them.
+        labels: (S, H, W) uint8, with the label values of the cohort.
+        parts: Mask of each foreground output, (S, H, W), as `labels` holds them.
         probability: (S, H, W, K) float32 of the foreground outputs.
-        tumor_probability: (S, H, W) float32, of any of them.
-        spread: How far the members of an ensemble disagree; None of one model.
+        tumor_probability: (S, H, W) float32, of any foreground output.
+        spread: Disagreement of the members of an ensemble; None for a single model.
     """
 
     labels: NDArray[np.uint8]
@@ -50,7 +50,7 @@ def decode(target: Target, settings: PostprocessSettings, probabilities: NDArray
     Args:
         target: The task.
         settings: Threshold and clean-up.
-        probabilities: (S, H, W, K) in the original geometry; of exclusive classes with the background first.
+        probabilities: (S, H, W, K) in the original geometry; exclusive classes begin with the background.
     """
     full = np.asarray(probabilities, dtype=np.float32)
     if target.kind == "multiclass":

@@ -1,4 +1,4 @@
-"""From a prepared case to probabilities: slices or windows to a volume. Knows nothing of thresholds or truth."""
+"""From a prepared image to probabilities, by slices or windows. Knows neither thresholds nor true masks."""
 
 import ctypes
 import sys
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
-# Of one forward pass on a CPU, as tried on two cores with U-Nets at 128 and 256 pixels: more was slower, and fewer.
+# Of one forward pass on a CPU: on two cores, U-Nets at 128 and 256 pixels were slower with more, and with fewer.
 CPU_PIXELS = 2**18
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -25,10 +25,10 @@ class InferenceSettings(BaseModel):
     """How a case is predicted.
 
     Attributes:
-        batch_size: Slices at once, fewer where that is faster on a CPU; windows for 3D networks.
-        flip: Average with the mirrored image's prediction.
-        patch: Window of a 3D network along S, H, W; null takes the training's patch.
-        overlap: Part of a window that lies in the next one, in [0, 1); windows are weighted by a Gaussian.
+        batch_size: Number of slices in a forward pass, fewer where that is faster on a CPU; of windows for 3D networks.
+        flip: Average with the prediction for the mirrored image.
+        patch: Window of a 3D network along S, H, W; null takes the patch of training.
+        overlap: Fraction of a window that overlaps the next one, in [0, 1); windows have Gaussian weights.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -81,8 +81,9 @@ def autocast(device: "torch.device", precision: Precision) -> AbstractContextMan
 def keep_freed_memory() -> bool:
     """Let this process keep the memory of freed tensors for the next ones; return whether it does.
 
-    glibc gives blocks of 32 MiB and more back to the kernel at once and gets them anew, every page zeroed, at the next
-    layer: with large slices a fifth of a training step on the CPU (benchmarks/memory.md). Elsewhere nothing is done.
+    glibc returns blocks of 32 MiB and more to the kernel at once and requests them again for the next layer, with every
+    page zeroed: with large slices, a fifth of a training step on the CPU (benchmarks/memory.md). Without glibc nothing
+    is done.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -91,7 +92,7 @@ def keep_freed_memory() -> bool:
 
 
 def slices_at_once(height: int, width: int, most: int, device: "torch.device") -> int:
-    """Return how many slices of (height, width) go through a network together: up to `most`, fewer on a CPU."""
+    """Return how many slices of (height, width) to pass to a network at once: up to `most`, fewer on a CPU."""
     if device.type != "cpu":
         return most
     return min(most, max(1, CPU_PIXELS // max(1, height * width)))
@@ -108,17 +109,17 @@ def predict_volume(
     patch: tuple[int, int, int] | None = None,
     overlap: float = 0.5,
 ) -> NDArray[np.float32]:
-    """Run a network over one prepared image: a 2D one over its slices, a 3D one over a sliding window.
+    """Apply a network to a prepared image: a 2D one to its slices, a 3D one to a sliding window.
 
     Args:
-        network: (B, C, h, w) to logits (B, K, h, w), or (B, C, d, h, w) to (B, K, d, h, w); its device is used.
+        network: Maps (B, C, h, w) to logits (B, K, h, w), or (B, C, d, h, w) to (B, K, d, h, w), on its own device.
         image: (S, h, w, C).
         softmax: Whether the K outputs are exclusive classes.
-        batch_size: Slices or windows at once; on a CPU fewer slices, see `slices_at_once`.
-        precision: Of the forward pass; probabilities are float32 always.
-        flip: Average with the left-right mirrored image's prediction.
+        batch_size: Slices or windows in a forward pass; on a CPU fewer slices, see `slices_at_once`.
+        precision: Of the forward pass; probabilities are always float32.
+        flip: Average with the prediction for the image mirrored left to right.
         patch: The window (d, h, w) of a 3D network; None for a 2D one.
-        overlap: Part of a window that lies in the next one, in [0, 1).
+        overlap: Fraction of a window that overlaps the next one, in [0, 1).
 
     Returns:
         Probabilities (S, h, w, K) in [0, 1].
@@ -167,11 +168,11 @@ def _slide(
     from monai.inferers import sliding_window_inference
 
     whole = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).permute(3, 0, 1, 2)[None]
-    found = sliding_window_inference(
+    probability = sliding_window_inference(
         whole.to(device), patch, batch_size, predict, overlap=overlap, mode="gaussian", padding_mode="constant"
     )
-    assert isinstance(found, torch.Tensor)
-    return np.asarray(found[0].permute(1, 2, 3, 0).float().clamp(0, 1).cpu().numpy())
+    assert isinstance(probability, torch.Tensor)
+    return np.asarray(probability[0].permute(1, 2, 3, 0).float().clamp(0, 1).cpu().numpy())
 
 
 def _probability(

@@ -1,4 +1,4 @@
-"""From scores per patient to intervals: the bootstrap over patients."""
+"""Confidence intervals of scores by bootstrap over patients."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -20,8 +20,8 @@ def bootstrap_interval(
     """Return the percentile bootstrap interval of a mean or median over patients.
 
     Args:
-        values: One per patient; at least one.
-        statistic: Of the patients.
+        values: One for each patient; at least one.
+        statistic: Of the values.
         level: Of confidence.
         seed: Of the resampling.
 

@@ -9,10 +9,10 @@ BoolVolume = NDArray[np.bool_]
 
 
 def label_components(mask: BoolVolume) -> tuple[NDArray[np.int32], int]:
-    """Number the components of a mask whose voxels touch at a face, an edge or a corner.
+    """Number the connected components of a mask; voxels connect at a face, an edge or a corner.
 
     Returns:
-        Labels 0 (background) to n in the mask's shape, and n.
+        Labels from 0 (background) to n in the shape of the mask, and n.
     """
     from scipy import ndimage
 
@@ -23,30 +23,30 @@ def label_components(mask: BoolVolume) -> tuple[NDArray[np.int32], int]:
 
 
 def component_sizes(labels: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Return the voxels of each component; entry 0 is the background and counts as 0."""
+    """Return the number of voxels of each component; entry 0, the background, is 0."""
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     return sizes
 
 
 def detect_lesions(prediction: BoolVolume, reference: BoolVolume) -> dict[str, float | None]:
-    """Count lesions found, missed and invented.
+    """Count lesions that are detected, missed and invented.
 
-    A reference lesion is found when any of its voxels is predicted; a predicted lesion is true when any of its voxels
-    is tumor. The rule is in the names of the two rates, which are None where they divide by no lesion.
+    A reference lesion is detected if any of its voxels is predicted; a predicted lesion is confirmed if any of its
+    voxels is tumor. The names of the two rates state this rule; a rate is None where there is no lesion to divide by.
 
     Args:
         prediction: (S, H, W).
         reference: (S, H, W).
     """
-    found, num_reference = _overlapping(reference, prediction)
+    detected, num_reference = _overlapping(reference, prediction)
     confirmed, num_prediction = _overlapping(prediction, reference)
     return {
         "num_lesions_reference": float(num_reference),
         "num_lesions_prediction": float(num_prediction),
-        "num_lesions_missed": float(num_reference - found),
+        "num_lesions_missed": float(num_reference - detected),
         "num_lesions_invented": float(num_prediction - confirmed),
-        "lesion_sensitivity_any_voxel": found / num_reference if num_reference else None,
+        "lesion_sensitivity_any_voxel": detected / num_reference if num_reference else None,
         "lesion_precision_any_voxel": confirmed / num_prediction if num_prediction else None,
     }
 

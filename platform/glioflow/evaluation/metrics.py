@@ -1,4 +1,4 @@
-"""All numbers of one patient's segmentation. Knows neither cohorts nor networks; undefined numbers are None."""
+"""All metrics of one patient's segmentation. Knows neither cohorts nor networks; undefined metrics are None."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def dice_per_case(prediction: BoolVolume, reference: BoolVolume) -> float:
         reference: Ground truth, same shape.
 
     Returns:
-        Value in [0, 1]; 1.0 where both are empty (counted as `num_empty_both` by `summarize`).
+        Value in [0, 1]; 1.0 where both are empty (`summarize` counts these cases as `num_empty_both`).
 
     Raises:
         ValueError: If the shapes differ.
@@ -36,6 +36,16 @@ def dice_of_counts(both: float, total: float) -> float:
     return 2 * both / total if total else 1.0
 
 
+def iou_per_case(prediction: BoolVolume, reference: BoolVolume) -> float:
+    """Intersection over union of two masks of the same shape; 1.0 where both are empty."""
+    return iou_of_counts(count(prediction & reference), count(prediction | reference))
+
+
+def iou_of_counts(both: float, either: float) -> float:
+    """Return the intersection over union of the numbers of voxels in both masks and in either; 1.0 where both are 0."""
+    return both / either if either else 1.0
+
+
 def evaluate_case(
     prediction: BoolVolume,
     reference: BoolVolume,
@@ -49,9 +59,9 @@ def evaluate_case(
     Args:
         prediction: (S, H, W), post-processed.
         reference: (S, H, W).
-        spacing_mm: Along S, H, W. None: no distance between slices is known, so surfaces are compared in the slices
+        spacing_mm: Along S, H, W. None: the distance between slices is unknown, so surfaces are compared slice by slice
             (`hd95_inplane_px`) and volumes are counted in voxels.
-        probability: (S, H, W) in [0, 1]; without it there is no ranking of slices.
+        probability: (S, H, W) in [0, 1]; without it slices are not ranked.
         tolerance: Of the surface Dice, in mm or px; part of its name.
 
     Returns:
@@ -77,10 +87,10 @@ def evaluate_case(
 
 
 def overlap_metrics(*, tp: float, fp: float, fn: float, tn: float) -> Metrics:
-    """Return what follows from the four counts; Dice and IoU are 1 where both masks are empty."""
+    """Return the metrics that follow from the four counts; Dice and IoU are 1 where both masks are empty."""
     return {
         "dice": dice_of_counts(tp, 2 * tp + fp + fn),
-        "iou": tp / (tp + fp + fn) if tp + fp + fn else 1.0,
+        "iou": iou_of_counts(tp, tp + fp + fn),
         "precision": ratio(tp, tp + fp),
         "sensitivity": ratio(tp, tp + fn),
         "specificity": ratio(tn, tn + fp),
@@ -89,30 +99,30 @@ def overlap_metrics(*, tp: float, fp: float, fn: float, tn: float) -> Metrics:
 
 
 def count(mask: NDArray[Any]) -> int:
-    """Return how many entries are set."""
+    """Return the number of entries that are set."""
     return int(np.count_nonzero(mask))
 
 
 def ratio(part: float, whole: float) -> float | None:
-    """Return part / whole, None over nothing."""
+    """Return part / whole; None where the whole is 0."""
     return part / whole if whole else None
 
 
 def evaluate_slices(
     prediction: BoolVolume, reference: BoolVolume, *, probability: NDArray[np.floating[Any]] | None = None
 ) -> Metrics:
-    """Judge the slices on their own, those with tumor and those without apart.
+    """Measure each slice on its own, separately for slices with and without tumor.
 
     Args:
         prediction: (S, H, W).
         reference: (S, H, W).
-        probability: (S, H, W); a slice's score is its highest one.
+        probability: (S, H, W); the score of a slice is its highest probability.
 
     Returns:
-        `dice_tumor_slices`, `iou_tumor_slices`: mean over the slices that have tumor. `iou_tumor_free_slices`: over the
-        others, 1 where nothing is predicted, else 0. `slice_sensitivity`: part of the tumor slices with any prediction.
-        `false_positive_slice_rate`: part of the tumor-free slices with one. Counts of both. `slice_auroc` and
-        `study_score`, the highest probability of all.
+        `dice_tumor_slices`, `iou_tumor_slices`: mean over the slices with tumor. `iou_tumor_free_slices`: mean over the
+        others, where a slice counts 1 without prediction and 0 with one. `slice_sensitivity`: fraction of the tumor
+        slices with a prediction. `false_positive_slice_rate`: fraction of the tumor-free slices with one. The counts of
+        both. `slice_auroc`, and `study_score`, the highest probability of all slices.
     """
     axes = (1, 2)
     both = np.count_nonzero(prediction & reference, axis=axes)
@@ -140,7 +150,7 @@ def evaluate_slices(
 
 
 def auroc(scores: NDArray[np.floating[Any]], truths: NDArray[np.bool_]) -> float | None:
-    """Return the area under the ROC curve, ties counted half; None unless both kinds are there.
+    """Return the area under the ROC curve, ties counted half; None where all truths are equal.
 
     Source: Mann and Whitney 1947.
     """
@@ -156,7 +166,7 @@ def auroc(scores: NDArray[np.floating[Any]], truths: NDArray[np.bool_]) -> float
 
 def _check_shapes(prediction: BoolVolume, reference: BoolVolume) -> None:
     if prediction.shape != reference.shape:
-        rule = "prediction and reference have one shape"
+        rule = "prediction and reference must have the same shape"
         raise ValueError(f"{rule}; got {prediction.shape} and {reference.shape}")
 
 
@@ -182,10 +192,10 @@ def _surfaces(
 
 def _volumes(prediction: BoolVolume, reference: BoolVolume, spacing_mm: tuple[float, ...] | None) -> Metrics:
     unit, size = ("px", 1.0) if spacing_mm is None else ("mm3", float(np.prod(spacing_mm)))
-    found, true = (count(mask) * size for mask in (prediction, reference))
+    predicted, true = (count(mask) * size for mask in (prediction, reference))
     return {
-        f"volume_prediction_{unit}": found,
+        f"volume_prediction_{unit}": predicted,
         f"volume_reference_{unit}": true,
-        f"volume_error_{unit}": found - true,
-        "volume_error_relative": ratio(found - true, true),
+        f"volume_error_{unit}": predicted - true,
+        "volume_error_relative": ratio(predicted - true, true),
     }

@@ -1,4 +1,4 @@
-"""From probabilities to masks: threshold and clean-up, and how both are chosen on validation patients."""
+"""From probabilities to masks: threshold and clean-up, and their choice on validation patients."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,16 +18,16 @@ MIN_TOTALS_PX = (0, 50, 100, 200, 500, 1000)
 
 
 class PostprocessSettings(BaseModel):
-    """What is done to probabilities in the original geometry.
+    """How probabilities in the original geometry become masks.
 
     Attributes:
-        temperature: Logits are divided by it before anything else; above 1 makes probabilities less sure.
-        threshold: A voxel is tumor where its probability is above it.
+        temperature: Logits are divided by it first; above 1 makes probabilities less certain.
+        threshold: A voxel is tumor if its probability is above it.
         largest_component: Keep only the largest 26-connected component of all parts together.
-        min_size_px: Drop components of all parts together that have fewer voxels.
-        min_total_px: A part with fewer voxels in the whole case is emptied (its voxels stay in the parts around it):
+        min_size_px: Remove components of all parts together that have fewer voxels.
+        min_total_px: A part with fewer voxels in the whole case is emptied (they stay in the parts around it):
             `{"ET": 500}` is the rule for small enhancing tumor.
-        choose: Choose all of the above on the validation patients; False keeps what is written here.
+        choose: Choose all of the above on the validation patients; False keeps the values given here.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,12 +46,12 @@ def apply_postprocessing(
     """Turn each part's probability into its mask.
 
     Args:
-        parts: Name to (S, H, W): probabilities in [0, 1], or masks where `already_decided`.
+        parts: By name, (S, H, W): probabilities in [0, 1], or masks where `already_decided`.
         settings: Threshold and clean-up.
-        already_decided: Whether the parts are masks, as argmax over classes gives; the threshold is left out.
+        already_decided: Whether the parts are masks, as argmax over classes gives them; the threshold is not used.
 
     Returns:
-        Name to (S, H, W).
+        By name, (S, H, W).
     """
     masks = {name: part.astype(bool) if already_decided else part > settings.threshold for name, part in parts.items()}
     masks = {
@@ -73,18 +73,19 @@ def choose_postprocessing(
     *,
     settings: PostprocessSettings = PostprocessSettings(),  # noqa: B008 - frozen
 ) -> PostprocessSettings:
-    """Choose threshold and clean-up by mean Dice over patients that trained nothing.
+    """Choose threshold and clean-up by mean Dice over patients who were not used for training.
 
-    One after the other: threshold, largest component, smallest component, and, with several parts, the smallest total
-    of the innermost. A value replaces a simpler one only where it is strictly better: few patients choose here.
+    They are chosen one after another: threshold, largest component, size of the smallest component and, with several
+    parts, the smallest total of the innermost one. A value replaces a simpler one only if it is strictly better, since
+    the choice rests on few patients.
 
     Args:
-        probabilities: Per patient: name to (S, H, W), outermost part first.
-        references: Per patient: the truth, same names.
-        settings: Where the choice starts, and ends where its `choose` is False or there are no patients.
+        probabilities: Of each patient: by name, (S, H, W), outermost part first.
+        references: Of each patient: the true masks under the same names.
+        settings: Start of the choice; returned as they are if `choose` is False or there is no patient.
 
     Returns:
-        The settings chosen.
+        The chosen settings.
     """
     if not settings.choose or not probabilities:
         return settings

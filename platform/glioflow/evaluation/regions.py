@@ -1,4 +1,4 @@
-"""Several masks of one patient measured together: BraTS regions, or the classes of a multi-class task."""
+"""Metrics of several masks of one patient: BraTS regions, or the classes of a multi-class task."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glioflow.evaluation.metrics import BoolVolume, Metrics, count, evaluate_case
+from glioflow.evaluation.metrics import BoolVolume, Metrics, evaluate_case, iou_per_case
 
 AVERAGED = ("dice", "iou", "hd95", "nsd")
 
 
 def split_regions(labels: NDArray[np.integer[Any]], *, enhancing: Sequence[int] = (3, 4)) -> dict[str, BoolVolume]:
-    """Return the regions that BraTS is scored on.
+    """Return the regions of the BraTS evaluation.
 
     Args:
         labels: (S, H, W): 1 necrotic core, 2 edema, and enhancing tumor.
-        enhancing: Its value: 4 up to 2021, 3 from 2023.
+        enhancing: Label of the enhancing tumor: 4 up to 2021, 3 from 2023.
 
     Returns:
         Whole tumor `WT`, tumor core `TC`, enhancing tumor `ET`.
@@ -33,18 +33,18 @@ def evaluate_parts(
     probabilities: Mapping[str, NDArray[np.floating[Any]]] | None = None,
     tolerance: float = 1.0,
 ) -> Metrics:
-    """Measure every part of one patient, as `evaluate_case` does.
+    """Measure every part of one patient with `evaluate_case`.
 
     Args:
-        predictions: Name to (S, H, W).
-        references: The same names.
+        predictions: By name, (S, H, W).
+        references: By the same names, (S, H, W).
         spacing_mm: Along S, H, W, or None.
-        probabilities: Name to (S, H, W).
+        probabilities: By name, (S, H, W).
         tolerance: Of the surface Dice.
 
     Returns:
-        With one part, its metrics. With several: `dice_WT` and so on; plain `dice`, `iou`, `hd95`, `nsd` are means over
-        the parts, and all else plain is that of their union; `mean_iou` is over the parts and the background.
+        With one part, its metrics. With several parts: `dice_WT` and so on; `dice`, `iou`, `hd95`, `nsd` without a
+        suffix are means over the parts, all others those of the union; `mean_iou` is over parts and background.
     """
     measured = {
         name: evaluate_case(
@@ -58,11 +58,11 @@ def evaluate_parts(
     }
     if len(measured) == 1:
         return next(iter(measured.values()))
-    found, true = (np.logical_or.reduce(list(parts.values())) for parts in (predictions, references))
+    predicted, true = (np.logical_or.reduce(list(parts.values())) for parts in (predictions, references))
     highest = None if probabilities is None else np.maximum.reduce(list(probabilities.values()))
-    union = evaluate_case(found, true, spacing_mm=spacing_mm, probability=highest, tolerance=tolerance)
+    union = evaluate_case(predicted, true, spacing_mm=spacing_mm, probability=highest, tolerance=tolerance)
     means = {key: _mean(metrics[key] for metrics in measured.values()) for key in AVERAGED}
-    mean_iou = _mean([_background_iou(found, true), *(metrics["iou"] for metrics in measured.values())])
+    mean_iou = _mean([iou_per_case(~predicted, ~true), *(metrics["iou"] for metrics in measured.values())])
     named = {f"{key}_{name}": value for name, metrics in measured.items() for key, value in metrics.items()}
     return {**union, **means, **named, "mean_iou": mean_iou}
 
@@ -70,9 +70,3 @@ def evaluate_parts(
 def _mean(values: Iterable[float | None]) -> float:
     """Return the mean of metrics that are never undefined."""
     return float(np.mean([value for value in values if value is not None]))
-
-
-def _background_iou(found: BoolVolume, true: BoolVolume) -> float:
-    """Return the IoU of what is outside the masks; 1 where there is no outside."""
-    either = count(~(found & true))
-    return count(~(found | true)) / either if either else 1.0

@@ -17,7 +17,7 @@ Distances = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SurfaceScores:
-    """HD95 in the unit of the spacing, and the normalized surface Dice in [0, 1]."""
+    """HD95 in the unit of the spacing, and the normalized surface Dice (NSD) in [0, 1]."""
 
     hd95: float
     nsd: float
@@ -29,14 +29,14 @@ def surface_scores(
     """Compare two surfaces.
 
     Args:
-        prediction: Any number of axes.
-        reference: Same shape.
-        spacing: Distance of neighbors along each axis.
-        tolerance: Up to which distance a surface voxel counts as right, in the spacing's unit.
+        prediction: A mask with any number of axes.
+        reference: A mask of the same shape.
+        spacing: Distance between neighbors along each axis.
+        tolerance: Distance up to which a surface voxel counts as correct, in the unit of the spacing.
 
     Returns:
-        HD95, the larger of the two directed 95th percentiles; NSD, the part of both surfaces within the tolerance. Both
-        empty: 0 and 1. One empty: the image's diagonal and 0.
+        HD95, the larger of the two directed 95th percentiles; NSD, the fraction of both surfaces within the tolerance.
+        If both are empty: 0 and 1. If one is empty: the diagonal of the image and 0.
 
     Source: Maier-Hein et al., Metrics Reloaded, 2024; empty rule of the BraTS evaluation (373.13 for 240x240x155).
     """
@@ -52,7 +52,7 @@ def surface_scores(
 
 
 def inplane_surface_scores(prediction: BoolVolume, reference: BoolVolume, *, tolerance_px: float) -> SurfaceScores:
-    """Compare surfaces slice by slice, for volumes whose slice spacing nobody knows.
+    """Compare surfaces slice by slice, for volumes whose distance between slices is unknown.
 
     Args:
         prediction: (S, H, W).
@@ -60,8 +60,8 @@ def inplane_surface_scores(prediction: BoolVolume, reference: BoolVolume, *, tol
         tolerance_px: Of the NSD.
 
     Returns:
-        Means of the slices' HD95 in pixels and NSD over the slices where either mask has tumor; a slice in which only
-        one has it counts with the slice's diagonal and 0. Without any such slice: 0 and 1.
+        HD95 in pixels and NSD, each the mean over the slices where either mask has tumor; a slice where only one has
+        tumor counts with the diagonal of the slice and 0. Without any such slice: 0 and 1.
     """
     slices = np.flatnonzero((prediction | reference).any(axis=(1, 2)))
     if not slices.size:
@@ -87,7 +87,7 @@ def surface_points(mask: BoolVolume) -> NDArray[np.intp]:
 def _distances(
     first: NDArray[np.intp], second: NDArray[np.intp], spacing: tuple[float, ...]
 ) -> tuple[Distances, Distances]:
-    """Return each point's distance to the nearest point of the other set, both ways."""
+    """Return the distance of each point of either set to the nearest point of the other."""
     from scipy.spatial import KDTree
 
     a, b = first * np.asarray(spacing), second * np.asarray(spacing)
