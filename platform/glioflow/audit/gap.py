@@ -19,6 +19,7 @@ from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.evaluation import dice_of_counts
 from glioflow.evaluation.baselines import NearestSlice, fit_flair_threshold, predict_flair_threshold
+from glioflow.evaluation.inference import predict_volume
 
 if TYPE_CHECKING:
     from torch import nn
@@ -169,8 +170,6 @@ def _train(experiment: Experiment, train: Sequence[PreparedCase], val: Sequence[
 
 
 def _segmenter(network: "nn.Module", experiment: Experiment) -> Segment:
-    from glioflow.evaluation.inference import predict_volume
-
     exclusive = experiment.target.kind == "multiclass"
 
     def segment(case: PreparedCase) -> BoolVolume:

@@ -4,12 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import albumentations as alb
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from glioflow.data.batches.settings import Augment
 from glioflow.errors import unknown_name
-
-Augment = Callable[[NDArray[np.float32], NDArray[np.uint8], int], tuple[NDArray[np.float32], NDArray[np.uint8]]]
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,6 @@ class Policy:
 
 
 def _affine(scale: float, degrees: float, probability: float) -> Any:
-    import albumentations as alb
-    import cv2
-
     return alb.Affine(
         scale=(1 - scale, 1 + scale),
         rotate=(-degrees, degrees),
@@ -40,20 +38,14 @@ def _affine(scale: float, degrees: float, probability: float) -> Any:
 
 
 def _light() -> Policy:
-    import albumentations as alb
-
     return Policy([alb.HorizontalFlip(p=0.5), _affine(0.08, 10, 0.7)])
 
 
 def _buda() -> Policy:
-    import albumentations as alb
-
     return Policy([_affine(0.05, 0, 1.0), _affine(0.0, 15, 1.0), alb.HorizontalFlip(p=0.5)])
 
 
 def _strong() -> Policy:
-    import albumentations as alb
-
     moves = [
         alb.HorizontalFlip(p=0.5),
         alb.VerticalFlip(p=0.2),
@@ -86,8 +78,6 @@ def build_augmentation(name: str) -> Augment:
     policy = POLICIES[name]()
     if not policy.moves:
         return lambda image, mask, seed: (image, mask)
-    import albumentations as alb
-
     moves, intensities = alb.Compose(policy.moves, seed=0), alb.Compose(policy.intensities, seed=0)
 
     def augment(

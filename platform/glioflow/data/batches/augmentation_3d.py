@@ -4,17 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from monai import transforms
 from numpy.typing import NDArray
 
-from glioflow.data.batches.augmentation import Augment
+from glioflow.data.batches.settings import Augment
 from glioflow.errors import unknown_name
 
 KEYS = ("image", "mask")
 
 
 def _moves(rotation: float, scale: float) -> list[Any]:
-    from monai import transforms
-
     return [
         transforms.RandFlipd(KEYS, prob=0.5, spatial_axis=2),
         transforms.RandAffined(
@@ -33,8 +32,6 @@ def _light() -> tuple[list[Any], list[Any]]:
 
 
 def _strong() -> tuple[list[Any], list[Any]]:
-    from monai import transforms
-
     return _moves(0.5, 0.2), [
         transforms.RandGaussianNoised("image", prob=0.2, std=0.03),
         transforms.RandGaussianSmoothd("image", prob=0.2, sigma_x=(0.4, 1), sigma_y=(0.4, 1), sigma_z=(0.4, 1)),
@@ -64,8 +61,6 @@ def build_augmentation_3d(name: str) -> Augment:
     first, second = POLICIES_3D[name]()
     if not first:
         return lambda image, mask, seed: (image, mask)
-    from monai import transforms
-
     moves, intensities = transforms.Compose(first), transforms.Compose(second)
 
     def augment(

@@ -3,23 +3,18 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from glioflow.data.batches.augmentation import Augment, build_augmentation
-from glioflow.data.batches.augmentation_3d import build_augmentation_3d
-from glioflow.data.batches.settings import SamplingSettings
+from glioflow.data.batches.settings import Augment, SamplingSettings
 from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.preprocessing.geometry import Shape, Window
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 
-if TYPE_CHECKING:
-    import torch
-
-Batch = tuple["torch.Tensor", "torch.Tensor"]
+Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 class Batches:
@@ -74,8 +69,6 @@ class Batches:
 
     def batch(self, step: int) -> Batch:
         """Return the images (B, C, ...) float32, channels last in memory, and the targets as the loss takes them."""
-        import torch
-
         stored, masks = self.gather(step)
         images = torch.from_numpy(stored).float()  # many times as fast as NumPy's own conversion
         if self.settings.augmentation != "none":
@@ -155,6 +148,8 @@ class SliceBatches(Batches):
 
     def augmentation(self) -> Augment:
         """Return the augmentation of slices."""
+        from glioflow.data.batches.augmentation import build_augmentation  # loads albumentations
+
         return build_augmentation(self.settings.augmentation)
 
 
@@ -212,6 +207,8 @@ class PatchBatches(Batches):
 
     def augmentation(self) -> Augment:
         """Return the augmentation of patches."""
+        from glioflow.data.batches.augmentation_3d import build_augmentation_3d  # loads MONAI
+
         return build_augmentation_3d(self.settings.augmentation)
 
 

@@ -1,8 +1,14 @@
 """How training slices or patches are chosen and varied. Imports nothing that makes a batch."""
 
+from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+# Varies an image (..., C) and its mask by a seed.
+Augment = Callable[[NDArray[np.float32], NDArray[np.uint8], int], tuple[NDArray[np.float32], NDArray[np.uint8]]]
 
 
 class SamplingSettings(BaseModel):

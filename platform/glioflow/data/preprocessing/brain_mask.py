@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from glioflow.data.formats.mask_file import read_mask
 from glioflow.data.preprocessing.working_image import StepSettings, Volume
 from glioflow.errors import UserError
 
@@ -37,8 +38,6 @@ class BrainMask(StepSettings):
         return files[0].parent / self.file.replace("{case}", case_id) if self.file and files else None
 
     def _read(self, volume: Volume) -> NDArray[np.bool_]:
-        from glioflow.data.formats.mask_file import read_mask
-
         path = self.path(volume.case.files, volume.case.id) if volume.case else None
         if path is None:
             rule = "the step 'brain_mask' finds its mask file beside the files of the case"
