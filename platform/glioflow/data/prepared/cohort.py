@@ -26,8 +26,21 @@ from glioflow.data.preprocessing.geometry import restore
 from glioflow.data.preprocessing.pipeline import Step, preprocess, rename_labels
 from glioflow.errors import UserError
 
-Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 _AGAIN = "make the cohort again with `glioflow data prepare`"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One case to prepare, as it is sent to a worker."""
+
+    cohort: Cohort
+    case: CaseFiles
+    out: Path
+    steps: tuple[Step, ...]
+    digest: str
+
+
+MapCases = Callable[[Callable[[Job], CaseRecord], Iterable[Job]], Iterable[CaseRecord]]
 
 
 class PreparedCase:
@@ -129,7 +142,7 @@ def is_prepared(path: Path) -> bool:
     return (path / "manifest.json").is_file()
 
 
-def find_or_prepare(source: Path, steps: Sequence[Step], *, home: Path, map_cases: Map = map) -> PreparedCohort:
+def find_or_prepare(source: Path, steps: Sequence[Step], *, home: Path, map_cases: MapCases = map) -> PreparedCohort:
     """Open the prepared form of `source`; prepare it in `home` first where that was not done before.
 
     Args:
@@ -158,7 +171,7 @@ def prepare(
     out: Path,
     steps: Sequence[Step],
     *,
-    map_cases: Map = map,
+    map_cases: MapCases = map,
     progress: Callable[[int, int], None] | None = None,
     digests: dict[str, str] | None = None,
 ) -> PreparedCohort:
@@ -190,7 +203,7 @@ def prepare(
     alone = replace(cohort, cases=())  # a job carries the files of its case, not those of the whole cohort
     # Large cases first, so that the last worker is not busy with one for long after the others.
     ordered = sorted(cohort.cases, key=_bytes_of, reverse=True)
-    jobs = [_Job(alone, case, out, tuple(steps), digests[case.id]) for case in ordered]
+    jobs = [Job(alone, case, out, tuple(steps), digests[case.id]) for case in ordered]
     records: list[CaseRecord] = []
     is_new = not out.exists()
     try:
@@ -223,16 +236,7 @@ def _bytes_of(case: CaseFiles) -> int:
     return sum(path.stat().st_size for path in case.files)
 
 
-@dataclass(frozen=True)
-class _Job:
-    cohort: Cohort
-    case: CaseFiles
-    out: Path
-    steps: tuple[Step, ...]
-    digest: str
-
-
-def _prepare_case(job: _Job) -> CaseRecord:
+def _prepare_case(job: Job) -> CaseRecord:
     import cv2
 
     cv2.setNumThreads(1)
@@ -244,7 +248,7 @@ def _prepare_case(job: _Job) -> CaseRecord:
     return CaseRecord.model_validate_json((folder / "case.json").read_bytes())
 
 
-def _write_case(job: _Job, folder: str, working: Path) -> None:
+def _write_case(job: Job, folder: str, working: Path) -> None:
     case = job.cohort.read_files(job.case)
     volume = preprocess(case, job.steps)
     if not np.isfinite(volume.image).all():

@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import nibabel
 import numpy as np
@@ -17,7 +17,8 @@ from glioflow.data.synthetic import clinical
 from glioflow.data.synthetic.phantom import BRIGHTNESS, draw_phantom, render, smooth_noise
 from glioflow.errors import UserError
 
-MapCases = Callable[[Callable[[Any], int], Iterable[Any]], Iterable[int]]
+NamedPatient = tuple[str, clinical.Patient]
+MapCases = Callable[[Callable[[NamedPatient], int], Iterable[NamedPatient]], Iterable[int]]
 
 
 class Synthesized(TypedDict):
@@ -98,9 +99,7 @@ def synthesize_brats(
     return {"path": str(out), "patients": patients, "slices": total}
 
 
-def _write_lgg_case(
-    root: Path, seed: int, size: int, slices: tuple[int, int], case: tuple[str, clinical.Patient]
-) -> int:
+def _write_lgg_case(root: Path, seed: int, size: int, slices: tuple[int, int], case: NamedPatient) -> int:
     name, patient = case
     rng = np.random.default_rng([seed, 1 + patient.index])
     shape = (int(rng.integers(slices[0], slices[1] + 1)), size, size)
@@ -125,7 +124,7 @@ def _write_lgg_case(
     return shape[0]
 
 
-def _write_brats_case(root: Path, seed: int, shape: tuple[int, int, int], case: tuple[str, clinical.Patient]) -> int:
+def _write_brats_case(root: Path, seed: int, shape: tuple[int, int, int], case: NamedPatient) -> int:
     name, patient = case
     rng = np.random.default_rng([seed, 1 + patient.index])
     phantom = draw_phantom(rng, shape, patient.tumor, head=False)
