@@ -253,7 +253,7 @@ def _write_case(job: Job, folder: str, working: Path) -> None:
     volume = preprocess(case, job.steps)
     if not np.isfinite(volume.image).all():
         raise UserError("a preprocessed image must hold finite numbers", f"NaN or infinity in {case.id}")
-    if (highest := float(np.abs(volume.image).max(initial=0))) > np.finfo(np.float16).max:
+    if (highest := float(np.abs(volume.image).max(initial=0))) > float(np.finfo(np.float16).max):
         rule = "a preprocessed image must fit half precision, values up to 65504"
         hint = "add the step 'percentile' or 'zscore' to the preprocessing"
         raise UserError(rule, f"{highest:g} in {case.id}", hint=hint)
