@@ -1,13 +1,20 @@
 """Errors say rule, value and choices; writes happen whole or not at all."""
 
+import errno
+import io
 import json
 import pickle
+import sqlite3
 from pathlib import Path
 
 import pytest
+import sqlalchemy
+import torch
+from ray.exceptions import RayTaskError
+from ray.train import WorkerGroupError
 
 from glioflow import atomic
-from glioflow.errors import DiskFull, RunFailed, UserError, unknown_name
+from glioflow.errors import DiskFull, RunFailed, UserError, is_disk_full, unknown_name
 from glioflow.serving.http.uploads import TooLarge
 
 
@@ -127,3 +134,76 @@ def test_of_two_that_make_one_folder_the_first_stays(tmp_path):
     make("second", tmp_path / "out")
     assert (tmp_path / "out" / "who").read_text() == "first"
     assert [found.name for found in tmp_path.iterdir()] == ["out"]
+
+
+def raised_by(block):
+    try:
+        block()
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def no_space(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class _FullFile(io.BytesIO):
+    write = no_space
+
+
+def fill_a_database():
+    database = sqlite3.connect(":memory:")
+    database.execute("pragma max_page_count = 2")
+    database.execute("create table t (a)")
+    database.execute("insert into t values (?)", ("x" * 10000,))
+
+
+def fill_a_database_through_sqlalchemy():
+    engine = sqlalchemy.create_engine("sqlite://")
+    with engine.begin() as connection:
+        for statement in ("pragma max_page_count = 2", "create table t (a)", f"insert into t values ('{'x' * 10000}')"):
+            connection.execute(sqlalchemy.text(statement))
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [
+        no_space,
+        fill_a_database,
+        fill_a_database_through_sqlalchemy,
+        lambda: torch.save({"a": torch.zeros(3)}, _FullFile()),
+    ],
+    ids=["system", "sqlite", "sqlalchemy", "torch"],
+)
+def test_a_full_disk_is_known_whoever_met_it(fill):
+    assert is_disk_full(raised_by(fill))
+
+
+def test_a_full_disk_on_a_worker_is_known_from_what_ray_raises():
+    cause = OSError(errno.ENOSPC, "No space left on device")
+    task_error = RayTaskError("train", "a traceback", cause)
+    assert is_disk_full(task_error.as_instanceof_cause())
+    assert is_disk_full(WorkerGroupError("a message", {0: task_error}))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UserError("2 GPUs were requested and 1 is available"),
+        ValueError("unexpected positional argument"),
+        RunFailed("the disk is full of surprises; no space left for doubt"),
+        OSError(errno.EIO, "Input/output error"),
+    ],
+    ids=str,
+)
+def test_words_that_sound_like_a_full_disk_are_none(error):
+    assert not is_disk_full(error)
+
+
+def test_a_file_that_finds_no_space_is_reported_with_its_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic.os, "fsync", no_space)
+    with pytest.raises(DiskFull, match=f"no space left in {tmp_path} ") as full:
+        atomic.write_text(tmp_path / "file", "text")
+    assert full.value.folder == tmp_path
+    assert not list(tmp_path.iterdir())

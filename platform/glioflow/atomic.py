@@ -9,21 +9,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from glioflow.errors import DiskFull, found_full
+from glioflow.errors import DiskFull, is_disk_full, nearest_existing
+
+_LITTLE_BYTES = 2**16
 
 
 @contextmanager
-def _space_in(folder: Path) -> Iterator[None]:
-    """Raise `DiskFull`, with the folder, where a block finds no space in it."""
+def writing_into(folder: Path) -> Iterator[None]:
+    """Make a folder where it does not exist, and raise `DiskFull`, naming it, where a block finds no space in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except DiskFull:
         raise
     except Exception as error:
-        if not found_full(error):
+        if not is_disk_full(error):
             raise
         raise DiskFull(folder) from error
+
+
+def has_space(folder: Path) -> bool:
+    """Return whether a little more can be written on the disk that holds `folder`, an absolute path."""
+    try:
+        with tempfile.TemporaryFile(dir=nearest_existing(folder)) as file:
+            file.write(bytes(_LITTLE_BYTES))
+    except OSError as error:
+        return not is_disk_full(error)
+    return True
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -32,7 +44,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         DiskFull: If there is no space for it.
     """
-    with _space_in(path.parent):
+    with writing_into(path.parent):
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -65,7 +77,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises:
         DiskFull: If the block finds no space.
     """
-    with _space_in(path.parent):
+    with writing_into(path.parent):
         working = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         try:
             yield working

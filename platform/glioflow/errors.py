@@ -4,10 +4,15 @@ import difflib
 import errno
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NotRequired, Self, TypedDict
+
+_SQLITE_FULL = 13  # sqlite3.SQLITE_FULL, without importing sqlite3
+# Where an error keeps the one that it came from: Python's two, Ray's tasks, SQLAlchemy, and Ray Train.
+_HOLD_A_CAUSE = ("__cause__", "__context__", "cause", "orig", "controller_failure")
 
 
 class GlioflowError(Exception):
@@ -141,33 +146,57 @@ class DiskFull(GlioflowError, OSError):  # noqa: N818 - as RunFailed
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        space = space_of(folder)
-        free = f"{space.free / 2**20:.1f} of {space.total / 2**20:.0f} MiB free"
-        super().__init__(f"no space left in {folder} ({free} now); make space and go on")
+        total, free = space_of(folder)
+        room = f"{free / 2**20:.1f} of {total / 2**20:.0f} MiB free"
+        super().__init__(f"no space left in {folder} ({room} now); make space and go on")
 
     def __reduce__(self) -> tuple[object, ...]:
         """Travel between Ray's processes."""
         return (type(self), (self.folder,))
 
 
-def space_of(folder: Path) -> Any:
-    """Return `total`, `used` and `free` bytes of the disk that holds `folder`, an absolute path which may not exist."""
-    return shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists()))
+def nearest_existing(folder: Path) -> Path:
+    """Return `folder`, an absolute path, or the nearest one above it that exists."""
+    return next(parent for parent in (folder, *folder.parents) if parent.exists())
 
 
-# How libraries that lose the system's error number say it: Ray and Rust's (and we), SQLite, PyTorch (twice), numpy.
-_FULL = ("no space left", "disk is full", "pytorchstreamwriter failed", "unexpected pos", " requested and ")
+def space_of(folder: Path) -> tuple[int, int]:
+    """Return total and free bytes of the disk that holds `folder`, an absolute path which may not exist."""
+    usage = shutil.disk_usage(nearest_existing(folder))
+    return usage.total, usage.free
 
 
-def found_full(error: BaseException) -> bool:
-    """Say whether an error, or what it came from, is a write that found no space."""
-    came: BaseException | None = error
-    while came is not None:
-        number = came.errno if isinstance(came, OSError) else None
-        if number in (errno.ENOSPC, errno.EDQUOT) or any(words in str(came).lower() for words in _FULL):
-            return True
-        came = came.__cause__ or came.__context__
-    return False
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether an error, or one that it came from, is a write that found no space.
+
+    It asks for the system's or SQLite's number, not for words. A library that loses the number writes into a file that
+    Python opened, where its error has Python's in its context (PyTorch), or gives bytes (safetensors, numpy).
+    """
+    return any(_says_full(each) for each in causes_of(error))
+
+
+def _says_full(error: BaseException) -> bool:
+    if isinstance(error, DiskFull) or getattr(error, "sqlite_errorcode", None) == _SQLITE_FULL:
+        return True
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    ray_errors = sys.modules.get("ray.exceptions")
+    return ray_errors is not None and isinstance(error, ray_errors.OutOfDiskError)
+
+
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """Give an error and all that it came from: Python's chain, and what errors of Ray and SQLAlchemy hold within."""
+    waiting, given = [error], set[int]()
+    while waiting:
+        each = waiting.pop(0)
+        if id(each) in given:
+            continue
+        given.add(id(each))
+        yield each
+        failures = getattr(each, "worker_failures", None)
+        held = [getattr(each, name, None) for name in _HOLD_A_CAUSE]
+        held += failures.values() if isinstance(failures, dict) else []
+        waiting += [inner for inner in held if isinstance(inner, BaseException)]
 
 
 def unknown_name(kind: str, name: object, choices: Iterable[object]) -> UserError:

@@ -13,7 +13,7 @@ from bundles import TINY
 from glioflow import bundle
 from glioflow.cli.output import told
 from glioflow.config import Experiment
-from glioflow.errors import found_full
+from glioflow.errors import DiskFull, RunFailed, UserError
 from glioflow.tracking import Tracking
 
 # A checkpoint of 8 MB, a bundle of 2; MLflow's database takes 1.
@@ -94,9 +94,8 @@ def test_a_trial_that_fills_the_disk_keeps_its_last_checkpoint_and_goes_on_from_
         epochs.append(epoch)
         _keep(write, checkpoint)
 
-    with pytest.raises(OSError, match="the checkpoint could not be written") as error:
+    with pytest.raises(DiskFull, match=f"no space left in {home}"):
         train_plan(plan, report)
-    assert found_full(error.value)
     assert epochs == [0, 1]
     assert not plan.bundle.exists()
     assert [path.name for path in plan.folder.iterdir()] == ["checkpoint"], "a half-written checkpoint stays"
@@ -118,7 +117,7 @@ def test_a_training_that_fills_the_disk_ends_in_one_line_and_goes_on_once_there_
         train(experiment, lgg)
     assert ended.value.code == 1
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith(f"failed: no space left in {home} (")
+    assert line.startswith(f"failed: no space left in {home}")
     assert "of 24 MiB free" in line
     tracking = Tracking()
     (run,) = tracking.find_all("tiny")
@@ -131,3 +130,19 @@ def test_a_training_that_fills_the_disk_ends_in_one_line_and_goes_on_once_there_
     assert tracking.run(run.info.run_id).info.status == "FINISHED"
     steps = [entry.step for entry in tracking.client.get_metric_history(run.info.run_id, "val/dice")]
     assert set(steps) == set(range(4))
+
+
+def test_a_failure_while_nothing_can_be_written_is_a_full_disk_whatever_words_it_came_in(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = disk(1)
+    monkeypatch.setenv("GLIOFLOW_HOME", str(home))
+    with pytest.raises(OSError, match="No space left"):
+        (home / "filler").write_bytes(bytes(2**21))
+    with pytest.raises(SystemExit) as ended, told():
+        raise RunFailed("the worker died")
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith(f"failed: no space left in {home} (0.0 of 1 MiB free")
+    with pytest.raises(SystemExit) as ended, told():
+        raise UserError("unknown loss 'dise'")
+    assert capsys.readouterr().err == "error: unknown loss 'dise'\n"

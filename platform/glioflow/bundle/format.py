@@ -127,10 +127,11 @@ def describe(experiment: Experiment, **values: Any) -> Description:
 
 def save(folder: Path, description: Description, weights: "Mapping[str, torch.Tensor]") -> Description:
     """Write a new bundle to `folder`, which must not exist; returns the description with its files' digests."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as to_bytes
 
     with atomic.new_folder(folder) as working:
-        save_file({name: value.contiguous() for name, value in weights.items()}, str(working / WEIGHTS))
+        # As bytes: where safetensors itself finds no space, its error has no number that says so.
+        (working / WEIGHTS).write_bytes(to_bytes({name: value.contiguous() for name, value in weights.items()}))
         sealed = description.model_copy(update={"files": {WEIGHTS: digest(working / WEIGHTS)}})
         _write_description(working, sealed)
     return sealed

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glioflow.errors import DiskFull, RunFailed, UserError, found_full, space_of
+from glioflow import atomic
+from glioflow.cluster.storage import home
+from glioflow.errors import DiskFull, RunFailed, UserError, causes_of, is_disk_full, space_of
 from glioflow.reports.tables import cell_text
 
 if TYPE_CHECKING:
@@ -33,11 +35,10 @@ def told() -> Iterator[None]:
     except KeyboardInterrupt:
         _stop("interrupted", 130)
     except Exception as error:
-        if isinstance(error, DiskFull):
-            _stop(f"failed: {error}", 1)
-        if found_full(error):  # whoever met it: MLflow's database, Ray's storage, PyTorch
-            said = f": {error}" if isinstance(error, RunFailed) else ""
-            _stop(f"failed: {_fullest()}{said}", 1)
+        full = _full_disk(error)
+        if full is not None:
+            detail = f": {error}" if isinstance(error, RunFailed) else ""
+            _stop(f"failed: {full}{detail}", 1)
         if isinstance(error, UserError):
             _stop(f"error: {error}", 2)
         if isinstance(error, RunFailed):
@@ -45,11 +46,20 @@ def told() -> Iterator[None]:
         raise
 
 
-def _fullest() -> DiskFull:
-    """Name the one of the folders that all work writes to which has the least space."""
-    from glioflow.cluster.storage import home
+def _full_disk(error: Exception) -> DiskFull | None:
+    """Return where the disk is full, if that is what an error comes from.
 
-    return DiskFull(min(home(), Path(tempfile.gettempdir()), key=lambda folder: space_of(folder).free))
+    Ray tells of some errors in words alone. Whatever failed while nothing can be written failed for that.
+    """
+    known = next((each for each in causes_of(error) if isinstance(each, DiskFull)), None)
+    if known is not None:
+        return known
+    folders = sorted((home(), Path(tempfile.gettempdir())), key=lambda folder: space_of(folder)[1])
+    if is_disk_full(error):
+        return DiskFull(folders[0])
+    if isinstance(error, UserError):
+        return None
+    return next((DiskFull(folder) for folder in folders if not atomic.has_space(folder)), None)
 
 
 def _stop(line: str, code: int) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from glioflow import atomic
 from glioflow.data.batches.sampling import Batches
 from glioflow.errors import RunFailed, UserError
 from glioflow.evaluation.inference import autocast, keep_freed_memory, resolve_precision
@@ -213,7 +214,9 @@ class Trainer:
             "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "progress": {**vars(progress), "kept": kept},
         }
-        torch.save(state, folder / CHECKPOINT)
+        # Through a file of Python's: torch's own error of a full disk has no number. `folder` is a temporary one.
+        with atomic.writing_into(folder.parent), (folder / CHECKPOINT).open("wb") as file:
+            torch.save(state, file)
 
     def load(self, folder: Path) -> _Progress:
         """Take up the state of `save`."""

@@ -5,6 +5,7 @@ Layout: `manifest.json`, `clinical.csv` (a copy, if the source has one) and, for
 label values changed as by the steps), `brain.npz` (the brain, in the original geometry) and `case.json`.
 """
 
+import io
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -248,6 +249,13 @@ def _prepare_case(job: Job) -> CaseRecord:
     return CaseRecord.model_validate_json((folder / "case.json").read_bytes())
 
 
+def _write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an .npy file through Python: where numpy itself finds no space, its error has no number that says so."""
+    content = io.BytesIO()
+    np.save(content, array)
+    path.write_bytes(content.getbuffer())
+
+
 def _write_case(job: Job, folder: str, working: Path) -> None:
     case = job.cohort.read_files(job.case)
     volume = preprocess(case, job.steps)
@@ -257,13 +265,13 @@ def _write_case(job: Job, folder: str, working: Path) -> None:
         rule = "a preprocessed image must fit half precision, values up to 65504"
         hint = "add the step 'percentile' or 'zscore' to the preprocessing"
         raise UserError(rule, f"{highest:g} in {case.id}", hint=hint)
-    np.save(working / "image.npy", volume.image.astype(np.float16))
+    _write_array(working / "image.npy", volume.image.astype(np.float16))
     if (brain := locate_brain(case.image)) is not None:
         np.savez_compressed(working / "brain.npz", brain=brain)
     areas = None
     reference = None if case.mask is None else rename_labels(case.mask, job.steps)
     if volume.mask is not None:
-        np.save(working / "mask.npy", volume.mask)
+        _write_array(working / "mask.npy", volume.mask)
         np.savez_compressed(working / "reference.npz", mask=np.asarray(reference))
         areas = tuple(int(area) for area in np.count_nonzero(volume.mask, axis=(1, 2)))
     record = CaseRecord(
