@@ -14,8 +14,7 @@ from ray.exceptions import RayTaskError
 from ray.train import WorkerGroupError
 
 from glioflow import atomic
-from glioflow.errors import DiskFull, RunFailed, UserError, is_disk_full, unknown_name
-from glioflow.serving.http.uploads import TooLarge
+from glioflow.errors import DiskFull, RunFailed, TooLarge, UserError, is_disk_full, unknown_name
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,12 @@ class UserError(GlioflowError, ValueError):
         )
 
 
+class TooLarge(UserError):  # noqa: N818 - what it is
+    """More than a limit allows; the endpoint answers 413."""
+
+    code = "too-large"
+
+
 def _names(text: str, value: str) -> bool:
     """Return whether `value` stands in a text as a word or words of its own."""
     return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text) is not None

@@ -55,8 +55,8 @@ MISTAKES = {
     "a wrong value": (["train", "some.yaml", "-o", "training.epochs=0"], "training.epochs"),
     "a missing cohort": (["train", "some.yaml", "--data", "nowhere"], "--data must exist"),
     "no cohort": (["train", "some.yaml"], "--data DIR"),
-    "a missing model": (["evaluate", "glioma", "."], "no such model version; got glioma@champion"),
-    "a strange model": (["rollback", "a'b"], "no such model version"),
+    "a missing model": (["evaluate", "glioma", "."], "no model 'glioma' is registered"),
+    "a strange model": (["rollback", "a'b"], 'no model "a\'b" is registered'),
     "an unknown model": (["models", "glioma"], "no registered model 'glioma'"),
     "an unknown run": (["register", "0" * 32], "a run of this id must exist"),
     "an unknown kind": (

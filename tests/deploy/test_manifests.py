@@ -98,12 +98,12 @@ def test_the_image_gets_every_file_it_copies():
 def test_the_image_tells_ray_what_a_cluster_of_our_own_is_told():
     told = dict(re.findall(r"\b(RAY_\w+)=(\S+)", (DEPLOY / "Dockerfile").read_text()))
     assert len(told) >= 3
-    assert told.items() <= cluster.VARIABLES.items()
+    assert told.items() <= cluster.DEFAULTS.items()
 
 
 def test_serves_proxy_understands_that_it_is_to_use_grpc():
     asked = "from ray.serve._private import constants; assert constants.RAY_SERVE_PROXY_USE_GRPC"
-    subprocess.run([sys.executable, "-c", asked], env={**os.environ, **cluster.VARIABLES}, check=True)
+    subprocess.run([sys.executable, "-c", asked], env={**os.environ, **cluster.DEFAULTS}, check=True)
 
 
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())

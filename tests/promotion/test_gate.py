@@ -172,7 +172,7 @@ def test_an_older_version_can_be_asked_for(enter, trained, untrained):
     enter(trained)
     enter(untrained)
     assert stand(1).version == 1
-    with pytest.raises(UserError, match="no such model version; got glioma/9"):
+    with pytest.raises(UserError, match="model 'glioma' has no version 9"):
         stand(9)
     with pytest.raises(UserError, match="no model named other is registered"):
         promote("other", home=prepared_home())
@@ -319,10 +319,10 @@ def test_a_rollback_brings_the_champion_before_back_and_is_recorded(enter, train
 
 
 def test_a_rollback_without_a_champion_says_so(enter, trained):
-    with pytest.raises(UserError, match="no such model version"):
+    with pytest.raises(UserError, match="no model 'glioma' is registered"):
         rollback("glioma")
     enter(trained)
-    with pytest.raises(UserError, match=r"glioma@champion"):
+    with pytest.raises(UserError, match="model 'glioma' has no champion"):
         rollback("glioma")
 
 

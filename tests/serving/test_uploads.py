@@ -6,8 +6,8 @@ import zipfile
 
 import pytest
 
-from glioflow.errors import UserError
-from glioflow.serving.http.uploads import TooLarge, read_uploads, save_uploads
+from glioflow.errors import TooLarge, UserError
+from glioflow.serving.http.uploads import read_uploads, save_uploads
 from glioflow.serving.settings import Limits
 
 SMALL = Limits(upload_bytes=1 << 20, unpacked_bytes=1 << 20, files=10)

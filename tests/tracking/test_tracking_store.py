@@ -262,10 +262,10 @@ def test_a_model_is_found_however_it_is_named(tracking, made):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("gliom", "no such model version; got gliom@champion; did you mean glioma?"),
-        ("glioma", "no such model version; got glioma@champion"),
-        ("glioma@other", "no such model version; got glioma@other"),
-        ("models:/glioma/7", "no such model version; got glioma/7"),
+        ("gliom", "no model 'gliom' is registered; did you mean glioma?"),
+        ("glioma", "model 'glioma' has no champion; `glioflow promote glioma` makes one the champion; choose glioma/1"),
+        ("glioma@other", "model 'glioma' has no other; choose glioma/1"),
+        ("models:/glioma/7", "model 'glioma' has no version 7; choose glioma/1"),
         ("some/where/bundle", "a model is a bundle's folder, a run id, NAME@alias or models:/NAME/3"),
         ("0" * 32, "a run of this id must exist"),
     ],
@@ -275,6 +275,12 @@ def test_a_model_that_is_nowhere_says_how_it_was_understood(tracking, made, name
     with pytest.raises(UserError) as error:
         tracking.find_bundle(name)
     assert said in str(error.value)
+
+
+def test_where_no_model_is_registered_the_error_says_how_to_register_one(tracking):
+    with pytest.raises(UserError) as error:
+        tracking.find_bundle("nope")
+    assert str(error.value) == "no model 'nope' is registered; `glioflow register RUN_ID --name NAME` registers one"
 
 
 def test_a_run_without_a_bundle_says_so(tracking):

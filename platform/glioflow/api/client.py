@@ -101,8 +101,7 @@ class Client:
 
 def _refusal(response: Any) -> Exception:
     try:
-        said = response.json()["error"]
-        error = UserError(said["rule"], said["value"], said["choices"])
+        error = UserError.from_record(response.json()["error"])
     except (ValueError, KeyError, TypeError):
         return RunFailed(f"the endpoint answered {response.status_code}")
     return error if response.status_code < 500 else RunFailed(str(error))

@@ -5,9 +5,10 @@ import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from glioflow import atomic
 from glioflow.cluster.storage import home
@@ -27,11 +28,21 @@ def console() -> "Console":
     return Console(stderr=True, highlight=False)
 
 
+# Where `answer` writes within `told`, which keeps stdout from everybody else.
+_STDOUT: ContextVar[TextIO | None] = ContextVar("stdout", default=None)
+
+
 @contextmanager
 def told() -> Iterator[None]:
-    """Turn our errors into one line and an exit code: 2 for a user's mistake, 1 for a failed run, 130 when stopped."""
+    """Turn our errors into one line and an exit code: 2 for a user's mistake, 1 for a failed run, 130 when stopped.
+
+    What libraries print goes to stderr: Ray prints lines of its own (`(raylet) ...`) to stdout whenever it likes, and
+    stdout is for programs.
+    """
+    reset = _STDOUT.set(sys.stdout)
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     except KeyboardInterrupt:
         _stop("interrupted", 130)
     except Exception as error:
@@ -44,6 +55,8 @@ def told() -> Iterator[None]:
         if isinstance(error, RunFailed):
             _stop(f"failed: {error}", 1)
         raise
+    finally:
+        _STDOUT.reset(reset)
 
 
 def _full_disk(error: Exception) -> DiskFull | None:
@@ -97,7 +110,7 @@ def progress(title: str) -> Iterator[Callable[..., None]]:
 def answer(payload: Mapping[str, Any], as_json: bool, show: Callable[[], None] | None = None) -> None:
     """End a verb: one JSON line on stdout for programs, or `show()` for people."""
     if as_json:
-        print(json.dumps(_without_nan(payload), allow_nan=False), flush=True)
+        print(json.dumps(_without_nan(payload), allow_nan=False), file=_STDOUT.get(), flush=True)
     elif show is not None:
         show()
     else:

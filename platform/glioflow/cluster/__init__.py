@@ -1,22 +1,20 @@
 """Ray: the connection, and what every process gets before it imports the libraries."""
 
 from glioflow.cluster.connection import (
-    VARIABLES,
     connect,
     disconnect,
     ending,
-    in_ray_job,
     is_connected,
     map_parallel,
     own_group,
     release_group,
     resources,
-    silence,
     slots,
 )
+from glioflow.cluster.environment import DEFAULTS, in_ray_job, process_environment, silence
 
 __all__ = [
-    "VARIABLES",
+    "DEFAULTS",
     "connect",
     "disconnect",
     "ending",
@@ -24,6 +22,7 @@ __all__ = [
     "is_connected",
     "map_parallel",
     "own_group",
+    "process_environment",
     "release_group",
     "resources",
     "silence",

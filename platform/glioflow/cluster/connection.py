@@ -1,90 +1,19 @@
 """The one place that connects to Ray or starts a local one: address, token, resources, telemetry off."""
 
-import json
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
+from glioflow.cluster.environment import silence, worker_environment
+from glioflow.cluster.starting import reporting_the_wait, session_folder
 from glioflow.errors import GlioflowError, UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-# What every process of ours, here and on the workers, must have before it imports the libraries.
-VARIABLES = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "NO_ALBUMENTATIONS_UPDATE": "1",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # MLflow would ask a store that went away for four minutes, and a training would stand still; ours waits better.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    # A local cluster on a busy machine: Ray gives its dashboard up, and with it the cluster, after 60 and 30 s, and
-    # kills workers that took 60 s to start, only to start others.
-    "RAY_worker_register_timeout_seconds": "300",
-    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "300",
-    "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "120",
-    # The way of a lone slice through Serve: gRPC between proxy and gateway (with Ray's token), and what has less than
-    # 1 MiB goes with its call instead of through the object store (benchmarks/serving.md).
-    "RAY_SERVE_PROXY_USE_GRPC": "1",
-    "RAY_max_direct_call_object_size": str(2**20),
-}
-_JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-# Of the driver's environment, what its workers must see too.
-_CARRIED = (
-    "GLIOFLOW_HOME",
-    "GLIOFLOW_DATA",
-    "MLFLOW_TRACKING_URI",
-    "MLFLOW_TRACKING_USERNAME",
-    "MLFLOW_TRACKING_PASSWORD",
-    "MLFLOW_TRACKING_TOKEN",
-    "MLFLOW_S3_ENDPOINT_URL",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-)
-# Secrets that may come as NAME_FILE.
-_SECRETS = ("MLFLOW_TRACKING_PASSWORD", "GLIOFLOW_SERVE_TOKEN")
-
-
-def silence() -> None:
-    """Turn off what phones home, and warnings meant for others, and read secrets that are given as files.
-
-    A value that the user set stays.
-
-    Raises:
-        UserError: If such a file cannot be read.
-    """
-    for name, value in VARIABLES.items():
-        os.environ.setdefault(name, value)
-    for name in _SECRETS:  # as containers are given them
-        file = os.environ.get(f"{name}_FILE")
-        if file and name not in os.environ:
-            os.environ[name] = _read_secret(name, Path(file))
-
-
-def _read_secret(name: str, file: Path) -> str:
-    try:
-        return file.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{name}_FILE must name a file that can be read", f"{file}: {error}") from None
-
-
-def in_ray_job() -> bool:
-    """Say whether this process was started by `ray job submit`."""
-    return _JOB_CONFIG in os.environ
-
-
-def _job_variables() -> set[str]:
-    """Return the names of the variables that the job's own runtime environment sets."""
-    config = json.loads(os.environ.get(_JOB_CONFIG, "{}"))
-    return set((config.get("runtime_env") or {}).get("env_vars") or {})
 
 
 def connect(*, num_cpus: int | None = None) -> None:
@@ -94,34 +23,43 @@ def connect(*, num_cpus: int | None = None) -> None:
         num_cpus: CPUs of a local cluster; None takes the machine's.
 
     Raises:
-        UserError: If `RAY_ADDRESS` is set and nobody answers there.
+        UserError: If `RAY_ADDRESS` is set and no cluster answers there, or Ray can start nowhere on this machine.
     """
     silence()
     import ray
 
     if ray.is_initialized():
         return
-    told = [name for name in _CARRIED if name in os.environ and f"{name}_FILE" not in os.environ]  # nodes have the file
-    carried = {**VARIABLES, **{name: os.environ[name] for name in told}}
-    for name in _job_variables():  # Ray refuses to be told twice
-        carried.pop(name, None)
     options: dict[str, Any] = {
         "logging_level": "ERROR",
         "log_to_driver": bool(os.environ.get("GLIOFLOW_VERBOSE")),
-        "runtime_env": {"env_vars": carried},
+        "runtime_env": {"env_vars": worker_environment()},
     }
     address = os.environ.get("RAY_ADDRESS")
-    with _terminable():
-        if not address:
-            ray.init(address="local", num_cpus=num_cpus, include_dashboard=True, dashboard_host="127.0.0.1", **options)
-            return
-        try:
-            ray.init(address=address, **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise UserError(
-                "RAY_ADDRESS must name a running cluster (and its token be known)", f"{address}: {first}"
-            ) from None
+    if address:
+        with _terminable(), reporting_the_wait(f"the Ray cluster at {address}"):
+            _join(address, options)
+        return
+    folder = session_folder()
+    if folder is not None:
+        options["_temp_dir"] = str(folder)
+    with _terminable(), reporting_the_wait("Ray to start on this machine"):
+        ray.init(address="local", num_cpus=num_cpus, include_dashboard=True, dashboard_host="127.0.0.1", **options)
+
+
+def _join(address: str, options: dict[str, Any]) -> None:
+    import ray
+
+    try:
+        ray.init(address=address, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"no Ray cluster answers at RAY_ADDRESS {address} ({first})",
+            address,
+            hint="check the address and the cluster's token (RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH), or unset "
+            "RAY_ADDRESS to start a local cluster",
+        ) from None
 
 
 @contextmanager

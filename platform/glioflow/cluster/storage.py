@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from glioflow.cluster.connection import in_ray_job
+from glioflow.cluster.environment import in_ray_job
 from glioflow.errors import UserError
 
 

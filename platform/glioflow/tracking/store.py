@@ -110,8 +110,19 @@ class Tracking(Runs):
                 return self._version(self.client.get_model_version(name, str(number)))
             return self._version(self.client.get_model_version_by_alias(name, alias or CHAMPION))
         except self._error:
-            said = f"{name}/{number}" if number is not None else f"{name}@{alias or CHAMPION}"
-            raise UserError("no such model version", said, self.names()) from None
+            raise self._no_version(name, f"version {number}" if number is not None else alias or CHAMPION) from None
+
+    def _no_version(self, name: str, wanted: str) -> UserError:
+        """Return the error for a model that is not registered, or one without the version or alias that is wanted."""
+        names = self.names()
+        if name not in names:
+            hint = "`glioflow register RUN_ID --name NAME` registers one"
+            return UserError(f"no model {name!r} is registered", name, names, hint=None if names else hint)
+        versions = self.versions(name)
+        choices = [f"{name}@{alias}" for version in versions for alias in version.aliases]
+        choices += [f"{name}/{version.version}" for version in versions]
+        hint = f"`glioflow promote {name}` makes one the champion" if wanted == CHAMPION else None
+        return UserError(f"model {name!r} has no {wanted}", choices=choices, hint=hint)
 
     def champion(self, name: str) -> Version | None:
         """Return the champion of `name`, or None."""

@@ -153,7 +153,7 @@ def _read_case(cohort: Cohort, case: CaseFiles, problems: list[Problem]) -> Case
                     nifti.read_volume(file)
                 except UserError as problem:
                     broken.append(problem_of(problem, file, cohort.path))
-        problems += broken or [problem_of(error, _named_file(error, case), cohort.path)]
+        problems += broken or [problem_of(error, case.files[0].parent, cohort.path)]
         return None
 
 
@@ -232,15 +232,10 @@ def _head(image: NDArray[np.generic]) -> NDArray[np.bool_]:
     return np.stack([ndimage.binary_fill_holes(plane) for plane in bright])
 
 
-def _named_file(error: UserError, case: CaseFiles) -> Path:
-    """Return the file of the case that an error speaks of, else the case's folder."""
-    return next((file for file in case.files if str(file) in (error.value or "")), case.files[0].parent)
-
-
 def problem_of(error: UserError, file: Path, root: Path) -> Problem:
-    """Return what a reader said of `file` as a problem, without the path in its text."""
-    value = (error.value or "").removeprefix(f"{file} ").removeprefix(f"{file}")
-    return found(file, root, error.rule, value.replace(f"{root}/", "") or "not so")
+    """Return a reader's error as a problem of the error's own file, else of `file`; paths are relative to `root`."""
+    value = (error.value or "").replace(f"{root}/", "")
+    return found(error.file or file, root, error.rule, value or "not so")
 
 
 def found(file: Path, root: Path, rule: str, value: str) -> Problem:

@@ -96,7 +96,9 @@ def _groups(files: Iterable[Path]) -> dict[tuple[Path, str], dict[str, Path]]:
         members = groups.setdefault((file.parent, match["case"]), {})
         key = _ENDINGS[match["ending"].lower()]
         if key in members:
-            raise UserError("every modality of a case is there once", f"{file} beside {members[key].name}")
+            raise UserError(
+                "every modality of a case is there once", f"{key} again, as in {members[key].name}", file=file
+            )
         members[key] = file
     for file in strays:
         owners = [members for (folder, _), members in groups.items() if folder == file.parent]

@@ -15,7 +15,7 @@ from glioflow.data.formats.dicom_pixels import check_pixels
 from glioflow.data.formats.nifti import MAX_CHANNELS, MAX_VOXELS, Volume, orient, same_grid, spacing_of
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.data.sequences import sequence_of_description
-from glioflow.errors import UserError
+from glioflow.errors import TooLarge, UserError
 
 _IMAGE = ("MR", "CT", "PT")
 _MASK = "SEG"
@@ -76,7 +76,7 @@ def read(case: CaseFiles) -> Case:
             continue
         voxels += _voxels(header, file)
         if voxels > MAX_VOXELS:
-            raise UserError(f"a study has at most {MAX_VOXELS} voxels", f"more in {case.id}")
+            raise TooLarge(f"a study has at most {MAX_VOXELS} voxels", f"more in {case.id}")
         series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((file, header))
     images = [members for members in series.values() if members[0][1].Modality != _MASK]
     masks = [members for members in series.values() if members[0][1].Modality == _MASK]
@@ -135,21 +135,21 @@ def _load(path: Path, *, pixels: bool) -> Any:
     try:
         # Deflated files can unpack to any size before a single element is known.
         if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
-            raise UserError("a DICOM file is not of the deflated transfer syntax", path)
+            raise UserError("a DICOM file must not be of the deflated transfer syntax", file=path)
         return pydicom.dcmread(path, stop_before_pixels=not pixels)
     except UserError:
         raise
     except Exception as error:  # a damaged file can fail anywhere inside the decoder
-        raise UserError("a DICOM file is readable", f"{path} ({reason(error)})") from error
+        raise UserError("a DICOM file must be readable", reason(error), file=path) from error
 
 
 def _voxels(header: Any, file: Path) -> int:
     try:
         count = int(header.Rows) * int(header.Columns) * int(header.get("NumberOfFrames") or 1)
     except (AttributeError, TypeError, ValueError) as error:
-        raise UserError("a DICOM image says its rows and columns", file) from error
+        raise UserError("a DICOM image must say its rows and columns", file=file) from error
     if header.Modality != _MASK and int(header.get("SamplesPerPixel") or 1) != 1:
-        raise UserError("a DICOM image is gray", f"{file} with {header.SamplesPerPixel} samples a pixel")
+        raise UserError("a DICOM image must be gray", f"{header.SamplesPerPixel} samples per pixel", file=file)
     return count
 
 
@@ -189,5 +189,5 @@ def _read_mask(path: Path, image: Volume) -> Any:
         target = highdicom.VolumeGeometry(LPS_TO_RAS @ image.grid.affine, file_shape, "PATIENT")
         mask = np.asarray(volume.match_geometry(target).array)
     except Exception as error:
-        raise UserError("a DICOM segmentation lies on its study's grid", f"{path} ({reason(error)})") from error
+        raise UserError("a DICOM segmentation must lie on its study's grid", reason(error), file=path) from error
     return np.ascontiguousarray(image.grid.from_file(mask != 0), np.uint8)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from glioflow.data.formats.record import reason
-from glioflow.errors import UserError
+from glioflow.errors import TooLarge, UserError
 
 # A byte of run lengths unpacks to 64 at most, and the decoder unpacks a frame before it looks at the size.
 _MAX_RLE_BYTES = 2**23
@@ -25,7 +25,7 @@ def check_pixels(dataset: Any, file: Path) -> None:
         rule = (
             "DICOM pixels are of a transfer syntax that can be decoded here; convert them to an uncompressed one first"
         )
-        raise UserError(rule, f"{file} of {syntax.name} ({syntax})")
+        raise UserError(rule, f"{syntax.name} ({syntax})", file=file)
     if not syntax.is_encapsulated or "PixelData" not in dataset:
         return
     from pydicom.encaps import generate_frames
@@ -36,15 +36,17 @@ def check_pixels(dataset: Any, file: Path) -> None:
         for frame in generate_frames(dataset.PixelData, number_of_frames=frames):
             if syntax == _RLE:
                 if len(frame) > _MAX_RLE_BYTES:
-                    raise UserError(f"a run-length encoded frame has at most {_MAX_RLE_BYTES} bytes", file)
+                    raise TooLarge(
+                        f"a run-length encoded frame has at most {_MAX_RLE_BYTES} bytes", len(frame), file=file
+                    )
             elif (size := _size_of(frame, syntax)) != said:
                 raise UserError(
-                    "compressed DICOM pixels have the size of their header", f"{file} of {size}, not {said}"
+                    "compressed DICOM pixels have the size of their header", f"{size}, not {said}", file=file
                 )
     except UserError:
         raise
     except Exception as error:  # a damaged stream can fail anywhere inside the decoder
-        raise UserError("compressed DICOM pixels are readable", f"{file} ({reason(error)})") from error
+        raise UserError("compressed DICOM pixels must be readable", reason(error), file=file) from error
 
 
 def _can_decode(dataset: Any, syntax: Any) -> bool:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from glioflow.data.case import Case
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
-from glioflow.errors import UserError
+from glioflow.errors import TooLarge, UserError
 from glioflow.survival.clinical import separator_of
 
 CHANNELS = ("pre", "flair", "post")
@@ -65,9 +65,9 @@ def open_case(folder: Path) -> CaseFiles:
     if not images:
         raise UserError("a case folder holds slices named <case>_<n>.tif", f"{folder} without one")
     for number in masks.keys() - images.keys():
-        raise UserError("every mask belongs to a slice", f"{masks[number]} without its slice")
+        raise UserError("every mask belongs to a slice", "a mask without its slice", file=masks[number])
     for number in sorted(images.keys() - masks.keys()) if masks else ():
-        raise UserError("every slice has a mask, or none has", f"{images[number]} without its mask")
+        raise UserError("every slice has a mask, or none has", "a slice without its mask", file=images[number])
     files = tuple(file for number in sorted(images) for file in (images[number], masks.get(number)) if file is not None)
     patient, institution = patient_of(folder.name)
     return CaseFiles(folder.name, patient, files, institution)
@@ -85,7 +85,7 @@ def read(case: CaseFiles) -> Case:
     for number, pixels in zip(numbers, slices, strict=True):
         if pixels.shape != slices[0].shape:
             rule = "all slices of a case have one size"
-            raise UserError(rule, f"{images[number]} of {pixels.shape[:2]} beside {slices[0].shape[:2]}")
+            raise UserError(rule, f"{pixels.shape[:2]}, not {slices[0].shape[:2]}", file=images[number])
     mask = None
     if masks:
         mask = np.stack([read_mask(masks[number], slices[0].shape[:2]) for number in numbers])
@@ -119,7 +119,9 @@ def pair_slices(files: Iterable[Path]) -> tuple[dict[int, Path], dict[int, Path]
         group = masks if match["mask"] else images
         number = int(match["number"])
         if number in group:
-            raise UserError("every slice number appears once", f"{file} beside {group[number].name}")
+            raise UserError(
+                "every slice number appears once", f"number {number} again, as in {group[number].name}", file=file
+            )
         group[number] = file
     return images, masks
 
@@ -143,7 +145,7 @@ def read_slice(path: Path) -> NDArray[np.uint8]:
     pixels = read_tiff(path)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != len(CHANNELS):
         rule = "a slice is an 8-bit image of three channels"
-        raise UserError(rule, f"{path} of shape {pixels.shape} and type {pixels.dtype}")
+        raise UserError(rule, f"shape {pixels.shape} and type {pixels.dtype}", file=path)
     return pixels.astype(np.uint8, copy=False)
 
 
@@ -155,13 +157,13 @@ def read_mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 def to_binary(pixels: NDArray[np.generic], shape: tuple[int, ...], path: Path) -> NDArray[np.uint8]:
     """Return a mask of 0 and 255 (or 1) as 0 and 1; raises `UserError` as `read_mask`, with `path` for a name."""
     if pixels.shape != shape:
-        raise UserError("a mask has the size of its slice", f"{path} of shape {pixels.shape} beside {shape}")
+        raise UserError("a mask has the size of its slice", f"{pixels.shape}, not {shape}", file=path)
     foreground = pixels != 0
     if foreground.any():
         values = pixels[foreground]
         if values.min() != values.max() or values[0] not in (1, 255):
             found = np.unique(pixels)[:5].tolist()
-            raise UserError("a mask holds 0 and 255 (or 0 and 1) only", f"{path} with {found}")
+            raise UserError("a mask holds 0 and 255 (or 0 and 1) only", found, file=path)
     return np.asarray(foreground, np.uint8)
 
 
@@ -178,15 +180,15 @@ def read_tiff(path: Path) -> NDArray[np.generic]:
         with tifffile.TiffFile(path) as file:
             page = file.pages.first
             if len(file.pages) != 1:
-                raise UserError("a TIFF slice holds one image", f"{path} with {len(file.pages)}")
+                raise UserError("a TIFF slice holds one image", f"{len(file.pages)} images", file=path)
             if not all(0 < side <= MAX_SIDE_PX for side in page.shape):
-                raise UserError(f"an image has at most {MAX_SIDE_PX} pixels a side", f"{path} of {page.shape}")
+                raise TooLarge(f"an image has at most {MAX_SIDE_PX} pixels a side", page.shape, file=path)
             _check_compression(page, path)
             return np.asarray(page.asarray(maxworkers=1))
     except UserError:
         raise
     except Exception as error:  # a damaged file can fail anywhere inside the decoder
-        raise UserError("a TIFF file is readable", f"{path} ({reason(error)})") from error
+        raise UserError("a TIFF file must be readable", reason(error), file=path) from error
 
 
 def clinical_rows(path: Path, *, key: str = "Patient") -> list[dict[str, str]]:
@@ -202,12 +204,12 @@ def clinical_rows(path: Path, *, key: str = "Patient") -> list[dict[str, str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError("a clinical table is a readable text file", f"{path} ({reason(error)})") from error
+        raise UserError("a clinical table must be a readable text file", reason(error), file=path) from error
     lines = text.splitlines()
     header = lines[0] if lines else ""
     rows = csv.DictReader(lines, delimiter=separator_of(header))
     if key not in (rows.fieldnames or ()):
-        raise UserError(f"a clinical table has a column {key}", f"{path} with {header[:80]!r}")
+        raise UserError(f"a clinical table must have a column {key}", f"columns {header[:80]!r}", file=path)
     return list(rows)
 
 
@@ -221,7 +223,9 @@ def _check_compression(page: Any, path: Path) -> None:
     """Refuse what the decoder would unpack without a limit, before it does."""
     name = page.compression.name
     if name not in ("NONE", "PACKBITS", "DEFLATE", "ADOBE_DEFLATE"):
-        raise UserError("a TIFF is uncompressed or packed", f"{path} with {name}", ["none", "packbits", "deflate"])
+        raise UserError(
+            "a TIFF must be uncompressed or losslessly packed", name, ["none", "packbits", "deflate"], file=path
+        )
     if not name.endswith("DEFLATE"):
         return
     with path.open("rb") as file:
@@ -229,7 +233,7 @@ def _check_compression(page: Any, path: Path) -> None:
             file.seek(start)
             unpacked = zlib.decompressobj().decompress(file.read(count), page.nbytes + 1)
             if len(unpacked) > page.nbytes:
-                raise UserError("a TIFF unpacks to the size it states", path)
+                raise UserError("a TIFF must unpack to the size that it states", file=path)
 
 
 def _is_case(folder: Path) -> bool:

@@ -31,7 +31,7 @@ def read_mask(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float, float]
         UserError: If nothing is there, or it is no mask.
     """
     if not path.exists():
-        raise UserError("a mask is a file or a case folder that exists", path)
+        raise UserError(f"{path} does not exist", path, hint="give a mask's file or the folder of one LGG case")
     if path.is_file() and path.name.endswith((".nii", ".nii.gz")):
         volume = nifti.read_volume(path)  # whatever its name: to a study `_mask.nii.gz` alone is no image
         return _labels(volume.data, path), volume.spacing_mm
@@ -43,12 +43,12 @@ def read_mask(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float, float]
             return case.mask, case.spacing_mm
         image, spacing_mm = case.image, case.spacing_mm
     if image.shape[-1] != 1 and not (image == image[..., :1]).all():
-        raise UserError("a mask has one channel", f"{path} with {image.shape[-1]}")
+        raise UserError("a mask must have one channel", f"{image.shape[-1]} channels", file=path)
     return _labels(image[..., 0], path), spacing_mm
 
 
 def _labels(values: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
     labels = np.rint(values).astype(np.int64)
     if (labels != values).any() or labels.min(initial=0) < 0 or labels.max(initial=0) > 255:
-        raise UserError("a mask holds label values from 0 to 255", path)
+        raise UserError("a mask must hold whole label values from 0 to 255", file=path)
     return np.asarray(labels, np.uint8)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from glioflow.data.case import Case, Grid
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
-from glioflow.errors import UserError
+from glioflow.errors import TooLarge, UserError
 
 MAX_VOXELS = 2**27
 MAX_CHANNELS = 16
@@ -99,11 +99,13 @@ def assemble(case: CaseFiles, images: Mapping[str, Path], masks: Collection[Path
         volumes[file] = volume
         found = np.unique(volume.data)
         if not np.isin(found, [0, *labels]).all():
-            raise UserError(f"labels of a mask are among {[0, *sorted(labels)]}", f"{file} with {found[:8].tolist()}")
+            raise UserError(f"labels of a mask are among {[0, *sorted(labels)]}", found[:8].tolist(), file=file)
         mask = np.ascontiguousarray(volume.data, np.uint8)
     for file, volume in volumes.items():
         if not same_grid(volume, first):
-            raise UserError("all images of a case lie on one grid", f"{file.name} not on that of {first_file}")
+            raise UserError(
+                "all images of a case lie on one grid", f"another grid than that of {first_file.name}", file=file
+            )
     image = np.stack([volumes[file].data for file in images.values()], axis=-1)
     return Case(
         id=case.id,
@@ -136,12 +138,12 @@ def read_volume(path: Path) -> Volume:
     except UserError:
         raise
     except Exception as error:  # a damaged file can fail anywhere inside the decoder
-        raise UserError("a NIfTI file is readable and whole", f"{path} ({reason(error)})") from error
+        raise UserError("a NIfTI file must be readable and whole", reason(error), file=path) from error
     data = data.reshape(data.shape[:3])
     if data.dtype == np.float64:
         data = data.astype(np.float32)
     if data.dtype.kind == "f" and not np.isfinite(data).all():
-        raise UserError("an image holds finite numbers", f"{path} with NaN or infinity")
+        raise UserError("an image must hold finite numbers", "NaN or infinity", file=path)
     grid = orient(affine, str(path))
     return Volume(grid.from_file(data), grid, spacing_of(grid))
 
@@ -210,16 +212,16 @@ def _check_header(path: Path) -> None:
     elif 348 in size and len(head) >= 348:
         header = nibabel.Nifti1Header(head[:348], check=False)
     else:
-        raise UserError("a NIfTI file begins with a NIfTI header", path)
+        raise UserError("a NIfTI file must begin with a NIfTI header", file=path)
     shape = header.get_data_shape()
     if len(shape) < 3 or any(side != 1 for side in shape[3:]) or any(side < 1 for side in shape):
-        raise UserError("a volume has three dimensions", f"{path} of shape {tuple(int(side) for side in shape)}")
+        raise UserError("a volume has three dimensions", f"shape {tuple(int(side) for side in shape)}", file=path)
     if np.prod([int(side) for side in shape], dtype=object) > MAX_VOXELS:
-        raise UserError(f"a volume has at most {MAX_VOXELS} voxels", f"{path} of shape {shape}")
+        raise TooLarge(f"a volume has at most {MAX_VOXELS} voxels", f"shape {shape}", file=path)
     if header.get_data_dtype().kind not in "iuf" or header.get_data_dtype().itemsize > 8:
-        raise UserError("voxels are real numbers", f"{path} of {header.get_data_dtype()}")
+        raise UserError("voxels must be real numbers", header.get_data_dtype(), file=path)
     if float(header["vox_offset"]) > _MAX_HEADER_BYTES:
-        raise UserError("voxels begin soon after the header", f"{path} at byte {float(header['vox_offset']):.0f}")
+        raise UserError("voxels must begin soon after the header", f"byte {float(header['vox_offset']):.0f}", file=path)
 
 
 def _flat_cases(files: list[Path], labels: Path) -> list[CaseFiles]:
@@ -231,13 +233,13 @@ def _flat_cases(files: list[Path], labels: Path) -> list[CaseFiles]:
     for name, members in groups.items():
         members += [file for end in (".nii.gz", ".nii") if (file := labels / f"{name}{end}").is_file()]
         if all(_is_mask(file) for file in members):
-            raise UserError("every mask belongs to an image", f"{members[0]} without its image")
+            raise UserError("every mask belongs to an image", "a mask without its image", file=members[0])
     return [CaseFiles(name, name, tuple(members)) for name, members in groups.items()]
 
 
 def _folder_case(folder: Path, files: list[Path]) -> CaseFiles:
     if all(_is_mask(file) for file in files):
-        raise UserError("every mask belongs to an image", f"{files[0]} without its image")
+        raise UserError("every mask belongs to an image", "a mask without its image", file=files[0])
     return CaseFiles(folder.name, folder.name, tuple(files))
 
 
@@ -270,7 +272,7 @@ def _description(file: Path) -> Mapping[str, object]:
             try:
                 value = json.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError) as error:
-                raise UserError("dataset.json is readable JSON", path) from error
+                raise UserError("dataset.json must be readable JSON", file=path) from error
             return value if isinstance(value, dict) else {}
     return {}
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from glioflow.data.case import Case
 from glioflow.data.formats import lgg
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
-from glioflow.errors import UserError
+from glioflow.errors import TooLarge, UserError
 
 MAX_VALUES = 2**28
 _NAME = re.compile(r"^(?P<case>.*?)_?(?P<number>\d{1,6})?(?P<mask>_mask)?\.(?:tiff?|png)$", re.IGNORECASE)
@@ -49,7 +49,7 @@ def open_files(files: Sequence[Path], *, name: str | None = None) -> CaseFiles:
         number = int(match["number"] or 1)
         if number in group:
             rule = "slices of one study have different numbers at the end of their names"
-            raise UserError(rule, f"{file.name} beside {group[number].name}")
+            raise UserError(rule, f"number {number} again, as in {group[number].name}", file=file)
         group[number] = file
     if not images or (masks and masks.keys() != images.keys()):
         names = [file.name for number, file in (images | masks).items() if number not in images or number not in masks]
@@ -72,9 +72,9 @@ def read(case: CaseFiles) -> Case:
     for file in images:
         plane = read_image(file)
         if planes and plane.shape != planes[0].shape:
-            raise UserError("all slices of a study have one size", f"{file} of {plane.shape}, not {planes[0].shape}")
+            raise UserError("all slices of a study have one size", f"{plane.shape}, not {planes[0].shape}", file=file)
         if plane.size * len(images) > MAX_VALUES:
-            raise UserError(f"a study has at most {MAX_VALUES} values", f"{len(images)} slices of {plane.shape}")
+            raise TooLarge(f"a study has at most {MAX_VALUES} values", f"{len(images)} slices of {plane.shape}")
         planes.append(plane)
     gray = planes[0].shape[2] == 1
     shape = planes[0].shape[:2]
@@ -102,7 +102,7 @@ def read_image(path: Path) -> NDArray[np.generic]:
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
         rule = "a slice is an 8-bit image, gray or of three channels"
-        raise UserError(rule, f"{path} of shape {pixels.shape} and type {pixels.dtype}")
+        raise UserError(rule, f"shape {pixels.shape} and type {pixels.dtype}", file=path)
     return pixels[..., :3]
 
 
@@ -116,9 +116,9 @@ def _read_png(path: Path) -> NDArray[np.generic]:
     try:
         with Image.open(path, formats=["PNG"]) as image:
             if max(image.size) > lgg.MAX_SIDE_PX:
-                raise UserError(f"an image has at most {lgg.MAX_SIDE_PX} pixels a side", f"{path} of {image.size}")
+                raise TooLarge(f"an image has at most {lgg.MAX_SIDE_PX} pixels a side", image.size, file=path)
             return np.asarray(image.convert("RGB") if image.mode == "P" else image)
     except UserError:
         raise
     except Exception as error:  # a damaged file can fail anywhere inside the decoder
-        raise UserError("a PNG file is readable", f"{path} ({reason(error)})") from error
+        raise UserError("a PNG file must be readable", reason(error), file=path) from error

@@ -10,7 +10,7 @@ from glioflow.data.case import Case
 from glioflow.data.formats import brats, dicom, lgg, nifti, slices
 from glioflow.data.formats.detect import format_named, open_cohort
 from glioflow.data.formats.record import CaseFiles, Cohort
-from glioflow.errors import UserError
+from glioflow.errors import TooLarge, UserError
 
 MAX_FILES = 5000
 
@@ -27,7 +27,7 @@ def open_study(paths: Sequence[Path]) -> Cohort:
     if not paths:
         raise UserError("a study has at least one file")
     if missing := [path for path in paths if not path.exists()]:
-        raise UserError("a study's files exist", missing[0])
+        raise UserError(f"{missing[0]} does not exist", missing[0], hint="give the files or the folder of a study")
     if len(paths) == 1 and paths[0].is_dir():
         cohort = _open_folder(paths[0])
     else:
@@ -36,7 +36,7 @@ def open_study(paths: Sequence[Path]) -> Cohort:
         raise UserError("a study is one case", f"{len(cohort.cases)} in {paths[0]}")
     case = cohort.cases[0]
     if len(case.files) > MAX_FILES:
-        raise UserError(f"a study has at most {MAX_FILES} files", len(case.files))
+        raise TooLarge(f"a study has at most {MAX_FILES} files", len(case.files))
     # The name ends up in answers and in the names of files: only harmless letters of it may.
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", case.id).strip("._")[:100] or "study"
     return replace(cohort, cases=(replace(case, id=name),)) if name != case.id else cohort
@@ -51,7 +51,7 @@ def read_study(paths: Sequence[Path]) -> Case:
 def open_source(path: Path) -> Cohort:
     """List a cohort or a single study, whichever lies at `path`; raises `UserError` as the two do."""
     if not path.exists():
-        raise UserError("a source exists", path)
+        raise UserError(f"{path} does not exist", path, hint="give a cohort or a study")
     return _open_folder(path) if path.is_dir() else open_study([path])
 
 

@@ -21,8 +21,7 @@ from glioflow import atomic
 from glioflow.cluster.storage import home
 from glioflow.data.case import Case
 from glioflow.data.formats.writing import encode_nifti, encode_tiff
-from glioflow.errors import UserError
-from glioflow.serving.http.uploads import TooLarge
+from glioflow.errors import TooLarge, UserError
 
 _DAY_S = 24 * 3600
 _ENTRY = re.compile(r"^[0-9a-f]{12}$")

@@ -18,14 +18,14 @@ from glioflow.bundle.answer import AnswerJson, ModelCard
 from glioflow.bundle.encoded_mask import encode_mask
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE
 from glioflow.data.case import Case
-from glioflow.errors import UserError
+from glioflow.errors import TooLarge, UserError
 from glioflow.reports.overlay import encode_overlay
 from glioflow.serving.engine.answering import Reply
 from glioflow.serving.http.answers import check_format
 from glioflow.serving.http.feedback import Feedback
 from glioflow.serving.http.metrics import Metrics
 from glioflow.serving.http.request_guard import DOCS_FILES, Guard, error_body
-from glioflow.serving.http.uploads import TooLarge, read_uploads
+from glioflow.serving.http.uploads import read_uploads
 from glioflow.serving.settings import ServeSettings
 from glioflow.version import __version__
 
@@ -48,11 +48,23 @@ class Model(Protocol):
 
 
 class ErrorDetail(BaseModel):
-    """The rule that a request broke, the value that broke it, and what would have been accepted."""
+    """What is wrong with a request: the rule, the value, what would have been accepted, and what to do.
+
+    Attributes:
+        rule: What is wrong, or what must hold.
+        value: What was sent instead.
+        choices: What would have been accepted, where that can be listed.
+        code: The kind of mistake, for programs: `invalid`, `too-large`.
+        hint: What to do about it.
+        file: Which of the files.
+    """
 
     rule: str
     value: Any = None
     choices: list[str] | None = None
+    code: str | None = None
+    hint: str | None = None
+    file: str | None = None
 
 
 class ErrorAnswer(BaseModel):
@@ -101,7 +113,7 @@ def make_api(model: Model, settings: ServeSettings, metrics: Metrics, *, feedbac
 def _handle_errors(api: FastAPI) -> None:
     @api.exception_handler(UserError)
     async def user_error(request: Request, error: UserError) -> JSONResponse:
-        return _error(413 if isinstance(error, TooLarge) else 422, error.rule, error.value, error.choices)
+        return JSONResponse({"error": error.to_record()}, 413 if isinstance(error, TooLarge) else 422)
 
     @api.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -16,17 +16,12 @@ from glioflow.data.formats.mask_file import is_mask_name
 from glioflow.data.formats.nifti import is_nifti
 from glioflow.data.formats.slices import is_slice
 from glioflow.data.formats.study import read_study
-from glioflow.errors import UserError
+from glioflow.errors import TooLarge, UserError
 from glioflow.serving.settings import Limits
 
 _BLOCK = 1 << 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others may ask for gigabytes of working memory
-_AT_MOST = re.compile(r"\bhas at most \d")  # so the readers say what is too much
 _ENTRY_BYTES = 1024  # of a zip's directory, for each file: far more than name and attributes take
-
-
-class TooLarge(UserError):  # noqa: N818 - what it is
-    """More than the endpoint's limits allow."""
 
 
 def save_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: Limits) -> list[Path]:
@@ -91,19 +86,27 @@ def read_uploads(
         if case.image.size > limits.values:
             raise TooLarge(f"a study has at most {limits.values} values", case.image.size)
     except UserError as error:
-        # Where the files lie on the server is nobody's business.
-        def hide(text: str) -> str:
-            return text.replace(f"{folder}/", "").replace(str(folder), "the study")
-
-        value = None if error.value is None else hide(error.value)
-        choices = None if error.choices is None else [hide(choice) for choice in error.choices]
-        kind = TooLarge if _AT_MOST.search(error.rule) else type(error)
-        raise kind(hide(error.rule), value, choices) from None
+        raise _without_folder(error, folder) from None
     except Exception as error:  # a damaged header can break a reader anywhere; the bytes are the caller's
         raise UserError("the files of a study are readable", f"something that ends in {type(error).__name__}") from None
     if left_out:
         case = replace(case, warnings=(*case.warnings, f"{left_out} masks among the files were not looked at"))
     return case
+
+
+def _without_folder(error: UserError, folder: Path) -> UserError:
+    """Return the error without the folder's path: where files lie on the server is nobody's business."""
+
+    def hide(text: str) -> str:
+        return text.replace(f"{folder}/", "").replace(str(folder), "the study")
+
+    return error.replace(
+        rule=hide(error.rule),
+        value=None if error.value is None else hide(error.value),
+        choices=None if error.choices is None else [hide(choice) for choice in error.choices],
+        hint=None if error.hint is None else hide(error.hint),
+        file=None if error.file is None else Path(error.file.name),
+    )
 
 
 def check_sizes(files: Sequence[Path], limits: Limits) -> None:

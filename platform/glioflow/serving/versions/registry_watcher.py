@@ -80,7 +80,7 @@ def _application(app: str, settings: ServeSettings) -> dict[str, Any]:
         "args": settings.model_dump(mode="json"),
         "runtime_env": {
             **{key: environment[key] for key in ("working_dir", "py_modules") if environment.get(key)},
-            "env_vars": {**cluster.VARIABLES, **(environment.get("env_vars") or {}), **places},
+            "env_vars": {**cluster.process_environment(), **(environment.get("env_vars") or {}), **places},
         },
     }
 
