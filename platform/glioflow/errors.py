@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NotRequired, Self, TypedDict
 
 _SQLITE_FULL = 13  # sqlite3.SQLITE_FULL, without importing sqlite3
 # Where an error keeps the one that it came from: Python's two, Ray's tasks, SQLAlchemy, and Ray Train.
-_HOLD_A_CAUSE = ("__cause__", "__context__", "cause", "orig", "controller_failure")
+_HOLD_A_CAUSE = ("__cause__", "__context__", "cause", "orig", "controller_failure", "health_check_failure")
 
 
 class GlioflowError(Exception):

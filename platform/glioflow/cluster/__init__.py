@@ -12,6 +12,7 @@ from glioflow.cluster.connection import (
     slots,
 )
 from glioflow.cluster.environment import DEFAULTS, in_ray_job, process_environment, silence
+from glioflow.cluster.memory import memory_shortage
 
 __all__ = [
     "DEFAULTS",
@@ -21,6 +22,7 @@ __all__ = [
     "in_ray_job",
     "is_connected",
     "map_parallel",
+    "memory_shortage",
     "own_group",
     "process_environment",
     "release_group",

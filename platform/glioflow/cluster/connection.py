@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from glioflow.cluster.environment import silence, worker_environment
+from glioflow.cluster.memory import memory_shortage
 from glioflow.cluster.starting import reporting_the_wait, session_folder
-from glioflow.errors import GlioflowError, UserError
+from glioflow.errors import GlioflowError, RunFailed, UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -173,6 +174,9 @@ def map_parallel(function: Callable[[Item], Result], items: Iterable[Item], *, n
                 yield _result(ray.get(running.pop(0)))
         while running:
             yield _result(ray.get(running.pop(0)))
+    except ray.exceptions.OutOfMemoryError as error:
+        lower = "the CPUs that Ray uses, or close what else takes memory on this machine"
+        raise RunFailed(memory_shortage(error, lower=lower)) from error
     finally:  # after a mistake nothing goes on in the background
         for reference in running:
             ray.cancel(reference)

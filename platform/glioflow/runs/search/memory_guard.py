@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-OUT_OF_MEMORY = "OutOfMemoryError"
+from glioflow import cluster
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def surviving_memory_kills() -> Iterator[None]:
 
     def as_dead(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, OutOfMemoryError):
-            exception = RayActorError(error_msg=f"{OUT_OF_MEMORY}: {exception}")
+            exception = RayActorError(error_msg=cluster.memory_shortage(exception))
         original(manager, tracked_actor_task, exception)
 
     RayActorManager._actor_task_failed = as_dead

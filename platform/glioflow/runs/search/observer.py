@@ -12,7 +12,6 @@ from ray.tune import Callback
 from glioflow import cluster
 from glioflow.progress import Say
 from glioflow.runs.launch import run_folder
-from glioflow.runs.search.memory_guard import OUT_OF_MEMORY
 from glioflow.runs.search.searcher import METRIC, NUMBER
 from glioflow.runs.search.trial import CHECKPOINT, GROUP, REASON
 from glioflow.tracking import Tracking
@@ -242,8 +241,6 @@ def reason_of(trial: Any) -> str:
     place = trial.error_file
     text = Path(place).read_text() if place and Path(place).exists() else ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if any(OUT_OF_MEMORY in line or "running low on memory" in line for line in lines):
-        return "out of memory: Ray ended its process before the node had none left"
     return lines[-1][:300] if lines else "its process ended"
 
 

@@ -271,6 +271,8 @@ def _judge(said: str) -> Judgement:
 
 def _cause(error: BaseException) -> str:
     """Return the last line that says what went wrong, without Ray's wrapping."""
+    if (shortage := cluster.memory_shortage(error)) is not None:
+        return shortage
     text = str(error).strip()
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     told = [line for line in lines if ":" in line and not line.startswith(("File", "ray::", "at "))]

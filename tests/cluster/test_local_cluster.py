@@ -1,0 +1,86 @@
+"""A local Ray as a verb of the command line starts it: its environment, its folder, and what it prints where."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from glioflow.cluster.environment import DEFAULTS
+
+SCRIPT = """
+import json, os, sys, threading
+from glioflow import cluster
+from glioflow.cli.output import answer, told
+
+heard = threading.Event()
+
+class Hearing:
+    def write(self, text):
+        if "a line of Ray's own" in text:
+            heard.set()
+        return sys.__stderr__.write(text)
+    def flush(self):
+        sys.__stderr__.flush()
+
+with told(), cluster.ending():
+    sys.stdout = Hearing()
+    cluster.connect(num_cpus=1)
+    import ray
+    from ray._private.utils import publish_error_to_driver
+
+    publish_error_to_driver("test", "a line of Ray's own", gcs_client=ray._private.worker.global_worker.gcs_client)
+    assert heard.wait(60), "Ray printed nothing"
+    variables = ray.get(ray.remote(lambda: dict(os.environ)).remote())
+    answer({"driver": dict(os.environ), "worker": variables, "sessions": os.path.dirname(
+        ray.get_runtime_context().get_session_dir() if hasattr(ray.get_runtime_context(), "get_session_dir")
+        else ray._private.worker.global_worker.node.get_session_dir_path())}, as_json=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    """Start a cluster with a variable that the user set, and a folder whose path is too long for a socket."""
+    folder = tmp_path_factory.mktemp("long") / ("x" * 60)
+    folder.mkdir()
+    environment = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "7", "TMPDIR": str(folder)}
+    return start(environment)
+
+
+def start(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    import os
+
+    inherited = {
+        name: value for name, value in os.environ.items() if name not in (*DEFAULTS, "RAY_TMPDIR", "RAY_ADDRESS")
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        env={**inherited, **environment},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def test_what_ray_prints_goes_to_stderr_and_stdout_holds_the_answer_alone(started):
+    assert len(started.stdout.splitlines()) == 1
+    json.loads(started.stdout)
+    assert "a line of Ray's own" in started.stderr
+
+
+def test_a_value_that_the_user_set_holds_in_the_driver_and_on_the_workers(started):
+    answer = json.loads(started.stdout)
+    assert answer["driver"]["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "7"
+    assert {name: answer["worker"].get(name) for name in DEFAULTS} == {
+        name: answer["driver"][name] for name in DEFAULTS
+    }
+
+
+def test_a_folder_whose_path_is_too_long_for_a_socket_gives_way_to_a_short_one_in_one_line(started):
+    folder = json.loads(started.stdout)["sessions"]
+    assert len(folder) < 20
+    (line,) = [line for line in started.stderr.splitlines() if "too long a path for Ray's sockets" in line]
+    assert line.endswith(f"Ray uses {folder} instead")

@@ -1,0 +1,71 @@
+"""What is said before a local Ray is there: where its sockets go, and what it waits for."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from glioflow import cluster
+from glioflow.cluster import starting
+from glioflow.errors import UserError
+
+
+@pytest.fixture
+def only_tmpdir(monkeypatch):
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.delenv("TMPDIR", raising=False)
+    return monkeypatch
+
+
+def test_a_short_folder_of_the_users_stays(only_tmpdir, capsys):
+    assert starting.session_folder() is None
+    only_tmpdir.setenv("RAY_TMPDIR", "/data/scratch")
+    only_tmpdir.setenv("TMPDIR", "/" + "x" * 200)
+    assert starting.session_folder() is None
+    assert capsys.readouterr().err == ""
+
+
+def test_the_longest_folder_that_stays_leaves_ray_its_107_bytes(only_tmpdir):
+    session = "session_2026-11-27_06-56-23_123456_4194304/sockets/plasma_store.1"
+    longest = "/" + "x" * (107 - len(f"//ray/{session}"))
+    only_tmpdir.setenv("TMPDIR", longest)
+    assert starting.session_folder() is None
+    only_tmpdir.setenv("TMPDIR", f"{longest}x")
+    assert starting.session_folder() == Path("/tmp/ray")
+
+
+def test_where_no_short_folder_can_be_written_to_the_error_says_which_variable_and_how_long(only_tmpdir, tmp_path):
+    only_tmpdir.setenv("TMPDIR", "/" + "x" * 200)
+    only_tmpdir.setattr(os, "access", lambda *_: False)
+    with pytest.raises(UserError, match="TMPDIR must have at most 37 bytes.*set RAY_TMPDIR to a shorter path"):
+        starting.session_folder()
+
+
+def test_a_start_that_takes_long_says_what_it_waits_for_and_for_how_long_again_and_again(monkeypatch):
+    import ray
+
+    lines: list[str] = []
+    told_twice = threading.Event()
+
+    def hear(text: str) -> None:
+        lines.append(text)
+        if len(lines) == 2:
+            told_twice.set()
+
+    def slow_start(**_: object) -> None:
+        assert told_twice.wait(60), "nothing was said"
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(starting, "EVERY_S", 0.01)
+    monkeypatch.setattr(starting, "tell", hear)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", slow_start)
+    cluster.connect()
+    assert lines[0].startswith("waiting for Ray to start on this machine (")
+    assert lines[1].startswith("waiting for Ray to start on this machine (")
+    assert starting.EVERY_S == 0.01
+
+
+def test_it_is_said_every_fifteen_seconds():
+    assert starting.EVERY_S == 15
