@@ -38,7 +38,7 @@ def test_the_longest_folder_that_stays_leaves_ray_its_107_bytes(only_tmpdir):
 def test_where_no_short_folder_can_be_written_to_the_error_says_which_variable_and_how_long(only_tmpdir, tmp_path):
     only_tmpdir.setenv("TMPDIR", "/" + "x" * 200)
     only_tmpdir.setattr(os, "access", lambda *_: False)
-    with pytest.raises(UserError, match="TMPDIR must have at most 37 bytes.*set RAY_TMPDIR to a shorter path"):
+    with pytest.raises(UserError, match=r"TMPDIR must have at most 37 bytes.*set RAY_TMPDIR to a shorter path"):
         starting.session_folder()
 
 

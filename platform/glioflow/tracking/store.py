@@ -116,13 +116,13 @@ class Tracking(Runs):
         """Return the error for a model that is not registered, or one without the version or alias that is wanted."""
         names = self.names()
         if name not in names:
-            hint = "`glioflow register RUN_ID --name NAME` registers one"
-            return UserError(f"no model {name!r} is registered", name, names, hint=None if names else hint)
+            how = None if names else "`glioflow register RUN_ID --name NAME` registers one"
+            return UserError(f"no model {name!r} is registered", name, names, hint=how)
         versions = self.versions(name)
         choices = [f"{name}@{alias}" for version in versions for alias in version.aliases]
         choices += [f"{name}/{version.version}" for version in versions]
-        hint = f"`glioflow promote {name}` makes one the champion" if wanted == CHAMPION else None
-        return UserError(f"model {name!r} has no {wanted}", choices=choices, hint=hint)
+        how = f"`glioflow promote {name}` makes one the champion" if wanted == CHAMPION else None
+        return UserError(f"model {name!r} has no {wanted}", choices=choices, hint=how)
 
     def champion(self, name: str) -> Version | None:
         """Return the champion of `name`, or None."""
