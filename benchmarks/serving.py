@@ -218,7 +218,7 @@ def server(command: list[str], probe: str, **environment: str) -> Iterator[None]
 def start(stack: ExitStack, who: str, folder: Path, size: int) -> str:
     """Start one of the servers and return the address of its route."""
     from glioflow.cluster.storage import tracking_uri
-    from glioflow.serving.server import free_port
+    from glioflow.serving.ports import free_port
 
     port = str(free_port())
     at = f"http://127.0.0.1:{port}"

@@ -11,6 +11,7 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, JPEGExtended12Bit, JPEGLosslessSV1, JPEGLSLossless, RLELossless, generate_uid
 
+from glioflow.data.formats.dicom_pixels import _size_of
 from glioflow.data.formats.study import read_study
 from glioflow.data.formats.writing import write_mask
 from glioflow.errors import UserError
@@ -157,3 +158,25 @@ def test_a_zip_of_two_series_whose_files_are_named_alike_is_one_study(tmp_path):
     case = read_uploads([("study.zip", packed)], tmp_path / "study", Limits())
     assert case.channels == ("pre", "flair")
     assert np.array_equal(case.image[..., 1] - case.image[..., 0], np.ones(VOXELS.shape))
+
+
+@pytest.mark.parametrize("shape", [(40, 36), (7, 300), (513, 20)])
+@pytest.mark.parametrize(
+    "extra", [b"", b"\xff\xfe\x00\x05abc", b"\xff\xff\xff\xe8\x00\x04\xff\xf7"], ids=["", "comment", "fill"]
+)
+def test_the_size_in_a_jpeg_ls_stream_is_the_one_that_its_decoder_reads(shape, extra):
+    import jpeg_ls
+
+    encoded = bytes(jpeg_ls.encode(np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)))
+    stream = encoded[:2] + extra + encoded[2:]
+    assert jpeg_ls.decode(np.frombuffer(stream, np.uint8)).shape[:2] == shape
+    assert _size_of(stream, str(JPEGLSLossless)) == shape[::-1]
+
+
+@pytest.mark.parametrize("kept", [0, 2, 3, 5])
+def test_a_jpeg_ls_stream_that_ends_before_its_size_has_none(kept):
+    import jpeg_ls
+
+    stream = bytes(jpeg_ls.encode(np.zeros((4, 4), np.uint8)))[:kept]
+    with pytest.raises((ValueError, IndexError)):
+        _size_of(stream, str(JPEGLSLossless))

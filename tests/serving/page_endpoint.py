@@ -11,7 +11,7 @@ import uvicorn
 from glioflow.serving.engine.batching import BatchedPredictor
 from glioflow.serving.http.metrics import Metrics
 from glioflow.serving.http.routes import make_api
-from glioflow.serving.server import free_port
+from glioflow.serving.ports import free_port
 from glioflow.serving.settings import ServeSettings, digest_of
 from glioflow.serving.versions.loaded import Served
 from serving.in_process import ENGINE, Here, version

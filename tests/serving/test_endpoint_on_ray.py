@@ -21,7 +21,8 @@ from glioflow.api.client import Client
 from glioflow.config import Experiment
 from glioflow.errors import RunFailed
 from glioflow.models import build_network
-from glioflow.serving.server import free_port, serving
+from glioflow.serving.ports import free_port
+from glioflow.serving.server import serving
 from glioflow.serving.settings import Limits, ServeSettings, Trial, digest_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -21,7 +21,7 @@ from glioflow.data.synthetic.cohort import synthesize_lgg
 from glioflow.models import build_network
 from glioflow.reports.page import render_page
 from glioflow.runs.search.report import draw
-from glioflow.serving.server import free_port
+from glioflow.serving.ports import free_port
 from glioflow.tracking import Tracking
 
 pytestmark = [

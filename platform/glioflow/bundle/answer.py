@@ -96,6 +96,24 @@ class CardInput(TypedDict):
     entry: dict[str, str]
 
 
+class ServingState(TypedDict):
+    """Which versions a predictor holds and how it computes: see `glioflow.serving`.
+
+    Keys:
+        engine: How the champion computes on its machine.
+        challenger: The version that is tried on live traffic.
+        trial: How much of the traffic it gets.
+        refused: Why versions could not be served, by `name/version`.
+        stepped_back: Why the challenger gets no more traffic; absent where none is tried.
+    """
+
+    engine: dict[str, Any] | None
+    challenger: ModelId | None
+    trial: dict[str, Any]
+    refused: dict[str, str]
+    stepped_back: NotRequired[str | None]
+
+
 class ModelCard(TypedDict):
     """What is known of the model that an endpoint serves: settings as the bundle's description holds them."""
 
@@ -111,7 +129,7 @@ class ModelCard(TypedDict):
     fingerprint: str
     origin: dict[str, Any]
     survival: dict[str, Any] | None
-    serving: dict[str, Any]
+    serving: ServingState
     notice: str
 
 

@@ -143,7 +143,8 @@ def source_case(source: Path, case_id: str) -> list[Path]:
 
 def _serve_and_ask(name: str, study: list[Path], say: Say) -> "AnswerJson":
     from glioflow.api.client import Client
-    from glioflow.serving.server import free_port, serving
+    from glioflow.serving.ports import free_port
+    from glioflow.serving.server import serving
 
     port = free_port()
     with serving(name, host="127.0.0.1", port=port) as served:

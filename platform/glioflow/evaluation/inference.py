@@ -56,13 +56,7 @@ def resolve_precision(precision: Precision, device: "torch.device") -> Literal["
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     capable = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.backends.mkldnn.is_available()
-    return "bf16" if capable and _has_cpu_bf16() else "fp32"
-
-
-def _has_cpu_bf16() -> bool:
-    import torch
-
-    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+    return "bf16" if capable and torch.cpu.get_capabilities().get("avx512_bf16", False) else "fp32"
 
 
 def autocast(device: "torch.device", precision: Precision) -> AbstractContextManager[Any]:

@@ -7,11 +7,11 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from glioflow.models.weights import Scaling
 
 Freeze = Literal["none", "batchnorm", "encoder"]
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class Network(nn.Module):
@@ -79,7 +79,7 @@ class Network(nn.Module):
 
 
 def _batch_norms(module: nn.Module) -> list[nn.Module]:
-    return [child for child in module.modules() if isinstance(child, _BatchNorm)]
+    return [child for child in module.modules() if isinstance(child, _BATCH_NORMS)]
 
 
 def _spread(values: Tensor, in_channels: int) -> Tensor:

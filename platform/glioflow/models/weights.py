@@ -93,7 +93,7 @@ def load_into_encoder(encoder: "nn.Module", state: dict[str, "Tensor"], *, name:
         return _check_timm_names(encoder, state, name=name)
     from segmentation_models_pytorch.encoders import get_encoder
 
-    colored = get_encoder(name, in_channels=3, depth=encoder._depth, weights=None)
+    colored = get_encoder(name, in_channels=3, depth=len(encoder.out_channels) - 1, weights=None)
     try:
         colored.load_state_dict(dict(state))
     except RuntimeError as error:

@@ -62,7 +62,7 @@ def page_forever(*, host: str, port: int, endpoint: str, say: Callable[[str], No
     Raises:
         UserError: If the port is taken.
     """
-    from glioflow.serving.server import check_port
+    from glioflow.serving.ports import check_port
 
     check_port(host, port)
     say(f"page at http://{host}:{port}, asking {endpoint}; Ctrl-C ends it")

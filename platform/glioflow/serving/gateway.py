@@ -1,6 +1,6 @@
 """The endpoint on Ray Serve: a gateway that checks and decodes, and a predictor that holds one whole version.
 
-A third deployment answers nobody: its one replica follows the registry's aliases.
+A third deployment takes no requests: its one replica follows the registry's aliases.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class PredictorReplica:
         self._versions = Versions(batcher, log)
         self._answering = Answering(self._versions, batcher, log, seed=os.getpid())
         self._swaps: set[asyncio.Task[None]] = set()
-        self._missing: NoChampion | None = None  # why there is none yet: the watcher says when there is another
+        self._missing: NoChampion | None = None  # why there is no version yet; the watcher brings the first
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
         """Become what `config` wants; a replica that answers already goes on answering meanwhile."""
@@ -86,7 +86,7 @@ class PredictorReplica:
             raise RuntimeError("no model is loaded")
 
     async def card(self) -> ModelCard | NoChampion:
-        """Say what is served."""
+        """Return the card of what is served."""
         return self._missing or self._answering.card()
 
     async def predict(self, case: Case, clinical: dict[str, Any]) -> Reply | UserError:
@@ -117,19 +117,23 @@ class _Remote:
 
     async def _ask(self, answer: Any) -> Any:
         try:
-            said = await answer
+            result = await answer
         except RayTaskError:
             raise
         except (BackPressureError, DeploymentUnavailableError, RayActorError):
             raise Busy from None
-        if isinstance(said, NoChampion):
-            raise Busy(said.rule)
-        return said
+        if isinstance(result, NoChampion):
+            raise Busy(result.rule)
+        return result
 
 
-@serve.deployment(name="watcher", num_replicas=1, ray_actor_options={"num_cpus": 0})
+# On the head node: the dashboard, through which Serve is configured, may listen on loopback there.
+_ON_THE_HEAD = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}
+
+
+@serve.deployment(name="watcher", num_replicas=1, ray_actor_options=_ON_THE_HEAD)
 class Watcher:
-    """The only one that tells the predictors of another version, from wherever the graph was deployed."""
+    """The only process that changes which version the predictors serve, however the graph was deployed."""
 
     def __init__(self, settings: ServeSettings) -> None:
         silence()
@@ -139,9 +143,9 @@ class Watcher:
         self._thread.start()
 
     def check_health(self) -> None:
-        """Fail where nobody watches."""
+        """Fail if the watching thread has ended."""
         if not self._thread.is_alive():
-            raise RuntimeError("nobody watches the registry")
+            raise RuntimeError("the thread that watches the registry has ended")
 
 
 @serve.deployment(name="gateway", max_ongoing_requests=64)

@@ -11,6 +11,7 @@ from glioflow.errors import TooLarge, UserError
 _MAX_RLE_BYTES = 2**23
 _JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _JPEG_12_BIT = "1.2.840.10008.1.2.4.51"
+_SOF55 = 0xF7
 _RLE = "1.2.840.10008.1.2.5"
 
 
@@ -63,12 +64,34 @@ def _can_decode(dataset: Any, syntax: Any) -> bool:
 def _size_of(frame: bytes, syntax: str) -> tuple[int, int]:
     """Return the columns and rows that a JPEG stream itself speaks of; decodes nothing."""
     if syntax in _JPEG_LS:
-        # The decoder's own view of the stream, which jpeg_ls does not hand out.
-        from _CharLS import read_header  # type: ignore[import-not-found]
-
-        header = read_header(frame)
-        return header["width"], header["height"]
+        return _size_of_jpeg_ls(frame)
     from PIL import Image
 
     with Image.open(io.BytesIO(frame), formats=["JPEG", "JPEG2000"]) as image:
         return image.size
+
+
+def _size_of_jpeg_ls(stream: bytes) -> tuple[int, int]:
+    """Return columns and rows in the frame header (SOF55) of a JPEG-LS stream.
+
+    Raises:
+        ValueError: If the stream is no sequence of marker segments.
+        IndexError: If it ends before its frame header.
+
+    Source: ITU-T T.87, annex C: markers and segments as in T.81, annex B; SOF55 holds P (1 byte), Y and X (2 each).
+    """
+    if not stream.startswith(b"\xff\xd8"):
+        raise ValueError("a JPEG-LS stream must begin with SOI")
+    start = 2
+    while True:
+        if stream[start] != 0xFF:
+            raise ValueError("a JPEG-LS stream must have a marker where a segment ends")
+        marker = stream[start + 1]
+        if marker == 0xFF:  # a marker may follow any number of fill bytes
+            start += 1
+            continue
+        header = stream[start + 2 : start + 9]
+        if marker == _SOF55:
+            rows, columns = int.from_bytes(header[3:5], "big"), int.from_bytes(header[5:7], "big")
+            return columns, rows
+        start += 2 + int.from_bytes(header[:2], "big")

@@ -75,28 +75,28 @@ class Answering:
         """Return all that is known of what is served."""
         served = self.versions.champion
         assert served is not None
-        said, survival = served.predictor.description, served.predictor.survival
+        description, survival = served.predictor.description, served.predictor.survival
         state = self.versions.state()
         if self._watch is not None:
             state["stepped_back"] = self._watch.stepped_back
         return {
-            "model": served.id.said,
-            "format": said.format,
-            "architecture": said.model.model_dump(mode="json"),
-            "num_parameters": said.num_parameters,
+            "model": served.id.model_id,
+            "format": description.format,
+            "architecture": description.model.model_dump(mode="json"),
+            "num_parameters": description.num_parameters,
             "input": {
-                "channels": list(said.channels),
-                "network_channels": list(said.network_channels),
-                "preprocess": [step.model_dump(mode="json") for step in said.preprocess],
-                "statistics": said.input_statistics,
-                "entry": said.entry.model_dump(mode="json"),
+                "channels": list(description.channels),
+                "network_channels": list(description.network_channels),
+                "preprocess": [step.model_dump(mode="json") for step in description.preprocess],
+                "statistics": description.input_statistics,
+                "entry": description.entry.model_dump(mode="json"),
             },
-            "inference": said.inference.model_dump(mode="json"),
-            "target": said.target.model_dump(mode="json"),
-            "postprocess": said.postprocess.model_dump(mode="json"),
-            "metrics": said.metrics,
-            "fingerprint": said.origin.fingerprint,
-            "origin": said.origin.model_dump(mode="json"),
+            "inference": description.inference.model_dump(mode="json"),
+            "target": description.target.model_dump(mode="json"),
+            "postprocess": description.postprocess.model_dump(mode="json"),
+            "metrics": description.metrics,
+            "fingerprint": description.origin.fingerprint,
+            "origin": description.origin.model_dump(mode="json"),
             "survival": None
             if survival is None
             else survival.model_dump(
@@ -112,7 +112,7 @@ class Answering:
         queued, predictor = self._batcher.queued, served.predictor.for_one_request()
         case = conform(case, predictor.description)
         prediction = predictor.predict(case, clinical=clinical)
-        answer = answer_to_json(case, prediction, served.id.said)
+        answer = answer_to_json(case, prediction, served.id.model_id)
         known = predictor.description.input_statistics
         facts = {
             "queued": queued,
@@ -149,8 +149,9 @@ class Answering:
                 self._asides -= 1
             other_ms, reply_ms = (time.perf_counter() - began) * 1000, sum(reply.answer["timing_ms"].values())
             times = (other_ms, reply_ms) if challenger_answered else (reply_ms, other_ms)
-            watch.compared(said := Comparison(agreement(labels, reply.labels), *times))
-            self.diary.write(watch.champion, watch.challenger, vars(said))
+            comparison = Comparison(agreement(labels, reply.labels), *times)
+            watch.compared(comparison)
+            self.diary.write(watch.champion, watch.challenger, vars(comparison))
 
         self._aside.submit(ask)
 

@@ -1,7 +1,7 @@
 """Which version answers: loaded aside, warmed, checked on the golden study, switched in one step. Knows no Ray.
 
-A version that is refused is said aloud and the one before it goes on answering. What `adopt` is told names all that is
-needed to come to the same state again, so that a replica started later answers as the others do.
+A version that is refused is reported, and the one before it goes on answering. What `adopt` is given names all that is
+needed to come to the same state again, so that a replica that starts later answers as the others do.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ConfigDict
 
 from glioflow import bundle
-from glioflow.bundle.answer import ModelId
+from glioflow.bundle.answer import ModelId, ServingState
 from glioflow.cluster.storage import home
 from glioflow.errors import RunFailed, UserError
 from glioflow.promotion.golden import GOLDEN
@@ -25,7 +25,9 @@ from glioflow.tracking import CHALLENGER, Tracking, Version
 
 
 class NoChampion(UserError):  # noqa: N818 - what it is
-    """Nothing was promoted yet."""
+    """No version was promoted yet."""
+
+    code = "no-champion"
 
 
 class VersionId(BaseModel):
@@ -39,20 +41,20 @@ class VersionId(BaseModel):
     golden: dict[str, Any] | None = None
 
     @property
-    def said(self) -> ModelId:
-        """As answers say it."""
+    def model_id(self) -> ModelId:
+        """The version as answers name it."""
         return {"name": self.name, "version": self.version, "run_id": self.run_id}
 
 
 class Wanted(BaseModel):
-    """What a replica is told: the deployment's `user_config`.
+    """What a replica is to serve: the deployment's `user_config`.
 
     Attributes:
-        name: Of the registered model whose champion answers; used where `champion` is not said.
-        champion: Who answers.
-        before: Who answers where the champion is refused.
-        challenger: Who is tried on live traffic.
-        trial: How much of it.
+        name: Of the registered model whose champion answers; used where `champion` is not given.
+        champion: The version that answers.
+        before: The version that answers where the champion is refused.
+        challenger: The version that is tried on live traffic.
+        trial: How much of the traffic it gets.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -79,7 +81,7 @@ class Versions:
     """The versions that one replica holds."""
 
     def __init__(self, batcher: Batcher, say: Callable[..., None], *, load: Load | None = None) -> None:
-        """Hold nothing yet; `say(event, **facts)` is told of every switch and refusal."""
+        """Hold nothing yet; `say(event, **facts)` hears of every switch and refusal."""
         self._batcher, self._say, self._load = batcher, say, load or load_version
         self._lock = threading.Lock()
         self.champion: Served | None = None
@@ -102,7 +104,7 @@ class Versions:
                 loaded = self._try(candidate)
                 if loaded is not None:
                     self.champion = loaded  # one assignment: requests keep what they began with
-                    self._say("switched", **candidate.said)
+                    self._say("switched", **candidate.model_id)
                     break
                 if self.champion is not None:
                     break
@@ -119,26 +121,26 @@ class Versions:
         try:
             loaded = self._load(candidate, self._batcher)
         except Exception as error:  # a bad bundle can fail anywhere inside the libraries
-            # The rule alone: values name places on this machine.
+            # The rule alone: values name folders of this machine.
             reason = error.rule if isinstance(error, UserError) else type(error).__name__
             self.refused[key] = reason
-            self._say("refused", **candidate.said, reason=reason)
+            self._say("refused", **candidate.model_id, reason=reason)
             return None
         self.refused.pop(key, None)
         return loaded
 
-    def state(self) -> dict[str, Any]:
-        """Say which versions are held and which were refused."""
+    def state(self) -> ServingState:
+        """Return which versions are held and which were refused."""
         return {
             "engine": asdict(self.champion.engine) if self.champion else None,
-            "challenger": self.challenger.id.said if self.challenger else None,
+            "challenger": self.challenger.id.model_id if self.challenger else None,
             "trial": self.trial.model_dump(),
             "refused": dict(self.refused),
         }
 
 
 def find_wanted(name: str | None, trial: Trial) -> Wanted:
-    """Return what the registry's aliases mean now: the champion, and the challenger where some traffic is meant for it.
+    """Return what the registry's aliases mean now: the champion, and the challenger where it is to get traffic.
 
     Raises:
         NoChampion: If no model, or not the named one, has a champion yet.
@@ -148,12 +150,13 @@ def find_wanted(name: str | None, trial: Trial) -> Wanted:
     names = [each for each in tracking.names() if tracking.champion(each)]
     if name is None:
         if len(names) > 1:
-            raise UserError("say which model with --name", choices=names)
+            raise UserError("several models have a champion", hint="name one with --name", choices=names)
         if not names:
-            raise NoChampion("no model has a champion yet")
+            raise NoChampion("no model has a champion yet", hint="`glioflow promote NAME` makes a version the champion")
         name = names[0]
     elif name in tracking.names() and name not in names:
-        raise NoChampion("the model has no champion yet", name, names or None)
+        hint = f"`glioflow promote {name}` makes one of its versions the champion"
+        raise NoChampion(f"model {name!r} has no champion yet", name, names or None, hint=hint)
     champion = tracking.version(name)
     challenger = None
     if trial.shadow or trial.canary:
@@ -184,29 +187,29 @@ def _identify(tracking: Tracking, version: Version) -> VersionId:
     )
 
 
-def place_of(version: VersionId) -> Path:
-    """Return where a version's bundle lies on this machine, fetching it where it does not; every node may call it.
+def fetch_version(version: VersionId) -> Path:
+    """Return the folder of a version's bundle on this machine, fetched if it is not there; every node may call it.
 
     Raises:
         UserError: If it cannot be fetched.
     """
-    place = home() / "serving" / f"{version.name}-{version.version}"
-    if not (place / "model.json").is_file():
+    folder = home() / "serving" / f"{version.name}-{version.version}"
+    if not (folder / "model.json").is_file():
         tracking = Tracking()
-        tracking.fetch_bundle(tracking.version(version.name, number=version.version), place)
-    return place
+        tracking.fetch_bundle(tracking.version(version.name, number=version.version), folder)
+    return folder
 
 
 def load_version(version: VersionId, batcher: Batcher) -> Served:
     """Load a version's bundle, check it against its seal and digest, warm it up, and ask it for the golden study.
 
     Raises:
-        UserError: If anything of it is not as it must be.
+        UserError: If the bundle is changed, or its answer is another than when it was registered.
     """
-    place = place_of(version)
-    if version.digest is not None and bundle.digest_of(place) != version.digest:
+    folder = fetch_version(version)
+    if version.digest is not None and bundle.digest_of(folder) != version.digest:
         raise UserError("a registered bundle must be as it was sealed", f"{version.name}/{version.version}")
-    predictor = cast(BatchedPredictor, BatchedPredictor.load(place))
+    predictor = cast(BatchedPredictor, BatchedPredictor.load(folder))
     engine = choose_engine(predictor, version.golden)
     predictor.batcher = batcher
     return Served(version, predictor, engine)

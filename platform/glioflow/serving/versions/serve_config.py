@@ -1,0 +1,88 @@
+"""The configuration of Ray Serve, read and written through its REST API as the command `serve deploy` does.
+
+The API is on Ray's dashboard, which must run and be reachable; Ray's token is sent where the cluster has one.
+"""
+
+from functools import lru_cache
+from typing import Any, NotRequired, TypedDict, cast
+
+import ray
+from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
+from ray.job_submission import JobSubmissionClient
+
+from glioflow.errors import RunFailed
+
+
+class DeploymentConfig(TypedDict):
+    """What an application's configuration changes of one deployment: the keys of Serve's `DeploymentSchema`."""
+
+    name: str
+    user_config: NotRequired[dict[str, Any]]
+
+
+class ApplicationConfig(TypedDict):
+    """One application, with the keys of Serve's `ServeApplicationSchema`."""
+
+    name: str
+    route_prefix: NotRequired[str]
+    import_path: NotRequired[str]
+    args: NotRequired[dict[str, Any]]
+    runtime_env: NotRequired[dict[str, Any]]
+    deployments: NotRequired[list[DeploymentConfig]]
+
+
+class ApplicationDetails(TypedDict):
+    """What Serve says of an application; the configuration is None where it came from Python."""
+
+    status: str
+    deployed_app_config: ApplicationConfig | None
+
+
+class ServeDetails(TypedDict, total=False):
+    """What Serve says of itself: the parts of `ServeInstanceDetails` that are used here."""
+
+    applications: dict[str, ApplicationDetails]
+    target_capacity: float | None
+
+
+def read_details() -> ServeDetails:
+    """Return what Serve runs now.
+
+    Raises:
+        RunFailed: If Ray's dashboard cannot be reached, or refuses.
+    """
+    return cast(ServeDetails, _ask("get_serve_details"))
+
+
+def deploy_application(config: ApplicationConfig) -> None:
+    """Give Serve an application, new or changed; other applications and the target capacity stay as they are.
+
+    Raises:
+        RunFailed: If Ray's dashboard cannot be reached, or refuses.
+    """
+    details = read_details()
+    # Serve takes away every application that came as a configuration and is not in the next one.
+    others = [
+        kept
+        for name, each in details.get("applications", {}).items()
+        if name != config["name"] and (kept := each.get("deployed_app_config"))
+    ]
+    everything: dict[str, Any] = {"applications": [*others, config]}
+    if details.get("target_capacity") is not None:
+        everything["target_capacity"] = details["target_capacity"]
+    _ask("deploy_applications", everything)
+
+
+def _ask(method: str, *arguments: Any) -> Any:
+    cluster = ray.get_runtime_context().gcs_address
+    try:
+        return getattr(_client(cluster), method)(*arguments)
+    except (OSError, RuntimeError) as error:  # the latter is Ray's own for every status but 200
+        _client.cache_clear()  # the dashboard may come back at another address
+        reason = " ".join(str(error).split())[:300]
+        raise RunFailed(f"Ray's dashboard, through which Serve is configured, does not answer ({reason})") from error
+
+
+@lru_cache(maxsize=1)
+def _client(cluster: str) -> ServeSubmissionClient:
+    return ServeSubmissionClient(JobSubmissionClient(cluster).get_address())
