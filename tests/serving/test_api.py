@@ -133,7 +133,9 @@ def test_options_are_refused_with_their_choices(api, slices):
     assert "one slice" in refusal(send(api, slices, params={"mask": "png"}), 422)["rule"]
     assert "overlay" in refusal(send(api, slices, params={"overlay": "perhaps"}), 422)["rule"]
     for clinical in ("[1]", "{", "5", '{"age": NaN}', "[" * 100_000):
-        assert "'clinical' is a JSON object" in refusal(send(api, slices, data={"clinical": clinical}), 422)["rule"]
+        assert (
+            "'clinical' must be a JSON object" in refusal(send(api, slices, data={"clinical": clinical}), 422)["rule"]
+        )
     assert "/v1/predict" in refusal(api.get("/nothing"), 404)["choices"]
 
 

@@ -73,7 +73,7 @@ def test_a_file_without_a_usable_name_is_refused_or_renamed(tmp_path, name):
     if name == "💥":
         assert names(save(tmp_path, (name, b"content"))) == ["_"]
     else:
-        with pytest.raises(UserError, match="a file has a name"):
+        with pytest.raises(UserError, match="a file must have a name"):
             save(tmp_path, (name, b"content"))
 
 
@@ -204,6 +204,6 @@ def test_what_breaks_a_reader_is_the_callers_mistake(slices, tmp_path, monkeypat
         raise NotImplementedError(f"unknown thing in {files[0]} of John Doe")
 
     monkeypatch.setattr(uploads, "read_study", broken)
-    with pytest.raises(UserError, match="are readable; got something that ends in NotImplementedError") as error:
+    with pytest.raises(UserError, match="must be readable; got a failure: NotImplementedError") as error:
         read_uploads([("a.tif", io.BytesIO(b"x"))], tmp_path, Limits())
     assert "John" not in str(error.value)

@@ -88,7 +88,7 @@ def feedback_list(as_json: AsJson = False) -> None:
     with told():
         entries = Feedback().entries()
         head = ["id", "patient", "kind", "slices", "labeled_px"]
-        answer({"feedback": entries}, as_json, lambda: table("", head, [[e[key] for key in head] for e in entries]))
+        answer({"feedback": entries}, as_json, lambda: table("", head, [[e.get(key) for key in head] for e in entries]))
 
 
 @feedback_app.command("accept")

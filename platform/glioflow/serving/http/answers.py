@@ -5,7 +5,7 @@ from typing import get_args
 from glioflow.bundle.encoded_mask import MaskFormat
 from glioflow.data.case import Case
 from glioflow.data.formats.writing import native_format
-from glioflow.errors import UserError
+from glioflow.errors import UserError, unknown_name
 
 
 def check_format(name: str | None, case: Case) -> MaskFormat:
@@ -17,11 +17,10 @@ def check_format(name: str | None, case: Case) -> MaskFormat:
     if name is None:
         return "rle"
     if name not in get_args(MaskFormat):
-        raise UserError("unknown mask format", repr(name), get_args(MaskFormat))
+        raise unknown_name("mask format", name, get_args(MaskFormat))
     if name == "png" and case.shape[0] > 1:
-        raise UserError(
-            "a png holds one slice; ask for another mask format", f"{case.shape[0]} slices", ["rle", "tiff"]
-        )
+        raise UserError("a png holds the mask of one slice only", f"{case.shape[0]} slices", ["rle", "tiff"])
     if name == "dicom-seg" and native_format(case) != "dicom-seg":
-        raise UserError("dicom-seg needs a study read from DICOM", native_format(case), ["rle", "tiff", "nifti"])
+        rule = "dicom-seg needs a study that was read from DICOM"
+        raise UserError(rule, native_format(case), ["rle", "tiff", "nifti"])
     return name  # type: ignore[return-value]

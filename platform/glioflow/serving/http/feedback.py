@@ -1,19 +1,18 @@
 """Corrected masks from callers: quarantined under a pseudonym, and labeled cases for the next training once accepted.
 
 A patient's key is an HMAC with a secret of this home: the same person gets the same key, so that no split can have the
-person on both sides, and nobody can tell who it is. Headers and names of the files that came are not kept.
+person on both sides, and nobody can tell who it is. Headers and names of the uploaded files are not kept.
 """
 
 import hashlib
 import hmac
-import json
 import os
 import re
 import secrets
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 
@@ -25,6 +24,17 @@ from glioflow.errors import TooLarge, UserError
 
 _DAY_S = 24 * 3600
 _ENTRY = re.compile(r"^[0-9a-f]{12}$")
+
+
+class FeedbackEntry(TypedDict):
+    """One study in quarantine: its number, the key of its patient, the kind of its files, when it came (POSIX, s)."""
+
+    id: str
+    patient: str
+    kind: str
+    received: float
+    slices: int
+    labeled_px: int
 
 
 class Feedback:
@@ -43,23 +53,29 @@ class Feedback:
             TooLarge: If today's quota is used up.
         """
         if case.mask is None:
-            raise UserError(
-                "feedback holds a mask beside every image", "no mask", ["<name>_mask.tif", "<name>_mask.nii.gz"]
-            )
+            hint = "name it <name>_mask.tif or <name>_mask.nii.gz"
+            raise UserError("feedback must have a mask beside every image", hint=hint)
         if len([entry for entry in self.entries() if entry["received"] > time.time() - _DAY_S]) >= self.per_day:
-            raise TooLarge(f"feedback has at most {self.per_day} studies a day", "one more")
+            raise TooLarge(f"this endpoint takes at most {self.per_day} studies of feedback a day")
         entry = secrets.token_hex(6)
         key = self._key_of(patient)
         with atomic.new_folder(self.quarantine / entry) as working:
             kind = _write_case(case, key, working / "case")
-            said = {"id": entry, "patient": key, "kind": kind, "received": time.time(), "slices": case.shape[0]}
-            atomic.write_json(working / "entry.json", {**said, "labeled_px": int(np.count_nonzero(case.mask))})
+            record = FeedbackEntry(
+                id=entry,
+                patient=key,
+                kind=kind,
+                received=time.time(),
+                slices=case.shape[0],
+                labeled_px=int(np.count_nonzero(case.mask)),
+            )
+            atomic.write_json(working / "entry.json", record)
         return entry
 
-    def entries(self) -> list[dict[str, Any]]:
+    def entries(self) -> list[FeedbackEntry]:
         """Return what waits in quarantine, oldest first."""
-        files = self.quarantine.glob("[0-9a-f]*/entry.json")
-        return sorted((json.loads(path.read_text()) for path in files), key=lambda entry: entry["received"])
+        records = [_read_entry(path.parent) for path in self.quarantine.glob("[0-9a-f]*/entry.json")]
+        return sorted(records, key=lambda record: record["received"])
 
     def accept(self, entry: str) -> Path:
         """Make an entry a labeled case of the cohort `accepted/KIND` and return the case's folder.
@@ -67,17 +83,17 @@ class Feedback:
         Raises:
             UserError: If there is no such entry.
         """
-        place = self._find(entry)
-        said = json.loads((place / "entry.json").read_text())
-        cohort = self.accepted / said["kind"]
+        quarantined = self._find(entry)
+        record = _read_entry(quarantined)
+        cohort = self.accepted / record["kind"]
         cohort.mkdir(parents=True, exist_ok=True)
-        number = 1 + sum(1 for path in cohort.iterdir() if path.name.startswith(said["patient"]))
-        # The date's place in an LGG case's name, so that all cases of a person share the patient.
-        target: Path = cohort / f"{said['patient']}_{number:08d}"
-        for path in sorted((place / "case").iterdir()):
-            path.rename(path.with_name(path.name.replace(said["patient"], target.name, 1)))
-        (place / "case").rename(target)
-        shutil.rmtree(place)
+        number = 1 + sum(1 for path in cohort.iterdir() if path.name.startswith(record["patient"]))
+        # The number stands where an LGG case's name has its date, so that all cases of a person share the patient.
+        target: Path = cohort / f"{record['patient']}_{number:08d}"
+        for path in sorted((quarantined / "case").iterdir()):
+            path.rename(path.with_name(path.name.replace(record["patient"], target.name, 1)))
+        (quarantined / "case").rename(target)
+        shutil.rmtree(quarantined)
         return target
 
     def reject(self, entry: str) -> None:
@@ -85,10 +101,11 @@ class Feedback:
         shutil.rmtree(self._find(entry))
 
     def _find(self, entry: str) -> Path:
-        place = self.quarantine / entry
-        if not _ENTRY.match(entry) or not (place / "entry.json").is_file():
-            raise UserError("no such feedback in quarantine", entry, [said["id"] for said in self.entries()][:20])
-        return place
+        folder = self.quarantine / entry
+        if not _ENTRY.match(entry) or not (folder / "entry.json").is_file():
+            waiting = [record["id"] for record in self.entries()][:20]
+            raise UserError(f"no feedback {entry!r} is in quarantine", entry, waiting)
+        return folder
 
     def _key_of(self, patient: str) -> str:
         path = self.folder / "patient.key"
@@ -102,12 +119,16 @@ class Feedback:
                 pass
         secret = path.read_bytes()
         if len(secret) != 32:
-            raise UserError("the key of patients is 32 bytes", path.name)
+            raise UserError("the key of patients must have 32 bytes", f"{len(secret)} bytes", file=path)
         return "P" + hmac.new(secret, patient.strip().encode(), hashlib.sha256).hexdigest()[:16]
 
 
+def _read_entry(folder: Path) -> FeedbackEntry:
+    return cast(FeedbackEntry, atomic.read_json(folder / "entry.json"))
+
+
 def _write_case(case: Case, key: str, folder: Path) -> str:
-    """Write images and mask under the key: TIFF slices as in LGG, else NIfTI; return which cohort it joins."""
+    """Write images and mask under the key, TIFF slices as in LGG, else NIfTI; return the cohort that the case joins."""
     import tifffile
 
     assert case.mask is not None

@@ -10,16 +10,17 @@ import sys
 import time
 import uuid
 from logging.handlers import RotatingFileHandler
-from typing import Any
+from typing import Any, TypedDict
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glioflow.cluster.storage import home
+from glioflow.errors import ErrorRecord
 from glioflow.serving.http.metrics import Metrics
 from glioflow.serving.settings import ServeSettings
 
 LOGGER = "glioflow.serving"
-# Probes and the documentation, which say nothing about anybody.
+# Probes and the documentation, which hold no data of anybody.
 OPEN = ("/healthz", "/readyz", "/docs", "/openapi.json")
 DOCS_FILES = "/docs/files"
 _ID = re.compile(r"^[0-9a-f-]{8,64}$")  # a caller's own id could be a patient's: only hexadecimal ones are taken over
@@ -56,7 +57,7 @@ class Guard:
                 await self.app(scope, receive, send_on)
             else:
                 await answer_error(send_on, *refusal)
-        except Exception as error:  # ours: what it says could name a file, so only its kind is kept
+        except Exception as error:  # our fault: its text could name a file, so only its kind is kept
             failure = {"failure": type(error).__name__}
             if not status:
                 await answer_error(send_on, 500, "the endpoint failed", None)
@@ -77,9 +78,9 @@ class Guard:
         if scope["method"] in ("POST", "PUT", "PATCH"):
             length, limit = headers.get("content-length", ""), self.settings.limits.upload_bytes
             if not re.fullmatch(r"\d{1,18}", length):
-                return 411, "a request says its Content-Length", length[:20] or None
+                return 411, "a request must have the header Content-Length", length[:20] or None
             if int(length) > limit + _OVERHEAD:
-                return 413, f"a request has at most {limit} bytes", length
+                return 413, f"a request must have at most {limit} bytes", length
         return None
 
     def _knows_token(self, header: str) -> bool:
@@ -89,8 +90,14 @@ class Guard:
         return wanted is None or (scheme.lower() == "bearer" and hmac.compare_digest(given, wanted))
 
 
-def error_body(rule: str, value: Any = None, choices: list[str] | None = None) -> dict[str, Any]:
-    """Return the body of every answer that is no success."""
+class ErrorBody(TypedDict):
+    """The body of every answer that is no success."""
+
+    error: ErrorRecord
+
+
+def error_body(rule: str, value: str | None = None, choices: list[str] | None = None) -> ErrorBody:
+    """Return the body for what is wrong with a request, or with the endpoint."""
     return {"error": {"rule": rule, "value": value, "choices": choices}}
 
 
@@ -124,12 +131,12 @@ def start_log(part: str) -> None:
 def log(event: str, **facts: Any) -> None:
     """Write one line; what goes in here names no file, study or person."""
     level = logging.WARNING if event in ("refused", "stepped_back") else logging.INFO
-    said = {"time": round(time.time(), 3), "event": event, **facts}
-    logging.getLogger(LOGGER).log(level, json.dumps(said, default=str))
+    line = {"time": round(time.time(), 3), "event": event, **facts}
+    logging.getLogger(LOGGER).log(level, json.dumps(line, default=str))
 
 
 def _route_of(scope: Scope) -> str:
-    """Return the route's own path, so that nothing of what a caller wrote into the URL is kept."""
+    """Return the path of the route, so that nothing of what a caller wrote into the URL is kept."""
     route = scope.get("route")
     path = getattr(route, "path", None)
     return path if isinstance(path, str) else scope["path"] if scope["path"] in OPEN else "other"

@@ -44,7 +44,7 @@ class Model(Protocol):
         """Answer one study; raises `Busy`."""
 
     async def card(self) -> ModelCard:
-        """Say what is served; raises `Busy`."""
+        """Return the card of what is served; raises `Busy`."""
 
 
 class ErrorDetail(BaseModel):
@@ -73,15 +73,15 @@ class ErrorAnswer(BaseModel):
     error: ErrorDetail
 
 
-_SAID = {
-    401: "A token is needed.",
-    411: "The request says no Content-Length.",
+_DESCRIPTIONS = {
+    401: "The token is missing or wrong.",
+    411: "The header Content-Length is missing.",
     413: "More than the limits allow.",
     422: "No readable study, or an impossible option.",
     503: "Busy: try again after Retry-After seconds.",
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorAnswer, "description": text} for status, text in _SAID.items()
+    status: {"model": ErrorAnswer, "description": text} for status, text in _DESCRIPTIONS.items()
 }
 
 
@@ -119,9 +119,9 @@ def _handle_errors(api: FastAPI) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         value = first.get("input")
-        said = value if isinstance(value, str | int | float | bool) else None
+        text = str(value)[:80] if isinstance(value, str | int | float | bool) else None
         where = ".".join(str(part) for part in first["loc"])
-        return _error(422, f"{where}: {first['msg']}", None if said is None else str(said)[:80])
+        return _error(422, f"{where}: {first['msg']}", text)
 
     @api.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
@@ -161,7 +161,7 @@ def _add_predict(api: FastAPI, model: Model, settings: ServeSettings, metrics: M
                 async with asyncio.timeout(settings.limits.timeout_s):
                     reply = await model.predict(case, values)
             except TimeoutError:
-                raise Busy(f"an answer took more than {settings.limits.timeout_s:g} s; try again") from None
+                raise Busy(f"no answer came within {settings.limits.timeout_s:g} s; try again") from None
             finally:
                 metrics.in_flight.labels(metrics.gateway).dec()
             if isinstance(reply, UserError):
@@ -196,12 +196,12 @@ def _add_facts(api: FastAPI, model: Model, metrics: Metrics) -> None:
 
     @api.get("/healthz", response_class=PlainTextResponse)
     async def healthz() -> PlainTextResponse:
-        """Say that the gateway is alive."""
+        """Answer that the gateway is alive."""
         return PlainTextResponse("ok")
 
     @api.get("/readyz", response_class=PlainTextResponse)
     async def readyz() -> Response:
-        """Say that a model is loaded."""
+        """Answer that a model is loaded, or 503."""
         card = await _card_soon(model)
         if card is None:
             return _error(503, "no model is loaded", headers={"Retry-After": str(_RETRY_S)})
@@ -221,9 +221,9 @@ def _add_feedback(api: FastAPI, settings: ServeSettings, feedback: Feedback | No
         files: Annotated[list[UploadFile], File(description="The study, with its corrected masks beside the images")],
         patient: Annotated[str, Form(min_length=1, max_length=200, description="The person; only a key is kept")],
     ) -> JSONResponse:
-        """Take a corrected mask into quarantine: needs a token, and has a quota."""
+        """Take a corrected mask into quarantine; needs a token, and has a daily quota."""
         if feedback is None or settings.token_sha256 is None:
-            raise HTTPException(401, "feedback is taken by endpoints with a token only")
+            raise HTTPException(401, "feedback needs an endpoint that was started with a token")
         with tempfile.TemporaryDirectory(prefix="glioflow-feedback-") as folder:
             uploads = [(file.filename or "", file.file) for file in files]
             case = await asyncio.to_thread(read_uploads, uploads, Path(folder), settings.limits, with_masks=True)
@@ -242,7 +242,7 @@ async def _card_soon(model: Model) -> ModelCard | None:
 def _error(
     status: int,
     rule: str,
-    value: Any = None,
+    value: str | None = None,
     choices: list[str] | None = None,
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
@@ -255,11 +255,11 @@ def _json_object(field: str, text: str | None) -> dict[str, Any]:
     try:
         values = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        raise UserError(f"the field {field!r} is a JSON object", text[:80]) from None
+        values = None
     if not isinstance(values, dict):
-        raise UserError(f"the field {field!r} is a JSON object", text[:80])
+        raise UserError(f"the field {field!r} must be a JSON object", text[:80])
     return values
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a number in JSON")

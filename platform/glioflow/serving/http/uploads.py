@@ -40,14 +40,14 @@ def save_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: 
         UserError: If there is no file, a zip is damaged, or two files have one name and are not DICOM.
     """
     if not uploads:
-        raise UserError("a request has at least one file in its field 'files'", "none")
+        raise UserError("a request must have at least one file in its field 'files'")
     written: list[Path] = []
     left, unpacked_left = limits.upload_bytes, limits.unpacked_bytes
     for name, file in uploads:
         if name.lower().endswith(".zip"):
             left -= file.seek(0, 2)
             if left < 0:
-                raise TooLarge(f"the files of a study have at most {limits.upload_bytes} bytes together", "more")
+                raise TooLarge(f"the files of a study must have at most {limits.upload_bytes} bytes together")
             found = _unpack(file, folder, limits, unpacked_left)
             unpacked_left -= sum(path.stat().st_size for path in found)
             written += found
@@ -56,7 +56,7 @@ def save_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: 
             left -= path.stat().st_size
             written.append(path)
         if len(written) > limits.files:
-            raise TooLarge(f"a study has at most {limits.files} files", len(written))
+            raise TooLarge(f"a study must have at most {limits.files} files", len(written))
     return written
 
 
@@ -72,7 +72,7 @@ def read_uploads(
         with_masks: Read the masks beside the images; otherwise they are left out, with a warning.
 
     Raises:
-        TooLarge: If a limit is passed; what can be told from headers is told before anything is decoded.
+        TooLarge: If a limit is passed; what headers state is checked before anything is decoded.
         UserError: If they are no readable study.
     """
     try:
@@ -82,13 +82,13 @@ def read_uploads(
         check_sizes(images or files, limits)
         case = read_study(images or files)
         if case.shape[0] > limits.slices:
-            raise TooLarge(f"a study has at most {limits.slices} slices", case.shape[0])
+            raise TooLarge(f"a study must have at most {limits.slices} slices", case.shape[0])
         if case.image.size > limits.values:
-            raise TooLarge(f"a study has at most {limits.values} values", case.image.size)
+            raise TooLarge(f"a study must have at most {limits.values} values", case.image.size)
     except UserError as error:
         raise _without_folder(error, folder) from None
     except Exception as error:  # a damaged header can break a reader anywhere; the bytes are the caller's
-        raise UserError("the files of a study are readable", f"something that ends in {type(error).__name__}") from None
+        raise UserError("the files of a study must be readable", f"a failure: {type(error).__name__}") from None
     if left_out:
         case = replace(case, warnings=(*case.warnings, f"{left_out} masks among the files were not looked at"))
     return case
@@ -113,23 +113,23 @@ def check_sizes(files: Sequence[Path], limits: Limits) -> None:
     """Refuse a study whose headers state more than the limits, before a pixel of it is decoded.
 
     Raises:
-        TooLarge: If they do. Damaged headers pass: the readers know what to say of them.
+        TooLarge: If they do. Damaged headers pass: the readers report them.
     """
     slices = [file for file in files if is_slice(file.name)]
     if len(slices) > limits.slices:
-        raise TooLarge(f"a study has at most {limits.slices} slices", len(slices))
+        raise TooLarge(f"a study must have at most {limits.slices} slices", len(slices))
     values = num_bytes = 0
     for file in files:
         count, size = _stated(file)
         values, num_bytes = values + count, num_bytes + size
         if values > limits.values:
-            raise TooLarge(f"a study has at most {limits.values} values", "more")
+            raise TooLarge(f"a study must have at most {limits.values} values")
         if num_bytes > limits.unpacked_bytes:
-            raise TooLarge(f"a study unpacks to at most {limits.unpacked_bytes} bytes", "more")
+            raise TooLarge(f"a study must unpack to at most {limits.unpacked_bytes} bytes")
 
 
 def _stated(file: Path) -> tuple[int, int]:
-    """Return how many values and bytes a file's header speaks of; (0, 0) where it cannot be read."""
+    """Return how many values and bytes a file's header states; (0, 0) where it cannot be read."""
     try:
         if is_slice(file.name):
             from PIL import Image
@@ -154,13 +154,13 @@ def _unpack(file: BinaryIO, folder: Path, limits: Limits, left: int) -> list[Pat
         with zipfile.ZipFile(file) as archive:
             entries = [entry for entry in archive.infolist() if _wanted(entry)]
             if len(entries) > limits.files:
-                raise TooLarge(f"a study has at most {limits.files} files", len(entries))
+                raise TooLarge(f"a study must have at most {limits.files} files", len(entries))
             if sum(entry.file_size for entry in entries) > left:
-                raise TooLarge(f"the zips of a study unpack to at most {limits.unpacked_bytes} bytes together", "more")
+                raise TooLarge(f"the zips of a study must unpack to at most {limits.unpacked_bytes} bytes together")
             written = []
             for entry in entries:
                 if entry.compress_type not in _METHODS:
-                    raise UserError("the files of a .zip are stored or deflated", f"method {entry.compress_type}")
+                    raise UserError("the files of a .zip must be stored or deflated", f"method {entry.compress_type}")
                 with archive.open(entry) as source:
                     path = _store(source, folder, PurePosixPath(entry.filename).name, left)
                 left -= path.stat().st_size
@@ -169,7 +169,7 @@ def _unpack(file: BinaryIO, folder: Path, limits: Limits, left: int) -> list[Pat
     except UserError:
         raise
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError("a .zip file is a readable, unencrypted archive", str(error)[:100]) from None
+        raise UserError("a .zip file must be a readable, unencrypted archive", str(error)[:100]) from None
 
 
 def _check_directory(file: BinaryIO, limits: Limits) -> None:
@@ -178,11 +178,11 @@ def _check_directory(file: BinaryIO, limits: Limits) -> None:
     file.seek(max(0, end - (1 << 16) - 22))
     tail = file.read()
     if b"PK\x06\x07" in tail:
-        raise TooLarge("a .zip is below 4 GiB", "a zip64 archive")
+        raise TooLarge("a .zip must be below 4 GiB", "a zip64 archive")
     # Whichever of these marks zipfile takes for the true one.
     sizes = (int.from_bytes(tail[m.start() + 12 : m.start() + 16], "little") for m in re.finditer(b"PK\x05\x06", tail))
     if max(sizes, default=0) > (limits.files + 1) * _ENTRY_BYTES:
-        raise TooLarge(f"a study has at most {limits.files} files", "more")
+        raise TooLarge(f"a study must have at most {limits.files} files")
 
 
 def _wanted(entry: zipfile.ZipInfo) -> bool:
@@ -195,13 +195,13 @@ def _store(source: IO[bytes], folder: Path, name: str, left: int) -> Path:
     """Write a file under a harmless name; DICOM files may share theirs, as those of two series do."""
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")[-120:]
     if not safe:
-        raise UserError("a file has a name", repr(name))
+        raise UserError("a file must have a name", repr(name))
     path, number = folder / safe, len(os.listdir(folder))
     while path.exists():
         path, number = folder / f"{number}_{safe}", number + 1
     _copy(source, path, left)
     if path.name != safe and not is_dicom(path):
-        raise UserError("the files of a study that are not DICOM have different names", safe)
+        raise UserError("the files of a study that are not DICOM must have different names", safe)
     return path
 
 
@@ -211,7 +211,6 @@ def _copy(source: IO[bytes], path: Path, left: int) -> None:
         while block := source.read(_BLOCK):
             written += len(block)
             if written > left:
-                raise TooLarge(
-                    "an upload stays below the endpoint's limit of bytes", f"more than {left} left for {path.name}"
-                )
+                rule = f"an upload must stay below the endpoint's limit of bytes, which leaves {left} for this file"
+                raise TooLarge(rule, file=path)
             out.write(block)
