@@ -153,8 +153,8 @@ class DiskFull(GlioflowError, OSError):  # noqa: N818 - as RunFailed
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         total, free = space_of(folder)
-        room = f"{free / 2**20:.1f} of {total / 2**20:.0f} MiB free"
-        super().__init__(f"no space left in {folder} ({room} now); make space and go on")
+        available = f"{free / 2**20:.1f} of {total / 2**20:.0f} MiB free"
+        super().__init__(f"no space left in {folder} ({available} now); make space and go on")
 
     def __reduce__(self) -> tuple[object, ...]:
         """Travel between Ray's processes."""

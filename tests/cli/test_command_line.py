@@ -53,7 +53,7 @@ MISTAKES = {
         "unknown key 'training.epoch'; did you mean epochs? Choose one of: ",
     ),
     "a wrong value": (["train", "some.yaml", "-o", "training.epochs=0"], "training.epochs"),
-    "a missing cohort": (["train", "some.yaml", "--data", "nowhere"], "--data must exist"),
+    "a missing cohort": (["train", "some.yaml", "--data", "nowhere"], "nowhere does not exist; give --data"),
     "no cohort": (["train", "some.yaml"], "--data DIR"),
     "a missing model": (["evaluate", "glioma", "."], "no model 'glioma' is registered"),
     "a strange model": (["rollback", "a'b"], 'no model "a\'b" is registered'),

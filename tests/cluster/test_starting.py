@@ -2,7 +2,6 @@
 
 import os
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -19,27 +18,35 @@ def only_tmpdir(monkeypatch):
 
 
 def test_a_short_folder_of_the_users_stays(only_tmpdir, capsys):
-    assert starting.session_folder() is None
+    with starting.short_socket_paths():
+        assert "TMPDIR" not in os.environ
     only_tmpdir.setenv("RAY_TMPDIR", "/data/scratch")
-    only_tmpdir.setenv("TMPDIR", "/" + "x" * 200)
-    assert starting.session_folder() is None
+    with starting.short_socket_paths():
+        assert os.environ["RAY_TMPDIR"] == "/data/scratch"
     assert capsys.readouterr().err == ""
 
 
-def test_the_longest_folder_that_stays_leaves_ray_its_107_bytes(only_tmpdir):
+def test_the_longest_folder_that_stays_leaves_ray_its_107_bytes(only_tmpdir, capsys):
     session = "session_2026-11-27_06-56-23_123456_4194304/sockets/plasma_store.1"
     longest = "/" + "x" * (107 - len(f"//ray/{session}"))
     only_tmpdir.setenv("TMPDIR", longest)
-    assert starting.session_folder() is None
+    with starting.short_socket_paths():
+        assert os.environ["TMPDIR"] == longest
     only_tmpdir.setenv("TMPDIR", f"{longest}x")
-    assert starting.session_folder() == Path("/tmp/ray")
+    with starting.short_socket_paths():
+        assert os.environ["TMPDIR"] == "/tmp"
+    assert os.environ["TMPDIR"] == f"{longest}x"
+    assert capsys.readouterr().err.count("too long a path for Ray's sockets; Ray uses /tmp instead") == 1
 
 
-def test_where_no_short_folder_can_be_written_to_the_error_says_which_variable_and_how_long(only_tmpdir, tmp_path):
+def test_where_no_short_folder_can_be_written_to_the_error_says_which_variable_and_how_long(only_tmpdir):
     only_tmpdir.setenv("TMPDIR", "/" + "x" * 200)
     only_tmpdir.setattr(os, "access", lambda *_: False)
-    with pytest.raises(UserError, match=r"TMPDIR must have at most 37 bytes.*set RAY_TMPDIR to a shorter path"):
-        starting.session_folder()
+    with (
+        pytest.raises(UserError, match=r"TMPDIR must have at most 37 bytes.*set RAY_TMPDIR"),
+        starting.short_socket_paths(),
+    ):
+        raise AssertionError("nothing starts")
 
 
 def test_a_start_that_takes_long_says_what_it_waits_for_and_for_how_long_again_and_again(monkeypatch):

@@ -257,3 +257,36 @@ def test_token_shadow_and_queue_hold_on_ray_too(registered, slices):
         assert all("busy" in reply.json()["error"]["rule"] for reply in turned_away)
         text = requests.get(f"{url}/metrics", headers=header, timeout=10).text
         assert 'version="1"' in text
+
+
+def test_a_deployment_keeps_other_applications_and_the_target_capacity_and_sends_rays_token(home):
+    import ray
+    from ray import serve
+    from ray.serve.config import HTTPOptions
+
+    from glioflow.serving.versions.loaded import Wanted
+    from glioflow.serving.versions.registry_watcher import deploy
+    from glioflow.serving.versions.serve_config import read_details
+
+    other = {
+        "name": "other",
+        "route_prefix": "/other",
+        "import_path": "glioflow.serving.gateway:build",
+        "args": {"watch_s": 1000.0},
+        "runtime_env": {"env_vars": {"SECRET": "of the other application"}},
+    }
+    with cluster.ending():
+        cluster.connect(num_cpus=1)
+        serve.start(http_options=HTTPOptions(port=free_port()))
+        dashboard = f"http://{ray._private.worker.get_dashboard_url()}/api/serve/applications/"
+        assert requests.get(dashboard, timeout=30).status_code == 401, "the API is open to everybody"
+        token = os.environ.get("RAY_AUTH_TOKEN") or (Path.home() / ".ray" / "auth_token").read_text().strip()
+        everything = {"applications": [other], "target_capacity": 50.0}
+        assert requests.put(dashboard, json=everything, headers={"Authorization": f"Bearer {token}"}, timeout=60).ok
+        deploy(Wanted(name="tiny"), ServeSettings(watch_s=1000.0))
+        details = read_details()
+        assert details["target_capacity"] == 50.0
+        assert details["applications"]["other"]["deployed_app_config"] == other
+        (predictor,) = details["applications"]["glioflow"]["deployed_app_config"]["deployments"]
+        assert predictor["user_config"]["name"] == "tiny"
+        serve.shutdown()

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from glioflow.cluster.environment import silence, worker_environment
 from glioflow.cluster.memory import memory_shortage
-from glioflow.cluster.starting import reporting_the_wait, session_folder
+from glioflow.cluster.starting import reporting_the_wait, short_socket_paths
 from glioflow.errors import GlioflowError, RunFailed, UserError
 
 Item = TypeVar("Item")
@@ -24,7 +24,8 @@ def connect(*, num_cpus: int | None = None) -> None:
         num_cpus: CPUs of a local cluster; None takes the machine's.
 
     Raises:
-        UserError: If `RAY_ADDRESS` is set and no cluster answers there, or Ray can start nowhere on this machine.
+        UserError: If `RAY_ADDRESS` is set and no cluster answers there, or no folder will do for its sockets.
+        RunFailed: If Ray does not start on this machine.
     """
     silence()
     import ray
@@ -41,11 +42,18 @@ def connect(*, num_cpus: int | None = None) -> None:
         with _terminable(), reporting_the_wait(f"the Ray cluster at {address}"):
             _join(address, options)
         return
-    folder = session_folder()
-    if folder is not None:
-        options["_temp_dir"] = str(folder)
-    with _terminable(), reporting_the_wait("Ray to start on this machine"):
+    with _terminable(), short_socket_paths(), reporting_the_wait("Ray to start on this machine"):
+        _start(num_cpus, options)
+
+
+def _start(num_cpus: int | None, options: dict[str, Any]) -> None:
+    import ray
+
+    try:
         ray.init(address="local", num_cpus=num_cpus, include_dashboard=True, dashboard_host="127.0.0.1", **options)
+    except Exception as error:  # Ray's own for a process that did not come up in time is a plain one
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise RunFailed(f"Ray did not start on this machine ({first}); try again when less runs on it") from error
 
 
 def _join(address: str, options: dict[str, Any]) -> None:

@@ -1,45 +1,58 @@
-"""How a local Ray starts: where it keeps its sockets, and what is said while it takes long."""
+"""How a local Ray starts: where it keeps its sockets, and what people hear while it takes long."""
 
 import os
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from glioflow.errors import UserError, nearest_existing
+from glioflow.errors import UserError
 
 EVERY_S = 15.0
 # A socket's path has at most 107 bytes on Linux. Ray's own folders in it, with the longest process id and a number that
-# Ray appends where the name is taken:
+# Ray appends where the name is taken; those of Python's multiprocessing, which Ray's dashboard uses, are shorter.
 MAX_SOCKET_BYTES = 107
-_OF_RAY = "/session_2026-11-27_06-56-23_123456_4194304/sockets/plasma_store.1"
+_OF_RAY = "/ray/session_2026-11-27_06-56-23_123456_4194304/sockets/plasma_store.1"
 _SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 
 
-def session_folder() -> Path | None:
-    """Return where a local Ray must keep its sessions; None where its own choice, RAY_TMPDIR or TMPDIR, will do.
+@contextmanager
+def short_socket_paths() -> Iterator[None]:
+    """Let a Ray that starts in this block keep its sockets in a short folder where the user's is too long for them.
+
+    Its workers get that folder as theirs for temporary files; this process keeps the user's.
 
     Raises:
-        UserError: If that is too long for a socket, and no shorter folder can be written to.
+        UserError: If no short folder can be written to.
     """
-    name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)), None)
-    if name is None or _is_short_enough(Path(os.environ[name]) / "ray"):
-        return None
-    given = os.environ[name]
-    for folder in (Path(short) / "ray" for short in _SHORT_FOLDERS):
-        if os.access(nearest_existing(folder), os.W_OK | os.X_OK):
-            tell(f"{name}={given} is too long a path for Ray's sockets; Ray uses {folder} instead")
+    names = [name for name in ("RAY_TMPDIR", "TMPDIR") if not _is_short_enough(os.environ.get(name, ""))]
+    if not names:
+        yield
+        return
+    folder = _short_folder(names[0])
+    for name in names:
+        tell(f"{name}={os.environ[name]} is too long a path for Ray's sockets; Ray uses {folder} instead")
+    before = {name: os.environ[name] for name in names}
+    os.environ.update(dict.fromkeys(names, folder))
+    try:
+        yield
+    finally:
+        os.environ.update(before)
+
+
+def _is_short_enough(folder: str) -> bool:
+    return len(os.fsencode(folder)) + len(_OF_RAY) <= MAX_SOCKET_BYTES
+
+
+def _short_folder(name: str) -> str:
+    for folder in _SHORT_FOLDERS:
+        if os.access(folder, os.W_OK | os.X_OK):
             return folder
     raise UserError(
-        f"{name} must have at most {MAX_SOCKET_BYTES - len(_OF_RAY) - len('/ray')} bytes, as Ray keeps sockets in it",
-        given,
-        hint=f"set RAY_TMPDIR to a shorter path, since none of {', '.join(_SHORT_FOLDERS)} can be written to",
+        f"{name} must have at most {MAX_SOCKET_BYTES - len(_OF_RAY)} bytes, as Ray keeps sockets in it",
+        os.environ[name],
+        hint=f"set RAY_TMPDIR and TMPDIR to a shorter path, since none of {', '.join(_SHORT_FOLDERS)} can be written to",
     )
-
-
-def _is_short_enough(folder: Path) -> bool:
-    return len(os.fsencode(folder)) + len(_OF_RAY) <= MAX_SOCKET_BYTES
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Where things live: GLIOFLOW_HOME for state, GLIOFLOW_DATA for cohorts that experiments name."""
+"""Where state and cohorts are kept: GLIOFLOW_HOME, and GLIOFLOW_DATA for cohorts that experiments name."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ from glioflow.errors import UserError
 
 
 def is_uri(source: str | Path) -> bool:
-    """Return whether `source` names a place that fsspec reaches, e.g. `s3://bucket/cohort`."""
+    """Return whether `source` is a URI that fsspec opens, e.g. `s3://bucket/cohort`."""
     return "://" in str(source)
 
 
@@ -20,7 +20,8 @@ def home() -> Path:
     """
     named = os.environ.get("GLIOFLOW_HOME")
     if not named and in_ray_job():
-        raise UserError("inside a Ray job GLIOFLOW_HOME must name a folder that every node reaches", "no GLIOFLOW_HOME")
+        rule = "inside a Ray job GLIOFLOW_HOME must name a folder that every node reaches, and it is not set"
+        raise UserError(rule, hint="set it in the job's runtime environment")
     return Path(named or ".glioflow").absolute()
 
 
@@ -44,7 +45,7 @@ def data_source(given: str | Path | None, named: str | None) -> str | Path:
     """Find a cohort.
 
     Args:
-        given: What the command line says (`--data`), which wins.
+        given: `--data` of the command line, which wins.
         named: The experiment's `data.source`.
 
     Returns:
@@ -52,7 +53,7 @@ def data_source(given: str | Path | None, named: str | None) -> str | Path:
         as it is.
 
     Raises:
-        UserError: If neither says anything, or it is not there; says where it was looked for.
+        UserError: If neither names a cohort, or it does not exist; names the folders that were looked at.
     """
     wanted = named if given is None else given
     if wanted and is_uri(wanted):
@@ -60,15 +61,15 @@ def data_source(given: str | Path | None, named: str | None) -> str | Path:
     if given is not None:
         path = Path(given).absolute()
         if not path.exists():
-            raise UserError("--data must exist", path)
+            raise UserError(f"{path} does not exist", path, hint="give --data the folder of a cohort, or a URI")
         return path
     if not named:
-        raise UserError("give the cohort with --data DIR or in the experiment as data.source")
+        raise UserError("no cohort is named", hint="give it with --data DIR, or as data.source in the experiment")
     folder = data_folder()
-    places = [Path(named).absolute(), *([folder / named] if folder else [])]
-    for path in places:
+    candidates = [Path(named).absolute(), *([folder / named] if folder else [])]
+    for path in candidates:
         if path.exists():
             return path
-    looked = " or ".join(str(path) for path in places)
-    hint = "" if folder else " (GLIOFLOW_DATA is not set)"
-    raise UserError(f"data.source {named!r} must exist{hint}", f"nothing at {looked}")
+    looked_at = " or ".join(str(path) for path in candidates)
+    hint = "give the cohort with --data" + ("" if folder else ", or set GLIOFLOW_DATA to the folder that holds it")
+    raise UserError(f"data.source {named!r} does not exist: there is no {looked_at}", named, hint=hint)

@@ -1,4 +1,4 @@
-"""What the endpoint is told: limits of a request, size of the deployments, shares of a challenger."""
+"""Settings of the endpoint: limits of a request, size of the deployments, share of a challenger."""
 
 import hashlib
 import os
@@ -9,7 +9,7 @@ TOKEN = "GLIOFLOW_SERVE_TOKEN"
 
 
 class Limits(BaseModel):
-    """What one request may cost.
+    """Limits of one request.
 
     Attributes:
         upload_bytes: Of all files together, as they were sent.
@@ -17,8 +17,8 @@ class Limits(BaseModel):
         files: Their number, after unpacking.
         slices: Of a study.
         values: Of a study's image, all slices and channels together.
-        queued: Requests waiting before new ones are turned away.
-        timeout_s: For an answer; what takes longer is turned away as overload.
+        queued: Requests that may wait; further ones are refused.
+        timeout_s: For an answer; a request that takes longer is refused as overload.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -91,6 +91,8 @@ def _size_of_jpeg_ls(stream: bytes) -> tuple[int, int]:
             start += 1
             continue
         header = stream[start + 2 : start + 9]
+        if len(header) < 7:
+            raise IndexError("the stream ends before its frame header")
         if marker == _SOF55:
             rows, columns = int.from_bytes(header[3:5], "big"), int.from_bytes(header[5:7], "big")
             return columns, rows

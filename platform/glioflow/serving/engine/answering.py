@@ -1,4 +1,4 @@
-"""One study to one answer by the version of the moment, with a challenger beside it. Knows neither Ray nor HTTP."""
+"""One study to one answer by the version that serves now, with a challenger beside it. Knows neither Ray nor HTTP."""
 
 import random
 import time
@@ -28,7 +28,7 @@ MAX_GPU_SLICES, SLICE_PIXELS = 256, 256 * 256
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, its mask (S, H, W) and what its labels mean, and what metrics are made of."""
+    """An answer, its mask (S, H, W) and what its labels mean, and the facts for metrics."""
 
     answer: AnswerJson
     labels: NDArray[np.uint8]
@@ -56,7 +56,7 @@ class Answering:
         if challenger and watch and watch.goes_to(chance, watch.trial.canary):
             try:
                 reply = self._ask(challenger, case, clinical)
-            except Exception:  # whatever a challenger breaks or refuses, the champion answers
+            except Exception:  # whatever fails in a challenger or is refused by it, the champion answers
                 gave_up = True
             else:
                 self._beside(watch, champion, case, reply, challenger_answered=True)
@@ -132,7 +132,7 @@ class Answering:
         return self._watch
 
     def _beside(self, watch: Watch, other: Served, case: Case, reply: Reply, *, challenger_answered: bool) -> None:
-        """Ask the other version too, after the answer, one study at a time; more than a few are not waited for."""
+        """Ask the other version too, after the answer, one study at a time; not where some are waiting."""
         if self._asides >= 4:
             return
         self._asides += 1
@@ -141,7 +141,7 @@ class Answering:
             began = time.perf_counter()
             try:
                 labels = self._ask(other, case, {}).labels
-            except Exception:  # the challenger's failures are counted, nobody waits for them
+            except Exception:  # a challenger's failure is counted; nobody waits for it
                 if not challenger_answered:
                     watch.failed()
                 return

@@ -96,8 +96,8 @@ class Batcher:
                 self._changed.wait_for(lambda: self._waiting)
                 together = [item for item in self._waiting if item.goes_with(self._waiting[0])]
             first = together[0]
-            room = first.left if first.whole else max(1, self.max_pixels // max(1, first.num_pixels))
-            counts = share_out([item.left for item in together], room)
+            capacity = first.left if first.whole else max(1, self.max_pixels // max(1, first.num_pixels))
+            counts = share_out([item.left for item in together], capacity)
             chosen = [(item, count) for item, count in zip(together, counts, strict=True) if count]
             self._pass(chosen)
             with self._changed:
@@ -125,16 +125,16 @@ class Batcher:
                 item.future.set_result(item.parts[0] if len(item.parts) == 1 else np.concatenate(item.parts))
 
 
-def share_out(wanted: list[int], room: int) -> list[int]:
-    """Return how much of `room` each gets: evenly, and what the modest leave goes to the others."""
+def share_out(wanted: list[int], capacity: int) -> list[int]:
+    """Return how much of `capacity` each gets: evenly, and what one does not need goes to the others."""
     given = [0] * len(wanted)
-    while room and any(w > g for w, g in zip(wanted, given, strict=True)):
+    while capacity and any(w > g for w, g in zip(wanted, given, strict=True)):
         open_ones = [k for k, (w, g) in enumerate(zip(wanted, given, strict=True)) if w > g]
-        each = max(1, room // len(open_ones))
+        each = max(1, capacity // len(open_ones))
         for k in open_ones:
-            take = min(each, wanted[k] - given[k], room)
+            take = min(each, wanted[k] - given[k], capacity)
             given[k] += take
-            room -= take
+            capacity -= take
     return given
 
 
@@ -143,7 +143,7 @@ class BatchedPredictor(Predictor):
 
     Attributes:
         batcher: Of the process; None runs every study by itself.
-        seen: What `summarize_input` says of the last image, where the bundle has something to compare it with.
+        seen: What `summarize_input` gives for the last image, where the bundle has statistics to compare it with.
     """
 
     batcher: Batcher | None = None

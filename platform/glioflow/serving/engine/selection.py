@@ -1,4 +1,4 @@
-"""How a version computes on this machine: the fastest way that answers the golden study as fp32 does."""
+"""How a version computes on this machine: the fastest way whose answer to the golden study is that of fp32."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,10 +24,10 @@ MAX_DIFFERENCE = 0.05
 
 @dataclass(frozen=True)
 class Engine:
-    """What was chosen.
+    """How a version computes.
 
     Attributes:
-        runtime: Who computes: `torch` or `openvino`.
+        runtime: `torch` or `openvino`.
         device: Of torch.
         precision: Of the forward pass.
         memory_format: Of the weights.
@@ -49,7 +49,7 @@ def choose_engine(predictor: BatchedPredictor, recorded: Mapping[str, Any] | Non
 
     Args:
         predictor: Without a batcher.
-        recorded: What `golden_answer` said when the version was registered.
+        recorded: What `golden_answer` gave when the version was registered.
 
     Raises:
         UserError: If the answer is not finite or not of the study's shape, or is another than the recorded one.
@@ -115,15 +115,15 @@ def _ask(predictor: BatchedPredictor, recorded: Mapping[str, Any] | None) -> Pre
         return None
     probability = answer.segmentation.probability
     if answer.segmentation.labels.shape != case.shape or probability.shape[:3] != case.shape:
-        raise UserError("a version answers the golden study in its shape", answer.segmentation.labels.shape)
+        raise UserError("a version must answer the golden study in its shape", answer.segmentation.labels.shape)
     if not np.isfinite(probability).all() or probability.min() < 0 or probability.max() > 1 + 1e-4:
-        raise UserError("a version answers the golden study with finite probabilities", "others")
+        raise UserError("a version must answer the golden study with finite probabilities from 0 to 1")
     if answer.survival is not None and not np.isfinite(answer.survival.risk_score):
-        raise UserError("a version answers the golden study with a finite risk", answer.survival.risk_score)
+        raise UserError("a version must answer the golden study with a finite risk", answer.survival.risk_score)
     if recorded is not None:
         difference = golden_difference(dict(recorded), numbers_of(answer))
         if difference > MAX_DIFFERENCE:
-            rule = f"a version answers the golden study as when it was registered, to {MAX_DIFFERENCE:.0%}"
+            rule = f"a version must answer the golden study as when it was registered, to {MAX_DIFFERENCE:.0%}"
             raise UserError(rule, f"a difference of {difference:.1%}")
     return answer
 
