@@ -51,7 +51,7 @@ def _short_folder(name: str) -> str:
     raise UserError(
         f"{name} must have at most {MAX_SOCKET_BYTES - len(_OF_RAY)} bytes, as Ray keeps sockets in it",
         os.environ[name],
-        hint=f"set RAY_TMPDIR and TMPDIR to a shorter path, since none of {', '.join(_SHORT_FOLDERS)} can be written to",
+        hint=f"set RAY_TMPDIR and TMPDIR to a shorter path ({', '.join(_SHORT_FOLDERS)} cannot be written to)",
     )
 
 
