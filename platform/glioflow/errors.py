@@ -148,7 +148,7 @@ class RunFailed(GlioflowError):  # noqa: N818 - named after what happened, as th
 
 
 class DiskFull(GlioflowError, OSError):  # noqa: N818 - as RunFailed
-    """A write that found no space: says where, and how much there is; exit code 1."""
+    """A write for which there was no space: names the folder and how much is free; exit code 1."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -173,7 +173,7 @@ def space_of(folder: Path) -> tuple[int, int]:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Return whether an error, or one that it came from, is a write that found no space.
+    """Return whether an error, or one that it came from, is a write for which there was no space.
 
     It asks for the system's or SQLite's number, not for words. A library that loses the number writes into a file that
     Python opened, where its error has Python's in its context (PyTorch), or gives bytes (safetensors, numpy).

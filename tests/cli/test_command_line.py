@@ -10,7 +10,7 @@ import typer
 
 from glioflow.cli import app
 from glioflow.cli.app import STAGES
-from glioflow.cli.output import answer, told
+from glioflow.cli.output import answer, one_line_errors
 from glioflow.errors import RunFailed, UserError
 
 
@@ -166,7 +166,7 @@ def test_the_features_of_one_case_folder_are_those_of_its_volume(lgg):
 
 
 def ends_with(error):
-    with pytest.raises(SystemExit) as end, told():
+    with pytest.raises(SystemExit) as end, one_line_errors():
         raise error
     return end.value.code
 

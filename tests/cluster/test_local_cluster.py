@@ -13,7 +13,7 @@ pytestmark = pytest.mark.ray  # in a process of its own
 SCRIPT = """
 import json, os, sys, threading
 from glioflow import cluster
-from glioflow.cli.output import answer, told
+from glioflow.cli.output import answer, one_line_errors
 
 heard = threading.Event()
 
@@ -26,7 +26,7 @@ class Hearing:
         sys.__stderr__.flush()
 
 sys.stderr = Hearing()
-with told(), cluster.ending():
+with one_line_errors(), cluster.ending():
     cluster.connect(num_cpus=1)
     import ray
     from ray._private.utils import publish_error_to_driver

@@ -11,7 +11,7 @@ import pytest
 
 from bundles import TINY
 from glioflow import bundle
-from glioflow.cli.output import told
+from glioflow.cli.output import one_line_errors
 from glioflow.config import Experiment
 from glioflow.errors import DiskFull, RunFailed, UserError
 from glioflow.tracking import Tracking
@@ -113,7 +113,7 @@ def test_a_training_that_fills_the_disk_ends_in_one_line_and_goes_on_once_there_
     home = disk(24)
     monkeypatch.setenv("GLIOFLOW_HOME", str(home))
     experiment = Experiment.model_validate({**TINY, "model": MODEL, "training": {**TINY["training"], "epochs": 4}})
-    with pytest.raises(SystemExit) as ended, told():
+    with pytest.raises(SystemExit) as ended, one_line_errors():
         train(experiment, lgg)
     assert ended.value.code == 1
     line = capsys.readouterr().err.splitlines()[-1]
@@ -139,10 +139,10 @@ def test_a_failure_while_nothing_can_be_written_is_a_full_disk_whatever_words_it
     monkeypatch.setenv("GLIOFLOW_HOME", str(home))
     with pytest.raises(OSError, match="No space left"):
         (home / "filler").write_bytes(bytes(2**21))
-    with pytest.raises(SystemExit) as ended, told():
+    with pytest.raises(SystemExit) as ended, one_line_errors():
         raise RunFailed("the worker died")
     assert ended.value.code == 1
     assert capsys.readouterr().err.startswith(f"failed: no space left in {home} (0.0 of 1 MiB free")
-    with pytest.raises(SystemExit) as ended, told():
+    with pytest.raises(SystemExit) as ended, one_line_errors():
         raise UserError("unknown loss 'dise'")
     assert capsys.readouterr().err == "error: unknown loss 'dise'\n"

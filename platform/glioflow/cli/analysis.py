@@ -7,7 +7,7 @@ import typer
 
 from glioflow.cli.app import ANALYSIS, verb, verb_group
 from glioflow.cli.options import AsJson, Overrides
-from glioflow.cli.output import answer, print_line, table, told
+from glioflow.cli.output import answer, one_line_errors, print_line, table
 from glioflow.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def features(
     from glioflow.features import measure_mask, measure_regions
     from glioflow.features.radiomics import measure_radiomics
 
-    with told():
+    with one_line_errors():
         volume, known = read_mask(mask)
         spacing_mm = _spacing(spacing) or known
         brain = _brain(image or mask, volume.shape, asked=image is not None)
@@ -70,7 +70,7 @@ def associate(
     from glioflow.features.association import FEATURES
     from glioflow.runs.analysis.associate import associate_cohort
 
-    with told():
+    with one_line_errors():
         done = associate_cohort(cohort, clinical, masks=masks, feature_names=feature or FEATURES, clusters=cluster)
         said = done.association.model_dump(mode="json")
         answer({**said, "masks": done.masks, "run_id": done.run_id}, as_json, lambda: _show_association(said))
@@ -115,7 +115,7 @@ def survival_fit(
     from glioflow.config.experiment import override_texts
     from glioflow.runs.analysis.survival import fit_survival
 
-    with told():
+    with one_line_errors():
         base = (
             load_experiment(experiment, overrides or ())
             if experiment

@@ -8,7 +8,7 @@ import typer
 import glioflow as gf
 from glioflow.cli.app import DATA, verb_group
 from glioflow.cli.options import AsJson, Overrides, Source, StepsFile
-from glioflow.cli.output import answer, print_result, progress, told
+from glioflow.cli.output import answer, one_line_errors, print_result, progress
 
 data_app = verb_group("data", DATA, "Make, download, check, describe and prepare cohorts.")
 
@@ -25,7 +25,7 @@ def data_synthesize(
     as_json: AsJson = False,
 ) -> None:
     """Write a synthetic cohort that looks like the real one on disk."""
-    with told(), progress("synthesize") as say:
+    with one_line_errors(), progress("synthesize") as say:
         print_result(gf.synthesize(kind, out, patients=patients, seed=seed, size=size, say=say), as_json)
 
 
@@ -38,14 +38,14 @@ def data_download(
     """Download a public data set through kagglehub; say what to do where that fails."""
     from glioflow.data.download import download
 
-    with told():
+    with one_line_errors():
         answer({"path": str(download(name, out))}, as_json)
 
 
 @data_app.command("check")
 def data_check(source: Source, as_json: AsJson = False) -> None:
     """Read a cohort or a study and report every problem; exit code 2 if one is an error."""
-    with told(), progress("check") as say:
+    with one_line_errors(), progress("check") as say:
         checked = gf.check(source, say=say)
         print_result(checked, as_json)
         if not checked.ok:
@@ -61,7 +61,7 @@ def data_prepare(
     as_json: AsJson = False,
 ) -> None:
     """Preprocess a cohort once, in parallel on Ray; skip what is already there."""
-    with told(), progress("prepare") as say:
+    with one_line_errors(), progress("prepare") as say:
         print_result(gf.prepare(source, out, experiment=experiment, overrides=overrides or (), say=say), as_json)
 
 
@@ -76,5 +76,5 @@ def data_describe(
     as_json: AsJson = False,
 ) -> None:
     """Write an exploratory report: balance, tumor size, channels, gaps, examples through preprocessing."""
-    with told(), progress("describe") as say:
+    with one_line_errors(), progress("describe") as say:
         print_result(gf.describe(source, out, experiment=experiment, overrides=overrides or (), say=say), as_json)

@@ -11,7 +11,7 @@ import glioflow as gf
 from glioflow import cluster
 from glioflow.cli.app import START, verb
 from glioflow.cli.options import AsJson
-from glioflow.cli.output import answer, progress, told
+from glioflow.cli.output import answer, one_line_errors, progress
 from glioflow.cluster.storage import home, tracking_uri
 from glioflow.errors import RunFailed, UserError
 
@@ -29,7 +29,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Run the main job from end to end on a small cohort."""
-    with told(), progress("demo") as say:
+    with one_line_errors(), progress("demo") as say:
         steps, given = run_demo(data, say)
         answer({"steps": steps, "answer": given}, as_json, lambda: None)
 

@@ -8,7 +8,7 @@ import typer
 import glioflow as gf
 from glioflow.cli.app import EVALUATION, verb
 from glioflow.cli.options import AsJson, Data, ExperimentFile, Model, Overrides
-from glioflow.cli.output import answer, print_line, print_result, progress, table, told
+from glioflow.cli.output import answer, one_line_errors, print_line, print_result, progress, table
 
 Unseen = Annotated[bool, typer.Option(help="Only patients that neither trained the model nor chose its settings.")]
 Report = Annotated[Path | None, typer.Option(help="Folder for a report, one HTML file.")]
@@ -23,7 +23,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure a bundle, run or registered model on a labeled cohort, beside baselines."""
-    with told(), progress("evaluate") as say:
+    with one_line_errors(), progress("evaluate") as say:
         print_result(gf.evaluate(model, source, unseen=unseen, report=report, say=say), as_json)
 
 
@@ -39,7 +39,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare two models on the same patients, or two finished cross-validations on their own, paired."""
-    with told():
+    with one_line_errors():
         print_result(gf.compare(model_a, model_b, source, unseen=unseen, report=report), as_json)
 
 
@@ -62,7 +62,7 @@ def audit(
     from glioflow.config import load_experiment
     from glioflow.runs.analysis.audit import audit_experiment
 
-    with told(), progress("audit") as say, cluster.ending():
+    with one_line_errors(), progress("audit") as say, cluster.ending():
         settings = load_experiment(experiment, overrides or ())
         done = audit_experiment(
             settings, data, clinical=clinical, outcomes=outcomes, seen=seen or (), train=train, say=say

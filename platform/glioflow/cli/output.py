@@ -28,12 +28,12 @@ def console() -> "Console":
     return Console(stderr=True, highlight=False)
 
 
-# Where `answer` writes within `told`, which keeps stdout from everybody else.
+# Where `answer` writes within `one_line_errors`, which keeps stdout from everybody else.
 _STDOUT: ContextVar[TextIO | None] = ContextVar("stdout", default=None)
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def one_line_errors() -> Iterator[None]:
     """Turn our errors into one line and an exit code: 2 for a user's mistake, 1 for a failed run, 130 when stopped.
 
     What libraries print goes to stderr: Ray prints lines of its own (`(raylet) ...`) to stdout whenever it likes, and

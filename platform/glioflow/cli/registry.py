@@ -8,7 +8,7 @@ import typer
 import glioflow as gf
 from glioflow.cli.app import REGISTRY, verb
 from glioflow.cli.options import AsJson, Name
-from glioflow.cli.output import answer, print_line, print_result, table, told
+from glioflow.cli.output import answer, one_line_errors, print_line, print_result, table
 from glioflow.errors import UserError
 
 
@@ -27,7 +27,7 @@ def register(
     as_json: AsJson = False,
 ) -> None:
     """Make the bundle of a run the next version of a model."""
-    with told():
+    with one_line_errors():
         print_result(gf.register(run_id, name=name, survival=survival, crossval=crossval), as_json)
 
 
@@ -41,14 +41,14 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Put a version before the gate; move the alias champion or say why not."""
-    with told():
+    with one_line_errors():
         print_result(gf.promote(name, version=version, data=data), as_json)
 
 
 @verb(REGISTRY)
 def rollback(name: Name, as_json: AsJson = False) -> None:
     """Make the previous champion the champion again."""
-    with told():
+    with one_line_errors():
         print_result(gf.rollback(name), as_json)
 
 
@@ -61,7 +61,7 @@ def models(
     from glioflow.promotion import decisions
     from glioflow.tracking import Tracking
 
-    with told():
+    with one_line_errors():
         tracking = Tracking()
         if name is not None and name not in tracking.names():
             raise UserError(f"no registered model {name!r}", choices=tracking.names())
@@ -91,7 +91,7 @@ def export(
     """Write a bundle, with its card and checksums, to a folder or a zip that needs no MLflow."""
     from glioflow.runs.registry.export import export as run
 
-    with told():
+    with one_line_errors():
         answer({"path": str(run(model, out))}, as_json)
 
 
@@ -104,7 +104,7 @@ def gc(
     """Remove what no run or version needs: old checkpoints, working folders, worse trials, unused cohorts."""
     from glioflow.runs.registry.cleanup import collect
 
-    with told():
+    with one_line_errors():
         removed = collect(keep=keep, dry_run=dry_run)
         total = sum(each.bytes for each in removed)
 

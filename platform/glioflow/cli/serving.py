@@ -7,7 +7,7 @@ import typer
 
 from glioflow.cli.app import SERVING, verb, verb_group
 from glioflow.cli.options import AsJson, Host
-from glioflow.cli.output import answer, print_line, progress, table, told
+from glioflow.cli.output import answer, one_line_errors, print_line, progress, table
 
 feedback_app = verb_group("feedback", SERVING, "Accept or reject the corrected masks that callers sent back.")
 
@@ -30,7 +30,7 @@ def predict(
     """Segment studies with a bundle, a registered model or an endpoint."""
     from glioflow.api.answer_folder import predict_studies
 
-    with told(), progress("predict") as say:
+    with one_line_errors(), progress("predict") as say:
         answer({"studies": predict_studies(model, studies, out, say=say)}, as_json)
 
 
@@ -56,7 +56,7 @@ def serve(
     from glioflow.serving.server import serve_forever
     from glioflow.serving.settings import ServeSettings, Trial, digest_of
 
-    with told(), progress("serve") as say:
+    with one_line_errors(), progress("serve") as say:
         settings = ServeSettings(
             replicas=replicas,
             max_replicas=replicas,
@@ -76,7 +76,7 @@ def page(
     """Show a web page for people, which asks an endpoint, until Ctrl-C."""
     from glioflow.page.launcher import page_forever
 
-    with told():
+    with one_line_errors():
         page_forever(host=host, port=port, endpoint=endpoint, say=print_line)
 
 
@@ -85,7 +85,7 @@ def feedback_list(as_json: AsJson = False) -> None:
     """List the corrected masks in quarantine."""
     from glioflow.serving.http.feedback import Feedback
 
-    with told():
+    with one_line_errors():
         entries = Feedback().entries()
         head = ["id", "patient", "kind", "slices", "labeled_px"]
         answer({"feedback": entries}, as_json, lambda: table("", head, [[e.get(key) for key in head] for e in entries]))
@@ -96,7 +96,7 @@ def feedback_accept(entry: Entry, as_json: AsJson = False) -> None:
     """Make a corrected study a labeled case for the next training."""
     from glioflow.serving.http.feedback import Feedback
 
-    with told():
+    with one_line_errors():
         answer({"path": str(Feedback().accept(entry))}, as_json)
 
 
@@ -105,6 +105,6 @@ def feedback_reject(entry: Entry, as_json: AsJson = False) -> None:
     """Delete a corrected study from quarantine."""
     from glioflow.serving.http.feedback import Feedback
 
-    with told():
+    with one_line_errors():
         Feedback().reject(entry)
         answer({"rejected": entry}, as_json)

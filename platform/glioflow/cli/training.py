@@ -7,7 +7,7 @@ import typer
 import glioflow as gf
 from glioflow.cli.app import TRAINING, verb
 from glioflow.cli.options import AsJson, Data, ExperimentFile, Overrides
-from glioflow.cli.output import answer, print_result, progress, table, told
+from glioflow.cli.output import answer, one_line_errors, print_result, progress, table
 from glioflow.cli.search_table import search_table
 
 
@@ -20,7 +20,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train one experiment, measure it on its test patients, and log it as one MLflow run."""
-    with told(), progress("train") as say:
+    with one_line_errors(), progress("train") as say:
         print_result(gf.train(experiment, data, resume=resume, overrides=overrides or (), say=say), as_json)
 
 
@@ -39,7 +39,7 @@ def crossval(
     as_json: AsJson = False,
 ) -> None:
     """Cross-validate by patient, folds in parallel; every patient is predicted by a model that never saw it."""
-    with told(), progress("crossval") as say:
+    with one_line_errors(), progress("crossval") as say:
         done = gf.crossval(
             experiment,
             data,
@@ -65,7 +65,7 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Search the experiment's space of settings with Ray Tune and Optuna."""
-    with told(), search_table() as (say, show_trials):
+    with one_line_errors(), search_table() as (say, show_trials):
         found = gf.search(
             experiment,
             data,
@@ -89,7 +89,7 @@ def reproduce(
     from glioflow import cluster
     from glioflow.runs.registry.reproduce import reproduce as run
 
-    with told(), progress("reproduce") as say, cluster.ending():
+    with one_line_errors(), progress("reproduce") as say, cluster.ending():
         done = run(run_id, data, say=say)
         payload = {
             "run_id": done.run_id,

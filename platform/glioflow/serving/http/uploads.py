@@ -48,9 +48,9 @@ def save_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: 
             left -= file.seek(0, 2)
             if left < 0:
                 raise TooLarge(f"the files of a study must have at most {limits.upload_bytes} bytes together")
-            found = _unpack(file, folder, limits, unpacked_left)
-            unpacked_left -= sum(path.stat().st_size for path in found)
-            written += found
+            unpacked = _unpack(file, folder, limits, unpacked_left)
+            unpacked_left -= sum(path.stat().st_size for path in unpacked)
+            written += unpacked
         else:
             path = _store(file, folder, PurePosixPath(name.replace("\\", "/")).name, left)
             left -= path.stat().st_size
