@@ -22,8 +22,8 @@ class Hearing:
         if "a line of Ray's own" in text:
             heard.set()
         return sys.__stderr__.write(text)
-    def flush(self):
-        sys.__stderr__.flush()
+    def __getattr__(self, name):
+        return getattr(sys.__stderr__, name)
 
 sys.stderr = Hearing()
 with one_line_errors(), cluster.ending():

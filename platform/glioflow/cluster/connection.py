@@ -51,7 +51,9 @@ def _start(num_cpus: int | None, options: dict[str, Any]) -> None:
 
     try:
         ray.init(address="local", num_cpus=num_cpus, include_dashboard=True, dashboard_host="127.0.0.1", **options)
-    except Exception as error:  # Ray's own for a process that did not come up in time is a plain one
+    except Exception as error:
+        if type(error) is not Exception and not isinstance(error, OSError | RuntimeError):
+            raise  # Ray's error for a process that did not come up is a plain Exception
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise RunFailed(f"Ray did not start on this machine ({first}); try again when less runs on it") from error
 
