@@ -76,7 +76,7 @@ def test_na_of_brats_is_a_word_and_no_gap(write):
 
 
 def test_a_table_without_patients_says_file_columns_and_choices(write):
-    with pytest.raises(UserError, match=r"table\.csv has a patient column; got columns Age, Days; choose one of"):
+    with pytest.raises(UserError, match=r"table\.csv: .* column of patients; got columns Age, Days"):
         read_clinical(write("Age,Days\n50,3\n"))
 
 
@@ -86,7 +86,7 @@ def test_a_value_out_of_range_is_refused_with_file_column_and_range(write):
 
 
 def test_a_patient_has_one_row(write):
-    with pytest.raises(UserError, match="one row per patient; got TCGA_CS_4944"):
+    with pytest.raises(UserError, match="one row for each patient; got TCGA_CS_4944"):
         read_clinical(write(LGG.replace("TCGA_HT_0001", "TCGA_CS_4944")))
 
 
@@ -121,7 +121,7 @@ def test_features_of_strangers_are_refused(write):
 
 @pytest.mark.parametrize("value", [-1, 121, "old", True, [50], "inf", {"years": 3}])
 def test_a_request_cannot_bring_an_impossible_age(value):
-    with pytest.raises(UserError, match="age_years is a number from 0 to 120"):
+    with pytest.raises(UserError, match="age_years must be a number from 0 to 120"):
         typed_value("age_years", value)
 
 

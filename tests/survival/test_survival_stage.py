@@ -112,7 +112,7 @@ def test_a_column_of_ones_own_table_can_be_an_input(make_table):
     table["cluster"] = np.arange(len(table)) % 3.0
     stage = fit_stage(table, settings(task="death01", clinical=("age_years", "cluster")))
     assert stage.predict({}, {"cluster": "2"}).basis == ["cluster"]
-    with pytest.raises(UserError, match="cluster is a number"):
+    with pytest.raises(UserError, match="cluster must be a number"):
         stage.predict({}, {"cluster": "two"})
 
 
@@ -165,16 +165,16 @@ def test_a_missing_column_is_named_with_the_choices(make_table):
 
 
 def test_an_outcome_can_not_be_an_input(make_table):
-    with pytest.raises(UserError, match="never an input; got os_days"):
+    with pytest.raises(UserError, match="must not be an input; got os_days"):
         evaluate_stage(make_table(), settings(task="death01", clinical=("age_years", "os_days")))
 
 
 def test_an_ensemble_can_be_judged_but_not_stored(make_table):
     chosen = settings(task="death01", model="random_forest", repeats=1)
     assert not evaluate_stage(make_table(30), chosen).primary
-    with pytest.raises(UserError, match="plain numbers; got random_forest"):
+    with pytest.raises(UserError, match="plain numbers to be stored; got random_forest"):
         fit_stage(make_table(30), chosen)
-    with pytest.raises(UserError, match=r"fits the outcome \(binary\).*ridge, random_forest, gradient_boosting"):
+    with pytest.raises(UserError, match=r"fit the kind of outcome \(binary\).*ridge, random_forest, gradient_boosting"):
         evaluate_stage(make_table(30), settings(task="death01", model="weibull_aft"))
 
 

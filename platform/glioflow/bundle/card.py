@@ -56,8 +56,8 @@ def subgroup_metrics(rows: Iterable[Mapping[str, Any]]) -> dict[str, float | Non
     metrics: dict[str, float | None] = {}
     for group, scores in groups.items():
         low, high = bootstrap_interval(scores)
-        said = {"dice_mean": fmean(scores), "dice_ci95_low": low, "dice_ci95_high": high, "num_cases": len(scores)}
-        metrics |= {f"{_BY}{group}/{key}": float(value) for key, value in said.items()}
+        summary = {"dice_mean": fmean(scores), "dice_ci95_low": low, "dice_ci95_high": high, "num_cases": len(scores)}
+        metrics |= {f"{_BY}{group}/{key}": float(value) for key, value in summary.items()}
     return metrics
 
 
@@ -89,25 +89,25 @@ def card_html(
 
 
 def _sections(description: Description, survival: str | None, lineage: Mapping[str, str]) -> list[Section]:
-    said, origin = description, description.origin
-    model = said.model.model_dump(mode="json")
+    origin = description.origin
+    model = description.model.model_dump(mode="json")
     network = model["architecture"] + (f" with encoder {model['encoder']}" if model.get("encoder") else "")
     patients = ", ".join(f"{part} {count}" for part, count in origin.num_patients.items())
     return [
         Section(
             "Intended use",
-            f"Outlines brain tumors in MRI studies with the channels {', '.join(said.channels)}, measures the outline"
-            f"{f' and estimates {survival}' if survival else ''}, for research on cohorts like the one it was trained "
-            f"on. {NOTICE} Not for diagnosis, treatment or triage, and not for patients whose images were made "
+            f"Outlines brain tumors in MRI studies with the channels {', '.join(description.channels)}, measures the "
+            f"outline{f' and estimates {survival}' if survival else ''}, for research on cohorts like the one it was "
+            f"trained on. {NOTICE} Not for diagnosis, treatment or triage, and not for patients whose images were made "
             "otherwise than those of the training cohort.",
         ),
         Section(
             "Model",
             rows=[
                 ["network", network],
-                ["parameters", f"{said.num_parameters:,}"],
-                ["task", f"{said.target.kind}: {', '.join(said.target.names)}"],
-                ["preprocessing", ", ".join(step.step for step in said.preprocess)],
+                ["parameters", f"{description.num_parameters:,}"],
+                ["task", f"{description.target.kind}: {', '.join(description.target.names)}"],
+                ["preprocessing", ", ".join(step.step for step in description.preprocess)],
                 ["survival stage", survival or "none"],
             ],
         ),
@@ -129,13 +129,13 @@ def _sections(description: Description, survival: str | None, lineage: Mapping[s
             "Per patient on the whole volume, in the images' own geometry, then averaged; intervals by bootstrap over "
             "patients.",
             head=["metric", "test mean", "95 % interval", "test median", "validation mean"],
-            rows=_metric_rows(said.metrics),
+            rows=_metric_rows(description.metrics),
         ),
         Section(
             "Subgroups",
             "Dice of test patients. An interval of few patients says little.",
             head=["group", "mean Dice", "95 % interval", "cases"],
-            rows=_subgroup_rows(said.metrics),
+            rows=_subgroup_rows(description.metrics),
         ),
         Section(
             "Limits",
@@ -144,7 +144,9 @@ def _sections(description: Description, survival: str | None, lineage: Mapping[s
             f"{_few(origin.num_patients.get('test', 0))}"
             f"{'Its survival estimate is exploratory. ' if survival else ''}".strip(),
         ),
-        Section("Lineage", rows=[["experiment", origin.experiment], *map(list, _lineage(said, lineage).items())]),
+        Section(
+            "Lineage", rows=[["experiment", origin.experiment], *map(list, _lineage(description, lineage).items())]
+        ),
         Section(
             "Licenses",
             "Code and weights as trained: Apache-2.0, where the data's terms allow. "

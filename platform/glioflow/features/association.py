@@ -143,7 +143,7 @@ def associate(
         clinical[chosen], how="inner", left_index=True, right_index=True, suffixes=("_shape", "")
     )
     if both.empty:
-        raise UserError("features and clinical table share at least one patient", list(features.index[:4]))
+        raise UserError("features and clinical table must share at least one patient", list(features.index[:4]))
     number = num_hypotheses or len(feature_names) * len(chosen)
     rng = np.random.default_rng(seed)
     tests, aucs = [], []
@@ -246,6 +246,6 @@ def _label(value: object) -> str:
 def _check(table: "pd.DataFrame", names: Iterable[str], kind: str) -> None:
     missing = [name for name in names if name not in table]
     if missing:
-        raise UserError(f"every {kind} is a column of its table", ", ".join(missing), choices=list(table))
+        raise UserError(f"every {kind} must be a column of its table", ", ".join(missing), choices=list(table))
     if table.index.has_duplicates:
-        raise UserError("a patient has one row", table.index[table.index.duplicated()][0])
+        raise UserError("a patient must have one row", table.index[table.index.duplicated()][0])

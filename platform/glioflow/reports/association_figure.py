@@ -101,13 +101,15 @@ def _draw_grid(axes: "Axes", tests: Rows) -> None:
 
 
 def _draw_forest(axes: "Axes", aucs: Rows, cluster: str) -> None:
-    for place, one in enumerate(aucs):
+    for position, one in enumerate(aucs):
         if one["low"] is not None:
-            axes.plot([one["low"], one["high"]], [place, place], color=TRUTH, lw=1.6)
-        axes.scatter(one["auc"], place, color=TRUTH, s=26, zorder=3, label=None if place else "ours, 95 % interval")
+            axes.plot([one["low"], one["high"]], [position, position], color=TRUTH, lw=1.6)
+        axes.scatter(
+            one["auc"], position, color=TRUTH, s=26, zorder=3, label=None if position else "ours, 95 % interval"
+        )
         for number, (masks, area) in enumerate(one["published"].items()):
             marker = "D" if number == 0 else "s"
-            beside = place - 0.25 + 0.5 * number
+            beside = position - 0.25 + 0.5 * number
             axes.scatter(area, beside, color=PREDICTION, s=16, marker=marker, zorder=4, label=f"published, {masks}")
     axes.axvline(0.5, color="#a0aec0", lw=1, ls="--")
     names = [f"{one['score']}, class {one['label']} (n={one['num_positive']})" for one in aucs]

@@ -67,11 +67,13 @@ def gap_figure(gap: Gap) -> bytes:
     """Draw each one's Dice by patient under both splits as a line from honest to leaking; PNG."""
     figure, (axes,) = new_figure(1, width=7.0, height=0.55 * len(WORDS) + 1.1)
     shown = [who for who in WORDS if who in gap["patient"]]
-    for place, who in enumerate(shown):
+    for position, who in enumerate(shown):
         honest, leaking = (gap[kind][who]["dice"] for kind in ("patient", "slice"))
-        axes.plot([honest, leaking], [place, place], color="#cbd5e0", lw=3, zorder=1)
-        axes.scatter(honest, place, color=TRUTH, s=46, zorder=2, label="split by patient" if not place else None)
-        axes.scatter(leaking, place, color=PREDICTION, s=46, zorder=2, label="split by slice" if not place else None)
+        axes.plot([honest, leaking], [position, position], color="#cbd5e0", lw=3, zorder=1)
+        axes.scatter(honest, position, color=TRUTH, s=46, zorder=2, label="split by patient" if not position else None)
+        axes.scatter(
+            leaking, position, color=PREDICTION, s=46, zorder=2, label="split by slice" if not position else None
+        )
     axes.set(yticks=range(len(shown)), yticklabels=[WORDS[who] for who in shown], xlim=(-0.02, 1), xlabel="Dice")
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.legend(frameon=False, fontsize=8, loc="lower right")

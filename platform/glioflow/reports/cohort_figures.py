@@ -74,9 +74,9 @@ def bars(counts: Mapping[str, float], *, title: str, xlabel: str = "", limit: fl
     names, values = list(counts), list(counts.values())
     axes.barh(range(len(names)), values, color=TRUTH, height=0.7)
     high = limit or max([*values, 1e-9])
-    for place, value in enumerate(values):
+    for position, value in enumerate(values):
         text = f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
-        axes.text(value + 0.01 * high, place, text, va="center", fontsize=7, color=INK)
+        axes.text(value + 0.01 * high, position, text, va="center", fontsize=7, color=INK)
     axes.set(yticks=range(len(names)), yticklabels=names, xlim=(0, 1.1 * high), title=title, xlabel=xlabel)
     axes.invert_yaxis()
     axes.spines["left"].set_visible(False)

@@ -194,10 +194,10 @@ def _table(cohort: Cohort) -> Section:
     }
     known = {case.patient for case in cohort.cases} | {case.id for case in cohort.cases}
     without = len({case.patient for case in cohort.cases} - {row[0] for row in rows} - _with_row(cohort, rows))
-    said = f"{len(rows)} rows in {cohort.clinical.name}; {sum(row[0] not in known for row in rows)} match no case, "
+    text = f"{len(rows)} rows in {cohort.clinical.name}; {sum(row[0] not in known for row in rows)} match no case, "
     picture = draw.bars(gaps, title="Missing values", xlabel="percent of rows", limit=100)
     drawing = Drawing("missing", picture, "Empty cells, NA and the like.", wide=True)
-    return Section("Clinical table", f"{said}{without} patients have no row.", [drawing])
+    return Section("Clinical table", f"{text}{without} patients have no row.", [drawing])
 
 
 def _with_row(cohort: Cohort, rows: Sequence[Sequence[str]]) -> set[str]:

@@ -29,7 +29,7 @@ def comparison_page(answer: Answer, *, about: str) -> str:
         (METRICS.get(name, name), number(a.get(f"{name}_mean")), number(b.get(f"{name}_mean")), *_difference(v))
         for name, v in answer["metrics"].items()
     ]
-    places = [(name, *_difference(v)) for name, v in answer["per_institution"].items()]
+    institutions = [(name, *_difference(v)) for name, v in answer["per_institution"].items()]
     models = [
         (name, model["name"], model["experiment"], model["architecture"], _count(model["num_parameters"]))
         for name, model in (("A", a), ("B", b))
@@ -54,7 +54,10 @@ def comparison_page(answer: Answer, *, about: str) -> str:
             rows=metrics,
         ),
         Section(
-            "By institution", "Those with fewer than five patients together.", head=("institution", *head), rows=places
+            "By institution",
+            "Those with fewer than five patients together.",
+            head=("institution", *head),
+            rows=institutions,
         ),
         Section("All patients", head=("id", "institution", "A", "B", "A less B"), rows=patients),
     ]

@@ -22,12 +22,14 @@ def reliability(curves: Mapping[str, Curve], *, title: str) -> bytes:
     figure, (axes, counts) = new_figure(2, width=8.6, height=3.6)
     axes.plot([0, 1], [0, 1], color=QUIET, lw=1.2, ls="--", label="honest")
     for color, (name, curve) in zip((TRUTH, PREDICTION, INK), curves.items(), strict=False):
-        said, true, voxels = (np.array(column, float) for column in zip(*curve, strict=True))
-        axes.plot(said, true, color=color, marker="o", ms=4, lw=1.4, label=name)
-        counts.plot(said, voxels, color=color, marker="o", ms=4, lw=1.4, label=name)
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability said", ylabel="part that is tumor", title=title)
+        predicted, true, voxels = (np.array(column, float) for column in zip(*curve, strict=True))
+        axes.plot(predicted, true, color=color, marker="o", ms=4, lw=1.4, label=name)
+        counts.plot(predicted, voxels, color=color, marker="o", ms=4, lw=1.4, label=name)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability", ylabel="part that is tumor", title=title)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
-    counts.set(xlim=(0, 1), yscale="log", xlabel="probability said", ylabel="voxels", title="How many voxels say it")
+    counts.set(
+        xlim=(0, 1), yscale="log", xlabel="predicted probability", ylabel="voxels", title="Voxels by probability"
+    )
     return to_png(figure)
 
 
@@ -35,10 +37,10 @@ def by_group(scores: Mapping[str, Sequence[float]], *, title: str, ylabel: str =
     """Draw each group's scores as dots, with a line at the median; PNG."""
     figure, (axes,) = new_figure(1, width=max(4.2, 1.0 + 0.8 * len(scores)), height=3.4)
     rng = np.random.default_rng(0)
-    for place, values in enumerate(scores.values()):
-        across = place + rng.uniform(-0.18, 0.18, len(values))
+    for position, values in enumerate(scores.values()):
+        across = position + rng.uniform(-0.18, 0.18, len(values))
         axes.scatter(across, values, s=16, color=TRUTH, alpha=0.65, lw=0)
-        axes.hlines(np.median(values), place - 0.3, place + 0.3, color=PREDICTION, lw=1.6)
+        axes.hlines(np.median(values), position - 0.3, position + 0.3, color=PREDICTION, lw=1.6)
     names = [f"{name}\n{len(values)}" for name, values in scores.items()]
     axes.set(xticks=range(len(names)), ylim=(-0.02, 1.02), ylabel=ylabel, title=title)
     axes.set_xticklabels(names)
@@ -98,10 +100,10 @@ def intervals(entries: Mapping[str, tuple[float, float, float]], *, title: str, 
         xlabel: What the values are.
     """
     figure, (axes,) = new_figure(1, width=6.4, height=0.9 + 0.34 * len(entries))
-    for place, (value, low, high) in enumerate(entries.values()):
+    for position, (value, low, high) in enumerate(entries.values()):
         color = TRUTH if low > 0 else PREDICTION if high < 0 else INK
-        axes.hlines(place, low, high, color=color, lw=1.8)
-        axes.plot(value, place, marker="o", ms=5, color=color)
+        axes.hlines(position, low, high, color=color, lw=1.8)
+        axes.plot(value, position, marker="o", ms=5, color=color)
     axes.axvline(0, color=QUIET, lw=1.2, ls="--")
     axes.set(yticks=range(len(entries)), yticklabels=list(entries), title=title, xlabel=xlabel)
     axes.invert_yaxis()

@@ -112,9 +112,9 @@ def _dice(answer: Answer, rows: Sequence[Answer]) -> Section:
 def beside_baselines(answer: Answer) -> list[tuple[str, str, str]]:
     """Return name, mean and median Dice, as tables show them, of the model and all that it has to beat."""
     rows = [("this model", number(answer["dice_mean"]), number(answer["dice_median"]))]
-    for name, found in answer["baselines"].items():
-        mean = number(found["dice_mean"]) + (f" ± {found['dice_std']:.2f}" if "dice_std" in found else "")
-        rows.append((BASELINES.get(name, name), mean, number(found.get("dice_median"))))
+    for name, scores in answer["baselines"].items():
+        mean = number(scores["dice_mean"]) + (f" ± {scores['dice_std']:.2f}" if "dice_std" in scores else "")
+        rows.append((BASELINES.get(name, name), mean, number(scores.get("dice_median"))))
     return rows
 
 
@@ -184,8 +184,8 @@ def _belief(answer: Answer, rows: Sequence[Answer]) -> Section:
         )
     unit = next((unit for unit in ("mm3", "px") if all(f"volume_reference_{unit}" in row for row in rows)), None)
     if unit is not None:
-        true, found = ([row[f"volume_{kind}_{unit}"] for row in rows] for kind in ("reference", "prediction"))
-        figure = draw.volumes(true, found, unit="mm³" if unit == "mm3" else "voxels")
+        true, predicted = ([row[f"volume_{kind}_{unit}"] for row in rows] for kind in ("reference", "prediction"))
+        figure = draw.volumes(true, predicted, unit="mm³" if unit == "mm3" else "voxels")
         drawings.append(Drawing("volumes", figure, "Tumor volume of each case; dashed: equal."))
     overall, near = (number(answer.get(f"expected_calibration_error{where}"), 4) for where in ("", "_near_tumor"))
     text = f"Expected calibration error {overall} over all voxels, {near} in the boxes around true and predicted tumor."
@@ -193,23 +193,23 @@ def _belief(answer: Answer, rows: Sequence[Answer]) -> Section:
 
 
 def _interval_text(answer: Answer) -> str:
-    said = answer.get("volume_interval")
-    if said is None:
+    interval = answer.get("volume_interval")
+    if interval is None:
         return "This model has no conformal interval for the volume."
-    name, patients = f"A {said['level']:.0%} conformal interval for the volume", said["num_patients"]
-    if not said["available"]:
+    name, patients = f"A {interval['level']:.0%} conformal interval for the volume", interval["num_patients"]
+    if not interval["available"]:
         return f"{name} is not available: {patients} patients are too few."
     text = f"{name} (CV+) rests on {patients} out-of-fold patients."
-    if said.get("coverage") is not None:
-        text += f" It held {said['coverage']:.0%} of {said['num_asked']} patients that it had not seen."
+    if interval.get("coverage") is not None:
+        text += f" It held {interval['coverage']:.0%} of {interval['num_asked']} patients that it had not seen."
     return text
 
 
 def _institutions(answer: Answer, rows: Sequence[Answer]) -> Section:
-    places = answer["per_institution"]
-    if not places:
+    institutions = answer["per_institution"]
+    if not institutions:
         return Section("By institution")
-    groups = {name: [row["dice"] for row in rows if row["institution"] == name] for name in places}
+    groups = {name: [row["dice"] for row in rows if row["institution"] == name] for name in institutions}
     table = [
         (
             name,
@@ -218,7 +218,7 @@ def _institutions(answer: Answer, rows: Sequence[Answer]) -> Section:
             "{:.3f} to {:.3f}".format(*v["dice_ci95"]),
             number(v["dice_median"]),
         )
-        for name, v in places.items()
+        for name, v in institutions.items()
     ]
     figure = draw.by_group(groups, title="Dice by institution")
     return Section(

@@ -33,7 +33,7 @@ def calibration_over_time(
     """
     horizons = np.array([day for day in settings.horizons_days if grid[0] <= day <= grid[-1]])
     observed = 1 - kaplan_meier(outcome, horizons) if len(horizons) else ()
-    found = {
+    in_the_large = {
         f"calibration_in_the_large_{day:g}_days": float(np.mean([1 - np.interp(day, grid, row) for row in survival]))
         - share
         for day, share in zip(horizons, observed, strict=True)
@@ -43,4 +43,4 @@ def calibration_over_time(
     slope = float("nan")
     if np.ptp(prediction.risk) > 0 and np.ptp(hazard) > 1e-6:
         slope = fit_cox((hazard - hazard.mean())[:, None], outcome, 1e-6, 0).coefficients[0]
-    return found | {"calibration_slope": slope}
+    return in_the_large | {"calibration_slope": slope}

@@ -59,8 +59,8 @@ _WHOLE = ("grade", "death01", "os_event", "pfi_event")
 
 def patient_key(case_id: str) -> str:
     """Return the patient of a case id: `TCGA-CS-4941` and `TCGA_CS_4941_19960909` are `TCGA_CS_4941`, others stay."""
-    found = re.fullmatch(r"(TCGA)[_-](\w\w)[_-](\w{4})([_-]\d{8})?", case_id.strip())
-    return "_".join(found.groups()[:3]) if found else case_id.strip()
+    tcga = re.fullmatch(r"(TCGA)[_-](\w\w)[_-](\w{4})([_-]\d{8})?", case_id.strip())
+    return "_".join(tcga.groups()[:3]) if tcga else case_id.strip()
 
 
 def typed_value(name: str, value: object, *, codes: Mapping[str, str] | None = None) -> float | str | None:
@@ -86,10 +86,10 @@ def typed_value(name: str, value: object, *, codes: Mapping[str, str] | None = N
     try:
         number = float(text)
     except ValueError:
-        raise UserError(f"{name} is a number from {column.low:g} to {column.high:g}", repr(value)) from None
+        raise UserError(f"{name} must be a number from {column.low:g} to {column.high:g}", repr(value)) from None
     if not column.low <= number <= column.high or (name in _WHOLE and number != int(number)):
         whole = "whole " if name in _WHOLE else ""
-        raise UserError(f"{name} is a {whole}number from {column.low:g} to {column.high:g}", repr(value))
+        raise UserError(f"{name} must be a {whole}number from {column.low:g} to {column.high:g}", repr(value))
     return number
 
 
@@ -135,13 +135,15 @@ def join_features(clinical: "pd.DataFrame", features: Mapping[str, Mapping[str, 
     shapes = pd.DataFrame.from_dict({case: dict(values) for case, values in features.items()}, orient="index")
     shapes.index = pd.Index([patient_key(str(case)) for case in shapes.index], name="patient")
     if shapes.index.has_duplicates:
-        raise UserError("a patient has one set of features", shapes.index[shapes.index.duplicated()][0])
+        raise UserError("a patient must have one set of features", shapes.index[shapes.index.duplicated()][0])
     joined = clinical.merge(
         shapes.astype(float), how="inner", left_index=True, right_index=True, suffixes=("", "_shape")
     )
     if joined.empty:
         shown = [str(patient) for patient in clinical.index[:4]]
-        raise UserError("features and clinical table share at least one patient", list(features)[:4], choices=shown)
+        raise UserError(
+            "features and clinical table must share at least one patient", list(features)[:4], choices=shown
+        )
     return joined
 
 
@@ -151,12 +153,12 @@ def _read_one(path: Path) -> "pd.DataFrame":
     raw = _read_text(path)
     key = next((name for name in PATIENT_COLUMNS if name in raw), None)
     if key is None:
-        raise UserError(
-            f"{path.name} has a patient column", f"columns {', '.join(map(str, raw.columns))}", choices=PATIENT_COLUMNS
-        )
+        rule = "a clinical table must have a column of patients"
+        raise UserError(rule, f"columns {', '.join(map(str, raw.columns))}", PATIENT_COLUMNS, file=path)
     raw.index = pd.Index([patient_key(patient) for patient in raw.pop(key)], name="patient")
     if raw.index.has_duplicates:
-        raise UserError(f"{path.name} has one row per patient", raw.index[raw.index.duplicated()][0])
+        again = raw.index[raw.index.duplicated()][0]
+        raise UserError("a clinical table must have one row for each patient", f"{again} again", file=path)
     table = pd.DataFrame(index=raw.index)
     for name, column in COLUMNS.items():
         source = next((source for source in (name, *column.sources) if source in raw), None)
@@ -193,7 +195,7 @@ def _read_text(path: Path) -> "pd.DataFrame":
             header = file.readline()
         raw = pd.read_csv(path, sep=separator_of(header), dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, UnicodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UserError("a clinical table is a readable csv in UTF-8", f"{path}: {error}") from None
+        raise UserError("a clinical table must be a readable csv in UTF-8", str(error), file=path) from None
     raw.columns = raw.columns.str.strip()
     return raw
 
@@ -222,5 +224,5 @@ def _as_numbers(cells: "pd.Series[str]") -> "pd.Series[float] | pd.Series[str]":
 
 
 def _institution(patient: object) -> str | None:
-    found = re.match(r"TCGA_(\w\w)_", str(patient))
-    return found.group(1).lower() if found else None
+    tcga = re.match(r"TCGA_(\w\w)_", str(patient))
+    return tcga.group(1).lower() if tcga else None

@@ -184,7 +184,7 @@ def _choose_penalty(table: "pd.DataFrame", outcome: Outcome, settings: SurvivalS
 
 def kaplan_meier(outcome: Outcome, grid: Array) -> Array:
     """Return the survival of all patients at the grid's days, by Kaplan and Meier."""
-    # The estimator of censoring, with events in the place of censored ends.
+    # The estimator of censoring, with events and censored ends exchanged.
     swapped = Outcome(outcome.family, ~outcome.event, outcome.days)
     return followed_before(swapped, np.nextafter(grid, np.inf))
 

@@ -166,19 +166,19 @@ def _statistics(
     outcome: Outcome, prediction: Prediction, settings: SurvivalSettings, grid: Array
 ) -> dict[str, Statistic]:
     ranked = statistics.concordance(outcome, prediction.risk)
-    found = {"auroc" if outcome.family == "binary" else "c_index": ranked}
+    computed = {"auroc" if outcome.family == "binary" else "c_index": ranked}
     if prediction.probability is not None:
-        found["brier"] = statistics.brier(outcome, prediction.probability)
-        found["accuracy"] = statistics.accuracy(outcome, prediction.probability)
+        computed["brier"] = statistics.brier(outcome, prediction.probability)
+        computed["accuracy"] = statistics.accuracy(outcome, prediction.probability)
     if prediction.survival is not None:
-        found["ibs"] = statistics.integrated_brier(outcome, prediction.survival, grid)
+        computed["ibs"] = statistics.integrated_brier(outcome, prediction.survival, grid)
     if outcome.family == "time":
         for day in settings.horizons_days:
-            found[f"auc_{day:g}_days"] = statistics.auc_at(outcome, prediction.risk, day)
+            computed[f"auc_{day:g}_days"] = statistics.auc_at(outcome, prediction.risk, day)
     if prediction.days is not None:
-        found["accuracy"] = statistics.class_accuracy(outcome, prediction.days, settings.days_per_month)
-        found["mse_days2"] = statistics.squared_error(outcome, prediction.days)
-    return found
+        computed["accuracy"] = statistics.class_accuracy(outcome, prediction.days, settings.days_per_month)
+        computed["mse_days2"] = statistics.squared_error(outcome, prediction.days)
+    return computed
 
 
 def _plain_metrics(
@@ -264,14 +264,16 @@ def _fewest(outcome: Outcome) -> int:
 def _warnings(outcome: Outcome, settings: SurvivalSettings, beats: bool, baselines: list[str]) -> list[str]:
     fewer = _fewest(outcome)
     inputs = len(settings.shape_features) + len(settings.clinical)
-    found = []
+    warnings = []
     if fewer < _FEW_EVENTS * inputs:
-        found.append(f"{fewer} events for {inputs} inputs among {len(outcome.event)} patients: most of this is noise")
+        warnings.append(
+            f"{fewer} events for {inputs} inputs among {len(outcome.event)} patients: most of this is noise"
+        )
     if not settings.primary:
-        found.append("exploratory: not the model that was fixed beforehand")
+        warnings.append("exploratory: not the model that was fixed beforehand")
     if not beats:
-        found.append(f"does not clearly beat its baselines ({', '.join(baselines)})")
+        warnings.append(f"does not clearly beat its baselines ({', '.join(baselines)})")
     missing = [name for name in ("age_only", "institution_only") if name not in baselines]
     if missing:
-        found.append(f"the table has no column for the baselines {', '.join(missing)}")
-    return found
+        warnings.append(f"the table has no column for the baselines {', '.join(missing)}")
+    return warnings

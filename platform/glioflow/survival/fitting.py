@@ -141,8 +141,8 @@ def fit_weibull(inputs: Array, outcome: Outcome, penalty: float, seed: int) -> W
         return -likelihood + penalty / 2 * float(ridge @ ridge), -slope + penalty * np.concatenate([[0.0], ridge])
 
     start = np.concatenate([[0.0, np.average(log_days)], np.zeros(inputs.shape[1])])
-    found = minimize(loss, start, jac=True, method="L-BFGS-B").x
-    return WeibullModel(intercept=float(found[1]), coefficients=found[2:].tolist(), shape=float(np.exp(found[0])))
+    optimum = minimize(loss, start, jac=True, method="L-BFGS-B").x
+    return WeibullModel(intercept=float(optimum[1]), coefficients=optimum[2:].tolist(), shape=float(np.exp(optimum[0])))
 
 
 def fit_linear(inputs: Array, outcome: Outcome, penalty: float, seed: int) -> LinearModel:
@@ -209,5 +209,5 @@ def find_fit(model: Model, family: Family) -> Fit:
     """Return the fit of a model for a family of outcomes; raises `UserError` where there is none."""
     if (model, family) not in FITS:
         choices = [name for name, of in FITS if of == family]
-        raise UserError(f"the model fits the outcome ({family})", model, choices=choices)
+        raise UserError(f"the model must fit the kind of outcome ({family})", model, choices=choices)
     return FITS[model, family]

@@ -103,8 +103,8 @@ def _patient_votes(known: "pd.DataFrame", slices: "pd.DataFrame", seed: int) -> 
         imputer = KNNImputer(n_neighbors=_NUM_NEIGHBORS, keep_empty_features=True).fit(inputs.iloc[train])
         filled = pd.DataFrame(np.round(imputer.transform(inputs)), index=inputs.index)
         filled.columns = filled.columns.astype(str)
-        learned, asked = (slices.join(filled.iloc[part], how="inner") for part in (train, test))
+        learned, held_out = (slices.join(filled.iloc[part], how="inner") for part in (train, test))
         forest = _forest(seed).fit(learned.to_numpy(), target.loc[learned.index].to_numpy())
-        share = pd.Series(forest.predict(asked.to_numpy()), index=asked.index).groupby(level=0).mean()
+        share = pd.Series(forest.predict(held_out.to_numpy()), index=held_out.index).groupby(level=0).mean()
         votes.loc[share.index] = (share > 0.5).astype(float)
     return votes

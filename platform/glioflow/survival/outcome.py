@@ -87,7 +87,7 @@ def _known(table: "pd.DataFrame", task: Task) -> "pd.Series[bool]":
 
 def _check(table: "pd.DataFrame", task: Task, settings: SurvivalSettings) -> None:
     if table.index.has_duplicates:
-        raise UserError("a patient has one row", table.index[table.index.duplicated()][0])
+        raise UserError("a patient must have one row", table.index[table.index.duplicated()][0])
     entry = TASKS[task]
     needed = (*entry.columns, "resection") if entry.family == "days" else entry.columns
     missing = [name for name in needed if name not in table]

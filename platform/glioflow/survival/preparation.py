@@ -122,16 +122,17 @@ def describe_inputs(table: "pd.DataFrame", settings: SurvivalSettings) -> list[I
     Raises:
         UserError: If a column is not in the table, or is an outcome.
     """
-    asked = [(name, "shape") for name in settings.shape_features] + [(name, "clinical") for name in settings.clinical]
-    if not asked:
-        raise UserError("a survival stage has at least one input: settings shape_features and clinical are both empty")
+    named = [(name, "shape") for name in settings.shape_features] + [(name, "clinical") for name in settings.clinical]
+    if not named:
+        hint = "name one in survival.shape_features or survival.clinical"
+        raise UserError("a survival stage must have at least one input", hint=hint)
     inputs: list[Input] = []
-    for name, source in asked:
+    for name, source in named:
         if name in TARGETS:
-            raise UserError("an outcome is never an input", name)
+            raise UserError("an outcome must not be an input", name)
         if name not in table:
             choices = [column for column in table if column not in TARGETS]
-            raise UserError(f"every {source} input is a column of the table", name, choices=choices)
+            raise UserError(f"every {source} input must be a column of the table", name, choices=choices)
         inputs.append(_describe(table, name, "shape" if source == "shape" else "clinical"))
     return inputs
 

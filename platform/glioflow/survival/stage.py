@@ -1,13 +1,14 @@
-"""The survival stage that a bundle carries: fitted, stored as plain numbers, asked for one patient at a time."""
+"""The survival stage that a bundle carries: fitted, stored as plain numbers, applied to one patient at a time."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from glioflow.errors import UserError
+from glioflow.errors import UserError, unknown_name
 from glioflow.survival.clinical import COLUMNS, TARGETS, clinical_name, typed_value
 from glioflow.survival.crossvalidation import fit_pipeline
 from glioflow.survival.evaluation import Interval, SurvivalEvaluation, evaluate_stage
@@ -72,6 +73,18 @@ class SurvivalAnswer(BaseModel):
     curve: SurvivalCurve | None
 
 
+@dataclass(frozen=True)
+class _Estimate:
+    """What a kind of model says of a patient's risk; each value as of `SurvivalAnswer`."""
+
+    probability: float | None = None
+    horizon_days: float | None = None
+    interval: tuple[float, float] | None = None
+    predicted_days: float | None = None
+    category: str | None = None
+    curve: SurvivalCurve | None = None
+
+
 class SurvivalStage(BaseModel):
     """A fitted survival stage.
 
@@ -119,7 +132,7 @@ class SurvivalStage(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise UserError(f"a stored survival stage is whole and valid: {where}: {first['msg']}") from None
+            raise UserError(f"a stored survival stage must be complete and valid: {where}: {first['msg']}") from None
 
     def predict(self, features: Mapping[str, float | None], clinical: Mapping[str, object]) -> SurvivalAnswer:
         """Answer for one patient.
@@ -138,7 +151,7 @@ class SurvivalStage(BaseModel):
         return SurvivalAnswer(
             task=self.task,
             risk_score=float(self.model.risk(inputs)[0]),
-            **self._statement(inputs),
+            **vars(self._estimate(inputs)),
             basis=[name for name, value in known.items() if value is not None],
             imputed=imputed,
             beats_baselines=self.beats_baselines,
@@ -157,7 +170,7 @@ class SurvivalStage(BaseModel):
         for entry in self.preparation.inputs:
             value = features.get(entry.name) if entry.source == "shape" else given.get(entry.name)
             if entry.levels is not None and value is not None and value not in entry.levels:
-                raise UserError(f"{entry.name} is a category that the model knows", value, choices=entry.levels)
+                raise UserError(f"{entry.name} must be a category that the model knows", value, choices=entry.levels)
             known[entry.name] = None if isinstance(value, float) and not np.isfinite(value) else value
         return known
 
@@ -165,64 +178,54 @@ class SurvivalStage(BaseModel):
         """Return a value of a column that only this stage's own table had."""
         own = {e.name: e for e in self.preparation.inputs if e.source == "clinical" and e.name not in COLUMNS}
         if name not in own:
-            raise UserError(
-                f"unknown clinical value {name!r}", choices=[*(c for c in COLUMNS if c not in TARGETS), *own]
-            )
+            raise unknown_name("clinical value", name, [*(c for c in COLUMNS if c not in TARGETS), *own])
         if value is None or own[name].levels is not None:
             return None if value is None else str(value)
         try:
             return float(str(value))
         except ValueError:
-            raise UserError(f"{name} is a number", repr(value)) from None
+            raise UserError(f"{name} must be a number", repr(value)) from None
 
     def _cautions(self, known: Mapping[str, object], imputed: list[str]) -> list[str]:
-        found = []
+        cautions = []
         for entry in self.preparation.inputs:
             value = known[entry.name]
             if entry.low is None or entry.high is None or not isinstance(value, int | float):
                 continue
             if not entry.low <= value <= entry.high:
-                found.append(
+                cautions.append(
                     f"{entry.name} {value:g} is outside what it was fitted on, {entry.low:g} to {entry.high:g}"
                 )
         if len(imputed) == len(known):
-            found.append("no input was known: this is the average of the cohort and says nothing of the patient")
-        return found
+            cautions.append("no input was known: this is the average of the cohort and says nothing of the patient")
+        return cautions
 
-    def _statement(self, inputs: Array) -> dict[str, Any]:
-        """Probability, curve or days with their intervals, by the kind of model."""
-        said: dict[str, Any] = dict.fromkeys(
-            ("probability", "horizon_days", "interval", "predicted_days", "category", "curve")
-        )
+    def _estimate(self, inputs: Array) -> _Estimate:
+        """Return probability, curve or days with their intervals, by the kind of model."""
         match self.model:
             case LogisticModel():
-                said["probability"] = float(self.model.event_probability(inputs)[0])
                 values = [m.event_probability(inputs)[0] for m in self.replicates if isinstance(m, LogisticModel)]
-                said["interval"] = _percentiles(np.array(values))
+                probability = float(self.model.event_probability(inputs)[0])
+                return _Estimate(probability=probability, interval=_percentiles(np.array(values)))
             case LinearModel():
                 days = float(self.model.days(inputs)[0])
                 values = [m.days(inputs)[0] for m in self.replicates if isinstance(m, LinearModel)]
                 label = int(survival_classes(np.array([days]), self.settings.days_per_month)[0])
-                said |= {"predicted_days": days, "category": CLASSES[label], "interval": _percentiles(np.array(values))}
+                interval = _percentiles(np.array(values))
+                return _Estimate(predicted_days=days, category=CLASSES[label], interval=interval)
             case CoxModel() | WeibullModel():
-                said |= self._curve(inputs)
-        return said
+                return self._curve(inputs)
 
-    def _curve(self, inputs: Array) -> dict[str, Any]:
+    def _curve(self, inputs: Array) -> _Estimate:
         days = np.array(self.curve_days)
         models = [m for m in (self.model, *self.replicates) if isinstance(m, CoxModel | WeibullModel)]
         survival, *others = [m.survival(inputs, days)[0] for m in models]
         low, high = np.quantile(others, [0.025, 0.975], axis=0) if others else (survival, survival)
         horizon = max((d for d in self.settings.horizons_days if d in self.curve_days), default=self.curve_days[-1])
         at = self.curve_days.index(horizon)
-        return {
-            "probability": float(1 - survival[at]),
-            "horizon_days": horizon,
-            "interval": (float(1 - high[at]), float(1 - low[at])),
-            "curve": SurvivalCurve(
-                days=self.curve_days, survival=survival.tolist(), low=low.tolist(), high=high.tolist()
-            ),
-        }
+        curve = SurvivalCurve(days=self.curve_days, survival=survival.tolist(), low=low.tolist(), high=high.tolist())
+        interval = (float(1 - high[at]), float(1 - low[at]))
+        return _Estimate(probability=float(1 - survival[at]), horizon_days=horizon, interval=interval, curve=curve)
 
 
 def fit_stage(
@@ -242,7 +245,9 @@ def fit_stage(
     rows, outcome = take_outcome(table, task)
     fit = find_fit(settings.model, outcome.family)
     if not settings.storable:
-        raise UserError("a stage that is stored consists of plain numbers", settings.model, ["ridge", "weibull_aft"])
+        raise UserError(
+            "a survival stage must consist of plain numbers to be stored", settings.model, ["ridge", "weibull_aft"]
+        )
     judged = evaluation or evaluate_stage(table, settings)
     pipeline = fit_pipeline(rows, outcome, settings)
     assert not isinstance(pipeline.model, ForestModel | HazardForest)
