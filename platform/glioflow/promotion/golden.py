@@ -1,6 +1,7 @@
 """The golden study: one made-up study that a version answers when it is registered and again before it is promoted."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,21 @@ from glioflow.errors import UserError
 
 GOLDEN = "golden.json"
 _SHAPE = (6, 64, 64)
+
+
+class GoldenNumbers(TypedDict):
+    """The numbers of an answer that are recorded and compared; of the study's tumor, of any foreground output."""
+
+    tumor_voxels: int
+    mean_probability: float
+    highest_probability: float
+    risk_score: float | None
+
+
+class Refusal(TypedDict):
+    """The answer of a model that refuses the golden study."""
+
+    refused: str
 
 
 def golden_study(description: Description) -> Case:
@@ -26,7 +42,7 @@ def golden_study(description: Description) -> Case:
     return Case("golden", "golden", image, None, description.channels, tuple(range(1, _SHAPE[0] + 1)), spacing)
 
 
-def golden_answer(predictor: Predictor) -> dict[str, Any]:
+def golden_answer(predictor: Predictor) -> GoldenNumbers | Refusal:
     """Answer the golden study in fp32, which every machine computes alike.
 
     A model that refuses it (it may need more than images) answers with its reason.
@@ -41,7 +57,7 @@ def golden_answer(predictor: Predictor) -> dict[str, Any]:
     return numbers_of(prediction)
 
 
-def numbers_of(prediction: Prediction) -> dict[str, Any]:
+def numbers_of(prediction: Prediction) -> GoldenNumbers:
     """Return the numbers of an answer that are recorded and compared."""
     probability = prediction.segmentation.tumor_probability
     return {
@@ -52,8 +68,8 @@ def numbers_of(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def golden_difference(before: dict[str, Any], now: dict[str, Any]) -> float:
-    """Return the largest relative difference of two answers' numbers; infinite where they do not say the same things.
+def golden_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> float:
+    """Return the largest relative difference of two answers' numbers; infinite where they do not have the same keys.
 
     Voxels are compared as a share of the whole study, so that one voxel on the edge of a threshold is not much.
     """

@@ -1,6 +1,6 @@
 """The searcher between Tune and Optuna's study, which is the truth of a search: a resumed one goes on from it alone.
 
-Stopped trials are told as pruned, failed ones as failed, and what an interruption left open is handed out again.
+Stopped trials end as pruned, failed ones as failed, and trials that an interruption left open are handed out again.
 """
 
 import json
@@ -168,13 +168,13 @@ def objective_value(result: Mapping[str, Any], objective: str) -> float:
 
 
 def count_open(name: str, storage: str) -> int:
-    """Return how many trials of a study nobody has told the end of: more than none where a search was interrupted."""
+    """Return how many trials of a study have no end: more than 0 where a search was interrupted."""
     study = optuna.load_study(study_name=name, storage=storage)
     return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
 
 
 def build_sampler(settings: SearchSettings) -> optuna.samplers.BaseSampler:
-    """Return Optuna's sampler for the settings; of a grid, whose points are all said, a random one."""
+    """Return Optuna's sampler for the settings; for a grid, whose points are all enqueued, a random one."""
     import warnings
 
     seed = settings.seed

@@ -69,7 +69,7 @@ def resources(experiment: Experiment) -> Any:
     return PlacementGroupFactory([training.resources_per_worker])
 
 
-def run_trial(config: Mapping[str, Any], said: str) -> None:
+def run_trial(config: Mapping[str, Any], plan_json: str) -> None:
     """Train one configuration, reporting to Tune and to its own MLflow run.
 
     A configuration that cannot be trained (a loss that is no number, a combination that no experiment may have) ends as
@@ -78,7 +78,7 @@ def run_trial(config: Mapping[str, Any], said: str) -> None:
     from ray import tune
 
     cluster.silence()
-    trial_plan = TrialPlan.model_validate_json(said)
+    trial_plan = TrialPlan.model_validate_json(plan_json)
     point = {key: value for key, value in config.items() if key != NUMBER}
     number = str(config.get(NUMBER, tune.get_context().get_trial_id()))
     ended: dict[str, Any] = {"epoch": 0, METRIC: 0.0, "finished": True, "run_id": ""}
@@ -115,8 +115,8 @@ def _train(tracking: Tracking, trial_plan: TrialPlan, plan: Plan) -> dict[str, A
     """Train and log; return the last report."""
     settings = plan.experiment.search
     plans = _train_folds(plan, trial_plan.folds)
-    said = [bundle.read_description(each.bundle) for each in plans]
-    metrics = sum_up([each.metrics for each in said])
+    descriptions = [bundle.read_description(each.bundle) for each in plans]
+    metrics = sum_up([description.metrics for description in descriptions])
     if trial_plan.tables is not None:
         metrics[f"val/{C_INDEX}"] = c_index(trial_plan.tables, [each.features for each in plans], plan.experiment)
     writer = RunWriter(plan.tracking_uri, plan.run_id, plan.spool)
@@ -127,7 +127,7 @@ def _train(tracking: Tracking, trial_plan: TrialPlan, plan: Plan) -> dict[str, A
     reached = {
         METRIC: metrics["val/dice_mean"],
         "hd95": metrics.get("val/hd95_mean"),
-        "parameters": said[0].num_parameters,
+        "parameters": descriptions[0].num_parameters,
         C_INDEX: metrics.get(f"val/{C_INDEX}"),
     }
     if "hd95" in settings.objectives and reached["hd95"] is None:
@@ -175,7 +175,7 @@ def _train_here(plan: Plan) -> None:
         step, logged = plan.logged(epoch, metrics)
         writer.write(logged, step=step)
         if epoch + 1 == training.epochs:
-            return  # told once the bundle exists: a scheduler may end a trial at any report
+            return  # reported once the bundle exists: a scheduler may end a trial at any report
         _keep(write_checkpoint, folder)
         given = tune.Checkpoint.from_directory(folder) if population else None  # for others to take up
         tune.report(progress_report(plan.run_id, step, logged), checkpoint=given)
@@ -194,12 +194,12 @@ def _train_here(plan: Plan) -> None:
 
 
 def progress_report(run_id: str, epoch: int, metrics: Mapping[str, float]) -> dict[str, Any]:
-    """Return what Tune is told after an epoch (from 0)."""
+    """Return what is reported to Tune after an epoch (from 0)."""
     return {"epoch": epoch + 1, METRIC: metrics["val/dice"], "finished": False, "run_id": run_id}
 
 
 def _keep(write_checkpoint: Callable[[Path], None], folder: Path) -> None:
-    """Write the checkpoint into `folder`, in place of the one before, whole or not at all."""
+    """Replace the checkpoint in `folder`, as a whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".checkpoint-") as working:
         try:
@@ -222,7 +222,7 @@ class Relay(TuneReportCallback):  # type: ignore[misc]
         self.run_id, self.epochs = run_id, epochs
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        """Tell Tune of an epoch, but for the last (of a fold), which is told once the bundle exists."""
+        """Report an epoch to Tune, except the last (of a fold), which is reported once the bundle exists."""
         epoch = int(metrics[0]["epoch"])
         if (epoch + 1) % self.epochs:
             progress = progress_report(self.run_id, epoch, metrics[0])
@@ -231,15 +231,15 @@ class Relay(TuneReportCallback):  # type: ignore[misc]
 
 def open_trial(tracking: Tracking, trial_plan: TrialPlan, plan: Plan, number: str, point: Mapping[str, Any]) -> str:
     """Find this trial's run (a resumed trial has one) or start it below the search's; return its id."""
-    said = {f"param.{key}": json.dumps(value) for key, value in point.items()}
-    found = tracking.find(plan.experiment.name, trial_id=number, search=trial_plan.search)
-    if found is not None:
-        run_id = str(found.info.run_id)
+    parameters = {f"param.{key}": json.dumps(value) for key, value in point.items()}
+    run = tracking.find(plan.experiment.name, trial_id=number, search=trial_plan.search)
+    if run is not None:
+        run_id = str(run.info.run_id)
         tracking.reopen(run_id)
-        tracking.set_tags(run_id, said)  # a population's parameters change on the way
+        tracking.set_tags(run_id, parameters)  # those of a population change during a trial
         return run_id
     setting = Setting(plan.experiment, PreparedCohort(plan.prepared), plan.split, tracking)
-    tags = {"trial_id": number, "search": trial_plan.search, **said}
+    tags = {"trial_id": number, "search": trial_plan.search, **parameters}
     return open_run(setting, "trial", f"trial-{number:0>3} {trial_plan.search}", parent=trial_plan.parent, tags=tags)
 
 

@@ -41,8 +41,10 @@ def sum_up(folds: Sequence[Mapping[str, float | None]]) -> dict[str, float | Non
     if len(folds) == 1:
         return dict(folds[0])
     own = {
-        name.replace("val/", f"val_fold_{k}/"): value for k, said in enumerate(folds) for name, value in said.items()
+        name.replace("val/", f"val_fold_{k}/"): value
+        for k, metrics in enumerate(folds)
+        for name, value in metrics.items()
     }
     names = [name for name in folds[0] if name.endswith("_mean")]
-    over = {name: [value for said in folds if (value := said.get(name)) is not None] for name in names}
+    over = {name: [value for metrics in folds if (value := metrics.get(name)) is not None] for name in names}
     return own | {name: fmean(values) if len(values) == len(folds) else None for name, values in over.items()}

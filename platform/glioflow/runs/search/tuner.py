@@ -39,8 +39,8 @@ def build_tuner(
     from ray import tune
 
     settings, training = experiment.search, experiment.training
-    said = tune.with_parameters(run_trial, said=trial_plan.model_dump_json())
-    trainable = tune.with_resources(said, resources(experiment))
+    planned = tune.with_parameters(run_trial, plan_json=trial_plan.model_dump_json())
+    trainable = tune.with_resources(planned, resources(experiment))
     if searcher is None and place.tune.exists():
         return tune.Tuner.restore(str(place.tune), trainable=trainable, resume_unfinished=True, resume_errored=True)
     workers = {name.lower(): training.min_workers * each for name, each in training.resources_per_worker.items()}
