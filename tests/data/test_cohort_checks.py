@@ -101,12 +101,12 @@ def test_slice_of_another_type_is_named(lgg):
 
 def test_slice_of_another_size_is_named(lgg):
     tifffile.imwrite(slice_path(lgg), np.ones((32, 64, 3), np.uint8), photometric="rgb")
-    assert any(problem.rule == "all slices of a case have one size" for problem in errors(lgg))
+    assert any(problem.rule == "all slices of a case must have the same size" for problem in errors(lgg))
 
 
 def test_mask_of_another_size_is_named(lgg):
     tifffile.imwrite(slice_path(lgg, mask=True), np.zeros((32, 64), np.uint8))
-    assert only_error(lgg).rule == "a mask has the size of its slice"
+    assert only_error(lgg).rule == "a mask must have the size of its slice"
 
 
 def test_mask_that_is_not_binary_is_named(lgg):
@@ -125,25 +125,25 @@ def test_missing_slice_number_is_named(lgg):
     slice_path(lgg).unlink()
     slice_path(lgg, mask=True).unlink()
     problem = only_error(lgg)
-    assert (problem.rule, problem.value) == ("slice numbers run from 1 without a gap", "[3] missing")
+    assert (problem.rule, problem.value) == ("slice numbers must run from 1 without a gap", "[3] missing")
     assert problem.file == slice_path(lgg).parent.name
 
 
 def test_same_slice_twice_is_named(lgg):
     slice_path(lgg, number=4).write_bytes(slice_path(lgg, number=3).read_bytes())
     problem = only_error(lgg)
-    assert problem.value == "slice 4 is slice 3"
+    assert problem.value == "slice 4 equals slice 3"
 
 
 def test_same_slice_number_twice_is_named(lgg):
     path = slice_path(lgg)
     path.with_name(path.name.replace("_3.", "_03.")).write_bytes(path.read_bytes())
-    assert "appears once" in only_error(lgg).rule
+    assert "slice number 3 must belong to one file" in only_error(lgg).rule
 
 
 def test_blank_image_is_named(lgg):
     tifffile.imwrite(slice_path(lgg, number=1), np.zeros((64, 64, 3), np.uint8), photometric="rgb")
-    assert (only_error(lgg).rule, only_error(lgg).value) == ("an image is not blank", "slices [1]")
+    assert (only_error(lgg).rule, only_error(lgg).value) == ("an image must not be blank", "slices [1]")
 
 
 def test_blank_channel_is_named(lgg):
@@ -151,13 +151,13 @@ def test_blank_channel_is_named(lgg):
         image = tifffile.imread(path)
         image[..., 2] = 0
         tifffile.imwrite(path, image, photometric="rgb")
-    assert (only_error(lgg).rule, only_error(lgg).value) == ("a channel is not blank", "post")
+    assert (only_error(lgg).rule, only_error(lgg).value) == ("a channel must not be blank", "post")
 
 
 def test_mask_beside_the_head_is_named(lgg):
     for path in slice_path(lgg).parent.glob("*_mask.tif"):
         tifffile.imwrite(path, np.roll(tifffile.imread(path), 32, axis=1))
-    assert only_error(lgg).rule == "a mask lies inside the head"
+    assert only_error(lgg).rule == "a mask must lie inside the head"
 
 
 def test_one_slice_whose_mask_is_beside_the_head_is_named(lgg):
@@ -167,7 +167,7 @@ def test_one_slice_whose_mask_is_beside_the_head_is_named(lgg):
     assert not tifffile.imread(path).any()
     tifffile.imwrite(path, mask)
     problem = only_error(lgg)
-    assert problem.rule == "a mask lies inside the head"
+    assert problem.rule == "a mask must lie inside the head"
     assert problem.value.endswith("slices [1]")
 
 
@@ -193,12 +193,12 @@ def test_mask_in_the_scalp_is_a_warning(tmp_path):
             tifffile.imwrite(folder / f"{folder.name}_{number}_mask.tif", mask)
         report = check(tmp_path / "lgg")
         assert report.ok
-        assert ("a mask lies inside the brain" in {problem.rule for problem in report.problems}) == warned
+        assert ("a mask should lie inside the brain" in {problem.rule for problem in report.problems}) == warned
 
 
 def test_slice_of_one_value_is_blank(lgg):
     tifffile.imwrite(slice_path(lgg, number=1), np.full((64, 64, 3), 7, np.uint8), photometric="rgb")
-    assert (only_error(lgg).rule, only_error(lgg).value) == ("an image is not blank", "slices [1]")
+    assert (only_error(lgg).rule, only_error(lgg).value) == ("an image must not be blank", "slices [1]")
 
 
 def test_case_without_masks_among_others_is_a_warning(lgg):
@@ -235,14 +235,14 @@ def test_two_patients_with_the_same_images_are_named(lgg):
     for path in one.iterdir():
         (other / path.name.replace(one.name, other.name)).write_bytes(path.read_bytes())
     problem = only_error(lgg)
-    assert problem.rule == "no two cases have the same image"
+    assert problem.rule == "two cases must not have the same image"
     assert (problem.file, one.name in problem.value) == (other.name, True)
 
 
 def test_slice_of_another_patient_among_ours_is_named(lgg):
     path = slice_path(lgg)
     path.rename(path.with_name("TCGA_XX_0000_20000101_3.tif"))
-    assert any(problem.rule == "a slice is named after its folder" for problem in errors(lgg))
+    assert any(problem.rule == "a slice must be named after its folder" for problem in errors(lgg))
 
 
 def test_empty_case_folder_is_named(lgg):

@@ -180,7 +180,7 @@ def test_the_reference_speaks_the_labels_that_the_network_learns(tmp_path):
 
 def test_empty_folders_and_missing_ones_are_named(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="the empty folder"):
+    with pytest.raises(UserError, match="is empty"):
         find_or_prepare(tmp_path / "empty", STEPS, home=tmp_path / "home")
     with pytest.raises(UserError, match="nowhere"):
         find_or_prepare(tmp_path / "nowhere", STEPS, home=tmp_path / "home")

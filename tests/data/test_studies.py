@@ -77,7 +77,7 @@ def test_mixed_kinds_are_refused_with_the_choices(tmp_path):
 def test_folder_of_two_cases_is_no_study(tmp_path):
     for name in ("a", "b"):
         write_tiffs(tmp_path / name, name)
-    with pytest.raises(UserError, match="one case"):
+    with pytest.raises(UserError, match="must be one case"):
         read_study([tmp_path])
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.bundle.answer import FeaturesJson
-from glioflow.data.case import Case
 from glioflow.page.study import Answered, File
 
 UNITS = {"px": "px", "mm": "mm", "mm2": "mm²", "mm3": "mm³", "fraction": "fraction", "slice": "slice"}
@@ -64,11 +63,6 @@ def volume_text(features: FeaturesJson) -> tuple[str, str]:
     if volume["volume_mm3"] is not None:
         return f"{volume['volume_mm3'] / 1000:.1f} cm³", f"{volume['volume_px']:,.0f} voxels".replace(",", " ")
     return f"{volume['volume_px']:,.0f} px".replace(",", " "), "the spacing of this study is unknown"
-
-
-def shown_channel(case: Case) -> int:
-    """Return the channel to look at first: FLAIR where there is one."""
-    return case.channels.index("flair") if "flair" in case.channels else 0
 
 
 def windowed(image: NDArray[np.generic]) -> NDArray[np.uint8]:

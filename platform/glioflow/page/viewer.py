@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glioflow.data.sequences import shown_channel
 from glioflow.page.study import Answered
-from glioflow.page.tables import shown_channel, windowed
+from glioflow.page.tables import windowed
 from glioflow.reports.overlay import color_of
 
 MAX_VALUES = 48 * 2**20
@@ -41,7 +42,7 @@ def viewer_data(answered: Answered) -> dict[str, Any]:
         "oriented": case.grid.affine is not None,
         "numbers": list(case.slice_numbers),
         "channels": list(case.channels),
-        "first": shown_channel(case),
+        "first": shown_channel(case.channels),
         "classes": [
             {"value": value, "name": names.get(value, f"label {value}"), "color": color_of(value)}
             for value in sorted({*names, *answer.json["mask"]["labels"]})

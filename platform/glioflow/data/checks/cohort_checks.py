@@ -1,23 +1,42 @@
-"""The report on a whole cohort or study: the problems of its cases, and those that only show between them."""
+"""Checks of a cohort or study: the problems of its cases, and those between cases."""
 
 import csv
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from glioflow.data.checks.case_checks import Finding, Problem, check_case, problem_of
+from glioflow.data.checks.case_checks import CaseReport, Problem, check_case
 from glioflow.data.formats import lgg
 from glioflow.data.formats.detect import open_cohort
-from glioflow.data.formats.record import CaseFiles, Cohort
+from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.data.formats.study import open_source
 from glioflow.errors import UserError
 
 
+class ProblemRecord(TypedDict):
+    """A `Problem` in JSON."""
+
+    severity: str
+    file: str
+    rule: str
+    value: str
+
+
+class CheckRecord(TypedDict):
+    """A `CheckReport` in JSON."""
+
+    format: str
+    patients: int
+    slices: int
+    positive_slices: int
+    problems: list[ProblemRecord]
+
+
 @dataclass(frozen=True)
 class CheckReport:
-    """What a cohort holds and what is wrong with it."""
+    """The contents of a cohort and the problems with it."""
 
     format: str
     patients: int
@@ -30,44 +49,53 @@ class CheckReport:
         """Whether no problem is an error."""
         return all(problem.severity != "error" for problem in self.problems)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain lists and dicts, for JSON."""
-        return asdict(self) | {"problems": [asdict(problem) for problem in self.problems]}
+    def to_dict(self) -> CheckRecord:
+        """Return the report for JSON."""
+        return {
+            "format": self.format,
+            "patients": self.patients,
+            "slices": self.slices,
+            "positive_slices": self.positive_slices,
+            "problems": [
+                {"severity": each.severity, "file": each.file, "rule": each.rule, "value": each.value}
+                for each in self.problems
+            ],
+        }
 
 
-MapCases = Callable[[Callable[[CaseFiles], Finding], Iterable[CaseFiles]], Iterable[Finding]]
+MapCases = Callable[[Callable[[CaseFiles], CaseReport], Iterable[CaseFiles]], Iterable[CaseReport]]
 
 
 def check(path: Path, *, format: str | None = None, map_cases: MapCases = map) -> CheckReport:
-    """Read a cohort or a single study whole and report every problem.
+    """Read a whole cohort or study and report every problem.
 
     Args:
         path: Folder of a cohort or a study, or a file.
-        format: Key in `FORMATS`; None looks at the folder.
-        map_cases: `map`, or one like it that spreads the cases over processes.
+        format: Key in `FORMATS`; None detects it.
+        map_cases: `map`, or a function like it that distributes the cases over processes.
 
     Raises:
-        UserError: If `path` is missing or of no known format.
+        UserError: If `path` does not exist or is of no known format.
     """
     cohort, problems = _survey(path, format)
-    findings = list(map_cases(partial(check_case, cohort), cohort.cases))
-    for finding in findings:
-        problems += finding.problems
-    problems += _unlabeled(cohort.cases, findings)
-    problems += _shared_images(cohort.cases, findings)
+    reports = list(map_cases(partial(check_case, cohort), cohort.cases))
+    for report in reports:
+        problems += report.problems
+    problems += _unlabeled(cohort.cases, reports)
+    problems += _shared_images(cohort.cases, reports)
     problems += _check_table(cohort)
-    # A case of which nothing could be read is still a patient.
+    # A case that could not be read counts as a patient, too.
     return CheckReport(
         format=cohort.format,
         patients=len({case.patient for case in cohort.cases}),
-        slices=sum(finding.slices for finding in findings),
-        positive_slices=sum(finding.positive_slices for finding in findings),
+        slices=sum(report.slices for report in reports),
+        positive_slices=sum(report.positive_slices for report in reports),
         problems=tuple(problems),
     )
 
 
 def _survey(path: Path, format: str | None) -> tuple[Cohort, list[Problem]]:
-    """List the cases, as many as can be listed, and what kept the others from it."""
+    """List all cases that can be listed, and the problems of the others."""
     if path.is_dir() and format in (None, "lgg"):
         root = lgg.root_of(path)
         single = any(lgg.slice_files(root))
@@ -83,13 +111,12 @@ def _survey(path: Path, format: str | None) -> tuple[Cohort, list[Problem]]:
             try:
                 parts.append(open_cohort(folder, format=format))
             except UserError as problem:
-                problems.append(problem_of(problem, folder, path))
+                problems.append(Problem.of(problem, folder, path))
         if not parts:
             raise error
         cases = tuple(case for part in parts for case in part.cases)
-        return Cohort(parts[0].format, path, cases, parts[0].labels, parts[0].reader), problems or [
-            problem_of(error, path, path)
-        ]
+        cohort = Cohort(parts[0].format, path, cases, parts[0].labels, parts[0].reader)
+        return cohort, problems or [Problem.of(error, path, path)]
 
 
 def _survey_lgg(root: Path, folders: list[Path]) -> tuple[Cohort, list[Problem]]:
@@ -100,48 +127,47 @@ def _survey_lgg(root: Path, folders: list[Path]) -> tuple[Cohort, list[Problem]]
         if files:
             cases.append(CaseFiles(folder.name, patient, files, institution))
         else:
-            rule = "a case folder holds slices named <case>_<n>.tif"
-            problems.append(Problem("error", folder.name, rule, "none"))
+            problems.append(Problem("error", folder.name, lgg.NO_SLICES, "none"))
     table = root / "data.csv"
     return Cohort("lgg", root, tuple(cases), dict(lgg.LABELS), lgg.read, table if table.is_file() else None), problems
 
 
 def _empty_folders(path: Path) -> list[Problem]:
-    """Report folders without a file: what a copy that was cut short leaves."""
+    """Report folders without a file, as an interrupted copy leaves them."""
     folders = lgg.case_folders(path) if path.is_dir() else []
     empty = [folder.name for folder in folders if not any(file.is_file() for file in folder.rglob("*"))]
-    return [Problem("warning", name, "a case folder holds files", "none") for name in empty]
+    return [Problem("warning", name, "a case folder should hold files", "none") for name in empty]
 
 
-def _unlabeled(cases: tuple[CaseFiles, ...], findings: list[Finding]) -> list[Problem]:
-    """Report the cases without a mask where others have one."""
-    if not any(finding.labeled for finding in findings):
+def _unlabeled(cases: tuple[CaseFiles, ...], reports: list[CaseReport]) -> list[Problem]:
+    """Report the cases without a mask if others have one."""
+    if not any(report.labeled for report in reports):
         return []
     return [
-        Problem("warning", case.id, "every case has a mask, or none has", "no mask")
-        for case, finding in zip(cases, findings, strict=True)
-        if finding.labeled is False
+        Problem("warning", case.id, "a case has no mask, and others have one", "no mask")
+        for case, report in zip(cases, reports, strict=True)
+        if report.labeled is False
     ]
 
 
-def _shared_images(cases: tuple[CaseFiles, ...], findings: list[Finding]) -> list[Problem]:
-    """Report every pair of patients who have a slice in common."""
+def _shared_images(cases: tuple[CaseFiles, ...], reports: list[CaseReport]) -> list[Problem]:
+    """Report every pair of cases with a slice in common."""
     first: dict[bytes, tuple[CaseFiles, int]] = {}
     pairs: dict[tuple[str, str], list[int]] = {}
-    for case, finding in zip(cases, findings, strict=True):
-        for number, digest in finding.digests:
+    for case, report in zip(cases, reports, strict=True):
+        for number, digest in report.digests:
             owner, _ = first.setdefault(digest, (case, number))
             if owner.id != case.id:
                 pairs.setdefault((case.id, owner.id), []).append(number)
-    rule = "no two cases have the same image"
+    rule = "two cases must not have the same image"
     return [
-        Problem("error", one, rule, f"{len(numbers)} slices also in {other}, the first is {numbers[0]}")
+        Problem("error", one, rule, f"{len(numbers)} slices are in {other} too, the first is {numbers[0]}")
         for (one, other), numbers in pairs.items()
     ]
 
 
 def _check_table(cohort: Cohort) -> list[Problem]:
-    """Compare the clinical table's keys, its first column, with the patients."""
+    """Compare the keys of the clinical table, its first column, with the patients."""
     table = cohort.clinical
     if table is None:
         return []
@@ -152,18 +178,16 @@ def _check_table(cohort: Cohort) -> list[Problem]:
             with table.open(encoding="utf-8-sig", newline="") as file:
                 keys = [row[0] for row in list(csv.reader(file))[1:] if row]
     except (OSError, UnicodeDecodeError, csv.Error, UserError) as error:
-        return [
-            problem_of(
-                error if isinstance(error, UserError) else UserError("a table is readable text"), table, cohort.path
-            )
-        ]
+        if not isinstance(error, UserError):
+            error = UserError("the table cannot be read as text", reason(error))
+        return [Problem.of(error, table, cohort.path)]
     known = {case.patient for case in cohort.cases} | {case.id for case in cohort.cases}
     problems = [
-        Problem("warning", table.name, "every key of the table is a case", key) for key in keys if key not in known
+        Problem("warning", table.name, "a key of the table is no case", key) for key in keys if key not in known
     ]
     twice = sorted({key for key in keys if keys.count(key) > 1})
-    problems += [Problem("error", table.name, "every key of the table appears once", key) for key in twice]
+    problems += [Problem("error", table.name, "a key of the table must appear once", key) for key in twice]
     if cohort.format == "lgg":
         rest = sorted({case.patient for case in cohort.cases} - set(keys))
-        problems += [Problem("warning", table.name, "every patient has a row in the table", key) for key in rest]
+        problems += [Problem("warning", table.name, "a patient has no row in the table", key) for key in rest]
     return problems

@@ -1,1 +1,1 @@
-"""Cohort formats: one module a format, and the two that find the right one for a folder or a study."""
+"""Cohort formats: one module for each, and those that detect the format of a folder or a study."""

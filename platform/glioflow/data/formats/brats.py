@@ -1,6 +1,6 @@
-"""The BraTS cohorts on disk, 2018 to today: how cases, modalities, masks and labels are named. Reads no file itself.
+"""The BraTS cohorts on disk, 2018 to today: names of cases, modalities, masks and labels. Reads no file itself.
 
-To 2021 `BraTS20_Training_001_flair.nii[.gz]`, labels 1, 2, 4; from 2023 `BraTS-GLI-00001-000-t2f.nii.gz`, 1, 2, 3.
+Up to 2021 `BraTS20_Training_001_flair.nii[.gz]`, labels 1, 2, 4; from 2023 `BraTS-GLI-00001-000-t2f.nii.gz`, 1, 2, 3.
 Validation cases have no mask, and case 355 of 2020 has its mask under another data set's name, `W39_..._Segm.nii`.
 """
 
@@ -27,45 +27,47 @@ _TABLES = ("survival_info.csv", "survival_data.csv", "survival_evaluation.csv")
 
 
 def detect(path: Path) -> bool:
-    """Say whether some case below `path` has at least three of the four modalities under BraTS names."""
+    """Return whether a case below `path` has at least three of the four modalities under BraTS names."""
     return any(len(members.keys() & set(CHANNELS)) >= 3 for members in _groups(nifti_files(path)).values())
 
 
 def open(path: Path) -> Cohort:
-    """List the cases below `path`, in folders of their own (also below `HGG` and `LGG`) or all in one.
+    """List the cases below `path`, each in a folder (also below `HGG` and `LGG`), or all in one.
 
     Raises:
-        UserError: If a case lacks a modality or has one twice, or the names of two label schemes meet.
+        UserError: If a case lacks a modality or has one twice, or the names belong to two label schemes.
     """
     cases = open_files(nifti_files(path))
     schemes = {bool(_FROM_2023.match(case.id)) for case in cases}
     if len(schemes) > 1:
-        raise UserError("a cohort has one label scheme", f"{path} with names to 2021 and names from 2023")
+        rule = "the cases must be of one generation of BraTS, since the labels differ"
+        raise UserError(rule, "names up to 2021 and names from 2023", file=path)
     table = next((path / name for name in _TABLES if (path / name).is_file()), None)
     return Cohort("brats", path, cases, labels_of(cases[0].id), read, table)
 
 
 def open_files(files: Iterable[Path]) -> tuple[CaseFiles, ...]:
-    """Sort NIfTI files into cases by their names; see `open`."""
+    """Group NIfTI files into cases by their names; see `open`."""
     cases = []
     seen: dict[str, Path] = {}
     for (folder, name), members in sorted(_groups(files).items()):
         if missing := [channel for channel in CHANNELS if channel not in members]:
-            raise UserError(f"a BraTS case has {', '.join(CHANNELS)}", f"{folder / name} without {', '.join(missing)}")
+            rule = f"case {name} has no {' and no '.join(missing)}; a BraTS case must have {', '.join(CHANNELS)}"
+            raise UserError(rule, file=folder)
         if name in seen:
-            raise UserError("every case appears once", f"{name} in {seen[name]} and in {folder}")
+            raise UserError(f"the case {name} must be in one folder", f"{seen[name]} and {folder}")
         seen[name] = folder
         ordered = [members[key] for key in (*CHANNELS, "seg") if key in members]
         match = _FROM_2023.match(name) or _WITH_CENTER.match(name)
         parts = match.groupdict() if match else {}
         cases.append(CaseFiles(name, parts.get("patient", name), tuple(ordered), parts.get("institution")))
     if not cases:
-        raise UserError("a BraTS cohort holds files such as <case>_flair.nii.gz", "none of that name")
+        raise UserError("a BraTS cohort must hold files such as <case>_flair.nii.gz")
     return tuple(sorted(cases, key=lambda case: case.id))
 
 
 def read(case: CaseFiles) -> Case:
-    """Read the four modalities, (S, H, W, 4) in the order of `CHANNELS`, and the mask with the cohort's own labels.
+    """Read the four modalities, (S, H, W, 4) in the order of `CHANNELS`, and the mask with the labels of the cohort.
 
     Raises:
         UserError: If a file is damaged, the grids differ, or the mask holds a label outside the scheme.
@@ -75,12 +77,12 @@ def read(case: CaseFiles) -> Case:
 
 
 def labels_of(case_id: str) -> dict[int, str]:
-    """Return the label scheme that goes with a case's name."""
+    """Return the label scheme of a case, by its name."""
     return dict(LABELS_FROM_2023 if _FROM_2023.match(case_id) else LABELS_TO_2021)
 
 
 def is_case(files: Sequence[Path]) -> bool:
-    """Say whether the files are the modalities of BraTS cases, by their names."""
+    """Return whether the files are the modalities of BraTS cases, by their names."""
     return any(set(CHANNELS) <= members.keys() for members in _groups(files).values())
 
 
@@ -96,9 +98,7 @@ def _groups(files: Iterable[Path]) -> dict[tuple[Path, str], dict[str, Path]]:
         members = groups.setdefault((file.parent, match["case"]), {})
         key = _ENDINGS[match["ending"].lower()]
         if key in members:
-            raise UserError(
-                "every modality of a case is there once", f"{key} again, as in {members[key].name}", file=file
-            )
+            raise UserError(f"the modality {key} of a case must be in one file", f"{members[key].name} too", file=file)
         members[key] = file
     for file in strays:
         owners = [members for (folder, _), members in groups.items() if folder == file.parent]

@@ -1,4 +1,4 @@
-"""Which format a cohort folder has. The only module that knows all formats."""
+"""Detection of the format of a cohort folder. The only module that knows all formats."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +14,10 @@ class Format(Protocol):
     """A cohort format: a module with these three functions."""
 
     def detect(self, path: Path) -> bool:
-        """Say whether the folder looks like this format, from names alone."""
+        """Return whether the folder looks like this format, by names alone."""
 
     def open(self, path: Path) -> Cohort:
-        """List the cases; raises `UserError` where the folder breaks a rule of the format."""
+        """List the cases; raises `UserError` if the folder breaks a rule of the format."""
 
     def read(self, case: CaseFiles) -> Case:
         """Read one case."""
@@ -28,11 +28,7 @@ FORMATS: Mapping[str, Format] = {"lgg": lgg, "brats": brats, "nifti": nifti, "di
 
 
 def format_named(name: str) -> Format:
-    """Return the format `name`.
-
-    Raises:
-        UserError: If there is none of that name.
-    """
+    """Return the format `name`; raises `UserError` if there is no such format."""
     if name not in FORMATS:
         raise unknown_name("cohort format", name, FORMATS)
     return FORMATS[name]
@@ -43,18 +39,19 @@ def open_cohort(path: Path, *, format: str | None = None) -> Cohort:
 
     Args:
         path: The folder; of LGG the one holding `data.csv` and a folder per case.
-        format: Key in `FORMATS`; None looks at the folder.
+        format: Key in `FORMATS`; None detects it.
 
     Raises:
         UserError: If the folder is missing, empty, or of no known format.
     """
     if not path.is_dir():
-        raise UserError("a cohort is a folder", path)
+        problem = "is no folder" if path.exists() else "does not exist"
+        raise UserError(f"{path} {problem}", path, hint="give the folder of a cohort")
     if not any(path.iterdir()):
-        raise UserError("a cohort folder holds at least one case", f"the empty folder {path}")
+        raise UserError(f"the folder {path} is empty", path, hint="give a folder with at least one case")
     if format is not None:
         return format_named(format).open(path)
     for candidate in FORMATS.values():
         if candidate.detect(path):
             return candidate.open(path)
-    raise UserError(f"no known cohort format in {path}", choices=FORMATS)
+    raise UserError(f"{path} holds no files of a known cohort format", path, FORMATS)

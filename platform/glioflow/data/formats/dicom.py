@@ -1,6 +1,6 @@
-"""DICOM series on disk: which files make a volume, where it lies in the patient, which sequence it is.
+"""DICOM series on disk: which files form a volume, where it lies in the patient, and which sequence it is.
 
-A cohort is a folder per case, DICOM files anywhere below it, named as they like; a case has one series per channel.
+A cohort has one folder for each case, with DICOM files of any name below it; a case has one series for each channel.
 """
 
 import os
@@ -20,17 +20,17 @@ from glioflow.errors import TooLarge, UserError
 _IMAGE = ("MR", "CT", "PT")
 _MASK = "SEG"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
-# DICOM's world points to left and posterior, NIfTI's and ours to right and anterior.
+# The axes of DICOM point to left and posterior, those of NIfTI and ours to right and anterior.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def detect(path: Path) -> bool:
-    """Say whether there is a DICOM file anywhere below `path`, by the mark in its first bytes."""
+    """Return whether there is a DICOM file anywhere below `path`, by its first bytes."""
     return next(iter(dicom_files(path)), None) is not None
 
 
 def open(path: Path) -> Cohort:
-    """List the cases below `path`: what has one StudyInstanceUID, in whatever folders, is one case.
+    """List the cases below `path`: all files with one StudyInstanceUID, in any folders, are one case.
 
     Raises:
         UserError: If a file's header cannot be read.
@@ -38,12 +38,12 @@ def open(path: Path) -> Cohort:
     studies: dict[Path, str] = {}
     groups: dict[str, list[Path]] = {}
     for file in dicom_files(path):
-        # A folder holds files of one study, so that one header speaks for all of them.
+        # All files of a folder belong to one study, so that one header is enough.
         if file.parent not in studies:
             studies[file.parent] = str(_load(file, pixels=False).get("StudyInstanceUID", file.parent))
         groups.setdefault(studies[file.parent], []).append(file)
     if not groups:
-        raise UserError("a DICOM cohort holds DICOM files", path)
+        raise UserError("a DICOM cohort must hold DICOM files", file=path)
     cases: dict[str, CaseFiles] = {}
     for files in groups.values():
         folder = os.path.commonpath([file.parent for file in files])
@@ -54,7 +54,7 @@ def open(path: Path) -> Cohort:
 
 
 def open_files(files: Sequence[Path], *, name: str | None = None) -> CaseFiles:
-    """Return the files as one case called `name`, without one by the header's PatientID, which is also the patient."""
+    """Return the files as one case, named `name` or by its PatientID, which is the patient in any case."""
     header = _load(files[0], pixels=False)
     patient = str(header.get("PatientID", "")).strip() or name or "study"
     parts = patient.split("-")
@@ -63,7 +63,7 @@ def open_files(files: Sequence[Path], *, name: str | None = None) -> CaseFiles:
 
 
 def read(case: CaseFiles) -> Case:
-    """Read every image series as a channel, slices sorted by position, values rescaled; a SEG object is the mask.
+    """Read every image series as a channel, its slices by position, its values rescaled; a SEG object is the mask.
 
     Raises:
         UserError: If a file is damaged, slices are missing or doubled, or the series do not lie on one grid.
@@ -76,12 +76,12 @@ def read(case: CaseFiles) -> Case:
             continue
         voxels += _voxels(header, file)
         if voxels > MAX_VOXELS:
-            raise TooLarge(f"a study has at most {MAX_VOXELS} voxels", f"more in {case.id}")
+            raise TooLarge(f"a study must have at most {MAX_VOXELS} voxels", f"more in {case.id}")
         series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((file, header))
     images = [members for members in series.values() if members[0][1].Modality != _MASK]
     masks = [members for members in series.values() if members[0][1].Modality == _MASK]
     if not 1 <= len(images) <= MAX_CHANNELS or len(masks) > 1:
-        rule = f"a DICOM study has 1 to {MAX_CHANNELS} image series and at most one segmentation"
+        rule = f"a DICOM study must have 1 to {MAX_CHANNELS} image series and at most one segmentation"
         raise UserError(rule, f"{len(images)} and {len(masks)} in {case.id}")
     channels: dict[str, list[Path]] = {}
     for members in sorted(images, key=lambda members: int(members[0][1].get("SeriesNumber") or 0)):
@@ -92,7 +92,8 @@ def read(case: CaseFiles) -> Case:
     first_name, first = next(iter(volumes.items()))
     for name, volume in volumes.items():
         if not same_grid(volume, first):
-            raise UserError("all series of a study lie on one grid", f"{name} not on that of {first_name} in {case.id}")
+            rule = "all series of a study must lie on one grid"
+            raise UserError(rule, f"{name} on another grid than {first_name} in {case.id}")
     mask = _read_mask(masks[0][0][0], first) if masks else None
     return Case(
         id=case.id,
@@ -116,7 +117,7 @@ def dicom_files(path: Path) -> Iterable[Path]:
 
 
 def is_dicom(path: Path) -> bool:
-    """Say whether a file bears the mark DICM after its preamble."""
+    """Return whether a file has the mark DICM after its preamble."""
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
@@ -125,7 +126,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def load_series(files: Iterable[Path]) -> list[Any]:
-    """Read whole data sets, pixels included; raises `UserError` where one is damaged."""
+    """Read complete data sets with their pixels; raises `UserError` if one is damaged."""
     return [_load(file, pixels=True) for file in files]
 
 
@@ -135,26 +136,27 @@ def _load(path: Path, *, pixels: bool) -> Any:
     try:
         # Deflated files can unpack to any size before a single element is known.
         if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
-            raise UserError("a DICOM file must not be of the deflated transfer syntax", file=path)
+            hint = "convert it to an uncompressed transfer syntax"
+            raise UserError("the deflated transfer syntax of DICOM is not supported", file=path, hint=hint)
         return pydicom.dcmread(path, stop_before_pixels=not pixels)
     except UserError:
         raise
     except Exception as error:  # a damaged file can fail anywhere inside the decoder
-        raise UserError("a DICOM file must be readable", reason(error), file=path) from error
+        raise UserError("the DICOM file cannot be read", reason(error), file=path) from error
 
 
 def _voxels(header: Any, file: Path) -> int:
     try:
         count = int(header.Rows) * int(header.Columns) * int(header.get("NumberOfFrames") or 1)
     except (AttributeError, TypeError, ValueError) as error:
-        raise UserError("a DICOM image must say its rows and columns", file=file) from error
+        raise UserError("a DICOM image must state its rows and columns", file=file) from error
     if header.Modality != _MASK and int(header.get("SamplesPerPixel") or 1) != 1:
         raise UserError("a DICOM image must be gray", f"{header.SamplesPerPixel} samples per pixel", file=file)
     return count
 
 
 def _read_series(files: Sequence[Path]) -> Volume:
-    """Read one series, single slices or one multi-frame file, to (S, H, W)."""
+    """Read one series, single slices or one multi-frame file, as (S, H, W)."""
     import highdicom
 
     datasets = load_series(files)
@@ -168,9 +170,9 @@ def _read_series(files: Sequence[Path]) -> Volume:
             volume = highdicom.get_volume_from_series(datasets, **options)
         data, affine = np.asarray(volume.array), LPS_TO_RAS @ np.asarray(volume.affine, np.float64)
     except Exception as error:  # a hostile header can fail anywhere inside the library
-        rule = "a DICOM series is a whole stack of parallel, evenly spaced slices"
-        raise UserError(rule, f"{files[0].parent} ({reason(error)})") from error
-    grid = orient(affine, str(files[0]))
+        rule = "a DICOM series must be a complete stack of parallel, evenly spaced slices"
+        raise UserError(rule, reason(error), file=files[0].parent) from error
+    grid = orient(affine, files[0])
     return Volume(grid.from_file(data), grid, spacing_of(grid))
 
 

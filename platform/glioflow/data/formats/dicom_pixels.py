@@ -1,4 +1,4 @@
-"""Compressed DICOM pixels: whether they can be decoded here, and that they unpack to no more than their header says."""
+"""Checks of compressed DICOM pixels: they can be decoded here, and unpack to no more than their header states."""
 
 import io
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from glioflow.data.formats.record import reason
 from glioflow.errors import TooLarge, UserError
 
-# A byte of run lengths unpacks to 64 at most, and the decoder unpacks a frame before it looks at the size.
+# A byte of run lengths unpacks to at most 64, and the decoder unpacks a frame before it checks the size.
 _MAX_RLE_BYTES = 2**23
 _JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _JPEG_12_BIT = "1.2.840.10008.1.2.4.51"
@@ -16,45 +16,43 @@ _RLE = "1.2.840.10008.1.2.5"
 
 
 def check_pixels(dataset: Any, file: Path) -> None:
-    """Refuse pixels that no installed decoder knows, and streams of another size than the header's, before decoding.
+    """Refuse pixels without an installed decoder, and streams of another size than in the header, before decoding.
 
     Raises:
-        UserError: Naming the transfer syntax, or the stream's size.
+        UserError: With the transfer syntax, or the size of the stream.
     """
     syntax = dataset.file_meta.TransferSyntaxUID
     if not _can_decode(dataset, syntax):
-        rule = (
-            "DICOM pixels are of a transfer syntax that can be decoded here; convert them to an uncompressed one first"
-        )
-        raise UserError(rule, f"{syntax.name} ({syntax})", file=file)
+        rule, hint = "DICOM pixels of this transfer syntax cannot be decoded", "convert them to an uncompressed one"
+        raise UserError(rule, f"{syntax.name} ({syntax})", file=file, hint=hint)
     if not syntax.is_encapsulated or "PixelData" not in dataset:
         return
     from pydicom.encaps import generate_frames
 
-    said = (int(dataset.Columns), int(dataset.Rows))
+    stated = (int(dataset.Columns), int(dataset.Rows))
     try:
         frames = int(dataset.get("NumberOfFrames") or 1)
         for frame in generate_frames(dataset.PixelData, number_of_frames=frames):
             if syntax == _RLE:
                 if len(frame) > _MAX_RLE_BYTES:
                     raise TooLarge(
-                        f"a run-length encoded frame has at most {_MAX_RLE_BYTES} bytes", len(frame), file=file
+                        f"a run-length encoded frame must have at most {_MAX_RLE_BYTES} bytes", len(frame), file=file
                     )
-            elif (size := _size_of(frame, syntax)) != said:
+            elif (size := _size_of(frame, syntax)) != stated:
                 raise UserError(
-                    "compressed DICOM pixels have the size of their header", f"{size}, not {said}", file=file
+                    "compressed DICOM pixels must have the size in their header", f"{size}, not {stated}", file=file
                 )
     except UserError:
         raise
     except Exception as error:  # a damaged stream can fail anywhere inside the decoder
-        raise UserError("compressed DICOM pixels must be readable", reason(error), file=file) from error
+        raise UserError("the compressed DICOM pixels cannot be read", reason(error), file=file) from error
 
 
 def _can_decode(dataset: Any, syntax: Any) -> bool:
     from pydicom.pixels import get_decoder
 
     if syntax == _JPEG_12_BIT and dataset.get("BitsStored") != 8:
-        return False  # said to be known, and then refused frame by frame
+        return False  # pydicom claims to decode these, and then refuses every frame
     try:
         return bool(get_decoder(syntax).is_available)
     except NotImplementedError:
@@ -62,7 +60,7 @@ def _can_decode(dataset: Any, syntax: Any) -> bool:
 
 
 def _size_of(frame: bytes, syntax: str) -> tuple[int, int]:
-    """Return the columns and rows that a JPEG stream itself speaks of; decodes nothing."""
+    """Return columns and rows as a JPEG stream states them; decodes nothing."""
     if syntax in _JPEG_LS:
         return _size_of_jpeg_ls(frame)
     from PIL import Image

@@ -20,6 +20,10 @@ from glioflow.survival.clinical import separator_of
 
 CHANNELS = ("pre", "flair", "post")
 LABELS = {1: "tumor"}
+# What is wrong with a case folder, in the words of reader and checks.
+NO_SLICES = "a case folder must hold slices named <case>_<n>.tif"
+NO_SLICE_OF_MASK = "a mask has no slice of its number"
+NO_MASK_OF_SLICE = "a slice has no mask, and others have one"
 MAX_SIDE_PX = 4096
 
 _SLICE = re.compile(r"^(?P<case>.+)_(?P<number>\d{1,6})(?P<mask>_mask)?\.tiff?$", re.IGNORECASE)
@@ -28,12 +32,12 @@ _DATED = re.compile(r"_\d{8}$")
 
 
 def detect(path: Path) -> bool:
-    """Say whether `path`, or the `kaggle_3m` below it, holds a folder of numbered TIFF slices."""
+    """Return whether `path`, or the `kaggle_3m` in it, holds a folder of numbered TIFF slices."""
     return any(_is_case(folder) for folder in root_of(path).iterdir() if folder.is_dir())
 
 
 def open(path: Path) -> Cohort:
-    """List the cases below `path` or below the `kaggle_3m` that it holds.
+    """List the cases in `path`, or in the `kaggle_3m` in it.
 
     Raises:
         UserError: If there is no case, a case folder is empty, a slice has no mask while others have, a mask has no
@@ -42,7 +46,7 @@ def open(path: Path) -> Cohort:
     root = root_of(path)
     folders = case_folders(root)
     if not folders:
-        raise UserError("an LGG cohort holds one folder per case", path)
+        raise UserError("an LGG cohort must hold one folder for each case", "no folder", file=path)
     table = root / "data.csv"
     if table.is_file():
         clinical_rows(table)
@@ -56,18 +60,18 @@ def case_folders(root: Path) -> list[Path]:
 
 
 def open_case(folder: Path) -> CaseFiles:
-    """List the files of one case folder: each slice by number, its mask after it where there are masks.
+    """List the files of one case folder: the slices by number, each followed by its mask if there are masks.
 
     Raises:
         UserError: As `open`.
     """
     images, masks = pair_slices(folder.iterdir())
     if not images:
-        raise UserError("a case folder holds slices named <case>_<n>.tif", f"{folder} without one")
+        raise UserError(NO_SLICES, file=folder)
     for number in masks.keys() - images.keys():
-        raise UserError("every mask belongs to a slice", "a mask without its slice", file=masks[number])
+        raise UserError(NO_SLICE_OF_MASK, file=masks[number])
     for number in sorted(images.keys() - masks.keys()) if masks else ():
-        raise UserError("every slice has a mask, or none has", "a slice without its mask", file=images[number])
+        raise UserError(NO_MASK_OF_SLICE, file=images[number])
     files = tuple(file for number in sorted(images) for file in (images[number], masks.get(number)) if file is not None)
     patient, institution = patient_of(folder.name)
     return CaseFiles(folder.name, patient, files, institution)
@@ -84,7 +88,7 @@ def read(case: CaseFiles) -> Case:
     slices = [read_slice(images[number]) for number in numbers]
     for number, pixels in zip(numbers, slices, strict=True):
         if pixels.shape != slices[0].shape:
-            rule = "all slices of a case have one size"
+            rule = "all slices of a case must have the same size"
             raise UserError(rule, f"{pixels.shape[:2]}, not {slices[0].shape[:2]}", file=images[number])
     mask = None
     if masks:
@@ -105,7 +109,7 @@ def read(case: CaseFiles) -> Case:
 
 
 def pair_slices(files: Iterable[Path]) -> tuple[dict[int, Path], dict[int, Path]]:
-    """Sort files into slices and masks by their number; files of other names are left out.
+    """Return the slices and the masks among the files, by number; files of other names are left out.
 
     Raises:
         UserError: If two files have the same number, as `_1.tif` and `_01.tif`.
@@ -119,21 +123,19 @@ def pair_slices(files: Iterable[Path]) -> tuple[dict[int, Path], dict[int, Path]
         group = masks if match["mask"] else images
         number = int(match["number"])
         if number in group:
-            raise UserError(
-                "every slice number appears once", f"number {number} again, as in {group[number].name}", file=file
-            )
+            raise UserError(f"slice number {number} must belong to one file", f"{group[number].name} too", file=file)
         group[number] = file
     return images, masks
 
 
 def slice_files(folder: Path) -> list[Path]:
-    """Return the files of a folder that are named as slices or masks, by number, masks after their slices."""
-    found = [(match, file) for file in folder.iterdir() if (match := _SLICE.match(file.name)) and file.name[0] != "."]
-    return [file for _, file in sorted(found, key=lambda pair: (int(pair[0]["number"]), pair[1].name))]
+    """Return the files of a folder that are named like slices or masks, by number, masks after their slices."""
+    named = [(match, file) for file in folder.iterdir() if (match := _SLICE.match(file.name)) and file.name[0] != "."]
+    return [file for _, file in sorted(named, key=lambda pair: (int(pair[0]["number"]), pair[1].name))]
 
 
 def patient_of(case_id: str) -> tuple[str, str | None]:
-    """Return patient and institution of a case's name; a name that is not TCGA's gives itself without its date."""
+    """Return patient and institution of a case, by its name; without a TCGA id, the patient is the name less a date."""
     match = _TCGA.match(case_id)
     if match:
         return match["patient"], match["institution"]
@@ -141,34 +143,33 @@ def patient_of(case_id: str) -> tuple[str, str | None]:
 
 
 def read_slice(path: Path) -> NDArray[np.uint8]:
-    """Read one slice, (H, W, 3) uint8; raises `UserError` where the file is unreadable or of another kind."""
+    """Read one slice, (H, W, 3) uint8; raises `UserError` if the file is unreadable or another kind of image."""
     pixels = read_tiff(path)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != len(CHANNELS):
-        rule = "a slice is an 8-bit image of three channels"
+        rule = "a slice must be an 8-bit image with three channels"
         raise UserError(rule, f"shape {pixels.shape} and type {pixels.dtype}", file=path)
     return pixels.astype(np.uint8, copy=False)
 
 
 def read_mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Read one mask as (H, W) of 0 and 1; raises `UserError` where it is not binary or not of `shape`."""
+    """Read one mask as (H, W) of 0 and 1; raises `UserError` if it is not binary or not of `shape`."""
     return to_binary(read_tiff(path), shape, path)
 
 
 def to_binary(pixels: NDArray[np.generic], shape: tuple[int, ...], path: Path) -> NDArray[np.uint8]:
-    """Return a mask of 0 and 255 (or 1) as 0 and 1; raises `UserError` as `read_mask`, with `path` for a name."""
+    """Return a mask of 0 and 255 (or 1), read from `path`, as 0 and 1; raises `UserError` as `read_mask`."""
     if pixels.shape != shape:
-        raise UserError("a mask has the size of its slice", f"{pixels.shape}, not {shape}", file=path)
+        raise UserError("a mask must have the size of its slice", f"{pixels.shape}, not {shape}", file=path)
     foreground = pixels != 0
     if foreground.any():
         values = pixels[foreground]
         if values.min() != values.max() or values[0] not in (1, 255):
-            found = np.unique(pixels)[:5].tolist()
-            raise UserError("a mask holds 0 and 255 (or 0 and 1) only", found, file=path)
+            raise UserError("a mask must hold only 0 and 255, or 0 and 1", np.unique(pixels)[:5].tolist(), file=path)
     return np.asarray(foreground, np.uint8)
 
 
 def read_tiff(path: Path) -> NDArray[np.generic]:
-    """Read the one image of a TIFF, whole or not at all.
+    """Read the only image of a TIFF, completely or not at all.
 
     Raises:
         UserError: If the file is missing, damaged, truncated, larger than `MAX_SIDE_PX`, holds several images, or is
@@ -180,36 +181,36 @@ def read_tiff(path: Path) -> NDArray[np.generic]:
         with tifffile.TiffFile(path) as file:
             page = file.pages.first
             if len(file.pages) != 1:
-                raise UserError("a TIFF slice holds one image", f"{len(file.pages)} images", file=path)
+                raise UserError("a TIFF slice must hold one image", f"{len(file.pages)} images", file=path)
             if not all(0 < side <= MAX_SIDE_PX for side in page.shape):
-                raise TooLarge(f"an image has at most {MAX_SIDE_PX} pixels a side", page.shape, file=path)
+                raise TooLarge(f"an image must have at most {MAX_SIDE_PX} pixels on each side", page.shape, file=path)
             _check_compression(page, path)
             return np.asarray(page.asarray(maxworkers=1))
     except UserError:
         raise
     except Exception as error:  # a damaged file can fail anywhere inside the decoder
-        raise UserError("a TIFF file must be readable", reason(error), file=path) from error
+        raise UserError("the TIFF file cannot be read", reason(error), file=path) from error
 
 
 def clinical_rows(path: Path, *, key: str = "Patient") -> list[dict[str, str]]:
-    """Return the rows of a clinical table, separated by comma or semicolon, keyed by the header.
+    """Return the rows of a clinical table, keyed by its header; columns are separated by commas or semicolons.
 
     Args:
         path: The table.
-        key: Column that must be there.
+        key: Column that the table must have.
 
     Raises:
-        UserError: If it is no text table or has no column `key`.
+        UserError: If it is no text file or has no column `key`.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError("a clinical table must be a readable text file", reason(error), file=path) from error
+        raise UserError("the clinical table cannot be read as text", reason(error), file=path) from error
     lines = text.splitlines()
     header = lines[0] if lines else ""
     rows = csv.DictReader(lines, delimiter=separator_of(header))
     if key not in (rows.fieldnames or ()):
-        raise UserError(f"a clinical table must have a column {key}", f"columns {header[:80]!r}", file=path)
+        raise UserError(f"the clinical table must have a column {key}", f"columns {header[:80]!r}", file=path)
     return list(rows)
 
 
@@ -220,7 +221,7 @@ def root_of(path: Path) -> Path:
 
 
 def _check_compression(page: Any, path: Path) -> None:
-    """Refuse what the decoder would unpack without a limit, before it does."""
+    """Refuse data that the decoder would unpack without a limit, before it unpacks any."""
     name = page.compression.name
     if name not in ("NONE", "PACKBITS", "DEFLATE", "ADOBE_DEFLATE"):
         raise UserError(

@@ -1,4 +1,4 @@
-"""A mask alone, from whatever file it lies in, and how the names of masks end."""
+"""A single mask from any kind of file, and the names of mask files."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ _MASK_NAME = re.compile(r"(?:^|[_-])(?:mask|seg|segm|segmentation|labels?)\.(?:t
 
 
 def is_mask_name(name: str) -> bool:
-    """Say whether a file is a mask by its name, such as `<case>_mask.tif` or `<case>-seg.nii.gz`."""
+    """Return whether a file is a mask, by its name, such as `<case>_mask.tif` or `<case>-seg.nii.gz`."""
     return _MASK_NAME.search(name) is not None
 
 
@@ -22,20 +22,20 @@ def read_mask(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float, float]
     """Read a mask.
 
     Args:
-        path: A NIfTI, TIFF or PNG file, or the folder of one LGG case, whose `_mask.tif` files are taken as one volume.
+        path: A NIfTI, TIFF or PNG file, or the folder of one LGG case, whose `_mask.tif` files form one volume.
 
     Returns:
-        (S, H, W) uint8 labels and the spacing in mm, None where the file does not say.
+        (S, H, W) uint8 labels, and the spacing in mm, None if the file does not state it.
 
     Raises:
-        UserError: If nothing is there, or it is no mask.
+        UserError: If the path does not exist or is no mask.
     """
     if not path.exists():
-        raise UserError(f"{path} does not exist", path, hint="give a mask's file or the folder of one LGG case")
+        raise UserError(f"{path} does not exist", path, hint="give the file of a mask or the folder of one LGG case")
     if path.is_file() and path.name.endswith((".nii", ".nii.gz")):
-        volume = nifti.read_volume(path)  # whatever its name: to a study `_mask.nii.gz` alone is no image
+        volume = nifti.read_volume(path)  # not as a study, which takes `_mask.nii.gz` for a mask without an image
         return _labels(volume.data, path), volume.spacing_mm
-    if path.is_file() and slices.is_slice(path.name):  # to a study `_mask.tif` alone is no image either
+    if path.is_file() and slices.is_slice(path.name):  # for the same reason
         image, spacing_mm = slices.read_image(path)[None], None
     else:
         case = read_study([path])

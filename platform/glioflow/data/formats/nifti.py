@@ -1,4 +1,4 @@
-"""Volumes in NIfTI files, and cohorts of plain pairs of image and mask, nnU-Net's layout among them.
+"""Volumes in NIfTI files, and cohorts of images and masks in NIfTI, including the layout of nnU-Net.
 
 A cohort is `imagesTr/<case>_0000.nii.gz` with `labelsTr/<case>.nii.gz` and `dataset.json`; or a folder per case, whose
 files are named after their channels; or one folder of `<case>.nii.gz` with `<case>_mask.nii.gz` (or `_seg`, `_label`).
@@ -28,7 +28,7 @@ _NUMBERED = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
 @dataclass(frozen=True)
 class Volume:
-    """One file's volume: `data` (S, H, W), the way back to its file, and the distance of neighbors in millimeters."""
+    """The volume in a file: `data` (S, H, W), the way back to the file, and the distance between neighbors."""
 
     data: NDArray[np.generic]
     grid: Grid
@@ -36,12 +36,12 @@ class Volume:
 
 
 def detect(path: Path) -> bool:
-    """Say whether there is a NIfTI file anywhere below `path`."""
+    """Return whether there is a NIfTI file anywhere below `path`."""
     return next(iter(nifti_files(path)), None) is not None
 
 
 def open(path: Path) -> Cohort:
-    """List the cases of a plain folder of NIfTI files.
+    """List the cases of a folder of NIfTI files.
 
     Raises:
         UserError: If a mask has no image, or `dataset.json` cannot be read.
@@ -56,7 +56,7 @@ def open(path: Path) -> Cohort:
         flat = folder in (path, root)
         cases += _flat_cases(members, path / "labelsTr") if flat else [_folder_case(folder, members)]
     if not cases:
-        raise UserError("a NIfTI cohort holds .nii or .nii.gz files", path)
+        raise UserError("a NIfTI cohort must hold .nii or .nii.gz files", file=path)
     labels = _labels(_description(files[0]))
     return Cohort("nifti", path, tuple(sorted(cases, key=lambda case: case.id)), labels, read)
 
@@ -65,12 +65,13 @@ def read(case: CaseFiles) -> Case:
     """Read the images of one case as channels, and its mask if it has one.
 
     Raises:
-        UserError: If a file is damaged, the grids differ, or the mask holds a label that nothing describes.
+        UserError: If a file is damaged, the grids differ, or the mask holds a label that is not described.
     """
     masks = [file for file in case.files if _is_mask(file)]
     images = [file for file in case.files if file not in masks]
     if not images or len(masks) > 1:
-        raise UserError("a case has one or more images and at most one mask", [file.name for file in case.files])
+        names = ", ".join(file.name for file in case.files)
+        raise UserError("a case must have at least one image and at most one mask", names)
     description = _description(case.files[0])
     return assemble(
         case, dict(zip(_channels(case, images, description), images, strict=True)), masks, _labels(description)
@@ -81,30 +82,31 @@ def assemble(case: CaseFiles, images: Mapping[str, Path], masks: Collection[Path
     """Read images by channel and at most one mask into a case on one grid.
 
     Args:
-        case: What the case is called.
+        case: The case.
         images: File of each channel.
-        masks: None or one file.
-        labels: What the mask may hold besides 0.
+        masks: No file or one file.
+        labels: Labels that the mask may hold besides 0.
 
     Raises:
         UserError: If a file is damaged, the grids differ, or the mask holds another label.
     """
     if not 1 <= len(images) <= MAX_CHANNELS:
-        raise UserError(f"a case has 1 to {MAX_CHANNELS} images", f"{len(images)} in {case.id}")
+        raise UserError(f"a case must have 1 to {MAX_CHANNELS} images", f"{len(images)} in {case.id}")
     volumes = {file: read_volume(file) for file in images.values()}
     first_file, first = next(iter(volumes.items()))
     mask = None
     for file in masks:
         volume = read_volume(file)
         volumes[file] = volume
-        found = np.unique(volume.data)
-        if not np.isin(found, [0, *labels]).all():
-            raise UserError(f"labels of a mask are among {[0, *sorted(labels)]}", found[:8].tolist(), file=file)
+        values = np.unique(volume.data)
+        if not np.isin(values, [0, *labels]).all():
+            rule = f"the labels of a mask must be among {[0, *sorted(labels)]}"
+            raise UserError(rule, values[:8].tolist(), file=file)
         mask = np.ascontiguousarray(volume.data, np.uint8)
     for file, volume in volumes.items():
         if not same_grid(volume, first):
             raise UserError(
-                "all images of a case lie on one grid", f"another grid than that of {first_file.name}", file=file
+                "all images of a case must lie on one grid", f"another grid than that of {first_file.name}", file=file
             )
     image = np.stack([volumes[file].data for file in images.values()], axis=-1)
     return Case(
@@ -122,7 +124,7 @@ def assemble(case: CaseFiles, images: Mapping[str, Path], masks: Collection[Path
 
 
 def read_volume(path: Path) -> Volume:
-    """Read one NIfTI file, axes brought to (S, H, W): upward, toward posterior, toward the patient's left.
+    """Read one NIfTI file with its axes as (S, H, W): upward, toward posterior, toward the patient's left.
 
     Raises:
         UserError: If it is damaged or cut short, not three-dimensional, larger than `MAX_VOXELS`, has no usable affine,
@@ -138,30 +140,30 @@ def read_volume(path: Path) -> Volume:
     except UserError:
         raise
     except Exception as error:  # a damaged file can fail anywhere inside the decoder
-        raise UserError("a NIfTI file must be readable and whole", reason(error), file=path) from error
+        raise UserError("the NIfTI file cannot be read completely", reason(error), file=path) from error
     data = data.reshape(data.shape[:3])
     if data.dtype == np.float64:
         data = data.astype(np.float32)
     if data.dtype.kind == "f" and not np.isfinite(data).all():
         raise UserError("an image must hold finite numbers", "NaN or infinity", file=path)
-    grid = orient(affine, str(path))
+    grid = orient(affine, path)
     return Volume(grid.from_file(data), grid, spacing_of(grid))
 
 
-def orient(affine: NDArray[np.float64], name: str) -> Grid:
-    """Return the grid that brings a file's axes to (S, H, W): upward, toward posterior, toward the patient's left.
+def orient(affine: NDArray[np.float64], path: Path) -> Grid:
+    """Return the grid that turns a file's axes into (S, H, W): upward, toward posterior, toward the patient's left.
 
     Args:
         affine: (4, 4) from the file array's indices to RAS millimeters.
-        name: What to call the file in an error.
+        path: The file, for errors.
 
     Raises:
-        UserError: If the affine is not finite or squeezes space flat.
+        UserError: If the affine is not finite or not invertible.
     """
     import nibabel
 
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise UserError("an affine is finite and invertible", name)
+        raise UserError("the affine must be finite and invertible", file=path)
     orientation = nibabel.io_orientation(affine)
     toward = {int(axis): (index, bool(sign > 0)) for index, (axis, sign) in enumerate(orientation)}
     (s, up), (h, anterior), (w, right) = toward[2], toward[1], toward[0]
@@ -169,7 +171,7 @@ def orient(affine: NDArray[np.float64], name: str) -> Grid:
 
 
 def spacing_of(grid: Grid) -> tuple[float, float, float]:
-    """Return the distance of neighbors along S, H, W in millimeters; the grid has an affine."""
+    """Return the distance between neighbors along S, H, W in millimeters, of a grid with an affine."""
     assert grid.affine is not None
     steps = np.linalg.norm(grid.affine[:3, :3], axis=0)
     s, h, w = (float(steps[axis]) for axis in grid.axes)
@@ -177,7 +179,7 @@ def spacing_of(grid: Grid) -> tuple[float, float, float]:
 
 
 def same_grid(one: Volume, other: Volume) -> bool:
-    """Say whether two volumes have the same shape and, to a thousandth of a voxel's step, the same place."""
+    """Return whether two volumes have the same shape and affine, up to a thousandth or 0.01 mm."""
     assert one.grid.affine is not None
     assert other.grid.affine is not None
     return one.data.shape == other.data.shape and np.allclose(one.grid.affine, other.grid.affine, rtol=1e-3, atol=1e-2)
@@ -191,7 +193,7 @@ def nifti_files(path: Path) -> Iterable[Path]:
 
 
 def is_nifti(name: str) -> bool:
-    """Say whether a file's name ends as NIfTI's do."""
+    """Return whether a file is NIfTI, by its name."""
     return name.lower().endswith((".nii", ".nii.gz"))
 
 
@@ -201,7 +203,7 @@ def stem(path: Path) -> str:
 
 
 def _check_header(path: Path) -> None:
-    """Refuse what would not fit in memory, before anything of that size is read."""
+    """Refuse a volume that would not fit in memory, before its data are read."""
     import nibabel
 
     with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
@@ -215,9 +217,9 @@ def _check_header(path: Path) -> None:
         raise UserError("a NIfTI file must begin with a NIfTI header", file=path)
     shape = header.get_data_shape()
     if len(shape) < 3 or any(side != 1 for side in shape[3:]) or any(side < 1 for side in shape):
-        raise UserError("a volume has three dimensions", f"shape {tuple(int(side) for side in shape)}", file=path)
+        raise UserError("a volume must have three dimensions", f"shape {tuple(int(side) for side in shape)}", file=path)
     if np.prod([int(side) for side in shape], dtype=object) > MAX_VOXELS:
-        raise TooLarge(f"a volume has at most {MAX_VOXELS} voxels", f"shape {shape}", file=path)
+        raise TooLarge(f"a volume must have at most {MAX_VOXELS} voxels", f"shape {shape}", file=path)
     if header.get_data_dtype().kind not in "iuf" or header.get_data_dtype().itemsize > 8:
         raise UserError("voxels must be real numbers", header.get_data_dtype(), file=path)
     if float(header["vox_offset"]) > _MAX_HEADER_BYTES:
@@ -225,7 +227,7 @@ def _check_header(path: Path) -> None:
 
 
 def _flat_cases(files: list[Path], labels: Path) -> list[CaseFiles]:
-    """Group the files of one folder by the name before `_0000` or `_mask`; masks may also lie in `labels`."""
+    """Group the files of one folder by the name before `_0000` or `_mask`; masks may also be in `labels`."""
     groups: dict[str, list[Path]] = {}
     for file in files:
         match = _NUMBERED.match(stem(file)) or _MASK.match(stem(file))
@@ -233,13 +235,13 @@ def _flat_cases(files: list[Path], labels: Path) -> list[CaseFiles]:
     for name, members in groups.items():
         members += [file for end in (".nii.gz", ".nii") if (file := labels / f"{name}{end}").is_file()]
         if all(_is_mask(file) for file in members):
-            raise UserError("every mask belongs to an image", "a mask without its image", file=members[0])
+            raise UserError("a mask has no image", file=members[0])
     return [CaseFiles(name, name, tuple(members)) for name, members in groups.items()]
 
 
 def _folder_case(folder: Path, files: list[Path]) -> CaseFiles:
     if all(_is_mask(file) for file in files):
-        raise UserError("every mask belongs to an image", "a mask without its image", file=files[0])
+        raise UserError("a mask has no image", file=files[0])
     return CaseFiles(folder.name, folder.name, tuple(files))
 
 
@@ -248,7 +250,7 @@ def _is_mask(file: Path) -> bool:
 
 
 def _channels(case: CaseFiles, images: list[Path], description: Mapping[str, object]) -> list[str]:
-    """Name each image: by `dataset.json` where files are numbered, else by what the file's name adds to the case's."""
+    """Name each image: numbered files by `dataset.json`, others by the part of their name that follows the case's."""
     known = description.get("channel_names") or description.get("modality")
     names = []
     for file in images:
@@ -260,29 +262,29 @@ def _channels(case: CaseFiles, images: list[Path], description: Mapping[str, obj
             name = stem(file).removeprefix(case.id).strip("_-") or "image"
         names.append(name.lower())
     if len(set(names)) != len(names):
-        raise UserError("the images of a case have different channel names", names)
+        raise UserError("the images of a case must have different channel names", ", ".join(names))
     return names
 
 
 def _description(file: Path) -> Mapping[str, object]:
-    """Return nnU-Net's `dataset.json` from beside the file's folder or in it, empty where there is none."""
+    """Return nnU-Net's `dataset.json` from the file's folder or the one above; empty if there is none."""
     for folder in (file.parent, file.parent.parent):
         path = folder / "dataset.json"
         if path.is_file():
             try:
                 value = json.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError) as error:
-                raise UserError("dataset.json must be readable JSON", file=path) from error
+                raise UserError("the file must be valid JSON", reason(error), file=path) from error
             return value if isinstance(value, dict) else {}
     return {}
 
 
 def _labels(description: Mapping[str, object]) -> dict[int, str]:
-    """Return the labels that `dataset.json` names, in its new or old direction; without it there is one, tumor."""
+    """Return the labels that `dataset.json` names, in its new or old order; without it there is one, tumor."""
     labels = description.get("labels")
-    found: dict[int, str] = {}
+    named: dict[int, str] = {}
     for key, value in labels.items() if isinstance(labels, dict) else ():
         number, name = (key, value) if str(key).isdigit() else (value, key)
         if str(number).isdigit() and 0 < int(number) < 256:
-            found[int(number)] = str(name)
-    return found or {1: "tumor"}
+            named[int(number)] = str(name)
+    return named or {1: "tumor"}

@@ -1,4 +1,4 @@
-"""Loose slice images, TIFF or PNG, as a person uploads them: one study, in the order of the numbers in their names."""
+"""Single slice images, TIFF or PNG, as people upload them: one study, ordered by the numbers in the names."""
 
 import re
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _NAME = re.compile(r"^(?P<case>.*?)_?(?P<number>\d{1,6})?(?P<mask>_mask)?\.(?:ti
 
 
 def detect(path: Path) -> bool:
-    """Say whether `path` itself holds TIFF or PNG images."""
+    """Return whether `path` itself holds TIFF or PNG images."""
     return any(is_slice(file.name) for file in path.iterdir())
 
 
@@ -28,14 +28,14 @@ def open(path: Path) -> Cohort:
 
 
 def open_files(files: Sequence[Path], *, name: str | None = None) -> CaseFiles:
-    """Return the files as one case, slices by number, each mask after its slice.
+    """Return the files as one case, slices by number, each followed by its mask.
 
     Args:
-        files: Images, and masks named like them with `_mask`.
-        name: Of the case; None takes what the files' names share before the number.
+        files: Images, and masks with the same names and `_mask`.
+        name: Of the case; None takes the part of the names before the number.
 
     Raises:
-        UserError: If several slices have no numbers or the same one, or some have a mask and some have not.
+        UserError: If several slices have no number or the same one, or if only some have a mask.
     """
     images: dict[int, Path] = {}
     masks: dict[int, Path] = {}
@@ -43,17 +43,17 @@ def open_files(files: Sequence[Path], *, name: str | None = None) -> CaseFiles:
     for file in sorted(files):
         match = _NAME.match(file.name)
         if not match:
-            raise UserError("a slice is a .tif or .png file", file.name)
+            raise UserError(f"{file.name} is no .tif or .png file", file.name)
         stems.add(match["case"])
         group = masks if match["mask"] else images
         number = int(match["number"] or 1)
         if number in group:
-            rule = "slices of one study have different numbers at the end of their names"
-            raise UserError(rule, f"number {number} again, as in {group[number].name}", file=file)
+            rule = "the names of a study's slices must end in different numbers"
+            raise UserError(rule, f"number {number} in {group[number].name} too", file=file)
         group[number] = file
     if not images or (masks and masks.keys() != images.keys()):
         names = [file.name for number, file in (images | masks).items() if number not in images or number not in masks]
-        raise UserError("every slice has a mask, or none has", f"{len(images)} slices, unpaired {names[:3]}")
+        raise UserError("either every slice must have a mask or none", f"{len(images)} slices, unpaired {names[:3]}")
     case_id = name or (stems.pop() if len(stems) == 1 else "") or "study"
     ordered = [file for number in sorted(images) for file in (images[number], masks.get(number)) if file is not None]
     patient, institution = lgg.patient_of(case_id)
@@ -61,10 +61,10 @@ def open_files(files: Sequence[Path], *, name: str | None = None) -> CaseFiles:
 
 
 def read(case: CaseFiles) -> Case:
-    """Read the slices, (S, H, W, 3), or (S, H, W, 1) where they are gray and thus taken for FLAIR.
+    """Read the slices, (S, H, W, 3), or (S, H, W, 1) if they are gray and thus taken as FLAIR.
 
     Raises:
-        UserError: If an image is damaged, not 8-bit, of another size than the rest, or they are too many.
+        UserError: If an image is damaged, not 8-bit or of another size than the others, or there are too many.
     """
     masks = [file for file in case.files if _NAME.match(file.name)["mask"]]  # type: ignore[index]
     images = [file for file in case.files if file not in masks]
@@ -72,9 +72,11 @@ def read(case: CaseFiles) -> Case:
     for file in images:
         plane = read_image(file)
         if planes and plane.shape != planes[0].shape:
-            raise UserError("all slices of a study have one size", f"{plane.shape}, not {planes[0].shape}", file=file)
+            raise UserError(
+                "all slices of a study must have the same size", f"{plane.shape}, not {planes[0].shape}", file=file
+            )
         if plane.size * len(images) > MAX_VALUES:
-            raise TooLarge(f"a study has at most {MAX_VALUES} values", f"{len(images)} slices of {plane.shape}")
+            raise TooLarge(f"a study must have at most {MAX_VALUES} values", f"{len(images)} slices of {plane.shape}")
         planes.append(plane)
     gray = planes[0].shape[2] == 1
     shape = planes[0].shape[:2]
@@ -92,16 +94,16 @@ def read(case: CaseFiles) -> Case:
 
 
 def is_slice(name: str) -> bool:
-    """Say whether a file's name ends as a TIFF's or PNG's does."""
+    """Return whether a file is a TIFF or PNG, by its name."""
     return name.lower().endswith((".tif", ".tiff", ".png")) and not name.startswith(".")
 
 
 def read_image(path: Path) -> NDArray[np.generic]:
-    """Return (H, W, C) uint8 with one or three channels; an opacity channel is dropped."""
+    """Read an image, (H, W, C) uint8, with one or three channels; an opacity channel is removed."""
     pixels = _read_png(path) if path.suffix.lower() == ".png" else lgg.read_tiff(path)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
-        rule = "a slice is an 8-bit image, gray or of three channels"
+        rule = "a slice must be an 8-bit image, gray or with three channels"
         raise UserError(rule, f"shape {pixels.shape} and type {pixels.dtype}", file=path)
     return pixels[..., :3]
 
@@ -116,9 +118,11 @@ def _read_png(path: Path) -> NDArray[np.generic]:
     try:
         with Image.open(path, formats=["PNG"]) as image:
             if max(image.size) > lgg.MAX_SIDE_PX:
-                raise TooLarge(f"an image has at most {lgg.MAX_SIDE_PX} pixels a side", image.size, file=path)
+                raise TooLarge(
+                    f"an image must have at most {lgg.MAX_SIDE_PX} pixels on each side", image.size, file=path
+                )
             return np.asarray(image.convert("RGB") if image.mode == "P" else image)
     except UserError:
         raise
     except Exception as error:  # a damaged file can fail anywhere inside the decoder
-        raise UserError("a PNG file must be readable", reason(error), file=path) from error
+        raise UserError("the PNG file cannot be read", reason(error), file=path) from error

@@ -1,4 +1,4 @@
-"""One study, however it comes: a case folder, loose slices, NIfTI modalities, DICOM. Trusts nothing it is given."""
+"""One study in any form: a case folder, single slices, NIfTI modalities or DICOM. Trusts none of its input."""
 
 import itertools
 import re
@@ -19,13 +19,13 @@ def open_study(paths: Sequence[Path]) -> Cohort:
     """List the files of a single study as a cohort of one case.
 
     Args:
-        paths: One folder, or one or more files of one kind: `.tif` or `.png` slices, NIfTI modalities, DICOM.
+        paths: One folder, or files of one kind: `.tif` or `.png` slices, NIfTI modalities, DICOM.
 
     Raises:
-        UserError: If nothing is there, the kinds are mixed, or it is more than one study.
+        UserError: If a path does not exist, the kinds are mixed, or there is more than one study.
     """
     if not paths:
-        raise UserError("a study has at least one file")
+        raise UserError("a study must have at least one file")
     if missing := [path for path in paths if not path.exists()]:
         raise UserError(f"{missing[0]} does not exist", missing[0], hint="give the files or the folder of a study")
     if len(paths) == 1 and paths[0].is_dir():
@@ -33,11 +33,12 @@ def open_study(paths: Sequence[Path]) -> Cohort:
     else:
         cohort = _open_files(sorted(paths))
     if len(cohort.cases) != 1:
-        raise UserError("a study is one case", f"{len(cohort.cases)} in {paths[0]}")
+        hint = "give the files or the folder of one case"
+        raise UserError("a study must be one case", f"{len(cohort.cases)} cases", file=paths[0], hint=hint)
     case = cohort.cases[0]
     if len(case.files) > MAX_FILES:
-        raise TooLarge(f"a study has at most {MAX_FILES} files", len(case.files))
-    # The name ends up in answers and in the names of files: only harmless letters of it may.
+        raise TooLarge(f"a study must have at most {MAX_FILES} files", len(case.files))
+    # The name appears in answers and in file names, so only harmless characters of it are kept.
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", case.id).strip("._")[:100] or "study"
     return replace(cohort, cases=(replace(case, id=name),)) if name != case.id else cohort
 
@@ -49,9 +50,9 @@ def read_study(paths: Sequence[Path]) -> Case:
 
 
 def open_source(path: Path) -> Cohort:
-    """List a cohort or a single study, whichever lies at `path`; raises `UserError` as the two do."""
+    """List the cohort or the single study at `path`; raises `UserError` as `open_cohort` and `open_study`."""
     if not path.exists():
-        raise UserError(f"{path} does not exist", path, hint="give a cohort or a study")
+        raise UserError(f"{path} does not exist", path, hint="give the path of a cohort or a study")
     return _open_folder(path) if path.is_dir() else open_study([path])
 
 
@@ -74,11 +75,11 @@ def _open_files(files: Sequence[Path]) -> Cohort:
     if all(file.is_file() and dicom.is_dicom(file) for file in files):
         return _one("dicom", files[0].parent, dicom.open_files(files), {1: "tumor"})
     kinds = ["one folder", ".tif or .png slices", ".nii or .nii.gz modalities", "DICOM files"]
-    raise UserError("the files of a study are of one known kind", [file.name for file in files[:4]], kinds)
+    raise UserError("the files of a study must be of one known kind", ", ".join(file.name for file in files[:4]), kinds)
 
 
 def _shared_name(names: Sequence[str]) -> str:
-    """Return what the names share, up to a separator; the whole of a single one."""
+    """Return the common beginning of the names, up to a separator; of a single name, all of it."""
     if len(names) == 1:
         return names[0]
     pieces = [re.split("[_-]", name) for name in names]

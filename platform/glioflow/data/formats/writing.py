@@ -1,5 +1,7 @@
-"""Masks to files in the geometry and the kind of file that their study came in."""
+"""Writing masks, in the geometry and the file format of their study."""
 
+import gzip
+import io
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +10,15 @@ from numpy.typing import NDArray
 
 from glioflow.atomic import new_folder, write_bytes
 from glioflow.data.case import Case
-from glioflow.data.formats import lgg
+from glioflow.data.formats import dicom, lgg
 from glioflow.errors import UserError, unknown_name
 
-# The file's name after the case's, by format; `tiff` is a folder of one file per slice where there are several.
+# Endings of file names by format; of several slices, `tiff` makes a folder with one file for each.
 ENDINGS = {"tiff": "_mask.tif", "png": "_mask.png", "nifti": "_mask.nii.gz", "dicom-seg": "_mask.dcm"}
 
 
 def native_format(case: Case) -> str:
-    """Return the format that goes with the files a case was read from: TIFF where there were none."""
+    """Return the format of the files that a case was read from; TIFF if there were none."""
     names = {file.name.lower() for file in case.files}
     if names and all(name.endswith((".nii", ".nii.gz")) for name in names):
         return "nifti"
@@ -28,26 +30,26 @@ def native_format(case: Case) -> str:
 def write_mask(
     mask: NDArray[np.uint8], case: Case, out: Path, format: str, *, labels: dict[int, str] | None = None
 ) -> Path:
-    """Write a mask of `case` into the folder `out`, whole or not at all.
+    """Write a mask of `case` into the folder `out`, completely or not at all.
 
     Args:
-        mask: (S, H, W) of labels, in the case's own geometry.
-        case: What was segmented; its grid leads back to the file's axes and place.
-        out: Folder to write into; it is made.
+        mask: Labels (S, H, W) in the geometry of the case.
+        case: The segmented case; its grid leads back to the axes and the position of its files.
+        out: Folder to write into; it is made if it does not exist.
         format: `tiff` (0 and 255, a folder of `<case>_<n>_mask.tif` as in the LGG cohort), `png` (one slice only),
-            `nifti` (labels, in the input's axes and affine) or `dicom-seg` (for a case read from DICOM).
+            `nifti` (labels, with the axes and affine of the input) or `dicom-seg` (for a case read from DICOM).
         labels: Name of each label, for the segments of `dicom-seg`; None calls label 1 tumor.
 
     Returns:
         The file written, or the folder of slices.
 
     Raises:
-        UserError: If the shape is another than the case's, or the format does not go with the case.
+        UserError: If mask and case differ in shape, or the format does not suit the case.
     """
     if format not in ENDINGS:
         raise unknown_name("mask format", format, ENDINGS)
     if mask.shape != case.shape:
-        raise UserError("a mask has the shape of its case", f"{mask.shape} for {case.shape}")
+        raise UserError("a mask must have the shape of its case", f"{mask.shape} for {case.shape}")
     path = out / f"{case.id}{ENDINGS[format]}"
     if format == "tiff":
         return _write_tiff(mask, case, out)
@@ -61,14 +63,14 @@ def write_mask(
 
 
 def write_slices(mask: NDArray[np.uint8], case: Case, target: Path) -> Path:
-    """Write a mask (S, H, W) as a new folder `target` of `<case>_<n>_mask.tif`, whole or not at all.
+    """Write a mask (S, H, W) as a new folder `target` of `<case>_<n>_mask.tif`, completely or not at all.
 
     Raises:
         UserError: If `target` exists.
     """
     if target.exists():
         raise UserError(
-            "the slices of a mask are written into a new folder; give another one", f"{target}, which exists"
+            f"{target} exists; a mask of several slices needs a new folder", target, hint="give another"
         )
     with new_folder(target) as folder:
         for number, plane in zip(case.slice_numbers, mask, strict=True):
@@ -77,18 +79,20 @@ def write_slices(mask: NDArray[np.uint8], case: Case, target: Path) -> Path:
 
 
 def write_image(case: Case, out: Path) -> list[Path]:
-    """Write the image of a case that was not read from files: 8-bit slices as TIFF, else a NIfTI file a channel.
+    """Write the image of a case that was not read from files: 8-bit slices as TIFF, else each channel as NIfTI.
 
     Raises:
-        UserError: If the spacing is unknown, which NIfTI states, and the image does not fit into TIFF slices.
+        UserError: If the spacing, which NIfTI states, is unknown, and the image does not suit TIFF slices.
     """
     import nibabel
     import tifffile
 
     if case.spacing_mm is None:
         if case.image.dtype != np.uint8 or case.channels not in (lgg.CHANNELS, ("flair",)):
-            rule = "an array without spacing_mm can be sent as 8-bit slices (pre, flair, post) or (flair) only"
-            raise UserError(f"{rule}; give spacing_mm", f"{case.image.dtype} of {', '.join(case.channels)}")
+            rule = (
+                "an array without spacing_mm must have 8-bit slices with the channels pre, flair, post, or flair alone"
+            )
+            raise UserError(rule, f"{case.image.dtype} with {', '.join(case.channels)}", hint="give spacing_mm")
         paths = [out / f"{case.id}_{number}.tif" for number in case.slice_numbers]
         for path, plane in zip(paths, case.image, strict=True):
             tifffile.imwrite(path, plane[..., 0] if plane.shape[-1] == 1 else plane)
@@ -103,8 +107,6 @@ def write_image(case: Case, out: Path) -> list[Path]:
 
 def encode_tiff(plane: NDArray[np.uint8]) -> bytes:
     """Return one slice of a mask (H, W) as a TIFF of 0 and 255."""
-    import io
-
     import tifffile
 
     buffer = io.BytesIO()
@@ -113,23 +115,22 @@ def encode_tiff(plane: NDArray[np.uint8]) -> bytes:
 
 
 def encode_png(mask: NDArray[np.uint8]) -> bytes:
-    """Return a mask of one slice, (1, H, W), as a PNG of 0 and 255; raises `UserError` where there are more."""
+    """Return a mask of one slice, (1, H, W), as a PNG of 0 and 255; raises `UserError` if it has more slices."""
     import cv2
 
     if mask.shape[0] != 1:
-        raise UserError("png holds a mask of one slice", f"{mask.shape[0]} slices", ["tiff", "nifti", "dicom-seg"])
+        hint = "write tiff, nifti or dicom-seg"
+        raise UserError("the format png holds a mask of one slice", f"{mask.shape[0]} slices", hint=hint)
     _, data = cv2.imencode(".png", _black_white(mask[0]))
     return bytes(data)
 
 
 def encode_nifti(mask: NDArray[np.uint8], case: Case) -> bytes:
-    """Return a mask as compressed NIfTI with the affine and axis order of the case's files.
+    """Return a mask as compressed NIfTI with the affine and axis order of the files of the case.
 
-    A case without an affine (plain slices) gets axes left, posterior, superior and its spacing, or one where that is
-    unknown too.
+    A case without an affine (plain slices) gets the axes left, posterior, superior and its spacing, or 1 mm if that is
+    unknown, too.
     """
-    import gzip
-
     import nibabel
 
     if case.grid.affine is not None:
@@ -139,28 +140,24 @@ def encode_nifti(mask: NDArray[np.uint8], case: Case) -> bytes:
         volume, affine = np.transpose(mask, (2, 1, 0)), np.diag([-w, -h, s, 1.0])
     image = nibabel.Nifti1Image(np.ascontiguousarray(volume, np.uint8), affine)
     image.header.set_xyzt_units("mm", "sec")
-    # The scanner code on both forms, as the inputs have it; viewers differ in which of the two they read.
+    # The scanner code on both forms, as the inputs have it; some viewers read the one, some the other.
     image.set_qform(affine, 1, strip_shears=True)
     image.set_sform(affine, 1)
     return gzip.compress(image.to_bytes(), compresslevel=6, mtime=0)
 
 
 def encode_dicom_seg(mask: NDArray[np.uint8], case: Case, labels: dict[int, str]) -> bytes:
-    """Return a mask as a DICOM segmentation object that refers to the series the case was read from.
+    """Return a mask as a DICOM segmentation object that refers to the series of the case.
 
     Raises:
         UserError: If the case was not read from DICOM.
     """
-    import io
-
     import highdicom
     from pydicom.sr.codedict import codes
     from pydicom.uid import generate_uid
 
-    from glioflow.data.formats import dicom
-
     if case.grid.affine is None or not case.files or not all(dicom.is_dicom(file) for file in case.files):
-        raise UserError("dicom-seg needs a study read from DICOM", case.id, ["tiff", "nifti"])
+        raise UserError("the format dicom-seg needs a study read from DICOM", case.id, hint="write tiff or nifti")
     sources = dicom.load_series(case.files)
     segments = [
         highdicom.seg.SegmentDescription(
