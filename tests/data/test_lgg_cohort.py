@@ -79,13 +79,13 @@ def test_missing_slice_number_is_a_warning_of_the_case(tmp_path):
 def test_slice_without_its_mask_is_named(tmp_path):
     folder = write_case(tmp_path)
     (folder / f"{CASE}_2_mask.tif").unlink()
-    assert f"{CASE}_2.tif: every slice has a mask" in refusal(tmp_path)
+    assert f"{CASE}_2.tif: a slice has no mask" in refusal(tmp_path)
 
 
 def test_mask_without_its_slice_is_named(tmp_path):
     folder = write_case(tmp_path)
     (folder / f"{CASE}_2.tif").unlink()
-    assert f"{CASE}_2_mask.tif: every mask belongs to a slice" in refusal(tmp_path)
+    assert f"{CASE}_2_mask.tif: a mask has no slice of its number" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("kept", [0, 6, 100, 200, -1])
@@ -138,7 +138,7 @@ def test_tiff_that_unpacks_to_more_than_it_states_is_refused(tmp_path):
 def test_slices_of_two_sizes_are_refused(tmp_path):
     folder = write_case(tmp_path, masks=False)
     tifffile.imwrite(folder / f"{CASE}_2.tif", np.zeros((9, 9, 3), np.uint8), photometric="rgb")
-    assert "one size" in refusal(tmp_path)
+    assert "the same size" in refusal(tmp_path)
 
 
 def test_slices_of_16_bits_are_refused(tmp_path):
@@ -151,13 +151,13 @@ def test_tiff_that_claims_an_enormous_size_is_refused_before_it_is_decoded(tmp_p
     folder = write_case(tmp_path, masks=False)
     huge = np.zeros((5000, 10, 3), np.uint8)
     tifffile.imwrite(folder / f"{CASE}_2.tif", huge, photometric="rgb", compression="zlib")
-    assert "4096 pixels a side" in refusal(tmp_path)
+    assert "4096 pixels on each side" in refusal(tmp_path)
 
 
 def test_the_same_number_twice_is_refused(tmp_path):
     folder = write_case(tmp_path, masks=False)
     (folder / f"{CASE}_01.tif").write_bytes((folder / f"{CASE}_1.tif").read_bytes())
-    assert "appears once" in refusal(tmp_path)
+    assert "must belong to one file" in refusal(tmp_path)
 
 
 def test_empty_case_folder_is_named(tmp_path):

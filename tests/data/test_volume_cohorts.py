@@ -101,7 +101,7 @@ def test_tables_beside_the_cases_are_no_cases(tmp_path):
 def test_missing_modality_is_named(tmp_path):
     folder = write_brats(tmp_path)
     (folder / "BraTS20_Training_001_t1ce.nii.gz").unlink()
-    assert "BraTS20_Training_001 without t1ce" in refusal(tmp_path)
+    assert "BraTS20_Training_001 has no t1ce" in refusal(tmp_path)
 
 
 def test_label_outside_the_scheme_is_named(tmp_path):
@@ -218,4 +218,4 @@ def test_folder_per_case_takes_channel_names_from_the_files(tmp_path):
 
 def test_mask_without_an_image_is_named(tmp_path):
     save(tmp_path / "a_mask.nii.gz", np.zeros((4, 5, 6), np.uint8))
-    assert "a_mask.nii.gz: every mask belongs to an image" in refusal(tmp_path)
+    assert "a_mask.nii.gz: a mask has no image" in refusal(tmp_path)
