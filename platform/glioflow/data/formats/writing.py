@@ -69,9 +69,7 @@ def write_slices(mask: NDArray[np.uint8], case: Case, target: Path) -> Path:
         UserError: If `target` exists.
     """
     if target.exists():
-        raise UserError(
-            f"{target} exists; a mask of several slices needs a new folder", target, hint="give another"
-        )
+        raise UserError(f"{target} exists; a mask of several slices needs a new folder", target, hint="give another")
     with new_folder(target) as folder:
         for number, plane in zip(case.slice_numbers, mask, strict=True):
             write_bytes(folder / f"{case.id}_{number}{ENDINGS['tiff']}", encode_tiff(plane))
