@@ -36,12 +36,12 @@ import optuna
 from machine import first_lines, goal
 
 from glioflow import cluster
+from glioflow.clock import now
 from glioflow.cluster.storage import prepared_home
 from glioflow.config import Experiment, override
 from glioflow.data.prepared.cohort import PreparedCohort, find_or_prepare
 from glioflow.data.splits import Split, make_split
 from glioflow.data.synthetic.cohort import synthesize_lgg
-from glioflow.runs.launch import now
 from glioflow.runs.plan import Plan, fit_network
 from glioflow.runs.search.run import search
 from glioflow.runs.search.schedulers import build_scheduler

@@ -1,6 +1,7 @@
 """What many tests stand on: a tiny cohort, a home of its own for each test, an MLflow store that costs no migration."""
 
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -116,3 +117,25 @@ def ray() -> Iterator[None]:
 def readme_block(request: pytest.FixtureRequest) -> str:
     """Return the commands that README or a page of `docs/` says this test runs."""
     return readme.commands()[request.node.nodeid.partition("[")[0]]
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Return a function that mounts a disk of so many MiB and, called again, makes it of another size."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted: list[bool] = []
+
+    def resize(size: int) -> Path:
+        how = f"remount,size={size}m" if mounted else f"size={size}m"
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", how, "glioflow", place], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
+        mounted.append(True)
+        return place
+
+    yield resize
+    if mounted:
+        subprocess.run(["umount", "-l", place], check=True)

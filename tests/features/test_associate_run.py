@@ -24,6 +24,9 @@ def test_manual_masks_are_measured_tested_and_logged_with_figure_and_page(tmp_pa
     assert [test.num_patients for test in done.association.tests] == [len(prepared.records)] * 3
     assert tracking.read_json(done.run_id, "association.json") == json.loads(done.association.model_dump_json())
     assert tracking.download(f"runs:/{done.run_id}/association.png").read_bytes().startswith(b"\x89PNG")
+    tags = tracking.run(done.run_id).data.tags
+    assert tags["glioflow.cohort"] == prepared.manifest.fingerprint
+    assert {"glioflow.source", "glioflow.clinical", "command"} <= tags.keys()
     page = tracking.download(f"runs:/{done.run_id}/association.html").read_text()
     assert "&lt; .0002" in page
     assert "manual masks" in page

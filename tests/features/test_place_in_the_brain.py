@@ -14,15 +14,15 @@ from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.mask_file import read_mask
 from glioflow.data.preprocessing.brain_mask import approximate_brain, locate_brain
 from glioflow.features.mask import NO_BRAIN
-from glioflow.runs.analysis.survival import shape_features
-from glioflow.runs.scoring import judge
+from glioflow.runs.analysis.survival import measure_shapes
+from glioflow.runs.scoring import score_cases
 
 
 def test_an_answer_and_an_out_of_fold_row_have_the_same_features(tiny, lgg, prepared):
     predictor = Predictor(describe(tiny), Bright())
     case_id = prepared.records[0].id
     served = predictor.predict(open_cohort(lgg).read(case_id)).features.volume
-    row = judge(predictor, [prepared.case(case_id)], with_features=True).rows[0]
+    row = score_cases(predictor, [prepared.case(case_id)], with_features=True).rows[0]
     assert served["midline_distance_px"] is not None
     assert served["brain_fraction"] is not None
     known = {name for name, value in served.items() if value is not None}
@@ -32,7 +32,9 @@ def test_an_answer_and_an_out_of_fold_row_have_the_same_features(tiny, lgg, prep
 
 
 def test_manual_masks_have_their_place_from_a_raw_cohort_a_prepared_one_and_its_uri(lgg, prepared):
-    found = [shape_features(None, "manual", at)[0] for at in (lgg, prepared.path, f"file://{prepared.path}")]
+    found = [
+        measure_shapes(None, "manual", at, "testing").features for at in (lgg, prepared.path, f"file://{prepared.path}")
+    ]
     assert found[0] == found[1] == found[2]
     assert all(values["side"] in (-1, 0, 1) for values in found[0].values())
 

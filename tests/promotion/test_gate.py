@@ -18,10 +18,11 @@ from glioflow.errors import UserError
 from glioflow.models import build_network
 from glioflow.promotion import Verdict, decisions, gate, promote, rollback
 from glioflow.promotion.record import champion_before
-from glioflow.runs.launch import Setting, open_run
+from glioflow.runs.launch import Setting, opening_of
 from glioflow.runs.plan import Plan, train_plan
 from glioflow.runs.registry.register import register
 from glioflow.tracking import Tracking
+from glioflow.tracking.run import begin_run
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +70,7 @@ def enter(tracking, quick, prepared):
     def enter(folder, *, cohort=prepared, split=None, **sections):
         experiment = changed(quick, **sections)
         split = split or make_split(cohort.records, experiment.split)
-        run_id = open_run(Setting(experiment, cohort, split, tracking), "train", "a training")
+        run_id = begin_run(tracking, opening_of(Setting(experiment, cohort, split, tracking), "train", "a training"))
         tracking.log_folder(run_id, folder, folder="bundle")
         tracking.finish(run_id)
         return register(run_id, name="glioma").version
@@ -298,9 +299,11 @@ def test_a_crash_while_a_decision_is_written_does_not_lock_the_registry(enter, t
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr(Tracking, "log_json", crash)
+        broken.setattr(Tracking, "log_bytes", crash)
         with pytest.raises(KeyboardInterrupt):
             stand()
+    (interrupted,) = Tracking().find_all("decisions", model="glioma")
+    assert interrupted.info.status == "KILLED"
     assert decisions(Tracking(), "glioma") == []
     assert stand().decision == "promoted"
 
@@ -371,14 +374,14 @@ def test_of_two_promotions_at_once_the_second_is_told(enter, trained, monkeypatc
     enter(trained)
     enter(trained)
     begun, go_on, said = threading.Event(), threading.Event(), []
-    judge = gate._judge
+    judge = gate._apply_rules
 
     def slow(*args):
         begun.set()
         assert go_on.wait(60)
         return judge(*args)
 
-    monkeypatch.setattr(gate, "_judge", slow)
+    monkeypatch.setattr(gate, "_apply_rules", slow)
     first = threading.Thread(target=lambda: said.append(stand(1)))
     first.start()
     assert begun.wait(60)
@@ -397,14 +400,14 @@ def test_of_two_promotions_at_once_the_second_is_told(enter, trained, monkeypatc
 def test_a_champion_that_another_machine_moved_meanwhile_is_noticed(enter, trained, tracking, monkeypatch):
     enter(trained)
     enter(trained)
-    judge = gate._judge
+    judge = gate._apply_rules
 
     def overtaken(*args):
         reasons = judge(*args)
         tracking.set_alias("glioma", "champion", 1)
         return reasons
 
-    monkeypatch.setattr(gate, "_judge", overtaken)
+    monkeypatch.setattr(gate, "_apply_rules", overtaken)
     with pytest.raises(UserError, match=r"champion of glioma changed.*got version 1; promote again"):
         stand(2)
     assert champion() == 1

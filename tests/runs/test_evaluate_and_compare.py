@@ -24,10 +24,11 @@ from glioflow.runs.case_pictures import pick_cases
 from glioflow.runs.crossval import run as crossval_module
 from glioflow.runs.crossval.out_of_fold import OUT_OF_FOLD
 from glioflow.runs.crossval.run import JUDGED, VOLUME_INTERVAL, crossval, fold_split
-from glioflow.runs.launch import Setting, open_run
+from glioflow.runs.launch import Setting, opening_of
 from glioflow.runs.plan import choose_for
-from glioflow.runs.scoring import Judged, judge, near_box
+from glioflow.runs.scoring import Judged, near_box, score_cases
 from glioflow.tracking import BUNDLE
+from glioflow.tracking.run import begin_run
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +107,7 @@ def test_slices_are_judged_all_together_and_by_patient(models, easy):
 
 def test_the_nearest_slice_is_never_the_patients_own(easy):
     cases = easy.cases(record.id for record in easy.records)
-    dice = judge(Predictor(describe_tiny(), Bright()), cases[:3], known=cases).baselines["nearest_slice"]
+    dice = score_cases(Predictor(describe_tiny(), Bright()), cases[:3], known=cases).baselines["nearest_slice"]
     assert len(dice) == 3
     assert max(dice.values()) < 1, "a copy of the own slice would be perfect"
 
@@ -120,14 +121,14 @@ def describe_tiny(**values):
 
 def test_where_everybody_known_is_the_same_patient_nothing_is_copied(easy):
     case = easy.cases([easy.records[0].id])
-    assert "nearest_slice" not in judge(Predictor(describe_tiny(), Bright()), case, known=case).baselines
+    assert "nearest_slice" not in score_cases(Predictor(describe_tiny(), Bright()), case, known=case).baselines
 
 
 def test_folds_put_together_are_one_evaluation(easy):
     predictor = Predictor(describe_tiny(flair_threshold=1.0), Bright())
     cases = easy.cases(r.id for r in easy.records)
-    whole = judge(predictor, cases)
-    parts = judge(predictor, cases[:3]) + judge(predictor, cases[3:])
+    whole = score_cases(predictor, cases)
+    parts = score_cases(predictor, cases[:3]) + score_cases(predictor, cases[3:])
     assert near(parts.summary()) == near(whole.summary())
     assert parts.beside("lgg") == whole.beside("lgg")
     assert Judged.model_validate_json(parts.model_dump_json()) == parts
@@ -149,7 +150,7 @@ def test_near_the_tumor_is_a_box_with_a_margin_inside_the_volume():
 
 def test_a_run_is_told_from_its_split_and_only_unseen_patients_are_asked_for(tracking, easy, tiny, tmp_path, ids):
     split = Split(train=tuple(ids[:4]), val=tuple(ids[4:6]), test=tuple(ids[6:]))
-    run_id = open_run(Setting(tiny, easy, split, tracking), "train", "tiny")
+    run_id = begin_run(tracking, opening_of(Setting(tiny, easy, split, tracking), "train", "tiny"))
     origin = ORIGIN.model_copy(update={"split": split.digest})
     network = build_network(tiny.model, in_channels=3, num_outputs=1)
     bundle.save(tmp_path / "bundle", describe(tiny, origin=origin), network.state_dict())
@@ -160,6 +161,7 @@ def test_a_run_is_told_from_its_split_and_only_unseen_patients_are_asked_for(tra
     assert answer["warnings"] == [f"6 of 8 cases trained {run_id} or chose its settings: its numbers flatter it"]
     logged = tracking.run(answer["run_id"])
     assert logged.data.tags["glioflow.kind"] == "evaluation"
+    assert {"glioflow.source", "glioflow.version", "command"} <= logged.data.tags.keys()
     assert logged.data.metrics["eval/dice_mean"] == pytest.approx(answer["dice_mean"])
     assert logged.inputs.dataset_inputs[0].dataset.digest == easy.manifest.fingerprint[:36]
     assert "6 of 8 cases trained" in tracking.download(answer["report"]).read_text()
@@ -226,9 +228,9 @@ def folded(tracking, easy, tiny):
     cases = easy.cases(record.id for record in easy.records)
 
     def record(network, *, folds=4, shift=0, experiment=tiny, drop=0, status="FINISHED"):
-        rows = judge(Predictor(describe(tiny), network), cases[drop:]).rows
+        rows = score_cases(Predictor(describe(tiny), network), cases[drop:]).rows
         split = Split(train=tuple(record.id for record in easy.records), val=())
-        run_id = open_run(Setting(experiment, easy, split, tracking), "crossval", "folds")
+        run_id = begin_run(tracking, opening_of(Setting(experiment, easy, split, tracking), "crossval", "folds"))
         tracking.log_json(run_id, OUT_OF_FOLD, [{**row, "fold": (k + shift) % folds} for k, row in enumerate(rows)])
         tracking.finish(run_id, status)
         return run_id
@@ -236,7 +238,7 @@ def folded(tracking, easy, tiny):
     return record
 
 
-def test_two_cross_validations_are_compared_on_their_out_of_fold_patients(folded, models, easy, tmp_path):
+def test_two_cross_validations_are_compared_on_their_out_of_fold_patients(folded, models, easy, tracking, tmp_path):
     good, bad = folded(Bright()), folded(Bright(channel=0))
     said = compare(good, f"runs:/{bad}", report=tmp_path)
     measured = compare(models("good", Bright()), models("bad", Bright(channel=0)), easy.path)
@@ -244,6 +246,14 @@ def test_two_cross_validations_are_compared_on_their_out_of_fold_patients(folded
         assert said[key] == measured[key], key
     assert "false_positive_slice_rate" in said["metrics"]
     assert said["warnings"] == []
+    assert "run_id" not in measured, "MLflow has neither of the two"
+    logged = tracking.run(said["run_id"])
+    tags, metrics = logged.data.tags, logged.data.metrics
+    assert (logged.info.status, tags["glioflow.kind"]) == ("FINISHED", "compare")
+    assert (tags["glioflow.model_a"], tags["glioflow.cohort"]) == (good, easy.manifest.fingerprint)
+    assert metrics["compare/dice/difference"] == pytest.approx(said["difference"])
+    assert metrics["compare/dice/ci95_low"] == pytest.approx(said["ci95"][0])
+    assert "8 cases, each" in tracking.download(f"runs:/{said['run_id']}/report/index.html").read_text()
     assert "8 cases, each predicted by models that never saw it" in (tmp_path / "index.html").read_text()
 
 

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +20,6 @@ from glioflow.tracking import Tracking
 MODEL = {"architecture": "buda-unet", "options": {"features": [16, 16, 32, 64, 128]}}
 Disk = Callable[[int], Path]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    """Return a function that mounts a disk of so many MiB and, called again, makes it of another size."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted: list[bool] = []
-
-    def resize(size: int) -> Path:
-        how = f"remount,size={size}m" if mounted else f"size={size}m"
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", how, "glioflow", place], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
-        mounted.append(True)
-        return place
-
-    yield resize
-    if mounted:
-        subprocess.run(["umount", "-l", place], check=True)
 
 
 def glioflow(*words: object, code: int = 0) -> tuple[dict[str, Any], str]:

@@ -10,9 +10,11 @@ from glioflow import cluster
 from glioflow.config import load_experiment
 from glioflow.data.splits import Split, make_split
 from glioflow.errors import UserError
-from glioflow.runs import launch, lineage
-from glioflow.runs.launch import Setting, check_resources, open_run, to_yaml
-from glioflow.runs.train.run import _reopen
+from glioflow.runs import launch
+from glioflow.runs.launch import Setting, check_resources, opening_of, to_yaml
+from glioflow.runs.train.run import _check_resumable
+from glioflow.tracking import lineage
+from glioflow.tracking.run import begin_run
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ def test_without_git_a_run_still_starts(package, monkeypatch):
 
 
 def test_a_run_records_experiment_split_cohort_and_code(setting, tracking, tmp_path):
-    run_id = open_run(setting, "train", "a training", tags={"more": "x"})
+    run_id = begin_run(tracking, opening_of(setting, "train", "a training", tags={"more": "x"}))
     run = tracking.run(run_id)
     tags = run.data.tags
     assert tags["glioflow.kind"] == "train"
@@ -94,8 +96,8 @@ def test_a_run_records_experiment_split_cohort_and_code(setting, tracking, tmp_p
 
 
 def test_a_child_can_be_run_again_and_leaves_the_environment_to_its_parent(setting, tracking):
-    parent = open_run(setting, "search", "a search")
-    child = open_run(setting, "trial", "a trial", parent=parent)
+    parent = begin_run(tracking, opening_of(setting, "search", "a search"))
+    child = begin_run(tracking, opening_of(setting, "trial", "a trial", parent=parent))
     assert tracking.has_artifact(child, "split.json")
     assert tracking.has_artifact(parent, "environment.txt")
     assert not tracking.has_artifact(child, "environment.txt")
@@ -106,16 +108,15 @@ def test_a_child_can_be_run_again_and_leaves_the_environment_to_its_parent(setti
 def test_a_run_resumes_with_its_own_experiment_only(tiny, prepared, tracking, recorded):
     experiment = changed(tiny, model={"architecture": "unet"})
     setting = Setting(experiment, prepared, make_split(prepared.records, tiny.split), tracking)
-    run_id = open_run(setting, "train", "tiny")
+    run_id = begin_run(tracking, opening_of(setting, "train", "tiny"))
     assert tracking.run(run_id).data.params["model.encoder"] == "resnet18"
     if recorded != "as given":
         tracking.log_text(run_id, "experiment.yaml", to_yaml(experiment.resolved))
     tracking.finish(run_id, "KILLED")
     other = Setting(changed(experiment, model={"architecture": "fpn"}), prepared, setting.split, tracking)
     with pytest.raises(UserError, match="--resume"):
-        _reopen(other, run_id)
-    assert _reopen(setting, run_id) == run_id
-    assert tracking.run(run_id).info.status == "RUNNING"
+        _check_resumable(other, run_id)
+    _check_resumable(setting, run_id)
 
 
 def test_an_experiment_is_written_whole_and_plain(tiny):

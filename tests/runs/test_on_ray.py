@@ -65,7 +65,7 @@ def test_a_run_that_failed_is_resumed_under_its_own_id(ray: None, tiny: Experime
     from glioflow.runs.train import run as module
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(module, "judge", lambda plan: 1 / 0)
+    patch.setattr(module, "score_test_patients", lambda plan: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         module.train(tiny, lgg)
     patch.undo()

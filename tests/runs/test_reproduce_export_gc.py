@@ -19,18 +19,19 @@ from glioflow.data.splits import deal, make_split
 from glioflow.errors import UserError
 from glioflow.models import build_network
 from glioflow.runs.crossval import run as crossval
-from glioflow.runs.launch import Setting, open_run, run_folder
-from glioflow.runs.plan import Plan, train_plan
+from glioflow.runs.launch import Setting, opening_of
+from glioflow.runs.plan import Plan, plan_of, train_plan
 from glioflow.runs.registry import reproduce as reproducing
 from glioflow.runs.registry.cleanup import collect
 from glioflow.runs.registry.export import export
 from glioflow.runs.registry.register import register
 from glioflow.runs.registry.reproduce import reproduce
-from glioflow.runs.search import run as searching
 from glioflow.runs.search.searcher import NUMBER
 from glioflow.runs.search.trial import TrialPlan, run_trial
 from glioflow.runs.train import run as training
 from glioflow.tracking import BUNDLE, RunWriter, Tracking
+from glioflow.tracking.run import begin_run
+from glioflow.tracking.spool import run_folder
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def start(tracking, tiny, prepared, made):
 
     def start(kind="train", status="FINISHED", *, parent=None, dice=None, folder=made, **tags):
         setting = Setting(tiny, prepared, make_split(prepared.records, tiny.split), tracking)
-        run_id = open_run(setting, kind, kind, parent=parent, tags=tags)
+        run_id = begin_run(tracking, opening_of(setting, kind, kind, parent=parent, tags=tags))
         if kind != "search":
             run_folder(run_id).mkdir(parents=True)
             (run_folder(run_id) / "checkpoint").write_bytes(b"x" * 1000)
@@ -202,7 +203,8 @@ def here(monkeypatch):
     monkeypatch.setattr(reproducing, "fit_on_train", fit)
     monkeypatch.setattr(reproducing.cluster, "connect", lambda: None)
     monkeypatch.setattr(reproducing, "check_resources", lambda experiment: None)
-    monkeypatch.setattr(reproducing, "judge", lambda plan: ({"test/dice_mean": 0.5}, {}, []))
+    scores = training.TestScores({"test/dice_mean": 0.5})
+    monkeypatch.setattr(reproducing, "score_test_patients", lambda plan: scores)
     return fit
 
 
@@ -216,7 +218,7 @@ def steady(tiny):
 def trained(tracking, steady, prepared, here):
     """Return a finished deterministic training."""
     split = make_split(prepared.records, steady.split)
-    run_id = open_run(Setting(steady, prepared, split, tracking), "train", "first")
+    run_id = begin_run(tracking, opening_of(Setting(steady, prepared, split, tracking), "train", "first"))
     said = {"experiment": steady, "prepared": prepared.path, "split": split, "run_id": run_id}
     plan = Plan(**said, tracking_uri=tracking.uri, folder=run_folder(run_id), created="2026-01-01T00:00:00+00:00")
     tracking.log_metrics(run_id, {**here(plan), "test/dice_mean": 0.5})
@@ -236,10 +238,11 @@ def test_a_deterministic_run_comes_out_the_same_to_the_last_digit(trained, track
 
 
 def test_a_fold_comes_out_the_same_to_the_last_digit(tracking, steady, prepared, here, monkeypatch):
-    monkeypatch.setattr(reproducing, "judge", lambda plan: training._judge(plan.model_dump_json()))
+    score = training._score_in_task
+    monkeypatch.setattr(reproducing, "score_test_patients", lambda plan: score(plan.model_dump_json()))
     setting = Setting(steady, prepared, make_split(prepared.records, steady.split), tracking)
     parts = deal(prepared.records, 3, seed=0)
-    parent = open_run(setting, "crossval", "tiny-3-fold")
+    parent = begin_run(tracking, opening_of(setting, "crossval", "tiny-3-fold"))
     plan = crossval._plan(setting, parent, 1, crossval.fold_split(parts, 1))
     crossval.run_fold(plan)
     done = reproduce(plan.run_id)
@@ -256,8 +259,8 @@ def test_a_trial_comes_out_the_same_with_the_parameters_it_was_given(tracking, s
     monkeypatch.setattr("ray.tune.get_checkpoint", lambda: None)
     monkeypatch.setattr("ray.tune.get_context", lambda: SimpleNamespace(get_trial_id=lambda: "x"))
     setting = Setting(steady, prepared, make_split(prepared.records, steady.split), tracking)
-    parent = open_run(setting, "search", "s", tags={"search": "s"})
-    plan = TrialPlan(plan=searching._shared_plan(setting), parent=parent, search="s", prepared={})
+    parent = begin_run(tracking, opening_of(setting, "search", "s", tags={"search": "s"}))
+    plan = TrialPlan(plan=plan_of(setting, ""), parent=parent, search="s", prepared={})
     run_trial({"training.learning_rate": 0.0123, NUMBER: 7}, plan.model_dump_json())
     (run,) = tracking.children("tiny", parent)
     assert (run.info.run_name, run.info.status, told[-1]["finished"]) == ("trial-007 s", "FINISHED", True)

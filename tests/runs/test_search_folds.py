@@ -7,7 +7,8 @@ import pytest
 from glioflow.config import override
 from glioflow.data.splits import make_split
 from glioflow.errors import UserError
-from glioflow.runs.launch import Setting, quiet
+from glioflow.progress import quiet
+from glioflow.runs.launch import Setting
 from glioflow.runs.plan import Fold, Plan
 from glioflow.runs.search import trial as trials
 from glioflow.runs.search.survival_objective import c_index, find_tables
@@ -62,7 +63,7 @@ def test_a_resumed_trial_trains_only_the_folds_that_it_had_not_finished(setting,
 
     begun, told = [], []
 
-    def fit(fold_plan):
+    def fit(run, fold_plan):
         begun.append((fold_plan.fold.number, fold_plan.fold.before))
         if fold_plan.fold.number == 1 and len(begun) == 2:
             raise SystemExit
@@ -72,8 +73,8 @@ def test_a_resumed_trial_trains_only_the_folds_that_it_had_not_finished(setting,
     monkeypatch.setattr(tune, "report", told.append)
     folds = deal_folds(setting)
     with pytest.raises(SystemExit):
-        trials._train_folds(plan, folds)
-    plans = trials._train_folds(plan, folds)
+        trials._train_folds(None, plan, folds)
+    plans = trials._train_folds(None, plan, folds)
     assert [number for number, _ in begun] == [0, 1, 1, 2]
     reached = [trials.bundle.read_description(each.bundle).metrics["val/dice_mean"] for each in plans]
     assert begun[-1][1] == (reached[0], reached[1])

@@ -134,7 +134,7 @@ def test_searches_of_one_space_know_each_other_whatever_else_they_say():
 
 
 def test_preprocessing_that_would_not_fit_the_disk_is_refused_before_any_is_made(lgg, home):
-    from glioflow.runs.launch import quiet
+    from glioflow.progress import quiet
     from glioflow.runs.search.prepared_variants import prepare_variants
 
     experiment = override(searched_preprocessing(), {"search.disk_gb": 1e-5})

@@ -245,8 +245,8 @@ def test_every_ended_trial_is_one_line_with_the_best_so_far(tmp_path):
     announcer.on_trial_complete(0, [], trial("b", **result(1, 0.2)))
     announcer.on_trial_error(0, [], trial("c", error_file=str(tmp_path / "error.txt")))
     assert [text for text, _ in heard] == [
-        "trial 1 of 3: Dice 0.500 (best 0.500), finished; architecture unet, learning_rate 0.00123",
-        "trial 2 of 3: Dice 0.200 (best 0.500), stopped after epoch 1; architecture unet, learning_rate 0.00123",
+        "trial 1 of 3: finished with val/dice_mean 0.500, best 0.500; architecture unet, learning_rate 0.00123",
+        "trial 2 of 3: stopped after epoch 1 with val/dice 0.200; architecture unet, learning_rate 0.00123",
         "trial 3 of 3: failed: ValueError: no such thing",
     ]
     assert heard[-1][1] == 1.0
@@ -296,12 +296,14 @@ def test_a_trial_that_is_begun_again_gives_back_what_its_workers_had_booked(monk
 def test_the_table_shows_each_trial_the_best_and_the_time_left():
     announcer, _, boards = told(3)
     announcer.on_trial_start(0, [], trial("a"))
+    announcer.on_trial_result(0, [], trial("b"), result(3, 0.712))
     announcer.on_trial_complete(0, [], trial("b", **result(4, 0.625, finished=True), time_total_s=75.0))
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(draw_table(boards[-1]))
     drawn = console.export_text()
-    assert "1 of 3 trials, best Dice 0.625, 0:00:00 left" in drawn
+    assert "1 of 3 trials, best val/dice_mean 0.625, 0:00:00 left" in drawn
     assert "finished" in drawn
     assert "4/4" in drawn
+    assert drawn.index("0.712") < drawn.rindex("0.625"), "of the last epoch, and of the bundle"
     assert "0:01:15" in drawn
     assert "running" in drawn

@@ -19,6 +19,7 @@ from glioflow.bundle.prediction import Predictor
 from glioflow.models import build_network
 from glioflow.promotion import decisions
 from glioflow.tracking import RunWriter, Tracking
+from glioflow.tracking.datasets import Dataset
 from servers import bucket, free_port, mlflow_server, postgres
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +59,7 @@ def test_runs_artifacts_and_versions_go_through_a_server(
     tracking = Tracking(server)
     run_id = tracking.start("served", "first", tags={"kind": "test"})
     tracking.log_params(run_id, {"model": {"architecture": "unet"}})
-    tracking.log_dataset(run_id, name="c", digest="f" * 32, source="/c", used_for="training", profile={"cases": 8})
+    tracking.log_dataset(run_id, Dataset("c", "f" * 32, "/c", "training", {"cases": 8}))
     writer = RunWriter(server, run_id, tmp_path / "spool.jsonl")
     for step in range(3):
         writer.write({"val/dice": step / 10}, step=step)

@@ -201,6 +201,20 @@ def test_the_disagreement_of_a_shadow_is_a_run_in_mlflow(tracking):
         return tracking.metric_history(run.info.run_id, "dice") if run else []
 
     wait_for(lambda: history() == [0.5, 0.7])
+    diary.write("glioma/1", "glioma/3", {"dice": 0.9})
+    wait_for(lambda: status_of_shadow(tracking, "glioma/2") == "FINISHED")
+    diary.end()
+    wait_for(lambda: status_of_shadow(tracking, "glioma/3") == "FINISHED")
+    diary.write("glioma/1", "glioma/4", {"dice": 0.9})
+    diary.close()
+    run = tracking.find(EXPERIMENT, challenger="glioma/4")
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"dice": 0.9})
+    assert {"glioflow.source", "glioflow.version"} <= run.data.tags.keys()
+
+
+def status_of_shadow(tracking, challenger):
+    run = tracking.find("shadow", challenger=challenger)
+    return run and run.info.status
 
 
 @pytest.fixture

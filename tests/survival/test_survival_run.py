@@ -24,7 +24,10 @@ def test_times_are_logged_with_the_figure_of_the_risk_groups(tmp_path, tracking)
     assert (done.evaluation.task, done.masks) == ("overall_survival", "none")
     assert tracking.download(f"runs:/{done.run_id}/risk_groups.png").read_bytes().startswith(b"\x89PNG")
     assert tracking.has_artifact(done.run_id, STAGE)
-    assert "survival/ibs" in tracking.run(done.run_id).data.metrics
+    logged = tracking.run(done.run_id)
+    assert "survival/ibs" in logged.data.metrics
+    assert {"glioflow.source", "glioflow.clinical", "command"} <= logged.data.tags.keys()
+    assert [used.dataset.name for used in logged.inputs.dataset_inputs] == ["clinical.csv"]
 
 
 def test_an_ensemble_is_judged_and_logged_without_a_stage_to_serve(tmp_path, tracking):
@@ -42,6 +45,7 @@ def test_shapes_of_manual_masks_are_used_only_of_patients_in_the_table(tmp_path,
     done = fit_survival(chosen, path, masks="manual", cohort=prepared.path)
     assert done.evaluation.num_patients == len(prepared.records)
     assert done.stage is not None
+    assert tracking.run(done.run_id).data.tags["glioflow.cohort"] == prepared.manifest.fingerprint
     assert {entry.name for entry in done.stage.preparation.inputs} == {"bevr", "age_years"}
     with pytest.raises(ValueError, match="no COHORT"):
         fit_survival(chosen, path, masks="manual")
@@ -52,6 +56,7 @@ def test_days_of_brats_patients_come_from_their_masks_with_the_official_metrics(
     synthesize_brats(path, patients=20, seed=0, size=32, slices=16)
     chosen = SurvivalSettings(task="brats_days", min_patients=4, folds=2, **QUICK)
     done = fit_survival(chosen, path / "survival_info.csv", masks="manual", cohort=path)
+    assert len(tracking.run(done.run_id).data.tags["glioflow.cohort_source"]) == 32, "a raw cohort has a digest too"
     official = {"accuracy", "mse_days2", "median_se_days2", "std_se_days2", "spearman"}
     assert official <= set(done.evaluation.metrics)
     assert {"majority", "age_only"} <= set(done.evaluation.baselines)

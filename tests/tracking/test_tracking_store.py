@@ -17,6 +17,8 @@ from glioflow import atomic, bundle
 from glioflow.errors import RunFailed, UserError
 from glioflow.models import build_network
 from glioflow.tracking import CHAMPION, RunWriter, Tracking, flatten
+from glioflow.tracking.datasets import Dataset
+from glioflow.tracking.pictures import has_picture
 from glioflow.tracking.runs import answers
 
 
@@ -148,7 +150,7 @@ def test_what_a_store_missed_is_kept_on_disk_and_delivered_in_order_by_the_next_
     lines = [json.loads(line) for line in spool.read_text().splitlines()]
     assert len(lines) == 7
     with spool.open("a") as file:
-        file.write('["log_met')  # the process died here
+        file.write('{"record":"met')  # the process died here
     database.rmdir()
     shutil.move(away, database)
     time.sleep(0.02)
@@ -161,7 +163,7 @@ def test_what_a_store_missed_is_kept_on_disk_and_delivered_in_order_by_the_next_
         assert list(spool.parent.iterdir()) == []
     told = {m.step: m for m in tracking.client.get_metric_history(run_id, "val/dice")}
     assert [(step, told[step].value) for step in sorted(told)] == [(0, 0.0), (1, 0.1), (2, 0.2), (3, 0.3)]
-    when = [said["when_ms"] for call, said in lines if call == "log_metrics"]
+    when = [line["when_ms"] for line in lines if line["record"] == "metrics"]
     assert [told[1].timestamp, told[2].timestamp] == when  # when it happened, not when it was delivered
     assert [entry.step for entry in tracking.client.get_metric_history(run_id, "val/dice")].count(1) == 1
     pictures = [Path(entry.path).name for entry in tracking.client.list_artifacts(run_id, "images")]
@@ -169,10 +171,46 @@ def test_what_a_store_missed_is_kept_on_disk_and_delivered_in_order_by_the_next_
     assert all(name.startswith("validation~a-b+step+1+timestamp+") for name in pictures)
     run = tracking.run(run_id)
     assert run.data.tags["mlflow.loggedImages"] == "True"
-    assert (run.info.status, run.info.end_time) == ("FINISHED", lines[-1][1]["when_ms"])
+    assert (run.info.status, run.info.end_time) == ("FINISHED", lines[-1]["when_ms"])
     assert tracking.download(f"runs:/{run_id}/report/index.html").read_text() == "<p>seen</p>"
     assert tracking.read_json(run_id, "rows.json") == [1]
     assert tracking.read_json(run_id, "bundle/model.json") == {}
+
+
+def test_a_spool_of_an_earlier_version_is_read_and_delivered(tracking, tmp_path):
+    run_id = tracking.start("tiny", "x", tags={})
+    spool, files = tmp_path / "run" / "spool.jsonl", tmp_path / "run" / "spool.files"
+    atomic.write_text(files / "rows.json", "[1]")
+    atomic.write_text(tmp_path / "made" / "model.json", "{}")
+    PIL.Image.new("RGB", (40, 30), "red").save(tmp_path / "epoch-001.png")
+    old = [
+        ["log_metrics", {"metrics": {"val/dice": 0.1, "val/hd95_mean": None}, "step": 1, "when_ms": 1000}],
+        ["log_picture", {"path": str(tmp_path / "epoch-001.png"), "key": "overlays/a", "step": 0, "when_ms": 1000}],
+        ["log_file", {"path": str(files / "rows.json"), "name": "rows.json"}],
+        ["log_folder", {"path": str(tmp_path / "made"), "folder": "bundle"}],
+        ["finish", {"status": "FINISHED", "when_ms": 2000}],
+    ]
+    spool.write_text("".join(json.dumps(line) + "\n" for line in old) + '["log_met')
+    RunWriter(tracking.uri, run_id, spool).close()
+    assert list(spool.parent.iterdir()) == []
+    run = tracking.run(run_id)
+    assert (run.info.status, run.info.end_time) == ("FINISHED", 2000)
+    assert history(tracking, run_id) == [(1, 0.1)]
+    assert tracking.read_json(run_id, "rows.json") == [1]
+    assert tracking.read_json(run_id, "bundle/model.json") == {}
+    assert len(tracking.client.list_artifacts(run_id, "images")) == 2
+
+
+def test_mlflow_itself_still_logs_a_picture_again_whenever_it_is_sent(tracking, tmp_path):
+    """Where this fails, MLflow logs a picture of one key, step and time once: tracking/pictures.py can go."""
+    run_id = tracking.start("tiny", "x", tags={})
+    picture = PIL.Image.new("RGB", (40, 30), "red")
+    for _ in range(2):
+        tracking.client.log_image(run_id, picture, key="overlays/a", step=1, timestamp=1000)
+    names = [entry.path for entry in tracking.client.list_artifacts(run_id, "images")]
+    assert len(names) == 4
+    assert has_picture(names, "overlays/a", 1), "MLflow names its files otherwise"
+    assert not has_picture(names, "overlays/a", 11)
 
 
 def test_a_server_that_is_away_costs_a_training_no_minutes(tmp_path):
@@ -329,8 +367,7 @@ def test_an_epoch_is_logged_with_what_the_process_uses(tracking, tmp_path):
 
 def test_a_data_set_is_found_with_the_runs_that_used_it(tracking):
     run_id = tracking.start("tiny", "x", tags={})
-    said = {"name": "kaggle_3m", "digest": "f" * 32, "source": "/some/where", "used_for": "training"}
-    tracking.log_dataset(run_id, **said, profile={"cases": 8})
+    tracking.log_dataset(run_id, Dataset("kaggle_3m", "f" * 32, "/some/where", "training", {"cases": 8}))
     (used,) = tracking.run(run_id).inputs.dataset_inputs
     assert (used.dataset.name, used.dataset.digest) == ("kaggle_3m", "f" * 32)
     assert [(tag.key, tag.value) for tag in used.tags] == [("mlflow.data.context", "training")]

@@ -87,6 +87,7 @@ class ComparisonResult(Result):
         models: What A and B are, and their means.
         per_patient: Dice of each patient under both.
         warnings: What makes the comparison unfair, a sentence each.
+        run_id: The run that the comparison is logged as; None where MLflow does not have both models.
         report: Where the report lies; None where none was written.
     """
 
@@ -101,6 +102,7 @@ class ComparisonResult(Result):
     models: dict[str, dict[str, Any]] = field(repr=False)
     per_patient: list[dict[str, Any]] = field(repr=False)
     warnings: list[str]
+    run_id: str | None = None
     report: str | None = None
 
     def tables(self) -> list[Table]:

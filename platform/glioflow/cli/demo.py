@@ -1,7 +1,6 @@
 """The main job from end to end, on an embedded synthetic cohort or on a real one: what `make demo` runs."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,13 +13,13 @@ from glioflow.cli.options import AsJson
 from glioflow.cli.output import answer, one_line_errors, progress
 from glioflow.cluster.storage import home, tracking_uri
 from glioflow.errors import RunFailed, UserError
+from glioflow.progress import Say
 
 if TYPE_CHECKING:
     from glioflow.bundle.answer import AnswerJson
     from glioflow.config import Experiment
 
 PATIENTS, SIZE, SLICES = 16, 96, (14, 22)
-Say = Callable[..., None]
 
 
 @verb(START)

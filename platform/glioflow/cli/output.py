@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from glioflow import atomic
 from glioflow.cluster.storage import home
 from glioflow.errors import DiskFull, RunFailed, UserError, causes_of, is_disk_full, space_of
+from glioflow.progress import Say
 from glioflow.reports.tables import cell_text
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _stop(line: str, code: int) -> None:
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Callable[..., None]]:
+def progress(title: str) -> Iterator[Say]:
     """Give a function `say(text, part)`: prints the text and, on a terminal, moves a bar to `part` in [0, 1]."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -39,13 +39,16 @@ def draw_table(board: Any) -> "RenderableType":
     from rich.table import Table
 
     best = "-" if board.best is None else f"{board.best:.3f}"
-    title = f"{board.ended} of {board.num_trials} trials, best Dice {best}, {_duration(board.seconds_left)} left"
-    table = Table("trial", "state", "epoch", "Dice", "time", "parameters", title=title, box=box.SIMPLE)
+    title = (
+        f"{board.ended} of {board.num_trials} trials, best val/dice_mean {best}, {_duration(board.seconds_left)} left"
+    )
+    head = ("trial", "state", "epoch", "val/dice", "val/dice_mean", "time", "parameters")
+    table = Table(*head, title=title, box=box.SIMPLE)
     rows = sorted(board.rows.values(), key=lambda row: row.state == "running")
     for row in rows[-_SHOWN:]:
-        dice = "-" if row.dice is None else f"{row.dice:.3f}"
+        dice = ["-" if value is None else f"{value:.3f}" for value in (row.dice, row.dice_mean)]
         state = f"[{_COLORS[row.state]}]{row.state}[/]"
-        table.add_row(row.name, state, f"{row.epoch}/{board.epochs}", dice, _duration(row.seconds), row.chosen)
+        table.add_row(row.name, state, f"{row.epoch}/{board.epochs}", *dice, _duration(row.seconds), row.chosen)
     return table
 
 

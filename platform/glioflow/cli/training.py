@@ -102,7 +102,7 @@ def reproduce(
 
         def show() -> None:
             head = ["what", "name", "before", "after"]
-            rows = [[difference[key] for key in head] for difference in done.differences or done.environment]
+            rows = [list(difference.values()) for difference in done.differences or done.environment]
             verdict = "all equal" if done.identical else "not all equal"
             title = f"run {done.run_id} repeats run {run_id}: {done.compared} numbers compared, {verdict}"
             table(title, head, rows)

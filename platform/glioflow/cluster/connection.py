@@ -88,6 +88,15 @@ def _terminable() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before if callable(before) else _interrupt)
 
 
+def interrupt_on_sigterm() -> None:
+    """Let SIGTERM do what Ctrl-C does from now on, where nobody handles it: by itself it would end the process at once.
+
+    Does nothing in a thread, where Python lets nobody set a handler.
+    """
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
 def _interrupt(number: int, frame: Any) -> None:
     """Do what Ctrl-C does now: Tune and Train end in order at the first one."""
     handler = signal.getsignal(signal.SIGINT)

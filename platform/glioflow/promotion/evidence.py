@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from glioflow.bundle.measurement import measure_segmentation
+from glioflow.bundle.measurement import Row, measure_segmentation
 from glioflow.bundle.prediction import Predictor
 from glioflow.config.gate import GateSettings
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort, find_or_prepare, is_prepared
@@ -105,7 +105,7 @@ class Measured:
         latency_s: Median time for one study, prepared image to mask.
     """
 
-    rows: list[dict[str, Any]]
+    rows: list[Row]
     reliability: Reliability
     latency_s: float
 
@@ -132,7 +132,7 @@ def measure_anew(predictor: Predictor, cases: Sequence[PreparedCase]) -> Measure
     return Measured(rows, total, statistics.median(times))
 
 
-def mean(rows: Iterable[dict[str, Any]], key: str) -> float | None:
+def mean(rows: Iterable[Row], key: str) -> float | None:
     """Return the mean of a metric over the rows where it is defined; None where it is in none."""
     values = [float(row[key]) for row in rows if row.get(key) is not None]
     return statistics.fmean(values) if values else None

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from glioflow.clock import now
 from glioflow.cluster.storage import home as state_folder
+from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.errors import UserError
 from glioflow.promotion import rules
 from glioflow.promotion.evidence import Entry, measure_anew
@@ -17,11 +19,10 @@ from glioflow.promotion.record import (
     champion_before,
     count_uses,
     decisions,
-    now,
     record,
-    who,
 )
 from glioflow.tracking import CHALLENGER, CHAMPION, Tracking, Version
+from glioflow.tracking.lineage import who
 
 
 def promote(name: str, *, version: int | None = None, data: Path | None = None, home: Path) -> Verdict:
@@ -45,9 +46,10 @@ def promote(name: str, *, version: int | None = None, data: Path | None = None, 
         if champion is not None and champion.version == challenger.version:
             raise UserError(f"version {challenger.version} of {name} is the champion already", challenger.version)
         entry = Entry.open(tracking, challenger)
-        cohort_fingerprint = entry.predictor.description.origin.source_fingerprint
-        used = count_uses(tracking, test=entry.split.test_digest, cohort=cohort_fingerprint)
-        reasons = _judge(tracking, entry, champion, data, home, used)
+        sources = entry.predictor.description.origin.source_fingerprint
+        used = count_uses(tracking, test=entry.split.test_digest, cohort=sources)
+        cohort = entry.recorded_cohort(tracking, data, home)
+        reasons = _apply_rules(tracking, entry, champion, cohort, data, home, used)
         verdict = Verdict(
             decision=rules.decide(reasons),
             reasons=tuple(reasons),
@@ -60,7 +62,7 @@ def promote(name: str, *, version: int | None = None, data: Path | None = None, 
             when=now(),
         )
         _check_unmoved(tracking, name, champion)
-        record(tracking, verdict, cohort=cohort_fingerprint)
+        record(tracking, verdict, sources=sources, cohort=cohort)
         if verdict.decision == "promoted":
             tracking.set_alias(name, CHAMPION, challenger.version)
             tracking.drop_alias(name, CHALLENGER, challenger.version)
@@ -119,11 +121,16 @@ def _check_unmoved(tracking: Tracking, name: str, champion: Version | None) -> N
         raise UserError(rule, f"version {after.version}" if after else "no champion", hint="promote again")
 
 
-def _judge(
-    tracking: Tracking, entry: Entry, champion: Version | None, data: Path | None, home: Path, used: int
+def _apply_rules(
+    tracking: Tracking,
+    entry: Entry,
+    champion: Version | None,
+    cohort: PreparedCohort,
+    data: Path | None,
+    home: Path,
+    used: int,
 ) -> list[Reason]:
     settings, split = entry.settings, entry.split
-    cohort = entry.recorded_cohort(tracking, data, home)
     reasons = [
         *rules.clean(split, cohort),
         rules.enough(split, cohort, settings),

@@ -1,13 +1,14 @@
 """The append-only record of decisions: one closed MLflow run each, never changed, never reread as anything else."""
 
-import getpass
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.tracking import Tracking
+from glioflow.tracking.datasets import prepared_dataset
+from glioflow.tracking.run import Opening, open_run
 
 DECISIONS = "decisions"
 Decision = Literal["promoted", "rejected", "insufficient-evidence", "rolled-back"]
@@ -51,15 +52,32 @@ class Verdict(BaseModel):
     when: str
 
 
-def record(tracking: Tracking, verdict: Verdict, *, cohort: str = "") -> None:
-    """Append a decision; `cohort` is the fingerprint of the sources that the test patients are from."""
-    tags = {
-        **{"model": verdict.name, "version": str(verdict.version), "decision": verdict.decision, "who": verdict.who},
-        **{"test": verdict.test, "cohort": cohort},
-    }
-    run_id = tracking.start(DECISIONS, f"{verdict.name}-{verdict.version}-{verdict.decision}", tags=tags)
-    tracking.log_json(run_id, "verdict.json", verdict.model_dump(mode="json"))
-    tracking.finish(run_id)
+def record(tracking: Tracking, verdict: Verdict, *, sources: str = "", cohort: PreparedCohort | None = None) -> None:
+    """Append a decision.
+
+    Args:
+        tracking: Where.
+        verdict: The decision and its evidence.
+        sources: Fingerprint of the files that the test patients are from.
+        cohort: What the test patients were read from; None where nobody was measured.
+    """
+    opening = Opening(
+        kind="decision",
+        experiment=DECISIONS,
+        name=f"{verdict.name}-{verdict.version}-{verdict.decision}",
+        tags={
+            "model": verdict.name,
+            "version": str(verdict.version),
+            "decision": verdict.decision,
+            "who": verdict.who,
+            "test": verdict.test,
+            "cohort": sources,
+        },
+        datasets=() if cohort is None else (prepared_dataset(cohort, "testing", test_patients=verdict.test),),
+    )
+    # Not kept for later: where MLflow is away the alias is not moved, and the record must not say that it was.
+    with open_run(tracking, opening, keep=False) as run:
+        run.log_json("verdict.json", verdict.model_dump(mode="json"))
 
 
 def decisions(tracking: Tracking, name: str) -> list[Verdict]:
@@ -89,16 +107,3 @@ def champion_before(newest_first: Sequence[Verdict], present: int) -> int | None
 
 def _last(line: Sequence[int], version: int) -> int:
     return len(line) - 1 - line[::-1].index(version)
-
-
-def who() -> str:
-    """Return the name of the user that this process runs as."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return "unknown"
-
-
-def now() -> str:
-    """Return the time in UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,16 +1,14 @@
 """What every kind of run begins with: the cohort found or prepared, the split dealt, its record in MLflow opened."""
 
-import platform
-import sys
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
 
 from glioflow import audit, cluster
-from glioflow.cluster.storage import data_folder, home, prepared_home
+from glioflow.cluster.storage import data_folder, prepared_home
 from glioflow.config import Experiment, data_source
 from glioflow.data.prepared.cohort import PreparedCohort, find_or_prepare
 from glioflow.data.prepared.remote import local_folder
@@ -18,10 +16,9 @@ from glioflow.data.preprocessing.pipeline import Step
 from glioflow.data.splits import Split, make_split
 from glioflow.errors import UserError
 from glioflow.progress import Say, quiet
-from glioflow.promotion.record import who
-from glioflow.runs.lineage import ENVIRONMENT, environment, source_state
 from glioflow.tracking import Tracking
-from glioflow.version import __version__
+from glioflow.tracking.datasets import prepared_dataset
+from glioflow.tracking.run import Kind, Opening
 
 
 @dataclass(frozen=True)
@@ -95,72 +92,47 @@ def check_resources(experiment: Experiment) -> None:
         )
 
 
-def open_run(setting: Setting, kind: str, name: str, *, parent: str | None = None, tags: Mapping[str, str] = {}) -> str:
-    """Start an MLflow run with its whole lineage and return its id.
+def opening_of(
+    setting: Setting, kind: Kind, name: str, *, parent: str | None = None, tags: Mapping[str, str] | None = None
+) -> Opening:
+    """Return what a run that works on a setting is opened with: all that `reproduce` needs.
 
     Args:
         setting: What it works on.
-        kind: `train`, `search`, `trial`, `crossval`, `fold`, ...
+        kind: What it does.
         name: Shown in MLflow, whose table has room for a dozen letters of a child's name.
         parent: Run id of the search or cross-validation it belongs to.
         tags: Further ones.
     """
-    tracking, experiment, manifest = setting.tracking, setting.experiment, setting.cohort.manifest
-    lineage = {
-        "glioflow.kind": kind,
-        "glioflow.version": __version__,
-        "glioflow.cohort": manifest.fingerprint,
-        "glioflow.cohort_source": manifest.source_fingerprint,
-        "glioflow.split": setting.split.digest,
-        "glioflow.test": setting.split.test_digest,
-        "python": platform.python_version(),
-        "mlflow.user": who(),
-    }
-    if parent is None:  # a trial's process is Ray's and knows Ray's words only
-        lineage["command"] = " ".join(sys.argv[1:])[:500]
-        lineage |= {"mlflow.source.name": kind, "mlflow.source.type": "LOCAL"}
-    state = source_state()
-    run_id = tracking.start(experiment.name, name, tags={**lineage, **state.tags, **tags}, parent=parent)
-    tracking.log_params(run_id, experiment.resolved.model_dump(mode="json", exclude={"search", "gate", "description"}))
-    _log_inputs(setting, run_id)
-    if parent is None:
-        tracking.log_text(run_id, ENVIRONMENT, environment())
-        if state.diff:
-            tracking.log_text(run_id, "uncommitted.diff", state.diff)
-    return run_id
-
-
-def _log_inputs(setting: Setting, run_id: str) -> None:
-    """Log what the run begins with, whole: it is all that `reproduce` has."""
-    tracking, split, cohort = setting.tracking, setting.split, setting.cohort
-    manifest = cohort.manifest
-    tracking.log_text(run_id, "experiment.yaml", to_yaml(setting.experiment))
-    tracking.log_json(run_id, "split.json", split.model_dump(mode="json"))
-    tracking.log_json(run_id, "cohort.json", {"path": str(cohort.path), "fingerprint": manifest.fingerprint})
-    tracking.log_dataset(
-        run_id,
-        name=manifest.source,
-        digest=manifest.fingerprint,
-        source=str(cohort.path),
-        used_for="training",
-        profile={
-            **{"format": manifest.format, "cases": len(cohort.records), "slices": cohort.num_slices},
-            **{part: len(getattr(split, part)) for part in ("train", "val", "test")},
-            **{"sources": manifest.source_fingerprint, "split": split.digest, "test_patients": split.test_digest},
+    experiment, split, cohort = setting.experiment, setting.split, setting.cohort
+    digests = {"glioflow.split": split.digest, "glioflow.test": split.test_digest}
+    place = {"path": str(cohort.path), "fingerprint": cohort.manifest.fingerprint}
+    return Opening(
+        kind=kind,
+        experiment=experiment.name,
+        name=name,
+        parent=parent,
+        tags={**digests, **(tags or {})},
+        params=experiment.resolved.model_dump(mode="json", exclude={"search", "gate", "description"}),
+        texts={
+            "experiment.yaml": to_yaml(experiment),
+            "split.json": json.dumps(split.model_dump(mode="json"), indent=1),
+            "cohort.json": json.dumps(place, indent=1),
         },
+        datasets=(
+            prepared_dataset(
+                cohort,
+                "training",
+                cases=len(cohort.records),
+                slices=cohort.num_slices,
+                **{part: len(getattr(split, part)) for part in ("train", "val", "test")},
+                split=split.digest,
+                test_patients=split.test_digest,
+            ),
+        ),
     )
 
 
 def to_yaml(experiment: Experiment) -> str:
     """Return the experiment whole, defaults too, as a file that reads back as the same."""
     return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
-
-
-def run_folder(run_id: str) -> Path:
-    """Return the folder of a run's working files under the home."""
-    return home() / "runs" / run_id
-
-
-def now() -> str:
-    """Return the time in UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

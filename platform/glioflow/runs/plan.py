@@ -9,16 +9,18 @@ from pydantic import BaseModel, ConfigDict
 from glioflow import atomic, bundle
 from glioflow.bundle.measurement import measure
 from glioflow.bundle.prediction import Predictor
+from glioflow.clock import now
 from glioflow.config import Experiment
 from glioflow.data.checks.drift import fit_input_statistics
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
 from glioflow.data.splits import Split
 from glioflow.evaluation import flatten_summary, summarize
 from glioflow.features import measure_mask
+from glioflow.runs.launch import Setting
 from glioflow.runs.progress import PROGRESS, ProgressFile
 from glioflow.runs.train.overlays import Watch
 from glioflow.runs.train.selection import choose_for, fit_flair
-from glioflow.tracking import SPOOL
+from glioflow.tracking.spool import SPOOL, run_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +42,7 @@ class Fold(BaseModel):
 
     Attributes:
         number: From 0.
-        before: What the folds before it reached, as validation Dice.
+        before: `val/dice_mean` of the bundles of the folds before it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -111,6 +113,20 @@ class Plan(BaseModel):
         mean = (sum(self.fold.before) + own) / (number + 1)
         step = number * self.experiment.training.epochs + epoch
         return step, {**metrics, "val/dice": mean, f"val_fold_{number}/dice": own}
+
+
+def plan_of(setting: Setting, run_id: str, *, watched: bool = False) -> Plan:
+    """Return the plan of a training on a whole setting, which writes to the run `run_id`."""
+    return Plan(
+        experiment=setting.experiment,
+        prepared=setting.cohort.path,
+        split=setting.split,
+        run_id=run_id,
+        tracking_uri=setting.tracking.uri,
+        folder=run_folder(run_id),
+        created=now(),
+        watched=watched,
+    )
 
 
 def train_plan(

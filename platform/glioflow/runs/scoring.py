@@ -96,7 +96,7 @@ class Judged(BaseModel):
         return found | ({"human": HUMAN_LGG} if cohort_format == "lgg" else {})
 
 
-def judge(
+def score_cases(
     predictor: Predictor,
     cases: Sequence[PreparedCase],
     *,
@@ -115,7 +115,7 @@ def judge(
     """
     judged = Judged()
     for number, case in enumerate(cases, start=1):
-        judged += _judge_case(predictor, case, with_features=with_features)
+        judged += _score_case(predictor, case, with_features=with_features)
         say(f"case {number} of {len(cases)}", number / len(cases))
     return judged.model_copy(update={"baselines": baselines(predictor.description, cases, known=known)})
 
@@ -132,7 +132,7 @@ def baselines(
     return found
 
 
-def _judge_case(predictor: Predictor, case: PreparedCase, *, with_features: bool) -> Judged:
+def _score_case(predictor: Predictor, case: PreparedCase, *, with_features: bool) -> Judged:
     segmentation = predictor.segment(case.image, case.record.moves)
     row = measure_segmentation(segmentation, case, predictor.description.target)
     probability = segmentation.tumor_probability

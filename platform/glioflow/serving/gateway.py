@@ -80,6 +80,10 @@ class PredictorReplica:
         finally:
             pool.shutdown(wait=False)
 
+    def __del__(self) -> None:
+        """End in order: Serve calls this when it stops a replica."""
+        self._answering.close()
+
     def check_health(self) -> None:
         """Fail where no version is loaded."""
         if self._versions.champion is None and self._missing is None:

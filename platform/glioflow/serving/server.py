@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ray import serve
@@ -13,12 +13,12 @@ from ray.serve.schema import LoggingConfig
 from glioflow import cluster
 from glioflow.bundle.answer import ModelCard, ModelId
 from glioflow.errors import RunFailed
+from glioflow.progress import Say
 from glioflow.serving.ports import check_port
 from glioflow.serving.settings import ServeSettings
 from glioflow.serving.versions.loaded import fetch_version, find_wanted
 from glioflow.serving.versions.registry_watcher import APP, PREDICTOR, deploy
 
-Say = Callable[..., None]
 _START_S = 300
 
 

@@ -2,15 +2,17 @@
 
 import json
 import logging
-import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from glioflow.clock import now_ms
 from glioflow.cluster import silence
 from glioflow.cluster.storage import home, tracking_uri
 from glioflow.errors import UserError
+from glioflow.tracking.datasets import Dataset
+from glioflow.tracking.pictures import log_picture
 
 _MAX_PARAM = 6000
 # Else MLflow's page takes an experiment for one of language models, and its runs for their evaluations.
@@ -96,25 +98,18 @@ class Runs:
 
         self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
-    def log_dataset(self, run_id: str, *, name: str, digest: str, source: str, used_for: str, profile: Any) -> None:
-        """Log a data set that the run used, by which MLflow finds all runs on the same one.
+    def log_dataset(self, run_id: str, dataset: Dataset) -> None:
+        """Log a data set that the run used, by which MLflow finds all runs on the same one."""
+        from mlflow.entities import Dataset as Entity
+        from mlflow.entities import DatasetInput, InputTag
 
-        Args:
-            run_id: The run.
-            name: Shown in MLflow.
-            digest: Of the data, at most 36 characters.
-            source: Where it lies.
-            used_for: `training`, `validation` or `testing`.
-            profile: What else is known of it, as JSON.
-        """
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        place = json.dumps({"uri": source})
-        said = Dataset(name, digest[:36], "local" if "://" not in source else "uri", place, None, json.dumps(profile))
-        self.client.log_inputs(run_id, [DatasetInput(said, [InputTag("mlflow.data.context", used_for)])])
+        source, facts = json.dumps({"uri": dataset.source}), json.dumps(dict(dataset.facts))
+        kind = "uri" if "://" in dataset.source else "local"
+        entity = Entity(dataset.name, dataset.digest[:36], kind, source, None, facts)
+        self.client.log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", dataset.used_for)])])
 
     def log_picture(self, run_id: str, path: str | Path, *, key: str, step: int, when_ms: int) -> None:
-        """Log a PNG as the picture `key` of a step, which MLflow shows with a slider; once, however often it is told.
+        """Log a PNG as the picture `key` of a step, which MLflow shows with a slider; once, however often it is sent.
 
         Args:
             run_id: The run.
@@ -123,15 +118,7 @@ class Runs:
             step: Counted as that of the metrics.
             when_ms: Since 1970.
         """
-        import mlflow
-
-        key = re.sub(r"[^A-Za-z0-9_\-./ ]", "-", key)
-        name = f"images/{key.replace('/', '~')}+step+{step}+"  # as MLflow names its files, the smaller one last
-        there = [entry.path for entry in self.client.list_artifacts(run_id, "images")]
-        if any(found.startswith(name) and found.endswith(".webp") for found in there):
-            self.client.set_tag(run_id, "mlflow.loggedImages", True)
-        else:
-            self.client.log_image(run_id, mlflow.Image(str(path)), key=key, step=step, timestamp=when_ms)
+        log_picture(self.client, run_id, Path(path), key=key, step=step, when_ms=when_ms)
 
     def log_folder(self, run_id: str, path: str | Path, *, folder: str) -> None:
         """Log a folder's files below the artifact folder `folder`."""
@@ -287,10 +274,3 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def now_ms() -> int:
-    """Return the time in milliseconds since 1970, as MLflow counts it."""
-    import time
-
-    return int(time.time() * 1000)

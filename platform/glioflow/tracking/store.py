@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glioflow import atomic, bundle
+from glioflow.clock import now_ms
 from glioflow.errors import UserError
-from glioflow.tracking.runs import Runs, now_ms
+from glioflow.tracking.runs import Runs
 
 if TYPE_CHECKING:
     import numpy as np

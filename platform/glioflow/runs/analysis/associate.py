@@ -6,9 +6,11 @@ from pathlib import Path
 
 from glioflow.features.association import FEATURES, Association, associate
 from glioflow.reports.association_figure import association_figure, association_page
-from glioflow.runs.analysis.survival import shape_features
+from glioflow.runs.analysis.survival import measure_shapes
 from glioflow.survival import patient_key, read_clinical
 from glioflow.tracking import Tracking
+from glioflow.tracking.datasets import table_dataset
+from glioflow.tracking.run import Opening, open_run
 
 EXPERIMENT = "association"
 
@@ -45,27 +47,33 @@ def associate_cohort(
     import pandas as pd
 
     tracking = Tracking()
-    measured, basis = shape_features(tracking, masks, cohort)
-    features = pd.DataFrame.from_dict({patient_key(case): values for case, values in measured.items()}, orient="index")
-    found = associate(features.astype(float), read_clinical(clinical), feature_names=feature_names, clusters=clusters)
-    said = found.model_dump(mode="json")
-    figure = association_figure(said["tests"], said["aucs"])
+    shapes = measure_shapes(tracking, masks, cohort, "testing")
+    by_patient = {patient_key(case): values for case, values in shapes.features.items()}
+    features = pd.DataFrame.from_dict(by_patient, orient="index").astype(float)
+    association = associate(features, read_clinical(clinical), feature_names=feature_names, clusters=clusters)
+    answer = association.model_dump(mode="json")
+    figure = association_figure(answer["tests"], answer["aucs"])
     page = association_page(
-        said["tests"],
-        said["aucs"],
-        masks=f"{basis} masks" if basis == "manual" else basis,
-        num_hypotheses=found.num_hypotheses,
-        level=found.level,
+        answer["tests"],
+        answer["aucs"],
+        masks="manual masks" if shapes.masks == "manual" else shapes.masks,
+        num_hypotheses=association.num_hypotheses,
+        level=association.level,
         figure=figure,
     )
-    tags = {"glioflow.kind": "association", "glioflow.masks": basis}
-    run_id = tracking.start(EXPERIMENT, f"association-{Path(cohort).name}", tags=tags)
-    tracking.log_params(run_id, {"masks": basis, "clinical": clinical.name, "features": list(feature_names)})
-    areas = {f"auc/{one.score.replace('/', '_per_')}/{one.cluster}/{one.label}": one.auc for one in found.aucs}
-    p_values = {f"p_bonferroni/{one.feature}/{one.cluster}": one.p_bonferroni for one in found.tests}
-    tracking.log_metrics(run_id, areas | p_values)
-    tracking.log_json(run_id, "association.json", said)
-    tracking.log_bytes(run_id, "association.png", figure)
-    tracking.log_text(run_id, "association.html", page)
-    tracking.finish(run_id)
-    return Associated(run_id, basis, found)
+    areas = {f"auc/{one.score.replace('/', '_per_')}/{one.cluster}/{one.label}": one.auc for one in association.aucs}
+    p_values = {f"p_bonferroni/{one.feature}/{one.cluster}": one.p_bonferroni for one in association.tests}
+    opening = Opening(
+        kind="association",
+        experiment=EXPERIMENT,
+        name=f"association-{Path(cohort).name}",
+        tags={"glioflow.masks": shapes.masks},
+        params={"masks": shapes.masks, "clinical": clinical.name, "features": list(feature_names)},
+        datasets=(*shapes.datasets, table_dataset(clinical, "testing")),
+    )
+    with open_run(tracking, opening) as run:
+        run.log_metrics(areas | p_values)
+        run.log_json("association.json", answer)
+        run.log_bytes("association.png", figure)
+        run.log_text("association.html", page)
+    return Associated(run.run_id, shapes.masks, association)

@@ -18,10 +18,11 @@ from glioflow.errors import UserError
 from glioflow.features.flat import measure_slice
 from glioflow.progress import Say, quiet
 from glioflow.reports.audit_page import audit_page
-from glioflow.runs.launch import Setting, open_cohort_for, open_run
+from glioflow.runs.launch import Setting, open_cohort_for, opening_of
 from glioflow.survival import patient_key, read_clinical
 from glioflow.survival.leakage_example import LeakageExample, rebuild_leakage
 from glioflow.tracking import Tracking
+from glioflow.tracking.run import Run, open_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,17 +111,18 @@ def audit_experiment(
     notes: list[str] = []
     leaks = [*_split_leaks(setting, Path(source), seen), *_table_leaks(experiment, table, notes)]
     say(f"{len(leaks)} leaks" if leaks else "no leak found")
-    gap = example = None
-    if leaks:
-        notes.append("nothing was trained: the experiment leaks")
-    else:
+    if not leaks:
         check_split(split, cohort.records)
-        example = _example(cohort, table, notes)
-        gap = _gap(setting, notes, say) if train else None
-    run_id = open_run(setting, "audit", f"{experiment.name}-audit")
-    done = Audited(run_id, leaks, gap, example, notes)
-    _log(tracking, done, experiment.name)
-    return done
+    with open_run(tracking, opening_of(setting, "audit", f"{experiment.name}-audit")) as run:
+        gap = example = None
+        if leaks:
+            notes.append("nothing was trained: the experiment leaks")
+        else:
+            example = _example(cohort, table, notes)
+            gap = _gap(setting, notes, say) if train else None
+        audited = Audited(run.run_id, leaks, gap, example, notes)
+        _log(run, audited, experiment.name)
+    return audited
 
 
 def _split_leaks(setting: Setting, source: Path, seen: Sequence[Path]) -> list[Leak]:
@@ -218,15 +220,13 @@ def _gap(setting: Setting, notes: list[str], say: Say) -> Gap | None:
     return gap
 
 
-def _log(tracking: Tracking, done: Audited, name: str) -> None:
-    said = done.answer()
-    numbers = {"audit/num_leaks": float(len(done.leaks))}
-    for kind, found in (done.gap or {}).items():
-        for who, scores in found.items():
-            numbers |= {f"audit/{kind}_split/{who}/{key}": float(value) for key, value in scores.model_dump().items()}
-    tracking.log_metrics(done.run_id, numbers)
-    tracking.log_json(done.run_id, "audit.json", said)
-    example = None if done.example is None else done.example.model_dump()
-    page = audit_page(name, said["leaks"], said["scores"], example, done.notes)
-    tracking.log_text(done.run_id, "audit.html", page)
-    tracking.finish(done.run_id)
+def _log(run: Run, audited: Audited, name: str) -> None:
+    answer = audited.answer()
+    metrics = {"audit/num_leaks": float(len(audited.leaks))}
+    for kind, by_model in (audited.gap or {}).items():
+        for model, scores in by_model.items():
+            metrics |= {f"audit/{kind}_split/{model}/{key}": float(v) for key, v in scores.model_dump().items()}
+    run.log_metrics(metrics)
+    run.log_json("audit.json", answer)
+    example = None if audited.example is None else audited.example.model_dump()
+    run.log_text("audit.html", audit_page(name, answer["leaks"], answer["scores"], example, audited.notes))

@@ -8,10 +8,13 @@ from typing import Any
 from glioflow import atomic
 from glioflow.bundle.measurement import Row, measure
 from glioflow.errors import UserError
-from glioflow.evaluation import Comparison, compare_rows, summarize
+from glioflow.evaluation import Comparison, compare_rows, flatten_summary, summarize
 from glioflow.reports.comparison_page import comparison_page
-from glioflow.runs.analysis.evaluate import Subject, labeled_cases, open_subject, unseen_by
+from glioflow.runs.analysis.evaluate import Subject, labeled_cases, open_subject, short_name, unseen_by
 from glioflow.runs.crossval.out_of_fold import OutOfFold, find_crossval, read_out_of_fold
+from glioflow.tracking import Tracking
+from glioflow.tracking.datasets import Dataset, prepared_dataset
+from glioflow.tracking.run import Opening, open_run
 
 METRICS = (
     "dice",
@@ -31,19 +34,23 @@ METRICS = (
 
 @dataclass(frozen=True)
 class _Side:
-    """One of the two: what it is, and what it reached on each case."""
+    """One of the two: what it is, what it reached on each case, of which data set, and whether MLflow has it."""
 
     name: str
     experiment: str
     architecture: str
     num_parameters: int | None
     rows: Sequence[Row]
+    datasets: tuple[Dataset, ...]
+    logged: bool
 
 
 def compare(
     model_a: str, model_b: str, source: str | Path | None = None, *, unseen: bool = False, report: Path | None = None
 ) -> dict[str, Any]:
     """Compare two models on the same labeled patients, each with its own preprocessing, or two cross-validations.
+
+    A comparison of models that MLflow has is logged there, beside the runs of A's experiment.
 
     Args:
         model_a: A bundle's folder, a run, a registered model, or the run of a finished cross-validation.
@@ -55,7 +62,8 @@ def compare(
 
     Returns:
         Of the mean Dice of A less that of B: `difference`, `ci95`, `p_value`, `num_patients`, `per_institution`. The
-        same of every metric under `metrics`; `models` with each one's means; `per_patient`; `warnings`.
+        same of every metric under `metrics`; `models` with each one's means; `per_patient`; `warnings`; `report` where
+        it lies; `run_id` where it is logged.
 
     Raises:
         UserError: If a model or the cohort cannot be read, or the two have different tasks, patients or kinds.
@@ -86,10 +94,32 @@ def compare(
         "per_patient": _side_by_side(a.rows, b.rows),
         "warnings": warnings,
     }
+    page = comparison_page(answer, about=about)
+    if a.logged and b.logged:
+        answer["run_id"] = _log(a, b, answer, page)
+        answer["report"] = f"runs:/{answer['run_id']}/report/index.html"
     if report is not None:
-        atomic.write_text(report / "index.html", comparison_page(answer, about=about))
+        atomic.write_text(report / "index.html", page)
         answer["report"] = str(report / "index.html")
     return answer
+
+
+def _log(a: _Side, b: _Side, answer: dict[str, Any], page: str) -> str:
+    """Log a comparison as a run of its own, and return its id."""
+    opening = Opening(
+        kind="compare",
+        experiment=a.experiment,
+        name=f"compare-{short_name(a.name)}-with-{short_name(b.name)}"[:200],
+        tags={"glioflow.model_a": a.name, "glioflow.model_b": b.name},
+        datasets=tuple({dataset.digest: dataset for dataset in (*a.datasets, *b.datasets)}.values()),
+    )
+    with open_run(Tracking(), opening) as run:
+        for metric, compared in answer["metrics"].items():
+            shown = {key: compared[key] for key in ("difference", "ci95", "p_value", "num_patients")}
+            run.log_metrics(flatten_summary(shown, f"compare/{metric}"))
+        run.log_json("comparison.json", answer)
+        run.log_text("report/index.html", page)
+    return run.run_id
 
 
 def compare_all(first: Sequence[Row], second: Sequence[Row]) -> dict[str, Comparison]:
@@ -110,8 +140,18 @@ def _on_cohort(a: Subject, b: Subject, source: str | Path, *, unseen: bool) -> t
         cohort, cases = labeled_cases(subject, source)
         if unseen:
             cases = unseen_by((a, b), cases)
-        said, rows = subject.predictor.description, measure(subject.predictor, cases)
-        sides.append(_Side(subject.name, said.origin.experiment, said.model.architecture, said.num_parameters, rows))
+        model = subject.predictor.description
+        sides.append(
+            _Side(
+                name=subject.name,
+                experiment=model.origin.experiment,
+                architecture=model.model.architecture,
+                num_parameters=model.num_parameters,
+                rows=measure(subject.predictor, cases),
+                datasets=(prepared_dataset(cohort, "testing", cases=len(cases)),),
+                logged=bool(subject.run_ids),
+            )
+        )
         warnings += subject.warnings(cohort, [case.record.id for case in cases])
     return sides[0], sides[1], list(dict.fromkeys(warnings))
 
@@ -130,8 +170,19 @@ def _out_of_fold(a: OutOfFold, b: OutOfFold) -> tuple[_Side, _Side, list[str]]:
     warnings = [] if a.folds == b.folds else [f"A has {a.folds} folds and B {b.folds}: they train on other numbers"]
     if moved and not warnings:
         warnings = [f"{moved} of {len(ours)} cases lie in different folds of A and B: what trained differs, too"]
-    sides = [_Side(x.run_id, x.experiment, x.architecture, x.num_parameters, x.rows) for x in (a, b)]
-    return sides[0], sides[1], warnings
+    return _side_of(a), _side_of(b), warnings
+
+
+def _side_of(crossval: OutOfFold) -> _Side:
+    return _Side(
+        name=crossval.run_id,
+        experiment=crossval.experiment,
+        architecture=crossval.architecture,
+        num_parameters=crossval.num_parameters,
+        rows=crossval.rows,
+        datasets=crossval.datasets,
+        logged=True,
+    )
 
 
 def _check_task(parts: dict[str, tuple[str, ...]]) -> None:

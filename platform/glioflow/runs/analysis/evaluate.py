@@ -16,8 +16,10 @@ from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.runs.case_pictures import case_drawings
 from glioflow.runs.launch import open_cohort_for
 from glioflow.runs.model_loading import as_one, open_members
-from glioflow.runs.scoring import judge
+from glioflow.runs.scoring import score_cases
 from glioflow.tracking import Tracking
+from glioflow.tracking.datasets import prepared_dataset
+from glioflow.tracking.run import Opening, open_run
 
 SPLIT = "split.json"
 
@@ -127,7 +129,7 @@ def evaluate(
     known = [case for case in cases if subject.part_of(case.record.id) == "train"] or cases
     if unseen:
         cases = unseen_by([subject], cases)
-    judged = judge(subject.predictor, cases, known=known, say=say)
+    judged = score_cases(subject.predictor, cases, known=known, say=say)
     answer = judged.answer(cohort.manifest.format) | {
         "num_parameters": subject.predictor.description.num_parameters,
         "warnings": subject.warnings(cohort, [case.record.id for case in cases]),
@@ -138,7 +140,7 @@ def evaluate(
         answer["volume_interval"] = _cover(interval, answer["per_patient"], subject, cohort)
     if report is not None or subject.run_ids:
         drawings = case_drawings(answer["per_patient"], lambda case_id: (subject.predictor, cohort.case(case_id)))
-        title, about = f"Evaluation of {_short(model)}", f"{len(cases)} patients of {Path(source).name}"
+        title, about = f"Evaluation of {short_name(model)}", f"{len(cases)} patients of {Path(source).name}"
         page = evaluation_page(answer, title=title, about=about, cases=drawings)
         if subject.run_ids:
             answer["run_id"] = _log(subject, cohort, answer, page)
@@ -149,36 +151,27 @@ def evaluate(
     return answer
 
 
-def _short(model: str) -> str:
+def short_name(model: str) -> str:
+    """Return what a model, or each member of an ensemble, is called where there is little room."""
     names = (name.strip() for name in model.split(","))
     return ", ".join(n.split(":/")[1].removesuffix("/bundle") if ":/" in n else Path(n).name for n in names)
 
 
 def _log(subject: Subject, cohort: PreparedCohort, answer: dict[str, Any], page: str) -> str:
     """Log an evaluation as a run of its own beside those of the model's experiment, and return its id."""
-    tracking, manifest = Tracking(), cohort.manifest
-    tags = {
-        "glioflow.kind": "evaluation",
-        "glioflow.model": subject.name,
-        "glioflow.cohort": manifest.fingerprint,
-        "glioflow.cohort_source": manifest.source_fingerprint,
-    }
-    experiment = subject.predictor.description.origin.experiment
-    run_id = tracking.start(experiment, f"evaluate-{_short(subject.name)}"[:200], tags=tags)
-    apart = ("per_patient", "warnings")
-    tracking.log_metrics(run_id, flatten_summary({k: v for k, v in answer.items() if k not in apart}, "eval"))
-    tracking.log_json(run_id, "per_patient.json", answer["per_patient"])
-    tracking.log_dataset(
-        run_id,
-        name=manifest.source,
-        digest=manifest.fingerprint,
-        source=str(cohort.path),
-        used_for="testing",
-        profile={"format": manifest.format, "cases": len(answer["per_patient"])},
+    opening = Opening(
+        kind="evaluation",
+        experiment=subject.predictor.description.origin.experiment,
+        name=f"evaluate-{short_name(subject.name)}"[:200],
+        tags={"glioflow.model": subject.name},
+        datasets=(prepared_dataset(cohort, "testing", cases=len(answer["per_patient"])),),
     )
-    tracking.log_text(run_id, "report/index.html", page)
-    tracking.finish(run_id)
-    return run_id
+    apart = ("per_patient", "warnings")
+    with open_run(Tracking(), opening) as run:
+        run.log_metrics(flatten_summary({k: v for k, v in answer.items() if k not in apart}, "eval"))
+        run.log_json("per_patient.json", answer["per_patient"])
+        run.log_text("report/index.html", page)
+    return run.run_id
 
 
 def unseen_by(subjects: Sequence[Subject], cases: Sequence[PreparedCase]) -> list[PreparedCase]:

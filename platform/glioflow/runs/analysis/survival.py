@@ -23,6 +23,8 @@ from glioflow.survival import (
 )
 from glioflow.survival.clinical import join_features
 from glioflow.tracking import Tracking
+from glioflow.tracking.datasets import Dataset, Use, cohort_dataset, datasets_of, table_dataset
+from glioflow.tracking.run import Opening, Run, open_run
 
 EXPERIMENT = "survival"
 STAGE = "survival.json"
@@ -37,6 +39,21 @@ class SurvivalFitted:
     masks: str
     stage: SurvivalStage | None
     evaluation: SurvivalEvaluation
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Shape features of tumors.
+
+    Attributes:
+        features: Key of `MaskFeatures.volume` to value, by case.
+        masks: In words, whose masks were measured.
+        datasets: The cohort that they are of.
+    """
+
+    features: Features
+    masks: str
+    datasets: tuple[Dataset, ...]
 
 
 def fit_survival(
@@ -61,38 +78,48 @@ def fit_survival(
         UserError: If the tables, the run or the cohort do not fit, or there are too few patients or events.
     """
     tracking = Tracking()
-    features, basis = (None, "none") if masks == "none" else shape_features(tracking, masks, cohort)
-    if features is None:
-        settings = settings.model_copy(update={"shape_features": ()})
+    shapes = Shapes({}, "none", ()) if masks == "none" else measure_shapes(tracking, masks, cohort, "training")
     table = read_clinical(clinical, outcomes=outcomes)
-    table = table if features is None else join_features(table, features)
+    if masks == "none":
+        settings = settings.model_copy(update={"shape_features": ()})
+    else:
+        table = join_features(table, shapes.features)
     evaluation = evaluate_stage(table, settings)
     stage = fit_stage(table, settings, evaluation=evaluation) if settings.storable else None
-    tags = {"glioflow.kind": "survival", "glioflow.masks": basis, "glioflow.task": evaluation.task}
-    run_id = tracking.start(EXPERIMENT, f"survival-{evaluation.task}", tags=tags)
-    tracking.log_params(
-        run_id, {"survival": settings.model_dump(mode="json"), "masks": basis, "clinical": clinical.name}
+    tables = [table_dataset(path, "training") for path in (clinical, outcomes) if path is not None]
+    opening = Opening(
+        kind="survival",
+        experiment=EXPERIMENT,
+        name=f"survival-{evaluation.task}",
+        tags={"glioflow.masks": shapes.masks, "glioflow.task": evaluation.task},
+        params={"survival": settings.model_dump(mode="json"), "masks": shapes.masks, "clinical": clinical.name},
+        datasets=(*shapes.datasets, *tables),
     )
-    numbers = {f"survival/{name}": value.value for name, value in evaluation.metrics.items()}
-    tracking.log_metrics(run_id, {**numbers, "survival/beats_baselines": float(evaluation.beats_baselines)})
+    with open_run(tracking, opening) as run:
+        _log(run, stage, evaluation)
+    return SurvivalFitted(run.run_id, shapes.masks, stage, evaluation)
+
+
+def _log(run: Run, stage: SurvivalStage | None, evaluation: SurvivalEvaluation) -> None:
+    metrics = {f"survival/{name}": value.value for name, value in evaluation.metrics.items()}
+    run.log_metrics({**metrics, "survival/beats_baselines": float(evaluation.beats_baselines)})
     if stage is not None:
-        tracking.log_json(run_id, STAGE, stage.to_json())
-    tracking.log_json(run_id, "evaluation.json", evaluation.model_dump(mode="json"))
+        run.log_json(STAGE, stage.to_json())
+    run.log_json("evaluation.json", evaluation.model_dump(mode="json"))
     if (groups := evaluation.risk_groups) is not None:
         title = f"{evaluation.task}: {evaluation.num_patients} patients, risk predicted out of fold"
-        drawn = risk_groups_figure(groups.days, groups.survival, log_rank_p=groups.log_rank_p, title=title)
-        tracking.log_bytes(run_id, "risk_groups.png", drawn)
-    tracking.finish(run_id)
-    return SurvivalFitted(run_id, basis, stage, evaluation)
+        figure = risk_groups_figure(groups.days, groups.survival, log_rank_p=groups.log_rank_p, title=title)
+        run.log_bytes("risk_groups.png", figure)
 
 
-def shape_features(tracking: Tracking, masks: str, cohort: str | Path | None) -> tuple[Features, str]:
-    """Return shape features by case, and in words whose masks they are of.
+def measure_shapes(tracking: Tracking, masks: str, cohort: str | Path | None, used_for: Use) -> Shapes:
+    """Return the shape features of the masks of a cohort or of a cross-validation's run.
 
     Args:
         tracking: Where the run is.
         masks: Id of a cross-validation run, or `manual`.
         cohort: Needed for `manual`: raw, prepared, or a prepared one's URI.
+        used_for: What the run does with the cohort.
 
     Raises:
         UserError: If there is no such run, or it has no out-of-fold masks, or the cohort is missing.
@@ -100,15 +127,17 @@ def shape_features(tracking: Tracking, masks: str, cohort: str | Path | None) ->
     if masks == "manual":
         if cohort is None:
             raise UserError("--masks manual needs the cohort whose masks are measured", "no COHORT")
-        return _manual_features(cohort), "manual"
-    if not tracking.has_artifact(tracking.run(masks).info.run_id, OUT_OF_FOLD):
+        path = local_folder(cohort, prepared_home())
+        return Shapes(_manual_features(path), "manual", (cohort_dataset(path, used_for),))
+    crossval = tracking.run(masks)
+    if not tracking.has_artifact(masks, OUT_OF_FOLD):
         raise UserError("--masks takes a cross-validation's run id, 'manual' or 'none'", f"run {masks} without masks")
     rows: list[dict[str, Any]] = tracking.read_json(masks, OUT_OF_FOLD)
-    return {row["id"]: row["features"] for row in rows}, f"out-of-fold masks of run {masks}"
+    features = {row["id"]: row["features"] for row in rows}
+    return Shapes(features, f"out-of-fold masks of run {masks}", datasets_of(crossval, used_for))
 
 
-def _manual_features(source: str | Path) -> Features:
-    path = local_folder(source, prepared_home())
+def _manual_features(path: Path) -> Features:
     features = {}
     if is_prepared(path):
         for case in (prepared := PreparedCohort(path)).cases(record.id for record in prepared.records):
@@ -123,7 +152,7 @@ def _manual_features(source: str | Path) -> Features:
                 brain = locate_brain(read.image)
                 features[read.id] = measure_mask(read.mask > 0, spacing_mm=read.spacing_mm, brain=brain).volume
     if not features:
-        raise UserError("--masks manual needs a cohort with masks", source)
+        raise UserError("--masks manual needs a cohort with masks", path)
     return features
 
 

@@ -10,6 +10,7 @@ from glioflow.bundle.measurement import Row
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 from glioflow.tracking import BUNDLE, Tracking
+from glioflow.tracking.datasets import Dataset, datasets_of
 
 OUT_OF_FOLD = "out_of_fold.json"
 
@@ -25,7 +26,8 @@ class OutOfFold:
         num_parameters: Of each; None where no fold's bundle is left.
         parts: What is found: the target's names.
         folds: How many.
-        rows: Per case, as `judge` gives them with `features`, and `fold`, from 0.
+        rows: Per case, as `score_cases` gives them with `features`, and `fold`, from 0.
+        datasets: Its cohort.
     """
 
     run_id: str
@@ -35,6 +37,7 @@ class OutOfFold:
     parts: tuple[str, ...]
     folds: int
     rows: Sequence[Row]
+    datasets: tuple[Dataset, ...] = ()
 
 
 def find_crossval(model: str) -> str | None:
@@ -60,16 +63,17 @@ def read_out_of_fold(run_id: str) -> OutOfFold:
     if run.info.status != "FINISHED":
         rule = "a cross-validation is compared once it is finished (crossval --resume)"
         raise UserError(rule, f"{run_id}, {run.info.status}")
-    said = yaml.safe_load(tracking.download(f"runs:/{run_id}/experiment.yaml").read_text())
+    experiment = yaml.safe_load(tracking.download(f"runs:/{run_id}/experiment.yaml").read_text())
     rows: list[Row] = tracking.read_json(run_id, OUT_OF_FOLD)
     return OutOfFold(
         run_id=run_id,
-        experiment=said["name"],
-        architecture=said["model"]["architecture"],
-        num_parameters=_num_parameters(tracking, said["name"], run_id),
-        parts=TargetSettings.model_validate(said["target"]).names,
+        experiment=experiment["name"],
+        architecture=experiment["model"]["architecture"],
+        num_parameters=_num_parameters(tracking, experiment["name"], run_id),
+        parts=TargetSettings.model_validate(experiment["target"]).names,
         folds=len({row["fold"] for row in rows}),
         rows=rows,
+        datasets=datasets_of(run, "testing"),
     )
 
 

@@ -1,15 +1,17 @@
 """Cross-validation by patient: folds spread over the cluster, every patient predicted by a model that never saw it."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from glioflow import cluster
+from glioflow.bundle.measurement import Row
 from glioflow.bundle.prediction import Predictor
 from glioflow.config import Experiment, load_experiment
 from glioflow.data.prepared.cohort import PreparedCohort
@@ -21,15 +23,26 @@ from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.reports.page import Drawing
 from glioflow.runs.case_pictures import draw_case, pick_cases
 from glioflow.runs.crossval.out_of_fold import OUT_OF_FOLD
-from glioflow.runs.launch import Setting, now, open_run, open_setting, run_folder
-from glioflow.runs.plan import TRAINED, Plan, train_plan
+from glioflow.runs.launch import Setting, open_setting, opening_of
+from glioflow.runs.plan import TRAINED, Plan, plan_of, train_plan
 from glioflow.runs.progress import ProgressFile, shown
-from glioflow.runs.scoring import Judged, judge
-from glioflow.tracking import BUNDLE, PATIENCE_S, SPOOL, RunWriter, Tracking
+from glioflow.runs.scoring import Judged, score_cases
+from glioflow.tracking import BUNDLE, Tracking
+from glioflow.tracking.run import Run, begin_run, close_children, open_run, resume_run
 
 VOLUME_INTERVAL = "volume_interval.json"
 # Of a fold's run: written before it counts as finished, read where a cross-validation goes on.
 JUDGED = "judged.json"
+
+
+class FoldScores(TypedDict):
+    """One fold: its number from 0, its run, and what its network reached on the patients that it had not seen."""
+
+    fold: int
+    run_id: str
+    num_cases: int
+    dice_mean: float
+    dice_median: float
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,7 @@ class CrossValidated:
     run_id: str
     folds: int
     summary: dict[str, Any]
-    per_patient: list[dict[str, Any]]
+    per_patient: list[Row]
 
 
 def crossval(
@@ -79,22 +92,27 @@ def crossval(
     ]
     parts = deal(cases, number, seed=experiment.split.seed)
     tags = {"glioflow.folds": str(number), "glioflow.held_out": str(hold_out_test).lower()}
-    done = _reopen(setting, resume, tags) if resume else {}
-    parent = resume or open_run(setting, "crossval", f"{experiment.name}-{number}-fold", tags=tags)
-    said = f", {len(done)} folds done before" if resume else ""
-    say(f"{number} folds over {len(cases)} patients, run {parent}{said}")
-    try:
-        runs, judged = _run_folds(setting, parent, parts, done, say)
-        answer = _conclude(setting, parent, runs, judged)
-    except BaseException as error:
-        for run in setting.tracking.children(experiment.name, parent):
-            if run.info.status == "RUNNING":
-                setting.tracking.finish(run.info.run_id, "KILLED")
-        setting.tracking.finish(parent, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        say(f"go on with --resume {parent}")
-        raise
+    if resume:
+        _check_resumable(setting, resume, tags)
+        opened = resume_run(setting.tracking, resume)
+    else:
+        opened = open_run(
+            setting.tracking, opening_of(setting, "crossval", f"{experiment.name}-{number}-fold", tags=tags)
+        )
+    with opened as run:
+        done = _finished_folds(setting, run.run_id)
+        before = f", {len(done)} folds done before" if resume else ""
+        say(f"{number} folds over {len(cases)} patients, run {run.run_id}{before}")
+        try:
+            runs, judged = _run_folds(setting, run.run_id, parts, done, say)
+            answer = _conclude(setting, run, runs, judged)
+        except BaseException:
+            with contextlib.suppress(Exception):  # where the store is away, the first error is what helps
+                close_children(setting.tracking, experiment.name, run.run_id)
+            say(f"go on with --resume {run.run_id}")
+            raise
     rows = answer.pop("per_patient")
-    return CrossValidated(parent, number, answer, rows)
+    return CrossValidated(run.run_id, number, answer, rows)
 
 
 def fold_split(parts: list[list[str]], fold: int) -> Split:
@@ -134,46 +152,48 @@ def _run_folds(
         for k, answer in zip(waiting, cluster.map_parallel(run_fold, plans.values(), num_cpus=cpus), strict=True):
             judged[k] = answer
             mean = sum(row["dice"] for row in answer.rows) / max(1, len(answer.rows))
-            say(f"fold {k + 1} of {len(parts)}: mean Dice {mean:.3f} over {len(answer.rows)} patients")
+            say(f"fold {k + 1} of {len(parts)}: test/dice_mean {mean:.3f} over {len(answer.rows)} patients")
     return {**done, **{k: plan.run_id for k, plan in plans.items()}}, judged
 
 
-def _conclude(setting: Setting, parent: str, runs: Mapping[int, str], judged: Mapping[int, Judged]) -> dict[str, Any]:
+def _conclude(setting: Setting, run: Run, runs: Mapping[int, str], judged: Mapping[int, Judged]) -> dict[str, Any]:
     """Put the folds together, log all of it with the report, and return the answer."""
-    tracking, cohort_format = setting.tracking, setting.cohort.manifest.format
+    cohort_format = setting.cohort.manifest.format
     folds = {row["id"]: k for k, part in judged.items() for row in part.rows}
     total = reduce(add, (judged[k] for k in sorted(judged)))
     total = total.model_copy(update={"rows": tuple(sorted(total.rows, key=lambda row: str(row["id"])))})
     answer = total.answer(cohort_format)
-    writer = RunWriter(tracking.uri, parent, run_folder(parent) / SPOOL)
-    writer.log_metrics(flatten_summary({k: v for k, v in answer.items() if k != "per_patient"}, "oof"))
+    run.log_metrics(flatten_summary({k: v for k, v in answer.items() if k != "per_patient"}, "oof"))
     for row in answer["per_patient"]:
         row["fold"] = folds[row["id"]]
     answer["per_fold"] = [_fold(k, runs[k], judged[k]) for k in sorted(judged)]
-    writer.log_json(OUT_OF_FOLD, [{**row, "fold": folds[row["id"]]} for row in total.rows])
+    run.log_json(OUT_OF_FOLD, [{**row, "fold": folds[row["id"]]} for row in total.rows])
     held_out = setting.split.test_digest if setting.split.test and not folds.keys() & set(setting.split.test) else ""
     if (interval := fit_interval(answer["per_patient"], held_out=held_out)) is not None:
-        writer.log_json(VOLUME_INTERVAL, interval.model_dump(mode="json"))
+        run.log_json(VOLUME_INTERVAL, interval.model_dump(mode="json"))
         answer["volume_interval"] = interval.described()
     jobs = [
-        _Picture(tracking.uri, runs[folds[row["id"]]], setting.cohort.path, row["id"], row["dice"], name)
+        _Picture(setting.tracking.uri, runs[folds[row["id"]]], setting.cohort.path, row["id"], row["dice"], name)
         for name, row in pick_cases(answer["per_patient"]).items()
     ]
     cases = [drawing for drawings in cluster.map_parallel(_draw, jobs) for drawing in drawings]
     name, about = setting.experiment.name, f"{len(folds)} patients, each predicted by a model that never saw it"
     page = evaluation_page(answer, title=f"{len(judged)}-fold cross-validation of {name}", about=about, cases=cases)
-    writer.log_bytes("report/index.html", page.encode())
+    run.log_text("report/index.html", page)
     for drawing in cases:
-        writer.log_bytes(f"report/{drawing.name}.png", drawing.png)
-    writer.finish()
-    writer.close(patience_s=PATIENCE_S)
-    return answer | {"report": f"runs:/{parent}/report/index.html"}
+        run.log_bytes(f"report/{drawing.name}.png", drawing.png)
+    return answer | {"report": f"runs:/{run.run_id}/report/index.html"}
 
 
-def _fold(number: int, run_id: str, judged: Judged) -> dict[str, Any]:
+def _fold(number: int, run_id: str, judged: Judged) -> FoldScores:
     dice = [row["dice"] for row in judged.rows]
-    said = {"dice_mean": float(np.mean(dice)), "dice_median": float(np.median(dice))}
-    return {"fold": number, "run_id": run_id, "num_cases": len(dice), **said}
+    return FoldScores(
+        fold=number,
+        run_id=run_id,
+        num_cases=len(dice),
+        dice_mean=float(np.mean(dice)),
+        dice_median=float(np.median(dice)),
+    )
 
 
 @dataclass(frozen=True)
@@ -199,8 +219,7 @@ def _recorded_folds(setting: Setting, run_id: str | None) -> int | None:
     return int(recorded) if recorded else None
 
 
-def _reopen(setting: Setting, run_id: str, tags: Mapping[str, str]) -> dict[int, str]:
-    """Mark a cross-validation as running again; returns the run of each fold that is finished."""
+def _check_resumable(setting: Setting, run_id: str, tags: Mapping[str, str]) -> None:
     tracking = setting.tracking
     run = tracking.run(run_id)
     if run.data.tags.get("glioflow.kind") != "crossval" or run.info.status == "FINISHED":
@@ -211,57 +230,45 @@ def _reopen(setting: Setting, run_id: str, tags: Mapping[str, str]) -> dict[int,
     if recorded.resolved != setting.experiment.resolved or differ:
         rule = "--resume goes on with the experiment, cohort and folds that the run began with"
         raise UserError(rule, f"other {differ or 'settings'} than run {run_id}'s")
-    tracking.reopen(run_id)
-    done: dict[int, str] = {}
-    for child in tracking.children(setting.experiment.name, run_id):  # newest first
+
+
+def _finished_folds(setting: Setting, parent: str) -> dict[int, str]:
+    """Return the run of each fold that is finished; those that a killed process left open are closed."""
+    tracking, experiment = setting.tracking, setting.experiment.name
+    close_children(tracking, experiment, parent)
+    finished: dict[int, str] = {}
+    for child in tracking.children(experiment, parent):  # newest first
         if child.info.status == "FINISHED":
-            done.setdefault(int(child.data.tags["glioflow.fold"]), child.info.run_id)
-        elif child.info.status == "RUNNING":
-            tracking.finish(child.info.run_id, "KILLED")
-    return done
+            finished.setdefault(int(child.data.tags["glioflow.fold"]), child.info.run_id)
+    return finished
 
 
 def _plan(setting: Setting, parent: str, fold: int, split: Split) -> Plan:
     tags = {"glioflow.fold": str(fold)}
     part = Setting(setting.experiment, setting.cohort, split, setting.tracking)
-    run_id = open_run(part, "fold", f"fold-{fold:02} {setting.experiment.name}", parent=parent, tags=tags)
-    setting.tracking.log_json(run_id, "split.json", split.model_dump(mode="json"))
-    return Plan(
-        experiment=setting.experiment,
-        prepared=setting.cohort.path,
-        split=split,
-        run_id=run_id,
-        tracking_uri=setting.tracking.uri,
-        folder=run_folder(run_id),
-        created=now(),
-    )
+    opening = opening_of(part, "fold", f"fold-{fold:02} {setting.experiment.name}", parent=parent, tags=tags)
+    return plan_of(part, begin_run(setting.tracking, opening))
 
 
 def run_fold(plan: Plan) -> Judged:
     """Train one fold and judge it on its test patients, with shape features of the out-of-fold masks."""
     cluster.silence()
-    writer = RunWriter(plan.tracking_uri, plan.run_id, plan.spool)
+    with Run(plan.tracking_uri, plan.run_id, plan.spool) as run:
 
-    def report(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
-        writer.write(metrics, step=epoch)
+        def report(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
+            run.write(metrics, step=epoch)
 
-    try:
         metrics = train_plan(plan, report) or {}
         cohort = PreparedCohort(plan.prepared)
         train, test = cohort.cases(plan.split.train), cohort.cases(plan.split.test)
-        judged = judge(
+        judged = score_cases(
             Predictor.load(plan.bundle),
             test,
             known=train,
             with_features=True,
             say=ProgressFile(plan.progress).section("test", TRAINED, 1),
         )
-    except BaseException:
-        writer.finish("FAILED")
-        raise
-    writer.log_metrics({**metrics, **flatten_summary(judged.summary(), "test")})
-    writer.log_folder(plan.bundle, folder=BUNDLE)
-    writer.log_bytes(JUDGED, judged.model_dump_json().encode())
-    writer.finish()
-    writer.close(patience_s=PATIENCE_S)
+        run.log_metrics({**metrics, **flatten_summary(judged.summary(), "test")})
+        run.log_folder(plan.bundle, folder=BUNDLE)
+        run.log_text(JUDGED, judged.model_dump_json())
     return judged

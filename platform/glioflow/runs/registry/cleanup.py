@@ -30,7 +30,7 @@ def collect(*, keep: int = 3, dry_run: bool = False, age_s: float = _AGE_S) -> l
     """Remove what runs left behind. Registered versions and what a resumable run needs are never touched.
 
     Args:
-        keep: Trials of each finished search whose bundles stay, the best by validation Dice; registered ones stay too.
+        keep: Trials of each finished search whose bundles stay, the best by `val/dice_mean`; registered ones stay too.
         dry_run: Only say what would be removed.
         age_s: Prepared cohorts and half-made bundles younger than this stay.
 

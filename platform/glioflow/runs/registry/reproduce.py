@@ -2,24 +2,34 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from glioflow import bundle, cluster
 from glioflow.config import load_experiment
 from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
 from glioflow.progress import Say, quiet
-from glioflow.runs.launch import Setting, check_resources, now, open_cohort_for, open_run, run_folder
-from glioflow.runs.lineage import ENVIRONMENT, environment
-from glioflow.runs.plan import Plan
-from glioflow.runs.train.run import fit_on_train, followed, judge
-from glioflow.tracking import BUNDLE, PATIENCE_S, RunWriter, Tracking
+from glioflow.runs.launch import Setting, check_resources, open_cohort_for, opening_of
+from glioflow.runs.plan import plan_of
+from glioflow.runs.train.run import fit_on_train, followed, score_test_patients
+from glioflow.tracking import BUNDLE, PATIENCE_S, Tracking
+from glioflow.tracking.lineage import ENVIRONMENT, environment
+from glioflow.tracking.run import open_run
 
 KINDS = ("train", "trial", "fold")
 # Whoever measures speed measures the machine, not the run.
 _COMPARED = ("val/", "test/")
 _HISTORIES = ("train/loss", "val/dice")
 _CODE = ("glioflow.version", "glioflow.source", "mlflow.source.git.commit", "glioflow.dirty", "python")
+
+
+class Difference(TypedDict):
+    """One thing that is not as before: a metric, a weight file, the code, or what is installed."""
+
+    what: str
+    name: str
+    before: object
+    after: object
 
 
 @dataclass(frozen=True)
@@ -38,8 +48,8 @@ class Reproduced:
     run_id: str
     original: str
     compared: int
-    differences: list[dict[str, Any]]
-    environment: list[dict[str, Any]]
+    differences: list[Difference]
+    environment: list[Difference]
 
     @property
     def identical(self) -> bool:
@@ -73,24 +83,24 @@ def reproduce(run_id: str, data: str | Path | None = None, *, say: Say = quiet) 
             "a run that trained one network can be reproduced", f"a trial that trained {folds}, on {folds} folds"
         )
     check_resources(setting.experiment)
-    again = open_run(setting, "reproduction", f"{before.info.run_name}-again", tags={"glioflow.reproduces": run_id})
-    say(f"run {again} repeats run {run_id}")
-    plan = Plan(
-        experiment=setting.experiment,
-        prepared=setting.cohort.path,
-        split=setting.split,
-        run_id=again,
-        tracking_uri=tracking.uri,
-        folder=run_folder(again),
-        created=now(),
-    )
-    _train(tracking, plan, judged=kind != "trial", say=say)
-    weights = _weights(tracking, run_id), bundle.read_description(plan.bundle).files[bundle.WEIGHTS]
-    compared, differences = _compare_numbers(tracking, run_id, again)
-    if weights[0] is not None and weights[0] != weights[1]:
-        differences.append(_difference("weights", bundle.WEIGHTS, *weights))
-    around = _compare_environment(tracking, run_id, again)
-    tracking.set_tags(again, {"glioflow.identical": str(not differences).lower()})
+    name, tags = f"{before.info.run_name}-again", {"glioflow.reproduces": run_id}
+    with open_run(tracking, opening_of(setting, "reproduction", name, tags=tags)) as run:
+        again = run.run_id
+        say(f"run {again} repeats run {run_id}")
+        plan = plan_of(setting, again)
+        with followed(tracking, plan, say):
+            metrics = fit_on_train(plan)
+        if kind != "trial":
+            metrics = {**metrics, **score_test_patients(plan).metrics}
+        run.log_metrics(metrics)
+        run.log_folder(plan.bundle, folder=BUNDLE)
+        run.close(patience_s=PATIENCE_S)  # it is compared as MLflow has it
+        weights = _weights(tracking, run_id), bundle.read_description(plan.bundle).files[bundle.WEIGHTS]
+        compared, differences = _compare_numbers(tracking, run_id, again)
+        if weights[0] is not None and weights[0] != weights[1]:
+            differences.append(_difference("weights", bundle.WEIGHTS, *weights))
+        around = _compare_environment(tracking, run_id, again)
+        run.set_tags({"glioflow.identical": str(not differences).lower()})
     return Reproduced(again, run_id, compared, [*differences, *(around if differences else [])], around)
 
 
@@ -108,25 +118,6 @@ def _recorded_setting(tracking: Tracking, run: Any, data: str | Path | None) -> 
     return Setting(experiment, cohort, split, tracking)
 
 
-def _train(tracking: Tracking, plan: Plan, *, judged: bool, say: Say) -> None:
-    status = "FAILED"
-    try:
-        with followed(tracking, plan, say):
-            metrics = fit_on_train(plan)
-        if judged:
-            metrics = {**metrics, **judge(plan)[0]}
-        writer = RunWriter(tracking.uri, plan.run_id, plan.spool)
-        writer.log_metrics(metrics)
-        writer.log_folder(plan.bundle, folder=BUNDLE)
-        writer.close(patience_s=PATIENCE_S)
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    finally:
-        tracking.finish(plan.run_id, status)
-
-
 def _weights(tracking: Tracking, run_id: str) -> str | None:
     """Return the digest of a run's weights; None where its bundle was removed."""
     if not tracking.has_artifact(run_id, BUNDLE):
@@ -135,7 +126,7 @@ def _weights(tracking: Tracking, run_id: str) -> str | None:
     return bundle.read_description(folder).files[bundle.WEIGHTS]
 
 
-def _compare_numbers(tracking: Tracking, before: str, after: str) -> tuple[int, list[dict[str, Any]]]:
+def _compare_numbers(tracking: Tracking, before: str, after: str) -> tuple[int, list[Difference]]:
     """Return how many numbers both runs have, and those that are not the same to the last digit."""
     was, now_ = _numbers(tracking, before), _numbers(tracking, after)
     names = sorted(was.keys() & now_.keys())
@@ -150,7 +141,7 @@ def _numbers(tracking: Tracking, run_id: str) -> dict[str, float]:
     return {**last, **steps}
 
 
-def _compare_environment(tracking: Tracking, before: str, after: str) -> list[dict[str, Any]]:
+def _compare_environment(tracking: Tracking, before: str, after: str) -> list[Difference]:
     was, now_ = tracking.run(before).data.tags, tracking.run(after).data.tags
     found = [_difference("code", key, was.get(key), now_.get(key)) for key in _CODE if was.get(key) != now_.get(key)]
     old, new = _packages(_recorded_environment(tracking, before)), _packages(environment())
@@ -175,5 +166,5 @@ def _packages(text: str) -> dict[str, str]:
     return {"machine": machine.removeprefix("# "), **packages} if lines else {}
 
 
-def _difference(what: str, name: str, before: object, after: object) -> dict[str, Any]:
+def _difference(what: str, name: str, before: object, after: object) -> Difference:
     return {"what": what, "name": name, "before": before, "after": after}

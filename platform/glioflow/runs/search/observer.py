@@ -11,11 +11,12 @@ from ray.tune import Callback
 
 from glioflow import cluster
 from glioflow.progress import Say
-from glioflow.runs.launch import run_folder
 from glioflow.runs.search.searcher import METRIC, NUMBER
-from glioflow.runs.search.trial import CHECKPOINT, GROUP, REASON
+from glioflow.runs.search.trial import CHECKPOINT, GROUP
 from glioflow.tracking import Tracking
+from glioflow.tracking.run import REASON
 from glioflow.tracking.runs import answers
+from glioflow.tracking.spool import run_folder
 
 PRUNED = "glioflow.pruned"
 # For Ray Train's controller to be ended with its trial: one that lives would book its workers anew.
@@ -31,7 +32,8 @@ class Row:
         chosen: Its parameters, shortened.
         state: `running`, `finished`, `stopped` or `failed`.
         epoch: Epochs done.
-        dice: The last validation Dice, or None.
+        dice: `val/dice` of the last epoch, before a threshold is chosen; None before the first.
+        dice_mean: `val/dice_mean` of the bundle; None before the trial is finished.
         seconds: Since it began.
     """
 
@@ -40,6 +42,7 @@ class Row:
     state: str = "running"
     epoch: int = 0
     dice: float | None = None
+    dice_mean: float | None = None
     seconds: float = 0.0
 
 
@@ -51,7 +54,7 @@ class Board:
         num_trials: To be run now.
         epochs: Of a whole trial.
         rows: By Tune's id, in the order they began.
-        best: Best validation Dice so far, or None.
+        best: Best `val/dice_mean` of a finished trial, or None.
         began: Of this process's search, time.monotonic().
     """
 
@@ -134,14 +137,16 @@ class Announcer(Callback):  # type: ignore[misc]
             row.state = "failed"
             self._end(trial, row, "KILLED" if last.get("open") else None, {}, f"failed: {last['failed']}")
             return
-        finished = bool(last.get("finished"))
-        row.state = "finished" if finished else "stopped"
-        end = "finished" if finished else f"stopped after epoch {row.epoch}"
-        best = f" (best {self.board.best:.3f})" if self.board.best is not None else ""
-        tags = {} if finished else {PRUNED: "true"}
-        self._end(
-            trial, row, None if finished else "KILLED", tags, f"Dice {row.dice or 0:.3f}{best}, {end}; {row.chosen}"
-        )
+        if last.get("finished"):
+            row.state = "finished"
+            text = (
+                f"finished with val/dice_mean {row.dice_mean or 0:.3f}, best {self.board.best or 0:.3f}; {row.chosen}"
+            )
+            self._end(trial, row, None, {}, text)
+        else:
+            row.state = "stopped"
+            text = f"stopped after epoch {row.epoch} with val/dice {row.dice or 0:.3f}; {row.chosen}"
+            self._end(trial, row, "KILLED", {PRUNED: "true"}, text)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Say that a trial failed for good, and why."""
@@ -180,8 +185,12 @@ class Announcer(Callback):  # type: ignore[misc]
         row = self._row(trial)
         row.seconds = float(result.get("time_total_s", row.seconds))
         if METRIC in result and not result.get("failed"):
-            row.dice, row.epoch = float(result[METRIC]), int(result["epoch"])
-            self.board.best = max(row.dice, self.board.best or 0.0)
+            row.epoch = int(result["epoch"])
+            if result.get("finished"):
+                row.dice_mean = float(result[METRIC])
+                self.board.best = max(row.dice_mean, self.board.best or 0.0)
+            else:
+                row.dice = float(result[METRIC])
         return row
 
     def _end(self, trial: Any, row: Row, status: str | None, tags: dict[str, str], text: str) -> None:

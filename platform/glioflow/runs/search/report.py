@@ -4,7 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
 import optuna
 from optuna.trial import TrialState
@@ -13,60 +13,76 @@ from glioflow.bundle.prediction import Predictor
 from glioflow.config.search import SearchSettings
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.errors import GlioflowError
-from glioflow.runs.launch import Setting, run_folder
+from glioflow.runs.launch import Setting
+from glioflow.tracking.run import Run
+from glioflow.tracking.spool import run_folder
 
-LABELS = {"dice": "Dice", "hd95": "HD95", "parameters": "parameters", "c_index": "C-index"}
+LABELS = {"dice": "val/dice_mean", "hd95": "val/hd95_mean", "parameters": "parameters", "c_index": "val/c_index"}
 # Finalists whose latency is measured.
 FINALISTS = 5
 
 
+class Finalist(TypedDict, total=False):
+    """A trial of the Pareto front: its run, parameters, values of the objectives, and median time for one case."""
+
+    trial: Required[int]
+    run_id: Required[str | None]
+    params: Required[dict[str, Any]]
+    dice: Required[float]
+    hd95: float
+    parameters: float
+    c_index: float
+    latency_ms: float | None
+
+
 def report_search(
-    setting: Setting, name: str, storage: str, parent: str, runs: Sequence[Any], cohorts: Sequence[Path]
-) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Log figures, front and cost to the parent run.
+    setting: Setting, name: str, storage: str, run: Run, trials: Sequence[Any], cohorts: Sequence[Path]
+) -> tuple[list[Finalist], dict[str, float]]:
+    """Log figures, front and cost to the run of the search.
 
     Args:
         setting: Of the search.
         name: Of the search and its study.
         storage: Of Optuna.
-        parent: Run of the search.
-        runs: Of its trials.
+        run: Of the search.
+        trials: MLflow's runs of its trials.
         cohorts: Prepared ones that trials used.
 
     Returns:
         The Pareto front, empty where there is one objective, and the cost in hours.
     """
     tracking, settings = setting.tracking, setting.experiment.search
-    cost = total_cost(runs)
-    tracking.log_metrics(parent, cost)
+    cost = total_cost(trials)
+    run.log_metrics(cost)
     if settings.scheduler == "pbt":  # parameters change on the way: no study of points
         return [], cost
     study = optuna.load_study(study_name=name, storage=storage)
     page = draw(study, settings)
     if page:
-        tracking.log_text(parent, "search.html", page)
+        run.log_text("search.html", page)
     if len(settings.objectives) == 1:
         return [], cost
-    numbers = {run.data.tags.get("trial_id"): run.info.run_id for run in runs}
+    numbers = {each.data.tags.get("trial_id"): each.info.run_id for each in trials}
     front = [_finalist(trial, settings, numbers.get(str(trial.number))) for trial in study.best_trials]
     front.sort(key=lambda entry: -float(entry["dice"]))
     for entry in front[:FINALISTS]:
         entry["latency_ms"] = _latency_ms(setting, entry["run_id"], cohorts)
-        if entry["latency_ms"] is not None:
+        if entry["run_id"] is not None and entry["latency_ms"] is not None:
             tracking.log_metrics(entry["run_id"], {"latency_ms": entry["latency_ms"]})
-    tracking.log_json(parent, "pareto_front.json", front)
+    run.log_json("pareto_front.json", front)
     return front, cost
 
 
-def total_cost(runs: Sequence[Any]) -> dict[str, float]:
+def total_cost(trials: Sequence[Any]) -> dict[str, float]:
     """Sum up what the trials' runs say they cost, and what stopping them early saved."""
-    names = sorted({key for run in runs for key in run.data.metrics if key.startswith("cost/")})
-    return {name: sum(float(run.data.metrics.get(name, 0.0)) for run in runs) for name in names}
+    names = sorted({key for trial in trials for key in trial.data.metrics if key.startswith("cost/")})
+    return {name: sum(float(trial.data.metrics.get(name, 0.0)) for trial in trials) for name in names}
 
 
-def _finalist(trial: optuna.trial.FrozenTrial, settings: SearchSettings, run_id: str | None) -> dict[str, Any]:
-    reached = dict(zip(settings.objectives, trial.values, strict=True))
-    return {"trial": trial.number, "run_id": run_id, "params": trial.params, **reached}
+def _finalist(trial: optuna.trial.FrozenTrial, settings: SearchSettings, run_id: str | None) -> Finalist:
+    values: dict[str, float] = dict(zip(settings.objectives, trial.values, strict=True))
+    finalist: Finalist = {"trial": trial.number, "run_id": run_id, "params": trial.params, **values}  # type: ignore[typeddict-item]
+    return finalist
 
 
 def _latency_ms(setting: Setting, run_id: str | None, cohorts: Sequence[Path]) -> float | None:

@@ -3,11 +3,12 @@
 import contextlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from glioflow.cluster.storage import home
 from glioflow.config import Experiment, data_source, override
@@ -15,23 +16,32 @@ from glioflow.config.search import SearchSettings
 from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
 from glioflow.progress import Say, quiet
-from glioflow.runs.launch import Setting, now, open_run, open_setting, run_folder, to_yaml
-from glioflow.runs.plan import Plan
+from glioflow.runs.launch import Setting, open_setting, opening_of, to_yaml
+from glioflow.runs.plan import plan_of
 from glioflow.runs.search.memory_guard import surviving_memory_kills
 from glioflow.runs.search.observer import LISTENERS, Board, Listener
 from glioflow.runs.search.prepared_variants import prepare_variants
-from glioflow.runs.search.report import report_search
+from glioflow.runs.search.report import Finalist, report_search
 from glioflow.runs.search.schedulers import build_scheduler, replay
 from glioflow.runs.search.searcher import Searcher, count_open, enqueue, open_study
 from glioflow.runs.search.survival_objective import find_tables
-from glioflow.runs.search.trial import REASON, TrialPlan, open_trial
+from glioflow.runs.search.trial import TrialPlan, open_trial
 from glioflow.runs.search.trial_folds import deal_folds
 from glioflow.runs.search.tuner import Place, build_tuner
-from glioflow.tracking import PATIENCE_S, SPOOL, RunWriter, Tracking
+from glioflow.tracking import PATIENCE_S, Tracking
+from glioflow.tracking.run import REASON, Run, close_children, open_run, resume_run
 from glioflow.tracking.runs import answers
 
 SPACE = "glioflow.space"
 FOLDS = "glioflow.search_folds"
+
+
+class BestTrial(TypedDict):
+    """The best trial: its run, the values of the searched keys, and what it reached."""
+
+    run_id: str
+    params: dict[str, Any]
+    metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -41,9 +51,9 @@ class Searched:
     name: str
     run_id: str
     num_trials: int
-    best: dict[str, Any]
+    best: BestTrial
     experiment: Experiment
-    front: list[dict[str, Any]]
+    front: list[Finalist]
     cost: dict[str, float]
 
 
@@ -89,21 +99,24 @@ def search(
     tables = find_tables(setting, folds, say=say)
     prepared = prepare_variants(experiment, data_source(data, experiment.data.source), say=say)
     place.folder.mkdir(parents=True, exist_ok=True)
-    parent = _parent(setting, name, folds)
-    say(f"search {name}, run {parent}")
-    say(f"MLflow: {_link(setting.tracking, experiment.name, parent)}")
-    try:
-        shared = _shared_plan(setting)
-        trial_plan = TrialPlan(plan=shared, parent=parent, search=name, prepared=prepared, folds=folds, tables=tables)
-        _run(setting, place, trial_plan, trials or settings.num_trials, say=say, show=show)
-        found = _conclude(setting, place, parent, [setting.cohort.path, *prepared.values()])
-    except BaseException as error:
-        with contextlib.suppress(Exception):  # where the store is away or the disk full, the first error is what helps
-            close_children(setting.tracking, experiment.name, parent)
-            setting.tracking.finish(parent, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise
-    setting.tracking.finish(parent)
-    return found
+    with _open_search(setting, name, folds) as run:
+        say(f"search {name}, run {run.run_id}")
+        say(f"MLflow: {_link(setting.tracking, experiment.name, run.run_id)}")
+        try:
+            trial_plan = TrialPlan(
+                plan=plan_of(setting, ""),
+                parent=run.run_id,
+                search=name,
+                prepared=prepared,
+                folds=folds,
+                tables=tables,
+            )
+            _run(setting, place, trial_plan, trials or settings.num_trials, say=say, show=show)
+            return _conclude(setting, place, run, [setting.cohort.path, *prepared.values()])
+        except BaseException:
+            with contextlib.suppress(Exception):  # where MLflow is away or the disk full, the first error is what helps
+                close_children(setting.tracking, experiment.name, run.run_id)
+            raise
 
 
 def _begun() -> list[str]:
@@ -117,32 +130,25 @@ def _link(tracking: Tracking, experiment: str, run_id: str) -> str:
     return f"mlflow ui --backend-store-uri {tracking.uri}, experiment {experiment}"
 
 
-def _parent(setting: Setting, name: str, folds: Sequence[Split]) -> str:
+def _open_search(setting: Setting, name: str, folds: Sequence[Split]) -> AbstractContextManager[Run]:
+    """Open the run of a search, or the one that it began with again.
+
+    Raises:
+        UserError: If it began with other folds.
+    """
     settings = setting.experiment.search
     tags = {"search": name, "kind": "search", SPACE: settings.space_digest, FOLDS: " ".join(f.digest for f in folds)}
-    found = setting.tracking.find(setting.experiment.name, search=name, kind="search")
-    if found is not None:
-        if found.data.tags.get(FOLDS, "") != tags[FOLDS]:
+    earlier = setting.tracking.find(setting.experiment.name, search=name, kind="search")
+    if earlier is not None:
+        if earlier.data.tags.get(FOLDS, "") != tags[FOLDS]:
             raise UserError("--resume goes on with the folds that the search began with", f"{len(folds)} other folds")
-        setting.tracking.reopen(found.info.run_id)
-        return str(found.info.run_id)
-    run_id = open_run(setting, "search", name, tags=tags)
-    setting.tracking.log_json(run_id, "search.json", settings.model_dump(mode="json"))
-    setting.tracking.log_json(run_id, "folds.json", [fold.model_dump(mode="json") for fold in folds])
-    return run_id
-
-
-def _shared_plan(setting: Setting) -> Plan:
-    """Return what the plans of all trials have in common."""
-    return Plan(
-        experiment=setting.experiment,
-        prepared=setting.cohort.path,
-        split=setting.split,
-        run_id="",
-        tracking_uri=setting.tracking.uri,
-        folder=home() / "runs",
-        created=now(),
-    )
+        return resume_run(setting.tracking, earlier.info.run_id)
+    opening = opening_of(setting, "search", name, tags=tags)
+    texts = {
+        "search.json": json.dumps(settings.model_dump(mode="json"), indent=1),
+        "folds.json": json.dumps([fold.model_dump(mode="json") for fold in folds], indent=1),
+    }
+    return open_run(setting.tracking, replace(opening, texts={**opening.texts, **texts}))
 
 
 def _run(
@@ -209,35 +215,25 @@ def _point_of(run: Any, experiment: Experiment) -> dict[str, Any]:
     return {key: json.loads(tags[f"param.{key}"]) for key in experiment.search.space if f"param.{key}" in tags}
 
 
-def close_children(tracking: Tracking, experiment: str, parent: str) -> None:
-    """Close the children that no process will close, and deliver what those of killed trials had not."""
-    for run in tracking.children(experiment, parent):
-        spool = run_folder(run.info.run_id) / SPOOL
-        if spool.exists():
-            RunWriter(tracking.uri, run.info.run_id, spool).close()
-        if run.info.status == "RUNNING":
-            tracking.finish(run.info.run_id, "KILLED")
-
-
-def _conclude(setting: Setting, place: Place, parent: str, cohorts: Sequence[Path]) -> Searched:
+def _conclude(setting: Setting, place: Place, run: Run, cohorts: Sequence[Path]) -> Searched:
     """Close what was left open, name the best finished trial, and log it as an experiment ready to run."""
     tracking, experiment, name = setting.tracking, setting.experiment, place.name
     if not answers(tracking.uri, patience_s=PATIENCE_S):
         raise RunFailed(f"MLflow at {tracking.uri} is away; go on with --resume {name}")
-    close_children(tracking, experiment.name, parent)
-    runs = tracking.children(experiment.name, parent)
-    finished = _finished(tracking, experiment, parent)
+    close_children(tracking, experiment.name, run.run_id)
+    trials = tracking.children(experiment.name, run.run_id)
+    finished = _finished(tracking, experiment, run.run_id)
     if not finished:
-        reasons = {run.data.tags.get(REASON, "") for run in runs} - {""}
+        reasons = {trial.data.tags.get(REASON, "") for trial in trials} - {""}
         raise RunFailed(f"no trial of {name} finished{': ' + '; '.join(sorted(reasons)) if reasons else ''}")
     best = max(finished, key=lambda run: float(run.data.metrics["val/dice_mean"]))
     params = _point_of(best, experiment)
     chosen = override(experiment, experiment.search.overrides(params))
     chosen = chosen.model_copy(update={"search": SearchSettings()})
-    tracking.log_text(parent, "best.yaml", to_yaml(chosen))
+    run.log_text("best.yaml", to_yaml(chosen))
     # Under the same names, so that searches and trainings sort and compare in one table.
-    tracking.log_metrics(parent, {key: value for key, value in best.data.metrics.items() if key.startswith("val/")})
-    tracking.set_tags(parent, {"glioflow.best_run": best.info.run_id})
-    front, cost = report_search(setting, name, place.storage, parent, runs, cohorts)
-    said = {"run_id": best.info.run_id, "params": params, "metrics": dict(best.data.metrics)}
-    return Searched(name, parent, len(runs), said, chosen, front, cost)
+    run.log_metrics({key: value for key, value in best.data.metrics.items() if key.startswith("val/")})
+    run.set_tags({"glioflow.best_run": best.info.run_id})
+    front, cost = report_search(setting, name, place.storage, run, trials, cohorts)
+    best_trial: BestTrial = {"run_id": best.info.run_id, "params": params, "metrics": dict(best.data.metrics)}
+    return Searched(name, run.run_id, len(trials), best_trial, chosen, front, cost)

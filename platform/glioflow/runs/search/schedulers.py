@@ -13,7 +13,7 @@ _NEVER = float("inf")
 
 
 def build_scheduler(experiment: Experiment) -> Any:
-    """Return Tune's scheduler for the experiment's search; it sees the validation Dice after each epoch."""
+    """Return Tune's scheduler for the experiment's search; it sees `val/dice` after each epoch."""
     from ray.tune import schedulers
 
     settings, epochs = experiment.search, experiment.search.folds * experiment.training.epochs

@@ -14,6 +14,8 @@ from ray.tune.search import Searcher as TuneSearcher
 
 from glioflow.config.search import Choice, Parameter, Real, SearchSettings
 
+# What Tune compares: `val/dice` after each epoch and, in the last report of a finished trial, its `val/dice_mean`.
+# The key has neither name: the saved scheduler of a population from an earlier version asks for this one.
 METRIC = "val_dice"
 # Key of a trial's number in the configuration that it gets; no key of an experiment.
 NUMBER = "trial"

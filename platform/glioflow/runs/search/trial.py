@@ -1,6 +1,5 @@
 """One trial of a search: in its own process with one worker, or as a light driver of several workers on Ray Train."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -14,18 +13,20 @@ from pydantic import BaseModel, ConfigDict
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from glioflow import bundle, cluster
+from glioflow.clock import now
 from glioflow.config import Experiment, override
 from glioflow.config.search import PREPROCESS
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
-from glioflow.runs.launch import Setting, now, open_run
+from glioflow.runs.launch import Setting, opening_of
 from glioflow.runs.plan import Fold, Plan, train_plan
 from glioflow.runs.search.searcher import METRIC, NUMBER
 from glioflow.runs.search.survival_objective import C_INDEX, Tables, c_index
 from glioflow.runs.search.trial_folds import sum_up
 from glioflow.runs.train.run import fit_on_train
-from glioflow.tracking import BUNDLE, PATIENCE_S, RunWriter, Tracking
+from glioflow.tracking import BUNDLE, PATIENCE_S, SPOOL, RunWriter, Tracking
+from glioflow.tracking.run import Run, begin_run
 
 # Booked for the driver of a trial of several workers: every node has memory, and no CPU waits for a driver.
 DRIVER_BYTES = 500e6
@@ -33,8 +34,6 @@ DRIVER_BYTES = 500e6
 GROUP = "placement_group"
 # Where a trial's last checkpoint lies in its run's folder.
 CHECKPOINT = "checkpoint"
-# Why a trial failed, as a tag of its run.
-REASON = "glioflow.reason"
 
 
 class TrialPlan(BaseModel):
@@ -100,30 +99,29 @@ def _run(trial_plan: TrialPlan, point: Mapping[str, Any], number: str, ended: di
         experiment, refused = base.experiment, str(error)
     plan = base.model_copy(update={"experiment": experiment, "prepared": prepared, "created": now()})
     ended["run_id"] = run_id = open_trial(tracking, trial_plan, plan, number, point)
-    if refused is not None:
-        return _failed(tracking, run_id, refused)
     own = plan.model_copy(update={"run_id": run_id, "folder": base.folder / run_id})
     try:
-        return _train(tracking, trial_plan, own)
+        with Run(own.tracking_uri, run_id, own.spool) as run:
+            if refused is not None:
+                raise RunFailed(refused)
+            return _train(run, trial_plan, own)
     except RunFailed as error:
         if isinstance(error.__cause__, OSError):
             raise error.__cause__ from None
-        return _failed(tracking, run_id, str(error))
+        return {"failed": str(error)}
 
 
-def _train(tracking: Tracking, trial_plan: TrialPlan, plan: Plan) -> dict[str, Any]:
+def _train(run: Run, trial_plan: TrialPlan, plan: Plan) -> dict[str, Any]:
     """Train and log; return the last report."""
     settings = plan.experiment.search
-    plans = _train_folds(plan, trial_plan.folds)
+    plans = _train_folds(run, plan, trial_plan.folds)
     descriptions = [bundle.read_description(each.bundle) for each in plans]
-    metrics = sum_up([description.metrics for description in descriptions])
+    metrics = sum_up([each.metrics for each in descriptions])
     if trial_plan.tables is not None:
         metrics[f"val/{C_INDEX}"] = c_index(trial_plan.tables, [each.features for each in plans], plan.experiment)
-    writer = RunWriter(plan.tracking_uri, plan.run_id, plan.spool)
-    writer.log_metrics(metrics)
+    run.log_metrics(metrics)
     if len(plans) == 1:  # of several folds none is the trial's model
-        writer.log_folder(plan.bundle, folder=BUNDLE)
-    writer.close(patience_s=PATIENCE_S)
+        run.log_folder(plan.bundle, folder=BUNDLE)
     reached = {
         METRIC: metrics["val/dice_mean"],
         "hd95": metrics.get("val/hd95_mean"),
@@ -132,22 +130,21 @@ def _train(tracking: Tracking, trial_plan: TrialPlan, plan: Plan) -> dict[str, A
     }
     if "hd95" in settings.objectives and reached["hd95"] is None:
         raise RunFailed("the objective hd95 is undefined for this target")
-    tracking.finish(plan.run_id)
     return {**reached, "epoch": settings.folds * plan.experiment.training.epochs}
 
 
-def _train_folds(plan: Plan, splits: Sequence[Split]) -> list[Plan]:
+def _train_folds(run: Run, plan: Plan, splits: Sequence[Split]) -> list[Plan]:
     """Train on one fold after another, but for those that were finished before; return the folds' plans."""
     from ray import tune
 
     if not splits:
-        _train_once(plan)
+        _train_once(run, plan)
         return [plan]
     plans: list[Plan] = []
     reached: list[float] = []
     for number, split in enumerate(splits):
         plans.append(plan.model_copy(update={"split": split, "fold": Fold(number=number, before=tuple(reached))}))
-        trained_now = _train_once(plans[-1])
+        trained_now = _train_once(run, plans[-1])
         reached.append(float(bundle.read_description(plans[-1].bundle).metrics["val/dice_mean"] or 0.0))
         if trained_now and len(plans) < len(splits):
             last = len(plans) * plan.experiment.training.epochs - 1
@@ -155,42 +152,39 @@ def _train_folds(plan: Plan, splits: Sequence[Split]) -> list[Plan]:
     return plans
 
 
-def _train_once(plan: Plan) -> bool:
+def _train_once(run: Run, plan: Plan) -> bool:
     """Train and say so; where that was done before (a process was killed before it could report) do nothing."""
     done = (plan.bundle / "model.json").exists()
     if not done:
-        (_train_on_train if plan.experiment.training.min_workers > 1 else _train_here)(plan)
+        if plan.experiment.training.min_workers > 1:
+            fit_on_train(plan, callbacks=[Relay(plan.run_id, plan.experiment.training.epochs)])
+        else:
+            _train_here(run, plan)
     shutil.rmtree(plan.folder / CHECKPOINT / plan.part, ignore_errors=True)
     return not done
 
 
-def _train_here(plan: Plan) -> None:
+def _train_here(run: Run, plan: Plan) -> None:
     from ray import tune
 
     training, folder = plan.experiment.training, plan.folder / CHECKPOINT / plan.part
     population = plan.experiment.search.scheduler == "pbt"
-    writer = RunWriter(plan.tracking_uri, plan.run_id, plan.spool)
 
     def report(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
         step, logged = plan.logged(epoch, metrics)
-        writer.write(logged, step=step)
+        run.write(logged, step=step)
         if epoch + 1 == training.epochs:
             return  # reported once the bundle exists: a scheduler may end a trial at any report
         _keep(write_checkpoint, folder)
         given = tune.Checkpoint.from_directory(folder) if population else None  # for others to take up
         tune.report(progress_report(plan.run_id, step, logged), checkpoint=given)
 
-    try:
-        received = tune.get_checkpoint()
-        if received is not None:
-            with received.as_directory() as other:
-                train_plan(plan, report, resume=Path(other))
-        else:
-            train_plan(plan, report, resume=folder if folder.exists() else None)
-    except SystemExit:  # the scheduler stopped it; the search's driver closes the run
-        with contextlib.suppress(RunFailed):
-            writer.close()
-        raise
+    received = tune.get_checkpoint()
+    if received is not None:
+        with received.as_directory() as other:
+            train_plan(plan, report, resume=Path(other))
+    else:
+        train_plan(plan, report, resume=folder if folder.exists() else None)
 
 
 def progress_report(run_id: str, epoch: int, metrics: Mapping[str, float]) -> dict[str, Any]:
@@ -210,10 +204,6 @@ def _keep(write_checkpoint: Callable[[Path], None], folder: Path) -> None:
             os.replace(file, folder / file.name)
 
 
-def _train_on_train(plan: Plan) -> None:
-    fit_on_train(plan, callbacks=[Relay(plan.run_id, plan.experiment.training.epochs)])
-
-
 class Relay(TuneReportCallback):  # type: ignore[misc]
     """Carries the reports of a trial's workers to Tune; made in the trial's process, run by Ray Train's controller."""
 
@@ -231,20 +221,15 @@ class Relay(TuneReportCallback):  # type: ignore[misc]
 
 def open_trial(tracking: Tracking, trial_plan: TrialPlan, plan: Plan, number: str, point: Mapping[str, Any]) -> str:
     """Find this trial's run (a resumed trial has one) or start it below the search's; return its id."""
-    parameters = {f"param.{key}": json.dumps(value) for key, value in point.items()}
-    run = tracking.find(plan.experiment.name, trial_id=number, search=trial_plan.search)
-    if run is not None:
-        run_id = str(run.info.run_id)
+    params = {f"param.{key}": json.dumps(value) for key, value in point.items()}
+    earlier = tracking.find(plan.experiment.name, trial_id=number, search=trial_plan.search)
+    if earlier is not None:
+        run_id = str(earlier.info.run_id)
+        RunWriter(tracking.uri, run_id, plan.folder / run_id / SPOOL).close()
         tracking.reopen(run_id)
-        tracking.set_tags(run_id, parameters)  # those of a population change during a trial
+        tracking.set_tags(run_id, params)  # a population's parameters change on the way
         return run_id
     setting = Setting(plan.experiment, PreparedCohort(plan.prepared), plan.split, tracking)
-    tags = {"trial_id": number, "search": trial_plan.search, **parameters}
-    return open_run(setting, "trial", f"trial-{number:0>3} {trial_plan.search}", parent=trial_plan.parent, tags=tags)
-
-
-def _failed(tracking: Tracking, run_id: str, reason: str) -> dict[str, Any]:
-    if tracking.run(run_id).info.status == "RUNNING":  # else it was stopped, and only its workers' end is heard of here
-        tracking.set_tags(run_id, {REASON: reason[:500]})
-        tracking.finish(run_id, "FAILED")
-    return {"failed": reason}
+    tags = {"trial_id": number, "search": trial_plan.search, **params}
+    name = f"trial-{number:0>3} {trial_plan.search}"
+    return begin_run(tracking, opening_of(setting, "trial", name, parent=trial_plan.parent, tags=tags))

@@ -6,11 +6,12 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from glioflow import bundle, cluster
+from glioflow.bundle.measurement import Row
 from glioflow.bundle.prediction import Predictor
 from glioflow.cluster.storage import home
 from glioflow.config import Experiment, load_experiment
@@ -21,13 +22,14 @@ from glioflow.progress import Say, quiet
 from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.reports.figures import curves
 from glioflow.runs.case_pictures import case_drawings
-from glioflow.runs.launch import Setting, now, open_run, open_setting, run_folder
-from glioflow.runs.plan import TRAINED, Plan, train_plan
+from glioflow.runs.launch import Setting, open_setting, opening_of
+from glioflow.runs.plan import TRAINED, Plan, plan_of, train_plan
 from glioflow.runs.progress import ProgressFile, shown
-from glioflow.runs.scoring import judge as judge_cases
+from glioflow.runs.scoring import score_cases
 from glioflow.runs.train.checkpoints import drop_torn, is_whole, mark_done
 from glioflow.runs.train.overlays import OVERLAYS, drawn
-from glioflow.tracking import BUNDLE, PATIENCE_S, SPOOL, RunWriter, Tracking
+from glioflow.tracking import BUNDLE, RunWriter, Tracking
+from glioflow.tracking.run import open_run, resume_run, spool_of
 from glioflow.tracking.runs import answers
 
 _log = logging.getLogger(__name__)
@@ -36,8 +38,15 @@ _log = logging.getLogger(__name__)
 PER_PATIENT = "test_patients.json"
 # How often a training of an elastic size asks whether the cluster holds more workers.
 RESIZE_S = 60.0
-# Metrics, the report's files, and the rows of the test patients.
-Judgement = tuple[dict[str, float | None], dict[str, bytes], list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class TestScores:
+    """What a bundle reached on the test patients: metrics of the run, files of its report by name, a row per case."""
+
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    report: dict[str, bytes] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -65,43 +74,32 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
     setting = open_setting(experiment, data, say=say)
     if resume and (sent := _send_waiting(setting.tracking, resume)) is not None:
         return sent
-    run_id = _reopen(setting, resume) if resume else open_run(setting, "train", experiment.name)
-    say(f"run {run_id}")
-    plan = Plan(
-        experiment=experiment,
-        prepared=setting.cohort.path,
-        split=setting.split,
-        run_id=run_id,
-        tracking_uri=setting.tracking.uri,
-        folder=run_folder(run_id),
-        created=now(),
-        watched=True,
-    )
-    try:
-        with shown({"": plan.progress}, say), followed(setting.tracking, plan, say):
-            val = fit_on_train(plan)
-            test, files, rows = judge(plan)
-    except (KeyboardInterrupt, SystemExit):  # Ray Train turns the first Ctrl-C into the second
-        RunWriter(plan.tracking_uri, run_id, plan.spool).finish("KILLED")
-        say(f"interrupted; go on with --resume {run_id}")
-        raise KeyboardInterrupt from None
-    except BaseException:
-        RunWriter(plan.tracking_uri, run_id, plan.spool).finish("FAILED")
-        raise
-    metrics = {**val, **test}
-    writer = RunWriter(plan.tracking_uri, run_id, plan.spool)
-    writer.log_metrics(metrics)
-    writer.log_json(PER_PATIENT, rows)
-    for name, content in {**files, **_curves(setting.tracking, run_id)}.items():
-        writer.log_bytes(f"report/{name}", content)
-    writer.log_folder(plan.bundle, folder=BUNDLE)
-    writer.finish()
-    writer.close(patience_s=PATIENCE_S)
-    return Trained(run_id, f"runs:/{run_id}/{BUNDLE}", metrics)
+    if resume:
+        _check_resumable(setting, resume)
+        opened = resume_run(setting.tracking, resume)
+    else:
+        opened = open_run(setting.tracking, opening_of(setting, "train", experiment.name))
+    with opened as run:
+        say(f"run {run.run_id}")
+        plan = plan_of(setting, run.run_id, watched=True)
+        try:
+            with shown({"": plan.progress}, say), followed(setting.tracking, plan, say):
+                val = fit_on_train(plan)
+                test = score_test_patients(plan)
+        except (KeyboardInterrupt, SystemExit):  # Ray Train turns the first Ctrl-C into the second
+            say(f"interrupted; go on with --resume {run.run_id}")
+            raise KeyboardInterrupt from None
+        metrics = {**val, **test.metrics}
+        run.log_metrics(metrics)
+        run.log_json(PER_PATIENT, test.rows)
+        for name, content in {**test.report, **_curves(setting.tracking, run.run_id)}.items():
+            run.log_bytes(f"report/{name}", content)
+        run.log_folder(plan.bundle, folder=BUNDLE)
+    return Trained(run.run_id, f"runs:/{run.run_id}/{BUNDLE}", metrics)
 
 
 def _curves(tracking: Tracking, run_id: str) -> dict[str, bytes]:
-    """Draw loss and validation Dice by epoch; nothing where the store is away."""
+    """Draw `train/loss` and `val/dice` by epoch; nothing where the store is away."""
     if not answers(tracking.uri, patience_s=0):
         return {}
     history = {key: tracking.metric_history(run_id, key) for key in ("train/loss", "val/dice")}
@@ -110,12 +108,12 @@ def _curves(tracking: Tracking, run_id: str) -> dict[str, bytes]:
 
 @contextmanager
 def followed(tracking: Tracking, plan: Plan, say: Say) -> Iterator[None]:
-    """Say each epoch's validation Dice while a block trains elsewhere: what is logged is what is told."""
+    """Report `val/dice` of each epoch, as MLflow has it, while a block trains elsewhere."""
     ended = threading.Event()
     epochs = plan.experiment.training.epochs
 
     def follow() -> None:
-        told = 0
+        reported = 0
         while not ended.wait(2):
             if not answers(tracking.uri, patience_s=0):
                 continue
@@ -123,9 +121,9 @@ def followed(tracking: Tracking, plan: Plan, say: Say) -> Iterator[None]:
                 values = tracking.metric_history(plan.run_id, "val/dice")
             except Exception:  # the store is away: people wait, the training does not
                 continue
-            for number, value in enumerate(values[told:], start=told + 1):
-                say(f"epoch {number} of {epochs}: validation Dice {value:.3f}", number / epochs)
-            told = max(told, len(values))
+            for number, value in enumerate(values[reported:], start=reported + 1):
+                say(f"epoch {number} of {epochs}: val/dice {value:.3f}", number / epochs)
+            reported = max(reported, len(values))
 
     follower = threading.Thread(target=follow, daemon=True)
     follower.start()
@@ -138,7 +136,7 @@ def followed(tracking: Tracking, plan: Plan, say: Say) -> Iterator[None]:
 
 def _send_waiting(tracking: Tracking, run_id: str) -> Trained | None:
     """Send what a run could not while MLflow was away; return its end, if that was all it lacked."""
-    spool = run_folder(run_id) / SPOOL
+    spool = spool_of(run_id)
     if not spool.exists():
         return None
     RunWriter(tracking.uri, run_id, spool).close()
@@ -149,7 +147,7 @@ def _send_waiting(tracking: Tracking, run_id: str) -> Trained | None:
     return Trained(run_id, f"runs:/{run_id}/{BUNDLE}", metrics)
 
 
-def _reopen(setting: Setting, run_id: str) -> str:
+def _check_resumable(setting: Setting, run_id: str) -> None:
     tracking = setting.tracking
     tracking.run(run_id)
     recorded = load_experiment(tracking.download(f"runs:/{run_id}/experiment.yaml"))
@@ -159,8 +157,6 @@ def _reopen(setting: Setting, run_id: str) -> str:
         )
     if tracking.has_artifact(run_id, BUNDLE):
         raise UserError("--resume takes an unfinished run", f"run {run_id}, which has its bundle")
-    tracking.reopen(run_id)
-    return run_id
 
 
 def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, float | None]:
@@ -236,37 +232,36 @@ def _worker(config: dict[str, Any]) -> None:
             train_plan(plan, report, rank=rank, world_size=world_size, resume=resume)
 
 
-def judge(plan: Plan) -> Judgement:
-    """Measure the bundle on the test patients, on the cluster: metrics, report, rows; nothing where there are none."""
+def score_test_patients(plan: Plan) -> TestScores:
+    """Measure the bundle on the test patients, in a task on the cluster; nothing where there are none."""
     if not plan.split.test:
-        return {}, {}, []
+        return TestScores()
     import ray
 
     training = plan.experiment.training
-    task = ray.remote(num_cpus=training.cpus_per_worker, num_gpus=min(1, training.gpus_per_worker))(_judge)
+    task = ray.remote(num_cpus=training.cpus_per_worker, num_gpus=min(1, training.gpus_per_worker))(_score_in_task)
     try:
-        judgement: Judgement = ray.get(task.remote(plan.model_dump_json()))
+        scores: TestScores = ray.get(task.remote(plan.model_dump_json()))
     except ray.exceptions.RayTaskError as error:
         raise RunFailed(_cause(error)) from error
-    return judgement
+    return scores
 
 
-def _judge(said: str) -> Judgement:
-    plan = Plan.model_validate_json(said)
+def _score_in_task(plan_json: str) -> TestScores:
+    plan = Plan.model_validate_json(plan_json)
     predictor, cohort = Predictor.load(plan.bundle), PreparedCohort(plan.prepared)
-    progress = ProgressFile(plan.progress)
-    judged = judge_cases(
+    scored = score_cases(
         predictor,
         cohort.cases(plan.split.test),
         known=cohort.cases(plan.split.train),
-        say=progress.section("test", TRAINED, 1),
+        say=ProgressFile(plan.progress).section("test", TRAINED, 1),
     )
-    answer = judged.answer(cohort.manifest.format)
+    answer = scored.answer(cohort.manifest.format)
     cases = case_drawings(answer["per_patient"], lambda case_id: (predictor, cohort.case(case_id)))
     about = f"{len(plan.split.test)} test patients, which trained and chose nothing"
     page = evaluation_page(answer, title=f"Test of {plan.experiment.name}", about=about, cases=cases)
     files = {"index.html": page.encode(), **{f"{drawing.name}.png": drawing.png for drawing in cases}}
-    return flatten_summary(judged.summary(), "test"), files, answer["per_patient"]
+    return TestScores(flatten_summary(scored.summary(), "test"), files, answer["per_patient"])
 
 
 def _cause(error: BaseException) -> str:
@@ -275,5 +270,5 @@ def _cause(error: BaseException) -> str:
         return shortage
     text = str(error).strip()
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    told = [line for line in lines if ":" in line and not line.startswith(("File", "ray::", "at "))]
-    return (told or lines or [type(error).__name__])[-1]
+    messages = [line for line in lines if ":" in line and not line.startswith(("File", "ray::", "at "))]
+    return (messages or lines or [type(error).__name__])[-1]

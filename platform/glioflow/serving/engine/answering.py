@@ -71,6 +71,11 @@ class Answering:
             self._beside(watch, challenger, case, reply, challenger_answered=False)
         return reply
 
+    def close(self) -> None:
+        """End what goes on beside the answers; the trial of a challenger is on record then."""
+        self._aside.shutdown(wait=False, cancel_futures=True)
+        self.diary.close()
+
     def card(self) -> ModelCard:
         """Return all that is known of what is served."""
         served = self.versions.champion
@@ -123,6 +128,8 @@ class Answering:
 
     def _watch_of(self, champion: Served, challenger: Served | None) -> Watch | None:
         if challenger is None:
+            if self._watch is not None:
+                self.diary.end()
             self._watch = None
             return None
         names = [f"{served.id.name}/{served.id.version}" for served in (champion, challenger)]

@@ -1,11 +1,11 @@
 """A challenger on live traffic: its share, how far it agrees with the champion, and when it has to step back."""
 
+import contextlib
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from glioflow.evaluation import dice_per_case
 from glioflow.serving.settings import Trial
 from glioflow.tracking import Tracking
+from glioflow.tracking.run import Opening, open_run
 
 EXPERIMENT = "shadow"
 
@@ -61,11 +62,14 @@ class Watch:
 
 
 class Diary:
-    """Writes comparisons to MLflow from a thread of its own; what cannot be written is dropped, the answers go on."""
+    """Writes comparisons to MLflow from a thread of its own, a run for each pair; what MLflow refuses is dropped.
+
+    The run of a pair ends when another pair begins, when its challenger is gone, and when the diary is closed.
+    """
 
     def __init__(self) -> None:
         """Start no thread before the first entry."""
-        self._entries: queue.Queue[tuple[str, str, dict[str, float]]] = queue.Queue(maxsize=1000)
+        self._entries: queue.Queue[_Entry | None] = queue.Queue(maxsize=1000)
         self._thread: threading.Thread | None = None
 
     def write(self, champion: str, challenger: str, numbers: dict[str, float]) -> None:
@@ -73,27 +77,56 @@ class Diary:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="diary", daemon=True)
             self._thread.start()
-        try:
-            self._entries.put_nowait((champion, challenger, numbers))
-        except queue.Full:
-            return
+        with contextlib.suppress(queue.Full):
+            self._entries.put_nowait(_Entry((champion, challenger), numbers))
+
+    def end(self) -> None:
+        """End the run of the pair: its trial is over."""
+        if self._thread is not None:
+            with contextlib.suppress(queue.Full):
+                self._entries.put_nowait(_Entry(None, {}))
+
+    def close(self, *, patience_s: float = 10) -> None:
+        """Write what was given, end the run of the pair, and end the thread; waits no longer than `patience_s`."""
+        if self._thread is not None:
+            with contextlib.suppress(queue.Full):
+                self._entries.put(None, timeout=patience_s)
+            self._thread.join(patience_s)
+            self._thread = None
 
     def _work(self) -> None:
-        runs: dict[tuple[str, str], tuple[str, int]] = {}
-        tracking: Any = None
-        while True:
-            champion, challenger, numbers = self._entries.get()
+        entry = self._entries.get()
+        while entry is not None:
             try:
-                tracking = tracking or Tracking()
-                if (champion, challenger) not in runs:
-                    tags = {"champion": champion, "challenger": challenger}
-                    name = f"{challenger.replace('/', '-')}-beside-{champion.replace('/', '-')}"
-                    runs[champion, challenger] = (tracking.start(EXPERIMENT, name, tags=tags), 0)
-                run_id, step = runs[champion, challenger]
-                tracking.log_metrics(run_id, numbers, step=step)
-                runs[champion, challenger] = (run_id, step + 1)
+                entry = self._follow(entry)
             except Exception:  # the store may be away; nobody's answer waits for it
-                tracking = None
+                entry = self._entries.get()
+
+    def _follow(self, entry: "_Entry | None") -> "_Entry | None":
+        """Write one pair's entries into its run; return the first that is not of that pair."""
+        if entry is None or entry.pair is None:
+            return self._entries.get()
+        (champion, challenger), step = entry.pair, 0
+        opening = Opening(
+            kind="shadow",
+            experiment=EXPERIMENT,
+            name=f"{challenger.replace('/', '-')}-beside-{champion.replace('/', '-')}",
+            tags={"champion": champion, "challenger": challenger},
+        )
+        pair = entry.pair
+        with open_run(Tracking(), opening, patience_s=0) as run:
+            while entry is not None and entry.pair == pair:
+                run.log_metrics(entry.numbers, step=step)
+                step, entry = step + 1, self._entries.get()
+        return entry
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """Numbers about a champion and a challenger; no pair where a trial is over."""
+
+    pair: tuple[str, str] | None
+    numbers: dict[str, float]
 
 
 def agreement(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:

@@ -1,9 +1,11 @@
 """Which code a run ran, and among what: a hash of the package's source, git's commit and diff, installed versions."""
 
+import getpass
 import hashlib
 import importlib.metadata
 import platform
 import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -59,3 +61,16 @@ def _git(*words: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout if done.returncode == 0 else ""
+
+
+def command() -> str:
+    """Return the words of this process's command line; none in a worker of Ray, whose words are Ray's own."""
+    return "" if Path(sys.argv[0]).name == "default_worker.py" else " ".join(sys.argv[1:])[:500]
+
+
+def who() -> str:
+    """Return the name of the user that this process runs as."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"

@@ -1,0 +1,205 @@
+"""A run from its opening to its end: lineage, data sets, spool, and a status whatever ends it."""
+
+import contextlib
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from glioflow import cluster
+from glioflow.cluster.storage import home
+from glioflow.errors import GlioflowError
+from glioflow.tracking.datasets import Dataset
+from glioflow.tracking.lineage import ENVIRONMENT, command, environment, source_state, who
+from glioflow.tracking.spool import SPOOL, End, Status, read_spool, run_folder
+from glioflow.tracking.store import Tracking
+from glioflow.tracking.writer import PATIENCE_S, RunWriter
+from glioflow.version import __version__
+
+Kind = Literal[
+    "train",
+    "trial",
+    "fold",
+    "crossval",
+    "search",
+    "evaluation",
+    "compare",
+    "audit",
+    "association",
+    "survival",
+    "decision",
+    "reproduction",
+    "shadow",
+]
+# Tag of a run that failed: why.
+REASON = "glioflow.reason"
+DIFF = "uncommitted.diff"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a run is opened with, besides its lineage.
+
+    Attributes:
+        kind: What the run does; its tag `glioflow.kind`.
+        experiment: Name of the MLflow experiment.
+        name: Shown in MLflow, whose table has room for a dozen letters of a child's name.
+        parent: Id of the run that it is a part of.
+        tags: Its own tags.
+        params: Its parameters, nested ones too.
+        texts: Artifacts that it begins with, by name.
+        datasets: What it works on; their digests become tags too.
+    """
+
+    kind: Kind
+    experiment: str
+    name: str
+    parent: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    datasets: tuple[Dataset, ...] = ()
+
+
+class Run(RunWriter):
+    """The writer of a run that also closes it when its block ends.
+
+    A block that ends well closes the run as `FINISHED` and waits for MLflow where it is away, for `patience_s` at most.
+    Ctrl-C and SIGTERM close it as `KILLED`, any other exception as `FAILED` with its reason, without waiting: the
+    exception goes on.
+    """
+
+    def __init__(self, uri: str, run_id: str, spool: Path | None, *, patience_s: float = PATIENCE_S) -> None:
+        super().__init__(uri, run_id, spool)
+        self.patience_s = patience_s
+
+    def __enter__(self) -> Self:
+        cluster.interrupt_on_sigterm()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.finish()
+            self.close(patience_s=self.patience_s)
+        else:
+            self.abandon(error)
+
+    def abandon(self, error: BaseException) -> None:
+        """Close the run as what `error` makes of it; where that is impossible, the error matters more."""
+        status: Status = "KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED"
+        with contextlib.suppress(Exception):
+            self.finish(status, tags={} if status == "KILLED" else {REASON: _reason(error)})
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return (text if isinstance(error, GlioflowError) and text else f"{type(error).__name__}: {text}")[:500]
+
+
+def begin_run(tracking: Tracking, opening: Opening) -> str:
+    """Open a run with its whole lineage and leave it open, for a `Run` in another process to write and close it.
+
+    Returns:
+        The run's id.
+    """
+    if opening.parent is None:
+        send_left(tracking)
+    state = source_state()
+    tags = {
+        "glioflow.kind": opening.kind,
+        "glioflow.version": __version__,
+        "python": platform.python_version(),
+        "mlflow.user": who(),
+        **state.tags,
+    }
+    if opening.parent is None:  # a child has its parent's command
+        tags |= {"command": command(), "mlflow.source.name": opening.kind, "mlflow.source.type": "LOCAL"}
+    for dataset in opening.datasets:
+        tags = {**dataset.tags, **tags}
+    run_id = tracking.start(opening.experiment, opening.name, tags={**tags, **opening.tags}, parent=opening.parent)
+    try:
+        _log_opening(tracking, run_id, opening, state.diff)
+    except BaseException as error:
+        Run(tracking.uri, run_id, spool_of(run_id)).abandon(error)
+        raise
+    return run_id
+
+
+def _log_opening(tracking: Tracking, run_id: str, opening: Opening, diff: str) -> None:
+    if opening.params:
+        tracking.log_params(run_id, opening.params)
+    for dataset in opening.datasets:
+        tracking.log_dataset(run_id, dataset)
+    texts = dict(opening.texts)
+    if opening.parent is None:  # children were run by the same code
+        texts |= {ENVIRONMENT: environment(), **({DIFF: diff} if diff else {})}
+    for name, text in texts.items():
+        tracking.log_text(run_id, name, text)
+
+
+@contextmanager
+def open_run(
+    tracking: Tracking, opening: Opening, *, keep: bool = True, patience_s: float = PATIENCE_S
+) -> Iterator[Run]:
+    """Open a run for a block that writes it; see `Run` for how it is closed.
+
+    Args:
+        tracking: Where.
+        opening: What it is opened with.
+        keep: Whether what MLflow does not take at once waits in a spool. Without it, that is an error: for a run that
+            must not appear later, when what it records has not come to pass.
+        patience_s: How long an MLflow that is away is waited for when the block has ended well.
+    """
+    run_id = begin_run(tracking, opening)
+    try:
+        with Run(tracking.uri, run_id, spool_of(run_id) if keep else None, patience_s=patience_s) as run:
+            yield run
+    finally:
+        with contextlib.suppress(OSError):  # it is not there, or holds what waits and files of the run's verb
+            run_folder(run_id).rmdir()
+
+
+@contextmanager
+def resume_run(tracking: Tracking, run_id: str) -> Iterator[Run]:
+    """Open a run again for a block that goes on with it; what it could not send before is sent first.
+
+    Raises:
+        UserError: If there is no run of this id.
+        RunFailed: If MLflow does not take what waits.
+    """
+    run = Run(tracking.uri, run_id, spool_of(run_id))
+    run.close()
+    tracking.reopen(run_id)
+    with run:
+        yield run
+
+
+def spool_of(run_id: str) -> Path:
+    """Return where a run's records wait while MLflow is away."""
+    return run_folder(run_id) / SPOOL
+
+
+def send_left(tracking: Tracking) -> None:
+    """Send what runs that ended during an outage of MLflow still have to send; those that cannot be sent stay.
+
+    A spool that changed within `PATIENCE_S` may belong to a process that still waits, and is left to it.
+    """
+    for spool in (home() / "runs").glob(f"*/{SPOOL}"):
+        with contextlib.suppress(Exception):
+            if time.time() - spool.stat().st_mtime > PATIENCE_S and any(isinstance(r, End) for r in read_spool(spool)):
+                RunWriter(tracking.uri, spool.parent.name, spool).close()
+
+
+def close_children(tracking: Tracking, experiment: str, parent: str) -> None:
+    """Close the children that no process will close, and send what those of killed processes could not."""
+    for child in tracking.children(experiment, parent):
+        run_id = child.info.run_id
+        RunWriter(tracking.uri, run_id, spool_of(run_id)).close()
+        if child.info.status == "RUNNING" and tracking.run(run_id).info.status == "RUNNING":
+            tracking.finish(run_id, "KILLED")

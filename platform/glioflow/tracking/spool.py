@@ -1,0 +1,153 @@
+"""What a run still has to send to MLflow, as typed records in a file: one JSON object per line."""
+
+import errno
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from glioflow.cluster.storage import home
+from glioflow.tracking.runs import Runs
+
+# Name of the file in a run's folder.
+SPOOL = "spool.jsonl"
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Metrics(_Record):
+    """Metrics of a step, at the time they were measured."""
+
+    record: Literal["metrics"] = "metrics"
+    metrics: dict[str, float | None]
+    step: int
+    when_ms: int
+
+    def send(self, runs: Runs, run_id: str) -> None:
+        """Log them."""
+        runs.log_metrics(run_id, self.metrics, step=self.step, when_ms=self.when_ms)
+
+
+class Tags(_Record):
+    """Tags of the run."""
+
+    record: Literal["tags"] = "tags"
+    tags: dict[str, str]
+
+    def send(self, runs: Runs, run_id: str) -> None:
+        """Set them."""
+        runs.set_tags(run_id, self.tags)
+
+
+class File(_Record):
+    """A file that becomes the artifact `name`."""
+
+    record: Literal["file"] = "file"
+    path: str
+    name: str
+
+    def send(self, runs: Runs, run_id: str) -> None:
+        """Upload it."""
+        runs.log_file(run_id, self.path, name=self.name)
+
+
+class Folder(_Record):
+    """A folder whose files become artifacts below `folder`."""
+
+    record: Literal["folder"] = "folder"
+    path: str
+    folder: str
+
+    def send(self, runs: Runs, run_id: str) -> None:
+        """Upload them."""
+        runs.log_folder(run_id, self.path, folder=self.folder)
+
+
+class Picture(_Record):
+    """A PNG of a step, which MLflow shows under `key` with a slider over the steps."""
+
+    record: Literal["picture"] = "picture"
+    path: str
+    key: str
+    step: int
+    when_ms: int
+
+    def send(self, runs: Runs, run_id: str) -> None:
+        """Upload it, unless it is there."""
+        runs.log_picture(run_id, self.path, key=self.key, step=self.step, when_ms=self.when_ms)
+
+
+class End(_Record):
+    """The end of the run, with tags that belong to it, such as the reason of a failure."""
+
+    record: Literal["end"] = "end"
+    status: Status
+    when_ms: int
+    tags: dict[str, str] = {}
+
+    def send(self, runs: Runs, run_id: str) -> None:
+        """Close the run. A failure does not replace the end of a run that somebody else closed before."""
+        if self.status != "FINISHED" and runs.run(run_id).info.status != "RUNNING":
+            return
+        if self.tags:
+            runs.set_tags(run_id, self.tags)
+        runs.finish(run_id, self.status, when_ms=self.when_ms)
+
+
+Record = Annotated[Metrics | Tags | File | Folder | Picture | End, Field(discriminator="record")]
+_RECORD: TypeAdapter[Record] = TypeAdapter(Record)
+# Before they were typed, lines were lists of a method's name and its arguments.
+_OLD_NAMES: Mapping[str, str] = {
+    "log_metrics": "metrics",
+    "log_file": "file",
+    "log_folder": "folder",
+    "log_picture": "picture",
+    "finish": "end",
+}
+
+
+def run_folder(run_id: str) -> Path:
+    """Return the folder of a run's working files under the home."""
+    return home() / "runs" / run_id
+
+
+def read_spool(path: Path) -> list[Record]:
+    """Return the records in a spool, but for a last line that its writer did not complete."""
+    return [_parse(json.loads(line)) for line in _complete_part(path).splitlines()]
+
+
+def _complete_part(path: Path) -> bytes:
+    content = path.read_bytes() if path.exists() else b""
+    return content[: content.rfind(b"\n") + 1]
+
+
+def _parse(line: Any) -> Record:
+    if isinstance(line, list):
+        name, arguments = line
+        line = {"record": _OLD_NAMES[name], **arguments}
+    return _RECORD.validate_python(line)
+
+
+def append_to_spool(path: Path, record: Record) -> None:
+    """Append a record, whole or not at all, in place of a last line that an earlier writer did not complete.
+
+    Raises:
+        OSError: If the disk takes no more.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = record.model_dump_json().encode() + b"\n"
+    with path.open("ab", buffering=0) as file:
+        size = len(_complete_part(path))
+        file.truncate(size)
+        try:
+            if file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        except OSError:
+            file.truncate(size)
+            raise
