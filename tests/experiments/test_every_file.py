@@ -121,7 +121,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(
             r"\[250, 74, 45\] need 369 labeled .*-o split\.counts",
             "split.counts=[2, 1, 1]",
         ),
-        ("buda-unet", "22 folds need at least as many labeled patients; got 4 patients", "split.folds=4"),
+        ("buda-unet", "22 folds need at least 22 labeled patients; got 4 patients", "split.folds=4"),
     ],
 )
 def test_a_published_split_is_refused_on_few_patients_and_can_be_overridden(name: str, rule: str, smaller: str) -> None:
