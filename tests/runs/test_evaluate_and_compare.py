@@ -288,7 +288,7 @@ def test_models_of_two_tasks_are_not_compared(models, easy, tiny):
 
 def test_a_cohort_prepared_for_another_model_is_refused_with_both_settings(models, easy, tiny):
     other = models("other", Bright(), experiment=changed(tiny, preprocess=[{"step": "resize", "size": 16}]))
-    with pytest.raises(UserError, match="used with the preprocessing it was made with"):
+    with pytest.raises(UserError, match="used only with the preprocessing it was made with"):
         compare(models("one", Bright()), other, easy.path)
 
 

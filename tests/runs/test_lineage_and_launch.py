@@ -155,6 +155,6 @@ def test_a_split_that_leaks_starts_nothing(tiny, prepared, tracking, monkeypatch
     monkeypatch.setattr(cluster, "connect", lambda: None)
     monkeypatch.setattr(cluster, "resources", lambda: {"CPU": 8.0, "GPU": 0.0, "nodes": 1.0})
     leaking = changed(tiny, split={"method": "file", "file": str(tmp_path / "split.json")})
-    with pytest.raises(UserError, match=r"one part of a split"):
+    with pytest.raises(UserError, match="one part of the split"):
         launch.open_setting(leaking, prepared.path)
     assert tracking.client.get_experiment_by_name("tiny") is None
