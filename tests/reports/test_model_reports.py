@@ -8,8 +8,9 @@ from PIL import Image
 
 from glioflow.reports import evaluation_figures as draw
 from glioflow.reports import figures
-from glioflow.reports.evaluation_page import evaluation_page, number
+from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.reports.films import MAX_FRAMES, film
+from glioflow.reports.numbers import duration, interval, number, percent, short
 
 
 def volume(slices=40, size=64):
@@ -120,3 +121,24 @@ def test_the_distribution_of_dice_has_a_bar_for_each_patient_and_lines_at_mean_a
         "mean 0.600": pytest.approx(0.6),
         "median 0.800": pytest.approx(0.8),
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (short(0.123456), "0.1235"),
+        (short(0.123456, 2), "0.12"),
+        (short(3), "3"),
+        (short(None), "-"),
+        (interval(0.75, 12.34), "0.750 to 12.3"),
+        (interval(None, 1.0), "-"),
+        (percent(0.0123), "1.2%"),
+        (duration(0.0523, fine=True), "52 ms"),
+        (duration(1.26, fine=True), "1.3 s"),
+        (duration(119), "119 s"),
+        (duration(600), "10 min"),
+        (duration(9000), "2.5 h"),
+    ],
+)
+def test_numbers_are_written_for_people(text, expected):
+    assert text == expected

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from glioflow.data.prepared.cohort import PreparedCohort
+from glioflow.reports.numbers import duration
 from glioflow.runs import progress as module
 from glioflow.runs.plan import PROGRESS, Plan, train_plan
-from glioflow.runs.progress import ProgressFile, duration_text, shown
+from glioflow.runs.progress import ProgressFile, shown
 
 
 @pytest.fixture(autouse=True)
@@ -99,4 +100,4 @@ def test_a_training_notes_every_step_and_every_validation_case(
 
 
 def test_durations_are_told_in_the_unit_that_fits() -> None:
-    assert [duration_text(s) for s in (5.2, 119, 121, 3600, 7300)] == ["5 s", "119 s", "2 min", "60 min", "2.0 h"]
+    assert [duration(s) for s in (5.2, 119, 121, 3600, 7300)] == ["5 s", "119 s", "2 min", "60 min", "2.0 h"]

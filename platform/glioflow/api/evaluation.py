@@ -9,6 +9,7 @@ from glioflow.api.inputs import model_name, print_progress
 from glioflow.api.results import Result, patients_tables
 from glioflow.progress import Say
 from glioflow.reports.evaluation_page import METRICS, beside_baselines
+from glioflow.reports.numbers import interval
 from glioflow.reports.tables import Table
 from glioflow.runs.analysis.compare import compare as compare_models
 from glioflow.runs.analysis.evaluate import evaluate as evaluate_model
@@ -56,7 +57,7 @@ class EvaluationResult(Result):
             *("expected_calibration_error", "expected_calibration_error_near_tumor", "run_id", "report"),
         ]
         means = [
-            [name, values[f"{key}_mean"], _interval(values[f"{key}_ci95"]), values[f"{key}_median"]]
+            [name, values[f"{key}_mean"], interval(*values[f"{key}_ci95"]), values[f"{key}_median"]]
             for key, name in METRICS.items()
             if values.get(f"{key}_mean") is not None and key not in ("hd95", "nsd")  # they are there with their units
         ]
@@ -186,9 +187,4 @@ def compare(
 
 
 def _difference(name: str, values: dict[str, Any]) -> list[object]:
-    return [name, values["difference"], _interval(values["ci95"]), values["p_value"], values["num_patients"]]
-
-
-def _interval(ends: tuple[float, float]) -> str:
-    low, high = ends
-    return f"{low:.3g} to {high:.3g}"
+    return [name, values["difference"], interval(*values["ci95"]), values["p_value"], values["num_patients"]]

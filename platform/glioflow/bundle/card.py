@@ -8,6 +8,7 @@ from typing import Any
 from glioflow.bundle import Description
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE as NOTICE
 from glioflow.evaluation import bootstrap_interval
+from glioflow.reports.numbers import interval, short
 from glioflow.reports.page import Section, render, render_page
 
 CARD, CARD_HTML = "card.md", "card.html"
@@ -80,7 +81,7 @@ def card_html(
     """Return the card as one HTML file; arguments as of `card`."""
     metrics = description.metrics
     facts = {
-        "mean Dice, test patients": _number(metrics.get("test/dice_mean")),
+        "mean Dice, test patients": short(metrics.get("test/dice_mean")),
         "95 % interval": _interval(metrics, "test/dice"),
         "test patients": str(description.origin.num_patients.get("test", 0)),
         "parameters": f"{description.num_parameters:,}",
@@ -161,8 +162,8 @@ def _metric_rows(metrics: Mapping[str, float | None]) -> list[Sequence[object]]:
     for key, name in _SHOWN.items():
         test, val = metrics.get(f"test/{key}_mean"), metrics.get(f"val/{key}_mean")
         if test is not None or val is not None:
-            median = _number(metrics.get(f"test/{key}_median"))
-            rows.append([name, _number(test), _interval(metrics, f"test/{key}"), median, _number(val)])
+            median = short(metrics.get(f"test/{key}_median"))
+            rows.append([name, short(test), _interval(metrics, f"test/{key}"), median, short(val)])
     return rows
 
 
@@ -171,9 +172,9 @@ def _subgroup_rows(metrics: Mapping[str, float | None]) -> list[Sequence[object]
     return [
         [
             group.removeprefix(_BY).replace("/", ": "),
-            _number(metrics[f"{group}/dice_mean"]),
+            short(metrics[f"{group}/dice_mean"]),
             _interval(metrics, f"{group}/dice"),
-            _number(metrics.get(f"{group}/num_cases")),
+            short(metrics.get(f"{group}/num_cases")),
         ]
         for group in groups
     ]
@@ -197,10 +198,6 @@ def _volume(row: Mapping[str, Any]) -> float | None:
     return None if value is None else float(value)
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
-
-
 def _interval(metrics: Mapping[str, float | None], key: str) -> str:
     low, high = metrics.get(f"{key}_ci95_low"), metrics.get(f"{key}_ci95_high")
-    return "-" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+    return interval(low, high)

@@ -9,6 +9,7 @@ from glioflow.cli.app import ANALYSIS, verb, verb_group
 from glioflow.cli.options import AsJson, Overrides
 from glioflow.cli.output import answer, one_line_errors, print_line, table
 from glioflow.errors import UserError
+from glioflow.reports.numbers import interval, short
 
 if TYPE_CHECKING:
     import numpy as np
@@ -162,11 +163,10 @@ def _show_survival(said: dict[str, Any]) -> None:
 
 
 def _interval(found: dict[str, float | None] | None) -> str:
-    if found is None or found["value"] is None:
+    if found is None:
         return "-"
-    if found["low"] is None or found["high"] is None:
-        return f"{found['value']:.4g}"
-    return f"{found['value']:.4g} ({found['low']:.3g} to {found['high']:.3g})"
+    ends = "" if found["low"] is None or found["high"] is None else f" ({interval(found['low'], found['high'])})"
+    return short(found["value"]) + ends
 
 
 def _brain(study: Path, shape: tuple[int, ...], *, asked: bool) -> "NDArray[np.bool_] | None":

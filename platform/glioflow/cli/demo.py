@@ -14,6 +14,7 @@ from glioflow.cli.output import answer, one_line_errors, progress
 from glioflow.cluster.storage import home, tracking_uri
 from glioflow.errors import RunFailed, UserError
 from glioflow.progress import Say
+from glioflow.reports.numbers import short
 
 if TYPE_CHECKING:
     from glioflow.bundle.answer import AnswerJson
@@ -75,7 +76,7 @@ def run_demo(data: Path | None, say: Say) -> tuple[list[dict[str, Any]], "Answer
         verdict = gf.promote(version)
         for reason in verdict.reasons:
             holds = "holds" if reason.passed else "FAILS"
-            say(f"gate: {reason.rule}: {_number(reason.value)} (limit {_number(reason.limit)}) {holds}")
+            say(f"gate: {reason.rule}: {short(reason.value)} (limit {short(reason.limit)}) {holds}")
         step("promote", version=version.version, decision=verdict.decision)
         if verdict.decision != "promoted":
             raise RunFailed(f"the gate said {verdict.decision}: see `glioflow models {version.name}`")
@@ -157,17 +158,13 @@ def _tell(answer: "AnswerJson", dice: float | None, say: Say) -> None:
     say(f"study {answer['study']['id']}, answered by {answer['model']['name']} version {answer['model']['version']}:")
     say(f"  tumor in {len(answer['tumor']['slices'])} of {len(answer['study']['slices'])} slices")
     for key in ("volume_px", "centroid_slice", "centroid_row_px", "centroid_column_px", "asd", "bevr"):
-        say(f"  {key} {_number(features.get(key))}")
+        say(f"  {key} {short(features.get(key))}")
     if survival is not None:
-        risk, probability = _number(survival["risk_score"]), _number(survival["probability"])
+        risk, probability = short(survival["risk_score"]), short(survival["probability"])
         say(f"  {survival['task']} risk {risk}, probability {probability}")
-    say(f"mean Dice on the held-out test patients: {_number(dice)}")
+    say(f"mean Dice on the held-out test patients: {short(dice)}")
     say("")
     say(f"MLflow:  .venv/bin/mlflow ui --backend-store-uri {tracking_uri()}")
     say("serve:   .venv/bin/glioflow serve     (then POST slices to http://127.0.0.1:8000/v1/predict)")
     say("again:   make demo DATA=path/to/kaggle_3m runs the same chain on real patients")
     say(str(answer["notice"]))
-
-
-def _number(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from glioflow.cli.output import console, progress
+from glioflow.reports.numbers import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -39,21 +40,16 @@ def draw_table(board: Any) -> "RenderableType":
     from rich.table import Table
 
     best = "-" if board.best is None else f"{board.best:.3f}"
-    title = (
-        f"{board.ended} of {board.num_trials} trials, best val/dice_mean {best}, {_duration(board.seconds_left)} left"
-    )
+    title = f"{board.ended} of {board.num_trials} trials, best val/dice_mean {best}, {_time(board.seconds_left)} left"
     head = ("trial", "state", "epoch", "val/dice", "val/dice_mean", "time", "parameters")
     table = Table(*head, title=title, box=box.SIMPLE)
     rows = sorted(board.rows.values(), key=lambda row: row.state == "running")
     for row in rows[-_SHOWN:]:
         dice = ["-" if value is None else f"{value:.3f}" for value in (row.dice, row.dice_mean)]
         state = f"[{_COLORS[row.state]}]{row.state}[/]"
-        table.add_row(row.name, state, f"{row.epoch}/{board.epochs}", *dice, _duration(row.seconds), row.chosen)
+        table.add_row(row.name, state, f"{row.epoch}/{board.epochs}", *dice, _time(row.seconds), row.chosen)
     return table
 
 
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+def _time(seconds: float | None) -> str:
+    return "?" if seconds is None else duration(seconds)

@@ -11,6 +11,7 @@ from glioflow.page.study import Answered
 from glioflow.page.survival_view import show_survival
 from glioflow.page.tables import downloads, feature_rows, slice_rows, volume_text
 from glioflow.page.viewer import show_viewer, viewer_data
+from glioflow.reports.numbers import duration
 
 
 def show_answer(answered: Answered, card: ModelCard) -> None:
@@ -80,7 +81,12 @@ def _verdict(answered: Answered) -> None:
                 ),
                 ("Volume", volume if found else "0", remark if found else "", ""),
                 ("Highest probability", f"{tumor['probability']:.2f}", f"{unsure} px between 0.1 and 0.9", ""),
-                ("Answered in", _duration(answer["timing_ms"]["total"]), f"study {answer['study']['id']}", ""),
+                (
+                    "Answered in",
+                    duration(answer["timing_ms"]["total"] / 1000, fine=True),
+                    f"study {answer['study']['id']}",
+                    "",
+                ),
             ]
         )
     )
@@ -128,7 +134,7 @@ def _model(answer: AnswerJson, card: ModelCard) -> None:
             }
         )
     )
-    timing = ", ".join(f"{stage} {_duration(ms)}" for stage, ms in answer["timing_ms"].items())
+    timing = ", ".join(f"{stage} {duration(ms / 1000, fine=True)}" for stage, ms in answer["timing_ms"].items())
     st.caption(f"Time: {timing}")
     with st.expander("The whole card"):
         st.json(dict(card), expanded=1)
@@ -174,7 +180,3 @@ def _downloads(answered: Answered) -> None:
             type="primary" if title == "Everything" else "secondary",
         )
     st.caption("The picture in view has its own button, in its corner.")
-
-
-def _duration(ms: float) -> str:
-    return f"{ms / 1000:.1f} s" if ms >= 1000 else f"{ms:.0f} ms"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from glioflow.reports.figures import PREDICTION, TRUTH, new_figure, to_png
+from glioflow.reports.numbers import number
 from glioflow.reports.page import Drawing, Section, render_page
 
 Scores = Mapping[str, float]
@@ -82,7 +83,7 @@ def gap_figure(gap: Gap) -> bytes:
 
 def _gap_section(gap: Gap) -> Section:
     rows = [
-        (WORDS.get(who, who), f"by {kind}", *(_short(gap[kind][who][key]) for key in _COLUMNS))
+        (WORDS.get(who, who), f"by {kind}", *(number(gap[kind][who][key]) for key in _COLUMNS))
         for who in WORDS
         for kind in ("patient", "slice")
         if who in gap[kind]
@@ -108,7 +109,3 @@ def _example_section(example: Mapping[str, float]) -> Section:
         f"{example['num_patients']:.0f} patients, one model, scored twice. An example, never a result."
     )
     return Section("The published 100 %, rebuilt", text, head=("how it is scored", "accuracy"), rows=rows)
-
-
-def _short(value: float) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,7 +1,8 @@
 """The report about two models on the same patients. Knows only the answer's plain values."""
 
 from glioflow.reports import evaluation_figures as draw
-from glioflow.reports.evaluation_page import METRICS, Answer, number
+from glioflow.reports.evaluation_page import METRICS, Answer
+from glioflow.reports.numbers import number
 from glioflow.reports.page import Drawing, Section, render_page
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from glioflow.reports import evaluation_figures as draw
 from glioflow.reports.figures import distribution_of_dice
+from glioflow.reports.numbers import interval, number, percent
 from glioflow.reports.page import Drawing, Section, render_page
 
 Answer = Mapping[str, Any]
@@ -76,15 +77,6 @@ def evaluation_page(answer: Answer, *, title: str, about: str, cases: Sequence[D
     return render_page(title, about, _facts(answer), sections)
 
 
-def number(value: object, digits: int = 3) -> str:
-    """Return a number as tables show it."""
-    if value is None:
-        return "-"
-    if isinstance(value, int | float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits if abs(value) < 10 else 1}f}"
-    return str(value)
-
-
 def _facts(answer: Answer) -> dict[str, str]:
     low, high = answer["dice_ci95"]
     facts = {
@@ -92,7 +84,7 @@ def _facts(answer: Answer) -> dict[str, str]:
         "mean Dice": number(answer["dice_mean"]),
         "median Dice": number(answer["dice_median"]),
         "95 % interval of the mean": f"{low:.3f} to {high:.3f}",
-        "false-positive slices": _percent(answer.get("false_positive_slice_rate_pooled")),
+        "false-positive slices": percent(answer.get("false_positive_slice_rate_pooled")),
         "calibration error": number(answer.get("expected_calibration_error_near_tumor")),
     }
     for key, name in (("hd95_mm", "median HD95, mm"), ("hd95_inplane_px", "median HD95 in slices, px")):
@@ -136,8 +128,8 @@ def _metrics(answer: Answer) -> Section:
 
 
 def _spread(answer: Answer, key: str) -> tuple[str, str, str, str]:
-    interval = answer.get(f"{key}_ci95")
-    shown = "-" if interval is None else f"{number(interval[0])} to {number(interval[1])}"
+    ends = answer.get(f"{key}_ci95")
+    shown = "-" if ends is None else interval(*ends)
     undefined = str(answer.get(f"{key}_num_undefined", 0))
     return number(answer[f"{key}_mean"]), shown, number(answer[f"{key}_median"]), undefined
 
@@ -243,7 +235,3 @@ def _patients(rows: Sequence[Answer]) -> Section:
     ordered = sorted(rows, key=lambda row: float(row["dice"]))
     shown = [[number(row.get(name)) for name in columns] for row in ordered]
     return Section("All cases", head=[COLUMNS[name] for name in columns], rows=shown)
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from glioflow.reports.numbers import short
+
 
 @dataclass(frozen=True)
 class Table:
@@ -17,11 +19,7 @@ class Table:
 
 def cell_text(value: object) -> str:
     """Return a value as a cell shows it: four digits of a number, `-` for None, lists and mappings as JSON."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if value is None:
-        return "-"
-    return value if isinstance(value, str) else json.dumps(value) if isinstance(value, dict | list) else str(value)
+    return json.dumps(value) if isinstance(value, dict | list) else short(value)
 
 
 def tables_to_html(tables: Sequence[Table], notes: Sequence[str] = ()) -> str:

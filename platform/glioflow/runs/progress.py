@@ -11,6 +11,7 @@ from pathlib import Path
 
 from glioflow import atomic
 from glioflow.progress import Say
+from glioflow.reports.numbers import duration
 
 PROGRESS = "progress.json"
 _NOTE_S = 1.0
@@ -110,11 +111,4 @@ class _Shown:
         part = sum(self.parts.values()) / len(self.files)
         if part <= before or now - began < _LINE_S:
             return []
-        return [f"about {duration_text((now - began) * (1 - part) / (part - before))} left"]
-
-
-def duration_text(seconds: float) -> str:
-    """Return a duration in words: seconds below two minutes, minutes below two hours, then hours."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+        return [f"about {duration((now - began) * (1 - part) / (part - before))} left"]

@@ -11,6 +11,7 @@ from ray.tune import Callback
 
 from glioflow import cluster
 from glioflow.progress import Say
+from glioflow.reports.numbers import short
 from glioflow.runs.search.searcher import METRIC, NUMBER
 from glioflow.runs.search.trial import CHECKPOINT, GROUP
 from glioflow.tracking import Tracking
@@ -242,7 +243,7 @@ class Announcer(Callback):  # type: ignore[misc]
 
 def chosen_in(config: Mapping[str, Any]) -> str:
     """Return a configuration in a few words."""
-    return ", ".join(f"{key.split('.')[-1]} {_short(value)}" for key, value in config.items() if key != NUMBER)
+    return ", ".join(f"{key.split('.')[-1]} {short(value, 3)}" for key, value in config.items() if key != NUMBER)
 
 
 def reason_of(trial: Any) -> str:
@@ -251,7 +252,3 @@ def reason_of(trial: Any) -> str:
     text = Path(place).read_text() if place and Path(place).exists() else ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else "its process ended"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
