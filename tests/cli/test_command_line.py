@@ -57,7 +57,7 @@ MISTAKES = {
     "no cohort": (["train", "some.yaml"], "--data DIR"),
     "a missing model": (["evaluate", "glioma", "."], "no model 'glioma' is registered"),
     "a strange model": (["rollback", "a'b"], 'no model "a\'b" is registered'),
-    "an unknown model": (["models", "glioma"], "no registered model 'glioma'"),
+    "an unknown model": (["models", "glioma"], "no model 'glioma' is registered"),
     "an unknown run": (["register", "0" * 32], "a run of this id must exist"),
     "an unknown kind": (
         ["data", "synthesize", "lgq", "out"],

@@ -218,7 +218,7 @@ def test_every_verb_takes_a_uri_with_both_its_slashes(tmp_path, experiment_file)
 def test_what_reads_original_files_says_that_none_lie_at_a_uri(words):
     done = data(words[0], "s3://bucket/cohort", *words[1:])
     assert done.exit_code == 2
-    assert "give their folder, not a prepared cohort's URI" in done.stderr
+    assert "original files, not a prepared cohort's URI" in done.stderr
     assert "got s3://bucket/cohort" in done.stderr
 
 

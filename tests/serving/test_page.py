@@ -153,11 +153,11 @@ def test_a_refusal_is_shown_as_text_and_not_as_markup(page):
 
 def test_clinical_values_reach_the_survival_stage(page, study):
     analyze(page, study)
-    assert "Filled in: age_years" in words(page)
+    assert "Imputed: age_years" in words(page)
     page.number_input(key="age_years").set_value(61)
     page.button(key="analyze").click().run()
     assert "Computed from: bevr, age_years" in words(page).replace("age_years, bevr", "bevr, age_years")
-    assert "Filled in" not in words(page)
+    assert "Imputed" not in words(page)
 
 
 def test_one_click_answers_an_example(page):
@@ -173,7 +173,7 @@ def test_an_answer_stays_when_the_endpoint_goes_away(page, study, monkeypatch):
     monkeypatch.setenv(page_server.ENDPOINT, "http://127.0.0.1:9")
     page.run()
     assert not page.exception
-    assert "The endpoint is away" in words(page)
+    assert "The endpoint does not answer" in words(page)
     assert "Found" in words(page)
 
 

@@ -108,7 +108,7 @@ class Answer:
         if not suffix:
             return write_slices(self.mask, self.case, path)
         if suffix not in SUFFIXES and suffix != ".tiff":
-            raise UserError(f"cannot save a mask as {path.name}: unknown suffix", suffix, (*SUFFIXES, "a folder"))
+            raise UserError(f"a mask cannot be saved with the suffix {suffix}", suffix, (*SUFFIXES, "a folder"))
         write_bytes(path, self._encode(suffix))
         return path
 
@@ -116,7 +116,8 @@ class Answer:
         if suffix in (".png", ".tif", ".tiff"):
             if self.case.shape[0] > 1:
                 choices = [".nii.gz", *([".dcm"] if self.case.grid.affine is not None else []), "a folder"]
-                raise UserError(f"a {suffix} file holds one slice", f"a mask of {self.case.shape[0]} slices", choices)
+                count = self.case.shape[0]
+                raise UserError(f"a {suffix} file holds one slice, and this mask has {count}", choices=choices)
             return encode_png(self.mask) if suffix == ".png" else encode_tiff(self.mask[0])
         if suffix == ".dcm":
             return encode_dicom_seg(self.mask, self.case, self.labels or {1: "tumor"})

@@ -183,7 +183,9 @@ def describe(
 
 def _original_files(source: str | Path) -> Path:
     if is_uri(source):
-        raise UserError("this needs a cohort's original files: give their folder, not a prepared cohort's URI", source)
+        raise UserError(
+            "this needs a cohort's original files, not a prepared cohort's URI", source, hint="give their folder"
+        )
     return Path(source)
 
 

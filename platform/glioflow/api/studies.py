@@ -45,7 +45,7 @@ def read_any_study(
     uploads = []
     for path in paths:
         if not path.is_file():
-            raise UserError("no such file", path)
+            raise UserError(f"{path} is not a file", path)
         uploads.append((path.name, path.open("rb")))
     try:
         return OpenedStudy(read_uploads(uploads, Path(folder.name), Limits()), folder)
@@ -75,9 +75,9 @@ def case_of_array(
     volume = image[None] if image.ndim == 3 else image
     if volume.ndim != 4 or 0 in volume.shape or volume.shape[3] != len(channels):
         rule = f"an array must be (S, H, W, {len(channels)}), or (H, W, {len(channels)}), for {', '.join(channels)}"
-        raise UserError(f"{rule}; name other channels with channels=", image.shape)
+        raise UserError(rule, image.shape, hint="name other channels with channels=")
     if volume.dtype.kind not in "uif" or not np.isfinite(volume).all():
-        raise UserError("an array must hold finite numbers", image.dtype)
+        raise UserError("an array must hold finite real numbers", image.dtype)
     if spacing_mm is not None and not (len(spacing_mm) == 3 and all(0 < step < np.inf for step in spacing_mm)):
         raise UserError("spacing_mm must be three positive numbers along S, H, W", spacing_mm)
     numbers = tuple(range(1, volume.shape[0] + 1))

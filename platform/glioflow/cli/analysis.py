@@ -73,25 +73,26 @@ def associate(
 
     with one_line_errors():
         done = associate_cohort(cohort, clinical, masks=masks, feature_names=feature or FEATURES, clusters=cluster)
-        said = done.association.model_dump(mode="json")
-        answer({**said, "masks": done.masks, "run_id": done.run_id}, as_json, lambda: _show_association(said))
+        association = done.association.model_dump(mode="json")
+        payload = {**association, "masks": done.masks, "run_id": done.run_id}
+        answer(payload, as_json, lambda: _show_association(association))
 
 
-def _show_association(said: dict[str, Any]) -> None:
+def _show_association(association: dict[str, Any]) -> None:
     keys = ["feature", "cluster", "num_patients", "p_value", "p_bonferroni", "published_p"]
-    rows = [[test[key] for key in keys] for test in said["tests"]]
-    table(f"Fisher's exact test, {said['num_hypotheses']} hypotheses; published on 110 patients", keys, rows)
+    rows = [[test[key] for key in keys] for test in association["tests"]]
+    table(f"Fisher's exact test, {association['num_hypotheses']} hypotheses; published on 110 patients", keys, rows)
     rows = []
-    for one in said["aucs"]:
-        interval = "" if one["low"] is None else f" ({one['low']:.3f} to {one['high']:.3f})"
-        beside = [f"{v:.2f} {k}: {'agrees' if one['agrees'][k] else 'differs'}" for k, v in one["published"].items()]
-        patients = f"{one['num_positive']} of {one['num_patients']}"
+    for auc in association["aucs"]:
+        interval = "" if auc["low"] is None else f" ({auc['low']:.3f} to {auc['high']:.3f})"
+        beside = [f"{v:.2f} {k}: {'agrees' if auc['agrees'][k] else 'differs'}" for k, v in auc["published"].items()]
+        patients = f"{auc['num_positive']} of {auc['num_patients']}"
         rows.append(
             [
-                one["score"],
-                f"{one['cluster']} {one['label']}",
+                auc["score"],
+                f"{auc['cluster']} {auc['label']}",
                 patients,
-                f"{one['auc']:.3f}{interval}",
+                f"{auc['auc']:.3f}{interval}",
                 ", ".join(beside),
             ]
         )
@@ -123,10 +124,12 @@ def survival_fit(
             else override_texts(Experiment(), overrides or ())
         )
         done = fit_survival(base.survival, clinical, outcomes=outcomes, masks=masks, cohort=cohort)
-        said = done.evaluation.model_dump(mode="json")
-        said["masks"] = done.masks
+        evaluation = done.evaluation.model_dump(mode="json")
+        evaluation["masks"] = done.masks
         if cohort is not None and masks == "none":
-            said["warnings"].append("COHORT was not measured: --masks manual, or a crossval's run id, measures masks")
+            evaluation["warnings"].append(
+                "COHORT was not measured; to measure its masks, give --masks manual or a cross-validation's run id"
+            )
         keys = (
             "task",
             "masks",
@@ -140,33 +143,34 @@ def survival_fit(
         )
         payload = {
             "run_id": done.run_id,
-            **{key: said[key] for key in (*keys, "beats_baselines", "p_value", "warnings")},
+            **{key: evaluation[key] for key in (*keys, "beats_baselines", "p_value", "warnings")},
         }
         answer(payload, as_json, lambda: _show_survival(payload))
 
 
-def _show_survival(said: dict[str, Any]) -> None:
-    baselines = said["baselines"]
+def _show_survival(result: dict[str, Any]) -> None:
+    baselines = result["baselines"]
     rows = [
-        [metric, _interval(found), *(other.get(metric, {}).get("value") for other in baselines.values())]
-        for metric, found in said["metrics"].items()
+        [metric, _interval(value), *(other.get(metric, {}).get("value") for other in baselines.values())]
+        for metric, value in result["metrics"].items()
     ]
-    kind = "the model fixed beforehand" if said["primary"] else "exploratory"
-    title = f"{said['task']}, {said['model']} ({kind}): {said['num_events']} events, {said['num_patients']} patients"
+    kind = "the model fixed beforehand" if result["primary"] else "exploratory"
+    counts = f"{result['num_events']} events, {result['num_patients']} patients"
+    title = f"{result['task']}, {result['model']} ({kind}): {counts}"
     table(title, ["", "model", *baselines], rows)
-    table("model minus baseline", ["", ""], [[name, _interval(found)] for name, found in said["differences"].items()])
-    if said["p_value"] is not None:
-        print_line(f"permutation test: p = {said['p_value']:.3g}")
-    print_line("beats its baselines" if said["beats_baselines"] else "does not clearly beat its baselines")
-    for warning in said["warnings"]:
+    table("model minus baseline", ["", ""], [[name, _interval(value)] for name, value in result["differences"].items()])
+    if result["p_value"] is not None:
+        print_line(f"permutation test: p = {result['p_value']:.3g}")
+    print_line("beats its baselines" if result["beats_baselines"] else "does not clearly beat its baselines")
+    for warning in result["warnings"]:
         print_line(warning)
 
 
-def _interval(found: dict[str, float | None] | None) -> str:
-    if found is None:
+def _interval(estimate: dict[str, float | None] | None) -> str:
+    if estimate is None:
         return "-"
-    ends = "" if found["low"] is None or found["high"] is None else f" ({interval(found['low'], found['high'])})"
-    return short(found["value"]) + ends
+    low, high = estimate["low"], estimate["high"]
+    return short(estimate["value"]) + ("" if low is None or high is None else f" ({interval(low, high)})")
 
 
 def _brain(study: Path, shape: tuple[int, ...], *, asked: bool) -> "NDArray[np.bool_] | None":
@@ -180,7 +184,7 @@ def _brain(study: Path, shape: tuple[int, ...], *, asked: bool) -> "NDArray[np.b
     if not asked and case.mask is None:  # a folder of masks alone
         return None
     if case.shape != shape:
-        raise UserError(f"the image has the mask's shape {shape}", case.shape)
+        raise UserError(f"--image must have the shape of the mask, {shape}", case.shape)
     return locate_brain(case.image)
 
 
@@ -190,7 +194,7 @@ def _spacing(text: str | None) -> tuple[float, float, float] | None:
     try:
         z, y, x = (float(part) for part in text.split(","))
     except ValueError:
-        raise UserError("--spacing is three numbers z,y,x in millimeters", text) from None
+        raise UserError("--spacing must be three numbers z,y,x in millimeters", text) from None
     if min(z, y, x) <= 0:
-        raise UserError("--spacing is three positive numbers", text)
+        raise UserError("--spacing must be three positive numbers z,y,x in millimeters", text)
     return z, y, x

@@ -39,26 +39,27 @@ def run_demo(data: Path | None, say: Say) -> tuple[list[dict[str, Any]], "Answer
 
     Args:
         data: An LGG cohort; None makes a synthetic one under the home.
-        say: Told what happens.
+        say: Called with each line of progress.
 
     Returns:
         Each step with its seconds, and the endpoint's answer about one held-out study.
     """
-    from glioflow.config import load_experiment
+    say(f"GlioFlow's demo: from a cohort to a served answer, in a few minutes; everything goes to {home()}")
+    from glioflow.config import load_experiment  # after the first line: its libraries take seconds
 
     steps: list[dict[str, Any]] = []
     began = time.monotonic()
 
-    def step(name: str, **said: Any) -> None:
+    def step(name: str, **results: Any) -> None:
         nonlocal began
         now = time.monotonic()
-        steps.append({"step": name, "seconds": round(now - began, 1), **said})
+        steps.append({"step": name, "seconds": round(now - began, 1), **results})
         began = now
 
     experiment = load_experiment(_experiment_file())
     source = data or _synthetic(say)
     if not source.exists():
-        raise UserError("DATA must be an LGG cohort", source)
+        raise UserError(f"{source} does not exist", source, hint="give the folder of an LGG cohort")
     step("cohort", path=str(source))
     with cluster.ending():
         cluster.connect()
@@ -79,7 +80,7 @@ def run_demo(data: Path | None, say: Say) -> tuple[list[dict[str, Any]], "Answer
             say(f"gate: {reason.rule}: {short(reason.value)} (limit {short(reason.limit)}) {holds}")
         step("promote", version=version.version, decision=verdict.decision)
         if verdict.decision != "promoted":
-            raise RunFailed(f"the gate said {verdict.decision}: see `glioflow models {version.name}`")
+            raise RunFailed(f"the gate decided {verdict.decision}; see `glioflow models {version.name}`")
         study = source_case(source, _held_out(searched.experiment, source))
         given = _serve_and_ask(version.name, study, say)
         step("serve")
@@ -90,7 +91,7 @@ def run_demo(data: Path | None, say: Say) -> tuple[list[dict[str, Any]], "Answer
 def _experiment_file() -> Path:
     path = Path(__file__).parents[3] / "experiments" / "demo.yaml"
     if not path.is_file():
-        raise UserError("the demo runs from GlioFlow's repository", f"no {path}")
+        raise UserError("the demo runs only from a clone of GlioFlow's repository", hint=f"{path} does not exist")
     return path
 
 

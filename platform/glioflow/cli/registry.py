@@ -64,7 +64,12 @@ def models(
     with one_line_errors():
         tracking = Tracking()
         if name is not None and name not in tracking.names():
-            raise UserError(f"no registered model {name!r}", choices=tracking.names())
+            raise UserError(
+                f"no model {name!r} is registered",
+                name,
+                tracking.names(),
+                hint=None if tracking.names() else "register one with `glioflow register RUN_ID`",
+            )
         rows: list[dict[str, Any]] = []
         for each in [name] if name else tracking.names():
             verdicts = decisions(tracking, each)

@@ -18,7 +18,7 @@ def show_answer(answered: Answered, card: ModelCard) -> None:
     """Show everything about one answer.
 
     Args:
-        answered: The study and what the endpoint said of it.
+        answered: The study and the endpoint's answer.
         card: Of the model that is served now.
     """
     answer = answered.answer.json
@@ -68,18 +68,18 @@ def _verdict(answered: Answered) -> None:
     answer = answered.answer.json
     tumor, total = answer["tumor"], len(answer["study"]["slices"])
     volume, remark = volume_text(answer["features"])
-    found = bool(tumor["detected"])
+    detected = bool(tumor["detected"])
     unsure = f"{answer['uncertainty']['uncertain_px']:,}".replace(",", " ")
     st.html(
         facts_html(
             [
                 (
                     "Tumor",
-                    "Found" if found else "None found",
+                    "Found" if detected else "None found",
                     f"in {len(tumor['slices'])} of {total} slices",
-                    "gf-found" if found else "gf-none",
+                    "gf-found" if detected else "gf-none",
                 ),
-                ("Volume", volume if found else "0", remark if found else "", ""),
+                ("Volume", volume if detected else "0", remark if detected else "", ""),
                 ("Highest probability", f"{tumor['probability']:.2f}", f"{unsure} px between 0.1 and 0.9", ""),
                 (
                     "Answered in",
@@ -111,7 +111,7 @@ def _model(answer: AnswerJson, card: ModelCard) -> None:
     model, now, origin = answer["model"], card["model"], card["origin"]
     if model != now:
         st.warning(
-            f"This answer is of version {model['version']}; version {now['version']} is served by now and shown here.",
+            f"Version {model['version']} gave this answer. Version {now['version']} is served now, and described here.",
             icon=":material/swap_horiz:",
         )
     patients = ", ".join(f"{count} {part}" for part, count in origin["num_patients"].items())
@@ -127,8 +127,8 @@ def _model(answer: AnswerJson, card: ModelCard) -> None:
                     if card["architecture"].get(key)
                 ),
                 "Parameters": f"{card['num_parameters']:,}".replace(",", " "),
-                "Looks at": ", ".join(card["input"]["channels"]),
-                "Finds": _target(card["target"]),
+                "Input": ", ".join(card["input"]["channels"]),
+                "Output": _target(card["target"]),
                 "Trained on": f"{origin['cohort_format']} cohort {origin['fingerprint'][:12]}; patients: {patients}",
                 **_quality(card["metrics"]),
             }
@@ -142,7 +142,7 @@ def _model(answer: AnswerJson, card: ModelCard) -> None:
 
 def _target(target: Mapping[str, Any]) -> str:
     if target["kind"] == "binary":
-        return "tumor, as one"
+        return "tumor, one label"
     return ", ".join(target["regions"] or (f"label {value}" for value in target["labels"]))
 
 
@@ -162,11 +162,11 @@ def _quality(metrics: Mapping[str, float | None]) -> dict[str, str]:
 
 def _downloads(answered: Answered) -> None:
     what = {
-        "Mask": "in the format of your files",
+        "Mask": "in your files' format",
         "Overlay": "the slice with the most tumor",
         "Features": "as a table",
-        "Answer": "all of it, as JSON",
-        "Everything": "in one zip",
+        "Answer": "the whole answer as JSON",
+        "Everything": "all files in one zip",
     }
     for title, (name, content) in _once("downloads", answered, downloads).items():
         st.download_button(
@@ -179,4 +179,4 @@ def _downloads(answered: Answered) -> None:
             icon=":material/download:",
             type="primary" if title == "Everything" else "secondary",
         )
-    st.caption("The picture in view has its own button, in its corner.")
+    st.caption("To save the picture in view, use the button in its corner.")

@@ -75,7 +75,7 @@ def _choose(card: ModelCard | None, url: str) -> tuple[list[File], dict[str, Any
     if source == "An example":
         offered = {each.title: each.files for each in examples(channels)}
         title = st.selectbox("Example", list(offered), key="example", label_visibility="collapsed")
-        st.caption("Invented by a random generator: no real patient.")
+        st.caption("Generated at random: no real patient.")
         files = list(offered[title])
     else:
         uploads = st.file_uploader(
@@ -102,7 +102,7 @@ def _clinical() -> dict[str, Any]:
         values: dict[str, Any] = {"age_years": age}
         for name, (title, choices) in _CLINICAL.items():
             values[name] = st.selectbox(title, choices, index=None, key=name, placeholder="unknown")
-        st.caption("The survival answer uses those that its model was fitted on and fills in what is missing.")
+        st.caption("The survival model uses the values it was fitted on, and imputes those that are missing.")
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -110,13 +110,13 @@ def _answer(client: Client, files: list[File], clinical: dict[str, Any]) -> None
     st.session_state.pop("answered", None)
     st.session_state["refused"] = True
     try:
-        with st.spinner("The endpoint is looking at the study", show_time=True):
+        with st.spinner("The endpoint is analyzing the study", show_time=True):
             st.session_state["answered"] = ask(client, files, clinical)
     except RunFailed as error:
         st.error(f"**No answer.** {_plain(error)}", icon=":material/cloud_off:")
     except GlioflowError as error:
         st.error(f"**The endpoint refused this study.** {_plain(error)}", icon=":material/block:")
-        st.caption("Nothing was kept. Choose other files and try again.")
+        st.caption("Nothing was stored. Choose other files and try again.")
     else:
         st.session_state["refused"] = False
 
@@ -130,13 +130,14 @@ def _plain(error: Exception) -> str:
 def _away(error: GlioflowError, url: str) -> None:
     if not isinstance(error, RunFailed):
         st.error(f"**The endpoint refuses this page.** {_plain(error)}", icon=":material/key_off:")
-        st.caption(f"Start the page with the endpoint's token in {TOKEN}, or with another --endpoint.")
+        st.caption(f"Set {TOKEN} to the endpoint's token before you start the page, or give another --endpoint.")
     else:
-        st.error(f"**The endpoint is away.** {_plain(error)}", icon=":material/cloud_off:")
-        st.markdown("Start it in another terminal, then try again:")
+        st.error(f"**The endpoint does not answer.** {_plain(error)}", icon=":material/cloud_off:")
+        st.markdown("Start an endpoint in another terminal, then try again:")
         st.code("glioflow serve", language="bash")
         st.caption(
-            "Without a promoted model yet, `glioflow demo` makes one. Another place: `glioflow page --endpoint`."
+            "No model is promoted yet? `glioflow demo` makes one. "
+            "For an endpoint elsewhere, use `glioflow page --endpoint URL`."
         )
     st.button("Try again", key="again")
 
@@ -144,14 +145,14 @@ def _away(error: GlioflowError, url: str) -> None:
 def _welcome(card: ModelCard) -> None:
     channels = ", ".join(card["input"]["channels"])
     steps = {
-        "1. Choose": "Slices, a zip of them, NIfTI or DICOM: all files of one study. Or an invented example.",
-        "2. Analyze": f"The model looks at {channels}, marks what it takes for tumor and measures it.",
+        "1. Choose": "Slices, a zip of them, NIfTI or DICOM: all files of one study. Or a generated example.",
+        "2. Analyze": f"The model reads {channels}, marks the tumor and measures it.",
         "3. Look and save": "Scroll through the slices with the mask over them, read the numbers, keep the files.",
     }
     cards = "".join(f"<div><b>{escape(title)}</b><span>{escape(text)}</span></div>" for title, text in steps.items())
     st.html(
         f'<div class="gf-empty"><h3>No study yet</h3><div class="gf-steps">{cards}</div>'
-        "<p>The model can miss a tumor, and it can mark what is none: look at every slice yourself.</p></div>"
+        "<p>The model can miss a tumor and can mark healthy tissue. Check every slice yourself.</p></div>"
     )
     if has_examples(card["input"]["channels"]):
         st.button("Try an example", key="try", type="primary", on_click=_try_example, icon=":material/play_arrow:")

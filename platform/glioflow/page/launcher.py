@@ -1,4 +1,4 @@
-"""Starting the page: Streamlit on loopback, quiet, phoning nobody."""
+"""Starting the page: Streamlit on loopback, quiet, without connections to outside."""
 
 import os
 import sys
@@ -31,11 +31,11 @@ _LOOK = {
 
 
 def options(*, host: str, port: int) -> list[str]:
-    """Return what Streamlit is told.
+    """Return Streamlit's options.
 
     An address must always be given: without one, Streamlit asks a server outside for this machine's own.
     """
-    said = {
+    values = {
         "server.address": host,
         "server.port": str(port),
         "server.headless": "true",
@@ -46,8 +46,8 @@ def options(*, host: str, port: int) -> list[str]:
         "client.showErrorDetails": "none",
         "logger.level": "warning",
     }
-    said |= {f"{section}.{key}": value for section, look in _LOOK.items() for key, value in look.items()}
-    return [f"--{key}={value}" for key, value in said.items()]
+    values |= {f"{section}.{key}": value for section, look in _LOOK.items() for key, value in look.items()}
+    return [f"--{key}={value}" for key, value in values.items()]
 
 
 def page_forever(*, host: str, port: int, endpoint: str, say: Callable[[str], None]) -> NoReturn:
@@ -57,7 +57,7 @@ def page_forever(*, host: str, port: int, endpoint: str, say: Callable[[str], No
         host: To listen on.
         port: To listen on.
         endpoint: URL of the endpoint it asks.
-        say: Told where the page is.
+        say: Called with the page's address.
 
     Raises:
         UserError: If the port is taken.

@@ -35,7 +35,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Example:
-    """An invented patient, with what to say about it."""
+    """A generated patient, with a title."""
 
     title: str
     files: tuple[File, ...]
@@ -66,28 +66,28 @@ def ask(client: Client, files: Sequence[File], clinical: Mapping[str, Any]) -> A
 
 
 def has_examples(channels: Sequence[str]) -> bool:
-    """Say whether examples can be invented for a model that takes these channels."""
+    """Return whether examples can be generated for a model that takes these channels."""
     return tuple(channels) in (lgg.CHANNELS, brats.CHANNELS)
 
 
 @cache
 def examples(channels: tuple[str, ...]) -> tuple[Example, ...]:
-    """Invent examples for a model that takes these channels, the same ones every time; see `has_examples`."""
+    """Generate examples for a model that takes these channels, the same ones every time; see `has_examples`."""
     with tempfile.TemporaryDirectory(prefix="glioflow-page-") as folder:
         path = Path(folder) / "cohort"
         if channels == brats.CHANNELS:
             synthesize_brats(path, patients=_NUM_EXAMPLES, seed=_SEED, size=120, slices=80)
         else:
             synthesize_lgg(path, patients=_NUM_EXAMPLES, seed=_SEED, size=192, slices=(20, 28))
-        found = []
+        generated = []
         for number, case in enumerate(open_cohort(path).cases, start=1):
             # The names are made as the real cohort's are, and nobody shall take them for those.
             name = f"synthetic_{number}"
             images = [file for file in case.files if not is_mask_name(file.name)]
             files = tuple((file.name.replace(case.id, name), file.read_bytes()) for file in images)
             kind = "four volumes" if channels == brats.CHANNELS else f"{len(files)} slices"
-            found.append(Example(f"Synthetic patient {number}, {kind}", files))
-        return tuple(found)
+            generated.append(Example(f"Synthetic patient {number}, {kind}", files))
+        return tuple(generated)
 
 
 def _write(files: Sequence[File], folder: Path) -> list[Path]:

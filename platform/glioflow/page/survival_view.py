@@ -1,4 +1,4 @@
-"""How the page shows what the survival stage says: with its interval, and with what speaks against it."""
+"""How the page shows the survival stage's answer: with its interval and its warnings."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -11,43 +11,44 @@ from glioflow.bundle.answer import SurvivalJson
 _EVENTS = {"death01": "death", "overall_survival": "death", "progression_free": "progression or death"}
 
 
-def show_survival(said: SurvivalJson | None) -> None:
+def show_survival(survival: SurvivalJson | None) -> None:
     """Show the survival stage's answer; None where the model has no such stage."""
-    if said is None:
+    if survival is None:
         st.info("This model has no survival stage.", icon=":material/info:")
         return
-    doubts = [str(warning) for warning in said["warnings"]]
-    if not said["beats_baselines"]:
-        verdict = "**No better than its baselines in cross-validation: it says nothing reliable of this patient.**"
-        st.warning("\n".join([verdict, "", *(f"- {doubt}" for doubt in doubts)]), icon=":material/warning:")
-    elif doubts:
-        st.warning("\n".join(f"- {doubt}" for doubt in doubts), icon=":material/warning:")
-    st.html(statement_html(said))
-    if said["curve"]:
-        st.vega_lite_chart(curve_spec(said["curve"]), width="stretch", key="curve")
-    if said["beats_baselines"]:
-        st.caption("In cross-validation it beat its baselines.")
-    used = ", ".join(said["basis"]) or "nothing about this patient"
-    st.caption(f"Computed from: {used}." + (f" Filled in: {', '.join(said['imputed'])}." if said["imputed"] else ""))
-    st.caption(f"Risk score {said['risk_score']:.2f}; higher is worse.")
+    warnings = [str(warning) for warning in survival["warnings"]]
+    if not survival["beats_baselines"]:
+        verdict = "**No better than its baselines in cross-validation: it does not predict reliably for this patient.**"
+        st.warning("\n".join([verdict, "", *(f"- {warning}" for warning in warnings)]), icon=":material/warning:")
+    elif warnings:
+        st.warning("\n".join(f"- {warning}" for warning in warnings), icon=":material/warning:")
+    st.html(statement_html(survival))
+    if survival["curve"]:
+        st.vega_lite_chart(curve_spec(survival["curve"]), width="stretch", key="curve")
+    if survival["beats_baselines"]:
+        st.caption("The model beats its baselines in cross-validation.")
+    used = ", ".join(survival["basis"]) or "no value of this patient"
+    imputed = f" Imputed: {', '.join(survival['imputed'])}." if survival["imputed"] else ""
+    st.caption(f"Computed from: {used}.{imputed}")
+    st.caption(f"Risk score {survival['risk_score']:.2f}; higher is worse.")
 
 
-def statement_html(said: SurvivalJson) -> str:
+def statement_html(survival: SurvivalJson) -> str:
     """Return the number that the stage gives, with its 95 % interval as text and as a bar."""
-    interval = said["interval"]
-    if said["predicted_days"] is not None:
+    interval = survival["interval"]
+    if survival["predicted_days"] is not None:
         question = "Predicted survival"
-        value = f"{said['predicted_days']:.0f} days"
+        value = f"{survival['predicted_days']:.0f} days"
         remark = "" if interval is None else f"95 % interval {interval[0]:.0f} to {interval[1]:.0f} days; "
-        remark += str(said["category"] or "")
+        remark += str(survival["category"] or "")
         bar = ""
-    elif said["probability"] is not None:
-        horizon = said["horizon_days"]
+    elif survival["probability"] is not None:
+        horizon = survival["horizon_days"]
         until = "at any time" if horizon is None else f"within {horizon:.0f} days"
-        question = f"Probability of {_EVENTS.get(said['task'], 'the event')} {until}"
-        value = f"{100 * said['probability']:.0f} %"
+        question = f"Probability of {_EVENTS.get(survival['task'], 'the event')} {until}"
+        value = f"{100 * survival['probability']:.0f} %"
         remark = "" if interval is None else f"95 % interval {100 * interval[0]:.0f} to {100 * interval[1]:.0f} %"
-        bar = _bar(said["probability"], interval)
+        bar = _bar(survival["probability"], interval)
     else:
         return ""
     return (

@@ -35,11 +35,11 @@ def feature_rows(features: FeaturesJson) -> list[dict[str, Any]]:
     for name, value in features["volume"].items():
         if name.startswith("box_"):
             continue
-        said, unit = _spoken(name)
+        words, unit = _spoken(name)
         if value is not None and name in ("largest_slice", "centroid_slice"):
             value += 1
         number = None if value is None else float(f"{value:.4g}") if abs(value) < 1e4 else round(value)
-        rows.append({"Feature": said, "Value": number, "Unit": unit, "Note": undefined.get(name, "")})
+        rows.append({"Feature": words, "Value": number, "Unit": unit, "Note": undefined.get(name, "")})
     return sorted(rows, key=lambda row: row["Value"] is None)
 
 

@@ -44,10 +44,8 @@ def open_members(model: str, *, device: str = "auto") -> list[Member]:
             members.append(Member(Predictor.load(Path(name), device=device)))
             continue
         if find_crossval(name):
-            rule = (
-                "a cross-validation is no model and has judged its patients: compare two, or take the runs of its folds"
-            )
-            raise UserError(rule, name)
+            rule = f"run {name} is a cross-validation, which has no model of its own"
+            raise UserError(rule, name, hint="name the run of one of its folds, or compare two cross-validations")
         tracking = tracking or Tracking()
         folder, version = tracking.find_bundle(name)
         run_id = version.run_id if version else name.removeprefix("runs:/").split("/")[0]
@@ -63,17 +61,17 @@ def unpacked(path: Path) -> Iterator[Path]:
         UserError: If the file is missing, damaged, or holds no bundle.
     """
     if not path.is_file():
-        raise UserError("there is no such file; give a bundle's folder or zip, a run id, or NAME@alias", path)
+        raise UserError(f"{path} does not exist", path, hint="give a bundle's folder or zip, a run id, or NAME@alias")
     with tempfile.TemporaryDirectory(prefix="glioflow-bundle-") as scratch:
         try:
             with zipfile.ZipFile(path) as archive:
                 archive.extractall(scratch)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise UserError("the zip of a bundle cannot be read", f"{path}: {error}") from None
-        found = sorted(Path(scratch).rglob(MODEL))
-        if len(found) != 1:
-            raise UserError(f"the zip of a bundle holds one {MODEL}", f"{len(found)} in {path}")
-        yield found[0].parent
+            raise UserError(f"the zip cannot be read ({error})", file=path) from None
+        descriptions = sorted(Path(scratch).rglob(MODEL))
+        if len(descriptions) != 1:
+            raise UserError(f"the zip of a bundle must hold one {MODEL}", len(descriptions), file=path)
+        yield descriptions[0].parent
 
 
 def as_one(members: Sequence[Member]) -> Predictor:
