@@ -9,7 +9,6 @@ import glioflow as gf
 from glioflow.cli.app import REGISTRY, verb
 from glioflow.cli.options import AsJson, Name
 from glioflow.cli.output import answer, one_line_errors, print_line, print_result, table
-from glioflow.errors import UserError
 
 
 @verb(REGISTRY)
@@ -64,12 +63,7 @@ def models(
     with one_line_errors():
         tracking = Tracking()
         if name is not None and name not in tracking.names():
-            raise UserError(
-                f"no model {name!r} is registered",
-                name,
-                tracking.names(),
-                hint=None if tracking.names() else "register one with `glioflow register RUN_ID`",
-            )
+            raise tracking.unregistered(name)
         rows: list[dict[str, Any]] = []
         for each in [name] if name else tracking.names():
             verdicts = decisions(tracking, each)

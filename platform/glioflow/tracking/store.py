@@ -113,12 +113,16 @@ class Tracking(Runs):
         except self._error:
             raise self._no_version(name, f"version {number}" if number is not None else alias or CHAMPION) from None
 
+    def unregistered(self, name: str) -> UserError:
+        """Return the error for the name of a model that is not registered."""
+        names = self.names()
+        hint = None if names else "`glioflow register RUN_ID --name NAME` registers one"
+        return UserError(f"no model {name!r} is registered", name, names, hint=hint)
+
     def _no_version(self, name: str, wanted: str) -> UserError:
         """Return the error for a model that is not registered, or one without the version or alias that is wanted."""
-        names = self.names()
-        if name not in names:
-            how = None if names else "`glioflow register RUN_ID --name NAME` registers one"
-            return UserError(f"no model {name!r} is registered", name, names, hint=how)
+        if name not in self.names():
+            return self.unregistered(name)
         versions = self.versions(name)
         choices = [f"{name}@{alias}" for version in versions for alias in version.aliases]
         choices += [f"{name}/{version.version}" for version in versions]

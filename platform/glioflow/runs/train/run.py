@@ -16,7 +16,7 @@ from glioflow.bundle.prediction import Predictor
 from glioflow.cluster.storage import home
 from glioflow.config import Experiment, load_experiment
 from glioflow.data.prepared.cohort import PreparedCohort
-from glioflow.errors import RunFailed, UserError
+from glioflow.errors import GlioflowError, RunFailed, UserError, causes_of
 from glioflow.evaluation import flatten_summary
 from glioflow.progress import Say, quiet
 from glioflow.reports.evaluation_page import evaluation_page
@@ -268,6 +268,8 @@ def _cause(error: BaseException) -> str:
     """Return the last line that says what went wrong, without Ray's wrapping."""
     if (shortage := cluster.memory_shortage(error)) is not None:
         return shortage
+    if (own := next((each for each in causes_of(error) if isinstance(each, GlioflowError)), None)) is not None:
+        return str(own)
     text = str(error).strip()
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     messages = [line for line in lines if ":" in line and not line.startswith(("File", "ray::", "at "))]
