@@ -271,7 +271,7 @@ def test_what_makes_two_cross_validations_unlike_is_refused_or_said(folded, tiny
     ):
         with pytest.raises(UserError, match=rule):
             compare(one, other)
-    with pytest.raises(UserError, match="a cross-validation is no model"):
+    with pytest.raises(UserError, match="is a cross-validation, which has no model of its own"):
         evaluate(one, easy.path)
     with pytest.raises(UserError, match="without a cohort"):
         compare(one, one, easy.path)

@@ -155,7 +155,7 @@ def encode_dicom_seg(mask: NDArray[np.uint8], case: Case, labels: dict[int, str]
     from pydicom.uid import generate_uid
 
     if case.grid.affine is None or not case.files or not all(dicom.is_dicom(file) for file in case.files):
-        raise UserError("the format dicom-seg needs a study read from DICOM", case.id, hint="write tiff or nifti")
+        raise UserError("the format dicom-seg needs a study read from DICOM", case.id, ["tiff", "nifti"])
     sources = dicom.load_series(case.files)
     segments = [
         highdicom.seg.SegmentDescription(
