@@ -21,6 +21,8 @@ DEFAULTS = {
     "RAY_worker_register_timeout_seconds": "300",
     "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "300",
     "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "120",
+    # A task whose worker was ended for memory would be tried again without end, and nobody would hear of it.
+    "RAY_task_oom_retries": "2",
     # The way of a lone slice through Serve: gRPC between proxy and gateway (with Ray's token), and what has less than
     # 1 MiB goes with its call instead of through the object store (benchmarks/serving.md).
     "RAY_SERVE_PROXY_USE_GRPC": "1",
