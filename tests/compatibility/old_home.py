@@ -90,7 +90,7 @@ class Release:
         """Run Python to its end, which must be a good one, and return the last line of its stdout."""
         process = self.start(*arguments)
         said, errors = process.communicate(timeout=900)
-        assert process.returncode == 0, f"{' '.join(map(str, arguments))}\n{errors[-3000:]}"
+        assert process.returncode == 0, f"{process.returncode}: {' '.join(map(str, arguments))}\n{errors[-3000:]}"
         return said.splitlines()[-1] if said else ""
 
     def answer(self, *words: str | Path) -> dict[str, Any]:
