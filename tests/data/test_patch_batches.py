@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -114,3 +116,33 @@ def test_mistakes_are_named(cases):
         PatchBatches(cases, REGIONS, SamplingSettings(), batch_size=1, seed=0).batch(0)
     with pytest.raises(ValidationError, match="for slices only"):
         SamplingSettings(method="epoch", patch=(8, 8, 8))
+
+
+def test_cases_are_those_that_numpys_choice_draws(cases):
+    many = [cases[k % 2] for k in range(30)]
+    loader = batches(many, tumor_patches=0.0, batch_size=1)
+    for step in range(40):
+        chosen = np.random.default_rng([0, step]).choice(len(many), p=loader.weights)
+        assert loader.draw(step)[0][0] == chosen
+
+
+def test_a_draw_touches_only_the_drawn_cases():
+    class Counted(list):
+        """Cases that count how often one is read."""
+
+        reads = 0
+
+        def __getitem__(self, index):
+            type(self).reads += 1
+            return super().__getitem__(index)
+
+    loader = batches([labeled(f"patient-{k // 3}", k) for k in range(900)], tumor_patches=0.0, batch_size=2)
+    loader.cases = Counted(loader.cases)
+    assert np.allclose(loader.weights, 1 / 900)
+    loader.draw(0)
+    assert Counted.reads == 2
+
+
+def labeled(patient, number):
+    record = SimpleNamespace(id=str(number), patient=patient, areas_px=(1,) * 20, prepared_shape=(20, 24, 24))
+    return SimpleNamespace(record=record)

@@ -102,3 +102,12 @@ def test_a_case_without_a_mask_is_refused_and_named():
         batches([fake("a", (1, 2)), fake("b", None)])
     with pytest.raises(UserError, match="at least one case"):
         batches([])
+
+
+def test_slices_are_those_that_numpys_choice_draws():
+    some = [fake(f"p{k % 7}", tuple((k * s) % 11 for s in range(k % 5 + 1))) for k in range(40)]
+    for method in ("tumor", "uniform"):
+        loader = batches(some, method, batch_size=50)
+        for step in range(20):
+            rng = np.random.default_rng([0, step])
+            assert np.array_equal(loader.draw(step), rng.choice(len(loader.index), size=50, p=loader.weights))

@@ -1,5 +1,7 @@
 """Batches of slices or patches from a prepared cohort, each a function of seed and step, so that runs can resume."""
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -108,14 +110,21 @@ class SliceBatches(Batches):
     """Batches of slices (B, C, h, w)."""
 
     @cached_property
-    def index(self) -> list[tuple[int, int]]:
-        """Index of the case, and of the slice in the case, for every slice."""
-        return [(k, s) for k, case in enumerate(self.cases) for s in range(case.image.shape[0])]
+    def index(self) -> NDArray[np.int64]:
+        """(N, 2): the index of the case, and of the slice in the case, for every slice."""
+        lengths = np.array([len(case.record.areas_px or ()) for case in self.cases], dtype=np.int64)
+        first = np.cumsum(lengths) - lengths
+        numbers = np.repeat(np.arange(len(lengths)), lengths)
+        return np.stack([numbers, np.arange(len(numbers)) - first[numbers]], axis=1)
 
     @cached_property
     def weights(self) -> NDArray[np.float64] | None:
         """Probability of each slice; None where all are equal."""
         return _weights(self.cases) if self.settings.method == "tumor" else None
+
+    @cached_property
+    def _cumulated(self) -> NDArray[np.float64] | None:
+        return None if self.weights is None else _cumulate(self.weights)
 
     @property
     def steps_per_pass(self) -> int:
@@ -130,7 +139,10 @@ class SliceBatches(Batches):
             drawn = np.array([self._permutation(position // count)[position % count] for position in positions])
         else:
             rng = np.random.default_rng([self.seed, step])
-            drawn = rng.choice(len(self.index), size=total, p=self.weights)
+            if self._cumulated is None:
+                drawn = rng.integers(len(self.index), size=total)
+            else:
+                drawn = _pick(self._cumulated, rng.random(total))
         return np.asarray(drawn[self.rank :: self.world_size], dtype=np.int64)
 
     def _permutation(self, number: int) -> NDArray[np.int64]:
@@ -167,12 +179,17 @@ class PatchBatches(Batches):
     def weights(self) -> NDArray[np.float64]:
         """Probability of each case: equal for all patients."""
         patients = [case.record.patient for case in self.cases]
-        return np.array([1 / patients.count(patient) for patient in patients]) / len(set(patients))
+        cases = Counter(patients)
+        return np.array([1 / cases[patient] for patient in patients]) / len(cases)
+
+    @cached_property
+    def _cumulated(self) -> NDArray[np.float64]:
+        return _cumulate(self.weights)
 
     @property
     def steps_per_pass(self) -> int:
         """Number of batches in which as many voxels are drawn as the cases have."""
-        voxels = sum(int(np.prod(case.image.shape[:3])) for case in self.cases)
+        voxels = sum(math.prod(case.record.prepared_shape) for case in self.cases)
         return max(1, voxels // (int(np.prod(self.patch)) * self.batch_size * self.world_size))
 
     def draw(self, step: int) -> list[tuple[int, Window]]:
@@ -182,9 +199,9 @@ class PatchBatches(Batches):
         return drawn[self.rank :: self.world_size]
 
     def _draw_one(self, rng: np.random.Generator) -> tuple[int, Window]:
-        number = int(rng.choice(len(self.cases), p=self.weights))
+        number = int(_pick(self._cumulated, rng.random()))
         case = self.cases[number]
-        shape: Shape = case.image.shape[:3]
+        shape = case.record.prepared_shape
         areas = np.asarray(case.record.areas_px, dtype=np.float64)
         on_tumor = self.settings.method == "tumor" and rng.random() < self.settings.tumor_patches and areas.any()
         if on_tumor:
@@ -221,6 +238,16 @@ def _mask(case: PreparedCase) -> NDArray[np.uint8]:
     mask = case.mask
     assert mask is not None  # checked by Batches.__init__
     return mask
+
+
+def _cumulate(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    cumulated = weights.cumsum()
+    return np.asarray(cumulated / cumulated[-1])
+
+
+def _pick(cumulated: NDArray[np.float64], uniform: float | NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the indices that `Generator.choice(p=...)` gives for these uniform numbers, without its sum over all."""
+    return np.asarray(cumulated.searchsorted(uniform, side="right"), dtype=np.int64)
 
 
 def _weights(cases: Sequence[PreparedCase]) -> NDArray[np.float64]:

@@ -52,6 +52,11 @@ class CaseRecord(BaseModel):
     volume_px: int | None
     sizes: dict[Annotated[str, Field(pattern=r"^[a-z]+\.[a-z]+$")], int]
 
+    @property
+    def prepared_shape(self) -> Shape:
+        """(S, h, w) of the prepared arrays."""
+        return self.moves[-1].after if self.moves else self.shape
+
 
 class Manifest(BaseModel):
     """Everything about a prepared cohort but its arrays."""
