@@ -7,7 +7,7 @@ import typer
 
 from glioflow.cli.app import ANALYSIS, verb, verb_group
 from glioflow.cli.options import AsJson, Overrides
-from glioflow.cli.output import answer, one_line_errors, print_line, table
+from glioflow.cli.output import answer, console, one_line_errors, print_line, table
 from glioflow.errors import UserError
 from glioflow.reports.numbers import interval, short
 
@@ -42,7 +42,11 @@ def features(
         measured = measure_mask(volume > 0, spacing_mm=spacing_mm, brain=brain)
         payload: dict[str, Any] = {"features": measured.model_dump(mode="json")}
         if volume.max(initial=0) > 1:  # labels of several regions, as in BraTS
-            payload["regions"] = measure_regions(volume, spacing_mm=spacing_mm, brain=brain).model_dump(mode="json")
+            try:
+                found = measure_regions(volume, spacing_mm=spacing_mm, brain=brain)
+                payload["regions"] = found.model_dump(mode="json")
+            except UserError as error:  # labels of another kind of cohort: the shape of the whole still holds
+                console().print(f"no regions: {error}")
         if radiomics:
             payload["radiomics"] = measure_radiomics(volume > 0, spacing_mm=spacing_mm)
         rows = [*measured.volume.items(), *payload.get("radiomics", {}).items()]

@@ -113,6 +113,13 @@ class Experiment(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _clean_up_names_parts_of_the_target(self) -> "Experiment":
+        for name in self.postprocess.min_total_px:
+            if name not in self.target.names:
+                raise UserError("postprocess.min_total_px must name parts of the target", name, self.target.names)
+        return self
+
+    @model_validator(mode="after")
     def _searched_keys_exist(self) -> "Experiment":
         for key, parameter in self.search.space.items():
             fixed = key.split(".")[0] in _FIXED and key != PREPROCESS  # which is chosen by name, from search.preprocess

@@ -1,10 +1,13 @@
 """What a network predicts: stored labels as its outputs, and its outputs as labels again."""
 
+from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from glioflow.errors import UserError
 
 
 class TargetSettings(BaseModel):
@@ -51,6 +54,34 @@ class TargetSettings(BaseModel):
     def num_outputs(self) -> int:
         """Channels of the logits, with the background where there is a softmax."""
         return len(self.labels) + 1 if self.kind == "multiclass" else len(self.names)
+
+    @property
+    def mapped_labels(self) -> frozenset[int]:
+        """Every label value that the outputs are made from; empty for `binary`, which takes any."""
+        if self.kind == "regions":
+            return frozenset(value for values in self.regions.values() for value in values)
+        return frozenset(self.labels)
+
+    def check_labels(self, labels: Collection[int], origin: object) -> None:
+        """Refuse a cohort whose labels are not exactly those that this target maps.
+
+        Args:
+            labels: Values that the cohort's masks may hold besides 0, as preprocessing leaves them.
+            origin: The cohort, for the error.
+
+        Raises:
+            UserError: With both lists.
+        """
+        if self.kind == "binary" or self.mapped_labels == set(labels):
+            return
+        unmapped, absent = sorted(set(labels) - self.mapped_labels), sorted(self.mapped_labels - set(labels))
+        parts = [f"the target does not map {unmapped}"] * bool(unmapped)
+        parts += [f"the cohort never has {absent}"] * bool(absent)
+        raise UserError(
+            "the target must map exactly the labels of the cohort",
+            f"target {sorted(self.mapped_labels)} and cohort {sorted(labels)} of {origin}: {'; '.join(parts)}",
+            hint="change the section target, or rename labels with the step label_map",
+        )
 
     def encode(self, mask: NDArray[np.uint8]) -> NDArray[np.float32] | NDArray[np.int64]:
         """Return stored labels in the form that the loss takes.

@@ -154,8 +154,11 @@ def measure_regions(
         regions: The labels that make up each region, the largest region first.
 
     Raises:
-        UserError: As in `measure_mask`.
+        UserError: As in `measure_mask`, or if the mask holds a label that no region has.
     """
+    known = sorted({value for values in regions.values() for value in values})
+    if unknown := sorted({int(value) for value in np.unique(labels)} - {0, *known}):
+        raise UserError(f"the regions {', '.join(regions)} are made of the labels {known}", f"labels {unknown[:8]}")
     measured = {
         name: measure_mask(np.isin(labels, values), spacing_mm=spacing_mm, brain=brain)
         for name, values in regions.items()

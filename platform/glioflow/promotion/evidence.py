@@ -61,12 +61,13 @@ class Entry:
             UserError: If it is not there, or not the recorded one.
         """
         origin, steps = self.predictor.description.origin, self.predictor.description.preprocess
+        target = self.predictor.description.target
         source = data or Path(_read_up(tracking, self.version.run_id, "cohort.json")["path"])
         if not source.exists():
             raise UserError(
                 f"the recorded cohort {source} does not exist", source, hint="give the cohort with --data DIR"
             )
-        cohort = find_or_prepare(source, steps, home=home)
+        cohort = find_or_prepare(source, steps, home=home, target=target)
         if cohort.manifest.source_fingerprint != origin.source_fingerprint:
             raise UserError(
                 f"{source} is not the cohort that version {self.version.version} recorded (fingerprint "
@@ -92,7 +93,7 @@ class Entry:
                 data,
                 hint="give the raw cohort with --data DIR",
             )
-        return find_or_prepare(data, steps, home=home)
+        return find_or_prepare(data, steps, home=home, target=self.predictor.description.target)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from glioflow.data.prepared.cohort import PreparedCohort, find_or_prepare
 from glioflow.data.prepared.remote import local_folder
 from glioflow.data.preprocessing.pipeline import Step
 from glioflow.data.splits import Split, make_split
+from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 from glioflow.progress import Say, quiet
 from glioflow.tracking import Tracking
@@ -44,7 +45,7 @@ def open_setting(experiment: Experiment, data: str | Path | None, *, say: Say = 
         raise UserError("on more than one node MLFLOW_TRACKING_URI must name a server (http://...)", tracking.uri)
     check_resources(experiment)
     say(f"cohort {source}")
-    cohort = open_cohort_for(experiment.preprocess, source)
+    cohort = open_cohort_for(experiment.preprocess, source, experiment.target)
     split = make_split(cohort.records, experiment.split, folder=data_folder())
     leaks = audit.find_split_leaks(split, cohort.records)
     if leaks:
@@ -56,14 +57,16 @@ def open_setting(experiment: Experiment, data: str | Path | None, *, say: Say = 
     return Setting(experiment, cohort, split, tracking)
 
 
-def open_cohort_for(steps: Sequence[Step], source: str | Path) -> PreparedCohort:
+def open_cohort_for(steps: Sequence[Step], source: str | Path, target: TargetSettings) -> PreparedCohort:
     """Open a cohort as `steps` make it: prepared before, behind a URI, or raw and prepared now.
 
     Raises:
-        UserError: As the readers do, or if a prepared cohort was made with other steps.
+        UserError: As the readers do, or if a prepared cohort was made with other steps, or its labels are not those of
+            the target.
     """
     place = prepared_home()
-    return find_or_prepare(local_folder(source, place), steps, home=place, map_cases=cluster.map_parallel)
+    folder = local_folder(source, place)
+    return find_or_prepare(folder, steps, home=place, target=target, map_cases=cluster.map_parallel)
 
 
 def check_resources(experiment: Experiment) -> None:

@@ -19,6 +19,8 @@ from glioflow.errors import TooLarge, UserError
 
 _IMAGE = ("MR", "CT", "PT")
 _MASK = "SEG"
+# The SOP classes of segmentations, binary and as a label map; the meta information of a file begins with its class.
+_SEGMENTATIONS = (b"1.2.840.10008.5.1.4.1.1.66.4", b"1.2.840.10008.5.1.4.1.1.66.7")
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 # The axes of DICOM point to left and posterior, those of NIfTI and ours to right and anterior.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -50,7 +52,24 @@ def open(path: Path) -> Cohort:
         name = Path(folder).relative_to(path).parts[0] if Path(folder) != path else path.resolve().name
         name = name if name not in cases else f"{name}_{len(cases) + 1}"
         cases[name] = open_files(files, name=name)
-    return Cohort("dicom", path, tuple(cases[name] for name in sorted(cases)), {1: "tumor"}, read)
+    return Cohort("dicom", path, tuple(cases[name] for name in sorted(cases)), labels_of(cases.values()), read)
+
+
+def labels_of(cases: Iterable[CaseFiles]) -> dict[int, str]:
+    """Return the segments of all SEG objects by number; where each has one or there is none, that is the tumor.
+
+    Raises:
+        UserError: If a number means one segment here and another there.
+    """
+    named: dict[int, tuple[str, Path]] = {}
+    for file in (file for case in cases for file in case.files if _is_segmentation(file)):
+        for segment in _load(file, pixels=False).get("SegmentSequence", ()):
+            number, name = int(segment.SegmentNumber), str(segment.get("SegmentLabel", "")).strip()
+            known, where = named.setdefault(number, (name, file))
+            if known.casefold() != name.casefold() and number > 1:
+                rule = f"segment {number} must mean the same in all segmentations"
+                raise UserError(rule, f"{name!r}, and {known!r} in {where.name}", file=file)
+    return {number: name for number, (name, _) in sorted(named.items())} if len(named) > 1 else {1: "tumor"}
 
 
 def open_files(files: Sequence[Path], *, name: str | None = None) -> CaseFiles:
@@ -125,6 +144,12 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
+def _is_segmentation(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(1024)
+    return any(uid in head for uid in _SEGMENTATIONS)
+
+
 def load_series(files: Iterable[Path]) -> list[Any]:
     """Read complete data sets with their pixels; raises `UserError` if one is damaged."""
     return [_load(file, pixels=True) for file in files]
@@ -177,7 +202,7 @@ def _read_series(files: Sequence[Path]) -> Volume:
 
 
 def _read_mask(path: Path, image: Volume) -> Any:
-    """Read a SEG object onto the grid of `image`, as 0 and 1."""
+    """Read a SEG object onto the grid of `image`, as the numbers of its segments."""
     import highdicom
 
     assert image.grid.affine is not None
@@ -192,4 +217,4 @@ def _read_mask(path: Path, image: Volume) -> Any:
         mask = np.asarray(volume.match_geometry(target).array)
     except Exception as error:
         raise UserError("a DICOM segmentation must lie on its study's grid", reason(error), file=path) from error
-    return np.ascontiguousarray(image.grid.from_file(mask != 0), np.uint8)
+    return np.ascontiguousarray(image.grid.from_file(mask), np.uint8)

@@ -51,4 +51,6 @@ def _labels(values: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
     labels = np.rint(values).astype(np.int64)
     if (labels != values).any() or labels.min(initial=0) < 0 or labels.max(initial=0) > 255:
         raise UserError("a mask must hold whole label values from 0 to 255", file=path)
+    if labels.max(initial=0) == 255 and np.isin(labels, (0, 255)).all():
+        return np.asarray(labels > 0, np.uint8)  # a binary mask as images store it
     return np.asarray(labels, np.uint8)

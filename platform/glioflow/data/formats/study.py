@@ -73,7 +73,8 @@ def _open_files(files: Sequence[Path]) -> Cohort:
         name = _shared_name([nifti.stem(file) for file in files])
         return _one("nifti", files[0].parent, CaseFiles(name, name, tuple(files)), {1: "tumor"})
     if all(file.is_file() and dicom.is_dicom(file) for file in files):
-        return _one("dicom", files[0].parent, dicom.open_files(files), {1: "tumor"})
+        case = dicom.open_files(files)
+        return _one("dicom", files[0].parent, case, dicom.labels_of([case]))
     kinds = ["one folder", ".tif or .png slices", ".nii or .nii.gz modalities", "DICOM files"]
     raise UserError("the files of a study must be of one known kind", ", ".join(file.name for file in files[:4]), kinds)
 

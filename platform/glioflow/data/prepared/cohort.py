@@ -24,7 +24,8 @@ from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.prepared.manifest import VERSION, CaseRecord, Manifest, digest_cases, fingerprint_of, read_manifest
 from glioflow.data.preprocessing.brain_mask import locate_brain
 from glioflow.data.preprocessing.geometry import restore
-from glioflow.data.preprocessing.pipeline import Step, preprocess, rename_labels
+from glioflow.data.preprocessing.pipeline import Step, preprocess, rename_labels, renamed
+from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 
 _AGAIN = "make the cohort again with `glioflow data prepare`"
@@ -143,17 +144,26 @@ def is_prepared(path: Path) -> bool:
     return (path / "manifest.json").is_file()
 
 
-def find_or_prepare(source: Path, steps: Sequence[Step], *, home: Path, map_cases: MapCases = map) -> PreparedCohort:
+def find_or_prepare(
+    source: Path,
+    steps: Sequence[Step],
+    *,
+    home: Path,
+    target: TargetSettings | None = None,
+    map_cases: MapCases = map,
+) -> PreparedCohort:
     """Open the prepared form of `source`; prepare it in `home` first where that was not done before.
 
     Args:
         source: A raw cohort, or a prepared one (then its steps must be `steps`).
         steps: The experiment's preprocessing.
         home: Folder of prepared cohorts, one folder for each fingerprint.
+        target: Whose labels must be those of the cohort; checked before any case is read.
         map_cases: Runs a function over items, in order; Ray's tasks on a cluster.
 
     Raises:
-        UserError: As the readers and steps, or if a prepared cohort was made with other steps.
+        UserError: As the readers and steps, or if a prepared cohort was made with other steps, or its labels are not
+            those of the target.
     """
     if is_prepared(source):
         prepared = PreparedCohort(source)
@@ -161,8 +171,12 @@ def find_or_prepare(source: Path, steps: Sequence[Step], *, home: Path, map_case
             rule = "a prepared cohort can be used only with the preprocessing it was made with"
             hint = "give the raw cohort, or the preprocessing of this one"
             raise UserError(rule, _difference(prepared, steps), file=source, hint=hint)
+        if target is not None:
+            target.check_labels(renamed(prepared.manifest.labels, steps), source)
         return prepared
     cohort = open_cohort(source)
+    if target is not None:
+        target.check_labels(renamed(cohort.labels, steps), source)
     digests = digest_cases(cohort, steps)
     return prepare(cohort, home / fingerprint_of(digests, steps), steps, map_cases=map_cases, digests=digests)
 

@@ -1,5 +1,6 @@
 """Preprocessing: pure steps from a case to the input of the network, named in an experiment and kept in its bundle."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -15,7 +16,7 @@ from glioflow.data.preprocessing.working_image import StepSettings, Volume
 from glioflow.data.sequences import brats_name
 from glioflow.errors import UserError
 
-__all__ = ["ResizePlane", "Step", "UnitScale", "Volume", "preprocess", "rename_labels"]
+__all__ = ["ResizePlane", "Step", "UnitScale", "Volume", "preprocess", "rename_labels", "renamed"]
 
 Label = Annotated[int, Field(ge=0, le=255)]
 
@@ -109,6 +110,12 @@ def preprocess(case: Case, steps: tuple[Step, ...]) -> Volume:
 def unprocessed(case: Case) -> Volume:
     """Return a case before its first step."""
     return Volume(case.image.astype(np.float32), case.mask, case.channels, case.spacing_mm, case=case)
+
+
+def renamed(labels: Iterable[int], steps: Sequence[Step]) -> set[int]:
+    """Return the label values that `steps` leave of `labels`, without the background."""
+    table = rename_labels(np.arange(256, dtype=np.uint8), tuple(steps))
+    return {int(table[label]) for label in labels} - {0}
 
 
 def rename_labels(mask: NDArray[np.uint8], steps: tuple[Step, ...]) -> NDArray[np.uint8]:

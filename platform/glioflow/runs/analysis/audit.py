@@ -97,7 +97,7 @@ def audit_experiment(
     """
     source = data_source(data, experiment.data.source)
     tracking = Tracking()
-    cohort = open_cohort_for(experiment.preprocess, source)
+    cohort = open_cohort_for(experiment.preprocess, source, experiment.target)
     settings = experiment.split
     by_file = settings.method == "file"
     split = (

@@ -91,12 +91,12 @@ def labeled_cases(subject: Subject, source: str | Path) -> tuple[PreparedCohort,
     """Open a cohort as a model needs it and return its labeled cases.
 
     Raises:
-        UserError: If it does not exist, has other channels, or no case has a mask.
+        UserError: If it does not exist, has other channels or labels, or no case has a mask.
     """
     if "://" not in str(source) and not Path(source).exists():
         raise UserError("the cohort must exist", source)
     said = subject.predictor.description
-    cohort = open_cohort_for(said.preprocess, source)
+    cohort = open_cohort_for(said.preprocess, source, said.target)
     if cohort.channels != said.network_channels:
         raise UserError(f"this model takes the channels {list(said.network_channels)}", list(cohort.channels))
     cases = cohort.cases(record.id for record in cohort.records if record.areas_px is not None)

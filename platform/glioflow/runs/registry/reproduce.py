@@ -111,7 +111,7 @@ def _recorded_setting(tracking: Tracking, run: Any, data: str | Path | None) -> 
     source = data or Path(tracking.read_json(run_id, "cohort.json")["path"])
     if isinstance(source, Path) and not source.exists():
         raise UserError("the recorded cohort must be reachable; give it with --data DIR", source)
-    cohort = open_cohort_for(experiment.preprocess, source)
+    cohort = open_cohort_for(experiment.preprocess, source, experiment.target)
     if cohort.manifest.fingerprint != tags["glioflow.cohort"]:
         rule = f"a run is reproduced on the cohort it recorded (fingerprint {tags['glioflow.cohort']})"
         raise UserError(rule, f"{source} with {cohort.manifest.fingerprint}")

@@ -48,7 +48,7 @@ def prepare_variants(experiment: Experiment, source: str | Path, *, say: Say) ->
     made: dict[str, Path] = {}
     for name, each in steps.items():
         say(f"preprocessing {name}, about {sizes[name]:.3g} GB")
-        made[name] = open_cohort_for(each, source).path
+        made[name] = open_cohort_for(each, source, experiment.target).path
     _same_cases(made)
     return made
 

@@ -1,0 +1,110 @@
+"""The labels of a target and those of a cohort: compared before anything runs, both named where they differ."""
+
+import nibabel
+import numpy as np
+import pytest
+from dicom_series import write_series
+from pydantic import ValidationError
+from test_volume_cohorts import LPS, write_brats
+
+from bundles import changed, describe
+from glioflow.bundle.prediction import Predictor
+from glioflow.config import Experiment
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.mask_file import read_mask
+from glioflow.data.formats.study import read_study
+from glioflow.data.formats.writing import encode_dicom_seg
+from glioflow.data.prepared.cohort import find_or_prepare
+from glioflow.data.preprocessing.pipeline import LabelMap
+from glioflow.data.targets import TargetSettings
+from glioflow.errors import UserError
+from glioflow.features import measure_regions
+from glioflow.runs.analysis.evaluate import evaluate
+
+TO_2021 = {
+    "kind": "regions",
+    "regions": {"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]},
+    "decode": {"WT": 2, "TC": 1, "ET": 4},
+}
+REGIONS = TargetSettings.model_validate(TO_2021)
+
+
+def refusal(*arguments, **options):
+    with pytest.raises(UserError) as caught:
+        find_or_prepare(*arguments, **options)
+    return str(caught.value)
+
+
+@pytest.fixture
+def from_2023(tmp_path):
+    """Return a cohort of two cases with the labels 1, 2 and 3."""
+    for number in (1, 2):
+        write_brats(tmp_path / "cohort", f"BraTS-GLI-0000{number}-000", labels=(0, 1, 2, 3))
+    return tmp_path / "cohort"
+
+
+def test_regions_of_another_generation_are_refused_with_both_lists_before_a_case_is_read(from_2023, tiny, home):
+    refused = refusal(from_2023, tiny.preprocess, home=home, target=REGIONS)
+    assert "target [1, 2, 4] and cohort [1, 2, 3]" in refused
+    assert "does not map [3]" in refused
+    assert "never has [4]" in refused
+    assert not home.exists()
+
+
+def test_a_prepared_cohort_is_refused_as_the_raw_one_is(from_2023, tiny, home):
+    prepared = find_or_prepare(from_2023, tiny.preprocess, home=home)
+    assert "target [1, 2, 4] and cohort [1, 2, 3]" in refusal(prepared.path, tiny.preprocess, home=home, target=REGIONS)
+
+
+def test_labels_are_compared_as_the_steps_rename_them(from_2023, tiny, home):
+    steps = (*tiny.preprocess, LabelMap(map={3: 4}))
+    assert find_or_prepare(from_2023, steps, home=home, target=REGIONS).manifest.labels[3] == "enhancing tumor"
+
+
+def test_regions_over_one_label_are_refused(lgg, tiny, home):
+    assert "target [1, 2, 4] and cohort [1]" in refusal(lgg, tiny.preprocess, home=home, target=REGIONS)
+
+
+def test_classes_that_leave_a_label_out_are_refused(from_2023, tiny, home):
+    target = TargetSettings(kind="multiclass", labels=(1, 2))
+    assert "does not map [3]" in refusal(from_2023, tiny.preprocess, home=home, target=target)
+
+
+def test_any_labels_are_a_binary_target(from_2023, tiny, home):
+    assert find_or_prepare(from_2023, tiny.preprocess, home=home, target=TargetSettings()).records
+
+
+def test_a_model_is_not_measured_on_labels_that_it_does_not_know(prepared, tiny, tmp_path, monkeypatch):
+    experiment = changed(tiny, target=TO_2021)
+    monkeypatch.setattr(Predictor, "load", lambda *_, **__: Predictor(describe(experiment), None))
+    (tmp_path / "model.json").touch()
+    with pytest.raises(UserError, match=r"target \[1, 2, 4\] and cohort \[1\]"):
+        evaluate(str(tmp_path), prepared.path)
+
+
+def test_a_rule_for_small_parts_names_parts_of_the_target():
+    with pytest.raises(ValidationError, match="got et; choose one of: WT, TC, ET"):
+        Experiment.model_validate({"target": TO_2021, "postprocess": {"min_total_px": {"et": 500}}})
+
+
+def test_the_segments_of_a_dicom_segmentation_stay_apart(tmp_path):
+    series = write_series(tmp_path / "study" / "flair", np.full((4, 6, 8), 100, np.uint16))
+    case = read_study([series])
+    mask = np.zeros((4, 6, 8), np.uint8)
+    mask[1:3, 1:3, 1:3], mask[1:3, 3:5, 3:5] = 1, 2
+    (tmp_path / "study" / "seg").mkdir()
+    (tmp_path / "study" / "seg" / "mask.dcm").write_bytes(encode_dicom_seg(mask, case, {1: "core", 2: "edema"}))
+    cohort = open_cohort(tmp_path)
+    assert cohort.labels == {1: "core", 2: "edema"}
+    assert np.array_equal(cohort.read(cohort.cases[0].id).mask, mask)
+
+
+def test_a_binary_mask_of_0_and_255_is_one_tumor(tmp_path):
+    path = tmp_path / "mask.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.resize(np.array([0, 255], np.uint8), (4, 5, 6)), LPS), path)
+    assert np.unique(read_mask(path)[0]).tolist() == [0, 1]
+
+
+def test_regions_are_not_measured_on_labels_that_none_of_them_has():
+    with pytest.raises(UserError, match=r"made of the labels \[1, 2, 3, 4\].*\[7\]"):
+        measure_regions(np.full((2, 3, 3), 7, np.uint8))
