@@ -8,7 +8,7 @@ from glioflow import cluster
 from glioflow.api.inputs import model_name, print_progress
 from glioflow.api.results import Result, patients_tables
 from glioflow.progress import Say
-from glioflow.reports.evaluation_page import METRICS, beside_baselines
+from glioflow.reports.evaluation_page import BESIDE, BOTH_EMPTY, METRICS, beside_baselines
 from glioflow.reports.numbers import interval
 from glioflow.reports.tables import Table
 from glioflow.runs.analysis.compare import compare as compare_models
@@ -20,8 +20,8 @@ class EvaluationResult(Result):
     """A model, measured on the labeled patients of a cohort.
 
     Attributes:
-        per_patient: Metrics of each patient.
-        dice_mean: Over all patients.
+        per_patient: Metrics of each case, with its `patient`.
+        dice_mean: Over all patients, the cases of each averaged; so are the others.
         dice_median: Over all patients.
         dice_ci95: 95 % bootstrap interval of the mean.
         baselines: Mean and median Dice of what a network has to beat.
@@ -57,14 +57,17 @@ class EvaluationResult(Result):
             *("expected_calibration_error", "expected_calibration_error_near_tumor", "run_id", "report"),
         ]
         means = [
-            [name, values[f"{key}_mean"], interval(*values[f"{key}_ci95"]), values[f"{key}_median"]]
+            [
+                *(name, values[f"{key}_mean"], interval(*values[f"{key}_ci95"]), values[f"{key}_median"]),
+                values.get(f"{key}_num_empty_both", 0),
+            ]
             for key, name in METRICS.items()
             if values.get(f"{key}_mean") is not None and key not in ("hd95", "nsd")  # they are there with their units
         ]
         return [
             *patients_tables(self.per_patient, {k: values[k] for k in chief if values.get(k) is not None}),
-            Table(f"over {values['num_patients']} patients", ["", "mean", "95 %", "median"], means),
-            Table("beside its baselines", ["", "mean Dice", "median Dice"], beside_baselines(values)),
+            Table(f"over {values['num_patients']} patients", ["", "mean", "95 %", "median", BOTH_EMPTY], means),
+            Table("beside its baselines", list(BESIDE), beside_baselines(values)),
         ]
 
     def notes(self) -> list[str]:

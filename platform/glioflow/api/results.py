@@ -41,14 +41,15 @@ def _plain(value: Any) -> Any:
 
 def metrics_table(run_id: str, metrics: Mapping[str, float | None]) -> Table:
     """Return a run's chief metrics, validation beside test."""
-    keys = ("dice_mean", "dice_ci95_low", "dice_ci95_high", "dice_median", "hd95_median", "iou_mean")
+    keys = ("dice_mean", "dice_ci95_low", "dice_ci95_high", "dice_median", "hd95_median", "iou_mean", "num_empty_both")
     parts = [part for part in ("val", "test") if f"{part}/dice_mean" in metrics]
     shown = [key for key in keys if any(f"{part}/{key}" in metrics for part in parts)]
     return Table(f"run {run_id}", ["", *parts], [[key, *(metrics.get(f"{p}/{key}") for p in parts)] for key in shown])
 
 
 def patients_tables(rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> list[Table]:
-    """Return each patient's metrics, and the summary."""
-    head = ["id", "dice", "iou", "hd95"]
+    """Return the metrics of each case, with its patient where these are not the same, and the summary."""
+    several = len({row.get("patient") for row in rows}) < len(rows)
+    head = ["id", *(["patient"] if several else []), "dice", "iou", "hd95"]
     patients = Table("", head, [[row.get(key) for key in head] for row in rows])
     return [patients, Table("", ["", ""], list(summary.items()))]

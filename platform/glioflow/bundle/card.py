@@ -8,6 +8,7 @@ from typing import Any
 from glioflow.bundle import Description
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE as NOTICE
 from glioflow.evaluation import bootstrap_interval
+from glioflow.evaluation.patients import patient_means
 from glioflow.reports.numbers import interval, short
 from glioflow.reports.page import Section, render, render_page
 
@@ -43,21 +44,23 @@ def subgroup_metrics(rows: Iterable[Mapping[str, Any]]) -> dict[str, float | Non
         rows: Per case `institution`, `dice` and `volume_reference_px` or `_mm3`.
 
     Returns:
-        `test/by/GROUPING/GROUP/` with `dice_mean`, `dice_ci95_low`, `dice_ci95_high` and `num_cases`. Sizes are the
-        terciles of these cases.
+        `test/by/GROUPING/GROUP/` with `dice_mean`, `dice_ci95_low`, `dice_ci95_high` over patients, `num_patients` and
+        `num_cases`. Sizes are the terciles of these cases.
     """
     cases = [row for row in rows if row.get("dice") is not None]
-    groups: dict[str, list[float]] = {}
+    groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in cases:
-        groups.setdefault(f"institution/{row.get('institution') or 'unknown'}", []).append(float(row["dice"]))
+        groups.setdefault(f"institution/{row.get('institution') or 'unknown'}", []).append(row)
     sized = sorted((row for row in cases if _volume(row) is not None), key=lambda row: float(_volume(row) or 0))
     for index, row in enumerate(sized):
         size = ("small", "medium", "large")[index * 3 // len(sized)]
-        groups.setdefault(f"tumor size/{size}", []).append(float(row["dice"]))
+        groups.setdefault(f"tumor size/{size}", []).append(row)
     metrics: dict[str, float | None] = {}
-    for group, scores in groups.items():
+    for group, members in groups.items():
+        scores = [*patient_means(members, "dice").values()]
         low, high = bootstrap_interval(scores)
-        summary = {"dice_mean": fmean(scores), "dice_ci95_low": low, "dice_ci95_high": high, "num_cases": len(scores)}
+        summary = {"dice_mean": fmean(scores), "dice_ci95_low": low, "dice_ci95_high": high}
+        summary |= {"num_patients": len(scores), "num_cases": len(members)}
         metrics |= {f"{_BY}{group}/{key}": float(value) for key, value in summary.items()}
     return metrics
 
@@ -128,14 +131,15 @@ def _sections(description: Description, survival: str | None, lineage: Mapping[s
         Section(
             "Metrics",
             "Per patient on the whole volume, in the images' own geometry, then averaged; intervals by bootstrap over "
-            "patients.",
-            head=["metric", "test mean", "95 % interval", "test median", "validation mean"],
+            "patients. Both empty: test patients with a case without tumor and without prediction, which counts as "
+            "right.",
+            head=["metric", "test mean", "95 % interval", "test median", "validation mean", "both empty"],
             rows=_metric_rows(description.metrics),
         ),
         Section(
             "Subgroups",
             "Dice of test patients. An interval of few patients says little.",
-            head=["group", "mean Dice", "95 % interval", "cases"],
+            head=["group", "mean Dice", "95 % interval", "patients"],
             rows=_subgroup_rows(description.metrics),
         ),
         Section(
@@ -163,7 +167,8 @@ def _metric_rows(metrics: Mapping[str, float | None]) -> list[Sequence[object]]:
         test, val = metrics.get(f"test/{key}_mean"), metrics.get(f"val/{key}_mean")
         if test is not None or val is not None:
             median = short(metrics.get(f"test/{key}_median"))
-            rows.append([name, short(test), _interval(metrics, f"test/{key}"), median, short(val)])
+            ruled = short(metrics.get(f"test/{key}_num_empty_both", 0.0))
+            rows.append([name, short(test), _interval(metrics, f"test/{key}"), median, short(val), ruled])
     return rows
 
 
@@ -174,7 +179,7 @@ def _subgroup_rows(metrics: Mapping[str, float | None]) -> list[Sequence[object]
             group.removeprefix(_BY).replace("/", ": "),
             short(metrics[f"{group}/dice_mean"]),
             _interval(metrics, f"{group}/dice"),
-            short(metrics.get(f"{group}/num_cases")),
+            short(metrics.get(f"{group}/num_patients", metrics.get(f"{group}/num_cases"))),
         ]
         for group in groups
     ]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from glioflow.evaluation.metrics import dice_per_case
+from glioflow.evaluation.patients import patient_means
 
 Probabilities = NDArray[np.floating[Any]]
 _SMALLEST = 1e-6
@@ -246,21 +247,31 @@ def fit_volume_interval(
     reference: Sequence[float],
     folds: Sequence[int],
     *,
+    patients: Sequence[str] | None = None,
     level: float = 0.9,
     unit: Literal["px", "mm3"] = "px",
     held_out: str = "",
 ) -> VolumeInterval:
-    """Fit the interval.
+    """Fit the interval, with one residual for each patient: the mean over their cases.
 
     Args:
-        predicted: Volume of each patient, by a network and a post-processing chosen without this patient.
-        reference: True volume of each patient, in the same unit.
-        folds: Fold of each patient, from 0.
+        predicted: Volume of each case, by a network and a post-processing chosen without this patient.
+        reference: True volume of each case, in the same unit.
+        folds: Fold of each case, from 0.
+        patients: The person of each case; None where each case is another person's.
         level: Nominal coverage, in (0, 1).
         unit: Of the volumes.
         held_out: Digest of the test patients, who are not among these.
     """
     residuals = np.abs(np.log1p(np.asarray(predicted)) - np.log1p(np.asarray(reference)))
+    people = list(patients) if patients is not None else [str(index) for index in range(len(residuals))]
+    rows = [{"patient": name, "residual": value} for name, value in zip(people, residuals.tolist(), strict=True)]
+    means = patient_means(rows, "residual")
+    fold_of = dict(zip(people, folds, strict=True))
     return VolumeInterval(
-        residuals=tuple(residuals.tolist()), folds=tuple(folds), level=level, unit=unit, held_out=held_out
+        residuals=tuple(means.values()),
+        folds=tuple(fold_of[name] for name in means),
+        level=level,
+        unit=unit,
+        held_out=held_out,
     )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from glioflow.errors import UserError
 from glioflow.evaluation.intervals import Interval, bootstrap_interval
+from glioflow.evaluation.patients import by_patient, institutions, person_of
 
 
 class PairedDifference(TypedDict):
@@ -106,17 +107,16 @@ def compare_rows(
     for case_id, row in one.items():
         a, b = row.get(metric), other[case_id].get(metric)
         if a is not None and b is not None:
-            pairs.setdefault(str(row.get("patient") or case_id), []).append((float(a), float(b)))
+            pairs.setdefault(person_of(row), []).append((float(a), float(b)))
     if not pairs:
         return None
-    patients = {str(row.get("patient") or case_id): row.get("institution") for case_id, row in one.items()}
     compared = compare_paired(
         {patient: float(np.mean([a for a, _ in scores])) for patient, scores in pairs.items()},
         {patient: float(np.mean([b for _, b in scores])) for patient, scores in pairs.items()},
-        institutions={patient: name for patient, name in patients.items() if name is not None},
+        institutions=institutions(first),
         seed=seed,
     )
-    return Comparison(**{**vars(compared), "num_undefined": len(patients) - len(pairs)})
+    return Comparison(**{**vars(compared), "num_undefined": len(by_patient(first)) - len(pairs)})
 
 
 def _test(differences: NDArray[np.float64], seed: int) -> PairedDifference:

@@ -1,51 +1,98 @@
-"""From the metrics of each patient to those of a cohort: means, pooled voxels, counts of empty masks."""
+"""From the metrics of each case to those of a cohort by patient: means, pooled voxels, counts of empty masks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from glioflow.evaluation.intervals import bootstrap_interval
 from glioflow.evaluation.metrics import auroc, count, overlap_metrics, ratio
+from glioflow.evaluation.patients import Rows, by_patient, patient_means
+from glioflow.evaluation.regions import AVERAGED
 
 Summary = dict[str, float | list[float] | None]
 
 # Columns that identify a row and are no metrics, even where they are None.
 _IDENTITY = ("id", "patient", "institution", "part")
+# Metrics that have a value where prediction and reference are both empty: the best one.
+_RULED = ("dice", "iou", "hd95", "nsd")
+EMPTY_BOTH = "num_empty_both"
 
 
-def summarize(per_patient: Sequence[Mapping[str, Any]], *, seed: int = 0) -> Summary:
+def summarize(rows: Rows, *, seed: int = 0) -> Summary:
     """Summarize the metrics of `evaluate_case` or `evaluate_parts` over patients.
 
     Args:
-        per_patient: One row for each patient; columns that identify it, and values that are neither numbers nor None
-            (`features`), are left out.
+        rows: One for each case; columns that identify it, and values that are neither numbers nor None (`features`),
+            are left out. The cases of a patient are averaged.
         seed: Of the bootstrap.
 
     Returns:
-        `num_patients`, and for every metric M `M_mean`, `M_median`, `M_ci95` (of the mean) over the patients where it
-        is defined, and `M_num_undefined` if it is undefined for some; counts (`num_*`) are added up.
+        `num_patients`, `num_cases`, and for every metric M `M_mean`, `M_median`, `M_ci95` (of the mean) over the
+        patients where it is defined; `M_num_undefined` if it is undefined for some, and `M_num_empty_both` if the rule
+        for two empty masks decided it for some. Counts (`num_*`) are added up. Patients with a case of that kind:
         `num_empty_reference`, `num_empty_prediction`, `num_empty_both`. Over the voxels of all patients, `dice_pooled`
         and so on. Over the slices of all patients, `slice_sensitivity_pooled`, `false_positive_slice_rate_pooled`. By
         study, `study_sensitivity`, `study_false_positive_rate`, `study_auroc`.
     """
+    patients = by_patient(rows)
     columns: dict[str, list[float | None]] = {}
-    for row in per_patient:
+    for row in rows:
         for key, value in row.items():
             if key in _IDENTITY:
                 continue
             if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
                 columns.setdefault(key, []).append(value)
-    summary: Summary = {"num_patients": len(per_patient)}
+    ruled = _ruled_by_emptiness(patients, columns)
+    summary: Summary = {"num_patients": len(patients), "num_cases": len(rows)}
     for key, column in columns.items():
         defined = [value for value in column if value is not None]
         if key.startswith("num_"):
             summary[key] = int(sum(defined))
         elif not key.startswith(("empty_", "study_")):
-            summary |= _described(key, defined, seed)
-            if len(defined) < len(column):
-                summary[f"{key}_num_undefined"] = len(column) - len(defined)
-    return summary | _pooled(columns) | _by_study(columns)
+            means = [*patient_means(rows, key).values()]
+            summary |= _described(key, means, seed)
+            if len(means) < len(patients):
+                summary[f"{key}_num_undefined"] = len(patients) - len(means)
+            if ruled.get(key):
+                summary[f"{key}_{EMPTY_BOTH}"] = ruled[key]
+    return summary | _pooled(columns) | _by_study(columns) | _empty(patients, columns)
+
+
+def _parts(columns: Iterable[str]) -> list[str]:
+    return [key.removeprefix("empty_reference") for key in columns if key.startswith("empty_reference")]
+
+
+def _both_empty(row: Mapping[str, Any], part: str) -> bool:
+    return bool(row.get(f"empty_reference{part}") and row.get(f"empty_prediction{part}"))
+
+
+def _ruled_by_emptiness(patients: Mapping[str, Rows], columns: Iterable[str]) -> dict[str, int]:
+    """Return, by metric, how many patients have a case in which the rule for two empty masks gave its value."""
+    parts = _parts(columns)
+    numbers: dict[str, int] = {}
+    for key in columns:
+        part = next((part for part in parts if part and key.endswith(part)), "")
+        base = key.removesuffix(part)
+        if base not in _RULED and not base.startswith(("hd95_", "nsd_")):
+            continue
+        # Without a suffix, the chief metrics are means over the parts.
+        decisive = parts if not part and base in AVERAGED else [part]
+        numbers[key] = sum(
+            any(_both_empty(row, each) for row in rows for each in decisive) for rows in patients.values()
+        )
+    return numbers
+
+
+def _empty(patients: Mapping[str, Rows], columns: Iterable[str]) -> Summary:
+    """Count the patients with a case that has no tumor, in which none was predicted, and both, for each part."""
+    numbers: Summary = {}
+    for part in _parts(columns):
+        for kind in ("reference", "prediction"):
+            empty = (any(row.get(f"empty_{kind}{part}") for row in rows) for rows in patients.values())
+            numbers[f"num_empty_{kind}{part}"] = sum(empty)
+        numbers[f"{EMPTY_BOTH}{part}"] = sum(any(_both_empty(row, part) for row in rows) for rows in patients.values())
+    return numbers
 
 
 def flatten_summary(summary: Mapping[str, object], prefix: str) -> dict[str, float | None]:
@@ -84,14 +131,11 @@ def _pooled(columns: Mapping[str, list[float | None]]) -> Summary:
 def _by_study(columns: Mapping[str, list[float | None]]) -> Summary:
     """Return how well studies with tumor are told from those without, by whether anything is predicted."""
     metrics: Summary = {}
-    for part in (key.removeprefix("empty_reference") for key in columns if key.startswith("empty_reference")):
+    for part in _parts(columns):
         tumor = np.array(columns[f"empty_reference{part}"]) == 0
         predicted = np.array(columns[f"empty_prediction{part}"]) == 0
         scores = np.array(columns.get(f"study_score{part}", []), dtype=np.float64)
         metrics |= {
-            f"num_empty_reference{part}": count(~tumor),
-            f"num_empty_prediction{part}": count(~predicted),
-            f"num_empty_both{part}": count(~tumor & ~predicted),
             f"study_sensitivity{part}": ratio(count(predicted & tumor), count(tumor)),
             f"study_false_positive_rate{part}": ratio(count(predicted & ~tumor), count(~tumor)),
             f"study_auroc{part}": auroc(scores, tumor) if len(scores) == len(tumor) else None,

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort, find_or_
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.evaluation import Reliability, count_reliability
+from glioflow.evaluation.patients import patient_means
 from glioflow.tracking import Tracking, Version
 
 # Voxels below it, without tumor, are background that nobody doubts: they would hide any error of calibration.
@@ -111,7 +112,7 @@ class Measured:
     latency_s: float
 
     def mean(self, key: str) -> float | None:
-        """Return the mean of a metric over the cases where it is defined."""
+        """Return the mean of a metric over the patients for whom it is defined."""
         return mean(self.rows, key)
 
 
@@ -133,9 +134,9 @@ def measure_anew(predictor: Predictor, cases: Sequence[PreparedCase]) -> Measure
     return Measured(rows, total, statistics.median(times))
 
 
-def mean(rows: Iterable[Row], key: str) -> float | None:
-    """Return the mean of a metric over the rows where it is defined; None where it is in none."""
-    values = [float(row[key]) for row in rows if row.get(key) is not None]
+def mean(rows: Sequence[Row], key: str) -> float | None:
+    """Return the mean of a metric over the patients for whom it is defined; None where there is none."""
+    values = patient_means(rows, key).values()
     return statistics.fmean(values) if values else None
 
 

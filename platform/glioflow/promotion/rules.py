@@ -9,6 +9,7 @@ from glioflow.config.gate import USUAL_PATIENTS, GateSettings
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
 from glioflow.data.splits import Split
 from glioflow.evaluation import compare_paired, compare_rows
+from glioflow.evaluation.patients import institutions, patient_means
 from glioflow.promotion.evidence import Measured, mean
 from glioflow.promotion.record import Decision, Reason
 
@@ -132,10 +133,10 @@ def against(champion: Measured, challenger: Measured, settings: GateSettings) ->
 
 def _by_institution(champion: Measured, challenger: Measured, settings: GateSettings, margin: float) -> list[Reason]:
     """Ask each institution, small ones pooled; the worst one's number is the rule's."""
-    ours, theirs = _by_patient(challenger), _by_patient(champion)
-    institutions = {str(row["patient"]): row["institution"] for row in challenger.rows if row.get("institution")}
+    ours, theirs = (patient_means(measured.rows, "dice") for measured in (challenger, champion))
     fewest = settings.min_patients_by_institution
-    groups = compare_paired(ours, theirs, institutions=institutions, min_patients=fewest).per_institution
+    places = institutions(challenger.rows)
+    groups = compare_paired(ours, theirs, institutions=places, min_patients=fewest).per_institution
     judged = {name: group for name, group in groups.items() if group["num_patients"] >= fewest}
     rule = "not worse at any institution (mean difference of Dice at the worst one)"
     listed = ", ".join(f"{name} {g['difference']:+.4f} over {g['num_patients']}" for name, g in groups.items())
@@ -144,12 +145,6 @@ def _by_institution(champion: Measured, challenger: Measured, settings: GateSett
         return [Reason(rule=rule, value=None, limit=-margin, passed=True, note=note)]
     worst = min(group["difference"] for group in judged.values())
     return [Reason(rule=rule, value=worst, limit=-margin, passed=worst >= -margin, note=listed)]
-
-
-def _by_patient(measured: Measured) -> dict[str, float]:
-    patients = {str(row["patient"]) for row in measured.rows}
-    rows = {patient: [row for row in measured.rows if str(row["patient"]) == patient] for patient in patients}
-    return {patient: mean(cases, "dice") or 0.0 for patient, cases in rows.items()}
 
 
 def smoke(difference: float | None) -> list[Reason]:

@@ -43,10 +43,13 @@ METRICS = {
     "ensemble_mask_disagreement": "ensemble: 1 less the Dice of two members",
     "ensemble_volume_variation": "ensemble: variation of the volume",
 }
+# Patients with a case where prediction and reference are both empty, which counts as right.
+BOTH_EMPTY = "both empty"
+BESIDE = ("", "mean Dice", "median Dice", BOTH_EMPTY)
 CURVES = {"everywhere": "all voxels", "near_tumor": "near the tumor"}
 # Of the table of cases: key to what stands above.
 COLUMNS = {
-    **{"id": "id", "institution": "institution", "fold": "fold"},
+    **{"id": "id", "patient": "patient", "institution": "institution", "fold": "fold"},
     **{key: METRICS[key] for key in ("dice", "iou", "hd95", "nsd", "sensitivity", "precision", "uncertainty")},
     **{"ensemble_mask_disagreement": "disagreement", "part": "part of the split"},
 }
@@ -65,7 +68,7 @@ def evaluation_page(answer: Answer, *, title: str, about: str, cases: Sequence[D
     sections = [
         Section("Read this first", " ".join(f"{text}." for text in answer.get("warnings") or ())),
         _dice(answer, rows),
-        Section("Beside its baselines", head=("", "mean Dice", "median Dice"), rows=beside_baselines(answer)),
+        Section("Beside its baselines", head=BESIDE, rows=beside_baselines(answer)),
         _metrics(answer),
         _tumor_or_not(answer),
         _belief(answer, rows),
@@ -80,7 +83,8 @@ def evaluation_page(answer: Answer, *, title: str, about: str, cases: Sequence[D
 def _facts(answer: Answer) -> dict[str, str]:
     low, high = answer["dice_ci95"]
     facts = {
-        "cases": str(answer["num_patients"]),
+        "patients": str(answer["num_patients"]),
+        "cases": str(answer.get("num_cases", len(answer["per_patient"]))),
         "mean Dice": number(answer["dice_mean"]),
         "median Dice": number(answer["dice_median"]),
         "95 % interval of the mean": f"{low:.3f} to {high:.3f}",
@@ -96,17 +100,22 @@ def _facts(answer: Answer) -> dict[str, str]:
 def _dice(answer: Answer, rows: Sequence[Answer]) -> Section:
     figure = distribution_of_dice({row["id"]: row["dice"] for row in rows}, title="Dice of each case")
     empty = answer.get("num_empty_both", 0)
-    text = "One Dice for each patient's whole volume, in the original geometry."
-    text += f" {empty} without tumor and without prediction count as 1." if empty else ""
+    text = "One Dice for each case's whole volume, in the original geometry; a patient's is the mean over their cases."
+    text += f" {empty} patients have a case without tumor and without prediction, which counts as 1." if empty else ""
     return Section("Dice", text, (Drawing("dice", figure, "Every case, in order.", wide=True),))
 
 
-def beside_baselines(answer: Answer) -> list[tuple[str, str, str]]:
-    """Return name, mean and median Dice, as tables show them, of the model and all that it has to beat."""
-    rows = [("this model", number(answer["dice_mean"]), number(answer["dice_median"]))]
+def beside_baselines(answer: Answer) -> list[tuple[str, str, str, str]]:
+    """Return name, mean and median Dice, and how many patients the rule for two empty masks decided, as tables do.
+
+    Of the model and all that it has to beat.
+    """
+    ruled = str(answer.get("dice_num_empty_both", 0))
+    rows = [("this model", number(answer["dice_mean"]), number(answer["dice_median"]), ruled)]
     for name, scores in answer["baselines"].items():
         mean = number(scores["dice_mean"]) + (f" ± {scores['dice_std']:.2f}" if "dice_std" in scores else "")
-        rows.append((BASELINES.get(name, name), mean, number(scores.get("dice_median"))))
+        ruled = "-" if name == "human" else f"{scores.get('num_empty_both', 0):.0f}"
+        rows.append((BASELINES.get(name, name), mean, number(scores.get("dice_median")), ruled))
     return rows
 
 
@@ -121,17 +130,18 @@ def _metrics(answer: Answer) -> Section:
                 rows.append((f"{part[1:]} {name}".strip(), *_spread(answer, f"{key}{part}")))
     return Section(
         "All metrics",
-        "By patient. Undefined: a ratio over nothing; those patients are left out of that line and counted.",
-        head=("metric", "mean", "95 % interval", "median", "undefined"),
+        "By patient. Undefined: a ratio over nothing; those patients are left out of that line and counted. Both "
+        "empty: patients with a case without tumor and without prediction, which counts as right.",
+        head=("metric", "mean", "95 % interval", "median", "undefined", BOTH_EMPTY),
         rows=rows,
     )
 
 
-def _spread(answer: Answer, key: str) -> tuple[str, str, str, str]:
+def _spread(answer: Answer, key: str) -> tuple[str, str, str, str, str]:
     ends = answer.get(f"{key}_ci95")
     shown = "-" if ends is None else interval(*ends)
-    undefined = str(answer.get(f"{key}_num_undefined", 0))
-    return number(answer[f"{key}_mean"]), shown, number(answer[f"{key}_median"]), undefined
+    undefined, ruled = (str(answer.get(f"{key}_num_{kind}", 0)) for kind in ("undefined", "empty_both"))
+    return number(answer[f"{key}_mean"]), shown, number(answer[f"{key}_median"]), undefined, ruled
 
 
 def _tumor_or_not(answer: Answer) -> Section:
@@ -205,10 +215,11 @@ def _institutions(answer: Answer, rows: Sequence[Answer]) -> Section:
     table = [
         (
             name,
-            str(v["num_cases"]),
+            str(v.get("num_patients", v["num_cases"])),
             number(v["dice_mean"]),
             "{:.3f} to {:.3f}".format(*v["dice_ci95"]),
             number(v["dice_median"]),
+            str(v.get("dice_num_empty_both", 0)),
         )
         for name, v in institutions.items()
     ]
@@ -217,7 +228,7 @@ def _institutions(answer: Answer, rows: Sequence[Answer]) -> Section:
         "By institution",
         "",
         (Drawing("institutions", figure, "A dot for each case; red: the median."),),
-        head=("institution", "cases", "mean Dice", "95 % interval", "median Dice"),
+        head=("institution", "patients", "mean Dice", "95 % interval", "median Dice", BOTH_EMPTY),
         rows=table,
     )
 
@@ -225,9 +236,10 @@ def _institutions(answer: Answer, rows: Sequence[Answer]) -> Section:
 def _folds(answer: Answer) -> Section:
     keys = ("dice_mean", "dice_median", "run_id")
     shown = [
-        [fold["fold"], fold["num_cases"], *(number(fold[key]) for key in keys)] for fold in answer.get("per_fold", ())
+        [fold["fold"], fold["num_patients"], *(number(fold[key]) for key in keys)]
+        for fold in answer.get("per_fold", ())
     ]
-    return Section("By fold", head=("fold", "cases", "mean Dice", "median Dice", "run"), rows=shown)
+    return Section("By fold", head=("fold", "patients", "mean Dice", "median Dice", "run"), rows=shown)
 
 
 def _patients(rows: Sequence[Answer]) -> Section:

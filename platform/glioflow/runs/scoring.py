@@ -16,13 +16,13 @@ from glioflow.evaluation import (
     NearestSlice,
     Reliability,
     auroc,
-    bootstrap_interval,
     count_reliability,
     dice_per_case,
     mean_entropy,
     summarize,
 )
 from glioflow.evaluation.boxes import bounding_box
+from glioflow.evaluation.patients import patient_means, person_of
 from glioflow.features import measure_mask
 from glioflow.progress import Say, quiet
 
@@ -89,11 +89,20 @@ class Judged(BaseModel):
 
     def beside(self, cohort_format: str) -> dict[str, dict[str, float]]:
         """Return each baseline's mean and median Dice; on LGG what two experts reach, too."""
-        found = {
-            name: {"dice_mean": float(np.mean([*dice.values()])), "dice_median": float(np.median([*dice.values()]))}
-            for name, dice in self.baselines.items()
-        }
+        found = {name: self._baseline(dice) for name, dice in self.baselines.items()}
         return found | ({"human": HUMAN_LGG} if cohort_format == "lgg" else {})
+
+    def _baseline(self, dice: Mapping[str, float]) -> dict[str, float]:
+        rows = [{**row, "dice": dice[str(row["id"])]} for row in self.rows if str(row["id"]) in dice]
+        means = [*patient_means(rows, "dice").values()]
+        # Where there is no tumor (in some part), a Dice that is not 0 means that none was predicted either.
+        ruled = {person_of(row) for row in rows if row["dice"] > 0 and any(row.get(key) for key in _empties(row))}
+        counted = {"num_empty_both": float(len(ruled))} if ruled else {}
+        return {"dice_mean": float(np.mean(means)), "dice_median": float(np.median(means)), **counted}
+
+
+def _empties(row: Mapping[str, Any]) -> list[str]:
+    return [key for key in row if key.startswith("empty_reference")]
 
 
 def score_cases(
@@ -186,19 +195,18 @@ def _nearest_slice(
 
 
 def _per_institution(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    groups: dict[str, list[float]] = {}
+    groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         if row.get("institution") is not None:
-            groups.setdefault(str(row["institution"]), []).append(float(row["dice"]))
-    return {
-        name: {
-            "num_cases": len(dice),
-            "dice_mean": float(np.mean(dice)),
-            "dice_median": float(np.median(dice)),
-            "dice_ci95": list(bootstrap_interval(dice)),
-        }
-        for name, dice in sorted(groups.items())
-    }
+            groups.setdefault(str(row["institution"]), []).append(row)
+    return {name: _dice_of(group) for name, group in sorted(groups.items())}
+
+
+def _dice_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    needed = ("id", "patient", "dice")
+    summary = summarize([{k: v for k, v in row.items() if k in needed or k.startswith("empty_")} for row in rows])
+    kept = ("num_patients", "num_cases", "dice_mean", "dice_median", "dice_ci95", "dice_num_empty_both")
+    return {key: summary[key] for key in kept if key in summary}
 
 
 def _together(first: Reliability | None, second: Reliability | None) -> Reliability | None:

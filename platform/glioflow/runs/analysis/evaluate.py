@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from glioflow import atomic
@@ -11,6 +12,7 @@ from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.evaluation import VolumeInterval, flatten_summary
+from glioflow.evaluation.patients import patient_means
 from glioflow.progress import Say, quiet
 from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.runs.case_pictures import case_drawings
@@ -134,13 +136,16 @@ def evaluate(
         "num_parameters": subject.predictor.description.num_parameters,
         "warnings": subject.warnings(cohort, [case.record.id for case in cases]),
     }
+    if ruled := answer.get("dice_num_empty_both"):
+        rule = "have a part that is empty in prediction and reference: there Dice counts as 1"
+        answer["warnings"].append(f"{ruled} of {answer['num_patients']} patients {rule}")
     for row in answer["per_patient"]:
         row["part"] = subject.part_of(row["id"])
     if (interval := subject.predictor.description.volume_interval) is not None:
         answer["volume_interval"] = _cover(interval, answer["per_patient"], subject, cohort)
     if report is not None or subject.run_ids:
         drawings = case_drawings(answer["per_patient"], lambda case_id: (subject.predictor, cohort.case(case_id)))
-        title, about = f"Evaluation of {short_name(model)}", f"{len(cases)} patients of {Path(source).name}"
+        title, about = f"Evaluation of {short_name(model)}", f"{answer['num_patients']} patients of {Path(source).name}"
         page = evaluation_page(answer, title=title, about=about, cases=drawings)
         if subject.run_ids:
             answer["run_id"] = _log(subject, cohort, answer, page)
@@ -202,5 +207,6 @@ def _cover(
         row["volume_interval"] = None if found is None else list(found)
         unseen = foreign or (interval.held_out == origin.test and row["part"] == "test")
         if found is not None and unseen:
-            held.append(found[0] <= row[f"volume_reference_{interval.unit}"] <= found[1])
-    return {**interval.described(), "num_asked": len(held), "coverage": sum(held) / len(held) if held else None}
+            held.append({**row, "held": found[0] <= row[f"volume_reference_{interval.unit}"] <= found[1]})
+    shares = [*patient_means(held, "held").values()]
+    return {**interval.described(), "num_asked": len(shares), "coverage": fmean(shares) if shares else None}

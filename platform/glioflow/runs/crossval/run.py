@@ -18,6 +18,7 @@ from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.data.splits import Split, deal
 from glioflow.errors import UserError
 from glioflow.evaluation import VolumeInterval, fit_volume_interval, flatten_summary
+from glioflow.evaluation.patients import patient_means, person_of
 from glioflow.progress import Say, quiet
 from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.reports.page import Drawing
@@ -40,6 +41,7 @@ class FoldScores(TypedDict):
 
     fold: int
     run_id: str
+    num_patients: int
     num_cases: int
     dice_mean: float
     dice_median: float
@@ -126,7 +128,7 @@ def fit_interval(rows: Sequence[Mapping[str, Any]], *, held_out: str = "") -> Vo
     """Fit the conformal interval of the tumor volume on out-of-fold rows with their `fold`.
 
     Args:
-        rows: Of every patient.
+        rows: Of every case; the cases of a patient count together.
         held_out: Digest of the test patients that are not among them.
 
     Returns:
@@ -136,7 +138,8 @@ def fit_interval(rows: Sequence[Mapping[str, Any]], *, held_out: str = "") -> Vo
         predicted, true = ([row.get(f"volume_{kind}_{unit}") for row in rows] for kind in ("prediction", "reference"))
         if rows and None not in predicted:
             folds = [int(row["fold"]) for row in rows]
-            return fit_volume_interval(predicted, true, folds, unit=unit, held_out=held_out)  # type: ignore[arg-type]
+            patients = [person_of(row) for row in rows]
+            return fit_volume_interval(predicted, true, folds, patients=patients, unit=unit, held_out=held_out)  # type: ignore[arg-type]
     return None
 
 
@@ -151,8 +154,8 @@ def _run_folds(
     with shown({f"fold {k + 1}": plan.progress for k, plan in plans.items()}, say):
         for k, answer in zip(waiting, cluster.map_parallel(run_fold, plans.values(), num_cpus=cpus), strict=True):
             judged[k] = answer
-            mean = sum(row["dice"] for row in answer.rows) / max(1, len(answer.rows))
-            say(f"fold {k + 1} of {len(parts)}: test/dice_mean {mean:.3f} over {len(answer.rows)} patients")
+            dice = [*patient_means(answer.rows, "dice").values()]
+            say(f"fold {k + 1} of {len(parts)}: test/dice_mean {np.mean(dice):.3f} over {len(dice)} patients")
     return {**done, **{k: plan.run_id for k, plan in plans.items()}}, judged
 
 
@@ -177,7 +180,8 @@ def _conclude(setting: Setting, run: Run, runs: Mapping[int, str], judged: Mappi
         for name, row in pick_cases(answer["per_patient"]).items()
     ]
     cases = [drawing for drawings in cluster.map_parallel(_draw, jobs) for drawing in drawings]
-    name, about = setting.experiment.name, f"{len(folds)} patients, each predicted by a model that never saw it"
+    people = answer["num_patients"]
+    name, about = setting.experiment.name, f"{people} patients, each predicted by a model that never saw them"
     page = evaluation_page(answer, title=f"{len(judged)}-fold cross-validation of {name}", about=about, cases=cases)
     run.log_text("report/index.html", page)
     for drawing in cases:
@@ -186,11 +190,12 @@ def _conclude(setting: Setting, run: Run, runs: Mapping[int, str], judged: Mappi
 
 
 def _fold(number: int, run_id: str, judged: Judged) -> FoldScores:
-    dice = [row["dice"] for row in judged.rows]
+    dice = [*patient_means(judged.rows, "dice").values()]
     return FoldScores(
         fold=number,
         run_id=run_id,
-        num_cases=len(dice),
+        num_patients=len(dice),
+        num_cases=len(judged.rows),
         dice_mean=float(np.mean(dice)),
         dice_median=float(np.median(dice)),
     )
