@@ -12,6 +12,10 @@ from glioflow.data.splits import Split, make_split
 from glioflow.errors import UserError
 from glioflow.runs import launch
 from glioflow.runs.launch import Setting, check_resources, opening_of, to_yaml
+from glioflow.runs.plan import plan_of
+from glioflow.runs.search.run import _open_search
+from glioflow.runs.search.trial import TrialPlan, open_trial
+from glioflow.runs.search.tuner import Place
 from glioflow.runs.train.run import _check_resumable
 from glioflow.tracking import lineage
 from glioflow.tracking.run import begin_run
@@ -158,3 +162,17 @@ def test_a_split_that_leaks_starts_nothing(tiny, prepared, tracking, monkeypatch
     with pytest.raises(UserError, match="one part of the split"):
         launch.open_setting(leaking, prepared.path)
     assert tracking.client.get_experiment_by_name("tiny") is None
+
+
+def test_a_search_never_goes_on_in_a_run_of_somebody_elses_search_of_the_same_name(setting, tracking, home):
+    place = Place("one", home / "searches" / "one")
+    with _open_search(setting, place, [], resumed=False) as theirs:
+        trial_plan = TrialPlan(plan=plan_of(setting, ""), parent=theirs.run_id, search="one", prepared={})
+        their_trial = open_trial(tracking, trial_plan, trial_plan.plan, "0", {})
+    with _open_search(setting, place, [], resumed=False) as mine:
+        place.note_run(mine.run_id)
+        own_plan = trial_plan.model_copy(update={"parent": mine.run_id})
+        assert open_trial(tracking, own_plan, own_plan.plan, "0", {}) != their_trial
+    tracking.start("tiny", "a third person's", tags={"search": "one", "kind": "search"})
+    with _open_search(setting, place, [], resumed=True) as again:
+        assert again.run_id == mine.run_id != theirs.run_id

@@ -187,6 +187,114 @@ def test_a_prepared_cohort_goes_when_no_run_recorded_it_and_it_is_not_just_made(
     assert used.exists()
 
 
+def test_a_run_whose_bundle_is_not_in_mlflow_keeps_its_files(start, tracking, made, home):
+    def wiped(folder):
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+
+    lost, torn, whole = start(), start(), start()
+    wiped(artifacts_of(tracking, lost) / BUNDLE)
+    (artifacts_of(tracking, torn) / BUNDLE / "weights.safetensors").write_bytes(b"half")
+    for run_id in (lost, torn, whole):
+        shutil.copytree(made, run_folder(run_id) / "bundle")
+        (home / "train" / run_id).mkdir(parents=True)
+        (home / "train" / run_id / "checkpoint.pt").write_bytes(b"x")
+    told = []
+    removed = collect(say=lambda text, *_: told.append(text))
+    assert {Path(each.path).name for each in removed} == {whole}
+    for run_id in (lost, torn):
+        assert Predictor.load(run_folder(run_id) / "bundle")
+        assert (home / "train" / run_id / "checkpoint.pt").exists()
+        assert any(run_id in text and "not in MLflow" in text for text in told)
+
+
+def test_the_sum_is_told_before_anything_is_removed(start):
+    run_id, seen = start(), []
+    collect(say=lambda text, *_: seen.append((text, run_folder(run_id).exists())))
+    assert ("1 item of 0.0 MB is removed", True) in seen
+
+
+def artifacts_of(tracking, run_id):
+    return Path(tracking.run(run_id).info.artifact_uri.removeprefix("file://"))
+
+
+def begun_here(home, run_id, name="one"):
+    """Make what the search's own home keeps of it."""
+    (home / "searches" / name / "tune").mkdir(parents=True, exist_ok=True)
+    (home / "searches" / name / "run_id").write_text(run_id)
+
+
+@pytest.fixture
+def shared(tracking, monkeypatch):
+    """Give the tests' store to everybody, as a server is."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.uri)
+    monkeypatch.setattr(Tracking, "embedded", False)
+
+
+@pytest.mark.usefixtures("shared")
+def test_of_a_shared_store_only_this_homes_searches_are_trimmed(start, tracking, home):
+    mine, theirs, old = (start("search", search="one") for _ in range(3))
+    begun_here(home, mine)
+    trials = {
+        search: [start("trial", parent=search, dice=dice) for dice in (0.9, 0.1)] for search in (mine, theirs, old)
+    }
+    shutil.rmtree(home / "runs")
+    removed = collect(keep=1)
+    assert {each.path.split("/")[-3] for each in removed if each.path.endswith("bundle")} == {trials[mine][1]}
+    assert [each.path for each in removed if each.path.endswith("tune")] == [str(home / "searches" / "one" / "tune")]
+    for search in (theirs, old):
+        assert all(tracking.has_artifact(run_id, BUNDLE) for run_id in trials[search])
+    assert collect(keep=1) == []
+
+
+@pytest.mark.usefixtures("shared")
+def test_tunes_files_stay_where_another_search_of_the_name_is_finished(start, home):
+    mine = start("search", "KILLED", search="one")
+    start("search", search="one")
+    begun_here(home, mine)
+    assert collect() == []
+    assert (home / "searches" / "one" / "tune").is_dir()
+
+
+def test_a_version_of_any_name_keeps_the_bundle_of_its_trial(start, tracking, home):
+    search = start("search", search="one")
+    _best, worse = (start("trial", parent=search, dice=dice) for dice in (0.9, 0.1))
+    tracking.client.create_registered_model("Team A classifier")
+    tracking.client.create_model_version("Team A classifier", f"runs:/{worse}/bundle", worse, await_creation_for=0)
+    shutil.rmtree(home / "runs")
+    assert collect(keep=1) == []
+    assert tracking.has_artifact(worse, BUNDLE)
+
+
+def test_a_cohort_that_another_store_uses_stays(start, prepared, home, tmp_path, monkeypatch):
+    cohort = home / "prepared" / "shared"
+    shutil.copytree(prepared.path, cohort)
+    start()
+    os.utime(cohort / "manifest.json", (0, 0))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'theirs.db'}")
+    told = []
+    assert collect(age_s=0, say=lambda text, *_: told.append(text)) == []
+    assert cohort.is_dir()
+    assert any("another store" in text for text in told)
+    shutil.rmtree(home / "runs")
+    assert collect(age_s=0) == [], "its runs are over, and still recorded"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    for run in Tracking().every_run():
+        Tracking().client.delete_run(run.info.run_id)
+    assert [Path(each.path) for each in collect(age_s=0)] == [cohort]
+
+
+def test_cohorts_stay_while_the_home_holds_work_of_a_store_that_left_no_note(start, prepared, home):
+    cohort = home / "prepared" / "theirs"
+    shutil.copytree(prepared.path, cohort)
+    os.utime(cohort / "manifest.json", (0, 0))
+    run_folder("0" * 32).mkdir(parents=True)  # by an earlier version, in another store
+    assert collect() == []
+    run_folder("0" * 32).rmdir()
+    assert [Path(each.path) for each in collect()] == [cohort]
+
+
 # Reproduce
 
 

@@ -374,3 +374,58 @@ def test_a_data_set_is_found_with_the_runs_that_used_it(tracking):
     query = "dataset.digest = '" + "f" * 32 + "'"
     found = tracking.client.search_runs([tracking.experiment("tiny")], query)
     assert [run.info.run_id for run in found] == [run_id]
+
+
+# A registry that others use too
+
+
+@pytest.fixture
+def others(tracking):
+    """Register what others register, under names of theirs."""
+    for name in ("Team A classifier", "sales", "it's"):
+        tracking.client.create_registered_model(name)
+        run_id = run(tracking, "theirs")
+        tracking.client.create_model_version(name, f"runs:/{run_id}/model", run_id, await_creation_for=0)
+        tracking.client.set_registered_model_alias(name, "champion", "1")
+
+
+@pytest.mark.usefixtures("others")
+def test_other_peoples_models_are_left_out(tracking, made):
+    own = tracking.register("glioma", run(tracking), made, tags={})
+    assert tracking.names() == ["glioma"]
+    assert [version.version for version in tracking.versions("glioma")] == [own.version]
+    assert tracking.versions("sales") == []
+    for name in ("Team A classifier", "sales", "it's"):
+        assert tracking.champion(name) is None
+        with pytest.raises(UserError, match="is registered") as error:
+            tracking.version(name)
+        assert error.value.choices == ["glioma"]
+
+
+@pytest.mark.usefixtures("others")
+def test_no_version_is_added_to_a_model_of_others(tracking, made):
+    with pytest.raises(UserError, match="a model 'sales' that GlioFlow did not register; choose another name"):
+        tracking.register("sales", run(tracking), made, tags={})
+    assert len(tracking.client.search_model_versions("name = 'sales'")) == 1
+
+
+@pytest.mark.usefixtures("others")
+def test_a_version_that_others_add_to_our_model_is_left_out(tracking, made):
+    tracking.register("glioma", run(tracking), made, tags={})
+    theirs = run(tracking)
+    tracking.client.create_model_version("glioma", f"runs:/{theirs}/model", theirs, await_creation_for=0)
+    assert [version.version for version in tracking.versions("glioma")] == [1]
+    with pytest.raises(UserError, match="has no version 2"):
+        tracking.version("glioma", number=2)
+
+
+def test_all_models_are_listed_however_many_there_are(tracking, made, monkeypatch):
+    for name in ("a", "b", "c"):
+        tracking.register(name, run(tracking), made, tags={})
+    search = tracking.client.search_model_versions
+    monkeypatch.setattr(
+        tracking.client,
+        "search_model_versions",
+        lambda *said, max_results, **more: search(*said, max_results=1, **more),
+    )
+    assert tracking.names() == ["a", "b", "c"]

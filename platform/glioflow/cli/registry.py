@@ -104,7 +104,7 @@ def gc(
     from glioflow.runs.registry.cleanup import collect
 
     with one_line_errors():
-        removed = collect(keep=keep, dry_run=dry_run)
+        removed = collect(keep=keep, dry_run=dry_run, say=lambda text, part=None: print_line(text))
         total = sum(each.bytes for each in removed)
 
         def show() -> None:

@@ -36,9 +36,14 @@ def data_folder() -> Path | None:
     return Path(named).absolute() if named else None
 
 
+def embedded_uri() -> str:
+    """Return the address of the home's own MLflow store, on SQLite."""
+    return f"sqlite:///{home() / 'mlflow.db'}"
+
+
 def tracking_uri() -> str:
-    """Return `$MLFLOW_TRACKING_URI`, or SQLite under the home."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
+    """Return `$MLFLOW_TRACKING_URI`, or the home's own store."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or embedded_uri()
 
 
 def data_source(given: str | Path | None, named: str | None) -> str | Path:

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from glioflow import cluster
 from glioflow.cluster.storage import home
 from glioflow.errors import GlioflowError
+from glioflow.tracking.cohort_uses import note_use
 from glioflow.tracking.datasets import Dataset
 from glioflow.tracking.lineage import ENVIRONMENT, command, environment, source_state, who
 from glioflow.tracking.spool import SPOOL, End, Status, read_spool, run_folder
@@ -122,6 +123,8 @@ def begin_run(tracking: Tracking, opening: Opening) -> str:
         tags |= {"command": command(), "mlflow.source.name": opening.kind, "mlflow.source.type": "LOCAL"}
     for dataset in opening.datasets:
         tags = {**dataset.tags, **tags}
+        if (fingerprint := dataset.tags.get("glioflow.cohort")) is not None:
+            note_use(tracking.uri, fingerprint)
     run_id = tracking.start(opening.experiment, opening.name, tags={**tags, **opening.tags}, parent=opening.parent)
     try:
         _log_opening(tracking, run_id, opening, state.diff)

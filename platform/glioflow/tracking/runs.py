@@ -9,7 +9,7 @@ from typing import Any
 
 from glioflow.clock import now_ms
 from glioflow.cluster import silence
-from glioflow.cluster.storage import home, tracking_uri
+from glioflow.cluster.storage import embedded_uri, home, tracking_uri
 from glioflow.errors import UserError
 from glioflow.tracking.datasets import Dataset
 from glioflow.tracking.pictures import log_picture
@@ -51,6 +51,11 @@ class Runs:
         except MlflowException as error:
             reason = str(error).splitlines()[0]
             raise UserError("MLFLOW_TRACKING_URI must name a reachable store", f"{self.uri}: {reason}") from None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether this is the home's own store, in which nobody else records runs."""
+        return self.uri == embedded_uri()
 
     def experiment(self, name: str) -> str:
         """Return the id of the MLflow experiment `name`, making it where it does not exist."""
@@ -192,7 +197,7 @@ class Runs:
 
     def find_all(self, experiment: str, **tags: str) -> list[Any]:
         """Return the runs of `experiment` that have these tags, newest first."""
-        query = " and ".join(f"tags.{key} = '{value}'" for key, value in tags.items())
+        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
         return list(self.client.search_runs([self.experiment(experiment)], query, max_results=5000))
 
     def find(self, experiment: str, **tags: str) -> Any | None:

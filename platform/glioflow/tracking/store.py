@@ -74,6 +74,7 @@ class Tracking(Runs):
         from glioflow.tracking.pyfunc import write_model
 
         _check_name(name)
+        self._check_ours(name)
         with contextlib.suppress(self._error):
             self.client.create_registered_model(name)
         place = f"registered/{name}-{now_ms()}"
@@ -89,16 +90,38 @@ class Tracking(Runs):
         return self._version(made)
 
     def versions(self, name: str) -> list[Version]:
-        """Return all versions of `name`, newest first."""
+        """Return all versions of `name` that GlioFlow registered, newest first."""
         _check_name(name)
-        found = self.client.search_model_versions(f"name = '{name}'")  # says nothing of aliases
+        found = [entry for entry in self._entries(f"name = '{name}'") if _is_ours(entry)]  # says nothing of aliases
         aliases = self.client.get_registered_model(name).aliases if found else {}
         versions = [self._version(entry, [a for a, v in aliases.items() if v == entry.version]) for entry in found]
         return sorted(versions, key=lambda version: -version.version)
 
     def names(self) -> list[str]:
-        """Return the names of all registered models."""
-        return sorted(model.name for model in self.client.search_registered_models())
+        """Return the names of the registered models of which GlioFlow registered a version."""
+        return sorted({entry.name for entry in self._entries() if _is_ours(entry)})
+
+    def registered_runs(self) -> set[str]:
+        """Return the ids of all runs from which anybody registered a version of any model."""
+        return {str(entry.run_id) for entry in self._entries()}
+
+    def _entries(self, query: str | None = None) -> list[Any]:
+        """Return MLflow's entries of all versions, other people's too."""
+        found: list[Any] = []
+        token = None
+        while True:
+            page = self.client.search_model_versions(query, max_results=1000, page_token=token)
+            found.extend(page)
+            token = page.token
+            if not token:
+                return found
+
+    def _check_ours(self, name: str) -> None:
+        """Refuse to add a version to a model of somebody else's."""
+        entries = self._entries(f"name = '{name}'")
+        if entries and not any(_is_ours(entry) for entry in entries):
+            rule = f"the registry has a model {name!r} that GlioFlow did not register"
+            raise UserError(rule, name, hint="choose another name with --name")
 
     def version(self, name: str, *, alias: str | None = None, number: int | None = None) -> Version:
         """Return one version, by alias (default `champion`) or number.
@@ -106,12 +129,21 @@ class Tracking(Runs):
         Raises:
             UserError: If it does not exist.
         """
+        entry = self._entry(name, alias=alias or CHAMPION, number=number)
+        if entry is None:
+            raise self._no_version(name, f"version {number}" if number is not None else alias or CHAMPION)
+        return self._version(entry)
+
+    def _entry(self, name: str, *, alias: str, number: int | None = None) -> Any | None:
+        """Return MLflow's entry of a version, by number or else by alias; None where there is none of ours."""
         try:
             if number is not None:
-                return self._version(self.client.get_model_version(name, str(number)))
-            return self._version(self.client.get_model_version_by_alias(name, alias or CHAMPION))
+                found = self.client.get_model_version(name, str(number))
+            else:
+                found = self.client.get_model_version_by_alias(name, alias)
         except self._error:
-            raise self._no_version(name, f"version {number}" if number is not None else alias or CHAMPION) from None
+            return None
+        return found if _is_ours(found) else None
 
     def unregistered(self, name: str) -> UserError:
         """Return the error for the name of a model that is not registered."""
@@ -131,10 +163,8 @@ class Tracking(Runs):
 
     def champion(self, name: str) -> Version | None:
         """Return the champion of `name`, or None."""
-        try:
-            return self._version(self.client.get_model_version_by_alias(name, CHAMPION))
-        except self._error:
-            return None
+        entry = self._entry(name, alias=CHAMPION)
+        return None if entry is None else self._version(entry)
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Let `alias` mean this version from now on."""
@@ -182,6 +212,22 @@ class Tracking(Runs):
             raise UserError(rule, f"{version.name}/{version.version}, whose digest is not the registry's")
         return folder
 
+    def has_whole_bundle(self, run_id: str, copy: Path) -> bool:
+        """Return whether the artifact store holds every file of a run's bundle, as large as in `copy` where that is.
+
+        A store that cannot be asked holds none.
+        """
+        try:
+            sizes = {Path(e.path).name: int(e.file_size or 0) for e in self.client.list_artifacts(run_id, BUNDLE)}
+            if bundle.MODEL not in sizes:
+                return False
+            description = bundle.read_description(self.download(f"runs:/{run_id}/{BUNDLE}/{bundle.MODEL}").parent)
+        except Exception:
+            return False
+        names = (bundle.MODEL, *description.files)
+        there = {name: (copy / name).stat().st_size for name in names if (copy / name).is_file()}
+        return all(sizes.get(name, 0) > 0 and sizes[name] == there.get(name, sizes[name]) for name in names)
+
     def fetch_bundle(self, version: Version, place: Path) -> None:
         """Put the bundle of a version at `place`, whole or not at all; raises as `bundle_of` does."""
         found = self.bundle_of(version)
@@ -195,6 +241,10 @@ class Tracking(Runs):
     def _version(self, entry: Any, aliases: Sequence[str] | None = None) -> Version:
         named = tuple(sorted(aliases if aliases is not None else entry.aliases or ()))
         return Version(entry.name, int(entry.version), entry.run_id, named, dict(entry.tags), entry.source)
+
+
+def _is_ours(entry: Any) -> bool:
+    return SEALED in entry.tags
 
 
 def _check_name(name: str) -> None:

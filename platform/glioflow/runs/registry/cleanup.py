@@ -1,20 +1,30 @@
-"""What no run or version needs any more: found, named with its reason, removed. In doubt it stays."""
+"""What no run or version needs any more: looked for, told with its reason, removed. In doubt it stays."""
 
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from glioflow.cluster.storage import home, prepared_home
 from glioflow.data.prepared.manifest import read_manifest
 from glioflow.errors import UserError
+from glioflow.progress import Say, quiet
+from glioflow.runs.search.run import FOLDS
+from glioflow.runs.search.tuner import Place
 from glioflow.tracking import BUNDLE, SPOOL, Tracking
+from glioflow.tracking.cohort_uses import forget_uses, noted, used_elsewhere, used_since
 
 # Younger ones may belong to a command that is at work.
 _AGE_S = 3600.0
+# Tag of a trial whose bundle was removed from MLflow here.
+TRIMMED = "glioflow.trimmed"
+_WITH_BUNDLE = ("train", "trial", "fold", "reproduction")
+
+Runs = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -26,29 +36,61 @@ class Removed:
     why: str
 
 
-def collect(*, keep: int = 3, dry_run: bool = False, age_s: float = _AGE_S) -> list[Removed]:
-    """Remove what runs left behind. Registered versions and what a resumable run needs are never touched.
+@dataclass(frozen=True)
+class _Waste:
+    """What is to go, and how."""
+
+    item: Removed
+    remove: Callable[[], None]
+
+
+def collect(*, keep: int = 3, dry_run: bool = False, age_s: float = _AGE_S, say: Say = quiet) -> list[Removed]:
+    """Remove what the runs of this home left behind.
+
+    Registered versions, what a resumable run needs, the last copy of a bundle, and what others made or use stay.
 
     Args:
         keep: Trials of each finished search whose bundles stay, the best by `val/dice_mean`; registered ones stay too.
-        dry_run: Only say what would be removed.
+        dry_run: Only list what would be removed.
         age_s: Prepared cohorts and half-made bundles younger than this stay.
+        say: Told what stays although it looks unneeded, and the sum before anything is removed.
 
     Returns:
         What was removed: working folders and checkpoints of runs that ended for good, Tune's files of finished
         searches, bundles of their worse trials, prepared cohorts that no run recorded, half-made bundles.
     """
     tracking = Tracking()
-    runs = {run.info.run_id: run for run in tracking.every_run()}
-    removed = []
-    for path, why in [*_run_folders(tracking, runs), *_searches(runs), *_cohorts(runs, age_s), *_half_made(age_s)]:
-        removed.append(Removed(str(path), _size(path), why))
-        if not dry_run:
-            shutil.rmtree(path, ignore_errors=True)
-    return removed + _bundles(tracking, runs, keep, dry_run=dry_run)
+    runs: Runs = {run.info.run_id: run for run in tracking.every_run()}
+    searches = _own_searches(tracking, runs)
+    folders = [*_run_folders(tracking, runs, say), *_tune_folders(searches), *_half_made(age_s)]
+    folders += _cohorts(tracking, runs, age_s, say)
+    waste = [_Waste(Removed(str(path), _size(path), why), partial(shutil.rmtree, path)) for path, why in folders]
+    waste += _bundles(tracking, runs, searches, keep)
+    if waste:
+        items = f"{len(waste)} item{'s' if len(waste) > 1 else ''} of {sum(w.item.bytes for w in waste) / 1e6:.1f} MB"
+        say(f"{items} {'would be' if dry_run else 'is' if len(waste) == 1 else 'are'} removed")
+    if not dry_run:
+        for each in waste:
+            each.remove()
+    return [each.item for each in waste]
 
 
-def _needed(run: Any, runs: dict[str, Any]) -> bool:
+def _own_searches(tracking: Tracking, runs: Runs) -> list[Any]:
+    """Return the runs of the searches that this home made: those it noted, and in its own store all with files here.
+
+    Earlier versions noted none. In a shared store somebody else may have searched under the same name.
+    """
+    noted_here = {Place(folder.name, folder).run_id for folder in _folders(home() / "searches")}
+    here = (home() / "artifacts").as_uri()
+    return [
+        run
+        for run in runs.values()
+        if run.data.tags.get("glioflow.kind") == "search"
+        and (run.info.run_id in noted_here or (tracking.embedded and run.info.artifact_uri.startswith(here)))
+    ]
+
+
+def _needed(run: Any, runs: Runs) -> bool:
     """Say whether a run may go on: it is at work, or it was interrupted and has a verb that resumes it."""
     status, tags = run.info.status, run.data.tags
     if status not in ("FAILED", "KILLED"):
@@ -59,17 +101,43 @@ def _needed(run: Any, runs: dict[str, Any]) -> bool:
     return parent is None or bool(parent.info.status != "FINISHED")
 
 
-def _run_folders(tracking: Tracking, runs: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+def _run_folders(tracking: Tracking, runs: Runs, say: Say) -> Iterator[tuple[Path, str]]:
     """Give working folders and Ray Train's checkpoints of runs that ended; those of runs of another store stay."""
-    for parent in (home() / "runs", home() / "train"):
-        for folder in _folders(parent):
-            if not re.fullmatch("[0-9a-f]{32}", folder.name) or (folder / SPOOL).exists():
-                continue  # the second: metrics that MLflow has not got yet
-            run = runs.get(folder.name)
-            if run is not None and not _needed(run, runs):
-                yield folder, f"run {folder.name} is {run.info.status}, its bundle is in MLflow"
-            elif run is None and _deleted(tracking, folder.name):
-                yield folder, f"run {folder.name} was deleted"
+    for run_id, folders in _by_run().items():
+        if any((folder / SPOOL).exists() for folder in folders):
+            continue  # metrics that MLflow has not got yet
+        run = runs.get(run_id)
+        if run is None and _deleted(tracking, run_id):
+            why = f"run {run_id} was deleted"
+        elif run is None or _needed(run, runs):
+            continue
+        elif _is_last_copy(tracking, run, runs):
+            say(f"the files of run {run_id} stay: its bundle is not in MLflow, or not whole")
+            continue
+        else:
+            why = f"run {run_id} is {run.info.status}"
+        yield from ((folder, why) for folder in folders)
+
+
+def _by_run() -> dict[str, list[Path]]:
+    """Return the folders of this home that belong to one run each, by its id."""
+    found: dict[str, list[Path]] = {}
+    for folder in [*_folders(home() / "runs"), *_folders(home() / "train")]:
+        if re.fullmatch("[0-9a-f]{32}", folder.name):
+            found.setdefault(folder.name, []).append(folder)
+    return found
+
+
+def _is_last_copy(tracking: Tracking, run: Any, runs: Runs) -> bool:
+    """Return whether a run's folders may hold what MLflow should have and has not: its bundle, or its weights."""
+    tags, run_id = run.data.tags, run.info.run_id
+    copy = home() / "runs" / run_id / BUNDLE
+    parent = runs.get(tags.get("mlflow.parentRunId", ""))
+    on_folds = tags.get("glioflow.kind") == "trial" and parent is not None and parent.data.tags.get(FOLDS)
+    logged = run.info.status == "FINISHED" and tags.get("glioflow.kind") in _WITH_BUNDLE and not on_folds
+    if TRIMMED in tags or not (logged or copy.is_dir()):
+        return False
+    return not tracking.has_whole_bundle(run_id, copy)
 
 
 def _deleted(tracking: Tracking, run_id: str) -> bool:
@@ -79,27 +147,35 @@ def _deleted(tracking: Tracking, run_id: str) -> bool:
         return False
 
 
-def _searches(runs: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+def _tune_folders(searches: Iterable[Any]) -> Iterator[tuple[Path, str]]:
     """Give Tune's folder, checkpoints in it, of each finished search; Optuna's study stays."""
-    status = {
-        run.data.tags.get("search"): run.info.status
-        for run in runs.values()
-        if run.data.tags.get("glioflow.kind") == "search"
-    }
+    by_id = {run.info.run_id: run for run in searches}
+    by_name = {run.data.tags.get("search"): run for run in sorted(by_id.values(), key=lambda run: run.info.start_time)}
     for folder in _folders(home() / "searches"):
-        if status.get(folder.name) == "FINISHED" and (folder / "tune").is_dir():
+        run_id = Place(folder.name, folder).run_id
+        run = by_id.get(run_id) if run_id else by_name.get(folder.name)
+        if run is not None and run.info.status == "FINISHED" and (folder / "tune").is_dir():
             yield folder / "tune", f"search {folder.name} is finished"
 
 
-def _cohorts(runs: dict[str, Any], age_s: float) -> Iterator[tuple[Path, str]]:
-    used = {run.data.tags.get("glioflow.cohort") for run in runs.values()}
+def _cohorts(tracking: Tracking, runs: Runs, age_s: float, say: Say) -> Iterator[tuple[Path, str]]:
+    """Give prepared cohorts that no run recorded, in any store."""
+    used = {run.data.tags.get("glioflow.cohort") for run in runs.values()} | used_since(tracking.uri, age_s)
+    forget_uses(tracking.uri, noted(tracking.uri) - used)
+    elsewhere = used_elsewhere(tracking.uri)
+    # Earlier versions noted nothing, but left folders of runs that this store does not know.
+    strangers = [run_id for run_id in _by_run() if run_id not in runs and not _deleted(tracking, run_id)]
     for folder in _folders(prepared_home()):
         try:
             fingerprint = read_manifest(folder).fingerprint
         except UserError:
             continue  # half prepared, to be gone on with, or no cohort
-        if fingerprint not in used and _old(folder / "manifest.json", age_s):
-            yield folder, "no run recorded this prepared cohort"
+        if fingerprint in used or not _old(folder / "manifest.json", age_s):
+            continue
+        if fingerprint in elsewhere or strangers:
+            say(f"the prepared cohort {folder} stays: runs of another store may use it")
+            continue
+        yield folder, "no run recorded this prepared cohort"
 
 
 def _half_made(age_s: float) -> Iterator[tuple[Path, str]]:
@@ -108,28 +184,25 @@ def _half_made(age_s: float) -> Iterator[tuple[Path, str]]:
             yield folder, "a bundle that was never registered"
 
 
-def _bundles(tracking: Tracking, runs: dict[str, Any], keep: int, *, dry_run: bool) -> list[Removed]:
-    """Remove the bundles of finished searches' trials but the best ones, and but those that a version came from."""
-    registered = {version.run_id for name in tracking.names() for version in tracking.versions(name)}
-    finished = [
-        run.info.run_id
-        for run in runs.values()
-        if run.data.tags.get("glioflow.kind") == "search" and run.info.status == "FINISHED"
-    ]
-    removed = []
-    for parent in finished:
-        trials = [run for run in runs.values() if run.data.tags.get("mlflow.parentRunId") == parent]
-        trials.sort(key=_dice, reverse=True)
-        for run in trials[keep:]:
+def _bundles(tracking: Tracking, runs: Runs, searches: Iterable[Any], keep: int) -> Iterator[_Waste]:
+    """Give the bundles of finished searches' trials but the best ones, and but those that a version came from."""
+    registered = tracking.registered_runs()
+    why = f"not among the best {keep} trials of its search"
+    for search in searches:
+        if search.info.status != "FINISHED":
+            continue
+        trials = [run for run in runs.values() if run.data.tags.get("mlflow.parentRunId") == search.info.run_id]
+        for run in sorted(trials, key=_dice, reverse=True)[keep:]:
             run_id = run.info.run_id
             if run_id in registered or run.info.status != "FINISHED" or not tracking.has_artifact(run_id, BUNDLE):
                 continue
-            size = tracking.artifact_size(run_id, BUNDLE)
-            if not dry_run:
-                tracking.delete_artifact(run_id, BUNDLE)
-            place = f"{run.info.artifact_uri}/{BUNDLE}"
-            removed.append(Removed(place, size, f"not among the best {keep} trials of its search"))
-    return removed
+            item = Removed(f"{run.info.artifact_uri}/{BUNDLE}", tracking.artifact_size(run_id, BUNDLE), why)
+            yield _Waste(item, partial(_trim, tracking, run_id))
+
+
+def _trim(tracking: Tracking, run_id: str) -> None:
+    tracking.set_tags(run_id, {TRIMMED: "true"})
+    tracking.delete_artifact(run_id, BUNDLE)
 
 
 def _dice(run: Any) -> float:

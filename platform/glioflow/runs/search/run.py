@@ -99,7 +99,8 @@ def search(
     tables = find_tables(setting, folds, say=say)
     prepared = prepare_variants(experiment, data_source(data, experiment.data.source), say=say)
     place.folder.mkdir(parents=True, exist_ok=True)
-    with _open_search(setting, name, folds) as run:
+    with _open_search(setting, place, folds, resumed=resume is not None) as run:
+        place.note_run(run.run_id)
         say(f"search {name}, run {run.run_id}")
         say(f"MLflow: {_link(setting.tracking, experiment.name, run.run_id)}")
         try:
@@ -130,15 +131,17 @@ def _link(tracking: Tracking, experiment: str, run_id: str) -> str:
     return f"mlflow ui --backend-store-uri {tracking.uri}, experiment {experiment}"
 
 
-def _open_search(setting: Setting, name: str, folds: Sequence[Split]) -> AbstractContextManager[Run]:
-    """Open the run of a search, or the one that it began with again.
+def _open_search(
+    setting: Setting, place: Place, folds: Sequence[Split], *, resumed: bool
+) -> AbstractContextManager[Run]:
+    """Open the run of a search, or the one that a resumed search began with again.
 
     Raises:
-        UserError: If it began with other folds.
+        UserError: If it began with other folds, or in another store.
     """
-    settings = setting.experiment.search
+    settings, name = setting.experiment.search, place.name
     tags = {"search": name, "kind": "search", SPACE: settings.space_digest, FOLDS: " ".join(f.digest for f in folds)}
-    earlier = setting.tracking.find(setting.experiment.name, search=name, kind="search")
+    earlier = _begun_as(setting, place) if resumed else None
     if earlier is not None:
         if earlier.data.tags.get(FOLDS, "") != tags[FOLDS]:
             raise UserError("--resume goes on with the folds that the search began with", f"{len(folds)} other folds")
@@ -149,6 +152,13 @@ def _open_search(setting: Setting, name: str, folds: Sequence[Split]) -> Abstrac
         "folds.json": json.dumps([fold.model_dump(mode="json") for fold in folds], indent=1),
     }
     return open_run(setting.tracking, replace(opening, texts={**opening.texts, **texts}))
+
+
+def _begun_as(setting: Setting, place: Place) -> Any | None:
+    """Return the run that a search began with; of one that an earlier version began, the newest of its name."""
+    if place.run_id is not None:
+        return setting.tracking.run(place.run_id)
+    return setting.tracking.find(setting.experiment.name, search=place.name, kind="search")
 
 
 def _run(

@@ -222,7 +222,8 @@ class Relay(TuneReportCallback):  # type: ignore[misc]
 def open_trial(tracking: Tracking, trial_plan: TrialPlan, plan: Plan, number: str, point: Mapping[str, Any]) -> str:
     """Find this trial's run (a resumed trial has one) or start it below the search's; return its id."""
     params = {f"param.{key}": json.dumps(value) for key, value in point.items()}
-    earlier = tracking.find(plan.experiment.name, trial_id=number, search=trial_plan.search)
+    parent = {"mlflow.parentRunId": trial_plan.parent}  # others may search under the same name
+    earlier = tracking.find(plan.experiment.name, trial_id=number, search=trial_plan.search, **parent)
     if earlier is not None:
         run_id = str(earlier.info.run_id)
         RunWriter(tracking.uri, run_id, plan.folder / run_id / SPOOL).close()

@@ -5,13 +5,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from glioflow import cluster
+from glioflow import atomic, cluster
 from glioflow.config import Experiment
 from glioflow.config.search import SearchSettings
 from glioflow.runs.search.observer import Announcer
 from glioflow.runs.search.schedulers import domain
 from glioflow.runs.search.searcher import Searcher
 from glioflow.runs.search.trial import TrialPlan, resources, run_trial
+
+_RUN_ID = "run_id"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,16 @@ class Place:
     def tune(self) -> Path:
         """Tune's files of a population."""
         return self.folder / "tune"
+
+    @property
+    def run_id(self) -> str | None:
+        """The search's run, by which it is told from other people's searches of the same name; None if not noted."""
+        note = self.folder / _RUN_ID
+        return note.read_text().strip() if note.is_file() else None
+
+    def note_run(self, run_id: str) -> None:
+        """Note the search's run."""
+        atomic.write_text(self.folder / _RUN_ID, run_id)
 
 
 def build_tuner(

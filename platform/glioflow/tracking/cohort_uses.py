@@ -1,0 +1,55 @@
+"""Which stores record runs on the prepared cohorts of this home: an empty file for each, `stores/STORE/FINGERPRINT`.
+
+A home may be shared by users of several stores, and a store knows only its own runs.
+"""
+
+import hashlib
+import re
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from glioflow.cluster.storage import embedded_uri, home
+
+
+def note_use(uri: str, fingerprint: str) -> None:
+    """Note that the store at `uri` uses a prepared cohort of this home, as of now."""
+    folder = _folder(uri)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / fingerprint).touch()
+
+
+def used_elsewhere(uri: str) -> set[str]:
+    """Return the fingerprints that other stores than the one at `uri` noted."""
+    own = _folder(uri)
+    return {note.name for folder in own.parent.glob("*/") if folder != own for note in folder.iterdir()}
+
+
+def used_since(uri: str, age_s: float) -> set[str]:
+    """Return the fingerprints that the store at `uri` noted less than `age_s` seconds ago."""
+    since = time.time() - age_s
+    return {note.name for note in _notes(uri) if note.stat().st_mtime > since}
+
+
+def forget_uses(uri: str, fingerprints: Iterable[str]) -> None:
+    """Remove the notes of the store at `uri` about these fingerprints."""
+    for fingerprint in fingerprints:
+        (_folder(uri) / fingerprint).unlink(missing_ok=True)
+
+
+def noted(uri: str) -> set[str]:
+    """Return the fingerprints that the store at `uri` noted."""
+    return {note.name for note in _notes(uri)}
+
+
+def _notes(uri: str) -> list[Path]:
+    folder = _folder(uri)
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _folder(uri: str) -> Path:
+    """Return the folder of a store's notes: named by a digest, since an address may hold a password."""
+    if uri == embedded_uri():  # which moves with the home
+        return home() / "stores" / "embedded"
+    address = re.sub(r"://[^/@]*@", "://", uri).rstrip("/")
+    return home() / "stores" / hashlib.blake2b(address.encode(), digest_size=8).hexdigest()
