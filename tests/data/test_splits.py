@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from glioflow.data.splits import Split, SplitSettings, deal, make_split
+from glioflow.data.splits import Split, SplitSettings, check_split, deal, make_split
 from glioflow.errors import UserError
 
 
@@ -136,3 +136,20 @@ def test_the_digest_knows_no_order():
     one, other = Split(train=("a", "b"), val=("c",)), Split(train=("b", "a"), val=("c",))
     assert one.digest == other.digest
     assert one.digest != Split(train=("a",), val=("b", "c")).digest
+
+
+def test_a_split_is_checked_without_looking_through_its_lists_for_every_case():
+    class Listed(tuple):
+        """A list that refuses to be searched."""
+
+        __slots__ = ()
+
+        def count(self, value):
+            raise AssertionError(f"looked through {len(self)} cases for {value}")
+
+        __contains__ = index = count
+
+    cases = cohort(50)
+    ids = [case.id for case in cases]
+    split = Split.model_construct(train=Listed(ids[:40]), val=Listed(ids[40:]), test=())
+    check_split(split, cases)

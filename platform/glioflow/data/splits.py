@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
@@ -148,12 +149,13 @@ def check_split(split: Split, cases: Iterable[Splittable]) -> None:
         ids = getattr(split, part)
         if not ids and part != "test":
             raise UserError(f"the split must have at least one case in {part!r}")
+        times = Counter(ids)
         for case_id in ids:
             if case_id not in patient:
                 error = unknown_case(case_id, "the cohort", patient)
                 raise error.replace(rule=f"{error.rule}, but the split lists it in {part!r}")
-            if (times := ids.count(case_id)) > 1:
-                raise UserError("the split must list a case once", f"{case_id} {times} times in {part!r}")
+            if times[case_id] > 1:
+                raise UserError("the split must list a case once", f"{case_id} {times[case_id]} times in {part!r}")
             if seen.setdefault(patient[case_id], part) != part:
                 where = f"{patient[case_id]} in {seen[patient[case_id]]!r} and {part!r}"
                 raise UserError("all cases of a patient must be in one part of the split", where)

@@ -1,6 +1,8 @@
-"""Labeled cases judged by a model: metrics, calibration, slices and baselines, in a form that folds add up."""
+"""Labeled cases judged by a model: metrics, calibration, slices and baselines, in a form that joins cases and folds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -56,15 +58,8 @@ class Judged(BaseModel):
     baselines: dict[str, dict[str, float]] = {}
 
     def __add__(self, other: "Judged") -> "Judged":
-        """Return both together; a baseline stays where both have it."""
-        return Judged(
-            rows=self.rows + other.rows,
-            everywhere=_together(self.everywhere, other.everywhere),
-            near_tumor=_together(self.near_tumor, other.near_tumor),
-            slice_scores=self.slice_scores + other.slice_scores,
-            slice_truths=self.slice_truths + other.slice_truths,
-            baselines={k: v | other.baselines[k] for k, v in self.baselines.items() if k in other.baselines},
-        )
+        """Return both together, as `join`."""
+        return join((self, other))
 
     def summary(self) -> dict[str, Any]:
         """Sum up: what `summarize` says, `slice_auroc_pooled`, `expected_calibration_error`, `per_institution`."""
@@ -122,11 +117,25 @@ def score_cases(
         with_features: Add the shape features of the predicted mask to each row, as `features`.
         say: Called after each case.
     """
-    judged = Judged()
+    judged = []
     for number, case in enumerate(cases, start=1):
-        judged += _score_case(predictor, case, with_features=with_features)
+        judged.append(_score_case(predictor, case, with_features=with_features))
         say(f"case {number} of {len(cases)}", number / len(cases))
-    return judged.model_copy(update={"baselines": baselines(predictor.description, cases, known=known)})
+    return join(judged).model_copy(update={"baselines": baselines(predictor.description, cases, known=known)})
+
+
+def join(parts: Iterable[Judged]) -> Judged:
+    """Return all parts as one, in their order; a baseline stays where all have it."""
+    parts = list(parts)
+    names = [name for name in parts[0].baselines if all(name in part.baselines for part in parts)] if parts else []
+    return Judged(
+        rows=tuple(row for part in parts for row in part.rows),
+        everywhere=_sum(part.everywhere for part in parts),
+        near_tumor=_sum(part.near_tumor for part in parts),
+        slice_scores=tuple(score for part in parts for score in part.slice_scores),
+        slice_truths=tuple(truth for part in parts for truth in part.slice_truths),
+        baselines={name: {k: v for part in parts for k, v in part.baselines[name].items()} for name in names},
+    )
 
 
 def baselines(
@@ -209,8 +218,9 @@ def _dice_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {key: summary[key] for key in kept if key in summary}
 
 
-def _together(first: Reliability | None, second: Reliability | None) -> Reliability | None:
-    return first + second if first and second else first or second
+def _sum(parts: Iterable[Reliability | None]) -> Reliability | None:
+    counted = [part for part in parts if part is not None]
+    return reduce(add, counted) if counted else None
 
 
 def _dice(rows: Sequence[Row]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Checks of a cohort or study: the problems of its cases, and those between cases."""
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -185,7 +186,7 @@ def _check_table(cohort: Cohort) -> list[Problem]:
     problems = [
         Problem("warning", table.name, "a key of the table is no case", key) for key in keys if key not in known
     ]
-    twice = sorted({key for key in keys if keys.count(key) > 1})
+    twice = sorted(key for key, times in Counter(keys).items() if times > 1)
     problems += [Problem("error", table.name, "a key of the table must appear once", key) for key in twice]
     if cohort.format == "lgg":
         rest = sorted({case.patient for case in cohort.cases} - set(keys))

@@ -100,8 +100,10 @@ def _groups(files: Iterable[Path]) -> dict[tuple[Path, str], dict[str, Path]]:
         if key in members:
             raise UserError(f"the modality {key} of a case must be in one file", f"{members[key].name} too", file=file)
         members[key] = file
+    owners: dict[Path, list[dict[str, Path]]] = {}
+    for (folder, _), members in groups.items():
+        owners.setdefault(folder, []).append(members)
     for file in strays:
-        owners = [members for (folder, _), members in groups.items() if folder == file.parent]
-        if len(owners) == 1:
-            owners[0].setdefault("seg", file)
+        if len(beside := owners.get(file.parent, ())) == 1:
+            beside[0].setdefault("seg", file)
     return groups

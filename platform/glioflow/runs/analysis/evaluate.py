@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -44,8 +45,12 @@ class Subject:
 
     def part_of(self, case_id: str) -> str | None:
         """Return `train`, `val` or `test` where the case is in the model's split, the most intimate of several."""
-        parts = ("train", "val", "test") if self.splits else ()
-        return next((part for part in parts for split in self.splits or () if case_id in getattr(split, part)), None)
+        return self._parts.get(case_id)
+
+    @cached_property
+    def _parts(self) -> dict[str, str]:
+        splits = self.splits or ()
+        return {name: part for part in ("test", "val", "train") for split in splits for name in getattr(split, part)}
 
     def saw(self, case_id: str) -> bool:
         """Say whether the case is known to have trained the model or chosen something for it."""

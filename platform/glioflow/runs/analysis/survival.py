@@ -147,7 +147,7 @@ def _manual_features(path: Path) -> Features:
     else:
         cohort = open_cohort(path)
         for entry in cohort.cases:
-            read = cohort.read(entry.id)
+            read = cohort.read_files(entry)
             if read.mask is not None:
                 brain = locate_brain(read.image)
                 features[read.id] = measure_mask(read.mask > 0, spacing_mm=read.spacing_mm, brain=brain).volume

@@ -3,8 +3,6 @@
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -27,7 +25,7 @@ from glioflow.runs.crossval.out_of_fold import OUT_OF_FOLD
 from glioflow.runs.launch import Setting, open_setting, opening_of
 from glioflow.runs.plan import TRAINED, Plan, plan_of, train_plan
 from glioflow.runs.progress import ProgressFile, shown
-from glioflow.runs.scoring import Judged, score_cases
+from glioflow.runs.scoring import Judged, join, score_cases
 from glioflow.tracking import BUNDLE, Tracking
 from glioflow.tracking.run import Run, begin_run, close_children, open_run, resume_run
 
@@ -87,10 +85,11 @@ def crossval(
     number = folds or _recorded_folds(setting, resume) or experiment.split.folds
     if number < 3:
         raise UserError("cross-validation needs 3 folds at least: one tests, one chooses, the others train", number)
+    held_out = set(setting.split.test) if hold_out_test else set()
     cases = [
         record
         for record in setting.cohort.records
-        if record.areas_px is not None and not (hold_out_test and record.id in setting.split.test)
+        if record.areas_px is not None and record.id not in held_out
     ]
     parts = deal(cases, number, seed=experiment.split.seed)
     tags = {"glioflow.folds": str(number), "glioflow.held_out": str(hold_out_test).lower()}
@@ -163,7 +162,7 @@ def _conclude(setting: Setting, run: Run, runs: Mapping[int, str], judged: Mappi
     """Put the folds together, log all of it with the report, and return the answer."""
     cohort_format = setting.cohort.manifest.format
     folds = {row["id"]: k for k, part in judged.items() for row in part.rows}
-    total = reduce(add, (judged[k] for k in sorted(judged)))
+    total = join(judged[k] for k in sorted(judged))
     total = total.model_copy(update={"rows": tuple(sorted(total.rows, key=lambda row: str(row["id"])))})
     answer = total.answer(cohort_format)
     run.log_metrics(flatten_summary({k: v for k, v in answer.items() if k != "per_patient"}, "oof"))
