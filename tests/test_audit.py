@@ -15,6 +15,7 @@ from glioflow.audit import (
     find_split_leaks,
 )
 from glioflow.audit.gap import deal, score
+from glioflow.data.prepared.prints import hash_slices, mirror, mirror_signatures, sign
 from glioflow.data.splits import Split, SplitSettings, make_split
 from glioflow.runs.analysis.audit import read_aliases
 from glioflow.survival import SurvivalSettings
@@ -36,6 +37,9 @@ class Picture:
 
     def __init__(self, case_id, image):
         self.record, self.image = Entry(case_id), image
+
+    def signatures(self):
+        return sign(hash_slices(self.image)[0])
 
 
 def noise(num, seed):
@@ -99,6 +103,46 @@ def test_a_slice_and_its_changed_copy_in_two_parts_are_found_and_named_once(chan
     cases = [Picture("a1", known), Picture("c1", noise(4, 2)), Picture("d1", copied)]
     (leak,) = find_image_leaks(SPLIT, cases)
     assert leak.value.startswith("a1 (train) slice 3, d1 (test) slice 2: likeness ")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_index_finds_what_the_comparison_of_all_pairs_finds(seed):
+    rng = np.random.default_rng(seed)
+    images = {f"{k:03}": noise(6, 100 * seed + k).astype(np.float32) for k in range(60)}
+    for _ in range(80):  # copies of every likeness around the limit
+        one, other = (f"{k:03}" for k in rng.choice(60, 2, replace=False))
+        copy = images[one][rng.integers(6)] + rng.normal(0, rng.uniform(0, 0.12), (48, 48, 3))
+        images[other][rng.integers(6)] = copy[:, :: rng.choice([-1, 1])]
+    names = sorted(images)
+    split = Split(train=tuple(names[:36]), val=tuple(names[36:48]), test=tuple(names[48:]))
+    leaks = find_image_leaks(split, [Picture(name, images[name]) for name in names])
+    assert [leak.value.partition(" (")[0] + leak.value.partition(", ")[2][:3] for leak in leaks] == by_all_pairs(
+        split, {name: hash_slices(image)[0] for name, image in images.items()}
+    )
+    assert len(leaks) > 10
+
+
+def by_all_pairs(split, hashes, likeness=0.975):
+    order = {name: (part, name) for part, names in enumerate((split.train, split.val, split.test)) for name in names}
+    return [
+        earlier + later
+        for later in sorted(order)
+        for earlier in sorted(order, key=order.get)
+        if order[earlier][0] < order[later][0]
+        and max((one @ hashes[earlier].T).max() for one in (hashes[later], mirror(hashes[later]))) >= likeness
+    ]
+
+
+def test_a_mirrored_slice_has_the_mirrored_signature():
+    hashes, _ = hash_slices(noise(5, 3))
+    assert np.array_equal(mirror_signatures(sign(hashes)), sign(mirror(hashes)))
+
+
+def test_signatures_made_at_preparation_are_those_of_the_images(prepared):
+    for record in prepared.records:
+        case = prepared.case(record.id)
+        assert "prints.npz" in record.sizes
+        assert np.array_equal(case.signatures(), sign(hash_slices(case.image)[0]))
 
 
 def test_one_image_twice_in_one_part_or_outside_the_split_is_no_leak():

@@ -2,7 +2,8 @@
 
 Layout: `manifest.json`, `clinical.csv` (a copy, if the source has one) and, for each case, `cases/<id>-<digest>/` with
 `image.npy` (S, h, w, C) float16, `mask.npy` (S, h, w) uint8, `reference.npz` (the mask in the original geometry, its
-label values changed as by the steps), `brain.npz` (the brain, in the original geometry) and `case.json`.
+label values changed as by the steps), `brain.npz` (the brain, in the original geometry), `prints.npz` (signatures of
+the slices that are not blank) and `case.json`.
 """
 
 import io
@@ -22,6 +23,7 @@ from glioflow.data.case import unknown_case
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.prepared.manifest import VERSION, CaseRecord, Manifest, digest_cases, fingerprint_of, read_manifest
+from glioflow.data.prepared.prints import Signatures, hash_slices, sign
 from glioflow.data.preprocessing.brain_mask import locate_brain
 from glioflow.data.preprocessing.geometry import restore
 from glioflow.data.preprocessing.pipeline import Step, preprocess, rename_labels, renamed
@@ -78,6 +80,13 @@ class PreparedCase:
             return None
         with np.load(path, allow_pickle=False) as archive:
             return np.asarray(archive["brain"], dtype=bool)
+
+    def signatures(self) -> Signatures:
+        """Read the signatures of the slices that are not blank, (N, BITS / 8), or make them where none are stored."""
+        if "prints.npz" not in self.record.sizes:  # made by an earlier version
+            return sign(hash_slices(self.image)[0])
+        with np.load(self.folder / "prints.npz", allow_pickle=False) as archive:
+            return np.asarray(archive["signatures"], dtype=np.uint8)
 
     def restore(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
         """Return a volume (S, h, w[, K]) of the network's geometry in the original one."""
@@ -279,7 +288,9 @@ def _write_case(job: Job, folder: str, working: Path) -> None:
         rule = "a preprocessed image must fit half precision, values up to 65504"
         hint = "add the step 'percentile' or 'zscore' to the preprocessing"
         raise UserError(rule, f"{highest:g} in {case.id}", hint=hint)
-    _write_array(working / "image.npy", volume.image.astype(np.float16))
+    stored = volume.image.astype(np.float16)
+    _write_array(working / "image.npy", stored)
+    np.savez(working / "prints.npz", signatures=sign(hash_slices(stored)[0]))
     if (brain := locate_brain(case.image)) is not None:
         np.savez_compressed(working / "brain.npz", brain=brain)
     areas = None

@@ -86,11 +86,7 @@ def crossval(
     if number < 3:
         raise UserError("cross-validation needs 3 folds at least: one tests, one chooses, the others train", number)
     held_out = set(setting.split.test) if hold_out_test else set()
-    cases = [
-        record
-        for record in setting.cohort.records
-        if record.areas_px is not None and record.id not in held_out
-    ]
+    cases = [record for record in setting.cohort.records if record.areas_px is not None and record.id not in held_out]
     parts = deal(cases, number, seed=experiment.split.seed)
     tags = {"glioflow.folds": str(number), "glioflow.held_out": str(hold_out_test).lower()}
     if resume:
