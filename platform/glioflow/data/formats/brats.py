@@ -104,6 +104,6 @@ def _groups(files: Iterable[Path]) -> dict[tuple[Path, str], dict[str, Path]]:
     for (folder, _), members in groups.items():
         owners.setdefault(folder, []).append(members)
     for file in strays:
-        if len(beside := owners.get(file.parent, ())) == 1:
+        if len(beside := owners.get(file.parent, [])) == 1:
             beside[0].setdefault("seg", file)
     return groups

@@ -82,10 +82,12 @@ class PreparedCase:
             return np.asarray(archive["brain"], dtype=bool)
 
     def signatures(self) -> Signatures:
-        """Read the signatures of the slices that are not blank, (N, BITS / 8), or make them where none are stored."""
-        if "prints.npz" not in self.record.sizes:  # made by an earlier version
+        """Return the signatures of the slices that are not blank, (N, BITS / 8): as stored, or made where none are."""
+        path, image = self.folder / "prints.npz", self.folder / "image.npy"
+        # An earlier version stored none, and an image that somebody changed has others.
+        if not path.exists() or path.stat().st_mtime_ns < image.stat().st_mtime_ns:
             return sign(hash_slices(self.image)[0])
-        with np.load(self.folder / "prints.npz", allow_pickle=False) as archive:
+        with np.load(path, allow_pickle=False) as archive:
             return np.asarray(archive["signatures"], dtype=np.uint8)
 
     def restore(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:

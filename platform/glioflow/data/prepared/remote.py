@@ -70,6 +70,8 @@ def fetch(uri: str, cache: Path) -> PreparedCohort:
                 for folder in {(working / name).parent for name in names}:
                     folder.mkdir(parents=True, exist_ok=True)
                 files.get([f"{root}/{name}" for name in names], [str(working / name) for name in names])
+                for prints in working.glob("cases/*/prints.npz"):
+                    prints.touch()  # in force as long as it is no older than the image
                 PreparedCohort(working)
         except UserError as error:
             name = error.value if error.file is None else error.file.name  # the local copy is gone
