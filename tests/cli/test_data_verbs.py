@@ -77,7 +77,7 @@ def test_a_synthetic_cohort_is_sound_and_counted(kind, size, tmp_path):
 
 def test_a_check_of_a_sound_cohort_ends_well(lgg):
     found = said("check", lgg)
-    assert set(found) == {"format", "patients", "slices", "positive_slices", "problems"}
+    assert set(found) == {"format", "patients", "slices", "positive_slices", "problems", "files"}
     assert (found["format"], found["patients"]) == ("lgg", 8)
     assert 0 < found["positive_slices"] < found["slices"]
     assert all(problem["severity"] == "warning" for problem in found["problems"])
@@ -231,7 +231,7 @@ def test_an_evaluation_takes_a_uri_too(tmp_path, lgg, tiny, experiment_file, mon
     opened = []
 
     def stand_in(model, source, **options):
-        opened.append(launch.open_cohort_for(tiny.preprocess, source))
+        opened.append(launch.open_cohort_for(tiny.preprocess, source, tiny.target))
         raise UserError("enough")
 
     monkeypatch.setattr(evaluation, "evaluate_model", stand_in)

@@ -62,7 +62,14 @@ def test_sound_cohort_has_no_errors_and_the_right_counts(lgg):
 
 def test_report_is_json(lgg):
     report = check(lgg).to_dict()
-    assert set(json.loads(json.dumps(report))) == {"format", "patients", "slices", "positive_slices", "problems"}
+    assert set(json.loads(json.dumps(report))) == {
+        "format",
+        "patients",
+        "slices",
+        "positive_slices",
+        "problems",
+        "files",
+    }
 
 
 def test_processes_give_the_same_report(lgg):

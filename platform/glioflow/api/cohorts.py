@@ -43,7 +43,13 @@ class CheckResult(cohort_checks.CheckReport, Result):
         """Return the problems."""
         rows = [[p.severity, p.file, p.rule, p.value] for p in self.problems]
         title = f"{self.format}: {self.patients} patients, {self.slices} slices"
-        return [Table(title, ["severity", "file", "rule", "value"], rows)]
+        tables = [Table(title, ["severity", "file", "rule", "value"], rows)]
+        if self.files:
+            kinds = {"images": "images", "masks": "masks", "brain_masks": "brain masks"}
+            shown: dict[str, Any] = dict(self.files)
+            roles = [[kind, ", ".join(shown[key])] for key, kind in kinds.items() if shown.get(key)]
+            tables.append(Table(f"files of {self.files['case']}", ["", ""], roles))
+        return tables
 
     def notes(self) -> list[str]:
         """Say so where nothing is wrong."""

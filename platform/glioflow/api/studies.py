@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.data.case import Case
-from glioflow.data.formats.mask_file import is_mask_name
+from glioflow.data.formats.file_roles import is_mask_name
 from glioflow.data.formats.study import read_study
 from glioflow.data.formats.writing import write_image
 from glioflow.errors import UserError

@@ -136,7 +136,7 @@ def _held_out(experiment: "Experiment", source: Path) -> str:
 def source_case(source: Path, case_id: str) -> list[Path]:
     """Return the image files of a case, without its masks."""
     from glioflow.data.formats.detect import open_cohort
-    from glioflow.data.formats.mask_file import is_mask_name
+    from glioflow.data.formats.file_roles import is_mask_name
 
     case = open_cohort(source).case(case_id)
     return [path for path in case.files if not is_mask_name(path.name)]

@@ -13,7 +13,7 @@ from glioflow.api.client import Client
 from glioflow.bundle.encoded_mask import MaskFormat, decode_mask, encode_file
 from glioflow.data.formats import brats, lgg
 from glioflow.data.formats.detect import open_cohort
-from glioflow.data.formats.mask_file import is_mask_name
+from glioflow.data.formats.file_roles import is_mask_name
 from glioflow.data.formats.writing import native_format
 from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 from glioflow.errors import RunFailed

@@ -156,6 +156,8 @@ def _read_one(path: Path) -> "pd.DataFrame":
         rule = "a clinical table must have a column of patients"
         raise UserError(rule, f"columns {', '.join(map(str, raw.columns))}", PATIENT_COLUMNS, file=path)
     raw.index = pd.Index([patient_key(patient) for patient in raw.pop(key)], name="patient")
+    if (empty := int((raw.index == "").sum())) > 0:
+        raise UserError(f"every row must name its patient in the column {key}", f"{empty} empty", file=path)
     if raw.index.has_duplicates:
         again = raw.index[raw.index.duplicated()][0]
         raise UserError("a clinical table must have one row for each patient", f"{again} again", file=path)

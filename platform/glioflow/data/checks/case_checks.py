@@ -13,6 +13,7 @@ from scipy import ndimage
 from glioflow.data.case import Case
 from glioflow.data.checks.channel_checks import blank_channels, copies_of_flair
 from glioflow.data.formats import lgg, nifti
+from glioflow.data.formats.nifti_names import is_nifti
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.preprocessing.brain_mask import BrainMask, approximate_brain
 from glioflow.errors import UserError
@@ -159,7 +160,7 @@ def _read_case(cohort: Cohort, case: CaseFiles, problems: list[Problem]) -> Case
     except UserError as error:
         broken = []
         for file in case.files:
-            if nifti.is_nifti(file.name):
+            if is_nifti(file.name):
                 try:
                     nifti.read_volume(file)
                 except UserError as problem:

@@ -2,8 +2,8 @@
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypedDict
@@ -15,6 +15,8 @@ from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.data.formats.study import open_source
 from glioflow.errors import UserError
 
+_SHOWN = 8
+
 
 class ProblemRecord(TypedDict):
     """A `Problem` in JSON."""
@@ -25,6 +27,15 @@ class ProblemRecord(TypedDict):
     value: str
 
 
+class FilesRecord(TypedDict, total=False):
+    """Which file of one case is what, by name, as an example for all."""
+
+    case: str
+    images: list[str]
+    masks: list[str]
+    brain_masks: list[str]
+
+
 class CheckRecord(TypedDict):
     """A `CheckReport` in JSON."""
 
@@ -32,6 +43,7 @@ class CheckRecord(TypedDict):
     patients: int
     slices: int
     positive_slices: int
+    files: FilesRecord
     problems: list[ProblemRecord]
 
 
@@ -44,6 +56,7 @@ class CheckReport:
     slices: int
     positive_slices: int
     problems: tuple[Problem, ...]
+    files: FilesRecord = field(default_factory=FilesRecord)
 
     @property
     def ok(self) -> bool:
@@ -57,6 +70,7 @@ class CheckReport:
             "patients": self.patients,
             "slices": self.slices,
             "positive_slices": self.positive_slices,
+            "files": self.files,
             "problems": [
                 {"severity": each.severity, "file": each.file, "rule": each.rule, "value": each.value}
                 for each in self.problems
@@ -92,7 +106,28 @@ def check(path: Path, *, format: str | None = None, map_cases: MapCases = map) -
         slices=sum(report.slices for report in reports),
         positive_slices=sum(report.positive_slices for report in reports),
         problems=tuple(problems),
+        files=_files(cohort),
     )
+
+
+def _files(cohort: Cohort) -> FilesRecord:
+    """Return which file of the first case is what; a brain mask is none of its files, but lies beside them."""
+    if not cohort.cases or cohort.format == "dicom":  # whose files have any names
+        return {}
+    case, roles = cohort.cases[0], cohort.roles
+    alone = len({other.files[0].parent for other in cohort.cases}) == len(cohort.cases)
+    beside = roles.only("brain_mask", sorted(case.files[0].parent.iterdir()))
+    found: FilesRecord = {"case": case.id, "images": _shown(roles.only("image", case.files))}
+    if masks := roles.only("mask", case.files):
+        found["masks"] = _shown(masks)
+    if brains := [file for file in beside if alone or file.name.startswith(case.id)]:
+        found["brain_masks"] = _shown(brains)
+    return found
+
+
+def _shown(files: Sequence[Path]) -> list[str]:
+    more = [f"and {len(files) - _SHOWN} more"] if len(files) > _SHOWN else []
+    return [*(file.name for file in files[:_SHOWN]), *more]
 
 
 def _survey(path: Path, format: str | None) -> tuple[Cohort, list[Problem]]:
@@ -115,9 +150,19 @@ def _survey(path: Path, format: str | None) -> tuple[Cohort, list[Problem]]:
                 problems.append(Problem.of(problem, folder, path))
         if not parts:
             raise error
-        cases = tuple(case for part in parts for case in part.cases)
+        cases = _told_apart(parts)
         cohort = Cohort(parts[0].format, path, cases, parts[0].labels, parts[0].reader)
         return cohort, problems or [Problem.of(error, path, path)]
+
+
+def _told_apart(parts: Sequence[Cohort]) -> tuple[CaseFiles, ...]:
+    """Return the cases of folders opened one by one; of equal ids, all but the first begin with their folder."""
+    known: dict[str, CaseFiles] = {}
+    for part in parts:
+        for case in part.cases:
+            name = case.id if case.id not in known else f"{part.path.name}_{case.id}"
+            known.setdefault(name, replace(case, id=name))
+    return tuple(known.values())
 
 
 def _survey_lgg(root: Path, folders: list[Path]) -> tuple[Cohort, list[Problem]]:
@@ -182,6 +227,8 @@ def _check_table(cohort: Cohort) -> list[Problem]:
         if not isinstance(error, UserError):
             error = UserError("the table cannot be read as text", reason(error))
         return [Problem.of(error, table, cohort.path)]
+    if empty := sum(not key.strip() for key in keys):
+        return [Problem.about(table, cohort.path, "every row of the table must name its patient", f"{empty} empty")]
     known = {case.patient for case in cohort.cases} | {case.id for case in cohort.cases}
     problems = [
         Problem("warning", table.name, "a key of the table is no case", key) for key in keys if key not in known

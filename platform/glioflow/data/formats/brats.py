@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from glioflow.data.case import Case
-from glioflow.data.formats.nifti import assemble, nifti_files, stem
+from glioflow.data.formats.nifti import assemble
+from glioflow.data.formats.nifti_names import nifti_files, stem
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.sequences import BRATS_FILES
 from glioflow.errors import UserError

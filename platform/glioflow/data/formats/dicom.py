@@ -3,6 +3,7 @@
 A cohort has one folder for each case, with DICOM files of any name below it; a case has one series for each channel.
 """
 
+import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -50,8 +51,9 @@ def open(path: Path) -> Cohort:
     for files in groups.values():
         folder = os.path.commonpath([file.parent for file in files])
         name = Path(folder).relative_to(path).parts[0] if Path(folder) != path else path.resolve().name
-        name = name if name not in cases else f"{name}_{len(cases) + 1}"
-        cases[name] = open_files(files, name=name)
+        others = (f"{name}_{number}" for number in itertools.count(len(cases) + 1))
+        free = next(each for each in itertools.chain([name], others) if each not in cases)
+        cases[free] = open_files(files, name=free)
     return Cohort("dicom", path, tuple(cases[name] for name in sorted(cases)), labels_of(cases.values()), read)
 
 

@@ -7,6 +7,7 @@ import csv
 import re
 import zlib
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ MAX_SIDE_PX = 4096
 
 _SLICE = re.compile(r"^(?P<case>.+)_(?P<number>\d{1,6})(?P<mask>_mask)?\.tiff?$", re.IGNORECASE)
 _TCGA = re.compile(r"^(?P<patient>TCGA_(?P<institution>[A-Z0-9]{2})_[A-Z0-9]{4})_\d{8}$")
-_DATED = re.compile(r"_\d{8}$")
+_DATED = re.compile(r"_(?P<date>\d{8})$")
 
 
 def detect(path: Path) -> bool:
@@ -139,7 +140,16 @@ def patient_of(case_id: str) -> tuple[str, str | None]:
     match = _TCGA.match(case_id)
     if match:
         return match["patient"], match["institution"]
-    return _DATED.sub("", case_id) or case_id, None
+    dated = _DATED.search(case_id)
+    return (case_id[: dated.start()] if dated and _is_date(dated["date"]) else "") or case_id, None
+
+
+def _is_date(digits: str) -> bool:
+    """Return whether eight digits are a day on which someone can have been scanned: MRNs have eight digits, too."""
+    try:
+        return 1970 <= datetime.strptime(digits, "%Y%m%d").year <= 2100
+    except ValueError:
+        return False
 
 
 def read_slice(path: Path) -> NDArray[np.uint8]:

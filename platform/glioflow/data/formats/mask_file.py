@@ -1,6 +1,5 @@
-"""A single mask from any kind of file, and the names of mask files."""
+"""A single mask from any kind of file."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +8,6 @@ from numpy.typing import NDArray
 from glioflow.data.formats import nifti, slices
 from glioflow.data.formats.study import read_study
 from glioflow.errors import UserError
-
-_MASK_NAME = re.compile(r"(?:^|[_-])(?:mask|seg|segm|segmentation|labels?)\.(?:tiff?|png|nii|nii\.gz)$", re.IGNORECASE)
-
-
-def is_mask_name(name: str) -> bool:
-    """Return whether a file is a mask, by its name, such as `<case>_mask.tif` or `<case>-seg.nii.gz`."""
-    return _MASK_NAME.search(name) is not None
 
 
 def read_mask(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float, float] | None]:

@@ -1,29 +1,29 @@
 """Volumes in NIfTI files, and cohorts of images and masks in NIfTI, including the layout of nnU-Net.
 
 A cohort is `imagesTr/<case>_0000.nii.gz` with `labelsTr/<case>.nii.gz` and `dataset.json`; or a folder per case, whose
-files are named after their channels; or one folder of `<case>.nii.gz` with `<case>_mask.nii.gz` (or `_seg`, `_label`).
+files are named after their channels; or BIDS, `sub-<person>[/ses-<visit>]/anat/`; or one folder of `<case>.nii.gz` with
+`<case>_mask.nii.gz` (or `_seg`, `_label`). `cohort.yaml` may say which file is what (see `file_roles`).
 """
 
 import gzip
 import json
-import os
-import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.data.case import Case, Grid
+from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, read_roles
+from glioflow.data.formats.nifti_names import NUMBERED, channel_name, name_cases, nifti_files, stem
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.errors import TooLarge, UserError
 
 MAX_VOXELS = 2**27
 MAX_CHANNELS = 16
 _MAX_HEADER_BYTES = 2**22
-_MASK = re.compile(r"^(?:(?P<case>.+)[_-])?(?:mask|seg|segm|segmentation|labels?)$", re.IGNORECASE)
-_NUMBERED = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
 
 @dataclass(frozen=True)
@@ -44,38 +44,31 @@ def open(path: Path) -> Cohort:
     """List the cases of a folder of NIfTI files.
 
     Raises:
-        UserError: If a mask has no image, or `dataset.json` cannot be read.
+        UserError: If a mask has no image, or `dataset.json` or `cohort.yaml` cannot be read.
     """
-    root = path / "imagesTr"
+    root, roles = path / "imagesTr", read_roles(path)
     files = list(nifti_files(root if root.is_dir() else path))
-    folders: dict[Path, list[Path]] = {}
-    for file in files:
-        folders.setdefault(file.parent, []).append(file)
-    cases: list[CaseFiles] = []
-    for folder, members in folders.items():
-        flat = folder in (path, root)
-        cases += _flat_cases(members, path / "labelsTr") if flat else [_folder_case(folder, members)]
+    cases = name_cases(files, path, roles)
     if not cases:
         raise UserError("a NIfTI cohort must hold .nii or .nii.gz files", file=path)
-    labels = _labels(_description(files[0]))
-    return Cohort("nifti", path, tuple(sorted(cases, key=lambda case: case.id)), labels, read)
+    labels = roles.labels or _labels(_description(files[0]))
+    return Cohort("nifti", path, cases, labels, partial(read, roles=roles), roles=roles)
 
 
-def read(case: CaseFiles) -> Case:
+def read(case: CaseFiles, *, roles: FileRoles = NO_ROLES) -> Case:
     """Read the images of one case as channels, and its mask if it has one.
 
     Raises:
         UserError: If a file is damaged, the grids differ, or the mask holds a label that is not described.
     """
-    masks = [file for file in case.files if _is_mask(file)]
-    images = [file for file in case.files if file not in masks]
+    masks, images = roles.only("mask", case.files), roles.only("image", case.files)
     if not images or len(masks) > 1:
         names = ", ".join(file.name for file in case.files)
-        raise UserError("a case must have at least one image and at most one mask", names)
+        rule = f"case {case.id} must have at least one image and at most one mask"
+        raise UserError(rule, names, hint=f"say in {DECLARED} which files are images and masks")
     description = _description(case.files[0])
-    return assemble(
-        case, dict(zip(_channels(case, images, description), images, strict=True)), masks, _labels(description)
-    )
+    labels = roles.labels or _labels(description)
+    return assemble(case, dict(zip(_channels(case, images, description), images, strict=True)), masks, labels)
 
 
 def assemble(case: CaseFiles, images: Mapping[str, Path], masks: Collection[Path], labels: Collection[int]) -> Case:
@@ -185,23 +178,6 @@ def same_grid(one: Volume, other: Volume) -> bool:
     return one.data.shape == other.data.shape and np.allclose(one.grid.affine, other.grid.affine, rtol=1e-3, atol=1e-2)
 
 
-def nifti_files(path: Path) -> Iterable[Path]:
-    """Yield the NIfTI files below `path` in a fixed order, hidden ones left out; links to folders are not followed."""
-    for folder, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(folder) / name for name in sorted(names) if is_nifti(name) and not name.startswith("."))
-
-
-def is_nifti(name: str) -> bool:
-    """Return whether a file is NIfTI, by its name."""
-    return name.lower().endswith((".nii", ".nii.gz"))
-
-
-def stem(path: Path) -> str:
-    """Return the name without `.nii` or `.nii.gz`."""
-    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
-
-
 def _check_header(path: Path) -> None:
     """Refuse a volume that would not fit in memory, before its data are read."""
     import nibabel
@@ -226,40 +202,17 @@ def _check_header(path: Path) -> None:
         raise UserError("voxels must begin soon after the header", f"byte {float(header['vox_offset']):.0f}", file=path)
 
 
-def _flat_cases(files: list[Path], labels: Path) -> list[CaseFiles]:
-    """Group the files of one folder by the name before `_0000` or `_mask`; masks may also be in `labels`."""
-    groups: dict[str, list[Path]] = {}
-    for file in files:
-        match = _NUMBERED.match(stem(file)) or _MASK.match(stem(file))
-        groups.setdefault((match["case"] if match else None) or stem(file), []).append(file)
-    for name, members in groups.items():
-        members += [file for end in (".nii.gz", ".nii") if (file := labels / f"{name}{end}").is_file()]
-        if all(_is_mask(file) for file in members):
-            raise UserError("a mask has no image", file=members[0])
-    return [CaseFiles(name, name, tuple(members)) for name, members in groups.items()]
-
-
-def _folder_case(folder: Path, files: list[Path]) -> CaseFiles:
-    if all(_is_mask(file) for file in files):
-        raise UserError("a mask has no image", file=files[0])
-    return CaseFiles(folder.name, folder.name, tuple(files))
-
-
-def _is_mask(file: Path) -> bool:
-    return file.parent.name == "labelsTr" or _MASK.match(stem(file)) is not None
-
-
 def _channels(case: CaseFiles, images: list[Path], description: Mapping[str, object]) -> list[str]:
     """Name each image: numbered files by `dataset.json`, others by the part of their name that follows the case's."""
     known = description.get("channel_names") or description.get("modality")
     names = []
     for file in images:
-        match = _NUMBERED.match(stem(file))
+        match = NUMBERED.match(stem(file))
         if match:
             number = str(int(match["channel"]))
             name = str(known[number]) if isinstance(known, dict) and number in known else f"channel{number}"
         else:
-            name = stem(file).removeprefix(case.id).strip("_-") or "image"
+            name = channel_name(stem(file), case.id, file.parent.name)
         names.append(name.lower())
     if len(set(names)) != len(names):
         raise UserError("the images of a case must have different channel names", ", ".join(names))

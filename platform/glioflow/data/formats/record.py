@@ -1,10 +1,13 @@
 """The record of a cohort on disk: its cases, their files, and the function that reads one. Knows no format."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from glioflow.data.case import Case, unknown_case
+from glioflow.data.formats.file_roles import NO_ROLES, FileRoles
+from glioflow.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,12 @@ class CaseFiles:
     files: tuple[Path, ...]
     institution: str | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a case or a person without a name."""
+        if not (self.id.strip() and self.patient.strip()):
+            shown = self.files[0] if self.files else None
+            raise UserError("a case and its patient must have a name", "an empty one", file=shown)
+
 
 @dataclass(frozen=True)
 class Cohort:
@@ -35,6 +44,7 @@ class Cohort:
         labels: Name of every label value that a mask may hold besides 0, e.g. `{1: "tumor"}`.
         reader: Reads the files of one case; the format's own function.
         clinical: The clinical table beside the cases, if there is one.
+        roles: What the cohort says about which file is what.
     """
 
     format: str
@@ -43,6 +53,13 @@ class Cohort:
     labels: dict[int, str]
     reader: Callable[[CaseFiles], Case]
     clinical: Path | None = None
+    roles: FileRoles = NO_ROLES
+
+    def __post_init__(self) -> None:
+        """Refuse two cases of one id, which no reader may give."""
+        counts = Counter(case.id for case in self.cases)
+        if twice := [f"{name} {count} times" for name, count in counts.items() if count > 1]:
+            raise UserError("the id of a case must be unique in its cohort", ", ".join(twice[:8]), file=self.path)
 
     def case(self, case_id: str) -> CaseFiles:
         """Return the entry of `case_id`; raises `UserError` with the nearest id, or some that exist."""

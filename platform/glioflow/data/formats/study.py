@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from glioflow.data.case import Case
-from glioflow.data.formats import brats, dicom, lgg, nifti, slices
+from glioflow.data.formats import brats, dicom, lgg, slices
 from glioflow.data.formats.detect import format_named, open_cohort
+from glioflow.data.formats.nifti_names import is_nifti, stem
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.errors import TooLarge, UserError
 
@@ -66,11 +67,11 @@ def _open_folder(path: Path) -> Cohort:
 def _open_files(files: Sequence[Path]) -> Cohort:
     if all(slices.is_slice(file.name) for file in files):
         return _one("slices", files[0].parent, slices.open_files(files), lgg.LABELS)
-    if all(nifti.is_nifti(file.name) for file in files):
+    if all(is_nifti(file.name) for file in files):
         if brats.is_case(files):
             cases = brats.open_files(files)
             return Cohort("brats", files[0].parent, cases, brats.labels_of(cases[0].id), brats.read)
-        name = _shared_name([nifti.stem(file) for file in files])
+        name = _shared_name([stem(file) for file in files])
         return _one("nifti", files[0].parent, CaseFiles(name, name, tuple(files)), {1: "tumor"})
     if all(file.is_file() and dicom.is_dicom(file) for file in files):
         case = dicom.open_files(files)

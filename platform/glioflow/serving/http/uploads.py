@@ -12,8 +12,8 @@ from typing import IO, BinaryIO
 
 from glioflow.data.case import Case
 from glioflow.data.formats.dicom import is_dicom
-from glioflow.data.formats.mask_file import is_mask_name
-from glioflow.data.formats.nifti import is_nifti
+from glioflow.data.formats.file_roles import is_mask_name
+from glioflow.data.formats.nifti_names import is_nifti
 from glioflow.data.formats.slices import is_slice
 from glioflow.data.formats.study import read_study
 from glioflow.errors import TooLarge, UserError

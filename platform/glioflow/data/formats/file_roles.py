@@ -1,0 +1,123 @@
+"""Which file of a cohort is what: image, mask of the tumor, or mask of the brain. The one place that decides by names.
+
+A cohort may say it in `cohort.yaml`, a file beside its cases:
+
+    images: ["*_flair.nii.gz", "*_t1.nii.gz"]    # patterns of names, or of paths in the cohort
+    masks: ["*_tumor.nii.gz"]
+    brain_masks: ["*_brain.nii.gz"]
+    labels: {1: core, 2: edema}                  # what the masks hold besides 0
+
+Files that no pattern fits are guessed by their names where `cohort.yaml` has none of that kind, and left out where it
+has.
+"""
+
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from glioflow.errors import UserError
+
+Role = Literal["image", "mask", "brain_mask"]
+
+DECLARED = "cohort.yaml"
+_ENDING = r"\.(?:tiff?|png|nii|nii\.gz)$"
+_MARK = r"(?:mask|d?seg|segm|segmentation|labels?)"
+_BRAIN = r"(?:brain|bet|skull|skullstrip(?:ped)?|head)"
+_MASK_NAME = re.compile(rf"(?:^|[_-]){_MARK}{_ENDING}", re.IGNORECASE)
+_BRAIN_NAME = re.compile(
+    rf"(?:^|[_-]){_BRAIN}[_-]?{_MARK}{_ENDING}|(?:^|[_-]){_MARK}[_-]{_BRAIN}{_ENDING}", re.IGNORECASE
+)
+
+
+class FileRoles(BaseModel):
+    """What a cohort says about its files; the defaults say nothing.
+
+    Attributes:
+        images: Patterns of image files.
+        masks: Patterns of tumor masks.
+        brain_masks: Patterns of brain masks.
+        labels: Name of each label value.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    images: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()
+    brain_masks: tuple[str, ...] = ()
+    labels: dict[int, str] = Field(default_factory=dict)
+
+    def of(self, file: Path) -> Role | None:
+        """Return what a file is; None for one that is left out."""
+        if (declared := self._declared(file)) is not None:
+            return declared[0]
+        guessed = guess_role(file)
+        return None if self._patterns[guessed] else guessed
+
+    def case_of(self, file: Path) -> str | None:
+        """Return what the star of a declared `*<ending>` stands for in a file's name; None where no such one fits."""
+        _, pattern = self._declared(file) or (None, "")
+        ending = pattern.removeprefix("*")
+        whole = pattern.startswith("*") and ending and not set(ending) & set("*?[/")
+        return file.name.removesuffix(ending).rstrip("_-") or None if whole else None
+
+    @property
+    def _patterns(self) -> dict[Role, tuple[str, ...]]:
+        return {"brain_mask": self.brain_masks, "mask": self.masks, "image": self.images}
+
+    def _declared(self, file: Path) -> tuple[Role, str] | None:
+        for role, patterns in self._patterns.items():
+            for pattern in patterns:
+                if fnmatch(file.name, pattern) or fnmatch(file.as_posix(), f"*/{pattern}"):
+                    return role, pattern
+        return None
+
+    def only(self, role: Role, files: Iterable[Path]) -> list[Path]:
+        """Return the files of one role."""
+        return [file for file in files if self.of(file) == role]
+
+
+NO_ROLES = FileRoles()
+
+
+def guess_role(file: Path) -> Role:
+    """Return what a file is by its name: `x_brain_mask` is no tumor, `x_mask` and `x-seg` are; others are images."""
+    if _BRAIN_NAME.search(file.name):
+        return "brain_mask"
+    return "mask" if _MASK_NAME.search(file.name) or file.parent.name == "labelsTr" else "image"
+
+
+def is_mask_name(name: str) -> bool:
+    """Return whether a file is a mask, of tumor or brain, by its name, such as `x_mask.tif` or `x-seg.nii.gz`."""
+    return guess_role(Path(name)) != "image"
+
+
+def case_name(name: str) -> str:
+    """Return a mask's name without what marks it as one, e.g. `a` of `a_mask.nii.gz` and of `a_brain_mask.nii.gz`."""
+    return _MASK_NAME.sub("", _BRAIN_NAME.sub("", name)).strip("_-")
+
+
+def read_roles(path: Path) -> FileRoles:
+    """Read `cohort.yaml` in a cohort's folder, or in the one above for a single case; without one, names decide.
+
+    Raises:
+        UserError: If it cannot be read, or holds another key or value.
+    """
+    import yaml
+
+    file = next((file for folder in (path, path.parent) if (file := folder / DECLARED).is_file()), None)
+    if file is None:
+        return FileRoles()
+    rule = f"{DECLARED} must hold patterns under images, masks and brain_masks, and names under labels"
+    try:
+        roles = FileRoles.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(rule, f"{'.'.join(map(str, first['loc']))}: {first['msg']}", file=file) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(rule, " ".join(str(error).split())[:120], file=file) from None
+    if wrong := [label for label in roles.labels if not 0 < label < 256]:
+        raise UserError("labels must be numbers from 1 to 255", wrong, file=file)
+    return roles

@@ -1,0 +1,133 @@
+"""The files of a NIfTI cohort, grouped into cases by names and folders, under ids that are unique by construction."""
+
+import itertools
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from glioflow.data.formats.file_roles import FileRoles, case_name
+from glioflow.data.formats.record import CaseFiles
+from glioflow.errors import UserError
+
+NUMBERED = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
+# BIDS: the folders of a person, a visit and a kind of data, and the beginning of their files' names.
+_PERSON, _VISIT, _ANATOMY, _DERIVED = re.compile(r"sub-[^_/]+"), re.compile(r"ses-[^_/]+"), "anat", "derivatives"
+_OTHER_DATA = ("dwi", "func", "fmap", "perf", "pet", "meg", "eeg", "mrs")
+_BIDS_BEGINNING = re.compile(r"^sub-[^_]+(?:_ses-[^_]+)?_")
+
+
+@dataclass
+class _Found:
+    """A case before it has its id: the folders above it, its name in the last of them, its person, its files."""
+
+    above: tuple[str, ...]
+    name: str
+    person: str
+    files: list[Path] = field(default_factory=list)
+
+
+def name_cases(files: Iterable[Path], root: Path, roles: FileRoles) -> tuple[CaseFiles, ...]:
+    """Return the cases, sorted by id.
+
+    A case is named by its folder, in BIDS by `sub-<person>[_ses-<visit>]`, or by the part of its files' names that
+    they share. Where two folders have a case or a person of one name, the folders above become part of both names.
+
+    Raises:
+        UserError: If a mask has no image.
+    """
+    found: dict[tuple[tuple[str, ...], str], _Found] = {}
+    flat = (root, root / "imagesTr")
+    for file in files:
+        if (role := roles.of(file)) is None:
+            continue
+        place = _flat(file, roles) if file.parent in flat else _in_folders(file, root, derived=role == "image")
+        if place is not None:
+            found.setdefault((place.above, place.name), place).files.append(file)
+    for each in found.values():
+        if not each.above:
+            each.files += [
+                path for end in (".nii.gz", ".nii") if (path := root / "labelsTr" / f"{each.name}{end}").is_file()
+            ]
+        each.files = [file for file in each.files if roles.of(file) != "brain_mask"]
+    cases = [each for each in found.values() if each.files]
+    for each in cases:
+        if not roles.only("image", each.files):
+            raise UserError("a mask has no image", file=each.files[0])
+    return tuple(sorted(_distinct(cases), key=lambda case: case.id))
+
+
+def channel_name(name: str, case_id: str, folder: str) -> str:
+    """Return the channel in an image's name: what follows the case's, or `image`."""
+    beginning = _BIDS_BEGINNING.match(name)
+    if beginning:
+        return name[beginning.end() :]
+    rest = name.removeprefix(case_id)
+    return (rest if rest != name else name.removeprefix(folder)).strip("_-") or "image"
+
+
+def nifti_files(path: Path) -> Iterable[Path]:
+    """Yield the NIfTI files below `path` in a fixed order, hidden ones left out; links to folders are not followed."""
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder) / name for name in sorted(names) if is_nifti(name) and not name.startswith("."))
+
+
+def is_nifti(name: str) -> bool:
+    """Return whether a file is NIfTI, by its name."""
+    return name.lower().endswith((".nii", ".nii.gz"))
+
+
+def stem(path: Path) -> str:
+    """Return the name without `.nii` or `.nii.gz`."""
+    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+
+
+def _flat(file: Path, roles: FileRoles) -> _Found:
+    """Group a file of one folder by the name before `_0000`, `_mask`, `_brain_mask` or a declared ending."""
+    match = NUMBERED.match(stem(file))
+    name = roles.case_of(file) or (match["case"] if match else stem(Path(case_name(file.name) or file.name)))
+    return _Found((), name, name)
+
+
+def _in_folders(file: Path, root: Path, *, derived: bool) -> _Found | None:
+    """Group a file by its folders; None for BIDS's data of other kinds, and images that are `derived` from others."""
+    parts = file.parent.relative_to(root).parts
+    persons = [index for index, part in enumerate(parts) if _PERSON.fullmatch(part)]
+    if not persons:
+        return _Found(parts[:-1], parts[-1], parts[-1])
+    above, below = parts[: persons[-1]], parts[persons[-1] + 1 :]
+    if _DERIVED in above:
+        if derived:
+            return None
+        above = above[: above.index(_DERIVED)]
+    if below and below[-1] in _OTHER_DATA:
+        return None
+    person = parts[persons[-1]]
+    inner = [part for part in below if part != _ANATOMY]
+    return _Found(above, "_".join([person, *inner]), person)
+
+
+def _distinct(cases: Sequence[_Found]) -> list[CaseFiles]:
+    places: dict[str, set[tuple[str, ...]]] = {}
+    for case in cases:
+        for name in {case.name, case.person}:
+            places.setdefault(name, set()).add(case.above)
+    named = []
+    for case in cases:
+        shared = max(len(places[case.name]), len(places[case.person])) > 1
+        above = case.above if shared else ()
+        patient = "_".join((*above, case.person))
+        named.append(CaseFiles("_".join((*above, case.name)), patient, tuple(case.files)))
+    counts: Counter[str] = Counter()
+    taken = {each.id for each in named}
+    for index, each in enumerate(named):  # `a/b_c` and `a_b/c` still share a name
+        counts[each.id] += 1
+        if counts[each.id] > 1:
+            numbers = (f"{each.id}-{number}" for number in itertools.count(counts[each.id]))
+            new = next(name for name in numbers if name not in taken)
+            taken.add(new)
+            named[index] = replace(each, id=new, patient=new)
+    return named

@@ -1,0 +1,181 @@
+"""Which files are one case, and which cases are one person: no id is given twice, nobody becomes somebody else."""
+
+import nibabel
+import numpy as np
+import pytest
+from test_volume_cohorts import LPS, read_first, save
+
+from glioflow.data.checks.cohort_checks import check
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.lgg import patient_of
+from glioflow.data.formats.record import CaseFiles, Cohort
+from glioflow.errors import UserError
+from glioflow.survival import read_clinical
+
+SHAPE = (4, 5, 6)
+
+
+def image(path, value=1):
+    return save(path, np.full(SHAPE, value, np.int16))
+
+
+def mask(path):
+    return save(path, np.ones(SHAPE, np.uint8))
+
+
+def ids(path):
+    return [(case.id, case.patient) for case in open_cohort(path).cases]
+
+
+def test_the_same_folder_name_at_two_sites_is_two_cases_of_two_persons(tmp_path):
+    for site in ("siteA", "siteB"):
+        image(tmp_path / site / "sub-01" / "flair.nii.gz")
+        mask(tmp_path / site / "sub-01" / "mask.nii.gz")
+    image(tmp_path / "siteB" / "sub-02" / "flair.nii.gz")
+    assert ids(tmp_path) == [
+        ("siteA_sub-01", "siteA_sub-01"),
+        ("siteB_sub-01", "siteB_sub-01"),
+        ("sub-02", "sub-02"),
+    ]
+    assert {case.channels for case in map(open_cohort(tmp_path).read, ("siteA_sub-01", "sub-02"))} == {("flair",)}
+
+
+def test_folders_that_are_not_bids_are_told_apart_as_well(tmp_path):
+    for name in ("a/scan", "b/scan", "a_b/c", "a/b_c"):
+        image(tmp_path / name / "flair.nii.gz")
+    found = ids(tmp_path)
+    assert len({case for case, _ in found}) == len({person for _, person in found}) == 4
+
+
+def test_bids_names_persons_and_visits_not_the_folder_anat(tmp_path):
+    for person in ("sub-01", "sub-02"):
+        for visit in ("ses-1", "ses-2"):
+            place, name = tmp_path / person / visit / "anat", f"{person}_{visit}"
+            image(place / f"{name}_T1w.nii.gz")
+            image(place / f"{name}_FLAIR.nii.gz")
+        image(tmp_path / person / "ses-1" / "func" / f"{person}_ses-1_bold.nii.gz")
+        mask(tmp_path / "derivatives" / "raters" / person / "ses-1" / "anat" / f"{person}_ses-1_dseg.nii.gz")
+        image(tmp_path / "derivatives" / "raters" / person / "ses-1" / "anat" / f"{person}_ses-1_desc-n4_T1w.nii.gz")
+    assert ids(tmp_path) == [
+        ("sub-01_ses-1", "sub-01"),
+        ("sub-01_ses-2", "sub-01"),
+        ("sub-02_ses-1", "sub-02"),
+        ("sub-02_ses-2", "sub-02"),
+    ]
+    _, first = read_first(tmp_path)
+    assert set(first.channels) == {"t1w", "flair"}
+    assert first.mask is not None
+
+
+def test_persons_of_two_sites_are_apart_although_their_visits_differ(tmp_path):
+    image(tmp_path / "siteA" / "sub-01" / "ses-1" / "anat" / "sub-01_ses-1_FLAIR.nii.gz")
+    image(tmp_path / "siteB" / "sub-01" / "ses-2" / "anat" / "sub-01_ses-2_FLAIR.nii.gz")
+    assert [person for _, person in ids(tmp_path)] == ["siteA_sub-01", "siteB_sub-01"]
+
+
+def test_the_name_of_a_folder_that_is_alone_stays_as_it_was(tmp_path):
+    image(tmp_path / "siteA" / "one" / "flair.nii.gz")
+    assert ids(tmp_path) == [("one", "one")]
+
+
+def test_a_cohort_cannot_have_one_id_twice(tmp_path):
+    cases = (CaseFiles("a", "a", ()), CaseFiles("a", "b", ()))
+    with pytest.raises(UserError, match="a 2 times"):
+        Cohort("nifti", tmp_path, cases, {}, read_first)
+
+
+def test_check_counts_every_case_of_equal_names(tmp_path):
+    for number, site in enumerate(("siteA", "siteB")):
+        volume = np.arange(120).reshape(SHAPE) + 1000 * number
+        save(tmp_path / site / "sub-01" / "flair.nii.gz", volume.astype(np.int16))
+    assert check(tmp_path).patients == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "patient"),
+    [
+        ("MRN_12345678", "MRN_12345678"),
+        ("MRN_87654321", "MRN_87654321"),
+        ("MRN_19960230", "MRN_19960230"),
+        ("P7_19960909", "P7"),
+        ("TCGA_CS_4941_19960909", "TCGA_CS_4941"),
+    ],
+)
+def test_eight_digits_are_a_date_only_if_they_are_one(name, patient):
+    assert patient_of(name)[0] == patient
+
+
+@pytest.mark.parametrize(("case", "patient"), [("", "a"), ("a", " ")])
+def test_an_empty_name_is_refused(case, patient):
+    with pytest.raises(UserError, match="must have a name"):
+        CaseFiles(case, patient, ())
+
+
+def test_a_row_without_a_patient_is_refused_by_the_reader_and_reported_by_the_check(tmp_path, lgg):
+    table = tmp_path / "table.csv"
+    table.write_text("Patient,Age\nTCGA_CS_4941,50\n,60\n")
+    with pytest.raises(UserError, match="1 empty"):
+        read_clinical(table)
+    cohort = tmp_path / "kaggle_3m"
+    cohort.mkdir()
+    for folder in (folder for folder in lgg.iterdir() if folder.is_dir()):
+        (cohort / folder.name).symlink_to(folder)
+    (cohort / "data.csv").write_text(
+        (lgg / "data.csv").read_text() + "," * (lgg / "data.csv").read_text().split("\n")[0].count(",") + "\n"
+    )
+    assert any("must name its patient" in problem.rule for problem in check(cohort).problems)
+
+
+class TestRoles:
+    """Which file is what."""
+
+    def test_a_brain_mask_is_no_tumor(self, tmp_path):
+        for name in ("brain_mask", "brainmask", "mask_brain", "bet_mask", "skull-mask"):
+            image(tmp_path / name / "one" / "flair.nii.gz")
+            mask(tmp_path / name / "one" / f"one_{name}.nii.gz")
+            _, case = read_first(tmp_path / name)
+            assert case.mask is None, name
+            assert case.channels == ("flair",)
+
+    def test_a_brain_mask_beside_a_mask_of_the_tumor_is_left_out(self, tmp_path):
+        image(tmp_path / "a.nii.gz")
+        mask(tmp_path / "a_seg.nii.gz")
+        save(tmp_path / "a_brain_mask.nii.gz", np.zeros(SHAPE, np.uint8))
+        cohort, case = read_first(tmp_path)
+        assert [each.id for each in cohort.cases] == ["a"]
+        assert case.mask.all()
+
+    def test_two_masks_are_refused_until_the_cohort_says_which_is_which(self, tmp_path):
+        image(tmp_path / "one" / "flair.nii.gz")
+        mask(tmp_path / "one" / "one_mask.nii.gz")
+        save(tmp_path / "one" / "one_seg.nii.gz", np.resize(np.array([0, 2], np.uint8), SHAPE))
+        with pytest.raises(UserError, match=r"cohort\.yaml"):
+            read_first(tmp_path)
+        (tmp_path / "cohort.yaml").write_text("masks: ['*_seg.nii.gz']\nlabels: {1: core, 2: edema}\n")
+        cohort, case = read_first(tmp_path)
+        assert cohort.labels == {1: "core", 2: "edema"}
+        assert set(np.unique(case.mask)) == {0, 2}
+
+    def test_declared_endings_group_the_files_of_one_folder(self, tmp_path):
+        for case in ("a", "b"):
+            image(tmp_path / f"{case}_flair.nii.gz")
+            image(tmp_path / f"{case}_t1.nii.gz")
+            mask(tmp_path / f"{case}_lesion.nii.gz")
+        (tmp_path / "cohort.yaml").write_text("images: ['*_flair.nii.gz', '*_t1.nii.gz']\nmasks: ['*_lesion.nii.gz']\n")
+        cohort, case = read_first(tmp_path)
+        assert [each.id for each in cohort.cases] == ["a", "b"]
+        assert case.channels == ("flair", "t1")
+        assert case.mask.all()
+
+    @pytest.mark.parametrize("text", ["mask: ['*']", "labels: {0: air}", "labels: [", "masks: 3"])
+    def test_a_declaration_that_means_nothing_is_refused(self, tmp_path, text):
+        image(tmp_path / "one" / "flair.nii.gz")
+        (tmp_path / "cohort.yaml").write_text(text)
+        with pytest.raises(UserError, match=r"cohort\.yaml"):
+            read_first(tmp_path)
+
+    def test_check_shows_which_file_is_what(self, tmp_path):
+        image(tmp_path / "one" / "flair.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(np.ones(SHAPE, np.uint8), LPS), tmp_path / "one" / "one_seg.nii.gz")
+        shown = check(tmp_path).to_dict()["files"]
+        assert shown == {"case": "one", "images": ["flair.nii.gz"], "masks": ["one_seg.nii.gz"]}
