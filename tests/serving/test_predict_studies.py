@@ -1,7 +1,10 @@
 """Studies to answers on disk, as `glioflow predict` writes them."""
 
 import json
+import shutil
+from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -10,6 +13,8 @@ from bundles import changed, describe
 from data.dicom_series import write_series
 from glioflow import bundle
 from glioflow.api.answer_folder import predict_studies
+from glioflow.cli import app
+from glioflow.errors import UserError
 from glioflow.models import build_network
 
 
@@ -27,7 +32,7 @@ def model(tiny, tmp_path):
 def test_a_folder_of_many_studies_is_answered_study_by_study(model, lgg, tmp_path):
     cases = sorted(path.name for path in lgg.iterdir() if path.is_dir())
     told = []
-    done = predict_studies(model, [lgg], tmp_path / "out", say=lambda *said: told.append(said[1]))
+    done = predict_studies(model, [lgg], tmp_path / "out", say=lambda *said: told.append(said[1])).studies
     assert [each["id"] for each in done] == cases
     assert told[-1] == 1
     for case in cases:
@@ -48,8 +53,99 @@ def test_every_label_of_a_dicom_study_is_a_segment_of_what_is_written(tiny, tmp_
     said = describe(experiment, channels=("flair",), network_channels=("flair",))
     bundle.save(tmp_path / "model", said, network.state_dict())
     write_series(tmp_path / "study", np.random.default_rng(0).integers(0, 200, (4, 16, 16)).astype(np.uint16))
-    done = predict_studies(str(tmp_path / "model"), [tmp_path / "study"], tmp_path / "out", say=quiet)
+    done = predict_studies(str(tmp_path / "model"), [tmp_path / "study"], tmp_path / "out", say=quiet).studies
     written = highdicom.seg.segread(done[0]["mask"])
     names = [written.get_segment_description(number).segment_label for number in written.segment_numbers]
     assert names == ["label_1", "label_2", "label_4"]
     assert (written.get_volume(combine_segments=True).array == 3).all()
+
+
+@pytest.fixture
+def volumes(tiny, tmp_path):
+    """Give a model for one modality, and two studies of the same name at two sites."""
+    network = build_network(tiny.model, in_channels=1, num_outputs=1)
+    said = describe(tiny, channels=("image",), network_channels=("image",))
+    bundle.save(tmp_path / "flair", said, network.state_dict())
+    studies = [tmp_path / site / "scan" for site in ("siteA", "siteB")]
+    for number, study in enumerate(studies):
+        study.mkdir(parents=True)
+        image = np.random.default_rng(number).uniform(0, 255, (20, 16, 3 + number)).astype(np.float32)
+        nibabel.save(nibabel.Nifti1Image(image, np.eye(4)), study / "scan.nii.gz")
+    return str(tmp_path / "flair"), studies
+
+
+def depth_of(mask):
+    return nibabel.load(mask).shape[2]
+
+
+def test_studies_of_the_same_name_get_answers_of_their_own(volumes, tmp_path):
+    model, studies = volumes
+    done = predict_studies(model, [*studies, studies[0]], tmp_path / "out", say=quiet).studies
+    assert [each["id"] for each in done] == ["siteA_scan", "siteB_scan"], "and a study given twice is answered once"
+    assert [depth_of(each["mask"]) for each in done] == [3, 4]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["siteA_scan", "siteB_scan"]
+
+
+def test_files_of_the_same_name_get_answers_of_their_own(volumes, tmp_path):
+    model, studies = volumes
+    files = [next(study.iterdir()) for study in studies]
+    done = predict_studies(model, files, tmp_path / "out", say=quiet).studies
+    assert len({each["mask"] for each in done}) == 2
+    assert [depth_of(each["mask"]) for each in done] == [3, 4]
+
+
+def test_an_answer_is_replaced_only_where_that_is_asked_for(volumes, tmp_path):
+    model, (first, second) = volumes
+    (before,) = predict_studies(model, [first], tmp_path / "out", say=quiet).studies
+    (tmp_path / "out" / "scan" / "my notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="has an answer already; give --overwrite"):  # before any model is looked for
+        predict_studies("nowhere", [second], tmp_path / "out", say=quiet)
+    assert depth_of(before["mask"]) == 3
+    (after,) = predict_studies(model, [second], tmp_path / "out", overwrite=True, say=quiet).studies
+    assert (after["mask"], depth_of(after["mask"])) == (before["mask"], 4)
+    assert (tmp_path / "out" / "scan" / "my notes.txt").read_text() == "mine"
+
+
+def test_slices_are_replaced_as_volumes_are(model, lgg, tmp_path):
+    case = next(path for path in sorted(lgg.iterdir()) if path.is_dir())
+    for overwrite in (False, True):
+        (done,) = predict_studies(model, [case], tmp_path / "out", overwrite=overwrite, say=quiet).studies
+    with pytest.raises(UserError, match="--overwrite"):
+        predict_studies(model, [case], tmp_path / "out", say=quiet)
+    assert len(list((tmp_path / "out" / case.name).rglob("*_mask.tif"))) > 1
+    assert json.loads(Path(done["answer"]).read_text())["study"]["id"] == case.name
+
+
+def test_a_study_that_cannot_be_read_does_not_stop_the_others(volumes, tmp_path, capsys):
+    model, studies = volumes
+    broken = tmp_path / "broken_flair.nii.gz"
+    broken.write_bytes(b"no volume")
+    (tmp_path / "empty").mkdir()
+    done = predict_studies(model, [broken, *studies, tmp_path / "empty"], tmp_path / "out", say=quiet)
+    assert [each["id"] for each in done.studies] == ["siteA_scan", "siteB_scan"]
+    assert {each["study"].rpartition("/")[2]: bool(each["error"]) for each in done.failed} == {
+        "empty": True,
+        "broken_flair": True,
+    }
+    with pytest.raises(UserError):
+        predict_studies(model, [broken], tmp_path / "out", say=quiet)
+    words = ["predict", model, str(broken), str(studies[0]), "--out", str(tmp_path / "other"), "--json"]
+    with pytest.raises(SystemExit) as end:
+        app(words, standalone_mode=False)
+    out, err = capsys.readouterr()
+    assert end.value.code == 1
+    answered = json.loads(out.splitlines()[-1])
+    assert ([each["id"] for each in answered["studies"]], len(answered["failed"])) == (["scan"], 1)
+    assert "broken_flair" in err
+    assert err.splitlines()[-1] == "failed: 1 of 2 studies have no answer"
+
+
+def test_a_zip_of_a_study_that_has_an_answer_is_not_written_over_it(volumes, tmp_path):
+    model, studies = volumes
+    for study in studies:
+        shutil.make_archive(str(study), "zip", study.parent, "scan")
+    zips = [study.with_suffix(".zip") for study in studies]
+    done = predict_studies(model, zips, tmp_path / "out", say=quiet)
+    assert (len(done.studies), len(done.failed)) == (1, 1)
+    assert "has an answer already" in done.failed[0]["error"]
+    assert depth_of(done.studies[0]["mask"]) == 3

@@ -1,20 +1,25 @@
 """A folder of answers, one subfolder a study, as `glioflow predict` writes it."""
 
 import json
+import re
+import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict
 
 from glioflow import atomic
 from glioflow.api.answer import Answer
-from glioflow.api.model import load
+from glioflow.api.model import Model, load
 from glioflow.bundle.answer import FeaturesJson, SurvivalJson, Uncertainty
 from glioflow.bundle.prediction import Tumor
-from glioflow.data.formats.record import Cohort
+from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.study import open_source, open_study
 from glioflow.data.formats.writing import native_format, write_mask
-from glioflow.errors import UserError
+from glioflow.errors import GlioflowError, UserError
 from glioflow.progress import Say
+
+ANSWER = "answer.json"
 
 
 class WrittenAnswer(TypedDict):
@@ -29,50 +34,156 @@ class WrittenAnswer(TypedDict):
     survival: SurvivalJson | None
 
 
-def predict_studies(model: str, studies: Sequence[Path], out: Path, *, say: Say) -> list[WrittenAnswer]:
+class FailedStudy(TypedDict):
+    """A study without an answer: its path, or its name in a cohort, and why."""
+
+    study: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What became of each study."""
+
+    studies: list[WrittenAnswer] = field(default_factory=list)
+    failed: list[FailedStudy] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A study before it is read; a zip has neither files nor a name until then."""
+
+    path: Path
+    cohort: Cohort | None = None
+    case: CaseFiles | None = None
+    name: str | None = None
+
+    @property
+    def label(self) -> str:
+        return str(self.path) if self.case is None else self.case.id
+
+
+def predict_studies(model: str, studies: Sequence[Path], out: Path, *, overwrite: bool = False, say: Say) -> Predicted:
     """Segment each study and write `<id>/answer.json` and its mask, in the input's geometry and format family.
+
+    Studies of the same name are told apart by the folders that they lie in. Of several studies, one that fails does not
+    stop the others.
 
     Args:
         model: As `load` takes it.
         studies: Case folders or files, zips, or folders of many cases.
         out: Folder for the answers.
+        overwrite: Whether answers that are there are replaced.
         say: Called for each study, with the part of them that is done.
 
-    Returns:
-        One entry a study.
-
     Raises:
-        UserError: If a study or the model cannot be read.
+        UserError: If a path does not exist, an answer is there, the model cannot be read, or the only study cannot.
     """
     if out.exists() and not out.is_dir():
         raise UserError("--out must name a folder, not a file", out)
+    done = Predicted()
+    waiting = _named(_list_all(studies, done))
+    for study in waiting:
+        _check_free(out, study.name, overwrite=overwrite)
     loaded = load(model)
-    waiting = [study for path in studies for study in _list_studies(path)]
-    written = []
+    taken = {study.name for study in waiting}
     for number, study in enumerate(waiting, start=1):
-        answer = loaded.predict(study if isinstance(study, Path) else study[0].read(study[1]))
-        say(f"{answer.id}: {_sentence(answer)}", number / len(waiting))
-        written.append(_write(answer, out / answer.case.id))
-    return written
+        try:
+            answer = _predict(loaded, study)
+            if study.name is None:
+                _check_free(out, answer.case.id, overwrite=overwrite and answer.case.id not in taken)
+                taken.add(answer.case.id)
+            done.studies.append(_write(answer, out / answer.case.id))
+        except Exception as error:
+            if isinstance(error, GlioflowError) and not isinstance(error, UserError):
+                raise  # an endpoint that is away, or a full disk
+            if len(waiting) + len(done.failed) == 1:
+                raise
+            done.failed.append(_failed(study.label, error))
+            say(f"{study.label} failed: {done.failed[-1]['error']}", number / len(waiting))
+            continue
+        say(f"{answer.case.id}: {_sentence(answer)}", number / len(waiting))
+    return done
 
 
-def _list_studies(path: Path) -> list[Path | tuple[Cohort, str]]:
+def _list_all(paths: Sequence[Path], done: Predicted) -> list[_Waiting]:
+    """List every study once; a path that holds none fails, unless it is the only one."""
+    if missing := [path for path in paths if not path.exists()]:
+        raise UserError(f"{missing[0]} does not exist", missing[0], hint="give the path of a study or a cohort")
+    found: dict[tuple[Path, ...], _Waiting] = {}
+    for path in paths:
+        try:
+            for study in _list_studies(path):
+                files = (path,) if study.case is None else study.case.files
+                found.setdefault(tuple(file.resolve() for file in files), study)
+        except UserError as error:
+            if len(paths) == 1:
+                raise
+            done.failed.append(_failed(str(path), error))
+    return list(found.values())
+
+
+def _list_studies(path: Path) -> list[_Waiting]:
     if path.suffix.lower() == ".zip":
-        return [path]
+        return [_Waiting(path)]
     cohort = open_source(path)
     if len(cohort.cases) == 1:
         cohort = open_study([path])  # gives a lone study a harmless name
-    return [(cohort, case.id) for case in cohort.cases]
+        return [_Waiting(path, cohort, cohort.cases[0], cohort.cases[0].id)]
+    return [_Waiting(cohort.path / case.id, cohort, case, case.id) for case in cohort.cases]
+
+
+def _named(studies: list[_Waiting]) -> list[_Waiting]:
+    """Put before the names that several studies have the folders in which they lie, as many as tell them apart."""
+    named, depth = studies, 0
+    while True:
+        names = [study.name for study in named if study.name is not None]
+        twice = {name for name in names if names.count(name) > 1}
+        if not twice:
+            return named
+        depth += 1
+        if depth > max(len(study.path.absolute().parts) for study in studies):
+            raise UserError("studies must have names of their own", min(twice), hint="rename their folders or files")
+        named = [_with_folders(study, depth) if study.name in twice else study for study in named]
+
+
+def _with_folders(study: _Waiting, depth: int) -> _Waiting:
+    path = study.path.absolute()
+    own = path.name.split(".")[0]
+    case_id = study.case.id if study.case is not None else own
+    above = path.parts[1:-1] if own == case_id or path.is_file() else path.parts[1:]
+    return replace(study, name=re.sub(r"[^A-Za-z0-9._-]+", "_", "_".join((*above[-depth:], case_id))).strip("._"))
+
+
+def _check_free(out: Path, name: str | None, *, overwrite: bool) -> None:
+    if name is not None and not overwrite and (out / name).is_dir() and any((out / name).iterdir()):
+        rule = f"{out / name} has an answer already"
+        raise UserError(rule, hint="give --overwrite to replace it, or another --out")
+
+
+def _predict(model: Model, study: _Waiting) -> Answer:
+    if study.cohort is None or study.case is None:
+        return model.predict(study.path)
+    case = study.cohort.read_files(study.case)
+    return model.predict(case if study.name is None else replace(case, id=study.name))
+
+
+def _failed(study: str, error: Exception) -> FailedStudy:
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return {"study": study, "error": " ".join(text.split())}
 
 
 def _write(answer: Answer, folder: Path) -> WrittenAnswer:
+    """Write the mask, then the JSON, which says that the answer is whole; both replace what an earlier answer left."""
     case = answer.case
+    (folder / ANSWER).unlink(missing_ok=True)
+    shutil.rmtree(folder / case.id, ignore_errors=True)  # the slices of a mask
     mask = write_mask(answer.mask, case, folder, native_format(case), labels=answer.labels or None)
-    atomic.write_text(folder / "answer.json", json.dumps(answer.json, indent=1) + "\n")
+    atomic.write_text(folder / ANSWER, json.dumps(answer.json, indent=1) + "\n")
     return {
         "id": case.id,
         "mask": str(mask),
-        "answer": str(folder / "answer.json"),
+        "answer": str(folder / ANSWER),
         "tumor": answer.tumor,
         "uncertainty": answer.uncertainty,
         "features": answer.json["features"],

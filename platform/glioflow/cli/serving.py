@@ -8,6 +8,7 @@ import typer
 from glioflow.cli.app import SERVING, verb, verb_group
 from glioflow.cli.options import AsJson, Host
 from glioflow.cli.output import answer, one_line_errors, print_line, progress, table
+from glioflow.errors import RunFailed
 
 feedback_app = verb_group("feedback", SERVING, "Accept or reject the corrected masks that callers sent back.")
 
@@ -25,13 +26,19 @@ def predict(
     ],
     studies: Annotated[list[Path], typer.Argument(help="Case folders, files, zips, or folders of many cases.")],
     out: Annotated[Path, typer.Option(help="Folder for the answers.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace answers that are there.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Segment studies with a bundle, a registered model or an endpoint."""
+    """Segment studies with a bundle, a registered model or an endpoint; exit code 1 if some of several fail."""
     from glioflow.api.answer_folder import predict_studies
 
     with one_line_errors(), progress("predict") as say:
-        answer({"studies": predict_studies(model, studies, out, say=say)}, as_json)
+        done = predict_studies(model, studies, out, overwrite=overwrite, say=say)
+        answer({"studies": done.studies, "failed": done.failed}, as_json)
+        if done.failed:
+            for each in done.failed:
+                print_line(f"{each['study']}: {each['error']}")
+            raise RunFailed(f"{len(done.failed)} of {len(done.studies) + len(done.failed)} studies have no answer")
 
 
 @verb(SERVING)
