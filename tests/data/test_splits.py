@@ -124,6 +124,12 @@ def test_a_wrong_split_file_says_what_is_wrong(tmp_path, said, message):
         make_split(cohort(3, cases=2), SplitSettings(method="file", file=str(tmp_path / "split.json")))
 
 
+def test_a_split_file_may_name_patients_for_all_their_cases(tmp_path):
+    (tmp_path / "split.json").write_text(json.dumps({"train": ["p000", "p001_0"], "val": ["p002"]}))
+    split = make_split(cohort(3, cases=2), SplitSettings(method="file", file=str(tmp_path / "split.json")))
+    assert split == Split(train=("p000_0", "p000_1", "p001_0"), val=("p002_0", "p002_1"))
+
+
 def test_settings_that_cannot_be_are_refused():
     for settings in ({"folds": 3, "fold": 3}, {"method": "counts"}, {"method": "counts", "counts": (3, -1, 1)}):
         with pytest.raises(ValidationError):

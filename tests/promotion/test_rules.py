@@ -9,6 +9,7 @@ from glioflow.evaluation import count_reliability
 from glioflow.promotion import Reason, rules
 from glioflow.promotion.evidence import Measured
 from glioflow.promotion.golden import golden_difference
+from glioflow.tracking.trained import KnownCase, Trained
 
 CERTAIN = count_reliability(np.array([0.0, 1.0]), np.array([False, True]))
 
@@ -84,13 +85,21 @@ def test_more_false_positive_slices_than_the_champion_are_held_against_a_challen
     assert name not in against(champion, champion, margin_false_positive_slices=None)
 
 
-def test_a_champion_that_learned_from_the_test_patients_is_no_measure():
-    test = ("a", "b")
-    fair = rules.unseen(Split(train=("c",), val=("d",), test=test), test)
-    unfair = rules.unseen(Split(train=("a", "c"), val=("b",), test=("d",)), test)
+def test_a_champion_that_learned_from_the_test_patients_is_no_measure(prepared):
+    a, b = (prepared.records[0], prepared.records[1])
+    fair = rules.unseen(Trained(Split(train=("c",), val=("d",), test=(a.id, b.id)), {}), [a, b])
+    unfair = rules.unseen(Trained(Split(train=(a.id, "c"), val=(b.id,), test=("d",)), {}), [a, b])
     assert (fair.passed, fair.value, fair.note) == (True, 0, "the same test patients")
     assert (unfair.passed, unfair.value) == (False, 2)
     assert rules.decide([unfair]) == "insufficient-evidence"
+
+
+def test_a_champion_that_learned_from_another_scan_of_a_test_patient_is_no_measure_either(prepared):
+    test = prepared.records[0]
+    person = {"earlier": KnownCase(patient=test.patient)}
+    images = {"renamed": KnownCase(patient="somebody", digest=test.digest)}
+    for name, known in (("earlier", person), ("renamed", images)):
+        assert not rules.unseen(Trained(Split(train=(name,), val=("d",)), known), [test]).passed
 
 
 def test_the_use_of_the_test_patients_is_said_and_may_be_limited():

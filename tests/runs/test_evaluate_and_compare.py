@@ -19,7 +19,7 @@ from glioflow.errors import UserError
 from glioflow.evaluation import VolumeInterval, dice_per_case
 from glioflow.models import build_network
 from glioflow.runs.analysis.compare import compare
-from glioflow.runs.analysis.evaluate import evaluate
+from glioflow.runs.analysis.evaluate import Subject, evaluate, unseen_by
 from glioflow.runs.case_pictures import pick_cases
 from glioflow.runs.crossval import run as crossval_module
 from glioflow.runs.crossval.out_of_fold import OUT_OF_FOLD
@@ -29,6 +29,7 @@ from glioflow.runs.plan import choose_for
 from glioflow.runs.scoring import Judged, join, near_box, score_cases
 from glioflow.tracking import BUNDLE
 from glioflow.tracking.run import begin_run
+from glioflow.tracking.trained import KnownCase, Trained
 
 
 @pytest.fixture(scope="session")
@@ -168,6 +169,22 @@ def test_a_run_is_told_from_its_split_and_only_unseen_patients_are_asked_for(tra
     unseen = evaluate(f"runs:/{run_id}/bundle", easy.path, unseen=True)
     assert [row["id"] for row in unseen["per_patient"]] == ids[6:]
     assert unseen["warnings"] == []
+
+
+def test_cases_are_seen_by_their_images_or_their_person_and_equal_names_are_told(easy, ids):
+    split = Split(train=("renamed", "earlier", ids[2]), val=("v",), test=(ids[3],))
+    first, second, third, fourth = (easy.case(each) for each in ids[:4])
+    known = {
+        "renamed": KnownCase(patient="somebody", digest=first.record.digest),
+        "earlier": KnownCase(patient=second.record.patient, digest="other images"),
+        ids[2]: KnownCase(patient="nobody", digest="other images"),
+    }
+    subject = Subject("model", None, (Trained(split, known),))
+    assert [subject.part_of(case) for case in (first, second, third, fourth)] == ["train", "train", "train", "test"]
+    assert [case.record.id for case in unseen_by([subject], [first, second, third, fourth])] == [ids[3]]
+    (told,) = subject.renamed([first, second, third, fourth])
+    assert told.startswith("1 cases have the name of a case that model saw, with other images")
+    assert ids[2] in told
 
 
 def test_a_folder_without_a_run_cannot_say_whom_it_has_seen(models, easy):

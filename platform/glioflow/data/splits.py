@@ -46,7 +46,7 @@ class SplitSettings(BaseModel):
         folds: Number of parts.
         fold: The part that is used for testing.
         counts: Number of patients in train, val and test for the method `counts`.
-        file: JSON with `train`, `val`, `test` (case ids); a relative name is also looked up under GLIOFLOW_DATA.
+        file: JSON with `train`, `val`, `test` (cases or patients); a relative name is also looked up under GLIOFLOW_DATA.
         seed: Of the random order of patients.
     """
 
@@ -104,7 +104,7 @@ def make_split(cases: Sequence[Splittable], settings: SplitSettings, *, folder: 
         UserError: If there are too few patients, a listed case does not exist, or a patient would be in two parts.
     """
     if settings.method == "file":
-        split = read_split(str(settings.file), folder)
+        split = by_case(read_split(str(settings.file), folder), cases)
         check_split(split, cases)
         return split
     if settings.method == "counts":
@@ -119,6 +119,19 @@ def make_split(cases: Sequence[Splittable], settings: SplitSettings, *, folder: 
     split = Split(train=tuple(sorted(train)), val=tuple(sorted(parts[val])), test=tuple(sorted(parts[test])))
     check_split(split, cases)
     return split
+
+
+def by_case(split: Split, cases: Sequence[Splittable]) -> Split:
+    """Return a split whose lists may name patients with the labeled cases of each in their place."""
+    ids, patients = {case.id for case in cases}, _by_patient(cases)
+
+    def expanded(names: tuple[str, ...]) -> tuple[str, ...]:
+        people = {name for name in names if name not in ids and name in patients}
+        return tuple(
+            case_id for name in names for case_id in ([c.id for c in patients[name]] if name in people else [name])
+        )
+
+    return Split(train=expanded(split.train), val=expanded(split.val), test=expanded(split.test))
 
 
 def deal(cases: Sequence[Splittable], folds: int, *, seed: int) -> list[list[str]]:

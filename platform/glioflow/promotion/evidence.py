@@ -18,6 +18,7 @@ from glioflow.errors import UserError
 from glioflow.evaluation import Reliability, count_reliability
 from glioflow.evaluation.patients import patient_means
 from glioflow.tracking import Tracking, Version
+from glioflow.tracking.trained import SPLIT, Trained, read_trained
 
 # Voxels below it, without tumor, are background that nobody doubts: they would hide any error of calibration.
 _DOUBTFUL = 0.01
@@ -29,8 +30,13 @@ class Entry:
 
     version: Version
     predictor: Predictor
-    split: Split
+    trained: Trained
     settings: GateSettings
+
+    @property
+    def split(self) -> Split:
+        """Of its training."""
+        return self.trained.split
 
     @classmethod
     def open(cls, tracking: Tracking, version: Version) -> "Entry":
@@ -42,13 +48,15 @@ class Entry:
         import yaml
 
         predictor = Predictor.load(tracking.bundle_of(version))
-        split = Split.model_validate(_read_up(tracking, version.run_id, "split.json"))
-        if split.digest != predictor.description.origin.split:
+        _holder(tracking, version.run_id, SPLIT)
+        trained = read_trained(tracking, version.run_id, predictor.description.origin.split)
+        if trained is None:
             rule = f"run {version.run_id} records another split than its bundle"
-            raise UserError(rule, split.digest, hint="register a version from a run that recorded its own split")
+            hint = "register a version from a run that recorded its own split"
+            raise UserError(rule, predictor.description.origin.split, hint=hint)
         holder = _holder(tracking, version.run_id, "experiment.yaml")
         experiment = yaml.safe_load(tracking.download(f"runs:/{holder}/experiment.yaml").read_text())
-        return cls(version, predictor, split, GateSettings.model_validate(experiment.get("gate", {})))
+        return cls(version, predictor, trained, GateSettings.model_validate(experiment.get("gate", {})))
 
     def recorded_cohort(self, tracking: Tracking, data: Path | None, home: Path) -> PreparedCohort:
         """Open the cohort that the version recorded, its fingerprint checked.

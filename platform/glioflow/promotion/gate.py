@@ -151,7 +151,7 @@ def _apply_rules(
                 mine.target,
                 hint="register it under another name",
             )
-        reasons.append(rules.unseen(rival.split, split.test))
+        reasons.append(rules.unseen(rival.trained, [case.record for case in cases]))
         seen = rival.as_it_sees(cohort, data, home)
         reasons += rules.against(measure_anew(rival.predictor, seen.cases(split.test)), measured, settings)
     return reasons

@@ -7,11 +7,13 @@ from glioflow.bundle.measurement import measure_empty, measure_flair_threshold
 from glioflow.bundle.prediction import Predictor
 from glioflow.config.gate import USUAL_PATIENTS, GateSettings
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
+from glioflow.data.prepared.manifest import CaseRecord
 from glioflow.data.splits import Split
 from glioflow.evaluation import compare_paired, compare_rows
 from glioflow.evaluation.patients import institutions, patient_means
 from glioflow.promotion.evidence import Measured, mean
 from glioflow.promotion.record import Decision, Reason
+from glioflow.tracking.trained import Trained
 
 ENOUGH, UNSEEN = "enough test patients", "the champion never trained on these test patients"
 # Their failure says nothing against the challenger.
@@ -66,10 +68,11 @@ def fresh(used: int, settings: GateSettings) -> Reason:
     )
 
 
-def unseen(champion: Split, test: Sequence[str]) -> Reason:
-    """Ask that the champion learned and chose on none of the test cases, which would favor it."""
-    seen = set(test) & {*champion.train, *champion.val}
-    same = "the same test patients" if set(champion.test) == set(test) else "another split than the champion's"
+def unseen(champion: Trained, cases: Sequence[CaseRecord]) -> Reason:
+    """Ask that the champion learned and chose on none of the test cases, nor their persons, which would favor it."""
+    seen = [case.id for case in cases if champion.part_of(case) in ("train", "val")]
+    equal = set(champion.split.test) == {case.id for case in cases}
+    same = "the same test patients" if equal else "another split than the champion's"
     return Reason(rule=UNSEEN, value=len(seen), limit=0, passed=not seen, note=same)
 
 

@@ -20,6 +20,7 @@ from glioflow.progress import Say, quiet
 from glioflow.tracking import Tracking
 from glioflow.tracking.datasets import prepared_dataset
 from glioflow.tracking.run import Kind, Opening
+from glioflow.tracking.trained import CASES, COHORT, SPLIT, cases_text
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,9 @@ def opening_of(
         params=experiment.resolved.model_dump(mode="json", exclude={"search", "gate", "description"}),
         texts={
             "experiment.yaml": to_yaml(experiment),
-            "split.json": json.dumps(split.model_dump(mode="json"), indent=1),
-            "cohort.json": json.dumps(place, indent=1),
+            SPLIT: json.dumps(split.model_dump(mode="json"), indent=1),
+            CASES: cases_text(cohort.records),
+            COHORT: json.dumps(place, indent=1),
         },
         datasets=(
             prepared_dataset(

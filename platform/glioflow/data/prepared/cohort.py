@@ -22,7 +22,15 @@ from glioflow import atomic
 from glioflow.data.case import unknown_case
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.record import CaseFiles, Cohort
-from glioflow.data.prepared.manifest import VERSION, CaseRecord, Manifest, digest_cases, fingerprint_of, read_manifest
+from glioflow.data.prepared.manifest import (
+    VERSION,
+    CaseRecord,
+    Manifest,
+    digest_cases,
+    digest_image,
+    fingerprint_of,
+    read_manifest,
+)
 from glioflow.data.prepared.prints import Signatures, hash_slices, sign
 from glioflow.data.preprocessing.brain_mask import locate_brain
 from glioflow.data.preprocessing.geometry import restore
@@ -315,6 +323,7 @@ def _write_case(job: Job, folder: str, working: Path) -> None:
         areas_px=areas,
         volume_px=None if reference is None else int(np.count_nonzero(reference)),
         sizes={file.name: file.stat().st_size for file in sorted(working.iterdir())},
+        digest=digest_image(case.image),
     )
     (working / "case.json").write_text(record.model_dump_json(indent=1))
 

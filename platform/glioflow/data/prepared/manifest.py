@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from glioflow.data.formats.record import Cohort
@@ -35,6 +37,7 @@ class CaseRecord(BaseModel):
         areas_px: Labeled pixels of each *prepared* slice; None without a mask.
         volume_px: Labeled voxels in the original geometry; None without a mask.
         sizes: Size of each file of the case in bytes, checked whenever the cohort is opened.
+        digest: Of the original voxels, under any name and beside any mask; None of a cohort prepared before 0.2.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,6 +54,7 @@ class CaseRecord(BaseModel):
     areas_px: tuple[int, ...] | None
     volume_px: int | None
     sizes: dict[Annotated[str, Field(pattern=r"^[a-z]+\.[a-z]+$")], int]
+    digest: str | None = None
 
     @property
     def prepared_shape(self) -> Shape:
@@ -128,6 +132,12 @@ def _digest_files(files: Iterable[Path]) -> str:
         except OSError as error:
             raise UserError("a file of the cohort could not be read", error.strerror, file=path) from None
     return digest.hexdigest()
+
+
+def digest_image(image: NDArray[np.generic]) -> str:
+    """Return a digest of an image's voxels, whatever its files are called."""
+    header = f"{image.shape} {image.dtype.str}".encode()
+    return hashlib.blake2b(header + np.ascontiguousarray(image).tobytes(), digest_size=16).hexdigest()
 
 
 def fingerprint_of(digests: dict[str, str], steps: Sequence[Step]) -> str:

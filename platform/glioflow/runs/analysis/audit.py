@@ -13,7 +13,7 @@ from glioflow.cluster.storage import data_folder
 from glioflow.config import Experiment, data_source
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.prepared.cohort import PreparedCohort, is_prepared
-from glioflow.data.splits import Split, Splittable, check_split, make_split, read_split
+from glioflow.data.splits import Split, Splittable, by_case, check_split, make_split, read_split
 from glioflow.errors import UserError
 from glioflow.features.flat import measure_slice
 from glioflow.progress import Say, quiet
@@ -101,7 +101,7 @@ def audit_experiment(
     settings = experiment.split
     by_file = settings.method == "file"
     split = (
-        read_split(str(settings.file), data_folder())
+        by_case(read_split(str(settings.file), data_folder()), cohort.records)
         if by_file
         else make_split(cohort.records, settings, folder=data_folder())
     )

@@ -139,6 +139,7 @@ def _on_cohort(a: Subject, b: Subject, source: str | Path, *, unseen: bool) -> t
     for subject in (a, b):
         cohort, cases = labeled_cases(subject, source)
         if unseen:
+            warnings += subject.renamed(cases)
             cases = unseen_by((a, b), cases)
         model = subject.predictor.description
         sides.append(
@@ -152,7 +153,7 @@ def _on_cohort(a: Subject, b: Subject, source: str | Path, *, unseen: bool) -> t
                 logged=bool(subject.run_ids),
             )
         )
-        warnings += subject.warnings(cohort, [case.record.id for case in cases])
+        warnings += subject.warnings(cohort, cases)
     return sides[0], sides[1], list(dict.fromkeys(warnings))
 
 

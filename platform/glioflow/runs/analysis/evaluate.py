@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 from glioflow import atomic
 from glioflow.bundle.prediction import Predictor
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
-from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.evaluation import VolumeInterval, flatten_summary
 from glioflow.evaluation.patients import patient_means
@@ -23,8 +21,7 @@ from glioflow.runs.scoring import score_cases
 from glioflow.tracking import Tracking
 from glioflow.tracking.datasets import prepared_dataset
 from glioflow.tracking.run import Opening, open_run
-
-SPLIT = "split.json"
+from glioflow.tracking.trained import Trained, read_trained
 
 
 @dataclass(frozen=True)
@@ -34,37 +31,45 @@ class Subject:
     Attributes:
         name: As the user said it.
         predictor: Ready.
-        splits: Who trained it, one of each member of an ensemble; None where no run recorded that.
+        trained: Who trained it, one of each member of an ensemble; None where no run recorded that.
         run_ids: The runs that made it; none where it is, or has among its members, a bundle's bare folder.
     """
 
     name: str
     predictor: Predictor
-    splits: tuple[Split, ...] | None
+    trained: tuple[Trained, ...] | None
     run_ids: tuple[str, ...] = ()
 
-    def part_of(self, case_id: str) -> str | None:
+    def part_of(self, case: PreparedCase) -> str | None:
         """Return `train`, `val` or `test` where the case is in the model's split, the most intimate of several."""
-        return self._parts.get(case_id)
+        parts = {each.part_of(case.record) for each in self.trained or ()}
+        return next((part for part in ("train", "val", "test") if part in parts), None)
 
-    @cached_property
-    def _parts(self) -> dict[str, str]:
-        splits = self.splits or ()
-        return {name: part for part in ("test", "val", "train") for split in splits for name in getattr(split, part)}
-
-    def saw(self, case_id: str) -> bool:
+    def saw(self, case: PreparedCase) -> bool:
         """Say whether the case is known to have trained the model or chosen something for it."""
-        return self.part_of(case_id) in ("train", "val")
+        return self.part_of(case) in ("train", "val")
 
-    def warnings(self, cohort: PreparedCohort, ids: Sequence[str]) -> list[str]:
+    def warnings(self, cohort: PreparedCohort, cases: Sequence[PreparedCase]) -> list[str]:
         """Return what makes the model's numbers on these cases better than they are."""
-        seen = sum(self.saw(case_id) for case_id in ids)
+        seen = sum(self.saw(case) for case in cases)
         if seen:
-            return [f"{seen} of {len(ids)} cases trained {self.name} or chose its settings: its numbers flatter it"]
+            rule = f"{seen} of {len(cases)} cases trained {self.name} or chose its settings: its numbers flatter it"
+            return [rule, *self.renamed(cases)]
         same = cohort.manifest.source_fingerprint == self.predictor.description.origin.source_fingerprint
-        if same and self.splits is None:
+        if same and self.trained is None:
             return [f"{self.name} was trained on patients of this very cohort, and nothing here says on which"]
         return []
+
+    def renamed(self, cases: Sequence[PreparedCase]) -> list[str]:
+        """Name the cases that count as seen by their id although their images are others than those it saw."""
+        others = [
+            case.record.id
+            for case in cases
+            if self.saw(case) and any(each.differs(case.record) for each in self.trained or ())
+        ]
+        shown = ", ".join(others[:4])
+        rule = f"the name of a case that {self.name} saw, with other images: counted as seen"
+        return [f"{len(others)} cases have {rule} ({shown})"] if others else []
 
 
 def open_subject(model: str) -> Subject:
@@ -74,24 +79,14 @@ def open_subject(model: str) -> Subject:
         UserError: If nothing of that name exists.
     """
     members = open_members(model)
-    splits = [_recorded_split(found.run_id, found.predictor.description.origin.split) for found in members]
-    known = tuple(split for split in splits if split is not None)
-    runs = tuple(found.run_id for found in members if found.run_id is not None)
+    found = [
+        None if each.run_id is None else read_trained(Tracking(), each.run_id, each.predictor.description.origin.split)
+        for each in members
+    ]
+    known = tuple(trained for trained in found if trained is not None)
+    runs = tuple(each.run_id for each in members if each.run_id is not None)
     complete = len(runs) == len(members)
     return Subject(model, as_one(members), known if len(known) == len(members) else None, runs if complete else ())
-
-
-def _recorded_split(run_id: str | None, digest: str) -> Split | None:
-    if run_id is None:
-        return None
-    tracking = Tracking()
-    parent = tracking.run(run_id).data.tags.get("mlflow.parentRunId")
-    for holder in filter(None, (run_id, parent)):
-        if tracking.has_artifact(holder, SPLIT):
-            split = Split.model_validate(tracking.read_json(holder, SPLIT))
-            if split.digest == digest:
-                return split
-    return None
 
 
 def labeled_cases(subject: Subject, source: str | Path) -> tuple[PreparedCohort, list[PreparedCase]]:
@@ -133,19 +128,20 @@ def evaluate(
     """
     subject = open_subject(model)
     cohort, cases = labeled_cases(subject, source)
-    known = [case for case in cases if subject.part_of(case.record.id) == "train"] or cases
+    known = [case for case in cases if subject.part_of(case) == "train"] or cases
+    notes = subject.renamed(cases) if unseen else []
     if unseen:
         cases = unseen_by([subject], cases)
     judged = score_cases(subject.predictor, cases, known=known, say=say)
     answer = judged.answer(cohort.manifest.format) | {
         "num_parameters": subject.predictor.description.num_parameters,
-        "warnings": subject.warnings(cohort, [case.record.id for case in cases]),
+        "warnings": [*subject.warnings(cohort, cases), *notes],
     }
     if ruled := answer.get("dice_num_empty_both"):
         rule = "have a part that is empty in prediction and reference: there Dice counts as 1"
         answer["warnings"].append(f"{ruled} of {answer['num_patients']} patients {rule}")
     for row in answer["per_patient"]:
-        row["part"] = subject.part_of(row["id"])
+        row["part"] = subject.part_of(cohort.case(row["id"]))
     if (interval := subject.predictor.description.volume_interval) is not None:
         answer["volume_interval"] = _cover(interval, answer["per_patient"], subject, cohort)
     if report is not None or subject.run_ids:
@@ -191,9 +187,9 @@ def unseen_by(subjects: Sequence[Subject], cases: Sequence[PreparedCase]) -> lis
         UserError: If a model's split is not on record, or no case is left.
     """
     for subject in subjects:
-        if subject.splits is None:
+        if subject.trained is None:
             raise UserError("--unseen needs a model whose run recorded its split", f"{subject.name} without one")
-    left = [case for case in cases if not any(subject.saw(case.record.id) for subject in subjects)]
+    left = [case for case in cases if not any(subject.saw(case) for subject in subjects)]
     if not left:
         raise UserError("--unseen needs patients that did not train the model", f"all {len(cases)} did")
     return left
