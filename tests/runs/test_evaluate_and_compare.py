@@ -413,7 +413,7 @@ def test_a_cross_validation_goes_on_as_it_began(in_process, tracking):
         crossval(quick, None, folds=4, resume=run_id)
     with pytest.raises(UserError, match="run of this id"):
         crossval(quick, None, resume="0" * 32)
-    assert not tracking.find_all("tiny", **{"`glioflow.kind`": "fold", "`glioflow.fold`": "3"})
+    assert not tracking.find_all("tiny", **{"glioflow.kind": "fold", "glioflow.fold": "3"})
 
 
 def test_the_fold_that_tests_a_patient_neither_trains_nor_chooses_on_it():

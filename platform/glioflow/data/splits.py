@@ -46,7 +46,7 @@ class SplitSettings(BaseModel):
         folds: Number of parts.
         fold: The part that is used for testing.
         counts: Number of patients in train, val and test for the method `counts`.
-        file: JSON with `train`, `val`, `test` (cases or patients); a relative name is also looked up under GLIOFLOW_DATA.
+        file: JSON with `train`, `val`, `test` (cases or patients); a relative one is also searched under GLIOFLOW_DATA.
         seed: Of the random order of patients.
     """
 
