@@ -1,6 +1,9 @@
 """What every run begins with: its lineage on record, and what cannot work refused before it starts."""
 
+import shutil
 import subprocess
+import time
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -8,15 +11,18 @@ import yaml
 from bundles import changed
 from glioflow import cluster
 from glioflow.config import load_experiment
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.prepared.cohort import prepare
 from glioflow.data.splits import Split, make_split
 from glioflow.errors import UserError
 from glioflow.runs import launch
 from glioflow.runs.launch import Setting, check_resources, opening_of, to_yaml
 from glioflow.runs.plan import plan_of
+from glioflow.runs.resuming import resumed_setting
 from glioflow.runs.search.run import _open_search
 from glioflow.runs.search.trial import TrialPlan, open_trial
 from glioflow.runs.search.tuner import Place
-from glioflow.runs.train.run import _check_resumable
+from glioflow.runs.train import run as train_run
 from glioflow.tracking import lineage
 from glioflow.tracking.run import begin_run
 
@@ -118,9 +124,55 @@ def test_a_run_resumes_with_its_own_experiment_only(tiny, prepared, tracking, re
         tracking.log_text(run_id, "experiment.yaml", to_yaml(experiment.resolved))
     tracking.finish(run_id, "KILLED")
     other = Setting(changed(experiment, model={"architecture": "fpn"}), prepared, setting.split, tracking)
-    with pytest.raises(UserError, match="--resume"):
-        _check_resumable(other, run_id)
-    _check_resumable(setting, run_id)
+    with pytest.raises(UserError, match=r"--resume.*model\.architecture is \"fpn\", was \"unet\""):
+        resumed_setting(other, run_id)
+    assert resumed_setting(setting, run_id).experiment == experiment
+
+
+def test_a_run_does_not_go_on_after_the_cohort_changed(setting, tracking, lgg, tiny, tmp_path):
+    run_id = begin_run(tracking, opening_of(setting, "train", "tiny"))
+    raw = shutil.copytree(lgg, tmp_path / "kaggle_3m")
+    gone = sorted(path for path in raw.iterdir() if path.is_dir())[0]
+    shutil.rmtree(gone)
+    smaller = prepare(open_cohort(raw), tmp_path / "smaller", tiny.preprocess)
+    other = Setting(tiny, smaller, setting.split, tracking)
+    with pytest.raises(UserError, match=rf"has changed: the cohort: 1 cases gone \({gone.name}\); undo the changes"):
+        resumed_setting(other, run_id)
+    tracking.log_text(run_id, "split.json", Split(train=("a",), val=("b",), test=("c",)).model_dump_json())
+    with pytest.raises(UserError, match=r"the cohort: .*7 cases added"):
+        resumed_setting(other, run_id)
+
+
+def test_a_run_keeps_its_split_and_tells_of_changed_lists(setting, tracking, prepared, tiny):
+    ids = [record.id for record in prepared.records]
+    recorded = Split(train=tuple(ids[2:6]), val=tuple(ids[:2]), test=tuple(ids[6:]))
+    assert recorded != setting.split
+    run_id = begin_run(tracking, opening_of(replace(setting, split=recorded), "train", "tiny"))
+    assert resumed_setting(setting, run_id).split == recorded
+    from_file = replace(setting, experiment=changed(tiny, split={"method": "file", "file": "lists.json"}))
+    run_id = begin_run(tracking, opening_of(replace(from_file, split=recorded), "train", "tiny"))
+    with pytest.raises(UserError, match=r"the lists in lists\.json"):
+        resumed_setting(from_file, run_id)
+
+
+def test_a_key_that_a_later_version_added_is_no_change_at_its_default(setting, tracking):
+    run_id = begin_run(tracking, opening_of(setting, "train", "tiny"))
+    written = yaml.safe_load(to_yaml(setting.experiment))
+    del written["training"]["ema"], written["gate"]["margin"]
+    written["training"]["learning_rate"] = f"{setting.experiment.training.learning_rate:.7f}"
+    tracking.log_text(run_id, "experiment.yaml", yaml.safe_dump(written))
+    resumed_setting(setting, run_id)
+
+
+def test_epochs_are_counted_by_their_number_however_often_they_were_run(setting, tracking):
+    run_id = begin_run(tracking, opening_of(setting, "train", "tiny"))
+    for epoch in (0, 1, 0, 1):  # an interruption, and the last checkpoint was of an earlier epoch
+        tracking.log_metrics(run_id, {"val/dice": epoch / 10}, step=epoch)
+    told = []
+    with train_run.followed(tracking, plan_of(setting, run_id), lambda text, part: told.append((text, part))):
+        while len(told) < 2:
+            time.sleep(0.01)
+    assert told == [("epoch 1 of 2: val/dice 0.000", 0.5), ("epoch 2 of 2: val/dice 0.100", 1.0)]
 
 
 def test_an_experiment_is_written_whole_and_plain(tiny):

@@ -11,7 +11,7 @@ import numpy as np
 from glioflow import cluster
 from glioflow.bundle.measurement import Row
 from glioflow.bundle.prediction import Predictor
-from glioflow.config import Experiment, load_experiment
+from glioflow.config import Experiment
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.data.splits import Split, deal
 from glioflow.errors import UserError
@@ -25,6 +25,7 @@ from glioflow.runs.crossval.out_of_fold import OUT_OF_FOLD
 from glioflow.runs.launch import Setting, open_setting, opening_of
 from glioflow.runs.plan import TRAINED, Plan, plan_of, train_plan
 from glioflow.runs.progress import ProgressFile, shown
+from glioflow.runs.resuming import check_folds, resumed_setting
 from glioflow.runs.scoring import Judged, join, score_cases
 from glioflow.tracking import BUNDLE, Tracking
 from glioflow.tracking.run import Run, begin_run, close_children, open_run, resume_run
@@ -89,15 +90,17 @@ def crossval(
     cases = [record for record in setting.cohort.records if record.areas_px is not None and record.id not in held_out]
     parts = deal(cases, number, seed=experiment.split.seed)
     tags = {"glioflow.folds": str(number), "glioflow.held_out": str(hold_out_test).lower()}
+    done: dict[int, str] = {}
     if resume:
-        _check_resumable(setting, resume, tags)
+        setting = _resumed(setting, resume, tags)
+        done = _finished_folds(setting, resume)
+        check_folds(setting, done, {k: fold_split(parts, k) for k in done})
         opened = resume_run(setting.tracking, resume)
     else:
         opened = open_run(
             setting.tracking, opening_of(setting, "crossval", f"{experiment.name}-{number}-fold", tags=tags)
         )
     with opened as run:
-        done = _finished_folds(setting, run.run_id)
         before = f", {len(done)} folds done before" if resume else ""
         say(f"{number} folds over {len(cases)} patients, run {run.run_id}{before}")
         try:
@@ -219,17 +222,17 @@ def _recorded_folds(setting: Setting, run_id: str | None) -> int | None:
     return int(recorded) if recorded else None
 
 
-def _check_resumable(setting: Setting, run_id: str, tags: Mapping[str, str]) -> None:
+def _resumed(setting: Setting, run_id: str, tags: Mapping[str, str]) -> Setting:
+    """Return the setting with which an unfinished cross-validation goes on; raises `UserError` where it cannot."""
     tracking = setting.tracking
     run = tracking.run(run_id)
     if run.data.tags.get("glioflow.kind") != "crossval" or run.info.status == "FINISHED":
         raise UserError("--resume takes an unfinished cross-validation's run id", f"{run_id}, {run.info.status}")
-    asked = {**tags, "glioflow.cohort": setting.cohort.manifest.fingerprint}
-    recorded = load_experiment(tracking.download(f"runs:/{run_id}/experiment.yaml"))
-    differ = [key for key, value in asked.items() if run.data.tags.get(key) != value]
-    if recorded.resolved != setting.experiment.resolved or differ:
+    differ = [key for key, value in tags.items() if run.data.tags.get(key) != value]
+    if differ:
         rule = "--resume goes on with the experiment, cohort and folds that the run began with"
-        raise UserError(rule, f"other {differ or 'settings'} than run {run_id}'s")
+        raise UserError(rule, f"other {differ} than run {run_id}'s")
+    return resumed_setting(setting, run_id)
 
 
 def _finished_folds(setting: Setting, parent: str) -> dict[int, str]:

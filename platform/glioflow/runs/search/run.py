@@ -18,6 +18,7 @@ from glioflow.errors import RunFailed, UserError
 from glioflow.progress import Say, quiet
 from glioflow.runs.launch import Setting, open_setting, opening_of, to_yaml
 from glioflow.runs.plan import plan_of
+from glioflow.runs.resuming import resumed_setting
 from glioflow.runs.search.memory_guard import surviving_memory_kills
 from glioflow.runs.search.observer import LISTENERS, Board, Listener
 from glioflow.runs.search.prepared_variants import prepare_variants
@@ -34,6 +35,9 @@ from glioflow.tracking.runs import answers
 
 SPACE = "glioflow.space"
 FOLDS = "glioflow.search_folds"
+# What may differ where a search goes on: how much of it is done, and what only its beginning reads.
+_FREE = ("name", "trials", "budget_hours", "concurrent", "disk_gb", "first", "warm_start")
+FREE = ("description", *(f"search.{name}" for name in _FREE))
 
 
 class BestTrial(TypedDict):
@@ -95,6 +99,8 @@ def search(
     if not resume and place.folder.exists():
         raise UserError("a search of this name exists: resume it with --resume, or choose another search.name", name)
     setting = open_setting(experiment, data, say=say)
+    if resume and (begun := _begun_as(setting, place)) is not None:
+        setting = resumed_setting(setting, begun.info.run_id, besides=FREE)
     folds = deal_folds(setting)
     tables = find_tables(setting, folds, say=say)
     prepared = prepare_variants(experiment, data_source(data, experiment.data.source), say=say)

@@ -14,7 +14,7 @@ from glioflow import bundle, cluster
 from glioflow.bundle.measurement import Row
 from glioflow.bundle.prediction import Predictor
 from glioflow.cluster.storage import home
-from glioflow.config import Experiment, load_experiment
+from glioflow.config import Experiment
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.errors import GlioflowError, RunFailed, UserError, causes_of
 from glioflow.evaluation import flatten_summary
@@ -25,6 +25,7 @@ from glioflow.runs.case_pictures import case_drawings
 from glioflow.runs.launch import Setting, open_setting, opening_of
 from glioflow.runs.plan import TRAINED, Plan, plan_of, train_plan
 from glioflow.runs.progress import ProgressFile, shown
+from glioflow.runs.resuming import resumed_setting
 from glioflow.runs.scoring import score_cases
 from glioflow.runs.train.checkpoints import drop_torn, is_whole, mark_done
 from glioflow.runs.train.overlays import OVERLAYS, drawn
@@ -75,7 +76,7 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
     if resume and (sent := _send_waiting(setting.tracking, resume)) is not None:
         return sent
     if resume:
-        _check_resumable(setting, resume)
+        setting = _resumed(setting, resume)
         opened = resume_run(setting.tracking, resume)
     else:
         opened = open_run(setting.tracking, opening_of(setting, "train", experiment.name))
@@ -102,8 +103,13 @@ def _curves(tracking: Tracking, run_id: str) -> dict[str, bytes]:
     """Draw `train/loss` and `val/dice` by epoch; nothing where the store is away."""
     if not answers(tracking.uri, patience_s=0):
         return {}
-    history = {key: tracking.metric_history(run_id, key) for key in ("train/loss", "val/dice")}
+    history = {key: _by_epoch(tracking, run_id, key) for key in ("train/loss", "val/dice")}
     return {"curves.png": curves({key: values for key, values in history.items() if values}, title="Training")}
+
+
+def _by_epoch(tracking: Tracking, run_id: str, key: str) -> list[float]:
+    """Return a metric's values by epoch; of an epoch that was run again after an interruption, the last one."""
+    return [value for _, value in sorted(tracking.metric_steps(run_id, key).items())]
 
 
 @contextmanager
@@ -113,17 +119,17 @@ def followed(tracking: Tracking, plan: Plan, say: Say) -> Iterator[None]:
     epochs = plan.experiment.training.epochs
 
     def follow() -> None:
-        reported = 0
+        reported = -1
         while not ended.wait(2):
             if not answers(tracking.uri, patience_s=0):
                 continue
             try:
-                values = tracking.metric_history(plan.run_id, "val/dice")
+                values = tracking.metric_steps(plan.run_id, "val/dice")
             except Exception:  # the store is away: people wait, the training does not
                 continue
-            for number, value in enumerate(values[reported:], start=reported + 1):
-                say(f"epoch {number} of {epochs}: val/dice {value:.3f}", number / epochs)
-            reported = max(reported, len(values))
+            for epoch in sorted(epoch for epoch in values if epoch > reported):
+                say(f"epoch {epoch + 1} of {epochs}: val/dice {values[epoch]:.3f}", (epoch + 1) / epochs)
+                reported = epoch
 
     follower = threading.Thread(target=follow, daemon=True)
     follower.start()
@@ -147,16 +153,15 @@ def _send_waiting(tracking: Tracking, run_id: str) -> Trained | None:
     return Trained(run_id, f"runs:/{run_id}/{BUNDLE}", metrics)
 
 
-def _check_resumable(setting: Setting, run_id: str) -> None:
-    tracking = setting.tracking
-    tracking.run(run_id)
-    recorded = load_experiment(tracking.download(f"runs:/{run_id}/experiment.yaml"))
-    if recorded.resolved != setting.experiment.resolved:
-        raise UserError(
-            "--resume goes on with the experiment that the run began with", f"another one than run {run_id}'s"
-        )
-    if tracking.has_artifact(run_id, BUNDLE):
+def _resumed(setting: Setting, run_id: str) -> Setting:
+    """Return the setting with which an unfinished training goes on; raises `UserError` where it cannot."""
+    kind = setting.tracking.run(run_id).data.tags.get("glioflow.kind", "train")
+    if kind != "train":
+        raise UserError("--resume takes a training's run id", f"run {run_id} of kind {kind}")
+    resumed = resumed_setting(setting, run_id)
+    if setting.tracking.has_artifact(run_id, BUNDLE):
         raise UserError("--resume takes an unfinished run", f"run {run_id}, which has its bundle")
+    return resumed
 
 
 def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, float | None]:

@@ -1,0 +1,86 @@
+"""Going on with a run that was interrupted: only with the experiment, the cohort and the split that it began with."""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from glioflow.config import Experiment, load_experiment
+from glioflow.data.splits import Split
+from glioflow.errors import UserError
+from glioflow.runs.launch import Setting
+from glioflow.tracking import flatten
+
+# Of a cohort: what its files are; earlier versions recorded only how they were prepared.
+_COHORT_TAGS = ("glioflow.cohort_source", "glioflow.cohort")
+_SHOWN = 4
+
+
+def resumed_setting(setting: Setting, run_id: str, *, besides: Collection[str] = ()) -> Setting:
+    """Return the setting that a run goes on with: the present one, with the split that the run recorded.
+
+    Args:
+        setting: As the caller gives it now.
+        run_id: The run.
+        besides: Keys of the experiment that may differ.
+
+    Raises:
+        UserError: If something is not as it was when the run began; says what.
+    """
+    tracking = setting.tracking
+    run = tracking.run(run_id)
+    recorded = load_experiment(tracking.download(f"runs:/{run_id}/experiment.yaml"))
+    split = Split.model_validate(tracking.read_json(run_id, "split.json"))
+    changed = _changed_keys(recorded, setting.experiment, besides)
+    if not changed:  # of another experiment, the cohort and the split say nothing
+        changed = _changed_cohort(setting, run.data.tags, split)
+    if changed:
+        listed = "; ".join(changed[:_SHOWN]) + (f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else "")
+        rule = f"--resume goes on with what run {run_id} began with, and this has changed: {listed}"
+        raise UserError(rule, hint="undo the changes, or begin a new run without --resume")
+    return replace(setting, split=split)
+
+
+def _changed_keys(before: Experiment, now: Experiment, besides: Collection[str]) -> list[str]:
+    was, is_ = (flatten(each.resolved.model_dump(mode="json")) for each in (before, now))
+    keys = sorted(key for key in was.keys() | is_.keys() if was.get(key) != is_.get(key) and key not in besides)
+    return [f"{key} is {json.dumps(is_.get(key))}, was {json.dumps(was.get(key))}" for key in keys]
+
+
+def _changed_cohort(setting: Setting, tags: Mapping[str, str], split: Split) -> list[str]:
+    manifest = setting.cohort.manifest
+    now = dict(zip(_COHORT_TAGS, (manifest.source_fingerprint, manifest.fingerprint), strict=True))
+    tag = next((each for each in _COHORT_TAGS if each in tags), None)
+    there, known = {record.id for record in setting.cohort.records}, {*split.train, *split.val, *split.test}
+    labeled = {record.id for record in setting.cohort.records if record.areas_px is not None}
+    if tag is not None and tags[tag] != now[tag]:
+        added, gone = sorted(labeled - known), sorted(known - there)
+        moves = [f"{len(ids)} cases {how} ({_some(ids)})" for ids, how in ((added, "added"), (gone, "gone")) if ids]
+        return [f"the cohort: {', '.join(moves) or 'other files'}"]
+    if missing := sorted(known - there):
+        return [f"the cohort: {len(missing)} cases gone ({_some(missing)})"]
+    if setting.experiment.split.method == "file" and setting.split.digest != split.digest:
+        return [f"the lists in {setting.experiment.split.file}"]
+    return []
+
+
+def _some(ids: list[str]) -> str:
+    return ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
+
+
+def check_folds(setting: Setting, finished: Mapping[int, str], splits: Mapping[int, Split]) -> None:
+    """Refuse to put folds together that were dealt differently.
+
+    Args:
+        setting: What the cross-validation works on.
+        finished: Run of each fold that is done.
+        splits: Split of each fold as it is dealt now.
+
+    Raises:
+        UserError: If one of them had other patients.
+    """
+    for number, run_id in finished.items():
+        tags: dict[str, Any] = setting.tracking.run(run_id).data.tags
+        if tags.get("glioflow.split") != splits[number].digest:
+            rule = f"--resume goes on with the folds that the run began with, and fold {number + 1} is dealt otherwise"
+            raise UserError(rule, hint="begin a new cross-validation without --resume")
