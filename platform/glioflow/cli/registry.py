@@ -77,6 +77,10 @@ def models(
                         "decisions": decided,
                     }
                 )
+        if not rows:
+            print_line(
+                f"no model is registered at {tracking.uri}; GLIOFLOW_HOME and MLFLOW_TRACKING_URI name the store"
+            )
         head = ["name", "version", "aliases", "decisions"]
         answer({"models": rows}, as_json, lambda: table("", head, [[row[key] for key in head] for row in rows]))
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from glioflow.bundle.measurement import Row, measure_segmentation
 from glioflow.bundle.prediction import Predictor
+from glioflow.cluster.storage import recorded_cohort
 from glioflow.config.gate import GateSettings
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort, find_or_prepare, is_prepared
 from glioflow.data.splits import Split
@@ -71,7 +72,7 @@ class Entry:
         """
         origin, steps = self.predictor.description.origin, self.predictor.description.preprocess
         target = self.predictor.description.target
-        source = data or Path(_read_up(tracking, self.version.run_id, "cohort.json")["path"])
+        source = data or recorded_cohort(Path(_read_up(tracking, self.version.run_id, "cohort.json")["path"]))
         if not source.exists():
             raise UserError(
                 f"the recorded cohort {source} does not exist", source, hint="give the cohort with --data DIR"

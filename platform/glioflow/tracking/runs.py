@@ -12,6 +12,7 @@ from glioflow.cluster import silence
 from glioflow.cluster.storage import embedded_uri, home, tracking_uri
 from glioflow.errors import UserError
 from glioflow.tracking.datasets import Dataset
+from glioflow.tracking.moved_home import mend_addresses
 from glioflow.tracking.pictures import log_picture
 
 _MAX_PARAM = 6000
@@ -36,6 +37,8 @@ class Runs:
         self.uri = uri or tracking_uri()
         if self.uri.startswith("sqlite:///"):
             Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        if self.embedded:
+            mend_addresses()
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 

@@ -119,7 +119,15 @@ def run_folder(run_id: str) -> Path:
 
 def read_spool(path: Path) -> list[Record]:
     """Return the records in a spool, but for a last line that its writer did not complete."""
-    return [_parse(json.loads(line)) for line in _complete_part(path).splitlines()]
+    return [_found_here(_parse(json.loads(line)), path.parent) for line in _complete_part(path).splitlines()]
+
+
+def _found_here(record: Record, folder: Path) -> Record:
+    """Return a record with its file in the run's folder as that is now, if the home was moved since it was written."""
+    if not isinstance(record, File | Folder | Picture) or Path(record.path).exists():
+        return record
+    _, name, below = record.path.rpartition(f"/{folder.name}/")
+    return record.model_copy(update={"path": str(folder / below)}) if name and (folder / below).exists() else record
 
 
 def _complete_part(path: Path) -> bytes:

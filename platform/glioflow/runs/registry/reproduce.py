@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from glioflow import bundle, cluster
+from glioflow.cluster.storage import recorded_cohort
 from glioflow.config import load_experiment
 from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
@@ -108,7 +109,7 @@ def _recorded_setting(tracking: Tracking, run: Any, data: str | Path | None) -> 
     run_id, tags = run.info.run_id, run.data.tags
     experiment = load_experiment(tracking.download(f"runs:/{run_id}/experiment.yaml"))
     split = Split.model_validate(tracking.read_json(run_id, "split.json"))
-    source = data or Path(tracking.read_json(run_id, "cohort.json")["path"])
+    source = data or recorded_cohort(Path(tracking.read_json(run_id, "cohort.json")["path"]))
     if isinstance(source, Path) and not source.exists():
         raise UserError("the recorded cohort must be reachable; give it with --data DIR", source)
     cohort = open_cohort_for(experiment.preprocess, source, experiment.target)

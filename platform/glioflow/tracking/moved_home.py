@@ -1,0 +1,52 @@
+"""The home's own store after the home was moved, renamed, copied, or mounted elsewhere: MLflow keeps whole paths."""
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+from glioflow.cluster.starting import tell
+from glioflow.cluster.storage import home
+
+# Where MLflow keeps addresses of artifacts, by table.
+_ADDRESSES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+    ("logged_models", "artifact_location"),
+)
+
+
+def mend_addresses() -> None:
+    """Let the artifacts in the home's own store be found where the home is now, and tell where it was."""
+    database = home() / "mlflow.db"
+    if not database.is_file():
+        return
+    with contextlib.closing(sqlite3.connect(database, timeout=30)) as connection, connection:
+        try:
+            places = connection.execute("SELECT name, artifact_location FROM experiments").fetchall()
+        except sqlite3.DatabaseError:  # not made yet, or damaged: MLflow says which
+            return
+        for before in sorted(_former_homes(places)):
+            for table, column in _ADDRESSES:
+                with contextlib.suppress(sqlite3.OperationalError):  # MLflow before 3 has fewer tables
+                    connection.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                        (home().as_uri(), len(before) + 1, len(before) + 1, f"{before}/"),
+                    )
+            tell(
+                f"the home was at {before.removeprefix('file://')} and is at {home()}: its artifacts are found here now"
+            )
+
+
+def _former_homes(places: list[tuple[str, str | None]]) -> set[str]:
+    """Return the addresses of homes whose artifacts lie in this one now."""
+    here, found = home().as_uri(), set()
+    for name, location in places:
+        below = Path("/artifacts", name).as_uri().removeprefix("file://")
+        before = (location or "").removesuffix(below)
+        if before in (location, here) or not before.startswith("file://"):
+            continue
+        if (home() / "artifacts" / name).is_dir():
+            found.add(before)
+    return found
