@@ -35,8 +35,9 @@ def first_release(tmp_path_factory: pytest.TempPathFactory) -> OldHome:
 
 
 @pytest.fixture
-def old(first_release: OldHome) -> OldHome:
+def old(first_release: OldHome, monkeypatch: pytest.MonkeyPatch) -> OldHome:
     """Return it as it was left, whatever other tests did to it."""
+    monkeypatch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")  # a kept connection reads the removed database
     first_release.restore()
     return first_release
 
@@ -98,8 +99,8 @@ def test_an_interrupted_training_goes_on_and_ends_as_one_that_was_not_interrupte
 
 
 def test_a_finished_training_comes_out_the_same_when_it_is_run_again(old: OldHome, now: Release) -> None:
-    done = now.answer("reproduce", old.facts["finished"]["run_id"])
-    assert done["reproduces"] == old.facts["finished"]["run_id"]
+    done = now.answer("reproduce", old.facts["exact"]["run_id"])
+    assert done["reproduces"] == old.facts["exact"]["run_id"]
     assert done["compared"] > 20
     assert done["differences"] == []
     assert done["identical"]
