@@ -58,7 +58,7 @@ MISTAKES = {
     "a missing model": (["evaluate", "glioma", "."], "no model 'glioma' is registered"),
     "a strange model": (["rollback", "a'b"], 'no model "a\'b" is registered'),
     "an unknown model": (["models", "glioma"], "no model 'glioma' is registered"),
-    "an unknown run": (["register", "0" * 32], "a run of this id must exist"),
+    "an unknown run": (["register", "0" * 32], "no run has the id 0000"),
     "an unknown kind": (
         ["data", "synthesize", "lgq", "out"],
         "unknown cohort to synthesize 'lgq'; did you mean lgg? Choose one of: brats, lgg",

@@ -282,15 +282,15 @@ def test_what_makes_two_cross_validations_unlike_is_refused_or_said(folded, tiny
     for other, rule in (
         (folded(Bright(), drop=1), "same patients.*8 and 7 cases, 1 in one alone"),
         (folded(Bright(), experiment=regions), "one task.*tumor.*WT"),
-        (folded(Bright(), status="FAILED"), "once it is finished.*FAILED"),
+        (folded(Bright(), status="FAILED"), "only finished cross-validations.*FAILED; finish it with"),
         (models("single", Bright()), "never saw it.*a cross-validation, with .*single, a model"),
-        ("0" * 32, "run of this id"),
+        ("0" * 32, "no run has the id 0000"),
     ):
         with pytest.raises(UserError, match=rule):
             compare(one, other)
     with pytest.raises(UserError, match="is a cross-validation, which has no model of its own"):
         evaluate(one, easy.path)
-    with pytest.raises(UserError, match="without a cohort"):
+    with pytest.raises(UserError, match="leave out the cohort"):
         compare(one, one, easy.path)
     with pytest.raises(UserError, match="on a labeled cohort"):
         compare(models("a", Bright()), models("b", Bright()))
@@ -409,9 +409,9 @@ def test_a_cross_validation_goes_on_as_it_began(in_process, tracking):
     with pytest.raises(RuntimeError):
         crossval(quick, None, folds=3, say=lambda text, part=None: told.append(text))
     run_id = told[-1].split()[-1]
-    with pytest.raises(UserError, match=r"experiment, cohort and folds.*glioflow\.folds"):
+    with pytest.raises(UserError, match=r"began with other glioflow\.folds; give its experiment, cohort and folds"):
         crossval(quick, None, folds=4, resume=run_id)
-    with pytest.raises(UserError, match="run of this id"):
+    with pytest.raises(UserError, match="no run has the id 0000"):
         crossval(quick, None, resume="0" * 32)
     assert not tracking.find_all("tiny", **{"glioflow.kind": "fold", "glioflow.fold": "3"})
 

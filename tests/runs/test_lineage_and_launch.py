@@ -21,7 +21,7 @@ from glioflow.runs.plan import plan_of
 from glioflow.runs.resuming import resumed_setting
 from glioflow.runs.search.run import _open_search
 from glioflow.runs.search.trial import TrialPlan, open_trial
-from glioflow.runs.search.tuner import Place
+from glioflow.runs.search.tuner import SearchFolder
 from glioflow.runs.train import run as train_run
 from glioflow.tracking import lineage
 from glioflow.tracking.run import begin_run
@@ -217,7 +217,7 @@ def test_a_split_that_leaks_starts_nothing(tiny, prepared, tracking, monkeypatch
 
 
 def test_a_search_never_goes_on_in_a_run_of_somebody_elses_search_of_the_same_name(setting, tracking, home):
-    place = Place("one", home / "searches" / "one")
+    place = SearchFolder("one", home / "searches" / "one")
     with _open_search(setting, place, [], resumed=False) as theirs:
         trial_plan = TrialPlan(plan=plan_of(setting, ""), parent=theirs.run_id, search="one", prepared={})
         their_trial = open_trial(tracking, trial_plan, trial_plan.plan, "0", {})

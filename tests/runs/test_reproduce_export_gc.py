@@ -393,15 +393,15 @@ def test_numbers_that_differ_are_named_with_what_differs_around_them(trained, tr
 
 def test_what_cannot_be_reproduced_says_why(trained, start, tiny, lgg, tmp_path):
     for run_id, said in (
-        (start("search"), "a run that trained one network can be reproduced"),
-        (start("train", "KILLED"), "a finished run can be reproduced"),
-        ("0" * 32, "a run of this id must exist"),
+        (start("search"), "only a run that trained one network can be reproduced"),
+        (start("train", "KILLED"), "only a finished run can be reproduced"),
+        ("0" * 32, "no run has the id 0000"),
     ):
         with pytest.raises(UserError, match=said):
             reproduce(run_id)
     raw = shutil.copytree(lgg, tmp_path / "kaggle_3m")
     shutil.rmtree(next(path for path in sorted(raw.iterdir()) if path.is_dir()))
     other = prepare(open_cohort(raw), tmp_path / "other", tiny.preprocess)
-    with pytest.raises(UserError, match="reproduced on the cohort it recorded"):
+    with pytest.raises(UserError, match=r"the one that the run recorded.*; give that one with --data DIR"):
         reproduce(trained, other.path)
     assert [run for run in Tracking().every_run() if run.data.tags["glioflow.kind"] == "reproduction"] == []

@@ -92,5 +92,5 @@ def test_too_few_outcomes_are_refused_before_any_trial_with_the_numbers(setting)
 
 def test_a_missing_table_is_refused_with_where_it_was_looked_for(setting):
     lost = override(setting.experiment, {"search.outcomes": "nowhere.csv"})
-    with pytest.raises(UserError, match=r"name a file.*nowhere\.csv"):
+    with pytest.raises(UserError, match=r"search\.outcomes must name a file; got nowhere\.csv"):
         find_tables(Setting(lost, setting.cohort, setting.split, None), deal_folds(setting), say=quiet)

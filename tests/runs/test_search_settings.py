@@ -98,7 +98,9 @@ def test_workers_are_a_number_or_the_fewest_and_the_most():
 def test_an_elastic_training_needs_no_more_than_its_fewest_workers(monkeypatch):
     monkeypatch.setattr("glioflow.cluster.resources", lambda: {"CPU": 2.0, "GPU": 0.0, "nodes": 1.0})
     check_resources(override(Experiment(), {"training.num_workers": [2, 8]}))
-    with pytest.raises(UserError, match=r"3 CPUs \(3 workers of 1\).*a cluster of 2"):
+    with pytest.raises(
+        UserError, match=r"3 CPUs \(3 workers of 1\); got a cluster of 2; lower training\.cpus_per_worker"
+    ):
         check_resources(override(Experiment(), {"training.num_workers": [3, 8]}))
 
 
@@ -138,7 +140,7 @@ def test_preprocessing_that_would_not_fit_the_disk_is_refused_before_any_is_made
     from glioflow.runs.search.prepared_variants import prepare_variants
 
     experiment = override(searched_preprocessing(), {"search.disk_gb": 1e-5})
-    with pytest.raises(UserError, match=r"1e-05 GB at most.*got about .* small .* GB, large .* GB"):
+    with pytest.raises(UserError, match=r"must fit in 1e-05 GB.*got about .* small .* GB, large .* GB"):
         prepare_variants(experiment, lgg, say=quiet)
     assert not list((home / "prepared").iterdir())
 

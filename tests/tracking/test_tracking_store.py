@@ -93,7 +93,7 @@ def test_an_experiment_that_was_deleted_is_used_again(tracking):
 
 
 def test_a_run_that_does_not_exist_is_a_users_mistake(tracking):
-    with pytest.raises(UserError, match="a run of this id must exist; got 0000"):
+    with pytest.raises(UserError, match="no run has the id 0000"):
         tracking.run("0" * 32)
 
 
@@ -266,9 +266,9 @@ def test_versions_count_up_and_carry_tags_aliases_and_their_run(tracking, made):
 
 @pytest.mark.parametrize("name", ["", "a b", "../x", "a'b", "a/b", "x" * 99, ".x", "a@b"])
 def test_a_name_that_would_not_work_everywhere_is_refused(tracking, made, name):
-    with pytest.raises(UserError, match="a model's name is letters"):
+    with pytest.raises(UserError, match="a model's name must begin with a letter or digit"):
         tracking.register(name, run(tracking), made, tags={})
-    with pytest.raises(UserError, match="a model's name is letters"):
+    with pytest.raises(UserError, match="a model's name must begin with a letter or digit"):
         tracking.versions(name)
 
 
@@ -304,8 +304,8 @@ def test_a_model_is_found_however_it_is_named(tracking, made):
         ("glioma", "model 'glioma' has no champion; `glioflow promote glioma` makes one the champion; choose glioma/1"),
         ("glioma@other", "model 'glioma' has no other; choose glioma/1"),
         ("models:/glioma/7", "model 'glioma' has no version 7; choose glioma/1"),
-        ("some/where/bundle", "a model is a bundle's folder, a run id, NAME@alias or models:/NAME/3"),
-        ("0" * 32, "a run of this id must exist"),
+        ("some/where/bundle", "a model must be a bundle's folder, a run id, NAME@alias or models:/NAME/3"),
+        ("0" * 32, "no run has the id 0000"),
     ],
 )
 def test_a_model_that_is_nowhere_says_how_it_was_understood(tracking, made, name, said):

@@ -43,7 +43,8 @@ def open_setting(experiment: Experiment, data: str | Path | None, *, say: Say = 
     cluster.connect()
     tracking = Tracking()
     if cluster.resources()["nodes"] > 1 and not tracking.uri.startswith("http"):
-        raise UserError("on more than one node MLFLOW_TRACKING_URI must name a server (http://...)", tracking.uri)
+        rule = "on more than one node MLFLOW_TRACKING_URI must name a server (http://...)"
+        raise UserError(rule, tracking.uri, hint="start `mlflow server` where every node reaches it")
     check_resources(experiment)
     say(f"cohort {source}")
     cohort = open_cohort_for(experiment.preprocess, source, experiment.target)
@@ -81,9 +82,9 @@ def check_resources(experiment: Experiment) -> None:
         need = each * training.min_workers
         if need > have[name]:
             raise UserError(
-                f"training needs {need:g} {name}s ({training.min_workers} workers of {each:g}); lower "
-                f"training.{name.lower()}s_per_worker or training.num_workers",
+                f"training needs {need:g} {name}s ({training.min_workers} workers of {each:g})",
                 f"a cluster of {have[name]:g}",
+                hint=f"lower training.{name.lower()}s_per_worker or training.num_workers",
             )
     if have.get("nodes", 1) == 1:
         return
@@ -93,6 +94,7 @@ def check_resources(experiment: Experiment) -> None:
             f"{training.min_workers} workers of {training.cpus_per_worker:g} CPUs and {training.gpus_per_worker:g} "
             "GPUs must fit on the cluster, each on one node",
             f"{fit} that fit on {have['nodes']:g} nodes of {have['CPU']:g} CPUs and {have['GPU']:g} GPUs in all",
+            hint="lower training.cpus_per_worker, training.gpus_per_worker or training.num_workers",
         )
 
 

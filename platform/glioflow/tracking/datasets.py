@@ -78,6 +78,6 @@ def datasets_of(run: Any, used_for: Use) -> tuple[Dataset, ...]:
     tags = {key: run.data.tags[key] for key in ("glioflow.cohort", "glioflow.cohort_source") if key in run.data.tags}
     recorded = [each.dataset for each in run.inputs.dataset_inputs] if run.inputs else []
     return tuple(
-        Dataset(found.name, found.digest, json.loads(found.source)["uri"], used_for, json.loads(found.profile), tags)
-        for found in recorded
+        Dataset(entry.name, entry.digest, json.loads(entry.source)["uri"], used_for, json.loads(entry.profile), tags)
+        for entry in recorded
     )

@@ -40,7 +40,7 @@ def source_state() -> SourceState:
 @cache
 def environment() -> str:
     """Return the machine, Python and every installed package with its version, a line each, sorted."""
-    packages = {f"{found.name.lower()}=={found.version}" for found in importlib.metadata.distributions() if found.name}
+    packages = {f"{each.name.lower()}=={each.version}" for each in importlib.metadata.distributions() if each.name}
     return "\n".join([f"# {platform.platform()}, Python {platform.python_version()}", *sorted(packages)]) + "\n"
 
 

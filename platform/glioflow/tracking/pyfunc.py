@@ -54,24 +54,24 @@ class Study(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         Returns:
             `mask` (S, H, W) uint8 labels, `tumor`, `features`, `survival` and `notice`.
         """
-        said = params or {}
-        spacing = [float(value) for value in said.get("spacing_mm", ())]
+        given = params or {}
+        spacing = [float(value) for value in given.get("spacing_mm", ())]
         if len(spacing) not in (0, 3):
-            raise UserError("spacing_mm is three numbers, or none", spacing)
-        clinical = json.loads(said.get("clinical") or "{}")
+            raise UserError("spacing_mm must be three numbers, or empty", spacing)
+        clinical = json.loads(given.get("clinical") or "{}")
         if not isinstance(clinical, dict):
-            raise UserError("clinical is a JSON object", said["clinical"])
+            raise UserError("clinical must be a JSON object", given["clinical"])
         numbers = tuple(range(1, len(model_input) + 1))
         channels = self.predictor.description.channels
-        place = (spacing[0], spacing[1], spacing[2]) if spacing else None
-        case = Case("study", "study", np.asarray(model_input), None, channels, numbers, place)
-        found = self.predictor.predict(case, clinical=clinical)
+        spacing_mm = (spacing[0], spacing[1], spacing[2]) if spacing else None
+        case = Case("study", "study", np.asarray(model_input), None, channels, numbers, spacing_mm)
+        prediction = self.predictor.predict(case, clinical=clinical)
         return {
-            "mask": found.segmentation.labels,
-            "tumor": found.tumor,
-            "features": found.features.model_dump(mode="json"),
-            "survival": None if found.survival is None else found.survival.model_dump(mode="json"),
-            "warnings": list(found.warnings),
+            "mask": prediction.segmentation.labels,
+            "tumor": prediction.tumor,
+            "features": prediction.features.model_dump(mode="json"),
+            "survival": None if prediction.survival is None else prediction.survival.model_dump(mode="json"),
+            "warnings": list(prediction.warnings),
             "notice": NOT_FOR_CLINICAL_USE,
         }
 
@@ -81,12 +81,12 @@ def write_model(folder: Path, out: Path, *, example: NDArray[np.generic] | None)
 
     Args:
         folder: The bundle.
-        out: Its new place.
+        out: Where it goes.
         example: (S, H, W, C), a study as the model takes it.
     """
-    said = bundle.read_description(folder)
-    kind = stored_type(said)
-    tensor = TensorSpec(kind, (-1, -1, -1, len(said.channels)), name=None)
+    description = bundle.read_description(folder)
+    kind = stored_type(description)
+    tensor = TensorSpec(kind, (-1, -1, -1, len(description.channels)), name=None)
     params = ParamSchema([ParamSpec("spacing_mm", "double", [], (-1,)), ParamSpec("clinical", "string", "{}")])
     signature = ModelSignature(inputs=Schema([tensor]), params=params)
     with tempfile.TemporaryDirectory(prefix="glioflow-") as scratch, warnings.catch_warnings():
@@ -99,7 +99,7 @@ def write_model(folder: Path, out: Path, *, example: NDArray[np.generic] | None)
             signature=signature,
             input_example=None if example is None else example.astype(kind),
             pip_requirements=_requirements(),
-            metadata={"channels": list(said.channels), "notice": NOT_FOR_CLINICAL_USE},
+            metadata={"channels": list(description.channels), "notice": NOT_FOR_CLINICAL_USE},
         )
 
 

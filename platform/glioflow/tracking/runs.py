@@ -47,7 +47,8 @@ class Runs:
         self._error = MlflowException
         self._scratch: tempfile.TemporaryDirectory[str] | None = None  # a killed process leaves it behind
         if not answers(self.uri, patience_s=patience_s):
-            raise UserError("MLFLOW_TRACKING_URI must name a reachable store", f"{self.uri}, where nobody answers")
+            rule = "MLFLOW_TRACKING_URI must name a reachable store"
+            raise UserError(rule, f"{self.uri}, where nobody answers", hint="start that server or change the address")
         try:
             self.client = MlflowClient(self.uri)
             self.client.search_experiments(max_results=1)
@@ -62,24 +63,24 @@ class Runs:
 
     def experiment(self, name: str) -> str:
         """Return the id of the MLflow experiment `name`, making it where it does not exist."""
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
-            # Without a server the artifacts' default place depends on the working folder, which differs in workers.
+        entry = self.client.get_experiment_by_name(name)
+        if entry is None:
+            # Without a server the artifacts' default folder depends on the working folder, which differs in workers.
             local = None if self.uri.startswith("http") else (home() / "artifacts" / name).as_uri()
             try:
                 return str(self.client.create_experiment(name, artifact_location=local, tags=_KIND))
             except self._error:
-                found = self.client.get_experiment_by_name(name)
-                if found is None:
+                entry = self.client.get_experiment_by_name(name)
+                if entry is None:
                     raise
-        if found.lifecycle_stage != "active":
-            self.client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
+        if entry.lifecycle_stage != "active":
+            self.client.restore_experiment(entry.experiment_id)
+        return str(entry.experiment_id)
 
     def start(self, experiment: str, name: str, *, tags: Mapping[str, str], parent: str | None = None) -> str:
         """Start a run (a child of `parent`, if given) and return its id."""
-        said = {**tags, **({"mlflow.parentRunId": parent} if parent else {})}
-        run = self.client.create_run(self.experiment(experiment), run_name=name, tags=said)
+        all_tags = {**tags, **({"mlflow.parentRunId": parent} if parent else {})}
+        run = self.client.create_run(self.experiment(experiment), run_name=name, tags=all_tags)
         return str(run.info.run_id)
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
@@ -168,7 +169,7 @@ class Runs:
         try:
             return self.client.get_run(run_id)
         except self._error:
-            raise UserError("a run of this id must exist", f"{run_id} at {self.uri}") from None
+            raise UserError(f"no run has the id {run_id} at {self.uri}") from None
 
     def metric_history(self, run_id: str, key: str) -> list[float]:
         """Return a metric's values by step."""
@@ -182,16 +183,16 @@ class Runs:
 
     def every_run(self) -> list[Any]:
         """Return all runs of all experiments that were not deleted."""
-        found: list[Any] = []
+        runs: list[Any] = []
         ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
         token = None
         while ids:
             page = self.client.search_runs(ids, max_results=1000, page_token=token)
-            found.extend(page)
+            runs.extend(page)
             token = page.token
             if not token:
                 break
-        return found
+        return runs
 
     def children(self, experiment: str, parent: str) -> list[Any]:
         """Return the child runs of `parent`, newest first."""
@@ -217,7 +218,7 @@ class Runs:
 
     def has_artifact(self, run_id: str, name: str) -> bool:
         """Say whether a run has the top-level artifact `name`."""
-        return any(found.path == name for found in self.client.list_artifacts(run_id))
+        return any(entry.path == name for entry in self.client.list_artifacts(run_id))
 
     def delete_artifact(self, run_id: str, name: str) -> None:
         """Remove a run's artifact, a file or a folder."""
@@ -228,8 +229,8 @@ class Runs:
 
     def artifact_size(self, run_id: str, folder: str) -> int:
         """Return the bytes of all files below an artifact folder of a run."""
-        found = self.client.list_artifacts(run_id, folder)
-        return sum(self.artifact_size(run_id, e.path) if e.is_dir else int(e.file_size or 0) for e in found)
+        entries = self.client.list_artifacts(run_id, folder)
+        return sum(self.artifact_size(run_id, e.path) if e.is_dir else int(e.file_size or 0) for e in entries)
 
     def download(self, uri: str) -> Path:
         """Fetch an artifact (a file or a folder) and return where it lies, for as long as this object lives.
@@ -243,10 +244,11 @@ class Runs:
         self._scratch = self._scratch or tempfile.TemporaryDirectory(prefix="glioflow-")
         target = tempfile.mkdtemp(dir=self._scratch.name)
         try:
-            found = mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=self.uri, dst_path=target)
+            path = mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=self.uri, dst_path=target)
         except (MlflowException, OSError) as error:
-            raise UserError("an artifact of this name must exist", f"{uri}: {str(error).splitlines()[0]}") from None
-        return Path(found)
+            reason = str(error).splitlines()[0]
+            raise UserError(f"the artifact {uri} cannot be downloaded ({reason})") from None
+        return Path(path)
 
 
 def answers(uri: str, *, patience_s: float) -> bool:

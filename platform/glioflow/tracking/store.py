@@ -77,24 +77,23 @@ class Tracking(Runs):
         self._check_ours(name)
         with contextlib.suppress(self._error):
             self.client.create_registered_model(name)
-        place = f"registered/{name}-{now_ms()}"
+        destination = f"registered/{name}-{now_ms()}"
         with tempfile.TemporaryDirectory(prefix="glioflow-") as scratch:
             model = Path(scratch) / "model"
             write_model(folder, model, example=example)
             for document, text in (documents or {}).items():
                 (model / document).write_text(text)
-            self.log_folder(run_id, model, folder=place)
-        source = f"{self.run(run_id).info.artifact_uri.rstrip('/')}/{place}"
-        said = {**tags, SEALED: bundle.digest_of(folder)}
-        made = self.client.create_model_version(name, source, run_id, tags=said, await_creation_for=0)
-        return self._version(made)
+            self.log_folder(run_id, model, folder=destination)
+        source = f"{self.run(run_id).info.artifact_uri.rstrip('/')}/{destination}"
+        sealed = {**tags, SEALED: bundle.digest_of(folder)}
+        return self._version(self.client.create_model_version(name, source, run_id, tags=sealed, await_creation_for=0))
 
     def versions(self, name: str) -> list[Version]:
         """Return all versions of `name` that GlioFlow registered, newest first."""
         _check_name(name)
-        found = [entry for entry in self._entries(f"name = '{name}'") if _is_ours(entry)]  # says nothing of aliases
-        aliases = self.client.get_registered_model(name).aliases if found else {}
-        versions = [self._version(entry, [a for a, v in aliases.items() if v == entry.version]) for entry in found]
+        entries = [entry for entry in self._entries(f"name = '{name}'") if _is_ours(entry)]  # says nothing of aliases
+        aliases = self.client.get_registered_model(name).aliases if entries else {}
+        versions = [self._version(entry, [a for a, v in aliases.items() if v == entry.version]) for entry in entries]
         return sorted(versions, key=lambda version: -version.version)
 
     def names(self) -> list[str]:
@@ -107,14 +106,14 @@ class Tracking(Runs):
 
     def _entries(self, query: str | None = None) -> list[Any]:
         """Return MLflow's entries of all versions, other people's too."""
-        found: list[Any] = []
+        entries: list[Any] = []
         token = None
         while True:
             page = self.client.search_model_versions(query, max_results=1000, page_token=token)
-            found.extend(page)
+            entries.extend(page)
             token = page.token
             if not token:
-                return found
+                return entries
 
     def _check_ours(self, name: str) -> None:
         """Refuse to add a version to a model of somebody else's."""
@@ -138,12 +137,12 @@ class Tracking(Runs):
         """Return MLflow's entry of a version, by number or else by alias; None where there is none of ours."""
         try:
             if number is not None:
-                found = self.client.get_model_version(name, str(number))
+                entry = self.client.get_model_version(name, str(number))
             else:
-                found = self.client.get_model_version_by_alias(name, alias)
+                entry = self.client.get_model_version_by_alias(name, alias)
         except self._error:
             return None
-        return found if _is_ours(found) else None
+        return entry if _is_ours(entry) else None
 
     def unregistered(self, name: str) -> UserError:
         """Return the error for the name of a model that is not registered."""
@@ -195,7 +194,7 @@ class Tracking(Runs):
             return self.download(f"runs:/{match['run']}/{BUNDLE}"), None
         match = _VERSION.match(model)
         if match is None:
-            raise UserError("a model is a bundle's folder, a run id, NAME@alias or models:/NAME/3", model)
+            raise UserError("a model must be a bundle's folder, a run id, NAME@alias or models:/NAME/3", model)
         number = int(match["version"]) if match["version"] else None
         version = self.version(match["name"], alias=match["alias"], number=number)
         return self.bundle_of(version), version
@@ -209,7 +208,8 @@ class Tracking(Runs):
         folder = self.download(f"{version.source}/{INSIDE}")
         if bundle.digest_of(folder) != version.tags.get(SEALED):
             rule = "a registered bundle must be as it was sealed"
-            raise UserError(rule, f"{version.name}/{version.version}, whose digest is not the registry's")
+            changed = f"{version.name}/{version.version}, whose digest is not the registry's"
+            raise UserError(rule, changed, hint="restore its files, or register the run again")
         return folder
 
     def has_whole_bundle(self, run_id: str, copy: Path) -> bool:
@@ -228,19 +228,19 @@ class Tracking(Runs):
         there = {name: (copy / name).stat().st_size for name in names if (copy / name).is_file()}
         return all(sizes.get(name, 0) > 0 and sizes[name] == there.get(name, sizes[name]) for name in names)
 
-    def fetch_bundle(self, version: Version, place: Path) -> None:
-        """Put the bundle of a version at `place`, whole or not at all; raises as `bundle_of` does."""
-        found = self.bundle_of(version)
-        with atomic.new_folder(place) as working:
-            shutil.copytree(found, working, dirs_exist_ok=True)
+    def fetch_bundle(self, version: Version, out: Path) -> None:
+        """Copy the bundle of a version to `out`, whole or not at all; raises as `bundle_of` does."""
+        folder = self.bundle_of(version)
+        with atomic.new_folder(out) as working:
+            shutil.copytree(folder, working, dirs_exist_ok=True)
 
     def document(self, version: Version, name: str) -> str:
         """Return a text that was registered with a version; raises `UserError` where there is none."""
         return self.download(f"{version.source}/{name}").read_text()
 
     def _version(self, entry: Any, aliases: Sequence[str] | None = None) -> Version:
-        named = tuple(sorted(aliases if aliases is not None else entry.aliases or ()))
-        return Version(entry.name, int(entry.version), entry.run_id, named, dict(entry.tags), entry.source)
+        names = tuple(sorted(aliases if aliases is not None else entry.aliases or ()))
+        return Version(entry.name, int(entry.version), entry.run_id, names, dict(entry.tags), entry.source)
 
 
 def _is_ours(entry: Any) -> bool:
@@ -249,4 +249,5 @@ def _is_ours(entry: Any) -> bool:
 
 def _check_name(name: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}", name):
-        raise UserError("a model's name is letters, digits, '.', '_' and '-'", repr(name))
+        rule = "a model's name must begin with a letter or digit and have at most 81 letters, digits, '.', '_' and '-'"
+        raise UserError(rule, repr(name))

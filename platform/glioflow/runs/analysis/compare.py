@@ -71,17 +71,19 @@ def compare(
     run_a, run_b = find_crossval(model_a), find_crossval(model_b)
     if run_a and run_b:
         if source is not None:
-            raise UserError("two cross-validations are compared on their own patients, without a cohort", source)
+            rule = "two cross-validations are compared on their own patients"
+            raise UserError(rule, source, hint="leave out the cohort")
         a, b, warnings = _out_of_fold(read_out_of_fold(run_a), read_out_of_fold(run_b))
         about = f"{len(a.rows)} cases, each predicted by models that never saw it"
     elif run_a or run_b:
         rule = (
-            "compare two models on a cohort, or two cross-validations: these judge every patient by a model that never "
-            "saw it, which a single model cannot"
+            "a cross-validation cannot be compared with a model: it judges every patient by a model that never saw it, "
+            "which a single model cannot"
         )
-        raise UserError(rule, f"{run_a or run_b}, a cross-validation, with {model_b if run_a else model_a}, a model")
+        mixed = f"{run_a or run_b}, a cross-validation, with {model_b if run_a else model_a}, a model"
+        raise UserError(rule, mixed, hint="give two models and a cohort, or two cross-validations")
     elif source is None:
-        raise UserError("two models are compared on a labeled cohort: compare A B COHORT", "no cohort")
+        raise UserError("two models are compared on a labeled cohort", "none", hint="give it: compare A B COHORT")
     else:
         a, b, warnings = _on_cohort(open_subject(model_a), open_subject(model_b), source, unseen=unseen)
         about = f"patients of {Path(source).name}"

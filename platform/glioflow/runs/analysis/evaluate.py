@@ -188,10 +188,12 @@ def unseen_by(subjects: Sequence[Subject], cases: Sequence[PreparedCase]) -> lis
     """
     for subject in subjects:
         if subject.trained is None:
-            raise UserError("--unseen needs a model whose run recorded its split", f"{subject.name} without one")
+            hint = "leave out --unseen, or name the model by its run or version"
+            raise UserError("--unseen needs a model whose run recorded its split", subject.name, hint=hint)
     left = [case for case in cases if not any(subject.saw(case) for subject in subjects)]
     if not left:
-        raise UserError("--unseen needs patients that did not train the model", f"all {len(cases)} did")
+        hint = "give a cohort with other patients, or leave out --unseen"
+        raise UserError("--unseen needs patients that did not train the model", f"all {len(cases)} did", hint=hint)
     return left
 
 

@@ -126,12 +126,13 @@ def measure_shapes(tracking: Tracking, masks: str, cohort: str | Path | None, us
     """
     if masks == "manual":
         if cohort is None:
-            raise UserError("--masks manual needs the cohort whose masks are measured", "no COHORT")
+            raise UserError("--masks manual needs the cohort whose masks it measures", hint="give COHORT")
         path = local_folder(cohort, prepared_home())
         return Shapes(_manual_features(path), "manual", (cohort_dataset(path, used_for),))
     crossval = tracking.run(masks)
     if not tracking.has_artifact(masks, OUT_OF_FOLD):
-        raise UserError("--masks takes a cross-validation's run id, 'manual' or 'none'", f"run {masks} without masks")
+        rule = "--masks must be the run id of a cross-validation, 'manual' or 'none'"
+        raise UserError(rule, f"run {masks}, which is not a cross-validation or has not finished")
     rows: list[dict[str, Any]] = tracking.read_json(masks, OUT_OF_FOLD)
     features = {row["id"]: row["features"] for row in rows}
     return Shapes(features, f"out-of-fold masks of run {masks}", datasets_of(crossval, used_for))

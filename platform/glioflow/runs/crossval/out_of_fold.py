@@ -61,8 +61,8 @@ def read_out_of_fold(run_id: str) -> OutOfFold:
     tracking = Tracking()
     run = tracking.run(run_id)
     if run.info.status != "FINISHED":
-        rule = "a cross-validation is compared once it is finished (crossval --resume)"
-        raise UserError(rule, f"{run_id}, {run.info.status}")
+        hint = f"finish it with `glioflow crossval --resume {run_id}`"
+        raise UserError("only finished cross-validations can be compared", f"{run_id}, {run.info.status}", hint=hint)
     experiment = yaml.safe_load(tracking.download(f"runs:/{run_id}/experiment.yaml").read_text())
     rows: list[Row] = tracking.read_json(run_id, OUT_OF_FOLD)
     return OutOfFold(

@@ -85,7 +85,8 @@ def crossval(
     setting = open_setting(experiment, data, say=say)
     number = folds or _recorded_folds(setting, resume) or experiment.split.folds
     if number < 3:
-        raise UserError("cross-validation needs 3 folds at least: one tests, one chooses, the others train", number)
+        hint = "one fold tests, one chooses, the others train"
+        raise UserError("a cross-validation must have at least 3 folds", number, hint=hint)
     held_out = set(setting.split.test) if hold_out_test else set()
     cases = [record for record in setting.cohort.records if record.areas_px is not None and record.id not in held_out]
     parts = deal(cases, number, seed=experiment.split.seed)
@@ -227,11 +228,12 @@ def _resumed(setting: Setting, run_id: str, tags: Mapping[str, str]) -> Setting:
     tracking = setting.tracking
     run = tracking.run(run_id)
     if run.data.tags.get("glioflow.kind") != "crossval" or run.info.status == "FINISHED":
-        raise UserError("--resume takes an unfinished cross-validation's run id", f"{run_id}, {run.info.status}")
+        rule = "--resume must be the run id of an unfinished cross-validation"
+        raise UserError(rule, f"{run_id}, {run.info.status}")
     differ = [key for key, value in tags.items() if run.data.tags.get(key) != value]
     if differ:
-        rule = "--resume goes on with the experiment, cohort and folds that the run began with"
-        raise UserError(rule, f"other {differ} than run {run_id}'s")
+        hint = "give its experiment, cohort and folds, or leave out --resume to begin a new run"
+        raise UserError(f"run {run_id} began with other {', '.join(differ)}", hint=hint)
     return resumed_setting(setting, run_id)
 
 

@@ -14,7 +14,7 @@ from glioflow.data.prepared.manifest import read_manifest
 from glioflow.errors import UserError
 from glioflow.progress import Say, quiet
 from glioflow.runs.search.run import FOLDS
-from glioflow.runs.search.tuner import Place
+from glioflow.runs.search.tuner import SearchFolder
 from glioflow.tracking import BUNDLE, SPOOL, Tracking
 from glioflow.tracking.cohort_uses import forget_uses, noted, used_elsewhere, used_since
 
@@ -80,7 +80,7 @@ def _own_searches(tracking: Tracking, runs: Runs) -> list[Any]:
 
     Earlier versions noted none. In a shared store somebody else may have searched under the same name.
     """
-    noted_here = {Place(folder.name, folder).run_id for folder in _folders(home() / "searches")}
+    noted_here = {SearchFolder(folder.name, folder).run_id for folder in _folders(home() / "searches")}
     here = (home() / "artifacts").as_uri()
     return [
         run
@@ -152,7 +152,7 @@ def _tune_folders(searches: Iterable[Any]) -> Iterator[tuple[Path, str]]:
     by_id = {run.info.run_id: run for run in searches}
     by_name = {run.data.tags.get("search"): run for run in sorted(by_id.values(), key=lambda run: run.info.start_time)}
     for folder in _folders(home() / "searches"):
-        run_id = Place(folder.name, folder).run_id
+        run_id = SearchFolder(folder.name, folder).run_id
         run = by_id.get(run_id) if run_id else by_name.get(folder.name)
         if run is not None and run.info.status == "FINISHED" and (folder / "tune").is_dir():
             yield folder / "tune", f"search {folder.name} is finished"

@@ -74,14 +74,14 @@ def reproduce(run_id: str, data: str | Path | None = None, *, say: Say = quiet) 
     before = tracking.run(run_id)
     kind = before.data.tags.get("glioflow.kind")
     if kind not in KINDS:
-        raise UserError("a run that trained one network can be reproduced", f"run {run_id} of kind {kind}", KINDS)
+        raise UserError("only a run that trained one network can be reproduced", f"run {run_id} of kind {kind}", KINDS)
     if before.info.status != "FINISHED":
-        raise UserError("a finished run can be reproduced", f"run {run_id}, {before.info.status}")
+        raise UserError("only a finished run can be reproduced", f"run {run_id}, {before.info.status}")
     cluster.connect()
     setting = _recorded_setting(tracking, before, data)
     if kind == "trial" and (folds := setting.experiment.search.folds) > 1:
         raise UserError(
-            "a run that trained one network can be reproduced", f"a trial that trained {folds}, on {folds} folds"
+            "only a run that trained one network can be reproduced", f"a trial that trained {folds}, on {folds} folds"
         )
     check_resources(setting.experiment)
     name, tags = f"{before.info.run_name}-again", {"glioflow.reproduces": run_id}
@@ -111,11 +111,11 @@ def _recorded_setting(tracking: Tracking, run: Any, data: str | Path | None) -> 
     split = Split.model_validate(tracking.read_json(run_id, "split.json"))
     source = data or recorded_cohort(Path(tracking.read_json(run_id, "cohort.json")["path"]))
     if isinstance(source, Path) and not source.exists():
-        raise UserError("the recorded cohort must be reachable; give it with --data DIR", source)
+        raise UserError("the cohort that the run recorded must exist", source, hint="give it with --data DIR")
     cohort = open_cohort_for(experiment.preprocess, source, experiment.target)
     if cohort.manifest.fingerprint != tags["glioflow.cohort"]:
-        rule = f"a run is reproduced on the cohort it recorded (fingerprint {tags['glioflow.cohort']})"
-        raise UserError(rule, f"{source} with {cohort.manifest.fingerprint}")
+        rule = f"the cohort must be the one that the run recorded (fingerprint {tags['glioflow.cohort']})"
+        raise UserError(rule, f"{source} with {cohort.manifest.fingerprint}", hint="give that one with --data DIR")
     return Setting(experiment, cohort, split, tracking)
 
 

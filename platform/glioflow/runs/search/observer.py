@@ -248,7 +248,7 @@ def chosen_in(config: Mapping[str, Any]) -> str:
 
 def reason_of(trial: Any) -> str:
     """Return why Tune gave a trial up, in one line."""
-    place = trial.error_file
-    text = Path(place).read_text() if place and Path(place).exists() else ""
+    path = trial.error_file
+    text = Path(path).read_text() if path and Path(path).exists() else ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else "its process ended"

@@ -33,18 +33,20 @@ def prepare_variants(experiment: Experiment, source: str | Path, *, say: Say) ->
     named = experiment.search.space.get(PREPROCESS)
     if not isinstance(named, Choice):
         return {}
-    place = prepared_home()
-    folder = local_folder(source, place)
+    out = prepared_home()
+    folder = local_folder(source, out)
     if is_prepared(folder):
-        raise UserError("a search over preprocessing needs the raw cohort; this one is prepared", folder)
+        hint = "give the folder that it was prepared from"
+        raise UserError("a search over preprocessing needs a raw cohort", f"{folder}, which is prepared", hint=hint)
     steps = {str(name): experiment.search.preprocess[str(name)] for name in named.values}
-    place.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     sizes = {name: estimate_bytes(folder, each) / 1e9 for name, each in steps.items()}
-    limit = experiment.search.disk_gb or shutil.disk_usage(place).free / 1e9
+    limit = experiment.search.disk_gb or shutil.disk_usage(out).free / 1e9
     if sum(sizes.values()) > limit:
         listed = ", ".join(f"{name} {size:.3g} GB" for name, size in sizes.items())
-        rule = f"prepared cohorts take {limit:.3g} GB at most (search.disk_gb, or what is free)"
-        raise UserError(rule, f"about {sum(sizes.values()):.3g} GB: {listed}")
+        rule = f"the prepared cohorts of a search must fit in {limit:.3g} GB (search.disk_gb, or what is free)"
+        hint = "search fewer preprocessings, raise search.disk_gb or free disk space"
+        raise UserError(rule, f"about {sum(sizes.values()):.3g} GB: {listed}", hint=hint)
     made: dict[str, Path] = {}
     for name, each in steps.items():
         say(f"preprocessing {name}, about {sizes[name]:.3g} GB")

@@ -92,7 +92,7 @@ def _latency_ms(setting: Setting, run_id: str | None, cohorts: Sequence[Path]) -
     except (GlioflowError, OSError, StopIteration):
         return None
     steps = predictor.description.preprocess
-    cohort = next(found for found in map(PreparedCohort, cohorts) if found.manifest.steps == steps)
+    cohort = next(each for each in map(PreparedCohort, cohorts) if each.manifest.steps == steps)
     case = cohort.case(setting.split.val[0])
     seconds = []
     for _ in range(4):

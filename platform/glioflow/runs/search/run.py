@@ -28,7 +28,7 @@ from glioflow.runs.search.searcher import Searcher, count_open, enqueue, open_st
 from glioflow.runs.search.survival_objective import find_tables
 from glioflow.runs.search.trial import TrialPlan, open_trial
 from glioflow.runs.search.trial_folds import deal_folds
-from glioflow.runs.search.tuner import Place, build_tuner
+from glioflow.runs.search.tuner import SearchFolder, build_tuner
 from glioflow.tracking import PATIENCE_S, Tracking
 from glioflow.tracking.run import REASON, Run, close_children, open_run, resume_run
 from glioflow.tracking.runs import answers
@@ -86,27 +86,28 @@ def search(
     """
     settings = experiment.search
     if experiment.training.final:
-        raise UserError("a search compares on validation patients; training.final must be false", True)
+        raise UserError("training.final must be false in a search, which compares on validation patients", True)
     if not settings.space:
-        raise UserError("a search needs search.space in the experiment", experiment.name)
+        raise UserError("a search needs search.space", experiment.name, hint="list the keys to search there")
     if experiment.training.elastic:
-        rule = "a search books its trials before they begin: training.num_workers must be one number"
+        rule = "training.num_workers must be one number in a search, which books its trials before they begin"
         raise UserError(rule, experiment.training.num_workers)
     name = resume or settings.name or f"{experiment.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    place = Place(name, home() / "searches" / name)
-    if resume and not place.folder.exists():
-        raise UserError("--resume names a search that was begun", name, _begun())
-    if not resume and place.folder.exists():
-        raise UserError("a search of this name exists: resume it with --resume, or choose another search.name", name)
+    folder = SearchFolder(name, home() / "searches" / name)
+    if resume and not folder.path.exists():
+        raise UserError("--resume must name a search that was begun", name, _begun())
+    if not resume and folder.path.exists():
+        hint = f"go on with --resume {name}, or choose another search.name"
+        raise UserError("a search of this name must not exist", name, hint=hint)
     setting = open_setting(experiment, data, say=say)
-    if resume and (begun := _begun_as(setting, place)) is not None:
+    if resume and (begun := _begun_as(setting, folder)) is not None:
         setting = resumed_setting(setting, begun.info.run_id, besides=FREE)
     folds = deal_folds(setting)
     tables = find_tables(setting, folds, say=say)
     prepared = prepare_variants(experiment, data_source(data, experiment.data.source), say=say)
-    place.folder.mkdir(parents=True, exist_ok=True)
-    with _open_search(setting, place, folds, resumed=resume is not None) as run:
-        place.note_run(run.run_id)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with _open_search(setting, folder, folds, resumed=resume is not None) as run:
+        folder.note_run(run.run_id)
         say(f"search {name}, run {run.run_id}")
         say(f"MLflow: {_link(setting.tracking, experiment.name, run.run_id)}")
         try:
@@ -118,8 +119,8 @@ def search(
                 folds=folds,
                 tables=tables,
             )
-            _run(setting, place, trial_plan, trials or settings.num_trials, say=say, show=show)
-            return _conclude(setting, place, run, [setting.cohort.path, *prepared.values()])
+            _run(setting, folder, trial_plan, trials or settings.num_trials, say=say, show=show)
+            return _conclude(setting, folder, run, [setting.cohort.path, *prepared.values()])
         except BaseException:
             with contextlib.suppress(Exception):  # where MLflow is away or the disk full, the first error is what helps
                 close_children(setting.tracking, experiment.name, run.run_id)
@@ -138,19 +139,20 @@ def _link(tracking: Tracking, experiment: str, run_id: str) -> str:
 
 
 def _open_search(
-    setting: Setting, place: Place, folds: Sequence[Split], *, resumed: bool
+    setting: Setting, folder: SearchFolder, folds: Sequence[Split], *, resumed: bool
 ) -> AbstractContextManager[Run]:
     """Open the run of a search, or the one that a resumed search began with again.
 
     Raises:
         UserError: If it began with other folds, or in another store.
     """
-    settings, name = setting.experiment.search, place.name
+    settings, name = setting.experiment.search, folder.name
     tags = {"search": name, "kind": "search", SPACE: settings.space_digest, FOLDS: " ".join(f.digest for f in folds)}
-    earlier = _begun_as(setting, place) if resumed else None
+    earlier = _begun_as(setting, folder) if resumed else None
     if earlier is not None:
         if earlier.data.tags.get(FOLDS, "") != tags[FOLDS]:
-            raise UserError("--resume goes on with the folds that the search began with", f"{len(folds)} other folds")
+            hint = "give the cohort, split and search.folds that it began with, or choose another search.name"
+            raise UserError(f"search {name} began with other folds", hint=hint)
         return resume_run(setting.tracking, earlier.info.run_id)
     opening = opening_of(setting, "search", name, tags=tags)
     texts = {
@@ -160,16 +162,16 @@ def _open_search(
     return open_run(setting.tracking, replace(opening, texts={**opening.texts, **texts}))
 
 
-def _begun_as(setting: Setting, place: Place) -> Any | None:
+def _begun_as(setting: Setting, folder: SearchFolder) -> Any | None:
     """Return the run that a search began with; of one that an earlier version began, the newest of its name."""
-    if place.run_id is not None:
-        return setting.tracking.run(place.run_id)
-    return setting.tracking.find(setting.experiment.name, search=place.name, kind="search")
+    if folder.run_id is not None:
+        return setting.tracking.run(folder.run_id)
+    return setting.tracking.find(setting.experiment.name, search=folder.name, kind="search")
 
 
 def _run(
     setting: Setting,
-    place: Place,
+    folder: SearchFolder,
     trial_plan: TrialPlan,
     trials: int,
     *,
@@ -177,20 +179,20 @@ def _run(
     show: Callable[[Board], None] | None,
 ) -> None:
     """Run what is left of `trials`; return once all of them ended, raise where some stay open."""
-    experiment, name, tracking = setting.experiment, place.name, setting.tracking
+    experiment, name, tracking = setting.experiment, folder.name, setting.tracking
     settings = experiment.search
     LISTENERS[name] = Listener(say, show, tracking, partial(open_trial, tracking, trial_plan, trial_plan.plan))
     scheduler, searcher, many = build_scheduler(experiment), None, trials
     if settings.scheduler != "pbt":
-        if not (place.folder / "optuna.db").exists():
-            study = open_study(settings, name=name, storage=place.storage)
+        if not (folder.path / "optuna.db").exists():
+            study = open_study(settings, name=name, storage=folder.storage)
             enqueue(study, earlier_points(setting, settings.warm_start, besides=name))
-        searcher = Searcher(settings, name=name, storage=place.storage)
+        searcher = Searcher(settings, name=name, storage=folder.storage)
         many = searcher.plan(trials)
         replay(scheduler, searcher.study)
     if many == 0:
         return
-    tuner = build_tuner(experiment, place, trial_plan, searcher, scheduler, many)
+    tuner = build_tuner(experiment, folder, trial_plan, searcher, scheduler, many)
     try:
         with surviving_memory_kills():
             results = tuner.fit()
@@ -202,7 +204,7 @@ def _run(
     if searcher is None:
         interrupted = any(not (each.metrics or {}).get("finished") and each.error is None for each in results)
     else:
-        interrupted = count_open(name, place.storage) > 0
+        interrupted = count_open(name, folder.storage) > 0
     if interrupted:  # Tune takes the first Ctrl-C for itself and returns as if all were well
         say(f"interrupted; go on with --resume {name}")
         raise KeyboardInterrupt
@@ -214,8 +216,8 @@ def earlier_points(setting: Setting, count: int, *, besides: str) -> list[dict[s
     if not count:
         return []
     same = {SPACE: experiment.search.space_digest, "glioflow.cohort": setting.cohort.manifest.fingerprint}
-    found = tracking.find_all(experiment.name, kind="search")
-    parents = [run for run in found if same.items() <= run.data.tags.items() and run.data.tags["search"] != besides]
+    searches = tracking.find_all(experiment.name, kind="search")
+    parents = [run for run in searches if same.items() <= run.data.tags.items() and run.data.tags["search"] != besides]
     runs = [run for parent in parents for run in _finished(tracking, experiment, parent.info.run_id)]
     runs.sort(key=lambda run: -float(run.data.metrics["val/dice_mean"]))
     return [_point_of(run, experiment) for run in runs[:count]]
@@ -231,9 +233,9 @@ def _point_of(run: Any, experiment: Experiment) -> dict[str, Any]:
     return {key: json.loads(tags[f"param.{key}"]) for key in experiment.search.space if f"param.{key}" in tags}
 
 
-def _conclude(setting: Setting, place: Place, run: Run, cohorts: Sequence[Path]) -> Searched:
+def _conclude(setting: Setting, folder: SearchFolder, run: Run, cohorts: Sequence[Path]) -> Searched:
     """Close what was left open, name the best finished trial, and log it as an experiment ready to run."""
-    tracking, experiment, name = setting.tracking, setting.experiment, place.name
+    tracking, experiment, name = setting.tracking, setting.experiment, folder.name
     if not answers(tracking.uri, patience_s=PATIENCE_S):
         raise RunFailed(f"MLflow at {tracking.uri} is away; go on with --resume {name}")
     close_children(tracking, experiment.name, run.run_id)
@@ -250,6 +252,6 @@ def _conclude(setting: Setting, place: Place, run: Run, cohorts: Sequence[Path])
     # Under the same names, so that searches and trainings sort and compare in one table.
     run.log_metrics({key: value for key, value in best.data.metrics.items() if key.startswith("val/")})
     run.set_tags({"glioflow.best_run": best.info.run_id})
-    front, cost = report_search(setting, name, place.storage, run, trials, cohorts)
+    front, cost = report_search(setting, name, folder.storage, run, trials, cohorts)
     best_trial: BestTrial = {"run_id": best.info.run_id, "params": params, "metrics": dict(best.data.metrics)}
     return Searched(name, run.run_id, len(trials), best_trial, chosen, front, cost)

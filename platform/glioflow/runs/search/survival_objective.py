@@ -50,10 +50,12 @@ def find_tables(setting: Setting, folds: Sequence[Split], *, say: Say) -> Tables
     search, cohort = setting.experiment.search, setting.cohort
     if C_INDEX not in search.objectives:
         return None
-    clinical = cohort.clinical if search.clinical is None else _found(search.clinical)
+    clinical = cohort.clinical if search.clinical is None else _locate(search.clinical, "search.clinical")
     if clinical is None:
-        raise UserError(f"the objective {C_INDEX} needs search.clinical where the cohort has no clinical table")
-    tables = Tables(clinical=clinical, outcomes=None if search.outcomes is None else _found(search.outcomes))
+        rule = f"the objective {C_INDEX} needs a clinical table, and the cohort has none"
+        raise UserError(rule, hint="give its path as search.clinical")
+    outcomes = None if search.outcomes is None else _locate(search.outcomes, "search.outcomes")
+    tables = Tables(clinical=clinical, outcomes=outcomes)
     cases = [cohort.case(case_id) for fold in folds for case_id in fold.val]
     features = {
         case.record.id: measure_mask(case.reference() > 0, spacing_mm=case.record.spacing_mm).volume for case in cases
@@ -61,7 +63,7 @@ def find_tables(setting: Setting, folds: Sequence[Split], *, say: Say) -> Tables
     try:
         manual = tables.concordance(features, setting.experiment.survival)
     except UserError as error:
-        raise UserError(f"the objective {C_INDEX}: {error.rule}", error.value, error.choices) from None
+        raise error.replace(rule=f"the objective {C_INDEX}: {error.rule}") from None
     if manual is None:
         raise UserError(
             f"the objective {C_INDEX} needs patients of whom one is known to die before another", len(cases)
@@ -86,10 +88,11 @@ def c_index(tables: Tables, files: Sequence[Path], experiment: Experiment) -> fl
     return reached
 
 
-def _found(name: str) -> Path:
+def _locate(name: str, key: str) -> Path:
+    """Return the file that the setting `key` names, here or in the data folder."""
     folder = data_folder()
-    places = [Path(name).absolute(), *([folder / name] if folder else [])]
-    for path in places:
+    paths = [Path(name).absolute(), *([folder / name] if folder else [])]
+    for path in paths:
         if path.is_file():
             return path
-    raise UserError("search.clinical and search.outcomes name a file", " or ".join(map(str, places)))
+    raise UserError(f"{key} must name a file", name, hint=f"there is no {' and no '.join(map(str, paths))}")

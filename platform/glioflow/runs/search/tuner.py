@@ -17,35 +17,40 @@ _RUN_ID = "run_id"
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a search keeps its state."""
+class SearchFolder:
+    """The folder where a search keeps its state, named as the search."""
 
     name: str
-    folder: Path
+    path: Path
 
     @property
     def storage(self) -> str:
         """Optuna's database."""
-        return f"sqlite:///{self.folder / 'optuna.db'}"
+        return f"sqlite:///{self.path / 'optuna.db'}"
 
     @property
     def tune(self) -> Path:
         """Tune's files of a population."""
-        return self.folder / "tune"
+        return self.path / "tune"
 
     @property
     def run_id(self) -> str | None:
         """The search's run, by which it is told from other people's searches of the same name; None if not noted."""
-        note = self.folder / _RUN_ID
+        note = self.path / _RUN_ID
         return note.read_text().strip() if note.is_file() else None
 
     def note_run(self, run_id: str) -> None:
         """Note the search's run."""
-        atomic.write_text(self.folder / _RUN_ID, run_id)
+        atomic.write_text(self.path / _RUN_ID, run_id)
 
 
 def build_tuner(
-    experiment: Experiment, place: Place, trial_plan: TrialPlan, searcher: Searcher | None, scheduler: Any, many: int
+    experiment: Experiment,
+    folder: SearchFolder,
+    trial_plan: TrialPlan,
+    searcher: Searcher | None,
+    scheduler: Any,
+    many: int,
 ) -> Any:
     """Return Tune's tuner for `many` trials; without a searcher, for a population or what is left of it."""
     from ray import tune
@@ -53,8 +58,8 @@ def build_tuner(
     settings, training = experiment.search, experiment.training
     planned = tune.with_parameters(run_trial, plan_json=trial_plan.model_dump_json())
     trainable = tune.with_resources(planned, resources(experiment))
-    if searcher is None and place.tune.exists():
-        return tune.Tuner.restore(str(place.tune), trainable=trainable, resume_unfinished=True, resume_errored=True)
+    if searcher is None and folder.tune.exists():
+        return tune.Tuner.restore(str(folder.tune), trainable=trainable, resume_unfinished=True, resume_errored=True)
     workers = {name.lower(): training.min_workers * each for name, each in training.resources_per_worker.items()}
     return tune.Tuner(
         trainable,
@@ -70,11 +75,11 @@ def build_tuner(
         run_config=tune.RunConfig(
             # Of Tune's own files none is needed to go on, but for a population's.
             name="tune" if searcher is None else f"tune-{datetime.now():%Y%m%d-%H%M%S-%f}",
-            storage_path=str(place.folder),
+            storage_path=str(folder.path),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=4),
             failure_config=tune.FailureConfig(max_failures=1),
             callbacks=[
-                Announcer(place.name, num_trials=many, epochs=settings.folds * training.epochs, workers=workers)
+                Announcer(folder.name, num_trials=many, epochs=settings.folds * training.epochs, workers=workers)
             ],
             verbose=0,
         ),

@@ -1,4 +1,4 @@
-"""Checkpoints that Ray Train stores: which of them are whole, told by a marker of our own."""
+"""Checkpoints that Ray Train stores: a marker of our own says which of them are whole."""
 
 import json
 import shutil

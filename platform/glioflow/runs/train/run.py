@@ -160,7 +160,8 @@ def _resumed(setting: Setting, run_id: str) -> Setting:
         raise UserError("--resume takes a training's run id", f"run {run_id} of kind {kind}")
     resumed = resumed_setting(setting, run_id)
     if setting.tracking.has_artifact(run_id, BUNDLE):
-        raise UserError("--resume takes an unfinished run", f"run {run_id}, which has its bundle")
+        hint = f"`glioflow register {run_id}` makes it a version"
+        raise UserError("--resume takes an unfinished run", f"run {run_id}, which has its bundle", hint=hint)
     return resumed
 
 
@@ -173,7 +174,7 @@ def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, floa
     import ray.train
     from ray.train.torch import TorchTrainer
 
-    training, place = plan.experiment.training, home() / "train" / plan.run_id / plan.part
+    training, folder = plan.experiment.training, home() / "train" / plan.run_id / plan.part
     if training.elastic:  # after a node is lost Ray Train first waits so long for as many workers as before
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
     trainer = TorchTrainer(
@@ -186,8 +187,8 @@ def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, floa
             elastic_resize_monitor_interval_s=RESIZE_S,
         ),
         run_config=ray.train.RunConfig(
-            name=place.name,
-            storage_path=str(place.parent),
+            name=folder.name,
+            storage_path=str(folder.parent),
             failure_config=ray.train.FailureConfig(max_failures=2, controller_failure_limit=3),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             callbacks=list(callbacks),
@@ -196,7 +197,7 @@ def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, floa
     try:
         trainer.fit()
     except Exception as error:
-        drop_torn(place)
+        drop_torn(folder)
         raise RunFailed(_cause(error)) from error
     return bundle.read_description(plan.bundle).metrics
 

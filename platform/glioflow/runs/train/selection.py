@@ -15,24 +15,24 @@ from glioflow.evaluation import (
 
 def choose_for(predictor: Predictor, cases: list[PreparedCase]) -> PostprocessSettings:
     """Choose temperature, threshold and clean-up on labeled cases that trained nothing; softmax has no threshold."""
-    said = predictor.description
-    if not (said.postprocess.choose and cases):
-        return said.postprocess
-    softmax = said.target.kind == "multiclass"
+    description = predictor.description
+    if not (description.postprocess.choose and cases):
+        return description.postprocess
+    softmax = description.target.kind == "multiclass"
     probabilities = [predictor.probabilities(case.image) for case in cases]
-    encoded = [said.target.encode(np.asarray(case.mask)) for case in cases]
+    encoded = [description.target.encode(np.asarray(case.mask)) for case in cases]
     truths = [one if softmax else np.moveaxis(one, 0, -1) for one in encoded]
     heat = fit_temperature(probabilities, truths, softmax=softmax)
-    total = float(np.clip(heat * said.postprocess.temperature, 0.05, 20))
-    settings = said.postprocess.model_copy(update={"temperature": total})
+    total = float(np.clip(heat * description.postprocess.temperature, 0.05, 20))
+    settings = description.postprocess.model_copy(update={"temperature": total})
     if softmax:
         return settings
     restored = [
         np.asarray(case.restore(apply_temperature(one, heat))) for case, one in zip(cases, probabilities, strict=True)
     ]
     return choose_postprocessing(
-        [{name: full[..., k] for k, name in enumerate(said.target.names)} for full in restored],
-        [said.target.split(case.reference()) for case in cases],
+        [{name: full[..., k] for k, name in enumerate(description.target.names)} for full in restored],
+        [description.target.split(case.reference()) for case in cases],
         settings=settings,
     )
 
