@@ -147,7 +147,7 @@ def test_a_cohort_with_an_error_is_reported_whole_and_exits_2(lgg, tmp_path):
 
     clean = glioflow("data", "check", str(lgg), "--json")
     assert clean.returncode == 0, clean.stdout
-    assert set(json.loads(clean.stdout)) == {"format", "patients", "slices", "positive_slices", "problems"}
+    assert set(json.loads(clean.stdout)) == {"format", "files", "patients", "slices", "positive_slices", "problems"}
     shutil.copytree(lgg, tmp_path / "lgg")
     broken = next((tmp_path / "lgg").glob("*/*_1.tif"))
     broken.write_bytes(b"no tiff")
