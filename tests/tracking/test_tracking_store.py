@@ -3,6 +3,7 @@
 import http.server
 import json
 import shutil
+import socket
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -17,9 +18,10 @@ from glioflow import atomic, bundle
 from glioflow.errors import RunFailed, UserError
 from glioflow.models import build_network
 from glioflow.tracking import CHAMPION, RunWriter, Tracking, flatten
+from glioflow.tracking.addresses import answers
 from glioflow.tracking.datasets import Dataset
 from glioflow.tracking.pictures import has_picture
-from glioflow.tracking.runs import answers
+from servers import postgres
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +106,54 @@ def test_a_store_that_is_not_there_is_named_at_once(uri):
         Tracking(uri, patience_s=0)
     assert uri in str(error.value)
     assert time.monotonic() - began < 10
+
+
+def closed_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("file:///somewhere/mlruns", "folders of files and Databricks are not supported"),
+        ("mlruns", "folders of files and Databricks are not supported"),
+        ("databricks", "folders of files and Databricks are not supported"),
+        ("databricks-uc://profile", "folders of files and Databricks are not supported"),
+        ("s3://bucket/mlflow", "no MLflow server or database"),
+        ("postgresql+psycopg://me:secret@127.0.0.1:PORT/mlflow", "nobody answers there"),
+        ("mssql://me:secret@127.0.0.1:PORT/mlflow", "its driver is not installed"),
+        ("postgresql+psycopg://me:secret@nowhere.invalid/mlflow", "nobody answers there"),
+        ("mysql+nosuch://me:secret@127.0.0.1:PORT/mlflow", "it is no address of a database"),
+        ("postgresql://me:secret@127.0.0.1:port/mlflow", "it is no address of a database"),
+        ("http://me:secret@127.0.0.1:PORT", "nobody answers there"),
+    ],
+)
+def test_an_address_that_is_no_store_is_one_line_with_what_to_do_and_no_password(uri, said, caplog, capfd):
+    uri = uri.replace("PORT", str(closed_port()))
+    began = time.monotonic()
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI must name a reachable store") as error:
+        Tracking(uri, patience_s=0 if uri.startswith("http") else None)
+    assert said in str(error.value)
+    assert "or unset it to use the home's own store" in str(error.value)
+    assert "secret" not in str(error.value)
+    assert time.monotonic() - began < 10
+    assert (caplog.text, capfd.readouterr().err) == ("", "")
+
+
+@pytest.mark.slow
+def test_a_database_that_refuses_is_one_line_at_once():
+    with postgres() as uri:
+        with pytest.raises(UserError, match=r'database "nosuch" does not exist'):
+            Tracking(uri.removesuffix("postgres") + "nosuch")
+        Tracking(uri)
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path):
+    (tmp_path / "notes.txt").write_text("no database, but more than the hundred bytes of the header of one" * 9)
+    with pytest.raises(UserError, match=r"notes\.txt.*file is not a database"):
+        Tracking(f"sqlite:///{tmp_path / 'notes.txt'}")
 
 
 def test_nested_values_get_dotted_names():

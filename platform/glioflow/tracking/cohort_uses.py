@@ -4,12 +4,12 @@ A home may be shared by users of several stores, and a store knows only its own 
 """
 
 import hashlib
-import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from glioflow.cluster.storage import embedded_uri, home
+from glioflow.tracking.addresses import without_password
 
 
 def note_use(uri: str, fingerprint: str) -> None:
@@ -51,5 +51,5 @@ def _folder(uri: str) -> Path:
     """Return the folder of a store's notes: named by a digest, since an address may hold a password."""
     if uri == embedded_uri():  # which moves with the home
         return home() / "stores" / "embedded"
-    address = re.sub(r"://[^/@]*@", "://", uri).rstrip("/")
+    address = without_password(uri).rstrip("/")
     return home() / "stores" / hashlib.blake2b(address.encode(), digest_size=8).hexdigest()

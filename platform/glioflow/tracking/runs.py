@@ -11,6 +11,7 @@ from glioflow.clock import now_ms
 from glioflow.cluster import silence
 from glioflow.cluster.storage import embedded_uri, home, tracking_uri
 from glioflow.errors import UserError
+from glioflow.tracking.addresses import check_address, without_password
 from glioflow.tracking.datasets import Dataset
 from glioflow.tracking.moved_home import mend_addresses
 from glioflow.tracking.pictures import log_picture
@@ -23,12 +24,13 @@ _KIND = {"mlflow.experimentKind": "custom_model_development"}
 class Runs:
     """A tracking server or database, and what we say to it about runs."""
 
-    def __init__(self, uri: str | None = None, *, patience_s: float = 20) -> None:
+    def __init__(self, uri: str | None = None, *, patience_s: float | None = None) -> None:
         """Open the store at `uri`, by default MLFLOW_TRACKING_URI or SQLite under the home.
 
         Args:
             uri: Of a server or a database.
-            patience_s: How long a server that does not answer is waited for.
+            patience_s: How long a store that does not answer is waited for; None is 20 s for a server and no time for
+                a database.
 
         Raises:
             UserError: If nothing answers there.
@@ -37,6 +39,7 @@ class Runs:
         self.uri = uri or tracking_uri()
         if self.uri.startswith("sqlite:///"):
             Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        check_address(self.uri, patience_s=patience_s)
         if self.embedded:
             mend_addresses()
         from mlflow import MlflowClient
@@ -46,15 +49,13 @@ class Runs:
             logging.getLogger(name).setLevel(logging.WARNING)
         self._error = MlflowException
         self._scratch: tempfile.TemporaryDirectory[str] | None = None  # a killed process leaves it behind
-        if not answers(self.uri, patience_s=patience_s):
-            rule = "MLFLOW_TRACKING_URI must name a reachable store"
-            raise UserError(rule, f"{self.uri}, where nobody answers", hint="start that server or change the address")
         try:
             self.client = MlflowClient(self.uri)
             self.client.search_experiments(max_results=1)
         except MlflowException as error:
             reason = str(error).splitlines()[0]
-            raise UserError("MLFLOW_TRACKING_URI must name a reachable store", f"{self.uri}: {reason}") from None
+            shown = without_password(self.uri)
+            raise UserError("MLFLOW_TRACKING_URI must name a reachable store", f"{shown}: {reason}") from None
 
     @property
     def embedded(self) -> bool:
@@ -249,25 +250,6 @@ class Runs:
             reason = str(error).splitlines()[0]
             raise UserError(f"the artifact {uri} cannot be downloaded ({reason})") from None
         return Path(path)
-
-
-def answers(uri: str, *, patience_s: float) -> bool:
-    """Say whether anything speaks HTTP at `uri`; databases are asked by MLflow itself."""
-    import time
-
-    import requests
-
-    if not uri.startswith("http"):
-        return True
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            requests.get(f"{uri.rstrip('/')}/health", timeout=5)
-            return True
-        except requests.RequestException:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(1)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any
 from glioflow import atomic
 from glioflow.clock import now_ms
 from glioflow.errors import RunFailed
+from glioflow.tracking.addresses import answers
 from glioflow.tracking.machine import machine_use
-from glioflow.tracking.runs import answers
 from glioflow.tracking.spool import (
     End,
     File,

@@ -15,8 +15,8 @@ from glioflow.reports.numbers import short
 from glioflow.runs.search.searcher import METRIC, NUMBER
 from glioflow.runs.search.trial import CHECKPOINT, GROUP
 from glioflow.tracking import Tracking
+from glioflow.tracking.addresses import answers
 from glioflow.tracking.run import REASON
-from glioflow.tracking.runs import answers
 from glioflow.tracking.spool import run_folder
 
 PRUNED = "glioflow.pruned"

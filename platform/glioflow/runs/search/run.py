@@ -30,8 +30,8 @@ from glioflow.runs.search.trial import TrialPlan, open_trial
 from glioflow.runs.search.trial_folds import deal_folds
 from glioflow.runs.search.tuner import SearchFolder, build_tuner
 from glioflow.tracking import PATIENCE_S, Tracking
+from glioflow.tracking.addresses import answers
 from glioflow.tracking.run import REASON, Run, close_children, open_run, resume_run
-from glioflow.tracking.runs import answers
 
 SPACE = "glioflow.space"
 FOLDS = "glioflow.search_folds"

@@ -30,8 +30,8 @@ from glioflow.runs.scoring import score_cases
 from glioflow.runs.train.checkpoints import drop_torn, is_whole, mark_done
 from glioflow.runs.train.overlays import OVERLAYS, drawn
 from glioflow.tracking import BUNDLE, RunWriter, Tracking
+from glioflow.tracking.addresses import answers
 from glioflow.tracking.run import open_run, resume_run, spool_of
-from glioflow.tracking.runs import answers
 
 _log = logging.getLogger(__name__)
 

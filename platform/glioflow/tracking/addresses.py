@@ -1,0 +1,122 @@
+"""Addresses of tracking stores: which kinds there are, and whether anything answers at one, asked without MLflow.
+
+MLflow itself asks a database that is away for two minutes, with a traceback for each try.
+"""
+
+import contextlib
+import re
+import socket
+import sqlite3
+import time
+from pathlib import Path
+
+from glioflow.errors import UserError
+
+_DATABASES = ("postgresql", "mysql", "mssql")
+_CONNECT_S = 3.0
+# How long what may be starting beside this process is waited for.
+SERVER_PATIENCE_S = 20.0
+
+
+def check_address(uri: str, *, patience_s: float | None) -> None:
+    """Refuse an address at which no store can be, or at which none answers.
+
+    Args:
+        uri: Of a server or a database.
+        patience_s: How long it is waited for; None is 20 s for a server and no time for a database.
+
+    Raises:
+        UserError: Without the password in `uri`.
+    """
+    kind = _kind(uri)
+    if kind is None:
+        raise _unusable(uri, "no MLflow server or database; folders of files and Databricks are not supported")
+    if patience_s is None:
+        patience_s = SERVER_PATIENCE_S if kind == "http" else 0
+    trouble = _trouble(uri, patience_s=patience_s)
+    if trouble is not None:
+        raise _unusable(uri, trouble)
+
+
+def answers(uri: str, *, patience_s: float) -> bool:
+    """Return whether a store answers at `uri` within `patience_s`."""
+    return _trouble(uri, patience_s=patience_s) is None
+
+
+def without_password(uri: str) -> str:
+    """Return an address without the name and password of who uses it."""
+    return re.sub(r"://[^/@]*@", "://", uri)
+
+
+def _unusable(uri: str, trouble: str) -> UserError:
+    return UserError(
+        "MLFLOW_TRACKING_URI must name a reachable store",
+        f"{without_password(uri)!r}: {trouble}",
+        hint="start that store, or give the address of an MLflow server (http://HOST:5000) or of a database (postgresql://..., "
+        "sqlite:///FILE), or unset it to use the home's own store",
+    )
+
+
+def _kind(uri: str) -> str | None:
+    scheme = uri.partition(":")[0].lower()
+    if scheme in ("http", "https"):
+        return "http"
+    dialect = scheme.partition("+")[0]
+    return dialect if "://" in uri and dialect in ("sqlite", *_DATABASES) else None
+
+
+def _trouble(uri: str, *, patience_s: float) -> str | None:
+    ask = {"http": _ask_server, "sqlite": _ask_sqlite}.get(_kind(uri) or "", _ask_database)
+    deadline = time.monotonic() + patience_s
+    while (trouble := ask(uri)) is not None and time.monotonic() < deadline:
+        time.sleep(1)
+    return trouble
+
+
+def _ask_server(uri: str) -> str | None:
+    import requests
+
+    try:
+        requests.get(f"{uri.rstrip('/')}/health", timeout=5)
+    except requests.RequestException:
+        return "nobody answers there"
+    return None
+
+
+def _ask_sqlite(uri: str) -> str | None:
+    path = Path(uri.partition(":///")[2].partition("?")[0])
+    if not path.exists():  # is made
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=_CONNECT_S)) as connection:
+            connection.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:
+        busy = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY  # by somebody who writes
+        return None if busy else str(error)
+    return None
+
+
+def _ask_database(uri: str) -> str | None:
+    from sqlalchemy import create_engine
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+    try:
+        url = make_url(uri)
+        engine = create_engine(url)
+        if url.host:
+            port = url.port or {"postgresql": 5432, "mysql": 3306, "mssql": 1433}[url.get_backend_name()]
+            socket.create_connection((url.host, port), timeout=_CONNECT_S).close()
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
+    except ImportError as error:
+        return f"its driver is not installed ({error})"
+    except (ArgumentError, NoSuchModuleError, ValueError, KeyError):
+        return "it is no address of a database"
+    except OSError:
+        return "nobody answers there"
+    except SQLAlchemyError as error:
+        return without_password(" ".join(str(getattr(error, "orig", None) or error).split()))[:200]
+    return None
