@@ -1,23 +1,31 @@
-"""MR sequences: each old vocabulary gives what it gave."""
-
-import itertools
+"""MR sequences: their names in cohorts and files, and what a scanner's words and times mean."""
 
 import numpy as np
 import pytest
+from dicom_series import write_series
 from pydantic import TypeAdapter
+from series_descriptions import DESCRIPTIONS
 
+import glioflow as gf
 from glioflow.data.case import Case
 from glioflow.data.formats import brats
-from glioflow.data.preprocessing.pipeline import Step, preprocess
+from glioflow.data.formats.study import read_study
+from glioflow.data.preprocessing.pipeline import Channels, Step, preprocess
 from glioflow.data.sequences import (
     BRATS_FILES,
+    OTHER,
     SEQUENCES,
     UNKNOWN,
-    brats_name,
+    Series,
+    choose_channels,
+    name_series,
+    parse_choices,
     sequence_of,
     sequence_of_description,
     shown_channel,
 )
+from glioflow.errors import UserError
+from glioflow.progress import quiet
 
 
 def test_no_name_means_two_sequences():
@@ -42,6 +50,10 @@ def test_a_channel_that_is_no_sequence_keeps_its_name():
     assert sequence_of("ADC") == "ADC"
 
 
+def test_a_channel_may_be_named_as_a_site_names_it():
+    assert [sequence_of(name) for name in ("ce-gd_T1w", "x_t1_post", "T1_KM")] == ["post"] * 3
+
+
 @pytest.mark.parametrize(
     ("ending", "channel"),
     [
@@ -61,54 +73,127 @@ def test_the_channels_step_takes_the_names_of_lgg_and_brats_for_each_other():
     volume = preprocess(case, (step,))
     assert volume.channels == ("t1ce", "flair", "t1")
     np.testing.assert_array_equal(volume.image, image[..., ::-1])
-    assert brats_name("t1n") == "t1n"
-
-
-def described_before(description: str) -> str:
-    """The rules for descriptions as `dicom.channel_of` had them."""
-    text = description.lower()
-    words = set("".join(letter if letter.isalnum() else " " for letter in text).split())
-    if "flair" in text:
-        return "flair"
-    if "t1" in text and (words & {"post", "gd", "gad", "ce", "c", "contrast", "postcontrast"} or "t1c" in text):
-        return "post"
-    if "t1" in text or words & {"pre", "precontrast"}:
-        return "pre"
-    return "t2" if "t2" in text else "post" if "post" in words else "series"
-
-
-PIECES = (
-    "T1",
-    "t2",
-    "FLAIR",
-    "post",
-    "pre",
-    "C",
-    "ce",
-    "t1c",
-    "gd",
-    "+GAD",
-    "contrast",
-    "precontrast",
-    "ax",
-    "tse²",
-    "",
-)
-
-
-@pytest.mark.parametrize("separator", [" ", "_", "-", "", "ß"])
-def test_descriptions_mean_what_they_meant(separator):
-    for pieces in itertools.product(PIECES, repeat=3):
-        description = separator.join(pieces)
-        assert sequence_of_description(description) == described_before(description), description
 
 
 @pytest.mark.parametrize(
-    ("description", "sequence"),
-    [("AX T1 POST GD", "post"), ("t2_tse_tra", "t2"), ("Sag T2 FLAIR", "flair"), ("localizer", UNKNOWN)],
+    ("sequence", "description"),
+    [
+        pytest.param(sequence, line.strip(), id=f"{sequence}: {line.strip()}")
+        for sequence, lines in DESCRIPTIONS.items()
+        for line in lines.strip().splitlines()
+    ],
 )
-def test_descriptions_of_scanners_are_known(description, sequence):
+def test_a_description_of_a_scanner_means_its_sequence(sequence, description):
     assert sequence_of_description(description) == sequence
+
+
+def test_the_table_is_large_and_says_nothing_twice():
+    lines = [line.strip() for lines in DESCRIPTIONS.values() for line in lines.strip().splitlines()]
+    assert len(lines) == len(set(lines)) > 150
+
+
+@pytest.mark.parametrize("description", ["T1 PRE AND POST", "T1 W/O + W CONTRAST"])
+def test_a_description_that_says_both_is_refused(description):
+    with pytest.raises(UserError, match=r"before or after contrast.*choose one of: pre, post"):
+        sequence_of_description(description)
+
+
+@pytest.mark.parametrize(
+    ("facts", "sequence"),
+    [
+        ({"description": "AX HEAD", "inversion_ms": 2500, "echo_ms": 90}, "flair"),
+        ({"description": "t2_tirm_tra", "inversion_ms": 2500, "echo_ms": 90, "technique": ("SE", "IR")}, "flair"),
+        ({"description": "AX FLAIR", "inversion_ms": 860, "echo_ms": 10, "technique": ("SE", "IR")}, "pre"),
+        ({"description": "brain tra", "echo_ms": 100, "technique": ("SE",)}, "t2"),
+        ({"description": "brain tra", "echo_ms": 9, "repetition_ms": 500, "technique": ("SE",)}, "pre"),
+        ({"description": "brain tra", "echo_ms": 9, "repetition_ms": 3000, "technique": ("SE",)}, UNKNOWN),
+        ({"description": "AX T2", "echo_ms": 90, "technique": ("EP",)}, OTHER),
+        ({"description": "T1", "image_type": ("DERIVED", "PRIMARY", "ADC")}, OTHER),
+        ({"description": "T1", "image_type": ("ORIGINAL", "PRIMARY", "P")}, OTHER),
+    ],
+)
+def test_what_the_scanner_measured_with_comes_before_words(facts, sequence):
+    assert name_series([Series(**facts)]) == [sequence]
+
+
+def test_the_agent_tells_t1_from_t1_and_nothing_else():
+    gd = {"agent": "Gadovist"}
+    bare, with_agent = Series("AX T1"), Series("AX T1 ", **gd)
+    assert name_series([bare, with_agent, Series("FLAIR", **gd), Series("T2", **gd)]) == ["pre", "post", "flair", "t2"]
+    # On every series: words tell, and the T1 beside a T1 after contrast is the one before.
+    assert name_series([Series("AX T1", **gd), Series("AX T1 POST", **gd)]) == ["pre", "post"]
+    assert name_series([Series("AX T1", **gd), Series("AX T1 PRE", **gd)]) == ["post", "pre"]
+    with pytest.raises(UserError, match="before or after contrast"):
+        name_series([Series("AX T1", **gd), Series("T2", **gd)])
+
+
+def test_two_series_of_one_sequence_are_refused_with_both_until_a_person_says_which():
+    study = [Series("AX T2", number="3"), Series("COR T2", number="4"), Series("SAG T2", number="5"), Series("FLAIR")]
+    with pytest.raises(UserError) as caught:
+        choose_channels(study)
+    assert "3 series of the study are t2" in str(caught.value)
+    assert "AX T2, COR T2, SAG T2" in str(caught.value)
+    assert "--channel t2=SERIES" in str(caught.value)
+    for name in ("cor t2", "4"):
+        assert choose_channels(study, parse_choices([f"T2={name}"])) == (
+            [None, "t2", None, "flair"],
+            ["AX T2", "SAG T2"],
+        )
+
+
+def test_a_series_of_no_sequence_is_left_out_beside_others_and_kept_alone():
+    assert choose_channels([Series("LOCALIZER"), Series("FLAIR")]) == ([None, "flair"], ["LOCALIZER"])
+    assert choose_channels([Series("ADC"), Series("DWI")]) == (["series", "series2"], [])
+
+
+@pytest.mark.parametrize("text", ["flair", "flair=", "=3", "liver=3"])
+def test_a_choice_that_says_nothing_is_refused(text):
+    with pytest.raises(UserError, match=r"must be given as NAME=SERIES"):
+        parse_choices([text])
+
+
+def test_a_chosen_series_must_be_there():
+    with pytest.raises(UserError, match=r"must name one series.*COR T2.*AX T2|must name one series.*AX T2"):
+        choose_channels([Series("AX T2")], {"t2": "TRA T2"})
+
+
+@pytest.fixture
+def two_t2(tmp_path):
+    """Return a DICOM study with a T1 FLAIR, two T2 and a localizer."""
+    for number, text in enumerate(("AX T1 FLAIR", "AX T2", "COR T2", "LOCALIZER"), start=1):
+        volume = np.full((4, 6, 8), 10 * number, np.uint16)
+        volume[:, 2:4, 2:4] += np.arange(4, dtype=np.uint16)[:, None, None]
+        write_series(tmp_path / "study" / str(number), volume, description=text, number=number)
+    return tmp_path
+
+
+def test_a_dicom_study_with_two_t2_is_read_once_a_person_says_which(two_t2):
+    with pytest.raises(UserError, match="2 series of the study are t2"):
+        read_study([two_t2 / "study"])
+    case = read_study([two_t2 / "study"], channels={"t2": "COR T2"})
+    assert case.channels == ("pre", "t2")
+    assert case.image[0, 0, 0].tolist() == [10, 30]
+    assert any("LOCALIZER" in warning for warning in case.warnings)
+
+
+def test_check_and_prepare_take_the_choice(two_t2, tmp_path):
+    assert "t2" in str(gf.check(two_t2, say=quiet).problems)
+    assert gf.check(two_t2, channels=["t2=AX T2"], say=quiet).ok
+    one = gf.prepare(two_t2, tmp_path / "one", channels=["t2=AX T2"], say=quiet)
+    other = gf.prepare(two_t2, tmp_path / "other", channels=["t2=3"], say=quiet)
+    assert one.fingerprint != other.fingerprint
+
+
+def test_a_channel_is_kept_by_any_name_of_its_sequence_unless_two_have_it():
+    def keep(channels, name):
+        case = Case("a", "a", np.zeros((1, 4, 4, len(channels)), np.float32), None, channels, (1,))
+        return preprocess(case, (Channels(keep=(name,)),)).channels
+
+    assert keep(("T1_KM", "flair"), "t1ce") == ("t1ce",)
+    assert keep(("ce-gd_t1w", "t1w"), "post") == ("post",)
+    assert keep(("t1w", "t1_mprage"), "t1w") == ("t1w",)
+    with pytest.raises(UserError, match=r"'t1' must be one channel.*t1w, t1_mprage"):
+        keep(("t1w", "t1_mprage"), "t1")
 
 
 def test_pictures_show_flair_or_the_first_channel():

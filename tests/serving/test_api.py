@@ -228,6 +228,19 @@ def test_nothing_of_a_person_or_file_is_logged_or_counted(api, slices, tmp_path,
         assert word not in kept
 
 
+def test_a_field_says_which_of_two_series_a_channel_is(tiny, tmp_path):
+    files = []
+    for number, text in enumerate(("AX FLAIR", "COR FLAIR"), start=1):
+        folder = write_series(tmp_path / text, np.full((3, 16, 16), 100, np.uint16), description=text, number=number)
+        files += [("files", (f"{number}-{path.name}", path.read_bytes())) for path in sorted(folder.iterdir())]
+    experiment = changed(tiny, preprocess=[{"step": "percentile"}, {"step": "resize", "size": 32}])
+    model = Here(served(experiment, network=Bright(channel=0), channels=("flair",), network_channels=("flair",)))
+    refused = client(model).post("/v1/predict", files=files)
+    assert refused.status_code == 422
+    assert "channel flair=SERIES" in refused.json()["error"]["hint"]
+    assert client(model).post("/v1/predict", files=files, data={"channel": "flair=COR FLAIR"}).status_code == 200
+
+
 def test_metrics_tell_stages_batches_status_and_version(api, slices):
     send(api, slices)
     api.get("/JohnDoe")

@@ -200,7 +200,7 @@ def test_no_file_at_all_is_refused(tmp_path):
 def test_what_breaks_a_reader_is_the_callers_mistake(slices, tmp_path, monkeypatch):
     from glioflow.serving.http import uploads
 
-    def broken(files):
+    def broken(files, **_):
         raise NotImplementedError(f"unknown thing in {files[0]} of John Doe")
 
     monkeypatch.setattr(uploads, "read_study", broken)

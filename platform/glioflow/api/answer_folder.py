@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict
@@ -16,6 +16,7 @@ from glioflow.bundle.prediction import Tumor
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.study import open_source, open_study
 from glioflow.data.formats.writing import native_format, write_mask
+from glioflow.data.sequences import parse_choices
 from glioflow.errors import GlioflowError, UserError
 from glioflow.progress import Say
 
@@ -63,7 +64,15 @@ class _Waiting:
         return str(self.path) if self.case is None else self.case.id
 
 
-def predict_studies(model: str, studies: Sequence[Path], out: Path, *, overwrite: bool = False, say: Say) -> Predicted:
+def predict_studies(
+    model: str,
+    studies: Sequence[Path],
+    out: Path,
+    *,
+    overwrite: bool = False,
+    channels: Iterable[str] = (),
+    say: Say,
+) -> Predicted:
     """Segment each study and write `<id>/answer.json` and its mask, in the input's geometry and format family.
 
     Studies of the same name are told apart by the folders that they lie in. Of several studies, one that fails does not
@@ -74,6 +83,7 @@ def predict_studies(model: str, studies: Sequence[Path], out: Path, *, overwrite
         studies: Case folders or files, zips, or folders of many cases.
         out: Folder for the answers.
         overwrite: Whether answers that are there are replaced.
+        channels: `NAME=SERIES` texts that say which DICOM series a channel is.
         say: Called for each study, with the part of them that is done.
 
     Raises:
@@ -81,6 +91,9 @@ def predict_studies(model: str, studies: Sequence[Path], out: Path, *, overwrite
     """
     if out.exists() and not out.is_dir():
         raise UserError("--out must name a folder, not a file", out)
+    chosen = parse_choices(channels)
+    if chosen and model.startswith(("http://", "https://")):
+        raise UserError("--channel is for models that run here", hint="send an endpoint the form field channel")
     done = Predicted()
     waiting = _named(_list_all(studies, done))
     for study in waiting:
@@ -89,7 +102,7 @@ def predict_studies(model: str, studies: Sequence[Path], out: Path, *, overwrite
     taken = {study.name for study in waiting}
     for number, study in enumerate(waiting, start=1):
         try:
-            answer = _predict(loaded, study)
+            answer = _predict(loaded, study, chosen)
             if study.name is None:
                 _check_free(out, answer.case.id, overwrite=overwrite and answer.case.id not in taken)
                 taken.add(answer.case.id)
@@ -161,10 +174,12 @@ def _check_free(out: Path, name: str | None, *, overwrite: bool) -> None:
         raise UserError(rule, hint="give --overwrite to replace it, or another --out")
 
 
-def _predict(model: Model, study: _Waiting) -> Answer:
+def _predict(model: Model, study: _Waiting, chosen: Mapping[str, str]) -> Answer:
     if study.cohort is None or study.case is None:
+        if chosen:
+            raise UserError("--channel needs a folder or files, not a zip", study.path, hint="unpack it first")
         return model.predict(study.path)
-    case = study.cohort.read_files(study.case)
+    case = study.cohort.with_channels(chosen).read_files(study.case)
     return model.predict(case if study.name is None else replace(case, id=study.name))
 
 

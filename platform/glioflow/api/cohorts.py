@@ -13,9 +13,10 @@ from glioflow.cluster.storage import is_uri, prepared_home
 from glioflow.config import Experiment
 from glioflow.data.checks import cohort_checks
 from glioflow.data.formats.detect import open_cohort
-from glioflow.data.prepared.cohort import find_or_prepare
 from glioflow.data.prepared.cohort import prepare as prepare_cohort
+from glioflow.data.prepared.manifest import digest_cases, fingerprint_of
 from glioflow.data.prepared.remote import push
+from glioflow.data.sequences import parse_choices
 from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 from glioflow.errors import UserError, unknown_name
 from glioflow.progress import Say
@@ -109,18 +110,20 @@ def synthesize(
     return SynthesizedCohort(**made)
 
 
-def check(source: str | Path, *, say: Say = print_progress) -> CheckResult:
+def check(source: str | Path, *, channels: Iterable[str] = (), say: Say = print_progress) -> CheckResult:
     """Read a cohort or a single study, and report every problem.
 
     Args:
         source: Folder of a cohort, or one study: a folder or a file.
+        channels: `NAME=SERIES` texts that say which DICOM series a channel is, by its description, number or UID.
         say: Called with the part of the work that is done.
 
     Raises:
         UserError: If nothing is there, or it is of no known format.
     """
     with cluster.ending():
-        report = cohort_checks.check(_original_files(source), map_cases=_map_cases(say))
+        chosen = parse_choices(channels)
+        report = cohort_checks.check(_original_files(source), channels=chosen, map_cases=_map_cases(say))
     return CheckResult(**vars(report))
 
 
@@ -130,6 +133,7 @@ def prepare(
     *,
     experiment: Experiment | str | Path | None = None,
     overrides: Overrides = (),
+    channels: Iterable[str] = (),
     say: Say = print_progress,
 ) -> PreparedResult:
     """Preprocess a cohort once, in parallel; skips what is already there.
@@ -139,19 +143,23 @@ def prepare(
         out: Folder, or a URI such as `s3://bucket/cohort`.
         experiment: The experiment, or its file, whose preprocessing is used; None takes the default.
         overrides: `section.key=value` texts, or values by dotted key.
+        channels: As for `check`.
         say: Called with the part of the work that is done.
 
     Raises:
         UserError: If the cohort cannot be read.
     """
     steps = read_experiment(Experiment() if experiment is None else experiment, overrides).preprocess
-    began = time.monotonic()
+    began, chosen = time.monotonic(), parse_choices(channels)
     with cluster.ending():
+        cohort = open_cohort(_original_files(source)).with_channels(chosen)
         if is_uri(out):
-            made = find_or_prepare(_original_files(source), steps, home=prepared_home(), map_cases=_map_cases(say))
+            digests = digest_cases(cohort, steps)
+            place = prepared_home() / fingerprint_of(digests, steps)
+            made = prepare_cohort(cohort, place, steps, map_cases=_map_cases(say), digests=digests)
             push(made, str(out))
         else:
-            made = prepare_cohort(open_cohort(_original_files(source)), Path(out), steps, map_cases=_map_cases(say))
+            made = prepare_cohort(cohort, Path(out), steps, map_cases=_map_cases(say))
     return PreparedResult(
         path=str(out),
         fingerprint=made.manifest.fingerprint,

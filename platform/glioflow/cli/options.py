@@ -16,6 +16,14 @@ Data = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Option("-o", "--override", help="Set section.key=value; may be given several times.")
 ]
+Channels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--channel",
+        metavar="NAME=SERIES",
+        help="Say which DICOM series a channel (pre, post, flair, t2) is, by description or number; may be repeated.",
+    ),
+]
 ExperimentFile = Annotated[Path, typer.Argument(help="Experiment file (YAML).", metavar="EXPERIMENT")]
 StepsFile = Annotated[
     Path | None, typer.Option(help="Experiment file whose preprocessing is used; by default GlioFlow's own.")

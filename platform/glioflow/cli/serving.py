@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from glioflow.cli.app import SERVING, verb, verb_group
-from glioflow.cli.options import AsJson, Host
+from glioflow.cli.options import AsJson, Channels, Host
 from glioflow.cli.output import answer, one_line_errors, print_line, progress, table
 from glioflow.errors import RunFailed
 
@@ -27,13 +27,14 @@ def predict(
     studies: Annotated[list[Path], typer.Argument(help="Case folders, files, zips, or folders of many cases.")],
     out: Annotated[Path, typer.Option(help="Folder for the answers.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace answers that are there.")] = False,
+    channels: Channels = None,
     as_json: AsJson = False,
 ) -> None:
     """Segment studies with a bundle, a registered model or an endpoint; exit code 1 if some of several fail."""
     from glioflow.api.answer_folder import predict_studies
 
     with one_line_errors(), progress("predict") as say:
-        done = predict_studies(model, studies, out, overwrite=overwrite, say=say)
+        done = predict_studies(model, studies, out, overwrite=overwrite, channels=channels or (), say=say)
         answer({"studies": done.studies, "failed": done.failed}, as_json)
         if done.failed:
             for each in done.failed:

@@ -1,10 +1,16 @@
-"""MR sequences: the one table of their names, in cohorts, file names and DICOM descriptions. Knows no file."""
+"""MR sequences: the one table of their names, and which one a series of images is. Knows no file."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+
+from glioflow.data import series_words
+from glioflow.errors import UserError
 
 UNKNOWN = "series"
+# A series that is known to be neither T1, T2 nor FLAIR: localizers, diffusion, perfusion, angiography and so on.
+OTHER = "other"
+NONE_CHOSEN: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -38,48 +44,216 @@ SEQUENCES = (
 BRATS_FILES = {ending: sequence.brats for sequence in SEQUENCES for ending in sequence.brats_files}
 
 _BY_NAME = {name: sequence.name for sequence in SEQUENCES for name in sequence.names}
-_LGG_TO_BRATS = {sequence.name: sequence.brats for sequence in SEQUENCES}
+
+_NO_AGENT = {"", "no", "none", "n", "n/a", "na", "without", "nil", "0"}
 
 
 @dataclass(frozen=True)
-class _Clue:
-    """What in a series description means a sequence: a part of its text and, where `words` lists any, one of them."""
+class Series:
+    """What a scanner says about one series of images.
 
-    sequence: str
-    part: str = ""
-    words: frozenset[str] = frozenset()
+    Attributes:
+        description: In the words of the site.
+        inversion_ms: InversionTime; None where it is not stated.
+        echo_ms: EchoTime.
+        repetition_ms: RepetitionTime.
+        technique: ScanningSequence, e.g. `("SE", "IR")`.
+        image_type: ImageType.
+        agent: ContrastBolusAgent, which may stand on every series of an examination.
+        number: SeriesNumber, by which a person may name the series, too.
+        uid: SeriesInstanceUID, likewise.
+    """
 
-    def fits(self, text: str, words: set[str]) -> bool:
-        return self.part in text and (not self.words or bool(self.words & words))
+    description: str
+    inversion_ms: float | None = None
+    echo_ms: float | None = None
+    repetition_ms: float | None = None
+    technique: tuple[str, ...] = ()
+    image_type: tuple[str, ...] = ()
+    agent: str = ""
+    number: str = ""
+    uid: str = ""
+
+    def is_called(self, name: str) -> bool:
+        """Whether a person's name for a series is its description, number or UID."""
+        return name.strip().casefold() in {
+            each.strip().casefold() for each in (self.description, self.number, self.uid)
+        }
+
+    @property
+    def text(self) -> str:
+        """The description as `series_words` takes it."""
+        return series_words.plain(self.description)
+
+    @property
+    def has_agent(self) -> bool:
+        """Whether the series names a contrast agent."""
+        return self.agent.strip().lower() not in _NO_AGENT
 
 
-# The first that fits decides.
-_CLUES = (
-    _Clue("flair", part="flair"),
-    _Clue("post", part="t1c"),
-    _Clue("post", part="t1", words=frozenset({"post", "gd", "gad", "ce", "c", "contrast", "postcontrast"})),
-    _Clue("pre", part="t1"),
-    _Clue("pre", words=frozenset({"pre", "precontrast"})),
-    _Clue("t2", part="t2"),
-    _Clue("post", words=frozenset({"post"})),
-)
+def parse_choices(texts: Iterable[str]) -> dict[str, str]:
+    """Return the series by channel in texts such as `flair=AX T2 FLAIR`; raises `UserError` for any other text."""
+    chosen: dict[str, str] = {}
+    for text in texts:
+        channel, equals, name = text.partition("=")
+        sequence = _BY_NAME.get(channel.strip().lower())
+        if not equals or not name.strip() or sequence is None:
+            raise UserError("a channel must be given as NAME=SERIES", text, [sequence.name for sequence in SEQUENCES])
+        if sequence in chosen:
+            raise UserError("a channel must be given once", text)
+        chosen[sequence] = name.strip()
+    return chosen
 
 
-def sequence_of(channel: str) -> str:
-    """Return the sequence that a channel's name means, in upper or lower case; the name itself where it means none."""
-    return _BY_NAME.get(channel.lower(), channel)
+def choose_channels(
+    all_series: Sequence[Series], chosen: Mapping[str, str] = NONE_CHOSEN
+) -> tuple[list[str | None], list[str]]:
+    """Return the channel of each series of an examination, and the descriptions of those that are left out.
+
+    Args:
+        all_series: In the order of their numbers.
+        chosen: Series by channel, as `parse_choices` gives them; other series of that sequence are left out.
+
+    Raises:
+        UserError: If a chosen series is not there, one may be two sequences, or two are one sequence.
+    """
+    names: dict[int, str | None] = {}
+    for channel, wanted in chosen.items():
+        matches = [index for index, series in enumerate(all_series) if series.is_called(wanted)]
+        if len(matches) != 1:
+            rule = (
+                f"--channel {channel} must name one series of the study"
+                if not matches
+                else f"{wanted!r} is several series"
+            )
+            shown = [series.description or series.number for series in all_series]
+            raise UserError(rule, wanted, shown, hint="give its number" if matches else None)
+        names[matches[0]] = channel
+    rest = [index for index in range(len(all_series)) if index not in names]
+    found = dict(zip(rest, name_series([all_series[index] for index in rest], known=chosen), strict=True))
+    real = bool(names) or any(name not in (OTHER, UNKNOWN) for name in found.values())
+    for index, name in found.items():
+        plain = UNKNOWN if name == OTHER and not real else name
+        names[index] = None if plain == OTHER or plain in chosen else plain
+    _check_single(all_series, names)
+    unknown = [index for index in sorted(names) if names[index] == UNKNOWN]
+    for count, index in enumerate(unknown[1:], start=2):
+        names[index] = f"{UNKNOWN}{count}"
+    left = [all_series[index].description for index in sorted(names) if names[index] is None]
+    return [names[index] for index in range(len(all_series))], left
 
 
-def brats_name(channel: str) -> str:
-    """Return LGG's name of a sequence as BraTS's, e.g. `post` as `t1ce`; any other name is returned as it is."""
-    return _LGG_TO_BRATS.get(channel, channel)
+def _check_single(all_series: Sequence[Series], names: Mapping[int, str | None]) -> None:
+    for sequence in {name for name in names.values() if name not in (None, UNKNOWN)}:
+        same = [all_series[index] for index in sorted(names) if names[index] == sequence]
+        if len(same) > 1:
+            shown = [
+                each.description if len({s.description for s in same}) == len(same) else each.number for each in same
+            ]
+            rule = f"{len(same)} series of the study are {sequence}, and one must be"
+            raise UserError(rule, ", ".join(shown), shown, hint=f"say which with --channel {sequence}=SERIES")
+
+
+def weighting(series: Series) -> str:
+    """Return `t1`, `t2`, `flair`, `other` for a series that is none of these, or `UNKNOWN`.
+
+    What the scanner measured with comes first, the words second.
+    """
+    if _is_other(series):
+        return OTHER
+    return _measured(series) or series_words.weighting(series.text) or UNKNOWN
+
+
+def name_series(all_series: Sequence[Series], *, known: Collection[str] = ()) -> list[str]:
+    """Return the sequence of each series of one examination: a name in `SEQUENCES`, `OTHER` or `UNKNOWN`.
+
+    Args:
+        all_series: Of the examination.
+        known: Sequences whose series are known already.
+
+    Raises:
+        UserError: If a T1-weighted series cannot be told to be before or after contrast.
+    """
+    names = [weighting(series) for series in all_series]
+    t1 = [series for series, name in zip(all_series, names, strict=True) if name == "t1"]
+    return [
+        _contrast(series, t1, known) if name == "t1" else name for series, name in zip(all_series, names, strict=True)
+    ]
 
 
 def sequence_of_description(description: str) -> str:
-    """Return the sequence that the description of a DICOM series means, or `UNKNOWN`."""
-    text = description.lower()
-    words = set(re.findall(r"[^\W_]+", text))
-    return next((clue.sequence for clue in _CLUES if clue.fits(text, words)), UNKNOWN)
+    """Return the sequence that the words of a series description mean, or `UNKNOWN`.
+
+    Raises:
+        UserError: If they say both before and after contrast.
+    """
+    if description.lower() in _BY_NAME:
+        return _BY_NAME[description.lower()]
+    (name,) = name_series([Series(description)])
+    return UNKNOWN if name == OTHER else name
+
+
+def _is_other(series: Series) -> bool:
+    kinds = {kind.upper() for kind in series.image_type}
+    if kinds & {"ADC", "DIFFUSION", "TRACEW", "FA", "P", "PHASE", "LOCALIZER", "SUBTRACTION", "PERFUSION"}:
+        return True
+    return "EP" in {kind.upper() for kind in series.technique} or series_words.is_other(series.text)
+
+
+def _measured(series: Series) -> str | None:
+    """Return the weighting that the times alone decide, in milliseconds; None where they decide none."""
+    inversion, echo = series.inversion_ms or 0.0, series.echo_ms
+    if echo is None or echo <= 0:
+        return "flair" if inversion >= 1500 else None
+    if inversion >= 1500 and echo >= 60:
+        return "flair"
+    if 300 <= inversion < 1500 and echo < 40:
+        return "t1"
+    spin = "GR" not in {kind.upper() for kind in series.technique} and bool(series.technique)
+    if spin and inversion < 300 and echo >= 60:
+        return "t2"
+    return "t1" if spin and inversion < 300 and echo < 40 and 0 < (series.repetition_ms or 0.0) <= 1000 else None
+
+
+def _says(series: Series) -> str | None:
+    """Return `pre` or `post` by the words; None where they say nothing; those that say both are refused."""
+    said = series_words.contrast(series.text)
+    if len(said) > 1:
+        raise _ambiguous(series)
+    return next(iter(said), None)
+
+
+def _contrast(series: Series, t1: Sequence[Series], known: Collection[str]) -> str:
+    """Tell a T1-weighted series from the others of its examination."""
+    if {"pre", "post"} <= set(known):
+        return "pre"  # which is left out
+    if (said := _says(series)) is not None:
+        return said
+    if not series.has_agent:
+        return "pre"
+    others = [other for other in t1 if other is not series]
+    if "pre" in known or any(
+        _says(other) == "pre" or (_says(other) is None and not other.has_agent) for other in others
+    ):
+        return "post"
+    if "post" in known or any(_says(other) == "post" for other in others):
+        return "pre"
+    raise _ambiguous(series)
+
+
+def _ambiguous(series: Series) -> UserError:
+    rule = "a T1-weighted series must be before or after contrast, and this one does not say which"
+    hint = "say which with --channel pre=SERIES or --channel post=SERIES, by its description or number"
+    return UserError(rule, repr(series.description), ["pre", "post"], hint=hint)
+
+
+def sequence_of(channel: str) -> str:
+    """Return the sequence that a channel's name means, in any of its spellings; the name itself where it means none."""
+    try:
+        found = sequence_of_description(channel)
+    except UserError:
+        found = UNKNOWN
+    return channel if found == UNKNOWN else found
 
 
 def shown_channel(channels: Sequence[str]) -> int:

@@ -2,7 +2,7 @@
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from glioflow.data.formats import lgg
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.data.formats.study import open_source
+from glioflow.data.sequences import NONE_CHOSEN
 from glioflow.errors import UserError
 
 _SHOWN = 8
@@ -81,18 +82,26 @@ class CheckReport:
 MapCases = Callable[[Callable[[CaseFiles], CaseReport], Iterable[CaseFiles]], Iterable[CaseReport]]
 
 
-def check(path: Path, *, format: str | None = None, map_cases: MapCases = map) -> CheckReport:
+def check(
+    path: Path,
+    *,
+    format: str | None = None,
+    channels: Mapping[str, str] = NONE_CHOSEN,
+    map_cases: MapCases = map,
+) -> CheckReport:
     """Read a whole cohort or study and report every problem.
 
     Args:
         path: Folder of a cohort or a study, or a file.
         format: Key in `FORMATS`; None detects it.
+        channels: Series that a person chose for a channel, as `sequences.parse_choices` gives them.
         map_cases: `map`, or a function like it that distributes the cases over processes.
 
     Raises:
         UserError: If `path` does not exist or is of no known format.
     """
     cohort, problems = _survey(path, format)
+    cohort = cohort.with_channels(channels)
     reports = list(map_cases(partial(check_case, cohort), cohort.cases))
     for report in reports:
         problems += report.problems

@@ -15,7 +15,7 @@ from glioflow.data.case import Case
 from glioflow.data.formats.dicom_pixels import check_pixels
 from glioflow.data.formats.nifti import MAX_CHANNELS, MAX_VOXELS, Volume, orient, same_grid, spacing_of
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
-from glioflow.data.sequences import sequence_of_description
+from glioflow.data.sequences import NONE_CHOSEN, Series, choose_channels
 from glioflow.errors import TooLarge, UserError
 
 _IMAGE = ("MR", "CT", "PT")
@@ -83,11 +83,16 @@ def open_files(files: Sequence[Path], *, name: str | None = None) -> CaseFiles:
     return CaseFiles(name or patient, patient, tuple(files), institution)
 
 
-def read(case: CaseFiles) -> Case:
+def read(case: CaseFiles, *, chosen: Mapping[str, str] = NONE_CHOSEN) -> Case:
     """Read every image series as a channel, its slices by position, its values rescaled; a SEG object is the mask.
 
+    Args:
+        case: The files of the case.
+        chosen: Series (its description, number or UID) of a channel, where the scanner's words do not tell.
+
     Raises:
-        UserError: If a file is damaged, slices are missing or doubled, or the series do not lie on one grid.
+        UserError: If a file is damaged, slices are missing or doubled, the series do not lie on one grid, or two may be
+            one sequence.
     """
     series: dict[str, list[tuple[Path, Any]]] = {}
     voxels = 0
@@ -104,11 +109,11 @@ def read(case: CaseFiles) -> Case:
     if not 1 <= len(images) <= MAX_CHANNELS or len(masks) > 1:
         rule = f"a DICOM study must have 1 to {MAX_CHANNELS} image series and at most one segmentation"
         raise UserError(rule, f"{len(images)} and {len(masks)} in {case.id}")
-    channels: dict[str, list[Path]] = {}
-    for members in sorted(images, key=lambda members: int(members[0][1].get("SeriesNumber") or 0)):
-        name = sequence_of_description(str(members[0][1].get("SeriesDescription", "")))
-        count = sum(known.rstrip("0123456789") == name for known in channels)
-        channels[f"{name}{count + 1}" if name in channels else name] = [file for file, _ in members]
+    ordered = sorted(images, key=lambda members: int(members[0][1].get("SeriesNumber") or 0))
+    names, left_out = choose_channels([series_of(members[0][1]) for members in ordered], chosen)
+    channels = {
+        name: [file for file, _ in members] for name, members in zip(names, ordered, strict=True) if name is not None
+    }
     volumes = {name: _read_series(files) for name, files in channels.items()}
     first_name, first = next(iter(volumes.items()))
     for name, volume in volumes.items():
@@ -126,7 +131,34 @@ def read(case: CaseFiles) -> Case:
         spacing_mm=first.spacing_mm,
         institution=case.institution,
         grid=first.grid,
+        warnings=tuple(f"the series {text!r} is no T1, T2 or FLAIR: left out" for text in left_out),
         files=tuple(channels[first_name]),
+    )
+
+
+def series_of(header: Any) -> Series:
+    """Return what the header of a series' first file says about it."""
+
+    def number(name: str) -> float | None:
+        try:
+            return float(header.get(name))
+        except (TypeError, ValueError):
+            return None
+
+    def words(name: str) -> tuple[str, ...]:
+        value = header.get(name) or ()
+        return tuple(map(str, (value,) if isinstance(value, str) else value))
+
+    return Series(
+        description=str(header.get("SeriesDescription", "")),
+        number=str(header.get("SeriesNumber") or ""),
+        uid=str(header.get("SeriesInstanceUID", "")),
+        inversion_ms=number("InversionTime"),
+        echo_ms=number("EchoTime"),
+        repetition_ms=number("RepetitionTime"),
+        technique=words("ScanningSequence"),
+        image_type=words("ImageType"),
+        agent=str(header.get("ContrastBolusAgent") or ""),
     )
 
 

@@ -1,8 +1,9 @@
 """The record of a cohort on disk: its cases, their files, and the function that reads one. Knows no format."""
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from glioflow.data.case import Case, unknown_case
@@ -45,6 +46,7 @@ class Cohort:
         reader: Reads the files of one case; the format's own function.
         clinical: The clinical table beside the cases, if there is one.
         roles: What the cohort says about which file is what.
+        chosen: Channels whose series a person said, with that series.
     """
 
     format: str
@@ -54,12 +56,26 @@ class Cohort:
     reader: Callable[[CaseFiles], Case]
     clinical: Path | None = None
     roles: FileRoles = NO_ROLES
+    chosen: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse two cases of one id, which no reader may give."""
         counts = Counter(case.id for case in self.cases)
         if twice := [f"{name} {count} times" for name, count in counts.items() if count > 1]:
             raise UserError("the id of a case must be unique in its cohort", ", ".join(twice[:8]), file=self.path)
+
+    def with_channels(self, chosen: Mapping[str, str]) -> "Cohort":
+        """Return the cohort with the series of some channels said by a person; see `sequences.choose_channels`.
+
+        Raises:
+            UserError: If the format has no series.
+        """
+        if not chosen:
+            return self
+        if self.format != "dicom":
+            raise UserError("--channel is for DICOM, whose files do not name their channels", self.format)
+        reader: Callable[..., Case] = self.reader
+        return replace(self, reader=partial(reader, chosen=dict(chosen)), chosen=tuple(sorted(chosen.items())))
 
     def case(self, case_id: str) -> CaseFiles:
         """Return the entry of `case_id`; raises `UserError` with the nearest id, or some that exist."""

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from glioflow.data.formats import brats, dicom, lgg, slices
 from glioflow.data.formats.detect import format_named, open_cohort
 from glioflow.data.formats.nifti_names import is_nifti, stem
 from glioflow.data.formats.record import CaseFiles, Cohort
+from glioflow.data.sequences import NONE_CHOSEN
 from glioflow.errors import TooLarge, UserError
 
 MAX_FILES = 5000
@@ -44,9 +45,9 @@ def open_study(paths: Sequence[Path]) -> Cohort:
     return replace(cohort, cases=(replace(case, id=name),)) if name != case.id else cohort
 
 
-def read_study(paths: Sequence[Path]) -> Case:
-    """Read a single study; see `open_study`."""
-    cohort = open_study(paths)
+def read_study(paths: Sequence[Path], *, channels: Mapping[str, str] = NONE_CHOSEN) -> Case:
+    """Read a single study, with the series that a person chose for `channels`; see `open_study`."""
+    cohort = open_study(paths).with_channels(channels)
     return cohort.read(cohort.cases[0].id)
 
 

@@ -118,7 +118,11 @@ def digest_cases(cohort: Cohort, steps: Sequence[Step]) -> dict[str, str]:
         for case in cohort.cases
     }
     with ThreadPoolExecutor(4) as threads:  # hashing releases the interpreter
-        return dict(zip(files, threads.map(_digest_files, files.values()), strict=True))
+        digests = dict(zip(files, threads.map(_digest_files, files.values()), strict=True))
+    if not cohort.chosen:
+        return digests
+    said = json.dumps(cohort.chosen)
+    return {name: hashlib.blake2b((each + said).encode(), digest_size=16).hexdigest() for name, each in digests.items()}
 
 
 def _digest_files(files: Iterable[Path]) -> str:

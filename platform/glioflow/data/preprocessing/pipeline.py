@@ -13,7 +13,7 @@ from glioflow.data.preprocessing.brain_mask import BrainMask
 from glioflow.data.preprocessing.geometry_steps import CropBox, CropBrain, PadSquare, Resample, ResizePlane, SliceRange
 from glioflow.data.preprocessing.intensity_steps import Clahe, Equalize, Percentile, Sharpen, UnitScale, ZScore
 from glioflow.data.preprocessing.working_image import StepSettings, Volume
-from glioflow.data.sequences import brats_name
+from glioflow.data.sequences import sequence_of
 from glioflow.errors import UserError
 
 __all__ = ["ResizePlane", "Step", "UnitScale", "Volume", "preprocess", "rename_labels", "renamed"]
@@ -29,12 +29,20 @@ class Channels(StepSettings):
 
     def apply(self, volume: Volume) -> Volume:
         """Select; raises `UserError` for a channel that the case does not have."""
-        sequences = [brats_name(name) for name in volume.channels]
-        for name in self.keep:
-            if brats_name(name) not in sequences:
-                raise UserError(f"unknown channel {name!r}", name, volume.channels)
-        index = [sequences.index(brats_name(name)) for name in self.keep]
+        index = [self._find(name, volume.channels) for name in self.keep]
         return replace(volume, image=volume.image[..., index], channels=self.keep)
+
+    @staticmethod
+    def _find(name: str, channels: Sequence[str]) -> int:
+        """Return the channel of this very name, or else the only one that is the same sequence."""
+        if name in channels:
+            return list(channels).index(name)
+        same = [index for index, each in enumerate(channels) if sequence_of(each) == sequence_of(name)]
+        if not same:
+            raise UserError(f"unknown channel {name!r}", name, channels)
+        if len(same) > 1:
+            raise UserError(f"{name!r} must be one channel", name, [channels[index] for index in same])
+        return same[0]
 
 
 class Neighbors(StepSettings):

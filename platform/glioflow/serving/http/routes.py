@@ -143,6 +143,9 @@ def _add_predict(api: FastAPI, model: Model, settings: ServeSettings, metrics: M
             list[UploadFile], File(description="Slices (.tif, .png), NIfTI modalities, DICOM, or a .zip of them")
         ],
         clinical: Annotated[str | None, Form(description="JSON object of clinical values")] = None,
+        channel: Annotated[
+            list[str] | None, Form(description="NAME=SERIES: which DICOM series is pre, post, flair or t2")
+        ] = None,
         mask: Annotated[
             str | None, Query(description="rle, nifti, dicom-seg, none; png, tiff: all labels as one")
         ] = None,
@@ -153,7 +156,7 @@ def _add_predict(api: FastAPI, model: Model, settings: ServeSettings, metrics: M
         began = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="glioflow-study-") as folder:
             uploads = [(file.filename or "", file.file) for file in files]
-            case = await asyncio.to_thread(read_uploads, uploads, Path(folder), settings.limits)
+            case = await asyncio.to_thread(read_uploads, uploads, Path(folder), settings.limits, channels=channel or ())
             format = check_format(mask, case)
             read = time.perf_counter()
             metrics.in_flight.labels(metrics.gateway).inc()

@@ -5,7 +5,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
@@ -16,6 +16,7 @@ from glioflow.data.formats.file_roles import is_mask_name
 from glioflow.data.formats.nifti_names import is_nifti
 from glioflow.data.formats.slices import is_slice
 from glioflow.data.formats.study import read_study
+from glioflow.data.sequences import parse_choices
 from glioflow.errors import TooLarge, UserError
 from glioflow.serving.settings import Limits
 
@@ -61,7 +62,12 @@ def save_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: 
 
 
 def read_uploads(
-    uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: Limits, *, with_masks: bool = False
+    uploads: Sequence[tuple[str, BinaryIO]],
+    folder: Path,
+    limits: Limits,
+    *,
+    with_masks: bool = False,
+    channels: Iterable[str] = (),
 ) -> Case:
     """Write uploads into `folder` and read them as one study.
 
@@ -70,6 +76,7 @@ def read_uploads(
         folder: Empty, and thrown away afterwards.
         limits: Of the endpoint.
         with_masks: Read the masks beside the images; otherwise they are left out, with a warning.
+        channels: `NAME=SERIES` texts that say which DICOM series a channel is.
 
     Raises:
         TooLarge: If a limit is passed; what headers state is checked before anything is decoded.
@@ -80,7 +87,7 @@ def read_uploads(
         images = files if with_masks else [file for file in files if not is_mask_name(file.name)]
         left_out = len(files) - len(images) if images else 0
         check_sizes(images or files, limits)
-        case = read_study(images or files)
+        case = read_study(images or files, channels=parse_choices(channels))
         if case.shape[0] > limits.slices:
             raise TooLarge(f"a study must have at most {limits.slices} slices", case.shape[0])
         if case.image.size > limits.values:

@@ -1,0 +1,70 @@
+"""What the words in the description of an MR series mean, as scanners and sites of several countries write them."""
+
+import re
+
+# How a description writes a weighting: after a plane or a dimension, with one letter before it (`sT1W`, `eT2W_TSE`).
+_BEFORE = r"(?<![a-z0-9])(?:axial|ax|sag|cor|tra|obl)?(?:2d|3d)?[a-z]?"
+_T1 = re.compile(_BEFORE + r"t1(?!\d)")
+_T1_TOO = re.compile(r"mp-?2?-?rage|bravo|f?spgr|\bvibe\b|\btfl\b|\b3d ?tfe\b|\bfspgr|\bisotfe\b")
+_T2 = re.compile(_BEFORE + r"t2(?!\d)")
+_T2_TOO = re.compile(r"\bhaste\b|\bssfse\b|\bfrfse\b")
+_FLAIR = re.compile(r"flair|dark[ -]*fluid|\bda-?fl\b|fluid att")
+# Neither T1 nor T2 nor FLAIR, whatever else the description says.
+_OTHER = re.compile(
+    r"\b(?:loc|locali[sz]er|scout|survey|3[ -]?plane|3[ -]?pl|planscan|dwi|dti|adc|eadc|trace\w*|ep2d\w*|diff\w*|dw"
+    r"|b ?1000|swi\w*|swan|venobold|m?in?ip|pha|perf\w*|pwi|dsc|dce|asl|pcasl|r?cb[vf]|mtt|ttp|ktrans|tof|mr[av]"
+    r"|angio\w*|mrs|svs|csi|spectro\w*|press|fmri|bold|sub|subtract\w*|ciss|fiesta|drive|stir)\b"
+    r"|t2 ?\*|t2 ?star|\bt[12] ?map|\bt2w? ?(?:gre|ffe|fl2d|hemo)|\bgre\b.*\bt2"
+)
+_OTHER_ALONE = re.compile(r"\b(?:gre|ffe|mag|hemo\w*|gradient)\b")
+_PROTON_DENSITY = re.compile(r"\bpdw?\b|\bproton\b|\bdual\b|\bde tse\b")
+_INVERTED = re.compile(r"\btirm\b")
+
+_AGENT = (
+    r"(?:contrast\w*|kontrast\w*|con|gad\w*|gd(?:-?dtpa)?|km|ce|c|iv|inj\w*|mdc|enh\w*|dotarem|magnevist"
+    r"|multihance)"
+)
+_OPERATION = re.compile(r"\b(?:pre|post)[ -]?(?:op\w*|surg\w*|rt|rx|radi\w*|treat\w*|fossa|bx|biopsy)\b")
+_WITHOUT = re.compile(
+    rf"\bpre(?:[ -]?{_AGENT})?\b|\b(?:w/o|w-o|wo|without|no|non|sans|ohne|sin|senza|before)[ -]*(?:iv[ -]*)?{_AGENT}\b"
+    rf"|\b(?:w/o|without|wo|nativ\w*|unenh\w*|plain|noncon\w*|nongad\w*|nc)\b|(?<![a-z0-9])c ?-(?![a-z0-9])"
+)
+_WITH = re.compile(
+    rf"\bpost(?:[ -]?{_AGENT})?\b|t1w?[ +-]?(?:c|ce|gd|gad|post)(?![a-z])|(?<![a-z0-9])c ?\+|\+ ?{_AGENT}\b"
+    rf"|\b{_AGENT}\b|\bgdt1\w*"
+)
+
+
+def plain(description: str) -> str:
+    """Return a description in lower case, with spaces for underscores, and without words about operations."""
+    return _OPERATION.sub(" ", " ".join(description.lower().replace("_", " ").split()))
+
+
+def is_other(text: str) -> bool:
+    """Return whether a plain description means neither T1, T2 nor FLAIR, but another kind of image."""
+    if _OTHER.search(text):
+        return True
+    weighted = _T1.search(text) or _T1_TOO.search(text) or _FLAIR.search(text)
+    if _PROTON_DENSITY.search(text) and not (weighted or _T2.search(text)):
+        return True
+    return bool(_OTHER_ALONE.search(text)) and not weighted
+
+
+def weighting(text: str) -> str | None:
+    """Return `t1`, `t2` or `flair`, which a plain description means; None where it means none or two."""
+    t1, t2, flair = bool(_T1.search(text)), bool(_T2.search(text)), bool(_FLAIR.search(text))
+    if t1 and t2:
+        return None
+    if t1:  # T1 FLAIR, too: an inversion that makes T1 stronger
+        return "t1"
+    if flair or (t2 and _INVERTED.search(text)):
+        return "flair"
+    if t2 or (_T2_TOO.search(text) and not _T1_TOO.search(text)):
+        return None if _PROTON_DENSITY.search(text) else "t2"
+    return "t1" if _T1_TOO.search(text) or re.search(r"\b(?:pre|post)\b", text) else None
+
+
+def contrast(text: str) -> set[str]:
+    """Return what a plain description says about contrast, `pre` and `post`; negations are read, and removed, first."""
+    rest = _WITHOUT.sub(" ", text)
+    return ({"pre"} if rest != text else set()) | ({"post"} if _WITH.search(rest) else set())
