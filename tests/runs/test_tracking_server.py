@@ -137,7 +137,7 @@ def test_what_a_training_could_not_send_arrives_when_the_server_is_back(
         while not any("val/dice" in run.data.metrics for run in Tracking().every_run()):
             assert process.poll() is None, process.communicate()[1]
             time.sleep(0.2)
-    (spool,) = (home / "runs").glob("*/spool.jsonl") if wait_for(home, '"finish"', process) else ()
+    (spool,) = (home / "runs").glob("*/spool.jsonl") if wait_for(home, '"record":"end"', process) else ()
     run_id = spool.parent.name
     with mlflow_server(tmp_path / "server", {}, port=port):
         assert process.wait(300) == 0
