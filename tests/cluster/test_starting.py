@@ -1,6 +1,7 @@
-"""What is said before a local Ray is there: where its sockets go, and what it waits for."""
+"""What surrounds a local Ray: where its sockets go, what it waits for, and to whom Ctrl-C belongs afterwards."""
 
 import os
+import signal
 import threading
 
 import pytest
@@ -76,3 +77,14 @@ def test_a_start_that_takes_long_says_what_it_waits_for_and_for_how_long_again_a
 
 def test_it_is_said_every_fifteen_seconds():
     assert starting.EVERY_S == 15
+
+
+def test_ctrl_c_does_after_a_block_what_it_did_before_whoever_took_it_inside():
+    before = signal.getsignal(signal.SIGINT)
+    with cluster.restoring_interrupts():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGINT) is before
+    with pytest.raises(ValueError, match="it failed"), cluster.restoring_interrupts():  # noqa: PT012
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise ValueError("it failed")
+    assert signal.getsignal(signal.SIGINT) is before

@@ -68,8 +68,10 @@ def test_a_killed_trial_goes_on_from_its_last_checkpoint(
 ) -> None:
     from glioflow.runs.search.run import search
 
+    handler = signal.getsignal(signal.SIGINT)
     done = search(searched(concurrent=1), lgg, show=once_at(2, lambda: kill_actors("ImplicitFunc")))
     assert done.num_trials == 2
+    assert signal.getsignal(signal.SIGINT) is handler, "the first Ctrl-C is swallowed after the search"
     assert study_states(home) == ["COMPLETE"] * 2
     for run in trial_runs(tracking).values():
         assert run.info.status == "FINISHED"

@@ -51,12 +51,14 @@ def test_two_workers_train_one_network_and_log_each_epoch_once(
     from glioflow import bundle
     from glioflow.runs.train.run import train
 
+    handler = signal.getsignal(signal.SIGINT)
     trained = train(override(tiny, {"training.num_workers": 2}), lgg)
     assert tracking.run(trained.run_id).info.status == "FINISHED"
     assert len(tracking.metric_history(trained.run_id, "val/dice")) == tiny.training.epochs
     assert {"val/dice_mean", "test/dice_mean"} <= set(trained.metrics)
     folder, _ = tracking.find_bundle(trained.model_uri)
     assert bundle.load(folder).description.origin.num_patients == {"train": 4, "val": 2, "test": 2}
+    assert signal.getsignal(signal.SIGINT) is handler, "Ctrl-C is swallowed after the training"
 
 
 @pytest.mark.slow

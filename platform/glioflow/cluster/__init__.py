@@ -10,6 +10,7 @@ from glioflow.cluster.connection import (
     own_group,
     release_group,
     resources,
+    restoring_interrupts,
     slots,
 )
 from glioflow.cluster.environment import DEFAULTS, in_ray_job, process_environment, silence
@@ -29,6 +30,7 @@ __all__ = [
     "process_environment",
     "release_group",
     "resources",
+    "restoring_interrupts",
     "silence",
     "slots",
 ]

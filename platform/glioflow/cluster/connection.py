@@ -106,6 +106,19 @@ def _interrupt(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
 
+@contextmanager
+def restoring_interrupts() -> Iterator[None]:
+    """Give Ctrl-C back to its handler after a block: Train's and Tune's own stay in place and swallow it later on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
 def disconnect() -> None:
     """End the connection, and with it a local cluster."""
     import ray

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
+from glioflow import cluster
 from glioflow.cluster.storage import home
 from glioflow.config import Experiment, data_source, override
 from glioflow.config.search import SearchSettings
@@ -194,7 +195,7 @@ def _run(
         return
     tuner = build_tuner(experiment, folder, trial_plan, searcher, scheduler, many)
     try:
-        with surviving_memory_kills():
+        with surviving_memory_kills(), cluster.restoring_interrupts():
             results = tuner.fit()
     except Exception as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[-1]

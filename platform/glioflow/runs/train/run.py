@@ -195,7 +195,8 @@ def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, floa
         ),
     )
     try:
-        trainer.fit()
+        with cluster.restoring_interrupts():
+            trainer.fit()
     except Exception as error:
         drop_torn(folder)
         raise RunFailed(_cause(error)) from error
