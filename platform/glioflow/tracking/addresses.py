@@ -52,8 +52,8 @@ def _unusable(uri: str, trouble: str) -> UserError:
     return UserError(
         "MLFLOW_TRACKING_URI must name a reachable store",
         f"{without_password(uri)!r}: {trouble}",
-        hint="start that store, or give the address of an MLflow server (http://HOST:5000) or of a database (postgresql://..., "
-        "sqlite:///FILE), or unset it to use the home's own store",
+        hint="start that store, or give the address of an MLflow server (http://HOST:5000) or of a database "
+        "(postgresql://..., sqlite:///FILE), or unset it to use the home's own store",
     )
 
 
