@@ -40,7 +40,7 @@ def at_most(rule: str, value: float | None, limit: float | None, note: str = "")
 
 def clean(split: Split, cohort: PreparedCohort) -> list[Reason]:
     """Ask the audit for leaks between the parts of the split."""
-    leaks = audit.find_split_leaks(split, cohort.records)
+    leaks = audit.find_split_leaks(split, cohort.entries())
     copies = audit.find_image_leaks(split, cohort.cases([*split.train, *split.val, *split.test]))
     return [
         *at_most("audit finds no patient in two parts", len(leaks), 0, "; ".join(leak.value for leak in leaks[:3])),

@@ -144,7 +144,7 @@ def train_plan(
     Returns:
         Validation metrics of the bundle on rank 0 (none of a final training), None on the others.
     """
-    cohort = PreparedCohort(plan.prepared)
+    cohort = PreparedCohort(plan.prepared, verify=False)
     train, val = _dealt(plan, cohort)
     watch = Watch(plan.folder, val, epochs=plan.experiment.training.epochs) if plan.watched and rank == 0 else None
     progress = ProgressFile(plan.progress) if rank == 0 else None

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.prepared.cohort import PreparedCohort, is_prepared
-from glioflow.data.prepared.manifest import digest_cases, fingerprint_of
+from glioflow.data.prepared.digests import digest_cases
+from glioflow.data.prepared.manifest import fingerprint_of
 
 Use = Literal["training", "validation", "testing"]
 

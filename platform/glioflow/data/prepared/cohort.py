@@ -6,11 +6,11 @@ label values changed as by the steps), `brain.npz` (the brain, in the original g
 the slices that are not blank) and `case.json`.
 """
 
-import io
+import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,10 @@ from glioflow import atomic
 from glioflow.data.case import unknown_case
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.record import CaseFiles, Cohort
-from glioflow.data.prepared.manifest import (
-    VERSION,
-    CaseRecord,
-    Manifest,
-    digest_cases,
-    digest_image,
-    fingerprint_of,
-    read_manifest,
-)
+from glioflow.data.prepared.arrays import map_array, write_array
+from glioflow.data.prepared.digests import digest_cases
+from glioflow.data.prepared.index import Entry, Index, write_index
+from glioflow.data.prepared.manifest import VERSION, CaseRecord, WholeManifest, digest_image, fingerprint_of
 from glioflow.data.prepared.prints import Signatures, hash_slices, sign
 from glioflow.data.preprocessing.brain_mask import locate_brain
 from glioflow.data.preprocessing.geometry import restore
@@ -39,6 +34,8 @@ from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 
 _AGAIN = "make the cohort again with `glioflow data prepare`"
+# Arrays that a cohort keeps mapped; a process may have 65,530 mappings under usual limits.
+_MAPPED = 8192
 
 
 @dataclass(frozen=True)
@@ -56,22 +53,36 @@ MapCases = Callable[[Callable[[Job], CaseRecord], Iterable[Job]], Iterable[CaseR
 
 
 class PreparedCase:
-    """One case of a prepared cohort; its arrays are mapped on first use, so that processes share their memory."""
+    """One case of a prepared cohort; its arrays are mapped when they are used, so that processes share their memory."""
 
-    def __init__(self, record: CaseRecord, folder: Path) -> None:
+    def __init__(self, record: CaseRecord, folder: Path, mapped: Callable[[Path], NDArray[Any]] | None = None) -> None:
+        """Take a case.
+
+        Args:
+            record: What is known of it.
+            folder: Where its files are.
+            mapped: Returns the mapped array of a file; the cases of one cohort share one that keeps the last ones.
+        """
         self.record = record
         self.folder = folder
+        self._mapped = mapped or lru_cache(maxsize=2)(_mapped)
+        self._image_file, self._mask_file = folder / "image.npy", folder / "mask.npy"
 
-    @cached_property
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_mapped": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _mapped=lru_cache(maxsize=2)(_mapped))
+
+    @property
     def image(self) -> NDArray[np.float16]:
         """(S, h, w, C), mapped."""
-        return _mapped(self.folder / "image.npy")
+        return self._mapped(self._image_file)
 
-    @cached_property
+    @property
     def mask(self) -> NDArray[np.uint8] | None:
         """(S, h, w) labels in the network's geometry, mapped; None without a mask."""
-        path = self.folder / "mask.npy"
-        return _mapped(path) if path.exists() else None
+        return None if self.record.areas_px is None else self._mapped(self._mask_file)
 
     def reference(self) -> NDArray[np.uint8]:
         """Read the mask in the original geometry, (S, H, W): the reference of all metrics."""
@@ -104,37 +115,50 @@ class PreparedCase:
 
 
 def _mapped(path: Path) -> NDArray[Any]:
-    # A plain array over the mapping: indexing a memmap costs more than copying a slice.
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    try:
+        return map_array(path)
+    except (OSError, ValueError) as error:
+        raise UserError("a file of a prepared cohort could not be read", str(error), file=path, hint=_AGAIN) from None
 
 
 class PreparedCohort:
-    """A prepared cohort on disk, opened and verified."""
+    """A prepared cohort on disk; its cases are read as they are asked for."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, verify: bool = True) -> None:
+        """Open a cohort.
+
+        Args:
+            path: Its folder.
+            verify: Whether every file must have its recorded size; workers leave that to the command they work for.
+
+        Raises:
+            UserError: If there is no valid manifest, or a file is missing or incomplete.
+        """
         self.path = path
-        self.manifest = read_manifest(path)
-        self._cases = {record.id: PreparedCase(record, path / record.folder) for record in self.manifest.cases}
-        for record in self.manifest.cases:
-            for name, size in record.sizes.items():
-                file = path / record.folder / name
-                if not file.is_file() or file.stat().st_size != size:
-                    raise UserError("a file of a prepared cohort is missing or incomplete", file=file, hint=_AGAIN)
+        self.records = Index(path)
+        self.manifest = self.records.manifest
+        self._cases: dict[str, PreparedCase] = {}
+        self._mapped = lru_cache(maxsize=_MAPPED)(_mapped)
+        if verify:
+            for record in self.records:
+                _check_sizes(record, path / record.folder)
 
-    @property
-    def records(self) -> tuple[CaseRecord, ...]:
-        """All cases, sorted by id."""
-        return self.manifest.cases
+    def __reduce__(self) -> tuple[Callable[[Path], "PreparedCohort"], tuple[Path]]:
+        return _open_unverified, (self.path,)
+
+    def entries(self) -> list[Entry]:
+        """Return what a split needs to know about all cases, sorted by id."""
+        return self.records.entries()
 
     @property
     def channels(self) -> tuple[str, ...]:
         """Names of the channels, the same in every case."""
-        return self.manifest.cases[0].channels
+        return self.records[0].channels
 
     @property
     def source_channels(self) -> tuple[str, ...]:
         """Names of the channels before preprocessing, the same in every case."""
-        return self.manifest.cases[0].source_channels
+        return self.records[0].source_channels
 
     @property
     def clinical(self) -> Path | None:
@@ -145,17 +169,33 @@ class PreparedCohort:
     @property
     def num_slices(self) -> int:
         """Number of slices of all cases in the original geometry."""
-        return sum(record.shape[0] for record in self.records)
+        return self.records.num_slices
 
     def case(self, case_id: str) -> PreparedCase:
         """Return one case; raises `UserError` for an unknown id."""
         if case_id not in self._cases:
-            raise unknown_case(case_id, self.path, self._cases)
+            if (record := self.records.find(case_id)) is None:
+                raise unknown_case(case_id, self.path, self.records.ids())
+            self._cases[case_id] = PreparedCase(record, self.path / record.folder, self._mapped)
         return self._cases[case_id]
 
     def cases(self, ids: Iterable[str]) -> list[PreparedCase]:
         """Return the cases of `ids`, in that order."""
         return [self.case(case_id) for case_id in ids]
+
+
+def _open_unverified(path: Path) -> PreparedCohort:
+    return PreparedCohort(path, verify=False)
+
+
+def _check_sizes(record: CaseRecord, folder: Path) -> None:
+    for name, size in record.sizes.items():
+        try:
+            whole = os.stat(folder / name).st_size == size
+        except OSError:
+            whole = False
+        if not whole:
+            raise UserError("a file of a prepared cohort is missing or incomplete", file=folder / name, hint=_AGAIN)
 
 
 def is_prepared(path: Path) -> bool:
@@ -252,7 +292,7 @@ def prepare(
         raise
     if cohort.clinical is not None:
         atomic.write_bytes(out / "clinical.csv", cohort.clinical.read_bytes())
-    manifest = Manifest(
+    manifest = WholeManifest(
         version=VERSION,
         fingerprint=fingerprint,
         source_fingerprint=fingerprint_of(digests, ()),
@@ -263,6 +303,7 @@ def prepare(
         cases=tuple(sorted(records, key=lambda record: record.id)),
     )
     atomic.write_text(out / "manifest.json", manifest.model_dump_json(indent=1))
+    write_index(out, manifest, manifest.cases)
     return PreparedCohort(out)
 
 
@@ -282,13 +323,6 @@ def _prepare_case(job: Job) -> CaseRecord:
     return CaseRecord.model_validate_json((folder / "case.json").read_bytes())
 
 
-def _write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write an .npy file through Python: where numpy itself finds no space, its error has no number that says so."""
-    content = io.BytesIO()
-    np.save(content, array)
-    path.write_bytes(content.getbuffer())
-
-
 def _write_case(job: Job, folder: str, working: Path) -> None:
     case = job.cohort.read_files(job.case)
     volume = preprocess(case, job.steps)
@@ -299,14 +333,14 @@ def _write_case(job: Job, folder: str, working: Path) -> None:
         hint = "add the step 'percentile' or 'zscore' to the preprocessing"
         raise UserError(rule, f"{highest:g} in {case.id}", hint=hint)
     stored = volume.image.astype(np.float16)
-    _write_array(working / "image.npy", stored)
+    write_array(working / "image.npy", stored)
     np.savez(working / "prints.npz", signatures=sign(hash_slices(stored)[0]))
     if (brain := locate_brain(case.image)) is not None:
         np.savez_compressed(working / "brain.npz", brain=brain)
     areas = None
     reference = None if case.mask is None else rename_labels(case.mask, job.steps)
     if volume.mask is not None:
-        _write_array(working / "mask.npy", volume.mask)
+        write_array(working / "mask.npy", volume.mask)
         np.savez_compressed(working / "reference.npz", mask=np.asarray(reference))
         areas = tuple(int(area) for area in np.count_nonzero(volume.mask, axis=(1, 2)))
     record = CaseRecord(

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from glioflow.data.formats.record import Cohort
-from glioflow.data.preprocessing.brain_mask import BrainMask
 from glioflow.data.preprocessing.geometry import Move, Shape
 from glioflow.data.preprocessing.pipeline import Step
 from glioflow.errors import UserError
@@ -63,7 +60,7 @@ class CaseRecord(BaseModel):
 
 
 class Manifest(BaseModel):
-    """Everything about a prepared cohort but its arrays."""
+    """What a prepared cohort was made from, and how."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     version: int
@@ -73,10 +70,15 @@ class Manifest(BaseModel):
     source: str
     labels: dict[int, str]
     steps: tuple[Step, ...]
+
+
+class WholeManifest(Manifest):
+    """Everything about a prepared cohort but its arrays: what `manifest.json` holds."""
+
     cases: Annotated[tuple[CaseRecord, ...], Field(min_length=1)]
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_whole(path: Path) -> WholeManifest:
     """Read the manifest in a folder; raises `UserError` where there is none, or one of another version."""
     try:
         text = (path / "manifest.json").read_bytes()
@@ -85,7 +87,7 @@ def read_manifest(path: Path) -> Manifest:
     return parse_manifest(text, path)
 
 
-def parse_manifest(text: bytes, origin: str | Path) -> Manifest:
+def parse_manifest(text: bytes, origin: str | Path) -> WholeManifest:
     """Return the manifest in `text`, which was read from `origin`.
 
     Raises:
@@ -102,40 +104,12 @@ def parse_manifest(text: bytes, origin: str | Path) -> Manifest:
                 f"version {version}, written by {age} GlioFlow",
                 hint="make it again from its source with `glioflow data prepare`, in another folder",
             )
-        return Manifest.model_validate(content)
+        return WholeManifest.model_validate(content)
     except UserError:
         raise
     except (ValueError, RecursionError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{origin}: a prepared cohort must have a valid manifest.json", first) from None
-
-
-def digest_cases(cohort: Cohort, steps: Sequence[Step]) -> dict[str, str]:
-    """Return a digest of the files of each case, with the brain masks that the steps read."""
-    brains = [step for step in steps if isinstance(step, BrainMask)]
-    files = {
-        case.id: (*case.files, *(path for step in brains if (path := step.path(case.files, case.id)) is not None))
-        for case in cohort.cases
-    }
-    with ThreadPoolExecutor(4) as threads:  # hashing releases the interpreter
-        digests = dict(zip(files, threads.map(_digest_files, files.values()), strict=True))
-    if not cohort.chosen:
-        return digests
-    said = json.dumps(cohort.chosen)
-    return {name: hashlib.blake2b((each + said).encode(), digest_size=16).hexdigest() for name, each in digests.items()}
-
-
-def _digest_files(files: Iterable[Path]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for path in files:
-        digest.update(path.name.encode())
-        try:
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        except OSError as error:
-            raise UserError("a file of the cohort could not be read", error.strerror, file=path) from None
-    return digest.hexdigest()
 
 
 def digest_image(image: NDArray[np.generic]) -> str:

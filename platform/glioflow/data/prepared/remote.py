@@ -1,5 +1,6 @@
 """Prepared cohorts at a URI (s3:// or another store that fsspec knows), copied to every node that uses them."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from glioflow import atomic
 from glioflow.cluster.storage import is_uri
 from glioflow.data.formats.record import reason
 from glioflow.data.prepared.cohort import PreparedCohort
-from glioflow.data.prepared.manifest import Manifest, parse_manifest
+from glioflow.data.prepared.manifest import CaseRecord, WholeManifest, parse_manifest
 from glioflow.errors import UserError
 
 
@@ -37,8 +38,8 @@ def push(cohort: PreparedCohort, uri: str) -> None:
                 rule = f"{uri} holds a prepared cohort of other sources or settings"
                 raise UserError(rule, uri, hint="choose another URI")
             return
-        names = [*_names(cohort.manifest), *(["clinical.csv"] if cohort.clinical else []), "manifest.json"]
-        for folder in sorted({record.folder for record in cohort.manifest.cases}):
+        names = [*_names(cohort.records), *(["clinical.csv"] if cohort.clinical else []), "manifest.json"]
+        for folder in sorted({record.folder for record in cohort.records}):
             files.makedirs(f"{root}/{folder}", exist_ok=True)
         for batch in (names[:-1], names[-1:]):
             files.put([str(cohort.path / name) for name in batch], [f"{root}/{name}" for name in batch])
@@ -62,7 +63,7 @@ def fetch(uri: str, cache: Path) -> PreparedCohort:
     local = cache / manifest.fingerprint
     if not (local / "manifest.json").is_file():
         files, root = _open(uri)
-        names = [*_names(manifest), "manifest.json"]
+        names = [*_names(manifest.cases), "manifest.json"]
         try:
             if files.exists(f"{root}/clinical.csv"):
                 names.append("clinical.csv")
@@ -81,8 +82,8 @@ def fetch(uri: str, cache: Path) -> PreparedCohort:
     return PreparedCohort(local)
 
 
-def _names(manifest: Manifest) -> list[str]:
-    return [f"{record.folder}/{name}" for record in manifest.cases for name in record.sizes]
+def _names(records: Iterable[CaseRecord]) -> list[str]:
+    return [f"{record.folder}/{name}" for record in records for name in record.sizes]
 
 
 def _open(uri: str) -> tuple[Any, str]:
@@ -96,7 +97,7 @@ def _open(uri: str) -> tuple[Any, str]:
     return files, str(root).rstrip("/")
 
 
-def _read_manifest(uri: str) -> Manifest:
+def _read_manifest(uri: str) -> WholeManifest:
     files, root = _open(uri)
     try:
         return parse_manifest(files.cat_file(f"{root}/manifest.json"), uri)

@@ -103,7 +103,7 @@ def audit_experiment(
     split = (
         by_case(read_split(str(settings.file), data_folder()), cohort.records)
         if by_file
-        else make_split(cohort.records, settings, folder=data_folder())
+        else make_split(cohort.entries(), settings, folder=data_folder())
     )
     table_path = clinical or cohort.clinical
     table = None if table_path is None else read_clinical(table_path, outcomes=outcomes)
@@ -112,7 +112,7 @@ def audit_experiment(
     leaks = [*_split_leaks(setting, Path(source), seen), *_table_leaks(experiment, table, notes)]
     say(f"{len(leaks)} leaks" if leaks else "no leak found")
     if not leaks:
-        check_split(split, cohort.records)
+        check_split(split, cohort.entries())
     with open_run(tracking, opening_of(setting, "audit", f"{experiment.name}-audit")) as run:
         gap = example = None
         if leaks:
@@ -126,7 +126,7 @@ def audit_experiment(
 
 
 def _split_leaks(setting: Setting, source: Path, seen: Sequence[Path]) -> list[Leak]:
-    split, records = setting.split, setting.cohort.records
+    split, records = setting.split, setting.cohort.entries()
     aliases = read_aliases([source, *seen])
     leaks = audit.find_split_leaks(split, records, aliases=aliases)
     for path in seen:
@@ -143,7 +143,7 @@ def _split_leaks(setting: Setting, source: Path, seen: Sequence[Path]) -> list[L
 
 
 def _cases_of(path: Path) -> Sequence[Splittable]:
-    return PreparedCohort(path).records if is_prepared(path) else open_cohort(path).cases  # type: ignore[return-value]
+    return PreparedCohort(path).entries() if is_prepared(path) else open_cohort(path).cases  # type: ignore[return-value]
 
 
 def read_aliases(folders: Sequence[Path]) -> dict[str, str]:

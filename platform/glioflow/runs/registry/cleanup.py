@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from glioflow.cluster.storage import home, prepared_home
-from glioflow.data.prepared.manifest import read_manifest
+from glioflow.data.prepared.index import Index
 from glioflow.errors import UserError
 from glioflow.progress import Say, quiet
 from glioflow.runs.search.run import FOLDS
@@ -167,7 +167,7 @@ def _cohorts(tracking: Tracking, runs: Runs, age_s: float, say: Say) -> Iterator
     strangers = [run_id for run_id in _by_run() if run_id not in runs and not _deleted(tracking, run_id)]
     for folder in _folders(prepared_home()):
         try:
-            fingerprint = read_manifest(folder).fingerprint
+            fingerprint = Index(folder).manifest.fingerprint
         except UserError:
             continue  # half prepared, to be gone on with, or no cohort
         if fingerprint in used or not _old(folder / "manifest.json", age_s):

@@ -18,7 +18,7 @@ def deal_folds(setting: Setting) -> tuple[Split, ...]:
     Raises:
         UserError: If there are fewer patients than folds, or a person would be in two parts.
     """
-    number, split, records = setting.experiment.search.folds, setting.split, setting.cohort.records
+    number, split, records = setting.experiment.search.folds, setting.split, setting.cohort.entries()
     if number == 1:
         return ()
     known = {*split.train, *split.val}

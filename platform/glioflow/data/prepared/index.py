@@ -1,0 +1,176 @@
+"""The index of a prepared cohort: its manifest in SQLite, so that opening it reads no case that is not asked for.
+
+`manifest.json` is what counts. The index lies beside it and is made anew where it does not belong to it.
+"""
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+import tempfile
+import threading
+import urllib.parse
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+from glioflow.data.prepared.manifest import CaseRecord, Manifest, WholeManifest, read_whole
+
+_FILE = "index.sqlite"
+_LAYOUT = 1
+_ENDS = 1 << 16
+_TABLES = """
+CREATE TABLE manifest (layout INTEGER, mark TEXT, content TEXT);
+CREATE TABLE cases (
+    position INTEGER PRIMARY KEY, id TEXT UNIQUE, patient TEXT, institution TEXT, volume_px INTEGER, slices INTEGER,
+    record TEXT
+);
+"""
+
+
+class Entry(NamedTuple):
+    """What a split needs to know about a case; `volume_px` is None for a case without a mask."""
+
+    id: str
+    patient: str
+    institution: str | None
+    volume_px: int | None
+
+
+class Index(Sequence[CaseRecord]):
+    """The cases of a prepared cohort, sorted by id, each read when it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the index in a folder, made first where there is none.
+
+        Raises:
+            UserError: If the folder has no valid manifest.
+        """
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._connection = _open(folder) or _make(folder, read_whole(folder))
+        self.manifest = Manifest.model_validate_json(self._one("SELECT content FROM manifest")[0])
+        self._length = int(self._one("SELECT count(*) FROM cases")[0])
+
+    def __reduce__(self) -> tuple[type["Index"], tuple[Path]]:
+        return Index, (self.folder,)
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, place: int) -> CaseRecord: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[CaseRecord, ...]: ...
+    def __getitem__(self, place: int | slice) -> CaseRecord | tuple[CaseRecord, ...]:
+        if isinstance(place, slice):
+            return tuple(self[number] for number in range(len(self))[place])
+        number = range(len(self))[place]
+        return _parse(self._one("SELECT record FROM cases WHERE position = ?", number)[0])
+
+    def __iter__(self) -> Iterator[CaseRecord]:
+        return (_parse(record) for (record,) in self._rows("SELECT record FROM cases"))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def find(self, case_id: str) -> CaseRecord | None:
+        """Return the record of a case, or None where there is none of this id."""
+        found = self._one("SELECT record FROM cases WHERE id = ?", case_id)
+        return None if found is None else _parse(found[0])
+
+    def ids(self) -> Iterator[str]:
+        """Return all ids."""
+        return (case_id for (case_id,) in self._rows("SELECT id FROM cases"))
+
+    def entries(self) -> list[Entry]:
+        """Return what a split needs to know about all cases."""
+        return [Entry(*row) for row in self._rows("SELECT id, patient, institution, volume_px FROM cases")]
+
+    @property
+    def num_slices(self) -> int:
+        """Number of slices of all cases in the original geometry."""
+        return int(self._one("SELECT total(slices) FROM cases")[0])
+
+    def _one(self, query: str, *values: object) -> Any:
+        with self._lock:
+            return self._connection.execute(query, values).fetchone()
+
+    def _rows(self, query: str) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of all cases by position, some at a time."""
+        for first in range(0, len(self), 1000):
+            with self._lock:
+                some = self._connection.execute(
+                    f"{query} WHERE position >= ? AND position < ? ORDER BY position", (first, first + 1000)
+                ).fetchall()
+            yield from some
+
+
+def write_index(folder: Path, manifest: Manifest, cases: Iterable[CaseRecord]) -> bool:
+    """Write the index beside the manifest, whole or not at all; return whether that was possible."""
+    name = None
+    try:
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{_FILE}.")
+        os.close(descriptor)
+        with contextlib.closing(sqlite3.connect(name)) as connection:
+            connection.execute("PRAGMA synchronous = OFF")  # what a crash leaves is the unfinished file
+            _fill(connection, folder, manifest, cases)
+        os.chmod(name, 0o644)
+        os.replace(name, folder / _FILE)
+    except (OSError, sqlite3.Error):
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
+        return False
+    return True
+
+
+def _make(folder: Path, whole: WholeManifest) -> sqlite3.Connection:
+    if write_index(folder, whole, whole.cases) and (opened := _open(folder)) is not None:
+        return opened
+    connection = sqlite3.connect(":memory:", check_same_thread=False)  # a folder that we may not write into
+    _fill(connection, folder, whole, whole.cases)
+    return connection
+
+
+def _fill(connection: sqlite3.Connection, folder: Path, manifest: Manifest, cases: Iterable[CaseRecord]) -> None:
+    with connection:
+        connection.executescript(_TABLES)
+        content = manifest.model_dump_json(include=set(Manifest.model_fields))
+        connection.execute("INSERT INTO manifest VALUES (?, ?, ?)", (_LAYOUT, _mark(folder), content))
+        rows = (
+            (k, case.id, case.patient, case.institution, case.volume_px, case.shape[0], case.model_dump_json())
+            for k, case in enumerate(cases)
+        )
+        connection.executemany("INSERT INTO cases VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+def _open(folder: Path) -> sqlite3.Connection | None:
+    """Open the index where there is a whole one that belongs to the manifest as it is now."""
+    path, manifest = folder / _FILE, folder / "manifest.json"
+    try:
+        if path.stat().st_mtime_ns < manifest.stat().st_mtime_ns:
+            return None
+        # It is only ever replaced, never changed: no locks, which some network file systems do not have.
+        uri = f"file:{urllib.parse.quote(str(path.absolute()))}?mode=ro&immutable=1"
+        connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        if connection.execute("SELECT layout, mark FROM manifest").fetchone() == (_LAYOUT, _mark(folder)):
+            return connection
+        connection.close()
+    except (OSError, sqlite3.Error):
+        return None
+    return None
+
+
+def _mark(folder: Path) -> str:
+    """Return the size of the manifest and a digest of its ends: the first has the fingerprints."""
+    with (folder / "manifest.json").open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        ends = file.read(_ENDS)
+        file.seek(max(0, size - _ENDS))
+        return f"{size} {hashlib.blake2b(ends + file.read(), digest_size=16).hexdigest()}"
+
+
+def _parse(record: str) -> CaseRecord:
+    return CaseRecord.model_validate_json(record)
