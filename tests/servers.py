@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -115,3 +117,43 @@ def mlflow_server(home: Path, said: dict[str, str], *, port: int | None = None) 
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(timeout=30)
+
+
+@contextmanager
+def counting_calls(server: str) -> Iterator[tuple[str, list[str]]]:
+    """Forward calls to a server and give the address that does so and the calls, as `METHOD /path`."""
+    calls: list[str] = []
+
+    class Forward(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def forward(self) -> None:
+            calls.append(f"{self.command} {self.path.partition('?')[0]}")
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.headers.get("Transfer-Encoding") == "chunked":
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+            kept = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "transfer-encoding")}
+            answer = requests.request(self.command, server + self.path, data=body, headers=kept, timeout=60)
+            self.send_response(answer.status_code)
+            self.send_header("Content-Type", answer.headers.get("Content-Type", "application/json"))
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+        setattr(Forward, f"do_{method}", Forward.forward)
+    forwarder = ThreadingHTTPServer(("127.0.0.1", 0), Forward)
+    thread = threading.Thread(target=forwarder.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{forwarder.server_port}", calls
+    finally:
+        forwarder.shutdown()
+        forwarder.server_close()
+        thread.join()

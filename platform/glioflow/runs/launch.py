@@ -22,6 +22,8 @@ from glioflow.tracking.datasets import prepared_dataset
 from glioflow.tracking.run import Kind, Opening
 from glioflow.tracking.trained import CASES, COHORT, SPLIT, cases_text
 
+EXPERIMENT = "experiment.yaml"
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -48,8 +50,9 @@ def open_setting(experiment: Experiment, data: str | Path | None, *, say: Say = 
     check_resources(experiment)
     say(f"cohort {source}")
     cohort = open_cohort_for(experiment.preprocess, source, experiment.target)
-    split = make_split(cohort.records, experiment.split, folder=data_folder())
-    leaks = audit.find_split_leaks(split, cohort.records)
+    entries = cohort.entries()
+    split = make_split(entries, experiment.split, folder=data_folder())
+    leaks = audit.find_split_leaks(split, entries)
     if leaks:
         raise UserError(leaks[0].rule, leaks[0].value)
     say(
@@ -121,7 +124,7 @@ def opening_of(
         tags={**digests, **(tags or {})},
         params=experiment.resolved.model_dump(mode="json", exclude={"search", "gate", "description"}),
         texts={
-            "experiment.yaml": to_yaml(experiment),
+            EXPERIMENT: to_yaml(experiment),
             SPLIT: json.dumps(split.model_dump(mode="json"), indent=1),
             CASES: cases_text(cohort.records),
             COHORT: json.dumps(place, indent=1),

@@ -5,7 +5,7 @@ import platform
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -16,7 +16,7 @@ from glioflow.errors import GlioflowError
 from glioflow.tracking.cohort_uses import note_use
 from glioflow.tracking.datasets import Dataset
 from glioflow.tracking.lineage import ENVIRONMENT, command, environment, source_state, who
-from glioflow.tracking.spool import SPOOL, End, Status, read_spool, run_folder
+from glioflow.tracking.spool import SPOOL, End, Params, Status, append_to_spool, read_spool, run_folder
 from glioflow.tracking.store import Tracking
 from glioflow.tracking.writer import PATIENCE_S, RunWriter
 from glioflow.version import __version__
@@ -74,8 +74,17 @@ class Run(RunWriter):
     exception goes on.
     """
 
-    def __init__(self, uri: str, run_id: str, spool: Path | None, *, patience_s: float = PATIENCE_S) -> None:
-        super().__init__(uri, run_id, spool)
+    def __init__(
+        self,
+        uri: str,
+        run_id: str,
+        spool: Path | None,
+        *,
+        patience_s: float = PATIENCE_S,
+        tracking: Tracking | None = None,
+        every_s: float = 0,
+    ) -> None:
+        super().__init__(uri, run_id, spool, tracking=tracking, every_s=every_s)
         self.patience_s = patience_s
 
     def __enter__(self) -> Self:
@@ -103,8 +112,13 @@ def _reason(error: BaseException) -> str:
     return (text if isinstance(error, GlioflowError) and text else f"{type(error).__name__}: {text}")[:500]
 
 
-def begin_run(tracking: Tracking, opening: Opening) -> str:
+def begin_run(tracking: Tracking, opening: Opening, *, params_later: bool = False) -> str:
     """Open a run with its whole lineage and leave it open, for a `Run` in another process to write and close it.
+
+    Args:
+        tracking: Where.
+        opening: What it is opened with.
+        params_later: Whether its parameters wait in its spool for the first record of its writer.
 
     Returns:
         The run's id.
@@ -127,6 +141,9 @@ def begin_run(tracking: Tracking, opening: Opening) -> str:
             note_use(tracking.uri, fingerprint)
     run_id = tracking.start(opening.experiment, opening.name, tags={**tags, **opening.tags}, parent=opening.parent)
     try:
+        if params_later:
+            append_to_spool(spool_of(run_id), Params(params=dict(opening.params)))
+            opening = replace(opening, params={})
         _log_opening(tracking, run_id, opening, state.diff)
     except BaseException as error:
         Run(tracking.uri, run_id, spool_of(run_id)).abandon(error)

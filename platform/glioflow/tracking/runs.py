@@ -2,8 +2,9 @@
 
 import json
 import logging
+import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from glioflow.tracking.moved_home import mend_addresses
 from glioflow.tracking.pictures import log_picture
 
 _MAX_PARAM = 6000
+# Metrics, parameters and tags that MLflow takes in one call.
+_MOST_AT_ONCE = (800, 100, 100)
 # Else MLflow's page takes an experiment for one of language models, and its runs for their evaluations.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 
@@ -24,22 +27,25 @@ _KIND = {"mlflow.experimentKind": "custom_model_development"}
 class Runs:
     """A tracking server or database, and what we say to it about runs."""
 
-    def __init__(self, uri: str | None = None, *, patience_s: float | None = None) -> None:
+    def __init__(self, uri: str | None = None, *, patience_s: float | None = None, ask: bool = True) -> None:
         """Open the store at `uri`, by default MLFLOW_TRACKING_URI or SQLite under the home.
 
         Args:
             uri: Of a server or a database.
             patience_s: How long a store that does not answer is waited for; None is 20 s for a server and no time for
                 a database.
+            ask: Whether to find out now that it answers; else the first call does.
 
         Raises:
             UserError: If nothing answers there.
         """
         silence()
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # printed at a run's end, after a call
         self.uri = uri or tracking_uri()
         if self.uri.startswith("sqlite:///"):
             Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        check_address(self.uri, patience_s=patience_s)
+        if ask:
+            check_address(self.uri, patience_s=patience_s)
         if self.embedded:
             mend_addresses()
         from mlflow import MlflowClient
@@ -49,9 +55,12 @@ class Runs:
             logging.getLogger(name).setLevel(logging.WARNING)
         self._error = MlflowException
         self._scratch: tempfile.TemporaryDirectory[str] | None = None  # a killed process leaves it behind
+        self._experiments: dict[str, str] = {}  # ids by name
+        self._artifacts: dict[str, str] = {}  # where those of the runs that were started here lie
         try:
             self.client = MlflowClient(self.uri)
-            self.client.search_experiments(max_results=1)
+            if ask:
+                self.client.search_experiments(max_results=1)
         except MlflowException as error:
             reason = str(error).splitlines()[0]
             shown = without_password(self.uri)
@@ -63,7 +72,16 @@ class Runs:
         return self.uri == embedded_uri()
 
     def experiment(self, name: str) -> str:
-        """Return the id of the MLflow experiment `name`, making it where it does not exist."""
+        """Return the id of the MLflow experiment `name`, making it where it does not exist; it is asked for once."""
+        if name not in self._experiments:
+            self._experiments[name] = self._find_experiment(name)
+        return self._experiments[name]
+
+    def know_experiment(self, name: str, experiment_id: str) -> None:
+        """Take the id of an experiment from somebody who asked for it."""
+        self._experiments[name] = experiment_id
+
+    def _find_experiment(self, name: str) -> str:
         entry = self.client.get_experiment_by_name(name)
         if entry is None:
             # Without a server the artifacts' default folder depends on the working folder, which differs in workers.
@@ -82,31 +100,33 @@ class Runs:
         """Start a run (a child of `parent`, if given) and return its id."""
         all_tags = {**tags, **({"mlflow.parentRunId": parent} if parent else {})}
         run = self.client.create_run(self.experiment(experiment), run_name=name, tags=all_tags)
-        return str(run.info.run_id)
+        run_id = str(run.info.run_id)
+        self._artifacts[run_id] = str(run.info.artifact_uri)
+        return run_id
+
+    def log_batch(
+        self, run_id: str, metrics: Sequence[Any] = (), params: Sequence[Any] = (), tags: Sequence[Any] = ()
+    ) -> None:
+        """Log MLflow's `Metric`s, `Param`s and `RunTag`s in as few calls as it takes."""
+        rest = [list(metrics), list(params), list(tags)]
+        while any(rest):
+            some = [each[:most] for each, most in zip(rest, _MOST_AT_ONCE, strict=True)]
+            rest = [each[most:] for each, most in zip(rest, _MOST_AT_ONCE, strict=True)]
+            self.client.log_batch(run_id, metrics=some[0], params=some[1], tags=some[2])
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         """Log parameters, nested ones under dotted names; repeating the same ones is no error."""
-        from mlflow.entities import Param
-
-        flat = [Param(key, _text(value)[:_MAX_PARAM]) for key, value in flatten(params).items()]
-        for first in range(0, len(flat), 100):
-            self.client.log_batch(run_id, params=flat[first : first + 100])
+        self.log_batch(run_id, params=as_params(params))
 
     def log_metrics(
         self, run_id: str, metrics: Mapping[str, float | None], *, step: int = 0, when_ms: int | None = None
     ) -> None:
         """Log the metrics that are finite numbers, in one call, as of `when_ms` (by default now)."""
-        from mlflow.entities import Metric
-
-        now = when_ms or now_ms()
-        batch = [Metric(k, float(v), now, step) for k, v in metrics.items() if v is not None and abs(v) < float("inf")]
-        self.client.log_batch(run_id, metrics=batch)
+        self.log_batch(run_id, metrics=as_metrics(metrics, step=step, when_ms=when_ms or now_ms()))
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run."""
-        from mlflow.entities import RunTag
-
-        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        self.log_batch(run_id, tags=as_tags(tags))
 
     def log_dataset(self, run_id: str, dataset: Dataset) -> None:
         """Log a data set that the run used, by which MLflow finds all runs on the same one."""
@@ -132,15 +152,18 @@ class Runs:
 
     def log_folder(self, run_id: str, path: str | Path, *, folder: str) -> None:
         """Log a folder's files below the artifact folder `folder`."""
-        self.client.log_artifacts(run_id, str(path), folder)
+        if run_id in self._artifacts:
+            self._artifacts_of(run_id).log_artifacts(str(path), folder)
+        else:
+            self.client.log_artifacts(run_id, str(path), folder)
 
     def log_json(self, run_id: str, name: str, value: Any) -> None:
         """Log `value` as the JSON artifact `name`."""
-        self.client.log_text(run_id, json.dumps(value, indent=1), name)
+        self.log_text(run_id, name, json.dumps(value, indent=1))
 
     def log_text(self, run_id: str, name: str, text: str) -> None:
         """Log `text` as the artifact `name`."""
-        self.client.log_text(run_id, text, name)
+        self.log_bytes(run_id, name, text.encode())
 
     def log_bytes(self, run_id: str, name: str, content: bytes) -> None:
         """Log `content` as the artifact `name`, which may lie in folders."""
@@ -151,7 +174,17 @@ class Runs:
 
     def log_file(self, run_id: str, path: str | Path, *, name: str) -> None:
         """Log a file as the artifact `name`, which ends as the file does."""
-        self.client.log_artifact(run_id, str(path), str(Path(name).parent) if "/" in name else None)
+        folder = str(Path(name).parent) if "/" in name else None
+        if run_id in self._artifacts:
+            self._artifacts_of(run_id).log_artifact(str(path), folder)
+        else:
+            self.client.log_artifact(run_id, str(path), folder)
+
+    def _artifacts_of(self, run_id: str) -> Any:
+        """Return the store of a run's artifacts without asking where it is."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        return get_artifact_repository(self._artifacts[run_id], tracking_uri=self.uri)
 
     def finish(self, run_id: str, status: str = "FINISHED", *, when_ms: int | None = None) -> None:
         """Close a run (`FINISHED`, `FAILED` or `KILLED`) as of `when_ms`, by default now."""
@@ -250,6 +283,28 @@ class Runs:
             reason = str(error).splitlines()[0]
             raise UserError(f"the artifact {uri} cannot be downloaded ({reason})") from None
         return Path(path)
+
+
+def as_metrics(metrics: Mapping[str, float | None], *, step: int, when_ms: int) -> list[Any]:
+    """Return the metrics that are finite numbers in MLflow's form."""
+    from mlflow.entities import Metric
+
+    finite = {key: float(value) for key, value in metrics.items() if value is not None and abs(value) < float("inf")}
+    return [Metric(key, value, when_ms, step) for key, value in finite.items()]
+
+
+def as_params(params: Mapping[str, Any]) -> list[Any]:
+    """Return parameters in MLflow's form, nested ones under dotted names."""
+    from mlflow.entities import Param
+
+    return [Param(key, _text(value)[:_MAX_PARAM]) for key, value in flatten(params).items()]
+
+
+def as_tags(tags: Mapping[str, str]) -> list[Any]:
+    """Return tags in MLflow's form."""
+    from mlflow.entities import RunTag
+
+    return [RunTag(key, value) for key, value in tags.items()]
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,14 +3,15 @@
 import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from glioflow.cluster.storage import home
-from glioflow.tracking.runs import Runs
+from glioflow.tracking.runs import Runs, as_metrics, as_params, as_tags
 
 # Name of the file in a run's folder.
 SPOOL = "spool.jsonl"
@@ -32,6 +33,17 @@ class Metrics(_Record):
     def send(self, runs: Runs, run_id: str) -> None:
         """Log them."""
         runs.log_metrics(run_id, self.metrics, step=self.step, when_ms=self.when_ms)
+
+
+class Params(_Record):
+    """Parameters of the run, nested ones too."""
+
+    record: Literal["params"] = "params"
+    params: dict[str, Any]
+
+    def send(self, runs: Runs, run_id: str) -> None:
+        """Log them."""
+        runs.log_params(run_id, self.params)
 
 
 class Tags(_Record):
@@ -100,7 +112,7 @@ class End(_Record):
         runs.finish(run_id, self.status, when_ms=self.when_ms)
 
 
-Record = Annotated[Metrics | Tags | File | Folder | Picture | End, Field(discriminator="record")]
+Record = Annotated[Metrics | Params | Tags | File | Folder | Picture | End, Field(discriminator="record")]
 _RECORD: TypeAdapter[Record] = TypeAdapter(Record)
 # Before they were typed, lines were lists of a method's name and its arguments.
 _OLD_NAMES: Mapping[str, str] = {
@@ -110,6 +122,24 @@ _OLD_NAMES: Mapping[str, str] = {
     "log_picture": "picture",
     "finish": "end",
 }
+
+
+def send_all(records: Iterable[Record], runs: Runs, run_id: str) -> None:
+    """Send records in their order; metrics, parameters and tags that follow each other go in one call."""
+    for together, some in groupby(records, key=lambda record: isinstance(record, Metrics | Params | Tags)):
+        if not together:
+            for record in some:
+                record.send(runs, run_id)
+            continue
+        metrics, params, tags = [], [], []
+        for record in some:
+            if isinstance(record, Metrics):
+                metrics += as_metrics(record.metrics, step=record.step, when_ms=record.when_ms)
+            elif isinstance(record, Params):
+                params += as_params(record.params)
+            elif isinstance(record, Tags):
+                tags += as_tags(record.tags)
+        runs.log_batch(run_id, metrics, params, tags)
 
 
 def run_folder(run_id: str) -> Path:

@@ -1,8 +1,11 @@
 """The writer of a run: what it logs outlasts an outage of MLflow and the writer's own end."""
 
+import contextlib
 import json
+import os
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from glioflow.tracking.spool import (
     Tags,
     append_to_spool,
     read_spool,
+    send_all,
 )
 from glioflow.tracking.store import Tracking
 
@@ -36,7 +40,9 @@ class RunWriter:
     leaves them to the next writer; what is sent twice is logged once.
     """
 
-    def __init__(self, uri: str, run_id: str, spool: Path | None) -> None:
+    def __init__(
+        self, uri: str, run_id: str, spool: Path | None, *, tracking: Tracking | None = None, every_s: float = 0
+    ) -> None:
         """Take up what an earlier process could not send; it is sent first.
 
         Args:
@@ -44,14 +50,20 @@ class RunWriter:
             run_id: The run.
             spool: File of the records that wait; contents that have no file yet go beside it. None keeps nothing:
                 what MLflow does not take at once is an error.
+            tracking: The store, if it was opened in this process before.
+            every_s: Metrics of an epoch wait for the next record where something was sent less than so long ago.
         """
         self.uri, self.run_id, self.spool = uri, run_id, spool
-        self._tracking: Tracking | None = None
+        self.every_s, self._sent = every_s, time.monotonic()
+        self._tracking = tracking
+        # A server that answered is not asked again whether it does; for a database the question costs nothing.
+        self._reached = tracking is not None and uri.startswith("http")
         self._unkept: list[Record] = []  # what neither disk nor store took
 
     def write(self, metrics: Mapping[str, float], *, step: int) -> None:
         """Log the metrics of an epoch, with what the process uses of its machine."""
-        self.log_metrics({**metrics, **machine_use()}, step=step)
+        record = Metrics(metrics={**metrics, **machine_use()}, step=step, when_ms=now_ms())
+        self._record(record, waits=time.monotonic() - self._sent < self.every_s)
 
     def log_metrics(self, metrics: Mapping[str, float | None], *, step: int = 0) -> None:
         """Log metrics as of now."""
@@ -99,16 +111,17 @@ class RunWriter:
         Raises:
             RunFailed: If the store is still away; all records stay in the spool.
         """
+        self._reached = False  # where something is left, it has failed before
         try:
             self._deliver(patience_s=patience_s)
         except Exception as error:
             raise RunFailed(f"results of run {self.run_id} wait in {self.spool}: {error}") from error
 
     def _store(self) -> Tracking:
-        self._tracking = self._tracking or Tracking(self.uri, patience_s=0)
+        self._tracking = self._tracking or Tracking(self.uri, ask=False)
         return self._tracking
 
-    def _record(self, record: Record) -> None:
+    def _record(self, record: Record, *, waits: bool = False) -> None:
         if self.spool is None:
             record.send(self._store(), self.run_id)
             return
@@ -118,6 +131,8 @@ class RunWriter:
         except OSError as error:  # the disk is full: what the store takes at once needs no keeping
             self._unkept.append(record)
             refusal = error
+        if waits and refusal is None:
+            return
         try:
             self._deliver()
         except Exception:  # the store is away: a training must not die of it
@@ -128,11 +143,26 @@ class RunWriter:
         if self.spool is None or not (self.spool.exists() or self._unkept):
             return
         # MLflow itself would try for minutes, in the middle of a training.
-        if not answers(self.uri, patience_s=patience_s):
+        if not self._reached and not answers(self.uri, patience_s=patience_s):
             raise ConnectionError(f"{self.uri} does not answer")
         # Read anew: another process of the run, such as a training's worker, may have written since.
-        for record in (*read_spool(self.spool), *self._unkept):
-            record.send(self._store(), self.run_id)
+        records = (*read_spool(self.spool), *self._unkept)
+        with _impatient() if self._reached else contextlib.nullcontext():
+            self._reached = False
+            send_all(records, self._store(), self.run_id)
+        self._reached, self._sent = self.uri.startswith("http"), time.monotonic()
         self._unkept.clear()
         self.spool.unlink(missing_ok=True)
         shutil.rmtree(self.spool.with_suffix(".files"), ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _impatient() -> Iterator[None]:
+    """Let MLflow's client give up soon, where the user did not say how often it tries, and how long it waits."""
+    name, given = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    os.environ.setdefault(name, "1")
+    try:
+        yield
+    finally:
+        if given is None:
+            os.environ.pop(name, None)

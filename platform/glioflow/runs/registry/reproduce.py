@@ -108,8 +108,10 @@ def reproduce(run_id: str, data: str | Path | None = None, *, say: Say = quiet) 
 def _recorded_setting(tracking: Tracking, run: Any, data: str | Path | None) -> Setting:
     run_id, tags = run.info.run_id, run.data.tags
     experiment = load_experiment(tracking.download(f"runs:/{run_id}/experiment.yaml"))
-    split = Split.model_validate(tracking.read_json(run_id, "split.json"))
-    source = data or recorded_cohort(Path(tracking.read_json(run_id, "cohort.json")["path"]))
+    # A trial has the split and the cohort of its search, unless they are its own.
+    holder = run_id if tracking.has_artifact(run_id, "split.json") else tags["mlflow.parentRunId"]
+    split = Split.model_validate(tracking.read_json(holder, "split.json"))
+    source = data or recorded_cohort(Path(tracking.read_json(holder, "cohort.json")["path"]))
     if isinstance(source, Path) and not source.exists():
         raise UserError("the cohort that the run recorded must exist", source, hint="give it with --data DIR")
     cohort = open_cohort_for(experiment.preprocess, source, experiment.target)

@@ -119,6 +119,7 @@ def search(
                 prepared=prepared,
                 folds=folds,
                 tables=tables,
+                experiment_id=setting.tracking.experiment(experiment.name),
             )
             _run(setting, folder, trial_plan, trials or settings.num_trials, say=say, show=show)
             return _conclude(setting, folder, run, [setting.cohort.path, *prepared.values()])

@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,7 +20,7 @@ from glioflow.config.search import PREPROCESS
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
-from glioflow.runs.launch import Setting, opening_of
+from glioflow.runs.launch import EXPERIMENT, Setting, opening_of
 from glioflow.runs.plan import Fold, Plan, train_plan
 from glioflow.runs.search.searcher import METRIC, NUMBER
 from glioflow.runs.search.survival_objective import C_INDEX, Tables, c_index
@@ -27,11 +28,14 @@ from glioflow.runs.search.trial_folds import sum_up
 from glioflow.runs.train.run import fit_on_train
 from glioflow.tracking import BUNDLE, PATIENCE_S, SPOOL, RunWriter, Tracking
 from glioflow.tracking.run import Run, begin_run
+from glioflow.tracking.addresses import answers
 
 # Booked for the driver of a trial of several workers: every node has memory, and no CPU waits for a driver.
 DRIVER_BYTES = 500e6
 # Key of a report: placement group of the trial's workers.
 GROUP = "placement_group"
+# Metrics of a trial's epochs are sent together for so long: thousands of trials share one server.
+EVERY_S = 30.0
 # Where a trial's last checkpoint lies in its run's folder.
 CHECKPOINT = "checkpoint"
 
@@ -47,6 +51,7 @@ class TrialPlan(BaseModel):
         prepared: Prepared cohort by name of preprocessing.
         folds: On which every trial trains and is judged; none where that is the plan's split alone.
         tables: Clinical tables of the objective `c_index`.
+        experiment_id: Of MLflow's experiment.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,6 +61,7 @@ class TrialPlan(BaseModel):
     prepared: dict[str, Path]
     folds: tuple[Split, ...] = ()
     tables: Tables | None = None
+    experiment_id: str | None = None
 
 
 def resources(experiment: Experiment) -> Any:
@@ -91,17 +97,20 @@ def run_trial(config: Mapping[str, Any], plan_json: str) -> None:
 def _run(trial_plan: TrialPlan, point: Mapping[str, Any], number: str, ended: dict[str, Any]) -> dict[str, Any]:
     """Open the trial's run, whose id goes into `ended` at once, and train; return the rest of the last report."""
     base = trial_plan.plan
-    tracking = Tracking(base.tracking_uri, patience_s=PATIENCE_S)
+    uri = base.tracking_uri
+    tracking = Tracking(uri, patience_s=PATIENCE_S, ask=not uri.startswith("http"))
+    if trial_plan.experiment_id is not None:
+        tracking.know_experiment(base.experiment.name, trial_plan.experiment_id)
     prepared = trial_plan.prepared.get(point.get(PREPROCESS, ""), base.prepared)
     try:
         experiment, refused = override(base.experiment, base.experiment.search.overrides(point)), None
     except UserError as error:
         experiment, refused = base.experiment, str(error)
     plan = base.model_copy(update={"experiment": experiment, "prepared": prepared, "created": now()})
-    ended["run_id"] = run_id = open_trial(tracking, trial_plan, plan, number, point)
+    ended["run_id"] = run_id = open_trial(tracking, trial_plan, plan, number, point, params_later=True)
     own = plan.model_copy(update={"run_id": run_id, "folder": base.folder / run_id})
     try:
-        with Run(own.tracking_uri, run_id, own.spool) as run:
+        with Run(own.tracking_uri, run_id, own.spool, tracking=tracking, every_s=EVERY_S) as run:
             if refused is not None:
                 raise RunFailed(refused)
             return _train(run, trial_plan, own)
@@ -219,18 +228,34 @@ class Relay(TuneReportCallback):  # type: ignore[misc]
             super().after_report(run_context, [{**progress, GROUP: metrics[0][GROUP]}], None)
 
 
-def open_trial(tracking: Tracking, trial_plan: TrialPlan, plan: Plan, number: str, point: Mapping[str, Any]) -> str:
+def open_trial(
+    tracking: Tracking,
+    trial_plan: TrialPlan,
+    plan: Plan,
+    number: str,
+    point: Mapping[str, Any],
+    *,
+    params_later: bool = False,
+) -> str:
     """Find this trial's run (a resumed trial has one) or start it below the search's; return its id."""
     params = {f"param.{key}": json.dumps(value) for key, value in point.items()}
+    tags = {"trial_id": number, "search": trial_plan.search}
     parent = {"mlflow.parentRunId": trial_plan.parent}  # others may search under the same name
-    earlier = tracking.find(plan.experiment.name, trial_id=number, search=trial_plan.search, **parent)
+    try:
+        earlier = tracking.find(plan.experiment.name, **tags, **parent)
+    except Exception:  # only where the first call fails is it asked whether anybody is there
+        if not answers(tracking.uri, patience_s=PATIENCE_S):
+            raise
+        earlier = tracking.find(plan.experiment.name, **tags, **parent)
     if earlier is not None:
         run_id = str(earlier.info.run_id)
         RunWriter(tracking.uri, run_id, plan.folder / run_id / SPOOL).close()
         tracking.reopen(run_id)
         tracking.set_tags(run_id, params)  # a population's parameters change on the way
         return run_id
-    setting = Setting(plan.experiment, PreparedCohort(plan.prepared), plan.split, tracking)
-    tags = {"trial_id": number, "search": trial_plan.search, **params}
+    setting = Setting(plan.experiment, PreparedCohort(plan.prepared, verify=False), plan.split, tracking)
     name = f"trial-{number:0>3} {trial_plan.search}"
-    return begin_run(tracking, opening_of(setting, "trial", name, parent=trial_plan.parent, tags=tags))
+    opening = opening_of(setting, "trial", name, parent=trial_plan.parent, tags={**tags, **params})
+    if plan.prepared == trial_plan.plan.prepared:  # the search's run has the same split and cohort
+        opening = replace(opening, texts={EXPERIMENT: opening.texts[EXPERIMENT]})
+    return begin_run(tracking, opening, params_later=params_later)
