@@ -88,7 +88,7 @@ def test_opening_with_the_index_parses_no_manifest(copy, monkeypatch):
     assert [*again.records] == [*first.records]
     assert again.num_slices == sum(record.shape[0] for record in first.records)
     assert [tuple(entry) for entry in again.entries()] == [
-        (record.id, record.patient, record.institution, record.volume_px) for record in first.records
+        (record.id, record.patient, record.institution, record.volume_px, record.digest) for record in first.records
     ]
     assert [record.id for record in again.records[1:3]] == [*again.records.ids()][1:3]
     assert again.records[-1] == [*first.records][-1]

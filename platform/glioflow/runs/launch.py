@@ -126,7 +126,7 @@ def opening_of(
         texts={
             EXPERIMENT: to_yaml(experiment),
             SPLIT: json.dumps(split.model_dump(mode="json"), indent=1),
-            CASES: cases_text(cohort.records),
+            CASES: cases_text(cohort.entries()),
             COHORT: json.dumps(place, indent=1),
         },
         datasets=(

@@ -1,14 +1,15 @@
 """Who trained a model: the split of its run, and whether a case of any cohort was among those."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from glioflow.data.prepared.manifest import CaseRecord, read_manifest
+from glioflow.data.prepared.index import Entry, Index
+from glioflow.data.prepared.manifest import CaseRecord
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.tracking.store import Tracking
@@ -65,9 +66,9 @@ class Trained:
         return parts
 
 
-def cases_text(records: Sequence[CaseRecord]) -> str:
+def cases_text(entries: Iterable[Entry]) -> str:
     """Return the artifact that remembers the cases of a cohort."""
-    return json.dumps({each.id: {"patient": each.patient, "digest": each.digest} for each in records}, indent=1)
+    return json.dumps({each.id: {"patient": each.patient, "digest": each.digest} for each in entries}, indent=1)
 
 
 def read_trained(tracking: Tracking, run_id: str, digest: str) -> Trained | None:
@@ -93,7 +94,7 @@ def _known_cases(tracking: Tracking, holder: str) -> dict[str, KnownCase]:
     if not tracking.has_artifact(holder, COHORT):
         return {}
     try:  # a run of an earlier version: its prepared cohort knows the persons, if it is still there
-        manifest = read_manifest(Path(tracking.read_json(holder, COHORT)["path"]))
+        entries = Index(Path(tracking.read_json(holder, COHORT)["path"])).entries()
     except UserError:
         return {}
-    return {record.id: KnownCase(patient=record.patient, digest=record.digest) for record in manifest.cases}
+    return {entry.id: KnownCase(patient=entry.patient, digest=entry.digest) for entry in entries}

@@ -22,19 +22,20 @@ _ENDS = 1 << 16
 _TABLES = """
 CREATE TABLE manifest (layout INTEGER, mark TEXT, content TEXT);
 CREATE TABLE cases (
-    position INTEGER PRIMARY KEY, id TEXT UNIQUE, patient TEXT, institution TEXT, volume_px INTEGER, slices INTEGER,
-    record TEXT
+    position INTEGER PRIMARY KEY, id TEXT UNIQUE, patient TEXT, institution TEXT, volume_px INTEGER, digest TEXT,
+    slices INTEGER, record TEXT
 );
 """
 
 
 class Entry(NamedTuple):
-    """What a split needs to know about a case; `volume_px` is None for a case without a mask."""
+    """What a split needs to know about a case; `volume_px` is None for a case without a mask; `digest` as recorded."""
 
     id: str
     patient: str
     institution: str | None
     volume_px: int | None
+    digest: str | None
 
 
 class Index(Sequence[CaseRecord]):
@@ -87,7 +88,7 @@ class Index(Sequence[CaseRecord]):
 
     def entries(self) -> list[Entry]:
         """Return what a split needs to know about all cases."""
-        return [Entry(*row) for row in self._rows("SELECT id, patient, institution, volume_px FROM cases")]
+        return [Entry(*row) for row in self._rows("SELECT id, patient, institution, volume_px, digest FROM cases")]
 
     @property
     def num_slices(self) -> int:
@@ -140,10 +141,10 @@ def _fill(connection: sqlite3.Connection, folder: Path, manifest: Manifest, case
         content = manifest.model_dump_json(include=set(Manifest.model_fields))
         connection.execute("INSERT INTO manifest VALUES (?, ?, ?)", (_LAYOUT, _mark(folder), content))
         rows = (
-            (k, case.id, case.patient, case.institution, case.volume_px, case.shape[0], case.model_dump_json())
+            (k, *(getattr(case, name) for name in Entry._fields), case.shape[0], case.model_dump_json())
             for k, case in enumerate(cases)
         )
-        connection.executemany("INSERT INTO cases VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        connection.executemany("INSERT INTO cases VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 def _open(folder: Path) -> sqlite3.Connection | None:
