@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,7 @@ class RunWriter:
             raise ConnectionError(f"{self.uri} does not answer")
         # Read anew: another process of the run, such as a training's worker, may have written since.
         records = (*read_spool(self.spool), *self._unkept)
-        with _impatient() if self._reached else contextlib.nullcontext():
+        with _impatient(records) if self._reached else contextlib.nullcontext():
             self._reached = False
             send_all(records, self._store(), self.run_id)
         self._reached, self._sent = self.uri.startswith("http"), time.monotonic()
@@ -157,12 +157,15 @@ class RunWriter:
 
 
 @contextlib.contextmanager
-def _impatient() -> Iterator[None]:
-    """Let MLflow's client give up soon, where the user did not say how often it tries, and how long it waits."""
-    name, given = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
-    os.environ.setdefault(name, "1")
+def _impatient(records: Sequence[Record]) -> Iterator[None]:
+    """Let MLflow's client give up soon, where the user did not say how often it tries and how long it waits."""
+    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+    if not any(isinstance(record, File | Folder | Picture) for record in records):  # an upload may take long
+        limits["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "10"
+    ours = {name: value for name, value in limits.items() if name not in os.environ}
+    os.environ.update(ours)
     try:
         yield
     finally:
-        if given is None:
+        for name in ours:
             os.environ.pop(name, None)

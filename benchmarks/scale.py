@@ -1,0 +1,189 @@
+"""The time of each stage that sees a whole cohort, against the number of its cases: nothing may grow faster than they.
+
+Run: python benchmarks/scale.py [--million] [--cases 1000 10000 100000] [--report FILE]
+
+Cohorts of synthetic records, two cases a patient and four slices a case, without images; signatures of slices and
+judgements are drawn at random. For each stage the seconds at each size and the exponent of growth, fitted to their
+logarithms: 1 is linear, 2 quadratic. A constant part at small sizes makes it smaller. Writes what it found to scale.md
+beside this file.
+"""
+
+import argparse
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import first_lines
+
+from glioflow.audit import find_image_leaks, find_split_leaks
+from glioflow.data.batches.sampling import PatchBatches, SliceBatches
+from glioflow.data.batches.settings import SamplingSettings
+from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
+from glioflow.data.prepared.index import write_index
+from glioflow.data.prepared.manifest import VERSION, CaseRecord, WholeManifest
+from glioflow.data.prepared.prints import BITS
+from glioflow.data.preprocessing.geometry import Resize
+from glioflow.data.splits import Split, SplitSettings, make_split
+from glioflow.data.targets import TargetSettings
+from glioflow.evaluation import Reliability
+from glioflow.runs.scoring import Judged, join
+
+CASES, SLICES, DRAWS = (1_000, 10_000, 100_000), 4, 1_000
+# Each stage is measured so often, by the shortest; twice where it takes long.
+REPEATS, LONG_S = 3, 2.0
+INSTITUTIONS = ("CS", "DU", "FG", "HT")
+
+
+def record(number: int, rng: np.random.Generator) -> CaseRecord:
+    """Return the record of a synthetic case; two neighbors are one patient."""
+    areas = tuple(int(area) for area in rng.integers(0, 400, SLICES))
+    return CaseRecord(
+        id=f"case-{number:07}",
+        patient=f"patient-{number // 2:07}",
+        institution=INSTITUTIONS[number // 2 % len(INSTITUTIONS)],
+        folder=f"cases/case-{number:07}-0",
+        shape=(SLICES, 240, 240),
+        spacing_mm=None,
+        source_channels=("pre", "flair", "post"),
+        channels=("pre", "flair", "post"),
+        slice_numbers=tuple(range(1, SLICES + 1)),
+        moves=(Resize(before=(SLICES, 240, 240), after=(SLICES, 128, 128)),),
+        areas_px=areas,
+        volume_px=sum(areas),
+        sizes={},
+    )
+
+
+class Signed(PreparedCase):
+    """A case with slices of random signatures; two cases are as alike as their images, which are random too."""
+
+    def signatures(self) -> np.ndarray:
+        """Return random signatures, the same each time."""
+        return self._rng().integers(0, 256, (SLICES, BITS // 8), dtype=np.uint8)
+
+    @property
+    def image(self) -> np.ndarray:
+        """Random slices, (S, h, w, C)."""
+        return self._rng().random((SLICES, 48, 48, 3)).astype(np.float16)
+
+    def _rng(self) -> np.random.Generator:
+        return np.random.default_rng(int(self.record.id[-7:]))
+
+
+def judged(number: int) -> Judged:
+    """Return the judgement of one case."""
+    counted = Reliability(counts=(5,) * 15, probability_sums=(1.0,) * 15, tumor_counts=(1,) * 15)
+    row = {"id": f"case-{number:07}", "patient": f"patient-{number // 2:07}", "dice": 0.5}
+    return Judged(
+        rows=(row,),
+        everywhere=counted,
+        near_tumor=counted,
+        slice_scores=(0.5,) * SLICES,
+        slice_truths=(True, False) * (SLICES // 2),
+        baselines={"all_empty": {row["id"]: 0.0}},
+    )
+
+
+def write(folder: Path, manifest: WholeManifest) -> None:
+    """Write the manifest as preparation does."""
+    (folder / "manifest.json").write_text(manifest.model_dump_json(indent=1))
+
+
+def weighted(make: type[Any], cases: Sequence[PreparedCase], settings: SamplingSettings) -> Any:
+    """Return batches that have weighed their samples."""
+    batches = make(cases, TargetSettings(), settings, batch_size=16, seed=0)
+    batches._cumulated  # noqa: B018  # computed when it is first asked for
+    return batches
+
+
+def draw(batches: SliceBatches | PatchBatches) -> None:
+    """Draw samples."""
+    for step in range(DRAWS):
+        batches.draw(step)
+
+
+def measure(number: int, folder: Path) -> dict[str, float]:
+    """Return the seconds of each stage for so many cases."""
+    rng, seconds = np.random.default_rng(0), {}
+
+    def timed(stage: str, work: Callable[[], Any], *, once: bool = False) -> Any:
+        for attempt in range(1 if once else REPEATS):
+            began = time.perf_counter()
+            done = work()
+            took = time.perf_counter() - began
+            seconds[stage] = min(took, seconds.get(stage, took))
+            if attempt and took > LONG_S:
+                break
+        print(f"{number:>9,} cases: {stage}, {seconds[stage]:.3g} s", flush=True)
+        return done
+
+    facts: dict[str, Any] = {
+        "version": VERSION,
+        "fingerprint": f"{number:032x}",
+        "source_fingerprint": "0",
+        "steps": (),
+    }
+    facts |= {"format": "lgg", "source": "synthetic", "labels": {1: "tumor"}}
+    manifest = WholeManifest(**facts, cases=tuple(record(k, rng) for k in range(number)))
+    timed("write the manifest", partial(write, folder, manifest))
+    timed("write its index", partial(write_index, folder, manifest, manifest.cases))
+    (folder / "index.sqlite").unlink()
+    del manifest
+    timed("open a cohort of an earlier version, once", partial(PreparedCohort, folder, verify=False), once=True)
+    timed("open a cohort, every record read", partial(PreparedCohort, folder))
+    cohort = timed("open a cohort, as a worker does", partial(PreparedCohort, folder, verify=False))
+    entries = cohort.entries()
+    split: Split = timed("split", partial(make_split, entries, SplitSettings()))
+    timed("look for patients in two parts", partial(find_split_leaks, split, entries))
+    cases = timed("find the training cases", partial(cohort.cases, split.train))
+    for kind, make, patch in (("slices", SliceBatches, None), ("patches", PatchBatches, (4, 64, 64))):
+        settings = SamplingSettings(method="tumor", patch=patch, tumor_patches=0.0, augmentation="none")
+        weigh = partial(weighted, make, cases, settings)
+        batches = timed(f"weights of {kind}", weigh)
+        timed(f"{DRAWS:,} draws of 16 {kind}", partial(draw, batches))
+    signed = [Signed(each.record, each.folder) for each in cohort.cases(entry.id for entry in entries)]
+    timed("the gate's look for copies", partial(find_image_leaks, split, signed))
+    del signed, cases
+    timed("join judgements", partial(join, [judged(k) for k in range(number)]))
+    return seconds
+
+
+def exponent(numbers: Sequence[int], seconds: Sequence[float]) -> float:
+    """Return the slope of the logarithm of the time over that of the number, by least squares."""
+    x, y = np.log(numbers), np.log(np.maximum(seconds, 1e-7))
+    return float(np.polyfit(x, y, 1)[0]) if len(x) > 1 else math.nan
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cases", type=int, nargs="+", default=CASES)
+    parser.add_argument("--million", action="store_true", help="a million cases too; takes 16 GB of memory")
+    parser.add_argument("--report", type=Path, default=Path(__file__).with_suffix(".md"))
+    said = parser.parse_args()
+    load, began = os.getloadavg()[0], time.monotonic()
+    numbers = [*said.cases, *([1_000_000] if said.million else [])]
+    found = []
+    for number in numbers:
+        with tempfile.TemporaryDirectory() as folder:
+            found.append(measure(number, Path(folder)))
+    lines = [
+        f"| seconds for | {' | '.join(f'{n:,} cases' for n in numbers)} | exponent |",
+        "|---" * (len(numbers) + 2) + "|",
+    ]
+    for stage in found[0]:
+        values = [each[stage] for each in found]
+        lines.append(f"| {stage} | {' | '.join(f'{v:.3g}' for v in values)} | {exponent(numbers, values):.2f} |")
+    text = "\n".join([*first_lines("Scale", (time.monotonic() - began) / 60, load), *lines, ""])
+    said.report.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
