@@ -55,7 +55,7 @@ class Runs:
             logging.getLogger(name).setLevel(logging.WARNING)
         self._error = MlflowException
         self._scratch: tempfile.TemporaryDirectory[str] | None = None  # a killed process leaves it behind
-        self._experiments: dict[str, str] = {}  # ids by name
+        self._experiments: dict[str, str] = {}  # ids by name, as others know them
         self._artifacts: dict[str, str] = {}  # where those of the runs that were started here lie
         try:
             self.client = MlflowClient(self.uri)
@@ -72,10 +72,8 @@ class Runs:
         return self.uri == embedded_uri()
 
     def experiment(self, name: str) -> str:
-        """Return the id of the MLflow experiment `name`, making it where it does not exist; it is asked for once."""
-        if name not in self._experiments:
-            self._experiments[name] = self._find_experiment(name)
-        return self._experiments[name]
+        """Return the id of the MLflow experiment `name`, making it where it does not exist."""
+        return self._experiments.get(name) or self._find_experiment(name)
 
     def know_experiment(self, name: str, experiment_id: str) -> None:
         """Take the id of an experiment from somebody who asked for it."""

@@ -141,8 +141,17 @@ def _fill(connection: sqlite3.Connection, folder: Path, manifest: Manifest, case
         content = manifest.model_dump_json(include=set(Manifest.model_fields))
         connection.execute("INSERT INTO manifest VALUES (?, ?, ?)", (_LAYOUT, _mark(folder), content))
         rows = (
-            (k, *(getattr(case, name) for name in Entry._fields), case.shape[0], case.model_dump_json())
-            for k, case in enumerate(cases)
+            (
+                k,
+                each.id,
+                each.patient,
+                each.institution,
+                each.volume_px,
+                each.digest,
+                each.shape[0],
+                each.model_dump_json(),
+            )
+            for k, each in enumerate(cases)
         )
         connection.executemany("INSERT INTO cases VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
