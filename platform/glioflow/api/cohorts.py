@@ -14,7 +14,8 @@ from glioflow.config import Experiment
 from glioflow.data.checks import cohort_checks
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.prepared.cohort import prepare as prepare_cohort
-from glioflow.data.prepared.manifest import digest_cases, fingerprint_of
+from glioflow.data.prepared.digests import digest_cases
+from glioflow.data.prepared.manifest import fingerprint_of
 from glioflow.data.prepared.remote import push
 from glioflow.data.sequences import parse_choices
 from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg

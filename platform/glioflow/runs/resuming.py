@@ -51,8 +51,9 @@ def _changed_cohort(setting: Setting, tags: Mapping[str, str], split: Split) -> 
     manifest = setting.cohort.manifest
     now = dict(zip(_COHORT_TAGS, (manifest.source_fingerprint, manifest.fingerprint), strict=True))
     tag = next((each for each in _COHORT_TAGS if each in tags), None)
-    there, known = {record.id for record in setting.cohort.records}, {*split.train, *split.val, *split.test}
-    labeled = {record.id for record in setting.cohort.records if record.areas_px is not None}
+    entries = setting.cohort.entries()
+    there, known = {entry.id for entry in entries}, {*split.train, *split.val, *split.test}
+    labeled = {entry.id for entry in entries if entry.volume_px is not None}
     if tag is not None and tags[tag] != now[tag]:
         added, gone = sorted(labeled - known), sorted(known - there)
         moves = [f"{len(ids)} cases {how} ({_some(ids)})" for ids, how in ((added, "added"), (gone, "gone")) if ids]

@@ -27,8 +27,8 @@ from glioflow.runs.search.survival_objective import C_INDEX, Tables, c_index
 from glioflow.runs.search.trial_folds import sum_up
 from glioflow.runs.train.run import fit_on_train
 from glioflow.tracking import BUNDLE, PATIENCE_S, SPOOL, RunWriter, Tracking
-from glioflow.tracking.run import Run, begin_run
 from glioflow.tracking.addresses import answers
+from glioflow.tracking.run import Run, begin_run
 
 # Booked for the driver of a trial of several workers: every node has memory, and no CPU waits for a driver.
 DRIVER_BYTES = 500e6
