@@ -97,11 +97,33 @@ def test_surface_tolerance_by_hand_and_in_the_name():
     assert evaluate_case(grown, true, tolerance=2)["nsd_inplane_2px"] == 1
 
 
+def test_slices_with_tumor_in_one_mask_alone_are_counted_and_have_no_distance():
+    found, true = box((0, 1), (2, 6), (2, 6)), box((2, 3), (2, 6), (2, 6))
+    metrics = evaluate_case(found, true)
+    assert metrics["hd95_inplane_px"] is None
+    assert metrics["num_one_sided_slices"] == 2
+    assert metrics["nsd"] == 0
+    assert evaluate_case(EMPTY, EMPTY)["hd95_inplane_px"] == 0
+    both = evaluate_parts({"WT": found, "ET": found}, {"WT": true, "ET": true})
+    assert both["hd95"] is None
+
+
+@pytest.mark.parametrize("spacing", [(0.1 + 0.2) * np.ones(3), np.full(3, 0.3)])
+def test_a_distance_of_exactly_the_tolerance_counts_in_every_orientation(spacing):
+    true = box((1, 2), (1, 5), (1, 5), shape=(8, 8, 8))
+    for axis in range(3):
+        moved = np.roll(true, 1, axis=axis)
+        for tolerance in (0.3, 0.1 * 3, 0.1 + 0.2):
+            found = evaluate_case(moved, true, spacing_mm=tuple(spacing), tolerance=tolerance)
+            assert found["nsd"] == 1, (axis, tolerance)
+
+
 def test_unknown_slice_spacing_compares_slice_by_slice():
     # The same square one slice off: in 3D a step away, in-plane a miss in each of the two slices.
     found, true = box((0, 2), (2, 6), (2, 6)), box((1, 3), (2, 6), (2, 6))
     metrics = evaluate_case(found, true)
-    assert metrics["hd95_inplane_px"] == pytest.approx((0 + 2 * math.hypot(8, 8)) / 3)
+    assert metrics["hd95_inplane_px"] == 0
+    assert metrics["num_one_sided_slices"] == 2
     assert metrics["nsd_inplane_1px"] == pytest.approx(1 / 3)
     assert "hd95_mm" not in metrics
 

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from glioflow.evaluation import PostprocessSettings, apply_postprocessing, choose_postprocessing, dice_per_case
+from glioflow.data.targets import TargetSettings
+from glioflow.evaluation import (
+    PostprocessSettings,
+    apply_postprocessing,
+    choose_postprocessing,
+    decode,
+    dice_per_case,
+)
 
 
 def case(seed=0, shape=(6, 32, 32)):
@@ -102,3 +109,15 @@ def test_what_is_fixed_stays(probabilities):
     settings = PostprocessSettings(threshold=0.6, choose=False)
     references = [case()[1] for _ in probabilities]
     assert choose_postprocessing(probabilities, references, settings=settings) == settings
+
+
+def test_voxels_of_a_small_exclusive_class_get_their_next_likeliest_one():
+    target = TargetSettings(kind="multiclass", labels=(1, 2, 4))
+    probabilities = np.zeros((1, 4, 4, 4), np.float32)
+    probabilities[..., 0] = 0.9
+    probabilities[0, :2, :2] = [0.1, 0.3, 0.1, 0.5]  # a small enhancing tumor that is necrosis otherwise
+    settings = PostprocessSettings(min_total_px={"label_4": 5})
+    labels = decode(target, settings, probabilities).labels
+    assert labels[0, :2, :2].tolist() == [[1, 1], [1, 1]]
+    assert np.count_nonzero(labels) == 4
+    assert (decode(target, PostprocessSettings(), probabilities).labels == 4).sum() == 4

@@ -170,6 +170,34 @@ def test_jaccard_follows_from_dice():
     torch.testing.assert_close(jaccard, dice / (2 - dice))
 
 
+@pytest.mark.parametrize("name", ["focal", "focal_tversky"])
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_a_root_of_a_perfect_answer_has_a_finite_slope(name, task):
+    _, target = example(task)
+    logits = (sure(task, target) * 10).requires_grad_()
+    loss_of(name, task, options={"gamma": 0.5})(logits, target).backward()
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("focal", {"gamma": -1}),
+        ("focal", {"gamma": float("nan")}),
+        ("focal", {"gamma": "2"}),
+        ("focal", {"gamma": True}),
+        ("dice", {"smooth": -1}),
+        ("dice", {"include_background": 1}),
+        ("tversky", {"alpha": float("inf")}),
+        ("cross_entropy", {"label_smoothing": 1.5}),
+    ],
+)
+def test_the_value_of_an_option_is_checked_when_it_is_read(name, options):
+    (option,) = options
+    with pytest.raises(ValidationError, match=f"option {option} of loss {name} must be"):
+        LossSettings(name=name, options=options)
+
+
 def test_a_weighted_sum_is_the_sum_of_its_terms():
     logits, target = example("binary")
     terms = [{"name": "dice", "weight": 0.3}, {"name": "bce", "weight": 2.0}]

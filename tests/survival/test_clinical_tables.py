@@ -128,3 +128,13 @@ def test_a_request_cannot_bring_an_impossible_age(value):
 @pytest.mark.parametrize("value", [None, "", "NA", float("nan")])
 def test_a_missing_value_is_missing(value):
     assert typed_value("age_years", value) is None
+
+
+@pytest.mark.parametrize("column", ["OS_event", "os_event", "PFI_event", "death01"])
+def test_events_may_be_written_as_pandas_writes_them(tmp_path, column):
+    path = tmp_path / "table.csv"
+    path.write_text(f"Patient,{column}\na,True\nb,False\nc,TRUE\nd,0\n")
+    (values,) = (
+        read_clinical(path)[name] for name in ("os_event", "pfi_event", "death01") if name in read_clinical(path)
+    )
+    assert values.tolist() == [1, 0, 1, 0]

@@ -181,3 +181,29 @@ def test_what_is_exploratory_is_judged_over_time_too_and_says_so(make_table, nam
     assert found.metrics["c_index"].value > 0.55
     assert 0 < found.metrics["ibs"].value < 0.3
     assert any("exploratory" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape_features": ("asd",)},
+        {"shape_features": ()},
+        {"clinical": ("age_years", "grade")},
+        {"imputation": "knn"},
+        {"penalties": (0.1, 1.0)},
+        {"model": "weibull_aft"},
+    ],
+)
+def test_a_model_that_differs_from_the_fixed_one_is_exploratory(change):
+    assert SurvivalSettings().primary
+    assert not SurvivalSettings(**change).primary
+
+
+def test_fewer_folds_than_asked_for_are_told(make_table):
+    table = make_table(30, age=1.5)
+    table["os_event"] = [1.0, 1.0, 1.0] + [0.0] * 27
+    found = evaluate_stage(table, SurvivalSettings(task="overall_survival", **(QUICK | {"folds": 5})))
+    assert any(warning.startswith("3 folds in place of 5: 3 events") for warning in found.warnings)
+    table["os_event"] = 1.0
+    found = evaluate_stage(table, SurvivalSettings(task="overall_survival", **(QUICK | {"folds": 5})))
+    assert not any("in place of" in warning for warning in found.warnings)

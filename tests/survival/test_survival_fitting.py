@@ -15,6 +15,7 @@ from glioflow.survival.fitting import (
     fit_logistic,
     fit_weibull,
     followed_before,
+    followed_until,
 )
 from glioflow.survival.outcome import Outcome
 from glioflow.survival.statistics import (
@@ -138,6 +139,18 @@ def test_without_censoring_the_weighted_scores_are_the_plain_ones():
     assert integrated_brier(outcome, perfect, grid).value(everyone(outcome))[0] == pytest.approx(0)
     assert integrated_brier(outcome, 0 * perfect + 0.5, grid).value(everyone(outcome))[0] == pytest.approx(0.25)
     assert censoring_weights(outcome) == pytest.approx(np.ones(50))
+
+
+def test_the_brier_score_counts_tied_times_as_if_deaths_came_first():
+    # Whole years: at 1 one dies and one is lost; at 2 the same; at 3 the last two die.
+    outcome = Outcome("time", np.array([True, False, True, False, True, True]), np.array([1.0, 1, 2, 2, 3, 3]))
+    # Of the five left after the first death one is lost: 4/5 are followed; then of three one more: 4/5 times 2/3.
+    assert followed_before(outcome, np.array([1.0, 2, 3])) == pytest.approx([1, 4 / 5, 8 / 15])
+    assert followed_until(outcome, np.array([1.0, 2, 3])) == pytest.approx([4 / 5, 8 / 15, 8 / 15])
+    # At 2 by hand: deaths at 1 and 2 weigh 1 and 5/4; the two that are left weigh 15/8 each.
+    expected = ((1 + 5 / 4) * 0.6**2 + 2 * 15 / 8 * 0.4**2) / 6
+    score = integrated_brier(outcome, np.full((6, 2), 0.6), np.array([2.0, 2.000001])).value(everyone(outcome))[0]
+    assert score == pytest.approx(expected)
 
 
 def test_the_brier_score_weighs_those_still_followed_for_those_lost():

@@ -1,5 +1,6 @@
 """From a network's probabilities to masks: thresholds, classes, nested regions, clean-up."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -54,7 +55,7 @@ def decode(target: Target, settings: PostprocessSettings, probabilities: NDArray
     """
     full = np.asarray(probabilities, dtype=np.float32)
     if target.kind == "multiclass":
-        winner = full.argmax(axis=-1)
+        winner = _without_small(full, target.names, settings.min_total_px)
         full = full[..., 1:]
         anywhere = full.sum(axis=-1)  # the classes exclude each other
         raw = {name: winner == index for index, name in enumerate(target.names, start=1)}
@@ -67,3 +68,17 @@ def decode(target: Target, settings: PostprocessSettings, probabilities: NDArray
         inside = np.ones(full.shape[:-1], dtype=bool)
         parts = {name: (inside := inside & parts[name]) for name in target.names}
     return Segmentation(target.labels_of(parts), parts, full, anywhere)
+
+
+def _without_small(
+    probabilities: NDArray[np.float32], names: Sequence[str], least: Mapping[str, int]
+) -> NDArray[np.intp]:
+    """Return the likeliest class of each voxel; voxels of a class with too few of them get their next likeliest one."""
+    winner: NDArray[np.intp] = probabilities.argmax(axis=-1)
+    counts = np.bincount(winner.ravel(), minlength=probabilities.shape[-1])
+    small = [k for k, name in enumerate(names, start=1) if counts[k] and counts[k] < least.get(name, 0)]
+    if not small:
+        return winner
+    others = probabilities.copy()
+    others[..., small] = -1
+    return np.asarray(np.where(np.isin(winner, small), others.argmax(axis=-1), winner))

@@ -67,7 +67,8 @@ def evaluate_case(
     Returns:
         Overlap: `dice`, `iou` (both empty: 1), `precision`, `sensitivity` (None over nothing), `specificity`,
         `accuracy`; the counts `num_true_positive` and so on. Surfaces: `hd95` and `nsd`, and the same under the full
-        names `hd95_mm`, `nsd_1mm` or `hd95_inplane_px`, `nsd_inplane_1px`. Volumes: `volume_*`. Lesions: see
+        names `hd95_mm`, `nsd_1mm` or `hd95_inplane_px`, `nsd_inplane_1px`; `hd95_inplane_px` is over the slices where
+        both have tumor, beside `num_one_sided_slices`, where one alone has. Volumes: `volume_*`. Lesions: see
         `detect_lesions`. Slices: see `evaluate_slices`. `empty_prediction` and `empty_reference` are 1 or 0.
 
     Raises:
@@ -182,12 +183,14 @@ def _surfaces(
     prediction: BoolVolume, reference: BoolVolume, spacing_mm: tuple[float, ...] | None, tolerance: float
 ) -> Metrics:
     if spacing_mm is None:
-        scores = inplane_surface_scores(prediction, reference, tolerance_px=tolerance)
+        flat = inplane_surface_scores(prediction, reference, tolerance_px=tolerance)
+        hd95, nsd, sided = flat.hd95, flat.nsd, {"num_one_sided_slices": float(flat.one_sided)}
         names = ("hd95_inplane_px", f"nsd_inplane_{tolerance:g}px")
     else:
-        scores = surface_scores(prediction, reference, spacing=spacing_mm, tolerance=tolerance)
+        solid = surface_scores(prediction, reference, spacing=spacing_mm, tolerance=tolerance)
+        hd95, nsd, sided = solid.hd95, solid.nsd, {}
         names = ("hd95_mm", f"nsd_{tolerance:g}mm")
-    return {"hd95": scores.hd95, "nsd": scores.nsd, names[0]: scores.hd95, names[1]: scores.nsd}
+    return {"hd95": hd95, "nsd": nsd, names[0]: hd95, names[1]: nsd, **sided}
 
 
 def _volumes(prediction: BoolVolume, reference: BoolVolume, spacing_mm: tuple[float, ...] | None) -> Metrics:

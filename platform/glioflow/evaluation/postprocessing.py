@@ -25,7 +25,8 @@ class PostprocessSettings(BaseModel):
         threshold: A voxel is tumor if its probability is above it.
         largest_component: Keep only the largest 26-connected component of all parts together.
         min_size_px: Remove components of all parts together that have fewer voxels.
-        min_total_px: A part with fewer voxels in the whole case is emptied (they stay in the parts around it):
+        min_total_px: A part with fewer voxels in the whole case is emptied (they stay in the parts around it; of
+            exclusive classes they get their next likeliest one):
             `{"ET": 500}` is the rule for small enhancing tumor.
         choose: Choose all of the above on the validation patients; False keeps the values given here.
     """

@@ -67,6 +67,7 @@ def evaluate_parts(
     return {**union, **means, **named, "mean_iou": mean_iou}
 
 
-def _mean(values: Iterable[float | None]) -> float:
-    """Return the mean of metrics that are never undefined."""
-    return float(np.mean([value for value in values if value is not None]))
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of a metric over the parts where it is defined; None where it is in none."""
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None

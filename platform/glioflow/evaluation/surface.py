@@ -47,11 +47,22 @@ def surface_scores(
         return SurfaceScores(diagonal, 0.0)
     there, back = _distances(surface_points(prediction), surface_points(reference), spacing)
     hd95 = max(float(np.percentile(there, 95)), float(np.percentile(back, 95)))
-    within = np.count_nonzero(there <= tolerance) + np.count_nonzero(back <= tolerance)
+    # A distance of exactly the tolerance must count in any orientation, whatever the last digit of its root is.
+    reach = tolerance * (1 + 1e-6)
+    within = np.count_nonzero(there <= reach) + np.count_nonzero(back <= reach)
     return SurfaceScores(hd95, float(within / (len(there) + len(back))))
 
 
-def inplane_surface_scores(prediction: BoolVolume, reference: BoolVolume, *, tolerance_px: float) -> SurfaceScores:
+@dataclass(frozen=True)
+class InplaneScores:
+    """HD95 in pixels, None where no slice has tumor in both masks; NSD; and how many slices have it in one alone."""
+
+    hd95: float | None
+    nsd: float
+    one_sided: int
+
+
+def inplane_surface_scores(prediction: BoolVolume, reference: BoolVolume, *, tolerance_px: float) -> InplaneScores:
     """Compare surfaces slice by slice, for volumes whose distance between slices is unknown.
 
     Args:
@@ -60,15 +71,16 @@ def inplane_surface_scores(prediction: BoolVolume, reference: BoolVolume, *, tol
         tolerance_px: Of the NSD.
 
     Returns:
-        HD95 in pixels and NSD, each the mean over the slices where either mask has tumor; a slice where only one has
-        tumor counts with the diagonal of the slice and 0. Without any such slice: 0 and 1.
+        The mean HD95 over the slices where both masks have tumor, and the mean NSD over those where either has, in
+        which a slice with tumor in one alone counts 0. Without any tumor: 0 and 1.
     """
-    slices = np.flatnonzero((prediction | reference).any(axis=(1, 2)))
-    if not slices.size:
-        return SurfaceScores(0.0, 1.0)
-    scores = [surface_scores(prediction[s], reference[s], spacing=(1.0, 1.0), tolerance=tolerance_px) for s in slices]
-    hd95, nsd = ([getattr(score, name) for score in scores] for name in ("hd95", "nsd"))
-    return SurfaceScores(float(np.mean(hd95)), float(np.mean(nsd)))
+    found, true = prediction.any(axis=(1, 2)), reference.any(axis=(1, 2))
+    either, both = int(np.count_nonzero(found | true)), np.flatnonzero(found & true)
+    if not either:
+        return InplaneScores(0.0, 1.0, 0)
+    scores = [surface_scores(prediction[s], reference[s], spacing=(1.0, 1.0), tolerance=tolerance_px) for s in both]
+    hd95 = float(np.mean([score.hd95 for score in scores])) if scores else None
+    return InplaneScores(hd95, sum(score.nsd for score in scores) / either, either - len(both))
 
 
 def surface_points(mask: BoolVolume) -> NDArray[np.intp]:

@@ -106,7 +106,10 @@ class Focal(_Weighted):
         else:
             entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
             weights = 1.0 if self.class_weights is None else self._per_output(logits.dim())
-        return ((1 - torch.exp(-entropy)) ** self.gamma * entropy * weights).mean()
+        wrong = -torch.expm1(-entropy)
+        if self.gamma < 1:  # a root has an infinite slope at 0, which a voxel that is surely right reaches
+            wrong = wrong.clamp_min(1e-6)
+        return (wrong**self.gamma * entropy * weights).mean()
 
 
 class Overlap(_Weighted):

@@ -173,6 +173,29 @@ def check_encoder(architecture: Architecture, encoder: str) -> None:
         raise unknown_name("encoder", encoder, [*ENCODERS, "tu-NAME for any of timm"])
 
 
+# What the options of the losses may be, both ends included.
+_RANGES: dict[str, tuple[float, float]] = {
+    "smooth": (0, 1e6),
+    "alpha": (0, 10),
+    "beta": (0, 10),
+    "gamma": (0, 10),
+    "label_smoothing": (0, 0.999),
+}
+
+
+def check_loss_values(kind: str, options: Mapping[str, Any]) -> None:
+    """Raise `UserError` where the value of a loss's option is none that it can be computed with."""
+    for name, value in options.items():
+        known = LOSSES[kind].options[name]
+        if isinstance(known, bool):
+            if not isinstance(value, bool):
+                raise UserError(f"option {name} of loss {kind} must be true or false", value)
+            continue
+        low, high = _RANGES[name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise UserError(f"option {name} of loss {kind} must be a number from {low:g} to {high:g}", value)
+
+
 def check_options(kind: str, options: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     """Raise `UserError` where an option is not one of those known."""
     for name in options:

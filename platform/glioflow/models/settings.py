@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from glioflow.errors import UserError, unknown_name
-from glioflow.models.registry import ARCHITECTURES, LOSSES, check_encoder, check_options
+from glioflow.models.registry import ARCHITECTURES, LOSSES, check_encoder, check_loss_values, check_options
 
 SUM = "sum"
 _DEFAULT_LOSS = "dice_bce"
@@ -70,6 +70,7 @@ class LossTerm(BaseModel):
         if self.name not in LOSSES:
             raise unknown_name("loss", self.name, LOSSES)
         check_options(self.name, self.options, LOSSES[self.name].options)
+        check_loss_values(self.name, self.options)
         if self.class_weights and not LOSSES[self.name].weighted:
             choices = [name for name, loss in LOSSES.items() if loss.weighted]
             raise UserError(f"loss {self.name} does not take class_weights", self.name, choices)

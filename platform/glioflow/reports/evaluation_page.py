@@ -27,7 +27,7 @@ METRICS = {
     "hd95": "HD95",
     "nsd": "surface Dice",
     "hd95_mm": "HD95, mm",
-    "hd95_inplane_px": "HD95 in the slices, px",
+    "hd95_inplane_px": "HD95 in the slices with tumor in both, px",
     "nsd_1mm": "surface Dice at 1 mm",
     "nsd_inplane_1px": "surface Dice in the slices at 1 px",
     "volume_error_relative": "volume error, relative",

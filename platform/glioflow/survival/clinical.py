@@ -80,6 +80,8 @@ def typed_value(name: str, value: object, *, codes: Mapping[str, str] | None = N
         return "na"  # BraTS's word for "not applicable", which is a category there and no gap
     if text.lower() in MISSING:
         return None
+    if name in TARGETS and name in _WHOLE:  # as pandas writes them
+        text = _FLAGS.get(text.lower(), text)
     text = (codes or {}).get(text.removesuffix(".0") if codes else text, text)
     if column.kind == "category":
         return text.lower()

@@ -96,6 +96,14 @@ def majority_learner(settings: SurvivalSettings, grid: Array) -> Learner:
     return learn
 
 
+def possible_folds(outcome: Outcome, folds: int) -> int:
+    """Return how many folds the events allow: at most one for each event (or, of `death01`, patient of either kind)."""
+    n, events = len(outcome.event), int(outcome.event.sum())
+    if folds >= n:
+        return n
+    return max(2, min(folds, min(events, n - events) if outcome.family == "binary" else events))
+
+
 def make_splits(outcome: Outcome, settings: SurvivalSettings, *, folds: int, seed: int) -> list[Split]:
     """Deal patients to folds, stratified by event (days: by class); leave-one-out where folds reach their number."""
     from sklearn.model_selection import KFold, LeaveOneOut, StratifiedKFold
@@ -108,8 +116,7 @@ def make_splits(outcome: Outcome, settings: SurvivalSettings, *, folds: int, see
     if outcome.family == "days":
         groups = survival_classes(outcome.days, settings.days_per_month)
     sizes = np.bincount(groups, minlength=2)
-    fewest = int(sizes.min()) if outcome.family == "binary" else int(outcome.event.sum())
-    folds = max(2, min(folds, fewest))
+    folds = possible_folds(outcome, folds)
     if sizes[sizes > 0].min() < folds:  # e.g. BraTS's single censored patient: too rare a group to be dealt evenly
         return list(KFold(folds, shuffle=True, random_state=seed).split(blank))
     return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(blank, groups))

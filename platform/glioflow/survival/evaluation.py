@@ -14,6 +14,7 @@ from glioflow.survival.crossvalidation import (
     majority_learner,
     make_splits,
     out_of_fold,
+    possible_folds,
     primary_statistic,
     repeated_out_of_fold,
 )
@@ -269,6 +270,9 @@ def _warnings(outcome: Outcome, settings: SurvivalSettings, beats: bool, baselin
         warnings.append(
             f"{fewer} events for {inputs} inputs among {len(outcome.event)} patients: most of this is noise"
         )
+    folds = possible_folds(outcome, settings.folds)
+    if folds < min(settings.folds, len(outcome.event)):
+        warnings.append(f"{folds} folds in place of {settings.folds}: {fewer} events allow no more")
     if not settings.primary:
         warnings.append("exploratory: not the model that was fixed beforehand")
     if not beats:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,11 +80,25 @@ def censoring_weights(outcome: Outcome) -> Array:
 
 def followed_before(outcome: Outcome, days: Array) -> Array:
     """Return the probability of still being followed just before each of `days`, by Kaplan and Meier."""
-    from scipy import stats
+    return _followed(outcome, days, side="left")
 
-    curve = stats.ecdf(stats.CensoredData.right_censored(outcome.days, outcome.event)).sf
-    steps = np.concatenate([[1.0], curve.probabilities])
-    return np.asarray(steps[np.searchsorted(curve.quantiles, days, side="left")], dtype=np.float64)
+
+def followed_until(outcome: Outcome, days: Array) -> Array:
+    """Return the probability of still being followed after each of `days`, by Kaplan and Meier."""
+    return _followed(outcome, days, side="right")
+
+
+def _followed(outcome: Outcome, days: Array, *, side: Literal["left", "right"]) -> Array:
+    """Estimate the censoring distribution; who dies on the day when others are lost was not at risk of being lost."""
+    times = np.unique(outcome.days)
+    at_risk = len(outcome.days) - np.searchsorted(np.sort(outcome.days), times, side="left")
+    died, lost = (
+        np.array([np.count_nonzero(kind & (outcome.days == time)) for time in times])
+        for kind in (outcome.event, ~outcome.event)
+    )
+    left = np.maximum(at_risk - died, 1)
+    steps = np.concatenate([[1.0], np.cumprod(1 - lost / left)])
+    return np.asarray(steps[np.searchsorted(times, days, side=side)], dtype=np.float64)
 
 
 def fit_logistic(inputs: Array, outcome: Outcome, penalty: float, seed: int) -> LogisticModel:

@@ -9,10 +9,14 @@ Model = Literal["ridge", "random_forest", "gradient_boosting", "weibull_aft"]
 Imputation = Literal["median", "knn", "mice"]
 
 
+# What makes a model another than the one that was fixed beforehand.
+_FIXED = ("model", "shape_features", "clinical", "imputation", "penalties")
+
+
 class SurvivalSettings(BaseModel):
     """Settings of the survival stage.
 
-    The primary model is fixed beforehand: `ridge` (logistic for `death01`, Cox for times) on age and one shape feature.
+    The primary model is fixed beforehand: `ridge` (logistic for `death01`, Cox for times) on age and BEVR.
     Whatever differs from that is exploratory, and every output says so.
 
     Attributes:
@@ -61,5 +65,6 @@ class SurvivalSettings(BaseModel):
 
     @property
     def primary(self) -> bool:
-        """Whether this is the model that was fixed beforehand."""
-        return self.model == "ridge" and self.clinical == ("age_years",) and len(self.shape_features) == 1
+        """Whether this is the model that was fixed beforehand, in all that is learned."""
+        fixed = SurvivalSettings()
+        return all(getattr(self, name) == getattr(fixed, name) for name in _FIXED)

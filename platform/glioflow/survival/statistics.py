@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glioflow.survival.fitting import followed_before
+from glioflow.survival.fitting import followed_before, followed_until
 from glioflow.survival.outcome import Outcome
 
 Array = NDArray[np.float64]
@@ -82,7 +82,7 @@ def integrated_brier(outcome: Outcome, survival: Array, grid: Array) -> Statisti
     gone = outcome.event[:, None] & (outcome.days[:, None] <= grid[None, :])
     there = outcome.days[:, None] > grid[None, :]
     weights_gone = 1 / _followed(outcome, outcome.days)[:, None]
-    weights_there = 1 / _followed(outcome, grid)[None, :]
+    weights_there = 1 / _followed(outcome, grid, until=True)[None, :]
     loss = gone * weights_gone * survival**2 + there * weights_there * (1 - survival) ** 2
     return _mean(np.trapezoid(loss, grid, axis=1) / (grid[-1] - grid[0]))
 
@@ -108,8 +108,9 @@ def accuracy(outcome: Outcome, probability: Array) -> Statistic:
     return _mean(((probability > 0.5) == outcome.event).astype(np.float64))
 
 
-def _followed(outcome: Outcome, days: Array) -> Array:
-    return np.maximum(followed_before(outcome, days), 1 / len(outcome.days))
+def _followed(outcome: Outcome, days: Array, *, until: bool = False) -> Array:
+    followed = followed_until if until else followed_before
+    return np.maximum(followed(outcome, days), 1 / len(outcome.days))
 
 
 def _mean(loss: Array) -> Statistic:
