@@ -58,7 +58,7 @@ def test_one_step_gives_a_bundle_that_answers_in_the_original_geometry(
     predictor = Predictor.load(plan.bundle, device="cpu")
     if not experiment.training.final:
         again = [row["dice"] for row in measure(predictor, cohort.cases(plan.split.val))]
-        assert metrics["val/dice_mean"] == pytest.approx(np.mean(again))
+        assert metrics["val/dice_mean"] == pytest.approx(np.mean(again), abs=0.01)
     (test,) = plan.split.test
     case = open_cohort(cohort_of(experiment)).read(test)
     answer = predictor.predict(case).segmentation
