@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from glioflow.config import Experiment, load_experiment, override
+from glioflow.config import Experiment, load_experiment, load_recorded, override
+from glioflow.config.experiment import override_texts
 from glioflow.errors import UserError
 from glioflow.models import ARCHITECTURES, build_network
 
@@ -157,3 +158,133 @@ def test_a_range_goes_up_and_a_logarithm_is_of_something_positive(from_yaml, bou
 def test_first_points_name_searched_keys(from_yaml):
     with pytest.raises(UserError, match=r"loss\.name"):
         from_yaml("search: {first: [{loss.name: dice}]}")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("training: {epochs: 3}\ntraining: {batch_size: 2}", "the key 'training' stands twice, in lines 1 and 2"),
+        ("training:\n  epochs: 3\n  batch_size: 2\n  epochs: 4", "the key 'epochs' stands twice, in lines 2 and 4"),
+        ("name: 2024-13-01", "put it in quotes"),
+        ("a: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+    ],
+)
+def test_yaml_that_would_be_misread_is_refused(from_yaml, text, said):
+    with pytest.raises(UserError, match=r"some\.yaml") as error:
+        from_yaml(text)
+    assert said in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+def test_keys_of_a_merged_mapping_may_be_replaced(from_yaml):
+    text = "split: &usual {folds: 4, seed: 1}\ntraining: {seed: 2}\ndata: {source: x}\n"
+    assert from_yaml(text + "description: fine").split.folds == 4
+    with pytest.raises(UserError, match="stands twice"):
+        from_yaml("name: some", "training={epochs: 3, epochs: 4}")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("training: {epochs: true}", "training.epochs must be a number; got true"),
+        ("training: {learning_rate: .inf}", "training.learning_rate must be a finite number; got inf"),
+        ("training: {weight_decay: .nan}", "training.weight_decay must be a finite number; got nan"),
+        ("split: {counts: [true, 2, 3]}", "split.counts must be a number; got true"),
+        ("training: {num_workers: [true, 3]}", "training.num_workers must be a number; got true"),
+        ("preprocess: [{step: resize, size: true}]", "preprocess.size must be a number; got true"),
+        ("loss: {options: {smooth: .inf}}", "loss.options.smooth must be a finite number"),
+        (
+            "search: {space: {training.epochs: {kind: int, low: true, high: 3}}}",
+            "search.space.training.epochs.low must be a number",
+        ),
+        (
+            "search: {space: {training.learning_rate: {kind: float, low: 1, high: .inf}}}",
+            "search.space.training.learning_rate.high must be a finite number",
+        ),
+    ],
+)
+def test_what_is_no_number_to_people_is_refused_where_a_number_belongs(from_yaml, text, said):
+    with pytest.raises(UserError) as error:
+        from_yaml(text)
+    assert said in str(error.value)
+
+
+def test_true_and_false_are_taken_where_they_belong(from_yaml):
+    assert from_yaml("training: {deterministic: true}\npostprocess: {choose: false}").training.deterministic
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [("2024-05-01", "2024-05-01"), ("1", "1"), ("1.5", "1.5"), ("yes", "True")]
+)
+def test_a_name_that_yaml_takes_for_something_else_is_to_be_quoted(from_yaml, value, shown):
+    with pytest.raises(UserError, match=rf"name: .*; got {shown}; put it in quotes"):
+        from_yaml(f"name: {value}")
+    assert from_yaml(f"name: '{value}'").name == value
+
+
+CHOICE = "{kind: choice, values: "
+ENCODER = "model.encoder: {kind: choice, values: [resnet18], when: {model.architecture: [WHEN]}}"
+ARCHITECTURE = "model.architecture: {kind: choice, values: [unet, buda-unet]}"
+
+
+@pytest.mark.parametrize(
+    ("search", "said"),
+    [
+        ("space: {loss.name: {kind: choice, values: [dice, dise]}}", "loss.name cannot be dise: .*did you mean dice"),
+        ("space: {training.epochs: {kind: choice, values: [text]}}", "training.epochs cannot be text"),
+        ("space: {training.epochs: {kind: choice, values: [true]}}", "training.epochs cannot be true"),
+        ("space: {training.epochs: {kind: int, low: 0, high: 3}}", "training.epochs cannot be 0"),
+        ("space: {training.ema: {kind: float, low: 0.5, high: 1.5}}", "training.ema cannot be 1.5"),
+        (
+            f"space: {{{ARCHITECTURE}, {ENCODER.replace('WHEN', 'unat')}}}",
+            "model.encoder depends on model.architecture being unat, which it never is.*choose one of: unet, buda-unet",
+        ),
+        (
+            f"space: {{{ARCHITECTURE}, {ENCODER.replace('WHEN', 'unet').replace('resnet18', 'resnet19')}}}",
+            "model.encoder cannot be resnet19",
+        ),
+        (
+            "first: [{loss.name: dise}], space: {loss.name: {kind: choice, values: [dice, dice_bce]}}",
+            "search.first: point 1 has dise for loss.name, which search.space does not; did you mean dice",
+        ),
+        (
+            "first: [{training.epochs: 3}, {training.epochs: 9}], "
+            "space: {training.epochs: {kind: int, low: 1, high: 5}}",
+            "search.first: point 2 has 9 for training.epochs.*choose a number from 1 to 5",
+        ),
+        (
+            f"first: [{{model.architecture: buda-unet, model.encoder: resnet18}}], "
+            f"space: {{{ARCHITECTURE}, {ENCODER.replace('WHEN', 'unet')}}}",
+            "point 1 has a value for model.encoder, whose conditions do not hold",
+        ),
+        (
+            "sampler: grid, space: {training.epochs: {kind: int, low: 1, high: 100000000}}",
+            "a grid must have at most 2000 points; got 100000000",
+        ),
+        (
+            "sampler: grid, space: {postprocess.choose: {kind: choice, values: [false]}, "
+            "training.final: {kind: choice, values: [true, false]}, "
+            "training.keep: {kind: choice, values: [best, last]}}",
+            "the point .*of the grid cannot be trained with: training.final trains on the validation cases",
+        ),
+    ],
+)
+def test_a_search_that_no_trial_could_train_with_is_refused_when_it_is_read(from_yaml, search, said):
+    with pytest.raises(UserError, match=said) as error:
+        from_yaml(f"search: {{{search}}}")
+    assert str(error.value).count("some.yaml") == 1
+    with pytest.raises(UserError, match=said):
+        override_texts(Experiment(), [f"search={{{search}}}"])
+
+
+def test_a_value_that_suits_some_of_the_others_is_taken(from_yaml):
+    experiment = from_yaml(
+        "postprocess: {choose: false}\nsearch: {space: {training.final: {kind: choice, values: [true, false]}, "
+        "training.keep: {kind: choice, values: [best, last]}}}"
+    )
+    assert list(experiment.search.space) == ["training.final", "training.keep"]
+
+
+def test_what_a_run_recorded_is_read_though_its_search_would_be_refused_today(experiment_file):
+    text = "search: {space: {loss.name: {kind: choice, values: [dise]}}}"
+    assert load_recorded(experiment_file(text)).search.space

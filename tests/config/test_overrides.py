@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from glioflow.config import Experiment, load_experiment, override
-from glioflow.config.experiment import _models_of
+from glioflow.config import Experiment, load_experiment, load_recorded, override
+from glioflow.config.schema import models_of
 from glioflow.errors import UserError
 from glioflow.models import ARCHITECTURES, LOSSES
 from glioflow.runs.launch import to_yaml
@@ -53,7 +53,7 @@ TELLING: dict[str, list[Any]] = {
 def keys_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}"
-        if len(inner := _models_of(field.annotation)) == 1:
+        if len(inner := models_of(field.annotation)) == 1:
             yield from keys_of(inner[0], f"{prefix}{name}.")
 
 
@@ -121,7 +121,7 @@ def test_an_override_and_the_same_value_in_the_file_give_equal_experiments(path,
     except (AttributeError, TypeError):  # a key below a section that this file sets to something else
         return
     path.write_text(text)
-    written, overridden = (result_of(make) for make in (lambda: load_experiment(path), lambda: override(begun, values)))
+    written, overridden = (result_of(make) for make in (lambda: load_recorded(path), lambda: override(begun, values)))
     assert overridden == written
     assert written is None or overridden.resolved == written.resolved
 

@@ -307,3 +307,15 @@ def test_the_table_shows_each_trial_the_best_and_the_time_left():
     assert drawn.index("0.712") < drawn.rindex("0.625"), "of the last epoch, and of the bundle"
     assert "75 s" in drawn
     assert "running" in drawn
+
+
+def test_a_search_goes_on_after_a_wrong_first_point_was_mended(storage):
+    wrong, right = ({"model.architecture": name, "training.epochs": 3} for name in ("unat", "unet"))
+    broken = Searcher(settings(first=[wrong, wrong | {"training.epochs": 4}]), name="study", storage=storage)
+    with pytest.raises(ValueError, match="unat"):
+        broken.suggest("a")
+    mended = Searcher(settings(first=[right]), name="study", storage=storage)
+    assert mended.plan(4) == 2, "two of four have failed"
+    point = mended.suggest("b")
+    assert (point["model.architecture"], point["training.epochs"]) == ("unet", 3)
+    assert mended.suggest("c")["model.architecture"] in ("unet", "buda-unet")

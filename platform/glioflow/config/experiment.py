@@ -1,16 +1,17 @@
 """One experiment file: the settings of every package, read from YAML, overridden by key; unknown keys are errors."""
 
-import re
+import datetime
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from glioflow.cluster.workers import WorkerSettings
 from glioflow.config.gate import GateSettings
+from glioflow.config.schema import find_no_number, has_key, keys_at
 from glioflow.config.search import PREPROCESS, SearchSettings
+from glioflow.config.search_points import check_points
 from glioflow.data.preprocessing.pipeline import ResizePlane, Step, UnitScale
 from glioflow.data.splits import SplitSettings
 from glioflow.data.targets import TargetSettings
@@ -18,20 +19,12 @@ from glioflow.errors import UserError
 from glioflow.evaluation import PostprocessSettings
 from glioflow.evaluation.inference import InferenceSettings
 from glioflow.models import ARCHITECTURES, LossSettings, ModelSettings
+from glioflow.strict_yaml import parse_yaml
 from glioflow.survival import SurvivalSettings
 from glioflow.training.settings import TrainingSettings
 
 # Every trial of a search shares these: the cohort is split once, and runs are found by the name.
 _FIXED = ("name", "description", "data", "preprocess", "split", "entry", "search", "gate")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as people write it: 1e-3 is a number, which PyYAML (YAML 1.1) reads as text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
 
 
 class DataSettings(BaseModel):
@@ -123,7 +116,7 @@ class Experiment(BaseModel):
     def _searched_keys_exist(self) -> "Experiment":
         for key, parameter in self.search.space.items():
             fixed = key.split(".")[0] in _FIXED and key != PREPROCESS  # which is chosen by name, from search.preprocess
-            if fixed or not _has_key(type(self), key.split(".")):
+            if fixed or not has_key(type(self), key.split(".")):
                 raise ValueError(f"search.space has the key {key!r}, which is not a searchable key of an experiment")
             for other in parameter.when:
                 if other not in self.search.space:
@@ -153,14 +146,31 @@ def load_experiment(path: Path, overrides: Iterable[str] = ()) -> Experiment:
         overrides: `section.key=value`, the value in YAML.
 
     Raises:
-        UserError: If the file is missing, is not YAML, or holds a key or value that no experiment may have.
+        UserError: If the file is missing, is not YAML, or holds a key or value that no experiment may have, or a search
+            space with one that no trial could train with.
     """
+    experiment = _read(path, overrides)
+    try:
+        check_search(experiment)
+    except UserError as error:
+        raise error.replace(rule=f"{path}: {error.rule}") from None
+    return experiment
+
+
+def load_recorded(path: Path) -> Experiment:
+    """Read an experiment that a run recorded: its search was accepted when the run began, and is not tried again."""
+    return _read(path, ())
+
+
+def _read(path: Path, overrides: Iterable[str]) -> Experiment:
     if not path.is_file():
         others = sorted(str(other) for other in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         raise UserError(f"the experiment file {path} does not exist", path, others or None)
     try:
-        values = yaml.load(path.read_text(), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = parse_yaml(path.read_text())
+    except UserError as error:
+        raise error.replace(rule=f"an experiment must be a YAML file: {error.rule}", file=path) from None
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"an experiment must be a YAML file: {' '.join(str(error).split())[:200]}", file=path) from None
     if not isinstance(values, dict):
         raise UserError("an experiment file must hold keys and values", file=path)
@@ -175,10 +185,32 @@ def override(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
 
 def override_texts(experiment: Experiment, texts: Iterable[str]) -> Experiment:
     """Return the experiment changed by `section.key=value` texts, as `load_experiment` takes them."""
-    return override(experiment, _parse_overrides(texts))
+    changed = override(experiment, _parse_overrides(texts))
+    check_search(changed)
+    return changed
+
+
+def check_search(experiment: Experiment) -> None:
+    """Refuse a search space with a value, condition, first point or grid point that no trial could train with.
+
+    Raises:
+        UserError: That names the key and the value.
+    """
+    settings = experiment.search
+
+    def try_point(point: Mapping[str, Any]) -> UserError | None:
+        try:
+            _ = override(experiment, {**settings.overrides(point), "search": {}}).resolved
+        except UserError as error:
+            return error
+        return None
+
+    check_points(settings, try_point)
 
 
 def _validate(values: dict[str, Any], origin: str) -> Experiment:
+    if (problem := find_no_number(Experiment, values, "")) is not None:
+        raise problem.replace(rule=f"{origin}: {problem.rule}")
     try:
         return Experiment.model_validate(values)
     except ValidationError as error:
@@ -194,10 +226,13 @@ def _explain(error: ValidationError, origin: str) -> UserError:
         return cause.replace(rule=f"{origin}: {key}: {cause.rule}" if key else f"{origin}: {cause.rule}")
     if first["type"] == "extra_forbidden":
         *section, name = first["loc"]
-        return UserError(f"{origin}: unknown key {key!r}", name, _keys_at(Experiment, section))
+        return UserError(f"{origin}: unknown key {key!r}", name, keys_at(Experiment, section))
     message = first["msg"].removeprefix("Value error, ")
     given = None if first["type"] == "value_error" else repr(first["input"])[:120]
-    return UserError(f"{origin}: {key}: {message}" if key else f"{origin}: {message}", given)
+    hint = None
+    if first["type"] == "string_type" and isinstance(first["input"], int | float | datetime.date):
+        given, hint = str(first["input"]), "put it in quotes"
+    return UserError(f"{origin}: {key}: {message}" if key else f"{origin}: {message}", given, hint=hint)
 
 
 def _parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
@@ -207,9 +242,9 @@ def _parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
         if not equals or not key.strip():
             raise UserError("an override must have the form section.key=value", text)
         try:
-            values[key.strip()] = yaml.load(value, _Loader)
-        except yaml.YAMLError:
-            raise UserError("the value of an override must be YAML", text) from None
+            values[key.strip()] = parse_yaml(value)
+        except UserError as error:
+            raise UserError(f"the value of an override must be YAML: {error.rule}", text) from None
     return values
 
 
@@ -229,31 +264,3 @@ def _overridden(experiment: dict[str, Any], values: Mapping[str, Any]) -> dict[s
 
 def _copied(value: Any) -> Any:
     return {key: _copied(inner) for key, inner in value.items()} if isinstance(value, dict) else value
-
-
-def _has_key(model: type[BaseModel], key: list[str]) -> bool:
-    field = model.model_fields.get(key[0])
-    if field is None:
-        return False
-    if len(key) == 1:
-        return True
-    return key[0] == "options" or any(_has_key(inner, key[1:]) for inner in _models_of(field.annotation))
-
-
-def _models_of(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _models_of(part)]
-
-
-def _keys_at(annotation: Any, key: list[Any]) -> list[str] | None:
-    """Return the keys that may stand below `key`, which may go through lists, mappings and kinds of steps."""
-    models = _models_of(annotation)
-    for model in models:
-        if not key:
-            return sorted(model.model_fields)
-        if key[0] in model.model_fields:
-            return _keys_at(model.model_fields[key[0]].annotation, key[1:])
-        if isinstance(key[0], str) and any(field.default == key[0] for field in model.model_fields.values()):
-            return _keys_at(model, key[1:])
-    return _keys_at(annotation, key[1:]) if key else None

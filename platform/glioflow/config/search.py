@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -221,6 +222,15 @@ class SearchSettings(BaseModel):
     def num_trials(self) -> int:
         """How many configurations are tried by default."""
         return self.trials or (sum(1 for _ in self.grid()) if self.sampler == "grid" else 10)
+
+    @property
+    def grid_size(self) -> int:
+        """How many points a grid has, those counted several times that conditions make equal."""
+        return math.prod(
+            len(p.values) if isinstance(p, Choice) else p.high - p.low + 1
+            for p in self.space.values()
+            if isinstance(p, Choice | Whole)
+        )
 
     def active(self, key: str, chosen: Mapping[str, Any]) -> bool:
         """Say whether a searched key exists where `chosen` was chosen before it."""

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from glioflow.config import Experiment, load_experiment
+from glioflow.config import Experiment, load_recorded
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.runs.launch import Setting
@@ -29,7 +29,7 @@ def resumed_setting(setting: Setting, run_id: str, *, besides: Collection[str] =
     """
     tracking = setting.tracking
     run = tracking.run(run_id)
-    recorded = load_experiment(tracking.download(f"runs:/{run_id}/experiment.yaml"))
+    recorded = load_recorded(tracking.download(f"runs:/{run_id}/experiment.yaml"))
     split = Split.model_validate(tracking.read_json(run_id, "split.json"))
     changed = _changed_keys(recorded, setting.experiment, besides)
     if not changed:  # of another experiment, the cohort and the split say nothing

@@ -20,6 +20,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from glioflow.errors import UserError
+from glioflow.strict_yaml import parse_yaml
 
 Role = Literal["image", "mask", "brain_mask"]
 
@@ -105,18 +106,18 @@ def read_roles(path: Path) -> FileRoles:
     Raises:
         UserError: If it cannot be read, or holds another key or value.
     """
-    import yaml
-
     file = next((file for folder in (path, path.parent) if (file := folder / DECLARED).is_file()), None)
     if file is None:
         return FileRoles()
     rule = f"{DECLARED} must hold patterns under images, masks and brain_masks, and names under labels"
     try:
-        roles = FileRoles.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+        roles = FileRoles.model_validate(parse_yaml(file.read_text(encoding="utf-8")) or {})
+    except UserError as error:
+        raise error.replace(file=file) from None
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(rule, f"{'.'.join(map(str, first['loc']))}: {first['msg']}", file=file) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(rule, " ".join(str(error).split())[:120], file=file) from None
     if wrong := [label for label in roles.labels if not 0 < label < 256]:
         raise UserError("labels must be numbers from 1 to 255", wrong, file=file)

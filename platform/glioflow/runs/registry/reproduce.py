@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 
 from glioflow import bundle, cluster
 from glioflow.cluster.storage import recorded_cohort
-from glioflow.config import load_experiment
+from glioflow.config import load_recorded
 from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
 from glioflow.progress import Say, quiet
@@ -107,7 +107,7 @@ def reproduce(run_id: str, data: str | Path | None = None, *, say: Say = quiet) 
 
 def _recorded_setting(tracking: Tracking, run: Any, data: str | Path | None) -> Setting:
     run_id, tags = run.info.run_id, run.data.tags
-    experiment = load_experiment(tracking.download(f"runs:/{run_id}/experiment.yaml"))
+    experiment = load_recorded(tracking.download(f"runs:/{run_id}/experiment.yaml"))
     # A trial has the split and the cohort of its search, unless they are its own.
     holder = run_id if tracking.has_artifact(run_id, "split.json") else tags["mlflow.parentRunId"]
     split = Split.model_validate(tracking.read_json(holder, "split.json"))

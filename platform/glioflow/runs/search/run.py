@@ -13,6 +13,7 @@ from typing import Any, TypedDict
 from glioflow import cluster
 from glioflow.cluster.storage import home
 from glioflow.config import Experiment, data_source, override
+from glioflow.config.experiment import check_search
 from glioflow.config.search import SearchSettings
 from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
@@ -88,6 +89,7 @@ def search(
     settings = experiment.search
     if experiment.training.final:
         raise UserError("training.final must be false in a search, which compares on validation patients", True)
+    check_search(experiment)
     if not settings.space:
         raise UserError("a search needs search.space", experiment.name, hint="list the keys to search there")
     if experiment.training.elastic:

@@ -55,11 +55,38 @@ def open_study(settings: SearchSettings, *, name: str, storage: str) -> optuna.S
         directions=[DIRECTIONS[objective] for objective in settings.objectives],
         load_if_exists=True,
     )
-    if not study.get_trials(deepcopy=False):
+    if not study.get_trials(deepcopy=False) or _drop_impossible(study, settings, storage):
         enqueue(study, list(settings.first))
         if settings.sampler == "grid":
             enqueue(study, list(settings.grid()))
     return study
+
+
+def _drop_impossible(study: optuna.Study, settings: SearchSettings, storage: str) -> bool:
+    """End points that were enqueued and that the space does not have: `search.first` was mended since.
+
+    Returns:
+        Whether there were any.
+    """
+    dropped = False
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING)):
+        fixed = trial.system_attrs.get("fixed_params", {})
+        for key, value in fixed.items():
+            parameter = settings.space.get(key)
+            known = [_as_choice(each) for each in parameter.values] if isinstance(parameter, Choice) else None
+            if parameter is None or (known is not None and value not in known):
+                database, trial_id = _in_database(study.study_name, storage, trial.number)
+                database.set_trial_state_values(trial_id, TrialState.FAIL)
+                dropped = True
+                break
+    return dropped
+
+
+def _in_database(name: str, storage: str, number: int) -> tuple[optuna.storages.RDBStorage, int]:
+    """Return the database of a study, and the id that a trial of it has there."""
+    database = optuna.storages.RDBStorage(storage)
+    study_id = database.get_study_id_from_name(name)
+    return database, database.get_trial_id_from_study_id_trial_number(study_id, number)
 
 
 def enqueue(study: optuna.Study, points: list[dict[str, Any]]) -> None:
@@ -111,9 +138,7 @@ class Searcher(TuneSearcher):  # type: ignore[misc]
 
     def _reopen(self, number: int) -> optuna.Trial:
         """Return a trial that is open in the study, with its parameters and what it reported."""
-        database = optuna.storages.RDBStorage(self.storage)
-        study_id = database.get_study_id_from_name(self.name)
-        return optuna.Trial(self.study, database.get_trial_id_from_study_id_trial_number(study_id, number))
+        return optuna.Trial(self.study, _in_database(self.name, self.storage, number)[1])
 
     def _spent(self) -> bool:
         hours = self.settings.budget_hours

@@ -1,0 +1,69 @@
+"""What the classes of settings accept where: which keys there are, and where a number belongs."""
+
+import math
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from glioflow.errors import UserError
+
+
+def find_no_number(annotation: Any, value: Any, key: str) -> UserError | None:
+    """Return the error for a value that Python takes for a number, and people do not: true, .inf, .nan."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return UserError(f"{key} must be a finite number", value)
+    if isinstance(value, bool):
+        kinds = _kinds_of(annotation)
+        wrong = kinds & {int, float} and not kinds & {bool, Any}
+        return UserError(f"{key} must be a number", str(value).lower()) if wrong else None
+    if isinstance(value, list | tuple):
+        inner = [find_no_number(annotation, each, key) for each in value]
+    elif isinstance(value, dict):
+        fields: dict[Any, Any] = {}
+        for model in models_of(annotation):
+            for name, field in model.model_fields.items():
+                fields[name] = (fields.get(name), field.annotation)  # of any of the kinds of a step or parameter
+        inner = [  # what is no field is a key of a mapping, whose values the same annotation describes
+            find_no_number(fields.get(name, annotation), each, f"{key}.{name}" if key else str(name))
+            for name, each in value.items()
+        ]
+    else:
+        return None
+    return next((problem for problem in inner if problem is not None), None)
+
+
+def _kinds_of(annotation: Any) -> set[Any]:
+    """Return the types that an annotation is made of."""
+    parts = annotation if isinstance(annotation, tuple) else get_args(annotation)
+    return set.union(*(_kinds_of(part) for part in parts)) if parts else {annotation}
+
+
+def has_key(model: type[BaseModel], key: list[str]) -> bool:
+    """Return whether settings have a key, given by its parts."""
+    field = model.model_fields.get(key[0])
+    if field is None:
+        return False
+    if len(key) == 1:
+        return True
+    return key[0] == "options" or any(has_key(inner, key[1:]) for inner in models_of(field.annotation))
+
+
+def models_of(annotation: Any) -> list[type[BaseModel]]:
+    """Return the classes of settings that an annotation, or one of several, may mean."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    parts = annotation if isinstance(annotation, tuple) else get_args(annotation)
+    return [model for part in parts for model in models_of(part)]
+
+
+def keys_at(annotation: Any, key: list[Any]) -> list[str] | None:
+    """Return the keys that may stand below `key`, which may go through lists, mappings and kinds of steps."""
+    models = models_of(annotation)
+    for model in models:
+        if not key:
+            return sorted(model.model_fields)
+        if key[0] in model.model_fields:
+            return keys_at(model.model_fields[key[0]].annotation, key[1:])
+        if isinstance(key[0], str) and any(field.default == key[0] for field in model.model_fields.values()):
+            return keys_at(model, key[1:])
+    return keys_at(annotation, key[1:]) if key else None
