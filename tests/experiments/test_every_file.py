@@ -58,7 +58,7 @@ def test_one_step_gives_a_bundle_that_answers_in_the_original_geometry(
     predictor = Predictor.load(plan.bundle, device="cpu")
     if not experiment.training.final:
         again = [row["dice"] for row in measure(predictor, cohort.cases(plan.split.val))]
-        assert metrics["val/dice_mean"] == pytest.approx(np.mean(again), abs=0.01)
+        assert metrics["val/dice_mean"] == pytest.approx(np.mean(again), rel=0.05, abs=1e-3)  # half precision
     (test,) = plan.split.test
     case = open_cohort(cohort_of(experiment)).read(test)
     answer = predictor.predict(case).segmentation
@@ -70,7 +70,8 @@ def test_one_step_gives_a_bundle_that_answers_in_the_original_geometry(
     assert np.array_equal(read_back(written, case), answer.labels)
     (row,) = measure(predictor, cohort.cases([test]))
     found, true = (experiment.target.split(each) for each in (answer.labels, cohort.case(test).reference()))
-    assert row["dice"] == pytest.approx(np.mean([dice_per_case(found[name], true[name]) for name in true]))
+    dice = np.mean([dice_per_case(found[name], true[name]) for name in true])
+    assert row["dice"] == pytest.approx(dice, rel=0.05, abs=1e-3)  # prepared in half precision
 
 
 def read_back(written: Path, case: Case) -> NDArray[np.uint8]:

@@ -22,6 +22,8 @@ _IMAGE = ("MR", "CT", "PT")
 _MASK = "SEG"
 # The SOP classes of segmentations, binary and as a label map; the meta information of a file begins with its class.
 _SEGMENTATIONS = (b"1.2.840.10008.5.1.4.1.1.66.4", b"1.2.840.10008.5.1.4.1.1.66.7")
+# How far a slice may lie from its place in an even stack, as a part of the distance between slices.
+_JITTER = 0.0101
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 # The axes of DICOM point to left and posterior, those of NIfTI and ours to right and anterior.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -211,6 +213,9 @@ def _voxels(header: Any, file: Path) -> int:
         raise UserError("a DICOM image must state its rows and columns", file=file) from error
     if header.Modality != _MASK and int(header.get("SamplesPerPixel") or 1) != 1:
         raise UserError("a DICOM image must be gray", f"{header.SamplesPerPixel} samples per pixel", file=file)
+    if header.Modality != _MASK and (shown := header.get("PhotometricInterpretation", "MONOCHROME2")) != "MONOCHROME2":
+        hint = "store it with bright values for bright tissue, as MONOCHROME2"
+        raise UserError("a DICOM image must be MONOCHROME2", shown, file=file, hint=hint)
     return count
 
 
@@ -221,7 +226,13 @@ def _read_series(files: Sequence[Path]) -> Volume:
     datasets = load_series(files)
     for dataset, file in zip(datasets, files, strict=True):
         check_pixels(dataset, file)
-    options: Mapping[str, Any] = {"dtype": np.float32, "apply_presentation_lut": False}
+    options: Mapping[str, Any] = {
+        "dtype": np.float32,
+        "apply_presentation_lut": False,
+        # Two neighbors may each be off by a hundredth of their distance, in opposite directions.
+        "rtol": 2 * _JITTER,
+        "perpendicular_tol": 2 * _JITTER,
+    }
     try:
         if len(datasets) == 1 and int(datasets[0].get("NumberOfFrames") or 1) > 1:
             volume = highdicom.Image.from_dataset(datasets[0]).get_volume(**options)
@@ -231,6 +242,8 @@ def _read_series(files: Sequence[Path]) -> Volume:
     except Exception as error:  # a hostile header can fail anywhere inside the library
         rule = "a DICOM series must be a complete stack of parallel, evenly spaced slices"
         raise UserError(rule, reason(error), file=files[0].parent) from error
+    if not np.isfinite(data).all():
+        raise UserError("an image must hold finite numbers", "NaN or infinity", file=files[0])
     grid = orient(affine, files[0])
     return Volume(grid.from_file(data), grid, spacing_of(grid))
 

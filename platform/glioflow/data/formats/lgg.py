@@ -195,6 +195,9 @@ def read_tiff(path: Path) -> NDArray[np.generic]:
             if not all(0 < side <= MAX_SIDE_PX for side in page.shape):
                 raise TooLarge(f"an image must have at most {MAX_SIDE_PX} pixels on each side", page.shape, file=path)
             _check_compression(page, path)
+            if "PhotometricInterpretation" in page.tags and page.photometric.name not in ("MINISBLACK", "RGB"):
+                hint = "store it with bright values for bright tissue, gray or RGB"
+                raise UserError("a TIFF must be gray (MinIsBlack) or RGB", page.photometric.name, file=path, hint=hint)
             return np.asarray(page.asarray(maxworkers=1))
     except UserError:
         raise

@@ -40,8 +40,14 @@ def read_mask(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float, float]
 
 
 def _labels(values: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
+    if not np.isfinite(values).all():
+        raise UserError("a mask must hold finite numbers", "NaN or infinity", file=path)
     labels = np.rint(values).astype(np.int64)
-    if (labels != values).any() or labels.min(initial=0) < 0 or labels.max(initial=0) > 255:
+    if (
+        np.abs(labels - values).max(initial=0) > nifti.NEARLY_WHOLE
+        or labels.min(initial=0) < 0
+        or labels.max(initial=0) > 255
+    ):
         raise UserError("a mask must hold whole label values from 0 to 255", file=path)
     if labels.max(initial=0) == 255 and np.isin(labels, (0, 255)).all():
         return np.asarray(labels > 0, np.uint8)  # a binary mask as images store it

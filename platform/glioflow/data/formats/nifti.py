@@ -6,11 +6,13 @@ files are named after their channels; or BIDS, `sub-<person>[/ses-<visit>]/anat/
 """
 
 import gzip
+import itertools
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,15 +26,21 @@ from glioflow.errors import TooLarge, UserError
 MAX_VOXELS = 2**27
 MAX_CHANNELS = 16
 _MAX_HEADER_BYTES = 2**22
+# How far a label may be from a whole number: 1.0000153 is what a scale factor makes of 1.
+NEARLY_WHOLE = 1e-3
 
 
 @dataclass(frozen=True)
 class Volume:
-    """The volume in a file: `data` (S, H, W), the way back to the file, and the distance between neighbors."""
+    """The volume in a file: `data` (S, H, W), the way back to the file, and the distance between neighbors.
+
+    `oriented` is whether the file says where in the patient it lies.
+    """
 
     data: NDArray[np.generic]
     grid: Grid
     spacing_mm: tuple[float, float, float]
+    oriented: bool = True
 
 
 def detect(path: Path) -> bool:
@@ -91,11 +99,11 @@ def assemble(case: CaseFiles, images: Mapping[str, Path], masks: Collection[Path
     for file in masks:
         volume = read_volume(file)
         volumes[file] = volume
-        values = np.unique(volume.data)
+        values = np.unique(labeled := _whole_labels(volume, file))
         if not np.isin(values, [0, *labels]).all():
             rule = f"the labels of a mask must be among {[0, *sorted(labels)]}"
             raise UserError(rule, values[:8].tolist(), file=file)
-        mask = np.ascontiguousarray(volume.data, np.uint8)
+        mask = np.ascontiguousarray(labeled, np.uint8)
     for file, volume in volumes.items():
         if not same_grid(volume, first):
             raise UserError(
@@ -112,6 +120,9 @@ def assemble(case: CaseFiles, images: Mapping[str, Path], masks: Collection[Path
         spacing_mm=first.spacing_mm,
         institution=case.institution,
         grid=first.grid,
+        warnings=()
+        if first.oriented
+        else (f"{first_file.name} states its spacing but no orientation: its axes are guessed",),
         files=case.files,
     )
 
@@ -129,7 +140,7 @@ def read_volume(path: Path) -> Volume:
         _check_header(path)
         image = nibabel.load(path)
         data = np.asarray(image.dataobj)
-        affine = np.asarray(image.affine, np.float64)
+        affine = np.diag([*[_millimeters(image.header, path)] * 3, 1.0]) @ np.asarray(image.affine, np.float64)
     except UserError:
         raise
     except Exception as error:  # a damaged file can fail anywhere inside the decoder
@@ -140,7 +151,32 @@ def read_volume(path: Path) -> Volume:
     if data.dtype.kind == "f" and not np.isfinite(data).all():
         raise UserError("an image must hold finite numbers", "NaN or infinity", file=path)
     grid = orient(affine, path)
-    return Volume(grid.from_file(data), grid, spacing_of(grid))
+    return Volume(grid.from_file(data), grid, spacing_of(grid), oriented=_is_oriented(image.header))
+
+
+def _millimeters(header: Any, path: Path) -> float:
+    """Return how many millimeters the header's unit of space has; one that it does not state is a millimeter."""
+    try:
+        unit = header.get_xyzt_units()[0]
+    except KeyError:
+        raise UserError("the header must state a known unit of space", int(header["xyzt_units"]), file=path) from None
+    return {"meter": 1000.0, "micron": 0.001}.get(unit, 1.0)
+
+
+def _is_oriented(header: Any) -> bool:
+    """Return whether a header says where the volume lies: where both codes are 0, only its spacing means something."""
+    return bool(int(header["qform_code"]) or int(header["sform_code"]))
+
+
+def _whole_labels(volume: Volume, path: Path) -> NDArray[np.generic]:
+    """Return the values of a mask; those of one stored with a scale factor are rounded where all are nearly whole."""
+    data = volume.data
+    if data.dtype.kind != "f":
+        return data
+    whole: NDArray[np.generic] = np.rint(data)
+    if (far := float(np.abs(data - whole).max(initial=0))) > NEARLY_WHOLE:
+        raise UserError("the labels of a mask must be whole numbers", f"values up to {far:g} beside one", file=path)
+    return whole
 
 
 def orient(affine: NDArray[np.float64], path: Path) -> Grid:
@@ -164,18 +200,31 @@ def orient(affine: NDArray[np.float64], path: Path) -> Grid:
 
 
 def spacing_of(grid: Grid) -> tuple[float, float, float]:
-    """Return the distance between neighbors along S, H, W in millimeters, of a grid with an affine."""
+    """Return the distance between neighbors along S, H, W in millimeters, of a grid with an affine.
+
+    Of a sheared grid the distance along S is that between its slices, so that the product is the volume of a voxel.
+    """
     assert grid.affine is not None
     steps = np.linalg.norm(grid.affine[:3, :3], axis=0)
     s, h, w = (float(steps[axis]) for axis in grid.axes)
-    return s, h, w
+    volume = abs(float(np.linalg.det(grid.affine[:3, :3])))
+    return (s if np.isclose(s * h * w, volume, rtol=1e-5) else volume / (h * w)), h, w
 
 
 def same_grid(one: Volume, other: Volume) -> bool:
-    """Return whether two volumes have the same shape and affine, up to a thousandth or 0.01 mm."""
-    assert one.grid.affine is not None
-    assert other.grid.affine is not None
-    return one.data.shape == other.data.shape and np.allclose(one.grid.affine, other.grid.affine, rtol=1e-3, atol=1e-2)
+    """Return whether two volumes have the same shape, and corners less than a tenth of their smallest spacing apart."""
+    if one.data.shape != other.data.shape:
+        return False
+    apart = np.linalg.norm(corners(one) - corners(other), axis=1).max()
+    return bool(apart <= 0.1 * min(one.spacing_mm))
+
+
+def corners(volume: Volume) -> NDArray[np.float64]:
+    """Return where the centers of the eight outermost voxels of a file's array lie, (8, 3) in millimeters."""
+    assert volume.grid.affine is not None
+    shape = [volume.data.shape[volume.grid.axes.index(axis)] for axis in range(3)]
+    ends = np.array(list(itertools.product(*((0, side - 1) for side in shape))), np.float64)
+    return np.asarray(ends @ volume.grid.affine[:3, :3].T + volume.grid.affine[:3, 3])
 
 
 def _check_header(path: Path) -> None:

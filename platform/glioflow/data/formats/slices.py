@@ -121,7 +121,8 @@ def _read_png(path: Path) -> NDArray[np.generic]:
                 raise TooLarge(
                     f"an image must have at most {lgg.MAX_SIDE_PX} pixels on each side", image.size, file=path
                 )
-            return np.asarray(image.convert("RGB") if image.mode == "P" else image)
+            pixels = np.asarray(image.convert("RGB") if image.mode in ("P", "PA") else image)
+            return pixels[..., 0] if image.mode == "LA" else pixels
     except UserError:
         raise
     except Exception as error:  # a damaged file can fail anywhere inside the decoder

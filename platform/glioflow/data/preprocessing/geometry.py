@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 Shape = tuple[int, int, int]
+# Shares of a voxel that differ by less are equal.
+_EQUAL = 1e-5
 
 
 class Window(BaseModel):
@@ -85,13 +87,15 @@ def resample(volume: NDArray[np.generic], shape: Shape) -> NDArray[np.generic]:
     if np.issubdtype(volume.dtype, np.floating):
         return _resample_numbers(volume, shape)
     labels = np.unique(volume)
+    even = (np.indices(shape).sum(axis=0) % 2 == 0).reshape(*shape, *[1] * (volume.ndim - 3))
     best = np.full((*shape, *volume.shape[3:]), -1.0, dtype=np.float32)
     out = np.zeros(best.shape, dtype=volume.dtype)
     for label in labels:
         share = _resample_numbers((volume == label).astype(np.float32), shape)
-        wins = share > best
+        # Of equal shares every other voxel takes the later label: no label grows at the cost of another.
+        wins = np.where(np.abs(share - best) < _EQUAL, even, share > best)
         out[wins] = label
-        best[wins] = share[wins]
+        best = np.maximum(best, share)
     return out
 
 
@@ -121,8 +125,19 @@ def _resize_plane(plane: NDArray[np.float32], size: tuple[int, int], how: int) -
 
 def _resample_slices(planes: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     have = planes.shape[0]
+    if count < have:
+        return _average_slices(planes, count)
     position = np.clip((np.arange(count) + 0.5) * have / count - 0.5, 0, have - 1)
     low = np.floor(position).astype(int)
     high = np.minimum(low + 1, have - 1)
     weight = (position - low).astype(np.float32).reshape(-1, *([1] * (planes.ndim - 1)))
     return np.asarray(planes[low] * (1 - weight) + planes[high] * weight, np.float32)
+
+
+def _average_slices(planes: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Shrink along S by area: each slice is the mean of what it covers, parts of slices by their share."""
+    have = planes.shape[0]
+    edges = np.arange(count + 1) * have / count
+    covered = np.minimum(edges[1:, None], np.arange(1, have + 1)) - np.maximum(edges[:-1, None], np.arange(have))
+    weights = np.clip(covered, 0, None) * count / have
+    return np.asarray(np.tensordot(weights.astype(np.float32), planes, axes=1), np.float32)

@@ -1,0 +1,149 @@
+"""What a file says about its pixels and its grid is heeded or refused, never passed over."""
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import tifffile
+from dicom_series import write_series
+from PIL import Image
+from test_volume_cohorts import read_first, save
+
+from glioflow.data.formats.mask_file import read_mask
+from glioflow.data.formats.nifti import read_volume
+from glioflow.data.formats.slices import read_image
+from glioflow.data.formats.study import read_study
+from glioflow.data.preprocessing.geometry import resample
+from glioflow.errors import UserError
+from glioflow.features import measure_mask
+
+GRAY = np.arange(64, dtype=np.uint8).reshape(8, 8)
+SHAPE = (4, 5, 6)
+
+
+@pytest.mark.parametrize("kind", ["miniswhite", "palette", "separated"])
+def test_a_tiff_with_another_meaning_of_its_values_is_refused(tmp_path, kind):
+    path = tmp_path / "slice_1.tif"
+    if kind == "palette":
+        tifffile.imwrite(path, GRAY, photometric="palette", colormap=np.zeros((3, 256), np.uint16))
+    elif kind == "separated":
+        tifffile.imwrite(path, np.zeros((8, 8, 4), np.uint8), photometric="separated")
+    else:
+        tifffile.imwrite(path, GRAY, photometric=kind)
+    with pytest.raises(UserError, match="must be gray"):
+        read_image(path)
+
+
+def test_a_palette_png_is_read_by_its_colors_and_a_gray_one_loses_its_opacity(tmp_path):
+    image = Image.fromarray(GRAY).convert("P")
+    image.putpalette([255 - value // 3 for value in range(768)])
+    image.save(tmp_path / "p.png")
+    assert read_image(tmp_path / "p.png")[0, 1].tolist() == [254, 254, 254]
+    Image.merge("LA", [Image.fromarray(GRAY), Image.fromarray(GRAY)]).save(tmp_path / "la.png")
+    assert np.array_equal(read_image(tmp_path / "la.png")[..., 0], GRAY)
+
+
+def test_dicom_with_dark_for_bright_is_refused(tmp_path):
+    folder = write_series(tmp_path, np.full((3, 6, 8), 7, np.uint16))
+    for path in folder.iterdir():
+        data = pydicom.dcmread(path)
+        data.PhotometricInterpretation = "MONOCHROME1"
+        data.save_as(path)
+    with pytest.raises(UserError, match="MONOCHROME2; got MONOCHROME1"):
+        read_study([folder])
+
+
+@pytest.mark.parametrize(
+    ("axis", "jitter", "accepted"), [(0, 0.029, True), (1, 0.029, True), (2, 0.029, True), (2, 0.5, False)]
+)
+def test_slices_may_jitter_by_less_than_a_hundredth_of_their_distance(tmp_path, axis, jitter, accepted):
+    folder = write_series(tmp_path, np.full((5, 6, 8), 7, np.uint16))
+    for path in folder.iterdir():
+        data = pydicom.dcmread(path)
+        data.ImagePositionPatient[axis] += jitter * (-1) ** data.InstanceNumber * (data.InstanceNumber in (1, 2, 5))
+        data.save_as(path)
+    if accepted:
+        assert read_study([folder]).spacing_mm[0] == pytest.approx(3, abs=0.02)
+    else:
+        with pytest.raises(UserError, match="evenly spaced"):
+            read_study([folder])
+
+
+def shifted(mm):
+    affine = np.diag([-1.0, -1, 1, 1])
+    affine[:3, 3] = [3000, -2000, 100]
+    affine[0, 3] += mm
+    return affine
+
+
+def test_grids_are_compared_by_their_corners(tmp_path):
+    one = save(tmp_path / "one" / "flair.nii", np.ones(SHAPE, np.int16), shifted(0))
+    for mm, same in ((0.05, True), (2.9, False)):
+        save(tmp_path / "one" / "t1.nii", np.ones(SHAPE, np.int16), shifted(mm))
+        if same:
+            assert read_first(tmp_path)[1].channels == ("flair", "t1")
+        else:
+            with pytest.raises(UserError, match="one grid"):
+                read_first(tmp_path)
+    turned = shifted(0) @ np.array([[1, 0.004, 0, 0], [-0.004, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    for path in (one, tmp_path / "one" / "t1.nii"):
+        save(path, np.ones((200, 200, 6), np.int16), shifted(0) if path == one else turned)
+    with pytest.raises(UserError, match="one grid"):
+        read_first(tmp_path)
+
+
+def test_the_volume_of_a_sheared_voxel_is_its_determinant(tmp_path):
+    affine = np.diag([-1.0, -2, 3, 1])
+    affine[1, 2] = 2.0  # slices slide toward the front
+    volume = read_volume(save(tmp_path / "image.nii", np.ones(SHAPE, np.int16), affine))
+    assert np.prod(volume.spacing_mm) == pytest.approx(6)
+    features = measure_mask(np.ones((2, 2, 2), bool), spacing_mm=volume.spacing_mm).volume
+    assert features["volume_mm3"] == pytest.approx(8 * 6)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("meter", 1000), ("micron", 0.001), ("mm", 1), ("unknown", 1)])
+def test_the_unit_of_a_header_is_heeded(tmp_path, unit, factor):
+    image = nibabel.Nifti1Image(np.ones(SHAPE, np.int16), np.diag([-2.0, -2, 2, 1]))
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, tmp_path / "image.nii")
+    assert read_volume(tmp_path / "image.nii").spacing_mm == pytest.approx((2 * factor,) * 3)
+
+
+def test_a_header_without_an_orientation_is_told(tmp_path):
+    image = nibabel.Nifti1Image(np.ones(SHAPE, np.int16), None)
+    image.header.set_zooms((1, 2, 3))
+    (tmp_path / "one").mkdir()
+    nibabel.save(image, tmp_path / "one" / "flair.nii")
+    _, case = read_first(tmp_path)
+    assert case.spacing_mm == (3, 2, 1)
+    assert case.warnings == ("flair.nii states its spacing but no orientation: its axes are guessed",)
+
+
+def test_labels_stored_with_a_scale_factor_are_rounded_and_others_are_refused(tmp_path):
+    save(tmp_path / "one" / "flair.nii", np.ones(SHAPE, np.int16))
+    path = tmp_path / "one" / "seg.nii"
+    save(path, np.full(SHAPE, 1.0000153, np.float32))
+    assert read_first(tmp_path)[1].mask.all()
+    assert read_mask(path)[0].all()
+    save(path, np.full(SHAPE, 0.4, np.float32))
+    with pytest.raises(UserError, match="whole"):
+        read_first(tmp_path)
+    save(path, np.full(SHAPE, np.nan, np.float32))
+    with pytest.raises(UserError, match="finite"):
+        read_mask(path)
+
+
+def test_a_disk_keeps_its_area_when_it_shrinks():
+    rows, columns = np.indices((256, 256))
+    disk = ((rows - 127.3) ** 2 + (columns - 128.1) ** 2 < 60**2).astype(np.uint8)[None]
+    for side in (128, 64):
+        small = resample(disk, (1, side, side))
+        assert small.sum() * (256 / side) ** 2 == pytest.approx(disk.sum(), rel=0.003), side
+
+
+def test_numbers_are_averaged_where_slices_become_fewer():
+    stack = np.zeros((9, 2, 2), np.float32)
+    stack[4] = 9
+    assert resample(stack, (3, 2, 2))[:, 0, 0].tolist() == pytest.approx([0, 3, 0])
+    stack = np.arange(7, dtype=np.float32)[:, None, None] * np.ones((1, 2, 2), np.float32)
+    assert resample(stack, (3, 2, 2)).mean() == pytest.approx(stack.mean())
