@@ -173,8 +173,9 @@ def _whole_labels(volume: Volume, path: Path) -> NDArray[np.generic]:
     data = volume.data
     if data.dtype.kind != "f":
         return data
-    whole: NDArray[np.generic] = np.rint(data)
-    if (far := float(np.abs(data - whole).max(initial=0))) > NEARLY_WHOLE:
+    values = np.asarray(data, np.float32)
+    whole = np.rint(values)
+    if (far := float(np.abs(values - whole).max(initial=0))) > NEARLY_WHOLE:
         raise UserError("the labels of a mask must be whole numbers", f"values up to {far:g} beside one", file=path)
     return whole
 
