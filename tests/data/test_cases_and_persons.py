@@ -123,7 +123,7 @@ def test_a_row_without_a_patient_is_refused_by_the_reader_and_reported_by_the_ch
     (cohort / "data.csv").write_text(
         (lgg / "data.csv").read_text() + "," * (lgg / "data.csv").read_text().split("\n")[0].count(",") + "\n"
     )
-    assert any("must name its patient" in problem.rule for problem in check(cohort).problems)
+    assert any("should name its patient" in problem.rule for problem in check(cohort).problems)
 
 
 class TestRoles:

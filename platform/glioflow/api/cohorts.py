@@ -14,8 +14,7 @@ from glioflow.config import Experiment
 from glioflow.data.checks import cohort_checks
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.prepared.cohort import prepare as prepare_cohort
-from glioflow.data.prepared.digests import digest_cases
-from glioflow.data.prepared.manifest import fingerprint_of
+from glioflow.data.prepared.cohort import prepare_in
 from glioflow.data.prepared.remote import push
 from glioflow.data.sequences import parse_choices
 from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
@@ -155,9 +154,7 @@ def prepare(
     with cluster.ending():
         cohort = open_cohort(_original_files(source)).with_channels(chosen)
         if is_uri(out):
-            digests = digest_cases(cohort, steps)
-            place = prepared_home() / fingerprint_of(digests, steps)
-            made = prepare_cohort(cohort, place, steps, map_cases=_map_cases(say), digests=digests)
+            made = prepare_in(cohort, steps, home=prepared_home(), map_cases=_map_cases(say))
             push(made, str(out))
         else:
             made = prepare_cohort(cohort, Path(out), steps, map_cases=_map_cases(say))

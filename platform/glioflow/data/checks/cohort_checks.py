@@ -235,9 +235,11 @@ def _check_table(cohort: Cohort) -> list[Problem]:
     except (OSError, UnicodeDecodeError, csv.Error, UserError) as error:
         if not isinstance(error, UserError):
             error = UserError("the table cannot be read as text", reason(error))
-        return [Problem.of(error, table, cohort.path)]
+        unusable = replace(Problem.of(error, table, cohort.path), severity="warning")  # segmentation needs none
+        return [unusable]
     if empty := sum(not key.strip() for key in keys):
-        return [Problem.about(table, cohort.path, "every row of the table must name its patient", f"{empty} empty")]
+        rule = "every row of the table should name its patient: it cannot be used for survival"
+        return [Problem("warning", table.name, rule, f"{empty} empty")]
     known = {case.patient for case in cohort.cases} | {case.id for case in cohort.cases}
     problems = [
         Problem("warning", table.name, "a key of the table is no case", key) for key in keys if key not in known

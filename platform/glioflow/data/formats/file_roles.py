@@ -100,15 +100,20 @@ def case_name(name: str) -> str:
     return _MASK_NAME.sub("", _BRAIN_NAME.sub("", name)).strip("_-")
 
 
+def declared_in(path: Path) -> list[Path]:
+    """Return the `cohort.yaml` that holds for a folder: its own, or that of the one above; none or one."""
+    return [file for folder in (path, path.parent) if (file := folder / DECLARED).is_file()][:1]
+
+
 def read_roles(path: Path) -> FileRoles:
     """Read `cohort.yaml` in a cohort's folder, or in the one above for a single case; without one, names decide.
 
     Raises:
         UserError: If it cannot be read, or holds another key or value.
     """
-    file = next((file for folder in (path, path.parent) if (file := folder / DECLARED).is_file()), None)
+    file = next(iter(declared_in(path)), None)
     if file is None:
-        return FileRoles()
+        return NO_ROLES
     rule = f"{DECLARED} must hold patterns under images, masks and brain_masks, and names under labels"
     try:
         roles = FileRoles.model_validate(parse_yaml(file.read_text(encoding="utf-8")) or {})

@@ -42,15 +42,13 @@ def open(path: Path) -> Cohort:
 
     Raises:
         UserError: If there is no case, a case folder is empty, a slice has no mask while others have, a mask has no
-            slice, two files have one slice number, or `data.csv` has no column `Patient`.
+            slice, or two files have one slice number.
     """
     root = root_of(path)
     folders = case_folders(root)
     if not folders:
         raise UserError("an LGG cohort must hold one folder for each case", "no folder", file=path)
     table = root / "data.csv"
-    if table.is_file():
-        clinical_rows(table)
     cases = tuple(sorted((open_case(folder) for folder in folders), key=lambda case: case.id))
     return Cohort("lgg", root, cases, dict(LABELS), read, table if table.is_file() else None)
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.data.case import Case, Grid
-from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, read_roles
+from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, declared_in, read_roles
 from glioflow.data.formats.nifti_names import NUMBERED, channel_name, name_cases, nifti_files, stem
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.errors import TooLarge, UserError
@@ -60,7 +60,8 @@ def open(path: Path) -> Cohort:
     if not cases:
         raise UserError("a NIfTI cohort must hold .nii or .nii.gz files", file=path)
     labels = roles.labels or _labels(_description(files[0]))
-    return Cohort("nifti", path, cases, labels, partial(read, roles=roles), roles=roles)
+    inputs = (*_description_files(files[0]), *declared_in(path))
+    return Cohort("nifti", path, cases, labels, partial(read, roles=roles), roles=roles, inputs=inputs)
 
 
 def read(case: CaseFiles, *, roles: FileRoles = NO_ROLES) -> Case:
@@ -271,15 +272,17 @@ def _channels(case: CaseFiles, images: list[Path], description: Mapping[str, obj
 
 def _description(file: Path) -> Mapping[str, object]:
     """Return nnU-Net's `dataset.json` from the file's folder or the one above; empty if there is none."""
-    for folder in (file.parent, file.parent.parent):
-        path = folder / "dataset.json"
-        if path.is_file():
-            try:
-                value = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise UserError("the file must be valid JSON", reason(error), file=path) from error
-            return value if isinstance(value, dict) else {}
+    for path in _description_files(file):
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError("the file must be valid JSON", reason(error), file=path) from error
+        return value if isinstance(value, dict) else {}
     return {}
+
+
+def _description_files(file: Path) -> list[Path]:
+    return [path for folder in (file.parent, file.parent.parent) if (path := folder / "dataset.json").is_file()][:1]
 
 
 def _labels(description: Mapping[str, object]) -> dict[int, str]:

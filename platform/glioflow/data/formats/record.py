@@ -47,6 +47,7 @@ class Cohort:
         clinical: The clinical table beside the cases, if there is one.
         roles: What the cohort says about which file is what.
         chosen: Channels whose series a person said, with that series.
+        inputs: Further files that decide how the cases are read.
     """
 
     format: str
@@ -57,6 +58,7 @@ class Cohort:
     clinical: Path | None = None
     roles: FileRoles = NO_ROLES
     chosen: tuple[tuple[str, str], ...] = ()
+    inputs: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse two cases of one id, which no reader may give."""

@@ -23,7 +23,7 @@ from glioflow.data.case import unknown_case
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.prepared.arrays import map_array, write_array
-from glioflow.data.prepared.digests import digest_cases
+from glioflow.data.prepared.digests import digest_cases, digest_reading
 from glioflow.data.prepared.index import Entry, Index, write_index
 from glioflow.data.prepared.manifest import VERSION, CaseRecord, WholeManifest, digest_image, fingerprint_of
 from glioflow.data.prepared.prints import Signatures, hash_slices, sign
@@ -47,6 +47,7 @@ class Job:
     out: Path
     steps: tuple[Step, ...]
     digest: str
+    reading: str = ""
 
 
 MapCases = Callable[[Callable[[Job], CaseRecord], Iterable[Job]], Iterable[CaseRecord]]
@@ -236,8 +237,14 @@ def find_or_prepare(
     cohort = open_cohort(source)
     if target is not None:
         target.check_labels(renamed(cohort.labels, steps), source)
+    return prepare_in(cohort, steps, home=home, map_cases=map_cases)
+
+
+def prepare_in(cohort: Cohort, steps: Sequence[Step], *, home: Path, map_cases: MapCases = map) -> PreparedCohort:
+    """Prepare a raw cohort in its folder below `home`, where that was not done before; raises as `prepare`."""
     digests = digest_cases(cohort, steps)
-    return prepare(cohort, home / fingerprint_of(digests, steps), steps, map_cases=map_cases, digests=digests)
+    place = home / fingerprint_of(digests, steps, digest_reading(cohort))
+    return prepare(cohort, place, steps, map_cases=map_cases, digests=digests)
 
 
 def prepare(
@@ -262,13 +269,14 @@ def prepare(
     Raises:
         UserError: As the reader and the steps; or if `out` holds a cohort of other sources or settings.
     """
-    digests = digests or digest_cases(cohort, steps)
-    fingerprint = fingerprint_of(digests, steps)
+    digests, reading = digests or digest_cases(cohort, steps), digest_reading(cohort)
+    fingerprint = fingerprint_of(digests, steps, reading)
     if is_prepared(out):
         prepared = PreparedCohort(out)
         if prepared.manifest.fingerprint != fingerprint:
             rule = f"{out} holds a prepared cohort of other sources or settings"
             raise UserError(rule, out, hint="choose another folder")
+        _copy_table(cohort, out)
         return prepared
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file", out, hint="give a folder for the prepared cohort")
@@ -277,7 +285,7 @@ def prepare(
     alone = replace(cohort, cases=())  # a job carries the files of its case, not those of the whole cohort
     # Large cases first, so that the last worker is not busy with one for long after the others.
     ordered = sorted(cohort.cases, key=_bytes_of, reverse=True)
-    jobs = [Job(alone, case, out, tuple(steps), digests[case.id]) for case in ordered]
+    jobs = [Job(alone, case, out, tuple(steps), digests[case.id], reading) for case in ordered]
     records: list[CaseRecord] = []
     is_new = not out.exists()
     try:
@@ -286,12 +294,16 @@ def prepare(
             if progress:
                 progress(len(records), len(jobs))
         _same_channels(sorted(records, key=lambda record: record.id))
+        for record in records:
+            _check_sizes(record, out / record.folder)
+        if digest_cases(cohort, steps) != digests or digest_reading(cohort) != reading:
+            rule = f"{cohort.path} must not change while it is prepared"
+            raise UserError(rule, "other files than at the beginning", hint="prepare it again")
     except UserError:
         if is_new:  # the cases of an earlier, interrupted call stay
             shutil.rmtree(out, ignore_errors=True)
         raise
-    if cohort.clinical is not None:
-        atomic.write_bytes(out / "clinical.csv", cohort.clinical.read_bytes())
+    _copy_table(cohort, out)
     manifest = WholeManifest(
         version=VERSION,
         fingerprint=fingerprint,
@@ -307,6 +319,16 @@ def prepare(
     return PreparedCohort(out)
 
 
+def _copy_table(cohort: Cohort, out: Path) -> None:
+    """Keep the copy of the clinical table as the source's is now: a changed cell prepares no image anew."""
+    copy = out / "clinical.csv"
+    content = None if cohort.clinical is None else cohort.clinical.read_bytes()
+    if content is None:
+        copy.unlink(missing_ok=True)
+    elif not copy.exists() or copy.read_bytes() != content:
+        atomic.write_bytes(copy, content)
+
+
 def _bytes_of(case: CaseFiles) -> int:
     return sum(path.stat().st_size for path in case.files)
 
@@ -315,7 +337,7 @@ def _prepare_case(job: Job) -> CaseRecord:
     import cv2
 
     cv2.setNumThreads(1)
-    name = f"{job.case.id}-{fingerprint_of({job.case.id: job.digest}, job.steps)[:12]}"
+    name = f"{job.case.id}-{fingerprint_of({job.case.id: job.digest}, job.steps, job.reading)[:12]}"
     folder = job.out / "cases" / name
     if not folder.is_dir():
         with atomic.new_folder(folder) as working:

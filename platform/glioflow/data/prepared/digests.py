@@ -44,13 +44,19 @@ def digest_cases(cohort: Cohort, steps: Sequence[Step]) -> dict[str, str]:
         settled = {i: digest for i, digest in read.items() if marks[i][1] < began - _SETTLED_NS}
         _keep(known, {marks[case_id][0]: digest for case_id, digest in settled.items()})
     digests |= read
-    # What `cohort.yaml` chooses among the files counts too.
-    said = json.dumps(cohort.chosen) if cohort.chosen else None
-    return {case_id: digests[case_id] if said is None else _with(digests[case_id], said) for case_id in files}
+    return {case_id: digests[case_id] for case_id in files}
 
 
-def _with(digest: str, said: str) -> str:
-    return hashlib.blake2b((digest + said).encode(), digest_size=16).hexdigest()
+def digest_reading(cohort: Cohort) -> str:
+    """Return a digest of what decides how the files are read besides themselves; empty where nothing does.
+
+    That is `dataset.json`, `cohort.yaml`, the series that a person chose, and the segments of DICOM segmentations.
+    """
+    segments = sorted(cohort.labels.items()) if cohort.format == "dicom" and len(cohort.labels) > 1 else []
+    if not (cohort.inputs or cohort.chosen or segments):
+        return ""
+    said = json.dumps([_digest_files(cohort.inputs), cohort.chosen, segments])
+    return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
 
 def _mark(files: Iterable[Path]) -> tuple[str, int]:

@@ -118,11 +118,15 @@ def digest_image(image: NDArray[np.generic]) -> str:
     return hashlib.blake2b(header + np.ascontiguousarray(image).tobytes(), digest_size=16).hexdigest()
 
 
-def fingerprint_of(digests: dict[str, str], steps: Sequence[Step]) -> str:
-    """Return the name of a prepared cohort: a hash of the digests of its cases, by id, and of its steps."""
+def fingerprint_of(digests: dict[str, str], steps: Sequence[Step], reading: str = "") -> str:
+    """Return the name of a prepared cohort: a hash of the digests of its cases, by id, and of its steps.
+
+    `reading` is the digest of what else decides how the cases are read; empty where nothing does.
+    """
     content = {
         "version": VERSION,
         "cases": sorted(digests.items()),
         "steps": [step.model_dump(mode="json") for step in steps],
+        **({"reading": reading} if reading else {}),
     }
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()

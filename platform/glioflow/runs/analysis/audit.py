@@ -106,9 +106,15 @@ def audit_experiment(
         else make_split(cohort.entries(), settings, folder=data_folder())
     )
     table_path = clinical or cohort.clinical
-    table = None if table_path is None else read_clinical(table_path, outcomes=outcomes)
     setting = Setting(experiment, cohort, split, tracking)
     notes: list[str] = []
+    table = None
+    try:
+        table = None if table_path is None else read_clinical(table_path, outcomes=outcomes)
+    except UserError as error:
+        if clinical is not None or outcomes is not None:
+            raise
+        notes.append(f"the cohort's clinical table cannot be used: {error}")
     leaks = [*_split_leaks(setting, Path(source), seen), *_table_leaks(experiment, table, notes)]
     say(f"{len(leaks)} leaks" if leaks else "no leak found")
     if not leaks:
