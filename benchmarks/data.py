@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from peers import light_for_slices
 
 from glioflow import cluster
-from glioflow.data.batches.augmentation import build_augmentation
 from glioflow.data.batches.sampling import SliceBatches
 from glioflow.data.batches.settings import SamplingSettings
 from glioflow.data.formats import lgg
@@ -115,7 +115,7 @@ def tiff_batches(cohort: Cohort, augmentation: str, workers: int) -> Iterator[ob
     for case in cohort.cases:
         images, masks = lgg.pair_slices(case.files)
         pairs += [(images[number], masks[number]) for number in sorted(images)]
-    augment = build_augmentation(augmentation)
+    augment = light_for_slices() if augmentation == "light" else None
 
     class Slices(torch.utils.data.Dataset):
         def __len__(self) -> int:
@@ -127,7 +127,9 @@ def tiff_batches(cohort: Cohort, augmentation: str, workers: int) -> Iterator[ob
             mask = (cv2.resize((mask > 0).astype(np.float32), (128, 128), interpolation=cv2.INTER_AREA) > 0.5).astype(
                 "u1"
             )
-            image, mask = augment(image, mask, index)
+            if augment is not None:
+                varied = augment(image=image, mask=mask)
+                image, mask = varied["image"], varied["mask"]
             return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask[None].astype(np.float32))
 
     yield from torch.utils.data.DataLoader(Slices(), batch_size=BATCH, shuffle=True, num_workers=workers)

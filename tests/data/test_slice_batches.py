@@ -97,6 +97,39 @@ def test_without_augmentation_the_prepared_slice_itself_is_given(cases):
     assert np.array_equal(targets[2, 0].numpy(), cases[number].mask[s] > 0)
 
 
+@pytest.mark.parametrize("storage", ["host", "device"])
+@pytest.mark.parametrize("augmentation", ["none", "strong"])
+def test_a_batch_is_the_same_wherever_the_arrays_lie(cases, storage, augmentation):
+    there = batches(cases, storage=storage, augmentation=augmentation)
+    here = batches(cases, augmentation=augmentation)
+    assert all(same(one, other) for one, other in zip(here.steps(0, 5), there.steps(0, 5), strict=True))
+
+
+def test_images_made_of_bytes_take_a_byte_a_voxel_and_lose_nothing():
+    values = np.arange(256, dtype=np.float32).reshape(4, 8, 8, 1) / 255
+    case = fake("a", (1,) * 4, values.astype(np.float16))
+    case.mask = np.ones((4, 8, 8), np.uint8)
+    case.image = values.astype(np.float16)
+    loader = batches([case], augmentation="none", storage="device")
+    assert loader.resident.num_bytes == 2 * 256
+    images, _ = loader.batch(0)
+    assert np.array_equal(images[:, 0].numpy(), case.image[loader.draw(0), :, :, 0].astype(np.float32))
+    case.image = case.image + np.float16(0.001)
+    assert batches([case], augmentation="none", storage="device").resident.num_bytes == 3 * 256
+
+
+def test_every_thread_count_gives_the_same_batches(cases):
+    one = list(batches(cases, augmentation="buda").steps(0, 6))
+    again = list(batches(cases, augmentation="buda").steps(0, 6))
+    assert all(same(a, b) for a, b in zip(one, again, strict=True))
+    assert not same(one[0], batches(cases, augmentation="none").batch(0))
+
+
+def test_an_unknown_augmentation_is_named_before_anything_is_drawn(cases):
+    with pytest.raises(UserError, match=r"'heavy'.*buda"):
+        batches(cases, augmentation="heavy")
+
+
 def test_a_case_without_a_mask_is_refused_and_named():
     with pytest.raises(UserError, match="a mask; got b-0"):
         batches([fake("a", (1, 2)), fake("b", None)])

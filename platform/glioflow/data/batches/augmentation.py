@@ -1,105 +1,266 @@
-"""Named augmentation policies for slices."""
+"""Augmentation of whole batches in torch: one code for slices and patches, for CPU and GPU.
+
+What happens to a sample follows from (seed, step, its number in the batch of all workers). Parameters are drawn on the
+host, so that they are the same on every device; the noise itself is drawn where the batch lies.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from itertools import pairwise
 
-import albumentations as alb
-import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
-from glioflow.data.batches.settings import Augment
-from glioflow.errors import unknown_name
+from glioflow.data.batches.policies import Chance, Policy
+from glioflow.data.batches.warp import affine_maps, sample, smooth_field
+
+Numbers = NDArray[np.float64]
+Chosen = NDArray[np.bool_]
+_ELASTIC_SPACING = 16
+_RADIUS = 2  # of a blur, in voxels
 
 
 @dataclass(frozen=True)
-class Policy:
-    """The transforms of a policy, from albumentations.
+class _Operation:
+    """Something done to some samples of a batch.
 
     Attributes:
-        moves: Transforms that move image and mask together; new pixels get the value of the background.
-        intensities: Transforms that change the image alone, in [0, 1].
+        change: Maps these samples, and the values of each on their device, to what replaces them.
+        rows: (R,) their numbers.
+        values: Arrays (R, ...) that `change` takes.
+        of_labels: Whether it takes and returns images and masks, not images alone.
     """
 
-    moves: list[Any] = field(default_factory=list)
-    intensities: list[Any] = field(default_factory=list)
+    change: Callable[..., Tensor | tuple[Tensor, Tensor]]
+    rows: NDArray[np.int64]
+    values: tuple[Numbers, ...] = ()
+    of_labels: bool = False
 
 
-def _affine(scale: float, degrees: float, probability: float) -> Any:
-    return alb.Affine(
-        scale=(1 - scale, 1 + scale),
-        rotate=(-degrees, degrees),
-        p=probability,
-        interpolation=cv2.INTER_LINEAR,
-        mask_interpolation=cv2.INTER_NEAREST,
-        border_mode=cv2.BORDER_CONSTANT,
-    )
+class Augmentation:
+    """Varies batches by a policy."""
+
+    def __init__(self, policy: Policy, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        """Prepare to vary the batches of one worker.
+
+        Args:
+            policy: What is varied, and how far.
+            seed: Of all parameters.
+            rank: This worker's number: sample k of its batch is sample `k * world_size + rank` of the whole.
+            world_size: Number of workers.
+        """
+        self.policy, self.seed, self.rank, self.world_size = policy, seed, rank, world_size
+        self._generators: dict[torch.device, torch.Generator] = {}
+
+    def __call__(self, step: int, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Vary the batch of a step in place.
+
+        Args:
+            step: Its number.
+            images: (B, C, [d,] h, w) float32 of any range; new voxels get the value of the sample's first one.
+            masks: (B, [d,] h, w) uint8 labels.
+
+        Returns:
+            Both, varied.
+        """
+        draws = _Draws(self, step, len(images))
+        spatial, channels = tuple(images.shape[2:]), images.shape[1]
+        moves = [*_mirrors(draws, self.policy, len(spatial)), *_warps(draws, self.policy, spatial)]
+        before = [*_shades(draws, self.policy, len(spatial)), *_degradations(draws, self.policy)]
+        after = self._noise(draws, step, images.device) + _dropped_channels(draws, self.policy, channels)
+        sent = _send([*moves, *before, *after], images.device)
+        for operation, where, values in sent[: len(moves)]:
+            _apply(operation, where, values, images, masks)
+        if before or after:
+            flat = images.movedim(1, -1).flatten(1)
+            low, high = (part.reshape(-1, *[1] * (images.ndim - 1)) for part in torch.aminmax(flat, dim=1))
+            span = (high - low).clamp_min_(1e-6)
+            images.sub_(low).div_(span)
+            for operation, where, values in sent[len(moves) : len(moves) + len(before)]:
+                _apply(operation, where, values, images, masks)
+            images.clamp_(0, 1)
+            for operation, where, values in sent[len(moves) + len(before) :]:
+                _apply(operation, where, values, images, masks)
+            images.mul_(span).add_(low)
+        return images, masks
+
+    def _noise(self, draws: "_Draws", step: int, device: torch.device) -> list[_Operation]:
+        chosen, deviations = draws.of(self.policy.noise)
+        generator = self._generators.setdefault(device, torch.Generator(device))
+        mixed = np.random.SeedSequence([self.seed, 4, step, self.rank]).generate_state(1, np.uint64)[0]
+        generator.manual_seed(int(mixed >> np.uint64(1)))
+
+        def add(picked: Tensor, deviation: Tensor) -> Tensor:
+            noise = torch.randn(picked.shape, generator=generator, device=device)
+            return torch.addcmul(picked, noise, deviation)
+
+        return _operation(add, chosen, deviations)
 
 
-def _light() -> Policy:
-    return Policy([alb.HorizontalFlip(p=0.5), _affine(0.08, 10, 0.7)])
+class _Draws:
+    """Random numbers of the samples of one batch: columns of a table that every worker draws whole."""
+
+    def __init__(self, owner: Augmentation, step: int, size: int) -> None:
+        self.rows = slice(owner.rank, None, owner.world_size)
+        self.total = size * owner.world_size
+        self.even = np.random.default_rng([owner.seed, 2, step])
+        self.bell = np.random.default_rng([owner.seed, 3, step])
+
+    def chosen(self, probability: float) -> Chosen:
+        """Return (B,) whether each sample is chosen."""
+        return np.asarray(self.even.random(self.total)[self.rows] < probability)
+
+    def between(self, low: float, high: float, count: int) -> Numbers:
+        """Return (B, count) numbers in [low, high)."""
+        return np.asarray(low + (high - low) * self.even.random((self.total, count))[self.rows])
+
+    def of(self, chance: Chance, count: int = 1) -> tuple[Chosen, Numbers]:
+        """Return who is chosen (B,), and `count` strengths of each (B, count)."""
+        return self.chosen(chance.probability), self.between(chance.low, chance.high, count)
+
+    def normal(self, shape: tuple[int, ...]) -> Numbers:
+        """Return (B, *shape) standard normal numbers."""
+        return np.asarray(self.bell.standard_normal((self.total, *shape))[self.rows])
 
 
-def _buda() -> Policy:
-    return Policy([_affine(0.05, 0, 1.0), _affine(0.0, 15, 1.0), alb.HorizontalFlip(p=0.5)])
+def to_device(values: NDArray[np.generic], device: torch.device) -> Tensor:
+    """Return an array as a tensor on a device, sent without waiting for it."""
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
-def _strong() -> Policy:
-    moves = [
-        alb.HorizontalFlip(p=0.5),
-        alb.VerticalFlip(p=0.2),
-        _affine(0.15, 20, 0.8),
-        alb.ElasticTransform(alpha=30, sigma=6, p=0.2),
-    ]
-    intensities = [
-        alb.RandomBrightnessContrast(0.2, 0.2, p=0.5),
-        alb.RandomGamma((80, 125), p=0.3),
-        alb.GaussianBlur((3, 5), p=0.15),
-        alb.GaussNoise((0.01, 0.04), p=0.2),
-    ]
-    return Policy(moves, intensities)
+def _operation(change: Callable[..., Tensor], chosen: Chosen, *values: Numbers) -> list[_Operation]:
+    """Return the operation on the chosen samples, or none; `values` are (B, ...) of all."""
+    rows = np.flatnonzero(chosen)
+    return [_Operation(change, rows, tuple(value[rows] for value in values))] if len(rows) else []
 
 
-# `light`: flips, small rotations and scales; `buda`: those of the PyTorch port.
-POLICIES: dict[str, Callable[[], Policy]] = {"none": Policy, "light": _light, "buda": _buda, "strong": _strong}
+def _send(operations: list[_Operation], device: torch.device) -> list[tuple[_Operation, Tensor, list[Tensor]]]:
+    """Return each operation with its rows and values on the device, where all of them arrive in two copies."""
+    if not operations:
+        return []
+    rows = to_device(np.concatenate([each.rows for each in operations]), device)
+    arrays = [value for each in operations for value in each.values]
+    flat = [np.asarray(value, np.float32).ravel() for value in arrays]
+    numbers = to_device(np.concatenate([np.zeros(0, np.float32), *flat]), device)
+    bounds = pairwise(np.cumsum([0, *(len(part) for part in flat)]).tolist())
+    views = iter([numbers[a:b].reshape(array.shape) for (a, b), array in zip(bounds, arrays, strict=True)])
+    parts = rows.split([len(each.rows) for each in operations])
+    return [(each, part, [next(views) for _ in each.values]) for each, part in zip(operations, parts, strict=True)]
 
 
-def build_augmentation(name: str) -> Augment:
-    """Return the function (image (h, w, C) float32, mask (h, w) uint8, seed) -> (image, mask) of a policy.
-
-    The image may have any range and any background, e.g. z-scores; its first pixel is taken as background.
-
-    Raises:
-        UserError: If the name is unknown.
-    """
-    if name not in POLICIES:
-        raise unknown_name("augmentation", name, POLICIES)
-    policy = POLICIES[name]()
-    if not policy.moves:
-        return lambda image, mask, seed: (image, mask)
-    moves, intensities = alb.Compose(policy.moves, seed=0), alb.Compose(policy.intensities, seed=0)
-
-    def augment(
-        image: NDArray[np.float32], mask: NDArray[np.uint8], seed: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        background = image[0, 0].copy()
-        moves.set_random_seed(seed)
-        moved = moves(image=_raised(image, -background), mask=mask)
-        image = _raised(moved["image"], background)
-        if policy.intensities:
-            low, high = image.min(), image.max()
-            intensities.set_random_seed(seed)
-            scaled = intensities(image=(image - low) / max(high - low, 1e-6))["image"]
-            image = scaled * (high - low) + low
-        return image, moved["mask"]
-
-    return augment
+def _apply(operation: _Operation, where: Tensor, values: list[Tensor], images: Tensor, masks: Tensor) -> None:
+    picked = images.index_select(0, where)
+    if operation.of_labels:
+        picked, labels = operation.change(picked, masks.index_select(0, where), *values)
+        masks.index_copy_(0, where, labels)
+        images.index_copy_(0, where, picked)
+        return
+    spread = [value.reshape(*value.shape, *[1] * (images.ndim - value.ndim)) for value in values]
+    changed = operation.change(picked, *spread)
+    assert isinstance(changed, Tensor)
+    images.index_copy_(0, where, changed)
 
 
-def _raised(image: NDArray[np.float32], amount: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return image (h, w, C) + amount (C,), added row by row, since NumPy is slow where the last axis is short."""
-    if not amount.any():
-        return image
-    h, w, channels = image.shape
-    return np.asarray((image.reshape(h, w * channels) + np.tile(amount, w)).reshape(h, w, channels), np.float32)
+def _mirrors(draws: _Draws, policy: Policy, dims: int) -> list[_Operation]:
+    operations = []
+    for axis, probability in zip((-1, -2, -3), policy.mirror, strict=True):
+        rows = np.flatnonzero(draws.chosen(probability))
+        if -axis <= dims and len(rows):
+
+            def flip(picked: Tensor, labels: Tensor, axis: int = axis) -> tuple[Tensor, Tensor]:
+                return picked.flip(axis), labels.flip(axis)
+
+            operations.append(_Operation(flip, rows, of_labels=True))
+    return operations
+
+
+def _warps(draws: _Draws, policy: Policy, spatial: tuple[int, ...]) -> list[_Operation]:
+    turned, degrees = draws.of(policy.rotation)
+    tilted, tilts = draws.of(policy.tilt, 2)
+    scaled, factors = draws.of(policy.scale, 3)
+    bent, shifts = draws.of(policy.elastic)
+    if not policy.scale_axes:
+        factors = np.repeat(factors[:, :1], 3, axis=1)
+    if len(spatial) == 2:
+        tilted = np.zeros_like(tilted)
+    angles = np.concatenate([degrees * turned[:, None], tilts * tilted[:, None]], axis=1)
+    maps = affine_maps(angles, np.where(scaled[:, None], factors, 1.0), spatial)
+    coarse = tuple(max(2, n // _ELASTIC_SPACING + 1) for n in spatial)
+    field = draws.normal((len(spatial), *coarse)) if policy.elastic.probability else np.zeros(0)
+    operations = []
+    # Who is bent is sampled apart from the others, so that no field is made for those.
+    for rows in (np.flatnonzero((turned | tilted | scaled) & ~bent), np.flatnonzero(bent)):
+        if not len(rows):
+            continue
+        values: tuple[Numbers, ...] = (maps[rows],)
+        if bent[rows[0]]:
+            values = (maps[rows], (field * shifts.reshape(-1, *[1] * (len(spatial) + 1)))[rows])
+        operations.append(_Operation(sample, rows, values, of_labels=True))
+    return operations
+
+
+def _shades(draws: _Draws, policy: Policy, dims: int) -> list[_Operation]:
+    """Return what changes brightness."""
+    gained, gains = draws.of(policy.gain)
+    moved, offsets = draws.of(policy.offset)
+    line = np.where(gained[:, None], gains, 1.0), np.where(moved[:, None], offsets, 0.0)
+    operations = _operation(lambda picked, gain, offset: torch.addcmul(offset, picked, gain), gained | moved, *line)
+    operations += _operation(_change_contrast, *draws.of(policy.contrast))
+    operations += _operation(lambda picked, gamma: picked.clamp_(0, 1).pow_(gamma), *draws.of(policy.gamma))
+    chosen, strengths = draws.of(policy.bias)
+    if policy.bias.probability:
+        rough = draws.normal((1, *[3] * dims)) * strengths.reshape(-1, *[1] * (dims + 1))
+        operations += _operation(
+            lambda picked, rough: picked.mul_(smooth_field(rough, picked.shape[2:]).exp_()), chosen, rough
+        )
+    return operations
+
+
+def _degradations(draws: _Draws, policy: Policy) -> list[_Operation]:
+    """Return what loses detail."""
+    chosen, deviations = draws.of(policy.blur)
+    distance = np.arange(-_RADIUS, _RADIUS + 1)
+    weights = np.exp(-0.5 * (distance / np.maximum(deviations, 1e-3)) ** 2)
+    operations = _operation(_blur, chosen, weights / weights.sum(axis=1, keepdims=True))
+    chosen, zooms = draws.of(policy.low_resolution)
+    kept = [float(zoom) for zoom in zooms[chosen, 0]]
+
+    def reduce(picked: Tensor) -> Tensor:
+        return torch.cat([_reduce(part, zoom) for part, zoom in zip(picked.split(1), kept, strict=True)])
+
+    return operations + _operation(reduce, chosen)
+
+
+def _dropped_channels(draws: _Draws, policy: Policy, channels: int) -> list[_Operation]:
+    chosen, position = draws.chosen(policy.drop), draws.between(0, channels, 1)
+    if channels == 1:
+        return []
+    kept = (np.arange(channels) != position.astype(int)).astype(np.float64)
+    return _operation(lambda picked, kept: picked.mul_(kept), chosen, kept)
+
+
+def _change_contrast(picked: Tensor, factor: Tensor) -> Tensor:
+    mean = picked.mean(tuple(range(1, picked.ndim)), keepdim=True)
+    return ((picked - mean) * factor + mean).clamp_(0, 1)
+
+
+def _blur(picked: Tensor, weights: Tensor) -> Tensor:
+    """Convolve along each spatial axis with weights (B, 5, 1, ...)."""
+    for axis in range(2, picked.ndim):
+        length = picked.shape[axis]
+        padding = [0, 0] * (picked.ndim - 1 - axis) + [_RADIUS, _RADIUS] + [0, 0] * (axis - 2)
+        padded = functional.pad(picked, padding, mode="replicate")
+        picked = padded.narrow(axis, 0, length) * weights[:, :1]
+        for k in range(1, 2 * _RADIUS + 1):
+            picked.addcmul_(padded.narrow(axis, k, length), weights[:, k : k + 1])
+    return picked
+
+
+def _reduce(picked: Tensor, zoom: float) -> Tensor:
+    spatial = picked.shape[2:]
+    small = functional.interpolate(picked, [max(1, round(n * zoom)) for n in spatial], mode="nearest-exact")
+    return functional.interpolate(small, spatial, mode="bilinear" if len(spatial) == 2 else "trilinear")

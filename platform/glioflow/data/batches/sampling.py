@@ -3,20 +3,22 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from glioflow.data.batches.settings import Augment, SamplingSettings
+from glioflow.data.batches.augmentation import Augmentation
+from glioflow.data.batches.loading import Batch, loaded, to_float, to_target
+from glioflow.data.batches.policies import POLICIES, check_policy
+from glioflow.data.batches.settings import SamplingSettings, Storage
+from glioflow.data.batches.storage import Resident
 from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.preprocessing.geometry import Shape, Window
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
-
-Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 class Batches:
@@ -32,6 +34,9 @@ class Batches:
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        device: torch.device | None = None,
+        storage: Storage = "disk",
+        num_threads: int = 1,
     ) -> None:
         """Prepare to draw from the cases.
 
@@ -43,17 +48,25 @@ class Batches:
             seed: Of sampling and augmentation.
             rank: This worker's number; workers get different parts of the same draw.
             world_size: Number of workers.
+            device: Where batches go; None is the CPU.
+            storage: Where the arrays of the cases lie. It changes no batch.
+            num_threads: Threads that make batches ahead of their use, where the arrays are not on the device.
 
         Raises:
-            UserError: If there is no case, or a case has no mask.
+            UserError: If there is no case, a case has no mask, or the augmentation has no such name.
         """
         if not cases:
             raise UserError("training needs at least one case")
         for case in cases:
             if case.record.areas_px is None:
                 raise UserError("every training case must have a mask", case.record.id)
+        check_policy(settings.augmentation, volumes=settings.patch is not None)
         self.cases, self.target, self.settings = list(cases), target, settings
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
+        self.device = device or torch.device("cpu")
+        self.num_threads = num_threads
+        self.resident = Resident(self.cases, self.device) if storage == "device" else None
+        self.in_memory = [(np.array(case.image), np.array(case.mask)) for case in cases] if storage == "host" else None
         self.on_step: Callable[[int], None] | None = None
 
     @property
@@ -65,45 +78,66 @@ class Batches:
         """Return the images (B, ..., C) and masks (B, ...) of this worker's batch at `step`, as stored."""
         raise NotImplementedError
 
-    def augmentation(self) -> Augment:
-        """Return the augmentation of one image and its mask by a seed."""
+    def select(self, step: int, resident: Resident) -> tuple[Tensor, Tensor]:
+        """Return the same from device memory, the images as float32."""
         raise NotImplementedError
+
+    def arrays(self, case: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+        """Return image and mask of a case by its index."""
+        if self.in_memory is not None:
+            return self.in_memory[case]
+        image, mask = self.cases[case].image, self.cases[case].mask
+        assert mask is not None  # checked by __init__
+        return image, mask
 
     def batch(self, step: int) -> Batch:
         """Return the images (B, C, ...) float32, channels last in memory, and the targets as the loss takes them."""
-        stored, masks = self.gather(step)
-        images = torch.from_numpy(stored).float()  # many times as fast as NumPy's own conversion
-        if self.settings.augmentation != "none":
-            seeds = np.random.default_rng([self.seed, 2, step, self.rank]).integers(2**31, size=len(masks))
-            varied = [
-                self._augment(image, mask, int(seed))
-                for image, mask, seed in zip(images.numpy(), masks, seeds, strict=True)
-            ]
-            images = torch.from_numpy(np.stack([image for image, _ in varied]))
-            masks = np.stack([mask for _, mask in varied])
-        targets = torch.from_numpy(self.target.encode(masks))
-        if targets.ndim > masks.ndim:  # (K, B, ...)
-            targets = targets.movedim(0, 1).contiguous()
-        return images.movedim(-1, 1), targets
+        return self.complete(step, *self.stored(step))
+
+    def stored(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return images (B, ..., C) and masks (B, ...) before augmentation, on the device if they lie there."""
+        if self.resident is not None:
+            return self.select(step, self.resident)
+        images, masks = self.gather(step)
+        if self.settings.augmentation not in POLICIES:
+            return self._vary_one_by_one(step, images, masks)
+        return torch.from_numpy(images), torch.from_numpy(masks)
+
+    def complete(self, step: int, images: Tensor, masks: Tensor) -> Batch:
+        """Convert, vary and encode what `stored` returned, on the device where it lies."""
+        images = to_float(images).movedim(-1, 1)
+        if self.settings.augmentation in POLICIES and self.settings.augmentation != "none":
+            images, masks = self._augment(step, images, masks)
+        return images, to_target(self.target, masks)
 
     @cached_property
-    def _augment(self) -> Augment:
-        return self.augmentation()
+    def _augment(self) -> Augmentation:
+        policy = POLICIES[self.settings.augmentation]
+        return Augmentation(policy, seed=self.seed, rank=self.rank, world_size=self.world_size)
+
+    def _vary_one_by_one(
+        self, step: int, images: NDArray[np.float16], masks: NDArray[np.uint8]
+    ) -> tuple[Tensor, Tensor]:
+        from glioflow.data.batches.published import build_published  # loads albumentations
+
+        augment = build_published(self.settings.augmentation)
+        seeds = np.random.default_rng([self.seed, 2, step, self.rank]).integers(2**31, size=len(masks))
+        whole = torch.from_numpy(images).float().numpy()  # many times as fast as NumPy's own conversion
+        varied = [augment(image, mask, int(seed)) for image, mask, seed in zip(whole, masks, seeds, strict=True)]
+        return (
+            torch.from_numpy(np.stack([image for image, _ in varied])),
+            torch.from_numpy(np.stack([mask for _, mask in varied])),
+        )
 
     def steps(self, first: int, last: int) -> Iterator[Batch]:
-        """Yield the batches of steps `first` to `last` - 1, each made in a thread while the previous one is used.
+        """Yield the batches of steps `first` to `last` - 1, made ahead of their use.
 
         After each batch is used, `on_step` is called with the number of steps taken so far, in this process or before.
         """
-        with ThreadPoolExecutor(1) as thread:
-            waiting = thread.submit(self.batch, first) if first < last else None
-            for step in range(first, last):
-                assert waiting is not None
-                ready = waiting.result()
-                waiting = thread.submit(self.batch, step + 1) if step + 1 < last else None
-                yield ready
-                if self.on_step is not None:
-                    self.on_step(step + 1)
+        for step, batch in enumerate(loaded(self, first, last), start=first + 1):
+            yield batch
+            if self.on_step is not None:
+                self.on_step(step)
 
 
 class SliceBatches(Batches):
@@ -155,14 +189,12 @@ class SliceBatches(Batches):
     def gather(self, step: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
         """Return the slices (B, h, w, C) and masks (B, h, w) of this worker's batch at `step`."""
         drawn = [self.index[index] for index in self.draw(step)]
-        images = np.stack([self.cases[k].image[s] for k, s in drawn])
-        return images, np.stack([_mask(self.cases[k])[s] for k, s in drawn])
+        images = np.stack([self.arrays(k)[0][s] for k, s in drawn])
+        return images, np.stack([self.arrays(k)[1][s] for k, s in drawn])
 
-    def augmentation(self) -> Augment:
-        """Return the augmentation of slices."""
-        from glioflow.data.batches.augmentation import build_augmentation  # loads albumentations
-
-        return build_augmentation(self.settings.augmentation)
+    def select(self, step: int, resident: Resident) -> tuple[Tensor, Tensor]:
+        """Return the same from device memory, the images as float32."""
+        return resident.slices(self.draw(step))
 
 
 class PatchBatches(Batches):
@@ -206,7 +238,7 @@ class PatchBatches(Batches):
         on_tumor = self.settings.method == "tumor" and rng.random() < self.settings.tumor_patches and areas.any()
         if on_tumor:
             s = int(rng.choice(len(areas), p=areas / areas.sum()))
-            row, column = rng.choice(np.argwhere(_mask(case)[s] > 0))
+            row, column = rng.choice(np.argwhere(self.arrays(number)[1][s] > 0))
             center = (s, int(row), int(column))
             start = [min(max(c - p // 2, 0), max(n - p, 0)) for c, p, n in zip(center, self.patch, shape, strict=True)]
         else:
@@ -218,26 +250,18 @@ class PatchBatches(Batches):
     def gather(self, step: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
         """Return the patches (B, d, h, w, C) and masks (B, d, h, w) of this worker's batch at `step`."""
         drawn = self.draw(step)
-        images = np.stack([window.apply(self.cases[k].image) for k, window in drawn])
-        masks = np.stack([window.apply(_mask(self.cases[k])) for k, window in drawn])
+        images = np.stack([window.apply(self.arrays(k)[0]) for k, window in drawn])
+        masks = np.stack([window.apply(self.arrays(k)[1]) for k, window in drawn])
         return images.astype(np.float16, copy=False), masks.astype(np.uint8, copy=False)
 
-    def augmentation(self) -> Augment:
-        """Return the augmentation of patches."""
-        from glioflow.data.batches.augmentation_3d import build_augmentation_3d  # loads MONAI
-
-        return build_augmentation_3d(self.settings.augmentation)
+    def select(self, step: int, resident: Resident) -> tuple[Tensor, Tensor]:
+        """Return the same from device memory, the images as float32."""
+        return resident.patches(self.draw(step))
 
 
 def batches_of(settings: SamplingSettings) -> type[Batches]:
     """Return the class of batches for the settings: patches where they give a patch size, else slices."""
     return SliceBatches if settings.patch is None else PatchBatches
-
-
-def _mask(case: PreparedCase) -> NDArray[np.uint8]:
-    mask = case.mask
-    assert mask is not None  # checked by Batches.__init__
-    return mask
 
 
 def _cumulate(weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,14 +1,10 @@
 """How training slices or patches are chosen and varied. Imports nothing that makes a batch."""
 
-from collections.abc import Callable
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-# Varies an image (..., C) and its mask by a seed.
-Augment = Callable[[NDArray[np.float32], NDArray[np.uint8], int], tuple[NDArray[np.float32], NDArray[np.uint8]]]
+Storage = Literal["device", "host", "disk"]
 
 
 class SamplingSettings(BaseModel):
@@ -18,7 +14,8 @@ class SamplingSettings(BaseModel):
         method: `tumor`: every patient with equal probability, then one of the patient's slices with probability
             proportional to its tumor area plus a tenth of the patient's mean area (as in Buda's PyTorch port).
             `uniform`: every slice with equal probability. `epoch`: all slices, in a new order in each pass.
-        augmentation: Key in `augmentation.POLICIES`, for patches in `augmentation_3d.POLICIES_3D`.
+        augmentation: `none`, `light`, `strong` or `nnunet` (see `policies.POLICIES`); for slices also `buda`, which is
+            that of a published system.
         patch: Voxels of a patch along S, H, W, for 3D networks; null trains on slices.
         tumor_patches: Share of patches that `tumor` centers on a tumor voxel.
     """

@@ -20,6 +20,11 @@ class Window(BaseModel):
     start: Shape
     after: Shape
 
+    @property
+    def overlap(self) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+        """The voxels of the input that the box holds, and where they lie in the box; empty where there are none."""
+        return _overlap(self.start, self.after, self.before)
+
     def apply(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
         """Return the box of `volume`, (S, H, W) or (S, H, W, C)."""
         return _cut(volume, self.start, self.after)
@@ -69,15 +74,20 @@ def _cut(volume: NDArray[np.generic], start: Shape, size: Shape) -> NDArray[np.g
     if tuple(start) == (0, 0, 0) and tuple(size) == volume.shape[:3]:
         return volume
     out = np.zeros((*size, *volume.shape[3:]), dtype=volume.dtype)
-    source, target = [], []
-    for begin, length, have in zip(start, size, volume.shape[:3], strict=True):
-        low, high = max(begin, 0), min(begin + length, have)
-        if low >= high:
-            return out
-        source.append(slice(low, high))
-        target.append(slice(low - begin, high - begin))
-    out[tuple(target)] = volume[tuple(source)]
+    source, target = _overlap(start, size, volume.shape[:3])
+    out[target] = volume[source]
     return out
+
+
+def _overlap(start: Shape, size: Shape, have: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return the part of an array of size `have` that lies in the box, and its place in the box."""
+    source, target = [], []
+    for begin, length, extent in zip(start, size, have, strict=True):
+        low = min(max(begin, 0), extent)
+        high = max(min(begin + length, extent), low)
+        source.append(slice(low, high))
+        target.append(slice(low - begin, high - begin) if high > low else slice(0, 0))
+    return tuple(source), tuple(target)
 
 
 def resample(volume: NDArray[np.generic], shape: Shape) -> NDArray[np.generic]:

@@ -1,0 +1,139 @@
+"""Where the arrays of the training cases lie while batches are drawn from them: device memory, main memory or disk."""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from glioflow.data.batches.augmentation import to_device
+from glioflow.data.batches.settings import Storage
+from glioflow.data.prepared.cohort import PreparedCase
+from glioflow.data.preprocessing.geometry import Window
+from glioflow.errors import UserError
+
+# Part of the memory that arrays may fill; the rest is for the network (device) or for everybody else (host).
+DEVICE_PART, HOST_PART = 0.5, 0.5
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Where arrays lie, and why."""
+
+    storage: Storage
+    reason: str
+
+
+def choose_storage(asked: str, num_bytes: int, device: torch.device, *, share: float = 1.0) -> Choice:
+    """Choose where arrays lie.
+
+    Args:
+        asked: `device`, `host` or `disk`, or `auto` for the nearest memory that they fit into.
+        num_bytes: Of all arrays, as stored.
+        device: Of the network.
+        share: Part of the device, in (0, 1], that this process may use.
+
+    Raises:
+        UserError: If the arrays do not fit into what was asked for.
+    """
+    size = f"{num_bytes / _GIB:.2f} GiB"
+    if asked == "disk":
+        return Choice("disk", f"asked for; {size}")
+    room = {"host": HOST_PART * _free_memory()}
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        room["device"] = DEVICE_PART * min(free, share * total)
+    if asked == "auto" and device.type != "cuda":
+        return Choice("disk", f"the CPU reads {size} through the page cache")
+    for storage in ("device", "host") if asked == "auto" else (asked,):
+        if storage in room and num_bytes <= room[storage]:
+            return Choice("device" if storage == "device" else "host", f"{size} of {room[storage] / _GIB:.1f} GiB")
+    if asked == "auto":
+        limits = " and ".join(f"{limit / _GIB:.1f} GiB of {name} memory" for name, limit in sorted(room.items()))
+        return Choice("disk", f"{size} are more than {limits}")
+    if asked not in room:
+        raise UserError("training.data: device needs a GPU", hint="set training.data to auto, host or disk")
+    rule = f"training.data: {asked} has room for {room[asked] / _GIB:.2f} GiB"
+    raise UserError(rule, size, hint="set training.data to auto")
+
+
+def bytes_of(cases: Sequence[PreparedCase]) -> int:
+    """Return the bytes of the images and masks of labeled cases, as stored, without opening them."""
+    a_voxel = 1 + 2 * len(cases[0].record.channels)  # a label, and half precision for each channel
+    return a_voxel * sum(math.prod(case.record.prepared_shape) for case in cases)
+
+
+def _free_memory() -> int:
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return 0
+
+
+class Resident:
+    """The arrays of all cases in device memory, as stored; images whose values are all k / 255 as bytes."""
+
+    def __init__(self, cases: Sequence[PreparedCase], device: torch.device) -> None:
+        """Send the arrays of labeled cases to a device."""
+        self.device = device
+        bytes_suffice = all(_is_bytes(case.image) for case in cases)
+        planes = {case.image.shape[1:] for case in cases}
+        counts = [case.image.shape[0] for case in cases]
+        self.images, self.masks = [], []
+        for case in cases:
+            image = _as_bytes(case.image) if bytes_suffice else np.ascontiguousarray(case.image)
+            self.images.append(torch.from_numpy(np.array(image)).to(device))
+            self.masks.append(torch.from_numpy(np.array(case.mask, dtype=np.uint8)).to(device))
+        self.all_slices: tuple[Tensor, Tensor] | None = None
+        if len(planes) == 1:  # one tensor, of which the cases are parts, so that slices are drawn from it at once
+            images, masks = torch.cat(self.images), torch.cat(self.masks)
+            self.images, self.masks = list(images.split(counts)), list(masks.split(counts))
+            self.all_slices = images, masks
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes on the device."""
+        return sum(part.nbytes for parts in (self.images, self.masks) for part in parts)
+
+    def slices(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Return slices (B, h, w, C) as float32 and masks (B, h, w), by their numbers through all cases in order."""
+        assert self.all_slices is not None, "slices of one batch have one size"
+        where = to_device(rows, self.device)
+        images, masks = (part.index_select(0, where) for part in self.all_slices)
+        return _as_float(images), masks
+
+    def patches(self, drawn: Sequence[tuple[int, Window]]) -> tuple[Tensor, Tensor]:
+        """Return patches (B, d, h, w, C) as float32 and masks (B, d, h, w), zero outside their cases."""
+        images = torch.stack([_cut(self.images[k], window) for k, window in drawn])
+        return _as_float(images), torch.stack([_cut(self.masks[k], window) for k, window in drawn])
+
+
+def _cut(volume: Tensor, window: Window) -> Tensor:
+    source, target = window.overlap
+    if tuple(part.stop - part.start for part in target) == tuple(window.after):
+        return volume[source]
+    out = volume.new_zeros((*window.after, *volume.shape[3:]))
+    out[target] = volume[source]
+    return out
+
+
+# What the preprocessing step `unit` makes of bytes, in half precision.
+_UNIT = (np.arange(256, dtype=np.float32) / 255).astype(np.float16)
+
+
+def _as_bytes(image: NDArray[np.float16]) -> NDArray[np.uint8]:
+    return np.asarray(np.rint(image.astype(np.float32) * 255).clip(0, 255), np.uint8)
+
+
+def _is_bytes(image: NDArray[np.float16]) -> bool:
+    """Return whether bytes hold the image without any loss; looks at one slice before it looks at all."""
+    return all(np.array_equal(_UNIT[_as_bytes(part)], part) for part in (image[image.shape[0] // 2], image))
+
+
+def _as_float(images: Tensor) -> Tensor:
+    return (images.float() / 255).half().float() if images.dtype == torch.uint8 else images.float()
