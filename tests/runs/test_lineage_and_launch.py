@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from bundles import changed
 from glioflow import cluster
@@ -193,6 +194,12 @@ def test_what_the_cluster_can_never_hold_is_refused_with_the_numbers(tiny, monke
     with pytest.raises(UserError, match=said):
         check_resources(changed(tiny, training=training))
     check_resources(changed(tiny, training={"cpus_per_worker": 4}))
+
+
+def test_workers_that_train_together_do_not_share_a_gpu(tiny):
+    with pytest.raises(ValidationError, match=r"one worker a GPU: got 0\.5"):
+        changed(tiny, training={"num_workers": 2, "gpus_per_worker": 0.5})
+    assert changed(tiny, training={"gpus_per_worker": 0.5}).training.gpus_per_worker == 0.5
 
 
 def test_several_nodes_need_a_tracking_server(tiny, prepared, tracking, monkeypatch):

@@ -1,6 +1,7 @@
 """The training loop alone: no Ray, no MLflow, no files but its checkpoint."""
 
 import copy
+import time
 
 import pytest
 import torch
@@ -258,10 +259,43 @@ def test_averaged_weights_begin_with_the_first_step_and_are_the_ones_validated_a
     raw, validated, kept = one_step_at_a_time(network(), settings(epochs=2, steps_per_epoch=1, ema=0.75))
     assert equal(validated[0], raw[0])
     for name in ("0.weight", "1.running_var"):
-        expected = 0.75 * raw[0][name] + 0.25 * raw[1][name]
+        expected = (2 * raw[0][name] + 9 * raw[1][name]) / 11  # the decay is (1 + n) / (10 + n) after n steps
         assert torch.allclose(validated[1][name], expected)
         assert not torch.allclose(raw[1][name], expected)
     assert equal(kept, validated[1])
+
+
+def test_the_decay_of_averaged_weights_rises_to_its_value_and_stays_there_after_a_resume(tmp_path):
+    chosen = settings(epochs=12, steps_per_epoch=1, ema=0.5, keep="last")
+    raw, validated, _ = one_step_at_a_time(network(), chosen)
+    for n in (1, 11):
+        decay = min(0.5, (1 + n) / (10 + n))
+        expected = decay * validated[n - 1]["0.weight"] + (1 - decay) * raw[n]["0.weight"]
+        assert torch.allclose(validated[n]["0.weight"], expected, atol=1e-6)
+    with pytest.raises(Killed):
+        run(network(), chosen, report=killed_after(3, tmp_path))
+    resumed = run(network(5), chosen, resume=tmp_path)
+    assert equal(resumed.weights, run(network(), chosen).weights)
+
+
+def test_replayed_steps_are_refused_without_a_gpu():
+    with pytest.raises(UserError, match="cuda_graphs needs a GPU"):
+        run(network(), settings(cuda_graphs=True))
+
+
+def test_the_wait_for_batches_is_told_in_percent():
+    told = []
+
+    class Slow(Batches):
+        def steps(self, first, last):
+            for batch in super().steps(first, last):
+                end = time.perf_counter() + 0.02
+                while time.perf_counter() < end:
+                    pass
+                yield batch
+
+    run(network(), settings(epochs=1), batches=Slow(), report=lambda _, metrics, __: told.append(metrics))
+    assert 0 < told[0]["train/waiting_for_data"] <= 100
 
 
 def test_a_table_of_indices_is_not_averaged():
@@ -275,7 +309,9 @@ def test_a_table_of_indices_is_not_averaged():
 def test_averaged_weights_of_a_checkpoint_of_the_first_release_are_taken_up(tmp_path):
     one_step_at_a_time(network(), settings(epochs=1, steps_per_epoch=1, ema=0.5), folder=tmp_path)
     state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
-    assert state.keys() == {"network", "optimizer", "scaler", "average", "rng", "cuda_rng", "progress"}
+    of_first_release = {"network", "optimizer", "scaler", "average", "rng", "cuda_rng", "progress"}
+    assert state.keys() == of_first_release | {"averaged_steps"}
+    del state["averaged_steps"]
     assert state["average"].keys() == state["network"].keys()
     # The first release averaged the weights before the first step, too.
     state["average"]["0.weight"] += 1

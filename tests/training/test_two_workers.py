@@ -58,3 +58,29 @@ def test_workers_agree_on_every_weight_before_and_after_the_unfreezing(tmp_path)
     assert not any("encoder" in name for name in first["moved"][0])
     assert "body.encoder.features.0.0.weight" in first["moved"][1]
     assert all(torch.equal(first["weights"][name], value) for name, value in second["weights"].items())
+
+
+def work_with_idle_parameters(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    network = build_network(ModelSettings(architecture="pspnet", encoder="resnet18"), in_channels=2, num_outputs=1)
+    settings = TrainingSettings(epochs=1, precision="fp32", accumulate=2, ema=0.9)
+    validated = {}
+
+    def validate(candidate: nn.Module) -> dict[str, float]:
+        validated.update({name: value.clone() for name, value in candidate.state_dict().items()})
+        return {"val/dice": 0.5}
+
+    fit(network, nn.BCEWithLogitsLoss(), Halves(rank), validate, settings, lambda *_: None)
+    torch.save({"validated": validated, "random": torch.rand(3)}, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_workers_train_what_has_parameters_without_gradient_and_validate_one_network(tmp_path):
+    multiprocessing.spawn(work_with_idle_parameters, args=(tmp_path,), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert all(torch.equal(value, second["validated"][name]) for name, value in first["validated"].items())
+    assert not torch.equal(first["random"], second["random"])  # each worker's dropout is its own

@@ -11,7 +11,7 @@ class WorkerSettings(BaseModel):
             a training continue with fewer workers when a node is lost and add workers when a node joins, each time
             from its last checkpoint. It needs the cluster for itself, so the trials of a search have one number.
         cpus_per_worker: CPUs of each.
-        gpus_per_worker: GPUs of each; a fraction lets workers share one.
+        gpus_per_worker: GPUs of each; a fraction lets trials share one, each with its part of the memory.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -23,6 +23,15 @@ class WorkerSettings(BaseModel):
     def _fewest_first(self) -> "WorkerSettings":
         if isinstance(self.num_workers, tuple) and not self.num_workers[0] < self.num_workers[1]:
             raise ValueError(f"num_workers is one number or [fewest, most]: got {list(self.num_workers)}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_worker_a_gpu(self) -> "WorkerSettings":
+        if self.num_workers != 1 and 0 < self.gpus_per_worker < 1:
+            raise ValueError(
+                "gpus_per_worker must be a whole number for several workers, because NCCL takes one worker a GPU: "
+                f"got {self.gpus_per_worker}; set num_workers to 1 or gpus_per_worker to 1"
+            )
         return self
 
     @property

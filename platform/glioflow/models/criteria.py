@@ -13,12 +13,17 @@ from glioflow.models.registry import Task
 
 
 class Criterion(nn.Module):
-    """Any loss here: float32 whatever autocast says, and the target in the shape that the libraries want."""
+    """Any loss here: float32 whatever autocast says, and the target in the shape that the libraries want.
 
-    def __init__(self, loss: nn.Module, *, task: Task) -> None:
+    Attributes:
+        on_device: As of `registry.Loss`, of all its terms.
+    """
+
+    def __init__(self, loss: nn.Module, *, task: Task, on_device: bool = True) -> None:
         super().__init__()
         self.loss = loss
         self.task = task
+        self.on_device = on_device
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the scalar loss of logits (B, K, ...) against labels (B, ...) or zeros and ones (B, K, ...)."""

@@ -123,8 +123,10 @@ def build_loss(settings: LossSettings, *, task: Task) -> "nn.Module":
 
     terms = settings.summands
     if len(terms) == 1 and terms[0].weight == 1:
-        return Criterion(_build_term(terms[0], task), task=task)
-    return Criterion(WeightedSum([(term.weight, _build_term(term, task)) for term in terms]), task=task)
+        loss = _build_term(terms[0], task)
+    else:
+        loss = WeightedSum([(term.weight, _build_term(term, task)) for term in terms])
+    return Criterion(loss, task=task, on_device=all(LOSSES[term.name].on_device for term in terms))
 
 
 def _build_term(term: LossTerm, task: Task) -> "nn.Module":

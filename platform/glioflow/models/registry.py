@@ -75,12 +75,14 @@ class Loss:
         options: Numbers that an experiment may set, with the values used otherwise.
         tasks: Where it is defined.
         weighted: Whether it takes a weight per class.
+        on_device: Whether all of it is computed where the logits are, without waiting for numbers on the host.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     tasks: tuple[Task, ...] = ("binary", "multiclass", "multilabel")
     weighted: bool = False
+    on_device: bool = True
 
 
 # Options that an experiment may pass on to segmentation-models-pytorch; its own defaults hold otherwise.
@@ -155,10 +157,10 @@ LOSSES: dict[str, Loss] = {
         Loss("dice_bce", _OVERLAP, tasks=("binary", "multilabel"), weighted=True),
         Loss("dice_ce", _OVERLAP, tasks=("multiclass",), weighted=True),
         Loss("focal", {"gamma": 2.0}, weighted=True),
-        Loss("lovasz", {"per_image": False}),
+        Loss("lovasz", {"per_image": False}, on_device=False),
         Loss("generalized_dice", {"smooth": 1e-7, "batch": True}),
-        Loss("hausdorff", {"alpha": 2.0}),
-        Loss("boundary"),
+        Loss("hausdorff", {"alpha": 2.0}, on_device=False),
+        Loss("boundary", on_device=False),
     )
 }
 

@@ -1,5 +1,7 @@
 """A network built and trained from the parts of an experiment, and what validates it after each epoch."""
 
+import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,15 +11,21 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import nn
 
+from glioflow.data.batches.policies import PUBLISHED
 from glioflow.data.batches.sampling import batches_of
+from glioflow.data.batches.settings import Storage
+from glioflow.data.batches.storage import bytes_of, choose_storage
 from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.preprocessing.geometry import restore
 from glioflow.data.targets import TargetSettings
 from glioflow.evaluation import PostprocessSettings, decode, dice_per_case
 from glioflow.evaluation.inference import InferenceSettings, Precision, choose_device, predict_volume
 from glioflow.models import LossSettings, ModelSettings, build_loss, build_network
+from glioflow.models.pooling import replace_pooling
 from glioflow.training.loop import Fitted, Report, fit
 from glioflow.training.settings import TrainingSettings
+
+_log = logging.getLogger(__name__)
 
 
 def build_and_fit(
@@ -34,6 +42,7 @@ def build_and_fit(
     world_size: int = 1,
     resume: Path | None = None,
     on_step: Callable[[int, int], None] | None = None,
+    gpu_share: float = 1.0,
 ) -> tuple[nn.Module, Fitted]:
     """Build a network and train it; the same seed, cases and number of workers give the same weights.
 
@@ -50,15 +59,20 @@ def build_and_fit(
         world_size: Number of workers.
         resume: Folder of a checkpoint to continue from.
         on_step: Called after each step with the number of steps taken and that of the steps in an epoch.
+        gpu_share: Part of the GPU's memory, in (0, 1], that this worker may use.
 
     Returns:
         The network as it ended, on its device, and the weights that are kept.
     """
     torch.set_num_threads(max(1, int(num_threads)))
     torch.manual_seed(training.seed)
+    if training.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when a GPU first multiplies matrices
     torch.use_deterministic_algorithms(training.deterministic)
     device, num_channels = choose_device(), cases[0].image.shape[-1]
     network = build_network(model, in_channels=num_channels, num_outputs=target.num_outputs).to(device)
+    if training.deterministic:
+        replace_pooling(network)
     batches = batches_of(training.sampling)(
         cases,
         target,
@@ -67,12 +81,27 @@ def build_and_fit(
         seed=training.seed,
         rank=rank,
         world_size=world_size,
+        device=device,
+        storage=_storage(training, cases, device, gpu_share),
+        num_threads=max(1, int(num_threads) - 1),
     )
     if on_step is not None:
         per_epoch = training.steps_per_epoch or batches.steps_per_pass
         batches.on_step = lambda taken: on_step(taken, per_epoch)
     criterion = build_loss(loss, task=target.task).to(device)
     return network, fit(network, criterion, batches, validate, training, report, resume=resume)
+
+
+def _storage(
+    training: TrainingSettings, cases: Sequence[PreparedCase], device: torch.device, gpu_share: float
+) -> Storage:
+    """Choose where the arrays lie, and log why."""
+    asked = training.data
+    if training.sampling.augmentation in PUBLISHED and asked in ("auto", "device"):
+        asked = "host" if device.type == "cuda" else "disk"  # these transforms run on the CPU
+    choice = choose_storage(asked, bytes_of(cases), device, share=gpu_share)
+    _log.info("training data on %s: %s", choice.storage, choice.reason)
+    return choice.storage
 
 
 def validate(

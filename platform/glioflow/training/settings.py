@@ -30,7 +30,13 @@ class TrainingSettings(BaseModel):
         unfreeze_epoch: From this epoch on (counted from 0) what `model.freeze` kept learns too, batch norm included;
             null keeps it frozen to the end. Means nothing where nothing is frozen.
         compile: Train through torch.compile, which needs a C++ compiler and a minute or two before the first step. On
-            two CPU cores it then ran `unet3d` 1.4 times as fast, U-Nets on slices no faster.
+            two CPU cores it then ran `unet3d` 1.4 times as fast, U-Nets on slices no faster. `auto` compiles on a GPU
+            where a compiler is there and the training is long enough to win the time back.
+        cuda_graphs: Record a step as a CUDA graph and replay it, which helps small networks, whose GPU otherwise waits
+            for launches. `auto` does so with one worker and a loss that runs on the GPU alone.
+        data: Where the arrays of the training cases lie: in `device` memory, in `host` memory or on `disk`; `auto`
+            takes the nearest memory that they fit into (on a CPU the disk, whose pages the system keeps). It changes
+            no batch.
         final: Train on the validation cases too, when all settings are fixed: nothing is chosen on anyone.
         seed: Of initialization, choice of slices and augmentation.
         deterministic: Demand deterministic kernels.
@@ -54,7 +60,9 @@ class TrainingSettings(BaseModel):
     patience: int | None = Field(default=None, ge=1)
     keep: Literal["best", "last"] = "best"
     unfreeze_epoch: int | None = Field(default=None, ge=1)
-    compile: bool = False
+    compile: bool | Literal["auto"] = False
+    cuda_graphs: bool | Literal["auto"] = "auto"
+    data: Literal["auto", "device", "host", "disk"] = "auto"
     final: bool = False
     seed: int = Field(default=0, ge=0)
     deterministic: bool = False

@@ -1,0 +1,58 @@
+"""What several workers of one training need: DDP around the network, seeds of their own, one state of the buffers."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from glioflow.training.settings import TrainingSettings
+
+# Slices or patches of one worker below which batch norm counts over all workers.
+_SMALL_BATCH = 8
+
+
+def num_workers() -> int:
+    """Return the number of workers that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def seed_worker(seed: int, epoch: int) -> None:
+    """Give every worker but the first random numbers of its own in an epoch, for dropout."""
+    if num_workers() > 1 and dist.get_rank() > 0:
+        mixed = np.random.SeedSequence([seed, 5, dist.get_rank(), epoch]).generate_state(1)[0]
+        torch.manual_seed(int(mixed))
+
+
+def broadcast_buffers(network: nn.Module) -> None:
+    """Give all workers the first one's buffers, so that all validate one network."""
+    if num_workers() > 1:
+        for buffer in network.buffers():
+            dist.broadcast(buffer, 0)
+
+
+def wrap(network: nn.Module, loss: nn.Module, batches: Any, settings: TrainingSettings) -> nn.Module:
+    """Return the network as it trains: itself with one worker, else in DDP."""
+    if num_workers() == 1:
+        return network
+    device = next(network.parameters()).device
+    for parameter in parameters_without_gradient(network, loss, batches):
+        parameter.requires_grad_(False)  # DDP would wait for its gradient
+    if device.type == "cuda" and settings.batch_size // num_workers() < _SMALL_BATCH:
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    return nn.parallel.DistributedDataParallel(network, gradient_as_bucket_view=True)
+
+
+def parameters_without_gradient(network: nn.Module, loss: nn.Module, batches: Any) -> list[nn.Parameter]:
+    """Return the parameters that should learn but are not part of the loss, found by one step of a copy."""
+    device = next(network.parameters()).device
+    images, targets = next(iter(batches.steps(0, 1)))
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        trial = copy.deepcopy(network).train()
+        trial.zero_grad(set_to_none=True)
+        loss(trial(images.to(device)).float(), targets.to(device)).backward()
+    pairs = zip(network.parameters(), trial.parameters(), strict=True)
+    return [parameter for parameter, tried in pairs if parameter.requires_grad and tried.grad is None]
