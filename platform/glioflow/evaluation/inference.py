@@ -139,6 +139,8 @@ def predict_volume(
         with torch.inference_mode():
             if patch is not None:
                 return _slide(predict, image, patch, overlap, batch_size, device)
+            if device.type == "cuda":
+                return _stream_slices(predict, image, batch_size, device)
             out = []
             count = slices_at_once(image.shape[1], image.shape[2], batch_size, device)
             for first in range(0, image.shape[0], count):
@@ -148,6 +150,34 @@ def predict_volume(
             return np.concatenate(out).astype(np.float32, copy=False)
     finally:
         network.train(was_training)
+
+
+def _stream_slices(
+    predict: "Callable[[torch.Tensor], torch.Tensor]",
+    image: NDArray[np.floating[Any]],
+    batch_size: int,
+    device: "torch.device",
+) -> NDArray[np.float32]:
+    """Predict slices on a GPU, which is waited for once: copies go through pinned memory and run beside the network."""
+    import torch
+
+    out: torch.Tensor | None = None
+    for first in range(0, image.shape[0], batch_size):
+        probability = predict(_sent(image[first : first + batch_size], device).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        if out is None:
+            out = torch.empty((image.shape[0], *probability.shape[1:]), pin_memory=True)
+        out[first : first + batch_size].copy_(probability, non_blocking=True)
+    torch.cuda.current_stream(device).synchronize()
+    return np.zeros((0, *image.shape[1:3], 0), np.float32) if out is None else out.numpy()
+
+
+def _sent(block: NDArray[np.floating[Any]], device: "torch.device") -> "torch.Tensor":
+    """Return an array on a GPU as float32; it travels as it is stored, through pinned memory."""
+    import torch
+
+    source = torch.from_numpy(block if block.flags.writeable else np.array(block))
+    pinned = torch.empty(block.shape, dtype=source.dtype, pin_memory=True).copy_(source)
+    return pinned.to(device, non_blocking=True).float()
 
 
 def _slide(
@@ -161,9 +191,18 @@ def _slide(
     import torch
     from monai.inferers import sliding_window_inference
 
-    whole = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).permute(3, 0, 1, 2)[None]
+    if device.type == "cuda":
+        whole = _sent(image, device)
+    else:
+        whole = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
     probability = sliding_window_inference(
-        whole.to(device), patch, batch_size, predict, overlap=overlap, mode="gaussian", padding_mode="constant"
+        whole.permute(3, 0, 1, 2)[None].contiguous(),
+        patch,
+        batch_size,
+        predict,
+        overlap=overlap,
+        mode="gaussian",
+        padding_mode="constant",
     )
     assert isinstance(probability, torch.Tensor)
     return np.asarray(probability[0].permute(1, 2, 3, 0).float().clamp(0, 1).cpu().numpy())
