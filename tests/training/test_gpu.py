@@ -1,0 +1,221 @@
+"""Training on a GPU: the same results as on a CPU, by every data path, without waiting for the device."""
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from glioflow.data.batches.sampling import SliceBatches
+from glioflow.data.batches.settings import SamplingSettings
+from glioflow.data.targets import TargetSettings
+from glioflow.evaluation.inference import predict_volume
+from glioflow.models import ARCHITECTURES, LossSettings, ModelSettings, build_loss, build_network
+from glioflow.training.fitting import build_and_fit
+from glioflow.training.loop import Trainer, fit
+from glioflow.training.settings import TrainingSettings
+from glioflow.training.workers import parameters_without_gradient
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"),
+]
+SLOW_TO_BUILD = {"fcn32": {"head_channels": 64, "head_kernel": 3}}
+
+
+@pytest.fixture(scope="module")
+def cases(prepared):
+    return prepared.cases([record.id for record in prepared.records])
+
+
+@pytest.fixture(autouse=True)
+def _usual_mode():
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.cuda.set_sync_debug_mode("default")
+
+
+class Blocks:
+    """Random batches on the GPU; the brighter half of the first channel is tumor."""
+
+    steps_per_pass = 6
+
+    def __init__(self, size, batch=2, channels=3):
+        self.size, self.batch, self.channels = size, batch, channels
+
+    def steps(self, first, last):
+        for step in range(first, last):
+            random = torch.Generator().manual_seed(step)
+            images = torch.rand(self.batch, self.channels, *self.size, generator=random)
+            yield images.cuda(), (images[:, :1] > 0.5).float().cuda()
+
+
+def settings(**changes):
+    return TrainingSettings(**({"epochs": 2, "learning_rate": 1e-3, "batch_size": 2} | changes))
+
+
+def build(name="unet", encoder="resnet18", channels=3, device="cuda"):
+    torch.manual_seed(0)
+    encoder = encoder if ARCHITECTURES[name].uses_encoder and name not in ("segformer", "dpt") else None
+    chosen = ModelSettings(architecture=name, encoder=encoder, options=SLOW_TO_BUILD.get(name, {}))
+    return build_network(chosen, in_channels=channels, num_outputs=1).to(device)
+
+
+def loss(name="dice_bce"):
+    return build_loss(LossSettings(name=name), task="binary").cuda()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_learns_from_replayed_steps(name, precision):
+    size = (64, 64) if ARCHITECTURES[name].dims == 2 else (32, 32, 32)
+    network = build(name)
+    before = {key: value.clone() for key, value in network.named_parameters()}
+    trainer = Trainer(network, loss(), Blocks(size), settings(precision=precision, epochs=1, steps_per_epoch=8))
+    trainer.run_epoch(0)  # raises where the loss is no number
+    assert trainer.take.graph is not None, "the step was not recorded"
+    moved = [not torch.equal(before[key], value) for key, value in network.named_parameters()]
+    assert sum(moved) > 0.5 * len(moved)  # some decoders have parts that the loss does not see
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in ("dpt",)])
+def test_every_architecture_repeats_itself_to_the_last_bit_in_deterministic_mode(name, monkeypatch):
+    size = (64, 64) if ARCHITECTURES[name].dims == 2 else (32, 32, 32)
+    torch.use_deterministic_algorithms(True)
+    states = []
+    from glioflow.models.pooling import replace_pooling
+
+    for _ in range(2):
+        network = build(name)
+        replace_pooling(network)
+        Trainer(network, loss(), Blocks(size), settings(deterministic=True, steps_per_epoch=5)).run_epoch(0)
+        states.append({key: value.cpu() for key, value in network.state_dict().items()})
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.9, "clip_gradient": 1.0}, {"optimizer": "sgd", "accumulate": 2}])
+def test_a_replayed_training_goes_as_one_that_is_not(changes):
+    states = []
+    for graphs in (True, False):
+        torch.use_deterministic_algorithms(True)
+        network = build()
+        chosen = settings(cuda_graphs=graphs, deterministic=True, batch_size=4, **changes)
+        fitted = fit(network, loss(), Blocks((64, 64), 4), lambda _: {"val/dice": 0.5}, chosen, lambda *_: None)
+        states.append(fitted.weights)
+    assert all(torch.allclose(states[0][key].float(), states[1][key].float(), atol=1e-5) for key in states[0])
+
+
+class Killed(Exception):  # noqa: N818
+    """The process is gone."""
+
+
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.9}, {"precision": "fp16"}, {"optimizer": "sgd"}], ids=str)
+def test_a_resumed_training_ends_with_the_same_bits(tmp_path, changes):
+    chosen = settings(epochs=3, deterministic=True, keep="last", **changes)
+
+    def run(resume=None, killed=None):
+        torch.use_deterministic_algorithms(True)
+
+        def report(epoch, _, write_checkpoint):
+            if epoch == killed:
+                write_checkpoint(tmp_path)
+                raise Killed
+
+        validate = lambda _: {"val/dice": 0.5}  # noqa: E731
+        return fit(build(), loss(), Blocks((64, 64)), validate, chosen, report, resume=resume).weights
+
+    whole = run()
+    with pytest.raises(Killed):
+        run(killed=1)
+    again = run(resume=tmp_path)
+    assert all(torch.equal(whole[key], again[key]) for key in whole)
+
+
+def batches(cases, *, device="cuda", storage="device", augmentation="none", **more):
+    chosen = SamplingSettings(augmentation=augmentation)
+    return SliceBatches(
+        cases, TargetSettings(), chosen, batch_size=8, seed=3, device=torch.device(device), storage=storage, **more
+    )
+
+
+@pytest.mark.parametrize("storage", ["device", "host", "disk"])
+def test_a_batch_is_the_same_by_every_path(cases, storage):
+    here = list(batches(cases, device="cpu", storage="disk").steps(0, 3))
+    there = list(batches(cases, storage=storage, num_threads=2).steps(0, 3))
+    for (images, targets), (images_there, targets_there) in zip(here, there, strict=True):
+        assert torch.equal(images, images_there.cpu())
+        assert torch.equal(targets, targets_there.cpu())
+
+
+@pytest.mark.parametrize("augmentation", ["light", "strong", "nnunet"])
+def test_a_batch_is_varied_on_a_gpu_as_on_a_cpu(cases, augmentation):
+    here = batches(cases, device="cpu", storage="disk", augmentation=augmentation).batch(4)
+    there = batches(cases, augmentation=augmentation).batch(4)
+    differing = (here[1] != there[1].cpu()).float().mean()
+    assert differing < 0.002  # a border of a label may fall on the other side of half a voxel
+    close = ((here[0] - there[0].cpu()).abs() < 0.02).float().mean()
+    assert close > (0.999 if augmentation == "light" else 0.75)  # noise is drawn by each device itself
+
+
+@pytest.mark.parametrize("augmentation", ["none", "light", "strong", "nnunet"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+def test_no_step_of_an_epoch_waits_for_the_device(cases, augmentation, optimizer):
+    made = batches(cases, augmentation=augmentation)
+    chosen = settings(precision="bf16", ema=0.9, clip_gradient=1.0, optimizer=optimizer, batch_size=8)
+    trainer = Trainer(build(), loss(), made, chosen)
+    steps = enumerate(made.steps(0, 12))
+    for step, (images, targets) in steps:
+        if step == 5:
+            torch.cuda.set_sync_debug_mode("error")
+        trainer.step(step, images, targets)
+
+
+def test_the_gpu_trains_to_the_dice_of_the_cpu(cases, monkeypatch):
+    dices = {}
+    for device in ("cuda", "cpu"):
+        monkeypatch.setattr("glioflow.training.fitting.choose_device", lambda device=device: torch.device(device))
+        network, fitted = build_and_fit(
+            ModelSettings(architecture="unet", encoder="resnet18"),
+            LossSettings(name="dice_bce"),
+            TargetSettings(),
+            settings(epochs=1, steps_per_epoch=3, precision="fp32", batch_size=8),
+            cases,
+            lambda _: {"val/dice": 0.5},
+            lambda *_: None,
+            num_threads=8,
+        )
+        network.load_state_dict(fitted.weights)
+        found = [predict_volume(network, case.image, softmax=False, precision="fp32") for case in cases]
+        dices[device] = found
+    for here, there in zip(dices["cpu"], dices["cuda"], strict=True):
+        one, other = here > 0.5, there > 0.5
+        total = one.sum() + other.sum()
+        assert total == 0 or 2 * (one & other).sum() / total > 0.9
+    close = [abs(here - there).mean() for here, there in zip(dices["cpu"], dices["cuda"], strict=True)]
+    assert max(close) < 0.02
+
+
+def test_a_prediction_on_a_gpu_is_that_of_the_cpu(cases):
+    network = build()
+    network.train()
+    for images, _ in Blocks((48, 48), 8).steps(0, 3):
+        network(images)
+    there = [predict_volume(network, case.image, softmax=False, batch_size=4, precision="bf16") for case in cases]
+    network.cpu()
+    for case, found in zip(cases, there, strict=True):
+        here = predict_volume(network, case.image, softmax=False, precision="fp32")
+        assert abs(here - found).max() < 0.02
+
+
+def test_ddp_of_one_rank_over_nccl_trains_what_has_parameters_without_gradient(tmp_path):
+    dist.init_process_group("nccl", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        network = build("pspnet")
+        idle = parameters_without_gradient(network, loss(), Blocks((64, 64)))
+        assert idle
+        for parameter in idle:
+            parameter.requires_grad_(False)
+        parallel = nn.parallel.DistributedDataParallel(network, gradient_as_bucket_view=True)
+        for images, targets in Blocks((64, 64)).steps(0, 3):
+            loss()(parallel(images), targets).backward()
+    finally:
+        dist.destroy_process_group()
