@@ -185,8 +185,14 @@ def test_an_experiment_is_written_whole_and_plain(tiny):
 @pytest.mark.parametrize(
     ("training", "have", "said"),
     [
-        ({"num_workers": 3, "cpus_per_worker": 2}, {"CPU": 4.0, "GPU": 0.0}, "needs 6 CPUs .*a cluster of 4"),
+        (
+            {"num_workers": 2, "cpus_per_worker": 3, "batch_size": 4},
+            {"CPU": 4.0, "GPU": 0.0},
+            "needs 6 CPUs .*a cluster of 4",
+        ),
         ({"gpus_per_worker": 1}, {"CPU": 4.0, "GPU": 0.0}, "needs 1 GPUs .*a cluster of 0"),
+        ({"num_workers": 3, "batch_size": 16}, {"CPU": 4.0, "GPU": 0.0}, "of the 3 workers.*got 16; set it to 15"),
+        ({"num_workers": [2, 4], "batch_size": 3}, {"CPU": 4.0, "GPU": 0.0}, "of the 4 workers.*got 3; set it to 4"),
     ],
 )
 def test_what_the_cluster_can_never_hold_is_refused_with_the_numbers(tiny, monkeypatch, training, have, said):

@@ -45,6 +45,11 @@ class WorkerSettings(BaseModel):
         return self.num_workers[0] if isinstance(self.num_workers, tuple) else self.num_workers
 
     @property
+    def max_workers(self) -> int:
+        """The most workers that train together."""
+        return self.num_workers[1] if isinstance(self.num_workers, tuple) else self.num_workers
+
+    @property
     def resources_per_worker(self) -> dict[str, float]:
         """What Ray reserves for each worker; without GPUs it has no key `GPU`."""
         gpus = {"GPU": self.gpus_per_worker} if self.gpus_per_worker else {}

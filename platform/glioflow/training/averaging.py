@@ -2,8 +2,8 @@
 
 import copy
 
-import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class AveragedWeights:
@@ -13,39 +13,34 @@ class AveragedWeights:
     not stay in the average for long; the first step begins it.
 
     Attributes:
-        module: The averaged network.
         taken: Number of steps averaged.
         warm: Whether the decay has no warm-up any more: in a training begun by a version without it.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         """Begin with a copy of a network."""
-        self.module = copy.deepcopy(network).requires_grad_(False)
+        self._module = copy.deepcopy(network).requires_grad_(False)
         self.decay = decay
         self.taken = 0
         self.warm = False
-        device = next(network.parameters()).device
-        self._kept, self._added = torch.zeros((), device=device), torch.zeros((), device=device)
-        pairs = list(zip(_tensors(self.module), _tensors(network), strict=True))
+        pairs = list(zip(_tensors(self._module), _tensors(network), strict=True))
         self._floating = [pair for pair in pairs if pair[0].is_floating_point()]
         self._others = [pair for pair in pairs if not pair[0].is_floating_point()]
 
-    def prepare(self) -> None:
-        """Set the decay of the next step: before `update`, which may be part of a recorded step."""
-        n = self.taken
-        kept = self.decay if self.warm else min(self.decay, (1 + n) / (10 + n))
-        kept = kept if n else 0.0
-        self._kept.fill_(kept)
-        self._added.fill_(1 - kept)
-        self.taken += 1
+    @property
+    def module(self) -> nn.Module:
+        """The averaged network."""
+        for kept, newest in self._others:
+            kept.copy_(newest)
+        return self._module
 
     def update(self) -> None:
         """Take the network's weights into the average."""
+        n = self.taken
+        decay = self.decay if self.warm else min(self.decay, (1 + n) / (10 + n))
         averaged, current = ([pair[k].detach() for pair in self._floating] for k in (0, 1))
-        torch._foreach_mul_(averaged, self._kept)
-        torch._foreach_add_(averaged, torch._foreach_mul(current, self._added))
-        for kept, value in self._others:
-            kept.copy_(value)
+        get_ema_multi_avg_fn(decay if n else 0.0)(averaged, current, n)
+        self.taken += 1
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:

@@ -226,9 +226,10 @@ class Trainer:
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
+        loss = self.take(images, targets)
         if self.average is not None:
-            self.average.prepare()
-        return self.take(images, targets)
+            self.average.update()
+        return loss
 
     def _take(self, images: Tensor, targets: Tensor) -> Tensor:
         settings, parts = self.settings, self.settings.accumulate
@@ -248,8 +249,6 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.parameters, settings.clip_gradient)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.average is not None:
-            self.average.update()
         return seen
 
     def save(self, folder: Path, progress: _Progress) -> None:

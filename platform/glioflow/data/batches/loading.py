@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,20 +11,37 @@ from torch import Tensor
 
 from glioflow.data.targets import TargetSettings
 
-if TYPE_CHECKING:
-    from glioflow.data.batches.sampling import Batches
-
 Batch = tuple[Tensor, Tensor]
 
 
-def loaded(batches: "Batches", first: int, last: int) -> Iterator[Batch]:
+class Source(Protocol):
+    """What makes the batches of a device, by step."""
+
+    device: torch.device
+    num_threads: int
+
+    @property
+    def is_resident(self) -> bool:
+        """Whether the arrays lie on the device."""
+
+    def batch(self, step: int) -> Batch:
+        """Return images and targets."""
+
+    def stored(self, step: int) -> Batch:
+        """Return images and masks as they are stored."""
+
+    def complete(self, step: int, images: Tensor, masks: Tensor) -> Batch:
+        """Return images and targets of what is stored."""
+
+
+def loaded(batches: Source, first: int, last: int) -> Iterator[Batch]:
     """Yield the batches of steps `first` to `last` - 1.
 
     From device memory a batch is a few kernels, launched when it is asked for. From elsewhere threads make it: they
     copy rows of arrays, which releases Python's lock, so that no processes are needed. For a GPU they gather into
     pinned memory and send from there on a stream of their own; conversion and augmentation run on the GPU.
     """
-    if batches.resident is not None:
+    if batches.is_resident:
         yield from (batches.batch(step) for step in range(first, last))
     elif batches.device.type == "cuda":
         yield from _sent(batches, first, last)
@@ -32,7 +49,7 @@ def loaded(batches: "Batches", first: int, last: int) -> Iterator[Batch]:
         yield from _ahead(batches.batch, first, last, num_threads=1)
 
 
-def _sent(batches: "Batches", first: int, last: int) -> Iterator[Batch]:
+def _sent(batches: Source, first: int, last: int) -> Iterator[Batch]:
     stream = torch.cuda.Stream(batches.device)
 
     def send(step: int) -> tuple[Tensor, Tensor, Any]:

@@ -70,6 +70,11 @@ class Batches:
         self.on_step: Callable[[int], None] | None = None
 
     @property
+    def is_resident(self) -> bool:
+        """Whether the arrays lie on the device."""
+        return self.resident is not None
+
+    @property
     def steps_per_pass(self) -> int:
         """Number of batches in which as many voxels are drawn as the cases have."""
         raise NotImplementedError
