@@ -141,7 +141,7 @@ def measure(number: int, folder: Path) -> dict[str, float]:
     entries = cohort.entries()
     split: Split = timed("split", partial(make_split, entries, SplitSettings()))
     timed("look for patients in two parts", partial(find_split_leaks, split, entries))
-    cases = timed("find the training cases", partial(cohort.cases, split.train))
+    cases = timed("find the training cases", partial(cohort.cases, split.train), once=True)
     for kind, make, patch in (("slices", SliceBatches, None), ("patches", PatchBatches, (4, 64, 64))):
         settings = SamplingSettings(method="tumor", patch=patch, tumor_patches=0.0, augmentation="none")
         weigh = partial(weighted, make, cases, settings)

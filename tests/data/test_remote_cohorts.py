@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from glioflow.data.formats.detect import open_cohort
+from glioflow.data.prepared import remote
 from glioflow.data.prepared.cohort import find_or_prepare, prepare
 from glioflow.data.prepared.remote import fetch, is_uri, push
 from glioflow.data.preprocessing.geometry_steps import ResizePlane
@@ -43,10 +44,11 @@ def test_a_cohort_on_s3_is_the_same_through_the_nodes_cache(cohort, bucket, tmp_
     assert found.clinical.read_bytes() == cohort.clinical.read_bytes()
 
 
-def test_the_second_time_nothing_is_copied(cohort, bucket, tmp_path):
+def test_the_second_time_nothing_is_copied(cohort, bucket, tmp_path, monkeypatch):
     push(cohort, f"{bucket}/twice")
     first = fetch(f"{bucket}/twice", tmp_path)
     files = {path: path.stat().st_mtime_ns for path in first.path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(remote, "_read_manifest", lambda uri: pytest.fail(f"the manifest at {uri} was read whole"))
     again = fetch(f"{bucket}/twice", tmp_path)
     assert {path: path.stat().st_mtime_ns for path in again.path.rglob("*") if path.is_file()} == files
 

@@ -1,5 +1,6 @@
 """Prepared cohorts at a URI (s3:// or another store that fsspec knows), copied to every node that uses them."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from glioflow.data.formats.record import reason
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.data.prepared.manifest import CaseRecord, WholeManifest, parse_manifest
 from glioflow.errors import UserError
+
+_HEAD = 4096
 
 
 def local_folder(source: str | Path, cache: Path) -> Path:
@@ -59,6 +62,9 @@ def fetch(uri: str, cache: Path) -> PreparedCohort:
     Raises:
         UserError: If there is none, or it cannot be read completely.
     """
+    known = _fingerprint(uri)
+    if known is not None and (cache / known / "manifest.json").is_file():
+        return PreparedCohort(cache / known)
     manifest = _read_manifest(uri)
     local = cache / manifest.fingerprint
     if not (local / "manifest.json").is_file():
@@ -95,6 +101,17 @@ def _open(uri: str) -> tuple[Any, str]:
         raise UserError(f"{uri} is at no store that fsspec knows", reason(error)) from None
     files.invalidate_cache()
     return files, str(root).rstrip("/")
+
+
+def _fingerprint(uri: str) -> str | None:
+    """Read the fingerprint at the head of a manifest, which may be of very many cases; None where it is not there."""
+    files, root = _open(uri)
+    try:
+        head = files.cat_file(f"{root}/manifest.json", start=0, end=_HEAD)
+    except Exception:  # whoever reads the whole says what is wrong
+        return None
+    found = re.search(rb'"fingerprint":\s*"([0-9a-f]{32})"', head)
+    return None if found is None else found[1].decode()
 
 
 def _read_manifest(uri: str) -> WholeManifest:
