@@ -203,7 +203,7 @@ def _fit_baselines(train: Sequence[PreparedCase]) -> Mapping[str, Segment]:
     channels = train[0].record.channels
     if "flair" in channels:
         k = channels.index("flair")
-        threshold = fit_flair_threshold([_channel(case.image, k) for case in train], masks)
+        threshold = fit_flair_threshold(lambda: zip((_channel(case.image, k) for case in train), masks, strict=True))
         baselines["flair_threshold"] = lambda case: predict_flair_threshold(_channel(case.image, k), threshold)
     if len({case.record.shape[1:] for case in train}) == 1:
         nearest = NearestSlice([case.image for case in train], masks)

@@ -1,6 +1,6 @@
 """The baselines of every network: no tumor at all, a threshold on FLAIR, and a copy of the nearest training slice."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,15 +17,17 @@ def predict_empty(image: Image) -> BoolVolume:
     return np.zeros(image.shape[:3], dtype=bool)
 
 
-def fit_flair_threshold(images: Sequence[Image], masks: Sequence[NDArray[Any]], *, num_candidates: int = 256) -> float:
+def fit_flair_threshold(
+    volumes: Callable[[], Iterable[tuple[Image, NDArray[Any]]]], *, num_candidates: int = 256
+) -> float:
     """Choose the brightness on FLAIR above which a voxel is called tumor, by mean Dice over training patients.
 
     Brightness is in standard deviations from the mean of the volume's own brain (all above its darkest value), since
     raw intensities differ between scanners: on LGG this makes the baseline stronger.
 
     Args:
-        images: FLAIR of each patient, (S, H, W), in any unit.
-        masks: True mask of each patient, of the same shape.
+        volumes: Returns, each time it is called, FLAIR (S, H, W) of each patient in any unit and the true mask of the
+            same shape; it is called twice, so that one patient at a time is in memory.
         num_candidates: Number of thresholds to try, evenly spaced between the lowest and the highest brightness.
 
     Returns:
@@ -34,13 +36,14 @@ def fit_flair_threshold(images: Sequence[Image], masks: Sequence[NDArray[Any]], 
     Raises:
         UserError: If there is no patient.
     """
-    if not images:
+    ranges = [(float(one.min()), float(one.max())) for one in (_standardized(image) for image, _ in volumes())]
+    if not ranges:
         raise UserError("the FLAIR threshold is chosen on training patients; there must be at least one")
-    images = [_standardized(image) for image in images]
-    low, high = min(float(image.min()) for image in images), max(float(image.max()) for image in images)
+    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     edges = np.linspace(low, high, num_candidates + 1)
     dice = np.zeros(num_candidates)
-    for image, mask in zip(images, masks, strict=True):
+    for raw, mask in volumes():
+        image = _standardized(raw)
         # The numbers of voxels at or above each edge, of all and of those with tumor, by two histograms.
         above, hits = (
             np.cumsum(np.histogram(voxels, edges)[0][::-1])[::-1] for voxels in (image, image[np.asarray(mask) > 0])

@@ -11,7 +11,6 @@ from glioflow.bundle.measurement import measure
 from glioflow.bundle.prediction import Predictor
 from glioflow.clock import now
 from glioflow.config import Experiment
-from glioflow.data.checks.drift import fit_input_statistics
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
 from glioflow.data.splits import Split
 from glioflow.evaluation import flatten_summary, summarize
@@ -19,7 +18,7 @@ from glioflow.features import measure_mask
 from glioflow.runs.launch import Setting
 from glioflow.runs.progress import PROGRESS, ProgressFile
 from glioflow.runs.train.overlays import Watch
-from glioflow.runs.train.selection import choose_for, fit_flair
+from glioflow.runs.train.selection import choose_for, training_statistics
 from glioflow.tracking.spool import SPOOL, run_folder
 
 if TYPE_CHECKING:
@@ -293,11 +292,7 @@ def _finish(plan: Plan, cohort: PreparedCohort, predictor: Predictor, fitted: "F
     """Write the bundle of the kept weights; threshold and clean-up are chosen on the validation patients."""
     network, (train, val) = predictor.network, _dealt(plan, cohort)
     network.load_state_dict(fitted.weights)
-    chosen = {
-        "postprocess": choose_for(predictor, val),
-        "flair_threshold": fit_flair(train),
-        "input_statistics": fit_input_statistics((case.image for case in train), cohort.channels),
-    }
+    chosen = {"postprocess": choose_for(predictor, val), **dict(training_statistics(cohort, train))}
     predictor = Predictor(predictor.description.model_copy(update=chosen), network)
     summary: dict[str, float | None] = {}
     if val:

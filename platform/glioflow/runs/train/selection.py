@@ -1,9 +1,16 @@
 """What is chosen once a network is trained, on cases that it did not learn from, and the baseline fitted beside it."""
 
-import numpy as np
+import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
 
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from glioflow import atomic
 from glioflow.bundle.prediction import Predictor
-from glioflow.data.prepared.cohort import PreparedCase
+from glioflow.data.checks.drift import InputStatistics, fit_input_statistics
+from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
 from glioflow.evaluation import (
     PostprocessSettings,
     apply_temperature,
@@ -37,10 +44,42 @@ def choose_for(predictor: Predictor, cases: list[PreparedCase]) -> PostprocessSe
     )
 
 
-def fit_flair(cases: list[PreparedCase]) -> float | None:
-    """Fit the FLAIR-threshold baseline on training patients; None where the network sees no FLAIR."""
+class TrainingStatistics(BaseModel):
+    """What is computed from the training cases alone, whatever network is trained on them.
+
+    Attributes:
+        flair_threshold: Of the FLAIR-threshold baseline; None where the network sees no FLAIR.
+        input_statistics: Of the intensities of each channel, which new studies are compared with.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    flair_threshold: float | None
+    input_statistics: InputStatistics
+
+
+def training_statistics(cohort: PreparedCohort, cases: Sequence[PreparedCase]) -> TrainingStatistics:
+    """Return the statistics of training cases, computed once for all trainings on them, a case at a time.
+
+    They are kept beside the cohort's arrays, where that folder can be written.
+    """
+    ids = hashlib.sha256("\n".join(case.record.id for case in cases).encode()).hexdigest()[:32]
+    kept = cohort.path / "statistics" / f"{ids}.json"
+    with suppress(OSError, ValueError):
+        return TrainingStatistics.model_validate_json(kept.read_bytes())
+    found = TrainingStatistics(
+        flair_threshold=_fit_flair(cases),
+        input_statistics=fit_input_statistics((case.image for case in cases), cohort.channels),
+    )
+    with suppress(OSError):
+        atomic.write_text(kept, found.model_dump_json(indent=1))
+    return found
+
+
+def _fit_flair(cases: Sequence[PreparedCase]) -> float | None:
+    """Fit the FLAIR-threshold baseline; None where the network sees no FLAIR."""
     if not cases or "flair" not in cases[0].record.channels:
         return None
     channel = cases[0].record.channels.index("flair")
-    images = [np.asarray(case.image[..., channel], dtype=np.float32) for case in cases]
-    return fit_flair_threshold(images, [np.asarray(case.mask) > 0 for case in cases])
+    return fit_flair_threshold(
+        lambda: ((np.asarray(case.image[..., channel], np.float32), np.asarray(case.mask) > 0) for case in cases)
+    )
