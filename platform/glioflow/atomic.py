@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from glioflow.errors import DiskFull, is_disk_full, nearest_existing
+from glioflow.errors import DiskFull, UserError, is_disk_full, nearest_existing
 
 _LITTLE_BYTES = 2**16
 
@@ -26,6 +26,28 @@ def writing_into(folder: Path) -> Iterator[None]:
         if not is_disk_full(error):
             raise
         raise DiskFull(folder) from error
+
+
+def check_folder(folder: Path, name: str) -> None:
+    """Refuse a folder in which nothing can be written, before anything is computed for it.
+
+    Args:
+        folder: It need not exist.
+        name: What the user calls it, such as `--out`.
+
+    Raises:
+        UserError: If it, or a folder above it, is a file or cannot be written to.
+    """
+    there = nearest_existing(folder.absolute())
+    if not there.is_dir():
+        raise UserError(f"{name} must name a folder, not a file", there, hint="give another path")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        if is_disk_full(error):
+            return
+        raise UserError(f"{name} cannot be written to ({error.strerror})", there, hint="give another path") from None
 
 
 def has_space(folder: Path) -> bool:

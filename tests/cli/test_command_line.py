@@ -2,15 +2,17 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
 import typer
 
-from glioflow.cli import app
+from glioflow.cli import app, main
 from glioflow.cli.app import STAGES
 from glioflow.cli.output import answer, one_line_errors
+from glioflow.cluster import connection
 from glioflow.errors import RunFailed, UserError
 
 
@@ -81,6 +83,97 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(tmp_path, lgg, words, s
     assert lines[0].startswith("error: ")
     assert said in lines[0]
     assert done.stdout == ""
+
+
+@pytest.fixture
+def command(tmp_path, lgg, monkeypatch, capfd):
+    """Return a function that runs a command in this process, and gives its exit code and what it said."""
+    (tmp_path / "some.yaml").write_text("name: some\n")
+    (tmp_path / "space.yaml").write_text("search: {space: {training.epochs: {kind: int, low: 1, high: 3}}}")
+    (tmp_path / "deep.yaml").write_text("a: " + "[" * 9000)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["glioflow", *(str(lgg) if word == "COHORT" else word for word in words)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capfd.readouterr()
+        assert out == ""
+        return end.value.code, [line for line in err.splitlines() if line.strip()]
+
+    return run
+
+
+EARLY = {
+    "an empty argument": (["train", "some.yaml", "--data", ""], "--data must not be empty"),
+    "an empty value": (["train", "some.yaml", "--data="], "--data must not be empty"),
+    "a folder that is no cohort": (["train", "some.yaml", "--data", "."], "holds no files of a known cohort format"),
+    "a file as cohort": (["train", "some.yaml", "--data", "some.yaml"], "some.yaml is no folder"),
+    "a search that is a path": (["search", "space.yaml", "--resume", ".."], "--resume must be the name of a search"),
+    "a run to resume that is nowhere": (["train", "some.yaml", "--data", "COHORT", "--resume", "f" * 32], "f" * 32),
+    "a file for a report": (["data", "describe", "COHORT", "--out", "some.yaml"], "--out must name a folder"),
+    "a file above a report": (["data", "describe", "COHORT", "--out", "some.yaml/x"], "--out must name a folder"),
+    "a file for a prepared cohort": (["data", "prepare", "COHORT", "some.yaml"], "OUT must name a folder"),
+    "a file above a cohort": (["data", "synthesize", "lgg", "some.yaml/x"], "OUT must name a folder"),
+    "a file above an export": (["export", "glioma", "some.yaml/x.zip"], "OUT must name a folder"),
+    "a file for answers": (["predict", "glioma", "COHORT", "--out", "some.yaml"], "--out must name a folder"),
+    "YAML that is nested deeply": (["train", "deep.yaml"], "nested too deeply"),
+    "a folder as experiment": (["train", "."], "the experiment file . does not exist"),
+}
+
+
+@pytest.mark.parametrize(("words", "said"), EARLY.values(), ids=EARLY)
+@pytest.mark.usefixtures("tracking")
+def test_what_can_be_checked_is_checked_before_anything_starts(command, monkeypatch, words, said):
+    monkeypatch.setattr(connection, "_start", lambda *_: pytest.fail("Ray was started"))
+    code, lines = command(*words, "--json")
+    assert (code, len(lines)) == (2, 1), lines
+    assert lines[0].startswith("error: ")
+    assert said in lines[0]
+
+
+def closed_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+SURROUNDINGS = {
+    "a home that is a URI": ({"GLIOFLOW_HOME": "s3://bucket/home"}, "GLIOFLOW_HOME must name a folder, not a URI"),
+    "a home that is a file": ({"GLIOFLOW_HOME": "some.yaml"}, "GLIOFLOW_HOME must name a folder"),
+    "a home below a file": ({"GLIOFLOW_HOME": "some.yaml/x"}, "GLIOFLOW_HOME must name a folder"),
+    "a home that cannot be written": ({"GLIOFLOW_HOME": "/proc/home"}, "GLIOFLOW_HOME cannot be written to"),
+    "a home of a strange name": ({"GLIOFLOW_HOME": "a%20b"}, "GLIOFLOW_HOME must have no '%20' in its path"),
+    "a dead cluster": ({"RAY_ADDRESS": "127.0.0.1:PORT"}, "no Ray cluster answers at RAY_ADDRESS 127.0.0.1:"),
+    "a dead cluster's client": ({"RAY_ADDRESS": "ray://localhost:PORT"}, "no Ray cluster answers at RAY_ADDRESS ray:"),
+    "a dead database": (
+        {"MLFLOW_TRACKING_URI": "postgresql+psycopg://me:secret@127.0.0.1:PORT/db"},
+        "MLFLOW_TRACKING_URI must name a reachable store",
+    ),
+}
+
+
+@pytest.mark.parametrize(("env", "said"), SURROUNDINGS.values(), ids=SURROUNDINGS)
+@pytest.mark.usefixtures("tracking")
+def test_what_surrounds_a_command_is_checked_before_anything_starts(command, monkeypatch, env, said, tmp_path):
+    for name, value in env.items():
+        monkeypatch.setenv(name, value.replace("PORT", str(closed_port())))
+    for words in (["train", "some.yaml", "--data", "COHORT"], ["models"])[: 1 if "RAY_ADDRESS" in env else 2]:
+        code, lines = command(*words, "--json")
+        assert (code, len(lines)) == (2, 1), lines
+        assert said in lines[0]
+        assert "secret" not in lines[0]
+    assert not (tmp_path / "s3:").exists()
+
+
+def test_a_path_of_the_wrong_kind_is_one_line_wherever_it_is_met(capsys, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(SystemExit) as end, one_line_errors():
+        (tmp_path / "file" / "x").mkdir()
+    assert end.value.code == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: {tmp_path / 'file' / 'x'}: not a directory; choose another path or mend this one"
+    ]
 
 
 def parameters():

@@ -89,8 +89,7 @@ def predict_studies(
     Raises:
         UserError: If a path does not exist, an answer is there, the model cannot be read, or the only study cannot.
     """
-    if out.exists() and not out.is_dir():
-        raise UserError("--out must name a folder, not a file", out)
+    atomic.check_folder(out, "--out")
     chosen = parse_choices(channels)
     if chosen and model.startswith(("http://", "https://")):
         raise UserError("--channel is for models that run here", hint="send an endpoint the form field channel")

@@ -9,7 +9,8 @@ from typing import Any
 from glioflow import cluster
 from glioflow.api.inputs import Overrides, print_progress, read_experiment
 from glioflow.api.results import Result
-from glioflow.cluster.storage import is_uri, prepared_home
+from glioflow.atomic import check_folder
+from glioflow.cluster.storage import check_home, is_uri, prepared_home
 from glioflow.config import Experiment
 from glioflow.data.checks import cohort_checks
 from glioflow.data.formats.detect import open_cohort
@@ -100,6 +101,7 @@ def synthesize(
     """
     if kind not in ("lgg", "brats"):
         raise unknown_name("cohort to synthesize", kind, ["lgg", "brats"])
+    check_folder(Path(out).absolute().parent, "OUT")
     with cluster.ending():
         if kind == "lgg":
             made = synthesize_lgg(Path(out), patients=patients, seed=seed, size=size or 256, map_cases=_map_cases(say))
@@ -151,6 +153,7 @@ def prepare(
     """
     steps = read_experiment(Experiment() if experiment is None else experiment, overrides).preprocess
     began, chosen = time.monotonic(), parse_choices(channels)
+    check_home() if is_uri(out) else check_folder(Path(out), "OUT")
     with cluster.ending():
         cohort = open_cohort(_original_files(source)).with_channels(chosen)
         if is_uri(out):
@@ -188,6 +191,7 @@ def describe(
         UserError: If a case cannot be read: `check` names all that is wrong.
     """
     steps = None if experiment is None else read_experiment(experiment, overrides).preprocess
+    check_folder(Path(out), "--out")
     with cluster.ending():
         done = cohort_page.describe(_original_files(source), Path(out), steps=steps, map_cases=_map_cases(say))
     return DescribeResult(**vars(done))

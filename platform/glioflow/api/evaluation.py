@@ -7,6 +7,7 @@ from typing import Any
 from glioflow import cluster
 from glioflow.api.inputs import model_name, print_progress
 from glioflow.api.results import Result, patients_tables
+from glioflow.atomic import check_folder
 from glioflow.progress import Say
 from glioflow.reports.evaluation_page import BESIDE, BOTH_EMPTY, METRICS, beside_baselines
 from glioflow.reports.numbers import interval
@@ -143,6 +144,8 @@ def evaluate(
     Raises:
         UserError: If the model or the cohort cannot be read, or no case has a mask.
     """
+    if report is not None:
+        check_folder(Path(report), "--report")
     with cluster.ending():
         values = evaluate_model(
             model_name(model),
@@ -178,6 +181,8 @@ def compare(
     Raises:
         UserError: If a model or the cohort cannot be read, or the two have different tasks, patients or kinds.
     """
+    if report is not None:
+        check_folder(Path(report), "--report")
     with cluster.ending():
         values = compare_models(
             model_name(model_a),

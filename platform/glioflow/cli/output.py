@@ -1,11 +1,12 @@
 """How the command line speaks: people on stderr, programs on stdout, mistakes in one line."""
 
+import errno
 import json
 import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -28,6 +29,12 @@ def console() -> "Console":
 
     return Console(stderr=True, highlight=False)
 
+
+# A path of the user's that is of another kind than it should be, or closed to them.
+_NO_PLACE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+    errno.ELOOP,
+)
 
 # Where `answer` writes within `one_line_errors`, which keeps stdout from everybody else.
 _STDOUT: ContextVar[TextIO | None] = ContextVar("stdout", default=None)
@@ -55,6 +62,8 @@ def one_line_errors() -> Iterator[None]:
             _stop(f"error: {error}", 2)
         if isinstance(error, RunFailed):
             _stop(f"failed: {error}", 1)
+        if isinstance(error, OSError) and error.errno in _NO_PLACE and error.filename is not None:
+            _stop(f"error: {error.filename}: {str(error.strerror).lower()}; choose another path or mend this one", 2)
         raise
     finally:
         _STDOUT.reset(reset)
@@ -65,14 +74,17 @@ def _full_disk(error: Exception) -> DiskFull | None:
 
     Ray tells of some errors in words alone. Whatever failed while nothing can be written failed for that.
     """
+    if isinstance(error, UserError) and not is_disk_full(error):
+        return None
     known = next((each for each in causes_of(error) if isinstance(each, DiskFull)), None)
     if known is not None:
         return known
-    folders = sorted((home(), Path(tempfile.gettempdir())), key=lambda folder: space_of(folder)[1])
+    folders = [Path(tempfile.gettempdir())]
+    with suppress(UserError):  # a home that cannot be
+        folders.append(home())
+    folders.sort(key=lambda folder: space_of(folder)[1])
     if is_disk_full(error):
         return DiskFull(folders[0])
-    if isinstance(error, UserError):
-        return None
     return next((DiskFull(folder) for folder in folders if not atomic.has_space(folder)), None)
 
 

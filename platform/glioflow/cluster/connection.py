@@ -1,7 +1,9 @@
 """The one place that connects to Ray or starts a local one: address, token, resources, telemetry off."""
 
 import os
+import re
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +17,8 @@ from glioflow.errors import GlioflowError, RunFailed, UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_CONNECT_S = 3.0
 
 
 def connect(*, num_cpus: int | None = None) -> None:
@@ -39,11 +43,32 @@ def connect(*, num_cpus: int | None = None) -> None:
     }
     address = os.environ.get("RAY_ADDRESS")
     if address:
+        _check_address(address)
         with _terminable(), reporting_the_wait(f"the Ray cluster at {address}"):
             _join(address, options)
         return
     with _terminable(), short_socket_paths(), reporting_the_wait("Ray to start on this machine"):
         _start(num_cpus, options)
+
+
+def _check_address(address: str) -> None:
+    """Refuse a host and port at which nobody listens: Ray itself would try for minutes."""
+    place = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+?)\]?:(\d+)", address)
+    if place is None:  # `auto`, `local`, or what Ray itself refuses
+        return
+    try:
+        socket.create_connection((place[1], int(place[2])), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise _no_cluster(address, getattr(error, "strerror", None) or str(error)) from None
+
+
+def _no_cluster(address: str, reason: str) -> UserError:
+    return UserError(
+        f"no Ray cluster answers at RAY_ADDRESS {address} ({reason})",
+        address,
+        hint="check the address and the cluster's token (RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH), or unset "
+        "RAY_ADDRESS to start a local cluster",
+    )
 
 
 def _start(num_cpus: int | None, options: dict[str, Any]) -> None:
@@ -65,12 +90,7 @@ def _join(address: str, options: dict[str, Any]) -> None:
         ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"no Ray cluster answers at RAY_ADDRESS {address} ({first})",
-            address,
-            hint="check the address and the cluster's token (RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH), or unset "
-            "RAY_ADDRESS to start a local cluster",
-        ) from None
+        raise _no_cluster(address, first) from None
 
 
 @contextmanager

@@ -1,10 +1,14 @@
 """Where state and cohorts are kept: GLIOFLOW_HOME, and GLIOFLOW_DATA for cohorts that experiments name."""
 
 import os
+import re
 from pathlib import Path
 
+from glioflow import atomic
 from glioflow.cluster.environment import in_ray_job
 from glioflow.errors import UserError
+
+_UNFIT = re.compile(r"%[0-9A-Fa-f]{2}|\?")
 
 
 def is_uri(source: str | Path) -> bool:
@@ -16,13 +20,27 @@ def home() -> Path:
     """Return the state folder, `$GLIOFLOW_HOME` or `./.glioflow`, as an absolute path.
 
     Raises:
-        UserError: Inside a Ray job without GLIOFLOW_HOME: its working folder is thrown away.
+        UserError: Inside a Ray job without GLIOFLOW_HOME: its working folder is thrown away. Or if GLIOFLOW_HOME is a
+            URI, or a path that SQLite's addresses cannot hold.
     """
     named = os.environ.get("GLIOFLOW_HOME")
     if not named and in_ray_job():
         rule = "inside a Ray job GLIOFLOW_HOME must name a folder that every node reaches, and it is not set"
         raise UserError(rule, hint="set it in the job's runtime environment")
-    return Path(named or ".glioflow").absolute()
+    if named and is_uri(named):
+        raise UserError(
+            "GLIOFLOW_HOME must name a folder, not a URI", named, hint="give a path, such as /shared/glioflow"
+        )
+    path = Path(named or ".glioflow").absolute()
+    if unfit := _UNFIT.search(str(path)):
+        rule = f"GLIOFLOW_HOME must have no {unfit[0]!r} in its path, which addresses of SQLite read as something else"
+        raise UserError(rule, path, hint="rename the folder")
+    return path
+
+
+def check_home() -> None:
+    """Refuse a state folder that cannot be used; raises `UserError` as `home`, or if nothing can be written there."""
+    atomic.check_folder(home(), "GLIOFLOW_HOME")
 
 
 def prepared_home() -> Path:
@@ -65,6 +83,8 @@ def data_source(given: str | Path | None, named: str | None) -> str | Path:
     Raises:
         UserError: If neither names a cohort, or it does not exist; names the folders that were looked at.
     """
+    if given is not None and not str(given):
+        raise UserError("--data must name a cohort", "", hint="give its folder, or leave --data out")
     wanted = named if given is None else given
     if wanted and is_uri(wanted):
         return str(wanted)

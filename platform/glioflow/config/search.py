@@ -32,6 +32,8 @@ CHANGEABLE = (
 # What a trial is booked by, before it begins.
 BOOKED = ("training.num_workers", "training.cpus_per_worker", "training.gpus_per_worker")
 PREPROCESS = "preprocess"
+# What a search may be called: it names a folder.
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}"
 # What of the survival stage may be searched: its outcome and its cross-validation are the measure, the same for all.
 STAGE_KEYS = tuple(
     f"survival.{name}" for name in ("model", "shape_features", "clinical", "imputation", "num_neighbors", "penalties")
@@ -122,7 +124,7 @@ class SearchSettings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$")
+    name: str | None = Field(default=None, pattern=rf"^{NAME}$")
     trials: int | None = Field(default=None, ge=1)
     space: dict[str, Parameter] = Field(default_factory=dict)
     preprocess: dict[str, tuple[Step, ...]] = Field(default_factory=dict)

@@ -8,9 +8,10 @@ from pathlib import Path
 import yaml
 
 from glioflow import audit, cluster
-from glioflow.cluster.storage import data_folder, prepared_home
+from glioflow.cluster.storage import check_home, data_folder, prepared_home
 from glioflow.config import Experiment, data_source
-from glioflow.data.prepared.cohort import PreparedCohort, find_or_prepare
+from glioflow.data.formats.detect import detect_format
+from glioflow.data.prepared.cohort import PreparedCohort, find_or_prepare, is_prepared
 from glioflow.data.prepared.remote import local_folder
 from glioflow.data.preprocessing.pipeline import Step
 from glioflow.data.splits import Split, make_split
@@ -35,15 +36,30 @@ class Setting:
     tracking: Tracking
 
 
-def open_setting(experiment: Experiment, data: str | Path | None, *, say: Say = quiet) -> Setting:
+def open_setting(
+    experiment: Experiment, data: str | Path | None, *, resume: str | None = None, say: Say = quiet
+) -> Setting:
     """Find or prepare the cohort, deal the split, refuse leaks, open MLflow; on a cluster check what it needs first.
+
+    What can be checked without Ray is checked before it starts.
+
+    Args:
+        experiment: What is run.
+        data: Cohort, raw or prepared; None takes the experiment's.
+        resume: Run that is to go on; it must exist.
+        say: Told what happens.
 
     Raises:
         UserError: As those do; on several nodes also where MLflow is no server.
     """
+    check_home()
     source = data_source(data, experiment.data.source)
-    cluster.connect()
+    if isinstance(source, Path) and not is_prepared(source):
+        detect_format(source)
     tracking = Tracking()
+    if resume is not None:
+        tracking.run(resume)
+    cluster.connect()
     if cluster.resources()["nodes"] > 1 and not tracking.uri.startswith("http"):
         rule = "on more than one node MLFLOW_TRACKING_URI must name a server (http://...)"
         raise UserError(rule, tracking.uri, hint="start `mlflow server` where every node reaches it")

@@ -10,7 +10,7 @@ from typing import Any
 
 from glioflow.clock import now_ms
 from glioflow.cluster import silence
-from glioflow.cluster.storage import embedded_uri, home, tracking_uri
+from glioflow.cluster.storage import check_home, embedded_uri, home, tracking_uri
 from glioflow.errors import UserError
 from glioflow.tracking.addresses import check_address, without_password
 from glioflow.tracking.datasets import Dataset
@@ -42,6 +42,8 @@ class Runs:
         silence()
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # printed at a run's end, after a call
         self.uri = uri or tracking_uri()
+        if self.embedded:
+            check_home()
         if self.uri.startswith("sqlite:///"):
             Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         if ask:

@@ -34,6 +34,19 @@ def format_named(name: str) -> Format:
     return FORMATS[name]
 
 
+def detect_format(path: Path) -> Format:
+    """Return the format of a cohort folder, by names alone; raises `UserError` as `open_cohort`."""
+    if not path.is_dir():
+        problem = "is no folder" if path.exists() else "does not exist"
+        raise UserError(f"{path} {problem}", path, hint="give the folder of a cohort")
+    if not any(path.iterdir()):
+        raise UserError(f"the folder {path} is empty", path, hint="give a folder with at least one case")
+    for candidate in FORMATS.values():
+        if candidate.detect(path):
+            return candidate
+    raise UserError(f"{path} holds no files of a known cohort format", path, FORMATS)
+
+
 def open_cohort(path: Path, *, format: str | None = None) -> Cohort:
     """List the cases of a cohort folder.
 
@@ -44,14 +57,6 @@ def open_cohort(path: Path, *, format: str | None = None) -> Cohort:
     Raises:
         UserError: If the folder is missing, empty, or of no known format.
     """
-    if not path.is_dir():
-        problem = "is no folder" if path.exists() else "does not exist"
-        raise UserError(f"{path} {problem}", path, hint="give the folder of a cohort")
-    if not any(path.iterdir()):
-        raise UserError(f"the folder {path} is empty", path, hint="give a folder with at least one case")
-    if format is not None:
-        return format_named(format).open(path)
-    for candidate in FORMATS.values():
-        if candidate.detect(path):
-            return candidate.open(path)
-    raise UserError(f"{path} holds no files of a known cohort format", path, FORMATS)
+    if format is None or not path.is_dir() or not any(path.iterdir()):
+        return detect_format(path).open(path)
+    return format_named(format).open(path)

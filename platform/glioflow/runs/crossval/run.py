@@ -82,7 +82,7 @@ def crossval(
         UserError: If anything given is wrong.
         RunFailed: If a fold failed; the others' results stay for `resume`.
     """
-    setting = open_setting(experiment, data, say=say)
+    setting = open_setting(experiment, data, resume=resume, say=say)
     number = folds or _recorded_folds(setting, resume) or experiment.split.folds
     if number < 3:
         hint = "one fold tests, one chooses, the others train"

@@ -30,6 +30,7 @@ def export(model: str, out: Path) -> Path:
     out = out.absolute()
     if out.exists():
         raise UserError("an export overwrites nothing", out, hint="give a path that does not exist")
+    atomic.check_folder(out.parent, "OUT")
     tracking = Tracking()
     folder, version = tracking.find_bundle(model)
     experiment = bundle.load(folder).description.origin.experiment

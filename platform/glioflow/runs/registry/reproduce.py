@@ -77,8 +77,8 @@ def reproduce(run_id: str, data: str | Path | None = None, *, say: Say = quiet) 
         raise UserError("only a run that trained one network can be reproduced", f"run {run_id} of kind {kind}", KINDS)
     if before.info.status != "FINISHED":
         raise UserError("only a finished run can be reproduced", f"run {run_id}, {before.info.status}")
-    cluster.connect()
     setting = _recorded_setting(tracking, before, data)
+    cluster.connect()
     if kind == "trial" and (folds := setting.experiment.search.folds) > 1:
         raise UserError(
             "only a run that trained one network can be reproduced", f"a trial that trained {folds}, on {folds} folds"

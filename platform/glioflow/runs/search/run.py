@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from glioflow import cluster
 from glioflow.cluster.storage import home
 from glioflow.config import Experiment, data_source, override
 from glioflow.config.experiment import check_search
-from glioflow.config.search import SearchSettings
+from glioflow.config.search import NAME, SearchSettings
 from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
 from glioflow.progress import Say, quiet
@@ -95,6 +96,8 @@ def search(
     if experiment.training.elastic:
         rule = "training.num_workers must be one number in a search, which books its trials before they begin"
         raise UserError(rule, experiment.training.num_workers)
+    if resume is not None and not re.fullmatch(NAME, resume):
+        raise UserError("--resume must be the name of a search", resume, _begun())
     name = resume or settings.name or f"{experiment.name}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = SearchFolder(name, home() / "searches" / name)
     if resume and not folder.path.exists():
@@ -102,7 +105,7 @@ def search(
     if not resume and folder.path.exists():
         hint = f"go on with --resume {name}, or choose another search.name"
         raise UserError("a search of this name must not exist", name, hint=hint)
-    setting = open_setting(experiment, data, say=say)
+    setting = open_setting(experiment, data, resume=folder.run_id if resume else None, say=say)
     if resume and (begun := _begun_as(setting, folder)) is not None:
         setting = resumed_setting(setting, begun.info.run_id, besides=FREE)
     folds = deal_folds(setting)

@@ -72,7 +72,7 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
         UserError: If anything given is wrong; nothing is left running then.
         RunFailed: If the training failed; the run is closed as failed and can be resumed.
     """
-    setting = open_setting(experiment, data, say=say)
+    setting = open_setting(experiment, data, resume=resume, say=say)
     if resume and (sent := _send_waiting(setting.tracking, resume)) is not None:
         return sent
     if resume:
