@@ -1,11 +1,11 @@
 """Where the arrays of the training cases lie while batches are drawn from them: device memory, main memory or disk."""
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -69,10 +69,7 @@ def bytes_of(cases: Sequence[PreparedCase]) -> int:
 
 
 def _free_memory() -> int:
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return 0
+    return int(psutil.virtual_memory().available)
 
 
 class Resident:
