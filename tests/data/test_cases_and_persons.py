@@ -3,7 +3,7 @@
 import nibabel
 import numpy as np
 import pytest
-from test_volume_cohorts import LPS, read_first, save
+from test_volume_cohorts import LPS, read_first, save, write_brats
 
 from glioflow.data.checks.cohort_checks import check
 from glioflow.data.formats.detect import open_cohort
@@ -166,6 +166,16 @@ class TestRoles:
         assert [each.id for each in cohort.cases] == ["a", "b"]
         assert case.channels == ("flair", "t1")
         assert case.mask.all()
+
+    def test_a_declaration_is_never_passed_over(self, tmp_path):
+        write_brats(tmp_path / "set")
+        (tmp_path / "set" / "cohort.yaml").write_text("labels: {1: core, 2: edema, 4: enhancing}\n")
+        assert read_first(tmp_path / "set")[0].labels == {1: "core", 2: "edema", 4: "enhancing"}
+        (tmp_path / "tiff").mkdir()
+        (tmp_path / "tiff" / "a_1.tif").touch()
+        (tmp_path / "tiff" / "cohort.yaml").write_text("labels: {1: core}\n")
+        with pytest.raises(UserError, match=r"cohort\.yaml is for cohorts of NIfTI files"):
+            open_cohort(tmp_path / "tiff")
 
     @pytest.mark.parametrize("text", ["mask: ['*']", "labels: {0: air}", "labels: [", "masks: 3"])
     def test_a_declaration_that_means_nothing_is_refused(self, tmp_path, text):

@@ -71,9 +71,11 @@ def open_setting(
     leaks = audit.find_split_leaks(split, entries)
     if leaks:
         raise UserError(leaks[0].rule, leaks[0].value)
+    people = {entry.id: entry.patient for entry in entries}
+    shown = {part: len({people[each] for each in getattr(split, part)}) for part in ("train", "val", "test")}
     say(
-        f"prepared {len(cohort.records)} patients, {cohort.num_slices} slices; "
-        f"train {len(split.train)}, val {len(split.val)}, test {len(split.test)}"
+        f"prepared {len(set(people.values()))} patients, {len(entries)} cases, {cohort.num_slices} slices; "
+        f"patients: train {shown['train']}, val {shown['val']}, test {shown['test']}"
     )
     return Setting(experiment, cohort, split, tracking)
 

@@ -103,7 +103,7 @@ def crossval(
         )
     with opened as run:
         before = f", {len(done)} folds done before" if resume else ""
-        say(f"{number} folds over {len(cases)} patients, run {run.run_id}{before}")
+        say(f"{number} folds over {len({entry.patient for entry in cases})} patients, run {run.run_id}{before}")
         try:
             runs, judged = _run_folds(setting, run.run_id, parts, done, say)
             answer = _conclude(setting, run, runs, judged)

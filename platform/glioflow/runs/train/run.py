@@ -265,7 +265,7 @@ def _score_in_task(plan_json: str) -> TestScores:
     )
     answer = scored.answer(cohort.manifest.format)
     cases = case_drawings(answer["per_patient"], lambda case_id: (predictor, cohort.case(case_id)))
-    about = f"{len(plan.split.test)} test patients, which trained and chose nothing"
+    about = f"{answer['num_patients']} test patients, which trained and chose nothing"
     page = evaluation_page(answer, title=f"Test of {plan.experiment.name}", about=about, cases=cases)
     files = {"index.html": page.encode(), **{f"{drawing.name}.png": drawing.png for drawing in cases}}
     return TestScores(flatten_summary(scored.summary(), "test"), files, answer["per_patient"])
