@@ -9,7 +9,7 @@ from glioflow.config.gate import USUAL_PATIENTS, GateSettings
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
 from glioflow.data.prepared.manifest import CaseRecord
 from glioflow.data.splits import Split
-from glioflow.evaluation import compare_paired, compare_rows
+from glioflow.evaluation import compare_paired, compare_rows, summarize
 from glioflow.evaluation.patients import institutions, patient_means
 from glioflow.promotion.evidence import Measured, mean
 from glioflow.promotion.record import Decision, Reason
@@ -84,12 +84,14 @@ def alone(
     baselines = {"all-empty": mean(measure_empty(challenger.description.target, cases), "dice") or 0.0}
     if (rows := measure_flair_threshold(challenger.description, cases)) is not None:
         baselines["FLAIR threshold"] = mean(rows, "dice") or 0.0
+    ruled = summarize(measured.rows).get("dice_num_empty_both")
     reasons = [
         Reason(
             rule=f"mean test Dice above the {name} baseline",
             value=dice,
             limit=baseline + settings.margin_over_baseline,
             passed=dice > baseline + settings.margin_over_baseline,
+            note=f"{ruled} patients with an empty part in prediction and reference count as 1" if ruled else "",
         )
         for name, baseline in baselines.items()
     ]

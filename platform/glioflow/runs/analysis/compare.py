@@ -206,6 +206,7 @@ def _described(side: _Side) -> dict[str, Any]:
         "architecture": side.architecture,
         "num_parameters": side.num_parameters,
         "dice_median": summary["dice_median"],
+        "dice_num_empty_both": summary.get("dice_num_empty_both", 0),
         **{f"{metric}_mean": summary.get(f"{metric}_mean") for metric in METRICS},
     }
 
