@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from glioflow.config import Experiment, load_experiment, load_recorded, override
-from glioflow.config.experiment import override_texts
+from glioflow.config.experiment import check_search, override_texts
 from glioflow.errors import UserError
 from glioflow.models import ARCHITECTURES, build_network
 
@@ -275,6 +275,16 @@ def test_a_search_that_no_trial_could_train_with_is_refused_when_it_is_read(from
     assert str(error.value).count("some.yaml") == 1
     with pytest.raises(UserError, match=said):
         override_texts(Experiment(), [f"search={{{search}}}"])
+
+
+def test_a_training_may_differ_from_what_the_files_search_fits(experiment_file):
+    space = "model: {encoder: null}\nsearch: {space: {model.architecture: {kind: choice, values: [buda-unet, fcn32]}}}"
+    changes = ["model.architecture=buda-unet", "model.options={features: [4, 8, 8]}"]
+    trained = load_experiment(experiment_file(space), changes)
+    assert trained.model.options == {"features": [4, 8, 8]}
+    assert override_texts(load_experiment(experiment_file(space)), changes) == trained
+    with pytest.raises(UserError, match=r"search\.space: model\.architecture cannot be fcn32"):
+        check_search(trained)
 
 
 def test_a_value_that_suits_some_of_the_others_is_taken(from_yaml):
