@@ -24,6 +24,7 @@ from glioflow.evaluation.inference import autocast, keep_freed_memory, resolve_p
 from glioflow.models.network import Network
 from glioflow.training.averaging import AveragedWeights
 from glioflow.training.gpu_use import GpuUse
+from glioflow.training.optimizers import build_optimizer, load_state, set_rate, with_plain_rates
 from glioflow.training.schedules import learning_rate_factor
 from glioflow.training.settings import TrainingSettings
 from glioflow.training.step_graph import StepGraph
@@ -143,7 +144,7 @@ class Trainer:
         self.compiled = self._compiles()
         # What is frozen is among them: it has no gradient, so the optimizer passes it over until it is unfrozen.
         self.parameters = list(network.parameters())
-        self.optimizer = _build_optimizer(self.parameters, settings, self.device)
+        self.optimizer = build_optimizer(self.parameters, settings, self.device)
         fp16 = resolve_precision(settings.precision, self.device) == "fp16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
         self.average = None if settings.ema is None else AveragedWeights(network, settings.ema)
@@ -220,12 +221,7 @@ class Trainer:
         factor = learning_rate_factor(
             settings.schedule, step=step, num_steps=self.num_steps, warmup_steps=settings.warmup_steps
         )
-        for group in self.optimizer.param_groups:
-            rate = settings.learning_rate * factor
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
+        set_rate(self.optimizer, settings.learning_rate * factor)
         loss = self.take(images, targets)
         if self.average is not None:
             self.average.update()
@@ -258,7 +254,7 @@ class Trainer:
             kept = self.candidate.state_dict()
         state: dict[str, Any] = {
             "network": self.network.state_dict(),
-            "optimizer": _with_plain_rates(self.optimizer.state_dict()),
+            "optimizer": with_plain_rates(self.optimizer.state_dict()),
             "scaler": self.scaler.state_dict(),
             "average": None if self.average is None else self.average.module.state_dict(),
             "averaged_steps": 0 if self.average is None or self.average.warm else self.average.taken,
@@ -274,11 +270,7 @@ class Trainer:
         """Take up the state of `save`."""
         state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
         self.network.load_state_dict(state["network"])
-        saved = state["optimizer"]
-        for group, own in zip(saved["param_groups"], self.optimizer.param_groups, strict=True):
-            # Settings win over a checkpoint, which may come from another trial or another device.
-            group.update({key: value for key, value in own.items() if key != "params"})
-        self.optimizer.load_state_dict(saved)
+        load_state(self.optimizer, state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         progress = _Progress(**state["progress"])
         if self.average is not None and state["average"] is not None:
@@ -294,23 +286,3 @@ class Trainer:
 
 def _compiler() -> str | None:
     return shutil.which(os.environ.get("CXX", "g++"))  # as TorchInductor looks for it
-
-
-def _with_plain_rates(state: dict[str, Any]) -> dict[str, Any]:
-    """Return an optimizer's state with numbers for learning rates, which lie in tensors on a GPU."""
-    return {**state, "param_groups": [{**group, "lr": float(group["lr"])} for group in state["param_groups"]]}
-
-
-def _build_optimizer(
-    parameters: list[nn.Parameter], settings: TrainingSettings, device: torch.device
-) -> torch.optim.Optimizer:
-    decay = settings.weight_decay
-    rate: float | Tensor = settings.learning_rate
-    options: dict[str, Any] = {}
-    if device.type == "cuda":  # one kernel for all parameters; a rate that a recorded step can read
-        rate, options = torch.tensor(rate, device=device), {"fused": True}
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=0.9, nesterov=True, **options)
-    options |= {"capturable": True} if device.type == "cuda" else {}
-    adam = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    return adam(parameters, lr=rate, weight_decay=decay, **options)

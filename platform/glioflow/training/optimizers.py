@@ -1,0 +1,45 @@
+"""Optimizers by name, and what of their state a checkpoint keeps: the same on a CPU and on a GPU."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from glioflow.training.settings import TrainingSettings
+
+
+def with_plain_rates(state: dict[str, Any]) -> dict[str, Any]:
+    """Return an optimizer's state with numbers for learning rates, which lie in tensors on a GPU."""
+    return {**state, "param_groups": [{**group, "lr": float(group["lr"])} for group in state["param_groups"]]}
+
+
+def build_optimizer(
+    parameters: list[nn.Parameter], settings: TrainingSettings, device: torch.device
+) -> torch.optim.Optimizer:
+    """Return the optimizer of an experiment: on a GPU one kernel for all parameters, and a rate that lies there."""
+    decay = settings.weight_decay
+    rate: float | Tensor = settings.learning_rate
+    options: dict[str, Any] = {}
+    if device.type == "cuda":  # one kernel for all parameters; a rate that a recorded step can read
+        rate, options = torch.tensor(rate, device=device), {"fused": True}
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=0.9, nesterov=True, **options)
+    options |= {"capturable": True} if device.type == "cuda" else {}
+    adam = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    return adam(parameters, lr=rate, weight_decay=decay, **options)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate, in place where a recorded step reads it."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take up a checkpoint's state; options stay, since a checkpoint may come from another trial or device."""
+    for group, own in zip(state["param_groups"], optimizer.param_groups, strict=True):
+        group.update({key: value for key, value in own.items() if key != "params"})
+    optimizer.load_state_dict(state)
