@@ -19,7 +19,7 @@ def test_the_benchmark_of_scale_measures_every_stage_and_writes_its_report(
     monkeypatch.setattr(scale, "DRAWS", 3)
     scale.main()
     rows = [line.split("|")[1:-1] for line in report.read_text().splitlines() if line.startswith("| ")]
-    assert [cell.strip() for cell in rows[0]] == ["seconds for", "20 cases", "60 cases", "exponent"]
+    assert [cell.strip() for cell in rows[0]] == ["CPU seconds for", "20 cases", "60 cases", "exponent"]
     stages = [row[0].strip() for row in rows[1:]]
     for stage in ("split", "weights of patches", "the gate's look for copies", "join judgements"):
         assert stage in stages
