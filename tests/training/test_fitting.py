@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bundles import Bright
+from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.evaluation import PostprocessSettings, dice_per_case
 from glioflow.evaluation.inference import InferenceSettings
 from glioflow.training.fitting import validate
@@ -42,3 +43,12 @@ def test_each_worker_measures_its_share(cases, tiny):
 
 def test_nothing_is_measured_where_nobody_validates(tiny):
     assert dice_of([], tiny) == {}
+
+
+def test_a_patient_with_two_scans_counts_once(cases, tiny):
+    alone = [dice_of([case], tiny)["val/dice"] for case in cases]
+    person = {"patient": cases[0].record.patient}
+    second = PreparedCase(cases[1].record.model_copy(update=person), cases[1].folder)
+    found = dice_of([cases[0], second, cases[2]], tiny)["val/dice"]
+    assert found == pytest.approx(((alone[0] + alone[1]) / 2 + alone[2]) / 2)
+    assert found != pytest.approx(sum(alone) / 3)

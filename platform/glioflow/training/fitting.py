@@ -20,11 +20,14 @@ from glioflow.data.preprocessing.geometry import restore
 from glioflow.data.targets import TargetSettings
 from glioflow.evaluation import PostprocessSettings, decode, dice_per_case
 from glioflow.evaluation.inference import InferenceSettings, Precision, choose_device, predict_volume
+from glioflow.evaluation.patients import patient_means
 from glioflow.models import LossSettings, ModelSettings, build_loss, build_network
 from glioflow.models.pooling import replace_pooling
 from glioflow.training.loop import Fitted, Report, fit
 from glioflow.training.settings import TrainingSettings
+from glioflow.training.workers import num_workers
 
+Row = dict[str, str | float]
 _log = logging.getLogger(__name__)
 
 
@@ -130,12 +133,12 @@ def validate(
         show: Called with each case that this worker measured and its predicted tumor (S, H, W).
 
     Returns:
-        `val/dice`: the Dice of whole volumes in the original geometry, mean over outputs, then over the cases of all
-        workers; empty without cases.
+        `val/dice`: the Dice of whole volumes in the original geometry, mean over outputs, then over the cases of a
+        patient, then over the patients of all workers; empty without cases.
     """
     if not cases:
         return {}
-    scores = []
+    rows: list[Row] = []
     for case in cases[rank::world_size]:
         probabilities = predict_volume(
             network, case.image, softmax=target.kind == "multiclass", precision=precision, **dict(inference)
@@ -144,14 +147,15 @@ def validate(
         reference = target.split(case.reference())
         if show is not None:
             show(case, np.logical_or.reduce(list(predicted.values())))
-        scores.append(float(np.mean([dice_per_case(predicted[name], reference[name]) for name in target.names])))
-    return {"val/dice": float(np.mean(_gather(scores)))}
+        dice = float(np.mean([dice_per_case(predicted[name], reference[name]) for name in target.names]))
+        rows.append({"patient": case.record.patient, "dice": dice})
+    return {"val/dice": float(np.mean(list(patient_means(_gather(rows), "dice").values())))}
 
 
-def _gather(scores: list[float]) -> list[float]:
-    """Return the scores of all workers, by rank."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return scores
-    gathered: list[list[float]] = [[] for _ in range(dist.get_world_size())]
-    dist.all_gather_object(gathered, scores)
-    return [score for part in gathered for score in part]
+def _gather(rows: list[Row]) -> list[Row]:
+    """Return the rows of all workers, by rank."""
+    if num_workers() == 1:
+        return rows
+    gathered: list[list[Row]] = [[] for _ in range(num_workers())]
+    dist.all_gather_object(gathered, rows)
+    return [row for part in gathered for row in part]
