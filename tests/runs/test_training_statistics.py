@@ -1,16 +1,15 @@
+import shutil
+
 import pytest
 
+from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.runs.train import selection
 from glioflow.runs.train.selection import training_statistics
 
 
 @pytest.fixture
 def cohort(prepared, tmp_path):
-    import shutil
-
-    from glioflow.data.prepared.cohort import PreparedCohort
-
-    shutil.copytree(prepared.path, tmp_path / "cohort")
+    shutil.copytree(prepared.path, tmp_path / "cohort", ignore=shutil.ignore_patterns("statistics"))
     return PreparedCohort(tmp_path / "cohort")
 
 

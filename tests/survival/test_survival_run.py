@@ -47,7 +47,7 @@ def test_shapes_of_manual_masks_are_used_only_of_patients_in_the_table(tmp_path,
     assert done.stage is not None
     assert tracking.run(done.run_id).data.tags["glioflow.cohort"] == prepared.manifest.fingerprint
     assert {entry.name for entry in done.stage.preparation.inputs} == {"bevr", "age_years"}
-    with pytest.raises(ValueError, match="no COHORT"):
+    with pytest.raises(ValueError, match="give COHORT"):
         fit_survival(chosen, path, masks="manual")
 
 
