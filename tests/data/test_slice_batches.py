@@ -2,7 +2,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from glioflow.data.batches.sampling import SliceBatches
 from glioflow.data.batches.settings import SamplingSettings
@@ -145,21 +144,3 @@ def test_slices_are_those_that_numpys_choice_draws():
         for step in range(20):
             rng = np.random.default_rng([0, step])
             assert np.array_equal(loader.draw(step), rng.choice(len(loader.index), size=50, p=loader.weights))
-
-
-def test_batches_made_ahead_take_no_core_from_the_training(cases):
-    before, seen = torch.get_num_threads(), []
-
-    class Watched(SliceBatches):
-        def stored(self, step):
-            seen.append(torch.get_num_threads())
-            return super().stored(step)
-
-    watched = Watched(cases, TargetSettings(), SamplingSettings(), batch_size=4, seed=0)
-    try:
-        torch.set_num_threads(2)
-        assert len(list(watched.steps(0, 3))) == 3
-        assert seen == [1, 1, 1]
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)

@@ -72,7 +72,7 @@ def _sent(batches: Source, first: int, last: int) -> Iterator[Batch]:
 
 def _ahead(make: Any, first: int, last: int, *, num_threads: int) -> Iterator[Any]:
     """Yield `make(step)` in order, as many steps ahead as there are threads."""
-    with _pool(num_threads) as threads:
+    with ThreadPoolExecutor(num_threads) as threads:
         waiting: deque[Future[Any]] = deque()
         try:
             for step in range(first, last + num_threads):
@@ -83,16 +83,6 @@ def _ahead(make: Any, first: int, last: int, *, num_threads: int) -> Iterator[An
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def _pool(num_threads: int) -> ThreadPoolExecutor:
-    """Return threads in each of which PyTorch computes on one core: the others belong to the training."""
-    own = torch.get_num_threads()
-    pool = ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,))
-    for started in [pool.submit(torch.get_num_threads) for _ in range(num_threads)]:
-        started.result()
-    torch.set_num_threads(own)  # of this thread, and of those that begin later
-    return pool
 
 
 def to_float(images: Tensor) -> Tensor:
