@@ -8,6 +8,7 @@ import torch
 from glioflow.data.batches.augmentation import Augmentation
 from glioflow.data.batches.policies import POLICIES, PUBLISHED, Chance, Policy, check_policy
 from glioflow.data.batches.published import build_published
+from glioflow.data.batches.published_3d import build_published_3d
 from glioflow.errors import UserError
 
 VARYING = [name for name in POLICIES if name != "none"]
@@ -138,13 +139,23 @@ def test_noise_has_its_standard_deviation():
     assert float((out - images).std()) == pytest.approx(0.05, rel=0.03)
 
 
-def test_policies_of_published_systems_vary_one_slice_by_its_seed():
-    image, mask = (part[0].numpy() for part in batch(size=1))
+@pytest.mark.parametrize(
+    ("build", "name", "spatial"),
+    [
+        (build_published, "buda", (48, 40)),
+        (build_published, "light-0.1", (48, 40)),
+        (build_published, "strong-0.1", (48, 40)),
+        (build_published_3d, "light-0.1", (20, 32, 28)),
+        (build_published_3d, "strong-0.1", (20, 32, 28)),
+    ],
+)
+def test_policies_for_one_sample_vary_it_by_its_seed(build, name, spatial):
+    image, mask = (part[0].numpy() for part in batch(spatial, size=1))
     image = np.moveaxis(image, 0, -1).copy()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        outs = [build_published("buda")(image, mask, seed)[0] for seed in range(8)]
-    again = [build_published("buda")(image, mask, seed)[0] for seed in range(8)]
+        outs = [build(name)(image, mask, seed)[0] for seed in range(8)]
+    again = [build(name)(image, mask, seed)[0] for seed in range(8)]
     assert all(np.array_equal(one, other) for one, other in zip(outs, again, strict=True))
     assert len({out.tobytes() for out in outs}) > 3
 

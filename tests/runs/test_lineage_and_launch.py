@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from bundles import changed
 from glioflow import cluster
-from glioflow.config import load_experiment
+from glioflow.config import load_experiment, with_augmentation
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.prepared.cohort import prepare
 from glioflow.data.splits import Split, make_split
@@ -128,6 +128,20 @@ def test_a_run_resumes_with_its_own_experiment_only(tiny, prepared, tracking, re
     with pytest.raises(UserError, match=r"--resume.*model\.architecture is \"fpn\", was \"unet\""):
         resumed_setting(other, run_id)
     assert resumed_setting(setting, run_id).experiment == experiment
+
+
+def test_a_run_of_the_first_release_goes_on_with_the_augmentation_that_it_meant(tiny, prepared, tracking):
+    setting = Setting(tiny, prepared, make_split(prepared.records, tiny.split), tracking)
+    run_id = begin_run(tracking, opening_of(setting, "train", "tiny"))
+    assert resumed_setting(setting, run_id).experiment.training.sampling.augmentation == "light"
+    values = yaml.safe_load(to_yaml(tiny))
+    for key in ("cuda_graphs", "data"):  # which the first release did not know
+        del values["training"][key]
+    tracking.log_text(run_id, "experiment.yaml", yaml.safe_dump(values))
+    assert resumed_setting(setting, run_id).experiment.training.sampling.augmentation == "light-0.1"
+    other = Setting(with_augmentation(tiny, "strong"), prepared, setting.split, tracking)
+    with pytest.raises(UserError, match=r"augmentation is \"strong\", was \"light-0\.1\""):
+        resumed_setting(other, run_id)
 
 
 def test_a_run_does_not_go_on_after_the_cohort_changed(setting, tracking, lgg, tiny, tmp_path):

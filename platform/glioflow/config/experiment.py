@@ -12,6 +12,7 @@ from glioflow.config.gate import GateSettings
 from glioflow.config.schema import find_no_number, has_key, keys_at
 from glioflow.config.search import PREPROCESS, SearchSettings
 from glioflow.config.search_points import check_points
+from glioflow.data.batches.policies import FIRST_RELEASE
 from glioflow.data.preprocessing.pipeline import ResizePlane, Step, UnitScale
 from glioflow.data.splits import SplitSettings
 from glioflow.data.targets import TargetSettings
@@ -159,8 +160,22 @@ def load_experiment(path: Path, overrides: Iterable[str] = ()) -> Experiment:
 
 
 def load_recorded(path: Path) -> Experiment:
-    """Read an experiment that a run recorded: its search was accepted when the run began, and is not tried again."""
-    return _read(path, ())
+    """Read an experiment that a run recorded: its search was accepted when the run began, and is not tried again.
+
+    The first release, which recorded no `training.cuda_graphs`, meant other augmentation by the same names.
+    """
+    experiment = _read(path, ())
+    recorded, sampling = parse_yaml(path.read_text()).get("training", {}), experiment.training.sampling
+    if "cuda_graphs" in recorded or sampling.augmentation not in FIRST_RELEASE:
+        return experiment
+    return with_augmentation(experiment, FIRST_RELEASE[sampling.augmentation])
+
+
+def with_augmentation(experiment: Experiment, name: str) -> Experiment:
+    """Return the experiment with another augmentation policy."""
+    sampling = experiment.training.sampling.model_copy(update={"augmentation": name})
+    training = experiment.training.model_copy(update={"sampling": sampling})
+    return experiment.model_copy(update={"training": training})
 
 
 def _read(path: Path, overrides: Iterable[str]) -> Experiment:

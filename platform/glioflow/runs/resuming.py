@@ -5,7 +5,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from glioflow.config import Experiment, load_recorded
+from glioflow.config import Experiment, load_recorded, with_augmentation
+from glioflow.data.batches.policies import FIRST_RELEASE
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.runs.launch import Setting
@@ -31,6 +32,9 @@ def resumed_setting(setting: Setting, run_id: str, *, besides: Collection[str] =
     run = tracking.run(run_id)
     recorded = load_recorded(tracking.download(f"runs:/{run_id}/experiment.yaml"))
     split = Split.model_validate(tracking.read_json(run_id, "split.json"))
+    began_with, given = (each.training.sampling.augmentation for each in (recorded, setting.experiment))
+    if began_with == FIRST_RELEASE.get(given):  # the same name, as the first release meant it
+        setting = replace(setting, experiment=with_augmentation(setting.experiment, began_with))
     changed = _changed_keys(recorded, setting.experiment, besides)
     if not changed:  # of another experiment, the cohort and the split say nothing
         changed = _changed_cohort(setting, run.data.tags, split)

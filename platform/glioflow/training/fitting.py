@@ -11,7 +11,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import nn
 
-from glioflow.data.batches.policies import PUBLISHED
+from glioflow.data.batches.policies import POLICIES
 from glioflow.data.batches.sampling import batches_of
 from glioflow.data.batches.settings import Storage
 from glioflow.data.batches.storage import bytes_of, choose_storage
@@ -100,7 +100,7 @@ def _storage(
 ) -> Storage:
     """Choose where the arrays lie, and log why."""
     asked = training.data
-    if training.sampling.augmentation in PUBLISHED and asked in ("auto", "device"):
+    if training.sampling.augmentation not in POLICIES and asked in ("auto", "device"):
         asked = "host" if device.type == "cuda" else "disk"  # these transforms run on the CPU
     choice = choose_storage(asked, bytes_of(cases), device, share=gpu_share)
     _log.info("training data on %s: %s", choice.storage, choice.reason)

@@ -104,11 +104,14 @@ POLICIES: dict[str, Policy] = {
 
 # Policies of published systems, made of albumentations' transforms, for slices: see `published`.
 PUBLISHED = ("buda",)
+# What the first release meant by these names: trainings that it began go on with it.
+FIRST_RELEASE = {"light": "light-0.1", "strong": "strong-0.1"}
 
 
 def check_policy(name: str, *, volumes: bool) -> None:
     """Raise `UserError` unless `name` is a policy for slices, or for patches of volumes."""
-    if name not in POLICIES and (volumes or name not in PUBLISHED):
-        if name in PUBLISHED:
-            raise UserError(f"augmentation {name} is for slices only", name, [*POLICIES])
-        raise unknown_name("augmentation", name, [*POLICIES, *(() if volumes else PUBLISHED)])
+    if name in POLICIES or name in FIRST_RELEASE.values() or (name in PUBLISHED and not volumes):
+        return
+    if name in PUBLISHED:
+        raise UserError(f"augmentation {name} is for slices only", name, [*POLICIES])
+    raise unknown_name("augmentation", name, [*POLICIES, *(() if volumes else PUBLISHED)])

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.preprocessing.geometry import Shape, Window
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
+
+if TYPE_CHECKING:
+    from glioflow.data.batches.published import Augment
 
 
 class Batches:
@@ -123,9 +127,7 @@ class Batches:
     def _vary_one_by_one(
         self, step: int, images: NDArray[np.float16], masks: NDArray[np.uint8]
     ) -> tuple[Tensor, Tensor]:
-        from glioflow.data.batches.published import build_published  # loads albumentations
-
-        augment = build_published(self.settings.augmentation)
+        augment = self._one_by_one()
         seeds = np.random.default_rng([self.seed, 2, step, self.rank]).integers(2**31, size=len(masks))
         whole = torch.from_numpy(images).float().numpy()  # many times as fast as NumPy's own conversion
         varied = [augment(image, mask, int(seed)) for image, mask, seed in zip(whole, masks, seeds, strict=True)]
@@ -133,6 +135,15 @@ class Batches:
             torch.from_numpy(np.stack([image for image, _ in varied])),
             torch.from_numpy(np.stack([mask for _, mask in varied])),
         )
+
+    def _one_by_one(self) -> "Augment":
+        if self.settings.patch is None:
+            from glioflow.data.batches.published import build_published  # loads albumentations
+
+            return build_published(self.settings.augmentation)
+        from glioflow.data.batches.published_3d import build_published_3d  # loads MONAI
+
+        return build_published_3d(self.settings.augmentation)
 
     def steps(self, first: int, last: int) -> Iterator[Batch]:
         """Yield the batches of steps `first` to `last` - 1, made ahead of their use.
