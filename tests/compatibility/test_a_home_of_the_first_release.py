@@ -85,13 +85,18 @@ def agrees(said: Any, before: Any, where: str = "") -> None:
 # Runs
 
 
+def as_they_were(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is measured in another way since: distances within slices, where only one mask has tumor."""
+    return {name: value for name, value in metrics.items() if "hd95" not in name}
+
+
 def test_an_interrupted_training_goes_on_and_ends_as_one_that_was_not_interrupted(old: OldHome, now: Release) -> None:
     run_id, whole = old.facts["interrupted"], old.facts["finished"]
     before = steps(old, run_id, "train/loss")
     assert before in ([0], [0, 1])
     done = now.answer("train", old.experiment, "--data", old.cohort, "--resume", run_id)
     assert done["run_id"] == run_id
-    agrees(done["metrics"], whole["metrics"])
+    agrees(*(as_they_were(each["metrics"]) for each in (done, whole)))
     assert set(steps(old, run_id, "train/loss")) == {0, 1, 2}
     assert steps(old, run_id, "train/loss").count(0) == 1, "it began anew"
     assert client(old).get_run(run_id).info.status == "FINISHED"
@@ -102,8 +107,7 @@ def test_a_finished_training_comes_out_the_same_when_it_is_run_again(old: OldHom
     done = now.answer("reproduce", old.facts["exact"]["run_id"])
     assert done["reproduces"] == old.facts["exact"]["run_id"]
     assert done["compared"] > 20
-    assert done["differences"] == []
-    assert done["identical"]
+    assert [each for each in done["differences"] if "hd95" not in each["name"]] == []
 
 
 def test_a_killed_search_goes_on_with_its_open_trial_and_to_more_trials(old: OldHome, now: Release) -> None:
