@@ -108,6 +108,7 @@ def test_a_batch_is_the_same_wherever_the_arrays_lie(cases, storage, augmentatio
 def test_images_made_of_bytes_take_a_byte_a_voxel_and_lose_nothing():
     values = np.arange(256, dtype=np.float32).reshape(4, 8, 8, 1) / 255
     case = fake("a", (1,) * 4, values.astype(np.float16))
+    case.record.prepared_shape, case.record.channels = (4, 8, 8), ("flair",)
     case.mask = np.ones((4, 8, 8), np.uint8)
     case.image = values.astype(np.float16)
     loader = batches([case], augmentation="none", storage="device")

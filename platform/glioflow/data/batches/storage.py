@@ -79,18 +79,20 @@ class Resident:
         """Send the arrays of labeled cases to a device."""
         self.device = device
         bytes_suffice = all(_is_bytes(case.image) for case in cases)
-        planes = {case.image.shape[1:] for case in cases}
-        counts = [case.image.shape[0] for case in cases]
-        self.images, self.masks = [], []
-        for case in cases:
-            image = _as_bytes(case.image) if bytes_suffice else np.ascontiguousarray(case.image)
-            self.images.append(torch.from_numpy(np.array(image)).to(device))
-            self.masks.append(torch.from_numpy(np.array(case.mask, dtype=np.uint8)).to(device))
-        self.all_slices: tuple[Tensor, Tensor] | None = None
-        if len(planes) == 1:  # one tensor, of which the cases are parts, so that slices are drawn from it at once
-            images, masks = torch.cat(self.images), torch.cat(self.masks)
-            self.images, self.masks = list(images.split(counts)), list(masks.split(counts))
-            self.all_slices = images, masks
+        shapes = [case.record.prepared_shape for case in cases]
+        one_size = len({shape[1:] for shape in shapes}) == 1
+        # Where slices have one size, the cases are parts of one tensor, so that slices are drawn from it at once.
+        parts = [(sum(shape[0] for shape in shapes), *shapes[0][1:])] if one_size else shapes
+        channels, dtype = len(cases[0].record.channels), torch.uint8 if bytes_suffice else torch.float16
+        images = [torch.empty((*part, channels), dtype=dtype, device=device) for part in parts]
+        masks = [torch.empty(part, dtype=torch.uint8, device=device) for part in parts]
+        self.all_slices = (images[0], masks[0]) if one_size else None
+        counts = [shape[0] for shape in shapes]
+        self.images = list(images[0].split(counts)) if one_size else images
+        self.masks = list(masks[0].split(counts)) if one_size else masks
+        for case, image, mask in zip(cases, self.images, self.masks, strict=True):
+            image.copy_(torch.from_numpy(_as_bytes(case.image) if bytes_suffice else np.array(case.image)))
+            mask.copy_(torch.from_numpy(np.array(case.mask, dtype=np.uint8)))
 
     @property
     def num_bytes(self) -> int:
