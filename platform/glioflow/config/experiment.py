@@ -162,13 +162,15 @@ def load_experiment(path: Path, overrides: Iterable[str] = ()) -> Experiment:
 def load_recorded(path: Path) -> Experiment:
     """Read an experiment that a run recorded: its search was accepted when the run began, and is not tried again.
 
-    The first release, which recorded no `training.cuda_graphs`, meant other augmentation by the same names.
+    The first release meant other augmentation by the same names. It recorded every setting that it knew, and it did not
+    know `training.cuda_graphs`.
     """
     experiment = _read(path, ())
     recorded, sampling = parse_yaml(path.read_text()).get("training", {}), experiment.training.sampling
-    if "cuda_graphs" in recorded or sampling.augmentation not in FIRST_RELEASE:
-        return experiment
-    return with_augmentation(experiment, FIRST_RELEASE[sampling.augmentation])
+    of_first_release = "compile" in recorded and "cuda_graphs" not in recorded
+    if of_first_release and sampling.augmentation in FIRST_RELEASE:
+        return with_augmentation(experiment, FIRST_RELEASE[sampling.augmentation])
+    return experiment
 
 
 def with_augmentation(experiment: Experiment, name: str) -> Experiment:
