@@ -167,8 +167,8 @@ def load_recorded(path: Path) -> Experiment:
     """
     experiment = _read(path, ())
     recorded, sampling = parse_yaml(path.read_text()).get("training", {}), experiment.training.sampling
-    of_first_release = "compile" in recorded and "cuda_graphs" not in recorded
-    if of_first_release and sampling.augmentation in FIRST_RELEASE:
+    is_whole = {"accumulate", "channels_last", "compile", "deterministic", "precision", "seed"} <= recorded.keys()
+    if is_whole and "cuda_graphs" not in recorded and sampling.augmentation in FIRST_RELEASE:
         return with_augmentation(experiment, FIRST_RELEASE[sampling.augmentation])
     return experiment
 
