@@ -156,15 +156,22 @@ def bare(task: Task, cases: list[PreparedCase]) -> Steps:
     def steps() -> Iterator[Tensor]:
         network.train()
         for images, targets in itertools.cycle(ready):
-            optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(DEVICE.type, torch.bfloat16):
-                logits = network(images)
-            value = loss(logits.float(), targets)
-            value.backward()
-            optimizer.step()
-            yield value
+            yield bare_step(network, loss, optimizer, images, targets)
 
     return steps
+
+
+def bare_step(
+    network: nn.Module, loss: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, targets: Tensor
+) -> Tensor:
+    """Take one step as a competent user writes it; return its loss."""
+    optimizer.zero_grad(set_to_none=True)
+    with torch.autocast(DEVICE.type, torch.bfloat16):
+        logits = network(images)
+    value: Tensor = loss(logits.float(), targets)
+    value.backward()
+    optimizer.step()
+    return value
 
 
 class Fixed:
@@ -245,13 +252,7 @@ def data_loader(task: Task, cases: list[PreparedCase], workers: int) -> Steps:
         for images, targets in loader:
             images = images.to(DEVICE, non_blocking=True)
             targets = targets.to(DEVICE, non_blocking=True)
-            optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(DEVICE.type, torch.bfloat16):
-                logits = network(images)
-            value = loss(logits.float(), targets)
-            value.backward()
-            optimizer.step()
-            yield value
+            yield bare_step(network, loss, optimizer, images, targets)
 
     return steps
 

@@ -55,12 +55,6 @@ class Policy:
     noise: Chance = OFF
     drop: float = 0.0
 
-    @property
-    def intensities(self) -> bool:
-        """Whether anything but geometry is varied."""
-        names = ("gain", "offset", "contrast", "gamma", "bias", "blur", "low_resolution", "noise")
-        return self.drop > 0 or any(getattr(self, name).probability > 0 for name in names)
-
 
 POLICIES: dict[str, Policy] = {
     "none": Policy(),
