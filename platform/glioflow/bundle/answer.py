@@ -93,7 +93,7 @@ class CardInput(TypedDict):
     network_channels: list[str]
     preprocess: list[dict[str, Any]]
     statistics: InputStatistics | None
-    entry: dict[str, str]
+    entry: dict[str, Any]
 
 
 class ServingState(TypedDict):

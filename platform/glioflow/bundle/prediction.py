@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow import bundle
+from glioflow.bundle.study_checks import check_prepared
 from glioflow.data.case import Case
+from glioflow.data.checks.drift import measure_drift, summarize_input
 from glioflow.data.preprocessing.brain_mask import locate_brain
 from glioflow.data.preprocessing.geometry import Move, restore
 from glioflow.data.preprocessing.pipeline import preprocess
@@ -69,6 +71,7 @@ class Prediction:
         tumor: Whether there is one and where.
         warnings: What a reader should know.
         timing_ms: By stage.
+        drift: See `measure_drift`; empty where the bundle has no statistics.
     """
 
     segmentation: Segmentation
@@ -77,6 +80,7 @@ class Prediction:
     tumor: Tumor
     warnings: tuple[str, ...]
     timing_ms: dict[str, float]
+    drift: dict[str, float]
 
 
 class Predictor:
@@ -100,19 +104,23 @@ class Predictor:
         loaded = bundle.load(folder)
         return cls(loaded.description, loaded.network.to(choose_device(device)), loaded.survival)
 
-    def predict(self, case: Case, *, clinical: Mapping[str, object] | None = None) -> Prediction:
+    def predict(self, case: Case, *, clinical: Mapping[str, object] | None = None, made_up: bool = False) -> Prediction:
         """Answer for one study.
 
         Args:
             case: As a reader gave it.
             clinical: Clinical values by column name; those that are missing are imputed and named.
+            made_up: Whether the case is no person's, so that its intensities need not be those of a patient.
 
         Raises:
-            UserError: If the case does not have the channels that the model needs.
+            UserError: If the case does not have the channels that the model needs, or its intensities are refused.
         """
         clock = _Clock()
         self._check(case)
         volume = preprocess(case, self.description.preprocess)
+        known = self.description.input_statistics or {}
+        drift = measure_drift(summarize_input(volume.image, volume.channels), known) if known and not made_up else {}
+        noticed = check_prepared(volume.image, drift, self.description)
         clock.lap("preprocess")
         segmentation = self.segment(volume.image, volume.moves)
         clock.lap("segment")
@@ -127,7 +135,8 @@ class Predictor:
         survival = None if self.survival is None else self.survival.predict(features.volume, clinical or {})
         clock.lap("survival")
         tumor = _find_tumor(segmentation, case, self.volume(features.volume))
-        return Prediction(segmentation, features, survival, tumor, case.warnings, clock.laps)
+        warnings = tuple(dict.fromkeys([*case.warnings, *noticed]))
+        return Prediction(segmentation, features, survival, tumor, warnings, clock.laps, drift)
 
     def segment(self, image: NDArray[np.floating[Any]], moves: tuple[Move, ...]) -> Segmentation:
         """Segment a prepared image.

@@ -4,7 +4,9 @@ Nothing is guessed silently: a channel taken for another one, or a fact that is 
 answer, or the study is refused where the bundle says so (`EntrySettings`).
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,10 @@ STRIPPED = ("brats",)
 MAX_OUTSIDE_BRAIN = 0.18
 # How much neighboring slices differ compared with distant ones: about 1 where the order is random.
 MAX_NEIGHBOR_DIFFERENCE = 0.85
+# Standard deviations from the training cohort above which intensities are warned about, and the slices that a study
+# must have to be refused for them: a few slices are not like a whole volume.
+MAX_USUAL_DRIFT = 4.0
+MIN_VOLUME_SLICES = 8
 
 
 def conform(case: Case, description: Description) -> Case:
@@ -39,8 +45,10 @@ def conform(case: Case, description: Description) -> Case:
         description: Of the model.
 
     Raises:
-        UserError: If a sequence is missing or there twice, or the bundle refuses such a study.
+        UserError: If a sequence is missing or there twice, an intensity is not finite, or the bundle refuses the study.
     """
+    if case.image.dtype.kind == "f" and not np.isfinite(case.image).all():
+        raise UserError("the intensities of a study must be finite numbers", "NaN or infinity")
     wanted, given = [sequence_of(name) for name in description.channels], [sequence_of(name) for name in case.channels]
     if any(given.count(sequence) != 1 for sequence in wanted):
         raise UserError(
@@ -70,6 +78,35 @@ def warnings_about(case: Case, description: Description) -> list[str]:
         *_lone_slice_warnings(case, description),
         *_order_warnings(case),
         *_skull_warnings(case, description),
+    ]
+
+
+def check_prepared(image: NDArray[np.floating[Any]], drift: Mapping[str, float], description: Description) -> list[str]:
+    """Return what a reader should know about the intensities of a study, one sentence each.
+
+    Args:
+        image: (S, h, w, C) as the network gets it.
+        drift: As `measure_drift` gave it of this image.
+        description: Of the model.
+
+    Raises:
+        UserError: If a number is not finite, or the bundle refuses such intensities.
+    """
+    if not np.isfinite(image).all():
+        hint = "send intensities as the scanner stores them"
+        raise UserError("the intensities of a study must be small enough to compute with", hint=hint)
+    far = {name: deviations for name, deviations in drift.items() if deviations > MAX_USUAL_DRIFT}
+    if not far:
+        return []
+    shown = ", ".join(f"{name} by {deviations:.0f}" for name, deviations in far.items())
+    limit = description.entry.max_drift
+    if limit is not None and max(far.values()) > limit and image.shape[0] >= MIN_VOLUME_SLICES:
+        rule = f"the intensities of a study must be within {limit:g} standard deviations of the training cohort's"
+        hint = "check that they are not inverted, scaled or windowed, and that each sequence has its own name"
+        raise UserError(rule, shown, hint=hint)
+    return [
+        f"the intensities are unlike those of the training cohort (standard deviations away: {shown}): the answer may "
+        "be wrong; check scaling, windowing and the order of the sequences"
     ]
 
 

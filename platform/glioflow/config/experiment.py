@@ -42,17 +42,21 @@ class DataSettings(BaseModel):
 class EntrySettings(BaseModel):
     """Whether a study that the model was not made for is answered with a warning or refused.
 
-    Both warn by default: the first is recognized by morphology, which can be wrong, and many people try a model with
-    one slice.
+    The first two warn by default: a skull is recognized by morphology, which can be wrong, and many people try a model
+    with one slice.
 
     Attributes:
         skull: A head with skull and scalp, where the training cohort came without.
         lone_slice: One slice, where preprocessing takes statistics of a whole volume, or the network is a 3D one.
+        max_drift: Distance of a volume's intensities from the training cohort's, in standard deviations, above which
+            it is refused; None only warns. Real patients outside a cohort of twelve lay below 21, inverted ones
+            (prepared by `unit`) above 36.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     skull: Literal["warn", "refuse"] = "warn"
     lone_slice: Literal["warn", "refuse"] = "warn"
+    max_drift: float | None = Field(default=25.0, gt=0)
 
 
 class ExperimentTraining(WorkerSettings, TrainingSettings):

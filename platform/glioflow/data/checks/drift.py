@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 # By channel and by name of a number: its mean and standard deviation over the training cases.
 InputStatistics = dict[str, dict[str, tuple[float, float]]]
+# Part of a channel's contrast, its standard deviation in a usual training case, below which no difference is large:
+# some numbers hardly differ within a cohort, as the median of scans that are mostly background.
+_LEAST_SPREAD = 0.1
 
 
 def summarize_input(image: NDArray[np.floating[Any]], channels: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -39,11 +42,14 @@ def measure_drift(
     summary: Mapping[str, Mapping[str, float]], statistics: Mapping[str, Mapping[str, tuple[float, float]]]
 ) -> dict[str, float]:
     """Return, for each channel, by how many standard deviations its farthest number differs from the training mean."""
-    return {
-        name: max(abs(summary[name][key] - mean) / max(spread, 1e-3) for key, (mean, spread) in known.items())
-        for name, known in statistics.items()
-        if name in summary and known
-    }
+    drift = {}
+    for name, known in statistics.items():
+        if name in summary and known:
+            least = max(1e-3, _LEAST_SPREAD * known.get("std", (0.0, 0.0))[0])
+            drift[name] = max(
+                abs(summary[name][key] - mean) / max(spread, least) for key, (mean, spread) in known.items()
+            )
+    return drift
 
 
 def _mean_and_deviation(values: list[float]) -> tuple[float, float]:

@@ -18,12 +18,15 @@ class UnitScale(StepSettings):
     step: Literal["unit"] = "unit"
 
     def apply(self, volume: Volume) -> Volume:
-        """Divide by 255; raises `UserError` where a value is not in 0..255."""
-        if volume.image.size and (volume.image.min() < 0 or volume.image.max() > 255):
+        """Divide by 255; raises `UserError` where a value is not in 0..255, or they were scaled to 0..1 already."""
+        low, high = (float(volume.image.min()), float(volume.image.max())) if volume.image.size else (0.0, 0.0)
+        scaled = volume.case is not None and volume.case.image.dtype.kind == "f" and 0 < high <= 1
+        if low < 0 or high > 255 or scaled:
             raise UserError(
-                "the step 'unit' takes images in 0..255",
-                f"{volume.image.min():g} to {volume.image.max():g}",
-                hint="use the step 'percentile' or 'zscore' instead",
+                "the step 'unit' of the model takes images in 0..255, as 8-bit files hold them",
+                f"{low:g} to {high:g}",
+                hint="rescale every sequence to 0..255 over the whole volume, say from its 0.5th to its 99.5th "
+                "percentile, or train with the step 'percentile' or 'zscore'",
             )
         return replace(volume, image=volume.image / np.float32(255))
 

@@ -15,7 +15,6 @@ from glioflow.bundle.encoded_mask import Legend, legend_of
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE
 from glioflow.bundle.study_checks import conform
 from glioflow.data.case import Case
-from glioflow.data.checks.drift import measure_drift
 from glioflow.errors import UserError
 from glioflow.evaluation.inference import CPU_PIXELS
 from glioflow.serving.engine.batching import Batcher
@@ -114,15 +113,14 @@ class Answering:
         }
 
     def _ask(self, served: Served, case: Case, clinical: Mapping[str, object]) -> Reply:
-        queued, predictor = self._batcher.queued, served.predictor.for_one_request()
+        queued, predictor = self._batcher.queued, served.predictor
         case = conform(case, predictor.description)
         prediction = predictor.predict(case, clinical=clinical)
         answer = answer_to_json(case, prediction, served.id.model_id)
-        known = predictor.description.input_statistics
         facts = {
             "queued": queued,
             "batch": self._batcher.passes[-1] if self._batcher.passes else None,
-            "drift": measure_drift(predictor.seen, known) if predictor.seen and known else {},
+            "drift": prediction.drift,
         }
         return Reply(answer, prediction.segmentation.labels, legend_of(predictor.description), facts)
 

@@ -1,18 +1,16 @@
 """Dynamic batching: slices of several requests in one forward pass. Knows neither Ray nor HTTP."""
 
-import copy
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.bundle.prediction import Predictor
-from glioflow.data.checks.drift import summarize_input
 from glioflow.models import ARCHITECTURES
 
 Run = Callable[[NDArray[np.floating[Any]]], NDArray[np.float32]]
@@ -143,20 +141,12 @@ class BatchedPredictor(Predictor):
 
     Attributes:
         batcher: Of the process; None runs every study by itself.
-        seen: What `summarize_input` gives for the last image, where the bundle has statistics to compare it with.
     """
 
     batcher: Batcher | None = None
-    seen: dict[str, dict[str, float]] | None = None
-
-    def for_one_request(self) -> Self:
-        """Return a predictor of the same network whose `seen` is its own."""
-        return copy.copy(self)
 
     def probabilities(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Return what `Predictor.probabilities` does."""
-        if self.description.input_statistics:
-            self.seen = summarize_input(image, self.description.network_channels)
         if self.batcher is None or not image.shape[0]:
             return self._run(image)
         return self.batcher(

@@ -108,7 +108,7 @@ def _compiled(network: "torch.nn.Module", precision: Precision) -> "torch.nn.Mod
 def _ask(predictor: BatchedPredictor, recorded: Mapping[str, Any] | None) -> Prediction | None:
     case = golden_study(predictor.description)
     try:
-        answer = predictor.predict(case)
+        answer = predictor.predict(case, made_up=True)
     except UserError:
         if recorded is not None and "refused" not in recorded:
             raise
