@@ -30,7 +30,7 @@ def test_what_does_not_fit_or_is_not_there_is_said():
 def test_a_gpu_holds_what_fits_into_its_share_and_the_host_what_does_not(monkeypatch):
     gpu = torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (70 * 2**30, 80 * 2**30))
-    monkeypatch.setattr("glioflow.data.batches.storage._free_memory", lambda: 100 * 2**30)
+    monkeypatch.setattr("glioflow.data.batches.storage.free_memory", lambda: 100 * 2**30)
     assert choose_storage("auto", 30 * 2**30, gpu).storage == "device"
     quarter = choose_storage("auto", 30 * 2**30, gpu, share=0.25)
     assert quarter.storage == "host"

@@ -10,6 +10,7 @@ from glioflow.data.batches.settings import SamplingSettings
 from glioflow.data.targets import TargetSettings
 from glioflow.evaluation.inference import predict_volume
 from glioflow.models import ARCHITECTURES, LossSettings, ModelSettings, build_loss, build_network
+from glioflow.training.batch_size import MOST_ON_GPU, find_batch_size
 from glioflow.training.fitting import build_and_fit
 from glioflow.training.loop import Trainer, fit
 from glioflow.training.settings import TrainingSettings
@@ -219,3 +220,35 @@ def test_ddp_of_one_rank_over_nccl_trains_what_has_parameters_without_gradient(t
             loss()(parallel(images), targets).backward()
     finally:
         dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("room", [0.6 * 2**30, 2**34])
+def test_an_automatic_batch_fits_into_its_memory_and_fills_it(cases, room):
+    network = build()
+    random = torch.cuda.get_rng_state()
+    chosen = settings(batch_size="auto", precision="bf16", ema=0.9)
+    many = cases * 100
+    size = find_batch_size(network, loss(), TargetSettings(), chosen, many, storage="disk", room=room)
+    assert torch.equal(torch.cuda.get_rng_state(), random)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    made = Blocks(cases[0].record.prepared_shape[1:], size)
+    trainer = Trainer(network, loss(), made, settings(precision="bf16", ema=0.9, epochs=1, steps_per_epoch=6))
+    trainer.run_epoch(0)
+    peak = torch.cuda.max_memory_allocated()
+    assert peak < 1.2 * room
+    assert size == MOST_ON_GPU or peak > 0.3 * room
+
+
+def test_an_automatic_batch_trains(cases):
+    told = []
+    build_and_fit(
+        ModelSettings(architecture="unet", encoder="resnet18"),
+        LossSettings(name="dice_bce"),
+        TargetSettings(),
+        settings(batch_size="auto", epochs=1, steps_per_epoch=5),
+        cases,
+        lambda _: {"val/dice": 0.5},
+        lambda _, metrics, __: told.append(metrics),
+    )
+    assert told[0]["train/batch_size"] >= 2

@@ -310,7 +310,7 @@ def test_averaged_weights_of_a_checkpoint_of_the_first_release_are_taken_up(tmp_
     one_step_at_a_time(network(), settings(epochs=1, steps_per_epoch=1, ema=0.5), folder=tmp_path)
     state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
     of_first_release = {"network", "optimizer", "scaler", "average", "rng", "cuda_rng", "progress"}
-    assert state.keys() == of_first_release | {"averaged_steps"}
+    assert state.keys() == of_first_release | {"averaged_steps", "batch_size"}
     del state["averaged_steps"]
     assert state["average"].keys() == state["network"].keys()
     # The first release averaged the weights before the first step, too.

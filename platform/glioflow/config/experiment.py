@@ -62,6 +62,15 @@ class EntrySettings(BaseModel):
 class ExperimentTraining(WorkerSettings, TrainingSettings):
     """The section `training` of an experiment: the training itself and the Ray workers that run it."""
 
+    @model_validator(mode="after")
+    def _one_batch_size_to_the_end(self) -> "ExperimentTraining":
+        if self.batch_size == "auto" and isinstance(self.num_workers, tuple):
+            raise ValueError(
+                "batch_size: auto needs one number of workers, because fewer workers have less memory for the same "
+                f"batch: got num_workers {list(self.num_workers)}; give batch_size or num_workers as a number"
+            )
+        return self
+
 
 class Experiment(BaseModel):
     """All settings that decide a result, one section per package."""
@@ -250,11 +259,14 @@ def _explain(error: ValidationError, origin: str) -> UserError:
     # A misspelled key is also a missing one; the misspelling is what helps.
     first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     cause = first.get("ctx", {}).get("error")
-    key = ".".join(str(part) for part in first["loc"])
+    loc = first["loc"]
+    if has_key(Experiment, loc[:-1]) and not keys_at(Experiment, loc[:-1]):
+        loc = loc[:-1]  # the last part is one of the types that the value may have
+    key = ".".join(str(part) for part in loc)
     if isinstance(cause, UserError):
         return cause.replace(rule=f"{origin}: {key}: {cause.rule}" if key else f"{origin}: {cause.rule}")
     if first["type"] == "extra_forbidden":
-        *section, name = first["loc"]
+        *section, name = loc
         return UserError(f"{origin}: unknown key {key!r}", name, keys_at(Experiment, section))
     message = first["msg"].removeprefix("Value error, ")
     given = None if first["type"] == "value_error" else repr(first["input"])[:120]

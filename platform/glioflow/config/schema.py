@@ -1,6 +1,7 @@
 """What the classes of settings accept where: which keys there are, and where a number belongs."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -38,9 +39,9 @@ def _kinds_of(annotation: Any) -> set[Any]:
     return set.union(*(_kinds_of(part) for part in parts)) if parts else {annotation}
 
 
-def has_key(model: type[BaseModel], key: list[str]) -> bool:
+def has_key(model: type[BaseModel], key: Sequence[Any]) -> bool:
     """Return whether settings have a key, given by its parts."""
-    field = model.model_fields.get(key[0])
+    field = model.model_fields.get(key[0]) if key else None
     if field is None:
         return False
     if len(key) == 1:
@@ -56,7 +57,7 @@ def models_of(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in parts for model in models_of(part)]
 
 
-def keys_at(annotation: Any, key: list[Any]) -> list[str] | None:
+def keys_at(annotation: Any, key: Sequence[Any]) -> list[str] | None:
     """Return the keys that may stand below `key`, which may go through lists, mappings and kinds of steps."""
     models = models_of(annotation)
     for model in models:

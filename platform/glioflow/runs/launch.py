@@ -101,7 +101,7 @@ def check_resources(experiment: Experiment) -> None:
     training, have = experiment.training, cluster.resources()
     most, batch = training.max_workers, training.batch_size
     # An elastic training rounds a worker's share down: few batches are a multiple of every number of workers.
-    if batch < most or (not training.elastic and batch % most):
+    if batch != "auto" and (batch < most or (not training.elastic and batch % most)):
         rule = f"training.batch_size must be a multiple of the {most} workers, which share a batch equally"
         raise UserError(rule, batch, hint=f"set it to {max(1, round(batch / most)) * most}")
     for name, each in (("CPU", training.cpus_per_worker), ("GPU", training.gpus_per_worker)):

@@ -23,12 +23,16 @@ from glioflow.evaluation.inference import InferenceSettings, Precision, choose_d
 from glioflow.evaluation.patients import patient_means
 from glioflow.models import LossSettings, ModelSettings, build_loss, build_network
 from glioflow.models.pooling import replace_pooling
-from glioflow.training.loop import Fitted, Report, fit
+from glioflow.training.batch_size import cpu_share, find_batch_size
+from glioflow.training.loop import Fitted, Report, fit, recorded_batch_size
 from glioflow.training.settings import TrainingSettings
 from glioflow.training.workers import num_workers
 
 Row = dict[str, str | float]
 _log = logging.getLogger(__name__)
+
+# What `training.batch_size: auto` came to, over all workers.
+BATCH_SIZE = "train/batch_size"
 
 
 def build_and_fit(
@@ -76,23 +80,46 @@ def build_and_fit(
     network = build_network(model, in_channels=num_channels, num_outputs=target.num_outputs).to(device)
     if training.deterministic:
         replace_pooling(network)
+    criterion = build_loss(loss, task=target.task).to(device)
+    storage = _storage(training, cases, device, gpu_share)
+    size = training.batch_size
+    if size == "auto":
+        size = (resume and recorded_batch_size(resume)) or find_batch_size(
+            network,
+            criterion,
+            target,
+            training,
+            cases,
+            storage=storage,
+            gpu_share=gpu_share,
+            cpu_share=cpu_share(num_threads),
+        )
+        training, report = training.model_copy(update={"batch_size": size}), _with_batch_size(report, size)
     batches = batches_of(training.sampling)(
         cases,
         target,
         training.sampling,
-        batch_size=max(1, training.batch_size // world_size),
+        batch_size=max(1, size // world_size),
         seed=training.seed,
         rank=rank,
         world_size=world_size,
         device=device,
-        storage=_storage(training, cases, device, gpu_share),
+        storage=storage,
         num_threads=max(1, int(num_threads) - 1),
     )
     if on_step is not None:
         per_epoch = training.steps_per_epoch or batches.steps_per_pass
         batches.on_step = lambda taken: on_step(taken, per_epoch)
-    criterion = build_loss(loss, task=target.task).to(device)
     return network, fit(network, criterion, batches, validate, training, report, resume=resume)
+
+
+def _with_batch_size(report: Report, size: int) -> Report:
+    """Return a report with the metric `BATCH_SIZE`, from which a run is reproduced."""
+
+    def report_with_size(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
+        report(epoch, {**metrics, BATCH_SIZE: float(size)}, write_checkpoint)
+
+    return report_with_size
 
 
 def _storage(

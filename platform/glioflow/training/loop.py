@@ -260,6 +260,7 @@ class Trainer:
             "averaged_steps": 0 if self.average is None or self.average.warm else self.average.taken,
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "batch_size": self.settings.batch_size,
             "progress": {**vars(progress), "kept": kept},
         }
         # Through a file of Python's: torch's own error of a full disk has no number. `folder` is a temporary one.
@@ -282,6 +283,12 @@ class Trainer:
         if state["cuda_rng"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"], self.device)
         return progress
+
+
+def recorded_batch_size(folder: Path) -> int | None:
+    """Return the batch size of all workers that a checkpoint was trained with; None in one of an earlier version."""
+    size = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True, mmap=True).get("batch_size")
+    return size if isinstance(size, int) else None
 
 
 def _compiler() -> str | None:

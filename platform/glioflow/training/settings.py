@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from glioflow.data.batches.settings import SamplingSettings
 
@@ -13,7 +13,9 @@ class TrainingSettings(BaseModel):
     Attributes:
         epochs: Rounds of training, each followed by validation and a report.
         steps_per_epoch: Optimizer steps in one; null takes one pass over the slices (the voxels).
-        batch_size: Slices (patches in 3D) of one optimizer step, over all workers.
+        batch_size: Slices (patches in 3D) of one optimizer step, over all workers. `auto` takes as many as fit: for
+            each worker a power of two up to 256 on a GPU and 16 on a CPU, and at most a twentieth of the cohort in
+            all. It is found once, by trying; a training that is resumed or reproduced takes the same.
         learning_rate: Peak of the schedule.
         weight_decay: Decoupled for `adamw`.
         optimizer: `adamw`, `adam` or `sgd` (Nesterov momentum 0.9).
@@ -46,7 +48,7 @@ class TrainingSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     epochs: int = Field(default=10, ge=1)
     steps_per_epoch: int | None = Field(default=None, ge=1)
-    batch_size: int = Field(default=16, ge=1)
+    batch_size: PositiveInt | Literal["auto"] = 16
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
@@ -67,3 +69,12 @@ class TrainingSettings(BaseModel):
     seed: int = Field(default=0, ge=0)
     deterministic: bool = False
     sampling: SamplingSettings = SamplingSettings()
+
+    @model_validator(mode="after")
+    def _whole_batches_where_they_are_as_large_as_fits(self) -> "TrainingSettings":
+        if self.batch_size == "auto" and self.accumulate > 1:
+            raise ValueError(
+                "batch_size: auto takes the largest batch that fits in one piece, so accumulate must be 1: "
+                f"got {self.accumulate}; give batch_size as a number to cut it into parts"
+            )
+        return self

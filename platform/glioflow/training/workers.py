@@ -40,7 +40,7 @@ def wrap(network: nn.Module, loss: nn.Module, batches: Any, settings: TrainingSe
     device = next(network.parameters()).device
     for parameter in parameters_without_gradient(network, loss, batches):
         parameter.requires_grad_(False)  # DDP would wait for its gradient
-    if device.type == "cuda" and settings.batch_size // num_workers() < _SMALL_BATCH:
+    if device.type == "cuda" and batches.batch_size < _SMALL_BATCH:
         nn.SyncBatchNorm.convert_sync_batchnorm(network)
     return nn.parallel.DistributedDataParallel(network, gradient_as_bucket_view=True)
 

@@ -44,7 +44,7 @@ def choose_storage(asked: str, num_bytes: int, device: torch.device, *, share: f
     size = f"{num_bytes / _GIB:.2f} GiB"
     if asked == "disk":
         return Choice("disk", f"asked for; {size}")
-    room = {"host": HOST_PART * _free_memory()}
+    room = {"host": HOST_PART * free_memory()}
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         room["device"] = DEVICE_PART * min(free, share * total)
@@ -68,7 +68,8 @@ def bytes_of(cases: Sequence[PreparedCase]) -> int:
     return a_voxel * sum(math.prod(case.record.prepared_shape) for case in cases)
 
 
-def _free_memory() -> int:
+def free_memory() -> int:
+    """Return the bytes of main memory that nobody uses."""
     return int(psutil.virtual_memory().available)
 
 

@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 
 from glioflow import bundle, cluster
 from glioflow.cluster.storage import recorded_cohort
-from glioflow.config import load_recorded
+from glioflow.config import load_recorded, override
 from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
 from glioflow.progress import Say, quiet
@@ -108,6 +108,8 @@ def reproduce(run_id: str, data: str | Path | None = None, *, say: Say = quiet) 
 def _recorded_setting(tracking: Tracking, run: Any, data: str | Path | None) -> Setting:
     run_id, tags = run.info.run_id, run.data.tags
     experiment = load_recorded(tracking.download(f"runs:/{run_id}/experiment.yaml"))
+    if experiment.training.batch_size == "auto":  # a device of another size would give another batch
+        experiment = override(experiment, {"training.batch_size": int(run.data.metrics["train/batch_size"])})
     # A trial has the split and the cohort of its search, unless they are its own.
     holder = run_id if tracking.has_artifact(run_id, "split.json") else tags["mlflow.parentRunId"]
     split = Split.model_validate(tracking.read_json(holder, "split.json"))

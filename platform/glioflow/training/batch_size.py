@@ -1,0 +1,206 @@
+"""`training.batch_size: auto`: the largest batch whose step fits, found by steps of growing size on the device."""
+
+import copy
+import logging
+import math
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from glioflow.data.batches.sampling import batches_of
+from glioflow.data.batches.settings import Storage
+from glioflow.data.batches.storage import HOST_PART, bytes_of, free_memory
+from glioflow.data.prepared.cohort import PreparedCase
+from glioflow.data.targets import TargetSettings
+from glioflow.errors import RunFailed
+from glioflow.evaluation.inference import autocast
+from glioflow.training.optimizers import build_optimizer
+from glioflow.training.settings import TrainingSettings
+from glioflow.training.workers import num_workers
+
+_log = logging.getLogger(__name__)
+_GIB = 2**30
+
+# Slices or patches of one worker: batch norm needs two; above these a GPU, or a CPU, is no faster for each.
+FEWEST, MOST_ON_GPU, MOST_ON_CPU = 2, 256, 16
+# Part of a worker's share of a GPU that a step may fill; the rest is for augmentation, batches on their way, and gaps.
+GPU_PART = 0.8
+# Part of all slices (of the volume of all cases, in patches) that one batch may hold, as in nnU-Net's planning.
+LARGEST_PART = 0.05
+
+
+def find_batch_size(
+    network: nn.Module,
+    loss: nn.Module,
+    target: TargetSettings,
+    training: TrainingSettings,
+    cases: Sequence[PreparedCase],
+    *,
+    storage: Storage,
+    gpu_share: float = 1.0,
+    cpu_share: float = 1.0,
+    room: float | None = None,
+) -> int:
+    """Return the size of a batch of all workers, and log why: for each a power of two, the same for all.
+
+    On a GPU steps are really taken, and their memory is what PyTorch counts. On a CPU, where nobody counts, it is what
+    autograd saves. Neither the network nor any random number is changed.
+
+    Args:
+        network: On its device.
+        loss: (logits, target) to a scalar.
+        target: The task.
+        training: All other settings.
+        cases: Labeled cases to learn from.
+        storage: Where their arrays lie; on the device they take room.
+        gpu_share: Part of the GPU, in (0, 1], that this worker may use.
+        cpu_share: Part of the machine's memory, in (0, 1], that this worker may use.
+        room: Bytes that a step may take, if not those of the device.
+
+    Raises:
+        RunFailed: If not even `FEWEST` samples fit.
+    """
+    device = next(network.parameters()).device
+    sampled = batches_of(training.sampling)(
+        cases, target, training.sampling, batch_size=FEWEST, seed=training.seed, device=device
+    )
+    on_gpu = device.type == "cuda"
+    if room is None and on_gpu:
+        room = GPU_PART * gpu_share * torch.cuda.mem_get_info(device)[1]
+        room -= bytes_of(cases) if storage == "device" else 0
+    elif room is None:
+        room = HOST_PART * cpu_share * free_memory()
+    of_cohort = LARGEST_PART * sampled.steps_per_pass * FEWEST / num_workers()
+    of_device = MOST_ON_GPU if on_gpu else MOST_ON_CPU
+    most = max(FEWEST, min(of_device, _power_below(of_cohort)))
+    with torch.random.fork_rng([device] if on_gpu else []):
+        step = _Probe(network, loss, sampled.batch(0), training)
+        size, reason = largest_that_fits(step.bytes, room, most=most)
+    size = _smallest_of_workers(size, device)
+    if not size:
+        hint = "use smaller slices or patches, a smaller network, or a larger part of a GPU"
+        raise RunFailed(f"training.batch_size: auto has no room for {FEWEST} samples: {reason}; {hint}")
+    if size == most < of_device:
+        reason = f"a batch is at most {LARGEST_PART:.0%} of the cohort; {reason}"
+    _log.info("batch of %d for each of %d workers: %s", size, num_workers(), reason)
+    return size * num_workers()
+
+
+def largest_that_fits(bytes_of_step: Callable[[int], float], room: float, *, most: int) -> tuple[int, str]:
+    """Return the largest power of two from `FEWEST` to `most` whose step takes at most `room` bytes, and why.
+
+    Args:
+        bytes_of_step: Takes a step of that size and returns its memory: infinity where it failed for lack of memory.
+            Sizes are tried as long as the next one fits if memory grows in proportion.
+        room: Bytes.
+        most: Limit.
+
+    Returns:
+        The size, 0 where none fits, and the reason.
+    """
+    size, used, slope = 0, 0.0, 0.0
+    following = FEWEST
+    while following <= most:
+        expected = used + slope * (following - size)
+        needed = bytes_of_step(following) if expected <= room else expected
+        if needed > room:
+            text = "more than the memory" if math.isinf(needed) else f"{needed / _GIB:.3g} GiB"
+            return size, f"a step of {following} takes {text}, and {room / _GIB:.3g} GiB are for it"
+        slope = (needed - used) / (following - size) if size else 0.0
+        size, used, following = following, needed, 2 * following
+    return size, f"the limit is {most}; its step takes {used / _GIB:.3g} of {room / _GIB:.3g} GiB"
+
+
+class _Probe:
+    """Takes optimizer steps on a copy of a network and tells their memory, that of the copy included."""
+
+    def __init__(
+        self, network: nn.Module, loss: nn.Module, batch: tuple[Tensor, Tensor], training: TrainingSettings
+    ) -> None:
+        self.loss, self.batch, self.precision = loss, batch, training.precision
+        self.device = next(network.parameters()).device
+        self.network = copy.deepcopy(network).train()
+        if training.channels_last and batch[0].ndim == 4:
+            self.network.to(memory_format=torch.channels_last)
+        parameters = list(self.network.parameters())
+        self.optimizer = build_optimizer(parameters, training, self.device)
+        weights = sum(each.nbytes for each in (*parameters, *self.network.buffers()))
+        # On the GPU the copy is counted by itself, with its gradients and the optimizer's state.
+        self.besides = weights * (training.ema is not None) + (0 if self._on_gpu else 4 * weights)
+        if self._on_gpu:
+            self.bytes(FEWEST)  # makes the optimizer's state, which every later step finds there
+
+    @property
+    def _on_gpu(self) -> bool:
+        return bool(self.device.type == "cuda")
+
+    def bytes(self, size: int) -> float:
+        """Return the bytes of a step of `size` samples, infinity where there is not so much memory."""
+        images, targets = (torch.cat([part] * (size // FEWEST)).to(self.device) for part in self.batch)
+        saved = _Saved()
+        try:
+            if self._on_gpu:
+                torch.cuda.synchronize(self.device)
+                torch.cuda.reset_peak_memory_stats(self.device)
+            with nullcontext() if self._on_gpu else saved.counting():
+                with autocast(self.device, self.precision):
+                    logits = self.network(images)
+                value = self.loss(logits.float(), targets)
+            if not self._on_gpu:
+                return float(self.besides + images.nbytes + saved.total)
+            value.backward()
+            self.optimizer.step()
+            torch.cuda.synchronize(self.device)
+            return float(self.besides + torch.cuda.max_memory_allocated(self.device))
+        except torch.OutOfMemoryError:
+            return math.inf
+        finally:
+            self.optimizer.zero_grad(set_to_none=True)
+            if self._on_gpu:
+                del images, targets
+                torch.cuda.empty_cache()
+
+
+class _Saved:
+    """Counts the bytes that autograd keeps for a backward pass; what is kept twice counts once."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[int, int] = {}
+
+    @property
+    def total(self) -> int:
+        """Bytes."""
+        return sum(self._sizes.values())
+
+    def counting(self) -> AbstractContextManager[Any]:
+        """Return the context in which tensors are counted."""
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            self._sizes[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        context: AbstractContextManager[Any] = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+        return context
+
+
+def _power_below(number: float) -> int:
+    return 1 << max(0, math.floor(math.log2(max(1.0, number))))
+
+
+def _smallest_of_workers(size: int, device: torch.device) -> int:
+    if num_workers() == 1:
+        return size
+    shared = torch.tensor(size, device=device)
+    dist.all_reduce(shared, dist.ReduceOp.MIN)
+    return int(shared)
+
+
+def cpu_share(num_threads: float) -> float:
+    """Return the part of the machine that so many threads are."""
+    return min(1.0, num_threads / (os.cpu_count() or 1))
