@@ -210,6 +210,9 @@ def test_the_disagreement_of_a_shadow_is_a_run_in_mlflow(tracking):
     run = tracking.find(EXPERIMENT, challenger="glioma/4")
     assert (run.info.status, run.data.metrics) == ("FINISHED", {"dice": 0.9})
     assert {"glioflow.source", "glioflow.version"} <= run.data.tags.keys()
+    (data,) = run.inputs.dataset_inputs
+    assert (data.dataset.name, json.loads(data.dataset.source)["uri"]) == ("live studies", "endpoint of glioma")
+    assert json.loads(data.dataset.profile) == {"champion": "glioma/1", "challenger": "glioma/4"}
 
 
 def status_of_shadow(tracking, challenger):

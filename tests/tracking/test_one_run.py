@@ -4,6 +4,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,6 +18,7 @@ from glioflow import __version__
 from glioflow.errors import DiskFull, RunFailed
 from glioflow.tracking import Tracking
 from glioflow.tracking.datasets import prepared_dataset
+from glioflow.tracking.lease import LEASE, expired
 from glioflow.tracking.lineage import source_digest, source_state, who
 from glioflow.tracking.run import (
     REASON,
@@ -23,6 +26,7 @@ from glioflow.tracking.run import (
     Opening,
     begin_run,
     close_children,
+    close_expired,
     open_run,
     resume_run,
     send_left,
@@ -257,6 +261,57 @@ def test_the_children_of_a_killed_process_are_closed_by_their_parents_process(
         child = begin_run(tracking, replace(opening("fold"), parent=parent.run_id))
         close_children(tracking, "contract", parent.run_id)
         assert tracking.run(child).info.status == "KILLED"
+
+
+_KILLED_AT_WORK = """
+import os, signal
+from glioflow.tracking import Tracking, lease
+from glioflow.tracking.run import Opening, begin_run, open_run
+lease.LEASE_S = 1.0
+tracking = Tracking()
+with open_run(tracking, Opening("crossval", "contract", "killed")) as run:
+    run.log_metrics({"val/dice": 0.5})
+    begin_run(tracking, Opening("fold", "contract", "its fold", parent=run.run_id))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_run_whose_process_was_killed_is_closed_when_the_next_one_begins(
+    tracking: Tracking, opening: Callable[..., Opening]
+) -> None:
+    begun = time.time()
+    done = subprocess.run([sys.executable, "-c", _KILLED_AT_WORK], check=False)
+    assert done.returncode == -signal.SIGKILL
+    wait_for(lambda: list(expired(tracking.open_runs("contract"))))
+    with open_run(tracking, opening("train")) as alive:
+        left = {run.info.run_name: run for run in tracking.every_run()}
+        assert left.pop("a train").info.status == "RUNNING"
+    assert {run.info.status for run in left.values()} == {"KILLED"}
+    assert left.keys() == {"killed", "its fold"}
+    killed = left["killed"]
+    assert killed.data.tags[REASON] == "its process ended without closing it"
+    assert killed.data.metrics == {"val/dice": 0.5}
+    assert begun - 1 < killed.info.end_time / 1000 <= time.time(), "when it was last heard of"
+    with resume_run(tracking, killed.info.run_id):
+        close_expired(tracking, tracking.every_run())
+        assert tracking.run(killed.info.run_id).info.status == "RUNNING", "who goes on has a lease again"
+    assert tracking.run(alive.run_id).info.status == "FINISHED"
+
+
+def test_a_run_keeps_its_lease_while_its_process_lives(
+    tracking: Tracking, opening: Callable[..., Opening], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glioflow.tracking.lease.LEASE_S", 1.5)
+    with open_run(tracking, opening("shadow")) as run:
+        first = tracking.run(run.run_id).data.tags[LEASE]
+        wait_for(lambda: tracking.run(run.run_id).data.tags[LEASE] != first)
+
+
+def wait_for(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_no_verb_opens_or_reopens_a_run_by_itself() -> None:

@@ -106,7 +106,7 @@ def _synthetic(say: Say) -> Path:
 
 
 def _below(name: str, say: Say) -> Say:
-    return lambda text, part=None: say(f"{name}: {text}", part)
+    return lambda text, part=None: say(f"{name}: {text}" if text else "", part)
 
 
 def _survival(experiment: "Experiment", source: Path, masks: str, say: Say) -> str | None:

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from glioflow.clock import now_ms
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.prepared.cohort import PreparedCohort, is_prepared
 from glioflow.data.prepared.digests import digest_cases
@@ -72,6 +74,16 @@ def table_dataset(path: Path, used_for: Use) -> Dataset:
     """
     digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
     return Dataset(path.name, digest, str(path), used_for, {}, {"glioflow.clinical": digest})
+
+
+def live_dataset(model: str, **facts: object) -> Dataset:
+    """Describe the studies that reach the endpoint of a registered model from now on; each call is another data set.
+
+    No study leaves a trace in it: the digest is that of the machine and the time.
+    """
+    begun = f"{model} {platform.node()} {now_ms()}"
+    digest = hashlib.blake2b(begun.encode(), digest_size=16).hexdigest()
+    return Dataset("live studies", digest, f"endpoint of {model}", "testing", facts)
 
 
 def datasets_of(run: Any, used_for: Use) -> tuple[Dataset, ...]:

@@ -3,7 +3,7 @@
 import contextlib
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from glioflow.cluster.storage import home
 from glioflow.errors import GlioflowError
 from glioflow.tracking.cohort_uses import note_use
 from glioflow.tracking.datasets import Dataset
+from glioflow.tracking.lease import expired, lease_tags, leased
 from glioflow.tracking.lineage import ENVIRONMENT, command, environment, source_state, who
 from glioflow.tracking.spool import SPOOL, End, Params, Status, append_to_spool, read_spool, run_folder
 from glioflow.tracking.store import Tracking
@@ -125,6 +126,8 @@ def begin_run(tracking: Tracking, opening: Opening, *, params_later: bool = Fals
     """
     if opening.parent is None:
         send_left(tracking)
+        with contextlib.suppress(Exception):  # what others left open must not keep a run from opening
+            close_expired(tracking, tracking.open_runs(opening.experiment))
     state = source_state()
     tags = {
         "glioflow.kind": opening.kind,
@@ -176,9 +179,10 @@ def open_run(
             must not appear later, when what it records has not come to pass.
         patience_s: How long an MLflow that is away is waited for when the block has ended well.
     """
-    run_id = begin_run(tracking, opening)
+    run_id = begin_run(tracking, replace(opening, tags={**opening.tags, **lease_tags()}))
+    spool = spool_of(run_id) if keep else None
     try:
-        with Run(tracking.uri, run_id, spool_of(run_id) if keep else None, patience_s=patience_s) as run:
+        with leased(tracking, run_id), Run(tracking.uri, run_id, spool, patience_s=patience_s) as run:
             yield run
     finally:
         with contextlib.suppress(OSError):  # it is not there, or holds what waits and files of the run's verb
@@ -195,8 +199,9 @@ def resume_run(tracking: Tracking, run_id: str) -> Iterator[Run]:
     """
     run = Run(tracking.uri, run_id, spool_of(run_id))
     run.close()
+    tracking.set_tags(run_id, lease_tags())
     tracking.reopen(run_id)
-    with run:
+    with leased(tracking, run_id), run:
         yield run
 
 
@@ -219,7 +224,28 @@ def send_left(tracking: Tracking) -> None:
 def close_children(tracking: Tracking, experiment: str, parent: str) -> None:
     """Close the children that no process will close, and send what those of killed processes could not."""
     for child in tracking.children(experiment, parent):
-        run_id = child.info.run_id
-        RunWriter(tracking.uri, run_id, spool_of(run_id)).close()
-        if child.info.status == "RUNNING" and tracking.run(run_id).info.status == "RUNNING":
-            tracking.finish(run_id, "KILLED")
+        _close_left(tracking, child)
+
+
+def close_expired(tracking: Tracking, runs: Sequence[Any]) -> None:
+    """Close those of MLflow's `runs` whose process ended without closing them, and their children among `runs`.
+
+    They become `KILLED` as of when their process was last heard of, and can be resumed as before.
+    """
+    for run, heard_ms in expired(runs):
+        for child in runs:
+            if child.data.tags.get("mlflow.parentRunId") == run.info.run_id:
+                _close_left(tracking, child)
+        _close_left(tracking, run, tags={REASON: "its process ended without closing it"}, when_ms=heard_ms)
+
+
+def _close_left(
+    tracking: Tracking, run: Any, *, tags: Mapping[str, str] | None = None, when_ms: int | None = None
+) -> None:
+    """Send what waits in a run's spool and, if that did not close it, mark the run as killed."""
+    run_id = run.info.run_id
+    RunWriter(tracking.uri, run_id, spool_of(run_id)).close()
+    if run.info.status == "RUNNING" and tracking.run(run_id).info.status == "RUNNING":
+        if tags:
+            tracking.set_tags(run_id, tags)
+        tracking.finish(run_id, "KILLED", when_ms=when_ms)

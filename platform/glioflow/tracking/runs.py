@@ -228,6 +228,12 @@ class Runs:
                 break
         return runs
 
+    def open_runs(self, experiment: str) -> list[Any]:
+        """Return the runs of `experiment` that nobody closed."""
+        return list(
+            self.client.search_runs([self.experiment(experiment)], "attributes.status = 'RUNNING'", max_results=5000)
+        )
+
     def children(self, experiment: str, parent: str) -> list[Any]:
         """Return the child runs of `parent`, newest first."""
         query = f"tags.`mlflow.parentRunId` = '{parent}'"

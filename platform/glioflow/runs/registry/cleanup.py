@@ -17,6 +17,7 @@ from glioflow.runs.search.run import FOLDS
 from glioflow.runs.search.tuner import SearchFolder
 from glioflow.tracking import BUNDLE, SPOOL, Tracking
 from glioflow.tracking.cohort_uses import forget_uses, noted, used_elsewhere, used_since
+from glioflow.tracking.run import close_expired
 
 # Younger ones may belong to a command that is at work.
 _AGE_S = 3600.0
@@ -45,7 +46,7 @@ class _Waste:
 
 
 def collect(*, keep: int = 3, dry_run: bool = False, age_s: float = _AGE_S, say: Say = quiet) -> list[Removed]:
-    """Remove what the runs of this home left behind.
+    """Remove what the runs of this home left behind, and close the runs whose process ended without closing them.
 
     Registered versions, what a resumable run needs, the last copy of a bundle, and what others made or use stay.
 
@@ -60,6 +61,8 @@ def collect(*, keep: int = 3, dry_run: bool = False, age_s: float = _AGE_S, say:
         searches, bundles of their worse trials, prepared cohorts that no run recorded, half-made bundles.
     """
     tracking = Tracking()
+    if not dry_run:
+        close_expired(tracking, tracking.every_run())
     runs: Runs = {run.info.run_id: run for run in tracking.every_run()}
     searches = _own_searches(tracking, runs)
     folders = [*_run_folders(tracking, runs, say), *_tune_folders(searches), *_half_made(age_s)]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from glioflow.evaluation import dice_per_case
 from glioflow.serving.settings import Trial
 from glioflow.tracking import Tracking
+from glioflow.tracking.datasets import live_dataset
 from glioflow.tracking.run import Opening, open_run
 
 EXPERIMENT = "shadow"
@@ -64,7 +65,8 @@ class Watch:
 class Diary:
     """Writes comparisons to MLflow from a thread of its own, a run for each pair; what MLflow refuses is dropped.
 
-    The run of a pair ends when another pair begins, when its challenger is gone, and when the diary is closed.
+    The run of a pair ends when another pair begins, when its challenger is gone, and when the diary is closed. A run
+    that a killed process left open is closed when the next one begins, once its lease has ended.
     """
 
     def __init__(self) -> None:
@@ -112,6 +114,7 @@ class Diary:
             experiment=EXPERIMENT,
             name=f"{challenger.replace('/', '-')}-beside-{champion.replace('/', '-')}",
             tags={"champion": champion, "challenger": challenger},
+            datasets=(live_dataset(champion.partition("/")[0], champion=champion, challenger=challenger),),
         )
         pair = entry.pair
         with open_run(Tracking(), opening, patience_s=0) as run:

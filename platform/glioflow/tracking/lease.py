@@ -1,0 +1,50 @@
+"""The lease of a run: a tag that its process renews while it lives, by which others know a run that nobody closes."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from glioflow.tracking.addresses import answers
+from glioflow.tracking.store import Tracking
+
+# Tag: the time, in seconds since 1970, until which the run's process has promised to renew it.
+LEASE = "glioflow.leased_until"
+# Longer than a short outage of MLflow, and than the difference between the clocks of two machines.
+LEASE_S = 600.0
+
+
+def lease_tags() -> dict[str, str]:
+    """Return the tags of a run whose process is alive now."""
+    return {LEASE: f"{time.time() + LEASE_S:.0f}"}
+
+
+@contextmanager
+def leased(tracking: Tracking, run_id: str) -> Iterator[None]:
+    """Renew the lease of a run, three times in its length, while a block runs."""
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(LEASE_S / 3):
+            with contextlib.suppress(Exception):  # the store is away: the run's end replaces what others make of it
+                if answers(tracking.uri, patience_s=0):
+                    tracking.set_tags(run_id, lease_tags())
+
+    threading.Thread(target=renew, name="lease", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def expired(runs: Iterable[Any]) -> Iterator[tuple[Any, int]]:
+    """Give those of MLflow's runs that are open although their lease ended, with the time of its last renewal in ms.
+
+    A run without a lease is closed with its parent, or by the command that resumes it.
+    """
+    for run in runs:
+        until = run.data.tags.get(LEASE)
+        if run.info.status == "RUNNING" and until is not None and float(until) < time.time():
+            yield run, max(run.info.start_time, int((float(until) - LEASE_S) * 1000))
