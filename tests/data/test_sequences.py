@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from dicom_series import write_series
 from pydantic import TypeAdapter
-from series_descriptions import DESCRIPTIONS
+from series_descriptions import ALL, CONFIRMED, descriptions
 
 import glioflow as gf
 from glioflow.data.case import Case
@@ -75,21 +75,15 @@ def test_the_channels_step_takes_the_names_of_lgg_and_brats_for_each_other():
     np.testing.assert_array_equal(volume.image, image[..., ::-1])
 
 
-@pytest.mark.parametrize(
-    ("sequence", "description"),
-    [
-        pytest.param(sequence, line.strip(), id=f"{sequence}: {line.strip()}")
-        for sequence, lines in DESCRIPTIONS.items()
-        for line in lines.strip().splitlines()
-    ],
-)
+@pytest.mark.parametrize(("sequence", "description"), ALL, ids=lambda text: text)
 def test_a_description_of_a_scanner_means_its_sequence(sequence, description):
     assert sequence_of_description(description) == sequence
 
 
 def test_the_table_is_large_and_says_nothing_twice():
-    lines = [line.strip() for lines in DESCRIPTIONS.values() for line in lines.strip().splitlines()]
-    assert len(lines) == len(set(lines)) > 150
+    confirmed = [pair for table in CONFIRMED.values() for pair in descriptions(table)]
+    assert len({text for _, text in ALL}) == len(ALL) > 500
+    assert len(confirmed) > 300
 
 
 @pytest.mark.parametrize("description", ["T1 PRE AND POST", "T1 W/O + W CONTRAST"])

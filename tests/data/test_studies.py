@@ -222,3 +222,163 @@ def test_mask_of_another_shape_names_both_shapes(tmp_path):
     case = read_study(write_tiffs(tmp_path))
     with pytest.raises(UserError, match=r"\(2, 8, 9\) for \(3, 8, 9\)"):
         write_mask(blob((2, 8, 9)), case, tmp_path / "out", "tiff")
+
+
+@pytest.fixture
+def edited(tmp_path):
+    """Return a function that writes a DICOM series of five slices, each edited by a function, and reads it."""
+
+    def read(edit):
+        folder = write_series(tmp_path / "study" / "series", VOXELS.astype(np.uint16))
+        for path in folder.iterdir():
+            data = pydicom.dcmread(path)
+            edit(data, data.InstanceNumber - 1)
+            data.save_as(path)
+        return read_study([tmp_path / "study"])
+
+    return read
+
+
+def moved(data, x=0.0, y=0.0):
+    left, back, up = data.ImagePositionPatient
+    data.ImagePositionPatient = [left + x, back + y, up]
+
+
+@pytest.mark.parametrize("shift", [{"x": 0.5}, {"y": -0.75}, {"x": 40}], ids=str)
+@pytest.mark.parametrize("slice_index", [0, 2, 4])
+def test_a_slice_that_lies_beside_the_others_is_refused(edited, shift, slice_index):
+    with pytest.raises(UserError, match=r"complete stack of parallel, evenly spaced slices|lie one straight above"):
+        edited(lambda data, index: moved(data, **shift) if index == slice_index else None)
+
+
+def test_a_stack_that_leans_is_refused_since_nothing_would_straighten_it(edited):
+    with pytest.raises(UserError, match=r"one straight above the other; got a stack that leans by 1\.6 mm"):
+        edited(lambda data, index: moved(data, x=0.4 * index))
+
+
+def test_a_stack_that_leans_by_the_rounding_of_its_header_is_read(edited):
+    assert np.array_equal(edited(lambda data, index: moved(data, x=0.002 * index)).image[..., 0], VOXELS)
+
+
+def test_frames_beside_the_others_are_refused_in_one_file_too(tmp_path):
+    from highdicom.legacy import LegacyConvertedEnhancedMRImage
+    from pydicom.uid import generate_uid
+
+    folder = write_series(tmp_path / "single" / "series", VOXELS)
+    singles = sorted((pydicom.dcmread(path) for path in folder.iterdir()), key=lambda ds: ds.InstanceNumber)
+    moved(singles[2], x=0.5)
+    enhanced = LegacyConvertedEnhancedMRImage(singles, generate_uid(), 1, generate_uid(), 1)
+    (tmp_path / "multi").mkdir()
+    enhanced.save_as(tmp_path / "multi" / "one.dcm")
+    with pytest.raises(UserError, match=r"a slice 0\.5 mm beside the others"):
+        read_study([tmp_path / "multi"])
+
+
+def test_orientations_and_spacings_that_differ_by_rounding_are_one(edited, tmp_path):
+    """As of UPENN-GBM-00452, whose slices have five spellings of one orientation."""
+
+    def respell(data, index):
+        if index % 2:
+            data.ImageOrientationPatient = [0.999999, 1e-06, 0, -1e-06, 1, 0]
+            data.PixelSpacing = [0.5000001, 0.75]
+
+    case = edited(respell)
+    assert np.array_equal(case.image[..., 0], VOXELS)
+    write_mask(blob(case.shape), case, tmp_path / "study", "dicom-seg")
+    assert np.array_equal(read_study([tmp_path / "study"]).mask, blob(case.shape))
+
+
+@pytest.mark.parametrize(
+    "other", [{"ImageOrientationPatient": [0.98, 0.19899, 0, -0.19899, 0.98, 0]}, {"PixelSpacing": [0.5, 0.8]}], ids=str
+)
+def test_a_slice_of_another_orientation_or_spacing_is_refused(edited, other):
+    def change(data, index):
+        if index == 2:
+            for name, value in other.items():
+                setattr(data, name, value)
+
+    with pytest.raises(UserError, match=r"same orientation|same spacing"):
+        edited(change)
+
+
+def test_a_segmentation_may_differ_from_its_study_by_rounding_and_not_by_a_part_of_a_voxel(tmp_path):
+    """As those of UPENN-GBM do, by up to two thousandths of a voxel."""
+    write_series(tmp_path / "study" / "flair", VOXELS)
+    case = read_study([tmp_path / "study"])
+    path = write_mask(blob(case.shape), case, tmp_path / "study", "dicom-seg")
+
+    def shift(mm):
+        data = pydicom.dcmread(path)
+        for frame in data.PerFrameFunctionalGroupsSequence:
+            frame.PlanePositionSequence[0].ImagePositionPatient[0] += mm
+        data.save_as(path)
+
+    shift(0.001)
+    assert np.array_equal(read_study([tmp_path / "study"]).mask, blob(case.shape))
+    shift(0.2)
+    with pytest.raises(UserError, match="must lie on its study's grid"):
+        read_study([tmp_path / "study"])
+
+
+def test_a_lone_dicom_slice_is_as_thick_as_it_says(tmp_path):
+    write_series(tmp_path / "study", VOXELS[:1])
+    assert read_study([tmp_path / "study"]).spacing_mm == (3.0, 0.5, 0.75)
+
+
+def test_all_series_of_a_dicom_study_are_its_files(tmp_path):
+    for number, text in enumerate(("AX T1", "AX T2", "LOCALIZER"), start=1):
+        write_series(tmp_path / str(number), VOXELS, description=text, number=number)
+    case = read_study([tmp_path])
+    assert {file.parent.name for file in case.files} == {"1", "2"}
+    assert len(case.files) == 2 * len(VOXELS)
+
+
+def write_volumes(folder, *names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names, start=1):
+        data = np.full((6, 5, 4), number, np.int16)
+        if name.endswith(("seg", "mask")):
+            data = (np.arange(120).reshape(6, 5, 4) % 7 == 0).astype(np.uint8)
+        nibabel.save(nibabel.Nifti1Image(data, np.eye(4)), folder / f"{name}.nii.gz")
+    return folder
+
+
+def test_a_folder_of_files_named_by_sequences_alone_is_one_study(tmp_path):
+    folder = write_volumes(tmp_path / "p1", "FLAIR", "T1", "T1_KM", "T2", "seg")
+    case = read_study([folder])
+    assert (case.id, case.channels, case.mask is not None) == ("p1", ("flair", "t1", "t1_km", "t2"), True)
+
+
+def test_files_of_one_folder_are_grouped_by_what_stands_before_their_sequence(tmp_path):
+    names = ("p1_t1", "p1_flair", "p1_seg", "p2_t1", "p2_flair", "p2_seg")
+    cohort = open_cohort(write_volumes(tmp_path / "flat", *names))
+    assert [(case.id, case.patient, len(case.files)) for case in cohort.cases] == [("p1", "p1", 3), ("p2", "p2", 3)]
+    assert cohort.read("p2").channels == ("flair", "t1")
+    alone = open_cohort(write_volumes(tmp_path / "alone", "p1_flair", "p2_flair"))
+    assert [case.id for case in alone.cases] == ["p1_flair", "p2_flair"], "as they have always been named"
+
+
+@pytest.mark.parametrize("name", ["flair_3d", "FLAIR_3D", "flair_3d.nii.gz"])
+def test_a_person_says_which_of_several_nifti_files_is_a_channel(tmp_path, name):
+    folder = write_volumes(tmp_path / "p1", "FLAIR", "T1", "flair_3d")
+    case = read_study([folder], channels={"flair": name})
+    assert (case.channels, case.image[0, 0, 0].tolist()) == (("t1", "flair"), [2, 3])
+    assert [file.name for file in case.files] == ["T1.nii.gz", "flair_3d.nii.gz"]
+    assert case.chosen == (("flair", name),)
+
+
+def test_a_channel_may_be_any_nifti_file_and_each_file_one_channel(tmp_path):
+    folder = write_volumes(tmp_path / "p1", "FLAIR", "T1", "x7")
+    (tmp_path / "cohort").mkdir()
+    folder = folder.rename(tmp_path / "cohort" / "p1")
+    assert read_study([tmp_path / "cohort"], channels={"t2": "x7"}).channels == ("flair", "t1", "t2")
+    with pytest.raises(UserError, match=r"--channel t2 must name one series.*choose one of: flair, t1, x7"):
+        read_study([tmp_path / "cohort"], channels={"t2": "x8"})
+    with pytest.raises(UserError, match="must give a series to one channel; got t2 and post"):
+        read_study([tmp_path / "cohort"], channels={"t2": "x7", "post": "x7"})
+
+
+def test_a_choice_is_refused_where_the_names_leave_none(tmp_path):
+    folder = write_tiffs(tmp_path / "case")[0].parent
+    with pytest.raises(UserError, match="--channel is for DICOM and NIfTI"):
+        read_study([folder], channels={"flair": "x"})

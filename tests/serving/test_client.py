@@ -4,6 +4,7 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 
 from glioflow.api import client as module
@@ -63,6 +64,26 @@ def test_a_study_is_sent_whole_with_its_clinical_values_and_token(endpoint, stud
     assert all(
         text in body for text in (b"a_1.tif", b"a_2.tif", b'{"age_years": 45}', b'name="files"', b'name="clinical"')
     )
+
+
+def test_every_series_of_a_dicom_study_and_the_choice_among_them_are_sent(endpoint, tmp_path):
+    from data.dicom_series import write_series
+    from glioflow.api.model import ServedModel
+    from glioflow.data.formats.study import read_study
+
+    for number, text in enumerate(("AX T1", "AX T1 POST", "AX FLAIR", "AX T2", "COR T2"), start=1):
+        write_series(tmp_path / str(number), np.full((3, 4, 5), number, np.uint16), description=text, number=number)
+    case = read_study([tmp_path], channels={"t2": "COR T2"})
+    endpoint.replies += [(200, {"input": {"channels": ["t2"]}}), (200, {})]
+    with pytest.raises(KeyError):  # this endpoint's answer has no mask
+        ServedModel(Client(endpoint.url)).predict(case)
+    body = endpoint.heard[-1][2]
+    assert body.count(b'name="files"') == 4 * 3
+    assert [text in body for text in (b"AX T1", b"AX T1 POST", b"AX FLAIR", b"AX T2", b"COR T2")] == [True] * 3 + [
+        False,
+        True,
+    ]
+    assert b'name="channel"\r\n\r\nt2=COR T2' in body
 
 
 def test_overload_is_tried_again_with_the_whole_study(endpoint, study):

@@ -140,12 +140,39 @@ def test_a_study_that_cannot_be_read_does_not_stop_the_others(volumes, tmp_path,
     assert err.splitlines()[-1] == "failed: 1 of 2 studies have no answer"
 
 
-def test_a_zip_of_a_study_that_has_an_answer_is_not_written_over_it(volumes, tmp_path):
-    model, studies = volumes
+def zipped(studies):
     for study in studies:
         shutil.make_archive(str(study), "zip", study.parent, "scan")
-    zips = [study.with_suffix(".zip") for study in studies]
-    done = predict_studies(model, zips, tmp_path / "out", say=quiet)
-    assert (len(done.studies), len(done.failed)) == (1, 1)
-    assert "has an answer already" in done.failed[0]["error"]
-    assert depth_of(done.studies[0]["mask"]) == 3
+    return [study.with_suffix(".zip") for study in studies]
+
+
+def test_zips_of_studies_of_the_same_name_get_answers_of_their_own(volumes, tmp_path):
+    model, studies = volumes
+    done = predict_studies(model, zipped(studies), tmp_path / "out", say=quiet)
+    assert ([each["id"] for each in done.studies], done.failed) == (["siteA_scan", "siteB_scan"], [])
+    assert [depth_of(each["mask"]) for each in done.studies] == [3, 4]
+
+
+def test_a_zip_of_a_study_that_has_an_answer_is_refused_before_any_work(volumes, tmp_path):
+    model, studies = volumes
+    first, second = zipped(studies)
+    predict_studies(model, [first], tmp_path / "out", say=quiet)
+    with pytest.raises(UserError, match="has an answer already; give --overwrite"):
+        predict_studies("nowhere", [second], tmp_path / "out", say=quiet)
+    (after,) = predict_studies(model, [second], tmp_path / "out", overwrite=True, say=quiet).studies
+    assert depth_of(after["mask"]) == 4
+
+
+def test_a_zip_of_dicom_takes_the_choice_of_a_channel_and_gets_a_segmentation(tiny, tmp_path):
+    network = build_network(tiny.model, in_channels=1, num_outputs=1)
+    said = describe(tiny, channels=("flair",), network_channels=("flair",))
+    bundle.save(tmp_path / "model", said, network.state_dict())
+    for number, text in enumerate(("AX FLAIR", "COR FLAIR"), start=1):
+        volume = np.full((4, 16, 16), number, np.uint16)
+        write_series(tmp_path / "study" / str(number), volume, description=text, number=number)
+    archive = Path(shutil.make_archive(str(tmp_path / "study"), "zip", tmp_path / "study"))
+    with pytest.raises(UserError, match="2 series of the study are flair"):
+        predict_studies(str(tmp_path / "model"), [archive], tmp_path / "out", say=quiet)
+    told = ["flair=COR FLAIR"]
+    (done,) = predict_studies(str(tmp_path / "model"), [archive], tmp_path / "out", channels=told, say=quiet).studies
+    assert done["mask"].endswith("_mask.dcm")

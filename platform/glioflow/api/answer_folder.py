@@ -11,6 +11,7 @@ from typing import TypedDict
 from glioflow import atomic
 from glioflow.api.answer import Answer
 from glioflow.api.model import Model, load
+from glioflow.api.studies import name_of_zip, read_any_study
 from glioflow.bundle.answer import FeaturesJson, SurvivalJson, Uncertainty
 from glioflow.bundle.prediction import Tumor
 from glioflow.data.formats.record import CaseFiles, Cohort
@@ -52,12 +53,12 @@ class Predicted:
 
 @dataclass(frozen=True)
 class _Waiting:
-    """A study before it is read; a zip has neither files nor a name until then."""
+    """A study before it is read; a zip has no files until then."""
 
     path: Path
+    name: str
     cohort: Cohort | None = None
     case: CaseFiles | None = None
-    name: str | None = None
 
     @property
     def label(self) -> str:
@@ -83,7 +84,7 @@ def predict_studies(
         studies: Case folders or files, zips, or folders of many cases.
         out: Folder for the answers.
         overwrite: Whether answers that are there are replaced.
-        channels: `NAME=SERIES` texts that say which DICOM series a channel is.
+        channels: `NAME=SERIES` texts that say which DICOM series or NIfTI file a channel is.
         say: Called for each study, with the part of them that is done.
 
     Raises:
@@ -91,20 +92,14 @@ def predict_studies(
     """
     atomic.check_folder(out, "--out")
     chosen = parse_choices(channels)
-    if chosen and model.startswith(("http://", "https://")):
-        raise UserError("--channel is for models that run here", hint="send an endpoint the form field channel")
     done = Predicted()
     waiting = _named(_list_all(studies, done))
     for study in waiting:
         _check_free(out, study.name, overwrite=overwrite)
     loaded = load(model)
-    taken = {study.name for study in waiting}
     for number, study in enumerate(waiting, start=1):
         try:
             answer = _predict(loaded, study, chosen)
-            if study.name is None:
-                _check_free(out, answer.case.id, overwrite=overwrite and answer.case.id not in taken)
-                taken.add(answer.case.id)
             done.studies.append(_write(answer, out / answer.case.id))
         except Exception as error:
             if isinstance(error, GlioflowError) and not isinstance(error, UserError):
@@ -137,19 +132,19 @@ def _list_all(paths: Sequence[Path], done: Predicted) -> list[_Waiting]:
 
 def _list_studies(path: Path) -> list[_Waiting]:
     if path.suffix.lower() == ".zip":
-        return [_Waiting(path)]
+        return [_Waiting(path, name_of_zip(path))]
     cohort = open_source(path)
     if len(cohort.cases) == 1:
         cohort = open_study([path])  # gives a lone study a harmless name
-        return [_Waiting(path, cohort, cohort.cases[0], cohort.cases[0].id)]
-    return [_Waiting(cohort.path / case.id, cohort, case, case.id) for case in cohort.cases]
+        return [_Waiting(path, cohort.cases[0].id, cohort, cohort.cases[0])]
+    return [_Waiting(cohort.path / case.id, case.id, cohort, case) for case in cohort.cases]
 
 
 def _named(studies: list[_Waiting]) -> list[_Waiting]:
     """Put before the names that several studies have the folders in which they lie, as many as tell them apart."""
     named, depth = studies, 0
     while True:
-        names = [study.name for study in named if study.name is not None]
+        names = [study.name for study in named]
         twice = {name for name in names if names.count(name) > 1}
         if not twice:
             return named
@@ -162,24 +157,24 @@ def _named(studies: list[_Waiting]) -> list[_Waiting]:
 def _with_folders(study: _Waiting, depth: int) -> _Waiting:
     path = study.path.absolute()
     own = path.name.split(".")[0]
-    case_id = study.case.id if study.case is not None else own
-    above = path.parts[1:-1] if own == case_id or path.is_file() else path.parts[1:]
+    case_id = study.name if study.case is None else study.case.id
+    above = (*path.parts[1:-1], *([] if own == case_id else [own]))
     return replace(study, name=re.sub(r"[^A-Za-z0-9._-]+", "_", "_".join((*above[-depth:], case_id))).strip("._"))
 
 
-def _check_free(out: Path, name: str | None, *, overwrite: bool) -> None:
-    if name is not None and not overwrite and (out / name).is_dir() and any((out / name).iterdir()):
+def _check_free(out: Path, name: str, *, overwrite: bool) -> None:
+    if not overwrite and (out / name).is_dir() and any((out / name).iterdir()):
         rule = f"{out / name} has an answer already"
         raise UserError(rule, hint="give --overwrite to replace it, or another --out")
 
 
 def _predict(model: Model, study: _Waiting, chosen: Mapping[str, str]) -> Answer:
     if study.cohort is None or study.case is None:
-        if chosen:
-            raise UserError("--channel needs a folder or files, not a zip", study.path, hint="unpack it first")
-        return model.predict(study.path)
+        opened = read_any_study(study.path, chosen=chosen)
+        answer = model.predict(replace(opened.case, id=study.name))
+        return replace(answer, _files=opened.folder)  # which stays until the answer is written
     case = study.cohort.with_channels(chosen).read_files(study.case)
-    return model.predict(case if study.name is None else replace(case, id=study.name))
+    return model.predict(replace(case, id=study.name))
 
 
 def _failed(study: str, error: Exception) -> FailedStudy:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from glioflow.data.sequences import NONE_CHOSEN
 from glioflow.errors import RunFailed, UserError
 
 if TYPE_CHECKING:
@@ -37,10 +38,18 @@ class Client:
         files: Sequence[Path],
         *,
         clinical: Mapping[str, Any] | None = None,
+        channels: Mapping[str, str] = NONE_CHOSEN,
         mask: str | None = None,
         overlay: bool = False,
     ) -> "AnswerJson":
         """Send one study's files and return the answer.
+
+        Args:
+            files: Of one study.
+            clinical: Clinical values by column name.
+            channels: Which series or file a channel is, where several would do.
+            mask: Encoding of the mask; None takes the endpoint's.
+            overlay: Whether to ask for a picture.
 
         Raises:
             UserError: If the endpoint refuses the study.
@@ -51,7 +60,10 @@ class Client:
             "POST",
             "/v1/predict",
             files=[("files", (path.name, path.read_bytes())) for path in files],
-            data={"clinical": json.dumps(dict(clinical))} if clinical else None,
+            data={
+                **({"clinical": json.dumps(dict(clinical))} if clinical else {}),
+                **({"channel": [f"{name}={series}" for name, series in channels.items()]} if channels else {}),
+            },
             params=query,
         )
         return cast("AnswerJson", answer)

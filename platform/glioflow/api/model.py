@@ -123,7 +123,8 @@ class ServedModel(Model):
 
     def _answer(self, case: Case, clinical: Mapping[str, object]) -> Answer:
         with tempfile.TemporaryDirectory(prefix="glioflow-study-") as folder:
-            json = self.client.predict(image_files(case, Path(folder)), clinical=clinical, mask="rle")
+            files = image_files(case, Path(folder))
+            json = self.client.predict(files, clinical=clinical, channels=dict(case.chosen), mask="rle")
         return Answer(case, decode_mask(json["mask"]), json)
 
 

@@ -1,10 +1,11 @@
 """A study in whatever form a caller has it, as a case; and a case as files, for an endpoint."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,9 @@ from glioflow.data.case import Case
 from glioflow.data.formats.file_roles import is_mask_name
 from glioflow.data.formats.study import read_study
 from glioflow.data.formats.writing import write_image
+from glioflow.data.sequences import NONE_CHOSEN
 from glioflow.errors import UserError
-from glioflow.serving.http.uploads import read_uploads
+from glioflow.serving.http.uploads import list_uploads, read_uploads
 from glioflow.serving.settings import Limits
 
 
@@ -27,9 +29,19 @@ class OpenedStudy:
 
 
 def read_any_study(
-    study: Any, *, channels: Sequence[str], spacing_mm: tuple[float, float, float] | None
+    study: Any,
+    *,
+    channels: Sequence[str] = (),
+    spacing_mm: tuple[float, float, float] | None = None,
+    chosen: Mapping[str, str] = NONE_CHOSEN,
 ) -> OpenedStudy:
     """Read a study; see `Model.predict` for the forms that it may have.
+
+    Args:
+        study: In any of them.
+        channels: Names of an array's channels.
+        spacing_mm: Of an array's voxels along S, H, W; None is unknown.
+        chosen: Which series or file a channel is, where several would do.
 
     Raises:
         UserError: If it cannot be read.
@@ -40,18 +52,29 @@ def read_any_study(
         return OpenedStudy(case_of_array(study, channels=channels, spacing_mm=spacing_mm))
     paths = [Path(study)] if isinstance(study, str | Path) else [Path(path) for path in study]
     if not any(path.suffix.lower() == ".zip" for path in paths):
-        return OpenedStudy(read_study(paths))
+        return OpenedStudy(read_study(paths, channels=chosen))
     folder = tempfile.TemporaryDirectory(prefix="glioflow-study-")
-    uploads = []
-    for path in paths:
-        if not path.is_file():
-            raise UserError(f"{path} is not a file", path)
-        uploads.append((path.name, path.open("rb")))
-    try:
-        return OpenedStudy(read_uploads(uploads, Path(folder.name), Limits()), folder)
-    finally:
-        for _, file in uploads:
-            file.close()
+    with _opened(paths) as uploads:
+        texts = [f"{name}={series}" for name, series in chosen.items()]
+        return OpenedStudy(read_uploads(uploads, Path(folder.name), Limits(), channels=texts), folder)
+
+
+def name_of_zip(path: Path) -> str:
+    """Return the name of the study in a zip, which is that of its answers; no image is read.
+
+    Raises:
+        UserError: If it holds no study.
+    """
+    with tempfile.TemporaryDirectory(prefix="glioflow-study-") as folder, _opened([path]) as uploads:
+        return list_uploads(uploads, Path(folder), Limits())
+
+
+@contextmanager
+def _opened(paths: Sequence[Path]) -> Iterator[list[tuple[str, BinaryIO]]]:
+    if wrong := [path for path in paths if not path.is_file()]:
+        raise UserError(f"{wrong[0]} is not a file", wrong[0])
+    with ExitStack() as stack:
+        yield [(path.name, stack.enter_context(path.open("rb"))) for path in paths]
 
 
 def case_of_array(

@@ -21,7 +21,8 @@ Channels = Annotated[
     typer.Option(
         "--channel",
         metavar="NAME=SERIES",
-        help="Say which DICOM series a channel (pre, post, flair, t2) is, by description or number; may be repeated.",
+        help="Say which DICOM series (by description or number) or NIfTI file a channel (pre, post, flair, t2) is; "
+        "may be repeated.",
     ),
 ]
 ExperimentFile = Annotated[Path, typer.Argument(help="Experiment file (YAML).", metavar="EXPERIMENT")]

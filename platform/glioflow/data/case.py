@@ -54,7 +54,8 @@ class Case:
         institution: Where the images came from, if known.
         grid: The way back to the geometry of the files.
         warnings: What a person should know about this case, one sentence each.
-        files: The files it was read from; empty where there were none.
+        files: The files it was read from, of all channels in their order; empty where there were none.
+        chosen: Channels whose series or file a person said, with what they called it.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Case:
     grid: Grid = field(default_factory=Grid)
     warnings: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
+    chosen: tuple[tuple[str, str], ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -117,18 +117,7 @@ def choose_channels(
     Raises:
         UserError: If a chosen series is not there, one may be two sequences, or two are one sequence.
     """
-    names: dict[int, str | None] = {}
-    for channel, wanted in chosen.items():
-        matches = [index for index, series in enumerate(all_series) if series.is_called(wanted)]
-        if len(matches) != 1:
-            rule = (
-                f"--channel {channel} must name one series of the study"
-                if not matches
-                else f"{wanted!r} is several series"
-            )
-            shown = [series.description or series.number for series in all_series]
-            raise UserError(rule, wanted, shown, hint="give its number" if matches else None)
-        names[matches[0]] = channel
+    names: dict[int, str | None] = {**_picked(all_series, chosen)}
     rest = [index for index in range(len(all_series)) if index not in names]
     found = dict(zip(rest, name_series([all_series[index] for index in rest], known=chosen), strict=True))
     real = bool(names) or any(name not in (OTHER, UNKNOWN) for name in found.values())
@@ -141,6 +130,38 @@ def choose_channels(
         names[index] = f"{UNKNOWN}{count}"
     left = [all_series[index].description for index in sorted(names) if names[index] is None]
     return [names[index] for index in range(len(all_series))], left
+
+
+def rename_chosen(named: Sequence[Series], chosen: Mapping[str, str]) -> list[str | None]:
+    """Return the channel of each image whose file names it: the sequence that a person chose it for, or its own name.
+
+    None is an image that is left out, since another one was chosen for its sequence.
+
+    Raises:
+        UserError: If a chosen image is not there.
+    """
+    picked = _picked(named, chosen)
+    own = [None if sequence_of(each.description) in chosen else each.description for each in named]
+    return [picked.get(index, name) for index, name in enumerate(own)]
+
+
+def _picked(all_series: Sequence[Series], chosen: Mapping[str, str]) -> dict[int, str]:
+    """Return the channel of each series that a person chose, by its place."""
+    picked: dict[int, str] = {}
+    for channel, wanted in chosen.items():
+        matches = [index for index, series in enumerate(all_series) if series.is_called(wanted)]
+        if len(matches) != 1:
+            rule = (
+                f"--channel {channel} must name one series of the study"
+                if not matches
+                else f"{wanted!r} is several series"
+            )
+            shown = [series.description or series.number for series in all_series]
+            raise UserError(rule, wanted, shown, hint="give its number" if matches else None)
+        if matches[0] in picked:
+            raise UserError("--channel must give a series to one channel", f"{picked[matches[0]]} and {channel}")
+        picked[matches[0]] = channel
+    return picked
 
 
 def _check_single(all_series: Sequence[Series], names: Mapping[int, str | None]) -> None:
@@ -245,6 +266,11 @@ def _ambiguous(series: Series) -> UserError:
     rule = "a T1-weighted series must be before or after contrast, and this one does not say which"
     hint = "say which with --channel pre=SERIES or --channel post=SERIES, by its description or number"
     return UserError(rule, repr(series.description), ["pre", "post"], hint=hint)
+
+
+def is_channel_name(name: str) -> bool:
+    """Return whether a name is a channel's in any of its spellings, such as `t1ce` or `FLAIR`, and nothing else."""
+    return name.lower() in _BY_NAME
 
 
 def sequence_of(channel: str) -> str:

@@ -8,23 +8,23 @@ _T1 = re.compile(_BEFORE + r"t1(?!\d)")
 _T1_TOO = re.compile(r"mp-?2?-?rage|bravo|f?spgr|\bvibe\b|\btfl\b|\b3d ?tfe\b|\bfspgr|\bisotfe\b")
 _T2 = re.compile(_BEFORE + r"t2(?!\d)")
 _T2_TOO = re.compile(r"\bhaste\b|\bssfse\b|\bfrfse\b")
-_FLAIR = re.compile(r"flair|dark[ -]*fluid|\bda-?fl\b|fluid att")
+_FLAIR = re.compile(r"flair|dark[ -]*fl|\bda-?fl\b|fluid att")
 # Neither T1 nor T2 nor FLAIR, whatever else the description says.
 _OTHER = re.compile(
     r"\b(?:loc|locali[sz]er|scout|survey|3[ -]?plane|3[ -]?pl|planscan|dwi|dti|adc|eadc|trace\w*|ep2d\w*|diff\w*|dw"
-    r"|b ?1000|swi\w*|swan|venobold|m?in?ip|pha|perf\w*|pwi|dsc|dce|asl|pcasl|r?cb[vf]|mtt|ttp|ktrans|tof|mr[av]"
-    r"|angio\w*|mrs|svs|csi|spectro\w*|press|fmri|bold|sub|subtract\w*|ciss|fiesta|drive|stir)\b"
+    r"|b ?1000|swi\w*|swan|venobold|m(?:in)?ip|pha|perf\w*|pwi|dsc|dce|asl|pcasl|r?cb[vf]|mtt|ttp|ktrans|tof|mr[av]"
+    r"|angio\w*|cest|t1rho|mrs|svs|csi|spectro\w*|press|fmri|bold|sub|subtract\w*|ciss|fiesta|(?<!tse )drive|stir)\b"
     r"|t2 ?\*|t2 ?star|\bt[12] ?map|\bt2w? ?(?:gre|ffe|fl2d|hemo)|\bgre\b.*\bt2"
 )
 _OTHER_ALONE = re.compile(r"\b(?:gre|ffe|mag|hemo\w*|gradient)\b")
-_PROTON_DENSITY = re.compile(r"\bpdw?\b|\bproton\b|\bdual\b|\bde tse\b")
-_INVERTED = re.compile(r"\btirm\b")
+_PROTON_DENSITY = re.compile(r"\bpdw?\b|\bproton\b|\bdual\b|\bdouble echo\b|\bde(?: tse)?$|\bde tse\b")
+_INVERTED = re.compile(r"\btirm\b|\bspc ir\b|\birprep\b")
 
 _AGENT = (
-    r"(?:contrast\w*|kontrast\w*|con|gad\w*|gd(?:-?dtpa)?|km|ce|c|iv|inj\w*|mdc|enh\w*|dotarem|magnevist"
+    r"(?:contrast\w*|kontrast\w*|con|gad\w*|gd(?:-?dtpa)?|n?km|(?<!\d )cm|ce|c|iv|inj\w*|mdc|enh\w*|dotarem|magnevist"
     r"|multihance)"
 )
-_OPERATION = re.compile(r"\b(?:pre|post)[ -]?(?:op\w*|surg\w*|rt|rx|radi\w*|treat\w*|fossa|bx|biopsy)\b")
+_OPERATION = re.compile(r"\b(?:pre|post)[ -]?(?:ops?\b|operat\w*|surg\w*|rt|rx|radi\w*|treat\w*|fossa|bx|biopsy)\b")
 _WITHOUT = re.compile(
     rf"\bpre(?:[ -]?{_AGENT})?\b|\b(?:w/o|w-o|wo|without|no|non|sans|ohne|sin|senza|before)[ -]*(?:iv[ -]*)?{_AGENT}\b"
     rf"|\b(?:w/o|without|wo|nativ\w*|unenh\w*|plain|noncon\w*|nongad\w*|nc)\b|(?<![a-z0-9])c ?-(?![a-z0-9])"

@@ -6,6 +6,7 @@ A cohort has one folder for each case, with DICOM files of any name below it; a 
 import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from glioflow.data.case import Case
 from glioflow.data.formats.dicom_pixels import check_pixels
+from glioflow.data.formats.dicom_stack import check_stack, settle_headers
 from glioflow.data.formats.nifti import MAX_CHANNELS, MAX_VOXELS, Volume, orient, same_grid, spacing_of
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.data.sequences import NONE_CHOSEN, Series, choose_channels
@@ -24,6 +26,8 @@ _MASK = "SEG"
 _SEGMENTATIONS = (b"1.2.840.10008.5.1.4.1.1.66.4", b"1.2.840.10008.5.1.4.1.1.66.7")
 # How far a slice may lie from its place in an even stack, as a part of the distance between slices.
 _JITTER = 0.0101
+# How far a segmentation's header may be from that of its study, in voxels, before the corners are compared.
+_HEADER_ROUNDING = 0.05
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 # The axes of DICOM point to left and posterior, those of NIfTI and ours to right and anterior.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -134,7 +138,8 @@ def read(case: CaseFiles, *, chosen: Mapping[str, str] = NONE_CHOSEN) -> Case:
         institution=case.institution,
         grid=first.grid,
         warnings=tuple(f"the series {text!r} is no T1, T2 or FLAIR: left out" for text in left_out),
-        files=tuple(channels[first_name]),
+        files=tuple(file for files in channels.values() for file in files),
+        chosen=tuple(chosen.items()),
     )
 
 
@@ -186,9 +191,17 @@ def _is_segmentation(path: Path) -> bool:
     return any(uid in head for uid in _SEGMENTATIONS)
 
 
+def first_series(files: Sequence[Path]) -> list[Path]:
+    """Return those of the files that belong to the series of the first."""
+    series = [_load(file, pixels=False).get("SeriesInstanceUID") for file in files]
+    return [file for file, uid in zip(files, series, strict=True) if uid == series[0]]
+
+
 def load_series(files: Iterable[Path]) -> list[Any]:
-    """Read complete data sets with their pixels; raises `UserError` if one is damaged."""
-    return [_load(file, pixels=True) for file in files]
+    """Read complete data sets of one series with their pixels; raises `UserError` if one is damaged."""
+    datasets = [_load(file, pixels=True) for file in files]
+    settle_headers(datasets)
+    return datasets
 
 
 def _load(path: Path, *, pixels: bool) -> Any:
@@ -242,6 +255,7 @@ def _read_series(files: Sequence[Path]) -> Volume:
     except Exception as error:  # a hostile header can fail anywhere inside the library
         rule = "a DICOM series must be a complete stack of parallel, evenly spaced slices"
         raise UserError(rule, reason(error), file=files[0].parent) from error
+    check_stack(datasets, files[0].parent)
     if not np.isfinite(data).all():
         raise UserError("an image must hold finite numbers", "NaN or infinity", file=files[0])
     grid = orient(affine, files[0])
@@ -253,15 +267,19 @@ def _read_mask(path: Path, image: Volume) -> Any:
     import highdicom
 
     assert image.grid.affine is not None
+    file_shape = image.grid.to_file(image.data).shape
     dataset = _load(path, pixels=True)
     check_pixels(dataset, path)
     try:
         volume = highdicom.seg.Segmentation.from_dataset(dataset, copy=False).get_volume(
             combine_segments=True, skip_overlap_checks=True
         )
-        file_shape = image.grid.to_file(image.data).shape
         target = highdicom.VolumeGeometry(LPS_TO_RAS @ image.grid.affine, file_shape, "PATIENT")
-        mask = np.asarray(volume.match_geometry(target).array)
+        matched = volume.match_geometry(target, tol=_HEADER_ROUNDING)
     except Exception as error:
         raise UserError("a DICOM segmentation must lie on its study's grid", reason(error), file=path) from error
-    return np.ascontiguousarray(image.grid.from_file(mask), np.uint8)
+    grid = replace(image.grid, affine=LPS_TO_RAS @ np.asarray(matched.affine, np.float64))
+    mask = Volume(grid.from_file(np.asarray(matched.array)), grid, image.spacing_mm)
+    if not same_grid(mask, image):
+        raise UserError("a DICOM segmentation must lie on its study's grid", file=path)
+    return np.ascontiguousarray(mask.data, np.uint8)

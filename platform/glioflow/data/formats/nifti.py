@@ -7,9 +7,8 @@ files are named after their channels; or BIDS, `sub-<person>[/ses-<visit>]/anat/
 
 import gzip
 import itertools
-import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.data.case import Case, Grid
+from glioflow.data.formats.dataset_json import description_files, labels_in, read_description
 from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, declared_in, read_roles
 from glioflow.data.formats.nifti_names import NUMBERED, channel_name, name_cases, nifti_files, stem
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
+from glioflow.data.sequences import NONE_CHOSEN, Series, rename_chosen
 from glioflow.errors import TooLarge, UserError
 
 MAX_VOXELS = 2**27
@@ -59,13 +60,18 @@ def open(path: Path) -> Cohort:
     cases = name_cases(files, path, roles)
     if not cases:
         raise UserError("a NIfTI cohort must hold .nii or .nii.gz files", file=path)
-    labels = roles.labels or _labels(_description(files[0]))
-    inputs = (*_description_files(files[0]), *declared_in(path))
+    labels = roles.labels or labels_in(read_description(files[0]))
+    inputs = (*description_files(files[0]), *declared_in(path))
     return Cohort("nifti", path, cases, labels, partial(read, roles=roles), roles=roles, inputs=inputs)
 
 
-def read(case: CaseFiles, *, roles: FileRoles = NO_ROLES) -> Case:
+def read(case: CaseFiles, *, roles: FileRoles = NO_ROLES, chosen: Mapping[str, str] = NONE_CHOSEN) -> Case:
     """Read the images of one case as channels, and its mask if it has one.
+
+    Args:
+        case: The files of the case.
+        roles: What the cohort says about its files.
+        chosen: Image (the channel in its name, or its file's name) of a channel, where several would do.
 
     Raises:
         UserError: If a file is damaged, the grids differ, or the mask holds a label that is not described.
@@ -75,9 +81,12 @@ def read(case: CaseFiles, *, roles: FileRoles = NO_ROLES) -> Case:
         names = ", ".join(file.name for file in case.files)
         rule = f"case {case.id} must have at least one image and at most one mask"
         raise UserError(rule, names, hint=f"say in {DECLARED} which files are images and masks")
-    description = _description(case.files[0])
-    labels = roles.labels or _labels(description)
-    return assemble(case, dict(zip(_channels(case, images, description), images, strict=True)), masks, labels)
+    description = read_description(case.files[0])
+    labels = roles.labels or labels_in(description)
+    named = [Series(name, number=stem(file), uid=file.name) for name, file in _channels(case, images, description)]
+    channels = zip(rename_chosen(named, chosen), images, strict=True)
+    read = assemble(case, {name: file for name, file in channels if name is not None}, masks, labels)
+    return replace(read, chosen=tuple(chosen.items()))
 
 
 def assemble(case: CaseFiles, images: Mapping[str, Path], masks: Collection[Path], labels: Collection[int]) -> Case:
@@ -124,7 +133,7 @@ def assemble(case: CaseFiles, images: Mapping[str, Path], masks: Collection[Path
         warnings=()
         if first.oriented
         else (f"{first_file.name} states its spacing but no orientation: its axes are guessed",),
-        files=case.files,
+        files=tuple(images.values()),
     )
 
 
@@ -253,7 +262,7 @@ def _check_header(path: Path) -> None:
         raise UserError("voxels must begin soon after the header", f"byte {float(header['vox_offset']):.0f}", file=path)
 
 
-def _channels(case: CaseFiles, images: list[Path], description: Mapping[str, object]) -> list[str]:
+def _channels(case: CaseFiles, images: list[Path], description: Mapping[str, object]) -> list[tuple[str, Path]]:
     """Name each image: numbered files by `dataset.json`, others by the part of their name that follows the case's."""
     known = description.get("channel_names") or description.get("modality")
     names = []
@@ -267,30 +276,4 @@ def _channels(case: CaseFiles, images: list[Path], description: Mapping[str, obj
         names.append(name.lower())
     if len(set(names)) != len(names):
         raise UserError("the images of a case must have different channel names", ", ".join(names))
-    return names
-
-
-def _description(file: Path) -> Mapping[str, object]:
-    """Return nnU-Net's `dataset.json` from the file's folder or the one above; empty if there is none."""
-    for path in _description_files(file):
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError("the file must be valid JSON", reason(error), file=path) from error
-        return value if isinstance(value, dict) else {}
-    return {}
-
-
-def _description_files(file: Path) -> list[Path]:
-    return [path for folder in (file.parent, file.parent.parent) if (path := folder / "dataset.json").is_file()][:1]
-
-
-def _labels(description: Mapping[str, object]) -> dict[int, str]:
-    """Return the labels that `dataset.json` names, in its new or old order; without it there is one, tumor."""
-    labels = description.get("labels")
-    named: dict[int, str] = {}
-    for key, value in labels.items() if isinstance(labels, dict) else ():
-        number, name = (key, value) if str(key).isdigit() else (value, key)
-        if str(number).isdigit() and 0 < int(number) < 256:
-            named[int(number)] = str(name)
-    return named or {1: "tumor"}
+    return list(zip(names, images, strict=True))

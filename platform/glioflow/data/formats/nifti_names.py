@@ -4,12 +4,13 @@ import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from glioflow.data.formats.file_roles import FileRoles, case_name
 from glioflow.data.formats.record import CaseFiles
+from glioflow.data.sequences import is_channel_name
 from glioflow.errors import UserError
 
 NUMBERED = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
@@ -33,17 +34,18 @@ def name_cases(files: Iterable[Path], root: Path, roles: FileRoles) -> tuple[Cas
     """Return the cases, sorted by id.
 
     A case is named by its folder, in BIDS by `sub-<person>[_ses-<visit>]`, or by the part of its files' names that
-    they share. Where two folders have a case or a person of one name, the folders above become part of both names.
+    they share, as `p1` of `p1_t1` and `p1_flair`. Where two folders have a case or a person of one name, the folders
+    above become part of both names.
 
     Raises:
         UserError: If a mask has no image.
     """
     found: dict[tuple[tuple[str, ...], str], _Found] = {}
     flat = (root, root / "imagesTr")
-    for file in files:
-        if (role := roles.of(file)) is None:
-            continue
-        place = _flat(file, roles) if file.parent in flat else _in_folders(file, root, derived=role == "image")
+    listed = [(file, role) for file in files if (role := roles.of(file)) is not None]
+    owners = _owners([file for file, role in listed if role == "image" and file.parent == root])
+    for file, role in listed:
+        place = _flat(file, roles, owners) if file.parent in flat else _in_folders(file, root, derived=role == "image")
         if place is not None:
             found.setdefault((place.above, place.name), place).files.append(file)
     for each in found.values():
@@ -85,11 +87,32 @@ def stem(path: Path) -> str:
     return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
 
 
-def _flat(file: Path, roles: FileRoles) -> _Found:
-    """Group a file of one folder by the name before `_0000`, `_mask`, `_brain_mask` or a declared ending."""
+def _flat(file: Path, roles: FileRoles, owners: Mapping[str, str]) -> _Found:
+    """Group a file of one folder by the name before `_0000`, `_mask`, `_brain_mask`, a declared ending or a sequence.
+
+    Files named by sequences alone, such as `T1.nii.gz` and `seg.nii.gz`, are one case, which is named by the folder.
+    """
     match = NUMBERED.match(stem(file))
-    name = roles.case_of(file) or (match["case"] if match else stem(Path(case_name(file.name) or file.name)))
+    bare = stem(Path(case_name(file.name)))
+    alone = "" in owners.values() and not bare
+    own = match["case"] if match else bare or stem(file)
+    name = roles.case_of(file) or owners.get(own, "" if alone else own) or file.parent.resolve().name
     return _Found((), name, name)
+
+
+def _owners(images: Sequence[Path]) -> dict[str, str]:
+    """Return whose image each name of one folder is, as `p1` for `p1_t1`, where several are images of one case.
+
+    Empty where no two images share what stands before their sequences, or one has no sequence in its name.
+    """
+    owners: dict[str, str] = {}
+    for name in (stem(image) for image in images):
+        pieces = re.split("([_-])", name)
+        first = next((index for index, piece in enumerate(pieces) if is_channel_name(piece)), None)
+        if first is None:
+            return {}
+        owners[name] = "".join(pieces[:first]).strip("_-")
+    return owners if any(count > 1 for count in Counter(owners.values()).values()) else {}
 
 
 def _in_folders(file: Path, root: Path, *, derived: bool) -> _Found | None:

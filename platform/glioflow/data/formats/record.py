@@ -10,6 +10,9 @@ from glioflow.data.case import Case, unknown_case
 from glioflow.data.formats.file_roles import NO_ROLES, FileRoles
 from glioflow.errors import UserError
 
+# Formats in which several series or files may be one sequence; the readers of the others know each channel's place.
+_WITH_CHOICE = ("dicom", "nifti")
+
 
 @dataclass(frozen=True)
 class CaseFiles:
@@ -46,7 +49,7 @@ class Cohort:
         reader: Reads the files of one case; the format's own function.
         clinical: The clinical table beside the cases, if there is one.
         roles: What the cohort says about which file is what.
-        chosen: Channels whose series a person said, with that series.
+        chosen: Channels whose series or file a person said, with what they called it.
         inputs: Further files that decide how the cases are read.
     """
 
@@ -67,15 +70,16 @@ class Cohort:
             raise UserError("the id of a case must be unique in its cohort", ", ".join(twice[:8]), file=self.path)
 
     def with_channels(self, chosen: Mapping[str, str]) -> "Cohort":
-        """Return the cohort with the series of some channels said by a person; see `sequences.choose_channels`.
+        """Return the cohort with the series or files of some channels said by a person; see `sequences`.
 
         Raises:
-            UserError: If the format has no series.
+            UserError: If the format leaves no choice.
         """
         if not chosen:
             return self
-        if self.format != "dicom":
-            raise UserError("--channel is for DICOM, whose files do not name their channels", self.format)
+        if self.format not in _WITH_CHOICE:
+            rule = "--channel is for DICOM and NIfTI, where several series or files may be one sequence"
+            raise UserError(rule, f"the format {self.format}")
         reader: Callable[..., Case] = self.reader
         return replace(self, reader=partial(reader, chosen=dict(chosen)), chosen=tuple(sorted(chosen.items())))
 

@@ -145,7 +145,7 @@ def encode_nifti(mask: NDArray[np.uint8], case: Case) -> bytes:
 
 
 def encode_dicom_seg(mask: NDArray[np.uint8], case: Case, labels: dict[int, str]) -> bytes:
-    """Return a mask as a DICOM segmentation object that refers to the series of the case.
+    """Return a mask as a DICOM segmentation object that refers to the first series of the case.
 
     Raises:
         UserError: If the case was not read from DICOM.
@@ -156,7 +156,7 @@ def encode_dicom_seg(mask: NDArray[np.uint8], case: Case, labels: dict[int, str]
 
     if case.grid.affine is None or not case.files or not all(dicom.is_dicom(file) for file in case.files):
         raise UserError("the format dicom-seg needs a study read from DICOM", case.id, ["tiff", "nifti"])
-    sources = dicom.load_series(case.files)
+    sources = dicom.load_series(dicom.first_series(case.files))
     segments = [
         highdicom.seg.SegmentDescription(
             segment_number=number,

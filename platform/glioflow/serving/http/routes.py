@@ -144,7 +144,7 @@ def _add_predict(api: FastAPI, model: Model, settings: ServeSettings, metrics: M
         ],
         clinical: Annotated[str | None, Form(description="JSON object of clinical values")] = None,
         channel: Annotated[
-            list[str] | None, Form(description="NAME=SERIES: which DICOM series is pre, post, flair or t2")
+            list[str] | None, Form(description="NAME=SERIES: which series or file is pre, post, flair or t2")
         ] = None,
         mask: Annotated[
             str | None, Query(description="rle, nifti, dicom-seg, none; png, tiff: all labels as one")

@@ -15,7 +15,7 @@ from glioflow.data.formats.dicom import is_dicom
 from glioflow.data.formats.file_roles import is_mask_name
 from glioflow.data.formats.nifti_names import is_nifti
 from glioflow.data.formats.slices import is_slice
-from glioflow.data.formats.study import read_study
+from glioflow.data.formats.study import open_study, read_study
 from glioflow.data.sequences import parse_choices
 from glioflow.errors import TooLarge, UserError
 from glioflow.serving.settings import Limits
@@ -76,18 +76,16 @@ def read_uploads(
         folder: Empty, and thrown away afterwards.
         limits: Of the endpoint.
         with_masks: Read the masks beside the images; otherwise they are left out, with a warning.
-        channels: `NAME=SERIES` texts that say which DICOM series a channel is.
+        channels: `NAME=SERIES` texts that say which DICOM series or NIfTI file a channel is.
 
     Raises:
         TooLarge: If a limit is passed; what headers state is checked before anything is decoded.
         UserError: If they are no readable study.
     """
     try:
-        files = save_uploads(uploads, folder, limits)
-        images = files if with_masks else [file for file in files if not is_mask_name(file.name)]
-        left_out = len(files) - len(images) if images else 0
-        check_sizes(images or files, limits)
-        case = read_study(images or files, channels=parse_choices(channels))
+        files, left_out = _save_images(uploads, folder, limits, with_masks=with_masks)
+        check_sizes(files, limits)
+        case = read_study(files, channels=parse_choices(channels))
         if case.shape[0] > limits.slices:
             raise TooLarge(f"a study must have at most {limits.slices} slices", case.shape[0])
         if case.image.size > limits.values:
@@ -99,6 +97,23 @@ def read_uploads(
     if left_out:
         case = replace(case, warnings=(*case.warnings, f"{left_out} masks among the files were not looked at"))
     return case
+
+
+def list_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: Limits) -> str:
+    """Write uploads into `folder`, and return the name that they have as one study; raises as `read_uploads`."""
+    try:
+        return open_study(_save_images(uploads, folder, limits)[0]).cases[0].id
+    except UserError as error:
+        raise _without_folder(error, folder) from None
+
+
+def _save_images(
+    uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: Limits, *, with_masks: bool = False
+) -> tuple[list[Path], int]:
+    """Write uploads, and return the files that are read, and how many masks are left out, unless all are masks."""
+    files = save_uploads(uploads, folder, limits)
+    images = files if with_masks else [file for file in files if not is_mask_name(file.name)]
+    return images or files, len(files) - len(images) if images else 0
 
 
 def _without_folder(error: UserError, folder: Path) -> UserError:

@@ -1,0 +1,94 @@
+"""Whether the slices of a DICOM series form one stack: each at its place, as far as the text of a header can say it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow.errors import UserError
+
+# Headers write numbers with six digits or so, and some scanners write the same one differently from slice to slice.
+_ROUNDING = 1e-4
+# How far a slice may lie beside the line of the stack: in pixels, or as a part of the distance between slices (two may
+# each be off by a hundredth, in opposite directions); and how far the whole stack may lean, in pixels.
+_BESIDE_PX, _BESIDE, _LEANING_PX = 0.1, 0.0202, 0.5
+
+
+def settle_headers(datasets: Sequence[Any]) -> None:
+    """Give all slices the orientation and pixel spacing of the first where they differ by rounding alone.
+
+    A lone slice that does not state its distance from the next one takes its thickness for it.
+    """
+    if len(datasets) == 1 and not datasets[0].get("SpacingBetweenSlices") and datasets[0].get("SliceThickness"):
+        datasets[0].SpacingBetweenSlices = datasets[0].SliceThickness
+    for name in ("ImageOrientationPatient", "PixelSpacing"):
+        values = [dataset.get(name) for dataset in datasets]
+        first = values[0]
+        if first is None:
+            continue
+        for dataset, value in zip(datasets[1:], values[1:], strict=True):
+            if value is not None and value != first and np.allclose(value, first, rtol=_ROUNDING, atol=_ROUNDING / 10):
+                setattr(dataset, name, first)
+
+
+def check_stack(datasets: Sequence[Any], file: Path) -> None:
+    """Refuse a stack in which a slice lies beside the others, or which leans: its voxels would be in the wrong place.
+
+    Args:
+        datasets: The slices of a series, or one data set with many frames.
+        file: For the error.
+
+    Raises:
+        UserError: With the distance in mm. A position that is missing passes: reading the volume reports it.
+    """
+    planes = list(_planes(datasets))
+    if len(planes) < 2 or any(plane is None for plane in planes):
+        return
+    positions = np.array([plane[0] for plane in planes if plane is not None], np.float64)
+    _, orientation, spacing = planes[0] or ((), (), ())
+    rows, columns = np.array(orientation[:3], np.float64), np.array(orientation[3:], np.float64)
+    normal = np.cross(rows, columns)
+    along = positions @ normal
+    order = np.argsort(along)
+    across = positions[order] @ np.stack([rows, columns], axis=1)
+    across -= across[0]
+    part = (along[order] - along[order[0]]) / max(float(np.ptp(along)), 1e-9)
+    beside, leaning = _longest(across - part[:, None] * across[-1]), _longest(across[-1:])
+    pixel, distance = float(min(spacing)), float(np.ptp(along)) / (len(planes) - 1)
+    if beside > max(_BESIDE_PX * pixel, _BESIDE * distance):
+        rule = "a DICOM series must be a complete stack of parallel, evenly spaced slices, one above the other"
+        raise UserError(rule, f"a slice {beside:.3g} mm beside the others", file=file)
+    if leaning > _LEANING_PX * pixel:
+        rule = "the slices of a DICOM series must lie one straight above the other"
+        hint = "resample the series to a grid without a tilt"
+        raise UserError(rule, f"a stack that leans by {leaning:.3g} mm", file=file, hint=hint)
+
+
+def _longest(vectors: NDArray[np.float64]) -> float:
+    return float(np.linalg.norm(vectors, axis=-1).max(initial=0))
+
+
+def _planes(datasets: Sequence[Any]) -> Iterator[tuple[Any, Any, Any] | None]:
+    """Yield position, orientation and pixel spacing of each slice or frame; None where one is not stated."""
+    for dataset in datasets:
+        frames = dataset.get("PerFrameFunctionalGroupsSequence")
+        shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
+        for groups in ([frame, shared] for frame in frames) if frames else [None]:
+            position, orientation, spacing = (
+                _stated(dataset, groups, name, group)
+                for name, group in (
+                    ("ImagePositionPatient", "PlanePositionSequence"),
+                    ("ImageOrientationPatient", "PlaneOrientationSequence"),
+                    ("PixelSpacing", "PixelMeasuresSequence"),
+                )
+            )
+            complete = position is not None and orientation is not None and spacing is not None
+            yield (position, orientation, spacing) if complete else None
+
+
+def _stated(dataset: Any, groups: Sequence[Any] | None, name: str, group: str) -> Any:
+    if groups is None:
+        return dataset.get(name)
+    return next((each[group][0].get(name) for each in groups if each is not None and group in each), None)
