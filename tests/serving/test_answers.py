@@ -143,6 +143,8 @@ def test_an_answer_is_plain_json_with_everything_in_it(tiny, case, empty):
     assert again["model"] == {"name": "glioma", "version": 3, "run_id": "x"}
     assert set(again) == {"model", "study", "tumor", "uncertainty", "features", "survival", "timing_ms", "notice"}
     assert set(again["study"]) == {"id", "slices", "spacing_mm", "warnings"}
-    assert set(again["tumor"]) == {"detected", "probability", "slices", "volume"}
+    assert {"detected", "probability", "slices", "positions", "positions_mm", "volume", "regions"} == set(
+        again["tumor"]
+    )
     assert again["tumor"]["detected"] is not empty
     assert "not for clinical use" in again["notice"]

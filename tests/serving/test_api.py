@@ -103,6 +103,35 @@ def test_the_overlay_shows_the_slice_with_the_most_tumor(tiny, slices):
     assert (np.ptp(picture.astype(int), axis=-1) > 20).sum() == areas.max(), "the mask, and nothing else, is in color"
 
 
+def test_slices_are_told_by_file_number_position_and_millimeters(tiny, slices):
+    import nibabel
+
+    half = [(f"a_{7 + k}.tif", content) for k, (_, content) in enumerate(slices)]
+    api = client(Here(served(tiny, network=Bright(above=0.4))))
+    said = send(api, half, params={"overlay": "true"}).json()
+    numbers, tumor, volume = said["study"]["slices"], said["tumor"], said["features"]["volume"]
+    assert numbers[0] == 7
+    assert tumor["slices"] == [numbers[position] for position in tumor["positions"]]
+    assert tumor["positions_mm"] is None
+    assert said["overlay"]["slice"] == numbers[said["overlay"]["position"]] == volume["largest_number"]
+    assert volume["largest_position"] == volume["largest_slice"] == said["overlay"]["position"]
+    assert "spacing" in said["features"]["undefined"]["centroid_position_mm"]
+    assert [row["number"] for row in said["features"]["slices"]] == tumor["slices"]
+    assert [row["position"] for row in said["features"]["slices"]] == tumor["positions"]
+
+    images = [np.zeros((16, 16, 5), np.uint8) for _ in range(3)]
+    images[1][4:8, 4:8, 2:4] = 255
+    files = [
+        (f"p_{name}.nii", nibabel.Nifti1Image(image, np.diag([1.0, 1, 4, 1])).to_bytes())
+        for name, image in zip(("t1", "flair", "t1gd"), images, strict=True)
+    ]
+    said = send(api, files).json()
+    assert said["tumor"]["positions"] == [2, 3]
+    assert said["tumor"]["positions_mm"] == [8, 12]
+    assert said["features"]["volume"]["centroid_position_mm"] == 10
+    assert said["tumor"]["regions"] == {"tumor": {"volume_px": 32, "volume_mm3": 128}}
+
+
 def test_an_overlay_without_a_tumor_is_a_gray_picture(tiny, slices):
     said = send(client(Here(served(tiny, network=Bright(above=2)))), slices, params={"overlay": "1"}).json()
     picture = cv2.imdecode(np.frombuffer(base64.b64decode(said["overlay"]["data"]), np.uint8), cv2.IMREAD_COLOR)

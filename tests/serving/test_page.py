@@ -32,7 +32,7 @@ from glioflow.page import launcher as page_server
 from glioflow.page.answer_view import facts_html
 from glioflow.page.study import Answered, ask, examples, has_examples
 from glioflow.page.survival_view import curve_spec, statement_html
-from glioflow.page.tables import downloads, feature_rows, volume_text, windowed
+from glioflow.page.tables import downloads, feature_rows, interval_text, volume_text, windowed
 from glioflow.page.viewer import viewer_data
 from glioflow.serving.settings import TOKEN
 from glioflow.survival.settings import SurvivalSettings
@@ -177,6 +177,56 @@ def test_an_answer_stays_when_the_endpoint_goes_away(page, study, monkeypatch):
     assert "Found" in words(page)
 
 
+def test_an_answer_goes_when_other_files_are_chosen(page, study):
+    analyze(page, study)
+    assert "Found" in words(page)
+    other = [(f"other_{number}.tif", content) for number, (_, content) in enumerate(study)]
+    for files in (other, []):
+        page.file_uploader(key="files").set_value([(name, content, "") for name, content in files])
+        page.run()
+        assert not page.exception
+        assert "Found" not in words(page)
+
+
+def test_an_answer_given_with_other_clinical_values_says_so(page, study):
+    analyze(page, study)
+    assert "other clinical values" not in words(page)
+    page.number_input(key="age_years").set_value(61).run()
+    assert "other clinical values" in words(page)
+    page.button(key="analyze").click().run()
+    assert "other clinical values" not in words(page)
+
+
+def test_a_busy_endpoint_is_not_called_away(monkeypatch):
+    import http.server
+    import threading
+
+    class Busy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(503)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv(page_server.ENDPOINT, f"http://127.0.0.1:{server.server_port}")
+        page = AppTest.from_file(str(SCRIPT), default_timeout=60).run()
+        server.shutdown()
+    assert "busy" in words(page)
+    assert "glioflow serve" not in words(page)
+
+
+def test_the_verdict_has_the_interval_of_the_volume_and_the_expected_dice(page, study):
+    analyze(page, study)
+    assert "Expected Dice" in words(page)
+    known = {"value": 5e3, "unit": "mm3", "interval": [4e3, 7e3], "level": 0.9}
+    assert interval_text(known) == "90% interval 4.0 to 7.0 cm³"
+    assert interval_text({**known, "unit": "px"}) == "90% interval 4 000 to 7 000 px"
+    assert interval_text({**known, "interval": None}) == ""
+
+
 def test_a_token_comes_from_the_environment_and_without_it_the_page_says_what_is_missing(tiny, study, monkeypatch):
     with endpoint(describe(tiny), Bright(), token="open sesame") as guarded:
         monkeypatch.setenv(page_server.ENDPOINT, guarded)
@@ -260,11 +310,12 @@ def test_a_study_too_large_for_a_browser_is_shown_smaller_and_says_so(tiny, stud
 def test_slices_are_counted_as_in_the_viewer_and_what_has_no_value_says_why(tiny, lgg):
     case = read_study([sorted(path for path in lgg.iterdir() if path.is_dir())[0]])
     features = answered_by(Bright(), tiny, case).answer.json["features"]
-    rows = {row["Feature"]: row for row in feature_rows(features)}
-    assert rows["Largest slice"]["Value"] == features["volume"]["largest_slice"] + 1
+    case = replace(case, slice_numbers=tuple(range(7, 7 + case.shape[0])))
+    rows = {row["Feature"]: row for row in feature_rows(features, case.slice_numbers)}
+    assert rows["Largest slice"]["Value"] == features["volume"]["largest_slice"] + 7
     assert "spacing" in next(row["Note"] for row in rows.values() if row["Unit"] == "mm³")
     empty = answered_by(Bright(above=2), tiny, case)
-    assert any(row["Note"] == "the mask is empty" for row in feature_rows(empty.answer.json["features"]))
+    assert any(row["Note"] == "the mask is empty" for row in feature_rows(empty.answer.json["features"], [1]))
 
 
 def test_gray_values_keep_bytes_and_stretch_everything_else():

@@ -18,6 +18,10 @@ _BACKOFF_S = 0.25  # before the third try; it doubles with each further one
 _MAX_WAIT_S = 30  # the longest wait before a try, also where the endpoint's Retry-After asks for more
 
 
+class EndpointBusy(RunFailed):
+    """The endpoint is there, and has too much to do to answer."""
+
+
 class Client:
     """An endpoint at a URL; a request that meets overload or a lost connection is sent again.
 
@@ -84,10 +88,13 @@ class Client:
                 raise UserError(
                     f"{self.url} is not the http:// URL of a GlioFlow endpoint ({error})", self.url
                 ) from None
+            except requests.ReadTimeout:
+                rule = f"the endpoint at {self.url} is busy: no answer came within {self.timeout_s:g} s"
+                raise EndpointBusy(rule) from None
             except requests.RequestException as error:
                 raise RunFailed(f"the endpoint at {self.url} does not answer ({type(error).__name__})") from None
         if response.status_code == 503:
-            raise RunFailed(f"the endpoint at {self.url} does not answer (overloaded)")
+            raise EndpointBusy(f"the endpoint at {self.url} does not answer (overloaded)")
         raise _refusal(response)
 
     def _session(self) -> "requests.Session":

@@ -9,6 +9,8 @@ from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE, Prediction, Tumor
 from glioflow.data.case import Case
 from glioflow.data.checks.drift import InputStatistics
 from glioflow.evaluation.calibration import CERTAIN, mean_entropy
+from glioflow.features import MaskFeatures
+from glioflow.features.mask import NO_SPACING
 from glioflow.reports.overlay import OverlayJson
 
 
@@ -46,7 +48,12 @@ class Uncertainty(TypedDict):
 
 
 class FeaturesJson(TypedDict):
-    """Shape features, as `glioflow.features.MaskFeatures` writes them."""
+    """Shape features, as `glioflow.features.MaskFeatures` writes them, and where in the study they are.
+
+    In `volume`, names with `_slice` count from 0 as arrays do, and so does `slice` of a row in `slices`. What is added
+    says what it is: `..._number` is a number in the files' names, `..._position` counts from 0, `..._mm` is the
+    distance from the first slice. A row has `number`, `position` and `position_mm` of its own.
+    """
 
     volume: dict[str, float | None]
     slices: list[dict[str, float | int | None]]
@@ -146,11 +153,33 @@ def answer_to_json(case: Case, prediction: Prediction, model: ModelId) -> Answer
         },
         "tumor": prediction.tumor,
         "uncertainty": measure_uncertainty(prediction),
-        "features": cast(FeaturesJson, prediction.features.model_dump(mode="json")),
+        "features": _locate_features(prediction.features, case),
         "survival": None if survival is None else cast(SurvivalJson, survival.model_dump(mode="json")),
         "timing_ms": prediction.timing_ms,
         "notice": NOT_FOR_CLINICAL_USE,
     }
+
+
+def _locate_features(features: MaskFeatures, case: Case) -> FeaturesJson:
+    """Return features with the numbers, positions and millimeters of their slices."""
+    located = cast(FeaturesJson, features.model_dump(mode="json"))
+    volume, undefined = located["volume"], located["undefined"]
+    for name in ("largest_slice", "centroid_slice"):
+        position = volume.get(name)
+        stem = name.removesuffix("_slice")
+        volume[f"{stem}_position"] = position
+        volume[f"{stem}_position_mm"] = None if position is None else case.position_mm(position)
+        undefined |= {f"{stem}_position{unit}": undefined[name] for unit in ("", "_mm") if name in undefined}
+        if position is not None and case.spacing_mm is None:
+            undefined[f"{stem}_position_mm"] = NO_SPACING
+    largest = volume["largest_position"]
+    volume["largest_number"] = None if largest is None else float(case.slice_numbers[int(largest)])
+    if largest is None:
+        undefined["largest_number"] = undefined["largest_position"]
+    for row in located["slices"]:
+        position = int(row["slice"] or 0)
+        row |= {"number": case.slice_numbers[position], "position": position, "position_mm": case.position_mm(position)}
+    return located
 
 
 def measure_uncertainty(prediction: Prediction) -> Uncertainty:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow import bundle
+from glioflow.bundle.encoded_mask import legend_of
 from glioflow.bundle.study_checks import check_prepared
 from glioflow.data.case import Case
 from glioflow.data.checks.drift import measure_drift, summarize_input
@@ -44,6 +45,13 @@ class TumorVolume(TypedDict):
     level: float | None
 
 
+class RegionVolume(TypedDict):
+    """The volume of a region: in voxels, and in cubic millimeters where the spacing is known."""
+
+    volume_px: int
+    volume_mm3: float | None
+
+
 class Tumor(TypedDict):
     """Whether there is a tumor and where.
 
@@ -51,13 +59,19 @@ class Tumor(TypedDict):
         detected: Whether any voxel is called tumor.
         probability: The highest of all voxels, in [0, 1].
         slices: Numbers of the slices with tumor, as the files' names have them.
+        positions: The same slices counted from 0 in the order of the study.
+        positions_mm: How far each lies from the first slice of the study; None of unknown spacing.
         volume: How large it is.
+        regions: Volume of each of the model's outputs, such as WT, TC and ET, or of its one tumor.
     """
 
     detected: bool
     probability: float
     slices: list[int]
+    positions: list[int]
+    positions_mm: list[float] | None
     volume: TumorVolume
+    regions: dict[str, RegionVolume]
 
 
 @dataclass(frozen=True)
@@ -134,7 +148,8 @@ class Predictor:
         clock.lap("features")
         survival = None if self.survival is None else self.survival.predict(features.volume, clinical or {})
         clock.lap("survival")
-        tumor = _find_tumor(segmentation, case, self.volume(features.volume))
+        regions = legend_of(self.description).regions
+        tumor = _find_tumor(segmentation, case, self.volume(features.volume), regions)
         warnings = tuple(dict.fromkeys([*case.warnings, *noticed]))
         return Prediction(segmentation, features, survival, tumor, warnings, clock.laps, drift)
 
@@ -222,14 +237,31 @@ def _mean(probabilities: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     return np.asarray(sum(probabilities[1:], probabilities[0]) / np.float32(len(probabilities)))
 
 
-def _find_tumor(segmentation: Segmentation, case: Case, volume: TumorVolume) -> Tumor:
+def _find_tumor(
+    segmentation: Segmentation, case: Case, volume: TumorVolume, regions: Mapping[str, Sequence[int]]
+) -> Tumor:
     slices = np.flatnonzero(segmentation.labels.any(axis=(1, 2)))
     highest = min(1.0, float(segmentation.tumor_probability.max(initial=0.0)))
     return {
         "detected": bool(slices.size),
         "probability": highest,
         "slices": [case.slice_numbers[index] for index in slices],
+        "positions": slices.tolist(),
+        "positions_mm": None if case.spacing_mm is None else (slices * case.spacing_mm[0]).tolist(),
         "volume": volume,
+        "regions": _measure_regions(segmentation.labels, case, regions),
+    }
+
+
+def _measure_regions(
+    labels: NDArray[np.uint8], case: Case, regions: Mapping[str, Sequence[int]]
+) -> dict[str, RegionVolume]:
+    counts = np.bincount(labels.ravel(), minlength=256)
+    voxel = None if case.spacing_mm is None else float(np.prod(case.spacing_mm))
+    volumes = {name: int(counts[list(values)].sum()) for name, values in regions.items()}
+    return {
+        name: {"volume_px": count, "volume_mm3": None if voxel is None else count * voxel}
+        for name, count in volumes.items()
     }
 
 

@@ -77,6 +77,10 @@ class Case:
         s, h, w = self.image.shape[:3]
         return s, h, w
 
+    def position_mm(self, position: float) -> float | None:
+        """Return how far a position among the slices, from 0, lies from the first one; None of unknown spacing."""
+        return None if self.spacing_mm is None else position * self.spacing_mm[0]
+
 
 def unknown_case(case_id: str, holder: object, ids: Iterable[str]) -> UserError:
     """Return the error for a case that `holder`, a cohort's path for example, does not have."""

@@ -9,7 +9,7 @@ import streamlit as st
 from glioflow.bundle.answer import AnswerJson, ModelCard
 from glioflow.page.study import Answered
 from glioflow.page.survival_view import show_survival
-from glioflow.page.tables import downloads, feature_rows, slice_rows, volume_text
+from glioflow.page.tables import downloads, feature_rows, interval_text, region_rows, slice_rows, volume_text
 from glioflow.page.viewer import show_viewer, viewer_data
 from glioflow.reports.numbers import duration
 
@@ -67,8 +67,11 @@ def _once(name: str, answered: Answered, make: Any) -> Any:
 def _verdict(answered: Answered) -> None:
     answer = answered.answer.json
     tumor, total = answer["tumor"], len(answer["study"]["slices"])
-    volume, remark = volume_text(answer["features"])
     detected = bool(tumor["detected"])
+    volume, remark = volume_text(answer["features"])
+    remarks = [each for each in (interval_text(tumor["volume"]), remark if detected else "") if each]
+    promised = answer["uncertainty"]["expected_dice"]
+    sure = "without a tumor there is none" if promised is None else "by the model's own probabilities"
     unsure = f"{answer['uncertainty']['uncertain_px']:,}".replace(",", " ")
     st.html(
         facts_html(
@@ -79,7 +82,8 @@ def _verdict(answered: Answered) -> None:
                     f"in {len(tumor['slices'])} of {total} slices",
                     "gf-found" if detected else "gf-none",
                 ),
-                ("Volume", volume if detected else "0", remark if detected else "", ""),
+                ("Volume", volume if detected else "0", "; ".join(remarks), ""),
+                ("Expected Dice", "-" if promised is None else f"{promised:.2f}", sure, ""),
                 ("Highest probability", f"{tumor['probability']:.2f}", f"{unsure} px between 0.1 and 0.9", ""),
                 (
                     "Answered in",
@@ -93,7 +97,8 @@ def _verdict(answered: Answered) -> None:
 
 
 def _features(answered: Answered) -> None:
-    rows = feature_rows(answered.answer.json["features"])
+    rows = region_rows(answered.answer.tumor)
+    rows += feature_rows(answered.answer.json["features"], answered.answer.case.slice_numbers)
     known = [row for row in rows if row["Value"] is not None]
     shown = [{key: row[key] for key in ("Feature", "Value", "Unit")} for row in known]
     st.dataframe(shown, hide_index=True, height=min(430, 38 + 35 * max(1, len(shown))), key="features_table")

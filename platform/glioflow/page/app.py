@@ -3,6 +3,7 @@
 `launcher` starts it; where the endpoint is, and the token if it wants one, come in the environment.
 """
 
+import hashlib
 import os
 from html import escape
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import streamlit as st
 
-from glioflow.api.client import Client
+from glioflow.api.client import Client, EndpointBusy
 from glioflow.bundle.answer import ModelCard
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE
 from glioflow.errors import GlioflowError, RunFailed
@@ -46,19 +47,23 @@ def main() -> None:
         card = Client(url, token=token, timeout_s=_FIRST_TIMEOUT_S, num_tries=1).model()
     except GlioflowError as error:
         with left:
-            _choose(None, url)
+            files, clinical, _ = _choose(None, url)
+        _forget_others(files)
         with right:
             _away(error, url)
             if answered := st.session_state.get("answered"):
+                _say_if_changed(clinical)
                 show_answer(answered, st.session_state["card"])
         return
     st.session_state["card"] = card
     with left:
         files, clinical, wanted = _choose(card, url)
+    _forget_others(files)
     with right:
         if wanted or st.session_state.pop("wanted", False):
             _answer(Client(url, token=token), files, clinical)
         if answered := st.session_state.get("answered"):
+            _say_if_changed(clinical)
             show_answer(answered, card)
         elif not st.session_state.get("refused"):
             _welcome(card)
@@ -96,6 +101,20 @@ def _choose(card: ModelCard | None, url: str) -> tuple[list[File], dict[str, Any
     return files, clinical, bool(wanted)
 
 
+def _forget_others(files: list[File]) -> None:
+    """Drop the answer about other files than those that are chosen now: it is another patient's."""
+    chosen = hashlib.sha256(repr([(name, hashlib.sha256(content).digest()) for name, content in files]).encode())
+    if st.session_state.get("chosen") != (now := chosen.hexdigest()):
+        st.session_state["chosen"] = now
+        for name in ("answered", "refused", "answered_with"):
+            st.session_state.pop(name, None)
+
+
+def _say_if_changed(clinical: dict[str, Any]) -> None:
+    if st.session_state.get("answered_with", clinical) != clinical:
+        st.warning("This answer was given with other clinical values. Analyze again.", icon=":material/update:")
+
+
 def _clinical() -> dict[str, Any]:
     with st.expander("Clinical values, if known"):
         age = st.number_input("Age in years", 0, 120, value=None, key="age_years", placeholder="unknown")
@@ -108,10 +127,12 @@ def _clinical() -> dict[str, Any]:
 
 def _answer(client: Client, files: list[File], clinical: dict[str, Any]) -> None:
     st.session_state.pop("answered", None)
-    st.session_state["refused"] = True
+    st.session_state["refused"], st.session_state["answered_with"] = True, clinical
     try:
         with st.spinner("The endpoint is analyzing the study", show_time=True):
             st.session_state["answered"] = ask(client, files, clinical)
+    except EndpointBusy as error:
+        st.error(f"**The endpoint is busy. Try again in a moment.** {_plain(error)}", icon=":material/hourglass_top:")
     except RunFailed as error:
         st.error(f"**No answer.** {_plain(error)}", icon=":material/cloud_off:")
     except GlioflowError as error:
@@ -131,6 +152,8 @@ def _away(error: GlioflowError, url: str) -> None:
     if not isinstance(error, RunFailed):
         st.error(f"**The endpoint refuses this page.** {_plain(error)}", icon=":material/key_off:")
         st.caption(f"Set {TOKEN} to the endpoint's token before you start the page, or give another --endpoint.")
+    elif isinstance(error, EndpointBusy):
+        st.warning(f"**The endpoint is busy. Try again in a moment.** {_plain(error)}", icon=":material/hourglass_top:")
     else:
         st.error(f"**The endpoint does not answer.** {_plain(error)}", icon=":material/cloud_off:")
         st.markdown("Start an endpoint in another terminal, then try again:")

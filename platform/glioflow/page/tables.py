@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.bundle.answer import FeaturesJson
+from glioflow.bundle.prediction import Tumor, TumorVolume
 from glioflow.page.study import Answered, File
 
 UNITS = {"px": "px", "mm": "mm", "mm2": "mm²", "mm3": "mm³", "fraction": "fraction", "slice": "slice"}
@@ -25,19 +26,20 @@ _SPOKEN = {
 }
 
 
-def feature_rows(features: FeaturesJson) -> list[dict[str, Any]]:
+def feature_rows(features: FeaturesJson, numbers: Sequence[int]) -> list[dict[str, Any]]:
     """Return the volume's features as rows of `Feature`, `Value`, `Unit` and `Note`, why a value is missing.
 
-    Slices are counted from 1 as in the viewer; the corners of the bounding box are left to the csv.
+    Slices have their numbers in the study, as in the viewer; the corners of the bounding box and what counts slices in
+    another way are left to the csv.
     """
     undefined = features["undefined"]
     rows = []
     for name, value in features["volume"].items():
-        if name.startswith("box_"):
+        if name.startswith("box_") or "_position" in name or name.endswith("_number"):
             continue
         words, unit = _spoken(name)
         if value is not None and name in ("largest_slice", "centroid_slice"):
-            value += 1
+            value = float(np.interp(value, np.arange(len(numbers)), numbers))
         number = None if value is None else float(f"{value:.4g}") if abs(value) < 1e4 else round(value)
         rows.append({"Feature": words, "Value": number, "Unit": unit, "Note": undefined.get(name, "")})
     return sorted(rows, key=lambda row: row["Value"] is None)
@@ -45,7 +47,9 @@ def feature_rows(features: FeaturesJson) -> list[dict[str, Any]]:
 
 def slice_rows(features: FeaturesJson, numbers: Sequence[int]) -> list[dict[str, Any]]:
     """Return the features of each slice with tumor, the slice under its number in the study."""
-    return [{**row, "slice": numbers[int(row["slice"] or 0)]} for row in features["slices"]]
+    left_out = ("number", "position", "position_mm")
+    shown = [{name: value for name, value in row.items() if name not in left_out} for row in features["slices"]]
+    return [{**row, "slice": numbers[int(row["slice"] or 0)]} for row in shown]
 
 
 def features_csv(features: FeaturesJson) -> bytes:
@@ -63,6 +67,31 @@ def volume_text(features: FeaturesJson) -> tuple[str, str]:
     if volume["volume_mm3"] is not None:
         return f"{volume['volume_mm3'] / 1000:.1f} cm³", f"{volume['volume_px']:,.0f} voxels".replace(",", " ")
     return f"{volume['volume_px']:,.0f} px".replace(",", " "), "the spacing of this study is unknown"
+
+
+def interval_text(volume: TumorVolume) -> str:
+    """Return the tumor volume's interval in words, in the unit of `volume_text`; empty where there is none."""
+    if volume["interval"] is None or volume["level"] is None:
+        return ""
+    low, high = volume["interval"]
+    if volume["unit"] == "mm3":
+        return f"{volume['level']:.0%} interval {low / 1000:.1f} to {high / 1000:.1f} cm³"
+    return f"{volume['level']:.0%} interval {low:,.0f} to {high:,.0f} px".replace(",", " ")
+
+
+def region_rows(tumor: Tumor) -> list[dict[str, Any]]:
+    """Return the volume of each region of the tumor as rows, where the model tells several."""
+    if len(tumor["regions"]) < 2:
+        return []
+    return [
+        {
+            "Feature": f"Volume of {name}",
+            "Value": each["volume_px"] if each["volume_mm3"] is None else round(each["volume_mm3"]),
+            "Unit": "px" if each["volume_mm3"] is None else "mm³",
+            "Note": "",
+        }
+        for name, each in tumor["regions"].items()
+    ]
 
 
 def windowed(image: NDArray[np.generic]) -> NDArray[np.uint8]:

@@ -15,11 +15,19 @@ _OPACITY = 0.4
 
 
 class OverlayJson(TypedDict):
-    """A picture of the slice with the most tumor: a PNG in base64, and the number of its slice."""
+    """A picture of the slice with the most tumor: a PNG in base64.
+
+    Keys:
+        slice: Number of the slice, as its file's name has it.
+        position: The slice counted from 0.
+        position_mm: How far it lies from the first slice; None of unknown spacing.
+    """
 
     format: Literal["png"]
     encoding: Literal["base64"]
     slice: int
+    position: int
+    position_mm: float | None
     data: str
 
 
@@ -40,6 +48,8 @@ def encode_overlay(labels: NDArray[np.uint8], case: Case) -> OverlayJson:
         "format": "png",
         "encoding": "base64",
         "slice": case.slice_numbers[index],
+        "position": index,
+        "position_mm": case.position_mm(index),
         "data": base64.b64encode(png.tobytes()).decode(),
     }
 
