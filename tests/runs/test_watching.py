@@ -21,7 +21,7 @@ def test_a_watched_training_draws_its_first_and_last_epoch(tiny, prepared, tmp_p
 
 @pytest.mark.parametrize(("epochs", "drawn"), [(1, [0]), (3, [0, 1, 2]), (100, [0, 14, 28, 42, 57, 71, 85, 99])])
 def test_long_trainings_are_drawn_at_a_few_epochs_and_few_cases(prepared, tmp_path, epochs, drawn):
-    watch = Watch(tmp_path, prepared.cases([record.id for record in prepared.records]), epochs=epochs)
+    watch = Watch(tmp_path, prepared.cases([record.id for record in prepared.records]), epochs=range(epochs))
     assert sorted(watch.epochs) == drawn
     assert len(watch.cases) == 3
     other = prepared.case(prepared.records[5].id)

@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from bundles import Bright
 from glioflow.data.prepared.cohort import PreparedCase
+from glioflow.data.targets import TargetSettings
 from glioflow.evaluation import PostprocessSettings, dice_per_case
 from glioflow.evaluation.inference import InferenceSettings
-from glioflow.training.fitting import validate
+from glioflow.training.fitting import validate, validate_at_network_size
 
 
 @pytest.fixture
@@ -52,3 +55,39 @@ def test_a_patient_with_two_scans_counts_once(cases, tiny):
     found = dice_of([cases[0], second, cases[2]], tiny)["val/dice"]
     assert found == pytest.approx(((alone[0] + alone[1]) / 2 + alone[2]) / 2)
     assert found != pytest.approx(sum(alone) / 3)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        TargetSettings(),
+        TargetSettings(kind="multiclass", labels=(1,)),
+        TargetSettings(kind="regions", regions={"any": (1,), "core": (1, 2)}, decode={"any": 1, "core": 1}),
+    ],
+    ids=lambda target: target.kind,
+)
+def test_validation_at_network_size_is_the_mean_dice_of_prepared_masks_by_patient(cases, target):
+    class Fixed(nn.Module):
+        """Tumor where a channel is bright, in every output but the background."""
+
+        def __init__(self):
+            super().__init__()
+            self.device = nn.Parameter(torch.zeros(1))
+
+        def forward(self, images):
+            logits = 100 * (images[:, 1:2] - 0.1)
+            return torch.cat([-logits] * (target.num_outputs - len(target.names)) + [logits] * len(target.names), 1)
+
+    expected = []
+    for case in cases:
+        found = np.asarray(case.image[..., 1], np.float32) > 0.1
+        truth = target.split(np.asarray(case.mask))
+        expected.append(np.mean([dice_per_case(found, truth[name]) for name in target.names]))
+    person = {"patient": cases[0].record.patient}
+    second = PreparedCase(cases[1].record.model_copy(update=person), cases[1].folder)
+    options = {"target": target, "inference": InferenceSettings(batch_size=3), "threshold": 0.5, "precision": "fp32"}
+    metrics = validate_at_network_size(Fixed(), [cases[0], second, cases[2]], **options)
+    mean = ((expected[0] + expected[1]) / 2 + expected[2]) / 2
+    assert metrics == {"val/dice_at_network_size": pytest.approx(mean, abs=1e-12)}
+    assert 0 < mean < 1
+    assert validate_at_network_size(Fixed(), [], **options) == {}

@@ -8,10 +8,10 @@ from torch import nn
 from glioflow.data.batches.sampling import SliceBatches
 from glioflow.data.batches.settings import SamplingSettings
 from glioflow.data.targets import TargetSettings
-from glioflow.evaluation.inference import predict_volume
+from glioflow.evaluation.inference import InferenceSettings, predict_volume
 from glioflow.models import ARCHITECTURES, LossSettings, ModelSettings, build_loss, build_network
 from glioflow.training.batch_size import MOST_ON_GPU, find_batch_size
-from glioflow.training.fitting import build_and_fit
+from glioflow.training.fitting import build_and_fit, validate_at_network_size
 from glioflow.training.loop import Trainer, fit
 from glioflow.training.settings import TrainingSettings
 from glioflow.training.workers import parameters_without_gradient
@@ -205,6 +205,22 @@ def test_a_prediction_on_a_gpu_is_that_of_the_cpu(cases):
     for case, found in zip(cases, there, strict=True):
         here = predict_volume(network, case.image, softmax=False, precision="fp32")
         assert abs(here - found).max() < 0.02
+
+
+def test_validation_at_network_size_is_that_of_the_cpu(cases):
+    network = build()
+    network.train()
+    for images, _ in Blocks((48, 48), 8).steps(0, 3):
+        network(images)
+    options = {
+        "target": TargetSettings(),
+        "inference": InferenceSettings(batch_size=4),
+        "threshold": 0.5,
+        "precision": "fp32",
+    }
+    there = validate_at_network_size(network, cases, **options)
+    here = validate_at_network_size(network.cpu(), cases, **options)
+    assert there["val/dice_at_network_size"] == pytest.approx(here["val/dice_at_network_size"], abs=0.01)
 
 
 def test_ddp_of_one_rank_over_nccl_trains_what_has_parameters_without_gradient(tmp_path):

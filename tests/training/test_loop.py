@@ -238,6 +238,48 @@ def test_a_training_killed_when_its_patience_ended_does_not_go_on(tmp_path):
     assert run(network(1), chosen, dices=[], resume=tmp_path).epoch == 0
 
 
+def test_weights_are_chosen_among_full_validations_alone_and_the_last_epoch_has_one():
+    chosen, full, glanced, told = settings(epochs=7, full_validation_every=3, patience=2), [], [], []
+    dices = iter([0.6, 0.5, 0.4])
+
+    def validate(_):
+        full.append(len(told))
+        return {"val/dice": next(dices)}
+
+    def glance(_):
+        glanced.append(len(told))
+        return {"val/dice_at_network_size": 0.9 - len(told) / 10}
+
+    fitted = fit(
+        network(),
+        nn.BCEWithLogitsLoss(),
+        Batches(),
+        validate,
+        chosen,
+        lambda _, metrics, __: told.append(metrics),
+        glance=glance,
+    )
+    assert full == [2, 5]  # nothing better in three epochs, which is asked after full validations
+    assert glanced == [0, 1, 2, 3, 4, 5]
+    assert ["val/dice" in metrics for metrics in told] == [False, False, True, False, False, True]
+    assert (fitted.epoch, fitted.dice) == (2, 0.6)
+    run(network(), settings(epochs=4, full_validation_every=3), dices=[0.1, 0.2])  # after epochs 2 and 3
+
+
+def test_every_epoch_is_validated_in_full_unless_asked_otherwise():
+    told = []
+    fit(
+        network(),
+        nn.BCEWithLogitsLoss(),
+        Batches(),
+        lambda _: {"val/dice": 0.5},
+        settings(epochs=2),
+        lambda _, metrics, __: told.append(metrics),
+        glance=lambda _: pytest.fail("glanced at"),
+    )
+    assert all("val/dice" in metrics for metrics in told)
+
+
 def one_step_at_a_time(net, chosen, *, resume=None, folder=None):
     """Train epochs of one step; return the raw weights after each, what was validated, and what was kept."""
     raw, validated = [], []

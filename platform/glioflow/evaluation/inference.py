@@ -123,6 +123,64 @@ def predict_volume(
     import torch
 
     device = next(network.parameters()).device
+    out: torch.Tensor | None = None
+
+    def keep(first: int, probability: torch.Tensor) -> None:
+        nonlocal out
+        if out is None:
+            size, order = (
+                (image.shape[0], *probability.shape[1:]),
+                sorted(range(4), key=probability.stride, reverse=True),
+            )
+            out = torch.empty_permuted(size, order, pin_memory=device.type == "cuda")  # copied without reordering
+        out[first : first + len(probability)].copy_(probability, non_blocking=True)
+
+    visit_predictions(
+        network,
+        image,
+        keep,
+        softmax=softmax,
+        batch_size=batch_size,
+        precision=precision,
+        flip=flip,
+        patch=patch,
+        overlap=overlap,
+    )
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
+    return np.zeros((0, *image.shape[1:3], 0), np.float32) if out is None else np.asarray(out.numpy())
+
+
+def visit_predictions(
+    network: "torch.nn.Module",
+    image: NDArray[np.floating[Any]],
+    visit: "Callable[[int, torch.Tensor], None]",
+    *,
+    softmax: bool,
+    batch_size: int = 16,
+    precision: Precision = "auto",
+    flip: bool = False,
+    patch: tuple[int, int, int] | None = None,
+    overlap: float = 0.5,
+) -> None:
+    """Apply a network as `predict_volume` does, and give away the probabilities where they are, on its device.
+
+    On a GPU nobody is waited for: copies of slices go through pinned memory and run beside the network.
+
+    Args:
+        network: As of `predict_volume`, and so are the others.
+        image: (S, h, w, C).
+        visit: Called with the number of the first slice and probabilities (n, h, w, K) float32, in order.
+        softmax: Whether the K outputs are exclusive classes.
+        batch_size: Slices or windows in a forward pass.
+        precision: Of the forward pass.
+        flip: Average with the prediction for the image mirrored left to right.
+        patch: The window (d, h, w) of a 3D network; None for a 2D one.
+        overlap: Fraction of a window that overlaps the next one, in [0, 1).
+    """
+    import torch
+
+    device = next(network.parameters()).device
     if device.type == "cpu":
         keep_freed_memory()
 
@@ -138,43 +196,22 @@ def predict_volume(
     try:
         with torch.inference_mode():
             if patch is not None:
-                return _slide(predict, image, patch, overlap, batch_size, device)
-            if device.type == "cuda":
-                return _stream_slices(predict, image, batch_size, device)
-            out = []
+                visit(0, _slide(predict, image, patch, overlap, batch_size, device))
+                return
             count = slices_at_once(image.shape[1], image.shape[2], batch_size, device)
             for first in range(0, image.shape[0], count):
-                block = np.ascontiguousarray(image[first : first + count], dtype=np.float32)
-                batch = torch.from_numpy(block).to(device).permute(0, 3, 1, 2)
-                out.append(predict(batch).permute(0, 2, 3, 1).cpu().numpy())
-            return np.concatenate(out).astype(np.float32, copy=False)
+                batch = _sent(image[first : first + count], device).permute(0, 3, 1, 2)
+                visit(first, predict(batch).permute(0, 2, 3, 1))
     finally:
         network.train(was_training)
 
 
-def _stream_slices(
-    predict: "Callable[[torch.Tensor], torch.Tensor]",
-    image: NDArray[np.floating[Any]],
-    batch_size: int,
-    device: "torch.device",
-) -> NDArray[np.float32]:
-    """Predict slices on a GPU, which is waited for once: copies go through pinned memory and run beside the network."""
-    import torch
-
-    out: torch.Tensor | None = None
-    for first in range(0, image.shape[0], batch_size):
-        probability = predict(_sent(image[first : first + batch_size], device).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        if out is None:
-            out = torch.empty((image.shape[0], *probability.shape[1:]), pin_memory=True)
-        out[first : first + batch_size].copy_(probability, non_blocking=True)
-    torch.cuda.current_stream(device).synchronize()
-    return np.zeros((0, *image.shape[1:3], 0), np.float32) if out is None else out.numpy()
-
-
 def _sent(block: NDArray[np.floating[Any]], device: "torch.device") -> "torch.Tensor":
-    """Return an array on a GPU as float32; it travels as it is stored, through pinned memory."""
+    """Return an array on a device as float32; to a GPU it travels as it is stored, through pinned memory."""
     import torch
 
+    if device.type != "cuda":
+        return torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32)).to(device)
     source = torch.from_numpy(block if block.flags.writeable else np.array(block))
     pinned = torch.empty(block.shape, dtype=source.dtype, pin_memory=True).copy_(source)
     return pinned.to(device, non_blocking=True).float()
@@ -187,14 +224,11 @@ def _slide(
     overlap: float,
     batch_size: int,
     device: "torch.device",
-) -> NDArray[np.float32]:
+) -> "torch.Tensor":
     import torch
     from monai.inferers import sliding_window_inference
 
-    if device.type == "cuda":
-        whole = _sent(image, device)
-    else:
-        whole = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+    whole = _sent(image, device)
     probability = sliding_window_inference(
         whole.permute(3, 0, 1, 2)[None].contiguous(),
         patch,
@@ -205,7 +239,7 @@ def _slide(
         padding_mode="constant",
     )
     assert isinstance(probability, torch.Tensor)
-    return np.asarray(probability[0].permute(1, 2, 3, 0).float().clamp(0, 1).cpu().numpy())
+    return probability[0].permute(1, 2, 3, 0).float().clamp(0, 1)
 
 
 def _probability(

@@ -40,11 +40,11 @@ def distribution_of_dice(scores: Mapping[str, float], *, title: str) -> bytes:
     return to_png(figure)
 
 
-def curves(history: Mapping[str, Sequence[float]], *, title: str) -> bytes:
-    """Draw values by epoch, one line per name; PNG."""
+def curves(history: Mapping[str, Mapping[int, float]], *, title: str) -> bytes:
+    """Draw values by epoch (from 0), one line per name; PNG."""
     figure, (axes,) = new_figure(1, width=5.5, height=3.4)
     for name, values in history.items():
-        axes.plot(range(1, len(values) + 1), values, marker="o", ms=3, lw=1.4, label=name)
+        axes.plot([epoch + 1 for epoch in values], list(values.values()), marker="o", ms=3, lw=1.4, label=name)
     axes.set(xlabel="epoch", title=title)
     axes.legend(frameon=False)
     return to_png(figure)

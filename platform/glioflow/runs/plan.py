@@ -108,9 +108,11 @@ class Plan(BaseModel):
         """
         if self.fold is None:
             return epoch, dict(metrics)
-        number, own = self.fold.number, metrics["val/dice"]
-        mean = (sum(self.fold.before) + own) / (number + 1)
+        number, own = self.fold.number, metrics.get("val/dice")
         step = number * self.experiment.training.epochs + epoch
+        if own is None:  # an epoch without a full validation
+            return step, dict(metrics)
+        mean = (sum(self.fold.before) + own) / (number + 1)
         return step, {**metrics, "val/dice": mean, f"val_fold_{number}/dice": own}
 
 
@@ -145,7 +147,9 @@ def train_plan(
     """
     cohort = PreparedCohort(plan.prepared, verify=False)
     train, val = _dealt(plan, cohort)
-    watch = Watch(plan.folder, val, epochs=plan.experiment.training.epochs) if plan.watched and rank == 0 else None
+    training = plan.experiment.training
+    drawable = [epoch for epoch in range(training.epochs) if training.validates_in_full(epoch)]
+    watch = Watch(plan.folder, val, epochs=drawable) if plan.watched and rank == 0 else None
     progress = ProgressFile(plan.progress) if rank == 0 else None
     network, fitted = fit_network(
         plan.experiment,
@@ -224,6 +228,18 @@ def fit_network(
             show=show if watch or notes else None,
         )
 
+    def glance(network: "nn.Module") -> dict[str, float]:
+        return fitting.validate_at_network_size(
+            network,
+            val,
+            target=settings.target,
+            inference=settings.inference,
+            threshold=settings.postprocess.threshold,
+            precision=settings.training.precision,
+            rank=rank,
+            world_size=world_size,
+        )
+
     def report_drawn(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
         if watch is not None:
             watch.draw(epoch)
@@ -243,6 +259,7 @@ def fit_network(
         world_size=world_size,
         resume=resume,
         on_step=None if notes is None else notes.step,
+        glance=glance,
     )
 
 

@@ -211,9 +211,10 @@ class Runs:
         return [float(entry.value) for entry in sorted(history, key=lambda entry: entry.step)]
 
     def metric_steps(self, run_id: str, key: str) -> dict[int, float]:
-        """Return a metric's last value at each step."""
+        """Return a metric's last value at each step, by step."""
         history = self.client.get_metric_history(run_id, key)
-        return {int(entry.step): float(entry.value) for entry in sorted(history, key=lambda each: each.timestamp)}
+        last = {int(entry.step): float(entry.value) for entry in sorted(history, key=lambda each: each.timestamp)}
+        return dict(sorted(last.items()))
 
     def every_run(self) -> list[Any]:
         """Return all runs of all experiments that were not deleted."""

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
+from glioflow.data.batches.augmentation import to_device
+from glioflow.data.batches.loading import to_target
 from glioflow.data.batches.policies import POLICIES
 from glioflow.data.batches.sampling import batches_of
 from glioflow.data.batches.settings import Storage
@@ -19,7 +21,14 @@ from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.preprocessing.geometry import restore
 from glioflow.data.targets import TargetSettings
 from glioflow.evaluation import PostprocessSettings, decode, dice_per_case
-from glioflow.evaluation.inference import InferenceSettings, Precision, choose_device, predict_volume
+from glioflow.evaluation.inference import (
+    InferenceSettings,
+    Precision,
+    choose_device,
+    predict_volume,
+    visit_predictions,
+)
+from glioflow.evaluation.metrics import dice_of_counts
 from glioflow.evaluation.patients import patient_means
 from glioflow.models import LossSettings, ModelSettings, build_loss, build_network
 from glioflow.models.pooling import replace_pooling
@@ -50,6 +59,7 @@ def build_and_fit(
     resume: Path | None = None,
     on_step: Callable[[int, int], None] | None = None,
     gpu_share: float = 1.0,
+    glance: Callable[[nn.Module], dict[str, float]] | None = None,
 ) -> tuple[nn.Module, Fitted]:
     """Build a network and train it; the same seed, cases and number of workers give the same weights.
 
@@ -67,6 +77,7 @@ def build_and_fit(
         resume: Folder of a checkpoint to continue from.
         on_step: Called after each step with the number of steps taken and that of the steps in an epoch.
         gpu_share: Part of the GPU's memory, in (0, 1], that this worker may use.
+        glance: Returns the metrics of an epoch that are measured more often than `validate`, as for `loop.fit`.
 
     Returns:
         The network as it ended, on its device, and the weights that are kept.
@@ -110,7 +121,7 @@ def build_and_fit(
     if on_step is not None:
         per_epoch = training.steps_per_epoch or batches.steps_per_pass
         batches.on_step = lambda taken: on_step(taken, per_epoch)
-    return network, fit(network, criterion, batches, validate, training, report, resume=resume)
+    return network, fit(network, criterion, batches, validate, training, report, resume=resume, glance=glance)
 
 
 def _with_batch_size(report: Report, size: int) -> Report:
@@ -176,7 +187,66 @@ def validate(
             show(case, np.logical_or.reduce(list(predicted.values())))
         dice = float(np.mean([dice_per_case(predicted[name], reference[name]) for name in target.names]))
         rows.append({"patient": case.record.patient, "dice": dice})
-    return {"val/dice": float(np.mean(list(patient_means(_gather(rows), "dice").values())))}
+    return {"val/dice": _mean_by_patient(rows)}
+
+
+def validate_at_network_size(
+    network: nn.Module,
+    cases: Sequence[PreparedCase],
+    *,
+    target: TargetSettings,
+    inference: InferenceSettings,
+    threshold: float,
+    precision: Precision,
+    rank: int = 0,
+    world_size: int = 1,
+) -> dict[str, float]:
+    """Measure a network where it is, as cheaply as that can be: prepared masks, nothing restored, nothing cleaned up.
+
+    Args:
+        network: On its device, which is waited for once.
+        cases: As for `validate`, and so are the others.
+        target: The task.
+        inference: How a case is predicted.
+        threshold: A voxel is tumor if its probability is above it; means nothing for exclusive classes.
+        precision: Of the forward pass.
+        rank: Number of this worker, from 0.
+        world_size: Number of workers.
+
+    Returns:
+        `val/dice_at_network_size`, averaged as `val/dice`; empty without cases.
+    """
+    if not cases:
+        return {}
+    device, own = next(network.parameters()).device, cases[rank::world_size]
+    exclusive = target.kind == "multiclass"
+    overlaps = torch.zeros(len(own), 2, len(target.names), dtype=torch.long, device=device)
+    for case, overlap in zip(own, overlaps, strict=True):
+        masks = np.asarray(case.mask)
+
+        def count(first: int, probability: Tensor, masks: NDArray[np.uint8] = masks, overlap: Tensor = overlap) -> None:
+            stored = to_device(np.array(masks[first : first + len(probability)]), device)
+            truth = to_target(target, stored)
+            if exclusive:
+                classes = torch.arange(1, len(target.names) + 1, device=device)
+                found, there = probability.argmax(-1, keepdim=True) == classes, truth[..., None] == classes
+            else:
+                found, there = probability > threshold, truth.movedim(1, -1) > 0
+            over = tuple(range(found.ndim - 1))
+            overlap[0] += (found & there).sum(over)
+            overlap[1] += found.sum(over) + there.sum(over)
+
+        visit_predictions(network, case.image, count, softmax=exclusive, precision=precision, **dict(inference))
+    rows: list[Row] = []
+    for case, (both, total) in zip(own, overlaps.tolist(), strict=True):
+        dices = [dice_of_counts(*pair) for pair in zip(both, total, strict=True)]
+        rows.append({"patient": case.record.patient, "dice": float(np.mean(dices))})
+    return {"val/dice_at_network_size": _mean_by_patient(rows)}
+
+
+def _mean_by_patient(rows: list[Row]) -> float:
+    """Return the mean Dice over the patients of all workers."""
+    return float(np.mean(list(patient_means(_gather(rows), "dice").values())))
 
 
 def _gather(rows: list[Row]) -> list[Row]:

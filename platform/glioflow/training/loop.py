@@ -67,8 +67,10 @@ class _Progress:
     kept_dice: float = float("-inf")
     kept: State | None = None
 
-    def stalled(self, patience: int | None) -> bool:
-        return patience is not None and self.epoch - 1 - self.best_epoch >= patience
+    def stalled(self, settings: TrainingSettings) -> bool:
+        last = self.epoch - 1
+        waits = settings.patience is None or last < 0 or not settings.validates_in_full(last)
+        return not waits and last - self.best_epoch >= (settings.patience or 0)
 
 
 def fit(
@@ -80,6 +82,7 @@ def fit(
     report: Report,
     *,
     resume: Path | None = None,
+    glance: Callable[[nn.Module], dict[str, float]] | None = None,
 ) -> Fitted:
     """Train `network` in place.
 
@@ -88,10 +91,11 @@ def fit(
         loss: (logits, target) to a scalar.
         batches: Training batches of this worker by step.
         validate: The network to metrics, `val/dice` among them (or none of it, where the last weights are kept), the
-            same on every worker.
+            same on every worker. Called after epochs that `settings.full_validation_every` names.
         settings: How.
         report: Told after each epoch, on every worker.
         resume: Folder with a checkpoint to go on from.
+        glance: The network to further metrics, called after every epoch where not all are validated in full.
 
     Returns:
         The kept weights.
@@ -103,13 +107,14 @@ def fit(
     trainer = Trainer(network, loss, batches, settings)
     progress = trainer.load(resume) if resume is not None else _Progress()
     for epoch in range(progress.epoch, settings.epochs):
-        if progress.stalled(
-            settings.patience
-        ):  # asked before an epoch, so that a resumed run stops where it would have
+        if progress.stalled(settings):  # asked before an epoch, so that a resumed run stops where it would have
             break
         metrics = trainer.run_epoch(epoch)
         broadcast_buffers(trainer.candidate)
-        metrics |= validate(trainer.candidate)
+        if glance is not None and settings.full_validation_every > 1:
+            metrics |= glance(trainer.candidate)
+        if settings.validates_in_full(epoch):
+            metrics |= validate(trainer.candidate)
         dice = metrics.get("val/dice", math.nan)  # a final training validates nothing
         better = dice > progress.best_dice
         if better:

@@ -27,7 +27,12 @@ class TrainingSettings(BaseModel):
         accumulate: Parts into which a batch is cut to save memory; the step is the same where the loss is a mean over
             slices, not where it is one Dice of the whole batch or where batch norm sees a part at a time.
         ema: Decay of averaged weights that are validated and kept instead of the raw ones; null keeps the raw ones.
-        patience: Epochs without a better validation Dice before training stops; null never stops early.
+        patience: Epochs without a better validation Dice before training stops; null never stops early. It is asked
+            after full validations only.
+        full_validation_every: Epochs from one full validation to the next; the last epoch always has one. `val/dice` is
+            of whole volumes in the original geometry, which the CPU computes; where it is above 1, each epoch also has
+            `val/dice_at_network_size`, computed where the network is. Only full validations choose weights, and only
+            they are seen by a search. With a GPU a larger number saves time.
         keep: Which weights the bundle gets: of the `best` validation Dice or of the `last` epoch.
         unfreeze_epoch: From this epoch on (counted from 0) what `model.freeze` kept learns too, batch norm included;
             null keeps it frozen to the end. Means nothing where nothing is frozen.
@@ -61,6 +66,7 @@ class TrainingSettings(BaseModel):
     ema: float | None = Field(default=None, gt=0, lt=1)
     patience: int | None = Field(default=None, ge=1)
     keep: Literal["best", "last"] = "best"
+    full_validation_every: int = Field(default=1, ge=1)
     unfreeze_epoch: int | None = Field(default=None, ge=1)
     compile: bool | Literal["auto"] = False
     cuda_graphs: bool | Literal["auto"] = "auto"
@@ -69,6 +75,10 @@ class TrainingSettings(BaseModel):
     seed: int = Field(default=0, ge=0)
     deterministic: bool = False
     sampling: SamplingSettings = SamplingSettings()
+
+    def validates_in_full(self, epoch: int) -> bool:
+        """Return whether an epoch (from 0) ends with a full validation."""
+        return (epoch + 1) % self.full_validation_every == 0 or epoch + 1 == self.epochs
 
     @model_validator(mode="after")
     def _whole_batches_where_they_are_as_large_as_fits(self) -> "TrainingSettings":

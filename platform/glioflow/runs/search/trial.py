@@ -185,6 +185,8 @@ def _train_here(run: Run, plan: Plan) -> None:
         if epoch + 1 == training.epochs:
             return  # reported once the bundle exists: a scheduler may end a trial at any report
         _keep(write_checkpoint, folder)
+        if "val/dice" not in metrics:
+            return  # trials are compared by full validations alone
         given = tune.Checkpoint.from_directory(folder) if population else None  # for others to take up
         tune.report(progress_report(plan.run_id, step, logged), checkpoint=given)
 
@@ -223,7 +225,7 @@ class Relay(TuneReportCallback):  # type: ignore[misc]
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         """Report an epoch to Tune, except the last (of a fold), which is reported once the bundle exists."""
         epoch = int(metrics[0]["epoch"])
-        if (epoch + 1) % self.epochs:
+        if (epoch + 1) % self.epochs and "val/dice" in metrics[0]:
             progress = progress_report(self.run_id, epoch, metrics[0])
             super().after_report(run_context, [{**progress, GROUP: metrics[0][GROUP]}], None)
 

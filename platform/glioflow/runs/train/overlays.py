@@ -18,17 +18,18 @@ _NUM_CASES, _NUM_EPOCHS = 3, 8
 class Watch:
     """Keeps the newest masks of the watched cases until their epoch is drawn."""
 
-    def __init__(self, folder: Path, cases: Sequence[PreparedCase], *, epochs: int) -> None:
+    def __init__(self, folder: Path, cases: Sequence[PreparedCase], *, epochs: Sequence[int]) -> None:
         """Watch the first cases at a few epochs, the first and the last among them.
 
         Args:
             folder: Of the run; pictures go to `overlays/<case>/epoch-001.png` below it, counted from 1.
             cases: Labeled ones.
-            epochs: Of the training.
+            epochs: Those that end with masks.
         """
         self.folder = folder / OVERLAYS
         self.cases = {case.record.id: case for case in cases[:_NUM_CASES]}
-        self.epochs = set(np.linspace(0, epochs - 1, min(epochs, _NUM_EPOCHS)).round().astype(int).tolist())
+        chosen = np.linspace(0, len(epochs) - 1, min(len(epochs), _NUM_EPOCHS)).round().astype(int)
+        self.epochs = {epochs[k] for k in chosen.tolist()}
         self._masks: dict[str, NDArray[np.bool_]] = {}
 
     def see(self, case: PreparedCase, mask: NDArray[np.bool_]) -> None:

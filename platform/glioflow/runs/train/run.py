@@ -103,13 +103,8 @@ def _curves(tracking: Tracking, run_id: str) -> dict[str, bytes]:
     """Draw `train/loss` and `val/dice` by epoch; nothing where the store is away."""
     if not answers(tracking.uri, patience_s=0):
         return {}
-    history = {key: _by_epoch(tracking, run_id, key) for key in ("train/loss", "val/dice")}
+    history = {key: tracking.metric_steps(run_id, key) for key in ("train/loss", "val/dice")}
     return {"curves.png": curves({key: values for key, values in history.items() if values}, title="Training")}
-
-
-def _by_epoch(tracking: Tracking, run_id: str, key: str) -> list[float]:
-    """Return a metric's values by epoch; of an epoch that was run again after an interruption, the last one."""
-    return [value for _, value in sorted(tracking.metric_steps(run_id, key).items())]
 
 
 @contextmanager
