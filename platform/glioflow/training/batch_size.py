@@ -5,7 +5,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -124,6 +124,7 @@ class _Probe:
     ) -> None:
         self.loss, self.batch, self.precision = loss, batch, training.precision
         self.device = next(network.parameters()).device
+        self.others = torch.cuda.memory_allocated(self.device) if self._on_gpu else 0
         self.network = copy.deepcopy(network).train()
         if training.channels_last and batch[0].ndim == 4:
             self.network.to(memory_format=torch.channels_last)
@@ -142,21 +143,20 @@ class _Probe:
     def bytes(self, size: int) -> float:
         """Return the bytes of a step of `size` samples, infinity where there is not so much memory."""
         images, targets = (torch.cat([part] * (size // FEWEST)).to(self.device) for part in self.batch)
-        saved = _Saved()
         try:
-            if self._on_gpu:
+            if not self._on_gpu:
+                saved = _Saved()
+                with saved.counting():
+                    self._loss(images, targets)
+                return float(self.besides + images.nbytes + saved.total)
+            for _ in range(2):  # cuDNN tries its kernels in the first one, some of which take much more
                 torch.cuda.synchronize(self.device)
                 torch.cuda.reset_peak_memory_stats(self.device)
-            with nullcontext() if self._on_gpu else saved.counting():
-                with autocast(self.device, self.precision):
-                    logits = self.network(images)
-                value = self.loss(logits.float(), targets)
-            if not self._on_gpu:
-                return float(self.besides + images.nbytes + saved.total)
-            value.backward()
-            self.optimizer.step()
+                self._loss(images, targets).backward()
+                self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
             torch.cuda.synchronize(self.device)
-            return float(self.besides + torch.cuda.max_memory_allocated(self.device))
+            return float(self.besides + torch.cuda.max_memory_allocated(self.device) - self.others)
         except torch.OutOfMemoryError:
             return math.inf
         finally:
@@ -164,6 +164,12 @@ class _Probe:
             if self._on_gpu:
                 del images, targets
                 torch.cuda.empty_cache()
+
+    def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
+        with autocast(self.device, self.precision):
+            logits = self.network(images)
+        value: Tensor = self.loss(logits.float(), targets)
+        return value
 
 
 class _Saved:

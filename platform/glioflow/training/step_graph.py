@@ -60,6 +60,8 @@ class StepGraph:
     def _record(self, images: Tensor, targets: Tensor) -> None:
         inputs = images.clone(), targets.clone()
         graph = torch.cuda.CUDAGraph()
+        generator = torch.cuda.default_generators[images.device.index]
+        random = generator.get_state()
         try:
             # Other threads send batches meanwhile, which is not part of the recording.
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
@@ -67,6 +69,8 @@ class StepGraph:
         except RuntimeError as error:
             self.failed = True
             torch.cuda.synchronize()
+            # A recording that broke off leaves the generator in it for good: the next dropout would fail.
+            generator.graphsafe_set_state(torch.Generator(images.device).set_state(random))
             _log.warning("steps are not replayed as a CUDA graph: %s", str(error).splitlines()[0])
             return
         self.graph, self._inputs, self._loss = graph, inputs, loss
