@@ -4,7 +4,9 @@ import io
 import struct
 import zipfile
 
+import numpy as np
 import pytest
+import tifffile
 
 from glioflow.errors import TooLarge, UserError
 from glioflow.serving.http.uploads import read_uploads, save_uploads
@@ -122,8 +124,8 @@ def test_uploads_beyond_the_limits_are_too_large(tmp_path):
 
 
 def test_two_files_of_one_name_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"different names; got a\.tif"):
-        save(tmp_path, ("x.zip", zipped([("one/a.tif", b""), ("two/a.tif", b"")])))
+    with pytest.raises(UserError, match=r"different names; got a\.nii"):
+        save(tmp_path, ("x.zip", zipped([("one/a.nii", b""), ("two/a.nii", b"")])))
 
 
 def damaged():
@@ -207,3 +209,19 @@ def test_what_breaks_a_reader_is_the_callers_mistake(slices, tmp_path, monkeypat
     with pytest.raises(UserError, match="must be readable; got a failure: NotImplementedError") as error:
         read_uploads([("a.tif", io.BytesIO(b"x"))], tmp_path, Limits())
     assert "John" not in str(error.value)
+
+
+def test_a_zip_of_two_peoples_folders_of_slices_is_refused(tmp_path):
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.ones((8, 9, 3), np.uint8), photometric="rgb")
+    one = {"DOE/s_1.tif": buffer.getvalue(), "DOE/s_1_mask.tif": b""}
+    for other, is_refused in (({"SMITH/s_2.tif": buffer.getvalue()}, True), ({"masks/s_2_mask.tif": b""}, False)):
+        upload = ("a.zip", zipped((one | other).items()))
+        folder = tmp_path / str(is_refused)
+        folder.mkdir()
+        if is_refused:
+            with pytest.raises(UserError, match="of one person") as caught:
+                read_uploads([upload], folder, SMALL)
+            assert "DOE" not in str(caught.value)
+        else:
+            assert read_uploads([upload], folder, SMALL).shape == (1, 8, 9)

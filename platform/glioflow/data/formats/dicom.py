@@ -101,15 +101,22 @@ def read(case: CaseFiles, *, chosen: Mapping[str, str] = NONE_CHOSEN) -> Case:
             one sequence.
     """
     series: dict[str, list[tuple[Path, Any]]] = {}
+    persons: dict[str, set[str]] = {"PatientID": set(), "PatientName": set()}
     voxels = 0
     for file in case.files:
         header = _load(file, pixels=False)
+        for tag, values in persons.items():
+            values |= {str(header.get(tag) or "").strip()} - {""}
         if header.get("Modality") not in (*_IMAGE, _MASK):
             continue
         voxels += _voxels(header, file)
         if voxels > MAX_VOXELS:
             raise TooLarge(f"a study must have at most {MAX_VOXELS} voxels", f"more in {case.id}")
         series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((file, header))
+    tag, values = next(((tag, values) for tag, values in persons.items() if values), ("PatientID", set()))
+    if len(values) > 1:
+        rule = "the files of a study must be of one person"
+        raise UserError(rule, f"{len(values)} different {tag}s", hint="send one study at a time")
     images = [members for members in series.values() if members[0][1].Modality != _MASK]
     masks = [members for members in series.values() if members[0][1].Modality == _MASK]
     if not 1 <= len(images) <= MAX_CHANNELS or len(masks) > 1:

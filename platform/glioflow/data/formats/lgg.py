@@ -27,7 +27,7 @@ NO_SLICE_OF_MASK = "a mask has no slice of its number"
 NO_MASK_OF_SLICE = "a slice has no mask, and others have one"
 MAX_SIDE_PX = 4096
 
-_SLICE = re.compile(r"^(?P<case>.+)_(?P<number>\d{1,6})(?P<mask>_mask)?\.tiff?$", re.IGNORECASE)
+_SLICE = re.compile(r"^(?P<case>.+)_(?P<number>-?\d{1,6})(?P<mask>_mask)?\.tiff?$", re.IGNORECASE)
 _TCGA = re.compile(r"^(?P<patient>TCGA_(?P<institution>[A-Z0-9]{2})_[A-Z0-9]{4})_\d{8}$")
 # Corrections that were accepted from an endpoint: the key of a person, and a number where others have a date.
 _ACCEPTED = re.compile(r"^(?P<patient>P[0-9a-f]{16})_\d{8}$")

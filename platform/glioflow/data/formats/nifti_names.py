@@ -17,6 +17,8 @@ NUMBERED = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 # BIDS: the folders of a person, a visit and a kind of data, and the beginning of their files' names.
 _PERSON, _VISIT, _ANATOMY, _DERIVED = re.compile(r"sub-[^_/]+"), re.compile(r"ses-[^_/]+"), "anat", "derivatives"
 _OTHER_DATA = ("dwi", "func", "fmap", "perf", "pet", "meg", "eeg", "mrs")
+# What stands before a sequence in the names of some converters.
+_PLANES = ("ax", "axial", "tra", "sag", "sagittal", "cor", "coronal", "2d", "3d")
 _BIDS_BEGINNING = re.compile(r"^sub-[^_]+(?:_ses-[^_]+)?_")
 
 
@@ -59,6 +61,22 @@ def name_cases(files: Iterable[Path], root: Path, roles: FileRoles) -> tuple[Cas
         if not roles.only("image", each.files):
             raise UserError("a mask has no image", file=each.files[0])
     return tuple(sorted(_distinct(cases), key=lambda case: case.id))
+
+
+def owner_of(name: str) -> str | None:
+    """Return whose image a name means, `p1` for `p1_t1`, empty for `t1`; None where no sequence is in the name."""
+    if numbered := NUMBERED.match(name):
+        return numbered["case"]
+    if beginning := _BIDS_BEGINNING.match(name):
+        return beginning[0].strip("_")
+    pieces = re.split("([_-])", name)
+    first = next((index for index, piece in enumerate(pieces) if is_channel_name(piece)), None)
+    if first is None:
+        return None
+    while first > 1 and (pieces[first - 1] in ("_", "-") or pieces[first - 1].lower() in _PLANES):
+        first -= 1
+    own = "".join(pieces[:first]).strip("_-")
+    return "" if own.lower() in _PLANES else own
 
 
 def channel_name(name: str, case_id: str, folder: str) -> str:

@@ -1,8 +1,8 @@
 """Single slice images, TIFF or PNG, as people upload them: one study, ordered by the numbers in the names."""
 
 import re
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,13 @@ from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.errors import TooLarge, UserError
 
 MAX_VALUES = 2**28
-_NAME = re.compile(r"^(?P<case>.*?)_?(?P<number>\d{1,6})?(?P<mask>_mask)?\.(?:tiff?|png)$", re.IGNORECASE)
+_ONE_PERSON, _ONE_AT_A_TIME = "the slices of a study must be of one person", "send one study at a time"
+# `a_3.tif`, `a_-3.tif` (of a slice below the first), `a3.tif` and `a (3).tif`.
+_NAME = re.compile(
+    r"^(?P<case>.*?)[_ ]*(?:\((?=\d+\)))?(?P<number>(?:(?<=[_ ])-)?\d{1,6})?(?:(?<=\d)\))?(?P<mask>_mask)?"
+    r"\.(?:tiff?|png)$",
+    re.IGNORECASE,
+)
 
 
 def detect(path: Path) -> bool:
@@ -35,7 +41,8 @@ def open_files(files: Sequence[Path], *, name: str | None = None) -> CaseFiles:
         name: Of the case; None takes the part of the names before the number.
 
     Raises:
-        UserError: If several slices have no number or the same one, or if only some have a mask.
+        UserError: If several slices have no number or the same one, if they are of several cases or folders, or if only
+            some have a mask.
     """
     images: dict[int, Path] = {}
     masks: dict[int, Path] = {}
@@ -44,7 +51,7 @@ def open_files(files: Sequence[Path], *, name: str | None = None) -> CaseFiles:
         match = _NAME.match(file.name)
         if not match:
             raise UserError(f"{file.name} is no .tif or .png file", file.name)
-        stems.add(match["case"])
+        stems.add(match["case"].strip("_- ").casefold())
         group = masks if match["mask"] else images
         number = int(match["number"] or 1)
         if number in group:
@@ -54,10 +61,19 @@ def open_files(files: Sequence[Path], *, name: str | None = None) -> CaseFiles:
     if not images or (masks and masks.keys() != images.keys()):
         names = [file.name for number, file in (images | masks).items() if number not in images or number not in masks]
         raise UserError("either every slice must have a mask or none", f"{len(images)} slices, unpaired {names[:3]}")
-    case_id = name or (stems.pop() if len(stems) == 1 else "") or "study"
+    if len(stems) > 1:
+        raise UserError(_ONE_PERSON, f"{len(stems)} case names", hint=_ONE_AT_A_TIME)
+    check_one_folder(file.parent for file in images.values())
+    case_id = name or _NAME.match(min(images.values()).name)["case"].strip() or "study"  # type: ignore[index]
     ordered = [file for number in sorted(images) for file in (images[number], masks.get(number)) if file is not None]
     patient, institution = lgg.patient_of(case_id)
     return CaseFiles(case_id, patient, tuple(ordered), institution)
+
+
+def check_one_folder(folders: Iterable[PurePath]) -> None:
+    """Refuse slices that lie in several folders, each of which is a whole study; raises `UserError`."""
+    if len(different := set(folders)) > 1:
+        raise UserError(_ONE_PERSON, f"slices in {len(different)} folders", hint=_ONE_AT_A_TIME)
 
 
 def read(case: CaseFiles) -> Case:

@@ -9,7 +9,7 @@ from pathlib import Path
 from glioflow.data.case import Case
 from glioflow.data.formats import brats, dicom, lgg, slices
 from glioflow.data.formats.detect import format_named, open_cohort
-from glioflow.data.formats.nifti_names import is_nifti, stem
+from glioflow.data.formats.nifti_names import is_nifti, owner_of, stem
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.sequences import NONE_CHOSEN
 from glioflow.errors import TooLarge, UserError
@@ -72,7 +72,7 @@ def _open_files(files: Sequence[Path]) -> Cohort:
         if brats.is_case(files):
             cases = brats.open_files(files)
             return Cohort("brats", files[0].parent, cases, brats.labels_of(cases[0].id), brats.read)
-        name = _shared_name([stem(file) for file in files])
+        name = _name_of_volumes([stem(file) for file in files])
         return _one("nifti", files[0].parent, CaseFiles(name, name, tuple(files)), {1: "tumor"})
     if all(file.is_file() and dicom.is_dicom(file) for file in files):
         case = dicom.open_files(files)
@@ -81,13 +81,24 @@ def _open_files(files: Sequence[Path]) -> Cohort:
     raise UserError("the files of a study must be of one known kind", ", ".join(file.name for file in files[:4]), kinds)
 
 
-def _shared_name(names: Sequence[str]) -> str:
-    """Return the common beginning of the names, up to a separator; of a single name, all of it."""
+def _name_of_volumes(names: Sequence[str]) -> str:
+    """Return the case that several NIfTI files belong to: what stands before their sequences, or what they share.
+
+    Raises:
+        UserError: If they are of several cases.
+    """
+    owners = [owner_of(name) for name in names]
+    known = sorted({owner for owner in owners if owner}, key=len)
+    if known and any(not owner.startswith(known[0]) for owner in known):
+        rule = "the files of a study must be of one person"
+        raise UserError(rule, f"{len(known)} case names", hint="send one study at a time")
+    if None not in owners:
+        return known[0] if known else "study"
     if len(names) == 1:
         return names[0]
-    pieces = [re.split("[_-]", name) for name in names]
-    shared = list(itertools.takewhile(lambda column: len(set(column)) == 1, zip(*pieces, strict=False)))
-    return "_".join(column[0] for column in shared)
+    columns = zip(*(re.split("([_-])", name) for name in names), strict=False)
+    shared = itertools.takewhile(lambda column: len(set(column)) == 1, columns)
+    return "".join(column[0] for column in shared).strip("_-") or "study"
 
 
 def _one(format: str, path: Path, case: CaseFiles, labels: dict[int, str]) -> Cohort:

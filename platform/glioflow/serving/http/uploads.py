@@ -14,7 +14,7 @@ from glioflow.data.case import Case
 from glioflow.data.formats.dicom import is_dicom
 from glioflow.data.formats.file_roles import is_mask_name
 from glioflow.data.formats.nifti_names import is_nifti
-from glioflow.data.formats.slices import is_slice
+from glioflow.data.formats.slices import check_one_folder, is_slice
 from glioflow.data.formats.study import open_study, read_study
 from glioflow.data.sequences import parse_choices
 from glioflow.errors import TooLarge, UserError
@@ -179,6 +179,8 @@ def _unpack(file: BinaryIO, folder: Path, limits: Limits, left: int) -> list[Pat
                 raise TooLarge(f"a study must have at most {limits.files} files", len(entries))
             if sum(entry.file_size for entry in entries) > left:
                 raise TooLarge(f"the zips of a study must unpack to at most {limits.unpacked_bytes} bytes together")
+            images = [PurePosixPath(entry.filename) for entry in entries if is_slice(entry.filename)]
+            check_one_folder(path.parent for path in images if not is_mask_name(path.name))
             written = []
             for entry in entries:
                 if entry.compress_type not in _METHODS:

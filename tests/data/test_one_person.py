@@ -1,0 +1,101 @@
+"""Files of two people never become one study, and the names of one person's files are read as they are meant."""
+
+import nibabel
+import numpy as np
+import pytest
+import tifffile
+from dicom_series import write_series
+
+from glioflow.data.formats.study import read_study
+from glioflow.errors import UserError
+
+VOXELS = np.random.default_rng(0).integers(0, 200, (4, 12, 14)).astype(np.uint16)
+ONE_PERSON = "must be of one person"
+
+
+def write_slices(folder, names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for value, name in enumerate(names, start=1):
+        tifffile.imwrite(folder / name, np.full((8, 9, 3), value, np.uint8), photometric="rgb")
+    return [folder / name for name in names]
+
+
+def write_volumes(folder, names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        nibabel.save(nibabel.Nifti1Image(VOXELS.astype(np.int16), np.eye(4)), folder / name)
+    return [folder / name for name in names]
+
+
+@pytest.mark.parametrize(
+    ("names", "numbers"),
+    [
+        (["a_1.tif", "a_2.tif", "a_10.tif"], (1, 2, 10)),
+        (["a_-3.tif", "a_0.tif", "a_2.tif"], (-3, 0, 2)),
+        (["slice (1).tif", "slice (2).tif", "slice (10).tif"], (1, 2, 10)),
+        (["IM-0001-0002.tif", "IM-0001-0003.tif"], (2, 3)),
+        (["7.png", "8.png"], (7, 8)),
+        (["Scan_1.tif", "scan_2.tif"], (1, 2)),
+    ],
+)
+def test_slices_have_the_numbers_that_their_names_mean(tmp_path, names, numbers):
+    paths = [path for path in write_slices(tmp_path, [name.replace(".png", ".tif") for name in names])]
+    case = read_study(paths)
+    assert case.slice_numbers == numbers
+    assert case.image[:, 0, 0, 0].tolist() == list(range(1, len(names) + 1))
+
+
+def test_a_negative_number_counts_in_a_case_folder_too(tmp_path):
+    write_slices(tmp_path / "a", ["a_-3.tif", "a_2.tif"])
+    assert read_study([tmp_path / "a"]).slice_numbers == (-3, 2)
+
+
+def refused(paths, value):
+    with pytest.raises(UserError, match=ONE_PERSON) as caught:
+        read_study(paths)
+    assert caught.value.value == value
+    assert all(word not in str(caught.value) for word in ("DOE", "SMITH", str(paths[0].parent)))
+
+
+def test_slices_of_two_case_names_are_refused(tmp_path):
+    refused(write_slices(tmp_path, ["DOE_1.tif", "DOE_2.tif", "SMITH_3.tif"]), "2 case names")
+
+
+def test_slices_in_two_folders_are_refused(tmp_path):
+    one, other = write_slices(tmp_path / "DOE", ["s_1.tif"]), write_slices(tmp_path / "SMITH", ["s_2.tif"])
+    refused([*one, *other], "slices in 2 folders")
+
+
+def test_volumes_of_two_case_names_are_refused(tmp_path):
+    refused(write_volumes(tmp_path, ["DOE_flair.nii", "SMITH_t1.nii"]), "2 case names")
+    refused(write_volumes(tmp_path / "b", ["sub-DOE_FLAIR.nii", "sub-SMITH_T1w.nii"]), "2 case names")
+    refused(write_volumes(tmp_path / "n", ["DOE_0000.nii", "SMITH_0001.nii"]), "2 case names")
+
+
+@pytest.mark.parametrize(
+    ("names", "case_id", "channels"),
+    [
+        (["p1_flair.nii", "p1_t1.nii"], "p1", ("flair", "t1")),
+        (["pat-1_flair.nii", "pat-1_t1.nii"], "pat-1", ("flair", "t1")),
+        (["FLAIR.nii", "T1.nii"], "study", ("flair", "t1")),
+        (["FLAIR.nii"], "study", ("flair",)),
+        (["p1_FLAIR.nii"], "p1", ("flair",)),
+        (["sub-01_ses-2_acq-3d_T1w.nii", "sub-01_ses-2_FLAIR.nii"], "sub-01_ses-2", ("acq-3d_t1w", "flair")),
+        (["pat_AX_FLAIR_5.nii", "pat_SAG_T1_6.nii"], "pat", ("ax_flair_5", "sag_t1_6")),
+        (["brain.nii"], "brain", ("image",)),
+    ],
+)
+def test_volumes_of_one_person_are_one_study_under_their_name(tmp_path, names, case_id, channels):
+    case = read_study(write_volumes(tmp_path, names))
+    assert case.id == case_id
+    assert set(case.channels) == set(channels)
+
+
+def test_dicom_of_two_patients_is_refused_and_of_one_in_two_folders_is_read(tmp_path):
+    write_series(tmp_path / "a", VOXELS, description="AX FLAIR", patient="DOE")
+    write_series(tmp_path / "b", VOXELS, description="AX T2", patient="SMITH", number=2)
+    files = [path for folder in ("a", "b") for path in sorted((tmp_path / folder).iterdir())]
+    refused(files, "2 different PatientIDs")
+    write_series(tmp_path / "c", VOXELS, description="AX T2", patient="DOE", number=2)
+    files = [path for folder in ("a", "c") for path in sorted((tmp_path / folder).iterdir())]
+    assert read_study(files).channels == ("flair", "t2")
