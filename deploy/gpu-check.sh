@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Try GlioFlow on a machine with NVIDIA GPUs and print one report to paste into an issue.
 #   deploy/gpu-check.sh [REPORT]      in the repository's root; about 20 minutes, most of it the benchmark and the search
-# It installs into .venv, writes below a temporary folder, and needs no data.
+# It installs into .venv, writes below a temporary folder, and needs no data. SETUP=no takes the python and the glioflow
+# that are on the PATH; BENCHMARK=no leaves the benchmark out.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 report=$(realpath -m "${1:-gpu-check.md}")
@@ -9,13 +10,15 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export GLIOFLOW_HOME=$work/home RAY_USAGE_STATS_ENABLED=0 MLFLOW_DISABLE_TELEMETRY=true NO_ALBUMENTATIONS_UPDATE=1
 
-make setup || exit 1
-bin=.venv/bin
-$bin/python -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' || {
+if [[ ${SETUP:-yes} == yes ]]; then
+  make setup || exit 1
+  export PATH=$PWD/.venv/bin:$PATH
+fi
+python -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' || {
   echo "PyTorch sees no GPU: check the driver with nvidia-smi"
   exit 2
 }
-gpus=$($bin/python -c 'import torch; print(torch.cuda.device_count())')
+gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
 failed=0
 
 # Run a step, keep its output in a file, and write one row of the table.
@@ -29,23 +32,58 @@ step() {
   echo "| $name | $state | $((SECONDS - began)) s |" >>"$work/table"
 }
 
-$bin/glioflow data synthesize lgg "$work/lgg" --patients 12 --size 128 >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+train() {
+  glioflow train "$experiment" --data "$work/lgg" -o split.method=counts -o "split.counts=[8, 2, 2]" -o training.epochs=12 \
+    -o training.gpus_per_worker=1 --json >"$work/trained"
+}
+
+promote() {
+  local run
+  run=$(python -c 'import json, sys; print(json.load(sys.stdin)["run_id"])' <"$work/trained") || return
+  glioflow register "$run" --name gpu-check && glioflow promote gpu-check && glioflow predict gpu-check "$study" --out "$work/predicted"
+}
+
+# Serve the champion on half a GPU, ask it for one study, and end it.
+serve() {
+  local port=8731 server answered=1
+  glioflow serve --name gpu-check --port $port --gpus 0.5 >"$work/served" 2>&1 &
+  server=$!
+  for _ in $(seq 240); do
+    python -c "import urllib.request as r; r.urlopen('http://127.0.0.1:$port/readyz', timeout=5)" 2>/dev/null && break
+    kill -0 $server 2>/dev/null || break
+    sleep 1
+  done
+  glioflow predict http://127.0.0.1:$port "$study" --out "$work/answered" && answered=0
+  kill -INT $server 2>/dev/null && wait $server
+  [[ $answered == 0 ]] || cat "$work/served"
+  return $answered
+}
+
+glioflow data synthesize lgg "$work/lgg" --patients 12 --size 128 >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+study=$(find "$work/lgg" -mindepth 1 -maxdepth 1 -type d | sort | head -n 1)
+experiment=experiments/demo.yaml
 few=(-o split.method=counts -o "split.counts=[6, 3, 3]" -o training.epochs=3)
-step "GPU tests" $bin/python -m pytest -q -m gpu tests/training/test_gpu.py
-step "train on one GPU" $bin/glioflow train experiments/demo.yaml --data "$work/lgg" "${few[@]}" -o training.gpus_per_worker=1
-step "search of 8 trials on quarters of a GPU" $bin/glioflow search experiments/demo.yaml --data "$work/lgg" --trials 8 \
+step "GPU tests" python -m pytest -q -n 4 -m gpu tests/training/test_gpu.py
+step "train on one GPU" train
+step "register, promote, predict" promote
+step "serve on half a GPU, one study" serve
+step "search of 8 trials on quarters of a GPU" glioflow search $experiment --data "$work/lgg" --trials 8 \
   "${few[@]}" -o training.gpus_per_worker=0.25
+step "cross-validation of 3 folds on thirds of a GPU" glioflow crossval $experiment --data "$work/lgg" --folds 3 \
+  -o training.epochs=3 -o training.gpus_per_worker=0.33
 if ((gpus > 1)); then
-  step "train on all $gpus GPUs with DDP" $bin/glioflow train experiments/demo.yaml --data "$work/lgg" "${few[@]}" \
+  step "train on all $gpus GPUs with DDP" glioflow train $experiment --data "$work/lgg" "${few[@]}" \
     -o training.gpus_per_worker=1 -o "training.num_workers=$gpus" -o "training.batch_size=$((16 * gpus))"
 fi
-step "benchmark" $bin/python benchmarks/gpu.py --out "$work/benchmark.md"
+if [[ ${BENCHMARK:-yes} == yes ]]; then
+  step "benchmark" python benchmarks/gpu.py --out "$work/benchmark.md"
+fi
 
 {
   echo "# GPU check, $(date -u +%F)"
   echo
   nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
-  $bin/python -c 'import torch, platform; print("torch", torch.__version__, "Python", platform.python_version())'
+  python -c 'import torch, platform; print("torch", torch.__version__, "Python", platform.python_version())'
   git rev-parse HEAD 2>/dev/null
   echo
   echo "| step | state | time |"
