@@ -29,7 +29,7 @@ def experiment_with(search):
 def test_pairs_that_make_sense_are_taken_and_the_rest_refused_with_the_choices(sampler, scheduler):
     said = {"sampler": sampler, "scheduler": scheduler, "space": SPACES.get(sampler, RATE | DECAY)}
     if scheduler in SCHEDULERS[sampler]:
-        build_sampler(experiment_with(said).search)
+        build_sampler(experiment_with(said).search, begun=0)
         return
     with pytest.raises(UserError) as caught:
         experiment_with(said)

@@ -12,7 +12,7 @@ from rich.console import Console
 from glioflow.cli.search_table import draw_table
 from glioflow.config import Experiment
 from glioflow.config.search import SearchSettings
-from glioflow.runs.search.observer import LISTENERS, Announcer, Listener
+from glioflow.runs.search.observer import LISTENERS, Announcer, Board, Listener
 from glioflow.runs.search.schedulers import build_scheduler, replay
 from glioflow.runs.search.searcher import METRIC, NUMBER, Searcher, suggest_point
 
@@ -199,6 +199,53 @@ def test_after_its_budget_a_search_begins_nothing_new_but_ends_what_is_open(sear
     assert again.suggest("u1") == "FINISHED"
 
 
+def end(searcher, name, value):
+    searcher.on_trial_complete(name, result(2, value, finished=True))
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "cmaes", "nsga2"])
+def test_a_search_in_three_processes_draws_what_one_in_a_single_process_draws(tmp_path, sampler):
+    space = {key: SPACE[key] for key in ("training.learning_rate", "training.epochs")}
+    said = settings(space=space, sampler=sampler, scheduler="none")
+
+    def draw(name, *shares):
+        points = []
+        for share in shares:
+            made = Searcher(said, name="s", storage=f"sqlite:///{tmp_path / name}.db")
+            for k in range(share):
+                points.append(made.suggest(f"t{k}"))
+                end(made, f"t{k}", 1 / (1 + len(points)))
+        return points
+
+    at_once, resumed = draw("whole", 9), draw("parts", 3, 1, 5)
+    assert resumed == at_once
+    rates = [point["training.learning_rate"] for point in resumed]
+    if sampler != "nsga2":  # whose children have values of their parents
+        assert len(set(rates)) == 9, "a resumed search repeats points"
+
+
+def test_numbers_best_and_totals_go_on_after_a_resume(searcher, storage):
+    for k, value in enumerate((0.7, 0.5)):
+        searcher.suggest(f"t{k}")
+        end(searcher, f"t{k}", value)
+    again = Searcher(settings(), name="study", storage=storage)
+    many, (ended, best) = again.plan(3), again.reached()
+    assert (many, ended, best) == (1, 2, 0.7)
+    announcer, heard, _ = told(ended + many, before=ended, best=best)
+    announcer.on_trial_complete(0, [], trial("c", **result(4, 0.6, finished=True)))
+    assert heard[0][0].startswith("trial 3 of 3: finished with val/dice_mean 0.600, best 0.700")
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "hyperband"])
+def test_a_scheduler_lets_the_longest_trial_that_the_space_offers_run_to_its_end(scheduler):
+    experiment = Experiment(search=settings(scheduler=scheduler), training={"epochs": 2})
+    made = build_scheduler(experiment)
+    longest = Poor()
+    made.on_trial_add(None, longest)
+    decisions = [made.on_trial_result(NoOthers(), longest, result(epoch, 0.5)) for epoch in range(1, 6)]
+    assert decisions == ["CONTINUE"] * 5, "the space offers 5 epochs, the file has 2"
+
+
 @pytest.mark.parametrize("scheduler", ["asha", "hyperband", "median"])
 def test_a_resumed_scheduler_knows_what_earlier_trials_reached(scheduler):
     said = settings(scheduler=scheduler, reduction=2)
@@ -226,10 +273,10 @@ class NoOthers:
         return []
 
 
-def told(num_trials=2, tracking=None):
+def told(num_trials=2, tracking=None, **board):
     heard, boards = [], []
     LISTENERS["s"] = Listener(lambda text, part: heard.append((text, part)), boards.append, tracking)
-    announcer = Announcer("s", num_trials=num_trials, epochs=4, workers={"cpu": 2.0})
+    announcer = Announcer("s", Board(num_trials, 4, **board), workers={"cpu": 2.0})
     return announcer, heard, boards
 
 
@@ -263,7 +310,7 @@ def test_a_trial_that_ray_ended_for_its_memory_says_so(tmp_path):
 
 
 def test_a_search_that_nobody_listens_to_is_no_error():
-    Announcer("nobody", num_trials=1, epochs=2, workers={}).on_trial_complete(0, [], trial(**result(1, 0.5)))
+    Announcer("nobody", Board(1, 2), workers={}).on_trial_complete(0, [], trial(**result(1, 0.5)))
 
 
 def test_a_stopped_trials_run_is_closed_with_what_it_cost_and_what_stopping_saved(tracking):

@@ -47,7 +47,7 @@ def draw_table(board: Any) -> "RenderableType":
     for row in rows[-_SHOWN:]:
         dice = ["-" if value is None else f"{value:.3f}" for value in (row.dice, row.dice_mean)]
         state = f"[{_COLORS[row.state]}]{row.state}[/]"
-        table.add_row(row.name, state, f"{row.epoch}/{board.epochs}", *dice, _time(row.seconds), row.chosen)
+        table.add_row(row.name, state, f"{row.epoch}/{row.epochs}", *dice, _time(row.seconds), row.chosen)
     return table
 
 

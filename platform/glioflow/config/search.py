@@ -100,8 +100,8 @@ class SearchSettings(BaseModel):
             prepared cohort of its own, made before the first trial.
         disk_gb: What those prepared cohorts may take together; null is what is free on the disk.
         first: Configurations to try first, each a mapping of keys in `space`.
-        warm_start: How many of the best configurations of earlier searches of the same space on the same cohort are
-            tried again first.
+        warm_start: How many of the best configurations of earlier searches of this experiment on the same cohort are
+            tried again first; values that `space` does not have are drawn anew.
         sampler: Of Optuna; `tpe` is multivariate and grouped, `grid` tries all points in order.
         scheduler: `asha` and `hyperband` (asynchronous, several brackets of ASHA) keep the best of each rung, `median`
             stops what is below the median of the others, `pbt` gives poor trials the weights and changed parameters
@@ -141,7 +141,7 @@ class SearchSettings(BaseModel):
     reduction: int = Field(default=3, ge=2)
     concurrent: int | None = Field(default=None, ge=1)
     budget_hours: float | None = Field(default=None, gt=0)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _check(self) -> "SearchSettings":
@@ -233,6 +233,14 @@ class SearchSettings(BaseModel):
             for p in self.space.values()
             if isinstance(p, Choice | Whole)
         )
+
+    def most_epochs(self, own: int) -> int:
+        """Return the most epochs that a trial may take over its folds, `own` being the experiment's on each."""
+        parameter = self.space.get("training.epochs")
+        if parameter is None:
+            return self.folds * own
+        offered = max(parameter.values) if isinstance(parameter, Choice) else int(parameter.high)
+        return self.folds * (max(offered, own) if parameter.when else int(offered))
 
     def active(self, key: str, chosen: Mapping[str, Any]) -> bool:
         """Say whether a searched key exists where `chosen` was chosen before it."""

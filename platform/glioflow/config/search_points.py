@@ -56,14 +56,14 @@ def _check_values(settings: SearchSettings, try_point: Try) -> None:
 def _check_conditions(settings: SearchSettings, key: str) -> None:
     for other, values in settings.space[key].when.items():
         for value in values:
-            if not _is_value(settings.space[other], value):
+            if not is_value(settings.space[other], value):
                 rule = f"search.space: {key} depends on {other} being {_text(value)}, which it never is"
                 raise UserError(rule, choices=_choices(settings.space[other]))
 
 
 def _check_first(settings: SearchSettings, number: int, point: Mapping[str, Any]) -> None:
     for key, value in point.items():
-        if not _is_value(settings.space[key], value):
+        if not is_value(settings.space[key], value):
             rule = f"search.first: point {number} has {_text(value)} for {key}, which search.space does not"
             raise UserError(rule, value, _choices(settings.space[key]))
         if not settings.active(key, point):
@@ -131,7 +131,16 @@ def _tried(parameter: Parameter) -> tuple[Any, ...]:
     return parameter.values if isinstance(parameter, Choice) else (parameter.low, parameter.high)
 
 
-def _is_value(parameter: Parameter, value: Any) -> bool:
+def known_part(settings: SearchSettings, point: Mapping[str, Any]) -> Point:
+    """Return what of a point of another space is part of a point of this one."""
+    known: Point = {}
+    for key, parameter in settings.space.items():
+        if key in point and settings.active(key, known) and is_value(parameter, point[key]):
+            known[key] = point[key]
+    return known
+
+
+def is_value(parameter: Parameter, value: Any) -> bool:
     """Return whether a parameter can have a value; true is no 1."""
     if isinstance(parameter, Choice):
         return _text(value) in {_text(each) for each in parameter.values}

@@ -17,13 +17,20 @@ _COHORT_TAGS = ("glioflow.cohort_source", "glioflow.cohort")
 _SHOWN = 4
 
 
-def resumed_setting(setting: Setting, run_id: str, *, besides: Collection[str] = ()) -> Setting:
+def resumed_setting(
+    setting: Setting,
+    run_id: str,
+    *,
+    besides: Collection[str] = (),
+    hint: str = "undo the changes, or begin a new run without --resume",
+) -> Setting:
     """Return the setting that a run goes on with: the present one, with the split that the run recorded.
 
     Args:
         setting: As the caller gives it now.
         run_id: The run.
         besides: Keys of the experiment that may differ.
+        hint: What to do about a change.
 
     Raises:
         UserError: If something is not as it was when the run began; says what.
@@ -41,7 +48,7 @@ def resumed_setting(setting: Setting, run_id: str, *, besides: Collection[str] =
     if changed:
         listed = "; ".join(changed[:_SHOWN]) + (f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else "")
         rule = f"--resume goes on with what run {run_id} began with, and this has changed: {listed}"
-        raise UserError(rule, hint="undo the changes, or begin a new run without --resume")
+        raise UserError(rule, hint=hint)
     return replace(setting, split=split)
 
 

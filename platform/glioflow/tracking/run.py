@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from glioflow import cluster
+from glioflow.cluster.lease import holding
 from glioflow.cluster.storage import home
 from glioflow.errors import GlioflowError
 from glioflow.tracking.cohort_uses import note_use
@@ -37,6 +38,8 @@ Kind = Literal[
     "reproduction",
     "shadow",
 ]
+# Verbs that go on with a run; one process at a time does.
+_RESUMABLE = ("train", "crossval")
 # Tag of a run that failed: why.
 REASON = "glioflow.reason"
 DIFF = "uncommitted.diff"
@@ -181,8 +184,9 @@ def open_run(
     """
     run_id = begin_run(tracking, replace(opening, tags={**opening.tags, **lease_tags()}))
     spool = spool_of(run_id) if keep else None
+    alone = holding(run_folder(run_id), f"run {run_id}") if opening.kind in _RESUMABLE else contextlib.nullcontext()
     try:
-        with leased(tracking, run_id), Run(tracking.uri, run_id, spool, patience_s=patience_s) as run:
+        with alone, leased(tracking, run_id), Run(tracking.uri, run_id, spool, patience_s=patience_s) as run:
             yield run
     finally:
         with contextlib.suppress(OSError):  # it is not there, or holds what waits and files of the run's verb
@@ -194,15 +198,16 @@ def resume_run(tracking: Tracking, run_id: str) -> Iterator[Run]:
     """Open a run again for a block that goes on with it; what it could not send before is sent first.
 
     Raises:
-        UserError: If there is no run of this id.
+        UserError: If there is no run of this id, or another process goes on with it.
         RunFailed: If MLflow does not take what waits.
     """
     run = Run(tracking.uri, run_id, spool_of(run_id))
-    run.close()
-    tracking.set_tags(run_id, lease_tags())
-    tracking.reopen(run_id)
-    with leased(tracking, run_id), run:
-        yield run
+    with holding(run_folder(run_id), f"run {run_id}"):
+        run.close()
+        tracking.set_tags(run_id, lease_tags())
+        tracking.reopen(run_id)
+        with leased(tracking, run_id), run:
+            yield run
 
 
 def spool_of(run_id: str) -> Path:

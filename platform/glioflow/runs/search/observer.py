@@ -31,6 +31,7 @@ class Row:
     Attributes:
         name: Its number.
         chosen: Its parameters, shortened.
+        epochs: Of the whole trial, over its folds.
         state: `running`, `finished`, `stopped` or `failed`.
         epoch: Epochs done.
         dice: `val/dice` of the last epoch, before a threshold is chosen; None before the first.
@@ -40,6 +41,7 @@ class Row:
 
     name: str
     chosen: str
+    epochs: int
     state: str = "running"
     epoch: int = 0
     dice: float | None = None
@@ -52,30 +54,31 @@ class Board:
     """The trials of a search as they stand.
 
     Attributes:
-        num_trials: To be run now.
-        epochs: Of a whole trial.
-        rows: By Tune's id, in the order they began.
+        num_trials: Of the search, those of earlier processes too.
+        epochs: Of the experiment, over all folds.
+        before: How many trials ended in earlier processes.
         best: Best `val/dice_mean` of a finished trial, or None.
+        rows: Of this process, by Tune's id, in the order they began.
         began: Of this process's search, time.monotonic().
     """
 
     num_trials: int
     epochs: int
-    rows: dict[str, Row] = field(default_factory=dict)
+    before: int = 0
     best: float | None = None
+    rows: dict[str, Row] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
     @property
     def ended(self) -> int:
-        """How many trials ended."""
-        return sum(row.state != "running" for row in self.rows.values())
+        """How many trials ended, those of earlier processes too."""
+        return self.before + sum(row.state != "running" for row in self.rows.values())
 
     @property
     def seconds_left(self) -> float | None:
         """How long the rest takes if it goes on as until now; None before the first end."""
-        if not self.ended:
-            return None
-        return (time.monotonic() - self.began) / self.ended * (self.num_trials - self.ended)
+        now = self.ended - self.before
+        return (time.monotonic() - self.began) / now * (self.num_trials - self.ended) if now else None
 
 
 @dataclass(frozen=True)
@@ -102,17 +105,15 @@ LISTENERS: dict[str, Listener] = {}
 class Announcer(Callback):  # type: ignore[misc]
     """Says one line per ended trial, keeps the table, and closes the runs that their own process cannot close."""
 
-    def __init__(self, search: str, *, num_trials: int, epochs: int, workers: Mapping[str, float]) -> None:
-        """Begin with an empty table.
+    def __init__(self, search: str, board: Board, *, workers: Mapping[str, float]) -> None:
+        """Begin with a table.
 
         Args:
             search: Its name, under which a `Listener` may wait.
-            num_trials: To be run now.
-            epochs: Of a whole trial.
+            board: The table.
             workers: `cpu` and `gpu` that a trial's workers take together.
         """
-        self.search, self.workers = search, dict(workers)
-        self.board = Board(num_trials, epochs)
+        self.search, self.board, self.workers = search, board, dict(workers)
         # Placement groups of ended trials and when they ended. Ray Train's own cleaner is blind where several clusters
         # share a machine or the dashboard is off, and a group that stays keeps its CPUs from every later trial.
         self._groups: list[tuple[float, str]] = []
@@ -180,7 +181,8 @@ class Announcer(Callback):  # type: ignore[misc]
 
     def _row(self, trial: Any) -> Row:
         name = str(trial.config.get(NUMBER, trial.trial_id))
-        return self.board.rows.setdefault(trial.trial_id, Row(name, chosen_in(trial.config)))
+        epochs = int(trial.config.get("training.epochs", self.board.epochs))  # never searched on several folds
+        return self.board.rows.setdefault(trial.trial_id, Row(name, chosen_in(trial.config), epochs))
 
     def _enter(self, trial: Any, result: Mapping[str, Any]) -> Row:
         row = self._row(trial)
@@ -198,7 +200,7 @@ class Announcer(Callback):  # type: ignore[misc]
         hours = row.seconds / 3600
         cost = {f"cost/{name}_hours": hours * count for name, count in self.workers.items()}
         if row.state == "stopped" and row.epoch:
-            left = (self.board.epochs - row.epoch) / row.epoch
+            left = (row.epochs - row.epoch) / row.epoch
             cost |= {f"{name}_saved": value * left for name, value in cost.items()}
         self._ended_with(trial)
         run_id = (trial.last_result or {}).get("run_id") or self._run_of(trial, row)

@@ -12,20 +12,22 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from glioflow import cluster
-from glioflow.cluster.storage import home
+from glioflow.cluster.lease import holding
+from glioflow.cluster.storage import check_home, home
 from glioflow.config import Experiment, data_source, override
 from glioflow.config.experiment import check_search
-from glioflow.config.search import NAME, SearchSettings
+from glioflow.config.search import NAME, PREPROCESS, SearchSettings
+from glioflow.config.search_points import known_part
 from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
 from glioflow.progress import Say, quiet
 from glioflow.runs.launch import Setting, open_setting, opening_of, to_yaml
 from glioflow.runs.plan import plan_of
-from glioflow.runs.resuming import resumed_setting
 from glioflow.runs.search.memory_guard import surviving_memory_kills
 from glioflow.runs.search.observer import LISTENERS, Board, Listener
 from glioflow.runs.search.prepared_variants import prepare_variants
 from glioflow.runs.search.report import Finalist, report_search
+from glioflow.runs.search.resumed import resumed_search
 from glioflow.runs.search.schedulers import build_scheduler, replay
 from glioflow.runs.search.searcher import Searcher, count_open, enqueue, open_study
 from glioflow.runs.search.survival_objective import find_tables
@@ -38,9 +40,6 @@ from glioflow.tracking.run import REASON, Run, close_children, open_run, resume_
 
 SPACE = "glioflow.space"
 FOLDS = "glioflow.search_folds"
-# What may differ where a search goes on: how much of it is done, and what only its beginning reads.
-_FREE = ("name", "trials", "budget_hours", "concurrent", "disk_gb", "first", "warm_start")
-FREE = ("description", *(f"search.{name}" for name in _FREE))
 
 
 class BestTrial(TypedDict):
@@ -98,6 +97,7 @@ def search(
         raise UserError(rule, experiment.training.num_workers)
     if resume is not None and not re.fullmatch(NAME, resume):
         raise UserError("--resume must be the name of a search", resume, _begun())
+    check_home()
     name = resume or settings.name or f"{experiment.name}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = SearchFolder(name, home() / "searches" / name)
     if resume and not folder.path.exists():
@@ -105,28 +105,45 @@ def search(
     if not resume and folder.path.exists():
         hint = f"go on with --resume {name}, or choose another search.name"
         raise UserError("a search of this name must not exist", name, hint=hint)
-    setting = open_setting(experiment, data, resume=folder.run_id if resume else None, say=say)
-    if resume and (begun := _begun_as(setting, folder)) is not None:
-        setting = resumed_setting(setting, begun.info.run_id, besides=FREE)
+    try:
+        with holding(folder.path, f"search {name}"):
+            return _search(experiment, data, folder, trials, resumed=resume is not None, say=say, show=show)
+    finally:
+        with contextlib.suppress(OSError):  # it is not empty once a search has begun
+            folder.path.rmdir()
+
+
+def _search(
+    experiment: Experiment,
+    data: str | Path | None,
+    folder: SearchFolder,
+    trials: int | None,
+    *,
+    resumed: bool,
+    say: Say,
+    show: Callable[[Board], None] | None,
+) -> Searched:
+    setting = open_setting(experiment, data, resume=folder.run_id if resumed else None, say=say)
+    if resumed and (begun := _begun_as(setting, folder)) is not None:
+        setting = resumed_search(setting, begun.info.run_id)
     folds = deal_folds(setting)
     tables = find_tables(setting, folds, say=say)
     prepared = prepare_variants(experiment, data_source(data, experiment.data.source), say=say)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    with _open_search(setting, folder, folds, resumed=resume is not None) as run:
+    with _open_search(setting, folder, folds, resumed=resumed) as run:
         folder.note_run(run.run_id)
-        say(f"search {name}, run {run.run_id}")
+        say(f"search {folder.name}, run {run.run_id}")
         say(f"MLflow: {_link(setting.tracking, experiment.name, run.run_id)}")
         try:
             trial_plan = TrialPlan(
                 plan=plan_of(setting, ""),
                 parent=run.run_id,
-                search=name,
+                search=folder.name,
                 prepared=prepared,
                 folds=folds,
                 tables=tables,
                 experiment_id=setting.tracking.experiment(experiment.name),
             )
-            _run(setting, folder, trial_plan, trials or settings.num_trials, say=say, show=show)
+            _run(setting, folder, trial_plan, trials or experiment.search.num_trials, say=say, show=show)
             return _conclude(setting, folder, run, [setting.cohort.path, *prepared.values()])
         except BaseException:
             with contextlib.suppress(Exception):  # where MLflow is away or the disk full, the first error is what helps
@@ -173,6 +190,8 @@ def _begun_as(setting: Setting, folder: SearchFolder) -> Any | None:
     """Return the run that a search began with; of one that an earlier version began, the newest of its name."""
     if folder.run_id is not None:
         return setting.tracking.run(folder.run_id)
+    if not folder.has_begun:  # a search of this name in the store is somebody else's
+        return None
     return setting.tracking.find(setting.experiment.name, search=folder.name, kind="search")
 
 
@@ -190,16 +209,19 @@ def _run(
     settings = experiment.search
     LISTENERS[name] = Listener(say, show, tracking, partial(open_trial, tracking, trial_plan, trial_plan.plan))
     scheduler, searcher, many = build_scheduler(experiment), None, trials
+    board = Board(trials, settings.folds * experiment.training.epochs)
     if settings.scheduler != "pbt":
         if not (folder.path / "optuna.db").exists():
             study = open_study(settings, name=name, storage=folder.storage)
-            enqueue(study, earlier_points(setting, settings.warm_start, besides=name))
+            enqueue(study, earlier_points(setting, settings.warm_start, besides=trial_plan.parent))
         searcher = Searcher(settings, name=name, storage=folder.storage)
         many = searcher.plan(trials)
         replay(scheduler, searcher.study)
+        ended, board.best = searcher.reached()
+        board.before, board.num_trials = ended, ended + many
     if many == 0:
         return
-    tuner = build_tuner(experiment, folder, trial_plan, searcher, scheduler, many)
+    tuner = build_tuner(experiment, folder, trial_plan, searcher, scheduler, many, board)
     try:
         with surviving_memory_kills(), cluster.restoring_interrupts():
             results = tuner.fit()
@@ -218,16 +240,33 @@ def _run(
 
 
 def earlier_points(setting: Setting, count: int, *, besides: str) -> list[dict[str, Any]]:
-    """Return the best configurations of earlier searches of the same space on the same cohort, best first."""
+    """Return the best configurations of earlier searches of the experiment on the same cohort, best first.
+
+    Args:
+        setting: Of the search.
+        count: How many at most.
+        besides: Run of the search itself.
+
+    Returns:
+        Of each the part that is a point of the present space; none without any.
+    """
     tracking, experiment = setting.tracking, setting.experiment
     if not count:
         return []
-    same = {SPACE: experiment.search.space_digest, "glioflow.cohort": setting.cohort.manifest.fingerprint}
-    searches = tracking.find_all(experiment.name, kind="search")
-    parents = [run for run in searches if same.items() <= run.data.tags.items() and run.data.tags["search"] != besides]
-    runs = [run for parent in parents for run in _finished(tracking, experiment, parent.info.run_id)]
-    runs.sort(key=lambda run: -float(run.data.metrics["val/dice_mean"]))
-    return [_point_of(run, experiment) for run in runs[:count]]
+    same = {"kind": "search", "glioflow.cohort": setting.cohort.manifest.fingerprint}
+    found: list[tuple[float, dict[str, Any]]] = []
+    for parent in tracking.find_all(experiment.name, **same):
+        if parent.info.run_id == besides:
+            continue
+        same_space = parent.data.tags.get(SPACE) == experiment.search.space_digest
+        for run in _finished(tracking, experiment, parent.info.run_id):
+            point = _point_of(run, experiment)
+            if not same_space:
+                point.pop(PREPROCESS, None)  # a name may mean other steps there
+            if point := known_part(experiment.search, point):
+                found.append((float(run.data.metrics["val/dice_mean"]), point))
+    found.sort(key=lambda each: -each[0])
+    return [point for _, point in found[:count]]
 
 
 def _finished(tracking: Tracking, experiment: Experiment, parent: str) -> list[Any]:

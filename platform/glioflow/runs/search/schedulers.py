@@ -16,13 +16,14 @@ def build_scheduler(experiment: Experiment) -> Any:
     """Return Tune's scheduler for the experiment's search; it sees `val/dice` after each epoch."""
     from ray.tune import schedulers
 
-    settings, epochs = experiment.search, experiment.search.folds * experiment.training.epochs
+    settings = experiment.search
+    epochs = settings.most_epochs(experiment.training.epochs)
     grace = min(settings.grace_epochs, epochs)
     seen: dict[str, Any] = {"time_attr": "epoch", "metric": METRIC, "mode": "max"}
     if settings.scheduler in ("asha", "hyperband"):
         return schedulers.AsyncHyperBandScheduler(
             **seen,
-            max_t=epochs + 1,  # the last epoch ends a trial by itself, as finished, not as stopped
+            max_t=epochs + 1,  # the last epoch ends the longest trial by itself, as finished, not as stopped
             grace_period=grace,
             reduction_factor=settings.reduction,
             brackets=_num_brackets(epochs, grace, settings.reduction) if settings.scheduler == "hyperband" else 1,

@@ -5,9 +5,11 @@ Stopped trials end as pruned, failed ones as failed, and trials that an interrup
 
 import json
 import time
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import TrialState
 from ray.tune.search import Searcher as TuneSearcher
@@ -19,6 +21,7 @@ from glioflow.config.search import Choice, Parameter, Real, SearchSettings
 METRIC = "val_dice"
 # Key of a trial's number in the configuration that it gets; no key of an experiment.
 NUMBER = "trial"
+_BEGUN = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 DIRECTIONS = {"dice": "maximize", "hd95": "minimize", "parameters": "minimize", "c_index": "maximize"}
 
 
@@ -51,7 +54,7 @@ def open_study(settings: SearchSettings, *, name: str, storage: str) -> optuna.S
     study = optuna.create_study(
         study_name=name,
         storage=storage,
-        sampler=build_sampler(settings),
+        sampler=build_sampler(settings, begun=0),
         directions=[DIRECTIONS[objective] for objective in settings.objectives],
         load_if_exists=True,
     )
@@ -117,24 +120,36 @@ class Searcher(TuneSearcher):  # type: ignore[misc]
 
     def plan(self, trials: int) -> int:
         """Return how many trials are to run now, for the study to have `trials` in all."""
-        begun = self._in(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+        begun = self._in(*_BEGUN)
         if self.settings.sampler == "grid":
             trials = min(trials, len(begun) + len(self._in(TrialState.WAITING)))
         self._new = max(0, trials - len(begun))
         return len(self._left) + self._new
 
+    def reached(self) -> tuple[int, float | None]:
+        """Return how many trials have ended, and the best Dice of the finished ones; None before the first."""
+        place = self.settings.objectives.index("dice")
+        dice = [trial.values[place] for trial in self._in(TrialState.COMPLETE)]
+        ended = self._in(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+        return len(ended), max(dice, default=None)
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return a trial's configuration, with its number; `FINISHED` where no more is to begin."""
         if self._left:
-            trial = self._reopen(self._left.pop(0))
+            number = self._left.pop(0)
+            self.study.sampler = build_sampler(self.settings, begun=number)
+            trial = self._reopen(number)
         elif self._new and not self._spent():
             self._new -= 1
+            self.study.sampler = build_sampler(self.settings, begun=len(self._in(*_BEGUN)))
             trial = self.study.ask()
         else:
             return str(TuneSearcher.FINISHED)
         self._trials[trial_id] = trial
         self._steps[trial_id] = set(self._in()[trial.number].intermediate_values)
-        return {**suggest_point(trial, self.settings), NUMBER: trial.number}
+        with warnings.catch_warnings():  # of an open trial whose value a range that was narrowed since does not have
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return {**suggest_point(trial, self.settings), NUMBER: trial.number}
 
     def _reopen(self, number: int) -> optuna.Trial:
         """Return a trial that is open in the study, with its parameters and what it reported."""
@@ -200,11 +215,16 @@ def count_open(name: str, storage: str) -> int:
     return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
 
 
-def build_sampler(settings: SearchSettings) -> optuna.samplers.BaseSampler:
-    """Return Optuna's sampler for the settings; for a grid, whose points are all enqueued, a random one."""
-    import warnings
+def build_sampler(settings: SearchSettings, *, begun: int) -> optuna.samplers.BaseSampler:
+    """Return the sampler that draws the next point of a study; for a grid, whose points are all enqueued, a random one.
 
-    seed = settings.seed
+    Its random numbers depend on the study alone, so that a resumed search draws what an uninterrupted one would.
+
+    Args:
+        settings: With sampler and seed.
+        begun: How many trials the study has begun.
+    """
+    seed = int(np.random.SeedSequence([settings.seed, begun]).generate_state(1)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if settings.sampler == "tpe":

@@ -8,7 +8,7 @@ from typing import Any
 from glioflow import atomic, cluster
 from glioflow.config import Experiment
 from glioflow.config.search import SearchSettings
-from glioflow.runs.search.observer import Announcer
+from glioflow.runs.search.observer import Announcer, Board
 from glioflow.runs.search.schedulers import domain
 from glioflow.runs.search.searcher import Searcher
 from glioflow.runs.search.trial import TrialPlan, resources, run_trial
@@ -34,6 +34,11 @@ class SearchFolder:
         return self.path / "tune"
 
     @property
+    def has_begun(self) -> bool:
+        """Whether trials were begun: the run is noted before."""
+        return (self.path / "optuna.db").exists() or self.tune.exists()
+
+    @property
     def run_id(self) -> str | None:
         """The search's run, by which it is told from other people's searches of the same name; None if not noted."""
         note = self.path / _RUN_ID
@@ -51,8 +56,9 @@ def build_tuner(
     searcher: Searcher | None,
     scheduler: Any,
     many: int,
+    board: Board,
 ) -> Any:
-    """Return Tune's tuner for `many` trials; without a searcher, for a population or what is left of it."""
+    """Return Tune's tuner for `many` trials, seen in `board`; without a searcher, for a population or what is left."""
     from ray import tune
 
     settings, training = experiment.search, experiment.training
@@ -78,9 +84,7 @@ def build_tuner(
             storage_path=str(folder.path),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=4),
             failure_config=tune.FailureConfig(max_failures=1),
-            callbacks=[
-                Announcer(folder.name, num_trials=many, epochs=settings.folds * training.epochs, workers=workers)
-            ],
+            callbacks=[Announcer(folder.name, board, workers=workers)],
             verbose=0,
         ),
     )

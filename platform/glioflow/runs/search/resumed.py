@@ -1,0 +1,42 @@
+"""What may change of a search before it goes on: more trials, narrower ranges; all else would mix two searches."""
+
+from glioflow.config import Experiment, load_recorded
+from glioflow.config.search import Choice, Parameter
+from glioflow.runs.launch import EXPERIMENT, Setting
+from glioflow.runs.resuming import resumed_setting
+
+# What may differ where a search goes on: how much of it is done, and what only its beginning reads.
+_FREE = ("name", "trials", "budget_hours", "concurrent", "disk_gb", "first", "warm_start")
+FREE = ("description", *(f"search.{name}" for name in _FREE))
+# Samplers that take points drawn from wider ranges for what they are.
+_TAKE_NARROWER = ("tpe", "random")
+_ANEW = (
+    "undo the changes, or begin a new search that tries the best of this one first: leave out --resume and add "
+    "-o search.name=NEW_NAME -o search.warm_start=3"
+)
+
+
+def resumed_search(setting: Setting, run_id: str) -> Setting:
+    """Return the setting with which a search goes on: the present one, with the split that its run recorded.
+
+    Raises:
+        UserError: If the cohort, the split, or more of the experiment changed than may; says what.
+    """
+    recorded = load_recorded(setting.tracking.download(f"runs:/{run_id}/{EXPERIMENT}"))
+    narrowed = narrowed_ranges(recorded, setting.experiment)
+    return resumed_setting(setting, run_id, besides=(*FREE, *narrowed), hint=_ANEW)
+
+
+def narrowed_ranges(before: Experiment, now: Experiment) -> list[str]:
+    """Return the keys by which `now` has narrower ranges than `before`, where its sampler can go on with them."""
+    if now.search.sampler not in _TAKE_NARROWER or now.search.scheduler == "pbt":
+        return []
+    was, is_ = before.search.space, now.search.space
+    keys = [key for key in is_ if key in was and _is_within(is_[key], was[key])]
+    return [f"search.space.{key}.{end}" for key in keys for end in ("low", "high")]
+
+
+def _is_within(now: Parameter, before: Parameter) -> bool:
+    if isinstance(now, Choice) or isinstance(before, Choice):
+        return False
+    return before.low <= now.low and now.high <= before.high

@@ -1,0 +1,103 @@
+"""One driver at a time: who holds a lease, who is refused, and who is replaced."""
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from glioflow.cluster import lease
+from glioflow.errors import UserError
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def hold(folder: Path, answers, wait) -> None:
+    try:
+        with lease.holding(folder, "search s"):
+            answers.put("held")
+            wait.wait(60)
+    except UserError as error:
+        answers.put(str(error))
+
+
+@pytest.fixture
+def other_process(tmp_path):
+    """Return a process that holds the lease of `tmp_path`."""
+    answers, wait = SPAWN.Queue(), SPAWN.Event()
+    process = SPAWN.Process(target=hold, args=(tmp_path, answers, wait))
+    process.start()
+    assert answers.get(timeout=60) == "held"
+    yield process
+    wait.set()
+    process.join()
+
+
+def test_a_second_driver_is_refused_with_who_holds_it_since_when_to_the_second(tmp_path, other_process):
+    who = rf"search s is run by process {other_process.pid} on {socket.gethostname()} since "
+    with pytest.raises(UserError, match=who + r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"), lease.holding(
+        tmp_path, "search s"
+    ):
+        pass
+
+
+def test_a_killed_driver_is_replaced_at_once(tmp_path, other_process):
+    os.kill(other_process.pid, signal.SIGKILL)
+    other_process.join()
+    with lease.holding(tmp_path, "search s"):
+        assert lease.holder_of(tmp_path).pid == os.getpid()
+    assert lease.holder_of(tmp_path) is None
+    assert not list(tmp_path.iterdir())
+
+
+def left_by_another_host(folder: Path, age_s: float) -> None:
+    path = folder / "lease-000003.json"
+    holder = {"host": "node-7", "pid": os.getpid(), "started": 1.0, "since": "2026-11-27T10:00:00+00:00"}
+    path.write_text(json.dumps(holder))
+    os.utime(path, (time.time() - age_s,) * 2)
+
+
+def test_a_driver_on_another_host_is_replaced_once_it_renews_no_more(tmp_path):
+    left_by_another_host(tmp_path, lease.STALE_S / 2)
+    with pytest.raises(UserError, match="on node-7 since 2026-11-27T10:00:00"), lease.holding(tmp_path, "run r"):
+        pass
+    left_by_another_host(tmp_path, lease.STALE_S + 1)
+    with lease.holding(tmp_path, "run r"):
+        assert lease.holder_of(tmp_path).host == socket.gethostname()
+
+
+def test_of_many_that_come_at_once_one_takes_over(tmp_path):
+    left_by_another_host(tmp_path, lease.STALE_S + 1)
+    answers, wait = SPAWN.Queue(), SPAWN.Event()
+    processes = [SPAWN.Process(target=hold, args=(tmp_path, answers, wait)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    heard = [answers.get(timeout=60) for _ in processes]
+    wait.set()
+    for process in processes:
+        process.join()
+    assert heard.count("held") == 1
+    assert sum("search s is run by" in each for each in heard) == 3
+
+
+def test_a_driver_that_slept_and_was_replaced_ends(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(lease, "RENEW_S", 0.05)
+    with pytest.raises(KeyboardInterrupt), lease.holding(tmp_path, "search s"):
+        next(tmp_path.glob("lease-*")).rename(tmp_path / "lease-000009.json")  # as the next holder's would be
+        signal.sigtimedwait([], 30)
+    assert "search s was taken over" in capsys.readouterr().err
+
+
+def test_a_lease_is_renewed_while_it_is_held(tmp_path, monkeypatch):
+    monkeypatch.setattr(lease, "RENEW_S", 0.05)
+    with lease.holding(tmp_path, "search s"):
+        held = next(tmp_path.glob("lease-*"))
+        os.utime(held, (1.0, 1.0))
+        deadline = time.monotonic() + 30
+        while held.stat().st_mtime < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
