@@ -60,8 +60,13 @@ def has_space(folder: Path) -> bool:
     return True
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write `data` to `path` (its folder is made), replacing what was there in one step.
+
+    Args:
+        path: The file.
+        data: All of it.
+        mode: Who may read and write it.
 
     Raises:
         DiskFull: If there is no space for it.
@@ -73,7 +78,7 @@ def write_bytes(path: Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o644)
+            os.chmod(name, mode)
             os.replace(name, path)
         except BaseException:
             Path(name).unlink(missing_ok=True)

@@ -33,14 +33,15 @@ def other_process(tmp_path):
     process.start()
     assert answers.get(timeout=60) == "held"
     yield process
-    wait.set()
+    process.kill()
     process.join()
 
 
 def test_a_second_driver_is_refused_with_who_holds_it_since_when_to_the_second(tmp_path, other_process):
     who = rf"search s is run by process {other_process.pid} on {socket.gethostname()} since "
-    with pytest.raises(UserError, match=who + r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"), lease.holding(
-        tmp_path, "search s"
+    with (
+        pytest.raises(UserError, match=who + r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"),
+        lease.holding(tmp_path, "search s"),
     ):
         pass
 
@@ -86,9 +87,14 @@ def test_of_many_that_come_at_once_one_takes_over(tmp_path):
 
 def test_a_driver_that_slept_and_was_replaced_ends(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(lease, "RENEW_S", 0.05)
-    with pytest.raises(KeyboardInterrupt), lease.holding(tmp_path, "search s"):
-        next(tmp_path.glob("lease-*")).rename(tmp_path / "lease-000009.json")  # as the next holder's would be
-        signal.sigtimedwait([], 30)
+
+    def sleep_and_wake():
+        with lease.holding(tmp_path, "search s"):
+            next(tmp_path.glob("lease-*")).rename(tmp_path / "lease-000009.json")  # as the next holder's would be
+            signal.sigtimedwait([], 30)
+
+    with pytest.raises(KeyboardInterrupt):
+        sleep_and_wake()
     assert "search s was taken over" in capsys.readouterr().err
 
 

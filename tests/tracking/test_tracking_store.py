@@ -275,7 +275,7 @@ def test_a_server_that_is_away_costs_a_training_no_minutes(tmp_path):
 def test_a_server_that_comes_up_late_is_waited_for():
     class Late(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(404)  # an older server knows no /health: it speaks, that is enough
+            self.send_response(404)  # it speaks, that is enough
             self.end_headers()
 
         def log_message(self, *_):

@@ -15,6 +15,7 @@ from glioflow.cluster.storage import home, tracking_uri
 from glioflow.errors import RunFailed, UserError
 from glioflow.progress import Say
 from glioflow.reports.numbers import short
+from glioflow.tracking.addresses import without_password
 
 if TYPE_CHECKING:
     from glioflow.bundle.answer import AnswerJson
@@ -165,7 +166,7 @@ def _tell(answer: "AnswerJson", dice: float | None, say: Say) -> None:
         say(f"  {survival['task']} risk {risk}, probability {probability}")
     say(f"mean Dice on the held-out test patients: {short(dice)}")
     say("")
-    say(f"MLflow:  .venv/bin/mlflow ui --backend-store-uri {tracking_uri()}")
+    say(f"MLflow:  .venv/bin/mlflow ui --backend-store-uri {without_password(tracking_uri())}")
     say("serve:   .venv/bin/glioflow serve     (then POST slices to http://127.0.0.1:8000/v1/predict)")
     say("again:   make demo DATA=path/to/kaggle_3m runs the same chain on real patients")
     say(str(answer["notice"]))

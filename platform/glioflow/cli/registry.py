@@ -79,7 +79,7 @@ def models(
                 )
         if not rows:
             print_line(
-                f"no model is registered at {tracking.uri}; GLIOFLOW_HOME and MLFLOW_TRACKING_URI name the store"
+                f"no model is registered at {tracking.shown}; GLIOFLOW_HOME and MLFLOW_TRACKING_URI name the store"
             )
         head = ["name", "version", "aliases", "decisions"]
         answer({"models": rows}, as_json, lambda: table("", head, [[row[key] for key in head] for row in rows]))

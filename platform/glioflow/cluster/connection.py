@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from glioflow.cluster import secrets
 from glioflow.cluster.environment import silence, worker_environment
 from glioflow.cluster.memory import memory_shortage
 from glioflow.cluster.starting import reporting_the_wait, short_socket_paths
@@ -39,7 +40,7 @@ def connect(*, num_cpus: int | None = None) -> None:
     options: dict[str, Any] = {
         "logging_level": "ERROR",
         "log_to_driver": bool(os.environ.get("GLIOFLOW_VERBOSE")),
-        "runtime_env": {"env_vars": worker_environment()},
+        "runtime_env": {"env_vars": {**worker_environment(), **secrets.hand_over()}},
     }
     address = os.environ.get("RAY_ADDRESS")
     if address:
@@ -237,6 +238,7 @@ def map_parallel(function: Callable[[Item], Result], items: Iterable[Item], *, n
 
 
 def _answer(function: Callable[[Item], Result], item: Item) -> tuple[Result | None, GlioflowError | None]:
+    silence()
     # A user's mistake travels as a value: Ray wraps what is raised in a class and a traceback of its own.
     try:
         return function(item), None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 from glioflow.errors import UserError
@@ -37,10 +38,42 @@ _CARRIED = (
     "MLFLOW_TRACKING_USERNAME",
     "MLFLOW_TRACKING_PASSWORD",
     "MLFLOW_TRACKING_TOKEN",
+    "MLFLOW_TRACKING_AUTH",
+    "MLFLOW_TRACKING_AWS_SIGV4",
+    "MLFLOW_TRACKING_INSECURE_TLS",
+    "MLFLOW_TRACKING_SERVER_CERT_PATH",
+    "MLFLOW_TRACKING_CLIENT_CERT_PATH",
     "MLFLOW_S3_ENDPOINT_URL",
+    "MLFLOW_S3_IGNORE_TLS",
+    "MLFLOW_S3_UPLOAD_EXTRA_ARGS",
+    "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_CA_BUNDLE",
+    "AWS_PROFILE",
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
 )
+# Of these, what nobody else may read; besides, any address with a password in it.
+_SECRET = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_PASSWORD = re.compile(r"://[^/@]*:[^/@]*@")
+# Names the file from which workers read what is secret: Ray logs the variables that it gives to them.
+SECRETS_FILE = "GLIOFLOW_SECRETS_FILE"
 # Secrets that may come as NAME_FILE.
 _SECRETS = ("MLFLOW_TRACKING_PASSWORD", "GLIOFLOW_SERVE_TOKEN")
 
@@ -51,14 +84,26 @@ def process_environment() -> dict[str, str]:
 
 
 def worker_environment() -> dict[str, str]:
-    """Return what the workers get of this process's environment, by Ray's runtime environment.
+    """Return what the workers get of this process's environment by Ray's runtime environment, nothing secret.
 
     What the runtime environment of a Ray job sets is left out: its workers have it already, and Ray refuses it twice.
     """
+    values = {**process_environment(), **_carried()}
+    return {name: value for name, value in values.items() if name not in _job_variables() and not _is_secret(name)}
+
+
+def secret_environment() -> dict[str, str]:
+    """Return what the workers get of this process's environment in a file that nobody else can read."""
+    return {name: value for name, value in _carried().items() if name not in _job_variables() and _is_secret(name)}
+
+
+def _carried() -> dict[str, str]:
     # A secret that is given as a file is not sent around: the nodes have the file.
-    carried = [name for name in _CARRIED if name in os.environ and f"{name}_FILE" not in os.environ]
-    values = {**process_environment(), **{name: os.environ[name] for name in carried}}
-    return {name: value for name, value in values.items() if name not in _job_variables()}
+    return {name: os.environ[name] for name in _CARRIED if name in os.environ and f"{name}_FILE" not in os.environ}
+
+
+def _is_secret(name: str) -> bool:
+    return name in _SECRET or _PASSWORD.search(os.environ.get(name, "")) is not None
 
 
 def silence() -> None:
@@ -74,6 +119,9 @@ def silence() -> None:
         file = os.environ.get(f"{name}_FILE")
         if file and name not in os.environ:
             os.environ[name] = _read_secret(name, Path(file))
+    if file := os.environ.get(SECRETS_FILE):
+        for name, value in json.loads(_read_secret(SECRETS_FILE.removesuffix("_FILE"), Path(file))).items():
+            os.environ.setdefault(name, value)
 
 
 def _read_secret(name: str, file: Path) -> str:

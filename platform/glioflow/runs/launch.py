@@ -62,7 +62,7 @@ def open_setting(
     cluster.connect()
     if cluster.resources()["nodes"] > 1 and not tracking.uri.startswith("http"):
         rule = "on more than one node MLFLOW_TRACKING_URI must name a server (http://...)"
-        raise UserError(rule, tracking.uri, hint="start `mlflow server` where every node reaches it")
+        raise UserError(rule, tracking.shown, hint="start `mlflow server` where every node reaches it")
     check_resources(experiment)
     say(f"cohort {source}")
     cohort = open_cohort_for(experiment.preprocess, source, experiment.target)

@@ -1,6 +1,6 @@
-"""Addresses of tracking stores: which kinds there are, and whether anything answers at one, asked without MLflow.
+"""Addresses of tracking stores: which kinds there are, and whether a store answers at one.
 
-MLflow itself asks a database that is away for two minutes, with a traceback for each try.
+MLflow's store itself asks a database that is away for two minutes, with a traceback for each try.
 """
 
 import contextlib
@@ -14,6 +14,8 @@ from glioflow.errors import UserError
 
 _DATABASES = ("postgresql", "mysql", "mssql")
 _CONNECT_S = 3.0
+_ANSWER_S = 5
+_SERVER_ERROR = 500
 # How long what may be starting beside this process is waited for.
 SERVER_PATIENCE_S = 20.0
 
@@ -74,13 +76,27 @@ def _trouble(uri: str, *, patience_s: float) -> str | None:
 
 
 def _ask_server(uri: str) -> str | None:
-    import requests
+    """Ask a server what only its database can answer, by MLflow's own client: with its certificates and passwords."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
 
     try:
-        requests.get(f"{uri.rstrip('/')}/health", timeout=5)
-    except requests.RequestException:
+        answer = http_request(
+            get_default_host_creds(uri),
+            "/api/2.0/mlflow/experiments/search",
+            "GET",
+            params={"max_results": 1},
+            timeout=_ANSWER_S,
+            max_retries=0,
+            raise_on_status=False,
+        )
+    except (MlflowException, OSError) as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return "its certificate is not trusted; name its authority's file in MLFLOW_TRACKING_SERVER_CERT_PATH"
         return "nobody answers there"
-    return None
+    failed = answer.status_code >= _SERVER_ERROR
+    return f"it answers with {answer.status_code}; its database may be away" if failed else None
 
 
 def _ask_sqlite(uri: str) -> str | None:

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from glioflow.cluster.storage import check_home, embedded_uri, home, tracking_ur
 from glioflow.errors import UserError
 from glioflow.tracking.addresses import check_address, without_password
 from glioflow.tracking.datasets import Dataset
+from glioflow.tracking.entities import as_metrics, as_params, as_tags
 from glioflow.tracking.moved_home import mend_addresses
 from glioflow.tracking.pictures import log_picture
 
-_MAX_PARAM = 6000
+# What MLflow gives of anything in one call.
+_PAGE = 1000
 # Metrics, parameters and tags that MLflow takes in one call.
 _MOST_AT_ONCE = (800, 100, 100)
 # Else MLflow's page takes an experiment for one of language models, and its runs for their evaluations.
@@ -65,8 +67,12 @@ class Runs:
                 self.client.search_experiments(max_results=1)
         except MlflowException as error:
             reason = str(error).splitlines()[0]
-            shown = without_password(self.uri)
-            raise UserError("MLFLOW_TRACKING_URI must name a reachable store", f"{shown}: {reason}") from None
+            raise UserError("MLFLOW_TRACKING_URI must name a reachable store", f"{self.shown}: {reason}") from None
+
+    @property
+    def shown(self) -> str:
+        """The address as people may see it: without name and password."""
+        return without_password(self.uri)
 
     @property
     def embedded(self) -> bool:
@@ -203,7 +209,7 @@ class Runs:
         try:
             return self.client.get_run(run_id)
         except self._error:
-            raise UserError(f"no run has the id {run_id} at {self.uri}") from None
+            raise UserError(f"no run has the id {run_id} at {self.shown}") from None
 
     def metric_history(self, run_id: str, key: str) -> list[float]:
         """Return a metric's values by step."""
@@ -218,16 +224,8 @@ class Runs:
 
     def every_run(self) -> list[Any]:
         """Return all runs of all experiments that were not deleted."""
-        runs: list[Any] = []
-        ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
-        token = None
-        while ids:
-            page = self.client.search_runs(ids, max_results=1000, page_token=token)
-            runs.extend(page)
-            token = page.token
-            if not token:
-                break
-        return runs
+        ids = [experiment.experiment_id for experiment in every(self.client.search_experiments)]
+        return list(every(self.client.search_runs, ids)) if ids else []
 
     def open_runs(self, experiment: str) -> list[Any]:
         """Return the runs of `experiment` that nobody closed."""
@@ -238,16 +236,15 @@ class Runs:
     def children(self, experiment: str, parent: str) -> list[Any]:
         """Return the child runs of `parent`, newest first."""
         query = f"tags.`mlflow.parentRunId` = '{parent}'"
-        return list(self.client.search_runs([self.experiment(experiment)], query, max_results=5000))
+        return list(every(self.client.search_runs, [self.experiment(experiment)], query))
 
     def find_all(self, experiment: str, **tags: str) -> list[Any]:
         """Return the runs of `experiment` that have these tags, newest first."""
-        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        return list(self.client.search_runs([self.experiment(experiment)], query, max_results=5000))
+        return list(every(self.client.search_runs, [self.experiment(experiment)], _with(tags)))
 
     def find(self, experiment: str, **tags: str) -> Any | None:
         """Return the newest run of `experiment` that has these tags, or None."""
-        return next(iter(self.find_all(experiment, **tags)), None)
+        return next(iter(self.client.search_runs([self.experiment(experiment)], _with(tags), max_results=1)), None)
 
     def read_json(self, run_id: str, name: str) -> Any:
         """Return a JSON artifact of a run.
@@ -292,39 +289,16 @@ class Runs:
         return Path(path)
 
 
-def as_metrics(metrics: Mapping[str, float | None], *, step: int, when_ms: int) -> list[Any]:
-    """Return the metrics that are finite numbers in MLflow's form."""
-    from mlflow.entities import Metric
-
-    finite = {key: float(value) for key, value in metrics.items() if value is not None and abs(value) < float("inf")}
-    return [Metric(key, value, when_ms, step) for key, value in finite.items()]
-
-
-def as_params(params: Mapping[str, Any]) -> list[Any]:
-    """Return parameters in MLflow's form, nested ones under dotted names."""
-    from mlflow.entities import Param
-
-    return [Param(key, _text(value)[:_MAX_PARAM]) for key, value in flatten(params).items()]
+def every(search: Callable[..., Any], *words: Any) -> Iterator[Any]:
+    """Give all that one of MLflow's searches finds, page by page: a single call returns the first page alone."""
+    token = None
+    while True:
+        page = search(*words, max_results=_PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
-def as_tags(tags: Mapping[str, str]) -> list[Any]:
-    """Return tags in MLflow's form."""
-    from mlflow.entities import RunTag
-
-    return [RunTag(key, value) for key, value in tags.items()]
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{name}.")
-        else:
-            flat[name] = value
-    return flat
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def _with(tags: Mapping[str, str]) -> str:
+    return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())

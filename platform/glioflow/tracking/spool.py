@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from glioflow.cluster.storage import home
-from glioflow.tracking.runs import Runs, as_metrics, as_params, as_tags
+from glioflow.tracking.entities import as_metrics, as_params, as_tags
+from glioflow.tracking.runs import Runs
 
 # Name of the file in a run's folder.
 SPOOL = "spool.jsonl"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from glioflow import atomic, bundle
 from glioflow.clock import now_ms
 from glioflow.errors import UserError
-from glioflow.tracking.runs import Runs
+from glioflow.tracking.runs import Runs, every
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,14 +106,7 @@ class Tracking(Runs):
 
     def _entries(self, query: str | None = None) -> list[Any]:
         """Return MLflow's entries of all versions, other people's too."""
-        entries: list[Any] = []
-        token = None
-        while True:
-            page = self.client.search_model_versions(query, max_results=1000, page_token=token)
-            entries.extend(page)
-            token = page.token
-            if not token:
-                return entries
+        return list(every(self.client.search_model_versions, query))
 
     def _check_ours(self, name: str) -> None:
         """Refuse to add a version to a model of somebody else's."""

@@ -12,7 +12,7 @@ from typing import Any
 from glioflow import atomic
 from glioflow.clock import now_ms
 from glioflow.errors import RunFailed
-from glioflow.tracking.addresses import answers
+from glioflow.tracking.addresses import answers, without_password
 from glioflow.tracking.machine import machine_use
 from glioflow.tracking.spool import (
     End,
@@ -144,7 +144,7 @@ class RunWriter:
             return
         # MLflow itself would try for minutes, in the middle of a training.
         if not self._reached and not answers(self.uri, patience_s=patience_s):
-            raise ConnectionError(f"{self.uri} does not answer")
+            raise ConnectionError(f"{without_password(self.uri)} does not answer")
         # Read anew: another process of the run, such as a training's worker, may have written since.
         records = (*read_spool(self.spool), *self._unkept)
         with _impatient(records) if self._reached else contextlib.nullcontext():

@@ -158,8 +158,8 @@ def _begun() -> list[str]:
 
 def _link(tracking: Tracking, experiment: str, run_id: str) -> str:
     if tracking.uri.startswith("http"):
-        return f"{tracking.uri.rstrip('/')}/#/experiments/{tracking.experiment(experiment)}/runs/{run_id}"
-    return f"mlflow ui --backend-store-uri {tracking.uri}, experiment {experiment}"
+        return f"{tracking.shown.rstrip('/')}/#/experiments/{tracking.experiment(experiment)}/runs/{run_id}"
+    return f"mlflow ui --backend-store-uri {tracking.shown}, experiment {experiment}"
 
 
 def _open_search(
@@ -283,7 +283,7 @@ def _conclude(setting: Setting, folder: SearchFolder, run: Run, cohorts: Sequenc
     """Close what was left open, name the best finished trial, and log it as an experiment ready to run."""
     tracking, experiment, name = setting.tracking, setting.experiment, folder.name
     if not answers(tracking.uri, patience_s=PATIENCE_S):
-        raise RunFailed(f"MLflow at {tracking.uri} is away; go on with --resume {name}")
+        raise RunFailed(f"MLflow at {tracking.shown} is away; go on with --resume {name}")
     close_children(tracking, experiment.name, run.run_id)
     trials = tracking.children(experiment.name, run.run_id)
     finished = _finished(tracking, experiment, run.run_id)

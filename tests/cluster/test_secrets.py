@@ -1,0 +1,83 @@
+"""What workers get of the driver's environment, and that nothing secret of it stands where others read."""
+
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from glioflow.cluster import secrets, silence
+from glioflow.cluster.environment import SECRETS_FILE, worker_environment
+
+SECRET = {
+    "MLFLOW_TRACKING_PASSWORD": "hush-1",
+    "MLFLOW_TRACKING_TOKEN": "hush-2",
+    "AWS_SECRET_ACCESS_KEY": "hush-3",
+    "AWS_SESSION_TOKEN": "hush-4",
+    "MLFLOW_TRACKING_URI": "postgresql+psycopg://me:hush-5@db/mlflow",
+    "HTTPS_PROXY": "http://me:hush-6@proxy:3128",
+}
+PUBLIC = {
+    "MLFLOW_TRACKING_SERVER_CERT_PATH": "/certificates/ca.pem",
+    "REQUESTS_CA_BUNDLE": "/certificates/ca.pem",
+    "AWS_CA_BUNDLE": "/certificates/ca.pem",
+    "AWS_DEFAULT_REGION": "eu-central-1",
+    "AWS_ENDPOINT_URL": "https://s3.hospital.example",
+    "MLFLOW_S3_ENDPOINT_URL": "https://s3.hospital.example",
+    "MLFLOW_S3_IGNORE_TLS": "true",
+}
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    """Give this process the environment of a driver."""
+    for name, value in (SECRET | PUBLIC).items():
+        monkeypatch.setenv(name, value)
+
+
+def test_workers_reach_a_store_as_their_driver_does(driver, monkeypatch):
+    variables = {**worker_environment(), **secrets.hand_over()}
+    for name in SECRET | PUBLIC:
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    silence()
+    assert {name: os.environ[name] for name in SECRET | PUBLIC} == SECRET | PUBLIC
+
+
+def test_what_is_secret_lies_in_one_file_that_its_user_alone_reads(driver, home):
+    variables = {**worker_environment(), **secrets.hand_over()}
+    assert "hush" not in str(variables)
+    assert secrets.hand_over() == {SECRETS_FILE: variables[SECRETS_FILE]}, "each driver leaves a file behind"
+    (file,) = (home / "secrets").iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+
+
+def test_without_secrets_there_is_no_file(home, monkeypatch):
+    for name in SECRET:
+        monkeypatch.delenv(name, raising=False)
+    assert secrets.hand_over() == {}
+    assert not home.exists()
+
+
+@pytest.mark.ray
+def test_no_secret_stands_in_rays_logs(home):
+    script = """
+import os
+from pathlib import Path
+from glioflow import cluster
+cluster.connect(num_cpus=1)
+import ray
+assert list(cluster.map_parallel(os.environ.get, ["AWS_SESSION_TOKEN"])) == ["hush-4"]
+logs = Path(ray._private.worker._global_node.get_session_dir_path()) / "logs"
+texts = {path: path.read_text(errors="replace") for path in logs.rglob("*") if path.is_file()}
+assert any("eu-central-1" in text for text in texts.values()), "Ray logs no variables any more"
+assert not [path for path, text in texts.items() if "hush-" in text]
+cluster.disconnect()
+"""
+    environment = {**os.environ, **SECRET, **PUBLIC}
+    for name in ("HTTPS_PROXY", "MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"):
+        del environment[name]
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=300)

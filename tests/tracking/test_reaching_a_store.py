@@ -1,0 +1,107 @@
+"""Whether a store answers: with its database, through its own certificate authority, and all pages of it."""
+
+import datetime
+import http.server
+import ssl
+import threading
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from glioflow.errors import UserError
+from glioflow.tracking import runs as module
+from glioflow.tracking.addresses import answers, check_address
+
+
+class Answering(http.server.BaseHTTPRequestHandler):
+    status = 200
+
+    def do_GET(self):
+        self.send_response(200 if self.path == "/health" else self.status)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    """Give a server on loopback that answers with `Answering.status`."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def serve(server):
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"{server.server_port}"
+
+
+@pytest.mark.parametrize(("status", "there"), [(200, True), (401, True), (404, True), (500, False), (503, False)])
+def test_a_healthy_server_whose_database_is_away_does_not_answer(server, monkeypatch, status, there):
+    monkeypatch.setattr(Answering, "status", status)
+    uri = f"http://127.0.0.1:{serve(server)}"
+    assert answers(uri, patience_s=0) is there
+    if not there:
+        with pytest.raises(UserError, match=f"it answers with {status}; its database may be away"):
+            check_address(uri, patience_s=0)
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """Write a key and a certificate for `localhost` that it signed itself; return the file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    today = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(today - datetime.timedelta(days=1))
+        .not_valid_after(today + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file = tmp_path / "certificate.pem"
+    file.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    return file
+
+
+def test_a_server_of_a_private_certificate_authority_is_reached_as_mlflow_reaches_it(server, certificate, monkeypatch):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    uri = f"https://localhost:{serve(server)}"
+    with pytest.raises(UserError, match="not trusted; name its authority's file in MLFLOW_TRACKING_SERVER_CERT_PATH"):
+        check_address(uri, patience_s=0)
+    monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(certificate))
+    assert answers(uri, patience_s=0)
+
+
+def test_more_runs_experiments_and_versions_than_a_page_holds_are_all_there(tracking, monkeypatch):
+    monkeypatch.setattr(module, "_PAGE", 2)
+    parent = tracking.start("many", "search", tags={"kind": "search"})
+    children = [tracking.start("many", f"trial {k}", tags={"kind": "trial"}, parent=parent) for k in range(5)]
+    others = [tracking.start(f"other {k}", "run", tags={}) for k in range(5)]
+    assert {run.info.run_id for run in tracking.children("many", parent)} == {*children}
+    assert {run.info.run_id for run in tracking.find_all("many", kind="trial")} == {*children}
+    assert {run.info.run_id for run in tracking.every_run()} == {parent, *children, *others}
+    assert tracking.find("many", kind="trial").info.run_id == children[-1]
+    for k in range(5):
+        tracking.client.create_registered_model(f"model-{k}")
+        tracking.client.create_model_version(f"model-{k}", "s", parent, tags={"glioflow.bundle": "d"})
+    assert tracking.names() == [f"model-{k}" for k in range(5)]
+
+
+def test_an_address_is_printed_without_its_password(tracking):
+    tracking.uri = "postgresql://me:hush@db/mlflow"
+    with pytest.raises(UserError) as caught:
+        tracking.run("0" * 32)
+    assert "postgresql://db/mlflow" in str(caught.value)
+    assert "hush" not in str(caught.value)
