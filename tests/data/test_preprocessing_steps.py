@@ -165,3 +165,31 @@ def test_steps_are_named_in_experiments():
     assert [step.step for step in Experiment(preprocess=steps).preprocess] == ["unit", "channels", "resize"]
     with pytest.raises(ValidationError, match="union_tag"):
         Experiment(preprocess=[{"step": "sharpness"}])
+
+
+@pytest.mark.parametrize(
+    ("shape", "step"),
+    [
+        ((8, 40, 40), {"step": "resample", "spacing_mm": [1.0, 1.0, 1.0]}),
+        ((2, 4, 32000), {"step": "pad_square"}),
+        ((900, 4, 4), {"step": "resize", "size": 2048}),
+        ((1200, 300, 300), {"step": "neighbors", "reach": 5}),
+    ],
+)
+def test_a_step_that_would_make_too_much_is_refused_before_it_makes_it(shape, step):
+    import tracemalloc
+
+    from pydantic import TypeAdapter
+
+    from glioflow.data.case import Case
+    from glioflow.data.preprocessing.pipeline import Step, preprocess
+    from glioflow.errors import TooLarge
+
+    case = Case("a", "a", np.zeros((*shape, 1), np.uint8), None, ("flair",), tuple(range(shape[0])), (400.0,) * 3)
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge, match="after each step"):
+            preprocess(case, (TypeAdapter(Step).validate_python(step),))
+        assert tracemalloc.get_traced_memory()[1] < 10 * case.image.size
+    finally:
+        tracemalloc.stop()

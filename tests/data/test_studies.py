@@ -68,9 +68,9 @@ def test_name_of_a_study_keeps_harmless_letters_only(tmp_path):
 
 def test_mixed_kinds_are_refused_with_the_choices(tmp_path):
     paths = write_tiffs(tmp_path)
-    (tmp_path / "notes.txt").write_text("hello")
+    nibabel.save(nibabel.Nifti1Image(VOXELS.astype(np.int16), np.eye(4)), tmp_path / "a.nii")
     with pytest.raises(UserError, match="one known kind") as caught:
-        read_study([*paths, tmp_path / "notes.txt"])
+        read_study([*paths, tmp_path / "a.nii"])
     assert ".tif or .png slices" in caught.value.choices
 
 

@@ -1,18 +1,18 @@
 """The endpoint over a predictor in this process, for tests: everything but Ray."""
 
-import asyncio
 from typing import Any
 
 from fastapi.testclient import TestClient
 
 from bundles import Bright, describe
+from glioflow.serving.engine.admission import Admission, Full
 from glioflow.serving.engine.answering import Answering
 from glioflow.serving.engine.batching import BatchedPredictor, Batcher
 from glioflow.serving.engine.selection import Engine
 from glioflow.serving.http.feedback import Feedback
 from glioflow.serving.http.metrics import Metrics
 from glioflow.serving.http.request_guard import log, start_log
-from glioflow.serving.http.routes import make_api
+from glioflow.serving.http.routes import Busy, make_api
 from glioflow.serving.settings import ServeSettings
 from glioflow.serving.versions.loaded import Served, VersionId, Versions, Wanted
 
@@ -34,7 +34,8 @@ def served(
 class Here:
     """A predictor replica without Ray."""
 
-    def __init__(self, loaded: Served) -> None:
+    def __init__(self, loaded: Served, *, at_once: int = 8, waiting: int = 32) -> None:
+        self.admission = Admission(at_once, waiting)
         batcher = Batcher(2**18)
         loaded.predictor.batcher = batcher
         self.versions = Versions(batcher, log, load=lambda wanted, batcher: loaded)
@@ -42,7 +43,10 @@ class Here:
         self.answering = Answering(self.versions, batcher, log)
 
     async def predict(self, case: Any, clinical: Any) -> Any:
-        return await asyncio.to_thread(self.answering.answer, case, clinical)
+        reply = await self.admission.run(self.answering.answer, case, clinical)
+        if isinstance(reply, Full):
+            raise Busy(reply.rule)
+        return reply
 
     async def card(self) -> Any:
         return self.answering.card()

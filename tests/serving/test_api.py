@@ -185,12 +185,29 @@ def test_too_much_is_413(here, slices, limits, said):
 def test_a_body_too_long_is_refused_before_it_is_read(here):
     api = client(here, ServeSettings(limits=Limits(upload_bytes=10)))
 
-    def never():
-        yield b"x"
-        raise AssertionError("the body was read")
-
     assert "at most 10 bytes" in refusal(api.post("/v1/predict", content=b"x" * (2 << 20)), 413)["rule"]
-    assert "Content-Length" in refusal(api.post("/v1/predict", content=never()), 411)["rule"]
+    form = {"content-type": "multipart/form-data; boundary=b"}
+    assert (
+        "at most 10 bytes"
+        in refusal(api.post("/v1/predict", content=(b"x" * (1 << 16) for _ in range(100)), headers=form), 413)["rule"]
+    )
+    refusal(api.post("/v1/predict", content=b"", headers={"content-length": "many"}), 400)
+
+
+def test_a_request_need_not_say_how_long_it_is(api, slices):
+    request = api.build_request("POST", "/v1/predict", files=[("files", file) for file in slices])
+    body = request.read()
+    kind = {"content-type": request.headers["content-type"]}
+    sent = api.post("/v1/predict", content=(body[k : k + 1000] for k in range(0, len(body), 1000)), headers=kind)
+    assert sent.status_code == 200
+
+
+def test_more_than_a_thousand_files_are_taken_and_more_than_the_limit_are_413(here, slices):
+    notes = [(f"note_{number}.txt", b"x") for number in range(1100)]
+    said = send(client(here), [*slices, *notes]).json()
+    assert len(said["study"]["slices"]) == len(slices)
+    assert any("left out: note_0.txt" in warning and "1095 more" in warning for warning in said["study"]["warnings"])
+    assert "1000 files" in refusal(send(client(here, ServeSettings(limits=Limits(files=1000))), notes), 413)["rule"]
 
 
 def test_a_volume_that_states_too_much_is_refused_before_it_is_decoded(here, tmp_path, monkeypatch):

@@ -115,3 +115,34 @@ def test_real_scans_are_told_apart_by_their_skull_and_are_in_order(cohort, skull
         assert has_skull(case.image) is skull, entry.id
         assert not out_of_order(case.image)
         assert out_of_order(case.image[np.random.default_rng(0).permutation(case.shape[0])])
+
+
+def test_numbered_images_are_the_models_channels_where_it_was_trained_on_such(tiny):
+    image = np.stack([np.full((2, 8, 8), value, np.float32) for value in (1, 2, 3)], axis=-1)
+    numbered = study(image, ("channel0", "channel1", "channel2"))
+    case = conform(numbered, describe(tiny, origin=ORIGIN.model_copy(update={"cohort_format": "nifti"})))
+    assert case.channels == ("pre", "flair", "post")
+    assert case.image[0, 0, 0].tolist() == [1, 2, 3]
+    assert any("0 as pre, 1 as flair, 2 as post" in said for said in case.warnings)
+    with pytest.raises(UserError, match="takes the channels"):
+        conform(numbered, describe(tiny))
+
+
+def test_a_lone_image_without_a_name_is_taken_for_the_models_only_sequence_and_it_is_said(tiny):
+    one = describe(tiny, channels=("flair",), network_channels=("flair",))
+    image = drawn(head=False)[..., :1]
+    assert any("taken for flair" in said for said in conform(study(image, ("image",)), one).warnings)
+    with pytest.raises(UserError, match="takes the channels"):
+        conform(study(image, ("t2",)), one)
+
+
+def test_a_scan_in_thick_slices_of_another_plane_is_warned_about_or_refused(tiny):
+    def scan(spacing_mm):
+        return study(drawn(head=False), spacing_mm=spacing_mm)
+
+    assert not any("other plane" in said for said in warnings(scan((1.0, 1.0, 1.2)), describe(tiny)))
+    assert any("5 mm by 1 mm" in said for said in warnings(scan((1.0, 1.0, 5.0)), describe(tiny)))
+    with pytest.raises(UserError, match="8 times as long as wide"):
+        conform(scan((1.0, 20.0, 1.0)), describe(tiny))
+    with pytest.raises(UserError, match="spacing of a study must be between"):
+        conform(scan((1.0, 400.0, 400.0)), describe(tiny))

@@ -4,6 +4,7 @@ Nothing is guessed silently: a channel taken for another one, or a fact that is 
 answer, or the study is refused where the bundle says so (`EntrySettings`).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -35,6 +36,12 @@ MAX_NEIGHBOR_DIFFERENCE = 0.85
 # must have to be refused for them: a few slices are not like a whole volume.
 MAX_USUAL_DRIFT = 4.0
 MIN_VOLUME_SLICES = 8
+# How many times as long as wide a pixel may be before it is warned about, and at most.
+MAX_STRETCH, MOST_STRETCH = 1.5, 8.0
+# Of MRI of a head; thick slices have 10 mm.
+LEAST_SPACING_MM, MOST_SPACING_MM = 0.05, 30
+# Names of images whose files say nothing of their sequence: those of nnU-Net are numbered.
+_NUMBERED, _NAMELESS = re.compile(r"channel(\d+)"), ("image", "series")
 
 
 def conform(case: Case, description: Description) -> Case:
@@ -49,6 +56,7 @@ def conform(case: Case, description: Description) -> Case:
     """
     if case.image.dtype.kind == "f" and not np.isfinite(case.image).all():
         raise UserError("the intensities of a study must be finite numbers", "NaN or infinity")
+    case = _with_known_names(case, description)
     wanted, given = [sequence_of(name) for name in description.channels], [sequence_of(name) for name in case.channels]
     if any(given.count(sequence) != 1 for sequence in wanted):
         raise UserError(
@@ -74,11 +82,32 @@ def warnings_about(case: Case, description: Description) -> list[str]:
         UserError: If the bundle refuses such a study.
     """
     return [
+        *_plane_warnings(case),
         *_channel_warnings(case),
         *_lone_slice_warnings(case, description),
         *_order_warnings(case),
         *_skull_warnings(case, description),
     ]
+
+
+def _with_known_names(case: Case, description: Description) -> Case:
+    """Return a study whose images are only numbered, or a lone one without a name, under the model's channels."""
+    numbers = [match[1] for name in case.channels if (match := _NUMBERED.fullmatch(name))]
+    if len(numbers) == len(case.channels) == len(description.channels) and description.origin.cohort_format == "nifti":
+        if all(int(number) < len(description.channels) for number in numbers):
+            channels = tuple(description.channels[int(number)] for number in numbers)
+            known = ", ".join(f"{number} as {name}" for number, name in zip(numbers, channels, strict=True))
+            return _renamed(case, channels, f"the numbered images are taken as the model was trained: {known}")
+    if len(case.channels) == len(description.channels) == 1 and sequence_of(case.channels[0]) in _NAMELESS:
+        warning = f"the image has no sequence's name: taken for {description.channels[0]}"
+        return _renamed(case, description.channels, warning)
+    return case
+
+
+def _renamed(case: Case, channels: tuple[str, ...], warning: str) -> Case:
+    if case.channels == channels:
+        return case
+    return replace(case, channels=channels, warnings=(*case.warnings, warning))
 
 
 def check_prepared(image: NDArray[np.floating[Any]], drift: Mapping[str, float], description: Description) -> list[str]:
@@ -150,6 +179,25 @@ def _skull_warnings(case: Case, description: Description) -> list[str]:
         rule = "the model takes images without skull and scalp, as it was trained on"
         raise UserError(rule, "images that seem to show them", hint="give the study after skull stripping")
     return ["the images seem to show skull or scalp, and the model was trained on images without them"]
+
+
+def _plane_warnings(case: Case) -> list[str]:
+    """Tell of a scan in thick slices of another plane: read as axial slices, its pixels are long on one side."""
+    if case.spacing_mm is None:
+        return []
+    if not all(LEAST_SPACING_MM <= step <= MOST_SPACING_MM for step in case.spacing_mm):
+        rule = f"the spacing of a study must be between {LEAST_SPACING_MM} and {MOST_SPACING_MM} mm"
+        found = " x ".join(f"{step:g}" for step in case.spacing_mm)
+        raise UserError(rule, found, hint="check the unit and the affine in the files' headers")
+    short, long = sorted(case.spacing_mm[1:])
+    if long > MOST_STRETCH * short:
+        rule = f"the pixels of axial slices must be at most {MOST_STRETCH:g} times as long as wide"
+        hint = "give a scan with thinner slices, or an axial one"
+        raise UserError(rule, f"{long:g} by {short:g} mm", hint=hint)
+    if long <= MAX_STRETCH * short:
+        return []
+    shown = f"{long:.3g} mm by {short:.3g} mm"
+    return [f"a pixel of the axial slices is {shown}, as in scans of another plane: the answer is less reliable"]
 
 
 def out_of_order(image: NDArray[np.generic]) -> bool:

@@ -18,6 +18,7 @@ from glioflow.bundle.answer import ModelCard
 from glioflow.cluster import silence
 from glioflow.data.case import Case
 from glioflow.errors import RunFailed, UserError
+from glioflow.serving.engine.admission import Admission, Full
 from glioflow.serving.engine.answering import Answering, Reply, pixels_per_pass
 from glioflow.serving.engine.batching import Batcher
 from glioflow.serving.http.feedback import Feedback
@@ -28,10 +29,11 @@ from glioflow.serving.settings import ServeSettings, digest_of
 from glioflow.serving.versions.loaded import NoChampion, Versions, Wanted, find_wanted
 from glioflow.serving.versions.registry_watcher import watch
 
+PROBES = 64  # requests that are no study, which are answered at once
 AT_ONCE = 8  # studies in one predictor: while one is in the network, others are preprocessed and measured
 
 
-@serve.deployment(name="predictor", max_ongoing_requests=AT_ONCE, health_check_period_s=5, health_check_timeout_s=30)
+@serve.deployment(name="predictor", health_check_period_s=5, health_check_timeout_s=30)
 class PredictorReplica:
     """Network, features and survival stage of one version: no answer is half of one and half of another."""
 
@@ -41,6 +43,7 @@ class PredictorReplica:
         _use_threads(settings)
         batcher = Batcher(pixels_per_pass())
         self._versions = Versions(batcher, log)
+        self._admission = Admission(AT_ONCE, settings.limits.queued)
         self._answering = Answering(self._versions, batcher, log, seed=os.getpid())
         self._swaps: set[asyncio.Task[None]] = set()
         self._missing: NoChampion | None = None  # why there is no version yet; the watcher brings the first
@@ -97,7 +100,7 @@ class PredictorReplica:
         """Answer for one study."""
         if self._missing is not None:
             return self._missing
-        return await asyncio.to_thread(self._answering.answer, case, clinical)
+        return await self._admission.run(self._answering.answer, case, clinical)
 
 
 def _use_threads(settings: ServeSettings) -> None:
@@ -122,11 +125,14 @@ class _Remote:
     async def _ask(self, answer: Any) -> Any:
         try:
             result = await answer
+        except asyncio.CancelledError:
+            answer.cancel()  # nobody waits for it any more
+            raise
         except RayTaskError:
             raise
         except (BackPressureError, DeploymentUnavailableError, RayActorError):
             raise Busy from None
-        if isinstance(result, NoChampion):
+        if isinstance(result, NoChampion | Full):
             raise Busy(result.rule)
         return result
 
@@ -152,7 +158,7 @@ class Watcher:
             raise RuntimeError("the thread that watches the registry has ended")
 
 
-@serve.deployment(name="gateway", max_ongoing_requests=64)
+@serve.deployment(name="gateway")
 @serve.ingress()
 class Gateway:
     """Checks and decodes requests; holds no model."""
@@ -184,11 +190,16 @@ def build(settings: ServeSettings) -> Any:
     asked = predictor.options(
         user_config=Wanted(name=settings.name, trial=settings.trial).model_dump(mode="json"),
         ray_actor_options={"num_cpus": settings.cpus, "num_gpus": settings.gpus},
+        # The replica itself takes no more studies than it may, so that probes and cards never wait behind them.
+        max_ongoing_requests=AT_ONCE + settings.limits.queued + PROBES,
         max_queued_requests=settings.limits.queued,
         **_scaling(settings.replicas, settings.max_replicas, AT_ONCE / 2),
     )
+    studies = settings.limits.queued + AT_ONCE * settings.max_replicas
     return gateway.options(
-        ray_actor_options={"num_cpus": 0.2}, **_scaling(settings.gateways, settings.max_gateways, AT_ONCE)
+        max_ongoing_requests=studies + PROBES,
+        ray_actor_options={"num_cpus": 0.2},
+        **_scaling(settings.gateways, settings.max_gateways, AT_ONCE),
     ).bind(asked.bind(settings), settings, watcher.bind(settings))
 
 

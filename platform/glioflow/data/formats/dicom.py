@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from glioflow.data.case import Case
+from glioflow.data.formats.dicom_headers import check_plane, fill_gaps
 from glioflow.data.formats.dicom_pixels import check_pixels
 from glioflow.data.formats.dicom_stack import check_stack, settle_headers
-from glioflow.data.formats.nifti import MAX_CHANNELS, MAX_VOXELS, Volume, orient, same_grid, spacing_of
+from glioflow.data.formats.nifti import MAX_CHANNELS, Volume, orient, same_grid, spacing_of
+from glioflow.data.formats.nifti_header import MAX_VOXELS
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.data.sequences import NONE_CHOSEN, Series, choose_channels
 from glioflow.errors import TooLarge, UserError
@@ -219,7 +221,9 @@ def _load(path: Path, *, pixels: bool) -> Any:
         if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
             hint = "convert it to an uncompressed transfer syntax"
             raise UserError("the deflated transfer syntax of DICOM is not supported", file=path, hint=hint)
-        return pydicom.dcmread(path, stop_before_pixels=not pixels)
+        dataset = pydicom.dcmread(path, stop_before_pixels=not pixels)
+        fill_gaps(dataset, path.name)
+        return dataset
     except UserError:
         raise
     except Exception as error:  # a damaged file can fail anywhere inside the decoder
@@ -245,6 +249,7 @@ def _read_series(files: Sequence[Path]) -> Volume:
 
     datasets = load_series(files)
     for dataset, file in zip(datasets, files, strict=True):
+        check_plane(dataset, file)
         check_pixels(dataset, file)
     options: Mapping[str, Any] = {
         "dtype": np.float32,

@@ -5,18 +5,17 @@ A case is `TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_<n>.tif` with `..._<n>_ma
 
 import csv
 import re
-import zlib
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.data.case import Case
+from glioflow.data.formats import tiff
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
-from glioflow.errors import TooLarge, UserError
+from glioflow.errors import UserError
 from glioflow.survival.clinical import separator_of
 
 CHANNELS = ("pre", "flair", "post")
@@ -25,7 +24,6 @@ LABELS = {1: "tumor"}
 NO_SLICES = "a case folder must hold slices named <case>_<n>.tif"
 NO_SLICE_OF_MASK = "a mask has no slice of its number"
 NO_MASK_OF_SLICE = "a slice has no mask, and others have one"
-MAX_SIDE_PX = 4096
 
 _SLICE = re.compile(r"^(?P<case>.+)_(?P<number>-?\d{1,6})(?P<mask>_mask)?\.tiff?$", re.IGNORECASE)
 _TCGA = re.compile(r"^(?P<patient>TCGA_(?P<institution>[A-Z0-9]{2})_[A-Z0-9]{4})_\d{8}$")
@@ -184,27 +182,9 @@ def read_tiff(path: Path) -> NDArray[np.generic]:
     """Read the only image of a TIFF, completely or not at all.
 
     Raises:
-        UserError: If the file is missing, damaged, truncated, larger than `MAX_SIDE_PX`, holds several images, or is
-            compressed in a way that could unpack to more than its size.
+        UserError: As `tiff.read_pages`, or if the file holds several images.
     """
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages.first
-            if len(file.pages) != 1:
-                raise UserError("a TIFF slice must hold one image", f"{len(file.pages)} images", file=path)
-            if not all(0 < side <= MAX_SIDE_PX for side in page.shape):
-                raise TooLarge(f"an image must have at most {MAX_SIDE_PX} pixels on each side", page.shape, file=path)
-            _check_compression(page, path)
-            if "PhotometricInterpretation" in page.tags and page.photometric.name not in ("MINISBLACK", "RGB"):
-                hint = "store it with bright values for bright tissue, gray or RGB"
-                raise UserError("a TIFF must be gray (MinIsBlack) or RGB", page.photometric.name, file=path, hint=hint)
-            return np.asarray(page.asarray(maxworkers=1))
-    except UserError:
-        raise
-    except Exception as error:  # a damaged file can fail anywhere inside the decoder
-        raise UserError("the TIFF file cannot be read", reason(error), file=path) from error
+    return tiff.read_pages(path, most=1)[0]
 
 
 def clinical_rows(path: Path, *, key: str = "Patient") -> list[dict[str, str]]:
@@ -233,23 +213,6 @@ def root_of(path: Path) -> Path:
     """Return the folder that holds the cases: `path`, or the `kaggle_3m` in it."""
     nested = path / "kaggle_3m"
     return nested if nested.is_dir() else path
-
-
-def _check_compression(page: Any, path: Path) -> None:
-    """Refuse data that the decoder would unpack without a limit, before it unpacks any."""
-    name = page.compression.name
-    if name not in ("NONE", "PACKBITS", "DEFLATE", "ADOBE_DEFLATE"):
-        raise UserError(
-            "a TIFF must be uncompressed or losslessly packed", name, ["none", "packbits", "deflate"], file=path
-        )
-    if not name.endswith("DEFLATE"):
-        return
-    with path.open("rb") as file:
-        for start, count in zip(page.dataoffsets, page.databytecounts, strict=True):
-            file.seek(start)
-            unpacked = zlib.decompressobj().decompress(file.read(count), page.nbytes + 1)
-            if len(unpacked) > page.nbytes:
-                raise UserError("a TIFF must unpack to the size that it states", file=path)
 
 
 def _is_case(folder: Path) -> bool:

@@ -5,7 +5,6 @@ files are named after their channels; or BIDS, `sub-<person>[/ses-<visit>]/anat/
 `<case>_mask.nii.gz` (or `_seg`, `_label`). `cohort.yaml` may say which file is what (see `file_roles`).
 """
 
-import gzip
 import itertools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -19,14 +18,13 @@ from numpy.typing import NDArray
 from glioflow.data.case import Case, Grid
 from glioflow.data.formats.dataset_json import description_files, labels_in, read_description
 from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, declared_in, read_roles
+from glioflow.data.formats.nifti_header import open_volume, read_header
 from glioflow.data.formats.nifti_names import NUMBERED, channel_name, name_cases, nifti_files, stem
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.data.sequences import NONE_CHOSEN, Series, rename_chosen
-from glioflow.errors import TooLarge, UserError
+from glioflow.errors import UserError
 
-MAX_VOXELS = 2**27
 MAX_CHANNELS = 16
-_MAX_HEADER_BYTES = 2**22
 # How far a label may be from a whole number: 1.0000153 is what a scale factor makes of 1.
 NEARLY_WHOLE = 1e-3
 
@@ -141,21 +139,19 @@ def read_volume(path: Path) -> Volume:
     """Read one NIfTI file with its axes as (S, H, W): upward, toward posterior, toward the patient's left.
 
     Raises:
-        UserError: If it is damaged or cut short, not three-dimensional, larger than `MAX_VOXELS`, has no usable affine,
-            or holds NaN or infinity.
+        UserError: If it is damaged or cut short, no volume and no slice, larger than `MAX_VOXELS`, without a usable
+            affine, or holds NaN or infinity.
     """
-    import nibabel
-
     try:
-        _check_header(path)
-        image = nibabel.load(path)
+        read_header(path)
+        image = open_volume(path)
         data = np.asarray(image.dataobj)
         affine = np.diag([*[_millimeters(image.header, path)] * 3, 1.0]) @ np.asarray(image.affine, np.float64)
     except UserError:
         raise
     except Exception as error:  # a damaged file can fail anywhere inside the decoder
         raise UserError("the NIfTI file cannot be read completely", reason(error), file=path) from error
-    data = data.reshape(data.shape[:3])
+    data = data.reshape((*data.shape, 1)[:3])  # a lone slice has two axes
     if data.dtype == np.float64:
         data = data.astype(np.float32)
     if data.dtype.kind == "f" and not np.isfinite(data).all():
@@ -236,30 +232,6 @@ def corners(volume: Volume) -> NDArray[np.float64]:
     shape = [volume.data.shape[volume.grid.axes.index(axis)] for axis in range(3)]
     ends = np.array(list(itertools.product(*((0, side - 1) for side in shape))), np.float64)
     return np.asarray(ends @ volume.grid.affine[:3, :3].T + volume.grid.affine[:3, 3])
-
-
-def _check_header(path: Path) -> None:
-    """Refuse a volume that would not fit in memory, before its data are read."""
-    import nibabel
-
-    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
-        head = file.read(540)
-    size = {int.from_bytes(head[:4], order) for order in ("little", "big")}
-    if 540 in size and len(head) == 540:
-        header = nibabel.Nifti2Header(head, check=False)
-    elif 348 in size and len(head) >= 348:
-        header = nibabel.Nifti1Header(head[:348], check=False)
-    else:
-        raise UserError("a NIfTI file must begin with a NIfTI header", file=path)
-    shape = header.get_data_shape()
-    if len(shape) < 3 or any(side != 1 for side in shape[3:]) or any(side < 1 for side in shape):
-        raise UserError("a volume must have three dimensions", f"shape {tuple(int(side) for side in shape)}", file=path)
-    if np.prod([int(side) for side in shape], dtype=object) > MAX_VOXELS:
-        raise TooLarge(f"a volume must have at most {MAX_VOXELS} voxels", f"shape {shape}", file=path)
-    if header.get_data_dtype().kind not in "iuf" or header.get_data_dtype().itemsize > 8:
-        raise UserError("voxels must be real numbers", header.get_data_dtype(), file=path)
-    if float(header["vox_offset"]) > _MAX_HEADER_BYTES:
-        raise UserError("voxels must begin soon after the header", f"byte {float(header['vox_offset']):.0f}", file=path)
 
 
 def _channels(case: CaseFiles, images: list[Path], description: Mapping[str, object]) -> list[tuple[str, Path]]:

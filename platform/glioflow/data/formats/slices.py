@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.data.case import Case
-from glioflow.data.formats import lgg
+from glioflow.data.formats import lgg, tiff
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.errors import TooLarge, UserError
 
 MAX_VALUES = 2**28
+_PNG = b"\x89PNG\r\n\x1a\n"
 _ONE_PERSON, _ONE_AT_A_TIME = "the slices of a study must be of one person", "send one study at a time"
 # `a_3.tif`, `a_-3.tif` (of a slice below the first), `a3.tif` and `a (3).tif`.
 _NAME = re.compile(
@@ -79,11 +80,35 @@ def check_one_folder(folders: Iterable[PurePath]) -> None:
 def read(case: CaseFiles) -> Case:
     """Read the slices, (S, H, W, 3), or (S, H, W, 1) if they are gray and thus taken as FLAIR.
 
+    A lone TIFF may hold several images: they are the slices, numbered from 1.
+
     Raises:
-        UserError: If an image is damaged, not 8-bit or of another size than the others, or there are too many.
+        UserError: If an image is damaged, no gray or RGB image, or of another size than the others, or there are too
+            many.
     """
     masks = [file for file in case.files if _NAME.match(file.name)["mask"]]  # type: ignore[index]
     images = [file for file in case.files if file not in masks]
+    numbers = [int(_NAME.match(file.name)["number"] or 1) for file in images]  # type: ignore[index]
+    stacked = len(images) == 1 and not masks and not is_png(images[0])
+    planes = read_stack(images[0]) if stacked else _read_slices(images)
+    if len(planes) > len(images):
+        numbers = list(range(1, len(planes) + 1))
+    gray = planes[0].shape[2] == 1
+    shape = planes[0].shape[:2]
+    return Case(
+        id=case.id,
+        patient=case.patient,
+        image=np.stack(planes),
+        mask=np.stack([_binary(file, shape) for file in masks]) if masks else None,
+        channels=("flair",) if gray else lgg.CHANNELS,
+        slice_numbers=tuple(numbers),
+        institution=case.institution,
+        warnings=("the slices are gray: taken for FLAIR",) if gray else (),
+        files=case.files,
+    )
+
+
+def _read_slices(images: Sequence[Path]) -> list[NDArray[np.generic]]:
     planes: list[NDArray[np.generic]] = []
     for file in images:
         plane = read_image(file)
@@ -94,19 +119,16 @@ def read(case: CaseFiles) -> Case:
         if plane.size * len(images) > MAX_VALUES:
             raise TooLarge(f"a study must have at most {MAX_VALUES} values", f"{len(images)} slices of {plane.shape}")
         planes.append(plane)
-    gray = planes[0].shape[2] == 1
-    shape = planes[0].shape[:2]
-    return Case(
-        id=case.id,
-        patient=case.patient,
-        image=np.stack(planes),
-        mask=np.stack([_binary(file, shape) for file in masks]) if masks else None,
-        channels=("flair",) if gray else lgg.CHANNELS,
-        slice_numbers=tuple(int(_NAME.match(file.name)["number"] or 1) for file in images),  # type: ignore[index]
-        institution=case.institution,
-        warnings=("the slices are gray: taken for FLAIR",) if gray else (),
-        files=case.files,
-    )
+    return planes
+
+
+def read_stack(path: Path) -> list[NDArray[np.generic]]:
+    """Read all images of a TIFF, each (H, W, C); raises as `read`."""
+    layout = tiff.read_layout(path)
+    tiff.check_alike(layout, path)
+    if sum(page.num_values for page in layout) > MAX_VALUES:
+        raise TooLarge(f"a study must have at most {MAX_VALUES} values", f"{len(layout)} slices", file=path)
+    return [_checked(pixels, path) for pixels in tiff.read_pages(path)]
 
 
 def is_slice(name: str) -> bool:
@@ -114,29 +136,54 @@ def is_slice(name: str) -> bool:
     return name.lower().endswith((".tif", ".tiff", ".png")) and not name.startswith(".")
 
 
+def is_png(path: Path) -> bool:
+    """Return whether a file is a PNG, by its name."""
+    return path.suffix.lower() == ".png"
+
+
+def read_png_header(path: Path) -> tiff.Page:
+    """Return what a PNG states of its pixels; decodes nothing.
+
+    Raises:
+        UserError: If it does not begin as a PNG does.
+        TooLarge: If a side is over the limit.
+    """
+    with path.open("rb") as file:
+        head = file.read(26)
+    if len(head) < 26 or not head.startswith(_PNG) or head[12:16] != b"IHDR":
+        raise UserError("the PNG file cannot be read", "no header", file=path)
+    width, height = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    if max(width, height) > tiff.MAX_SIDE_PX:
+        raise TooLarge(f"an image must have at most {tiff.MAX_SIDE_PX} pixels on each side", (width, height), file=path)
+    return tiff.Page(width, height, {2: 3, 3: 3, 4: 2, 6: 4}.get(head[25], 1), head[24])
+
+
 def read_image(path: Path) -> NDArray[np.generic]:
-    """Read an image, (H, W, C) uint8, with one or three channels; an opacity channel is removed."""
-    pixels = _read_png(path) if path.suffix.lower() == ".png" else lgg.read_tiff(path)
+    """Read one image, (H, W, C), with one or three channels; an opacity channel is removed."""
+    return _checked(_read_png(path) if is_png(path) else lgg.read_tiff(path), path)
+
+
+def _checked(pixels: NDArray[np.generic], path: Path) -> NDArray[np.generic]:
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
-        rule = "a slice must be an 8-bit image, gray or with three channels"
+    numbers = pixels.dtype.kind in "uif" and pixels.dtype.itemsize <= 4
+    if not numbers or pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
+        rule = "a slice must be an image of 8 to 32 bits, gray or with three channels"
         raise UserError(rule, f"shape {pixels.shape} and type {pixels.dtype}", file=path)
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise UserError("an image must hold finite numbers", "NaN or infinity", file=path)
     return pixels[..., :3]
 
 
 def _binary(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    return lgg.to_binary(_read_png(path) if path.suffix.lower() == ".png" else lgg.read_tiff(path), shape, path)
+    return lgg.to_binary(_read_png(path) if is_png(path) else lgg.read_tiff(path), shape, path)
 
 
 def _read_png(path: Path) -> NDArray[np.generic]:
     from PIL import Image
 
+    read_png_header(path)
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            if max(image.size) > lgg.MAX_SIDE_PX:
-                raise TooLarge(
-                    f"an image must have at most {lgg.MAX_SIDE_PX} pixels on each side", image.size, file=path
-                )
             pixels = np.asarray(image.convert("RGB") if image.mode in ("P", "PA") else image)
             return pixels[..., 0] if image.mode == "LA" else pixels
     except UserError:

@@ -15,6 +15,8 @@ from glioflow.data.sequences import NONE_CHOSEN
 from glioflow.errors import TooLarge, UserError
 
 MAX_FILES = 5000
+_MOST_NAMED = 5
+_LOSSY = (".jpg", ".jpeg", ".jfif", ".webp")
 
 
 def open_study(paths: Sequence[Path]) -> Cohort:
@@ -33,7 +35,7 @@ def open_study(paths: Sequence[Path]) -> Cohort:
     if len(paths) == 1 and paths[0].is_dir():
         cohort = _open_folder(paths[0])
     else:
-        cohort = _open_files(sorted(paths))
+        cohort = _open_files(sorted(choose_files(paths)[0]))
     if len(cohort.cases) != 1:
         hint = "give the files or the folder of one case"
         raise UserError("a study must be one case", f"{len(cohort.cases)} cases", file=paths[0], hint=hint)
@@ -46,9 +48,50 @@ def open_study(paths: Sequence[Path]) -> Cohort:
 
 
 def read_study(paths: Sequence[Path], *, channels: Mapping[str, str] = NONE_CHOSEN) -> Case:
-    """Read a single study, with the series that a person chose for `channels`; see `open_study`."""
+    """Read a single study, with the series that a person chose for `channels`; see `open_study`.
+
+    Files that are no part of it are left out, with a warning that names them.
+    """
     cohort = open_study(paths).with_channels(channels)
-    return cohort.read(cohort.cases[0].id)
+    case = cohort.read(cohort.cases[0].id)
+    left_out = choose_files(paths)[1] if len(paths) > 1 else []
+    if not left_out:
+        return case
+    names = sorted({file.name for file in left_out})
+    more = f" and {len(left_out) - _MOST_NAMED} more" if len(left_out) > _MOST_NAMED else ""
+    warning = f"files that are no images of the study were left out: {', '.join(names[:_MOST_NAMED])}{more}"
+    return replace(case, warnings=(*case.warnings, warning))
+
+
+def choose_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Return which of the files are the study's images and masks, and which are left out: notes, viewers, previews.
+
+    Raises:
+        UserError: If there are images of several kinds, or none.
+    """
+    kinds: dict[str, list[Path]] = {}
+    for path in paths:
+        kinds.setdefault(_kind_of(path), []).append(path)
+    left_out = kinds.pop("", [])
+    if "dicom" in kinds or ("nifti" in kinds and all(slices.is_png(path) for path in kinds.get("slices", ()))):
+        left_out += kinds.pop("slices", [])  # pictures of a viewer, or of a quality check
+    if len(kinds) == 1:
+        return next(iter(kinds.values())), left_out
+    lossy = [path.name for path in left_out if path.suffix.lower() in _LOSSY]
+    if not kinds and lossy:
+        hint = "export the images as TIFF, PNG, NIfTI or DICOM: JPEG changes intensities"
+        raise UserError("the images of a study must be stored without loss", ", ".join(lossy[:4]), hint=hint)
+    choices = ["one folder", ".tif or .png slices", ".nii or .nii.gz modalities", "DICOM files"]
+    shown = ", ".join(path.name for path in list(paths)[:4])
+    raise UserError("the files of a study must be of one known kind", shown, choices)
+
+
+def _kind_of(path: Path) -> str:
+    if slices.is_slice(path.name):
+        return "slices"
+    if is_nifti(path.name):
+        return "" if path.name.startswith(".") else "nifti"
+    return "dicom" if path.is_file() and dicom.is_dicom(path) else ""
 
 
 def open_source(path: Path) -> Cohort:
@@ -74,11 +117,8 @@ def _open_files(files: Sequence[Path]) -> Cohort:
             return Cohort("brats", files[0].parent, cases, brats.labels_of(cases[0].id), brats.read)
         name = _name_of_volumes([stem(file) for file in files])
         return _one("nifti", files[0].parent, CaseFiles(name, name, tuple(files)), {1: "tumor"})
-    if all(file.is_file() and dicom.is_dicom(file) for file in files):
-        case = dicom.open_files(files)
-        return _one("dicom", files[0].parent, case, dicom.labels_of([case]))
-    kinds = ["one folder", ".tif or .png slices", ".nii or .nii.gz modalities", "DICOM files"]
-    raise UserError("the files of a study must be of one known kind", ", ".join(file.name for file in files[:4]), kinds)
+    case = dicom.open_files(files)
+    return _one("dicom", files[0].parent, case, dicom.labels_of([case]))
 
 
 def _name_of_volumes(names: Sequence[str]) -> str:

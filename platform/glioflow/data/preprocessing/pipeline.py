@@ -12,7 +12,7 @@ from glioflow.data.case import Case
 from glioflow.data.preprocessing.brain_mask import BrainMask
 from glioflow.data.preprocessing.geometry_steps import CropBox, CropBrain, PadSquare, Resample, ResizePlane, SliceRange
 from glioflow.data.preprocessing.intensity_steps import Clahe, Equalize, Percentile, Sharpen, UnitScale, ZScore
-from glioflow.data.preprocessing.working_image import StepSettings, Volume
+from glioflow.data.preprocessing.working_image import StepSettings, Volume, check_size
 from glioflow.data.sequences import sequence_of
 from glioflow.errors import UserError
 
@@ -55,6 +55,7 @@ class Neighbors(StepSettings):
         """Stack; the channels of the neighbor at distance d are named with it: `flair-1`, `flair`, `flair+1`."""
         count = volume.image.shape[0]
         offsets = range(-self.reach, self.reach + 1)
+        check_size(volume.image.shape[:3], len(volume.channels) * len(offsets))
         planes = [volume.image[np.clip(np.arange(count) + d, 0, count - 1)] for d in offsets]
         names = tuple(f"{name}{d:+d}" if d else name for d in offsets for name in volume.channels)
         return replace(volume, image=np.concatenate(planes, axis=-1), channels=names)

@@ -1,5 +1,6 @@
 """The volume that every preprocessing step takes and returns. Knows no step."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,7 +9,10 @@ from pydantic import BaseModel, ConfigDict
 
 from glioflow.data.case import Case
 from glioflow.data.preprocessing.geometry import Resize, Window
-from glioflow.errors import UserError
+from glioflow.errors import TooLarge, UserError
+
+# Of an image after a step: four channels of 512 x 512 x 512.
+MAX_VALUES = 2**29
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,26 @@ class Volume:
     case: Case | None = None
 
     def move(self, move: Window | Resize) -> "Volume":
-        """Return the volume after a geometry change."""
+        """Return the volume after a geometry change.
+
+        Raises:
+            TooLarge: If it would have more than `MAX_VALUES`; nothing is made then.
+        """
+        check_size(move.after, len(self.channels))
         mask = None if self.mask is None else move.apply(self.mask)
         return replace(self, image=move.apply(self.image), mask=mask, moves=(*self.moves, move))  # type: ignore[arg-type]
+
+
+def check_size(shape: tuple[int, ...], channels: int) -> None:
+    """Refuse an image of this shape (S, H, W) and number of channels, before it is made.
+
+    Raises:
+        TooLarge: If it would have more than `MAX_VALUES`.
+    """
+    if math.prod(shape) * channels > MAX_VALUES:
+        rule = f"a study must have at most {MAX_VALUES} values after each step of its preprocessing"
+        hint = "check the spacing and the sides of its images, or give a smaller part of them"
+        raise TooLarge(rule, f"{' x '.join(map(str, shape))} x {channels}", hint=hint)
 
 
 class StepSettings(BaseModel):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from glioflow.bundle.prediction import Predictor
 from glioflow.models import ARCHITECTURES
+from glioflow.serving.engine.admission import Abandoned, current_study
 
 Run = Callable[[NDArray[np.floating[Any]]], NDArray[np.float32]]
 
@@ -22,6 +23,7 @@ class _Item:
     run: Run
     image: NDArray[np.floating[Any]]
     whole: bool = False
+    abandoned: threading.Event | None = None
     future: "Future[NDArray[np.float32]]" = field(default_factory=Future)
     parts: list[NDArray[np.float32]] = field(default_factory=list)
     done: int = 0
@@ -78,8 +80,11 @@ class Batcher:
 
         Returns:
             (S, h, w, K).
+
+        Raises:
+            Abandoned: If nobody waits for the study of this thread any more.
         """
-        item = _Item(owner, run, image, whole)
+        item = _Item(owner, run, image, whole, current_study())
         with self._changed:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
@@ -92,6 +97,9 @@ class Batcher:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
+                self._drop_abandoned()
+                if not self._waiting:
+                    continue
                 together = [item for item in self._waiting if item.goes_with(self._waiting[0])]
             first = together[0]
             capacity = first.left if first.whole else max(1, self.max_pixels // max(1, first.num_pixels))
@@ -103,6 +111,11 @@ class Batcher:
                     if item.future.done():
                         self._waiting.remove(item)
                 self._waiting.rotate(-1)  # other owners and sizes have their turn
+
+    def _drop_abandoned(self) -> None:
+        for item in [each for each in self._waiting if each.abandoned is not None and each.abandoned.is_set()]:
+            self._waiting.remove(item)
+            item.future.set_exception(Abandoned())
 
     def _pass(self, chosen: list[tuple[_Item, int]]) -> None:
         try:

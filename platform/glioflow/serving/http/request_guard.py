@@ -12,6 +12,7 @@ import uuid
 from logging.handlers import RotatingFileHandler
 from typing import Any, TypedDict
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glioflow.cluster.storage import home
@@ -24,7 +25,7 @@ LOGGER = "glioflow.serving"
 OPEN = ("/healthz", "/readyz", "/docs", "/openapi.json")
 DOCS_FILES = "/docs/files"
 _ID = re.compile(r"^[0-9a-f-]{8,64}$")  # a caller's own id could be a patient's: only hexadecimal ones are taken over
-_OVERHEAD = 1 << 20  # of a multipart body, beside its files
+OVERHEAD = 1 << 20  # of a multipart body, beside its files
 
 
 class Guard:
@@ -54,7 +55,7 @@ class Guard:
         try:
             refusal = self._refusal(scope, headers)
             if refusal is None:
-                await self.app(scope, receive, send_on)
+                await self.app(scope, limited(receive, self.settings.limits.upload_bytes + OVERHEAD), send_on)
             else:
                 await answer_error(send_on, *refusal)
         except Exception as error:  # our fault: its text could name a file, so only its kind is kept
@@ -77,9 +78,9 @@ class Guard:
             return 401, "this endpoint needs the header 'Authorization: Bearer TOKEN'", None
         if scope["method"] in ("POST", "PUT", "PATCH"):
             length, limit = headers.get("content-length", ""), self.settings.limits.upload_bytes
-            if not re.fullmatch(r"\d{1,18}", length):
-                return 411, "a request must have the header Content-Length", length[:20] or None
-            if int(length) > limit + _OVERHEAD:
+            if length and not re.fullmatch(r"\d{1,18}", length):
+                return 400, "the header Content-Length must be a number of bytes", length[:20]
+            if length and int(length) > limit + OVERHEAD:
                 return 413, f"a request must have at most {limit} bytes", length
         return None
 
@@ -88,6 +89,21 @@ class Guard:
         scheme, _, token = header.partition(" ")
         given = hashlib.sha256(token.strip().encode("latin-1")).hexdigest()
         return wanted is None or (scheme.lower() == "bearer" and hmac.compare_digest(given, wanted))
+
+
+def limited(receive: Receive, most: int) -> Receive:
+    """Return `receive` for bodies of at most so many bytes, whatever their headers say; further ones are refused."""
+    received = 0
+
+    async def receive_some() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > most:
+            raise HTTPException(413, f"a request must have at most {most - OVERHEAD} bytes")
+        return message
+
+    return receive_some
 
 
 class ErrorBody(TypedDict):

@@ -4,12 +4,14 @@ import asyncio
 import json
 import tempfile
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 from fastapi import FastAPI, File, Form, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -26,11 +28,12 @@ from glioflow.serving.http.feedback import Feedback
 from glioflow.serving.http.metrics import Metrics
 from glioflow.serving.http.request_guard import DOCS_FILES, Guard, error_body
 from glioflow.serving.http.uploads import read_uploads
-from glioflow.serving.settings import ServeSettings
+from glioflow.serving.settings import Limits, ServeSettings
 from glioflow.version import __version__
 
 _RETRY_S = 1
 _CARD_S = 5
+_MAX_FIELDS = 100
 
 
 class Busy(Exception):  # noqa: N818 - what it is
@@ -75,7 +78,6 @@ class ErrorAnswer(BaseModel):
 
 _DESCRIPTIONS = {
     401: "The token is missing or wrong.",
-    411: "The header Content-Length is missing.",
     413: "More than the limits allow.",
     422: "No readable study, or an impossible option.",
     503: "Busy: try again after Retry-After seconds.",
@@ -102,7 +104,8 @@ def make_api(model: Model, settings: ServeSettings, metrics: Metrics, *, feedbac
         redoc_url=None,
         responses=_RESPONSES,
     )
-    _handle_errors(api)
+    api.router.route_class = _route_with(settings.limits)
+    _handle_errors(api, settings)
     _add_predict(api, model, settings, metrics)
     _add_facts(api, model, metrics)
     _add_feedback(api, settings, feedback)
@@ -110,7 +113,26 @@ def make_api(model: Model, settings: ServeSettings, metrics: Metrics, *, feedbac
     return api
 
 
-def _handle_errors(api: FastAPI) -> None:
+def _route_with(limits: Limits) -> type[APIRoute]:
+    """Return a class of routes that take as many files in a form as a study may have; the framework's own take 1000."""
+
+    class FormRequest(Request):
+        def form(self, **_: Any) -> Any:
+            return super().form(max_files=limits.files, max_fields=_MAX_FIELDS)
+
+    class FormRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def handle_form(request: Request) -> Response:
+                return await handle(FormRequest(request.scope, request.receive))
+
+            return handle_form
+
+    return FormRoute
+
+
+def _handle_errors(api: FastAPI, settings: ServeSettings) -> None:
     @api.exception_handler(UserError)
     async def user_error(request: Request, error: UserError) -> JSONResponse:
         return JSONResponse({"error": error.to_record()}, 413 if isinstance(error, TooLarge) else 422)
@@ -128,6 +150,8 @@ def _handle_errors(api: FastAPI) -> None:
         if error.status_code == 404:
             routes = [path for route in api.routes if isinstance(path := getattr(route, "path", None), str)]
             return _error(404, "no such route", choices=routes)
+        if str(error.detail).startswith("Too many files"):
+            return _error(413, f"a study must have at most {settings.limits.files} files")
         return _error(error.status_code, str(error.detail), headers=dict(error.headers or {}))
 
     @api.exception_handler(Busy)
@@ -195,7 +219,7 @@ def _add_facts(api: FastAPI, model: Model, metrics: Metrics) -> None:
     @api.get("/v1/model")
     async def card() -> JSONResponse:
         """Return the champion's card: version, metrics, training cohort, the input it needs, how it computes here."""
-        return JSONResponse(await model.card())
+        return JSONResponse(await _card_in_time(model))
 
     @api.get("/healthz", response_class=PlainTextResponse)
     async def healthz() -> PlainTextResponse:
@@ -205,9 +229,7 @@ def _add_facts(api: FastAPI, model: Model, metrics: Metrics) -> None:
     @api.get("/readyz", response_class=PlainTextResponse)
     async def readyz() -> Response:
         """Answer that a model is loaded, or 503."""
-        card = await _card_soon(model)
-        if card is None:
-            return _error(503, "no model is loaded", headers={"Retry-After": str(_RETRY_S)})
+        card = await _card_in_time(model)
         return PlainTextResponse(f"ready: {card['model']['name']} {card['model']['version']}")
 
     @api.get("/metrics", response_class=PlainTextResponse)
@@ -237,9 +259,17 @@ def _add_feedback(api: FastAPI, settings: ServeSettings, feedback: Feedback | No
 
 async def _card_soon(model: Model) -> ModelCard | None:
     try:
-        return await asyncio.wait_for(model.card(), _CARD_S)
-    except Exception:  # whatever is wrong there: it is not ready
+        return await _card_in_time(model)
+    except Exception:  # whatever is wrong there: nothing is known
         return None
+
+
+async def _card_in_time(model: Model) -> ModelCard:
+    """Return the card; raises `Busy` where no predictor gives one in time."""
+    try:
+        return await asyncio.wait_for(model.card(), _CARD_S)
+    except TimeoutError:
+        raise Busy(f"no predictor answered within {_CARD_S} s: none has started yet, or it does not respond") from None
 
 
 def _error(

@@ -1,6 +1,5 @@
 """From a request's bytes to files in a folder of its own: harmless names, limited sizes, zips unpacked with care."""
 
-import math
 import os
 import re
 import zipfile
@@ -13,15 +12,18 @@ from typing import IO, BinaryIO
 from glioflow.data.case import Case
 from glioflow.data.formats.dicom import is_dicom
 from glioflow.data.formats.file_roles import is_mask_name
+from glioflow.data.formats.nifti_header import num_values, read_header
 from glioflow.data.formats.nifti_names import is_nifti
-from glioflow.data.formats.slices import check_one_folder, is_slice
+from glioflow.data.formats.slices import check_one_folder, is_png, is_slice, read_png_header
 from glioflow.data.formats.study import open_study, read_study
+from glioflow.data.formats.tiff import read_layout
 from glioflow.data.sequences import parse_choices
 from glioflow.errors import TooLarge, UserError
 from glioflow.serving.settings import Limits
 
 _BLOCK = 1 << 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others may ask for gigabytes of working memory
+_NAME_BYTES = 200
 _ENTRY_BYTES = 1024  # of a zip's directory, for each file: far more than name and attributes take
 
 
@@ -154,18 +156,14 @@ def _stated(file: Path) -> tuple[int, int]:
     """Return how many values and bytes a file's header states; (0, 0) where it cannot be read."""
     try:
         if is_slice(file.name):
-            from PIL import Image
-
-            with Image.open(file, formats=["PNG", "TIFF"]) as image:
-                count = image.width * image.height * len(image.getbands())
-            return count, count
+            pages = (read_png_header(file),) if is_png(file) else read_layout(file)
+            return sum(page.num_values for page in pages), sum(page.num_bytes for page in pages)
         if is_nifti(file.name):
-            import nibabel
-
-            header = nibabel.load(file).header
-            count = math.prod(int(side) for side in header.get_data_shape())
-            return count, count * int(header.get_data_dtype().itemsize)
-    except Exception:  # a damaged file can fail anywhere inside the decoder
+            header = read_header(file)
+            return num_values(header), num_values(header) * int(header.get_data_dtype().itemsize)
+    except TooLarge:
+        raise
+    except (UserError, OSError, EOFError, zlib.error):  # the readers report it
         return 0, 0
     return 0, 0
 
@@ -217,14 +215,16 @@ def _wanted(entry: zipfile.ZipInfo) -> bool:
 
 def _store(source: IO[bytes], folder: Path, name: str, left: int) -> Path:
     """Write a file under a harmless name; DICOM files may share theirs, as those of two series do."""
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")[-120:]
+    safe = re.sub(r"[^\w.()-]+", "_", name).lstrip(".")
+    while len(safe.encode()) > _NAME_BYTES:
+        safe = safe[1:]
     if not safe:
         raise UserError("a file must have a name", repr(name))
     path, number = folder / safe, len(os.listdir(folder))
     while path.exists():
         path, number = folder / f"{number}_{safe}", number + 1
     _copy(source, path, left)
-    if path.name != safe and not is_dicom(path):
+    if path.name != safe and not is_dicom(path) and (is_slice(safe) or is_nifti(safe)):
         raise UserError("the files of a study that are not DICOM must have different names", safe)
     return path
 

@@ -1,0 +1,69 @@
+"""Tags that de-identification or an old scanner left out of a DICOM header, filled in where no image needs them."""
+
+from typing import Any
+
+from glioflow.errors import UserError
+
+_IMAGE_CLASS = "1.2.840.10008.5.1.4.1.1.4"  # MR Image Storage
+# What a segmentation of the images must repeat; a header may have each of them empty.
+_MAY_BE_EMPTY = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+    "SliceThickness",
+)
+_PLANE = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
+
+
+def fill_gaps(dataset: Any, name: str) -> None:
+    """Give an image what its header lacks: empty names and dates, unique identifiers, what all gray images state.
+
+    Args:
+        dataset: Changed in place; one without rows is no image and stays as it is.
+        name: Of the file, from which identifiers are made where there are none.
+    """
+    if not dataset.get("Rows"):
+        return
+    study = _uid(dataset, "StudyInstanceUID", "study")
+    series = _uid(dataset, "SeriesInstanceUID", study, dataset.get("SeriesNumber"), dataset.get("SeriesDescription"))
+    _uid(dataset, "SOPInstanceUID", series, name)
+    _uid(dataset, "FrameOfReferenceUID", study)
+    meta = getattr(dataset, "file_meta", None)
+    stated = None if meta is None else meta.get("MediaStorageSOPClassUID")
+    defaults = {
+        "SOPClassUID": str(stated or _IMAGE_CLASS),
+        "Modality": "MR",
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+    }
+    for keyword, value in defaults.items():
+        if not dataset.get(keyword):
+            setattr(dataset, keyword, value)
+    for keyword in _MAY_BE_EMPTY:
+        if keyword not in dataset:
+            setattr(dataset, keyword, None)
+
+
+def check_plane(dataset: Any, file: Any) -> None:
+    """Refuse a slice whose header does not say where it lies; raises `UserError` with the tag."""
+    if dataset.get("NumberOfFrames") and "SharedFunctionalGroupsSequence" in dataset:
+        return
+    for keyword, count in _PLANE.items():
+        value = dataset.get(keyword)
+        if value is None or not hasattr(value, "__len__") or len(value) != count:
+            hint = "export the series with its geometry, or convert it to NIfTI"
+            raise UserError(f"a DICOM slice must state its {keyword}", file=file, hint=hint)
+
+
+def _uid(dataset: Any, keyword: str, *sources: Any) -> str:
+    from pydicom.uid import generate_uid
+
+    if not dataset.get(keyword):
+        setattr(dataset, keyword, generate_uid(entropy_srcs=[keyword, *map(str, sources)]))
+    return str(dataset.get(keyword))

@@ -1,0 +1,92 @@
+"""The header of a NIfTI file, read with bounds before a library reads any of it, and the file opened by what it is."""
+
+import gzip
+import math
+from pathlib import Path
+from typing import IO, Any, cast
+
+from glioflow.errors import TooLarge, UserError
+
+MAX_VOXELS = 2**27
+_MAX_HEADER_BYTES = 2**22
+_GZIP = b"\x1f\x8b"
+
+
+def read_header(path: Path) -> Any:
+    """Return the header of a NIfTI file, checked: a volume of real numbers that fits in memory, soon after the header.
+
+    Raises:
+        UserError: If it is damaged, or states something else.
+        TooLarge: If it states more than `MAX_VOXELS`.
+        OSError: If the file cannot be read, or is packed and damaged.
+    """
+    import nibabel
+
+    with _opened(path) as file:
+        head = file.read(544)
+        size = {int.from_bytes(head[:4], order) for order in ("little", "big")}
+        if 540 in size and len(head) >= 540:
+            header = nibabel.Nifti2Header(head[:540], check=False)
+        elif 348 in size and len(head) >= 348:
+            header = nibabel.Nifti1Header(head[:348], check=False)
+        else:
+            raise UserError("a NIfTI file must begin with a NIfTI header", file=path)
+        _check_shape(header, path)
+        if float(header["vox_offset"]) > _MAX_HEADER_BYTES:
+            found = f"byte {float(header['vox_offset']):.0f}"
+            raise UserError("voxels must begin soon after the header", found, file=path)
+        _check_extensions(file, head, int(header["vox_offset"]), header, path)
+    return header
+
+
+def open_volume(path: Path) -> Any:
+    """Return nibabel's image of a file whose header was checked; whether it is packed its bytes say, not its name."""
+    import nibabel
+
+    if is_packed(path) == path.name.lower().endswith(".gz"):
+        return nibabel.load(path)
+    header = read_header(path)
+    kind = nibabel.Nifti2Image if int(header["sizeof_hdr"]) == 540 else nibabel.Nifti1Image
+    with _opened(path) as file:
+        size = num_values(header) * int(header.get_data_dtype().itemsize)
+        return kind.from_bytes(file.read(int(header["vox_offset"]) + size))
+
+
+def is_packed(path: Path) -> bool:
+    """Return whether the bytes of a file are gzip's."""
+    with path.open("rb") as file:
+        return file.read(2) == _GZIP
+
+
+def num_values(header: Any) -> int:
+    """Return how many values a header states."""
+    return math.prod(int(side) for side in header.get_data_shape())
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path)) if is_packed(path) else path.open("rb")
+
+
+def _check_shape(header: Any, path: Path) -> None:
+    shape = tuple(int(side) for side in header.get_data_shape())
+    if len(shape) < 2 or any(side != 1 for side in shape[3:]) or any(side < 1 for side in shape):
+        raise UserError("a volume must have three dimensions, a slice two", f"shape {shape}", file=path)
+    if num_values(header) > MAX_VOXELS:
+        raise TooLarge(f"a volume must have at most {MAX_VOXELS} voxels", f"shape {shape}", file=path)
+    if header.get_data_dtype().kind not in "iuf" or header.get_data_dtype().itemsize > 8:
+        raise UserError("voxels must be real numbers", header.get_data_dtype(), file=path)
+
+
+def _check_extensions(file: IO[bytes], head: bytes, end: int, header: Any, path: Path) -> None:
+    """Refuse extensions that state to be longer than the room before the voxels: a library would read them whole."""
+    place = int(header["sizeof_hdr"]) + 4
+    if len(head) < place or not head[place - 4]:
+        return
+    order = "little" if header.endianness == "<" else "big"
+    block = head[place:] + file.read(max(0, end - len(head)))
+    at = 0
+    while place + at + 8 <= end and at + 8 <= len(block):
+        size = int.from_bytes(block[at : at + 4], order, signed=True)
+        if size < 8 or place + at + size > end:
+            raise UserError("the extensions of a NIfTI header must end before its voxels", f"{size} bytes", file=path)
+        at += size

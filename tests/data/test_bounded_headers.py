@@ -1,0 +1,151 @@
+"""Headers are read with bounds: a small file cannot make a reader take much memory or time, whatever it states."""
+
+import gzip
+import io
+import struct
+import time
+import tracemalloc
+
+import nibabel
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from glioflow.data.formats.nifti import read_volume
+from glioflow.data.formats.nifti_header import read_header
+from glioflow.data.formats.slices import read_image, read_stack
+from glioflow.data.formats.study import read_study
+from glioflow.data.formats.tiff import read_layout
+from glioflow.errors import TooLarge, UserError
+
+GRAY = np.random.default_rng(0).integers(0, 4000, (5, 20, 30)).astype(np.uint16)
+
+
+def cheap(function, path):
+    """Return the error that a function raises, once it took little memory and time over it."""
+    tracemalloc.start()
+    began = time.process_time()
+    try:
+        with pytest.raises(UserError) as caught:
+            function(path)
+        assert tracemalloc.get_traced_memory()[1] < 32 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - began < 5
+    return str(caught.value)
+
+
+def tags(*entries, following=0):
+    packed = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return struct.pack("<H", len(entries)) + packed + struct.pack("<I", following)
+
+
+def test_a_tiff_of_millions_of_strips_is_refused(tmp_path):
+    strips = 5_000_000
+    head = tags((256, 4, 1, 64), (257, 4, 1, 64), (273, 4, strips, 200), (279, 4, strips, 200))
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8) + head + bytes(4 * strips))
+    assert "strips" in cheap(read_layout, path)
+    assert "strips" in cheap(read_image, path)
+
+
+@pytest.mark.parametrize("circle", [False, True])
+def test_a_tiff_of_a_million_images_or_a_circle_of_them_is_refused(tmp_path, circle):
+    size = len(tags((256, 4, 1, 64), (257, 4, 1, 64)))
+    count = 1_000_000 if not circle else 3
+    path = tmp_path / "a.tif"
+    with path.open("wb") as file:
+        file.write(b"II*\0" + struct.pack("<I", 8))
+        for k in range(count):
+            following = 8 + (k + 1) * size if k < count - 1 else 8
+            file.write(tags((256, 4, 1, 64), (257, 4, 1, 64), following=following))
+    assert ("circle" if circle else "at most 2000 images") in cheap(read_layout, path)
+
+
+@pytest.mark.parametrize("tag", [270, 34665])
+def test_a_tag_that_states_gigabytes_is_refused(tmp_path, tag):
+    path = tmp_path / "a.tif"
+    entry = (tag, 4, 1, 60) if tag == 34665 else (tag, 2, 2**31, 200)
+    inner = tags((37500, 7, 2**31, 8))
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8) + tags((256, 4, 1, 8), (257, 4, 1, 8), entry).ljust(52) + inner)
+    assert "tags" in cheap(read_layout, path)
+
+
+def test_a_nifti_extension_that_states_gigabytes_is_refused(tmp_path):
+    image = nibabel.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4))
+    packed = bytearray(image.to_bytes())
+    packed[348:352] = b"\1\0\0\0"
+    packed[352:360] = struct.pack("<ii", 1_400_000_000, 6)
+    struct.pack_into("<f", packed, 108, 368)
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(gzip.compress(bytes(packed[:360]) + bytes(200_000_000), compresslevel=1))
+    for function in (read_header, read_volume):
+        assert "extensions" in cheap(function, path)
+
+
+def test_a_nifti_with_a_true_extension_is_read(tmp_path):
+    image = nibabel.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4))
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"made by a scanner"))
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    assert read_volume(tmp_path / "a.nii.gz").data.shape == (4, 4, 4)
+
+
+def test_a_png_of_an_enormous_size_is_refused(tmp_path):
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(buffer, "PNG")
+    content = bytearray(buffer.getvalue())
+    content[16:24] = struct.pack(">II", 100_000, 100_000)
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(TooLarge, match="4096 pixels"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "packbits"])
+@pytest.mark.parametrize("kind", ["gray8", "gray16", "rgb8"])
+def test_packed_tiffs_of_8_and_16_bits_are_read(tmp_path, compression, kind):
+    rgb = np.random.default_rng(1).integers(0, 255, (20, 30, 3)).astype(np.uint8)
+    pixels = {"gray8": rgb[..., 0], "gray16": GRAY[0], "rgb8": rgb}[kind]
+    Image.fromarray(pixels).save(tmp_path / "a_1.tif", compression=compression)
+    np.testing.assert_array_equal(read_study([tmp_path / "a_1.tif"]).image[0].squeeze(), pixels)
+
+
+@pytest.mark.parametrize("options", [{}, {"bigtiff": True}, {"byteorder": ">"}, {"imagej": True}])
+def test_a_stack_of_images_in_one_tiff_is_a_study(tmp_path, options):
+    tifffile.imwrite(tmp_path / "scan.tif", GRAY, photometric="minisblack", **options)
+    case = read_study([tmp_path / "scan.tif"])
+    assert case.slice_numbers == (1, 2, 3, 4, 5)
+    np.testing.assert_array_equal(case.image[..., 0], GRAY)
+
+
+def test_a_stack_packed_by_lzw_is_read_image_by_image(tmp_path):
+    first, *others = [Image.fromarray(plane) for plane in GRAY]
+    first.save(tmp_path / "scan.tif", save_all=True, append_images=others, compression="tiff_lzw")
+    np.testing.assert_array_equal(np.stack(read_stack(tmp_path / "scan.tif"))[..., 0], GRAY)
+
+
+def test_a_stack_beside_other_slices_or_of_several_sizes_is_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "scan_1.tif", GRAY, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "scan_2.tif", GRAY[0], photometric="minisblack")
+    with pytest.raises(UserError, match="must hold one image"):
+        read_study([tmp_path / "scan_1.tif", tmp_path / "scan_2.tif"])
+    with tifffile.TiffWriter(tmp_path / "odd.tif") as writer:
+        writer.write(GRAY[0], photometric="minisblack")
+        writer.write(GRAY[0, :5], photometric="minisblack")
+    with pytest.raises(UserError, match="same size"):
+        read_study([tmp_path / "odd.tif"])
+
+
+def test_a_nifti_is_read_by_its_bytes_and_not_by_its_name(tmp_path):
+    image = nibabel.Nifti1Image(np.transpose(GRAY, (2, 1, 0)).astype(np.int16), np.diag([1.0, 1, 3, 1]))
+    (tmp_path / "a_flair.nii.gz").write_bytes(image.to_bytes())
+    (tmp_path / "b_flair.nii").write_bytes(gzip.compress(image.to_bytes()))
+    nibabel.save(image, tmp_path / "c_flair.nii")
+    whole = read_study([tmp_path / "c_flair.nii"])
+    for name in ("a_flair.nii.gz", "b_flair.nii"):
+        np.testing.assert_array_equal(read_study([tmp_path / name]).image, whole.image)
+
+
+def test_a_nifti_of_two_axes_is_one_slice(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(GRAY[0].T.astype(np.int16), np.diag([1.0, 1, 3, 1])), tmp_path / "a_flair.nii")
+    assert read_study([tmp_path / "a_flair.nii"]).shape == (1, 20, 30)

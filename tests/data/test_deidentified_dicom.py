@@ -1,0 +1,57 @@
+"""DICOM without the tags that de-identification takes away is read, and its mask can be written as DICOM-SEG."""
+
+import io
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_series import write_series
+
+from glioflow.data.formats.study import read_study
+from glioflow.data.formats.writing import encode_dicom_seg
+from glioflow.errors import UserError
+
+VOXELS = np.random.default_rng(0).integers(0, 200, (4, 16, 16)).astype(np.uint16)
+NEEDED = {"Rows", "Columns", "PixelData", "BitsAllocated", "BitsStored", "PixelRepresentation"}
+PLANE = {"ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"}
+
+
+def without(folder, keywords, *, empty=False):
+    write_series(folder, VOXELS)
+    for file in folder.iterdir():
+        dataset = pydicom.dcmread(file)
+        for keyword in keywords:
+            if empty:
+                dataset[keyword].value = None
+            else:
+                del dataset[keyword]
+        dataset.save_as(file)
+    return folder
+
+
+def keywords(tmp_path):
+    write_series(tmp_path / "whole", VOXELS)
+    return {element.keyword for element in pydicom.dcmread(next((tmp_path / "whole").iterdir()))}
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_whatever_is_not_needed_may_be_missing_or_empty_one_by_one(tmp_path, empty):
+    for keyword in sorted(keywords(tmp_path) - NEEDED - PLANE):
+        case = read_study([without(tmp_path / keyword, [keyword], empty=empty)])
+        slope = 0 if keyword == "RescaleSlope" else 1
+        assert case.shape == VOXELS.shape, keyword
+        assert slope == 0 or np.array_equal(case.image[..., 0], VOXELS), keyword
+        encoded = encode_dicom_seg(np.ones(case.shape, np.uint8), case, {1: "tumor"})
+        assert pydicom.dcmread(io.BytesIO(encoded)).Modality == "SEG", keyword
+
+
+def test_all_that_is_not_needed_may_be_missing_at_once(tmp_path):
+    case = read_study([without(tmp_path / "bare", keywords(tmp_path) - NEEDED - PLANE)])
+    assert case.shape == VOXELS.shape
+    assert encode_dicom_seg(np.zeros(case.shape, np.uint8), case, {1: "tumor"})
+
+
+@pytest.mark.parametrize("keyword", sorted(PLANE))
+def test_a_slice_without_its_place_is_refused_with_the_tag(tmp_path, keyword):
+    with pytest.raises(UserError, match=f"must state its {keyword}"):
+        read_study([without(tmp_path / "a", [keyword])])

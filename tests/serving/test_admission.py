@@ -1,0 +1,129 @@
+"""A full endpoint still answers probes, refuses further studies at once, and does not compute for callers who left."""
+
+import asyncio
+import threading
+
+import httpx2
+import numpy as np
+import pytest
+from in_process import Here, client, served
+
+from bundles import Bright
+from glioflow.serving.engine.admission import Abandoned, Admission, Full
+from glioflow.serving.engine.batching import Batcher
+
+
+class Gate(Bright):
+    """A network that waits in its forward pass until it may go on, and counts what it computed."""
+
+    def __init__(self):
+        super().__init__(above=0.3)
+        self.go, self.entered, self.passes = threading.Event(), threading.Event(), 0
+
+    def forward(self, images):
+        self.passes += 1
+        self.entered.set()
+        assert self.go.wait(30)
+        return super().forward(images)
+
+
+@pytest.fixture
+def gate():
+    network = Gate()
+    yield network
+    network.go.set()
+
+
+@pytest.fixture
+def slices(lgg):
+    folder = sorted(path for path in lgg.iterdir() if path.is_dir())[0]
+    return [("files", (path.name, path.read_bytes())) for path in sorted(folder.iterdir()) if "_mask" not in path.name]
+
+
+async def entered(gate):
+    assert await asyncio.to_thread(gate.entered.wait, 30)
+
+
+def asgi(here):
+    app = client(here).app
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://127.0.0.1")
+
+
+def test_probes_and_card_are_answered_while_all_places_are_taken(tiny, slices, gate):
+    async def check():
+        here = Here(served(tiny, network=gate), at_once=2, waiting=1)
+        async with asgi(here) as api:
+            studies = [asyncio.create_task(api.post("/v1/predict", files=slices)) for _ in range(3)]
+            await entered(gate)
+            while here.admission.inside < 3:
+                await asyncio.sleep(0.01)
+            for path in ("/healthz", "/readyz", "/v1/model"):
+                assert (await asyncio.wait_for(api.get(path), 5)).status_code == 200, path
+            gate.go.set()
+            assert [response.status_code for response in await asyncio.gather(*studies)] == [200] * 3
+
+    asyncio.run(check())
+
+
+def test_a_study_too_many_is_refused_at_once(gate):
+    async def check():
+        admission = Admission(1, 1)
+        taken = [asyncio.create_task(admission.run(gate.go.wait, 30)) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert isinstance(await admission.run(gate.go.wait, 30), Full)
+        gate.go.set()
+        await asyncio.gather(*taken)
+        assert await admission.run(lambda: 5) == 5, "there is room again"
+
+    asyncio.run(check())
+
+
+def test_a_study_that_nobody_waits_for_is_not_begun(gate):
+    async def check():
+        admission, begun = Admission(1, 5), []
+        first = asyncio.create_task(admission.run(gate.go.wait, 30))
+        second = asyncio.create_task(admission.run(begun.append, 1))
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+        gate.go.set()
+        assert await first
+        assert await admission.run(lambda: "next") == "next"
+        assert not begun
+
+    asyncio.run(check())
+
+
+def test_a_study_that_nobody_waits_for_leaves_the_network(gate):
+    """Of a long study one pass is under way when its caller leaves; the others are never computed."""
+    batcher, sizes, entered = Batcher(4), [], threading.Event()
+
+    def run(block):
+        sizes.append(len(block))
+        entered.set()
+        assert gate.go.wait(30)
+        return block.astype(np.float32)
+
+    ended = []
+
+    def study():
+        try:
+            batcher("network", run, np.zeros((60, 2, 2, 1), np.float32))
+        except Abandoned:
+            ended.append("abandoned")
+            raise
+
+    async def check():
+        admission = Admission(2, 5)
+        task = asyncio.create_task(admission.run(study))
+        assert await asyncio.to_thread(entered.wait, 30)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        gate.go.set()
+        await admission.run(batcher, "network", lambda block: block, np.zeros((1, 2, 2, 1), np.float32))
+        while batcher.queued or not ended:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(check())
+    assert ended == ["abandoned"]
+    assert len(sizes) < 5
