@@ -3,7 +3,7 @@
 import gzip
 import math
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Literal, cast
 
 from glioflow.errors import TooLarge, UserError
 
@@ -82,7 +82,7 @@ def _check_extensions(file: IO[bytes], head: bytes, end: int, header: Any, path:
     place = int(header["sizeof_hdr"]) + 4
     if len(head) < place or not head[place - 4]:
         return
-    order = "little" if header.endianness == "<" else "big"
+    order: Literal["little", "big"] = "little" if header.endianness == "<" else "big"
     block = head[place:] + file.read(max(0, end - len(head)))
     at = 0
     while place + at + 8 <= end and at + 8 <= len(block):

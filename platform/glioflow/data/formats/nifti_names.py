@@ -84,6 +84,8 @@ def channel_name(name: str, case_id: str, folder: str) -> str:
     beginning = _BIDS_BEGINNING.match(name)
     if beginning:
         return name[beginning.end() :]
+    if name == case_id and (owner := owner_of(name)) is not None and not NUMBERED.match(name):
+        return name.removeprefix(owner).strip("_-")
     rest = name.removeprefix(case_id)
     return (rest if rest != name else name.removeprefix(folder)).strip("_-") or "image"
 

@@ -127,6 +127,8 @@ def _name_of_volumes(names: Sequence[str]) -> str:
     Raises:
         UserError: If they are of several cases.
     """
+    if len(names) == 1:
+        return names[0]
     owners = [owner_of(name) for name in names]
     known = sorted({owner for owner in owners if owner}, key=len)
     if known and any(not owner.startswith(known[0]) for owner in known):
@@ -134,8 +136,6 @@ def _name_of_volumes(names: Sequence[str]) -> str:
         raise UserError(rule, f"{len(known)} case names", hint="send one study at a time")
     if None not in owners:
         return known[0] if known else "study"
-    if len(names) == 1:
-        return names[0]
     columns = zip(*(re.split("([_-])", name) for name in names), strict=False)
     shared = itertools.takewhile(lambda column: len(set(column)) == 1, columns)
     return "".join(column[0] for column in shared).strip("_-") or "study"

@@ -9,7 +9,8 @@ from typing import ParamSpec, TypeVar
 
 from glioflow.errors import UserError
 
-Given, Result = ParamSpec("Given"), TypeVar("Result")
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 _ABANDONED: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("abandoned", default=None)
 
 
