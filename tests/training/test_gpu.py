@@ -267,10 +267,11 @@ def test_an_automatic_batch_fits_into_its_memory_and_fills_it(cases, room):
     assert torch.equal(torch.cuda.get_rng_state(), random)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()  # the tests before this one leave some
     made = Blocks(cases[0].record.prepared_shape[1:], size)
     trainer = Trainer(network, loss(), made, settings(precision="bf16", ema=0.9, epochs=1, steps_per_epoch=6))
     trainer.run_epoch(0)
-    peak = torch.cuda.max_memory_allocated()
+    peak = torch.cuda.max_memory_allocated() - before
     assert peak < 1.2 * room
     assert size == MOST_ON_GPU or peak > 0.3 * room
 
