@@ -6,6 +6,7 @@ host, so that they are the same on every device; the noise itself is drawn where
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -153,16 +154,34 @@ def _send(operations: list[_Operation], device: torch.device) -> list[tuple[_Ope
 
 
 def _apply(operation: _Operation, where: Tensor, values: list[Tensor], images: Tensor, masks: Tensor) -> None:
-    picked = images.index_select(0, where)
-    if operation.of_labels:
-        picked, labels = operation.change(picked, masks.index_select(0, where), *values)
-        masks.index_copy_(0, where, labels)
-        images.index_copy_(0, where, picked)
+    spread = values if operation.of_labels else [_spread(value, images.ndim) for value in values]
+    if images.device.type == "cpu":  # sample by sample and in its place, so that all of it stays in the caches
+        for k, row in enumerate(where.tolist()):
+            picked, labels = images[row : row + 1], masks[row : row + 1]
+            changed, moved = _changed(operation, picked, labels, [value[k : k + 1] for value in spread])
+            if changed is not picked:
+                picked.copy_(changed)
+            if moved is not labels:
+                labels.copy_(moved)
         return
-    spread = [value.reshape(*value.shape, *[1] * (images.ndim - value.ndim)) for value in values]
-    changed = operation.change(picked, *spread)
-    assert isinstance(changed, Tensor)
+    labels = masks.index_select(0, where) if operation.of_labels else masks
+    changed, moved = _changed(operation, images.index_select(0, where), labels, spread)
     images.index_copy_(0, where, changed)
+    if operation.of_labels:
+        masks.index_copy_(0, where, moved)
+
+
+def _changed(operation: _Operation, images: Tensor, masks: Tensor, values: list[Tensor]) -> tuple[Tensor, Tensor]:
+    if operation.of_labels:
+        changed, masks = operation.change(images, masks, *values)
+        return changed, masks
+    alone = operation.change(images, *values)
+    assert isinstance(alone, Tensor)
+    return alone, masks
+
+
+def _spread(value: Tensor, dims: int) -> Tensor:
+    return value.reshape(*value.shape, *[1] * (dims - value.ndim))
 
 
 def _mirrors(draws: _Draws, policy: Policy, dims: int) -> list[_Operation]:
@@ -227,12 +246,10 @@ def _degradations(draws: _Draws, policy: Policy) -> list[_Operation]:
     weights = np.exp(-0.5 * (distance / np.maximum(deviations, 1e-3)) ** 2)
     operations = _operation(_blur, chosen, weights / weights.sum(axis=1, keepdims=True))
     chosen, zooms = draws.of(policy.low_resolution)
-    kept = [float(zoom) for zoom in zooms[chosen, 0]]
-
-    def reduce(picked: Tensor) -> Tensor:
-        return torch.cat([_reduce(part, zoom) for part, zoom in zip(picked.split(1), kept, strict=True)])
-
-    return operations + _operation(reduce, chosen)
+    for row in np.flatnonzero(chosen):  # each has a size of its own
+        reduce = partial(_reduce, zoom=float(zooms[row, 0]))
+        operations.append(_Operation(reduce, np.array([row])))
+    return operations
 
 
 def _dropped_channels(draws: _Draws, policy: Policy, channels: int) -> list[_Operation]:

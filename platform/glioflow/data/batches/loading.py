@@ -93,7 +93,7 @@ def to_float(images: Tensor) -> Tensor:
 def to_target(target: TargetSettings, masks: Tensor) -> Tensor:
     """Return labels (B, ...) uint8 in the form that the loss takes: (B, K, ...) float32, or (B, ...) int64."""
     if target.kind == "binary":
-        return (masks > 0).unsqueeze(1).float()
+        return masks.clamp(max=1).unsqueeze(1).float()
     table = torch.from_numpy(target.encode(np.arange(256, dtype=np.uint8)))
     if masks.device.type == "cuda":
         table = table.pin_memory().to(masks.device, non_blocking=True)

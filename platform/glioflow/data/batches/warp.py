@@ -57,13 +57,13 @@ def sample(images: Tensor, masks: Tensor, maps: Tensor, shifts: Tensor | None = 
         for j, n in enumerate(reversed(spatial))
     ]
     fields = None if shifts is None else smooth_field(shifts, spatial)
-    coordinates = []
+    planes = torch.empty(len(images), dims, *spatial, device=images.device)
     for k in range(dims):
-        position = sum(maps[:, k, j].reshape(-1, *[1] * dims) * axes[j] for j in range(dims))
+        parts = [maps[:, k, j].reshape(-1, *[1] * dims) * axes[j] for j in range(dims)]
+        torch.add(sum(parts[:-1]), parts[-1], out=planes[:, k])
         if fields is not None:
-            position = position + fields[:, k] * (2 / spatial[dims - 1 - k])
-        coordinates.append(position)
-    grid = torch.stack([each.expand(len(images), *spatial) for each in coordinates], dim=-1)
+            planes[:, k].add_(fields[:, k], alpha=2 / spatial[dims - 1 - k])
+    grid = planes.movedim(1, -1)
     background = images[(..., *[slice(1)] * dims)]
     moved = functional.grid_sample(images - background, grid, mode="bilinear", align_corners=False).add_(background)
     labels = functional.grid_sample(masks[:, None].float(), grid, mode="nearest", align_corners=False)
