@@ -38,7 +38,14 @@ def shrunk(path: Path, **training: Any) -> Experiment:
     }
     said["model"] |= {"weights": None, "options": _OPTIONS.get(whole.model.architecture, {})}
     said["training"] |= {
-        **{"epochs": 1, "steps_per_epoch": 1, "batch_size": 2, "cpus_per_worker": 1, "num_workers": 1},
+        **{
+            "epochs": 1,
+            "steps_per_epoch": 1,
+            "batch_size": 2,
+            "cpus_per_worker": 1,
+            "num_workers": 1,
+            "gpus_per_worker": 0,
+        },
         **{"precision": "fp32", "warmup_steps": 0, "sampling": sampling},
         **training,
     }
