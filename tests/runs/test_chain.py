@@ -71,7 +71,7 @@ def test_every_trial_is_a_closed_child_of_the_search_with_parameters_and_lineage
         assert run.info.status in ("FINISHED", "KILLED")
         assert run.data.tags["glioflow.kind"] == "trial"
         assert {"glioflow.source", "glioflow.cohort", "glioflow.split"} <= set(run.data.tags)
-        assert run.data.params["model.architecture"] in ("unet", "buda-unet")
+        assert run.data.params["model.architecture"] in ("buda-unet", "attention-unet")
         steps = [m.step for m in demo["tracking"].client.get_metric_history(run.info.run_id, "val/dice")]
         assert steps == list(range(len(steps)))
         assert len(steps) >= 1

@@ -47,6 +47,8 @@ def test_the_part_is_the_mean_of_all_workers_and_lines_name_those_at_work(tmp_pa
         heard.wait_for(0.7)
         ProgressFile(files["fold 1"]).note("done", 1)
         heard.wait_for(0.95)
+        ProgressFile(files["fold 2"]).note("done", 1)
+        heard.wait_for(1.0)  # what is done is no line
     assert heard.parts == sorted(heard.parts)
     assert heard.lines[0] == "fold 1: epoch 1 of 2"
     assert "fold 2: test, case 1 of 2" in heard.lines[-1]

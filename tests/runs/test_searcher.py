@@ -301,6 +301,20 @@ def test_every_ended_trial_is_one_line_with_the_best_so_far(tmp_path):
     assert boards[-1].seconds_left == 0
 
 
+def test_people_without_a_table_hear_of_an_epoch_but_not_of_each(monkeypatch):
+    announcer, heard, _ = told(2)
+    LISTENERS["s"] = Listener(LISTENERS["s"].say)
+    announcer.on_trial_result(0, [], trial(), result(1, 0.25))
+    announcer.on_trial_result(0, [], trial(), result(2, 0.5))
+    assert heard == [("trial 0: epoch 1 of 4, val/dice 0.250", 0.0)]
+    monkeypatch.setattr("glioflow.runs.search.observer._LINE_S", 0)
+    announcer.on_trial_result(0, [], trial(), result(3, 0.5))
+    assert heard[-1][0] == "trial 0: epoch 3 of 4, val/dice 0.500"
+    told(2)
+    announcer.on_trial_result(0, [], trial(), result(4, 0.5))
+    assert len(heard) == 2, "who sees the table needs no line"
+
+
 def test_a_trial_that_ray_ended_for_its_memory_says_so(tmp_path):
     line = "out of memory: Ray ended process 8 (run_trial), which used 9.25 GiB; lower training.batch_size"
     (tmp_path / "error.txt").write_text(f"Failure # 1 (occurred at noon)\n{line}\n")  # as the memory guard has it

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from glioflow.bundle.answer import AnswerJson
     from glioflow.config import Experiment
 
-PATIENTS, SIZE, SLICES = 16, 96, (14, 22)
+PATIENTS, SIZE, SLICES = 20, 96, (14, 22)
 
 
 @verb(START)
@@ -63,6 +63,7 @@ def run_demo(data: Path | None, say: Say) -> tuple[list[dict[str, Any]], "Answer
         raise UserError(f"{source} does not exist", source, hint="give the folder of an LGG cohort")
     step("cohort", path=str(source))
     with cluster.ending():
+        say("starting Ray and its libraries")
         cluster.connect()
         step("ray")
         searched = gf.search(experiment, source, say=_below("search", say))

@@ -99,10 +99,10 @@ class _Shown:
     def line(self) -> str:
         """Return the next line; empty where the last one is recent."""
         now = time.monotonic()
-        if now - self.last_line < _LINE_S:
+        texts = [f"{name}: {text}" if name else text for name, text in self.texts.items() if self.parts[name] < 1]
+        if now - self.last_line < _LINE_S or not texts:
             return ""
         self.last_line = now
-        texts = [f"{name}: {text}" if name else text for name, text in self.texts.items() if self.parts[name] < 1]
         return "; ".join([*texts, *self._time_left(now)])
 
     def _time_left(self, now: float) -> list[str]:

@@ -22,6 +22,8 @@ from glioflow.tracking.spool import run_folder
 PRUNED = "glioflow.pruned"
 # For Ray Train's controller to be ended with its trial: one that lives would book its workers anew.
 _GRACE_S = 15.0
+# How often people without a table hear of an epoch.
+_LINE_S = 5.0
 
 
 @dataclass
@@ -118,6 +120,7 @@ class Announcer(Callback):  # type: ignore[misc]
         # share a machine or the dashboard is off, and a group that stays keeps its CPUs from every later trial.
         self._groups: list[tuple[float, str]] = []
         self._waiting: list[tuple[str, str | None, dict[str, str], dict[str, float]]] = []
+        self._last_line = float("-inf")
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Enter it in the table."""
@@ -127,9 +130,15 @@ class Announcer(Callback):  # type: ignore[misc]
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Enter an epoch."""
-        self._enter(trial, result)
+        """Enter an epoch, and report it to people who see no table, unless they just heard of another."""
+        row, listener = self._enter(trial, result), LISTENERS.get(self.search)
         self._show()
+        if listener is None or listener.show is not None or time.monotonic() - self._last_line < _LINE_S:
+            return
+        if row.dice is not None and not result.get("finished"):
+            self._last_line = time.monotonic()
+            text = f"trial {row.name}: epoch {row.epoch} of {self.board.epochs}, val/dice {row.dice:.3f}"
+            listener.say(text, self.board.ended / self.board.num_trials)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Say what a finished or stopped trial reached; close the run of a stopped one."""
