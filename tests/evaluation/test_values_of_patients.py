@@ -8,7 +8,7 @@ from glioflow.evaluation import evaluate_case, evaluate_parts, fit_volume_interv
 from glioflow.evaluation.intervals import bootstrap_interval
 from glioflow.promotion.evidence import mean
 from glioflow.runs.crossval.run import fit_interval
-from glioflow.runs.scoring import Judged
+from glioflow.runs.scoring import CohortScores
 
 TUMOR, NOTHING = np.ones((2, 3, 3), bool), np.zeros((2, 3, 3), bool)
 
@@ -36,10 +36,10 @@ def test_means_medians_intervals_and_counts_are_over_patients():
 
 
 def test_institutions_baselines_the_gate_and_the_card_are_by_patient_too():
-    judged = Judged(rows=tuple(ROWS), baselines={"all_empty": {each["id"]: each["dice"] for each in ROWS}})
-    assert judged.summary()["per_institution"]["CS"]["dice_mean"] == pytest.approx(0.6)
-    assert judged.summary()["per_institution"]["CS"]["num_patients"] == 3
-    assert judged.beside("brats")["all_empty"]["dice_mean"] == pytest.approx(0.6)
+    scores = CohortScores(rows=tuple(ROWS), baselines={"all_empty": {each["id"]: each["dice"] for each in ROWS}})
+    assert scores.summary()["per_institution"]["CS"]["dice_mean"] == pytest.approx(0.6)
+    assert scores.summary()["per_institution"]["CS"]["num_patients"] == 3
+    assert scores.beside("brats")["all_empty"]["dice_mean"] == pytest.approx(0.6)
     assert mean(ROWS, "dice") == pytest.approx(0.6)
     assert subgroup_metrics(ROWS)["test/by/institution/CS/dice_mean"] == pytest.approx(0.6)
     assert subgroup_metrics(ROWS)["test/by/institution/CS/num_patients"] == 3
@@ -70,7 +70,7 @@ def test_a_cohort_of_empty_masks_says_how_many_values_the_rule_for_empty_masks_d
     assert summary["dice_mean"] == pytest.approx(2 / 3)
     assert summary["dice_num_empty_both"] == summary["nsd_num_empty_both"] == summary["num_empty_both"] == 2
     dice = {each["id"]: float(each["dice"]) for each in rows}
-    baselines = Judged(rows=tuple(rows), baselines={"all_empty": dice}).beside("brats")
+    baselines = CohortScores(rows=tuple(rows), baselines={"all_empty": dice}).beside("brats")
     assert baselines["all_empty"]["num_empty_both"] == 2
 
 

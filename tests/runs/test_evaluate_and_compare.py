@@ -26,7 +26,7 @@ from glioflow.runs.crossval.out_of_fold import OUT_OF_FOLD
 from glioflow.runs.crossval.run import JUDGED, VOLUME_INTERVAL, crossval, fold_split
 from glioflow.runs.launch import Setting, opening_of
 from glioflow.runs.plan import choose_for
-from glioflow.runs.scoring import Judged, join, near_box, score_cases
+from glioflow.runs.scoring import CohortScores, join, near_box, score_cases
 from glioflow.tracking import BUNDLE
 from glioflow.tracking.run import begin_run
 from glioflow.tracking.trained import KnownCase, Trained
@@ -132,7 +132,7 @@ def test_folds_put_together_are_one_evaluation(easy):
     parts = join(score_cases(predictor, some) for some in (cases[:3], cases[3:4], cases[4:]))
     assert near(parts.summary()) == near(whole.summary())
     assert parts.beside("lgg") == whole.beside("lgg")
-    assert Judged.model_validate_json(parts.model_dump_json()) == parts
+    assert CohortScores.model_validate_json(parts.model_dump_json()) == parts
 
 
 def near(value):

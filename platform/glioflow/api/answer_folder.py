@@ -117,17 +117,17 @@ def _list_all(paths: Sequence[Path], done: Predicted) -> list[_Waiting]:
     """List every study once; a path that holds none fails, unless it is the only one."""
     if missing := [path for path in paths if not path.exists()]:
         raise UserError(f"{missing[0]} does not exist", missing[0], hint="give the path of a study or a cohort")
-    found: dict[tuple[Path, ...], _Waiting] = {}
+    studies_by_files: dict[tuple[Path, ...], _Waiting] = {}
     for path in paths:
         try:
             for study in _list_studies(path):
                 files = (path,) if study.case is None else study.case.files
-                found.setdefault(tuple(file.resolve() for file in files), study)
+                studies_by_files.setdefault(tuple(file.resolve() for file in files), study)
         except UserError as error:
             if len(paths) == 1:
                 raise
             done.failed.append(_failed(str(path), error))
-    return list(found.values())
+    return list(studies_by_files.values())
 
 
 def _list_studies(path: Path) -> list[_Waiting]:

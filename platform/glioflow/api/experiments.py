@@ -201,5 +201,5 @@ def search(
         settings = read_experiment(experiment, overrides)
         if budget is not None:
             settings = read_experiment(settings, {"search.budget_hours": budget})
-        found = search_run.search(settings, data, trials=trials, resume=resume, say=say, show=show)
-    return SearchResult(**vars(found), objectives=tuple(settings.search.objectives))
+        searched = search_run.search(settings, data, trials=trials, resume=resume, say=say, show=show)
+    return SearchResult(**vars(searched), objectives=tuple(settings.search.objectives))

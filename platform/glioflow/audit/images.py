@@ -80,14 +80,14 @@ def _suspects(signatures: Sequence[Signatures], parts: NDArray[np.int64], likene
     columns = np.ascontiguousarray(both.T)
     share = math.acos(likeness) / math.pi
     most_bits = BITS * share + 6 * math.sqrt(BITS * share * (1 - share))
-    rng, found = np.random.default_rng(0), np.zeros(0, dtype=np.int64)
+    rng, codes = np.random.default_rng(0), np.zeros(0, dtype=np.int64)
     for _ in range(_TABLES):
         one, other = _in_one_bucket(columns[rng.choice(len(columns), _KEY_BYTES, replace=False)], owners, parts)
         near = np.bitwise_count(both[one] ^ both[other]).sum(axis=1, dtype=np.int64) <= most_bits
         first, second = owners[one[near] % len(owners)], owners[other[near] % len(owners)]
         later, earlier = np.where(parts[first] > parts[second], (first, second), (second, first))
-        found = np.unique(np.concatenate([found, later * len(signatures) + earlier]))
-    pairs = [divmod(int(code), len(signatures)) for code in found]
+        codes = np.unique(np.concatenate([codes, later * len(signatures) + earlier]))
+    pairs = [divmod(int(code), len(signatures)) for code in codes]
     return sorted(pairs, key=lambda pair: (pair[0], parts[pair[1]], pair[1]))
 
 
@@ -104,7 +104,7 @@ def _in_one_bucket(chosen: Signatures, owners: Pairs, parts: NDArray[np.int64]) 
     ordered, count = keys >> np.uint64(32), len(owners)
     at, distance, ones, others = np.flatnonzero(ordered[:-1] == ordered[1:]), 1, [], []
     while len(at):
-        one, other = ((keys[place] & np.uint64(0xFFFFFFFF)).astype(np.int64) for place in (at, at + distance))
+        one, other = ((keys[position] & np.uint64(0xFFFFFFFF)).astype(np.int64) for position in (at, at + distance))
         fits = parts[owners[one % count]] != parts[owners[other % count]]
         fits &= (one < count) | (other < count)
         ones.append(one[fits])

@@ -163,16 +163,18 @@ class Predictor:
         Returns:
             Masks and probabilities in the original geometry.
         """
-        said = self.description
-        return decode(said.target, said.postprocess, restore(self.probabilities(image), moves))
+        description = self.description
+        return decode(description.target, description.postprocess, restore(self.probabilities(image), moves))
 
     def probabilities(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Return the network's probabilities (S, h, w, K) of a prepared image, at the bundle's temperature."""
-        said, softmax = self.description, self.description.target.kind == "multiclass"
-        raw = predict_volume(self.network, image, softmax=softmax, precision=self.precision, **dict(said.inference))
-        if said.postprocess.temperature == 1:
+        description, softmax = self.description, self.description.target.kind == "multiclass"
+        raw = predict_volume(
+            self.network, image, softmax=softmax, precision=self.precision, **dict(description.inference)
+        )
+        if description.postprocess.temperature == 1:
             return raw
-        return apply_temperature(raw, said.postprocess.temperature, softmax_axis=-1 if softmax else None)
+        return apply_temperature(raw, description.postprocess.temperature, softmax_axis=-1 if softmax else None)
 
     def volume(self, features: Mapping[str, float | None]) -> TumorVolume:
         """Return the tumor's volume among shape features, with its conformal interval."""
@@ -210,19 +212,19 @@ class Ensemble(Predictor):
                     raise UserError(f"the models of an ensemble have the same {key}")
         # A volume interval is of one network's errors.
         parameters = sum(member.description.num_parameters for member in members)
-        said = first.description.model_copy(update={"volume_interval": None, "num_parameters": parameters})
-        super().__init__(said, first.network, first.survival)
+        description = first.description.model_copy(update={"volume_interval": None, "num_parameters": parameters})
+        super().__init__(description, first.network, first.survival)
         self.members = tuple(members)
 
     def segment(self, image: NDArray[np.floating[Any]], moves: tuple[Move, ...]) -> Segmentation:
         """Segment a prepared image by the members' mean probabilities; `spread` is of what each alone would answer."""
         each = [member.probabilities(image) for member in self.members]
-        said = self.description
-        whole = decode(said.target, said.postprocess, restore(_mean(each), moves))
+        description = self.description
+        whole = decode(description.target, description.postprocess, restore(_mean(each), moves))
         if len(each) < 2:
             return whole
         alone = [
-            decode(said.target, member.description.postprocess, restore(one, moves))
+            decode(description.target, member.description.postprocess, restore(one, moves))
             for member, one in zip(self.members, each, strict=True)
         ]
         spread = measure_spread([found.tumor_probability for found in alone], [found.labels > 0 for found in alone])

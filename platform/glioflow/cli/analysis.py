@@ -43,8 +43,8 @@ def features(
         payload: dict[str, Any] = {"features": measured.model_dump(mode="json")}
         if volume.max(initial=0) > 1:  # labels of several regions, as in BraTS
             try:
-                found = measure_regions(volume, spacing_mm=spacing_mm, brain=brain)
-                payload["regions"] = found.model_dump(mode="json")
+                regions = measure_regions(volume, spacing_mm=spacing_mm, brain=brain)
+                payload["regions"] = regions.model_dump(mode="json")
             except UserError as error:  # labels of another kind of cohort: the shape of the whole still holds
                 console().print(f"no regions: {error}")
         if radiomics:

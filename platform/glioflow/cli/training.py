@@ -66,7 +66,7 @@ def search(
 ) -> None:
     """Search the experiment's space of settings with Ray Tune and Optuna."""
     with one_line_errors(), search_table() as (say, show_trials):
-        found = gf.search(
+        result = gf.search(
             experiment,
             data,
             trials=trials,
@@ -76,7 +76,7 @@ def search(
             say=say,
             show=show_trials,
         )
-        print_result(found, as_json)
+        print_result(result, as_json)
 
 
 @verb(TRAINING)

@@ -54,11 +54,11 @@ def connect(*, num_cpus: int | None = None) -> None:
 
 def _check_address(address: str) -> None:
     """Refuse a host and port at which nobody listens: Ray itself would try for minutes."""
-    place = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+?)\]?:(\d+)", address)
-    if place is None:  # `auto`, `local`, or what Ray itself refuses
+    match = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+?)\]?:(\d+)", address)
+    if match is None:  # `auto`, `local`, or what Ray itself refuses
         return
     try:
-        socket.create_connection((place[1], int(place[2])), timeout=_CONNECT_S).close()
+        socket.create_connection((match[1], int(match[2])), timeout=_CONNECT_S).close()
     except (OSError, OverflowError, UnicodeError) as error:
         raise _no_cluster(address, getattr(error, "strerror", None) or str(error)) from None
 

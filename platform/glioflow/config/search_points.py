@@ -42,14 +42,14 @@ def check_points(settings: SearchSettings, try_point: Try) -> None:
 
 def _check_values(settings: SearchSettings, try_point: Try) -> None:
     """Refuse a value that is in no point with which a trial could train; rather one that is at fault by itself."""
-    found = []
+    refusals = []
     for key, parameter in settings.space.items():
         for value in _tried(parameter):
             if (trouble := _trouble(settings, {key: value}, try_point)) is not None:
                 alone = {other: values[0] for other, values in _with_conditions(settings, {key: value}).items()}
-                found.append((try_point(alone) is None, f"search.space: {key} cannot be {_text(value)}", trouble))
-    if found:
-        _, rule, trouble = min(found, key=lambda each: each[0])
+                refusals.append((try_point(alone) is None, f"search.space: {key} cannot be {_text(value)}", trouble))
+    if refusals:
+        _, rule, trouble = min(refusals, key=lambda each: each[0])
         _refuse(rule, trouble)
 
 

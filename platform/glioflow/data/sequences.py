@@ -238,18 +238,18 @@ def _measured(series: Series) -> str | None:
 
 def _says(series: Series) -> str | None:
     """Return `pre` or `post` by the words; None where they say nothing; those that say both are refused."""
-    said = series_words.contrast(series.text)
-    if len(said) > 1:
+    phases = series_words.contrast(series.text)
+    if len(phases) > 1:
         raise _ambiguous(series)
-    return next(iter(said), None)
+    return next(iter(phases), None)
 
 
 def _contrast(series: Series, t1: Sequence[Series], known: Collection[str]) -> str:
     """Tell a T1-weighted series from the others of its examination."""
     if {"pre", "post"} <= set(known):
         return "pre"  # which is left out
-    if (said := _says(series)) is not None:
-        return said
+    if (phase := _says(series)) is not None:
+        return phase
     if not series.has_agent:
         return "pre"
     others = [other for other in t1 if other is not series]

@@ -45,5 +45,5 @@ def measure_radiomics(
     if image is None:
         extractor.disableAllFeatures()
         extractor.enableFeatureClassByName("shape")
-    found = extractor.execute(*images)
-    return {name.removeprefix("original_"): float(value) for name, value in found.items()}
+    features = extractor.execute(*images)
+    return {name.removeprefix("original_"): float(value) for name, value in features.items()}

@@ -82,8 +82,8 @@ def record(tracking: Tracking, verdict: Verdict, *, sources: str = "", cohort: P
 
 def decisions(tracking: Tracking, name: str) -> list[Verdict]:
     """Return every recorded decision about `name`, newest first."""
-    found = tracking.find_all(DECISIONS, model=name)
-    whole = [run.info.run_id for run in found if run.info.status == "FINISHED"]  # others died while they were written
+    records = tracking.find_all(DECISIONS, model=name)
+    whole = [run.info.run_id for run in records if run.info.status == "FINISHED"]  # others died while they were written
     return [Verdict.model_validate(tracking.read_json(run_id, "verdict.json")) for run_id in whole]
 
 

@@ -17,12 +17,12 @@ def through_steps(case: Case, steps: Sequence[Step]) -> list[Picture]:
     """Return the slice of largest tumor as read and after each step; the mask goes with it."""
     pictures = []
     volume = unprocessed(case)
-    place = largest_slice(case.mask, case.shape[0])
+    largest = largest_slice(case.mask, case.shape[0])
     for name, step in [("as read", None), *((step.step, step) for step in steps)]:
         volume = volume if step is None else step.apply(volume)
         count = volume.image.shape[0]
         # The same slice all the way, as long as no step changes their number.
-        s = place if count == case.shape[0] else largest_slice(volume.mask, count)
+        s = largest if count == case.shape[0] else largest_slice(volume.mask, count)
         shape = "x".join(str(n) for n in volume.image.shape[1:3])
         pictures.append(Picture(_shown(volume)[s], f"{name}  {shape}", None if volume.mask is None else volume.mask[s]))
     return pictures

@@ -40,10 +40,10 @@ def draw_case(predictor: Predictor, case: PreparedCase, *, title: str, name: str
     prepared = np.asarray(case.image[..., shown_channel(case.record.channels)], np.float32)
     # What restoring adds around a crop is 0, which must be the darkest value then.
     image = np.asarray(case.restore(prepared - prepared.min()))
-    found = predictor.segment(case.image, case.record.moves).labels > 0
+    predicted = predictor.segment(case.image, case.record.moves).labels > 0
     truth = np.logical_or.reduce(list(predictor.description.target.split(case.reference()).values()))
-    index = int((truth if truth.any() else found).sum(axis=(1, 2)).argmax())
-    still = overlay(image[index], truth[index], found[index], title=title)
+    index = int((truth if truth.any() else predicted).sum(axis=(1, 2)).argmax())
+    still = overlay(image[index], truth[index], predicted[index], title=title)
     return [
         Drawing(
             name,
@@ -52,7 +52,7 @@ def draw_case(predictor: Predictor, case: PreparedCase, *, title: str, name: str
         ),
         Drawing(
             f"{name}-film",
-            film(image, truth, found),
+            film(image, truth, predicted),
             f"{name.capitalize()}, slice by slice; below, where tumor is and where it is seen.",
         ),
     ]

@@ -87,9 +87,9 @@ def open_cohort_for(steps: Sequence[Step], source: str | Path, target: TargetSet
         UserError: As the readers do, or if a prepared cohort was made with other steps, or its labels are not those of
             the target.
     """
-    place = prepared_home()
-    folder = local_folder(source, place)
-    return find_or_prepare(folder, steps, home=place, target=target, map_cases=cluster.map_parallel)
+    kept_in = prepared_home()
+    folder = local_folder(source, kept_in)
+    return find_or_prepare(folder, steps, home=kept_in, target=target, map_cases=cluster.map_parallel)
 
 
 def check_resources(experiment: Experiment) -> None:
@@ -138,7 +138,7 @@ def opening_of(
     """
     experiment, split, cohort = setting.experiment, setting.split, setting.cohort
     digests = {"glioflow.split": split.digest, "glioflow.test": split.test_digest}
-    place = {"path": str(cohort.path), "fingerprint": cohort.manifest.fingerprint}
+    address = {"path": str(cohort.path), "fingerprint": cohort.manifest.fingerprint}
     return Opening(
         kind=kind,
         experiment=experiment.name,
@@ -150,7 +150,7 @@ def opening_of(
             EXPERIMENT: to_yaml(experiment),
             SPLIT: json.dumps(split.model_dump(mode="json"), indent=1),
             CASES: cases_text(cohort.entries()),
-            COHORT: json.dumps(place, indent=1),
+            COHORT: json.dumps(address, indent=1),
         },
         datasets=(
             prepared_dataset(

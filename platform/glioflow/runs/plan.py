@@ -315,8 +315,8 @@ def _finish(plan: Plan, cohort: PreparedCohort, predictor: Predictor, fitted: "F
     if val:
         summary = {**flatten_summary(summarize(measure(predictor, val)), "val"), "val/best_epoch": float(fitted.epoch)}
     if plan.fold is not None and "c_index" in plan.experiment.search.objectives:
-        found = {case.record.id: predicted_features(predictor, case) for case in val}
-        atomic.write_json(plan.features, found)
+        features = {case.record.id: predicted_features(predictor, case) for case in val}
+        atomic.write_json(plan.features, features)
     bundle.save(plan.bundle, predictor.description.model_copy(update={"metrics": summary}), fitted.weights)
     return summary
 

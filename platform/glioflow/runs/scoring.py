@@ -1,4 +1,4 @@
-"""Labeled cases judged by a model: metrics, calibration, slices and baselines, in a form that joins cases and folds."""
+"""Labeled cases measured under a model: metrics, calibration, slices, baselines; parts join to a whole."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
@@ -36,8 +36,8 @@ NEAR_VOXELS = 2
 MAX_KNOWN_SLICES = 20_000
 
 
-class Judged(BaseModel):
-    """What a model said of labeled cases, measured.
+class CohortScores(BaseModel):
+    """What a model reaches on labeled cases.
 
     Attributes:
         rows: Per case, as `prediction.measure` gives them, with `uncertainty` (mean entropy of doubtful voxels); of an
@@ -57,7 +57,7 @@ class Judged(BaseModel):
     slice_truths: tuple[bool, ...] = ()
     baselines: dict[str, dict[str, float]] = {}
 
-    def __add__(self, other: "Judged") -> "Judged":
+    def __add__(self, other: "CohortScores") -> "CohortScores":
         """Return both together, as `join`."""
         return join((self, other))
 
@@ -84,8 +84,8 @@ class Judged(BaseModel):
 
     def beside(self, cohort_format: str) -> dict[str, dict[str, float]]:
         """Return each baseline's mean and median Dice; on LGG what two experts reach, too."""
-        found = {name: self._baseline(dice) for name, dice in self.baselines.items()}
-        return found | ({"human": HUMAN_LGG} if cohort_format == "lgg" else {})
+        results = {name: self._baseline(dice) for name, dice in self.baselines.items()}
+        return results | ({"human": HUMAN_LGG} if cohort_format == "lgg" else {})
 
     def _baseline(self, dice: Mapping[str, float]) -> dict[str, float]:
         rows = [{**row, "dice": dice[str(row["id"])]} for row in self.rows if str(row["id"]) in dice]
@@ -107,8 +107,8 @@ def score_cases(
     known: Sequence[PreparedCase] = (),
     with_features: bool = False,
     say: Say = quiet,
-) -> Judged:
-    """Judge a model on labeled cases, in the original geometry.
+) -> CohortScores:
+    """Measure a model on labeled cases, in the original geometry.
 
     Args:
         predictor: The model.
@@ -117,18 +117,18 @@ def score_cases(
         with_features: Add the shape features of the predicted mask to each row, as `features`.
         say: Called after each case.
     """
-    judged = []
+    scored = []
     for number, case in enumerate(cases, start=1):
-        judged.append(_score_case(predictor, case, with_features=with_features))
+        scored.append(_score_case(predictor, case, with_features=with_features))
         say(f"case {number} of {len(cases)}", number / len(cases))
-    return join(judged).model_copy(update={"baselines": baselines(predictor.description, cases, known=known)})
+    return join(scored).model_copy(update={"baselines": baselines(predictor.description, cases, known=known)})
 
 
-def join(parts: Iterable[Judged]) -> Judged:
+def join(parts: Iterable[CohortScores]) -> CohortScores:
     """Return all parts as one, in their order; a baseline stays where all have it."""
     parts = list(parts)
     names = [name for name in parts[0].baselines if all(name in part.baselines for part in parts)] if parts else []
-    return Judged(
+    return CohortScores(
         rows=tuple(row for part in parts for row in part.rows),
         everywhere=_sum(part.everywhere for part in parts),
         near_tumor=_sum(part.near_tumor for part in parts),
@@ -142,15 +142,15 @@ def baselines(
     description: Description, cases: Sequence[PreparedCase], *, known: Sequence[PreparedCase] = ()
 ) -> dict[str, dict[str, float]]:
     """Return the Dice by case of all that a network has to beat and that applies here."""
-    found = {"all_empty": _dice(measure_empty(description.target, cases))}
+    dice_by_baseline = {"all_empty": _dice(measure_empty(description.target, cases))}
     if (bright := measure_flair_threshold(description, cases)) is not None:
-        found["flair_threshold"] = _dice(bright)
+        dice_by_baseline["flair_threshold"] = _dice(bright)
     if (copied := _nearest_slice(description.target, cases, known)) is not None:
-        found["nearest_slice"] = copied
-    return found
+        dice_by_baseline["nearest_slice"] = copied
+    return dice_by_baseline
 
 
-def _score_case(predictor: Predictor, case: PreparedCase, *, with_features: bool) -> Judged:
+def _score_case(predictor: Predictor, case: PreparedCase, *, with_features: bool) -> CohortScores:
     segmentation = predictor.segment(case.image, case.record.moves)
     row = measure_segmentation(segmentation, case, predictor.description.target)
     probability = segmentation.tumor_probability
@@ -167,7 +167,7 @@ def _score_case(predictor: Predictor, case: PreparedCase, *, with_features: bool
         ).volume
     truth = np.logical_or.reduce(list(predictor.description.target.split(case.reference()).values()))
     box = near_box(truth | (segmentation.labels > 0))
-    return Judged(
+    return CohortScores(
         rows=(row,),
         everywhere=count_reliability(probability, truth),
         near_tumor=count_reliability(probability[box], truth[box]) if truth[box].size else None,
@@ -198,8 +198,8 @@ def _nearest_slice(
     dice = {}
     for case in cases:
         labels = np.asarray(case.restore(copier.predict(case.image, patient=case.record.patient)), np.uint8)
-        found, truth = target.split(labels), target.split(case.reference())
-        dice[case.record.id] = float(np.mean([dice_per_case(found[name], truth[name]) for name in target.names]))
+        copied, truth = target.split(labels), target.split(case.reference())
+        dice[case.record.id] = float(np.mean([dice_per_case(copied[name], truth[name]) for name in target.names]))
     return dice
 
 

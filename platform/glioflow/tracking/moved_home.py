@@ -41,12 +41,12 @@ def mend_addresses() -> None:
 
 def _former_homes(places: list[tuple[str, str | None]]) -> set[str]:
     """Return the addresses of homes whose artifacts lie in this one now."""
-    here, found = home().as_uri(), set()
+    here, moved_from = home().as_uri(), set()
     for name, location in places:
         below = Path("/artifacts", name).as_uri().removeprefix("file://")
         before = (location or "").removesuffix(below)
         if before in (location, here) or not before.startswith("file://"):
             continue
         if (home() / "artifacts" / name).is_dir():
-            found.add(before)
-    return found
+            moved_from.add(before)
+    return moved_from

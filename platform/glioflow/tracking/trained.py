@@ -44,8 +44,8 @@ class Trained:
         """Return `train`, `val` or `test` where the case's images, its person or its id are in that part, or None."""
         images = None if record.digest is None else ("digest", record.digest)
         keys = (images, ("patient", record.patient), ("id", record.id))
-        found = {self._parts[key] for key in keys if key is not None and key in self._parts}
-        return next((part for part in ("train", "val", "test") if part in found), None)
+        parts = {self._parts[key] for key in keys if key is not None and key in self._parts}
+        return next((part for part in ("train", "val", "test") if part in parts), None)
 
     def differs(self, record: CaseRecord) -> bool:
         """Return whether a case of the same id had other images."""

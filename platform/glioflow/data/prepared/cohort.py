@@ -243,8 +243,8 @@ def find_or_prepare(
 def prepare_in(cohort: Cohort, steps: Sequence[Step], *, home: Path, map_cases: MapCases = map) -> PreparedCohort:
     """Prepare a raw cohort in its folder below `home`, where that was not done before; raises as `prepare`."""
     digests = digest_cases(cohort, steps)
-    place = home / fingerprint_of(digests, steps, digest_reading(cohort))
-    return prepare(cohort, place, steps, map_cases=map_cases, digests=digests)
+    folder = home / fingerprint_of(digests, steps, digest_reading(cohort))
+    return prepare(cohort, folder, steps, map_cases=map_cases, digests=digests)
 
 
 def prepare(

@@ -55,8 +55,8 @@ def digest_reading(cohort: Cohort) -> str:
     segments = sorted(cohort.labels.items()) if cohort.format == "dicom" and len(cohort.labels) > 1 else []
     if not (cohort.inputs or cohort.chosen or segments):
         return ""
-    said = json.dumps([_digest_files(cohort.inputs), cohort.chosen, segments])
-    return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
+    reading = json.dumps([_digest_files(cohort.inputs), cohort.chosen, segments])
+    return hashlib.blake2b(reading.encode(), digest_size=16).hexdigest()
 
 
 def _mark(files: Iterable[Path]) -> tuple[str, int]:
@@ -64,12 +64,12 @@ def _mark(files: Iterable[Path]) -> tuple[str, int]:
     digest, latest = hashlib.blake2b(digest_size=16), 0
     for path in files:
         try:
-            found = path.stat()
+            status = path.stat()
         except OSError as error:
             raise _unreadable(path, error) from None
         # The time of the last change of the inode, which no program can set, goes with the one of the content.
-        digest.update(f"{os.path.abspath(path)}\0{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}\0".encode())
-        latest = max(latest, found.st_mtime_ns, found.st_ctime_ns)
+        digest.update(f"{os.path.abspath(path)}\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\0".encode())
+        latest = max(latest, status.st_mtime_ns, status.st_ctime_ns)
     return digest.hexdigest(), latest
 
 
@@ -122,15 +122,15 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _look_up(known: sqlite3.Connection | None, marks: dict[str, str]) -> dict[str, str]:
     """Return the kept digests by case."""
-    found: dict[str, str] = {}
+    known_digests: dict[str, str] = {}
     wanted = [*marks.values()]
     with contextlib.suppress(sqlite3.Error):
         for first in range(0, len(wanted) if known is not None else 0, _AT_ONCE):
             some = wanted[first : first + _AT_ONCE]
             assert known is not None
             query = f"SELECT mark, digest FROM digests WHERE mark IN ({','.join('?' * len(some))})"
-            found.update(known.execute(query, some))
-    return {case_id: found[mark] for case_id, mark in marks.items() if mark in found}
+            known_digests.update(known.execute(query, some))
+    return {case_id: known_digests[mark] for case_id, mark in marks.items() if mark in known_digests}
 
 
 def _keep(known: sqlite3.Connection | None, digests: dict[str, str]) -> None:

@@ -60,14 +60,14 @@ class Index(Sequence[CaseRecord]):
         return self._length
 
     @overload
-    def __getitem__(self, place: int) -> CaseRecord: ...
+    def __getitem__(self, index: int) -> CaseRecord: ...
     @overload
-    def __getitem__(self, place: slice) -> tuple[CaseRecord, ...]: ...
-    def __getitem__(self, place: int | slice) -> CaseRecord | tuple[CaseRecord, ...]:
-        if isinstance(place, slice):
-            return tuple(self[number] for number in range(len(self))[place])
-        number = range(len(self))[place]
-        return _parse(self._one("SELECT record FROM cases WHERE position = ?", number)[0])
+    def __getitem__(self, index: slice) -> tuple[CaseRecord, ...]: ...
+    def __getitem__(self, index: int | slice) -> CaseRecord | tuple[CaseRecord, ...]:
+        if isinstance(index, slice):
+            return tuple(self[position] for position in range(len(self))[index])
+        position = range(len(self))[index]
+        return _parse(self._one("SELECT record FROM cases WHERE position = ?", position)[0])
 
     def __iter__(self) -> Iterator[CaseRecord]:
         return (_parse(record) for (record,) in self._rows("SELECT record FROM cases"))
@@ -79,8 +79,8 @@ class Index(Sequence[CaseRecord]):
 
     def find(self, case_id: str) -> CaseRecord | None:
         """Return the record of a case, or None where there is none of this id."""
-        found = self._one("SELECT record FROM cases WHERE id = ?", case_id)
-        return None if found is None else _parse(found[0])
+        row = self._one("SELECT record FROM cases WHERE id = ?", case_id)
+        return None if row is None else _parse(row[0])
 
     def ids(self) -> Iterator[str]:
         """Return all ids."""

@@ -131,8 +131,8 @@ def compare_all(first: Sequence[Row], second: Sequence[Row]) -> dict[str, Compar
         *METRICS,
         *(f"{metric}_{part}" for part in sorted(parts - {"tumor_slices"}) for metric in ("dice", "hd95")),
     ]
-    found = {metric: compare_rows(first, second, metric=metric) for metric in names}
-    return {metric: compared for metric, compared in found.items() if compared is not None}
+    compared_by_metric = {metric: compare_rows(first, second, metric=metric) for metric in names}
+    return {metric: compared for metric, compared in compared_by_metric.items() if compared is not None}
 
 
 def _on_cohort(a: Subject, b: Subject, source: str | Path, *, unseen: bool) -> tuple[_Side, _Side, list[str]]:

@@ -26,7 +26,7 @@ from glioflow.tracking.trained import Trained, read_trained
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to be judged.
+    """A model to be measured.
 
     Attributes:
         name: As the user said it.
@@ -79,11 +79,11 @@ def open_subject(model: str) -> Subject:
         UserError: If nothing of that name exists.
     """
     members = open_members(model)
-    found = [
+    trained_by = [
         None if each.run_id is None else read_trained(Tracking(), each.run_id, each.predictor.description.origin.split)
         for each in members
     ]
-    known = tuple(trained for trained in found if trained is not None)
+    known = tuple(trained for trained in trained_by if trained is not None)
     runs = tuple(each.run_id for each in members if each.run_id is not None)
     complete = len(runs) == len(members)
     return Subject(model, as_one(members), known if len(known) == len(members) else None, runs if complete else ())
@@ -97,10 +97,10 @@ def labeled_cases(subject: Subject, source: str | Path) -> tuple[PreparedCohort,
     """
     if "://" not in str(source) and not Path(source).exists():
         raise UserError("the cohort must exist", source)
-    said = subject.predictor.description
-    cohort = open_cohort_for(said.preprocess, source, said.target)
-    if cohort.channels != said.network_channels:
-        raise UserError(f"this model takes the channels {list(said.network_channels)}", list(cohort.channels))
+    description = subject.predictor.description
+    cohort = open_cohort_for(description.preprocess, source, description.target)
+    if cohort.channels != description.network_channels:
+        raise UserError(f"this model takes the channels {list(description.network_channels)}", list(cohort.channels))
     cases = cohort.cases(record.id for record in cohort.records if record.areas_px is not None)
     if not cases:
         raise UserError("an evaluation needs cases with masks", source)
@@ -132,8 +132,8 @@ def evaluate(
     notes = subject.renamed(cases) if unseen else []
     if unseen:
         cases = unseen_by([subject], cases)
-    judged = score_cases(subject.predictor, cases, known=known, say=say)
-    answer = judged.answer(cohort.manifest.format) | {
+    scores = score_cases(subject.predictor, cases, known=known, say=say)
+    answer = scores.answer(cohort.manifest.format) | {
         "num_parameters": subject.predictor.description.num_parameters,
         "warnings": [*subject.warnings(cohort, cases), *notes],
     }
@@ -206,10 +206,10 @@ def _cover(
     held = []
     for row in rows:
         predicted = row.get(f"volume_prediction_{interval.unit}")
-        found = None if predicted is None else interval.interval([predicted])
-        row["volume_interval"] = None if found is None else list(found)
+        bounds = None if predicted is None else interval.interval([predicted])
+        row["volume_interval"] = None if bounds is None else list(bounds)
         unseen = foreign or (interval.held_out == origin.test and row["part"] == "test")
-        if found is not None and unseen:
-            held.append({**row, "held": found[0] <= row[f"volume_reference_{interval.unit}"] <= found[1]})
+        if bounds is not None and unseen:
+            held.append({**row, "held": bounds[0] <= row[f"volume_reference_{interval.unit}"] <= bounds[1]})
     shares = [*patient_means(held, "held").values()]
     return {**interval.described(), "num_asked": len(shares), "coverage": fmean(shares) if shares else None}

@@ -26,7 +26,7 @@ from glioflow.runs.launch import Setting, open_setting, opening_of
 from glioflow.runs.plan import TRAINED, Plan, plan_of, train_plan
 from glioflow.runs.progress import ProgressFile, shown
 from glioflow.runs.resuming import check_folds, resumed_setting
-from glioflow.runs.scoring import Judged, join, score_cases
+from glioflow.runs.scoring import CohortScores, join, score_cases
 from glioflow.tracking import BUNDLE, Tracking
 from glioflow.tracking.run import Run, begin_run, close_children, open_run, resume_run
 
@@ -105,8 +105,8 @@ def crossval(
         before = f", {len(done)} folds done before" if resume else ""
         say(f"{number} folds over {len({entry.patient for entry in cases})} patients, run {run.run_id}{before}")
         try:
-            runs, judged = _run_folds(setting, run.run_id, parts, done, say)
-            answer = _conclude(setting, run, runs, judged)
+            runs, scores = _run_folds(setting, run.run_id, parts, done, say)
+            answer = _conclude(setting, run, runs, scores)
         except BaseException:
             with contextlib.suppress(Exception):  # where the store is away, the first error is what helps
                 close_children(setting.tracking, experiment.name, run.run_id)
@@ -144,31 +144,33 @@ def fit_interval(rows: Sequence[Mapping[str, Any]], *, held_out: str = "") -> Vo
 
 def _run_folds(
     setting: Setting, parent: str, parts: list[list[str]], done: Mapping[int, str], say: Say
-) -> tuple[dict[int, str], dict[int, Judged]]:
+) -> tuple[dict[int, str], dict[int, CohortScores]]:
     """Return run and judgement of every fold; those in `done` are read, not run."""
-    judged = {k: Judged.model_validate(setting.tracking.read_json(run, JUDGED)) for k, run in done.items()}
+    scores = {k: CohortScores.model_validate(setting.tracking.read_json(run, JUDGED)) for k, run in done.items()}
     waiting = [k for k in range(len(parts)) if k not in done]
     plans = {k: _plan(setting, parent, k, fold_split(parts, k)) for k in waiting}
     cpus = setting.experiment.training.cpus_per_worker
     with shown({f"fold {k + 1}": plan.progress for k, plan in plans.items()}, say):
         for k, answer in zip(waiting, cluster.map_parallel(run_fold, plans.values(), num_cpus=cpus), strict=True):
-            judged[k] = answer
+            scores[k] = answer
             dice = [*patient_means(answer.rows, "dice").values()]
             say(f"fold {k + 1} of {len(parts)}: test/dice_mean {np.mean(dice):.3f} over {len(dice)} patients")
-    return {**done, **{k: plan.run_id for k, plan in plans.items()}}, judged
+    return {**done, **{k: plan.run_id for k, plan in plans.items()}}, scores
 
 
-def _conclude(setting: Setting, run: Run, runs: Mapping[int, str], judged: Mapping[int, Judged]) -> dict[str, Any]:
+def _conclude(
+    setting: Setting, run: Run, runs: Mapping[int, str], scores: Mapping[int, CohortScores]
+) -> dict[str, Any]:
     """Put the folds together, log all of it with the report, and return the answer."""
     cohort_format = setting.cohort.manifest.format
-    folds = {row["id"]: k for k, part in judged.items() for row in part.rows}
-    total = join(judged[k] for k in sorted(judged))
+    folds = {row["id"]: k for k, part in scores.items() for row in part.rows}
+    total = join(scores[k] for k in sorted(scores))
     total = total.model_copy(update={"rows": tuple(sorted(total.rows, key=lambda row: str(row["id"])))})
     answer = total.answer(cohort_format)
     run.log_metrics(flatten_summary({k: v for k, v in answer.items() if k != "per_patient"}, "oof"))
     for row in answer["per_patient"]:
         row["fold"] = folds[row["id"]]
-    answer["per_fold"] = [_fold(k, runs[k], judged[k]) for k in sorted(judged)]
+    answer["per_fold"] = [_fold(k, runs[k], scores[k]) for k in sorted(scores)]
     run.log_json(OUT_OF_FOLD, [{**row, "fold": folds[row["id"]]} for row in total.rows])
     held_out = setting.split.test_digest if setting.split.test and not folds.keys() & set(setting.split.test) else ""
     if (interval := fit_interval(answer["per_patient"], held_out=held_out)) is not None:
@@ -181,20 +183,20 @@ def _conclude(setting: Setting, run: Run, runs: Mapping[int, str], judged: Mappi
     cases = [drawing for drawings in cluster.map_parallel(_draw, jobs) for drawing in drawings]
     people = answer["num_patients"]
     name, about = setting.experiment.name, f"{people} patients, each predicted by a model that never saw them"
-    page = evaluation_page(answer, title=f"{len(judged)}-fold cross-validation of {name}", about=about, cases=cases)
+    page = evaluation_page(answer, title=f"{len(scores)}-fold cross-validation of {name}", about=about, cases=cases)
     run.log_text("report/index.html", page)
     for drawing in cases:
         run.log_bytes(f"report/{drawing.name}.png", drawing.png)
     return answer | {"report": f"runs:/{run.run_id}/report/index.html"}
 
 
-def _fold(number: int, run_id: str, judged: Judged) -> FoldScores:
-    dice = [*patient_means(judged.rows, "dice").values()]
+def _fold(number: int, run_id: str, scores: CohortScores) -> FoldScores:
+    dice = [*patient_means(scores.rows, "dice").values()]
     return FoldScores(
         fold=number,
         run_id=run_id,
         num_patients=len(dice),
-        num_cases=len(judged.rows),
+        num_cases=len(scores.rows),
         dice_mean=float(np.mean(dice)),
         dice_median=float(np.median(dice)),
     )
@@ -257,7 +259,7 @@ def _plan(setting: Setting, parent: str, fold: int, split: Split) -> Plan:
     return plan_of(part, begin_run(setting.tracking, opening))
 
 
-def run_fold(plan: Plan) -> Judged:
+def run_fold(plan: Plan) -> CohortScores:
     """Train one fold and judge it on its test patients, with shape features of the out-of-fold masks."""
     cluster.silence()
     with Run(plan.tracking_uri, plan.run_id, plan.spool) as run:
@@ -268,14 +270,14 @@ def run_fold(plan: Plan) -> Judged:
         metrics = train_plan(plan, report) or {}
         cohort = PreparedCohort(plan.prepared, verify=False)
         train, test = cohort.cases(plan.split.train), cohort.cases(plan.split.test)
-        judged = score_cases(
+        scores = score_cases(
             Predictor.load(plan.bundle),
             test,
             known=train,
             with_features=True,
             say=ProgressFile(plan.progress).section("test", TRAINED, 1),
         )
-        run.log_metrics({**metrics, **flatten_summary(judged.summary(), "test")})
+        run.log_metrics({**metrics, **flatten_summary(scores.summary(), "test")})
         run.log_folder(plan.bundle, folder=BUNDLE)
-        run.log_text(JUDGED, judged.model_dump_json())
-    return judged
+        run.log_text(JUDGED, scores.model_dump_json())
+    return scores

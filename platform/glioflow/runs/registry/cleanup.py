@@ -124,11 +124,11 @@ def _run_folders(tracking: Tracking, runs: Runs, say: Say) -> Iterator[tuple[Pat
 
 def _by_run() -> dict[str, list[Path]]:
     """Return the folders of this home that belong to one run each, by its id."""
-    found: dict[str, list[Path]] = {}
+    folders_by_run: dict[str, list[Path]] = {}
     for folder in [*_folders(home() / "runs"), *_folders(home() / "train")]:
         if re.fullmatch("[0-9a-f]{32}", folder.name):
-            found.setdefault(folder.name, []).append(folder)
-    return found
+            folders_by_run.setdefault(folder.name, []).append(folder)
+    return folders_by_run
 
 
 def _is_last_copy(tracking: Tracking, run: Any, runs: Runs) -> bool:

@@ -36,13 +36,13 @@ def export(model: str, out: Path) -> Path:
     experiment = bundle.load(folder).description.origin.experiment
     title = f"{version.name} version {version.version}" if version else experiment
     run_id = version.run_id if version else _run_of(model)
-    said = lineage(tracking.run(run_id)) if run_id else {}
+    facts = lineage(tracking.run(run_id)) if run_id else {}
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".zip":
-        _write_zip(folder, out, cards(folder, title=title, lineage=said))
+        _write_zip(folder, out, cards(folder, title=title, lineage=facts))
     else:
         with atomic.new_folder(out) as working:
-            _fill(folder, working, cards(folder, title=title, lineage=said))
+            _fill(folder, working, cards(folder, title=title, lineage=facts))
     return out
 
 

@@ -80,8 +80,8 @@ def cards(folder: Path, *, title: str, lineage: dict[str, str]) -> dict[str, str
 def lineage(run: Any, survival: str | None = None) -> dict[str, str]:
     """Return what a card says of the run that a bundle came from."""
     tags = run.data.tags
-    said = {key.split(".")[-1].replace("_", " "): tags[key] for key in _LINEAGE if key in tags}
-    return {"run": run.info.run_id, **said, **({"survival stage of run": survival} if survival else {})}
+    facts = {key.split(".")[-1].replace("_", " "): tags[key] for key in _LINEAGE if key in tags}
+    return {"run": run.info.run_id, **facts, **({"survival stage of run": survival} if survival else {})}
 
 
 def _volume_interval(tracking: Tracking, crossval: str | None, survival: str | None) -> VolumeInterval | None:

@@ -66,13 +66,13 @@ def training_statistics(cohort: PreparedCohort, cases: Sequence[PreparedCase]) -
     kept = cohort.path / "statistics" / f"{ids}.json"
     with suppress(OSError, ValueError):
         return TrainingStatistics.model_validate_json(kept.read_bytes())
-    found = TrainingStatistics(
+    statistics = TrainingStatistics(
         flair_threshold=_fit_flair(cases),
         input_statistics=fit_input_statistics((case.image for case in cases), cohort.channels),
     )
     with suppress(OSError):
-        atomic.write_text(kept, found.model_dump_json(indent=1))
-    return found
+        atomic.write_text(kept, statistics.model_dump_json(indent=1))
+    return statistics
 
 
 def _fit_flair(cases: Sequence[PreparedCase]) -> float | None:
