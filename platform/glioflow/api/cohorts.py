@@ -47,9 +47,12 @@ class CheckResult(cohort_checks.CheckReport, Result):
         title = f"{self.format}: {self.patients} patients, {self.slices} slices"
         tables = [Table(title, ["severity", "file", "rule", "value"], rows)]
         if self.files:
-            kinds = {"images": "images", "masks": "masks", "brain_masks": "brain masks"}
-            shown: dict[str, Any] = dict(self.files)
-            roles = [[kind, ", ".join(shown[key])] for key, kind in kinds.items() if shown.get(key)]
+            files = {
+                "images": self.files["images"],
+                "masks": self.files.get("masks"),
+                "brain masks": self.files.get("brain_masks"),
+            }
+            roles = [[kind, ", ".join(names)] for kind, names in files.items() if names]
             tables.append(Table(f"files of {self.files['case']}", ["", ""], roles))
         return tables
 

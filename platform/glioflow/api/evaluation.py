@@ -1,6 +1,6 @@
 """Measuring models on labeled patients, and comparing two of them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +8,13 @@ from glioflow import cluster
 from glioflow.api.inputs import model_name, print_progress
 from glioflow.api.results import Result, patients_tables
 from glioflow.atomic import check_folder
+from glioflow.bundle.measurement import Row
+from glioflow.evaluation.comparison import ComparisonJson, PairedDifference
 from glioflow.progress import Say
 from glioflow.reports.evaluation_page import BESIDE, BOTH_EMPTY, METRICS, beside_baselines
 from glioflow.reports.numbers import interval
 from glioflow.reports.tables import Table
+from glioflow.runs.analysis.compare import ComparedModel, PairedRow
 from glioflow.runs.analysis.compare import compare as compare_models
 from glioflow.runs.analysis.evaluate import evaluate as evaluate_model
 
@@ -33,7 +36,7 @@ class EvaluationResult(Result):
         summary: Every further number, by its JSON key.
     """
 
-    per_patient: list[dict[str, Any]] = field(repr=False)
+    per_patient: list[Row] = field(repr=False)
     dice_mean: float
     dice_median: float
     dice_ci95: tuple[float, float]
@@ -42,12 +45,12 @@ class EvaluationResult(Result):
     warnings: list[str]
     run_id: str | None
     report: str | None
-    summary: dict[str, Any] = field(repr=False)
+    summary: dict[str, object] = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the values as `--json` prints them on the command line."""
         values = super().to_json()
-        summary: dict[str, Any] = values.pop("summary")
+        summary: dict[str, object] = values.pop("summary")
         return values | summary
 
     def tables(self) -> list[Table]:
@@ -101,11 +104,11 @@ class ComparisonResult(Result):
     p_value: float
     num_patients: int
     num_undefined: int
-    per_institution: dict[str, Any]
+    per_institution: dict[str, PairedDifference]
     metric: str
-    metrics: dict[str, dict[str, Any]] = field(repr=False)
-    models: dict[str, dict[str, Any]] = field(repr=False)
-    per_patient: list[dict[str, Any]] = field(repr=False)
+    metrics: dict[str, ComparisonJson] = field(repr=False)
+    models: dict[str, ComparedModel] = field(repr=False)
+    per_patient: list[PairedRow] = field(repr=False)
     warnings: list[str]
     run_id: str | None = None
     report: str | None = None
@@ -147,17 +150,26 @@ def evaluate(
     if report is not None:
         check_folder(Path(report), "--report")
     with cluster.ending():
-        values = evaluate_model(
+        answer = evaluate_model(
             model_name(model),
             source,
             unseen=unseen,
             report=None if report is None else Path(report),
             say=lambda text, part=None: say("", part),
         )
-    chief = ("per_patient", "dice_mean", "dice_median", "dice_ci95", "baselines", "num_parameters", "warnings")
-    known = {key: values.pop(key) for key in chief}
+    low, high = answer["dice_ci95"]
+    named = {each.name for each in fields(EvaluationResult)}
     return EvaluationResult(
-        **known, run_id=values.pop("run_id", None), report=values.pop("report", None), summary=values
+        per_patient=answer["per_patient"],
+        dice_mean=answer["dice_mean"],
+        dice_median=answer["dice_median"],
+        dice_ci95=(low, high),
+        baselines=answer["baselines"],
+        num_parameters=answer["num_parameters"],
+        warnings=answer["warnings"],
+        run_id=answer.get("run_id"),
+        report=answer.get("report"),
+        summary={key: value for key, value in answer.items() if key not in named},
     )
 
 
@@ -194,5 +206,5 @@ def compare(
     return ComparisonResult(**values)
 
 
-def _difference(name: str, values: dict[str, Any]) -> list[object]:
+def _difference(name: str, values: PairedDifference) -> list[object]:
     return [name, values["difference"], interval(*values["ci95"]), values["p_value"], values["num_patients"]]

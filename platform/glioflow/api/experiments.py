@@ -8,6 +8,7 @@ from typing import Any
 from glioflow import cluster
 from glioflow.api.inputs import Overrides, print_progress, read_experiment, run_of
 from glioflow.api.results import Result, metrics_table, patients_tables
+from glioflow.bundle.measurement import Row
 from glioflow.config import Experiment
 from glioflow.progress import Say
 from glioflow.reports.tables import Table
@@ -53,13 +54,13 @@ class CrossvalResult(Result):
     dice_median: float
     dice_ci95: tuple[float, float]
     baselines: dict[str, dict[str, float]]
-    per_patient: list[dict[str, Any]] = field(repr=False)
-    summary: dict[str, Any] = field(repr=False)
+    per_patient: list[Row] = field(repr=False)
+    summary: dict[str, object] = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the values as `--json` prints them on the command line."""
         values = super().to_json()
-        summary: dict[str, Any] = values.pop("summary")
+        summary: dict[str, object] = values.pop("summary")
         return values | summary
 
     def tables(self) -> list[Table]:

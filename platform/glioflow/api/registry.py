@@ -9,6 +9,7 @@ from glioflow.api.inputs import run_of
 from glioflow.api.results import Result
 from glioflow.cluster.storage import prepared_home
 from glioflow.data.prepared.remote import local_folder
+from glioflow.json_values import JsonObject
 from glioflow.promotion import Verdict
 from glioflow.reports.tables import Table
 from glioflow.runs.registry.register import register as register_run
@@ -25,7 +26,7 @@ class RegisteredVersion(Result):
 class PromotionResult(Verdict, Result):
     """The gate's decision about a version, with its evidence: every rule with its numbers."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the values as `--json` prints them on the command line."""
         return self.model_dump(mode="json")
 

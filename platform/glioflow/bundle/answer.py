@@ -1,6 +1,6 @@
 """An answer about one study as it travels between prediction, endpoint, files, page and notebook."""
 
-from typing import Any, NotRequired, TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from glioflow.data.checks.drift import InputStatistics
 from glioflow.evaluation.calibration import CERTAIN, mean_entropy
 from glioflow.features import MaskFeatures
 from glioflow.features.mask import NO_SPACING
+from glioflow.json_values import JsonObject
 from glioflow.reports.overlay import OverlayJson
 
 
@@ -98,9 +99,9 @@ class CardInput(TypedDict):
 
     channels: list[str]
     network_channels: list[str]
-    preprocess: list[dict[str, Any]]
+    preprocess: list[JsonObject]
     statistics: InputStatistics | None
-    entry: dict[str, Any]
+    entry: JsonObject
 
 
 class ServingState(TypedDict):
@@ -114,11 +115,26 @@ class ServingState(TypedDict):
         stepped_back: Why the challenger gets no more traffic; absent where none is tried.
     """
 
-    engine: dict[str, Any] | None
+    engine: JsonObject | None
     challenger: ModelId | None
-    trial: dict[str, Any]
+    trial: JsonObject
     refused: dict[str, str]
     stepped_back: NotRequired[str | None]
+
+
+class OriginJson(TypedDict):
+    """Where a model comes from: see `glioflow.bundle.Origin`."""
+
+    experiment: str
+    cohort_format: str
+    fingerprint: str
+    source_fingerprint: str
+    split: str
+    test: str
+    num_patients: dict[str, int]
+    fitted_on: dict[str, str]
+    created: str
+    version: str
 
 
 class ModelCard(TypedDict):
@@ -126,16 +142,16 @@ class ModelCard(TypedDict):
 
     model: ModelId
     format: int
-    architecture: dict[str, Any]
+    architecture: JsonObject
     num_parameters: int
     input: CardInput
-    inference: dict[str, Any]
-    target: dict[str, Any]
-    postprocess: dict[str, Any]
+    inference: JsonObject
+    target: JsonObject
+    postprocess: JsonObject
     metrics: dict[str, float | None]
     fingerprint: str
-    origin: dict[str, Any]
-    survival: dict[str, Any] | None
+    origin: OriginJson
+    survival: JsonObject | None
     serving: ServingState
     notice: str
 

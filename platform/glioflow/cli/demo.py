@@ -13,6 +13,7 @@ from glioflow.cli.options import AsJson
 from glioflow.cli.output import answer, one_line_errors, progress
 from glioflow.cluster.storage import home, tracking_uri
 from glioflow.errors import RunFailed, UserError
+from glioflow.json_values import JsonObject
 from glioflow.progress import Say
 from glioflow.reports.numbers import short
 from glioflow.tracking.addresses import without_password
@@ -35,7 +36,7 @@ def demo(
         answer({"steps": steps, "answer": given}, as_json, lambda: None)
 
 
-def run_demo(data: Path | None, say: Say) -> tuple[list[dict[str, Any]], "AnswerJson"]:
+def run_demo(data: Path | None, say: Say) -> tuple[list[JsonObject], "AnswerJson"]:
     """Run the chain: cohort, search, training, cross-validation, survival, registry, gate, endpoint, one study.
 
     Args:
@@ -48,7 +49,7 @@ def run_demo(data: Path | None, say: Say) -> tuple[list[dict[str, Any]], "Answer
     say(f"GlioFlow's demo: from a cohort to a served answer, in a few minutes; everything goes to {home()}")
     from glioflow.config import load_experiment  # after the first line: its libraries take seconds
 
-    steps: list[dict[str, Any]] = []
+    steps: list[JsonObject] = []
     began = time.monotonic()
 
     def step(name: str, **results: Any) -> None:

@@ -1,7 +1,7 @@
 """The verbs that judge models and experiments."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +9,9 @@ import glioflow as gf
 from glioflow.cli.app import EVALUATION, verb
 from glioflow.cli.options import AsJson, Data, ExperimentFile, Model, Overrides
 from glioflow.cli.output import answer, one_line_errors, print_line, print_result, progress, table
+
+if TYPE_CHECKING:
+    from glioflow.runs.analysis.audit import AuditAnswer
 
 Unseen = Annotated[bool, typer.Option(help="Only patients that neither trained the model nor chose its settings.")]
 Report = Annotated[Path | None, typer.Option(help="Folder for a report, one HTML file.")]
@@ -73,7 +76,7 @@ def audit(
         raise SystemExit(2)
 
 
-def _show_audit(payload: dict[str, Any]) -> None:
+def _show_audit(payload: "AuditAnswer") -> None:
     if payload["leaks"]:
         table("leaks", ["rule", "where"], [[leak["rule"], leak["value"]] for leak in payload["leaks"]])
     if scores := payload["scores"]:

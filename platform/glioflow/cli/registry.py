@@ -1,7 +1,7 @@
 """The verbs about registered models."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -64,7 +64,7 @@ def models(
         tracking = Tracking()
         if name is not None and name not in tracking.names():
             raise tracking.unregistered(name)
-        rows: list[dict[str, Any]] = []
+        rows: list[dict[str, object]] = []
         for each in [name] if name else tracking.names():
             verdicts = decisions(tracking, each)
             for version in tracking.versions(each):

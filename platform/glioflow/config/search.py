@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from glioflow.data.preprocessing.pipeline import Step
 from glioflow.errors import UserError
 
+# A point of a search space: values by searched key, those whose conditions hold.
+Point = dict[str, Any]
 # The pairs that make sense. GP, CMA-ES and NSGA-II learn from finished trials only, so a trial that a scheduler stopped
 # would be wasted on them; PBT changes parameters on the way, which no sampler could learn from.
 SCHEDULERS = {
@@ -129,7 +131,7 @@ class SearchSettings(BaseModel):
     space: dict[str, Parameter] = Field(default_factory=dict)
     preprocess: dict[str, tuple[Step, ...]] = Field(default_factory=dict)
     disk_gb: float | None = Field(default=None, gt=0)
-    first: tuple[dict[str, Any], ...] = ()
+    first: tuple[Point, ...] = ()
     warm_start: int = Field(default=0, ge=0)
     sampler: Literal["tpe", "random", "grid", "gp", "cmaes", "nsga2"] = "tpe"
     scheduler: Literal["asha", "hyperband", "median", "pbt", "none"] = "asha"
@@ -247,11 +249,11 @@ class SearchSettings(BaseModel):
         when = self.space[key].when
         return all(other in chosen and chosen[other] in values for other, values in when.items())
 
-    def grid(self) -> Iterator[dict[str, Any]]:
+    def grid(self) -> Iterator[Point]:
         """Give every point of a space of choices and integers once; where conditions do not hold, with fewer keys."""
         seen = set()
         for values in itertools.product(*(_values(parameter) for parameter in self.space.values())):
-            point: dict[str, Any] = {}
+            point: Point = {}
             for key, value in zip(self.space, values, strict=True):
                 if self.active(key, point):
                     point[key] = value
@@ -260,7 +262,7 @@ class SearchSettings(BaseModel):
                 seen.add(text)
                 yield point
 
-    def overrides(self, point: Mapping[str, Any]) -> dict[str, Any]:
+    def overrides(self, point: Mapping[str, Any]) -> Point:
         """Return what a point changes of the experiment: itself, a name of preprocessing replaced by its steps."""
         changed = dict(point)
         if PREPROCESS in changed:

@@ -5,11 +5,10 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from glioflow.config.search import Choice, Parameter, SearchSettings
+from glioflow.config.search import Choice, Parameter, Point, SearchSettings
 from glioflow.errors import UserError
 
 Try = Callable[[Mapping[str, Any]], UserError | None]
-Point = dict[str, Any]
 
 # A grid is tried whole, here and then by training.
 MAX_GRID = 2000

@@ -28,6 +28,13 @@ class PairedDifference(TypedDict):
     num_patients: int
 
 
+class ComparisonJson(PairedDifference):
+    """A comparison as answers have it: see `Comparison`."""
+
+    per_institution: dict[str, PairedDifference]
+    num_undefined: int
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Two models on the same patients; see `PairedDifference`.
@@ -47,6 +54,17 @@ class Comparison:
     num_patients: int
     per_institution: dict[str, PairedDifference]
     num_undefined: int = 0
+
+    def to_json(self) -> ComparisonJson:
+        """Return the fields as answers have them."""
+        return {
+            "difference": self.difference,
+            "ci95": self.ci95,
+            "p_value": self.p_value,
+            "num_patients": self.num_patients,
+            "per_institution": self.per_institution,
+            "num_undefined": self.num_undefined,
+        }
 
 
 def compare_paired(

@@ -100,7 +100,7 @@ def _features(answered: Answered) -> None:
     rows = region_rows(answered.answer.tumor)
     rows += feature_rows(answered.answer.json["features"], answered.answer.case.slice_numbers)
     known = [row for row in rows if row["Value"] is not None]
-    shown = [{key: row[key] for key in ("Feature", "Value", "Unit")} for row in known]
+    shown = [{"Feature": row["Feature"], "Value": row["Value"], "Unit": row["Unit"]} for row in known]
     st.dataframe(shown, hide_index=True, height=min(430, 38 + 35 * max(1, len(shown))), key="features_table")
     if per_slice := slice_rows(answered.answer.json["features"], answered.answer.case.slice_numbers):
         with st.expander(f"By slice ({len(per_slice)})"):

@@ -7,7 +7,6 @@ import hashlib
 import os
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
@@ -15,6 +14,7 @@ from glioflow.api.client import Client, EndpointBusy
 from glioflow.bundle.answer import ModelCard
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE
 from glioflow.errors import GlioflowError, RunFailed
+from glioflow.json_values import JsonObject
 from glioflow.page.answer_view import show_answer
 from glioflow.page.launcher import DEFAULT_ENDPOINT, ENDPOINT
 from glioflow.page.study import File, ask, examples, has_examples
@@ -69,7 +69,7 @@ def main() -> None:
             _welcome(card)
 
 
-def _choose(card: ModelCard | None, url: str) -> tuple[list[File], dict[str, Any], bool]:
+def _choose(card: ModelCard | None, url: str) -> tuple[list[File], JsonObject, bool]:
     """Show what can be chosen; return the files, the clinical values, and whether an answer is wanted now."""
     channels = tuple(card["input"]["channels"]) if card else ()
     sources = ["Your files", "An example"] if has_examples(channels) else ["Your files"]
@@ -110,22 +110,22 @@ def _forget_others(files: list[File]) -> None:
             st.session_state.pop(name, None)
 
 
-def _say_if_changed(clinical: dict[str, Any]) -> None:
+def _say_if_changed(clinical: JsonObject) -> None:
     if st.session_state.get("answered_with", clinical) != clinical:
         st.warning("This answer was given with other clinical values. Analyze again.", icon=":material/update:")
 
 
-def _clinical() -> dict[str, Any]:
+def _clinical() -> JsonObject:
     with st.expander("Clinical values, if known"):
         age = st.number_input("Age in years", 0, 120, value=None, key="age_years", placeholder="unknown")
-        values: dict[str, Any] = {"age_years": age}
+        values: JsonObject = {"age_years": age}
         for name, (title, choices) in _CLINICAL.items():
             values[name] = st.selectbox(title, choices, index=None, key=name, placeholder="unknown")
         st.caption("The survival model uses the values it was fitted on, and imputes those that are missing.")
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _answer(client: Client, files: list[File], clinical: dict[str, Any]) -> None:
+def _answer(client: Client, files: list[File], clinical: JsonObject) -> None:
     st.session_state.pop("answered", None)
     st.session_state["refused"], st.session_state["answered_with"] = True, clinical
     try:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
 
 import streamlit as st
 
 from glioflow.bundle.answer import SurvivalJson
+from glioflow.json_values import JsonObject
 
 _EVENTS = {"death01": "death", "overall_survival": "death", "progression_free": "progression or death"}
 
@@ -57,7 +57,7 @@ def statement_html(survival: SurvivalJson) -> str:
     )
 
 
-def curve_spec(curve: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+def curve_spec(curve: Mapping[str, Sequence[float]]) -> JsonObject:
     """Return the Vega-Lite chart of a survival curve over its interval."""
     columns = ("days", "survival", "low", "high")
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*(curve[name] for name in columns), strict=True)]

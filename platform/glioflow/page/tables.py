@@ -5,13 +5,14 @@ import io
 import json
 import zipfile
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.bundle.answer import FeaturesJson
 from glioflow.bundle.prediction import Tumor, TumorVolume
+from glioflow.json_values import JsonObject
 from glioflow.page.study import Answered, File
 
 UNITS = {"px": "px", "mm": "mm", "mm2": "mm²", "mm3": "mm³", "fraction": "fraction", "slice": "slice"}
@@ -26,14 +27,23 @@ _SPOKEN = {
 }
 
 
-def feature_rows(features: FeaturesJson, numbers: Sequence[int]) -> list[dict[str, Any]]:
+class FeatureRow(TypedDict):
+    """A feature as a table shows it."""
+
+    Feature: str
+    Value: float | None
+    Unit: str
+    Note: str
+
+
+def feature_rows(features: FeaturesJson, numbers: Sequence[int]) -> list[FeatureRow]:
     """Return the volume's features as rows of `Feature`, `Value`, `Unit` and `Note`, why a value is missing.
 
     Slices have their numbers in the study, as in the viewer; the corners of the bounding box and what counts slices in
     another way are left to the csv.
     """
     undefined = features["undefined"]
-    rows = []
+    rows: list[FeatureRow] = []
     for name, value in features["volume"].items():
         if name.startswith("box_") or "_position" in name or name.endswith("_number"):
             continue
@@ -45,7 +55,7 @@ def feature_rows(features: FeaturesJson, numbers: Sequence[int]) -> list[dict[st
     return sorted(rows, key=lambda row: row["Value"] is None)
 
 
-def slice_rows(features: FeaturesJson, numbers: Sequence[int]) -> list[dict[str, Any]]:
+def slice_rows(features: FeaturesJson, numbers: Sequence[int]) -> list[JsonObject]:
     """Return the features of each slice with tumor, the slice under its number in the study."""
     left_out = ("number", "position", "position_mm")
     shown = [{name: value for name, value in row.items() if name not in left_out} for row in features["slices"]]

@@ -4,12 +4,12 @@ import base64
 import math
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.data.sequences import shown_channel
+from glioflow.json_values import JsonObject
 from glioflow.page.study import Answered
 from glioflow.page.tables import windowed
 from glioflow.reports.overlay import color_of
@@ -18,7 +18,7 @@ MAX_VALUES = 48 * 2**20
 _MIN_SLICES = 8  # fewer make no picture from the side
 
 
-def viewer_data(answered: Answered) -> dict[str, Any]:
+def viewer_data(answered: Answered) -> JsonObject:
     """Return what `static/viewer.js` shows.
 
     Returns:
@@ -53,7 +53,7 @@ def viewer_data(answered: Answered) -> dict[str, Any]:
     }
 
 
-def show_viewer(data: dict[str, Any]) -> None:
+def show_viewer(data: JsonObject) -> None:
     """Mount the viewer in the running page."""
     import streamlit as st
 

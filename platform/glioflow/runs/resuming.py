@@ -3,7 +3,6 @@
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any
 
 from glioflow.config import Experiment, load_recorded, with_augmentation
 from glioflow.data.batches.policies import FIRST_RELEASE
@@ -92,7 +91,7 @@ def check_folds(setting: Setting, finished: Mapping[int, str], splits: Mapping[i
         UserError: If one of them had other patients.
     """
     for number, run_id in finished.items():
-        tags: dict[str, Any] = setting.tracking.run(run_id).data.tags
+        tags: dict[str, str] = setting.tracking.run(run_id).data.tags
         if tags.get("glioflow.split") != splits[number].digest:
             rule = f"--resume goes on with the folds that the run began with, and fold {number + 1} is dealt otherwise"
             raise UserError(rule, hint="begin a new cross-validation without --resume")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from operator import add
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from glioflow.evaluation import (
 )
 from glioflow.evaluation.boxes import bounding_box
 from glioflow.evaluation.patients import patient_means, person_of
+from glioflow.evaluation.summary import Summary
 from glioflow.features import measure_mask
 from glioflow.progress import Say, quiet
 
@@ -34,6 +35,57 @@ HUMAN_LGG = {"dice_mean": 0.84, "dice_std": 0.02}
 NEAR_VOXELS = 2
 # Above it the copies of the nearest slice would take gigabytes.
 MAX_KNOWN_SLICES = 20_000
+
+
+class FoldScores(TypedDict):
+    """One fold: its number from 0, its run, and what its network reached on the patients that it had not seen."""
+
+    fold: int
+    run_id: str
+    num_patients: int
+    num_cases: int
+    dice_mean: float
+    dice_median: float
+
+
+class EvaluationAnswer(TypedDict):
+    """What evaluations and cross-validations answer; besides, the summaries of each further metric by its JSON key.
+
+    Keys:
+        per_patient: The metrics of each case.
+        num_patients: Over whom the means are.
+        num_cases: Of these patients.
+        dice_mean: Over patients.
+        dice_median: Over patients.
+        dice_ci95: 95 % interval of the mean.
+        dice_num_empty_both: Patients whose Dice the rule for two empty masks decided; absent where there is none.
+        per_institution: The same by institution.
+        baselines: Mean and median Dice of what a network has to beat.
+        calibration: Points of the reliability curves.
+        num_parameters: Of the model; absent in a cross-validation, as are the next three.
+        warnings: What flatters the numbers, a sentence each.
+        run_id: The run that an evaluation is logged as; absent for a bare folder.
+        volume_interval: The conformal interval of the tumor volume; absent where none could be fitted.
+        report: Where the report lies; absent where none was written.
+        per_fold: Of a cross-validation.
+    """
+
+    per_patient: list[Row]
+    num_patients: int
+    num_cases: int
+    dice_mean: float
+    dice_median: float
+    dice_ci95: list[float]
+    dice_num_empty_both: NotRequired[int]
+    per_institution: dict[str, Summary]
+    baselines: dict[str, dict[str, float]]
+    calibration: dict[str, list[tuple[float, float, int]]]
+    num_parameters: NotRequired[int]
+    warnings: NotRequired[list[str]]
+    run_id: NotRequired[str]
+    volume_interval: NotRequired[Mapping[str, object]]
+    report: NotRequired[str]
+    per_fold: NotRequired[list[FoldScores]]
 
 
 class CohortScores(BaseModel):
@@ -61,7 +113,7 @@ class CohortScores(BaseModel):
         """Return both together, as `join`."""
         return join((self, other))
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, object]:
         """Sum up: what `summarize` says, `slice_auroc_pooled`, `expected_calibration_error`, `per_institution`."""
         truths = np.asarray(self.slice_truths, dtype=bool)
         return {
@@ -72,15 +124,16 @@ class CohortScores(BaseModel):
             "per_institution": _per_institution(self.rows),
         }
 
-    def answer(self, cohort_format: str) -> dict[str, Any]:
+    def answer(self, cohort_format: str) -> EvaluationAnswer:
         """Return what evaluations and cross-validations answer: rows, summaries, baselines, calibration curves."""
         curves = {"everywhere": self.everywhere, "near_tumor": self.near_tumor}
-        return {
+        answer = {
             "per_patient": [{k: v for k, v in row.items() if k != "features"} for row in self.rows],
             **self.summary(),
             "baselines": self.beside(cohort_format),
             "calibration": {name: counted.curve for name, counted in curves.items() if counted is not None},
         }
+        return cast(EvaluationAnswer, answer)  # whose keys for each metric no type can list
 
     def beside(self, cohort_format: str) -> dict[str, dict[str, float]]:
         """Return each baseline's mean and median Dice; on LGG what two experts reach, too."""
@@ -203,7 +256,7 @@ def _nearest_slice(
     return dice
 
 
-def _per_institution(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def _per_institution(rows: Sequence[Mapping[str, Any]]) -> dict[str, Summary]:
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         if row.get("institution") is not None:
@@ -211,7 +264,7 @@ def _per_institution(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, A
     return {name: _dice_of(group) for name, group in sorted(groups.items())}
 
 
-def _dice_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _dice_of(rows: Sequence[Mapping[str, Any]]) -> Summary:
     needed = ("id", "patient", "dice")
     summary = summarize([{k: v for k, v in row.items() if k in needed or k.startswith("empty_")} for row in rows])
     kept = ("num_patients", "num_cases", "dice_mean", "dice_median", "dice_ci95", "dice_num_empty_both")

@@ -6,6 +6,7 @@ A third deployment takes no requests: its one replica follows the registry's ali
 import asyncio
 import os
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -96,7 +97,7 @@ class PredictorReplica:
         """Return the card of what is served."""
         return self._missing or self._answering.card()
 
-    async def predict(self, case: Case, clinical: dict[str, Any]) -> Reply | UserError:
+    async def predict(self, case: Case, clinical: Mapping[str, object]) -> Reply | UserError:
         """Answer for one study."""
         if self._missing is not None:
             return self._missing
@@ -116,7 +117,7 @@ class _Remote:
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
 
-    async def predict(self, case: Case, clinical: dict[str, Any]) -> Reply | UserError:
+    async def predict(self, case: Case, clinical: Mapping[str, object]) -> Reply | UserError:
         return await self._ask(self._handle.predict.remote(case, clinical))  # type: ignore[no-any-return]
 
     async def card(self) -> ModelCard:

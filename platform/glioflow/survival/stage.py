@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from glioflow.errors import UserError, unknown_name
+from glioflow.json_values import JsonObject
 from glioflow.survival.clinical import COLUMNS, TARGETS, clinical_name, typed_value
 from glioflow.survival.crossvalidation import fit_pipeline
 from glioflow.survival.evaluation import Interval, SurvivalEvaluation, evaluate_stage
@@ -120,7 +121,7 @@ class SurvivalStage(BaseModel):
     beats_baselines: bool
     warnings: list[str]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the stage as plain numbers, lists and words."""
         return self.model_dump(mode="json")
 

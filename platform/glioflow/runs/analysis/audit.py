@@ -4,7 +4,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from glioflow import audit, cluster
 from glioflow.audit.gap import Kind, Scores, Trial, run_trial
@@ -30,6 +30,33 @@ if TYPE_CHECKING:
 Gap = dict[Kind, dict[str, Scores]]
 
 
+class SplitDice(TypedDict):
+    """Mean Dice under both kinds of split; None where nothing was trained."""
+
+    slice_split_dice: float | None
+    patient_split_dice: float | None
+
+
+class AuditAnswer(SplitDice):
+    """What an audit answers; the Dice besides that of the baselines is the network's.
+
+    Keys:
+        leaks: `rule` and `value` of each.
+        baselines: Dice of what needs no training, by name.
+        scores: By kind of split, then by who predicted.
+        death01_example: Accuracies of the published score rebuilt, by name; None where it was not.
+        notes: What was left out, and why.
+        run_id: The run with the report.
+    """
+
+    leaks: list[dict[str, str]]
+    baselines: dict[str, SplitDice]
+    scores: dict[str, dict[str, dict[str, float]]]
+    death01_example: dict[str, float] | None
+    notes: list[str]
+    run_id: str
+
+
 @dataclass(frozen=True)
 class Audited:
     """What an audit found.
@@ -48,7 +75,7 @@ class Audited:
     example: LeakageExample | None
     notes: list[str]
 
-    def answer(self) -> dict[str, Any]:
+    def answer(self) -> AuditAnswer:
         """Return all of it as plain numbers, lists and words."""
         scores = {} if self.gap is None else self.gap
         names = [name for name in scores.get("slice", {}) if name != "network"]
@@ -64,7 +91,9 @@ class Audited:
                 name: {"slice_split_dice": dice("slice", name), "patient_split_dice": dice("patient", name)}
                 for name in names
             },
-            "scores": {kind: {name: s.model_dump() for name, s in found.items()} for kind, found in scores.items()},
+            "scores": {
+                str(kind): {name: s.model_dump() for name, s in found.items()} for kind, found in scores.items()
+            },
             "death01_example": None if self.example is None else self.example.model_dump(),
             "notes": self.notes,
             "run_id": self.run_id,

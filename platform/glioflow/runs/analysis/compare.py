@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from glioflow import atomic
 from glioflow.bundle.measurement import Row, measure
 from glioflow.errors import UserError
 from glioflow.evaluation import Comparison, compare_rows, flatten_summary, summarize
+from glioflow.evaluation.comparison import ComparisonJson, PairedDifference
 from glioflow.reports.comparison_page import comparison_page
 from glioflow.runs.analysis.evaluate import Subject, labeled_cases, open_subject, short_name, unseen_by
 from glioflow.runs.crossval.out_of_fold import OutOfFold, find_crossval, read_out_of_fold
@@ -32,6 +33,43 @@ METRICS = (
 )
 
 
+# What a model is, and its means and medians by their JSON keys (`hd95_mean`).
+ComparedModel = dict[str, str | float | list[float] | None]
+
+
+class PairedRow(TypedDict):
+    """A case under both models."""
+
+    id: str
+    patient: str
+    institution: str | None
+    dice_a: float
+    dice_b: float
+    difference: float
+
+
+class ComparisonAnswer(ComparisonJson):
+    """What a comparison answers: the difference in Dice, and besides.
+
+    Keys:
+        metric: What the difference is of: `dice`.
+        metrics: The same of every metric.
+        models: What `a` and `b` are, and their means.
+        per_patient: Each case under both.
+        warnings: What makes the comparison unfair, a sentence each.
+        run_id: The run that it is logged as; absent where MLflow does not have both models.
+        report: Where the report lies; absent where none was written.
+    """
+
+    metric: str
+    metrics: dict[str, ComparisonJson]
+    models: dict[str, ComparedModel]
+    per_patient: list[PairedRow]
+    warnings: list[str]
+    run_id: NotRequired[str]
+    report: NotRequired[str]
+
+
 @dataclass(frozen=True)
 class _Side:
     """One of the two: what it is, what it reached on each case, of which data set, and whether MLflow has it."""
@@ -47,7 +85,7 @@ class _Side:
 
 def compare(
     model_a: str, model_b: str, source: str | Path | None = None, *, unseen: bool = False, report: Path | None = None
-) -> dict[str, Any]:
+) -> ComparisonAnswer:
     """Compare two models on the same labeled patients, each with its own preprocessing, or two cross-validations.
 
     A comparison of models that MLflow has is logged there, beside the runs of A's experiment.
@@ -88,10 +126,16 @@ def compare(
         a, b, warnings = _on_cohort(open_subject(model_a), open_subject(model_b), source, unseen=unseen)
         about = f"patients of {Path(source).name}"
     paired = compare_all(a.rows, b.rows)
-    answer = {
-        **vars(paired["dice"]),
+    dice = paired["dice"]
+    answer: ComparisonAnswer = {
+        "difference": dice.difference,
+        "ci95": dice.ci95,
+        "p_value": dice.p_value,
+        "num_patients": dice.num_patients,
+        "per_institution": dice.per_institution,
+        "num_undefined": dice.num_undefined,
         "metric": "dice",
-        "metrics": {metric: vars(compared) for metric, compared in paired.items()},
+        "metrics": {metric: compared.to_json() for metric, compared in paired.items()},
         "models": {"a": _described(a), "b": _described(b)},
         "per_patient": _side_by_side(a.rows, b.rows),
         "warnings": warnings,
@@ -106,7 +150,7 @@ def compare(
     return answer
 
 
-def _log(a: _Side, b: _Side, answer: dict[str, Any], page: str) -> str:
+def _log(a: _Side, b: _Side, answer: ComparisonAnswer, page: str) -> str:
     """Log a comparison as a run of its own, and return its id."""
     opening = Opening(
         kind="compare",
@@ -117,7 +161,7 @@ def _log(a: _Side, b: _Side, answer: dict[str, Any], page: str) -> str:
     )
     with open_run(Tracking(), opening) as run:
         for metric, compared in answer["metrics"].items():
-            shown = {key: compared[key] for key in ("difference", "ci95", "p_value", "num_patients")}
+            shown = {key: value for key, value in compared.items() if key in PairedDifference.__annotations__}
             run.log_metrics(flatten_summary(shown, f"compare/{metric}"))
         run.log_json("comparison.json", answer)
         run.log_text("report/index.html", page)
@@ -198,7 +242,7 @@ def _true_voxels(row: Row) -> float:
     return float(row["num_true_positive"] + row["num_false_negative"])
 
 
-def _described(side: _Side) -> dict[str, Any]:
+def _described(side: _Side) -> ComparedModel:
     summary = summarize(side.rows)
     return {
         "name": side.name,
@@ -211,7 +255,7 @@ def _described(side: _Side) -> dict[str, Any]:
     }
 
 
-def _side_by_side(first: Sequence[Row], second: Sequence[Row]) -> list[dict[str, Any]]:
+def _side_by_side(first: Sequence[Row], second: Sequence[Row]) -> list[PairedRow]:
     theirs = {row["id"]: row for row in second}
     return [
         {

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from glioflow import atomic
+from glioflow.bundle.measurement import Row
 from glioflow.bundle.prediction import Predictor
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
 from glioflow.errors import UserError
@@ -17,7 +17,7 @@ from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.runs.case_pictures import case_drawings
 from glioflow.runs.launch import open_cohort_for
 from glioflow.runs.model_loading import as_one, open_members
-from glioflow.runs.scoring import score_cases
+from glioflow.runs.scoring import EvaluationAnswer, score_cases
 from glioflow.tracking import Tracking
 from glioflow.tracking.datasets import prepared_dataset
 from glioflow.tracking.run import Opening, open_run
@@ -109,7 +109,7 @@ def labeled_cases(subject: Subject, source: str | Path) -> tuple[PreparedCohort,
 
 def evaluate(
     model: str, source: str | Path, *, unseen: bool = False, report: Path | None = None, say: Say = quiet
-) -> dict[str, Any]:
+) -> EvaluationAnswer:
     """Measure a model on the labeled patients of a cohort; one that MLflow has is logged there, with its report.
 
     Args:
@@ -133,13 +133,12 @@ def evaluate(
     if unseen:
         cases = unseen_by([subject], cases)
     scores = score_cases(subject.predictor, cases, known=known, say=say)
-    answer = scores.answer(cohort.manifest.format) | {
-        "num_parameters": subject.predictor.description.num_parameters,
-        "warnings": [*subject.warnings(cohort, cases), *notes],
-    }
+    answer = scores.answer(cohort.manifest.format)
+    warnings = [*subject.warnings(cohort, cases), *notes]
     if ruled := answer.get("dice_num_empty_both"):
         rule = "have a part that is empty in prediction and reference: there Dice counts as 1"
-        answer["warnings"].append(f"{ruled} of {answer['num_patients']} patients {rule}")
+        warnings.append(f"{ruled} of {answer['num_patients']} patients {rule}")
+    answer["num_parameters"], answer["warnings"] = subject.predictor.description.num_parameters, warnings
     for row in answer["per_patient"]:
         row["part"] = subject.part_of(cohort.case(row["id"]))
     if (interval := subject.predictor.description.volume_interval) is not None:
@@ -163,7 +162,7 @@ def short_name(model: str) -> str:
     return ", ".join(n.split(":/")[1].removesuffix("/bundle") if ":/" in n else Path(n).name for n in names)
 
 
-def _log(subject: Subject, cohort: PreparedCohort, answer: dict[str, Any], page: str) -> str:
+def _log(subject: Subject, cohort: PreparedCohort, answer: EvaluationAnswer, page: str) -> str:
     """Log an evaluation as a run of its own beside those of the model's experiment, and return its id."""
     opening = Opening(
         kind="evaluation",
@@ -198,8 +197,8 @@ def unseen_by(subjects: Sequence[Subject], cases: Sequence[PreparedCase]) -> lis
 
 
 def _cover(
-    interval: VolumeInterval, rows: Sequence[dict[str, Any]], subject: Subject, cohort: PreparedCohort
-) -> dict[str, Any]:
+    interval: VolumeInterval, rows: Sequence[Row], subject: Subject, cohort: PreparedCohort
+) -> dict[str, object]:
     """Put each patient's interval into its row and return how often it held for those that it had not seen."""
     origin = subject.predictor.description.origin
     foreign = cohort.manifest.source_fingerprint != origin.source_fingerprint

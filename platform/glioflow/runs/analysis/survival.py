@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from glioflow.bundle.measurement import Row
 from glioflow.cluster.storage import home, prepared_home
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.prepared.cohort import PreparedCohort, is_prepared
@@ -133,7 +133,7 @@ def measure_shapes(tracking: Tracking, masks: str, cohort: str | Path | None, us
     if not tracking.has_artifact(masks, OUT_OF_FOLD):
         rule = "--masks must be the run id of a cross-validation, 'manual' or 'none'"
         raise UserError(rule, f"run {masks}, which is not a cross-validation or has not finished")
-    rows: list[dict[str, Any]] = tracking.read_json(masks, OUT_OF_FOLD)
+    rows: list[Row] = tracking.read_json(masks, OUT_OF_FOLD)
     features = {row["id"]: row["features"] for row in rows}
     return Shapes(features, f"out-of-fold masks of run {masks}", datasets_of(crossval, used_for))
 

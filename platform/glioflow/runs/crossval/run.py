@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -26,24 +26,13 @@ from glioflow.runs.launch import Setting, open_setting, opening_of
 from glioflow.runs.plan import TRAINED, Plan, plan_of, train_plan
 from glioflow.runs.progress import ProgressFile, shown
 from glioflow.runs.resuming import check_folds, resumed_setting
-from glioflow.runs.scoring import CohortScores, join, score_cases
+from glioflow.runs.scoring import CohortScores, EvaluationAnswer, FoldScores, join, score_cases
 from glioflow.tracking import BUNDLE, Tracking
 from glioflow.tracking.run import Run, begin_run, close_children, open_run, resume_run
 
 VOLUME_INTERVAL = "volume_interval.json"
 # Of a fold's run: written before it counts as finished, read where a cross-validation goes on.
 JUDGED = "judged.json"
-
-
-class FoldScores(TypedDict):
-    """One fold: its number from 0, its run, and what its network reached on the patients that it had not seen."""
-
-    fold: int
-    run_id: str
-    num_patients: int
-    num_cases: int
-    dice_mean: float
-    dice_median: float
 
 
 @dataclass(frozen=True)
@@ -112,8 +101,8 @@ def crossval(
                 close_children(setting.tracking, experiment.name, run.run_id)
             say(f"go on with --resume {run.run_id}")
             raise
-    rows = answer.pop("per_patient")
-    return CrossValidated(run.run_id, number, answer, rows)
+    summary = {key: value for key, value in answer.items() if key != "per_patient"}
+    return CrossValidated(run.run_id, number, summary, answer["per_patient"])
 
 
 def fold_split(parts: list[list[str]], fold: int) -> Split:
@@ -160,7 +149,7 @@ def _run_folds(
 
 def _conclude(
     setting: Setting, run: Run, runs: Mapping[int, str], scores: Mapping[int, CohortScores]
-) -> dict[str, Any]:
+) -> EvaluationAnswer:
     """Put the folds together, log all of it with the report, and return the answer."""
     cohort_format = setting.cohort.manifest.format
     folds = {row["id"]: k for k, part in scores.items() for row in part.rows}
@@ -187,7 +176,8 @@ def _conclude(
     run.log_text("report/index.html", page)
     for drawing in cases:
         run.log_bytes(f"report/{drawing.name}.png", drawing.png)
-    return answer | {"report": f"runs:/{run.run_id}/report/index.html"}
+    answer["report"] = f"runs:/{run.run_id}/report/index.html"
+    return answer
 
 
 def _fold(number: int, run_id: str, scores: CohortScores) -> FoldScores:

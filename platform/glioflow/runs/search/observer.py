@@ -5,14 +5,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ray.tune import Callback
 
 from glioflow import cluster
 from glioflow.progress import Say
 from glioflow.reports.numbers import short
-from glioflow.runs.search.searcher import METRIC, NUMBER
+from glioflow.runs.search.searcher import METRIC, NUMBER, TrialReport
 from glioflow.runs.search.trial import CHECKPOINT, GROUP
 from glioflow.tracking import Tracking
 from glioflow.tracking.addresses import answers
@@ -127,9 +127,7 @@ class Announcer(Callback):  # type: ignore[misc]
         self._row(trial).state = "running"
         self._show()
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: TrialReport, **info: Any) -> None:
         """Enter an epoch, and report it to people who see no table, unless they just heard of another."""
         row, listener = self._enter(trial, result), LISTENERS.get(self.search)
         self._show()
@@ -142,7 +140,7 @@ class Announcer(Callback):  # type: ignore[misc]
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Say what a finished or stopped trial reached; close the run of a stopped one."""
-        last = trial.last_result or {}
+        last = cast(TrialReport, trial.last_result or {})
         row = self._enter(trial, last)
         if last.get("failed"):
             row.state = "failed"
@@ -193,7 +191,7 @@ class Announcer(Callback):  # type: ignore[misc]
         epochs = int(trial.config.get("training.epochs", self.board.epochs))  # never searched on several folds
         return self.board.rows.setdefault(trial.trial_id, Row(name, chosen_in(trial.config), epochs))
 
-    def _enter(self, trial: Any, result: Mapping[str, Any]) -> Row:
+    def _enter(self, trial: Any, result: TrialReport) -> Row:
         row = self._row(trial)
         row.seconds = float(result.get("time_total_s", row.seconds))
         if METRIC in result and not result.get("failed"):

@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import TrialState
 
 from glioflow.bundle.prediction import Predictor
-from glioflow.config.search import SearchSettings
+from glioflow.config.search import Point, SearchSettings
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.errors import GlioflowError
 from glioflow.runs.launch import Setting
@@ -27,7 +27,7 @@ class Finalist(TypedDict, total=False):
 
     trial: Required[int]
     run_id: Required[str | None]
-    params: Required[dict[str, Any]]
+    params: Required[Point]
     dice: Required[float]
     hd95: float
     parameters: float

@@ -16,7 +16,7 @@ from glioflow.cluster.lease import holding
 from glioflow.cluster.storage import check_home, home
 from glioflow.config import Experiment, data_source, override
 from glioflow.config.experiment import check_search
-from glioflow.config.search import NAME, PREPROCESS, SearchSettings
+from glioflow.config.search import NAME, PREPROCESS, Point, SearchSettings
 from glioflow.config.search_points import known_part
 from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
@@ -46,7 +46,7 @@ class BestTrial(TypedDict):
     """The best trial: its run, the values of the searched keys, and what it reached."""
 
     run_id: str
-    params: dict[str, Any]
+    params: Point
     metrics: dict[str, float]
 
 
@@ -239,7 +239,7 @@ def _run(
         raise KeyboardInterrupt
 
 
-def earlier_points(setting: Setting, count: int, *, besides: str) -> list[dict[str, Any]]:
+def earlier_points(setting: Setting, count: int, *, besides: str) -> list[Point]:
     """Return the best configurations of earlier searches of the experiment on the same cohort, best first.
 
     Args:
@@ -274,7 +274,7 @@ def _finished(tracking: Tracking, experiment: Experiment, parent: str) -> list[A
     return [run for run in runs if run.info.status == "FINISHED" and "val/dice_mean" in run.data.metrics]
 
 
-def _point_of(run: Any, experiment: Experiment) -> dict[str, Any]:
+def _point_of(run: Any, experiment: Experiment) -> Point:
     tags = run.data.tags
     return {key: json.loads(tags[f"param.{key}"]) for key in experiment.search.space if f"param.{key}" in tags}
 

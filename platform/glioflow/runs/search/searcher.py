@@ -6,28 +6,58 @@ Stopped trials end as pruned, failed ones as failed, and trials that an interrup
 import json
 import time
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypedDict
 
 import numpy as np
 import optuna
 from optuna.trial import TrialState
 from ray.tune.search import Searcher as TuneSearcher
 
-from glioflow.config.search import Choice, Parameter, Real, SearchSettings
+from glioflow.config.search import Choice, Parameter, Point, Real, SearchSettings
 
 # What Tune compares: `val/dice` after each epoch and, in the last report of a finished trial, its `val/dice_mean`.
 # The key has neither name: the saved scheduler of a population from an earlier version asks for this one.
-METRIC = "val_dice"
+METRIC: Final = "val_dice"
 # Key of a trial's number in the configuration that it gets; no key of an experiment.
 NUMBER = "trial"
 _BEGUN = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 DIRECTIONS = {"dice": "maximize", "hd95": "minimize", "parameters": "minimize", "c_index": "maximize"}
 
 
-def suggest_point(trial: Any, settings: SearchSettings) -> dict[str, Any]:
+class TrialReport(TypedDict, total=False):
+    """What a trial reports to Tune after an epoch and at its end.
+
+    Keys:
+        epoch: Epochs done.
+        val_dice: The value of `METRIC`.
+        finished: Whether this is its last report.
+        run_id: Its run; empty before that is open.
+        failed: Why it ended without a model.
+        open: Whether a resumed search tries it again.
+        hd95: Of a finished trial, as are the next two; None where it is undefined.
+        parameters: Of its network.
+        c_index: Of the survival stage on its masks.
+        placement_group: Of its workers.
+        time_total_s: Added by Tune.
+    """
+
+    epoch: int
+    val_dice: float
+    finished: bool
+    run_id: str
+    failed: str
+    open: bool
+    hd95: float | None
+    parameters: int
+    c_index: float | None
+    placement_group: str
+    time_total_s: float
+
+
+def suggest_point(trial: Any, settings: SearchSettings) -> Point:
     """Suggest every parameter whose conditions hold, in Optuna's define-by-run way."""
-    point: dict[str, Any] = {}
+    point: Point = {}
     for key, parameter in settings.space.items():
         if settings.active(key, point):
             point[key] = _suggest(trial, key, parameter)
@@ -92,7 +122,7 @@ def _in_database(name: str, storage: str, number: int) -> tuple[optuna.storages.
     return database, database.get_trial_id_from_study_id_trial_number(study_id, number)
 
 
-def enqueue(study: optuna.Study, points: list[dict[str, Any]]) -> None:
+def enqueue(study: optuna.Study, points: Sequence[Point]) -> None:
     """Let these points be tried before the sampler is asked, each once."""
     for point in points:
         study.enqueue_trial({key: _as_choice(value) for key, value in point.items()}, skip_if_exists=True)
@@ -108,7 +138,7 @@ class Searcher(TuneSearcher):  # type: ignore[misc]
         self.study = open_study(settings, name=name, storage=storage)
         self._trials: dict[str, optuna.Trial] = {}
         self._steps: dict[str, set[int]] = {}
-        self._last: dict[str, dict[str, Any]] = {}
+        self._last: dict[str, TrialReport] = {}
         self._left = [trial.number for trial in self._in(TrialState.RUNNING)]
         self._new = settings.num_trials
         self._began = time.monotonic()
@@ -128,12 +158,12 @@ class Searcher(TuneSearcher):  # type: ignore[misc]
 
     def reached(self) -> tuple[int, float | None]:
         """Return how many trials have ended, and the best Dice of the finished ones; None before the first."""
-        place = self.settings.objectives.index("dice")
-        dice = [trial.values[place] for trial in self._in(TrialState.COMPLETE)]
+        position = self.settings.objectives.index("dice")
+        dice = [trial.values[position] for trial in self._in(TrialState.COMPLETE)]
         ended = self._in(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
         return len(ended), max(dice, default=None)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Point | str | None:
         """Return a trial's configuration, with its number; `FINISHED` where no more is to begin."""
         if self._left:
             number = self._left.pop(0)
@@ -159,7 +189,7 @@ class Searcher(TuneSearcher):  # type: ignore[misc]
         hours = self.settings.budget_hours
         return hours is not None and time.monotonic() - self._began > 3600 * hours
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+    def on_trial_result(self, trial_id: str, result: TrialReport) -> None:
         """Tell Optuna an epoch's value."""
         trial = self._trials.get(trial_id)
         if trial is None or METRIC not in result:
@@ -172,7 +202,7 @@ class Searcher(TuneSearcher):  # type: ignore[misc]
             trial.report(result[METRIC], step)
             self._steps[trial_id].add(step)
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(self, trial_id: str, result: TrialReport | None = None, error: bool = False) -> None:
         """Tell Optuna the end: complete, failed, or pruned with what was reported until then."""
         if result and not error:
             self.on_trial_result(trial_id, result)  # the last one comes only here

@@ -6,6 +6,7 @@ cross-validation and `survival fit` say.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
@@ -20,7 +21,7 @@ from glioflow.runs.launch import Setting
 from glioflow.survival import SurvivalSettings, join_features, read_clinical
 from glioflow.survival.crossvalidation import cross_validated_concordance
 
-C_INDEX = "c_index"
+C_INDEX: Final = "c_index"
 Features = Mapping[str, Mapping[str, float | None]]
 
 

@@ -22,7 +22,7 @@ from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
 from glioflow.runs.launch import EXPERIMENT, Setting, opening_of
 from glioflow.runs.plan import Fold, Plan, train_plan
-from glioflow.runs.search.searcher import METRIC, NUMBER
+from glioflow.runs.search.searcher import METRIC, NUMBER, TrialReport
 from glioflow.runs.search.survival_objective import C_INDEX, Tables, c_index
 from glioflow.runs.search.trial_folds import sum_up
 from glioflow.runs.train.run import fit_on_train
@@ -86,7 +86,7 @@ def run_trial(config: Mapping[str, Any], plan_json: str) -> None:
     trial_plan = TrialPlan.model_validate_json(plan_json)
     point = {key: value for key, value in config.items() if key != NUMBER}
     number = str(config.get(NUMBER, tune.get_context().get_trial_id()))
-    ended: dict[str, Any] = {"epoch": 0, METRIC: 0.0, "finished": True, "run_id": ""}
+    ended: TrialReport = {"epoch": 0, METRIC: 0.0, "finished": True, "run_id": ""}
     try:
         ended |= _run(trial_plan, point, number, ended)
     except OSError as error:
@@ -94,7 +94,7 @@ def run_trial(config: Mapping[str, Any], plan_json: str) -> None:
     tune.report(ended)
 
 
-def _run(trial_plan: TrialPlan, point: Mapping[str, Any], number: str, ended: dict[str, Any]) -> dict[str, Any]:
+def _run(trial_plan: TrialPlan, point: Mapping[str, Any], number: str, ended: TrialReport) -> TrialReport:
     """Open the trial's run, whose id goes into `ended` at once, and train; return the rest of the last report."""
     base = trial_plan.plan
     uri = base.tracking_uri
@@ -120,7 +120,7 @@ def _run(trial_plan: TrialPlan, point: Mapping[str, Any], number: str, ended: di
         return {"failed": str(error)}
 
 
-def _train(run: Run, trial_plan: TrialPlan, plan: Plan) -> dict[str, Any]:
+def _train(run: Run, trial_plan: TrialPlan, plan: Plan) -> TrialReport:
     """Train and log; return the last report."""
     settings = plan.experiment.search
     plans = _train_folds(run, plan, trial_plan.folds)
@@ -131,8 +131,8 @@ def _train(run: Run, trial_plan: TrialPlan, plan: Plan) -> dict[str, Any]:
     run.log_metrics(metrics)
     if len(plans) == 1:  # of several folds none is the trial's model
         run.log_folder(plan.bundle, folder=BUNDLE)
-    reached = {
-        METRIC: metrics["val/dice_mean"],
+    reached: TrialReport = {
+        METRIC: metrics["val/dice_mean"] or 0.0,
         "hd95": metrics.get("val/hd95_mean"),
         "parameters": descriptions[0].num_parameters,
         C_INDEX: metrics.get(f"val/{C_INDEX}"),
@@ -198,7 +198,7 @@ def _train_here(run: Run, plan: Plan) -> None:
         train_plan(plan, report, resume=folder if folder.exists() else None)
 
 
-def progress_report(run_id: str, epoch: int, metrics: Mapping[str, float]) -> dict[str, Any]:
+def progress_report(run_id: str, epoch: int, metrics: Mapping[str, float]) -> TrialReport:
     """Return what is reported to Tune after an epoch (from 0)."""
     return {"epoch": epoch + 1, METRIC: metrics["val/dice"], "finished": False, "run_id": run_id}
 

@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glioflow.bundle.answer import AnswerJson, ModelCard, answer_to_json
+from glioflow.bundle.answer import AnswerJson, ModelCard, OriginJson, answer_to_json
 from glioflow.bundle.encoded_mask import Legend, legend_of
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE
 from glioflow.bundle.study_checks import conform
@@ -100,7 +100,7 @@ class Answering:
             "postprocess": description.postprocess.model_dump(mode="json"),
             "metrics": description.metrics,
             "fingerprint": description.origin.fingerprint,
-            "origin": description.origin.model_dump(mode="json"),
+            "origin": cast(OriginJson, description.origin.model_dump(mode="json")),
             "survival": None
             if survival is None
             else survival.model_dump(

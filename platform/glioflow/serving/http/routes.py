@@ -4,7 +4,7 @@ import asyncio
 import json
 import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -21,6 +21,7 @@ from glioflow.bundle.encoded_mask import encode_mask
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE
 from glioflow.data.case import Case
 from glioflow.errors import TooLarge, UserError
+from glioflow.json_values import JsonObject
 from glioflow.reports.overlay import encode_overlay
 from glioflow.serving.engine.answering import Reply
 from glioflow.serving.http.answers import check_format
@@ -43,7 +44,7 @@ class Busy(Exception):  # noqa: N818 - what it is
 class Model(Protocol):
     """What answers: a handle to the predictor's replicas, or a predictor in this process."""
 
-    async def predict(self, case: Case, clinical: dict[str, Any]) -> Reply | UserError:
+    async def predict(self, case: Case, clinical: Mapping[str, object]) -> Reply | UserError:
         """Answer one study; raises `Busy`."""
 
     async def card(self) -> ModelCard:
@@ -282,7 +283,7 @@ def _error(
     return JSONResponse(error_body(rule, value, choices), status, headers=headers)
 
 
-def _json_object(field: str, text: str | None) -> dict[str, Any]:
+def _json_object(field: str, text: str | None) -> JsonObject:
     if not text:
         return {}
     try:
