@@ -67,10 +67,12 @@ def unpacked(path: Path) -> Iterator[Path]:
             with zipfile.ZipFile(path) as archive:
                 archive.extractall(scratch)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise UserError(f"the zip cannot be read ({error})", file=path) from None
+            hint = "export or copy it again"
+            raise UserError(f"the zip cannot be read ({error})", file=path, hint=hint) from None
         descriptions = sorted(Path(scratch).rglob(MODEL))
         if len(descriptions) != 1:
-            raise UserError(f"the zip of a bundle must hold one {MODEL}", len(descriptions), file=path)
+            hint = "give a zip that `glioflow export` wrote"
+            raise UserError(f"the zip of a bundle must hold one {MODEL}", len(descriptions), file=path, hint=hint)
         yield descriptions[0].parent
 
 

@@ -57,10 +57,12 @@ class Study(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         given = params or {}
         spacing = [float(value) for value in given.get("spacing_mm", ())]
         if len(spacing) not in (0, 3):
-            raise UserError("spacing_mm must be three numbers, or empty", spacing)
+            raise UserError(
+                "spacing_mm must be three numbers, or empty", spacing, hint="give millimeters along S, H, W"
+            )
         clinical = json.loads(given.get("clinical") or "{}")
         if not isinstance(clinical, dict):
-            raise UserError("clinical must be a JSON object", given["clinical"])
+            raise UserError("clinical must be a JSON object", given["clinical"], hint='such as {"age_years": 45}')
         numbers = tuple(range(1, len(model_input) + 1))
         channels = self.predictor.description.channels
         spacing_mm = (spacing[0], spacing[1], spacing[2]) if spacing else None

@@ -67,7 +67,9 @@ class Runs:
                 self.client.search_experiments(max_results=1)
         except MlflowException as error:
             reason = str(error).splitlines()[0]
-            raise UserError("MLFLOW_TRACKING_URI must name a reachable store", f"{self.shown}: {reason}") from None
+            rule = "MLFLOW_TRACKING_URI must name a reachable store"
+            hint = "look at the store's log; its version may be another than that of the installed MLflow"
+            raise UserError(rule, f"{self.shown}: {reason}", hint=hint) from None
 
     @property
     def shown(self) -> str:
@@ -209,7 +211,8 @@ class Runs:
         try:
             return self.client.get_run(run_id)
         except self._error:
-            raise UserError(f"no run has the id {run_id} at {self.shown}") from None
+            hint = "look it up in MLflow; GLIOFLOW_HOME and MLFLOW_TRACKING_URI name the store"
+            raise UserError(f"no run has the id {run_id} at {self.shown}", hint=hint) from None
 
     def metric_history(self, run_id: str, key: str) -> list[float]:
         """Return a metric's values by step."""
@@ -285,7 +288,8 @@ class Runs:
             path = mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=self.uri, dst_path=target)
         except (MlflowException, OSError) as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"the artifact {uri} cannot be downloaded ({reason})") from None
+            hint = "check that the run wrote it and that the artifact store is reachable"
+            raise UserError(f"the artifact {uri} cannot be downloaded ({reason})", hint=hint) from None
         return Path(path)
 
 

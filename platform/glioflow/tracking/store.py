@@ -187,7 +187,10 @@ class Tracking(Runs):
             return self.download(f"runs:/{match['run']}/{BUNDLE}"), None
         match = _VERSION.match(model)
         if match is None:
-            raise UserError("a model must be a bundle's folder, a run id, NAME@alias or models:/NAME/3", model)
+            hint = "`glioflow models` lists the registered ones"
+            raise UserError(
+                "a model must be a bundle's folder, a run id, NAME@alias or models:/NAME/3", model, hint=hint
+            )
         number = int(match["version"]) if match["version"] else None
         version = self.version(match["name"], alias=match["alias"], number=number)
         return self.bundle_of(version), version
@@ -243,4 +246,4 @@ def _is_ours(entry: Any) -> bool:
 def _check_name(name: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}", name):
         rule = "a model's name must begin with a letter or digit and have at most 81 letters, digits, '.', '_' and '-'"
-        raise UserError(rule, repr(name))
+        raise UserError(rule, repr(name), hint="give such a name with --name")

@@ -109,7 +109,7 @@ def compare(
     run_a, run_b = find_crossval(model_a), find_crossval(model_b)
     if run_a and run_b:
         if source is not None:
-            rule = "two cross-validations are compared on their own patients"
+            rule = "two cross-validations must be compared on their own patients"
             raise UserError(rule, source, hint="leave out the cohort")
         a, b, warnings = _out_of_fold(read_out_of_fold(run_a), read_out_of_fold(run_b))
         about = f"{len(a.rows)} cases, each predicted by models that never saw it"
@@ -121,7 +121,7 @@ def compare(
         mixed = f"{run_a or run_b}, a cross-validation, with {model_b if run_a else model_a}, a model"
         raise UserError(rule, mixed, hint="give two models and a cohort, or two cross-validations")
     elif source is None:
-        raise UserError("two models are compared on a labeled cohort", "none", hint="give it: compare A B COHORT")
+        raise UserError("two models must be compared on a labeled cohort", hint="give it: compare A B COHORT")
     else:
         a, b, warnings = _on_cohort(open_subject(model_a), open_subject(model_b), source, unseen=unseen)
         about = f"patients of {Path(source).name}"
@@ -204,15 +204,17 @@ def _on_cohort(a: Subject, b: Subject, source: str | Path, *, unseen: bool) -> t
 
 
 def _out_of_fold(a: OutOfFold, b: OutOfFold) -> tuple[_Side, _Side, list[str]]:
-    _check_task({found.run_id: found.parts for found in (a, b)})
-    ours, theirs = ({str(row["id"]): row for row in found.rows} for found in (a, b))
+    _check_task({each.run_id: each.parts for each in (a, b)})
+    ours, theirs = ({str(row["id"]): row for row in each.rows} for each in (a, b))
     if odd := sorted(ours.keys() ^ theirs.keys()):
-        rule = "two cross-validations are compared on the same patients"
-        raise UserError(rule, f"{len(ours)} and {len(theirs)} cases, {len(odd)} in one alone, such as {odd[:3]}")
+        counts = f"{len(ours)} and {len(theirs)} cases, {len(odd)} in one alone, such as {odd[:3]}"
+        hint = "run both with the same cohort, and with the same --hold-out-test"
+        raise UserError("two cross-validations must be compared on the same patients", counts, hint=hint)
     others = [case_id for case_id, row in ours.items() if _true_voxels(row) != _true_voxels(theirs[case_id])]
     if others:
-        rule = "two cross-validations are compared against the same reference masks"
-        raise UserError(rule, f"{len(others)} cases with others, such as {others[:3]}")
+        rule = "two cross-validations must be compared against the same reference masks"
+        hint = "run both on the same version of the cohort"
+        raise UserError(rule, f"{len(others)} cases with others, such as {others[:3]}", hint=hint)
     moved = sum(row["fold"] != theirs[case_id]["fold"] for case_id, row in ours.items())
     warnings = [] if a.folds == b.folds else [f"A has {a.folds} folds and B {b.folds}: they train on other numbers"]
     if moved and not warnings:
@@ -234,8 +236,8 @@ def _side_of(crossval: OutOfFold) -> _Side:
 
 def _check_task(parts: dict[str, tuple[str, ...]]) -> None:
     if len(set(parts.values())) > 1:
-        rule = "two models are compared on one task"
-        raise UserError(rule, ", ".join(f"{name} finds {list(found)}" for name, found in parts.items()))
+        tasks = ", ".join(f"{name} finds {list(names)}" for name, names in parts.items())
+        raise UserError("two models must be compared on one task", tasks, hint="give models with the same target")
 
 
 def _true_voxels(row: Row) -> float:

@@ -96,14 +96,17 @@ def labeled_cases(subject: Subject, source: str | Path) -> tuple[PreparedCohort,
         UserError: If it does not exist, has other channels or labels, or no case has a mask.
     """
     if "://" not in str(source) and not Path(source).exists():
-        raise UserError("the cohort must exist", source)
+        raise UserError("the cohort must exist", source, hint="give the folder of a cohort, or a prepared cohort's URI")
     description = subject.predictor.description
     cohort = open_cohort_for(description.preprocess, source, description.target)
     if cohort.channels != description.network_channels:
-        raise UserError(f"this model takes the channels {list(description.network_channels)}", list(cohort.channels))
+        rule = f"the cohort must have the model's channels, {list(description.network_channels)}"
+        hint = f"prepare the raw cohort with the preprocessing of {subject.name}, or give it raw"
+        raise UserError(rule, list(cohort.channels), hint=hint)
     cases = cohort.cases(record.id for record in cohort.records if record.areas_px is not None)
     if not cases:
-        raise UserError("an evaluation needs cases with masks", source)
+        hint = "give a labeled cohort; `glioflow data check` lists which files count as masks"
+        raise UserError("the cohort must have cases with masks", source, hint=hint)
     return cohort, cases
 
 

@@ -132,7 +132,9 @@ def measure_shapes(tracking: Tracking, masks: str, cohort: str | Path | None, us
     crossval = tracking.run(masks)
     if not tracking.has_artifact(masks, OUT_OF_FOLD):
         rule = "--masks must be the run id of a cross-validation, 'manual' or 'none'"
-        raise UserError(rule, f"run {masks}, which is not a cross-validation or has not finished")
+        kind, status = crossval.data.tags.get("glioflow.kind", "unknown"), crossval.info.status
+        hint = "finish it with `glioflow crossval --resume`" if kind == "crossval" else "run `glioflow crossval` first"
+        raise UserError(rule, f"run {masks} of kind {kind}, {status}", hint=hint)
     rows: list[Row] = tracking.read_json(masks, OUT_OF_FOLD)
     features = {row["id"]: row["features"] for row in rows}
     return Shapes(features, f"out-of-fold masks of run {masks}", datasets_of(crossval, used_for))
@@ -153,7 +155,8 @@ def _manual_features(path: Path) -> Features:
                 brain = locate_brain(read.image)
                 features[read.id] = measure_mask(read.mask > 0, spacing_mm=read.spacing_mm, brain=brain).volume
     if not features:
-        raise UserError("--masks manual needs a cohort with masks", path)
+        hint = "give a labeled cohort, or --masks with a cross-validation's run id"
+        raise UserError("--masks manual needs a cohort with masks", path, hint=hint)
     return features
 
 

@@ -223,7 +223,9 @@ def _resumed(setting: Setting, run_id: str, tags: Mapping[str, str]) -> Setting:
     run = tracking.run(run_id)
     if run.data.tags.get("glioflow.kind") != "crossval" or run.info.status == "FINISHED":
         rule = "--resume must be the run id of an unfinished cross-validation"
-        raise UserError(rule, f"{run_id}, {run.info.status}")
+        kind = run.data.tags.get("glioflow.kind", "unknown")
+        hint = "leave out --resume to begin a new cross-validation"
+        raise UserError(rule, f"run {run_id} of kind {kind}, {run.info.status}", hint=hint)
     differ = [key for key, value in tags.items() if run.data.tags.get(key) != value]
     if differ:
         hint = "give its experiment, cohort and folds, or leave out --resume to begin a new run"

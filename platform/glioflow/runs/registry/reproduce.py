@@ -76,13 +76,16 @@ def reproduce(run_id: str, data: str | Path | None = None, *, say: Say = quiet) 
     if kind not in KINDS:
         raise UserError("only a run that trained one network can be reproduced", f"run {run_id} of kind {kind}", KINDS)
     if before.info.status != "FINISHED":
-        raise UserError("only a finished run can be reproduced", f"run {run_id}, {before.info.status}")
+        hint = f"finish it with --resume {run_id} first" if kind == "train" else "give the id of a finished run"
+        raise UserError("only a finished run can be reproduced", f"run {run_id}, {before.info.status}", hint=hint)
     setting = _recorded_setting(tracking, before, data)
     cluster.connect()
     if kind == "trial" and (folds := setting.experiment.search.folds) > 1:
-        raise UserError(
-            "only a run that trained one network can be reproduced", f"a trial that trained {folds}, on {folds} folds"
+        rule, hint = (
+            "only a run that trained one network can be reproduced",
+            "train its best.yaml, and reproduce that run",
         )
+        raise UserError(rule, f"a trial that trained {folds}, on {folds} folds", hint=hint)
     check_resources(setting.experiment)
     name, tags = f"{before.info.run_name}-again", {"glioflow.reproduces": run_id}
     with open_run(tracking, opening_of(setting, "reproduction", name, tags=tags)) as run:
@@ -136,7 +139,7 @@ def _compare_numbers(tracking: Tracking, before: str, after: str) -> tuple[int, 
     was, now_ = _numbers(tracking, before), _numbers(tracking, after)
     names = sorted(was.keys() & now_.keys())
     if not names:
-        raise RunFailed(f"runs {before} and {after} have no metric in common")
+        raise RunFailed(f"runs {before} and {after} have no metric in common; the second one may have been interrupted")
     return len(names), [_difference("metric", name, was[name], now_[name]) for name in names if was[name] != now_[name]]
 
 

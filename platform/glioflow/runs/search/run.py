@@ -88,13 +88,15 @@ def search(
     """
     settings = experiment.search
     if experiment.training.final:
-        raise UserError("training.final must be false in a search, which compares on validation patients", True)
+        rule = "training.final must be false in a search, which compares trials on validation patients"
+        raise UserError(rule, True, hint="search first, then train the search's best.yaml with training.final=true")
     check_search(experiment)
     if not settings.space:
-        raise UserError("a search needs search.space", experiment.name, hint="list the keys to search there")
+        raise UserError("a search needs search.space", experiment.name, hint="list the searched keys there")
     if experiment.training.elastic:
         rule = "training.num_workers must be one number in a search, which books its trials before they begin"
-        raise UserError(rule, experiment.training.num_workers)
+        hint = "give one number, such as -o training.num_workers=1"
+        raise UserError(rule, experiment.training.num_workers, hint=hint)
     if resume is not None and not re.fullmatch(NAME, resume):
         raise UserError("--resume must be the name of a search", resume, _begun())
     check_home()
@@ -229,7 +231,7 @@ def _run(
         line = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise RunFailed(f"search {name} broke off ({line}); go on with --resume {name}") from error
     if searcher is not None and searcher.trouble:
-        raise RunFailed(f"search {name} cannot go on ({searcher.trouble}); mend it and go on with --resume {name}")
+        raise RunFailed(f"search {name} cannot go on ({searcher.trouble}); solve this, and go on with --resume {name}")
     if searcher is None:
         interrupted = any(not (each.metrics or {}).get("finished") and each.error is None for each in results)
     else:
@@ -283,7 +285,7 @@ def _conclude(setting: Setting, folder: SearchFolder, run: Run, cohorts: Sequenc
     """Close what was left open, name the best finished trial, and log it as an experiment ready to run."""
     tracking, experiment, name = setting.tracking, setting.experiment, folder.name
     if not answers(tracking.uri, patience_s=PATIENCE_S):
-        raise RunFailed(f"MLflow at {tracking.shown} is away; go on with --resume {name}")
+        raise RunFailed(f"MLflow at {tracking.shown} does not answer; start it and go on with --resume {name}")
     close_children(tracking, experiment.name, run.run_id)
     trials = tracking.children(experiment.name, run.run_id)
     finished = _finished(tracking, experiment, run.run_id)

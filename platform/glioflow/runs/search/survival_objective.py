@@ -66,9 +66,8 @@ def find_tables(setting: Setting, folds: Sequence[Split], *, say: Say) -> Tables
     except UserError as error:
         raise error.replace(rule=f"the objective {C_INDEX}: {error.rule}") from None
     if manual is None:
-        raise UserError(
-            f"the objective {C_INDEX} needs patients of whom one is known to die before another", len(cases)
-        )
+        rule = f"the objective {C_INDEX} needs patients of whom one is known to die before another"
+        raise UserError(rule, f"{len(cases)} cases", hint="give more folds or patients, or search for dice alone")
     say(f"C-index on the manual masks of the folds' {len(cases)} cases: {manual:.3f}")
     return tables
 

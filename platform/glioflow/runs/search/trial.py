@@ -138,7 +138,7 @@ def _train(run: Run, trial_plan: TrialPlan, plan: Plan) -> TrialReport:
         C_INDEX: metrics.get(f"val/{C_INDEX}"),
     }
     if "hd95" in settings.objectives and reached["hd95"] is None:
-        raise RunFailed("the objective hd95 is undefined for this target")
+        raise RunFailed("the objective hd95 is undefined for every validation patient of this trial")
     return {**reached, "epoch": settings.folds * plan.experiment.training.epochs}
 
 

@@ -152,11 +152,15 @@ def _resumed(setting: Setting, run_id: str) -> Setting:
     """Return the setting with which an unfinished training goes on; raises `UserError` where it cannot."""
     kind = setting.tracking.run(run_id).data.tags.get("glioflow.kind", "train")
     if kind != "train":
-        raise UserError("--resume takes a training's run id", f"run {run_id} of kind {kind}")
+        verb = {"crossval": "crossval --resume", "search": "search --resume NAME"}.get(kind)
+        hint = f"a {kind} goes on with `glioflow {verb}`" if verb else "give the run id of `glioflow train`"
+        raise UserError("--resume must be the run id of a training", f"run {run_id} of kind {kind}", hint=hint)
     resumed = resumed_setting(setting, run_id)
     if setting.tracking.has_artifact(run_id, BUNDLE):
         hint = f"`glioflow register {run_id}` makes it a version"
-        raise UserError("--resume takes an unfinished run", f"run {run_id}, which has its bundle", hint=hint)
+        raise UserError(
+            "--resume must be the id of an unfinished run", f"run {run_id}, which has its bundle", hint=hint
+        )
     return resumed
 
 
