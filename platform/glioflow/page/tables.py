@@ -89,7 +89,7 @@ def interval_text(volume: TumorVolume) -> str:
     return f"{volume['level']:.0%} interval {low:,.0f} to {high:,.0f} px".replace(",", " ")
 
 
-def region_rows(tumor: Tumor) -> list[dict[str, Any]]:
+def region_rows(tumor: Tumor) -> list[FeatureRow]:
     """Return the volume of each region of the tumor as rows, where the model tells several."""
     if len(tumor["regions"]) < 2:
         return []
