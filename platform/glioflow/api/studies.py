@@ -72,7 +72,7 @@ def name_of_zip(path: Path) -> str:
 @contextmanager
 def _opened(paths: Sequence[Path]) -> Iterator[list[tuple[str, BinaryIO]]]:
     if wrong := [path for path in paths if not path.is_file()]:
-        raise UserError(f"{wrong[0]} is not a file", wrong[0])
+        raise UserError(f"{wrong[0]} is not a file", wrong[0], hint="give the path of an image file")
     with ExitStack() as stack:
         yield [(path.name, stack.enter_context(path.open("rb"))) for path in paths]
 

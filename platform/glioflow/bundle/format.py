@@ -165,7 +165,8 @@ def read_description(folder: Path) -> Description:
     """
     path = folder / MODEL
     if not path.is_file():
-        raise UserError(f"{folder} is not a bundle: it has no {MODEL}", folder)
+        hint = "give the folder that `glioflow export` wrote"
+        raise UserError(f"{folder} is not a bundle: it has no {MODEL}", folder, hint=hint)
     try:
         values = json.loads(path.read_bytes())
         if not isinstance(values, dict):
@@ -176,7 +177,7 @@ def read_description(folder: Path) -> Description:
         rule = f"the bundle must have format {FORMAT}, which this version of GlioFlow reads"
         raise UserError(rule, values.get("format"), file=path)
     if values.pop(SEAL, None) != _seal(values):
-        raise UserError(f"{MODEL} was changed since the bundle was written", file=path)
+        raise UserError(f"{MODEL} was changed since the bundle was written", file=path, hint="export the bundle again")
     try:
         return Description.model_validate_json(json.dumps(values))
     except ValidationError as error:

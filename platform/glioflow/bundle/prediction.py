@@ -209,7 +209,9 @@ class Ensemble(Predictor):
         for member in members[1:]:
             for key in ("target", "preprocess", "channels"):
                 if getattr(member.description, key) != getattr(first.description, key):
-                    raise UserError(f"the models of an ensemble have the same {key}")
+                    raise UserError(
+                        f"the models of an ensemble must have the same {key}", hint="leave out the one that differs"
+                    )
         # A volume interval is of one network's errors.
         parameters = sum(member.description.num_parameters for member in members)
         description = first.description.model_copy(update={"volume_interval": None, "num_parameters": parameters})

@@ -297,7 +297,8 @@ def _overridden(experiment: dict[str, Any], values: Mapping[str, Any]) -> dict[s
         for section in sections:
             inner = parent.setdefault(section, {})
             if not isinstance(inner, dict):
-                raise UserError(f"override {key!r}: {section!r} is not a section")
+                hint = f"set {section} itself"
+                raise UserError(f"override {key!r}: {section!r} is not a section", hint=hint)
             parent = inner
         parent[last] = value
     return result

@@ -197,7 +197,7 @@ class SearchSettings(BaseModel):
                 choices = [*CHANGEABLE, "loss.options.*"]
                 raise UserError("pbt can search only keys that may change during a training", key, choices)
         if sampler == "cmaes" and len(self.space) == 1:
-            raise UserError("a cmaes search must have at least two parameters", list(self.space))
+            raise UserError("a cmaes search must have at least two parameters", list(self.space), hint="choose tpe")
         if scheduler == "pbt" and self.budget_hours is not None:
             raise UserError(
                 "search.budget_hours must be null in a pbt search, which begins all its trials at once",

@@ -60,10 +60,12 @@ class Batches:
             UserError: If there is no case, a case has no mask, or the augmentation has no such name.
         """
         if not cases:
-            raise UserError("training needs at least one case")
+            raise UserError("training needs at least one case", hint="check split, which has none in train")
         for case in cases:
             if case.record.areas_px is None:
-                raise UserError("every training case must have a mask", case.record.id)
+                raise UserError(
+                    "every training case must have a mask", case.record.id, hint="add its mask, or remove the case"
+                )
         check_policy(settings.augmentation, volumes=settings.patch is not None)
         self.cases, self.target, self.settings = list(cases), target, settings
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
