@@ -109,7 +109,10 @@ EARLY = {
     "an empty value": (["train", "some.yaml", "--data="], "--data must not be empty"),
     "a folder that is no cohort": (["train", "some.yaml", "--data", "."], "holds no files of a known cohort format"),
     "a file as cohort": (["train", "some.yaml", "--data", "some.yaml"], "some.yaml is no folder"),
-    "a search that is a path": (["search", "space.yaml", "--resume", ".."], "--resume must be the name of a search"),
+    "a search that is a path": (
+        ["search", "space.yaml", "--resume", ".."],
+        "--resume must name a search that was begun",
+    ),
     "a run to resume that is nowhere": (["train", "some.yaml", "--data", "COHORT", "--resume", "f" * 32], "f" * 32),
     "a file for a report": (["data", "describe", "COHORT", "--out", "some.yaml"], "--out must name a folder"),
     "a file above a report": (["data", "describe", "COHORT", "--out", "some.yaml/x"], "--out must name a folder"),

@@ -217,7 +217,7 @@ def test_true_and_false_are_taken_where_they_belong(from_yaml):
     ("value", "shown"), [("2024-05-01", "2024-05-01"), ("1", "1"), ("1.5", "1.5"), ("yes", "True")]
 )
 def test_a_name_that_yaml_takes_for_something_else_is_to_be_quoted(from_yaml, value, shown):
-    with pytest.raises(UserError, match=rf"name: .*; got {shown}; put it in quotes"):
+    with pytest.raises(UserError, match=rf"name must be text; got {shown}; put it in quotes"):
         from_yaml(f"name: {value}")
     assert from_yaml(f"name: '{value}'").name == value
 

@@ -149,3 +149,23 @@ def test_the_window_of_a_3d_network_follows_the_searched_patch():
 def test_a_2d_network_takes_no_window():
     with pytest.raises(UserError, match=r"inference\.patch"):
         override(Experiment(), {"inference.patch": [8, 16, 16]})
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("split.folds=1", "split.folds must be at least 2; got 1"),
+        ("training.epochs=2.5", "training.epochs must be a whole number; got 2.5"),
+        ("training.deterministic=perhaps", "training.deterministic must be true or false; got 'perhaps'"),
+        ("split.method=kfolds", "split.method must be one of the known words; got 'kfolds'; did you mean kfold?"),
+        (
+            "preprocess=[{step: resizee}]",
+            "preprocess.0.step must be one of the known words; got resizee; did you mean re",
+        ),
+        ("training=3", "training must be a section with keys; got 3"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_plain_rule(changed, message):
+    with pytest.raises(UserError) as refused:
+        load_experiment(Path(__file__).parents[2] / "experiments" / "demo.yaml", [changed])
+    assert message in str(refused.value)

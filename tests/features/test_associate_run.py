@@ -43,7 +43,7 @@ def test_a_runs_out_of_fold_masks_can_be_taken_instead(tmp_path, prepared, track
     assert run_id in done.masks
     ((table, *_),) = [test.table for test in done.association.tests]
     assert sum(table) == 4  # at or below the median of eight
-    with pytest.raises(UserError, match="is not a cross-validation"):
+    with pytest.raises(UserError, match="of kind association"):
         associate_cohort(prepared.path, with_clusters(tmp_path, prepared), masks=done.run_id)
 
 

@@ -175,7 +175,7 @@ def test_an_older_version_can_be_asked_for(enter, trained, untrained):
     assert stand(1).version == 1
     with pytest.raises(UserError, match="model 'glioma' has no version 9"):
         stand(9)
-    with pytest.raises(UserError, match="no model named other is registered"):
+    with pytest.raises(UserError, match="no model 'other' is registered"):
         promote("other", home=prepared_home())
 
 

@@ -1,6 +1,5 @@
 """One experiment file: the settings of every package, read from YAML, overridden by key; unknown keys are errors."""
 
-import datetime
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -8,8 +7,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from glioflow.cluster.workers import WorkerSettings
+from glioflow.config.explanation import explain
 from glioflow.config.gate import GateSettings
-from glioflow.config.schema import find_no_number, has_key, keys_at
+from glioflow.config.schema import find_no_number, has_key
 from glioflow.config.search import PREPROCESS, SearchSettings
 from glioflow.config.search_points import check_points
 from glioflow.data.batches.policies import FIRST_RELEASE
@@ -196,7 +196,8 @@ def with_augmentation(experiment: Experiment, name: str) -> Experiment:
 def _read(path: Path, overrides: Iterable[str]) -> Experiment:
     if not path.is_file():
         others = sorted(str(other) for other in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        raise UserError(f"the experiment file {path} does not exist", path, others or None)
+        hint = None if others else "give the path of a YAML file"
+        raise UserError(f"the experiment file {path} does not exist", path, others or None, hint=hint)
     try:
         values = parse_yaml(path.read_text())
     except UserError as error:
@@ -252,28 +253,7 @@ def _validate(values: dict[str, Any], origin: str) -> Experiment:
     try:
         return Experiment.model_validate(values)
     except ValidationError as error:
-        raise _explain(error, origin) from None
-
-
-def _explain(error: ValidationError, origin: str) -> UserError:
-    # A misspelled key is also a missing one; the misspelling is what helps.
-    first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    cause = first.get("ctx", {}).get("error")
-    loc = first["loc"]
-    if has_key(Experiment, loc[:-1]) and not keys_at(Experiment, loc[:-1]):
-        loc = loc[:-1]  # the last part is one of the types that the value may have
-    key = ".".join(str(part) for part in loc)
-    if isinstance(cause, UserError):
-        return cause.replace(rule=f"{origin}: {key}: {cause.rule}" if key else f"{origin}: {cause.rule}")
-    if first["type"] == "extra_forbidden":
-        *section, name = loc
-        return UserError(f"{origin}: unknown key {key!r}", name, keys_at(Experiment, section))
-    message = first["msg"].removeprefix("Value error, ")
-    given = None if first["type"] == "value_error" else repr(first["input"])[:120]
-    hint = None
-    if first["type"] == "string_type" and isinstance(first["input"], int | float | datetime.date):
-        given, hint = str(first["input"]), "put it in quotes"
-    return UserError(f"{origin}: {key}: {message}" if key else f"{origin}: {message}", given, hint=hint)
+        raise explain(error, origin, Experiment) from None
 
 
 def _parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:

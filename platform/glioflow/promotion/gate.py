@@ -169,6 +169,5 @@ def _golden(tracking: Tracking, entry: Entry) -> float | None:
 def _newest(tracking: Tracking, name: str) -> Version:
     versions = tracking.versions(name)
     if not versions:
-        hint = f"register one with `glioflow register RUN_ID --name {name}`"
-        raise UserError(f"no model named {name} is registered", name, tracking.names(), hint=hint)
+        raise tracking.unregistered(name)
     return versions[0]

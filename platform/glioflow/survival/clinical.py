@@ -194,12 +194,15 @@ def separator_of(header: str) -> str:
 def _read_text(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
+    if not path.is_file():
+        raise UserError(f"the clinical table {path} does not exist", path, hint="give the path of a CSV file")
     try:
         with path.open(encoding="utf-8-sig") as file:
             header = file.readline()
         raw = pd.read_csv(path, sep=separator_of(header), dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, UnicodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UserError("a clinical table must be a readable csv in UTF-8", str(error), file=path) from None
+        hint = "save it as CSV in UTF-8"
+        raise UserError("a clinical table must be a readable csv in UTF-8", str(error), file=path, hint=hint) from None
     raw.columns = raw.columns.str.strip()
     return raw
 

@@ -98,12 +98,12 @@ def search(
         hint = "give one number, such as -o training.num_workers=1"
         raise UserError(rule, experiment.training.num_workers, hint=hint)
     if resume is not None and not re.fullmatch(NAME, resume):
-        raise UserError("--resume must be the name of a search", resume, _begun())
+        raise _unknown_search(resume)
     check_home()
     name = resume or settings.name or f"{experiment.name}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = SearchFolder(name, home() / "searches" / name)
     if resume and not folder.path.exists():
-        raise UserError("--resume must name a search that was begun", name, _begun())
+        raise _unknown_search(name)
     if not resume and folder.path.exists():
         hint = f"go on with --resume {name}, or choose another search.name"
         raise UserError("a search of this name must not exist", name, hint=hint)
@@ -153,9 +153,11 @@ def _search(
             raise
 
 
-def _begun() -> list[str]:
+def _unknown_search(name: str) -> UserError:
     folder = home() / "searches"
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    begun = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    hint = None if begun else f"no search was begun in {home()}; leave out --resume to begin one"
+    return UserError("--resume must name a search that was begun", name, begun or None, hint=hint)
 
 
 def _link(tracking: Tracking, experiment: str, run_id: str) -> str:

@@ -104,7 +104,8 @@ class Feedback:
         folder = self.quarantine / entry
         if not _ENTRY.match(entry) or not (folder / "entry.json").is_file():
             waiting = [record["id"] for record in self.entries()][:20]
-            raise UserError(f"no feedback {entry!r} is in quarantine", entry, waiting)
+            hint = None if waiting else "no feedback is waiting"
+            raise UserError(f"no feedback {entry!r} is in quarantine", entry, waiting, hint=hint)
         return folder
 
     def _key_of(self, patient: str) -> str:

@@ -1,0 +1,69 @@
+"""What pydantic refuses of an experiment, as one rule about one key."""
+
+import datetime
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from glioflow.config.schema import has_key, keys_at
+from glioflow.errors import UserError
+
+# Pydantic's kinds of errors as rules; it fills in the limits.
+_RULES = {
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be greater than {gt}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be less than {lt}",
+    "too_short": "must have at least {min_length} values",
+    "too_long": "must have at most {max_length} values",
+    "literal_error": "must be one of the known words",
+    "string_type": "must be text",
+    "missing": "must be given",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(("list_type", "tuple_type"), "must be a list"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be a section with keys"),
+}
+
+
+def explain(error: ValidationError, origin: str, model: type[BaseModel]) -> UserError:
+    """Return the first problem that pydantic has with the values of `model`, with the key and what may stand there.
+
+    Args:
+        error: Pydantic's.
+        origin: File or name that the message begins with.
+        model: Whose values were refused.
+    """
+    # A misspelled key is also a missing one; the misspelling is what helps.
+    first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    context: Mapping[str, Any] = first.get("ctx", {})
+    loc = first["loc"]
+    if has_key(model, loc[:-1]) and not keys_at(model, loc[:-1]):
+        loc = loc[:-1]  # the last part is one of the types that the value may have
+    key = ".".join(str(part) for part in loc)
+    if isinstance(cause := context.get("error"), UserError):
+        return cause.replace(rule=f"{origin}: {key}: {cause.rule}" if key else f"{origin}: {cause.rule}")
+    if first["type"] == "extra_forbidden":
+        *section, name = loc
+        return UserError(f"{origin}: unknown key {key!r}", name, keys_at(model, section))
+    if first["type"] == "union_tag_invalid":
+        (name,) = _quoted(context["discriminator"])
+        rule = f"{origin}: {key}.{name} {_RULES['literal_error']}"
+        return UserError(rule, context["tag"], _quoted(context["expected_tags"]))
+    given = None if first["type"] in ("value_error", "missing") else repr(first["input"])[:120]
+    choices = _quoted(context["expected"]) if first["type"] == "literal_error" else None
+    hint = None
+    if first["type"] == "string_type" and isinstance(first["input"], int | float | datetime.date):
+        given, hint = str(first["input"]), "put it in quotes"
+    if key and first["type"] in _RULES:
+        return UserError(f"{origin}: {key} {_RULES[first['type']].format(**context)}", given, choices, hint=hint)
+    message = first["msg"].removeprefix("Value error, ")
+    return UserError(f"{origin}: {key}: {message}" if key else f"{origin}: {message}", given, choices, hint=hint)
+
+
+def _quoted(text: str) -> list[str]:
+    """Return the words in quotes that pydantic lists."""
+    return re.findall(r"'([^']*)'", text)
