@@ -9,7 +9,8 @@ from torch import nn
 
 from glioflow.errors import RunFailed, UserError
 from glioflow.models import ModelSettings, build_network
-from glioflow.training.loop import CHECKPOINT, fit
+from glioflow.training.checkpoints import CHECKPOINT
+from glioflow.training.loop import fit
 from glioflow.training.settings import TrainingSettings
 
 
@@ -42,7 +43,7 @@ def settings(**changes):
     return TrainingSettings(**({"epochs": 4, "learning_rate": 1e-2, "precision": "fp32"} | changes))
 
 
-def run(net, chosen, *, dices=None, batches=None, resume=None, report=None, loss=None):
+def run(net, chosen, *, dices=None, batches=None, resume=None, report=None, loss=None, keep=None):
     told = iter(dices if dices is not None else [k / 100 for k in range(100)])
     return fit(
         net,
@@ -52,6 +53,7 @@ def run(net, chosen, *, dices=None, batches=None, resume=None, report=None, loss
         chosen,
         report or (lambda *_: None),
         resume=resume,
+        keep=keep,
     )
 
 
@@ -102,6 +104,67 @@ def test_a_killed_and_resumed_training_ends_with_the_same_bits(tmp_path, killed,
     assert equal(whole.weights, again.weights)
     assert equal(whole_net.state_dict(), again_net.state_dict())
     assert (whole.epoch, whole.dice) == (again.epoch, again.dice)
+
+
+class Kept:
+    """Copies of the checkpoints within epochs, written when the training has gone on."""
+
+    def __init__(self):
+        self.copies = []
+
+    def __call__(self, checkpoint):
+        self.copies.append(checkpoint.copied())
+
+
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.9}, {"optimizer": "sgd", "keep": "last"}], ids=str)
+@pytest.mark.parametrize("written", [0, 2, 4])
+def test_a_training_killed_within_an_epoch_and_resumed_ends_with_the_same_bits(tmp_path, changes, written):
+    chosen, dices, losses = settings(epochs=2, checkpoint_minutes=1e-9, **changes), [0.3, 0.5], []
+
+    def listen(_, metrics, __):
+        losses.append(metrics["train/loss"])
+
+    kept, whole_net = Kept(), network(dropout=0.5)
+    whole = run(whole_net, chosen, dices=dices, keep=kept, report=listen)
+    assert [copy.state["begun"]["steps"] for copy in kept.copies] == [1, 2, 3, 1, 2, 3]
+    kept.copies[written](tmp_path)  # by now the network has other weights
+    torch.rand(7)
+    again_net, batches = network(seed=5, dropout=0.5), Batches()
+    epoch = written // 3
+    again = run(again_net, chosen, dices=dices[epoch:], batches=batches, resume=tmp_path, report=listen)
+    assert batches.seen == list(range(4 * epoch + written % 3 + 1, 8))
+    assert losses[2:] == losses[epoch:2]
+    assert equal(whole.weights, again.weights)
+    assert equal(whole_net.state_dict(), again_net.state_dict())
+
+
+def test_checkpoints_within_epochs_change_nothing_and_may_be_left_out():
+    plain, kept = network(dropout=0.5), Kept()
+    run(plain, settings(checkpoint_minutes=None), keep=kept)
+    assert kept.copies == []
+    often = network(dropout=0.5)
+    run(often, settings(checkpoint_minutes=1e-9), keep=kept)
+    assert len(kept.copies) == 12
+    assert equal(plain.state_dict(), often.state_dict())
+
+
+def test_a_copy_of_a_checkpoint_is_what_was_there_when_it_was_made(tmp_path):
+    copies = []
+
+    def report(epoch, _, write_checkpoint):
+        copies.append(write_checkpoint.copied())
+        (tmp_path / str(epoch)).mkdir()
+        write_checkpoint(tmp_path / str(epoch))
+
+    run(network(), settings(epochs=3, ema=0.9), report=report, dices=[0.1, 0.9, 0.2])
+    for epoch, write in enumerate(copies):
+        (tmp_path / f"copy-{epoch}").mkdir()
+        write(tmp_path / f"copy-{epoch}")
+        at_once, later = (torch.load(tmp_path / f"{kind}{epoch}" / CHECKPOINT) for kind in ("", "copy-"))
+        for part in ("network", "average"):
+            assert equal(at_once[part], later[part])
+        assert equal(at_once["progress"].pop("kept"), later["progress"].pop("kept"))
+        assert at_once["progress"] == later["progress"]
 
 
 ALL_AT_ONCE = {
@@ -352,7 +415,7 @@ def test_averaged_weights_of_a_checkpoint_of_the_first_release_are_taken_up(tmp_
     one_step_at_a_time(network(), settings(epochs=1, steps_per_epoch=1, ema=0.5), folder=tmp_path)
     state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
     of_first_release = {"network", "optimizer", "scaler", "average", "rng", "cuda_rng", "progress"}
-    assert state.keys() == of_first_release | {"averaged_steps", "batch_size"}
+    assert state.keys() == of_first_release | {"averaged_steps", "batch_size", "begun"}
     del state["averaged_steps"]
     assert state["average"].keys() == state["network"].keys()
     # The first release averaged the weights before the first step, too.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from glioflow.training.checkpoints import Checkpoint
     from glioflow.training.loop import Fitted, Report
 
 FITTED_ON = {"weights": "train", "early_stopping": "val", "postprocess": "val", "flair_threshold_baseline": "train"}
@@ -131,7 +132,13 @@ def plan_of(setting: Setting, run_id: str, *, watched: bool = False) -> Plan:
 
 
 def train_plan(
-    plan: Plan, report: "Report", *, rank: int = 0, world_size: int = 1, resume: Path | None = None
+    plan: Plan,
+    report: "Report",
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    resume: Path | None = None,
+    keep: "Callable[[Checkpoint], None] | None" = None,
 ) -> dict[str, float | None] | None:
     """Train, choose threshold and clean-up on the validation patients, and write the bundle.
 
@@ -141,6 +148,7 @@ def train_plan(
         rank: This worker's number.
         world_size: Of how many.
         resume: Folder of a checkpoint to go on from.
+        keep: Given checkpoints within an epoch, on every worker; None where nobody wants them.
 
     Returns:
         Validation metrics of the bundle on rank 0 (none of a final training), None on the others.
@@ -159,6 +167,7 @@ def train_plan(
         rank=rank,
         world_size=world_size,
         resume=resume,
+        keep=keep,
         watch=watch,
         progress=progress,
     )
@@ -185,6 +194,7 @@ def fit_network(
     rank: int = 0,
     world_size: int = 1,
     resume: Path | None = None,
+    keep: "Callable[[Checkpoint], None] | None" = None,
     watch: Watch | None = None,
     progress: ProgressFile | None = None,
 ) -> tuple["nn.Module", "Fitted"]:
@@ -198,6 +208,7 @@ def fit_network(
         rank: This worker's number.
         world_size: Of how many.
         resume: Folder of a checkpoint to go on from.
+        keep: Given checkpoints within an epoch.
         watch: Draws a few validation cases.
         progress: Is told of every step and every validation case.
 
@@ -240,7 +251,7 @@ def fit_network(
             world_size=world_size,
         )
 
-    def report_drawn(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
+    def report_drawn(epoch: int, metrics: dict[str, float], write_checkpoint: "Checkpoint") -> None:
         if watch is not None:
             watch.draw(epoch)
         report(epoch, metrics, write_checkpoint)
@@ -260,6 +271,7 @@ def fit_network(
         resume=resume,
         on_step=None if notes is None else notes.step,
         glance=glance,
+        keep=keep,
     )
 
 

@@ -33,7 +33,8 @@ from glioflow.evaluation.patients import patient_means
 from glioflow.models import LossSettings, ModelSettings, build_loss, build_network
 from glioflow.models.pooling import replace_pooling
 from glioflow.training.batch_size import cpu_share, find_batch_size
-from glioflow.training.loop import Fitted, Report, fit, recorded_batch_size
+from glioflow.training.checkpoints import Checkpoint, recorded_batch_size
+from glioflow.training.loop import Fitted, Report, fit
 from glioflow.training.settings import TrainingSettings
 from glioflow.training.workers import num_workers
 
@@ -60,6 +61,7 @@ def build_and_fit(
     on_step: Callable[[int, int], None] | None = None,
     gpu_share: float = 1.0,
     glance: Callable[[nn.Module], dict[str, float]] | None = None,
+    keep: Callable[[Checkpoint], None] | None = None,
 ) -> tuple[nn.Module, Fitted]:
     """Build a network and train it; the same seed, cases and number of workers give the same weights.
 
@@ -78,6 +80,7 @@ def build_and_fit(
         on_step: Called after each step with the number of steps taken and that of the steps in an epoch.
         gpu_share: Part of the GPU's memory, in (0, 1], that this worker may use.
         glance: Returns the metrics of an epoch that are measured more often than `validate`, as for `loop.fit`.
+        keep: Given checkpoints within an epoch, as for `loop.fit`.
 
     Returns:
         The network as it ended, on its device, and the weights that are kept.
@@ -121,13 +124,15 @@ def build_and_fit(
     if on_step is not None:
         per_epoch = training.steps_per_epoch or batches.steps_per_pass
         batches.on_step = lambda taken: on_step(taken, per_epoch)
-    return network, fit(network, criterion, batches, validate, training, report, resume=resume, glance=glance)
+    return network, fit(
+        network, criterion, batches, validate, training, report, resume=resume, glance=glance, keep=keep
+    )
 
 
 def _with_batch_size(report: Report, size: int) -> Report:
     """Return a report with the metric `BATCH_SIZE`, from which a run is reproduced."""
 
-    def report_with_size(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
+    def report_with_size(epoch: int, metrics: dict[str, float], write_checkpoint: Checkpoint) -> None:
         report(epoch, {**metrics, BATCH_SIZE: float(size)}, write_checkpoint)
 
     return report_with_size

@@ -5,8 +5,6 @@ run that was killed and resumed ends with the weights of one that was not.
 """
 
 import math
-import os
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -17,30 +15,38 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from glioflow import atomic
 from glioflow.data.batches.sampling import Batches
 from glioflow.errors import RunFailed, UserError
 from glioflow.evaluation.inference import autocast, keep_freed_memory, resolve_precision
 from glioflow.models.network import Network
 from glioflow.training.averaging import AveragedWeights
+from glioflow.training.checkpoints import CHECKPOINT, Begun, Checkpoint, Clock, State
+from glioflow.training.compiling import compiles
 from glioflow.training.gpu_use import GpuUse
 from glioflow.training.optimizers import build_optimizer, load_state, set_rate, with_plain_rates
 from glioflow.training.schedules import learning_rate_factor
 from glioflow.training.settings import TrainingSettings
 from glioflow.training.step_graph import StepGraph
-from glioflow.training.workers import broadcast_buffers, num_workers, seed_worker, wrap
-
-CHECKPOINT = "checkpoint.pt"
-# Steps from which `compile: auto` compiles: it took 44 s and made steps of 256 px a sixth faster on an H200.
-COMPILE_FROM = 20_000
-State = dict[str, Tensor]
+from glioflow.training.workers import (
+    broadcast_buffers,
+    num_workers,
+    random_states,
+    rank,
+    restore_random_states,
+    seed_worker,
+    states_of_all_workers,
+    wrap,
+)
 
 
 class Report(Protocol):
     """Whoever listens: Ray Tune, Ray Train, MLflow, a test."""
 
-    def __call__(self, epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
-        """Hear of a finished epoch (from 0); `write_checkpoint(folder)` writes all that a resume needs."""
+    def __call__(self, epoch: int, metrics: dict[str, float], write_checkpoint: Checkpoint) -> None:
+        """Hear of a finished epoch (from 0); `write_checkpoint(folder)` writes all that a resume needs.
+
+        A copy of it, `write_checkpoint.copied()`, can be written by another thread while the training goes on.
+        """
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,7 @@ def fit(
     *,
     resume: Path | None = None,
     glance: Callable[[nn.Module], dict[str, float]] | None = None,
+    keep: Callable[[Checkpoint], None] | None = None,
 ) -> Fitted:
     """Train `network` in place.
 
@@ -96,6 +103,7 @@ def fit(
         report: Told after each epoch, on every worker.
         resume: Folder with a checkpoint to go on from.
         glance: The network to further metrics, called after every epoch where not all are validated in full.
+        keep: Given a checkpoint within an epoch, every `settings.checkpoint_minutes`, on every worker.
 
     Returns:
         The kept weights.
@@ -106,6 +114,9 @@ def fit(
     """
     trainer = Trainer(network, loss, batches, settings)
     progress = trainer.load(resume) if resume is not None else _Progress()
+    if keep is not None and settings.checkpoint_minutes is not None:
+        trainer.clock = Clock(settings.checkpoint_minutes)
+        trainer.on_begun = lambda begun: keep(trainer.checkpoint(progress, begun))
     for epoch in range(progress.epoch, settings.epochs):
         if progress.stalled(settings):  # asked before an epoch, so that a resumed run stops where it would have
             break
@@ -124,7 +135,7 @@ def fit(
             state = trainer.candidate.state_dict()
             progress.kept = {name: value.detach().cpu().clone() for name, value in state.items()}
         progress.epoch = epoch + 1
-        report(epoch, metrics, lambda folder: trainer.save(folder, progress))
+        report(epoch, metrics, trainer.checkpoint(progress))
     if progress.kept is None:
         raise RunFailed("the validation Dice is not a number in any epoch: no weights to keep")
     return Fitted(progress.kept, progress.kept_epoch, progress.kept_dice)
@@ -146,7 +157,7 @@ class Trainer:
             network.to(memory_format=torch.channels_last)
         self.steps_per_epoch = settings.steps_per_epoch or batches.steps_per_pass
         self.num_steps = settings.epochs * self.steps_per_epoch
-        self.compiled = self._compiles()
+        self.compiled = compiles(settings, on_gpu=self.on_gpu, num_steps=self.num_steps)
         # What is frozen is among them: it has no gradient, so the optimizer passes it over until it is unfrozen.
         self.parameters = list(network.parameters())
         self.optimizer = build_optimizer(self.parameters, settings, self.device)
@@ -154,21 +165,15 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
         self.average = None if settings.ema is None else AveragedWeights(network, settings.ema)
         self.use = GpuUse(self.device)
+        self.begun: Begun | None = None  # the epoch that a checkpoint was written in
+        self.clock: Clock | None = None
+        self.on_begun: Callable[[Begun], None] = lambda _: None
         self._wrap()
 
     @property
     def candidate(self) -> nn.Module:
         """The network that is validated and kept: the one with averaged weights, where there is one."""
         return self.network if self.average is None else self.average.module
-
-    def _compiles(self) -> bool:
-        asked = self.settings.compile
-        if asked == "auto":
-            return self.on_gpu and self.num_steps >= COMPILE_FROM and _compiler() is not None
-        if asked and _compiler() is None:
-            name = os.environ.get("CXX", "g++")
-            raise UserError("training.compile needs a C++ compiler ($CXX, else g++); without one leave it off", name)
-        return asked
 
     def _wrap(self) -> None:
         """Wrap the network for several workers, compile it, and record its steps anew, as far as that applies."""
@@ -192,20 +197,27 @@ class Trainer:
     def run_epoch(self, epoch: int) -> dict[str, float]:
         """Take the epoch's steps; return the mean training loss, the last learning rate, speed and use of the GPU."""
         self._unfreeze(epoch)
-        seed_worker(self.settings.seed, epoch)
+        begun, self.begun = self.begun, None
+        if begun is None:
+            begun = Begun(0, torch.zeros((), device=self.device))
+            seed_worker(self.settings.seed, epoch)
         self.network.train()
         began = time.perf_counter()
         self.use.begin_epoch()
-        first, seen = epoch * self.steps_per_epoch, 0
-        total = torch.zeros((), device=self.device)
-        batches = iter(self.batches.steps(first, first + self.steps_per_epoch))
-        for step in range(first, first + self.steps_per_epoch):
+        if self.clock is not None:
+            self.clock.begin()
+        first, seen, total = epoch * self.steps_per_epoch, 0, begun.loss
+        last = first + self.steps_per_epoch
+        batches = iter(self.batches.steps(first + begun.steps, last))
+        for step in range(first + begun.steps, last):
             self.use.batch_asked()
             images, targets = next(batches)
             images, targets = images.to(self.device), targets.to(self.device)
             self.use.batch_ready()
             seen += len(images)
             total += self.step(step, images, targets)
+            if self.clock is not None and self.clock.rings() and step + 1 < last:
+                self.on_begun(Begun(step + 1 - first, total))
         next(batches, None)  # lets the last step be told
         busy = self.use.busy()
         mean = float(total) / self.steps_per_epoch  # the one time in an epoch that the loop waits for the GPU
@@ -252,25 +264,22 @@ class Trainer:
         self.scaler.update()
         return seen
 
-    def save(self, folder: Path, progress: _Progress) -> None:
-        """Write the checkpoint into `folder`."""
-        kept = progress.kept
-        if progress.kept_epoch == progress.epoch - 1:  # what is kept is what is there: torch writes it once
-            kept = self.candidate.state_dict()
+    def checkpoint(self, progress: _Progress, begun: Begun | None = None) -> Checkpoint:
+        """Return what a resume needs: at the end of an epoch, or within the one that `begun` tells of."""
+        of_average = "network" if self.average is None else "average"
+        fresh = begun is None and progress.kept_epoch == progress.epoch - 1  # what is kept is what is there
         state: dict[str, Any] = {
             "network": self.network.state_dict(),
             "optimizer": with_plain_rates(self.optimizer.state_dict()),
             "scaler": self.scaler.state_dict(),
             "average": None if self.average is None else self.average.module.state_dict(),
             "averaged_steps": 0 if self.average is None or self.average.warm else self.average.taken,
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            **random_states(self.device),
             "batch_size": self.settings.batch_size,
-            "progress": {**vars(progress), "kept": kept},
+            "begun": None if begun is None else {**vars(begun), "random": states_of_all_workers(self.device)},
+            "progress": {**vars(progress), "kept": None},
         }
-        # Through a file of Python's: torch's own error of a full disk has no number. `folder` is a temporary one.
-        with atomic.writing_into(folder.parent), (folder / CHECKPOINT).open("wb") as file:
-            torch.save(state, file)
+        return Checkpoint(state, of_average if fresh else progress.kept)
 
     def load(self, folder: Path) -> _Progress:
         """Take up the state of `save`."""
@@ -284,17 +293,9 @@ class Trainer:
             steps = state.get("averaged_steps", 0)
             self.average.warm = steps == 0
             self.average.taken = steps or progress.epoch * self.steps_per_epoch
-        torch.set_rng_state(state["rng"])
-        if state["cuda_rng"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+        restore_random_states(state, self.device)
+        begun = state.get("begun")
+        if begun is not None and len(begun["random"]) == num_workers():  # else the epoch begins again
+            restore_random_states(begun["random"][rank()], self.device)
+            self.begun = Begun(begun["steps"], begun["loss"].to(self.device))
         return progress
-
-
-def recorded_batch_size(folder: Path) -> int | None:
-    """Return the batch size of all workers that a checkpoint was trained with; None in one of an earlier version."""
-    size = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True, mmap=True).get("batch_size")
-    return size if isinstance(size, int) else None
-
-
-def _compiler() -> str | None:
-    return shutil.which(os.environ.get("CXX", "g++"))  # as TorchInductor looks for it

@@ -34,6 +34,8 @@ class TrainingSettings(BaseModel):
             `val/dice_at_network_size`, computed where the network is. Only full validations choose weights, and only
             they are seen by a search. With a GPU a larger number saves time.
         keep: Which weights the bundle gets: of the `best` validation Dice or of the `last` epoch.
+        checkpoint_minutes: Checkpoints are written after every epoch and, within one, every so many minutes; null
+            writes them after epochs alone. A thread does it while the training goes on. It changes no result.
         unfreeze_epoch: From this epoch on (counted from 0) what `model.freeze` kept learns too, batch norm included;
             null keeps it frozen to the end. Means nothing where nothing is frozen.
         compile: Train through torch.compile, which needs a C++ compiler and a minute or two before the first step. On
@@ -67,6 +69,7 @@ class TrainingSettings(BaseModel):
     patience: int | None = Field(default=None, ge=1)
     keep: Literal["best", "last"] = "best"
     full_validation_every: int = Field(default=1, ge=1)
+    checkpoint_minutes: float | None = Field(default=10, gt=0)
     unfreeze_epoch: int | None = Field(default=None, ge=1)
     compile: bool | Literal["auto"] = False
     cuda_graphs: bool | Literal["auto"] = "auto"

@@ -1,6 +1,7 @@
 """What several workers of one training need: DDP around the network, seeds of their own, one state of the buffers."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,36 @@ def num_workers() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def rank() -> int:
+    """Return the number of this worker, from 0."""
+    return dist.get_rank() if num_workers() > 1 else 0
+
+
+def random_states(device: torch.device) -> dict[str, Any]:
+    """Return the states of PyTorch's random numbers, `rng` and `cuda_rng`."""
+    on_gpu = device.type == "cuda"
+    return {"rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state(device) if on_gpu else None}
+
+
+def restore_random_states(states: Mapping[str, Any], device: torch.device) -> None:
+    """Take up what `random_states` returned, as far as it applies to the device."""
+    torch.set_rng_state(states["rng"])
+    if states["cuda_rng"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda_rng"], device)
+
+
+def states_of_all_workers(device: torch.device) -> list[dict[str, Any]]:
+    """Return the `random_states` of every worker, by rank; all of them call it."""
+    gathered: list[Any] = [random_states(device)] * num_workers()
+    if num_workers() > 1:
+        dist.all_gather_object(gathered, random_states(device))
+    return gathered
+
+
 def seed_worker(seed: int, epoch: int) -> None:
     """Give every worker but the first random numbers of its own in an epoch, for dropout."""
-    if num_workers() > 1 and dist.get_rank() > 0:
-        mixed = np.random.SeedSequence([seed, 5, dist.get_rank(), epoch]).generate_state(1)[0]
+    if rank() > 0:
+        mixed = np.random.SeedSequence([seed, 5, rank(), epoch]).generate_state(1)[0]
         torch.manual_seed(int(mixed))
 
 

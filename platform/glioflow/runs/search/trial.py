@@ -4,11 +4,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 from ray.tune.integration.ray_train import TuneReportCallback
@@ -25,10 +25,14 @@ from glioflow.runs.plan import Fold, Plan, train_plan
 from glioflow.runs.search.searcher import METRIC, NUMBER, TrialReport
 from glioflow.runs.search.survival_objective import C_INDEX, Tables, c_index
 from glioflow.runs.search.trial_folds import sum_up
+from glioflow.runs.train.checkpoints import Behind
 from glioflow.runs.train.run import fit_on_train
 from glioflow.tracking import BUNDLE, PATIENCE_S, SPOOL, RunWriter, Tracking
 from glioflow.tracking.addresses import answers
 from glioflow.tracking.run import Run, begin_run
+
+if TYPE_CHECKING:
+    from glioflow.training.checkpoints import Checkpoint
 
 # Booked for the driver of a trial of several workers: every node has memory, and no CPU waits for a driver.
 DRIVER_BYTES = 500e6
@@ -179,23 +183,32 @@ def _train_here(run: Run, plan: Plan) -> None:
     training, folder = plan.experiment.training, plan.folder / CHECKPOINT / plan.part
     population = plan.experiment.search.scheduler == "pbt"
 
-    def report(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
+    behind = Behind()
+
+    def keep(write_checkpoint: "Checkpoint") -> None:
+        write = write_checkpoint.copied()
+        behind.begin(lambda: _keep(write, folder))
+
+    def report(epoch: int, metrics: dict[str, float], write_checkpoint: "Checkpoint") -> None:
         step, logged = plan.logged(epoch, metrics)
         run.write(logged, step=step)
         if epoch + 1 == training.epochs:
             return  # reported once the bundle exists: a scheduler may end a trial at any report
-        _keep(write_checkpoint, folder)
+        keep(write_checkpoint)
         if "val/dice" not in metrics:
             return  # trials are compared by full validations alone
+        if population:
+            behind.wait()
         given = tune.Checkpoint.from_directory(folder) if population else None  # for others to take up
         tune.report(progress_report(plan.run_id, step, logged), checkpoint=given)
 
     received = tune.get_checkpoint()
-    if received is not None:
-        with received.as_directory() as other:
-            train_plan(plan, report, resume=Path(other))
-    else:
-        train_plan(plan, report, resume=folder if folder.exists() else None)
+    with behind:
+        if received is not None:
+            with received.as_directory() as other:
+                train_plan(plan, report, resume=Path(other), keep=keep)
+        else:
+            train_plan(plan, report, resume=folder if any(folder.glob("*.pt")) else None, keep=keep)
 
 
 def progress_report(run_id: str, epoch: int, metrics: Mapping[str, float]) -> TrialReport:
@@ -203,7 +216,7 @@ def progress_report(run_id: str, epoch: int, metrics: Mapping[str, float]) -> Tr
     return {"epoch": epoch + 1, METRIC: metrics["val/dice"], "finished": False, "run_id": run_id}
 
 
-def _keep(write_checkpoint: Callable[[Path], None], folder: Path) -> None:
+def _keep(write_checkpoint: "Checkpoint", folder: Path) -> None:
     """Replace the checkpoint in `folder`, as a whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".checkpoint-") as working:

@@ -1,11 +1,19 @@
-"""Checkpoints that Ray Train stores: a marker of our own says which of them are whole."""
+"""Checkpoints that Ray Train stores: a marker of our own says which of them are whole; a thread writes them."""
 
 import json
 import shutil
+import tempfile
+import threading
 import zipfile
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from glioflow import atomic
+
+if TYPE_CHECKING:
+    from glioflow.training.checkpoints import Checkpoint
 
 # Names and sizes of the other files of a checkpoint, written after them.
 DONE = "done.json"
@@ -38,3 +46,76 @@ def drop_torn(folder: Path) -> None:
     for checkpoint in folder.glob("checkpoint_*/"):
         if not is_whole(checkpoint):
             shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+class Behind:
+    """Does one thing at a time while a training goes on; what failed is raised when the next one begins, or at the end.
+
+    For a `with` block, which waits at its end.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._last: Future[None] | None = None
+
+    def begin(self, work: Callable[[], None]) -> None:
+        """Wait for what was begun before, raise what it raised, and begin with something else."""
+        self.wait()
+        self._last = self._thread.submit(work)
+
+    def wait(self) -> None:
+        """Wait for what was begun, and raise what it raised."""
+        last, self._last = self._last, None
+        if last is not None:
+            last.result()
+
+    def __enter__(self) -> "Behind":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._thread.shutdown()
+        if kind is None:
+            self.wait()
+
+
+class Stored:
+    """Gives reports and checkpoints to Ray Train, whose own thread writes them while the training goes on.
+
+    Reports come in order, and the next one waits until the last checkpoint is stored. Ray Train ends a training whose
+    checkpoint could not be stored, and waits for the last one.
+    """
+
+    def __init__(self) -> None:
+        self._free = threading.Event()
+        self._free.set()
+
+    def report(self, metrics: dict[str, Any], checkpoint: "Checkpoint | None") -> None:
+        """Report on one worker; only the first has a checkpoint."""
+        import ray.train
+        from ray.train import CheckpointUploadMode
+
+        self._free.wait()
+        if checkpoint is None:
+            ray.train.report(metrics, checkpoint_upload_mode=CheckpointUploadMode.ASYNC)
+            return
+        write, storage = checkpoint.copied(), ray.train.get_context().get_storage()
+        folder = Path(tempfile.mkdtemp())
+        self._free.clear()
+
+        def store(local: Any, name: str) -> Any:
+            try:
+                write(folder)
+                mark_done(folder)
+                return storage.persist_current_checkpoint(local, name)
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            finally:
+                self._free.set()
+
+        ray.train.report(
+            metrics,
+            checkpoint=ray.train.Checkpoint.from_directory(str(folder)),
+            checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
+            checkpoint_upload_fn=store,
+        )

@@ -2,13 +2,12 @@
 
 import logging
 import os
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glioflow import bundle, cluster
 from glioflow.bundle.measurement import Row
@@ -27,11 +26,14 @@ from glioflow.runs.plan import TRAINED, Plan, plan_of, train_plan
 from glioflow.runs.progress import ProgressFile, shown
 from glioflow.runs.resuming import resumed_setting
 from glioflow.runs.scoring import score_cases
-from glioflow.runs.train.checkpoints import drop_torn, is_whole, mark_done
+from glioflow.runs.train.checkpoints import Stored, drop_torn, is_whole
 from glioflow.runs.train.overlays import OVERLAYS, drawn
 from glioflow.tracking import BUNDLE, RunWriter, Tracking
 from glioflow.tracking.addresses import answers
 from glioflow.tracking.run import open_run, resume_run, spool_of
+
+if TYPE_CHECKING:
+    from glioflow.training.checkpoints import Checkpoint
 
 _log = logging.getLogger(__name__)
 
@@ -212,30 +214,30 @@ def _worker(config: dict[str, Any]) -> None:
     group = cluster.own_group()
     writer = RunWriter(plan.tracking_uri, plan.run_id, plan.spool) if rank == 0 else None
 
-    def report(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
+    stored = Stored()
+
+    def report(epoch: int, metrics: dict[str, float], write_checkpoint: "Checkpoint") -> None:
         step, logged = plan.logged(epoch, metrics)
         if writer is not None:
             writer.write({**logged, "train/num_workers": world_size}, step=step)
             for case_id, picture in drawn(plan.folder, epoch).items():
                 writer.log_picture(picture, key=f"{OVERLAYS}/{case_id}", step=step)
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoint = None
-            if rank == 0:
-                write_checkpoint(Path(folder))
-                mark_done(Path(folder))
-                checkpoint = ray.train.Checkpoint.from_directory(folder)
-            ray.train.report({"epoch": step, "placement_group": group, **logged}, checkpoint=checkpoint)
+        told = {"epoch": step, "placement_group": group, **logged}
+        stored.report(told, write_checkpoint if rank == 0 else None)
+
+    def keep(write_checkpoint: "Checkpoint") -> None:
+        stored.report({"epoch": -1, "placement_group": group}, write_checkpoint if rank == 0 else None)
 
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
-        train_plan(plan, report, rank=rank, world_size=world_size)
+        train_plan(plan, report, rank=rank, world_size=world_size, keep=keep)
     else:
         with checkpoint.as_directory() as folder:
             whole = is_whole(Path(folder))
             if not whole:
                 _log.warning("checkpoint %s is not whole; the training starts over", folder)
             resume = Path(folder) if whole else None
-            train_plan(plan, report, rank=rank, world_size=world_size, resume=resume)
+            train_plan(plan, report, rank=rank, world_size=world_size, resume=resume, keep=keep)
 
 
 def score_test_patients(plan: Plan) -> TestScores:
