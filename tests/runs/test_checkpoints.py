@@ -1,11 +1,12 @@
 """Which checkpoints of a training are whole: by our own marker, or, for those of older versions, by their files."""
 
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
-from glioflow.runs.train.checkpoints import DONE, drop_torn, is_whole, mark_done
+from glioflow.runs.train.checkpoints import DONE, Behind, drop_torn, is_whole, mark_done
 
 
 def checkpoint(parent: Path, name: str, *, marked: bool) -> Path:
@@ -48,3 +49,35 @@ def test_only_torn_checkpoints_are_removed_and_ray_is_not_asked(tmp_path):
     drop_torn(tmp_path)
     assert all(folder.exists() for folder in [*kept, tmp_path / "other"])
     assert not any(folder.exists() for folder in torn)
+
+
+def test_one_thing_at_a_time_is_done_behind_and_a_failure_is_raised_by_the_next_or_at_the_end():
+    done, may_end = [], threading.Event()
+
+    def slow():
+        assert may_end.wait(30)
+        done.append("slow")
+
+    def fail():
+        raise OSError("no space left")
+
+    with Behind() as behind:
+        behind.begin(slow)
+        assert done == []
+        may_end.set()
+        behind.begin(lambda: done.append("quick"))  # waits for the first
+        assert done[0] == "slow"
+        behind.begin(fail)
+        with pytest.raises(OSError, match="no space left"):
+            behind.begin(lambda: done.append("never"))
+    assert done == ["slow", "quick"]
+    with pytest.raises(OSError, match="no space left"), Behind() as behind:
+        behind.begin(fail)
+
+    def end_of_training():
+        with Behind() as behind:
+            behind.begin(fail)
+            raise KeyError
+
+    with pytest.raises(KeyError):  # why the training ended matters more
+        end_of_training()

@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import time
 from dataclasses import replace
 
 import pytest
@@ -23,7 +22,6 @@ from glioflow.runs.resuming import resumed_setting
 from glioflow.runs.search.run import _open_search
 from glioflow.runs.search.trial import TrialPlan, open_trial
 from glioflow.runs.search.tuner import SearchFolder
-from glioflow.runs.train import run as train_run
 from glioflow.tracking import lineage
 from glioflow.tracking.run import begin_run
 
@@ -177,17 +175,6 @@ def test_a_key_that_a_later_version_added_is_no_change_at_its_default(setting, t
     written["training"]["learning_rate"] = f"{setting.experiment.training.learning_rate:.7f}"
     tracking.log_text(run_id, "experiment.yaml", yaml.safe_dump(written))
     resumed_setting(setting, run_id)
-
-
-def test_epochs_are_counted_by_their_number_however_often_they_were_run(setting, tracking):
-    run_id = begin_run(tracking, opening_of(setting, "train", "tiny"))
-    for epoch in (0, 1, 0, 1):  # an interruption, and the last checkpoint was of an earlier epoch
-        tracking.log_metrics(run_id, {"val/dice": epoch / 10}, step=epoch)
-    told = []
-    with train_run.followed(tracking, plan_of(setting, run_id), lambda text, part: told.append((text, part))):
-        while len(told) < 2:
-            time.sleep(0.01)
-    assert told == [("epoch 1 of 2: val/dice 0.000", 0.5), ("epoch 2 of 2: val/dice 0.100", 1.0)]
 
 
 def test_an_experiment_is_written_whole_and_plain(tiny):

@@ -11,7 +11,7 @@ from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.reports.numbers import duration
 from glioflow.runs import progress as module
 from glioflow.runs.plan import PROGRESS, Plan, train_plan
-from glioflow.runs.progress import ProgressFile, shown
+from glioflow.runs.progress import ProgressFile, followed, note_epoch, shown
 
 
 @pytest.fixture(autouse=True)
@@ -103,3 +103,17 @@ def test_a_training_notes_every_step_and_every_validation_case(
 
 def test_durations_are_told_in_the_unit_that_fits() -> None:
     assert [duration(s) for s in (5.2, 119, 121, 3600, 7300)] == ["5 s", "119 s", "2 min", "60 min", "2.0 h"]
+
+
+def test_epochs_are_told_once_as_they_are_noted_and_the_last_ones_at_the_end(tmp_path: Path) -> None:
+    path, heard = tmp_path / "run" / PROGRESS, Heard()
+    note_epoch(path, 8, 0.9)  # of an interrupted run
+    with followed(path, 4, heard):
+        note_epoch(path, 0, 0.25)
+        heard.wait_for(0.25)
+        note_epoch(path, 1, None)  # not validated in full
+        note_epoch(path, 2, 0.5)
+        note_epoch(path, 3, 0.125)
+    assert heard.lines == [f"epoch {n} of 4: val/dice {dice}" for n, dice in ((1, "0.250"), (3, "0.500"), (4, "0.125"))]
+    assert heard.parts == [0.25, 0.75, 1.0]
+    assert list(path.parent.iterdir()) == []

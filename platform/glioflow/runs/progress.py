@@ -13,7 +13,7 @@ from glioflow import atomic
 from glioflow.progress import Say
 from glioflow.reports.numbers import duration
 
-PROGRESS = "progress.json"
+PROGRESS, _EPOCHS = "progress.json", "epochs.jsonl"
 _NOTE_S = 1.0
 # How often the bar moves, and how often a line is printed.
 _LOOK_S, _LINE_S = 1.0, 15.0
@@ -71,6 +71,53 @@ def shown(files: Mapping[str, Path], say: Say) -> Iterator[None]:
         thread.join()
         for path in files.values():
             path.unlink(missing_ok=True)
+
+
+def note_epoch(progress: Path, epoch: int, dice: float | None) -> None:
+    """Note, beside a worker's progress file, the Dice of an epoch (from 0) that was validated in full."""
+    with contextlib.suppress(OSError):
+        if dice is not None:
+            progress.parent.mkdir(parents=True, exist_ok=True)
+            with progress.with_name(_EPOCHS).open("a") as file:
+                file.write(f"{json.dumps([epoch, dice])}\n")
+
+
+@contextmanager
+def followed(progress: Path, epochs: int, say: Say) -> Iterator[None]:
+    """Say `val/dice` of each epoch as its worker notes it, while a block waits for the worker.
+
+    Args:
+        progress: The worker's progress file.
+        epochs: Of the training.
+        say: Called with a line and the part of the epochs that is done.
+    """
+    path, ended = progress.with_name(_EPOCHS), threading.Event()
+    path.unlink(missing_ok=True)
+
+    def look(count: int) -> int:
+        try:
+            lines = path.read_text().splitlines()
+        except OSError:
+            return count
+        for line in lines[count:]:
+            epoch, dice = json.loads(line)
+            say(f"epoch {epoch + 1} of {epochs}: val/dice {dice:.3f}", (epoch + 1) / epochs)
+        return len(lines)
+
+    def follow() -> None:
+        count = 0
+        while not ended.wait(_LOOK_S):
+            count = look(count)
+        look(count)
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        path.unlink(missing_ok=True)
 
 
 @dataclass

@@ -12,7 +12,8 @@ from glioflow.errors import RunFailed, UserError
 from glioflow.progress import Say, quiet
 from glioflow.runs.launch import Setting, check_resources, open_cohort_for, opening_of
 from glioflow.runs.plan import plan_of
-from glioflow.runs.train.run import fit_on_train, followed, score_test_patients
+from glioflow.runs.progress import followed
+from glioflow.runs.train.run import fit_on_train, score_test_patients
 from glioflow.tracking import BUNDLE, PATIENCE_S, Tracking
 from glioflow.tracking.lineage import ENVIRONMENT, environment
 from glioflow.tracking.run import open_run
@@ -92,7 +93,7 @@ def reproduce(run_id: str, data: str | Path | None = None, *, say: Say = quiet) 
         again = run.run_id
         say(f"run {again} repeats run {run_id}")
         plan = plan_of(setting, again)
-        with followed(tracking, plan, say):
+        with followed(plan.progress, plan.experiment.training.epochs, say):
             metrics = fit_on_train(plan)
         if kind != "trial":
             metrics = {**metrics, **score_test_patients(plan).metrics}

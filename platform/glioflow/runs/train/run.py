@@ -2,9 +2,7 @@
 
 import logging
 import os
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +21,7 @@ from glioflow.reports.figures import curves
 from glioflow.runs.case_pictures import case_drawings
 from glioflow.runs.launch import Setting, open_setting, opening_of
 from glioflow.runs.plan import TRAINED, Plan, plan_of, train_plan
-from glioflow.runs.progress import ProgressFile, shown
+from glioflow.runs.progress import ProgressFile, followed, note_epoch, shown
 from glioflow.runs.resuming import resumed_setting
 from glioflow.runs.scoring import score_cases
 from glioflow.runs.train.checkpoints import Stored, drop_torn, is_whole
@@ -86,7 +84,7 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
         say(f"run {run.run_id}")
         plan = plan_of(setting, run.run_id, watched=True)
         try:
-            with shown({"": plan.progress}, say), followed(setting.tracking, plan, say):
+            with shown({"": plan.progress}, say), followed(plan.progress, plan.experiment.training.epochs, say):
                 val = fit_on_train(plan)
                 test = score_test_patients(plan)
         except (KeyboardInterrupt, SystemExit):  # Ray Train turns the first Ctrl-C into the second
@@ -107,34 +105,6 @@ def _curves(tracking: Tracking, run_id: str) -> dict[str, bytes]:
         return {}
     history = {key: tracking.metric_steps(run_id, key) for key in ("train/loss", "val/dice")}
     return {"curves.png": curves({key: values for key, values in history.items() if values}, title="Training")}
-
-
-@contextmanager
-def followed(tracking: Tracking, plan: Plan, say: Say) -> Iterator[None]:
-    """Report `val/dice` of each epoch, as MLflow has it, while a block trains elsewhere."""
-    ended = threading.Event()
-    epochs = plan.experiment.training.epochs
-
-    def follow() -> None:
-        reported = -1
-        while not ended.wait(2):
-            if not answers(tracking.uri, patience_s=0):
-                continue
-            try:
-                values = tracking.metric_steps(plan.run_id, "val/dice")
-            except Exception:  # the store is away: people wait, the training does not
-                continue
-            for epoch in sorted(epoch for epoch in values if epoch > reported):
-                say(f"epoch {epoch + 1} of {epochs}: val/dice {values[epoch]:.3f}", (epoch + 1) / epochs)
-                reported = epoch
-
-    follower = threading.Thread(target=follow, daemon=True)
-    follower.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        follower.join()
 
 
 def _send_waiting(tracking: Tracking, run_id: str) -> Trained | None:
@@ -220,6 +190,7 @@ def _worker(config: dict[str, Any]) -> None:
         step, logged = plan.logged(epoch, metrics)
         if writer is not None:
             writer.write({**logged, "train/num_workers": world_size}, step=step)
+            note_epoch(plan.progress, epoch, metrics.get("val/dice"))
             for case_id, picture in drawn(plan.folder, epoch).items():
                 writer.log_picture(picture, key=f"{OVERLAYS}/{case_id}", step=step)
         told = {"epoch": step, "placement_group": group, **logged}
