@@ -229,7 +229,7 @@ class Ensemble(Predictor):
             decode(description.target, member.description.postprocess, restore(one, moves))
             for member, one in zip(self.members, each, strict=True)
         ]
-        spread = measure_spread([found.tumor_probability for found in alone], [found.labels > 0 for found in alone])
+        spread = measure_spread([each.tumor_probability for each in alone], [each.labels > 0 for each in alone])
         return replace(whole, spread=spread)
 
     def probabilities(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

@@ -187,8 +187,8 @@ def _plane_warnings(case: Case) -> list[str]:
         return []
     if not all(LEAST_SPACING_MM <= step <= MOST_SPACING_MM for step in case.spacing_mm):
         rule = f"the spacing of a study must be between {LEAST_SPACING_MM} and {MOST_SPACING_MM} mm"
-        found = " x ".join(f"{step:g}" for step in case.spacing_mm)
-        raise UserError(rule, found, hint="check the unit and the affine in the files' headers")
+        spacing = " x ".join(f"{step:g}" for step in case.spacing_mm)
+        raise UserError(rule, spacing, hint="check the unit and the affine in the files' headers")
     short, long = sorted(case.spacing_mm[1:])
     if long > MOST_STRETCH * short:
         rule = f"the pixels of axial slices must be at most {MOST_STRETCH:g} times as long as wide"

@@ -119,9 +119,9 @@ def choose_channels(
     """
     names: dict[int, str | None] = {**_picked(all_series, chosen)}
     rest = [index for index in range(len(all_series)) if index not in names]
-    found = dict(zip(rest, name_series([all_series[index] for index in rest], known=chosen), strict=True))
-    real = bool(names) or any(name not in (OTHER, UNKNOWN) for name in found.values())
-    for index, name in found.items():
+    names_by_index = dict(zip(rest, name_series([all_series[index] for index in rest], known=chosen), strict=True))
+    real = bool(names) or any(name not in (OTHER, UNKNOWN) for name in names_by_index.values())
+    for index, name in names_by_index.items():
         plain = UNKNOWN if name == OTHER and not real else name
         names[index] = None if plain == OTHER or plain in chosen else plain
     _check_single(all_series, names)
@@ -276,10 +276,10 @@ def is_channel_name(name: str) -> bool:
 def sequence_of(channel: str) -> str:
     """Return the sequence that a channel's name means, in any of its spellings; the name itself where it means none."""
     try:
-        found = sequence_of_description(channel)
+        sequence = sequence_of_description(channel)
     except UserError:
-        found = UNKNOWN
-    return channel if found == UNKNOWN else found
+        sequence = UNKNOWN
+    return channel if sequence == UNKNOWN else sequence
 
 
 def shown_channel(channels: Sequence[str]) -> int:

@@ -74,8 +74,8 @@ def inplane_surface_scores(prediction: BoolVolume, reference: BoolVolume, *, tol
         The mean HD95 over the slices where both masks have tumor, and the mean NSD over those where either has, in
         which a slice with tumor in one alone counts 0. Without any tumor: 0 and 1.
     """
-    found, true = prediction.any(axis=(1, 2)), reference.any(axis=(1, 2))
-    either, both = int(np.count_nonzero(found | true)), np.flatnonzero(found & true)
+    predicted, true = prediction.any(axis=(1, 2)), reference.any(axis=(1, 2))
+    either, both = int(np.count_nonzero(predicted | true)), np.flatnonzero(predicted & true)
     if not either:
         return InplaneScores(0.0, 1.0, 0)
     scores = [surface_scores(prediction[s], reference[s], spacing=(1.0, 1.0), tolerance=tolerance_px) for s in both]

@@ -234,12 +234,12 @@ def validate_at_network_size(
             truth = to_target(target, stored)
             if exclusive:
                 classes = torch.arange(1, len(target.names) + 1, device=device)
-                found, there = probability.argmax(-1, keepdim=True) == classes, truth[..., None] == classes
+                predicted, there = probability.argmax(-1, keepdim=True) == classes, truth[..., None] == classes
             else:
-                found, there = probability > threshold, truth.movedim(1, -1) > 0
-            over = tuple(range(found.ndim - 1))
-            overlap[0] += (found & there).sum(over)
-            overlap[1] += found.sum(over) + there.sum(over)
+                predicted, there = probability > threshold, truth.movedim(1, -1) > 0
+            over = tuple(range(predicted.ndim - 1))
+            overlap[0] += (predicted & there).sum(over)
+            overlap[1] += predicted.sum(over) + there.sum(over)
 
         visit_predictions(network, case.image, count, softmax=exclusive, precision=precision, **dict(inference))
     rows: list[Row] = []

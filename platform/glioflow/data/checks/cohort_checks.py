@@ -126,12 +126,12 @@ def _files(cohort: Cohort) -> FilesRecord:
     case, roles = cohort.cases[0], cohort.roles
     alone = len({other.files[0].parent for other in cohort.cases}) == len(cohort.cases)
     beside = roles.only("brain_mask", sorted(case.files[0].parent.iterdir()))
-    found: FilesRecord = {"case": case.id, "images": _shown(roles.only("image", case.files))}
+    record: FilesRecord = {"case": case.id, "images": _shown(roles.only("image", case.files))}
     if masks := roles.only("mask", case.files):
-        found["masks"] = _shown(masks)
+        record["masks"] = _shown(masks)
     if brains := [file for file in beside if alone or file.name.startswith(case.id)]:
-        found["brain_masks"] = _shown(brains)
-    return found
+        record["brain_masks"] = _shown(brains)
+    return record
 
 
 def _shown(files: Sequence[Path]) -> list[str]:

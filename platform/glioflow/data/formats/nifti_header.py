@@ -33,8 +33,8 @@ def read_header(path: Path) -> Any:
             raise UserError("a NIfTI file must begin with a NIfTI header", file=path)
         _check_shape(header, path)
         if float(header["vox_offset"]) > _MAX_HEADER_BYTES:
-            found = f"byte {float(header['vox_offset']):.0f}"
-            raise UserError("voxels must begin soon after the header", found, file=path)
+            offset = f"byte {float(header['vox_offset']):.0f}"
+            raise UserError("voxels must begin soon after the header", offset, file=path)
         _check_extensions(file, head, int(header["vox_offset"]), header, path)
     return header
 
@@ -79,14 +79,14 @@ def _check_shape(header: Any, path: Path) -> None:
 
 def _check_extensions(file: IO[bytes], head: bytes, end: int, header: Any, path: Path) -> None:
     """Refuse extensions that state to be longer than the room before the voxels: a library would read them whole."""
-    place = int(header["sizeof_hdr"]) + 4
-    if len(head) < place or not head[place - 4]:
+    start = int(header["sizeof_hdr"]) + 4
+    if len(head) < start or not head[start - 4]:
         return
     order: Literal["little", "big"] = "little" if header.endianness == "<" else "big"
-    block = head[place:] + file.read(max(0, end - len(head)))
+    block = head[start:] + file.read(max(0, end - len(head)))
     at = 0
-    while place + at + 8 <= end and at + 8 <= len(block):
+    while start + at + 8 <= end and at + 8 <= len(block):
         size = int.from_bytes(block[at : at + 4], order, signed=True)
-        if size < 8 or place + at + size > end:
+        if size < 8 or start + at + size > end:
             raise UserError("the extensions of a NIfTI header must end before its voxels", f"{size} bytes", file=path)
         at += size

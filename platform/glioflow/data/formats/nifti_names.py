@@ -42,21 +42,21 @@ def name_cases(files: Iterable[Path], root: Path, roles: FileRoles) -> tuple[Cas
     Raises:
         UserError: If a mask has no image.
     """
-    found: dict[tuple[tuple[str, ...], str], _Found] = {}
+    named_cases: dict[tuple[tuple[str, ...], str], _Found] = {}
     flat = (root, root / "imagesTr")
     listed = [(file, role) for file in files if (role := roles.of(file)) is not None]
     owners = _owners([file for file, role in listed if role == "image" and file.parent == root])
     for file, role in listed:
-        place = _flat(file, roles, owners) if file.parent in flat else _in_folders(file, root, derived=role == "image")
-        if place is not None:
-            found.setdefault((place.above, place.name), place).files.append(file)
-    for each in found.values():
+        named = _flat(file, roles, owners) if file.parent in flat else _in_folders(file, root, derived=role == "image")
+        if named is not None:
+            named_cases.setdefault((named.above, named.name), named).files.append(file)
+    for each in named_cases.values():
         if not each.above:
             each.files += [
                 path for end in (".nii.gz", ".nii") if (path := root / "labelsTr" / f"{each.name}{end}").is_file()
             ]
         each.files = [file for file in each.files if roles.of(file) != "brain_mask"]
-    cases = [each for each in found.values() if each.files]
+    cases = [each for each in named_cases.values() if each.files]
     for each in cases:
         if not roles.only("image", each.files):
             raise UserError("a mask has no image", file=each.files[0])

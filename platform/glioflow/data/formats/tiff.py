@@ -166,8 +166,8 @@ def _read_directory(file: IO[bytes], offset: int, form: "_Form", path: Path) -> 
         sides = (page.height, page.width)
         raise TooLarge(f"an image must have at most {MAX_SIDE_PX} pixels on each side", sides, file=path)
     if not (1 <= page.samples <= 4 and page.bits in (1, 2, 4, 8, 16, 32, 64)):
-        found = f"{page.samples} samples of {page.bits} bits"
-        raise UserError("a TIFF must be gray (MinIsBlack) or RGB", found, file=path)
+        layout = f"{page.samples} samples of {page.bits} bits"
+        raise UserError("a TIFF must be gray (MinIsBlack) or RGB", layout, file=path)
     strips = max((tags[key].count for key in _STRIPS if key in tags), default=0)
     if strips > MAX_SIDE_PX * page.samples or held > _MAX_TAG_BYTES:
         rule = "a TIFF must not state more strips and tags than its image needs"

@@ -110,8 +110,8 @@ def _fingerprint(uri: str) -> str | None:
         head = files.cat_file(f"{root}/manifest.json", start=0, end=_HEAD)
     except Exception:  # whoever reads the whole says what is wrong
         return None
-    found = re.search(rb'"fingerprint":\s*"([0-9a-f]{32})"', head)
-    return None if found is None else found[1].decode()
+    match = re.search(rb'"fingerprint":\s*"([0-9a-f]{32})"', head)
+    return None if match is None else match[1].decode()
 
 
 def _read_manifest(uri: str) -> WholeManifest:

@@ -47,8 +47,8 @@ def export(model: str, out: Path) -> Path:
 
 
 def _run_of(model: str) -> str | None:
-    found = model.removeprefix("runs:/").split("/")[0]
-    return None if Path(model).is_dir() else found
+    run_id = model.removeprefix("runs:/").split("/")[0]
+    return None if Path(model).is_dir() else run_id
 
 
 def _fill(folder: Path, working: Path, documents: dict[str, str]) -> None:

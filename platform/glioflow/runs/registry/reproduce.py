@@ -152,10 +152,12 @@ def _numbers(tracking: Tracking, run_id: str) -> dict[str, float]:
 
 def _compare_environment(tracking: Tracking, before: str, after: str) -> list[Difference]:
     was, now_ = tracking.run(before).data.tags, tracking.run(after).data.tags
-    found = [_difference("code", key, was.get(key), now_.get(key)) for key in _CODE if was.get(key) != now_.get(key)]
+    differences = [
+        _difference("code", key, was.get(key), now_.get(key)) for key in _CODE if was.get(key) != now_.get(key)
+    ]
     old, new = _packages(_recorded_environment(tracking, before)), _packages(environment())
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name)) if old else []
-    return found + [_difference("environment", name, old.get(name), new.get(name)) for name in names]
+    return differences + [_difference("environment", name, old.get(name), new.get(name)) for name in names]
 
 
 def _recorded_environment(tracking: Tracking, run_id: str) -> str:

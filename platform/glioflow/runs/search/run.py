@@ -258,7 +258,7 @@ def earlier_points(setting: Setting, count: int, *, besides: str) -> list[Point]
     if not count:
         return []
     same = {"kind": "search", "glioflow.cohort": setting.cohort.manifest.fingerprint}
-    found: list[tuple[float, dict[str, Any]]] = []
+    reached: list[tuple[float, Point]] = []
     for parent in tracking.find_all(experiment.name, **same):
         if parent.info.run_id == besides:
             continue
@@ -268,9 +268,9 @@ def earlier_points(setting: Setting, count: int, *, besides: str) -> list[Point]
             if not same_space:
                 point.pop(PREPROCESS, None)  # a name may mean other steps there
             if point := known_part(experiment.search, point):
-                found.append((float(run.data.metrics["val/dice_mean"]), point))
-    found.sort(key=lambda each: -each[0])
-    return [point for _, point in found[:count]]
+                reached.append((float(run.data.metrics["val/dice_mean"]), point))
+    reached.sort(key=lambda each: -each[0])
+    return [point for _, point in reached[:count]]
 
 
 def _finished(tracking: Tracking, experiment: Experiment, parent: str) -> list[Any]:
