@@ -1,5 +1,6 @@
 """The record of a cohort on disk: its cases, their files, and the function that reads one. Knows no format."""
 
+import struct
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -101,6 +102,6 @@ class Cohort:
 
 def reason(error: Exception) -> str:
     """Return a library's error about a file in one short line."""
-    if isinstance(error, LookupError):  # its text holds nothing but an index or a key
+    if isinstance(error, LookupError | struct.error):  # their texts hold an index, a key or a size of our own
         return "cut short or damaged"
     return " ".join(str(error).split())[:120] or type(error).__name__
