@@ -37,6 +37,8 @@ from glioflow.runs.scoring import Judged, join
 CASES, SLICES, DRAWS = (1_000, 10_000, 100_000), 4, 1_000
 # Each stage is measured so often, by the shortest; once where it takes long.
 REPEATS, LONG_S = 3, 1.0
+# Cases whose arrays are mapped, and the most cases for which folders are made (ten million files take an hour).
+OPENED, MOST_FOLDERS = 1_000, 100_000
 INSTITUTIONS = ("CS", "DU", "FG", "HT")
 
 
@@ -108,6 +110,24 @@ def draw(batches: SliceBatches | PatchBatches) -> None:
         batches.draw(step)
 
 
+def write_some_arrays(cohort: PreparedCohort, folder: Path, rng: np.random.Generator) -> list[str]:
+    """Make the folder of every case, and small arrays in those of some; return the ids of these."""
+    ids = [entry.id for entry in cohort.entries()]
+    for case_id in ids:
+        (folder / "cases" / f"{case_id}-0").mkdir(parents=True)
+    chosen = [ids[k] for k in rng.choice(len(ids), OPENED, replace=False)]
+    for case_id in chosen:
+        for name in ("image", "mask"):
+            np.save(folder / "cases" / f"{case_id}-0" / f"{name}.npy", np.zeros((SLICES, 8, 8), np.uint8))
+    return chosen
+
+
+def map_arrays(folder: Path, ids: Sequence[str]) -> None:
+    """Open a cohort and map both arrays of some cases, as a training draws from them for the first time."""
+    for case in PreparedCohort(folder, verify=False).cases(ids):
+        case.image[0], case.mask[0]
+
+
 def measure(number: int, folder: Path) -> dict[str, float]:
     """Return the seconds of each stage for so many cases."""
     rng, seconds = np.random.default_rng(0), {}
@@ -150,6 +170,9 @@ def measure(number: int, folder: Path) -> dict[str, float]:
     signed = [Signed(each.record, each.folder) for each in cohort.cases(entry.id for entry in entries)]
     timed("the gate's look for copies", partial(find_image_leaks, split, signed))
     del signed, cases
+    if number <= MOST_FOLDERS:
+        opened = write_some_arrays(cohort, folder, rng)
+        timed(f"map the arrays of {OPENED:,} cases", partial(map_arrays, folder, opened))
     timed("join judgements", partial(join, [judged(k) for k in range(number)]))
     return seconds
 
@@ -178,8 +201,9 @@ def main() -> None:
         "|---" * (len(numbers) + 2) + "|",
     ]
     for stage in found[0]:
-        values = [each[stage] for each in found]
-        lines.append(f"| {stage} | {' | '.join(f'{v:.3g}' for v in values)} | {exponent(numbers, values):.2f} |")
+        values = [each[stage] for each in found if stage in each]
+        shown = [f"{value:.3g}" for value in values] + [""] * (len(found) - len(values))
+        lines.append(f"| {stage} | {' | '.join(shown)} | {exponent(numbers[: len(values)], values):.2f} |")
     text = "\n".join([*first_lines("Scale", (time.monotonic() - began) / 60, load), *lines, ""])
     said.report.write_text(text)
     print(text)
