@@ -84,3 +84,42 @@ def test_workers_train_what_has_parameters_without_gradient_and_validate_one_net
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     assert all(torch.equal(value, second["validated"][name]) for name, value in first["validated"].items())
     assert not torch.equal(first["random"], second["random"])  # each worker's dropout is its own
+
+
+def work_and_go_on_within_an_epoch(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
+    settings = TrainingSettings(epochs=2, precision="fp32", keep="last", checkpoint_minutes=1e-9)
+
+    def train(resume: Path | None = None) -> tuple[list, dict]:
+        torch.manual_seed(0 if resume is None else 7)
+        network = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Conv2d(4, 1, 1))
+        copies: list = []
+        fit(
+            network,
+            nn.BCEWithLogitsLoss(),
+            Halves(rank),
+            lambda _: {"val/dice": 0.5},
+            settings,
+            lambda *_: None,
+            resume=resume,
+            keep=lambda checkpoint: copies.append(checkpoint.copied()),
+        )
+        return copies, network.state_dict()
+
+    copies, whole = train()
+    assert [copy.state["progress"]["epoch"] for copy in copies] == [0, 1]
+    for number, copy in enumerate(copies):
+        if rank == 0:
+            (folder / str(number)).mkdir()
+            copy(folder / str(number))
+        dist.barrier()
+        _, again = train(folder / str(number))
+        assert all(torch.equal(whole[name], value) for name, value in again.items())
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_workers_that_go_on_within_an_epoch_end_with_the_same_bits(tmp_path):
+    multiprocessing.spawn(work_and_go_on_within_an_epoch, args=(tmp_path,), nprocs=2)
