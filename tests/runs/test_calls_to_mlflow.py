@@ -19,9 +19,11 @@ from servers import counting_calls, mlflow_server
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
+@pytest.mark.parametrize("every_s", [30.0, 0.0], ids=["short epochs", "epochs longer than the pause between sendings"])
 def test_a_trial_of_three_epochs_calls_the_server_nine_times_at_most(
-    tiny: Any, prepared: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    tiny: Any, prepared: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, every_s: float
 ) -> None:
+    monkeypatch.setattr("glioflow.runs.search.trial.EVERY_S", every_s)
     monkeypatch.setattr("ray.tune.report", lambda metrics, checkpoint=None: None)
     monkeypatch.setattr("ray.tune.get_checkpoint", lambda: None)
     monkeypatch.setattr("ray.tune.get_context", lambda: SimpleNamespace(get_trial_id=lambda: "x"))

@@ -150,6 +150,31 @@ def test_a_resumed_training_ends_with_the_same_bits(tmp_path, changes):
     assert all(torch.equal(whole[key], again[key]) for key in whole)
 
 
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.9}, {"precision": "fp16"}], ids=str)
+def test_a_training_resumed_within_an_epoch_from_a_copy_ends_with_the_same_bits(tmp_path, changes):
+    chosen = settings(epochs=2, deterministic=True, keep="last", checkpoint_minutes=1e-9, **changes)
+
+    def run(resume=None):
+        torch.use_deterministic_algorithms(True)
+        copies = []
+        fitted = fit(
+            build(),
+            loss(),
+            Blocks((64, 64)),
+            lambda _: {"val/dice": 0.5},
+            chosen,
+            lambda *_: None,
+            resume=resume,
+            keep=lambda checkpoint: copies.append(checkpoint.copied()),
+        )
+        return fitted.weights, copies
+
+    whole, copies = run()
+    copies[6](tmp_path)  # after two steps of the second epoch; by now the network has other weights
+    again, _ = run(resume=tmp_path)
+    assert all(torch.equal(whole[key], again[key]) for key in whole)
+
+
 def batches(cases, *, device="cuda", storage="device", augmentation="none", **more):
     chosen = SamplingSettings(augmentation=augmentation)
     return SliceBatches(
