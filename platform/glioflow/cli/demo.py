@@ -1,6 +1,7 @@
 """The main job from end to end, on an embedded synthetic cohort or on a real one: what `make demo` runs."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,8 +65,8 @@ def run_demo(data: Path | None, say: Say) -> tuple[list[JsonObject], "AnswerJson
         raise UserError(f"{source} does not exist", source, hint="give the folder of an LGG cohort")
     step("cohort", path=str(source))
     with cluster.ending():
-        say("starting Ray and its libraries")
-        cluster.connect()
+        say("starting Ray, and MLflow's database")
+        _start()
         step("ray")
         searched = gf.search(experiment, source, say=_below("search", say))
         step("search", run_id=searched.run_id, best=searched.best["params"])
@@ -89,6 +90,16 @@ def run_demo(data: Path | None, say: Say) -> tuple[list[JsonObject], "AnswerJson
         step("serve")
     _tell(given, dice, say)
     return steps, given
+
+
+def _start() -> None:
+    """Start Ray; MLflow creates its tables meanwhile, which takes seconds in a new home."""
+    from glioflow.tracking import Tracking
+
+    with ThreadPoolExecutor(1, "mlflow") as pool:
+        opened = pool.submit(Tracking)
+        cluster.connect()
+        opened.result()
 
 
 def _experiment_file() -> Path:
