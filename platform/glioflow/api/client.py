@@ -92,7 +92,8 @@ class Client:
                 rule = f"the endpoint at {self.url} is busy: no answer came within {self.timeout_s:g} s"
                 raise EndpointBusy(rule) from None
             except requests.RequestException as error:
-                raise RunFailed(f"the endpoint at {self.url} does not answer ({type(error).__name__})") from None
+                rule = f"the endpoint at {self.url} does not answer ({type(error).__name__})"
+                raise RunFailed(f"{rule}; start it with `glioflow serve`, or check its address") from None
         if response.status_code == 503:
             raise EndpointBusy(f"the endpoint at {self.url} does not answer (overloaded)")
         raise _refusal(response)

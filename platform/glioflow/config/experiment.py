@@ -195,7 +195,7 @@ def with_augmentation(experiment: Experiment, name: str) -> Experiment:
 
 def _read(path: Path, overrides: Iterable[str]) -> Experiment:
     if not path.is_file():
-        others = sorted(str(other) for other in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        others = sorted(str(other) for other in path.parent.glob("[!.]*.yaml")) if path.parent.is_dir() else []
         hint = None if others else "give the path of a YAML file"
         raise UserError(f"the experiment file {path} does not exist", path, others or None, hint=hint)
     try:

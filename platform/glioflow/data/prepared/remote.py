@@ -13,6 +13,7 @@ from glioflow.data.prepared.manifest import CaseRecord, WholeManifest, parse_man
 from glioflow.errors import UserError
 
 _HEAD = 4096
+_CHECK = "check the address, and the credentials of its store (for S3, AWS_ACCESS_KEY_ID and so on)"
 
 
 def local_folder(source: str | Path, cache: Path) -> Path:
@@ -84,7 +85,7 @@ def fetch(uri: str, cache: Path) -> PreparedCohort:
             name = error.value if error.file is None else error.file.name  # the local copy is gone
             raise error.replace(rule=f"{uri}: {error.rule}", value=name, file=None) from None
         except Exception as error:
-            raise UserError(f"{uri} could not be read", reason(error)) from error
+            raise UserError(f"{uri} could not be read", reason(error), hint=_CHECK) from error
     return PreparedCohort(local)
 
 
@@ -124,4 +125,4 @@ def _read_manifest(uri: str) -> WholeManifest:
         hint = "write one with `glioflow data prepare SOURCE URI`"
         raise UserError(f"no prepared cohort at {uri}", uri, hint=hint) from None
     except Exception as error:
-        raise UserError(f"{uri} could not be read", reason(error)) from error
+        raise UserError(f"{uri} could not be read", reason(error), hint=_CHECK) from error
