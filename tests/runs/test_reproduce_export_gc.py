@@ -317,9 +317,10 @@ def here(monkeypatch):
 
 
 @pytest.fixture
-def steady(tiny):
-    """Return an experiment that gives the same numbers each time."""
-    return changed(tiny, training={**tiny.training.model_dump(mode="json"), "deterministic": True})
+def steady(tiny, request):
+    """Return an experiment that gives the same numbers each time, with other settings of training where given."""
+    more = {"deterministic": True, **getattr(request, "param", {})}
+    return changed(tiny, training={**tiny.training.model_dump(mode="json"), **more})
 
 
 @pytest.fixture
@@ -343,6 +344,15 @@ def test_a_deterministic_run_comes_out_the_same_to_the_last_digit(trained, track
     assert again.info.status == "FINISHED"
     assert again.data.tags["glioflow.reproduces"] == trained
     assert again.data.tags["glioflow.identical"] == "true"
+
+
+@pytest.mark.parametrize("steady", [{"batch_size": "auto"}], indirect=True)
+def test_a_batch_size_that_was_found_is_taken_again_whatever_would_fit_now(trained, tracking, monkeypatch):
+    monkeypatch.setattr("glioflow.training.fitting.find_batch_size", lambda *_, **__: pytest.fail("it was tried again"))
+    done = reproduce(trained)
+    assert done.identical
+    found = tracking.run(trained).data.metrics["train/batch_size"]
+    assert tracking.run(done.run_id).data.params["training.batch_size"] == str(int(found))
 
 
 def test_a_fold_comes_out_the_same_to_the_last_digit(tracking, steady, prepared, here, monkeypatch):
