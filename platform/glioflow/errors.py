@@ -161,6 +161,13 @@ class DiskFull(GlioflowError, OSError):  # noqa: N818 - as RunFailed
         return (type(self), (self.folder,))
 
 
+class OutOfRoom(RunFailed):
+    """The disk or memory of an endpoint is full, which is no caller's mistake; it answers 503."""
+
+    def __init__(self) -> None:
+        super().__init__("the endpoint has no room for the request; try again later")
+
+
 def nearest_existing(folder: Path) -> Path:
     """Return `folder`, an absolute path, or the nearest one above it that exists."""
     return next(parent for parent in (folder, *folder.parents) if parent.exists())
@@ -170,6 +177,11 @@ def space_of(folder: Path) -> tuple[int, int]:
     """Return total and free bytes of the disk that holds `folder`, an absolute path which may not exist."""
     usage = shutil.disk_usage(nearest_existing(folder))
     return usage.total, usage.free
+
+
+def is_out_of_room(error: BaseException) -> bool:
+    """Return whether an error, or one that it came from, is a lack of disk or memory: nobody's mistake who asked."""
+    return is_disk_full(error) or any(isinstance(each, MemoryError) for each in causes_of(error))
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -290,3 +290,19 @@ def test_a_deployment_keeps_other_applications_and_the_target_capacity_and_sends
         (predictor,) = details["applications"]["glioflow"]["deployed_app_config"]["deployments"]
         assert predictor["user_config"]["name"] == "tiny"
         serve.shutdown()
+
+
+def test_a_hospitals_proxy_and_headers_of_callers_change_nothing(registered, slices, monkeypatch):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "GRPC_PROXY", "http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "intranet.example.org")
+    with cluster.ending(), serving("tiny", host="127.0.0.1", port=free_port()) as served:
+        assert Client(served["url"]).predict(slices)["model"]["version"] == 1
+        files = [("files", (path.name, path.read_bytes())) for path in slices]
+        lifted = {"X-Request-Timeout-Seconds": "0.001", "X-Request-ID": "John Doe 1950"}
+        with requests.Session() as session:
+            session.trust_env = False
+            answer = session.post(f"{served['url']}/v1/predict", files=files, headers=lifted, timeout=60)
+        assert answer.status_code == 200, answer.text
+        assert "John" not in str(answer.headers)

@@ -71,7 +71,7 @@ def test_one_person_has_one_key_and_nobody_can_read_it(api, case_files, home):
 
 
 def test_the_quota_of_a_day_is_kept(api, case_files):
-    assert [post(api, case_files).status_code for _ in range(4)] == [202, 202, 202, 413]
+    assert [post(api, case_files).status_code for _ in range(4)] == [202, 202, 202, 429]
 
 
 def test_a_study_without_a_mask_and_a_mask_of_another_size_are_refused(api, case_files):
@@ -131,3 +131,77 @@ def test_the_command_line_lists_accepts_and_rejects(api, case_files, home, capsy
     assert "accepted" in run("accept", first)["path"]
     assert run("reject", second) == {"rejected": second}
     assert run("list") == {"feedback": []}
+
+
+LABELS = {1: "necrotic core", 2: "edema", 4: "enhancing tumor"}
+
+
+def volumes(tmp_path, *, name="doe", values=(0, 1, 2, 4), mask="seg"):
+    import nibabel
+
+    rng = np.random.default_rng(0)
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+    files = []
+    for channel in ("flair", "t1", "t1ce", "t2"):
+        image = nibabel.Nifti1Image(rng.normal(size=(7, 6, 5)).astype(np.float32), affine)
+        files.append(("files", (f"{name}_{channel}.nii", image.to_bytes())))
+    labels = np.resize(np.array(values, np.uint8), (7, 6, 5))
+    return [*files, ("files", (f"{name}_{mask}.nii", nibabel.Nifti1Image(labels, affine).to_bytes()))], labels
+
+
+@pytest.fixture
+def brats_api(tiny):
+    from bundles import ORIGIN, changed
+
+    regions = {"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}
+    experiment = changed(
+        tiny,
+        target={"kind": "regions", "regions": regions, "decode": {"WT": 2, "TC": 1, "ET": 4}},
+        preprocess=[{"step": "zscore"}],
+    )
+    said = {"channels": ("flair", "t1", "t1ce", "t2"), "network_channels": ("flair", "t1", "t1ce", "t2")}
+    origin = ORIGIN.model_copy(update={"cohort_format": "brats"})
+    return client(Here(served(experiment, origin=origin, **said)), ServeSettings(token_sha256=digest_of("t")))
+
+
+@pytest.mark.parametrize("mask", ["seg", "mask"])
+def test_a_corrected_mask_of_several_labels_is_read_back_with_all_of_them(brats_api, tmp_path, mask):
+    files, labels = volumes(tmp_path, mask=mask)
+    response = post(brats_api, files)
+    assert response.status_code == 202, response.text
+    feedback = Feedback()
+    target = feedback.accept(response.json()["id"])
+    cohort = open_cohort(target.parent)
+    case = cohort.read(cohort.cases[0].id)
+    assert cohort.labels == LABELS
+    np.testing.assert_array_equal(case.grid.to_file(case.mask), labels)
+    assert set(case.channels) == {"flair", "t1", "t1ce", "t2"}
+
+
+def test_a_label_that_the_model_does_not_know_is_refused(brats_api, tmp_path):
+    error = post(brats_api, volumes(tmp_path, values=(0, 1, 3))[0])
+    assert error.status_code == 422
+    assert "[0, 1, 2, 4]" in error.json()["error"]["rule"]
+    assert Feedback().entries() == []
+
+
+def test_one_person_accepted_twice_is_one_patient_in_volumes_too(brats_api, tmp_path):
+    feedback = Feedback()
+    for patient in ("John Doe", "John Doe", "Jane Roe"):
+        target = feedback.accept(post(brats_api, volumes(tmp_path)[0], patient).json()["id"])
+    cases = open_cohort(target.parent).cases
+    assert (len(cases), len({case.patient for case in cases})) == (3, 2)
+
+
+def test_the_quota_holds_for_many_posts_at_once_and_after_a_rejection(tiny, case_files):
+    from concurrent.futures import ThreadPoolExecutor
+
+    api = client(Here(served(tiny)), ServeSettings(token_sha256=digest_of("t"), feedback_per_day=5))
+    with ThreadPoolExecutor(24) as pool:
+        answers = list(pool.map(lambda _: post(api, case_files), range(24)))
+    assert sorted(answer.status_code for answer in answers) == [202] * 5 + [429] * 19
+    assert "Retry-After" in next(answer for answer in answers if answer.status_code == 429).headers
+    feedback = Feedback()
+    for entry in feedback.entries():
+        feedback.reject(entry["id"])
+    assert post(api, case_files).status_code == 429

@@ -225,3 +225,31 @@ def test_a_zip_of_two_peoples_folders_of_slices_is_refused(tmp_path):
             assert "DOE" not in str(caught.value)
         else:
             assert read_uploads([upload], folder, SMALL).shape == (1, 8, 9)
+
+
+def test_a_full_disk_is_no_mistake_of_the_caller(disk, slices, monkeypatch, tiny):
+    import tempfile
+
+    from in_process import Here, client, served
+
+    place = disk(1)
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    api = client(Here(served(tiny)))
+    large = [("files", (f"a_{number}.tif", bytes(600_000))) for number in range(4)]
+    for files in (large, [("files", ("a.zip", zipped([("a.tif", bytes(3_000_000))]).getvalue()))]):
+        response = api.post("/v1/predict", files=files)
+        assert response.status_code == 503, response.text
+        assert "no room" in response.json()["error"]["rule"]
+        assert "Retry-After" in response.headers
+    assert "glioflow_out_of_room_total{" in api.get("/metrics").text
+
+
+def test_a_lack_of_memory_is_no_mistake_of_the_caller(tmp_path, slices, monkeypatch):
+    from glioflow.errors import OutOfRoom
+
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("tifffile.TiffPage.asarray", full)
+    with pytest.raises(OutOfRoom):
+        read_uploads([(path.name, io.BytesIO(path.read_bytes())) for path in slices[1]], tmp_path, Limits())

@@ -4,7 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
+from glioflow.cluster.environment import own_names
 from glioflow.data.sequences import NONE_CHOSEN
 from glioflow.errors import RunFailed, UserError
 
@@ -35,7 +37,7 @@ class Client:
     def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 300, num_tries: int = _TRIES) -> None:
         """Remember where the endpoint is; sends nothing yet."""
         self.url, self.timeout_s, self.num_tries = url.rstrip("/"), timeout_s, num_tries
-        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.headers = {"Authorization": f"Bearer {token.strip()}"} if token else {}
 
     def predict(
         self,
@@ -113,6 +115,8 @@ class Client:
             retry_after_max=_MAX_WAIT_S,
         )
         session = requests.Session()
+        # What is on this machine is never asked through a proxy that the environment names.
+        session.trust_env = urlsplit(self.url).hostname not in own_names()
         session.headers.update(self.headers)
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(max_retries=retries))

@@ -1,7 +1,5 @@
 """A model, loaded and ready to answer: a bundle in this process, several as an ensemble, or an endpoint."""
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +17,10 @@ from glioflow.bundle.answer import ModelCard, ModelId, answer_to_json
 from glioflow.bundle.encoded_mask import decode_mask, encode_mask, legend_of
 from glioflow.bundle.prediction import Predictor
 from glioflow.bundle.study_checks import conform
+from glioflow.cluster.scratch import study_folder
 from glioflow.data.case import Case
 from glioflow.runs.model_loading import as_one, open_members
-from glioflow.serving.settings import TOKEN
+from glioflow.serving.settings import own_token
 
 Study = str | Path | Sequence[str | Path] | Case | NDArray[np.generic]
 
@@ -122,7 +121,7 @@ class ServedModel(Model):
         return f"<Model at {self.client.url}>"
 
     def _answer(self, case: Case, clinical: Mapping[str, object]) -> Answer:
-        with tempfile.TemporaryDirectory(prefix="glioflow-study-") as folder:
+        with study_folder() as folder:
             files = image_files(case, Path(folder))
             json = self.client.predict(files, clinical=clinical, channels=dict(case.chosen), mask="rle")
         return Answer(case, decode_mask(json["mask"]), json)
@@ -142,7 +141,7 @@ def load(model: Any, *, device: str = "auto") -> Model:
     """
     name = model_name(model)
     if name.startswith(("http://", "https://")):
-        return ServedModel(Client(name, token=os.environ.get(TOKEN)))
+        return ServedModel(Client(name, token=own_token()))
     members = open_members(name, device=device)
     predictor, first = as_one(members), members[0]
     if len(members) > 1:

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from glioflow.cluster.scratch import study_folder
 from glioflow.data.case import Case
 from glioflow.data.formats.file_roles import is_mask_name
 from glioflow.data.formats.study import read_study
@@ -53,7 +54,7 @@ def read_any_study(
     paths = [Path(study)] if isinstance(study, str | Path) else [Path(path) for path in study]
     if not any(path.suffix.lower() == ".zip" for path in paths):
         return OpenedStudy(read_study(paths, channels=chosen))
-    folder = tempfile.TemporaryDirectory(prefix="glioflow-study-")
+    folder = study_folder()
     with _opened(paths) as uploads:
         texts = [f"{name}={series}" for name, series in chosen.items()]
         return OpenedStudy(read_uploads(uploads, Path(folder.name), Limits(), channels=texts), folder)
@@ -65,7 +66,7 @@ def name_of_zip(path: Path) -> str:
     Raises:
         UserError: If it holds no study.
     """
-    with tempfile.TemporaryDirectory(prefix="glioflow-study-") as folder, _opened([path]) as uploads:
+    with study_folder() as folder, _opened([path]) as uploads:
         return list_uploads(uploads, Path(folder), Limits())
 
 

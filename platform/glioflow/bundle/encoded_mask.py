@@ -2,7 +2,6 @@
 
 import base64
 import io
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.bundle.format import Description
+from glioflow.cluster.scratch import study_folder
 from glioflow.data.case import Case
 from glioflow.data.formats import brats
 from glioflow.data.formats.writing import write_mask
+from glioflow.data.targets import TargetSettings
 
 MaskFormat = Literal["rle", "png", "tiff", "nifti", "dicom-seg", "none"]
 
@@ -57,10 +58,14 @@ class EncodedMask(TypedDict):
 
 def legend_of(description: Description) -> Legend:
     """Return what the masks of a model mean: tissues where the labels are BraTS', else the outputs' own names."""
-    target = description.target
+    return legend_of_target(description.target, description.origin.cohort_format)
+
+
+def legend_of_target(target: TargetSettings, cohort_format: str) -> Legend:
+    """Return what the masks of a model with this task, trained on a cohort of this format, mean."""
     if target.kind == "binary":
         return Legend({1: "tumor"}, {"tumor": [1]})
-    tissues = brats.LABELS_TO_2021 | brats.LABELS_FROM_2023 if description.origin.cohort_format == "brats" else {}
+    tissues = brats.LABELS_TO_2021 | brats.LABELS_FROM_2023 if cohort_format == "brats" else {}
     if target.kind == "multiclass":
         named = dict(zip(target.names, target.labels, strict=True))
         return Legend({v: tissues.get(v, name) for name, v in named.items()}, {n: [v] for n, v in named.items()})
@@ -135,7 +140,7 @@ def encode_file(
     labels: NDArray[np.uint8], case: Case, format: MaskFormat, names: dict[int, str] | None = None
 ) -> bytes:
     """Return a mask as the content of one file, of several TIFF slices as a zip; raises as `write_mask` does."""
-    with tempfile.TemporaryDirectory() as folder:
+    with study_folder() as folder:
         written = write_mask(labels, case, Path(folder), format, labels=names)
         if written.is_file():
             return written.read_bytes()

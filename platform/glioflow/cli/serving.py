@@ -51,6 +51,10 @@ def serve(
         str | None,
         typer.Option(envvar="GLIOFLOW_SERVE_TOKEN", help="Bearer token that callers must send; by default none."),
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Name under which callers may ask, beside loopback names and addresses; may be repeated."),
+    ] = None,
     replicas: Annotated[int, typer.Option(min=1, help="Number of predictors.")] = 1,
     gpus: Annotated[float, typer.Option(min=0, help="GPUs of each predictor; a fraction shares a GPU.")] = 0,
     shadow: Annotated[
@@ -70,6 +74,7 @@ def serve(
             max_replicas=replicas,
             gpus=gpus,
             token_sha256=digest_of(token),
+            hosts=tuple(allow_host) if allow_host else None,
             trial=Trial(shadow=shadow, canary=canary),
         )
         serve_forever(name, host=host, port=port, say=say, settings=settings)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from glioflow.cluster import secrets
-from glioflow.cluster.environment import silence, worker_environment
+from glioflow.cluster.environment import bypass_proxies, silence, worker_environment
 from glioflow.cluster.memory import memory_shortage
 from glioflow.cluster.starting import reporting_the_wait, short_socket_paths
 from glioflow.errors import GlioflowError, RunFailed, UserError
@@ -47,6 +47,7 @@ def connect(*, num_cpus: int | None = None) -> None:
         _check_address(address)
         with _terminable(), reporting_the_wait(f"the Ray cluster at {address}"):
             _join(address, options)
+        bypass_proxies(str(node["NodeManagerAddress"]) for node in ray.nodes())
         return
     with _terminable(), short_socket_paths(), reporting_the_wait("Ray to start on this machine"):
         _start(num_cpus, options)

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import socket
+from collections.abc import Iterable
 from pathlib import Path
 
 from glioflow.errors import UserError
@@ -28,7 +30,10 @@ DEFAULTS = {
     # 1 MiB goes with its call instead of through the object store (benchmarks/serving.md).
     "RAY_SERVE_PROXY_USE_GRPC": "1",
     "RAY_max_direct_call_object_size": str(2**20),
+    # What every request passes in Serve's proxy: see `glioflow.serving.http.front_door`.
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "glioflow.serving.http.front_door:middlewares",
 }
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "GRPC_PROXY", "ALL_PROXY")
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # Of the driver's environment, what its workers must see too.
 _CARRIED = (
@@ -88,7 +93,8 @@ def worker_environment() -> dict[str, str]:
 
     What the runtime environment of a Ray job sets is left out: its workers have it already, and Ray refuses it twice.
     """
-    values = {**process_environment(), **_carried()}
+    proxies = {name: os.environ[name] for name in ("NO_PROXY", "no_proxy") if name in os.environ}
+    values = {**process_environment(), **_carried(), **proxies}
     return {name: value for name, value in values.items() if name not in _job_variables() and not _is_secret(name)}
 
 
@@ -115,6 +121,7 @@ def silence() -> None:
         UserError: If such a file cannot be read.
     """
     os.environ.update(process_environment())
+    bypass_proxies()
     for name in _SECRETS:  # as containers are given them
         file = os.environ.get(f"{name}_FILE")
         if file and name not in os.environ:
@@ -122,6 +129,27 @@ def silence() -> None:
     if file := os.environ.get(SECRETS_FILE):
         for name, value in json.loads(_read_secret(SECRETS_FILE.removesuffix("_FILE"), Path(file))).items():
             os.environ.setdefault(name, value)
+
+
+def bypass_proxies(addresses: Iterable[str] = ()) -> None:
+    """Keep what goes to this machine, and to `addresses`, from the proxy that the environment names; Ray's gRPC too.
+
+    A hospital's proxy would be asked for the way from Serve to the gateway, and every request would hang.
+    """
+    if not any(os.environ.get(each) for name in _PROXIES for each in (name, name.lower())):
+        return
+    for name in ("NO_PROXY", "no_proxy"):
+        given = [each.strip() for each in os.environ.get(name, "").split(",") if each.strip()]
+        os.environ[name] = ",".join(dict.fromkeys([*given, *sorted(own_names()), *addresses]))
+
+
+def own_names() -> set[str]:
+    """Return the names and addresses under which this machine is asked, loopback included."""
+    import psutil
+
+    families = (socket.AF_INET, socket.AF_INET6)
+    listed = (address for each in psutil.net_if_addrs().values() for address in each if address.family in families)
+    return {"localhost", "127.0.0.1", "::1", socket.gethostname(), *(each.address.partition("%")[0] for each in listed)}
 
 
 def _read_secret(name: str, file: Path) -> str:

@@ -18,7 +18,7 @@ from glioflow.json_values import JsonObject
 from glioflow.page.answer_view import show_answer
 from glioflow.page.launcher import DEFAULT_ENDPOINT, ENDPOINT
 from glioflow.page.study import File, ask, examples, has_examples
-from glioflow.serving.settings import TOKEN
+from glioflow.serving.settings import TOKEN, own_token
 
 _FIRST_TIMEOUT_S = 10
 _CLINICAL = {
@@ -41,7 +41,7 @@ def main() -> None:
         '<div class="gf-head"><b>Glio<i>Flow</i></b><span>Brain tumor segmentation in MRI</span>'
         f'<span class="gf-not">{escape(NOT_FOR_CLINICAL_USE)}</span></div>'
     )
-    url, token = os.environ.get(ENDPOINT, DEFAULT_ENDPOINT), os.environ.get(TOKEN)
+    url, token = os.environ.get(ENDPOINT, DEFAULT_ENDPOINT), own_token()
     left, right = st.columns([1, 3], gap="large")
     try:
         card = Client(url, token=token, timeout_s=_FIRST_TIMEOUT_S, num_tries=1).model()

@@ -1,7 +1,6 @@
 """A study on its way from the page to the endpoint and back. Knows nothing of how it is shown."""
 
 import io
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +10,7 @@ from typing import Any, cast
 from glioflow.api.answer import Answer
 from glioflow.api.client import Client
 from glioflow.bundle.encoded_mask import MaskFormat, decode_mask, encode_file
+from glioflow.cluster.scratch import study_folder
 from glioflow.data.formats import brats, lgg
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.file_roles import is_mask_name
@@ -53,7 +53,7 @@ def ask(client: Client, files: Sequence[File], clinical: Mapping[str, Any]) -> A
         UserError: If the endpoint refuses the study.
         RunFailed: If it does not answer, or answers about something else.
     """
-    with tempfile.TemporaryDirectory(prefix="glioflow-page-") as folder:
+    with study_folder() as folder:
         json = client.predict(_write(files, Path(folder)), clinical=clinical, mask="rle")
         unpacked = Path(folder) / "unpacked"
         unpacked.mkdir()
@@ -73,7 +73,7 @@ def has_examples(channels: Sequence[str]) -> bool:
 @cache
 def examples(channels: tuple[str, ...]) -> tuple[Example, ...]:
     """Generate examples for a model that takes these channels, the same ones every time; see `has_examples`."""
-    with tempfile.TemporaryDirectory(prefix="glioflow-page-") as folder:
+    with study_folder() as folder:
         path = Path(folder) / "cohort"
         if channels == brats.CHANNELS:
             synthesize_brats(path, patients=_NUM_EXAMPLES, seed=_SEED, size=120, slices=80)

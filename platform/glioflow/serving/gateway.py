@@ -17,6 +17,7 @@ from ray.serve.handle import DeploymentHandle
 
 from glioflow.bundle.answer import ModelCard
 from glioflow.cluster import silence
+from glioflow.cluster.scratch import clean_up
 from glioflow.data.case import Case
 from glioflow.errors import RunFailed, UserError
 from glioflow.serving.engine.admission import Admission, Full
@@ -167,6 +168,7 @@ class Gateway:
     def __init__(self, predictor: DeploymentHandle, settings: ServeSettings, _watcher: DeploymentHandle) -> None:
         silence()
         start_log("gateway")
+        clean_up()  # what a gateway that was killed has left
         self._predictor, self._settings = predictor, settings
 
     def __serve_build_asgi_app__(self) -> Any:

@@ -1,6 +1,7 @@
 """Starting and ending the endpoint from a terminal, and reporting what happens to it."""
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -12,14 +13,16 @@ from ray.serve.schema import LoggingConfig
 
 from glioflow import cluster
 from glioflow.bundle.answer import ModelCard, ModelId
+from glioflow.cluster.storage import home
 from glioflow.errors import RunFailed
 from glioflow.progress import Say
+from glioflow.serving.http.front_door import LIMITS
 from glioflow.serving.ports import check_port
 from glioflow.serving.settings import ServeSettings
 from glioflow.serving.versions.loaded import fetch_version, find_wanted
 from glioflow.serving.versions.registry_watcher import APP, PREDICTOR, deploy
 
-_START_S = 300
+_START_S, _ANSWER_S = 300, 60
 
 
 class ServedModel(ModelId):
@@ -56,6 +59,7 @@ def serving(
     settings = settings.model_copy(update={"name": wanted.name})
     fetch_version(wanted.champion)
     check_port(host, port)
+    os.environ[LIMITS] = settings.limits.model_dump_json()  # for the proxy of a cluster that starts here
     cluster.connect()
     serve.start(
         http_options=HTTPOptions(host=host, port=port, request_timeout_s=settings.limits.timeout_s + 30),
@@ -67,6 +71,7 @@ def serving(
     try:
         deploy(wanted, settings)
         _wait_until_running()
+        _wait_until_answered(host, port)
         reporter.start()
         yield {**wanted.champion.model_id, "url": f"http://{host}:{port}"}
     finally:
@@ -87,6 +92,27 @@ def _wait_until_running() -> None:
             raise RunFailed(f"the endpoint did not come up: {lines[-1] if lines else application.status}")
         time.sleep(0.1)
     raise RunFailed(f"the endpoint did not come up within {_START_S} s")
+
+
+def _wait_until_answered(host: str, port: int) -> None:
+    """Wait for one answer over the way that callers take, which a proxy of the network or a firewall may cut."""
+    import requests
+
+    place = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    url = f"http://{f'[{place}]' if ':' in place else place}:{port}/readyz"
+    deadline, reason = time.monotonic() + _ANSWER_S, "no answer"
+    with requests.Session() as session:
+        session.trust_env = False
+        while time.monotonic() < deadline:
+            try:
+                answer = session.get(url, timeout=5)
+                if answer.status_code == 200:
+                    return
+                reason = f"status {answer.status_code}"
+            except requests.RequestException as error:
+                reason = type(error).__name__
+            time.sleep(0.1)
+    raise RunFailed(f"the endpoint came up and does not answer at {url} ({reason}): see {home() / 'serving' / 'log'}")
 
 
 def _report(every_s: float, ended: threading.Event, say: Say) -> None:

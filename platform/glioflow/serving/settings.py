@@ -5,6 +5,8 @@ import os
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from glioflow.errors import UserError
+
 TOKEN = "GLIOFLOW_SERVE_TOKEN"
 
 
@@ -19,6 +21,9 @@ class Limits(BaseModel):
         values: Of a study's image, all slices and channels together.
         queued: Requests that may wait; further ones are refused.
         timeout_s: For an answer; a request that takes longer is refused as overload.
+        body_s: For a request to arrive in.
+        least_bytes_per_s: At which a request must arrive, after its first ten seconds.
+        pending_bytes: Of all requests that one proxy has taken in and not answered yet.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -29,6 +34,9 @@ class Limits(BaseModel):
     values: int = Field(default=2**26, gt=0)
     queued: int = Field(default=32, gt=0)
     timeout_s: float = Field(default=120, gt=0)
+    body_s: float = Field(default=900, gt=0)
+    least_bytes_per_s: int = Field(default=20_000, gt=0)
+    pending_bytes: int = Field(default=1024 * 2**20, gt=0)
 
 
 class Trial(BaseModel):
@@ -58,6 +66,8 @@ class ServeSettings(BaseModel):
         limits: Of a request.
         trial: Of a challenger (the version with the alias `challenger`).
         token_sha256: Digest of the bearer token that callers must show; None lets everybody in.
+        hosts: Names under which callers may ask, beside addresses, `localhost` and names without a dot; `*` is any.
+            None asks for none where a token is set. It keeps pages of strangers from asking through a person's browser.
         replicas: Predictors at least.
         max_replicas: Predictors at most; above `replicas` they scale with the traffic.
         gateways: The same of gateways.
@@ -74,6 +84,7 @@ class ServeSettings(BaseModel):
     limits: Limits = Limits()
     trial: Trial = Trial()
     token_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    hosts: tuple[str, ...] | None = None
     replicas: int = Field(default=1, ge=1)
     max_replicas: int = Field(default=1, ge=1)
     gateways: int = Field(default=1, ge=1)
@@ -86,6 +97,18 @@ class ServeSettings(BaseModel):
 
 
 def digest_of(token: str | None) -> str | None:
-    """Return the digest of a token, of GLIOFLOW_SERVE_TOKEN without one, or None where there is none either."""
-    token = token or os.environ.get(TOKEN)
+    """Return the digest of a token, of GLIOFLOW_SERVE_TOKEN without one, or None where there is none either.
+
+    Raises:
+        UserError: If the token or the variable is there and empty: that must not open the endpoint to everybody.
+    """
+    token = own_token() if token is None else token.strip()
+    if token == "":
+        raise UserError(f"the endpoint's token, {TOKEN}, must not be empty", hint="unset it to let everybody in")
     return hashlib.sha256(token.encode()).hexdigest() if token else None
+
+
+def own_token() -> str | None:
+    """Return the token in this process's environment, without the white space around it; None where there is none."""
+    token = os.environ.get(TOKEN)
+    return None if token is None else token.strip()

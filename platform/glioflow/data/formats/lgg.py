@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from glioflow.data.case import Case
 from glioflow.data.formats import tiff
-from glioflow.data.formats.record import CaseFiles, Cohort, reason
+from glioflow.data.formats.record import CaseFiles, Cohort, accepted_person, reason
 from glioflow.errors import UserError
 from glioflow.survival.clinical import separator_of
 
@@ -27,8 +27,6 @@ NO_MASK_OF_SLICE = "a slice has no mask, and others have one"
 
 _SLICE = re.compile(r"^(?P<case>.+)_(?P<number>-?\d{1,6})(?P<mask>_mask)?\.tiff?$", re.IGNORECASE)
 _TCGA = re.compile(r"^(?P<patient>TCGA_(?P<institution>[A-Z0-9]{2})_[A-Z0-9]{4})_\d{8}$")
-# Corrections that were accepted from an endpoint: the key of a person, and a number where others have a date.
-_ACCEPTED = re.compile(r"^(?P<patient>P[0-9a-f]{16})_\d{8}$")
 _DATED = re.compile(r"_(?P<date>\d{8})$")
 
 
@@ -138,8 +136,8 @@ def patient_of(case_id: str) -> tuple[str, str | None]:
     match = _TCGA.match(case_id)
     if match:
         return match["patient"], match["institution"]
-    if accepted := _ACCEPTED.match(case_id):
-        return accepted["patient"], None
+    if accepted := accepted_person(case_id):
+        return accepted, None
     dated = _DATED.search(case_id)
     return (case_id[: dated.start()] if dated and _is_date(dated["date"]) else "") or case_id, None
 

@@ -105,13 +105,8 @@ def assemble(case: CaseFiles, images: Mapping[str, Path], masks: Collection[Path
     first_file, first = next(iter(volumes.items()))
     mask = None
     for file in masks:
-        volume = read_volume(file)
-        volumes[file] = volume
-        values = np.unique(labeled := _whole_labels(volume, file))
-        if not np.isin(values, [0, *labels]).all():
-            rule = f"the labels of a mask must be among {[0, *sorted(labels)]}"
-            raise UserError(rule, values[:8].tolist(), file=file)
-        mask = np.ascontiguousarray(labeled, np.uint8)
+        volumes[file] = read_labels(file, labels)
+        mask = np.asarray(volumes[file].data, np.uint8)
     for file, volume in volumes.items():
         if not same_grid(volume, first):
             raise UserError(
@@ -158,6 +153,26 @@ def read_volume(path: Path) -> Volume:
         raise UserError("an image must hold finite numbers", "NaN or infinity", file=path)
     grid = orient(affine, path)
     return Volume(grid.from_file(data), grid, spacing_of(grid), oriented=_is_oriented(image.header))
+
+
+def read_labels(path: Path, labels: Collection[int]) -> Volume:
+    """Read the mask in a NIfTI file as uint8; raises `UserError` as `read_volume`, or if it holds another label."""
+    volume = read_volume(path)
+    values = np.unique(labeled := _whole_labels(volume, path))
+    if not np.isin(values, [0, *labels]).all():
+        rule = f"the labels of a mask must be among {[0, *sorted(labels)]}"
+        raise UserError(rule, values[:8].tolist(), file=path)
+    return replace(volume, data=np.ascontiguousarray(labeled, np.uint8))
+
+
+def read_mask_of(case: Case, path: Path, labels: Collection[int]) -> NDArray[np.uint8]:
+    """Read the mask of a case, which must lie on its grid; raises `UserError` as `read_labels`."""
+    volume = read_labels(path, labels)
+    if case.grid.affine is None or case.spacing_mm is None:
+        raise UserError("a mask in NIfTI must be of volumes", f"slices in {case.id}", file=path)
+    if not same_grid(volume, Volume(case.image[..., 0], case.grid, case.spacing_mm)):
+        raise UserError("a mask must lie on the grid of its images", "another grid", file=path)
+    return np.asarray(volume.data, np.uint8)
 
 
 def _millimeters(header: Any, path: Path) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from glioflow.data.formats.file_roles import FileRoles, case_name
-from glioflow.data.formats.record import CaseFiles
+from glioflow.data.formats.record import CaseFiles, accepted_person
 from glioflow.data.sequences import is_channel_name
 from glioflow.errors import UserError
 
@@ -140,7 +140,7 @@ def _in_folders(file: Path, root: Path, *, derived: bool) -> _Found | None:
     parts = file.parent.relative_to(root).parts
     persons = [index for index, part in enumerate(parts) if _PERSON.fullmatch(part)]
     if not persons:
-        return _Found(parts[:-1], parts[-1], parts[-1])
+        return _Found(parts[:-1], parts[-1], accepted_person(parts[-1]) or parts[-1])
     above, below = parts[: persons[-1]], parts[persons[-1] + 1 :]
     if _DERIVED in above:
         if derived:

@@ -4,25 +4,36 @@ A patient's key is an HMAC with a secret of this home: the same person gets the 
 person on both sides, and nobody can tell who it is. Headers and names of the uploaded files are not kept.
 """
 
+import fcntl
 import hashlib
 import hmac
+import json
 import os
 import re
 import secrets
 import shutil
+import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from types import MappingProxyType
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 
 from glioflow import atomic
 from glioflow.cluster.storage import home
 from glioflow.data.case import Case
+from glioflow.data.formats import lgg
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.file_roles import DECLARED
 from glioflow.data.formats.writing import encode_nifti, encode_tiff
-from glioflow.errors import TooLarge, UserError
+from glioflow.errors import RunFailed, UserError
 
 _DAY_S = 24 * 3600
+_CAME = "came.json"
+_ONE_LABEL: Mapping[int, str] = MappingProxyType({1: "tumor"})
 _ENTRY = re.compile(r"^[0-9a-f]{12}$")
 
 
@@ -35,6 +46,13 @@ class FeedbackEntry(TypedDict):
     received: float
     slices: int
     labeled_px: int
+    labels: NotRequired[dict[str, str]]
+
+
+class QuotaUsed(UserError):  # noqa: N818 - what it is
+    """As many studies came today as are taken in a day; the endpoint answers 429."""
+
+    code = "quota"
 
 
 class Feedback:
@@ -45,22 +63,54 @@ class Feedback:
         self.folder, self.per_day = folder or home() / "feedback", per_day
         self.quarantine, self.accepted = self.folder / "quarantine", self.folder / "accepted"
 
-    def take(self, case: Case, patient: str) -> str:
-        """Put a labeled study into quarantine and return its number.
+    def take(self, case: Case, patient: str, labels: Mapping[int, str] = _ONE_LABEL) -> str:
+        """Put a labeled study into quarantine and return its number, once a cohort's reader gives it back as it came.
+
+        Args:
+            case: With its mask.
+            patient: The person; only a key is kept.
+            labels: What a mask may hold, and what it means: the model's.
 
         Raises:
-            UserError: If it has no mask.
-            TooLarge: If today's quota is used up.
+            UserError: If it has no mask, or one with another label.
+            QuotaUsed: If today's quota is used up.
         """
         if case.mask is None:
             hint = "name it <name>_mask.tif or <name>_mask.nii.gz"
             raise UserError("feedback must have a mask beside every image", hint=hint)
-        if len([entry for entry in self.entries() if entry["received"] > time.time() - _DAY_S]) >= self.per_day:
-            raise TooLarge(f"this endpoint takes at most {self.per_day} studies of feedback a day")
+        values = [int(value) for value in np.unique(case.mask)]
+        if not set(values) <= {0, *labels}:
+            choices = [f"{value}: {name}" for value, name in labels.items()]
+            raise UserError("the labels of a corrected mask must be the model's", values, ["0: no tumor", *choices])
+        with self._one_at_a_time():
+            came = self._came_today()
+            if len(came) >= self.per_day:
+                raise QuotaUsed(f"this endpoint takes at most {self.per_day} studies of feedback a day")
+            entry = self._write(case, self._key_of(patient), labels)
+            atomic.write_json(self.folder / _CAME, [*came, time.time()])
+        return entry
+
+    def _came_today(self) -> list[float]:
+        """Return when the studies of the last 24 hours came, those that were accepted or rejected since included."""
+        path = self.folder / _CAME
+        came = [float(time_s) for time_s in atomic.read_json(path)] if path.is_file() else []
+        came = came or [entry["received"] for entry in self.entries()]
+        return [time_s for time_s in came if time_s > time.time() - _DAY_S]
+
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        """Keep other gateways of this home out meanwhile, so that no two count the same place of the quota."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _write(self, case: Case, key: str, labels: Mapping[int, str]) -> str:
         entry = secrets.token_hex(6)
-        key = self._key_of(patient)
         with atomic.new_folder(self.quarantine / entry) as working:
-            kind = _write_case(case, key, working / "case")
+            kind = _write_case(case, key, working / "case", labels)
+            _read_back(working / "case", key, case, labels)
+            assert case.mask is not None
             record = FeedbackEntry(
                 id=entry,
                 patient=key,
@@ -68,6 +118,7 @@ class Feedback:
                 received=time.time(),
                 slices=case.shape[0],
                 labeled_px=int(np.count_nonzero(case.mask)),
+                labels={str(value): name for value, name in labels.items()},
             )
             atomic.write_json(working / "entry.json", record)
         return entry
@@ -87,6 +138,8 @@ class Feedback:
         record = _read_entry(quarantined)
         cohort = self.accepted / record["kind"]
         cohort.mkdir(parents=True, exist_ok=True)
+        if record["kind"] != "lgg":
+            _declare(cohort, {int(value): name for value, name in record.get("labels", {"1": "tumor"}).items()})
         number = 1 + sum(1 for path in cohort.iterdir() if path.name.startswith(record["patient"]))
         # The number stands where an LGG case's name has its date, so that all cases of a person share the patient.
         target: Path = cohort / f"{record['patient']}_{number:08d}"
@@ -128,13 +181,46 @@ def _read_entry(folder: Path) -> FeedbackEntry:
     return cast(FeedbackEntry, atomic.read_json(folder / "entry.json"))
 
 
-def _write_case(case: Case, key: str, folder: Path) -> str:
+def _read_back(written: Path, key: str, case: Case, labels: Mapping[int, str]) -> None:
+    """Read a written case as a cohort of its own, and refuse to keep what comes back otherwise than it came.
+
+    Raises:
+        RunFailed: If it does.
+    """
+    with tempfile.TemporaryDirectory(dir=written.parent) as scratch:
+        name = f"{key}_{1:08d}"
+        copy = shutil.copytree(written, Path(scratch) / name, copy_function=os.link)
+        for path in sorted(copy.iterdir()):
+            path.rename(path.with_name(path.name.replace(key, name, 1)))
+        if any(path.name.endswith(".nii.gz") for path in copy.iterdir()):
+            _declare(Path(scratch), labels)
+        cohort = open_cohort(Path(scratch))
+        again = cohort.read(cohort.cases[0].id)
+    same = (
+        again.mask is not None
+        and case.mask is not None
+        and np.array_equal(again.mask, case.mask)
+        and again.image.shape == case.image.shape
+    )
+    if len(cohort.cases) != 1 or cohort.cases[0].patient != key or not same:
+        raise RunFailed("a corrected mask did not come back from disk as it was sent")
+
+
+def _declare(cohort: Path, labels: Mapping[int, str]) -> None:
+    """Say in a cohort of NIfTI which files are masks and what they hold, whatever its images are called."""
+    if not (cohort / DECLARED).exists():
+        names = "".join(f"  {value}: {json.dumps(name)}\n" for value, name in labels.items())
+        atomic.write_text(cohort / DECLARED, f'masks: ["*_mask.nii.gz"]\nlabels:\n{names}')
+
+
+def _write_case(case: Case, key: str, folder: Path, labels: Mapping[int, str]) -> str:
     """Write images and mask under the key, TIFF slices as in LGG, else NIfTI; return the cohort that the case joins."""
     import tifffile
 
     assert case.mask is not None
     folder.mkdir(parents=True)
-    if case.grid.affine is None and case.image.dtype == np.uint8 and case.image.shape[3] == 3:
+    plain = case.grid.affine is None and case.image.dtype == np.uint8 and case.channels == lgg.CHANNELS
+    if plain and set(labels) == {1}:
         for number, plane, mask in zip(case.slice_numbers, case.image, case.mask, strict=True):
             tifffile.imwrite(folder / f"{key}_{number}.tif", plane, photometric="rgb", metadata=None, software="")
             (folder / f"{key}_{number}_mask.tif").write_bytes(encode_tiff(mask))
@@ -142,7 +228,7 @@ def _write_case(case: Case, key: str, folder: Path) -> str:
     for k, channel in enumerate(case.channels):
         (folder / f"{key}_{_word(channel)}.nii.gz").write_bytes(_nifti(case, case.image[..., k]))
     (folder / f"{key}_mask.nii.gz").write_bytes(encode_nifti(case.mask, case))
-    return "nifti"
+    return "nifti" if set(labels) == {1} else "nifti-" + "-".join(map(str, sorted(labels)))
 
 
 def _nifti(case: Case, volume: Any) -> bytes:

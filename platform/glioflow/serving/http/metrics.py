@@ -40,6 +40,7 @@ class Metrics:
         )
         self.model = Gauge("model_info", "The version that answers", ["gateway", "name", "version"], **options)
         self.refused = Gauge("versions_refused", "Versions that could not be served", ["gateway"], **options)
+        self.out_of_room = Counter("out_of_room", "Requests for which disk or memory was full", ["gateway"], **options)
         self.answers = Counter("answers", "Studies by the version that answered", ["gateway", "version"], **options)
 
     def answered(self, route: str, status: int, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import ipaddress
 import json
 import logging
 import os
@@ -16,15 +17,16 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glioflow.cluster.storage import home
-from glioflow.errors import ErrorRecord
+from glioflow.errors import ErrorRecord, OutOfRoom, is_out_of_room
 from glioflow.serving.http.metrics import Metrics
 from glioflow.serving.settings import ServeSettings
 
 LOGGER = "glioflow.serving"
 # Probes and the documentation, which hold no data of anybody.
-OPEN = ("/healthz", "/readyz", "/docs", "/openapi.json")
+PROBES = ("/healthz", "/readyz")
+OPEN = (*PROBES, "/docs", "/openapi.json")
 DOCS_FILES = "/docs/files"
-_ID = re.compile(r"^[0-9a-f-]{8,64}$")  # a caller's own id could be a patient's: only hexadecimal ones are taken over
+ID = re.compile(r"^[0-9a-f-]{8,64}$")  # a caller's own id could be a patient's: only hexadecimal ones are taken over
 OVERHEAD = 1 << 20  # of a multipart body, beside its files
 
 
@@ -41,7 +43,7 @@ class Guard:
             return await self.app(scope, receive, send)
         headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
         given = headers.get("x-request-id", "")
-        request_id = given if _ID.match(given) else uuid.uuid4().hex
+        request_id = given if ID.match(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         began, status, failure = time.perf_counter(), 0, {}
 
@@ -60,7 +62,12 @@ class Guard:
                 await answer_error(send_on, *refusal)
         except Exception as error:  # our fault: its text could name a file, so only its kind is kept
             failure = {"failure": type(error).__name__}
-            if not status:
+            if full := is_out_of_room(error) or isinstance(error, OutOfRoom):
+                self.metrics.out_of_room.labels(self.metrics.gateway).inc()
+                log("out_of_room", id=request_id)
+            if not status and full:
+                await answer_error(send_on, 503, "the endpoint has no room for the request; try again later", None)
+            elif not status:
                 await answer_error(send_on, 500, "the endpoint failed", None)
         finally:
             seconds = time.perf_counter() - began
@@ -74,6 +81,9 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str, str | None] | None:
         is_open = scope["path"] in OPEN or scope["path"].startswith(f"{DOCS_FILES}/")
+        if scope["path"] not in PROBES and not self._knows_host(headers.get("host", "")):
+            rule = "this endpoint does not answer under this name"
+            return 421, f"{rule}; ask it by its address, or start it with --allow-host NAME", None
         if not is_open and not self._knows_token(headers.get("authorization", "")):
             return 401, "this endpoint needs the header 'Authorization: Bearer TOKEN'", None
         if scope["method"] in ("POST", "PUT", "PATCH"):
@@ -83,6 +93,15 @@ class Guard:
             if length and int(length) > limit + OVERHEAD:
                 return 413, f"a request must have at most {limit} bytes", length
         return None
+
+    def _knows_host(self, header: str) -> bool:
+        """Say whether a name is one that no stranger's name server can give to this machine, or is allowed."""
+        allowed = self.settings.hosts
+        if allowed is None and self.settings.token_sha256 is not None:
+            return True
+        name = re.sub(r":\d*$", "", header).strip("[]").lower().rstrip(".")
+        own = "." not in name or name.endswith((".localhost", ".svc", ".svc.cluster.local")) or _is_address(name)
+        return own or bool({name, "*"} & set(allowed or ()))
 
     def _knows_token(self, header: str) -> bool:
         wanted = self.settings.token_sha256
@@ -106,6 +125,14 @@ def limited(receive: Receive, most: int) -> Receive:
     return receive_some
 
 
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
 class ErrorBody(TypedDict):
     """The body of every answer that is no success."""
 
@@ -122,6 +149,8 @@ async def answer_error(send: Send, status: int, rule: str, value: str | None) ->
     body = json.dumps(error_body(rule, value)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += [(b"www-authenticate", b"Bearer")] if status == 401 else []
+    headers += [(b"retry-after", b"1")] if status == 503 else []
+    headers += [(b"connection", b"close")] if status in (408, 413, 503) else []  # what is still sent is not read
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
@@ -146,7 +175,7 @@ def start_log(part: str) -> None:
 
 def log(event: str, **facts: Any) -> None:
     """Write one line; what goes in here names no file, study or person."""
-    level = logging.WARNING if event in ("refused", "stepped_back") else logging.INFO
+    level = logging.WARNING if event in ("refused", "stepped_back", "out_of_room") else logging.INFO
     line = {"time": round(time.time(), 3), "event": event, **facts}
     logging.getLogger(LOGGER).log(level, json.dumps(line, default=str))
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import tempfile
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
@@ -17,18 +16,20 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from glioflow.bundle.answer import AnswerJson, ModelCard
-from glioflow.bundle.encoded_mask import encode_mask
+from glioflow.bundle.encoded_mask import encode_mask, legend_of_target
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE
+from glioflow.cluster.scratch import study_folder
 from glioflow.data.case import Case
-from glioflow.errors import TooLarge, UserError
+from glioflow.data.targets import TargetSettings
+from glioflow.errors import OutOfRoom, TooLarge, UserError, is_out_of_room
 from glioflow.json_values import JsonObject
 from glioflow.reports.overlay import encode_overlay
 from glioflow.serving.engine.answering import Reply
 from glioflow.serving.http.answers import check_format
-from glioflow.serving.http.feedback import Feedback
+from glioflow.serving.http.feedback import Feedback, QuotaUsed
 from glioflow.serving.http.metrics import Metrics
 from glioflow.serving.http.request_guard import DOCS_FILES, Guard, error_body
-from glioflow.serving.http.uploads import read_uploads
+from glioflow.serving.http.uploads import read_labeled, read_uploads
 from glioflow.serving.settings import Limits, ServeSettings
 from glioflow.version import __version__
 
@@ -80,6 +81,7 @@ class ErrorAnswer(BaseModel):
 _DESCRIPTIONS = {
     401: "The token is missing or wrong.",
     413: "More than the limits allow.",
+    429: "The daily quota of feedback is used up.",
     422: "No readable study, or an impossible option.",
     503: "Busy: try again after Retry-After seconds.",
 }
@@ -109,7 +111,7 @@ def make_api(model: Model, settings: ServeSettings, metrics: Metrics, *, feedbac
     _handle_errors(api, settings)
     _add_predict(api, model, settings, metrics)
     _add_facts(api, model, metrics)
-    _add_feedback(api, settings, feedback)
+    _add_feedback(api, model, settings, feedback)
     api.add_middleware(Guard, settings=settings, metrics=metrics)
     return api
 
@@ -136,6 +138,8 @@ def _route_with(limits: Limits) -> type[APIRoute]:
 def _handle_errors(api: FastAPI, settings: ServeSettings) -> None:
     @api.exception_handler(UserError)
     async def user_error(request: Request, error: UserError) -> JSONResponse:
+        if isinstance(error, QuotaUsed):
+            return JSONResponse({"error": error.to_record()}, 429, headers={"Retry-After": "3600"})
         return JSONResponse({"error": error.to_record()}, 413 if isinstance(error, TooLarge) else 422)
 
     @api.exception_handler(RequestValidationError)
@@ -148,6 +152,8 @@ def _handle_errors(api: FastAPI, settings: ServeSettings) -> None:
 
     @api.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
+        if is_out_of_room(error):  # the framework calls every failure over a body a mistake in it
+            raise OutOfRoom from None
         if error.status_code == 404:
             routes = [path for route in api.routes if isinstance(path := getattr(route, "path", None), str)]
             return _error(404, "no such route", choices=routes)
@@ -179,7 +185,7 @@ def _add_predict(api: FastAPI, model: Model, settings: ServeSettings, metrics: M
         """Segment one study; answer with mask, features and survival."""
         values = _json_object("clinical", clinical)
         began = time.perf_counter()
-        with tempfile.TemporaryDirectory(prefix="glioflow-study-") as folder:
+        with study_folder() as folder:
             uploads = [(file.filename or "", file.file) for file in files]
             case = await asyncio.to_thread(read_uploads, uploads, Path(folder), settings.limits, channels=channel or ())
             format = check_format(mask, case)
@@ -240,7 +246,7 @@ def _add_facts(api: FastAPI, model: Model, metrics: Metrics) -> None:
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _add_feedback(api: FastAPI, settings: ServeSettings, feedback: Feedback | None) -> None:
+def _add_feedback(api: FastAPI, model: Model, settings: ServeSettings, feedback: Feedback | None) -> None:
     @api.post("/v1/feedback", status_code=202)
     async def post_feedback(
         request: Request,
@@ -250,10 +256,13 @@ def _add_feedback(api: FastAPI, settings: ServeSettings, feedback: Feedback | No
         """Take a corrected mask into quarantine; needs a token, and has a daily quota."""
         if feedback is None or settings.token_sha256 is None:
             raise HTTPException(401, "feedback needs an endpoint that was started with a token")
-        with tempfile.TemporaryDirectory(prefix="glioflow-feedback-") as folder:
+        with study_folder() as folder:
             uploads = [(file.filename or "", file.file) for file in files]
-            case = await asyncio.to_thread(read_uploads, uploads, Path(folder), settings.limits, with_masks=True)
-            entry = await asyncio.to_thread(feedback.take, case, patient)
+            card = await _card_in_time(model)
+            target = TargetSettings.model_validate(card["target"])
+            labels = legend_of_target(target, card["origin"]["cohort_format"]).names
+            case = await asyncio.to_thread(read_labeled, uploads, Path(folder), settings.limits, labels)
+            entry = await asyncio.to_thread(feedback.take, case, patient, labels)
         request.state.facts = {"feedback": entry}
         return JSONResponse({"id": entry, "state": "quarantine", "request_id": request.state.request_id}, 202)
 

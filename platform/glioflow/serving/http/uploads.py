@@ -4,21 +4,22 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
 from glioflow.data.case import Case
 from glioflow.data.formats.dicom import is_dicom
-from glioflow.data.formats.file_roles import is_mask_name
+from glioflow.data.formats.file_roles import guess_role, is_mask_name
+from glioflow.data.formats.nifti import read_mask_of
 from glioflow.data.formats.nifti_header import num_values, read_header
 from glioflow.data.formats.nifti_names import is_nifti
 from glioflow.data.formats.slices import check_one_folder, is_png, is_slice, read_png_header
 from glioflow.data.formats.study import open_study, read_study
 from glioflow.data.formats.tiff import read_layout
 from glioflow.data.sequences import parse_choices
-from glioflow.errors import TooLarge, UserError
+from glioflow.errors import OutOfRoom, TooLarge, UserError, is_out_of_room
 from glioflow.serving.settings import Limits
 
 _BLOCK = 1 << 20
@@ -86,27 +87,60 @@ def read_uploads(
     """
     try:
         files, left_out = _save_images(uploads, folder, limits, with_masks=with_masks)
+    except Exception as error:
+        raise _told(error, folder) from None
+    case = _read(files, folder, limits, channels)
+    if left_out:
+        case = replace(case, warnings=(*case.warnings, f"{left_out} masks among the files were not looked at"))
+    return case
+
+
+def _read(files: Sequence[Path], folder: Path, limits: Limits, channels: Iterable[str] = ()) -> Case:
+    try:
         check_sizes(files, limits)
         case = read_study(files, channels=parse_choices(channels))
         if case.shape[0] > limits.slices:
             raise TooLarge(f"a study must have at most {limits.slices} slices", case.shape[0])
         if case.image.size > limits.values:
             raise TooLarge(f"a study must have at most {limits.values} values", case.image.size)
-    except UserError as error:
-        raise _without_folder(error, folder) from None
-    except Exception as error:  # a damaged header can break a reader anywhere; the bytes are the caller's
-        raise UserError("the files of a study must be readable", f"a failure: {type(error).__name__}") from None
-    if left_out:
-        case = replace(case, warnings=(*case.warnings, f"{left_out} masks among the files were not looked at"))
-    return case
+        return case
+    except Exception as error:
+        raise _told(error, folder) from None
+
+
+def read_labeled(
+    uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: Limits, labels: Collection[int]
+) -> Case:
+    """Write uploads into `folder` and read them as one study with its mask, which may hold these labels.
+
+    Raises:
+        UserError: As `read_uploads`, or if the mask of volumes lies on another grid, or there are several.
+    """
+    try:
+        files = save_uploads(uploads, folder, limits)
+    except Exception as error:
+        raise _told(error, folder) from None
+    volumes = [file for file in files if is_nifti(file.name)]
+    masks = [file for file in volumes if guess_role(file) == "mask"]
+    if not masks:
+        return _read(files, folder, limits)
+    images = [file for file in files if guess_role(file) == "image"]
+    case = _read(images, folder, limits)
+    try:
+        check_sizes(masks, limits)
+        if len(masks) > 1:
+            raise UserError("a corrected study must have one mask", f"{len(masks)} masks")
+        return replace(case, mask=read_mask_of(case, masks[0], labels))
+    except Exception as error:
+        raise _told(error, folder) from None
 
 
 def list_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: Limits) -> str:
     """Write uploads into `folder`, and return the name that they have as one study; raises as `read_uploads`."""
     try:
         return open_study(_save_images(uploads, folder, limits)[0]).cases[0].id
-    except UserError as error:
-        raise _without_folder(error, folder) from None
+    except Exception as error:
+        raise _told(error, folder) from None
 
 
 def _save_images(
@@ -116,6 +150,16 @@ def _save_images(
     files = save_uploads(uploads, folder, limits)
     images = files if with_masks else [file for file in files if not is_mask_name(file.name)]
     return images or files, len(files) - len(images) if images else 0
+
+
+def _told(error: Exception, folder: Path) -> Exception:
+    """Return what a caller is told: their mistake without the folder's path, or that the endpoint has no room."""
+    if is_out_of_room(error):
+        return OutOfRoom()
+    if isinstance(error, UserError):
+        return _without_folder(error, folder)
+    # A damaged header can break a reader anywhere; the bytes are the caller's.
+    return UserError("the files of a study must be readable", f"a failure: {type(error).__name__}")
 
 
 def _without_folder(error: UserError, folder: Path) -> UserError:
@@ -188,9 +232,9 @@ def _unpack(file: BinaryIO, folder: Path, limits: Limits, left: int) -> list[Pat
                 left -= path.stat().st_size
                 written.append(path)
             return written
-    except UserError:
-        raise
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
+        if isinstance(error, UserError) or is_out_of_room(error):
+            raise
         raise UserError("a .zip file must be a readable, unencrypted archive", str(error)[:100]) from None
 
 

@@ -1,0 +1,115 @@
+"""What every request passes in Serve's proxy, before a gateway has a place taken: its headers, and its body to the end.
+
+Serve's proxy calls `middlewares` where RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names it. A body is taken in here, on
+disk beyond a megabyte, so that slow uploads hold no place of a gateway and memory does not grow with what is sent.
+"""
+
+import asyncio
+import os
+import re
+import tempfile
+import time
+from typing import IO
+
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from glioflow.serving.http.request_guard import ID, OVERHEAD, answer_error
+from glioflow.serving.settings import Limits
+
+LIMITS = "GLIOFLOW_SERVE_LIMITS"  # as JSON, for the proxies of a cluster that starts with this environment
+_BLOCK = 1 << 20
+_GRACE_S = 10  # before the least rate counts
+# Of Serve: with the first two a caller could lift the limit of time, and the last one goes into its logs as it is.
+_TAKEN_OFF = (b"x-request-timeout-seconds", b"x-request-disconnect-disabled")
+_ID_HEADER = b"x-request-id"
+
+
+def middlewares() -> list[Middleware]:
+    """Return what Serve puts before its own proxy."""
+    from glioflow.cluster import silence
+
+    silence()  # this process speaks gRPC to the gateways, which no proxy of the network may see
+    given = os.environ.get(LIMITS)
+    return [Middleware(FrontDoor, limits=Limits.model_validate_json(given) if given else Limits())]
+
+
+class FrontDoor:
+    """ASGI middleware around Serve's proxy."""
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        """Guard `app`."""
+        self.app, self.limits, self.pending = app, limits, 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on once its body is here, or refuse it."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        scope = {**scope, "headers": [pair for pair in scope["headers"] if _is_harmless(*pair)]}
+        if scope["method"] not in ("POST", "PUT", "PATCH"):
+            return await self.app(scope, receive, send)
+        stated = next((value for key, value in scope["headers"] if key.lower() == b"content-length"), b"")
+        length = int(stated) if re.fullmatch(rb"\d{1,18}", stated) else 0
+        reserved = min(length, self.limits.upload_bytes + OVERHEAD)
+        if self.pending + reserved > self.limits.pending_bytes:
+            return await answer_error(send, 503, "the endpoint takes in too many bytes at once; try again", None)
+        self.pending += reserved
+        try:
+            with tempfile.SpooledTemporaryFile(max_size=_BLOCK, prefix="glioflow-body-") as body:
+                refusal = await self._take_in(body, receive, length)
+                if refusal is not None:
+                    return await answer_error(send, *refusal)
+                body.seek(0)
+                await self.app(scope, _replayed(body, receive), send)
+        finally:
+            self.pending -= reserved
+
+    async def _take_in(self, body: IO[bytes], receive: Receive, stated: int) -> tuple[int, str, None] | None:
+        """Write a body to a file; return why it is refused, None where it is all here or its caller left."""
+        most, began, taken = self.limits.upload_bytes + OVERHEAD, time.monotonic(), 0
+        too_much = (413, f"a request must have at most {self.limits.upload_bytes} bytes", None)
+        if stated > most:
+            return too_much
+        more = True
+        while more:
+            left = self._deadline(began, taken) - time.monotonic()
+            try:
+                message = await asyncio.wait_for(receive(), max(left, 0.001))
+            except TimeoutError:
+                rule = f"a request must arrive within {self.limits.body_s:g} s"
+                return 408, f"{rule}, and at {self.limits.least_bytes_per_s} bytes a second or more", None
+            if message["type"] == "http.disconnect":
+                return 408, "the request ended before its body did", None
+            block, more = message.get("body", b""), message.get("more_body", False)
+            taken += len(block)
+            if taken > most or self.pending + taken - stated > self.limits.pending_bytes:
+                return too_much
+            try:
+                body.write(block)
+            except OSError:
+                return 503, "the endpoint has no room for the request; try again later", None
+        return None
+
+    def _deadline(self, began: float, taken: int) -> float:
+        """Return until when the next part must come: at the least rate, and never after the longest time."""
+        return began + min(self.limits.body_s, _GRACE_S + taken / self.limits.least_bytes_per_s)
+
+
+def _is_harmless(name: bytes, value: bytes) -> bool:
+    key = name.lower()
+    return key not in _TAKEN_OFF and not (key == _ID_HEADER and not ID.match(value.decode("latin-1")))
+
+
+def _replayed(body: IO[bytes], receive: Receive) -> Receive:
+    """Return what gives a body in blocks, and then waits for the caller to leave."""
+    ended = False
+
+    async def receive_block() -> Message:
+        nonlocal ended
+        if ended:
+            return await receive()
+        block = body.read(_BLOCK)
+        ended = len(block) < _BLOCK
+        return {"type": "http.request", "body": block, "more_body": not ended}
+
+    return receive_block

@@ -1,0 +1,54 @@
+"""Files of people do not stay behind when a process is killed: the next one removes them."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from glioflow.cluster.scratch import clean_up, study_folder
+
+KEEP = """
+import sys, time
+from glioflow.cluster.scratch import study_folder
+with study_folder() as folder:
+    open(f"{folder}/patient.tif", "w").close()
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_what_a_killed_process_left_goes_and_what_a_living_one_has_stays(temporary):
+    with study_folder() as own:
+        process = subprocess.Popen(
+            [sys.executable, "-c", KEEP],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": str(temporary)},
+        )
+        left = Path(process.stdout.readline().strip())
+        assert (left / "patient.tif").exists()
+        clean_up()
+        assert (left / "patient.tif").exists(), "its process lives"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert (left / "patient.tif").exists()
+        clean_up()
+        assert not left.exists()
+        assert Path(own).exists()
+
+
+def test_nobody_else_may_look_in(temporary):
+    with study_folder() as folder:
+        for path in (Path(folder), *Path(folder).parents[:2]):
+            assert path.stat().st_mode & 0o077 == 0
+    assert not Path(folder).exists()

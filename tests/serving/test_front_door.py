@@ -1,0 +1,124 @@
+"""What a request passes in Serve's proxy: slow and large bodies hold nobody up, and no caller lifts a limit."""
+
+import asyncio
+
+import pytest
+
+from glioflow.serving.http.front_door import LIMITS, FrontDoor, middlewares
+from glioflow.serving.settings import Limits
+
+
+class Behind:
+    """What stands behind the door: notes what it was asked and answers 200."""
+
+    def __init__(self):
+        self.headers, self.body, self.asked = {}, b"", 0
+
+    async def __call__(self, scope, receive, send):
+        self.asked += 1
+        self.headers = {key.decode(): value.decode() for key, value in scope["headers"]}
+        more = scope["method"] == "POST"
+        while more:
+            message = await receive()
+            self.body += message["body"]
+            more = message["more_body"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+def ask(door, parts=(), *, headers=(), method="POST"):
+    """Send a body in parts, the last of which never comes if it is None; return the status."""
+    answers, left = [], list(parts)
+
+    async def receive():
+        if not left:
+            return {"type": "http.request", "body": b"", "more_body": False}
+        part = left.pop(0)
+        if part is None:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": part, "more_body": bool(left)}
+
+    async def send(message):
+        answers.append(message)
+
+    scope = {"type": "http", "method": method, "path": "/v1/predict"}
+    scope["headers"] = [(key.encode(), value.encode()) for key, value in headers]
+    asyncio.run(asyncio.wait_for(door(scope, receive, send), 20))
+    return answers[0]["status"]
+
+
+@pytest.fixture
+def behind():
+    return Behind()
+
+
+@pytest.mark.parametrize("size", [0, 10, 3_000_000])
+def test_a_body_comes_through_whole(behind, size):
+    body = bytes(range(256)) * (size // 256 + 1)
+    parts = [body[k : k + 70_000] for k in range(0, len(body), 70_000)]
+    assert ask(FrontDoor(behind, Limits()), parts, headers=[("content-length", str(len(body)))]) == 200
+    assert behind.body == body
+
+
+def test_headers_that_lift_limits_or_name_somebody_are_taken_off(behind):
+    sent = [
+        ("X-Request-Timeout-Seconds", "99999"),
+        ("x-request-disconnect-disabled", "?1"),
+        ("X-Request-ID", "John Doe 1950"),
+        ("accept", "*/*"),
+    ]
+    for method in ("GET", "POST"):
+        assert ask(FrontDoor(behind, Limits()), headers=sent, method=method) == 200
+        assert behind.headers == {"accept": "*/*"}
+    ask(FrontDoor(behind, Limits()), headers=[("x-request-id", "0123-abcd-4567")])
+    assert behind.headers == {"x-request-id": "0123-abcd-4567"}
+
+
+def test_a_body_that_does_not_arrive_in_time_takes_no_place_behind_the_door(behind):
+    door = FrontDoor(behind, Limits(body_s=0.05))
+    assert ask(door, [b"x", None]) == 408
+    assert (behind.asked, door.pending) == (0, 0)
+
+
+def test_a_body_that_comes_too_slowly_is_refused(behind, monkeypatch):
+    monkeypatch.setattr("glioflow.serving.http.front_door._GRACE_S", 0.05)
+    assert ask(FrontDoor(behind, Limits(least_bytes_per_s=10**6)), [b"x" * 1000, None]) == 408
+    assert ask(FrontDoor(behind, Limits(least_bytes_per_s=10**6)), [b"x" * 1000]) == 200
+
+
+@pytest.mark.parametrize("headers", [[("content-length", "3000000")], [("content-length", "5")], []])
+def test_a_body_over_the_limit_is_413_whatever_its_header_says(behind, headers):
+    door = FrontDoor(behind, Limits(upload_bytes=1000))
+    assert ask(door, [b"x" * 100_000] * 30, headers=headers) == 413
+    assert behind.asked == 0
+
+
+def test_more_bytes_at_once_than_the_proxy_takes_are_503(behind):
+    door = FrontDoor(behind, Limits(pending_bytes=1000))
+    assert ask(door, [b"x" * 900], headers=[("content-length", "900")]) == 200
+    door.pending = 500
+    assert ask(door, [b"x" * 900], headers=[("content-length", "900")]) == 503
+    assert door.pending == 500
+
+
+def test_a_full_disk_is_no_fault_of_the_caller(behind, monkeypatch):
+    class Full:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def write(self, _):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("glioflow.serving.http.front_door.tempfile.SpooledTemporaryFile", lambda **_: Full())
+    assert ask(FrontDoor(behind, Limits()), [b"x"]) == 503
+
+
+def test_serve_gets_the_limits_of_the_settings(monkeypatch):
+    monkeypatch.setenv(LIMITS, Limits(upload_bytes=77).model_dump_json())
+    (given,) = middlewares()
+    assert given.kwargs["limits"].upload_bytes == 77
+    monkeypatch.delenv(LIMITS)
+    assert middlewares()[0].kwargs["limits"] == Limits()

@@ -1,0 +1,89 @@
+"""Who may ask, under which name, and on which way: tokens, hosts, and a hospital's proxy."""
+
+import os
+
+import pytest
+from in_process import Here, client, served
+from page_endpoint import endpoint
+
+from bundles import Bright, describe
+from glioflow.api.client import Client
+from glioflow.cluster.environment import bypass_proxies, own_names, worker_environment
+from glioflow.errors import UserError
+from glioflow.serving.settings import TOKEN, ServeSettings, digest_of
+
+
+@pytest.fixture
+def here(tiny):
+    return Here(served(tiny))
+
+
+@pytest.mark.parametrize("token", ["", " ", "\n"])
+def test_an_empty_token_is_a_mistake_and_no_open_door(monkeypatch, token):
+    with pytest.raises(UserError, match="must not be empty"):
+        digest_of(token)
+    monkeypatch.setenv(TOKEN, token)
+    with pytest.raises(UserError, match="must not be empty"):
+        digest_of(None)
+    monkeypatch.delenv(TOKEN)
+    assert digest_of(None) is None
+
+
+def test_white_space_around_a_token_counts_on_neither_side(here, monkeypatch):
+    monkeypatch.setenv(TOKEN, "secret \n")
+    assert digest_of(None) == digest_of(" secret") == digest_of("secret")
+    api = client(here, ServeSettings(token_sha256=digest_of(None)))
+    assert api.get("/v1/model", headers=Client("http://x", token=" secret\n").headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8000", 200),
+        ("localhost", 200),
+        ("[::1]:8000", 200),
+        ("10.1.2.3", 200),
+        ("endpoint:8000", 200),
+        ("glioflow.ns.svc.cluster.local", 200),
+        ("rebound.example.org", 421),
+        ("127.0.0.1.example.org:8000", 421),
+    ],
+)
+def test_a_strangers_name_is_refused_and_probes_are_not(here, host, status):
+    api = client(here)
+    response = api.get("/v1/model", headers={"host": host})
+    assert response.status_code == status
+    if status == 421:
+        assert "--allow-host" in response.json()["error"]["rule"]
+    assert api.get("/readyz", headers={"host": host}).status_code == 200
+
+
+def test_a_name_may_be_allowed_and_a_token_allows_all_names(here):
+    for settings in (ServeSettings(hosts=("glioflow.example.org",)), ServeSettings(hosts=("*",))):
+        assert client(here, settings).get("/v1/model", headers={"host": "glioflow.example.org"}).status_code == 200
+    guarded = client(here, ServeSettings(token_sha256=digest_of("t")))
+    headers = {"host": "glioflow.example.org", "authorization": "Bearer t"}
+    assert guarded.get("/v1/model", headers=headers).status_code == 200
+
+
+def test_a_hospitals_proxy_is_not_asked_for_what_is_on_this_machine(tiny, monkeypatch):
+    with endpoint(describe(tiny), Bright()) as url:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        assert Client(url, num_tries=1).model()["model"]["name"] == "demo"
+
+
+def test_every_process_leaves_its_nodes_out_of_the_proxy(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "intranet.example.org")
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "GRPC_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    bypass_proxies()
+    assert os.environ["NO_PROXY"] == "intranet.example.org", "without a proxy nothing changes"
+    monkeypatch.setenv("GRPC_PROXY", "http://proxy.example.org:3128")
+    bypass_proxies(["10.9.8.7"])
+    for names in (os.environ["NO_PROXY"], os.environ["no_proxy"], worker_environment()["NO_PROXY"]):
+        assert {"localhost", "127.0.0.1", "10.9.8.7"} | own_names() <= set(names.split(","))
+    assert "intranet.example.org" in os.environ["NO_PROXY"]
