@@ -149,4 +149,4 @@ def test_evaluate_agrees_with_the_run_on_its_test_patients(demo: dict[str, Any])
     dice = [row["dice"] for row in said["per_patient"] if row["id"] in test]
     assert sum(dice) / len(dice) == pytest.approx(tracking.run(run_id).data.metrics["test/dice_mean"], abs=0.01)
     assert said["baselines"]["all_empty"]["dice_mean"] == 0
-    assert said["num_parameters"] > 1_000_000
+    assert said["num_parameters"] > 100_000
