@@ -36,9 +36,15 @@ def check_folder(folder: Path, name: str) -> None:
         name: What the user calls it, such as `--out`.
 
     Raises:
-        UserError: If it, or a folder above it, is a file or cannot be written to.
+        UserError: If it, or a folder above it, is a file, a link to nowhere or cannot be written to.
     """
-    there = nearest_existing(folder.absolute())
+    path = folder.absolute()
+    there = nearest_existing(path)
+    missing = [each for each in (path, *path.parents) if there in each.parents]
+    if links := [each for each in missing if os.path.islink(each)]:
+        raise UserError(f"{name} must name a folder, not a link to nowhere", links[0], hint="give another path")
+    if any(len(os.fsencode(each.name)) > os.pathconf(there, "PC_NAME_MAX") for each in missing):
+        raise UserError(f"{name} must have shorter names", folder, hint="give another path")
     if not there.is_dir():
         raise UserError(f"{name} must name a folder, not a file", there, hint="give another path")
     try:

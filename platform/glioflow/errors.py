@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import os
 import re
 import shutil
 import sys
@@ -170,7 +171,8 @@ class OutOfRoom(RunFailed):
 
 def nearest_existing(folder: Path) -> Path:
     """Return `folder`, an absolute path, or the nearest one above it that exists."""
-    return next(parent for parent in (folder, *folder.parents) if parent.exists())
+    # Of `os`, which says no where `Path` raises: a name that is too long, a loop of links, a closed folder.
+    return next(parent for parent in (folder, *folder.parents) if os.path.exists(parent))
 
 
 def space_of(folder: Path) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from glioflow.runs import launch
 from glioflow.runs.launch import Setting, check_resources, opening_of, to_yaml
 from glioflow.runs.plan import plan_of
 from glioflow.runs.resuming import resumed_setting
-from glioflow.runs.search.run import _open_search
+from glioflow.runs.search.run import _open_search, search
 from glioflow.runs.search.trial import TrialPlan, open_trial
 from glioflow.runs.search.tuner import SearchFolder
 from glioflow.tracking import lineage
@@ -192,8 +192,6 @@ def test_an_experiment_is_written_whole_and_plain(tiny):
             "needs 6 CPUs .*a cluster of 4",
         ),
         ({"gpus_per_worker": 1}, {"CPU": 4.0, "GPU": 0.0}, "needs 1 GPUs .*a cluster of 0"),
-        ({"num_workers": 3, "batch_size": 16}, {"CPU": 4.0, "GPU": 0.0}, "of the 3 workers.*got 16; set it to 15"),
-        ({"num_workers": [2, 4], "batch_size": 3}, {"CPU": 4.0, "GPU": 0.0}, "of the 4 workers.*got 3; set it to 4"),
     ],
 )
 def test_what_the_cluster_can_never_hold_is_refused_with_the_numbers(tiny, monkeypatch, training, have, said):
@@ -201,6 +199,44 @@ def test_what_the_cluster_can_never_hold_is_refused_with_the_numbers(tiny, monke
     with pytest.raises(UserError, match=said):
         check_resources(changed(tiny, training=training))
     check_resources(changed(tiny, training={"cpus_per_worker": 4}))
+
+
+@pytest.mark.parametrize(
+    ("workers", "batch", "said"),
+    [
+        (3, 16, "of the 3 workers.*got 16; set it to 15$"),
+        (4, 1, "of the 4 workers.*got 1; set it to 4$"),
+        ([2, 4], 16, "of every number of workers from 2 to 4.*got 16; set it to 12 or give a smaller range"),
+        ([2, 4], 3, "of every number of workers from 2 to 4.*set it to 12"),
+        ([1, 3], 9, "of every number of workers from 1 to 3.*set it to 12"),
+        ([1, 2], 5, "of every number of workers from 1 to 2.*set it to 4"),
+    ],
+)
+def test_a_batch_that_the_workers_cannot_share_equally_is_refused_before_ray_starts(
+    tiny, prepared, tracking, monkeypatch, workers, batch, said
+):
+    monkeypatch.setattr(cluster, "connect", lambda: pytest.fail("Ray was started"))
+    with pytest.raises(UserError, match=said):
+        launch.open_setting(changed(tiny, training={"num_workers": workers, "batch_size": batch}), prepared.path)
+
+
+def test_a_batch_that_every_number_of_workers_can_share_is_taken(tiny):
+    for workers, batch in ((1, 7), (3, 15), ([2, 4], 24), ([1, 2], 2)):
+        training = changed(tiny, training={"num_workers": workers, "batch_size": batch}).training
+        launch.check_batch(training, training.batch_size)
+
+
+@pytest.mark.parametrize(
+    "searched",
+    [{"kind": "choice", "values": [8, 9]}, {"kind": "int", "low": 8, "high": 16}],
+)
+def test_a_searched_batch_that_the_workers_cannot_share_is_refused_before_ray_starts(
+    tiny, prepared, tracking, monkeypatch, searched
+):
+    monkeypatch.setattr(cluster, "connect", lambda: pytest.fail("Ray was started"))
+    space = {"space": {"training.batch_size": searched}}
+    with pytest.raises(UserError, match=r"of the 2 workers.*got 9; set it to 8"):
+        search(changed(tiny, training={"num_workers": 2}, search=space), prepared.path)
 
 
 def test_workers_that_train_together_do_not_share_a_gpu(tiny):

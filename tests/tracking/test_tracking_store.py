@@ -134,7 +134,7 @@ def test_an_address_that_is_no_store_is_one_line_with_what_to_do_and_no_password
     uri = uri.replace("PORT", str(closed_port()))
     began = time.monotonic()
     with pytest.raises(UserError, match="MLFLOW_TRACKING_URI must name a reachable store") as error:
-        Tracking(uri, patience_s=0 if uri.startswith("http") else None)
+        Tracking(uri)
     assert said in str(error.value)
     assert "or unset it to use the home's own store" in str(error.value)
     assert "secret" not in str(error.value)

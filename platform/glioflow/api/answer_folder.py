@@ -132,7 +132,10 @@ def _list_all(paths: Sequence[Path], done: Predicted) -> list[_Waiting]:
 
 def _list_studies(path: Path) -> list[_Waiting]:
     if path.suffix.lower() == ".zip":
-        return [_Waiting(path, name_of_zip(path))]
+        try:
+            return [_Waiting(path, name_of_zip(path))]
+        except UserError as error:
+            raise error.replace(rule=f"{path}: {error.rule}") from None
     cohort = open_source(path)
     if len(cohort.cases) == 1:
         cohort = open_study([path])  # gives a lone study a harmless name

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from glioflow.cluster.environment import own_names
-from glioflow.data.sequences import NONE_CHOSEN
 from glioflow.errors import RunFailed, UserError
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class Client:
         files: Sequence[Path],
         *,
         clinical: Mapping[str, Any] | None = None,
-        channels: Mapping[str, str] = NONE_CHOSEN,
+        channels: Mapping[str, str] | None = None,
         mask: str | None = None,
         overlay: bool = False,
     ) -> "AnswerJson":

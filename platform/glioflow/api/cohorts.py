@@ -16,7 +16,7 @@ from glioflow.data.checks import cohort_checks
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.prepared.cohort import prepare as prepare_cohort
 from glioflow.data.prepared.cohort import prepare_in
-from glioflow.data.prepared.remote import push
+from glioflow.data.prepared.remote import check_store, push
 from glioflow.data.sequences import parse_choices
 from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 from glioflow.errors import UserError, unknown_name
@@ -156,7 +156,11 @@ def prepare(
     """
     steps = read_experiment(Experiment() if experiment is None else experiment, overrides).preprocess
     began, chosen = time.monotonic(), parse_choices(channels)
-    check_home() if is_uri(out) else check_folder(Path(out), "OUT")
+    if is_uri(out):
+        check_home()
+        check_store(str(out))
+    else:
+        check_folder(Path(out), "OUT")
     with cluster.ending():
         cohort = open_cohort(_original_files(source)).with_channels(chosen)
         if is_uri(out):

@@ -1,5 +1,6 @@
 """The verbs about what comes after the mask: shape features, genomic clusters, survival."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -199,6 +200,6 @@ def _spacing(text: str | None) -> tuple[float, float, float] | None:
         z, y, x = (float(part) for part in text.split(","))
     except ValueError:
         raise UserError("--spacing must be three numbers z,y,x in millimeters", text) from None
-    if min(z, y, x) <= 0:
+    if not all(0 < step < math.inf for step in (z, y, x)):
         raise UserError("--spacing must be three positive numbers z,y,x in millimeters", text)
     return z, y, x

@@ -17,7 +17,6 @@ from glioflow.errors import RunFailed, UserError
 from glioflow.json_values import JsonObject
 from glioflow.progress import Say
 from glioflow.reports.numbers import short
-from glioflow.tracking.addresses import without_password
 
 if TYPE_CHECKING:
     from glioflow.bundle.answer import AnswerJson
@@ -47,6 +46,8 @@ def run_demo(data: Path | None, say: Say) -> tuple[list[JsonObject], "AnswerJson
     Returns:
         Each step with its seconds, and the endpoint's answer about one held-out study.
     """
+    if data is not None and not data.exists():
+        raise UserError(f"{data} does not exist", data, hint="give the folder of an LGG cohort")
     say(f"GlioFlow's demo: from a cohort to a served answer, in a few minutes; everything goes to {home()}")
     from glioflow.config import load_experiment  # after the first line: its libraries take seconds
 
@@ -61,8 +62,6 @@ def run_demo(data: Path | None, say: Say) -> tuple[list[JsonObject], "AnswerJson
 
     experiment = load_experiment(_experiment_file())
     source = data or _synthetic(say)
-    if not source.exists():
-        raise UserError(f"{source} does not exist", source, hint="give the folder of an LGG cohort")
     step("cohort", path=str(source))
     with cluster.ending():
         say("starting Ray, and MLflow's database")
@@ -168,6 +167,8 @@ def _serve_and_ask(name: str, study: list[Path], say: Say) -> "AnswerJson":
 
 
 def _tell(answer: "AnswerJson", dice: float | None, say: Say) -> None:
+    from glioflow.tracking.addresses import without_password
+
     features, survival = answer["features"]["volume"], answer["survival"]
     say("")
     say(f"study {answer['study']['id']}, answered by {answer['model']['name']} version {answer['model']['version']}:")

@@ -56,6 +56,8 @@ def connect(*, num_cpus: int | None = None) -> None:
 def _check_address(address: str) -> None:
     """Refuse a host and port at which nobody listens: Ray itself would try for minutes."""
     match = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+?)\]?:(\d+)", address)
+    if match is None and "://" in address:
+        raise _no_cluster(address, "it is no address such as ray://HOST:10001")
     if match is None:  # `auto`, `local`, or what Ray itself refuses
         return
     try:

@@ -134,6 +134,13 @@ def by_case(split: Split, cases: Sequence[Splittable]) -> Split:
     return Split(train=expanded(split.train), val=expanded(split.val), test=expanded(split.test))
 
 
+def check_patients(number: int, folds: int) -> None:
+    """Refuse more folds than patients; raises `UserError` with both numbers."""
+    if number < folds:
+        rule = f"{folds} folds need at least {folds} labeled patients"
+        raise UserError(rule, f"{number} patients", hint="use fewer folds")
+
+
 def deal(cases: Sequence[Splittable], folds: int, *, seed: int) -> list[list[str]]:
     """Distribute patients over `folds` parts, stratified by institution and tercile of tumor volume.
 
@@ -144,9 +151,7 @@ def deal(cases: Sequence[Splittable], folds: int, *, seed: int) -> list[list[str
         UserError: If there are fewer patients than folds.
     """
     patients = _by_patient(cases)
-    if len(patients) < folds:
-        rule = f"{folds} folds need at least {folds} labeled patients"
-        raise UserError(rule, f"{len(patients)} patients", hint="use fewer folds")
+    check_patients(len(patients), folds)
     order = _stratified_order(patients, seed)
     parts: list[list[str]] = [[] for _ in range(folds)]
     for index, patient in enumerate(order):

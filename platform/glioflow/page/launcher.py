@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from glioflow.errors import UserError
 from glioflow.serving.settings import Limits
 
 ENDPOINT = "GLIOFLOW_ENDPOINT"
@@ -60,10 +61,15 @@ def page_forever(*, host: str, port: int, endpoint: str, say: Callable[[str], No
         say: Called with the page's address.
 
     Raises:
-        UserError: If the port is taken.
+        UserError: If the port is taken, or `endpoint` is no URL.
     """
+    from urllib.parse import urlsplit
+
     from glioflow.serving.ports import check_port
 
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError("--endpoint must be a URL of `glioflow serve`", endpoint, hint=f"such as {DEFAULT_ENDPOINT}")
     check_port(host, port)
     say(f"page at http://{host}:{port}, asking {endpoint}; Ctrl-C ends it")
     script = str(Path(__file__).with_name("app.py"))

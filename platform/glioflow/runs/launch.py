@@ -1,20 +1,25 @@
 """What every kind of run begins with: the cohort found or prepared, the split dealt, its record in MLflow opened."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import yaml
 
 from glioflow import audit, cluster
 from glioflow.cluster.storage import check_home, data_folder, prepared_home
+from glioflow.cluster.workers import WorkerSettings
 from glioflow.config import Experiment, data_source
-from glioflow.data.formats.detect import detect_format
+from glioflow.config.search import Choice
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.record import Cohort
 from glioflow.data.prepared.cohort import PreparedCohort, find_or_prepare, is_prepared
 from glioflow.data.prepared.remote import local_folder
-from glioflow.data.preprocessing.pipeline import Step
-from glioflow.data.splits import Split, make_split
+from glioflow.data.preprocessing.pipeline import Step, renamed
+from glioflow.data.splits import Split, check_patients, make_split
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 from glioflow.progress import Say, quiet
@@ -37,7 +42,12 @@ class Setting:
 
 
 def open_setting(
-    experiment: Experiment, data: str | Path | None, *, resume: str | None = None, say: Say = quiet
+    experiment: Experiment,
+    data: str | Path | None,
+    *,
+    folds: int = 0,
+    resume: str | None = None,
+    say: Say = quiet,
 ) -> Setting:
     """Find or prepare the cohort, deal the split, refuse leaks, open MLflow; on a cluster check what it needs first.
 
@@ -46,6 +56,7 @@ def open_setting(
     Args:
         experiment: What is run.
         data: Cohort, raw or prepared; None takes the experiment's.
+        folds: Into how many its patients are to be dealt.
         resume: Run that is to go on; it must exist.
         say: Told what happens.
 
@@ -53,9 +64,10 @@ def open_setting(
         UserError: As those do; on several nodes also where MLflow is no server.
     """
     check_home()
+    if resume is None:  # 0.1.0 began trainings whose workers shared a batch unequally
+        check_batch(experiment.training, experiment.training.batch_size)
     source = data_source(data, experiment.data.source)
-    if isinstance(source, Path) and not is_prepared(source):
-        detect_format(source)
+    listed = list_source(experiment, source, folds=folds)
     tracking = Tracking()
     if resume is not None:
         tracking.run(resume)
@@ -65,7 +77,12 @@ def open_setting(
         raise UserError(rule, tracking.shown, hint="start `mlflow server` where every node reaches it")
     check_resources(experiment)
     say(f"cohort {source}")
-    cohort = open_cohort_for(experiment.preprocess, source, experiment.target)
+    cohort = open_cohort_for(experiment.preprocess, listed, experiment.target)
+    if cohort.shrunk_with_bias:
+        say(
+            f"warning: GlioFlow 0.1 prepared {cohort.path}, and shrank its masks with a bias toward background; "
+            f"`glioflow data prepare {cohort.manifest.source} NEW_FOLDER --experiment FILE` makes them anew"
+        )
     entries = cohort.entries()
     split = make_split(entries, experiment.split, folder=data_folder())
     leaks = audit.find_split_leaks(split, entries)
@@ -80,7 +97,23 @@ def open_setting(
     return Setting(experiment, cohort, split, tracking)
 
 
-def open_cohort_for(steps: Sequence[Step], source: str | Path, target: TargetSettings) -> PreparedCohort:
+def list_source(experiment: Experiment, source: str | Path, *, folds: int = 0) -> Path | Cohort:
+    """Return the cases of a raw cohort, or the folder of a prepared one, fetched where it lies behind a URI.
+
+    Raises:
+        UserError: As the formats do, without a look into any image; or if a raw cohort has not the labels of the
+            target, or fewer patients than `folds`.
+    """
+    folder = local_folder(source, prepared_home())
+    if is_prepared(folder):
+        return folder
+    cohort = open_cohort(folder)
+    experiment.target.check_labels(renamed(cohort.labels, experiment.preprocess), folder)
+    check_patients(len({case.patient for case in cohort.cases}), folds)
+    return cohort
+
+
+def open_cohort_for(steps: Sequence[Step], source: str | Path | Cohort, target: TargetSettings) -> PreparedCohort:
     """Open a cohort as `steps` make it: prepared before, behind a URI, or raw and prepared now.
 
     Raises:
@@ -88,8 +121,33 @@ def open_cohort_for(steps: Sequence[Step], source: str | Path, target: TargetSet
             the target.
     """
     kept_in = prepared_home()
-    folder = local_folder(source, kept_in)
+    folder = source if isinstance(source, Cohort) else local_folder(source, kept_in)
     return find_or_prepare(folder, steps, home=kept_in, target=target, map_cases=cluster.map_parallel)
+
+
+def check_batch(training: WorkerSettings, batch_size: float | Literal["auto"]) -> None:
+    """Refuse a batch that the workers cannot share equally, by every number of them that there may be.
+
+    Raises:
+        UserError: With the nearest batch that they can.
+    """
+    fewest, most = training.min_workers, training.max_workers
+    parts = math.lcm(*range(fewest, most + 1))
+    if batch_size == "auto" or batch_size % parts == 0:
+        return
+    workers = f"every number of workers from {fewest} to {most}" if training.elastic else f"the {most} workers"
+    rule = f"training.batch_size must be a multiple of {workers}, which share a batch equally"
+    fewer = " or give a smaller range of training.num_workers" if training.elastic else ""
+    raise UserError(rule, batch_size, hint=f"set it to {max(1, round(batch_size / parts)) * parts}{fewer}")
+
+
+def check_searched_batches(experiment: Experiment) -> None:
+    """Refuse a search over batches that the workers cannot share; raises `UserError` as `check_batch`."""
+    searched = experiment.search.space.get("training.batch_size")
+    if searched is None:
+        return
+    for batch in searched.values if isinstance(searched, Choice) else (searched.low, searched.low + 1):
+        check_batch(experiment.training, batch)
 
 
 def check_resources(experiment: Experiment) -> None:
@@ -99,11 +157,6 @@ def check_resources(experiment: Experiment) -> None:
         UserError: With the numbers.
     """
     training, have = experiment.training, cluster.resources()
-    most, batch = training.max_workers, training.batch_size
-    # An elastic training rounds a worker's share down: few batches are a multiple of every number of workers.
-    if batch != "auto" and (batch < most or (not training.elastic and batch % most)):
-        rule = f"training.batch_size must be a multiple of the {most} workers, which share a batch equally"
-        raise UserError(rule, batch, hint=f"set it to {max(1, round(batch / most)) * most}")
     for name, each in (("CPU", training.cpus_per_worker), ("GPU", training.gpus_per_worker)):
         need = each * training.min_workers
         if need > have[name]:

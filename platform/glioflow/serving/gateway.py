@@ -30,6 +30,7 @@ from glioflow.serving.http.routes import Busy, make_api
 from glioflow.serving.settings import ServeSettings, digest_of
 from glioflow.serving.versions.loaded import NoChampion, Versions, Wanted, find_wanted
 from glioflow.serving.versions.registry_watcher import watch
+from glioflow.tracking.addresses import STARTING_S
 
 PROBES = 64  # requests that are no study, which are answered at once
 AT_ONCE = 8  # studies in one predictor: while one is in the network, others are preprocessed and measured
@@ -55,7 +56,7 @@ class PredictorReplica:
         wanted = Wanted.model_validate(config)
         if wanted.champion is None:  # deployed from a file that names only the model
             try:
-                wanted = await asyncio.to_thread(find_wanted, wanted.name, wanted.trial)
+                wanted = await asyncio.to_thread(find_wanted, wanted.name, wanted.trial, patience_s=STARTING_S)
             except NoChampion as error:
                 log("waiting", reason=error.rule)
                 self._missing = error if self._versions.champion is None else None

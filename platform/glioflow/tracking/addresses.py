@@ -16,16 +16,16 @@ _DATABASES = ("postgresql", "mysql", "mssql")
 _CONNECT_S = 3.0
 _ANSWER_S = 5
 _SERVER_ERROR = 500
-# How long what may be starting beside this process is waited for.
-SERVER_PATIENCE_S = 20.0
+# How long a server is waited for that may be starting beside this process.
+STARTING_S = 20.0
 
 
-def check_address(uri: str, *, patience_s: float | None) -> None:
+def check_address(uri: str, *, patience_s: float) -> None:
     """Refuse an address at which no store can be, or at which none answers.
 
     Args:
         uri: Of a server or a database.
-        patience_s: How long it is waited for; None is 20 s for a server and no time for a database.
+        patience_s: How long it is waited for; with 0 it is asked once.
 
     Raises:
         UserError: Without the password in `uri`.
@@ -33,8 +33,6 @@ def check_address(uri: str, *, patience_s: float | None) -> None:
     kind = _kind(uri)
     if kind is None:
         raise _unusable(uri, "no MLflow server or database; folders of files and Databricks are not supported")
-    if patience_s is None:
-        patience_s = SERVER_PATIENCE_S if kind == "http" else 0
     trouble = _trouble(uri, patience_s=patience_s)
     if trouble is not None:
         raise _unusable(uri, trouble)

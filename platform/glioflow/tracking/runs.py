@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from glioflow.atomic import check_folder
 from glioflow.clock import now_ms
 from glioflow.cluster import silence
 from glioflow.cluster.storage import check_home, embedded_uri, home, tracking_uri
@@ -29,13 +30,12 @@ _KIND = {"mlflow.experimentKind": "custom_model_development"}
 class Runs:
     """A tracking server or database, and what we say to it about runs."""
 
-    def __init__(self, uri: str | None = None, *, patience_s: float | None = None, ask: bool = True) -> None:
+    def __init__(self, uri: str | None = None, *, patience_s: float = 0, ask: bool = True) -> None:
         """Open the store at `uri`, by default MLFLOW_TRACKING_URI or SQLite under the home.
 
         Args:
             uri: Of a server or a database.
-            patience_s: How long a store that does not answer is waited for; None is 20 s for a server and no time for
-                a database.
+            patience_s: How long a store that does not answer is waited for; with 0 it is asked once.
             ask: Whether to find out now that it answers; else the first call does.
 
         Raises:
@@ -47,7 +47,10 @@ class Runs:
         if self.embedded:
             check_home()
         if self.uri.startswith("sqlite:///"):
-            Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(self.uri.removeprefix("sqlite:///")).parent
+            if not folder.is_dir():
+                check_folder(folder, "MLFLOW_TRACKING_URI")
+                folder.mkdir(parents=True, exist_ok=True)
         if ask:
             check_address(self.uri, patience_s=patience_s)
         if self.embedded:

@@ -168,6 +168,15 @@ class PreparedCohort:
         return path if path.exists() else None
 
     @property
+    def shrunk_with_bias(self) -> bool:
+        """Whether GlioFlow 0.1, which shrank masks with a bias toward background, made the masks smaller."""
+        shrunk = (
+            move.kind == "resize" and any(now < was for was, now in zip(move.before, move.after, strict=True))
+            for move in self.records[0].moves
+        )
+        return self.records[0].digest is None and any(shrunk)
+
+    @property
     def num_slices(self) -> int:
         """Number of slices of all cases in the original geometry."""
         return self.records.num_slices
@@ -205,7 +214,7 @@ def is_prepared(path: Path) -> bool:
 
 
 def find_or_prepare(
-    source: Path,
+    source: Path | Cohort,
     steps: Sequence[Step],
     *,
     home: Path,
@@ -215,7 +224,7 @@ def find_or_prepare(
     """Open the prepared form of `source`; prepare it in `home` first where that was not done before.
 
     Args:
-        source: A raw cohort, or a prepared one (then its steps must be `steps`).
+        source: A raw cohort, its folder, or that of a prepared one (then its steps must be `steps`).
         steps: The experiment's preprocessing.
         home: Folder of prepared cohorts, one folder for each fingerprint.
         target: Whose labels must be those of the cohort; checked before any case is read.
@@ -225,7 +234,7 @@ def find_or_prepare(
         UserError: As the readers and steps, or if a prepared cohort was made with other steps, or its labels are not
             those of the target.
     """
-    if is_prepared(source):
+    if isinstance(source, Path) and is_prepared(source):
         prepared = PreparedCohort(source)
         if prepared.manifest.steps != tuple(steps):
             rule = "a prepared cohort can be used only with the preprocessing it was made with"
@@ -234,9 +243,9 @@ def find_or_prepare(
         if target is not None:
             target.check_labels(renamed(prepared.manifest.labels, steps), source)
         return prepared
-    cohort = open_cohort(source)
+    cohort = open_cohort(source) if isinstance(source, Path) else source
     if target is not None:
-        target.check_labels(renamed(cohort.labels, steps), source)
+        target.check_labels(renamed(cohort.labels, steps), cohort.path)
     return prepare_in(cohort, steps, home=home, map_cases=map_cases)
 
 

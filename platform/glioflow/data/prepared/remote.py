@@ -25,6 +25,11 @@ def local_folder(source: str | Path, cache: Path) -> Path:
     return fetch(str(source), cache).path if is_uri(source) else Path(source)
 
 
+def check_store(uri: str) -> None:
+    """Refuse a URI of no store that fsspec knows; raises `UserError`."""
+    _open(uri)
+
+
 def push(cohort: PreparedCohort, uri: str) -> None:
     """Copy a prepared cohort to a URI, the manifest last, so that a cohort with a manifest is complete.
 

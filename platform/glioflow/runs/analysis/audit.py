@@ -18,7 +18,7 @@ from glioflow.errors import UserError
 from glioflow.features.flat import measure_slice
 from glioflow.progress import Say, quiet
 from glioflow.reports.audit_page import audit_page
-from glioflow.runs.launch import Setting, open_cohort_for, opening_of
+from glioflow.runs.launch import Setting, list_source, open_cohort_for, opening_of
 from glioflow.survival import patient_key, read_clinical
 from glioflow.survival.leakage_example import LeakageExample, rebuild_leakage
 from glioflow.tracking import Tracking
@@ -125,8 +125,13 @@ def audit_experiment(
         UserError: If anything given is wrong in itself.
     """
     source = data_source(data, experiment.data.source)
-    tracking = Tracking()
-    cohort = open_cohort_for(experiment.preprocess, source, experiment.target)
+    for path in (clinical, outcomes):
+        if path is not None:
+            read_clinical(path)
+    for path in seen:
+        _cases_of(path)
+    listed, tracking = list_source(experiment, source), Tracking()
+    cohort = open_cohort_for(experiment.preprocess, listed, experiment.target)
     settings = experiment.split
     by_file = settings.method == "file"
     split = (

@@ -77,9 +77,8 @@ def fit_survival(
     Raises:
         UserError: If the tables, the run or the cohort do not fit, or there are too few patients or events.
     """
-    tracking = Tracking()
+    tracking, table = Tracking(), read_clinical(clinical, outcomes=outcomes)
     shapes = Shapes({}, "none", ()) if masks == "none" else measure_shapes(tracking, masks, cohort, "training")
-    table = read_clinical(clinical, outcomes=outcomes)
     if masks == "none":
         settings = settings.model_copy(update={"shape_features": ()})
     else:

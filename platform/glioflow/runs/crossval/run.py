@@ -28,6 +28,7 @@ from glioflow.runs.progress import ProgressFile, shown
 from glioflow.runs.resuming import check_folds, resumed_setting
 from glioflow.runs.scoring import CohortScores, EvaluationAnswer, FoldScores, join, score_cases
 from glioflow.tracking import BUNDLE, Tracking
+from glioflow.tracking.addresses import STARTING_S
 from glioflow.tracking.run import Run, begin_run, close_children, open_run, resume_run
 
 VOLUME_INTERVAL = "volume_interval.json"
@@ -71,7 +72,7 @@ def crossval(
         UserError: If anything given is wrong.
         RunFailed: If a fold failed; the others' results stay for `resume`.
     """
-    setting = open_setting(experiment, data, resume=resume, say=say)
+    setting = open_setting(experiment, data, folds=folds or 0, resume=resume, say=say)
     number = folds or _recorded_folds(setting, resume) or experiment.split.folds
     if number < 3:
         hint = "one fold tests, one chooses, the others train"
@@ -204,7 +205,7 @@ class _Picture:
 
 def _draw(job: _Picture) -> list[Drawing]:
     cluster.silence()
-    tracking = Tracking(job.tracking_uri)
+    tracking = Tracking(job.tracking_uri, patience_s=STARTING_S)
     predictor = Predictor.load(tracking.find_bundle(job.fold_run)[0])
     title = f"{job.name}: {job.case_id}, Dice {job.dice:.3f}"
     return draw_case(

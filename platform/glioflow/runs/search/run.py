@@ -21,7 +21,7 @@ from glioflow.config.search_points import known_part
 from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
 from glioflow.progress import Say, quiet
-from glioflow.runs.launch import Setting, open_setting, opening_of, to_yaml
+from glioflow.runs.launch import Setting, check_searched_batches, open_setting, opening_of, to_yaml
 from glioflow.runs.plan import plan_of
 from glioflow.runs.search.memory_guard import surviving_memory_kills
 from glioflow.runs.search.observer import LISTENERS, Board, Listener
@@ -97,6 +97,8 @@ def search(
         rule = "training.num_workers must be one number in a search, which books its trials before they begin"
         hint = "give one number, such as -o training.num_workers=1"
         raise UserError(rule, experiment.training.num_workers, hint=hint)
+    if resume is None:
+        check_searched_batches(experiment)
     if resume is not None and not re.fullmatch(NAME, resume):
         raise _unknown_search(resume)
     check_home()

@@ -22,6 +22,7 @@ from glioflow.serving.engine.batching import BatchedPredictor, Batcher
 from glioflow.serving.engine.selection import Engine, choose_engine
 from glioflow.serving.settings import Trial
 from glioflow.tracking import CHALLENGER, Tracking, Version
+from glioflow.tracking.addresses import STARTING_S
 
 
 class NoChampion(UserError):  # noqa: N818 - what it is
@@ -139,14 +140,19 @@ class Versions:
         }
 
 
-def find_wanted(name: str | None, trial: Trial) -> Wanted:
+def find_wanted(name: str | None, trial: Trial, *, patience_s: float = 0) -> Wanted:
     """Return what the registry's aliases mean now: the champion, and the challenger where it is to get traffic.
+
+    Args:
+        name: Of the registered model; None takes the only one with a champion.
+        trial: What part of the traffic a challenger gets.
+        patience_s: How long the registry is waited for; see `Tracking`.
 
     Raises:
         NoChampion: If no model, or not the named one, has a champion yet.
         UserError: If there are several and no name.
     """
-    tracking = Tracking()
+    tracking = Tracking(patience_s=patience_s)
     names = [each for each in tracking.names() if tracking.champion(each)]
     if name is None:
         if len(names) > 1:
@@ -195,7 +201,7 @@ def fetch_version(version: VersionId) -> Path:
     """
     folder = home() / "serving" / f"{version.name}-{version.version}"
     if not (folder / "model.json").is_file():
-        tracking = Tracking()
+        tracking = Tracking(patience_s=STARTING_S)
         tracking.fetch_bundle(tracking.version(version.name, number=version.version), folder)
     return folder
 

@@ -1,0 +1,342 @@
+"""A hundred wrong calls: each ends as one clear line with exit code 2, at once, and leaves nothing behind."""
+
+import os
+import socket
+import sys
+import time
+
+import nibabel
+import numpy as np
+import pytest
+
+from glioflow.cli import main
+from glioflow.cluster import connection
+
+LONG = "x" * 300
+RUN = "f" * 32
+
+
+@pytest.fixture
+def place(tmp_path, lgg, monkeypatch):
+    """Fill a folder with what is wrong to give, and go there."""
+    monkeypatch.chdir(tmp_path)
+    files = {
+        "some.yaml": "name: some\n",
+        "empty.yaml": "",
+        "list.yaml": "- a\n",
+        "text.yaml": "hello",
+        "broken.yaml": "name: [1, 2\n",
+        "tabs.yaml": "name: a\n\ttraining: 1\n",
+        "twice.yaml": "name: a\nname: b\n",
+        "deep.yaml": "a: " + "[" * 9000,
+        "alias.yaml": "a: &a [1]\nname: *b\n",
+        "object.yaml": "name: !!python/object/apply:os.system [ls]\n",
+        "date.yaml": "name: 2024-05-01\n",
+        "number.yaml": "name: 1\n",
+        "true.yaml": "name: a\ntraining: {epochs: true}\n",
+        "inf.yaml": "name: a\ntraining: {learning_rate: .inf}\n",
+        "typo.yaml": "name: a\ntraning: {epochs: 3}\n",
+        "space.yaml": "name: a\nsearch: {space: {training.epochs: {kind: int, low: 1, high: 3}}}\n",
+        "dise.yaml": "name: a\nsearch: {space: {loss.name: {kind: choice, values: [dise]}}}\n",
+        "grid.yaml": "name: a\nsearch: {sampler: grid, space: "
+        "{training.epochs: {kind: int, low: 1, high: 99999999}}}\n",
+        "low.yaml": "name: a\nsearch: {space: {training.epochs: {kind: int, low: 3, high: 1}}}\n",
+        "first.yaml": "name: a\nsearch: {first: [{training.epochs: 9}], "
+        "space: {training.epochs: {kind: int, low: 1, high: 3}}}\n",
+        "table.csv": "a,b\n1,2\n",
+        "empty.csv": "",
+        "notes.txt": "hello",
+        "broken.zip": "no zip",
+        "broken.tif": "no tiff",
+        "broken.nii": "no nifti",
+        "cohort/notes.txt": "hello",
+        "folder.yaml/x": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "binary.yaml").write_bytes(bytes(range(256)))
+    (tmp_path / "utf16.yaml").write_text("name: a", encoding="utf-16")
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "dangling.yaml").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4, 3), np.float32), np.eye(4)), tmp_path / "four.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.full((4, 4, 4), 0.5, np.float32), np.eye(4)), tmp_path / "half.nii.gz")
+    return tmp_path
+
+
+@pytest.fixture
+def call(place, lgg, monkeypatch, capfd):
+    """Return a function that runs a command in this process: its exit code, its lines, its seconds."""
+    case = next(path for path in sorted(lgg.iterdir()) if path.is_dir())
+    monkeypatch.setattr(connection, "_start", lambda *_: pytest.fail("Ray was started"))
+
+    def run(*words):
+        known = {"COHORT": str(lgg), "CASE": str(case), "CSV": str(lgg / "data.csv")}
+        monkeypatch.setattr(sys, "argv", ["glioflow", *(known.get(word, word) for word in words)])
+        capfd.readouterr()
+        began = time.perf_counter()
+        with pytest.raises(SystemExit) as end:
+            main()
+        seconds = time.perf_counter() - began
+        out, err = capfd.readouterr()
+        assert out == ""
+        return end.value.code, [line for line in err.splitlines() if line.strip()], seconds
+
+    return run
+
+
+# The call, with / between its words, and what its one line says.
+CALLS = """
+train nowhere.yaml -> the experiment file nowhere.yaml does not exist
+train nothing -> the experiment file nothing does not exist
+train dangling.yaml -> the experiment file dangling.yaml does not exist
+train loop -> loop
+train folder.yaml -> the experiment file folder.yaml does not exist
+train LONG -> x
+train notes.txt -> notes.txt
+train list.yaml -> list.yaml
+train text.yaml -> text.yaml
+train broken.yaml -> broken.yaml
+train tabs.yaml -> tabs.yaml
+train twice.yaml -> name
+train deep.yaml -> nested too deeply
+train alias.yaml -> alias.yaml
+train object.yaml -> object.yaml
+train binary.yaml -> binary.yaml
+train utf16.yaml -> utf16.yaml
+train date.yaml -> quotes
+train number.yaml -> quotes
+train true.yaml -> training.epochs
+train inf.yaml -> training.learning_rate
+train typo.yaml -> did you mean training
+train some.yaml -> --data DIR
+train some.yaml --data nowhere -> nowhere does not exist
+train some.yaml --data nothing -> nothing is empty
+train some.yaml --data cohort -> holds no files of a known cohort format
+train some.yaml --data notes.txt -> notes.txt is no folder
+train some.yaml --data loop -> loop
+train some.yaml --data LONG -> x
+train some.yaml --data EMPTY -> --data must not be empty
+train some.yaml --data= -> --data must not be empty
+train some.yaml --data COHORT --resume RUN -> ffff
+train some.yaml --data COHORT --resume ../x -> ../x
+train some.yaml --data COHORT --resume EMPTY -> --resume must not be empty
+train some.yaml --data COHORT -o training.epoch=3 -> did you mean epochs
+train some.yaml --data COHORT -o training.epochs=0 -> training.epochs
+train some.yaml --data COHORT -o training.epochs=many -> training.epochs
+train some.yaml --data COHORT -o training.epochs=true -> training.epochs
+train some.yaml --data COHORT -o training.epochs=1.5 -> training.epochs
+train some.yaml --data COHORT -o training.learning_rate=.inf -> training.learning_rate
+train some.yaml --data COHORT -o training.learning_rate=nan -> training.learning_rate
+train some.yaml --data COHORT -o training.epochs -> training.epochs
+train some.yaml --data COHORT -o =3 -> =3
+train some.yaml --data COHORT -o model.architecture=unett -> unet
+train some.yaml --data COHORT -o loss.name=dise -> dice
+train some.yaml --data COHORT -o split.folds=1 -> split.folds
+train some.yaml --data COHORT -o target.kind=regions -> regions
+train some.yaml --data COHORT -o training.num_workers=[2,2] -> [fewest, most]
+train some.yaml --data COHORT -o training.num_workers=3 -> training.batch_size must be a multiple
+train some.yaml --data COHORT -o training.epochs=[ -> training.epochs
+train some.yaml --data s4://bucket/x -> s4
+train some.yaml --dat COHORT -> --dat
+train -> EXPERIMENT
+train some.yaml extra -> extra
+crossval nowhere.yaml --data COHORT -> nowhere.yaml does not exist
+crossval some.yaml --data nowhere -> nowhere does not exist
+crossval some.yaml --data COHORT --folds 2 -> --folds
+crossval some.yaml --data COHORT --folds 99 -> folds
+crossval some.yaml --data COHORT --folds three -> --folds
+crossval some.yaml --data COHORT --resume RUN -> ffff
+search some.yaml --data COHORT -> search.space
+search space.yaml --data nowhere -> nowhere does not exist
+search space.yaml --data COHORT --resume .. -> --resume must be the name of a search
+search space.yaml --data COHORT --resume nowhere -> --resume must name a search that was begun
+search space.yaml --data COHORT --trials 0 -> --trials
+search space.yaml --data COHORT --budget -1 -> budget
+search space.yaml --data COHORT --budget nan -> budget
+search dise.yaml --data COHORT -> loss.name cannot be dise
+search grid.yaml --data COHORT -> at most 2000 points
+search low.yaml --data COHORT -> low < high
+search first.yaml --data COHORT -> search.first
+search space.yaml --data COHORT -o search.name=../x -> search.name
+reproduce RUN -> ffff
+reproduce nowhere -> nowhere
+evaluate glioma COHORT -> no model 'glioma' is registered
+evaluate nowhere/model COHORT -> nowhere/model
+evaluate nothing COHORT -> nothing
+evaluate broken.zip COHORT -> broken.zip
+evaluate RUN COHORT -> ffff
+evaluate a,b COHORT -> no model 'a' is registered
+evaluate , COHORT -> model
+evaluate http://127.0.0.1:9 COHORT -> http
+evaluate glioma COHORT --report some.yaml -> --report must name a folder
+compare glioma glioma COHORT -> glioma
+compare RUN RUN -> ffff
+audit nowhere.yaml --data COHORT -> nowhere.yaml does not exist
+audit some.yaml --data COHORT --clinical nowhere.csv --no-train -> nowhere.csv
+audit some.yaml --data COHORT --clinical empty.csv --no-train -> empty.csv
+audit some.yaml --data COHORT --seen nowhere --no-train -> nowhere
+register RUN -> ffff
+register nowhere -> nowhere
+promote glioma -> no model 'glioma' is registered
+promote glioma --version 0 -> --version
+rollback glioma -> no model 'glioma' is registered
+models glioma -> no model 'glioma' is registered
+models a'b -> registered
+export glioma out -> no model 'glioma' is registered
+export glioma notes.txt/x -> OUT must name a folder
+gc --keep 0 -> --keep
+gc --keep many -> --keep
+predict glioma CASE --out out -> no model 'glioma' is registered
+predict glioma nowhere --out out -> nowhere does not exist
+predict glioma nothing --out out -> nothing is empty
+predict glioma broken.zip --out out -> broken.zip
+predict glioma notes.txt --out out -> notes.txt
+predict glioma CASE --out notes.txt -> --out must name a folder
+predict glioma CASE -> --out
+predict glioma CASE --out out --channel liver=3 -> NAME=SERIES
+predict glioma CASE --out out --channel flair -> NAME=SERIES
+predict glioma --out out -> studies
+serve --name glioma -> no model 'glioma' is registered
+serve -> no model
+serve --port 0 -> --port
+serve --shadow 2 -> --shadow
+page --port 99999999 -> --port
+page --endpoint nowhere -> endpoint
+feedback accept nowhere -> nowhere
+feedback accept ../x -> ../x
+feedback reject nowhere -> nowhere
+features nowhere.nii -> nowhere.nii does not exist
+features nothing -> nothing is empty
+features broken.nii -> broken.nii
+features broken.tif -> broken.tif
+features four.nii.gz -> three dimensions
+features half.nii.gz -> whole label values
+features notes.txt -> notes.txt
+features CASE --spacing 1,2 -> z,y,x
+features CASE --spacing 1,2,0 -> z,y,x
+features CASE --spacing 1,2,inf -> z,y,x
+features CASE --spacing nan,1,1 -> z,y,x
+features CASE --image nowhere -> nowhere
+associate COHORT --clinical nowhere.csv -> nowhere.csv
+associate COHORT --clinical table.csv -> table.csv
+associate COHORT --clinical CSV --feature asdf -> asd
+associate COHORT --clinical CSV --masks RUN -> ffff
+associate COHORT --clinical CSV --cluster nowhere -> nowhere
+survival fit COHORT --clinical nowhere.csv -> nowhere.csv
+survival fit COHORT --clinical empty.csv -> empty.csv
+survival fit COHORT --clinical table.csv -> table.csv
+survival fit --clinical CSV --masks manual -> cohort
+survival fit COHORT --clinical CSV --masks RUN -> ffff
+survival fit COHORT --clinical CSV -o survival.tasks=x -> survival
+survival fit COHORT --clinical CSV --outcomes nowhere.csv -> nowhere.csv
+data synthesize lgq out -> did you mean lgg
+data synthesize lgg notes.txt -> notes.txt
+data synthesize lgg cohort -> cohort
+data synthesize lgg out --patients 0 -> --patients
+data synthesize lgg out --size 8 -> --size
+data synthesize lgg out --seed -1 -> --seed
+data download lgq out -> lgg
+data check nowhere -> nowhere
+data check nothing -> nothing is empty
+data check cohort -> holds no files of a known cohort format
+data check notes.txt -> notes.txt
+data check s3://bucket/x -> not a prepared cohort's URI
+data check COHORT --channel flair=x -> --channel is for DICOM and NIfTI
+data prepare nowhere out -> nowhere
+data prepare COHORT notes.txt -> OUT must name a folder
+data prepare COHORT out --experiment nowhere.yaml -> nowhere.yaml does not exist
+data prepare COHORT out -o preprocess=[{step:unitt}] -> unit
+data prepare COHORT s4://bucket/x -> s4
+data describe COHORT --out notes.txt -> --out must name a folder
+data describe COHORT --out LONG/LONG -> x
+data describe nowhere --out out -> nowhere
+demo --data nowhere -> nowhere does not exist
+tarin -> Did you mean 'train'
+data chekc -> check
+train some.yaml --jason -> --json
+"""
+WORDS = {"LONG": LONG, "LONG/LONG": f"{LONG}/{LONG}", "EMPTY": "", "RUN": RUN}
+
+
+def test_they_are_more_than_a_hundred():
+    assert len(CALLS.strip().splitlines()) > 100
+
+
+@pytest.mark.parametrize("line", CALLS.strip().splitlines())
+@pytest.mark.usefixtures("tracking")
+def test_a_wrong_call_is_one_clear_line_and_exit_code_2(call, place, line):
+    words, said = line.split(" -> ")
+    before = {path for path in place.rglob("*") if "home" not in path.parts}
+    code, lines, seconds = call(*(WORDS.get(word, word) for word in words.split()))
+    usage = lines[0].startswith("Usage:")  # as Typer has it, with the line that names what is wrong at the end
+    assert code == 2, lines
+    assert usage or (len(lines) == 1 and lines[0].startswith("error: ")), lines
+    assert said in lines[-1], lines
+    assert not any("Traceback" in text for text in lines)
+    assert {path for path in place.rglob("*") if "home" not in path.parts} == before
+    assert seconds < 20
+
+
+# What surrounds a call of `train` (and of `models`, where Ray is not the matter), and what its one line says.
+SURROUNDINGS = """
+GLIOFLOW_HOME=gs://bucket/home -> GLIOFLOW_HOME must name a folder, not a URI
+GLIOFLOW_HOME=file:///tmp/home -> GLIOFLOW_HOME must name a folder, not a URI
+GLIOFLOW_HOME=/dev/null -> GLIOFLOW_HOME
+GLIOFLOW_HOME=/dev/null/home -> GLIOFLOW_HOME
+GLIOFLOW_HOME=/proc/self/home -> GLIOFLOW_HOME
+GLIOFLOW_HOME=notes.txt -> GLIOFLOW_HOME must name a folder
+GLIOFLOW_HOME=loop -> GLIOFLOW_HOME
+GLIOFLOW_HOME=LONG -> GLIOFLOW_HOME
+GLIOFLOW_HOME=a?b -> GLIOFLOW_HOME
+GLIOFLOW_HOME=a%41b -> GLIOFLOW_HOME
+MLFLOW_TRACKING_URI=http:// -> MLFLOW_TRACKING_URI must name a reachable store
+MLFLOW_TRACKING_URI=http://127.0.0.1:PORT -> nobody answers there
+MLFLOW_TRACKING_URI=https://me:secret@127.0.0.1:PORT -> nobody answers there
+MLFLOW_TRACKING_URI=http://nowhere.invalid:5000 -> nobody answers there
+MLFLOW_TRACKING_URI=http://127.0.0.1:99999 -> MLFLOW_TRACKING_URI
+MLFLOW_TRACKING_URI=http://[::1 -> MLFLOW_TRACKING_URI
+MLFLOW_TRACKING_URI=ftp://127.0.0.1/x -> MLFLOW_TRACKING_URI
+MLFLOW_TRACKING_URI=garbage -> MLFLOW_TRACKING_URI
+MLFLOW_TRACKING_URI=file:///tmp/mlruns -> MLFLOW_TRACKING_URI
+MLFLOW_TRACKING_URI=databricks://profile -> MLFLOW_TRACKING_URI
+MLFLOW_TRACKING_URI=sqlite:///notes.txt -> MLFLOW_TRACKING_URI
+MLFLOW_TRACKING_URI=sqlite:///nothing -> MLFLOW_TRACKING_URI
+MLFLOW_TRACKING_URI=sqlite:////proc/none/mlflow.db -> MLFLOW_TRACKING_URI
+MLFLOW_TRACKING_URI=sqlite:///notes.txt/mlflow.db -> MLFLOW_TRACKING_URI must name a folder
+MLFLOW_TRACKING_URI=postgresql:// -> MLFLOW_TRACKING_URI
+MLFLOW_TRACKING_URI=postgresql://me:secret@127.0.0.1:PORT/db -> MLFLOW_TRACKING_URI
+MLFLOW_TRACKING_URI=mysql://127.0.0.1:PORT/db -> MLFLOW_TRACKING_URI
+RAY_ADDRESS=127.0.0.1:PORT -> no Ray cluster answers at RAY_ADDRESS
+RAY_ADDRESS=ray://127.0.0.1:PORT -> no Ray cluster answers at RAY_ADDRESS
+RAY_ADDRESS=nowhere.invalid:6379 -> no Ray cluster answers at RAY_ADDRESS
+RAY_ADDRESS=127.0.0.1:99999 -> RAY_ADDRESS
+RAY_ADDRESS=http://127.0.0.1:PORT -> RAY_ADDRESS
+RAY_ADDRESS=127.0.0.1 -> RAY_ADDRESS
+RAY_ADDRESS=127.0.0.1:port -> RAY_ADDRESS
+RAY_ADDRESS=garbage -> RAY_ADDRESS
+RAY_ADDRESS=ray:// -> RAY_ADDRESS
+"""
+
+
+def closed_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize("line", SURROUNDINGS.strip().splitlines())
+@pytest.mark.usefixtures("tracking")
+def test_wrong_surroundings_are_one_clear_line_and_exit_code_2_in_a_few_seconds(call, place, monkeypatch, line):
+    setting, said = line.split(" -> ")
+    name, _, value = setting.partition("=")
+    monkeypatch.setenv(name, value.replace("PORT", closed_port()).replace("LONG", LONG))
+    for words in ("train some.yaml --data COHORT", "models")[: 1 if name == "RAY_ADDRESS" else 2]:
+        code, lines, seconds = call(*words.split())
+        assert (code, len(lines)) == (2, 1), lines
+        assert lines[0].startswith("error: ")
+        assert said in lines[0]
+        assert "secret" not in lines[0]
+        assert seconds < 15
+    assert not {"gs:", "file:", "garbage"} & set(os.listdir(place))
