@@ -150,7 +150,7 @@ crossval some.yaml --data COHORT --folds three -> --folds
 crossval some.yaml --data COHORT --resume RUN -> ffff
 search some.yaml --data COHORT -> search.space
 search space.yaml --data nowhere -> nowhere does not exist
-search space.yaml --data COHORT --resume .. -> --resume must be the name of a search
+search space.yaml --data COHORT --resume .. -> --resume must
 search space.yaml --data COHORT --resume nowhere -> --resume must name a search that was begun
 search space.yaml --data COHORT --trials 0 -> --trials
 search space.yaml --data COHORT --budget -1 -> budget

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import numpy as np
@@ -210,3 +211,22 @@ def test_unknown_case_is_named_among_those_there_are(source, tmp_path):
     made = prepare(open_cohort(source), tmp_path / "out", STEPS)
     with pytest.raises(UserError, match=made.records[0].id):
         made.case("nobody")
+
+
+def without_digests(cohort):
+    """Rewrite a prepared cohort as GlioFlow 0.1 left it: without digests of images and without an index."""
+    path = cohort.path / "manifest.json"
+    content = json.loads(path.read_text())
+    for case in content["cases"]:
+        case["digest"] = None
+    path.write_text(json.dumps(content))
+    (cohort.path / "index.sqlite").unlink()
+    return PreparedCohort(cohort.path)
+
+
+def test_a_cohort_whose_masks_an_earlier_version_shrank_says_so(source, tmp_path):
+    shrunk = prepare(open_cohort(source), tmp_path / "shrunk", STEPS)
+    assert not shrunk.shrunk_with_bias
+    assert without_digests(shrunk).shrunk_with_bias
+    as_large = prepare(open_cohort(source), tmp_path / "as_large", (UnitScale(),))
+    assert not without_digests(as_large).shrunk_with_bias

@@ -1,5 +1,7 @@
 """Pieces of runs that need Ray but no whole chain: tasks, and a training of several workers."""
 
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -118,3 +120,44 @@ def test_an_interrupted_search_ends_killed_and_says_how_to_go_on(
     assert parent is not None
     assert parent.info.status == "KILLED"
     assert "RUNNING" not in {run.info.status for run in tracking.children("demo", parent.info.run_id)}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_cross_validation_that_is_killed_goes_on_from_the_command_line(
+    lgg: Path, home: Path, tracking: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(
+        "name: tiny\npreprocess: [{step: unit}, {step: resize, size: 32}]\nmodel: {architecture: buda-unet}\n"
+        "training: {epochs: 8, steps_per_epoch: 2, batch_size: 4, precision: fp32, cpus_per_worker: 2}\n"
+    )
+    words = [sys.executable, "-m", "glioflow", "crossval", str(file), "--data", str(lgg), "--folds", "3", "--json"]
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(words, cwd=ROOT, start_new_session=True, **options)
+    deadline = time.monotonic() + 300
+
+    def finished_folds() -> dict[str, int]:
+        parents = tracking.find_all("tiny", **{"glioflow.kind": "crossval"})
+        runs = tracking.children("tiny", parents[0].info.run_id) if parents else []
+        return {run.info.run_id: run.info.end_time for run in runs if run.info.status == "FINISHED"}
+
+    while not finished_folds():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, "no fold finished"
+        time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(timeout=30)
+    before = finished_folds()
+    assert 1 <= len(before) < 3
+    (parent,) = tracking.find_all("tiny", **{"glioflow.kind": "crossval"})
+    done = subprocess.run([*words, "--resume", parent.info.run_id], cwd=ROOT, timeout=300, check=False, **options)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["run_id"] == parent.info.run_id
+    after = finished_folds()
+    assert len(after) == 3
+    assert {run_id: after[run_id] for run_id in before} == before, "a finished fold was run again"
+    rows = tracking.read_json(parent.info.run_id, "out_of_fold.json")
+    assert [row["id"] for row in rows] == sorted(path.name for path in lgg.iterdir() if path.is_dir())
+    assert tracking.run(parent.info.run_id).info.status == "FINISHED"
