@@ -140,15 +140,15 @@ def _by_institution(champion: Measured, challenger: Measured, settings: GateSett
     """Ask each institution, small ones pooled; the worst one's number is the rule's."""
     ours, theirs = (patient_means(measured.rows, "dice") for measured in (challenger, champion))
     fewest = settings.min_patients_by_institution
-    places = institutions(challenger.rows)
-    groups = compare_paired(ours, theirs, institutions=places, min_patients=fewest).per_institution
-    judged = {name: group for name, group in groups.items() if group["num_patients"] >= fewest}
+    names = institutions(challenger.rows)
+    groups = compare_paired(ours, theirs, institutions=names, min_patients=fewest).per_institution
+    large = {name: group for name, group in groups.items() if group["num_patients"] >= fewest}
     rule = "not worse at any institution (mean difference of Dice at the worst one)"
     listed = ", ".join(f"{name} {g['difference']:+.4f} over {g['num_patients']}" for name, g in groups.items())
-    if not judged:
+    if not large:
         note = f"no institution or pool has {fewest} patients: {listed or 'none is known'}"
         return [Reason(rule=rule, value=None, limit=-margin, passed=True, note=note)]
-    worst = min(group["difference"] for group in judged.values())
+    worst = min(group["difference"] for group in large.values())
     return [Reason(rule=rule, value=worst, limit=-margin, passed=worst >= -margin, note=listed)]
 
 

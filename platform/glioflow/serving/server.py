@@ -61,6 +61,7 @@ def serving(
     check_port(host, port)
     os.environ[LIMITS] = settings.limits.model_dump_json()  # for the proxy of a cluster that starts here
     cluster.connect()
+    logging.getLogger("ray.serve").addFilter(_is_warning)  # serve.start() sets the logger's level and reports itself
     serve.start(
         http_options=HTTPOptions(host=host, port=port, request_timeout_s=settings.limits.timeout_s + 30),
         logging_config=LoggingConfig(enable_access_log=False, log_level="WARNING"),
@@ -79,6 +80,10 @@ def serving(
         if reporter.is_alive():
             reporter.join(10)
         serve.shutdown()
+
+
+def _is_warning(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING
 
 
 def _wait_until_running() -> None:

@@ -249,7 +249,7 @@ def fit_stage(
         raise UserError(
             "a survival stage must consist of plain numbers to be stored", settings.model, ["ridge", "weibull_aft"]
         )
-    judged = evaluation or evaluate_stage(table, settings)
+    evaluated = evaluation or evaluate_stage(table, settings)
     pipeline = fit_pipeline(rows, outcome, settings)
     assert not isinstance(pipeline.model, ForestModel | HazardForest)
     inputs = pipeline.preparation.apply(rows)
@@ -267,11 +267,11 @@ def fit_stage(
         curve_days=_curve_days(outcome, settings) if outcome.family == "time" else [],
         num_patients=len(rows),
         num_events=int(outcome.event.sum()),
-        primary_metric=judged.primary_metric,
-        metrics=judged.metrics,
-        baselines=judged.baselines,
-        beats_baselines=judged.beats_baselines,
-        warnings=judged.warnings,
+        primary_metric=evaluated.primary_metric,
+        metrics=evaluated.metrics,
+        baselines=evaluated.baselines,
+        beats_baselines=evaluated.beats_baselines,
+        warnings=evaluated.warnings,
     )
 
 
