@@ -127,3 +127,48 @@ def test_a_study_that_nobody_waits_for_leaves_the_network(gate):
     asyncio.run(check())
     assert ended == ["abandoned"]
     assert len(sizes) < 5
+
+
+def test_a_study_that_ends_predictors_is_tried_on_one_other_at_most():
+    from types import SimpleNamespace
+
+    from ray.exceptions import ActorDiedError
+
+    from glioflow.serving.gateway import _Remote
+    from glioflow.serving.http.routes import Broken
+
+    tried = []
+
+    class Ends:
+        def remote(self, *given):
+            tried.append(given)
+            return self.end()
+
+        async def end(self):
+            raise ActorDiedError
+
+    with pytest.raises(Broken):
+        asyncio.run(_Remote(SimpleNamespace(predict=Ends())).predict(None, {}))
+    assert len(tried) == 2
+
+
+def test_what_dicom_headers_hold_stays_out_of_the_logs_of_libraries():
+    import subprocess
+    import sys
+
+    script = """
+import logging, warnings
+from glioflow.serving.http.request_guard import quiet_libraries
+if {quiet}:
+    quiet_libraries()
+import pydicom
+dataset = pydicom.Dataset()
+dataset.PatientBirthDate = "John Doe 1950"
+dataset.RescaleSlope = "nan"
+"""
+    said = [
+        subprocess.run([sys.executable, "-c", script.format(quiet=quiet)], capture_output=True, text=True).stderr
+        for quiet in (False, True)
+    ]
+    assert "John" in said[0] or "nan" in said[0]
+    assert said[1] == ""

@@ -151,3 +151,12 @@ def test_nobody_there_is_a_failed_run_and_an_impossible_address_a_mistake(study,
         Client("http://127.0.0.1:9").predict(study)
     with pytest.raises(UserError, match="the http:// URL of a GlioFlow endpoint"):
         Client("http://").predict(study)
+
+
+def test_what_ended_a_gateway_is_sent_once_more_and_no_oftener(endpoint, study):
+    endpoint.replies.extend([(502, {}), (200, {"tumor": {}})])
+    assert Client(endpoint.url).predict(study) == {"tumor": {}}
+    endpoint.replies.extend([(502, {}), (503, {}), (502, {}), (200, {})])
+    with pytest.raises(RunFailed):
+        Client(endpoint.url).predict(study)
+    assert endpoint.replies == [(200, {})]

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from glioflow.serving.http.front_door import LIMITS, FrontDoor, middlewares
+from glioflow.serving.http.request_guard import answer_error
 from glioflow.serving.settings import Limits
 
 
@@ -122,3 +123,29 @@ def test_serve_gets_the_limits_of_the_settings(monkeypatch):
     assert given.kwargs["limits"].upload_bytes == 77
     monkeypatch.delenv(LIMITS)
     assert middlewares()[0].kwargs["limits"] == Limits()
+
+
+def test_a_gateway_that_was_lost_is_told_in_json():
+    import json
+
+    async def lost(scope, receive, send):
+        await send({"type": "http.response.start", "status": 500, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": b"Internal Server Error"})
+
+    async def ours(scope, receive, send):
+        await answer_error(send, 500, "a rule", None)
+
+    def answer_of(app):
+        answers = []
+
+        async def send(message):
+            answers.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+        asyncio.run(FrontDoor(app, Limits())(scope, None, send))
+        return answers[0]["status"], json.loads(b"".join(each.get("body", b"") for each in answers[1:]))["error"][
+            "rule"
+        ]
+
+    assert answer_of(lost) == (502, "the endpoint lost this request; try again")
+    assert answer_of(ours) == (500, "a rule")

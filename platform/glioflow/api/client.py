@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from glioflow.bundle.answer import AnswerJson, ModelCard
 
 _TRIES = 5
+_LOST = 502  # a gateway ended with the request in it
 _BACKOFF_S = 0.25  # before the third try; it doubles with each further one
 _MAX_WAIT_S = 30  # the longest wait before a try, also where the endpoint's Retry-After asks for more
 
@@ -104,10 +105,17 @@ class Client:
         from requests.adapters import HTTPAdapter
         from urllib3.util import Retry
 
-        retries = Retry(
+        class Retries(Retry):
+            def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:
+                """Say whether to send again: once more only what ended a gateway, which it may do again."""
+                if status_code == _LOST and any(each.status == _LOST for each in self.history):
+                    return False
+                return super().is_retry(method, status_code, has_retry_after)
+
+        retries = Retries(
             total=self.num_tries - 1,
             allowed_methods=None,  # POST too
-            status_forcelist=[503],
+            status_forcelist=[_LOST, 503],
             raise_on_status=False,
             backoff_factor=_BACKOFF_S,
             backoff_max=_MAX_WAIT_S,

@@ -25,8 +25,8 @@ from glioflow.serving.engine.answering import Answering, Reply, pixels_per_pass
 from glioflow.serving.engine.batching import Batcher
 from glioflow.serving.http.feedback import Feedback
 from glioflow.serving.http.metrics import Metrics
-from glioflow.serving.http.request_guard import log, start_log
-from glioflow.serving.http.routes import Busy, make_api
+from glioflow.serving.http.request_guard import log, quiet_libraries, start_log
+from glioflow.serving.http.routes import Broken, Busy, make_api
 from glioflow.serving.settings import ServeSettings, digest_of
 from glioflow.serving.versions.loaded import NoChampion, Versions, Wanted, find_wanted
 from glioflow.serving.versions.registry_watcher import watch
@@ -120,10 +120,18 @@ class _Remote:
         self._handle = handle
 
     async def predict(self, case: Case, clinical: Mapping[str, object]) -> Reply | UserError:
-        return await self._ask(self._handle.predict.remote(case, clinical))  # type: ignore[no-any-return]
+        for _ in range(2):  # a study that ends a replica may end another one, and no third
+            try:
+                return await self._ask(self._handle.predict.remote(case, clinical))  # type: ignore[no-any-return]
+            except RayActorError:
+                log("predictor_ended")
+        raise Broken
 
     async def card(self) -> ModelCard:
-        return await self._ask(self._handle.card.remote())  # type: ignore[no-any-return]
+        try:
+            return await self._ask(self._handle.card.remote())  # type: ignore[no-any-return]
+        except RayActorError:
+            raise Busy from None
 
     async def _ask(self, answer: Any) -> Any:
         try:
@@ -133,7 +141,7 @@ class _Remote:
             raise
         except RayTaskError:
             raise
-        except (BackPressureError, DeploymentUnavailableError, RayActorError):
+        except (BackPressureError, DeploymentUnavailableError):
             raise Busy from None
         if isinstance(result, NoChampion | Full):
             raise Busy(result.rule)
@@ -169,6 +177,7 @@ class Gateway:
     def __init__(self, predictor: DeploymentHandle, settings: ServeSettings, _watcher: DeploymentHandle) -> None:
         silence()
         start_log("gateway")
+        quiet_libraries()
         clean_up()  # what a gateway that was killed has left
         self._predictor, self._settings = predictor, settings
 

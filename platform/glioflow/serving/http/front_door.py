@@ -45,6 +45,7 @@ class FrontDoor:
         """Pass a request on once its body is here, or refuse it."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        send = in_json(send)
         scope = {**scope, "headers": [pair for pair in scope["headers"] if _is_harmless(*pair)]}
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             return await self.app(scope, receive, send)
@@ -93,6 +94,23 @@ class FrontDoor:
     def _deadline(self, began: float, taken: int) -> float:
         """Return until when the next part must come: at the least rate, and never after the longest time."""
         return began + min(self.limits.body_s, _GRACE_S + taken / self.limits.least_bytes_per_s)
+
+
+def in_json(send: Send) -> Send:
+    """Return `send` for a caller who is to get JSON where Serve's proxy says in bare text that it lost a gateway."""
+    lost = False
+
+    async def send_on(message: Message) -> None:
+        nonlocal lost
+        if message["type"] == "http.response.start":
+            kinds = [value for key, value in message.get("headers", ()) if key.lower() == b"content-type"]
+            lost = message["status"] >= 500 and not any(kind.startswith(b"application/json") for kind in kinds)
+            if lost:
+                return await answer_error(send, 502, "the endpoint lost this request; try again", None)
+        if not lost:
+            await send(message)
+
+    return send_on
 
 
 def _is_harmless(name: bytes, value: bytes) -> bool:

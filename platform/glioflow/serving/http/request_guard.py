@@ -10,6 +10,7 @@ import re
 import sys
 import time
 import uuid
+import warnings
 from logging.handlers import RotatingFileHandler
 from typing import Any, TypedDict
 
@@ -149,10 +150,17 @@ async def answer_error(send: Send, status: int, rule: str, value: str | None) ->
     body = json.dumps(error_body(rule, value)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += [(b"www-authenticate", b"Bearer")] if status == 401 else []
-    headers += [(b"retry-after", b"1")] if status == 503 else []
+    headers += [(b"retry-after", b"1")] if status in (502, 503) else []
     headers += [(b"connection", b"close")] if status in (408, 413, 503) else []  # what is still sent is not read
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def quiet_libraries() -> None:
+    """Keep the readers' libraries from writing values of headers, names of people among them, into Ray's logs."""
+    warnings.simplefilter("ignore")
+    for name in ("pydicom", "highdicom", "tifffile", "nibabel", "PIL"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def start_log(part: str) -> None:

@@ -42,6 +42,10 @@ class Busy(Exception):  # noqa: N818 - what it is
     """Too many are waiting, a replica is gone, or the answer took too long: the caller may try again."""
 
 
+class Broken(Exception):  # noqa: N818 - what it is
+    """Two predictors ended while they computed a study: it is not tried again."""
+
+
 class Model(Protocol):
     """What answers: a handle to the predictor's replicas, or a predictor in this process."""
 
@@ -160,6 +164,10 @@ def _handle_errors(api: FastAPI, settings: ServeSettings) -> None:
         if str(error.detail).startswith("Too many files"):
             return _error(413, f"a study must have at most {settings.limits.files} files")
         return _error(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+
+    @api.exception_handler(Broken)
+    async def broken(request: Request, error: Broken) -> JSONResponse:
+        return _error(500, "two predictors ended while they computed this study; it is not tried again")
 
     @api.exception_handler(Busy)
     async def busy(request: Request, error: Busy) -> JSONResponse:
