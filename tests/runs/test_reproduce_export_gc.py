@@ -187,6 +187,29 @@ def test_a_prepared_cohort_goes_when_no_run_recorded_it_and_it_is_not_just_made(
     assert used.exists()
 
 
+def test_the_cohorts_that_a_running_search_has_yet_to_use_stay(start, tracking, prepared, home):
+    from glioflow.runs.search.prepared_variants import VARIANTS
+
+    shutil.copytree(prepared.path, home / "prepared" / "variant")
+    fingerprint = prepared.manifest.fingerprint
+    run_id = tracking.start("tiny", "s", tags={"glioflow.kind": "search", VARIANTS: f"another {fingerprint}"})
+    assert not collect(age_s=0)
+    tracking.client.delete_run(run_id)
+    assert [Path(each.path).name for each in collect(age_s=0)] == ["variant"]
+
+
+def test_what_tune_left_of_a_search_goes_once_nobody_runs_it(start, home):
+    from glioflow.cluster.lease import holding
+
+    folder = home / "searches" / "s"
+    (folder / "tune-20261127-100000-000000" / "trial").mkdir(parents=True)
+    start("search", "RUNNING", search="s")
+    with holding(folder, "search s"):
+        assert not collect(age_s=0)
+    assert [Path(each.path).name for each in collect(age_s=0)] == ["tune-20261127-100000-000000"]
+    assert folder.is_dir()
+
+
 def test_a_run_whose_bundle_is_not_in_mlflow_keeps_its_files(start, tracking, made, home):
     def wiped(folder):
         for file in folder.iterdir():

@@ -141,7 +141,7 @@ def test_preprocessing_that_would_not_fit_the_disk_is_refused_before_any_is_made
 
     experiment = override(searched_preprocessing(), {"search.disk_gb": 1e-5})
     with pytest.raises(UserError, match=r"must fit in 1e-05 GB.*got about .* small .* GB, large .* GB"):
-        prepare_variants(experiment, lgg, say=quiet)
+        prepare_variants(experiment, lgg, uri="sqlite:///x", say=quiet)
     assert not list((home / "prepared").iterdir())
 
 

@@ -9,10 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from glioflow.cluster.lease import holder_of
 from glioflow.cluster.storage import home, prepared_home
 from glioflow.data.prepared.index import Index
 from glioflow.errors import UserError
 from glioflow.progress import Say, quiet
+from glioflow.runs.search.prepared_variants import VARIANTS
 from glioflow.runs.search.run import FOLDS
 from glioflow.runs.search.tuner import SearchFolder
 from glioflow.tracking import BUNDLE, SPOOL, Tracking
@@ -151,7 +153,7 @@ def _deleted(tracking: Tracking, run_id: str) -> bool:
 
 
 def _tune_folders(searches: Iterable[Any]) -> Iterator[tuple[Path, str]]:
-    """Give Tune's folder, checkpoints in it, of each finished search; Optuna's study stays."""
+    """Give Tune's files of searches that nobody runs; a population goes on from its own, and Optuna's study stays."""
     by_id = {run.info.run_id: run for run in searches}
     by_name = {run.data.tags.get("search"): run for run in sorted(by_id.values(), key=lambda run: run.info.start_time)}
     for folder in _folders(home() / "searches"):
@@ -159,11 +161,14 @@ def _tune_folders(searches: Iterable[Any]) -> Iterator[tuple[Path, str]]:
         run = by_id.get(run_id) if run_id else by_name.get(folder.name)
         if run is not None and run.info.status == "FINISHED" and (folder / "tune").is_dir():
             yield folder / "tune", f"search {folder.name} is finished"
+        if holder_of(folder) is None:
+            yield from ((path, f"nobody runs search {folder.name}") for path in sorted(folder.glob("tune-*/")))
 
 
 def _cohorts(tracking: Tracking, runs: Runs, age_s: float, say: Say) -> Iterator[tuple[Path, str]]:
     """Give prepared cohorts that no run recorded, in any store."""
     used = {run.data.tags.get("glioflow.cohort") for run in runs.values()} | used_since(tracking.uri, age_s)
+    used |= {each for run in runs.values() for each in run.data.tags.get(VARIANTS, "").split()}
     forget_uses(tracking.uri, noted(tracking.uri) - used)
     elsewhere = used_elsewhere(tracking.uri)
     # Earlier versions noted nothing, but left folders of runs that this store does not know.

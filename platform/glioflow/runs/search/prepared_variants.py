@@ -14,18 +14,25 @@ from glioflow.data.preprocessing.pipeline import Step, preprocess
 from glioflow.errors import UserError
 from glioflow.progress import Say
 from glioflow.runs.launch import open_cohort_for
+from glioflow.tracking.cohort_uses import note_use
+
+# Tag of a search: fingerprints of the prepared cohorts that its trials may use, whether or not they did yet.
+VARIANTS = "glioflow.cohort_variants"
 
 
-def prepare_variants(experiment: Experiment, source: str | Path, *, say: Say) -> dict[str, Path]:
+def prepare_variants(
+    experiment: Experiment, source: str | Path, *, uri: str, say: Say
+) -> dict[str, PreparedCohort]:
     """Prepare the cohort under every preprocessing that the space names; trials share them by fingerprint.
 
     Args:
         experiment: With its search.
         source: The cohort.
+        uri: Of the store that records the search, which is noted as their user.
         say: Told what happens.
 
     Returns:
-        Folder of the prepared cohort by name; empty where no preprocessing is searched.
+        The prepared cohort by name; empty where no preprocessing is searched.
 
     Raises:
         UserError: If a raw cohort is needed, or they would not fit the disk budget: before any of them is made.
@@ -47,10 +54,12 @@ def prepare_variants(experiment: Experiment, source: str | Path, *, say: Say) ->
         rule = f"the prepared cohorts of a search must fit in {limit:.3g} GB (search.disk_gb, or what is free)"
         hint = "search fewer preprocessings, raise search.disk_gb or free disk space"
         raise UserError(rule, f"about {sum(sizes.values()):.3g} GB: {listed}", hint=hint)
-    made: dict[str, Path] = {}
+    made: dict[str, PreparedCohort] = {}
     for name, each in steps.items():
         say(f"preprocessing {name}, about {sizes[name]:.3g} GB")
-        made[name] = open_cohort_for(each, source, experiment.target).path
+        made[name] = open_cohort_for(each, source, experiment.target)
+        for cohort in made.values():  # anew, since the others may take hours
+            note_use(uri, cohort.manifest.fingerprint)
     _same_cases(made)
     return made
 
@@ -66,6 +75,6 @@ def estimate_bytes(folder: Path, steps: Sequence[Step]) -> float:
     return float(own) * sum(sizes) / sizes[0]
 
 
-def _same_cases(made: dict[str, Path]) -> None:
-    ids = {name: [*PreparedCohort(path, verify=False).records.ids()] for name, path in made.items()}
+def _same_cases(made: dict[str, PreparedCohort]) -> None:
+    ids = {name: [*cohort.records.ids()] for name, cohort in made.items()}
     assert len({tuple(each) for each in ids.values()}) == 1, "one source has the same cases under any steps"

@@ -25,7 +25,7 @@ from glioflow.runs.launch import Setting, check_searched_batches, open_setting, 
 from glioflow.runs.plan import plan_of
 from glioflow.runs.search.memory_guard import surviving_memory_kills
 from glioflow.runs.search.observer import LISTENERS, Board, Listener
-from glioflow.runs.search.prepared_variants import prepare_variants
+from glioflow.runs.search.prepared_variants import VARIANTS, prepare_variants
 from glioflow.runs.search.report import Finalist, report_search
 from glioflow.runs.search.resumed import resumed_search
 from glioflow.runs.search.schedulers import build_scheduler, replay
@@ -132,9 +132,13 @@ def _search(
         setting = resumed_search(setting, begun.info.run_id)
     folds = deal_folds(setting)
     tables = find_tables(setting, folds, say=say)
-    prepared = prepare_variants(experiment, data_source(data, experiment.data.source), say=say)
+    source = data_source(data, experiment.data.source)
+    variants = prepare_variants(experiment, source, uri=setting.tracking.uri, say=say)
+    prepared = {name: cohort.path for name, cohort in variants.items()}
     with _open_search(setting, folder, folds, resumed=resumed) as run:
         folder.note_run(run.run_id)
+        if variants:
+            run.set_tags({VARIANTS: " ".join(cohort.manifest.fingerprint for cohort in variants.values())})
         say(f"search {folder.name}, run {run.run_id}")
         say(f"MLflow: {_link(setting.tracking, experiment.name, run.run_id)}")
         try:
