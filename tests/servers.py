@@ -120,8 +120,11 @@ def mlflow_server(home: Path, said: dict[str, str], *, port: int | None = None) 
 
 
 @contextmanager
-def counting_calls(server: str) -> Iterator[tuple[str, list[str]]]:
-    """Forward calls to a server and give the address that does so and the calls, as `METHOD /path`."""
+def counting_calls(server: str, away: threading.Event | None = None) -> Iterator[tuple[str, list[str]]]:
+    """Forward calls to a server and give the address that does so and the calls, as `METHOD /path`.
+
+    While `away` is set, all but `/health` is answered as by a server whose database is away.
+    """
     calls: list[str] = []
 
     class Forward(BaseHTTPRequestHandler):
@@ -136,6 +139,11 @@ def counting_calls(server: str) -> Iterator[tuple[str, list[str]]]:
                     self.rfile.readline()
                 self.rfile.readline()
             kept = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "transfer-encoding")}
+            if away is not None and away.is_set() and self.path != "/health":
+                self.send_response(503)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             answer = requests.request(self.command, server + self.path, data=body, headers=kept, timeout=60)
             self.send_response(answer.status_code)
             self.send_header("Content-Type", answer.headers.get("Content-Type", "application/json"))

@@ -11,19 +11,19 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 from glioflow.runs.search.memory_guard import surviving_memory_kills
 
 
-def report_memory_kill() -> list[Exception]:
-    """Tell Tune's manager of actors that one was ended for its memory; return what its trial hears."""
-    heard: list[Exception] = []
+def report(told: Exception) -> list[Any]:
+    """Tell Tune's manager of actors why one ended; return what its trial hears."""
+    heard: list[Any] = []
     actor: Any = SimpleNamespace(actor_id=0, _on_error=lambda actor, error: heard.append(error))
     manager = RayActorManager(resource_manager=SimpleNamespace())  # type: ignore[arg-type]
     manager._cleanup_actor = lambda tracked_actor: None  # type: ignore[method-assign]
-    manager._actor_task_failed(TrackedActorTask(tracked_actor=actor), OutOfMemoryError("low on memory"))
+    manager._actor_task_failed(TrackedActorTask(tracked_actor=actor), told)
     return heard
 
 
 def test_a_memory_kill_fails_its_trial_and_not_the_search():
     with surviving_memory_kills():
-        (error,) = report_memory_kill()
+        (error,) = report(OutOfMemoryError("low on memory"))
     assert isinstance(error, RayActorError)
     assert str(error).startswith("out of memory: Ray ended a worker process")
 
@@ -31,4 +31,11 @@ def test_a_memory_kill_fails_its_trial_and_not_the_search():
 def test_the_guard_is_still_needed():
     """Fails once Tune handles the error by itself: then remove runs/search/memory_guard.py."""
     with pytest.raises(RuntimeError, match="Caught unexpected exception"):
-        report_memory_kill()
+        report(OutOfMemoryError("low on memory"))
+
+
+def test_a_lost_node_is_no_failure_of_its_trial():
+    with surviving_memory_kills():
+        (lost,) = report(RayActorError(error_msg="The actor died because its node has died. Node Id: ab"))
+        (crashed,) = report(RayActorError(error_msg="The actor died unexpectedly before finishing this task."))
+    assert (lost.preempted, crashed.preempted) == (True, False)

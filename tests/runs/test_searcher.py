@@ -2,6 +2,7 @@
 
 import io
 import pickle
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -321,6 +322,38 @@ def test_a_trial_that_ray_ended_for_its_memory_says_so(tmp_path):
     announcer, heard, _ = told(1)
     announcer.on_trial_error(0, [], trial(error_file=str(tmp_path / "error.txt")))
     assert f"failed: {line}" in heard[0][0]
+
+
+def test_a_search_stops_handing_out_after_five_equal_failures_and_says_why(searcher):
+    announcer, _, _ = told(9)
+    LISTENERS["s"] = replace(LISTENERS["s"], give_up=searcher.give_up)
+    searcher.plan(9)
+
+    def fail(reason):
+        announcer.on_trial_complete(0, [], trial("a", **result(0, 0.0), failed=reason))
+
+    for k in range(4):
+        fail(f"out of memory: {k}.5 GiB")
+    fail("loss is not finite")
+    for k in range(4):
+        fail(f"out of memory: {k}.5 GiB")
+    assert searcher.suggest("t0") != "FINISHED"
+    fail("out of memory: 7 GiB")
+    assert searcher.suggest("t1") == "FINISHED"
+    assert searcher.trouble == "5 trials in a row failed alike: out of memory: 7 GiB"
+
+
+def test_a_store_that_fails_while_a_trial_is_closed_ends_no_search_and_hears_of_it_later(tracking, monkeypatch):
+    announcer, heard, _ = told(2, tracking=tracking)
+    run_id = tracking.start("tiny", "trial", tags={})
+    with monkeypatch.context() as away:
+        away.setattr(tracking.client, "log_batch", lambda *_, **__: 1 / 0)
+        announcer.on_trial_complete(0, [], trial("a", **result(1, 0.2), run_id=run_id, time_total_s=1800.0))
+    assert len(heard) == 1
+    assert tracking.run(run_id).info.status == "RUNNING"
+    announcer.on_experiment_end([])
+    assert tracking.run(run_id).info.status == "KILLED"
+    assert tracking.run(run_id).data.metrics["cost/cpu_hours"] == 1.0
 
 
 def test_a_search_that_nobody_listens_to_is_no_error():

@@ -6,6 +6,7 @@ import ssl
 import threading
 
 import pytest
+import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from glioflow.errors import UserError
 from glioflow.tracking import runs as module
 from glioflow.tracking.addresses import answers, check_address
+from glioflow.tracking.outage import StoreAway, outlasting
 
 
 class Answering(http.server.BaseHTTPRequestHandler):
@@ -50,6 +52,18 @@ def test_a_healthy_server_whose_database_is_away_does_not_answer(server, monkeyp
     if not there:
         with pytest.raises(UserError, match=f"it answers with {status}; its database may be away"):
             check_address(uri, patience_s=0)
+
+
+def test_a_call_outlasts_a_store_that_is_away_and_its_own_mistakes_are_told(server, monkeypatch):
+    monkeypatch.setattr(Answering, "status", 503)
+    uri = f"http://127.0.0.1:{serve(server)}"
+    threading.Timer(2, lambda: monkeypatch.setattr(Answering, "status", 200)).start()
+    assert outlasting(uri, lambda: requests.get(f"{uri}/x", timeout=5).raise_for_status(), patience_s=60) is None
+    with pytest.raises(ZeroDivisionError):
+        outlasting(uri, lambda: 1 / 0, patience_s=60)
+    monkeypatch.setattr(Answering, "status", 503)
+    with pytest.raises(StoreAway, match="is away"):
+        outlasting(uri, lambda: 1 / 0, patience_s=0)
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def test_more_than_mlflow_takes_at_once_arrives_in_several_calls(tracking: Any, 
 
 
 def test_epochs_of_a_busy_moment_go_with_the_next_record(tracking: Any, batches: list[Any]) -> None:
-    run_id = begin_run(tracking, Opening("trial", "together", "t", "p", params={"a": {"b": 1}}), params_later=True)
+    run_id = begin_run(tracking, Opening("trial", "together", "t", "p", params={"a": {"b": 1}}), later=True)
     assert tracking.run(run_id).data.params == {}
     with Run(tracking.uri, run_id, spool_of(run_id), tracking=tracking, every_s=1000) as run:
         for step in range(3):
@@ -70,7 +70,7 @@ def test_epochs_are_sent_at_once_where_nothing_was_for_long(tracking: Any, batch
 
 
 def test_a_trial_that_dies_at_once_leaves_its_parameters_to_whoever_goes_on(tracking: Any) -> None:
-    run_id = begin_run(tracking, Opening("trial", "together", "t", "p", params={"a": 1}), params_later=True)
+    run_id = begin_run(tracking, Opening("trial", "together", "t", "p", params={"a": 1}), later=True)
     RunWriter(tracking.uri, run_id, spool_of(run_id)).close()
     assert tracking.run(run_id).data.params == {"a": "1"}
 

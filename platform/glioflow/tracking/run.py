@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from glioflow import cluster
+from glioflow import atomic, cluster
 from glioflow.cluster.lease import holding
 from glioflow.cluster.storage import home
 from glioflow.errors import GlioflowError
@@ -18,7 +18,7 @@ from glioflow.tracking.cohort_uses import note_use
 from glioflow.tracking.datasets import Dataset
 from glioflow.tracking.lease import expired, lease_tags, leased
 from glioflow.tracking.lineage import ENVIRONMENT, command, environment, source_state, who
-from glioflow.tracking.spool import SPOOL, End, Params, Status, append_to_spool, read_spool, run_folder
+from glioflow.tracking.spool import SPOOL, End, File, Input, Params, Status, append_to_spool, read_spool, run_folder
 from glioflow.tracking.store import Tracking
 from glioflow.tracking.writer import PATIENCE_S, RunWriter
 from glioflow.version import __version__
@@ -116,13 +116,13 @@ def _reason(error: BaseException) -> str:
     return (text if isinstance(error, GlioflowError) and text else f"{type(error).__name__}: {text}")[:500]
 
 
-def begin_run(tracking: Tracking, opening: Opening, *, params_later: bool = False) -> str:
+def begin_run(tracking: Tracking, opening: Opening, *, later: bool = False) -> str:
     """Open a run with its whole lineage and leave it open, for a `Run` in another process to write and close it.
 
     Args:
         tracking: Where.
         opening: What it is opened with.
-        params_later: Whether its parameters wait in its spool for the first record of its writer.
+        later: Whether all but its tags waits in its spool for the first record of its writer.
 
     Returns:
         The run's id.
@@ -147,14 +147,25 @@ def begin_run(tracking: Tracking, opening: Opening, *, params_later: bool = Fals
             note_use(tracking.uri, fingerprint)
     run_id = tracking.start(opening.experiment, opening.name, tags={**tags, **opening.tags}, parent=opening.parent)
     try:
-        if params_later:
-            append_to_spool(spool_of(run_id), Params(params=dict(opening.params)))
-            opening = replace(opening, params={})
-        _log_opening(tracking, run_id, opening, state.diff)
+        if later:
+            _keep_opening(spool_of(run_id), opening)
+        else:
+            _log_opening(tracking, run_id, opening, state.diff)
     except BaseException as error:
         Run(tracking.uri, run_id, spool_of(run_id)).abandon(error)
         raise
     return run_id
+
+
+def _keep_opening(spool: Path, opening: Opening) -> None:
+    """Leave to the writer of a child what its run is opened with."""
+    append_to_spool(spool, Params(params=dict(opening.params)))
+    for dataset in opening.datasets:
+        append_to_spool(spool, Input(dataset=dataset))
+    for name, text in opening.texts.items():
+        path = spool.with_suffix(".files") / name
+        atomic.write_text(path, text)
+        append_to_spool(spool, File(path=str(path), name=name))
 
 
 def _log_opening(tracking: Tracking, run_id: str, opening: Opening, diff: str) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from glioflow.cluster.storage import home
+from glioflow.tracking.datasets import Dataset
 from glioflow.tracking.entities import as_metrics, as_params, as_tags
 from glioflow.tracking.runs import Runs
 
@@ -45,6 +46,17 @@ class Params(_Record):
     def send(self, runs: Runs, run_id: str) -> None:
         """Log them."""
         runs.log_params(run_id, self.params)
+
+
+class Input(_Record):
+    """A data set that the run works on."""
+
+    record: Literal["input"] = "input"
+    dataset: Dataset
+
+    def send(self, runs: Runs, run_id: str) -> None:
+        """Log it."""
+        runs.log_dataset(run_id, self.dataset)
 
 
 class Tags(_Record):
@@ -113,7 +125,7 @@ class End(_Record):
         runs.finish(run_id, self.status, when_ms=self.when_ms)
 
 
-Record = Annotated[Metrics | Params | Tags | File | Folder | Picture | End, Field(discriminator="record")]
+Record = Annotated[Metrics | Params | Input | Tags | File | Folder | Picture | End, Field(discriminator="record")]
 _RECORD: TypeAdapter[Record] = TypeAdapter(Record)
 # Before they were typed, lines were lists of a method's name and its arguments.
 _OLD_NAMES: Mapping[str, str] = {

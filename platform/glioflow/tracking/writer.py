@@ -14,6 +14,7 @@ from glioflow.clock import now_ms
 from glioflow.errors import RunFailed
 from glioflow.tracking.addresses import answers, without_password
 from glioflow.tracking.machine import machine_use
+from glioflow.tracking.outage import outlasting
 from glioflow.tracking.spool import (
     End,
     File,
@@ -113,7 +114,7 @@ class RunWriter:
         """
         self._reached = False  # where something is left, it has failed before
         try:
-            self._deliver(patience_s=patience_s)
+            outlasting(self.uri, self._deliver, patience_s=patience_s)
         except Exception as error:
             raise RunFailed(f"results of run {self.run_id} wait in {self.spool}: {error}") from error
 
@@ -139,11 +140,11 @@ class RunWriter:
             if refusal is not None:
                 raise refusal from None
 
-    def _deliver(self, *, patience_s: float = 0) -> None:
+    def _deliver(self) -> None:
         if self.spool is None or not (self.spool.exists() or self._unkept):
             return
         # MLflow itself would try for minutes, in the middle of a training.
-        if not self._reached and not answers(self.uri, patience_s=patience_s):
+        if not self._reached and not answers(self.uri, patience_s=0):
             raise ConnectionError(f"{without_password(self.uri)} does not answer")
         # Read anew: another process of the run, such as a training's worker, may have written since.
         records = (*read_spool(self.spool), *self._unkept)

@@ -1,21 +1,25 @@
-"""A trial whose process Ray ended for its memory is reported to Tune as one whose process died.
+"""What Tune hears of a process that Ray ended for its memory, or that was lost with its node.
 
 Ray raises `OutOfMemoryError` for such an actor (https://github.com/ray-project/ray/issues/29736). Tune of Ray 2.60
 handles `RayActorError` and `RayTaskError` alone and ends the whole search with "Caught unexpected exception"; nothing
-public reaches that code. A test fails as soon as Tune handles the error: then this module goes. It is the only one that
+public reaches that code. The loss of a node counts as a failure of the trial there, unless Ray knew of it before, as
+of a spot node's end. A test fails as soon as Tune handles the error: then this module goes. It is the only one that
 uses private parts of Tune.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from glioflow import cluster
 
+_LOST = re.compile(r"its node has died|node was terminated")
+
 
 @contextmanager
 def surviving_memory_kills() -> Iterator[None]:
-    """Let a search in this block go on when trials run out of memory; each of them fails with that reason."""
+    """Let a search go on in this block when trials run out of memory, which fail, or lose their node, which do not."""
     from ray.air.execution._internal.actor_manager import RayActorManager
     from ray.exceptions import OutOfMemoryError, RayActorError
 
@@ -24,6 +28,8 @@ def surviving_memory_kills() -> Iterator[None]:
     def as_dead(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, OutOfMemoryError):
             exception = RayActorError(error_msg=cluster.memory_shortage(exception))
+        elif isinstance(exception, RayActorError) and _LOST.search(str(exception)):
+            exception = RayActorError(error_msg=str(exception), preempted=True)
         original(manager, tracked_actor_task, exception)
 
     RayActorManager._actor_task_failed = as_dead

@@ -1,5 +1,7 @@
 """What the driver of a search does as its trials go on: tells people, closes their runs, counts what they cost."""
 
+import contextlib
+import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -14,12 +16,14 @@ from glioflow.progress import Say
 from glioflow.reports.numbers import short
 from glioflow.runs.search.searcher import METRIC, NUMBER, TrialReport
 from glioflow.runs.search.trial import CHECKPOINT, GROUP
-from glioflow.tracking import Tracking
+from glioflow.tracking import PATIENCE_S, Tracking
 from glioflow.tracking.addresses import answers
 from glioflow.tracking.run import REASON
 from glioflow.tracking.spool import run_folder
 
 PRUNED = "glioflow.pruned"
+# So many trials that fail alike, one after another, end a search: the fault is none of theirs.
+EQUAL_FAILURES = 5
 # For Ray Train's controller to be ended with its trial: one that lives would book its workers anew.
 _GRACE_S = 15.0
 # How often people without a table hear of an epoch.
@@ -92,12 +96,27 @@ class Listener:
         show: Given the table.
         tracking: Where runs are closed.
         run_of: Finds or opens the run of a trial that may have died before it could, by number and parameters.
+        give_up: Given the reason why no more trials are to begin.
     """
 
     say: Say
     show: Callable[[Board], None] | None = None
     tracking: Tracking | None = None
     run_of: Callable[[str, Mapping[str, Any]], str] | None = None
+    give_up: Callable[[str], None] | None = None
+
+
+@dataclass
+class _Closing:
+    """What MLflow has yet to hear of a trial that ended, or `goes_on`; one that never reported is found by `row`."""
+
+    run_id: str | None
+    row: Row
+    point: dict[str, Any]
+    status: str | None
+    tags: dict[str, str]
+    cost: dict[str, float]
+    goes_on: bool
 
 
 # Who listens to which search. Tune pickles its callbacks, and a listener may be an open terminal.
@@ -119,7 +138,8 @@ class Announcer(Callback):  # type: ignore[misc]
         # Placement groups of ended trials and when they ended. Ray Train's own cleaner is blind where several clusters
         # share a machine or the dashboard is off, and a group that stays keeps its CPUs from every later trial.
         self._groups: list[tuple[float, str]] = []
-        self._waiting: list[tuple[str, str | None, dict[str, str], dict[str, float]]] = []
+        self._waiting: list[_Closing] = []
+        self._failures: list[str] = []
         self._last_line = float("-inf")
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -144,8 +164,11 @@ class Announcer(Callback):  # type: ignore[misc]
         row = self._enter(trial, last)
         if last.get("failed"):
             row.state = "failed"
+            if not last.get("open"):
+                self._count_failure(str(last["failed"]))
             self._end(trial, row, "KILLED" if last.get("open") else None, {}, f"failed: {last['failed']}")
             return
+        self._failures.clear()
         if last.get("finished"):
             row.state = "finished"
             text = (
@@ -161,6 +184,7 @@ class Announcer(Callback):  # type: ignore[misc]
         """Say that a trial failed for good, and why."""
         row, reason = self._row(trial), reason_of(trial)
         row.state = "failed"
+        self._count_failure(reason)
         self._end(trial, row, "FAILED", {REASON: reason[:500]}, f"failed: {reason}")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -172,8 +196,12 @@ class Announcer(Callback):  # type: ignore[misc]
         self._release(time.monotonic() - _GRACE_S)
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """Release the last ones too."""
+        """Release the last ones too, and send what waits."""
         self._release(float("inf"))
+        listener = LISTENERS.get(self.search)
+        if self._waiting and listener is not None and listener.tracking is not None:
+            answers(listener.tracking.uri, patience_s=PATIENCE_S)
+            self.deliver()
 
     def _release(self, ended_before: float) -> None:
         for ended, group in self._groups:
@@ -210,44 +238,54 @@ class Announcer(Callback):  # type: ignore[misc]
             left = (row.epochs - row.epoch) / row.epoch
             cost |= {f"{name}_saved": value * left for name, value in cost.items()}
         self._ended_with(trial)
-        run_id = (trial.last_result or {}).get("run_id") or self._run_of(trial, row)
-        if run_id:
-            shutil.rmtree(run_folder(run_id) / CHECKPOINT, ignore_errors=True)
-            self._waiting.append((run_id, status, tags, cost))
-        self.deliver(patience_s=0)
+        last = trial.last_result or {}
+        point = {key: value for key, value in trial.config.items() if key != NUMBER}
+        self._waiting.append(
+            _Closing(last.get("run_id") or None, row, point, status, tags, cost, bool(last.get("open")))
+        )
+        self.deliver()
         listener = LISTENERS.get(self.search)
         if listener is not None:
             board = self.board
             listener.say(f"trial {board.ended} of {board.num_trials}: {text}", board.ended / board.num_trials)
         self._show()
 
-    def _run_of(self, trial: Any, row: Row) -> str | None:
-        """Find or open the run of a trial that never reported."""
+    def _count_failure(self, reason: str) -> None:
+        """Let no more trials begin where the last ones failed for one reason, whatever numbers are in it."""
+        alike = re.sub(r"[\d.]+", "#", reason)
+        self._failures = [*self._failures, alike] if self._failures[-1:] == [alike] else [alike]
         listener = LISTENERS.get(self.search)
-        if listener is None or listener.tracking is None or listener.run_of is None:
-            return None
-        if not answers(listener.tracking.uri, patience_s=0):
-            return None
-        return listener.run_of(row.name, {key: value for key, value in trial.config.items() if key != NUMBER})
+        if len(self._failures) == EQUAL_FAILURES and listener is not None and listener.give_up is not None:
+            listener.give_up(f"{EQUAL_FAILURES} trials in a row failed alike: {reason}")
 
-    def deliver(self, *, patience_s: float) -> None:
-        """Close runs in MLflow and log their cost; where it is away for longer than `patience_s`, later."""
+    def deliver(self) -> None:
+        """Close runs in MLflow and log their cost; where it is away, with the next trial or when the search ends."""
         listener = LISTENERS.get(self.search)
         if listener is None or listener.tracking is None:
             return
-        while self._waiting and answers(listener.tracking.uri, patience_s=patience_s):
-            run_id, status, tags, cost = self._waiting[0]
-            listener.tracking.log_metrics(run_id, cost)
-            if tags:
-                listener.tracking.set_tags(run_id, tags)
-            if status is not None:
-                listener.tracking.finish(run_id, status)
-            self._waiting.pop(0)
+        with contextlib.suppress(Exception):  # the store is away, which is no reason to end a search
+            while self._waiting and answers(listener.tracking.uri, patience_s=0):
+                _close(self._waiting[0], listener, listener.tracking)
+                self._waiting.pop(0)
 
     def _show(self) -> None:
         listener = LISTENERS.get(self.search)
         if listener is not None and listener.show is not None:
             listener.show(self.board)
+
+
+def _close(closing: _Closing, listener: Listener, tracking: Tracking) -> None:
+    if closing.run_id is None and listener.run_of is not None:
+        closing.run_id = listener.run_of(closing.row.name, closing.point)
+    if closing.run_id is None:
+        return
+    if not closing.goes_on:
+        shutil.rmtree(run_folder(closing.run_id) / CHECKPOINT, ignore_errors=True)
+    tracking.log_metrics(closing.run_id, closing.cost)
+    if closing.tags:
+        tracking.set_tags(closing.run_id, closing.tags)
+    if closing.status is not None:
+        tracking.finish(closing.run_id, closing.status)
 
 
 def chosen_in(config: Mapping[str, Any]) -> str:

@@ -20,9 +20,7 @@ from glioflow.tracking.cohort_uses import note_use
 VARIANTS = "glioflow.cohort_variants"
 
 
-def prepare_variants(
-    experiment: Experiment, source: str | Path, *, uri: str, say: Say
-) -> dict[str, PreparedCohort]:
+def prepare_variants(experiment: Experiment, source: str | Path, *, uri: str, say: Say) -> dict[str, PreparedCohort]:
     """Prepare the cohort under every preprocessing that the space names; trials share them by fingerprint.
 
     Args:

@@ -217,7 +217,6 @@ def _run(
     """Run what is left of `trials`; return once all of them ended, raise where some stay open."""
     experiment, name, tracking = setting.experiment, folder.name, setting.tracking
     settings = experiment.search
-    LISTENERS[name] = Listener(say, show, tracking, partial(open_trial, tracking, trial_plan, trial_plan.plan))
     scheduler, searcher, many = build_scheduler(experiment), None, trials
     board = Board(trials, settings.folds * experiment.training.epochs)
     if settings.scheduler != "pbt":
@@ -231,6 +230,8 @@ def _run(
         board.before, board.num_trials = ended, ended + many
     if many == 0:
         return
+    opening = partial(open_trial, tracking, trial_plan, trial_plan.plan)
+    LISTENERS[name] = Listener(say, show, tracking, opening, searcher.give_up if searcher else None)
     tuner = build_tuner(experiment, folder, trial_plan, searcher, scheduler, many, board)
     try:
         with surviving_memory_kills(), cluster.restoring_interrupts():

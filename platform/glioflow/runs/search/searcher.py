@@ -142,7 +142,7 @@ class Searcher(TuneSearcher):  # type: ignore[misc]
         self._left = [trial.number for trial in self._in(TrialState.RUNNING)]
         self._new = settings.num_trials
         self._began = time.monotonic()
-        # Why no trial can go on, such as a full disk: no new one is begun then, and those at work stay open.
+        # Why no trial can go on, such as a full disk.
         self.trouble: str | None = None
 
     def _in(self, *states: TrialState) -> list[optuna.trial.FrozenTrial]:
@@ -210,7 +210,7 @@ class Searcher(TuneSearcher):  # type: ignore[misc]
         if trial is None:
             return
         if last and last.get("open"):
-            self.trouble, self._left, self._new = str(last["failed"]), [], 0
+            self.give_up(str(last["failed"]))
             return
         if error or last is None or last.get("failed"):
             self.study.tell(trial, state=TrialState.FAIL)
@@ -218,6 +218,10 @@ class Searcher(TuneSearcher):  # type: ignore[misc]
             self.study.tell(trial, [objective_value(last, name) for name in self.settings.objectives])
         else:
             self.study.tell(trial, state=TrialState.PRUNED)
+
+    def give_up(self, reason: str) -> None:
+        """Begin no more trials; those at work go on."""
+        self.trouble, self._left, self._new = reason, [], 0
 
     def save(self, checkpoint_path: str) -> None:
         """Save nothing: all is in the study."""

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,8 @@ from glioflow.runs.search.trial_folds import sum_up
 from glioflow.runs.train.checkpoints import Behind
 from glioflow.runs.train.run import fit_on_train
 from glioflow.tracking import BUNDLE, PATIENCE_S, SPOOL, RunWriter, Tracking
-from glioflow.tracking.addresses import answers
+from glioflow.tracking.addresses import answers, without_password
+from glioflow.tracking.outage import StoreAway, outlasting
 from glioflow.tracking.run import Run, begin_run
 
 if TYPE_CHECKING:
@@ -93,6 +95,8 @@ def run_trial(config: Mapping[str, Any], plan_json: str) -> None:
     ended: TrialReport = {"epoch": 0, METRIC: 0.0, "finished": True, "run_id": ""}
     try:
         ended |= _run(trial_plan, point, number, ended)
+    except StoreAway as error:
+        ended |= {"failed": str(error), "open": True}
     except OSError as error:
         ended |= {"failed": f"{type(error).__name__}: {error}", "open": True}
     tune.report(ended)
@@ -102,7 +106,9 @@ def _run(trial_plan: TrialPlan, point: Mapping[str, Any], number: str, ended: Tr
     """Open the trial's run, whose id goes into `ended` at once, and train; return the rest of the last report."""
     base = trial_plan.plan
     uri = base.tracking_uri
-    tracking = Tracking(uri, patience_s=PATIENCE_S, ask=not uri.startswith("http"))
+    if not answers(uri, patience_s=PATIENCE_S):
+        raise StoreAway(f"MLflow at {without_password(uri)} is away")
+    tracking = Tracking(uri, ask=False)
     if trial_plan.experiment_id is not None:
         tracking.know_experiment(base.experiment.name, trial_plan.experiment_id)
     prepared = trial_plan.prepared.get(point.get(PREPROCESS, ""), base.prepared)
@@ -111,7 +117,8 @@ def _run(trial_plan: TrialPlan, point: Mapping[str, Any], number: str, ended: Tr
     except UserError as error:
         experiment, refused = base.experiment, str(error)
     plan = base.model_copy(update={"experiment": experiment, "prepared": prepared, "created": now()})
-    ended["run_id"] = run_id = open_trial(tracking, trial_plan, plan, number, point, params_later=True)
+    opening = partial(open_trial, tracking, trial_plan, plan, number, point, later=True)
+    ended["run_id"] = run_id = outlasting(uri, opening, patience_s=PATIENCE_S)
     own = plan.model_copy(update={"run_id": run_id, "folder": base.folder / run_id})
     try:
         with Run(own.tracking_uri, run_id, own.spool, tracking=tracking, every_s=EVERY_S) as run:
@@ -119,7 +126,7 @@ def _run(trial_plan: TrialPlan, point: Mapping[str, Any], number: str, ended: Tr
                 raise RunFailed(refused)
             return _train(run, trial_plan, own)
     except RunFailed as error:
-        if isinstance(error.__cause__, OSError):
+        if isinstance(error.__cause__, OSError | StoreAway):
             raise error.__cause__ from None
         return {"failed": str(error)}
 
@@ -250,18 +257,13 @@ def open_trial(
     number: str,
     point: Mapping[str, Any],
     *,
-    params_later: bool = False,
+    later: bool = False,
 ) -> str:
     """Find this trial's run (a resumed trial has one) or start it below the search's; return its id."""
     params = {f"param.{key}": json.dumps(value) for key, value in point.items()}
     tags = {"trial_id": number, "search": trial_plan.search}
     parent = {"mlflow.parentRunId": trial_plan.parent}  # others may search under the same name
-    try:
-        earlier = tracking.find(plan.experiment.name, **tags, **parent)
-    except Exception:  # only where the first call fails is it asked whether anybody is there
-        if not answers(tracking.uri, patience_s=PATIENCE_S):
-            raise
-        earlier = tracking.find(plan.experiment.name, **tags, **parent)
+    earlier = tracking.find(plan.experiment.name, **tags, **parent)
     if earlier is not None:
         run_id = str(earlier.info.run_id)
         RunWriter(tracking.uri, run_id, plan.folder / run_id / SPOOL).close()
@@ -273,4 +275,4 @@ def open_trial(
     opening = opening_of(setting, "trial", name, parent=trial_plan.parent, tags={**tags, **params})
     if plan.prepared == trial_plan.plan.prepared:  # the search's run has the same split and cohort
         opening = replace(opening, texts={EXPERIMENT: opening.texts[EXPERIMENT]})
-    return begin_run(tracking, opening, params_later=params_later)
+    return begin_run(tracking, opening, later=later)
