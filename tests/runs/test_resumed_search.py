@@ -10,8 +10,9 @@ from glioflow.config import override
 from glioflow.data.splits import make_split
 from glioflow.errors import UserError
 from glioflow.runs.launch import Setting, opening_of
+from glioflow.runs.search.earlier import earlier_points
 from glioflow.runs.search.resumed import resumed_search
-from glioflow.runs.search.run import earlier_points, search
+from glioflow.runs.search.run import search
 from glioflow.runs.search.searcher import Searcher
 from glioflow.tracking.run import begin_run, resume_run
 

@@ -9,6 +9,7 @@ from glioflow.cli.app import TRAINING, verb
 from glioflow.cli.options import AsJson, Data, ExperimentFile, Overrides
 from glioflow.cli.output import answer, one_line_errors, print_result, progress, table
 from glioflow.cli.search_table import search_table
+from glioflow.reports.numbers import short
 
 
 @verb(TRAINING)
@@ -77,6 +78,20 @@ def search(
             show=show_trials,
         )
         print_result(result, as_json)
+
+
+@verb(TRAINING)
+def searches(as_json: AsJson = False) -> None:
+    """List the searches of this home with their state and their best trial."""
+    from dataclasses import asdict
+
+    from glioflow.runs.search.listing import list_searches
+
+    with one_line_errors():
+        listed = [asdict(each) for each in list_searches()]
+        head = ["name", "state", "ended", "best", "run_id"]
+        rows = [[short(each[key], 3) for key in head] for each in listed]
+        answer({"searches": listed}, as_json, lambda: table("", head, rows))
 
 
 @verb(TRAINING)

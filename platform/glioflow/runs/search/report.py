@@ -38,7 +38,7 @@ class Finalist(TypedDict, total=False):
 def report_search(
     setting: Setting, name: str, storage: str, run: Run, trials: Sequence[Any], cohorts: Sequence[Path]
 ) -> tuple[list[Finalist], dict[str, float]]:
-    """Log figures, front and cost to the run of the search.
+    """Log front and cost to the run of the search.
 
     Args:
         setting: Of the search.
@@ -57,9 +57,6 @@ def report_search(
     if settings.scheduler == "pbt":  # parameters change on the way: no study of points
         return [], cost
     study = optuna.load_study(study_name=name, storage=storage)
-    page = draw(study, settings)
-    if page:
-        run.log_text("search.html", page)
     if len(settings.objectives) == 1:
         return [], cost
     numbers = {each.data.tags.get("trial_id"): each.info.run_id for each in trials}
@@ -122,9 +119,9 @@ def draw(study: optuna.Study, settings: SearchSettings) -> str:
         warnings.simplefilter("ignore")
         for k, objective in enumerate(settings.objectives):
             about = {"target": lambda trial, k=k: trial.values[k], "target_name": LABELS[objective]}
+            add(charts.plot_optimization_history, **about)
             add(charts.plot_parallel_coordinate, **about)
             add(charts.plot_param_importances, **about)
-            add(charts.plot_optimization_history, **about)
         if len(settings.objectives) in (2, 3):
             add(charts.plot_pareto_front, target_names=[LABELS[each] for each in settings.objectives])
         elif len(settings.objectives) == 1:

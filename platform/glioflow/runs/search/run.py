@@ -16,15 +16,16 @@ from glioflow.cluster.lease import holding
 from glioflow.cluster.storage import check_home, home
 from glioflow.config import Experiment, data_source, override
 from glioflow.config.experiment import check_search
-from glioflow.config.search import NAME, PREPROCESS, Point, SearchSettings
-from glioflow.config.search_points import known_part
+from glioflow.config.search import NAME, Point, SearchSettings
 from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
 from glioflow.progress import Say, quiet
 from glioflow.runs.launch import Setting, check_searched_batches, open_setting, opening_of, to_yaml
 from glioflow.runs.plan import plan_of
+from glioflow.runs.search.earlier import SPACE, earlier_points, finished_trials, point_of
 from glioflow.runs.search.memory_guard import surviving_memory_kills
 from glioflow.runs.search.observer import LISTENERS, Board, Listener
+from glioflow.runs.search.parent_run import ParentRun, link_to
 from glioflow.runs.search.prepared_variants import VARIANTS, prepare_variants
 from glioflow.runs.search.report import Finalist, report_search
 from glioflow.runs.search.resumed import resumed_search
@@ -34,11 +35,10 @@ from glioflow.runs.search.survival_objective import find_tables
 from glioflow.runs.search.trial import TrialPlan, open_trial
 from glioflow.runs.search.trial_folds import deal_folds
 from glioflow.runs.search.tuner import SearchFolder, build_tuner
-from glioflow.tracking import PATIENCE_S, Tracking
+from glioflow.tracking import PATIENCE_S
 from glioflow.tracking.addresses import answers
 from glioflow.tracking.run import REASON, Run, close_children, open_run, resume_run
 
-SPACE = "glioflow.space"
 FOLDS = "glioflow.search_folds"
 
 
@@ -140,7 +140,10 @@ def _search(
         if variants:
             run.set_tags({VARIANTS: " ".join(cohort.manifest.fingerprint for cohort in variants.values())})
         say(f"search {folder.name}, run {run.run_id}")
-        say(f"MLflow: {_link(setting.tracking, experiment.name, run.run_id)}")
+        link = link_to(setting.tracking, experiment.name, run.run_id)
+        say(f"MLflow: {link}")
+        study = None if experiment.search.scheduler == "pbt" else (folder.name, folder.storage)
+        parent = ParentRun(setting, run, study, link)
         try:
             trial_plan = TrialPlan(
                 plan=plan_of(setting, ""),
@@ -151,8 +154,9 @@ def _search(
                 tables=tables,
                 experiment_id=setting.tracking.experiment(experiment.name),
             )
-            _run(setting, folder, trial_plan, trials or experiment.search.num_trials, say=say, show=show)
-            return _conclude(setting, folder, run, [setting.cohort.path, *prepared.values()])
+            many = trials or experiment.search.num_trials
+            _run(setting, folder, trial_plan, many, parent=parent, say=say, show=show)
+            return _conclude(setting, folder, parent, [setting.cohort.path, *prepared.values()])
         except BaseException:
             with contextlib.suppress(Exception):  # where MLflow is away or the disk full, the first error is what helps
                 close_children(setting.tracking, experiment.name, run.run_id)
@@ -164,12 +168,6 @@ def _unknown_search(name: str) -> UserError:
     begun = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     hint = None if begun else f"no search was begun in {home()}; leave out --resume to begin one"
     return UserError("--resume must name a search that was begun", name, begun or None, hint=hint)
-
-
-def _link(tracking: Tracking, experiment: str, run_id: str) -> str:
-    if tracking.uri.startswith("http"):
-        return f"{tracking.shown.rstrip('/')}/#/experiments/{tracking.experiment(experiment)}/runs/{run_id}"
-    return f"mlflow ui --backend-store-uri {tracking.shown}, experiment {experiment}"
 
 
 def _open_search(
@@ -211,6 +209,7 @@ def _run(
     trial_plan: TrialPlan,
     trials: int,
     *,
+    parent: ParentRun,
     say: Say,
     show: Callable[[Board], None] | None,
 ) -> None:
@@ -228,13 +227,21 @@ def _run(
         replay(scheduler, searcher.study)
         ended, board.best = searcher.reached()
         board.before, board.num_trials = ended, ended + many
+    parent.see(board)
     if many == 0:
         return
+
+    def see(board: Board) -> None:
+        parent.see(board)
+        if show is not None:
+            show(board)
+
     opening = partial(open_trial, tracking, trial_plan, trial_plan.plan)
-    LISTENERS[name] = Listener(say, show, tracking, opening, searcher.give_up if searcher else None)
+    LISTENERS[name] = Listener(say, see, tracking, opening, searcher.give_up if searcher else None)
     tuner = build_tuner(experiment, folder, trial_plan, searcher, scheduler, many, board)
     try:
-        with surviving_memory_kills(), cluster.restoring_interrupts():
+        lines = say if show is None else None
+        with parent.followed(lines), surviving_memory_kills(), cluster.restoring_interrupts():
             results = tuner.fit()
     except Exception as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[-1]
@@ -250,59 +257,20 @@ def _run(
         raise KeyboardInterrupt
 
 
-def earlier_points(setting: Setting, count: int, *, besides: str) -> list[Point]:
-    """Return the best configurations of earlier searches of the experiment on the same cohort, best first.
-
-    Args:
-        setting: Of the search.
-        count: How many at most.
-        besides: Run of the search itself.
-
-    Returns:
-        Of each the part that is a point of the present space; none without any.
-    """
-    tracking, experiment = setting.tracking, setting.experiment
-    if not count:
-        return []
-    same = {"kind": "search", "glioflow.cohort": setting.cohort.manifest.fingerprint}
-    reached: list[tuple[float, Point]] = []
-    for parent in tracking.find_all(experiment.name, **same):
-        if parent.info.run_id == besides:
-            continue
-        same_space = parent.data.tags.get(SPACE) == experiment.search.space_digest
-        for run in _finished(tracking, experiment, parent.info.run_id):
-            point = _point_of(run, experiment)
-            if not same_space:
-                point.pop(PREPROCESS, None)  # a name may mean other steps there
-            if point := known_part(experiment.search, point):
-                reached.append((float(run.data.metrics["val/dice_mean"]), point))
-    reached.sort(key=lambda each: -each[0])
-    return [point for _, point in reached[:count]]
-
-
-def _finished(tracking: Tracking, experiment: Experiment, parent: str) -> list[Any]:
-    runs = tracking.children(experiment.name, parent)
-    return [run for run in runs if run.info.status == "FINISHED" and "val/dice_mean" in run.data.metrics]
-
-
-def _point_of(run: Any, experiment: Experiment) -> Point:
-    tags = run.data.tags
-    return {key: json.loads(tags[f"param.{key}"]) for key in experiment.search.space if f"param.{key}" in tags}
-
-
-def _conclude(setting: Setting, folder: SearchFolder, run: Run, cohorts: Sequence[Path]) -> Searched:
+def _conclude(setting: Setting, folder: SearchFolder, parent: ParentRun, cohorts: Sequence[Path]) -> Searched:
     """Close what was left open, name the best finished trial, and log it as an experiment ready to run."""
-    tracking, experiment, name = setting.tracking, setting.experiment, folder.name
+    tracking, experiment, name, run = setting.tracking, setting.experiment, folder.name, parent.run
     if not answers(tracking.uri, patience_s=PATIENCE_S):
         raise RunFailed(f"MLflow at {tracking.shown} does not answer; start it and go on with --resume {name}")
     close_children(tracking, experiment.name, run.run_id)
+    parent.update(last=True)
     trials = tracking.children(experiment.name, run.run_id)
-    finished = _finished(tracking, experiment, run.run_id)
+    finished = finished_trials(tracking, experiment, run.run_id)
     if not finished:
         reasons = {trial.data.tags.get(REASON, "") for trial in trials} - {""}
         raise RunFailed(f"no trial of {name} finished{': ' + '; '.join(sorted(reasons)) if reasons else ''}")
     best = max(finished, key=lambda run: float(run.data.metrics["val/dice_mean"]))
-    params = _point_of(best, experiment)
+    params = point_of(best, experiment)
     chosen = override(experiment, experiment.search.overrides(params))
     chosen = chosen.model_copy(update={"search": SearchSettings()})
     run.log_text("best.yaml", to_yaml(chosen))

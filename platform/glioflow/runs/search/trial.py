@@ -273,6 +273,8 @@ def open_trial(
     setting = Setting(plan.experiment, PreparedCohort(plan.prepared, verify=False), plan.split, tracking)
     name = f"trial-{number:0>3} {trial_plan.search}"
     opening = opening_of(setting, "trial", name, parent=trial_plan.parent, tags={**tags, **params})
+    searched = {f"search/{key}": value for key, value in point.items()}  # apart from what all trials share
+    opening = replace(opening, params={**opening.params, **searched})
     if plan.prepared == trial_plan.plan.prepared:  # the search's run has the same split and cohort
         opening = replace(opening, texts={EXPERIMENT: opening.texts[EXPERIMENT]})
     return begin_run(tracking, opening, later=later)

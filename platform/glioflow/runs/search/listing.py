@@ -1,0 +1,55 @@
+"""The searches of this home: which there are, how far each is, and what it reached."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from glioflow.cluster.lease import holder_of
+from glioflow.cluster.storage import home
+from glioflow.errors import UserError
+from glioflow.runs.search.tuner import SearchFolder
+from glioflow.tracking import Tracking
+
+
+@dataclass(frozen=True)
+class ListedSearch:
+    """One search of this home.
+
+    Attributes:
+        name: What `--resume` takes.
+        state: `running` where a process runs it; `interrupted` where it can go on.
+        run_id: Its run; None where it was not opened, or by an earlier version.
+        ended: Trials that ended; None of searches by earlier versions.
+        best: Best `val/dice_mean`, or None.
+    """
+
+    name: str
+    state: Literal["running", "finished", "interrupted"]
+    run_id: str | None
+    ended: int | None = None
+    best: float | None = None
+
+
+def list_searches() -> list[ListedSearch]:
+    """Return the searches of this home by name."""
+    folder = home() / "searches"
+    places = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    tracking = Tracking() if places else None
+    return [_listed(SearchFolder(place.name, place), tracking) for place in places]
+
+
+def _listed(folder: SearchFolder, tracking: Tracking | None) -> ListedSearch:
+    run: Any = None
+    if tracking is not None and folder.run_id is not None:
+        try:
+            run = tracking.run(folder.run_id)
+        except UserError:  # in another store, or deleted
+            run = None
+    running, finished = holder_of(folder.path) is not None, run is not None and run.info.status == "FINISHED"
+    metrics = {} if run is None else run.data.metrics
+    return ListedSearch(
+        name=folder.name,
+        state="running" if running else "finished" if finished else "interrupted",
+        run_id=folder.run_id,
+        ended=int(metrics["search/num_ended"]) if "search/num_ended" in metrics else None,
+        best=metrics.get("search/best_dice", metrics.get("val/dice_mean")),
+    )

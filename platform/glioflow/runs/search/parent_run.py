@@ -1,0 +1,182 @@
+"""The run of a search, kept up to date while its trials run: progress, the best and the failed trials, figures."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+
+from glioflow.progress import Say
+from glioflow.reports.numbers import duration, short
+from glioflow.runs.launch import Setting
+from glioflow.runs.search.observer import Board
+from glioflow.runs.search.report import LABELS, draw
+from glioflow.tracking import Tracking
+from glioflow.tracking.addresses import answers
+from glioflow.tracking.run import REASON, Run
+
+# How often a line is said where there is no table, and how often the figures are drawn anew.
+LINE_S, FIGURES_S = 30.0, 300.0
+FIGURES = "search.html"
+_BEST, _FAILED = 10, 5
+
+
+@dataclass
+class ParentRun:
+    """The run of a search and what it says of its trials.
+
+    Attributes:
+        setting: Of the search.
+        run: Its run.
+        study: Its name and storage; None of a population.
+        link: Where people see it.
+        board: Of the trials, as last seen.
+    """
+
+    setting: Setting
+    run: Run
+    study: tuple[str, str] | None
+    link: str
+    board: Board | None = None
+    _told: tuple[int, int] = (-1, -1)
+    _drawn: tuple[float, int] = (float("-inf"), 0)
+
+    def see(self, board: Board) -> None:
+        """Take the table of trials; what it says is written later."""
+        self.board = board
+
+    @contextmanager
+    def followed(self, say: Say | None) -> Iterator[None]:
+        """Keep the run up to date while a block runs, and say a line at once and now and then.
+
+        Args:
+            say: Told the lines; None where people see a table.
+        """
+        ended = threading.Event()
+
+        def follow() -> None:
+            while True:
+                if say is not None and self.board is not None:
+                    say(line(self.board, self.link))
+                with suppress(Exception):  # the store is away: the next time
+                    self.update()
+                if ended.wait(LINE_S if self.board is not None else 1):
+                    return
+
+        follower = threading.Thread(target=follow, name="parent run", daemon=True)
+        follower.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            follower.join()
+
+    def update(self, *, last: bool = False) -> None:
+        """Write progress, description and, now and then, figures; nothing where no trial began or ended since."""
+        board = self.board
+        if board is None or not answers(self.setting.tracking.uri, patience_s=0):
+            return
+        told = (board.ended, len(board.rows))
+        if told != self._told or last:
+            self._told = told
+            trials = self.setting.tracking.children(self.setting.experiment.name, self.run.run_id)
+            self.run.log_metrics(progress_metrics(board), step=board.ended)
+            self.run.set_tags({"mlflow.note.content": self.describe(trials)})
+        when, ended = self._drawn
+        if self.study is not None and board.ended > ended and (last or time.monotonic() - when > FIGURES_S):
+            self._drawn = (time.monotonic(), board.ended)
+            if page := draw(optuna.load_study(study_name=self.study[0], storage=self.study[1]), self.settings):
+                self.run.log_text(FIGURES, page)
+
+    @property
+    def settings(self) -> Any:
+        """The search settings."""
+        return self.setting.experiment.search
+
+    def describe(self, trials: Sequence[Any]) -> str:
+        """Return in Markdown how far the search is, its best trials, its Pareto front, and what failed and why."""
+        parts = [] if self.board is None else [line(self.board)]
+        parts.append(table_of_best(trials, list(self.settings.space), self._run_link))
+        if len(self.settings.objectives) > 1 and self.study is not None:
+            parts.append(self._front())
+        failed = [run for run in trials if run.data.tags.get(REASON)]
+        reasons = [f"- {_number(run)}: {run.data.tags[REASON]}" for run in failed[:_FAILED]]
+        if failed:
+            more = f"\n- and {len(failed) - _FAILED} more" if len(failed) > _FAILED else ""
+            parts.append("Failed trials:\n\n" + "\n".join(reasons) + more)
+        return "\n\n".join(part for part in parts if part)
+
+    def _front(self) -> str:
+        assert self.study is not None
+        best = optuna.load_study(study_name=self.study[0], storage=self.study[1]).best_trials
+        head = ["trial", *(LABELS[each] for each in self.settings.objectives)]
+        rows = [[str(trial.number), *(short(value, 4) for value in trial.values)] for trial in best]
+        return "Pareto front:\n\n" + _markdown(head, rows) if rows else ""
+
+    def _run_link(self, run: Any) -> str:
+        return f"[{_number(run)}](#/experiments/{run.info.experiment_id}/runs/{run.info.run_id})"
+
+
+def link_to(tracking: Tracking, experiment: str, run_id: str) -> str:
+    """Return where people see a run."""
+    if tracking.uri.startswith("http"):
+        return f"{tracking.shown.rstrip('/')}/#/experiments/{tracking.experiment(experiment)}/runs/{run_id}"
+    return f"mlflow ui --backend-store-uri {tracking.shown}, experiment {experiment}"
+
+
+def line(board: Board, link: str = "") -> str:
+    """Return in one line how far a search is."""
+    failed = sum(row.state == "failed" for row in board.rows.values())
+    parts = [
+        f"{_running(board)} running",
+        f"{board.ended} of {board.num_trials} ended" + (f", {failed} failed" if failed else ""),
+        "no best yet" if board.best is None else f"best val/dice_mean {board.best:.3f}",
+        *([] if board.seconds_left is None else [f"about {duration(board.seconds_left)} left"]),
+        *([link] if link else []),
+    ]
+    return "; ".join(parts)
+
+
+def progress_metrics(board: Board) -> dict[str, float | None]:
+    """Return how far a search is, as metrics of its run."""
+    return {
+        "search/num_ended": float(board.ended),
+        "search/num_running": float(_running(board)),
+        "search/num_failed": float(sum(row.state == "failed" for row in board.rows.values())),
+        "search/best_dice": board.best,
+    }
+
+
+def table_of_best(trials: Sequence[Any], keys: Sequence[str], link: Callable[[Any], str]) -> str:
+    """Return in Markdown the best finished trials with the values of the searched keys; empty before the first."""
+    finished = [run for run in trials if run.info.status == "FINISHED" and "val/dice_mean" in run.data.metrics]
+    finished.sort(key=lambda run: -float(run.data.metrics["val/dice_mean"]))
+    if not finished:
+        return ""
+    rows = [
+        [link(run), f"{run.data.metrics['val/dice_mean']:.3f}", *(_value(run.data.tags, key) for key in keys)]
+        for run in finished[:_BEST]
+    ]
+    return "Best trials:\n\n" + _markdown(["trial", "val/dice_mean", *keys], rows)
+
+
+def _value(tags: Mapping[str, str], key: str) -> str:
+    text = tags.get(f"param.{key}")
+    return "" if text is None else short(json.loads(text), 4)
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in each) + " |" for each in lines)
+
+
+def _running(board: Board) -> int:
+    return sum(row.state == "running" for row in board.rows.values())
+
+
+def _number(run: Any) -> str:
+    return str(run.data.tags.get("trial_id", run.info.run_id))
