@@ -70,7 +70,7 @@ from pathlib import Path
 from glioflow import cluster
 cluster.connect(num_cpus=1)
 import ray
-assert list(cluster.map_parallel(os.environ.get, ["AWS_SESSION_TOKEN"])) == ["hush-4"]
+assert list(cluster.map_parallel(lambda name: os.environ.get(name), ["AWS_SESSION_TOKEN"])) == ["hush-4"]
 logs = Path(ray._private.worker._global_node.get_session_dir_path()) / "logs"
 texts = {path: path.read_text(errors="replace") for path in logs.rglob("*") if path.is_file()}
 assert any("eu-central-1" in text for text in texts.values()), "Ray logs no variables any more"

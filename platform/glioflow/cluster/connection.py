@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -184,12 +184,15 @@ def slots(*, cpus: float, gpus: float) -> int:
     """Return how many workers of this size the connected cluster's nodes hold, each of them on one node."""
     import ray
 
-    wanted = {"CPU": cpus, "GPU": gpus}
-    return sum(
-        min(int(node["Resources"].get(name, 0.0) / each + 1e-9) for name, each in wanted.items() if each)
-        for node in ray.nodes()
-        if node["Alive"]
-    )
+    return sum(fit_on_node(node["Resources"], cpus=cpus, gpus=gpus) for node in ray.nodes() if node["Alive"])
+
+
+def fit_on_node(resources: Mapping[str, float], *, cpus: float, gpus: float) -> int:
+    """Return how many workers of this size a node holds; one that takes a part of a GPU has that of a single one."""
+    fit = int(resources.get("CPU", 0.0) / cpus + 1e-9)
+    if gpus >= 1:
+        return min(fit, int(resources.get("GPU", 0.0) / gpus + 1e-9))
+    return min(fit, int(resources.get("GPU", 0.0)) * int(1 / gpus + 1e-9)) if gpus else fit
 
 
 def own_group() -> str:
@@ -208,18 +211,21 @@ def release_group(group: str) -> None:
     remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
 
 
-def map_parallel(function: Callable[[Item], Result], items: Iterable[Item], *, num_cpus: float = 1) -> Iterator[Result]:
+def map_parallel(
+    function: Callable[[Item], Result], items: Iterable[Item], *, num_cpus: float = 1, num_gpus: float = 0
+) -> Iterator[Result]:
     """Run `function` over `items` as Ray tasks, giving results in the items' order as they come.
 
     Args:
         function: Picklable; its `GlioflowError` arrives here as it was raised there.
         items: Picklable each.
         num_cpus: What one task takes.
+        num_gpus: GPUs of one task, which sees no other.
     """
     connect()
     import ray
 
-    task = ray.remote(num_cpus=num_cpus)(_answer).options(max_retries=2)
+    task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus)(_answer).options(max_retries=2)
     waiting = iter(items)
     ahead = max(2, int(4 * resources()["CPU"] / max(num_cpus, 0.1)))
     running: list[Any] = []

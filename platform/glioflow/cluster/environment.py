@@ -17,7 +17,8 @@ DEFAULTS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     # MLflow would ask a store that went away for four minutes, and a training would stand still; ours waits better.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Whoever booked no GPU sees none; Ray would let it see all. (0 only silenced Ray's notice of that.)
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     # A local cluster on a busy machine: Ray gives its dashboard up, and with it the cluster, after 60 and 30 s, and
     # kills workers that took 60 s to start, only to start others.

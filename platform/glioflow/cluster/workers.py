@@ -1,5 +1,7 @@
 """Settings of the Ray workers that train together."""
 
+from typing import Annotated, Literal
+
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 
@@ -11,13 +13,14 @@ class WorkerSettings(BaseModel):
             a training continue with fewer workers when a node is lost and add workers when a node joins, each time
             from its last checkpoint. It needs the cluster for itself, so the trials of a search have one number.
         cpus_per_worker: CPUs of each.
-        gpus_per_worker: GPUs of each; a fraction lets trials share one, each with its part of the memory.
+        gpus_per_worker: GPUs of each; `auto` is one where the cluster has any, else none. A fraction lets trials share
+            one, each with its part of the memory.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     num_workers: PositiveInt | tuple[PositiveInt, PositiveInt] = 1
     cpus_per_worker: float = Field(default=1, gt=0)
-    gpus_per_worker: float = Field(default=0, ge=0)
+    gpus_per_worker: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
 
     @model_validator(mode="after")
     def _fewest_first(self) -> "WorkerSettings":
@@ -27,12 +30,17 @@ class WorkerSettings(BaseModel):
 
     @model_validator(mode="after")
     def _one_worker_a_gpu(self) -> "WorkerSettings":
-        if self.num_workers != 1 and 0 < self.gpus_per_worker < 1:
+        if self.num_workers != 1 and 0 < self.gpus < 1:
             raise ValueError(
                 "gpus_per_worker must be a whole number for several workers, because NCCL takes one worker a GPU: "
                 f"got {self.gpus_per_worker}; set num_workers to 1 or gpus_per_worker to 1"
             )
         return self
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of each worker; none as long as `auto` does not know the cluster."""
+        return 0.0 if self.gpus_per_worker == "auto" else self.gpus_per_worker
 
     @property
     def elastic(self) -> bool:
@@ -52,5 +60,5 @@ class WorkerSettings(BaseModel):
     @property
     def resources_per_worker(self) -> dict[str, float]:
         """What Ray reserves for each worker; without GPUs it has no key `GPU`."""
-        gpus = {"GPU": self.gpus_per_worker} if self.gpus_per_worker else {}
+        gpus = {"GPU": self.gpus} if self.gpus else {}
         return {"CPU": self.cpus_per_worker, **gpus}

@@ -12,7 +12,7 @@ import yaml
 from glioflow import audit, cluster
 from glioflow.cluster.storage import check_home, data_folder, prepared_home
 from glioflow.cluster.workers import WorkerSettings
-from glioflow.config import Experiment, data_source
+from glioflow.config import Experiment, data_source, override
 from glioflow.config.search import Choice
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.record import Cohort
@@ -75,6 +75,7 @@ def open_setting(
     if cluster.resources()["nodes"] > 1 and not tracking.uri.startswith("http"):
         rule = "on more than one node MLFLOW_TRACKING_URI must name a server (http://...)"
         raise UserError(rule, tracking.shown, hint="start `mlflow server` where every node reaches it")
+    experiment = with_gpus(experiment)
     check_resources(experiment)
     say(f"cohort {source}")
     cohort = open_cohort_for(experiment.preprocess, listed, experiment.target)
@@ -150,6 +151,13 @@ def check_searched_batches(experiment: Experiment) -> None:
         check_batch(experiment.training, batch)
 
 
+def with_gpus(experiment: Experiment) -> Experiment:
+    """Return the experiment with what `training.gpus_per_worker: auto` means on the connected cluster."""
+    if experiment.training.gpus_per_worker != "auto":
+        return experiment
+    return override(experiment, {"training.gpus_per_worker": 1.0 if cluster.resources()["GPU"] else 0.0})
+
+
 def check_resources(experiment: Experiment) -> None:
     """Refuse at once what the cluster can never hold.
 
@@ -157,7 +165,7 @@ def check_resources(experiment: Experiment) -> None:
         UserError: With the numbers.
     """
     training, have = experiment.training, cluster.resources()
-    for name, each in (("CPU", training.cpus_per_worker), ("GPU", training.gpus_per_worker)):
+    for name, each in (("CPU", training.cpus_per_worker), ("GPU", training.gpus)):
         need = each * training.min_workers
         if need > have[name]:
             raise UserError(
@@ -167,10 +175,10 @@ def check_resources(experiment: Experiment) -> None:
             )
     if have.get("nodes", 1) == 1:
         return
-    fit = cluster.slots(cpus=training.cpus_per_worker, gpus=training.gpus_per_worker)
+    fit = cluster.slots(cpus=training.cpus_per_worker, gpus=training.gpus)
     if fit < training.min_workers:  # three CPUs on each of two nodes are no four for one worker
         raise UserError(
-            f"{training.min_workers} workers of {training.cpus_per_worker:g} CPUs and {training.gpus_per_worker:g} "
+            f"{training.min_workers} workers of {training.cpus_per_worker:g} CPUs and {training.gpus:g} "
             "GPUs must fit on the cluster, each on one node",
             f"{fit} that fit on {have['nodes']:g} nodes of {have['CPU']:g} CPUs and {have['GPU']:g} GPUs in all",
             hint="lower training.cpus_per_worker, training.gpus_per_worker or training.num_workers",

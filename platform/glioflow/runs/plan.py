@@ -265,7 +265,7 @@ def fit_network(
         validate,
         report_drawn,
         num_threads=settings.training.cpus_per_worker,
-        gpu_share=min(1.0, settings.training.gpus_per_worker or 1.0),
+        gpu_share=min(1.0, settings.training.gpus or 1.0),
         rank=rank,
         world_size=world_size,
         resume=resume,

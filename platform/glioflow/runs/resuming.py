@@ -14,6 +14,8 @@ from glioflow.tracking import flatten
 # Of a cohort: what its files are; earlier versions recorded only how they were prepared.
 _COHORT_TAGS = ("glioflow.cohort_source", "glioflow.cohort")
 _SHOWN = 4
+# Of the experiment, where it is computed: `auto` depends on the cluster.
+_ANYWHERE = ("training.gpus_per_worker",)
 
 
 def resumed_setting(
@@ -53,7 +55,9 @@ def resumed_setting(
 
 def _changed_keys(before: Experiment, now: Experiment, besides: Collection[str]) -> list[str]:
     was, is_ = (flatten(each.resolved.model_dump(mode="json")) for each in (before, now))
-    keys = sorted(key for key in was.keys() | is_.keys() if was.get(key) != is_.get(key) and key not in besides)
+    keys = sorted(
+        key for key in was.keys() | is_.keys() if was.get(key) != is_.get(key) and key not in (*_ANYWHERE, *besides)
+    )
     return [f"{key} is {json.dumps(is_.get(key))}, was {json.dumps(was.get(key))}" for key in keys]
 
 

@@ -18,7 +18,7 @@ from glioflow.errors import UserError
 from glioflow.features.flat import measure_slice
 from glioflow.progress import Say, quiet
 from glioflow.reports.audit_page import audit_page
-from glioflow.runs.launch import Setting, list_source, open_cohort_for, opening_of
+from glioflow.runs.launch import Setting, list_source, open_cohort_for, opening_of, with_gpus
 from glioflow.survival import patient_key, read_clinical
 from glioflow.survival.leakage_example import LeakageExample, rebuild_leakage
 from glioflow.tracking import Tracking
@@ -249,12 +249,14 @@ def _gap(setting: Setting, notes: list[str], say: Say) -> Gap | None:
         notes.append("no leakage gap: the split has no test patients")
         return None
     kinds: tuple[Kind, ...] = ("patient", "slice")
+    cluster.connect()
+    experiment = with_gpus(experiment)
+    training = experiment.training
     trials = [Trial(experiment, setting.cohort.path, setting.split, kind) for kind in kinds]
     say(f"training twice, split by patient and split by slice: {experiment.training.epochs} epochs each")
     gap: Gap = {}
-    for kind, scores in zip(
-        kinds, cluster.map_parallel(run_trial, trials, num_cpus=experiment.training.cpus_per_worker), strict=True
-    ):
+    results = cluster.map_parallel(run_trial, trials, num_cpus=training.cpus_per_worker, num_gpus=training.gpus)
+    for kind, scores in zip(kinds, results, strict=True):
         gap[kind] = scores
         say(f"split by {kind}: Dice {scores['network'].dice:.3f}", len(gap) / len(kinds))
     return gap

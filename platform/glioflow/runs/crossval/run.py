@@ -1,7 +1,7 @@
 """Cross-validation by patient: folds spread over the cluster, every patient predicted by a model that never saw it."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from glioflow import cluster
+from glioflow.bundle import read_description
 from glioflow.bundle.measurement import Row
 from glioflow.bundle.prediction import Predictor
 from glioflow.config import Experiment
@@ -27,6 +28,7 @@ from glioflow.runs.plan import TRAINED, Plan, plan_of, train_plan
 from glioflow.runs.progress import ProgressFile, shown
 from glioflow.runs.resuming import check_folds, resumed_setting
 from glioflow.runs.scoring import CohortScores, EvaluationAnswer, FoldScores, join, score_cases
+from glioflow.runs.train.run import fit_on_train
 from glioflow.tracking import BUNDLE, Tracking
 from glioflow.tracking.addresses import STARTING_S
 from glioflow.tracking.run import Run, begin_run, close_children, open_run, resume_run
@@ -139,9 +141,8 @@ def _run_folds(
     scores = {k: CohortScores.model_validate(setting.tracking.read_json(run, JUDGED)) for k, run in done.items()}
     waiting = [k for k in range(len(parts)) if k not in done]
     plans = {k: _plan(setting, parent, k, fold_split(parts, k)) for k in waiting}
-    cpus = setting.experiment.training.cpus_per_worker
     with shown({f"fold {k + 1}": plan.progress for k, plan in plans.items()}, say):
-        for k, answer in zip(waiting, cluster.map_parallel(run_fold, plans.values(), num_cpus=cpus), strict=True):
+        for k, answer in zip(waiting, _scores_of(setting.experiment, plans.values()), strict=True):
             scores[k] = answer
             dice = [*patient_means(answer.rows, "dice").values()]
             say(f"fold {k + 1} of {len(parts)}: test/dice_mean {np.mean(dice):.3f} over {len(dice)} patients")
@@ -252,15 +253,34 @@ def _plan(setting: Setting, parent: str, fold: int, split: Split) -> Plan:
     return plan_of(part, begin_run(setting.tracking, opening))
 
 
+def _scores_of(experiment: Experiment, plans: Iterable[Plan]) -> Iterator[CohortScores]:
+    """Train and judge folds: side by side where one worker trains each, else one after another on Ray Train."""
+    training = experiment.training
+    booked = {"num_cpus": training.cpus_per_worker, "num_gpus": training.gpus}
+    if training.max_workers == 1:
+        yield from cluster.map_parallel(run_fold, plans, **booked)
+        return
+    for plan in plans:
+        try:
+            fit_on_train(plan)
+        except BaseException as error:
+            Run(plan.tracking_uri, plan.run_id, plan.spool).abandon(error)
+            raise
+        yield from cluster.map_parallel(run_fold, [plan], **{**booked, "num_gpus": min(1.0, training.gpus)})
+
+
 def run_fold(plan: Plan) -> CohortScores:
-    """Train one fold and judge it on its test patients, with shape features of the out-of-fold masks."""
+    """Train one fold, unless it was, and judge it on its test patients, with shape features of the masks."""
     cluster.silence()
     with Run(plan.tracking_uri, plan.run_id, plan.spool) as run:
 
         def report(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
             run.write(metrics, step=epoch)
 
-        metrics = train_plan(plan, report) or {}
+        if plan.experiment.training.max_workers > 1:
+            metrics = read_description(plan.bundle).metrics
+        else:
+            metrics = train_plan(plan, report) or {}
         cohort = PreparedCohort(plan.prepared, verify=False)
         train, test = cohort.cases(plan.split.train), cohort.cases(plan.split.test)
         scores = score_cases(

@@ -103,5 +103,5 @@ def _concurrent(experiment: Experiment) -> int | None:
     training, wanted = experiment.training, experiment.search.concurrent
     if training.min_workers == 1:
         return wanted
-    fit = cluster.slots(cpus=training.cpus_per_worker, gpus=training.gpus_per_worker) // training.min_workers
+    fit = cluster.slots(cpus=training.cpus_per_worker, gpus=training.gpus) // training.min_workers
     return max(1, min(wanted or fit, fit))

@@ -154,7 +154,7 @@ def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, floa
         scaling_config=ray.train.ScalingConfig(
             num_workers=training.num_workers,
             resources_per_worker=training.resources_per_worker,
-            use_gpu=training.gpus_per_worker > 0,
+            use_gpu=training.gpus > 0,
             elastic_resize_monitor_interval_s=RESIZE_S,
         ),
         run_config=ray.train.RunConfig(
@@ -218,7 +218,7 @@ def score_test_patients(plan: Plan) -> TestScores:
     import ray
 
     training = plan.experiment.training
-    task = ray.remote(num_cpus=training.cpus_per_worker, num_gpus=min(1, training.gpus_per_worker))(_score_in_task)
+    task = ray.remote(num_cpus=training.cpus_per_worker, num_gpus=min(1, training.gpus))(_score_in_task)
     try:
         scores: TestScores = ray.get(task.remote(plan.model_dump_json()))
     except ray.exceptions.RayTaskError as error:

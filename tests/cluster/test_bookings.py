@@ -1,0 +1,52 @@
+"""What a worker books and sees of a cluster: GPUs by `auto`, parts of a GPU, none where none is booked."""
+
+import os
+import sys
+from subprocess import run
+
+import pytest
+
+from bundles import changed
+from glioflow.cluster.connection import fit_on_node
+from glioflow.runs.launch import with_gpus
+from glioflow.runs.resuming import _changed_keys
+
+NODE = {"CPU": 64.0, "GPU": 8.0}
+
+
+@pytest.mark.parametrize(("gpus", "fit"), [(0.6, 8), (0.5, 16), (0.34, 16), (1, 8), (2, 4), (3, 2), (0, 64)])
+def test_parts_of_a_gpu_are_counted_on_each_gpu(gpus, fit):
+    assert fit_on_node(NODE, cpus=1, gpus=gpus) == fit
+
+
+def test_cpus_limit_what_fits_too():
+    assert fit_on_node(NODE, cpus=16, gpus=0.25) == 4
+    assert fit_on_node({"CPU": 4.0}, cpus=1, gpus=1) == 0
+
+
+@pytest.mark.parametrize(("have", "booked"), [(8.0, 1.0), (0.0, 0.0)])
+def test_a_training_books_one_gpu_where_the_cluster_has_any(tiny, monkeypatch, have, booked):
+    monkeypatch.setattr("glioflow.cluster.resources", lambda: {"CPU": 8.0, "GPU": have, "nodes": 1.0})
+    assert tiny.training.gpus_per_worker == "auto"
+    assert with_gpus(tiny).training.resources_per_worker.get("GPU", 0.0) == booked
+    said = changed(tiny, training={"gpus_per_worker": 0})
+    assert with_gpus(said) is said
+
+
+def test_a_run_goes_on_where_there_are_other_gpus(tiny):
+    on_cpu, on_gpu = (changed(tiny, training={"gpus_per_worker": each}) for each in (0, 1))
+    assert _changed_keys(on_cpu, on_gpu, ()) == []
+
+
+@pytest.mark.ray
+def test_who_booked_no_gpu_sees_none():
+    script = """
+import os
+from glioflow import cluster
+cluster.connect(num_cpus=1)
+import ray
+assert list(cluster.map_parallel(lambda name: os.environ.get(name), ["CUDA_VISIBLE_DEVICES"])) == [""]
+cluster.disconnect()
+"""
+    environment = {name: value for name, value in os.environ.items() if "ACCEL" not in name and "RAY" not in name}
+    run([sys.executable, "-c", script], env={**environment, "CUDA_VISIBLE_DEVICES": "0,1"}, check=True, timeout=300)
