@@ -223,6 +223,95 @@ def test_the_dashboard_asks_for_metrics_that_the_endpoint_gives():
     assert asked <= given
 
 
+def pods(value: Any) -> Any:
+    """Give the specification of every pod in a document."""
+    if isinstance(value, dict):
+        if "containers" in value:
+            yield value
+        for inner in value.values():
+            yield from pods(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from pods(inner)
+
+
+def gib(amount: str) -> float:
+    assert amount.endswith("Gi"), amount
+    return float(amount.removesuffix("Gi"))
+
+
+@pytest.mark.parametrize("document", kubernetes())
+def test_a_ray_pods_shared_memory_holds_its_object_store(document):
+    for pod in pods(document):
+        for volume in pod.get("volumes", []):
+            if volume["name"] == "shm":
+                (container,) = pod["containers"]
+                store = 0.3 * gib(container["resources"]["limits"]["memory"])  # Ray's own share
+                assert gib(volume["emptyDir"]["sizeLimit"]) >= store
+
+
+@pytest.mark.parametrize("document", kubernetes())
+def test_a_large_volume_is_not_gone_through_at_every_start(document):
+    for pod in pods(document):
+        if "fsGroup" in pod["securityContext"]:
+            assert pod["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch"
+
+
+def groups() -> dict[str, Any]:
+    (cluster_,) = documents(BASE / "raycluster.yaml")
+    return {group["groupName"]: group for group in cluster_["spec"]["workerGroupSpecs"]}
+
+
+def test_gpu_groups_go_to_gpu_nodes_and_one_has_eight():
+    sizes = {}
+    for name, group in groups().items():
+        pod = group["template"]["spec"]
+        gpus = pod["containers"][0]["resources"]["limits"].get("nvidia.com/gpu")
+        assert bool(gpus) == bool(pod.get("nodeSelector")) == bool(pod.get("tolerations")), name
+        sizes[name] = int(gpus or 0)
+    assert sizes == {"cpu": 0, "gpu": 1, "gpu8": 8}
+
+
+def test_every_ray_pod_says_where_prometheus_finds_its_metrics():
+    (cluster_,) = documents(BASE / "raycluster.yaml")
+    (service,) = documents(BASE / "rayservice.yaml")
+    for spec in (cluster_["spec"], service["spec"]["rayClusterConfig"]):
+        for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+            annotations = group["template"]["metadata"]["annotations"]
+            (container,) = group["template"]["spec"]["containers"]
+            ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+            assert annotations == {"prometheus.io/scrape": "true", "prometheus.io/port": str(ports["metrics"])}
+    scraped = yaml.safe_load((DEPLOY / "prometheus.yaml").read_text())["scrape_configs"]
+    names = [name for job in scraped for each in job.get("dns_sd_configs", []) for name in each["names"]]
+    assert names == ["ray-head", "ray-worker"], "every worker, however many there are"
+    assert set(names) <= set(COMPOSE["services"])
+
+
+def test_the_operator_reaches_ray_however_it_was_installed():
+    (policy,) = [each for each in documents(BASE / "networkpolicy.yaml") if each["metadata"]["name"] == "operator"]
+    labels = [peer["podSelector"]["matchLabels"] for peer in policy["spec"]["ingress"][0]["from"]]
+    assert {"app.kubernetes.io/name": "kuberay-operator"} in labels, "as Helm labels it"
+    assert {"app.kubernetes.io/component": "kuberay-operator"} in labels, "as kustomize labels it"
+
+
+def test_a_stopped_job_has_the_time_to_close_its_runs():
+    wait = "RAY_JOB_STOP_WAIT_TIME_S"
+    (config,) = yaml.safe_load((BASE / "kustomization.yaml").read_text())["configMapGenerator"]
+    assert f"{wait}=120" in config["literals"]
+    assert COMPOSE["services"]["ray-head"]["environment"][wait] == "120"
+    assert f"--env={wait}=120" in (DEPLOY / "ray-cluster.yaml").read_text()
+
+
+def test_the_image_has_what_kuberays_probes_call():
+    assert re.search(r"apt-get install [^&]*\bwget\b", (DEPLOY / "Dockerfile").read_text())
+
+
+def test_an_edit_of_the_readme_installs_no_package_anew():
+    before = (DEPLOY / "Dockerfile").read_text().partition("RUN deploy/install.sh")[0]
+    copied = [word for line in before.splitlines() if line.startswith("COPY") for word in line.split()[1:-1]]
+    assert copied == ["requirements.lock", "deploy/install.sh"]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_images_install_makes_a_working_environment(tmp_path):
