@@ -305,10 +305,8 @@ def test_versions_count_up_and_carry_tags_aliases_and_their_run(tracking, made):
     tracking.set_alias("glioma", CHAMPION, 1)
     versions = tracking.versions("glioma")
     tags = {"k": "v", "glioflow.bundle": bundle.digest_of(made)}
-    assert [(v.version, v.aliases, v.run_id, v.tags) for v in versions] == [
-        (2, (), runs[1], tags),
-        (1, (CHAMPION,), runs[0], tags),
-    ]
+    assert [(v.version, v.aliases, v.run_id) for v in versions] == [(2, (), runs[1]), (1, (CHAMPION,), runs[0])]
+    assert all(tags.items() <= v.tags.items() for v in versions)
     tracking.set_alias("glioma", CHAMPION, 2)
     assert tracking.champion("glioma").version == 2
     assert tracking.names() == ["glioma"]

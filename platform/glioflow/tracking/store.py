@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from glioflow import atomic, bundle
 from glioflow.clock import now_ms
 from glioflow.errors import UserError
+from glioflow.tracking.logged_models import MODEL, link_version, log_model
 from glioflow.tracking.runs import Runs, every
 
 if TYPE_CHECKING:
@@ -85,8 +86,11 @@ class Tracking(Runs):
                 (model / document).write_text(text)
             self.log_folder(run_id, model, folder=destination)
         source = f"{self.run(run_id).info.artifact_uri.rstrip('/')}/{destination}"
-        sealed = {**tags, SEALED: bundle.digest_of(folder)}
-        return self._version(self.client.create_model_version(name, source, run_id, tags=sealed, await_creation_for=0))
+        model_id = log_model(self, run_id)
+        sealed = {**tags, SEALED: bundle.digest_of(folder), MODEL: model_id}
+        entry = self.client.create_model_version(name, source, run_id, tags=sealed, await_creation_for=0)
+        link_version(self, model_id, name, str(entry.version))
+        return self._version(entry)
 
     def versions(self, name: str) -> list[Version]:
         """Return all versions of `name` that GlioFlow registered, newest first."""

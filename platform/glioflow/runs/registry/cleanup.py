@@ -19,6 +19,7 @@ from glioflow.runs.search.run import FOLDS
 from glioflow.runs.search.tuner import SearchFolder
 from glioflow.tracking import BUNDLE, SPOOL, Tracking
 from glioflow.tracking.cohort_uses import forget_uses, noted, used_elsewhere, used_since
+from glioflow.tracking.logged_models import delete_model
 from glioflow.tracking.run import close_expired
 
 # Younger ones may belong to a command that is at work.
@@ -210,6 +211,7 @@ def _bundles(tracking: Tracking, runs: Runs, searches: Iterable[Any], keep: int)
 
 def _trim(tracking: Tracking, run_id: str) -> None:
     tracking.set_tags(run_id, {TRIMMED: "true"})
+    delete_model(tracking, run_id)
     tracking.delete_artifact(run_id, BUNDLE)
 
 

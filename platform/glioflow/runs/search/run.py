@@ -37,6 +37,7 @@ from glioflow.runs.search.trial_folds import deal_folds
 from glioflow.runs.search.tuner import SearchFolder, build_tuner
 from glioflow.tracking import PATIENCE_S
 from glioflow.tracking.addresses import answers
+from glioflow.tracking.logged_models import log_model
 from glioflow.tracking.run import REASON, Run, close_children, open_run, resume_run
 
 FOLDS = "glioflow.search_folds"
@@ -269,6 +270,9 @@ def _conclude(setting: Setting, folder: SearchFolder, parent: ParentRun, cohorts
     if not finished:
         reasons = {trial.data.tags.get(REASON, "") for trial in trials} - {""}
         raise RunFailed(f"no trial of {name} finished{': ' + '; '.join(sorted(reasons)) if reasons else ''}")
+    if experiment.search.folds == 1:  # of several folds none is the trial's model
+        for trial in finished:
+            log_model(tracking, trial.info.run_id)
     best = max(finished, key=lambda run: float(run.data.metrics["val/dice_mean"]))
     params = point_of(best, experiment)
     chosen = override(experiment, experiment.search.overrides(params))

@@ -106,7 +106,8 @@ def _run(trial_plan: TrialPlan, point: Mapping[str, Any], number: str, ended: Tr
     """Open the trial's run, whose id goes into `ended` at once, and train; return the rest of the last report."""
     base = trial_plan.plan
     uri = base.tracking_uri
-    if not answers(uri, patience_s=PATIENCE_S):
+    # A server is asked by the first call; a database that is away would hold it up for minutes.
+    if not uri.startswith("http") and not answers(uri, patience_s=PATIENCE_S):
         raise StoreAway(f"MLflow at {without_password(uri)} is away")
     tracking = Tracking(uri, ask=False)
     if trial_plan.experiment_id is not None:

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from glioflow.runs.train.checkpoints import Stored, drop_torn, is_whole
 from glioflow.runs.train.overlays import OVERLAYS, drawn
 from glioflow.tracking import BUNDLE, RunWriter, Tracking
 from glioflow.tracking.addresses import answers
+from glioflow.tracking.logged_models import log_model
 from glioflow.tracking.run import open_run, resume_run, spool_of
 
 if TYPE_CHECKING:
@@ -96,6 +98,8 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
         for name, content in {**test.report, **_curves(setting.tracking, run.run_id)}.items():
             run.log_bytes(f"report/{name}", content)
         run.log_folder(plan.bundle, folder=BUNDLE)
+    with suppress(Exception):  # MLflow is away: `register` makes it
+        log_model(setting.tracking, run.run_id)
     return Trained(run.run_id, f"runs:/{run.run_id}/{BUNDLE}", metrics)
 
 

@@ -1,0 +1,81 @@
+"""Bundles as MLflow's logged models, so that its Models tab lists and compares them with parameters and metrics.
+
+The files stay where they are, in the run's artifact `bundle`; the model names them.
+"""
+
+import json
+from typing import Any
+
+from glioflow.tracking.runs import Runs
+
+# Tag of a logged model: where its bundle is.
+BUNDLE_OF = "glioflow.bundle_of"
+# Tag of a version: its logged model. MLflow's own database keeps this of models in its own places only.
+MODEL = "glioflow.model"
+_VERSIONS = "mlflow.modelVersions"
+_TYPE = "segmentation"
+_MAX_PARAM = 250
+_JUDGED = ("val/", "test/", "oof/")
+
+
+def log_model(tracking: Runs, run_id: str) -> str:
+    """Return the id of the logged model of a run's bundle; it is made the first time.
+
+    It has the run's name, parameters, and metrics on the run's data set.
+    """
+    from mlflow.entities import LoggedModelOutput
+
+    run = tracking.run(run_id)
+    if (known := model_of(run)) is not None:
+        return known
+    model = tracking.client.create_logged_model(
+        run.info.experiment_id,
+        name=_name(run),
+        source_run_id=run_id,
+        tags={BUNDLE_OF: f"runs:/{run_id}/bundle"},
+        params={key: value[:_MAX_PARAM] for key, value in run.data.params.items()},
+        model_type=_TYPE,
+    )
+    model_id = str(model.model_id)
+    tracking.log_batch(run_id, metrics=_metrics(tracking, run, model_id))
+    tracking.client.finalize_logged_model(model_id, "READY")
+    # Last, since it is what says that the model is whole.
+    tracking.client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
+    return model_id
+
+
+def link_version(tracking: Runs, model_id: str, name: str, version: str) -> None:
+    """Let MLflow's page of a logged model name a registered version of it."""
+    known = json.loads(tracking.client.get_logged_model(model_id).tags.get(_VERSIONS, "[]"))
+    linked = [*known, {"name": name, "version": version}]
+    tracking.client.set_logged_model_tags(model_id, {_VERSIONS: json.dumps(linked)})
+
+
+def model_of(run: Any) -> str | None:
+    """Return the id of the logged model of MLflow's `run`, or None."""
+    outputs = run.outputs.model_outputs if run.outputs else []
+    return str(outputs[0].model_id) if outputs else None
+
+
+def delete_model(tracking: Runs, run_id: str) -> None:
+    """Remove the logged model of a run whose bundle goes."""
+    if (model_id := model_of(tracking.run(run_id))) is not None:
+        tracking.client.delete_logged_model(model_id)
+
+
+def _name(run: Any) -> str:
+    """Return a name as MLflow allows it."""
+    return "".join("-" if letter in "/:.%\"' " else letter for letter in run.info.run_name)
+
+
+def _metrics(tracking: Runs, run: Any, model_id: str) -> list[Any]:
+    """Return the run's metrics on patients as the model's; at their own time and step the run keeps each once."""
+    from mlflow.entities import Metric
+
+    run_id, inputs = run.info.run_id, run.inputs.dataset_inputs if run.inputs else []
+    on = {"dataset_name": inputs[0].dataset.name, "dataset_digest": inputs[0].dataset.digest} if inputs else {}
+    keys = [key for key in run.data.metrics if key.startswith(_JUDGED) and key.endswith("_mean")]
+    last = [tracking.client.get_metric_history(run_id, key)[-1] for key in keys]
+    return [
+        Metric(each.key, each.value, each.timestamp, each.step, model_id=model_id, run_id=run_id, **on) for each in last
+    ]
