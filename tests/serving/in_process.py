@@ -43,7 +43,7 @@ class Here:
         self.answering = Answering(self.versions, batcher, log)
 
     async def predict(self, case: Any, clinical: Any) -> Any:
-        reply = await self.admission.run(self.answering.answer, case, clinical)
+        reply = await self.admission.run(lambda: self.answering.answer(case, clinical))
         if isinstance(reply, Full):
             raise Busy(reply.rule)
         return reply

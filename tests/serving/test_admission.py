@@ -68,9 +68,9 @@ def test_probes_and_card_are_answered_while_all_places_are_taken(tiny, slices, g
 def test_a_study_too_many_is_refused_at_once(gate):
     async def check():
         admission = Admission(1, 1)
-        taken = [asyncio.create_task(admission.run(gate.go.wait, 30)) for _ in range(2)]
+        taken = [asyncio.create_task(admission.run(lambda: gate.go.wait(30))) for _ in range(2)]
         await asyncio.sleep(0)
-        assert isinstance(await admission.run(gate.go.wait, 30), Full)
+        assert isinstance(await admission.run(lambda: gate.go.wait(30)), Full)
         gate.go.set()
         await asyncio.gather(*taken)
         assert await admission.run(lambda: 5) == 5, "there is room again"
@@ -78,11 +78,37 @@ def test_a_study_too_many_is_refused_at_once(gate):
     asyncio.run(check())
 
 
+def test_large_studies_are_computed_one_after_the_other_and_small_ones_together(gate):
+    async def check():
+        admission, begun = Admission(4, 10, values=100), []
+
+        def study(name):
+            begun.append(name)
+            return gate.go.wait(30)
+
+        async def settle(count):
+            while len(begun) < count:
+                await asyncio.sleep(0.01)
+
+        tasks = [asyncio.create_task(admission.run(lambda n=n: study(n), values=n)) for n in (60, 30, 500, 10)]
+        await settle(2)
+        assert begun == [60, 30], "the next does not fit, and nobody overtakes it"
+        tasks[2].cancel()
+        await settle(3)
+        assert begun == [60, 30, 10]
+        gate.go.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert await admission.run(lambda: study(700), values=700), "a larger one is computed alone"
+        assert admission.inside <= 1
+
+    asyncio.run(check())
+
+
 def test_a_study_that_nobody_waits_for_is_not_begun(gate):
     async def check():
         admission, begun = Admission(1, 5), []
-        first = asyncio.create_task(admission.run(gate.go.wait, 30))
-        second = asyncio.create_task(admission.run(begun.append, 1))
+        first = asyncio.create_task(admission.run(lambda: gate.go.wait(30)))
+        second = asyncio.create_task(admission.run(lambda: begun.append(1)))
         await asyncio.sleep(0)
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)
@@ -120,7 +146,7 @@ def test_a_study_that_nobody_waits_for_leaves_the_network(gate):
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         gate.go.set()
-        await admission.run(batcher, "network", lambda block: block, np.zeros((1, 2, 2, 1), np.float32))
+        await admission.run(lambda: batcher("network", lambda block: block, np.zeros((1, 2, 2, 1), np.float32)))
         while batcher.queued or not ended:
             await asyncio.sleep(0.01)
 

@@ -219,9 +219,10 @@ def test_a_volume_that_states_too_much_is_refused_before_it_is_decoded(here, tmp
 
     image = nibabel.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4))
     image.header.set_data_shape((500, 500, 500))
+    limits = Limits(values=2**26)
     bomb = gzip.compress(image.header.binaryblock + b"\0" * 4 + b"\0" * 1000)
     monkeypatch.setattr(nifti, "read_volume", lambda path: pytest.fail("it was decoded"))
-    said = refusal(send(client(here), [("a_flair.nii.gz", bomb)]), 413)
+    said = refusal(send(client(here, ServeSettings(limits=limits)), [("a_flair.nii.gz", bomb)]), 413)
     assert "at most 67108864 values" in said["rule"]
 
 

@@ -27,7 +27,7 @@ from glioflow.serving.http.feedback import Feedback
 from glioflow.serving.http.metrics import Metrics
 from glioflow.serving.http.request_guard import log, quiet_libraries, start_log
 from glioflow.serving.http.routes import Broken, Busy, make_api
-from glioflow.serving.settings import ServeSettings, digest_of
+from glioflow.serving.settings import ServeSettings, digest_of, values_in_memory
 from glioflow.serving.versions.loaded import NoChampion, Versions, Wanted, find_wanted
 from glioflow.serving.versions.registry_watcher import watch
 from glioflow.tracking.addresses import STARTING_S
@@ -46,7 +46,7 @@ class PredictorReplica:
         _use_threads(settings)
         batcher = Batcher(pixels_per_pass())
         self._versions = Versions(batcher, log)
-        self._admission = Admission(AT_ONCE, settings.limits.queued)
+        self._admission = Admission(AT_ONCE, settings.limits.queued, values=values_in_memory())
         self._answering = Answering(self._versions, batcher, log, seed=os.getpid())
         self._swaps: set[asyncio.Task[None]] = set()
         self._missing: NoChampion | None = None  # why there is no version yet; the watcher brings the first
@@ -103,7 +103,7 @@ class PredictorReplica:
         """Answer for one study."""
         if self._missing is not None:
             return self._missing
-        return await self._admission.run(self._answering.answer, case, clinical)
+        return await self._admission.run(lambda: self._answering.answer(case, clinical), values=case.image.size)
 
 
 def _use_threads(settings: ServeSettings) -> None:

@@ -1,13 +1,28 @@
 """Settings of the endpoint: limits of a request, size of the deployments, share of a challenger."""
 
+import contextlib
 import hashlib
 import os
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from glioflow.errors import UserError
 
 TOKEN = "GLIOFLOW_SERVE_TOKEN"
+# What a value of an image takes while its study is computed: as it was sent, prepared, as probabilities, and copies.
+_BYTES_PER_VALUE = 24
+_STUDIES = 4  # of the largest size, for which there is room
+
+
+def values_in_memory() -> int:
+    """Return how many values of images may be computed at once, for which half of this machine's memory has room."""
+    import psutil
+
+    total = psutil.virtual_memory().total
+    with contextlib.suppress(OSError, ValueError):  # of a container, `max` where it has no limit
+        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return int(min(total // 2 // _BYTES_PER_VALUE, _STUDIES * 2**28))
 
 
 class Limits(BaseModel):
@@ -18,7 +33,8 @@ class Limits(BaseModel):
         unpacked_bytes: Of the contents of all zips together, and of all volumes once decompressed.
         files: Their number, after unpacking.
         slices: Of a study.
-        values: Of a study's image, all slices and channels together.
+        values: Of a study's image, all slices and channels together; by default a quarter of what this machine's
+            memory has room for, and at most 2^28.
         queued: Requests that may wait; further ones are refused.
         timeout_s: For an answer; a request that takes longer is refused as overload.
         body_s: For a request to arrive in.
@@ -31,7 +47,7 @@ class Limits(BaseModel):
     unpacked_bytes: int = Field(default=1024 * 2**20, gt=0)
     files: int = Field(default=2000, gt=0)
     slices: int = Field(default=1000, gt=0)
-    values: int = Field(default=2**26, gt=0)
+    values: int = Field(default_factory=lambda: values_in_memory() // _STUDIES, gt=0)
     queued: int = Field(default=32, gt=0)
     timeout_s: float = Field(default=120, gt=0)
     body_s: float = Field(default=900, gt=0)

@@ -3,13 +3,13 @@
 import asyncio
 import contextvars
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 from glioflow.errors import UserError
 
-Given = ParamSpec("Given")
 Result = TypeVar("Result")
 _ABANDONED: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("abandoned", default=None)
 
@@ -31,33 +31,81 @@ class Admission:
         inside: How many are computed or wait.
     """
 
-    def __init__(self, at_once: int, waiting: int) -> None:
-        """Take at most `at_once + waiting` studies."""
-        self._most, self.inside = at_once + waiting, 0
-        self._pool = ThreadPoolExecutor(at_once, "study")
+    def __init__(self, at_once: int, waiting: int, *, values: int | None = None) -> None:
+        """Take at most `at_once + waiting` studies.
 
-    async def run(self, function: Callable[Given, Result], *given: Given.args, **named: Given.kwargs) -> Result | Full:
-        """Call a function in a thread; where this is cancelled, it is not begun, or ends at its next `check_wanted`."""
+        Args:
+            at_once: Studies in threads.
+            waiting: Studies that wait for one.
+            values: Of the images of all studies in threads; a larger one is computed alone. None is any number.
+        """
+        self._most, self._values, self.inside, self._used = at_once + waiting, values, 0, 0
+        self._pool = ThreadPoolExecutor(at_once, "study")
+        self._turns: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def run(self, function: Callable[[], Result], *, values: int = 0) -> Result | Full:
+        """Call a function in a thread; where this is cancelled, it is not begun, or ends at its next `check_wanted`.
+
+        Args:
+            function: Without arguments.
+            values: Of its study's image, for which it waits until there is room.
+        """
         if self.inside >= self._most:
             return Full("the endpoint is busy; try again", f"{self.inside} studies")
         self.inside += 1
+        try:
+            await self._take_turn(values)
+        except asyncio.CancelledError:
+            self.inside -= 1
+            raise
         abandoned = threading.Event()
 
         def call() -> Result:
             _ABANDONED.set(abandoned)
             check_wanted(abandoned)
-            return function(*given, **named)
+            return function()
 
+        loop = asyncio.get_running_loop()
         future = self._pool.submit(contextvars.copy_context().run, call)
-        future.add_done_callback(lambda _: self._leave())
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave, values))
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             abandoned.set()
             raise
 
-    def _leave(self) -> None:
+    async def _take_turn(self, values: int) -> None:
+        if not self._turns and self._fits(values):
+            self._used += values
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._turns.append((values, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # it had come already
+                self._give_back(values)
+            else:
+                self._turns.remove((values, turn))
+                self._call_next()
+            raise
+
+    def _fits(self, values: int) -> bool:
+        return self._values is None or not self._used or self._used + values <= self._values
+
+    def _leave(self, values: int) -> None:
         self.inside -= 1
+        self._give_back(values)
+
+    def _give_back(self, values: int) -> None:
+        self._used -= values
+        self._call_next()
+
+    def _call_next(self) -> None:
+        while self._turns and self._fits(self._turns[0][0]):
+            values, turn = self._turns.popleft()
+            self._used += values
+            turn.set_result(None)
 
 
 def current_study() -> threading.Event | None:
