@@ -38,7 +38,7 @@ def test_a_palette_png_is_read_by_its_colors_and_a_gray_one_loses_its_opacity(tm
     image = Image.fromarray(GRAY).convert("P")
     image.putpalette([255 - value // 3 for value in range(768)])
     image.save(tmp_path / "p.png")
-    assert read_image(tmp_path / "p.png")[0, 1].tolist() == [254, 254, 254]
+    assert read_image(tmp_path / "p.png")[0, 1].tolist() == [254]
     Image.merge("LA", [Image.fromarray(GRAY), Image.fromarray(GRAY)]).save(tmp_path / "la.png")
     assert np.array_equal(read_image(tmp_path / "la.png")[..., 0], GRAY)
 
@@ -147,3 +147,16 @@ def test_numbers_are_averaged_where_slices_become_fewer():
     assert resample(stack, (3, 2, 2))[:, 0, 0].tolist() == pytest.approx([0, 3, 0])
     stack = np.arange(7, dtype=np.float32)[:, None, None] * np.ones((1, 2, 2), np.float32)
     assert resample(stack, (3, 2, 2)).mean() == pytest.approx(stack.mean())
+
+
+def test_a_palette_of_grays_is_a_gray_image(tmp_path):
+    Image.fromarray(GRAY).convert("P").save(tmp_path / "gray.png")
+    assert np.array_equal(read_image(tmp_path / "gray.png"), GRAY[..., None])
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 6])
+def test_a_tiff_that_is_stored_from_another_corner_is_refused(tmp_path, orientation):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, GRAY, photometric="minisblack", extratags=[(274, "H", 1, orientation, True)])
+    with pytest.raises(UserError, match=f"must begin at its top left; got orientation {orientation}"):
+        read_image(path)

@@ -138,3 +138,10 @@ def test_events_may_be_written_as_pandas_writes_them(tmp_path, column):
         read_clinical(path)[name] for name in ("os_event", "pfi_event", "death01") if name in read_clinical(path)
     )
     assert values.tolist() == [1, 0, 1, 0]
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text("Patient,age_years,age_years\na,40,50\n")
+    with pytest.raises(UserError, match="a column of the table must appear once; got age_years"):
+        read_clinical(path)

@@ -1,6 +1,8 @@
 """Clinical tables of several origins, read into one typed table by patient. Knows files and columns, no model."""
 
+import csv
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,8 +205,16 @@ def _read_text(path: Path) -> "pd.DataFrame":
     except (OSError, UnicodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         hint = "save it as CSV in UTF-8"
         raise UserError("a clinical table must be a readable csv in UTF-8", str(error), file=path, hint=hint) from None
+    check_header(header, path)
     raw.columns = raw.columns.str.strip()
     return raw
+
+
+def check_header(header: str, path: Path) -> None:
+    """Refuse the first line of a csv in which two columns have one name: which of them counts is anybody's guess."""
+    names = [name.strip() for name in next(csv.reader([header], delimiter=separator_of(header)), [])]
+    if twice := sorted(name for name, times in Counter(names).items() if name and times > 1):
+        raise UserError("a column of the table must appear once", ", ".join(twice), file=path)
 
 
 def _split_alive(cells: "pd.Series[str]") -> tuple["pd.Series[str]", "pd.Series[float]"]:

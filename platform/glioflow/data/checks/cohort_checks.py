@@ -228,10 +228,10 @@ def _check_table(cohort: Cohort) -> list[Problem]:
         return []
     try:
         if cohort.format == "lgg":
-            keys = [row["Patient"] for row in lgg.clinical_rows(table)]
+            keys = [row["Patient"].strip() for row in lgg.clinical_rows(table)]
         else:
             with table.open(encoding="utf-8-sig", newline="") as file:
-                keys = [row[0] for row in list(csv.reader(file))[1:] if row]
+                keys = [row[0].strip() for row in list(csv.reader(file))[1:] if row]
     except (OSError, UnicodeDecodeError, csv.Error, UserError) as error:
         if not isinstance(error, UserError):
             error = UserError("the table cannot be read as text", reason(error))

@@ -16,7 +16,7 @@ from glioflow.data.case import Case
 from glioflow.data.formats import tiff
 from glioflow.data.formats.record import CaseFiles, Cohort, accepted_person, reason
 from glioflow.errors import UserError
-from glioflow.survival.clinical import separator_of
+from glioflow.survival.clinical import check_header, separator_of
 
 CHANNELS = ("pre", "flair", "post")
 LABELS = {1: "tumor"}
@@ -204,6 +204,7 @@ def clinical_rows(path: Path, *, key: str = "Patient") -> list[dict[str, str]]:
     rows = csv.DictReader(lines, delimiter=separator_of(header))
     if key not in (rows.fieldnames or ()):
         raise UserError(f"the clinical table must have a column {key}", f"columns {header[:80]!r}", file=path)
+    check_header(header, path)
     return list(rows)
 
 

@@ -184,8 +184,10 @@ def _read_png(path: Path) -> NDArray[np.generic]:
     read_png_header(path)
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            pixels = np.asarray(image.convert("RGB") if image.mode in ("P", "PA") else image)
-            return pixels[..., 0] if image.mode == "LA" else pixels
+            palette = image.mode in ("P", "PA")
+            pixels = np.asarray(image.convert("RGB") if palette else image)
+            gray = image.mode == "LA" or (palette and bool((pixels == pixels[..., :1]).all()))
+            return pixels[..., 0] if gray else pixels
     except UserError:
         raise
     except Exception as error:  # a damaged file can fail anywhere inside the decoder

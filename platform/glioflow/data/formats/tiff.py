@@ -99,6 +99,11 @@ def _decode(page: Any, index: int, path: Path) -> NDArray[np.generic]:
     if "PhotometricInterpretation" in page.tags and page.photometric.name not in ("MINISBLACK", "RGB"):
         hint = "store it with bright values for bright tissue, gray or RGB"
         raise UserError("a TIFF must be gray (MinIsBlack) or RGB", page.photometric.name, file=path, hint=hint)
+    if "Orientation" in page.tags and page.tags["Orientation"].value != 1:
+        hint = "store its rows from the top and its columns from the left"
+        raise UserError(
+            "a TIFF must begin at its top left", f"orientation {page.tags['Orientation'].value}", file=path, hint=hint
+        )
     if name == "LZW":
         return _decode_lzw(page, index, path)
     if name in _DEFLATE:
