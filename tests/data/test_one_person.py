@@ -99,3 +99,23 @@ def test_dicom_of_two_patients_is_refused_and_of_one_in_two_folders_is_read(tmp_
     write_series(tmp_path / "c", VOXELS, description="AX T2", patient="DOE", number=2)
     files = [path for folder in ("a", "c") for path in sorted((tmp_path / folder).iterdir())]
     assert read_study(files).channels == ("flair", "t2")
+
+
+def test_strays_beside_the_sequences_are_left_out_and_named(tmp_path):
+    import pydicom
+
+    names = {"a": "AX T1", "b": "AX FLAIR", "c": "AX T1 POST", "d": "AX T2", "e": "LOC 3 PLANE"}
+    names |= {f"dwi{number}": f"DWI b{number}" for number in range(20)}
+    for number, (folder, text) in enumerate(names.items(), start=1):
+        write_series(tmp_path / folder, VOXELS, description=text, number=number)
+    for file in (tmp_path / "dwi0").iterdir():  # one of them as a picture of a workstation
+        dataset = pydicom.dcmread(file)
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "RGB", 0
+        dataset.BitsAllocated = dataset.BitsStored = 8
+        dataset.HighBit = 7
+        dataset.PixelData = bytes(3 * VOXELS[0].size)
+        dataset.save_as(file)
+    case = read_study([tmp_path])
+    assert set(case.channels) == {"pre", "flair", "post", "t2"}
+    assert any("LOC 3 PLANE" in warning for warning in case.warnings)
+    assert "1 series in color left out" in case.warnings

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from glioflow.data.case import Case
-from glioflow.data.formats.dicom_headers import check_plane, fill_gaps
+from glioflow.data.formats.dicom_headers import check_plane, count_voxels, fill_gaps
 from glioflow.data.formats.dicom_pixels import check_pixels
 from glioflow.data.formats.dicom_stack import check_stack, settle_headers
 from glioflow.data.formats.nifti import MAX_CHANNELS, Volume, orient, same_grid, spacing_of
@@ -104,16 +104,12 @@ def read(case: CaseFiles, *, chosen: Mapping[str, str] = NONE_CHOSEN) -> Case:
     """
     series: dict[str, list[tuple[Path, Any]]] = {}
     persons: dict[str, set[str]] = {"PatientID": set(), "PatientName": set()}
-    voxels = 0
     for file in case.files:
         header = _load(file, pixels=False)
         for tag, values in persons.items():
             values |= {str(header.get(tag) or "").strip()} - {""}
         if header.get("Modality") not in (*_IMAGE, _MASK):
             continue
-        voxels += _voxels(header, file)
-        if voxels > MAX_VOXELS:
-            raise TooLarge(f"a study must have at most {MAX_VOXELS} voxels", f"more in {case.id}")
         series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((file, header))
     tag, values = next(((tag, values) for tag, values in persons.items() if values), ("PatientID", set()))
     if len(values) > 1:
@@ -121,14 +117,25 @@ def read(case: CaseFiles, *, chosen: Mapping[str, str] = NONE_CHOSEN) -> Case:
         raise UserError(rule, f"{len(values)} different {tag}s", hint="send one study at a time")
     images = [members for members in series.values() if members[0][1].Modality != _MASK]
     masks = [members for members in series.values() if members[0][1].Modality == _MASK]
-    if not 1 <= len(images) <= MAX_CHANNELS or len(masks) > 1:
-        rule = f"a DICOM study must have 1 to {MAX_CHANNELS} image series and at most one segmentation"
+    if not images or len(masks) > 1:
+        rule = "a DICOM study must have image series and at most one segmentation"
         raise UserError(rule, f"{len(images)} and {len(masks)} in {case.id}")
-    ordered = sorted(images, key=lambda members: int(members[0][1].get("SeriesNumber") or 0))
+    gray = [members for members in images if int(members[0][1].get("SamplesPerPixel") or 1) == 1]
+    colored = len(images) - len(gray) if gray else 0  # pictures of a workstation; alone they are refused below
+    ordered = sorted(gray or images, key=lambda members: int(members[0][1].get("SeriesNumber") or 0))
     names, left_out = choose_channels([series_of(members[0][1]) for members in ordered], chosen)
     channels = {
         name: [file for file, _ in members] for name, members in zip(names, ordered, strict=True) if name is not None
     }
+    used = [pair for name, members in zip(names, ordered, strict=True) if name is not None for pair in members]
+    if (
+        sum(count_voxels(header, file) for file, header in (*used, *(pair for mask in masks for pair in mask)))
+        > MAX_VOXELS
+    ):
+        raise TooLarge(f"a study must have at most {MAX_VOXELS} voxels", f"more in {case.id}")
+    if len(channels) > MAX_CHANNELS:
+        rule = f"a DICOM study must have at most {MAX_CHANNELS} series to read"
+        raise UserError(rule, f"{len(channels)} in {case.id}", hint="leave out those that are not needed")
     volumes = {name: _read_series(files) for name, files in channels.items()}
     first_name, first = next(iter(volumes.items()))
     for name, volume in volumes.items():
@@ -146,7 +153,10 @@ def read(case: CaseFiles, *, chosen: Mapping[str, str] = NONE_CHOSEN) -> Case:
         spacing_mm=first.spacing_mm,
         institution=case.institution,
         grid=first.grid,
-        warnings=tuple(f"the series {text!r} is no T1, T2 or FLAIR: left out" for text in left_out),
+        warnings=(
+            *(f"the series {text!r} is no T1, T2 or FLAIR: left out" for text in left_out),
+            *([f"{colored} series in color left out"] if colored else []),
+        ),
         files=tuple(file for files in channels.values() for file in files),
         chosen=tuple(chosen.items()),
     )
@@ -228,19 +238,6 @@ def _load(path: Path, *, pixels: bool) -> Any:
         raise
     except Exception as error:  # a damaged file can fail anywhere inside the decoder
         raise UserError("the DICOM file cannot be read", reason(error), file=path) from error
-
-
-def _voxels(header: Any, file: Path) -> int:
-    try:
-        count = int(header.Rows) * int(header.Columns) * int(header.get("NumberOfFrames") or 1)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise UserError("a DICOM image must state its rows and columns", file=file) from error
-    if header.Modality != _MASK and int(header.get("SamplesPerPixel") or 1) != 1:
-        raise UserError("a DICOM image must be gray", f"{header.SamplesPerPixel} samples per pixel", file=file)
-    if header.Modality != _MASK and (shown := header.get("PhotometricInterpretation", "MONOCHROME2")) != "MONOCHROME2":
-        hint = "store it with bright values for bright tissue, as MONOCHROME2"
-        raise UserError("a DICOM image must be MONOCHROME2", shown, file=file, hint=hint)
-    return count
 
 
 def _read_series(files: Sequence[Path]) -> Volume:

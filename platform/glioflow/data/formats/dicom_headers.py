@@ -1,5 +1,6 @@
 """Tags that de-identification or an old scanner left out of a DICOM header, filled in where no image needs them."""
 
+from pathlib import Path
 from typing import Any
 
 from glioflow.errors import UserError
@@ -59,6 +60,20 @@ def check_plane(dataset: Any, file: Any) -> None:
         if value is None or not hasattr(value, "__len__") or len(value) != count:
             hint = "export the series with its geometry, or convert it to NIfTI"
             raise UserError(f"a DICOM slice must state its {keyword}", file=file, hint=hint)
+
+
+def count_voxels(header: Any, file: Path) -> int:
+    """Return how many voxels a header states; raises `UserError` where it is no gray image of a stated size."""
+    try:
+        count = int(header.Rows) * int(header.Columns) * int(header.get("NumberOfFrames") or 1)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError("a DICOM image must state its rows and columns", file=file) from error
+    if header.Modality != "SEG" and int(header.get("SamplesPerPixel") or 1) != 1:
+        raise UserError("a DICOM image must be gray", f"{header.SamplesPerPixel} samples per pixel", file=file)
+    if header.Modality != "SEG" and (shown := header.get("PhotometricInterpretation", "MONOCHROME2")) != "MONOCHROME2":
+        hint = "store it with bright values for bright tissue, as MONOCHROME2"
+        raise UserError("a DICOM image must be MONOCHROME2", shown, file=file, hint=hint)
+    return count
 
 
 def _uid(dataset: Any, keyword: str, *sources: Any) -> str:
