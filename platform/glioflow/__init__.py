@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from glioflow.api.evaluation import compare, evaluate
     from glioflow.api.experiments import crossval, search, train
     from glioflow.api.model import Model, load
+    from glioflow.api.planning import plan
     from glioflow.api.registry import promote, register, rollback
     from glioflow.config import Experiment
 
@@ -44,6 +45,7 @@ __all__ = [
     "describe",
     "evaluate",
     "load",
+    "plan",
     "prepare",
     "promote",
     "register",
@@ -59,6 +61,7 @@ _MODULES = {
     "glioflow.api.evaluation": ("compare", "evaluate"),
     "glioflow.api.experiments": ("crossval", "search", "train"),
     "glioflow.api.model": ("Model", "load"),
+    "glioflow.api.planning": ("plan",),
     "glioflow.api.registry": ("promote", "register", "rollback"),
     "glioflow.config": ("Experiment",),
 }

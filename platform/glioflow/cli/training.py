@@ -1,5 +1,6 @@
 """The verbs that train and search."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,23 @@ from glioflow.cli.options import AsJson, Data, ExperimentFile, Overrides
 from glioflow.cli.output import answer, one_line_errors, print_result, progress, table
 from glioflow.cli.search_table import search_table
 from glioflow.reports.numbers import short
+
+
+@verb(TRAINING)
+def plan(
+    cohort: Annotated[str, typer.Argument(help="Folder of a cohort with masks, as it was downloaded.")],
+    out: Annotated[Path | None, typer.Option(help="New experiment file; by default it is printed.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the experiment; by default that of the folder.")] = None,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Minutes that one training may take.")] = 60,
+    as_json: AsJson = False,
+) -> None:
+    """Write an experiment file for a cohort and this machine, every choice with its reason."""
+    with one_line_errors(), progress("plan") as say:
+        made = gf.plan(cohort, out, name=name, minutes=minutes, say=say)
+        if as_json or out is not None:
+            print_result(made, as_json)
+        else:
+            typer.echo(made.text, nl=False)
 
 
 @verb(TRAINING)

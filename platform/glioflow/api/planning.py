@@ -1,0 +1,94 @@
+"""Plans: an experiment file for a cohort, with the reason of every choice."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from glioflow.api.inputs import print_progress
+from glioflow.api.results import Result
+from glioflow.atomic import check_folder, write_text
+from glioflow.cluster.storage import data_folder
+from glioflow.config import Experiment
+from glioflow.data.formats.detect import open_cohort
+from glioflow.errors import UserError
+from glioflow.planning.plan import plan as plan_experiment
+from glioflow.progress import Say
+from glioflow.reports.tables import Table
+
+# As `experiments/` names them.
+_WEIGHTS = "mobilenet_v2_imagenet.pth"
+
+
+@dataclass(frozen=True)
+class PlanResult(Result):
+    """A planned experiment.
+
+    Attributes:
+        path: The file that was written; None if none was asked for.
+        text: What stands in it.
+        choices: `key`, `value` and `reason` of each setting.
+        facts: What is known of the cohort.
+        experiment: What `train`, `crossval` and `search` take.
+    """
+
+    path: Path | None
+    text: str
+    choices: list[dict[str, Any]] = field(repr=False)
+    facts: dict[str, Any] = field(repr=False)
+    experiment: Experiment = field(repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values as `--json` prints them on the command line."""
+        return {
+            "path": None if self.path is None else str(self.path),
+            "choices": self.choices,
+            "facts": self.facts,
+            "experiment": self.experiment.model_dump(mode="json"),
+        }
+
+    def tables(self) -> list[Table]:
+        """Return the choices with their reasons."""
+        rows = [[choice["key"], str(choice["value"]), choice["reason"]] for choice in self.choices]
+        return [Table("", ["setting", "value", "because"], rows)]
+
+
+def plan(
+    cohort: str | Path,
+    out: str | Path | None = None,
+    *,
+    name: str | None = None,
+    minutes: float = 60,
+    say: Say = print_progress,
+) -> PlanResult:
+    """Plan an experiment from what a cohort holds and this machine carries.
+
+    Args:
+        cohort: Folder of a cohort with masks, as it was downloaded.
+        out: New YAML file; None writes none.
+        name: Of the experiment; None takes that of the folder.
+        minutes: That one training may take.
+        say: Called with what is looked at.
+
+    Raises:
+        UserError: If the cohort has no masks, `out` exists, or `minutes` is not above 0.
+    """
+    if not minutes > 0:
+        raise UserError("the minutes of a training must be above 0", minutes)
+    path = None if out is None else Path(out)
+    if path is not None:
+        check_folder(path.absolute().parent, "OUT")
+        if path.exists():
+            raise UserError("the file of a plan must not exist yet", str(path), hint="choose another name or remove it")
+    data = data_folder()
+    folder = Path(cohort)
+    if not folder.exists() and data is not None and (data / folder).exists():
+        folder = data / folder
+    weights = _WEIGHTS if data is not None and (data / _WEIGHTS).is_file() else None
+    made = plan_experiment(
+        open_cohort(folder), name=name, source=str(cohort), minutes=minutes, weights=weights, say=say
+    )
+    if path is not None:
+        write_text(path, made.text)
+    facts = {key: value for key, value in vars(made.facts).items() if key != "labels"}
+    facts["labels"] = {str(value): vars(label) for value, label in made.facts.labels.items()}
+    return PlanResult(path, made.text, [vars(choice) for choice in made.choices], facts, made.experiment)

@@ -1,0 +1,1 @@
+"""From a cohort and a machine to an experiment file in which every choice has its reason."""

@@ -1,0 +1,219 @@
+"""What a plan is made from: facts about a cohort and about the machine."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow.data.case import Case
+from glioflow.data.formats.record import Cohort
+from glioflow.errors import UserError
+from glioflow.progress import Say, quiet
+from glioflow.survival import SurvivalSettings
+from glioflow.survival.clinical import patient_key, read_clinical
+from glioflow.survival.outcome import choose_task, take_outcome
+
+# Pixels of so many cases are read, evenly spread over the cohort; names and tables of all.
+READ = 48
+
+
+@dataclass(frozen=True)
+class LabelFacts:
+    """One label of the masks.
+
+    Attributes:
+        name: As the cohort calls it.
+        share: Of the cases that were read, how many have it, in [0, 1].
+        median_px: Voxels in a case that has it.
+    """
+
+    name: str
+    share: float
+    median_px: int
+
+
+@dataclass(frozen=True)
+class CohortFacts:
+    """A cohort, as far as it decides a plan; medians are over the cases that were read.
+
+    Attributes:
+        source: Where it is.
+        format: Its format.
+        cases: Number of all cases.
+        patients: Number of persons.
+        institutions: Number of institutions that are known.
+        read: Number of cases whose pixels were read.
+        channels: Names, the same in every case.
+        shape: Median (S, H, W).
+        spacing_mm: Median spacing along S, H, W; None where no case states it.
+        head: Median size of the smallest box (S, H, W) that holds all that is not 0.
+        values: Least and greatest value of the cases that were read.
+        whole_numbers: Whether they hold whole numbers only.
+        background: Median share of voxels that are 0 in every channel, in [0, 1].
+        labels: Facts about each label that occurs.
+        tumor_slices: Share of slices with tumor, in [0, 1].
+        in_one_piece: Median share of a tumor that lies in its largest component, in [0, 1].
+        outcomes: Patients with an outcome that a survival stage can be fitted on; 0 where there are too few.
+        slices: Estimated number of slices of the whole cohort.
+    """
+
+    source: str
+    format: str
+    cases: int
+    patients: int
+    institutions: int
+    read: int
+    channels: tuple[str, ...]
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float] | None
+    head: tuple[int, int, int]
+    values: tuple[float, float]
+    whole_numbers: bool
+    background: float
+    labels: dict[int, LabelFacts]
+    tumor_slices: float
+    in_one_piece: float
+    outcomes: int
+    slices: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the plan is to run.
+
+    Attributes:
+        cores: CPU cores.
+        gpus: Name of each GPU.
+        gpu_memory_gb: Memory of the smallest of them, in 10^9 bytes; 0 without.
+    """
+
+    cores: int
+    gpus: tuple[str, ...] = ()
+    gpu_memory_gb: float = 0.0
+
+
+def look_at_machine() -> Machine:
+    """Return the cores and GPUs of this machine."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = torch.cuda.device_count()
+    about = [torch.cuda.get_device_properties(k) for k in range(count)]
+    return Machine(
+        cores, tuple(each.name for each in about), min((each.total_memory for each in about), default=0) / 1e9
+    )
+
+
+def measure_cohort(cohort: Cohort, *, say: Say = quiet) -> CohortFacts:
+    """Read some cases of a cohort and sum up what decides a plan.
+
+    Args:
+        cohort: Its cases, masks among them.
+        say: Called with progress.
+
+    Raises:
+        UserError: If it has no mask, channels that differ, or a file that cannot be read.
+    """
+    some = cohort.cases[:: max(1, -(-len(cohort.cases) // READ))]
+    seen = [_look(case) for case in _cases(cohort, some, say)]
+    labeled = [each for each in seen if each["labels"] is not None]
+    if not labeled:
+        raise UserError("a plan needs masks to learn from, and no case has one", file=cohort.path)
+    first = seen[0]["channels"]
+    for each in seen:
+        if each["channels"] != first:
+            values = f"{', '.join(first)} in {seen[0]['id']} and {', '.join(each['channels'])} in {each['id']}"
+            raise UserError("the cases must have the same channels", values, file=cohort.path)
+    spacings = [each["spacing"] for each in seen if each["spacing"] is not None]
+    values = sorted({value for each in labeled for value in each["labels"]})
+    sizes = {value: [each["labels"][value] for each in labeled if value in each["labels"]] for value in values}
+    return CohortFacts(
+        source=str(cohort.path),
+        format=cohort.format,
+        cases=len(cohort.cases),
+        patients=len({case.patient for case in cohort.cases}),
+        institutions=len({case.institution for case in cohort.cases} - {None}),
+        read=len(seen),
+        channels=first,
+        shape=_medians([each["shape"] for each in seen]),
+        spacing_mm=tuple(round(float(x), 3) for x in np.median(spacings, axis=0)) if spacings else None,  # type: ignore[arg-type]
+        head=_medians([each["head"] for each in seen]),
+        values=(min(each["low"] for each in seen), max(each["high"] for each in seen)),
+        whole_numbers=all(each["whole"] for each in seen),
+        background=float(np.median([each["background"] for each in seen])),
+        labels={
+            value: LabelFacts(cohort.labels.get(value, f"label {value}"), len(px) / len(labeled), int(np.median(px)))
+            for value, px in sizes.items()
+        },
+        tumor_slices=sum(each["tumor_slices"] for each in labeled) / sum(each["shape"][0] for each in labeled),
+        in_one_piece=float(np.median([each["piece"] for each in labeled if each["labels"]] or [0.0])),
+        outcomes=_count_outcomes(cohort),
+        slices=round(len(cohort.cases) * float(np.mean([each["shape"][0] for each in seen]))),
+    )
+
+
+def _count_outcomes(cohort: Cohort) -> int:
+    """Return how many patients have an outcome that a survival stage can be fitted on; 0 where it cannot."""
+    if cohort.clinical is None:
+        return 0
+    try:
+        table = read_clinical(cohort.clinical)
+        own = table.loc[table.index.isin({patient_key(case.patient) for case in cohort.cases})]
+        return len(take_outcome(own, choose_task(own, SurvivalSettings()))[0])
+    except UserError:
+        return 0
+
+
+def _cases(cohort: Cohort, some: tuple[Any, ...], say: Say) -> Iterator[Case]:
+    for number, files in enumerate(some, 1):
+        yield cohort.read_files(files)
+        say(f"looked at case {number} of {len(some)}")
+
+
+def _look(case: Case) -> dict[str, Any]:
+    """Return the facts of one case."""
+    from scipy import ndimage
+
+    image, low, high = case.image, float(case.image.min()), float(case.image.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise UserError("the values of an image must be finite", f"{low} to {high} in {case.id}")
+    anything = (image != 0).any(axis=-1)
+    labels: dict[int, int] | None = None
+    piece, tumor_slices = 0.0, 0
+    if case.mask is not None:
+        numbers, counts = np.unique(case.mask, return_counts=True)
+        labels = {int(value): int(count) for value, count in zip(numbers, counts, strict=True) if value}
+        tumor_slices = int((case.mask > 0).any(axis=(1, 2)).sum())
+        if labels:
+            parts, _ = ndimage.label(case.mask > 0)
+            piece = float(np.bincount(parts.ravel())[1:].max() / sum(labels.values()))
+    return {
+        "id": case.id,
+        "channels": case.channels,
+        "shape": case.shape,
+        "spacing": case.spacing_mm,
+        "head": _extent(anything),
+        "low": low,
+        "high": high,
+        "whole": image.dtype.kind in "ui" or bool((image == np.round(image)).all()),
+        "background": float(1 - anything.mean()),
+        "labels": labels,
+        "tumor_slices": tumor_slices,
+        "piece": piece,
+    }
+
+
+def _extent(anything: NDArray[np.bool_]) -> tuple[int, int, int]:
+    sizes = []
+    for axis in range(3):
+        there = np.flatnonzero(anything.any(axis=tuple(k for k in range(3) if k != axis)))
+        sizes.append(int(there[-1] - there[0] + 1) if there.size else anything.shape[axis])
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _medians(sizes: list[tuple[int, int, int]]) -> tuple[int, int, int]:
+    s, h, w = (int(value) for value in np.median(sizes, axis=0))
+    return s, h, w

@@ -1,0 +1,135 @@
+"""The plan of an experiment: its choices in order, and the file that they make."""
+
+import re
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from glioflow.config import Experiment
+from glioflow.config.experiment import load_experiment
+from glioflow.data.formats.record import Cohort
+from glioflow.planning import rules
+from glioflow.planning.facts import CohortFacts, Machine, look_at_machine, measure_cohort
+from glioflow.planning.rules import Choice
+from glioflow.planning.speed import measure_step
+from glioflow.progress import Say, quiet
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan.
+
+    Attributes:
+        experiment: What it comes to.
+        choices: Every setting with its reason, in the order of the file.
+        facts: About the cohort.
+        machine: Where it was planned.
+        text: The experiment file.
+    """
+
+    experiment: Experiment
+    choices: tuple[Choice, ...]
+    facts: CohortFacts
+    machine: Machine
+    text: str
+
+
+def plan(
+    cohort: Cohort,
+    *,
+    name: str | None = None,
+    source: str | None = None,
+    minutes: float = 60,
+    machine: Machine | None = None,
+    weights: str | None = None,
+    say: Say = quiet,
+) -> Planned:
+    """Plan an experiment for a cohort.
+
+    Args:
+        cohort: With masks.
+        name: Of the experiment; None makes one from the cohort's folder.
+        source: What the file says of where the cohort is; None says its folder.
+        minutes: That one training may take.
+        machine: Where it will run; None takes this machine.
+        weights: File of MobileNetV2's ImageNet weights, if they are at hand.
+        say: Called with progress.
+
+    Raises:
+        UserError: If the cohort has no masks, or cannot be read.
+    """
+    facts = measure_cohort(cohort, say=say)
+    facts = replace(facts, source=source or facts.source)
+    machine = machine or look_at_machine()
+    before = [
+        *rules.plan_target(facts),
+        rules.plan_preprocessing(facts, machine),
+        *rules.plan_split(facts),
+        *rules.plan_network(facts, machine, weights=weights),
+    ]
+    title = name or re.sub(r"[^A-Za-z0-9._-]+", "-", cohort.path.resolve().name).strip("-._") or "plan"
+    say("measuring a training step")
+    trial = _choices(before, rules.plan_training(facts, machine, minutes=minutes, seconds_per_step=1.0))
+    seconds = measure_step(_experiment(_write(title, facts, trial)), facts.channels)
+    training = list(rules.plan_training(facts, machine, minutes=minutes, seconds_per_step=seconds))
+    chosen = {choice.key: choice.value for choice in (*before, *training)}
+    choices = _choices(
+        before,
+        training,
+        rules.plan_inference(facts),
+        rules.plan_survival(facts),
+        rules.plan_search(facts, machine, chosen),
+    )
+    text = _write(title, facts, choices)
+    return Planned(_experiment(text), choices, facts, machine, text)
+
+
+def _choices(*parts: Iterable[Choice]) -> tuple[Choice, ...]:
+    """Return the choices of all parts, those of one section together."""
+    choices = [choice for part in parts for choice in part]
+    sections = list(dict.fromkeys(choice.key.split(".")[0] for choice in choices))
+    return tuple(sorted(choices, key=lambda choice: sections.index(choice.key.split(".")[0])))
+
+
+def _experiment(text: str) -> Experiment:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "plan.yaml"
+        path.write_text(text, encoding="utf-8")
+        return load_experiment(path)
+
+
+def _write(title: str, facts: CohortFacts, choices: tuple[Choice, ...]) -> str:
+    """Return an experiment file with the reason of each choice above it."""
+    about = f"{facts.patients} patients, {facts.cases} cases of {', '.join(facts.channels)}; planned by `glioflow plan`"
+    lines = [f"# {about}.", f"name: {_value(title)}", f"data: {{source: {_value(facts.source)}}}"]
+    tree: dict[str, Any] = {}
+    for choice in choices:
+        *sections, last = choice.key.split(".")
+        node = tree
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[last] = choice
+    return "\n".join([*lines, *_lines(tree, 0)]) + "\n"
+
+
+def _lines(tree: dict[str, Any], depth: int) -> list[str]:
+    indent, lines = "  " * depth, []
+    for key, value in tree.items():
+        if isinstance(value, Choice):
+            lines += [
+                f"{indent}# {value.reason[0].upper()}{value.reason[1:]}.",
+                f"{indent}{key}: {_value(value.value)}",
+            ]
+        else:
+            lines += [f"{indent}{key}:", *_lines(value, depth + 1)]
+    return lines
+
+
+def _value(value: Any) -> str:
+    """Return a value in one line of YAML."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False).strip()
+    return text.removesuffix("...").strip()

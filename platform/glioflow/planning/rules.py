@@ -1,0 +1,262 @@
+"""The rules of a plan: from facts to settings, each with the reason that is written beside it.
+
+Sources: nnU-Net's published rules (Isensee et al., Nature Methods 2021: 3D unless the data are very anisotropic, the
+median spacing as target, patches as large as memory carries, z-scores inside the head), and our own measurements in
+`benchmarks/`. Costs on CPU are of two cores.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from glioflow.planning.facts import CohortFacts, Machine
+
+# Above this ratio of spacings, or with fewer slices than this, a volume is taken slice by slice (nnU-Net's threshold).
+ANISOTROPIC, FEWEST_SLICES = 3.0, 24
+# Share of zero voxels from which the background is taken for cut away (skull-stripped images have 0.6 and more).
+CUT_AWAY = 0.35
+# Steps that a training needs, from benchmarks/lgg.md and benchmarks/brats.md; more than ENOUGH gains little.
+FEW_STEPS, ENOUGH = 1200, 12000
+# Patients from which five folds leave enough in each, and from which choices on validation patients are worth much.
+FOR_FIVE_FOLDS, FOR_CHOICES = 15, 25
+# Part of the time of a training that goes to steps; the rest is preparation, validation and the test patients.
+STEPPING = 0.7
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting: its key in an experiment file, its value, and why."""
+
+    key: str
+    value: Any
+    reason: str
+
+
+def is_volumetric(facts: CohortFacts) -> tuple[bool, str]:
+    """Return whether a 3D network is planned, and why."""
+    if facts.spacing_mm is None:
+        return False, "slices one by one: the files do not say how far apart slices are"
+    ratio = facts.spacing_mm[0] / min(facts.spacing_mm[1:])
+    if ratio >= ANISOTROPIC:
+        return (
+            False,
+            f"slices one by one: slices lie {ratio:.1f} times as far apart as pixels ({ANISOTROPIC:g} and more)",
+        )
+    if facts.head[0] < FEWEST_SLICES:
+        return False, f"slices one by one: {facts.head[0]} slices are too few for 3D patches (at least {FEWEST_SLICES})"
+    return True, f"volumes: slices lie close enough ({' x '.join(f'{x:g}' for x in facts.spacing_mm)} mm)"
+
+
+def plan_target(facts: CohortFacts) -> Iterator[Choice]:
+    """Choose what is predicted from the labels that the masks hold."""
+    by_word = {
+        word: value
+        for value, label in facts.labels.items()
+        for word in ("necro", "edema", "enhanc")
+        if word in label.name
+    }
+    shown = ", ".join(f"{value} {label.name} ({label.share:.0%} of cases)" for value, label in facts.labels.items())
+    if len(facts.labels) == 1:
+        yield Choice("target.kind", "binary", f"one label: {shown}")
+    elif (
+        len(facts.labels) == 3 and len(by_word) == 3 and not any("non" in label.name for label in facts.labels.values())
+    ):
+        core, edema, enhancing = by_word["necro"], by_word["edema"], by_word["enhanc"]
+        yield Choice(
+            "target.kind", "regions", f"labels of BraTS: {shown}; its nested regions are scored, so they are learned"
+        )
+        regions = {"WT": sorted(facts.labels), "TC": sorted([core, enhancing]), "ET": [enhancing]}
+        yield Choice("target.regions", regions, "whole tumor, tumor core, enhancing tumor")
+        yield Choice("target.decode", {"WT": edema, "TC": core, "ET": enhancing}, "the label of each, innermost first")
+    else:
+        yield Choice("target.kind", "multiclass", f"several labels that exclude one another: {shown}")
+        yield Choice("target.labels", sorted(facts.labels), "in the order of their values")
+
+
+def plan_preprocessing(facts: CohortFacts, machine: Machine) -> Choice:
+    """Choose the steps of preprocessing."""
+    volumetric, _ = is_volumetric(facts)
+    cut, reasons = facts.background >= CUT_AWAY, []
+    low, high = facts.values
+    steps: list[dict[str, Any]] = []
+    bytes_stored = facts.whole_numbers and low >= 0 and high <= 255 and high > 1
+    if cut and not bytes_stored:
+        steps.append({"step": "crop_box", "above": 0.0})
+        reasons.append(f"{facts.background:.0%} of the voxels are 0, which is cut off")
+    if volumetric:
+        assert facts.spacing_mm is not None
+        spacing = [max(2.0, value) for value in facts.spacing_mm] if not machine.gpus else list(facts.spacing_mm)
+        if spacing != list(facts.spacing_mm):
+            steps.append({"step": "resample", "spacing_mm": spacing})
+            reasons.append(f"{spacing[0]:g} mm, since {machine.cores} cores carry an eighth of the voxels")
+        else:
+            steps.append({"step": "resample", "spacing_mm": spacing})
+            reasons.append("the median spacing, as nnU-Net")
+        steps.append({"step": "zscore", "nonzero": cut})
+        reasons.append(f"z-scores {'inside the head' if cut else 'of the volume'}, as nnU-Net for MR")
+        return Choice("preprocess", steps, "; ".join(reasons))
+    if facts.head[1] != facts.head[2] or facts.shape[1] != facts.shape[2]:
+        steps.append({"step": "pad_square"})
+        reasons.append("squares, so that nothing is stretched")
+    if bytes_stored:
+        steps.insert(0, {"step": "unit"})
+        reasons.append(f"8-bit values ({low:g} to {high:g}) need no statistics of the volume, so lone slices work, too")
+    else:
+        steps.append({"step": "percentile", "low": 0.5, "high": 99.5, "nonzero": cut})
+        reasons.append(f"values from {low:g} to {high:g}: each volume's own range")
+    size = plane_size(facts, machine)
+    steps.append({"step": "resize", "size": size})
+    limit = (
+        "the largest that two cores train in an hour" if not machine.gpus and size == 128 else "as large as the head"
+    )
+    reasons.append(f"{size} px: {limit}")
+    return Choice("preprocess", steps, "; ".join(reasons))
+
+
+def plane_size(facts: CohortFacts, machine: Machine) -> int:
+    """Return the side of a slice: of the head or the image, in steps of 32, as far as the machine carries it."""
+    cut = facts.background >= CUT_AWAY and not (facts.whole_numbers and facts.values[1] <= 255)
+    side = max(facts.head[1:] if cut else facts.shape[1:])
+    return int(max(64, min(256 if machine.gpus else 128, 32 * math.ceil(side / 32))))
+
+
+def patch_size(facts: CohortFacts, machine: Machine, spacing: list[float]) -> list[int]:
+    """Return the patch along S, H, W: as large as the device carries and the head is, in steps of 16."""
+    assert facts.spacing_mm is not None
+    most = 64 if not machine.gpus else 128 if machine.gpu_memory_gb >= 15 else 96
+    extents = [size * own / new for size, own, new in zip(facts.head, facts.spacing_mm, spacing, strict=True)]
+    return [int(max(16, min(most, 16 * (size // 16)))) for size in extents]
+
+
+def plan_network(facts: CohortFacts, machine: Machine, *, weights: str | None) -> Iterator[Choice]:
+    """Choose architecture, encoder and patch."""
+    volumetric, why = is_volumetric(facts)
+    if volumetric:
+        name = "dynunet" if machine.gpus else "unet3d"
+        cost = "nnU-Net's U-Net" if machine.gpus else "4 times cheaper a step than segresnet, 14 times than dynunet"
+        yield Choice("model.architecture", name, f"{why}; {cost}")
+        return
+    yield Choice("model.architecture", "unet", why)
+    encoder = "resnet34" if machine.gpus else "mobilenet_v2"
+    cost = "a GPU trains it faster than lighter ones" if machine.gpus else "the cheapest encoder on CPU cores"
+    if weights:
+        yield Choice("model.encoder", "mobilenet_v2", f"its ImageNet weights are at hand ({weights})")
+        yield Choice("model.weights", weights, "few patients: an encoder that has seen images learns faster")
+        yield Choice("model.input_scaling", "symmetric", "what these weights expect")
+        yield Choice("model.freeze", "batchnorm", "its statistics come from many images, a batch's from a few patients")
+    else:
+        yield Choice("model.encoder", encoder, f"{cost}; from random numbers, since no weights are at hand")
+
+
+def plan_training(facts: CohortFacts, machine: Machine, *, minutes: float, seconds_per_step: float) -> Iterator[Choice]:
+    """Choose batch, loss, augmentation and length for a time, at a measured speed."""
+    volumetric, _ = is_volumetric(facts)
+    yield _loss(facts)
+    if volumetric:
+        yield Choice("training.batch_size", 2, "patches in a batch, as nnU-Net")
+    elif machine.gpus:
+        yield Choice("training.batch_size", "auto", "the largest that fits, found by trying on the GPU")
+    else:
+        yield Choice("training.batch_size", 16, "slices; more is no faster on CPU cores")
+    affordable = int(STEPPING * 60 * minutes / max(seconds_per_step, 1e-6))
+    steps = max(50, min(ENOUGH, affordable))
+    per_epoch = max(25, min(250, steps // 8))
+    epochs = max(1, steps // per_epoch)
+    speed = f"{seconds_per_step:.2g} s a step, measured here: {epochs * per_epoch:,} steps in {minutes:g} minutes"
+    limit = f"; more than {ENOUGH:,} gain little" if steps == ENOUGH else ""
+    yield Choice("training.epochs", epochs, speed + limit)
+    yield Choice("training.steps_per_epoch", per_epoch, "so that there are at least eight validations")
+    rate = 2.0e-3 if volumetric else 1.0e-3
+    yield Choice("training.learning_rate", rate, "where our own trainings began to agree; the search tries around it")
+    yield Choice("training.warmup_steps", min(100, steps // 20), "large first steps spoil batch norm's statistics")
+    yield Choice("training.clip_gradient", 5, "one odd case cannot throw the weights far")
+    if volumetric:
+        steps_of = plan_preprocessing(facts, machine).value
+        spacing = next(step["spacing_mm"] for step in steps_of if step["step"] == "resample")
+        patch = patch_size(facts, machine, spacing)
+        about = f"as large as {'memory' if machine.gpus else 'two cores'} and the head allow"
+        yield Choice("training.sampling.patch", patch, f"{about}; half of them about a tumor voxel")
+    share = f"tumor is in {facts.tumor_slices:.0%} of the slices, and half of a batch shall show some"
+    yield Choice("training.sampling.method", "tumor", share)
+    strong = steps >= FEW_STEPS
+    reason = (
+        f"{FEW_STEPS:,} steps and more: gained 0.026 in Dice on 52 patients (benchmarks/lgg.md)"
+        if strong
+        else f"fewer than {FEW_STEPS:,} steps: strong variation needs longer trainings"
+    )
+    yield Choice("training.sampling.augmentation", "strong" if strong else "light", reason)
+    if machine.gpus:
+        yield Choice(
+            "training.gpus_per_worker", 1, f"{len(machine.gpus)} x {machine.gpus[0]}, {machine.gpu_memory_gb:.0f} GB"
+        )
+    else:
+        yield Choice("training.cpus_per_worker", machine.cores, "all cores of this machine; it has no GPU")
+
+
+def _loss(facts: CohortFacts) -> Choice:
+    kind = next(plan_target(facts)).value
+    smallest = min(label.median_px for label in facts.labels.values())
+    if kind == "binary":
+        return Choice("loss.name", "dice_bce", f"overlap and every pixel; the median tumor has {smallest:,} voxels")
+    if kind == "regions":
+        terms = [{"name": "dice_batch"}, {"name": "bce"}]
+        return Choice("loss.terms", terms, "overlap over the batch, since a region may be missing in a sample")
+    return Choice("loss.name", "dice_ce", "overlap and every voxel, for labels that exclude one another")
+
+
+def plan_split(facts: CohortFacts) -> Iterator[Choice]:
+    """Choose folds, and what may be chosen on validation patients."""
+    folds = 5 if facts.patients >= FOR_FIVE_FOLDS else max(3, min(5, facts.patients))
+    yield Choice("split.method", "kfold", f"by patient: {facts.patients} patients, {facts.cases} cases")
+    yield Choice("split.folds", folds, f"about {max(1, facts.patients // folds)} patients test in each")
+
+
+def plan_inference(facts: CohortFacts) -> Iterator[Choice]:
+    """Choose how masks are made from probabilities."""
+    choices = facts.patients >= FOR_CHOICES
+    volumetric, _ = is_volumetric(facts)
+    if not volumetric:
+        yield Choice("inference.flip", True, "mirrored averages cost a second forward pass and make masks steadier")
+    if choices:
+        yield Choice("postprocess.choose", True, "threshold and clean-up, on the validation patients")
+        return
+    yield Choice("training.keep", "last", f"{facts.patients} patients leave too few to choose an epoch on")
+    yield Choice("postprocess.choose", False, "and too few to choose a threshold on")
+    if facts.in_one_piece >= 0.95:
+        largest = f"half of the tumors have {facts.in_one_piece:.0%} and more of their voxels in one component"
+        yield Choice("postprocess.largest_component", True, largest)
+
+
+def plan_survival(facts: CohortFacts) -> Iterator[Choice]:
+    """Say whether a survival stage can be fitted."""
+    if facts.outcomes:
+        yield Choice(
+            "survival.task", "auto", f"{facts.outcomes} patients have a known outcome: `glioflow survival fit`"
+        )
+
+
+def plan_search(facts: CohortFacts, machine: Machine, chosen: dict[str, Any]) -> Iterator[Choice]:
+    """Choose a space around the plan, whose first point is the plan itself."""
+    rate = chosen["training.learning_rate"]
+    space: dict[str, Any] = {
+        "training.learning_rate": {"kind": "float", "low": rate / 4, "high": rate * 4, "log": True},
+        "training.sampling.augmentation": {"kind": "choice", "values": ["light", "strong"]},
+        "training.ema": {"kind": "choice", "values": [None, 0.99]},
+    }
+    first = {
+        "training.learning_rate": rate,
+        "training.sampling.augmentation": chosen["training.sampling.augmentation"],
+        "training.ema": None,
+    }
+    if chosen["target.kind"] == "binary":
+        space["loss.name"] = {"kind": "choice", "values": ["dice_bce", "focal_tversky", "dice_batch"]}
+        first["loss.name"] = "dice_bce"
+    if not is_volumetric(facts)[0] and "model.weights" not in chosen:
+        encoders = ["resnet34", "efficientnet-b0"] if machine.gpus else ["mobilenet_v2", "resnet18"]
+        space["model.encoder"] = {"kind": "choice", "values": encoders}
+        first["model.encoder"] = chosen["model.encoder"]
+    yield Choice("search.trials", 16, "`glioflow search` with this file; about four trainings' time with ASHA")
+    yield Choice("search.scheduler", "asha", "stops what falls behind")
+    yield Choice("search.first", [first], "the plan itself")
+    yield Choice("search.space", space, "what the plan is least sure of")

@@ -1,0 +1,180 @@
+"""A plan follows from the cohort and the machine, says why, and is an experiment that can be trained."""
+
+import numpy as np
+import pytest
+import yaml
+
+import glioflow as gf
+from glioflow.config.experiment import check_search, load_experiment
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
+from glioflow.errors import UserError
+from glioflow.planning import rules
+from glioflow.planning.facts import CohortFacts, LabelFacts, Machine, measure_cohort
+from glioflow.planning.plan import plan
+
+CPU, GPU = Machine(2), Machine(16, ("H200",), 141.0)
+BRATS = {
+    1: LabelFacts("necrotic core", 1.0, 5000),
+    2: LabelFacts("edema", 1.0, 50000),
+    4: LabelFacts("enhancing tumor", 0.8, 9000),
+}
+
+
+def facts(**changes):
+    base = {
+        "source": "cohort",
+        "format": "nifti",
+        "cases": 100,
+        "patients": 100,
+        "institutions": 3,
+        "read": 48,
+        "channels": ("flair", "t1", "t1ce", "t2"),
+        "shape": (155, 240, 240),
+        "spacing_mm": (1.0, 1.0, 1.0),
+        "head": (139, 165, 136),
+        "values": (0.0, 3000.0),
+        "whole_numbers": True,
+        "background": 0.8,
+        "labels": BRATS,
+        "tumor_slices": 0.4,
+        "in_one_piece": 0.99,
+        "outcomes": 0,
+        "slices": 15500,
+    }
+    return CohortFacts(**{**base, **changes})
+
+
+def settings(choices):
+    return {choice.key: choice.value for choice in choices}
+
+
+def test_isotropic_volumes_get_a_3d_network_and_thick_slices_do_not():
+    assert rules.is_volumetric(facts())[0]
+    assert not rules.is_volumetric(facts(spacing_mm=(6.0, 1.0, 1.0)))[0]
+    assert rules.is_volumetric(facts(spacing_mm=(1.0, 3.75, 3.75)))[0]
+    assert not rules.is_volumetric(facts(spacing_mm=None))[0]
+    assert not rules.is_volumetric(facts(head=(20, 165, 136)))[0]
+    thick = settings(rules.plan_network(facts(spacing_mm=(6.0, 1.0, 1.0)), CPU, weights=None))
+    assert thick["model.architecture"] == "unet"
+
+
+def test_labels_of_brats_become_its_regions_whatever_their_numbers():
+    newer = {1: BRATS[1], 2: BRATS[2], 3: BRATS[4]}
+    assert settings(rules.plan_target(facts()))["target.regions"] == {"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}
+    assert settings(rules.plan_target(facts(labels=newer)))["target.decode"] == {"WT": 2, "TC": 1, "ET": 3}
+
+
+def test_other_labels_are_classes_and_one_label_is_a_tumor():
+    others = {
+        1: LabelFacts("edema", 1, 9),
+        2: LabelFacts("non-enhancing tumor", 1, 9),
+        3: LabelFacts("enhancing tumour", 1, 9),
+    }
+    assert settings(rules.plan_target(facts(labels=others)))["target.labels"] == [1, 2, 3]
+    assert settings(rules.plan_target(facts(labels={7: LabelFacts("tumor", 1, 9)}))) == {"target.kind": "binary"}
+
+
+FILES_OF_BYTES = {"spacing_mm": None, "background": 0.02, "head": (36, 256, 256), "shape": (36, 256, 256)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({**FILES_OF_BYTES, "values": (0.0, 255.0)}, ["unit", "resize"]),
+        ({**FILES_OF_BYTES, "values": (0.0, 900.0)}, ["percentile", "resize"]),
+        ({"spacing_mm": None, "values": (0.0, 900.0)}, ["crop_box", "pad_square", "percentile", "resize"]),
+        ({}, ["crop_box", "resample", "zscore"]),
+    ],
+)
+def test_preprocessing_follows_the_values_and_the_background(changes, expected):
+    assert [step["step"] for step in rules.plan_preprocessing(facts(**changes), CPU).value] == expected
+
+
+def test_a_gpu_gets_finer_voxels_larger_patches_and_a_batch_by_trying():
+    steps = {machine: rules.plan_preprocessing(facts(), machine).value[1]["spacing_mm"] for machine in (CPU, GPU)}
+    assert steps == {CPU: [2.0, 2.0, 2.0], GPU: [1.0, 1.0, 1.0]}
+    assert rules.patch_size(facts(), CPU, [2.0] * 3) == [64, 64, 64]
+    assert rules.patch_size(facts(), GPU, [1.0] * 3) == [128, 128, 128]
+    slices = facts(spacing_mm=None)
+    trained = settings(rules.plan_training(slices, GPU, minutes=60, seconds_per_step=0.01))
+    assert (trained["training.batch_size"], trained["training.gpus_per_worker"]) == ("auto", 1)
+
+
+def test_a_longer_time_trains_longer_and_varies_more():
+    def trained(minutes):
+        return settings(rules.plan_training(facts(), CPU, minutes=minutes, seconds_per_step=1.0))
+
+    def steps(chosen):
+        return chosen["training.epochs"] * chosen["training.steps_per_epoch"]
+
+    assert steps(trained(10)) < steps(trained(60)) <= 0.7 * 3600
+    assert (trained(10)["training.sampling.augmentation"], trained(60)["training.sampling.augmentation"]) == (
+        "light",
+        "strong",
+    )
+
+
+def test_nothing_is_chosen_on_two_validation_patients():
+    few = settings(rules.plan_inference(facts(patients=5, cases=5)))
+    assert (few["training.keep"], few["postprocess.choose"], few["postprocess.largest_component"]) == (
+        "last",
+        False,
+        True,
+    )
+    scattered = settings(rules.plan_inference(facts(patients=5, cases=5, in_one_piece=0.6)))
+    assert "postprocess.largest_component" not in scattered
+    assert settings(rules.plan_inference(facts()))["postprocess.choose"] is True
+
+
+@pytest.fixture(scope="module")
+def lgg(tmp_path_factory):
+    path = tmp_path_factory.mktemp("plan") / "lgg set"
+    synthesize_lgg(path, patients=6, seed=0, size=64)
+    return path
+
+
+def test_the_file_of_a_plan_is_an_experiment_with_a_reason_above_every_choice(lgg, tmp_path):
+    made = gf.plan(lgg, tmp_path / "plan.yaml", minutes=1, say=lambda *_: None)
+    read = load_experiment(tmp_path / "plan.yaml")
+    check_search(read)
+    assert read == made.experiment
+    assert (read.name, read.target.kind, read.model.architecture) == ("lgg-set", "binary", "unet")
+    lines = made.text.splitlines()
+    for choice in made.choices:
+        key = choice["key"].split(".")[-1] + ":"
+        assert any(
+            line.strip().startswith(key) and lines[k - 1].strip().startswith("# ") for k, line in enumerate(lines)
+        )
+    assert read.data.source == str(lgg)
+    with pytest.raises(UserError, match="must not exist yet"):
+        gf.plan(lgg, tmp_path / "plan.yaml")
+
+
+def test_volumes_of_brats_are_planned_in_3d_on_two_cores(tmp_path):
+    synthesize_brats(tmp_path / "brats", patients=3, seed=0, size=64)
+    made = plan(open_cohort(tmp_path / "brats"), minutes=1, machine=CPU)
+    assert made.experiment.model.architecture == "unet3d"
+    assert made.experiment.target.names == ("WT", "TC", "ET")
+    assert yaml.safe_load(made.text)["training"]["sampling"]["patch"] == list(made.experiment.training.sampling.patch)
+
+
+def test_a_cohort_without_masks_or_with_values_that_are_no_numbers_is_refused(lgg, tmp_path):
+    import shutil
+
+    import tifffile
+
+    bare = tmp_path / "bare"
+    shutil.copytree(lgg, bare)
+    for mask in bare.rglob("*_mask.tif"):
+        mask.unlink()
+    with pytest.raises(UserError, match="needs masks"):
+        measure_cohort(open_cohort(bare))
+    image = next(path for path in sorted(lgg.rglob("*.tif")) if "_mask" not in path.name)
+    broken = tmp_path / "broken"
+    shutil.copytree(lgg, broken)
+    values = tifffile.imread(image).astype(np.float32)
+    values[0, 0] = np.nan
+    tifffile.imwrite(broken / image.relative_to(lgg), values)
+    with pytest.raises(UserError):
+        gf.plan(broken, say=lambda *_: None)
