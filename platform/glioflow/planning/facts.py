@@ -3,13 +3,12 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.data.case import Case
-from glioflow.data.formats.record import Cohort
+from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.errors import UserError
 from glioflow.progress import Say, quiet
 from glioflow.survival import SurvivalSettings
@@ -95,6 +94,24 @@ class Machine:
     gpu_memory_gb: float = 0.0
 
 
+@dataclass(frozen=True)
+class _CaseFacts:
+    """One case that was read; `labels` are voxels by value, None without a mask."""
+
+    id: str
+    channels: tuple[str, ...]
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float] | None
+    head: tuple[int, int, int]
+    low: float
+    high: float
+    whole: bool
+    background: float
+    labels: dict[int, int] | None
+    tumor_slices: int
+    piece: float
+
+
 def look_at_machine() -> Machine:
     """Return the cores and GPUs of this machine."""
     import torch
@@ -119,17 +136,17 @@ def measure_cohort(cohort: Cohort, *, say: Say = quiet) -> CohortFacts:
     """
     some = cohort.cases[:: max(1, -(-len(cohort.cases) // READ))]
     seen = [_look(case) for case in _cases(cohort, some, say)]
-    labeled = [each for each in seen if each["labels"] is not None]
+    labeled = [(each, each.labels) for each in seen if each.labels is not None]
     if not labeled:
         raise UserError("a plan needs masks to learn from, and no case has one", file=cohort.path)
-    first = seen[0]["channels"]
+    first = seen[0]
     for each in seen:
-        if each["channels"] != first:
-            values = f"{', '.join(first)} in {seen[0]['id']} and {', '.join(each['channels'])} in {each['id']}"
+        if each.channels != first.channels:
+            values = f"{', '.join(first.channels)} in {first.id} and {', '.join(each.channels)} in {each.id}"
             raise UserError("the cases must have the same channels", values, file=cohort.path)
-    spacings = [each["spacing"] for each in seen if each["spacing"] is not None]
-    values = sorted({value for each in labeled for value in each["labels"]})
-    sizes = {value: [each["labels"][value] for each in labeled if value in each["labels"]] for value in values}
+    spacings = [each.spacing for each in seen if each.spacing is not None]
+    values_found = sorted({value for _, labels in labeled for value in labels})
+    sizes = {value: [labels[value] for _, labels in labeled if value in labels] for value in values_found}
     return CohortFacts(
         source=str(cohort.path),
         format=cohort.format,
@@ -137,21 +154,21 @@ def measure_cohort(cohort: Cohort, *, say: Say = quiet) -> CohortFacts:
         patients=len({case.patient for case in cohort.cases}),
         institutions=len({case.institution for case in cohort.cases} - {None}),
         read=len(seen),
-        channels=first,
-        shape=_medians([each["shape"] for each in seen]),
-        spacing_mm=tuple(round(float(x), 3) for x in np.median(spacings, axis=0)) if spacings else None,  # type: ignore[arg-type]
-        head=_medians([each["head"] for each in seen]),
-        values=(min(each["low"] for each in seen), max(each["high"] for each in seen)),
-        whole_numbers=all(each["whole"] for each in seen),
-        background=float(np.median([each["background"] for each in seen])),
+        channels=first.channels,
+        shape=_medians([each.shape for each in seen]),
+        spacing_mm=_median_spacing(spacings) if spacings else None,
+        head=_medians([each.head for each in seen]),
+        values=(min(each.low for each in seen), max(each.high for each in seen)),
+        whole_numbers=all(each.whole for each in seen),
+        background=float(np.median([each.background for each in seen])),
         labels={
             value: LabelFacts(cohort.labels.get(value, f"label {value}"), len(px) / len(labeled), int(np.median(px)))
             for value, px in sizes.items()
         },
-        tumor_slices=sum(each["tumor_slices"] for each in labeled) / sum(each["shape"][0] for each in labeled),
-        in_one_piece=float(np.median([each["piece"] for each in labeled if each["labels"]] or [0.0])),
+        tumor_slices=sum(each.tumor_slices for each, _ in labeled) / sum(each.shape[0] for each, _ in labeled),
+        in_one_piece=float(np.median([each.piece for each, labels in labeled if labels] or [0.0])),
         outcomes=_count_outcomes(cohort),
-        slices=round(len(cohort.cases) * float(np.mean([each["shape"][0] for each in seen]))),
+        slices=round(len(cohort.cases) * float(np.mean([each.shape[0] for each in seen]))),
     )
 
 
@@ -167,20 +184,20 @@ def _count_outcomes(cohort: Cohort) -> int:
         return 0
 
 
-def _cases(cohort: Cohort, some: tuple[Any, ...], say: Say) -> Iterator[Case]:
+def _cases(cohort: Cohort, some: tuple[CaseFiles, ...], say: Say) -> Iterator[Case]:
     for number, files in enumerate(some, 1):
         yield cohort.read_files(files)
         say(f"looked at case {number} of {len(some)}")
 
 
-def _look(case: Case) -> dict[str, Any]:
+def _look(case: Case) -> _CaseFacts:
     """Return the facts of one case."""
     from scipy import ndimage
 
     image, low, high = case.image, float(case.image.min()), float(case.image.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise UserError("the values of an image must be finite", f"{low} to {high} in {case.id}")
-    anything = (image != 0).any(axis=-1)
+    anything: NDArray[np.bool_] = np.any(np.not_equal(image, 0), axis=-1)
     labels: dict[int, int] | None = None
     piece, tumor_slices = 0.0, 0
     if case.mask is not None:
@@ -190,20 +207,20 @@ def _look(case: Case) -> dict[str, Any]:
         if labels:
             parts, _ = ndimage.label(case.mask > 0)
             piece = float(np.bincount(parts.ravel())[1:].max() / sum(labels.values()))
-    return {
-        "id": case.id,
-        "channels": case.channels,
-        "shape": case.shape,
-        "spacing": case.spacing_mm,
-        "head": _extent(anything),
-        "low": low,
-        "high": high,
-        "whole": image.dtype.kind in "ui" or bool((image == np.round(image)).all()),
-        "background": float(1 - anything.mean()),
-        "labels": labels,
-        "tumor_slices": tumor_slices,
-        "piece": piece,
-    }
+    return _CaseFacts(
+        id=case.id,
+        channels=case.channels,
+        shape=case.shape,
+        spacing=case.spacing_mm,
+        head=_extent(anything),
+        low=low,
+        high=high,
+        whole=image.dtype.kind in "ui" or bool((image == np.round(image)).all()),
+        background=float(1 - anything.mean()),
+        labels=labels,
+        tumor_slices=tumor_slices,
+        piece=piece,
+    )
 
 
 def _extent(anything: NDArray[np.bool_]) -> tuple[int, int, int]:
@@ -212,6 +229,11 @@ def _extent(anything: NDArray[np.bool_]) -> tuple[int, int, int]:
         there = np.flatnonzero(anything.any(axis=tuple(k for k in range(3) if k != axis)))
         sizes.append(int(there[-1] - there[0] + 1) if there.size else anything.shape[axis])
     return sizes[0], sizes[1], sizes[2]
+
+
+def _median_spacing(spacings: list[tuple[float, float, float]]) -> tuple[float, float, float]:
+    s, h, w = (round(float(value), 3) for value in np.median(spacings, axis=0))
+    return s, h, w
 
 
 def _medians(sizes: list[tuple[int, int, int]]) -> tuple[int, int, int]:

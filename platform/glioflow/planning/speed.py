@@ -3,11 +3,13 @@
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from glioflow.config import Experiment
+from glioflow.data.batches.sampling import Batches
 from glioflow.data.preprocessing.geometry_steps import ResizePlane
 from glioflow.evaluation.inference import choose_device
 from glioflow.models import build_loss, build_network
@@ -58,7 +60,7 @@ def measure_step(experiment: Experiment, channels: Sequence[str], *, steps: int 
     training = experiment.training.model_copy(
         update={"batch_size": len(batches.images), "compile": False, "epochs": 1, "steps_per_epoch": steps + 2}
     )
-    trainer = Trainer(network, loss, batches, training)
+    trainer = Trainer(network, loss, cast(Batches, batches), training)
     network.train()
     times = []
     for step, (images, targets) in enumerate(batches.steps(0, steps + 2)):
