@@ -1,10 +1,13 @@
-"""What people read of a training that failed on a worker."""
+"""What people read of a training that failed on a worker, and how long one waits for its workers."""
 
+import os
+
+import pytest
 from ray.exceptions import OutOfMemoryError, RayTaskError
 from ray.train import WorkerGroupError
 
 from glioflow.errors import RunFailed
-from glioflow.runs.train.run import _cause
+from glioflow.runs.train.run import _cause, waiting_for_workers
 
 
 def failed_with(error: Exception) -> WorkerGroupError:
@@ -24,3 +27,15 @@ def test_a_worker_that_was_ended_for_memory_is_read_with_what_to_lower():
     line = _cause(WorkerGroupError("a message", {0: OutOfMemoryError("low on memory")}))
     assert line.startswith("out of memory: Ray ended a worker process")
     assert "lower training.batch_size" in line
+
+
+@pytest.mark.parametrize(("elastic", "waits"), [(False, "900"), (True, "20")])
+def test_a_busy_cluster_is_waited_for_unless_the_user_said_how_long(monkeypatch, elastic, waits):
+    name = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+    monkeypatch.delenv(name, raising=False)
+    with waiting_for_workers(elastic=elastic):
+        assert os.environ[name] == waits
+    assert name not in os.environ
+    monkeypatch.setenv(name, "5")
+    with waiting_for_workers(elastic=elastic):
+        assert os.environ[name] == "5"

@@ -14,7 +14,7 @@ from glioflow.runs.launch import Setting, opening_of
 from glioflow.runs.search import parent_run as module
 from glioflow.runs.search.listing import list_searches
 from glioflow.runs.search.observer import Board, Row
-from glioflow.runs.search.parent_run import ParentRun, line
+from glioflow.runs.search.parent_run import ParentRun, booking, line
 from glioflow.runs.search.searcher import Searcher, objective_value
 from glioflow.runs.search.tuner import SearchFolder
 from glioflow.tracking.run import REASON, Run, begin_run, spool_of
@@ -52,9 +52,14 @@ def parent(tiny, prepared, tracking, tmp_path):
 
 
 def test_a_line_says_how_far_a_search_is(parent):
-    assert line(parent.board, parent.link).startswith("1 running; 4 of 5 ended, 1 failed; best val/dice_mean 0.700; ")
-    assert line(parent.board, parent.link).endswith("left; http://mlflow/#/x")
-    assert line(Board(5, 2), "") == "0 running; 0 of 5 ended; no best yet"
+    assert parent.line().startswith("1 running; 4 of 5 ended, 1 failed; best val/dice_mean 0.700; ")
+    assert parent.line().endswith("left; http://mlflow/#/x")
+
+
+def test_a_search_whose_first_trial_waits_says_what_for(tiny):
+    training = {"num_workers": 2, "gpus_per_worker": 1, "cpus_per_worker": 0.5}
+    experiment = override(tiny, {f"training.{key}": value for key, value in training.items()})
+    assert line(Board(5, 2), booking(experiment)) == "waiting for 1 CPU and 2 GPUs; 0 of 5 ended; no best yet"
 
 
 def test_lines_come_at_the_start_and_now_and_then_where_there_is_no_table(parent, monkeypatch):

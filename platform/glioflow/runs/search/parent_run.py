@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 
+from glioflow.config import Experiment
 from glioflow.progress import Say
 from glioflow.reports.numbers import duration, short
 from glioflow.runs.launch import Setting
@@ -61,7 +62,7 @@ class ParentRun:
         def follow() -> None:
             while True:
                 if say is not None and self.board is not None:
-                    say(line(self.board, self.link))
+                    say(self.line())
                 with suppress(Exception):  # the store is away: the next time
                     self.update()
                 if ended.wait(LINE_S if self.board is not None else 1):
@@ -97,9 +98,14 @@ class ParentRun:
         """The search settings."""
         return self.setting.experiment.search
 
+    def line(self) -> str:
+        """Return in one line how far the search is, and where people see it."""
+        assert self.board is not None
+        return line(self.board, booking(self.setting.experiment), self.link)
+
     def describe(self, trials: Sequence[Any]) -> str:
         """Return in Markdown how far the search is, its best trials, its Pareto front, and what failed and why."""
-        parts = [] if self.board is None else [line(self.board)]
+        parts = [] if self.board is None else [line(self.board, booking(self.setting.experiment))]
         parts.append(table_of_best(trials, list(self.settings.space), self._run_link))
         if len(self.settings.objectives) > 1 and self.study is not None:
             parts.append(self._front())
@@ -128,11 +134,18 @@ def link_to(tracking: Tracking, experiment: str, run_id: str) -> str:
     return f"mlflow ui --backend-store-uri {tracking.shown}, experiment {experiment}"
 
 
-def line(board: Board, link: str = "") -> str:
-    """Return in one line how far a search is."""
-    failed = sum(row.state == "failed" for row in board.rows.values())
+def booking(experiment: Experiment) -> str:
+    """Return what one trial books, for people: `2 CPUs and 1 GPU`."""
+    training = experiment.training
+    counts = {name: each * training.min_workers for name, each in training.resources_per_worker.items()}
+    return " and ".join(f"{short(float(n))} {name}{'' if n == 1 else 's'}" for name, n in counts.items())
+
+
+def line(board: Board, booked: str, link: str = "") -> str:
+    """Return in one line how far a search is; where no trial runs yet, what the first one waits for."""
+    failed, running = sum(row.state == "failed" for row in board.rows.values()), _running(board)
     parts = [
-        f"{_running(board)} running",
+        f"{running} running" if running or board.ended == board.num_trials else f"waiting for {booked}",
         f"{board.ended} of {board.num_trials} ended" + (f", {failed} failed" if failed else ""),
         "no best yet" if board.best is None else f"best val/dice_mean {board.best:.3f}",
         *([] if board.seconds_left is None else [f"about {duration(board.seconds_left)} left"]),

@@ -2,8 +2,8 @@
 
 import logging
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,9 @@ _log = logging.getLogger(__name__)
 
 # What each test patient scored: the cards of its versions sum it up by subgroup.
 PER_PATIENT = "test_patients.json"
+# How long a cluster that is busy is waited for, each of the four times that Ray Train tries.
+WAIT_S = 900.0
+_START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 # How often a training of an elastic size asks whether the cluster holds more workers.
 RESIZE_S = 60.0
 
@@ -150,8 +153,6 @@ def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, floa
     from ray.train.torch import TorchTrainer
 
     training, folder = plan.experiment.training, home() / "train" / plan.run_id / plan.part
-    if training.elastic:  # after a node is lost Ray Train first waits so long for as many workers as before
-        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"plan": plan.model_dump_json()},
@@ -170,12 +171,28 @@ def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, floa
         ),
     )
     try:
-        with cluster.restoring_interrupts():
+        with cluster.restoring_interrupts(), waiting_for_workers(elastic=training.elastic):
             trainer.fit()
     except Exception as error:
         drop_torn(folder)
         raise RunFailed(_cause(error)) from error
     return bundle.read_description(plan.bundle).metrics
+
+
+@contextmanager
+def waiting_for_workers(*, elastic: bool) -> Iterator[None]:
+    """Let Ray Train wait longer than its minute for workers of a busy cluster, where the user did not say how long.
+
+    A training of an elastic size waits less: after a node is lost, Ray Train first waits for as many workers as before.
+    """
+    if _START_TIMEOUT in os.environ:
+        yield
+        return
+    os.environ[_START_TIMEOUT] = "20" if elastic else f"{WAIT_S:.0f}"
+    try:
+        yield
+    finally:
+        os.environ.pop(_START_TIMEOUT, None)
 
 
 def _worker(config: dict[str, Any]) -> None:
