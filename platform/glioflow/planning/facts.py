@@ -215,7 +215,7 @@ def _look(case: Case) -> _CaseFacts:
         head=_extent(anything),
         low=low,
         high=high,
-        whole=image.dtype.kind in "ui" or bool((image == np.round(image)).all()),
+        whole=image.dtype.kind in "ui" or np.array_equal(image, np.round(image)),
         background=float(1 - anything.mean()),
         labels=labels,
         tumor_slices=tumor_slices,
