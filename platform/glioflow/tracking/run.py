@@ -159,13 +159,13 @@ def begin_run(tracking: Tracking, opening: Opening, *, later: bool = False) -> s
 
 def _keep_opening(spool: Path, opening: Opening) -> None:
     """Leave to the writer of a child what its run is opened with."""
-    append_to_spool(spool, Params(params=dict(opening.params)))
     for dataset in opening.datasets:
         append_to_spool(spool, Input(dataset=dataset))
     for name, text in opening.texts.items():
         path = spool.with_suffix(".files") / name
         atomic.write_text(path, text)
         append_to_spool(spool, File(path=str(path), name=name))
+    append_to_spool(spool, Params(params=dict(opening.params)))  # last: in one call with the first metrics
 
 
 def _log_opening(tracking: Tracking, run_id: str, opening: Opening, diff: str) -> None:
