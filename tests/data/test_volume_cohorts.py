@@ -7,6 +7,7 @@ import pytest
 
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.nifti import read_volume
+from glioflow.data.sequences import sequence_of
 from glioflow.errors import UserError
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -219,3 +220,50 @@ def test_folder_per_case_takes_channel_names_from_the_files(tmp_path):
 def test_mask_without_an_image_is_named(tmp_path):
     save(tmp_path / "a_mask.nii.gz", np.zeros((4, 5, 6), np.uint8))
     assert "a_mask.nii.gz: a mask has no image" in refusal(tmp_path)
+
+
+DECATHLON = {
+    "name": "BRATS",
+    "tensorImageSize": "4D",
+    "modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"},
+    "labels": {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"},
+    "training": [{"image": "./imagesTr/BRATS_001.nii.gz", "label": "./labelsTr/BRATS_001.nii.gz"}],
+}
+
+
+def write_decathlon(folder, **changes):
+    """Write a case as Task01_BrainTumour of the Medical Segmentation Decathlon has it."""
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    image = np.stack([np.full((6, 5, 4), k, np.float32) for k in range(4)], axis=-1)
+    mask = np.zeros((6, 5, 4), np.uint8)
+    mask[:3, 0, 0] = 1, 2, 3
+    nibabel.save(nibabel.Nifti1Image(image, np.eye(4)), folder / "imagesTr" / "BRATS_001.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(mask, np.eye(4)), folder / "labelsTr" / "BRATS_001.nii.gz")
+    (folder / "dataset.json").write_text(json.dumps(DECATHLON | changes))
+    return folder
+
+
+def test_the_decathlons_volumes_of_four_axes_are_channels_by_its_description(tmp_path):
+    cohort = open_cohort(write_decathlon(tmp_path / "Task01_BrainTumour"))
+    assert cohort.labels == {1: "edema", 2: "non-enhancing tumor", 3: "enhancing tumour"}
+    case = cohort.read("BRATS_001")
+    assert case.channels == ("flair", "t1w", "t1gd", "t2w")
+    assert [sequence_of(name) for name in case.channels] == ["flair", "pre", "post", "t2"]
+    assert case.image[0, 0, 0].tolist() == [0, 1, 2, 3]
+    assert sorted(np.unique(case.mask)) == [0, 1, 2, 3]
+    assert len(case.files) == 1
+
+
+def test_as_many_volumes_as_names_must_be_in_a_file(tmp_path):
+    cohort = open_cohort(write_decathlon(tmp_path / "a", modality={"0": "FLAIR", "1": "T1w"}))
+    with pytest.raises(UserError, match="names 2 channels, flair, t1w, and a file must hold as many volumes; got 4"):
+        cohort.read("BRATS_001")
+    with pytest.raises(UserError, match=r"three dimensions.*channel_names of dataset\.json"):
+        open_cohort(write_decathlon(tmp_path / "b", modality={})).read("BRATS_001")
+
+
+def test_labels_of_nnunets_regions_are_those_of_all_and_named_by_the_smallest(tmp_path):
+    labels = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": 3}
+    cohort = open_cohort(write_decathlon(tmp_path, labels=labels))
+    assert cohort.labels == {1: "whole tumor", 2: "tumor core", 3: "enhancing tumor"}

@@ -24,12 +24,23 @@ def description_files(file: Path) -> list[Path]:
     return [path for folder in (file.parent, file.parent.parent) if (path := folder / "dataset.json").is_file()][:1]
 
 
+def stacked_names(description: Mapping[str, object]) -> list[str]:
+    """Return the channels that `dataset.json` names by 0, 1 and so on, in lower case; none where it names none."""
+    known = description.get("channel_names") or description.get("modality")
+    if not isinstance(known, dict) or {str(key) for key in known} != {str(k) for k in range(len(known))}:
+        return []
+    return [str(known[str(k)]).lower() for k in range(len(known))]
+
+
 def labels_in(description: Mapping[str, object]) -> dict[int, str]:
-    """Return the labels that `dataset.json` names, in its new or old order; without it there is one, tumor."""
+    """Return the labels that `dataset.json` names, in its new or old order; without it there is one, tumor.
+
+    A label of several of nnU-Net's regions, such as `"whole tumor": [1, 2, 3]`, has the name of the smallest.
+    """
     labels = description.get("labels")
-    named: dict[int, str] = {}
+    named: dict[int, tuple[int, str]] = {}
     for key, value in labels.items() if isinstance(labels, dict) else ():
-        number, name = (key, value) if str(key).isdigit() else (value, key)
-        if str(number).isdigit() and 0 < int(number) < 256:
-            named[int(number)] = str(name)
-    return named or {1: "tumor"}
+        numbers, name = ([key], value) if str(key).isdigit() else (value if isinstance(value, list) else [value], key)
+        for number in (int(each) for each in numbers if str(each).isdigit() and 0 < int(each) < 256):
+            named[number] = min(named.get(number, (256, "")), (len(numbers), str(name)), key=lambda pair: pair[0])
+    return {number: name for number, (_, name) in sorted(named.items())} or {1: "tumor"}

@@ -6,7 +6,7 @@ files are named after their channels; or BIDS, `sub-<person>[/ses-<visit>]/anat/
 """
 
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.data.case import Case, Grid
-from glioflow.data.formats.dataset_json import description_files, labels_in, read_description
+from glioflow.data.formats.dataset_json import description_files, labels_in, read_description, stacked_names
 from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, declared_in, read_roles
 from glioflow.data.formats.nifti_header import open_volume, read_header
 from glioflow.data.formats.nifti_names import NUMBERED, channel_name, name_cases, nifti_files, stem
@@ -76,14 +76,19 @@ def read(case: CaseFiles, *, roles: FileRoles = NO_ROLES, chosen: Mapping[str, s
     """
     masks, images = roles.only("mask", case.files), roles.only("image", case.files)
     if not images or len(masks) > 1:
-        names = ", ".join(file.name for file in case.files)
+        shown = ", ".join(file.name for file in case.files)
         rule = f"case {case.id} must have at least one image and at most one mask"
-        raise UserError(rule, names, hint=f"say in {DECLARED} which files are images and masks")
+        raise UserError(rule, shown, hint=f"say in {DECLARED} which files are images and masks")
     description = read_description(case.files[0])
     labels = roles.labels or labels_in(description)
+    if len(images) == 1 and len(names := stacked_names(description)) > 1 and not NUMBERED.match(stem(images[0])):
+        stack = read_stack(images[0], names)
+        channels = zip(rename_chosen([Series(name) for name in names], chosen), stack, strict=True)
+        read = join(case, {name: (images[0], one) for name, one in channels if name is not None}, masks, labels)
+        return replace(read, chosen=tuple(chosen.items()))
     named = [Series(name, number=stem(file), uid=file.name) for name, file in _channels(case, images, description)]
-    channels = zip(rename_chosen(named, chosen), images, strict=True)
-    read = assemble(case, {name: file for name, file in channels if name is not None}, masks, labels)
+    files = zip(rename_chosen(named, chosen), images, strict=True)
+    read = assemble(case, {name: file for name, file in files if name is not None}, masks, labels)
     return replace(read, chosen=tuple(chosen.items()))
 
 
@@ -101,24 +106,31 @@ def assemble(case: CaseFiles, images: Mapping[str, Path], masks: Collection[Path
     """
     if not 1 <= len(images) <= MAX_CHANNELS:
         raise UserError(f"a case must have 1 to {MAX_CHANNELS} images", f"{len(images)} in {case.id}")
-    volumes = {file: read_volume(file) for file in images.values()}
-    first_file, first = next(iter(volumes.items()))
+    return join(case, {name: (file, read_volume(file)) for name, file in images.items()}, masks, labels)
+
+
+def join(
+    case: CaseFiles, channels: Mapping[str, tuple[Path, Volume]], masks: Collection[Path], labels: Collection[int]
+) -> Case:
+    """Join the volumes of channels, each with its file, and at most one mask; see `assemble`."""
+    volumes = list(channels.values())
+    first_file, first = volumes[0]
     mask = None
     for file in masks:
-        volumes[file] = read_labels(file, labels)
-        mask = np.asarray(volumes[file].data, np.uint8)
-    for file, volume in volumes.items():
+        volumes.append((file, read_labels(file, labels)))
+        mask = np.asarray(volumes[-1][1].data, np.uint8)
+    for file, volume in volumes:
         if not same_grid(volume, first):
             raise UserError(
                 "all images of a case must lie on one grid", f"another grid than that of {first_file.name}", file=file
             )
-    image = np.stack([volumes[file].data for file in images.values()], axis=-1)
+    image = np.stack([volume.data for _, volume in channels.values()], axis=-1)
     return Case(
         id=case.id,
         patient=case.patient,
         image=image,
         mask=mask,
-        channels=tuple(images),
+        channels=tuple(channels),
         slice_numbers=tuple(range(1, image.shape[0] + 1)),
         spacing_mm=first.spacing_mm,
         institution=case.institution,
@@ -126,7 +138,7 @@ def assemble(case: CaseFiles, images: Mapping[str, Path], masks: Collection[Path
         warnings=()
         if first.oriented
         else (f"{first_file.name} states its spacing but no orientation: its axes are guessed",),
-        files=tuple(images.values()),
+        files=tuple(dict.fromkeys(file for file, _ in channels.values())),
     )
 
 
@@ -137,8 +149,22 @@ def read_volume(path: Path) -> Volume:
         UserError: If it is damaged or cut short, no volume and no slice, larger than `MAX_VOXELS`, without a usable
             affine, or holds NaN or infinity.
     """
+    (volume,) = _read(path, most=1)
+    return volume
+
+
+def read_stack(path: Path, names: Sequence[str]) -> list[Volume]:
+    """Read the volumes along the fourth axis of a file, one for each name; raises `UserError` as `read_volume`."""
+    volumes = _read(path, most=MAX_CHANNELS)
+    if len(volumes) != len(names):
+        rule = f"dataset.json names {len(names)} channels, {', '.join(names)}, and a file must hold as many volumes"
+        raise UserError(rule, len(volumes), file=path)
+    return volumes
+
+
+def _read(path: Path, *, most: int) -> list[Volume]:
     try:
-        read_header(path)
+        read_header(path, most=most)
         image = open_volume(path)
         data = np.asarray(image.dataobj)
         affine = np.diag([*[_millimeters(image.header, path)] * 3, 1.0]) @ np.asarray(image.affine, np.float64)
@@ -146,13 +172,14 @@ def read_volume(path: Path) -> Volume:
         raise
     except Exception as error:  # a damaged file can fail anywhere inside the decoder
         raise UserError("the NIfTI file cannot be read completely", reason(error), file=path) from error
-    data = data.reshape((*data.shape, 1)[:3])  # a lone slice has two axes
+    data = data.reshape((*data.shape, 1, 1)[:4])  # a lone slice has two axes
     if data.dtype == np.float64:
         data = data.astype(np.float32)
     if data.dtype.kind == "f" and not np.isfinite(data).all():
         raise UserError("an image must hold finite numbers", "NaN or infinity", file=path)
     grid = orient(affine, path)
-    return Volume(grid.from_file(data), grid, spacing_of(grid), oriented=_is_oriented(image.header))
+    spacing, oriented = spacing_of(grid), _is_oriented(image.header)
+    return [Volume(grid.from_file(data[..., k]), grid, spacing, oriented) for k in range(data.shape[3])]
 
 
 def read_labels(path: Path, labels: Collection[int]) -> Volume:

@@ -9,11 +9,16 @@ from glioflow.errors import TooLarge, UserError
 
 MAX_VOXELS = 2**27
 _MAX_HEADER_BYTES = 2**22
+_MOST_VOLUMES = 2**15
 _GZIP = b"\x1f\x8b"
 
 
-def read_header(path: Path) -> Any:
+def read_header(path: Path, *, most: int = 1) -> Any:
     """Return the header of a NIfTI file, checked: a volume of real numbers that fits in memory, soon after the header.
+
+    Args:
+        path: The file.
+        most: How many volumes it may hold, along its fourth axis.
 
     Raises:
         UserError: If it is damaged, or states something else.
@@ -31,7 +36,7 @@ def read_header(path: Path) -> Any:
             header = nibabel.Nifti1Header(head[:348], check=False)
         else:
             raise UserError("a NIfTI file must begin with a NIfTI header", file=path)
-        _check_shape(header, path)
+        _check_shape(header, path, most)
         if float(header["vox_offset"]) > _MAX_HEADER_BYTES:
             offset = f"byte {float(header['vox_offset']):.0f}"
             raise UserError("voxels must begin soon after the header", offset, file=path)
@@ -45,7 +50,7 @@ def open_volume(path: Path) -> Any:
 
     if is_packed(path) == path.name.lower().endswith(".gz"):
         return nibabel.load(path)
-    header = read_header(path)
+    header = read_header(path, most=_MOST_VOLUMES)
     kind = nibabel.Nifti2Image if int(header["sizeof_hdr"]) == 540 else nibabel.Nifti1Image
     with _opened(path) as file:
         size = num_values(header) * int(header.get_data_dtype().itemsize)
@@ -67,10 +72,17 @@ def _opened(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path)) if is_packed(path) else path.open("rb")
 
 
-def _check_shape(header: Any, path: Path) -> None:
+def _check_shape(header: Any, path: Path, most: int) -> None:
     shape = tuple(int(side) for side in header.get_data_shape())
-    if len(shape) < 2 or any(side != 1 for side in shape[3:]) or any(side < 1 for side in shape):
-        raise UserError("a volume must have three dimensions, a slice two", f"shape {shape}", file=path)
+    if (
+        len(shape) < 2
+        or any(side > most for side in shape[3:4])
+        or any(side != 1 for side in shape[4:])
+        or min(shape) < 1
+    ):
+        rule = "a volume must have three dimensions, a slice two"
+        hint = None if len(shape) < 4 else "name the volumes of a fourth one in channel_names of dataset.json"
+        raise UserError(rule, f"shape {shape}", file=path, hint=hint)
     if num_values(header) > MAX_VOXELS:
         raise TooLarge(f"a volume must have at most {MAX_VOXELS} voxels", f"shape {shape}", file=path)
     if header.get_data_dtype().kind not in "iuf" or header.get_data_dtype().itemsize > 8:
