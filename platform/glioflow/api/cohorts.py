@@ -24,9 +24,6 @@ from glioflow.progress import Say
 from glioflow.reports import cohort_page
 from glioflow.reports.tables import Table
 
-# Starting a local cluster takes longer than so many cases do.
-_FEW = 12
-
 
 @dataclass(frozen=True)
 class SynthesizedCohort(Result):
@@ -213,12 +210,11 @@ def _original_files(source: str | Path) -> Path:
 
 
 def _map_cases(say: Say) -> Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]:
-    """Return a map over Ray's tasks that reports every result as progress; a few items are done right here."""
+    """Return `cluster.map_cases` that reports every result as progress."""
 
     def run(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         waiting = list(items)
-        over = cluster.map_parallel if len(waiting) > _FEW else map
-        for done, result in enumerate(over(function, waiting), start=1):
+        for done, result in enumerate(cluster.map_cases(function, waiting), start=1):
             say("", done / len(waiting))
             yield result
 

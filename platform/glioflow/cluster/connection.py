@@ -20,6 +20,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _CONNECT_S = 3.0
+# So many cases are prepared or checked sooner than Ray starts.
+_FEW = 12
 
 
 def connect(*, num_cpus: int | None = None) -> None:
@@ -244,6 +246,15 @@ def map_parallel(
             ray.cancel(reference)
         if running:
             ray.wait(running, num_returns=len(running), timeout=60)
+
+
+def map_cases(function: Callable[[Item], Result], cases: Iterable[Item]) -> Iterator[Result]:
+    """Run `function` over the cases of a cohort as `map_parallel` does; a few in this process, if no Ray runs yet."""
+    waiting = list(cases)
+    if len(waiting) <= _FEW and not is_connected():
+        yield from map(function, waiting)
+    else:
+        yield from map_parallel(function, waiting)
 
 
 def _answer(function: Callable[[Item], Result], item: Item) -> tuple[Result | None, GlioflowError | None]:

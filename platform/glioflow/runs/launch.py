@@ -123,7 +123,7 @@ def open_cohort_for(steps: Sequence[Step], source: str | Path | Cohort, target: 
     """
     kept_in = prepared_home()
     folder = source if isinstance(source, Cohort) else local_folder(source, kept_in)
-    return find_or_prepare(folder, steps, home=kept_in, target=target, map_cases=cluster.map_parallel)
+    return find_or_prepare(folder, steps, home=kept_in, target=target, map_cases=cluster.map_cases)
 
 
 def check_batch(training: WorkerSettings, batch_size: float | Literal["auto"]) -> None:
