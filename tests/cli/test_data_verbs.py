@@ -198,7 +198,7 @@ def test_a_cohort_prepared_to_a_bucket_is_what_a_run_works_on(lgg, tiny, bucket,
 
 
 @pytest.mark.usefixtures("one_node", "tracking")
-def test_every_verb_takes_a_uri_with_both_its_slashes(tmp_path, experiment_file):
+def test_every_verb_takes_a_uri_with_both_its_slashes(tmp_path, experiment_file, lgg):
     uri = f"file://{tmp_path}/nothing"
     file = experiment_file(STEPS)
     for words in (
@@ -207,7 +207,7 @@ def test_every_verb_takes_a_uri_with_both_its_slashes(tmp_path, experiment_file)
         ["train", str(file), "-o", f"data.source={uri}"],
         ["promote", "glioma", "--data", uri],
         ["associate", uri, "--clinical", str(file)],
-        ["survival", "fit", uri, "--clinical", str(file), "--masks", "manual"],
+        ["survival", "fit", uri, "--clinical", str(lgg / "data.csv"), "--masks", "manual"],
     ):
         done = CliRunner().invoke(app, words)
         assert done.exit_code == 2, (words, done.output, done.exception)
