@@ -88,3 +88,8 @@ def test_ctrl_c_does_after_a_block_what_it_did_before_whoever_took_it_inside():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         raise ValueError("it failed")
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_few_cases_are_done_here_and_start_no_ray():
+    assert list(cluster.map_cases(lambda case: (case, os.getpid()), [3, 1])) == [(3, os.getpid()), (1, os.getpid())]
+    assert not cluster.is_connected()
