@@ -267,3 +267,23 @@ def test_labels_of_nnunets_regions_are_those_of_all_and_named_by_the_smallest(tm
     labels = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": 3}
     cohort = open_cohort(write_decathlon(tmp_path, labels=labels))
     assert cohort.labels == {1: "whole tumor", 2: "tumor core", 3: "enhancing tumor"}
+
+
+def test_ucsf_pdgm_is_read_with_its_masks_and_a_follow_up_is_of_the_same_patient(tmp_path):
+    for name in ("UCSF-PDGM-0004", "UCSF-PDGM-0429", "UCSF-PDGM-0429_FU003d"):
+        for index, kind in enumerate(("T1", "T1c", "T2", "FLAIR", "T1_bias", "T1c_bias", "ADC", "DTI_eddy_FA")):
+            save(tmp_path / f"{name}_nifti" / f"{name}_{kind}.nii.gz", np.full((4, 5, 6), index, np.int16))
+        for kind in ("tumor_segmentation", "brain_segmentation", "brain_parenchyma_segmentation"):
+            mask = np.zeros((4, 5, 6), np.uint8)
+            mask[:3, 0, 0] = (1, 2, 4) if kind == "tumor_segmentation" else 1
+            save(tmp_path / f"{name}_nifti" / f"{name}_{kind}.nii.gz", mask)
+    cohort = open_cohort(tmp_path)
+    assert cohort.format == "brats"
+    assert [(case.id, case.patient) for case in cohort.cases] == [
+        ("UCSF-PDGM-0004", "UCSF-PDGM-0004"),
+        ("UCSF-PDGM-0429", "UCSF-PDGM-0429"),
+        ("UCSF-PDGM-0429_FU003d", "UCSF-PDGM-0429"),
+    ]
+    case = cohort.read("UCSF-PDGM-0429_FU003d")
+    assert case.image[0, 0, 0].tolist() == [3, 0, 1, 2]
+    assert sorted(np.unique(case.mask)) == [0, 1, 2, 4]

@@ -1,6 +1,8 @@
 """The BraTS cohorts on disk, 2018 to today: names of cases, modalities, masks and labels. Reads no file itself.
 
 Up to 2021 `BraTS20_Training_001_flair.nii[.gz]`, labels 1, 2, 4; from 2023 `BraTS-GLI-00001-000-t2f.nii.gz`, 1, 2, 3.
+UCSF-PDGM has the layout and labels of BraTS to 2021: `UCSF-PDGM-0004_nifti/UCSF-PDGM-0004_T1c.nii.gz`, its mask in
+`_tumor_segmentation`, a follow-up as `UCSF-PDGM-0429_FU003d`.
 Validation cases have no mask, and case 355 of 2020 has its mask under another data set's name, `W39_..._Segm.nii`.
 """
 
@@ -19,11 +21,12 @@ CHANNELS = ("flair", "t1", "t1ce", "t2")
 LABELS_TO_2021 = {1: "necrotic core", 2: "edema", 4: "enhancing tumor"}
 LABELS_FROM_2023 = {1: "necrotic core", 2: "edema", 3: "enhancing tumor"}
 
-_ENDINGS = {**BRATS_FILES, "seg": "seg"}
+_ENDINGS = {**BRATS_FILES, "seg": "seg", "tumor_segmentation": "seg"}
 _FILE = re.compile(rf"^(?P<case>.+)[_-](?P<ending>{'|'.join(sorted(_ENDINGS, key=len, reverse=True))})$", re.IGNORECASE)
 _STRAY_MASK = re.compile(r"_segm$", re.IGNORECASE)
 _FROM_2023 = re.compile(r"^(?P<patient>BraTS-[A-Z]+-\d+)-\d+$", re.IGNORECASE)
 _WITH_CENTER = re.compile(r"^(?P<patient>BraTS1[789]_(?P<institution>[A-Z]+)\w*)_\d+$", re.IGNORECASE)
+_WITH_FOLLOW_UP = re.compile(r"^(?P<patient>UCSF-PDGM-\d+)(?:_FU\w+)?$", re.IGNORECASE)
 _TABLES = ("survival_info.csv", "survival_data.csv", "survival_evaluation.csv")
 
 
@@ -59,7 +62,7 @@ def open_files(files: Iterable[Path]) -> tuple[CaseFiles, ...]:
             raise UserError(f"the case {name} must be in one folder", f"{seen[name]} and {folder}")
         seen[name] = folder
         ordered = [members[key] for key in (*CHANNELS, "seg") if key in members]
-        match = _FROM_2023.match(name) or _WITH_CENTER.match(name)
+        match = _FROM_2023.match(name) or _WITH_CENTER.match(name) or _WITH_FOLLOW_UP.match(name)
         parts = match.groupdict() if match else {}
         cases.append(CaseFiles(name, parts.get("patient", name), tuple(ordered), parts.get("institution")))
     if not cases:
