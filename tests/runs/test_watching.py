@@ -26,5 +26,5 @@ def test_long_trainings_are_drawn_at_a_few_epochs_and_few_cases(prepared, tmp_pa
     assert len(watch.cases) == 3
     other = prepared.case(prepared.records[5].id)
     watch.see(other, np.ones(other.record.shape, bool))
-    watch.draw(0)
+    watch.drawing(0)()
     assert list(tmp_path.rglob("*.png")) == []

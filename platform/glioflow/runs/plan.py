@@ -17,6 +17,7 @@ from glioflow.evaluation import flatten_summary, summarize
 from glioflow.features import measure_mask
 from glioflow.runs.launch import Setting
 from glioflow.runs.progress import PROGRESS, ProgressFile
+from glioflow.runs.train.checkpoints import Behind
 from glioflow.runs.train.overlays import Watch
 from glioflow.runs.train.selection import choose_for, training_statistics
 from glioflow.tracking.spool import SPOOL, run_folder
@@ -139,6 +140,7 @@ def train_plan(
     world_size: int = 1,
     resume: Path | None = None,
     keep: "Callable[[Checkpoint], None] | None" = None,
+    behind: Behind | None = None,
 ) -> dict[str, float | None] | None:
     """Train, choose threshold and clean-up on the validation patients, and write the bundle.
 
@@ -149,6 +151,7 @@ def train_plan(
         world_size: Of how many.
         resume: Folder of a checkpoint to go on from.
         keep: Given checkpoints within an epoch, on every worker; None where nobody wants them.
+        behind: Draws, and waits for what it does of an epoch at the end of the next one; None draws at once.
 
     Returns:
         Validation metrics of the bundle on rank 0 (none of a final training), None on the others.
@@ -168,6 +171,7 @@ def train_plan(
         world_size=world_size,
         resume=resume,
         keep=keep,
+        behind=behind,
         watch=watch,
         progress=progress,
     )
@@ -195,6 +199,7 @@ def fit_network(
     world_size: int = 1,
     resume: Path | None = None,
     keep: "Callable[[Checkpoint], None] | None" = None,
+    behind: Behind | None = None,
     watch: Watch | None = None,
     progress: ProgressFile | None = None,
 ) -> tuple["nn.Module", "Fitted"]:
@@ -209,6 +214,7 @@ def fit_network(
         world_size: Of how many.
         resume: Folder of a checkpoint to go on from.
         keep: Given checkpoints within an epoch.
+        behind: Draws while the training goes on.
         watch: Draws a few validation cases.
         progress: Is told of every step and every validation case.
 
@@ -252,8 +258,12 @@ def fit_network(
         )
 
     def report_drawn(epoch: int, metrics: dict[str, float], write_checkpoint: "Checkpoint") -> None:
-        if watch is not None:
-            watch.draw(epoch)
+        if behind is not None:
+            behind.wait()
+        if watch is not None and behind is not None:
+            behind.begin(watch.drawing(epoch))
+        elif watch is not None:
+            watch.drawing(epoch)()
         report(epoch, metrics, write_checkpoint)
 
     return fitting.build_and_fit(

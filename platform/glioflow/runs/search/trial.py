@@ -194,6 +194,7 @@ def _train_here(run: Run, plan: Plan) -> None:
     behind = Behind()
 
     def keep(write_checkpoint: "Checkpoint") -> None:
+        behind.wait()
         write = write_checkpoint.copied()
         behind.begin(lambda: _keep(write, folder))
 

@@ -49,25 +49,24 @@ def drop_torn(folder: Path) -> None:
 
 
 class Behind:
-    """Does one thing at a time while a training goes on; what failed is raised when the next one begins, or at the end.
+    """Does one thing after another while a training goes on; what failed is raised by `wait`.
 
     For a `with` block, which waits at its end.
     """
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1)
-        self._last: Future[None] | None = None
+        self._begun: list[Future[None]] = []
 
     def begin(self, work: Callable[[], None]) -> None:
-        """Wait for what was begun before, raise what it raised, and begin with something else."""
-        self.wait()
-        self._last = self._thread.submit(work)
+        """Do something as soon as all that was begun before is done."""
+        self._begun.append(self._thread.submit(work))
 
     def wait(self) -> None:
-        """Wait for what was begun, and raise what it raised."""
-        last, self._last = self._last, None
-        if last is not None:
-            last.result()
+        """Wait for all that was begun, and raise what it raised."""
+        begun, self._begun = self._begun, []
+        for each in begun:
+            each.result()
 
     def __enter__(self) -> "Behind":
         return self
@@ -85,7 +84,9 @@ class Stored:
     checkpoint could not be stored, and waits for the last one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, before: Callable[[], None]) -> None:
+        """Take what the thread does before it writes a checkpoint: what is logged of its epoch must outlast it."""
+        self.before = before
         self._free = threading.Event()
         self._free.set()
 
@@ -104,6 +105,7 @@ class Stored:
 
         def store(local: Any, name: str) -> Any:
             try:
+                self.before()
                 write(folder)
                 mark_done(folder)
                 return storage.persist_current_checkpoint(local, name)

@@ -1,6 +1,7 @@
 """A few validation cases over the epochs of a training: what the network saw in them, drawn into its folder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +38,14 @@ class Watch:
         if case.record.id in self.cases:
             self._masks[case.record.id] = mask
 
-    def draw(self, epoch: int) -> None:
-        """Draw the slice with most true tumor of each watched case, if this epoch (from 0) is one to draw."""
-        for case_id, mask in self._masks.items() if epoch in self.epochs else ():
+    def drawing(self, epoch: int) -> Callable[[], None]:
+        """Return what draws the masks of an epoch (from 0), if it is one to draw, also while others are taken."""
+        masks, self._masks = self._masks, {}
+        return partial(self._draw, epoch, masks if epoch in self.epochs else {})
+
+    def _draw(self, epoch: int, masks: Mapping[str, NDArray[np.bool_]]) -> None:
+        """Draw the slice with most true tumor of each case."""
+        for case_id, mask in masks.items():
             case = self.cases[case_id]
             truth = case.reference() > 0
             index = int(truth.sum(axis=(1, 2)).argmax())

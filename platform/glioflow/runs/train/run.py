@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from glioflow.runs.plan import TRAINED, Plan, plan_of, train_plan
 from glioflow.runs.progress import ProgressFile, followed, note_epoch, shown
 from glioflow.runs.resuming import resumed_setting
 from glioflow.runs.scoring import score_cases
-from glioflow.runs.train.checkpoints import Stored, drop_torn, is_whole
+from glioflow.runs.train.checkpoints import Behind, Stored, drop_torn, is_whole
 from glioflow.runs.train.overlays import OVERLAYS, drawn
 from glioflow.tracking import BUNDLE, RunWriter, Tracking
 from glioflow.tracking.addresses import answers
@@ -205,31 +205,32 @@ def _worker(config: dict[str, Any]) -> None:
     group = cluster.own_group()
     writer = RunWriter(plan.tracking_uri, plan.run_id, plan.spool) if rank == 0 else None
 
-    stored = Stored()
+    behind = Behind()
+    stored = Stored(before=behind.wait)
 
     def report(epoch: int, metrics: dict[str, float], write_checkpoint: "Checkpoint") -> None:
         step, logged = plan.logged(epoch, metrics)
         if writer is not None:
-            writer.write({**logged, "train/num_workers": world_size}, step=step)
             note_epoch(plan.progress, epoch, metrics.get("val/dice"))
-            for case_id, picture in drawn(plan.folder, epoch).items():
-                writer.log_picture(picture, key=f"{OVERLAYS}/{case_id}", step=step)
+            behind.begin(lambda: log(writer, epoch, step, logged))
         told = {"epoch": step, "placement_group": group, **logged}
         stored.report(told, write_checkpoint if rank == 0 else None)
+
+    def log(writer: RunWriter, epoch: int, step: int, logged: dict[str, float]) -> None:
+        writer.write({**logged, "train/num_workers": world_size}, step=step)
+        for case_id, picture in drawn(plan.folder, epoch).items():
+            writer.log_picture(picture, key=f"{OVERLAYS}/{case_id}", step=step)
 
     def keep(write_checkpoint: "Checkpoint") -> None:
         stored.report({"epoch": -1, "placement_group": group}, write_checkpoint if rank == 0 else None)
 
     checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        train_plan(plan, report, rank=rank, world_size=world_size, keep=keep)
-    else:
-        with checkpoint.as_directory() as folder:
-            whole = is_whole(Path(folder))
-            if not whole:
-                _log.warning("checkpoint %s is not whole; the training starts over", folder)
-            resume = Path(folder) if whole else None
-            train_plan(plan, report, rank=rank, world_size=world_size, resume=resume, keep=keep)
+    with behind, checkpoint.as_directory() if checkpoint is not None else nullcontext() as given:
+        resume = None if given is None else Path(given)
+        if resume is not None and not is_whole(resume):
+            _log.warning("checkpoint %s is not whole; the training starts over", given)
+            resume = None
+        train_plan(plan, report, rank=rank, world_size=world_size, resume=resume, keep=keep, behind=behind)
 
 
 def score_test_patients(plan: Plan) -> TestScores:
