@@ -54,7 +54,8 @@ def test_two_workers_train_one_network_and_log_each_epoch_once(
     from glioflow.runs.train.run import train
 
     handler = signal.getsignal(signal.SIGINT)
-    trained = train(override(tiny, {"training.num_workers": 2}), lgg)
+    often = {"training.num_workers": 2, "training.checkpoint_minutes": 1e-6}  # after every step, too
+    trained = train(override(tiny, often), lgg)
     assert tracking.run(trained.run_id).info.status == "FINISHED"
     assert len(tracking.metric_history(trained.run_id, "val/dice")) == tiny.training.epochs
     assert {"val/dice_mean", "test/dice_mean"} <= set(trained.metrics)
