@@ -15,7 +15,6 @@ from glioflow.data.formats.record import Cohort
 from glioflow.planning import rules
 from glioflow.planning.facts import CohortFacts, Machine, look_at_machine, measure_cohort
 from glioflow.planning.rules import Choice
-from glioflow.planning.speed import measure_step
 from glioflow.progress import Say, quiet
 
 
@@ -62,6 +61,8 @@ def plan(
     Raises:
         UserError: If the cohort has no masks, or cannot be read.
     """
+    from glioflow.planning.speed import measure_step  # brings PyTorch
+
     facts = measure_cohort(cohort, say=say)
     facts = replace(facts, source=source or facts.source)
     machine = machine or look_at_machine()
