@@ -149,3 +149,44 @@ def test_a_gateway_that_was_lost_is_told_in_json():
 
     assert answer_of(lost) == (502, "the endpoint lost this request; try again")
     assert answer_of(ours) == (500, "a rule")
+
+
+def test_serves_own_proxy_puts_the_door_before_everything():
+    """What Serve's proxy does when it starts and for each request, with its own functions and without a cluster."""
+    import os
+    import subprocess
+    import sys
+
+    from glioflow import cluster
+
+    script = """
+import asyncio
+from ray.serve._private.http_util import _apply_middlewares, configure_http_middlewares
+from ray.serve.config import HTTPOptions
+
+seen = {}
+
+async def proxy(scope, receive, send):
+    seen.update({key.decode(): value.decode() for key, value in scope["headers"]})
+    message = await receive()
+    seen["body"] = message["body"].decode()
+    await send({"type": "http.response.start", "status": 500, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": b"Internal Server Error"})
+
+async def receive():
+    return {"type": "http.request", "body": b"a study", "more_body": False}
+
+answers = []
+async def send(message):
+    answers.append(message)
+
+app = _apply_middlewares(proxy, configure_http_middlewares(HTTPOptions()).middlewares)
+sent = [(b"x-request-timeout-seconds", b"9"), (b"x-request-id", b"John Doe"), (b"accept", b"*/*")]
+asyncio.run(app({"type": "http", "method": "POST", "path": "/", "headers": sent}, receive, send))
+assert seen["body"] == "a study" and seen["accept"] == "*/*"
+assert "x-request-timeout-seconds" not in seen and "John" not in seen["x-request-id"], seen
+assert answers[0]["status"] == 502, answers
+"""
+    environment = {**os.environ, **cluster.DEFAULTS}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -31,6 +31,8 @@ DEFAULTS = {
     # 1 MiB goes with its call instead of through the object store (benchmarks/serving.md).
     "RAY_SERVE_PROXY_USE_GRPC": "1",
     "RAY_max_direct_call_object_size": str(2**20),
+    # What every request passes in Serve's proxy: see `glioflow.serving.http.front_door`.
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "glioflow.serving.http.front_door:middlewares",
 }
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "GRPC_PROXY", "ALL_PROXY")
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"

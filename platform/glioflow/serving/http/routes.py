@@ -83,9 +83,12 @@ class ErrorAnswer(BaseModel):
 
 
 _DESCRIPTIONS = {
+    400: "No form that can be read.",
     401: "The token is missing or wrong.",
+    408: "The request did not arrive in time.",
     413: "More than the limits allow.",
     429: "The daily quota of feedback is used up.",
+    421: "A name under which this endpoint does not answer.",
     422: "No readable study, or an impossible option.",
     503: "Busy: try again after Retry-After seconds.",
 }
