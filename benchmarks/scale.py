@@ -32,7 +32,7 @@ from glioflow.data.preprocessing.geometry import Resize
 from glioflow.data.splits import Split, SplitSettings, make_split
 from glioflow.data.targets import TargetSettings
 from glioflow.evaluation import Reliability
-from glioflow.runs.scoring import Judged, join
+from glioflow.runs.scoring import CohortScores, join
 
 CASES, SLICES, DRAWS = (1_000, 10_000, 100_000), 4, 1_000
 # Each stage is measured so often, by the shortest; once where it takes long.
@@ -78,11 +78,11 @@ class Signed(PreparedCase):
         return np.random.default_rng(int(self.record.id[-7:]))
 
 
-def judged(number: int) -> Judged:
+def judged(number: int) -> CohortScores:
     """Return the judgement of one case."""
     counted = Reliability(counts=(5,) * 15, probability_sums=(1.0,) * 15, tumor_counts=(1,) * 15)
     row = {"id": f"case-{number:07}", "patient": f"patient-{number // 2:07}", "dice": 0.5}
-    return Judged(
+    return CohortScores(
         rows=(row,),
         everywhere=counted,
         near_tumor=counted,
@@ -115,7 +115,7 @@ def write_some_arrays(cohort: PreparedCohort, folder: Path, rng: np.random.Gener
     ids = [entry.id for entry in cohort.entries()]
     for case_id in ids:
         (folder / "cases" / f"{case_id}-0").mkdir(parents=True)
-    chosen = [ids[k] for k in rng.choice(len(ids), OPENED, replace=False)]
+    chosen = [ids[k] for k in rng.choice(len(ids), min(OPENED, len(ids)), replace=False)]
     for case_id in chosen:
         for name in ("image", "mask"):
             np.save(folder / "cases" / f"{case_id}-0" / f"{name}.npy", np.zeros((SLICES, 8, 8), np.uint8))
