@@ -14,17 +14,23 @@ from glioflow.runs.plan import plan_of
 from glioflow.runs.search.searcher import NUMBER
 from glioflow.runs.search.trial import TrialPlan, run_trial
 from glioflow.tracking import Tracking
-from glioflow.tracking.run import begin_run
+from glioflow.tracking.run import Run, begin_run
 from servers import counting_calls, mlflow_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-@pytest.mark.parametrize("every_s", [30.0, 0.0], ids=["short epochs", "epochs longer than the pause between sendings"])
+@pytest.mark.parametrize("epoch_s", [0.0, 40.0], ids=["short epochs", "epochs longer than the pause between sendings"])
 def test_a_trial_of_three_epochs_calls_the_server_nine_times_at_most(
-    tiny: Any, prepared: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, every_s: float
+    tiny: Any, prepared: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, epoch_s: float
 ) -> None:
-    monkeypatch.setattr("glioflow.runs.search.trial.EVERY_S", every_s)
+    write = Run.write
+
+    def write_later(run: Run, *args: Any, **options: Any) -> None:
+        run._sent -= epoch_s  # as if the epoch had taken so long
+        write(run, *args, **options)
+
+    monkeypatch.setattr(Run, "write", write_later)
     monkeypatch.setattr("ray.tune.report", lambda metrics, checkpoint=None: None)
     monkeypatch.setattr("ray.tune.get_checkpoint", lambda: None)
     monkeypatch.setattr("ray.tune.get_context", lambda: SimpleNamespace(get_trial_id=lambda: "x"))

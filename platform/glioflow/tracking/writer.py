@@ -52,19 +52,22 @@ class RunWriter:
             spool: File of the records that wait; contents that have no file yet go beside it. None keeps nothing:
                 what MLflow does not take at once is an error.
             tracking: The store, if it was opened in this process before.
-            every_s: Metrics of an epoch wait for the next record where something was sent less than so long ago.
+            every_s: Metrics of an epoch wait for the next record where something was sent less than so long ago; each
+                time they are sent, the next ones wait so much longer.
         """
         self.uri, self.run_id, self.spool = uri, run_id, spool
-        self.every_s, self._sent = every_s, time.monotonic()
+        self.every_s, self._pause, self._sent = every_s, every_s, time.monotonic()
         self._tracking = tracking
         # A server that answered is not asked again whether it does; for a database the question costs nothing.
         self._reached = tracking is not None and uri.startswith("http")
         self._unkept: list[Record] = []  # what neither disk nor store took
 
-    def write(self, metrics: Mapping[str, float], *, step: int) -> None:
-        """Log the metrics of an epoch, with what the process uses of its machine."""
+    def write(self, metrics: Mapping[str, float], *, step: int, last: bool = False) -> None:
+        """Log the metrics of an epoch, with what the process uses of its machine; of the `last` with those after it."""
         record = Metrics(metrics={**metrics, **machine_use()}, step=step, when_ms=now_ms())
-        self._record(record, waits=time.monotonic() - self._sent < self.every_s)
+        waits = self.every_s > 0 and (last or time.monotonic() - self._sent < self._pause)
+        self._pause += 0 if waits else self.every_s
+        self._record(record, waits=waits)
 
     def log_metrics(self, metrics: Mapping[str, float | None], *, step: int = 0) -> None:
         """Log metrics as of now."""

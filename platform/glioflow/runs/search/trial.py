@@ -200,7 +200,7 @@ def _train_here(run: Run, plan: Plan) -> None:
 
     def report(epoch: int, metrics: dict[str, float], write_checkpoint: "Checkpoint") -> None:
         step, logged = plan.logged(epoch, metrics)
-        run.write(logged, step=step)
+        run.write(logged, step=step, last=epoch + 1 == training.epochs)
         if epoch + 1 == training.epochs:
             return  # reported once the bundle exists: a scheduler may end a trial at any report
         keep(write_checkpoint)
