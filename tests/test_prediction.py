@@ -56,6 +56,9 @@ def test_a_study_without_a_tumor_gives_features_with_their_reasons(tiny, case):
         "detected": False,
         "probability": pytest.approx(0, abs=1e-6),
         "slices": [],
+        "positions": [],
+        "positions_mm": None,
+        "regions": {"tumor": {"volume_px": 0, "volume_mm3": None}},
         "volume": {"value": 0, "unit": "px", "interval": None, "level": None},
     }
     assert answer.features.volume["volume_px"] == 0
