@@ -162,3 +162,16 @@ def test_a_cross_validation_that_is_killed_goes_on_from_the_command_line(
     rows = tracking.read_json(parent.info.run_id, "out_of_fold.json")
     assert [row["id"] for row in rows] == sorted(path.name for path in lgg.iterdir() if path.is_dir())
     assert tracking.run(parent.info.run_id).info.status == "FINISHED"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_folds_train_with_the_workers_that_the_experiment_names(
+    ray: None, tiny: Experiment, lgg: Path, tracking: Any
+) -> None:
+    from glioflow.runs.crossval.run import crossval
+
+    done = crossval(override(tiny, {"training.num_workers": 2, "training.epochs": 1}), lgg, folds=3)
+    folds = tracking.children("tiny", done.run_id)
+    assert {run.info.status for run in folds} == {"FINISHED"}
+    assert [tracking.metric_history(run.info.run_id, "train/num_workers") for run in folds] == [[2.0]] * 3
