@@ -15,7 +15,9 @@ from glioflow.runs.analysis.audit import audit_experiment
 @pytest.fixture
 def here(monkeypatch):
     """Run what would be Ray's tasks in this process."""
-    monkeypatch.setattr(runs_audit.cluster, "map_parallel", lambda function, items, num_cpus=1: map(function, items))
+    monkeypatch.setattr(runs_audit.cluster, "connect", lambda: None)
+    monkeypatch.setattr(runs_audit, "with_gpus", lambda experiment: experiment)
+    monkeypatch.setattr(runs_audit.cluster, "map_parallel", lambda function, items, **_: map(function, items))
 
 
 @pytest.mark.usefixtures("here")
