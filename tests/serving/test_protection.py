@@ -5,6 +5,7 @@ import os
 import pytest
 from in_process import Here, client, served
 from page_endpoint import endpoint
+from requests.utils import should_bypass_proxies
 
 from bundles import Bright, describe
 from glioflow.api.client import Client
@@ -87,3 +88,21 @@ def test_every_process_leaves_its_nodes_out_of_the_proxy(monkeypatch):
     for names in (os.environ["NO_PROXY"], os.environ["no_proxy"], worker_environment()["NO_PROXY"]):
         assert {"localhost", "127.0.0.1", "10.9.8.7"} | own_names() <= set(names.split(","))
     assert "intranet.example.org" in os.environ["NO_PROXY"]
+
+
+def test_hosts_that_the_user_excepts_under_either_name_stay_excepted(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.org:3128")
+    monkeypatch.setenv("NO_PROXY", "mlflow.example.org")
+    monkeypatch.delenv("no_proxy", raising=False)
+    bypass_proxies(address for address in ["10.9.8.7"])
+    for host in ("mlflow.example.org", "10.9.8.7", "localhost"):
+        assert should_bypass_proxies(f"http://{host}:5000", no_proxy=None), host
+        assert host in os.environ["no_proxy"].split(","), "of the two names, gRPC and requests read this one first"
+    assert not should_bypass_proxies("http://elsewhere.example.org", no_proxy=None)
+
+
+def test_a_star_still_excepts_every_host(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.org:3128")
+    monkeypatch.setenv("no_proxy", "*")
+    bypass_proxies(["10.9.8.7"])
+    assert should_bypass_proxies("http://elsewhere.example.org", no_proxy=None)

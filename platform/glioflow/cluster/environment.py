@@ -34,6 +34,7 @@ DEFAULTS = {
     # What every request passes in Serve's proxy: see `glioflow.serving.http.front_door`.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "glioflow.serving.http.front_door:middlewares",
 }
+_NO_PROXIES = ("NO_PROXY", "no_proxy")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "GRPC_PROXY", "ALL_PROXY")
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # Of the driver's environment, what its workers must see too.
@@ -94,7 +95,7 @@ def worker_environment() -> dict[str, str]:
 
     What the runtime environment of a Ray job sets is left out: its workers have it already, and Ray refuses it twice.
     """
-    proxies = {name: os.environ[name] for name in ("NO_PROXY", "no_proxy") if name in os.environ}
+    proxies = {name: os.environ[name] for name in _NO_PROXIES if name in os.environ}
     values = {**process_environment(), **_carried(), **proxies}
     return {name: value for name, value in values.items() if name not in _job_variables() and not _is_secret(name)}
 
@@ -139,9 +140,13 @@ def bypass_proxies(addresses: Iterable[str] = ()) -> None:
     """
     if not any(os.environ.get(each) for name in _PROXIES for each in (name, name.lower())):
         return
-    for name in ("NO_PROXY", "no_proxy"):
-        given = [each.strip() for each in os.environ.get(name, "").split(",") if each.strip()]
-        os.environ[name] = ",".join(dict.fromkeys([*given, *sorted(own_names()), *addresses]))
+    # Either name may be given, and most clients read only one of them.
+    given = [each.strip() for name in _NO_PROXIES for each in os.environ.get(name, "").split(",") if each.strip()]
+    ours = [*sorted(own_names()), *addresses]
+    if "*" in given:  # every host, but only where it stands alone, and gRPC does not know it
+        os.environ.update(dict.fromkeys(_NO_PROXIES, "*") | {"no_grpc_proxy": ",".join(ours)})
+        return
+    os.environ.update(dict.fromkeys(_NO_PROXIES, ",".join(dict.fromkeys([*given, *ours]))))
 
 
 def own_names() -> set[str]:
