@@ -8,6 +8,7 @@ import socket
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from glioflow.cluster import lease
@@ -55,9 +56,20 @@ def test_a_killed_driver_is_replaced_at_once(tmp_path, other_process):
     assert not list(tmp_path.iterdir())
 
 
-def left_by_another_host(folder: Path, age_s: float) -> None:
+def test_a_driver_is_not_replaced_because_the_clock_was_set(tmp_path, other_process, monkeypatch):
+    boot = psutil.boot_time()
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: boot + 1)
+    assert lease.holder_of(tmp_path).pid == other_process.pid
+
+
+def test_a_driver_in_another_container_of_the_same_host_name_is_not_taken_for_dead(tmp_path):
+    left_by_another_host(tmp_path, lease.STALE_S / 2, host=socket.gethostname())
+    assert lease.holder_of(tmp_path) is not None
+
+
+def left_by_another_host(folder: Path, age_s: float, host: str = "node-7") -> None:
     path = folder / "lease-000003.json"
-    holder = {"host": "node-7", "pid": os.getpid(), "started": 1.0, "since": "2026-11-27T10:00:00+00:00"}
+    holder = {"host": host, "pid": os.getpid(), "started": 1.0, "since": "2026-11-27T10:00:00+00:00"}
     path.write_text(json.dumps(holder))
     os.utime(path, (time.time() - age_s,) * 2)
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from glioflow.clock import now
+from glioflow.cluster.processes import began, lives, machine
 from glioflow.cluster.starting import tell
 from glioflow.errors import UserError
 
@@ -31,19 +32,21 @@ class Holder:
     Attributes:
         host: Name of its machine.
         pid: Its process id there.
-        started: When that process started, in seconds since 1970; process ids are given again.
+        started: When that process began, in seconds since its machine did; process ids are given again.
         since: When it took the lease, UTC, ISO 8601, to the second.
+        machine: Its machine, as only those who can see its process call it.
     """
 
     host: str
     pid: int
     started: float
     since: str
+    machine: str = ""
 
     @property
     def is_gone(self) -> bool:
         """Whether it ran on this machine and does no more; False where that cannot be seen."""
-        return self.host == socket.gethostname() and _started(self.pid) != self.started
+        return self.machine == machine() and not lives(self.pid, self.started)
 
 
 def holder_of(folder: Path) -> Holder | None:
@@ -86,7 +89,8 @@ def _take(folder: Path, what: str) -> Path:
     descriptor, working = tempfile.mkstemp(dir=folder, prefix=".lease-")
     try:
         with os.fdopen(descriptor, "w") as file:
-            json.dump(asdict(Holder(socket.gethostname(), os.getpid(), _started(os.getpid()) or 0.0, now())), file)
+            pid = os.getpid()
+            json.dump(asdict(Holder(socket.gethostname(), pid, began(pid) or 0.0, now(), machine())), file)
         os.link(working, mine)
     except FileExistsError:
         raise _held(what, _read(mine)) from None
@@ -143,15 +147,4 @@ def _read(lease: Path) -> Holder | None:
     try:
         return Holder(**json.loads(lease.read_text()))
     except (OSError, ValueError, TypeError):
-        return None
-
-
-def _started(pid: int) -> float | None:
-    """Return when a process of this machine started; None where there is none, or a dead one."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
-    except psutil.Error:
         return None

@@ -7,6 +7,8 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
+from glioflow.cluster.processes import began, lives
+
 
 def study_folder(prefix: str = "study-") -> "tempfile.TemporaryDirectory[str]":
     """Return a new folder for the files of one study, which only this user can read and which goes with its block."""
@@ -16,15 +18,22 @@ def study_folder(prefix: str = "study-") -> "tempfile.TemporaryDirectory[str]":
 def clean_up() -> None:
     """Remove what processes of this user left behind that are no more."""
     for folder in _common(Path(tempfile.gettempdir())).glob("*-*"):
-        if folder.name != _name_of(int(folder.name.partition("-")[0])):
-            shutil.rmtree(folder, ignore_errors=True)
+        pid, _, since = folder.name.partition("-")
+        with contextlib.suppress(ValueError):  # it is somebody else's
+            if not lives(int(pid), float(since)):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @lru_cache(maxsize=4)
-def _process_folder(place: str, pid: int) -> Path:
-    with contextlib.suppress(OSError, ValueError):
+def _cleaned_up(place: str, pid: int) -> None:
+    with contextlib.suppress(OSError):
         clean_up()
-    folder = _common(Path(place)) / _name_of(pid)
+
+
+def _process_folder(place: str, pid: int) -> Path:
+    """Return this process's folder; it is made again where the machine removed what lay there for long."""
+    _cleaned_up(place, pid)
+    folder = _common(Path(place)) / f"{pid}-{began(pid) or 0.0:.2f}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
@@ -36,13 +45,3 @@ def _common(place: Path) -> Path:
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
         raise PermissionError(f"{folder} belongs to somebody else")
     return folder
-
-
-def _name_of(pid: int) -> str:
-    """Return a process's name for its folder; a later process of the same number has another."""
-    import psutil
-
-    try:
-        return f"{pid}-{int(psutil.Process(pid).create_time() * 100)}"
-    except psutil.NoSuchProcess:
-        return ""
