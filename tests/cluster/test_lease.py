@@ -123,3 +123,15 @@ def test_a_lease_is_renewed_while_it_is_held(tmp_path, monkeypatch):
         while held.stat().st_mtime < 2:
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+
+def test_a_disk_without_hard_links_grants_a_lease_to_one_process_too(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError("no links on this share")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with lease.holding(tmp_path, "search s"):
+        assert lease.holder_of(tmp_path).pid == os.getpid()
+        with pytest.raises(UserError, match="search s is run by"), lease.holding(tmp_path, "search s"):
+            pass
+    assert not list(tmp_path.iterdir())

@@ -12,7 +12,8 @@ from glioflow.cluster.processes import began, lives
 def test_a_process_lives_until_it_ends():
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     since = began(process.pid)
-    assert since is not None and lives(process.pid, since)
+    assert since is not None
+    assert lives(process.pid, since)
     process.kill()
     process.wait()
     assert not lives(process.pid, since)

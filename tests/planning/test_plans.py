@@ -1,5 +1,7 @@
 """A plan follows from the cohort and the machine, says why, and is an experiment that can be trained."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import yaml
@@ -178,3 +180,14 @@ def test_a_cohort_without_masks_or_with_values_that_are_no_numbers_is_refused(lg
     tifffile.imwrite(broken / image.relative_to(lgg), values)
     with pytest.raises(UserError):
         gf.plan(broken, say=lambda *_: None)
+
+
+def test_a_cohort_whose_masks_are_all_empty_is_refused(lgg):
+    cohort = open_cohort(lgg)
+
+    def read(files):
+        case = cohort.read_files(files)
+        return replace(case, mask=np.zeros_like(case.mask))
+
+    with pytest.raises(UserError, match="a plan needs tumors to learn from"):
+        measure_cohort(replace(cohort, reader=read))

@@ -121,3 +121,13 @@ def test_searches_are_listed_with_their_state_and_best(parent, tracking, home):
 
 def test_the_objective_of_a_trial_is_what_its_last_report_says():
     assert objective_value({"val_dice": 0.5, "parameters": 3}, "parameters") == 3.0
+
+
+def test_a_trial_that_failed_once_and_finished_after_all_is_no_failed_one(parent):
+    tracking = parent.setting.tracking
+    trials = tracking.children("tiny", parent.run.run_id)
+    again = next(run.info.run_id for run in trials if run.data.tags["trial_id"] == "1")
+    tracking.set_tags(again, {REASON: "the disk was full"})
+    described = parent.describe(tracking.children("tiny", parent.run.run_id))
+    assert "- 3: loss is not finite" in described
+    assert "the disk was full" not in described

@@ -61,3 +61,13 @@ def test_a_model_whose_bundle_goes_goes_too(tracking, run_id):
     log_model(tracking, run_id)
     delete_model(tracking, run_id)
     assert not tracking.client.search_logged_models([tracking.run(run_id).info.experiment_id])
+
+
+def test_a_model_that_people_deleted_in_mlflow_is_made_again(tracking, run_id):
+    first = log_model(tracking, run_id)
+    tracking.client.delete_logged_model(first)
+    register(run_id, name="glioma")
+    second = model_of(tracking.run(run_id))
+    assert second != first
+    assert tracking.client.get_logged_model(second).status == "READY"
+    assert log_model(tracking, run_id) == second

@@ -91,7 +91,7 @@ def _take(folder: Path, what: str) -> Path:
         with os.fdopen(descriptor, "w") as file:
             pid = os.getpid()
             json.dump(asdict(Holder(socket.gethostname(), pid, began(pid) or 0.0, now(), machine())), file)
-        os.link(working, mine)
+        _claim(Path(working), mine)
     except FileExistsError:
         raise _held(what, _read(mine)) from None
     finally:
@@ -103,6 +103,17 @@ def _take(folder: Path, what: str) -> Path:
         if path != mine:
             path.unlink(missing_ok=True)
     return mine
+
+
+def _claim(written: Path, mine: Path) -> None:
+    """Give a written file its number; raises `FileExistsError` where another process has it."""
+    try:
+        os.link(written, mine)
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links there, such as on a Windows share
+        with mine.open("x") as file:
+            file.write(written.read_text())
 
 
 def _held(what: str, holder: Holder | None) -> UserError:

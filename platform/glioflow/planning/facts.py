@@ -132,7 +132,7 @@ def measure_cohort(cohort: Cohort, *, say: Say = quiet) -> CohortFacts:
         say: Called with progress.
 
     Raises:
-        UserError: If it has no mask, channels that differ, or a file that cannot be read.
+        UserError: If it has no mask, only empty ones, channels that differ, or a file that cannot be read.
     """
     some = cohort.cases[:: max(1, -(-len(cohort.cases) // READ))]
     seen = [_look(case) for case in _cases(cohort, some, say)]
@@ -146,6 +146,9 @@ def measure_cohort(cohort: Cohort, *, say: Say = quiet) -> CohortFacts:
             raise UserError("the cases must have the same channels", values, file=cohort.path)
     spacings = [each.spacing for each in seen if each.spacing is not None]
     values_found = sorted({value for _, labels in labeled for value in labels})
+    if not values_found:
+        checked = f"empty masks in the {len(labeled)} cases that were read"
+        raise UserError("a plan needs tumors to learn from, and no mask holds one", checked, file=cohort.path)
     sizes = {value: [labels[value] for _, labels in labeled if value in labels] for value in values_found}
     return CohortFacts(
         source=str(cohort.path),

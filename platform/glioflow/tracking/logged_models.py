@@ -19,14 +19,14 @@ _JUDGED = ("val/", "test/", "oof/")
 
 
 def log_model(tracking: Runs, run_id: str) -> str:
-    """Return the id of the logged model of a run's bundle; it is made the first time.
+    """Return the id of the logged model of a run's bundle; it is made the first time, and again where it was deleted.
 
     It has the run's name, parameters, and metrics on the run's data set.
     """
     from mlflow.entities import LoggedModelOutput
 
     run = tracking.run(run_id)
-    if (known := model_of(run)) is not None:
+    if (known := model_of(run)) is not None and _exists(tracking, known):
         return known
     model = tracking.client.create_logged_model(
         run.info.experiment_id,
@@ -40,7 +40,8 @@ def log_model(tracking: Runs, run_id: str) -> str:
     tracking.log_batch(run_id, metrics=_metrics(tracking, run, model_id))
     tracking.client.finalize_logged_model(model_id, "READY")
     # Last, since it is what says that the model is whole.
-    tracking.client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
+    made_before = len(run.outputs.model_outputs) if run.outputs else 0
+    tracking.client.log_outputs(run_id, [LoggedModelOutput(model_id, made_before)])
     return model_id
 
 
@@ -52,15 +53,27 @@ def link_version(tracking: Runs, model_id: str, name: str, version: str) -> None
 
 
 def model_of(run: Any) -> str | None:
-    """Return the id of the logged model of MLflow's `run`, or None."""
+    """Return the id of the logged model of MLflow's `run`, the last one that was made, or None."""
     outputs = run.outputs.model_outputs if run.outputs else []
-    return str(outputs[0].model_id) if outputs else None
+    return str(max(outputs, key=lambda output: output.step).model_id) if outputs else None
 
 
 def delete_model(tracking: Runs, run_id: str) -> None:
     """Remove the logged model of a run whose bundle goes."""
     if (model_id := model_of(tracking.run(run_id))) is not None:
         tracking.client.delete_logged_model(model_id)
+
+
+def _exists(tracking: Runs, model_id: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        tracking.client.get_logged_model(model_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+    return True
 
 
 def _name(run: Any) -> str:

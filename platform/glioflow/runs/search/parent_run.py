@@ -109,7 +109,8 @@ class ParentRun:
         parts.append(table_of_best(trials, list(self.settings.space), self._run_link))
         if len(self.settings.objectives) > 1 and self.study is not None:
             parts.append(self._front())
-        failed = [run for run in trials if run.data.tags.get(REASON)]
+        # One that was tried again keeps its first reason.
+        failed = [run for run in trials if run.data.tags.get(REASON) and run.info.status in ("FAILED", "KILLED")]
         reasons = [f"- {_number(run)}: {run.data.tags[REASON]}" for run in failed[:_FAILED]]
         if failed:
             more = f"\n- and {len(failed) - _FAILED} more" if len(failed) > _FAILED else ""
