@@ -307,6 +307,17 @@ def test_a_run_keeps_its_lease_while_its_process_lives(
         wait_for(lambda: tracking.run(run.run_id).data.tags[LEASE] != first)
 
 
+@pytest.mark.parametrize("kind", ["train", "crossval", "search"])
+def test_a_run_whose_driver_lives_is_left_open_after_a_long_outage_or_by_a_clock_that_is_fast(
+    tracking: Tracking, opening: Callable[..., Opening], kind: Kind
+) -> None:
+    with open_run(tracking, opening(kind)) as run:
+        tracking.set_tags(run.run_id, {LEASE: "1"})
+        close_expired(tracking, tracking.every_run())
+        assert tracking.run(run.run_id).info.status == "RUNNING"
+        assert REASON not in tracking.run(run.run_id).data.tags
+
+
 def wait_for(true: Callable[[], object]) -> None:
     deadline = time.monotonic() + 20
     while not true():

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from glioflow import atomic, cluster
-from glioflow.cluster.lease import holding
+from glioflow.cluster.lease import holder_of, holding
 from glioflow.cluster.storage import home
 from glioflow.errors import GlioflowError
 from glioflow.tracking.cohort_uses import note_use
@@ -39,7 +39,7 @@ Kind = Literal[
     "shadow",
 ]
 # Verbs that go on with a run; one process at a time does.
-_RESUMABLE = ("train", "crossval")
+_RESUMABLE = ("train", "crossval", "search")
 # Tag of a run that failed: why.
 REASON = "glioflow.reason"
 DIFF = "uncommitted.diff"
@@ -246,9 +246,12 @@ def close_children(tracking: Tracking, experiment: str, parent: str) -> None:
 def close_expired(tracking: Tracking, runs: Sequence[Any]) -> None:
     """Close those of MLflow's `runs` whose process ended without closing them, and their children among `runs`.
 
-    They become `KILLED` as of when their process was last heard of, and can be resumed as before.
+    They become `KILLED` as of when their process was last heard of, and can be resumed as before. One whose driver holds
+    the lease of its folder in this home lives, and was kept from renewing its tag: MLflow was away, or a clock is wrong.
     """
     for run, heard_ms in expired(runs):
+        if holder_of(run_folder(run.info.run_id)) is not None:
+            continue
         for child in runs:
             if child.data.tags.get("mlflow.parentRunId") == run.info.run_id:
                 _close_left(tracking, child)
