@@ -246,8 +246,8 @@ def close_children(tracking: Tracking, experiment: str, parent: str) -> None:
 def close_expired(tracking: Tracking, runs: Sequence[Any]) -> None:
     """Close those of MLflow's `runs` whose process ended without closing them, and their children among `runs`.
 
-    They become `KILLED` as of when their process was last heard of, and can be resumed as before. One whose driver holds
-    the lease of its folder in this home lives, and was kept from renewing its tag: MLflow was away, or a clock is wrong.
+    They become `KILLED` as of when their process was last heard of, and can be resumed as before. One whose driver
+    holds the lease of its folder in this home lives: MLflow was away, or a clock is wrong.
     """
     for run, heard_ms in expired(runs):
         if holder_of(run_folder(run.info.run_id)) is not None:
