@@ -190,7 +190,7 @@ def _count_outcomes(cohort: Cohort) -> int:
 def _cases(cohort: Cohort, some: tuple[CaseFiles, ...], say: Say) -> Iterator[Case]:
     for number, files in enumerate(some, 1):
         yield cohort.read_files(files)
-        say(f"looked at case {number} of {len(some)}")
+        say(f"case {number} of {len(some)}", number / len(some))
 
 
 def _look(case: Case) -> _CaseFacts:

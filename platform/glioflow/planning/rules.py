@@ -224,7 +224,8 @@ def plan_inference(facts: CohortFacts) -> Iterator[Choice]:
     yield Choice("training.keep", "last", f"{facts.patients} patients leave too few to choose an epoch on")
     yield Choice("postprocess.choose", False, "and too few to choose a threshold on")
     if facts.in_one_piece >= 0.95:
-        largest = f"half of the tumors have {facts.in_one_piece:.0%} and more of their voxels in one component"
+        share = math.floor(1000 * facts.in_one_piece) / 10
+        largest = f"in half of the cases at least {share:g} % of the tumor is one component"
         yield Choice("postprocess.largest_component", True, largest)
 
 
