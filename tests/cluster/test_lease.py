@@ -135,3 +135,18 @@ def test_a_disk_without_hard_links_grants_a_lease_to_one_process_too(tmp_path, m
         with pytest.raises(UserError, match="search s is run by"), lease.holding(tmp_path, "search s"):
             pass
     assert not list(tmp_path.iterdir())
+
+
+def test_other_users_of_a_shared_home_can_read_who_holds_a_lease(tmp_path):
+    with lease.holding(tmp_path, "search s"):
+        (held,) = tmp_path.glob("lease-*")
+        assert held.stat().st_mode & 0o044 == 0o044
+
+
+def test_a_folder_that_one_may_only_read_says_who_holds_its_lease(tmp_path, monkeypatch):
+    def refuse(**_):
+        raise PermissionError("read only")
+
+    left_by_another_host(tmp_path, lease.STALE_S / 2)
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", refuse)
+    assert lease.holder_of(tmp_path).host == "node-7"

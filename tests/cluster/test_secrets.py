@@ -50,7 +50,7 @@ def test_what_is_secret_lies_in_one_file_that_its_user_alone_reads(driver, home)
     variables = {**worker_environment(), **secrets.hand_over()}
     assert "hush" not in str(variables)
     assert secrets.hand_over() == {SECRETS_FILE: variables[SECRETS_FILE]}, "each driver leaves a file behind"
-    (file,) = (home / "secrets").iterdir()
+    (file,) = (home / "secrets").rglob("*.json")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
@@ -81,3 +81,13 @@ cluster.disconnect()
     for name in ("HTTPS_PROXY", "MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"):
         del environment[name]
     subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=300)
+
+
+def test_each_user_of_a_shared_home_has_a_folder(driver, home, monkeypatch):
+    secrets.hand_over()
+    monkeypatch.setattr(os, "getuid", lambda: 4242)
+    secrets.hand_over()
+    files = list((home / "secrets").rglob("*.json"))
+    assert len({file.parent for file in files}) == 2
+    assert {stat.S_IMODE(file.parent.stat().st_mode) for file in files} == {0o700}
+    assert stat.S_IMODE((home / "secrets").stat().st_mode) & 0o055 == 0o055, "the way to it is open to all"

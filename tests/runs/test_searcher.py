@@ -369,6 +369,14 @@ def test_a_stopped_trials_run_is_closed_with_what_it_cost_and_what_stopping_save
     assert run.data.metrics == {"cost/cpu_hours": 1.0, "cost/cpu_hours_saved": 3.0}
 
 
+def test_a_run_that_people_deleted_keeps_no_other_from_being_closed(tracking):
+    announcer, _, _ = told(tracking=tracking)
+    run_id = tracking.start("tiny", "trial", tags={"trial_id": "1", "search": "s"})
+    announcer.on_trial_complete(0, [], trial("a", **result(1, 0.2), run_id="0" * 32))
+    announcer.on_trial_complete(0, [], trial("b", **result(1, 0.2), run_id=run_id))
+    assert tracking.run(run_id).info.status == "KILLED"
+
+
 def test_a_trial_stopped_at_its_first_epoch_is_pruned_and_keeps_its_value(searcher):
     searcher.suggest("first")
     searcher.on_trial_complete("first", result=result(1, 0.3))  # Tune tells a stopping result only here

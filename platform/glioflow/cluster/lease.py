@@ -9,8 +9,9 @@ import signal
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -89,6 +90,7 @@ def _take(folder: Path, what: str) -> Path:
     descriptor, working = tempfile.mkstemp(dir=folder, prefix=".lease-")
     try:
         with os.fdopen(descriptor, "w") as file:
+            os.fchmod(descriptor, 0o644)  # other users of a home read it, too
             pid = os.getpid()
             json.dump(asdict(Holder(socket.gethostname(), pid, began(pid) or 0.0, now(), machine())), file)
         _claim(Path(working), mine)
@@ -146,12 +148,21 @@ def _number(lease: Path) -> int:
 def _living(lease: Path) -> Holder | None:
     """Return the holder that a file names, if it lives."""
     holder = _read(lease)
-    with suppress(FileNotFoundError):
-        # Both times are those of the disk: the clocks of two machines differ.
-        with tempfile.NamedTemporaryFile(dir=lease.parent, prefix=".lease-") as file:
-            age = os.fstat(file.fileno()).st_mtime - lease.stat().st_mtime
-        return None if holder is None or holder.is_gone or age > STALE_S else holder
-    return None
+    try:
+        renewed = lease.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    return None if holder is None or holder.is_gone or _time_of(lease.parent) - renewed > STALE_S else holder
+
+
+def _time_of(folder: Path) -> float:
+    """Return the time of a folder's disk, which is that of its files: the clocks of two machines differ."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".lease-") as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:  # it may only be read
+        return time.time()
+
 
 
 def _read(lease: Path) -> Holder | None:

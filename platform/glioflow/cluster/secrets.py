@@ -1,6 +1,7 @@
 """What is secret of the driver's environment, on its way to the workers: a file in the home for its user alone."""
 
 import json
+import os
 import uuid
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def hand_over() -> dict[str, str]:
 
 
 def _file_of(secrets: dict[str, str]) -> Path:
-    folder, text = home() / "secrets", json.dumps(secrets)
+    folder, text = home() / "secrets" / str(os.getuid()), json.dumps(secrets)
     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
     for file in folder.glob("*.json"):  # it stays: an endpoint outlives the command that deployed it
         if file.read_text() == text:

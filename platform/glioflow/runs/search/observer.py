@@ -263,10 +263,12 @@ class Announcer(Callback):  # type: ignore[misc]
         listener = LISTENERS.get(self.search)
         if listener is None or listener.tracking is None:
             return
-        with contextlib.suppress(Exception):  # the store is away, which is no reason to end a search
-            while self._waiting and answers(listener.tracking.uri, patience_s=0):
-                _close(self._waiting[0], listener, listener.tracking)
-                self._waiting.pop(0)
+        for closing in tuple(self._waiting):
+            if not answers(listener.tracking.uri, patience_s=0):
+                return
+            with contextlib.suppress(Exception):  # it went away, or people deleted the run: no reason to end a search
+                _close(closing, listener, listener.tracking)
+                self._waiting.remove(closing)
 
     def _show(self) -> None:
         listener = LISTENERS.get(self.search)
