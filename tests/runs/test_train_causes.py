@@ -6,8 +6,11 @@ import pytest
 from ray.exceptions import OutOfMemoryError, RayTaskError
 from ray.train import WorkerGroupError
 
-from glioflow.errors import RunFailed
-from glioflow.runs.train.run import _cause, waiting_for_workers
+from glioflow.cluster.lease import holding
+from glioflow.errors import RunFailed, UserError
+from glioflow.runs.train.run import _cause, _send_waiting, waiting_for_workers
+from glioflow.tracking.run import spool_of
+from glioflow.tracking.spool import Tags, append_to_spool, run_folder
 
 
 def failed_with(error: Exception) -> WorkerGroupError:
@@ -39,3 +42,13 @@ def test_a_busy_cluster_is_waited_for_unless_the_user_said_how_long(monkeypatch,
     monkeypatch.setenv(name, "5")
     with waiting_for_workers(elastic=elastic):
         assert os.environ[name] == "5"
+
+
+def test_what_waits_of_a_run_whose_process_lives_is_left_to_that_process(tracking):
+    run_id = tracking.start("tiny", "train", tags={})
+    append_to_spool(spool_of(run_id), Tags(tags={"own": "x"}))
+    with holding(run_folder(run_id), "run r"), pytest.raises(UserError, match="is run by"):
+        _send_waiting(tracking, run_id)
+    assert spool_of(run_id).exists()
+    assert _send_waiting(tracking, run_id) is None, "it has not ended"
+    assert tracking.run(run_id).data.tags["own"] == "x"

@@ -164,7 +164,6 @@ def _time_of(folder: Path) -> float:
         return time.time()
 
 
-
 def _read(lease: Path) -> Holder | None:
     try:
         return Holder(**json.loads(lease.read_text()))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from glioflow import bundle, cluster
 from glioflow.bundle.measurement import Row
 from glioflow.bundle.prediction import Predictor
+from glioflow.cluster.lease import holding
 from glioflow.cluster.storage import home
 from glioflow.config import Experiment
 from glioflow.data.prepared.cohort import PreparedCohort
@@ -119,7 +120,8 @@ def _send_waiting(tracking: Tracking, run_id: str) -> Trained | None:
     spool = spool_of(run_id)
     if not spool.exists():
         return None
-    RunWriter(tracking.uri, run_id, spool).close()
+    with holding(spool.parent, f"run {run_id}"):
+        RunWriter(tracking.uri, run_id, spool).close()
     run = tracking.run(run_id)
     if run.info.status != "FINISHED":
         return None
