@@ -1,6 +1,7 @@
 """What a request passes in Serve's proxy: slow and large bodies hold nobody up, and no caller lifts a limit."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -10,12 +11,16 @@ from glioflow.serving.settings import Limits
 
 
 class Behind:
-    """What stands behind the door: notes what it was asked and answers 200."""
+    """What stands behind the door: notes what it was asked and answers 200; knows its routes as Serve's proxy does."""
 
-    def __init__(self):
+    def __init__(self, routes=None, status=200):
         self.headers, self.body, self.asked = {}, b"", 0
+        self.routes, self.status = routes or {"/": "glioflow"}, status
 
     async def __call__(self, scope, receive, send):
+        if scope["path"] == "/-/routes":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            return await send({"type": "http.response.body", "body": json.dumps(self.routes).encode()})
         self.asked += 1
         self.headers = {key.decode(): value.decode() for key, value in scope["headers"]}
         more = scope["method"] == "POST"
@@ -23,11 +28,11 @@ class Behind:
             message = await receive()
             self.body += message["body"]
             more = message["more_body"]
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.start", "status": self.status, "headers": []})
         await send({"type": "http.response.body", "body": b"ok"})
 
 
-def ask(door, parts=(), *, headers=(), method="POST"):
+def ask(door, parts=(), *, headers=(), method="POST", path="/v1/predict"):
     """Send a body in parts, the last of which never comes if it is None; return the status."""
     answers, left = [], list(parts)
 
@@ -42,7 +47,7 @@ def ask(door, parts=(), *, headers=(), method="POST"):
     async def send(message):
         answers.append(message)
 
-    scope = {"type": "http", "method": method, "path": "/v1/predict"}
+    scope = {"type": "http", "method": method, "path": path}
     scope["headers"] = [(key.encode(), value.encode()) for key, value in headers]
     asyncio.run(asyncio.wait_for(door(scope, receive, send), 20))
     return answers[0]["status"]
@@ -102,6 +107,47 @@ def test_more_bytes_at_once_than_the_proxy_takes_are_503(behind):
     assert door.pending == 500
 
 
+def test_bodies_that_do_not_state_their_length_count_among_the_bytes_at_once(behind):
+    door = FrontDoor(behind, Limits(pending_bytes=1000))
+    counted = []
+
+    class Watching(Behind):
+        async def __call__(self, scope, receive, send):
+            counted.append(door.pending)
+            await super().__call__(scope, receive, send)
+
+    door.app = Watching()
+    assert ask(door, [b"x" * 300, b"x" * 300]) == 200
+    assert (counted[-1], door.pending) == (600, 0)
+    door.pending = 500
+    assert ask(door, [b"x" * 300, b"x" * 300]) == 503
+    assert door.pending == 500
+
+
+OTHERS = {"/": "glioflow", "/chat": "somebody", "/chat/scans": "glioflow"}
+
+
+@pytest.mark.parametrize(
+    ("path", "ours"),
+    [("/v1/predict", True), ("/chats", True), ("/chat/scans/1", True), ("/chat", False), ("/chat/a", False)],
+)
+def test_requests_and_answers_of_other_applications_pass_untouched(path, ours):
+    others = Behind(OTHERS, status=503)
+    sent = [("x-request-timeout-seconds", "99999")]
+    assert ask(FrontDoor(others, Limits()), headers=sent, method="GET", path=path) == (502 if ours else 503)
+    assert others.headers == ({} if ours else dict(sent))
+    large = FrontDoor(Behind(OTHERS), Limits(upload_bytes=1000))
+    assert ask(large, [b"x" * 100_000] * 30, path=path) == (413 if ours else 200)
+
+
+def test_what_serves_proxy_says_of_itself_passes_untouched():
+    assert ask(FrontDoor(Behind(status=503), Limits()), method="GET", path="/-/healthz") == 503
+
+
+def test_an_application_alone_under_another_name_is_ours():
+    assert ask(FrontDoor(Behind({"/": "tumors"}, status=503), Limits()), method="GET") == 502
+
+
 def test_a_full_disk_is_no_fault_of_the_caller(behind, monkeypatch):
     class Full:
         def __enter__(self):
@@ -126,8 +172,6 @@ def test_serve_gets_the_limits_of_the_settings(monkeypatch):
 
 
 def test_a_gateway_that_was_lost_is_told_in_json():
-    import json
-
     async def lost(scope, receive, send):
         await send({"type": "http.response.start", "status": 500, "headers": [(b"content-type", b"text/plain")]})
         await send({"type": "http.response.body", "body": b"Internal Server Error"})

@@ -18,9 +18,9 @@ from glioflow.errors import RunFailed
 from glioflow.progress import Say
 from glioflow.serving.http.front_door import LIMITS
 from glioflow.serving.ports import check_port
-from glioflow.serving.settings import ServeSettings
+from glioflow.serving.settings import APP, ServeSettings
 from glioflow.serving.versions.loaded import fetch_version, find_wanted
-from glioflow.serving.versions.registry_watcher import APP, PREDICTOR, deploy
+from glioflow.serving.versions.registry_watcher import PREDICTOR, deploy
 
 _START_S, _ANSWER_S = 300, 60
 

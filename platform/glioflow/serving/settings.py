@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from glioflow.errors import UserError
 
+APP = "glioflow"  # the application of Serve
 TOKEN = "GLIOFLOW_SERVE_TOKEN"
 # What a value of an image takes while its study is computed: as it was sent, prepared, as probabilities, and copies.
 _BYTES_PER_VALUE = 24

@@ -5,24 +5,30 @@ disk beyond a megabyte, so that slow uploads hold no place of a gateway and memo
 """
 
 import asyncio
+import json
 import os
 import re
 import tempfile
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import IO
 
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glioflow.serving.http.request_guard import ID, OVERHEAD, answer_error
-from glioflow.serving.settings import Limits
+from glioflow.serving.settings import APP, Limits
 
 LIMITS = "GLIOFLOW_SERVE_LIMITS"  # as JSON, for the proxies of a cluster that starts with this environment
 _BLOCK = 1 << 20
 _GRACE_S = 10  # before the least rate counts
+_TOO_MANY_BYTES = (503, "the endpoint takes in too many bytes at once; try again", None)
 # Of Serve: with the first two a caller could lift the limit of time, and the last one goes into its logs as it is.
 _TAKEN_OFF = (b"x-request-timeout-seconds", b"x-request-disconnect-disabled")
 _ID_HEADER = b"x-request-id"
+# Of Serve's proxy itself: its health, and the application of each prefix of paths; how long the latter is known.
+_OF_SERVE, _ROUTES, _KNOWN_S = "/-/", "/-/routes", 5
 
 
 def middlewares() -> list[Middleware]:
@@ -34,16 +40,25 @@ def middlewares() -> list[Middleware]:
     return [Middleware(FrontDoor, limits=Limits.model_validate_json(given) if given else Limits())]
 
 
+@dataclass
+class _Share:
+    """What one request takes of the bytes that a proxy holds."""
+
+    size: int
+
+
 class FrontDoor:
-    """ASGI middleware around Serve's proxy."""
+    """ASGI middleware around Serve's proxy; what is for other applications of a shared cluster passes untouched."""
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         """Guard `app`."""
         self.app, self.limits, self.pending = app, limits, 0
+        self._routes: Mapping[str, str] = {}
+        self._asked = float("-inf")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on once its body is here, or refuse it."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or not await self._is_ours(scope):
             return await self.app(scope, receive, send)
         send = in_json(send)
         scope = {**scope, "headers": [pair for pair in scope["headers"] if _is_harmless(*pair)]}
@@ -53,19 +68,34 @@ class FrontDoor:
         length = int(stated) if re.fullmatch(rb"\d{1,18}", stated) else 0
         reserved = min(length, self.limits.upload_bytes + OVERHEAD)
         if self.pending + reserved > self.limits.pending_bytes:
-            return await answer_error(send, 503, "the endpoint takes in too many bytes at once; try again", None)
+            return await answer_error(send, *_TOO_MANY_BYTES)
         self.pending += reserved
+        share = _Share(reserved)
         try:
             with tempfile.SpooledTemporaryFile(max_size=_BLOCK, prefix="glioflow-body-") as body:
-                refusal = await self._take_in(body, receive, length)
+                refusal = await self._take_in(body, receive, length, share)
                 if refusal is not None:
                     return await answer_error(send, *refusal)
                 body.seek(0)
                 await self.app(scope, _replayed(body, receive), send)
         finally:
-            self.pending -= reserved
+            self.pending -= share.size
 
-    async def _take_in(self, body: IO[bytes], receive: Receive, stated: int) -> tuple[int, str, None] | None:
+    async def _is_ours(self, scope: Scope) -> bool:
+        """Say whether Serve gives a request to our application; all are ours where it knows none of that name."""
+        path = scope["path"][len(scope.get("root_path", "")) :]
+        if path.startswith(_OF_SERVE):
+            return False
+        if time.monotonic() - self._asked > _KNOWN_S:
+            self._routes, self._asked = await _read_routes(self.app, scope), time.monotonic()
+        if APP not in self._routes.values():
+            return True
+        prefixes = [each for each in self._routes if path == each or path.startswith(f"{each.rstrip('/')}/")]
+        return self._routes.get(max(prefixes, key=len, default=""), APP) == APP
+
+    async def _take_in(
+        self, body: IO[bytes], receive: Receive, stated: int, share: _Share
+    ) -> tuple[int, str, None] | None:
         """Write a body to a file; return why it is refused, None where it is all here or its caller left."""
         most, began, taken = self.limits.upload_bytes + OVERHEAD, time.monotonic(), 0
         too_much = (413, f"a request must have at most {self.limits.upload_bytes} bytes", None)
@@ -83,8 +113,12 @@ class FrontDoor:
                 return 408, "the request ended before its body did", None
             block, more = message.get("body", b""), message.get("more_body", False)
             taken += len(block)
-            if taken > most or self.pending + taken - stated > self.limits.pending_bytes:
+            if taken > most:
                 return too_much
+            if (more_bytes := taken - share.size) > 0:  # beyond what its header says, if it says anything
+                if self.pending + more_bytes > self.limits.pending_bytes:
+                    return _TOO_MANY_BYTES
+                self.pending, share.size = self.pending + more_bytes, taken
             try:
                 body.write(block)
             except OSError:
@@ -94,6 +128,25 @@ class FrontDoor:
     def _deadline(self, began: float, taken: int) -> float:
         """Return until when the next part must come: at the least rate, and never after the longest time."""
         return began + min(self.limits.body_s, _GRACE_S + taken / self.limits.least_bytes_per_s)
+
+
+async def _read_routes(app: ASGIApp, scope: Scope) -> Mapping[str, str]:
+    """Return the name of the application of each prefix, as Serve's proxy tells it; empty where it does not."""
+    answers: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        answers.append(message)
+
+    root = scope.get("root_path", "")
+    await app({**scope, "method": "GET", "path": f"{root}{_ROUTES}", "query_string": b"", "headers": []}, receive, send)
+    try:
+        routes = json.loads(b"".join(each.get("body", b"") for each in answers))
+    except ValueError:  # the proxy says in words that it is not ready
+        return {}
+    return routes if isinstance(routes, dict) else {}
 
 
 def in_json(send: Send) -> Send:

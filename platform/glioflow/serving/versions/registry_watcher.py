@@ -12,7 +12,7 @@ import ray
 
 from glioflow import cluster
 from glioflow.cluster.storage import home, tracking_uri
-from glioflow.serving.settings import ServeSettings
+from glioflow.serving.settings import APP, ServeSettings
 from glioflow.serving.versions.loaded import Wanted, find_wanted
 from glioflow.serving.versions.serve_config import (
     ApplicationConfig,
@@ -22,7 +22,6 @@ from glioflow.serving.versions.serve_config import (
 )
 from glioflow.tracking.addresses import without_password
 
-APP = "glioflow"
 PREDICTOR = "predictor"
 
 
