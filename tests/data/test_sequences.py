@@ -50,6 +50,11 @@ def test_a_channel_that_is_no_sequence_keeps_its_name():
     assert sequence_of("ADC") == "ADC"
 
 
+def test_cm_is_an_agent_and_no_length_after_a_weighting():
+    assert [sequence_of(name) for name in ("T1 CM", "AX T1 CM", "T1W CM", "T1 SE CM")] == ["post"] * 4
+    assert [sequence_of(name) for name in ("T1 3 CM", "T1 COR 12 CM", "T2 CM")] == ["pre", "pre", "t2"]
+
+
 def test_a_channel_may_be_named_as_a_site_names_it():
     assert [sequence_of(name) for name in ("ce-gd_T1w", "x_t1_post", "T1_KM")] == ["post"] * 3
 

@@ -19,6 +19,11 @@ _PERSON, _VISIT, _ANATOMY, _DERIVED = re.compile(r"sub-[^_/]+"), re.compile(r"se
 _OTHER_DATA = ("dwi", "func", "fmap", "perf", "pet", "meg", "eeg", "mrs")
 # What stands before a sequence in the names of some converters.
 _PLANES = ("ax", "axial", "tra", "sag", "sagittal", "cor", "coronal", "2d", "3d")
+# What stands there too and is no person: how an image was measured, contrast agents, and what was done to it.
+_OF_IMAGES = frozenset((
+    *_PLANES, "mprage", "mpr", "bravo", "spgr", "fspgr", "space", "cube", "vibe", "tse", "fse", "se", "ffe", "tfe", "iso",
+    "gd", "gad", "ce", "km", "cm", "contrast", "bet", "brain", "stripped", "reg", "registered", "std", "native", "n4",
+))  # fmt: skip
 _BIDS_BEGINNING = re.compile(r"^sub-[^_]+(?:_ses-[^_]+)?_")
 
 
@@ -73,10 +78,9 @@ def owner_of(name: str) -> str | None:
     first = next((index for index, piece in enumerate(pieces) if is_channel_name(piece)), None)
     if first is None:
         return None
-    while first > 1 and (pieces[first - 1] in ("_", "-") or pieces[first - 1].lower() in _PLANES):
+    while first > 0 and (pieces[first - 1] in ("_", "-", "") or pieces[first - 1].lower() in _OF_IMAGES):
         first -= 1
-    own = "".join(pieces[:first]).strip("_-")
-    return "" if own.lower() in _PLANES else own
+    return "".join(pieces[:first]).strip("_-")
 
 
 def channel_name(name: str, case_id: str, folder: str) -> str:

@@ -16,6 +16,9 @@ from glioflow.errors import TooLarge, UserError
 
 MAX_FILES = 5000
 _MOST_NAMED = 5
+# As a converter of DICOM puts it before a name: `3_AX_T1` and `4_AX_FLAIR` are of one person; numbers of persons have
+# zeros in front, or stand before several sequences.
+_NUMBER_OF_SERIES = re.compile(r"[1-9]\d{0,3}")
 _LOSSY = (".jpg", ".jpeg", ".jfif", ".webp")
 
 
@@ -130,6 +133,8 @@ def _name_of_volumes(names: Sequence[str]) -> str:
     if len(names) == 1:
         return names[0]
     owners = [owner_of(name) for name in names]
+    if len(set(owners)) == len(owners) and all(owner and _NUMBER_OF_SERIES.fullmatch(owner) for owner in owners):
+        owners = [""] * len(owners)
     known = sorted({owner for owner in owners if owner}, key=len)
     if known and any(not owner.startswith(known[0]) for owner in known):
         rule = "the files of a study must be of one person"
