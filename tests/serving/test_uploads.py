@@ -5,9 +5,11 @@ import struct
 import zipfile
 
 import numpy as np
+import PIL.Image
 import pytest
 import tifffile
 
+from data.dicom_series import write_series
 from glioflow.errors import TooLarge, UserError
 from glioflow.serving.http.uploads import read_uploads, save_uploads
 from glioflow.serving.settings import Limits
@@ -225,6 +227,18 @@ def test_a_zip_of_two_peoples_folders_of_slices_is_refused(tmp_path):
             assert "DOE" not in str(caught.value)
         else:
             assert read_uploads([upload], folder, SMALL).shape == (1, 8, 9)
+
+
+def test_pictures_of_a_viewer_beside_dicom_in_a_zip_are_left_out(tmp_path):
+    picture = io.BytesIO()
+    PIL.Image.new("L", (8, 8)).save(picture, "PNG")
+    write_series(tmp_path / "series", np.ones((4, 12, 14), np.uint16), description="AX FLAIR")
+    entries = [(f"IMAGES/{path.name}", path.read_bytes()) for path in sorted((tmp_path / "series").iterdir())]
+    entries += [(f"VIEWER/{folder}/icon.png", picture.getvalue()) for folder in ("a", "b")]
+    (tmp_path / "study").mkdir()
+    case = read_uploads([("a.zip", zipped(entries))], tmp_path / "study", SMALL)
+    assert (case.channels, case.shape) == (("flair",), (4, 12, 14))
+    assert any("left out: icon.png" in warning for warning in case.warnings)
 
 
 def test_a_full_disk_is_no_mistake_of_the_caller(disk, slices, monkeypatch, tiny):

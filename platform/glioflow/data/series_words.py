@@ -21,8 +21,8 @@ _PROTON_DENSITY = re.compile(r"\bpdw?\b|\bproton\b|\bdual\b|\bdouble echo\b|\bde
 _INVERTED = re.compile(r"\btirm\b|\bspc ir\b|\birprep\b")
 
 _AGENT = (
-    r"(?:contrast\w*|kontrast\w*|con|gad\w*|gd(?:-?dtpa)?|n?km|(?<!(?<!t)\d )cm|ce|c|iv|inj\w*|mdc|enh\w*|dotarem|magnevist"
-    r"|multihance)"
+    r"(?:contrast\w*|kontrast\w*|con|gad\w*|gd(?:-?dtpa)?|n?km|(?<!(?<!t)\d )cm|ce|c|iv|inj\w*|mdc|enh\w*|dotarem"
+    r"|magnevist|multihance)"
 )
 _OPERATION = re.compile(r"\b(?:pre|post)[ -]?(?:ops?\b|operat\w*|surg\w*|rt|rx|radi\w*|treat\w*|fossa|bx|biopsy)\b")
 _WITHOUT = re.compile(

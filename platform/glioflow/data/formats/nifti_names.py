@@ -17,13 +17,14 @@ NUMBERED = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 # BIDS: the folders of a person, a visit and a kind of data, and the beginning of their files' names.
 _PERSON, _VISIT, _ANATOMY, _DERIVED = re.compile(r"sub-[^_/]+"), re.compile(r"ses-[^_/]+"), "anat", "derivatives"
 _OTHER_DATA = ("dwi", "func", "fmap", "perf", "pet", "meg", "eeg", "mrs")
-# What stands before a sequence in the names of some converters.
-_PLANES = ("ax", "axial", "tra", "sag", "sagittal", "cor", "coronal", "2d", "3d")
-# What stands there too and is no person: how an image was measured, contrast agents, and what was done to it.
-_OF_IMAGES = frozenset((
-    *_PLANES, "mprage", "mpr", "bravo", "spgr", "fspgr", "space", "cube", "vibe", "tse", "fse", "se", "ffe", "tfe", "iso",
-    "gd", "gad", "ce", "km", "cm", "contrast", "bet", "brain", "stripped", "reg", "registered", "std", "native", "n4",
-))  # fmt: skip
+# What stands before a sequence in some names and is no person: planes, how an image was measured, contrast agents, and
+# what was done to it.
+_OF_IMAGES = (
+    *("ax", "axial", "tra", "sag", "sagittal", "cor", "coronal", "2d", "3d"),
+    *("mprage", "mpr", "bravo", "spgr", "fspgr", "space", "cube", "vibe", "tse", "fse", "se", "ffe", "tfe", "iso"),
+    *("gd", "gad", "ce", "km", "cm", "contrast"),
+    *("bet", "brain", "stripped", "reg", "registered", "std", "native", "n4"),
+)
 _BIDS_BEGINNING = re.compile(r"^sub-[^_]+(?:_ses-[^_]+)?_")
 
 

@@ -221,10 +221,8 @@ def _unpack(file: BinaryIO, folder: Path, limits: Limits, left: int) -> list[Pat
                 raise TooLarge(f"a study must have at most {limits.files} files", len(entries))
             if sum(entry.file_size for entry in entries) > left:
                 raise TooLarge(f"the zips of a study must unpack to at most {limits.unpacked_bytes} bytes together")
-            images = [PurePosixPath(entry.filename) for entry in entries if is_slice(entry.filename)]
-            check_one_folder(path.parent for path in images if not is_mask_name(path.name))
             written = []
-            for entry in entries:
+            for entry in _checked_pictures(archive, entries):
                 if entry.compress_type not in _METHODS:
                     raise UserError("the files of a .zip must be stored or deflated", f"method {entry.compress_type}")
                 with archive.open(entry) as source:
@@ -236,6 +234,24 @@ def _unpack(file: BinaryIO, folder: Path, limits: Limits, left: int) -> list[Pat
         if isinstance(error, UserError) or is_out_of_room(error):
             raise
         raise UserError("a .zip file must be a readable, unencrypted archive", str(error)[:100]) from None
+
+
+def _checked_pictures(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
+    """Return the entries; of pictures beside DICOM, which are a viewer's, those of one name once.
+
+    Raises:
+        UserError: If the pictures are the images, and lie in several folders.
+    """
+    pictures = {entry: PurePosixPath(entry.filename) for entry in entries if is_slice(entry.filename)}
+    others = [entry for entry in entries if entry not in pictures]
+    if pictures and any(_is_packed_dicom(archive, entry) for entry in others):
+        return [*others, *{path.name: entry for entry, path in pictures.items()}.values()]
+    check_one_folder(path.parent for path in pictures.values() if not is_mask_name(path.name))
+    return entries
+
+
+def _is_packed_dicom(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
+    return entry.compress_type in _METHODS and archive.open(entry).read(132)[128:] == b"DICM"
 
 
 def _check_directory(file: BinaryIO, limits: Limits) -> None:
