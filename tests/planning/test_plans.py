@@ -161,6 +161,18 @@ def test_volumes_of_brats_are_planned_in_3d_on_two_cores(tmp_path):
     assert yaml.safe_load(made.text)["training"]["sampling"]["patch"] == list(made.experiment.training.sampling.patch)
 
 
+def test_a_label_that_no_case_read_has_is_planned_for_too(tmp_path):
+    synthesize_brats(tmp_path / "brats", patients=3, seed=0, size=64)
+    cohort = open_cohort(tmp_path / "brats")
+    read = cohort.reader
+    without = replace(
+        cohort, reader=lambda files: (case := read(files)) and replace(case, mask=(case.mask == 2) * np.uint8(2))
+    )
+    labels = measure_cohort(without).labels
+    assert {value: label.share for value, label in labels.items()} == {1: 0, 2: 1, 4: 0}
+    assert settings(rules.plan_target(facts(labels=labels)))["target.regions"]["ET"] == [4]
+
+
 def test_a_cohort_without_masks_or_with_values_that_are_no_numbers_is_refused(lgg, tmp_path):
     import shutil
 

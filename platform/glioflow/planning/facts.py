@@ -26,7 +26,7 @@ class LabelFacts:
     Attributes:
         name: As the cohort calls it.
         share: Of the cases that were read, how many have it, in [0, 1].
-        median_px: Voxels in a case that has it.
+        median_px: Voxels in a case that has it; 0 where none of the cases has.
     """
 
     name: str
@@ -52,7 +52,7 @@ class CohortFacts:
         values: Least and greatest value of the cases that were read.
         whole_numbers: Whether they hold whole numbers only.
         background: Median share of voxels that are 0 in every channel, in [0, 1].
-        labels: Facts about each label that occurs.
+        labels: Facts about each label that the cohort declares or that occurs.
         tumor_slices: Share of slices with tumor, in [0, 1].
         in_one_piece: Median share of a tumor that lies in its largest component, in [0, 1].
         outcomes: Patients with an outcome that a survival stage can be fitted on; 0 where there are too few.
@@ -145,8 +145,8 @@ def measure_cohort(cohort: Cohort, *, say: Say = quiet) -> CohortFacts:
             values = f"{', '.join(first.channels)} in {first.id} and {', '.join(each.channels)} in {each.id}"
             raise UserError("the cases must have the same channels", values, file=cohort.path)
     spacings = [each.spacing for each in seen if each.spacing is not None]
-    values_found = sorted({value for _, labels in labeled for value in labels})
-    if not values_found:
+    values_found = sorted({value for _, labels in labeled for value in labels} | set(cohort.labels))
+    if not any(labels for _, labels in labeled):
         checked = f"empty masks in the {len(labeled)} cases that were read"
         raise UserError("a plan needs tumors to learn from, and no mask holds one", checked, file=cohort.path)
     sizes = {value: [labels[value] for _, labels in labeled if value in labels] for value in values_found}
@@ -165,7 +165,9 @@ def measure_cohort(cohort: Cohort, *, say: Say = quiet) -> CohortFacts:
         whole_numbers=all(each.whole for each in seen),
         background=float(np.median([each.background for each in seen])),
         labels={
-            value: LabelFacts(cohort.labels.get(value, f"label {value}"), len(px) / len(labeled), int(np.median(px)))
+            value: LabelFacts(
+                cohort.labels.get(value, f"label {value}"), len(px) / len(labeled), int(np.median(px or [0]))
+            )
             for value, px in sizes.items()
         },
         tumor_slices=sum(each.tumor_slices for each, _ in labeled) / sum(each.shape[0] for each, _ in labeled),

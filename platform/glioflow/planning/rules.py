@@ -196,7 +196,7 @@ def plan_training(facts: CohortFacts, machine: Machine, *, minutes: float, secon
 
 def _loss(facts: CohortFacts) -> Choice:
     kind = next(plan_target(facts)).value
-    smallest = min(label.median_px for label in facts.labels.values())
+    smallest = min((label.median_px for label in facts.labels.values() if label.median_px), default=0)
     if kind == "binary":
         return Choice("loss.name", "dice_bce", f"overlap and every pixel; the median tumor has {smallest:,} voxels")
     if kind == "regions":

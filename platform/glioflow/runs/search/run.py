@@ -270,9 +270,6 @@ def _conclude(setting: Setting, folder: SearchFolder, parent: ParentRun, cohorts
     if not finished:
         reasons = {trial.data.tags.get(REASON, "") for trial in trials} - {""}
         raise RunFailed(f"no trial of {name} finished{': ' + '; '.join(sorted(reasons)) if reasons else ''}")
-    if experiment.search.folds == 1:  # of several folds none is the trial's model
-        for trial in finished:
-            log_model(tracking, trial.info.run_id)
     best = max(finished, key=lambda run: float(run.data.metrics["val/dice_mean"]))
     params = point_of(best, experiment)
     chosen = override(experiment, experiment.search.overrides(params))
@@ -282,5 +279,9 @@ def _conclude(setting: Setting, folder: SearchFolder, parent: ParentRun, cohorts
     run.log_metrics({key: value for key, value in best.data.metrics.items() if key.startswith("val/")})
     run.set_tags({"glioflow.best_run": best.info.run_id})
     front, cost = report_search(setting, name, folder.storage, run, trials, cohorts)
+    if experiment.search.folds == 1:  # of several folds none is the trial's model
+        with contextlib.suppress(Exception):  # MLflow is away: the search is whole, and `register` makes them
+            for trial in finished:
+                log_model(tracking, trial.info.run_id)
     best_trial: BestTrial = {"run_id": best.info.run_id, "params": params, "metrics": dict(best.data.metrics)}
     return Searched(name, run.run_id, len(trials), best_trial, chosen, front, cost)
