@@ -11,6 +11,7 @@ import torch
 
 from bundles import changed, describe
 from glioflow import bundle
+from glioflow.bundle.format import _seal
 from glioflow.bundle.prediction import Predictor
 from glioflow.errors import UserError
 from glioflow.models import ModelSettings, build_network
@@ -47,6 +48,15 @@ def stage():
     )
     chosen = SurvivalSettings(task="death01", repeats=2, num_bootstrap=50, num_permutations=0)
     return fit_stage(table, chosen)
+
+
+def test_a_bundle_from_before_max_drift_only_warns(saved):
+    path = saved / "model.json"
+    values = json.loads(path.read_text())
+    assert bundle.read_description(saved).entry.max_drift == 25
+    del values["entry"]["max_drift"], values["seal"]
+    path.write_text(json.dumps({**values, "seal": _seal(values)}))
+    assert bundle.read_description(saved).entry.max_drift is None
 
 
 @pytest.mark.parametrize(

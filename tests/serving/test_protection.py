@@ -51,7 +51,7 @@ def test_white_space_around_a_token_counts_on_neither_side(here, monkeypatch):
     ],
 )
 def test_a_strangers_name_is_refused_and_probes_are_not(here, host, status):
-    api = client(here)
+    api = client(here, ServeSettings(hosts=()))
     response = api.get("/v1/model", headers={"host": host})
     assert response.status_code == status
     if status == 421:
@@ -59,9 +59,11 @@ def test_a_strangers_name_is_refused_and_probes_are_not(here, host, status):
     assert api.get("/readyz", headers={"host": host}).status_code == 200
 
 
-def test_a_name_may_be_allowed_and_a_token_allows_all_names(here):
+def test_a_name_may_be_allowed_and_a_token_or_a_configuration_without_names_allows_all(here):
     for settings in (ServeSettings(hosts=("glioflow.example.org",)), ServeSettings(hosts=("*",))):
         assert client(here, settings).get("/v1/model", headers={"host": "glioflow.example.org"}).status_code == 200
+    deployed_before = client(here)
+    assert deployed_before.get("/v1/model", headers={"host": "glioflow.example.org"}).status_code == 200
     guarded = client(here, ServeSettings(token_sha256=digest_of("t")))
     headers = {"host": "glioflow.example.org", "authorization": "Bearer t"}
     assert guarded.get("/v1/model", headers=headers).status_code == 200

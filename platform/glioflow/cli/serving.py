@@ -69,12 +69,13 @@ def serve(
     from glioflow.serving.settings import ServeSettings, Trial, digest_of
 
     with one_line_errors(), progress("serve") as say:
+        guarded = digest_of(token) is None and host in ("127.0.0.1", "localhost", "::1")
         settings = ServeSettings(
             replicas=replicas,
             max_replicas=replicas,
             gpus=gpus,
             token_sha256=digest_of(token),
-            hosts=tuple(allow_host) if allow_host else None,
+            hosts=tuple(allow_host or ()) if allow_host or guarded else None,
             trial=Trial(shadow=shadow, canary=canary),
         )
         serve_forever(name, host=host, port=port, say=say, settings=settings)

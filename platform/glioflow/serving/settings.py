@@ -84,7 +84,8 @@ class ServeSettings(BaseModel):
         trial: Of a challenger (the version with the alias `challenger`).
         token_sha256: Digest of the bearer token that callers must show; None lets everybody in.
         hosts: Names under which callers may ask, beside addresses, `localhost` and names without a dot; `*` is any.
-            None asks for none where a token is set. It keeps pages of strangers from asking through a person's browser.
+            None takes every name, as configurations do that were deployed before; `glioflow serve` on loopback without
+            a token gives (). It keeps pages of strangers from asking through a person's browser.
         replicas: Predictors at least.
         max_replicas: Predictors at most; above `replicas` they scale with the traffic.
         gateways: The same of gateways.

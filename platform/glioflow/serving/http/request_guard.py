@@ -98,11 +98,11 @@ class Guard:
     def _knows_host(self, header: str) -> bool:
         """Say whether a name is one that no stranger's name server can give to this machine, or is allowed."""
         allowed = self.settings.hosts
-        if allowed is None and self.settings.token_sha256 is not None:
+        if allowed is None:
             return True
         name = re.sub(r":\d*$", "", header).strip("[]").lower().rstrip(".")
         own = "." not in name or name.endswith((".localhost", ".svc", ".svc.cluster.local")) or _is_address(name)
-        return own or bool({name, "*"} & set(allowed or ()))
+        return own or bool({name, "*"} & set(allowed))
 
     def _knows_token(self, header: str) -> bool:
         wanted = self.settings.token_sha256
