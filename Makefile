@@ -40,9 +40,9 @@ docs: setup ## into docs/_build/html; every warning is an error
 	$(BIN)/python -m sphinx -q -W -b html -d docs/_build/doctrees docs docs/_build/html
 
 test: lint docs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --durations=10 \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --max-worker-restart=0 --dist=loadfile --durations=10 \
 		-m "not (slow or real or gpu or ray)" tests
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --durations=10 -m "ray and not (slow or real or gpu)" tests
+	$(BIN)/python -m pytest --numprocesses=2 --max-worker-restart=0 --dist=loadfile --durations=10 -m "ray and not (slow or real or gpu)" tests
 
 test-slow: lint
 	$(BIN)/python -X faulthandler -m pytest -m "slow or real or gpu" tests

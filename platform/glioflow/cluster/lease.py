@@ -3,9 +3,9 @@
 The files are numbered. Whoever makes the next number holds the lease, which the file system grants one process only.
 """
 
+import _thread
 import json
 import os
-import signal
 import socket
 import tempfile
 import threading
@@ -130,8 +130,7 @@ def _renew(lease: Path, what: str, ended: threading.Event) -> None:
             os.utime(lease)
         except FileNotFoundError:
             tell(f"{what} was taken over by another process; this one ends")
-            # To the main thread itself, which may wait in a system call.
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            _thread.interrupt_main()
             return
         except OSError:  # its disk is away for a moment
             continue
