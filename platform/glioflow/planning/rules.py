@@ -16,11 +16,11 @@ from glioflow.planning.facts import CohortFacts, Machine
 ANISOTROPIC, FEWEST_SLICES = 3.0, 24
 # Share of zero voxels from which the background is taken for cut away (skull-stripped images have 0.6 and more).
 CUT_AWAY = 0.35
-# Steps that a training needs, from benchmarks/lgg.md and benchmarks/brats.md; more than ENOUGH gains little.
+# `strong` was measured beside `light` at so many steps and more (benchmarks/lgg.md); ENOUGH is a limit, not measured.
 FEW_STEPS, ENOUGH = 1200, 12000
 # Patients from which five folds leave enough in each, and from which choices on validation patients are worth much.
 FOR_FIVE_FOLDS, FOR_CHOICES = 15, 25
-# Part of the time of a training that goes to steps; the rest is preparation, validation and the test patients.
+# Part of a training's time that is planned for steps; the rest, which is not measured, is for all else.
 STEPPING = 0.7
 
 
@@ -87,12 +87,9 @@ def plan_preprocessing(facts: CohortFacts, machine: Machine) -> Choice:
     if volumetric:
         assert facts.spacing_mm is not None
         spacing = [max(2.0, value) for value in facts.spacing_mm] if not machine.gpus else list(facts.spacing_mm)
-        if spacing != list(facts.spacing_mm):
-            steps.append({"step": "resample", "spacing_mm": spacing})
-            reasons.append(f"{spacing[0]:g} mm, since {machine.cores} cores carry an eighth of the voxels")
-        else:
-            steps.append({"step": "resample", "spacing_mm": spacing})
-            reasons.append("the median spacing, as nnU-Net")
+        steps.append({"step": "resample", "spacing_mm": spacing})
+        coarser = f"at least 2 mm, since {machine.cores} cores and no GPU carry few voxels"
+        reasons.append("the median spacing, as nnU-Net" if spacing == list(facts.spacing_mm) else coarser)
         steps.append({"step": "zscore", "nonzero": cut})
         reasons.append(f"z-scores {'inside the head' if cut else 'of the volume'}, as nnU-Net for MR")
         return Choice("preprocess", steps, "; ".join(reasons))
@@ -107,9 +104,7 @@ def plan_preprocessing(facts: CohortFacts, machine: Machine) -> Choice:
         reasons.append(f"values from {low:g} to {high:g}: each volume's own range")
     size = plane_size(facts, machine)
     steps.append({"step": "resize", "size": size})
-    limit = (
-        "the largest that two cores train in an hour" if not machine.gpus and size == 128 else "as large as the head"
-    )
+    limit = "larger slices are slow without a GPU" if not machine.gpus and size == 128 else "as large as the head"
     reasons.append(f"{size} px: {limit}")
     return Choice("preprocess", steps, "; ".join(reasons))
 
@@ -164,11 +159,11 @@ def plan_training(facts: CohortFacts, machine: Machine, *, minutes: float, secon
     per_epoch = max(25, min(250, steps // 8))
     epochs = max(1, steps // per_epoch)
     speed = f"{seconds_per_step:.2g} s a step, measured here: {epochs * per_epoch:,} steps in {minutes:g} minutes"
-    limit = f"; more than {ENOUGH:,} gain little" if steps == ENOUGH else ""
+    limit = "; a plan has no more" if steps == ENOUGH else ""
     yield Choice("training.epochs", epochs, speed + limit)
-    yield Choice("training.steps_per_epoch", per_epoch, "so that there are at least eight validations")
+    yield Choice("training.steps_per_epoch", per_epoch, "an epoch ends with a validation")
     rate = 2.0e-3 if volumetric else 1.0e-3
-    yield Choice("training.learning_rate", rate, "where our own trainings began to agree; the search tries around it")
+    yield Choice("training.learning_rate", rate, "a usual rate for AdamW; the search tries around it")
     yield Choice("training.warmup_steps", min(100, steps // 20), "large first steps spoil batch norm's statistics")
     yield Choice("training.clip_gradient", 5, "one odd case cannot throw the weights far")
     if volumetric:
@@ -257,7 +252,7 @@ def plan_search(facts: CohortFacts, machine: Machine, chosen: dict[str, Any]) ->
         encoders = ["resnet34", "efficientnet-b0"] if machine.gpus else ["mobilenet_v2", "resnet18"]
         space["model.encoder"] = {"kind": "choice", "values": encoders}
         first["model.encoder"] = chosen["model.encoder"]
-    yield Choice("search.trials", 16, "`glioflow search` with this file; about four trainings' time with ASHA")
+    yield Choice("search.trials", 16, "for `glioflow search` with this file")
     yield Choice("search.scheduler", "asha", "stops what falls behind")
     yield Choice("search.first", [first], "the plan itself")
     yield Choice("search.space", space, "what the plan is least sure of")
