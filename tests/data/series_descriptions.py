@@ -169,7 +169,9 @@ WRITTEN = {
         Sag IR-FSPGR | SAG 3D FSPGR | AX 3D SPGR | Ax BRAVO | SAG BRAVO | Ax 3D T1 BRAVO | T1W_TSE | T1W_FFE |
         T1W_3D_TFE | T1W_3D_FFE | 3D_T1W_TFE | T1_3D_TFE | T1W_IR_TSE | T1 SE nativ | T1 tra nativ |
         t1_se_tra_nativ | T1 ohne KM | T1 sans contraste | T1 SIN CONTRASTE | T1 senza mdc | 3DT1 | AXT1 |
-        WIP T1W_3D_TFE SENSE | T1 POST OP | AX T1 REPEAT2
+        WIP T1W_3D_TFE SENSE | T1 POST OP | AX T1 REPEAT2 | T1C- | T1 (-C) | AX T1 -C | AX T1 C(-) | T1 KM- | T1 Gd- |
+        T1 CE- | T1W_SE_CLEAR_C- | T1 -GD | T1_C_minus | T1 GD neg | T1 TRA VOR KM | T1 vor Kontrastmittel |
+        T1 AVANT INJECTION | T1 SAG S/C | T1 SIN CIV | T1 SE SAG ANTES | T1 Post SRS | T1 単純
     """,
     "post": """
         AX T1 POST GAD | AX T1 POST GD | AX T1 POST CONTRAST | AXIAL T1 POST | T1 AXIAL POST | T1 POST |
@@ -183,7 +185,8 @@ WRITTEN = {
         MPRAGE + C | MPRAGE POST | MPRAGE_POST_CONTRAST | SAG MPRAGE POST | Ax BRAVO POST | Ax BRAVO +C |
         SAG BRAVO GAD | 3D T1 POST (SPGR) | AX 3D SPGR POST | SAG 3D FSPGR +C | AX FSPGR POST GAD | T1 GADO |
         T1 con contraste | T1 avec contraste | T1 con mdc | AX T1 GADAVIST | T1 Dotarem | T1 TRA ENHANCED |
-        AX T1 FAT SAT POST GAD | VIBE POST | T1 VIBE FS KM
+        AX T1 FAT SAT POST GAD | VIBE POST | T1 VIBE FS KM | T1-C | T1 AX C(+) | AX T1 WITH | T1 W CONT | T1 SAG C/C |
+        T1 AX POS | T1 APRES INJECTION | T1 PROHANCE | T1 CLARISCAN | T1 DELAYED | T1 CIV+ | T1 CE - AXIAL | 造影T1
     """,
     "flair": """
         Ax FLAIR | COR FLAIR | SAG FLAIR | Ax T2 FLAIR | AX T2 FLAIR FS | T2 FLAIR | T2_FLAIR | T2-FLAIR |
@@ -203,7 +206,9 @@ WRITTEN = {
         LOCALIZER | 3-plane Loc | Scout | AX DWI | Ax DWI b1000 | DTI 30 dir | Apparent Diffusion Coefficient ADC |
         ADC | SWAN | Mag_Images GRE | AX GRE | AX T2* GRE | AX T2 GRE | T2 STAR | 3D TOF MRA | AX TOF | MRV |
         ep2d_perf_p2 | DSC PERFUSION | relCBV | ASL | BOLD | Ax CISS | FIESTA | COR STIR | SPECTRO | PD | AX PD |
-        PD/T2 DUAL ECHO | T1 MAP | SUBTRACTION | T1 SUB
+        PD/T2 DUAL ECHO | T1 MAP | SUBTRACTION | T1 SUB | t1_twist_vibe_dyn | COR T1 PITUITARY DYN | t2_medic_tra |
+        t2_me2d1r3_tra | Ax T2* MERGE | T2 ETOILE | T2 AX EG | MP2RAGE_INV1 | PosDisp: [5] t2_tirm_tra_dark-fluid |
+        T1 SAG C-SPINE | T2 SAG CERVICAL
     """,
 }
 

@@ -91,7 +91,9 @@ def test_the_table_is_large_and_says_nothing_twice():
     assert len(confirmed) > 300
 
 
-@pytest.mark.parametrize("description", ["T1 PRE AND POST", "T1 W/O + W CONTRAST"])
+@pytest.mark.parametrize(
+    "description", ["T1 PRE AND POST", "T1 W/O + W CONTRAST", "AX T1 W/WO", "T1 WWO", "T1 with and without", "T1 C-/C+"]
+)
 def test_a_description_that_says_both_is_refused(description):
     with pytest.raises(UserError, match=r"before or after contrast.*choose one of: pre, post"):
         sequence_of_description(description)

@@ -13,25 +13,38 @@ _FLAIR = re.compile(r"flair|dark[ -]*fl|\bda-?fl\b|fluid att")
 _OTHER = re.compile(
     r"\b(?:loc|locali[sz]er|scout|survey|3[ -]?plane|3[ -]?pl|planscan|dwi|dti|adc|eadc|trace\w*|ep2d\w*|diff\w*|dw"
     r"|b ?1000|swi\w*|swan|venobold|m(?:in)?ip|pha|perf\w*|pwi|dsc|dce|asl|pcasl|r?cb[vf]|mtt|ttp|ktrans|tof|mr[av]"
-    r"|angio\w*|cest|t1rho|mrs|svs|csi|spectro\w*|press|fmri|bold|sub|subtract\w*|ciss|fiesta|(?<!tse )drive|stir)\b"
-    r"|t2 ?\*|t2 ?star|\bt[12] ?map|\bt2w? ?(?:gre|ffe|fl2d|hemo)|\bgre\b.*\bt2"
+    r"|angio\w*|cest|t1rho|mrs|svs|csi|spectro\w*|press|fmri|bold|sub|subtract\w*|ciss|fiesta|(?<!tse )drive|stir"
+    r"|dyn|dynamic|dynamisch|twist|perm|medic|me2d\w*|merge|inv ?[12]|posdisp|[ctl]?-?spine|cervical|lumbar|thoracic)\b"
+    r"|t2 ?\*|t2 ?star|t2 [eé]toile|\bt[12] ?map|\bt2w? ?(?:gre|ffe|fl2d|hemo)|\b(?:gre|eg)\b.*\bt2|\bt2\b.*\beg\b"
 )
 _OTHER_ALONE = re.compile(r"\b(?:gre|ffe|mag|hemo\w*|gradient)\b")
 _PROTON_DENSITY = re.compile(r"\bpdw?\b|\bproton\b|\bdual\b|\bdouble echo\b|\bde(?: tse)?$|\bde tse\b")
 _INVERTED = re.compile(r"\btirm\b|\bspc ir\b|\birprep\b")
 
 _AGENT = (
-    r"(?:contrast\w*|kontrast\w*|con|gad\w*|gd(?:-?dtpa)?|n?km|(?<!(?<!t)\d )cm|ce|c|iv|inj\w*|mdc|enh\w*|dotarem"
-    r"|magnevist|multihance)"
+    r"(?:contrast\w*|kontrast\w*|cont?|civ|gad\w*|gd(?:-?dtpa)?|n?km|(?<!(?<!t)\d )cm|ce|c|iv|inj\w*|mdc|cte|enh\w*"
+    r"|dotarem|magnevist|multihance|prohance|omniscan|clariscan|elucirem|vueway|primovist|eovist)"
 )
-_OPERATION = re.compile(r"\b(?:pre|post)[ -]?(?:ops?\b|operat\w*|surg\w*|rt|rx|radi\w*|treat\w*|fossa|bx|biopsy)\b")
+_TREATMENT = r"ops?\b|operat\w*|surg\w*|rt|rx|srs|radi\w*|treat\w*|therap\w*|chemo\w*|fossa|bx|biops\w*|resect\w*"
+_OPERATION = re.compile(rf"\b(?:pre|post)[ -]?(?:{_TREATMENT})\b")
+# A protocol's name, which stands on the series before contrast and on those after.
+_EITHER = re.compile(
+    r"\bw(?:ith)?[ /&+-]*(?:and|y|und|et)?[ /]*w(?:ith)?[ /-]?o(?:ut)?\b"
+    r"|\bw(?:ith)?/?o(?:ut)?[ /&]+(?:and )?w(?:ith)?\b"
+)
+_NO = (
+    r"(?:w/o|w-o|wo|without|no|non|sans|ohne|sin|sem|senza|zonder|utan|uten|bez|minus|before|vor|avant|antes(?: de)?"
+    r"|prima(?: di)?)"
+)
+_MINUS = r"(?:-(?![a-z0-9])| ?(?:minus|neg\w*)\b)"
 _WITHOUT = re.compile(
-    rf"\bpre(?:[ -]?{_AGENT})?\b|\b(?:w/o|w-o|wo|without|no|non|sans|ohne|sin|senza|before)[ -]*(?:iv[ -]*)?{_AGENT}\b"
-    rf"|\b(?:w/o|without|wo|nativ\w*|unenh\w*|plain|noncon\w*|nongad\w*|nc)\b|(?<![a-z0-9])c ?-(?![a-z0-9])"
+    rf"\bpre(?:[ -]?{_AGENT})?\b|\b{_NO}[ -]*(?:iv[ -]*)?{_AGENT}\b|(?:\b|\bt1w?){_AGENT}{_MINUS}"
+    rf"|(?<![a-z0-9])-{_AGENT}\b|(?<![a-z0-9])c ?\(?-(?![a-z0-9])|造影前|単純"
+    r"|\b(?:w/o|without|wo|s/c|nativ\w*|unenh\w*|plain|antes|noncon\w*|nongad\w*|nc)\b"
 )
 _WITH = re.compile(
     rf"\bpost(?:[ -]?{_AGENT})?\b|t1w?[ +-]?(?:c|ce|gd|gad|post)(?![a-z])|(?<![a-z0-9])c ?\+|\+ ?{_AGENT}\b"
-    rf"|\b{_AGENT}\b|\bgdt1\w*"
+    rf"|\b{_AGENT}\b|\bgdt1\w*|\bwith$|\b(?:p[oó]s|apr[eè]s|nach|despu[eé]s|depois|dopo|delay\w*)\b|造影"
 )
 
 
@@ -66,5 +79,7 @@ def weighting(text: str) -> str | None:
 
 def contrast(text: str) -> set[str]:
     """Return what a plain description says about contrast, `pre` and `post`; negations are read, and removed, first."""
+    if _EITHER.search(text):
+        return {"pre", "post"}
     rest = _WITHOUT.sub(" ", text)
     return ({"pre"} if rest != text else set()) | ({"post"} if _WITH.search(rest) else set())
