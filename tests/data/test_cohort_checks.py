@@ -364,3 +364,14 @@ def test_real_cohorts_have_warnings_only(name, counts):
         report = check(path, map_cases=pool.map)
     assert report.ok
     assert (report.patients, report.slices, report.positive_slices) == counts
+
+
+def test_a_patient_twice_in_the_table_is_a_warning_since_segmentation_reads_no_row(lgg):
+    table = lgg / "data.csv"
+    lines = table.read_text().splitlines()
+    own = lines[1].split(",")[0]
+    table.write_text("\n".join([*lines, lines[1].replace(own, own.replace("_", "-"))]) + "\n")
+    report = check(lgg)
+    assert report.ok
+    (problem,) = [each for each in report.problems if each.file == "data.csv"]
+    assert (problem.value, "survival" in problem.rule) == (own, True)

@@ -46,7 +46,15 @@ def test_a_changed_cell_is_in_the_copy_and_prepares_no_image_anew(own, tiny, hom
 
 
 @pytest.mark.parametrize(
-    "content", [b"x,y\n1,2\n", b"Patient\tdeath01\nTCGA_CS_4941\t1\n", "Patient,Größe\nä,1\n".encode("latin-1")]
+    "content",
+    [
+        b"x,y\n1,2\n",
+        b"Patient\tdeath01\nTCGA_CS_4941\t1\n",
+        "Patient,Größe\nä,1\n".encode("latin-1"),
+        b"Patient;death01\nTCGA_CS_4941;1\nTCGA-CS-4941;0\n",  # one person under two spellings
+        b"Patient,death01\n,1\n",
+        b"",
+    ],
 )
 def test_a_table_that_cannot_be_used_is_a_warning_for_segmentation_and_an_error_for_survival(own, tiny, home, content):
     (own / "data.csv").write_bytes(content)

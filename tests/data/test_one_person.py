@@ -72,6 +72,7 @@ def test_volumes_of_two_case_names_are_refused(tmp_path):
     refused(write_volumes(tmp_path / "n", ["DOE_0000.nii", "SMITH_0001.nii"]), "2 case names")
     refused(write_volumes(tmp_path / "z", ["001_flair.nii", "002_t1.nii"]), "2 case names")
     refused(write_volumes(tmp_path / "s", ["1_flair.nii", "1_t1.nii", "2_t2.nii"]), "2 case names")
+    refused(write_volumes(tmp_path / "p", ["1_t1.nii", "2_flair.nii"]), "2 case names")
 
 
 @pytest.mark.parametrize(
@@ -89,6 +90,7 @@ def test_volumes_of_two_case_names_are_refused(tmp_path):
         (["gd_t1.nii", "t1.nii", "flair.nii"], "study", ("gd_t1", "t1", "flair")),
         (["p1_gd_t1.nii", "p1_ax_t1.nii"], "p1", ("gd_t1", "ax_t1")),
         (["3_AX_T1.nii", "4_AX_FLAIR.nii", "12_AX_T1_GD.nii"], "study", ("3_ax_t1", "4_ax_flair", "12_ax_t1_gd")),
+        (["3_AX_T1.nii", "4_FLAIR.nii"], "study", ("3_ax_t1", "4_flair")),
     ],
 )
 def test_volumes_of_one_person_are_one_study_under_their_name(tmp_path, names, case_id, channels):

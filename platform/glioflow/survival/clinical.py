@@ -3,7 +3,7 @@
 import csv
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -155,10 +155,7 @@ def _read_one(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     raw = _read_text(path)
-    key = next((name for name in PATIENT_COLUMNS if name in raw), None)
-    if key is None:
-        rule = "a clinical table must have a column of patients"
-        raise UserError(rule, f"columns {', '.join(map(str, raw.columns))}", PATIENT_COLUMNS, file=path)
+    key = _patient_column([*raw.columns], path)
     raw.index = pd.Index([patient_key(patient) for patient in raw.pop(key)], name="patient")
     if (empty := int((raw.index == "").sum())) > 0:
         raise UserError(f"every row must name its patient in the column {key}", f"{empty} empty", file=path)
@@ -186,6 +183,33 @@ def _read_one(path: Path) -> "pd.DataFrame":
         if any(institutions):
             table["institution"] = pd.Series(institutions, index=table.index, dtype=object)
     return table.sort_index()
+
+
+def patients_of(path: Path) -> list[str]:
+    """Return the patient of each row of a clinical csv, as `patient_key` gives them, without reading its values.
+
+    Raises:
+        UserError: If it is no text file, or has no column of patients or one twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        first = lines[0] if lines else ""
+        header, *rows = list(csv.reader(lines, delimiter=separator_of(first))) or [[]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        short = " ".join(str(error).split())[:120]
+        raise UserError("the clinical table cannot be read as text", short, file=path) from error
+    check_header(first, path)
+    names = [name.strip() for name in header]
+    place = names.index(_patient_column(names, path))
+    return [patient_key(row[place]) if place < len(row) else "" for row in rows if row]
+
+
+def _patient_column(columns: Sequence[str], path: Path) -> str:
+    key = next((name for name in PATIENT_COLUMNS if name in columns), None)
+    if key is None:
+        rule = "a clinical table must have a column of patients, such as Patient"
+        raise UserError(rule, f"columns {', '.join(map(str, columns))[:120]}", PATIENT_COLUMNS, file=path)
+    return key
 
 
 def separator_of(header: str) -> str:

@@ -1,6 +1,5 @@
 """Checks of a cohort or study: the problems of its cases, and those between cases."""
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,10 +10,11 @@ from typing import TypedDict
 from glioflow.data.checks.case_checks import CaseReport, Problem, check_case
 from glioflow.data.formats import lgg
 from glioflow.data.formats.detect import open_cohort
-from glioflow.data.formats.record import CaseFiles, Cohort, reason
+from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.study import open_source
 from glioflow.data.sequences import NONE_CHOSEN
 from glioflow.errors import UserError
+from glioflow.survival.clinical import patient_key, patients_of
 
 _SHOWN = 8
 
@@ -222,31 +222,25 @@ def _shared_images(cases: tuple[CaseFiles, ...], reports: list[CaseReport]) -> l
 
 
 def _check_table(cohort: Cohort) -> list[Problem]:
-    """Compare the keys of the clinical table, its first column, with the patients."""
+    """Compare the patients of the clinical table with those of the cases."""
     table = cohort.clinical
     if table is None:
         return []
     try:
-        if cohort.format == "lgg":
-            keys = [row["Patient"].strip() for row in lgg.clinical_rows(table)]
-        else:
-            with table.open(encoding="utf-8-sig", newline="") as file:
-                keys = [row[0].strip() for row in list(csv.reader(file))[1:] if row]
-    except (OSError, UnicodeDecodeError, csv.Error, UserError) as error:
-        if not isinstance(error, UserError):
-            error = UserError("the table cannot be read as text", reason(error))
-        unusable = replace(Problem.of(error, table, cohort.path), severity="warning")  # segmentation needs none
-        return [unusable]
-    if empty := sum(not key.strip() for key in keys):
+        keys = patients_of(table)
+    except UserError as error:
+        return [replace(Problem.of(error, table, cohort.path), severity="warning")]  # segmentation needs none
+    if empty := keys.count(""):
         rule = "every row of the table should name its patient: it cannot be used for survival"
         return [Problem("warning", table.name, rule, f"{empty} empty")]
-    known = {case.patient for case in cohort.cases} | {case.id for case in cohort.cases}
+    known = {patient_key(name) for case in cohort.cases for name in (case.patient, case.id)}
     problems = [
         Problem("warning", table.name, "a key of the table is no case", key) for key in keys if key not in known
     ]
     twice = sorted(key for key, times in Counter(keys).items() if times > 1)
-    problems += [Problem("error", table.name, "a key of the table must appear once", key) for key in twice]
+    rule = "a key of the table should appear once: it cannot be used for survival"
+    problems += [Problem("warning", table.name, rule, key) for key in twice]
     if cohort.format == "lgg":
-        rest = sorted({case.patient for case in cohort.cases} - set(keys))
+        rest = sorted({patient_key(case.patient) for case in cohort.cases} - set(keys))
         problems += [Problem("warning", table.name, "a patient has no row in the table", key) for key in rest]
     return problems

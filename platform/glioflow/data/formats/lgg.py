@@ -3,7 +3,6 @@
 A case is `TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_<n>.tif` with `..._<n>_mask.tif`; the patient is `TCGA_CS_4941`.
 """
 
-import csv
 import re
 from collections.abc import Iterable
 from datetime import datetime
@@ -14,9 +13,8 @@ from numpy.typing import NDArray
 
 from glioflow.data.case import Case
 from glioflow.data.formats import tiff
-from glioflow.data.formats.record import CaseFiles, Cohort, accepted_person, reason
+from glioflow.data.formats.record import CaseFiles, Cohort, accepted_person
 from glioflow.errors import UserError
-from glioflow.survival.clinical import check_header, separator_of
 
 CHANNELS = ("pre", "flair", "post")
 LABELS = {1: "tumor"}
@@ -183,29 +181,6 @@ def read_tiff(path: Path) -> NDArray[np.generic]:
         UserError: As `tiff.read_pages`, or if the file holds several images.
     """
     return tiff.read_pages(path, most=1)[0]
-
-
-def clinical_rows(path: Path, *, key: str = "Patient") -> list[dict[str, str]]:
-    """Return the rows of a clinical table, keyed by its header; columns are separated by commas or semicolons.
-
-    Args:
-        path: The table.
-        key: Column that the table must have.
-
-    Raises:
-        UserError: If it is no text file or has no column `key`.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError("the clinical table cannot be read as text", reason(error), file=path) from error
-    lines = text.splitlines()
-    header = lines[0] if lines else ""
-    rows = csv.DictReader(lines, delimiter=separator_of(header))
-    if key not in (rows.fieldnames or ()):
-        raise UserError(f"the clinical table must have a column {key}", f"columns {header[:80]!r}", file=path)
-    check_header(header, path)
-    return list(rows)
 
 
 def root_of(path: Path) -> Path:

@@ -11,13 +11,13 @@ from glioflow.data.formats import brats, dicom, lgg, slices
 from glioflow.data.formats.detect import format_named, open_cohort
 from glioflow.data.formats.nifti_names import is_nifti, owner_of, stem
 from glioflow.data.formats.record import CaseFiles, Cohort
-from glioflow.data.sequences import NONE_CHOSEN
+from glioflow.data.sequences import NONE_CHOSEN, is_channel_name
 from glioflow.errors import TooLarge, UserError
 
 MAX_FILES = 5000
 _MOST_NAMED = 5
-# As a converter of DICOM puts it before a name: `3_AX_T1` and `4_AX_FLAIR` are of one person; numbers of persons have
-# zeros in front, or stand before several sequences.
+# As a converter of DICOM puts it before a description: `3_AX_T1` and `4_AX_FLAIR` are of one person; numbers of persons
+# have zeros in front, or stand before several sequences, or before a mere sequence, as in `1_t1` and `2_flair`.
 _NUMBER_OF_SERIES = re.compile(r"[1-9]\d{0,3}")
 _LOSSY = (".jpg", ".jpeg", ".jfif", ".webp")
 
@@ -133,17 +133,26 @@ def _name_of_volumes(names: Sequence[str]) -> str:
     if len(names) == 1:
         return names[0]
     owners = [owner_of(name) for name in names]
-    if len(set(owners)) == len(owners) and all(owner and _NUMBER_OF_SERIES.fullmatch(owner) for owner in owners):
+    if _are_series(names, owners):
         owners = [""] * len(owners)
     known = sorted({owner for owner in owners if owner}, key=len)
     if known and any(not owner.startswith(known[0]) for owner in known):
         rule = "the files of a study must be of one person"
-        raise UserError(rule, f"{len(known)} case names", hint="send one study at a time")
+        hint = "send one study at a time, or let the names of its files begin alike"
+        raise UserError(rule, f"{len(known)} case names", hint=hint)
     if None not in owners:
         return known[0] if known else "study"
     columns = zip(*(re.split("([_-])", name) for name in names), strict=False)
     shared = itertools.takewhile(lambda column: len(set(column)) == 1, columns)
     return "".join(column[0] for column in shared).strip("_-") or "study"
+
+
+def _are_series(names: Sequence[str], owners: Sequence[str | None]) -> bool:
+    """Return whether what stands before the sequences are numbers of series, each before a scanner's description."""
+    if len(set(owners)) < len(owners) or not all(owner and _NUMBER_OF_SERIES.fullmatch(owner) for owner in owners):
+        return False
+    words = [name.removeprefix(owner or "").strip("_-") for name, owner in zip(names, owners, strict=True)]
+    return not all(is_channel_name(each) for each in words)
 
 
 def _one(format: str, path: Path, case: CaseFiles, labels: dict[int, str]) -> Cohort:
