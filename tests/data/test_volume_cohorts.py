@@ -287,3 +287,14 @@ def test_ucsf_pdgm_is_read_with_its_masks_and_a_follow_up_is_of_the_same_patient
     case = cohort.read("UCSF-PDGM-0429_FU003d")
     assert case.image[0, 0, 0].tolist() == [3, 0, 1, 2]
     assert sorted(np.unique(case.mask)) == [0, 1, 2, 4]
+
+
+def test_a_case_with_two_masks_of_brats_names_is_named_and_may_be_told_apart(tmp_path):
+    for name in ("p2_FLAIR", "p2_T1"):
+        save(tmp_path / "p2" / f"{name}.nii.gz", np.ones((4, 5, 6), np.int16))
+    for name in ("p2_seg", "p2_tumor_segmentation"):
+        save(tmp_path / "p2" / f"{name}.nii.gz", np.ones((4, 5, 6), np.uint8))
+    with pytest.raises(UserError, match=r"p2 must have at least one image and at most one mask.*cohort\.yaml"):
+        open_cohort(tmp_path).read("p2")
+    (tmp_path / "cohort.yaml").write_text('masks: ["*_tumor_segmentation.nii.gz"]\n')
+    assert open_cohort(tmp_path).read("p2").mask is not None

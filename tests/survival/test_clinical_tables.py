@@ -76,7 +76,7 @@ def test_na_of_brats_is_a_word_and_no_gap(write):
 
 
 def test_a_table_without_patients_says_file_columns_and_choices(write):
-    with pytest.raises(UserError, match=r"table\.csv: .* column of patients; got columns Age, Days"):
+    with pytest.raises(UserError, match=r"table\.csv: .* column of patients, such as Patient; got columns Age, Days"):
         read_clinical(write("Age,Days\n50,3\n"))
 
 

@@ -61,7 +61,10 @@ def open_files(files: Iterable[Path]) -> tuple[CaseFiles, ...]:
         if name in seen:
             raise UserError(f"the case {name} must be in one folder", f"{seen[name]} and {folder}")
         seen[name] = folder
-        ordered = [members[key] for key in (*CHANNELS, "seg") if key in members]
+        if twice := next((key for key, same in members.items() if len(same) > 1), None):
+            rule = f"the modality {twice} of a case must be in one file"
+            raise UserError(rule, f"{members[twice][0].name} too", file=members[twice][1])
+        ordered = [members[key][0] for key in (*CHANNELS, "seg") if key in members]
         match = _FROM_2023.match(name) or _WITH_CENTER.match(name) or _WITH_FOLLOW_UP.match(name)
         parts = match.groupdict() if match else {}
         cases.append(CaseFiles(name, parts.get("patient", name), tuple(ordered), parts.get("institution")))
@@ -90,9 +93,9 @@ def is_case(files: Sequence[Path]) -> bool:
     return any(set(CHANNELS) <= members.keys() for members in _groups(files).values())
 
 
-def _groups(files: Iterable[Path]) -> dict[tuple[Path, str], dict[str, Path]]:
-    """Return the files of each case, by folder and case name, keyed by channel or `seg`."""
-    groups: dict[tuple[Path, str], dict[str, Path]] = {}
+def _groups(files: Iterable[Path]) -> dict[tuple[Path, str], dict[str, list[Path]]]:
+    """Return the files of each case, by folder and case name, keyed by channel or `seg`: one each in a whole case."""
+    groups: dict[tuple[Path, str], dict[str, list[Path]]] = {}
     strays = []
     for file in files:
         match = _FILE.match(stem(file))
@@ -100,14 +103,11 @@ def _groups(files: Iterable[Path]) -> dict[tuple[Path, str], dict[str, Path]]:
             strays += [file] if _STRAY_MASK.search(stem(file)) else []
             continue
         members = groups.setdefault((file.parent, match["case"]), {})
-        key = _ENDINGS[match["ending"].lower()]
-        if key in members:
-            raise UserError(f"the modality {key} of a case must be in one file", f"{members[key].name} too", file=file)
-        members[key] = file
-    owners: dict[Path, list[dict[str, Path]]] = {}
+        members.setdefault(_ENDINGS[match["ending"].lower()], []).append(file)
+    owners: dict[Path, list[dict[str, list[Path]]]] = {}
     for (folder, _), members in groups.items():
         owners.setdefault(folder, []).append(members)
     for file in strays:
         if len(beside := owners.get(file.parent, [])) == 1:
-            beside[0].setdefault("seg", file)
+            beside[0].setdefault("seg", [file])
     return groups
