@@ -1,13 +1,15 @@
 """A study that the model was not trained on is answered with a warning, or refused with what to do."""
 
 import gzip
+from dataclasses import replace
 
 import nibabel
 import numpy as np
 import pytest
 from in_process import Here, client, served
 
-from bundles import Bright, changed
+from bundles import Bright, changed, describe
+from glioflow import bundle
 from glioflow.data.checks.drift import fit_input_statistics
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.preprocessing.pipeline import preprocess
@@ -92,6 +94,18 @@ def test_a_range_that_the_preprocessing_cannot_take_is_refused_with_the_one_it_t
     assert "0..255" in error["rule"]
     assert error["value"] == f"0 to {image.max():g}"
     assert "rescale every sequence to 0..255" in error["hint"]
+
+
+def test_a_model_that_was_trained_on_images_in_0_to_1_takes_them_as_it_did(tiny, cohort, tmp_path):
+    scaled = [replace(case, image=case.image / np.float32(255)) for case in cohort]
+    for name, images in (("as stored", cohort), ("scaled before", scaled)):
+        known = fit_input_statistics([case.image / np.float32(255) for case in images], CHANNELS)
+        bundle.save(tmp_path / name, describe(tiny, input_statistics=known), {})
+    steps = bundle.read_description(tmp_path / "scaled before").preprocess
+    assert preprocess(scaled[0], steps[:1]).image.max() == pytest.approx(scaled[0].image.max() / 255)
+    assert [step.model_dump() for step in steps] == [step.model_dump() for step in tiny.preprocess], "one cohort"
+    with pytest.raises(UserError, match=r"0\.\.255"):
+        preprocess(scaled[0], bundle.read_description(tmp_path / "as stored").preprocess)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from glioflow import atomic
 from glioflow.config.experiment import EntrySettings, Experiment
 from glioflow.data.checks.drift import InputStatistics
+from glioflow.data.preprocessing.intensity_steps import UnitScale
 from glioflow.data.preprocessing.pipeline import Step
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
@@ -181,11 +182,20 @@ def read_description(folder: Path) -> Description:
     # Versions before `max_drift` only warned about intensities, and their users go on.
     values["entry"] = {"max_drift": None, **values.get("entry", {})}
     try:
-        return Description.model_validate_json(json.dumps(values))
+        return _as_trained(Description.model_validate_json(json.dumps(values)))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise UserError(f"GlioFlow did not write this {MODEL}: {key}: {first['msg']}", file=path) from None
+
+
+def _as_trained(description: Description) -> Description:
+    """Let the step `unit` take images in 0..1 where those of the training were, as earlier versions allowed."""
+    tops = [known["p99"][0] for known in (description.input_statistics or {}).values() if "p99" in known]
+    if not tops or max(tops) > (1 + 1e-6) / 255:
+        return description
+    steps = (step.of_unit_range() if isinstance(step, UnitScale) else step for step in description.preprocess)
+    return description.model_copy(update={"preprocess": tuple(steps)})
 
 
 def _write_description(folder: Path, description: Description) -> None:

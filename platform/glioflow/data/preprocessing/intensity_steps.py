@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from glioflow.data.preprocessing.working_image import StepSettings, Volume, to_levels
 from glioflow.errors import UserError
@@ -16,12 +16,19 @@ class UnitScale(StepSettings):
     """Bring stored 8-bit values to [0, 1], without any statistics of the volume."""
 
     step: Literal["unit"] = "unit"
+    _of_unit_range: bool = PrivateAttr(default=False)
+
+    def of_unit_range(self) -> "UnitScale":
+        """Return the step for a model whose training images were in 0..1, which it takes as they were then."""
+        step = self.model_copy()
+        step._of_unit_range = True
+        return step
 
     def apply(self, volume: Volume) -> Volume:
         """Divide by 255; raises `UserError` where a value is not in 0..255, or they were scaled to 0..1 already."""
         low, high = (float(volume.image.min()), float(volume.image.max())) if volume.image.size else (0.0, 0.0)
         scaled = volume.case is not None and volume.case.image.dtype.kind == "f" and 0 < high <= 1
-        if low < 0 or high > 255 or scaled:
+        if low < 0 or high > 255 or (scaled and not self._of_unit_range):
             raise UserError(
                 "the step 'unit' of the model takes images in 0..255, as 8-bit files hold them",
                 f"{low:g} to {high:g}",
