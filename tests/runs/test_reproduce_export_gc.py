@@ -1,6 +1,7 @@
 """What runs leave behind: told again, taken away as files, cleared up."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ from glioflow.runs.registry.cleanup import collect
 from glioflow.runs.registry.export import export
 from glioflow.runs.registry.register import register
 from glioflow.runs.registry.reproduce import reproduce
+from glioflow.runs.search.report import PARETO_FRONT
 from glioflow.runs.search.searcher import NUMBER
 from glioflow.runs.search.trial import TrialPlan, run_trial
 from glioflow.runs.train import run as training
@@ -171,6 +173,16 @@ def test_of_a_finished_search_the_best_trials_and_the_registered_ones_keep_their
     for run_id in (trials[0], trials[1], trials[3], unfinished):
         assert tracking.has_artifact(run_id, BUNDLE)
     Predictor.load(tracking.bundle_of(tracking.version("glioma", number=1)))
+
+
+def test_trials_on_the_pareto_front_of_a_search_keep_their_bundles(start, tracking, tmp_path):
+    search = start("search", search="one")
+    best, small, worse = (start("trial", parent=search, dice=dice) for dice in (0.9, 0.6, 0.7))
+    (tmp_path / PARETO_FRONT).write_text(json.dumps([{"trial": 0, "run_id": best}, {"trial": 1, "run_id": small}]))
+    tracking.client.log_artifact(search, tmp_path / PARETO_FRONT)
+    shutil.rmtree(run_folder("x").parent)
+    assert {each.path.split("/")[-3] for each in collect(keep=1)} == {worse}
+    assert tracking.has_artifact(small, BUNDLE)
 
 
 def test_a_prepared_cohort_goes_when_no_run_recorded_it_and_it_is_not_just_made(start, prepared, home):

@@ -15,6 +15,7 @@ from glioflow.data.prepared.index import Index
 from glioflow.errors import UserError
 from glioflow.progress import Say, quiet
 from glioflow.runs.search.prepared_variants import VARIANTS
+from glioflow.runs.search.report import PARETO_FRONT
 from glioflow.runs.search.run import FOLDS
 from glioflow.runs.search.tuner import SearchFolder
 from glioflow.tracking import BUNDLE, SPOOL, Tracking
@@ -54,7 +55,8 @@ def collect(*, keep: int = 3, dry_run: bool = False, age_s: float = _AGE_S, say:
     Registered versions, what a resumable run needs, the last copy of a bundle, and what others made or use stay.
 
     Args:
-        keep: Trials of each finished search whose bundles stay, the best by `val/dice_mean`; registered ones stay too.
+        keep: Trials of each finished search whose bundles stay, the best by `val/dice_mean`; registered ones and those
+            of a Pareto front stay too.
         dry_run: Only list what would be removed.
         age_s: Prepared cohorts and half-made bundles younger than this stay.
         say: Told what stays although it looks unneeded, and the sum before anything is removed.
@@ -194,19 +196,27 @@ def _half_made(age_s: float) -> Iterator[tuple[Path, str]]:
 
 
 def _bundles(tracking: Tracking, runs: Runs, searches: Iterable[Any], keep: int) -> Iterator[_Waste]:
-    """Give the bundles of finished searches' trials but the best ones, and but those that a version came from."""
+    """Give the bundles of finished searches' trials but the best, those of Pareto fronts, and registered ones."""
     registered = tracking.registered_runs()
     why = f"not among the best {keep} trials of its search"
     for search in searches:
         if search.info.status != "FINISHED":
             continue
+        kept = registered | _front(tracking, search.info.run_id)
         trials = [run for run in runs.values() if run.data.tags.get("mlflow.parentRunId") == search.info.run_id]
         for run in sorted(trials, key=_dice, reverse=True)[keep:]:
             run_id = run.info.run_id
-            if run_id in registered or run.info.status != "FINISHED" or not tracking.has_artifact(run_id, BUNDLE):
+            if run_id in kept or run.info.status != "FINISHED" or not tracking.has_artifact(run_id, BUNDLE):
                 continue
             item = Removed(f"{run.info.artifact_uri}/{BUNDLE}", tracking.artifact_size(run_id, BUNDLE), why)
             yield _Waste(item, partial(_trim, tracking, run_id))
+
+
+def _front(tracking: Tracking, search_id: str) -> set[str]:
+    """Return the runs on the Pareto front of a search; empty where it had one objective."""
+    if not tracking.has_artifact(search_id, PARETO_FRONT):
+        return set()
+    return {str(finalist["run_id"]) for finalist in tracking.read_json(search_id, PARETO_FRONT)}
 
 
 def _trim(tracking: Tracking, run_id: str) -> None:

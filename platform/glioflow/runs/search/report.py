@@ -20,6 +20,8 @@ from glioflow.tracking.spool import run_folder
 LABELS = {"dice": "val/dice_mean", "hd95": "val/hd95_mean", "parameters": "parameters", "c_index": "val/c_index"}
 # Finalists whose latency is measured.
 FINALISTS = 5
+# Artifact of a search with several objectives: its finalists.
+PARETO_FRONT = "pareto_front.json"
 
 
 class Finalist(TypedDict, total=False):
@@ -66,7 +68,7 @@ def report_search(
         entry["latency_ms"] = _latency_ms(setting, entry["run_id"], cohorts)
         if entry["run_id"] is not None and entry["latency_ms"] is not None:
             tracking.log_metrics(entry["run_id"], {"latency_ms": entry["latency_ms"]})
-    run.log_json("pareto_front.json", front)
+    run.log_json(PARETO_FRONT, front)
     return front, cost
 
 
