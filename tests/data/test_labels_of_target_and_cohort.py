@@ -19,6 +19,7 @@ from glioflow.data.preprocessing.pipeline import LabelMap
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 from glioflow.features import measure_regions
+from glioflow.label_schemes import SCHEMES
 from glioflow.runs.analysis.evaluate import evaluate
 
 TO_2021 = {
@@ -106,5 +107,5 @@ def test_a_binary_mask_of_0_and_255_is_one_tumor(tmp_path):
 
 
 def test_regions_are_not_measured_on_labels_that_none_of_them_has():
-    with pytest.raises(UserError, match=r"made of the labels \[1, 2, 3, 4\].*\[7\]"):
-        measure_regions(np.full((2, 3, 3), 7, np.uint8))
+    with pytest.raises(UserError, match=r"made of the labels \[1, 2, 4\].*\[7\]"):
+        measure_regions(np.full((2, 3, 3), 7, np.uint8), regions=SCHEMES["brats-2021"].regions)

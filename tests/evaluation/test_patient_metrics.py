@@ -183,7 +183,7 @@ def test_auroc_agrees_with_scikit_learn_and_needs_both_kinds():
 def test_brats_regions_nest_and_are_measured_each():
     labels = np.zeros((3, 8, 8), dtype=np.uint8)
     labels[1, 1:7, 1:7], labels[1, 2:6, 2:6], labels[1, 3:5, 3:5] = 2, 1, 4
-    regions = split_regions(labels)
+    regions = split_regions(labels, "brats-2021")
     assert [int(mask.sum()) for mask in regions.values()] == [36, 16, 4]
     without_et = {**regions, "ET": regions["ET"] & False}
     metrics = evaluate_parts(without_et, regions, spacing_mm=(1, 1, 1))
@@ -191,7 +191,7 @@ def test_brats_regions_nest_and_are_measured_each():
     assert metrics["dice"] == pytest.approx(2 / 3)
     assert metrics["hd95_ET"] == pytest.approx(math.hypot(3, 8, 8))
     assert metrics["mean_iou"] == pytest.approx(3 / 4)
-    assert split_regions(np.where(labels == 4, 3, labels), enhancing=(3,))["ET"].sum() == 4
+    assert split_regions(np.where(labels == 4, 3, labels), "brats-2023")["ET"].sum() == 4
 
 
 def test_shape_mismatch_names_both_shapes():
@@ -227,6 +227,6 @@ def test_an_unknown_institution_is_no_metric():
 def test_a_summary_of_regions_counts_the_empty_ones_by_region():
     labels = np.zeros((3, 8, 8), dtype=np.uint8)
     labels[1, 1:7, 1:7] = 2
-    regions = split_regions(labels)
+    regions = split_regions(labels, "brats-2021")
     summary = summarize([evaluate_parts(regions, regions, probabilities={k: v * 0.8 for k, v in regions.items()})])
     assert (summary["num_empty_both_ET"], summary["num_empty_both"], summary["dice_ET_mean"]) == (1, 0, 1)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from glioflow.errors import UserError
 from glioflow.features import measure_mask, measure_regions
+from glioflow.label_schemes import SCHEMES
 
 
 def blob(seed, shape=(12, 40, 44)):
@@ -185,7 +186,8 @@ def test_regions_are_the_same_in_both_numberings_of_brats(labels):
     volume[1:3, 2:10, 2:10] = labels["edema"]
     volume[1:3, 4:8, 4:8] = labels["core"]
     volume[1:3, 5:7, 5:7] = labels["enhancing"]
-    found = measure_regions(volume)
+    scheme = "brats-2021" if labels["enhancing"] == 4 else "brats-2023"
+    found = measure_regions(volume, regions=SCHEMES[scheme].regions)
     sizes = {name: region.volume["volume_px"] for name, region in found.regions.items()}
     assert sizes == {"WT": 128, "TC": 32, "ET": 8}
     assert found.ratios == {"tc_to_wt": 0.25, "et_to_wt": 0.0625, "et_to_tc": 0.25}
@@ -193,7 +195,7 @@ def test_regions_are_the_same_in_both_numberings_of_brats(labels):
 
 def test_a_case_without_enhancing_tumor_has_a_ratio_of_zero_and_no_tumor_has_none():
     edema = np.full((2, 4, 4), 2, np.uint8)
-    found = measure_regions(edema)
+    found = measure_regions(edema, regions=SCHEMES["brats-2021"].regions)
     assert found.ratios["et_to_wt"] == 0
     assert found.ratios["et_to_tc"] is None
     assert found.undefined["et_to_tc"] == "TC is empty"

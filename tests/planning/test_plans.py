@@ -11,6 +11,7 @@ from glioflow.config.experiment import check_search, load_experiment
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 from glioflow.errors import UserError
+from glioflow.label_schemes import SCHEMES
 from glioflow.planning import rules
 from glioflow.planning.facts import CohortFacts, LabelFacts, Machine, measure_cohort
 from glioflow.planning.plan import plan
@@ -67,12 +68,16 @@ def test_labels_of_brats_become_its_regions_whatever_their_numbers():
     assert settings(rules.plan_target(facts(labels=newer)))["target.decode"] == {"WT": 2, "TC": 1, "ET": 3}
 
 
+@pytest.mark.parametrize("name", ["brats-2024-gli", "brats-2024-ped", "decathlon", "brats-2013"])
+def test_labels_of_a_known_set_become_the_regions_that_are_scored_on_it(name):
+    named = {value: LabelFacts(label, 1, 9) for value, label in SCHEMES[name].labels.items()}
+    chosen = settings(rules.plan_target(facts(labels=named)))
+    assert {name: tuple(values) for name, values in chosen["target.regions"].items()} == SCHEMES[name].regions
+    assert chosen["target.decode"] == SCHEMES[name].decode
+
+
 def test_other_labels_are_classes_and_one_label_is_a_tumor():
-    others = {
-        1: LabelFacts("edema", 1, 9),
-        2: LabelFacts("non-enhancing tumor", 1, 9),
-        3: LabelFacts("enhancing tumour", 1, 9),
-    }
+    others = {1: LabelFacts("cyst", 1, 9), 2: LabelFacts("solid tumor", 1, 9), 3: LabelFacts("blood", 1, 9)}
     assert settings(rules.plan_target(facts(labels=others)))["target.labels"] == [1, 2, 3]
     assert settings(rules.plan_target(facts(labels={7: LabelFacts("tumor", 1, 9)}))) == {"target.kind": "binary"}
 

@@ -135,6 +135,7 @@ class OriginJson(TypedDict):
     fitted_on: dict[str, str]
     created: str
     version: str
+    labels: NotRequired[dict[str, str]]
 
 
 class ModelCard(TypedDict):

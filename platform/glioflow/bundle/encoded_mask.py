@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 from glioflow.bundle.format import Description
 from glioflow.cluster.scratch import study_folder
 from glioflow.data.case import Case
-from glioflow.data.formats import brats
 from glioflow.data.formats.writing import write_mask
 from glioflow.data.targets import TargetSettings
+from glioflow.label_schemes import SCHEMES
 
 MaskFormat = Literal["rle", "png", "tiff", "nifti", "dicom-seg", "none"]
 
@@ -58,24 +59,41 @@ class EncodedMask(TypedDict):
 
 def legend_of(description: Description) -> Legend:
     """Return what the masks of a model mean: tissues where the labels are BraTS', else the outputs' own names."""
-    return legend_of_target(description.target, description.origin.cohort_format)
+    return legend_of_target(description.target, description.origin.cohort_format, description.origin.labels)
 
 
-def legend_of_target(target: TargetSettings, cohort_format: str) -> Legend:
-    """Return what the masks of a model with this task, trained on a cohort of this format, mean."""
+def legend_of_target(
+    target: TargetSettings, cohort_format: str, tissues: Mapping[int, str] = MappingProxyType({})
+) -> Legend:
+    """Return what the masks of a model with this task mean.
+
+    Args:
+        target: The task.
+        cohort_format: Of the training cohort.
+        tissues: What the labels mean, as the bundle says; bundles of earlier versions say nothing.
+    """
     if target.kind == "binary":
         return Legend({1: "tumor"}, {"tumor": [1]})
-    tissues = brats.LABELS_TO_2021 | brats.LABELS_FROM_2023 if cohort_format == "brats" else {}
+    tissues = tissues or _tissues(target, cohort_format)
     if target.kind == "multiclass":
         named = dict(zip(target.names, target.labels, strict=True))
         return Legend({v: tissues.get(v, name) for name, v in named.items()}, {n: [v] for n, v in named.items()})
     names, regions, order = {}, {}, list(target.names)
-    for name, inner in zip(order, [*order[1:], None], strict=True):
-        value = target.decode[name]
-        rest = set(target.regions[name]) - set(target.regions[inner] if inner else ())
+    for place, name in enumerate(order):
+        value, values = target.decode[name], set(target.regions[name])
+        inner = [each for each in order[place + 1 :] if set(target.regions[each]) <= values]
+        rest = values.difference(*(target.regions[each] for each in inner))
         names[value] = tissues.get(value, name) if rest == {value} else name
-        regions[name] = sorted(target.decode[each] for each in order[order.index(name) :])
+        regions[name] = sorted(target.decode[each] for each in (name, *inner))
     return Legend(names, regions)
+
+
+def _tissues(target: TargetSettings, cohort_format: str) -> Mapping[int, str]:
+    """Return the tissues of the labels of a BraTS cohort, whose two schemes of that time the numbers tell apart."""
+    if cohort_format != "brats":
+        return {}
+    known = (SCHEMES["brats-2021"], SCHEMES["brats-2023"])
+    return next((scheme.labels for scheme in known if scheme.labels.keys() == target.mapped_labels), {})
 
 
 def encode_mask(labels: NDArray[np.uint8], case: Case, format: MaskFormat, legend: Legend | None = None) -> EncodedMask:

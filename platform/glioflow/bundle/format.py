@@ -48,6 +48,7 @@ class Origin(BaseModel):
         fitted_on: What was chosen on which part.
         created: UTC, ISO 8601.
         version: Of GlioFlow.
+        labels: What the labels of the training masks mean, after the step `label_map`; empty where it is not known.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,6 +62,7 @@ class Origin(BaseModel):
     fitted_on: dict[str, str]
     created: str
     version: str = __version__
+    labels: dict[int, str] = Field(default_factory=dict)
 
 
 class Description(BaseModel):

@@ -29,10 +29,13 @@ def features(
     radiomics: Annotated[
         bool, typer.Option("--radiomics", help="Add pyradiomics' shape features, if it is installed.")
     ] = False,
+    scheme: Annotated[
+        str | None, typer.Option(help="Label scheme of the mask, e.g. brats-2021; by default the names say it.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure the shape features of a mask, and where in the brain it lies."""
-    from glioflow.data.formats.mask_file import read_mask
+    from glioflow.data.formats.mask_file import read_mask, scheme_of
     from glioflow.features import measure_mask, measure_regions
     from glioflow.features.radiomics import measure_radiomics
 
@@ -44,7 +47,8 @@ def features(
         payload: dict[str, Any] = {"features": measured.model_dump(mode="json")}
         if volume.max(initial=0) > 1:  # labels of several regions, as in BraTS
             try:
-                regions = measure_regions(volume, spacing_mm=spacing_mm, brain=brain)
+                named = scheme_of(mask, volume, scheme)
+                regions = measure_regions(volume, spacing_mm=spacing_mm, brain=brain, regions=named.regions)
                 payload["regions"] = regions.model_dump(mode="json")
             except UserError as error:  # labels of another kind of cohort: the shape of the whole still holds
                 console().print(f"no regions: {error}")

@@ -1,13 +1,14 @@
 """What a network predicts: stored labels as its outputs, and its outputs as labels again."""
 
 from collections.abc import Collection
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from glioflow.errors import UserError
+from glioflow.label_schemes import scheme_named
 
 
 class TargetSettings(BaseModel):
@@ -17,9 +18,12 @@ class TargetSettings(BaseModel):
         kind: `binary`: any label against background, one sigmoid. `multiclass`: one softmax over background and
             `labels`. `regions`: one sigmoid for each of several overlapping regions.
         labels: For `multiclass`: the label values, in output order after background.
-        regions: For `regions`: the label values that each region unites, by its name, largest region first; in
-            decoding, a voxel gets the label that `decode` gives for the innermost region it lies in.
+        regions: For `regions`: the label values that each region unites, by its name. Regions are decoded in this
+            order, a later one over an earlier one, so the largest comes first. One whose labels are all in an earlier
+            one only counts inside it; others need not nest.
         decode: For `regions`: the label value written for each region.
+
+    `{"preset": NAME}` alone stands for the task of a data set in `label_schemes.SCHEMES`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -27,6 +31,18 @@ class TargetSettings(BaseModel):
     labels: tuple[int, ...] = ()
     regions: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     decode: dict[str, int] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "preset" not in data:
+            return data
+        if others := sorted(data.keys() - {"preset"}):
+            raise ValueError(f"a target with a preset must have no other keys, got {', '.join(others)}")
+        scheme = scheme_named(str(data["preset"]))
+        if scheme.is_binary:
+            return {"kind": "binary"}
+        return {"kind": "regions", "regions": dict(scheme.regions), "decode": dict(scheme.decode)}
 
     @model_validator(mode="after")
     def _complete(self) -> "TargetSettings":
@@ -109,16 +125,32 @@ class TargetSettings(BaseModel):
             return {name: np.isin(mask, values) for name, values in self.regions.items()}
         return {name: mask == value for name, value in zip(self.names, self.labels, strict=True)}
 
+    def settle(self, parts: dict[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.bool_]]:
+        """Return the masks of the outputs as stored labels can hold them; only those of regions may change.
+
+        A region lies inside the earlier ones that have all its labels, and takes its voxels from all others before it.
+        """
+        if self.kind != "regions":
+            return parts
+        settled: dict[str, NDArray[np.bool_]] = {}
+        for name, values in self.regions.items():
+            inside = parts[name]
+            around = [outer for outer in settled if set(values) <= set(self.regions[outer])]
+            for outer in around:
+                inside = inside & settled[outer]
+            for other in settled.keys() - set(around):
+                settled[other] = settled[other] & ~inside
+            settled[name] = inside
+        return settled
+
     def labels_of(self, parts: dict[str, NDArray[np.bool_]]) -> NDArray[np.uint8]:
-        """Return stored labels from the masks of the foreground outputs; the inverse of `split` for nested regions."""
+        """Return stored labels from the masks of the foreground outputs; the inverse of `split`."""
         first = next(iter(parts.values()))
         out = np.zeros(first.shape, dtype=np.uint8)
         if self.kind == "binary":
             out[parts["tumor"]] = 1
             return out
         values = self.decode if self.kind == "regions" else dict(zip(self.names, self.labels, strict=True))
-        inside = np.ones(first.shape, dtype=bool)
-        for name in self.names:
-            inside = inside & parts[name] if self.kind == "regions" else parts[name]
+        for name, inside in self.settle(parts).items():
             out[inside] = values[name]
         return out

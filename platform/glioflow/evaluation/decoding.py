@@ -1,4 +1,4 @@
-"""From a network's probabilities to masks: thresholds, classes, nested regions, clean-up."""
+"""From a network's probabilities to masks: thresholds, classes, regions, clean-up."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +21,9 @@ class Target(Protocol):
     @property
     def names(self) -> tuple[str, ...]:
         """Name of each foreground output."""
+
+    def settle(self, parts: dict[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.bool_]]:
+        """Return the masks of the outputs as stored labels can hold them."""
 
     def labels_of(self, parts: dict[str, NDArray[np.bool_]]) -> NDArray[np.uint8]:
         """Return stored labels from the masks of the foreground outputs."""
@@ -64,9 +67,7 @@ def decode(target: Target, settings: PostprocessSettings, probabilities: NDArray
         raw = {name: full[..., k] for k, name in enumerate(target.names)}
         anywhere = full.max(axis=-1)
         parts = apply_postprocessing(raw, settings)
-    if target.kind == "regions":  # stored labels can only hold nested regions: what is measured is what is answered
-        inside = np.ones(full.shape[:-1], dtype=bool)
-        parts = {name: (inside := inside & parts[name]) for name in target.names}
+    parts = target.settle(parts)  # what is measured is what is answered
     return Segmentation(target.labels_of(parts), parts, full, anywhere)
 
 

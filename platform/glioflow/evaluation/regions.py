@@ -1,28 +1,28 @@
 """Metrics of several masks of one patient: BraTS regions, or the classes of a multi-class task."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.evaluation.metrics import BoolVolume, Metrics, evaluate_case, iou_per_case
+from glioflow.label_schemes import scheme_named
 
 AVERAGED = ("dice", "iou", "hd95", "nsd")
 
 
-def split_regions(labels: NDArray[np.integer[Any]], *, enhancing: Sequence[int] = (3, 4)) -> dict[str, BoolVolume]:
-    """Return the regions of the BraTS evaluation.
+def split_regions(labels: NDArray[np.integer[Any]], scheme: str) -> dict[str, BoolVolume]:
+    """Return the regions that are scored on a data set.
 
     Args:
-        labels: (S, H, W): 1 necrotic core, 2 edema, and enhancing tumor.
-        enhancing: Label of the enhancing tumor: 4 up to 2021, 3 from 2023.
+        labels: (S, H, W), as the data set numbers them.
+        scheme: Name in `label_schemes.SCHEMES`.
 
     Returns:
-        Whole tumor `WT`, tumor core `TC`, enhancing tumor `ET`.
+        By name, such as whole tumor `WT`, tumor core `TC`, enhancing tumor `ET`.
     """
-    et = np.isin(labels, enhancing)
-    return {"WT": labels > 0, "TC": et | (labels == 1), "ET": et}
+    return {name: np.isin(labels, values) for name, values in scheme_named(scheme).regions.items()}
 
 
 def evaluate_parts(

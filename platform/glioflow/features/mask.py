@@ -14,9 +14,6 @@ from glioflow.features.flat import measure_slice, principal_std, spread_of_body
 
 Spacing = tuple[float, float, float]
 
-# Both numberings of BraTS at once: enhancing tumor is 4 until 2021 and 3 from 2023.
-BRATS_REGIONS: dict[str, tuple[int, ...]] = {"WT": (1, 2, 3, 4), "TC": (1, 3, 4), "ET": (3, 4)}
-
 NO_TUMOR = "the mask is empty"
 NO_SPACING = "needs the spacing of all three axes, which is unknown"
 NO_PROBABILITY = "needs the probability map"
@@ -143,7 +140,7 @@ def measure_regions(
     *,
     spacing_mm: Spacing | None = None,
     brain: NDArray[np.bool_] | None = None,
-    regions: Mapping[str, tuple[int, ...]] = BRATS_REGIONS,
+    regions: Mapping[str, tuple[int, ...]],
 ) -> RegionFeatures:
     """Measure each region of a labeled mask, and the ratios of their volumes.
 
@@ -151,7 +148,8 @@ def measure_regions(
         labels: (S, H, W), 0 is background.
         spacing_mm: As in `measure_mask`.
         brain: As in `measure_mask`.
-        regions: The labels that make up each region, the largest region first.
+        regions: The labels that make up each region, the largest region first; see `label_schemes`. There is a ratio
+            for each pair of which one lies in the other.
 
     Raises:
         UserError: As in `measure_mask`, or if the mask holds a label that no region has.
@@ -164,7 +162,12 @@ def measure_regions(
         for name, values in regions.items()
     }
     names = list(regions)
-    pairs = [(inner, outer) for i, outer in enumerate(names) for inner in names[i + 1 :]]
+    pairs = [
+        (inner, outer)
+        for i, outer in enumerate(names)
+        for inner in names[i + 1 :]
+        if set(regions[inner]) <= set(regions[outer])
+    ]
     ratios: dict[str, float | None] = {}
     undefined: dict[str, str] = {}
     for inner, outer in pairs:

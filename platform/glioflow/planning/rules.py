@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from glioflow.label_schemes import scheme_with
 from glioflow.planning.facts import CohortFacts, Machine
 
 # Above this ratio of spacings, or with fewer slices than this, a volume is taken slice by slice (nnU-Net's threshold).
@@ -50,6 +51,7 @@ def is_volumetric(facts: CohortFacts) -> tuple[bool, str]:
 
 def plan_target(facts: CohortFacts) -> Iterator[Choice]:
     """Choose what is predicted from the labels that the masks hold."""
+    scheme = scheme_with({value: label.name for value, label in facts.labels.items()})
     by_word = {
         word: value
         for value, label in facts.labels.items()
@@ -59,6 +61,11 @@ def plan_target(facts: CohortFacts) -> Iterator[Choice]:
     shown = ", ".join(f"{value} {label.name} ({label.share:.0%} of cases)" for value, label in facts.labels.items())
     if len(facts.labels) == 1:
         yield Choice("target.kind", "binary", f"one label: {shown}")
+    elif scheme is not None and scheme.name not in ("brats-2021", "brats-2023"):
+        yield Choice("target.kind", "regions", f"labels of {scheme.name}: {shown}; its regions are scored, so learned")
+        regions = {name: sorted(values) for name, values in scheme.regions.items()}
+        yield Choice("target.regions", regions, "in the order in which they are decoded")
+        yield Choice("target.decode", dict(scheme.decode), "the label of each")
     elif (
         len(facts.labels) == 3 and len(by_word) == 3 and not any("non" in label.name for label in facts.labels.values())
     ):

@@ -12,6 +12,7 @@ from glioflow.bundle.prediction import Predictor
 from glioflow.clock import now
 from glioflow.config import Experiment
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
+from glioflow.data.preprocessing.pipeline import renamed_tissues
 from glioflow.data.splits import Split
 from glioflow.evaluation import flatten_summary, summarize
 from glioflow.features import measure_mask
@@ -322,6 +323,7 @@ def _describe(plan: Plan, cohort: PreparedCohort, network: "nn.Module") -> bundl
             num_patients=_num_patients(cohort, plan.split),
             fitted_on=FINAL_FITTED_ON if experiment.training.final else FITTED_ON,
             created=plan.created,
+            labels=renamed_tissues(manifest.labels, manifest.steps),
         ),
         num_parameters=sum(parameter.numel() for parameter in network.parameters()),
     )

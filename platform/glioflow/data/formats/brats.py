@@ -1,30 +1,42 @@
-"""The BraTS cohorts on disk, 2018 to today: names of cases, modalities, masks and labels. Reads no file itself.
+"""The BraTS cohorts on disk, 2017 to today: names of cases, modalities, masks and labels. Reads no file itself.
 
 Up to 2021 `BraTS20_Training_001_flair.nii[.gz]`, labels 1, 2, 4; from 2023 `BraTS-GLI-00001-000-t2f.nii.gz`, 1, 2, 3.
+After treatment (2024, visits from 100: `BraTS-GLI-00005-100`) label 4 is the resection cavity. The children's sets of
+2023 and 2024 share their names and not their labels, so `cohort.yaml` must say which (`scheme: brats-2024-ped`).
 UCSF-PDGM has the layout and labels of BraTS to 2021: `UCSF-PDGM-0004_nifti/UCSF-PDGM-0004_T1c.nii.gz`, its mask in
 `_tumor_segmentation`, a follow-up as `UCSF-PDGM-0429_FU003d`.
 Validation cases have no mask, and case 355 of 2020 has its mask under another data set's name, `W39_..._Segm.nii`.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from glioflow.data.case import Case
+from glioflow.data.formats.file_roles import declared_in, read_roles
 from glioflow.data.formats.nifti import assemble
 from glioflow.data.formats.nifti_names import nifti_files, stem
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.sequences import BRATS_FILES
 from glioflow.errors import UserError
+from glioflow.label_schemes import SCHEMES, one_scheme
 
 CHANNELS = ("flair", "t1", "t1ce", "t2")
-LABELS_TO_2021 = {1: "necrotic core", 2: "edema", 4: "enhancing tumor"}
-LABELS_FROM_2023 = {1: "necrotic core", 2: "edema", 3: "enhancing tumor"}
+# The schemes that the name of a case may mean; any other name is taken for one of a cohort to 2021.
+_SCHEMES = (
+    (re.compile(r"^BraTS-GLI-\d+-[1-9]\d\d(?!\d)", re.IGNORECASE), ("brats-2024-gli",)),
+    (re.compile(r"^BraTS-PEDs?-", re.IGNORECASE), ("brats-2023-ped", "brats-2024-ped")),
+    (re.compile(r"^BraTS-MEN-RT-", re.IGNORECASE), ("brats-men-rt",)),
+    (re.compile(r"^BraTS-[A-Z]+-\d+", re.IGNORECASE), ("brats-2023",)),
+)
+_OLD = ("brats-2021",)
+_NAMED = re.compile(r"^(?:BraTS(?:20|2021)_|Brats1[789]_|UCSF-PDGM-)", re.IGNORECASE)
 
 _ENDINGS = {**BRATS_FILES, "seg": "seg", "tumor_segmentation": "seg"}
 _FILE = re.compile(rf"^(?P<case>.+)[_-](?P<ending>{'|'.join(sorted(_ENDINGS, key=len, reverse=True))})$", re.IGNORECASE)
 _STRAY_MASK = re.compile(r"_segm$", re.IGNORECASE)
-_FROM_2023 = re.compile(r"^(?P<patient>BraTS-[A-Z]+-\d+)-\d+$", re.IGNORECASE)
+_FROM_2023 = re.compile(r"^(?P<patient>BraTS-[A-Z]+-\d+)(?:-\d+)?$", re.IGNORECASE)
 _WITH_CENTER = re.compile(r"^(?P<patient>BraTS1[789]_(?P<institution>[A-Z]+)\w*)_\d+$", re.IGNORECASE)
 _WITH_FOLLOW_UP = re.compile(r"^(?P<patient>UCSF-PDGM-\d+)(?:_FU\w+)?$", re.IGNORECASE)
 _TABLES = ("survival_info.csv", "survival_data.csv", "survival_evaluation.csv")
@@ -39,15 +51,14 @@ def open(path: Path) -> Cohort:
     """List the cases below `path`, each in a folder (also below `HGG` and `LGG`), or all in one.
 
     Raises:
-        UserError: If a case lacks a modality or has one twice, or the names belong to two label schemes.
+        UserError: If a case lacks a modality or has one twice, or the names belong to two label schemes, or fit two.
     """
     cases = open_files(nifti_files(path))
-    schemes = {bool(_FROM_2023.match(case.id)) for case in cases}
-    if len(schemes) > 1:
-        rule = "the cases must be of one generation of BraTS, since the labels differ"
-        raise UserError(rule, "names up to 2021 and names from 2023", file=path)
     table = next((path / name for name in _TABLES if (path / name).is_file()), None)
-    return Cohort("brats", path, cases, labels_of(cases[0].id), read, table)
+    scheme = read_roles(path).scheme
+    labels = dict(SCHEMES[scheme].labels) if scheme else labels_in(cases, path)
+    inputs = declared_in(path) if scheme else ()
+    return Cohort("brats", path, cases, labels, partial(read, labels=tuple(labels)), table, inputs=tuple(inputs))
 
 
 def open_files(files: Iterable[Path]) -> tuple[CaseFiles, ...]:
@@ -73,19 +84,52 @@ def open_files(files: Iterable[Path]) -> tuple[CaseFiles, ...]:
     return tuple(sorted(cases, key=lambda case: case.id))
 
 
-def read(case: CaseFiles) -> Case:
-    """Read the four modalities, (S, H, W, 4) in the order of `CHANNELS`, and the mask with the labels of the cohort.
+def read(case: CaseFiles, *, labels: Collection[int] | None = None) -> Case:
+    """Read the four modalities, (S, H, W, 4) in the order of `CHANNELS`, and the mask.
+
+    Args:
+        case: The files of the case.
+        labels: That the mask may hold besides 0; None takes those that the name of the case means.
 
     Raises:
         UserError: If a file is damaged, the grids differ, or the mask holds a label outside the scheme.
     """
-    images = dict(zip(CHANNELS, case.files, strict=False))
-    return assemble(case, images, case.files[len(CHANNELS) :], labels_of(case.id))
+    images, masks = dict(zip(CHANNELS, case.files, strict=False)), case.files[len(CHANNELS) :]
+    return assemble(case, images, masks, (labels or labels_of([case.id], case.id)) if masks else ())
 
 
-def labels_of(case_id: str) -> dict[int, str]:
-    """Return the label scheme of a case, by its name."""
-    return dict(LABELS_FROM_2023 if _FROM_2023.match(case_id) else LABELS_TO_2021)
+def labels_in(cases: Sequence[CaseFiles], origin: object) -> dict[int, str]:
+    """Return the labels of several cases by their names; where none has a mask and names are ambiguous, none."""
+    labeled = [case.id for case in cases if len(case.files) > len(CHANNELS)]
+    if labeled:
+        return labels_of(labeled, origin)
+    fitting = schemes_of(cases[0].id)
+    return dict(SCHEMES[fitting[0]].labels) if len(fitting) == 1 else {}
+
+
+def labels_of(case_ids: Iterable[str], origin: object) -> dict[int, str]:
+    """Return the labels that the names of cases mean.
+
+    Raises:
+        UserError: If they mean several schemes in which one number is different tissues.
+    """
+    fitting = {schemes_of(case_id) for case_id in case_ids}
+    if fitting == {("brats-2023",), ("brats-2024-gli",)}:  # before and after treatment: 1 to 3 are the same tissues
+        fitting = {("brats-2024-gli",)}
+    if len(fitting) > 1:
+        rule = "the cases must be of one generation of BraTS, since the labels differ"
+        raise UserError(rule, "; ".join(sorted(" or ".join(names) for names in fitting)), file=Path(str(origin)))
+    return dict(one_scheme(fitting.pop(), origin).labels)
+
+
+def schemes_of(case_id: str) -> tuple[str, ...]:
+    """Return the label schemes that the name of a case fits."""
+    return next((names for pattern, names in _SCHEMES if pattern.match(case_id)), _OLD)
+
+
+def is_named(name: str) -> bool:
+    """Return whether a name is one that a BraTS or UCSF-PDGM case has, whose scheme `schemes_of` then tells."""
+    return bool(_NAMED.match(name)) or schemes_of(name) != _OLD
 
 
 def is_case(files: Sequence[Path]) -> bool:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from glioflow.data.case import Case
 from glioflow.data.formats import brats, dicom, lgg, nifti, slices
-from glioflow.data.formats.file_roles import DECLARED
+from glioflow.data.formats.file_roles import DECLARED, read_roles
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.errors import UserError, unknown_name
 
@@ -42,7 +42,9 @@ def detect_format(path: Path) -> Format:
         raise UserError(f"{path} {problem}", path, hint="give the folder of a cohort")
     if not any(path.iterdir()):
         raise UserError(f"the folder {path} is empty", path, hint="give a folder with at least one case")
-    if (path / DECLARED).is_file():  # what it says about names is only read with NIfTI, BraTS's included
+    if (path / DECLARED).is_file() and read_roles(
+        path
+    ).names_files:  # what it says about names is only read with NIfTI, BraTS's included
         if not nifti.detect(path):
             raise UserError(f"{DECLARED} is for cohorts of NIfTI files", "no such file", file=path)
         return nifti

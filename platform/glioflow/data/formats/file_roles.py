@@ -6,6 +6,7 @@ A cohort may say it in `cohort.yaml`, a file beside its cases:
     masks: ["*_tumor.nii.gz"]
     brain_masks: ["*_brain.nii.gz"]
     labels: {1: core, 2: edema}                  # what the masks hold besides 0
+    scheme: brats-2024-ped                       # or the name of a public data set's labels (see `label_schemes`)
 
 Files that no pattern fits are guessed by their names where `cohort.yaml` has none of that kind, and left out where it
 has.
@@ -20,6 +21,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from glioflow.errors import UserError
+from glioflow.label_schemes import scheme_named
 from glioflow.strict_yaml import parse_yaml
 
 Role = Literal["image", "mask", "brain_mask"]
@@ -42,6 +44,7 @@ class FileRoles(BaseModel):
         masks: Patterns of tumor masks.
         brain_masks: Patterns of brain masks.
         labels: Name of each label value.
+        scheme: Name of a label scheme, in place of `labels`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,6 +52,12 @@ class FileRoles(BaseModel):
     masks: tuple[str, ...] = ()
     brain_masks: tuple[str, ...] = ()
     labels: dict[int, str] = Field(default_factory=dict)
+    scheme: str | None = None
+
+    @property
+    def names_files(self) -> bool:
+        """Whether it says more than the scheme, so that the files are read by what it says."""
+        return bool(self.images or self.masks or self.brain_masks or self.labels)
 
     def of(self, file: Path) -> Role | None:
         """Return what a file is; None for one that is left out."""
@@ -124,6 +133,14 @@ def read_roles(path: Path) -> FileRoles:
         raise UserError(rule, f"{'.'.join(map(str, first['loc']))}: {first['msg']}", file=file) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(rule, " ".join(str(error).split())[:120], file=file) from None
+    if roles.scheme is not None:
+        try:
+            scheme = scheme_named(roles.scheme)
+        except UserError as error:
+            raise error.replace(file=file) from None
+        if roles.labels:
+            raise UserError("labels and scheme must not both be given", f"{len(roles.labels)} labels", file=file)
+        roles = roles if not roles.names_files else roles.model_copy(update={"labels": dict(scheme.labels)})
     if wrong := [label for label in roles.labels if not 0 < label < 256]:
         raise UserError("labels must be numbers from 1 to 255", wrong, file=file)
     return roles

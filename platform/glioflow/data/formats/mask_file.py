@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from glioflow.data.formats import nifti, slices
+from glioflow.data.formats import brats, nifti, slices
 from glioflow.data.formats.study import read_study
 from glioflow.errors import UserError
+from glioflow.label_schemes import SCHEMES, LabelScheme, one_scheme, scheme_named, schemes_that_hold
 
 
 def read_mask(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float, float] | None]:
@@ -37,6 +38,26 @@ def read_mask(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float, float]
     if image.shape[-1] != 1 and not (image == image[..., :1]).all():
         raise UserError("a mask must have one channel", f"{image.shape[-1]} channels", file=path)
     return _labels(image[..., 0], path), spacing_mm
+
+
+def scheme_of(path: Path, labels: NDArray[np.uint8], name: str | None) -> LabelScheme:
+    """Return what the labels of a mask mean: the scheme `name`, or the one that its file's or folder's name tells.
+
+    Raises:
+        UserError: If there is no such scheme, or neither name tells, or the mask holds other labels.
+    """
+    found = [int(value) for value in np.unique(labels) if value]
+    if name is not None:
+        named = scheme_named(name)
+    else:
+        names = next((brats.schemes_of(each) for each in (path.name, path.parent.name) if brats.is_named(each)), ())
+        names = names or tuple(schemes_that_hold(found))
+        if not names:
+            raise UserError("the labels of a mask must be those of a known scheme", found[:8], SCHEMES)
+        named = one_scheme(names, path.name)
+    if not set(found) <= named.labels.keys():
+        raise UserError(f"the labels of {named.name} are {sorted(named.labels)}", found[:8], schemes_that_hold(found))
+    return named
 
 
 def _labels(values: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:

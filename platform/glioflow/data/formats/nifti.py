@@ -23,6 +23,7 @@ from glioflow.data.formats.nifti_names import NUMBERED, channel_name, name_cases
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.data.sequences import NONE_CHOSEN, Series, rename_chosen
 from glioflow.errors import UserError
+from glioflow.label_schemes import scheme_named, schemes_that_hold
 
 MAX_CHANNELS = 16
 # How far a label may be from a whole number: 1.0000153 is what a scale factor makes of 1.
@@ -58,6 +59,8 @@ def open(path: Path) -> Cohort:
     cases = name_cases(files, path, roles)
     if not cases:
         raise UserError("a NIfTI cohort must hold .nii or .nii.gz files", file=path)
+    if roles.scheme:
+        roles = roles.model_copy(update={"labels": dict(scheme_named(roles.scheme).labels)})
     labels = roles.labels or labels_in(read_description(files[0]))
     inputs = (*description_files(files[0]), *declared_in(path))
     return Cohort("nifti", path, cases, labels, partial(read, roles=roles), roles=roles, inputs=inputs)
@@ -188,7 +191,9 @@ def read_labels(path: Path, labels: Collection[int]) -> Volume:
     values = np.unique(labeled := _whole_labels(volume, path))
     if not np.isin(values, [0, *labels]).all():
         rule = f"the labels of a mask must be among {[0, *sorted(labels)]}"
-        raise UserError(rule, values[:8].tolist(), file=path)
+        fitting = schemes_that_hold([int(value) for value in values[:256]])
+        hint = f"write `scheme: NAME` into {DECLARED} if they are those of {' or '.join(fitting)}" if fitting else None
+        raise UserError(rule, values[:8].tolist(), file=path, hint=hint)
     return replace(volume, data=np.ascontiguousarray(labeled, np.uint8))
 
 

@@ -117,7 +117,7 @@ def _open_files(files: Sequence[Path]) -> Cohort:
     if all(is_nifti(file.name) for file in files):
         if brats.is_case(files):
             cases = brats.open_files(files)
-            return Cohort("brats", files[0].parent, cases, brats.labels_of(cases[0].id), brats.read)
+            return Cohort("brats", files[0].parent, cases, brats.labels_in(cases, files[0].parent), brats.read)
         name = _name_of_volumes([stem(file) for file in files])
         return _one("nifti", files[0].parent, CaseFiles(name, name, tuple(files)), {1: "tumor"})
     case = dicom.open_files(files)

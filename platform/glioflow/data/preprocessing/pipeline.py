@@ -1,6 +1,6 @@
 """Preprocessing: pure steps from a case to the input of the network, named in an experiment and kept in its bundle."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -125,6 +125,15 @@ def renamed(labels: Iterable[int], steps: Sequence[Step]) -> set[int]:
     """Return the label values that `steps` leave of `labels`, without the background."""
     table = rename_labels(np.arange(256, dtype=np.uint8), tuple(steps))
     return {int(table[label]) for label in labels} - {0}
+
+
+def renamed_tissues(labels: Mapping[int, str], steps: Sequence[Step]) -> dict[int, str]:
+    """Return the names of labels by the values that `steps` give them; without those that several labels become."""
+    table = rename_labels(np.arange(256, dtype=np.uint8), tuple(steps))
+    names: dict[int, list[str]] = {}
+    for label, name in labels.items():
+        names.setdefault(int(table[label]), []).append(name)
+    return {value: united[0] for value, united in names.items() if value and len(united) == 1}
 
 
 def rename_labels(mask: NDArray[np.uint8], steps: tuple[Step, ...]) -> NDArray[np.uint8]:

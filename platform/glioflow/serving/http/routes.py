@@ -271,7 +271,9 @@ def _add_feedback(api: FastAPI, model: Model, settings: ServeSettings, feedback:
             uploads = [(file.filename or "", file.file) for file in files]
             card = await _card_in_time(model)
             target = TargetSettings.model_validate(card["target"])
-            labels = legend_of_target(target, card["origin"]["cohort_format"]).names
+            origin = card["origin"]
+            tissues = {int(value): name for value, name in origin.get("labels", {}).items()}
+            labels = legend_of_target(target, origin["cohort_format"], tissues).names
             case = await asyncio.to_thread(read_labeled, uploads, Path(folder), settings.limits, labels)
             entry = await asyncio.to_thread(feedback.take, case, patient, labels)
         request.state.facts = {"feedback": entry}
