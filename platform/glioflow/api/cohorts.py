@@ -19,6 +19,7 @@ from glioflow.data.prepared.cohort import prepare_in
 from glioflow.data.prepared.remote import check_store, push
 from glioflow.data.sequences import parse_choices
 from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
+from glioflow.data.synthetic.layouts import EXAMPLES, SLICES, synthesize_layout
 from glioflow.errors import UserError, unknown_name
 from glioflow.progress import Say
 from glioflow.reports import cohort_page
@@ -54,8 +55,9 @@ class CheckResult(cohort_checks.CheckReport, Result):
         return tables
 
     def notes(self) -> list[str]:
-        """Say so where nothing is wrong."""
-        return [] if self.problems else [f"{self.format}: {self.patients} patients, {self.slices} slices, no problems"]
+        """Say what holds for all cases, and so where nothing is wrong."""
+        sound = f"{self.format}: {self.patients} patients, {self.slices} slices, no problems"
+        return [*self.remarks, *([] if self.problems else [sound])]
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,9 @@ def synthesize(
     """Write a synthetic cohort that looks like the real one on disk.
 
     Args:
-        kind: `lgg` or `brats`.
+        kind: `lgg` or `brats`, or a tiny copy of a public data set (see `docs/data-sets.md`), such as `upenn-gbm`.
         out: New folder.
-        patients: How many.
+        patients: How many; a tiny copy has its own.
         seed: The same seed gives the same files.
         size: Side of a slice in pixels; None takes the real one.
         say: Called with the part of the work that is done.
@@ -99,9 +101,13 @@ def synthesize(
     Raises:
         UserError: If `kind` is unknown, `out` exists and is not empty, or a number is out of its range.
     """
-    if kind not in ("lgg", "brats"):
-        raise unknown_name("cohort to synthesize", kind, ["lgg", "brats"])
+    if kind not in ("lgg", "brats", *EXAMPLES):
+        raise unknown_name("cohort to synthesize", kind, ["lgg", "brats", *EXAMPLES])
     check_folder(Path(out).absolute().parent, "OUT")
+    if kind in EXAMPLES:
+        made = synthesize_layout(kind, Path(out), seed=seed, size=size or 32)
+        persons, cases = made
+        return SynthesizedCohort(str(out), persons, cases * SLICES)
     with cluster.ending():
         if kind == "lgg":
             made = synthesize_lgg(Path(out), patients=patients, seed=seed, size=size or 256, map_cases=_map_cases(say))

@@ -15,7 +15,7 @@ data_app = verb_group("data", DATA, "Make, download, check, describe and prepare
 
 @data_app.command("synthesize")
 def data_synthesize(
-    kind: Annotated[str, typer.Argument(help="lgg or brats.")],
+    kind: Annotated[str, typer.Argument(help="lgg or brats, or a public data set such as upenn-gbm.")],
     out: Annotated[Path, typer.Argument(help="New folder for the cohort.")],
     patients: Annotated[int, typer.Option(min=1, help="Number of patients.")] = 12,
     seed: Annotated[int, typer.Option(min=0, help="Of the random generator; the same seed gives the same files.")] = 0,

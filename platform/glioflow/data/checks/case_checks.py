@@ -13,7 +13,7 @@ from scipy import ndimage
 from glioflow.data.case import Case
 from glioflow.data.checks.channel_checks import blank_channels, copies_of_flair
 from glioflow.data.formats import lgg, nifti
-from glioflow.data.formats.nifti_names import is_nifti
+from glioflow.data.formats.nifti_names import is_volume
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.preprocessing.brain_mask import BrainMask, approximate_brain
 from glioflow.errors import UserError
@@ -63,6 +63,7 @@ class CaseReport:
         labeled: Whether there is a mask; None if nothing could be read.
         problems: In the order of reading.
         digests: Number and digest of every slice that is not blank.
+        labels: The labels of its mask.
     """
 
     slices: int
@@ -70,6 +71,7 @@ class CaseReport:
     labeled: bool | None
     problems: tuple[Problem, ...]
     digests: tuple[tuple[int, bytes], ...]
+    labels: tuple[int, ...] = ()
 
 
 def check_case(cohort: Cohort, case: CaseFiles) -> CaseReport:
@@ -91,7 +93,8 @@ def check_case(cohort: Cohort, case: CaseFiles) -> CaseReport:
             _check_mask(name, image, mask, numbers, whole_heads=cohort.format in ("lgg", "dicom"), problems=problems)
     positive = 0 if mask is None else int((mask > 0).any(axis=(1, 2)).sum())
     labeled = mask is not None if len(image) else None
-    return CaseReport(len(image), positive, labeled, tuple(problems), tuple(digests))
+    labels = () if mask is None else tuple(int(value) for value in np.unique(mask) if value)
+    return CaseReport(len(image), positive, labeled, tuple(problems), tuple(digests), labels)
 
 
 def _read_slices(
@@ -160,7 +163,7 @@ def _read_case(cohort: Cohort, case: CaseFiles, problems: list[Problem]) -> Case
     except UserError as error:
         broken = []
         for file in case.files:
-            if is_nifti(file.name):
+            if is_volume(file.name):
                 try:
                     nifti.read_volume(file)
                 except UserError as problem:

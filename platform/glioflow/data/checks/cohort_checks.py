@@ -10,6 +10,7 @@ from typing import TypedDict
 from glioflow.data.checks.case_checks import CaseReport, Problem, check_case
 from glioflow.data.formats import lgg
 from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.junk import find_junk, is_junk
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.study import open_source
 from glioflow.data.sequences import NONE_CHOSEN
@@ -46,11 +47,24 @@ class CheckRecord(TypedDict):
     positive_slices: int
     files: FilesRecord
     problems: list[ProblemRecord]
+    layout: str
+    remarks: list[str]
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """The contents of a cohort and the problems with it."""
+    """The contents of a cohort and the problems with it.
+
+    Attributes:
+        format: Key in `FORMATS`.
+        patients: Number of persons.
+        slices: Number of slices that could be read.
+        positive_slices: Of these, how many have tumor in their mask.
+        problems: What is wrong.
+        files: Which file of the first case is what.
+        layout: The public data set that it was recognized as; empty where it is none.
+        remarks: What holds for all cases.
+    """
 
     format: str
     patients: int
@@ -58,6 +72,8 @@ class CheckReport:
     positive_slices: int
     problems: tuple[Problem, ...]
     files: FilesRecord = field(default_factory=FilesRecord)
+    layout: str = ""
+    remarks: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -76,6 +92,8 @@ class CheckReport:
                 {"severity": each.severity, "file": each.file, "rule": each.rule, "value": each.value}
                 for each in self.problems
             ],
+            "layout": self.layout,
+            "remarks": list(self.remarks),
         }
 
 
@@ -106,6 +124,7 @@ def check(
     for report in reports:
         problems += report.problems
     problems += _unlabeled(cohort.cases, reports)
+    problems += _unused_labels(cohort, reports)
     problems += _shared_images(cohort.cases, reports)
     problems += _check_table(cohort)
     # A case that could not be read counts as a patient, too.
@@ -116,7 +135,28 @@ def check(
         positive_slices=sum(report.positive_slices for report in reports),
         problems=tuple(problems),
         files=_files(cohort),
+        layout=cohort.layout,
+        remarks=(*cohort.notes, *_left_lying(path)),
     )
+
+
+def _left_lying(path: Path) -> list[str]:
+    """Say once what of other programs lies among the files."""
+    found = list(find_junk(path)) if path.is_dir() else []
+    if not found:
+        return []
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return [f"left out, since other programs made them: {', '.join(found[:_SHOWN])}{more}"]
+
+
+def _unused_labels(cohort: Cohort, reports: Sequence[CaseReport]) -> list[Problem]:
+    """Report labels that the cohort declares and no mask has, where all masks were read: the scheme may be another."""
+    if len(cohort.labels) < 2 or len(reports) < _SHOWN or not any(report.labeled for report in reports):
+        return []
+    found = {value for report in reports for value in report.labels}
+    rule = "a label of the cohort should be in a mask"
+    unused = {value: name for value, name in cohort.labels.items() if value not in found}
+    return [Problem("warning", cohort.path.name, rule, f"{value} {name} is in none") for value, name in unused.items()]
 
 
 def _files(cohort: Cohort) -> FilesRecord:
@@ -190,6 +230,7 @@ def _survey_lgg(root: Path, folders: list[Path]) -> tuple[Cohort, list[Problem]]
 def _empty_folders(path: Path) -> list[Problem]:
     """Report folders without a file, as an interrupted copy leaves them."""
     folders = lgg.case_folders(path) if path.is_dir() else []
+    folders = [folder for folder in folders if not is_junk(folder.name)]
     empty = [folder.name for folder in folders if not any(file.is_file() for file in folder.rglob("*"))]
     return [Problem("warning", name, "a case folder should hold files", "none") for name in empty]
 

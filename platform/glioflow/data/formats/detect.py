@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Protocol
 
 from glioflow.data.case import Case
-from glioflow.data.formats import brats, dicom, lgg, nifti, slices
-from glioflow.data.formats.file_roles import DECLARED, read_roles
+from glioflow.data.formats import brats, dicom, lgg, nifti, published, slices
+from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, read_roles
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.errors import UserError, unknown_name
 
@@ -25,7 +25,14 @@ class Format(Protocol):
 
 
 # Order matters: the first format that recognizes a folder opens it.
-FORMATS: Mapping[str, Format] = {"lgg": lgg, "brats": brats, "nifti": nifti, "dicom": dicom, "slices": slices}
+FORMATS: Mapping[str, Format] = {
+    "lgg": lgg,
+    "published": published,
+    "brats": brats,
+    "nifti": nifti,
+    "dicom": dicom,
+    "slices": slices,
+}
 
 
 def format_named(name: str) -> Format:
@@ -42,9 +49,9 @@ def detect_format(path: Path) -> Format:
         raise UserError(f"{path} {problem}", path, hint="give the folder of a cohort")
     if not any(path.iterdir()):
         raise UserError(f"the folder {path} is empty", path, hint="give a folder with at least one case")
-    if (path / DECLARED).is_file() and read_roles(
-        path
-    ).names_files:  # what it says about names is only read with NIfTI, BraTS's included
+    # What it says about names and labels is only read with NIfTI, BraTS's included, and in known data sets.
+    roles = read_roles(path) if (path / DECLARED).is_file() else NO_ROLES
+    if roles.has_patterns or (roles.labels and not published.detect(path)):
         if not nifti.detect(path):
             raise UserError(f"{DECLARED} is for cohorts of NIfTI files", "no such file", file=path)
         return nifti

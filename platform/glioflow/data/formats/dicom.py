@@ -16,9 +16,10 @@ from glioflow.data.case import Case
 from glioflow.data.formats.dicom_headers import check_plane, count_voxels, fill_gaps
 from glioflow.data.formats.dicom_pixels import check_pixels
 from glioflow.data.formats.dicom_stack import check_stack, settle_headers
-from glioflow.data.formats.nifti import MAX_CHANNELS, Volume, orient, same_grid, spacing_of
+from glioflow.data.formats.nifti import MAX_CHANNELS
 from glioflow.data.formats.nifti_header import MAX_VOXELS
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
+from glioflow.data.formats.volume import Volume, orient, same_grid, spacing_of
 from glioflow.data.sequences import NONE_CHOSEN, Series, choose_channels
 from glioflow.errors import TooLarge, UserError
 

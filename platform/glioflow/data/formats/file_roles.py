@@ -7,6 +7,7 @@ A cohort may say it in `cohort.yaml`, a file beside its cases:
     brain_masks: ["*_brain.nii.gz"]
     labels: {1: core, 2: edema}                  # what the masks hold besides 0
     scheme: brats-2024-ped                       # or the name of a public data set's labels (see `label_schemes`)
+    mask_source: automated                       # where a data set has several kinds of masks (see `layouts`)
 
 Files that no pattern fits are guessed by their names where `cohort.yaml` has none of that kind, and left out where it
 has.
@@ -27,10 +28,10 @@ from glioflow.strict_yaml import parse_yaml
 Role = Literal["image", "mask", "brain_mask"]
 
 DECLARED = "cohort.yaml"
-_ENDING = r"\.(?:tiff?|png|nii|nii\.gz)$"
+_ENDING = r"\.(?:tiff?|png|nii|nii\.gz|mha|nrrd)$"
 _MARK = r"(?:mask|d?seg|segm|segmentation|labels?)"
 _BRAIN = r"(?:brain|bet|skull|skullstrip(?:ped)?|head)"
-_MASK_NAME = re.compile(rf"(?:^|[_-]){_MARK}{_ENDING}", re.IGNORECASE)
+_MASK_NAME = re.compile(rf"(?:^|[_-]){_MARK}{_ENDING}|\.seg\.nrrd$", re.IGNORECASE)
 _BRAIN_NAME = re.compile(
     rf"(?:^|[_-]){_BRAIN}[_-]?{_MARK}{_ENDING}|(?:^|[_-]){_MARK}[_-]{_BRAIN}{_ENDING}", re.IGNORECASE
 )
@@ -45,6 +46,7 @@ class FileRoles(BaseModel):
         brain_masks: Patterns of brain masks.
         labels: Name of each label value.
         scheme: Name of a label scheme, in place of `labels`.
+        mask_source: Which masks are taken where a data set has several kinds; `any` takes the first that a case has.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,11 +55,12 @@ class FileRoles(BaseModel):
     brain_masks: tuple[str, ...] = ()
     labels: dict[int, str] = Field(default_factory=dict)
     scheme: str | None = None
+    mask_source: str | None = None
 
     @property
-    def names_files(self) -> bool:
-        """Whether it says more than the scheme, so that the files are read by what it says."""
-        return bool(self.images or self.masks or self.brain_masks or self.labels)
+    def has_patterns(self) -> bool:
+        """Whether it says which files are what."""
+        return bool(self.images or self.masks or self.brain_masks)
 
     def of(self, file: Path) -> Role | None:
         """Return what a file is; None for one that is left out."""
@@ -135,12 +138,11 @@ def read_roles(path: Path) -> FileRoles:
         raise UserError(rule, " ".join(str(error).split())[:120], file=file) from None
     if roles.scheme is not None:
         try:
-            scheme = scheme_named(roles.scheme)
+            scheme_named(roles.scheme)
         except UserError as error:
             raise error.replace(file=file) from None
         if roles.labels:
             raise UserError("labels and scheme must not both be given", f"{len(roles.labels)} labels", file=file)
-        roles = roles if not roles.names_files else roles.model_copy(update={"labels": dict(scheme.labels)})
     if wrong := [label for label in roles.labels if not 0 < label < 256]:
         raise UserError("labels must be numbers from 1 to 255", wrong, file=file)
     return roles

@@ -1,13 +1,12 @@
-"""Volumes in NIfTI files, and cohorts of images and masks in NIfTI, including the layout of nnU-Net.
+"""Volumes in NIfTI, MetaImage and NRRD files, and cohorts of images and masks in them, including the layout of nnU-Net.
 
 A cohort is `imagesTr/<case>_0000.nii.gz` with `labelsTr/<case>.nii.gz` and `dataset.json`; or a folder per case, whose
 files are named after their channels; or BIDS, `sub-<person>[/ses-<visit>]/anat/`; or one folder of `<case>.nii.gz` with
 `<case>_mask.nii.gz` (or `_seg`, `_label`). `cohort.yaml` may say which file is what (see `file_roles`).
 """
 
-import itertools
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glioflow.data.case import Case, Grid
+from glioflow.data.case import Case
 from glioflow.data.formats.dataset_json import description_files, labels_in, read_description, stacked_names
 from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, declared_in, read_roles
-from glioflow.data.formats.nifti_header import open_volume, read_header
-from glioflow.data.formats.nifti_names import NUMBERED, channel_name, name_cases, nifti_files, stem
+from glioflow.data.formats.itk import is_itk, read_itk
+from glioflow.data.formats.nifti_header import MAX_VOXELS, open_volume, read_header
+from glioflow.data.formats.nifti_names import NUMBERED, channel_name, name_cases, stem, volume_files
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
+from glioflow.data.formats.volume import Volume, orient, paste, same_grid, spacing_of
 from glioflow.data.sequences import NONE_CHOSEN, Series, rename_chosen
 from glioflow.errors import UserError
 from glioflow.label_schemes import scheme_named, schemes_that_hold
@@ -30,22 +31,9 @@ MAX_CHANNELS = 16
 NEARLY_WHOLE = 1e-3
 
 
-@dataclass(frozen=True)
-class Volume:
-    """The volume in a file: `data` (S, H, W), the way back to the file, and the distance between neighbors.
-
-    `oriented` is whether the file says where in the patient it lies.
-    """
-
-    data: NDArray[np.generic]
-    grid: Grid
-    spacing_mm: tuple[float, float, float]
-    oriented: bool = True
-
-
 def detect(path: Path) -> bool:
     """Return whether there is a NIfTI file anywhere below `path`."""
-    return next(iter(nifti_files(path)), None) is not None
+    return next(iter(volume_files(path)), None) is not None
 
 
 def open(path: Path) -> Cohort:
@@ -55,7 +43,7 @@ def open(path: Path) -> Cohort:
         UserError: If a mask has no image, or `dataset.json` or `cohort.yaml` cannot be read.
     """
     root, roles = path / "imagesTr", read_roles(path)
-    files = list(nifti_files(root if root.is_dir() else path))
+    files = list(volume_files(root if root.is_dir() else path))
     cases = name_cases(files, path, roles)
     if not cases:
         raise UserError("a NIfTI cohort must hold .nii or .nii.gz files", file=path)
@@ -120,8 +108,11 @@ def join(
     first_file, first = volumes[0]
     mask = None
     for file in masks:
-        volumes.append((file, read_labels(file, labels)))
-        mask = np.asarray(volumes[-1][1].data, np.uint8)
+        labeled = read_labels(file, labels)
+        if is_itk(file.name) and not same_grid(labeled, first):
+            labeled = paste(labeled, first) or labeled
+        volumes.append((file, labeled))
+        mask = np.asarray(labeled.data, np.uint8)
     for file, volume in volumes:
         if not same_grid(volume, first):
             raise UserError(
@@ -146,7 +137,7 @@ def join(
 
 
 def read_volume(path: Path) -> Volume:
-    """Read one NIfTI file with its axes as (S, H, W): upward, toward posterior, toward the patient's left.
+    """Read one file with its axes as (S, H, W): upward, toward posterior, toward the patient's left.
 
     Raises:
         UserError: If it is damaged or cut short, no volume and no slice, larger than `MAX_VOXELS`, without a usable
@@ -166,6 +157,9 @@ def read_stack(path: Path, names: Sequence[str]) -> list[Volume]:
 
 
 def _read(path: Path, *, most: int) -> list[Volume]:
+    if is_itk(path.name):
+        data, affine = read_itk(path, most_voxels=MAX_VOXELS)
+        return _volumes(data, affine, path, oriented=True)
     try:
         read_header(path, most=most)
         image = open_volume(path)
@@ -175,13 +169,18 @@ def _read(path: Path, *, most: int) -> list[Volume]:
         raise
     except Exception as error:  # a damaged file can fail anywhere inside the decoder
         raise UserError("the NIfTI file cannot be read completely", reason(error), file=path) from error
+    return _volumes(data, affine, path, oriented=_is_oriented(image.header))
+
+
+def _volumes(data: NDArray[Any], affine: NDArray[np.float64], path: Path, *, oriented: bool) -> list[Volume]:
+    """Return the volumes along the fourth axis of a file's array; raises `UserError` as `read_volume`."""
     data = data.reshape((*data.shape, 1, 1)[:4])  # a lone slice has two axes
     if data.dtype == np.float64:
         data = data.astype(np.float32)
     if data.dtype.kind == "f" and not np.isfinite(data).all():
         raise UserError("an image must hold finite numbers", "NaN or infinity", file=path)
     grid = orient(affine, path)
-    spacing, oriented = spacing_of(grid), _is_oriented(image.header)
+    spacing = spacing_of(grid)
     return [Volume(grid.from_file(data[..., k]), grid, spacing, oriented) for k in range(data.shape[3])]
 
 
@@ -231,54 +230,6 @@ def _whole_labels(volume: Volume, path: Path) -> NDArray[np.generic]:
     if (far := float(np.abs(values - whole).max(initial=0))) > NEARLY_WHOLE:
         raise UserError("the labels of a mask must be whole numbers", f"values up to {far:g} beside one", file=path)
     return whole
-
-
-def orient(affine: NDArray[np.float64], path: Path) -> Grid:
-    """Return the grid that turns a file's axes into (S, H, W): upward, toward posterior, toward the patient's left.
-
-    Args:
-        affine: (4, 4) from the file array's indices to RAS millimeters.
-        path: The file, for errors.
-
-    Raises:
-        UserError: If the affine is not finite or not invertible.
-    """
-    import nibabel
-
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise UserError("the affine must be finite and invertible", file=path)
-    orientation = nibabel.io_orientation(affine)
-    toward = {int(axis): (index, bool(sign > 0)) for index, (axis, sign) in enumerate(orientation)}
-    (s, up), (h, anterior), (w, right) = toward[2], toward[1], toward[0]
-    return Grid(axes=(s, h, w), flips=(not up, anterior, right), affine=affine)
-
-
-def spacing_of(grid: Grid) -> tuple[float, float, float]:
-    """Return the distance between neighbors along S, H, W in millimeters, of a grid with an affine.
-
-    Of a sheared grid the distance along S is that between its slices, so that the product is the volume of a voxel.
-    """
-    assert grid.affine is not None
-    steps = np.linalg.norm(grid.affine[:3, :3], axis=0)
-    s, h, w = (float(steps[axis]) for axis in grid.axes)
-    volume = abs(float(np.linalg.det(grid.affine[:3, :3])))
-    return (s if np.isclose(s * h * w, volume, rtol=1e-5) else volume / (h * w)), h, w
-
-
-def same_grid(one: Volume, other: Volume) -> bool:
-    """Return whether two volumes have the same shape, and corners less than a tenth of their smallest spacing apart."""
-    if one.data.shape != other.data.shape:
-        return False
-    apart = np.linalg.norm(corners(one) - corners(other), axis=1).max()
-    return bool(apart <= 0.1 * min(one.spacing_mm))
-
-
-def corners(volume: Volume) -> NDArray[np.float64]:
-    """Return where the centers of the eight outermost voxels of a file's array lie, (8, 3) in millimeters."""
-    assert volume.grid.affine is not None
-    shape = [volume.data.shape[volume.grid.axes.index(axis)] for axis in range(3)]
-    ends = np.array(list(itertools.product(*((0, side - 1) for side in shape))), np.float64)
-    return np.asarray(ends @ volume.grid.affine[:3, :3].T + volume.grid.affine[:3, 3])
 
 
 def _channels(case: CaseFiles, images: list[Path], description: Mapping[str, object]) -> list[tuple[str, Path]]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from glioflow.data.formats.file_roles import FileRoles, case_name
+from glioflow.data.formats.itk import is_itk
+from glioflow.data.formats.junk import is_junk
 from glioflow.data.formats.record import CaseFiles, accepted_person
 from glioflow.data.sequences import is_channel_name
 from glioflow.errors import UserError
@@ -59,7 +61,9 @@ def name_cases(files: Iterable[Path], root: Path, roles: FileRoles) -> tuple[Cas
     for each in named_cases.values():
         if not each.above:
             each.files += [
-                path for end in (".nii.gz", ".nii") if (path := root / "labelsTr" / f"{each.name}{end}").is_file()
+                path
+                for end in (".nii.gz", ".nii", ".mha", ".nrrd")
+                if (path := root / "labelsTr" / f"{each.name}{end}").is_file()
             ]
         each.files = [file for file in each.files if roles.of(file) != "brain_mask"]
     cases = [each for each in named_cases.values() if each.files]
@@ -98,8 +102,28 @@ def channel_name(name: str, case_id: str, folder: str) -> str:
 def nifti_files(path: Path) -> Iterable[Path]:
     """Yield the NIfTI files below `path` in a fixed order, hidden ones left out; links to folders are not followed."""
     for folder, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(folder) / name for name in sorted(names) if is_nifti(name) and not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not is_junk(name))
+        yield from (Path(folder) / name for name in sorted(names) if is_nifti(name) and not is_junk(name))
+
+
+def volume_files(path: Path) -> Iterable[Path]:
+    """Yield the files of volumes below `path`: of NIfTI and masks of Slicer, or else of MetaImage and NRRD."""
+    found: list[Path] = []
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not is_junk(name))
+        found += (Path(folder) / name for name in sorted(names) if is_volume(name) and not is_junk(name))
+    with_nifti = any(is_nifti(file.name) for file in found)
+    yield from (file for file in found if not with_nifti or is_nifti(file.name) or is_slicers(file.name))
+
+
+def is_volume(name: str) -> bool:
+    """Return whether a file is NIfTI, MetaImage or NRRD, by its name."""
+    return is_nifti(name) or is_itk(name)
+
+
+def is_slicers(name: str) -> bool:
+    """Return whether a file is a segmentation of 3D Slicer, by its name."""
+    return name.lower().endswith(".seg.nrrd")
 
 
 def is_nifti(name: str) -> bool:
@@ -108,8 +132,8 @@ def is_nifti(name: str) -> bool:
 
 
 def stem(path: Path) -> str:
-    """Return the name without `.nii` or `.nii.gz`."""
-    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+    """Return the name without `.nii`, `.nii.gz`, `.mha`, `.nrrd` or `.seg.nrrd`."""
+    return re.sub(r"\.(?:nii(?:\.gz)?|mha|(?:seg\.)?nrrd)$", "", path.name, flags=re.IGNORECASE)
 
 
 def _flat(file: Path, roles: FileRoles, owners: Mapping[str, str]) -> _Found:

@@ -57,6 +57,8 @@ class Cohort:
         roles: What the cohort says about which file is what.
         chosen: Channels whose series or file a person said, with what they called it.
         inputs: Further files that decide how the cases are read.
+        layout: The public data set that it was recognized as, in `layouts`; empty where it is none of these.
+        notes: What a person should know about all cases, one sentence each.
     """
 
     format: str
@@ -68,6 +70,8 @@ class Cohort:
     roles: FileRoles = NO_ROLES
     chosen: tuple[tuple[str, str], ...] = ()
     inputs: tuple[Path, ...] = ()
+    layout: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse two cases of one id, which no reader may give."""

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from glioflow.data.case import Case
-from glioflow.data.formats import brats, dicom, lgg, slices
+from glioflow.data.formats import brats, dicom, lgg, published, slices
 from glioflow.data.formats.detect import format_named, open_cohort
-from glioflow.data.formats.nifti_names import is_nifti, owner_of, stem
+from glioflow.data.formats.nifti_names import is_volume, owner_of, stem
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.sequences import NONE_CHOSEN, is_channel_name
 from glioflow.errors import TooLarge, UserError
@@ -92,7 +92,7 @@ def choose_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 def _kind_of(path: Path) -> str:
     if slices.is_slice(path.name):
         return "slices"
-    if is_nifti(path.name):
+    if is_volume(path.name):
         return "" if path.name.startswith(".") else "nifti"
     return "dicom" if path.is_file() and dicom.is_dicom(path) else ""
 
@@ -114,7 +114,9 @@ def _open_folder(path: Path) -> Cohort:
 def _open_files(files: Sequence[Path]) -> Cohort:
     if all(slices.is_slice(file.name) for file in files):
         return _one("slices", files[0].parent, slices.open_files(files), lgg.LABELS)
-    if all(is_nifti(file.name) for file in files):
+    if all(is_volume(file.name) for file in files):
+        if known := published.open_files(files):
+            return Cohort("published", files[0].parent, known, {}, published.read)
         if brats.is_case(files):
             cases = brats.open_files(files)
             return Cohort("brats", files[0].parent, cases, brats.labels_in(cases, files[0].parent), brats.read)

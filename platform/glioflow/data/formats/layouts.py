@@ -1,0 +1,130 @@
+"""How public data sets lie on disk: the one table. Reads no file and knows no folder; `published` reads by it.
+
+Where each layout was seen is in `docs/data-sets.md`.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+_END = r"\.nii(?:\.gz)?$"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One data set as it is published.
+
+    Attributes:
+        key: By which `check` and the documentation call it.
+        file: Matches the end of a file's path, with forward slashes. Groups: `what`, which `channels` and `masks` name;
+            `case`, or else `person` and `visit`, which make it; `institution`, where the path tells it.
+        channels: Channel of each `what` that is an image, in the order of channels; in lower case.
+        masks: Kind of each `what` that is a mask of the tumor, by which a person chooses one; the first is taken where
+            nobody does. In lower case.
+        scheme: What the labels of its masks mean; None where the sources disagree, so that a person must say it.
+        optional: Channels that a case may lack.
+    """
+
+    key: str
+    file: re.Pattern[str]
+    channels: Mapping[str, str]
+    masks: Mapping[str, str] = field(default_factory=dict)
+    scheme: str | None = "tumor"
+    optional: tuple[str, ...] = ()
+
+
+def _layout(key: str, file: str, channels: str, masks: Mapping[str, str], scheme: str | None) -> Layout:
+    """Return a layout; `channels` are words such as `flair=FLAIR`: a channel, and what files call it."""
+    named = {what: channel for channel, what in (word.split("=") for word in channels.split())}
+    pattern = re.compile(r"(?:^|/)" + file, re.IGNORECASE)
+    return Layout(
+        key,
+        pattern,
+        {what.lower(): channel for what, channel in named.items()},
+        {what.lower(): kind for what, kind in masks.items()},
+        scheme,
+    )
+
+
+# Order matters: the first one that has an image among the files is taken.
+LAYOUTS: tuple[Layout, ...] = (
+    _layout(
+        "UPENN-GBM",
+        rf"(?P<case>(?P<person>UPENN-GBM-\d{{5}})_\d\d)_(?P<what>\w+?){_END}",
+        "flair=FLAIR t1=T1 t1ce=T1GD t2=T2",
+        {"segm": "corrected", "automated_approx_segm": "automated"},
+        "brats-2021",
+    ),
+    _layout(
+        "UPENN-GBM, not skull-stripped",
+        rf"(?P<case>(?P<person>UPENN-GBM-\d{{5}})_\d\d)_(?P<what>\w+?){_END}",
+        "flair=FLAIR_unstripped t1=T1_unstripped t1ce=T1GD_unstripped t2=T2_unstripped",
+        {"segm": "corrected", "automated_approx_segm": "automated"},
+        "brats-2021",
+    ),
+    _layout(
+        "BraTS-TCGA",
+        rf"(?P<case>(?P<person>TCGA-(?P<institution>\w\w)-\w{{4}})_\d{{4}}\.\d\d\.\d\d)_(?P<what>\w+?){_END}",
+        "flair=flair t1=t1 t1ce=t1Gd t2=t2",
+        {"GlistrBoost_ManuallyCorrected": "corrected", "GlistrBoost": "automated"},
+        "brats-2021",
+    ),
+    _layout(
+        "UCSF-ALPTDG",
+        rf"(?P<case>(?P<person>\d{{6}})_time\d)_(?P<what>flair|t1|t1ce|t2|seg){_END}",
+        "flair=flair t1=t1 t1ce=t1ce t2=t2",
+        {"seg": "corrected"},
+        None,
+    ),
+    _layout(
+        "UCSD-PTGBM",
+        rf"(?P<case>(?P<person>UCSD-PTGBM-\d{{4}})_\d\d)_(?P<what>\w+?){_END}",
+        "flair=FLAIR t1=T1pre t1ce=T1post t2=T2",
+        {"BraTS_tumor_seg": "tumor"},
+        "brats-2024-gli",
+    ),
+    _layout(
+        "MU-Glioma-Post",
+        rf"(?P<case>(?P<person>PatientID_\d{{4}})_Timepoint_\d+)_(?P<what>\w+?){_END}",
+        "flair=brain_t2f t1=brain_t1n t1ce=brain_t1c t2=brain_t2w",
+        {"tumorMask": "corrected"},
+        "brats-2024-gli",
+    ),
+    _layout(
+        "RHUH-GBM",
+        rf"(?P<case>(?P<person>RHUH-\d{{4}})_\d)_(?P<what>\w+?){_END}",
+        "flair=flair t1=t1 t1ce=t1ce t2=t2",
+        {"segmentations": "corrected"},
+        None,
+    ),
+    _layout(
+        "LUMIERE",
+        r"(?P<person>Patient-\d{3})/(?P<visit>week-\d{3}(?:-\d)?)/DeepBraTumIA-segmentation/atlas/"
+        rf"(?:skull_strip|segmentation)/(?P<what>\w+){_END}",
+        "flair=flair_skull_strip t1=t1_skull_strip t1ce=ct1_skull_strip t2=t2_skull_strip",
+        {"seg_mask": "DeepBraTumIA"},
+        None,
+    ),
+    _layout(
+        "EGD",
+        rf"(?P<case>(?:MR_)?EGD-\d{{4}})/(?:\d_\w+/NIFTI/)?(?P<what>\w+){_END}",
+        "flair=FLAIR t1=T1 t1ce=T1GD t2=T2",
+        {"MASK": "tumor"},
+        "tumor",
+    ),
+    _layout(
+        "BraTS-MEN-RT",
+        rf"(?P<case>(?P<person>BraTS-MEN-RT-\d+)-\d+)[_-](?P<what>t1c|gtv){_END}",
+        "t1ce=t1c",
+        {"gtv": "gross tumor volume"},
+        "brats-men-rt",
+    ),
+    _layout(
+        "BraTS 2013 or 2015",
+        r"(?P<case>(?P<person>brats_\w+?_pat\d+)_\w+)/(?:VSD\.[^/]+/)?"
+        r"VSD\.Brain(?:_\dmore)?\.XX\.(?:O|XX)\.(?P<what>MR_Flair|MR_T1|MR_T1c|MR_T2|OT)(?:\.\d+)?\.mha$",
+        "flair=MR_Flair t1=MR_T1 t1ce=MR_T1c t2=MR_T2",
+        {"OT": "expert"},
+        "brats-2013",
+    ),
+)

@@ -1,0 +1,128 @@
+"""Public data sets whose names no other format fits, read by the table `layouts`."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from glioflow.data.case import Case
+from glioflow.data.formats.file_roles import declared_in, read_roles
+from glioflow.data.formats.junk import is_junk
+from glioflow.data.formats.layouts import LAYOUTS, Layout
+from glioflow.data.formats.nifti import assemble
+from glioflow.data.formats.record import CaseFiles, Cohort
+from glioflow.errors import UserError, unknown_name
+from glioflow.label_schemes import SCHEMES
+
+ANY = "any"
+_TABLES = (".csv", ".tsv")
+
+
+def detect(path: Path) -> bool:
+    """Return whether there is an image of a known data set below `path`, by its name."""
+    return layout_of(_files(path)) is not None
+
+
+def layout_of(files: Iterable[Path]) -> Layout | None:
+    """Return the first layout in the table that has an image among the files; None where none has."""
+    named = [file.as_posix() for file in files]
+    return next((layout for layout in LAYOUTS if any(_what(layout, name) in layout.channels for name in named)), None)
+
+
+def open(path: Path) -> Cohort:
+    """List the cases of a data set, all visits of a person as one patient.
+
+    Raises:
+        UserError: If a case lacks a sequence or has one twice, or a person must say which masks or labels are meant.
+    """
+    files = list(_files(path))
+    layout, roles = layout_of(files), read_roles(path)
+    if layout is None:
+        raise UserError("the folder must hold a known data set", [each.key for each in LAYOUTS], file=path)
+    kind = roles.mask_source or next(iter(layout.masks.values()), ANY)
+    if kind not in (*layout.masks.values(), ANY):
+        raise unknown_name("mask_source", kind, [*layout.masks.values(), ANY])
+    cases, sources = _group(files, layout, kind)
+    scheme = roles.scheme or layout.scheme
+    labels = roles.labels or (dict(SCHEMES[scheme].labels) if scheme else {})
+    if sources and not labels:
+        rule = f"what the labels of {layout.key} mean must be said: its sources disagree, or say nothing"
+        hint = "write `labels: {1: ..., 2: ...}` or `scheme: NAME` into a file cohort.yaml beside the cases"
+        raise UserError(rule, hint=hint, file=path)
+    notes = [f"recognized as {layout.key}"]
+    if sources:
+        taken = ", ".join(f"{name} ({number} cases)" for name, number in sorted(sources.items()))
+        notes.append(f"masks: {taken}, of {len(cases)} cases; others are chosen by mask_source in cohort.yaml")
+    inputs = tuple(declared_in(path))
+    reader = partial(read, layout=layout.key, labels=tuple(labels))
+    return Cohort("published", path, cases, labels, reader, inputs=inputs, layout=layout.key, notes=tuple(notes))
+
+
+def open_files(files: Sequence[Path]) -> tuple[CaseFiles, ...]:
+    """Group the files of a known data set into cases; see `open`."""
+    layout = layout_of(files)
+    return () if layout is None else _group(files, layout, next(iter(layout.masks.values()), ANY))[0]
+
+
+def read(case: CaseFiles, *, layout: str = "", labels: Sequence[int] | None = None) -> Case:
+    """Read the sequences of a case, (S, H, W, C) in the order of the layout, and its mask if it has one.
+
+    Args:
+        case: The files of the case.
+        layout: Key in the table; empty finds it by the names.
+        labels: That the mask may hold besides 0; None takes those of the layout.
+
+    Raises:
+        UserError: If a file is damaged, the grids differ, or the mask holds another label.
+    """
+    known = next((each for each in LAYOUTS if each.key == layout), None) or layout_of(case.files)
+    assert known is not None
+    named = {_what(known, file.as_posix()): file for file in case.files}
+    images = {known.channels[what]: file for what, file in named.items() if what in known.channels}
+    masks = [file for what, file in named.items() if what in known.masks]
+    allowed = labels if labels is not None else SCHEMES[known.scheme or "tumor"].labels
+    return assemble(case, images, masks, allowed)
+
+
+def _group(files: Iterable[Path], layout: Layout, kind: str) -> tuple[tuple[CaseFiles, ...], Counter[str]]:
+    """Return the cases, and how many have a mask of which kind."""
+    found: dict[str, dict[str, Path]] = {}
+    facts: dict[str, tuple[str, str | None]] = {}
+    for file in files:
+        match = layout.file.search(file.as_posix())
+        what = match["what"].lower() if match else ""
+        if match is None or what not in (*layout.channels, *layout.masks):
+            continue
+        parts = match.groupdict()
+        case = parts.get("case") or f"{parts['person']}_{parts['visit']}"
+        if (other := found.setdefault(case, {}).get(what)) is not None:
+            raise UserError(f"the {what} of a case must be in one file", f"{other} too", file=file)
+        found[case][what] = file
+        facts[case] = (parts.get("person") or case, parts.get("institution"))
+    cases, sources = [], Counter[str]()
+    for case, members in sorted(found.items()):
+        images = [what for what in layout.channels if what in members]
+        if not images:
+            continue  # a mask of a visit whose images were not downloaded
+        if missing := [channel for what, channel in layout.channels.items() if what not in members]:
+            rule = f"case {case} has no {' and no '.join(missing)}"
+            raise UserError(rule, file=members[images[0]].parent, hint="complete it, or leave it out")
+        mask = next((what for what in layout.masks if what in members and kind in (layout.masks[what], ANY)), None)
+        if mask is not None:
+            sources[layout.masks[mask]] += 1
+        person, institution = facts[case]
+        taken = [members[what] for what in (*images, *([mask] if mask else []))]
+        cases.append(CaseFiles(case, person, tuple(taken), institution))
+    return tuple(cases), sources
+
+
+def _what(layout: Layout, name: str) -> str:
+    match = layout.file.search(name)
+    return match["what"].lower() if match else ""
+
+
+def _files(path: Path) -> Iterable[Path]:
+    for folder, folders, names in os.walk(path.absolute()):
+        folders[:] = sorted(name for name in folders if not is_junk(name))
+        yield from (Path(folder) / name for name in sorted(names) if not is_junk(name))

@@ -1,0 +1,91 @@
+"""A volume on its grid: how the axes of a file become (S, H, W), and whether two volumes lie on one grid."""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow.data.case import Grid
+from glioflow.errors import UserError
+
+
+@dataclass(frozen=True)
+class Volume:
+    """The volume in a file: `data` (S, H, W), the way back to the file, and the distance between neighbors.
+
+    `oriented` is whether the file says where in the patient it lies.
+    """
+
+    data: NDArray[np.generic]
+    grid: Grid
+    spacing_mm: tuple[float, float, float]
+    oriented: bool = True
+
+
+def orient(affine: NDArray[np.float64], path: Path) -> Grid:
+    """Return the grid that turns a file's axes into (S, H, W): upward, toward posterior, toward the patient's left.
+
+    Args:
+        affine: (4, 4) from the file array's indices to RAS millimeters.
+        path: The file, for errors.
+
+    Raises:
+        UserError: If the affine is not finite or not invertible.
+    """
+    import nibabel
+
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise UserError("the affine must be finite and invertible", file=path)
+    orientation = nibabel.io_orientation(affine)
+    toward = {int(axis): (index, bool(sign > 0)) for index, (axis, sign) in enumerate(orientation)}
+    (s, up), (h, anterior), (w, right) = toward[2], toward[1], toward[0]
+    return Grid(axes=(s, h, w), flips=(not up, anterior, right), affine=affine)
+
+
+def spacing_of(grid: Grid) -> tuple[float, float, float]:
+    """Return the distance between neighbors along S, H, W in millimeters, of a grid with an affine.
+
+    Of a sheared grid the distance along S is that between its slices, so that the product is the volume of a voxel.
+    """
+    assert grid.affine is not None
+    steps = np.linalg.norm(grid.affine[:3, :3], axis=0)
+    s, h, w = (float(steps[axis]) for axis in grid.axes)
+    volume = abs(float(np.linalg.det(grid.affine[:3, :3])))
+    return (s if np.isclose(s * h * w, volume, rtol=1e-5) else volume / (h * w)), h, w
+
+
+def same_grid(one: Volume, other: Volume) -> bool:
+    """Return whether two volumes have the same shape, and corners less than a tenth of their smallest spacing apart."""
+    if one.data.shape != other.data.shape:
+        return False
+    apart = np.linalg.norm(corners(one) - corners(other), axis=1).max()
+    return bool(apart <= 0.1 * min(one.spacing_mm))
+
+
+def corners(volume: Volume) -> NDArray[np.float64]:
+    """Return where the centers of the eight outermost voxels of a file's array lie, (8, 3) in millimeters."""
+    assert volume.grid.affine is not None
+    shape = [volume.data.shape[volume.grid.axes.index(axis)] for axis in range(3)]
+    ends = np.array(list(itertools.product(*((0, side - 1) for side in shape))), np.float64)
+    return np.asarray(ends @ volume.grid.affine[:3, :3].T + volume.grid.affine[:3, 3])
+
+
+def paste(volume: Volume, onto: Volume) -> Volume | None:
+    """Return a volume that is a part of another one's grid in the whole of it, with 0 around; None if it is no part.
+
+    Slicer stores a segmentation as the box around its segments.
+    """
+    if volume.grid.affine is None or onto.grid.affine is None:
+        return None
+    inner = volume.grid.to_file(volume.data)
+    whole = np.zeros(onto.grid.to_file(onto.data).shape, inner.dtype)
+    relative = np.linalg.inv(onto.grid.affine) @ volume.grid.affine
+    offset = np.rint(relative[:3, 3]).astype(int)
+    if not np.allclose(relative[:3, :3], np.eye(3), atol=1e-3) or not np.allclose(relative[:3, 3], offset, atol=0.05):
+        return None
+    if (offset < 0).any() or (offset + inner.shape > whole.shape).any():
+        return None
+    whole[tuple(slice(start, start + side) for start, side in zip(offset, inner.shape, strict=True))] = inner
+    return Volume(onto.grid.from_file(whole), onto.grid, onto.spacing_mm)

@@ -1,0 +1,156 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from glioflow.data.checks.cohort_checks import check
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.layouts import LAYOUTS
+from glioflow.data.formats.study import read_study
+from glioflow.data.synthetic.layouts import EXAMPLES, synthesize_layout
+from glioflow.errors import UserError
+from glioflow.label_schemes import SCHEMES
+
+BRATS = ("flair", "t1", "t1ce", "t2")
+# Set: what check calls it, patients, cases, labels of its masks; where its labels must be said, by which line.
+EXPECTED = {
+    "brats-2013": ("BraTS 2013 or 2015", 2, 2, "brats-2013", ""),
+    "brats-2018": ("", 2, 2, "brats-2021", ""),
+    "brats-2023-gli": ("", 2, 2, "brats-2023", ""),
+    "brats-2023-ssa": ("", 2, 2, "brats-2023", ""),
+    "brats-2023-men": ("", 2, 2, "brats-2023", ""),
+    "brats-2023-met": ("", 2, 2, "brats-2023", ""),
+    "brats-2024-gli": ("", 1, 2, "brats-2024-gli", ""),
+    "brats-2024-ped": ("", 2, 2, "brats-2024-ped", "scheme: brats-2024-ped"),
+    "brats-men-rt": ("BraTS-MEN-RT", 2, 2, "brats-men-rt", ""),
+    "decathlon": ("", 2, 2, "decathlon", ""),
+    "upenn-gbm": ("UPENN-GBM", 2, 3, "brats-2021", ""),
+    "brats-tcga": ("BraTS-TCGA", 2, 2, "brats-2021", ""),
+    "ucsf-alptdg": ("UCSF-ALPTDG", 1, 2, "brats-2024-gli", "scheme: brats-2024-gli"),
+    "ucsd-ptgbm": ("UCSD-PTGBM", 1, 2, "brats-2024-gli", ""),
+    "mu-glioma-post": ("MU-Glioma-Post", 1, 2, "brats-2024-gli", ""),
+    "rhuh-gbm": ("RHUH-GBM", 1, 2, "brats-2023", "scheme: brats-2023"),
+    "lumiere": ("LUMIERE", 1, 2, "brats-2023", "labels: {1: a, 2: b, 3: c}"),
+    "egd": ("EGD", 2, 2, "tumor", ""),
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Copies of the sets, made when they are first asked for."""
+    root = tmp_path_factory.mktemp("sets")
+
+    def make(name):
+        if not (root / name).exists():
+            synthesize_layout(name, root / name)
+            if line := EXPECTED[name][4]:
+                (root / name / "cohort.yaml").write_text(line)
+        return root / name
+
+    return make
+
+
+def test_every_set_that_can_be_drawn_is_tested():
+    assert EXPECTED.keys() == EXAMPLES.keys()
+    assert {layout.key for layout in LAYOUTS} - {expected[0] for expected in EXPECTED.values()} == {
+        "UPENN-GBM, not skull-stripped"
+    }
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_set_is_read_as_it_was_published(made, name):
+    layout, patients, cases, scheme, _ = EXPECTED[name]
+    cohort = open_cohort(made(name))
+    assert cohort.layout == layout
+    assert (len({case.patient for case in cohort.cases}), len(cohort.cases)) == (patients, cases)
+    assert cohort.labels.keys() == SCHEMES[scheme].labels.keys()
+    case = cohort.read(cohort.cases[0].id)
+    assert set(np.unique(case.mask)) == {0, *SCHEMES[scheme].labels}
+    assert case.spacing_mm == pytest.approx((4, 4, 4))
+    if name not in ("decathlon", "brats-men-rt"):
+        assert case.channels == BRATS
+
+
+@pytest.mark.parametrize("name", ["upenn-gbm", "egd", "brats-2013"])
+def test_check_says_which_set_it_recognized_and_finds_nothing_wrong(made, name):
+    report = check(made(name))
+    assert report.layout == EXPECTED[name][0]
+    assert report.remarks[0] == f"recognized as {report.layout}"
+    assert report.ok, report.problems
+
+
+@pytest.mark.parametrize("name", ["rhuh-gbm", "lumiere", "ucsf-alptdg"])
+def test_labels_that_no_source_tells_are_asked_for(made, name, tmp_path):
+    copy = shutil.copytree(made(name), tmp_path / name)
+    (copy / "cohort.yaml").unlink()
+    with pytest.raises(UserError, match=r"cohort\.yaml"):
+        open_cohort(copy)
+
+
+def test_masks_of_several_kinds_are_not_mixed_and_the_kind_is_said(made, tmp_path):
+    copy = shutil.copytree(made("upenn-gbm"), tmp_path / "upenn")
+    (copy / "images_segm" / "UPENN-GBM-00002_11_segm.nii.gz").unlink()
+    cohort = open_cohort(copy)
+    assert sum("_segm" in file.name for case in cohort.cases for file in case.files) == 2
+    assert not any("automated" in file.name for case in cohort.cases for file in case.files)
+    assert "corrected (2 cases), of 3 cases" in cohort.notes[1]
+    (copy / "cohort.yaml").write_text("mask_source: automated")
+    assert "automated (3 cases), of 3 cases" in open_cohort(copy).notes[1]
+    (copy / "cohort.yaml").write_text("mask_source: any")
+    assert "automated (1 cases), corrected (2 cases)" in open_cohort(copy).notes[1]
+    (copy / "cohort.yaml").write_text("mask_source: correct")
+    with pytest.raises(UserError, match="corrected"):
+        open_cohort(copy)
+
+
+def test_visits_are_one_patient(made):
+    cohort = open_cohort(made("upenn-gbm"))
+    assert [(case.id, case.patient) for case in cohort.cases[:2]] == [
+        ("UPENN-GBM-00002_11", "UPENN-GBM-00002"),
+        ("UPENN-GBM-00002_21", "UPENN-GBM-00002"),
+    ]
+    assert open_cohort(made("brats-tcga")).cases[0].institution == "02"
+
+
+@pytest.mark.parametrize("name", ["upenn-gbm", "brats-tcga", "egd", "brats-2013", "brats-men-rt"])
+def test_a_new_study_of_the_set_is_read_alone(made, name):
+    images = [file for file in open_cohort(made(name)).cases[0].files if EXPECTED[name][0]]
+    named = read_study(images[: len(EXAMPLES[name].names)])
+    assert named.channels == tuple(sequence for sequence in BRATS if sequence in EXAMPLES[name].names)
+
+
+def test_a_case_that_lacks_a_sequence_is_named(made, tmp_path):
+    copy = shutil.copytree(made("egd"), tmp_path / "egd")
+    (copy / "EGD-0002" / "T1GD.nii.gz").unlink()
+    with pytest.raises(UserError, match="case EGD-0002 has no t1ce"):
+        open_cohort(copy)
+
+
+def test_what_lies_around_is_listed_once_and_is_no_case(made, tmp_path):
+    copy = shutil.copytree(made("egd"), tmp_path / "egd")
+    for name in ("__MACOSX/EGD-0001/._T1.nii.gz", "EGD-0001/._FLAIR.nii.gz", "EGD-0002/Thumbs.db", ".DS_Store"):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes(b"junk")
+    report = check(copy)
+    assert report.ok, report.problems
+    assert report.patients == 2
+    (said,) = [remark for remark in report.remarks if "left out" in remark]
+    assert all(name in said for name in ("__MACOSX", "._FLAIR.nii.gz", "Thumbs.db", ".DS_Store"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: data.replace(b"ElementDataFile = LOCAL", b"ElementDataFile = /etc/hosts"), "another file"),
+        (lambda data: data.replace(b"DimSize = 32 32 12", b"DimSize = 32000 32000 12"), "voxels"),
+        (lambda data: data[:-400], "completely"),
+        (lambda data: data[:40], "header"),
+    ],
+)
+def test_a_damaged_or_hostile_metaimage_is_refused(made, tmp_path, damage, message):
+    copy = shutil.copytree(made("brats-2013"), tmp_path / "set")
+    file = next(copy.rglob("*MR_T1.*.mha"))
+    file.write_bytes(damage(file.read_bytes()))
+    cohort = open_cohort(copy)
+    with pytest.raises(UserError, match=message):
+        [cohort.read(case.id) for case in cohort.cases]
