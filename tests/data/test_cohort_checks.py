@@ -69,6 +69,8 @@ def test_report_is_json(lgg):
         "positive_slices",
         "problems",
         "files",
+        "layout",
+        "remarks",
     }
 
 

@@ -105,8 +105,7 @@ def synthesize(
         raise unknown_name("cohort to synthesize", kind, ["lgg", "brats", *EXAMPLES])
     check_folder(Path(out).absolute().parent, "OUT")
     if kind in EXAMPLES:
-        made = synthesize_layout(kind, Path(out), seed=seed, size=size or 32)
-        persons, cases = made
+        persons, cases = synthesize_layout(kind, Path(out), seed=seed, size=size or 32)
         return SynthesizedCohort(str(out), persons, cases * SLICES)
     with cluster.ending():
         if kind == "lgg":

@@ -78,7 +78,7 @@ def check_case(cohort: Cohort, case: CaseFiles) -> CaseReport:
     """Read one case file by file, and check what can be read."""
     problems: list[Problem] = []
     if cohort.format == "lgg":
-        image, mask, numbers = _read_slices(cohort.path, case, problems)
+        image, mask, numbers = _read_slices(cohort, case, problems)
         channels: tuple[str, ...] = lgg.CHANNELS
     else:
         read = _read_case(cohort, case, problems)
@@ -98,9 +98,10 @@ def check_case(cohort: Cohort, case: CaseFiles) -> CaseReport:
 
 
 def _read_slices(
-    root: Path, case: CaseFiles, problems: list[Problem]
+    cohort: Cohort, case: CaseFiles, problems: list[Problem]
 ) -> tuple[NDArray[np.generic], NDArray[np.uint8] | None, list[int]]:
     """Read the slices of an LGG case one by one; report and leave out those that cannot be read."""
+    root = cohort.path
     images, masks = _pair_slices(case.files, root, problems)
     if wrong := [file for file in case.files if not file.name.startswith(f"{case.id}_")]:
         rule = "a slice must be named after its folder"
@@ -129,7 +130,7 @@ def _read_slices(
         label = np.zeros(plane.shape[:2], np.uint8)
         if number in masks:
             try:
-                label = lgg.read_mask(masks[number], plane.shape[:2])
+                label = lgg.read_mask(masks[number], plane.shape[:2], cohort.mask_threshold)
             except UserError as error:
                 problems.append(Problem.of(error, masks[number], root))
         planes.append(plane)
@@ -142,6 +143,9 @@ def _read_slices(
 
 def _pair_slices(files: Iterable[Path], root: Path, problems: list[Problem]) -> tuple[dict[int, Path], dict[int, Path]]:
     """Pair slices and masks one file at a time; report a number that is there twice, and go on with the rest."""
+    files = list(files)
+    if len({file.parent for file in files}) > 1:  # masks in a folder of their own, without twins
+        return lgg.split_masks(files)
     images: dict[int, Path] = {}
     masks: dict[int, Path] = {}
     for file in files:

@@ -10,7 +10,8 @@ from typing import TypedDict
 from glioflow.data.checks.case_checks import CaseReport, Problem, check_case
 from glioflow.data.formats import lgg
 from glioflow.data.formats.detect import open_cohort
-from glioflow.data.formats.junk import find_junk, is_junk
+from glioflow.data.formats.junk import find_junk
+from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.study import open_source
 from glioflow.data.sequences import NONE_CHOSEN
@@ -183,7 +184,10 @@ def _survey(path: Path, format: str | None) -> tuple[Cohort, list[Problem]]:
     """List all cases that can be listed, and the problems of the others."""
     if path.is_dir() and format in (None, "lgg"):
         root = lgg.root_of(path)
-        single = any(lgg.slice_files(root))
+        flat = lgg.flat_cases(root)
+        single = len(flat) < 2 and any(not is_png(file) for file in lgg.slice_files(root))
+        if len(flat) > 1:
+            return lgg.open(path), []
         if single or lgg.detect(path):
             return _survey_lgg(root, [root] if single else lgg.case_folders(root))
     try:
@@ -223,14 +227,12 @@ def _survey_lgg(root: Path, folders: list[Path]) -> tuple[Cohort, list[Problem]]
             cases.append(CaseFiles(folder.name, patient, files, institution))
         else:
             problems.append(Problem("error", folder.name, lgg.NO_SLICES, "none"))
-    table = root / "data.csv"
-    return Cohort("lgg", root, tuple(cases), dict(lgg.LABELS), lgg.read, table if table.is_file() else None), problems
+    return lgg.cohort_of(root, cases), problems
 
 
 def _empty_folders(path: Path) -> list[Problem]:
     """Report folders without a file, as an interrupted copy leaves them."""
     folders = lgg.case_folders(path) if path.is_dir() else []
-    folders = [folder for folder in folders if not is_junk(folder.name)]
     empty = [folder.name for folder in folders if not any(file.is_file() for file in folder.rglob("*"))]
     return [Problem("warning", name, "a case folder should hold files", "none") for name in empty]
 

@@ -46,6 +46,7 @@ class FileRoles(BaseModel):
         brain_masks: Patterns of brain masks.
         labels: Name of each label value.
         scheme: Name of a label scheme, in place of `labels`.
+        mask_threshold: Above which a value of a mask is tumor, where masks were blurred; only in copies of the LGG set.
         mask_source: Which masks are taken where a data set has several kinds; `any` takes the first that a case has.
     """
 
@@ -56,6 +57,7 @@ class FileRoles(BaseModel):
     labels: dict[int, str] = Field(default_factory=dict)
     scheme: str | None = None
     mask_source: str | None = None
+    mask_threshold: int | None = Field(default=None, ge=0)
 
     @property
     def has_patterns(self) -> bool:

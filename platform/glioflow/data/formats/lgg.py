@@ -1,18 +1,25 @@
 """The LGG cohort on disk: a folder of TIFF slices per case, masks beside them, one `data.csv`. Knows no other format.
 
 A case is `TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_<n>.tif` with `..._<n>_mask.tif`; the patient is `TCGA_CS_4941`.
+
+Copies of it have PNG in place of TIFF, the slices of all cases in one folder or in `images` and `masks`, and masks of
+three channels, of 0 and 65535, or blurred by JPEG. The archive holds its cases twice, of which one copy is read.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.data.case import Case
-from glioflow.data.formats import tiff
+from glioflow.data.formats import png, tiff
+from glioflow.data.formats.file_roles import declared_in, read_roles
+from glioflow.data.formats.junk import is_junk
+from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort, accepted_person
 from glioflow.errors import UserError
 
@@ -23,14 +30,18 @@ NO_SLICES = "a case folder must hold slices named <case>_<n>.tif"
 NO_SLICE_OF_MASK = "a mask has no slice of its number"
 NO_MASK_OF_SLICE = "a slice has no mask, and others have one"
 
-_SLICE = re.compile(r"^(?P<case>.+)_(?P<number>-?\d{1,6})(?P<mask>_mask)?\.tiff?$", re.IGNORECASE)
+_SLICE = re.compile(r"^(?P<case>.+)_(?P<number>-?\d{1,6})(?P<mask>_mask)?\.(?:tiff?|png)$", re.IGNORECASE)
+# The folders of masks and of images that stand side by side in copies.
+_IMAGE_FOLDERS, _MASK_FOLDERS = ("images", "image", "imgs"), ("masks", "mask")
+_WRAPPERS = ("kaggle_3m", "lgg-mri-segmentation")
 _TCGA = re.compile(r"^(?P<patient>TCGA_(?P<institution>[A-Z0-9]{2})_[A-Z0-9]{4})_\d{8}$")
 _DATED = re.compile(r"_(?P<date>\d{8})$")
 
 
 def detect(path: Path) -> bool:
-    """Return whether `path`, or the `kaggle_3m` in it, holds a folder of numbered TIFF slices."""
-    return any(_is_case(folder) for folder in root_of(path).iterdir() if folder.is_dir())
+    """Return whether `path`, or the `kaggle_3m` in it, holds folders of numbered slices, or those of several cases."""
+    root = root_of(path)
+    return any(_is_case(folder) for folder in case_folders(root)) or len(flat_cases(root)) > 1
 
 
 def open(path: Path) -> Cohort:
@@ -41,17 +52,37 @@ def open(path: Path) -> Cohort:
             slice, or two files have one slice number.
     """
     root = root_of(path)
-    folders = case_folders(root)
-    if not folders:
+    flat = flat_cases(root)
+    folders = [] if len(flat) > 1 else case_folders(root)
+    if not folders and len(flat) < 2:
         raise UserError("an LGG cohort must hold one folder for each case", "no folder", file=path)
-    table = root / "data.csv"
-    cases = tuple(sorted((open_case(folder) for folder in folders), key=lambda case: case.id))
-    return Cohort("lgg", root, cases, dict(LABELS), read, table if table.is_file() else None)
+    cases = [open_case(folder) for folder in folders] or [_case(name, *flat[name], root) for name in flat]
+    return cohort_of(root, sorted(cases, key=lambda case: case.id))
+
+
+def cohort_of(root: Path, cases: Iterable[CaseFiles]) -> Cohort:
+    """Return the cohort of these cases, with its table and what `cohort.yaml` says of its masks."""
+    table, threshold = root / "data.csv", read_roles(root).mask_threshold
+    reader = read if threshold is None else partial(read, threshold=threshold)
+    notes = (
+        () if threshold is None else (f"masks are cut at {threshold}, as cohort.yaml says: their edges are not exact",)
+    )
+    return Cohort(
+        "lgg",
+        root,
+        tuple(cases),
+        dict(LABELS),
+        reader,
+        table if table.is_file() else None,
+        inputs=() if threshold is None else tuple(declared_in(root)),
+        notes=notes,
+        mask_threshold=threshold,
+    )
 
 
 def case_folders(root: Path) -> list[Path]:
-    """Return the folders in `root`, hidden ones left out, sorted."""
-    return sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    """Return the folders in `root`, sorted, without what other programs left there."""
+    return sorted(folder for folder in root.iterdir() if folder.is_dir() and not is_junk(folder.name))
 
 
 def open_case(folder: Path) -> CaseFiles:
@@ -60,7 +91,10 @@ def open_case(folder: Path) -> CaseFiles:
     Raises:
         UserError: As `open`.
     """
-    images, masks = pair_slices(folder.iterdir())
+    return _case(folder.name, *pair_slices(folder.iterdir()), folder)
+
+
+def _case(name: str, images: Mapping[int, Path], masks: Mapping[int, Path], folder: Path) -> CaseFiles:
     if not images:
         raise UserError(NO_SLICES, file=folder)
     for number in masks.keys() - images.keys():
@@ -68,17 +102,38 @@ def open_case(folder: Path) -> CaseFiles:
     for number in sorted(images.keys() - masks.keys()) if masks else ():
         raise UserError(NO_MASK_OF_SLICE, file=images[number])
     files = tuple(file for number in sorted(images) for file in (images[number], masks.get(number)) if file is not None)
-    patient, institution = patient_of(folder.name)
-    return CaseFiles(folder.name, patient, files, institution)
+    patient, institution = patient_of(name)
+    return CaseFiles(name, patient, files, institution)
 
 
-def read(case: CaseFiles) -> Case:
+def flat_cases(root: Path) -> dict[str, tuple[dict[int, Path], dict[int, Path]]]:
+    """Return the slices and masks by case of one folder, or of `images` and `masks` in it; empty without any."""
+    below = {folder.name.lower(): folder for folder in case_folders(root)}
+    images = next((below[name] for name in _IMAGE_FOLDERS if name in below), root)
+    masks = next((below[name] for name in _MASK_FOLDERS if name in below), None) if images != root else None
+    groups: dict[str, tuple[list[Path], list[Path]]] = {}
+    for folder in (images, *([masks] if masks else [])):
+        for file in _of_one_kind(folder.iterdir()):
+            match = _SLICE.match(file.name)
+            assert match is not None
+            is_mask = folder == masks or match["mask"]
+            groups.setdefault(match["case"], ([], []))[1 if is_mask else 0].append(file)
+    return {
+        case: (_by_number(files), _by_number(of_masks)) for case, (files, of_masks) in sorted(groups.items()) if files
+    }
+
+
+def read(case: CaseFiles, *, threshold: int | None = None) -> Case:
     """Read the slices of one case, (S, H, W, 3) uint8, and its mask, 0 and 1, or None where it has none.
+
+    Args:
+        case: The files of the case, a slice followed by its mask.
+        threshold: Above which a value of a mask is tumor; None takes masks of two values only.
 
     Raises:
         UserError: If a file cannot be read, is not 8-bit RGB, differs in size from the others, or a mask is not binary.
     """
-    images, masks = pair_slices(case.files)
+    images, masks = split_masks(case.files)
     numbers = sorted(images)
     slices = [read_slice(images[number]) for number in numbers]
     for number, pixels in zip(numbers, slices, strict=True):
@@ -87,7 +142,7 @@ def read(case: CaseFiles) -> Case:
             raise UserError(rule, f"{pixels.shape[:2]}, not {slices[0].shape[:2]}", file=images[number])
     mask = None
     if masks:
-        mask = np.stack([read_mask(masks[number], slices[0].shape[:2]) for number in numbers])
+        mask = np.stack([read_mask(masks[number], slices[0].shape[:2], threshold) for number in numbers])
     missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers))
     warnings = (f"slice numbers {missing} are missing between {numbers[0]} and {numbers[-1]}",) if missing else ()
     return Case(
@@ -109,23 +164,45 @@ def pair_slices(files: Iterable[Path]) -> tuple[dict[int, Path], dict[int, Path]
     Raises:
         UserError: If two files have the same number, as `_1.tif` and `_01.tif`.
     """
-    images: dict[int, Path] = {}
-    masks: dict[int, Path] = {}
-    for file in sorted(files):
-        match = _SLICE.match(file.name)
-        if not match or file.name.startswith("."):
-            continue
-        group = masks if match["mask"] else images
-        number = int(match["number"])
+    named = _of_one_kind(files)
+    return _by_number(file for file in named if not _is_mask(file)), _by_number(
+        file for file in named if _is_mask(file)
+    )
+
+
+def split_masks(files: Sequence[Path]) -> tuple[dict[int, Path], dict[int, Path]]:
+    """Return the slices and the masks of a case by number; in `masks` beside `images` both may have one name."""
+    if len({file.parent for file in files}) < 2:
+        return pair_slices(files)
+    is_mask = [file.parent.name.lower() in _MASK_FOLDERS or _is_mask(file) for file in files]
+    pairs = list(zip(files, is_mask, strict=True))
+    return _by_number(file for file, mask in pairs if not mask), _by_number(file for file, mask in pairs if mask)
+
+
+def _is_mask(file: Path) -> bool:
+    match = _SLICE.match(file.name)
+    return bool(match and match["mask"])
+
+
+def _of_one_kind(files: Iterable[Path]) -> list[Path]:
+    """Return the files that are named like slices or masks: TIFF, or where there is none, PNG."""
+    named = sorted(file for file in files if _SLICE.match(file.name) and not is_junk(file.name))
+    return [file for file in named if not is_png(file)] or named
+
+
+def _by_number(files: Iterable[Path]) -> dict[int, Path]:
+    group: dict[int, Path] = {}
+    for file in files:
+        number = int(_SLICE.match(file.name)["number"])  # type: ignore[index]
         if number in group:
             raise UserError(f"slice number {number} must belong to one file", f"{group[number].name} too", file=file)
         group[number] = file
-    return images, masks
+    return group
 
 
 def slice_files(folder: Path) -> list[Path]:
     """Return the files of a folder that are named like slices or masks, by number, masks after their slices."""
-    named = [(match, file) for file in folder.iterdir() if (match := _SLICE.match(file.name)) and file.name[0] != "."]
+    named = [(match, file) for file in _of_one_kind(folder.iterdir()) if (match := _SLICE.match(file.name))]
     return [file for _, file in sorted(named, key=lambda pair: (int(pair[0]["number"]), pair[1].name))]
 
 
@@ -150,27 +227,47 @@ def _is_date(digits: str) -> bool:
 
 def read_slice(path: Path) -> NDArray[np.uint8]:
     """Read one slice, (H, W, 3) uint8; raises `UserError` if the file is unreadable or another kind of image."""
-    pixels = read_tiff(path)
+    pixels = read_pixels(path)
+    if pixels.dtype == np.uint16 and not (pixels % 257).any():  # 8 bits stored in 16, as 0 and 65535
+        pixels = pixels // 257
+        pixels = pixels.astype(np.uint8)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != len(CHANNELS):
         rule = "a slice must be an 8-bit image with three channels"
         raise UserError(rule, f"shape {pixels.shape} and type {pixels.dtype}", file=path)
     return pixels.astype(np.uint8, copy=False)
 
 
-def read_mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def read_mask(path: Path, shape: tuple[int, ...], threshold: int | None = None) -> NDArray[np.uint8]:
     """Read one mask as (H, W) of 0 and 1; raises `UserError` if it is not binary or not of `shape`."""
-    return to_binary(read_tiff(path), shape, path)
+    return to_binary(read_pixels(path), shape, path, threshold)
 
 
-def to_binary(pixels: NDArray[np.generic], shape: tuple[int, ...], path: Path) -> NDArray[np.uint8]:
-    """Return a mask of 0 and 255 (or 1), read from `path`, as 0 and 1; raises `UserError` as `read_mask`."""
+def to_binary(
+    pixels: NDArray[np.generic], shape: tuple[int, ...], path: Path, threshold: int | None = None
+) -> NDArray[np.uint8]:
+    """Return a mask of 0 and 255 (or 1, or 65535), read from `path`, as 0 and 1; raises `UserError` as `read_mask`.
+
+    Args:
+        pixels: (H, W), or (H, W, C) with equal channels.
+        shape: (H, W) of the slice.
+        path: The file, for errors.
+        threshold: Above which a value is tumor; None takes masks of two values only.
+    """
+    if pixels.ndim == 3 and pixels.shape[2] in (3, 4) and (pixels[..., :3] == pixels[..., :1]).all():
+        pixels = pixels[..., 0]
     if pixels.shape != shape:
         raise UserError("a mask must have the size of its slice", f"{pixels.shape}, not {shape}", file=path)
+    if threshold is not None:
+        return np.asarray(pixels > threshold, np.uint8)  # type: ignore[operator]
     foreground = pixels != 0
     if foreground.any():
         values = pixels[foreground]
-        if values.min() != values.max() or values[0] not in (1, 255):
-            raise UserError("a mask must hold only 0 and 255, or 0 and 1", np.unique(pixels)[:5].tolist(), file=path)
+        if values.min() != values.max() or values[0] not in (1, 255, 65535):
+            blurred = len(np.unique(pixels)) > 2
+            hint = "if JPEG blurred it, write `mask_threshold: 127` into a file cohort.yaml beside the cases"
+            found = np.unique(pixels)[:5].tolist()
+            rule = "a mask must hold only 0 and 255, or 0 and 1"
+            raise UserError(rule, found, file=path, hint=hint if blurred else None)
     return np.asarray(foreground, np.uint8)
 
 
@@ -183,11 +280,22 @@ def read_tiff(path: Path) -> NDArray[np.generic]:
     return tiff.read_pages(path, most=1)[0]
 
 
+def read_pixels(path: Path) -> NDArray[np.generic]:
+    """Read the only image of a TIFF or PNG; raises `UserError` as `read_tiff`."""
+    return png.read_png(path) if is_png(path) else read_tiff(path)
+
+
 def root_of(path: Path) -> Path:
-    """Return the folder that holds the cases: `path`, or the `kaggle_3m` in it."""
-    nested = path / "kaggle_3m"
-    return nested if nested.is_dir() else path
+    """Return the folder that holds the cases: `path`, or the `kaggle_3m` in it, also where one is in another."""
+    while nested := next((path / name for name in _WRAPPERS if (path / name).is_dir()), None):
+        path = nested
+    return path
 
 
 def _is_case(folder: Path) -> bool:
-    return any(_SLICE.match(file.name) for file in folder.iterdir())
+    """Return whether a folder holds slices: any TIFF, or PNG named after the folder and nothing else."""
+    names = [file.name for file in folder.iterdir() if not is_junk(file.name)]
+    slices = [name for name in names if _SLICE.match(name)]
+    if any(not name.lower().endswith(".png") for name in slices):
+        return True
+    return bool(slices) and all(name.startswith(f"{folder.name}_") and name.lower().endswith(".png") for name in names)

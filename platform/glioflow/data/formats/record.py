@@ -58,6 +58,7 @@ class Cohort:
         chosen: Channels whose series or file a person said, with what they called it.
         inputs: Further files that decide how the cases are read.
         layout: The public data set that it was recognized as, in `layouts`; empty where it is none of these.
+        mask_threshold: Above which a value of a mask is tumor; None where masks have two values.
         notes: What a person should know about all cases, one sentence each.
     """
 
@@ -72,6 +73,7 @@ class Cohort:
     inputs: tuple[Path, ...] = ()
     layout: str = ""
     notes: tuple[str, ...] = ()
+    mask_threshold: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse two cases of one id, which no reader may give."""

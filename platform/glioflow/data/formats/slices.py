@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.data.case import Case
-from glioflow.data.formats import lgg, tiff
-from glioflow.data.formats.record import CaseFiles, Cohort, reason
+from glioflow.data.formats import lgg, png, tiff
+from glioflow.data.formats.png import is_png
+from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.errors import TooLarge, UserError
 
 MAX_VALUES = 2**28
-_PNG = b"\x89PNG\r\n\x1a\n"
 _ONE_PERSON, _ONE_AT_A_TIME = "the slices of a study must be of one person", "send one study at a time"
 # `a_3.tif`, `a_-3.tif` (of a slice below the first), `a3.tif` and `a (3).tif`.
 _NAME = re.compile(
@@ -136,31 +136,9 @@ def is_slice(name: str) -> bool:
     return name.lower().endswith((".tif", ".tiff", ".png")) and not name.startswith(".")
 
 
-def is_png(path: Path) -> bool:
-    """Return whether a file is a PNG, by its name."""
-    return path.suffix.lower() == ".png"
-
-
-def read_png_header(path: Path) -> tiff.Page:
-    """Return what a PNG states of its pixels; decodes nothing.
-
-    Raises:
-        UserError: If it does not begin as a PNG does.
-        TooLarge: If a side is over the limit.
-    """
-    with path.open("rb") as file:
-        head = file.read(26)
-    if len(head) < 26 or not head.startswith(_PNG) or head[12:16] != b"IHDR":
-        raise UserError("the PNG file cannot be read", "no header", file=path)
-    width, height = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
-    if max(width, height) > tiff.MAX_SIDE_PX:
-        raise TooLarge(f"an image must have at most {tiff.MAX_SIDE_PX} pixels on each side", (width, height), file=path)
-    return tiff.Page(width, height, {2: 3, 3: 3, 4: 2, 6: 4}.get(head[25], 1), head[24])
-
-
 def read_image(path: Path) -> NDArray[np.generic]:
     """Read one image, (H, W, C), with one or three channels; an opacity channel is removed."""
-    return _checked(_read_png(path) if is_png(path) else lgg.read_tiff(path), path)
+    return _checked(png.read_png(path) if is_png(path) else lgg.read_tiff(path), path)
 
 
 def _checked(pixels: NDArray[np.generic], path: Path) -> NDArray[np.generic]:
@@ -175,20 +153,4 @@ def _checked(pixels: NDArray[np.generic], path: Path) -> NDArray[np.generic]:
 
 
 def _binary(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    return lgg.to_binary(_read_png(path) if is_png(path) else lgg.read_tiff(path), shape, path)
-
-
-def _read_png(path: Path) -> NDArray[np.generic]:
-    from PIL import Image
-
-    read_png_header(path)
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            palette = image.mode in ("P", "PA")
-            pixels = np.asarray(image.convert("RGB") if palette else image)
-            gray = image.mode == "LA" or (palette and bool((pixels == pixels[..., :1]).all()))
-            return pixels[..., 0] if gray else pixels
-    except UserError:
-        raise
-    except Exception as error:  # a damaged file can fail anywhere inside the decoder
-        raise UserError("the PNG file cannot be read", reason(error), file=path) from error
+    return lgg.to_binary(png.read_png(path) if is_png(path) else lgg.read_tiff(path), shape, path)

@@ -10,6 +10,7 @@ from glioflow.data.case import Case
 from glioflow.data.formats import brats, dicom, lgg, published, slices
 from glioflow.data.formats.detect import format_named, open_cohort
 from glioflow.data.formats.nifti_names import is_volume, owner_of, stem
+from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.sequences import NONE_CHOSEN, is_channel_name
 from glioflow.errors import TooLarge, UserError
@@ -76,7 +77,7 @@ def choose_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     for path in paths:
         kinds.setdefault(_kind_of(path), []).append(path)
     left_out = kinds.pop("", [])
-    if "dicom" in kinds or ("nifti" in kinds and all(slices.is_png(path) for path in kinds.get("slices", ()))):
+    if "dicom" in kinds or ("nifti" in kinds and all(is_png(path) for path in kinds.get("slices", ()))):
         left_out += kinds.pop("slices", [])  # pictures of a viewer, or of a quality check
     if len(kinds) == 1:
         return next(iter(kinds.values())), left_out
@@ -106,7 +107,7 @@ def open_source(path: Path) -> Cohort:
 
 def _open_folder(path: Path) -> Cohort:
     images, masks = lgg.pair_slices(path.iterdir())
-    if images or masks:
+    if any(not is_png(file) for file in (*images.values(), *masks.values())) and len(lgg.flat_cases(path)) < 2:
         return _one("lgg", path, lgg.open_case(path), lgg.LABELS)
     return open_cohort(path)
 

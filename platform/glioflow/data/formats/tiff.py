@@ -104,11 +104,16 @@ def _decode(page: Any, index: int, path: Path) -> NDArray[np.generic]:
         raise UserError(
             "a TIFF must begin at its top left", f"orientation {page.tags['Orientation'].value}", file=path, hint=hint
         )
+    apart = int(page.planarconfig) == 2 and page.samplesperpixel > 1
     if name == "LZW":
+        if apart:
+            hint = "store it with the samples of a pixel together"
+            raise UserError("a TIFF packed by LZW must not hold its samples in planes", file=path, hint=hint)
         return _decode_lzw(page, index, path)
     if name in _DEFLATE:
         _check_deflated(page, path)
-    return np.asarray(page.asarray(maxworkers=1))
+    pixels = np.asarray(page.asarray(maxworkers=1))
+    return np.ascontiguousarray(np.moveaxis(pixels, 0, -1)) if apart else pixels
 
 
 def _decode_lzw(page: Any, index: int, path: Path) -> NDArray[np.generic]:

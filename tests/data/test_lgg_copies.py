@@ -1,0 +1,152 @@
+"""The LGG set as people upload it again: other folders, other files, other masks, the same cases."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from glioflow.data.checks.cohort_checks import check
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.study import read_study
+from glioflow.data.synthetic.cohort import synthesize_lgg
+from glioflow.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    path = tmp_path_factory.mktemp("lgg") / "kaggle_3m"
+    synthesize_lgg(path, patients=3, seed=0, size=48, slices=(5, 6))
+    return path
+
+
+def files_of(root):
+    return sorted(root.glob("*/*.tif"))
+
+
+def as_png(root, out):
+    for file in files_of(root):
+        target = out / file.parent.name / f"{file.stem}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(tifffile.imread(file)).save(target)
+
+
+def flat(root, out):
+    out.mkdir(parents=True)
+    for file in files_of(root):
+        shutil.copy(file, out / file.name)
+
+
+def side_by_side(root, out, *, twins=False):
+    for file in files_of(root):
+        mask = file.stem.endswith("_mask")
+        target = out / ("masks" if mask else "images") / (file.name.replace("_mask", "") if twins else file.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
+
+
+COPIES = {
+    "PNG in case folders": as_png,
+    "all in one folder": flat,
+    "images and masks": side_by_side,
+    "masks named as their images": lambda root, out: side_by_side(root, out, twins=True),
+    "kaggle_3m in kaggle_3m": lambda root, out: shutil.copytree(root, out / "kaggle_3m" / "kaggle_3m"),
+    "one level higher": lambda root, out: shutil.copytree(root, out / "lgg-mri-segmentation" / "kaggle_3m"),
+    "the archive that holds itself": lambda root, out: (
+        shutil.copytree(root, out / "kaggle_3m"),
+        shutil.copytree(root, out / "lgg-mri-segmentation" / "kaggle_3m"),
+    ),
+}
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_a_copy_has_the_cases_of_the_original(original, tmp_path, copy):
+    COPIES[copy](original, tmp_path / "copy")
+    theirs, ours = open_cohort(tmp_path / "copy"), open_cohort(original)
+    assert theirs.format == "lgg"
+    assert [(case.id, case.patient, case.institution) for case in theirs.cases] == [
+        (case.id, case.patient, case.institution) for case in ours.cases
+    ]
+    for case in ours.cases:
+        one, other = theirs.read(case.id), ours.read(case.id)
+        assert np.array_equal(one.image, other.image)
+        assert np.array_equal(one.mask, other.mask)
+        assert one.slice_numbers == other.slice_numbers
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_check_finds_nothing_wrong_with_a_copy(original, tmp_path, copy):
+    COPIES[copy](original, tmp_path / "copy")
+    report = check(tmp_path / "copy")
+    assert report.ok, report.problems
+    assert (report.patients, report.slices) == (3, check(original).slices)
+
+
+def rewrite_masks(root, out, change):
+    shutil.copytree(root, out)
+    for file in out.glob("*/*_mask.tif"):
+        tifffile.imwrite(file, change(tifffile.imread(file)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda mask: np.repeat(mask[..., None], 3, axis=2),
+        lambda mask: np.where(mask > 0, 65535, 0).astype(np.uint16),
+        lambda mask: (mask > 0).astype(np.uint8),
+    ],
+    ids=["RGB", "0 and 65535", "0 and 1"],
+)
+def test_masks_of_other_kinds_mean_the_same(original, tmp_path, change):
+    rewrite_masks(original, tmp_path / "copy", change)
+    for case in open_cohort(original).cases:
+        assert np.array_equal(
+            open_cohort(tmp_path / "copy").read(case.id).mask, open_cohort(original).read(case.id).mask
+        )
+
+
+def blur(mask):
+    return cv2.imdecode(cv2.imencode(".jpg", mask, [cv2.IMWRITE_JPEG_QUALITY, 90])[1], cv2.IMREAD_GRAYSCALE)
+
+
+def test_blurred_masks_are_only_cut_where_a_person_says_so(original, tmp_path):
+    copy = tmp_path / "copy"
+    rewrite_masks(original, copy, blur)
+    with pytest.raises(UserError, match="mask_threshold: 127"):
+        [open_cohort(copy).read(case.id) for case in open_cohort(copy).cases]
+    (copy / "cohort.yaml").write_text("mask_threshold: 127")
+    for case in open_cohort(original).cases:
+        truth, cut = open_cohort(original).read(case.id).mask, open_cohort(copy).read(case.id).mask
+        assert (truth != cut).sum() <= 0.05 * truth.sum()
+    report = check(copy)
+    assert report.ok, report.problems
+    assert "masks are cut at 127" in report.remarks[0]
+
+
+@pytest.mark.parametrize("packing", [None, "zlib"])
+def test_planes_of_a_tiff_are_its_channels(original, tmp_path, packing):
+    copy = shutil.copytree(original, tmp_path / "copy")
+    for file in copy.glob("*/*[0-9].tif"):
+        planes = np.moveaxis(tifffile.imread(file), -1, 0)
+        tifffile.imwrite(file, planes, photometric="rgb", planarconfig="separate", compression=packing)
+    for case in open_cohort(original).cases:
+        assert np.array_equal(open_cohort(copy).read(case.id).image, open_cohort(original).read(case.id).image)
+
+
+def test_eight_bits_in_sixteen_and_packed_by_opencv_are_the_same_slices(original, tmp_path):
+    copy = shutil.copytree(original, tmp_path / "copy")
+    for file in copy.glob("*/*[0-9].tif"):
+        wide = tifffile.imread(file).astype(np.uint16) * 257
+        cv2.imwrite(str(file), wide[..., ::-1])  # LZW
+    for case in open_cohort(original).cases:
+        assert np.array_equal(open_cohort(copy).read(case.id).image, open_cohort(original).read(case.id).image)
+
+
+def test_one_case_is_a_study_whatever_it_lies_beside(original, tmp_path):
+    as_png(original, tmp_path / "png")
+    case = open_cohort(original).cases[0]
+    whole = open_cohort(original).read(case.id)
+    for folder in (original / case.id, tmp_path / "png" / case.id):
+        assert np.array_equal(read_study([folder]).image, whole.image)
