@@ -76,9 +76,8 @@ def open_files(files: Iterable[Path]) -> tuple[CaseFiles, ...]:
             rule = f"the modality {twice} of a case must be in one file"
             raise UserError(rule, f"{members[twice][0].name} too", file=members[twice][1])
         ordered = [members[key][0] for key in (*CHANNELS, "seg") if key in members]
-        match = _FROM_2023.match(name) or _WITH_CENTER.match(name) or _WITH_FOLLOW_UP.match(name)
-        parts = match.groupdict() if match else {}
-        cases.append(CaseFiles(name, parts.get("patient", name), tuple(ordered), parts.get("institution")))
+        person, institution = person_of(name)
+        cases.append(CaseFiles(name, person, tuple(ordered), institution))
     if not cases:
         raise UserError("a BraTS cohort must hold files such as <case>_flair.nii.gz")
     return tuple(sorted(cases, key=lambda case: case.id))
@@ -120,6 +119,13 @@ def labels_of(case_ids: Iterable[str], origin: object) -> dict[int, str]:
         rule = "the cases must be of one generation of BraTS, since the labels differ"
         raise UserError(rule, "; ".join(sorted(" or ".join(names) for names in fitting)), file=Path(str(origin)))
     return dict(one_scheme(fitting.pop(), origin).labels)
+
+
+def person_of(case_id: str) -> tuple[str, str | None]:
+    """Return the person of a case and the institution, where the name tells it."""
+    match = _FROM_2023.match(case_id) or _WITH_CENTER.match(case_id) or _WITH_FOLLOW_UP.match(case_id)
+    parts = match.groupdict() if match else {}
+    return parts.get("patient", case_id), parts.get("institution")
 
 
 def schemes_of(case_id: str) -> tuple[str, ...]:

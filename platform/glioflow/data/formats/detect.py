@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from glioflow.data.case import Case
-from glioflow.data.formats import brats, dicom, lgg, nifti, published, slices
+from glioflow.data.formats import brats, dicom, lgg, listed, nifti, published, slices
 from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, read_roles
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.errors import UserError, unknown_name
@@ -26,6 +26,7 @@ class Format(Protocol):
 
 # Order matters: the first format that recognizes a folder opens it.
 FORMATS: Mapping[str, Format] = {
+    "listed": listed,
     "lgg": lgg,
     "published": published,
     "brats": brats,
@@ -44,6 +45,8 @@ def format_named(name: str) -> Format:
 
 def detect_format(path: Path) -> Format:
     """Return the format of a cohort folder, by names alone; raises `UserError` as `open_cohort`."""
+    if path.is_file() and listed.detect(path):
+        return listed
     if not path.is_dir():
         problem = "is no folder" if path.exists() else "does not exist"
         raise UserError(f"{path} {problem}", path, hint="give the folder of a cohort")

@@ -88,6 +88,11 @@ def owner_of(name: str) -> str | None:
     return "".join(pieces[:first]).strip("_-")
 
 
+def channel_in(name: str) -> str | None:
+    """Return the sequence in a file's name, `flair` for `p1_flair`; None where there is none."""
+    return next((piece.lower() for piece in reversed(re.split("[_-]", name)) if is_channel_name(piece)), None)
+
+
 def channel_name(name: str, case_id: str, folder: str) -> str:
     """Return the channel in an image's name: what follows the case's, or `image`."""
     beginning = _BIDS_BEGINNING.match(name)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from glioflow.data.case import Case
-from glioflow.data.formats import brats, dicom, lgg, published, slices
+from glioflow.data.formats import brats, dicom, lgg, listed, published, slices
 from glioflow.data.formats.detect import format_named, open_cohort
 from glioflow.data.formats.nifti_names import is_volume, owner_of, stem
 from glioflow.data.formats.png import is_png
@@ -102,7 +102,7 @@ def open_source(path: Path) -> Cohort:
     """List the cohort or the single study at `path`; raises `UserError` as `open_cohort` and `open_study`."""
     if not path.exists():
         raise UserError(f"{path} does not exist", path, hint="give the path of a cohort or a study")
-    return _open_folder(path) if path.is_dir() else open_study([path])
+    return _open_folder(path) if path.is_dir() else open_cohort(path) if listed.detect(path) else open_study([path])
 
 
 def _open_folder(path: Path) -> Cohort:

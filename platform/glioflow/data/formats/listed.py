@@ -1,0 +1,242 @@
+"""Cohorts whose files a list names: a csv with columns of paths, MONAI's datalists, and MONAI Label's datastore.
+
+A csv has a row for each case: `patient`, `case`, a column of paths for each sequence, and `mask`. A datalist is MONAI's
+`{"training": [{"image": [...], "label": ...}]}`. Either is given itself, or its folder under the names in `NAMES`.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from glioflow.data.case import Case
+from glioflow.data.formats import brats
+from glioflow.data.formats.dataset_json import labels_in, stacked_names
+from glioflow.data.formats.file_roles import declared_in, read_roles
+from glioflow.data.formats.nifti import assemble, join, read_stack
+from glioflow.data.formats.nifti_names import channel_in, is_volume, owner_of, stem
+from glioflow.data.formats.record import CaseFiles, Cohort, reason
+from glioflow.errors import UserError
+from glioflow.label_schemes import SCHEMES
+
+NAMES = ("cohort.csv", "datalist.json", "datastore_v2.json")
+_DATASTORE = "datastore_v2.json"
+_CASE, _PATIENT = ("case", "id", "case_id"), ("patient", "person", "subject", "patient_id", "participant_id")
+_MASK, _SITE = ("mask", "label", "seg", "segmentation"), ("institution", "site", "center")
+_PARTS = ("training", "validation", "testing", "test")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One case of a list: its images by channel, or one file with `stacked` channels, and its mask."""
+
+    case: CaseFiles
+    channels: tuple[str, ...]
+    has_mask: bool
+    stacked: bool = False
+
+
+def list_in(path: Path) -> Path | None:
+    """Return the list that `path` is, or that lies in it under a known name; None where there is none."""
+    if path.is_file():
+        return path if path.suffix.lower() in (".csv", ".json") else None
+    found = next((path / name for name in NAMES if (path / name).is_file()), None)
+    # A clinical table may be called so, too.
+    return None if found is not None and found.suffix == ".csv" and not _columns_of_paths(_rows(found)) else found
+
+
+def detect(path: Path) -> bool:
+    """Return whether a list of cases is there."""
+    return list_in(path) is not None
+
+
+def open(path: Path) -> Cohort:
+    """List the cases of a list.
+
+    Raises:
+        UserError: If it cannot be read, names a file that does not exist, or a case twice.
+    """
+    file = list_in(path)
+    if file is None:
+        raise UserError("a list of cases must be a csv or a datalist", path, NAMES)
+    root = file.parent
+    description: Mapping[str, Any] = {}
+    if file.suffix.lower() == ".csv":
+        entries = list(_from_csv(file))
+    elif file.name == _DATASTORE:
+        entries = list(_from_datastore(root))
+    else:
+        description = _read_json(file)
+        entries = list(_from_datalist(file, description))
+    if not entries:
+        raise UserError("a list must name at least one case", file=file)
+    labels = _labels(root, description, entries)
+    by_id = {entry.case.id: (entry.channels, entry.has_mask, entry.stacked) for entry in entries}
+    cases = tuple(sorted((entry.case for entry in entries), key=lambda case: case.id))
+    return Cohort(
+        "listed",
+        root,
+        cases,
+        labels,
+        partial(read, known=by_id, labels=tuple(labels)),
+        inputs=(file, *declared_in(root)),
+        notes=(f"the cases are those that {file.name} lists",),
+    )
+
+
+def read(
+    case: CaseFiles,
+    *,
+    known: Mapping[str, tuple[Sequence[str], bool, bool]] | None = None,
+    labels: Sequence[int] = (1,),
+) -> Case:
+    """Read the images of a case as the channels that the list names, and its mask if it has one.
+
+    Raises:
+        UserError: If a file is damaged, the grids differ, or the mask holds another label.
+    """
+    names, has_mask, stacked = (known or {}).get(case.id, ((), False, False))
+    masks = case.files[-1:] if has_mask else ()
+    images = case.files[: len(case.files) - len(masks)]
+    if stacked:
+        volumes = read_stack(images[0], names)
+        return join(
+            case, {name: (images[0], volume) for name, volume in zip(names, volumes, strict=True)}, masks, labels
+        )
+    return assemble(case, dict(zip(names, images, strict=True)), masks, labels)
+
+
+def folds_in(file: Path) -> dict[str, int]:
+    """Return the fold of each case in a datalist; empty where it has none."""
+    description = _read_json(file)
+    items = [item for item in description.get("training", []) if isinstance(item, dict)]
+    pairs = zip(_from_datalist(file, {**description, "validation": [], "testing": [], "test": []}), items, strict=True)
+    return {entry.case.id: int(item["fold"]) for entry, item in pairs if "fold" in item}
+
+
+def _rows(file: Path) -> list[dict[str, str | None]]:
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            sample = text.readline()
+            text.seek(0)
+            separator = max(",;\t", key=sample.count)
+            return list(csv.DictReader(text, delimiter=separator))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError("the list must be a csv", reason(error), file=file) from error
+
+
+def _columns_of_paths(rows: Sequence[Mapping[str, str | None]]) -> list[str]:
+    """Return the columns of images, as the header writes them."""
+    special = (*_CASE, *_PATIENT, *_MASK, *_SITE)
+    return [
+        name
+        for name in (rows[0] if rows else {})
+        if name and name.strip().lower() not in special and _holds_paths(rows, name)
+    ]
+
+
+def _from_csv(file: Path) -> Iterable[_Entry]:
+    rows = _rows(file)
+    columns = {name: name.strip().lower() for name in (rows[0] if rows else {}) if name}
+    paths = _columns_of_paths(rows)
+    if not paths:
+        rule = "the list must have a column of paths for each sequence, such as flair, and may have patient, case, mask"
+        raise UserError(rule, ", ".join(columns) or "no row", file=file)
+    for number, row in enumerate(rows, start=2):
+        values = {columns[name]: (value or "").strip() for name, value in row.items() if name in columns}
+        images = [_path(values[columns[name]], file, f"row {number}, column {name}") for name in paths]
+        mask = next((values[name] for name in _MASK if values.get(name)), None)
+        files = [*images, *([_path(mask, file, f"row {number}, mask")] if mask else [])]
+        case = next((values[name] for name in _CASE if values.get(name)), "") or owner_of(stem(images[0]))
+        case = case or images[0].parent.name
+        patient = next((values[name] for name in _PATIENT if values.get(name)), "") or case
+        site = next((values[name] for name in _SITE if values.get(name)), None)
+        yield _Entry(CaseFiles(case, patient, tuple(files), site), tuple(columns[name] for name in paths), bool(mask))
+
+
+def _holds_paths(rows: Sequence[Mapping[str, str | None]], name: str) -> bool:
+    values = [value for row in rows if (value := (row[name] or "").strip())]
+    return bool(values) and all(is_volume(value) for value in values)
+
+
+def _path(value: str, file: Path, where: str) -> Path:
+    path = file.parent / value
+    if not value or not path.is_file():
+        raise UserError(f"{where} must be a file, relative to the list's folder", value or "nothing", file=file)
+    return path
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError("the list must be valid JSON", reason(error), file=file) from error
+    if not isinstance(value, dict) or not isinstance(value.get("training", []), list):
+        rule = 'a datalist must hold {"training": [{"image": ..., "label": ...}]}'
+        raise UserError(rule, type(value).__name__, file=file)
+    return value
+
+
+def _from_datalist(file: Path, description: Mapping[str, Any]) -> Iterable[_Entry]:
+    stack = stacked_names(description)
+    for part in _PARTS:
+        for number, item in enumerate(description.get(part, [])):
+            item = item if isinstance(item, dict) else {"image": item}
+            where = f"{part}[{number}]"
+            named = item.get("image")
+            named = [named] if isinstance(named, str) else named
+            if not isinstance(named, list) or not named or not all(isinstance(name, str) for name in named):
+                raise UserError(f"{where}.image must be a path or a list of paths", type(named).__name__, file=file)
+            images = [_path(name, file, f"{where}.image") for name in named]
+            label = item.get("label")
+            mask = [_path(label, file, f"{where}.label")] if isinstance(label, str) else []
+            case = str(item.get("id") or owner_of(stem(images[0])) or _shared(images) or images[0].parent.name)
+            patient = next((str(item[key]) for key in _PATIENT if item.get(key)), None)
+            patient = patient or (_person(case) if len(images) > 1 else case)
+            files = CaseFiles(case, patient, (*images, *mask))
+            if stack and len(images) == 1 and len(stack) > 1:
+                yield _Entry(files, tuple(stack), bool(mask), stacked=True)
+            else:
+                yield _Entry(files, _channels(images), bool(mask))
+
+
+def _from_datastore(root: Path) -> Iterable[_Entry]:
+    """List the images of MONAI Label's datastore, with the masks in `labels/final`, not the ones a model submitted."""
+    for image in sorted(file for file in root.iterdir() if is_volume(file.name)):
+        mask = next(
+            (path for file in sorted((root / "labels" / "final").glob("*")) if stem(path := file) == stem(image)), None
+        )
+        files = (image, *([mask] if mask else []))
+        yield _Entry(CaseFiles(stem(image), stem(image), files), _channels([image]), mask is not None)
+
+
+def _channels(images: Sequence[Path]) -> tuple[str, ...]:
+    """Return the channel in the name of each image, or numbers where one has none or two have the same."""
+    names = [channel_in(stem(image)) for image in images]
+    if all(names) and len(set(names)) == len(names):
+        return tuple(str(name) for name in names)
+    return ("image",) if len(images) == 1 else tuple(f"channel{number}" for number in range(len(images)))
+
+
+def _shared(images: Sequence[Path]) -> str:
+    return stem(images[0]) if len(images) == 1 else ""
+
+
+def _person(case: str) -> str:
+    """Return the person of a case under a BraTS name; of any other, the case itself."""
+    return brats.person_of(case)[0] if brats.is_named(case) else case
+
+
+def _labels(root: Path, description: Mapping[str, Any], entries: Sequence[_Entry]) -> dict[int, str]:
+    roles = read_roles(root)
+    if roles.scheme:
+        return dict(SCHEMES[roles.scheme].labels)
+    if roles.labels or description.get("labels"):
+        return roles.labels or labels_in(description)
+    labeled = [entry.case.id for entry in entries if entry.has_mask]
+    if labeled and all(brats.is_named(case) for case in labeled):
+        return brats.labels_of(labeled, root)
+    return {1: "tumor"}

@@ -1,0 +1,121 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from glioflow.data.checks.cohort_checks import check
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.synthetic.layouts import synthesize_layout
+from glioflow.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def brats(tmp_path_factory):
+    path = tmp_path_factory.mktemp("listed") / "brats"
+    synthesize_layout("brats-2024-gli", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def decathlon(tmp_path_factory):
+    path = tmp_path_factory.mktemp("listed") / "task01"
+    synthesize_layout("decathlon", path)
+    return path
+
+
+def csv_of(root, *, separator=",", extra=""):
+    rows = [separator.join(("Patient", "case", "FLAIR", "t1ce", "mask", "age"))]
+    for case in open_cohort(root).cases:
+        flair, _, t1ce, _, mask = (str(file.relative_to(root)) for file in case.files)
+        rows.append(separator.join((case.patient, case.id, flair, t1ce, mask, "50")))
+    (root / "cohort.csv").write_text("\n".join(rows) + extra)
+
+
+def test_a_csv_with_columns_of_paths_is_a_cohort(brats, tmp_path):
+    root = shutil.copytree(brats, tmp_path / "own")
+    csv_of(root)
+    (root / "cohort.yaml").write_text("scheme: brats-2024-gli")
+    for path in (root, root / "cohort.csv"):
+        cohort = open_cohort(path)
+        case = cohort.read(cohort.cases[0].id)
+        assert (cohort.format, case.channels, case.patient) == ("listed", ("flair", "t1ce"), "BraTS-GLI-00005")
+        assert set(np.unique(case.mask)) == {0, 1, 2, 3, 4}
+        report = check(path)
+        assert report.ok, report.problems
+        assert report.patients == 1
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_other_separators_are_read(brats, tmp_path, separator):
+    root = shutil.copytree(brats, tmp_path / "own")
+    csv_of(root, separator=separator)
+    assert len(open_cohort(root).cases) == 2
+
+
+def test_a_row_whose_file_does_not_exist_is_named(brats, tmp_path):
+    root = shutil.copytree(brats, tmp_path / "own")
+    csv_of(root, extra="\nP9,P9,nowhere.nii.gz,nowhere.nii.gz,,")
+    with pytest.raises(UserError, match=r"row 4, column FLAIR"):
+        open_cohort(root)
+
+
+def test_a_clinical_table_of_that_name_lists_nothing(brats, tmp_path):
+    root = shutil.copytree(brats, tmp_path / "own")
+    (root / "cohort.csv").write_text("Patient,age\nBraTS-GLI-00005,50\n")
+    assert open_cohort(root).format == "brats"
+
+
+def datalist_of(root, **more):
+    items = []
+    for fold, case in enumerate(open_cohort(root).cases):
+        *images, mask = (str(file.relative_to(root)) for file in case.files)
+        items.append({"image": images, "label": mask, "fold": fold, **more})
+    return {"training": items}
+
+
+def test_a_datalist_of_monai_has_the_cases_persons_and_labels_of_its_files(brats, tmp_path):
+    root = shutil.copytree(brats, tmp_path / "own")
+    (root / "folds.json").write_text(json.dumps(datalist_of(root)))
+    cohort, ours = open_cohort(root / "folds.json"), open_cohort(brats)
+    assert cohort.format == "listed"
+    assert cohort.labels == ours.labels
+    assert [(case.id, case.patient) for case in cohort.cases] == [(case.id, case.patient) for case in ours.cases]
+    case, other = cohort.read(cohort.cases[0].id), ours.read(ours.cases[0].id)
+    assert case.channels == ("t2f", "t1n", "t1c", "t2w")
+    assert np.array_equal(case.image, other.image)
+    assert np.array_equal(case.mask, other.mask)
+
+
+def test_the_decathlons_own_list_with_four_axes_is_read(decathlon):
+    images = sorted(file.name for file in (decathlon / "imagesTr").iterdir())
+    description = json.loads((decathlon / "dataset.json").read_text())
+    description["training"] = [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in images]
+    (decathlon / "datalist.json").write_text(json.dumps(description))
+    cohort = open_cohort(decathlon)
+    case = cohort.read("BRATS_001")
+    assert (cohort.format, case.channels) == ("listed", ("flair", "t1w", "t1gd", "t2w"))
+    assert cohort.labels[3] == "enhancing tumour"
+    (decathlon / "datalist.json").unlink()
+    assert np.array_equal(open_cohort(decathlon).read("BRATS_001").image, case.image)
+
+
+@pytest.mark.parametrize("damage", ["[]", "{", '{"training": [{"label": "x.nii.gz"}]}', '{"training": []}'])
+def test_what_is_no_datalist_is_refused(tmp_path, damage):
+    (tmp_path / "datalist.json").write_text(damage)
+    with pytest.raises(UserError):
+        open_cohort(tmp_path)
+
+
+def test_the_datastore_of_monai_label_has_its_final_masks(brats, tmp_path):
+    case = open_cohort(brats).cases[0]
+    (tmp_path / "datastore_v2.json").write_text('{"objects": {}}')
+    shutil.copy(case.files[0], tmp_path / "scan.nii.gz")
+    for tag in ("final", "original"):
+        (tmp_path / "labels" / tag).mkdir(parents=True)
+    shutil.copy(case.files[4], tmp_path / "labels" / "final" / "scan.nii.gz")
+    shutil.copy(case.files[0], tmp_path / "labels" / "original" / "scan.nii.gz")
+    (tmp_path / "cohort.yaml").write_text("scheme: brats-2024-gli")
+    cohort = open_cohort(tmp_path)
+    assert [entry.id for entry in cohort.cases] == ["scan"]
+    assert set(np.unique(cohort.read("scan").mask)) == {0, 1, 2, 3, 4}
