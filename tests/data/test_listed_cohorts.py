@@ -1,11 +1,13 @@
 import json
 import shutil
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from glioflow.data.checks.cohort_checks import check
 from glioflow.data.formats.detect import open_cohort
+from glioflow.data.splits import SplitSettings, make_split
 from glioflow.data.synthetic.layouts import synthesize_layout
 from glioflow.errors import UserError
 
@@ -119,3 +121,48 @@ def test_the_datastore_of_monai_label_has_its_final_masks(brats, tmp_path):
     cohort = open_cohort(tmp_path)
     assert [entry.id for entry in cohort.cases] == ["scan"]
     assert set(np.unique(cohort.read("scan").mask)) == {0, 1, 2, 3, 4}
+
+
+def people(cohort):
+    return [Person(case.id, case.patient) for case in cohort.cases]
+
+
+@dataclass(frozen=True)
+class Person:
+    id: str
+    patient: str
+    institution: str | None = None
+    volume_px: int | None = 1
+
+
+FOLDS = [{"train": ["b", "c"], "val": ["a"]}, {"train": ["a", "c"], "val": ["b"]}]
+
+
+def test_the_folds_of_nnunet_are_a_split_once_one_is_chosen(tmp_path):
+    file = tmp_path / "splits_final.json"
+    file.write_text(json.dumps(FOLDS))
+    cases = [Person(name, name) for name in "abc"]
+    split = make_split(cases, SplitSettings(method="file", file=str(file), fold=1))
+    assert (split.train, split.val, split.test) == (("a", "c"), ("b",), ())
+    for settings in ({}, {"fold": 2}):
+        with pytest.raises(UserError, match="2 folds"):
+            make_split(cases, SplitSettings(method="file", file=str(file), **settings))
+
+
+def test_folds_of_nnunet_with_a_person_on_both_sides_are_refused(tmp_path):
+    file = tmp_path / "splits_final.json"
+    file.write_text(json.dumps(FOLDS))
+    cases = [Person("a", "one"), Person("b", "one"), Person("c", "other")]
+    with pytest.raises(UserError, match="one part of the split"):
+        make_split(cases, SplitSettings(method="file", file=str(file), fold=0))
+
+
+def test_the_folds_of_a_datalist_are_a_split(brats, tmp_path):
+    root = shutil.copytree(brats, tmp_path / "own")
+    (root / "folds.json").write_text(json.dumps(datalist_of(root)))
+    cohort = open_cohort(root / "folds.json")
+    cases = [Person(case.id, case.id) for case in cohort.cases]
+    split = make_split(cases, SplitSettings(method="file", file=str(root / "folds.json"), fold=0))
+    assert (split.val, split.train) == (("BraTS-GLI-00005-100",), ("BraTS-GLI-00005-101",))
+    with pytest.raises(UserError, match="one part of the split"):  # both visits are of one person
+        make_split(people(cohort), SplitSettings(method="file", file=str(root / "folds.json"), fold=0))

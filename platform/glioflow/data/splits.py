@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from glioflow.data.case import unknown_case
+from glioflow.data.formats.listed import folds_in
 from glioflow.errors import UserError
 
 
@@ -46,7 +47,9 @@ class SplitSettings(BaseModel):
         folds: Number of parts.
         fold: The part that is used for testing.
         counts: Number of patients in train, val and test for the method `counts`.
-        file: JSON with `train`, `val`, `test` (cases or patients); a relative one is also searched under GLIOFLOW_DATA.
+        file: JSON with `train`, `val`, `test` (cases or patients); or nnU-Net's `splits_final.json` or a datalist of
+            MONAI with folds, of which `fold` is the one that validates. A relative one is also searched under
+            GLIOFLOW_DATA.
         seed: Of the random order of patients.
     """
 
@@ -104,7 +107,7 @@ def make_split(cases: Sequence[Splittable], settings: SplitSettings, *, folder: 
         UserError: If there are too few patients, a listed case does not exist, or a patient would be in two parts.
     """
     if settings.method == "file":
-        split = by_case(read_split(str(settings.file), folder), cases)
+        split = by_case(read_split(settings, folder), cases)
         check_split(split, cases)
         return split
     if settings.method == "counts":
@@ -132,6 +135,24 @@ def by_case(split: Split, cases: Sequence[Splittable]) -> Split:
         )
 
     return Split(train=expanded(split.train), val=expanded(split.val), test=expanded(split.test))
+
+
+def _folds_of_datalist(path: Path) -> list[dict[str, list[str]]]:
+    """Return the folds of MONAI's datalist, each with the cases that train and those that validate."""
+    fold_of = folds_in(path)
+    return [
+        {"train": [case for case in fold_of if fold_of[case] != k], "val": [c for c in fold_of if fold_of[c] == k]}
+        for k in range(max(fold_of.values(), default=-1) + 1)
+    ]
+
+
+def _chosen(folds: list[dict[str, list[str]]], fold: int | None, path: Path) -> dict[str, list[str]]:
+    if not folds:
+        raise UserError("a split file must list cases or folds", "none", file=path)
+    if fold is None or fold >= len(folds):
+        rule = f"the file lists {len(folds)} folds, and one of them must be chosen"
+        raise UserError(rule, fold, hint=f"give split.fold, 0 to {len(folds) - 1}", file=path)
+    return folds[fold]
 
 
 def check_patients(number: int, folds: int) -> None:
@@ -221,17 +242,24 @@ def _by_counts(cases: Sequence[Splittable], counts: tuple[int, int, int], seed: 
     return split
 
 
-def read_split(name: str, folder: Path | None) -> Split:
+def read_split(settings: SplitSettings, folder: Path | None) -> Split:
     """Read a split file, looked up in the current folder and in `folder`, without checking that it splits by patient.
 
     Raises:
-        UserError: If the file does not exist or is no split.
+        UserError: If the file does not exist or is no split, or it lists folds and no setting says which.
     """
+    name, fold = str(settings.file), settings.fold if "fold" in settings.model_fields_set else None
     paths = [Path(name)] + ([folder / name] if folder is not None and not Path(name).is_absolute() else [])
     for path in paths:
         if path.is_file():
             try:
-                return Split.model_validate_json(path.read_bytes())
+                value = json.loads(path.read_bytes())
+                folds = value if isinstance(value, list) else None
+                if isinstance(value, dict) and "training" in value:
+                    folds = _folds_of_datalist(path)
+                return Split.model_validate(value if folds is None else _chosen(folds, fold, path))
+            except UserError:
+                raise
             except (ValidationError, ValueError):
                 raise UserError("a split file must be JSON with the lists train, val and test", file=path) from None
     looked = " or ".join(str(path) for path in paths)

@@ -135,7 +135,7 @@ def audit_experiment(
     settings = experiment.split
     by_file = settings.method == "file"
     split = (
-        by_case(read_split(str(settings.file), data_folder()), cohort.records)
+        by_case(read_split(settings, data_folder()), cohort.records)
         if by_file
         else make_split(cohort.entries(), settings, folder=data_folder())
     )
