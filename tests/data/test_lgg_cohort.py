@@ -141,9 +141,9 @@ def test_slices_of_two_sizes_are_refused(tmp_path):
     assert "the same size" in refusal(tmp_path)
 
 
-def test_slices_of_16_bits_are_refused(tmp_path):
+def test_slices_that_need_16_bits_are_refused(tmp_path):
     folder = write_case(tmp_path, masks=False)
-    tifffile.imwrite(folder / f"{CASE}_2.tif", np.zeros((8, 9, 3), np.uint16), photometric="rgb")
+    tifffile.imwrite(folder / f"{CASE}_2.tif", np.full((8, 9, 3), 300, np.uint16), photometric="rgb")
     assert "uint16" in refusal(tmp_path)
 
 
