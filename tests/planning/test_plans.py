@@ -39,6 +39,8 @@ def facts(**changes):
         "values": (0.0, 3000.0),
         "whole_numbers": True,
         "background": 0.8,
+        "intensities": {"flair": (40.0, 300.0, 1200.0), "t1": (40.0, 300.0, 1200.0)},
+        "missing": {"flair": 0, "t1": 0},
         "labels": BRATS,
         "tumor_slices": 0.4,
         "in_one_piece": 0.99,
@@ -108,6 +110,22 @@ def test_a_gpu_gets_finer_voxels_larger_patches_and_a_batch_by_trying():
     assert (trained["training.batch_size"], trained["training.gpus_per_worker"]) == ("auto", 1)
 
 
+def test_thin_volumes_get_neighboring_slices_as_channels_unless_slices_lie_far_apart():
+    def steps(**changes):
+        return [step["step"] for step in rules.plan_preprocessing(facts(**changes), CPU).value]
+
+    assert "neighbors" in steps(head=(20, 165, 136))
+    assert "neighbors" not in steps(head=(20, 165, 136), spacing_mm=(6.0, 1.0, 1.0))
+    assert "neighbors" not in steps(head=(20, 165, 136), spacing_mm=None)
+    assert "neighbors" not in steps(head=(1, 165, 136))
+
+
+def test_little_memory_halves_the_batch_and_the_patch():
+    assert [rules.batch_size(False, halved=n) for n in (0, 1, 5)] == [16, 8, 2]
+    assert rules.patch_size(facts(), CPU, [2.0] * 3, halved=1) == [32, 64, 64]
+    assert rules.patch_size(facts(), GPU, [1.0] * 3, halved=9) == [32, 32, 32]
+
+
 def test_a_longer_time_trains_longer_and_varies_more():
     def trained(minutes):
         return settings(rules.plan_training(facts(), CPU, minutes=minutes, seconds_per_step=1.0))
@@ -156,6 +174,31 @@ def test_the_file_of_a_plan_is_an_experiment_with_a_reason_above_every_choice(lg
     assert read.data.source == str(lgg)
     with pytest.raises(UserError, match="must not exist yet"):
         gf.plan(lgg, tmp_path / "plan.yaml")
+
+
+def test_a_plan_fits_the_memory_of_the_machine(lgg):
+    cohort = open_cohort(lgg)
+    ample, tight = (plan(cohort, minutes=1, machine=Machine(1, memory_gb=each)) for each in (16, 0.05))
+    assert (ample.experiment.training.batch_size, tight.experiment.training.batch_size) == (16, 2)
+    assert "of the 0.025 GB for it" in tight.text
+    with pytest.raises(UserError, match="must fit into memory"):
+        plan(cohort, minutes=1, machine=Machine(1, memory_gb=0.001))
+
+
+def test_missing_sequences_and_intensities_are_counted_by_channel(lgg):
+    cohort = open_cohort(lgg)
+
+    def read(files):
+        case = cohort.read_files(files)
+        image = case.image.copy()
+        image[..., 0] = image[..., case.channels.index("flair")] if files.id < cohort.cases[2].id else 0
+        return replace(case, image=image)
+
+    facts_of = measure_cohort(replace(cohort, reader=read))
+    assert facts_of.missing == {"pre": 6, "flair": 0, "post": measure_cohort(cohort).missing["post"]}
+    low, middle, high = facts_of.intensities["flair"]
+    assert 0 < low < middle < high <= 255
+    assert facts_of.intensities["pre"][2] > 0
 
 
 def test_volumes_of_brats_are_planned_in_3d_on_two_cores(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.data.case import Case
+from glioflow.data.checks.channel_checks import blank_channels, copies_of_flair
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.errors import UserError
 from glioflow.progress import Say, quiet
@@ -52,6 +53,8 @@ class CohortFacts:
         values: Least and greatest value of the cases that were read.
         whole_numbers: Whether they hold whole numbers only.
         background: Median share of voxels that are 0 in every channel, in [0, 1].
+        intensities: Of each channel, medians over the cases of the 0.5 %, 50 % and 99.5 % quantiles of what is not 0.
+        missing: Of each channel, in how many of the cases read it is empty or a copy of FLAIR: a sequence not taken.
         labels: Facts about each label that the cohort declares or that occurs.
         tumor_slices: Share of slices with tumor, in [0, 1].
         in_one_piece: Median share of a tumor that lies in its largest component, in [0, 1].
@@ -72,6 +75,8 @@ class CohortFacts:
     values: tuple[float, float]
     whole_numbers: bool
     background: float
+    intensities: dict[str, tuple[float, float, float]]
+    missing: dict[str, int]
     labels: dict[int, LabelFacts]
     tumor_slices: float
     in_one_piece: float
@@ -87,16 +92,18 @@ class Machine:
         cores: CPU cores.
         gpus: Name of each GPU.
         gpu_memory_gb: Memory of the smallest of them, in 10^9 bytes; 0 without.
+        memory_gb: Main memory that is free, in 10^9 bytes.
     """
 
     cores: int
     gpus: tuple[str, ...] = ()
     gpu_memory_gb: float = 0.0
+    memory_gb: float = 16.0
 
 
 @dataclass(frozen=True)
 class _CaseFacts:
-    """One case that was read; `labels` are voxels by value, None without a mask."""
+    """One case that was read; `labels` are voxels by value, None without a mask; `quantiles` are (3, C)."""
 
     id: str
     channels: tuple[str, ...]
@@ -107,20 +114,27 @@ class _CaseFacts:
     high: float
     whole: bool
     background: float
+    quantiles: NDArray[np.float64]
+    missing: tuple[str, ...]
     labels: dict[int, int] | None
     tumor_slices: int
     piece: float
 
 
 def look_at_machine() -> Machine:
-    """Return the cores and GPUs of this machine."""
+    """Return the cores, the free memory and the GPUs of this machine."""
     import torch
+
+    from glioflow.data.batches.storage import free_memory  # brings PyTorch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = torch.cuda.device_count()
     about = [torch.cuda.get_device_properties(k) for k in range(count)]
     return Machine(
-        cores, tuple(each.name for each in about), min((each.total_memory for each in about), default=0) / 1e9
+        cores,
+        memory_gb=free_memory() / 1e9,
+        gpus=tuple(each.name for each in about),
+        gpu_memory_gb=min((each.total_memory for each in about), default=0) / 1e9,
     )
 
 
@@ -164,6 +178,8 @@ def measure_cohort(cohort: Cohort, *, say: Say = quiet) -> CohortFacts:
         values=(min(each.low for each in seen), max(each.high for each in seen)),
         whole_numbers=all(each.whole for each in seen),
         background=float(np.median([each.background for each in seen])),
+        intensities=_intensities(seen),
+        missing={name: sum(name in each.missing for each in seen) for name in first.channels},
         labels={
             value: LabelFacts(
                 cohort.labels.get(value, f"label {value}"), len(px) / len(labeled), int(np.median(px or [0]))
@@ -222,10 +238,29 @@ def _look(case: Case) -> _CaseFacts:
         high=high,
         whole=image.dtype.kind in "ui" or np.array_equal(image, np.round(image)),
         background=float(1 - anything.mean()),
+        quantiles=np.stack([_quantiles(image[..., k]) for k in range(image.shape[-1])], axis=1),
+        missing=(*blank_channels(image, case.channels), *copies_of_flair(image, case.channels)),
         labels=labels,
         tumor_slices=tumor_slices,
         piece=piece,
     )
+
+
+def _quantiles(values: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Return the 0.5 %, 50 % and 99.5 % quantiles of what is not 0, of every eighth voxel; NaN where all is."""
+    some = values.ravel()[::8]
+    some = some[some != 0]
+    return np.quantile(some, (0.005, 0.5, 0.995)) if some.size else np.full(3, np.nan)
+
+
+def _intensities(seen: list[_CaseFacts]) -> dict[str, tuple[float, float, float]]:
+    """Return the median quantiles of each channel, over the cases that have it; zeros where none has."""
+    found = {}
+    for k, name in enumerate(seen[0].channels):
+        own = np.array([each.quantiles[:, k] for each in seen if np.isfinite(each.quantiles[:, k]).all()])
+        low, middle, high = np.median(own, axis=0) if len(own) else np.zeros(3)
+        found[name] = (round(float(low), 4), round(float(middle), 4), round(float(high), 4))
+    return found
 
 
 def _extent(anything: NDArray[np.bool_]) -> tuple[int, int, int]:

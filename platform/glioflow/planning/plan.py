@@ -2,7 +2,7 @@
 
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,14 @@ import yaml
 from glioflow.config import Experiment
 from glioflow.config.experiment import load_experiment
 from glioflow.data.formats.record import Cohort
+from glioflow.errors import UserError
 from glioflow.planning import rules
 from glioflow.planning.facts import CohortFacts, Machine, look_at_machine, measure_cohort
 from glioflow.planning.rules import Choice
 from glioflow.progress import Say, quiet
+
+# From a patch of 128 voxels a side down to 32, one side at a time.
+_MOST_HALVINGS = 7
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,8 @@ def plan(
         say: Called with progress.
 
     Raises:
-        UserError: If the cohort has no masks, or cannot be read.
+        UserError: If the cohort has no masks, or cannot be read, or no training step fits into memory.
     """
-    from glioflow.planning.speed import measure_step  # brings PyTorch
-
     facts = measure_cohort(cohort, say=say)
     facts = replace(facts, source=source or facts.source)
     machine = machine or look_at_machine()
@@ -74,9 +76,7 @@ def plan(
     ]
     title = name or re.sub(r"[^A-Za-z0-9._-]+", "-", cohort.path.resolve().name).strip("-._") or "plan"
     say("measuring a training step")
-    trial = _choices(before, rules.plan_training(facts, machine, minutes=minutes, seconds_per_step=1.0))
-    seconds = measure_step(_experiment(_write(title, facts, trial)), facts.channels)
-    training = list(rules.plan_training(facts, machine, minutes=minutes, seconds_per_step=seconds))
+    training = list(_fitting(title, facts, machine, before, minutes))
     chosen = {choice.key: choice.value for choice in (*before, *training)}
     choices = _choices(
         before,
@@ -87,6 +87,26 @@ def plan(
     )
     text = _write(title, facts, choices)
     return Planned(_experiment(text), choices, facts, machine, text)
+
+
+def _fitting(
+    title: str, facts: CohortFacts, machine: Machine, before: list[Choice], minutes: float
+) -> Iterator[Choice]:
+    """Choose the training, with batch and patch as large as memory holds; its speed is that of steps taken here."""
+    from glioflow.planning.speed import measure_step, memory_for_a_step  # brings PyTorch
+
+    room = memory_for_a_step(machine)
+    for halved in range(_MOST_HALVINGS):
+        trial = _choices(
+            before, rules.plan_training(facts, machine, minutes=minutes, seconds_per_step=1.0, halved=halved)
+        )
+        cost = measure_step(_experiment(_write(title, facts, trial)), facts.channels)
+        if cost.bytes <= room:
+            probe = f"a step takes {cost.bytes / 1e9:.2g} of the {room / 1e9:.2g} GB for it, tried here"
+            return rules.plan_training(
+                facts, machine, minutes=minutes, seconds_per_step=cost.seconds, halved=halved, probe=probe
+            )
+    raise UserError("a training step must fit into memory", f"{room / 1e9:.2g} GB", hint="end other programs")
 
 
 def _choices(*parts: Iterable[Choice]) -> tuple[Choice, ...]:
@@ -106,7 +126,9 @@ def _experiment(text: str) -> Experiment:
 def _write(title: str, facts: CohortFacts, choices: tuple[Choice, ...]) -> str:
     """Return an experiment file with the reason of each choice above it."""
     about = f"{facts.patients} patients, {facts.cases} cases of {', '.join(facts.channels)}; planned by `glioflow plan`"
-    lines = [f"# {about}.", f"name: {_value(title)}", f"data: {{source: {_value(facts.source)}}}"]
+    absent = ", ".join(f"{name} in {count}" for name, count in facts.missing.items() if count)
+    gaps = [f"# Empty, or a copy of FLAIR, in {facts.read} cases read: {absent}."] if absent else []
+    lines = [f"# {about}.", *gaps, f"name: {_value(title)}", f"data: {{source: {_value(facts.source)}}}"]
     tree: dict[str, Any] = {}
     for choice in choices:
         *sections, last = choice.key.split(".")

@@ -2,7 +2,7 @@
 
 Sources: nnU-Net's published rules (Isensee et al., Nature Methods 2021: 3D unless the data are very anisotropic, the
 median spacing as target, patches as large as memory carries, z-scores inside the head), and our own measurements in
-`benchmarks/`. Costs on CPU are of two cores.
+`benchmarks/`. Costs on CPU are of two cores. Numbers without a source are conventions, and their reasons claim no more.
 """
 
 import math
@@ -18,9 +18,11 @@ ANISOTROPIC, FEWEST_SLICES = 3.0, 24
 # Share of zero voxels from which the background is taken for cut away (skull-stripped images have 0.6 and more).
 CUT_AWAY = 0.35
 # `strong` was measured beside `light` at so many steps and more (benchmarks/lgg.md); ENOUGH is a limit, not measured.
-FEW_STEPS, ENOUGH = 1200, 12000
+FEWEST_STEPS, FEW_STEPS, ENOUGH = 50, 1200, 12000
 # Patients from which five folds leave enough in each, and from which choices on validation patients are worth much.
 FOR_FIVE_FOLDS, FOR_CHOICES = 15, 25
+# Where a batch or a patch is not made smaller any more, even if a step does not fit.
+SMALLEST_BATCH, SMALLEST_PATCH = 2, 32
 # Part of a training's time that is planned for steps; the rest, which is not measured, is for all else.
 STEPPING = 0.7
 
@@ -47,6 +49,14 @@ def is_volumetric(facts: CohortFacts) -> tuple[bool, str]:
     if facts.head[0] < FEWEST_SLICES:
         return False, f"slices one by one: {facts.head[0]} slices are too few for 3D patches (at least {FEWEST_SLICES})"
     return True, f"volumes: slices lie close enough ({' x '.join(f'{x:g}' for x in facts.spacing_mm)} mm)"
+
+
+def is_thin(facts: CohortFacts) -> bool:
+    """Return whether slices get their neighbors as channels (2.5D): they lie close, but are too few for 3D patches."""
+    if facts.spacing_mm is None:
+        return False
+    close = facts.spacing_mm[0] / min(facts.spacing_mm[1:]) < ANISOTROPIC
+    return close and 3 <= facts.head[0] < FEWEST_SLICES
 
 
 def plan_target(facts: CohortFacts) -> Iterator[Choice]:
@@ -108,7 +118,11 @@ def plan_preprocessing(facts: CohortFacts, machine: Machine) -> Choice:
         reasons.append(f"8-bit values ({low:g} to {high:g}) need no statistics of the volume, so lone slices work, too")
     else:
         steps.append({"step": "percentile", "low": 0.5, "high": 99.5, "nonzero": cut})
-        reasons.append(f"values from {low:g} to {high:g}: each volume's own range")
+        ranges = ", ".join(f"{name} {q[0]:g} to {q[2]:g}" for name, q in facts.intensities.items())
+        reasons.append(f"each volume's own range, since values have no common scale (0.5 % to 99.5 %: {ranges})")
+    if is_thin(facts):
+        steps.append({"step": "neighbors"})
+        reasons.append("2.5D: slices lie close, so both neighbors are further channels")
     size = plane_size(facts, machine)
     steps.append({"step": "resize", "size": size})
     limit = "larger slices are slow without a GPU" if not machine.gpus and size == 128 else "as large as the head"
@@ -123,12 +137,21 @@ def plane_size(facts: CohortFacts, machine: Machine) -> int:
     return int(max(64, min(256 if machine.gpus else 128, 32 * math.ceil(side / 32))))
 
 
-def patch_size(facts: CohortFacts, machine: Machine, spacing: list[float]) -> list[int]:
-    """Return the patch along S, H, W: as large as the device carries and the head is, in steps of 16."""
+def patch_size(facts: CohortFacts, machine: Machine, spacing: list[float], *, halved: int = 0) -> list[int]:
+    """Return the patch along S, H, W, in steps of 16: as large as the head and the device, `halved` so many times."""
     assert facts.spacing_mm is not None
     most = 64 if not machine.gpus else 128 if machine.gpu_memory_gb >= 15 else 96
     extents = [size * own / new for size, own, new in zip(facts.head, facts.spacing_mm, spacing, strict=True)]
-    return [int(max(16, min(most, 16 * (size // 16)))) for size in extents]
+    patch = [int(max(16, min(most, 16 * (size // 16)))) for size in extents]
+    for _ in range(halved):
+        longest = patch.index(max(patch))
+        patch[longest] = max(SMALLEST_PATCH, 16 * (patch[longest] // 32))
+    return patch
+
+
+def batch_size(volumetric: bool, *, halved: int = 0) -> int:
+    """Return the slices of a batch, `halved` so many times, or the patches."""
+    return 2 if volumetric else max(SMALLEST_BATCH, 16 >> halved)
 
 
 def plan_network(facts: CohortFacts, machine: Machine, *, weights: str | None) -> Iterator[Choice]:
@@ -151,49 +174,71 @@ def plan_network(facts: CohortFacts, machine: Machine, *, weights: str | None) -
         yield Choice("model.encoder", encoder, f"{cost}; from random numbers, since no weights are at hand")
 
 
-def plan_training(facts: CohortFacts, machine: Machine, *, minutes: float, seconds_per_step: float) -> Iterator[Choice]:
-    """Choose batch, loss, augmentation and length for a time, at a measured speed."""
+def plan_training(
+    facts: CohortFacts,
+    machine: Machine,
+    *,
+    minutes: float,
+    seconds_per_step: float,
+    halved: int = 0,
+    probe: str = "memory was not probed",
+) -> Iterator[Choice]:
+    """Choose batch, patch, loss, augmentation and length for a time, at a measured speed.
+
+    Args:
+        facts: About the cohort.
+        machine: Where it will run.
+        minutes: That the training may take.
+        seconds_per_step: As measured.
+        halved: How often batch or patch was halved until a step fitted into memory.
+        probe: What a step takes of the memory, in words.
+    """
     volumetric, _ = is_volumetric(facts)
     yield _loss(facts)
     if volumetric:
-        yield Choice("training.batch_size", 2, "patches in a batch, as nnU-Net")
+        yield Choice("training.batch_size", batch_size(True), "patches in a batch, as nnU-Net")
     elif machine.gpus:
         yield Choice("training.batch_size", "auto", "the largest that fits, found by trying on the GPU")
     else:
-        yield Choice("training.batch_size", 16, "slices; more is no faster on CPU cores")
+        why = "slices; more is no faster on CPU cores" if not halved else "slices, as many as memory carries"
+        yield Choice("training.batch_size", batch_size(False, halved=halved), f"{why}; {probe}")
     affordable = int(STEPPING * 60 * minutes / max(seconds_per_step, 1e-6))
-    steps = max(50, min(ENOUGH, affordable))
+    steps = max(FEWEST_STEPS, min(ENOUGH, affordable))
     per_epoch = max(25, min(250, steps // 8))
     epochs = max(1, steps // per_epoch)
-    speed = f"{seconds_per_step:.2g} s a step, measured here: {epochs * per_epoch:,} steps in {minutes:g} minutes"
-    limit = "; a plan has no more" if steps == ENOUGH else ""
-    yield Choice("training.epochs", epochs, speed + limit)
-    yield Choice("training.steps_per_epoch", per_epoch, "an epoch ends with a validation")
+    limit = "; a plan has no more" if steps == ENOUGH else "; a plan has no fewer" if steps > affordable else ""
+    within = f"{epochs * per_epoch:,} steps within {minutes:g} minutes" if steps <= affordable else f"{steps} steps"
+    yield from plan_length(epochs, per_epoch, f"{seconds_per_step:.2g} s a step, measured here: {within}{limit}")
     rate = 2.0e-3 if volumetric else 1.0e-3
     yield Choice("training.learning_rate", rate, "a usual rate for AdamW; the search tries around it")
-    yield Choice("training.warmup_steps", min(100, steps // 20), "large first steps spoil batch norm's statistics")
     yield Choice("training.clip_gradient", 5, "one odd case cannot throw the weights far")
     if volumetric:
         steps_of = plan_preprocessing(facts, machine).value
         spacing = next(step["spacing_mm"] for step in steps_of if step["step"] == "resample")
-        patch = patch_size(facts, machine, spacing)
-        about = f"as large as {'memory' if machine.gpus else 'two cores'} and the head allow"
-        yield Choice("training.sampling.patch", patch, f"{about}; half of them about a tumor voxel")
+        patch = patch_size(facts, machine, spacing, halved=halved)
+        limit = "memory" if machine.gpus or halved else f"{machine.cores} cores without a GPU"
+        about = f"as large as {limit} and the head allow; half of them about a tumor voxel; {probe}"
+        yield Choice("training.sampling.patch", patch, about)
     share = f"tumor is in {facts.tumor_slices:.0%} of the slices, and half of a batch shall show some"
     yield Choice("training.sampling.method", "tumor", share)
-    strong = steps >= FEW_STEPS
-    reason = (
-        f"{FEW_STEPS:,} steps and more: gained 0.026 in Dice on 52 patients (benchmarks/lgg.md)"
-        if strong
-        else f"fewer than {FEW_STEPS:,} steps: strong variation needs longer trainings"
-    )
-    yield Choice("training.sampling.augmentation", "strong" if strong else "light", reason)
     if machine.gpus:
         yield Choice(
             "training.gpus_per_worker", 1, f"{len(machine.gpus)} x {machine.gpus[0]}, {machine.gpu_memory_gb:.0f} GB"
         )
     else:
         yield Choice("training.cpus_per_worker", machine.cores, "all cores of this machine; it has no GPU")
+
+
+def plan_length(epochs: int, steps_per_epoch: int, reason: str) -> Iterator[Choice]:
+    """Choose what depends on the length of a training, which `reason` gives."""
+    steps = epochs * steps_per_epoch
+    yield Choice("training.epochs", epochs, reason)
+    yield Choice("training.steps_per_epoch", steps_per_epoch, "an epoch ends with a validation")
+    yield Choice("training.warmup_steps", min(100, steps // 20), "large first steps spoil batch norm's statistics")
+    strong = steps >= FEW_STEPS
+    gained = "2,400 steps with `strong` gained 0.026 in Dice over 1,200 with `light` on 52 patients (benchmarks/lgg.md)"
+    few = f"fewer than {FEW_STEPS:,} steps: strong variation needs longer trainings"
+    yield Choice("training.sampling.augmentation", "strong" if strong else "light", gained if strong else few)
 
 
 def _loss(facts: CohortFacts) -> Choice:

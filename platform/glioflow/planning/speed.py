@@ -1,8 +1,10 @@
-"""How long a training step takes here, by taking some."""
+"""What a training step costs here, in time and memory, by taking some."""
 
-import statistics
+import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -10,12 +12,26 @@ from torch import Tensor
 
 from glioflow.config import Experiment
 from glioflow.data.batches.sampling import Batches
+from glioflow.data.batches.storage import HOST_PART
 from glioflow.data.preprocessing.geometry_steps import ResizePlane
+from glioflow.data.preprocessing.pipeline import Neighbors
 from glioflow.evaluation.inference import choose_device
 from glioflow.models import build_loss, build_network
+from glioflow.planning.facts import Machine
+from glioflow.training.batch_size import GPU_PART, SavedBytes
 from glioflow.training.loop import Trainer
 
 _ON_GPU_BATCH = 16  # where the batch is found by trying, which is for the training itself
+# After so many seconds a machine that is busy with other work is asked no longer.
+_PATIENCE_S = 20.0
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What a training step takes: seconds, and bytes beside the weights; infinite where memory does not hold it."""
+
+    seconds: float
+    bytes: float
 
 
 class _Random:
@@ -44,27 +60,51 @@ class _Random:
             yield self.images, self.targets
 
 
-def measure_step(experiment: Experiment, channels: Sequence[str], *, steps: int = 3) -> float:
-    """Return the median time of a training step in seconds, on the device that a training would choose here.
+def memory_for_a_step(machine: Machine) -> float:
+    """Return the bytes that a step may take on a machine: a part of its GPU's, or of its free main memory."""
+    return 1e9 * (GPU_PART * machine.gpu_memory_gb if machine.gpus else HOST_PART * machine.memory_gb)
+
+
+def measure_step(experiment: Experiment, channels: Sequence[str], *, steps: int = 3) -> StepCost:
+    """Return what a training step takes on the device, and with the threads, that a training would have here.
+
+    The shortest of the steps counts: other work on the machine makes steps longer, never shorter.
 
     Args:
         experiment: Its network, loss, batch, sizes and precision; pretrained weights are left out.
         channels: Of the images.
-        steps: How many are taken after two that do not count.
+        steps: How many are taken after two that do not count; fewer where they take long.
     """
-    device = choose_device()
-    model = experiment.model.model_copy(update={"weights": None})
-    network = build_network(model, in_channels=len(channels), num_outputs=experiment.target.num_outputs).to(device)
+    device, threads = choose_device(), torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(max(1, int(experiment.training.cpus_per_worker)))
+    try:
+        return _measure(experiment, channels, device, steps)
+    except torch.OutOfMemoryError:
+        return StepCost(math.inf, math.inf)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measure(experiment: Experiment, channels: Sequence[str], device: torch.device, steps: int) -> StepCost:
+    model = experiment.model.model_copy(update={"weights": None, "freeze": "none"})
+    slices = (2 * each.reach + 1 for each in experiment.preprocess if isinstance(each, Neighbors))
+    width = len(channels) * math.prod(slices)
+    network = build_network(model, in_channels=width, num_outputs=experiment.target.num_outputs).to(device)
     loss = build_loss(experiment.loss, task=experiment.target.task).to(device)
-    batches = _Random(experiment, len(channels), device)
+    batches = _Random(experiment, width, device)
     training = experiment.training.model_copy(
         update={"batch_size": len(batches.images), "compile": False, "epochs": 1, "steps_per_epoch": steps + 2}
     )
     trainer = Trainer(network, loss, cast(Batches, batches), training)
     network.train()
-    times = []
+    saved, times, first = SavedBytes(), list[float](), time.perf_counter()
     for step, (images, targets) in enumerate(batches.steps(0, steps + 2)):
         began = time.perf_counter()
-        float(trainer.step(step, images, targets))
+        with saved.counting() if step == 0 and device.type == "cpu" else nullcontext():
+            float(trainer.step(step, images, targets))
         times.append(time.perf_counter() - began)
-    return statistics.median(times[2:])
+        if step > 0 and time.perf_counter() - first > _PATIENCE_S:
+            break
+    used = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else saved.total
+    return StepCost(min(times[2:] or times[1:]), float(used))

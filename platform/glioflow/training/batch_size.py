@@ -145,7 +145,7 @@ class _Probe:
         images, targets = (torch.cat([part] * (size // FEWEST)).to(self.device) for part in self.batch)
         try:
             if not self._on_gpu:
-                saved = _Saved()
+                saved = SavedBytes()
                 with saved.counting():
                     self._loss(images, targets)
                 return float(self.besides + images.nbytes + saved.total)
@@ -172,7 +172,7 @@ class _Probe:
         return value
 
 
-class _Saved:
+class SavedBytes:
     """Counts the bytes that autograd keeps for a backward pass; what is kept twice counts once."""
 
     def __init__(self) -> None:
