@@ -23,6 +23,7 @@ from glioflow.version import __version__
 
 if TYPE_CHECKING:
     from glioflow.api.answer import Answer
+    from glioflow.api.auto import auto
     from glioflow.api.cohorts import check, describe, prepare, synthesize
     from glioflow.api.evaluation import compare, evaluate
     from glioflow.api.experiments import crossval, search, train
@@ -39,6 +40,7 @@ __all__ = [
     "RunFailed",
     "UserError",
     "__version__",
+    "auto",
     "check",
     "compare",
     "crossval",
@@ -57,6 +59,7 @@ __all__ = [
 
 _MODULES = {
     "glioflow.api.answer": ("Answer",),
+    "glioflow.api.auto": ("auto",),
     "glioflow.api.cohorts": ("check", "describe", "prepare", "synthesize"),
     "glioflow.api.evaluation": ("compare", "evaluate"),
     "glioflow.api.experiments": ("crossval", "search", "train"),

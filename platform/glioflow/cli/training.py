@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import glioflow as gf
-from glioflow.cli.app import TRAINING, verb
+from glioflow.cli.app import START, TRAINING, verb
 from glioflow.cli.options import AsJson, Data, ExperimentFile, Overrides
 from glioflow.cli.output import answer, one_line_errors, print_result, progress, table
 from glioflow.cli.search_table import search_table
@@ -28,6 +28,19 @@ def plan(
             print_result(made, as_json)
         else:
             typer.echo(made.text, nl=False)
+
+
+@verb(START)
+def auto(
+    cohort: Annotated[str, typer.Argument(help="Folder of a cohort with masks, as it was downloaded.")],
+    hours: Annotated[float | None, typer.Option(help="The budget; needed unless --resume is given.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model; by default that of the folder.")] = None,
+    resume: Annotated[str | None, typer.Option(help="Name of an interrupted auto to go on with.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find, train, judge and register the best model for a cohort within a budget of hours, and report on it."""
+    with one_line_errors(), progress("auto") as say:
+        print_result(gf.auto(cohort, hours=hours, name=name, resume=resume, say=say), as_json)
 
 
 @verb(TRAINING)

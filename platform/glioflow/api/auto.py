@@ -1,0 +1,206 @@
+"""From a cohort to the best model that a budget carries, and an honest report about it, with nothing to configure."""
+
+import math
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from glioflow import cluster
+from glioflow.api import auto_stages as stages
+from glioflow.api.auto_state import AutoState, begin_state, read_state
+from glioflow.api.inputs import print_progress
+from glioflow.api.results import Result
+from glioflow.bundle.starter import check_not_reserved
+from glioflow.cluster.lease import holding
+from glioflow.cluster.storage import check_home, data_folder
+from glioflow.config.search import NAME
+from glioflow.errors import UserError
+from glioflow.progress import Say
+from glioflow.reports.numbers import duration, interval, number
+from glioflow.reports.tables import Table
+
+Stage = Callable[[stages.Work], dict[str, Any]]
+# In order; what a stage came to lies under its name in the state's file.
+STAGES: Mapping[str, Stage] = {
+    "check": stages.check_cohort,
+    "plan": stages.plan_experiment,
+    "measure": stages.measure,
+    "search": stages.search_space,
+    "settle": stages.settle,
+    "crossval": stages.cross_validate,
+    "train": stages.train_final,
+    "survival": stages.fit_survival_stage,
+    "register": stages.register_model,
+    "promote": stages.put_before_gate,
+    "report": stages.write_report,
+}
+
+
+@dataclass(frozen=True)
+class AutoResult(Result):
+    """What an `auto` came to.
+
+    Attributes:
+        name: Of the experiment, of the registered model, and for `resume`.
+        version: Of the registered model.
+        decision: The gate's.
+        dice_mean: By cross-validation, over all patients but the test patients.
+        dice_median: By cross-validation.
+        dice_ci95: 95 % bootstrap interval of the mean.
+        baselines: Mean and median Dice of what a network has to beat.
+        test_dice: Mean Dice of the registered model on the test patients.
+        experiment: File of the experiment that was cross-validated and trained.
+        report: The report, one HTML file.
+        hours: The budget.
+        spent_hours: What was spent of it.
+        stages: What each stage came to.
+    """
+
+    name: str
+    version: int
+    decision: str
+    dice_mean: float
+    dice_median: float
+    dice_ci95: tuple[float, float]
+    baselines: dict[str, dict[str, float]] = field(repr=False)
+    test_dice: float | None
+    experiment: Path
+    report: Path
+    hours: float
+    spent_hours: float
+    stages: dict[str, dict[str, Any]] = field(repr=False)
+
+    def tables(self) -> list[Table]:
+        """Return what was reached, and what each stage took."""
+        reached = [
+            ["mean Dice by cross-validation", number(self.dice_mean)],
+            ["95 % interval", interval(*self.dice_ci95)],
+            ["median Dice", number(self.dice_median)],
+            *([f"mean Dice of {name}", number(each["dice_mean"])] for name, each in self.baselines.items()),
+            ["mean Dice on the test patients", number(self.test_dice)],
+            ["gate", self.decision],
+        ]
+        took = [[name, duration(outcome["seconds"])] for name, outcome in self.stages.items()]
+        return [Table(f"{self.name} version {self.version}", ["", ""], reached), Table("time", ["", ""], took)]
+
+    def notes(self) -> list[str]:
+        """Return how to go on."""
+        return [how_to_serve(self.name, self.decision), f"report: {self.report}"]
+
+
+def how_to_serve(name: str, decision: str) -> str:
+    """Return the commands that use a model about which the gate has decided."""
+    if decision == "promoted":
+        return f"serve it with `glioflow serve --name {name}`, or `glioflow predict {name} STUDY --out DIR`"
+    return f"not served, since the gate decided {decision}; try it with `glioflow predict {name}@challenger STUDY`"
+
+
+def auto(
+    cohort: str | Path,
+    *,
+    hours: float | None = None,
+    name: str | None = None,
+    resume: str | None = None,
+    say: Say = print_progress,
+) -> AutoResult:
+    """Check and plan, search, cross-validate, train, register, put before the gate and report, within a budget.
+
+    Args:
+        cohort: Folder of a cohort with masks, as it was downloaded.
+        hours: The budget; 0.33 (20 minutes) and more is kept within 10 %. None takes that of the resumed one.
+        name: Of the experiment and the model; None takes that of the folder.
+        resume: Name of an interrupted `auto` to go on with.
+        say: Called with each line of progress, and with the part of the budget that is spent, in [0, 1].
+
+    Raises:
+        UserError: If the cohort has errors, the budget is too short for it, or a name is taken or unknown.
+        RunFailed: If a stage fails; what was done is kept for `resume`.
+    """
+    if hours is None and resume is None:
+        raise UserError("an auto needs a budget", hint="give --hours")
+    if hours is not None and not (hours > 0 and math.isfinite(hours)):
+        raise UserError("--hours must be above 0", hours)
+    if resume is not None and name not in (None, resume):
+        raise UserError("--name must be left out with --resume", name)
+    check_home()
+    place = _place_of(cohort)
+    state = _state(place, hours, name, resume)
+    with holding(state.folder, f"auto {state.name}"), cluster.ending():
+        try:
+            go_through(state, say)
+        except BaseException:
+            say(f"go on with --resume {state.name}")
+            raise
+        finally:
+            state.keep()
+    return _result(state)
+
+
+def _place_of(cohort: str | Path) -> Path:
+    """Return where a cohort lies: here, or under GLIOFLOW_DATA."""
+    path, data = Path(cohort), data_folder()
+    if not path.exists() and data is not None and (data / path).exists():
+        path = data / path
+    if not path.exists():
+        raise UserError(f"{cohort} does not exist", cohort, hint="give the folder of a cohort with masks")
+    return path.absolute()
+
+
+def _state(place: Path, hours: float | None, name: str | None, resume: str | None) -> AutoState:
+    if resume is not None:
+        return read_state(_valid("--resume", resume), place, hours)
+    assert hours is not None
+    made = re.sub(r"[^A-Za-z0-9._-]+", "-", place.name).strip("-._")[:60] or "auto"
+    return begin_state(_valid("--name", name or made), place, hours)
+
+
+def _valid(option: str, name: str) -> str:
+    if re.fullmatch(NAME, name) is None:
+        raise UserError(f"{option} must be letters, digits, '.', '_' and '-', a letter or digit first", name)
+    check_not_reserved(name)
+    return name
+
+
+def go_through(state: AutoState, say: Say, *, every: Mapping[str, Stage] = STAGES) -> None:
+    """Run those of `every` stage that did not end yet, and write each down as it ends."""
+    for stage, run in every.items():
+        if stage in state.stages:
+            continue
+        told = _below(stage, state, say)
+        told("begins")
+        began = time.monotonic()
+        state.note(stage, run(stages.Work(state, told)), time.monotonic() - began)
+
+
+def _below(stage: str, state: AutoState, say: Say) -> Say:
+    """Return who hears of a stage: lines say what is left of the budget, whose spent part moves the bar."""
+
+    def told(text: str, part: float | None = None) -> None:
+        state.keep_now_and_then()
+        left = f"{duration(state.left_s)} left" if state.left_s > 0 else f"{duration(-state.left_s)} over the budget"
+        say(f"{stage}: {text} [{left}]" if text else "", min(1.0, state.spent_s / (3600 * state.hours)))
+
+    return told
+
+
+def _result(state: AutoState) -> AutoResult:
+    done, scores = state.stages, state.stages["crossval"]
+    low, high = scores["dice_ci95"]
+    return AutoResult(
+        name=state.name,
+        version=done["register"]["version"],
+        decision=done["promote"]["decision"],
+        dice_mean=scores["dice_mean"],
+        dice_median=scores["dice_median"],
+        dice_ci95=(low, high),
+        baselines=scores["baselines"],
+        test_dice=done["train"]["metrics"].get("test/dice_mean"),
+        experiment=state.folder / stages.FINAL,
+        report=Path(done["report"]["path"]),
+        hours=state.hours,
+        spent_hours=round(state.spent_s / 3600, 4),
+        stages=done,
+    )

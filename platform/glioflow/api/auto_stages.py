@@ -1,0 +1,248 @@
+"""The stages of `auto`: each calls the verb of its name and returns, for the state's file, what came of it."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glioflow import cluster
+from glioflow.api.auto_state import AutoState
+from glioflow.api.cohorts import check
+from glioflow.api.experiments import crossval, search, train
+from glioflow.api.planning import plan
+from glioflow.api.registry import RegisteredVersion, promote, register
+from glioflow.atomic import write_text
+from glioflow.cluster.storage import home
+from glioflow.config import Experiment, load_experiment, override
+from glioflow.data.formats.detect import open_cohort
+from glioflow.errors import RunFailed, UserError
+from glioflow.planning.budget import Costs, Shares, least_seconds, share_out
+from glioflow.planning.rules import plan_length
+from glioflow.progress import Say
+from glioflow.reports.auto_page import auto_page
+from glioflow.reports.numbers import duration
+from glioflow.reports.page import Drawing
+from glioflow.runs.analysis.survival import fit_survival
+from glioflow.runs.launch import to_yaml
+from glioflow.runs.search.earlier import point_of
+from glioflow.tracking import Tracking
+
+PLAN, BEST, FINAL, REPORT = "plan.yaml", "best.yaml", "final.yaml", "report.html"
+# Steps of the training that is timed.
+_TIMED = 30
+# More trainings side by side than these gain a search and a cross-validation little.
+_MOST_SLOTS = 8
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage works on."""
+
+    state: AutoState
+    say: Say
+
+    @property
+    def folder(self) -> Path:
+        """Where the files of this `auto` lie."""
+        return self.state.folder
+
+    def outcome(self, stage: str) -> dict[str, Any]:
+        """Return what an earlier stage came to."""
+        return self.state.stages[stage]
+
+    def experiment(self, file: str) -> Experiment:
+        """Read one of its experiments."""
+        return load_experiment(self.folder / file)
+
+    @property
+    def costs(self) -> Costs:
+        """What trainings take, as measured."""
+        return Costs(**self.outcome("measure")["costs"])
+
+
+def check_cohort(work: Work) -> dict[str, Any]:
+    """Refuse a cohort with errors."""
+    checked = check(work.state.cohort, say=work.say)
+    errors = [problem for problem in checked.problems if problem.severity == "error"]
+    if errors:
+        first = errors[0]
+        hint = f"`glioflow data check {work.state.cohort}` lists all {len(errors)} errors"
+        raise UserError(f"{first.file}: {first.rule}", first.value, hint=hint)
+    return {"patients": checked.patients, "slices": checked.slices, "warnings": len(checked.problems)}
+
+
+def plan_experiment(work: Work) -> dict[str, Any]:
+    """Plan the experiment; trainings are booked so that several run side by side."""
+    minutes = 60 * work.state.hours / 6
+    made = plan(work.state.cohort, name=work.state.name, minutes=minutes, say=work.say)
+    cluster.connect()
+    total, training = cluster.resources(), made.experiment.training
+    cpus = max(1, int(total["CPU"] / total["nodes"]) // _MOST_SLOTS)
+    booked = override(made.experiment, {} if training.gpus else {"training.cpus_per_worker": cpus})
+    slots = cluster.slots(cpus=booked.training.cpus_per_worker, gpus=booked.training.gpus)
+    write_text(work.folder / PLAN, to_yaml(booked))
+    write_text(work.folder / "plan-with-reasons.yaml", made.text)
+    return {"choices": made.choices, "slots": max(1, slots)}
+
+
+def measure(work: Work) -> dict[str, Any]:
+    """Time a short training, and share the budget out."""
+    experiment = work.experiment(PLAN)
+    short = override(
+        experiment,
+        {"name": f"{experiment.name}-timed", "training.epochs": 1, "training.steps_per_epoch": _TIMED},
+    )
+    trained = train(short, work.state.cohort, say=work.say)
+    run = Tracking().run(trained.run_id)
+    rates = [value for key, value in run.data.metrics.items() if key.startswith("train/") and key.endswith("_per_s")]
+    batch = run.data.metrics.get("train/batch_size", experiment.training.batch_size)
+    step_s = float(batch) / rates[0]
+    costs = Costs(step_s, max(1.0, _seconds_of(run) - _TIMED * step_s))
+    slots = work.outcome("plan")["slots"]
+    shares = share_out(costs, work.state.left_s, folds=experiment.split.folds, slots=slots, search=True)
+    if shares is None:
+        least = work.state.spent_s + least_seconds(costs, slots=slots)
+        raise UserError(
+            f"--hours must be at least {least / 3600:.2f} for this cohort on this machine",
+            work.state.hours,
+            hint=f"go on with --resume {work.state.name} and more --hours",
+        )
+    text = f"{shares.epochs * shares.steps_per_epoch} steps a training, {shares.folds} folds"
+    work.say(f"{step_s:.2g} s a step: {text}, {duration(shares.search_s)} of search")
+    return {"costs": vars(costs), "shares": vars(shares), "spent_s": work.state.spent_s}
+
+
+def search_space(work: Work) -> dict[str, Any]:
+    """Search around the plan for as long as the budget's share is."""
+    shares = Shares(**work.outcome("measure")["shares"])
+    planned = lengthened(work.experiment(PLAN), shares)
+    name = f"auto-{work.state.name}"
+    begun = (home() / "searches" / name).exists()
+    training_s = work.costs.training_s(shares.epochs, shares.steps_per_epoch)
+    # The trial that begins last ends within the share, too.
+    left_s = shares.search_s - training_s - (work.state.spent_s - work.outcome("measure")["spent_s"])
+    if not begun and (not shares.search_s or left_s <= 0):
+        write_text(work.folder / BEST, to_yaml(planned))
+        return {"skipped": "the budget carries no search: the plan is trained as it is"}
+    done = search(
+        override(planned, {"search.name": name}),
+        work.state.cohort,
+        trials=shares.trials,
+        budget=max(1.0, left_s) / 3600,
+        resume=name if begun else None,
+        say=work.say,
+    )
+    write_text(work.folder / BEST, to_yaml(done.experiment))
+    tracking = Tracking()
+    trials = [_trial(run, planned) for run in reversed(tracking.children(planned.name, done.run_id))]
+    chosen = {key: done.best[key] for key in ("run_id", "params")}
+    seconds = _seconds_of(tracking.run(done.best["run_id"]))
+    return {"run_id": done.run_id, "best": chosen, "best_s": seconds, "trials": trials, "cost": done.cost}
+
+
+def settle(work: Work) -> dict[str, Any]:
+    """Give the winner the length that what is left of the budget carries, at the speed that it showed."""
+    shares, found = Shares(**work.outcome("measure")["shares"]), work.outcome("search")
+    experiment, slots, costs = work.experiment(BEST), work.outcome("plan")["slots"], work.costs
+    if "best_s" in found:
+        costs = costs.with_training(found["best_s"], shares.epochs, shares.steps_per_epoch)
+    left = share_out(costs, work.state.left_s, folds=experiment.split.folds, slots=slots, search=False)
+    if left is None:  # the search took longer than it should have
+        left = Shares(shares.epochs, shares.steps_per_epoch, folds=min(shares.folds, 3))
+        work.say("what is left of the budget is short; the deadline will be missed")
+    length = {"training.epochs": left.epochs, "training.steps_per_epoch": left.steps_per_epoch}
+    write_text(work.folder / FINAL, to_yaml(override(experiment, length)))
+    return {"shares": vars(left)}
+
+
+def cross_validate(work: Work) -> dict[str, Any]:
+    """Cross-validate the winner on all but the test patients."""
+    experiment = work.experiment(FINAL)
+    done = crossval(
+        experiment,
+        work.state.cohort,
+        folds=work.outcome("settle")["shares"]["folds"],
+        hold_out_test=True,
+        resume=_unfinished(experiment, "crossval"),
+        say=work.say,
+    )
+    values = done.to_json()
+    kept = ("run_id", "folds", "dice_mean", "dice_median", "dice_ci95", "baselines", "num_patients", "per_fold")
+    return {key: values[key] for key in (*kept, "dice_num_empty_both", "volume_interval") if key in values}
+
+
+def train_final(work: Work) -> dict[str, Any]:
+    """Train the model that is registered."""
+    experiment = work.experiment(FINAL)
+    done = train(experiment, work.state.cohort, resume=_unfinished(experiment, "train"), say=work.say)
+    return {"run_id": done.run_id, "metrics": {k: v for k, v in done.metrics.items() if k.startswith("test/dice")}}
+
+
+def fit_survival_stage(work: Work) -> dict[str, Any]:
+    """Fit the survival stage on the out-of-fold masks, where there are outcomes."""
+    clinical = open_cohort(Path(work.state.cohort)).clinical
+    if clinical is None:
+        return {"skipped": "the cohort has no clinical table"}
+    try:
+        done = fit_survival(work.experiment(FINAL).survival, clinical, masks=work.outcome("crossval")["run_id"])
+    except UserError as error:
+        return {"skipped": str(error)}
+    return {"run_id": done.run_id, "task": done.evaluation.task, "beats_baselines": done.evaluation.beats_baselines}
+
+
+def register_model(work: Work) -> dict[str, Any]:
+    """Register the final model, its survival stage and its volume interval inside."""
+    made = register(
+        work.outcome("train")["run_id"],
+        name=work.state.name,
+        survival=work.outcome("survival").get("run_id"),
+        crossval=work.outcome("crossval")["run_id"] if "volume_interval" in work.outcome("crossval") else None,
+    )
+    return {"name": made.name, "version": made.version}
+
+
+def put_before_gate(work: Work) -> dict[str, Any]:
+    """Let the gate decide."""
+    version = RegisteredVersion(work.state.name, work.outcome("register")["version"])
+    champion = Tracking().champion(version.name)
+    if champion is not None and champion.version == version.version:  # decided before an interruption
+        return {"decision": "promoted", "reasons": []}
+    verdict = promote(version)
+    return {"decision": verdict.decision, "reasons": [reason.model_dump(mode="json") for reason in verdict.reasons]}
+
+
+def write_report(work: Work) -> dict[str, Any]:
+    """Write the report about all of it."""
+    tracking, run_id, drawings = Tracking(), work.outcome("crossval")["run_id"], list[Drawing]()
+    for name in ("worst", "median", "best"):
+        with suppress(UserError, RunFailed, OSError):
+            png = tracking.download(f"runs:/{run_id}/report/{name}.png").read_bytes()
+            drawings.append(Drawing(name, png, f"The {name} patient of the cross-validation."))
+    stages = {**work.state.stages, "report": {"seconds": 0.0}}
+    page = auto_page(work.state.name, stages, hours=work.state.hours, spent_s=work.state.spent_s, cases=drawings)
+    write_text(work.folder / REPORT, page)
+    return {"path": str(work.folder / REPORT)}
+
+
+def lengthened(experiment: Experiment, shares: Shares) -> Experiment:
+    """Return the plan with the length that the budget carries, and a search that begins with it."""
+    chosen = {choice.key: choice.value for choice in plan_length(shares.epochs, shares.steps_per_epoch, "")}
+    first = [{**point, **{key: chosen[key] for key in point if key in chosen}} for point in experiment.search.first]
+    return override(experiment, {**chosen, "search.first": first})
+
+
+def _trial(run: Any, experiment: Experiment) -> dict[str, Any]:
+    metrics = run.data.metrics
+    dice = metrics.get("val/dice_mean", metrics.get("val/dice"))
+    return {"params": point_of(run, experiment), "status": run.info.status, "dice": dice, "seconds": _seconds_of(run)}
+
+
+def _seconds_of(run: Any) -> float:
+    """Return how long an MLflow run took."""
+    return float(run.info.end_time - run.info.start_time) / 1000 if run.info.end_time else 0.0
+
+
+def _unfinished(experiment: Experiment, kind: str) -> str | None:
+    """Return the run of this kind that an interruption left."""
+    newest = Tracking().find(experiment.name, **{"glioflow.kind": kind})
+    return None if newest is None or newest.info.status == "FINISHED" else str(newest.info.run_id)

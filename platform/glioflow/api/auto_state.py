@@ -1,0 +1,122 @@
+"""How far an `auto` has come: one file in the home, from which it goes on after an interruption."""
+
+import math
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from glioflow import atomic
+from glioflow.cluster.storage import home
+from glioflow.errors import UserError
+
+_FORMAT = 1
+# How often the time that is spent is written down while a stage goes on.
+_KEEP_S = 30.0
+
+
+@dataclass
+class AutoState:
+    """What an `auto` was asked for, and what became of its stages.
+
+    Attributes:
+        folder: Where its file lies, and all else that it writes.
+        cohort: Absolute path of the cohort.
+        hours: The budget.
+        before_s: Seconds that earlier processes spent.
+        stages: What each stage that ended came to, with its `seconds`.
+    """
+
+    folder: Path
+    cohort: str
+    hours: float
+    before_s: float = 0.0
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _began: float = field(default_factory=time.monotonic)
+    _kept: float = field(default_factory=time.monotonic)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def name(self) -> str:
+        """Its name, which is that of its experiment and of its model."""
+        return self.folder.name
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds of work until now, those of earlier processes too."""
+        return self.before_s + time.monotonic() - self._began
+
+    @property
+    def left_s(self) -> float:
+        """Seconds of the budget that are left; below 0 where it is overdrawn."""
+        return 3600 * self.hours - self.spent_s
+
+    def note(self, stage: str, outcome: dict[str, Any], seconds: float) -> None:
+        """Keep what a stage came to, so that it is not done again."""
+        self.stages[stage] = {**_without_nan(outcome), "seconds": round(seconds, 1)}
+        self.keep()
+
+    def keep(self, *, every_s: float = 0.0) -> None:
+        """Write the file, unless it was written less than `every_s` ago."""
+        with self._lock:
+            if time.monotonic() - self._kept < every_s:
+                return
+            self._kept = time.monotonic()
+            values = {"format": _FORMAT, "cohort": self.cohort, "hours": self.hours}
+            values |= {"spent_s": round(self.spent_s, 1), "stages": self.stages}
+            atomic.write_json(_file(self.folder), values)
+
+    def keep_now_and_then(self) -> None:
+        """Write down the time that was spent, where that was last done a while ago."""
+        self.keep(every_s=_KEEP_S)
+
+
+def begin_state(name: str, cohort: Path, hours: float) -> AutoState:
+    """Return the state of a new `auto`.
+
+    Raises:
+        UserError: If there is one of this name.
+    """
+    folder = home() / "auto" / name
+    if _file(folder).exists():
+        hint = f"go on with --resume {name}, or choose another --name"
+        raise UserError("an auto of this name must not exist", name, hint=hint)
+    return AutoState(folder, str(cohort), hours)
+
+
+def read_state(name: str, cohort: Path, hours: float | None) -> AutoState:
+    """Return the state of an `auto` that goes on, with a new budget if one is given.
+
+    Raises:
+        UserError: If there is none of this name, it began with another cohort, or its file is no state.
+    """
+    folder = home() / "auto" / name
+    if not _file(folder).is_file():
+        begun = sorted(path.parent.name for path in (home() / "auto").glob("*/state.json"))
+        hint = None if begun else f"no auto was begun in {home()}; leave out --resume to begin one"
+        raise UserError("--resume must name an auto that was begun", name, begun or None, hint=hint)
+    try:
+        values = atomic.read_json(_file(folder))
+        if values["format"] != _FORMAT:
+            raise ValueError(values["format"])
+        state = AutoState(folder, values["cohort"], hours or values["hours"], values["spent_s"], values["stages"])
+    except (ValueError, KeyError, TypeError):
+        hint = "begin a new one under another --name"
+        raise UserError("the state of an auto must be as GlioFlow wrote it", file=_file(folder), hint=hint) from None
+    if state.cohort != str(cohort):
+        raise UserError(f"auto {name} began with the cohort {state.cohort}", cohort, hint="give that one")
+    return state
+
+
+def _file(folder: Path) -> Path:
+    return folder / "state.json"
+
+
+def _without_nan(value: Any) -> Any:
+    """Return a value of JSON with None for numbers that JSON does not know, and tuples as lists."""
+    if isinstance(value, dict):
+        return {str(key): _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,180 @@
+"""`auto` goes through its stages once each, goes on where it stopped, and reports what it did."""
+
+import json
+
+import pytest
+
+import glioflow as gf
+from glioflow.api.auto import STAGES, go_through, how_to_serve
+from glioflow.api.auto_stages import Work, lengthened
+from glioflow.api.auto_state import begin_state, read_state
+from glioflow.data.synthetic.cohort import synthesize_lgg
+from glioflow.errors import UserError
+from glioflow.planning.budget import Shares
+from glioflow.progress import quiet
+from glioflow.reports.auto_page import auto_page
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("GLIOFLOW_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_an_interrupted_auto_goes_on_with_the_stage_that_did_not_end(home, tmp_path):
+    ran = []
+
+    def ends(work: Work):
+        ran.append(len(work.state.stages))
+        return {"value": float("nan"), "pair": (1, 2)}
+
+    def breaks(work: Work):
+        raise KeyboardInterrupt
+
+    state = begin_state("a", tmp_path, 1.0)
+    with pytest.raises(KeyboardInterrupt):
+        go_through(state, quiet, every={"first": ends, "second": ends, "third": breaks, "last": ends})
+    assert ran == [0, 1]
+    again = read_state("a", tmp_path, None)
+    assert again.stages["second"]["pair"] == [1, 2]
+    assert again.stages["second"]["value"] is None
+    go_through(again, quiet, every={"first": ends, "second": ends, "third": ends, "last": ends})
+    assert ran == [0, 1, 2, 3]
+    go_through(read_state("a", tmp_path, None), quiet, every=dict.fromkeys(again.stages, breaks))
+
+
+def test_the_time_of_earlier_processes_is_spent_and_a_resumed_one_may_get_more(home, tmp_path):
+    state = begin_state("a", tmp_path, 0.5)
+    state.before_s = 600
+    state.note("check", {}, 1.0)
+    again = read_state("a", tmp_path, None)
+    assert 1199 < again.left_s <= 1200
+    assert 4799 < read_state("a", tmp_path, 1.5).left_s <= 4800
+
+
+def test_every_line_says_what_is_left_and_the_bar_shows_what_is_spent(home, tmp_path):
+    state, said = begin_state("a", tmp_path, 1.0), []
+    state.before_s = 1800
+    go_through(state, lambda *line: said.append(line), every={"check": lambda work: work.say("case 1") or {}})
+    assert [text for text, _ in said] == ["check: begins [30 min left]", "check: case 1 [30 min left]"]
+    assert all(0.49 < part < 0.51 for _, part in said)
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        ({}, "needs a budget"),
+        ({"hours": 0}, "must be above 0"),
+        ({"hours": float("inf")}, "must be above 0"),
+        ({"hours": 1, "name": "../x"}, "--name must be letters"),
+        ({"hours": 1, "name": "starter"}, "ships with GlioFlow"),
+        ({"resume": "b"}, "--resume must name an auto"),
+        ({"resume": "a", "name": "b"}, "--name must be left out"),
+        ({"hours": 1, "name": "a"}, "must not exist"),
+    ],
+)
+def test_what_cannot_be_begun_is_refused_before_anything_is_written(home, tmp_path, words, rule):
+    begin_state("a", tmp_path, 1.0).keep()
+    before = sorted(home.rglob("*"))
+    with pytest.raises(UserError, match=rule):
+        gf.auto(tmp_path, **words)
+    assert sorted(home.rglob("*")) == before
+
+
+def test_a_missing_cohort_another_cohort_and_a_damaged_state_are_named(home, tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        gf.auto(tmp_path / "nowhere", hours=1)
+    begin_state("a", tmp_path, 1.0).keep()
+    with pytest.raises(UserError, match="began with the cohort"):
+        read_state("a", home, None)
+    (home / "auto" / "a" / "state.json").write_text("{}")
+    with pytest.raises(UserError, match="as GlioFlow wrote it"):
+        read_state("a", tmp_path, None)
+
+
+def test_a_cohort_with_errors_ends_at_its_check(home, tmp_path):
+    synthesize_lgg(tmp_path / "kaggle_3m", patients=3, seed=0, size=64)
+    next((tmp_path / "kaggle_3m").rglob("*_1_mask.tif")).write_bytes(b"")
+    state = begin_state("a", tmp_path / "kaggle_3m", 1.0)
+    with pytest.raises(UserError, match="glioflow data check"):
+        go_through(state, quiet, every={"check": STAGES["check"]})
+    assert state.stages == {}
+
+
+def test_the_search_begins_with_the_plan_at_the_length_that_the_budget_carries(tmp_path):
+    first = {"training.learning_rate": 1e-3, "training.sampling.augmentation": "light"}
+    space = {"training.sampling.augmentation": {"kind": "choice", "values": ["light", "strong"]}}
+    space["training.learning_rate"] = {"kind": "float", "low": 1e-4, "high": 1e-2, "log": True}
+    planned = gf.Experiment.model_validate({"name": "a", "search": {"space": space, "first": [first]}})
+    long = lengthened(planned, Shares(8, 300, folds=5))
+    assert (long.training.epochs, long.training.steps_per_epoch) == (8, 300)
+    assert long.search.first == ({**first, "training.sampling.augmentation": "strong"},)
+    assert long.training.sampling.augmentation == "strong"
+
+
+OUTCOMES = {
+    "check": {"seconds": 3.0},
+    "plan": {"seconds": 9.0, "choices": [{"key": "loss.name", "value": "dice_bce", "reason": "overlap <and> pixels"}]},
+    "search": {
+        "seconds": 600.0,
+        "cost": {"cost/cpu_hours": 0.3},
+        "trials": [
+            {"params": {"loss.name": "dice_bce"}, "status": "FINISHED", "dice": 0.7, "seconds": 100.0},
+            {"params": {"loss.name": "focal"}, "status": "FINISHED", "dice": 0.75, "seconds": 110.0},
+            {"params": {"loss.name": "focal"}, "status": "KILLED", "dice": 0.9, "seconds": 20.0},
+        ],
+    },
+    "crossval": {
+        "seconds": 900.0,
+        "folds": 5,
+        "num_patients": 52,
+        "dice_mean": 0.781,
+        "dice_median": 0.85,
+        "dice_ci95": [0.72, 0.83],
+        "baselines": {"all_empty": {"dice_mean": 0.0, "dice_median": 0.0}},
+    },
+    "train": {"seconds": 200.0, "metrics": {"test/dice_mean": 0.79, "test/dice_ci95_low": 0.7}},
+    "survival": {"seconds": 0.1, "skipped": "the cohort has no clinical table"},
+    "promote": {
+        "seconds": 20.0,
+        "decision": "insufficient-evidence",
+        "reasons": [{"rule": "min_patients", "value": 4, "limit": 10, "passed": False}],
+    },
+}
+
+
+def test_the_report_says_what_won_and_by_how_much_beside_baselines_intervals_and_cost():
+    page = auto_page("lgg", OUTCOMES, hours=0.5, spent_s=1732)
+    for text in ("0.781", "0.720 to 0.830", "nothing at all", "0.050 in mean Dice above the plan", "stopped early"):
+        assert text in page
+    for text in ("29 min of 30 min", "insufficient-evidence", "overlap &lt;and&gt; pixels", "no clinical table"):
+        assert text in page
+    unsearched = {**OUTCOMES, "search": {"seconds": 0.0, "skipped": "the budget carries no search"}}
+    assert "the budget carries no search" in auto_page("lgg", unsearched, hours=0.5, spent_s=1)
+
+
+def test_the_plan_that_no_trial_beat_is_not_said_to_be_beaten():
+    search = {**OUTCOMES["search"], "trials": OUTCOMES["search"]["trials"][:1]}
+    assert "The plan itself won." in auto_page("lgg", {**OUTCOMES, "search": search}, hours=0.5, spent_s=1)
+
+
+def test_only_a_promoted_model_is_served():
+    assert "glioflow serve --name lgg" in how_to_serve("lgg", "promoted")
+    assert "lgg@challenger" in how_to_serve("lgg", "rejected")
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_budget_of_minutes_ends_with_a_registered_model_and_a_report(home, tmp_path):
+    cohort = tmp_path / "kaggle_3m"
+    synthesize_lgg(cohort, patients=12, seed=0, size=64, slices=(10, 14))
+    done = gf.auto(cohort, hours=0.15, name="small", say=quiet)
+    assert list(done.stages) == list(STAGES)
+    assert done.version == 1
+    assert done.spent_hours < 1.1 * 0.15
+    assert done.dice_ci95[0] <= done.dice_mean <= done.dice_ci95[1]
+    assert done.report.read_text().count("data:image/png") >= 3
+    assert gf.load("small@challenger").predict(cohort / sorted(path.name for path in cohort.iterdir())[0]).json["tumor"]
+    again = gf.auto(cohort, resume="small", say=quiet)
+    assert again.stages == done.stages
+    assert json.loads((home / "auto" / "small" / "state.json").read_text())["stages"].keys() == STAGES.keys()
