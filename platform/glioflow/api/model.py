@@ -16,6 +16,7 @@ from glioflow.bundle import Description
 from glioflow.bundle.answer import ModelCard, ModelId, answer_to_json
 from glioflow.bundle.encoded_mask import decode_mask, encode_mask, legend_of
 from glioflow.bundle.prediction import Predictor
+from glioflow.bundle.starter import STARTER
 from glioflow.bundle.study_checks import conform
 from glioflow.cluster.scratch import study_folder
 from glioflow.data.case import Case
@@ -132,8 +133,8 @@ def load(model: Any, *, device: str = "auto") -> Model:
 
     Args:
         model: A registered model (`NAME`, `NAME@alias`, `models:/NAME/3`), a run's id, a bundle's folder or zip, the
-            result of `train`, `register` or `promote`, or an endpoint's `http://` URL. A list of them, or names with
-            commas between, is an ensemble.
+            result of `train`, `register` or `promote`, an endpoint's `http://` URL, or `starter`, which ships with
+            GlioFlow. A list of them, or names with commas between, is an ensemble.
         device: Of the forward pass, such as `cpu` or `cuda:1`; `auto` takes a GPU where there is one.
 
     Raises:
@@ -147,7 +148,7 @@ def load(model: Any, *, device: str = "auto") -> Model:
     if len(members) > 1:
         return LoadedModel({"name": name, "version": None, "run_id": None}, predictor)
     if first.version is None:
-        made_by = predictor.description.origin.experiment
+        made_by = STARTER if name == STARTER else predictor.description.origin.experiment
         return LoadedModel({"name": made_by, "version": None, "run_id": first.run_id}, predictor)
     version = first.version
     return LoadedModel({"name": version.name, "version": version.version, "run_id": version.run_id}, predictor)

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MODEL, WEIGHTS, SURVIVAL = "model.json", "weights.safetensors", "survival.json"
-# Files of an exported bundle that only people and sha256sum read.
-BESIDE = ("card.md", "card.html", "SHA256SUMS")
+LICENSE = "LICENSE"
+# Files of an exported bundle, or of the one that ships, that only people and sha256sum read.
+BESIDE = ("card.md", "card.html", "SHA256SUMS", LICENSE)
 # Key of the digest of all other keys of `model.json`: it shows damage and edits by hand, not an attack.
 SEAL = "seal"
 

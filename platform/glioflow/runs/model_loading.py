@@ -10,6 +10,7 @@ from pathlib import Path
 
 from glioflow.bundle import MODEL
 from glioflow.bundle.prediction import Ensemble, Predictor
+from glioflow.bundle.starter import STARTER, find_starter
 from glioflow.errors import UserError
 from glioflow.runs.crossval.out_of_fold import find_crossval
 from glioflow.tracking import Tracking, Version
@@ -25,7 +26,7 @@ class Member:
 
 
 def open_members(model: str, *, device: str = "auto") -> list[Member]:
-    """Load what `Tracking.find_bundle` takes or a bundle's zip, or several of them, separated by commas.
+    """Load what `Tracking.find_bundle` takes, a bundle's zip or `starter`, or several of them, separated by commas.
 
     Args:
         model: By name.
@@ -36,6 +37,9 @@ def open_members(model: str, *, device: str = "auto") -> list[Member]:
     """
     members, tracking = [], None
     for name in (part.strip() for part in model.split(",")):
+        if name == STARTER:
+            members.append(Member(Predictor.load(find_starter(), device=device)))
+            continue
         if name.lower().endswith(".zip"):
             with unpacked(Path(name)) as folder:
                 members.append(Member(Predictor.load(folder, device=device)))

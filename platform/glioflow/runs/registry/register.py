@@ -10,6 +10,7 @@ from typing import Any
 from glioflow import bundle
 from glioflow.bundle.card import CARD, CARD_HTML, card, card_html, subgroup_metrics
 from glioflow.bundle.prediction import Predictor
+from glioflow.bundle.starter import check_not_reserved
 from glioflow.evaluation import VolumeInterval
 from glioflow.promotion.golden import GOLDEN, golden_answer, golden_study
 from glioflow.runs.analysis.survival import read_stage, working_folder
@@ -36,6 +37,8 @@ def register(
     Raises:
         UserError: If a run does not exist, or has no bundle, stage or interval, or the bundle cannot be loaded.
     """
+    if name is not None:
+        check_not_reserved(name)
     tracking = Tracking()
     run = tracking.run(run_id)
     folder = tracking.download(f"runs:/{run_id}/{BUNDLE}")
@@ -49,6 +52,7 @@ def register(
         predictor = Predictor.load(out)
         description = predictor.description
         name = name or description.origin.experiment
+        check_not_reserved(name)
         documents = {
             **cards(out, title=name, lineage=lineage(run, survival)),
             GOLDEN: json.dumps(golden_answer(predictor)),

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from glioflow import bundle
 from glioflow.bundle.answer import ModelId, ServingState
+from glioflow.bundle.starter import STARTER, find_starter
 from glioflow.cluster.storage import home
 from glioflow.errors import RunFailed, UserError
 from glioflow.promotion.golden import GOLDEN
@@ -152,13 +153,16 @@ def find_wanted(name: str | None, trial: Trial, *, patience_s: float = 0) -> Wan
         NoChampion: If no model, or not the named one, has a champion yet.
         UserError: If there are several and no name.
     """
+    if name == STARTER:
+        return Wanted(name=name, champion=_starter(), trial=trial)
     tracking = Tracking(patience_s=patience_s)
     names = [each for each in tracking.names() if tracking.champion(each)]
     if name is None:
         if len(names) > 1:
             raise UserError("several models have a champion", hint="name one with --name", choices=names)
         if not names:
-            raise NoChampion("no model has a champion yet", hint="`glioflow promote NAME` makes a version the champion")
+            hint = "`glioflow promote NAME` makes a version the champion; `--name starter` is the model that ships"
+            raise NoChampion("no model has a champion yet", hint=hint)
         name = names[0]
     elif name in tracking.names() and name not in names:
         hint = f"`glioflow promote {name}` makes one of its versions the champion"
@@ -177,6 +181,11 @@ def find_wanted(name: str | None, trial: Trial, *, patience_s: float = 0) -> Wan
         challenger=_identify(tracking, challenger) if tried and challenger else None,
         trial=trial,
     )
+
+
+def _starter() -> VersionId:
+    """Return the model that ships, as version 0, which no registered one has."""
+    return VersionId(name=STARTER, version=0, run_id=STARTER, digest=bundle.digest_of(find_starter()))
 
 
 def _identify(tracking: Tracking, version: Version) -> VersionId:
@@ -199,6 +208,8 @@ def fetch_version(version: VersionId) -> Path:
     Raises:
         UserError: If it cannot be fetched.
     """
+    if version.name == STARTER:
+        return find_starter()
     folder = home() / "serving" / f"{version.name}-{version.version}"
     if not (folder / "model.json").is_file():
         tracking = Tracking(patience_s=STARTING_S)
