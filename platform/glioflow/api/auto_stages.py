@@ -163,7 +163,7 @@ def cross_validate(work: Work) -> dict[str, Any]:
         work.state.cohort,
         folds=work.outcome("settle")["shares"]["folds"],
         hold_out_test=True,
-        resume=_unfinished(experiment, "crossval"),
+        resume=_unfinished(work, experiment, "crossval"),
         say=work.say,
     )
     values = done.to_json()
@@ -174,7 +174,7 @@ def cross_validate(work: Work) -> dict[str, Any]:
 def train_final(work: Work) -> dict[str, Any]:
     """Train the model that is registered."""
     experiment = work.experiment(FINAL)
-    done = train(experiment, work.state.cohort, resume=_unfinished(experiment, "train"), say=work.say)
+    done = train(experiment, work.state.cohort, resume=_unfinished(work, experiment, "train"), say=work.say)
     return {"run_id": done.run_id, "metrics": {k: v for k, v in done.metrics.items() if k.startswith("test/dice")}}
 
 
@@ -242,7 +242,9 @@ def _seconds_of(run: Any) -> float:
     return float(run.info.end_time - run.info.start_time) / 1000 if run.info.end_time else 0.0
 
 
-def _unfinished(experiment: Experiment, kind: str) -> str | None:
-    """Return the run of this kind that an interruption left."""
+def _unfinished(work: Work, experiment: Experiment, kind: str) -> str | None:
+    """Return the run of this kind that an interruption left; others of the same name are older, and not this one's."""
     newest = Tracking().find(experiment.name, **{"glioflow.kind": kind})
-    return None if newest is None or newest.info.status == "FINISHED" else str(newest.info.run_id)
+    if newest is None or newest.info.status == "FINISHED" or newest.info.start_time < work.state.since_ms:
+        return None
+    return str(newest.info.run_id)

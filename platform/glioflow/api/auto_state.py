@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glioflow import atomic
+from glioflow.clock import now_ms
 from glioflow.cluster.storage import home
 from glioflow.errors import UserError
 
@@ -24,6 +25,7 @@ class AutoState:
         folder: Where its file lies, and all else that it writes.
         cohort: Absolute path of the cohort.
         hours: The budget.
+        since_ms: When it began, in Unix time: runs of MLflow before that are not its own.
         before_s: Seconds that earlier processes spent.
         stages: What each stage that ended came to, with its `seconds`.
     """
@@ -31,6 +33,7 @@ class AutoState:
     folder: Path
     cohort: str
     hours: float
+    since_ms: int = field(default_factory=now_ms)
     before_s: float = 0.0
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     _began: float = field(default_factory=time.monotonic)
@@ -64,7 +67,7 @@ class AutoState:
                 return
             self._kept = time.monotonic()
             values = {"format": _FORMAT, "cohort": self.cohort, "hours": self.hours}
-            values |= {"spent_s": round(self.spent_s, 1), "stages": self.stages}
+            values |= {"since_ms": self.since_ms, "spent_s": round(self.spent_s, 1), "stages": self.stages}
             atomic.write_json(_file(self.folder), values)
 
     def keep_now_and_then(self) -> None:
@@ -100,7 +103,8 @@ def read_state(name: str, cohort: Path, hours: float | None) -> AutoState:
         values = atomic.read_json(_file(folder))
         if values["format"] != _FORMAT:
             raise ValueError(values["format"])
-        state = AutoState(folder, values["cohort"], hours or values["hours"], values["spent_s"], values["stages"])
+        kept = (values[key] for key in ("since_ms", "spent_s", "stages"))
+        state = AutoState(folder, values["cohort"], hours or values["hours"], *kept)
     except (ValueError, KeyError, TypeError):
         hint = "begin a new one under another --name"
         raise UserError("the state of an auto must be as GlioFlow wrote it", file=_file(folder), hint=hint) from None

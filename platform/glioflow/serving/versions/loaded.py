@@ -161,8 +161,7 @@ def find_wanted(name: str | None, trial: Trial, *, patience_s: float = 0) -> Wan
         if len(names) > 1:
             raise UserError("several models have a champion", hint="name one with --name", choices=names)
         if not names:
-            hint = "`glioflow promote NAME` makes a version the champion; `--name starter` is the model that ships"
-            raise NoChampion("no model has a champion yet", hint=hint)
+            raise NoChampion("no model has a champion yet", hint="`glioflow promote NAME` makes a version the champion")
         name = names[0]
     elif name in tracking.names() and name not in names:
         hint = f"`glioflow promote {name}` makes one of its versions the champion"
