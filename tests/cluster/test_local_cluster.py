@@ -12,6 +12,7 @@ from glioflow.cluster.environment import DEFAULTS
 pytestmark = pytest.mark.ray  # in a process of its own
 SCRIPT = """
 import json, os, sys, threading
+import psutil
 from glioflow import cluster
 from glioflow.cli.output import answer, one_line_errors
 
@@ -35,7 +36,10 @@ with one_line_errors(), cluster.ending():
     assert heard.wait(60), "Ray printed nothing"
     variables = ray.get(ray.remote(lambda: dict(os.environ)).remote())
     socket = ray.nodes()[0]["ObjectStoreSocketName"]
-    answer({"driver": dict(os.environ), "worker": variables, "socket": socket}, as_json=True)
+    below = {process.pid for process in psutil.Process().children(recursive=True)}
+    ports = [each.laddr.ip for each in psutil.net_connections("inet") if each.pid in below and each.status == "LISTEN"]
+    said = {"driver": dict(os.environ), "worker": variables, "socket": socket, "listening": sorted(set(ports))}
+    answer({**said, "node": ray.nodes()[0]["NodeManagerAddress"]}, as_json=True)
 """
 
 
@@ -49,7 +53,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedPro
 
 
 def start(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    removed = {*DEFAULTS, "RAY_TMPDIR", "RAY_ADDRESS"}
+    removed = {*DEFAULTS, "RAY_TMPDIR", "RAY_ADDRESS", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"}
     inherited = {name: value for name, value in os.environ.items() if name not in removed}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
@@ -74,6 +78,14 @@ def test_a_value_that_the_user_set_holds_in_the_driver_and_on_the_workers(starte
     assert answer["driver"]["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "7"
     for name in DEFAULTS:
         assert answer["worker"].get(name) == answer["driver"][name], name
+
+
+def test_no_port_of_a_local_cluster_is_open_to_other_machines(started):
+    """Where the node's address is loopback, Ray's metrics listen there too, whenever they begin to."""
+    answer = json.loads(started.stdout)
+    assert answer["node"] == "127.0.0.1"
+    assert answer["listening"]
+    assert {address.removeprefix("::ffff:") for address in answer["listening"]} <= {"127.0.0.1", "::1"}
 
 
 def test_a_folder_whose_path_is_too_long_for_a_socket_gives_way_to_a_short_one_in_one_line(started):

@@ -30,6 +30,7 @@ def cluster() -> Iterator[dict[str, str]]:
     temp = tempfile.mkdtemp(prefix="gf", dir="/tmp")  # socket paths are short
     dashboard, gcs = free_port(), free_port()
     drop = ("RAY_ADDRESS", "GLIOFLOW_HOME", "GLIOFLOW_DATA", "MLFLOW_TRACKING_URI", "PYTHONPATH")
+    drop += ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER",)  # of a local cluster in the tests' own process
     env = {key: value for key, value in os.environ.items() if key not in drop}
     env |= {
         "RAY_AUTH_MODE": "token",

@@ -150,17 +150,40 @@ def test_an_application_alone_under_another_name_is_ours():
 
 def test_a_full_disk_is_no_fault_of_the_caller(behind, monkeypatch):
     class Full:
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
         def write(self, _):
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("glioflow.serving.http.front_door.tempfile.SpooledTemporaryFile", lambda **_: Full())
-    assert ask(FrontDoor(behind, Limits()), [b"x"]) == 503
+        def close(self):
+            pass
+
+    monkeypatch.setattr("glioflow.serving.http.front_door.tempfile.TemporaryFile", lambda **_: Full())
+    door = FrontDoor(behind, Limits())
+    assert ask(door, [b"x" * 2_000_000]) == 503
+    assert door.pending == 0
+    assert ask(door, [b"x"]) == 200, "what is small needs no disk"
+
+
+def test_a_slow_disk_holds_no_other_request_up(behind, monkeypatch):
+    """Files are written and read by threads: the proxy's one loop goes on, with probes among others."""
+    import tempfile
+    import threading
+
+    make, loop_thread, seen = tempfile.TemporaryFile, threading.get_ident(), set()
+
+    class Watched:
+        def __init__(self, **options):
+            self.file = make(**options)
+
+        def __getattr__(self, name):
+            if name in ("write", "read", "seek"):
+                seen.add(threading.get_ident())
+            return getattr(self.file, name)
+
+    monkeypatch.setattr("glioflow.serving.http.front_door.tempfile.TemporaryFile", Watched)
+    assert ask(FrontDoor(behind, Limits()), [b"x" * 700_000] * 5) == 200
+    assert behind.body == b"x" * 3_500_000
+    assert seen
+    assert loop_thread not in seen
 
 
 def test_serve_gets_the_limits_of_the_settings(monkeypatch):

@@ -10,6 +10,7 @@ from in_process import Here, client, served
 
 from bundles import Bright, changed, describe
 from glioflow import bundle
+from glioflow.data.checks.channel_looks import fit_channel_looks
 from glioflow.data.checks.drift import fit_input_statistics
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.preprocessing.pipeline import preprocess
@@ -34,7 +35,11 @@ def experiment(tiny):
 
 def endpoint(experiment, cases):
     images = [preprocess(case, experiment.preprocess).image for case in cases]
-    return client(Here(served(experiment, network=Bright(), input_statistics=fit_input_statistics(images, CHANNELS))))
+    said = {
+        "input_statistics": fit_input_statistics(images, CHANNELS),
+        "channel_looks": fit_channel_looks(images, CHANNELS),
+    }
+    return client(Here(served(experiment, network=Bright(), **said)))
 
 
 def volumes(image):
@@ -134,3 +139,20 @@ def test_the_golden_study_is_no_patient(experiment, cohort):
     strict = changed(experiment, entry={"max_drift": 0.01})
     predictor = served(strict, input_statistics=fit_input_statistics(images, CHANNELS)).predictor
     assert "refused" not in golden_answer(predictor)
+
+
+def swapped(response):
+    assert response.status_code == 200, response.text
+    return [said for said in response.json()["study"]["warnings"] if "under each other's names" in said]
+
+
+def test_sequences_under_each_others_names_are_warned_about_though_each_looks_usual(cohort, experiment):
+    api, case = endpoint(experiment, cohort[:-1]), cohort[-1]
+    assert not swapped(ask(api, case.image))
+    for order in ([1, 0, 2], [2, 1, 0], [1, 2, 0]):
+        assert swapped(ask(api, case.image[..., order])), order
+
+
+def test_bundles_that_do_not_know_how_channels_look_answer_without_that_warning(cohort, experiment):
+    api = client(Here(served(experiment, network=Bright())))
+    assert not swapped(ask(api, cohort[-1].image[..., [1, 0, 2]]))

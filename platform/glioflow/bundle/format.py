@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from glioflow import atomic
 from glioflow.config.experiment import EntrySettings, Experiment
+from glioflow.data.checks.channel_looks import PairLooks
 from glioflow.data.checks.drift import InputStatistics
 from glioflow.data.preprocessing.intensity_steps import UnitScale
 from glioflow.data.preprocessing.pipeline import Step
@@ -82,6 +83,7 @@ class Description(BaseModel):
         origin: Where the model comes from.
         flair_threshold: Of the FLAIR-threshold baseline, as `fit_flair_threshold` gave it on training patients.
         input_statistics: Of the prepared training images, as `fit_input_statistics` gave them.
+        channel_looks: How the channels of the training images differ, as `fit_channel_looks` gave it; None in old ones.
         volume_interval: Around the predicted tumor volume, from a cross-validation's out-of-fold predictions.
         metrics: Of validation, and of test where it was asked.
         num_parameters: Of the network.
@@ -101,6 +103,7 @@ class Description(BaseModel):
     origin: Origin
     flair_threshold: float | None = None
     input_statistics: InputStatistics | None = None
+    channel_looks: tuple[PairLooks, ...] | None = None
     volume_interval: VolumeInterval | None = None
     metrics: dict[str, float | None] = Field(default_factory=dict)
     num_parameters: int

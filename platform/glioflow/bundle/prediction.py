@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from glioflow import bundle
 from glioflow.bundle.encoded_mask import legend_of
-from glioflow.bundle.study_checks import check_prepared
+from glioflow.bundle.study_checks import check_prepared, swap_warnings
 from glioflow.data.case import Case
 from glioflow.data.checks.drift import measure_drift, summarize_input
 from glioflow.data.preprocessing.brain_mask import locate_brain
@@ -135,6 +135,7 @@ class Predictor:
         known = self.description.input_statistics or {}
         drift = measure_drift(summarize_input(volume.image, volume.channels), known) if known and not made_up else {}
         noticed = check_prepared(volume.image, drift, self.description)
+        noticed += [] if made_up else swap_warnings(volume.image, volume.channels, self.description)
         clock.lap("preprocess")
         segmentation = self.segment(volume.image, volume.moves)
         clock.lap("segment")

@@ -5,7 +5,7 @@ answer, or the study is refused where the bundle says so (`EntrySettings`).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from glioflow.bundle import Description
 from glioflow.data.case import Case
 from glioflow.data.checks.channel_checks import blank_channels, copies_of_flair
+from glioflow.data.checks.channel_looks import find_swapped
 from glioflow.data.preprocessing.brain_mask import BrainMask, approximate_brain
 from glioflow.data.preprocessing.geometry_steps import CropBrain
 from glioflow.data.preprocessing.intensity_steps import Percentile, ZScore
@@ -137,6 +138,17 @@ def check_prepared(image: NDArray[np.floating[Any]], drift: Mapping[str, float],
         f"the intensities are unlike those of the training cohort (standard deviations away: {shown}): the answer may "
         "be wrong; check scaling, windowing and the order of the sequences"
     ]
+
+
+def swap_warnings(image: NDArray[np.floating[Any]], channels: Sequence[str], description: Description) -> list[str]:
+    """Return which channels of a prepared volume (S, h, w, C) seem to be under each other's names, a sentence each.
+
+    A few slices do not tell.
+    """
+    known = description.channel_looks or ()
+    pairs = find_swapped(image, channels, known) if image.shape[0] >= MIN_VOLUME_SLICES else []
+    rule = "seem to be under each other's names: the answer may be wrong; check which file is which sequence"
+    return [f"{one} and {other} {rule}" for one, other in pairs]
 
 
 def _channel_warnings(case: Case) -> list[str]:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import socket
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -34,6 +35,9 @@ DEFAULTS = {
     # What every request passes in Serve's proxy: see `glioflow.serving.http.front_door`.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "glioflow.serving.http.front_door:middlewares",
 }
+# Of Ray, whatever the system: at 0 a node that starts here has the address 127.0.0.1, and every port of it, that of its
+# metrics too, listens on loopback alone. (`_node_ip_address` does not do that.)
+_SEVERAL_NODES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _NO_PROXIES = ("NO_PROXY", "no_proxy")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "GRPC_PROXY", "ALL_PROXY")
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -123,6 +127,8 @@ def silence() -> None:
         UserError: If such a file cannot be read.
     """
     os.environ.update(process_environment())
+    if not (os.environ.get("RAY_ADDRESS") or in_ray_job() or "ray" in sys.modules):  # Ray reads it when it is imported
+        os.environ.setdefault(_SEVERAL_NODES, "0")
     bypass_proxies()
     for name in _SECRETS:  # as containers are given them
         file = os.environ.get(f"{name}_FILE")

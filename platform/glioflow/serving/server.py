@@ -93,7 +93,9 @@ def _wait_until_running() -> None:
         if application is not None and application.status == "RUNNING":
             return
         if application is not None and application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
-            lines = [line for line in application.message.splitlines() if line.strip()]
+            # That of a deployment says why; the application's only names the deployment.
+            said = [application.message, *(each.message for each in application.deployments.values())]
+            lines = [line.strip() for text in said for line in text.splitlines() if line.strip()]
             raise RunFailed(f"the endpoint did not come up: {lines[-1] if lines else application.status}")
         time.sleep(0.1)
     raise RunFailed(f"the endpoint did not come up within {_START_S} s")

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from glioflow import atomic
 from glioflow.bundle.prediction import Predictor
+from glioflow.data.checks.channel_looks import PairLooks, fit_channel_looks
 from glioflow.data.checks.drift import InputStatistics, fit_input_statistics
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
 from glioflow.evaluation import (
@@ -50,11 +51,13 @@ class TrainingStatistics(BaseModel):
     Attributes:
         flair_threshold: Of the FLAIR-threshold baseline; None where the network sees no FLAIR.
         input_statistics: Of the intensities of each channel, which new studies are compared with.
+        channel_looks: How the channels differ, by which swapped ones are found.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     flair_threshold: float | None
     input_statistics: InputStatistics
+    channel_looks: tuple[PairLooks, ...]
 
 
 def training_statistics(cohort: PreparedCohort, cases: Sequence[PreparedCase]) -> TrainingStatistics:
@@ -69,6 +72,7 @@ def training_statistics(cohort: PreparedCohort, cases: Sequence[PreparedCase]) -
     statistics = TrainingStatistics(
         flair_threshold=_fit_flair(cases),
         input_statistics=fit_input_statistics((case.image for case in cases), cohort.channels),
+        channel_looks=fit_channel_looks((case.image for case in cases), cohort.channels),
     )
     with suppress(OSError):
         atomic.write_text(kept, statistics.model_dump_json(indent=1))

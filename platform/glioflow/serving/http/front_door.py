@@ -70,16 +70,15 @@ class FrontDoor:
         if self.pending + reserved > self.limits.pending_bytes:
             return await answer_error(send, *_TOO_MANY_BYTES)
         self.pending += reserved
-        share = _Share(reserved)
+        share, body = _Share(reserved), _Body()
         try:
-            with tempfile.SpooledTemporaryFile(max_size=_BLOCK, prefix="glioflow-body-") as body:
-                refusal = await self._take_in(body, receive, length, share)
-                if refusal is not None:
-                    return await answer_error(send, *refusal)
-                body.seek(0)
-                await self.app(scope, _replayed(body, receive), send)
+            refusal = await self._take_in(body, receive, length, share)
+            if refusal is not None:
+                return await answer_error(send, *refusal)
+            await self.app(scope, _replayed(body, receive), send)
         finally:
             self.pending -= share.size
+            body.close()
 
     async def _is_ours(self, scope: Scope) -> bool:
         """Say whether Serve gives a request to our application; all are ours where it knows none of that name."""
@@ -94,7 +93,7 @@ class FrontDoor:
         return self._routes.get(max(prefixes, key=len, default=""), APP) == APP
 
     async def _take_in(
-        self, body: IO[bytes], receive: Receive, stated: int, share: _Share
+        self, body: "_Body", receive: Receive, stated: int, share: _Share
     ) -> tuple[int, str, None] | None:
         """Write a body to a file; return why it is refused, None where it is all here or its caller left."""
         most, began, taken = self.limits.upload_bytes + OVERHEAD, time.monotonic(), 0
@@ -120,7 +119,7 @@ class FrontDoor:
                     return _TOO_MANY_BYTES
                 self.pending, share.size = self.pending + more_bytes, taken
             try:
-                body.write(block)
+                await body.add(block)
             except OSError:
                 return 503, "the endpoint has no room for the request; try again later", None
         return None
@@ -171,7 +170,48 @@ def _is_harmless(name: bytes, value: bytes) -> bool:
     return key not in _TAKEN_OFF and not (key == _ID_HEADER and not ID.match(value.decode("latin-1")))
 
 
-def _replayed(body: IO[bytes], receive: Receive) -> Receive:
+class _Body:
+    """A request's body: a block in memory, and what is more in a file without a name, which threads write and read."""
+
+    def __init__(self) -> None:
+        self._block = bytearray()
+        self._file: IO[bytes] | None = None
+        self._is_read = False
+
+    async def add(self, part: bytes) -> None:
+        """Take the next part; raises `OSError` where the disk has no room."""
+        self._block += part
+        if len(self._block) > _BLOCK:
+            await asyncio.to_thread(self._spill)
+
+    async def next_block(self) -> tuple[bytes, bool]:
+        """Return the next block, and whether more follow; the first call ends the writing."""
+        if self._file is None:
+            block, self._block = bytes(self._block), bytearray()
+            return block, False
+        return await asyncio.to_thread(self._read, self._file)
+
+    def close(self) -> None:
+        """Remove the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def _spill(self) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="glioflow-body-")
+        self._file.write(self._block)
+        self._block.clear()
+
+    def _read(self, file: IO[bytes]) -> tuple[bytes, bool]:
+        if not self._is_read:
+            self._spill()
+            file.seek(0)
+            self._is_read = True
+        block = file.read(_BLOCK)
+        return block, len(block) == _BLOCK
+
+
+def _replayed(body: _Body, receive: Receive) -> Receive:
     """Return what gives a body in blocks, and then waits for the caller to leave."""
     ended = False
 
@@ -179,8 +219,8 @@ def _replayed(body: IO[bytes], receive: Receive) -> Receive:
         nonlocal ended
         if ended:
             return await receive()
-        block = body.read(_BLOCK)
-        ended = len(block) < _BLOCK
-        return {"type": "http.request", "body": block, "more_body": not ended}
+        block, more = await body.next_block()
+        ended = not more
+        return {"type": "http.request", "body": block, "more_body": more}
 
     return receive_block
