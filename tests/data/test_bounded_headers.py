@@ -149,3 +149,32 @@ def test_a_nifti_is_read_by_its_bytes_and_not_by_its_name(tmp_path):
 def test_a_nifti_of_two_axes_is_one_slice(tmp_path):
     nibabel.save(nibabel.Nifti1Image(GRAY[0].T.astype(np.int16), np.diag([1.0, 1, 3, 1])), tmp_path / "a_flair.nii")
     assert read_study([tmp_path / "a_flair.nii"]).shape == (1, 20, 30)
+
+
+def test_a_tiff_without_pixels_is_damaged_and_not_too_large(tmp_path):
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8) + tags((256, 4, 1, 0), (257, 4, 1, 64)))
+    with pytest.raises(UserError, match="cannot be read") as caught:
+        read_layout(path)
+    assert not isinstance(caught.value, TooLarge)
+
+
+def test_a_packed_volume_with_a_wrong_checksum_or_much_behind_its_voxels_is_refused(tmp_path):
+    volume = nibabel.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)).to_bytes()
+    path, packed = tmp_path / "a.nii.gz", gzip.compress(volume)
+    path.write_bytes(packed)
+    assert read_volume(path).data.shape == (4, 4, 4)
+    path.write_bytes(packed[:-8] + b"\1\2\3\4" + packed[-4:])
+    assert "CRC" in cheap(read_volume, path)
+    path.write_bytes(gzip.compress(volume + bytes(200_000_000), 1))
+    assert "end where its voxels do" in cheap(read_volume, path)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_a_volume_whose_scale_is_infinite_is_refused(tmp_path, value):
+    head = bytearray(nibabel.Nifti1Image(np.ones((4, 4, 4), np.int16), np.eye(4)).to_bytes())
+    head[112:116] = struct.pack("<f", value)
+    path = tmp_path / "a.nii"
+    path.write_bytes(head)
+    with pytest.raises(UserError, match="scale"):
+        read_volume(path)

@@ -160,3 +160,12 @@ def test_a_tiff_that_is_stored_from_another_corner_is_refused(tmp_path, orientat
     tifffile.imwrite(path, GRAY, photometric="minisblack", extratags=[(274, "H", 1, orientation, True)])
     with pytest.raises(UserError, match=f"must begin at its top left; got orientation {orientation}"):
         read_image(path)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_tiff_that_stores_one_color_after_the_other_is_the_same_image(tmp_path, compression):
+    colors = np.random.default_rng(0).integers(0, 255, (12, 10, 3)).astype(np.uint8)
+    planes = np.ascontiguousarray(np.moveaxis(colors, -1, 0))
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, planes, planarconfig="separate", photometric="rgb", compression=compression)
+    assert np.array_equal(read_image(path), colors)

@@ -382,3 +382,32 @@ def test_a_choice_is_refused_where_the_names_leave_none(tmp_path):
     folder = write_tiffs(tmp_path / "case")[0].parent
     with pytest.raises(UserError, match="--channel is for DICOM and NIfTI"):
         read_study([folder], channels={"flair": "x"})
+
+
+def test_a_volume_that_the_layout_has_no_place_for_is_named_from_a_folder_and_from_files(tmp_path):
+    names = [f"BraTS2021_00006_{name}" for name in ("flair", "t1", "t1ce", "t2", "localizer")]
+    folder = tmp_path / "BraTS2021_00006"
+    write_volumes(folder, *names)
+    for paths in ([folder], sorted(folder.iterdir())):
+        case = read_study(paths)
+        assert case.channels == ("flair", "t1", "t1ce", "t2")
+        assert case.warnings[-1].endswith("left out: BraTS2021_00006_localizer.nii.gz")
+
+
+def test_a_mask_that_nobody_asks_for_is_not_looked_at(tmp_path):
+    folder = tmp_path / "p1"
+    write_volumes(folder, "p1_t1", "p1_flair")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((3, 3, 3), np.uint8), np.eye(4)), folder / "p1_seg.nii.gz")
+    with pytest.raises(UserError, match="one grid"):
+        read_study([folder])
+    for paths in ([folder], sorted(folder.iterdir())):
+        assert read_study(paths, masks=False).mask is None
+
+
+def test_a_series_of_another_modality_is_read_and_said_to_be_no_mri(tmp_path):
+    folder = write_series(tmp_path / "a", VOXELS.astype(np.uint16))
+    for file in folder.iterdir():
+        dataset = pydicom.dcmread(file)
+        dataset.Modality = "CT"
+        dataset.save_as(file)
+    assert read_study([folder]).warnings == ("flair is CT and no MRI",)

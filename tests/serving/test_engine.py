@@ -67,6 +67,13 @@ def test_a_cpu_computes_by_openvino_and_answers_as_fp32_does(tiny, network):
     np.testing.assert_allclose(fast.probabilities(image), plain.probabilities(image), atol=0.05)
 
 
+def test_programs_for_the_sizes_of_the_training_images_are_there_before_the_first_study(tiny, network):
+    unsized = changed(tiny, preprocess=[{"step": "unit"}])
+    predictor = BatchedPredictor(describe(unsized, input_sizes=((48, 40), (40, 48))), network)
+    choose_engine(predictor)
+    assert set(predictor.network._programs) >= {(3, 48, 40), (3, 40, 48)}
+
+
 def test_without_openvino_torch_computes_and_the_reason_is_said(tiny, network, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     engine = choose_engine(BatchedPredictor(describe(tiny), network))

@@ -9,7 +9,7 @@ import pytest
 
 from bundles import ORIGIN, changed, describe
 from glioflow.bundle.study_checks import conform, has_skull, out_of_order
-from glioflow.data.case import Case
+from glioflow.data.case import Case, Grid
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.synthetic.phantom import TumorPlan, draw_phantom, render, smooth_noise
 from glioflow.errors import UserError
@@ -146,3 +146,22 @@ def test_a_scan_in_thick_slices_of_another_plane_is_warned_about_or_refused(tiny
         conform(scan((1.0, 20.0, 1.0)), describe(tiny))
     with pytest.raises(UserError, match="spacing of a study must be between"):
         conform(scan((1.0, 400.0, 400.0)), describe(tiny))
+
+
+@pytest.mark.parametrize(
+    ("axes", "said"),
+    [
+        (np.diag([-1, 1, 1]), None),
+        ([[0.95, -0.31, 0], [0.31, 0.95, 0], [0, 0, 1]], None),
+        ([[0.7, -0.7, 0], [0.7, 0.7, 0], [0, 0, 1]], "turned by 45 degrees"),
+        ([[1, 0, 0], [0, 0.6, -0.8], [0, 0.8, 0.6]], "turned by 37 degrees"),
+        ([[1, 0, 0.4], [0, 1, 0], [0, 0, 1]], "lean by 22 degrees"),
+    ],
+)
+def test_a_grid_that_is_turned_or_sheared_against_the_patient_is_warned_about(tiny, axes, said):
+    affine = np.eye(4)
+    affine[:3, :3] = axes
+    found = warnings(
+        study(drawn(head=False), grid=Grid(axes=(2, 1, 0), flips=(False,) * 3, affine=affine)), describe(tiny)
+    )
+    assert (said is None and found == ()) or (said in " ".join(found) and len(found) == 1)

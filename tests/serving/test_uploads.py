@@ -81,6 +81,16 @@ def test_a_file_without_a_usable_name_is_refused_or_renamed(tmp_path, name):
             save(tmp_path, (name, b"content"))
 
 
+def test_hidden_files_beside_slices_are_left_out_as_they_are_from_a_folder(tmp_path):
+    image = io.BytesIO()
+    tifffile.imwrite(image, np.zeros((8, 8, 3), np.uint8), photometric="rgb")
+    image.seek(0)
+    others = [("._a_1.tif", io.BytesIO(b"\0\5\x16\7")), (".DS_Store", io.BytesIO(b"x"))]
+    case = read_uploads([("a_1.tif", image), *others], tmp_path, Limits())
+    assert case.shape[0] == 1
+    assert "left out: .DS_Store, ._a_1.tif" in case.warnings[-1]
+
+
 def test_a_zip_bomb_is_refused_before_it_fills_the_disk(tmp_path):
     with pytest.raises(TooLarge, match="unpack to at most 1048576 bytes"):
         save(tmp_path, ("x.zip", zipped([("a.tif", b"\0" * (2 << 20))])))

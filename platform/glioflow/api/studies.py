@@ -53,7 +53,7 @@ def read_any_study(
         return OpenedStudy(case_of_array(study, channels=channels, spacing_mm=spacing_mm))
     paths = [Path(study)] if isinstance(study, str | Path) else [Path(path) for path in study]
     if not any(path.suffix.lower() == ".zip" for path in paths):
-        return OpenedStudy(read_study(paths, channels=chosen))
+        return OpenedStudy(read_study(paths, channels=chosen, masks=False))
     folder = study_folder()
     with _opened(paths) as uploads:
         texts = [f"{name}={series}" for name, series in chosen.items()]

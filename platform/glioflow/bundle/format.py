@@ -84,6 +84,7 @@ class Description(BaseModel):
         flair_threshold: Of the FLAIR-threshold baseline, as `fit_flair_threshold` gave it on training patients.
         input_statistics: Of the prepared training images, as `fit_input_statistics` gave them.
         channel_looks: How the channels of the training images differ, as `fit_channel_looks` gave it; None in old ones.
+        input_sizes: Height and width of most training images as the network sees them, the most frequent first.
         volume_interval: Around the predicted tumor volume, from a cross-validation's out-of-fold predictions.
         metrics: Of validation, and of test where it was asked.
         num_parameters: Of the network.
@@ -104,6 +105,7 @@ class Description(BaseModel):
     flair_threshold: float | None = None
     input_statistics: InputStatistics | None = None
     channel_looks: tuple[PairLooks, ...] | None = None
+    input_sizes: tuple[tuple[int, int], ...] = ()
     volume_interval: VolumeInterval | None = None
     metrics: dict[str, float | None] = Field(default_factory=dict)
     num_parameters: int

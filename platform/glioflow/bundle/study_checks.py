@@ -39,6 +39,8 @@ MAX_USUAL_DRIFT = 4.0
 MIN_VOLUME_SLICES = 8
 # How many times as long as wide a pixel may be before it is warned about, and at most.
 MAX_STRETCH, MOST_STRETCH = 1.5, 8.0
+# How far the axes of a grid may be turned against the patient's, and lean toward each other, without a warning.
+MAX_TURN_DEGREES, MAX_LEAN_DEGREES = 30, 5
 # Of MRI of a head; thick slices have 10 mm.
 LEAST_SPACING_MM, MOST_SPACING_MM = 0.05, 30
 # Names of images whose files say nothing of their sequence: those of nnU-Net are numbered.
@@ -84,6 +86,7 @@ def warnings_about(case: Case, description: Description) -> list[str]:
     """
     return [
         *_plane_warnings(case),
+        *_direction_warnings(case),
         *_channel_warnings(case),
         *_lone_slice_warnings(case, description),
         *_order_warnings(case),
@@ -210,6 +213,22 @@ def _plane_warnings(case: Case) -> list[str]:
         return []
     shown = f"{long:.3g} mm by {short:.3g} mm"
     return [f"a pixel of the axial slices is {shown}, as in scans of another plane: the answer is less reliable"]
+
+
+def _direction_warnings(case: Case) -> list[str]:
+    """Tell of a grid that is turned against the patient's axes, or sheared: its slices look like no axial ones."""
+    if case.grid.affine is None:
+        return []
+    steps = np.asarray(case.grid.affine[:3, :3], np.float64)
+    directions = steps / np.linalg.norm(steps, axis=0)
+    turn = float(np.degrees(np.arccos(np.clip(np.abs(directions).max(axis=0).min(), 0, 1))))
+    across = np.abs(directions.T @ directions - np.eye(3)).max()
+    lean = float(np.degrees(np.arcsin(np.clip(across, 0, 1))))
+    if lean > MAX_LEAN_DEGREES:
+        return [f"the axes of the images lean by {lean:.0f} degrees toward each other: the answer is less reliable"]
+    if turn > MAX_TURN_DEGREES:
+        return [f"the slices are turned by {turn:.0f} degrees against axial ones: the answer is less reliable"]
+    return []
 
 
 def out_of_order(image: NDArray[np.generic]) -> bool:

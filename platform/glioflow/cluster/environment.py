@@ -32,6 +32,10 @@ DEFAULTS = {
     # 1 MiB goes with its call instead of through the object store (benchmarks/serving.md).
     "RAY_SERVE_PROXY_USE_GRPC": "1",
     "RAY_max_direct_call_object_size": str(2**20),
+    # Serve takes a proxy for dead after three failed checks in a row, ten seconds apart by default; and one for dead
+    # that a busy machine did not start in fifteen seconds.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
     # What every request passes in Serve's proxy: see `glioflow.serving.http.front_door`.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "glioflow.serving.http.front_door:middlewares",
 }

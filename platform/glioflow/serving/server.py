@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ray import serve
+from ray.exceptions import GetTimeoutError, RayActorError
 from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 
@@ -62,10 +63,14 @@ def serving(
     os.environ[LIMITS] = settings.limits.model_dump_json()  # for the proxy of a cluster that starts here
     cluster.connect()
     logging.getLogger("ray.serve").addFilter(_is_warning)  # serve.start() sets the logger's level and reports itself
-    serve.start(
-        http_options=HTTPOptions(host=host, port=port, request_timeout_s=settings.limits.timeout_s + 30),
-        logging_config=LoggingConfig(enable_access_log=False, log_level="WARNING"),
-    )
+    try:
+        serve.start(
+            http_options=HTTPOptions(host=host, port=port, request_timeout_s=settings.limits.timeout_s + 30),
+            logging_config=LoggingConfig(enable_access_log=False, log_level="WARNING"),
+        )
+    except (RayActorError, GetTimeoutError) as error:
+        reason = "another process took the port, or too much runs on this machine; try again"
+        raise RunFailed(f"Serve's proxy did not start at {host}:{port}: {reason}") from error
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # serve.start() had set its own
     ended = threading.Event()
     reporter = threading.Thread(target=_report, args=(settings.watch_s, ended, say or _quiet), daemon=True)

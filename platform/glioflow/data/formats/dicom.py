@@ -23,7 +23,8 @@ from glioflow.data.formats.volume import Volume, orient, same_grid, spacing_of
 from glioflow.data.sequences import NONE_CHOSEN, Series, choose_channels
 from glioflow.errors import TooLarge, UserError
 
-_IMAGE = ("MR", "CT", "PT")
+_MRI = "MR"
+_IMAGE = (_MRI, "CT", "PT")
 _MASK = "SEG"
 # The SOP classes of segmentations, binary and as a label map; the meta information of a file begins with its class.
 _SEGMENTATIONS = (b"1.2.840.10008.5.1.4.1.1.66.4", b"1.2.840.10008.5.1.4.1.1.66.7")
@@ -129,6 +130,7 @@ def read(case: CaseFiles, *, chosen: Mapping[str, str] = NONE_CHOSEN) -> Case:
         name: [file for file, _ in members] for name, members in zip(names, ordered, strict=True) if name is not None
     }
     used = [pair for name, members in zip(names, ordered, strict=True) if name is not None for pair in members]
+    kinds = {name: each[0][1].Modality for name, each in zip(names, ordered, strict=True) if name is not None}
     if (
         sum(count_voxels(header, file) for file, header in (*used, *(pair for mask in masks for pair in mask)))
         > MAX_VOXELS
@@ -157,6 +159,7 @@ def read(case: CaseFiles, *, chosen: Mapping[str, str] = NONE_CHOSEN) -> Case:
         warnings=(
             *(f"the series {text!r} is no T1, T2 or FLAIR: left out" for text in left_out),
             *([f"{colored} series in color left out"] if colored else []),
+            *(f"{name} is {kind} and no MRI" for name, kind in kinds.items() if kind != _MRI),
         ),
         files=tuple(file for files in channels.values() for file in files),
         chosen=tuple(chosen.items()),

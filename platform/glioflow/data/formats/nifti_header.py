@@ -5,6 +5,8 @@ import math
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
+import numpy as np
+
 from glioflow.errors import TooLarge, UserError
 
 MAX_VOXELS = 2**27
@@ -37,6 +39,8 @@ def read_header(path: Path, *, most: int = 1) -> Any:
         else:
             raise UserError("a NIfTI file must begin with a NIfTI header", file=path)
         _check_shape(header, path, most)
+        if any(np.isinf(float(header[name])) for name in ("scl_slope", "scl_inter")):
+            raise UserError("the scale of a NIfTI file must be finite", float(header["scl_slope"]), file=path)
         if float(header["vox_offset"]) > _MAX_HEADER_BYTES:
             offset = f"byte {float(header['vox_offset']):.0f}"
             raise UserError("voxels must begin soon after the header", offset, file=path)
@@ -45,16 +49,22 @@ def read_header(path: Path, *, most: int = 1) -> Any:
 
 
 def open_volume(path: Path) -> Any:
-    """Return nibabel's image of a file whose header was checked; whether it is packed its bytes say, not its name."""
+    """Return nibabel's image of a file whose header was checked; whether it is packed its bytes say, not its name.
+
+    A packed file is read to its end, where its checksum is: a library stops at the last voxel.
+    """
     import nibabel
 
-    if is_packed(path) == path.name.lower().endswith(".gz"):
+    if not is_packed(path) and not path.name.lower().endswith(".gz"):
         return nibabel.load(path)
     header = read_header(path, most=_MOST_VOLUMES)
     kind = nibabel.Nifti2Image if int(header["sizeof_hdr"]) == 540 else nibabel.Nifti1Image
+    size = int(header["vox_offset"]) + num_values(header) * int(header.get_data_dtype().itemsize)
     with _opened(path) as file:
-        size = num_values(header) * int(header.get_data_dtype().itemsize)
-        return kind.from_bytes(file.read(int(header["vox_offset"]) + size))
+        content = file.read(size)
+        if len(file.read(_MAX_HEADER_BYTES + 1)) > _MAX_HEADER_BYTES:
+            raise UserError("a NIfTI file must end where its voxels do", file=path)
+    return kind.from_bytes(content)
 
 
 def is_packed(path: Path) -> bool:

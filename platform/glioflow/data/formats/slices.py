@@ -19,7 +19,7 @@ _ONE_PERSON, _ONE_AT_A_TIME = "the slices of a study must be of one person", "se
 _NAME = re.compile(
     r"^(?P<case>.*?)[_ ]*(?:\((?=\d+\)))?(?P<number>(?:(?<=[_ ])-)?\d{1,6})?(?:(?<=\d)\))?(?P<mask>_mask)?"
     r"\.(?:tiff?|png)$",
-    re.IGNORECASE,
+    re.IGNORECASE | re.DOTALL,
 )
 
 

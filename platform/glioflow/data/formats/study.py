@@ -9,7 +9,8 @@ from pathlib import Path
 from glioflow.data.case import Case
 from glioflow.data.formats import brats, dicom, lgg, listed, published, slices
 from glioflow.data.formats.detect import format_named, open_cohort
-from glioflow.data.formats.nifti_names import is_volume, owner_of, stem
+from glioflow.data.formats.file_roles import is_mask_name
+from glioflow.data.formats.nifti_names import is_volume, owner_of, stem, volume_files
 from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.sequences import NONE_CHOSEN, is_channel_name
@@ -51,20 +52,30 @@ def open_study(paths: Sequence[Path]) -> Cohort:
     return replace(cohort, cases=(replace(case, id=name),)) if name != case.id else cohort
 
 
-def read_study(paths: Sequence[Path], *, channels: Mapping[str, str] = NONE_CHOSEN) -> Case:
+def read_study(paths: Sequence[Path], *, channels: Mapping[str, str] = NONE_CHOSEN, masks: bool = True) -> Case:
     """Read a single study, with the series that a person chose for `channels`; see `open_study`.
 
-    Files that are no part of it are left out, with a warning that names them.
+    Files that are no part of it are left out, with a warning that names them; masks, too, where nobody asks for them.
     """
     cohort = open_study(paths).with_channels(channels)
-    case = cohort.read(cohort.cases[0].id)
-    left_out = choose_files(paths)[1] if len(paths) > 1 else []
+    files = cohort.cases[0]
+    images = files.files if masks else tuple(file for file in files.files if not is_mask_name(file.name))
+    case = cohort.read_files(replace(files, files=images or files.files))
+    left_out = _left_out(paths, files)
     if not left_out:
         return case
     names = sorted({file.name for file in left_out})
     more = f" and {len(left_out) - _MOST_NAMED} more" if len(left_out) > _MOST_NAMED else ""
     warning = f"files that are no images of the study were left out: {', '.join(names[:_MOST_NAMED])}{more}"
     return replace(case, warnings=(*case.warnings, warning))
+
+
+def _left_out(paths: Sequence[Path], case: CaseFiles) -> list[Path]:
+    """Return the files beside those of a study: other kinds, and volumes that its layout has no place for."""
+    given, others = choose_files(paths) if len(paths) > 1 else (list(volume_files(paths[0])), [])
+    taken = {*case.files}
+    unused = [file for file in given if is_volume(file.name) and not is_mask_name(file.name) and file not in taken]
+    return [*others, *unused]
 
 
 def choose_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:

@@ -172,7 +172,9 @@ def _read_directory(file: IO[bytes], offset: int, form: "_Form", path: Path) -> 
             held += sum(entry.num_bytes for entry in inner.values())
     numbers = {key: _first(file, tags[key], form) for key in (_WIDTH, _LENGTH, _SAMPLES, _BITS) if key in tags}
     page = Page(numbers.get(_WIDTH, 0), numbers.get(_LENGTH, 0), numbers.get(_SAMPLES, 1), numbers.get(_BITS, 1))
-    if not (0 < page.width <= MAX_SIDE_PX and 0 < page.height <= MAX_SIDE_PX):
+    if not (page.width and page.height):
+        raise ValueError("an image without pixels")
+    if max(page.width, page.height) > MAX_SIDE_PX:
         sides = (page.height, page.width)
         raise TooLarge(f"an image must have at most {MAX_SIDE_PX} pixels on each side", sides, file=path)
     if not (1 <= page.samples <= 4 and page.bits in (1, 2, 4, 8, 16, 32, 64)):

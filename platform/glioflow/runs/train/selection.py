@@ -1,6 +1,7 @@
 """What is chosen once a network is trained, on cases that it did not learn from, and the baseline fitted beside it."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -19,6 +20,8 @@ from glioflow.evaluation import (
     fit_flair_threshold,
     fit_temperature,
 )
+
+_MOST_SIZES = 3
 
 
 def choose_for(predictor: Predictor, cases: list[PreparedCase]) -> PostprocessSettings:
@@ -52,12 +55,14 @@ class TrainingStatistics(BaseModel):
         flair_threshold: Of the FLAIR-threshold baseline; None where the network sees no FLAIR.
         input_statistics: Of the intensities of each channel, which new studies are compared with.
         channel_looks: How the channels differ, by which swapped ones are found.
+        input_sizes: Height and width of most images, for which an endpoint gets ready at loading.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     flair_threshold: float | None
     input_statistics: InputStatistics
     channel_looks: tuple[PairLooks, ...]
+    input_sizes: tuple[tuple[int, int], ...]
 
 
 def training_statistics(cohort: PreparedCohort, cases: Sequence[PreparedCase]) -> TrainingStatistics:
@@ -69,10 +74,12 @@ def training_statistics(cohort: PreparedCohort, cases: Sequence[PreparedCase]) -
     kept = cohort.path / "statistics" / f"{ids}.json"
     with suppress(OSError, ValueError):
         return TrainingStatistics.model_validate_json(kept.read_bytes())
+    sizes = Counter((int(case.image.shape[1]), int(case.image.shape[2])) for case in cases)
     statistics = TrainingStatistics(
         flair_threshold=_fit_flair(cases),
         input_statistics=fit_input_statistics((case.image for case in cases), cohort.channels),
         channel_looks=fit_channel_looks((case.image for case in cases), cohort.channels),
+        input_sizes=tuple(size for size, _ in sizes.most_common(_MOST_SIZES)),
     )
     with suppress(OSError):
         atomic.write_text(kept, statistics.model_dump_json(indent=1))

@@ -79,10 +79,18 @@ def choose_engine(predictor: BatchedPredictor, recorded: Mapping[str, Any] | Non
             passed_over[f"{runtime} {precision}"] = type(error).__name__
             continue
         if dice is not None:
+            if runtime == "openvino":
+                _get_ready(predictor)
             return Engine(runtime, str(device), precision, layout, round(dice, 5), passed_over)
         passed_over[f"{runtime} {precision}"] = "its masks differ from those of fp32"
     predictor.network, predictor.precision = network, "fp32"
     return Engine("torch", str(device), "fp32", layout, None if exact is None else 1.0, passed_over)
+
+
+def _get_ready(predictor: BatchedPredictor) -> None:
+    """Compute one slice of each size of the training images: a program of a new size takes seconds to make."""
+    for size in predictor.description.input_sizes:
+        predictor.probabilities(np.zeros((1, *size, len(predictor.description.network_channels)), np.float32))
 
 
 def _faster(device: "torch.device", planar: bool) -> Iterator[tuple[str, Precision]]:

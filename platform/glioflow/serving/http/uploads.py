@@ -276,10 +276,10 @@ def _wanted(entry: zipfile.ZipInfo) -> bool:
 
 def _store(source: IO[bytes], folder: Path, name: str, left: int) -> Path:
     """Write a file under a harmless name; DICOM files may share theirs, as those of two series do."""
-    safe = re.sub(r"[^\w.()-]+", "_", name).lstrip(".")
+    safe = re.sub(r"[^\w.()-]+", "_", name)  # a dot in front stays: such files are left out
     while len(safe.encode()) > _NAME_BYTES:
         safe = safe[1:]
-    if not safe:
+    if not safe.strip("."):
         raise UserError("a file must have a name", repr(name))
     path, number = folder / safe, len(os.listdir(folder))
     while path.exists():
