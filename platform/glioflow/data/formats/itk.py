@@ -1,12 +1,17 @@
-"""MetaImage (`.mha`) and NRRD files, as BraTS 2013, nnU-Net and 3D Slicer write them, read through SimpleITK.
+"""MetaImage (`.mha`) and NRRD files in one piece, as BraTS 2013, nnU-Net and 3D Slicer write them.
 
-The header is read first, with bounds: SimpleITK would believe any size, and open any other file that a header names.
+They are read here and not by a library: the parsers of ITK believe any size, open any file that a header names, and end
+the process over a header whose lists are longer than they expect.
+
+Sources: MetaIO's documentation of tags (Kitware); the definition of NRRD 5 (teem.sourceforge.net/nrrd/format.html).
 """
 
 import math
 import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +20,40 @@ from glioflow.data.formats.record import reason
 from glioflow.errors import TooLarge, UserError
 
 _MOST_HEADER_BYTES = 2**20
-# What a header must not say: that its voxels are in another file.
-_ELSEWHERE = re.compile(rb"^(?:data ?file\s*:|ElementDataFile\s*=(?!\s*LOCAL\s*$))", re.IGNORECASE | re.MULTILINE)
-_SIDES = re.compile(rb"^(?:sizes\s*:|DimSize\s*=)\s*([\d ]+?)\s*$", re.IGNORECASE | re.MULTILINE)
+_MHA_END, _NRRD_END = re.compile(rb"^ElementDataFile[^\n]*\n", re.MULTILINE), re.compile(rb"\r?\n\r?\n")
+_META_TYPES = {
+    **{"UCHAR": "u1", "CHAR": "i1", "USHORT": "u2", "SHORT": "i2", "UINT": "u4", "INT": "i4", "ULONG": "u4"},
+    **{"LONG": "i4", "ULONG_LONG": "u8", "LONG_LONG": "i8", "FLOAT": "f4", "DOUBLE": "f8"},
+}
+_NRRD_TYPES = {
+    **dict.fromkeys(("signed char", "int8", "int8_t"), "i1"),
+    **dict.fromkeys(("uchar", "unsigned char", "uint8", "uint8_t"), "u1"),
+    **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t"), "i2"),
+    **dict.fromkeys(("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"), "u2"),
+    **dict.fromkeys(("int", "signed int", "int32", "int32_t"), "i4"),
+    **dict.fromkeys(("uint", "unsigned int", "uint32", "uint32_t"), "u4"),
+    **dict.fromkeys(("longlong", "long long", "long long int", "signed long long", "int64", "int64_t"), "i8"),
+    **dict.fromkeys(("ulonglong", "unsigned long long", "uint64", "uint64_t"), "u8"),
+    **{"float": "f4", "double": "f8"},
+}
+# Where the axes of a space point, as signs of left, posterior and superior.
+_SPACES = {
+    **dict.fromkeys(("left-posterior-superior", "lps", "scanner-xyz", ""), (1, 1, 1)),
+    **dict.fromkeys(("right-anterior-superior", "ras"), (-1, -1, 1)),
+    **dict.fromkeys(("left-anterior-superior", "las"), (1, -1, 1)),
+}
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What a header says: sides along X, Y, Z, type of a voxel, packed or not, and the affine to LPS millimeters."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+    packed: bool
+    affine: NDArray[np.float64]
+    start: int
 
 
 def is_itk(name: str) -> bool:
@@ -40,44 +75,135 @@ def read_itk(path: Path, *, most_voxels: int) -> tuple[NDArray[np.generic], NDAr
         UserError: If it is damaged or no volume of one value a voxel, or its voxels are in another file.
         TooLarge: If it states more voxels than the limit.
     """
-    import SimpleITK
-
-    _check_header(path, most_voxels)
+    layout = _read_layout(path)
+    if math.prod(layout.shape) > most_voxels:
+        raise TooLarge(f"a volume must have at most {most_voxels} voxels", f"shape {layout.shape}", file=path)
+    size = math.prod(layout.shape) * layout.dtype.itemsize
     try:
-        image: Any = SimpleITK.ReadImage(str(path))
-    except RuntimeError as error:
-        raise UserError("the file cannot be read completely", _cause(error), file=path) from None
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        layers = image.GetNumberOfComponentsPerPixel()
-        hint = "in Slicer, export overlapping segments to one label map" if layers > 1 else None
-        found = f"{image.GetDimension()} dimensions and {layers} values a voxel"
-        raise UserError("a volume must have three dimensions and one value a voxel", found, file=path, hint=hint)
-    affine = np.eye(4)
-    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.array(image.GetSpacing())
-    affine[:3, 3] = image.GetOrigin()
-    return np.transpose(SimpleITK.GetArrayFromImage(image)), _LPS_TO_RAS @ affine
+        with path.open("rb") as file:
+            file.seek(layout.start)
+            content = _unpack(file.read(), size) if layout.packed else file.read(size)
+    except (OSError, zlib.error) as error:
+        raise UserError("the file cannot be read completely", reason(error), file=path) from None
+    if len(content) < size:
+        raise UserError("the file cannot be read completely", f"{len(content)} of {size} bytes", file=path)
+    data = np.frombuffer(content, layout.dtype).reshape(layout.shape, order="F")
+    return data.astype(layout.dtype.newbyteorder("="), copy=False), _LPS_TO_RAS @ layout.affine
 
 
-def _check_header(path: Path, most_voxels: int) -> None:
+def count_values(path: Path) -> tuple[int, int]:
+    """Return how many voxels and bytes of them a header states; raises `UserError` as `read_itk`."""
+    layout = _read_layout(path)
+    voxels = math.prod(layout.shape)
+    return voxels, voxels * layout.dtype.itemsize
+
+
+def _unpack(packed: bytes, size: int) -> bytes:
+    """Return `size` bytes of what was packed by zlib or gzip; its end must follow, where its checksum is."""
+    unpacker = zlib.decompressobj(wbits=47)  # either of the two
+    content = unpacker.decompress(packed, size) if size else b""
+    rest = unpacker.decompress(unpacker.unconsumed_tail, 1)
+    return content if unpacker.eof and not rest else b""
+
+
+def _read_layout(path: Path) -> _Layout:
     try:
         with path.open("rb") as file:
             head = file.read(_MOST_HEADER_BYTES)
     except OSError as error:
         raise UserError("the file cannot be read", reason(error), file=path) from error
-    end = re.search(
-        rb"^ElementDataFile[^\n]*\n" if path.suffix.lower() == ".mha" else rb"\r?\n\r?\n", head, re.MULTILINE
-    )
-    sides = _SIDES.search(head[: end.end()] if end else b"")
-    if end is None or sides is None:
+    meta = path.suffix.lower() == ".mha"
+    end = (_MHA_END if meta else _NRRD_END).search(head)
+    fields = _fields(head[: end.end()], "=" if meta else ":") if end else {}
+    if end is None or ("objecttype" not in fields if meta else not head.startswith(b"NRRD000")):
         raise UserError("the file must begin with a MetaImage or NRRD header", "another beginning", file=path)
-    if _ELSEWHERE.search(head[: end.end()]):
+    elsewhere = fields["elementdatafile"] != "LOCAL" if meta else {"data file", "datafile"} & fields.keys()
+    if elsewhere:
         raise UserError("the voxels must be in the file itself", "a header that names another file", file=path)
-    shape = tuple(int(side) for side in sides[1].split())
-    if math.prod(shape) > most_voxels:
-        raise TooLarge(f"a volume must have at most {most_voxels} voxels", f"shape {shape}", file=path)
+    _check_one_value(fields, path)
+    try:
+        return _layout_of_meta(fields, end.end()) if meta else _layout_of_nrrd(fields, end.end())
+    except (KeyError, ValueError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else reason(error)
+        raise UserError("the header of the file must describe a volume", what, file=path) from None
 
 
-def _cause(error: Exception) -> str:
-    """Return the last line of ITK's error, which alone says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:120] if lines else type(error).__name__
+def _fields(head: bytes, mark: str) -> dict[str, str]:
+    """Return the fields of a header by their names in lower case; a name that stands twice has no meaning."""
+    found: dict[str, str] = {}
+    for line in head.decode("latin-1").splitlines():
+        name, separator, value = line.partition(mark)
+        if not separator or name.startswith("#") or (mark == ":" and value.startswith("=")):  # a comment, or a remark
+            continue
+        found[name.strip().lower()] = "twice" if name.strip().lower() in found else value.strip()
+    return found
+
+
+def _check_one_value(fields: Mapping[str, str], path: Path) -> None:
+    dimensions = fields.get("ndims") or fields.get("dimension", "3")
+    layers = fields.get("elementnumberofchannels", "1")
+    if dimensions == "3" and layers == "1":
+        return
+    hint = "in Slicer, export overlapping segments to one label map" if dimensions == "4" or layers != "1" else None
+    found = f"{dimensions[:20]} dimensions and {layers[:20]} values a voxel"
+    raise UserError("a volume must have three dimensions and one value a voxel", found, file=path, hint=hint)
+
+
+def _layout_of_meta(fields: Mapping[str, str], start: int) -> _Layout:
+    kind = fields["elementtype"].removeprefix("MET_")
+    if kind not in _META_TYPES or not _is_true(fields.get("binarydata", "True")):
+        raise ValueError(f"voxels of type {fields['elementtype'][:30]}")
+    if "headersize" in fields:
+        raise ValueError("voxels that do not follow the header")
+    big = _is_true(fields.get("binarydatabyteordermsb", fields.get("elementbyteordermsb", "False")))
+    directions = _numbers(fields, ("transformmatrix", "rotation", "orientation"), 9, "1 0 0 0 1 0 0 0 1").reshape(3, 3)
+    spacing = _numbers(fields, ("elementspacing", "elementsize"), 3, "1 1 1")
+    affine = _affine(directions.T * spacing, _numbers(fields, ("offset", "position", "origin"), 3, "0 0 0"))
+    dtype = np.dtype((">" if big else "<") + _META_TYPES[kind])
+    return _Layout(_sides(fields["dimsize"]), dtype, _is_true(fields.get("compresseddata", "False")), affine, start)
+
+
+def _layout_of_nrrd(fields: Mapping[str, str], start: int) -> _Layout:
+    kind, encoding = fields["type"].lower(), fields["encoding"].lower()
+    if kind not in _NRRD_TYPES or encoding not in ("raw", "gzip", "gz"):
+        raise ValueError(f"voxels of type {kind[:30]}, {encoding[:30]}: raw and gzip are read")
+    if any(fields.get(name, "0") != "0" for name in ("byte skip", "byteskip", "line skip", "lineskip")):
+        raise ValueError("voxels that do not follow the header")
+    space = fields.get("space", "").lower()
+    if space not in _SPACES:
+        raise ValueError(f"the space {space[:40]}")
+    vectors = re.sub(r"[(),]", " ", fields.get("space directions", ""))
+    directions = np.diag(_numbers(fields, ("spacings",), 3, "1 1 1"))
+    if vectors.strip():
+        directions = _numbers({"": vectors}, ("",), 9, "").reshape(3, 3).T
+    origin = _numbers({"": re.sub(r"[(),]", " ", fields.get("space origin", "0 0 0"))}, ("",), 3, "")
+    signs = np.array(_SPACES[space], np.float64)
+    big = fields.get("endian", "little").lower() == "big"
+    dtype = np.dtype((">" if big else "<") + _NRRD_TYPES[kind])
+    affine = _affine(signs[:, None] * directions, signs * origin)
+    return _Layout(_sides(fields["sizes"]), dtype, encoding != "raw", affine, start)
+
+
+def _is_true(text: str) -> bool:
+    return text.lower() in ("true", "1")
+
+
+def _sides(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"[1-9]\d{0,8}(?:\s+[1-9]\d{0,8}){2}", text):
+        raise ValueError(f"the sides {text[:40]}")
+    return tuple(int(side) for side in text.split())
+
+
+def _numbers(fields: Mapping[str, str], names: tuple[str, ...], count: int, default: str) -> NDArray[np.float64]:
+    """Return the numbers of the first of the fields that is there."""
+    text = next((fields[name] for name in names if name in fields), default)
+    numbers = np.array([float(each) for each in text.split()[: count + 1]], np.float64)
+    if len(numbers) != count:
+        raise ValueError(f"{len(text.split())} numbers for {count}")
+    return numbers
+
+
+def _affine(steps: NDArray[np.float64], origin: NDArray[np.float64]) -> NDArray[np.float64]:
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = steps, origin
+    return affine

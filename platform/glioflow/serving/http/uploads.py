@@ -12,9 +12,10 @@ from typing import IO, BinaryIO
 from glioflow.data.case import Case
 from glioflow.data.formats.dicom import is_dicom
 from glioflow.data.formats.file_roles import guess_role, is_mask_name
+from glioflow.data.formats.itk import count_values, is_itk
 from glioflow.data.formats.nifti import read_mask_of
 from glioflow.data.formats.nifti_header import num_values, read_header
-from glioflow.data.formats.nifti_names import is_nifti
+from glioflow.data.formats.nifti_names import is_nifti, is_volume
 from glioflow.data.formats.png import is_png, read_png_header
 from glioflow.data.formats.slices import check_one_folder, is_slice
 from glioflow.data.formats.study import open_study, read_study
@@ -121,7 +122,7 @@ def read_labeled(
         files = save_uploads(uploads, folder, limits)
     except Exception as error:
         raise _told(error, folder) from None
-    volumes = [file for file in files if is_nifti(file.name)]
+    volumes = [file for file in files if is_volume(file.name)]
     masks = [file for file in volumes if guess_role(file) == "mask"]
     if not masks:
         return _read(files, folder, limits)
@@ -206,6 +207,8 @@ def _stated(file: Path) -> tuple[int, int]:
         if is_nifti(file.name):
             header = read_header(file)
             return num_values(header), num_values(header) * int(header.get_data_dtype().itemsize)
+        if is_itk(file.name):
+            return count_values(file)
     except TooLarge:
         raise
     except (UserError, OSError, EOFError, zlib.error):  # the readers report it
@@ -285,7 +288,7 @@ def _store(source: IO[bytes], folder: Path, name: str, left: int) -> Path:
     while path.exists():
         path, number = folder / f"{number}_{safe}", number + 1
     _copy(source, path, left)
-    if path.name != safe and not is_dicom(path) and (is_slice(safe) or is_nifti(safe)):
+    if path.name != safe and not is_dicom(path) and (is_slice(safe) or is_volume(safe)):
         raise UserError("the files of a study that are not DICOM must have different names", safe)
     return path
 
