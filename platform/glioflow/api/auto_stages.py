@@ -123,7 +123,7 @@ def search_space(work: Work) -> dict[str, Any]:
     left_s = shares.search_s - training_s - (work.state.spent_s - work.outcome("measure")["spent_s"])
     if not begun and (not shares.search_s or left_s <= 0):
         write_text(work.folder / BEST, to_yaml(planned))
-        return {"skipped": "the budget carries no search: the plan is trained as it is"}
+        return {"skipped": "the budget carries no search"}
     done = search(
         override(planned, {"search.name": name}),
         work.state.cohort,

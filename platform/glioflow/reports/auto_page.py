@@ -39,7 +39,7 @@ def auto_page(
         "time, of the budget": f"{duration(spent_s)} of {duration(3600 * hours)}",
     }
     sections = [
-        _scores(scores),
+        _scores(scores, searched=bool(trials)),
         Section("Worst, median and best", "Truth in blue, prediction in red." if cases else "", cases),
         _test(train["metrics"]),
         _search(stages["search"], trials),
@@ -52,12 +52,13 @@ def auto_page(
     return render_page(f"The best model for {name}", about, facts, sections)
 
 
-def _scores(scores: Answer) -> Section:
+def _scores(scores: Answer, *, searched: bool) -> Section:
     text = (
         f"{scores['folds']} folds over {scores['num_patients']} patients, each predicted by a model that never saw "
-        "them; the test patients are not among them. The search chose the settings on some of these patients, so the "
-        "figure flatters a little; the test patients below chose nothing."
+        "them; the test patients are not among them."
     )
+    if searched:
+        text += " The search chose the settings on some of these patients, so the figure flatters a little."
     return Section("Cross-validation, beside its baselines", text, head=BESIDE, rows=beside_baselines(scores))
 
 
@@ -70,7 +71,7 @@ def _test(metrics: Mapping[str, float | None]) -> Section:
 
 def _search(search: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> Section:
     if not trials:
-        return Section("What was tried", f"{search.get('skipped', 'nothing but the plan')}.")
+        return Section("What was tried", f"The plan alone: {search['skipped']}.")
     ended = [trial for trial in trials if trial["status"] == "FINISHED" and trial["dice"] is not None]
     best = max((trial["dice"] for trial in ended), default=None)
     first = trials[0]
