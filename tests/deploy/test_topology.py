@@ -148,7 +148,7 @@ def test_the_compose_file_runs_from_a_search_to_an_answer() -> None:
             assert verdict["decision"] == "promoted", verdict
 
             start("endpoint", lambda: answers(at["8000"] + "/readyz"))
-            start("page", lambda: answers(at["8501"] + "/_stcore/health"))
+            start("page", lambda: answers(at["8501"] + "/healthz"))
             slices = sorted((place / "data" / "cohort").glob("TCGA_*"))[0].glob("*.tif")
             files = [("files", (path.name, path.read_bytes())) for path in slices if "_mask" not in path.name]
             url = at["8000"] + "/v1/predict"

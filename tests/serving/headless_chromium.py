@@ -5,7 +5,7 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -80,15 +80,15 @@ class Browser:
 
 
 @contextmanager
-def browser(folder: Path) -> Iterator[Browser]:
+def browser(folder: Path, *, flags: Sequence[str] = ("--disable-gpu",)) -> Iterator[Browser]:
     """Open a browser with a profile of its own below `folder`; what it downloads comes to `folder/downloads`."""
     from websockets.sync.client import connect
 
     assert CHROMIUM
     profile = folder / "profile"
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
-    flags = [f"--user-data-dir={profile}", "--remote-debugging-port=0", "--disable-background-networking"]
-    process = subprocess.Popen([*command, *flags, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [CHROMIUM, "--headless", "--no-sandbox", *flags, "--disable-dev-shm-usage", "--no-first-run"]
+    own = [f"--user-data-dir={profile}", "--remote-debugging-port=0", "--disable-background-networking"]
+    process = subprocess.Popen([*command, *own, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         with connect(_page_of(profile), max_size=None) as socket:
             page = Browser(socket)

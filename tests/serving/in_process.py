@@ -42,8 +42,8 @@ class Here:
         self.versions.adopt(Wanted(champion=loaded.id))
         self.answering = Answering(self.versions, batcher, log)
 
-    async def predict(self, case: Any, clinical: Any) -> Any:
-        reply = await self.admission.run(lambda: self.answering.answer(case, clinical))
+    async def predict(self, case: Any, clinical: Any, **wanted: Any) -> Any:
+        reply = await self.admission.run(lambda: self.answering.answer(case, clinical, **wanted))
         if isinstance(reply, Full):
             raise Busy(reply.rule)
         return reply

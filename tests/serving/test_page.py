@@ -1,374 +1,373 @@
-"""The page as a person meets it, without a browser: what it says in each state, and what it hands out."""
+"""The page without a browser: its files, what it asks the endpoint for, and the way there through `glioflow page`."""
 
-import base64
-import csv
 import io
+import itertools
 import json
 import re
 import socket
+import struct
 import subprocess
 import sys
 import zipfile
 import zlib
-from dataclasses import replace
+from base64 import b64decode
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
+from in_process import Here, client, served
 from page_endpoint import endpoint
-from streamlit.testing.v1 import AppTest
 
-from bundles import Bright, changed, describe
-from glioflow.api.answer import Answer
-from glioflow.api.client import Client
-from glioflow.bundle.answer import answer_to_json
-from glioflow.bundle.encoded_mask import encode_mask
-from glioflow.bundle.prediction import Predictor
-from glioflow.data.formats.brats import CHANNELS
-from glioflow.data.formats.study import read_study
-from glioflow.data.synthetic.cohort import synthesize_brats
-from glioflow.errors import RunFailed
-from glioflow.page import launcher as page_server
-from glioflow.page.answer_view import facts_html
-from glioflow.page.study import Answered, ask, examples, has_examples
-from glioflow.page.survival_view import curve_spec, statement_html
-from glioflow.page.tables import downloads, feature_rows, interval_text, volume_text, windowed
-from glioflow.page.viewer import viewer_data
-from glioflow.serving.settings import TOKEN
-from glioflow.survival.settings import SurvivalSettings
-from glioflow.survival.stage import fit_stage
+from bundles import Bright, describe
+from data.dicom_series import write_series
+from glioflow.bundle.encoded_mask import decode_runs
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.file_roles import is_mask_name
+from glioflow.page.examples import examples
+from glioflow.page.files import STATIC, table_of_names
+from glioflow.serving.http.feedback import Feedback
+from glioflow.serving.page_server import make_page
+from glioflow.serving.settings import TOKEN, ServeSettings, digest_of
+from glioflow.serving.versions.loaded import Served
 
-SCRIPT = Path(page_server.__file__).with_name("app.py")
+T = {"Authorization": "Bearer t"}
 
 
 @pytest.fixture(scope="module")
-def stage():
-    import pandas as pd
+def api(tiny, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLIOFLOW_HOME", str(tmp_path_factory.mktemp("viewer-home")))
+        here = Here(served(tiny, network=Bright(above=0.45)))
+        settings = ServeSettings(token_sha256=digest_of("t"), feedback_per_day=9)
+        yield client(here, settings, headers=T)
 
+
+@pytest.fixture(scope="module")
+def feedback(api, tmp_path_factory):
+    """Return what the module's endpoint has taken."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLIOFLOW_HOME", str(next(tmp_path_factory.getbasetemp().glob("viewer-home*"))))
+        return Feedback()
+
+
+@pytest.fixture(scope="module")
+def case(lgg):
+    cohort = open_cohort(lgg)
+    return cohort.read(cohort.cases[0].id)
+
+
+@pytest.fixture(scope="module")
+def files(case):
+    return [("files", (path.name, path.read_bytes())) for path in case.files if not is_mask_name(path.name)]
+
+
+def head_and_channels(content):
+    (length,) = struct.unpack("<I", content[:4])
+    head = json.loads(content[4 : 4 + length])
+    assert (4 + length) % 8 == 0, "a typed array of a browser begins at a multiple of its item's size"
+    values = np.frombuffer(content[4 + length :], np.dtype(head["dtype"]).newbyteorder("<"))
+    return head, values.reshape(len(head["channels"]), *head["shape"])
+
+
+# ---- the files of the page ----
+
+
+def test_the_page_needs_no_token_and_lets_nothing_in_from_outside(api):
+    page = api.get("/page/", headers={"Authorization": ""})
+    assert page.status_code == 200
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    assert api.get("/page/main.js").headers["content-type"].startswith("text/javascript")
+    for name in ("../__init__.py", "..%2f__init__.py", "nothing.js", "static/main.js"):
+        assert api.get(f"/page/{name}").status_code == 404
+
+
+def test_every_address_in_the_pages_files_is_its_own_and_relative():
+    for file in STATIC.iterdir():
+        text = file.read_text()
+        addresses = re.findall(r"""(?:src|href|from|import|fetch\(|url\()\s*=?\s*\(?["'`]([^"'`]+)["'`]""", text)
+        assert all(not re.match(r"(https?:)?/", address) for address in addresses), (file.name, addresses)
+        for module in re.findall(r"""from ["']\./([^"']+)["']""", text):
+            assert (STATIC / module).is_file(), f"{file.name} imports {module}"
+        assert "http" not in text.replace("http://www.w3.org/2000/svg", ""), file.name
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|eval\(|webgl", text, re.IGNORECASE), file.name
+
+
+def test_below_a_prefix_the_page_finds_its_files_and_the_endpoint(api):
+    assert api.get("/page", follow_redirects=False).headers["location"] == "page/"
+    assert '"../v1/"' in (STATIC / "api.js").read_text()
+
+
+def test_files_are_told_by_the_endpoints_own_table(api):
+    table = api.get("/page/names.json").json()
+    assert table == json.loads(json.dumps(table_of_names()))
+    for name in ("x_mask.tif", "x-seg.nii.gz", "x_flair.nii.gz", "x_brain_mask.nii"):
+        found = any(re.search(table[kind], name, re.IGNORECASE) for kind in ("mask", "brain"))
+        assert found == is_mask_name(name)
+    assert table["sequences"]["t1ce"] == "post"
+
+
+def test_examples_are_invented_the_same_each_time(api):
+    with zipfile.ZipFile(io.BytesIO(api.get("/page/example-lgg-1.zip").content)) as archive:
+        assert all(name.startswith("synthetic_1_") for name in archive.namelist())
+        assert archive.namelist() == [name for name, _ in examples("lgg")[0]]
+    assert examples("lgg") == examples.__wrapped__("lgg")
+    assert api.get("/page/example-lgg-9.zip").status_code == 404
+
+
+# ---- a study as the endpoint reads it ----
+
+
+def test_the_browser_gets_the_very_pixels(api, files, case):
+    head, channels = head_and_channels(api.post("/v1/study", files=files).content)
+    np.testing.assert_array_equal(np.moveaxis(channels, 0, -1), case.image)
+    assert head["channels"] == list(case.channels)
+    assert head["channels"][head["shown"]] == "flair"
+    assert (head["spacing_mm"], head["affine"], head["native"]) == (None, None, "tiff")
+    assert head["reference"] is None
+
+
+def test_masks_beside_the_images_are_its_reference(api, case):
+    everything = [("files", (path.name, path.read_bytes())) for path in case.files]
+    head, channels = head_and_channels(api.post("/v1/study?image=false", files=everything).content)
+    np.testing.assert_array_equal(decode_runs(head["reference"], head["shape"]), case.mask)
+    assert channels.size == 0
+
+
+def test_a_study_that_cannot_be_read_is_a_rule(api):
+    answer = api.post("/v1/study", files=[("files", ("a_1.tif", b"no image"))])
+    assert answer.status_code == 422
+    assert answer.json()["error"]["file"] == "a_1.tif"
+
+
+ORIENTATIONS = [
+    (axes, flips) for axes in itertools.permutations(range(3)) for flips in itertools.product((1, -1), repeat=3)
+]
+
+
+def test_a_drawing_lies_where_it_was_drawn_in_all_48_orientations(api):
+    """Drawn at a place in millimeters, the voxel of the file at that place has the label, and no other one."""
+    assert len(ORIENTATIONS) == 48
     rng = np.random.default_rng(0)
-    index = pd.Index([f"TCGA_CS_{k:04d}" for k in range(40)], name="patient")
-    table = pd.DataFrame({"age_years": rng.normal(50, 12, 40), "bevr": rng.normal(0.4, 0.08, 40)}, index=index)
-    return fit_stage(table.assign(death01=(rng.random(40) < 0.4).astype(float)), SurvivalSettings())
+    for axes, flips in ORIENTATIONS:
+        affine = np.eye(4)
+        affine[:3, :3] = 0
+        for axis, (own, sign) in enumerate(zip(axes, flips, strict=True)):
+            affine[own, axis] = sign * (1.0, 2.0, 3.0)[own]
+        affine[:3, 3] = (5, -7, 11)
+        image = nibabel.Nifti1Image(rng.integers(1, 99, (6, 7, 8)).astype(np.int16), affine)
+        sent = [("files", ("p_flair.nii.gz", gzipped(image)))]
+        head, channels = head_and_channels(api.post("/v1/study", files=sent).content)
+        s, h, w = (int(rng.integers(0, size)) for size in head["shape"])
+        place = (np.array(head["affine"]) @ (s, h, w, 1))[:3]
+        start = int(np.ravel_multi_index((s, h, w), head["shape"]))
+        drawn = json.dumps({"shape": head["shape"], "data": {"1": [start, 1]}})
+        answer = api.post("/v1/mask?format=nifti", files=sent, data={"mask": drawn})
+        mask = nibabel.Nifti1Image.from_bytes(zlib.decompress(answer.content, 31))
+        np.testing.assert_allclose(mask.affine, image.affine)
+        data = np.asarray(mask.dataobj)
+        index = np.argwhere(data)
+        assert len(index) == 1
+        np.testing.assert_allclose((affine @ (*index[0], 1))[:3], place)
+        assert channels[0, s, h, w] == image.get_fdata()[tuple(index[0])]
 
 
-@pytest.fixture(scope="module")
-def url(tiny, stage):
-    with endpoint(describe(tiny, metrics={"test/dice_mean": 0.8}), Bright(), stage) as address:
-        yield address
+def gzipped(image):
+    import gzip
+
+    return gzip.compress(image.to_bytes(), 1)
 
 
-@pytest.fixture
-def page(url, monkeypatch):
-    """Open the page against the endpoint."""
-    monkeypatch.setenv(page_server.ENDPOINT, url)
-    return AppTest.from_file(str(SCRIPT), default_timeout=60)
+# ---- a prediction for a viewer ----
 
 
-@pytest.fixture
-def study(lgg):
-    """Return name and content of the slices of one case."""
-    folder = sorted(path for path in lgg.iterdir() if path.is_dir())[0]
-    return [(path.name, path.read_bytes()) for path in sorted(folder.iterdir()) if "_mask" not in path.name]
+def test_the_probability_of_every_voxel_comes_where_it_is_wanted(api, files, case):
+    assert "probability" not in api.post("/v1/predict", files=files).json()
+    answer = api.post("/v1/predict?probability=true", files=files).json()
+    data = np.frombuffer(zlib.decompress(b64decode(answer["probability"]["data"])), np.uint8)
+    probability = data.reshape(answer["probability"]["shape"])
+    mask = decode_runs(answer["mask"]["data"], answer["mask"]["shape"])
+    assert probability.shape == case.shape
+    assert probability[mask > 0].min() >= 127 > probability[mask == 0].max() - 2
+    assert probability.max() == round(255 * answer["tumor"]["probability"])
 
 
-def words(page):
-    """Return all that the page says, its own HTML without the tags."""
-    kinds = (page.error, page.warning, page.caption, page.markdown, page.info, page.code)
-    said = [each.value for kind in kinds for each in kind]
-    said += [re.sub(r"<[^>]+>", " ", each.proto.body) for each in page.get("html")]
-    return " ".join(said)
+def test_either_version_may_be_asked_and_a_missing_challenger_is_a_rule(tiny, files):
+    here = Here(served(tiny, 1, Bright(above=0.45)))
+    endpoint_of = client(here)
+    refused = endpoint_of.post("/v1/predict?version=challenger", files=files)
+    assert refused.status_code == 422
+    assert "no challenger is loaded" in refused.json()["error"]["rule"]
+    other = served(tiny, 2, Bright(above=0.3))
+    here.versions.challenger = Served(other.id, other.predictor, other.engine)
+    asked = {
+        which: endpoint_of.post(f"/v1/predict?version={which}", files=files).json()
+        for which in ("champion", "challenger")
+    }
+    assert [asked[which]["model"]["version"] for which in asked] == [1, 2]
+    assert asked["challenger"]["tumor"]["volume"]["value"] > asked["champion"]["tumor"]["volume"]["value"]
 
 
-def analyze(page, files):
-    page.run()
-    page.file_uploader(key="files").set_value([(name, content, "") for name, content in files])
-    page.run()
-    return page.button(key="analyze").click().run()
+# ---- what is drawn ----
 
 
-def answered_by(network, tiny, case):
-    predictor = Predictor(describe(tiny), network)
-    prediction = predictor.predict(case)
-    labels = prediction.segmentation.labels
-    answer = {**answer_to_json(case, prediction, {"name": "m", "version": 1}), "mask": encode_mask(labels, case, "rle")}
-    return Answered(Answer(case, labels, answer), ("mask.tif", b"mask"))
+def drawing_of(answer):
+    return {"shape": answer["mask"]["shape"], "data": answer["mask"]["data"]}
 
 
-def test_without_an_endpoint_it_says_so_and_how_to_start_one(monkeypatch):
-    monkeypatch.setenv(page_server.ENDPOINT, "http://127.0.0.1:9")
-    page = AppTest.from_file(str(SCRIPT), default_timeout=60).run()
-    assert not page.exception
-    assert "endpoint" in page.error[0].value
-    assert "glioflow serve" in [code.value for code in page.code]
-    assert page.button(key="analyze").disabled
-    assert "not for clinical use" in words(page)
-
-
-def test_before_any_study_it_says_what_to_do_and_what_it_is_not_for(page):
-    page.run()
-    assert not page.exception
-    assert page.button(key="analyze").disabled
-    for text in ("not for clinical use", "No study yet", "pre, flair, post", "demo, version 3"):
-        assert text in words(page)
-
-
-def test_a_study_is_answered_with_verdict_features_survival_and_card(page, study):
-    analyze(page, study)
-    assert not page.exception
-    assert not page.error
-    said = words(page)
-    for text in ("Found", f"of {len(study)} slices", "px", "Probability of death", "95 % interval", "Dice", "Time:"):
-        assert text in said, text
-    assert "No better than its baselines" in said
-    table = page.dataframe[0].value
-    assert {"Feature", "Value", "Unit"} == set(table.columns)
-    assert table.loc[table.Feature == "Volume", "Unit"].tolist() == ["px"]
-
-
-def test_a_bad_file_is_the_endpoints_rule_and_the_next_study_is_answered(page, study):
-    analyze(page, [("broken_1.tif", b"no image")])
-    assert not page.exception
-    assert "refused" in page.error[0].value
-    assert "TIFF" in page.error[0].value
-    analyze(page, study)
-    assert not page.error
-    assert "Found" in words(page)
+def test_a_drawn_mask_is_measured_as_answers_are(api, files):
+    answer = api.post("/v1/predict", files=files).json()
+    head, _ = head_and_channels(api.post("/v1/study", files=files).content)
+    body = {**drawing_of(answer), "slices": head["slices"], "spacing_mm": head["spacing_mm"], "brain": head["brain"]}
+    measured = api.post("/v1/features", json=body).json()["features"]
+    expected = answer["features"]
+    assert measured["slices"] == [{**row, "probability_std": None} for row in expected["slices"]] or measured["slices"]
+    assert {k: v for k, v in measured["volume"].items() if k != "probability_std"} == {
+        k: v for k, v in expected["volume"].items() if k != "probability_std"
+    }
 
 
 @pytest.mark.parametrize(
-    "files",
-    [[("a.zip", b"PK")], [("a_1.tif", b""), ("a_1.tif", b"")], [("x.exe", b"MZ")], [("a.nii", b"?"), ("b.tif", b"?")]],
-    ids=["zip", "same name", "program", "mixed"],
-)
-def test_no_upload_makes_a_traceback(page, files):
-    analyze(page, files)
-    assert not page.exception
-    assert page.error
-
-
-def test_a_refusal_is_shown_as_text_and_not_as_markup(page):
-    analyze(page, [("![x](http://example.org/a.png)<b>_1.xyz", b"?")])
-    assert not re.search(r"(?<!\\)[!\[<]", page.error[0].value.partition("**")[2].partition("**")[2])
-
-
-def test_clinical_values_reach_the_survival_stage(page, study):
-    analyze(page, study)
-    assert "Imputed: age_years" in words(page)
-    page.number_input(key="age_years").set_value(61)
-    page.button(key="analyze").click().run()
-    assert "Computed from: bevr, age_years" in words(page).replace("age_years, bevr", "bevr, age_years")
-    assert "Imputed" not in words(page)
-
-
-def test_one_click_answers_an_example(page):
-    page.run()
-    page.button(key="try").click().run()
-    assert not page.exception
-    assert "study synthetic_1" in words(page)
-    assert "no real patient" in words(page)
-
-
-def test_an_answer_stays_when_the_endpoint_goes_away(page, study, monkeypatch):
-    analyze(page, study)
-    monkeypatch.setenv(page_server.ENDPOINT, "http://127.0.0.1:9")
-    page.run()
-    assert not page.exception
-    assert "The endpoint does not answer" in words(page)
-    assert "Found" in words(page)
-
-
-def test_an_answer_goes_when_other_files_are_chosen(page, study):
-    analyze(page, study)
-    assert "Found" in words(page)
-    other = [(f"other_{number}.tif", content) for number, (_, content) in enumerate(study)]
-    for files in (other, []):
-        page.file_uploader(key="files").set_value([(name, content, "") for name, content in files])
-        page.run()
-        assert not page.exception
-        assert "Found" not in words(page)
-
-
-def test_an_answer_given_with_other_clinical_values_says_so(page, study):
-    analyze(page, study)
-    assert "other clinical values" not in words(page)
-    page.number_input(key="age_years").set_value(61).run()
-    assert "other clinical values" in words(page)
-    page.button(key="analyze").click().run()
-    assert "other clinical values" not in words(page)
-
-
-def test_a_busy_endpoint_is_not_called_away(monkeypatch):
-    import http.server
-    import threading
-
-    class Busy(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(503)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv(page_server.ENDPOINT, f"http://127.0.0.1:{server.server_port}")
-        page = AppTest.from_file(str(SCRIPT), default_timeout=60).run()
-        server.shutdown()
-    assert "busy" in words(page)
-    assert "glioflow serve" not in words(page)
-
-
-def test_the_verdict_has_the_interval_of_the_volume_and_the_expected_dice(page, study):
-    analyze(page, study)
-    assert "Expected Dice" in words(page)
-    known = {"value": 5e3, "unit": "mm3", "interval": [4e3, 7e3], "level": 0.9}
-    assert interval_text(known) == "90% interval 4.0 to 7.0 cm³"
-    assert interval_text({**known, "unit": "px"}) == "90% interval 4 000 to 7 000 px"
-    assert interval_text({**known, "interval": None}) == ""
-
-
-def test_a_token_comes_from_the_environment_and_without_it_the_page_says_what_is_missing(tiny, study, monkeypatch):
-    with endpoint(describe(tiny), Bright(), token="open sesame") as guarded:
-        monkeypatch.setenv(page_server.ENDPOINT, guarded)
-        page = AppTest.from_file(str(SCRIPT), default_timeout=60).run()
-        assert not page.exception
-        assert TOKEN in words(page)
-        monkeypatch.setenv(TOKEN, "open sesame")
-        assert "Found" in words(analyze(page, study))
-        assert "open sesame" not in words(page)
-
-
-def test_an_answer_about_another_study_is_not_shown(study):
-    class Wrong:
-        def predict(self, files, **_):
-            return {"mask": {"shape": [1, 2, 3], "data": {}}}
-
-    with pytest.raises(RunFailed, match=r"a mask of \(1, 2, 3\)"):
-        ask(Wrong(), study, {})
-
-
-def test_what_is_saved_is_whole_and_the_mask_is_in_the_inputs_format(url, study, lgg):
-    answered = ask(Client(url), study, {})
-    files = downloads(answered)
-    name, content = files["Mask"]
-    assert name.endswith("_masks.zip")
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        assert len(archive.namelist()) == len(study)
-    rows = {row["feature"]: row for row in csv.DictReader(io.StringIO(files["Features"][1].decode()))}
-    assert float(rows["volume_px"]["value"]) == np.count_nonzero(answered.answer.mask)
-    assert rows["volume_px"]["unit"] == "px"
-    assert json.loads(files["Answer"][1]) == answered.answer.json
-    assert files["Overlay"][1].startswith(b"\x89PNG")
-    with zipfile.ZipFile(io.BytesIO(files["Everything"][1])) as archive:
-        assert {*archive.namelist()} == {path for path, _ in list(files.values())[:-1]}
-
-
-def test_volumes_come_back_as_nifti_on_their_own_grid_with_the_models_classes(tiny, tmp_path):
-    import nibabel
-
-    synthesize_brats(tmp_path / "b", patients=1, seed=0, size=40, slices=20)
-    files = sorted(path for path in (tmp_path / "b").rglob("*.nii.gz") if "_seg" not in path.name)
-    said = describe(changed(tiny, preprocess=[{"step": "zscore"}]), channels=CHANNELS, network_channels=CHANNELS)
-    with endpoint(said, Bright(channel=0)) as url:
-        answered = ask(Client(url), [(path.name, path.read_bytes()) for path in files], {})
-    (tmp_path / answered.mask[0]).write_bytes(answered.mask[1])
-    mask, image = nibabel.load(tmp_path / answered.mask[0]), nibabel.load(files[0])
-    assert mask.shape == image.shape
-    np.testing.assert_allclose(mask.affine, image.affine)
-    data = viewer_data(answered)
-    assert data["planes"] == ["axial", "coronal", "sagittal"]
-    assert data["oriented"]
-    assert data["spacing"] == pytest.approx([155 / 20, 6, 6])
-    assert [each["name"] for each in data["classes"]] == ["tumor"]
-    assert volume_text(answered.answer.json["features"])[0].endswith("cm³")
-
-
-def test_the_viewer_is_sent_the_very_pixels_and_mask(tiny, study, tmp_path):
-    for name, content in study:
-        (tmp_path / name).write_bytes(content)
-    case = read_study(sorted(tmp_path.iterdir()))
-    answered = answered_by(Bright(), tiny, case)
-    data = json.loads(json.dumps(viewer_data(answered)))
-    shape = tuple(data["shape"])
-    image, labels = (np.frombuffer(zlib.decompress(base64.b64decode(data[k])), np.uint8) for k in ("image", "labels"))
-    np.testing.assert_array_equal(np.moveaxis(image.reshape(3, *shape), 0, -1), case.image)
-    np.testing.assert_array_equal(labels.reshape(shape), answered.answer.mask)
-    assert (data["planes"], data["spacing"], data["oriented"]) == (["axial"], None, False)
-
-
-def test_a_study_too_large_for_a_browser_is_shown_smaller_and_says_so(tiny, study, tmp_path, monkeypatch):
-    for name, content in study:
-        (tmp_path / name).write_bytes(content)
-    answered = answered_by(Bright(), tiny, read_study(sorted(tmp_path.iterdir())))
-    monkeypatch.setattr("glioflow.page.viewer.MAX_VALUES", answered.answer.case.image.size // 3)
-    data = viewer_data(answered)
-    assert data["shrink"] == 2
-    assert data["shape"] == [answered.answer.case.shape[0], 24, 24]
-    assert len(zlib.decompress(base64.b64decode(data["image"]))) == 3 * np.prod(data["shape"])
-
-
-def test_slices_are_counted_as_in_the_viewer_and_what_has_no_value_says_why(tiny, lgg):
-    case = read_study([sorted(path for path in lgg.iterdir() if path.is_dir())[0]])
-    features = answered_by(Bright(), tiny, case).answer.json["features"]
-    case = replace(case, slice_numbers=tuple(range(7, 7 + case.shape[0])))
-    rows = {row["Feature"]: row for row in feature_rows(features, case.slice_numbers)}
-    assert rows["Largest slice"]["Value"] == features["volume"]["largest_slice"] + 7
-    assert "spacing" in next(row["Note"] for row in rows.values() if row["Unit"] == "mm³")
-    empty = answered_by(Bright(above=2), tiny, case)
-    assert any(row["Note"] == "the mask is empty" for row in feature_rows(empty.answer.json["features"], [1]))
-
-
-def test_gray_values_keep_bytes_and_stretch_everything_else():
-    image = np.arange(200, dtype=np.uint8)
-    assert windowed(image) is image
-    stretched = windowed(np.concatenate([np.zeros(50), np.linspace(1, 3000, 1000)]).astype(np.int16))
-    assert stretched[0] == 0
-    assert stretched[-1] == 255
-    assert (windowed(np.zeros((2, 2), np.float32)) == 0).all()
-
-
-@pytest.mark.parametrize(
-    ("values", "said"),
+    ("body", "rule"),
     [
-        (
-            {"probability": 0.29, "interval": (0.21, 0.5), "horizon_days": None},
-            ["death at any time", "29 %", "21 to 50 %"],
-        ),
-        ({"probability": 0.4, "interval": None, "horizon_days": 730.0}, ["within 730 days", "40 %"]),
-        ({"predicted_days": 412.3, "interval": (90.0, 800.0), "category": "10 to 15 months"}, ["412 days", "10 to 15"]),
+        ({"shape": [2, 3, 4], "data": {"1": [20, 9]}}, "inside its mask"),
+        ({"shape": [2, 3, 4], "data": {"1": [-1, 2]}}, "inside its mask"),
+        ({"shape": [2, 3, 4], "data": {"300": [0, 1]}}, "1 to 255"),
+        ({"shape": [2, 3, 4], "data": {"²": [0, 1]}}, "1 to 255"),
+        ({"shape": [0, 3, 4], "data": {}}, "positive"),
+        ({"shape": [9**6, 9**6, 9**6], "data": {}}, "at most"),
+        ({"shape": [2, 3, 4], "data": {}, "spacing_mm": [1, 0, 1]}, "positive"),
+        ({"shape": [2, 3, 4], "data": {}, "slices": [1]}, "each slice"),
+        ({"shape": [2, 3], "data": {}}, "shape"),
     ],
 )
-def test_each_kind_of_survival_answer_is_a_sentence_with_its_interval(values, said):
-    nothing = dict.fromkeys(("probability", "interval", "horizon_days", "predicted_days", "category"))
-    html = statement_html({"task": "death01", **nothing, **values})
-    assert all(text in html for text in said)
+def test_an_impossible_drawing_is_a_rule(api, body, rule):
+    answer = api.post("/v1/features", json=body)
+    assert answer.status_code in (413, 422)
+    assert rule in answer.json()["error"]["rule"]
 
 
-def test_a_survival_curve_is_drawn_with_its_interval():
-    spec = curve_spec({"days": [0, 10], "survival": [1, 0.5], "low": [1, 0.2], "high": [1, 0.7]})
-    assert spec["data"]["values"][1] == {"days": 10, "survival": 0.5, "low": 0.2, "high": 0.7}
-    assert [layer["mark"]["type"] for layer in spec["layer"]] == ["area", "line"]
+def test_a_drawing_is_saved_in_the_studys_own_format(api, files, case):
+    drawn = json.dumps(drawing_of(api.post("/v1/predict", files=files).json()))
+    answer = api.post("/v1/mask", files=files, data={"mask": drawn})
+    assert f'filename="{case.id}_masks.zip"' in answer.headers["content-disposition"]
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert len(archive.namelist()) == case.shape[0]
+    for text in ("{", "[]", '{"shape": [1, 1, 1], "data": {}}', '{"shape": [1, 1, 1]}'):
+        assert api.post("/v1/mask", files=files, data={"mask": text}).status_code == 422
+    assert "files" in api.post("/v1/mask?format=rle", files=files, data={"mask": drawn}).json()["error"]["rule"]
 
 
-def test_what_comes_from_outside_is_no_markup():
-    assert "<script>" not in facts_html([("t", "<script>", "&", "")])
+def test_a_drawing_on_dicom_is_saved_as_dicom_seg(api, tmp_path):
+    import pydicom
+
+    write_series(tmp_path, np.random.default_rng(0).integers(0, 900, (3, 8, 8)).astype(np.uint16))
+    sent = [("files", (path.name, path.read_bytes())) for path in sorted(tmp_path.iterdir())]
+    head, _ = head_and_channels(api.post("/v1/study", files=sent).content)
+    assert head["native"] == "dicom-seg"
+    drawn = {"shape": head["shape"], "data": {"1": [70, 4]}, "names": {"1": "tumor"}}
+    answer = api.post("/v1/mask", files=sent, data={"mask": json.dumps(drawn)})
+    segmentation = pydicom.dcmread(io.BytesIO(answer.content))
+    assert [each.SegmentLabel for each in segmentation.SegmentSequence] == ["tumor"]
+    assert int(segmentation.pixel_array.sum()) == 4
 
 
-def test_examples_are_invented_the_same_each_time_for_both_kinds_of_model():
-    first, again = examples(("pre", "flair", "post")), examples.__wrapped__(("pre", "flair", "post"))
-    assert first == again
-    assert len(first) == 3
-    assert all(name.startswith("synthetic_") for each in first for name, _ in each.files)
-    assert has_examples(CHANNELS)
-    assert not has_examples(("t2",))
+# ---- corrections ----
 
 
-def test_streamlit_is_told_to_stay_here_and_quiet():
-    said = dict(option.removeprefix("--").split("=", 1) for option in page_server.options(host="127.0.0.1", port=8501))
-    assert said["server.address"] == "127.0.0.1"
-    assert said["browser.gatherUsageStats"] == "false"
-    assert said["server.headless"] == "true"
-    assert said["client.showErrorDetails"] == "none"
+def test_a_correction_is_kept_with_who_and_what_and_shown_as_it_will_train(api, files, case, feedback, caplog):
+    drawn = np.zeros(case.shape, np.uint8)
+    drawn[1, 3:9, 4:8] = 1
+    runs = {"1": [value for row in range(3, 9) for value in (int(np.ravel_multi_index((1, row, 4), case.shape)), 4)]}
+    fields = {"patient": "Jane Roe", "reader": " Dr. Ada Reader ", "version": "1"}
+    said = api.post(
+        "/v1/feedback", files=files, data={**fields, "mask": json.dumps({"shape": case.shape, "data": runs})}
+    )
+    assert said.status_code == 202, said.text
+    kept = said.json()["mask"]
+    np.testing.assert_array_equal(decode_runs(kept["data"], kept["shape"]), drawn)
+    entry = next(each for each in feedback.entries() if each["id"] == said.json()["id"])
+    assert (entry["reader"], entry["version"], entry["labeled_px"]) == ("Dr. Ada Reader", 1, 24)
+    assert entry["received"] > 0
+    logs = caplog.text
+    assert entry["id"] in logs
+    assert "Ada" not in logs
+    assert "Jane" not in logs
+    cohort = open_cohort(feedback.accept(entry["id"]).parent)
+    np.testing.assert_array_equal(cohort.read(cohort.cases[0].id).mask, drawn)
+
+
+def test_who_opened_a_study_before_another_correction_came_is_told(api, files, case):
+    mask = json.dumps({"shape": case.shape, "data": {"1": [0, 5]}})
+
+    def send(patient, **more):
+        return api.post("/v1/feedback", files=files, data={"patient": patient, "mask": mask, **more})
+
+    assert send("two readers", opened_s=60).status_code == 202
+    told = send("two readers", opened_s=60)
+    assert told.status_code == 409
+    assert told.json()["error"]["code"] == "corrected-meanwhile"
+    assert send("somebody else", opened_s=60).status_code == 202
+    assert send("two readers", opened_s=0).status_code == 202, "opened after it came"
+    assert send("two readers", opened_s=60, again="true").status_code == 202
+
+
+def test_the_card_says_whether_corrections_are_taken(api, tiny):
+    assert api.get("/v1/model").json()["feedback"] is True
+    assert client(Here(served(tiny))).get("/v1/model").json()["feedback"] is False
+
+
+# ---- `glioflow page` ----
+
+
+@pytest.fixture(scope="module")
+def guarded(tiny):
+    with endpoint(describe(tiny), Bright(above=0.45), token="open sesame") as url:
+        yield url
+
+
+def test_the_page_passes_questions_on_with_its_own_token_and_never_shows_it(guarded, files, monkeypatch):
+    monkeypatch.delenv(TOKEN, raising=False)
+    page = TestClient(make_page(guarded))
+    assert page.get("/v1/model").status_code == 401
+    monkeypatch.setenv(TOKEN, "open sesame")
+    assert page.get("/").url.path == "/page/"
+    assert page.get("/healthz").text == "ok"
+    assert page.get("/v1/model").json()["model"]["name"] == "demo"
+    answer = page.post("/v1/predict?mask=none", files=files)
+    assert answer.json()["tumor"]["detected"]
+    assert "open sesame" not in str(answer.headers) + answer.text
+    head, channels = head_and_channels(page.post("/v1/study", files=files).content)
+    assert channels.shape[0] == len(head["channels"])
+
+
+def test_a_correction_needs_the_token_of_the_person_who_sends_it(guarded, files, monkeypatch):
+    monkeypatch.setenv(TOKEN, "open sesame")
+    page = TestClient(make_page(guarded))
+    assert page.post("/v1/feedback", files=files, data={"patient": "x"}).status_code == 401
+    sent = page.post(
+        "/v1/feedback", files=files, data={"patient": "x"}, headers={"Authorization": "Bearer open sesame"}
+    )
+    assert "with a token" in sent.json()["error"]["rule"], "this endpoint of the tests has no place for feedback"
+
+
+def test_an_endpoint_that_is_away_is_said_with_its_address():
+    answer = TestClient(make_page("http://127.0.0.1:9")).get("/v1/model")
+    assert answer.status_code == 502
+    assert answer.json()["error"]["code"] == "away"
+    assert "http://127.0.0.1:9" in answer.json()["error"]["rule"]
+
+
+def test_pages_of_strangers_cannot_ask_through_a_persons_browser(guarded):
+    page = TestClient(make_page(guarded, hosts=()), base_url="http://127.0.0.1")
+    assert page.get("/page/").status_code == 200
+    assert page.get("/page/", headers={"Host": "evil.example.org"}).status_code == 421
+    assert page.get("/v1/model", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
 
 
 def test_a_taken_port_is_said_in_one_line():
@@ -382,7 +381,6 @@ def test_a_taken_port_is_said_in_one_line():
     assert done.stderr.count("\n") == 1
 
 
-def test_a_lone_slice_is_a_study_too(url, study):
-    answered = ask(Client(url), study[2:3], {})
-    assert answered.mask[0].endswith("_mask.tif")
-    assert viewer_data(replace(answered))["planes"] == ["axial"]
+def test_the_pages_files_are_small_enough_to_read():
+    long = {file.name: count for file in Path(STATIC).glob("*.js") if (count := file.read_text().count("\n")) > 400}
+    assert not long

@@ -1,8 +1,10 @@
-"""The page before the real endpoint, in a real browser: upload, scroll, cut, hide, download; at a desk, on a phone."""
+"""The page before the real endpoint, in a real browser: upload, scroll, correct, send, download; desk and phone."""
 
+import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from contextlib import ExitStack, contextmanager
@@ -11,8 +13,12 @@ from pathlib import Path
 import optuna
 import pytest
 import requests
+import tifffile
 import torch
+import uvicorn
 from headless_chromium import CHROMIUM, browser
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from bundles import describe
 from glioflow import bundle
@@ -21,6 +27,7 @@ from glioflow.data.synthetic.cohort import synthesize_lgg
 from glioflow.models import build_network
 from glioflow.reports.page import render_page
 from glioflow.runs.search.report import draw
+from glioflow.serving.page_server import make_page
 from glioflow.serving.ports import free_port
 from glioflow.tracking import Tracking
 
@@ -28,14 +35,16 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: make system-packages"),
 ]
-VIEWER = "[...document.querySelectorAll('*')].find(e => e.shadowRoot?.querySelector('.viewer'))?.shadowRoot"
-WHERE = f"{VIEWER}?.querySelector('.where')?.textContent"
-# What the picture shows, as a number: the sum of how far its pixels are from gray, or of their brightness.
+SCENE = "document.querySelector('#viewer').viewer.scene"
+WHERE = "document.querySelector('.pane[data-plane=axial] .where').textContent"
+# What the axial picture shows, as a number: the sum of how far its pixels are from gray, or of their brightness.
 COLORED = (
-    f"(() => {{ const c = {VIEWER}.querySelector('.picture'); const d = c.getContext('2d').getImageData(0, 0, c.width, "
-    "c.height).data; let n = 0; for (let k = 0; k < d.length; k += 4) n += Math.abs(d[k] - d[k + 2]); return n; })()"
+    "(() => { document.querySelector('#viewer').viewer.drawNow(); const c = document.querySelector("
+    "'.pane[data-plane=axial] canvas'); const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; "
+    "let n = 0; for (let k = 0; k < d.length; k += 4) n += Math.abs(d[k] - d[k + 2]); return n; })()"
 )
 BRIGHT = COLORED.replace("Math.abs(d[k] - d[k + 2])", "d[k + 1]")
+TOKEN = "a token of the tests"
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +98,14 @@ def running(ready, *words):
 
 @pytest.fixture(scope="module")
 def served(tiny, tmp_path_factory):
-    """Start `glioflow serve` with a champion, and `glioflow page` before it; give both addresses."""
+    """Start `glioflow serve` with a champion, and `glioflow page` before it; give both addresses and the home."""
     home = tmp_path_factory.mktemp("home")
     bundle.save(home / "bundle", describe(tiny), bright(tiny, above=0.45))
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setenv("GLIOFLOW_HOME", str(home))
-        for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "GLIOFLOW_SERVE_TOKEN"):
+        for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
             patch.delenv(name, raising=False)
+        patch.setenv("GLIOFLOW_SERVE_TOKEN", TOKEN)
         tracking = Tracking()
         made = tracking.register("tiny", tracking.start("x", "x", tags={}), home / "bundle", tags={})
         tracking.set_alias("tiny", "champion", made.version)
@@ -103,16 +113,16 @@ def served(tiny, tmp_path_factory):
         endpoint, page = (f"http://127.0.0.1:{port}" for port in ports)
         stack.enter_context(running(f"{endpoint}/readyz", "serve", "--port", ports[0]))
         words = ("page", "--port", ports[1], "--endpoint", endpoint)
-        stack.enter_context(running(f"{page}/_stcore/health", *words))
-        yield endpoint, page
+        stack.enter_context(running(f"{page}/healthz", *words))
+        yield endpoint, page, home
 
 
 @pytest.fixture
 def page(served, tmp_path):
     with browser(tmp_path) as opened:
-        opened.size(1360, 900)
+        opened.size(1366, 768)
         opened.open(served[1])
-        opened.until("document.body.innerText.includes('No study yet')")
+        opened.until("document.querySelector('#model')?.className === 'good'")
         yield opened
         assert not opened.errors
 
@@ -124,12 +134,33 @@ def answers(url):
         return False
 
 
-def press(page, group, number):
-    page.run(f"{VIEWER}.querySelectorAll('.{group} button')[{number}].click()")
+def analyze(page, files):
+    page.upload(files)
+    page.click("Analyze")
+    page.until("!!document.querySelector('.verdict')", seconds=60)
 
 
-def slide(page, name, value):
-    page.run(f"(() => {{ const s = {VIEWER}.querySelector('.{name}'); s.value = {value}; s.oninput(); }})()")
+def key(page, name, **more):
+    """Press a key where the focus is."""
+    for kind in ("keyDown", "keyUp"):
+        page.call("Input.dispatchKeyEvent", type=kind, key=name, **more)
+
+
+def stroke(page, *points, control=False):
+    """Drag the pointer over the axial picture, through points given as parts of its width and height."""
+    left, top, width, height = page.run(
+        "(() => { const r = document.querySelector('.pane[data-plane=axial] canvas').getBoundingClientRect(); "
+        "return [r.x, r.y, r.width, r.height]; })()"
+    )
+    kinds = ["mousePressed", *["mouseMoved"] * (len(points) - 1), "mouseReleased"]
+    for kind, (x, y) in zip(kinds, [*points, points[-1]], strict=True):
+        place = {"x": left + x * width, "y": top + y * height, "modifiers": 2 if control else 0}
+        page.call("Input.dispatchMouseEvent", type=kind, button="left", buttons=1, clickCount=1, **place)
+
+
+def fill(page, label, text):
+    found = f"[...document.querySelectorAll('dialog label')].find(l => l.innerText.includes({label!r}))"
+    page.run(f"{found}.querySelector('input').value = {text!r}")
 
 
 def saved(folder, ending):
@@ -141,76 +172,182 @@ def saved(folder, ending):
     raise AssertionError(f"no {ending} was saved: {list((folder / 'downloads').iterdir())}")
 
 
-def test_upload_scroll_cut_hide_and_download(page, case, tmp_path):
+def test_upload_scroll_hide_correct_send_and_download(page, served, case, tmp_path):
     page.upload(case)
+    page.until("document.querySelector('#names').textContent.includes('slice')")
     page.click("Analyze")
-    page.until("document.body.innerText.includes('Found')")
-    first = page.until(WHERE)
-    assert "of 12" in first
-    assert page.run(COLORED) > 0
+    page.until("!!document.querySelector('.verdict')", seconds=60)
+    assert "Found" in page.run("document.querySelector('.verdict').innerText")
+    assert "of 12" in page.run(WHERE)
+    for part in (".stage", ".scroll input", ".verdict"):
+        assert page.run(f"document.querySelector('{part}').getBoundingClientRect().bottom") <= 768, "above the fold"
 
+    page.run("document.querySelector('.pane[data-plane=axial] canvas').focus()")
+    for name, where in (("Home", 1), ("ArrowUp", 2), ("End", 12), ("ArrowDown", 11), ("PageDown", 1)):
+        key(page, name)
+        page.until(f"{WHERE}.includes('Axial {where} of 12')")
     page.run(
-        f"{VIEWER}.querySelector('.stage').dispatchEvent(new WheelEvent('wheel', {{deltaY: -1, cancelable: true}}))"
+        f"document.querySelector('#viewer').viewer.center({SCENE}.drawing.labels.findIndex(Boolean) / (96 * 96) | 0)"
     )
-    assert page.run(WHERE) != first
-    slide(page, "slice", 0)
-    assert page.run(WHERE) == "Slice 1 of 12"
-    bottom = page.run(BRIGHT)
-    slide(page, "slice", 6)
-    assert page.run(BRIGHT) != bottom
+    colored, bright = page.run(COLORED), page.run(BRIGHT)
+    assert colored > 0
+    page.click("pre")
+    assert page.run(BRIGHT) != bright
+    page.click("tumor")
+    assert page.run(COLORED) < colored / 4
+    page.click("tumor")
 
-    press(page, "planes", 1)
-    assert "of 96" in page.run(WHERE)
-    assert "not to scale" in page.run(f"{VIEWER}.querySelector('.remark').textContent")
-    colored = page.run(COLORED)
-    slide(page, "strength", 90)
-    assert page.run(COLORED) > colored
-    press(page, "classes", 0)
-    assert page.run(COLORED) == 0
-    slice_of_flair = page.run(BRIGHT)
-    press(page, "channels", 0)
-    assert page.run(BRIGHT) != slice_of_flair
+    before = page.run(f"{SCENE}.drawing.counts[1]")
+    page.click("Brush")
+    stroke(page, (0.4, 0.4), (0.5, 0.45), (0.6, 0.5))
+    drawn = page.run(f"{SCENE}.drawing.counts[1]")
+    assert drawn > before
+    stroke(page, (0.4, 0.4), (0.5, 0.45), control=True)
+    assert page.run(f"{SCENE}.drawing.counts[1]") < drawn
+    page.click("Undo")
+    page.click("Undo")
+    assert page.run(f"{SCENE}.drawing.counts[1]") == before
+    page.click("Redo")
+    assert page.run(f"{SCENE}.drawing.counts[1]") == drawn
+    page.until(f"document.querySelector('#panel').innerText.replaceAll('\u202f', '').includes('{drawn:.0f}')")
 
-    page.run(f"{VIEWER}.querySelector('.save').click()")
-    assert saved(tmp_path, ".png").read_bytes().startswith(b"\x89PNG")
-    page.click("Download")
+    page.click("Send correction")
+    fill(page, "Your name", "Dr. Test")
+    fill(page, "Token", "wrong")
+    page.run("document.querySelector('dialog button[type=submit]').click()")
+    page.until("document.body.innerText.includes('missing or wrong')")
+    fill(page, "Token", TOKEN)
+    page.run("document.querySelector('dialog button[type=submit]').click()")
+    page.until("!!document.querySelector('.sent')")
+    assert "voxel by voxel" in page.run("document.querySelector('.sent').innerText")
+    entries = [json.loads(path.read_text()) for path in served[2].glob("feedback/quarantine/*/entry.json")]
+    assert ("Dr. Test", 1, drawn) in [(each["reader"], each["version"], each["labeled_px"]) for each in entries]
+
+    page.click("Save")
     page.click("Everything")
     with zipfile.ZipFile(saved(tmp_path, "_glioflow.zip")) as archive:
+        assert archive.testzip() is None
         assert {name.rpartition("_")[2] for name in archive.namelist()} == {
             "masks.zip",
             "overlay.png",
             "features.csv",
             "answer.json",
         }
+        with zipfile.ZipFile(archive.open(next(n for n in archive.namelist() if n.endswith("masks.zip")))) as masks:
+            planes = [tifffile.imread(masks.open(name)) for name in masks.namelist()]
+    assert sum(int((plane > 0).sum()) for plane in planes) == drawn
 
 
-def test_a_bad_file_is_a_message_and_the_page_goes_on(page, case, tmp_path):
-    (tmp_path / "broken_1.tif").write_bytes(b"no image")
-    page.upload([tmp_path / "broken_1.tif"])
+def test_a_bad_file_is_a_message_and_the_page_goes_on(page, tmp_path):
+    (tmp_path / "broken_<b>_1.tif").write_bytes(b"no image")
+    page.upload([tmp_path / "broken_<b>_1.tif"])
     page.click("Analyze")
     page.until("document.body.innerText.includes('refused this study')")
     assert "Traceback" not in page.run("document.body.innerText")
-    page.click("An example")
-    page.click("Analyze")
-    page.until("document.body.innerText.includes('synthetic_1')")
+    assert page.run("document.querySelectorAll('#notice b').length") == 1, "a name is no markup"
+    page.click("Try an example")
+    page.until("document.body.innerText.includes('Study synthetic_1')", seconds=60)
+
+
+def test_an_unsent_correction_survives_a_closed_page(page, case):
+    analyze(page, case)
+    page.click("Brush")
+    stroke(page, (0.2, 0.2), (0.3, 0.3))
+    drawn = page.run(f"{SCENE}.drawing.counts[1]")
+    page.run("document.querySelector('#studies .study').click()")
+    page.open(page.run("location.href"))
+    page.until("document.querySelector('#model')?.className === 'good'")
+    analyze(page, case)
+    page.click("Go on with it")
+    assert page.run(f"{SCENE}.drawing.counts[1]") == drawn
+
+
+def test_a_correction_that_the_network_drops_is_kept_and_sent_later(page, case):
+    analyze(page, case)
+    page.click("Brush")
+    stroke(page, (0.7, 0.2), (0.75, 0.3))
+    page.click("Send correction")
+    fill(page, "Your name", "Dr. Test")
+    fill(page, "Patient", "offline")
+    fill(page, "Token", TOKEN)
+    conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.call("Network.emulateNetworkConditions", offline=True, **conditions)
+    page.run("document.querySelector('dialog button[type=submit]').click()")
+    page.until("document.querySelector('#waiting').innerText.includes('1 correction waits')")
+    page.call("Network.emulateNetworkConditions", offline=False, **conditions)
+    page.until("document.querySelector('#said').innerText.includes('was sent')", seconds=60)
+    assert page.run("document.querySelector('#waiting').hidden")
+
+
+def test_nothing_violates_wcag_aa(page, case):
+    axe = pytest.importorskip("axe_core_python.base", reason="the dev dependency axe-core-python").AXE_FILE_PATH
+    page.call("Page.setBypassCSP", enabled=True)
+    page.open(page.run("location.href"))
+    page.until("document.querySelector('#model')?.className === 'good'")
+
+    def violations():
+        page.run(f"{Path(axe).read_text(encoding='utf-8')}; 0")
+        tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+        found = f"axe.run(document, {{runOnly: {tags}}}).then(r => r.violations.map(v => [v.id, v.nodes[0].html]))"
+        return page.run(found)
+
+    assert violations() == []
+    analyze(page, case)
+    for tab in ("Features", "Survival", "Model", "Save"):
+        page.click(tab)
+        assert violations() == [], tab
+    page.click("Threshold brush")
+    assert violations() == []
+    page.run("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    assert violations() == []
+    page.click("Send correction")
+    assert violations() == []
 
 
 def test_on_a_phone_nothing_sticks_out_and_the_picture_fills_the_width(page):
     page.size(390, 844, phone=True)
     page.click("Try an example")
-    page.until(WHERE)
+    page.until("!!document.querySelector('.verdict')", seconds=60)
     assert page.run("document.documentElement.scrollWidth") <= 390
     assert "not for clinical use" in page.run("document.body.innerText")
-    assert page.run(f"{VIEWER}.querySelector('.picture').getBoundingClientRect().width") > 330
-    assert page.run(f"Math.min(...[...{VIEWER}.querySelectorAll('button')].map(b => b.offsetHeight))") >= 24
+    assert page.run("document.querySelector('.stage').getBoundingClientRect().width") > 330
+    shown = "[...document.querySelectorAll('button')].filter(b => b.offsetParent).map(b => b.offsetHeight)"
+    assert page.run(f"Math.min(...{shown})") >= 24
 
 
 def test_neither_page_nor_documentation_loads_anything_from_elsewhere(page, served):
     page.click("Try an example")
-    page.until(WHERE)
+    page.until("!!document.querySelector('.verdict')", seconds=60)
     page.open(f"{served[0]}/docs")
     page.until("document.querySelectorAll('.opblock').length > 5")
-    assert {url.split("/")[2] for url in page.asked if url.startswith("http")} == {url[7:] for url in served}
+    assert {url.split("/")[2] for url in page.asked if url.startswith("http")} == {url[7:] for url in served[:2]}
+
+
+def test_the_endpoint_itself_serves_the_page_and_asks_for_its_token(served, tmp_path):
+    with browser(tmp_path) as page:
+        page.open(f"{served[0]}/page/")
+        page.until("document.body.innerText.includes('refuses this page')")
+        page.run(f"document.querySelector('#notice input').value = {TOKEN!r}")
+        page.click("Use this token")
+        page.until("document.querySelector('#model').className === 'good'")
+        assert not page.errors
+
+
+def test_the_page_works_below_a_prefix(served, case, tmp_path):
+    port = free_port()
+    app = Starlette(routes=[Mount("/glioflow", app=make_page(served[0]))])
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    with browser(tmp_path) as page:
+        while not server.started:
+            time.sleep(0.02)
+        page.open(f"http://127.0.0.1:{port}/glioflow/")
+        page.until("document.querySelector('#model')?.className === 'good'")
+        analyze(page, case)
+        assert not page.errors
+    server.should_exit = True
+    thread.join(10)
 
 
 def test_reports_are_whole_in_themselves(tmp_path):

@@ -1,8 +1,11 @@
 """An answer about one study as it travels between prediction, endpoint, files, page and notebook."""
 
-from typing import NotRequired, TypedDict, cast
+import base64
+import zlib
+from typing import Literal, NotRequired, TypedDict, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glioflow.bundle.encoded_mask import EncodedMask
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE, Prediction, Tumor
@@ -78,8 +81,21 @@ class SurvivalJson(TypedDict):
     curve: dict[str, list[float]] | None
 
 
+class ProbabilityJson(TypedDict):
+    """The probability of any tumor in each voxel.
+
+    Keys:
+        encoding: `zlib-bytes`: a byte for each voxel, 255 for 1, in C order, compressed by zlib, in base64.
+        shape: [S, H, W].
+    """
+
+    encoding: Literal["zlib-bytes"]
+    shape: list[int]
+    data: str
+
+
 class AnswerJson(TypedDict):
-    """All that is answered about one study; `mask`, `overlay` and `request_id` where they were asked for."""
+    """All that is answered about one study; `mask`, `overlay`, `probability` and `request_id` where asked for."""
 
     model: ModelId
     study: StudyFacts
@@ -91,6 +107,7 @@ class AnswerJson(TypedDict):
     notice: str
     mask: NotRequired[EncodedMask]
     overlay: NotRequired[OverlayJson]
+    probability: NotRequired[ProbabilityJson]
     request_id: NotRequired[str]
 
 
@@ -139,7 +156,10 @@ class OriginJson(TypedDict):
 
 
 class ModelCard(TypedDict):
-    """What is known of the model that an endpoint serves: settings as the bundle's description holds them."""
+    """What is known of the model that an endpoint serves: settings as the bundle's description holds them.
+
+    `feedback` is whether the endpoint takes corrected masks, which it does where it has a token.
+    """
 
     model: ModelId
     format: int
@@ -155,6 +175,7 @@ class ModelCard(TypedDict):
     survival: JsonObject | None
     serving: ServingState
     notice: str
+    feedback: NotRequired[bool]
 
 
 def answer_to_json(case: Case, prediction: Prediction, model: ModelId) -> AnswerJson:
@@ -170,14 +191,14 @@ def answer_to_json(case: Case, prediction: Prediction, model: ModelId) -> Answer
         },
         "tumor": prediction.tumor,
         "uncertainty": measure_uncertainty(prediction),
-        "features": _locate_features(prediction.features, case),
+        "features": locate_features(prediction.features, case),
         "survival": None if survival is None else cast(SurvivalJson, survival.model_dump(mode="json")),
         "timing_ms": prediction.timing_ms,
         "notice": NOT_FOR_CLINICAL_USE,
     }
 
 
-def _locate_features(features: MaskFeatures, case: Case) -> FeaturesJson:
+def locate_features(features: MaskFeatures, case: Case) -> FeaturesJson:
     """Return features with the numbers, positions and millimeters of their slices."""
     located = cast(FeaturesJson, features.model_dump(mode="json"))
     volume, undefined = located["volume"], located["undefined"]
@@ -197,6 +218,12 @@ def _locate_features(features: MaskFeatures, case: Case) -> FeaturesJson:
         position = int(row["slice"] or 0)
         row |= {"number": case.slice_numbers[position], "position": position, "position_mm": case.position_mm(position)}
     return located
+
+
+def encode_probability(probability: NDArray[np.uint8]) -> ProbabilityJson:
+    """Return a probability map (S, H, W), 255 for 1, as JSON holds it."""
+    data = base64.b64encode(zlib.compress(probability.tobytes(), 1)).decode()
+    return {"encoding": "zlib-bytes", "shape": list(probability.shape), "data": data}
 
 
 def measure_uncertainty(prediction: Prediction) -> Uncertainty:

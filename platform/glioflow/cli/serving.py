@@ -86,12 +86,16 @@ def page(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8501,
     host: Host = "127.0.0.1",
     endpoint: Annotated[str, typer.Option(help="URL of a running `glioflow serve`.")] = "http://127.0.0.1:8000",
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Name under which people may ask, beside loopback names and addresses; may be repeated."),
+    ] = None,
 ) -> None:
     """Show a web page for people, which asks an endpoint, until Ctrl-C."""
-    from glioflow.page.launcher import page_forever
+    from glioflow.serving.page_server import page_forever
 
     with one_line_errors():
-        page_forever(host=host, port=port, endpoint=endpoint, say=print_line)
+        page_forever(host=host, port=port, endpoint=endpoint, say=print_line, allowed=tuple(allow_host or ()))
 
 
 @feedback_app.command("list")

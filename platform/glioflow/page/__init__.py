@@ -1,1 +1,1 @@
-"""The web page: a Streamlit application that asks the endpoint for everything."""
+"""The page for people: a static application that runs in the browser and asks the endpoint for everything."""

@@ -99,11 +99,13 @@ class PredictorReplica:
         """Return the card of what is served."""
         return self._missing or self._answering.card()
 
-    async def predict(self, case: Case, clinical: Mapping[str, object]) -> Reply | UserError:
-        """Answer for one study."""
+    async def predict(self, case: Case, clinical: Mapping[str, object], **wanted: Any) -> Reply | UserError:
+        """Answer for one study; see `Answering.answer`."""
         if self._missing is not None:
             return self._missing
-        return await self._admission.run(lambda: self._answering.answer(case, clinical), values=case.image.size)
+        return await self._admission.run(
+            lambda: self._answering.answer(case, clinical, **wanted), values=case.image.size
+        )
 
 
 def _use_threads(settings: ServeSettings) -> None:
@@ -119,10 +121,10 @@ class _Remote:
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
 
-    async def predict(self, case: Case, clinical: Mapping[str, object]) -> Reply | UserError:
+    async def predict(self, case: Case, clinical: Mapping[str, object], **wanted: Any) -> Reply | UserError:
         for _ in range(2):  # a study that ends a replica may end another one, and no third
             try:
-                return await self._ask(self._handle.predict.remote(case, clinical))  # type: ignore[no-any-return]
+                return await self._ask(self._handle.predict.remote(case, clinical, **wanted))  # type: ignore[no-any-return]
             except RayActorError:
                 log("predictor_ended")
         raise Broken

@@ -31,8 +31,8 @@ DECLARED = "cohort.yaml"
 _ENDING = r"\.(?:tiff?|png|nii|nii\.gz|mha|nrrd)$"
 _MARK = r"(?:mask|d?seg|segm|segmentation|labels?)"
 _BRAIN = r"(?:brain|bet|skull|skullstrip(?:ped)?|head)"
-_MASK_NAME = re.compile(rf"(?:^|[_-]){_MARK}{_ENDING}|\.seg\.nrrd$", re.IGNORECASE)
-_BRAIN_NAME = re.compile(
+MASK_NAME = re.compile(rf"(?:^|[_-]){_MARK}{_ENDING}|\.seg\.nrrd$", re.IGNORECASE)
+BRAIN_NAME = re.compile(
     rf"(?:^|[_-]){_BRAIN}[_-]?{_MARK}{_ENDING}|(?:^|[_-]){_MARK}[_-]{_BRAIN}{_ENDING}", re.IGNORECASE
 )
 
@@ -99,9 +99,9 @@ NO_ROLES = FileRoles()
 
 def guess_role(file: Path) -> Role:
     """Return what a file is by its name: `x_brain_mask` is no tumor, `x_mask` and `x-seg` are; others are images."""
-    if _BRAIN_NAME.search(file.name):
+    if BRAIN_NAME.search(file.name):
         return "brain_mask"
-    return "mask" if _MASK_NAME.search(file.name) or file.parent.name == "labelsTr" else "image"
+    return "mask" if MASK_NAME.search(file.name) or file.parent.name == "labelsTr" else "image"
 
 
 def is_mask_name(name: str) -> bool:
@@ -111,7 +111,7 @@ def is_mask_name(name: str) -> bool:
 
 def case_name(name: str) -> str:
     """Return a mask's name without what marks it as one, e.g. `a` of `a_mask.nii.gz` and of `a_brain_mask.nii.gz`."""
-    return _MASK_NAME.sub("", _BRAIN_NAME.sub("", name)).strip("_-")
+    return MASK_NAME.sub("", BRAIN_NAME.sub("", name)).strip("_-")
 
 
 def declared_in(path: Path) -> list[Path]:

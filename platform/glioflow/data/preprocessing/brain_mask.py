@@ -126,7 +126,7 @@ def _depth(head: NDArray[np.bool_]) -> NDArray[np.floating]:
 def _fill_holes(plane: NDArray[np.generic]) -> NDArray[np.bool_]:
     import cv2
 
-    outside = np.pad(plane, 1).astype(np.uint8)
+    outside = np.ascontiguousarray(np.pad(plane, 1), np.uint8)  # which is filled in place, in rows alone
     cv2.floodFill(outside, None, (0, 0), 2)
     return np.asarray(outside[1:-1, 1:-1] != 2)
 

@@ -1,209 +1,364 @@
-// Scrolls through a study that is wholly in the browser. Gets its data from page_viewer.py, asks nothing back.
+// The viewer: planes that are linked by one cursor, what the pointer and the keys do in them, and a picture in 3D.
 
-const AXES = { axial: 0, coronal: 1, sagittal: 2 };
-// Rows run toward posterior, columns toward the patient's left; from the side, up is up.
-const LETTERS = { axial: ["A", "P", "R", "L"], coronal: ["S", "I", "R", "L"], sagittal: ["S", "I", "A", "P"] };
+import { AXIS, PLANES, layout, pixelSize, toMillimeters } from "./geometry.js";
+import { drawPlane } from "./render.js";
+import { Drawing } from "./drawing.js";
+import { areasOf, percentiles } from "./study.js";
+import { Surface } from "./surface.js";
+import { $, h } from "./dom.js";
+import { buildControls } from "./controls.js";
 
-async function unpack(text) {
-  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
-}
+const BRUSHES = ["brush", "erase", "threshold"];
+export const PRESETS = { all: [0, 100], wide: [0.5, 99.5], soft: [2, 98], bright: [40, 99.9], dark: [0.5, 80] };
 
-// How a plane lies in the volume: its size, and the offset of its pixel (row, column).
-function layout([S, H, W], plane, index) {
-  if (plane === "axial") return { rows: H, columns: W, at: (r, c) => (index * H + r) * W + c };
-  if (plane === "coronal") return { rows: S, columns: W, at: (r, c) => ((S - 1 - r) * H + index) * W + c };
-  return { rows: S, columns: H, at: (r, c) => ((S - 1 - r) * H + c) * W + index };
-}
+export class Viewer {
+  constructor(root, { onchange, onlook }) {
+    this.root = root;
+    this.onchange = onchange;
+    this.onlook = onlook;
+    this.scene = null;
+    this.active = "axial";
+    this.panes = Object.fromEntries(PLANES.map((plane) => [plane, this.#pane(plane)]));
+    this.surface = new Surface();
+    this.stage = h("div", { class: "stage" }, PLANES.map((plane) => this.panes[plane].box), this.surface.box);
+    this.readout = h("p", { class: "readout" });
+    this.controls = buildControls(this);
+    root.append(this.controls.top, this.stage, this.readout, this.controls.scroll, this.controls.bottom);
+    root.addEventListener("keydown", (event) => this.#key(event));
+    new ResizeObserver(() => this.draw()).observe(this.stage);
+  }
 
-// Height of a plane over its width as it lies in the patient.
-function proportion({ shape, spacing }, plane) {
-  const length = shape.map((count, axis) => count * (spacing ? spacing[axis] : 1));
-  if (plane === "axial") return length[1] / length[2];
-  if (!spacing) return 0.75; // nobody knows: said in the picture
-  return length[0] / (plane === "coronal" ? length[2] : length[1]);
-}
+  // Shows a study, without any mask yet.
+  show(study) {
+    const largest = study.shape.map((count) => count >> 1);
+    const windows = study.channels.map((channel) => this.#window(channel, "wide"));
+    this.scene = {
+      study, cursor: largest, channel: study.shown, windows, get window() { return this.windows[this.channel]; },
+      mirrored: false, smooth: true, crosshair: false, hidden: new Set(), classes: [], opacity: 0.35,
+      views: Object.fromEntries(PLANES.map((plane) => [plane, { zoom: 1, pan: [0, 0] }])),
+      layers: { mask: true, probability: false, reference: true, other: true },
+      drawing: null, probability: null, reference: null, other: null, ruler: null,
+      tool: "look", label: 1, radius: 6, ball: false, range: null,
+    };
+    this.areas = null;
+    this.active = "axial";
+    this.arrange(study.shape[0] >= 8 && study.spacing_mm ? "four" : "one");
+    this.controls.reset();
+    this.draw();
+  }
 
-function areasOf(labels, [S, H, W], axis) {
-  const areas = new Float64Array([S, H, W][axis]);
-  for (let k = 0; k < labels.length; k++)
-    if (labels[k]) areas[axis === 0 ? Math.floor(k / (H * W)) : axis === 1 ? Math.floor(k / W) % H : k % W]++;
-  return areas;
-}
+  get empty() { return !this.scene; }
 
-function middle(areas) {
-  let best = areas.length >> 1;
-  areas.forEach((area, index) => { if (area > areas[best]) best = index; });
-  return best;
-}
+  // A mask to look at and to correct, with what its labels are: [{value, name, color}].
+  setMask(labels, classes) {
+    const { scene } = this;
+    scene.drawing = new Drawing(labels, scene.study.shape);
+    scene.drawing.onchange = () => this.#changed();
+    scene.classes = classes;
+    scene.label = classes[0].value;
+    this.#changed();
+    const areas = this.areas.axial, most = areas.indexOf(Math.max(...areas));
+    if (areas[most]) this.center(most);
+    this.controls.reset();
+  }
 
-function canvasOf(image) {
-  const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [image.width, image.height];
-  canvas.getContext("2d").putImageData(image, 0, 0);
-  return canvas;
-}
+  setLayer(name, volume) {
+    this.scene[name] = volume;
+    this.controls.reset();
+    this.draw();
+  }
 
-function drawImage(data, volume, view) {
-  const { rows, columns, at } = view.layout;
-  const image = new ImageData(columns, rows);
-  const size = data.shape[0] * data.shape[1] * data.shape[2];
-  for (let r = 0, k = 0; r < rows; r++)
-    for (let c = 0; c < columns; c++, k += 4) {
-      image.data.fill(volume.image[view.channel * size + at(r, c)], k, k + 3);
-      image.data[k + 3] = 255;
+  // Moves the cursor to the middle of what is labeled in an axial slice.
+  center(slice) {
+    const { cursor, study: { shape: [, H, W] }, drawing: { labels } } = this.scene;
+    let rows = 0, columns = 0, count = 0;
+    for (let r = 0; r < H; r++) for (let c = 0; c < W; c++) if (labels[(slice * H + r) * W + c]) { rows += r; columns += c; count++; }
+    cursor[0] = slice;
+    if (count) { cursor[1] = Math.round(rows / count); cursor[2] = Math.round(columns / count); }
+    this.draw();
+  }
+
+  arrange(how) {
+    this.how = how;
+    this.scene.crosshair = how === "four";
+    this.stage.dataset.how = how;
+    for (const plane of PLANES) this.panes[plane].box.hidden = how === "one" && plane !== this.active;
+    this.surface.box.hidden = how !== "four";
+    this.controls.mark();
+    this.draw();
+  }
+
+  activate(plane) {
+    this.active = plane;
+    for (const each of PLANES) this.panes[each].box.classList.toggle("active", each === plane);
+    if (this.how === "one") this.arrange("one");
+    this.controls.mark();
+  }
+
+  get index() { return this.scene.cursor[AXIS[this.active]]; }
+  get last() { return this.scene.study.shape[AXIS[this.active]] - 1; }
+
+  goTo(index) {
+    this.scene.cursor[AXIS[this.active]] = Math.max(0, Math.min(this.last, index));
+    this.draw();
+    this.#tell();
+  }
+
+  #window(channel, preset) {
+    const [low, high] = percentiles(channel, PRESETS[preset]);
+    return { low: channel instanceof Int16Array || channel instanceof Float32Array ? low : Math.min(low, preset === "wide" ? 0 : low), high: Math.max(high, low + 1e-6) };
+  }
+
+  preset(name) {
+    const { scene } = this;
+    scene.windows[scene.channel] = this.#window(scene.study.channels[scene.channel], name);
+    this.draw();
+  }
+
+  #changed() {
+    const { drawing, study } = this.scene;
+    this.areas = areasOf(drawing.labels, study.shape);
+    this.surface.show(this.scene);
+    this.controls.mark();
+    this.draw();
+    this.onchange(drawing);
+  }
+
+  draw() {
+    if (!this.scene || this.frame) return;
+    this.frame = requestAnimationFrame(() => this.drawNow());
+  }
+
+  drawNow() {
+    this.frame = null;
+    if (!this.scene) return;
+    for (const plane of PLANES) {
+      const pane = this.panes[plane];
+      if (pane.box.hidden) continue;
+      pane.drawn = drawPlane(pane.canvas, this.scene, plane);
+      const index = this.scene.cursor[AXIS[plane]], count = this.scene.study.shape[AXIS[plane]], own = this.scene.study.slices[index];
+      const text = `${index + 1} of ${count}${plane === "axial" && own !== index + 1 ? `, number ${own}` : ""}`;
+      pane.where.textContent = `${plane[0].toUpperCase()}${plane.slice(1)} ${text}`;
+      pane.canvas.setAttribute("aria-label", `${plane} slice ${text}. Arrow keys scroll, Home and End go to the ends.`);
+      const scaled = plane !== "axial" && !this.scene.study.spacing_mm;
+      pane.remark.textContent = scaled ? "height not to scale: spacing unknown" : "";
     }
-  return canvasOf(image);
-}
+    if (this.how === "four") this.surface.draw();
+    this.controls.scrolled();
+  }
 
-// Fills the visible classes, and outlines them between the pixels: thin however the pixels are stretched.
-function drawMask(context, [left, top, width, height], data, volume, view) {
-  const { rows, columns, at } = view.layout;
-  const image = new ImageData(columns, rows);
-  const shown = data.classes.filter((each) => !view.hidden.has(each.value));
-  const paint = new Map(shown.map(({ value, color }) =>
-    [value, { outline: new Path2D(), color, rgb: [1, 3, 5].map((k) => parseInt(color.slice(k, k + 2), 16)) }]));
-  const label = (r, c) => (r < 0 || c < 0 || r >= rows || c >= columns ? 0 : volume.labels[at(r, c)]);
-  const x = (c) => left + (c * width) / columns, y = (r) => top + (r * height) / rows;
-  for (let r = 0, k = 0; r < rows; r++)
-    for (let c = 0; c < columns; c++, k += 4) {
-      const own = label(r, c), brush = paint.get(own);
-      if (!brush) continue;
-      image.data.set([...brush.rgb, 255 * view.strength], k);
-      const line = (...ends) => { brush.outline.moveTo(ends[0], ends[1]); brush.outline.lineTo(ends[2], ends[3]); };
-      if (label(r - 1, c) !== own) line(x(c), y(r), x(c + 1), y(r));
-      if (label(r + 1, c) !== own) line(x(c), y(r + 1), x(c + 1), y(r + 1));
-      if (label(r, c - 1) !== own) line(x(c), y(r), x(c), y(r + 1));
-      if (label(r, c + 1) !== own) line(x(c + 1), y(r), x(c + 1), y(r + 1));
+  #pane(plane) {
+    const canvas = h("canvas", { tabindex: "0", role: "img" });
+    const where = h("span", { class: "where" }), remark = h("span", { class: "remark" }), ring = h("span", { class: "ring", hidden: true });
+    const box = h("div", { class: "pane", "data-plane": plane }, canvas, where, remark, ring);
+    const pane = { box, canvas, where, remark, ring, plane, drawn: null, pointers: new Map() };
+    canvas.addEventListener("focus", () => this.activate(plane));
+    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+    canvas.addEventListener("wheel", (event) => this.#wheel(event, pane), { passive: false });
+    canvas.addEventListener("pointerdown", (event) => this.#down(event, pane));
+    canvas.addEventListener("pointermove", (event) => this.#move(event, pane));
+    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => this.#up(event, pane));
+    canvas.addEventListener("pointerleave", () => { ring.hidden = true; });
+    return pane;
+  }
+
+  #wheel(event, pane) {
+    event.preventDefault();
+    if (!this.scene) return;
+    this.activate(pane.plane);
+    if (event.ctrlKey) this.zoom(pane, event.deltaY < 0 ? 1.15 : 1 / 1.15, event.offsetX, event.offsetY);
+    else this.goTo(this.index + (event.deltaY < 0 ? 1 : -1));
+  }
+
+  // Keeps what is under (x, y) there.
+  zoom(pane, factor, x = pane.canvas.clientWidth / 2, y = pane.canvas.clientHeight / 2) {
+    const view = this.scene.views[pane.plane], next = Math.max(0.5, Math.min(20, view.zoom * factor)), ratio = next / view.zoom;
+    const middle = [pane.canvas.clientWidth / 2, pane.canvas.clientHeight / 2];
+    view.pan = [x, y].map((at, k) => at - middle[k] - (at - middle[k] - view.pan[k]) * ratio);
+    view.zoom = next;
+    this.draw();
+  }
+
+  fit() {
+    for (const view of Object.values(this.scene.views)) Object.assign(view, { zoom: 1, pan: [0, 0] });
+    this.draw();
+  }
+
+  #down(event, pane) {
+    if (!this.scene || !pane.drawn) return;
+    event.preventDefault();
+    pane.canvas.focus({ preventScroll: true });
+    this.activate(pane.plane);
+    pane.canvas.setPointerCapture(event.pointerId);
+    pane.pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
+    if (pane.pointers.size === 2) { this.#finish(pane); pane.act = "pinch"; return; }
+    const { scene } = this, tool = scene.tool;
+    pane.act = event.button === 2 ? "window" : event.button === 1 || event.shiftKey ? "move" : tool;
+    pane.from = pane.last = [event.offsetX, event.offsetY];
+    if (pane.act === "look") this.#look(pane, event);
+    if (BRUSHES.includes(pane.act)) {
+      if (!scene.drawing) { pane.act = null; return; }
+      pane.erasing = event.ctrlKey || event.metaKey || pane.act === "erase";
+      scene.drawing.begin();
+      this.#paint(pane, pane.last, pane.last);
     }
-  context.imageSmoothingEnabled = false;
-  context.drawImage(canvasOf(image), left, top, width, height);
-  context.lineWidth = 2.5;
-  context.lineCap = "round";
-  context.globalAlpha = Math.min(1, 2 * view.strength);
-  for (const { outline, color } of paint.values()) { context.strokeStyle = color; context.stroke(outline); }
-  context.globalAlpha = 1;
-}
+    if (pane.act === "ruler") {
+      const at = pane.drawn.where.toPixel(...pane.from);
+      scene.ruler = { plane: pane.plane, index: this.index, ends: [at, at] };
+    }
+  }
 
-function draw(root, data, volume, view) {
-  view.layout = layout(data.shape, view.plane, view.index[view.plane]);
-  const canvas = root.querySelector(".picture"), context = canvas.getContext("2d");
-  const ratio = proportion(data, view.plane), side = canvas.width;
-  const [width, height] = ratio > 1 ? [side / ratio, side] : [side, side * ratio];
-  const place = [(side - width) / 2, (side - height) / 2, width, height];
-  context.clearRect(0, 0, side, side);
-  context.imageSmoothingQuality = "high";
-  context.imageSmoothingEnabled = true;
-  context.drawImage(drawImage(data, volume, view), ...place);
-  if (view.strength) drawMask(context, place, data, volume, view);
-  const index = view.index[view.plane], axial = view.plane === "axial";
-  const number = axial && data.numbers[index] !== index + 1 ? `, number ${data.numbers[index]}` : "";
-  root.querySelector(".where").textContent = `Slice ${index + 1} of ${data.shape[AXES[view.plane]]}${number}`;
-  root.querySelector(".slice").value = index;
-  drawAreas(root, data, view);
-}
+  #move(event, pane) {
+    if (!this.scene || !pane.drawn) return;
+    const at = [event.offsetX, event.offsetY];
+    this.#ring(pane, at);
+    if (pane.pointers.has(event.pointerId)) {
+      if (pane.act === "pinch") this.#pinch(pane, event.pointerId, at);
+      pane.pointers.set(event.pointerId, at);
+    }
+    this.#tell(pane, at);
+    if (!pane.last || !pane.act || pane.act === "pinch") return;
+    const [dx, dy] = [at[0] - pane.last[0], at[1] - pane.last[1]], { scene } = this;
+    if (pane.act === "look") this.#look(pane, event);
+    else if (pane.act === "window") this.#drag(dx, dy);
+    else if (pane.act === "move") { const view = scene.views[pane.plane]; view.pan = [view.pan[0] + dx, view.pan[1] + dy]; }
+    else if (BRUSHES.includes(pane.act)) this.#paint(pane, pane.last, at);
+    else if (pane.act === "ruler") scene.ruler.ends = [scene.ruler.ends[0], pane.drawn.where.toPixel(...at)];
+    pane.last = at;
+    this.draw();
+  }
 
-function drawAreas(root, data, view) {
-  const canvas = root.querySelector(".areas"), context = canvas.getContext("2d");
-  const areas = view.areas[view.plane], most = Math.max(...areas);
-  context.clearRect(0, 0, canvas.width, canvas.height);
-  const inset = 14, step = (canvas.width - 2 * inset) / Math.max(1, areas.length - 1);
-  areas.forEach((area, index) => {
-    if (!area) return;
-    const height = 4 + (canvas.height - 4) * (area / most);
-    context.fillStyle = data.classes[0].color;
-    context.globalAlpha = index === view.index[view.plane] ? 1 : 0.45;
-    context.fillRect(inset + (index - 0.5) * step, canvas.height - height, Math.max(1.5, step - 1), height);
-  });
-}
+  #up(event, pane) {
+    pane.pointers.delete(event.pointerId);
+    if (pane.pointers.size === 0) this.#finish(pane);
+  }
 
-function buttons(parent, entries, pressed, act) {
-  parent.replaceChildren(...entries.map(({ name, value, color }) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = name;
-    if (color) button.style.setProperty("--color", color);
-    const mark = () => button.setAttribute("aria-pressed", pressed(value));
-    button.onclick = () => { act(value); parent.childNodes.forEach((each) => each.mark()); };
-    button.mark = mark;
-    mark();
-    return button;
-  }));
-}
+  #finish(pane) {
+    if (BRUSHES.includes(pane.act) && this.scene.drawing?.stroke) this.scene.drawing.end();
+    pane.act = pane.last = null;
+    this.controls.mark();
+  }
 
-function connect(root, data, volume, view) {
-  const redraw = () => draw(root, data, volume, view);
-  const slider = root.querySelector(".slice"), stage = root.querySelector(".stage");
-  const turnTo = (plane) => {
-    view.plane = plane;
-    slider.max = data.shape[AXES[plane]] - 1;
-    const letters = data.oriented ? LETTERS[plane] : ["", "", "", ""];
-    ["top", "bottom", "left", "right"].forEach((side, k) => { root.querySelector(`.${side}`).textContent = letters[k]; });
-    const remarks = [plane !== "axial" && !data.spacing ? "height not to scale: spacing unknown" : "",
-      data.shrink > 1 ? `shown at 1/${data.shrink} of its size` : ""];
-    root.querySelector(".remark").textContent = remarks.filter(Boolean).join("; ");
-    redraw();
-  };
-  const move = (by) => {
-    const last = data.shape[AXES[view.plane]] - 1;
-    view.index[view.plane] = Math.min(last, Math.max(0, view.index[view.plane] + by));
-    redraw();
-  };
-  const named = (name, value = name) => ({ name: name[0].toUpperCase() + name.slice(1), value });
-  buttons(root.querySelector(".planes"), data.planes.length > 1 ? data.planes.map((p) => named(p)) : [],
-    (plane) => plane === view.plane, turnTo);
-  buttons(root.querySelector(".channels"), data.channels.length > 1 ? data.channels.map((c, k) => ({ name: c, value: k })) : [],
-    (channel) => channel === view.channel, (channel) => { view.channel = channel; redraw(); });
-  buttons(root.querySelector(".classes"), data.classes, (value) => !view.hidden.has(value), (value) => {
-    view.hidden.has(value) ? view.hidden.delete(value) : view.hidden.add(value);
-    redraw();
-  });
-  slider.oninput = () => { view.index[view.plane] = Number(slider.value); redraw(); };
-  const strength = root.querySelector(".strength"), said = root.querySelector(".opacity output");
-  strength.value = 100 * view.strength;
-  strength.oninput = () => { view.strength = strength.value / 100; said.value = `${strength.value} %`; redraw(); };
-  said.value = `${strength.value} %`;
-  stage.onwheel = (event) => { event.preventDefault(); move(Math.sign(event.deltaY)); };
-  stage.onkeydown = (event) => {
-    const by = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 10, PageDown: -10 }[event.key];
-    if (by) { event.preventDefault(); move(by); }
-  };
-  drag(stage, () => data.shape[AXES[view.plane]], move);
-  root.querySelector(".save").onclick = () => save(root, data, view);
-  turnTo(view.plane);
-}
+  #pinch(pane, id, at) {
+    const before = pane.pointers.get(id), other = [...pane.pointers].find(([key]) => key !== id)?.[1];
+    if (!other) return;
+    const apart = (p) => Math.max(10, Math.hypot(p[0] - other[0], p[1] - other[1]));
+    this.zoom(pane, apart(at) / apart(before), (at[0] + other[0]) / 2, (at[1] + other[1]) / 2);
+    const view = this.scene.views[pane.plane];
+    view.pan = view.pan.map((value, k) => value + (at[k] - before[k]) / 2);
+  }
 
-// Dragging across the whole picture goes through the whole study.
-function drag(stage, count, move) {
-  let from = null;
-  stage.onpointerdown = (event) => { if (!event.target.closest("button")) from = event.clientX; };
-  stage.onpointermove = (event) => {
-    if (from === null) return;
-    const by = Math.trunc(((event.clientX - from) / stage.clientWidth) * count());
-    if (by) { move(by); from = event.clientX; }
-  };
-  stage.onpointerup = stage.onpointerleave = stage.onpointercancel = () => { from = null; };
-}
+  // Sideways changes the width of the window, up and down its level.
+  #drag(dx, dy) {
+    const { window } = this.scene, width = window.high - window.low, step = Math.max(width, 1e-3) / 250;
+    const center = (window.low + window.high) / 2 + dy * step, wide = Math.max(1e-3, width + dx * step);
+    Object.assign(window, { low: center - wide / 2, high: center + wide / 2 });
+    this.controls.windowed();
+  }
 
-function save(root, data, view) {
-  root.querySelector(".picture").toBlob((blob) => {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = `${data.name}_${view.plane}_${view.index[view.plane] + 1}.png`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-  });
-}
+  #look(pane, event) {
+    const { where, shape } = pane.drawn, [r, c] = where.toPixel(event.offsetX, event.offsetY).map(Math.floor);
+    if (r < 0 || c < 0 || r >= shape.rows || c >= shape.columns) return;
+    this.scene.cursor = shape.voxel(r, c);
+    this.draw();
+  }
 
-export default async function ({ data, parentElement }) {
-  const root = parentElement.querySelector(".viewer");
-  if (root.dataset.shown === data.key) return; // the page ran again about the same study
-  root.dataset.shown = data.key;
-  const [image, labels] = await Promise.all([unpack(data.image), unpack(data.labels)]);
-  if (root.dataset.shown !== data.key) return; // another study came meanwhile
-  const areas = Object.fromEntries(data.planes.map((plane) => [plane, areasOf(labels, data.shape, AXES[plane])]));
-  const index = Object.fromEntries(data.planes.map((plane) => [plane, middle(areas[plane])]));
-  const view = { plane: "axial", channel: data.first, hidden: new Set(), strength: 0.4, index, areas };
-  connect(root, data, { image, labels }, view);
+  #paint(pane, from, to) {
+    const { scene } = this, { where, size } = pane.drawn, shape = layout(scene.study.shape, pane.plane, scene.cursor[AXIS[pane.plane]], scene.mirrored);
+    const steps = Math.max(1, Math.ceil(Math.hypot(to[0] - from[0], to[1] - from[1]) / Math.max(1, scene.radius / where.mm / 2)));
+    for (let k = 1; k <= steps; k++) {
+      const at = where.toPixel(from[0] + ((to[0] - from[0]) * k) / steps, from[1] + ((to[1] - from[1]) * k) / steps);
+      this.#stamp(shape, at, size, pane.erasing, pane.act === "threshold");
+    }
+    this.draw();
+  }
+
+  #stamp(shape, at, size, erasing, bounded) {
+    const { scene } = this, { drawing } = scene, channel = scene.study.channels[scene.channel], range = scene.range;
+    const allows = bounded && range ? (k) => channel[k] >= range[0] && channel[k] <= range[1] : null;
+    const only = erasing ? (k) => drawing.labels[k] === scene.label || !scene.eraseOne : allows;
+    if (scene.ball && scene.study.spacing_mm) {
+      const [r, c] = at.map(Math.floor);
+      if (r >= 0 && c >= 0 && r < shape.rows && c < shape.columns) drawing.ball(shape.voxel(r, c), scene.radius, scene.study.spacing_mm, erasing ? 0 : scene.label, only);
+    } else drawing.stamp(shape, at, scene.radius, size, erasing ? 0 : scene.label, only);
+  }
+
+  #ring(pane, [x, y]) {
+    const { scene } = this, shown = BRUSHES.includes(scene.tool);
+    pane.ring.hidden = !shown;
+    if (!shown) return;
+    const side = (2 * scene.radius) / pane.drawn.where.mm;
+    for (const [key, value] of [["width", side], ["height", side], ["left", x - side / 2], ["top", y - side / 2]]) pane.ring.style.setProperty(key, `${value}px`);
+  }
+
+  // What is under the pointer, or under the cursor where a key moved it.
+  #tell(pane = null, at = null) {
+    const { scene } = this, { study } = scene;
+    let voxel = scene.cursor;
+    if (pane) {
+      const { where, shape } = pane.drawn, [r, c] = where.toPixel(...at).map(Math.floor);
+      if (r < 0 || c < 0 || r >= shape.rows || c >= shape.columns) return;
+      voxel = shape.voxel(r, c);
+    }
+    const k = (voxel[0] * study.shape[1] + voxel[1]) * study.shape[2] + voxel[2];
+    const parts = [`${study.names[scene.channel]} ${Number(study.channels[scene.channel][k].toPrecision(5))}`, `slice ${voxel[0] + 1}, row ${voxel[1] + 1}, column ${voxel[2] + 1}`];
+    if (study.affine) parts.push(toMillimeters(study.affine, voxel).map((mm, axis) => `${Math.abs(mm).toFixed(1)} ${mm >= 0 ? "RAS"[axis] : "LPI"[axis]}`).join(" ") + " mm");
+    const label = scene.drawing?.labels[k];
+    if (label) parts.push(scene.classes.find((each) => each.value === label)?.name ?? `label ${label}`);
+    if (scene.probability) parts.push(`probability ${(scene.probability[k] / 255).toFixed(2)}`);
+    this.readout.textContent = parts.join("  ·  ");
+  }
+
+  undo() { if (this.scene?.drawing?.undo()) this.draw(); }
+  redo() { if (this.scene?.drawing?.redo()) this.draw(); }
+
+  resize(factor) {
+    this.scene.radius = Math.max(0.5, Math.min(60, this.scene.radius * factor));
+    this.controls.mark();
+  }
+
+  #key(event) {
+    if (!this.scene || ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName)) return;
+    const pane = this.panes[this.active], { scene } = this, ctrl = event.ctrlKey || event.metaKey, inPane = event.target.tagName === "CANVAS";
+    if (event.shiftKey && event.key.startsWith("Arrow") && inPane) return this.#nudge(event, pane);
+    const steps = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 10, PageDown: -10 };
+    const tools = { v: "look", w: "window", h: "move", b: "brush", e: "erase", t: "threshold", r: "ruler" };
+    let done = true;
+    if (ctrl) done = false;
+    else if (event.key in steps) this.goTo(this.index + steps[event.key]);
+    else if (event.key === "Home") this.goTo(0);
+    else if (event.key === "End") this.goTo(this.last);
+    else if (event.key === "[") this.resize(1 / 1.25);
+    else if (event.key === "]") this.resize(1.25);
+    else if (event.key === "+" || event.key === "=") this.zoom(pane, 1.25);
+    else if (event.key === "-") this.zoom(pane, 0.8);
+    else if (event.key === "0") this.fit();
+    else if (event.key === "m") { scene.layers.mask = !scene.layers.mask; this.controls.mark(); this.draw(); }
+    else if (event.key in tools) this.controls.choose(tools[event.key]);
+    else if ((event.key === "Enter" || event.key === " ") && inPane && BRUSHES.includes(scene.tool) && scene.drawing) this.#dab(pane);
+    else done = false;
+    if (done) event.preventDefault();
+  }
+
+  #nudge(event, pane) {
+    event.preventDefault();
+    const { shape } = pane.drawn, [r, c] = shape.pixel(...this.scene.cursor);
+    const [dr, dc] = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    if (r + dr >= 0 && c + dc >= 0 && r + dr < shape.rows && c + dc < shape.columns) this.scene.cursor = shape.voxel(r + dr, c + dc);
+    this.scene.crosshair = true;
+    this.draw();
+    this.#tell();
+  }
+
+  // Draws at the cursor, for those who draw with keys.
+  #dab(pane) {
+    const { scene } = this, { shape, size } = pane.drawn, [r, c] = shape.pixel(...scene.cursor);
+    scene.drawing.begin();
+    this.#stamp(shape, [r + 0.5, c + 0.5], size, scene.tool === "erase", scene.tool === "threshold");
+    scene.drawing.end();
+  }
+
+  picture() {
+    return new Promise((done) => this.panes[this.active].canvas.toBlob(done));
+  }
 }

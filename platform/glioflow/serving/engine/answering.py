@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,18 +21,24 @@ from glioflow.serving.engine.batching import Batcher
 from glioflow.serving.versions.loaded import Served, Versions
 from glioflow.serving.versions.shadow_trial import Comparison, Diary, Watch, agreement
 
+Which = Literal["champion", "challenger"]
+
 # A GPU's forward pass takes what half of its free memory holds, up to this many slices of this size.
 MAX_GPU_SLICES, SLICE_PIXELS = 256, 256 * 256
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, its mask (S, H, W) and what its labels mean, and the facts for metrics."""
+    """An answer, its mask (S, H, W) and what its labels mean, the facts for metrics, and the probability of tumor.
+
+    `probability` (S, H, W) is 255 where it is 1, and None where it was not asked for.
+    """
 
     answer: AnswerJson
     labels: NDArray[np.uint8]
     legend: Legend
     facts: dict[str, Any] = field(default_factory=dict)
+    probability: NDArray[np.uint8] | None = None
 
 
 class Answering:
@@ -47,8 +53,19 @@ class Answering:
         self._asides = 0
         self.diary = Diary()
 
-    def answer(self, case: Case, clinical: Mapping[str, object]) -> Reply | UserError:
-        """Answer one study; a user's mistake is returned, not raised: Ray would wrap it."""
+    def answer(
+        self, case: Case, clinical: Mapping[str, object], *, version: Which | None = None, probability: bool = False
+    ) -> Reply | UserError:
+        """Answer one study; a user's mistake is returned, not raised: Ray would wrap it.
+
+        Args:
+            case: The study.
+            clinical: Clinical values by name.
+            version: Which of the loaded versions answers; None lets the trial of a challenger decide.
+            probability: Whether the probability of tumor is wanted, too.
+        """
+        if version is not None or probability:
+            return self._ask_for(version or "champion", case, clinical, probability)
         champion, challenger, chance = self.versions.champion, self.versions.challenger, self._chances.random()
         assert champion is not None
         watch, gave_up = self._watch_of(champion, challenger), False
@@ -69,6 +86,18 @@ class Answering:
         if challenger and watch and watch.goes_to(self._chances.random(), watch.trial.shadow):
             self._beside(watch, challenger, case, reply, challenger_answered=False)
         return reply
+
+    def _ask_for(
+        self, version: Which, case: Case, clinical: Mapping[str, object], probability: bool
+    ) -> Reply | UserError:
+        served = self.versions.champion if version == "champion" else self.versions.challenger
+        if served is None:
+            hint = "start the endpoint with --shadow, and give a version the alias challenger"
+            return UserError("no challenger is loaded", version, ["champion"], hint=hint)
+        try:
+            return self._ask(served, case, clinical, probability=probability)
+        except UserError as error:
+            return error
 
     def close(self) -> None:
         """End what goes on beside the answers; the trial of a challenger is on record then."""
@@ -112,7 +141,7 @@ class Answering:
             "notice": NOT_FOR_CLINICAL_USE,
         }
 
-    def _ask(self, served: Served, case: Case, clinical: Mapping[str, object]) -> Reply:
+    def _ask(self, served: Served, case: Case, clinical: Mapping[str, object], *, probability: bool = False) -> Reply:
         queued, predictor = self._batcher.queued, served.predictor
         case = conform(case, predictor.description)
         prediction = predictor.predict(case, clinical=clinical)
@@ -122,7 +151,9 @@ class Answering:
             "batch": self._batcher.passes[-1] if self._batcher.passes else None,
             "drift": prediction.drift,
         }
-        return Reply(answer, prediction.segmentation.labels, legend_of(predictor.description), facts)
+        labels, legend = prediction.segmentation.labels, legend_of(predictor.description)
+        chances = prediction.segmentation.tumor_probability if probability else None
+        return Reply(answer, labels, legend, facts, None if chances is None else as_bytes(chances))
 
     def _watch_of(self, champion: Served, challenger: Served | None) -> Watch | None:
         if challenger is None:
@@ -159,6 +190,11 @@ class Answering:
             self.diary.write(watch.champion, watch.challenger, vars(comparison))
 
         self._aside.submit(ask)
+
+
+def as_bytes(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return probabilities in [0, 1] as bytes, 255 for 1."""
+    return np.asarray(np.rint(np.clip(probability, 0, 1) * 255), np.uint8)
 
 
 def pixels_per_pass() -> int:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
 import numpy as np
 
@@ -38,7 +38,10 @@ _ENTRY = re.compile(r"^[0-9a-f]{12}$")
 
 
 class FeedbackEntry(TypedDict):
-    """One study in quarantine: its number, the key of its patient, the kind of its files, when it came (POSIX, s)."""
+    """One study in quarantine: its number, the key of its patient, the kind of its files, when it came (POSIX, s).
+
+    `reader` is the name that the person who corrected it gave, `version` the model's whose mask was corrected.
+    """
 
     id: str
     patient: str
@@ -47,6 +50,21 @@ class FeedbackEntry(TypedDict):
     slices: int
     labeled_px: int
     labels: NotRequired[dict[str, str]]
+    reader: NotRequired[str]
+    version: NotRequired[int]
+
+
+class Correction(NamedTuple):
+    """Who corrected a mask, as the person typed it, and which version's it was; kept with it and never logged."""
+
+    reader: str | None = None
+    version: int | None = None
+
+
+class CorrectedMeanwhile(UserError):  # noqa: N818 - what it is
+    """Another correction of the patient came since the study was opened; the endpoint answers 409."""
+
+    code = "corrected-meanwhile"
 
 
 class QuotaUsed(UserError):  # noqa: N818 - what it is
@@ -63,13 +81,29 @@ class Feedback:
         self.folder, self.per_day = folder or home() / "feedback", per_day
         self.quarantine, self.accepted = self.folder / "quarantine", self.folder / "accepted"
 
-    def take(self, case: Case, patient: str, labels: Mapping[int, str] = _ONE_LABEL) -> str:
+    def check_alone(self, patient: str, seconds: float) -> None:
+        """Raise `CorrectedMeanwhile` if a correction of the patient came in the last `seconds` and waits."""
+        key, since = self._key_of(patient), time.time() - seconds
+        came = [entry["received"] for entry in self.entries() if entry["patient"] == key and entry["received"] > since]
+        if came:
+            minutes = round((time.time() - max(came)) / 60)
+            rule = "another correction of this patient arrived after you opened the study"
+            raise CorrectedMeanwhile(rule, f"{minutes} min ago", hint="send yours too if both should be judged")
+
+    def take(
+        self,
+        case: Case,
+        patient: str,
+        labels: Mapping[int, str] = _ONE_LABEL,
+        correction: Correction = Correction(),  # noqa: B008 - a record that nobody can change
+    ) -> str:
         """Put a labeled study into quarantine and return its number, once a cohort's reader gives it back as it came.
 
         Args:
             case: With its mask.
             patient: The person; only a key is kept.
             labels: What a mask may hold, and what it means: the model's.
+            correction: Who made it, and of what.
 
         Raises:
             UserError: If it has no mask, or one with another label.
@@ -86,7 +120,7 @@ class Feedback:
             came = self._came_today()
             if len(came) >= self.per_day:
                 raise QuotaUsed(f"this endpoint takes at most {self.per_day} studies of feedback a day")
-            entry = self._write(case, self._key_of(patient), labels)
+            entry = self._write(case, self._key_of(patient), labels, correction)
             atomic.write_json(self.folder / _CAME, [*came, time.time()])
         return entry
 
@@ -105,7 +139,7 @@ class Feedback:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _write(self, case: Case, key: str, labels: Mapping[int, str]) -> str:
+    def _write(self, case: Case, key: str, labels: Mapping[int, str], correction: Correction) -> str:
         entry = secrets.token_hex(6)
         with atomic.new_folder(self.quarantine / entry) as working:
             kind = _write_case(case, key, working / "case", labels)
@@ -120,6 +154,10 @@ class Feedback:
                 labeled_px=int(np.count_nonzero(case.mask)),
                 labels={str(value): name for value, name in labels.items()},
             )
+            if correction.reader and correction.reader.strip():
+                record["reader"] = correction.reader.strip()
+            if correction.version is not None:
+                record["version"] = correction.version
             atomic.write_json(working / "entry.json", record)
         return entry
 

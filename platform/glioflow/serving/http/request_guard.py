@@ -25,7 +25,7 @@ from glioflow.serving.settings import ServeSettings
 LOGGER = "glioflow.serving"
 # Probes and the documentation, which hold no data of anybody.
 PROBES = ("/healthz", "/readyz")
-OPEN = (*PROBES, "/docs", "/openapi.json")
+OPEN = (*PROBES, "/docs", "/openapi.json", "/page")
 DOCS_FILES = "/docs/files"
 ID = re.compile(r"^[0-9a-f-]{8,64}$")  # a caller's own id could be a patient's: only hexadecimal ones are taken over
 OVERHEAD = 1 << 20  # of a multipart body, beside its files
@@ -81,8 +81,8 @@ class Guard:
             )  # fmt: skip
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str, str | None] | None:
-        is_open = scope["path"] in OPEN or scope["path"].startswith(f"{DOCS_FILES}/")
-        if scope["path"] not in PROBES and not self._knows_host(headers.get("host", "")):
+        is_open = scope["path"] in OPEN or scope["path"].startswith((f"{DOCS_FILES}/", "/page/"))
+        if scope["path"] not in PROBES and not knows_host(headers.get("host", ""), self.settings.hosts):
             rule = "this endpoint does not answer under this name"
             return 421, f"{rule}; ask it by its address, or start it with --allow-host NAME", None
         if not is_open and not self._knows_token(headers.get("authorization", "")):
@@ -95,20 +95,20 @@ class Guard:
                 return 413, f"a request must have at most {limit} bytes", length
         return None
 
-    def _knows_host(self, header: str) -> bool:
-        """Say whether a name is one that no stranger's name server can give to this machine, or is allowed."""
-        allowed = self.settings.hosts
-        if allowed is None:
-            return True
-        name = re.sub(r":\d*$", "", header).strip("[]").lower().rstrip(".")
-        own = "." not in name or name.endswith((".localhost", ".svc", ".svc.cluster.local")) or _is_address(name)
-        return own or bool({name, "*"} & set(allowed))
-
     def _knows_token(self, header: str) -> bool:
         wanted = self.settings.token_sha256
         scheme, _, token = header.partition(" ")
         given = hashlib.sha256(token.strip().encode("latin-1")).hexdigest()
         return wanted is None or (scheme.lower() == "bearer" and hmac.compare_digest(given, wanted))
+
+
+def knows_host(header: str, allowed: tuple[str, ...] | None) -> bool:
+    """Say whether a name is one that no stranger's name server can give to this machine, or is allowed."""
+    if allowed is None:
+        return True
+    name = re.sub(r":\d*$", "", header).strip("[]").lower().rstrip(".")
+    own = "." not in name or name.endswith((".localhost", ".svc", ".svc.cluster.local")) or _is_address(name)
+    return own or bool({name, "*"} & set(allowed))
 
 
 def limited(receive: Receive, most: int) -> Receive:

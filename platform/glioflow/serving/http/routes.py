@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -15,21 +16,23 @@ from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from glioflow.bundle.answer import AnswerJson, ModelCard
-from glioflow.bundle.encoded_mask import encode_mask, legend_of_target
+from glioflow.bundle.answer import AnswerJson, ModelCard, encode_probability
+from glioflow.bundle.encoded_mask import encode_mask
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE
 from glioflow.cluster.scratch import study_folder
 from glioflow.data.case import Case
-from glioflow.data.targets import TargetSettings
 from glioflow.errors import OutOfRoom, TooLarge, UserError, is_out_of_room
 from glioflow.json_values import JsonObject
+from glioflow.page.files import add_page
 from glioflow.reports.overlay import encode_overlay
-from glioflow.serving.engine.answering import Reply
+from glioflow.serving.engine.answering import Reply, Which
 from glioflow.serving.http.answers import check_format
-from glioflow.serving.http.feedback import Feedback, QuotaUsed
+from glioflow.serving.http.feedback import CorrectedMeanwhile, Feedback, QuotaUsed
+from glioflow.serving.http.feedback_routes import add_feedback
 from glioflow.serving.http.metrics import Metrics
 from glioflow.serving.http.request_guard import DOCS_FILES, Guard, error_body
-from glioflow.serving.http.uploads import read_labeled, read_uploads
+from glioflow.serving.http.study_routes import add_study_routes
+from glioflow.serving.http.uploads import read_uploads
 from glioflow.serving.settings import Limits, ServeSettings
 from glioflow.version import __version__
 
@@ -49,8 +52,8 @@ class Broken(Exception):  # noqa: N818 - what it is
 class Model(Protocol):
     """What answers: a handle to the predictor's replicas, or a predictor in this process."""
 
-    async def predict(self, case: Case, clinical: Mapping[str, object]) -> Reply | UserError:
-        """Answer one study; raises `Busy`."""
+    async def predict(self, case: Case, clinical: Mapping[str, object], **wanted: Any) -> Reply | UserError:
+        """Answer one study, see `Answering.answer`; raises `Busy`."""
 
     async def card(self) -> ModelCard:
         """Return the card of what is served; raises `Busy`."""
@@ -86,6 +89,7 @@ _DESCRIPTIONS = {
     400: "No form that can be read.",
     401: "The token is missing or wrong.",
     408: "The request did not arrive in time.",
+    409: "Another correction of this patient came since the study was opened.",
     413: "More than the limits allow.",
     429: "The daily quota of feedback is used up.",
     421: "A name under which this endpoint does not answer.",
@@ -117,8 +121,11 @@ def make_api(model: Model, settings: ServeSettings, metrics: Metrics, *, feedbac
     api.router.route_class = _route_with(settings.limits)
     _handle_errors(api, settings)
     _add_predict(api, model, settings, metrics)
-    _add_facts(api, model, metrics)
-    _add_feedback(api, model, settings, feedback)
+    taking = feedback if settings.token_sha256 is not None else None
+    _add_facts(api, model, metrics, takes_feedback=taking is not None)
+    add_study_routes(api, settings.limits)
+    add_feedback(api, partial(_card_in_time, model), settings.limits, taking)
+    add_page(api)
     api.add_middleware(Guard, settings=settings, metrics=metrics)
     return api
 
@@ -145,6 +152,8 @@ def _route_with(limits: Limits) -> type[APIRoute]:
 def _handle_errors(api: FastAPI, settings: ServeSettings) -> None:
     @api.exception_handler(UserError)
     async def user_error(request: Request, error: UserError) -> JSONResponse:
+        if isinstance(error, CorrectedMeanwhile):
+            return JSONResponse({"error": error.to_record()}, 409)
         if isinstance(error, QuotaUsed):
             return JSONResponse({"error": error.to_record()}, 429, headers={"Retry-After": "3600"})
         return JSONResponse({"error": error.to_record()}, 413 if isinstance(error, TooLarge) else 422)
@@ -192,9 +201,14 @@ def _add_predict(api: FastAPI, model: Model, settings: ServeSettings, metrics: M
             str | None, Query(description="rle, nifti, dicom-seg, none; png, tiff: all labels as one")
         ] = None,
         overlay: Annotated[bool, Query(description="A picture of the slice with the most tumor")] = False,
+        probability: Annotated[bool, Query(description="The probability of tumor in each voxel")] = False,
+        version: Annotated[
+            Which | None, Query(description="Which loaded version answers; by default the trial")
+        ] = None,
     ) -> JSONResponse:
         """Segment one study; answer with mask, features and survival."""
         values = _json_object("clinical", clinical)
+        wanted: dict[str, Any] = {"version": version, "probability": probability} if version or probability else {}
         began = time.perf_counter()
         with study_folder() as folder:
             uploads = [(file.filename or "", file.file) for file in files]
@@ -204,7 +218,7 @@ def _add_predict(api: FastAPI, model: Model, settings: ServeSettings, metrics: M
             metrics.in_flight.labels(metrics.gateway).inc()
             try:
                 async with asyncio.timeout(settings.limits.timeout_s):
-                    reply = await model.predict(case, values)
+                    reply = await model.predict(case, values, **wanted)
             except TimeoutError:
                 raise Busy(f"no answer came within {settings.limits.timeout_s:g} s; try again") from None
             finally:
@@ -214,6 +228,8 @@ def _add_predict(api: FastAPI, model: Model, settings: ServeSettings, metrics: M
             predicted = time.perf_counter()
             answer: AnswerJson = {**reply.answer, "request_id": request.state.request_id}
             answer["mask"] = await asyncio.to_thread(encode_mask, reply.labels, case, format, reply.legend)
+            if reply.probability is not None:
+                answer["probability"] = await asyncio.to_thread(encode_probability, reply.probability)
             if overlay:
                 answer["overlay"] = await asyncio.to_thread(encode_overlay, reply.labels, case)
         done = time.perf_counter()
@@ -233,11 +249,11 @@ def _add_predict(api: FastAPI, model: Model, settings: ServeSettings, metrics: M
         return JSONResponse(answer)
 
 
-def _add_facts(api: FastAPI, model: Model, metrics: Metrics) -> None:
+def _add_facts(api: FastAPI, model: Model, metrics: Metrics, *, takes_feedback: bool) -> None:
     @api.get("/v1/model")
     async def card() -> JSONResponse:
         """Return the champion's card: version, metrics, training cohort, the input it needs, how it computes here."""
-        return JSONResponse(await _card_in_time(model))
+        return JSONResponse({**await _card_in_time(model), "feedback": takes_feedback})
 
     @api.get("/healthz", response_class=PlainTextResponse)
     async def healthz() -> PlainTextResponse:
@@ -255,29 +271,6 @@ def _add_facts(api: FastAPI, model: Model, metrics: Metrics) -> None:
         """Return counters and times for Prometheus."""
         text = metrics.text(await _card_soon(model))
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-def _add_feedback(api: FastAPI, model: Model, settings: ServeSettings, feedback: Feedback | None) -> None:
-    @api.post("/v1/feedback", status_code=202)
-    async def post_feedback(
-        request: Request,
-        files: Annotated[list[UploadFile], File(description="The study, with its corrected masks beside the images")],
-        patient: Annotated[str, Form(min_length=1, max_length=200, description="The person; only a key is kept")],
-    ) -> JSONResponse:
-        """Take a corrected mask into quarantine; needs a token, and has a daily quota."""
-        if feedback is None or settings.token_sha256 is None:
-            raise HTTPException(401, "feedback needs an endpoint that was started with a token")
-        with study_folder() as folder:
-            uploads = [(file.filename or "", file.file) for file in files]
-            card = await _card_in_time(model)
-            target = TargetSettings.model_validate(card["target"])
-            origin = card["origin"]
-            tissues = {int(value): name for value, name in origin.get("labels", {}).items()}
-            labels = legend_of_target(target, origin["cohort_format"], tissues).names
-            case = await asyncio.to_thread(read_labeled, uploads, Path(folder), settings.limits, labels)
-            entry = await asyncio.to_thread(feedback.take, case, patient, labels)
-        request.state.facts = {"feedback": entry}
-        return JSONResponse({"id": entry, "state": "quarantine", "request_id": request.state.request_id}, 202)
 
 
 async def _card_soon(model: Model) -> ModelCard | None:

@@ -1,0 +1,96 @@
+// Asks the endpoint. What is refused becomes a Refusal, with a sentence for people.
+
+const BASE = new URL("../v1/", document.baseURI);
+const TRIES = 4;
+let token = null;
+
+export const setToken = (text) => { token = text || null; };
+export const hasToken = () => token !== null;
+
+export class Refusal extends Error {
+  constructor(status, error = {}) {
+    super(error.rule || `the endpoint answered ${status}`);
+    Object.assign(this, { status, value: error.value, hint: error.hint, code: error.code, choices: error.choices, file: error.file });
+  }
+
+  get away() { return this.status === 0 || this.status === 502 || this.status === 504 || this.code === "away"; }
+  get busy() { return this.status === 503; }
+
+  get sentence() {
+    const parts = [this.file ? `${this.file}: ${this.message}` : this.message];
+    if (this.value !== null && this.value !== undefined) parts.push(`got ${typeof this.value === "string" ? this.value : JSON.stringify(this.value)}`);
+    if (this.hint) parts.push(this.hint);
+    if (this.choices?.length) parts.push(`choose one of: ${this.choices.join(", ")}`);
+    const text = parts.join("; ");
+    return text[0].toUpperCase() + text.slice(1) + ".";
+  }
+}
+
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+
+async function once(route, options) {
+  const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
+  let response;
+  try {
+    response = await fetch(new URL(route, BASE), { ...options, headers });
+  } catch {
+    throw new Refusal(0, { rule: "the endpoint does not answer: the connection failed" });
+  }
+  if (response.ok) return response;
+  let error = {};
+  try { error = (await response.json()).error ?? {}; } catch { /* a proxy's own page */ }
+  const refusal = new Refusal(response.status, error);
+  refusal.wait = Number(response.headers.get("Retry-After")) || 1;
+  throw refusal;
+}
+
+// A prediction changes nothing, so a busy endpoint is asked again.
+export async function ask(route, options = {}, { tries = TRIES } = {}) {
+  for (let number = 1; ; number++) {
+    try {
+      return await once(route, options);
+    } catch (error) {
+      if (!(error instanceof Refusal) || !error.busy || number >= tries) throw error;
+      await pause(1000 * Math.min(10, error.wait * number));
+    }
+  }
+}
+
+function form(files, fields = {}) {
+  const body = new FormData();
+  for (const { file, name } of files) body.append("files", file, name);
+  for (const [key, value] of Object.entries(fields)) if (value !== null && value !== undefined && value !== "") body.append(key, value);
+  return body;
+}
+
+const query = (values) => {
+  const text = new URLSearchParams(Object.entries(values).filter(([, value]) => value)).toString();
+  return text ? `?${text}` : "";
+};
+
+export const readCard = async () => (await ask("model", {}, { tries: 1 })).json();
+
+export async function readStudy(files, { image = true } = {}) {
+  return (await ask(`study${image ? "" : "?image=false"}`, { method: "POST", body: form(files) })).arrayBuffer();
+}
+
+export async function predict(files, { clinical = {}, version = null, probability = true } = {}) {
+  const fields = Object.keys(clinical).length ? { clinical: JSON.stringify(clinical) } : {};
+  const wanted = query({ mask: "rle", probability: probability ? "true" : "", version });
+  return (await ask(`predict${wanted}`, { method: "POST", body: form(files, fields) })).json();
+}
+
+export async function measure(drawn) {
+  const options = { method: "POST", body: JSON.stringify(drawn), headers: { "Content-Type": "application/json" } };
+  return (await (await ask("features", options, { tries: 2 })).json()).features;
+}
+
+export async function maskFile(files, mask, format) {
+  const response = await ask(`mask?format=${format}`, { method: "POST", body: form(files, { mask: JSON.stringify(mask) }) });
+  const name = /filename="([^"]+)"/.exec(response.headers.get("Content-Disposition") ?? "")?.[1];
+  return { blob: await response.blob(), name: name ?? `mask.${format}` };
+}
+
+export async function sendCorrection(files, mask, fields) {
+  return (await ask("feedback", { method: "POST", body: form(files, { ...fields, mask: JSON.stringify(mask) }) }, { tries: 2 })).json();
+}

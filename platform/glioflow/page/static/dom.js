@@ -1,0 +1,39 @@
+// Elements are made here, never from text: what a server or a file's name says is shown as it is.
+
+export const $ = (selector, root = document) => root.querySelector(selector);
+
+// h("button", {class: "x", onclick: f, "aria-label": "y"}, child, ...): children that are null are left out.
+export function h(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on") || name === "value" || name === "checked" || name === "disabled") element[name] = value;
+    else if (name === "style") for (const [key, text] of Object.entries(value)) element.style.setProperty(key, text);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+export const options = (entries) => entries.map(([value, text]) => h("option", { value }, text));
+
+// Polite words for screen readers, and for everybody in the corner of the page.
+export function say(text, kind = "") {
+  const place = $("#said");
+  place.textContent = text;
+  place.className = kind;
+  place.hidden = !text;
+  clearTimeout(say.timer);
+  if (text && kind !== "bad") say.timer = setTimeout(() => { place.hidden = true; }, 6000);
+}
+
+export function save(blob, name) {
+  const link = h("a", { href: URL.createObjectURL(blob), download: name });
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(link.href), 5000);
+}
+
+export const thousands = (count) => Math.round(count).toLocaleString("en").replaceAll(",", "\u202f");
+export const number = (value, digits = 4) => Number(value.toPrecision(digits)).toLocaleString("en", { maximumFractionDigits: 6 }).replaceAll(",", "\u202f");

@@ -1,0 +1,92 @@
+// What files are, by their names alone: before anything is sent. The table of names is the endpoint's own.
+
+const SLICE = /\.(tiff?|png)$/i, VOLUME = /\.(nii(\.gz)?|mha|nrrd)$/i, ZIP = /\.zip$/i, DICOM = /(\.dcm|\.ima)$/i;
+
+export class Names {
+  constructor(table) {
+    this.mask = new RegExp(table.mask, "i");
+    this.brain = new RegExp(table.brain, "i");
+    this.sequences = table.sequences;
+  }
+
+  // {kind: slice|volume|archive|dicom|other, role: image|mask|brain mask, channel: name or null}
+  of(name) {
+    const kind = SLICE.test(name) ? "slice" : VOLUME.test(name) ? "volume" : ZIP.test(name) ? "archive"
+      : DICOM.test(name) || !/\.[a-z][a-z0-9]{0,4}$/i.test(name) ? "dicom" : "other";
+    if (kind !== "slice" && kind !== "volume") return { kind, role: "image", channel: null };
+    if (this.brain.test(name)) return { kind, role: "brain mask", channel: null };
+    if (this.mask.test(name)) return { kind, role: "mask", channel: null };
+    return { kind, role: "image", channel: kind === "volume" ? this.channel(name) : null };
+  }
+
+  channel(name) {
+    const words = name.replace(VOLUME, "").toLowerCase().split(/[_.-]+/);
+    for (const word of words.reverse()) if (Object.hasOwn(this.sequences, word)) return this.sequences[word];
+    return null;
+  }
+
+  // The name without what tells the files of one study apart: a mask's mark, a sequence, a number; empty where nothing is left.
+  owner(name) {
+    const slice = SLICE.test(name), bare = name.replace(this.brain, "").replace(this.mask, "").replace(VOLUME, "").replace(SLICE, "");
+    const words = bare.split(/([_-])/), is = (word) => Object.hasOwn(this.sequences, word.toLowerCase()) || (!slice && /^\d{4}$/.test(word) && word === words.at(-1) && bare === name.replace(VOLUME, ""));
+    if (slice) return words.length > 1 && /^\d{1,4}$/.test(words.at(-1)) ? words.slice(0, -2).join("") : bare;
+    const at = words.findLastIndex(is);
+    return at < 0 ? bare : words.slice(0, Math.max(0, at - 1)).join("");
+  }
+
+  // Studies among files {file, name, folder}: by folder, and inside it by their names; DICOM by the folder below the top.
+  group(files) {
+    const studies = [], folders = new Map();
+    for (const each of files) {
+      const told = { ...each, ...this.of(each.name) }, parts = each.folder.split("/").filter(Boolean);
+      if (each.name.startsWith(".") || told.kind === "other") continue;
+      if (told.kind === "archive") { studies.push({ title: each.name.replace(ZIP, ""), files: [told] }); continue; }
+      const place = told.kind === "dicom" ? `dicom ${parts.slice(0, 2).join("/")}` : each.folder, owner = told.kind === "dicom" ? "" : this.owner(each.name);
+      if (!folders.has(place)) folders.set(place, { name: told.kind === "dicom" ? parts[Math.min(1, parts.length - 1)] || "DICOM study" : parts.at(-1), owners: new Map() });
+      const { owners } = folders.get(place);
+      owners.set(owner, [...(owners.get(owner) ?? []), told]);
+    }
+    for (const { name, owners } of folders.values()) {
+      const lists = [...owners], whole = lists.every(([, list]) => list.filter((each) => each.role === "image").length > 1);
+      if (lists.length > 1 && whole) studies.push(...lists.map(([owner, list]) => ({ title: owner || name, files: list })));
+      // Names that say nothing of several studies are of one: the endpoint's reading decides.
+      else studies.push({ title: lists.find(([owner]) => owner)?.[0] && lists.length === 1 ? lists[0][0] : name || lists[0][0] || lists[0][1][0].name, files: lists.flatMap(([, list]) => list) });
+    }
+    return studies.sort((a, b) => a.title.localeCompare(b.title, "en", { numeric: true }));
+  }
+}
+
+export function summary(study) {
+  const count = new Map();
+  for (const each of study.files) {
+    const words = each.role !== "image" ? each.role : each.channel ?? { slice: "slice", volume: "volume of unknown sequence", archive: "archive", dicom: "DICOM file" }[each.kind];
+    count.set(words, (count.get(words) ?? 0) + 1);
+  }
+  return [...count].map(([words, many]) => (many === 1 ? words : `${many} ${words.replace(/(slice|file|mask|archive)$|^volume/, "$&s")}`)).join(", ");
+}
+
+const fromInput = (file) => ({ file, name: file.name, folder: (file.webkitRelativePath ?? "").split("/").slice(0, -1).join("/") });
+
+export const chosen = (list) => [...list].map(fromInput);
+
+// Everything that was dropped, folders with all that is in them.
+export async function dropped(transfer) {
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  if (!entries.length) return chosen(transfer.files);
+  const found = [];
+  const walk = async (entry, folder) => {
+    if (entry.isFile) {
+      const file = await new Promise((done, failed) => entry.file(done, failed));
+      found.push({ file, name: file.name, folder });
+      return;
+    }
+    const reader = entry.createReader();
+    for (;;) {
+      const some = await new Promise((done, failed) => reader.readEntries(done, failed));
+      if (!some.length) break;
+      for (const each of some) await walk(each, folder ? `${folder}/${entry.name}` : entry.name);
+    }
+  };
+  for (const entry of entries) await walk(entry, "");
+  return found;
+}

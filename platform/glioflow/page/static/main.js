@@ -1,0 +1,246 @@
+// The page: studies on the left, their planes in the middle, the answer on the right.
+
+import * as api from "./api.js";
+import { Names, chosen, dropped, summary } from "./files.js";
+import { $, h, say } from "./dom.js";
+import { Viewer } from "./viewer.js";
+import { Answered } from "./answered.js";
+import { fillClinical, readClinical } from "./clinical.js";
+import { get, put } from "./store.js";
+import { watchWaiting } from "./send.js";
+
+const LOOK_AGAIN_MS = 30000;
+const state = { names: null, card: null, away: null, studies: [], entry: null, answered: null, busy: false };
+const viewer = new Viewer($("#bench"), { onchange: () => state.answered?.changed() });
+$("#viewer").viewer = viewer; // for scripts in the console, and for tests
+
+// ---- the endpoint ----
+
+async function askCard() {
+  try {
+    state.card = await api.readCard();
+    state.away = null;
+  } catch (error) {
+    if (!(error instanceof api.Refusal)) throw error;
+    state.away = error;
+  }
+  showCard();
+}
+
+function showCard() {
+  const { card, away } = state, model = $("#model");
+  if (card && !away) {
+    model.textContent = card.model.version === null ? card.model.name : `${card.model.name}, version ${card.model.version}`;
+    model.className = "good";
+    if ($("#notice").dataset.kind === "away") notice(null);
+    fillClinical($("#clinical"), card, () => state.answered?.sayIfClinicalChanged(readClinical()));
+    $("#clinical-box").hidden = !card.survival;
+    state.answered?.cardChanged(card);
+  } else if (away) {
+    model.textContent = away.status === 401 ? "The endpoint refuses this page" : away.busy ? "The endpoint is busy" : "The endpoint does not answer";
+    model.className = "bad";
+    if (!state.answered) notice(away);
+  }
+  $("#example-row").hidden = !exampleKind();
+  if (!state.entry) welcome();
+  mark();
+}
+
+function exampleKind() {
+  const channels = state.card?.input.channels.join();
+  return channels === "pre,flair,post" ? "lgg" : channels === "flair,t1,t1ce,t2" || channels === "t1,t1ce,t2,flair" ? "brats" : null;
+}
+
+// ---- what went wrong ----
+
+function notice(error, title = null) {
+  const place = $("#notice");
+  place.hidden = !error;
+  place.dataset.kind = !error ? "" : error.away || error.busy || error.status === 401 ? "away" : "refused";
+  if (!error) return place.replaceChildren();
+  const again = h("button", { type: "button", onclick: () => { askCard(); } }, "Try again");
+  if (error.status === 401) {
+    const token = h("input", { type: "password", "aria-label": "Token of the endpoint", autocomplete: "off" });
+    return place.replaceChildren(h("b", {}, "The endpoint refuses this page. "), h("p", {}, "Type its token here, or set GLIOFLOW_SERVE_TOKEN before you start the page."),
+      h("form", { class: "row", onsubmit: (event) => { event.preventDefault(); api.setToken(token.value.trim()); askCard(); } }, token, h("button", { type: "submit" }, "Use this token")));
+  }
+  if (error.away) return place.replaceChildren(h("b", {}, "The endpoint does not answer. "), error.sentence,
+    h("p", {}, "Start an endpoint in another terminal, then try again:"), h("pre", { tabindex: "0" }, "glioflow serve"),
+    h("p", {}, "No model is promoted yet? ", h("code", {}, "glioflow demo"), " makes one. For an endpoint elsewhere, use ", h("code", {}, "glioflow page --endpoint URL"), "."), again);
+  if (error.busy) return place.replaceChildren(h("b", {}, "The endpoint is busy. Try again in a moment. "), error.sentence, again);
+  place.replaceChildren(h("b", {}, title ?? "The endpoint refused this study. "), error.sentence, h("p", {}, "Nothing was stored. Choose other files and try again."));
+}
+
+function welcome() {
+  const channels = state.card?.input.channels.join(", ");
+  const steps = [
+    ["1. Choose", "Slices, a zip of them, NIfTI or DICOM: all files of one study, or a folder of studies. Or a generated example."],
+    ["2. Analyze", `The model${channels ? ` reads ${channels},` : ""} marks the tumor and measures it.`],
+    ["3. Look and correct", "Scroll through the slices, read the numbers and the doubts, correct the mask, save it or send it back."],
+  ];
+  $("#welcome").replaceChildren(h("h2", {}, "No study yet"), h("div", { class: "steps" }, steps.map(([title, text]) => h("div", {}, h("b", {}, title), h("span", {}, text)))),
+    h("p", {}, "The model can miss a tumor and can mark healthy tissue. Check every slice yourself."));
+  $("#welcome").hidden = false;
+  $("#bench").hidden = true;
+}
+
+// ---- studies ----
+
+async function add(files) {
+  if (!files.length) return;
+  const found = state.names.group(files);
+  if (!found.length) return say("None of these files is an image: choose TIFF, PNG, NIfTI, DICOM or a zip.", "bad");
+  state.studies = found.map((each) => ({ ...each, state: "" }));
+  for (const each of state.studies) each.state = (await get("done", each.title)) ?? "";
+  select(state.studies[0]);
+}
+
+// Another study: what was shown is another patient's, and goes.
+async function select(entry) {
+  state.answered?.leave();
+  Object.assign(state, { entry, answered: null });
+  notice(state.away);
+  $("#facts").replaceChildren();
+  $("#clinical-box").open = false;
+  welcome();
+  $("#welcome h2").textContent = `${entry.title}: not analyzed yet`;
+  showList();
+  showNames();
+  mark();
+}
+
+function showList() {
+  const many = state.studies.length > 1, done = state.studies.filter((each) => each.state === "sent" || each.state === "saved").length;
+  $("#list-head").hidden = !many;
+  $("#list-count").textContent = `${state.studies.length} studies, ${done} done`;
+  $("#list").replaceChildren(...state.studies.map((entry) => h("li", {},
+    h("button", { type: "button", class: "study", "aria-current": entry === state.entry ? "true" : null, onclick: () => select(entry) },
+      h("b", {}, entry.title), h("small", {}, summary(entry)),
+      entry.state || entry.doubt !== undefined ? h("small", { class: "state" }, [entry.state, entry.doubt === undefined ? "" : entry.doubt === null ? "no tumor found" : `expected Dice ${entry.doubt.toFixed(2)}`].filter(Boolean).join(", ")) : null))));
+}
+
+function showNames() {
+  const { entry } = state, shown = entry.files.slice(0, 60);
+  $("#chosen").hidden = false;
+  $("#names").replaceChildren(h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "File"), h("th", { scope: "col" }, "Is"))),
+    h("tbody", {}, shown.map((each) => h("tr", {}, h("th", { scope: "row" }, each.name), h("td", {}, each.role !== "image" ? each.role : each.channel ?? each.kind))))),
+    entry.files.length > shown.length ? h("p", {}, `and ${entry.files.length - shown.length} more`) : "");
+}
+
+function mark() {
+  const ready = Boolean(state.entry) && !state.busy;
+  $("#analyze").disabled = !ready || Boolean(state.away) || !state.card;
+  $("#look").disabled = !ready || Boolean(state.away);
+  $("#analyze").textContent = state.busy ? "Working…" : "Analyze";
+  $("#viewer").setAttribute("aria-busy", String(state.busy));
+  $("#by-doubt").disabled = state.busy || Boolean(state.away);
+}
+
+const images = (entry) => entry.files.filter((each) => each.role === "image");
+
+// Reads the study, and has it answered where that is wanted; what comes first is shown first.
+async function open(entry, { predict }) {
+  state.answered?.leave();
+  Object.assign(state, { busy: true, answered: null });
+  notice(null);
+  mark();
+  say(predict ? "The endpoint is analyzing the study…" : "The endpoint is reading the study…");
+  const clinical = readClinical();
+  try {
+    const reading = api.readStudy(entry.files.filter((each) => each.role !== "brain mask"));
+    const asking = predict ? api.predict(images(entry).length ? images(entry) : entry.files, { clinical }) : null;
+    asking?.catch(() => {}); // it is waited for below
+    const buffer = await reading;
+    if (state.entry !== entry) return;
+    const answered = new Answered({ entry, viewer, card: state.card, place: $("#facts"), clinical, onstate: (words) => setState(entry, words) });
+    $("#welcome").hidden = true;
+    $("#bench").hidden = false;
+    answered.showStudy(buffer);
+    const answer = await asking;
+    if (state.entry !== entry) return;
+    state.answered = answered;
+    await answered.showAnswer(answer);
+    if (answer) entry.doubt = answer.uncertainty.expected_dice;
+    say(predict ? "The answer is here." : "The study is here.", "quiet");
+    showList();
+  } catch (error) {
+    if (!(error instanceof api.Refusal)) throw error;
+    if (state.entry !== entry) return;
+    $("#facts").replaceChildren();
+    welcome();
+    $("#welcome h2").textContent = `${entry.title}: no answer`;
+    notice(error);
+    say("");
+    if (error.away) askCard();
+  } finally {
+    state.busy = false;
+    mark();
+  }
+}
+
+async function setState(entry, words) {
+  entry.state = words;
+  showList();
+  await put("done", entry.title, words).catch(() => {});
+}
+
+// Has every study answered that is not yet, and puts the ones first about which the model is least sure.
+async function orderByDoubt() {
+  state.busy = true;
+  mark();
+  for (const [k, entry] of state.studies.entries()) {
+    if (entry.doubt !== undefined) continue;
+    say(`Analyzing study ${k + 1} of ${state.studies.length}…`);
+    try {
+      entry.doubt = (await api.predict(images(entry), { probability: false })).uncertainty.expected_dice;
+    } catch (error) {
+      if (!(error instanceof api.Refusal)) throw error;
+      entry.state = "refused";
+      if (error.away) break;
+    }
+    showList();
+  }
+  const key = ({ doubt }) => (doubt === undefined ? 2 : doubt ?? 1);
+  state.studies.sort((a, b) => key(a) - key(b));
+  state.busy = false;
+  say("The studies about which the model is least sure come first.");
+  showList();
+  mark();
+}
+
+// ---- what people do ----
+
+async function example() {
+  const kind = exampleKind(), response = await fetch(`example-${kind}-1.zip`);
+  if (!response.ok) return say("The example could not be made.", "bad");
+  const file = new File([await response.blob()], "synthetic_1.zip", { type: "application/zip" });
+  await add([{ file, name: file.name, folder: "" }]);
+  say("Generated at random: no real patient.");
+  open(state.entry, { predict: true });
+}
+
+function connect() {
+  for (const id of ["files", "folder"]) $(`#${id}`).onchange = (event) => { add(chosen(event.target.files)); event.target.value = ""; };
+  $("#example").onclick = example;
+  $("#analyze").onclick = () => open(state.entry, { predict: true });
+  $("#look").onclick = () => open(state.entry, { predict: false });
+  $("#by-doubt").onclick = orderByDoubt;
+  for (const kind of ["dragover", "dragleave", "drop"])
+    document.addEventListener(kind, (event) => { event.preventDefault(); $("#drop").classList.toggle("over", kind === "dragover"); });
+  document.addEventListener("drop", async (event) => add(await dropped(event.dataTransfer)));
+  document.addEventListener("keydown", (event) => {
+    if (!(event.ctrlKey || event.metaKey) || viewer.empty || ["INPUT", "TEXTAREA"].includes(event.target.tagName) && event.target.type !== "range") return;
+    const key = event.key.toLowerCase();
+    if (key === "z" || key === "y") { event.preventDefault(); key === "y" || event.shiftKey ? viewer.redo() : viewer.undo(); }
+  });
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) askCard(); });
+  window.addEventListener("beforeunload", () => state.answered?.keepNow());
+  setInterval(() => { if (!document.hidden && !state.busy) askCard(); }, LOOK_AGAIN_MS);
+  watchWaiting((answer, correction) => say(`The correction of ${correction.title} was sent: ${answer.id}.`));
+}
+
+const table = await (await fetch("names.json")).json();
+Object.assign(Answered, { colors: table.colors, sequences: table.sequences });
+state.names = new Names(table);
+connect();
+await askCard();

@@ -1,0 +1,68 @@
+"""The route that takes corrected masks: as files beside the images, or as runs that a viewer drew."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import FastAPI, File, Form, Request, UploadFile
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from glioflow.bundle.answer import ModelCard
+from glioflow.bundle.encoded_mask import encode_mask, legend_of_target
+from glioflow.cluster.scratch import study_folder
+from glioflow.data.targets import TargetSettings
+from glioflow.serving.http.feedback import Correction, Feedback
+from glioflow.serving.http.study_routes import drawn_on
+from glioflow.serving.http.uploads import read_labeled, read_uploads
+from glioflow.serving.settings import Limits
+
+
+def add_feedback(
+    api: FastAPI, card_of_model: Callable[[], Awaitable[ModelCard]], limits: Limits, feedback: Feedback | None
+) -> None:
+    """Add the route; without `feedback` it takes nothing, which it does not where the endpoint has no token."""
+
+    @api.post("/v1/feedback", status_code=202)
+    async def post_feedback(
+        request: Request,
+        files: Annotated[list[UploadFile], File(description="The study, with its corrected masks beside the images")],
+        patient: Annotated[str, Form(min_length=1, max_length=200, description="The person; only a key is kept")],
+        mask: Annotated[str | None, Form(description="In place of masks beside the images: runs, as JSON")] = None,
+        channel: Annotated[list[str] | None, Form(description="NAME=SERIES, as for a prediction")] = None,
+        reader: Annotated[str | None, Form(max_length=100, description="Who corrected; kept with it")] = None,
+        version: Annotated[int | None, Form(description="The version whose mask was corrected; kept with it")] = None,
+        opened_s: Annotated[
+            float | None, Form(ge=0, allow_inf_nan=False, description="Seconds since the study was opened")
+        ] = None,
+        again: Annotated[bool, Form(description="Send although another correction came since")] = False,
+    ) -> JSONResponse:
+        """Take a corrected mask into quarantine; needs a token, and has a daily quota.
+
+        The answer's `mask` is what was read back from disk, as it would train. 409: another one came since `opened_s`.
+        """
+        if feedback is None:
+            raise HTTPException(401, "feedback needs an endpoint that was started with a token")
+        with study_folder() as folder:
+            uploads = [(file.filename or "", file.file) for file in files]
+            card = await card_of_model()
+            target = TargetSettings.model_validate(card["target"])
+            origin = card["origin"]
+            tissues = {int(value): name for value, name in origin.get("labels", {}).items()}
+            labels = legend_of_target(target, origin["cohort_format"], tissues).names
+            if mask is None:
+                case = await asyncio.to_thread(read_labeled, uploads, Path(folder), limits, labels)
+            else:
+                case = await asyncio.to_thread(read_uploads, uploads, Path(folder), limits, channels=channel or ())
+                case = replace(case, mask=drawn_on(case, mask, limits))
+            if opened_s is not None and not again:
+                await asyncio.to_thread(feedback.check_alone, patient, opened_s)
+            facts = Correction(reader=reader, version=version)
+            entry = await asyncio.to_thread(feedback.take, case, patient, labels, facts)
+            assert case.mask is not None
+            kept = await asyncio.to_thread(encode_mask, case.mask, case, "rle")  # `take` has read the same from disk
+        request.state.facts = {"feedback": entry}
+        answer = {"id": entry, "state": "quarantine", "mask": kept, "request_id": request.state.request_id}
+        return JSONResponse(answer, 202)
