@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from glioflow.planning.budget import RESERVE, Costs, least_seconds, share_out
+from glioflow.planning.budget import RESERVE, Costs, fold_patients, least_seconds, share_out
 
 COSTS = Costs(step_s=0.5, other_s=40)
 
@@ -38,6 +38,14 @@ def test_a_short_budget_gives_up_the_search_first_and_folds_then():
     more = share_out(COSTS, 1.6 * least, folds=5, slots=1, search=True)
     assert (more.folds, more.search_s) == (5, 0)
     assert share_out(COSTS, 3 * least, folds=5, slots=1, search=True).search_s > 0
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test", "expected"),
+    [(40, 12, 13, (5, True)), (3, 1, 1, (4, True)), (2, 1, 1, (3, True)), (1, 1, 1, (3, False))],
+)
+def test_few_patients_get_fewer_folds_and_the_fewest_are_all_cross_validated(train, val, test, expected):
+    assert fold_patients({"train": train, "val": val, "test": test}, 5) == expected
 
 
 def test_validations_take_no_more_than_a_quarter_of_a_training():

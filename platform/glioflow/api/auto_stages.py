@@ -1,5 +1,6 @@
 """The stages of `auto`: each calls the verb of its name and returns, for the state's file, what came of it."""
 
+import math
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,12 @@ from glioflow.api.experiments import crossval, search, train
 from glioflow.api.planning import plan
 from glioflow.api.registry import RegisteredVersion, promote, register
 from glioflow.atomic import write_text
+from glioflow.bundle import read_description
 from glioflow.cluster.storage import home
 from glioflow.config import Experiment, load_experiment, override
 from glioflow.data.formats.detect import open_cohort
 from glioflow.errors import RunFailed, UserError
-from glioflow.planning.budget import Costs, Shares, least_seconds, share_out
+from glioflow.planning.budget import Costs, Shares, fold_patients, least_seconds, share_out
 from glioflow.planning.rules import plan_length
 from glioflow.progress import Say
 from glioflow.reports.auto_page import auto_page
@@ -99,17 +101,20 @@ def measure(work: Work) -> dict[str, Any]:
     step_s = float(batch) / rates[0]
     costs = Costs(step_s, max(1.0, _seconds_of(run) - _TIMED * step_s))
     slots = work.outcome("plan")["slots"]
-    shares = share_out(costs, work.state.left_s, folds=experiment.split.folds, slots=slots, search=True)
+    patients = read_description(Tracking().find_bundle(trained.run_id)[0]).origin.num_patients
+    folds, hold_out = fold_patients(patients, experiment.split.folds)
+    shares = share_out(costs, work.state.left_s, folds=folds, slots=slots, search=True)
     if shares is None:
-        least = work.state.spent_s + least_seconds(costs, slots=slots)
+        least = math.ceil((work.state.spent_s + least_seconds(costs, slots=slots)) / 36) / 100
         raise UserError(
-            f"--hours must be at least {least / 3600:.2f} for this cohort on this machine",
+            f"--hours must be at least {least:g} for this cohort on this machine",
             work.state.hours,
             hint=f"go on with --resume {work.state.name} and more --hours",
         )
     text = f"{shares.epochs * shares.steps_per_epoch} steps a training, {shares.folds} folds"
     work.say(f"{step_s:.2g} s a step: {text}, {duration(shares.search_s)} of search")
-    return {"costs": vars(costs), "shares": vars(shares), "spent_s": work.state.spent_s}
+    measured = {"costs": vars(costs), "shares": vars(shares), "spent_s": work.state.spent_s}
+    return {**measured, "folds": folds, "hold_out_test": hold_out}
 
 
 def search_space(work: Work) -> dict[str, Any]:
@@ -146,7 +151,8 @@ def settle(work: Work) -> dict[str, Any]:
     experiment, slots, costs = work.experiment(BEST), work.outcome("plan")["slots"], work.costs
     if "best_s" in found:
         costs = costs.with_training(found["best_s"], shares.epochs, shares.steps_per_epoch)
-    left = share_out(costs, work.state.left_s, folds=experiment.split.folds, slots=slots, search=False)
+    folds = work.outcome("measure")["folds"]
+    left = share_out(costs, work.state.left_s, folds=folds, slots=slots, search=False)
     if left is None:  # the search took longer than it should have
         left = Shares(shares.epochs, shares.steps_per_epoch, folds=min(shares.folds, 3))
         work.say("what is left of the budget is short; the deadline will be missed")
@@ -156,18 +162,29 @@ def settle(work: Work) -> dict[str, Any]:
 
 
 def cross_validate(work: Work) -> dict[str, Any]:
-    """Cross-validate the winner on all but the test patients."""
+    """Cross-validate the winner on all but the test patients, unless the others are too few for folds."""
     experiment = work.experiment(FINAL)
     done = crossval(
         experiment,
         work.state.cohort,
         folds=work.outcome("settle")["shares"]["folds"],
-        hold_out_test=True,
+        hold_out_test=work.outcome("measure")["hold_out_test"],
         resume=_unfinished(work, experiment, "crossval"),
         say=work.say,
     )
     values = done.to_json()
-    kept = ("run_id", "folds", "dice_mean", "dice_median", "dice_ci95", "baselines", "num_patients", "per_fold")
+    values["hold_out_test"] = work.outcome("measure")["hold_out_test"]
+    kept = (
+        "hold_out_test",
+        "run_id",
+        "folds",
+        "dice_mean",
+        "dice_median",
+        "dice_ci95",
+        "baselines",
+        "num_patients",
+        "per_fold",
+    )
     return {key: values[key] for key in (*kept, "dice_num_empty_both", "volume_interval") if key in values}
 
 

@@ -5,6 +5,7 @@ the time of `SEARCH_WORTH` of them on every slot. How many steps a training may 
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from glioflow.planning.rules import ENOUGH, FEWEST_STEPS
@@ -90,6 +91,18 @@ def share_out(costs: Costs, left_s: float, *, folds: int, slots: int, search: bo
         shortest = costs.other_s + length[1] * costs.step_s
         return Shares(*length, folds=many, search_s=search_s, trials=max(2, int(slots * search_s / shortest)))
     return None
+
+
+def fold_patients(patients: Mapping[str, int], folds: int) -> tuple[int, bool]:
+    """Return how many folds the patients of a split carry, and whether its test patients can be left out of them.
+
+    Args:
+        patients: How many are in `train`, `val` and `test`.
+        folds: As many as are wanted.
+    """
+    others = patients["train"] + patients["val"]
+    hold_out = others >= FEWEST_FOLDS
+    return min(folds, others if hold_out else others + patients["test"]), hold_out
 
 
 def least_seconds(costs: Costs, *, slots: int) -> float:

@@ -55,7 +55,7 @@ def auto_page(
 def _scores(scores: Answer, *, searched: bool) -> Section:
     text = (
         f"{scores['folds']} folds over {scores['num_patients']} patients, each predicted by a model that never saw "
-        "them; the test patients are not among them."
+        f"them; the test patients are {'not ' if scores['hold_out_test'] else ''}among them."
     )
     if searched:
         text += " The search chose the settings on some of these patients, so the figure flatters a little."
