@@ -44,6 +44,15 @@ def test_a_patient_of_two_cases_is_never_split(settings):
         assert len(split.train) + len(split.val) + len(split.test) == 40
 
 
+def test_a_split_file_may_not_list_a_case_without_a_mask(tmp_path):
+    cases = [*cohort(3), Entry("unlabeled", "unlabeled", None, None)]
+    listed = {"train": [cases[0].id], "val": [cases[1].id], "test": [cases[2].id, "unlabeled"]}
+    (tmp_path / "split.json").write_text(json.dumps(listed))
+    settings = SplitSettings(method="file", file=str(tmp_path / "split.json"))
+    with pytest.raises(UserError, match="cases that have a mask; got unlabeled in 'test'"):
+        make_split(cases, settings)
+
+
 def test_every_patient_is_tested_once_over_the_folds():
     cases = cohort(23)
     tested = [case_id for fold in range(5) for case_id in make_split(cases, SplitSettings(fold=fold)).test]

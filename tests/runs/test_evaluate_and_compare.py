@@ -193,6 +193,7 @@ def test_a_folder_without_a_run_cannot_say_whom_it_has_seen(models, easy):
     assert "trained on patients of this very cohort" in evaluate(model, easy.path)["warnings"][0]
     with pytest.raises(UserError, match="run recorded its split"):
         evaluate(model, easy.path, unseen=True)
+    assert "may have seen patients of this cohort" in evaluate(models("other", Bright()), easy.path)["warnings"][0]
 
 
 def test_an_evaluation_says_how_often_the_volume_interval_held(models, easy):

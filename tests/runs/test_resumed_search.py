@@ -11,9 +11,10 @@ from glioflow.data.splits import make_split
 from glioflow.errors import UserError
 from glioflow.runs.launch import Setting, opening_of
 from glioflow.runs.search.earlier import earlier_points
-from glioflow.runs.search.resumed import resumed_search
+from glioflow.runs.search.resumed import check_tables, resumed_search
 from glioflow.runs.search.run import search
 from glioflow.runs.search.searcher import Searcher
+from glioflow.runs.search.survival_objective import TABLES, Tables
 from glioflow.tracking.run import begin_run, resume_run
 
 RATE = {"kind": "float", "low": 1e-4, "high": 1e-2}
@@ -90,6 +91,18 @@ def test_a_search_draws_from_its_narrower_range_and_ends_what_was_open_as_it_was
     points = [again.suggest(f"u{k}") for k in range(12)]
     assert points[:3] == drawn
     assert all(9e-3 <= point["training.learning_rate"] <= 1e-2 for point in points[3:])
+
+
+def test_a_changed_clinical_table_would_rank_the_trials_of_one_search_by_two_measures(begun, tmp_path):
+    setting, _ = begun
+    tables = Tables(clinical=tmp_path / "data.csv")
+    tables.clinical.write_text("Patient,death01\na,1\n")
+    opening = opening_of(setting, "search", "s", tags={TABLES: tables.digest})
+    run = setting.tracking.run(begin_run(setting.tracking, opening))
+    check_tables(run, tables)
+    tables.clinical.write_text("Patient,death01\na,0\n")
+    with pytest.raises(UserError, match=r"have changed; got .*data\.csv.*NEW_NAME"):
+        check_tables(run, tables)
 
 
 def test_a_search_that_another_process_runs_is_refused_and_begins_nothing(begun, home, lgg):

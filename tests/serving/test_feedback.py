@@ -193,6 +193,26 @@ def test_one_person_accepted_twice_is_one_patient_in_volumes_too(brats_api, tmp_
     assert (len(cases), len({case.patient for case in cases})) == (3, 2)
 
 
+def test_an_accepted_case_replaces_none_after_another_was_taken_away(api, case_files):
+    import shutil
+
+    feedback = Feedback()
+    first, second = (feedback.accept(post(api, case_files).json()["id"]) for _ in range(2))
+    shutil.rmtree(first)
+    third = feedback.accept(post(api, case_files).json()["id"])
+    assert third not in (first, second)
+    assert len(open_cohort(second.parent).cases) == 2
+
+
+def test_labels_of_two_meanings_are_two_cohorts(api, lgg):
+    case = open_cohort(lgg).read(open_cohort(lgg).cases[0].id)
+    feedback = Feedback()
+    meanings = ({1: "edema", 2: "core"}, {1: "core", 2: "edema"}, {1: "edema", 2: "core"})
+    places = [feedback.accept(feedback.take(case, "a", labels)).parent for labels in meanings]
+    assert places[0] == places[2] != places[1]
+    assert [open_cohort(place).labels for place in places[:2]] == [*meanings[:2]]
+
+
 def test_the_quota_holds_for_many_posts_at_once_and_after_a_rejection(tiny, case_files):
     from concurrent.futures import ThreadPoolExecutor
 

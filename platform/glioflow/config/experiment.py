@@ -127,6 +127,16 @@ class Experiment(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _answers_hold_labels_of_the_target(self) -> "Experiment":
+        inner: set[int] = set()
+        for name, values in reversed(self.target.regions.items()):
+            if self.target.decode[name] not in set(values) - inner:
+                rule = f"target.decode.{name} must be a label of target.regions.{name} and of no region after it"
+                raise UserError(rule, self.target.decode[name], [str(value) for value in values if value not in inner])
+            inner |= set(values)
+        return self
+
+    @model_validator(mode="after")
     def _searched_keys_exist(self) -> "Experiment":
         for key, parameter in self.search.space.items():
             fixed = key.split(".")[0] in _FIXED and key != PREPROCESS  # which is chosen by name, from search.preprocess

@@ -181,8 +181,9 @@ def deal(cases: Sequence[Splittable], folds: int, *, seed: int) -> list[list[str
 
 
 def check_split(split: Split, cases: Iterable[Splittable]) -> None:
-    """Refuse a split that names unknown cases, leaves train or val empty, or puts one patient into two parts."""
-    patient = {case.id: case.patient for case in cases}
+    """Refuse a split that names unknown or unlabeled cases, leaves train or val empty, or divides a patient."""
+    known = {case.id: case for case in cases}
+    patient = {case_id: case.patient for case_id, case in known.items()}
     seen: dict[str, str] = {}
     for part in ("train", "val", "test"):
         ids = getattr(split, part)
@@ -193,6 +194,8 @@ def check_split(split: Split, cases: Iterable[Splittable]) -> None:
             if case_id not in patient:
                 error = unknown_case(case_id, "the cohort", patient)
                 raise error.replace(rule=f"{error.rule}, but the split lists it in {part!r}")
+            if known[case_id].volume_px is None:
+                raise UserError("the split must list cases that have a mask", f"{case_id} in {part!r}")
             if times[case_id] > 1:
                 raise UserError("the split must list a case once", f"{case_id} {times[case_id]} times in {part!r}")
             if seen.setdefault(patient[case_id], part) != part:

@@ -56,9 +56,11 @@ class Subject:
             rule = f"{seen} of {len(cases)} cases trained {self.name} or chose its settings: its numbers flatter it"
             return [rule, *self.renamed(cases)]
         same = cohort.manifest.source_fingerprint == self.predictor.description.origin.source_fingerprint
-        if same and self.trained is None:
+        if self.trained is not None:
+            return []
+        if same:
             return [f"{self.name} was trained on patients of this very cohort, and nothing here says on which"]
-        return []
+        return [f"nothing here says on whom {self.name} was trained: it may have seen patients of this cohort"]
 
     def renamed(self, cases: Sequence[PreparedCase]) -> list[str]:
         """Name the cases that count as seen by their id although their images are others than those it saw."""

@@ -1,9 +1,13 @@
 """What may change of a search before it goes on: more trials, narrower ranges; all else would mix two searches."""
 
+from typing import Any
+
 from glioflow.config import Experiment, load_recorded
 from glioflow.config.search import Choice, Parameter
+from glioflow.errors import UserError
 from glioflow.runs.launch import EXPERIMENT, Setting
 from glioflow.runs.resuming import resumed_setting
+from glioflow.runs.search.survival_objective import TABLES, Tables
 
 # What may differ where a search goes on: how much of it is done, and what only its beginning reads.
 _FREE = ("name", "trials", "budget_hours", "concurrent", "disk_gb", "first", "warm_start")
@@ -25,6 +29,22 @@ def resumed_search(setting: Setting, run_id: str) -> Setting:
     recorded = load_recorded(setting.tracking.download(f"runs:/{run_id}/{EXPERIMENT}"))
     narrowed = narrowed_ranges(recorded, setting.experiment)
     return resumed_setting(setting, run_id, besides=(*FREE, *narrowed), hint=_ANEW)
+
+
+def check_tables(run: Any, tables: Tables | None) -> None:
+    """Refuse to rank trials of one search by two states of its clinical tables.
+
+    Args:
+        run: MLflow's run of the search as it began; earlier versions recorded no tables.
+        tables: As they are now; None where the search needs none.
+
+    Raises:
+        UserError: If they changed.
+    """
+    if tables is not None and run.data.tags.get(TABLES, tables.digest) != tables.digest:
+        rule = "--resume ranks all trials by the clinical tables that the search began with, and these have changed"
+        shown = " and ".join(str(path) for path in (tables.clinical, tables.outcomes) if path is not None)
+        raise UserError(rule, shown, hint=_ANEW)
 
 
 def narrowed_ranges(before: Experiment, now: Experiment) -> list[str]:

@@ -28,10 +28,10 @@ from glioflow.runs.search.observer import LISTENERS, Board, Listener
 from glioflow.runs.search.parent_run import ParentRun, link_to
 from glioflow.runs.search.prepared_variants import VARIANTS, prepare_variants
 from glioflow.runs.search.report import Finalist, report_search
-from glioflow.runs.search.resumed import resumed_search
+from glioflow.runs.search.resumed import check_tables, resumed_search
 from glioflow.runs.search.schedulers import build_scheduler, replay
 from glioflow.runs.search.searcher import Searcher, count_open, enqueue, open_study
-from glioflow.runs.search.survival_objective import find_tables
+from glioflow.runs.search.survival_objective import TABLES, Tables, find_tables
 from glioflow.runs.search.trial import TrialPlan, open_trial
 from glioflow.runs.search.trial_folds import deal_folds
 from glioflow.runs.search.tuner import SearchFolder, build_tuner
@@ -136,7 +136,7 @@ def _search(
     source = data_source(data, experiment.data.source)
     variants = prepare_variants(experiment, source, uri=setting.tracking.uri, say=say)
     prepared = {name: cohort.path for name, cohort in variants.items()}
-    with _open_search(setting, folder, folds, resumed=resumed) as run:
+    with _open_search(setting, folder, folds, tables, resumed=resumed) as run:
         folder.note_run(run.run_id)
         if variants:
             run.set_tags({VARIANTS: " ".join(cohort.manifest.fingerprint for cohort in variants.values())})
@@ -172,12 +172,12 @@ def _unknown_search(name: str) -> UserError:
 
 
 def _open_search(
-    setting: Setting, folder: SearchFolder, folds: Sequence[Split], *, resumed: bool
+    setting: Setting, folder: SearchFolder, folds: Sequence[Split], tables: Tables | None, *, resumed: bool
 ) -> AbstractContextManager[Run]:
     """Open the run of a search, or the one that a resumed search began with again.
 
     Raises:
-        UserError: If it began with other folds, or in another store.
+        UserError: If it began with other folds or tables, or in another store.
     """
     settings, name = setting.experiment.search, folder.name
     tags = {"search": name, "kind": "search", SPACE: settings.space_digest, FOLDS: " ".join(f.digest for f in folds)}
@@ -186,7 +186,9 @@ def _open_search(
         if earlier.data.tags.get(FOLDS, "") != tags[FOLDS]:
             hint = "give the cohort, split and search.folds that it began with, or choose another search.name"
             raise UserError(f"search {name} began with other folds", hint=hint)
+        check_tables(earlier, tables)
         return resume_run(setting.tracking, earlier.info.run_id)
+    tags |= {} if tables is None else {TABLES: tables.digest}
     opening = opening_of(setting, "search", name, tags=tags)
     texts = {
         "search.json": json.dumps(settings.model_dump(mode="json"), indent=1),

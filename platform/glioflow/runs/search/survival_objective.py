@@ -4,6 +4,7 @@ These patients chose the network's epoch and threshold, so it compares trials; w
 cross-validation and `survival fit` say.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,8 @@ from glioflow.survival import SurvivalSettings, join_features, read_clinical
 from glioflow.survival.crossvalidation import cross_validated_concordance
 
 C_INDEX: Final = "c_index"
+# Tag of a search for it: the digest of its tables.
+TABLES = "glioflow.search_tables"
 Features = Mapping[str, Mapping[str, float | None]]
 
 
@@ -31,6 +34,14 @@ class Tables(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     clinical: Path
     outcomes: Path | None = None
+
+    @property
+    def digest(self) -> str:
+        """Digest of what the tables hold."""
+        digest = hashlib.blake2b(digest_size=16)
+        for path in filter(None, (self.clinical, self.outcomes)):
+            digest.update(hashlib.blake2b(path.read_bytes()).digest())
+        return digest.hexdigest()
 
     def concordance(self, features: Features, settings: SurvivalSettings) -> float | None:
         """Return the C-index of the stage on these shape features by case; None where no two patients compare.

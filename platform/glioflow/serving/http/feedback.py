@@ -7,6 +7,7 @@ person on both sides, and nobody can tell who it is. Headers and names of the up
 import fcntl
 import hashlib
 import hmac
+import itertools
 import json
 import os
 import re
@@ -27,7 +28,7 @@ from glioflow.cluster.storage import home
 from glioflow.data.case import Case
 from glioflow.data.formats import lgg
 from glioflow.data.formats.detect import open_cohort
-from glioflow.data.formats.file_roles import DECLARED
+from glioflow.data.formats.file_roles import DECLARED, read_roles
 from glioflow.data.formats.writing import encode_nifti, encode_tiff
 from glioflow.errors import RunFailed, UserError
 
@@ -174,18 +175,27 @@ class Feedback:
         """
         quarantined = self._find(entry)
         record = _read_entry(quarantined)
-        cohort = self.accepted / record["kind"]
-        cohort.mkdir(parents=True, exist_ok=True)
-        if record["kind"] != "lgg":
-            _declare(cohort, {int(value): name for value, name in record.get("labels", {"1": "tumor"}).items()})
-        number = 1 + sum(1 for path in cohort.iterdir() if path.name.startswith(record["patient"]))
+        cohort = self._cohort_for(record)
+        numbers = [int(path.name[-8:]) for path in cohort.glob(f"{record['patient']}_[0-9]*")]
         # The number stands where an LGG case's name has its date, so that all cases of a person share the patient.
-        target: Path = cohort / f"{record['patient']}_{number:08d}"
+        target: Path = cohort / f"{record['patient']}_{max(numbers, default=0) + 1:08d}"
         for path in sorted((quarantined / "case").iterdir()):
             path.rename(path.with_name(path.name.replace(record["patient"], target.name, 1)))
         (quarantined / "case").rename(target)
         shutil.rmtree(quarantined)
         return target
+
+    def _cohort_for(self, record: FeedbackEntry) -> Path:
+        """Return the folder of the cohort of a kind in which labels mean what they mean in this entry."""
+        labels = {int(value): name for value, name in record.get("labels", {"1": "tumor"}).items()}
+        for number in itertools.count(1):
+            cohort = self.accepted / (record["kind"] if number == 1 else f"{record['kind']}.{number}")
+            cohort.mkdir(parents=True, exist_ok=True)
+            if record["kind"] != "lgg":
+                _declare(cohort, labels)
+            if record["kind"] == "lgg" or read_roles(cohort).labels == labels:
+                return cohort
+        raise AssertionError
 
     def reject(self, entry: str) -> None:
         """Delete an entry; raises `UserError` where there is none."""
