@@ -1,5 +1,8 @@
 """What a file says about its pixels and its grid is heeded or refused, never passed over."""
 
+import gzip
+import struct
+
 import nibabel
 import numpy as np
 import pydicom
@@ -169,3 +172,35 @@ def test_a_tiff_that_stores_one_color_after_the_other_is_the_same_image(tmp_path
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, planes, planarconfig="separate", photometric="rgb", compression=compression)
     assert np.array_equal(read_image(path), colors)
+
+
+@pytest.mark.parametrize("codes", [(0, 0), (1, 0)], ids=["no affine", "a quaternion, which needs the spacing"])
+def test_a_spacing_that_is_not_stated_is_refused_not_taken_for_a_millimeter(tmp_path, codes):
+    path = tmp_path / "flair.nii"
+    content = bytearray(nibabel.Nifti1Image(np.ones(SHAPE, np.int16), np.eye(4)).to_bytes())
+    struct.pack_into("<hh", content, 252, *codes)  # qform_code, sform_code
+    struct.pack_into("<f", content, 88, 0.0)  # pixdim[3]
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"must state the spacing.*got 1 x 1 x 0"):
+        read_volume(path)
+    struct.pack_into("<hh", content, 252, 0, 1)
+    path.write_bytes(content)
+    assert read_volume(path).spacing_mm == (1, 1, 1), "from the affine"
+
+
+def test_a_packed_file_with_a_wrong_checksum_or_much_behind_its_voxels_is_refused(tmp_path):
+    whole = nibabel.Nifti1Image(np.ones(SHAPE, np.int16), np.eye(4)).to_bytes()
+    packed = bytearray(gzip.compress(whole))
+    packed[-6] ^= 1
+    (tmp_path / "flair.nii.gz").write_bytes(packed)
+    with pytest.raises(UserError, match="cannot be read completely; got CRC"):
+        read_volume(tmp_path / "flair.nii.gz")
+    (tmp_path / "flair.nii.gz").write_bytes(gzip.compress(whole + bytes(2**22 + 1)))
+    with pytest.raises(UserError, match="must end where its voxels do"):
+        read_volume(tmp_path / "flair.nii.gz")
+
+
+def test_a_mask_with_an_ending_in_capitals_is_a_mask(tmp_path):
+    save(tmp_path / "a_seg.nii.gz", np.ones(SHAPE, np.uint8))
+    (tmp_path / "a_seg.nii.gz").rename(tmp_path / "A_SEG.NII.GZ")
+    assert read_mask(tmp_path / "A_SEG.NII.GZ")[0].all()

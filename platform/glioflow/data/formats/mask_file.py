@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.data.formats import brats, nifti, slices
+from glioflow.data.formats.nifti_names import is_nifti
 from glioflow.data.formats.study import read_study
 from glioflow.errors import UserError
 from glioflow.label_schemes import SCHEMES, LabelScheme, one_scheme, scheme_named, schemes_that_hold
@@ -25,7 +26,7 @@ def read_mask(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float, float]
     """
     if not path.exists():
         raise UserError(f"{path} does not exist", path, hint="give the file of a mask or the folder of one LGG case")
-    if path.is_file() and path.name.endswith((".nii", ".nii.gz")):
+    if path.is_file() and is_nifti(path.name):
         volume = nifti.read_volume(path)  # not as a study, which takes `_mask.nii.gz` for a mask without an image
         return _labels(volume.data, path), volume.spacing_mm
     if path.is_file() and slices.is_slice(path.name):  # for the same reason

@@ -161,7 +161,7 @@ def _read(path: Path, *, most: int) -> list[Volume]:
         data, affine = read_itk(path, most_voxels=MAX_VOXELS)
         return _volumes(data, affine, path, oriented=True)
     try:
-        read_header(path, most=most)
+        _check_spacing(read_header(path, most=most), path)
         image = open_volume(path)
         data = np.asarray(image.dataobj)
         affine = np.diag([*[_millimeters(image.header, path)] * 3, 1.0]) @ np.asarray(image.affine, np.float64)
@@ -213,6 +213,17 @@ def _millimeters(header: Any, path: Path) -> float:
     except KeyError:
         raise UserError("the header must state a known unit of space", int(header["xyzt_units"]), file=path) from None
     return {"meter": 1000.0, "micron": 0.001}.get(unit, 1.0)
+
+
+def _check_spacing(header: Any, path: Path) -> None:
+    """Refuse a header whose affine rests on a spacing that it does not state: nibabel takes 1 mm for it."""
+    spacing = [float(step) for step in header["pixdim"][1:4]]
+    if int(header["sform_code"]) > 0 or all(
+        step != 0 for step, side in zip(spacing, header.get_data_shape(), strict=False) if side > 1
+    ):
+        return
+    shown = " x ".join(f"{step:g}" for step in spacing)
+    raise UserError("the header must state the spacing, in pixdim or by an affine", shown, file=path)
 
 
 def _is_oriented(header: Any) -> bool:
