@@ -1,4 +1,4 @@
-"""YAML as people write it: 1e-3 is a number, and a key that stands twice is a mistake."""
+"""YAML as people write it: 1e-3 is a number, a key that stands twice is a mistake, and no text is endless."""
 
 import re
 from collections.abc import Hashable
@@ -8,9 +8,21 @@ import yaml
 
 from glioflow.errors import UserError
 
+_MOST_DEEP, _MOST_VALUES = 100, 100_000
+
 
 class _Loader(yaml.SafeLoader):
     """PyYAML (YAML 1.1) reads 1e-3 as text, and of a key that stands twice it takes the last value in silence."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > _MOST_DEEP:
+            raise UserError("the text is nested too deeply to be read", f"more than {_MOST_DEEP} levels")
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         lines: dict[Any, int] = {}
@@ -33,15 +45,30 @@ def parse_yaml(text: str) -> Any:
     """Return the value of a YAML text.
 
     Raises:
-        UserError: If it is no YAML, or a key stands twice in a mapping; with the line.
+        UserError: If it is no YAML, is too deep or too large, or a key stands twice in a mapping; with the line.
     """
     try:
-        return yaml.load(text, _Loader)
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if _expanded(node, {}) > _MOST_VALUES:
+            raise UserError("the text has too many values", f"more than {_MOST_VALUES} with what its aliases repeat")
+        return None if node is None else loader.construct_document(node)
     except UserError:
         raise
     except yaml.YAMLError as error:
         raise UserError(f"the text must be YAML: {' '.join(str(error).split())[:200]}") from None
-    except RecursionError:
-        raise UserError("the text is nested too deeply to be read") from None
     except ValueError as error:  # a date such as 2024-13-01
         raise UserError(f"the text has a value that cannot be: {error}", hint="put it in quotes") from None
+
+
+def _expanded(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """Return how many values a node is once each alias in it is replaced by what it stands for."""
+    if node is None or isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = 0  # while it is counted
+        inner = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
+        known[id(node)] = 1 + sum(_expanded(part, known) for part in inner)
+    elif not known[id(node)]:
+        raise UserError("an alias must not stand within its own anchor", hint="remove it")
+    return known[id(node)]

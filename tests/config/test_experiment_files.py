@@ -1,5 +1,6 @@
 """An experiment file: what it may say, how it is overridden, and what people read when it is wrong."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,24 @@ def test_first_points_name_searched_keys(from_yaml):
         ("training:\n  epochs: 3\n  batch_size: 2\n  epochs: 4", "the key 'epochs' stands twice, in lines 2 and 4"),
         ("name: 2024-13-01", "put it in quotes"),
         ("a: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("training: &a {epochs: *a}", "within its own anchor"),
+        (
+            "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
+            + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in pairwise("abcdefgh")),
+            "too many values",
+        ),
+        ("1: 2", "unknown key '1'"),
+        ("training: {seed: -1}", "training.seed must be at least 0"),
+        ("training: {seed: 18446744073709551616}", "training.seed must be at most 9223372036854775807"),
+        ("split: {seed: -1}", "split.seed must be at least 0"),
+        (
+            f"search: {{space: {{training.epochs: {{kind: choice, values: {[*range(1, 202)]}}}}}}}",
+            "values must have at most 200 values",
+        ),
+        (
+            "search: {space: {training.epochs: {kind: int, low: 1, high: 99999999999999999999}}}",
+            "high must be at most 9007199254740992",
+        ),
     ],
 )
 def test_yaml_that_would_be_misread_is_refused(from_yaml, text, said):

@@ -78,7 +78,7 @@ def changes(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def with_values(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    changed = yaml.safe_load(yaml.safe_dump(base))
+    changed = yaml.safe_load(yaml.safe_dump(base, sort_keys=False))
     for key, value in values.items():
         *sections, last = key.split(".")
         section = changed
@@ -113,11 +113,11 @@ def test_an_override_and_the_same_value_in_the_file_give_equal_experiments(path,
     if any(a != b and b.startswith(f"{a}.") for a in values for b in values):
         return  # a section and a key in it: their order decides
     named = {"name": "some", **base}
-    path.write_text(yaml.safe_dump(named))
+    path.write_text(yaml.safe_dump(named, sort_keys=False))
     begun = load_experiment(path)
     begun = Experiment.model_validate_json(begun.model_dump_json())  # as it travels to a worker
     try:
-        text = yaml.safe_dump(with_values(named, values))
+        text = yaml.safe_dump(with_values(named, values), sort_keys=False)
     except (AttributeError, TypeError):  # a key below a section that this file sets to something else
         return
     path.write_text(text)
@@ -128,7 +128,7 @@ def test_an_override_and_the_same_value_in_the_file_give_equal_experiments(path,
 
 @pytest.mark.parametrize("base", BASES, ids=range(len(BASES)))
 def test_what_follows_from_settings_is_not_stored_as_if_it_were_given(base, path):
-    path.write_text(yaml.safe_dump({"name": "some", **base}))
+    path.write_text(yaml.safe_dump({"name": "some", **base}, sort_keys=False))
     experiment = load_experiment(path)
     assert experiment.resolved.resolved == experiment.resolved
     path.write_text(to_yaml(experiment))

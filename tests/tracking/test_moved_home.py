@@ -101,3 +101,14 @@ def test_an_empty_store_says_where_it_was_looked_for(tracking, capsys):
     with pytest.raises(SystemExit):
         app(["models"])
     assert f"no model is registered at {tracking.uri}" in capsys.readouterr().err.replace("\n", "")
+
+
+def test_a_home_that_is_reached_by_a_link_too_was_not_moved(run_id, home, monkeypatch, capsys):
+    link = home.parent / "link"
+    link.symlink_to(home)
+    monkeypatch.setenv("GLIOFLOW_HOME", str(link))
+    assert has_everything(run_id).is_relative_to(home)
+    assert "the home was at" not in capsys.readouterr().err
+    other = home.rename(home.parent / "moved")
+    monkeypatch.setenv("GLIOFLOW_HOME", str(other))
+    assert has_everything(run_id).is_relative_to(other)

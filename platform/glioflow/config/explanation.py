@@ -46,9 +46,9 @@ def explain(error: ValidationError, origin: str, model: type[BaseModel]) -> User
     key = ".".join(str(part) for part in loc)
     if isinstance(cause := context.get("error"), UserError):
         return cause.replace(rule=f"{origin}: {key}: {cause.rule}" if key else f"{origin}: {cause.rule}")
-    if first["type"] == "extra_forbidden":
+    if first["type"] in ("extra_forbidden", "invalid_key"):
         *section, name = loc
-        return UserError(f"{origin}: unknown key {key!r}", name, keys_at(model, section))
+        return UserError(f"{origin}: unknown key {key!r}", str(name), keys_at(model, section))
     if first["type"] == "union_tag_invalid":
         (name,) = _quoted(context["discriminator"])
         rule = f"{origin}: {key}.{name} {_RULES['literal_error']}"

@@ -41,6 +41,10 @@ STAGE_KEYS = tuple(
     f"survival.{name}" for name in ("model", "shape_features", "clinical", "imputation", "num_neighbors", "penalties")
 )
 
+# Of a choice; each is tried inside a full experiment at load time.
+_MOST_VALUES = 200
+# What a sampler tells from its neighbors.
+_LARGEST = 2**53
 _BOUNDS = "low < high must hold, and low > 0 with log: got low {self.low}, high {self.high}"
 
 
@@ -55,7 +59,7 @@ class Choice(_Parameter):
     """One of several values, of any type that YAML has."""
 
     kind: Literal["choice"] = "choice"
-    values: tuple[Any, ...] = Field(min_length=1)
+    values: tuple[Any, ...] = Field(min_length=1, max_length=_MOST_VALUES)
 
 
 class Real(_Parameter):
@@ -77,8 +81,8 @@ class Whole(_Parameter):
     """An integer in [low, high]."""
 
     kind: Literal["int"] = "int"
-    low: int
-    high: int
+    low: int = Field(ge=-_LARGEST, le=_LARGEST)
+    high: int = Field(ge=-_LARGEST, le=_LARGEST)
     log: bool = False
 
     @model_validator(mode="after")
@@ -143,7 +147,7 @@ class SearchSettings(BaseModel):
     reduction: int = Field(default=3, ge=2)
     concurrent: int | None = Field(default=None, ge=1)
     budget_hours: float | None = Field(default=None, gt=0)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
 
     @model_validator(mode="after")
     def _check(self) -> "SearchSettings":

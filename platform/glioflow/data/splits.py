@@ -59,7 +59,7 @@ class SplitSettings(BaseModel):
     fold: int = Field(default=0, ge=0)
     counts: tuple[Count, Count, Count] | None = None
     file: str | None = None
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _complete(self) -> "SplitSettings":

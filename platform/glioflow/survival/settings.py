@@ -50,7 +50,7 @@ class SurvivalSettings(BaseModel):
     penalties: tuple[float, ...] = Field((1.0,), min_length=1)
     folds: int = Field(5, ge=2)
     repeats: int = Field(10, ge=1)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=2**32 - 1)
     num_bootstrap: int = Field(1000, ge=20)
     num_permutations: int = Field(200, ge=0)
     horizons_days: tuple[float, ...] = (365.0, 730.0, 1095.0)

@@ -3,6 +3,7 @@
 import contextlib
 import sqlite3
 from pathlib import Path
+from urllib.parse import unquote
 
 from glioflow.cluster.starting import tell
 from glioflow.cluster.storage import home
@@ -28,11 +29,12 @@ def mend_addresses() -> None:
         except sqlite3.DatabaseError:  # not made yet, or damaged: MLflow says which
             return
         for before in sorted(_former_homes(places)):
+            below = "/artifacts/"
             for table, column in _ADDRESSES:
                 with contextlib.suppress(sqlite3.OperationalError):  # MLflow before 3 has fewer tables
                     connection.execute(
                         f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
-                        (home().as_uri(), len(before) + 1, len(before) + 1, f"{before}/"),
+                        (home().as_uri(), len(before) + 1, len(below) + len(before), f"{before}{below}"),
                     )
             tell(
                 f"the home was at {before.removeprefix('file://')} and is at {home()}: its artifacts are found here now"
@@ -47,6 +49,14 @@ def _former_homes(places: list[tuple[str, str | None]]) -> set[str]:
         before = (location or "").removesuffix(below)
         if before in (location, here) or not before.startswith("file://"):
             continue
-        if (home() / "artifacts" / name).is_dir():
+        if (home() / "artifacts" / name).is_dir() and not _is_here(before):
             moved_from.add(before)
     return moved_from
+
+
+def _is_here(address: str) -> bool:
+    """Return whether an address is another path of this home, as a link to it is: what lies there is found there."""
+    try:
+        return Path(unquote(address.removeprefix("file://"))).samefile(home())
+    except OSError:
+        return False

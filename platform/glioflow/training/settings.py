@@ -75,7 +75,7 @@ class TrainingSettings(BaseModel):
     cuda_graphs: bool | Literal["auto"] = "auto"
     data: Literal["auto", "device", "host", "disk"] = "auto"
     final: bool = False
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
     deterministic: bool = False
     sampling: SamplingSettings = SamplingSettings()
 
