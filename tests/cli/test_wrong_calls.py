@@ -30,6 +30,8 @@ def place(tmp_path, lgg, monkeypatch):
         "twice.yaml": "name: a\nname: b\n",
         "deep.yaml": "a: " + "[" * 9000,
         "alias.yaml": "a: &a [1]\nname: *b\n",
+        "knot.yaml": "training: &a {epochs: *a}\n",
+        "split.json": '{"train": ["nobody"], "val": ["b"], "test": []}',
         "object.yaml": "name: !!python/object/apply:os.system [ls]\n",
         "date.yaml": "name: 2024-05-01\n",
         "number.yaml": "name: 1\n",
@@ -134,6 +136,17 @@ train some.yaml --data COHORT -o =3 -> =3
 train some.yaml --data COHORT -o model.architecture=unett -> unet
 train some.yaml --data COHORT -o loss.name=dise -> dice
 train some.yaml --data COHORT -o split.folds=1 -> split.folds
+train some.yaml --data COHORT -o split.folds=50 -> 50 folds need at least 50 labeled patients
+train some.yaml --data COHORT -o split.method=counts -o split.counts=[100,1,1] -> need 102 labeled patients
+train some.yaml --data COHORT -o split.method=file -o split.file=nowhere.json -> split.file does not exist
+train some.yaml --data COHORT -o split.method=file -o split.file=loop -> split.file does not exist
+train some.yaml --data COHORT -o split.method=file -o split.file=notes.txt -> notes.txt
+train some.yaml --data COHORT -o split.method=file -o split.file=split.json -> has no case 'nobody'
+train some.yaml --data COHORT -o model.weights=nowhere.pth -> the weights file nowhere.pth does not exist
+train some.yaml --data COHORT -o model.weights=nothing -> the weights file nothing does not exist
+train some.yaml --data COHORT -o split.seed=-1 -> split.seed must be at least 0
+train some.yaml --data COHORT -o training.seed=-1 -> training.seed must be at least 0
+train knot.yaml --data COHORT -> within its own anchor
 train some.yaml --data COHORT -o target.kind=regions -> regions
 train some.yaml --data COHORT -o training.num_workers=[2,2] -> [fewest, most]
 train some.yaml --data COHORT -o training.num_workers=3 -> training.batch_size must be a multiple

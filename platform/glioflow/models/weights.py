@@ -68,12 +68,21 @@ def _read_bytes(source: str) -> bytes:
                 return bytes(file.read())
         except (OSError, ValueError, ImportError) as error:
             raise UserError(f"model.weights cannot be read: {error}", source) from error
+    return find_weights(source).read_bytes()
+
+
+def find_weights(source: str) -> Path:
+    """Return the file of weights that a path names, here or under $GLIOFLOW_DATA.
+
+    Raises:
+        UserError: If there is none; says where it was looked for.
+    """
     paths = [Path(source)]
     if not paths[0].is_absolute() and "GLIOFLOW_DATA" in os.environ:
         paths.append(Path(os.environ["GLIOFLOW_DATA"]) / source)
     for path in paths:
         if path.is_file():
-            return path.read_bytes()
+            return path
     listed = " and ".join(str(path.absolute()) for path in paths)
     also = "" if "GLIOFLOW_DATA" in os.environ else "; GLIOFLOW_DATA, the other folder to look in, is not set"
     rule = f"the weights file {source} does not exist; looked for {listed}{also}"

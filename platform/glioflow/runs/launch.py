@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +11,21 @@ from typing import Literal
 import yaml
 
 from glioflow import audit, cluster
-from glioflow.cluster.storage import check_home, data_folder, prepared_home
+from glioflow.cluster.storage import check_home, data_folder, is_uri, prepared_home
 from glioflow.cluster.workers import WorkerSettings
 from glioflow.config import Experiment, data_source, override
 from glioflow.config.search import Choice
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.record import Cohort
 from glioflow.data.prepared.cohort import PreparedCohort, find_or_prepare, is_prepared
+from glioflow.data.prepared.index import Entry
 from glioflow.data.prepared.remote import local_folder
 from glioflow.data.preprocessing.pipeline import Step, renamed
 from glioflow.data.splits import Split, check_patients, make_split
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
+from glioflow.models import ModelSettings
+from glioflow.models.weights import find_weights
 from glioflow.progress import Say, quiet
 from glioflow.tracking import Tracking
 from glioflow.tracking.datasets import prepared_dataset
@@ -68,6 +72,9 @@ def open_setting(
         check_batch(experiment.training, experiment.training.batch_size)
     source = data_source(data, experiment.data.source)
     listed = list_source(experiment, source, folds=folds)
+    _deal_early(experiment, listed)
+    if resume is None and not os.environ.get("RAY_ADDRESS"):  # of another machine, files may be there alone
+        _check_weights(experiment.resolved.model)
     tracking = Tracking()
     if resume is not None:
         tracking.run(resume)
@@ -112,6 +119,20 @@ def list_source(experiment: Experiment, source: str | Path, *, folds: int = 0) -
     experiment.target.check_labels(renamed(cohort.labels, experiment.preprocess), folder)
     check_patients(len({case.patient for case in cohort.cases}), folds)
     return cohort
+
+
+def _deal_early(experiment: Experiment, listed: Path | Cohort) -> None:
+    """Refuse a split that the cohort's cases do not allow, as if all of them were labeled."""
+    if isinstance(listed, Cohort):
+        entries = [Entry(case.id, case.patient, case.institution, 0, None) for case in listed.cases]
+    else:
+        entries = PreparedCohort(listed).entries()
+    make_split(entries, experiment.split, folder=data_folder())
+
+
+def _check_weights(model: ModelSettings) -> None:
+    if model.weights not in (None, "imagenet") and not is_uri(str(model.weights)):
+        find_weights(str(model.weights))
 
 
 def open_cohort_for(steps: Sequence[Step], source: str | Path | Cohort, target: TargetSettings) -> PreparedCohort:
