@@ -144,6 +144,8 @@ train some.yaml --data COHORT -o split.method=file -o split.file=notes.txt -> no
 train some.yaml --data COHORT -o split.method=file -o split.file=split.json -> has no case 'nobody'
 train some.yaml --data COHORT -o model.weights=nowhere.pth -> the weights file nowhere.pth does not exist
 train some.yaml --data COHORT -o model.weights=nothing -> the weights file nothing does not exist
+train some.yaml --data COHORT -o loss.name=cross_entropy -> loss cross_entropy is not defined for a binary task
+train some.yaml --data COHORT -o loss.class_weights=[1,10] -> loss.class_weights must be 1, one for each output
 train some.yaml --data COHORT -o split.seed=-1 -> split.seed must be at least 0
 train some.yaml --data COHORT -o training.seed=-1 -> training.seed must be at least 0
 train knot.yaml --data COHORT -> within its own anchor

@@ -175,6 +175,10 @@ def test_first_points_name_searched_keys(from_yaml):
             "too many values",
         ),
         ("1: 2", "unknown key '1'"),
+        (
+            "search: {space: {loss.name: {kind: choice, values: [dice, cross_entropy]}}}",
+            "not defined for a binary task",
+        ),
         ("training: {seed: -1}", "training.seed must be at least 0"),
         ("training: {seed: 18446744073709551616}", "training.seed must be at most 9223372036854775807"),
         ("split: {seed: -1}", "split.seed must be at least 0"),

@@ -224,6 +224,21 @@ def test_a_loss_of_another_task_lists_those_that_fit():
         loss_of("bce", "multiclass")
 
 
+def test_class_weights_are_one_for_each_output_with_or_without_the_background_that_is_left_out():
+    LossSettings(name="dice_bce", class_weights=[2]).check("binary", 1)
+    with pytest.raises(UserError, match=r"class_weights must be 1, one for each output; got \[1\.0, 10\.0\]"):
+        LossSettings(name="dice_bce", class_weights=[1, 10]).check("binary", 1)
+    with pytest.raises(UserError, match=r"must be 3, one for each class, the background first"):
+        LossSettings(terms=[{"name": "dice_ce", "class_weights": [1, 10]}]).check("multiclass", 3)
+    logits, target = torch.zeros(1, 3, 1, 4), torch.tensor([[[0, 0, 2, 1]]])
+    options = {"include_background": False}
+    values = []
+    for weights in ((5.0, 1.0, 2.0), (1.0, 2.0)):
+        LossSettings(name="dice", class_weights=weights, options=options).check("multiclass", 3)
+        values.append(loss_of("dice", "multiclass", class_weights=weights, options=options)(logits, target))
+    assert values[0] == values[1]
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -232,6 +247,9 @@ def test_a_loss_of_another_task_lists_those_that_fit():
         ({"name": "dice", "terms": [{"name": "bce"}]}, "either terms, or a name"),
         ({"terms": [{"name": "dise"}]}, "unknown loss 'dise'"),
         ({"name": "lovasz", "class_weights": [1, 2]}, "does not take class_weights"),
+        ({"name": "dice", "class_weights": [1, -1]}, "class_weights must be at least 0"),
+        ({"name": "dice", "class_weights": [0, 0]}, "class_weights must be at least 0"),
+        ({"name": "tversky", "options": {"alpha": 0, "beta": 0}}, "must not both be 0"),
     ],
 )
 def test_a_loss_that_makes_no_sense_is_refused(settings, said):

@@ -424,3 +424,15 @@ def test_the_fold_that_tests_a_patient_neither_trains_nor_chooses_on_it():
         assert set(split.test) == set(parts[k])
         assert not set(split.test) & {*split.train, *split.val}
         assert {*split.train, *split.val, *split.test} == set("abcdef")
+
+
+def test_parts_of_one_name_that_are_other_voxels_are_not_compared():
+    from glioflow.runs.analysis.compare import _check_references
+
+    def row(core):
+        counts = {"num_true_positive": 5, "num_false_negative": 1, "num_true_positive_core": core}
+        return {"id": "a", **counts, "num_false_negative_core": 0}
+
+    _check_references([row(2)], [row(2)], "models", "")
+    with pytest.raises(UserError, match=r"two models must be compared against the same reference masks; got 1 cases"):
+        _check_references([row(2)], [row(3)], "models", "")

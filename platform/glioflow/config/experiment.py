@@ -249,7 +249,8 @@ def check_search(experiment: Experiment) -> None:
 
     def try_point(point: Mapping[str, Any]) -> UserError | None:
         try:
-            _ = override(experiment, {**settings.overrides(point), "search": {}}).resolved
+            tried = override(experiment, {**settings.overrides(point), "search": {}}).resolved
+            tried.loss.check(tried.target.task, tried.target.num_outputs)
         except UserError as error:
             return error
         return None

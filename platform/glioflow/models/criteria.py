@@ -157,7 +157,8 @@ class Overlap(_Weighted):
         if self.gamma != 1:
             # A root has an infinite slope at 0, which a perfectly segmented case reaches.
             loss = loss.clamp_min(1e-6) ** self.gamma
-        return (loss if self.class_weights is None else loss * self.class_weights).mean()
+        # Weights may be given for the background, too, where it is left out.
+        return (loss if self.class_weights is None else loss * self.class_weights[-loss.shape[1] :]).mean()
 
 
 class Boundary(nn.Module):

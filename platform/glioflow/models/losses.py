@@ -121,6 +121,7 @@ def build_loss(settings: LossSettings, *, task: Task) -> "nn.Module":
     """
     from glioflow.models.criteria import Criterion, WeightedSum
 
+    settings.check(task)
     terms = settings.summands
     if len(terms) == 1 and terms[0].weight == 1:
         loss = _build_term(terms[0], task)
@@ -131,9 +132,6 @@ def build_loss(settings: LossSettings, *, task: Task) -> "nn.Module":
 
 def _build_term(term: LossTerm, task: Task) -> "nn.Module":
     loss = LOSSES[term.name]
-    if task not in loss.tasks:
-        choices = [name for name, other in LOSSES.items() if task in other.tasks]
-        raise UserError(f"loss {term.name} is not defined for a {task} task", term.name, choices)
     try:
         return BUILDERS[term.name](task=task, class_weights=term.class_weights, **{**loss.options, **term.options})
     except (TypeError, ValueError) as error:

@@ -197,6 +197,10 @@ def check_loss_values(kind: str, options: Mapping[str, Any]) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise UserError(f"option {name} of loss {kind} must be a number from {low:g} to {high:g}", value)
 
+    given = {**LOSSES[kind].options, **options}
+    if given.get("alpha") == given.get("beta") == 0:
+        raise UserError(f"options alpha and beta of loss {kind} must not both be 0", 0)
+
 
 def check_options(kind: str, options: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     """Raise `UserError` where an option is not one of those known."""

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from glioflow.errors import UserError, unknown_name
-from glioflow.models.registry import ARCHITECTURES, LOSSES, check_encoder, check_loss_values, check_options
+from glioflow.models.registry import ARCHITECTURES, LOSSES, Task, check_encoder, check_loss_values, check_options
 
 SUM = "sum"
 _DEFAULT_LOSS = "dice_bce"
@@ -74,7 +74,27 @@ class LossTerm(BaseModel):
         if self.class_weights and not LOSSES[self.name].weighted:
             choices = [name for name, loss in LOSSES.items() if loss.weighted]
             raise UserError(f"loss {self.name} does not take class_weights", self.name, choices)
+        if self.class_weights and not (min(self.class_weights) >= 0 and max(self.class_weights) > 0):
+            rule = "loss.class_weights must be at least 0, and one of them above it"
+            raise UserError(rule, list(self.class_weights))
         return self
+
+    def check(self, task: Task, num_outputs: int | None = None) -> None:
+        """Refuse a task that the loss is not defined for, or class weights of another number than `num_outputs`.
+
+        Raises:
+            UserError: With the losses that fit, or both numbers.
+        """
+        if task not in LOSSES[self.name].tasks:
+            choices = [name for name, other in LOSSES.items() if task in other.tasks]
+            raise UserError(f"loss {self.name} is not defined for a {task} task", self.name, choices)
+        without_background = task == "multiclass" and self.options.get("include_background") is False
+        if num_outputs is None or not self.class_weights:
+            return
+        if len(self.class_weights) not in (num_outputs, num_outputs - without_background):
+            outputs = "class, the background first" if task == "multiclass" else "output"
+            rule = f"loss.class_weights must be {num_outputs}, one for each {outputs}"
+            raise UserError(rule, list(self.class_weights))
 
 
 class LossSettings(BaseModel):
@@ -114,6 +134,11 @@ class LossSettings(BaseModel):
     def resolved(self) -> "LossSettings":
         """The same with the name of what is computed."""
         return self.model_copy(update={"name": SUM if self.terms else self.name or _DEFAULT_LOSS})
+
+    def check(self, task: Task, num_outputs: int | None = None) -> None:
+        """Refuse a loss that does not fit the task or the number of outputs; raises `UserError` as its terms do."""
+        for term in self.summands:
+            term.check(task, num_outputs)
 
     @property
     def summands(self) -> tuple[LossTerm, ...]:

@@ -68,6 +68,7 @@ def open_setting(
         UserError: As those do; on several nodes also where MLflow is no server.
     """
     check_home()
+    experiment.loss.check(experiment.target.task, experiment.target.num_outputs)
     if resume is None:  # 0.1.0 began trainings whose workers shared a batch unequally
         check_batch(experiment.training, experiment.training.batch_size)
     source = data_source(data, experiment.data.source)

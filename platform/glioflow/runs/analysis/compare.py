@@ -200,6 +200,7 @@ def _on_cohort(a: Subject, b: Subject, source: str | Path, *, unseen: bool) -> t
             )
         )
         warnings += subject.warnings(cohort, cases)
+    _check_references(sides[0].rows, sides[1].rows, "models", "give models whose parts are made of the same labels")
     return sides[0], sides[1], list(dict.fromkeys(warnings))
 
 
@@ -210,11 +211,7 @@ def _out_of_fold(a: OutOfFold, b: OutOfFold) -> tuple[_Side, _Side, list[str]]:
         counts = f"{len(ours)} and {len(theirs)} cases, {len(odd)} in one alone, such as {odd[:3]}"
         hint = "run both with the same cohort, and with the same --hold-out-test"
         raise UserError("two cross-validations must be compared on the same patients", counts, hint=hint)
-    others = [case_id for case_id, row in ours.items() if _true_voxels(row) != _true_voxels(theirs[case_id])]
-    if others:
-        rule = "two cross-validations must be compared against the same reference masks"
-        hint = "run both on the same version of the cohort"
-        raise UserError(rule, f"{len(others)} cases with others, such as {others[:3]}", hint=hint)
+    _check_references(a.rows, b.rows, "cross-validations", "run both on the same version of the cohort")
     moved = sum(row["fold"] != theirs[case_id]["fold"] for case_id, row in ours.items())
     warnings = [] if a.folds == b.folds else [f"A has {a.folds} folds and B {b.folds}: they train on other numbers"]
     if moved and not warnings:
@@ -240,8 +237,21 @@ def _check_task(parts: dict[str, tuple[str, ...]]) -> None:
         raise UserError("two models must be compared on one task", tasks, hint="give models with the same target")
 
 
-def _true_voxels(row: Row) -> float:
-    return float(row["num_true_positive"] + row["num_false_negative"])
+def _check_references(first: Sequence[Row], second: Sequence[Row], kind: str, hint: str) -> None:
+    """Refuse rows of the same cases whose parts, under the same names, were other voxels."""
+    theirs = {str(row["id"]): row for row in second}
+    others = [
+        row["id"] for row in first if row["id"] in theirs and _true_voxels(row) != _true_voxels(theirs[row["id"]])
+    ]
+    if others:
+        rule = f"two {kind} must be compared against the same reference masks"
+        raise UserError(rule, f"{len(others)} cases with others, such as {others[:3]}", hint=hint)
+
+
+def _true_voxels(row: Row) -> dict[str, float]:
+    """Return the voxels of each part, and of all together, in the reference."""
+    parts = [key.removeprefix("num_true_positive") for key in row if key.startswith("num_true_positive")]
+    return {part: float(row[f"num_true_positive{part}"] + row[f"num_false_negative{part}"]) for part in parts}
 
 
 def _described(side: _Side) -> ComparedModel:
