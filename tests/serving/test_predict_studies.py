@@ -146,6 +146,14 @@ def zipped(studies):
     return [study.with_suffix(".zip") for study in studies]
 
 
+def test_a_file_where_an_answer_would_lie_is_refused_before_any_work(volumes, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "scan").write_text("mine")
+    with pytest.raises(UserError, match=r"--out must name a folder, not a file; got .*scan"):
+        predict_studies("nowhere", [volumes[1][0]], tmp_path / "out", overwrite=True, say=quiet)
+    assert (tmp_path / "out" / "scan").read_text() == "mine"
+
+
 def test_zips_of_studies_of_the_same_name_get_answers_of_their_own(volumes, tmp_path):
     model, studies = volumes
     done = predict_studies(model, zipped(studies), tmp_path / "out", say=quiet)

@@ -166,6 +166,7 @@ def _with_folders(study: _Waiting, depth: int) -> _Waiting:
 
 
 def _check_free(out: Path, name: str, *, overwrite: bool) -> None:
+    atomic.check_folder(out / name, "--out")
     if not overwrite and (out / name).is_dir() and any((out / name).iterdir()):
         rule = f"{out / name} has an answer already"
         raise UserError(rule, hint="give --overwrite to replace it, or another --out")
