@@ -1,5 +1,6 @@
 """The audit finds what would make a score better than it is."""
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ from glioflow.audit import (
     find_input_leaks,
     find_preparation_leaks,
     find_selection_leaks,
+    find_shared_images,
     find_shared_patients,
     find_split_leaks,
 )
@@ -70,6 +72,56 @@ def test_one_person_of_tcga_under_names_of_two_cohorts_is_found(tmp_path):
     (tmp_path / "name_mapping.csv").write_text("Grade,BraTS_2020,TCGA\nLGG,BraTS20_001,TCGA-CS-4941\n")
     aliases = read_aliases([tmp_path])
     assert [leak.value for leak in find_split_leaks(split, cases, aliases=aliases)] == ["TCGA_CS_4941: test, train"]
+
+
+def test_the_names_of_one_person_in_several_years_of_brats_are_one(tmp_path):
+    table = "BraTS2021,BraTS2020,BraTS2018,Local ID\nBraTS2021_00006,BraTS20_Training_001,Brats18_CBICA_AAM_1,\n"
+    (tmp_path / "BraTS21-17_Mapping.csv").write_text(f"{table}BraTS2021_00007,,,UPENN-GBM-00021\n")
+    aliases = read_aliases([tmp_path])
+    split = Split(train=("x",), val=("y",), test=("BraTS20_Training_001", "BraTS2021_00007"))
+    cases = [Entry(name, name) for name in split.test]
+    others = [Entry("Brats18_CBICA_AAM_1", "Brats18_CBICA_AAM"), Entry("UPENN-GBM-00021_11", "UPENN-GBM-00021")]
+    leaks = find_shared_patients(split, cases, others, name="old", aliases=aliases)
+    assert sorted(leak.value.split(": ")[1] for leak in leaks) == [
+        "Brats18_CBICA_AAM_1 of old",
+        "UPENN-GBM-00021_11 of old",
+    ]
+
+
+def heads(seed, count=3, size=192):
+    """Cases of one channel that differ from one another in every slice, with air around."""
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        volume = np.zeros((6, size, size, 1), np.float32)
+        for plane in volume[..., 0]:
+            plane[10:-14, 8:-20] = cv2.GaussianBlur(rng.random((size - 24, size - 28), np.float32), (0, 0), 7) + 0.2
+        yield f"case{number}", volume
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda volume: volume * 500,
+        lambda volume: np.pad(volume, ((1, 0), (7, 30), (25, 2), (0, 0))),
+        lambda volume: volume[:, :, ::-1],
+        lambda volume: np.stack(
+            [cv2.resize(plane, (96, 96), interpolation=cv2.INTER_AREA)[..., None] for plane in volume]
+        ),
+        lambda volume: np.concatenate([np.random.default_rng(5).random(volume.shape), volume], axis=-1),
+    ],
+    ids=["gain", "padding", "mirrored", "half the size", "beside another sequence"],
+)
+def test_a_copy_in_another_cohort_is_found_whatever_its_scaling(changed):
+    ours = [(name, volume, ("flair",)) for name, volume in heads(0)]
+    channels = ("t1", "FLAIR") if changed(ours[1][1]).shape[-1] == 2 else ("t2f",)
+    others = [(f"other{k}", volume, ("t2f",)) for k, (_, volume) in enumerate(heads(1))]
+    (leak,) = find_shared_images(ours, [*others, ("copy", changed(ours[1][1]), channels)], name="old")
+    assert leak.value.startswith("case1 is copy of old")
+
+
+def test_cohorts_without_a_sequence_in_common_are_not_compared():
+    ((name, volume), *_) = heads(0)
+    assert find_shared_images([(name, volume, ("flair",))], [("copy", volume, ("t2",))], name="old") == []
 
 
 def test_a_test_patient_of_another_cohort_that_was_learned_from_is_found():

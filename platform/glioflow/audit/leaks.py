@@ -10,6 +10,8 @@ from glioflow.data.splits import Split, Splittable
 PARTS = ("train", "val", "test")
 # The same person is `TCGA_CS_4941_19960909` on LGG and `TCGA-CS-4941` in the tables beside BraTS.
 _TCGA = re.compile(r"TCGA[-_](\w{2})[-_](\w{4})(?![^\W_])", re.IGNORECASE)
+# Persons of other public sets, whose names stand in those tables, too.
+_OTHERS = re.compile(r"(?:UPENN-GBM-\d{5}|UCSF-PDGM-\d+|C3[LN]-\d{5})(?!\d)", re.IGNORECASE)
 
 
 class Leak(BaseModel):
@@ -21,9 +23,15 @@ class Leak(BaseModel):
 
 
 def person_of(name: str) -> str:
-    """Return the person behind a name of a case or patient: the TCGA id in it, or the name if there is none."""
-    match = _TCGA.search(name)
-    return f"TCGA_{match[1]}_{match[2]}".upper() if match else name
+    """Return the person behind a name of a case or patient: the id of a public set in it, or else the name."""
+    if match := _TCGA.search(name):
+        return f"TCGA_{match[1]}_{match[2]}".upper()
+    return match[0].upper() if (match := _OTHERS.search(name)) else name
+
+
+def is_person(name: str) -> bool:
+    """Return whether a name has the id of a person of a public set."""
+    return bool(_TCGA.search(name) or _OTHERS.search(name))
 
 
 def find_split_leaks(
