@@ -122,8 +122,51 @@ def test_a_new_study_of_the_set_is_read_alone(made, name):
 def test_a_case_that_lacks_a_sequence_is_named(made, tmp_path):
     copy = shutil.copytree(made("egd"), tmp_path / "egd")
     (copy / "EGD-0002" / "T1GD.nii.gz").unlink()
-    with pytest.raises(UserError, match="case EGD-0002 has no t1ce"):
+    with pytest.raises(UserError, match=r"case EGD-0002 has no t1ce.*skip_incomplete: true"):
         open_cohort(copy)
+
+
+@pytest.mark.parametrize("name", ["egd", "brats-2018"])
+def test_incomplete_cases_are_left_out_where_a_person_says_so_and_named(made, tmp_path, name):
+    copy = shutil.copytree(made(name), tmp_path / name)
+    gone = open_cohort(copy).cases[1]
+    gone.files[2].unlink()
+    with pytest.raises(UserError, match="skip_incomplete"):
+        open_cohort(copy)
+    (copy / "cohort.yaml").write_text("skip_incomplete: true")
+    assert [case.id for case in open_cohort(copy).cases] == [open_cohort(made(name)).cases[0].id]
+    report = check(copy)
+    assert report.ok, report.problems
+    assert f"cases left out, since they lack a sequence: {gone.id} (no t1ce)" in report.remarks
+
+
+def test_a_packed_file_that_was_unpacked_into_a_folder_of_its_name_is_read(made, tmp_path):
+    copy = shutil.copytree(made("brats-2018"), tmp_path / "kaggle")
+    for file in list(copy.rglob("*.nii.gz")):
+        inner = file.with_name("inner")
+        file.rename(inner)
+        file.mkdir()
+        inner.rename(file / "00000057_brain.nii.gz")
+    theirs, ours = open_cohort(copy), open_cohort(made("brats-2018"))
+    assert [case.id for case in theirs.cases] == [case.id for case in ours.cases]
+    one, other = theirs.read(ours.cases[0].id), ours.read(ours.cases[0].id)
+    assert np.array_equal(one.image, other.image)
+    assert np.array_equal(one.mask, other.mask)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("BraTS2021_Training_Data.tar", "unpack"),
+        ("content/data/volume_41_slice_80.h5", "HDF5"),
+        ("brainTumorDataPublic_1766/3.mat", "MATLAB"),
+    ],
+)
+def test_what_cannot_be_read_as_it_is_says_so(tmp_path, name, message):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(UserError, match=message):
+        open_cohort(tmp_path)
 
 
 def test_what_lies_around_is_listed_once_and_is_no_case(made, tmp_path):

@@ -34,14 +34,15 @@ def find_shared_images(ours: Sequence[Pictures], others: Iterable[Pictures], *, 
         name: Of the other cohort.
     """
     known: dict[str, list[tuple[str, Hashes]]] = {}
-    for sequence in _COMPARED:
-        known[sequence] = [(case, hashes) for case, *rest in ours if len(hashes := _hashes(*rest, sequence))]
+    for each in _COMPARED:
+        hashed = ((case, _hashes(image, channels, each)) for case, image, channels in ours)
+        known[each] = [(case, hashes) for case, hashes in hashed if len(hashes)]
     leaks = []
     for other, image, channels in others:
         there = {sequence_of(channel) for channel in channels}
         sequence = next((each for each in _COMPARED if each in there and known[each]), None)
-        hashes = _hashes(image, channels, sequence) if sequence else np.zeros((0, 1), np.float32)
-        for case, mine in known[sequence] if sequence and len(hashes) else ():
+        hashes = _hashes(image, channels, sequence or "")
+        for case, mine in known.get(sequence or "", ()) if len(hashes) else ():
             alike = np.maximum(mine @ hashes.T, mine @ mirror(hashes).T).max(axis=1)
             if (count := int((alike >= MIN_LIKENESS).sum())) >= MIN_SLICES:
                 value = f"{case} is {other} of {name}: {count} slices, likeness {alike.max():.3f}"

@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from glioflow.data.case import Case
-from glioflow.data.formats.file_roles import declared_in, read_roles
+from glioflow.data.formats.file_roles import INCOMPLETE, declared_in, read_roles, said_of
 from glioflow.data.formats.nifti import assemble
-from glioflow.data.formats.nifti_names import nifti_files, stem
+from glioflow.data.formats.nifti_names import is_nifti, nifti_files, stem
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.sequences import BRATS_FILES
 from glioflow.errors import UserError
@@ -53,22 +53,32 @@ def open(path: Path) -> Cohort:
     Raises:
         UserError: If a case lacks a modality or has one twice, or the names belong to two label schemes, or fit two.
     """
-    cases = open_files(nifti_files(path))
+    roles = read_roles(path)
+    cases, left_out = _list_cases(nifti_files(path), skip_incomplete=roles.skip_incomplete)
     table = next((path / name for name in _TABLES if (path / name).is_file()), None)
-    scheme = read_roles(path).scheme
+    scheme = roles.scheme
     labels = dict(SCHEMES[scheme].labels) if scheme else labels_in(cases, path)
-    inputs = declared_in(path) if scheme else ()
-    return Cohort("brats", path, cases, labels, partial(read, labels=tuple(labels)), table, inputs=tuple(inputs))
+    reader, inputs = partial(read, labels=tuple(labels)), tuple(declared_in(path) if scheme else ())
+    return Cohort("brats", path, cases, labels, reader, table, inputs=inputs, notes=said_of(left_out))
 
 
 def open_files(files: Iterable[Path]) -> tuple[CaseFiles, ...]:
     """Group NIfTI files into cases by their names; see `open`."""
-    cases = []
+    cases, _ = _list_cases(files, skip_incomplete=False)
+    return cases
+
+
+def _list_cases(files: Iterable[Path], *, skip_incomplete: bool) -> tuple[tuple[CaseFiles, ...], list[str]]:
+    """Return the cases, and the names of those that were left out since they lack a modality."""
+    cases, left_out = [], []
     seen: dict[str, Path] = {}
     for (folder, name), members in sorted(_groups(files).items()):
         if missing := [channel for channel in CHANNELS if channel not in members]:
+            if skip_incomplete:
+                left_out.append(f"{name} (no {', '.join(missing)})")
+                continue
             rule = f"case {name} has no {' and no '.join(missing)}; a BraTS case must have {', '.join(CHANNELS)}"
-            raise UserError(rule, file=folder)
+            raise UserError(rule, file=folder, hint=INCOMPLETE)
         if name in seen:
             raise UserError(f"the case {name} must be in one folder", f"{seen[name]} and {folder}")
         seen[name] = folder
@@ -80,7 +90,7 @@ def open_files(files: Iterable[Path]) -> tuple[CaseFiles, ...]:
         cases.append(CaseFiles(name, person, tuple(ordered), institution))
     if not cases:
         raise UserError("a BraTS cohort must hold files such as <case>_flair.nii.gz")
-    return tuple(sorted(cases, key=lambda case: case.id))
+    return tuple(sorted(cases, key=lambda case: case.id)), left_out
 
 
 def read(case: CaseFiles, *, labels: Collection[int] | None = None) -> Case:
@@ -148,11 +158,13 @@ def _groups(files: Iterable[Path]) -> dict[tuple[Path, str], dict[str, list[Path
     groups: dict[tuple[Path, str], dict[str, list[Path]]] = {}
     strays = []
     for file in files:
-        match = _FILE.match(stem(file))
+        # In copies at Kaggle a packed file was unpacked into a folder of its name, `x_flair.nii.gz/00001_flair.nii`.
+        named = file.parent if is_nifti(file.parent.name) else file
+        match = _FILE.match(stem(named))
         if not match:
             strays += [file] if _STRAY_MASK.search(stem(file)) else []
             continue
-        members = groups.setdefault((file.parent, match["case"]), {})
+        members = groups.setdefault((named.parent, match["case"]), {})
         members.setdefault(_ENDINGS[match["ending"].lower()], []).append(file)
     owners: dict[Path, list[dict[str, list[Path]]]] = {}
     for (folder, _), members in groups.items():

@@ -1,5 +1,6 @@
 """Detection of the format of a cohort folder. The only module that knows all formats."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +10,9 @@ from glioflow.data.formats import brats, dicom, lgg, listed, nifti, published, s
 from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, read_roles
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.errors import UserError, unknown_name
+
+_PACKED = (".tar", ".tar.gz", ".tgz", ".zip", ".7z", ".rar")
+_SLICE_OF_BRATS = re.compile(r"volume_\d+_slice_\d+\.h5")
 
 
 class Format(Protocol):
@@ -48,6 +52,8 @@ def detect_format(path: Path) -> Format:
     if path.is_file() and listed.detect(path):
         return listed
     if not path.is_dir():
+        if path.is_file() and path.name.lower().endswith(_PACKED):
+            raise UserError("the files must be unpacked", path.name, hint=f"unpack {path.name}", file=path)
         problem = "is no folder" if path.exists() else "does not exist"
         raise UserError(f"{path} {problem}", path, hint="give the folder of a cohort")
     if not any(path.iterdir()):
@@ -61,7 +67,23 @@ def detect_format(path: Path) -> Format:
     for candidate in FORMATS.values():
         if candidate.detect(path):
             return candidate
+    if (unusable := _unusable(path)) is not None:
+        raise unusable
     raise UserError(f"{path} holds no files of a known cohort format", path, FORMATS)
+
+
+def _unusable(path: Path) -> UserError | None:
+    """Return what is wrong with a folder that holds a public set in a form that is not read."""
+    for file in path.rglob("*"):
+        name = file.name.lower()
+        if name.endswith(_PACKED):
+            return UserError("the files must be unpacked", file.name, hint=f"unpack {file.name}", file=path)
+        if _SLICE_OF_BRATS.fullmatch(name):
+            rule = "slices of BraTS in HDF5 are not read: they have lost their spacing and their patients"
+            return UserError(rule, file.name, hint="download BraTS as NIfTI", file=path)
+        if name.endswith(".mat"):
+            return UserError("MATLAB files are not read", file.name, hint="save them as TIFF or NIfTI", file=path)
+    return None
 
 
 def open_cohort(path: Path, *, format: str | None = None) -> Cohort:

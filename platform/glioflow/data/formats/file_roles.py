@@ -7,6 +7,7 @@ A cohort may say it in `cohort.yaml`, a file beside its cases:
     brain_masks: ["*_brain.nii.gz"]
     labels: {1: core, 2: edema}                  # what the masks hold besides 0
     scheme: brats-2024-ped                       # or the name of a public data set's labels (see `label_schemes`)
+    skip_incomplete: true                        # leave out cases that lack a sequence
     mask_source: automated                       # where a data set has several kinds of masks (see `layouts`)
 
 Files that no pattern fits are guessed by their names where `cohort.yaml` has none of that kind, and left out where it
@@ -14,7 +15,7 @@ has.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
@@ -46,6 +47,7 @@ class FileRoles(BaseModel):
         brain_masks: Patterns of brain masks.
         labels: Name of each label value.
         scheme: Name of a label scheme, in place of `labels`.
+        skip_incomplete: Whether cases of BraTS and other known sets that lack a sequence are left out.
         mask_threshold: Above which a value of a mask is tumor, where masks were blurred; only in copies of the LGG set.
         mask_source: Which masks are taken where a data set has several kinds; `any` takes the first that a case has.
     """
@@ -57,6 +59,7 @@ class FileRoles(BaseModel):
     labels: dict[int, str] = Field(default_factory=dict)
     scheme: str | None = None
     mask_source: str | None = None
+    skip_incomplete: bool = False
     mask_threshold: int | None = Field(default=None, ge=0)
 
     @property
@@ -95,6 +98,12 @@ class FileRoles(BaseModel):
 
 
 NO_ROLES = FileRoles()
+INCOMPLETE = f"complete it, or leave such cases out with `skip_incomplete: true` in a file {DECLARED} beside the cases"
+
+
+def said_of(left_out: Sequence[str]) -> tuple[str, ...]:
+    """Return the sentence that names the cases that were left out; none where there are none."""
+    return (f"cases left out, since they lack a sequence: {'; '.join(left_out)}",) if left_out else ()
 
 
 def guess_role(file: Path) -> Role:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from glioflow.data.case import Case
-from glioflow.data.formats.file_roles import declared_in, read_roles
+from glioflow.data.formats.file_roles import INCOMPLETE, declared_in, read_roles, said_of
 from glioflow.data.formats.junk import is_junk
 from glioflow.data.formats.layouts import LAYOUTS, Layout
 from glioflow.data.formats.nifti import assemble
@@ -43,7 +43,8 @@ def open(path: Path) -> Cohort:
     kind = roles.mask_source or next(iter(layout.masks.values()), ANY)
     if kind not in (*layout.masks.values(), ANY):
         raise unknown_name("mask_source", kind, [*layout.masks.values(), ANY])
-    cases, sources = _group(files, layout, kind)
+    left_out: list[str] | None = [] if roles.skip_incomplete else None
+    cases, sources = _group(files, layout, kind, left_out)
     scheme = roles.scheme or layout.scheme
     labels = roles.labels or (dict(SCHEMES[scheme].labels) if scheme else {})
     if sources and not labels:
@@ -54,6 +55,7 @@ def open(path: Path) -> Cohort:
     if sources:
         taken = ", ".join(f"{name} ({number} cases)" for name, number in sorted(sources.items()))
         notes.append(f"masks: {taken}, of {len(cases)} cases; others are chosen by mask_source in cohort.yaml")
+    notes += said_of(left_out or [])
     inputs = tuple(declared_in(path))
     reader = partial(read, layout=layout.key, labels=tuple(labels))
     return Cohort("published", path, cases, labels, reader, inputs=inputs, layout=layout.key, notes=tuple(notes))
@@ -85,8 +87,10 @@ def read(case: CaseFiles, *, layout: str = "", labels: Sequence[int] | None = No
     return assemble(case, images, masks, allowed)
 
 
-def _group(files: Iterable[Path], layout: Layout, kind: str) -> tuple[tuple[CaseFiles, ...], Counter[str]]:
-    """Return the cases, and how many have a mask of which kind."""
+def _group(
+    files: Iterable[Path], layout: Layout, kind: str, left_out: list[str] | None = None
+) -> tuple[tuple[CaseFiles, ...], Counter[str]]:
+    """Return the cases, and how many have a mask of which kind; incomplete ones go to `left_out`, if it is given."""
     found: dict[str, dict[str, Path]] = {}
     facts: dict[str, tuple[str, str | None]] = {}
     for file in files:
@@ -106,8 +110,11 @@ def _group(files: Iterable[Path], layout: Layout, kind: str) -> tuple[tuple[Case
         if not images:
             continue  # a mask of a visit whose images were not downloaded
         if missing := [channel for what, channel in layout.channels.items() if what not in members]:
+            if left_out is not None:
+                left_out.append(f"{case} (no {', '.join(missing)})")
+                continue
             rule = f"case {case} has no {' and no '.join(missing)}"
-            raise UserError(rule, file=members[images[0]].parent, hint="complete it, or leave it out")
+            raise UserError(rule, file=members[images[0]].parent, hint=INCOMPLETE)
         mask = next((what for what in layout.masks if what in members and kind in (layout.masks[what], ANY)), None)
         if mask is not None:
             sources[layout.masks[mask]] += 1
