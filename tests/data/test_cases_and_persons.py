@@ -47,6 +47,18 @@ def test_folders_that_are_not_bids_are_told_apart_as_well(tmp_path):
     assert len({case for case, _ in found}) == len({person for _, person in found}) == 4
 
 
+def test_the_participants_of_bids_are_its_clinical_table(tmp_path):
+    for person in ("sub-01", "sub-02"):
+        image(tmp_path / person / "anat" / f"{person}_FLAIR.nii.gz")
+    (tmp_path / "participants.tsv").write_text("participant_id\tage\tsex\nsub-01\t51\tF\nsub-02\t60\tM\n")
+    cohort = open_cohort(tmp_path)
+    assert cohort.clinical == tmp_path / "participants.tsv"
+    table = read_clinical(cohort.clinical)
+    assert table["age_years"].to_dict() == {"sub-01": 51, "sub-02": 60}
+    assert set(table.index) == {case.patient for case in cohort.cases}
+    assert not [problem for problem in check(tmp_path).problems if problem.file == "participants.tsv"]
+
+
 def test_bids_names_persons_and_visits_not_the_folder_anat(tmp_path):
     for person in ("sub-01", "sub-02"):
         for visit in ("ses-1", "ses-2"):

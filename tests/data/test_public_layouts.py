@@ -26,7 +26,7 @@ EXPECTED = {
     "decathlon": ("", 2, 2, "decathlon", ""),
     "upenn-gbm": ("UPENN-GBM", 2, 3, "brats-2021", ""),
     "brats-tcga": ("BraTS-TCGA", 2, 2, "brats-2021", ""),
-    "ucsf-alptdg": ("UCSF-ALPTDG", 1, 2, "brats-2024-gli", "scheme: brats-2024-gli"),
+    "ucsf-alptdg": ("UCSF-ALPTDG", 1, 2, "brats-2024-gli", ""),
     "ucsd-ptgbm": ("UCSD-PTGBM", 1, 2, "brats-2024-gli", ""),
     "mu-glioma-post": ("MU-Glioma-Post", 1, 2, "brats-2024-gli", ""),
     "rhuh-gbm": ("RHUH-GBM", 1, 2, "brats-2023", "scheme: brats-2023"),
@@ -79,7 +79,7 @@ def test_check_says_which_set_it_recognized_and_finds_nothing_wrong(made, name):
     assert report.ok, report.problems
 
 
-@pytest.mark.parametrize("name", ["rhuh-gbm", "lumiere", "ucsf-alptdg"])
+@pytest.mark.parametrize("name", ["rhuh-gbm", "lumiere"])
 def test_labels_that_no_source_tells_are_asked_for(made, name, tmp_path):
     copy = shutil.copytree(made(name), tmp_path / name)
     (copy / "cohort.yaml").unlink()

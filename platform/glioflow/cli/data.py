@@ -31,15 +31,16 @@ def data_synthesize(
 
 @data_app.command("download")
 def data_download(
-    name: Annotated[str, typer.Argument(help="lgg or brats2020.")],
+    name: Annotated[str, typer.Argument(help="lgg, brats2020, decathlon or another public set.")],
     out: Annotated[Path, typer.Argument(help="New folder for the cohort.")],
     as_json: AsJson = False,
 ) -> None:
-    """Download a public data set through kagglehub; say what to do where that fails."""
-    from glioflow.data.download import download
+    """Download a public data set; say where its form is, or what to do where the download fails."""
+    from glioflow.data.download import SETS, download
 
     with one_line_errors():
-        answer({"path": str(download(name, out))}, as_json)
+        path = str(download(name, out))
+        answer({"path": path, "license": SETS[name].license, "cite": SETS[name].cite}, as_json)
 
 
 @data_app.command("check")

@@ -1,52 +1,166 @@
-"""The public data sets, downloaded through kagglehub. Knows their names there and nothing about their content."""
+"""The public data sets: where each is had, under which license, and how. Knows nothing about their content."""
 
+import hashlib
 import shutil
-from collections.abc import Callable
+import tarfile
+import tempfile
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from glioflow.atomic import new_folder
 from glioflow.errors import UserError, unknown_name
 
-# Name at Kaggle, and the folder in it that holds the cases.
-SETS = {
-    "lgg": ("mateuszbuda/lgg-mri-segmentation", "kaggle_3m"),
-    "brats2020": ("awsaf49/brats20-dataset-training-validation", "BraTS2020_TrainingData"),
+Fetch = Callable[[str], str | Path]
+_CHUNK = 2**20
+
+
+@dataclass(frozen=True)
+class PublicSet:
+    """One data set.
+
+    Attributes:
+        by: `kaggle`: through kagglehub. `url`: an archive. `idc`: DICOM of TCIA, through idc-index. `page`: a person
+            downloads it there, and may have to agree to terms.
+        address: Name at Kaggle, URL, collection at IDC, or the page.
+        license: As its page states it.
+        cite: What to cite.
+        inner: Folder in the download that holds the cases; empty for all of it.
+        md5: Of the archive, where one is published.
+    """
+
+    by: Literal["kaggle", "url", "idc", "page"]
+    address: str
+    license: str
+    cite: str
+    inner: str = ""
+    md5: str = ""
+
+
+_TCIA = "https://www.cancerimagingarchive.net/"
+_SYNAPSE = "https://www.synapse.org/Synapse:"
+_PAGE = "as its page says"
+SETS: Mapping[str, PublicSet] = {
+    "lgg": PublicSet(
+        "kaggle",
+        "mateuszbuda/lgg-mri-segmentation",
+        "CC BY-NC-SA 4.0",
+        "Buda, Saha, Mazurowski 2019, doi:10.1016/j.compbiomed.2019.05.002",
+        "kaggle_3m",
+    ),
+    "brats2020": PublicSet(
+        "kaggle",
+        "awsaf49/brats20-dataset-training-validation",
+        "terms of BraTS 2020",
+        "Menze et al. 2015, doi:10.1109/TMI.2014.2377694",
+        "BraTS2020_TrainingData",
+    ),
+    "decathlon": PublicSet(
+        "url",
+        "https://msd-for-monai.s3-us-west-2.amazonaws.com/Task01_BrainTumour.tar",
+        "CC BY-SA 4.0",
+        "Antonelli et al. 2022, doi:10.1038/s41467-022-30695-9",
+        "Task01_BrainTumour",
+        "240a19d752f0d9e9101544901065d872",
+    ),
+    "tcga-gbm": PublicSet("idc", "tcga_gbm", "TCIA: see its page", f"{_TCIA}collection/tcga-gbm/"),
+    "tcga-lgg": PublicSet("idc", "tcga_lgg", "TCIA: see its page", f"{_TCIA}collection/tcga-lgg/"),
+    "brats-2023": PublicSet("page", f"{_SYNAPSE}syn51156910", _PAGE, _PAGE),
+    "brats-2024": PublicSet("page", f"{_SYNAPSE}syn53708249", _PAGE, _PAGE),
+    "upenn-gbm": PublicSet("page", f"{_TCIA}collection/upenn-gbm/", _PAGE, "doi:10.7937/TCIA.709X-DN49"),
+    "ucsf-pdgm": PublicSet("page", f"{_TCIA}collection/ucsf-pdgm/", _PAGE, "doi:10.1148/ryai.220058"),
+    "brats-tcga-gbm": PublicSet("page", f"{_TCIA}analysis-result/brats-tcga-gbm/", _PAGE, _PAGE),
+    "brats-tcga-lgg": PublicSet("page", f"{_TCIA}analysis-result/brats-tcga-lgg/", _PAGE, _PAGE),
+    "ucsd-ptgbm": PublicSet("page", f"{_TCIA}collection/ucsd-ptgbm/", _PAGE, "doi:10.7937/k6s5-mq14"),
+    "mu-glioma-post": PublicSet("page", f"{_TCIA}collection/mu-glioma-post/", _PAGE, "doi:10.1038/s41597-025-06011-7"),
+    "rhuh-gbm": PublicSet("page", f"{_TCIA}collection/rhuh-gbm/", _PAGE, _PAGE),
+    "ucsf-alptdg": PublicSet(
+        "page", "https://imagingdatasets.ucsf.edu/dataset/2", "non-commercial", "doi:10.1148/ryai.230182"
+    ),
+    "lumiere": PublicSet("page", "https://github.com/ysuter/gbm-data-longitudinal", _PAGE, _PAGE),
 }
 
 
-def download(name: str, out: Path, *, fetch: Callable[[str], str | Path] | None = None) -> Path:
+def download(name: str, out: Path, *, fetch: Fetch | None = None) -> Path:
     """Download a public data set into `out`, which appears complete or not at all.
 
     Args:
         name: Key in `SETS`.
         out: Folder to make.
-        fetch: Takes a name at Kaggle and returns the local folder of its download; None is
-            `kagglehub.dataset_download`.
+        fetch: Takes the address and returns the local folder of its download; None takes what the set is had by.
 
     Returns:
         `out`.
 
     Raises:
-        UserError: If `out` is not new, or Kaggle cannot be reached or refuses; it says how to download by hand.
+        UserError: If `out` is not new, a person must download the set, or the source cannot be reached or refuses; it
+            says how.
     """
     if name not in SETS:
         raise unknown_name("data set", name, SETS)
+    wanted = SETS[name]
+    if wanted.by == "page":
+        hint = f"read its terms at {wanted.address}, download it there, unpack it, and give its folder to glioflow"
+        raise UserError(f"{name} is downloaded by a person, from its page", hint=hint)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not a new or empty folder", out, hint="choose another folder")
-    handle, inner = SETS[name]
-    try:
-        if fetch is None:
-            import kagglehub
-
-            fetch = kagglehub.dataset_download
-        source = Path(fetch(handle))
-    except Exception as error:  # no network, no account or no such set: what to do is the same
-        raise UserError(
-            f"{name} could not be downloaded from Kaggle ({type(error).__name__})",
-            " ".join(str(error).split())[:160] or None,
-            hint=f"in a browser, download the data set {handle}, unpack it, and give the folder {inner} to glioflow",
-        ) from error
-    cases = next((path for path in sorted(source.rglob(inner)) if path.is_dir()), source)
-    with new_folder(out) as folder:
-        shutil.copytree(cases, folder, dirs_exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=".download-") as scratch:
+        try:
+            source = Path((fetch or _fetcher(wanted, Path(scratch)))(wanted.address))
+        except UserError:
+            raise
+        except Exception as error:  # no network, no account or no such set: what to do is the same
+            where = {"kaggle": "Kaggle", "idc": "the Imaging Data Commons"}.get(wanted.by, "its address")
+            raise UserError(
+                f"{name} could not be downloaded from {where} ({type(error).__name__})",
+                " ".join(str(error).split())[:160] or None,
+                hint=_by_hand(wanted),
+            ) from error
+        inner = wanted.inner
+        cases = next((path for path in sorted(source.rglob(inner)) if path.is_dir()), source) if inner else source
+        with new_folder(out) as folder:
+            shutil.copytree(cases, folder, dirs_exist_ok=True)
     return out
+
+
+def _by_hand(wanted: PublicSet) -> str:
+    then = f"give the folder {wanted.inner} to glioflow" if wanted.inner else "give its folder to glioflow"
+    what = "the data set" if wanted.by == "kaggle" else ""
+    return f"in a browser, download {what} {wanted.address}, unpack it, and {then}".replace("  ", " ")
+
+
+def _fetcher(wanted: PublicSet, scratch: Path) -> Fetch:
+    if wanted.by == "kaggle":
+        import kagglehub
+
+        return kagglehub.dataset_download  # type: ignore[no-any-return]
+    if wanted.by == "idc":
+        return lambda collection: _from_idc(collection, scratch)
+    return lambda url: _unpack(url, wanted.md5, scratch)
+
+
+def _from_idc(collection: str, scratch: Path) -> Path:
+    try:
+        from idc_index import index
+    except ImportError:
+        hint = "install the package idc-index in this environment"
+        raise UserError("DICOM of TCIA is downloaded through idc-index", "no such package", hint=hint) from None
+    index.IDCClient().download_from_selection(collection_id=collection, downloadDir=str(scratch))
+    return scratch
+
+
+def _unpack(url: str, md5: str, scratch: Path) -> Path:
+    """Download a tar archive, compare its checksum, and unpack it; nothing in it can reach outside the folder."""
+    archive, digest = scratch / "archive.tar", hashlib.md5(usedforsecurity=False)
+    with urllib.request.urlopen(url) as response, archive.open("wb") as file:
+        while chunk := response.read(_CHUNK):
+            digest.update(chunk)
+            file.write(chunk)
+    if md5 and digest.hexdigest() != md5:
+        raise UserError("the archive must have the published checksum", digest.hexdigest(), hint="download it again")
+    with tarfile.open(archive) as packed:
+        packed.extractall(scratch / "unpacked", filter="data")
+    archive.unlink()
+    return scratch / "unpacked"

@@ -19,7 +19,7 @@ _LOWER_GRADES = {"1": "2", "2": "3"}  # the code of data.csv: checked against th
 _ROMAN_GRADES = {"G1": "1", "G2": "2", "G3": "3", "G4": "4"}
 _FLAGS = {"true": "1", "false": "0"}
 
-PATIENT_COLUMNS = ("Patient", "patient", "Brats20ID", "BraTS20ID", "BraTS21ID", "id")
+PATIENT_COLUMNS = ("Patient", "patient", "Brats20ID", "BraTS20ID", "BraTS21ID", "participant_id", "id")
 MISSING = {"", "na", "nan", "none", "null", "[not available]", "[discrepancy]", "[unknown]"}
 # BraTS 2020's original csv says "ALIVE (361 days later)" here; copies in which only the number is left have lost it.
 _FLATTENED = {("BraTS20_Training_084", 361.0)}
@@ -213,8 +213,8 @@ def _patient_column(columns: Sequence[str], path: Path) -> str:
 
 
 def separator_of(header: str) -> str:
-    """Return what separates the columns of a csv, comma or semicolon, by its first line."""
-    return ";" if header.count(";") > header.count(",") else ","
+    """Return what separates the columns of a table, comma, semicolon or tab, by its first line."""
+    return max(",;\t", key=header.count)
 
 
 def _read_text(path: Path) -> "pd.DataFrame":

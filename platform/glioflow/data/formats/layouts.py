@@ -74,7 +74,7 @@ LAYOUTS: tuple[Layout, ...] = (
         rf"(?P<case>(?P<person>\d{{6}})_time\d)_(?P<what>flair|t1|t1ce|t2|seg){_END}",
         "flair=flair t1=t1 t1ce=t1ce t2=t2",
         {"seg": "corrected"},
-        None,
+        "brats-2024-gli",
     ),
     _layout(
         "UCSD-PTGBM",

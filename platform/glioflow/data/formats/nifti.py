@@ -51,7 +51,9 @@ def open(path: Path) -> Cohort:
         roles = roles.model_copy(update={"labels": dict(scheme_named(roles.scheme).labels)})
     labels = roles.labels or labels_in(read_description(files[0]))
     inputs = (*description_files(files[0]), *declared_in(path))
-    return Cohort("nifti", path, cases, labels, partial(read, roles=roles), roles=roles, inputs=inputs)
+    table = path / "participants.tsv"  # BIDS
+    reader, clinical = partial(read, roles=roles), table if table.is_file() else None
+    return Cohort("nifti", path, cases, labels, reader, clinical, roles=roles, inputs=inputs)
 
 
 def read(case: CaseFiles, *, roles: FileRoles = NO_ROLES, chosen: Mapping[str, str] = NONE_CHOSEN) -> Case:
