@@ -83,7 +83,7 @@ def synthesize(
     kind: str,
     out: str | Path,
     *,
-    patients: int = 12,
+    patients: int | None = None,
     seed: int = 0,
     size: int | None = None,
     say: Say = print_progress,
@@ -93,7 +93,7 @@ def synthesize(
     Args:
         kind: `lgg` or `brats`, or a tiny copy of a public data set (see `docs/data-sets.md`), such as `upenn-gbm`.
         out: New folder.
-        patients: How many; a tiny copy has its own.
+        patients: How many; None makes 12, or the two or three of a tiny copy.
         seed: The same seed gives the same files.
         size: Side of a slice in pixels; None takes the real one.
         say: Called with the part of the work that is done.
@@ -104,16 +104,15 @@ def synthesize(
     if kind not in ("lgg", "brats", *EXAMPLES):
         raise unknown_name("cohort to synthesize", kind, ["lgg", "brats", *EXAMPLES])
     check_folder(Path(out).absolute().parent, "OUT")
+    number = 12 if patients is None else patients
     if kind in EXAMPLES:
-        persons, cases = synthesize_layout(kind, Path(out), seed=seed, size=size or 32)
+        persons, cases = synthesize_layout(kind, Path(out), patients=patients, seed=seed, size=size or 32)
         return SynthesizedCohort(str(out), persons, cases * SLICES)
     with cluster.ending():
         if kind == "lgg":
-            made = synthesize_lgg(Path(out), patients=patients, seed=seed, size=size or 256, map_cases=_map_cases(say))
+            made = synthesize_lgg(Path(out), patients=number, seed=seed, size=size or 256, map_cases=_map_cases(say))
         else:
-            made = synthesize_brats(
-                Path(out), patients=patients, seed=seed, size=size or 240, map_cases=_map_cases(say)
-            )
+            made = synthesize_brats(Path(out), patients=number, seed=seed, size=size or 240, map_cases=_map_cases(say))
     return SynthesizedCohort(**made)
 
 

@@ -17,7 +17,9 @@ data_app = verb_group("data", DATA, "Make, download, check, describe and prepare
 def data_synthesize(
     kind: Annotated[str, typer.Argument(help="lgg or brats, or a public data set such as upenn-gbm.")],
     out: Annotated[Path, typer.Argument(help="New folder for the cohort.")],
-    patients: Annotated[int, typer.Option(min=1, help="Number of patients.")] = 12,
+    patients: Annotated[
+        int | None, typer.Option(min=1, help="Number of patients; by default 12, or the two or three of a tiny copy.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the random generator; the same seed gives the same files.")] = 0,
     size: Annotated[
         int | None, typer.Option(min=32, help="Side of a slice in pixels; by default that of the real cohort.")

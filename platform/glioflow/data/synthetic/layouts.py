@@ -1,5 +1,6 @@
 """Tiny copies of public data sets: names, folders and data types as published, invented contents."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,12 +165,15 @@ EXAMPLES: Mapping[str, Example] = {
 }
 
 
-def synthesize_layout(name: str, out: Path, *, seed: int = 0, size: int = 32) -> tuple[int, int]:
+def synthesize_layout(
+    name: str, out: Path, *, patients: int | None = None, seed: int = 0, size: int = 32
+) -> tuple[int, int]:
     """Write a tiny copy of a public data set.
 
     Args:
         name: Key in `EXAMPLES`.
         out: Folder to make; it appears complete or not at all.
+        patients: How many persons; None takes the two or three cases whose names were seen.
         seed: The same seed gives the same voxels.
         size: Side of a slice in pixels; a case has `SLICES`.
 
@@ -184,12 +188,21 @@ def synthesize_layout(name: str, out: Path, *, seed: int = 0, size: int = 32) ->
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not a new or empty folder", out, hint="choose another folder")
     example = EXAMPLES[name]
+    cases = example.cases if patients is None else _numbered(example.cases[0]["case"], patients)
     with new_folder(out) as folder:
-        for index, fields in enumerate(example.cases):
+        for index, fields in enumerate(cases):
             _write_case(folder, example, _more(fields), np.random.default_rng([seed, index]), (SLICES, size, size))
         for path, text in example.files.items():
             (folder / path).write_text(text, encoding="utf-8")
-    return len({_more(fields)["person"] for fields in example.cases}), len(example.cases)
+    return len({_more(fields)["person"] for fields in cases}), len(cases)
+
+
+def _numbered(case: str, patients: int) -> tuple[Mapping[str, str], ...]:
+    """Return cases of so many persons, named as `case` with other numbers in place of its longest one."""
+    numbers = re.finditer(r"(?<!Brats)(?<!Brats1)\d+", case)  # which a year follows
+    longest = max(numbers, key=lambda match: (len(match[0]), match.start()))
+    before, after, width = case[: longest.start()], case[longest.end() :], len(longest[0])
+    return tuple({"case": f"{before}{number:0{width}d}{after}"} for number in range(1, patients + 1))
 
 
 def _more(fields: Mapping[str, str]) -> dict[str, str]:
