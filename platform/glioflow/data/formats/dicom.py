@@ -6,7 +6,7 @@ A cohort has one folder for each case, with DICOM files of any name below it; a 
 import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ import numpy as np
 
 from glioflow.data.case import Case
 from glioflow.data.formats.dicom_headers import check_plane, count_voxels, fill_gaps
+from glioflow.data.formats.dicom_masks import LPS_TO_RAS, OUTLINES, read_outlines, read_segmentation
 from glioflow.data.formats.dicom_pixels import check_pixels
 from glioflow.data.formats.dicom_stack import check_stack, settle_headers
+from glioflow.data.formats.file_roles import declared_in, read_roles
 from glioflow.data.formats.nifti import MAX_CHANNELS
 from glioflow.data.formats.nifti_header import MAX_VOXELS
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
@@ -30,11 +32,7 @@ _MASK = "SEG"
 _SEGMENTATIONS = (b"1.2.840.10008.5.1.4.1.1.66.4", b"1.2.840.10008.5.1.4.1.1.66.7")
 # How far a slice may lie from its place in an even stack, as a part of the distance between slices.
 _JITTER = 0.0101
-# How far a segmentation's header may be from that of its study, in voxels, before the corners are compared.
-_HEADER_ROUNDING = 0.05
 _DEFLATED = "1.2.840.10008.1.2.1.99"
-# The axes of DICOM point to left and posterior, those of NIfTI and ours to right and anterior.
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def detect(path: Path) -> bool:
@@ -64,7 +62,11 @@ def open(path: Path) -> Cohort:
         others = (f"{name}_{number}" for number in itertools.count(len(cases) + 1))
         free = next(each for each in itertools.chain([name], others) if each not in cases)
         cases[free] = open_files(files, name=free)
-    return Cohort("dicom", path, tuple(cases[name] for name in sorted(cases)), labels_of(cases.values()), read)
+    listed, outlines = tuple(cases[name] for name in sorted(cases)), read_roles(path).outlines
+    if not outlines:
+        return Cohort("dicom", path, listed, labels_of(cases.values()), read)
+    labels, inputs = dict(enumerate(outlines, start=1)), tuple(declared_in(path))
+    return Cohort("dicom", path, listed, labels, partial(read, outlines=outlines), inputs=inputs)
 
 
 def labels_of(cases: Iterable[CaseFiles]) -> dict[int, str]:
@@ -93,12 +95,13 @@ def open_files(files: Sequence[Path], *, name: str | None = None) -> CaseFiles:
     return CaseFiles(name or patient, patient, tuple(files), institution)
 
 
-def read(case: CaseFiles, *, chosen: Mapping[str, str] = NONE_CHOSEN) -> Case:
+def read(case: CaseFiles, *, chosen: Mapping[str, str] = NONE_CHOSEN, outlines: Sequence[str] = ()) -> Case:
     """Read every image series as a channel, its slices by position, its values rescaled; a SEG object is the mask.
 
     Args:
         case: The files of the case.
         chosen: Series (its description, number or UID) of a channel, where the scanner's words do not tell.
+        outlines: Names of outlines in RTSTRUCT files that are the mask, as labels 1, 2 and so on.
 
     Raises:
         UserError: If a file is damaged, slices are missing or doubled, the series do not lie on one grid, or two may be
@@ -106,10 +109,13 @@ def read(case: CaseFiles, *, chosen: Mapping[str, str] = NONE_CHOSEN) -> Case:
     """
     series: dict[str, list[tuple[Path, Any]]] = {}
     persons: dict[str, set[str]] = {"PatientID": set(), "PatientName": set()}
+    drawn: list[Path] = []
     for file in case.files:
         header = _load(file, pixels=False)
         for tag, values in persons.items():
             values |= {str(header.get(tag) or "").strip()} - {""}
+        if header.get("Modality") == OUTLINES:
+            drawn.append(file)
         if header.get("Modality") not in (*_IMAGE, _MASK):
             continue
         series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((file, header))
@@ -145,7 +151,9 @@ def read(case: CaseFiles, *, chosen: Mapping[str, str] = NONE_CHOSEN) -> Case:
         if not same_grid(volume, first):
             rule = "all series of a study must lie on one grid"
             raise UserError(rule, f"{name} on another grid than {first_name} in {case.id}")
-    mask = _read_mask(masks[0][0][0], first) if masks else None
+    mask = read_segmentation(masks[0][0][0], first, partial(_load, pixels=True)) if masks else None
+    if outlines and drawn and mask is None:
+        mask = read_outlines(drawn, outlines, first, partial(_load, pixels=False))
     return Case(
         id=case.id,
         patient=case.patient,
@@ -159,6 +167,7 @@ def read(case: CaseFiles, *, chosen: Mapping[str, str] = NONE_CHOSEN) -> Case:
         warnings=(
             *(f"the series {text!r} is no T1, T2 or FLAIR: left out" for text in left_out),
             *([f"{colored} series in color left out"] if colored else []),
+            *(["outlines (RTSTRUCT) are only read where cohort.yaml names them"] if drawn and not outlines else []),
             *(f"{name} is {kind} and no MRI" for name, kind in kinds.items() if kind != _MRI),
         ),
         files=tuple(file for files in channels.values() for file in files),
@@ -273,26 +282,3 @@ def _read_series(files: Sequence[Path]) -> Volume:
         raise UserError("an image must hold finite numbers", "NaN or infinity", file=files[0])
     grid = orient(affine, files[0])
     return Volume(grid.from_file(data), grid, spacing_of(grid))
-
-
-def _read_mask(path: Path, image: Volume) -> Any:
-    """Read a SEG object onto the grid of `image`, as the numbers of its segments."""
-    import highdicom
-
-    assert image.grid.affine is not None
-    file_shape = image.grid.to_file(image.data).shape
-    dataset = _load(path, pixels=True)
-    check_pixels(dataset, path)
-    try:
-        volume = highdicom.seg.Segmentation.from_dataset(dataset, copy=False).get_volume(
-            combine_segments=True, skip_overlap_checks=True
-        )
-        target = highdicom.VolumeGeometry(LPS_TO_RAS @ image.grid.affine, file_shape, "PATIENT")
-        matched = volume.match_geometry(target, tol=_HEADER_ROUNDING)
-    except Exception as error:
-        raise UserError("a DICOM segmentation must lie on its study's grid", reason(error), file=path) from error
-    grid = replace(image.grid, affine=LPS_TO_RAS @ np.asarray(matched.affine, np.float64))
-    mask = Volume(grid.from_file(np.asarray(matched.array)), grid, image.spacing_mm)
-    if not same_grid(mask, image):
-        raise UserError("a DICOM segmentation must lie on its study's grid", file=path)
-    return np.ascontiguousarray(mask.data, np.uint8)

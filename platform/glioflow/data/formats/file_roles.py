@@ -7,6 +7,7 @@ A cohort may say it in `cohort.yaml`, a file beside its cases:
     brain_masks: ["*_brain.nii.gz"]
     labels: {1: core, 2: edema}                  # what the masks hold besides 0
     scheme: brats-2024-ped                       # or the name of a public data set's labels (see `label_schemes`)
+    outlines: [GTV]                              # which outlines of radiotherapy (RTSTRUCT) are the mask
     skip_incomplete: true                        # leave out cases that lack a sequence
     mask_source: automated                       # where a data set has several kinds of masks (see `layouts`)
 
@@ -47,6 +48,7 @@ class FileRoles(BaseModel):
         brain_masks: Patterns of brain masks.
         labels: Name of each label value.
         scheme: Name of a label scheme, in place of `labels`.
+        outlines: Names of the outlines in DICOM's RTSTRUCT files that are the mask, as labels 1, 2 and so on.
         skip_incomplete: Whether cases of BraTS and other known sets that lack a sequence are left out.
         mask_threshold: Above which a value of a mask is tumor, where masks were blurred; only in copies of the LGG set.
         mask_source: Which masks are taken where a data set has several kinds; `any` takes the first that a case has.
@@ -59,6 +61,7 @@ class FileRoles(BaseModel):
     labels: dict[int, str] = Field(default_factory=dict)
     scheme: str | None = None
     mask_source: str | None = None
+    outlines: tuple[str, ...] = ()
     skip_incomplete: bool = False
     mask_threshold: int | None = Field(default=None, ge=0)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from glioflow.atomic import new_folder, write_bytes
 from glioflow.data.case import Case
 from glioflow.data.formats import dicom, lgg
+from glioflow.data.formats.dicom_masks import LPS_TO_RAS
 from glioflow.errors import UserError, unknown_name
 
 # Endings of file names by format; of several slices, `tiff` makes a folder with one file for each.
@@ -177,7 +178,7 @@ def encode_dicom_seg(mask: NDArray[np.uint8], case: Case, labels: dict[int, str]
         source_images=sources,
         pixel_array=highdicom.Volume(
             np.ascontiguousarray(case.grid.to_file(numbered), np.uint8),
-            dicom.LPS_TO_RAS @ case.grid.affine,
+            LPS_TO_RAS @ case.grid.affine,
             "PATIENT",
             frame_of_reference_uid=sources[0].FrameOfReferenceUID,
         ),

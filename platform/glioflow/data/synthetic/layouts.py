@@ -78,7 +78,7 @@ EXAMPLES: Mapping[str, Example] = {
         "brats-2013",
     ),
     "brats-2018": Example(
-        _cases("Brats18_CBICA_AAM_1", "Brats18_TCIA01_131_1"),
+        _cases("Brats18_TCIA01_131_1", "Brats18_CBICA_AAM_1"),
         "HGG/{case}/{case}_{what}.nii.gz",
         _names("flair t1 t1ce t2"),
         ("HGG/{case}/{case}_seg.nii.gz",),

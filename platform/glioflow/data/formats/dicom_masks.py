@@ -1,0 +1,120 @@
+"""Masks in DICOM on the grid of their images: segmentations (SEG), and outlines of radiotherapy (RTSTRUCT)."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glioflow.data.formats.dicom_pixels import check_pixels
+from glioflow.data.formats.record import reason
+from glioflow.data.formats.volume import Volume, same_grid
+from glioflow.errors import UserError
+
+OUTLINES = "RTSTRUCT"
+# The axes of DICOM point to left and posterior, those of NIfTI and ours to right and anterior.
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# How far a segmentation's header may be from that of its study, in voxels, before the corners are compared.
+_HEADER_ROUNDING = 0.05
+# How far a contour may be from the middle of a slice, in slices: outlines are drawn on slices.
+_BETWEEN_SLICES = 0.3
+
+
+def names_in(dataset: Any) -> dict[int, str]:
+    """Return the name of each outline by its number."""
+    return {
+        int(roi.ROINumber): str(roi.get("ROIName", "")).strip() for roi in dataset.get("StructureSetROISequence", ())
+    }
+
+
+def read_outlines(
+    files: Sequence[Path], names: Sequence[str], image: Volume, load: Callable[[Path], Any]
+) -> NDArray[np.uint8]:
+    """Return the outlines of these names as labels 1, 2 and so on, (S, H, W); a later one lies over an earlier one.
+
+    A pixel is inside a contour where its center is; two contours of one outline, as of a hole, cancel each other.
+
+    Args:
+        files: RTSTRUCT files of the study.
+        names: Of the outlines, in any case.
+        image: On whose grid they are drawn.
+        load: Reads a file's header.
+
+    Raises:
+        UserError: If none of the files has an outline of these names, or a contour is not on a slice of the images.
+    """
+    assert image.grid.affine is not None
+    shape, to_index = image.grid.to_file(image.data).shape, np.linalg.inv(image.grid.affine)
+    mask, known, found = np.zeros(shape, np.uint8), set[str](), False
+    for file in files:
+        dataset = load(file)
+        named = names_in(dataset)
+        known |= set(named.values())
+        for label, name in enumerate(names, start=1):
+            wanted = {number for number, each in named.items() if each.casefold() == name.strip().casefold()}
+            found |= bool(wanted)
+            inside = np.zeros(shape, bool)
+            for points in _contours(dataset, wanted):
+                _fill(inside, points @ to_index[:3, :3].T + to_index[:3, 3], name, file)
+            mask[inside] = label
+    if not found:
+        rule = "the study must have an outline that cohort.yaml names"
+        raise UserError(rule, ", ".join(names), sorted(known), file=files[0].parent)
+    return np.ascontiguousarray(image.grid.from_file(mask), np.uint8)
+
+
+def _contours(dataset: Any, numbers: Collection[int]) -> Iterator[NDArray[np.float64]]:
+    """Yield the corners of each closed contour of these outlines, (N, 3) in RAS millimeters."""
+    for roi in dataset.get("ROIContourSequence", ()):
+        if int(roi.ReferencedROINumber) in numbers:
+            for contour in roi.get("ContourSequence", ()):
+                if contour.get("ContourGeometricType") == "CLOSED_PLANAR":
+                    yield np.asarray(contour.ContourData, np.float64).reshape(-1, 3) * (-1, -1, 1)
+
+
+def _fill(inside: NDArray[np.bool_], corners: NDArray[np.float64], name: str, file: Path) -> None:
+    """Turn over the pixels inside a contour, (N, 3) in indices of the array `inside`."""
+    from skimage.draw import polygon2mask
+
+    axis = int(np.ptp(corners, axis=0).argmin())
+    plane, rest = round(float(np.median(corners[:, axis]))), [k for k in range(3) if k != axis]
+    if abs(corners[:, axis] - plane).max() > _BETWEEN_SLICES or not 0 <= plane < inside.shape[axis]:
+        found = f"one at {float(np.median(corners[:, axis])):.2f} of {inside.shape[axis]} slices"
+        raise UserError(f"the contours of {name} must be on slices of the images", found, file=file)
+    where: list[Any] = [slice(None)] * 3
+    where[axis] = plane
+    inside[tuple(where)] ^= polygon2mask([inside.shape[k] for k in rest], corners[:, rest])
+
+
+def read_segmentation(path: Path, image: Volume, load: Callable[[Path], Any]) -> NDArray[np.uint8]:
+    """Read a SEG object onto the grid of `image`, as the numbers of its segments.
+
+    Args:
+        path: The file.
+        image: On whose grid it is.
+        load: Reads a file with its pixels.
+
+    Raises:
+        UserError: If it is damaged or lies on another grid.
+    """
+    import highdicom
+
+    assert image.grid.affine is not None
+    file_shape = image.grid.to_file(image.data).shape
+    dataset = load(path)
+    check_pixels(dataset, path)
+    try:
+        volume = highdicom.seg.Segmentation.from_dataset(dataset, copy=False).get_volume(
+            combine_segments=True, skip_overlap_checks=True
+        )
+        target = highdicom.VolumeGeometry(LPS_TO_RAS @ image.grid.affine, file_shape, "PATIENT")
+        matched = volume.match_geometry(target, tol=_HEADER_ROUNDING)
+    except Exception as error:
+        raise UserError("a DICOM segmentation must lie on its study's grid", reason(error), file=path) from error
+    grid = replace(image.grid, affine=LPS_TO_RAS @ np.asarray(matched.affine, np.float64))
+    mask = Volume(grid.from_file(np.asarray(matched.array)), grid, image.spacing_mm)
+    if not same_grid(mask, image):
+        raise UserError("a DICOM segmentation must lie on its study's grid", file=path)
+    return np.ascontiguousarray(mask.data, np.uint8)

@@ -1,0 +1,92 @@
+import numpy as np
+import pydicom
+import pytest
+from dicom_series import AXIAL, CORONAL, write_series
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+
+from glioflow.data.formats.detect import open_cohort
+from glioflow.errors import UserError
+
+SHAPE = (5, 40, 50)
+# Slice, first and last row and column of the rectangle whose pixels an outline holds.
+TUMOR = ((1, 5, 15, 8, 20), (2, 4, 18, 8, 30))
+HOLE = (2, 8, 12, 14, 20)
+
+
+def filled(*rectangles):
+    mask = np.zeros(SHAPE, bool)
+    for s, top, bottom, left, right in rectangles:
+        mask[s, top : bottom + 1, left : right + 1] ^= True
+    return mask
+
+
+def corners(series, rectangle):
+    """Return a rectangle's corners in millimeters, half a pixel around the centers of its pixels."""
+    s, top, bottom, left, right = rectangle
+    header = next(ds for ds in map(pydicom.dcmread, series.iterdir()) if ds.InstanceNumber == s + 1)
+    origin = np.array(header.ImagePositionPatient, float)
+    along_row, along_column = np.reshape(header.ImageOrientationPatient, (2, 3)).astype(float)
+    per_row, per_column = (float(value) for value in header.PixelSpacing)
+    ends = ((top - 0.5, left - 0.5), (top - 0.5, right + 0.5), (bottom + 0.5, right + 0.5), (bottom + 0.5, left - 0.5))
+    return [v for r, c in ends for v in origin + along_row * c * per_column + along_column * r * per_row]
+
+
+def write_outlines(folder, outlines, study="1.2.3"):
+    folder.mkdir(parents=True, exist_ok=True)
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = RTStructureSetStorage
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = generate_uid()
+    ds.Modality, ds.PatientID, ds.PatientName = "RTSTRUCT", "TCGA-CS-4941", "A^B"
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = study, generate_uid()
+    ds.StructureSetROISequence, ds.ROIContourSequence = [], []
+    for number, (name, contours) in enumerate(outlines.items(), start=1):
+        roi, drawn = Dataset(), Dataset()
+        roi.ROINumber, roi.ROIName, drawn.ReferencedROINumber, drawn.ContourSequence = number, name, number, []
+        for points in contours:
+            contour = Dataset()
+            contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", len(points) // 3
+            contour.ContourData = [f"{value:.4f}" for value in points]
+            drawn.ContourSequence.append(contour)
+        ds.StructureSetROISequence.append(roi)
+        ds.ROIContourSequence.append(drawn)
+    pydicom.dcmwrite(folder / "rs.dcm", ds, enforce_file_format=True)
+
+
+@pytest.fixture(params=[(AXIAL, (0, 0, 3.0)), (CORONAL, (0, 3.0, 0))], ids=["axial", "coronal"])
+def study(request, tmp_path):
+    orientation, step = request.param
+    pixels = np.random.default_rng(0).integers(1, 500, SHAPE).astype(np.uint16)
+    series = write_series(tmp_path / "study" / "flair", pixels, orientation=orientation, step=step)
+    gtv = [corners(series, rectangle) for rectangle in (*TUMOR, HOLE)]
+    write_outlines(tmp_path / "study" / "rs", {"GTV": gtv, "Brainstem": [corners(series, (3, 2, 6, 2, 6))]})
+    return tmp_path, pixels
+
+
+def read_only(path):
+    cohort = open_cohort(path)
+    return cohort, cohort.read(cohort.cases[0].id)
+
+
+def test_the_outlines_that_a_person_names_are_the_mask(study):
+    path, pixels = study
+    (path / "cohort.yaml").write_text("outlines: [gtv, Brainstem]")
+    cohort, case = read_only(path)
+    assert cohort.labels == {1: "gtv", 2: "Brainstem"}
+    truth = np.where(filled(*TUMOR, HOLE), 1, 0) + np.where(filled((3, 2, 6, 2, 6)), 2, 0)
+    for label in (1, 2):  # the same pixels of the image, wherever the axes of the case point
+        assert np.array_equal(np.sort(case.image[case.mask == label, 0]), np.sort(pixels[truth == label]))
+
+
+def test_outlines_are_left_alone_and_said_where_nobody_names_them(study):
+    _, case = read_only(study[0])
+    assert case.mask is None
+    assert any("RTSTRUCT" in warning for warning in case.warnings)
+
+
+def test_a_name_that_no_outline_has_is_refused_with_those_there_are(study):
+    (study[0] / "cohort.yaml").write_text("outlines: [tumor]")
+    with pytest.raises(UserError, match=r"Brainstem.*GTV"):
+        read_only(study[0])
