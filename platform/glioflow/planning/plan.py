@@ -95,12 +95,16 @@ def _fitting(
     """Choose the training, with batch and patch as large as memory holds; its speed is that of steps taken here."""
     from glioflow.planning.speed import measure_step, memory_for_a_step  # brings PyTorch
 
-    room = memory_for_a_step(machine)
+    room, tried = memory_for_a_step(machine), None
     for halved in range(_MOST_HALVINGS):
         trial = _choices(
             before, rules.plan_training(facts, machine, minutes=minutes, seconds_per_step=1.0, halved=halved)
         )
-        cost = measure_step(_experiment(_write(title, facts, trial)), facts.channels)
+        experiment = _experiment(_write(title, facts, trial))
+        size = (experiment.training.batch_size, experiment.training.sampling.patch)
+        if size == tried:
+            break
+        cost, tried = measure_step(experiment, facts.channels, room=room), size
         if cost.bytes <= room:
             probe = f"a step takes {cost.bytes / 1e9:.2g} of the {room / 1e9:.2g} GB for it, tried here"
             return rules.plan_training(

@@ -65,7 +65,9 @@ def memory_for_a_step(machine: Machine) -> float:
     return 1e9 * (GPU_PART * machine.gpu_memory_gb if machine.gpus else HOST_PART * machine.memory_gb)
 
 
-def measure_step(experiment: Experiment, channels: Sequence[str], *, steps: int = 3) -> StepCost:
+def measure_step(
+    experiment: Experiment, channels: Sequence[str], *, steps: int = 3, room: float = math.inf
+) -> StepCost:
     """Return what a training step takes on the device, and with the threads, that a training would have here.
 
     The shortest of the steps counts: other work on the machine makes steps longer, never shorter.
@@ -74,19 +76,22 @@ def measure_step(experiment: Experiment, channels: Sequence[str], *, steps: int 
         experiment: Its network, loss, batch, sizes and precision; pretrained weights are left out.
         channels: Of the images.
         steps: How many are taken after two that do not count; fewer where they take long.
+        room: Bytes that a step may take; after one that takes more, none is timed.
     """
     device, threads = choose_device(), torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(max(1, int(experiment.training.cpus_per_worker)))
     try:
-        return _measure(experiment, channels, device, steps)
+        return _measure(experiment, channels, device, steps, room)
     except torch.OutOfMemoryError:
         return StepCost(math.inf, math.inf)
     finally:
         torch.set_num_threads(threads)
 
 
-def _measure(experiment: Experiment, channels: Sequence[str], device: torch.device, steps: int) -> StepCost:
+def _measure(
+    experiment: Experiment, channels: Sequence[str], device: torch.device, steps: int, room: float
+) -> StepCost:
     model = experiment.model.model_copy(update={"weights": None, "freeze": "none"})
     slices = (2 * each.reach + 1 for each in experiment.preprocess if isinstance(each, Neighbors))
     width = len(channels) * math.prod(slices)
@@ -104,6 +109,8 @@ def _measure(experiment: Experiment, channels: Sequence[str], device: torch.devi
         with saved.counting() if step == 0 and device.type == "cpu" else nullcontext():
             float(trainer.step(step, images, targets))
         times.append(time.perf_counter() - began)
+        if saved.total > room:
+            return StepCost(math.inf, float(saved.total))
         if step > 0 and time.perf_counter() - first > _PATIENCE_S:
             break
     used = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else saved.total
