@@ -133,6 +133,7 @@ def test_incomplete_cases_are_left_out_where_a_person_says_so_and_named(made, tm
     gone.files[2].unlink()
     with pytest.raises(UserError, match="skip_incomplete"):
         open_cohort(copy)
+    assert check(copy, skip_incomplete=True).remarks[-1].endswith(f"{gone.id} (no t1ce)")
     (copy / "cohort.yaml").write_text("skip_incomplete: true")
     assert [case.id for case in open_cohort(copy).cases] == [open_cohort(made(name)).cases[0].id]
     report = check(copy)

@@ -116,12 +116,15 @@ def synthesize(
     return SynthesizedCohort(**made)
 
 
-def check(source: str | Path, *, channels: Iterable[str] = (), say: Say = print_progress) -> CheckResult:
+def check(
+    source: str | Path, *, channels: Iterable[str] = (), skip_incomplete: bool = False, say: Say = print_progress
+) -> CheckResult:
     """Read a cohort or a single study, and report every problem.
 
     Args:
         source: Folder of a cohort, or one study: a folder or a file.
         channels: `NAME=SERIES` texts that say which DICOM series a channel is, by its description, number or UID.
+        skip_incomplete: Whether cases of BraTS and other known sets that lack a sequence are left out, and named.
         say: Called with the part of the work that is done.
 
     Raises:
@@ -129,7 +132,9 @@ def check(source: str | Path, *, channels: Iterable[str] = (), say: Say = print_
     """
     with cluster.ending():
         chosen = parse_choices(channels)
-        report = cohort_checks.check(_original_files(source), channels=chosen, map_cases=_map_cases(say))
+        report = cohort_checks.check(
+            _original_files(source), channels=chosen, skip_incomplete=skip_incomplete, map_cases=_map_cases(say)
+        )
     return CheckResult(**vars(report))
 
 
@@ -140,6 +145,7 @@ def prepare(
     experiment: Experiment | str | Path | None = None,
     overrides: Overrides = (),
     channels: Iterable[str] = (),
+    skip_incomplete: bool = False,
     say: Say = print_progress,
 ) -> PreparedResult:
     """Preprocess a cohort once, in parallel; skips what is already there.
@@ -150,6 +156,7 @@ def prepare(
         experiment: The experiment, or its file, whose preprocessing is used; None takes the default.
         overrides: `section.key=value` texts, or values by dotted key.
         channels: As for `check`.
+        skip_incomplete: As for `check`.
         say: Called with the part of the work that is done.
 
     Raises:
@@ -163,7 +170,7 @@ def prepare(
     else:
         check_folder(Path(out), "OUT")
     with cluster.ending():
-        cohort = open_cohort(_original_files(source)).with_channels(chosen)
+        cohort = open_cohort(_original_files(source), skip_incomplete=skip_incomplete).with_channels(chosen)
         if is_uri(out):
             made = prepare_in(cohort, steps, home=prepared_home(), map_cases=_map_cases(say))
             push(made, str(out))

@@ -7,7 +7,7 @@ import typer
 
 import glioflow as gf
 from glioflow.cli.app import DATA, verb_group
-from glioflow.cli.options import AsJson, Channels, Overrides, Source, StepsFile
+from glioflow.cli.options import AsJson, Channels, Overrides, SkipIncomplete, Source, StepsFile
 from glioflow.cli.output import answer, one_line_errors, print_result, progress
 
 data_app = verb_group("data", DATA, "Make, download, check, describe and prepare cohorts.")
@@ -46,10 +46,12 @@ def data_download(
 
 
 @data_app.command("check")
-def data_check(source: Source, channels: Channels = None, as_json: AsJson = False) -> None:
+def data_check(
+    source: Source, channels: Channels = None, skip_incomplete: SkipIncomplete = False, as_json: AsJson = False
+) -> None:
     """Read a cohort or a study and report every problem; exit code 2 if one is an error."""
     with one_line_errors(), progress("check") as say:
-        checked = gf.check(source, channels=channels or (), say=say)
+        checked = gf.check(source, channels=channels or (), skip_incomplete=skip_incomplete, say=say)
         print_result(checked, as_json)
         if not checked.ok:
             raise SystemExit(2)
@@ -62,12 +64,19 @@ def data_prepare(
     experiment: StepsFile = None,
     overrides: Overrides = None,
     channels: Channels = None,
+    skip_incomplete: SkipIncomplete = False,
     as_json: AsJson = False,
 ) -> None:
     """Preprocess a cohort once, in parallel on Ray; skip what is already there."""
     with one_line_errors(), progress("prepare") as say:
         made = gf.prepare(
-            source, out, experiment=experiment, overrides=overrides or (), channels=channels or (), say=say
+            source,
+            out,
+            experiment=experiment,
+            overrides=overrides or (),
+            channels=channels or (),
+            skip_incomplete=skip_incomplete,
+            say=say,
         )
         print_result(made, as_json)
 

@@ -106,6 +106,7 @@ def check(
     *,
     format: str | None = None,
     channels: Mapping[str, str] = NONE_CHOSEN,
+    skip_incomplete: bool = False,
     map_cases: MapCases = map,
 ) -> CheckReport:
     """Read a whole cohort or study and report every problem.
@@ -114,12 +115,16 @@ def check(
         path: Folder of a cohort or a study, or a file.
         format: Key in `FORMATS`; None detects it.
         channels: Series that a person chose for a channel, as `sequences.parse_choices` gives them.
+        skip_incomplete: Whether cases of known sets that lack a sequence are left out; the report names them.
         map_cases: `map`, or a function like it that distributes the cases over processes.
 
     Raises:
         UserError: If `path` does not exist or is of no known format.
     """
-    cohort, problems = _survey(path, format)
+    if skip_incomplete:
+        cohort, problems = open_cohort(path, format=format, skip_incomplete=True), _empty_folders(path)
+    else:
+        cohort, problems = _survey(path, format)
     cohort = cohort.with_channels(channels)
     reports = list(map_cases(partial(check_case, cohort), cohort.cases))
     for report in reports:

@@ -47,14 +47,14 @@ def detect(path: Path) -> bool:
     return any(len(members.keys() & set(CHANNELS)) >= 3 for members in _groups(nifti_files(path)).values())
 
 
-def open(path: Path) -> Cohort:
+def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
     """List the cases below `path`, each in a folder (also below `HGG` and `LGG`), or all in one.
 
     Raises:
         UserError: If a case lacks a modality or has one twice, or the names belong to two label schemes, or fit two.
     """
     roles = read_roles(path)
-    cases, left_out = _list_cases(nifti_files(path), skip_incomplete=roles.skip_incomplete)
+    cases, left_out = _list_cases(nifti_files(path), skip_incomplete=skip_incomplete or roles.skip_incomplete)
     table = next((path / name for name in _TABLES if (path / name).is_file()), None)
     scheme = roles.scheme
     labels = dict(SCHEMES[scheme].labels) if scheme else labels_in(cases, path)

@@ -86,16 +86,27 @@ def _unusable(path: Path) -> UserError | None:
     return None
 
 
-def open_cohort(path: Path, *, format: str | None = None) -> Cohort:
+def open_cohort(path: Path, *, format: str | None = None, skip_incomplete: bool = False) -> Cohort:
     """List the cases of a cohort folder.
 
     Args:
         path: The folder; of LGG the one holding `data.csv` and a folder per case.
         format: Key in `FORMATS`; None detects it.
+        skip_incomplete: Whether cases of BraTS and other known sets that lack a sequence are left out, which the
+            cohort's notes say.
 
     Raises:
-        UserError: If the folder is missing, empty, or of no known format.
+        UserError: If the folder is missing, empty, or of no known format, or the format has no cases to leave out.
     """
+    if skip_incomplete:
+        known = detect_format(path) if format is None else format_named(format)
+        if known == brats:
+            return brats.open(path, skip_incomplete=True)
+        if known == published:
+            return published.open(path, skip_incomplete=True)
+        name = next(name for name, each in FORMATS.items() if each == known)
+        rule = "--skip-incomplete is for BraTS and other public sets in which every case has the same sequences"
+        raise UserError(rule, f"the format {name}")
     if format is None or not path.is_dir() or not any(path.iterdir()):
         return detect_format(path).open(path)
     return format_named(format).open(path)

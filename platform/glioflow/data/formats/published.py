@@ -30,7 +30,7 @@ def layout_of(files: Iterable[Path]) -> Layout | None:
     return next((layout for layout in LAYOUTS if any(_what(layout, name) in layout.channels for name in named)), None)
 
 
-def open(path: Path) -> Cohort:
+def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
     """List the cases of a data set, all visits of a person as one patient.
 
     Raises:
@@ -43,7 +43,7 @@ def open(path: Path) -> Cohort:
     kind = roles.mask_source or next(iter(layout.masks.values()), ANY)
     if kind not in (*layout.masks.values(), ANY):
         raise unknown_name("mask_source", kind, [*layout.masks.values(), ANY])
-    left_out: list[str] | None = [] if roles.skip_incomplete else None
+    left_out: list[str] | None = [] if skip_incomplete or roles.skip_incomplete else None
     cases, sources = _group(files, layout, kind, left_out)
     scheme = roles.scheme or layout.scheme
     labels = roles.labels or (dict(SCHEMES[scheme].labels) if scheme else {})
