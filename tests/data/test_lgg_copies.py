@@ -122,7 +122,7 @@ def test_blurred_masks_are_only_cut_where_a_person_says_so(original, tmp_path):
         assert (truth != cut).sum() <= 0.05 * truth.sum()
     report = check(copy)
     assert report.ok, report.problems
-    assert "masks are cut at 127" in report.remarks[0]
+    assert any("masks are cut at 127" in remark for remark in report.remarks)
 
 
 @pytest.mark.parametrize("packing", [None, "zlib"])

@@ -15,15 +15,15 @@ BRATS = ("flair", "t1", "t1ce", "t2")
 # Set: what check calls it, patients, cases, labels of its masks; where its labels must be said, by which line.
 EXPECTED = {
     "brats-2013": ("BraTS 2013 or 2015", 2, 2, "brats-2013", ""),
-    "brats-2018": ("", 2, 2, "brats-2021", ""),
-    "brats-2023-gli": ("", 2, 2, "brats-2023", ""),
-    "brats-2023-ssa": ("", 2, 2, "brats-2023", ""),
-    "brats-2023-men": ("", 2, 2, "brats-2023", ""),
-    "brats-2023-met": ("", 2, 2, "brats-2023", ""),
-    "brats-2024-gli": ("", 1, 2, "brats-2024-gli", ""),
-    "brats-2024-ped": ("", 2, 2, "brats-2024-ped", "scheme: brats-2024-ped"),
+    "brats-2018": ("Brats18", 2, 2, "brats-2021", ""),
+    "brats-2023-gli": ("BraTS-GLI", 2, 2, "brats-2023", ""),
+    "brats-2023-ssa": ("BraTS-SSA", 2, 2, "brats-2023", ""),
+    "brats-2023-men": ("BraTS-MEN", 2, 2, "brats-2023", ""),
+    "brats-2023-met": ("BraTS-MET", 2, 2, "brats-2023", ""),
+    "brats-2024-gli": ("BraTS-GLI, after treatment", 1, 2, "brats-2024-gli", ""),
+    "brats-2024-ped": ("BraTS-PED", 2, 2, "brats-2024-ped", "scheme: brats-2024-ped"),
     "brats-men-rt": ("BraTS-MEN-RT", 2, 2, "brats-men-rt", ""),
-    "decathlon": ("", 2, 2, "decathlon", ""),
+    "decathlon": ("nnU-Net or the Decathlon (dataset.json)", 2, 2, "decathlon", ""),
     "upenn-gbm": ("UPENN-GBM", 2, 3, "brats-2021", ""),
     "brats-tcga": ("BraTS-TCGA", 2, 2, "brats-2021", ""),
     "ucsf-alptdg": ("UCSF-ALPTDG", 1, 2, "brats-2024-gli", ""),
@@ -93,11 +93,11 @@ def test_masks_of_several_kinds_are_not_mixed_and_the_kind_is_said(made, tmp_pat
     cohort = open_cohort(copy)
     assert sum("_segm" in file.name for case in cohort.cases for file in case.files) == 2
     assert not any("automated" in file.name for case in cohort.cases for file in case.files)
-    assert "corrected (2 cases), of 3 cases" in cohort.notes[1]
+    assert "corrected (2 cases), of 3 cases" in cohort.notes[0]
     (copy / "cohort.yaml").write_text("mask_source: automated")
-    assert "automated (3 cases), of 3 cases" in open_cohort(copy).notes[1]
+    assert "automated (3 cases), of 3 cases" in open_cohort(copy).notes[0]
     (copy / "cohort.yaml").write_text("mask_source: any")
-    assert "automated (1 cases), corrected (2 cases)" in open_cohort(copy).notes[1]
+    assert "automated (1 cases), corrected (2 cases)" in open_cohort(copy).notes[0]
     (copy / "cohort.yaml").write_text("mask_source: correct")
     with pytest.raises(UserError, match="corrected"):
         open_cohort(copy)

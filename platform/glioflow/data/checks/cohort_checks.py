@@ -142,8 +142,12 @@ def check(
         problems=tuple(problems),
         files=_files(cohort),
         layout=cohort.layout,
-        remarks=(*cohort.notes, *_left_lying(path)),
+        remarks=(*_recognized(cohort), *cohort.notes, *_left_lying(path)),
     )
+
+
+def _recognized(cohort: Cohort) -> list[str]:
+    return [f"recognized as {cohort.layout}"] if cohort.layout else []
 
 
 def _left_lying(path: Path) -> list[str]:

@@ -59,7 +59,9 @@ def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
     scheme = roles.scheme
     labels = dict(SCHEMES[scheme].labels) if scheme else labels_in(cases, path)
     reader, inputs = partial(read, labels=tuple(labels)), tuple(declared_in(path) if scheme else ())
-    return Cohort("brats", path, cases, labels, reader, table, inputs=inputs, notes=said_of(left_out))
+    layout = " and ".join(sorted({_set_of(case.id) for case in cases}))
+    notes = said_of(left_out)
+    return Cohort("brats", path, cases, labels, reader, table, inputs=inputs, layout=layout, notes=notes)
 
 
 def open_files(files: Iterable[Path]) -> tuple[CaseFiles, ...]:
@@ -136,6 +138,14 @@ def person_of(case_id: str) -> tuple[str, str | None]:
     match = _FROM_2023.match(case_id) or _WITH_CENTER.match(case_id) or _WITH_FOLLOW_UP.match(case_id)
     parts = match.groupdict() if match else {}
     return parts.get("patient", case_id), parts.get("institution")
+
+
+def _set_of(case_id: str) -> str:
+    """Return the data set that the name of a case is from."""
+    if modern := re.match(r"BraTS-[A-Z]+", case_id, re.IGNORECASE):
+        return f"{modern[0]}{', after treatment' if schemes_of(case_id) == ('brats-2024-gli',) else ''}"
+    old = re.match(r"(?:BraTS2021|BraTS20|Brats1[789]|UCSF-PDGM)(?=[_-])", case_id, re.IGNORECASE)
+    return old[0] if old else "names of BraTS to 2021"
 
 
 def schemes_of(case_id: str) -> tuple[str, ...]:

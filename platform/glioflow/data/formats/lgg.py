@@ -25,6 +25,7 @@ from glioflow.errors import UserError
 
 CHANNELS = ("pre", "flair", "post")
 LABELS = {1: "tumor"}
+LAYOUT = "the LGG set of Buda et al."
 # What is wrong with a case folder, in the words of reader and checks.
 NO_SLICES = "a case folder must hold slices named <case>_<n>.tif"
 NO_SLICE_OF_MASK = "a mask has no slice of its number"
@@ -62,6 +63,7 @@ def open(path: Path) -> Cohort:
 
 def cohort_of(root: Path, cases: Iterable[CaseFiles]) -> Cohort:
     """Return the cohort of these cases, with its table and what `cohort.yaml` says of its masks."""
+    cases = tuple(cases)
     table, threshold = root / "data.csv", read_roles(root).mask_threshold
     reader = read if threshold is None else partial(read, threshold=threshold)
     notes = (
@@ -70,11 +72,12 @@ def cohort_of(root: Path, cases: Iterable[CaseFiles]) -> Cohort:
     return Cohort(
         "lgg",
         root,
-        tuple(cases),
+        cases,
         dict(LABELS),
         reader,
         table if table.is_file() else None,
         inputs=() if threshold is None else tuple(declared_in(root)),
+        layout=LAYOUT if all(_TCGA.match(case.id) for case in cases) else "",
         notes=notes,
         mask_threshold=threshold,
     )

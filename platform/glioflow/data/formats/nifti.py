@@ -53,7 +53,15 @@ def open(path: Path) -> Cohort:
     inputs = (*description_files(files[0]), *declared_in(path))
     table = path / "participants.tsv"  # BIDS
     reader, clinical = partial(read, roles=roles), table if table.is_file() else None
-    return Cohort("nifti", path, cases, labels, reader, clinical, roles=roles, inputs=inputs)
+    layout = _layout(files, path)
+    return Cohort("nifti", path, cases, labels, reader, clinical, roles=roles, inputs=inputs, layout=layout)
+
+
+def _layout(files: Sequence[Path], path: Path) -> str:
+    """Return what kind of folder it is, where its names tell."""
+    if description_files(files[0]):
+        return "nnU-Net or the Decathlon (dataset.json)"
+    return "BIDS" if any(part.startswith("sub-") for part in files[0].relative_to(path).parts[:-1]) else ""
 
 
 def read(case: CaseFiles, *, roles: FileRoles = NO_ROLES, chosen: Mapping[str, str] = NONE_CHOSEN) -> Case:

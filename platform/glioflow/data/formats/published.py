@@ -51,7 +51,7 @@ def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
         rule = f"what the labels of {layout.key} mean must be said: its sources disagree, or say nothing"
         hint = "write `labels: {1: ..., 2: ...}` or `scheme: NAME` into a file cohort.yaml beside the cases"
         raise UserError(rule, hint=hint, file=path)
-    notes = [f"recognized as {layout.key}"]
+    notes: list[str] = []
     if sources:
         taken = ", ".join(f"{name} ({number} cases)" for name, number in sorted(sources.items()))
         notes.append(f"masks: {taken}, of {len(cases)} cases; others are chosen by mask_source in cohort.yaml")
