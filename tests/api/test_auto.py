@@ -120,9 +120,9 @@ OUTCOMES = {
         "seconds": 600.0,
         "cost": {"cost/cpu_hours": 0.3},
         "trials": [
-            {"params": {"loss.name": "dice_bce"}, "status": "FINISHED", "dice": 0.7, "seconds": 100.0},
-            {"params": {"loss.name": "focal"}, "status": "FINISHED", "dice": 0.75, "seconds": 110.0},
-            {"params": {"loss.name": "focal"}, "status": "KILLED", "dice": 0.9, "seconds": 20.0},
+            {"params": {"loss.name": "dice_bce"}, "planned": True, "status": "FINISHED", "dice": 0.7, "seconds": 100.0},
+            {"params": {"loss.name": "focal"}, "planned": False, "status": "FINISHED", "dice": 0.75, "seconds": 110.0},
+            {"params": {"loss.name": "focal"}, "planned": False, "status": "KILLED", "dice": 0.9, "seconds": 20.0},
         ],
     },
     "crossval": {

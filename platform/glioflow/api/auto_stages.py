@@ -251,7 +251,10 @@ def lengthened(experiment: Experiment, shares: Shares) -> Experiment:
 def _trial(run: Any, experiment: Experiment) -> dict[str, Any]:
     metrics = run.data.metrics
     dice = metrics.get("val/dice_mean", metrics.get("val/dice"))
-    return {"params": point_of(run, experiment), "status": run.info.status, "dice": dice, "seconds": _seconds_of(run)}
+    point = point_of(run, experiment)
+    planned = all(point.get(key) == value for key, value in experiment.search.first[0].items())
+    ended = {"status": run.info.status, "dice": dice, "seconds": _seconds_of(run)}
+    return {"params": point, "planned": planned, **ended}
 
 
 def _seconds_of(run: Any) -> float:

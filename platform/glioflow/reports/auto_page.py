@@ -74,10 +74,10 @@ def _search(search: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> S
         return Section("What was tried", f"The plan alone: {search['skipped']}.")
     ended = [trial for trial in trials if trial["status"] == "FINISHED" and trial["dice"] is not None]
     best = max((trial["dice"] for trial in ended), default=None)
-    first = trials[0]
-    text = f"{len(trials)} configurations, the plan first, compared on the validation patients of the split."
-    if first in ended and best is not None:
-        gain = best - first["dice"]
+    plan = next((trial for trial in ended if trial["planned"]), None)
+    text = f"{len(trials)} configurations, the plan among them, compared on the validation patients of the split."
+    if plan is not None and best is not None:
+        gain = best - plan["dice"]
         text += (
             " The plan itself won."
             if gain <= 0
@@ -86,7 +86,8 @@ def _search(search: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> S
     keys = list(dict.fromkeys(key for trial in trials for key in trial["params"]))
     rows = [
         [
-            *(k, number(trial["dice"]), _ENDED.get(trial["status"], trial["status"]), duration(trial["seconds"])),
+            *(f"{k}, the plan" if trial["planned"] else k, number(trial["dice"])),
+            *(_ENDED.get(trial["status"], trial["status"]), duration(trial["seconds"])),
             *(short(trial["params"].get(key), 3) for key in keys),
         ]
         for k, trial in enumerate(trials, 1)
