@@ -16,12 +16,14 @@ from glioflow.data.prepared.cohort import prepare
 from glioflow.data.splits import Split, make_split
 from glioflow.errors import UserError
 from glioflow.runs import launch
+from glioflow.runs.crossval.run import crossval
 from glioflow.runs.launch import Setting, check_resources, opening_of, to_yaml
 from glioflow.runs.plan import plan_of
 from glioflow.runs.resuming import resumed_setting
 from glioflow.runs.search.run import _open_search, search
 from glioflow.runs.search.trial import TrialPlan, open_trial
 from glioflow.runs.search.tuner import SearchFolder
+from glioflow.runs.train.run import train
 from glioflow.tracking import lineage
 from glioflow.tracking.run import begin_run
 
@@ -111,6 +113,17 @@ def test_a_child_can_be_run_again_and_leaves_the_environment_to_its_parent(setti
     assert tracking.has_artifact(parent, "environment.txt")
     assert not tracking.has_artifact(child, "environment.txt")
     assert [found.info.run_id for found in tracking.children("tiny", parent)] == [child]
+
+
+@pytest.mark.parametrize("verb", [train, crossval])
+def test_a_run_that_cannot_go_on_is_refused_before_ray_starts(setting, tracking, lgg, monkeypatch, verb):
+    monkeypatch.setattr(cluster, "connect", lambda: pytest.fail("Ray was started"))
+    kinds = {each: begin_run(tracking, opening_of(setting, each.__name__, "begun")) for each in (train, crossval)}
+    other = changed(setting.experiment, model={"architecture": "unet"})
+    with pytest.raises(UserError, match=r"--resume.*model\.architecture is \"unet\", was \"buda-unet\""):
+        verb(other, lgg, resume=kinds.pop(verb))
+    with pytest.raises(UserError, match=r"--resume must be the run id of an? "):
+        verb(setting.experiment, lgg, resume=next(iter(kinds.values())))
 
 
 @pytest.mark.parametrize("recorded", ["as given", "as older versions wrote it"])

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -51,6 +51,7 @@ def open_setting(
     *,
     folds: int = 0,
     resume: str | None = None,
+    begun: Callable[[Tracking], object] | None = None,
     say: Say = quiet,
 ) -> Setting:
     """Find or prepare the cohort, deal the split, refuse leaks, open MLflow; on a cluster check what it needs first.
@@ -62,6 +63,7 @@ def open_setting(
         data: Cohort, raw or prepared; None takes the experiment's.
         folds: Into how many its patients are to be dealt.
         resume: Run that is to go on; it must exist.
+        begun: Checks it, before Ray starts.
         say: Told what happens.
 
     Raises:
@@ -79,6 +81,8 @@ def open_setting(
     tracking = Tracking()
     if resume is not None:
         tracking.run(resume)
+        if begun is not None:
+            begun(tracking)
     cluster.connect()
     if cluster.resources()["nodes"] > 1 and not tracking.uri.startswith("http"):
         rule = "on more than one node MLFLOW_TRACKING_URI must name a server (http://...)"

@@ -1,7 +1,7 @@
 """Going on with a run that was interrupted: only with the experiment, the cohort and the split that it began with."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from glioflow.config import Experiment, load_recorded, with_augmentation
@@ -9,22 +9,40 @@ from glioflow.data.batches.policies import FIRST_RELEASE
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.runs.launch import Setting
-from glioflow.tracking import flatten
+from glioflow.tracking import Tracking, flatten
 
 # Of a cohort: what its files are; earlier versions recorded only how they were prepared.
 _COHORT_TAGS = ("glioflow.cohort_source", "glioflow.cohort")
 _SHOWN = 4
+UNDO = "undo the changes, or begin a new run without --resume"
 # Of the experiment, where it is computed: `auto` depends on the cluster.
 _ANYWHERE = ("training.gpus_per_worker",)
 
 
-def resumed_setting(
-    setting: Setting,
-    run_id: str,
-    *,
-    besides: Collection[str] = (),
-    hint: str = "undo the changes, or begin a new run without --resume",
-) -> Setting:
+def resumed_experiment(
+    experiment: Experiment, tracking: Tracking, run_id: str, *, besides: Collection[str] = (), hint: str = UNDO
+) -> Experiment:
+    """Return the experiment that a run goes on with: the present one, its augmentation as the run meant it.
+
+    Args:
+        experiment: As the caller gives it now.
+        tracking: Where the run is.
+        run_id: The run.
+        besides: Keys that may differ.
+        hint: What to do about a change.
+
+    Raises:
+        UserError: If another key is not as it was when the run began; says what.
+    """
+    recorded = load_recorded(tracking.download(f"runs:/{run_id}/experiment.yaml"))
+    began_with, given = (each.training.sampling.augmentation for each in (recorded, experiment))
+    if began_with == FIRST_RELEASE.get(given):  # the same name, as the first release meant it
+        experiment = with_augmentation(experiment, began_with)
+    _refuse(_changed_keys(recorded, experiment, besides), run_id, hint)
+    return experiment
+
+
+def resumed_setting(setting: Setting, run_id: str, *, besides: Collection[str] = (), hint: str = UNDO) -> Setting:
     """Return the setting that a run goes on with: the present one, with the split that the run recorded.
 
     Args:
@@ -37,20 +55,18 @@ def resumed_setting(
         UserError: If something is not as it was when the run began; says what.
     """
     tracking = setting.tracking
-    run = tracking.run(run_id)
-    recorded = load_recorded(tracking.download(f"runs:/{run_id}/experiment.yaml"))
+    # First: of another experiment, the cohort and the split say nothing.
+    experiment = resumed_experiment(setting.experiment, tracking, run_id, besides=besides, hint=hint)
     split = Split.model_validate(tracking.read_json(run_id, "split.json"))
-    began_with, given = (each.training.sampling.augmentation for each in (recorded, setting.experiment))
-    if began_with == FIRST_RELEASE.get(given):  # the same name, as the first release meant it
-        setting = replace(setting, experiment=with_augmentation(setting.experiment, began_with))
-    changed = _changed_keys(recorded, setting.experiment, besides)
-    if not changed:  # of another experiment, the cohort and the split say nothing
-        changed = _changed_cohort(setting, run.data.tags, split)
+    _refuse(_changed_cohort(setting, tracking.run(run_id).data.tags, split), run_id, hint)
+    return replace(setting, experiment=experiment, split=split)
+
+
+def _refuse(changed: Sequence[str], run_id: str, hint: str) -> None:
     if changed:
         listed = "; ".join(changed[:_SHOWN]) + (f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else "")
         rule = f"--resume goes on with what run {run_id} began with, and this has changed: {listed}"
         raise UserError(rule, hint=hint)
-    return replace(setting, split=split)
 
 
 def _changed_keys(before: Experiment, now: Experiment, besides: Collection[str]) -> list[str]:

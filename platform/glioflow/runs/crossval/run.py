@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from glioflow.runs.crossval.out_of_fold import OUT_OF_FOLD
 from glioflow.runs.launch import Setting, open_setting, opening_of
 from glioflow.runs.plan import TRAINED, Plan, plan_of, train_plan
 from glioflow.runs.progress import ProgressFile, shown
-from glioflow.runs.resuming import check_folds, resumed_setting
+from glioflow.runs.resuming import check_folds, resumed_experiment, resumed_setting
 from glioflow.runs.scoring import CohortScores, EvaluationAnswer, FoldScores, join, score_cases
 from glioflow.runs.train.run import fit_on_train
 from glioflow.tracking import BUNDLE, Tracking
@@ -74,7 +75,8 @@ def crossval(
         UserError: If anything given is wrong.
         RunFailed: If a fold failed; the others' results stay for `resume`.
     """
-    setting = open_setting(experiment, data, folds=folds or 0, resume=resume, say=say)
+    check = partial(_check_begun, experiment, run_id=str(resume))
+    setting = open_setting(experiment, data, folds=folds or 0, resume=resume, begun=check, say=say)
     number = folds or _recorded_folds(setting, resume) or experiment.split.folds
     if number < 3:
         hint = "one fold tests, one chooses, the others train"
@@ -219,15 +221,20 @@ def _recorded_folds(setting: Setting, run_id: str | None) -> int | None:
     return int(recorded) if recorded else None
 
 
+def _check_begun(experiment: Experiment, tracking: Tracking, run_id: str) -> None:
+    """Refuse a run that is no unfinished cross-validation of this experiment."""
+    run = tracking.run(run_id)
+    kind, status = run.data.tags.get("glioflow.kind", "unknown"), run.info.status
+    if kind != "crossval" or status == "FINISHED":
+        rule, hint = "--resume must be the run id of an unfinished cross-validation", "leave it out to begin a new one"
+        raise UserError(rule, f"run {run_id} of kind {kind}, {status}", hint=hint)
+    resumed_experiment(experiment, tracking, run_id)
+
+
 def _resumed(setting: Setting, run_id: str, tags: Mapping[str, str]) -> Setting:
     """Return the setting with which an unfinished cross-validation goes on; raises `UserError` where it cannot."""
-    tracking = setting.tracking
-    run = tracking.run(run_id)
-    if run.data.tags.get("glioflow.kind") != "crossval" or run.info.status == "FINISHED":
-        rule = "--resume must be the run id of an unfinished cross-validation"
-        kind = run.data.tags.get("glioflow.kind", "unknown")
-        hint = "leave out --resume to begin a new cross-validation"
-        raise UserError(rule, f"run {run_id} of kind {kind}, {run.info.status}", hint=hint)
+    _check_begun(setting.experiment, setting.tracking, run_id)
+    run = setting.tracking.run(run_id)
     differ = [key for key, value in tags.items() if run.data.tags.get(key) != value]
     if differ:
         hint = "give its experiment, cohort and folds, or leave out --resume to begin a new run"

@@ -6,8 +6,9 @@ from glioflow.config import Experiment, load_recorded
 from glioflow.config.search import Choice, Parameter
 from glioflow.errors import UserError
 from glioflow.runs.launch import EXPERIMENT, Setting
-from glioflow.runs.resuming import resumed_setting
+from glioflow.runs.resuming import resumed_experiment, resumed_setting
 from glioflow.runs.search.survival_objective import TABLES, Tables
+from glioflow.tracking import Tracking
 
 # What may differ where a search goes on: how much of it is done, and what only its beginning reads.
 _FREE = ("name", "trials", "budget_hours", "concurrent", "disk_gb", "first", "warm_start")
@@ -26,9 +27,18 @@ def resumed_search(setting: Setting, run_id: str) -> Setting:
     Raises:
         UserError: If the cohort, the split, or more of the experiment changed than may; says what.
     """
-    recorded = load_recorded(setting.tracking.download(f"runs:/{run_id}/{EXPERIMENT}"))
-    narrowed = narrowed_ranges(recorded, setting.experiment)
-    return resumed_setting(setting, run_id, besides=(*FREE, *narrowed), hint=_ANEW)
+    besides = _free_keys(setting.experiment, setting.tracking, run_id)
+    return resumed_setting(setting, run_id, besides=besides, hint=_ANEW)
+
+
+def check_begun(experiment: Experiment, tracking: Tracking, run_id: str) -> None:
+    """Refuse an experiment with which a search cannot go on; raises `UserError` as `resumed_search`."""
+    resumed_experiment(experiment, tracking, run_id, besides=_free_keys(experiment, tracking, run_id), hint=_ANEW)
+
+
+def _free_keys(experiment: Experiment, tracking: Tracking, run_id: str) -> tuple[str, ...]:
+    recorded = load_recorded(tracking.download(f"runs:/{run_id}/{EXPERIMENT}"))
+    return (*FREE, *narrowed_ranges(recorded, experiment))
 
 
 def check_tables(run: Any, tables: Tables | None) -> None:

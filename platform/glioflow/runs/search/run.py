@@ -28,7 +28,7 @@ from glioflow.runs.search.observer import LISTENERS, Board, Listener
 from glioflow.runs.search.parent_run import ParentRun, link_to
 from glioflow.runs.search.prepared_variants import VARIANTS, prepare_variants
 from glioflow.runs.search.report import Finalist, report_search
-from glioflow.runs.search.resumed import check_tables, resumed_search
+from glioflow.runs.search.resumed import check_begun, check_tables, resumed_search
 from glioflow.runs.search.schedulers import build_scheduler, replay
 from glioflow.runs.search.searcher import Searcher, count_open, enqueue, open_study
 from glioflow.runs.search.survival_objective import TABLES, Tables, find_tables
@@ -128,7 +128,9 @@ def _search(
     say: Say,
     show: Callable[[Board], None] | None,
 ) -> Searched:
-    setting = open_setting(experiment, data, resume=folder.run_id if resumed else None, say=say)
+    earlier = folder.run_id if resumed else None
+    check = None if earlier is None else partial(check_begun, experiment, run_id=earlier)
+    setting = open_setting(experiment, data, resume=earlier, begun=check, say=say)
     if resumed and (begun := _begun_as(setting, folder)) is not None:
         setting = resumed_search(setting, begun.info.run_id)
     folds = deal_folds(setting)
@@ -172,7 +174,7 @@ def _unknown_search(name: str) -> UserError:
 
 
 def _open_search(
-    setting: Setting, folder: SearchFolder, folds: Sequence[Split], tables: Tables | None, *, resumed: bool
+    setting: Setting, folder: SearchFolder, folds: Sequence[Split], tables: Tables | None = None, *, resumed: bool
 ) -> AbstractContextManager[Run]:
     """Open the run of a search, or the one that a resumed search began with again.
 

@@ -24,7 +24,7 @@ from glioflow.runs.case_pictures import case_drawings
 from glioflow.runs.launch import Setting, open_setting, opening_of
 from glioflow.runs.plan import TRAINED, Plan, plan_of, train_plan
 from glioflow.runs.progress import ProgressFile, followed, note_epoch, shown
-from glioflow.runs.resuming import resumed_setting
+from glioflow.runs.resuming import resumed_experiment, resumed_setting
 from glioflow.runs.scoring import score_cases
 from glioflow.runs.train.checkpoints import Behind, Stored, drop_torn, is_whole
 from glioflow.runs.train.overlays import OVERLAYS, drawn
@@ -78,7 +78,13 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
         UserError: If anything given is wrong; nothing is left running then.
         RunFailed: If the training failed; the run is closed as failed and can be resumed.
     """
-    setting = open_setting(experiment, data, resume=resume, say=say)
+
+    def check_begun(tracking: Tracking) -> None:
+        if resume and not spool_of(resume).exists():  # which may be all that the run lacks
+            _check_kind(tracking, resume)
+            resumed_experiment(experiment, tracking, resume)
+
+    setting = open_setting(experiment, data, resume=resume, begun=check_begun, say=say)
     if resume and (sent := _send_waiting(setting.tracking, resume)) is not None:
         return sent
     if resume:
@@ -129,13 +135,17 @@ def _send_waiting(tracking: Tracking, run_id: str) -> Trained | None:
     return Trained(run_id, f"runs:/{run_id}/{BUNDLE}", metrics)
 
 
-def _resumed(setting: Setting, run_id: str) -> Setting:
-    """Return the setting with which an unfinished training goes on; raises `UserError` where it cannot."""
-    kind = setting.tracking.run(run_id).data.tags.get("glioflow.kind", "train")
+def _check_kind(tracking: Tracking, run_id: str) -> None:
+    kind = tracking.run(run_id).data.tags.get("glioflow.kind", "train")
     if kind != "train":
         verb = {"crossval": "crossval --resume", "search": "search --resume NAME"}.get(kind)
         hint = f"a {kind} goes on with `glioflow {verb}`" if verb else "give the run id of `glioflow train`"
         raise UserError("--resume must be the run id of a training", f"run {run_id} of kind {kind}", hint=hint)
+
+
+def _resumed(setting: Setting, run_id: str) -> Setting:
+    """Return the setting with which an unfinished training goes on; raises `UserError` where it cannot."""
+    _check_kind(setting.tracking, run_id)
     resumed = resumed_setting(setting, run_id)
     if setting.tracking.has_artifact(run_id, BUNDLE):
         hint = f"`glioflow register {run_id}` makes it a version"
