@@ -9,6 +9,7 @@ from glioflow.data.checks.cohort_checks import check
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.lgg import patient_of
 from glioflow.data.formats.record import CaseFiles, Cohort
+from glioflow.data.sequences import sequence_of
 from glioflow.errors import UserError
 from glioflow.survival import read_clinical
 
@@ -45,6 +46,13 @@ def test_folders_that_are_not_bids_are_told_apart_as_well(tmp_path):
         image(tmp_path / name / "flair.nii.gz")
     found = ids(tmp_path)
     assert len({case for case, _ in found}) == len({person for _, person in found}) == 4
+
+
+def test_the_space_of_a_bids_image_is_not_its_sequence(tmp_path):
+    for entity in ("space-T1w_FLAIR", "space-T1w_ce-GADOLINIUM_T1w", "space-MNI152_T2w"):
+        image(tmp_path / "sub-01" / "anat" / f"sub-01_{entity}.nii.gz")
+    _, case = read_first(tmp_path)
+    assert [sequence_of(channel) for channel in case.channels] == ["t2", "flair", "post"]
 
 
 def test_the_participants_of_bids_are_its_clinical_table(tmp_path):

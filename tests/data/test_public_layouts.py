@@ -7,8 +7,13 @@ from glioflow.data.checks.cohort_checks import check
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.layouts import LAYOUTS
 from glioflow.data.formats.study import read_study
+from glioflow.data.prepared.cohort import find_or_prepare
+from glioflow.data.preprocessing.geometry_steps import ResizePlane
 from glioflow.data.synthetic.layouts import EXAMPLES, synthesize_layout
+from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
+from glioflow.evaluation.decoding import decode
+from glioflow.evaluation.postprocessing import PostprocessSettings
 from glioflow.label_schemes import SCHEMES
 
 BRATS = ("flair", "t1", "t1ce", "t2")
@@ -198,3 +203,20 @@ def test_a_damaged_or_hostile_metaimage_is_refused(made, tmp_path, damage, messa
     cohort = open_cohort(copy)
     with pytest.raises(UserError, match=message):
         [cohort.read(case.id) for case in cohort.cases]
+
+
+# One set of each scheme.
+@pytest.mark.parametrize("name", {expected[3]: name for name, expected in EXPECTED.items()}.values())
+def test_a_set_is_prepared_for_the_preset_of_its_labels(made, name, tmp_path):
+    scheme = EXPECTED[name][3]
+    target = TargetSettings.model_validate({"preset": scheme})
+    prepared = find_or_prepare(made(name), (ResizePlane(size=32),), home=tmp_path, target=target)
+    case = prepared.cases([prepared.records[0].id])[0]
+    probabilities = np.moveaxis(target.encode(np.asarray(case.mask)), 0, -1)
+    answered = decode(target, PostprocessSettings(), probabilities)
+    if scheme == "brats-2013":  # necrosis comes back as non-enhancing tumor
+        assert np.array_equal(answered.labels, np.where(case.mask == 1, 3, case.mask))
+    else:
+        assert np.array_equal(answered.labels, case.mask)
+    truth = target.split(np.asarray(case.mask))
+    assert all(np.array_equal(answered.parts[part], truth[part]) for part in truth)

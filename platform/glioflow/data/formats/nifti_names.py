@@ -27,6 +27,7 @@ _OF_IMAGES = (
     *("gd", "gad", "ce", "km", "cm", "contrast"),
     *("bet", "brain", "stripped", "reg", "registered", "std", "native", "n4"),
 )
+_SPACE = re.compile(r"space-", re.IGNORECASE)
 _BIDS_BEGINNING = re.compile(r"^sub-[^_]+(?:_ses-[^_]+)?_")
 
 
@@ -97,7 +98,9 @@ def channel_name(name: str, case_id: str, folder: str) -> str:
     """Return the channel in an image's name: what follows the case's, or `image`."""
     beginning = _BIDS_BEGINNING.match(name)
     if beginning:
-        return name[beginning.end() :]
+        pieces = name[beginning.end() :].split("_")
+        # `space-T1w_FLAIR` is a FLAIR on the grid of the T1.
+        return "_".join(each for each in pieces if not (_SPACE.match(each) and is_channel_name(each[6:])))
     if name == case_id and (owner := owner_of(name)) is not None and not NUMBERED.match(name):
         return name.removeprefix(owner).strip("_-")
     rest = name.removeprefix(case_id)
