@@ -1,57 +1,43 @@
-// Run in a page by viewer.py: how long a viewer takes to show a slice.
+// Run in a page by viewer.py: shows so many slices after each other and returns the milliseconds that they took.
 
-const median = (values) => values.sort((a, b) => a - b)[values.length >> 1];
-
-function timed(act, times) {
-  const took = [];
-  for (let k = 0; k < times; k++) {
-    const began = performance.now();
-    act(k);
-    took.push(performance.now() - began);
+async function scroll(show, count) {
+  const began = performance.now();
+  for (let k = 0; k < count; k++) {
+    show(k);
+    await new Promise(requestAnimationFrame);
   }
-  return median(took);
+  return performance.now() - began;
 }
 
-async function measureOurs() {
-  const viewer = document.querySelector("#viewer").viewer, { drawing } = viewer.scene;
-  const slice = (how) => {
-    viewer.arrange(how);
-    return timed((k) => { viewer.goTo(k % 155); viewer.drawNow(); }, 155);
-  };
-  const frames = async (how) => {
-    viewer.arrange(how);
-    const began = performance.now();
-    for (let k = 0; k < 60; k++) {
-      viewer.goTo(k + 40);
-      await new Promise(requestAnimationFrame);
-    }
-    return 60000 / (performance.now() - began);
-  };
-  const stroke = (k) => {
+function viewerOfPage() { return document.querySelector("#viewer").viewer; }
+
+async function scrollOurs(how, count) {
+  viewerOfPage().arrange(how);
+  return scroll((k) => viewerOfPage().goTo(k % 155), count);
+}
+
+// Forty balls, as one stroke of the brush; or one step back.
+async function drawOurs(what, count) {
+  const { drawing } = viewerOfPage().scene;
+  return scroll((k) => {
+    if (what === "undo") { viewerOfPage().undo(); return; }
     drawing.begin();
     for (let n = 0; n < 40; n++) drawing.ball([70 + k, 100 + n, 120], 8, [1, 1, 1], 1);
     drawing.end();
-    viewer.drawNow();
-  };
-  return {
-    one_ms: slice("one"), linked_ms: slice("four"), one_per_s: await frames("one"), linked_per_s: await frames("four"),
-    stroke_ms: timed(stroke, 9), undo_ms: timed(() => { drawing.undo(); viewer.drawNow(); }, 5),
-  };
+  }, count);
 }
 
-async function measureNiivue() {
+async function openNiivue() {
   const { Niivue } = await import("./niivue.js"), nv = new Niivue({ isResizeCanvas: false });
   await nv.attachToCanvas(document.querySelector("canvas"));
   await nv.loadVolumes([{ url: "flair.nii.gz" }, { url: "mask.nii.gz", colormap: "red", opacity: 0.4 }]);
-  const { gl } = nv, pixel = new Uint8Array(4), info = gl.getExtension("WEBGL_debug_renderer_info");
-  const slice = (kind) => {
-    nv.setSliceType(kind);
-    return timed((k) => {
-      nv.scene.crosshairPos = [0.5, 0.5, (k + 40) / 155];
-      nv.drawScene();
-      gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, pixel); // waits until it is drawn
-    }, 9);
-  };
-  const renderer = gl.getParameter(info ? info.UNMASKED_RENDERER_WEBGL : gl.RENDERER);
-  return { renderer, one_ms: slice(nv.sliceTypeAxial), linked_ms: slice(nv.sliceTypeMultiplanar) };
+  window.nv = nv;
+  const info = nv.gl.getExtension("WEBGL_debug_renderer_info");
+  return nv.gl.getParameter(info ? info.UNMASKED_RENDERER_WEBGL : nv.gl.RENDERER);
+}
+
+async function scrollNiivue(how, count) {
+  const { nv } = window;
+  nv.setSliceType(how === "one" ? nv.sliceTypeAxial : nv.sliceTypeMultiplanar);
+  return scroll((k) => { nv.scene.crosshairPos = [0.5, 0.5, ((k + 40) % 155) / 155]; nv.drawScene(); nv.gl.finish(); }, count);
 }

@@ -2,9 +2,9 @@
 
 Run: NIIVUE=node_modules/@niivue/niivue/dist/index.js python benchmarks/viewer.py
 
-Prints a JSON object of each: milliseconds (medians) from a wanted slice to its picture, of one plane, and of three
-linked ones with 3D; images a second that the browser showed; milliseconds of a stroke of 40 balls, and of undoing it.
-Without the variable NIIVUE only the page is measured.
+Prints a JSON object of each: for one plane, for three linked ones with 3D, for a stroke of 40 balls and for undoing it,
+the milliseconds until the next picture, and the milliseconds of CPU that all processes of the browser took for it: the
+latter say more on a machine that others use. Without the variable NIIVUE only the page is measured.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import psutil
 
 HERE = Path(__file__).parent
 SHAPE = (240, 240, 155)
@@ -43,6 +44,20 @@ def write_study(folder: Path) -> list[Path]:
     return paths
 
 
+def measure(page: Any, call: str, count: int) -> dict[str, float]:
+    """Return milliseconds of the clock and of the CPU for one of `count` pictures, after a few that do not count."""
+    page.run(f"{SCRIPT}\n{call.replace('COUNT', '3')}")
+    before = cpu_seconds()
+    milliseconds = page.run(f"{SCRIPT}\n{call.replace('COUNT', str(count))}")
+    spent = cpu_seconds() - before
+    return {"ms": round(milliseconds / count, 1), "cpu_ms": round(1000 * spent / count, 1)}
+
+
+def cpu_seconds() -> float:
+    """Return what all processes that this one has started, the browser's, have taken of the CPU."""
+    return sum(sum(each.cpu_times()[:2]) for each in psutil.Process().children(recursive=True))
+
+
 def measure_ours(folder: Path, files: list[Path]) -> Any:
     """Return what the page's own viewer takes."""
     import headless_chromium
@@ -61,7 +76,9 @@ def measure_ours(folder: Path, files: list[Path]) -> Any:
         page.upload(files)
         page.click("Analyze")
         page.until("!!document.querySelector('.verdict')", seconds=300)
-        return page.run(f"{SCRIPT}\nmeasureOurs()")
+        found = {how: measure(page, f"scrollOurs('{how}', COUNT)", 100) for how in ("one", "four")}
+        drawn = {what: measure(page, f"drawOurs('{what}', COUNT)", 10) for what in ("stroke", "undo")}
+        return found | drawn
 
 
 def measure_niivue(folder: Path, files: list[Path], build: Path) -> Any:
@@ -79,9 +96,10 @@ def measure_niivue(folder: Path, files: list[Path], build: Path) -> Any:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with headless_chromium.browser(folder, flags=SOFTWARE_WEBGL) as page:
             page.open(f"http://127.0.0.1:{server.server_port}/index.html")
-            measured = page.run(f"{SCRIPT}\nmeasureNiivue()")
+            renderer = page.run(f"{SCRIPT}\nopenNiivue()")
+            measured = {how: measure(page, f"scrollNiivue('{how}', COUNT)", 10) for how in ("one", "four")}
         server.shutdown()
-    return measured
+    return {"renderer": renderer, **measured}
 
 
 def main() -> None:

@@ -119,9 +119,9 @@ export class Answered {
       h("div", { class: "row" },
         h("button", { type: "button", id: "send", class: "main", disabled: !drawing.counts.some((count, value) => value && count) && !this.edited, onclick: () => this.send() }, "Send correction…"),
         this.edited && predicted ? h("button", { type: "button", title: "Can be undone", onclick: () => drawing.replace(predicted) }, "Back to the model's") : null,
-        reference ? h("button", { type: "button", title: "Can be undone", onclick: () => drawing.replace(reference) }, "Start from the reference") : null,
-        h("label", { class: "button" }, "Load a reference…", h("input", { type: "file", multiple: true, id: "reference", onchange: (event) => this.loadReference(chosen(event.target.files)) })),
-        answer && loaded ? h("button", { type: "button", onclick: () => this.compare() }, `Compare with version ${this.comparedVersion().version}`) : null),
+        reference ? h("button", { type: "button", title: "Can be undone", onclick: () => drawing.replace(reference) }, "Use the reference") : null,
+        h("label", { class: "button" }, "Load reference…", h("input", { type: "file", multiple: true, id: "reference", onchange: (event) => this.loadReference(chosen(event.target.files)) })),
+        answer && loaded ? h("button", { type: "button", onclick: () => this.compare() }, `Compare version ${this.comparedVersion().version}`) : null),
     ].filter(Boolean));
   }
 

@@ -38,19 +38,21 @@ const HEAT = Uint32Array.from({ length: 256 }, (_, p) => {
   return p < 13 ? 0 : (((70 + 150 * t) << 24) | (Math.min(255, b) << 16) | (Math.min(255, g) << 8) | r) >>> 0;
 });
 
+// Lines between voxels that are wanted and others; those that go on in one line are one.
 function outline(labels, shape, at, wanted) {
-  const path = new Path2D(), { rows, columns } = shape;
-  const own = (r, c) => (r < 0 || c < 0 || r >= rows || c >= columns ? 0 : labels[shape.at(r, c)]);
+  const path = new Path2D(), { rows, columns } = shape, inside = new Uint8Array((rows + 2) * (columns + 2)), wide = columns + 2;
+  for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) if (wanted(labels[shape.at(r, c)])) inside[(r + 1) * wide + c + 1] = 1;
   const line = (r0, c0, r1, c1) => { path.moveTo(...at(r0, c0)); path.lineTo(...at(r1, c1)); };
-  for (let r = 0; r < rows; r++)
-    for (let c = 0; c < columns; c++) {
-      const value = own(r, c);
-      if (!wanted(value)) continue;
-      if (own(r - 1, c) !== value) line(r, c, r, c + 1);
-      if (own(r + 1, c) !== value) line(r + 1, c, r + 1, c + 1);
-      if (own(r, c - 1) !== value) line(r, c, r + 1, c);
-      if (own(r, c + 1) !== value) line(r, c + 1, r + 1, c + 1);
-    }
+  const edges = (outer, inner, differs, draw) => {
+    for (let o = 0; o <= outer; o++)
+      for (let i = 0, from = -1; i <= inner; i++) {
+        const edge = i < inner && differs(o, i);
+        if (edge && from < 0) from = i;
+        else if (!edge && from >= 0) { draw(o, from, i); from = -1; }
+      }
+  };
+  edges(rows, columns, (r, c) => inside[r * wide + c + 1] !== inside[(r + 1) * wide + c + 1], (r, from, to) => line(r, from, r, to));
+  edges(columns, rows, (c, r) => inside[(r + 1) * wide + c] !== inside[(r + 1) * wide + c + 1], (c, from, to) => line(from, c, to, c));
   return path;
 }
 
@@ -65,7 +67,7 @@ export function drawPlane(canvas, scene, plane) {
   context.fillStyle = "#000";
   context.fillRect(0, 0, width, height);
   context.imageSmoothingEnabled = scene.smooth;
-  context.imageSmoothingQuality = "high";
+  context.imageSmoothingQuality = "medium";
   context.drawImage(paint("image", shape, gray(study.channels[scene.channel], scene.window)), ...box);
   context.imageSmoothingEnabled = false;
   if (layers.probability && scene.probability) context.drawImage(paint("heat", shape, (k) => HEAT[scene.probability[k]]), ...box);

@@ -79,7 +79,16 @@ async function tell() {
   if (waiting.length) place.replaceChildren(`${waiting.length === 1 ? "1 correction waits" : `${waiting.length} corrections wait`} to be sent. `, h("button", { type: "button", onclick: sendWaiting }, "Send now"));
 }
 
+let sending = false;
+
 export async function sendWaiting() {
+  if (sending) return;
+  sending = true;
+  try { await sendEach(); } finally { sending = false; }
+  tell();
+}
+
+async function sendEach() {
   for (const key of await keys("waiting")) {
     const correction = await get("waiting", key);
     if (!correction) continue;
@@ -99,7 +108,6 @@ export async function sendWaiting() {
       await drop("waiting", key);
     }
   }
-  tell();
 }
 
 export function watchWaiting(heard) {

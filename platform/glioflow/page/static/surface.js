@@ -8,7 +8,7 @@ const SIDE = 360;
 export class Surface {
   constructor() {
     this.canvas = h("canvas", { width: SIDE, height: SIDE, tabindex: "0", role: "img", "aria-label": "The tumor in 3D. Arrow keys turn it." });
-    this.box = h("div", { class: "pane surface" }, this.canvas, h("span", { class: "where" }, "3D"));
+    this.box = h("div", { class: "pane surface" }, this.canvas, h("span", { class: "where" }, "3D"), this.remark = h("span", { class: "remark" }));
     this.turn = [0.6, 0.35];
     this.points = null;
     this.canvas.addEventListener("pointerdown", (event) => { this.canvas.setPointerCapture(event.pointerId); this.from = [event.offsetX, event.offsetY]; });
@@ -25,13 +25,16 @@ export class Surface {
   }
 
   rotate(right, down) {
+    this.changed = true;
     this.turn = [this.turn[0] + right, Math.max(-1.5, Math.min(1.5, this.turn[1] + down))];
     this.draw();
   }
 
   // Takes the outermost voxels of what is labeled; the head's only once.
   show(scene) {
+    this.changed = true;
     const { study, drawing, classes, hidden, layers } = scene;
+    this.remark.textContent = study.spacing_mm ? "" : "needs the spacing, which is unknown";
     if (!study.spacing_mm) { this.points = null; return; }
     if (this.study !== study) { this.study = study; this.head = study.brain ? shell(decodeRuns({ 1: study.brain }, study.size), study.shape, () => true, Math.max(2, Math.round(study.shape[2] / 70))) : []; }
     const colors = new Map(classes.map(({ value, color }) => [value, [1, 3, 5].map((k) => parseInt(color.slice(k, k + 2), 16))]));
@@ -40,8 +43,10 @@ export class Surface {
     this.colors = colors;
   }
 
+  // Draws again what has changed since it was last drawn.
   draw() {
-    if (this.box.hidden) return;
+    if (this.box.hidden || !this.changed) return;
+    this.changed = false;
     const context = this.canvas.getContext("2d"), image = context.createImageData(SIDE, SIDE), pixels = new Uint32Array(image.data.buffer);
     pixels.fill(0xff000000);
     if (this.points) this.#splat(pixels);
@@ -49,7 +54,7 @@ export class Surface {
   }
 
   #splat(pixels) {
-    const { shape: [S, H, W], spacing_mm: [ds, dh, dw] } = this.study, size = Math.hypot(S * ds, H * dh, W * dw), scale = (SIDE * 1.5) / size;
+    const { shape: [S, H, W], spacing_mm: [ds, dh, dw] } = this.study, size = Math.hypot(S * ds, H * dh, W * dw), scale = (SIDE * 1.9) / size;
     const [yaw, pitch] = this.turn, [cy, sy, cp, sp] = [Math.cos(yaw), Math.sin(yaw), Math.cos(pitch), Math.sin(pitch)];
     const depth = new Float32Array(SIDE * SIDE).fill(-Infinity), half = SIDE / 2;
     // Seen from the front: x toward the patient's left, y upward, z toward the viewer.
@@ -60,8 +65,12 @@ export class Surface {
     };
     for (let k = 0; k < this.head.length; k += 7) {
       const [x, y, z] = project(this.head[k], this.head[k + 1], this.head[k + 2]);
-      const at = Math.round(y) * SIDE + Math.round(x), g = Math.min(120, (pixels[at] & 255) + (z > 0 ? 26 : 12));
-      if (at >= 0 && at < pixels.length) pixels[at] = 0xff000000 | (Math.min(255, g + 10) << 16) | (g << 8) | g;
+      const first = Math.round(y) * SIDE + Math.round(x);
+      for (const at of [first, first + 1, first + SIDE, first + SIDE + 1]) {
+        if (at < 0 || at >= pixels.length) continue;
+        const g = Math.min(130, (pixels[at] & 255) + (z > 0 ? 30 : 14));
+        pixels[at] = (0xff000000 | ((g + 12) << 16) | (g << 8) | g) >>> 0;
+      }
     }
     const wide = Math.ceil(Math.max(ds, dh, dw) * scale) + 1;
     for (let k = 0; k < this.points.length; k += 7) {
