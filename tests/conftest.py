@@ -139,3 +139,25 @@ def disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
     yield resize
     if mounted:
         subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.fixture(scope="module")
+def s3_bucket() -> Iterator[str]:
+    """Start an S3 on loopback and return the URI of a bucket."""
+    from servers import reached_bucket
+
+    with reached_bucket("home-bucket") as uri:
+        yield uri
+
+
+@pytest.fixture
+def node(s3_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return a function by which this process goes to a node that shares the home in a bucket with others, no disk."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    monkeypatch.setenv("GLIOFLOW_HOME", f"{s3_bucket}/{tmp_path.name}")
+
+    def go(name: str) -> None:
+        monkeypatch.setenv("GLIOFLOW_CACHE", str(tmp_path / name))
+
+    go("node-1")
+    return go

@@ -55,6 +55,17 @@ def test_what_is_secret_lies_in_one_file_that_its_user_alone_reads(driver, home)
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
 
+def test_a_renewed_secret_replaces_the_one_before(driver, home, monkeypatch):
+    before = secrets.hand_over()
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "hush-7")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ASIA2")
+    assert secrets.hand_over() == before
+    (file,) = (home / "secrets").rglob("*.json")
+    assert "hush-7" in file.read_text()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://another.example")
+    assert secrets.hand_over() != before, "another store's secrets are others"
+
+
 def test_without_secrets_there_is_no_file(home, monkeypatch):
     for name in SECRET:
         monkeypatch.delenv(name, raising=False)

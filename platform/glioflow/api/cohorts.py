@@ -10,7 +10,8 @@ from glioflow import cluster
 from glioflow.api.inputs import Overrides, print_progress, read_experiment
 from glioflow.api.results import Result
 from glioflow.atomic import check_folder
-from glioflow.cluster.storage import check_home, is_uri, prepared_home
+from glioflow.cluster.remote_home import check_home
+from glioflow.cluster.storage import is_uri, prepared_home
 from glioflow.config import Experiment
 from glioflow.data.checks import cohort_checks
 from glioflow.data.formats.detect import open_cohort

@@ -14,6 +14,7 @@ from glioflow.cluster import secrets
 from glioflow.cluster.environment import bypass_proxies, silence, worker_environment
 from glioflow.cluster.memory import memory_shortage
 from glioflow.cluster.starting import reporting_the_wait, short_socket_paths
+from glioflow.cluster.storage import cache_folder, home_uri
 from glioflow.errors import GlioflowError, RunFailed, UserError
 
 Item = TypeVar("Item")
@@ -39,6 +40,8 @@ def connect(*, num_cpus: int | None = None) -> None:
 
     if ray.is_initialized():
         return
+    if home_uri() is not None:  # one path on every node
+        os.environ.setdefault("GLIOFLOW_CACHE", str(cache_folder()))
     options: dict[str, Any] = {
         "logging_level": "ERROR",
         "log_to_driver": bool(os.environ.get("GLIOFLOW_VERBOSE")),
@@ -50,9 +53,10 @@ def connect(*, num_cpus: int | None = None) -> None:
         with _terminable(), reporting_the_wait(f"the Ray cluster at {address}"):
             _join(address, options)
         bypass_proxies(str(node["NodeManagerAddress"]) for node in ray.nodes())
-        return
-    with _terminable(), short_socket_paths(), reporting_the_wait("Ray to start on this machine"):
-        _start(num_cpus, options)
+    else:
+        with _terminable(), short_socket_paths(), reporting_the_wait("Ray to start on this machine"):
+            _start(num_cpus, options)
+    secrets.leave_with_cluster()
 
 
 def _check_address(address: str) -> None:
@@ -214,7 +218,12 @@ def release_group(group: str) -> None:
 
 
 def map_parallel(
-    function: Callable[[Item], Result], items: Iterable[Item], *, num_cpus: float = 1, num_gpus: float = 0
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    num_cpus: float = 1,
+    num_gpus: float = 0,
+    here: bool = False,
 ) -> Iterator[Result]:
     """Run `function` over `items` as Ray tasks, giving results in the items' order as they come.
 
@@ -223,13 +232,17 @@ def map_parallel(
         items: Picklable each.
         num_cpus: What one task takes.
         num_gpus: GPUs of one task, which sees no other.
+        here: On this node alone, as many at once as it has CPUs, whatever others booked of it.
     """
     connect()
     import ray
 
-    task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus)(_answer).options(max_retries=2)
+    if here:
+        task, ahead = ray.remote(num_cpus=0)(_answer).options(**_on(own_node())), os.cpu_count() or 1
+    else:
+        task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus)(_answer).options(max_retries=2)
+        ahead = max(2, int(4 * resources()["CPU"] / max(num_cpus, 0.1)))
     waiting = iter(items)
-    ahead = max(2, int(4 * resources()["CPU"] / max(num_cpus, 0.1)))
     running: list[Any] = []
     try:
         for item in waiting:
@@ -249,12 +262,53 @@ def map_parallel(
 
 
 def map_cases(function: Callable[[Item], Result], cases: Iterable[Item]) -> Iterator[Result]:
-    """Run `function` over the cases of a cohort as `map_parallel` does; a few in this process, if no Ray runs yet."""
+    """Run `function` over the cases of a cohort as `map_parallel` does; a few in this process, if no Ray runs yet.
+
+    Where the home is an object store, the nodes share no disk, and only this one has the files.
+    """
     waiting = list(cases)
     if len(waiting) <= _FEW and not is_connected():
         yield from map(function, waiting)
     else:
-        yield from map_parallel(function, waiting)
+        yield from map_parallel(function, waiting, here=home_uri() is not None)
+
+
+def on_each_node(function: Callable[[Item], str], item: Item, *, within_s: float) -> dict[str, str]:
+    """Run `function` once on each node of the connected cluster; return its answers by the node's address.
+
+    Of a node that gives none in `within_s`, the answer is why; one that leaves meanwhile is left out.
+    """
+    import ray
+
+    task = ray.remote(num_cpus=0, max_retries=0)(function)
+    there = [node for node in ray.nodes() if node["Alive"]]
+    asked = {str(node["NodeID"]): task.options(**_on(str(node["NodeID"]))).remote(item) for node in there}
+    ready, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=within_s)
+    alive = {str(node["NodeID"]) for node in ray.nodes() if node["Alive"]}
+    answers: dict[str, str] = {}
+    for node in there:
+        reference = asked[str(node["NodeID"])]
+        try:
+            answer = ray.get(reference) if reference in ready else f"no answer in {within_s:.0f} s"
+        except ray.exceptions.RayError as error:
+            answer = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        if str(node["NodeID"]) in alive:
+            answers[str(node["NodeManagerAddress"])] = answer
+    return answers
+
+
+def own_node() -> str:
+    """Return the id of the node on which this process runs."""
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def _on(node: str) -> dict[str, Any]:
+    """Return the options of a task that runs on one node or not at all."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
 
 
 def _answer(function: Callable[[Item], Result], item: Item) -> tuple[Result | None, GlioflowError | None]:

@@ -48,6 +48,7 @@ _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # Of the driver's environment, what its workers must see too.
 _CARRIED = (
     "GLIOFLOW_HOME",
+    "GLIOFLOW_CACHE",
     "GLIOFLOW_DATA",
     "MLFLOW_TRACKING_URI",
     "MLFLOW_TRACKING_USERNAME",
@@ -86,9 +87,12 @@ _CARRIED = (
 )
 # Of these, what nobody else may read; besides, any address with a password in it.
 _SECRET = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_RENEWED = ("AWS_ACCESS_KEY_ID",)
 _PASSWORD = re.compile(r"://[^/@]*:[^/@]*@")
 # Names the file from which workers read what is secret: Ray logs the variables that it gives to them.
 SECRETS_FILE = "GLIOFLOW_SECRETS_FILE"
+# Names what the cluster keeps for them instead.
+SECRETS_KEY, SECRETS_NAMESPACE = "GLIOFLOW_SECRETS_KEY", b"glioflow"
 # Secrets that may come as NAME_FILE.
 _SECRETS = ("MLFLOW_TRACKING_PASSWORD", "GLIOFLOW_SERVE_TOKEN")
 
@@ -111,6 +115,11 @@ def worker_environment() -> dict[str, str]:
 def secret_environment() -> dict[str, str]:
     """Return what the workers get of this process's environment in a file that nobody else can read."""
     return {name: value for name, value in _carried().items() if name not in _job_variables() and _is_secret(name)}
+
+
+def surroundings() -> dict[str, str]:
+    """Return what is not secret of what the workers get, but for names that change with a secret."""
+    return {name: value for name, value in _carried().items() if not _is_secret(name) and name not in _RENEWED}
 
 
 def _carried() -> dict[str, str]:
@@ -141,6 +150,9 @@ def silence() -> None:
     if file := os.environ.get(SECRETS_FILE):
         for name, value in json.loads(_read_secret(SECRETS_FILE.removesuffix("_FILE"), Path(file))).items():
             os.environ.setdefault(name, value)
+    if key := os.environ.get(SECRETS_KEY):
+        for name, value in _left_with_cluster(key).items():
+            os.environ.setdefault(name, value)
 
 
 def bypass_proxies(addresses: Iterable[str] = ()) -> None:
@@ -166,6 +178,16 @@ def own_names() -> set[str]:
     families = (socket.AF_INET, socket.AF_INET6)
     listed = (address for each in psutil.net_if_addrs().values() for address in each if address.family in families)
     return {"localhost", "127.0.0.1", "::1", socket.gethostname(), *(each.address.partition("%")[0] for each in listed)}
+
+
+def _left_with_cluster(key: str) -> dict[str, str]:
+    ray = sys.modules.get("ray")
+    if ray is None or not getattr(ray, "is_initialized", bool)():
+        return {}
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    left = _internal_kv_get(key.encode(), namespace=SECRETS_NAMESPACE)
+    return {} if left is None else dict(json.loads(left))
 
 
 def _read_secret(name: str, file: Path) -> str:

@@ -1,21 +1,21 @@
 """One driver at a time: a file in the folder of what it runs names it, as long as it lives.
 
-The files are numbered. Whoever makes the next number holds the lease, which the file system grants one process only.
+The files are numbered. Whoever makes the next number holds the lease, which the file system, or the object store where
+the home is one, grants one process only.
 """
 
 import _thread
 import json
 import os
 import socket
-import tempfile
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from glioflow.clock import now
+from glioflow.cluster.lease_files import LeaseFiles, lease_files
 from glioflow.cluster.processes import began, lives, machine
 from glioflow.cluster.starting import tell
 from glioflow.errors import UserError
@@ -52,8 +52,9 @@ class Holder:
 
 def holder_of(folder: Path) -> Holder | None:
     """Return who holds the lease of `folder` now; None where nobody does."""
-    newest = _newest(folder)
-    return None if newest is None else _living(newest)
+    files = lease_files(folder)
+    newest = _newest(files)
+    return None if newest is None else _living(files, newest)
 
 
 @contextmanager
@@ -69,53 +70,38 @@ def holding(folder: Path, what: str) -> Iterator[None]:
     Raises:
         UserError: If another process holds it; says which and since when.
     """
-    lease = _take(folder, what)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = lease_files(folder)
+    lease = _take(files, what)
     ended = threading.Event()
-    keeper = threading.Thread(target=_renew, args=(lease, what, ended), name=f"lease of {what}", daemon=True)
+    keeper = threading.Thread(target=_renew, args=(files, lease, what, ended), name=f"lease of {what}", daemon=True)
     keeper.start()
     try:
         yield
     finally:
         ended.set()
         keeper.join()
-        lease.unlink(missing_ok=True)
+        with suppress(OSError):  # its store is away: whoever comes next waits until it is stale
+            files.remove(lease)
 
 
-def _take(folder: Path, what: str) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    newest = _newest(folder)
-    if newest is not None and (holder := _living(newest)) is not None:
+def _take(files: LeaseFiles, what: str) -> str:
+    newest = _newest(files)
+    if newest is not None and (holder := _living(files, newest)) is not None:
         raise _held(what, holder)
-    mine = folder / _NAME.format(0 if newest is None else _number(newest) + 1)
-    descriptor, working = tempfile.mkstemp(dir=folder, prefix=".lease-")
+    mine, pid = _NAME.format(0 if newest is None else _number(newest) + 1), os.getpid()
+    holder = Holder(socket.gethostname(), pid, began(pid) or 0.0, now(), machine())
     try:
-        with os.fdopen(descriptor, "w") as file:
-            os.fchmod(descriptor, 0o644)  # other users of a home read it, too
-            pid = os.getpid()
-            json.dump(asdict(Holder(socket.gethostname(), pid, began(pid) or 0.0, now(), machine())), file)
-        _claim(Path(working), mine)
+        files.claim(mine, json.dumps(asdict(holder)))
     except FileExistsError:
-        raise _held(what, _read(mine)) from None
-    finally:
-        os.unlink(working)
-    if (newest := _newest(folder)) != mine and newest is not None:  # taken between our look and our file
-        mine.unlink(missing_ok=True)
-        raise _held(what, _read(newest))
-    for path in folder.glob("lease-*.json"):
-        if path != mine:
-            path.unlink(missing_ok=True)
+        raise _held(what, _read(files, mine)) from None
+    if (newest := _newest(files)) != mine and newest is not None:  # taken between our look and our file
+        files.remove(mine)
+        raise _held(what, _read(files, newest))
+    for name in files.names():
+        if name != mine:
+            files.remove(name)
     return mine
-
-
-def _claim(written: Path, mine: Path) -> None:
-    """Give a written file its number; raises `FileExistsError` where another process has it."""
-    try:
-        os.link(written, mine)
-    except FileExistsError:
-        raise
-    except OSError:  # no hard links there, such as on a Windows share
-        with mine.open("x") as file:
-            file.write(written.read_text())
 
 
 def _held(what: str, holder: Holder | None) -> UserError:
@@ -124,10 +110,10 @@ def _held(what: str, holder: Holder | None) -> UserError:
     return UserError(f"{what} is run by {by}", hint=hint)
 
 
-def _renew(lease: Path, what: str, ended: threading.Event) -> None:
+def _renew(files: LeaseFiles, lease: str, what: str, ended: threading.Event) -> None:
     while not ended.wait(RENEW_S):
         try:
-            os.utime(lease)
+            files.renew(lease)
         except FileNotFoundError:
             tell(f"{what} was taken over by another process; this one ends")
             _thread.interrupt_main()
@@ -136,35 +122,27 @@ def _renew(lease: Path, what: str, ended: threading.Event) -> None:
             continue
 
 
-def _newest(folder: Path) -> Path | None:
-    return max(folder.glob("lease-*.json"), default=None)
+def _newest(files: LeaseFiles) -> str | None:
+    return max(files.names(), default=None)
 
 
-def _number(lease: Path) -> int:
-    return int(lease.stem.partition("-")[2])
+def _number(lease: str) -> int:
+    return int(lease.removesuffix(".json").partition("-")[2])
 
 
-def _living(lease: Path) -> Holder | None:
+def _living(files: LeaseFiles, lease: str) -> Holder | None:
     """Return the holder that a file names, if it lives."""
-    holder = _read(lease)
+    holder = _read(files, lease)
+    if holder is None or holder.is_gone:
+        return None
     try:
-        renewed = lease.stat().st_mtime
+        return None if files.age_s(lease) > STALE_S else holder
     except FileNotFoundError:
         return None
-    return None if holder is None or holder.is_gone or _time_of(lease.parent) - renewed > STALE_S else holder
 
 
-def _time_of(folder: Path) -> float:
-    """Return the time of a folder's disk, which is that of its files: the clocks of two machines differ."""
+def _read(files: LeaseFiles, lease: str) -> Holder | None:
     try:
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".lease-") as file:
-            return os.fstat(file.fileno()).st_mtime
-    except OSError:  # it may only be read
-        return time.time()
-
-
-def _read(lease: Path) -> Holder | None:
-    try:
-        return Holder(**json.loads(lease.read_text()))
+        return Holder(**json.loads(files.read(lease)))
     except (OSError, ValueError, TypeError):
         return None

@@ -1,27 +1,52 @@
-"""What is secret of the driver's environment, on its way to the workers: a file in the home for its user alone."""
+"""What is secret of the driver's environment, on its way to the workers: a file in the home for its user alone.
 
+Where the home is an object store, whose keys are among the secrets, it is left with the Ray cluster instead, which asks
+everybody for its token.
+"""
+
+import hashlib
 import json
 import os
-import uuid
-from pathlib import Path
 
 from glioflow import atomic
-from glioflow.cluster.environment import SECRETS_FILE, secret_environment
-from glioflow.cluster.storage import home
+from glioflow.cluster.environment import (
+    SECRETS_FILE,
+    SECRETS_KEY,
+    SECRETS_NAMESPACE,
+    secret_environment,
+    surroundings,
+)
+from glioflow.cluster.storage import home, home_uri
 
 
 def hand_over() -> dict[str, str]:
-    """Write what is secret to a file, and return the variable that names it; none where nothing is secret."""
+    """Return the variable that says where workers find what is secret; none where nothing is.
+
+    A file is written at once. One of the same user and surroundings is replaced, since what is secret is renewed: an
+    endpoint that outlives the command that deployed it gets the newest.
+    """
     secrets = secret_environment()
-    return {SECRETS_FILE: str(_file_of(secrets))} if secrets else {}
-
-
-def _file_of(secrets: dict[str, str]) -> Path:
-    folder, text = home() / "secrets" / str(os.getuid()), json.dumps(secrets)
+    if not secrets:
+        return {}
+    if home_uri() is not None:
+        return {SECRETS_KEY: _name()}
+    folder, content = home() / "secrets" / str(os.getuid()), json.dumps(secrets).encode()
     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-    for file in folder.glob("*.json"):  # it stays: an endpoint outlives the command that deployed it
-        if file.read_text() == text:
-            return file
-    file = folder / f"{uuid.uuid4().hex}.json"
-    atomic.write_bytes(file, text.encode(), mode=0o600)
-    return file
+    file = folder / f"{_name()}.json"
+    if not file.is_file() or file.read_bytes() != content:
+        atomic.write_bytes(file, content, mode=0o600)
+    return {SECRETS_FILE: str(file)}
+
+
+def leave_with_cluster() -> None:
+    """Leave what is secret with the cluster that this process is connected to, where the home is an object store."""
+    if home_uri() is not None and (secrets := secret_environment()):
+        from ray.experimental.internal_kv import _internal_kv_put
+
+        _internal_kv_put(_name().encode(), json.dumps(secrets).encode(), namespace=SECRETS_NAMESPACE)
+
+
+def _name() -> str:
+    """Return a name that a user's drivers in the same surroundings share; it tells nothing of what is secret."""
+    of = json.dumps([os.getuid(), sorted(surroundings().items())])
+    return hashlib.blake2b(of.encode(), digest_size=16).hexdigest()

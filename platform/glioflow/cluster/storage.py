@@ -1,14 +1,15 @@
 """Where state and cohorts are kept: GLIOFLOW_HOME, and GLIOFLOW_DATA for cohorts that experiments name."""
 
+import hashlib
 import os
 import re
 from pathlib import Path
 
-from glioflow import atomic
 from glioflow.cluster.environment import in_ray_job
 from glioflow.errors import UserError
 
 _UNFIT = re.compile(r"%[0-9A-Fa-f]{2}|\?")
+_PASSWORD = re.compile(r"://[^/@]*@")
 
 
 def is_uri(source: str | Path) -> bool:
@@ -16,31 +17,46 @@ def is_uri(source: str | Path) -> bool:
     return "://" in str(source)
 
 
+def home_uri() -> str | None:
+    """Return `$GLIOFLOW_HOME` where it is an object store; None where the home is a folder.
+
+    Raises:
+        UserError: If it is the URI of a folder.
+    """
+    named = os.environ.get("GLIOFLOW_HOME", "")
+    if named.startswith("file:"):
+        rule = "GLIOFLOW_HOME must name a folder or an object store, not a URI of a file"
+        raise UserError(rule, named, hint="give a path, such as /shared/glioflow")
+    return named.rstrip("/") if is_uri(named) else None
+
+
 def home() -> Path:
     """Return the state folder, `$GLIOFLOW_HOME` or `./.glioflow`, as an absolute path.
 
+    Of a home at an object store, it is this node's own folder for it, in `cache_folder()`: see `remote_home`.
+
     Raises:
-        UserError: Inside a Ray job without GLIOFLOW_HOME: its working folder is thrown away. Or if GLIOFLOW_HOME is a
-            URI, or a path that SQLite's addresses cannot hold.
+        UserError: As `home_uri`; inside a Ray job without GLIOFLOW_HOME: its working folder is thrown away; or if the
+            path is one that SQLite's addresses cannot hold.
     """
     named = os.environ.get("GLIOFLOW_HOME")
     if not named and in_ray_job():
         rule = "inside a Ray job GLIOFLOW_HOME must name a folder that every node reaches, and it is not set"
         raise UserError(rule, hint="set it in the job's runtime environment")
-    if named and is_uri(named):
-        raise UserError(
-            "GLIOFLOW_HOME must name a folder, not a URI", named, hint="give a path, such as /shared/glioflow"
-        )
-    path = Path(named or ".glioflow").absolute()
+    if (uri := home_uri()) is not None:
+        path, name = cache_folder() / hashlib.blake2b(uri.encode(), digest_size=8).hexdigest(), "GLIOFLOW_CACHE"
+    else:
+        path, name = Path(named or ".glioflow").absolute(), "GLIOFLOW_HOME"
     if unfit := _UNFIT.search(str(path)):
-        rule = f"GLIOFLOW_HOME must have no {unfit[0]!r} in its path, which addresses of SQLite read as something else"
+        rule = f"{name} must have no {unfit[0]!r} in its path, which addresses of SQLite read as something else"
         raise UserError(rule, path, hint="rename the folder")
     return path
 
 
-def check_home() -> None:
-    """Refuse a state folder that cannot be used; raises `UserError` as `home`, or if nothing can be written there."""
-    atomic.check_folder(home(), "GLIOFLOW_HOME")
+def cache_folder() -> Path:
+    """Return `$GLIOFLOW_CACHE` or `~/.cache/glioflow`: where a node keeps copies of what lies at an object store."""
+    named = os.environ.get("GLIOFLOW_CACHE")
+    return Path(named).absolute() if named else Path.home() / ".cache" / "glioflow"
 
 
 def prepared_home() -> Path:
@@ -65,8 +81,16 @@ def embedded_uri() -> str:
 
 
 def tracking_uri() -> str:
-    """Return `$MLFLOW_TRACKING_URI`, or the home's own store."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or embedded_uri()
+    """Return `$MLFLOW_TRACKING_URI`, or the home's own store.
+
+    Raises:
+        UserError: If the home is at an object store, where no database can be, and the variable names no server.
+    """
+    named = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if home_uri() is not None and not named.startswith(("http://", "https://")):
+        rule = "MLFLOW_TRACKING_URI must name a server (http://...) where GLIOFLOW_HOME is an object store"
+        raise UserError(rule, _PASSWORD.sub("://", named) or "nothing", hint="start one with mlflow/start.sh")
+    return named or embedded_uri()
 
 
 def data_source(given: str | Path | None, named: str | None) -> str | Path:

@@ -11,7 +11,9 @@ from typing import Literal
 import yaml
 
 from glioflow import audit, cluster
-from glioflow.cluster.storage import check_home, data_folder, is_uri, prepared_home
+from glioflow.cluster.remote_home import check_home
+from glioflow.cluster.same_home import check_same_home
+from glioflow.cluster.storage import data_folder, is_uri, prepared_home
 from glioflow.cluster.workers import WorkerSettings
 from glioflow.config import Experiment, data_source, override
 from glioflow.config.search import Choice
@@ -19,7 +21,7 @@ from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.record import Cohort
 from glioflow.data.prepared.cohort import PreparedCohort, find_or_prepare, is_prepared
 from glioflow.data.prepared.index import Entry
-from glioflow.data.prepared.remote import local_folder
+from glioflow.data.prepared.remote import keep_at_home, local_folder
 from glioflow.data.preprocessing.pipeline import Step, renamed
 from glioflow.data.splits import Split, check_patients, make_split
 from glioflow.data.targets import TargetSettings
@@ -87,6 +89,8 @@ def open_setting(
     if cluster.resources()["nodes"] > 1 and not tracking.uri.startswith("http"):
         rule = "on more than one node MLFLOW_TRACKING_URI must name a server (http://...)"
         raise UserError(rule, tracking.shown, hint="start `mlflow server` where every node reaches it")
+    if cluster.resources()["nodes"] > 1:
+        check_same_home()
     experiment = with_gpus(experiment)
     check_resources(experiment)
     say(f"cohort {source}")
@@ -149,7 +153,7 @@ def open_cohort_for(steps: Sequence[Step], source: str | Path | Cohort, target: 
     """
     kept_in = prepared_home()
     folder = source if isinstance(source, Cohort) else local_folder(source, kept_in)
-    return find_or_prepare(folder, steps, home=kept_in, target=target, map_cases=cluster.map_cases)
+    return keep_at_home(find_or_prepare(folder, steps, home=kept_in, target=target, map_cases=cluster.map_cases))
 
 
 def check_batch(training: WorkerSettings, batch_size: float | Literal["auto"]) -> None:

@@ -12,6 +12,7 @@ from glioflow.bundle.prediction import Predictor
 from glioflow.clock import now
 from glioflow.config import Experiment
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
+from glioflow.data.prepared.remote import open_here
 from glioflow.data.preprocessing.pipeline import renamed_tissues
 from glioflow.data.splits import Split
 from glioflow.evaluation import flatten_summary, summarize
@@ -21,7 +22,7 @@ from glioflow.runs.progress import PROGRESS, ProgressFile
 from glioflow.runs.train.checkpoints import Behind
 from glioflow.runs.train.overlays import Watch
 from glioflow.runs.train.selection import choose_for, training_statistics
-from glioflow.tracking.spool import SPOOL, run_folder
+from glioflow.tracking.spool import run_folder, spool_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,7 +102,7 @@ class Plan(BaseModel):
     @property
     def spool(self) -> Path:
         """What waits here while MLflow is away."""
-        return self.folder / SPOOL
+        return spool_of(self.run_id)
 
     def logged(self, epoch: int, metrics: Mapping[str, float]) -> tuple[int, dict[str, float]]:
         """Return step and metrics of an epoch as its run has them.
@@ -157,7 +158,7 @@ def train_plan(
     Returns:
         Validation metrics of the bundle on rank 0 (none of a final training), None on the others.
     """
-    cohort = PreparedCohort(plan.prepared, verify=False)
+    cohort = open_here(plan.prepared)
     train, val = _dealt(plan, cohort)
     training = plan.experiment.training
     drawable = [epoch for epoch in range(training.epochs) if training.validates_in_full(epoch)]

@@ -12,13 +12,26 @@ from typing import Any, Literal, Self
 
 from glioflow import atomic, cluster
 from glioflow.cluster.lease import holder_of, holding
+from glioflow.cluster.remote_home import list_shared
 from glioflow.cluster.storage import home
 from glioflow.errors import GlioflowError
 from glioflow.tracking.cohort_uses import note_use
 from glioflow.tracking.datasets import Dataset
 from glioflow.tracking.lease import expired, lease_tags, leased
 from glioflow.tracking.lineage import ENVIRONMENT, command, environment, source_state, who
-from glioflow.tracking.spool import SPOOL, End, File, Input, Params, Status, append_to_spool, read_spool, run_folder
+from glioflow.tracking.spool import (
+    End,
+    File,
+    Input,
+    Params,
+    Status,
+    append_to_spool,
+    read_spool,
+    run_folder,
+    spool_of,
+    spools_of,
+    waiting_since,
+)
 from glioflow.tracking.store import Tracking
 from glioflow.tracking.writer import PATIENCE_S, RunWriter
 from glioflow.version import __version__
@@ -214,16 +227,17 @@ def resume_run(tracking: Tracking, run_id: str) -> Iterator[Run]:
     """
     run = Run(tracking.uri, run_id, spool_of(run_id))
     with holding(run_folder(run_id), f"run {run_id}"):
-        run.close()
+        send_waiting(tracking.uri, run_id)
         tracking.set_tags(run_id, lease_tags())
         tracking.reopen(run_id)
         with leased(tracking, run_id), run:
             yield run
 
 
-def spool_of(run_id: str) -> Path:
-    """Return where a run's records wait while MLflow is away."""
-    return run_folder(run_id) / SPOOL
+def send_waiting(uri: str, run_id: str) -> None:
+    """Send what waits of a run for the store at `uri`, on this node or others; raises as `RunWriter.close`."""
+    for spool in spools_of(run_id):
+        RunWriter(uri, run_id, spool).close()
 
 
 def send_left(tracking: Tracking) -> None:
@@ -231,16 +245,20 @@ def send_left(tracking: Tracking) -> None:
 
     A spool that changed within `PATIENCE_S` may belong to a process that still waits, and is left to it.
     """
-    for spool in (home() / "runs").glob(f"*/{SPOOL}"):
+    for run_id in list_shared(home() / "runs"):
         with contextlib.suppress(Exception):
-            if time.time() - spool.stat().st_mtime > PATIENCE_S and any(isinstance(r, End) for r in read_spool(spool)):
-                RunWriter(tracking.uri, spool.parent.name, spool).close()
+            for spool in spools_of(run_id):
+                settled = time.time() - waiting_since(spool) > PATIENCE_S
+                if settled and any(isinstance(record, End) for record in read_spool(spool)):
+                    RunWriter(tracking.uri, run_id, spool).close()
 
 
 def close_children(tracking: Tracking, experiment: str, parent: str) -> None:
     """Close the children that no process will close, and send what those of killed processes could not."""
+    waiting = set(list_shared(home() / "runs"))
     for child in tracking.children(experiment, parent):
-        _close_left(tracking, child)
+        if child.info.status == "RUNNING" or child.info.run_id in waiting:
+            _close_left(tracking, child)
 
 
 def close_expired(tracking: Tracking, runs: Sequence[Any]) -> None:
@@ -263,7 +281,7 @@ def _close_left(
 ) -> None:
     """Send what waits in a run's spool and, if that did not close it, mark the run as killed."""
     run_id = run.info.run_id
-    RunWriter(tracking.uri, run_id, spool_of(run_id)).close()
+    send_waiting(tracking.uri, run_id)
     if run.info.status == "RUNNING" and tracking.run(run_id).info.status == "RUNNING":
         if tags:
             tracking.set_tags(run_id, tags)

@@ -11,7 +11,8 @@ from typing import Any
 from glioflow.atomic import check_folder
 from glioflow.clock import now_ms
 from glioflow.cluster import silence
-from glioflow.cluster.storage import check_home, embedded_uri, home, tracking_uri
+from glioflow.cluster.remote_home import check_home
+from glioflow.cluster.storage import embedded_uri, home, tracking_uri
 from glioflow.errors import UserError
 from glioflow.tracking.addresses import check_address, without_password
 from glioflow.tracking.datasets import Dataset

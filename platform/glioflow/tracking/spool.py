@@ -1,5 +1,6 @@
 """What a run still has to send to MLflow, as typed records in a file: one JSON object per line."""
 
+import contextlib
 import errno
 import json
 import os
@@ -10,13 +11,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from glioflow.cluster.storage import home
+from glioflow.cluster.remote_home import fetch, node_name, share, shared_since, withdraw
+from glioflow.cluster.storage import home, home_uri
 from glioflow.tracking.datasets import Dataset
 from glioflow.tracking.entities import as_metrics, as_params, as_tags
 from glioflow.tracking.runs import Runs
 
-# Name of the file in a run's folder.
+# Name of the file in a run's folder, and of the folder with one of each node.
 SPOOL = "spool.jsonl"
+_SPOOLS = "spools"
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
@@ -160,6 +163,46 @@ def run_folder(run_id: str) -> Path:
     return home() / "runs" / run_id
 
 
+def spool_of(run_id: str) -> Path:
+    """Return where a run's records wait while MLflow is away.
+
+    Where the home is an object store, each node has a spool of its own, of which the others get a copy.
+    """
+    return run_folder(run_id) / SPOOL if home_uri() is None else run_folder(run_id) / _SPOOLS / node_name() / SPOOL
+
+
+def spools_of(run_id: str) -> list[Path]:
+    """Return the spools of a run that there are, those of other nodes too."""
+    if home_uri() is None:
+        return [path] if (path := spool_of(run_id)).exists() else []
+    fetch(run_folder(run_id) / _SPOOLS)
+    return sorted((run_folder(run_id) / _SPOOLS).glob(f"*/{SPOOL}"))
+
+
+def copy_for_others(path: Path) -> None:
+    """Copy a spool, with what its records name, to where other nodes find it, if its node is lost."""
+    if home_uri() is None:
+        return
+    for record in read_spool(path):
+        if isinstance(record, File | Folder | Picture):
+            share(Path(record.path))
+    share(path)
+
+
+def drop_copy(path: Path) -> None:
+    """Remove the copy of a spool that others might send."""
+    if home_uri() is not None:
+        withdraw(path.parent)
+
+
+def waiting_since(path: Path) -> float:
+    """Return when a spool last changed, in seconds since 1970: of another node's, when it was copied."""
+    with contextlib.suppress(FileNotFoundError):
+        if home_uri() is not None:
+            return shared_since(path).timestamp()
+    return path.stat().st_mtime
+
+
 def read_spool(path: Path) -> list[Record]:
     """Return the records in a spool, but for a last line that its writer did not complete."""
     return [_found_here(_parse(json.loads(line)), path.parent) for line in _complete_part(path).splitlines()]
@@ -169,6 +212,10 @@ def _found_here(record: Record, folder: Path) -> Record:
     """Return a record with its file in the run's folder as that is now, if the home was moved since it was written."""
     if not isinstance(record, File | Folder | Picture) or Path(record.path).exists():
         return record
+    if Path(record.path).is_relative_to(home()):  # on the node that wrote it
+        fetch(Path(record.path))
+        if Path(record.path).exists():
+            return record
     _, name, below = record.path.rpartition(f"/{folder.name}/")
     return record.model_copy(update={"path": str(folder / below)}) if name and (folder / below).exists() else record
 

@@ -25,6 +25,8 @@ from glioflow.tracking.spool import (
     Status,
     Tags,
     append_to_spool,
+    copy_for_others,
+    drop_copy,
     read_spool,
     send_all,
 )
@@ -136,12 +138,20 @@ class RunWriter:
             self._unkept.append(record)
             refusal = error
         if waits and refusal is None:
+            self._copy()
             return
         try:
             self._deliver()
         except Exception:  # the store is away: a training must not die of it
             if refusal is not None:
                 raise refusal from None
+            self._copy()
+
+    def _copy(self) -> None:
+        """Let other nodes have what waits; where they cannot, the training goes on, too."""
+        assert self.spool is not None
+        with contextlib.suppress(OSError):
+            copy_for_others(self.spool)
 
     def _deliver(self) -> None:
         if self.spool is None or not (self.spool.exists() or self._unkept):
@@ -156,6 +166,7 @@ class RunWriter:
             send_all(records, self._store(), self.run_id)
         self._reached, self._sent = self.uri.startswith("http"), time.monotonic()
         self._unkept.clear()
+        drop_copy(self.spool)
         self.spool.unlink(missing_ok=True)
         shutil.rmtree(self.spool.with_suffix(".files"), ignore_errors=True)
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from glioflow import atomic
+from glioflow.cluster.remote_home import fetch
 from glioflow.data.case import unknown_case
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.record import CaseFiles, Cohort
@@ -253,6 +254,8 @@ def prepare_in(cohort: Cohort, steps: Sequence[Step], *, home: Path, map_cases: 
     """Prepare a raw cohort in its folder below `home`, where that was not done before; raises as `prepare`."""
     digests = digest_cases(cohort, steps)
     folder = home / fingerprint_of(digests, steps, digest_reading(cohort))
+    if not is_prepared(folder):
+        fetch(folder)  # as another node made it
     return prepare(cohort, folder, steps, map_cases=map_cases, digests=digests)
 
 

@@ -1,12 +1,13 @@
 """Prepared cohorts at a URI (s3:// or another store that fsspec knows), copied to every node that uses them."""
 
+import fcntl
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from glioflow import atomic
-from glioflow.cluster.storage import is_uri
+from glioflow.cluster.storage import home_uri, is_uri, prepared_home
 from glioflow.data.formats.record import reason
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.data.prepared.manifest import CaseRecord, WholeManifest, parse_manifest
@@ -23,6 +24,33 @@ def local_folder(source: str | Path, cache: Path) -> Path:
         UserError: As `fetch`.
     """
     return fetch(str(source), cache).path if is_uri(source) else Path(source)
+
+
+def keep_at_home(cohort: PreparedCohort) -> PreparedCohort:
+    """Return a prepared cohort from where every node has it: this one's copy, where the home is an object store."""
+    if home_uri() is None:
+        return cohort
+    address = _address(cohort.manifest.fingerprint)
+    push(cohort, address)
+    return fetch(address, prepared_home())
+
+
+def open_here(path: Path) -> PreparedCohort:
+    """Open a prepared cohort of the home that another node has checked; of an object store, this node's copy.
+
+    Raises:
+        UserError: As `fetch`.
+    """
+    if home_uri() is not None and not (path / "manifest.json").is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (path.parent / f".{path.name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # the trials of a node begin together
+            fetch(_address(path.name), path.parent)
+    return PreparedCohort(path, verify=False)
+
+
+def _address(fingerprint: str) -> str:
+    return f"{home_uri()}/{prepared_home().name}/{fingerprint}"
 
 
 def check_store(uri: str) -> None:

@@ -13,8 +13,9 @@ from glioflow import cluster
 from glioflow.bundle import read_description
 from glioflow.bundle.measurement import Row
 from glioflow.bundle.prediction import Predictor
+from glioflow.cluster.remote_home import fetch
 from glioflow.config import Experiment
-from glioflow.data.prepared.cohort import PreparedCohort
+from glioflow.data.prepared.remote import open_here
 from glioflow.data.splits import Split, deal
 from glioflow.errors import UserError
 from glioflow.evaluation import VolumeInterval, fit_volume_interval, flatten_summary
@@ -211,9 +212,7 @@ def _draw(job: _Picture) -> list[Drawing]:
     tracking = Tracking(job.tracking_uri, patience_s=STARTING_S)
     predictor = Predictor.load(tracking.find_bundle(job.fold_run)[0])
     title = f"{job.name}: {job.case_id}, Dice {job.dice:.3f}"
-    return draw_case(
-        predictor, PreparedCohort(job.prepared, verify=False).case(job.case_id), title=title, name=job.name
-    )
+    return draw_case(predictor, open_here(job.prepared).case(job.case_id), title=title, name=job.name)
 
 
 def _recorded_folds(setting: Setting, run_id: str | None) -> int | None:
@@ -285,10 +284,11 @@ def run_fold(plan: Plan) -> CohortScores:
             run.write(metrics, step=epoch)
 
         if plan.experiment.training.max_workers > 1:
+            fetch(plan.bundle)
             metrics = read_description(plan.bundle).metrics
         else:
             metrics = train_plan(plan, report) or {}
-        cohort = PreparedCohort(plan.prepared, verify=False)
+        cohort = open_here(plan.prepared)
         train, test = cohort.cases(plan.split.train), cohort.cases(plan.split.test)
         scores = score_cases(
             Predictor.load(plan.bundle),

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from glioflow.cluster.lease import holder_of
-from glioflow.cluster.storage import home
+from glioflow.cluster.remote_home import list_shared
+from glioflow.cluster.storage import home, home_uri
 from glioflow.errors import UserError
 from glioflow.runs.search.tuner import SearchFolder
 from glioflow.tracking import Tracking
@@ -32,9 +33,9 @@ class ListedSearch:
 def list_searches() -> list[ListedSearch]:
     """Return the searches of this home by name."""
     folder = home() / "searches"
-    places = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    tracking = Tracking() if places else None
-    return [_listed(SearchFolder(place.name, place), tracking) for place in places]
+    names = [name for name in list_shared(folder) if home_uri() or (folder / name).is_dir()]
+    tracking = Tracking() if names else None
+    return [_listed(SearchFolder(name, folder / name), tracking) for name in names]
 
 
 def _listed(folder: SearchFolder, tracking: Tracking | None) -> ListedSearch:

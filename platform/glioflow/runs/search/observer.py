@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from glioflow import cluster
 from glioflow.progress import Say
 from glioflow.reports.numbers import short
 from glioflow.runs.search.searcher import METRIC, NUMBER, TrialReport
-from glioflow.runs.search.trial import CHECKPOINT, GROUP
+from glioflow.runs.search.trial import CHECKPOINT, GROUP, drop_checkpoint
 from glioflow.tracking import PATIENCE_S, Tracking
 from glioflow.tracking.addresses import answers
 from glioflow.tracking.run import REASON
@@ -282,7 +281,7 @@ def _close(closing: _Closing, listener: Listener, tracking: Tracking) -> None:
     if closing.run_id is None:
         return
     if not closing.goes_on:
-        shutil.rmtree(run_folder(closing.run_id) / CHECKPOINT, ignore_errors=True)
+        drop_checkpoint(run_folder(closing.run_id) / CHECKPOINT)
     tracking.log_metrics(closing.run_id, closing.cost)
     if closing.tags:
         tracking.set_tags(closing.run_id, closing.tags)

@@ -13,7 +13,8 @@ from typing import Any, TypedDict
 
 from glioflow import cluster
 from glioflow.cluster.lease import holding
-from glioflow.cluster.storage import check_home, home
+from glioflow.cluster.remote_home import check_home, list_shared
+from glioflow.cluster.storage import home, home_uri
 from glioflow.config import Experiment, data_source, override
 from glioflow.config.experiment import check_search
 from glioflow.config.search import NAME, Point, SearchSettings
@@ -30,7 +31,7 @@ from glioflow.runs.search.prepared_variants import VARIANTS, prepare_variants
 from glioflow.runs.search.report import Finalist, report_search
 from glioflow.runs.search.resumed import check_begun, check_tables, resumed_search
 from glioflow.runs.search.schedulers import build_scheduler, replay
-from glioflow.runs.search.searcher import Searcher, count_open, enqueue, open_study
+from glioflow.runs.search.searcher import Searcher, count_open, enqueue, open_study, share_study
 from glioflow.runs.search.survival_objective import TABLES, Tables, find_tables
 from glioflow.runs.search.trial import TrialPlan, open_trial
 from glioflow.runs.search.trial_folds import deal_folds
@@ -105,13 +106,14 @@ def search(
     check_home()
     name = resume or settings.name or f"{experiment.name}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = SearchFolder(name, home() / "searches" / name)
-    if resume and not folder.path.exists():
+    if resume and not folder.exists:
         raise _unknown_search(name)
-    if not resume and folder.path.exists():
+    if not resume and folder.exists:
         hint = f"go on with --resume {name}, or choose another search.name"
         raise UserError("a search of this name must not exist", name, hint=hint)
     try:
         with holding(folder.path, f"search {name}"):
+            folder.fetch()
             return _search(experiment, data, folder, trials, resumed=resume is not None, say=say, show=show)
     finally:
         with contextlib.suppress(OSError):  # it is not empty once a search has begun
@@ -167,9 +169,8 @@ def _search(
 
 
 def _unknown_search(name: str) -> UserError:
-    folder = home() / "searches"
-    begun = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    hint = None if begun else f"no search was begun in {home()}; leave out --resume to begin one"
+    begun = list_shared(home() / "searches")
+    hint = None if begun else f"no search was begun in {home_uri() or home()}; leave out --resume to begin one"
     return UserError("--resume must name a search that was begun", name, begun or None, hint=hint)
 
 
@@ -248,6 +249,8 @@ def _run(
         lines = say if show is None else None
         with parent.followed(lines), surviving_memory_kills(), cluster.restoring_interrupts():
             results = tuner.fit()
+        if searcher is not None:
+            share_study(folder.storage)
     except Exception as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise RunFailed(f"search {name} broke off ({line}); go on with --resume {name}") from error

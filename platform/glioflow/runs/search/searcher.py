@@ -3,10 +3,12 @@
 Stopped trials end as pruned, failed ones as failed, and trials that an interruption left open are handed out again.
 """
 
+import contextlib
 import json
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, TypedDict
 
 import numpy as np
@@ -14,6 +16,7 @@ import optuna
 from optuna.trial import TrialState
 from ray.tune.search import Searcher as TuneSearcher
 
+from glioflow.cluster.remote_home import share
 from glioflow.config.search import Choice, Parameter, Point, Real, SearchSettings
 
 # What Tune compares: `val/dice` after each epoch and, in the last report of a finished trial, its `val/dice_mean`.
@@ -179,7 +182,9 @@ class Searcher(TuneSearcher):  # type: ignore[misc]
         self._steps[trial_id] = set(self._in()[trial.number].intermediate_values)
         with warnings.catch_warnings():  # of an open trial whose value a range that was narrowed since does not have
             warnings.simplefilter("ignore", RuntimeWarning)
-            return {**suggest_point(trial, self.settings), NUMBER: trial.number}
+            point = suggest_point(trial, self.settings)
+        self._copy()
+        return {**point, NUMBER: trial.number}
 
     def _reopen(self, number: int) -> optuna.Trial:
         """Return a trial that is open in the study, with its parameters and what it reported."""
@@ -218,6 +223,12 @@ class Searcher(TuneSearcher):  # type: ignore[misc]
             self.study.tell(trial, [objective_value(last, name) for name in self.settings.objectives])
         else:
             self.study.tell(trial, state=TrialState.PRUNED)
+        self._copy()
+
+    def _copy(self) -> None:
+        """Let another node go on from the study as it is now; where it cannot be copied, the next time."""
+        with contextlib.suppress(OSError):
+            share_study(self.storage)
 
     def give_up(self, reason: str) -> None:
         """Begin no more trials; those at work go on."""
@@ -241,6 +252,11 @@ class Searcher(TuneSearcher):  # type: ignore[misc]
 def objective_value(result: Mapping[str, Any], objective: str) -> float:
     """Return what a finished trial reached in one objective."""
     return float(result[METRIC if objective == "dice" else objective])
+
+
+def share_study(storage: str) -> None:
+    """Copy a study to the home's object store; nothing writes it meanwhile, as its one process does that here."""
+    share(Path(storage.removeprefix("sqlite:///")))
 
 
 def count_open(name: str, storage: str) -> int:

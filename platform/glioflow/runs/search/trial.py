@@ -16,9 +16,10 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from glioflow import bundle, cluster
 from glioflow.clock import now
+from glioflow.cluster.remote_home import fetch, share, withdraw
 from glioflow.config import Experiment, override
 from glioflow.config.search import PREPROCESS
-from glioflow.data.prepared.cohort import PreparedCohort
+from glioflow.data.prepared.remote import open_here
 from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
 from glioflow.runs.launch import EXPERIMENT, Setting, opening_of
@@ -28,10 +29,10 @@ from glioflow.runs.search.survival_objective import C_INDEX, Tables, c_index
 from glioflow.runs.search.trial_folds import sum_up
 from glioflow.runs.train.checkpoints import Behind
 from glioflow.runs.train.run import fit_on_train
-from glioflow.tracking import BUNDLE, PATIENCE_S, SPOOL, RunWriter, Tracking
+from glioflow.tracking import BUNDLE, PATIENCE_S, Tracking
 from glioflow.tracking.addresses import answers, without_password
 from glioflow.tracking.outage import StoreAway, outlasting
-from glioflow.tracking.run import Run, begin_run
+from glioflow.tracking.run import Run, begin_run, send_waiting
 
 if TYPE_CHECKING:
     from glioflow.training.checkpoints import Checkpoint
@@ -175,14 +176,26 @@ def _train_folds(run: Run, plan: Plan, splits: Sequence[Split]) -> list[Plan]:
 
 def _train_once(run: Run, plan: Plan) -> bool:
     """Train and say so; where that was done before (a process was killed before it could report) do nothing."""
+    if plan.fold is not None:
+        fetch(plan.features)
+        fetch(plan.bundle)
     done = (plan.bundle / "model.json").exists()
     if not done:
         if plan.experiment.training.min_workers > 1:
             fit_on_train(plan, callbacks=[Relay(plan.run_id, plan.experiment.training.epochs)])
         else:
             _train_here(run, plan)
-    shutil.rmtree(plan.folder / CHECKPOINT / plan.part, ignore_errors=True)
+        if plan.fold is not None:  # the next ones may be trained elsewhere
+            share(plan.features)
+            share(plan.bundle)
+    drop_checkpoint(plan.folder / CHECKPOINT / plan.part)
     return not done
+
+
+def drop_checkpoint(folder: Path) -> None:
+    """Remove a checkpoint that nobody goes on from."""
+    withdraw(folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _train_here(run: Run, plan: Plan) -> None:
@@ -212,6 +225,7 @@ def _train_here(run: Run, plan: Plan) -> None:
         tune.report(progress_report(plan.run_id, step, logged), checkpoint=given)
 
     received = tune.get_checkpoint()
+    fetch(folder)  # another node may have gone on meanwhile
     with behind:
         if received is not None:
             with received.as_directory() as other:
@@ -235,6 +249,7 @@ def _keep(write_checkpoint: "Checkpoint", folder: Path) -> None:
             raise OSError(f"the checkpoint could not be written: {str(error).splitlines()[0]}") from error
         for file in Path(working).iterdir():
             os.replace(file, folder / file.name)
+    share(folder)
 
 
 class Relay(TuneReportCallback):  # type: ignore[misc]
@@ -268,11 +283,11 @@ def open_trial(
     earlier = tracking.find(plan.experiment.name, **tags, **parent)
     if earlier is not None:
         run_id = str(earlier.info.run_id)
-        RunWriter(tracking.uri, run_id, plan.folder / run_id / SPOOL).close()
+        send_waiting(tracking.uri, run_id)
         tracking.reopen(run_id)
         tracking.set_tags(run_id, params)  # a population's parameters change on the way
         return run_id
-    setting = Setting(plan.experiment, PreparedCohort(plan.prepared, verify=False), plan.split, tracking)
+    setting = Setting(plan.experiment, open_here(plan.prepared), plan.split, tracking)
     name = f"trial-{number:0>3} {trial_plan.search}"
     opening = opening_of(setting, "trial", name, parent=trial_plan.parent, tags={**tags, **params})
     searched = {f"search/{key}": value for key, value in point.items()}  # apart from what all trials share

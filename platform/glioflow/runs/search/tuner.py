@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from glioflow import atomic, cluster
+from glioflow.cluster.remote_home import fetch, list_shared, ray_storage, share
+from glioflow.cluster.storage import home_uri
 from glioflow.config import Experiment
 from glioflow.config.search import SearchSettings
 from glioflow.runs.search.observer import Announcer, Board
@@ -34,19 +36,39 @@ class SearchFolder:
         return self.path / "tune"
 
     @property
+    def exists(self) -> bool:
+        """Whether a search of this name was begun in this home."""
+        return self.name in list_shared(self.path.parent)
+
+    @property
     def has_begun(self) -> bool:
         """Whether trials were begun: the run is noted before."""
-        return (self.path / "optuna.db").exists() or self.tune.exists()
+        return not {"optuna.db", self.tune.name}.isdisjoint(list_shared(self.path))
+
+    @property
+    def has_population(self) -> bool:
+        """Whether Tune left what a population goes on from."""
+        return self.tune.name in list_shared(self.path)
 
     @property
     def run_id(self) -> str | None:
         """The search's run, by which it is told from other people's searches of the same name; None if not noted."""
         note = self.path / _RUN_ID
+        if not note.is_file():
+            fetch(note)
         return note.read_text().strip() if note.is_file() else None
 
     def note_run(self, run_id: str) -> None:
         """Note the search's run."""
         atomic.write_text(self.path / _RUN_ID, run_id)
+        share(self.path / _RUN_ID)
+
+    def fetch(self) -> None:
+        """Bring what the search goes on from, as the node where it ran last left it."""
+        for path in (self.path / _RUN_ID, self.path / "optuna.db"):
+            if home_uri() is not None:
+                path.unlink(missing_ok=True)
+            fetch(path)
 
 
 def build_tuner(
@@ -64,8 +86,11 @@ def build_tuner(
     settings, training = experiment.search, experiment.training
     planned = tune.with_parameters(run_trial, plan_json=trial_plan.model_dump_json())
     trainable = tune.with_resources(planned, resources(experiment))
-    if searcher is None and folder.tune.exists():
-        return tune.Tuner.restore(str(folder.tune), trainable=trainable, resume_unfinished=True, resume_errored=True)
+    if searcher is None and folder.has_population:
+        storage = ray_storage(folder.tune)
+        return tune.Tuner.restore(
+            storage.pop("storage_path"), trainable=trainable, resume_unfinished=True, resume_errored=True, **storage
+        )
     workers = {name.lower(): training.min_workers * each for name, each in training.resources_per_worker.items()}
     return tune.Tuner(
         trainable,
@@ -81,7 +106,7 @@ def build_tuner(
         run_config=tune.RunConfig(
             # Of Tune's own files none is needed to go on, but for a population's.
             name="tune" if searcher is None else f"tune-{datetime.now():%Y%m%d-%H%M%S-%f}",
-            storage_path=str(folder.path),
+            **ray_storage(folder.path),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=4),
             failure_config=tune.FailureConfig(max_failures=1),
             callbacks=[Announcer(folder.name, board, workers=workers)],

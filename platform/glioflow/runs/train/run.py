@@ -12,9 +12,10 @@ from glioflow import bundle, cluster
 from glioflow.bundle.measurement import Row
 from glioflow.bundle.prediction import Predictor
 from glioflow.cluster.lease import holding
+from glioflow.cluster.remote_home import fetch, ray_storage, share, withdraw
 from glioflow.cluster.storage import home
 from glioflow.config import Experiment
-from glioflow.data.prepared.cohort import PreparedCohort
+from glioflow.data.prepared.remote import open_here
 from glioflow.errors import GlioflowError, RunFailed, UserError, causes_of
 from glioflow.evaluation import flatten_summary
 from glioflow.progress import Say, quiet
@@ -31,7 +32,8 @@ from glioflow.runs.train.overlays import OVERLAYS, drawn
 from glioflow.tracking import BUNDLE, RunWriter, Tracking
 from glioflow.tracking.addresses import answers
 from glioflow.tracking.logged_models import log_model
-from glioflow.tracking.run import open_run, resume_run, spool_of
+from glioflow.tracking.run import open_run, resume_run, send_waiting
+from glioflow.tracking.spool import run_folder, spools_of
 
 if TYPE_CHECKING:
     from glioflow.training.checkpoints import Checkpoint
@@ -108,6 +110,7 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
         for name, content in {**test.report, **_curves(setting.tracking, run.run_id)}.items():
             run.log_bytes(f"report/{name}", content)
         run.log_folder(plan.bundle, folder=BUNDLE)
+    withdraw(run_folder(run.run_id))  # MLflow has all of it
     with suppress(Exception):  # MLflow is away: `register` makes it
         log_model(setting.tracking, run.run_id)
     return Trained(run.run_id, f"runs:/{run.run_id}/{BUNDLE}", metrics)
@@ -123,11 +126,10 @@ def _curves(tracking: Tracking, run_id: str) -> dict[str, bytes]:
 
 def _send_waiting(tracking: Tracking, run_id: str) -> Trained | None:
     """Send what a run could not while MLflow was away; return its end, if that was all it lacked."""
-    spool = spool_of(run_id)
-    if not spool.exists():
+    if not spools_of(run_id):
         return None
-    with holding(spool.parent, f"run {run_id}"):
-        RunWriter(tracking.uri, run_id, spool).close()
+    with holding(run_folder(run_id), f"run {run_id}"):
+        send_waiting(tracking.uri, run_id)
     run = tracking.run(run_id)
     if run.info.status != "FINISHED":
         return None
@@ -176,7 +178,7 @@ def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, floa
         ),
         run_config=ray.train.RunConfig(
             name=folder.name,
-            storage_path=str(folder.parent),
+            **ray_storage(folder.parent),
             failure_config=ray.train.FailureConfig(max_failures=2, controller_failure_limit=3),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             callbacks=list(callbacks),
@@ -188,6 +190,8 @@ def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, floa
     except Exception as error:
         drop_torn(folder)
         raise RunFailed(_cause(error)) from error
+    fetch(plan.bundle)
+    fetch(plan.features)
     return bundle.read_description(plan.bundle).metrics
 
 
@@ -243,6 +247,9 @@ def _worker(config: dict[str, Any]) -> None:
             _log.warning("checkpoint %s is not whole; the training starts over", given)
             resume = None
         train_plan(plan, report, rank=rank, world_size=world_size, resume=resume, keep=keep, behind=behind)
+    if rank == 0:
+        share(plan.features)
+        share(plan.bundle)
 
 
 def score_test_patients(plan: Plan) -> TestScores:
@@ -262,7 +269,8 @@ def score_test_patients(plan: Plan) -> TestScores:
 
 def _score_in_task(plan_json: str) -> TestScores:
     plan = Plan.model_validate_json(plan_json)
-    predictor, cohort = Predictor.load(plan.bundle), PreparedCohort(plan.prepared, verify=False)
+    fetch(plan.bundle)
+    predictor, cohort = Predictor.load(plan.bundle), open_here(plan.prepared)
     scored = score_cases(
         predictor,
         cohort.cases(plan.split.test),

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import ray
 
 from glioflow import cluster
-from glioflow.cluster.storage import home, tracking_uri
+from glioflow.cluster.storage import home, home_uri, tracking_uri
 from glioflow.serving.settings import APP, ServeSettings
 from glioflow.serving.versions.loaded import Wanted, find_wanted
 from glioflow.serving.versions.serve_config import (
@@ -76,7 +76,7 @@ def watch(app: str, settings: ServeSettings, say: Callable[..., None]) -> None:
 
 def _application(app: str, settings: ServeSettings) -> ApplicationConfig:
     environment = dict(ray.get_runtime_context().runtime_env)
-    folders = {"GLIOFLOW_HOME": str(home())}
+    folders = {"GLIOFLOW_HOME": home_uri() or str(home())}
     if without_password(tracking_uri()) == tracking_uri():  # else it comes in a file
         folders["MLFLOW_TRACKING_URI"] = tracking_uri()
     return {

@@ -1,0 +1,191 @@
+"""A home at an object store: each node works in a folder of its own, and what others need is copied to the store.
+
+Every function takes paths of `home()`. Where the home is a folder that all nodes reach, there is nothing to copy.
+"""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from glioflow import atomic
+from glioflow.cluster.storage import home, home_uri, tracking_uri
+from glioflow.errors import UserError
+
+# A folder that holds one of these is complete: they are copied after all else.
+_LAST = ("manifest.json", "model.json")
+_TEMPORARY = "."
+
+
+class StoreFailed(OSError):  # noqa: N818 - as RunFailed
+    """The home's object store did not do what it was asked: no fault of the work that asked it."""
+
+
+def check_home() -> None:
+    """Refuse a home that cannot be used.
+
+    Raises:
+        UserError: As `home`; if nothing can be written there; or if the home is an object store and MLflow no server.
+    """
+    uri = home_uri()
+    atomic.check_folder(home(), "GLIOFLOW_HOME" if uri is None else "GLIOFLOW_CACHE")
+    if uri is None:
+        return
+    tracking_uri()
+    probe = home() / f".probe-{uuid.uuid4().hex}"
+    try:
+        write_shared(probe, b"")
+        withdraw(probe)
+    except (OSError, ValueError, ImportError) as error:
+        hint = "check the address, and the credentials of its store (for S3, AWS_ACCESS_KEY_ID and so on)"
+        raise UserError(f"GLIOFLOW_HOME cannot be written to ({error})", uri, hint=hint) from None
+
+
+def node_name() -> str:
+    """Return a name that this node alone has among those that use the home at an object store."""
+    note = home() / ".node"
+    if not note.is_file():
+        atomic.write_text(note, uuid.uuid4().hex[:12])
+    return note.read_text()
+
+
+def share(path: Path) -> None:
+    """Copy a file or folder of the home to its object store, over what is there; what makes it complete goes last."""
+    if home_uri() is None:
+        return
+    below = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    whole = [each for each in below if not each.name.startswith(_TEMPORARY)]
+    with _asking() as (files, _):
+        for some in (
+            [each for each in whole if each.name not in _LAST],
+            [each for each in whole if each.name in _LAST],
+        ):
+            if some:
+                files.put([str(each) for each in some], [_key(each) for each in some])
+
+
+def fetch(path: Path) -> None:
+    """Copy a file or folder of the home from its object store to this node, over what is here, each file whole."""
+    if home_uri() is None:
+        return
+    with _asking() as (files, _):
+        root = _key(path)
+        keys = sorted(files.find(root), key=lambda key: Path(key).name in _LAST)
+        if not keys:
+            return
+        here = [path / key[len(root) :].lstrip("/") if key != root else path for key in keys]
+        for target in here:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        working = [target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}") for target in here]
+        try:
+            with atomic.writing_into(path.parent):
+                files.get(keys, [str(each) for each in working])
+                for each, target in zip(working, here, strict=True):
+                    each.replace(target)
+        finally:
+            for each in working:
+                each.unlink(missing_ok=True)
+
+
+def withdraw(path: Path) -> None:
+    """Remove a file or folder of the home from its object store; what is on this node stays."""
+    if home_uri() is None:
+        return
+    with _asking() as (files, _):
+        keys = files.find(_key(path))
+        if keys:
+            files.rm(keys)
+
+
+def list_shared(folder: Path) -> list[str]:
+    """Return the names of what lies directly in a folder of the home, sorted: in its object store, or on disk."""
+    if home_uri() is None:
+        return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
+    with _asking() as (files, _):
+        try:
+            return sorted(Path(key).name for key in files.ls(_key(folder), detail=False))
+        except FileNotFoundError:
+            return []
+
+
+def write_shared(path: Path, content: bytes, *, new: bool = False) -> None:
+    """Write an object for a file of the home, which stays off this disk.
+
+    Args:
+        path: The file.
+        content: All of it.
+        new: Whether there must be none: of several that write at once, one does.
+
+    Raises:
+        FileExistsError: If it was to be new, and is there.
+    """
+    with _asking() as (files, _):
+        files.pipe_file(_key(path), content, mode="create" if new else "overwrite")
+
+
+def read_shared(path: Path) -> bytes:
+    """Return the object of a file of the home; raises `FileNotFoundError`."""
+    with _asking() as (files, _):
+        return bytes(files.cat_file(_key(path)))
+
+
+def shared_since(path: Path) -> datetime:
+    """Return when the object of a file was last written, by the store's clock; raises `FileNotFoundError`."""
+    with _asking() as (files, _):
+        when: datetime = files.modified(_key(path))
+        return when
+
+
+def ray_storage(folder: Path) -> dict[str, Any]:
+    """Return where Ray keeps what belongs into a folder of the home, as words of its `RunConfig`."""
+    if home_uri() is None:
+        return {"storage_path": str(folder)}
+    from pyarrow.fs import PyFileSystem
+
+    return {"storage_path": _key(folder), "storage_filesystem": PyFileSystem(open_for_ray())}
+
+
+def open_for_ray() -> Any:
+    """Open the store for Ray, in whose processes it is opened anew: none of its secrets travel."""
+    from pyarrow.fs import FSSpecHandler
+
+    from glioflow.cluster.environment import silence
+
+    class Handler(FSSpecHandler):  # type: ignore[misc]
+        def __reduce__(self) -> tuple[Any, tuple[()]]:
+            return open_for_ray, ()
+
+    silence()
+    return Handler(_open()[0])
+
+
+def _key(path: Path) -> str:
+    """Return the object of a path of the home, as the store's own clients call it."""
+    below = path.relative_to(home()).as_posix()
+    root = _open()[1]
+    return root if below == "." else f"{root}/{below}"
+
+
+def _open() -> tuple[Any, str]:
+    import fsspec
+
+    uri = home_uri()
+    assert uri is not None
+    files, root = fsspec.url_to_fs(uri)
+    return files, str(root).rstrip("/")
+
+
+@contextmanager
+def _asking() -> Iterator[tuple[Any, str]]:
+    """Give the store's client and the home's root there; each store fails in its own way, here all as `OSError`."""
+    files, root = _open()
+    files.invalidate_cache()
+    try:
+        yield files, root
+    except OSError:
+        raise
+    except Exception as error:
+        line = next((each.strip() for each in str(error).splitlines() if each.strip()), type(error).__name__)
+        raise StoreFailed(f"the object store of GLIOFLOW_HOME: {line[:200]}") from error

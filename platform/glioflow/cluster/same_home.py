@@ -1,0 +1,46 @@
+"""A cluster of several nodes: each proves that it sees the home that the driver sees, before any work begins."""
+
+import uuid
+from pathlib import Path
+
+from glioflow import atomic
+from glioflow.cluster.connection import on_each_node
+from glioflow.cluster.environment import silence
+from glioflow.cluster.remote_home import read_shared, share, withdraw
+from glioflow.cluster.storage import home, home_uri
+from glioflow.errors import UserError
+
+_ANSWER_S = 300.0
+
+
+def check_same_home() -> None:
+    """Refuse a cluster of which a node does not find in the home what this process writes there.
+
+    Raises:
+        UserError: With the nodes' addresses and what each of them found.
+    """
+    word = uuid.uuid4().hex
+    probe = home() / f".probe-{word}"
+    atomic.write_text(probe, word)
+    try:
+        share(probe)
+        answers = on_each_node(_read, probe, within_s=_ANSWER_S)
+    finally:
+        probe.unlink(missing_ok=True)
+        withdraw(probe)
+    blind = {node: answer for node, answer in answers.items() if answer != word}
+    if blind:
+        node, answer = next(iter(blind.items()))
+        rule = f"every node must see the same GLIOFLOW_HOME, and {len(blind)} of {len(answers)} do not"
+        hint = "mount one folder at this path on every node, or give an object store such as s3://bucket/glioflow"
+        if home_uri() is not None:
+            hint = "let every node reach the store, with its credentials"
+        raise UserError(rule, f"node {node}: {answer}", hint=hint)
+
+
+def _read(probe: Path) -> str:
+    silence()
+    try:
+        return (read_shared(probe).decode() if home_uri() is not None else probe.read_text()) or "an empty file"
+    except Exception as error:  # an answer for people, whatever it is
+        return f"{type(error).__name__}: {error}"[:200]
