@@ -142,7 +142,7 @@ def closed_port():
 
 
 SURROUNDINGS = {
-    "a home that is a URI": ({"GLIOFLOW_HOME": "s3://bucket/home"}, "GLIOFLOW_HOME must name a folder, not a URI"),
+    "an object store without a server": ({"GLIOFLOW_HOME": "s3://b/home"}, "MLFLOW_TRACKING_URI must name a server"),
     "a home that is a file": ({"GLIOFLOW_HOME": "some.yaml"}, "GLIOFLOW_HOME must name a folder"),
     "a home below a file": ({"GLIOFLOW_HOME": "some.yaml/x"}, "GLIOFLOW_HOME must name a folder"),
     "a home that cannot be written": ({"GLIOFLOW_HOME": "/proc/home"}, "GLIOFLOW_HOME cannot be written to"),

@@ -296,8 +296,8 @@ def test_a_wrong_call_is_one_clear_line_and_exit_code_2(call, place, line):
 
 # What surrounds a call of `train` (and of `models`, where Ray is not the matter), and what its one line says.
 SURROUNDINGS = """
-GLIOFLOW_HOME=gs://bucket/home -> GLIOFLOW_HOME must name a folder, not a URI
-GLIOFLOW_HOME=file:///tmp/home -> GLIOFLOW_HOME must name a folder, not a URI
+GLIOFLOW_HOME=gs://bucket/home -> MLFLOW_TRACKING_URI must name a server (http://...) where GLIOFLOW_HOME is an object
+GLIOFLOW_HOME=file:///tmp/home -> GLIOFLOW_HOME must name a folder or an object store, not a URI of a file
 GLIOFLOW_HOME=/dev/null -> GLIOFLOW_HOME
 GLIOFLOW_HOME=/dev/null/home -> GLIOFLOW_HOME
 GLIOFLOW_HOME=/proc/self/home -> GLIOFLOW_HOME

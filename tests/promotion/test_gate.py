@@ -387,7 +387,7 @@ def test_of_two_promotions_at_once_the_second_is_told(enter, trained, monkeypatc
     assert begun.wait(60)
     try:
         for other in (lambda: stand(2), lambda: rollback("glioma")):
-            with pytest.raises(UserError, match="another promotion or rollback of glioma is under way"):
+            with pytest.raises(UserError, match="another promotion or rollback of glioma is run by process"):
                 other()
     finally:
         go_on.set()

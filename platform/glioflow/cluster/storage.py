@@ -64,11 +64,6 @@ def prepared_home() -> Path:
     return home() / "prepared"
 
 
-def recorded_cohort(path: Path) -> Path:
-    """Return where a cohort lies that a run recorded at `path`: there, or in this home, where that was moved since."""
-    return path if path.exists() or not (prepared_home() / path.name).is_dir() else prepared_home() / path.name
-
-
 def data_folder() -> Path | None:
     """Return `$GLIOFLOW_DATA`, or None."""
     named = os.environ.get("GLIOFLOW_DATA")

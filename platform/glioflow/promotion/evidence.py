@@ -11,9 +11,9 @@ import numpy as np
 
 from glioflow.bundle.measurement import Row, measure_segmentation
 from glioflow.bundle.prediction import Predictor
-from glioflow.cluster.storage import recorded_cohort
 from glioflow.config.gate import GateSettings
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort, find_or_prepare, is_prepared
+from glioflow.data.prepared.remote import recorded_cohort
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.evaluation import Reliability, count_reliability

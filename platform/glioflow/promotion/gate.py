@@ -1,12 +1,11 @@
 """The gate: all evidence gathered anew, one promotion of a model at a time, the alias `champion` moved last."""
 
-import fcntl
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from glioflow.clock import now
+from glioflow.cluster.lease import holding
 from glioflow.cluster.storage import home as state_folder
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.errors import UserError
@@ -99,22 +98,13 @@ def rollback(name: str) -> Verdict:
     return verdict
 
 
-@contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """Hold the model's lock; the kernel lets go of it when a process dies."""
-    path = state_folder() / "locks" / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            rule = f"another promotion or rollback of {name} is under way"
-            raise UserError(rule, name, hint="wait until it ends and try again") from None
-        yield
+def _alone(name: str) -> AbstractContextManager[None]:
+    """Let one process of this home promote a model at a time."""
+    return holding(state_folder() / "locks" / name, f"another promotion or rollback of {name}")
 
 
 def _check_unmoved(tracking: Tracking, name: str, champion: Version | None) -> None:
-    """Notice a promotion from another machine, which our lock does not reach."""
+    """Notice a promotion from another home, which our lease does not reach."""
     after = tracking.champion(name)
     if (after and after.version) != (champion and champion.version):
         rule = f"the champion of {name} changed while the version was judged against it"

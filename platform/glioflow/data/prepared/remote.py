@@ -3,6 +3,7 @@
 import fcntl
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,27 @@ def open_here(path: Path) -> PreparedCohort:
     Raises:
         UserError: As `fetch`.
     """
-    if home_uri() is not None and not (path / "manifest.json").is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with (path.parent / f".{path.name}.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # the trials of a node begin together
-            fetch(_address(path.name), path.parent)
+    _bring(path)
     return PreparedCohort(path, verify=False)
+
+
+def recorded_cohort(path: Path) -> Path:
+    """Return where a cohort lies that a run recorded at `path`: there, or in this home, where that was moved since."""
+    here = prepared_home() / path.name
+    if not path.exists():
+        with suppress(UserError):  # whoever wants it says that it is gone
+            _bring(here)
+    return here if here.is_dir() and not path.exists() else path
+
+
+def _bring(path: Path) -> None:
+    """Copy a prepared cohort of a home at an object store to this node, once for all its processes."""
+    if home_uri() is None or (path / "manifest.json").is_file():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (path.parent / f".{path.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # the trials of a node begin together
+        fetch(_address(path.name), path.parent)
 
 
 def _address(fingerprint: str) -> str:

@@ -262,9 +262,9 @@ def _plan(setting: Setting, parent: str, fold: int, split: Split) -> Plan:
 def _scores_of(experiment: Experiment, plans: Iterable[Plan]) -> Iterator[CohortScores]:
     """Train and judge folds: side by side where one worker trains each, else one after another on Ray Train."""
     training = experiment.training
-    booked = {"num_cpus": training.cpus_per_worker, "num_gpus": training.gpus}
+    cpus, gpus = training.cpus_per_worker, training.gpus
     if training.max_workers == 1:
-        yield from cluster.map_parallel(run_fold, plans, **booked)
+        yield from cluster.map_parallel(run_fold, plans, num_cpus=cpus, num_gpus=gpus)
         return
     for plan in plans:
         try:
@@ -272,7 +272,7 @@ def _scores_of(experiment: Experiment, plans: Iterable[Plan]) -> Iterator[Cohort
         except BaseException as error:
             Run(plan.tracking_uri, plan.run_id, plan.spool).abandon(error)
             raise
-        yield from cluster.map_parallel(run_fold, [plan], **{**booked, "num_gpus": min(1.0, training.gpus)})
+        yield from cluster.map_parallel(run_fold, [plan], num_cpus=cpus, num_gpus=min(1.0, gpus))
 
 
 def run_fold(plan: Plan) -> CohortScores:

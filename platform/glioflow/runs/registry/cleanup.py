@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from glioflow.cluster.lease import holder_of
-from glioflow.cluster.storage import home, prepared_home
+from glioflow.cluster.storage import home, home_uri, prepared_home
 from glioflow.data.prepared.index import Index
 from glioflow.errors import UserError
 from glioflow.progress import Say, quiet
@@ -64,7 +64,13 @@ def collect(*, keep: int = 3, dry_run: bool = False, age_s: float = _AGE_S, say:
     Returns:
         What was removed: working folders and checkpoints of runs that ended for good, Tune's files of finished
         searches, bundles of their worse trials, prepared cohorts that no run recorded, half-made bundles.
+
+    Raises:
+        UserError: If the home is an object store.
     """
+    if (uri := home_uri()) is not None:
+        rule = "gc cleans homes that are folders only"
+        raise UserError(rule, uri, hint="remove old objects by the store's own rules; runs and bundles are in MLflow")
     tracking = Tracking()
     if not dry_run:
         close_expired(tracking, tracking.every_run())

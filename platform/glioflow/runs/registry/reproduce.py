@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from glioflow import bundle, cluster
-from glioflow.cluster.storage import recorded_cohort
 from glioflow.config import load_recorded, override
+from glioflow.data.prepared.remote import recorded_cohort
 from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
 from glioflow.progress import Say, quiet

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 import numpy as np
 
 from glioflow import atomic
-from glioflow.cluster.storage import home
+from glioflow.cluster.storage import home, home_uri
 from glioflow.data.case import Case
 from glioflow.data.formats import lgg
 from glioflow.data.formats.detect import open_cohort
@@ -107,9 +107,12 @@ class Feedback:
             correction: Who made it, and of what.
 
         Raises:
-            UserError: If it has no mask, or one with another label.
+            UserError: If it has no mask, or one with another label; or if the home is an object store, where no key of
+                patients is kept.
             QuotaUsed: If today's quota is used up.
         """
+        if home_uri() is not None:
+            raise UserError("feedback is kept only in a home that is a folder", hint="let GLIOFLOW_HOME name a folder")
         if case.mask is None:
             hint = "name it <name>_mask.tif or <name>_mask.nii.gz"
             raise UserError("feedback must have a mask beside every image", hint=hint)
