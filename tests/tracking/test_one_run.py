@@ -15,7 +15,7 @@ from typing import Any, get_args
 import pytest
 
 from glioflow import __version__
-from glioflow.errors import DiskFull, RunFailed
+from glioflow.errors import DiskFull, RunFailed, UserError
 from glioflow.tracking import Tracking
 from glioflow.tracking.datasets import prepared_dataset
 from glioflow.tracking.lease import LEASE, expired
@@ -360,3 +360,15 @@ def test_runs_of_every_kind_survive_an_outage_of_a_server(
         for kind, run in runs.items():
             logged = Tracking().run(run.run_id)
             assert (logged.info.status, logged.data.metrics) == ("FINISHED", {"val/dice": 0.5}), kind
+
+
+def test_a_run_that_another_home_runs_is_not_gone_on_with_until_its_lease_ends(
+    tracking, opening, monkeypatch, tmp_path
+):
+    with open_run(tracking, opening("train")) as run:
+        monkeypatch.setenv("GLIOFLOW_HOME", str(tmp_path / "other"))
+        with pytest.raises(UserError, match=rf"run {run.run_id} is run from the home {tmp_path}/home "):
+            resume_run(tracking, run.run_id).__enter__()
+        tracking.set_tags(run.run_id, {LEASE: "0"})
+        with resume_run(tracking, run.run_id):
+            pass

@@ -43,7 +43,7 @@ def settings(**changes):
     return TrainingSettings(**({"epochs": 4, "learning_rate": 1e-2, "precision": "fp32"} | changes))
 
 
-def run(net, chosen, *, dices=None, batches=None, resume=None, report=None, loss=None, keep=None):
+def run(net, chosen, *, dices=None, batches=None, resume=None, report=None, loss=None, keep=None, announced=None):
     told = iter(dices if dices is not None else [k / 100 for k in range(100)])
     return fit(
         net,
@@ -54,6 +54,7 @@ def run(net, chosen, *, dices=None, batches=None, resume=None, report=None, loss
         report or (lambda *_: None),
         resume=resume,
         keep=keep,
+        announced=announced,
     )
 
 
@@ -136,6 +137,17 @@ def test_a_training_killed_within_an_epoch_and_resumed_ends_with_the_same_bits(t
     assert losses[2:] == losses[epoch:2]
     assert equal(whole.weights, again.weights)
     assert equal(whole_net.state_dict(), again_net.state_dict())
+
+
+def test_where_the_end_of_a_machine_is_announced_a_checkpoint_is_written_at_once():
+    kept, asked = Kept(), []
+
+    def announced():
+        asked.append(None)
+        return len(asked) == 1
+
+    run(network(), settings(epochs=1, checkpoint_minutes=10.0), keep=kept, announced=announced)
+    assert [copy.state["begun"]["steps"] for copy in kept.copies] == [1]
 
 
 def test_checkpoints_within_epochs_change_nothing_and_may_be_left_out():

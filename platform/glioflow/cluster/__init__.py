@@ -14,6 +14,7 @@ from glioflow.cluster.connection import (
     restoring_interrupts,
     slots,
 )
+from glioflow.cluster.draining import node_ends
 from glioflow.cluster.environment import DEFAULTS, in_ray_job, process_environment, silence
 from glioflow.cluster.memory import memory_shortage
 
@@ -28,6 +29,7 @@ __all__ = [
     "map_cases",
     "map_parallel",
     "memory_shortage",
+    "node_ends",
     "own_group",
     "process_environment",
     "release_group",

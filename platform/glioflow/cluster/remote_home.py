@@ -173,7 +173,7 @@ def _open() -> tuple[Any, str]:
 
     uri = home_uri()
     assert uri is not None
-    files, root = fsspec.url_to_fs(uri)
+    files, root = fsspec.url_to_fs(uri, use_listings_cache=False)
     return files, str(root).rstrip("/")
 
 
@@ -181,7 +181,6 @@ def _open() -> tuple[Any, str]:
 def _asking() -> Iterator[tuple[Any, str]]:
     """Give the store's client and the home's root there; each store fails in its own way, here all as `OSError`."""
     files, root = _open()
-    files.invalidate_cache()
     try:
         yield files, root
     except OSError:

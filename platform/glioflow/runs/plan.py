@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from glioflow import atomic, bundle
+from glioflow import atomic, bundle, cluster
 from glioflow.bundle.measurement import measure
 from glioflow.bundle.prediction import Predictor
 from glioflow.clock import now
@@ -284,6 +284,7 @@ def fit_network(
         on_step=None if notes is None else notes.step,
         glance=glance,
         keep=keep,
+        announced=None if keep is None else cluster.node_ends(),
     )
 
 

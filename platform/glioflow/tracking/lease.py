@@ -3,22 +3,49 @@
 import contextlib
 import threading
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
+from glioflow import atomic
+from glioflow.cluster.storage import home, home_uri
+from glioflow.errors import UserError
 from glioflow.tracking.addresses import answers
 from glioflow.tracking.store import Tracking
 
 # Tag: the time, in seconds since 1970, until which the run's process has promised to renew it.
 LEASE = "glioflow.leased_until"
+# Tag: the home whose driver promised that. Within one home, the lease in the run's folder decides.
+LEASED_BY = "glioflow.leased_by"
 # Longer than a short outage of MLflow, and than the difference between the clocks of two machines.
 LEASE_S = 600.0
 
 
 def lease_tags() -> dict[str, str]:
     """Return the tags of a run whose process is alive now."""
-    return {LEASE: f"{time.time() + LEASE_S:.0f}"}
+    return {LEASE: f"{time.time() + LEASE_S:.0f}", LEASED_BY: _this_home()}
+
+
+def _this_home() -> str:
+    """Return what tells this home from others: those of two machines may have one path, and a copy has its files."""
+    if (uri := home_uri()) is not None:
+        return uri
+    note = home() / "id"
+    if not note.is_file():
+        atomic.write_text(note, uuid.uuid4().hex[:12])
+    return f"{home()} ({note.read_text()})"
+
+
+def check_lease(run: Any) -> None:
+    """Refuse to go on with a run that a driver of another home runs; raises `UserError`."""
+    until, by = float(run.data.tags.get(LEASE, 0)), run.data.tags.get(LEASED_BY)
+    if run.info.status != "RUNNING" or by is None or by == _this_home() or until < time.time():
+        return
+    rule = f"run {run.info.run_id} is run from the home {by}"
+    when = datetime.fromtimestamp(until, UTC).isoformat(timespec="seconds")
+    raise UserError(rule, hint=f"go on with it there, or here after {when} unless it is renewed until then")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from glioflow.cluster.storage import home
 from glioflow.errors import GlioflowError
 from glioflow.tracking.cohort_uses import note_use
 from glioflow.tracking.datasets import Dataset
-from glioflow.tracking.lease import expired, lease_tags, leased
+from glioflow.tracking.lease import check_lease, expired, lease_tags, leased
 from glioflow.tracking.lineage import ENVIRONMENT, command, environment, source_state, who
 from glioflow.tracking.spool import (
     End,
@@ -222,9 +222,10 @@ def resume_run(tracking: Tracking, run_id: str) -> Iterator[Run]:
     """Open a run again for a block that goes on with it; what it could not send before is sent first.
 
     Raises:
-        UserError: If there is no run of this id, or another process goes on with it.
+        UserError: If there is no run of this id, or another process goes on with it, of this home or another.
         RunFailed: If MLflow does not take what waits.
     """
+    check_lease(tracking.run(run_id))
     run = Run(tracking.uri, run_id, spool_of(run_id))
     with holding(run_folder(run_id), f"run {run_id}"):
         send_waiting(tracking.uri, run_id)

@@ -245,6 +245,18 @@ class Runs:
         query = f"tags.`mlflow.parentRunId` = '{parent}'"
         return list(every(self.client.search_runs, [self.experiment(experiment)], query))
 
+    def best_children(self, experiment: str, parent: str, metric: str, most: int) -> list[Any]:
+        """Return the finished child runs of `parent` with the highest `metric`, best first, `most` at most."""
+        query = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'FINISHED'"
+        order = [f"metrics.`{metric}` DESC"]
+        found = self.client.search_runs([self.experiment(experiment)], query, order_by=order, max_results=most)
+        return list(found)
+
+    def children_with(self, experiment: str, parent: str, tag: str) -> list[Any]:
+        """Return the child runs of `parent` that have a tag, newest first."""
+        query = f"tags.`mlflow.parentRunId` = '{parent}' and tags.`{tag}` LIKE '%'"
+        return list(every(self.client.search_runs, [self.experiment(experiment)], query))
+
     def find_all(self, experiment: str, **tags: str) -> list[Any]:
         """Return the runs of `experiment` that have these tags, newest first."""
         return list(every(self.client.search_runs, [self.experiment(experiment)], _with(tags)))

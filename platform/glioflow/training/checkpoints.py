@@ -1,6 +1,7 @@
 """What a training goes on from, and when it is written: copied at once, so that a thread can write it meanwhile."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ CHECKPOINT = "checkpoint.pt"
 State = dict[str, Tensor]
 # Looks at the clock between two checkpoints; several workers agree at each.
 _LOOKS = 20
+# How often it is looked at where the end of a machine may be announced: spot nodes have half a minute left.
+_NOTICE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -93,9 +96,14 @@ def _on_host(value: Any) -> Any:
 class Clock:
     """Tells after which steps so many minutes have passed: after the same ones on every worker."""
 
-    def __init__(self, minutes: float) -> None:
-        """Take the time, at least a moment."""
-        self.seconds = 60 * minutes
+    def __init__(self, minutes: float, announced: Callable[[], bool] | None = None) -> None:
+        """Take the time, at least a moment.
+
+        Args:
+            minutes: How many.
+            announced: Whether the end of a machine was announced since the last call; then the clock rings at once.
+        """
+        self.seconds, self.announced = 60 * minutes, announced
         self._taken, self._next = 0, 1
         self.begin()
 
@@ -113,8 +121,10 @@ class Clock:
             return False
         now = time.monotonic()
         each = (now - self._looked) / self._taken
-        steps = min(2 * self._taken, max(1, int(self.seconds / _LOOKS / max(each, 1e-9))))
-        over, self._next = _as_first_worker(now - self._last >= self.seconds, steps)
+        pause = self.seconds / _LOOKS if self.announced is None else min(self.seconds / _LOOKS, _NOTICE_S)
+        steps = min(2 * self._taken, max(1, int(pause / max(each, 1e-9))))
+        over = now - self._last >= self.seconds or (self.announced is not None and self.announced())
+        over, self._next = _as_first_worker(over, steps)
         self._taken, self._looked = 0, now
         if over:
             self._last = now

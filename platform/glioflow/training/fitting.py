@@ -62,6 +62,7 @@ def build_and_fit(
     gpu_share: float = 1.0,
     glance: Callable[[nn.Module], dict[str, float]] | None = None,
     keep: Callable[[Checkpoint], None] | None = None,
+    announced: Callable[[], bool] | None = None,
 ) -> tuple[nn.Module, Fitted]:
     """Build a network and train it; the same seed, cases and number of workers give the same weights.
 
@@ -81,6 +82,7 @@ def build_and_fit(
         gpu_share: Part of the GPU's memory, in (0, 1], that this worker may use.
         glance: Returns the metrics of an epoch that are measured more often than `validate`, as for `loop.fit`.
         keep: Given checkpoints within an epoch, as for `loop.fit`.
+        announced: As for `loop.fit`.
 
     Returns:
         The network as it ended, on its device, and the weights that are kept.
@@ -125,7 +127,16 @@ def build_and_fit(
         per_epoch = training.steps_per_epoch or batches.steps_per_pass
         batches.on_step = lambda taken: on_step(taken, per_epoch)
     return network, fit(
-        network, criterion, batches, validate, training, report, resume=resume, glance=glance, keep=keep
+        network,
+        criterion,
+        batches,
+        validate,
+        training,
+        report,
+        resume=resume,
+        glance=glance,
+        keep=keep,
+        announced=announced,
     )
 
 

@@ -90,6 +90,7 @@ def fit(
     resume: Path | None = None,
     glance: Callable[[nn.Module], dict[str, float]] | None = None,
     keep: Callable[[Checkpoint], None] | None = None,
+    announced: Callable[[], bool] | None = None,
 ) -> Fitted:
     """Train `network` in place.
 
@@ -104,6 +105,7 @@ def fit(
         resume: Folder with a checkpoint to go on from.
         glance: The network to further metrics, called after every epoch where not all are validated in full.
         keep: Given a checkpoint within an epoch, every `settings.checkpoint_minutes`, on every worker.
+        announced: Whether the end of a machine was announced since the last call; then it is given one at once.
 
     Returns:
         The kept weights.
@@ -115,7 +117,7 @@ def fit(
     trainer = Trainer(network, loss, batches, settings)
     progress = trainer.load(resume) if resume is not None else _Progress()
     if keep is not None and settings.checkpoint_minutes is not None:
-        trainer.clock = Clock(settings.checkpoint_minutes)
+        trainer.clock = Clock(settings.checkpoint_minutes, announced)
         trainer.on_begun = lambda begun: keep(trainer.checkpoint(progress, begun))
     for epoch in range(progress.epoch, settings.epochs):
         if progress.stalled(settings):  # asked before an epoch, so that a resumed run stops where it would have

@@ -1,13 +1,13 @@
 """What trials reached that ended, of a search and of earlier ones: where a new search begins."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from glioflow.config import Experiment
 from glioflow.config.search import PREPROCESS, Point
 from glioflow.config.search_points import known_part
 from glioflow.runs.launch import Setting
-from glioflow.tracking import Tracking
 
 # Tag of a search: digest of its space.
 SPACE = "glioflow.space"
@@ -33,7 +33,7 @@ def earlier_points(setting: Setting, count: int, *, besides: str) -> list[Point]
         if parent.info.run_id == besides:
             continue
         same_space = parent.data.tags.get(SPACE) == experiment.search.space_digest
-        for run in finished_trials(tracking, experiment, parent.info.run_id):
+        for run in finished_trials(tracking.children(experiment.name, parent.info.run_id)):
             point = point_of(run, experiment)
             if not same_space:
                 point.pop(PREPROCESS, None)  # a name may mean other steps there
@@ -43,9 +43,8 @@ def earlier_points(setting: Setting, count: int, *, besides: str) -> list[Point]
     return [point for _, point in reached[:count]]
 
 
-def finished_trials(tracking: Tracking, experiment: Experiment, parent: str) -> list[Any]:
-    """Return the runs of a search's trials that went to their end, `parent` being its run."""
-    runs = tracking.children(experiment.name, parent)
+def finished_trials(runs: Iterable[Any]) -> list[Any]:
+    """Return those of a search's trials that went to their end."""
     return [run for run in runs if run.info.status == "FINISHED" and "val/dice_mean" in run.data.metrics]
 
 

@@ -7,14 +7,12 @@ of a spot node's end. A test fails as soon as Tune handles the error: then this 
 uses private parts of Tune.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from glioflow import cluster
-
-_LOST = re.compile(r"its node has died|node was terminated")
+from glioflow.runs.train.lost_nodes import is_lost_node
 
 
 @contextmanager
@@ -28,7 +26,7 @@ def surviving_memory_kills() -> Iterator[None]:
     def as_dead(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, OutOfMemoryError):
             exception = RayActorError(error_msg=cluster.memory_shortage(exception))
-        elif isinstance(exception, RayActorError) and _LOST.search(str(exception)):
+        elif is_lost_node(exception):
             exception = RayActorError(error_msg=str(exception), preempted=True)
         original(manager, tracked_actor_task, exception)
 

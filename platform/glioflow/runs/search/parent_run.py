@@ -84,9 +84,8 @@ class ParentRun:
         told = (board.ended, len(board.rows))
         if told != self._told or last:
             self._told = told
-            trials = self.setting.tracking.children(self.setting.experiment.name, self.run.run_id)
             self.run.log_metrics(progress_metrics(board), step=board.ended)
-            self.run.set_tags({"mlflow.note.content": self.describe(trials)})
+            self.run.set_tags({"mlflow.note.content": self.describe(self._named_trials())})
         when, ended = self._drawn
         if self.study is not None and board.ended > ended and (last or time.monotonic() - when > FIGURES_S):
             self._drawn = (time.monotonic(), board.ended)
@@ -102,6 +101,14 @@ class ParentRun:
         """Return in one line how far the search is, and where people see it."""
         assert self.board is not None
         return line(self.board, booking(self.setting.experiment), self.link)
+
+    def _named_trials(self) -> list[Any]:
+        """Ask MLflow for the best and the failed trials alone: a search may have thousands."""
+        tracking, among = self.setting.tracking, (self.setting.experiment.name, self.run.run_id)
+        return [
+            *tracking.best_children(*among, "val/dice_mean", _BEST),
+            *tracking.children_with(*among, REASON),
+        ]
 
     def describe(self, trials: Sequence[Any]) -> str:
         """Return in Markdown how far the search is, its best trials, its Pareto front, and what failed and why."""

@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import TrialState
 
 from glioflow.bundle.prediction import Predictor
+from glioflow.cluster.remote_home import fetch
 from glioflow.config.search import Point, SearchSettings
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.errors import GlioflowError
@@ -87,8 +88,8 @@ def _finalist(trial: optuna.trial.FrozenTrial, settings: SearchSettings, run_id:
 def _latency_ms(setting: Setting, run_id: str | None, cohorts: Sequence[Path]) -> float | None:
     """Measure the median time for one validation case, here, alone: all trials have ended; None where it cannot be."""
     try:
-        predictor = Predictor.load(next(run_folder(str(run_id)).glob("**/bundle")))  # any fold's: they are one network
-    except (GlioflowError, OSError, StopIteration):
+        predictor = Predictor.load(_bundle_of(setting, str(run_id)))
+    except (GlioflowError, OSError):
         return None
     steps = predictor.description.preprocess
     cohort = next(each for each in map(PreparedCohort, cohorts) if each.manifest.steps == steps)
@@ -99,6 +100,13 @@ def _latency_ms(setting: Setting, run_id: str | None, cohorts: Sequence[Path]) -
         predictor.segment(case.image, case.record.moves)
         seconds.append(time.perf_counter() - began)
     return 1000 * statistics.median(seconds[1:])
+
+
+def _bundle_of(setting: Setting, run_id: str) -> Path:
+    """Return the bundle of a trial: any fold's, since they are one network; MLflow's, where no node left one."""
+    fetch(run_folder(run_id))
+    left = next(run_folder(run_id).glob("**/bundle"), None)
+    return setting.tracking.find_bundle(run_id)[0] if left is None else left
 
 
 def draw(study: optuna.Study, settings: SearchSettings) -> str:

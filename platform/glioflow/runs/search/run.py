@@ -273,7 +273,7 @@ def _conclude(setting: Setting, folder: SearchFolder, parent: ParentRun, cohorts
     close_children(tracking, experiment.name, run.run_id)
     parent.update(last=True)
     trials = tracking.children(experiment.name, run.run_id)
-    finished = finished_trials(tracking, experiment, run.run_id)
+    finished = finished_trials(trials)
     if not finished:
         reasons = {trial.data.tags.get(REASON, "") for trial in trials} - {""}
         raise RunFailed(f"no trial of {name} finished{': ' + '; '.join(sorted(reasons)) if reasons else ''}")

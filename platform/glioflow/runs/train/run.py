@@ -28,6 +28,7 @@ from glioflow.runs.progress import ProgressFile, followed, note_epoch, shown
 from glioflow.runs.resuming import resumed_experiment, resumed_setting
 from glioflow.runs.scoring import score_cases
 from glioflow.runs.train.checkpoints import Behind, Stored, drop_torn, is_whole
+from glioflow.runs.train.lost_nodes import LostNodes
 from glioflow.runs.train.overlays import OVERLAYS, drawn
 from glioflow.tracking import BUNDLE, RunWriter, Tracking
 from glioflow.tracking.addresses import answers
@@ -110,7 +111,9 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
         for name, content in {**test.report, **_curves(setting.tracking, run.run_id)}.items():
             run.log_bytes(f"report/{name}", content)
         run.log_folder(plan.bundle, folder=BUNDLE)
-    withdraw(run_folder(run.run_id))  # MLflow has all of it
+    with suppress(OSError):  # MLflow has all of it
+        withdraw(run_folder(run.run_id))
+        withdraw(home() / "train" / run.run_id)
     with suppress(Exception):  # MLflow is away: `register` makes it
         log_model(setting.tracking, run.run_id)
     return Trained(run.run_id, f"runs:/{run.run_id}/{BUNDLE}", metrics)
@@ -181,7 +184,7 @@ def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, floa
             **ray_storage(folder.parent),
             failure_config=ray.train.FailureConfig(max_failures=2, controller_failure_limit=3),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            callbacks=list(callbacks),
+            callbacks=[*callbacks, LostNodes()],
         ),
     )
     try:
@@ -268,6 +271,7 @@ def score_test_patients(plan: Plan) -> TestScores:
 
 
 def _score_in_task(plan_json: str) -> TestScores:
+    cluster.silence()
     plan = Plan.model_validate_json(plan_json)
     fetch(plan.bundle)
     predictor, cohort = Predictor.load(plan.bundle), open_here(plan.prepared)
