@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from glioflow.config import Experiment
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
+from glioflow.data.prepared.remote import open_here
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.evaluation import dice_of_counts
@@ -96,9 +97,7 @@ def run_trial(trial: Trial) -> dict[str, Scores]:
     Raises:
         UserError: If a part of the split has no slice.
     """
-    cases = deal(
-        PreparedCohort(trial.prepared, verify=False), trial.split, trial.kind, seed=trial.experiment.split.seed
-    )
+    cases = deal(open_here(trial.prepared), trial.split, trial.kind, seed=trial.experiment.split.seed)
     network = _train(trial.experiment, cases["train"], cases["val"])
     models = {"network": network, "all_empty": _segment_nothing, **_fit_baselines(cases["train"])}
     return {name: score(segment, cases["test"]) for name, segment in models.items()}
