@@ -274,7 +274,7 @@ def map_cases(function: Callable[[Item], Result], cases: Iterable[Item]) -> Iter
 
 
 def on_each_node(function: Callable[[Item], str], item: Item, *, within_s: float) -> dict[str, str]:
-    """Run `function` once on each node of the connected cluster; return its answers by the node's address.
+    """Run `function` once on each node of the connected cluster; return its answers by the node's address and id.
 
     Of a node that gives none in `within_s`, the answer is why; one that leaves meanwhile is left out.
     """
@@ -293,7 +293,7 @@ def on_each_node(function: Callable[[Item], str], item: Item, *, within_s: float
         except ray.exceptions.RayError as error:
             answer = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         if str(node["NodeID"]) in alive:
-            answers[str(node["NodeManagerAddress"])] = answer
+            answers[f"{node['NodeManagerAddress']} ({node['NodeID']})"] = answer
     return answers
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from glioflow import atomic
 from glioflow.cluster.connection import on_each_node
 from glioflow.cluster.environment import silence
-from glioflow.cluster.remote_home import read_shared, share, withdraw
+from glioflow.cluster.remote_home import read_shared, withdraw, write_shared
 from glioflow.cluster.storage import home, home_uri
 from glioflow.errors import UserError
 
@@ -21,9 +21,11 @@ def check_same_home() -> None:
     """
     word = uuid.uuid4().hex
     probe = home() / f".probe-{word}"
-    atomic.write_text(probe, word)
+    if home_uri() is None:
+        atomic.write_text(probe, word)
+    else:
+        write_shared(probe, word.encode())
     try:
-        share(probe)
         answers = on_each_node(_read, probe, within_s=_ANSWER_S)
     finally:
         probe.unlink(missing_ok=True)
