@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from glioflow.cluster import lease, remote_home
+from glioflow.cluster import lease, remote_home, same_home
 from glioflow.cluster.storage import home, tracking_uri
 from glioflow.errors import UserError
 
@@ -183,3 +183,25 @@ def test_ray_opens_the_store_anew_and_carries_no_secret(monkeypatch):
         file.write(b"x")
     assert remote_home.list_shared(home() / "train") == ["x"]
     shutil.rmtree(home(), ignore_errors=True)
+
+
+def test_each_node_proves_that_it_reads_what_the_driver_wrote(node, tmp_path, monkeypatch):
+    def ask(function, item, *, within_s):
+        node("node-2")
+        answers = {"10.0.0.1 (ab)": function(item)}
+        node("node-1")
+        return answers
+
+    monkeypatch.setattr(same_home, "on_each_node", ask)
+    same_home.check_same_home()
+    assert remote_home.list_shared(home()) == []
+    monkeypatch.setenv("GLIOFLOW_HOME", str(tmp_path / "folder"))
+    same_home.check_same_home()
+    assert [*home().iterdir()] == []
+
+
+def test_a_node_that_does_not_see_the_drivers_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("GLIOFLOW_HOME", str(tmp_path / "folder"))
+    monkeypatch.setattr(same_home, "on_each_node", lambda function, item, within_s: {"10.0.0.2 (cd)": "no such file"})
+    with pytest.raises(UserError, match=r"1 of 1 do not; got node 10.0.0.2 \(cd\): no such file; mount one folder"):
+        same_home.check_same_home()

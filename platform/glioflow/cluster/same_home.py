@@ -1,7 +1,6 @@
 """A cluster of several nodes: each proves that it sees the home that the driver sees, before any work begins."""
 
 import uuid
-from pathlib import Path
 
 from glioflow import atomic
 from glioflow.cluster.connection import on_each_node
@@ -26,7 +25,7 @@ def check_same_home() -> None:
     else:
         write_shared(probe, word.encode())
     try:
-        answers = on_each_node(_read, probe, within_s=_ANSWER_S)
+        answers = on_each_node(_read, probe.name, within_s=_ANSWER_S)
     finally:
         probe.unlink(missing_ok=True)
         withdraw(probe)
@@ -40,9 +39,10 @@ def check_same_home() -> None:
         raise UserError(rule, f"node {node}: {answer}", hint=hint)
 
 
-def _read(probe: Path) -> str:
+def _read(name: str) -> str:
     silence()
     try:
+        probe = home() / name
         return (read_shared(probe).decode() if home_uri() is not None else probe.read_text()) or "an empty file"
     except Exception as error:  # an answer for people, whatever it is
         return f"{type(error).__name__}: {error}"[:200]

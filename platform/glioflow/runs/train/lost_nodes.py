@@ -23,6 +23,6 @@ class LostNodes(UserCallback):  # type: ignore[misc]
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Mark what workers died of."""
         for error in worker_exceptions.values():
-            cause = getattr(error, "health_check_failure", error)
+            cause: Any = getattr(error, "health_check_failure", error)
             if is_lost_node(cause):
                 cause._preempted = True
