@@ -6,8 +6,6 @@ from glioflow.cluster.connection import (
     ending,
     interrupt_on_sigterm,
     is_connected,
-    map_cases,
-    map_parallel,
     own_group,
     release_group,
     resources,
@@ -17,6 +15,7 @@ from glioflow.cluster.connection import (
 from glioflow.cluster.draining import node_ends
 from glioflow.cluster.environment import DEFAULTS, in_ray_job, process_environment, silence
 from glioflow.cluster.memory import memory_shortage
+from glioflow.cluster.tasks import map_cases, map_parallel
 
 __all__ = [
     "DEFAULTS",

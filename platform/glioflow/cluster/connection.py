@@ -6,23 +6,17 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from glioflow.cluster import secrets
 from glioflow.cluster.environment import bypass_proxies, silence, worker_environment
-from glioflow.cluster.memory import memory_shortage
 from glioflow.cluster.starting import reporting_the_wait, short_socket_paths
 from glioflow.cluster.storage import cache_folder, home_uri
-from glioflow.errors import GlioflowError, RunFailed, UserError
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from glioflow.errors import RunFailed, UserError
 
 _CONNECT_S = 3.0
-# So many cases are prepared or checked sooner than Ray starts.
-_FEW = 12
 
 
 def connect(*, num_cpus: int | None = None) -> None:
@@ -215,113 +209,3 @@ def release_group(group: str) -> None:
     from ray.util.placement_group import PlacementGroup, remove_placement_group
 
     remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
-
-
-def map_parallel(
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
-    *,
-    num_cpus: float = 1,
-    num_gpus: float = 0,
-    here: bool = False,
-) -> Iterator[Result]:
-    """Run `function` over `items` as Ray tasks, giving results in the items' order as they come.
-
-    Args:
-        function: Picklable; its `GlioflowError` arrives here as it was raised there.
-        items: Picklable each.
-        num_cpus: What one task takes.
-        num_gpus: GPUs of one task, which sees no other.
-        here: On this node alone, as many at once as it has CPUs, whatever others booked of it.
-    """
-    connect()
-    import ray
-
-    if here:
-        task, ahead = ray.remote(num_cpus=0)(_answer).options(**_on(own_node())), os.cpu_count() or 1
-    else:
-        task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus)(_answer).options(max_retries=2)
-        ahead = max(2, int(4 * resources()["CPU"] / max(num_cpus, 0.1)))
-    waiting = iter(items)
-    running: list[Any] = []
-    try:
-        for item in waiting:
-            running.append(task.remote(function, item))
-            if len(running) >= ahead:
-                yield _result(ray.get(running.pop(0)))
-        while running:
-            yield _result(ray.get(running.pop(0)))
-    except ray.exceptions.OutOfMemoryError as error:
-        lower = "the CPUs that Ray uses, or close what else takes memory on this machine"
-        raise RunFailed(memory_shortage(error, lower=lower)) from error
-    finally:  # after a mistake nothing goes on in the background
-        for reference in running:
-            ray.cancel(reference)
-        if running:
-            ray.wait(running, num_returns=len(running), timeout=60)
-
-
-def map_cases(function: Callable[[Item], Result], cases: Iterable[Item]) -> Iterator[Result]:
-    """Run `function` over the cases of a cohort as `map_parallel` does; a few in this process, if no Ray runs yet.
-
-    Where the home is an object store, the nodes share no disk, and only this one has the files.
-    """
-    waiting = list(cases)
-    if len(waiting) <= _FEW and not is_connected():
-        yield from map(function, waiting)
-    else:
-        yield from map_parallel(function, waiting, here=home_uri() is not None)
-
-
-def on_each_node(function: Callable[[Item], str], item: Item, *, within_s: float) -> dict[str, str]:
-    """Run `function` once on each node of the connected cluster; return its answers by the node's address and id.
-
-    Of a node that gives none in `within_s`, the answer is why; one that leaves meanwhile is left out.
-    """
-    import ray
-
-    task = ray.remote(num_cpus=0, max_retries=0)(function)
-    there = [node for node in ray.nodes() if node["Alive"]]
-    asked = {str(node["NodeID"]): task.options(**_on(str(node["NodeID"]))).remote(item) for node in there}
-    ready, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=within_s)
-    alive = {str(node["NodeID"]) for node in ray.nodes() if node["Alive"]}
-    answers: dict[str, str] = {}
-    for node in there:
-        reference = asked[str(node["NodeID"])]
-        try:
-            answer = ray.get(reference) if reference in ready else f"no answer in {within_s:.0f} s"
-        except ray.exceptions.RayError as error:
-            answer = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        if str(node["NodeID"]) in alive:
-            answers[f"{node['NodeManagerAddress']} ({node['NodeID']})"] = answer
-    return answers
-
-
-def own_node() -> str:
-    """Return the id of the node on which this process runs."""
-    import ray
-
-    return str(ray.get_runtime_context().get_node_id())
-
-
-def _on(node: str) -> dict[str, Any]:
-    """Return the options of a task that runs on one node or not at all."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
-
-
-def _answer(function: Callable[[Item], Result], item: Item) -> tuple[Result | None, GlioflowError | None]:
-    silence()
-    # A user's mistake travels as a value: Ray wraps what is raised in a class and a traceback of its own.
-    try:
-        return function(item), None
-    except GlioflowError as error:
-        return None, error
-
-
-def _result(answer: tuple[Any, GlioflowError | None]) -> Any:
-    value, error = answer
-    if error is not None:
-        raise error
-    return value

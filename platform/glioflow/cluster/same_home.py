@@ -3,10 +3,10 @@
 import uuid
 
 from glioflow import atomic
-from glioflow.cluster.connection import on_each_node
 from glioflow.cluster.environment import silence
 from glioflow.cluster.remote_home import read_shared, withdraw, write_shared
 from glioflow.cluster.storage import home, home_uri
+from glioflow.cluster.tasks import on_each_node
 from glioflow.errors import UserError
 
 _ANSWER_S = 300.0
