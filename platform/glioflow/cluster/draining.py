@@ -17,7 +17,10 @@ def node_ends() -> Callable[[], bool]:
             return False
         from ray._private.state import state  # as Ray Train's own watcher asks, which the trials of a search have not
 
-        new = set(state.get_draining_nodes()) - known
+        try:
+            new = set(state.get_draining_nodes()) - known
+        except Exception:  # the head is away for a moment
+            return False
         known.update(new)
         return bool(new)
 
