@@ -10,7 +10,7 @@ from mlflow.tracking._tracking_service import utils
 from bundles import changed, describe
 from glioflow import bundle
 from glioflow.cli import app
-from glioflow.cluster.storage import recorded_cohort
+from glioflow.data.prepared.remote import recorded_cohort
 from glioflow.models import build_network
 from glioflow.promotion.record import Verdict, record
 from glioflow.tracking import RunWriter, Tracking

@@ -15,7 +15,8 @@ from glioflow.api.inputs import print_progress
 from glioflow.api.results import Result
 from glioflow.bundle.starter import check_not_reserved
 from glioflow.cluster.lease import holding
-from glioflow.cluster.storage import check_home, data_folder
+from glioflow.cluster.remote_home import check_home
+from glioflow.cluster.storage import data_folder
 from glioflow.config.search import NAME
 from glioflow.errors import UserError
 from glioflow.progress import Say

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from glioflow.cluster.key_values import kept
 from glioflow.errors import UserError
 
 DEFAULTS = {
@@ -92,7 +93,7 @@ _PASSWORD = re.compile(r"://[^/@]*:[^/@]*@")
 # Names the file from which workers read what is secret: Ray logs the variables that it gives to them.
 SECRETS_FILE = "GLIOFLOW_SECRETS_FILE"
 # Names what the cluster keeps for them instead.
-SECRETS_KEY, SECRETS_NAMESPACE = "GLIOFLOW_SECRETS_KEY", b"glioflow"
+SECRETS_KEY = "GLIOFLOW_SECRETS_KEY"
 # Secrets that may come as NAME_FILE.
 _SECRETS = ("MLFLOW_TRACKING_PASSWORD", "GLIOFLOW_SERVE_TOKEN")
 
@@ -150,8 +151,8 @@ def silence() -> None:
     if file := os.environ.get(SECRETS_FILE):
         for name, value in json.loads(_read_secret(SECRETS_FILE.removesuffix("_FILE"), Path(file))).items():
             os.environ.setdefault(name, value)
-    if key := os.environ.get(SECRETS_KEY):
-        for name, value in _left_with_cluster(key).items():
+    if (key := os.environ.get(SECRETS_KEY)) and (left := kept(key)) is not None:
+        for name, value in json.loads(left).items():
             os.environ.setdefault(name, value)
 
 
@@ -178,16 +179,6 @@ def own_names() -> set[str]:
     families = (socket.AF_INET, socket.AF_INET6)
     listed = (address for each in psutil.net_if_addrs().values() for address in each if address.family in families)
     return {"localhost", "127.0.0.1", "::1", socket.gethostname(), *(each.address.partition("%")[0] for each in listed)}
-
-
-def _left_with_cluster(key: str) -> dict[str, str]:
-    ray = sys.modules.get("ray")
-    if ray is None or not getattr(ray, "is_initialized", bool)():
-        return {}
-    from ray.experimental.internal_kv import _internal_kv_get
-
-    left = _internal_kv_get(key.encode(), namespace=SECRETS_NAMESPACE)
-    return {} if left is None else dict(json.loads(left))
 
 
 def _read_secret(name: str, file: Path) -> str:

@@ -12,10 +12,10 @@ from glioflow import atomic
 from glioflow.cluster.environment import (
     SECRETS_FILE,
     SECRETS_KEY,
-    SECRETS_NAMESPACE,
     secret_environment,
     surroundings,
 )
+from glioflow.cluster.key_values import keep
 from glioflow.cluster.storage import home, home_uri
 
 
@@ -41,9 +41,7 @@ def hand_over() -> dict[str, str]:
 def leave_with_cluster() -> None:
     """Leave what is secret with the cluster that this process is connected to, where the home is an object store."""
     if home_uri() is not None and (secrets := secret_environment()):
-        from ray.experimental.internal_kv import _internal_kv_put
-
-        _internal_kv_put(_name().encode(), json.dumps(secrets).encode(), namespace=SECRETS_NAMESPACE)
+        keep(_name(), json.dumps(secrets).encode())
 
 
 def _name() -> str:

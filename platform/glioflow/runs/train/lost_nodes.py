@@ -17,7 +17,7 @@ def is_lost_node(error: BaseException) -> bool:
 class LostNodes(UserCallback):  # type: ignore[misc]
     """Lets Ray Train count the loss of a node as it counts one that was announced, which it retries without end.
 
-    Runs in Ray Train's controller, before that decides what to do.
+    Runs in Ray Train's controller, before that decides what to do by a mark that has no public way.
     """
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
