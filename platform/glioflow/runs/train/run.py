@@ -83,7 +83,7 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
     """
 
     def check_begun(tracking: Tracking) -> None:
-        if resume and not spool_of(resume).exists():  # which may be all that the run lacks
+        if resume and not spools_of(resume):  # which may be all that the run lacks
             _check_kind(tracking, resume)
             resumed_experiment(experiment, tracking, resume)
 
