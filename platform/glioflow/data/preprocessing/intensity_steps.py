@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from glioflow.data.preprocessing.working_image import StepSettings, Volume, to_levels
 from glioflow.errors import UserError
@@ -16,19 +16,17 @@ class UnitScale(StepSettings):
     """Bring stored 8-bit values to [0, 1], without any statistics of the volume."""
 
     step: Literal["unit"] = "unit"
-    _of_unit_range: bool = PrivateAttr(default=False)
+    takes_unit_range: ClassVar[bool] = False
 
     def of_unit_range(self) -> "UnitScale":
         """Return the step for a model whose training images were in 0..1, which it takes as they were then."""
-        step = self.model_copy()
-        step._of_unit_range = True
-        return step
+        return _ScaledBefore()
 
     def apply(self, volume: Volume) -> Volume:
         """Divide by 255; raises `UserError` where a value is not in 0..255, or they were scaled to 0..1 already."""
         low, high = (float(volume.image.min()), float(volume.image.max())) if volume.image.size else (0.0, 0.0)
         scaled = volume.case is not None and volume.case.image.dtype.kind == "f" and 0 < high <= 1
-        if low < 0 or high > 255 or (scaled and not self._of_unit_range):
+        if low < 0 or high > 255 or (scaled and not self.takes_unit_range):
             raise UserError(
                 "the step 'unit' of the model takes images in 0..255, as 8-bit files hold them",
                 f"{low:g} to {high:g}",
@@ -36,6 +34,12 @@ class UnitScale(StepSettings):
                 "percentile, or train with the step 'percentile' or 'zscore'",
             )
         return replace(volume, image=volume.image / np.float32(255))
+
+
+class _ScaledBefore(UnitScale):
+    """The step of a model whose training images were in 0..1."""
+
+    takes_unit_range: ClassVar[bool] = True
 
 
 class Percentile(StepSettings):
