@@ -124,6 +124,53 @@ def test_bodies_that_do_not_state_their_length_count_among_the_bytes_at_once(beh
     assert door.pending == 500
 
 
+def test_large_bodies_wait_on_disk_until_serve_has_room_for_them_and_small_ones_do_not_wait():
+    inside, most, done, small = 0, 0, 0, asyncio.Event()
+
+    async def slow(scope, receive, send):
+        nonlocal inside, most, done
+        if scope["path"] == "/-/routes":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            return await send({"type": "http.response.body", "body": b"{}"})
+        size, more = 0, True
+        while more:
+            message = await receive()
+            size, more = size + len(message["body"]), message["more_body"]
+        if size < 1000:
+            small.set()
+        else:
+            inside += 1
+            most = max(most, inside)
+            await small.wait()  # nothing large ends before what is small came through
+            inside -= 1
+        done += 1
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def all_at_once():
+        door = FrontDoor(slow, Limits(passed_bytes=5_000_000))
+
+        async def post(size):
+            parts = [b"x" * size]
+
+            async def receive():
+                return {"type": "http.request", "body": parts.pop(), "more_body": False}
+
+            async def send(_):
+                pass
+
+            await door({"type": "http", "method": "POST", "path": "/v1/predict", "headers": []}, receive, send)
+
+        large = [asyncio.create_task(post(2_000_000)) for _ in range(7)]
+        while inside < 2:
+            await asyncio.sleep(0.01)
+        await post(10)
+        await asyncio.gather(*large, post(9_000_000))
+
+    asyncio.run(asyncio.wait_for(all_at_once(), 20))
+    assert (most, done) == (2, 9)
+
+
 OTHERS = {"/": "glioflow", "/chat": "somebody", "/chat/scans": "glioflow"}
 
 

@@ -192,7 +192,8 @@ def visit_predictions(
         return probability
 
     was_training = network.training
-    network.eval()
+    if was_training:  # each switch goes through all modules, which takes as long as a tenth of a small slice
+        network.eval()
     try:
         with torch.inference_mode():
             if patch is not None:
@@ -203,7 +204,8 @@ def visit_predictions(
                 batch = _sent(image[first : first + count], device).permute(0, 3, 1, 2)
                 visit(first, predict(batch).permute(0, 2, 3, 1))
     finally:
-        network.train(was_training)
+        if was_training:
+            network.train()
 
 
 def _sent(block: NDArray[np.floating[Any]], device: "torch.device") -> "torch.Tensor":

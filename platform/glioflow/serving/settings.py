@@ -41,6 +41,8 @@ class Limits(BaseModel):
         body_s: For a request to arrive in.
         least_bytes_per_s: At which a request must arrive, after its first ten seconds.
         pending_bytes: Of all requests that one proxy has taken in and not answered yet.
+        passed_bytes: Of those, what Serve may hold in memory at once, in the proxy and in the gateways: further ones
+            wait on disk. A larger request passes alone, and one below a megabyte always.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,6 +56,7 @@ class Limits(BaseModel):
     body_s: float = Field(default=900, gt=0)
     least_bytes_per_s: int = Field(default=20_000, gt=0)
     pending_bytes: int = Field(default=1024 * 2**20, gt=0)
+    passed_bytes: int = Field(default=128 * 2**20, gt=0)
 
 
 class Trial(BaseModel):

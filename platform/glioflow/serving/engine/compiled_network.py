@@ -34,6 +34,7 @@ class Compiled(nn.Module):
         super().__init__()
         self.network, self._precision = network, precision
         self._programs: dict[tuple[int, ...], Program | None] = {}
+        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits."""

@@ -10,7 +10,8 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import IO
 
@@ -53,6 +54,7 @@ class FrontDoor:
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         """Guard `app`."""
         self.app, self.limits, self.pending = app, limits, 0
+        self._room = _Room(limits.passed_bytes)
         self._routes: Mapping[str, str] = {}
         self._asked = float("-inf")
 
@@ -75,7 +77,8 @@ class FrontDoor:
             refusal = await self._take_in(body, receive, length, share)
             if refusal is not None:
                 return await answer_error(send, *refusal)
-            await self.app(scope, _replayed(body, receive), send)
+            async with self._room.taken(share.size if share.size > _BLOCK else 0):
+                await self.app(scope, _replayed(body, receive), send)
         finally:
             self.pending -= share.size
             body.close()
@@ -168,6 +171,27 @@ def in_json(send: Send) -> Send:
 def _is_harmless(name: bytes, value: bytes) -> bool:
     key = name.lower()
     return key not in _TAKEN_OFF and not (key == _ID_HEADER and not ID.match(value.decode("latin-1")))
+
+
+class _Room:
+    """Bytes that Serve may hold in memory: it reads a body whole as soon as it may, and so does its gateway."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._used = size, 0
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def taken(self, size: int) -> AsyncIterator[None]:
+        """Take so many bytes for a block, once there is room; what is larger than all of it has it alone."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not size or not self._used or self._used + size <= self._size)
+            self._used += size
+        try:
+            yield
+        finally:
+            async with self._changed:
+                self._used -= size
+                self._changed.notify_all()
 
 
 class _Body:
