@@ -34,7 +34,7 @@ PARTS = {
     "DashboardAgent": "Ray", "dashboard": "Ray",
 }  # fmt: skip
 CALLERS, UPLOADS, UPLOAD_BYTES = 8, 8, 200 * 2**20
-MEGA = 2**20
+MEGA, MOST_MIB = 2**20, 256  # the limit of an upload
 
 
 def processes() -> dict[str, list[psutil.Process]]:
@@ -137,8 +137,8 @@ def measure_endpoint(url: str, studies: dict[str, list[Path]], bare: dict[str, f
             cpu.append(f"| {job} | {count} | {' | '.join(f'{spent[name]:.1f}' for name in names)} | {row} |")
         else:
             grown = max(peak[name] - before[name] for name in ("proxy", "gateway"))
-            text = f"{UPLOADS} uploads of 200 MB at once: proxy and gateway grow by less than 200 MiB each"
-            goals.append(goal(text, f"{grown:.0f} MiB", reached=grown < 200))
+            text = f"{UPLOADS} uploads of 200 MB at once: proxy and gateway each grow by less than two largest uploads"
+            goals.append(goal(text, f"{grown:.0f} of {2 * MOST_MIB} MiB", reached=grown < 2 * MOST_MIB))
     return [*cpu, "", *memory, "", "| goal | found | |", "|---|---|---|", *goals]
 
 
