@@ -238,6 +238,21 @@ def test_upload_scroll_hide_correct_send_and_download(page, served, case, tmp_pa
     assert sum(int((plane > 0).sum()) for plane in planes) == drawn
 
 
+def test_a_mask_is_reviewed_without_asking_the_model(page, case):
+    masks = [file for file in case[0].parent.iterdir() if file.name.endswith("_mask.tif")]
+    page.upload([*case, *masks])
+    page.click("Look only")
+    page.until("document.body.innerText.includes('No model was asked')", seconds=60)
+    assert page.run(f"{SCENE}.drawing.counts[1]") == 0
+    page.click("Use the reference")
+    page.until("document.querySelector('.correction').innerText.includes('1.000')")
+    page.until("document.querySelector('.study .state').innerText.includes('corrected')")
+    page.click("Model")
+    page.click("Save")
+    page.click("Undo")
+    assert page.run(f"{SCENE}.drawing.counts[1]") == 0
+
+
 def test_a_bad_file_is_a_message_and_the_page_goes_on(page, tmp_path):
     (tmp_path / "broken_<b>_1.tif").write_bytes(b"no image")
     page.upload([tmp_path / "broken_<b>_1.tif"])
