@@ -73,6 +73,7 @@ def test_volumes_of_two_case_names_are_refused(tmp_path):
     refused(write_volumes(tmp_path / "z", ["001_flair.nii", "002_t1.nii"]), "2 case names")
     refused(write_volumes(tmp_path / "s", ["1_flair.nii", "1_t1.nii", "2_t2.nii"]), "2 case names")
     refused(write_volumes(tmp_path / "p", ["1_t1.nii", "2_flair.nii"]), "2 case names")
+    refused(write_volumes(tmp_path / "l", ["p1_t1.nii", "p10_flair.nii"]), "2 case names")
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,7 @@ def test_volumes_of_two_case_names_are_refused(tmp_path):
         (["sub-01_ses-2_acq-3d_T1w.nii", "sub-01_ses-2_FLAIR.nii"], "sub-01_ses-2", ("acq-3d_t1w", "flair")),
         (["pat_AX_FLAIR_5.nii", "pat_SAG_T1_6.nii"], "pat", ("ax_flair_5", "sag_t1_6")),
         (["brain.nii"], "brain", ("image",)),
+        (["p1_t1.nii", "p1_left_flair.nii"], "p1", ("t1", "left_flair")),
         (["mprage_t1.nii", "tse_t2.nii", "space_flair.nii"], "study", ("mprage_t1", "tse_t2", "space_flair")),
         (["gd_t1.nii", "t1.nii", "flair.nii"], "study", ("gd_t1", "t1", "flair")),
         (["p1_gd_t1.nii", "p1_ax_t1.nii"], "p1", ("gd_t1", "ax_t1")),

@@ -150,7 +150,7 @@ def _name_of_volumes(names: Sequence[str]) -> str:
     if _are_series(names, owners):
         owners = [""] * len(owners)
     known = sorted({owner for owner in owners if owner}, key=len)
-    if known and any(not owner.startswith(known[0]) for owner in known):
+    if known and any(not re.match(rf"{re.escape(known[0])}(?![A-Za-z0-9])", owner) for owner in known):
         rule = "the files of a study must be of one person"
         hint = "send one study at a time, or let the names of its files begin alike"
         raise UserError(rule, f"{len(known)} case names", hint=hint)
