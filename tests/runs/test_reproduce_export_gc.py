@@ -185,6 +185,24 @@ def test_trials_on_the_pareto_front_of_a_search_keep_their_bundles(start, tracki
     assert tracking.has_artifact(small, BUNDLE)
 
 
+def test_a_search_whose_artifacts_cannot_be_listed_keeps_them_and_stops_nothing_else(start, tracking, monkeypatch):
+    away, there = start("search", search="away"), start("search", search="there")
+    trials = {search: [start("trial", parent=search, dice=dice) for dice in (0.9, 0.1)] for search in (away, there)}
+    shutil.rmtree(run_folder("x").parent)
+    listed = Tracking.has_artifact
+
+    def has_artifact(self, run_id, name):
+        if run_id in (away, *trials[away]):
+            raise OSError("no route to the bucket")
+        return listed(self, run_id, name)
+
+    monkeypatch.setattr(Tracking, "has_artifact", has_artifact)
+    told = []
+    removed = collect(keep=1, say=lambda text, *_: told.append(text))
+    assert {each.path.split("/")[-3] for each in removed} == {trials[there][1]}
+    assert any("no route to the bucket" in text for text in told)
+
+
 def test_a_prepared_cohort_goes_when_no_run_recorded_it_and_it_is_not_just_made(start, prepared, home):
     used, unused = (home / "prepared" / name for name in ("used", "unused"))
     for place in (used, unused):

@@ -3,7 +3,7 @@
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -79,7 +79,7 @@ def collect(*, keep: int = 3, dry_run: bool = False, age_s: float = _AGE_S, say:
     folders = [*_run_folders(tracking, runs, say), *_tune_folders(searches), *_half_made(age_s)]
     folders += _cohorts(tracking, runs, age_s, say)
     waste = [_Waste(Removed(str(path), _size(path), why), partial(shutil.rmtree, path)) for path, why in folders]
-    waste += _bundles(tracking, runs, searches, keep)
+    waste += _bundles(tracking, runs, searches, keep, say)
     if waste:
         items = f"{len(waste)} item{'s' if len(waste) > 1 else ''} of {sum(w.item.bytes for w in waste) / 1e6:.1f} MB"
         say(f"{items} {'would be' if dry_run else 'is' if len(waste) == 1 else 'are'} removed")
@@ -201,21 +201,30 @@ def _half_made(age_s: float) -> Iterator[tuple[Path, str]]:
             yield folder, "a bundle that was never registered"
 
 
-def _bundles(tracking: Tracking, runs: Runs, searches: Iterable[Any], keep: int) -> Iterator[_Waste]:
+def _bundles(tracking: Tracking, runs: Runs, searches: Iterable[Any], keep: int, say: Say) -> Iterator[_Waste]:
     """Give the bundles of finished searches' trials but the best, those of Pareto fronts, and registered ones."""
     registered = tracking.registered_runs()
-    why = f"not among the best {keep} trials of its search"
     for search in searches:
         if search.info.status != "FINISHED":
             continue
-        kept = registered | _front(tracking, search.info.run_id)
         trials = [run for run in runs.values() if run.data.tags.get("mlflow.parentRunId") == search.info.run_id]
-        for run in sorted(trials, key=_dice, reverse=True)[keep:]:
-            run_id = run.info.run_id
-            if run_id in kept or run.info.status != "FINISHED" or not tracking.has_artifact(run_id, BUNDLE):
-                continue
-            item = Removed(f"{run.info.artifact_uri}/{BUNDLE}", tracking.artifact_size(run_id, BUNDLE), why)
-            yield _Waste(item, partial(_trim, tracking, run_id))
+        try:
+            kept = registered | _front(tracking, search.info.run_id)
+            worse = sorted(trials, key=_dice, reverse=True)[keep:]
+            yield from [_bundle(tracking, run, keep) for run in worse if _has_spare_bundle(tracking, run, kept)]
+        except Exception as error:  # whatever an artifact store raises that is away, or whose library is not installed
+            say(f"the bundles of search {search.info.run_name} stay, since they cannot be listed: {error}")
+
+
+def _has_spare_bundle(tracking: Tracking, run: Any, kept: Collection[str]) -> bool:
+    run_id = run.info.run_id
+    return run_id not in kept and run.info.status == "FINISHED" and tracking.has_artifact(run_id, BUNDLE)
+
+
+def _bundle(tracking: Tracking, run: Any, keep: int) -> _Waste:
+    run_id, why = run.info.run_id, f"not among the best {keep} trials of its search"
+    item = Removed(f"{run.info.artifact_uri}/{BUNDLE}", tracking.artifact_size(run_id, BUNDLE), why)
+    return _Waste(item, partial(_trim, tracking, run_id))
 
 
 def _front(tracking: Tracking, search_id: str) -> set[str]:
