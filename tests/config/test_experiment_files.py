@@ -325,6 +325,7 @@ def test_what_a_run_recorded_is_read_though_its_search_would_be_refused_today(ex
 
 def test_a_region_is_answered_by_a_label_of_its_own(from_yaml):
     regions = "{WT: [1, 2, 3], TC: [1, 3], ET: [3]}"
+    assert from_yaml(f"target: {{kind: binary, regions: {regions}}}"), "which means nothing there"
     assert from_yaml(f"target: {{kind: regions, regions: {regions}, decode: {{WT: 2, TC: 1, ET: 3}}}}")
     for decode, key, choices in (("{WT: 2, TC: 1, ET: 4}", "ET", "3"), ("{WT: 1, TC: 1, ET: 3}", "WT", "2")):
         with pytest.raises(UserError, match=rf"target.decode.{key} must be a label of .*; choose {choices}"):

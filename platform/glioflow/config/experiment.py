@@ -129,7 +129,8 @@ class Experiment(BaseModel):
     @model_validator(mode="after")
     def _answers_hold_labels_of_the_target(self) -> "Experiment":
         inner: set[int] = set()
-        for name, values in reversed(self.target.regions.items()):
+        regions = self.target.regions if self.target.kind == "regions" else {}
+        for name, values in reversed(regions.items()):
             if self.target.decode[name] not in set(values) - inner:
                 rule = f"target.decode.{name} must be a label of target.regions.{name} and of no region after it"
                 raise UserError(rule, self.target.decode[name], [str(value) for value in values if value not in inner])
