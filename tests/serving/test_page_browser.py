@@ -253,6 +253,16 @@ def test_a_mask_is_reviewed_without_asking_the_model(page, case):
     assert page.run(f"{SCENE}.drawing.counts[1]") == 0
 
 
+def test_slices_between_are_filled_locked_labels_stay_and_planes_lead_back_to_their_voxels(page):
+    found = page.run(Path(__file__).with_name("viewer_parts.js").read_text(encoding="utf-8"))
+    first, *between, last = found["areas"][1:-1]
+    assert found["areas"][0] == found["areas"][-1] == 0
+    assert first < between[0] < between[1] < between[2] < last
+    assert found["locked"] == found["again"] == sum(found["areas"])
+    assert found["runs"]
+    assert found["wrong"] == 0
+
+
 def test_a_bad_file_is_a_message_and_the_page_goes_on(page, tmp_path):
     (tmp_path / "broken_<b>_1.tif").write_bytes(b"no image")
     page.upload([tmp_path / "broken_<b>_1.tif"])
