@@ -15,11 +15,11 @@ from glioflow.audit import (
     find_shared_images,
     find_shared_patients,
     find_split_leaks,
+    read_aliases,
 )
 from glioflow.audit.gap import deal, score
 from glioflow.data.prepared.prints import hash_slices, mirror, mirror_signatures, sign
 from glioflow.data.splits import Split, SplitSettings, make_split
-from glioflow.runs.analysis.audit import read_aliases
 from glioflow.survival import SurvivalSettings
 
 SPLIT = Split(train=("a1", "b1"), val=("c1",), test=("d1",))

@@ -1,10 +1,16 @@
 """Each rule of the gate on made-up measurements: on which side of its limit it falls, and what it says."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 from glioflow.config.gate import GateSettings
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.prepared.cohort import prepare
+from glioflow.data.preprocessing.pipeline import ResizePlane
 from glioflow.data.splits import Split
+from glioflow.data.synthetic.cohort import synthesize_lgg
 from glioflow.evaluation import count_reliability
 from glioflow.promotion import Reason, rules
 from glioflow.promotion.evidence import Measured
@@ -149,3 +155,26 @@ def test_a_refusal_is_an_answer_too_and_no_answer_at_all_does_not_pass():
     assert rules.smoke(golden_difference(refusal, dict(refusal)))[0].passed
     assert not rules.smoke(golden_difference(refusal, ANSWER))[0].passed
     assert not rules.smoke(None)[0].passed
+
+
+def test_a_test_patient_in_a_cohort_that_the_model_has_seen_fails_the_gate(lgg, tmp_path):
+    prepared = prepare(open_cohort(lgg), tmp_path / "prepared", (ResizePlane(size=48),))
+    ids = [record.id for record in prepared.records]
+    split = Split(train=tuple(ids[:5]), val=tuple(ids[5:7]), test=tuple(ids[7:]))
+    rule = "audit finds no test patient in other cohorts that the model has seen"
+
+    def asked(*seen):
+        reasons = rules.clean(split, prepared, GateSettings(seen=tuple(map(str, seen))))
+        return next((reason for reason in reasons if reason.rule == rule), None)
+
+    assert asked() is None
+    synthesize_lgg(tmp_path / "others", patients=3, seed=9, size=48, slices=(5, 7))
+    (tmp_path / "others" / "renamed").mkdir()  # the test patient under another name
+    for file in (lgg / ids[7]).iterdir():
+        name = file.name.replace(ids[7], "renamed")
+        (tmp_path / "others" / "renamed" / name).write_bytes(file.read_bytes())
+    found = asked(tmp_path / "others")
+    assert not found.passed
+    assert f"{ids[7]} is renamed of others" in found.note
+    shutil.rmtree(tmp_path / "others" / "renamed")
+    assert asked(tmp_path / "others").passed

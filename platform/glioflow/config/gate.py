@@ -24,6 +24,8 @@ class GateSettings(BaseModel):
         max_calibration_error: Expected calibration error over the voxels that are tumor or called so with 1 % or more.
         max_latency_s: Median time for one test study, on the machine that judges.
         max_test_uses: How often the test patients may have judged before.
+        seen: Folders of other cohorts that the model learned from, such as those behind pretrained weights, in which no
+            test patient may be.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,3 +40,4 @@ class GateSettings(BaseModel):
     max_calibration_error: float | None = Field(default=0.3, ge=0, le=1)
     max_latency_s: float | None = Field(default=60, gt=0)
     max_test_uses: int | None = Field(default=None, ge=0)
+    seen: tuple[str, ...] = ()

@@ -122,7 +122,7 @@ def _apply_rules(
 ) -> list[Reason]:
     settings, split = entry.settings, entry.split
     reasons = [
-        *rules.clean(split, cohort),
+        *rules.clean(split, cohort, settings),
         rules.enough(split, cohort, settings),
         *rules.smoke(_golden(tracking, entry)),
         rules.fresh(used, settings),

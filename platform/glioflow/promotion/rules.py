@@ -1,6 +1,7 @@
 """The rules of the gate, each a number, a limit and whether it holds. Reads nothing from MLflow."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from glioflow import audit
 from glioflow.bundle.measurement import measure_empty, measure_flair_threshold
@@ -38,14 +39,21 @@ def at_most(rule: str, value: float | None, limit: float | None, note: str = "")
     return [Reason(rule=rule, value=value, limit=limit, passed=value <= limit, note=note)]
 
 
-def clean(split: Split, cohort: PreparedCohort) -> list[Reason]:
-    """Ask the audit for leaks between the parts of the split."""
+def clean(split: Split, cohort: PreparedCohort, settings: GateSettings) -> list[Reason]:
+    """Ask the audit for leaks between the parts of the split, and for test patients in other cohorts that were seen."""
     leaks = audit.find_split_leaks(split, cohort.entries())
     copies = audit.find_image_leaks(split, cohort.cases([*split.train, *split.val, *split.test]))
     return [
         *at_most("audit finds no patient in two parts", len(leaks), 0, "; ".join(leak.value for leak in leaks[:3])),
         *at_most("audit finds no image in two parts", len(copies), 0, "; ".join(leak.value for leak in copies[:3])),
+        *(_not_elsewhere(split, cohort, [Path(each) for each in settings.seen]) if settings.seen else []),
     ]
+
+
+def _not_elsewhere(split: Split, cohort: PreparedCohort, seen: Sequence[Path]) -> list[Reason]:
+    leaks = audit.find_in_other_cohorts(split, cohort, seen, audit.read_aliases(seen))
+    rule = "audit finds no test patient in other cohorts that the model has seen"
+    return at_most(rule, len(leaks), 0, "; ".join(leak.value for leak in leaks[:3]))
 
 
 def enough(split: Split, cohort: PreparedCohort, settings: GateSettings) -> Reason:

@@ -1,23 +1,17 @@
 """The leakage audit of an experiment as a run: its leaks, and what leaks would have made of its score."""
 
-import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-import numpy as np
-from numpy.typing import NDArray
-
 from glioflow import audit, cluster
 from glioflow.audit.gap import Kind, Scores, Trial, run_trial
-from glioflow.audit.leaks import Leak, is_person
+from glioflow.audit.leaks import Leak
 from glioflow.cluster.storage import data_folder
 from glioflow.config import Experiment, data_source
-from glioflow.data.formats import brats
-from glioflow.data.formats.detect import open_cohort
-from glioflow.data.prepared.cohort import PreparedCohort, is_prepared
-from glioflow.data.splits import Split, Splittable, by_case, check_split, make_split, read_split
+from glioflow.data.prepared.cohort import PreparedCohort
+from glioflow.data.splits import Split, by_case, check_split, make_split, read_split
 from glioflow.errors import UserError
 from glioflow.features.flat import measure_slice
 from glioflow.progress import Say, quiet
@@ -133,7 +127,7 @@ def audit_experiment(
         if path is not None:
             read_clinical(path)
     for path in seen:
-        _cases_of(path)
+        audit.cases_of(path)
     listed, tracking = list_source(experiment, source), Tracking()
     cohort = open_cohort_for(experiment.preprocess, listed, experiment.target)
     settings = experiment.split
@@ -171,13 +165,9 @@ def audit_experiment(
 
 def _split_leaks(setting: Setting, source: Path, seen: Sequence[Path]) -> list[Leak]:
     split, records = setting.split, setting.cohort.entries()
-    aliases, known = read_aliases([source, *seen]), {record.id for record in records}
+    aliases, known = audit.read_aliases([source, *seen]), {record.id for record in records}
     leaks = audit.find_split_leaks(split, records, aliases=aliases)
-    for path in seen:
-        leaks += audit.find_shared_patients(split, records, _cases_of(path), name=path.name, aliases=aliases)
-        tested = setting.cohort.cases([case for case in split.test if case in known])
-        ours = [(case.record.id, np.asarray(case.image), setting.cohort.channels) for case in tested]
-        leaks += audit.find_shared_images(ours, _pictures_of(path), name=path.name)
+    leaks += audit.find_in_other_cohorts(split, setting.cohort, seen, aliases)
     earlier = {
         run.info.run_name: Split.model_validate(setting.tracking.read_json(run.info.run_id, "split.json"))
         for run in setting.tracking.find_all(setting.experiment.name, kind="search")
@@ -186,42 +176,6 @@ def _split_leaks(setting: Setting, source: Path, seen: Sequence[Path]) -> list[L
     leaks += audit.find_selection_leaks(split, setting.experiment.search.model_dump(mode="json"), earlier)
     listed = {case_id for part in (split.train, split.val, split.test) for case_id in part if case_id in known}
     return leaks + audit.find_image_leaks(split, setting.cohort.cases(sorted(listed)))
-
-
-def _cases_of(path: Path) -> Sequence[Splittable]:
-    return PreparedCohort(path).entries() if is_prepared(path) else open_cohort(path).cases  # type: ignore[return-value]
-
-
-def _pictures_of(path: Path) -> Iterator[tuple[str, NDArray[np.generic], Sequence[str]]]:
-    """Yield the name, image and channels of each case of a cohort, one at a time."""
-    if is_prepared(path):
-        prepared = PreparedCohort(path)
-        for case in prepared.cases([entry.id for entry in prepared.entries()]):
-            yield case.record.id, np.asarray(case.image), prepared.channels
-        return
-    cohort = open_cohort(path)
-    for files in cohort.cases:
-        read = cohort.read_files(files)
-        yield read.id, read.image, read.channels
-
-
-def read_aliases(folders: Sequence[Path]) -> dict[str, str]:
-    """Return one name for each of BraTS's, from the tables that BraTS lays beside its cases.
-
-    These are `name_mapping*.csv` and `BraTS21-17_Mapping.csv`: in a row are the names of one person in several years,
-    and in other sets, such as TCGA's. Patients of 2018 have their case's name without its last number.
-    """
-    aliases: dict[str, str] = {}
-    tables = {found for folder in folders for found in folder.glob("*.csv") if "mapping" in found.name.lower()}
-    for file in sorted(tables):
-        with file.open(newline="", encoding="utf-8-sig") as rows:
-            for row in csv.DictReader(rows):
-                values = [value.strip() for value in row.values() if isinstance(value, str) and value.strip()]
-                names = [value for value in values if value.upper().startswith("BRATS")]
-                person = next((value for value in values if is_person(value)), names[0] if len(names) > 1 else None)
-                if person:
-                    aliases |= {each: person for name in names for each in (name, brats.person_of(name)[0])}
-    return aliases
 
 
 def _table_leaks(experiment: Experiment, table: "pd.DataFrame | None", notes: list[str]) -> list[Leak]:
