@@ -48,6 +48,15 @@ def test_a_csv_with_columns_of_paths_is_a_cohort(brats, tmp_path):
         assert report.patients == 1
 
 
+def test_a_list_may_name_files_that_lie_elsewhere(brats, tmp_path):
+    case = open_cohort(brats).cases[0]
+    (tmp_path / "list").mkdir()
+    (tmp_path / "list" / "cohort.csv").write_text(f"patient,flair,mask\nP1,{case.files[0]},{case.files[4]}\n")
+    (tmp_path / "list" / "cohort.yaml").write_text("scheme: brats-2024-gli")
+    report = check(tmp_path / "list")
+    assert report.ok, report.problems
+
+
 @pytest.mark.parametrize("separator", [";", "\t"])
 def test_other_separators_are_read(brats, tmp_path, separator):
     root = shutil.copytree(brats, tmp_path / "own")

@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,6 +82,13 @@ def test_check_says_which_set_it_recognized_and_finds_nothing_wrong(made, name):
     report = check(made(name))
     assert report.layout == EXPECTED[name][0]
     assert report.remarks[0] == f"recognized as {report.layout}"
+    assert report.ok, report.problems
+
+
+@pytest.mark.parametrize("name", ["lumiere", "upenn-gbm"])
+def test_a_set_is_checked_under_a_relative_path_too(made, monkeypatch, name):
+    monkeypatch.chdir(made(name).parent)
+    report = check(Path(name))
     assert report.ok, report.problems
 
 

@@ -85,7 +85,9 @@ def check_case(cohort: Cohort, case: CaseFiles) -> CaseReport:
         if read is None:
             return CaseReport(0, 0, None, tuple(problems), ())
         image, mask, numbers, channels = read.image, read.mask, list(read.slice_numbers), read.channels
-    name = case.files[0].parent.relative_to(cohort.path).as_posix() if case.files[0].parent != cohort.path else case.id
+    folder = case.files[0].parent  # which may be anywhere, where a list names the files
+    inside = folder.is_relative_to(cohort.path) and folder != cohort.path
+    name = folder.relative_to(cohort.path).as_posix() if inside else case.id
     digests = []
     if len(image):
         digests = _check_image(name, image, numbers, channels, blank_slices=cohort.format != "lgg", problems=problems)

@@ -26,7 +26,7 @@ def detect(path: Path) -> bool:
 
 def layout_of(files: Iterable[Path]) -> Layout | None:
     """Return the first layout in the table that has an image among the files; None where none has."""
-    named = [file.as_posix() for file in files]
+    named = [_name(file) for file in files]
     return next((layout for layout in LAYOUTS if any(_what(layout, name) in layout.channels for name in named)), None)
 
 
@@ -80,7 +80,7 @@ def read(case: CaseFiles, *, layout: str = "", labels: Sequence[int] | None = No
     """
     known = next((each for each in LAYOUTS if each.key == layout), None) or layout_of(case.files)
     assert known is not None
-    named = {_what(known, file.as_posix()): file for file in case.files}
+    named = {_what(known, _name(file)): file for file in case.files}
     images = {known.channels[what]: file for what, file in named.items() if what in known.channels}
     masks = [file for what, file in named.items() if what in known.masks]
     allowed = labels if labels is not None else SCHEMES[known.scheme or "tumor"].labels
@@ -94,7 +94,7 @@ def _group(
     found: dict[str, dict[str, Path]] = {}
     facts: dict[str, tuple[str, str | None]] = {}
     for file in files:
-        match = layout.file.search(file.as_posix())
+        match = layout.file.search(_name(file))
         what = match["what"].lower() if match else ""
         if match is None or what not in (*layout.channels, *layout.masks):
             continue
@@ -124,12 +124,17 @@ def _group(
     return tuple(cases), sources
 
 
+def _name(file: Path) -> str:
+    """Return the whole path, since a person or a visit may be the folder above the one that was given."""
+    return file.absolute().as_posix()
+
+
 def _what(layout: Layout, name: str) -> str:
     match = layout.file.search(name)
     return match["what"].lower() if match else ""
 
 
 def _files(path: Path) -> Iterable[Path]:
-    for folder, folders, names in os.walk(path.absolute()):
+    for folder, folders, names in os.walk(path):
         folders[:] = sorted(name for name in folders if not is_junk(name))
         yield from (Path(folder) / name for name in sorted(names) if not is_junk(name))
