@@ -24,7 +24,8 @@ from glioflow.data.batches.settings import SamplingSettings
 from glioflow.data.formats import lgg
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.record import Cohort
-from glioflow.data.prepared.cohort import PreparedCohort, prepare
+from glioflow.data.prepared.cohort import PreparedCohort
+from glioflow.data.prepared.preparation import prepare
 from glioflow.data.preprocessing.geometry_steps import CropBox, PadSquare, ResizePlane
 from glioflow.data.preprocessing.intensity_steps import Percentile, UnitScale, ZScore
 from glioflow.data.targets import TargetSettings

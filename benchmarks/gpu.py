@@ -40,8 +40,8 @@ from glioflow.data.prepared.manifest import CaseRecord
 from glioflow.data.targets import TargetSettings
 from glioflow.evaluation.inference import predict_volume
 from glioflow.models import LossSettings, ModelSettings, build_loss, build_network
-from glioflow.training.loop import Trainer
 from glioflow.training.settings import TrainingSettings
+from glioflow.training.trainer import Trainer
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TARGET = TargetSettings()
@@ -264,7 +264,7 @@ checkout, given = sys.argv[1], json.loads(sys.argv[2])
 sys.path.insert(0, checkout + "/platform")
 import torch
 from glioflow.models import LossSettings, ModelSettings, build_loss, build_network
-from glioflow.training.loop import Trainer
+from glioflow.training.trainer import Trainer
 from glioflow.training.settings import TrainingSettings
 
 device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

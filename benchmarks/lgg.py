@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from glioflow.config import Experiment
 from glioflow.config.experiment import load_experiment
 from glioflow.data.formats.detect import open_cohort
-from glioflow.data.prepared.cohort import PreparedCase, prepare_in
+from glioflow.data.prepared.cohort import PreparedCase
+from glioflow.data.prepared.preparation import prepare_in
 from glioflow.data.preprocessing.geometry import restore
 from glioflow.data.splits import deal, read_split
 from glioflow.evaluation import decode, dice_per_case

@@ -39,14 +39,16 @@ from glioflow import cluster
 from glioflow.clock import now
 from glioflow.cluster.storage import prepared_home
 from glioflow.config import Experiment, override
-from glioflow.data.prepared.cohort import PreparedCohort, find_or_prepare
+from glioflow.data.prepared.cohort import PreparedCohort
+from glioflow.data.prepared.preparation import find_or_prepare
 from glioflow.data.splits import Split, make_split
 from glioflow.data.synthetic.cohort import synthesize_lgg
-from glioflow.runs.plan import Plan, fit_network
+from glioflow.runs.plan import Plan
 from glioflow.runs.search.run import search
 from glioflow.runs.search.schedulers import build_scheduler
 from glioflow.runs.search.searcher import METRIC, build_sampler, suggest_point
 from glioflow.runs.train.run import fit_on_train
+from glioflow.runs.train.worker import Worker, fit_network
 from glioflow.tracking import Tracking
 
 SPACE = {
@@ -91,7 +93,7 @@ def bare_epochs(experiment: Experiment, cohort: PreparedCohort, split: Split) ->
     """Train in this process with the loop alone, writing no checkpoint; return when each epoch ended, in seconds."""
     ended: list[float] = []
     cases = cohort.cases(split.train), cohort.cases(split.val)
-    fit_network(experiment, *cases, lambda epoch, metrics, write: ended.append(time.time()))
+    fit_network(experiment, *cases, Worker(lambda epoch, metrics, write: ended.append(time.time())))
     return ended
 
 
@@ -217,7 +219,7 @@ def optuna_loop(
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-        _, fitted = fit_network(chosen, train, val, report)
+        _, fitted = fit_network(chosen, train, val, Worker(report))
         return fitted.dice
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

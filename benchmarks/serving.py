@@ -45,10 +45,10 @@ def make_champion(work: Path, size: int) -> Path:
     """Train on a few invented patients until the masks look like tumors, register and promote; return the bundle."""
     from glioflow import bundle
     from glioflow.config import Experiment
-    from glioflow.data.prepared.cohort import find_or_prepare
+    from glioflow.data.prepared.preparation import find_or_prepare
     from glioflow.data.splits import make_split
     from glioflow.data.synthetic.cohort import synthesize_lgg
-    from glioflow.runs.plan import fit_network
+    from glioflow.runs.train.worker import Worker, fit_network
     from glioflow.tracking import Tracking
 
     cores = os.cpu_count() or 1
@@ -65,7 +65,7 @@ def make_champion(work: Path, size: int) -> Path:
     synthesize_lgg(work / "cohort", patients=8, seed=0, slices=(16, 20))
     cohort = find_or_prepare(work / "cohort", experiment.preprocess, home=work / "prepared")
     split = make_split(cohort.records, experiment.split)
-    network, _ = fit_network(experiment, cohort.cases(split.train), cohort.cases(split.val), lambda *_: None)
+    network, _ = fit_network(experiment, cohort.cases(split.train), cohort.cases(split.val), Worker(lambda *_: None))
     channels = ("pre", "flair", "post")
     origin = bundle.Origin(
         experiment=MODEL, cohort_format="lgg", fingerprint="f", source_fingerprint="s", split="d", test="t",

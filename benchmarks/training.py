@@ -24,10 +24,11 @@ from torch import nn
 from glioflow.cluster.storage import data_folder, data_source, prepared_home
 from glioflow.config import load_experiment
 from glioflow.data.batches.sampling import SliceBatches
-from glioflow.data.prepared.cohort import PreparedCase, find_or_prepare
+from glioflow.data.prepared.cohort import PreparedCase
+from glioflow.data.prepared.preparation import find_or_prepare
 from glioflow.data.splits import make_split
 from glioflow.models import build_loss, build_network
-from glioflow.training.loop import Trainer
+from glioflow.training.trainer import Trainer
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "lgg-best.yaml"
 

@@ -61,7 +61,7 @@ def tiny() -> Experiment:
 def prepared(lgg: Path, tiny: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Return the prepared form of `lgg` under the preprocessing of `tiny`; read only."""
     from glioflow.data.formats.detect import open_cohort
-    from glioflow.data.prepared.cohort import prepare
+    from glioflow.data.prepared.preparation import prepare
 
     return prepare(open_cohort(lgg), tmp_path_factory.mktemp("prepared") / "cohort", tiny.preprocess)
 

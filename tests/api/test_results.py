@@ -75,6 +75,28 @@ def test_a_comparison_of_a_model_with_itself_differs_by_nothing(model_folder, lg
     assert "<table>" in done._repr_html_()
 
 
+def test_features_are_measured_with_the_spacing_of_the_file_or_a_given_one(lgg):
+    case = next(path for path in sorted(lgg.iterdir()) if path.is_dir())
+    known, given = gf.measure_features(case), gf.measure_features(case, spacing=(2, 1, 1))
+    assert known.features.volume["volume_mm3"] is None
+    assert given.features.volume["volume_mm3"] == 2 * known.features.volume["volume_px"]
+    assert set(known.to_json()) == {"features"}
+    with pytest.raises(gf.UserError, match="three positive numbers"):
+        gf.measure_features(case, spacing=(1, 1))
+
+
+@pytest.mark.usefixtures("tracking")
+def test_an_empty_home_lists_nothing_and_says_so(quiet):
+    for listed, key in (
+        (gf.list_models(), "models"),
+        (gf.list_searches(), "searches"),
+        (gf.list_feedback(), "feedback"),
+    ):
+        assert listed.to_json() == {key: []}
+        assert listed.notes()
+    assert gf.collect_garbage(dry_run=True, say=quiet).to_json() == {"removed": [], "bytes": 0, "dry_run": True}
+
+
 @pytest.mark.usefixtures("tracking")
 def test_mistakes_are_user_errors(lgg, tmp_path, quiet):
     mistakes = {
@@ -82,8 +104,13 @@ def test_mistakes_are_user_errors(lgg, tmp_path, quiet):
         "training.epoch": lambda: gf.crossval(gf.Experiment(), lgg, overrides={"training.epoch": 1}, say=quiet),
         "search.space": lambda: gf.search(gf.Experiment(), lgg, say=quiet),
         "0000": lambda: gf.register("0" * 32),
-        "glioma": lambda: gf.promote("glioma"),
+        "'glioma'": lambda: gf.promote("glioma"),
         "nobody": lambda: gf.rollback("nobody"),
+        "glioma": lambda: gf.export("glioma", tmp_path / "out"),
+        "no model 'glioma'": lambda: gf.list_models("glioma"),
+        "f" * 32: lambda: gf.reproduce("f" * 32, say=quiet),
+        "nowhere.csv": lambda: gf.fit_survival(clinical="nowhere.csv"),
+        "nowhere.yml": lambda: gf.audit_experiment("nowhere.yml", lgg, say=quiet),
         "s3://": lambda: gf.check("s3://bucket/cohort", say=quiet),
         "lgq": lambda: gf.synthesize("lgq", tmp_path / "out", say=quiet),
     }

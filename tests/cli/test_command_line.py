@@ -11,7 +11,7 @@ import typer
 
 from glioflow.cli import app, main
 from glioflow.cli.app import STAGES
-from glioflow.cli.output import answer, one_line_errors
+from glioflow.cli.output import answer, one_line_errors, print_text
 from glioflow.cluster import connection
 from glioflow.errors import RunFailed, UserError
 
@@ -207,6 +207,7 @@ def test_help_lists_every_verb_once_below_its_stage():
     assert {verb: lines.count(verb) for verb in verbs} == dict.fromkeys(verbs, 1)
     titles = [line.removesuffix(":") for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert titles == ["Options", *STAGES]
+    assert "..." not in text.replace("[ARGS]...", ""), "a sentence is cut"
 
 
 def test_a_misspelled_verb_or_option_names_the_nearest_one():
@@ -236,6 +237,12 @@ def test_people_read_on_stderr_and_stdout_stays_empty(tmp_path):
     done = glioflow("data", "synthesize", "lgg", str(tmp_path / "lgg"), "--patients", "1")
     assert done.stdout == ""
     assert "patients" in done.stderr
+
+
+def test_a_file_that_is_printed_goes_to_stdout_and_can_be_piped(capsys):
+    with one_line_errors():
+        print_text("name: planned\n")
+    assert capsys.readouterr().out == "name: planned\n"
 
 
 def test_a_cohort_with_an_error_is_reported_whole_and_exits_2(lgg, tmp_path):

@@ -39,6 +39,7 @@ def place(tmp_path, lgg, monkeypatch):
         "inf.yaml": "name: a\ntraining: {learning_rate: .inf}\n",
         "typo.yaml": "name: a\ntraning: {epochs: 3}\n",
         "space.yaml": "name: a\nsearch: {space: {training.epochs: {kind: int, low: 1, high: 3}}}\n",
+        "rate.yaml": "name: a\nsearch: {space: {training.learing_rate: {kind: float, low: 1, high: 3}}}\n",
         "dise.yaml": "name: a\nsearch: {space: {loss.name: {kind: choice, values: [dise]}}}\n",
         "grid.yaml": "name: a\nsearch: {sampler: grid, space: "
         "{training.epochs: {kind: int, low: 1, high: 99999999}}}\n",
@@ -112,6 +113,12 @@ train number.yaml -> quotes
 train true.yaml -> training.epochs
 train inf.yaml -> training.learning_rate
 train typo.yaml -> did you mean training
+train some.yaml --data COHORT -o name=a/b -> name must begin with a letter or digit
+train some.yaml --data COHORT -o survival.task=deth01 -> did you mean death01
+train some.yaml --data COHORT -o split.method=file -o split.file=nowhere.json -> split.file does not exist
+train some.yaml --data COHORT -o split.method=file -o split.file=list.yaml -> list.yaml
+train some.yaml --data COHORT -o model.encoder=resnet18 -o model.weights=nowhere.pth -> nowhere.pth
+plan COHORT --name a/b -> name must begin with a letter or digit
 train some.yaml -> --data DIR
 train some.yaml --data nowhere -> nowhere does not exist
 train some.yaml --data nothing -> nothing is empty
@@ -170,6 +177,8 @@ search space.yaml --data COHORT --resume nowhere -> --resume must name a search 
 search space.yaml --data COHORT --trials 0 -> --trials
 search space.yaml --data COHORT --budget -1 -> budget
 search space.yaml --data COHORT --budget nan -> budget
+search rate.yaml --data COHORT -> did you mean training.learning_rate
+search some.yaml --data COHORT -o search.space={training.epochs:{low:1}} -> search.space.training.epochs.kind must be
 search dise.yaml --data COHORT -> loss.name cannot be dise
 search grid.yaml --data COHORT -> at most 2000 points
 search low.yaml --data COHORT -> low < high
@@ -238,6 +247,7 @@ associate COHORT --clinical nowhere.csv -> nowhere.csv
 associate COHORT --clinical table.csv -> table.csv
 associate COHORT --clinical CSV --feature asdf -> asd
 associate COHORT --clinical CSV --masks RUN -> ffff
+associate COHORT --clinical CSV --masks maual -> did you mean manual
 associate COHORT --clinical CSV --cluster nowhere -> nowhere
 survival fit COHORT --clinical nowhere.csv -> nowhere.csv
 survival fit COHORT --clinical empty.csv -> empty.csv
@@ -245,6 +255,7 @@ survival fit COHORT --clinical table.csv -> table.csv
 survival fit --clinical CSV --masks manual -> cohort
 survival fit COHORT --clinical CSV --masks RUN -> ffff
 survival fit COHORT --clinical CSV -o survival.tasks=x -> survival
+survival fit --clinical CSV --masks nome -> did you mean none
 survival fit COHORT --clinical CSV --outcomes nowhere.csv -> nowhere.csv
 data synthesize lgq out -> did you mean lgg
 data synthesize lgg notes.txt -> notes.txt

@@ -133,7 +133,7 @@ def test_another_architecture_brings_its_own_default_encoder():
 
 @pytest.mark.parametrize("key", ["name", "split.folds", "data.source", "gate.margin", "training.epoch"])
 def test_what_all_trials_share_cannot_be_searched(from_yaml, key):
-    with pytest.raises(UserError, match="not a searchable key"):
+    with pytest.raises(UserError, match="must have keys of an experiment that can be searched"):
         from_yaml(yaml.safe_dump({"search": {"space": {key: {"kind": "choice", "values": [1]}}}}))
 
 

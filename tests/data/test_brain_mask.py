@@ -4,7 +4,7 @@ import pytest
 from glioflow.data.case import Case
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.writing import encode_nifti
-from glioflow.data.prepared.cohort import prepare
+from glioflow.data.prepared.preparation import prepare
 from glioflow.data.preprocessing.brain_mask import BrainMask, approximate_brain
 from glioflow.data.preprocessing.geometry_steps import CropBox, ResizePlane
 from glioflow.data.preprocessing.intensity_steps import UnitScale

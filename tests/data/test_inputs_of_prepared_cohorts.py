@@ -10,7 +10,7 @@ from test_volume_cohorts import save
 from glioflow.data.checks.cohort_checks import check
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.prepared import cohort as prepared_cohort
-from glioflow.data.prepared.cohort import find_or_prepare, prepare
+from glioflow.data.prepared.preparation import find_or_prepare, prepare
 from glioflow.errors import UserError
 from glioflow.survival import read_clinical
 

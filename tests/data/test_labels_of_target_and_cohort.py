@@ -14,7 +14,7 @@ from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.mask_file import read_mask
 from glioflow.data.formats.study import read_study
 from glioflow.data.formats.writing import encode_dicom_seg
-from glioflow.data.prepared.cohort import find_or_prepare
+from glioflow.data.prepared.preparation import find_or_prepare
 from glioflow.data.preprocessing.pipeline import LabelMap
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from glioflow.data.batches.sampling import PatchBatches
 from glioflow.data.batches.settings import SamplingSettings
 from glioflow.data.formats.detect import open_cohort
-from glioflow.data.prepared.cohort import prepare
+from glioflow.data.prepared.preparation import prepare
 from glioflow.data.preprocessing.intensity_steps import ZScore
 from glioflow.data.synthetic.cohort import synthesize_brats
 from glioflow.data.targets import TargetSettings

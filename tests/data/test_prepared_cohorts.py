@@ -6,8 +6,9 @@ import pytest
 import tifffile
 
 from glioflow.data.formats.detect import open_cohort
-from glioflow.data.prepared import cohort as prepared
-from glioflow.data.prepared.cohort import PreparedCohort, find_or_prepare, is_prepared, prepare
+from glioflow.data.prepared import preparation as prepared
+from glioflow.data.prepared.cohort import PreparedCohort, is_prepared
+from glioflow.data.prepared.preparation import find_or_prepare, prepare
 from glioflow.data.preprocessing.geometry_steps import PadSquare, ResizePlane
 from glioflow.data.preprocessing.intensity_steps import UnitScale, ZScore
 from glioflow.data.preprocessing.pipeline import LabelMap, preprocess

@@ -8,7 +8,7 @@ from glioflow.data.checks.cohort_checks import check
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.layouts import LAYOUTS
 from glioflow.data.formats.study import read_study
-from glioflow.data.prepared.cohort import find_or_prepare
+from glioflow.data.prepared.preparation import find_or_prepare
 from glioflow.data.preprocessing.geometry_steps import ResizePlane
 from glioflow.data.synthetic.layouts import EXAMPLES, synthesize_layout
 from glioflow.data.targets import TargetSettings

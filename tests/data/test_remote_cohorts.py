@@ -6,7 +6,7 @@ import pytest
 
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.prepared import remote
-from glioflow.data.prepared.cohort import find_or_prepare, prepare
+from glioflow.data.prepared.preparation import find_or_prepare, prepare
 from glioflow.data.prepared.remote import fetch, is_uri, push
 from glioflow.data.preprocessing.geometry_steps import ResizePlane
 from glioflow.data.preprocessing.intensity_steps import UnitScale

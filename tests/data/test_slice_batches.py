@@ -6,7 +6,7 @@ import pytest
 from glioflow.data.batches.sampling import SliceBatches
 from glioflow.data.batches.settings import SamplingSettings
 from glioflow.data.formats.detect import open_cohort
-from glioflow.data.prepared.cohort import prepare
+from glioflow.data.prepared.preparation import prepare
 from glioflow.data.preprocessing.geometry_steps import ResizePlane
 from glioflow.data.preprocessing.intensity_steps import UnitScale
 from glioflow.data.synthetic.cohort import synthesize_lgg

@@ -18,11 +18,14 @@ from glioflow.data.case import Case
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.mask_file import read_mask
 from glioflow.data.formats.writing import native_format, write_mask
-from glioflow.data.prepared.cohort import PreparedCohort, find_or_prepare
+from glioflow.data.prepared.cohort import PreparedCohort
+from glioflow.data.prepared.preparation import find_or_prepare
 from glioflow.data.splits import make_split
 from glioflow.errors import UserError
 from glioflow.evaluation import dice_per_case
-from glioflow.runs.plan import Plan, train_plan
+from glioflow.runs.plan import Plan
+from glioflow.runs.train.training import train_plan
+from glioflow.runs.train.worker import Worker
 
 CohortOf = Callable[[Experiment], Path]
 
@@ -53,7 +56,7 @@ def test_one_step_gives_a_bundle_that_answers_in_the_original_geometry(
     experiment = shrunk(path)
     cohort = prepare(experiment)
     plan = plan_of(experiment, cohort, tmp_path / "run")
-    metrics = train_plan(plan, lambda *_: None)
+    metrics = train_plan(plan, Worker(lambda *_: None))
     assert metrics is not None
     predictor = Predictor.load(plan.bundle, device="cpu")
     if not experiment.training.final:
@@ -106,7 +109,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(
                 raise KeyboardInterrupt
 
         plan = plan_of(experiment, cohort, folder)
-        train_plan(plan, report, resume=resume)
+        train_plan(plan, Worker(report, resume=resume))
         return (plan.bundle / "weights.safetensors").read_bytes()
 
     try:

@@ -12,15 +12,18 @@ from bundles import changed
 from glioflow import bundle
 from glioflow.cluster.storage import prepared_home
 from glioflow.config import home
-from glioflow.data.prepared.cohort import PreparedCohort, prepare
+from glioflow.data.prepared.cohort import PreparedCohort
+from glioflow.data.prepared.preparation import prepare
 from glioflow.data.splits import make_split
 from glioflow.errors import UserError
 from glioflow.models import build_network
 from glioflow.promotion import Verdict, decisions, gate, promote, rollback
 from glioflow.promotion.record import champion_before
 from glioflow.runs.launch import Setting, opening_of
-from glioflow.runs.plan import Plan, train_plan
+from glioflow.runs.plan import Plan
 from glioflow.runs.registry.register import register
+from glioflow.runs.train.training import train_plan
+from glioflow.runs.train.worker import Worker
 from glioflow.tracking import Tracking
 from glioflow.tracking.run import begin_run
 
@@ -48,7 +51,7 @@ def trained(quick, prepared, tmp_path_factory):
         folder=tmp_path_factory.mktemp("trained"),
         created="2026-01-01T00:00:00+00:00",
     )
-    train_plan(plan, lambda *_: None)
+    train_plan(plan, Worker(lambda *_: None))
     return plan.bundle
 
 

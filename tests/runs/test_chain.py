@@ -38,6 +38,10 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {"steps": steps, "answer": said["answer"], "home": home, "tracking": tracking, "stderr": done.stderr}
 
 
+def test_ray_says_nothing_of_its_own(demo: dict[str, Any]) -> None:
+    assert "(raylet)" not in demo["stderr"]
+
+
 def children(demo: dict[str, Any], step: str) -> list[Any]:
     return list(demo["tracking"].children("demo", demo["steps"][step]["run_id"]))
 

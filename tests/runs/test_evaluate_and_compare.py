@@ -25,8 +25,8 @@ from glioflow.runs.crossval import run as crossval_module
 from glioflow.runs.crossval.out_of_fold import OUT_OF_FOLD
 from glioflow.runs.crossval.run import JUDGED, VOLUME_INTERVAL, crossval, fold_split
 from glioflow.runs.launch import Setting, opening_of
-from glioflow.runs.plan import choose_for
 from glioflow.runs.scoring import CohortScores, join, near_box, score_cases
+from glioflow.runs.train.selection import choose_for
 from glioflow.tracking import BUNDLE
 from glioflow.tracking.run import begin_run
 from glioflow.tracking.trained import KnownCase, Trained
@@ -345,11 +345,11 @@ def in_process(monkeypatch, tiny, easy, tracking):
     calls, failing = [], set()
     train_plan = crossval_module.train_plan
 
-    def train(plan, report):
+    def train(plan, worker):
         calls.append(plan.split.test)
         if len(calls) in failing:
             raise RuntimeError("the power went")
-        return train_plan(plan, report)
+        return train_plan(plan, worker)
 
     split = Split(train=tuple(r.id for r in easy.records), val=())
     model = {"architecture": "buda-unet", "options": {"features": [4, 8]}}

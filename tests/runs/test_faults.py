@@ -12,7 +12,7 @@ import pytest
 
 from glioflow.config import Experiment, override
 from glioflow.errors import RunFailed
-from glioflow.runs.search.observer import Board
+from glioflow.runs.search.board import Board
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 RATES = {"kind": "choice", "values": [1e-3, 2e-3]}

@@ -8,7 +8,9 @@ import torch
 
 from bundles import changed
 from glioflow import bundle
-from glioflow.runs.plan import Plan, train_plan
+from glioflow.runs.plan import Plan
+from glioflow.runs.train.training import train_plan
+from glioflow.runs.train.worker import Worker
 
 FIXED = {"postprocess": {"threshold": 0.4, "choose": False}}
 
@@ -16,7 +18,7 @@ FIXED = {"postprocess": {"threshold": 0.4, "choose": False}}
 def trained(experiment: Any, prepared: Any, split: dict[str, list[str]], folder: Path) -> bundle.Bundle:
     said = {"prepared": prepared.path, "run_id": "r", "tracking_uri": "", "created": "2026-01-01T00:00:00+00:00"}
     plan = Plan.model_validate({"experiment": experiment, "split": split, "folder": folder, **said})
-    train_plan(plan, lambda *_: None)
+    train_plan(plan, Worker(lambda *_: None))
     return bundle.load(plan.bundle)
 
 

@@ -52,8 +52,10 @@ def test_a_trial_that_fills_the_disk_keeps_its_last_checkpoint_and_goes_on_from_
     disk: Disk, prepared: Any, tmp_path: Path
 ) -> None:
     from glioflow.data.splits import make_split
-    from glioflow.runs.plan import Plan, train_plan
+    from glioflow.runs.plan import Plan
     from glioflow.runs.search.trial import _keep
+    from glioflow.runs.train.training import train_plan
+    from glioflow.runs.train.worker import Worker
 
     home = disk(12)
     experiment = Experiment.model_validate({**TINY, "model": MODEL, "training": {**TINY["training"], "epochs": 3}})
@@ -73,13 +75,13 @@ def test_a_trial_that_fills_the_disk_keeps_its_last_checkpoint_and_goes_on_from_
         _keep(write, checkpoint)
 
     with pytest.raises(DiskFull, match=f"no space left in {home}"):
-        train_plan(plan, report)
+        train_plan(plan, Worker(report))
     assert epochs == [0, 1]
     assert not plan.bundle.exists()
     left = {path.name for path in plan.folder.iterdir()}
     assert left == {"checkpoint", plan.progress.name}, "a half-written checkpoint stays"
     disk(60)
-    train_plan(plan, report, resume=checkpoint)
+    train_plan(plan, Worker(report, resume=checkpoint))
     assert epochs == [0, 1, 1, 2]
     assert bundle.read_description(plan.bundle).files
 

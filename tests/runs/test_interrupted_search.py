@@ -16,7 +16,7 @@ import pytest
 
 from glioflow import cluster
 from glioflow.config import override
-from glioflow.runs.search.observer import Board
+from glioflow.runs.search.board import Board
 from glioflow.tracking import Tracking
 
 ROOT = Path(__file__).parents[2]

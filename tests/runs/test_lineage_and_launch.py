@@ -12,7 +12,7 @@ from bundles import changed
 from glioflow import cluster
 from glioflow.config import load_experiment, with_augmentation
 from glioflow.data.formats.detect import open_cohort
-from glioflow.data.prepared.cohort import prepare
+from glioflow.data.prepared.preparation import prepare
 from glioflow.data.splits import Split, make_split
 from glioflow.errors import UserError
 from glioflow.runs import launch

@@ -10,8 +10,10 @@ import pytest
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.reports.numbers import duration
 from glioflow.runs import progress as module
-from glioflow.runs.plan import PROGRESS, Plan, train_plan
-from glioflow.runs.progress import ProgressFile, followed, note_epoch, shown
+from glioflow.runs.plan import Plan
+from glioflow.runs.progress import PROGRESS, ProgressFile, followed, note_epoch, shown
+from glioflow.runs.train.training import train_plan
+from glioflow.runs.train.worker import Worker
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +90,7 @@ def test_a_training_notes_every_step_and_every_validation_case(
         folder=tmp_path,
         created="2026-01-01T00:00:00+00:00",
     )
-    train_plan(plan, lambda epoch, metrics, write_checkpoint: None)
+    train_plan(plan, Worker(lambda epoch, metrics, write_checkpoint: None))
     texts = [note["text"] for note in noted if "text" in note]
     assert texts[:4] == [
         "epoch 1 of 2, step 1 of 2",

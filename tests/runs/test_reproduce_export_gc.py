@@ -15,13 +15,13 @@ from bundles import changed, describe
 from glioflow import bundle
 from glioflow.bundle.prediction import Predictor
 from glioflow.data.formats.detect import open_cohort
-from glioflow.data.prepared.cohort import prepare
+from glioflow.data.prepared.preparation import prepare
 from glioflow.data.splits import deal, make_split
 from glioflow.errors import UserError
 from glioflow.models import build_network
 from glioflow.runs.crossval import run as crossval
 from glioflow.runs.launch import Setting, opening_of
-from glioflow.runs.plan import Plan, plan_of, train_plan
+from glioflow.runs.plan import Plan, plan_of
 from glioflow.runs.registry import reproduce as reproducing
 from glioflow.runs.registry.cleanup import collect
 from glioflow.runs.registry.export import export
@@ -31,6 +31,8 @@ from glioflow.runs.search.report import PARETO_FRONT
 from glioflow.runs.search.searcher import NUMBER
 from glioflow.runs.search.trial import TrialPlan, run_trial
 from glioflow.runs.train import run as training
+from glioflow.runs.train.training import train_plan
+from glioflow.runs.train.worker import Worker
 from glioflow.tracking import BUNDLE, RunWriter, Tracking
 from glioflow.tracking.run import begin_run
 from glioflow.tracking.spool import run_folder
@@ -357,7 +359,7 @@ def here(monkeypatch):
 
     def fit(plan):
         writer = RunWriter(plan.tracking_uri, plan.run_id, plan.spool)
-        metrics = train_plan(plan, lambda epoch, metrics, _: writer.write(metrics, step=epoch))
+        metrics = train_plan(plan, Worker(lambda epoch, metrics, _: writer.write(metrics, step=epoch)))
         writer.close()
         return metrics
 

@@ -13,6 +13,7 @@ from glioflow.runs.plan import Fold, Plan
 from glioflow.runs.search import trial as trials
 from glioflow.runs.search.survival_objective import c_index, find_tables
 from glioflow.runs.search.trial_folds import deal_folds, sum_up
+from glioflow.runs.train.worker import Worker
 
 SPACE = {"training.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2}}
 FEW = {"survival": {"min_patients": 4, "shape_features": ["asd"], "repeats": 2}}
@@ -67,7 +68,7 @@ def test_a_resumed_trial_trains_only_the_folds_that_it_had_not_finished(setting,
         begun.append((fold_plan.fold.number, fold_plan.fold.before))
         if fold_plan.fold.number == 1 and len(begun) == 2:
             raise SystemExit
-        trials.train_plan(fold_plan, lambda *_: None)
+        trials.train_plan(fold_plan, Worker(lambda *_: None))
 
     monkeypatch.setattr(trials, "_train_here", fit)
     monkeypatch.setattr(tune, "report", told.append)

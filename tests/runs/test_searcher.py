@@ -13,7 +13,8 @@ from rich.console import Console
 from glioflow.cli.search_table import draw_table
 from glioflow.config import Experiment
 from glioflow.config.search import SearchSettings
-from glioflow.runs.search.observer import LISTENERS, Announcer, Board, Listener
+from glioflow.runs.search.board import Board
+from glioflow.runs.search.observer import LISTENERS, Announcer, Listener
 from glioflow.runs.search.schedulers import build_scheduler, replay
 from glioflow.runs.search.searcher import METRIC, NUMBER, Searcher, suggest_point
 

@@ -12,8 +12,8 @@ from glioflow.config import override
 from glioflow.data.splits import make_split
 from glioflow.runs.launch import Setting, opening_of
 from glioflow.runs.search import parent_run as module
+from glioflow.runs.search.board import Board, Row
 from glioflow.runs.search.listing import list_searches
-from glioflow.runs.search.observer import Board, Row
 from glioflow.runs.search.parent_run import ParentRun, booking, line
 from glioflow.runs.search.searcher import Searcher, objective_value
 from glioflow.runs.search.tuner import SearchFolder

@@ -12,8 +12,9 @@ from glioflow.evaluation.inference import InferenceSettings, predict_volume
 from glioflow.models import ARCHITECTURES, LossSettings, ModelSettings, build_loss, build_network
 from glioflow.training.batch_size import MOST_ON_GPU, find_batch_size
 from glioflow.training.fitting import build_and_fit, validate_at_network_size
-from glioflow.training.loop import Trainer, fit
+from glioflow.training.loop import fit
 from glioflow.training.settings import TrainingSettings
+from glioflow.training.trainer import Trainer
 from glioflow.training.workers import parameters_without_gradient
 
 pytestmark = [

@@ -6,11 +6,13 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from glioflow import atomic
 from glioflow.api.answer import Answer
+from glioflow.api.inputs import print_progress
 from glioflow.api.model import Model, load
+from glioflow.api.results import Result
 from glioflow.api.studies import name_of_zip, read_any_study
 from glioflow.bundle.answer import FeaturesJson, SurvivalJson, Uncertainty
 from glioflow.bundle.prediction import Tumor
@@ -44,11 +46,15 @@ class FailedStudy(TypedDict):
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """What became of each study."""
+class PredictedStudies(Result):
+    """What became of each study: the answers on disk, and the studies that have none."""
 
     studies: list[WrittenAnswer] = field(default_factory=list)
     failed: list[FailedStudy] = field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        """Return why studies have no answer."""
+        return [f"{each['study']}: {each['error']}" for each in self.failed]
 
 
 @dataclass(frozen=True)
@@ -66,14 +72,14 @@ class _Waiting:
 
 
 def predict_studies(
-    model: str,
-    studies: Sequence[Path],
-    out: Path,
+    model: Any,
+    studies: Sequence[str | Path],
+    out: str | Path,
     *,
     overwrite: bool = False,
     channels: Iterable[str] = (),
-    say: Say,
-) -> Predicted:
+    say: Say = print_progress,
+) -> PredictedStudies:
     """Segment each study and write `<id>/answer.json` and its mask, in the input's geometry and format family.
 
     Studies of the same name are told apart by the folders that they lie in. Of several studies, one that fails does not
@@ -90,10 +96,11 @@ def predict_studies(
     Raises:
         UserError: If a path does not exist, an answer is there, the model cannot be read, or the only study cannot.
     """
+    out = Path(out)
     atomic.check_folder(out, "--out")
     chosen = parse_choices(channels)
-    done = Predicted()
-    waiting = _named(_list_all(studies, done))
+    done = PredictedStudies()
+    waiting = _named(_list_all([Path(study) for study in studies], done))
     for study in waiting:
         _check_free(out, study.name, overwrite=overwrite)
     loaded = load(model)
@@ -113,7 +120,7 @@ def predict_studies(
     return done
 
 
-def _list_all(paths: Sequence[Path], done: Predicted) -> list[_Waiting]:
+def _list_all(paths: Sequence[Path], done: PredictedStudies) -> list[_Waiting]:
     """List every study once; a path that holds none fails, unless it is the only one."""
     if missing := [path for path in paths if not path.exists()]:
         raise UserError(f"{missing[0]} does not exist", missing[0], hint="give the path of a study or a cohort")

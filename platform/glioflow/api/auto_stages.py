@@ -84,7 +84,7 @@ def plan_experiment(work: Work) -> dict[str, Any]:
     slots = cluster.slots(cpus=booked.training.cpus_per_worker, gpus=booked.training.gpus)
     write_text(work.folder / PLAN, to_yaml(booked))
     write_text(work.folder / "plan-with-reasons.yaml", made.text)
-    return {"choices": made.choices, "slots": max(1, slots)}
+    return {"choices": made.to_json()["choices"], "slots": max(1, slots)}
 
 
 def measure(work: Work) -> dict[str, Any]:

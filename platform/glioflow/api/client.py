@@ -78,7 +78,7 @@ class Client:
         """Return the card of the served model; raises as `predict` does."""
         return cast("ModelCard", self._request("GET", "/v1/model"))
 
-    def _request(self, method: str, route: str, **content: Any) -> dict[str, Any]:
+    def _request(self, method: str, route: str, **content: Any) -> dict[str, object]:
         import requests
 
         with self._session() as session:

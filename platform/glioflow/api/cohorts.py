@@ -1,4 +1,4 @@
-"""Cohorts: make, check, describe and prepare them."""
+"""Cohorts: make, download, check, describe and prepare them."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,10 +13,11 @@ from glioflow.atomic import check_folder
 from glioflow.cluster.remote_home import check_home
 from glioflow.cluster.storage import is_uri, prepared_home
 from glioflow.config import Experiment
+from glioflow.data import download as public_sets
 from glioflow.data.checks import cohort_checks
 from glioflow.data.formats.detect import open_cohort
-from glioflow.data.prepared.cohort import prepare as prepare_cohort
-from glioflow.data.prepared.cohort import prepare_in
+from glioflow.data.prepared.preparation import prepare as prepare_cohort
+from glioflow.data.prepared.preparation import prepare_in
 from glioflow.data.prepared.remote import check_store, push
 from glioflow.data.sequences import parse_choices
 from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
@@ -34,6 +35,15 @@ class SynthesizedCohort(Result):
     path: str
     patients: int
     slices: int
+
+
+@dataclass(frozen=True)
+class DownloadedCohort(Result):
+    """A public data set on disk, its license, and what to cite."""
+
+    path: str
+    license: str
+    cite: str
 
 
 @dataclass(frozen=True)
@@ -115,6 +125,20 @@ def synthesize(
         else:
             made = synthesize_brats(Path(out), patients=number, seed=seed, size=size or 240, map_cases=_map_cases(say))
     return SynthesizedCohort(**made)
+
+
+def download(name: str, out: str | Path) -> DownloadedCohort:
+    """Download a public data set; say where its form is, or what to do where the download fails.
+
+    Args:
+        name: `lgg`, `brats2020`, `decathlon` or another public set.
+        out: New folder.
+
+    Raises:
+        UserError: If `name` is unknown, `out` is not new, or it cannot be downloaded: says what to do.
+    """
+    path = str(public_sets.download(name, Path(out)))
+    return DownloadedCohort(path, public_sets.SETS[name].license, public_sets.SETS[name].cite)
 
 
 def check(

@@ -10,6 +10,7 @@ from glioflow.api.results import Result, patients_tables
 from glioflow.atomic import check_folder
 from glioflow.bundle.measurement import Row
 from glioflow.evaluation.comparison import ComparisonJson, PairedDifference
+from glioflow.json_values import JsonObject
 from glioflow.progress import Say
 from glioflow.reports.evaluation_page import BESIDE, BOTH_EMPTY, METRICS, beside_baselines
 from glioflow.reports.numbers import interval
@@ -47,15 +48,16 @@ class EvaluationResult(Result):
     report: str | None
     summary: dict[str, object] = field(repr=False)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the values as `--json` prints them on the command line."""
         values = super().to_json()
-        summary: dict[str, object] = values.pop("summary")
-        return values | summary
+        summary = values.pop("summary")
+        assert isinstance(summary, dict)
+        return {**values, **summary}
 
     def tables(self) -> list[Table]:
         """Return each patient's metrics, the summary, the means with intervals, and the baselines."""
-        values = self.to_json()
+        values: Any = self.to_json()
         chief = [
             *("study_sensitivity", "study_false_positive_rate", "study_auroc", "slice_auroc_pooled", "num_parameters"),
             *("expected_calibration_error", "expected_calibration_error_near_tumor", "run_id", "report"),

@@ -3,18 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from glioflow import cluster
 from glioflow.api.inputs import Overrides, print_progress, read_experiment, run_of
 from glioflow.api.results import Result, metrics_table, patients_tables
 from glioflow.bundle.measurement import Row
 from glioflow.config import Experiment
+from glioflow.json_values import JsonObject
 from glioflow.progress import Say
 from glioflow.reports.tables import Table
 from glioflow.runs.crossval import run as crossval_run
 from glioflow.runs.search import run as search_run
-from glioflow.runs.search.observer import Board
+from glioflow.runs.search.board import Board
 from glioflow.runs.train import run as train_run
 
 
@@ -57,11 +57,12 @@ class CrossvalResult(Result):
     per_patient: list[Row] = field(repr=False)
     summary: dict[str, object] = field(repr=False)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the values as `--json` prints them on the command line."""
         values = super().to_json()
-        summary: dict[str, object] = values.pop("summary")
-        return values | summary
+        summary = values.pop("summary")
+        assert isinstance(summary, dict)
+        return {**values, **summary}
 
     def tables(self) -> list[Table]:
         """Return each patient's metrics, and the summary."""
@@ -87,7 +88,7 @@ class SearchResult(search_run.Searched, Result):
 
     objectives: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the values as `--json` prints them on the command line."""
         values = super().to_json()
         return {key: values[key] for key in ("name", "run_id", "num_trials", "best", "front", "cost")}

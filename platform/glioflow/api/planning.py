@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from glioflow.api.inputs import print_progress
 from glioflow.api.results import Result
 from glioflow.atomic import check_folder, write_text
 from glioflow.cluster.storage import data_folder
-from glioflow.config import Experiment
+from glioflow.config import Experiment, override
 from glioflow.data.formats.detect import open_cohort
 from glioflow.errors import UserError
+from glioflow.json_values import JsonObject
+from glioflow.planning.facts import CohortFacts
 from glioflow.planning.plan import plan as plan_experiment
+from glioflow.planning.rules import Choice
 from glioflow.progress import Say
 from glioflow.reports.tables import Table
 
@@ -33,22 +35,17 @@ class PlanResult(Result):
 
     path: Path | None
     text: str
-    choices: list[dict[str, Any]] = field(repr=False)
-    facts: dict[str, Any] = field(repr=False)
+    choices: list[Choice] = field(repr=False)
+    facts: CohortFacts = field(repr=False)
     experiment: Experiment = field(repr=False)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the values as `--json` prints them on the command line."""
-        return {
-            "path": None if self.path is None else str(self.path),
-            "choices": self.choices,
-            "facts": self.facts,
-            "experiment": self.experiment.model_dump(mode="json"),
-        }
+        return {key: value for key, value in super().to_json().items() if key != "text"}
 
     def tables(self) -> list[Table]:
         """Return the choices with their reasons."""
-        rows = [[choice["key"], str(choice["value"]), choice["reason"]] for choice in self.choices]
+        rows = [[choice.key, str(choice.value), choice.reason] for choice in self.choices]
         return [Table("", ["setting", "value", "because"], rows)]
 
 
@@ -74,6 +71,8 @@ def plan(
     """
     if not minutes > 0:
         raise UserError("the minutes of a training must be above 0", minutes)
+    if name is not None:
+        override(Experiment(), {"name": name})
     path = None if out is None else Path(out)
     if path is not None:
         check_folder(path.absolute().parent, "OUT")
@@ -89,6 +88,4 @@ def plan(
     )
     if path is not None:
         write_text(path, made.text)
-    facts = {key: value for key, value in vars(made.facts).items() if key != "labels"}
-    facts["labels"] = {str(value): vars(label) for value, label in made.facts.labels.items()}
-    return PlanResult(path, made.text, [vars(choice) for choice in made.choices], facts, made.experiment)
+    return PlanResult(path, made.text, list(made.choices), made.facts, made.experiment)

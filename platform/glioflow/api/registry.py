@@ -1,18 +1,20 @@
 """Registering models, promoting them through the gate, and the way back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from glioflow import cluster, promotion
-from glioflow.api.inputs import run_of
+from glioflow.api.inputs import model_name, run_of
 from glioflow.api.results import Result
 from glioflow.cluster.storage import prepared_home
 from glioflow.data.prepared.remote import local_folder
 from glioflow.json_values import JsonObject
 from glioflow.promotion import Verdict
 from glioflow.reports.tables import Table
+from glioflow.runs.registry.export import export as export_bundle
 from glioflow.runs.registry.register import register as register_run
+from glioflow.tracking import Tracking
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,45 @@ class RollbackResult(Result):
     name: str
     version: int
     previous: int | None
+
+
+@dataclass(frozen=True)
+class ListedVersion:
+    """A version of a registered model: its aliases, and the gate's decisions about it with their times."""
+
+    name: str
+    version: int
+    aliases: list[str]
+    decisions: list[str]
+
+
+@dataclass(frozen=True)
+class ModelList(Result):
+    """The versions of registered models, and the store that they are in."""
+
+    models: list[ListedVersion]
+    store: str = field(repr=False)
+
+    def to_json(self) -> JsonObject:
+        """Return the values as `--json` prints them on the command line."""
+        return {"models": super().to_json()["models"]}
+
+    def tables(self) -> list[Table]:
+        """Return the versions, a row each."""
+        head = ["name", "version", "aliases", "decisions"]
+        return [Table("", head, [[getattr(each, key) for key in head] for each in self.models])]
+
+    def notes(self) -> list[str]:
+        """Say so where nothing is registered."""
+        empty = f"no model is registered at {self.store}; GLIOFLOW_HOME and MLFLOW_TRACKING_URI name the store"
+        return [] if self.models else [empty]
+
+
+@dataclass(frozen=True)
+class ExportedBundle(Result):
+    """A bundle outside MLflow: the path of its folder or zip."""
+
+    path: str
 
 
 def register(
@@ -99,3 +140,37 @@ def rollback(name: str) -> RollbackResult:
     """
     verdict = promotion.rollback(name)
     return RollbackResult(name, verdict.version, verdict.previous)
+
+
+def list_models(name: str | None = None) -> ModelList:
+    """List versions, aliases and decisions of registered models.
+
+    Args:
+        name: Of one model; None lists all.
+
+    Raises:
+        UserError: If no model has that name.
+    """
+    tracking = Tracking()
+    if name is not None and name not in tracking.names():
+        raise tracking.unregistered(name)
+    versions = []
+    for each in tracking.names() if name is None else [name]:
+        verdicts = promotion.decisions(tracking, each)
+        for version in tracking.versions(each):
+            decided = [f"{v.decision} {v.when}" for v in verdicts if v.version == version.version]
+            versions.append(ListedVersion(each, version.version, list(version.aliases), decided))
+    return ModelList(versions, tracking.shown)
+
+
+def export(model: Any, out: str | Path) -> ExportedBundle:
+    """Write a bundle, with its card and checksums, to a folder or a zip that needs no MLflow.
+
+    Args:
+        model: A registered model, a run, a bundle's folder, or the result of `train` or `register`.
+        out: New folder, or new file that ends with .zip.
+
+    Raises:
+        UserError: If the model is not there or not whole, or `out` exists.
+    """
+    return ExportedBundle(str(export_bundle(model_name(model), Path(out))))

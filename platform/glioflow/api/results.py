@@ -5,15 +5,18 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
+from glioflow.json_values import Json, JsonObject
 from glioflow.reports.tables import Table, tables_to_html
 
 
 class Result:
     """A dataclass that a function of the API returns; a notebook shows its tables."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the fields as `--json` prints them on the command line."""
-        return {key: _plain(value) for key, value in _fields(self).items()}
+        return _fields(self)
 
     def tables(self) -> list[Table]:
         """Return what people look at first."""
@@ -27,16 +30,22 @@ class Result:
         return tables_to_html(self.tables(), self.notes())
 
 
-def _fields(record: Any) -> dict[str, Any]:
-    return {each.name: getattr(record, each.name) for each in fields(record)}
+def _fields(record: Any) -> JsonObject:
+    return {each.name: _plain(getattr(record, each.name)) for each in fields(record)}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any) -> Json:
+    if isinstance(value, BaseModel):
+        dumped: JsonObject = value.model_dump(mode="json")
+        return dumped
     if is_dataclass(value):
-        return {key: _plain(inner) for key, inner in _fields(value).items()}
+        return _fields(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
-    return str(value) if isinstance(value, Path) else value
+    plain: Json = str(value) if isinstance(value, Path) else value
+    return plain
 
 
 def metrics_table(run_id: str, metrics: Mapping[str, float | None]) -> Table:

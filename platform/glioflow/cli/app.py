@@ -14,22 +14,25 @@ STAGES = (START, DATA, TRAINING, EVALUATION, REGISTRY, SERVING, ANALYSIS)
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
 
+# Longer than any sentence: click would cut what a verb does in the middle.
+_SENTENCE = 200
+
+
 class StagedGroup(TyperGroup):
-    """A group of verbs whose help lists them by stage."""
+    """A group of verbs whose help lists them by stage, if they have one."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the verbs stage by stage, each with one line."""
+        """Write the verbs stage by stage, each with its whole first sentence."""
         verbs = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
-        limit = formatter.width - 6 - max(len(name) for name, _ in verbs)
-        for stage in STAGES:
-            rows = [
-                (name, verb.get_short_help_str(limit))
-                for name, verb in verbs
-                if verb is not None and getattr(verb, "rich_help_panel", None) == stage
-            ]
-            if rows:
-                with formatter.section(stage):
-                    formatter.write_dl(rows)
+        rows: dict[str, list[tuple[str, str]]] = {stage: [] for stage in (*STAGES, "Commands")}
+        for name, verb in verbs:
+            if verb is not None:
+                stage = getattr(verb, "rich_help_panel", None)
+                rows[stage if stage in STAGES else "Commands"].append((name, verb.get_short_help_str(_SENTENCE)))
+        for title, listed in rows.items():
+            if listed:
+                with formatter.section(title):
+                    formatter.write_dl(listed)
 
 
 app = typer.Typer(
@@ -50,6 +53,6 @@ def verb(stage: str) -> Callable[[Verb], Verb]:
 
 def verb_group(name: str, stage: str, help: str) -> typer.Typer:
     """Return a group of verbs below `name`."""
-    group = typer.Typer(help=help, no_args_is_help=True, rich_markup_mode=None)
+    group = typer.Typer(cls=StagedGroup, help=help, no_args_is_help=True, rich_markup_mode=None)
     app.add_typer(group, name=name, rich_help_panel=stage)
     return group

@@ -8,7 +8,7 @@ import typer
 import glioflow as gf
 from glioflow.cli.app import DATA, verb_group
 from glioflow.cli.options import AsJson, Channels, Overrides, SkipIncomplete, Source, StepsFile
-from glioflow.cli.output import answer, one_line_errors, print_result, progress
+from glioflow.cli.output import one_line_errors, print_result, progress
 
 data_app = verb_group("data", DATA, "Make, download, check, describe and prepare cohorts.")
 
@@ -38,11 +38,8 @@ def data_download(
     as_json: AsJson = False,
 ) -> None:
     """Download a public data set; say where its form is, or what to do where the download fails."""
-    from glioflow.data.download import SETS, download
-
     with one_line_errors():
-        path = str(download(name, out))
-        answer({"path": path, "license": SETS[name].license, "cite": SETS[name].cite}, as_json)
+        print_result(gf.download(name, out), as_json)
 
 
 @data_app.command("check")

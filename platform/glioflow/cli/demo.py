@@ -49,8 +49,6 @@ def run_demo(data: Path | None, say: Say) -> tuple[list[JsonObject], "AnswerJson
     if data is not None and not data.exists():
         raise UserError(f"{data} does not exist", data, hint="give the folder of an LGG cohort")
     say(f"GlioFlow's demo: from a cohort to a served answer, in a few minutes; everything goes to {home()}")
-    from glioflow.config import load_experiment  # after the first line: its libraries take seconds
-
     steps: list[JsonObject] = []
     began = time.monotonic()
 
@@ -60,23 +58,27 @@ def run_demo(data: Path | None, say: Say) -> tuple[list[JsonObject], "AnswerJson
         steps.append({"step": name, "seconds": round(now - began, 1), **results})
         began = now
 
-    experiment = load_experiment(_experiment_file())
-    source = data or _synthetic(say)
-    step("cohort", path=str(source))
-    with cluster.ending():
-        say("starting Ray, and MLflow's database")
-        _start()
-        step("ray")
+    experiment = _experiment_file()
+    # Ray ends before the thread is waited for: what it does then fails at once.
+    with ThreadPoolExecutor(1, "beside") as beside, cluster.ending():
+        ready = beside.submit(_make_ready, data, say)
+        cluster.connect()
+        source = ready.result()
+        step("cohort", path=str(source))
         searched = gf.search(experiment, source, say=_below("search", say))
         step("search", run_id=searched.run_id, best=searched.best["params"])
+        # Side by side: either alone would leave a core idle for half of its time.
+        validated = beside.submit(
+            gf.crossval, searched.experiment, source, folds=3, hold_out_test=True, say=_lines("crossval", say)
+        )
         trained = gf.train(searched.experiment, source, say=_below("train", say))
         dice = trained.metrics.get("test/dice_mean")
         step("train", run_id=trained.run_id, test_dice=dice)
-        folds = gf.crossval(searched.experiment, source, folds=3, hold_out_test=True, say=_below("crossval", say))
+        folds = validated.result()
         step("crossval", run_id=folds.run_id, dice_mean=folds.dice_mean)
-        survival = _survival(experiment, source, folds.run_id, say)
+        survival = _survival(searched.experiment, source, folds.run_id, say)
         step("survival", run_id=survival)
-        version = gf.register(trained, name=experiment.name, survival=survival)
+        version = gf.register(trained, survival=survival)
         verdict = gf.promote(version)
         for reason in verdict.reasons:
             holds = "holds" if reason.passed else "FAILS"
@@ -91,14 +93,14 @@ def run_demo(data: Path | None, say: Say) -> tuple[list[JsonObject], "AnswerJson
     return steps, given
 
 
-def _start() -> None:
-    """Start Ray; MLflow creates its tables meanwhile, which takes seconds in a new home."""
+def _make_ready(data: Path | None, say: Say) -> Path:
+    """Make what takes seconds in a new home while Ray starts: MLflow's tables and a cohort, whose path is returned."""
+    say("starting Ray, and MLflow's database")
+    source = data or _synthetic(say)
     from glioflow.tracking import Tracking
 
-    with ThreadPoolExecutor(1, "mlflow") as pool:
-        opened = pool.submit(Tracking)
-        cluster.connect()
-        opened.result()
+    Tracking()
+    return source
 
 
 def _experiment_file() -> Path:
@@ -122,21 +124,25 @@ def _below(name: str, say: Say) -> Say:
     return lambda text, part=None: say(f"{name}: {text}" if text else "", part)
 
 
+def _lines(name: str, say: Say) -> Say:
+    """Return what says lines below a name and leaves the bar to others."""
+    return lambda text, part=None: say(f"{name}: {text}") if text else None
+
+
 def _survival(experiment: "Experiment", source: Path, masks: str, say: Say) -> str | None:
     from glioflow.data.formats.detect import open_cohort
-    from glioflow.runs.analysis.survival import fit_survival
 
     clinical = open_cohort(source).clinical
     if clinical is None:
         say("survival: no data.csv beside the cases, so no survival stage")
         return None
     try:
-        done = fit_survival(experiment.survival, clinical, masks=masks)
+        done = gf.fit_survival(clinical=clinical, masks=masks, experiment=experiment)
     except UserError as error:
         say(f"survival: no stage: {error}")
         return None
-    verdict = "beats" if done.evaluation.beats_baselines else "does not beat"
-    say(f"survival: {done.evaluation.task} on out-of-fold masks; {verdict} its baselines")
+    verdict = "beats" if done.beats_baselines else "does not beat"
+    say(f"survival: {done.task} on out-of-fold masks; {verdict} its baselines")
     return done.run_id
 
 

@@ -1,17 +1,14 @@
 """The verbs that judge models and experiments."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 import glioflow as gf
 from glioflow.cli.app import EVALUATION, verb
 from glioflow.cli.options import AsJson, Data, ExperimentFile, Model, Overrides
-from glioflow.cli.output import answer, one_line_errors, print_line, print_result, progress, table
-
-if TYPE_CHECKING:
-    from glioflow.runs.analysis.audit import AuditAnswer
+from glioflow.cli.output import one_line_errors, print_result, progress
 
 Unseen = Annotated[bool, typer.Option(help="Only patients that neither trained the model nor chose its settings.")]
 Report = Annotated[Path | None, typer.Option(help="Folder for a report, one HTML file.")]
@@ -61,34 +58,17 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Look for leaks and measure their effect; exit code 2 if the experiment leaks."""
-    from glioflow import cluster
-    from glioflow.config import load_experiment
-    from glioflow.runs.analysis.audit import audit_experiment
-
-    with one_line_errors(), progress("audit") as say, cluster.ending():
-        settings = load_experiment(experiment, overrides or ())
-        done = audit_experiment(
-            settings, data, clinical=clinical, outcomes=outcomes, seen=seen or (), train=train, say=say
+    with one_line_errors(), progress("audit") as say:
+        done = gf.audit_experiment(
+            experiment,
+            data,
+            clinical=clinical,
+            outcomes=outcomes,
+            seen=seen or (),
+            train=train,
+            overrides=overrides or (),
+            say=say,
         )
-    payload = done.answer()
-    answer(payload, as_json, lambda: _show_audit(payload))
-    if done.leaks:
-        raise SystemExit(2)
-
-
-def _show_audit(payload: "AuditAnswer") -> None:
-    if payload["leaks"]:
-        table("leaks", ["rule", "where"], [[leak["rule"], leak["value"]] for leak in payload["leaks"]])
-    if scores := payload["scores"]:
-        keys = ("dice", "dice_pooled", "dice_per_slice", "dice_tumor_slices")
-        rows = [
-            [who, f"by {kind}", *(scores[kind][who][key] for key in keys)]
-            for who in scores["patient"]
-            for kind in ("patient", "slice")
-        ]
-        table("the same experiment under two splits", ["", "split", *keys], rows)
-    if example := payload["death01_example"]:
-        table("the published death01 score, rebuilt", ["", ""], list(example.items()))
-    for note in payload["notes"]:
-        print_line(note)
-    print_line(f"the report is audit.html of run {payload['run_id']}")
+        print_result(done, as_json)
+        if done.leaks:
+            raise SystemExit(2)

@@ -144,6 +144,11 @@ def print_line(text: str) -> None:
     console().print(text, soft_wrap=True, markup=False)
 
 
+def print_text(text: str) -> None:
+    """Print a text, such as a file's content, on stdout."""
+    print(text, end="", file=_STDOUT.get(), flush=True)
+
+
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table for people."""
     from rich import box
@@ -160,7 +165,8 @@ def print_result(result: "Result", as_json: bool) -> None:
 
     def show() -> None:
         for each in result.tables():
-            table(each.title, each.head, each.rows)
+            if each.title or each.rows:
+                table(each.title, each.head, each.rows)
         for note in result.notes():
             print_line(note)
 

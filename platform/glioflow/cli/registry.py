@@ -8,7 +8,7 @@ import typer
 import glioflow as gf
 from glioflow.cli.app import REGISTRY, verb
 from glioflow.cli.options import AsJson, Name
-from glioflow.cli.output import answer, one_line_errors, print_line, print_result, table
+from glioflow.cli.output import one_line_errors, print_result
 
 
 @verb(REGISTRY)
@@ -57,32 +57,8 @@ def models(
     as_json: AsJson = False,
 ) -> None:
     """List versions, aliases and decisions."""
-    from glioflow.promotion import decisions
-    from glioflow.tracking import Tracking
-
     with one_line_errors():
-        tracking = Tracking()
-        if name is not None and name not in tracking.names():
-            raise tracking.unregistered(name)
-        rows: list[dict[str, object]] = []
-        for each in [name] if name else tracking.names():
-            verdicts = decisions(tracking, each)
-            for version in tracking.versions(each):
-                decided = [f"{v.decision} {v.when}" for v in verdicts if v.version == version.version]
-                rows.append(
-                    {
-                        "name": each,
-                        "version": version.version,
-                        "aliases": list(version.aliases),
-                        "decisions": decided,
-                    }
-                )
-        if not rows:
-            print_line(
-                f"no model is registered at {tracking.shown}; GLIOFLOW_HOME and MLFLOW_TRACKING_URI name the store"
-            )
-        head = ["name", "version", "aliases", "decisions"]
-        answer({"models": rows}, as_json, lambda: table("", head, [[row[key] for key in head] for row in rows]))
+        print_result(gf.list_models(name), as_json)
 
 
 @verb(REGISTRY)
@@ -92,10 +68,8 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a bundle, with its card and checksums, to a folder or a zip that needs no MLflow."""
-    from glioflow.runs.registry.export import export as run
-
     with one_line_errors():
-        answer({"path": str(run(model, out))}, as_json)
+        print_result(gf.export(model, out), as_json)
 
 
 @verb(REGISTRY)
@@ -105,15 +79,5 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Remove what no run or version needs: old checkpoints, working folders, worse trials, unused cohorts."""
-    from glioflow.runs.registry.cleanup import collect
-
     with one_line_errors():
-        removed = collect(keep=keep, dry_run=dry_run, say=lambda text, part=None: print_line(text))
-        total = sum(each.bytes for each in removed)
-
-        def show() -> None:
-            table("", ["path", "MB", "why"], [[each.path, each.bytes / 1e6, each.why] for each in removed])
-            print_line(f"{total / 1e6:.1f} MB {'would be' if dry_run else 'were'} removed")
-
-        rows = [{"path": each.path, "bytes": each.bytes, "why": each.why} for each in removed]
-        answer({"removed": rows, "bytes": total, "dry_run": dry_run}, as_json, show)
+        print_result(gf.collect_garbage(keep=keep, dry_run=dry_run), as_json)

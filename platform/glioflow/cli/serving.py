@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
+import glioflow as gf
 from glioflow.cli.app import SERVING, verb, verb_group
 from glioflow.cli.options import AsJson, Channels, Host
-from glioflow.cli.output import answer, one_line_errors, print_line, progress, table
+from glioflow.cli.output import one_line_errors, print_result, progress
 from glioflow.errors import RunFailed
 
 feedback_app = verb_group("feedback", SERVING, "Accept or reject the corrected masks that callers sent back.")
@@ -31,14 +32,10 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Segment studies with a bundle, a registered model or an endpoint; exit code 1 if some of several fail."""
-    from glioflow.api.answer_folder import predict_studies
-
     with one_line_errors(), progress("predict") as say:
-        done = predict_studies(model, studies, out, overwrite=overwrite, channels=channels or (), say=say)
-        answer({"studies": done.studies, "failed": done.failed}, as_json)
+        done = gf.predict_studies(model, studies, out, overwrite=overwrite, channels=channels or (), say=say)
+        print_result(done, as_json)
         if done.failed:
-            for each in done.failed:
-                print_line(f"{each['study']}: {each['error']}")
             raise RunFailed(f"{len(done.failed)} of {len(done.studies) + len(done.failed)} studies have no answer")
 
 
@@ -65,20 +62,19 @@ def serve(
     ] = 0,
 ) -> None:
     """Serve the champion with Ray Serve until Ctrl-C, and every new champion meanwhile."""
-    from glioflow.serving.server import serve_forever
-    from glioflow.serving.settings import ServeSettings, Trial, digest_of
-
     with one_line_errors(), progress("serve") as say:
-        guarded = digest_of(token) is None and host in ("127.0.0.1", "localhost", "::1")
-        settings = ServeSettings(
+        gf.serve(
+            name,
+            host=host,
+            port=port,
+            token=token,
+            allow_hosts=allow_host or (),
             replicas=replicas,
-            max_replicas=replicas,
             gpus=gpus,
-            token_sha256=digest_of(token),
-            hosts=tuple(allow_host or ()) if allow_host or guarded else None,
-            trial=Trial(shadow=shadow, canary=canary),
+            shadow=shadow,
+            canary=canary,
+            say=say,
         )
-        serve_forever(name, host=host, port=port, say=say, settings=settings)
 
 
 @verb(SERVING)
@@ -92,37 +88,26 @@ def page(
     ] = None,
 ) -> None:
     """Show a web page for people, which asks an endpoint, until Ctrl-C."""
-    from glioflow.serving.page_server import page_forever
-
     with one_line_errors():
-        page_forever(host=host, port=port, endpoint=endpoint, say=print_line, allowed=tuple(allow_host or ()))
+        gf.serve_page(host=host, port=port, endpoint=endpoint, allow_hosts=allow_host or ())
 
 
 @feedback_app.command("list")
 def feedback_list(as_json: AsJson = False) -> None:
     """List the corrected masks in quarantine."""
-    from glioflow.serving.http.feedback import Feedback
-
     with one_line_errors():
-        entries = Feedback().entries()
-        head = ["id", "patient", "kind", "slices", "labeled_px"]
-        answer({"feedback": entries}, as_json, lambda: table("", head, [[e.get(key) for key in head] for e in entries]))
+        print_result(gf.list_feedback(), as_json)
 
 
 @feedback_app.command("accept")
 def feedback_accept(entry: Entry, as_json: AsJson = False) -> None:
     """Make a corrected study a labeled case for the next training."""
-    from glioflow.serving.http.feedback import Feedback
-
     with one_line_errors():
-        answer({"path": str(Feedback().accept(entry))}, as_json)
+        print_result(gf.accept_feedback(entry), as_json)
 
 
 @feedback_app.command("reject")
 def feedback_reject(entry: Entry, as_json: AsJson = False) -> None:
     """Delete a corrected study from quarantine."""
-    from glioflow.serving.http.feedback import Feedback
-
     with one_line_errors():
-        Feedback().reject(entry)
-        answer({"rejected": entry}, as_json)
+        print_result(gf.reject_feedback(entry), as_json)

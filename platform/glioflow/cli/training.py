@@ -8,9 +8,8 @@ import typer
 import glioflow as gf
 from glioflow.cli.app import START, TRAINING, verb
 from glioflow.cli.options import AsJson, Data, ExperimentFile, Overrides
-from glioflow.cli.output import answer, one_line_errors, print_result, progress, table
+from glioflow.cli.output import one_line_errors, print_result, print_text, progress
 from glioflow.cli.search_table import search_table
-from glioflow.reports.numbers import short
 
 
 @verb(TRAINING)
@@ -27,7 +26,7 @@ def plan(
         if as_json or out is not None:
             print_result(made, as_json)
         else:
-            typer.echo(made.text, nl=False)
+            print_text(made.text)
 
 
 @verb(START)
@@ -114,15 +113,8 @@ def search(
 @verb(TRAINING)
 def searches(as_json: AsJson = False) -> None:
     """List the searches of this home with their state and their best trial."""
-    from dataclasses import asdict
-
-    from glioflow.runs.search.listing import list_searches
-
     with one_line_errors():
-        listed = [asdict(each) for each in list_searches()]
-        head = ["name", "state", "ended", "best", "run_id"]
-        rows = [[short(each[key], 3) for key in head] for each in listed]
-        answer({"searches": listed}, as_json, lambda: table("", head, rows))
+        print_result(gf.list_searches(), as_json)
 
 
 @verb(TRAINING)
@@ -132,25 +124,5 @@ def reproduce(
     as_json: AsJson = False,
 ) -> None:
     """Run a logged training, trial or fold again from what it logged, and compare every number."""
-    from glioflow import cluster
-    from glioflow.runs.registry.reproduce import reproduce as run
-
-    with one_line_errors(), progress("reproduce") as say, cluster.ending():
-        done = run(run_id, data, say=say)
-        payload = {
-            "run_id": done.run_id,
-            "reproduces": done.original,
-            "identical": done.identical,
-            "compared": done.compared,
-            "differences": done.differences,
-            "environment": done.environment,
-        }
-
-        def show() -> None:
-            head = ["what", "name", "before", "after"]
-            rows = [list(difference.values()) for difference in done.differences or done.environment]
-            verdict = "all equal" if done.identical else "not all equal"
-            title = f"run {done.run_id} repeats run {run_id}: {done.compared} numbers compared, {verdict}"
-            table(title, head, rows)
-
-        answer(payload, as_json, show)
+    with one_line_errors(), progress("reproduce") as say:
+        print_result(gf.reproduce(run_id, data, say=say), as_json)

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypedDict
 
 from glioflow.cluster import secrets
 from glioflow.cluster.environment import bypass_proxies, silence, worker_environment
@@ -36,7 +36,7 @@ def connect(*, num_cpus: int | None = None) -> None:
         return
     if home_uri() is not None:  # one path on every node
         os.environ.setdefault("GLIOFLOW_CACHE", str(cache_folder()))
-    options: dict[str, Any] = {
+    options: _Options = {
         "logging_level": "ERROR",
         "log_to_driver": bool(os.environ.get("GLIOFLOW_VERBOSE")),
         "runtime_env": {"env_vars": {**worker_environment(), **secrets.hand_over()}},
@@ -48,6 +48,8 @@ def connect(*, num_cpus: int | None = None) -> None:
             _join(address, options)
         bypass_proxies(str(node["NodeManagerAddress"]) for node in ray.nodes())
     else:
+        on_one_node = {name: os.environ.get(name, value) for name, value in _ON_ONE_NODE.items()}
+        options["runtime_env"]["env_vars"] |= on_one_node
         with _terminable(), short_socket_paths(), reporting_the_wait("Ray to start on this machine"):
             _start(num_cpus, options)
     secrets.leave_with_cluster()
@@ -75,7 +77,19 @@ def _no_cluster(address: str, reason: str) -> UserError:
     )
 
 
-def _start(num_cpus: int | None, options: dict[str, Any]) -> None:
+# Ray Train would start a process for each training that looks for nodes which their provider takes back.
+_ON_ONE_NODE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+
+
+class _Options(TypedDict):
+    """What Ray is started with everywhere."""
+
+    logging_level: str
+    log_to_driver: bool
+    runtime_env: dict[str, dict[str, str]]
+
+
+def _start(num_cpus: int | None, options: _Options) -> None:
     import ray
 
     try:
@@ -87,7 +101,7 @@ def _start(num_cpus: int | None, options: dict[str, Any]) -> None:
         raise RunFailed(f"Ray did not start on this machine ({first}); try again when less runs on it") from error
 
 
-def _join(address: str, options: dict[str, Any]) -> None:
+def _join(address: str, options: _Options) -> None:
     import ray
 
     try:

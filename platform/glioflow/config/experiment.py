@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from glioflow.cluster.workers import WorkerSettings
 from glioflow.config.explanation import explain
 from glioflow.config.gate import GateSettings
-from glioflow.config.schema import find_no_number, has_key
+from glioflow.config.schema import find_no_number, has_key, keys_at
 from glioflow.config.search import PREPROCESS, SearchSettings
 from glioflow.config.search_points import check_points
 from glioflow.data.batches.policies import FIRST_RELEASE
@@ -142,7 +142,9 @@ class Experiment(BaseModel):
         for key, parameter in self.search.space.items():
             fixed = key.split(".")[0] in _FIXED and key != PREPROCESS  # which is chosen by name, from search.preprocess
             if fixed or not has_key(type(self), key.split(".")):
-                raise ValueError(f"search.space has the key {key!r}, which is not a searchable key of an experiment")
+                raise UserError(
+                    "search.space must have keys of an experiment that can be searched", key, _searchable(key)
+                )
             for other in parameter.when:
                 if other not in self.search.space:
                     raise ValueError(f"search.space: {key!r} depends on {other!r}, which is not in search.space")
@@ -259,7 +261,16 @@ def check_search(experiment: Experiment) -> None:
     check_points(settings, try_point)
 
 
-def _validate(values: dict[str, Any], origin: str) -> Experiment:
+def _searchable(key: str) -> list[str]:
+    """Return the keys that a search may change near a wrong one: those of its section, else the sections."""
+    *section, _ = key.split(".")
+    names = keys_at(Experiment, section) if section and section[0] not in _FIXED else None
+    if names is None:
+        return sorted(set(Experiment.model_fields) - set(_FIXED))
+    return [".".join((*section, name)) for name in names]
+
+
+def _validate(values: Mapping[str, object], origin: str) -> Experiment:
     if (problem := find_no_number(Experiment, values, "")) is not None:
         raise problem.replace(rule=f"{origin}: {problem.rule}")
     try:
@@ -268,8 +279,8 @@ def _validate(values: dict[str, Any], origin: str) -> Experiment:
         raise explain(error, origin, Experiment) from None
 
 
-def _parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
-    values = {}
+def _parse_overrides(overrides: Iterable[str]) -> dict[str, object]:
+    values: dict[str, object] = {}
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
@@ -281,8 +292,8 @@ def _parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
     return values
 
 
-def _overridden(experiment: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    result: dict[str, Any] = _copied(experiment)
+def _overridden(experiment: dict[str, object], values: Mapping[str, object]) -> dict[str, object]:
+    result: dict[str, object] = _copied(experiment)
     for key, value in values.items():
         *sections, last = key.split(".")
         parent = result

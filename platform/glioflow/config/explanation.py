@@ -20,6 +20,7 @@ _RULES = {
     "too_long": "must have at most {max_length} values",
     "literal_error": "must be one of the known words",
     "string_type": "must be text",
+    "string_pattern_mismatch": "must begin with a letter or digit and have at most 81 letters, digits, '.', '_', '-'",
     "missing": "must be given",
     **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
     **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
@@ -49,12 +50,15 @@ def explain(error: ValidationError, origin: str, model: type[BaseModel]) -> User
     if first["type"] in ("extra_forbidden", "invalid_key"):
         *section, name = loc
         return UserError(f"{origin}: unknown key {key!r}", str(name), keys_at(model, section))
+    if first["type"] == "union_tag_not_found":
+        (name,) = _quoted(context["discriminator"])
+        return UserError(f"{origin}: {key}.{name} {_RULES['missing']}", repr(first["input"])[:120])
     if first["type"] == "union_tag_invalid":
         (name,) = _quoted(context["discriminator"])
         rule = f"{origin}: {key}.{name} {_RULES['literal_error']}"
         return UserError(rule, context["tag"], _quoted(context["expected_tags"]))
     given = None if first["type"] in ("value_error", "missing") else repr(first["input"])[:120]
-    choices = _quoted(context["expected"]) if first["type"] == "literal_error" else None
+    choices = _words_at(loc, error) if first["type"] == "literal_error" else None
     hint = None
     if first["type"] == "string_type" and isinstance(first["input"], int | float | datetime.date):
         given, hint = str(first["input"]), "put it in quotes"
@@ -62,6 +66,12 @@ def explain(error: ValidationError, origin: str, model: type[BaseModel]) -> User
         return UserError(f"{origin}: {key} {_RULES[first['type']].format(**context)}", given, choices, hint=hint)
     message = first["msg"].removeprefix("Value error, ")
     return UserError(f"{origin}: {key}: {message}" if key else f"{origin}: {message}", given, choices, hint=hint)
+
+
+def _words_at(key: tuple[str | int, ...], error: ValidationError) -> list[str]:
+    """Return the words that may stand at a key, of all the kinds that its value may have."""
+    problems = [each for each in error.errors() if each["type"] == "literal_error" and each["loc"][: len(key)] == key]
+    return [word for problem in problems for word in _quoted(problem["ctx"]["expected"])]
 
 
 def _quoted(text: str) -> list[str]:

@@ -138,7 +138,11 @@ def associate(
     _check(features, feature_names, "shape feature")
     _check(clinical, chosen, "cluster")
     if not chosen:
-        raise UserError("the clinical table has a clustering", choices=CLUSTERS)
+        raise UserError(
+            "the clinical table must have a column of clusters",
+            f"columns {', '.join(map(str, clinical.columns))}",
+            CLUSTERS,
+        )
     both = features[list(feature_names)].merge(
         clinical[chosen], how="inner", left_index=True, right_index=True, suffixes=("_shape", "")
     )

@@ -1,4 +1,4 @@
-"""Shape of one slice's tumor: area, place, spread, outline. Knows one flat mask, no volume."""
+"""Shape of one slice's tumor: area, position, spread, outline. Knows one flat mask, no volume."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""What can be said of a tumor from its mask, by name. Knows no cohort and no file."""
+"""What can be measured of a tumor from its mask, by name. Knows no cohort and no file."""
 
 from collections.abc import Mapping
 
@@ -92,7 +92,7 @@ def measure_mask(
         mask: (S, H, W); any value but 0 is tumor.
         spacing_mm: Distance of neighbors along S, H, W; None leaves what needs millimeters undefined.
         probability: (S, H, W) in [0, 1], for `probability_std`, its standard deviation over the whole slice or volume.
-        brain: (S, H, W), for the place in the brain: `data.brain_mask.locate_brain` of the image. `side` is -1 toward
+        brain: (S, H, W), for its position there: `data.brain_mask.locate_brain` of the image. `side` is -1 toward
             lower columns and 1 toward higher ones: which of them is the patient's left is not known to an array.
 
     Returns:

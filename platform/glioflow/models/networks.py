@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from glioflow.errors import UserError
@@ -183,7 +183,7 @@ def build_network(
     return network
 
 
-def _encoder_arguments(settings: ModelSettings, state: dict[str, Any]) -> dict[str, Any]:
+def _encoder_arguments(settings: ModelSettings, state: Mapping[str, object]) -> dict[str, object]:
     """Return the keywords that make smp fetch the encoder's weights, or timm take `state` for them."""
     of_timm = str(settings.encoder).startswith("tu-")
     if settings.weights == "imagenet":

@@ -20,6 +20,8 @@ from glioflow.progress import Say, quiet
 
 # From a patch of 128 voxels a side down to 32, one side at a time.
 _MOST_HALVINGS = 7
+# The choices by the parts of their keys.
+Tree = dict[str, "Choice | Tree"]
 
 
 @dataclass(frozen=True)
@@ -133,17 +135,19 @@ def _write(title: str, facts: CohortFacts, choices: tuple[Choice, ...]) -> str:
     absent = ", ".join(f"{name} in {count}" for name, count in facts.missing.items() if count)
     gaps = [f"# Empty, or a copy of FLAIR, in {facts.read} cases read: {absent}."] if absent else []
     lines = [f"# {about}.", *gaps, f"name: {_value(title)}", f"data: {{source: {_value(facts.source)}}}"]
-    tree: dict[str, Any] = {}
+    tree: Tree = {}
     for choice in choices:
         *sections, last = choice.key.split(".")
         node = tree
         for section in sections:
-            node = node.setdefault(section, {})
+            inner = node.setdefault(section, {})
+            assert isinstance(inner, dict)
+            node = inner
         node[last] = choice
     return "\n".join([*lines, *_lines(tree, 0)]) + "\n"
 
 
-def _lines(tree: dict[str, Any], depth: int) -> list[str]:
+def _lines(tree: Tree, depth: int) -> list[str]:
     indent, lines = "  " * depth, []
     for key, value in tree.items():
         if isinstance(value, Choice):

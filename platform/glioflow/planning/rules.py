@@ -6,7 +6,7 @@ median spacing as target, patches as large as memory carries, z-scores inside th
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +96,7 @@ def plan_preprocessing(facts: CohortFacts, machine: Machine) -> Choice:
     volumetric, _ = is_volumetric(facts)
     cut, reasons = facts.background >= CUT_AWAY, []
     low, high = facts.values
-    steps: list[dict[str, Any]] = []
+    steps: list[dict[str, object]] = []
     bytes_stored = facts.whole_numbers and low >= 0 and high <= 255 and high > 1
     if cut and not bytes_stored:
         steps.append({"step": "crop_box", "above": 0.0})
@@ -284,10 +284,10 @@ def plan_survival(facts: CohortFacts) -> Iterator[Choice]:
         )
 
 
-def plan_search(facts: CohortFacts, machine: Machine, chosen: dict[str, Any]) -> Iterator[Choice]:
+def plan_search(facts: CohortFacts, machine: Machine, chosen: Mapping[str, Any]) -> Iterator[Choice]:
     """Choose a space around the plan, whose first point is the plan itself."""
     rate = chosen["training.learning_rate"]
-    space: dict[str, Any] = {
+    space: dict[str, dict[str, object]] = {
         "training.learning_rate": {"kind": "float", "low": rate / 4, "high": rate * 4, "log": True},
         "training.sampling.augmentation": {"kind": "choice", "values": ["light", "strong"]},
         "training.ema": {"kind": "choice", "values": [None, 0.99]},

@@ -19,7 +19,7 @@ from glioflow.evaluation.inference import choose_device
 from glioflow.models import build_loss, build_network
 from glioflow.planning.facts import Machine
 from glioflow.training.batch_size import GPU_PART, SavedBytes
-from glioflow.training.loop import Trainer
+from glioflow.training.trainer import Trainer
 
 _ON_GPU_BATCH = 16  # where the batch is found by trying, which is for the training itself
 # After so many seconds a machine that is busy with other work is asked no longer.

@@ -12,7 +12,8 @@ import numpy as np
 from glioflow.bundle.measurement import Row, measure_segmentation
 from glioflow.bundle.prediction import Predictor
 from glioflow.config.gate import GateSettings
-from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort, find_or_prepare, is_prepared
+from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort, is_prepared
+from glioflow.data.prepared.preparation import find_or_prepare
 from glioflow.data.prepared.remote import recorded_cohort
 from glioflow.data.splits import Split
 from glioflow.errors import UserError

@@ -19,8 +19,9 @@ from glioflow.config import Experiment, data_source, override
 from glioflow.config.search import Choice
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.record import Cohort
-from glioflow.data.prepared.cohort import PreparedCohort, find_or_prepare, is_prepared
+from glioflow.data.prepared.cohort import PreparedCohort, is_prepared
 from glioflow.data.prepared.index import Entry
+from glioflow.data.prepared.preparation import find_or_prepare
 from glioflow.data.prepared.remote import keep_at_home, local_folder
 from glioflow.data.preprocessing.pipeline import Step, renamed
 from glioflow.data.splits import Split, check_patients, make_split

@@ -14,6 +14,8 @@ from glioflow.progress import Say
 from glioflow.reports.numbers import duration
 
 PROGRESS, _EPOCHS = "progress.json", "epochs.jsonl"
+# Of a run's work, the part that is done when its last epoch ends; the test patients are left.
+TRAINED = 0.9
 _NOTE_S = 1.0
 # How often the bar moves, and how often a line is printed.
 _LOOK_S, _LINE_S = 1.0, 15.0

@@ -20,6 +20,7 @@ from glioflow.cluster import silence
 from glioflow.cluster.scratch import clean_up
 from glioflow.data.case import Case
 from glioflow.errors import RunFailed, UserError
+from glioflow.json_values import JsonObject
 from glioflow.serving.engine.admission import Admission, Full
 from glioflow.serving.engine.answering import Answering, Reply, pixels_per_pass
 from glioflow.serving.engine.batching import Batcher
@@ -51,7 +52,7 @@ class PredictorReplica:
         self._swaps: set[asyncio.Task[None]] = set()
         self._missing: NoChampion | None = None  # why there is no version yet; the watcher brings the first
 
-    async def reconfigure(self, config: dict[str, Any]) -> None:
+    async def reconfigure(self, config: JsonObject) -> None:
         """Become what `config` wants; a replica that answers already goes on answering meanwhile."""
         wanted = Wanted.model_validate(config)
         if wanted.champion is None:  # deployed from a file that names only the model
@@ -218,7 +219,7 @@ def build(settings: ServeSettings) -> Any:
     ).bind(asked.bind(settings), settings, watcher.bind(settings))
 
 
-def _scaling(least: int, most: int, ongoing: float) -> dict[str, Any]:
+def _scaling(least: int, most: int, ongoing: float) -> JsonObject:
     if most <= least:
         return {"num_replicas": least}
     limits = {"min_replicas": least, "max_replicas": most, "target_ongoing_requests": ongoing}

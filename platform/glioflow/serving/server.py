@@ -110,8 +110,8 @@ def _wait_until_answered(host: str, port: int) -> None:
     """Wait for one answer over the way that callers take, which a proxy of the network or a firewall may cut."""
     import requests
 
-    place = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    url = f"http://{f'[{place}]' if ':' in place else place}:{port}/readyz"
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    url = f"http://{f'[{address}]' if ':' in address else address}:{port}/readyz"
     deadline, reason = time.monotonic() + _ANSWER_S, "no answer"
     with requests.Session() as session:
         session.trust_env = False

@@ -29,9 +29,9 @@ def as_tags(tags: Mapping[str, str]) -> list[Any]:
     return [RunTag(key, value) for key, value in tags.items()]
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
     """Return nested mappings as one with dotted keys."""
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:

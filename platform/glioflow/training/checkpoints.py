@@ -4,14 +4,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from glioflow import atomic
-from glioflow.training.workers import num_workers
+from glioflow.training.optimizers import OptimizerState
+from glioflow.training.workers import RandomStates, num_workers
 
 CHECKPOINT = "checkpoint.pt"
 State = dict[str, Tensor]
@@ -34,6 +35,38 @@ class Begun:
     loss: Tensor
 
 
+class BegunState(TypedDict):
+    """An epoch that is not finished, as it is stored: `random` by rank, the others as in `Begun`."""
+
+    steps: int
+    loss: Tensor
+    random: list[RandomStates]
+
+
+class ProgressState(TypedDict):
+    """How far a training is, as it is stored: the next epoch, and the epochs and Dice of the best and of the kept."""
+
+    epoch: int
+    best_epoch: int
+    best_dice: float
+    kept_epoch: int
+    kept_dice: float
+    kept: State | None
+
+
+class TrainingState(RandomStates):
+    """What a training still changes; earlier versions stored no `averaged_steps`, `batch_size` and `begun`."""
+
+    network: State
+    optimizer: OptimizerState
+    scaler: dict[str, object]
+    average: State | None
+    averaged_steps: int
+    batch_size: int | Literal["auto"]
+    begun: BegunState | None
+    progress: ProgressState
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """All that a resume needs, of one moment: tensors and plain values.
@@ -44,8 +77,8 @@ class Checkpoint:
         arrived: Recorded on the GPU after the copies of `state`; None where nothing is on its way.
     """
 
-    state: dict[str, Any]
-    kept: State | str | None
+    state: TrainingState
+    kept: State | Literal["network", "average"] | None
     arrived: Any = None
 
     def __call__(self, folder: Path) -> None:
@@ -134,6 +167,6 @@ class Clock:
 def _as_first_worker(over: bool, steps: int) -> tuple[bool, int]:
     if num_workers() == 1:
         return over, steps
-    said: list[Any] = [over, steps]
-    dist.broadcast_object_list(said)
-    return bool(said[0]), int(said[1])
+    agreed: list[Any] = [over, steps]
+    dist.broadcast_object_list(agreed)
+    return bool(agreed[0]), int(agreed[1])

@@ -17,9 +17,9 @@ def compiles(settings: TrainingSettings, *, on_gpu: bool, num_steps: int) -> boo
         UserError: If that was asked for and there is no compiler.
     """
     name = os.environ.get("CXX", "g++")  # as TorchInductor looks for it
-    found = shutil.which(name) is not None
+    has_compiler = shutil.which(name) is not None
     if settings.compile == "auto":
-        return on_gpu and num_steps >= COMPILE_FROM and found
-    if settings.compile and not found:
+        return on_gpu and num_steps >= COMPILE_FROM and has_compiler
+    if settings.compile and not has_compiler:
         raise UserError("training.compile needs a C++ compiler ($CXX, else g++); without one leave it off", name)
     return settings.compile

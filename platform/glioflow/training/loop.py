@@ -5,38 +5,19 @@ run that was killed and resumed ends with the weights of one that was not.
 """
 
 import math
-import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from glioflow.data.batches.sampling import Batches
-from glioflow.errors import RunFailed, UserError
-from glioflow.evaluation.inference import autocast, keep_freed_memory, resolve_precision
-from glioflow.models.network import Network
-from glioflow.training.averaging import AveragedWeights
-from glioflow.training.checkpoints import CHECKPOINT, Begun, Checkpoint, Clock, State
-from glioflow.training.compiling import compiles
-from glioflow.training.gpu_use import GpuUse
-from glioflow.training.optimizers import build_optimizer, load_state, set_rate, with_plain_rates
-from glioflow.training.schedules import learning_rate_factor
+from glioflow.errors import RunFailed
+from glioflow.training.checkpoints import Checkpoint, Clock, State
 from glioflow.training.settings import TrainingSettings
-from glioflow.training.step_graph import StepGraph
-from glioflow.training.workers import (
-    broadcast_buffers,
-    num_workers,
-    random_states,
-    rank,
-    restore_random_states,
-    seed_worker,
-    states_of_all_workers,
-    wrap,
-)
+from glioflow.training.trainer import Progress, Trainer
+from glioflow.training.workers import broadcast_buffers
 
 
 class Report(Protocol):
@@ -62,21 +43,6 @@ class Fitted:
     weights: State
     epoch: int
     dice: float
-
-
-@dataclass
-class _Progress:
-    epoch: int = 0
-    best_epoch: int = -1
-    best_dice: float = float("-inf")
-    kept_epoch: int = -1
-    kept_dice: float = float("-inf")
-    kept: State | None = None
-
-    def stalled(self, settings: TrainingSettings) -> bool:
-        last = self.epoch - 1
-        waits = settings.patience is None or last < 0 or not settings.validates_in_full(last)
-        return not waits and last - self.best_epoch >= (settings.patience or 0)
 
 
 def fit(
@@ -115,7 +81,7 @@ def fit(
         UserError: If `settings.compile` finds no compiler.
     """
     trainer = Trainer(network, loss, batches, settings)
-    progress = trainer.load(resume) if resume is not None else _Progress()
+    progress = trainer.load(resume) if resume is not None else Progress()
     if keep is not None and settings.checkpoint_minutes is not None:
         trainer.clock = Clock(settings.checkpoint_minutes, announced)
         trainer.on_begun = lambda begun: keep(trainer.checkpoint(progress, begun))
@@ -141,163 +107,3 @@ def fit(
     if progress.kept is None:
         raise RunFailed("the validation Dice is not a number in any epoch: no weights to keep")
     return Fitted(progress.kept, progress.kept_epoch, progress.kept_dice)
-
-
-class Trainer:
-    """The state that lives while a training runs: optimizer, scaler, averaged weights."""
-
-    def __init__(self, network: nn.Module, loss: nn.Module, batches: Batches, settings: TrainingSettings) -> None:
-        self.network, self.loss, self.batches, self.settings = network, loss, batches, settings
-        self.device = next(network.parameters()).device
-        self.on_gpu = self.device.type == "cuda"
-        if self.on_gpu:
-            torch.backends.cudnn.benchmark = not settings.deterministic
-            torch.set_float32_matmul_precision("high")  # TF32, as convolutions have it by default
-        else:
-            keep_freed_memory()
-        if settings.channels_last and not any(parameter.ndim == 5 for parameter in network.parameters()):
-            network.to(memory_format=torch.channels_last)
-        self.steps_per_epoch = settings.steps_per_epoch or batches.steps_per_pass
-        self.num_steps = settings.epochs * self.steps_per_epoch
-        self.compiled = compiles(settings, on_gpu=self.on_gpu, num_steps=self.num_steps)
-        # What is frozen is among them: it has no gradient, so the optimizer passes it over until it is unfrozen.
-        self.parameters = list(network.parameters())
-        self.optimizer = build_optimizer(self.parameters, settings, self.device)
-        fp16 = resolve_precision(settings.precision, self.device) == "fp16"
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
-        self.average = None if settings.ema is None else AveragedWeights(network, settings.ema)
-        self.use = GpuUse(self.device)
-        self.begun: Begun | None = None  # the epoch that a checkpoint was written in
-        self.clock: Clock | None = None
-        self.on_begun: Callable[[Begun], None] = lambda _: None
-        self._wrap()
-
-    @property
-    def candidate(self) -> nn.Module:
-        """The network that is validated and kept: the one with averaged weights, where there is one."""
-        return self.network if self.average is None else self.average.module
-
-    def _wrap(self) -> None:
-        """Wrap the network for several workers, compile it, and record its steps anew, as far as that applies."""
-        module = wrap(self.network, self.loss, self.batches, self.settings)
-        self.parallel = torch.compile(module) if self.compiled else module
-        graphs = self.settings.cuda_graphs
-        recorded = self.on_gpu and num_workers() == 1 and bool(getattr(self.loss, "on_device", True))
-        self.take: Callable[[Tensor, Tensor], Tensor] = self._take
-        if graphs is True and not recorded:
-            raise UserError("training.cuda_graphs needs a GPU, one worker, and a loss that runs on the GPU alone")
-        if recorded and graphs:
-            self.take = StepGraph(self._take)
-
-    def _unfreeze(self, epoch: int) -> None:
-        begins = self.settings.unfreeze_epoch
-        if begins is None or epoch < begins or not isinstance(self.network, Network) or self.network.frozen == "none":
-            return
-        self.network.freeze("none")
-        self._wrap()  # DDP reduces only what was learning when it was made
-
-    def run_epoch(self, epoch: int) -> dict[str, float]:
-        """Take the epoch's steps; return the mean training loss, the last learning rate, speed and use of the GPU."""
-        self._unfreeze(epoch)
-        begun, self.begun = self.begun, None
-        if begun is None:
-            begun = Begun(0, torch.zeros((), device=self.device))
-            seed_worker(self.settings.seed, epoch)
-        self.network.train()
-        began = time.perf_counter()
-        self.use.begin_epoch()
-        if self.clock is not None:
-            self.clock.begin()
-        first, seen, total = epoch * self.steps_per_epoch, 0, begun.loss
-        last = first + self.steps_per_epoch
-        batches = iter(self.batches.steps(first + begun.steps, last))
-        for step in range(first + begun.steps, last):
-            self.use.batch_asked()
-            images, targets = next(batches)
-            images, targets = images.to(self.device), targets.to(self.device)
-            self.use.batch_ready()
-            seen += len(images)
-            total += self.step(step, images, targets)
-            if self.clock is not None and self.clock.rings() and step + 1 < last:
-                self.on_begun(Begun(step + 1 - first, total))
-        next(batches, None)  # lets the last step be told
-        busy = self.use.busy()
-        mean = float(total) / self.steps_per_epoch  # the one time in an epoch that the loop waits for the GPU
-        if not math.isfinite(mean):
-            raise RunFailed(f"the training loss is not finite ({mean}) in epoch {epoch}: lower training.learning_rate")
-        unit = "patches" if images.ndim == 5 else "slices"
-        return {
-            "train/loss": mean,
-            "train/learning_rate": float(self.optimizer.param_groups[0]["lr"]),
-            f"train/{unit}_per_s": seen * num_workers() / (time.perf_counter() - began),
-            **self.use.end_epoch(),
-            **busy,
-        }
-
-    def step(self, step: int, images: Tensor, targets: Tensor) -> Tensor:
-        """Take optimizer step number `step` on one batch; return its loss, which the next step may overwrite."""
-        settings = self.settings
-        factor = learning_rate_factor(
-            settings.schedule, step=step, num_steps=self.num_steps, warmup_steps=settings.warmup_steps
-        )
-        set_rate(self.optimizer, settings.learning_rate * factor)
-        loss = self.take(images, targets)
-        if self.average is not None:
-            self.average.update()
-        return loss
-
-    def _take(self, images: Tensor, targets: Tensor) -> Tensor:
-        settings, parts = self.settings, self.settings.accumulate
-        self.optimizer.zero_grad(set_to_none=True)
-        seen = torch.zeros((), device=self.device)
-        pairs = list(zip(images.chunk(parts), targets.chunk(parts), strict=True))
-        for k, (part, truth) in enumerate(pairs, start=1):
-            waits = k < len(pairs) and isinstance(self.parallel, nn.parallel.DistributedDataParallel)
-            with self.parallel.no_sync() if waits else nullcontext():
-                with autocast(self.device, settings.precision):
-                    logits = self.parallel(part)
-                value = self.loss(logits.float(), truth) * (len(part) / len(images))
-                self.scaler.scale(value).backward()
-            seen += value.detach()
-        if settings.clip_gradient is not None:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.parameters, settings.clip_gradient)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return seen
-
-    def checkpoint(self, progress: _Progress, begun: Begun | None = None) -> Checkpoint:
-        """Return what a resume needs: at the end of an epoch, or within the one that `begun` tells of."""
-        of_average = "network" if self.average is None else "average"
-        fresh = begun is None and progress.kept_epoch == progress.epoch - 1  # what is kept is what is there
-        state: dict[str, Any] = {
-            "network": self.network.state_dict(),
-            "optimizer": with_plain_rates(self.optimizer.state_dict()),
-            "scaler": self.scaler.state_dict(),
-            "average": None if self.average is None else self.average.module.state_dict(),
-            "averaged_steps": 0 if self.average is None or self.average.warm else self.average.taken,
-            **random_states(self.device),
-            "batch_size": self.settings.batch_size,
-            "begun": None if begun is None else {**vars(begun), "random": states_of_all_workers(self.device)},
-            "progress": {**vars(progress), "kept": None},
-        }
-        return Checkpoint(state, of_average if fresh else progress.kept)
-
-    def load(self, folder: Path) -> _Progress:
-        """Take up the state of `save`."""
-        state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
-        self.network.load_state_dict(state["network"])
-        load_state(self.optimizer, state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        progress = _Progress(**state["progress"])
-        if self.average is not None and state["average"] is not None:
-            self.average.module.load_state_dict(state["average"])
-            steps = state.get("averaged_steps", 0)
-            self.average.warm = steps == 0
-            self.average.taken = steps or progress.epoch * self.steps_per_epoch
-        restore_random_states(state, self.device)
-        begun = state.get("begun")
-        if begun is not None and len(begun["random"]) == num_workers():  # else the epoch begins again
-            restore_random_states(begun["random"][rank()], self.device)
-            self.begun = Begun(begun["steps"], begun["loss"].to(self.device))
-        return progress

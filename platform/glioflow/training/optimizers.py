@@ -1,6 +1,6 @@
 """Optimizers by name, and what of their state a checkpoint keeps: the same on a CPU and on a GPU."""
 
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +8,19 @@ from torch import Tensor, nn
 from glioflow.training.settings import TrainingSettings
 
 
-def with_plain_rates(state: dict[str, Any]) -> dict[str, Any]:
+class OptimizerState(TypedDict):
+    """The state of an optimizer: of each parameter by its number, and the options of each group."""
+
+    state: dict[int, dict[str, object]]
+    param_groups: list[dict[str, Any]]
+
+
+def with_plain_rates(state: OptimizerState) -> OptimizerState:
     """Return an optimizer's state with numbers for learning rates, which lie in tensors on a GPU."""
-    return {**state, "param_groups": [{**group, "lr": float(group["lr"])} for group in state["param_groups"]]}
+    return {
+        "state": state["state"],
+        "param_groups": [{**group, "lr": float(group["lr"])} for group in state["param_groups"]],
+    }
 
 
 def build_optimizer(
@@ -19,7 +29,7 @@ def build_optimizer(
     """Return the optimizer of an experiment: on a GPU one kernel for all parameters, and a rate that lies there."""
     decay = settings.weight_decay
     rate: float | Tensor = settings.learning_rate
-    options: dict[str, Any] = {}
+    options: dict[str, bool] = {}
     if device.type == "cuda":  # one kernel for all parameters; a rate that a recorded step can read
         rate, options = torch.tensor(rate, device=device), {"fused": True}
     if settings.optimizer == "sgd":
@@ -38,7 +48,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
             group["lr"] = rate
 
 
-def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+def load_state(optimizer: torch.optim.Optimizer, state: OptimizerState) -> None:
     """Take up a checkpoint's state; options stay, since a checkpoint may come from another trial or device."""
     for group, own in zip(state["param_groups"], optimizer.param_groups, strict=True):
         group.update({key: value for key, value in own.items() if key != "params"})

@@ -1,13 +1,12 @@
 """What several workers of one training need: DDP around the network, seeds of their own, one state of the buffers."""
 
 import copy
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from glioflow.training.settings import TrainingSettings
 
@@ -25,22 +24,29 @@ def rank() -> int:
     return dist.get_rank() if num_workers() > 1 else 0
 
 
-def random_states(device: torch.device) -> dict[str, Any]:
-    """Return the states of PyTorch's random numbers, `rng` and `cuda_rng`."""
+class RandomStates(TypedDict):
+    """The states of PyTorch's random numbers; `cuda_rng` is None on a CPU."""
+
+    rng: Tensor
+    cuda_rng: Tensor | None
+
+
+def random_states(device: torch.device) -> RandomStates:
+    """Return the states of PyTorch's random numbers."""
     on_gpu = device.type == "cuda"
     return {"rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state(device) if on_gpu else None}
 
 
-def restore_random_states(states: Mapping[str, Any], device: torch.device) -> None:
+def restore_random_states(states: RandomStates, device: torch.device) -> None:
     """Take up what `random_states` returned, as far as it applies to the device."""
     torch.set_rng_state(states["rng"])
     if states["cuda_rng"] is not None and device.type == "cuda":
         torch.cuda.set_rng_state(states["cuda_rng"], device)
 
 
-def states_of_all_workers(device: torch.device) -> list[dict[str, Any]]:
+def states_of_all_workers(device: torch.device) -> list[RandomStates]:
     """Return the `random_states` of every worker, by rank; all of them call it."""
-    gathered: list[Any] = [random_states(device)] * num_workers()
+    gathered: list[RandomStates] = [random_states(device)] * num_workers()
     if num_workers() > 1:
         dist.all_gather_object(gathered, random_states(device))
     return gathered

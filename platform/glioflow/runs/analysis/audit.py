@@ -90,7 +90,7 @@ class Audited:
                 for name in names
             },
             "scores": {
-                str(kind): {name: s.model_dump() for name, s in found.items()} for kind, found in scores.items()
+                str(kind): {name: s.model_dump() for name, s in by_name.items()} for kind, by_name in scores.items()
             },
             "death01_example": None if self.example is None else self.example.model_dump(),
             "notes": self.notes,

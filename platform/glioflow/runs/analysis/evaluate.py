@@ -29,7 +29,7 @@ class Subject:
     """A model to be measured.
 
     Attributes:
-        name: As the user said it.
+        name: As the user gave it.
         predictor: Ready.
         trained: Who trained it, one of each member of an ensemble; None where no run recorded that.
         run_ids: The runs that made it; none where it is, or has among its members, a bundle's bare folder.

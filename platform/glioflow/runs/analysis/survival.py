@@ -1,10 +1,11 @@
 """The survival stage as a run: features of out-of-fold masks joined with a clinical table, fitted, judged, logged."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from glioflow.bundle.measurement import Row
-from glioflow.cluster.storage import home, prepared_home
+from glioflow.cluster.storage import prepared_home
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.prepared.cohort import PreparedCohort, is_prepared
 from glioflow.data.prepared.remote import local_folder
@@ -128,6 +129,9 @@ def measure_shapes(tracking: Tracking, masks: str, cohort: str | Path | None, us
             raise UserError("--masks manual needs the cohort whose masks it measures", hint="give COHORT")
         path = local_folder(cohort, prepared_home())
         return Shapes(_manual_features(path), "manual", (cohort_dataset(path, used_for),))
+    if not re.fullmatch("[0-9a-f]{32}", masks):
+        words = ["manual"] if used_for == "testing" else ["manual", "none"]
+        raise UserError("--masks must be a word or the run id of a cross-validation", masks, words)
     crossval = tracking.run(masks)
     if not tracking.has_artifact(masks, OUT_OF_FOLD):
         rule = "--masks must be the run id of a cross-validation, 'manual' or 'none'"
@@ -164,8 +168,3 @@ def read_stage(run_id: str) -> SurvivalStage:
     tracking = Tracking()
     tracking.run(run_id)
     return SurvivalStage.from_json(tracking.read_json(run_id, STAGE))
-
-
-def working_folder(name: str) -> Path:
-    """Return a fresh place under the home for a bundle in the making."""
-    return home() / "making" / name

@@ -26,11 +26,13 @@ from glioflow.reports.page import Drawing
 from glioflow.runs.case_pictures import draw_case, pick_cases
 from glioflow.runs.crossval.out_of_fold import OUT_OF_FOLD
 from glioflow.runs.launch import Setting, open_setting, opening_of
-from glioflow.runs.plan import TRAINED, Plan, plan_of, train_plan
-from glioflow.runs.progress import ProgressFile, shown
+from glioflow.runs.plan import Plan, plan_of
+from glioflow.runs.progress import TRAINED, ProgressFile, shown
 from glioflow.runs.resuming import check_folds, resumed_experiment, resumed_setting
 from glioflow.runs.scoring import CohortScores, EvaluationAnswer, FoldScores, join, score_cases
 from glioflow.runs.train.run import fit_on_train
+from glioflow.runs.train.training import train_plan
+from glioflow.runs.train.worker import Worker
 from glioflow.tracking import BUNDLE, Tracking
 from glioflow.tracking.addresses import STARTING_S
 from glioflow.tracking.run import Run, begin_run, close_children, open_run, resume_run
@@ -287,7 +289,7 @@ def run_fold(plan: Plan) -> CohortScores:
             fetch(plan.bundle)
             metrics = read_description(plan.bundle).metrics
         else:
-            metrics = train_plan(plan, report) or {}
+            metrics = train_plan(plan, Worker(report)) or {}
         cohort = open_here(plan.prepared)
         train, test = cohort.cases(plan.split.train), cohort.cases(plan.split.test)
         scores = score_cases(

@@ -11,9 +11,10 @@ from glioflow import bundle
 from glioflow.bundle.card import CARD, CARD_HTML, card, card_html, subgroup_metrics
 from glioflow.bundle.prediction import Predictor
 from glioflow.bundle.starter import check_not_reserved
+from glioflow.cluster.storage import home
 from glioflow.evaluation import VolumeInterval
 from glioflow.promotion.golden import GOLDEN, golden_answer, golden_study
-from glioflow.runs.analysis.survival import read_stage, working_folder
+from glioflow.runs.analysis.survival import read_stage
 from glioflow.runs.crossval.run import VOLUME_INTERVAL
 from glioflow.runs.train.run import PER_PATIENT
 from glioflow.tracking import BUNDLE, CHALLENGER, Tracking, Version
@@ -44,7 +45,7 @@ def register(
     folder = tracking.download(f"runs:/{run_id}/{BUNDLE}")
     stage = read_stage(survival) if survival else None
     metrics = {key: float(value) for key, value in run.data.metrics.items() if key.startswith(("val/", "test/"))}
-    out = working_folder(uuid.uuid4().hex)
+    out = home() / "making" / uuid.uuid4().hex
     try:
         known = {**metrics, **_subgroups(tracking, run_id)}
         interval = _volume_interval(tracking, crossval, survival)

@@ -64,7 +64,7 @@ def reproduce(run_id: str, data: str | Path | None = None, *, say: Say = quiet) 
 
     Args:
         run_id: Of that run.
-        data: The cohort; None takes the place that the run recorded.
+        data: The cohort; None takes the one that the run recorded.
         say: Told what happens.
 
     Raises:

@@ -14,7 +14,7 @@ from glioflow.config import Experiment
 from glioflow.progress import Say
 from glioflow.reports.numbers import duration, short
 from glioflow.runs.launch import Setting
-from glioflow.runs.search.observer import Board
+from glioflow.runs.search.board import Board
 from glioflow.runs.search.report import LABELS, draw
 from glioflow.tracking import Tracking
 from glioflow.tracking.addresses import answers
@@ -81,9 +81,9 @@ class ParentRun:
         board = self.board
         if board is None or not answers(self.setting.tracking.uri, patience_s=0):
             return
-        told = (board.ended, len(board.rows))
-        if told != self._told or last:
-            self._told = told
+        counts = (board.ended, len(board.rows))
+        if counts != self._told or last:
+            self._told = counts
             self.run.log_metrics(progress_metrics(board), step=board.ended)
             self.run.set_tags({"mlflow.note.content": self.describe(self._named_trials())})
         when, ended = self._drawn

@@ -23,9 +23,10 @@ from glioflow.errors import RunFailed, UserError
 from glioflow.progress import Say, quiet
 from glioflow.runs.launch import Setting, check_searched_batches, open_setting, opening_of, to_yaml
 from glioflow.runs.plan import plan_of
+from glioflow.runs.search.board import Board
 from glioflow.runs.search.earlier import SPACE, earlier_points, finished_trials, point_of
 from glioflow.runs.search.memory_guard import surviving_memory_kills
-from glioflow.runs.search.observer import LISTENERS, Board, Listener
+from glioflow.runs.search.observer import LISTENERS, Listener
 from glioflow.runs.search.parent_run import ParentRun, link_to
 from glioflow.runs.search.prepared_variants import VARIANTS, prepare_variants
 from glioflow.runs.search.report import Finalist, report_search

@@ -19,7 +19,7 @@ def build_scheduler(experiment: Experiment) -> Any:
     settings = experiment.search
     epochs = settings.most_epochs(experiment.training.epochs)
     grace = min(settings.grace_epochs, epochs)
-    seen: dict[str, Any] = {"time_attr": "epoch", "metric": METRIC, "mode": "max"}
+    seen: dict[str, str] = {"time_attr": "epoch", "metric": METRIC, "mode": "max"}
     if settings.scheduler in ("asha", "hyperband"):
         return schedulers.AsyncHyperBandScheduler(
             **seen,

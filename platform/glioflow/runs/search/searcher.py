@@ -240,7 +240,7 @@ class Searcher(TuneSearcher):  # type: ignore[misc]
     def restore(self, checkpoint_path: str) -> None:
         """Restore nothing."""
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Travel as what opens the study: Tune pickles its searcher."""
         return {"settings": self.settings, "name": self.name, "storage": self.storage}
 

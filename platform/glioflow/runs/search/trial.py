@@ -23,12 +23,14 @@ from glioflow.data.prepared.remote import open_here
 from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
 from glioflow.runs.launch import EXPERIMENT, Setting, opening_of
-from glioflow.runs.plan import Fold, Plan, train_plan
+from glioflow.runs.plan import Fold, Plan
 from glioflow.runs.search.searcher import METRIC, NUMBER, TrialReport
 from glioflow.runs.search.survival_objective import C_INDEX, Tables, c_index
 from glioflow.runs.search.trial_folds import sum_up
 from glioflow.runs.train.checkpoints import Behind
 from glioflow.runs.train.run import fit_on_train
+from glioflow.runs.train.training import train_plan
+from glioflow.runs.train.worker import Worker
 from glioflow.tracking import BUNDLE, PATIENCE_S, Tracking
 from glioflow.tracking.addresses import answers, without_password
 from glioflow.tracking.outage import StoreAway, outlasting
@@ -229,9 +231,10 @@ def _train_here(run: Run, plan: Plan) -> None:
     with behind:
         if received is not None:
             with received.as_directory() as other:
-                train_plan(plan, report, resume=Path(other), keep=keep)
+                train_plan(plan, Worker(report, resume=Path(other), keep=keep))
         else:
-            train_plan(plan, report, resume=folder if any(folder.glob("*.pt")) else None, keep=keep)
+            resume = folder if any(folder.glob("*.pt")) else None
+            train_plan(plan, Worker(report, resume=resume, keep=keep))
 
 
 def progress_report(run_id: str, epoch: int, metrics: Mapping[str, float]) -> TrialReport:

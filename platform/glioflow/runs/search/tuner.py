@@ -10,7 +10,8 @@ from glioflow.cluster.remote_home import fetch, list_shared, ray_storage, share
 from glioflow.cluster.storage import home_uri
 from glioflow.config import Experiment
 from glioflow.config.search import SearchSettings
-from glioflow.runs.search.observer import Announcer, Board
+from glioflow.runs.search.board import Board
+from glioflow.runs.search.observer import Announcer
 from glioflow.runs.search.schedulers import domain
 from glioflow.runs.search.searcher import Searcher
 from glioflow.runs.search.trial import TrialPlan, resources, run_trial

@@ -23,13 +23,15 @@ from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.reports.figures import curves
 from glioflow.runs.case_pictures import case_drawings
 from glioflow.runs.launch import Setting, open_setting, opening_of
-from glioflow.runs.plan import TRAINED, Plan, plan_of, train_plan
-from glioflow.runs.progress import ProgressFile, followed, note_epoch, shown
+from glioflow.runs.plan import Plan, plan_of
+from glioflow.runs.progress import TRAINED, ProgressFile, followed, note_epoch, shown
 from glioflow.runs.resuming import resumed_experiment, resumed_setting
 from glioflow.runs.scoring import score_cases
 from glioflow.runs.train.checkpoints import Behind, Stored, drop_torn, is_whole
 from glioflow.runs.train.lost_nodes import LostNodes
 from glioflow.runs.train.overlays import OVERLAYS, drawn
+from glioflow.runs.train.training import train_plan
+from glioflow.runs.train.worker import Worker
 from glioflow.tracking import BUNDLE, RunWriter, Tracking
 from glioflow.tracking.addresses import answers
 from glioflow.tracking.logged_models import log_model
@@ -232,8 +234,8 @@ def _worker(config: dict[str, Any]) -> None:
         if writer is not None:
             note_epoch(plan.progress, epoch, metrics.get("val/dice"))
             behind.begin(lambda: log(writer, epoch, step, logged))
-        told = {"epoch": step, "placement_group": group, **logged}
-        stored.report(told, write_checkpoint if rank == 0 else None)
+        reported = {"epoch": step, "placement_group": group, **logged}
+        stored.report(reported, write_checkpoint if rank == 0 else None)
 
     def log(writer: RunWriter, epoch: int, step: int, logged: dict[str, float]) -> None:
         writer.write({**logged, "train/num_workers": world_size}, step=step)
@@ -249,7 +251,7 @@ def _worker(config: dict[str, Any]) -> None:
         if resume is not None and not is_whole(resume):
             _log.warning("checkpoint %s is not whole; the training starts over", given)
             resume = None
-        train_plan(plan, report, rank=rank, world_size=world_size, resume=resume, keep=keep, behind=behind)
+        train_plan(plan, Worker(report, rank, world_size, resume, keep, behind))
     if rank == 0:
         share(plan.features)
         share(plan.bundle)

@@ -11,13 +11,14 @@ from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
 from ray.job_submission import JobSubmissionClient
 
 from glioflow.errors import RunFailed
+from glioflow.json_values import JsonObject
 
 
 class DeploymentConfig(TypedDict):
     """What an application's configuration changes of one deployment: the keys of Serve's `DeploymentSchema`."""
 
     name: str
-    user_config: NotRequired[dict[str, Any]]
+    user_config: NotRequired[JsonObject]
 
 
 class ApplicationConfig(TypedDict):
@@ -26,8 +27,8 @@ class ApplicationConfig(TypedDict):
     name: str
     route_prefix: NotRequired[str]
     import_path: NotRequired[str]
-    args: NotRequired[dict[str, Any]]
-    runtime_env: NotRequired[dict[str, Any]]
+    args: NotRequired[JsonObject]
+    runtime_env: NotRequired[JsonObject]
     deployments: NotRequired[list[DeploymentConfig]]
 
 
@@ -67,7 +68,7 @@ def deploy_application(config: ApplicationConfig) -> None:
         for name, each in details.get("applications", {}).items()
         if name != config["name"] and (kept := each.get("deployed_app_config"))
     ]
-    everything: dict[str, Any] = {"applications": [*others, config]}
+    everything: dict[str, object] = {"applications": [*others, config]}
     if details.get("target_capacity") is not None:
         everything["target_capacity"] = details["target_capacity"]
     _ask("deploy_applications", everything)

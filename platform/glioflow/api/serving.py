@@ -1,0 +1,76 @@
+"""Starting the endpoint and the web page."""
+
+from collections.abc import Sequence
+
+from glioflow.api.inputs import print_progress
+from glioflow.progress import Say
+from glioflow.serving.page_server import DEFAULT_ENDPOINT, page_forever
+from glioflow.serving.server import serve_forever
+from glioflow.serving.settings import ServeSettings, Trial, digest_of
+
+
+def serve(
+    name: str | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+    allow_hosts: Sequence[str] = (),
+    replicas: int = 1,
+    gpus: float = 0,
+    shadow: float = 0,
+    canary: float = 0,
+    say: Say = print_progress,
+) -> None:
+    """Serve the champion with Ray Serve until Ctrl-C, and every new champion meanwhile.
+
+    Args:
+        name: Of the registered model; None takes the only one.
+        host: Address to listen on; 0.0.0.0 is every address of this machine.
+        port: Port to listen on.
+        token: Bearer token that callers must send; None takes GLIOFLOW_SERVE_TOKEN, or asks for none.
+        allow_hosts: Names under which callers may ask, beside loopback names and addresses.
+        replicas: Number of predictors.
+        gpus: GPUs of each predictor; a fraction shares a GPU.
+        shadow: Part of the studies, in [0, 1], that the challenger answers too, unseen.
+        canary: Part of the studies, in [0, 1], that the challenger answers in place of the champion.
+        say: Called with each line of progress.
+
+    Raises:
+        UserError: If there is no champion, the port is taken, or the token is empty.
+        RunFailed: If the endpoint does not come up.
+    """
+    digest = digest_of(token)
+    guarded = digest is None and host in ("127.0.0.1", "localhost", "::1")
+    settings = ServeSettings(
+        replicas=replicas,
+        max_replicas=replicas,
+        gpus=gpus,
+        token_sha256=digest,
+        hosts=tuple(allow_hosts) if allow_hosts or guarded else None,
+        trial=Trial(shadow=shadow, canary=canary),
+    )
+    serve_forever(name, host=host, port=port, say=say, settings=settings)
+
+
+def serve_page(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8501,
+    endpoint: str = DEFAULT_ENDPOINT,
+    allow_hosts: Sequence[str] = (),
+    say: Say = print_progress,
+) -> None:
+    """Show a web page for people, which asks an endpoint, until Ctrl-C.
+
+    Args:
+        host: Address to listen on.
+        port: Port to listen on.
+        endpoint: URL of the endpoint.
+        allow_hosts: Names under which people may ask, beside loopback names and addresses.
+        say: Called with the page's address.
+
+    Raises:
+        UserError: If the port is taken, or `endpoint` is no URL.
+    """
+    page_forever(host=host, port=port, endpoint=endpoint, say=say, allowed=tuple(allow_hosts))

@@ -1,0 +1,233 @@
+"""Making prepared cohorts: each case preprocessed once, in parallel, in a folder that is complete with its manifest."""
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from glioflow import atomic
+from glioflow.cluster.remote_home import fetch
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.record import CaseFiles, Cohort
+from glioflow.data.prepared.arrays import write_array
+from glioflow.data.prepared.cohort import PreparedCohort, check_sizes, is_prepared
+from glioflow.data.prepared.digests import digest_cases, digest_reading
+from glioflow.data.prepared.index import write_index
+from glioflow.data.prepared.manifest import VERSION, CaseRecord, WholeManifest, digest_image, fingerprint_of
+from glioflow.data.prepared.prints import hash_slices, sign
+from glioflow.data.preprocessing.brain_mask import locate_brain
+from glioflow.data.preprocessing.pipeline import Step, preprocess, rename_labels, renamed
+from glioflow.data.targets import TargetSettings
+from glioflow.errors import UserError
+
+
+@dataclass(frozen=True)
+class Job:
+    """One case to prepare, as it is sent to a worker."""
+
+    cohort: Cohort
+    case: CaseFiles
+    out: Path
+    steps: tuple[Step, ...]
+    digest: str
+    reading: str = ""
+
+
+MapCases = Callable[[Callable[[Job], CaseRecord], Iterable[Job]], Iterable[CaseRecord]]
+
+
+def find_or_prepare(
+    source: Path | Cohort,
+    steps: Sequence[Step],
+    *,
+    home: Path,
+    target: TargetSettings | None = None,
+    map_cases: MapCases = map,
+) -> PreparedCohort:
+    """Open the prepared form of `source`; prepare it in `home` first where that was not done before.
+
+    Args:
+        source: A raw cohort, its folder, or that of a prepared one (then its steps must be `steps`).
+        steps: The experiment's preprocessing.
+        home: Folder of prepared cohorts, one folder for each fingerprint.
+        target: Whose labels must be those of the cohort; checked before any case is read.
+        map_cases: Runs a function over items, in order; Ray's tasks on a cluster.
+
+    Raises:
+        UserError: As the readers and steps, or if a prepared cohort was made with other steps, or its labels are not
+            those of the target.
+    """
+    if isinstance(source, Path) and is_prepared(source):
+        prepared = PreparedCohort(source)
+        if prepared.manifest.steps != tuple(steps):
+            rule = "a prepared cohort can be used only with the preprocessing it was made with"
+            hint = "give the raw cohort, or the preprocessing of this one"
+            raise UserError(rule, _difference(prepared, steps), file=source, hint=hint)
+        if target is not None:
+            target.check_labels(renamed(prepared.manifest.labels, steps), source)
+        return prepared
+    cohort = open_cohort(source) if isinstance(source, Path) else source
+    if target is not None:
+        target.check_labels(renamed(cohort.labels, steps), cohort.path)
+    return prepare_in(cohort, steps, home=home, map_cases=map_cases)
+
+
+def prepare_in(cohort: Cohort, steps: Sequence[Step], *, home: Path, map_cases: MapCases = map) -> PreparedCohort:
+    """Prepare a raw cohort in its folder below `home`, where that was not done before; raises as `prepare`."""
+    digests = digest_cases(cohort, steps)
+    folder = home / fingerprint_of(digests, steps, digest_reading(cohort))
+    if not is_prepared(folder):
+        fetch(folder)  # as another node made it
+    return prepare(cohort, folder, steps, map_cases=map_cases, digests=digests)
+
+
+def prepare(
+    cohort: Cohort,
+    out: Path,
+    steps: Sequence[Step],
+    *,
+    map_cases: MapCases = map,
+    progress: Callable[[int, int], None] | None = None,
+    digests: dict[str, str] | None = None,
+) -> PreparedCohort:
+    """Preprocess a cohort case by case into `out`; cases that an interrupted call has finished are not done again.
+
+    Args:
+        cohort: A raw cohort.
+        out: Folder of the prepared cohort, complete once its manifest is written.
+        steps: Preprocessing, in order.
+        map_cases: Runs a function over items, in order.
+        progress: Called with the numbers of finished cases and of all cases.
+        digests: Digest of the files of each case by id, if known.
+
+    Raises:
+        UserError: As the reader and the steps; or if `out` holds a cohort of other sources or settings.
+    """
+    digests, reading = digests or digest_cases(cohort, steps), digest_reading(cohort)
+    fingerprint = fingerprint_of(digests, steps, reading)
+    if is_prepared(out):
+        prepared = PreparedCohort(out)
+        if prepared.manifest.fingerprint != fingerprint:
+            rule = f"{out} holds a prepared cohort of other sources or settings"
+            raise UserError(rule, out, hint="choose another folder")
+        _copy_table(cohort, out)
+        return prepared
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file", out, hint="give a folder for the prepared cohort")
+    if out.resolve() == cohort.path.resolve():
+        raise UserError(f"{out} is the raw cohort itself", out, hint="choose another folder for the prepared cohort")
+    alone = replace(cohort, cases=())  # a job carries the files of its case, not those of the whole cohort
+    # Large cases first, so that the last worker is not busy with one for long after the others.
+    ordered = sorted(cohort.cases, key=_bytes_of, reverse=True)
+    jobs = [Job(alone, case, out, tuple(steps), digests[case.id], reading) for case in ordered]
+    records: list[CaseRecord] = []
+    is_new = not out.exists()
+    try:
+        for record in map_cases(_prepare_case, jobs):
+            records.append(record)
+            if progress:
+                progress(len(records), len(jobs))
+        _same_channels(sorted(records, key=lambda record: record.id))
+        for record in records:
+            check_sizes(record, out / record.folder)
+        if digest_cases(cohort, steps) != digests or digest_reading(cohort) != reading:
+            rule = f"{cohort.path} must not change while it is prepared"
+            raise UserError(rule, "other files than at the beginning", hint="prepare it again")
+    except UserError:
+        if is_new:  # the cases of an earlier, interrupted call stay
+            shutil.rmtree(out, ignore_errors=True)
+        raise
+    _copy_table(cohort, out)
+    manifest = WholeManifest(
+        version=VERSION,
+        fingerprint=fingerprint,
+        source_fingerprint=fingerprint_of(digests, ()),
+        format=cohort.format,
+        source=cohort.path.name,
+        labels=cohort.labels,
+        steps=tuple(steps),
+        cases=tuple(sorted(records, key=lambda record: record.id)),
+    )
+    atomic.write_text(out / "manifest.json", manifest.model_dump_json(indent=1))
+    write_index(out, manifest, manifest.cases)
+    return PreparedCohort(out)
+
+
+def _copy_table(cohort: Cohort, out: Path) -> None:
+    """Keep the copy of the clinical table as the source's is now: a changed cell prepares no image anew."""
+    copy = out / "clinical.csv"
+    content = None if cohort.clinical is None else cohort.clinical.read_bytes()
+    if content is None:
+        copy.unlink(missing_ok=True)
+    elif not copy.exists() or copy.read_bytes() != content:
+        atomic.write_bytes(copy, content)
+
+
+def _bytes_of(case: CaseFiles) -> int:
+    return sum(path.stat().st_size for path in case.files)
+
+
+def _prepare_case(job: Job) -> CaseRecord:
+    import cv2
+
+    cv2.setNumThreads(1)
+    name = f"{job.case.id}-{fingerprint_of({job.case.id: job.digest}, job.steps, job.reading)[:12]}"
+    folder = job.out / "cases" / name
+    if not folder.is_dir():
+        with atomic.new_folder(folder) as working:
+            _write_case(job, f"cases/{name}", working)
+    return CaseRecord.model_validate_json((folder / "case.json").read_bytes())
+
+
+def _write_case(job: Job, folder: str, working: Path) -> None:
+    case = job.cohort.read_files(job.case)
+    volume = preprocess(case, job.steps)
+    if not np.isfinite(volume.image).all():
+        raise UserError("a preprocessed image must hold finite numbers", f"NaN or infinity in {case.id}")
+    if (highest := float(np.abs(volume.image).max(initial=0))) > float(np.finfo(np.float16).max):
+        rule = "a preprocessed image must fit half precision, values up to 65504"
+        hint = "add the step 'percentile' or 'zscore' to the preprocessing"
+        raise UserError(rule, f"{highest:g} in {case.id}", hint=hint)
+    stored = volume.image.astype(np.float16)
+    write_array(working / "image.npy", stored)
+    np.savez(working / "prints.npz", signatures=sign(hash_slices(stored)[0]))
+    if (brain := locate_brain(case.image)) is not None:
+        np.savez_compressed(working / "brain.npz", brain=brain)
+    areas = None
+    reference = None if case.mask is None else rename_labels(case.mask, job.steps)
+    if volume.mask is not None:
+        write_array(working / "mask.npy", volume.mask)
+        np.savez_compressed(working / "reference.npz", mask=np.asarray(reference))
+        areas = tuple(int(area) for area in np.count_nonzero(volume.mask, axis=(1, 2)))
+    record = CaseRecord(
+        id=case.id,
+        patient=case.patient,
+        institution=case.institution,
+        folder=folder,
+        shape=case.shape,
+        spacing_mm=case.spacing_mm,
+        source_channels=case.channels,
+        channels=volume.channels,
+        slice_numbers=case.slice_numbers,
+        moves=volume.moves,
+        areas_px=areas,
+        volume_px=None if reference is None else int(np.count_nonzero(reference)),
+        sizes={file.name: file.stat().st_size for file in sorted(working.iterdir())},
+        digest=digest_image(case.image),
+    )
+    (working / "case.json").write_text(record.model_dump_json(indent=1))
+
+
+def _same_channels(records: Sequence[CaseRecord]) -> None:
+    for record in records:
+        if (record.channels, record.source_channels) != (records[0].channels, records[0].source_channels):
+            shown = (f"{', '.join(each.source_channels)} in {each.id}" for each in (records[0], record))
+            raise UserError("all cases of a cohort must have the same channels", " and ".join(shown))
+
+
+def _difference(prepared: PreparedCohort, steps: Sequence[Step]) -> str:
+    dump = TypeAdapter(tuple[Step, ...]).dump_json
+    return f"{dump(tuple(steps)).decode()} where the cohort has {dump(prepared.manifest.steps).decode()}"

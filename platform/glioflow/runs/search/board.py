@@ -1,0 +1,61 @@
+"""The table of a search's trials that people see while it runs."""
+
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Row:
+    """One trial in the table that people see.
+
+    Attributes:
+        name: Its number.
+        chosen: Its parameters, shortened.
+        epochs: Of the whole trial, over its folds.
+        state: `running`, `finished`, `stopped` or `failed`.
+        epoch: Epochs done.
+        dice: `val/dice` of the last epoch, before a threshold is chosen; None before the first.
+        dice_mean: `val/dice_mean` of the bundle; None before the trial is finished.
+        seconds: Since it began.
+    """
+
+    name: str
+    chosen: str
+    epochs: int
+    state: str = "running"
+    epoch: int = 0
+    dice: float | None = None
+    dice_mean: float | None = None
+    seconds: float = 0.0
+
+
+@dataclass
+class Board:
+    """The trials of a search as they stand.
+
+    Attributes:
+        num_trials: Of the search, those of earlier processes too.
+        epochs: Of the experiment, over all folds.
+        before: How many trials ended in earlier processes.
+        best: Best `val/dice_mean` of a finished trial, or None.
+        rows: Of this process, by Tune's id, in the order they began.
+        began: Of this process's search, time.monotonic().
+    """
+
+    num_trials: int
+    epochs: int
+    before: int = 0
+    best: float | None = None
+    rows: dict[str, Row] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def ended(self) -> int:
+        """How many trials ended, those of earlier processes too."""
+        return self.before + sum(row.state != "running" for row in self.rows.values())
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the rest takes if it goes on as until now; None before the first end."""
+        now = self.ended - self.before
+        return (time.monotonic() - self.began) / now * (self.num_trials - self.ended) if now else None

@@ -1,0 +1,148 @@
+"""The network of an experiment, trained by one worker that notes how far it is and draws what it sees."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glioflow import cluster
+from glioflow.config import Experiment
+from glioflow.data.prepared.cohort import PreparedCase
+from glioflow.runs.progress import TRAINED, ProgressFile
+from glioflow.runs.train.checkpoints import Behind
+from glioflow.runs.train.overlays import Watch
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from glioflow.training.checkpoints import Checkpoint
+    from glioflow.training.loop import Fitted, Report
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Who trains: one worker of perhaps several, where it goes on from, and who hears of it.
+
+    Attributes:
+        report: Called after each epoch, on every worker.
+        rank: This worker's number, from 0.
+        world_size: Number of workers.
+        resume: Folder of a checkpoint to continue from.
+        keep: Given checkpoints within an epoch, on every worker; None where nobody wants them.
+        behind: Draws, and waits for what it does of an epoch at the end of the next one; None draws at once.
+    """
+
+    report: "Report"
+    rank: int = 0
+    world_size: int = 1
+    resume: Path | None = None
+    keep: "Callable[[Checkpoint], None] | None" = None
+    behind: Behind | None = None
+
+
+def fit_network(
+    experiment: Experiment,
+    train: Sequence[PreparedCase],
+    val: Sequence[PreparedCase],
+    worker: Worker,
+    *,
+    watch: Watch | None = None,
+    progress: ProgressFile | None = None,
+) -> tuple["nn.Module", "Fitted"]:
+    """Build the experiment's network and train it.
+
+    Args:
+        experiment: All settings.
+        train: Labeled cases to learn from.
+        val: Labeled cases that choose the epoch.
+        worker: Who trains, and who hears of it.
+        watch: Draws a few validation cases.
+        progress: Is told of every step and every validation case.
+
+    Returns:
+        The network as it ended, on its device, and what is kept of the training.
+    """
+    from glioflow.training import fitting
+
+    settings = experiment.resolved
+    notes = None if progress is None else _Notes(progress, settings.training.epochs, len(val))
+
+    def show(case: PreparedCase, predicted: "NDArray[np.bool_]") -> None:
+        if watch is not None:
+            watch.see(case, predicted)
+        if notes is not None:
+            notes.case()
+
+    def validate(network: "nn.Module") -> dict[str, float]:
+        return fitting.validate(
+            network,
+            val,
+            target=settings.target,
+            inference=settings.inference,
+            postprocess=settings.postprocess,
+            precision=settings.training.precision,
+            rank=worker.rank,
+            world_size=worker.world_size,
+            show=show if watch or notes else None,
+        )
+
+    def glance(network: "nn.Module") -> dict[str, float]:
+        return fitting.validate_at_network_size(
+            network,
+            val,
+            target=settings.target,
+            inference=settings.inference,
+            threshold=settings.postprocess.threshold,
+            precision=settings.training.precision,
+            rank=worker.rank,
+            world_size=worker.world_size,
+        )
+
+    def report_drawn(epoch: int, metrics: dict[str, float], write_checkpoint: "Checkpoint") -> None:
+        if worker.behind is not None:
+            worker.behind.wait()
+        if watch is not None and worker.behind is not None:
+            worker.behind.begin(watch.drawing(epoch))
+        elif watch is not None:
+            watch.drawing(epoch)()
+        worker.report(epoch, metrics, write_checkpoint)
+
+    return fitting.build_and_fit(
+        settings.model,
+        settings.loss,
+        settings.target,
+        settings.training,
+        train,
+        validate,
+        report_drawn,
+        num_threads=settings.training.cpus_per_worker,
+        gpu_share=min(1.0, settings.training.gpus or 1.0),
+        rank=worker.rank,
+        world_size=worker.world_size,
+        resume=worker.resume,
+        on_step=None if notes is None else notes.step,
+        glance=glance,
+        keep=worker.keep,
+        announced=None if worker.keep is None else cluster.node_ends(),
+    )
+
+
+class _Notes:
+    """Notes the progress of a training, step by step and validation case by validation case."""
+
+    def __init__(self, progress: ProgressFile, epochs: int, num_cases: int) -> None:
+        self.progress, self.epochs, self.num_cases = progress, epochs, num_cases
+        self.epoch = self.cases = 0
+
+    def step(self, taken: int, per_epoch: int) -> None:
+        done, step = divmod(taken - 1, per_epoch)
+        self.epoch, self.cases = done + 1, 0
+        text = f"epoch {self.epoch} of {self.epochs}, step {step + 1} of {per_epoch}"
+        self.progress.note(text, TRAINED * taken / (per_epoch * self.epochs))
+
+    def case(self) -> None:
+        self.cases += 1
+        text = f"epoch {self.epoch} of {self.epochs}, validation case {self.cases} of {self.num_cases}"
+        self.progress.note(text, TRAINED * self.epoch / self.epochs)
