@@ -7,7 +7,7 @@ import pytest
 
 from glioflow.config.gate import GateSettings
 from glioflow.data.formats.detect import open_cohort
-from glioflow.data.prepared.cohort import prepare
+from glioflow.data.prepared.preparation import prepare
 from glioflow.data.preprocessing.pipeline import ResizePlane
 from glioflow.data.splits import Split
 from glioflow.data.synthetic.cohort import synthesize_lgg
