@@ -49,7 +49,7 @@ def test_a_changed_cell_is_in_the_copy_and_prepares_no_image_anew(own, tiny, hom
     "content",
     [
         b"x,y\n1,2\n",
-        b"Patient\tdeath01\nTCGA_CS_4941\t1\n",
+        b"Patient|death01\nTCGA_CS_4941|1\n",
         "Patient,Größe\nä,1\n".encode("latin-1"),
         b"Patient;death01\nTCGA_CS_4941;1\nTCGA-CS-4941;0\n",  # one person under two spellings
         b"Patient,death01\n,1\n",
