@@ -20,8 +20,14 @@ def test_the_cases_folder_of_what_was_fetched_becomes_the_cohort(tmp_path):
         (inner / "data.csv").write_text("Patient\n")
         return str(tmp_path / "cache")
 
-    out = download("lgg", tmp_path / "out", fetch=fetch)
+    out = download("lgg", tmp_path / "new" / "out", fetch=fetch)
     assert [path.name for path in out.iterdir()] == ["data.csv"]
+
+
+def test_a_set_is_not_downloaded_below_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="OUT"):
+        download("lgg", tmp_path / "file" / "out", fetch=pytest.fail)
 
 
 def test_unreachable_kaggle_says_what_to_do_instead(tmp_path):

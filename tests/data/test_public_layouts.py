@@ -1,6 +1,7 @@
 import shutil
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -213,18 +214,16 @@ def test_a_damaged_or_hostile_metaimage_is_refused(made, tmp_path, damage, messa
         [cohort.read(case.id) for case in cohort.cases]
 
 
-# One set of each scheme.
-@pytest.mark.parametrize("name", {expected[3]: name for name, expected in EXPECTED.items()}.values())
-def test_a_set_is_prepared_for_the_preset_of_its_labels(made, name, tmp_path):
-    scheme = EXPECTED[name][3]
-    target = TargetSettings.model_validate({"preset": scheme})
-    prepared = find_or_prepare(made(name), (ResizePlane(size=32),), home=tmp_path, target=target)
-    case = prepared.cases([prepared.records[0].id])[0]
-    probabilities = np.moveaxis(target.encode(np.asarray(case.mask)), 0, -1)
-    answered = decode(target, PostprocessSettings(), probabilities)
-    if scheme == "brats-2013":  # necrosis comes back as non-enhancing tumor
-        assert np.array_equal(answered.labels, np.where(case.mask == 1, 3, case.mask))
-    else:
-        assert np.array_equal(answered.labels, case.mask)
-    truth = target.split(np.asarray(case.mask))
-    assert all(np.array_equal(answered.parts[part], truth[part]) for part in truth)
+@pytest.mark.parametrize("name", ["upenn-gbm", "egd"])
+def test_a_set_may_be_given_by_a_relative_path(made, name, monkeypatch):
+    monkeypatch.chdir(made(name).parent)
+    assert check(Path(name)).ok
+
+
+def test_a_problem_of_a_set_without_folders_of_cases_names_the_case(made, tmp_path):
+    root = shutil.copytree(made("decathlon"), tmp_path / "own")
+    case = open_cohort(root).cases[0]
+    mask = nibabel.load(case.files[1])
+    nibabel.save(nibabel.Nifti1Image(np.zeros(mask.shape, np.uint8), mask.affine), case.files[1])
+    (problem,) = check(root).problems
+    assert (problem.file, problem.value) == (case.id, "an empty mask")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from glioflow.atomic import new_folder
+from glioflow.atomic import check_folder, new_folder
 from glioflow.errors import UserError, unknown_name
 
 Fetch = Callable[[str], str | Path]
@@ -106,7 +106,10 @@ def download(name: str, out: Path, *, fetch: Fetch | None = None) -> Path:
         raise UserError(f"{name} is downloaded by a person, from its page", hint=hint)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not a new or empty folder", out, hint="choose another folder")
-    with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=".download-") as scratch:
+    parent = out.absolute().parent
+    check_folder(parent, "OUT")
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".download-") as scratch:
         try:
             source = Path((fetch or _fetcher(wanted, Path(scratch)))(wanted.address))
         except UserError:

@@ -85,9 +85,7 @@ def check_case(cohort: Cohort, case: CaseFiles) -> CaseReport:
         if read is None:
             return CaseReport(0, 0, None, tuple(problems), ())
         image, mask, numbers, channels = read.image, read.mask, list(read.slice_numbers), read.channels
-    folder = case.files[0].parent  # which may be anywhere, where a list names the files
-    inside = folder.is_relative_to(cohort.path) and folder != cohort.path
-    name = folder.relative_to(cohort.path).as_posix() if inside else case.id
+    name = _name_of(case, cohort.path)
     digests = []
     if len(image):
         digests = _check_image(name, image, numbers, channels, blank_slices=cohort.format != "lgg", problems=problems)
@@ -97,6 +95,13 @@ def check_case(cohort: Cohort, case: CaseFiles) -> CaseReport:
     labeled = mask is not None if len(image) else None
     labels = () if mask is None else tuple(int(value) for value in np.unique(mask) if value)
     return CaseReport(len(image), positive, labeled, tuple(problems), tuple(digests), labels)
+
+
+def _name_of(case: CaseFiles, root: Path) -> str:
+    """Return the folder of a case, relative to its cohort, or its id where it has no folder of its own there."""
+    folder = case.files[0].parent
+    inside = folder.relative_to(root) if folder.is_relative_to(root) else Path()
+    return inside.as_posix() if any(part in case.id or case.id in part for part in inside.parts) else case.id
 
 
 def _read_slices(

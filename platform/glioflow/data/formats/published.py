@@ -125,7 +125,7 @@ def _group(
 
 
 def _name(file: Path) -> str:
-    """Return the whole path, since a person or a visit may be the folder above the one that was given."""
+    """Return a file's path with the folders above the cohort's own, which may be that of one case."""
     return file.absolute().as_posix()
 
 
