@@ -3,7 +3,7 @@ import pydicom
 import pytest
 from dicom_series import AXIAL, CORONAL, write_series
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, SegmentationStorage, generate_uid
 
 from glioflow.data.formats.detect import open_cohort
 from glioflow.errors import UserError
@@ -32,15 +32,20 @@ def corners(series, rectangle):
     return [v for r, c in ends for v in origin + along_row * c * per_column + along_column * r * per_row]
 
 
-def write_outlines(folder, outlines, study="1.2.3"):
-    folder.mkdir(parents=True, exist_ok=True)
+def new_dataset(kind, modality, study):
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = RTStructureSetStorage
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = kind
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = generate_uid()
-    ds.Modality, ds.PatientID, ds.PatientName = "RTSTRUCT", "TCGA-CS-4941", "A^B"
+    ds.Modality, ds.PatientID, ds.PatientName = modality, "TCGA-CS-4941", "A^B"
     ds.StudyInstanceUID, ds.SeriesInstanceUID = study, generate_uid()
+    return ds
+
+
+def write_outlines(folder, outlines, study="1.2.3"):
+    folder.mkdir(parents=True, exist_ok=True)
+    ds = new_dataset(RTStructureSetStorage, "RTSTRUCT", study)
     ds.StructureSetROISequence, ds.ROIContourSequence = [], []
     for number, (name, contours) in enumerate(outlines.items(), start=1):
         roi, drawn = Dataset(), Dataset()
@@ -90,3 +95,29 @@ def test_a_name_that_no_outline_has_is_refused_with_those_there_are(study):
     (study[0] / "cohort.yaml").write_text("outlines: [tumor]")
     with pytest.raises(UserError, match=r"Brainstem.*GTV"):
         read_only(study[0])
+
+
+@pytest.mark.parametrize("points", [[], [1, 2], [1, 2, float("nan")]], ids=["none", "two numbers", "nan"])
+def test_a_contour_without_corners_is_refused(study, points):
+    write_outlines(study[0] / "study" / "rs", {"GTV": [points]})
+    (study[0] / "cohort.yaml").write_text("outlines: [GTV]")
+    with pytest.raises(UserError, match=r"outlines|contour"):
+        read_only(study[0])
+
+
+def write_segments(folder, names):
+    folder.mkdir()
+    ds = new_dataset(SegmentationStorage, "SEG", generate_uid())
+    ds.SegmentSequence = [Dataset() for _ in names]
+    for number, (segment, name) in enumerate(zip(ds.SegmentSequence, names, strict=True), start=1):
+        segment.SegmentNumber, segment.SegmentLabel = number, name
+    pydicom.dcmwrite(folder / "seg.dcm", ds, enforce_file_format=True)
+
+
+def test_segments_of_several_studies_must_mean_the_same_where_one_has_several(tmp_path):
+    write_segments(tmp_path / "a", ["tumor"])
+    write_segments(tmp_path / "b", ["GTV"])
+    assert open_cohort(tmp_path).labels == {1: "tumor"}
+    write_segments(tmp_path / "c", ["necrosis", "edema"])
+    with pytest.raises(UserError, match="segment 1 must mean the same"):
+        open_cohort(tmp_path)

@@ -150,3 +150,17 @@ def test_one_case_is_a_study_whatever_it_lies_beside(original, tmp_path):
     whole = open_cohort(original).read(case.id)
     for folder in (original / case.id, tmp_path / "png" / case.id):
         assert np.array_equal(read_study([folder]).image, whole.image)
+
+
+def test_pictures_that_other_programs_drew_are_no_slices(original, tmp_path):
+    root = shutil.copytree(original, tmp_path / "kaggle_3m")
+    for name in ("loss_1.png", "dice_2.png"):
+        cv2.imwrite(str(root / name), np.zeros((8, 8, 3), np.uint8))
+    assert [case.id for case in open_cohort(root).cases] == [case.id for case in open_cohort(original).cases]
+
+
+def test_pictures_beside_volumes_make_no_lgg_cohort(tmp_path):
+    for name in ("p1/p1_flair.nii.gz", "p2/p2_flair.nii.gz", "images/p1_1.png", "images/p2_1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert open_cohort(tmp_path).format == "nifti"

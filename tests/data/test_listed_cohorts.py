@@ -111,7 +111,9 @@ def test_the_decathlons_own_list_with_four_axes_is_read(decathlon):
     assert np.array_equal(open_cohort(decathlon).read("BRATS_001").image, case.image)
 
 
-@pytest.mark.parametrize("damage", ["[]", "{", '{"training": [{"label": "x.nii.gz"}]}', '{"training": []}'])
+@pytest.mark.parametrize(
+    "damage", ["[]", "{", '{"training": [{"label": "x.nii.gz"}]}', '{"training": []}', '{"training": [], "test": null}']
+)
 def test_what_is_no_datalist_is_refused(tmp_path, damage):
     (tmp_path / "datalist.json").write_text(damage)
     with pytest.raises(UserError):
@@ -175,3 +177,66 @@ def test_the_folds_of_a_datalist_are_a_split(brats, tmp_path):
     assert (split.val, split.train) == (("BraTS-GLI-00005-100",), ("BraTS-GLI-00005-101",))
     with pytest.raises(UserError, match="one part of the split"):  # both visits are of one person
         make_split(people(cohort), SplitSettings(method="file", file=str(root / "folds.json"), fold=0))
+
+
+def images_in(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return names
+
+
+@pytest.mark.parametrize(
+    ("names", "cases", "patients"),
+    [
+        (("images/p1.nii.gz", "images/p2.nii.gz"), ["p1", "p2"], ["p1", "p2"]),
+        (("p1/flair.nii.gz", "p2/flair.nii.gz"), ["p1", "p2"], ["p1", "p2"]),
+        (
+            ("a/BraTS-GLI-00001-000-t2f.nii.gz", "a/BraTS-GLI-00001-001-t2f.nii.gz"),
+            ["BraTS-GLI-00001-000", "BraTS-GLI-00001-001"],
+            ["BraTS-GLI-00001"] * 2,
+        ),
+        (("a/sub-1_ses-1_FLAIR.nii.gz", "a/sub-1_ses-2_FLAIR.nii.gz"), ["sub-1_ses-1", "sub-1_ses-2"], ["sub-1"] * 2),
+        (
+            ("a/UPENN-GBM-00001_11_FLAIR.nii.gz", "a/UPENN-GBM-00001_21_FLAIR.nii.gz"),
+            ["UPENN-GBM-00001_11", "UPENN-GBM-00001_21"],
+            ["UPENN-GBM-00001"] * 2,
+        ),
+    ],
+)
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_a_list_that_names_images_alone_knows_cases_and_persons_by_them(tmp_path, kind, names, cases, patients):
+    images_in(tmp_path, *names)
+    file = tmp_path / f"list.{kind}"
+    datalist = json.dumps({"training": [{"image": name} for name in names]})
+    file.write_text("\n".join(["image", *names]) if kind == "csv" else datalist)
+    cohort = open_cohort(file)
+    assert ([case.id for case in cohort.cases], [case.patient for case in cohort.cases]) == (cases, patients)
+
+
+def test_labels_of_cohort_yaml_hold_for_a_list(tmp_path):
+    images_in(tmp_path, "p1_flair.nii.gz", "p1_other.nii.gz")
+    (tmp_path / "cohort.csv").write_text("patient,flair,mask\nA,p1_flair.nii.gz,p1_other.nii.gz")
+    (tmp_path / "cohort.yaml").write_text("labels: {1: core, 2: edema}")
+    cohort = open_cohort(tmp_path)
+    assert (cohort.format, cohort.cases[0].patient, cohort.labels) == ("listed", "A", {1: "core", 2: "edema"})
+
+
+def test_a_clinical_table_in_another_encoding_is_no_list(tmp_path):
+    images_in(tmp_path, "p1_flair.nii.gz")
+    (tmp_path / "cohort.csv").write_bytes("Patient,name\np1,Jos\xe9\n".encode("latin-1"))
+    assert open_cohort(tmp_path).format == "nifti"
+
+
+def test_a_list_may_name_files_elsewhere_by_absolute_paths(brats, tmp_path):
+    flair = open_cohort(brats).cases[0].files[0].absolute()
+    (tmp_path / "cohort.csv").write_text(f"patient,flair\nA,{flair}")
+    assert check(tmp_path).ok
+
+
+@pytest.mark.parametrize("fold", ["null", '"a"', "-1", "1.5", "1000000000", "true"])
+def test_a_fold_that_is_no_number_of_one_is_refused(tmp_path, fold):
+    images_in(tmp_path, "p1.nii.gz")
+    (tmp_path / "list.json").write_text(f'{{"training": [{{"image": "p1.nii.gz", "fold": {fold}}}]}}')
+    with pytest.raises(UserError, match="the fold of a case must be a number"):
+        make_split([], SplitSettings(method="file", file=str(tmp_path / "list.json"), fold=0))

@@ -58,9 +58,9 @@ def detect_format(path: Path) -> Format:
         raise UserError(f"{path} {problem}", path, hint="give the folder of a cohort")
     if not any(path.iterdir()):
         raise UserError(f"the folder {path} is empty", path, hint="give a folder with at least one case")
-    # What it says about names and labels is only read with NIfTI, BraTS's included, and in known data sets.
+    # What it says about names and labels is only read with NIfTI, BraTS's included, in lists and in known data sets.
     roles = read_roles(path) if (path / DECLARED).is_file() else NO_ROLES
-    if roles.has_patterns or (roles.labels and not published.detect(path)):
+    if roles.has_patterns or (roles.labels and not (listed.detect(path) or published.detect(path))):
         if not nifti.detect(path):
             raise UserError(f"{DECLARED} is for cohorts of NIfTI files", "no such file", file=path)
         return nifti

@@ -70,19 +70,22 @@ def open(path: Path) -> Cohort:
 
 
 def labels_of(cases: Iterable[CaseFiles]) -> dict[int, str]:
-    """Return the segments of all SEG objects by number; where each has one or there is none, that is the tumor.
+    """Return the segments of all SEG objects by number; where all have the first alone or none, that is the tumor.
 
     Raises:
         UserError: If a number means one segment here and another there.
     """
     named: dict[int, tuple[str, Path]] = {}
+    differing: UserError | None = None
     for file in (file for case in cases for file in case.files if _is_segmentation(file)):
         for segment in _load(file, pixels=False).get("SegmentSequence", ()):
             number, name = int(segment.SegmentNumber), str(segment.get("SegmentLabel", "")).strip()
             known, where = named.setdefault(number, (name, file))
-            if known.casefold() != name.casefold() and number > 1:
+            if known.casefold() != name.casefold():
                 rule = f"segment {number} must mean the same in all segmentations"
-                raise UserError(rule, f"{name!r}, and {known!r} in {where.name}", file=file)
+                differing = UserError(rule, f"{name!r}, and {known!r} in {where.name}", file=file)
+    if differing is not None and named.keys() != {1}:
+        raise differing
     return {number: name for number, (name, _) in sorted(named.items())} if len(named) > 1 else {1: "tumor"}
 
 

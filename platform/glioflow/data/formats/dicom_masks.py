@@ -1,6 +1,6 @@
 """Masks in DICOM on the grid of their images: segmentations (SEG), and outlines of radiotherapy (RTSTRUCT)."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,14 +49,13 @@ def read_outlines(
     shape, to_index = image.grid.to_file(image.data).shape, np.linalg.inv(image.grid.affine)
     mask, known, found = np.zeros(shape, np.uint8), set[str](), False
     for file in files:
-        dataset = load(file)
-        named = names_in(dataset)
+        named, contours = _read_contours(load(file), file)
         known |= set(named.values())
         for label, name in enumerate(names, start=1):
             wanted = {number for number, each in named.items() if each.casefold() == name.strip().casefold()}
             found |= bool(wanted)
             inside = np.zeros(shape, bool)
-            for points in _contours(dataset, wanted):
+            for points in (points for number, points in contours if number in wanted):
                 _fill(inside, points @ to_index[:3, :3].T + to_index[:3, 3], name, file)
             mask[inside] = label
     if not found:
@@ -65,13 +64,21 @@ def read_outlines(
     return np.ascontiguousarray(image.grid.from_file(mask), np.uint8)
 
 
-def _contours(dataset: Any, numbers: Collection[int]) -> Iterator[NDArray[np.float64]]:
-    """Yield the corners of each closed contour of these outlines, (N, 3) in RAS millimeters."""
-    for roi in dataset.get("ROIContourSequence", ()):
-        if int(roi.ReferencedROINumber) in numbers:
-            for contour in roi.get("ContourSequence", ()):
-                if contour.get("ContourGeometricType") == "CLOSED_PLANAR":
-                    yield np.asarray(contour.ContourData, np.float64).reshape(-1, 3) * (-1, -1, 1)
+def _read_contours(dataset: Any, file: Path) -> tuple[dict[int, str], list[tuple[int, NDArray[np.float64]]]]:
+    """Return the names of outlines, and each closed contour: its outline, and its corners (N, 3) in RAS millimeters."""
+    try:
+        closed = [
+            (int(roi.ReferencedROINumber), np.asarray(contour.ContourData, np.float64).reshape(-1, 3) * (-1, -1, 1))
+            for roi in dataset.get("ROIContourSequence", ())
+            for contour in roi.get("ContourSequence", ())
+            if contour.get("ContourGeometricType") == "CLOSED_PLANAR"
+        ]
+        names = names_in(dataset)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError("the outlines of a DICOM file cannot be read", reason(error), file=file) from error
+    if not all(len(points) and np.isfinite(points).all() for _, points in closed):
+        raise UserError("a contour must have corners at finite places", file=file)
+    return names, closed
 
 
 def _fill(inside: NDArray[np.bool_], corners: NDArray[np.float64], name: str, file: Path) -> None:

@@ -110,8 +110,13 @@ def _case(name: str, images: Mapping[int, Path], masks: Mapping[int, Path], fold
 
 
 def flat_cases(root: Path) -> dict[str, tuple[dict[int, Path], dict[int, Path]]]:
-    """Return the slices and masks by case of one folder, or of `images` and `masks` in it; empty without any."""
+    """Return the slices and masks by case of one folder, or of `images` and `masks` in it; empty without any.
+
+    Pictures beside folders of cases, or PNG without a single mask, are no slices: other programs draw such ones.
+    """
     below = {folder.name.lower(): folder for folder in case_folders(root)}
+    if any(_is_case(folder) for name, folder in below.items() if name not in (*_IMAGE_FOLDERS, *_MASK_FOLDERS)):
+        return {}
     images = next((below[name] for name in _IMAGE_FOLDERS if name in below), root)
     masks = next((below[name] for name in _MASK_FOLDERS if name in below), None) if images != root else None
     groups: dict[str, tuple[list[Path], list[Path]]] = {}
@@ -121,6 +126,8 @@ def flat_cases(root: Path) -> dict[str, tuple[dict[int, Path], dict[int, Path]]]
             assert match is not None
             is_mask = folder == masks or match["mask"]
             groups.setdefault(match["case"], ([], []))[1 if is_mask else 0].append(file)
+    if not any(of_masks or not is_png(files[0]) for files, of_masks in groups.values()):
+        return {}
     return {
         case: (_by_number(files), _by_number(of_masks)) for case, (files, of_masks) in sorted(groups.items()) if files
     }

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from glioflow.data.case import Case
-from glioflow.data.formats import brats
+from glioflow.data.formats import brats, published
 from glioflow.data.formats.dataset_json import labels_in, stacked_names
 from glioflow.data.formats.file_roles import declared_in, read_roles
 from glioflow.data.formats.nifti import assemble, join, read_stack
-from glioflow.data.formats.nifti_names import channel_in, is_volume, owner_of, stem
+from glioflow.data.formats.nifti_names import channel_in, is_volume, owner_of, person_in, stem
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.errors import UserError
 from glioflow.label_schemes import SCHEMES
@@ -43,9 +43,9 @@ def list_in(path: Path) -> Path | None:
     """Return the list that `path` is, or that lies in it under a known name; None where there is none."""
     if path.is_file():
         return path if path.suffix.lower() in (".csv", ".json") else None
-    found = next((path / name for name in NAMES if (path / name).is_file()), None)
-    # A clinical table may be called so, too.
-    return None if found is not None and found.suffix == ".csv" and not _columns_of_paths(_rows(found)) else found
+    found = (path / name for name in NAMES if (path / name).is_file())
+    # A clinical table may be called so, too, and be in any encoding.
+    return next((file for file in found if file.suffix != ".csv" or _columns_of_paths(_rows(file, "replace"))), None)
 
 
 def detect(path: Path) -> bool:
@@ -112,14 +112,20 @@ def read(
 def folds_in(file: Path) -> dict[str, int]:
     """Return the fold of each case in a datalist; empty where it has none."""
     description = _read_json(file)
-    items = [item for item in description.get("training", []) if isinstance(item, dict)]
-    pairs = zip(_from_datalist(file, {**description, "validation": [], "testing": [], "test": []}), items, strict=True)
-    return {entry.case.id: int(item["fold"]) for entry, item in pairs if "fold" in item}
+    items = description.get("training", [])
+    folds = {}
+    for entry, item in zip(_from_datalist(file, {**description, **dict.fromkeys(_PARTS[1:], [])}), items, strict=True):
+        if isinstance(item, dict) and "fold" in item:
+            fold = str(item["fold"])
+            if not fold.isdecimal() or int(fold) >= len(items):
+                raise UserError("the fold of a case must be a number from 0, below that of cases", fold, file=file)
+            folds[entry.case.id] = int(fold)
+    return folds
 
 
-def _rows(file: Path) -> list[dict[str, str | None]]:
+def _rows(file: Path, errors: str = "strict") -> list[dict[str, str | None]]:
     try:
-        with file.open(encoding="utf-8-sig", newline="") as text:
+        with file.open(encoding="utf-8-sig", errors=errors, newline="") as text:
             sample = text.readline()
             text.seek(0)
             separator = max(",;\t", key=sample.count)
@@ -150,9 +156,8 @@ def _from_csv(file: Path) -> Iterable[_Entry]:
         images = [_path(values[columns[name]], file, f"row {number}, column {name}") for name in paths]
         mask = next((values[name] for name in _MASK if values.get(name)), None)
         files = [*images, *([_path(mask, file, f"row {number}, mask")] if mask else [])]
-        case = next((values[name] for name in _CASE if values.get(name)), "") or owner_of(stem(images[0]))
-        case = case or images[0].parent.name
-        patient = next((values[name] for name in _PATIENT if values.get(name)), "") or case
+        case = next((values[name] for name in _CASE if values.get(name)), "") or _case(images)
+        patient = next((values[name] for name in _PATIENT if values.get(name)), "") or _person(case, images[0])
         site = next((values[name] for name in _SITE if values.get(name)), None)
         yield _Entry(CaseFiles(case, patient, tuple(files), site), tuple(columns[name] for name in paths), bool(mask))
 
@@ -174,7 +179,7 @@ def _read_json(file: Path) -> dict[str, Any]:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError("the list must be valid JSON", reason(error), file=file) from error
-    if not isinstance(value, dict) or not isinstance(value.get("training", []), list):
+    if not isinstance(value, dict) or not all(isinstance(value.get(part, []), list) for part in _PARTS):
         rule = 'a datalist must hold {"training": [{"image": ..., "label": ...}]}'
         raise UserError(rule, type(value).__name__, file=file)
     return value
@@ -193,9 +198,9 @@ def _from_datalist(file: Path, description: Mapping[str, Any]) -> Iterable[_Entr
             images = [_path(name, file, f"{where}.image") for name in named]
             label = item.get("label")
             mask = [_path(label, file, f"{where}.label")] if isinstance(label, str) else []
-            case = str(item.get("id") or owner_of(stem(images[0])) or _shared(images) or images[0].parent.name)
+            case = str(item.get("id") or _case(images))
             patient = next((str(item[key]) for key in _PATIENT if item.get(key)), None)
-            patient = patient or (_person(case) if len(images) > 1 else case)
+            patient = patient or _person(case, images[0])
             files = CaseFiles(case, patient, (*images, *mask))
             if stack and len(images) == 1 and len(stack) > 1:
                 yield _Entry(files, tuple(stack), bool(mask), stacked=True)
@@ -205,10 +210,9 @@ def _from_datalist(file: Path, description: Mapping[str, Any]) -> Iterable[_Entr
 
 def _from_datastore(root: Path) -> Iterable[_Entry]:
     """List the images of MONAI Label's datastore, with the masks in `labels/final`, not the ones a model submitted."""
+    masks = {stem(file): file for file in sorted((root / "labels" / "final").glob("*"), reverse=True)}
     for image in sorted(file for file in root.iterdir() if is_volume(file.name)):
-        mask = next(
-            (path for file in sorted((root / "labels" / "final").glob("*")) if stem(path := file) == stem(image)), None
-        )
+        mask = masks.get(stem(image))
         files = (image, *([mask] if mask else []))
         yield _Entry(CaseFiles(stem(image), stem(image), files), _channels([image]), mask is not None)
 
@@ -221,13 +225,17 @@ def _channels(images: Sequence[Path]) -> tuple[str, ...]:
     return ("image",) if len(images) == 1 else tuple(f"channel{number}" for number in range(len(images)))
 
 
-def _shared(images: Sequence[Path]) -> str:
-    return stem(images[0]) if len(images) == 1 else ""
+def _case(images: Sequence[Path]) -> str:
+    """Return the name of a case by its images: before a sequence, of the only file, or of the folder."""
+    owner, folder = owner_of(stem(images[0])), images[0].parent.name
+    return owner or (stem(images[0]) if owner is None and len(images) == 1 else folder)
 
 
-def _person(case: str) -> str:
-    """Return the person of a case under a BraTS name; of any other, the case itself."""
-    return brats.person_of(case)[0] if brats.is_named(case) else case
+def _person(case: str, image: Path) -> str:
+    """Return the person of a case under a name of BraTS, BIDS or a known data set; of any other, the case itself."""
+    if brats.is_named(case):
+        return brats.person_of(case)[0]
+    return person_in(case) or published.person_of(image) or case
 
 
 def _labels(root: Path, description: Mapping[str, Any], entries: Sequence[_Entry]) -> dict[int, str]:

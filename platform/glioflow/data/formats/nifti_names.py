@@ -27,8 +27,7 @@ _OF_IMAGES = (
     *("gd", "gad", "ce", "km", "cm", "contrast"),
     *("bet", "brain", "stripped", "reg", "registered", "std", "native", "n4"),
 )
-_SPACE = re.compile(r"space-", re.IGNORECASE)
-_BIDS_BEGINNING = re.compile(r"^sub-[^_]+(?:_ses-[^_]+)?_")
+_BIDS_PERSON, _BIDS_BEGINNING = re.compile(r"^sub-[^_]+(?=_|$)"), re.compile(r"^sub-[^_]+(?:_ses-[^_]+)?_")
 
 
 @dataclass
@@ -87,6 +86,11 @@ def owner_of(name: str) -> str | None:
     while first > 0 and (pieces[first - 1] in ("_", "-", "") or pieces[first - 1].lower() in _OF_IMAGES):
         first -= 1
     return "".join(pieces[:first]).strip("_-")
+
+
+def person_in(name: str) -> str | None:
+    """Return the person in a name of BIDS, `sub-1` for `sub-1_ses-2`; None in any other."""
+    return found[0] if (found := _BIDS_PERSON.match(name)) else None
 
 
 def channel_in(name: str) -> str | None:
@@ -151,7 +155,7 @@ def _flat(file: Path, roles: FileRoles, owners: Mapping[str, str]) -> _Found:
     """
     match = NUMBERED.match(stem(file))
     bare = stem(Path(case_name(file.name)))
-    alone = "" in owners.values() and not bare
+    alone = not bare and "" in owners.values()
     own = match["case"] if match else bare or stem(file)
     name = roles.case_of(file) or owners.get(own, "" if alone else own) or file.parent.resolve().name
     return _Found((), name, name)

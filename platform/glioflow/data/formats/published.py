@@ -30,7 +30,14 @@ def layout_of(files: Iterable[Path]) -> Layout | None:
     return next((layout for layout in LAYOUTS if any(_what(layout, name) in layout.channels for name in named)), None)
 
 
-def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
+def person_of(file: Path) -> str | None:
+    """Return the person of an image of a known data set, by its path; None where it is of none of them."""
+    name = _name(file)
+    match = next((each.file.search(name) for each in LAYOUTS if _what(each, name) in each.channels), None)
+    return (match.groupdict().get("person") or match["case"]) if match else None
+
+
+def open(path: Path) -> Cohort:
     """List the cases of a data set, all visits of a person as one patient.
 
     Raises:
