@@ -9,6 +9,7 @@ import tifffile
 from PIL import Image
 
 from glioflow.data.checks.cohort_checks import check
+from glioflow.data.formats import lgg
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.study import read_study
 from glioflow.data.synthetic.cohort import synthesize_lgg
@@ -164,3 +165,11 @@ def test_pictures_beside_volumes_make_no_lgg_cohort(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert open_cohort(tmp_path).format == "nifti"
+
+
+@pytest.mark.parametrize("kind", [np.uint8, bool])
+def test_a_threshold_leaves_masks_of_0_and_1_as_they_are(tmp_path, kind):
+    mask = np.zeros((8, 8), kind)
+    mask[2:4] = 1
+    Image.fromarray(mask).save(tmp_path / "a_1_mask.png")
+    assert np.array_equal(lgg.read_mask(tmp_path / "a_1_mask.png", (8, 8), 127), mask)

@@ -228,12 +228,6 @@ def test_a_clinical_table_in_another_encoding_is_no_list(tmp_path):
     assert open_cohort(tmp_path).format == "nifti"
 
 
-def test_a_list_may_name_files_elsewhere_by_absolute_paths(brats, tmp_path):
-    flair = open_cohort(brats).cases[0].files[0].absolute()
-    (tmp_path / "cohort.csv").write_text(f"patient,flair\nA,{flair}")
-    assert check(tmp_path).ok
-
-
 @pytest.mark.parametrize("fold", ["null", '"a"', "-1", "1.5", "1000000000", "true"])
 def test_a_fold_that_is_no_number_of_one_is_refused(tmp_path, fold):
     images_in(tmp_path, "p1.nii.gz")

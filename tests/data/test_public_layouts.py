@@ -214,10 +214,21 @@ def test_a_damaged_or_hostile_metaimage_is_refused(made, tmp_path, damage, messa
         [cohort.read(case.id) for case in cohort.cases]
 
 
-@pytest.mark.parametrize("name", ["upenn-gbm", "egd"])
-def test_a_set_may_be_given_by_a_relative_path(made, name, monkeypatch):
-    monkeypatch.chdir(made(name).parent)
-    assert check(Path(name)).ok
+# One set of each scheme.
+@pytest.mark.parametrize("name", {expected[3]: name for name, expected in EXPECTED.items()}.values())
+def test_a_set_is_prepared_for_the_preset_of_its_labels(made, name, tmp_path):
+    scheme = EXPECTED[name][3]
+    target = TargetSettings.model_validate({"preset": scheme})
+    prepared = find_or_prepare(made(name), (ResizePlane(size=32),), home=tmp_path, target=target)
+    case = prepared.cases([prepared.records[0].id])[0]
+    probabilities = np.moveaxis(target.encode(np.asarray(case.mask)), 0, -1)
+    answered = decode(target, PostprocessSettings(), probabilities)
+    if scheme == "brats-2013":  # necrosis comes back as non-enhancing tumor
+        assert np.array_equal(answered.labels, np.where(case.mask == 1, 3, case.mask))
+    else:
+        assert np.array_equal(answered.labels, case.mask)
+    truth = target.split(np.asarray(case.mask))
+    assert all(np.array_equal(answered.parts[part], truth[part]) for part in truth)
 
 
 def test_a_problem_of_a_set_without_folders_of_cases_names_the_case(made, tmp_path):

@@ -267,7 +267,7 @@ def to_binary(
         pixels = pixels[..., 0]
     if pixels.shape != shape:
         raise UserError("a mask must have the size of its slice", f"{pixels.shape}, not {shape}", file=path)
-    if threshold is not None:
+    if threshold is not None and pixels.max(initial=0) > 1:  # one of 0 and 1 is not blurred
         return np.asarray(pixels > threshold, np.uint8)  # type: ignore[operator]
     foreground = pixels != 0
     if foreground.any():

@@ -114,7 +114,9 @@ def folds_in(file: Path) -> dict[str, int]:
     description = _read_json(file)
     items = description.get("training", [])
     folds = {}
-    for entry, item in zip(_from_datalist(file, {**description, **dict.fromkeys(_PARTS[1:], [])}), items, strict=True):
+    for entry, item in zip(
+        _from_datalist(file, {**description, **{part: [] for part in _PARTS[1:]}}), items, strict=True
+    ):
         if isinstance(item, dict) and "fold" in item:
             fold = str(item["fold"])
             if not fold.isdecimal() or int(fold) >= len(items):

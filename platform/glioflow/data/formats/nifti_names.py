@@ -27,7 +27,9 @@ _OF_IMAGES = (
     *("gd", "gad", "ce", "km", "cm", "contrast"),
     *("bet", "brain", "stripped", "reg", "registered", "std", "native", "n4"),
 )
-_BIDS_PERSON, _BIDS_BEGINNING = re.compile(r"^sub-[^_]+(?=_|$)"), re.compile(r"^sub-[^_]+(?:_ses-[^_]+)?_")
+_SPACE = re.compile(r"space-", re.IGNORECASE)
+_BIDS_PERSON = re.compile(r"^sub-[^_]+(?=_|$)")
+_BIDS_BEGINNING = re.compile(r"^sub-[^_]+(?:_ses-[^_]+)?_")
 
 
 @dataclass

@@ -37,7 +37,7 @@ def person_of(file: Path) -> str | None:
     return (match.groupdict().get("person") or match["case"]) if match else None
 
 
-def open(path: Path) -> Cohort:
+def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
     """List the cases of a data set, all visits of a person as one patient.
 
     Raises:
@@ -132,7 +132,7 @@ def _group(
 
 
 def _name(file: Path) -> str:
-    """Return a file's path with the folders above the cohort's own, which may be that of one case."""
+    """Return the whole path, since a person or a visit may be the folder above the one that was given."""
     return file.absolute().as_posix()
 
 
