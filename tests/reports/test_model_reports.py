@@ -10,7 +10,7 @@ from glioflow.reports import evaluation_figures as draw
 from glioflow.reports import figures
 from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.reports.films import MAX_FRAMES, film
-from glioflow.reports.numbers import duration, interval, number, percent, short
+from glioflow.reports.numbers import duration, interval, number, percent, ranges, short
 
 
 def volume(slices=40, size=64):
@@ -132,6 +132,8 @@ def test_the_distribution_of_dice_has_a_bar_for_each_patient_and_lines_at_mean_a
         (short(None), "-"),
         (interval(0.75, 12.34), "0.750 to 12.3"),
         (interval(None, 1.0), "-"),
+        (ranges([5, 6, 7, 9, 11, 12]), "5-7, 9, 11-12"),
+        (ranges([]), "none"),
         (percent(0.0123), "1.2%"),
         (duration(0.0523, fine=True), "52 ms"),
         (duration(1.26, fine=True), "1.3 s"),

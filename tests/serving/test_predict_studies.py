@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 import tifffile
+from typer.testing import CliRunner
 
 from bundles import changed, describe
 from data.dicom_series import write_series
@@ -40,6 +41,15 @@ def test_a_folder_of_many_studies_is_answered_study_by_study(model, lgg, tmp_pat
         masks = sorted((tmp_path / "out" / case).rglob("*_mask.tif"))
         assert len(masks) == len(answer["study"]["slices"])
         assert tifffile.imread(masks[0]).shape == (48, 48)
+
+
+def test_what_people_read_about_answers_is_a_short_table(model, lgg, tmp_path, capsys):
+    runner = CliRunner().invoke(app, ["predict", model, str(lgg), "--out", str(tmp_path / "out")])
+    assert runner.exit_code == 0, runner.output
+    shown = runner.output + capsys.readouterr().out
+    assert "tumor in slices" in shown
+    assert "{" not in shown
+    assert all(path.name in shown for path in lgg.iterdir() if path.is_dir())
 
 
 def test_every_label_of_a_dicom_study_is_a_segment_of_what_is_written(tiny, tmp_path):

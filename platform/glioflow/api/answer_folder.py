@@ -22,6 +22,8 @@ from glioflow.data.formats.writing import native_format, write_mask
 from glioflow.data.sequences import parse_choices
 from glioflow.errors import GlioflowError, UserError
 from glioflow.progress import Say
+from glioflow.reports.numbers import number, ranges
+from glioflow.reports.tables import Table
 
 ANSWER = "answer.json"
 
@@ -52,9 +54,24 @@ class PredictedStudies(Result):
     studies: list[WrittenAnswer] = field(default_factory=list)
     failed: list[FailedStudy] = field(default_factory=list)
 
+    def tables(self) -> list[Table]:
+        """Return what each answer says about the tumor."""
+        return [
+            Table("", ["study", "tumor in slices", "volume", "expected Dice"], [_row(each) for each in self.studies])
+        ]
+
     def notes(self) -> list[str]:
-        """Return why studies have no answer."""
-        return [f"{each['study']}: {each['error']}" for each in self.failed]
+        """Return where the answers lie, and why studies have none."""
+        folders = sorted({str(Path(each["answer"]).parent.parent) for each in self.studies})
+        written = [f"masks and answers are in {folder}, a folder for each study" for folder in folders]
+        return [*written, *(f"{each['study']}: {each['error']}" for each in self.failed)]
+
+
+def _row(written: WrittenAnswer) -> list[object]:
+    tumor = written["tumor"]
+    volume = tumor["volume"]
+    size = f"{number(volume['value'])} {volume['unit']}" if tumor["detected"] else "-"
+    return [written["id"], ranges(tumor["slices"]), size, number(written["uncertainty"]["expected_dice"])]
 
 
 @dataclass(frozen=True)
@@ -104,7 +121,7 @@ def predict_studies(
     for study in waiting:
         _check_free(out, study.name, overwrite=overwrite)
     loaded = load(model)
-    for number, study in enumerate(waiting, start=1):
+    for count, study in enumerate(waiting, start=1):
         try:
             answer = _predict(loaded, study, chosen)
             done.studies.append(_write(answer, out / answer.case.id))
@@ -114,9 +131,9 @@ def predict_studies(
             if len(waiting) + len(done.failed) == 1:
                 raise
             done.failed.append(_failed(study.label, error))
-            say(f"{study.label} failed: {done.failed[-1]['error']}", number / len(waiting))
+            say(f"{study.label} failed: {done.failed[-1]['error']}", count / len(waiting))
             continue
-        say(f"{answer.case.id}: {_sentence(answer)}", number / len(waiting))
+        say(f"{answer.case.id}: {_sentence(answer)}", count / len(waiting))
     return done
 
 

@@ -152,9 +152,10 @@ def print_text(text: str) -> None:
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table for people."""
     from rich import box
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    drawn = Table(*head, title=title or None, box=box.SIMPLE, title_justify="left", show_header=any(head))
+    columns = [Column(name, overflow="fold") for name in head]  # a long name is never cut
+    drawn = Table(*columns, title=title or None, box=box.SIMPLE, title_justify="left", show_header=any(head))
     for row in rows:
         drawn.add_row(*(cell_text(value) for value in row))
     console().print(drawn)

@@ -1,5 +1,7 @@
 """Numbers as text: every table, report and message formats them here."""
 
+from collections.abc import Sequence
+
 
 def short(value: object, digits: int = 4) -> str:
     """Return a value with `digits` significant digits where it is a float; `-` for None."""
@@ -25,6 +27,17 @@ def interval(low: float | None, high: float | None) -> str:
 def percent(value: float | None) -> str:
     """Return a share in [0, 1] as a percentage with one decimal; `-` for None."""
     return "-" if value is None else f"{value:.1%}"
+
+
+def ranges(values: Sequence[int]) -> str:
+    """Return rising whole numbers with runs as ranges, such as `5-8, 11`; `none` for an empty list."""
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1] = [runs[-1][0], value]
+        else:
+            runs.append([value])
+    return ", ".join("-".join(map(str, run)) for run in runs) or "none"
 
 
 def duration(seconds: float, *, fine: bool = False) -> str:
