@@ -296,3 +296,13 @@ def test_truth_scores_one_and_nothing_scores_what_empty_slices_give(prepared):
     empty = np.mean([area == 0 for case in cases for area in case.record.areas_px])
     assert (nothing.dice, nothing.dice_pooled) == (0, 0)
     assert nothing.dice_per_slice == pytest.approx(empty)
+
+
+def test_a_person_whom_two_tables_know_under_two_names_is_one(tmp_path):
+    (tmp_path / "BraTS21-17_Mapping.csv").write_text("b21,b20\nBraTS2021_00002,BraTS20_Training_001\n")
+    table = "b20,b19,tcga,note\nBraTS20_Training_001,BraTS19_TCIA01_1_1,TCGA-CS-4941,Jos\xe9\n"
+    (tmp_path / "name_mapping.csv").write_bytes(table.encode("latin-1"))
+    aliases = read_aliases([tmp_path])
+    assert {aliases[name] for name in ("BraTS2021_00002", "BraTS20_Training_001", "BraTS19_TCIA01_1_1")} == {
+        "TCGA-CS-4941"
+    }

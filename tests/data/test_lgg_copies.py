@@ -173,3 +173,12 @@ def test_a_threshold_leaves_masks_of_0_and_1_as_they_are(tmp_path, kind):
     mask[2:4] = 1
     Image.fromarray(mask).save(tmp_path / "a_1_mask.png")
     assert np.array_equal(lgg.read_mask(tmp_path / "a_1_mask.png", (8, 8), 127), mask)
+
+
+def test_masks_that_have_the_names_of_their_images_are_known_as_masks(original, tmp_path):
+    side_by_side(original, tmp_path / "own", twins=True)
+    cohort = open_cohort(tmp_path / "own")
+    case = cohort.read(cohort.cases[0].id)
+    assert {file.parent.name for file in case.files} == {"images"}
+    files = check(tmp_path / "own").files
+    assert len(files["images"]) == len(files["masks"]) == len(case.files)

@@ -238,3 +238,9 @@ def test_a_problem_of_a_set_without_folders_of_cases_names_the_case(made, tmp_pa
     nibabel.save(nibabel.Nifti1Image(np.zeros(mask.shape, np.uint8), mask.affine), case.files[1])
     (problem,) = check(root).problems
     assert (problem.file, problem.value) == (case.id, "an empty mask")
+
+
+@pytest.mark.parametrize("name", ["brats-tcga", "mu-glioma-post", "brats-2013"])
+def test_check_tells_the_mask_of_a_set_from_its_images(made, name):
+    files = check(made(name)).files
+    assert (len(files["images"]), len(files["masks"])) == (4, 1)

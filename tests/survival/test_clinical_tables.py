@@ -125,7 +125,7 @@ def test_a_request_cannot_bring_an_impossible_age(value):
         typed_value("age_years", value)
 
 
-@pytest.mark.parametrize("value", [None, "", "NA", float("nan")])
+@pytest.mark.parametrize("value", [None, "", "NA", "n/a", float("nan")])
 def test_a_missing_value_is_missing(value):
     assert typed_value("age_years", value) is None
 

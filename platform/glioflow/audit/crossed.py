@@ -127,11 +127,17 @@ def read_aliases(folders: Sequence[Path]) -> dict[str, str]:
     aliases: dict[str, str] = {}
     tables = {found for folder in folders for found in folder.glob("*.csv") if "mapping" in found.name.lower()}
     for file in sorted(tables):
-        with file.open(newline="", encoding="utf-8-sig") as rows:
+        with file.open(newline="", encoding="utf-8-sig", errors="replace") as rows:
             for row in csv.DictReader(rows):
                 values = [value.strip() for value in row.values() if isinstance(value, str) and value.strip()]
                 names = [value for value in values if value.upper().startswith("BRATS")]
-                person = next((value for value in values if is_person(value)), names[0] if len(names) > 1 else None)
-                if person:
-                    aliases |= {each: person for name in names for each in (name, brats.person_of(name)[0])}
+                # Another table may know the same person under another name.
+                before = {aliases[each] for each in names if each in aliases}
+                persons = [value for value in (*values, *sorted(before)) if is_person(value)]
+                if not persons and len(names) < 2:
+                    continue
+                person = (persons or names)[0]
+                if before - {person}:
+                    aliases = {each: person if value in before else value for each, value in aliases.items()}
+                aliases |= {each: person for name in names for each in (name, brats.person_of(name)[0])}
     return aliases

@@ -20,7 +20,7 @@ _ROMAN_GRADES = {"G1": "1", "G2": "2", "G3": "3", "G4": "4"}
 _FLAGS = {"true": "1", "false": "0"}
 
 PATIENT_COLUMNS = ("Patient", "patient", "Brats20ID", "BraTS20ID", "BraTS21ID", "participant_id", "id")
-MISSING = {"", "na", "nan", "none", "null", "[not available]", "[discrepancy]", "[unknown]"}
+MISSING = {"", "na", "n/a", "nan", "none", "null", "[not available]", "[discrepancy]", "[unknown]"}
 # BraTS 2020's original csv says "ALIVE (361 days later)" here; copies in which only the number is left have lost it.
 _FLATTENED = {("BraTS20_Training_084", 361.0)}
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,8 @@ from glioflow.errors import UserError
 from glioflow.survival.clinical import patient_key, patients_of
 
 _SHOWN = 8
+# Formats in which a layout or a list says what is a mask, and no name of a file.
+_KNOWING = ("published", "listed")
 
 
 class ProblemRecord(TypedDict):
@@ -176,8 +179,15 @@ def _files(cohort: Cohort) -> FilesRecord:
     case, roles = cohort.cases[0], cohort.roles
     alone = len({other.files[0].parent for other in cohort.cases}) == len(cohort.cases)
     beside = roles.only("brain_mask", sorted(case.files[0].parent.iterdir()))
-    record: FilesRecord = {"case": case.id, "images": _shown(roles.only("image", case.files))}
-    if masks := roles.only("mask", case.files):
+    images, masks = roles.only("image", case.files), roles.only("mask", case.files)
+    with suppress(UserError):
+        if cohort.format == "lgg":
+            images, masks = (list(files.values()) for files in lgg.split_masks(case.files))
+        elif cohort.format in _KNOWING:
+            images = list(cohort.read_files(case).files)
+            masks = [file for file in case.files if file not in images]
+    record: FilesRecord = {"case": case.id, "images": _shown(images)}
+    if masks:
         record["masks"] = _shown(masks)
     if brains := [file for file in beside if alone or file.name.startswith(case.id)]:
         record["brain_masks"] = _shown(brains)

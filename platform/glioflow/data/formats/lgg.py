@@ -164,7 +164,7 @@ def read(case: CaseFiles, *, threshold: int | None = None) -> Case:
         slice_numbers=tuple(numbers),
         institution=case.institution,
         warnings=warnings,
-        files=case.files,
+        files=tuple(images[number] for number in numbers),
     )
 
 
