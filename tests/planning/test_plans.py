@@ -10,6 +10,7 @@ import glioflow as gf
 from glioflow.config.experiment import check_search, load_experiment
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
+from glioflow.data.synthetic.layouts import synthesize_layout
 from glioflow.errors import UserError
 from glioflow.label_schemes import SCHEMES
 from glioflow.planning import rules
@@ -167,7 +168,7 @@ def test_the_file_of_a_plan_is_an_experiment_with_a_reason_above_every_choice(lg
     assert (read.name, read.target.kind, read.model.architecture) == ("lgg-set", "binary", "unet")
     lines = made.text.splitlines()
     for choice in made.choices:
-        key = choice["key"].split(".")[-1] + ":"
+        key = choice.key.split(".")[-1] + ":"
         assert any(
             line.strip().startswith(key) and lines[k - 1].strip().startswith("# ") for k, line in enumerate(lines)
         )
@@ -251,3 +252,12 @@ def test_a_cohort_whose_masks_are_all_empty_is_refused(lgg):
 
     with pytest.raises(UserError, match="a plan needs tumors to learn from"):
         measure_cohort(replace(cohort, reader=read))
+
+
+def test_only_patients_with_a_mask_are_dealt_over_the_folds(tmp_path):
+    synthesize_layout("brats-2018", tmp_path / "brats", patients=6)
+    for case in open_cohort(tmp_path / "brats").cases[:2]:
+        case.files[-1].unlink()
+    facts = measure_cohort(open_cohort(tmp_path / "brats"))
+    folds = {choice.key: choice.value for choice in rules.plan_split(facts)}["split.folds"]
+    assert (facts.patients, facts.cases, folds) == (4, 6, 4)

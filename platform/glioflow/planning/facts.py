@@ -1,7 +1,7 @@
 """What a plan is made from: facts about a cohort and about the machine."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +43,7 @@ class CohortFacts:
         source: Where it is.
         format: Its format.
         cases: Number of all cases.
-        patients: Number of persons.
+        patients: Number of persons with a mask; where not all cases are read, by their share in those that are.
         institutions: Number of institutions that are known.
         read: Number of cases whose pixels were read.
         channels: Names, the same in every case.
@@ -168,7 +168,7 @@ def measure_cohort(cohort: Cohort, *, say: Say = quiet) -> CohortFacts:
         source=str(cohort.path),
         format=cohort.format,
         cases=len(cohort.cases),
-        patients=len({case.patient for case in cohort.cases}),
+        patients=_count_labeled_patients(cohort, some, {each.id for each, _ in labeled}),
         institutions=len({case.institution for case in cohort.cases} - {None}),
         read=len(seen),
         channels=first.channels,
@@ -191,6 +191,13 @@ def measure_cohort(cohort: Cohort, *, say: Say = quiet) -> CohortFacts:
         outcomes=_count_outcomes(cohort),
         slices=round(len(cohort.cases) * float(np.mean([each.shape[0] for each in seen]))),
     )
+
+
+def _count_labeled_patients(cohort: Cohort, some: Sequence[CaseFiles], labeled: Container[str]) -> int:
+    """Return how many persons have a mask, where `labeled` of `some` of the cases have one."""
+    everyone, looked_at = ({case.patient for case in cases} for cases in (cohort.cases, some))
+    with_mask = {case.patient for case in some if case.id in labeled}
+    return max(1, round(len(everyone) * len(with_mask) / len(looked_at)))
 
 
 def _count_outcomes(cohort: Cohort) -> int:
