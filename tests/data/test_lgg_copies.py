@@ -182,3 +182,12 @@ def test_masks_that_have_the_names_of_their_images_are_known_as_masks(original, 
     assert {file.parent.name for file in case.files} == {"images"}
     files = check(tmp_path / "own").files
     assert len(files["images"]) == len(files["masks"]) == len(case.files)
+
+
+def test_a_png_whose_colors_need_16_bits_is_refused_and_8_bits_in_16_are_read(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    for name, deep in (("a", pixels * np.uint16(257)), ("b", pixels * np.uint16(257) + np.uint16(1) * (pixels < 255))):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), deep[..., ::-1].astype(np.uint16))
+    assert np.array_equal(lgg.read_slice(tmp_path / "a.png"), pixels)
+    with pytest.raises(UserError, match="8-bit image"):
+        lgg.read_slice(tmp_path / "b.png")

@@ -38,8 +38,10 @@ def read_png(path: Path) -> NDArray[np.generic]:
     """Read a PNG, (H, W) or (H, W, C); raises `UserError` if it is damaged."""
     from PIL import Image
 
-    read_png_header(path)
+    header = read_png_header(path)
     try:
+        if header.bits == 16 and header.samples >= 3:
+            return _read_deep_color(path)
         with Image.open(path, formats=["PNG"]) as image:
             palette = image.mode in ("P", "PA")
             pixels = np.asarray(image.convert("RGB") if palette else image)
@@ -49,3 +51,14 @@ def read_png(path: Path) -> NDArray[np.generic]:
         raise
     except Exception as error:  # a damaged file can fail anywhere inside the decoder
         raise UserError("the PNG file cannot be read", reason(error), file=path) from error
+
+
+def _read_deep_color(path: Path) -> NDArray[np.generic]:
+    """Read color of 16 bits, of which Pillow keeps 8: as 8 bits only where it stores no more."""
+    import cv2
+
+    decoded = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if decoded is None:
+        raise ValueError("cut short or damaged")
+    pixels = np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA if decoded.shape[2] == 4 else cv2.COLOR_BGR2RGB))
+    return pixels if (pixels % 257).any() else (pixels // 257).astype(np.uint8)
