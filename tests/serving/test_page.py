@@ -239,6 +239,8 @@ def test_a_drawn_mask_is_measured_as_answers_are(api, files):
         ({"shape": [2, 3, 4], "data": {"1": [-1, 2]}}, "inside its mask"),
         ({"shape": [2, 3, 4], "data": {"300": [0, 1]}}, "1 to 255"),
         ({"shape": [2, 3, 4], "data": {"²": [0, 1]}}, "1 to 255"),
+        ({"shape": [2, 3, 4], "data": {"00010000": [0, 1]}}, "1 to 255"),
+        ({"shape": [2, 3, 4], "data": {"1": [0, 24, 0, 24]}}, "over each other"),
         ({"shape": [0, 3, 4], "data": {}}, "positive"),
         ({"shape": [9**6, 9**6, 9**6], "data": {}}, "at most"),
         ({"shape": [2, 3, 4], "data": {}, "spacing_mm": [1, 0, 1]}, "positive"),
@@ -270,7 +272,7 @@ def test_a_drawing_on_dicom_is_saved_as_dicom_seg(api, tmp_path):
     sent = [("files", (path.name, path.read_bytes())) for path in sorted(tmp_path.iterdir())]
     head, _ = head_and_channels(api.post("/v1/study", files=sent).content)
     assert head["native"] == "dicom-seg"
-    drawn = {"shape": head["shape"], "data": {"1": [70, 4]}, "names": {"1": "tumor"}}
+    drawn = {"shape": head["shape"], "data": {"1": [70, 4]}, "names": {"1": "tumor", "²": "none"}}
     answer = api.post("/v1/mask", files=sent, data={"mask": json.dumps(drawn)})
     segmentation = pydicom.dcmread(io.BytesIO(answer.content))
     assert [each.SegmentLabel for each in segmentation.SegmentSequence] == ["tumor"]
@@ -354,6 +356,23 @@ def test_a_correction_needs_the_token_of_the_person_who_sends_it(guarded, files,
         "/v1/feedback", files=files, data={"patient": "x"}, headers={"Authorization": "Bearer open sesame"}
     )
     assert "with a token" in sent.json()["error"]["rule"], "this endpoint of the tests has no place for feedback"
+
+
+@pytest.mark.parametrize("way", ["%2e%2e/metrics", "x/%2e%2e/feedback", "%2e/feedback", "feedback/", "feedback%3Fx"])
+def test_no_way_around_leads_the_pages_token_to_other_routes_or_to_feedback(monkeypatch, way):
+    asked = []
+    monkeypatch.setenv(TOKEN, "open sesame")
+    monkeypatch.setattr("glioflow.serving.page_server._ask", lambda *asking: asked.append(asking))
+    assert TestClient(make_page("http://127.0.0.1:9")).post(f"/v1/{way}").status_code == 404
+    assert not asked
+
+
+def test_a_study_of_more_than_a_block_reaches_the_endpoint_whole(guarded, monkeypatch):
+    monkeypatch.setenv(TOKEN, "open sesame")
+    values = np.random.default_rng(0).integers(0, 999, (96, 96, 96)).astype(np.int16)
+    sent = [("files", ("p_flair.nii.gz", gzipped(nibabel.Nifti1Image(values, np.eye(4)))))]
+    head, channels = head_and_channels(TestClient(make_page(guarded)).post("/v1/study", files=sent).content)
+    assert np.sort(channels, axis=None).tolist() == np.sort(values, axis=None).tolist()
 
 
 def test_an_endpoint_that_is_away_is_said_with_its_address():

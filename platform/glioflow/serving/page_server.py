@@ -4,6 +4,7 @@ The token opens the endpoint's answers to those who reach the page. Feedback nee
 """
 
 import asyncio
+import re
 import tempfile
 from collections.abc import Callable
 from typing import IO, Any
@@ -23,6 +24,8 @@ DEFAULT_ENDPOINT = "http://127.0.0.1:8000"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PASSED_ON = ("content-type", "accept", "authorization", "x-request-id")
 _PASSED_BACK = ("content-type", "content-disposition", "retry-after", "x-request-id")
+# Of the endpoint's routes; a path with dots could be that of another route, which must not get the page's token.
+_ROUTE = re.compile(r"[\w-]+(/[\w-]+)*", re.ASCII)
 _BLOCK = 1 << 20
 _CONNECT_S, _ANSWER_S = 5, 300
 
@@ -47,6 +50,8 @@ def make_page(endpoint: str, *, hosts: tuple[str, ...] | None = None) -> FastAPI
 
     @app.api_route("/v1/{route:path}", methods=["GET", "POST"])
     async def pass_on(request: Request, route: str) -> Response:
+        if not _ROUTE.fullmatch(route):
+            return JSONResponse(error_body("no such route", route[:80]), 404)
         headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
         token = own_token()
         if token and "authorization" not in headers and route != "feedback":
@@ -56,7 +61,7 @@ def make_page(endpoint: str, *, hosts: tuple[str, ...] | None = None) -> FastAPI
             async for block in request.stream():
                 if body.tell() + len(block) > Limits().upload_bytes + OVERHEAD:
                     return JSONResponse(error_body("the files of a study are too large for this page"), 413)
-                body.write(block)
+                await asyncio.to_thread(body.write, block)
             url = f"{endpoint.rstrip('/')}/v1/{route}{query}"
             return await asyncio.to_thread(_ask, request.method, url, headers, body)
 
@@ -91,7 +96,7 @@ def _ask(method: str, url: str, headers: dict[str, str], body: IO[bytes]) -> Res
     session = requests.Session()
     session.trust_env = urlsplit(url).hostname not in own_names()
     try:
-        content = body.read() if size else None
+        content = body if size > _BLOCK else body.read() or None
         answer = session.request(
             method, url, headers=headers, data=content, stream=True, timeout=(_CONNECT_S, _ANSWER_S),
             allow_redirects=False,

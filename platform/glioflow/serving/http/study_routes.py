@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import json
 import math
+import re
 import struct
 from pathlib import Path
 from typing import Annotated, Any
@@ -118,7 +119,7 @@ def decode_drawing(mask: Runs, limits: Limits) -> NDArray[np.uint8]:
     """Return the labels of a mask that a caller sent.
 
     Raises:
-        UserError: If a run leaves the array, or a label is none.
+        UserError: If a run leaves the array, runs lie over each other, or a label is none.
         TooLarge: If it has more voxels than a study may have values.
     """
     if min(mask.shape) < 1:
@@ -126,13 +127,15 @@ def decode_drawing(mask: Runs, limits: Limits) -> NDArray[np.uint8]:
     size = math.prod(mask.shape)
     if size > limits.values or sum(map(len, mask.data.values())) > _MAX_RUNS:
         raise TooLarge(f"a mask must have at most {limits.values} voxels and {_MAX_RUNS} numbers in its runs")
-    labels = np.zeros(size, np.uint8)
+    labels, left = np.zeros(size, np.uint8), size
     for name, numbers in mask.data.items():
-        if not (name.isascii() and name.isdigit() and 0 < int(name[:4]) < 256):
+        if not _is_label(name):
             raise UserError("a label must be a number from 1 to 255", name[:20])
         for start, length in zip(numbers[::2], numbers[1::2], strict=False):
             if start < 0 or length < 1 or start + length > size:
                 raise UserError("a run must lie inside its mask", [start, length])
+            if (left := left - length) < 0:
+                raise UserError("the runs of a mask must not lie over each other", [start, length])
             labels[start : start + length] = int(name)
     return labels.reshape(mask.shape)
 
@@ -237,4 +240,8 @@ def _names_in(text: str) -> dict[int, str] | None:
     names = json.loads(text).get("names")
     if not isinstance(names, dict) or not names:
         return None
-    return {int(value): str(name)[:64] for value, name in names.items() if value.isdigit() and 0 < int(value) < 256}
+    return {int(value): str(name)[:64] for value, name in names.items() if _is_label(value)}
+
+
+def _is_label(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,3}", text) is not None and 0 < int(text) < 256
