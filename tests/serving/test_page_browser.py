@@ -358,21 +358,45 @@ def test_the_endpoint_itself_serves_the_page_and_asks_for_its_token(served, tmp_
         assert not page.errors
 
 
-def test_the_page_works_below_a_prefix(served, case, tmp_path):
+@contextmanager
+def listening(app):
+    """Serve an application for the length of a block; gives the URL."""
     port = free_port()
-    app = Starlette(routes=[Mount("/glioflow", app=make_page(served[0]))])
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    with browser(tmp_path) as page:
-        while not server.started:
-            time.sleep(0.02)
-        page.open(f"http://127.0.0.1:{port}/glioflow/")
+    while not server.started:
+        time.sleep(0.02)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+def test_the_page_works_below_a_prefix(served, case, tmp_path):
+    app = Starlette(routes=[Mount("/glioflow", app=make_page(served[0]))])
+    with listening(app) as url, browser(tmp_path) as page:
+        page.open(f"{url}/glioflow/")
         page.until("document.querySelector('#model')?.className === 'good'")
         analyze(page, case)
         assert not page.errors
-    server.should_exit = True
-    thread.join(10)
+
+
+@pytest.mark.parametrize(("status", "left"), [(202, []), (422, []), (429, ["a", "b"]), (500, ["a", "b"]), (409, ["a"])])
+def test_a_kept_correction_goes_only_once_it_is_taken_or_can_never_be(tmp_path, status, left):
+    """The endpoint answers the first with the status; only where it asks a person about that one, it hears of both."""
+    asked = (
+        "Promise.all([import('./store.js'), import('./send.js')]).then(async ([store, send]) => { const answers = "
+        f"[{status}, {202 if status == 409 else status}]; "
+        "window.fetch = async () => new Response('{}', {status: answers.shift()}); "
+        "for (const key of ['a', 'b']) await store.put('waiting', key, {files: [], mask: {}, opened: 0}); "
+        "await send.sendWaiting(); return store.keys('waiting'); })"
+    )
+    with listening(make_page("http://127.0.0.1:9")) as url, browser(tmp_path) as page:
+        page.open(url)
+        page.until("document.querySelector('#model')?.className !== ''")
+        assert page.run(asked) == left
 
 
 def test_reports_are_whole_in_themselves(tmp_path):

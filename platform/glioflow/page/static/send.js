@@ -98,13 +98,14 @@ async function sendEach() {
       done(answer, correction);
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
-      if (error.status === 401) {
-        if (document.activeElement?.closest("#waiting")) askAndSend(correction, { done: async (answer) => { await drop("waiting", key); done(answer, correction); tell(); }, download: () => {} });
-        break;
+      if (error.status === 401 || error.status === 409) { // a person has to decide; the others may be sent meanwhile
+        if (document.activeElement?.closest("#waiting") && !$("#dialog").open) askAndSend(correction, { done: async (answer) => { await drop("waiting", key); done(answer, correction); tell(); }, download: () => {} });
+        if (error.status === 401) break;
+        say(`A correction that was kept waits for you. ${error.sentence}`, "bad");
+        continue;
       }
-      if (error.away || error.busy) break;
+      if (![413, 422].includes(error.status)) break; // the same files may be taken later
       say(`A correction that was kept was refused. ${error.sentence}`, "bad");
-      if (error.status === 409) break;
       await drop("waiting", key);
     }
   }
