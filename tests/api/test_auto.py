@@ -53,6 +53,12 @@ def test_the_time_of_earlier_processes_is_spent_and_a_resumed_one_may_get_more(h
     assert 4799 < read_state("a", tmp_path, 1.5).left_s <= 4800
 
 
+def test_a_new_auto_does_not_go_on_with_a_search_that_is_not_its_own(home, tmp_path):
+    (home / "searches" / "auto-a").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"the search auto-a, which exists already.*choose another --name"):
+        begin_state("a", tmp_path, 1.0)
+
+
 def test_every_line_says_what_is_left_and_the_bar_shows_what_is_spent(home, tmp_path):
     state, said = begin_state("a", tmp_path, 1.0), []
     state.before_s = 1800

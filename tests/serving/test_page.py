@@ -371,7 +371,7 @@ def test_a_study_of_more_than_a_block_reaches_the_endpoint_whole(guarded, monkey
     monkeypatch.setenv(TOKEN, "open sesame")
     values = np.random.default_rng(0).integers(0, 999, (96, 96, 96)).astype(np.int16)
     sent = [("files", ("p_flair.nii.gz", gzipped(nibabel.Nifti1Image(values, np.eye(4)))))]
-    head, channels = head_and_channels(TestClient(make_page(guarded)).post("/v1/study", files=sent).content)
+    _, channels = head_and_channels(TestClient(make_page(guarded)).post("/v1/study", files=sent).content)
     assert np.sort(channels, axis=None).tolist() == np.sort(values, axis=None).tolist()
 
 

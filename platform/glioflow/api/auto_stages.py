@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from glioflow import cluster
-from glioflow.api.auto_state import AutoState
+from glioflow.api.auto_state import AutoState, search_of
 from glioflow.api.cohorts import check
 from glioflow.api.experiments import crossval, search, train
 from glioflow.api.planning import plan
 from glioflow.api.registry import RegisteredVersion, promote, register
 from glioflow.atomic import write_text
 from glioflow.bundle import read_description
+from glioflow.cluster.remote_home import list_shared
 from glioflow.cluster.storage import home
 from glioflow.config import Experiment, load_experiment, override
 from glioflow.data.formats.detect import open_cohort
@@ -121,8 +122,8 @@ def search_space(work: Work) -> dict[str, Any]:
     """Search around the plan for as long as the budget's share is."""
     shares = Shares(**work.outcome("measure")["shares"])
     planned = lengthened(work.experiment(PLAN), shares)
-    name = f"auto-{work.state.name}"
-    begun = (home() / "searches" / name).exists()
+    name = search_of(work.state.name)
+    begun = name in list_shared(home() / "searches")
     training_s = work.costs.training_s(shares.epochs, shares.steps_per_epoch)
     # The trial that begins last ends within the share, too.
     left_s = shares.search_s - training_s - (work.state.spent_s - work.outcome("measure")["spent_s"])

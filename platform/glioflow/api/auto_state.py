@@ -9,6 +9,7 @@ from typing import Any
 
 from glioflow import atomic
 from glioflow.clock import now_ms
+from glioflow.cluster.remote_home import list_shared
 from glioflow.cluster.storage import home
 from glioflow.errors import UserError
 
@@ -79,12 +80,15 @@ def begin_state(name: str, cohort: Path, hours: float) -> AutoState:
     """Return the state of a new `auto`.
 
     Raises:
-        UserError: If there is one of this name.
+        UserError: If there is one of this name, or a search of the name that its own would have.
     """
     folder = home() / "auto" / name
     if _file(folder).exists():
         hint = f"go on with --resume {name}, or choose another --name"
         raise UserError("an auto of this name must not exist", name, hint=hint)
+    if (search := search_of(name)) in list_shared(home() / "searches"):
+        rule = f"an auto named {name} begins the search {search}, which exists already"
+        raise UserError(rule, hint="choose another --name")
     return AutoState(folder, str(cohort), hours)
 
 
@@ -111,6 +115,11 @@ def read_state(name: str, cohort: Path, hours: float | None) -> AutoState:
     if state.cohort != str(cohort):
         raise UserError(f"auto {name} began with the cohort {state.cohort}", cohort, hint="give that one")
     return state
+
+
+def search_of(name: str) -> str:
+    """Return the name of the search that an `auto` begins."""
+    return f"auto-{name}"
 
 
 def _file(folder: Path) -> Path:
