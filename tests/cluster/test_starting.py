@@ -2,12 +2,15 @@
 
 import os
 import signal
+import socket
+import sys
 import threading
 
 import pytest
 
 from glioflow import cluster
 from glioflow.cluster import starting
+from glioflow.cluster.environment import own_names, silence
 from glioflow.errors import UserError
 
 
@@ -93,3 +96,18 @@ def test_ctrl_c_does_after_a_block_what_it_did_before_whoever_took_it_inside():
 def test_a_few_cases_are_done_here_and_start_no_ray():
     assert list(cluster.map_cases(lambda case: (case, os.getpid()), [3, 1])) == [(3, os.getpid()), (1, os.getpid())]
     assert not cluster.is_connected()
+
+
+@pytest.mark.parametrize(("listens_on", "set_to"), [("127.0.0.1", "0"), ("0.0.0.0", None)])
+def test_a_local_cluster_of_another_command_is_joined_on_loopback_and_one_of_several_nodes_is_not(
+    monkeypatch, listens_on, set_to
+):
+    if all(name.startswith(("127.", "localhost", ":")) or not name[0].isdigit() for name in own_names()):
+        pytest.skip("this machine has no address but loopback")
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    with socket.socket() as head:
+        head.bind((listens_on, 0))
+        head.listen()
+        monkeypatch.setattr(os, "environ", {"RAY_ADDRESS": f"127.0.0.1:{head.getsockname()[1]}"})
+        silence()
+    assert os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") == set_to

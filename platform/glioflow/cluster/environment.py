@@ -143,8 +143,10 @@ def silence() -> None:
         UserError: If such a file cannot be read.
     """
     os.environ.update(process_environment())
-    if not (os.environ.get("RAY_ADDRESS") or in_ray_job() or "ray" in sys.modules):  # Ray reads it when it is imported
-        os.environ.setdefault(_SEVERAL_NODES, "0")
+    if not (in_ray_job() or "ray" in sys.modules):  # Ray reads it when it is imported
+        address = os.environ.get("RAY_ADDRESS")
+        if not address or _is_on_loopback_alone(address):
+            os.environ.setdefault(_SEVERAL_NODES, "0")
     bypass_proxies()
     for name in _SECRETS:  # as containers are given them
         file = os.environ.get(f"{name}_FILE")
@@ -181,6 +183,23 @@ def own_names() -> set[str]:
     families = (socket.AF_INET, socket.AF_INET6)
     listed = (address for each in psutil.net_if_addrs().values() for address in each if address.family in families)
     return {"localhost", "127.0.0.1", "::1", socket.gethostname(), *(each.address.partition("%")[0] for each in listed)}
+
+
+def _is_on_loopback_alone(address: str) -> bool:
+    """Return whether nobody but loopback answers at a port of this machine, as that of another command's cluster."""
+    host, _, port = address.rpartition(":")
+    if host not in ("127.0.0.1", "localhost") or not re.fullmatch(r"[0-9]{1,5}", port):
+        return False
+    numbers = (each for each in own_names() if re.fullmatch(r"[0-9.]+", each) and not each.startswith("127."))
+    return not any(_answers(each, int(port)) for each in numbers)
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def _read_secret(name: str, file: Path) -> str:
