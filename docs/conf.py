@@ -24,6 +24,7 @@ myst_heading_anchors = 3
 autodoc_mock_imports = [
     "albumentations",
     "cv2",
+    "fastapi",
     "highdicom",
     "matplotlib",
     "mlflow",
