@@ -133,7 +133,7 @@ def test_the_browser_gets_the_very_pixels(api, files, case):
 
 
 def test_masks_beside_the_images_are_its_reference(api, case):
-    everything = [("files", (path.name, path.read_bytes())) for path in case.files]
+    everything = [("files", (path.name, path.read_bytes())) for path in case.files[0].parent.iterdir()]
     head, channels = head_and_channels(api.post("/v1/study?image=false", files=everything).content)
     np.testing.assert_array_equal(decode_runs(head["reference"], head["shape"]), case.mask)
     assert channels.size == 0
