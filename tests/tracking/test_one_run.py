@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from glioflow import __version__
 from glioflow.errors import DiskFull, RunFailed, UserError
 from glioflow.tracking import Tracking
 from glioflow.tracking.datasets import prepared_dataset
-from glioflow.tracking.lease import LEASE, expired
+from glioflow.tracking.lease import LEASE, LEASED_BY, expired, lease_tags
 from glioflow.tracking.lineage import source_digest, source_state, who
 from glioflow.tracking.run import (
     REASON,
@@ -372,3 +373,23 @@ def test_a_run_that_another_home_runs_is_not_gone_on_with_until_its_lease_ends(
         tracking.set_tags(run.run_id, {LEASE: "0"})
         with resume_run(tracking, run.run_id):
             pass
+
+
+def test_a_home_has_one_name_by_whatever_path_it_is_reached_and_whoever_names_it_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, link = tmp_path / "home", tmp_path / "link"
+    home.mkdir()
+    link.symlink_to(home)
+    monkeypatch.setenv("GLIOFLOW_HOME", str(home))
+
+    def somebody_is_faster() -> uuid.UUID:
+        (home / "id").write_text("theirs")
+        return uuid.UUID(int=1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("glioflow.tracking.lease.uuid.uuid4", somebody_is_faster)
+        named = lease_tags()[LEASED_BY]
+    assert named.endswith("(theirs)")
+    monkeypatch.setenv("GLIOFLOW_HOME", str(link))
+    assert lease_tags()[LEASED_BY] == named

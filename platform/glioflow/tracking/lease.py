@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from glioflow import atomic
+from glioflow.cluster.lease_files import FilesOnDisk
 from glioflow.cluster.storage import home, home_uri
 from glioflow.errors import UserError
 from glioflow.tracking.addresses import answers
@@ -32,10 +32,13 @@ def _this_home() -> str:
     """Return what tells this home from others: those of two machines may have one path, and a copy has its files."""
     if (uri := home_uri()) is not None:
         return uri
-    note = home() / "id"
+    place = home().resolve()  # which may be reached by links, too
+    note = place / "id"
     if not note.is_file():
-        atomic.write_text(note, uuid.uuid4().hex[:12])
-    return f"{home()} ({note.read_text()})"
+        place.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            FilesOnDisk(place).claim(note.name, uuid.uuid4().hex[:12])
+    return f"{place} ({note.read_text()})"
 
 
 def check_lease(run: Any) -> None:
