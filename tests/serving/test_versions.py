@@ -113,12 +113,14 @@ def test_who_began_with_the_old_version_ends_with_it(tiny, case):
     assert not replies[0].answer["tumor"]["detected"], "network and name are of one version"
 
 
-def test_the_canary_share_is_answered_by_the_challenger_and_says_so(tiny, case):
+@pytest.mark.parametrize("probability", [False, True], ids=["as programs ask", "as the page asks"])
+def test_the_canary_share_is_answered_by_the_challenger_and_says_so(tiny, case, probability):
     shelf = Shelf(tiny, 1, 2)
     shelf.adopt(1, challenger=version(2), trial=Trial(canary=0.5))
     answering = Answering(shelf.versions, Batcher(2**18), shelf.say)
-    versions = [answering.answer(case, {}).answer["model"]["version"] for _ in range(16)]
-    assert 2 < versions.count(2) < 14
+    replies = [answering.answer(case, {}, probability=probability) for _ in range(16)]
+    assert 2 < [reply.answer["model"]["version"] for reply in replies].count(2) < 14
+    assert all((reply.probability is not None) == probability for reply in replies)
 
 
 def wait_for(true):

@@ -64,21 +64,21 @@ class Answering:
             version: Which of the loaded versions answers; None lets the trial of a challenger decide.
             probability: Whether the probability of tumor is wanted, too.
         """
-        if version is not None or probability:
-            return self._ask_for(version or "champion", case, clinical, probability)
+        if version is not None:
+            return self._ask_for(version, case, clinical, probability)
         champion, challenger, chance = self.versions.champion, self.versions.challenger, self._chances.random()
         assert champion is not None
         watch, gave_up = self._watch_of(champion, challenger), False
         if challenger and watch and watch.goes_to(chance, watch.trial.canary):
             try:
-                reply = self._ask(challenger, case, clinical)
+                reply = self._ask(challenger, case, clinical, probability=probability)
             except Exception:  # whatever fails in a challenger or is refused by it, the champion answers
                 gave_up = True
             else:
                 self._beside(watch, champion, case, reply, challenger_answered=True)
                 return reply
         try:
-            reply = self._ask(champion, case, clinical)
+            reply = self._ask(champion, case, clinical, probability=probability)
         except UserError as error:  # the study's fault, not the challenger's
             return error
         if watch and gave_up:
