@@ -58,7 +58,7 @@ def add_page(api: FastAPI) -> None:
     @api.get(f"{PAGE}/{{name:path}}", include_in_schema=False)
     async def file(name: str) -> Response:
         path = STATIC / (name or "index.html")
-        if path.parent != STATIC or path.suffix not in _TYPES or not path.is_file():
+        if path not in STATIC.iterdir() or path.suffix not in _TYPES:
             raise HTTPException(404)
         return FileResponse(path, media_type=_TYPES[path.suffix], headers=HEADERS)
 
