@@ -8,9 +8,12 @@ import time
 
 import pytest
 
+from glioflow import atomic
 from glioflow.cluster import lease, remote_home, same_home
 from glioflow.cluster.storage import home, tracking_uri
 from glioflow.errors import UserError
+from glioflow.runs.train.checkpoints import withdraw_sent
+from glioflow.tracking.spool import drop_copy, spool_of, spools_of
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -61,6 +64,22 @@ def test_what_is_withdrawn_is_gone_for_others(node):
     node("node-2")
     remote_home.fetch(home() / "runs/r")
     assert not (home() / "runs").exists()
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_what_mlflow_did_not_take_of_a_training_that_ended_stays_for_other_nodes(node, waits):
+    train, spool = home() / "train/r/state.json", spool_of("r")
+    for path in (train, spool):
+        atomic.write_text(path, "{}")
+    remote_home.share(train)
+    remote_home.share(spool)
+    if not waits:  # as the writer does once MLflow has all
+        drop_copy(spool)
+        spool.unlink()
+    withdraw_sent("r")
+    node("node-2")
+    assert len(spools_of("r")) == waits
+    assert bool(remote_home.list_shared(home() / "train")) == waits
 
 
 def test_a_home_that_is_a_folder_copies_nothing(tmp_path, monkeypatch):

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glioflow import atomic
+from glioflow.cluster.remote_home import withdraw
+from glioflow.cluster.storage import home
+from glioflow.tracking.spool import run_folder, spools_of
 
 if TYPE_CHECKING:
     from glioflow.training.checkpoints import Checkpoint
@@ -121,3 +124,10 @@ class Stored:
             checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
             checkpoint_upload_fn=store,
         )
+
+
+def withdraw_sent(run_id: str) -> None:
+    """Remove what other nodes would go on from with a run that ended, unless a part of it waits for MLflow."""
+    if not spools_of(run_id):
+        withdraw(run_folder(run_id))
+        withdraw(home() / "train" / run_id)

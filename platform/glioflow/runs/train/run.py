@@ -12,7 +12,7 @@ from glioflow import bundle, cluster
 from glioflow.bundle.measurement import Row
 from glioflow.bundle.prediction import Predictor
 from glioflow.cluster.lease import holding
-from glioflow.cluster.remote_home import fetch, ray_storage, share, withdraw
+from glioflow.cluster.remote_home import fetch, ray_storage, share
 from glioflow.cluster.storage import home
 from glioflow.config import Experiment
 from glioflow.data.prepared.remote import open_here
@@ -27,7 +27,7 @@ from glioflow.runs.plan import Plan, plan_of
 from glioflow.runs.progress import TRAINED, ProgressFile, followed, note_epoch, shown
 from glioflow.runs.resuming import resumed_experiment, resumed_setting
 from glioflow.runs.scoring import score_cases
-from glioflow.runs.train.checkpoints import Behind, Stored, drop_torn, is_whole
+from glioflow.runs.train.checkpoints import Behind, Stored, drop_torn, is_whole, withdraw_sent
 from glioflow.runs.train.lost_nodes import LostNodes
 from glioflow.runs.train.overlays import OVERLAYS, drawn
 from glioflow.runs.train.training import train_plan
@@ -113,9 +113,8 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
         for name, content in {**test.report, **_curves(setting.tracking, run.run_id)}.items():
             run.log_bytes(f"report/{name}", content)
         run.log_folder(plan.bundle, folder=BUNDLE)
-    with suppress(OSError):  # MLflow has all of it
-        withdraw(run_folder(run.run_id))
-        withdraw(home() / "train" / run.run_id)
+    with suppress(OSError):
+        withdraw_sent(run.run_id)
     with suppress(Exception):  # MLflow is away: `register` makes it
         log_model(setting.tracking, run.run_id)
     return Trained(run.run_id, f"runs:/{run.run_id}/{BUNDLE}", metrics)
