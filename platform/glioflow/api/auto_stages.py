@@ -96,13 +96,14 @@ def measure(work: Work) -> dict[str, Any]:
         {"name": f"{experiment.name}-timed", "training.epochs": 1, "training.steps_per_epoch": _TIMED},
     )
     trained = train(short, work.state.cohort, say=work.say)
-    run = Tracking().run(trained.run_id)
+    tracking = Tracking()  # what it downloads is there as long as it is
+    run = tracking.run(trained.run_id)
     rates = [value for key, value in run.data.metrics.items() if key.startswith("train/") and key.endswith("_per_s")]
     batch = run.data.metrics.get("train/batch_size", experiment.training.batch_size)
     step_s = float(batch) / rates[0]
     costs = Costs(step_s, max(1.0, _seconds_of(run) - _TIMED * step_s))
     slots = work.outcome("plan")["slots"]
-    patients = read_description(Tracking().find_bundle(trained.run_id)[0]).origin.num_patients
+    patients = read_description(tracking.find_bundle(trained.run_id)[0]).origin.num_patients
     folds, hold_out = fold_patients(patients, experiment.split.folds)
     shares = share_out(costs, work.state.left_s, folds=folds, slots=slots, search=True)
     if shares is None:
