@@ -9,7 +9,7 @@ import pytest
 from glioflow.cluster import remote_home
 from glioflow.cluster.storage import home
 from glioflow.config.search import SearchSettings
-from glioflow.data.prepared import cohort as cohorts
+from glioflow.data.prepared import preparation
 from glioflow.data.prepared.remote import open_here
 from glioflow.errors import UserError
 from glioflow.runs.launch import open_cohort_for
@@ -34,7 +34,7 @@ def test_a_cohort_that_one_node_prepared_is_read_by_another_and_prepared_by_none
     assert there.path != made.path
     np.testing.assert_array_equal(there.case(there.records[0].id).image, image)
     node("node-3")
-    monkeypatch.setattr(cohorts, "_prepare_case", lambda job: pytest.fail("it was prepared again"))
+    monkeypatch.setattr(preparation, "_prepare_case", lambda job: pytest.fail("it was prepared again"))
     assert prepare(tiny, lgg).path == home() / "prepared" / name
 
 
