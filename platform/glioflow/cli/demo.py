@@ -59,12 +59,11 @@ def run_demo(data: Path | None, say: Say) -> tuple[list[JsonObject], "AnswerJson
         began = now
 
     experiment = _experiment_file()
+    # Not while Ray starts: it forks this process, which waits for ever if NumPy multiplies in another thread.
+    source = data or _synthetic(say)
+    step("cohort", path=str(source))
     # Ray ends before the thread is waited for: what it does then fails at once.
     with ThreadPoolExecutor(1, "beside") as beside, cluster.ending():
-        ready = beside.submit(_make_ready, data, say)
-        cluster.connect()
-        source = ready.result()
-        step("cohort", path=str(source))
         searched = gf.search(experiment, source, say=_below("search", say))
         step("search", run_id=searched.run_id, best=searched.best["params"])
         # Side by side: either alone would leave a core idle for half of its time.
@@ -91,16 +90,6 @@ def run_demo(data: Path | None, say: Say) -> tuple[list[JsonObject], "AnswerJson
         step("serve")
     _tell(given, dice, say)
     return steps, given
-
-
-def _make_ready(data: Path | None, say: Say) -> Path:
-    """Make what takes seconds in a new home while Ray starts: MLflow's tables and a cohort, whose path is returned."""
-    say("starting Ray, and MLflow's database")
-    source = data or _synthetic(say)
-    from glioflow.tracking import Tracking
-
-    Tracking()
-    return source
 
 
 def _experiment_file() -> Path:
