@@ -179,8 +179,10 @@ def test_a_budget_of_minutes_ends_with_a_registered_model_and_a_report(home, tmp
     try:
         done = gf.auto(cohort, hours=0.15, name="small", say=quiet)
     except UserError as error:  # a slow machine says how much it needs
-        needed = float(re.search(r"at least ([\d.]+)", str(error))[1])
-        done = gf.auto(cohort, resume="small", hours=needed + 0.05, say=quiet)
+        needed = re.search(r"--hours must be at least ([\d.]+)", str(error))
+        if needed is None:
+            raise
+        done = gf.auto(cohort, resume="small", hours=float(needed[1]) + 0.05, say=quiet)
     assert list(done.stages) == list(STAGES)
     assert done.version == 1
     assert done.dice_ci95[0] <= done.dice_mean <= done.dice_ci95[1]
