@@ -64,6 +64,7 @@ def run_demo(data: Path | None, say: Say) -> tuple[list[JsonObject], "AnswerJson
     step("cohort", path=str(source))
     # Ray ends before the thread is waited for: what it does then fails at once.
     with ThreadPoolExecutor(1, "beside") as beside, cluster.ending():
+        cluster.connect()  # for all that follows
         searched = gf.search(experiment, source, say=_below("search", say))
         step("search", run_id=searched.run_id, best=searched.best["params"])
         # Side by side: either alone would leave a core idle for half of its time.
