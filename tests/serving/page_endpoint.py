@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from glioflow.serving.engine.batching import BatchedPredictor
 from glioflow.serving.http.metrics import Metrics
@@ -18,12 +19,10 @@ from serving.in_process import ENGINE, Here, version
 
 
 @contextmanager
-def endpoint(description: Any, network: Any, survival: Any = None, *, token: str | None = None) -> Iterator[str]:
-    """Serve a model for the length of a block; gives the URL."""
-    here = Here(Served(version(3, "demo"), BatchedPredictor(description, network, survival), ENGINE))
-    settings = ServeSettings(token_sha256=digest_of(token) if token else None)
+def listening(app: ASGIApp) -> Iterator[str]:
+    """Serve an application for the length of a block; gives the URL."""
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(make_api(here, settings, Metrics("page")), port=port, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -33,3 +32,12 @@ def endpoint(description: Any, network: Any, survival: Any = None, *, token: str
     finally:
         server.should_exit = True
         thread.join(10)
+
+
+@contextmanager
+def endpoint(description: Any, network: Any, survival: Any = None, *, token: str | None = None) -> Iterator[str]:
+    """Serve a model for the length of a block; gives the URL."""
+    here = Here(Served(version(3, "demo"), BatchedPredictor(description, network, survival), ENGINE))
+    settings = ServeSettings(token_sha256=digest_of(token) if token else None)
+    with listening(make_api(here, settings, Metrics("page"))) as url:
+        yield url

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 import zipfile
 from contextlib import ExitStack, contextmanager
@@ -15,7 +14,6 @@ import pytest
 import requests
 import tifffile
 import torch
-import uvicorn
 from headless_chromium import CHROMIUM, browser
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -30,6 +28,7 @@ from glioflow.runs.search.report import draw
 from glioflow.serving.page_server import make_page
 from glioflow.serving.ports import free_port
 from glioflow.tracking import Tracking
+from serving.page_endpoint import listening
 
 pytestmark = [
     pytest.mark.slow,
@@ -356,22 +355,6 @@ def test_the_endpoint_itself_serves_the_page_and_asks_for_its_token(served, tmp_
         page.click("Use this token")
         page.until("document.querySelector('#model').className === 'good'")
         assert not page.errors
-
-
-@contextmanager
-def listening(app):
-    """Serve an application for the length of a block; gives the URL."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(10)
 
 
 def test_the_page_works_below_a_prefix(served, case, tmp_path):
