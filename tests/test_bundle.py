@@ -11,10 +11,13 @@ import torch
 
 from bundles import changed, describe
 from glioflow import bundle
+from glioflow.bundle.ensemble import combine
 from glioflow.bundle.format import _seal
 from glioflow.bundle.prediction import Predictor
 from glioflow.errors import UserError
+from glioflow.evaluation import PostprocessSettings
 from glioflow.models import ModelSettings, build_network
+from glioflow.models.averaging import AveragedNetworks
 from glioflow.survival import SurvivalSettings, fit_stage
 
 
@@ -75,6 +78,40 @@ def test_a_loaded_bundle_predicts_exactly_as_the_network_that_was_saved(tiny, tm
     loaded = Predictor.load(tmp_path / "bundle", device="cpu")
     np.testing.assert_array_equal(loaded.probabilities(image), before)
     assert not loaded.network.training
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+def test_averaged_networks_have_the_mean_probability_of_their_members(kind):
+    def constant(values):
+        network = torch.nn.Conv2d(1, len(values), 1)
+        torch.nn.init.zeros_(network.weight)
+        network.bias.data = torch.tensor(values)
+        return network
+
+    softmax = kind == "multiclass"
+    logits = [[30.0, -2.0, 1.0], [-40.0, 0.5, 3.0]] if softmax else [[40.0], [-1.0]]
+    temperatures = [1.0, 2.0]
+    averaged = AveragedNetworks([constant(each) for each in logits], temperatures, softmax=softmax)
+    to_probabilities = (lambda each: each.softmax(-1)) if softmax else torch.sigmoid
+    members = [to_probabilities(torch.tensor(each) / t) for each, t in zip(logits, temperatures, strict=True)]
+    output = averaged(torch.zeros(2, 1, 4, 4))
+    assert output.isfinite().all()
+    answer = output.movedim(1, -1)[0, 0, 0]
+    torch.testing.assert_close(to_probabilities(answer), torch.stack(members).mean(0))
+
+
+def test_an_ensembles_clean_up_is_in_the_middle_of_its_members(tiny):
+    target = changed(
+        tiny, target={"kind": "regions", "regions": {"WT": [1, 2], "ET": [2]}, "decode": {"WT": 1, "ET": 2}}
+    ).target
+    each = [
+        PostprocessSettings(threshold=0.3, largest_component=True, min_total_px={"ET": 100}, temperature=2),
+        PostprocessSettings(threshold=0.4, min_size_px=20, min_total_px={"ET": 500}),
+        PostprocessSettings(threshold=0.7, largest_component=True, min_size_px=50),
+    ]
+    combined = combine(each, target)
+    assert (combined.temperature, combined.threshold, combined.largest_component) == (1, 0.4, True)
+    assert (combined.min_size_px, combined.min_total_px) == (20, {"ET": 100})
 
 
 def test_a_bundle_of_pretrained_weights_loads_where_those_are_not(tiny, tmp_path):

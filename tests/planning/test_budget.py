@@ -48,6 +48,16 @@ def test_few_patients_get_fewer_folds_and_the_fewest_are_all_cross_validated(tra
     assert fold_patients({"train": train, "val": val, "test": test}, 5) == expected
 
 
+def test_an_ensemble_of_the_folds_needs_no_final_training_so_that_each_is_longer():
+    single, ensemble = (
+        share_out(COSTS, 3600, folds=5, slots=1, search=False, hold_out=hold_out) for hold_out in (False, True)
+    )
+    lengths = [COSTS.training_s(shares.epochs, shares.steps_per_epoch) for shares in (single, ensemble)]
+    assert lengths[1] == pytest.approx(lengths[0] * 6 / 5, rel=0.02)
+    three = [share_out(COSTS, 3600, folds=3, slots=1, search=False, hold_out=hold_out) for hold_out in (False, True)]
+    assert three[0] == three[1], "three folds train each network on a third of the patients"
+
+
 def test_validations_take_no_more_than_a_quarter_of_a_training():
     slow = Costs(step_s=0.1, other_s=200)
     shares = share_out(slow, 3600, folds=5, slots=2, search=True)

@@ -25,10 +25,11 @@ from glioflow.runs.crossval import run as crossval_module
 from glioflow.runs.crossval.out_of_fold import OUT_OF_FOLD
 from glioflow.runs.crossval.run import JUDGED, VOLUME_INTERVAL, crossval, fold_split
 from glioflow.runs.launch import Setting, opening_of
+from glioflow.runs.registry.register import register
 from glioflow.runs.scoring import CohortScores, join, near_box, score_cases
 from glioflow.runs.train.selection import choose_for
 from glioflow.tracking import BUNDLE
-from glioflow.tracking.run import begin_run
+from glioflow.tracking.run import begin_run, open_run
 from glioflow.tracking.trained import KnownCase, Trained
 
 
@@ -401,6 +402,42 @@ def test_a_cross_validation_goes_on_where_it_stopped_and_predicts_everybody_once
         assert base64.b64encode(still.read_bytes()).decode() in page
     with pytest.raises(UserError, match="unfinished cross-validation"):
         crossval(quick, None, resume=run_id)
+
+
+def test_the_folds_become_one_model_whose_test_patients_none_of_them_saw(in_process, tracking, easy, ids, monkeypatch):
+    quick, *_ = in_process
+    split = Split(train=tuple(ids[:4]), val=(ids[4],), test=tuple(ids[6:]))  # of one case the split says nothing
+    monkeypatch.setattr(crossval_module, "open_setting", lambda *_, **__: Setting(quick, easy, split, tracking))
+    opening = opening_of(Setting(quick, easy, split, tracking), "crossval", "of all patients")
+    with open_run(tracking, opening) as of_all:
+        of_all.log_json(OUT_OF_FOLD, [{"id": case_id, "fold": 0} for case_id in ids])
+    with pytest.raises(UserError, match=r"must not be in the folds of an ensemble.*got 2 of 2 cases.*--hold-out-test"):
+        register(of_all.run_id)
+    done = crossval(quick, None, folds=3, hold_out_test=True)
+    with pytest.raises(UserError, match="glioflow register"):
+        evaluate(done.run_id, easy.path)
+
+    made = register(done.run_id)
+    folder = tracking.bundle_of(made)
+    description = bundle.read_description(folder)
+    folds = sorted(done.summary["per_fold"], key=lambda fold: fold["fold"])
+    assert [fold.run_id for fold in description.folds] == [fold["run_id"] for fold in folds]
+    members = [Predictor.load(tracking.find_bundle(fold["run_id"])[0]) for fold in folds]
+    assert description.num_parameters == 3 * members[0].description.num_parameters
+    assert description.origin.num_patients == {"train": 6, "val": 0, "test": 2}
+    assert description.metrics["oof/dice_mean"] == pytest.approx(done.summary["dice_mean"])
+    assert len(description.volume_interval.residuals) == 6
+    image = easy.case(ids[7]).image
+    averaged = np.mean([member.probabilities(image) for member in members], axis=0)
+    np.testing.assert_allclose(Predictor.load(folder).probabilities(image), averaged, atol=1e-5)
+    assert "3 of buda-unet" in tracking.document(made, "card.md")
+
+    judged = evaluate(f"models:/{made.name}/{made.version}", easy.path, unseen=True)
+    assert [row["id"] for row in judged["per_patient"]] == ids[6:]
+    assert description.metrics["test/dice_mean"] == pytest.approx(judged["dice_mean"])
+    assert judged["warnings"] == []
+    assert evaluate(done.run_id, easy.path, unseen=True)["dice_mean"] == judged["dice_mean"]
+    register(done.run_id)  # again: the ensemble is there
 
 
 def test_a_cross_validation_goes_on_as_it_began(in_process, tracking):

@@ -1,6 +1,7 @@
 """The stages of `auto`: each calls the verb of its name and returns, for the state's file, what came of it."""
 
 import math
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +20,14 @@ from glioflow.cluster.storage import home
 from glioflow.config import Experiment, load_experiment, override
 from glioflow.data.formats.detect import open_cohort
 from glioflow.errors import RunFailed, UserError
-from glioflow.planning.budget import Costs, Shares, fold_patients, least_seconds, share_out
+from glioflow.planning.budget import Costs, Shares, fold_patients, is_ensemble, least_seconds, share_out
 from glioflow.planning.rules import plan_length
 from glioflow.progress import Say
 from glioflow.reports.auto_page import auto_page
 from glioflow.reports.numbers import duration
 from glioflow.reports.page import Drawing
 from glioflow.runs.analysis.survival import fit_survival
+from glioflow.runs.crossval.ensemble import make_ensemble
 from glioflow.runs.launch import to_yaml
 from glioflow.runs.search.earlier import point_of
 from glioflow.tracking import Tracking
@@ -105,7 +107,7 @@ def measure(work: Work) -> dict[str, Any]:
     slots = work.outcome("plan")["slots"]
     patients = read_description(tracking.find_bundle(trained.run_id)[0]).origin.num_patients
     folds, hold_out = fold_patients(patients, experiment.split.folds)
-    shares = share_out(costs, work.state.left_s, folds=folds, slots=slots, search=True)
+    shares = share_out(costs, work.state.left_s, folds=folds, slots=slots, search=True, hold_out=hold_out)
     if shares is None:
         least = math.ceil((work.state.spent_s + least_seconds(costs, slots=slots)) / 36) / 100
         raise UserError(
@@ -153,8 +155,8 @@ def settle(work: Work) -> dict[str, Any]:
     experiment, slots, costs = work.experiment(BEST), work.outcome("plan")["slots"], work.costs
     if "best_s" in found:
         costs = costs.with_training(found["best_s"], shares.epochs, shares.steps_per_epoch)
-    folds = work.outcome("measure")["folds"]
-    left = share_out(costs, work.state.left_s, folds=folds, slots=slots, search=False)
+    folds, hold_out = work.outcome("measure")["folds"], work.outcome("measure")["hold_out_test"]
+    left = share_out(costs, work.state.left_s, folds=folds, slots=slots, search=False, hold_out=hold_out)
     if left is None:  # the search took longer than it should have
         left = Shares(shares.epochs, shares.steps_per_epoch, folds=min(shares.folds, 3))
         work.say("what is left of the budget is short; the deadline will be missed")
@@ -191,10 +193,20 @@ def cross_validate(work: Work) -> dict[str, Any]:
 
 
 def train_final(work: Work) -> dict[str, Any]:
-    """Train the model that is registered."""
+    """Train the model that is registered, unless that is the ensemble of the folds."""
+    folds, hold_out = work.outcome("crossval")["folds"], work.outcome("crossval")["hold_out_test"]
+    if is_ensemble(folds, hold_out=hold_out):
+        run_id, tracking = work.outcome("crossval")["run_id"], Tracking()
+        make_ensemble(tracking, run_id)
+        metrics = tracking.run(run_id).data.metrics
+        return {"run_id": run_id, "metrics": _test_dice(metrics), "ensemble_of": folds}
     experiment = work.experiment(FINAL)
     done = train(experiment, work.state.cohort, resume=_unfinished(work, experiment, "train"), say=work.say)
-    return {"run_id": done.run_id, "metrics": {k: v for k, v in done.metrics.items() if k.startswith("test/dice")}}
+    return {"run_id": done.run_id, "metrics": _test_dice(done.metrics)}
+
+
+def _test_dice(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {key: value for key, value in metrics.items() if key.startswith("test/dice")}
 
 
 def fit_survival_stage(work: Work) -> dict[str, Any]:

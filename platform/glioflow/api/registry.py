@@ -93,11 +93,12 @@ def register(
     """Make the bundle of a run the next version of a model, and its challenger.
 
     Args:
-        run: Id of a finished training or trial, or the result of `train`.
+        run: Id of a finished training or trial, or of a cross-validation for the ensemble of its folds; or the result
+            of `train` or `crossval`.
         name: Of the model; None takes the experiment's name.
         survival: Id of the run of a survival stage to put inside.
-        crossval: A cross-validation, its id or result, whose interval of tumor volumes goes inside; None takes the one
-            on whose masks the survival stage was fitted, if any.
+        crossval: A cross-validation, its id or result, whose interval of tumor volumes goes inside; None takes `run`
+            if it is one, else the one on whose masks the survival stage was fitted, if any.
 
     Raises:
         UserError: If a run does not exist, or has no bundle, stage or interval.

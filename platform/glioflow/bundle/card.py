@@ -96,6 +96,8 @@ def _sections(description: Description, survival: str | None, lineage: Mapping[s
     origin = description.origin
     model = description.model.model_dump(mode="json")
     network = model["architecture"] + (f" with encoder {model['encoder']}" if model.get("encoder") else "")
+    if description.folds:
+        network = f"{len(description.folds)} of {network}, one a fold, whose probabilities are averaged"
     patients = ", ".join(f"{part} {count}" for part, count in origin.num_patients.items())
     return [
         Section(
@@ -132,8 +134,16 @@ def _sections(description: Description, survival: str | None, lineage: Mapping[s
             "Metrics",
             "Per patient on the whole volume, in the images' own geometry, then averaged; intervals by bootstrap over "
             "patients. Both empty: test patients with a case without tumor and without prediction, which counts as "
-            "right.",
-            head=["metric", "test mean", "95 % interval", "test median", "validation mean", "both empty"],
+            "right. Out-of-fold: each patient by the one network of a cross-validation that never saw them.",
+            head=[
+                "metric",
+                "test mean",
+                "95 % interval",
+                "test median",
+                "validation mean",
+                "out-of-fold mean",
+                "both empty",
+            ],
             rows=_metric_rows(description.metrics),
         ),
         Section(
@@ -164,11 +174,11 @@ def _sections(description: Description, survival: str | None, lineage: Mapping[s
 def _metric_rows(metrics: Mapping[str, float | None]) -> list[Sequence[object]]:
     rows: list[Sequence[object]] = []
     for key, name in _SHOWN.items():
-        test, val = metrics.get(f"test/{key}_mean"), metrics.get(f"val/{key}_mean")
-        if test is not None or val is not None:
+        test, val, oof = (metrics.get(f"{part}/{key}_mean") for part in ("test", "val", "oof"))
+        if any(mean is not None for mean in (test, val, oof)):
             median = short(metrics.get(f"test/{key}_median"))
             ruled = short(metrics.get(f"test/{key}_num_empty_both", 0.0))
-            rows.append([name, short(test), _interval(metrics, f"test/{key}"), median, short(val), ruled])
+            rows.append([name, short(test), _interval(metrics, f"test/{key}"), median, short(val), short(oof), ruled])
     return rows
 
 

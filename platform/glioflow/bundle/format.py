@@ -67,12 +67,26 @@ class Origin(BaseModel):
     labels: dict[int, str] = Field(default_factory=dict)
 
 
+class Fold(BaseModel):
+    """A member of an ensemble.
+
+    Attributes:
+        run_id: Of its training.
+        temperature: Its logits are divided by it before they become probabilities.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    run_id: str
+    temperature: float
+
+
 class Description(BaseModel):
     """`model.json`: all that prediction needs besides the weights.
 
     Attributes:
         format: Of this file.
-        model: The network.
+        model: The network, or each one of an ensemble.
+        folds: The networks of a cross-validation whose mean probability is the answer; empty for a single network.
         target: The task.
         preprocess: The same steps as in training.
         inference: How a case is predicted.
@@ -94,6 +108,7 @@ class Description(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     format: int = FORMAT
     model: ModelSettings
+    folds: tuple[Fold, ...] = ()
     target: TargetSettings
     preprocess: tuple[Step, ...]
     inference: InferenceSettings
@@ -233,12 +248,7 @@ def load(folder: Path) -> Bundle:
     for name in sorted({WEIGHTS, *description.files}):
         if not (folder / name).is_file() or digest(folder / name) != description.files.get(name):
             raise UserError(f"{name} is missing or was changed since the bundle was written", name, file=folder)
-    network = build_network(
-        description.model,
-        in_channels=len(description.network_channels),
-        num_outputs=description.target.num_outputs,
-        load_weights=False,
-    )
+    network = _build(description)
     try:
         network.load_state_dict(load_file(str(folder / WEIGHTS)))
     except (RuntimeError, ValueError, SafetensorError) as error:
@@ -248,6 +258,24 @@ def load(folder: Path) -> Bundle:
     if SURVIVAL in description.files:
         survival = SurvivalStage.from_json(atomic.read_json(folder / SURVIVAL))
     return Bundle(description, network.eval(), survival)
+
+
+def _build(description: Description) -> "torch.nn.Module":
+    networks = [
+        build_network(
+            description.model,
+            in_channels=len(description.network_channels),
+            num_outputs=description.target.num_outputs,
+            load_weights=False,
+        )
+        for _ in description.folds or (None,)
+    ]
+    if not description.folds:
+        return networks[0]
+    from glioflow.models.averaging import AveragedNetworks
+
+    temperatures = [fold.temperature for fold in description.folds]
+    return AveragedNetworks(networks, temperatures, softmax=description.target.kind == "multiclass")
 
 
 def digest(path: Path) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from glioflow import bundle
 from glioflow.bundle.encoded_mask import legend_of
+from glioflow.bundle.ensemble import check_alike
 from glioflow.bundle.study_checks import check_prepared, swap_warnings
 from glioflow.data.case import Case
 from glioflow.data.checks.drift import measure_drift, summarize_input
@@ -207,12 +208,7 @@ class Ensemble(Predictor):
             UserError: If two of them differ in target, preprocessing or channels.
         """
         first = members[0]
-        for member in members[1:]:
-            for key in ("target", "preprocess", "channels"):
-                if getattr(member.description, key) != getattr(first.description, key):
-                    raise UserError(
-                        f"the models of an ensemble must have the same {key}", hint="leave out the one that differs"
-                    )
+        check_alike([member.description for member in members])
         # A volume interval is of one network's errors.
         parameters = sum(member.description.num_parameters for member in members)
         description = first.description.model_copy(update={"volume_interval": None, "num_parameters": parameters})

@@ -13,7 +13,12 @@ from glioflow.cli.output import one_line_errors, print_result
 
 @verb(REGISTRY)
 def register(
-    run_id: Annotated[str, typer.Argument(help="Id of a finished training or trial.")],
+    run_id: Annotated[
+        str,
+        typer.Argument(
+            help="Id of a finished training or trial, or of a cross-validation, for the ensemble of its folds."
+        ),
+    ],
     name: Annotated[str | None, typer.Option(help="Name of the model; by default that of the experiment.")] = None,
     survival: Annotated[str | None, typer.Option(help="Run id of a survival stage to put into the bundle.")] = None,
     crossval: Annotated[

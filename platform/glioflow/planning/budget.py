@@ -1,7 +1,8 @@
 """How a budget of hours is shared out: from what a short training cost to lengths, folds and the time of a search.
 
-The unit is one training. A cross-validation is as many as it has folds, the final model is one more, and a search gets
-the time of `SEARCH_WORTH` of them on every slot. How many steps a training may have follows from what is left.
+The unit is one training. A cross-validation is as many as it has folds, a final model is one more unless the folds are
+the final model, see `is_ensemble`, and a search gets the time of `SEARCH_WORTH` of them on every slot. How many steps a
+training may have follows from what is left.
 """
 
 import math
@@ -15,6 +16,8 @@ SEARCH_WORTH = 2
 # Parts of the budget: kept for what takes longer than measured, and of a training, the most for its validations.
 RESERVE, VALIDATING = 0.05, 0.25
 FEWEST_FOLDS = 3
+# With fewer folds each network trains on too few of the patients: a fold tests, one chooses, the others train.
+ENSEMBLE_FOLDS = 5
 _EPOCHS = (8, 6, 4, 3, 2, 1)
 
 
@@ -64,7 +67,19 @@ class Shares:
     trials: int = 0
 
 
-def share_out(costs: Costs, left_s: float, *, folds: int, slots: int, search: bool) -> Shares | None:
+def is_ensemble(folds: int, *, hold_out: bool) -> bool:
+    """Return whether the final model is the ensemble of a cross-validation's folds: as many as nnU-Net averages.
+
+    Args:
+        folds: Of the cross-validation.
+        hold_out: Whether the test patients, who judge the final model, are in none of them.
+    """
+    return hold_out and folds >= ENSEMBLE_FOLDS
+
+
+def share_out(
+    costs: Costs, left_s: float, *, folds: int, slots: int, search: bool, hold_out: bool = False
+) -> Shares | None:
     """Return how to spend what is left of a budget; None where not even the shortest trainings fit.
 
     Where it is short, the search goes first, then folds beyond three.
@@ -75,11 +90,12 @@ def share_out(costs: Costs, left_s: float, *, folds: int, slots: int, search: bo
         folds: Of the cross-validation.
         slots: Trainings that run side by side.
         search: Whether a search is to come.
+        hold_out: Whether the test patients are left out of the folds.
     """
     available = spendable(costs, left_s)
     ways = [(search, folds), (False, folds), (False, min(folds, FEWEST_FOLDS))]
     for searching, many in ways:
-        ending = math.ceil(many / slots) + 1
+        ending = math.ceil(many / slots) + (not is_ensemble(many, hold_out=hold_out))
         length = _length(costs, available / (ending + SEARCH_WORTH * searching))
         if length is None:
             continue

@@ -41,7 +41,7 @@ def auto_page(
     sections = [
         _scores(scores, searched=bool(trials)),
         Section("Worst, median and best", "Truth in blue, prediction in red." if cases else "", cases),
-        _test(train["metrics"]),
+        _test(train),
         _search(stages["search"], trials),
         _gate(gate),
         _survival(stages["survival"]),
@@ -62,11 +62,15 @@ def _scores(scores: Answer, *, searched: bool) -> Section:
     return Section("Cross-validation, beside its baselines", text, head=BESIDE, rows=beside_baselines(scores))
 
 
-def _test(metrics: Mapping[str, float | None]) -> Section:
+def _test(train: Mapping[str, Any]) -> Section:
+    metrics = train["metrics"]
     ends = (metrics.get("test/dice_ci95_low"), metrics.get("test/dice_ci95_high"))
     rows = [["mean Dice", number(metrics.get("test/dice_mean"))], ["95 % interval", interval(*ends)]]
     rows.append(["median Dice", number(metrics.get("test/dice_median"))])
-    return Section("The registered model on the test patients", "They trained and chose nothing.", rows=rows)
+    text = "They trained and chose nothing."
+    if "ensemble_of" in train:
+        text += f" The model averages the probabilities of the {train['ensemble_of']} folds' networks."
+    return Section("The registered model on the test patients", text, rows=rows)
 
 
 def _search(search: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> Section:

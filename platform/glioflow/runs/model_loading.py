@@ -12,6 +12,7 @@ from glioflow.bundle import MODEL
 from glioflow.bundle.prediction import Ensemble, Predictor
 from glioflow.bundle.starter import STARTER, find_starter
 from glioflow.errors import UserError
+from glioflow.runs.crossval.ensemble import has_ensemble
 from glioflow.runs.crossval.out_of_fold import find_crossval
 from glioflow.tracking import Tracking, Version
 
@@ -47,10 +48,11 @@ def open_members(model: str, *, device: str = "auto") -> list[Member]:
         if (Path(name) / MODEL).is_file():
             members.append(Member(Predictor.load(Path(name), device=device)))
             continue
-        if find_crossval(name):
-            rule = f"run {name} is a cross-validation, which has no model of its own"
-            raise UserError(rule, name, hint="name the run of one of its folds, or compare two cross-validations")
         tracking = tracking or Tracking()
+        if (crossval := find_crossval(name)) and not has_ensemble(tracking, crossval):
+            rule = f"run {name} is a cross-validation without a model of its own"
+            hint = f"make the ensemble of its folds with `glioflow register {crossval}`, or name the run of a fold"
+            raise UserError(rule, name, hint=hint)
         folder, version = tracking.find_bundle(name)
         run_id = version.run_id if version else name.removeprefix("runs:/").split("/")[0]
         members.append(Member(Predictor.load(folder, device=device), run_id, version))

@@ -15,6 +15,8 @@ from glioflow.errors import UserError
 from glioflow.tracking.store import Tracking
 
 SPLIT, CASES, COHORT = "split.json", "cases.json", "cohort.json"
+# Of a cross-validation: who trained the ensemble of its folds, and who judges it.
+ENSEMBLE_SPLIT = "ensemble_split.json"
 
 
 class KnownCase(BaseModel):
@@ -81,14 +83,16 @@ def read_trained(tracking: Tracking, run_id: str, digest: str) -> Trained | None
     """
     parent = tracking.run(run_id).data.tags.get("mlflow.parentRunId")
     for holder in filter(None, (run_id, parent)):
-        if tracking.has_artifact(holder, SPLIT):
-            split = Split.model_validate(tracking.read_json(holder, SPLIT))
-            if split.digest == digest:
-                return Trained(split, _known_cases(tracking, holder))
+        for name in (SPLIT, ENSEMBLE_SPLIT):
+            if tracking.has_artifact(holder, name):
+                split = Split.model_validate(tracking.read_json(holder, name))
+                if split.digest == digest:
+                    return Trained(split, known_cases(tracking, holder))
     return None
 
 
-def _known_cases(tracking: Tracking, holder: str) -> dict[str, KnownCase]:
+def known_cases(tracking: Tracking, holder: str) -> dict[str, KnownCase]:
+    """Return what a run remembers of its cohort's cases, by id."""
     if tracking.has_artifact(holder, CASES):
         return _CASES.validate_python(tracking.read_json(holder, CASES))
     if not tracking.has_artifact(holder, COHORT):

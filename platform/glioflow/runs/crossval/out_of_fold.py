@@ -62,7 +62,7 @@ def read_out_of_fold(run_id: str) -> OutOfFold:
     run = tracking.run(run_id)
     if run.info.status != "FINISHED":
         hint = f"finish it with `glioflow crossval --resume {run_id}`"
-        raise UserError("only finished cross-validations can be compared", f"{run_id}, {run.info.status}", hint=hint)
+        raise UserError("a cross-validation must be finished first", f"{run_id}, {run.info.status}", hint=hint)
     experiment = yaml.safe_load(tracking.download(f"runs:/{run_id}/experiment.yaml").read_text())
     rows: list[Row] = tracking.read_json(run_id, OUT_OF_FOLD)
     return OutOfFold(
@@ -75,6 +75,15 @@ def read_out_of_fold(run_id: str) -> OutOfFold:
         rows=rows,
         datasets=datasets_of(run, "testing"),
     )
+
+
+def finished_folds(tracking: Tracking, experiment: str, run_id: str) -> dict[int, str]:
+    """Return the run of each finished fold of a cross-validation by its number, from 0."""
+    finished: dict[int, str] = {}
+    for child in tracking.children(experiment, run_id):  # newest first
+        if child.info.status == "FINISHED":
+            finished.setdefault(int(child.data.tags["glioflow.fold"]), child.info.run_id)
+    return finished
 
 
 def _num_parameters(tracking: Tracking, experiment: str, run_id: str) -> int | None:

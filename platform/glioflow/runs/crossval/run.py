@@ -24,7 +24,7 @@ from glioflow.progress import Say, quiet
 from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.reports.page import Drawing
 from glioflow.runs.case_pictures import draw_case, pick_cases
-from glioflow.runs.crossval.out_of_fold import OUT_OF_FOLD
+from glioflow.runs.crossval.out_of_fold import OUT_OF_FOLD, finished_folds
 from glioflow.runs.launch import Setting, open_setting, opening_of
 from glioflow.runs.plan import Plan, plan_of
 from glioflow.runs.progress import TRAINED, ProgressFile, shown
@@ -245,13 +245,8 @@ def _resumed(setting: Setting, run_id: str, tags: Mapping[str, str]) -> Setting:
 
 def _finished_folds(setting: Setting, parent: str) -> dict[int, str]:
     """Return the run of each fold that is finished; those that a killed process left open are closed."""
-    tracking, experiment = setting.tracking, setting.experiment.name
-    close_children(tracking, experiment, parent)
-    finished: dict[int, str] = {}
-    for child in tracking.children(experiment, parent):  # newest first
-        if child.info.status == "FINISHED":
-            finished.setdefault(int(child.data.tags["glioflow.fold"]), child.info.run_id)
-    return finished
+    close_children(setting.tracking, setting.experiment.name, parent)
+    return finished_folds(setting.tracking, setting.experiment.name, parent)
 
 
 def _plan(setting: Setting, parent: str, fold: int, split: Split) -> Plan:

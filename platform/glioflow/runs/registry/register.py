@@ -15,6 +15,7 @@ from glioflow.cluster.storage import home
 from glioflow.evaluation import VolumeInterval
 from glioflow.promotion.golden import GOLDEN, golden_answer, golden_study
 from glioflow.runs.analysis.survival import read_stage
+from glioflow.runs.crossval.ensemble import make_ensemble
 from glioflow.runs.crossval.run import VOLUME_INTERVAL
 from glioflow.runs.train.run import PER_PATIENT
 from glioflow.tracking import BUNDLE, CHALLENGER, Tracking, Version
@@ -29,11 +30,11 @@ def register(
     """Make the bundle of a run the next version of a model, and its challenger.
 
     Args:
-        run_id: A finished training or trial.
+        run_id: A finished training, trial or cross-validation, which becomes the ensemble of its folds.
         name: Of the model; None takes the experiment's name.
         survival: Run id of a survival stage to put inside.
-        crossval: Run id of a cross-validation whose interval for the tumor volume is put inside; None takes the one
-            on whose masks the survival stage was fitted, if any.
+        crossval: Run id of a cross-validation whose interval for the tumor volume is put inside; None takes `run_id`
+            if it is one, else the one on whose masks the survival stage was fitted, if any.
 
     Raises:
         UserError: If a run does not exist, or has no bundle, stage or interval, or the bundle cannot be loaded.
@@ -42,6 +43,10 @@ def register(
         check_not_reserved(name)
     tracking = Tracking()
     run = tracking.run(run_id)
+    if run.data.tags.get("glioflow.kind") == "crossval":
+        make_ensemble(tracking, run_id)
+        run = tracking.run(run_id)  # it has scores of the test patients now
+        crossval = crossval or (run_id if tracking.has_artifact(run_id, VOLUME_INTERVAL) else None)
     folder = tracking.download(f"runs:/{run_id}/{BUNDLE}")
     stage = read_stage(survival) if survival else None
     metrics = {key: float(value) for key, value in run.data.metrics.items() if key.startswith(("val/", "test/"))}
