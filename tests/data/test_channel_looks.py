@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from glioflow.data.checks import channel_looks
 from glioflow.data.checks.channel_looks import MIN_CASES, find_swapped, fit_channel_looks
 from glioflow.data.formats.detect import open_cohort
 
@@ -49,6 +50,18 @@ def test_few_cases_teach_nothing_and_blank_or_copied_channels_are_no_pair():
     known = fit_channel_looks(images, CHANNELS)
     for image in (blank, copied, np.zeros_like(blank), blank[:1, :8, :8]):
         assert ("pre", "flair") not in find_swapped(image, CHANNELS, known)
+
+
+@pytest.mark.parametrize("cases", [100, 400])
+def test_as_many_fits_are_made_for_many_cases_as_for_few(monkeypatch, cases):
+    solved = []
+    solve = np.linalg.solve
+    monkeypatch.setattr(np.linalg, "solve", lambda *args: solved.append(args) or solve(*args))
+    rows = np.random.default_rng(0).normal(0.5, 1, (cases, 12))
+    rows[7] = -20  # unlike the others
+    looks = channel_looks._fit(("pre", "flair"), rows)
+    assert len(solved) == 21
+    assert looks.limit < channel_looks._LIMIT, "the case that is unlike the others must not be an alarm"
 
 
 @pytest.mark.real
