@@ -9,6 +9,7 @@ from glioflow.data.checks.cohort_checks import check
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.lgg import patient_of
 from glioflow.data.formats.record import CaseFiles, Cohort
+from glioflow.data.prepared.preparation import prepare
 from glioflow.data.sequences import sequence_of
 from glioflow.errors import UserError
 from glioflow.survival import read_clinical
@@ -209,3 +210,29 @@ class TestRoles:
         nibabel.save(nibabel.Nifti1Image(np.ones(SHAPE, np.uint8), LPS), tmp_path / "one" / "one_seg.nii.gz")
         shown = check(tmp_path).to_dict()["files"]
         assert shown == {"case": "one", "images": ["flair.nii.gz"], "masks": ["one_seg.nii.gz"]}
+
+
+def test_a_case_with_the_channels_of_the_others_in_another_order_is_prepared_in_theirs(tmp_path):
+    for case, names in (("p1", ("T1", "flair")), ("p2", ("FLAIR", "t1")), ("p3", ("T1", "flair"))):
+        for name in names:
+            image(tmp_path / "raw" / case / f"{name}.nii.gz", 1 if name.lower() == "t1" else 2)
+    assert [open_cohort(tmp_path / "raw").read(case).channels[0] for case in ("p1", "p2")] == ["t1", "flair"]
+    prepared = prepare(open_cohort(tmp_path / "raw"), tmp_path / "out", (), map_cases=map)
+    assert [record.source_channels for record in prepared.records] == [("t1", "flair")] * 3
+    assert all(np.asarray(case.image)[0, 0, 0].tolist() == [1, 2] for case in prepared.cases(["p1", "p2", "p3"]))
+    assert len(list((tmp_path / "out" / "cases").iterdir())) == 3
+
+
+def test_check_names_a_case_that_lacks_a_sequence_of_the_others(tmp_path):
+    for case in ("p1", "p2", "p3"):
+        for name in ("t1", "flair"):
+            save(tmp_path / case / f"{name}.nii.gz", np.random.default_rng(0).integers(1, 9, SHAPE).astype(np.int16))
+    (tmp_path / "p2" / "t1.nii.gz").unlink()
+    found = [(problem.file, problem.value) for problem in check(tmp_path).problems if "same channels" in problem.rule]
+    assert found == [("p2", "flair, and most have flair, t1")]
+
+
+def test_archives_among_the_cases_are_said(tmp_path):
+    image(tmp_path / "p1" / "flair.nii.gz")
+    (tmp_path / "p2.zip").write_bytes(b"PK")
+    assert any("packed" in remark and "p2.zip" in remark for remark in check(tmp_path).remarks)

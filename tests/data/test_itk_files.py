@@ -8,6 +8,9 @@ import pytest
 import SimpleITK
 
 from glioflow.data.formats.itk import count_values, read_itk
+from glioflow.data.formats.mask_file import read_mask
+from glioflow.data.formats.study import read_study
+from glioflow.data.formats.writing import native_format, write_mask
 from glioflow.errors import TooLarge, UserError
 
 VOXELS = np.random.default_rng(0).integers(0, 200, (3, 4, 5))
@@ -107,3 +110,16 @@ def test_what_a_header_states_is_known_before_anything_is_unpacked(tmp_path):
     assert count_values(tmp_path / "a.nrrd") == (125 * 10**9, 250 * 10**9)
     with pytest.raises(TooLarge):
         read_itk(tmp_path / "a.nrrd", most_voxels=10**6)
+
+
+@pytest.mark.parametrize("ending", ["mha", "nrrd"])
+def test_the_mask_of_a_study_in_other_formats_of_volumes_is_written_as_nifti(tmp_path, ending):
+    image = SimpleITK.GetImageFromArray(VOXELS.astype("int16"))
+    image.SetSpacing((0.5, 2.0, 3.0))
+    SimpleITK.WriteImage(image, str(tmp_path / f"p1_flair.{ending}"))
+    case = read_study([tmp_path / f"p1_flair.{ending}"])
+    mask = np.arange(case.image.size, dtype=np.uint8).reshape(case.shape) % 3
+    written = write_mask(mask, case, tmp_path / "out", native_format(case))
+    again, spacing = read_mask(written)
+    assert np.array_equal(again, mask)
+    assert spacing == case.spacing_mm

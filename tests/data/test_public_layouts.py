@@ -33,6 +33,7 @@ EXPECTED = {
     "decathlon": ("nnU-Net or the Decathlon (dataset.json)", 2, 2, "decathlon", ""),
     "upenn-gbm": ("UPENN-GBM", 2, 3, "brats-2021", ""),
     "brats-tcga": ("BraTS-TCGA", 2, 2, "brats-2021", ""),
+    "rembrandt": ("REMBRANDT", 2, 2, "brats-2021", ""),
     "ucsf-alptdg": ("UCSF-ALPTDG", 1, 2, "brats-2024-gli", ""),
     "ucsd-ptgbm": ("UCSD-PTGBM", 1, 2, "brats-2024-gli", ""),
     "mu-glioma-post": ("MU-Glioma-Post", 1, 2, "brats-2024-gli", ""),

@@ -294,7 +294,7 @@ def test_a_case_with_two_masks_of_brats_names_is_named_and_may_be_told_apart(tmp
         save(tmp_path / "p2" / f"{name}.nii.gz", np.ones((4, 5, 6), np.int16))
     for name in ("p2_seg", "p2_tumor_segmentation"):
         save(tmp_path / "p2" / f"{name}.nii.gz", np.ones((4, 5, 6), np.uint8))
-    with pytest.raises(UserError, match=r"p2 must have at least one image and at most one mask.*cohort\.yaml"):
+    with pytest.raises(UserError, match=r"p2 must have one mask; got p2_seg.nii.gz, p2_tumor_seg.*cohort.yaml"):
         open_cohort(tmp_path).read("p2")
     (tmp_path / "cohort.yaml").write_text('masks: ["*_tumor_segmentation.nii.gz"]\n')
     assert open_cohort(tmp_path).read("p2").mask is not None

@@ -14,6 +14,7 @@ from glioflow.data.case import Case
 from glioflow.data.checks.channel_checks import blank_channels, copies_of_flair
 from glioflow.data.formats import lgg, nifti
 from glioflow.data.formats.nifti_names import is_volume
+from glioflow.data.formats.nnunet import is_picture
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.preprocessing.brain_mask import BrainMask, approximate_brain
 from glioflow.errors import UserError
@@ -64,6 +65,7 @@ class CaseReport:
         problems: In the order of reading.
         digests: Number and digest of every slice that is not blank.
         labels: The labels of its mask.
+        channels: Names of its channels; none if nothing could be read.
     """
 
     slices: int
@@ -72,6 +74,7 @@ class CaseReport:
     problems: tuple[Problem, ...]
     digests: tuple[tuple[int, bytes], ...]
     labels: tuple[int, ...] = ()
+    channels: tuple[str, ...] = ()
 
 
 def check_case(cohort: Cohort, case: CaseFiles) -> CaseReport:
@@ -94,7 +97,7 @@ def check_case(cohort: Cohort, case: CaseFiles) -> CaseReport:
     positive = 0 if mask is None else int((mask > 0).any(axis=(1, 2)).sum())
     labeled = mask is not None if len(image) else None
     labels = () if mask is None else tuple(int(value) for value in np.unique(mask) if value)
-    return CaseReport(len(image), positive, labeled, tuple(problems), tuple(digests), labels)
+    return CaseReport(len(image), positive, labeled, tuple(problems), tuple(digests), labels, channels)
 
 
 def _name_of(case: CaseFiles, root: Path) -> str:
@@ -174,7 +177,7 @@ def _read_case(cohort: Cohort, case: CaseFiles, problems: list[Problem]) -> Case
     except UserError as error:
         broken = []
         for file in case.files:
-            if is_volume(file.name):
+            if is_volume(file.name) or (cohort.format == "nifti" and is_picture(file.name)):
                 try:
                     nifti.read_volume(file)
                 except UserError as problem:

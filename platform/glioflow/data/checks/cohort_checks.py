@@ -9,9 +9,15 @@ from pathlib import Path
 from typing import TypedDict
 
 from glioflow.data.checks.case_checks import CaseReport, Problem, check_case
-from glioflow.data.formats import lgg
+from glioflow.data.checks.comparisons import (
+    find_other_channels,
+    find_shared_images,
+    find_unlabeled,
+    find_unused_labels,
+)
+from glioflow.data.formats import lgg, nnunet
 from glioflow.data.formats.detect import open_cohort
-from glioflow.data.formats.junk import find_junk
+from glioflow.data.formats.junk import find_junk, packed_files
 from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.study import open_source
@@ -132,9 +138,10 @@ def check(
     reports = list(map_cases(partial(check_case, cohort), cohort.cases))
     for report in reports:
         problems += report.problems
-    problems += _unlabeled(cohort.cases, reports)
-    problems += _unused_labels(cohort, reports)
-    problems += _shared_images(cohort.cases, reports)
+    problems += find_unlabeled(cohort.cases, reports)
+    problems += find_other_channels(cohort.cases, reports)
+    problems += find_unused_labels(cohort, reports)
+    problems += find_shared_images(cohort.cases, reports)
     problems += _check_table(cohort)
     # A case that could not be read counts as a patient, too.
     return CheckReport(
@@ -154,22 +161,16 @@ def _recognized(cohort: Cohort) -> list[str]:
 
 
 def _left_lying(path: Path) -> list[str]:
-    """Say once what of other programs lies among the files."""
-    found = list(find_junk(path)) if path.is_dir() else []
-    if not found:
-        return []
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return [f"left out, since other programs made them: {', '.join(found[:_SHOWN])}{more}"]
-
-
-def _unused_labels(cohort: Cohort, reports: Sequence[CaseReport]) -> list[Problem]:
-    """Report labels that the cohort declares and no mask has, where all masks were read: the scheme may be another."""
-    if len(cohort.labels) < 2 or len(reports) < _SHOWN or not any(report.labeled for report in reports):
-        return []
-    found = {value for report in reports for value in report.labels}
-    rule = "a label of the cohort should be in a mask"
-    unused = {value: name for value, name in cohort.labels.items() if value not in found}
-    return [Problem("warning", cohort.path.name, rule, f"{value} {name} is in none") for value, name in unused.items()]
+    """Say once what of other programs lies among the files, and which archives."""
+    kinds = {
+        "left out, since other programs made them": list(find_junk(path)) if path.is_dir() else [],
+        "left out, since they are packed: unpack them if they hold cases": packed_files(path),
+    }
+    return [
+        f"{why}: {', '.join(found[:_SHOWN])}{f' and {len(found) - _SHOWN} more' if len(found) > _SHOWN else ''}"
+        for why, found in kinds.items()
+        if found
+    ]
 
 
 def _files(cohort: Cohort) -> FilesRecord:
@@ -201,7 +202,7 @@ def _shown(files: Sequence[Path]) -> list[str]:
 
 def _survey(path: Path, format: str | None) -> tuple[Cohort, list[Problem]]:
     """List all cases that can be listed, and the problems of the others."""
-    if path.is_dir() and format in (None, "lgg"):
+    if path.is_dir() and format in (None, "lgg") and not nnunet.has_pictures(path):
         root = lgg.root_of(path)
         flat = lgg.flat_cases(root)
         single = len(flat) < 2 and any(not is_png(file) for file in lgg.slice_files(root))
@@ -254,33 +255,6 @@ def _empty_folders(path: Path) -> list[Problem]:
     folders = lgg.case_folders(path) if path.is_dir() else []
     empty = [folder.name for folder in folders if not any(file.is_file() for file in folder.rglob("*"))]
     return [Problem("warning", name, "a case folder should hold files", "none") for name in empty]
-
-
-def _unlabeled(cases: tuple[CaseFiles, ...], reports: list[CaseReport]) -> list[Problem]:
-    """Report the cases without a mask if others have one."""
-    if not any(report.labeled for report in reports):
-        return []
-    return [
-        Problem("warning", case.id, "a case has no mask, and others have one", "no mask")
-        for case, report in zip(cases, reports, strict=True)
-        if report.labeled is False
-    ]
-
-
-def _shared_images(cases: tuple[CaseFiles, ...], reports: list[CaseReport]) -> list[Problem]:
-    """Report every pair of cases with a slice in common."""
-    first: dict[bytes, tuple[CaseFiles, int]] = {}
-    pairs: dict[tuple[str, str], list[int]] = {}
-    for case, report in zip(cases, reports, strict=True):
-        for number, digest in report.digests:
-            owner, _ = first.setdefault(digest, (case, number))
-            if owner.id != case.id:
-                pairs.setdefault((case.id, owner.id), []).append(number)
-    rule = "two cases must not have the same image"
-    return [
-        Problem("error", one, rule, f"{len(numbers)} slices are in {other} too, the first is {numbers[0]}")
-        for (one, other), numbers in pairs.items()
-    ]
 
 
 def _check_table(cohort: Cohort) -> list[Problem]:

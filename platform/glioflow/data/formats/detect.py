@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Protocol
 
 from glioflow.data.case import Case
-from glioflow.data.formats import brats, dicom, lgg, listed, nifti, published, slices
+from glioflow.data.formats import brats, dicom, lgg, listed, nifti, nnunet, published, slices
 from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, read_roles
+from glioflow.data.formats.junk import is_packed
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.errors import UserError, unknown_name
 
-_PACKED = (".tar", ".tar.gz", ".tgz", ".zip", ".7z", ".rar")
 _SLICE_OF_BRATS = re.compile(r"volume_\d+_slice_\d+\.h5")
 
 
@@ -52,7 +52,7 @@ def detect_format(path: Path) -> Format:
     if path.is_file() and listed.detect(path):
         return listed
     if not path.is_dir():
-        if path.is_file() and path.name.lower().endswith(_PACKED):
+        if path.is_file() and is_packed(path.name):
             raise UserError("the files must be unpacked", path.name, hint=f"unpack {path.name}", file=path)
         problem = "is no folder" if path.exists() else "does not exist"
         raise UserError(f"{path} {problem}", path, hint="give the folder of a cohort")
@@ -63,6 +63,8 @@ def detect_format(path: Path) -> Format:
     if roles.has_patterns or (roles.labels and not (listed.detect(path) or published.detect(path))):
         if not nifti.detect(path):
             raise UserError(f"{DECLARED} is for cohorts of NIfTI files", "no such file", file=path)
+        return nifti
+    if nnunet.has_pictures(path):  # which are numbered as slices of the LGG set are
         return nifti
     for candidate in FORMATS.values():
         if candidate.detect(path):
@@ -76,7 +78,7 @@ def _unusable(path: Path) -> UserError | None:
     """Return what is wrong with a folder that holds a public set in a form that is not read."""
     for file in path.rglob("*"):
         name = file.name.lower()
-        if name.endswith(_PACKED):
+        if is_packed(name):
             return UserError("the files must be unpacked", file.name, hint=f"unpack {file.name}", file=path)
         if _SLICE_OF_BRATS.fullmatch(name):
             rule = "slices of BraTS in HDF5 are not read: they have lost their spacing and their patients"

@@ -23,6 +23,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from glioflow.data.formats.paired_folders import is_in_masks
 from glioflow.errors import UserError
 from glioflow.label_schemes import scheme_named
 from glioflow.strict_yaml import parse_yaml
@@ -110,10 +111,13 @@ def said_of(left_out: Sequence[str]) -> tuple[str, ...]:
 
 
 def guess_role(file: Path) -> Role:
-    """Return what a file is by its name: `x_brain_mask` is no tumor, `x_mask` and `x-seg` are; others are images."""
+    """Return what a file is by its name: `x_brain_mask` is no tumor, `x_mask` and `x-seg` are; others are images.
+
+    In a folder such as `masks` with `images` beside it, all are masks.
+    """
     if BRAIN_NAME.search(file.name):
         return "brain_mask"
-    return "mask" if MASK_NAME.search(file.name) or file.parent.name == "labelsTr" else "image"
+    return "mask" if MASK_NAME.search(file.name) or is_in_masks(file) else "image"
 
 
 def is_mask_name(name: str) -> bool:

@@ -70,6 +70,13 @@ LAYOUTS: tuple[Layout, ...] = (
         "brats-2021",
     ),
     _layout(
+        "REMBRANDT",
+        rf"(?P<case>(?P<person>900-00-\d{{4}}|HF\d{{4}})_\d{{4}}\.\d\d\.\d\d)_(?P<what>\w+?){_END}",
+        "flair=flair_LPS_rSRI t1=t1_LPS_rSRI t1ce=t1ce_LPS_rSRI t2=t2_LPS_rSRI",
+        {"GlistrBoost_out": "automated"},
+        "brats-2021",
+    ),
+    _layout(
         "UCSF-ALPTDG",
         rf"(?P<case>(?P<person>\d{{6}})_time\d)_(?P<what>flair|t1|t1ce|t2|seg){_END}",
         "flair=flair t1=t1 t1ce=t1ce t2=t2",

@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.data.case import Case
+from glioflow.data.formats import nnunet
 from glioflow.data.formats.dataset_json import description_files, labels_in, read_description, stacked_names
 from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, declared_in, read_roles
 from glioflow.data.formats.itk import is_itk, read_itk
 from glioflow.data.formats.nifti_header import MAX_VOXELS, open_volume, read_header
 from glioflow.data.formats.nifti_names import NUMBERED, channel_name, name_cases, stem, volume_files
+from glioflow.data.formats.nnunet import is_picture, read_picture
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.data.formats.volume import Volume, orient, paste, same_grid, spacing_of
 from glioflow.data.sequences import NONE_CHOSEN, Series, rename_chosen
@@ -32,8 +34,8 @@ NEARLY_WHOLE = 1e-3
 
 
 def detect(path: Path) -> bool:
-    """Return whether there is a NIfTI file anywhere below `path`."""
-    return next(iter(volume_files(path)), None) is not None
+    """Return whether there is a NIfTI file anywhere below `path`, or pictures lie there as nnU-Net has them."""
+    return next(iter(volume_files(path)), None) is not None or nnunet.has_pictures(path)
 
 
 def open(path: Path) -> Cohort:
@@ -42,8 +44,8 @@ def open(path: Path) -> Cohort:
     Raises:
         UserError: If a mask has no image, or `dataset.json` or `cohort.yaml` cannot be read.
     """
-    root, roles = path / "imagesTr", read_roles(path)
-    files = list(volume_files(root if root.is_dir() else path))
+    path, roles = nnunet.dataset_in(path), read_roles(path)
+    files = nnunet.list_files(path)
     cases = name_cases(files, path, roles)
     if not cases:
         raise UserError("a NIfTI cohort must hold .nii or .nii.gz files", file=path)
@@ -77,12 +79,14 @@ def read(case: CaseFiles, *, roles: FileRoles = NO_ROLES, chosen: Mapping[str, s
     """
     masks, images = roles.only("mask", case.files), roles.only("image", case.files)
     if not images or len(masks) > 1:
-        shown = ", ".join(file.name for file in case.files)
-        rule = f"case {case.id} must have at least one image and at most one mask"
-        raise UserError(rule, shown, hint=f"say in {DECLARED} which files are images and masks")
+        rule = f"case {case.id} must have {'one mask' if images else 'an image'}"
+        shown = ", ".join(file.name for file in (masks if images else case.files))
+        kinds = "masks: [NAME]" if images else "images and masks"
+        raise UserError(rule, shown, hint=f"say which with {kinds} in a file {DECLARED} beside the cases")
     description = read_description(case.files[0])
     labels = roles.labels or labels_in(description)
-    if len(images) == 1 and len(names := stacked_names(description)) > 1 and not NUMBERED.match(stem(images[0])):
+    names, colored = stacked_names(description), is_picture(images[0].name)  # whose colors are channels
+    if len(images) == 1 and len(names) > 1 and (colored or not NUMBERED.match(stem(images[0]))):
         stack = read_stack(images[0], names)
         channels = zip(rename_chosen([Series(name) for name in names], chosen), stack, strict=True)
         read = join(case, {name: (images[0], one) for name, one in channels if name is not None}, masks, labels)
@@ -129,6 +133,7 @@ def join(
                 "all images of a case must lie on one grid", f"another grid than that of {first_file.name}", file=file
             )
     image = np.stack([volume.data for _, volume in channels.values()], axis=-1)
+    known = "its spacing but no" if first.measured else "neither spacing nor"
     return Case(
         id=case.id,
         patient=case.patient,
@@ -136,12 +141,10 @@ def join(
         mask=mask,
         channels=tuple(channels),
         slice_numbers=tuple(range(1, image.shape[0] + 1)),
-        spacing_mm=first.spacing_mm,
+        spacing_mm=first.spacing_mm if first.measured else None,
         institution=case.institution,
         grid=first.grid,
-        warnings=()
-        if first.oriented
-        else (f"{first_file.name} states its spacing but no orientation: its axes are guessed",),
+        warnings=() if first.oriented else (f"{first_file.name} states {known} orientation: its axes are guessed",),
         files=tuple(dict.fromkeys(file for file, _ in channels.values())),
     )
 
@@ -167,6 +170,8 @@ def read_stack(path: Path, names: Sequence[str]) -> list[Volume]:
 
 
 def _read(path: Path, *, most: int) -> list[Volume]:
+    if is_picture(path.name):
+        return _read_picture(path, most=most)
     if is_itk(path.name):
         data, affine = read_itk(path, most_voxels=MAX_VOXELS)
         return _volumes(data, affine, path, oriented=True)
@@ -180,6 +185,16 @@ def _read(path: Path, *, most: int) -> list[Volume]:
     except Exception as error:  # a damaged file can fail anywhere inside the decoder
         raise UserError("the NIfTI file cannot be read completely", reason(error), file=path) from error
     return _volumes(data, affine, path, oriented=_is_oriented(image.header))
+
+
+def _read_picture(path: Path, *, most: int) -> list[Volume]:
+    """Read the channels of a picture: slices upward, rows toward posterior, columns toward left, which none states."""
+    data, spacing = read_picture(path, most_voxels=MAX_VOXELS)
+    if data.shape[3] > most:
+        raise UserError("an image must be gray, one file for each channel", "an image in color", file=path)
+    s, h, w = spacing or (1.0, 1.0, 1.0)
+    affine = np.array([[0, 0, -w, 0], [0, -h, 0, 0], [s, 0, 0, 0], [0, 0, 0, 1]], np.float64)
+    return [replace(each, measured=spacing is not None) for each in _volumes(data, affine, path, oriented=False)]
 
 
 def _volumes(data: NDArray[Any], affine: NDArray[np.float64], path: Path, *, oriented: bool) -> list[Volume]:

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from glioflow.data.formats.file_roles import FileRoles, case_name
+from glioflow.data.formats.file_roles import FileRoles, Role, case_name
 from glioflow.data.formats.itk import is_itk
 from glioflow.data.formats.junk import is_junk
+from glioflow.data.formats.paired_folders import Place, place_pairs
+from glioflow.data.formats.persons import is_visit, public_person
 from glioflow.data.formats.record import CaseFiles, accepted_person
 from glioflow.data.sequences import is_channel_name
 from glioflow.errors import UserError
@@ -52,27 +54,57 @@ def name_cases(files: Iterable[Path], root: Path, roles: FileRoles) -> tuple[Cas
     Raises:
         UserError: If a mask has no image.
     """
-    named_cases: dict[tuple[tuple[str, ...], str], _Found] = {}
-    flat = (root, root / "imagesTr")
     listed = [(file, role) for file in files if (role := roles.of(file)) is not None]
-    owners = _owners([file for file, role in listed if role == "image" and file.parent == root])
-    for file, role in listed:
-        named = _flat(file, roles, owners) if file.parent in flat else _in_folders(file, root, derived=role == "image")
-        if named is not None:
-            named_cases.setdefault((named.above, named.name), named).files.append(file)
+    found = [*_in_pairs(listed, root, roles), *_by_folders(listed, root, roles)]
+    named_cases: dict[tuple[tuple[str, ...], str], _Found] = {}
+    for each in found:
+        named_cases.setdefault((each.above, each.name), replace(each, files=[])).files.extend(each.files)
     for each in named_cases.values():
-        if not each.above:
-            each.files += [
-                path
-                for end in (".nii.gz", ".nii", ".mha", ".nrrd")
-                if (path := root / "labelsTr" / f"{each.name}{end}").is_file()
-            ]
         each.files = [file for file in each.files if roles.of(file) != "brain_mask"]
     cases = [each for each in named_cases.values() if each.files]
     for each in cases:
         if not roles.only("image", each.files):
             raise UserError("a mask has no image", file=each.files[0])
     return tuple(sorted(_distinct(cases), key=lambda case: case.id))
+
+
+def _by_folders(listed: Sequence[tuple[Path, Role]], root: Path, roles: FileRoles) -> Iterable[_Found]:
+    """Yield each file that is in no pair of folders, with what it belongs to."""
+    paired = place_pairs((file for file, _ in listed), root)
+    owners = _owners([file for file, role in listed if role == "image" and file.parent == root])
+    for file, role in listed:
+        if file in paired:
+            continue
+        flat = file.parent in (root, root / "imagesTr")
+        named = _flat(file, roles, owners) if flat else _in_folders(file, root, derived=role == "image")
+        if named is not None:
+            yield named
+
+
+def _in_pairs(listed: Sequence[tuple[Path, Role]], root: Path, roles: FileRoles) -> Iterable[_Found]:
+    """Yield each file of folders of images and of masks that lie side by side, with what it belongs to.
+
+    The files are named by their case, as in `images/p1_t1.nii`, or there is one such pair in the folder of each case.
+    """
+    placed = place_pairs((file for file, _ in listed), root)
+    images: dict[Place, list[Path]] = {}
+    for file, role in listed:
+        if file in placed and role == "image":
+            images.setdefault(placed[file], []).append(file)
+    owners = {place: _owners(files) for place, files in images.items()}
+    for file, _ in listed:
+        if (place := placed.get(file)) is None:
+            continue
+        shown = images.get(place, [])
+        if place.below or all(owner_of(stem(image)) == "" for image in shown):
+            folders = (*place.above, *place.below) or (root.resolve().name,)
+            yield replace(_of_folders(folders), files=[file])
+            continue
+        named = _flat(file, roles, owners.get(place, {}))
+        known = [own for image in shown if owner_of(own := _flat(image, roles, owners[place]).name) == named.name]
+        if file not in shown and len(known) == 1:  # the mask `p1` of the lone image `p1_flair`
+            named = replace(named, name=known[0], person=public_person(known[0]) or known[0])
+        yield replace(named, above=place.above)
 
 
 def owner_of(name: str) -> str | None:
@@ -146,8 +178,8 @@ def is_nifti(name: str) -> bool:
 
 
 def stem(path: Path) -> str:
-    """Return the name without `.nii`, `.nii.gz`, `.mha`, `.nrrd` or `.seg.nrrd`."""
-    return re.sub(r"\.(?:nii(?:\.gz)?|mha|(?:seg\.)?nrrd)$", "", path.name, flags=re.IGNORECASE)
+    """Return the name without `.nii`, `.nii.gz`, `.mha`, `.nrrd`, `.seg.nrrd`, `.tif` or `.png`."""
+    return re.sub(r"\.(?:nii(?:\.gz)?|mha|(?:seg\.)?nrrd|tiff?|png)$", "", path.name, flags=re.IGNORECASE)
 
 
 def _flat(file: Path, roles: FileRoles, owners: Mapping[str, str]) -> _Found:
@@ -160,7 +192,7 @@ def _flat(file: Path, roles: FileRoles, owners: Mapping[str, str]) -> _Found:
     alone = not bare and "" in owners.values()
     own = match["case"] if match else bare or stem(file)
     name = roles.case_of(file) or owners.get(own, "" if alone else own) or file.parent.resolve().name
-    return _Found((), name, name)
+    return _Found((), name, public_person(name) or name, [file])
 
 
 def _owners(images: Sequence[Path]) -> dict[str, str]:
@@ -183,7 +215,7 @@ def _in_folders(file: Path, root: Path, *, derived: bool) -> _Found | None:
     parts = file.parent.relative_to(root).parts
     persons = [index for index, part in enumerate(parts) if _PERSON.fullmatch(part)]
     if not persons:
-        return _Found(parts[:-1], parts[-1], accepted_person(parts[-1]) or parts[-1])
+        return replace(_of_folders(parts), files=[file])
     above, below = parts[: persons[-1]], parts[persons[-1] + 1 :]
     if _DERIVED in above:
         if derived:
@@ -193,7 +225,15 @@ def _in_folders(file: Path, root: Path, *, derived: bool) -> _Found | None:
         return None
     person = parts[persons[-1]]
     inner = [part for part in below if part != _ANATOMY]
-    return _Found(above, "_".join([person, *inner]), person)
+    return _Found(above, "_".join([person, *inner]), person, [file])
+
+
+def _of_folders(parts: tuple[str, ...]) -> _Found:
+    """Return the case that folders name: the last one, or a person's with a visit in it."""
+    if len(parts) > 1 and is_visit(parts[-1]) and not is_visit(parts[-2]):
+        person = parts[-2]
+        return _Found(parts[:-2], "_".join(parts[-2:]), public_person(person) or person)
+    return _Found(parts[:-1], parts[-1], accepted_person(parts[-1]) or public_person(parts[-1]) or parts[-1])
 
 
 def _distinct(cases: Sequence[_Found]) -> list[CaseFiles]:

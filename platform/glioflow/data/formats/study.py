@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from glioflow.data.case import Case
-from glioflow.data.formats import brats, dicom, lgg, listed, published, slices
+from glioflow.data.formats import brats, dicom, lgg, listed, nnunet, published, slices
 from glioflow.data.formats.detect import format_named, open_cohort
 from glioflow.data.formats.file_roles import is_mask_name
 from glioflow.data.formats.nifti_names import is_volume, owner_of, stem, volume_files
@@ -117,6 +117,8 @@ def open_source(path: Path) -> Cohort:
 
 
 def _open_folder(path: Path) -> Cohort:
+    if nnunet.has_pictures(path):
+        return open_cohort(path)
     images, masks = lgg.pair_slices(path.iterdir())
     if any(not is_png(file) for file in (*images.values(), *masks.values())) and len(lgg.flat_cases(path)) < 2:
         return _one("lgg", path, lgg.open_case(path), lgg.LABELS)

@@ -15,13 +15,14 @@ from glioflow.errors import UserError
 class Volume:
     """The volume in a file: `data` (S, H, W), the way back to the file, and the distance between neighbors.
 
-    `oriented` is whether the file says where in the patient it lies.
+    `oriented` is whether the file says where in the patient it lies, `measured` whether it states the distances.
     """
 
     data: NDArray[np.generic]
     grid: Grid
     spacing_mm: tuple[float, float, float]
     oriented: bool = True
+    measured: bool = True
 
 
 def orient(affine: NDArray[np.float64], path: Path) -> Grid:
@@ -57,9 +58,12 @@ def spacing_of(grid: Grid) -> tuple[float, float, float]:
 
 
 def same_grid(one: Volume, other: Volume) -> bool:
-    """Return whether two volumes have the same shape, and corners less than a tenth of their smallest spacing apart."""
-    if one.data.shape != other.data.shape:
-        return False
+    """Return whether two volumes have the same shape, and corners less than a tenth of their smallest spacing apart.
+
+    Of one that does not state its spacing, only the shape is known.
+    """
+    if one.data.shape != other.data.shape or not (one.measured and other.measured):
+        return one.data.shape == other.data.shape
     apart = np.linalg.norm(corners(one) - corners(other), axis=1).max()
     return bool(apart <= 0.1 * min(one.spacing_mm))
 

@@ -19,13 +19,11 @@ ENDINGS = {"tiff": "_mask.tif", "png": "_mask.png", "nifti": "_mask.nii.gz", "di
 
 
 def native_format(case: Case) -> str:
-    """Return the format of the files that a case was read from; TIFF if there were none."""
-    names = {file.name.lower() for file in case.files}
-    if names and all(name.endswith((".nii", ".nii.gz")) for name in names):
-        return "nifti"
-    if names and all(name.endswith(".png") for name in names):
-        return "png" if case.shape[0] == 1 else "tiff"
-    return "tiff" if case.grid.affine is None else "dicom-seg"
+    """Return the format of the files that a case was read from: NIfTI of any volumes; TIFF if there were none."""
+    if case.grid.affine is not None:
+        return "dicom-seg" if case.files and dicom.is_dicom(case.files[0]) else "nifti"
+    pictures = bool(case.files) and all(file.name.lower().endswith(".png") for file in case.files)
+    return "png" if pictures and case.shape[0] == 1 else "tiff"
 
 
 def write_mask(

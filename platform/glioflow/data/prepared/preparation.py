@@ -26,7 +26,7 @@ from glioflow.errors import UserError
 
 @dataclass(frozen=True)
 class Job:
-    """One case to prepare, as it is sent to a worker."""
+    """One case to prepare, as it is sent to a worker; `channels` are the order in which it must have its own."""
 
     cohort: Cohort
     case: CaseFiles
@@ -34,6 +34,7 @@ class Job:
     steps: tuple[Step, ...]
     digest: str
     reading: str = ""
+    channels: tuple[str, ...] = ()
 
 
 MapCases = Callable[[Callable[[Job], CaseRecord], Iterable[Job]], Iterable[CaseRecord]]
@@ -130,6 +131,7 @@ def prepare(
             records.append(record)
             if progress:
                 progress(len(records), len(jobs))
+        records = _with_one_order(records, jobs, map_cases)
         _same_channels(sorted(records, key=lambda record: record.id))
         for record in records:
             check_sizes(record, out / record.folder)
@@ -156,6 +158,19 @@ def prepare(
     return PreparedCohort(out)
 
 
+def _with_one_order(records: list[CaseRecord], jobs: Sequence[Job], map_cases: MapCases) -> list[CaseRecord]:
+    """Prepare those cases anew that have the channels of the first in another order, as scanners number series."""
+    order = min(records, key=lambda record: record.id).source_channels if records else ()
+    others = {record.id for record in records if record.source_channels != order}
+    others &= {record.id for record in records if sorted(record.source_channels) == sorted(order)}
+    again = [replace(job, channels=order) for job in jobs if job.case.id in others]
+    made = {record.id: record for record in map_cases(_prepare_case, again)} if again else {}
+    for record in records:
+        if record.id in made:
+            shutil.rmtree(jobs[0].out / record.folder, ignore_errors=True)
+    return [made.get(record.id, record) for record in records]
+
+
 def _copy_table(cohort: Cohort, out: Path) -> None:
     """Keep the copy of the clinical table as the source's is now: a changed cell prepares no image anew."""
     copy = out / "clinical.csv"
@@ -174,7 +189,8 @@ def _prepare_case(job: Job) -> CaseRecord:
     import cv2
 
     cv2.setNumThreads(1)
-    name = f"{job.case.id}-{fingerprint_of({job.case.id: job.digest}, job.steps, job.reading)[:12]}"
+    reading = " ".join((job.reading, *job.channels)) if job.channels else job.reading
+    name = f"{job.case.id}-{fingerprint_of({job.case.id: job.digest}, job.steps, reading)[:12]}"
     folder = job.out / "cases" / name
     if not folder.is_dir():
         with atomic.new_folder(folder) as working:
@@ -184,6 +200,9 @@ def _prepare_case(job: Job) -> CaseRecord:
 
 def _write_case(job: Job, folder: str, working: Path) -> None:
     case = job.cohort.read_files(job.case)
+    if job.channels:
+        where = [case.channels.index(name) for name in job.channels]
+        case = replace(case, image=np.ascontiguousarray(case.image[..., where]), channels=job.channels)
     volume = preprocess(case, job.steps)
     if not np.isfinite(volume.image).all():
         raise UserError("a preprocessed image must hold finite numbers", f"NaN or infinity in {case.id}")

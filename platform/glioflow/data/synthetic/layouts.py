@@ -120,6 +120,13 @@ EXAMPLES: Mapping[str, Example] = {
         ("{person}/{case}_GlistrBoost_ManuallyCorrected.nii.gz", "{person}/{case}_GlistrBoost.nii.gz"),
         "brats-2021",
     ),
+    "rembrandt": Example(
+        _cases("900-00-5299_2005.03.22", "HF1318_1994.04.23"),
+        "{case}/{case}_{what}.nii.gz",
+        _names("flair_LPS_rSRI t1_LPS_rSRI t1ce_LPS_rSRI t2_LPS_rSRI"),
+        ("{case}/{case}_GlistrBoost_out.nii.gz",),
+        "brats-2021",
+    ),
     "ucsf-alptdg": Example(
         _cases("100001_time1", "100001_time2"),
         "{person}/{case}_{what}.nii.gz",

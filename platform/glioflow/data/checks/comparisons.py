@@ -1,0 +1,62 @@
+"""Comparisons of the cases of a cohort: masks, channels, labels and images of one beside those of the others."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from glioflow.data.checks.case_checks import CaseReport, Problem
+from glioflow.data.formats.record import CaseFiles, Cohort
+
+# Of so many cases, a label that none has is told of.
+_ENOUGH = 8
+
+
+def find_unlabeled(cases: tuple[CaseFiles, ...], reports: list[CaseReport]) -> list[Problem]:
+    """Report the cases without a mask if others have one."""
+    if not any(report.labeled for report in reports):
+        return []
+    return [
+        Problem("warning", case.id, "a case has no mask, and others have one", "no mask")
+        for case, report in zip(cases, reports, strict=True)
+        if report.labeled is False
+    ]
+
+
+def find_other_channels(cases: tuple[CaseFiles, ...], reports: list[CaseReport]) -> list[Problem]:
+    """Report the cases whose channels are not those of most, since a network takes the same of every case."""
+    found = [tuple(sorted(report.channels)) for report in reports]
+    counts = Counter(channels for channels in found if channels)
+    if len(counts) < 2:
+        return []
+    usual, _ = counts.most_common(1)[0]
+    rule = "all cases of a cohort must have the same channels"
+    return [
+        Problem("error", case.id, rule, f"{', '.join(channels)}, and most have {', '.join(usual)}")
+        for case, channels in zip(cases, found, strict=True)
+        if channels and channels != usual
+    ]
+
+
+def find_unused_labels(cohort: Cohort, reports: Sequence[CaseReport]) -> list[Problem]:
+    """Report labels that the cohort declares and no mask has, where all masks were read: the scheme may be another."""
+    if len(cohort.labels) < 2 or len(reports) < _ENOUGH or not any(report.labeled for report in reports):
+        return []
+    found = {value for report in reports for value in report.labels}
+    rule = "a label of the cohort should be in a mask"
+    unused = {value: name for value, name in cohort.labels.items() if value not in found}
+    return [Problem("warning", cohort.path.name, rule, f"{value} {name} is in none") for value, name in unused.items()]
+
+
+def find_shared_images(cases: tuple[CaseFiles, ...], reports: list[CaseReport]) -> list[Problem]:
+    """Report every pair of cases with a slice in common."""
+    first: dict[bytes, tuple[CaseFiles, int]] = {}
+    pairs: dict[tuple[str, str], list[int]] = {}
+    for case, report in zip(cases, reports, strict=True):
+        for number, digest in report.digests:
+            owner, _ = first.setdefault(digest, (case, number))
+            if owner.id != case.id:
+                pairs.setdefault((case.id, owner.id), []).append(number)
+    rule = "two cases must not have the same image"
+    return [
+        Problem("error", one, rule, f"{len(numbers)} slices are in {other} too, the first is {numbers[0]}")
+        for (one, other), numbers in pairs.items()
+    ]
