@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import zipfile
 
 import pytest
 from safetensors import safe_open
@@ -49,6 +50,20 @@ def test_it_answers_without_a_home_and_without_mlflow(tmp_path):
     assert done.stdout.split()[0] == "starter"
     assert done.stdout.endswith("64, 64) False\n")
     assert not (tmp_path / "home").exists()
+
+
+@shipped
+def test_its_license_and_card_travel_with_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("GLIOFLOW_HOME", str(tmp_path / "home"))
+    gf.export(STARTER, tmp_path / "named")
+    gf.export(str(find_starter()), tmp_path / "by-folder.zip")
+    with zipfile.ZipFile(tmp_path / "by-folder.zip") as archive:
+        archive.extractall(tmp_path)
+    for folder in (tmp_path / "named", tmp_path / "by-folder"):
+        assert (folder / LICENSE).read_text() == (find_starter() / LICENSE).read_text()
+        assert (folder / "card.md").read_text() == (find_starter() / "card.md").read_text()
+        assert LICENSE in (folder / "SHA256SUMS").read_text()
+    assert gf.load(tmp_path / "by-folder.zip").description == gf.load(STARTER).description
 
 
 @shipped

@@ -223,9 +223,13 @@ def fit_survival_stage(work: Work) -> dict[str, Any]:
 
 def register_model(work: Work) -> dict[str, Any]:
     """Register the final model, its survival stage and its volume interval inside."""
+    run_id, name = work.outcome("train")["run_id"], work.state.name
+    before = [each.version for each in Tracking().versions(name) if each.run_id == run_id]
+    if before:  # registered before an interruption
+        return {"name": name, "version": before[0]}
     made = register(
-        work.outcome("train")["run_id"],
-        name=work.state.name,
+        run_id,
+        name=name,
         survival=work.outcome("survival").get("run_id"),
         crossval=work.outcome("crossval")["run_id"] if "volume_interval" in work.outcome("crossval") else None,
     )

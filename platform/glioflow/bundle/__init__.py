@@ -3,6 +3,7 @@
 from glioflow.bundle.format import (
     BESIDE,
     FORMAT,
+    LICENSE,
     MODEL,
     SEAL,
     SURVIVAL,
@@ -22,6 +23,7 @@ from glioflow.bundle.format import (
 __all__ = [
     "BESIDE",
     "FORMAT",
+    "LICENSE",
     "MODEL",
     "SEAL",
     "SURVIVAL",

@@ -7,6 +7,8 @@ import zipfile
 from pathlib import Path
 
 from glioflow import atomic, bundle
+from glioflow.bundle.card import CARD
+from glioflow.bundle.starter import STARTER, find_starter
 from glioflow.errors import UserError
 from glioflow.runs.registry.register import cards, lineage
 from glioflow.tracking import Tracking
@@ -18,7 +20,7 @@ def export(model: str, out: Path) -> Path:
     """Write the bundle of a model, with card and checksums, to a new folder, or to a zip where `out` ends with .zip.
 
     Args:
-        model: A registered model, a run, or a bundle's folder, as `Tracking.find_bundle` takes it.
+        model: A registered model, a run, or a bundle's folder, as `Tracking.find_bundle` takes it, or `starter`.
         out: Must not exist.
 
     Returns:
@@ -32,18 +34,26 @@ def export(model: str, out: Path) -> Path:
         raise UserError("an export overwrites nothing", out, hint="give a path that does not exist")
     atomic.check_folder(out.parent, "OUT")
     tracking = Tracking()
-    folder, version = tracking.find_bundle(model)
+    folder, version = (find_starter(), None) if model == STARTER else tracking.find_bundle(model)
     experiment = bundle.load(folder).description.origin.experiment
     title = f"{version.name} version {version.version}" if version else experiment
-    run_id = version.run_id if version else _run_of(model)
+    run_id = version.run_id if version else _run_of(str(folder) if model == STARTER else model)
     facts = lineage(tracking.run(run_id)) if run_id else {}
+    documents = {**cards(folder, title=title, lineage=facts), **_own_documents(folder)}
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".zip":
-        _write_zip(folder, out, cards(folder, title=title, lineage=facts))
+        _write_zip(folder, out, documents)
     else:
         with atomic.new_folder(out) as working:
-            _fill(folder, working, cards(folder, title=title, lineage=facts))
+            _fill(folder, working, documents)
     return out
+
+
+def _own_documents(folder: Path) -> dict[str, str]:
+    """Return the license that a bundle's folder brings, and the card that belongs to it."""
+    if not (folder / bundle.LICENSE).is_file():
+        return {}
+    return {name: (folder / name).read_text() for name in (bundle.LICENSE, CARD) if (folder / name).is_file()}
 
 
 def _run_of(model: str) -> str | None:
