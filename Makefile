@@ -45,7 +45,8 @@ test: lint docs
 	$(BIN)/python -m pytest --numprocesses=2 --max-worker-restart=0 --dist=loadfile --durations=10 -m "ray and not (slow or real or gpu)" tests
 
 test-slow: lint
-	$(BIN)/python -X faulthandler -m pytest -m "slow or real or gpu" tests
+	$(BIN)/python -X faulthandler -m pytest --numprocesses=2 --max-worker-restart=0 --dist=loadfile --durations=25 \
+		-m "slow or real or gpu" tests
 
 bench: setup ## on a quiet machine; WHAT names other programs of benchmarks/
 	@for each in $(or $(WHAT),memory measures search serving); do $(BIN)/python benchmarks/$$each.py || exit 1; done
