@@ -22,7 +22,7 @@ from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.study import open_source
 from glioflow.data.sequences import NONE_CHOSEN
-from glioflow.errors import UserError
+from glioflow.errors import TooLarge, UserError
 from glioflow.survival.clinical import patient_key, patients_of
 
 _SHOWN = 8
@@ -212,6 +212,8 @@ def _survey(path: Path, format: str | None) -> tuple[Cohort, list[Problem]]:
             return _survey_lgg(root, [root] if single else lgg.case_folders(root))
     try:
         return (open_source(path) if format is None else open_cohort(path, format=format)), _empty_folders(path)
+    except TooLarge:
+        raise
     except UserError as error:
         folders = lgg.case_folders(path) if path.is_dir() else []
         parts = []

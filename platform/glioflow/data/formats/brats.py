@@ -42,9 +42,10 @@ _WITH_FOLLOW_UP = re.compile(r"^(?P<patient>UCSF-PDGM-\d+)(?:_FU\w+)?$", re.IGNO
 _TABLES = ("survival_info.csv", "survival_data.csv", "survival_evaluation.csv")
 
 
-def detect(path: Path) -> bool:
-    """Return whether a case below `path` has at least three of the four modalities under BraTS names."""
-    return any(len(members.keys() & set(CHANNELS)) >= 3 for members in _groups(nifti_files(path)).values())
+def detect(path: Path, files: Sequence[Path] = ()) -> bool:
+    """Return whether a case among the files has at least three of the four modalities under BraTS names."""
+    groups = _groups(file for file in files if is_nifti(file.name))
+    return any(len(members.keys() & set(CHANNELS)) >= 3 for members in groups.values())
 
 
 def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:

@@ -1,7 +1,7 @@
 """Detection of the format of a cohort folder. The only module that knows all formats."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +10,7 @@ from glioflow.data.formats import brats, dicom, lgg, listed, nifti, nnunet, publ
 from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, read_roles
 from glioflow.data.formats.junk import is_packed
 from glioflow.data.formats.record import CaseFiles, Cohort
+from glioflow.data.formats.tree import first_files, too_many
 from glioflow.errors import UserError, unknown_name
 
 _SLICE_OF_BRATS = re.compile(r"volume_\d+_slice_\d+\.h5")
@@ -18,8 +19,8 @@ _SLICE_OF_BRATS = re.compile(r"volume_\d+_slice_\d+\.h5")
 class Format(Protocol):
     """A cohort format: a module with these three functions."""
 
-    def detect(self, path: Path) -> bool:
-        """Return whether the folder looks like this format, by names alone."""
+    def detect(self, path: Path, files: Sequence[Path] = ()) -> bool:
+        """Return whether a folder looks like this format, by what lies in it or by the first `files` below it."""
 
     def open(self, path: Path) -> Cohort:
         """List the cases; raises `UserError` if the folder breaks a rule of the format."""
@@ -58,25 +59,28 @@ def detect_format(path: Path) -> Format:
         raise UserError(f"{path} {problem}", path, hint="give the folder of a cohort")
     if not any(path.iterdir()):
         raise UserError(f"the folder {path} is empty", path, hint="give a folder with at least one case")
+    files, last = first_files(path)
     # What it says about names and labels is only read with NIfTI, BraTS's included, in lists and in known data sets.
     roles = read_roles(path) if (path / DECLARED).is_file() else NO_ROLES
-    if roles.has_patterns or (roles.labels and not (listed.detect(path) or published.detect(path))):
-        if not nifti.detect(path):
+    if roles.has_patterns or (roles.labels and not (listed.detect(path) or published.detect(path, files))):
+        if not nifti.detect(path, files):
             raise UserError(f"{DECLARED} is for cohorts of NIfTI files", "no such file", file=path)
         return nifti
     if nnunet.has_pictures(path):  # which are numbered as slices of the LGG set are
         return nifti
     for candidate in FORMATS.values():
-        if candidate.detect(path):
+        if candidate.detect(path, files):
             return candidate
-    if (unusable := _unusable(path)) is not None:
+    if last is not None:
+        raise too_many(path, last)
+    if (unusable := _unusable(path, files)) is not None:
         raise unusable
     raise UserError(f"{path} holds no files of a known cohort format", path, FORMATS)
 
 
-def _unusable(path: Path) -> UserError | None:
-    """Return what is wrong with a folder that holds a public set in a form that is not read."""
-    for file in path.rglob("*"):
+def _unusable(path: Path, files: Iterable[Path]) -> UserError | None:
+    """Return what is wrong with a folder whose files are a public set in a form that is not read."""
+    for file in files:
         name = file.name.lower()
         if is_packed(name):
             return UserError("the files must be unpacked", file.name, hint=f"unpack {file.name}", file=path)

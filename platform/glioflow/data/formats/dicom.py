@@ -5,6 +5,7 @@ A cohort has one folder for each case, with DICOM files of any name below it; a 
 
 import itertools
 import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from glioflow.data.formats.file_roles import declared_in, read_roles
 from glioflow.data.formats.nifti import MAX_CHANNELS
 from glioflow.data.formats.nifti_header import MAX_VOXELS
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
+from glioflow.data.formats.tree import files_below
 from glioflow.data.formats.volume import Volume, orient, same_grid, spacing_of
 from glioflow.data.sequences import NONE_CHOSEN, Series, choose_channels
 from glioflow.errors import TooLarge, UserError
@@ -35,9 +37,9 @@ _JITTER = 0.0101
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 
 
-def detect(path: Path) -> bool:
-    """Return whether there is a DICOM file anywhere below `path`, by its first bytes."""
-    return next(iter(dicom_files(path)), None) is not None
+def detect(path: Path, files: Sequence[Path] = ()) -> bool:
+    """Return whether a DICOM file is among the files, by its first bytes."""
+    return any(is_dicom(file) for file in files)
 
 
 def open(path: Path) -> Cohort:
@@ -205,15 +207,16 @@ def series_of(header: Any) -> Series:
 
 
 def dicom_files(path: Path) -> Iterable[Path]:
-    """Yield the DICOM files below `path` in a fixed order; links to folders are not followed."""
-    for folder, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(folder) / name for name in sorted(names) if is_dicom(Path(folder) / name))
+    """Yield the DICOM files below `path`; see `files_below`."""
+    return files_below(path, is_dicom)
 
 
 def is_dicom(path: Path) -> bool:
-    """Return whether a file has the mark DICM after its preamble."""
+    """Return whether a file has the mark DICM after its preamble; pipes and devices may never end, and are not read."""
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size < 132:
+            return False
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
     except OSError:

@@ -48,7 +48,7 @@ def list_in(path: Path) -> Path | None:
     return next((file for file in found if file.suffix != ".csv" or _columns_of_paths(_rows(file, "replace"))), None)
 
 
-def detect(path: Path) -> bool:
+def detect(path: Path, files: Sequence[Path] = ()) -> bool:
     """Return whether a list of cases is there."""
     return list_in(path) is not None
 

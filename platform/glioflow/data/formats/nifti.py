@@ -20,7 +20,7 @@ from glioflow.data.formats.dataset_json import description_files, labels_in, rea
 from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, declared_in, read_roles
 from glioflow.data.formats.itk import is_itk, read_itk
 from glioflow.data.formats.nifti_header import MAX_VOXELS, open_volume, read_header
-from glioflow.data.formats.nifti_names import NUMBERED, channel_name, name_cases, stem, volume_files
+from glioflow.data.formats.nifti_names import NUMBERED, channel_name, is_volume, name_cases, stem
 from glioflow.data.formats.nnunet import is_picture, read_picture
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.data.formats.volume import Volume, orient, paste, same_grid, spacing_of
@@ -33,9 +33,9 @@ MAX_CHANNELS = 16
 NEARLY_WHOLE = 1e-3
 
 
-def detect(path: Path) -> bool:
-    """Return whether there is a NIfTI file anywhere below `path`, or pictures lie there as nnU-Net has them."""
-    return next(iter(volume_files(path)), None) is not None or nnunet.has_pictures(path)
+def detect(path: Path, files: Sequence[Path] = ()) -> bool:
+    """Return whether a volume is among the files, by its name, or pictures lie there as nnU-Net has them."""
+    return any(is_volume(file.name) for file in files) or nnunet.has_pictures(path)
 
 
 def open(path: Path) -> Cohort:

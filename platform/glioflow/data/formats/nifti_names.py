@@ -1,7 +1,6 @@
 """The files of a NIfTI cohort, grouped into cases by names and folders, under ids that are unique by construction."""
 
 import itertools
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,10 +9,10 @@ from pathlib import Path
 
 from glioflow.data.formats.file_roles import FileRoles, Role, case_name
 from glioflow.data.formats.itk import is_itk
-from glioflow.data.formats.junk import is_junk
 from glioflow.data.formats.paired_folders import Place, place_pairs
 from glioflow.data.formats.persons import is_visit, public_person
 from glioflow.data.formats.record import CaseFiles, accepted_person
+from glioflow.data.formats.tree import files_below
 from glioflow.data.sequences import is_channel_name
 from glioflow.errors import UserError
 
@@ -146,18 +145,13 @@ def channel_name(name: str, case_id: str, folder: str) -> str:
 
 
 def nifti_files(path: Path) -> Iterable[Path]:
-    """Yield the NIfTI files below `path` in a fixed order, hidden ones left out; links to folders are not followed."""
-    for folder, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not is_junk(name))
-        yield from (Path(folder) / name for name in sorted(names) if is_nifti(name) and not is_junk(name))
+    """Yield the NIfTI files below `path`; see `files_below`."""
+    return files_below(path, lambda file: is_nifti(file.name))
 
 
 def volume_files(path: Path) -> Iterable[Path]:
     """Yield the files of volumes below `path`: of NIfTI and masks of Slicer, or else of MetaImage and NRRD."""
-    found: list[Path] = []
-    for folder, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not is_junk(name))
-        found += (Path(folder) / name for name in sorted(names) if is_volume(name) and not is_junk(name))
+    found = list(files_below(path, lambda file: is_volume(file.name)))
     with_nifti = any(is_nifti(file.name) for file in found)
     yield from (file for file in found if not with_nifti or is_nifti(file.name) or is_slicers(file.name))
 

@@ -1,6 +1,5 @@
 """Public data sets whose names no other format fits, read by the table `layouts`."""
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -8,10 +7,11 @@ from pathlib import Path
 
 from glioflow.data.case import Case
 from glioflow.data.formats.file_roles import INCOMPLETE, declared_in, read_roles, said_of
-from glioflow.data.formats.junk import is_junk
 from glioflow.data.formats.layouts import LAYOUTS, Layout
 from glioflow.data.formats.nifti import assemble
+from glioflow.data.formats.nifti_names import is_volume
 from glioflow.data.formats.record import CaseFiles, Cohort
+from glioflow.data.formats.tree import files_below
 from glioflow.errors import UserError, unknown_name
 from glioflow.label_schemes import SCHEMES
 
@@ -19,9 +19,9 @@ ANY = "any"
 _TABLES = (".csv", ".tsv")
 
 
-def detect(path: Path) -> bool:
-    """Return whether there is an image of a known data set below `path`, by its name."""
-    return layout_of(_files(path)) is not None
+def detect(path: Path, files: Sequence[Path] = ()) -> bool:
+    """Return whether an image of a known data set is among the files, by its name."""
+    return layout_of(files) is not None
 
 
 def layout_of(files: Iterable[Path]) -> Layout | None:
@@ -43,7 +43,7 @@ def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
     Raises:
         UserError: If a case lacks a sequence or has one twice, or a person must say which masks or labels are meant.
     """
-    files = list(_files(path))
+    files = list(files_below(path, lambda file: is_volume(file.name)))
     layout, roles = layout_of(files), read_roles(path)
     if layout is None:
         raise UserError("the folder must hold a known data set", [each.key for each in LAYOUTS], file=path)
@@ -139,9 +139,3 @@ def _name(file: Path) -> str:
 def _what(layout: Layout, name: str) -> str:
     match = layout.file.search(name)
     return match["what"].lower() if match else ""
-
-
-def _files(path: Path) -> Iterable[Path]:
-    for folder, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not is_junk(name))
-        yield from (Path(folder) / name for name in sorted(names) if not is_junk(name))

@@ -23,7 +23,7 @@ _NAME = re.compile(
 )
 
 
-def detect(path: Path) -> bool:
+def detect(path: Path, files: Sequence[Path] = ()) -> bool:
     """Return whether `path` itself holds TIFF or PNG images."""
     return any(is_slice(file.name) for file in path.iterdir())
 
