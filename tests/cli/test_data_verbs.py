@@ -175,7 +175,7 @@ def one_node(monkeypatch):
     """A cluster that nobody has to start."""
     monkeypatch.setattr(cluster, "connect", lambda: None)
     monkeypatch.setattr(cluster, "resources", lambda: {"CPU": 2.0, "GPU": 0.0, "nodes": 1.0})
-    monkeypatch.setattr(launch, "check_resources", lambda experiment: None)
+    monkeypatch.setattr(launch, "check_resources", lambda *_: None)
 
 
 @pytest.mark.usefixtures("one_node", "tracking")

@@ -8,6 +8,8 @@ import time
 import nibabel
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from glioflow.cli import main
 from glioflow.cluster import connection
@@ -59,6 +61,7 @@ def place(tmp_path, lgg, monkeypatch):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     (tmp_path / "binary.yaml").write_bytes(bytes(range(256)))
+    save_file({"first": torch.zeros(2)}, tmp_path / "other.safetensors")
     (tmp_path / "utf16.yaml").write_text("name: a", encoding="utf-16")
     (tmp_path / "nothing").mkdir()
     (tmp_path / "dangling.yaml").symlink_to("nowhere")
@@ -151,6 +154,13 @@ train some.yaml --data COHORT -o split.method=file -o split.file=notes.txt -> no
 train some.yaml --data COHORT -o split.method=file -o split.file=split.json -> has no case 'nobody'
 train some.yaml --data COHORT -o model.weights=nowhere.pth -> the weights file nowhere.pth does not exist
 train some.yaml --data COHORT -o model.weights=nothing -> the weights file nothing does not exist
+train some.yaml --data COHORT -o model.encoder=resnet18 -o model.weights=notes.txt -> must be a state dict
+train some.yaml --data COHORT -o model.encoder=resnet18 -o model.weights=other.safetensors -> does not fit encoder
+train some.yaml --data COHORT -o training.cpus_per_worker=9999 -> training needs 9999 CPUs
+train some.yaml --data COHORT -o training.num_workers=8 -o training.cpus_per_worker=999 -> training needs 7992 CPUs
+train some.yaml --data COHORT -o training.gpus_per_worker=64 -> training needs 64 GPUs
+crossval some.yaml --data COHORT -o training.cpus_per_worker=9999 -> training needs 9999 CPUs
+search space.yaml --data COHORT -o training.cpus_per_worker=9999 -> training needs 9999 CPUs
 train some.yaml --data COHORT -o loss.name=cross_entropy -> loss cross_entropy is not defined for a binary task
 train some.yaml --data COHORT -o loss.class_weights=[1,10] -> loss.class_weights must be 1, one for each output
 train some.yaml --data COHORT -o split.seed=-1 -> split.seed must be at least 0

@@ -77,6 +77,39 @@ def test_volumes_of_two_case_names_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "names",
+    [
+        ["t1_p1.nii", "flair_p2.nii"],
+        ["FLAIR_DOE.nii", "T1_SMITH.nii"],
+        ["t1-001.nii", "flair-002.nii"],
+        ["t1_p1.nii", "flair_p1.nii", "t2_p2.nii"],
+    ],
+)
+def test_volumes_whose_names_end_in_two_persons_are_refused_as_files_and_as_a_folder(tmp_path, names):
+    paths = write_volumes(tmp_path / "a", names)
+    refused(paths, "2 case names")
+    refused([tmp_path / "a"], "2 case names")
+
+
+@pytest.mark.parametrize(
+    ("names", "sequence"),
+    [
+        (["p1_t1.nii", "p1_t1n.nii", "p1_flair.nii"], "pre"),
+        (["t1ce.nii", "t1gd.nii", "flair.nii"], "post"),
+        (["flair.nii", "t2f.nii"], "flair"),
+        (["sub-1_T2w.nii", "sub-1_acq-tse_T2w.nii"], "t2"),
+        (["p1_ax_t2.nii", "p1_sag_t2.nii"], "t2"),
+    ],
+)
+def test_two_images_of_one_sequence_under_two_names_are_refused_until_a_person_says_which(tmp_path, names, sequence):
+    paths = write_volumes(tmp_path / "a" / "p1", names)
+    for study in (paths, [tmp_path / "a"]):
+        with pytest.raises(UserError, match=f"2 images of the case are {sequence}, .*--channel {sequence}=FILE"):
+            read_study(study)
+        assert sequence in read_study(study, channels={sequence: names[0].removesuffix(".nii")}).channels
+
+
+@pytest.mark.parametrize(
     ("names", "case_id", "channels"),
     [
         (["p1_flair.nii", "p1_t1.nii"], "p1", ("flair", "t1")),
@@ -93,6 +126,8 @@ def test_volumes_of_two_case_names_are_refused(tmp_path):
         (["p1_gd_t1.nii", "p1_ax_t1.nii"], "p1", ("gd_t1", "ax_t1")),
         (["3_AX_T1.nii", "4_AX_FLAIR.nii", "12_AX_T1_GD.nii"], "study", ("3_ax_t1", "4_ax_flair", "12_ax_t1_gd")),
         (["3_AX_T1.nii", "4_FLAIR.nii"], "study", ("3_ax_t1", "4_flair")),
+        (["t1_p1.nii", "flair_p1.nii"], "study", ("t1_p1", "flair_p1")),
+        (["T1_reg.nii", "FLAIR_1mm.nii", "T2_7.nii"], "study", ("t1_reg", "flair_1mm", "t2_7")),
     ],
 )
 def test_volumes_of_one_person_are_one_study_under_their_name(tmp_path, names, case_id, channels):

@@ -248,17 +248,19 @@ def test_a_run_whose_bundle_is_not_in_mlflow_keeps_its_files(start, tracking, ma
             file.unlink()
         folder.rmdir()
 
-    lost, torn, whole = start(), start(), start()
+    lost, torn, rotten, whole = start(), start(), start(), start()
     wiped(artifacts_of(tracking, lost) / BUNDLE)
     (artifacts_of(tracking, torn) / BUNDLE / "weights.safetensors").write_bytes(b"half")
-    for run_id in (lost, torn, whole):
+    weights = artifacts_of(tracking, rotten) / BUNDLE / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")  # of the same size
+    for run_id in (lost, torn, rotten, whole):
         shutil.copytree(made, run_folder(run_id) / "bundle")
         (home / "train" / run_id).mkdir(parents=True)
         (home / "train" / run_id / "checkpoint.pt").write_bytes(b"x")
     told = []
     removed = collect(say=lambda text, *_: told.append(text))
     assert {Path(each.path).name for each in removed} == {whole}
-    for run_id in (lost, torn):
+    for run_id in (lost, torn, rotten):
         assert Predictor.load(run_folder(run_id) / "bundle")
         assert (home / "train" / run_id / "checkpoint.pt").exists()
         assert any(run_id in text and "not in MLflow" in text for text in told)

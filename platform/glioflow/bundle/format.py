@@ -240,14 +240,11 @@ def load(folder: Path) -> Bundle:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    description = read_description(folder)
+    description = check_files(folder)
     names = {path.name for path in folder.iterdir()} - set(BESIDE) | set(description.files)
     if foreign := names - {MODEL, WEIGHTS, SURVIVAL} or names - {MODEL} - set(description.files):
         rule = f"{min(foreign)} does not belong to the bundle, which may hold {MODEL}, {WEIGHTS} and {SURVIVAL} only"
         raise UserError(rule, min(foreign), file=folder)
-    for name in sorted({WEIGHTS, *description.files}):
-        if not (folder / name).is_file() or digest(folder / name) != description.files.get(name):
-            raise UserError(f"{name} is missing or was changed since the bundle was written", name, file=folder)
     network = _build(description)
     try:
         network.load_state_dict(load_file(str(folder / WEIGHTS)))
@@ -276,6 +273,15 @@ def _build(description: Description) -> "torch.nn.Module":
 
     temperatures = [fold.temperature for fold in description.folds]
     return AveragedNetworks(networks, temperatures, softmax=description.target.kind == "multiclass")
+
+
+def check_files(folder: Path) -> Description:
+    """Read the description of a bundle, and compare the digests of its files; raises `UserError` as `load`."""
+    description = read_description(folder)
+    for name in sorted({WEIGHTS, *description.files}):
+        if not (folder / name).is_file() or digest(folder / name) != description.files.get(name):
+            raise UserError(f"{name} is missing or was changed since the bundle was written", name, file=folder)
+    return description
 
 
 def digest(path: Path) -> str:

@@ -194,6 +194,16 @@ def resources() -> dict[str, float]:
     return total
 
 
+def of_this_machine(*, gpus: bool) -> dict[str, float]:
+    """Return what a local cluster has at most, as `resources` does; GPUs only where somebody asks for them."""
+    devices = 0
+    if gpus:
+        import torch
+
+        devices = torch.cuda.device_count()
+    return {"CPU": float(os.cpu_count() or 1), "GPU": float(devices), "nodes": 1.0}
+
+
 def slots(*, cpus: float, gpus: float) -> int:
     """Return how many workers of this size the connected cluster's nodes hold, each of them on one node."""
     import ray

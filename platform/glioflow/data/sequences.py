@@ -145,6 +145,18 @@ def rename_chosen(named: Sequence[Series], chosen: Mapping[str, str]) -> list[st
     return [picked.get(index, name) for index, name in enumerate(own)]
 
 
+def check_once(channels: Iterable[str]) -> None:
+    """Refuse two channels that are one sequence under two names, as `t1` and `t1n`; raises `UserError`."""
+    same: dict[str, list[str]] = {}
+    for channel in channels:
+        same.setdefault(sequence_of(channel), []).append(channel)
+    for sequence, names in same.items():
+        if len(names) > 1:
+            hint = f"say which with --channel {sequence}=FILE, or by patterns of images in cohort.yaml"
+            rule = f"{len(names)} images of the case are {sequence}, and one must be"
+            raise UserError(rule, ", ".join(names), names, hint=hint)
+
+
 def _picked(all_series: Sequence[Series], chosen: Mapping[str, str]) -> dict[int, str]:
     """Return the channel of each series that a person chose, by its place."""
     picked: dict[int, str] = {}

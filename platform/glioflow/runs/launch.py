@@ -13,7 +13,7 @@ import yaml
 from glioflow import audit, cluster
 from glioflow.cluster.remote_home import check_home
 from glioflow.cluster.same_home import check_same_home
-from glioflow.cluster.storage import data_folder, is_uri, prepared_home
+from glioflow.cluster.storage import data_folder, prepared_home
 from glioflow.cluster.workers import WorkerSettings
 from glioflow.config import Experiment, data_source, override
 from glioflow.config.search import Choice
@@ -27,8 +27,7 @@ from glioflow.data.preprocessing.pipeline import Step, renamed
 from glioflow.data.splits import Split, check_patients, make_split
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
-from glioflow.models import ModelSettings
-from glioflow.models.weights import find_weights
+from glioflow.models import build_network
 from glioflow.progress import Say, quiet
 from glioflow.tracking import Tracking
 from glioflow.tracking.datasets import prepared_dataset
@@ -79,8 +78,9 @@ def open_setting(
     source = data_source(data, experiment.data.source)
     listed = list_source(experiment, source, folds=folds)
     _deal_early(experiment, listed)
+    check_machine(experiment)
     if resume is None and not os.environ.get("RAY_ADDRESS"):  # of another machine, files may be there alone
-        _check_weights(experiment.resolved.model)
+        _check_weights(experiment.resolved)
     tracking = Tracking()
     if resume is not None:
         tracking.run(resume)
@@ -140,9 +140,10 @@ def _deal_early(experiment: Experiment, listed: Path | Cohort) -> None:
     make_split(entries, experiment.split, folder=data_folder())
 
 
-def _check_weights(model: ModelSettings) -> None:
-    if model.weights not in (None, "imagenet") and not is_uri(str(model.weights)):
-        find_weights(str(model.weights))
+def _check_weights(experiment: Experiment) -> None:
+    """Refuse a file of weights that cannot be read or does not fit the network, whatever its channels will be."""
+    if experiment.model.weights not in (None, "imagenet"):
+        build_network(experiment.model, in_channels=3, num_outputs=experiment.target.num_outputs)
 
 
 def open_cohort_for(steps: Sequence[Step], source: str | Path | Cohort, target: TargetSettings) -> PreparedCohort:
@@ -189,13 +190,23 @@ def with_gpus(experiment: Experiment) -> Experiment:
     return override(experiment, {"training.gpus_per_worker": 1.0 if cluster.resources()["GPU"] else 0.0})
 
 
-def check_resources(experiment: Experiment) -> None:
+def check_machine(experiment: Experiment) -> None:
+    """Refuse before Ray starts what a cluster of this machine can never hold; raises as `check_resources`."""
+    if not (cluster.is_connected() or os.environ.get("RAY_ADDRESS")):
+        check_resources(experiment, cluster.of_this_machine(gpus=experiment.training.gpus > 0))
+
+
+def check_resources(experiment: Experiment, have: Mapping[str, float] | None = None) -> None:
     """Refuse at once what the cluster can never hold.
+
+    Args:
+        experiment: What is run.
+        have: What the cluster has; None asks it.
 
     Raises:
         UserError: With the numbers.
     """
-    training, have = experiment.training, cluster.resources()
+    training, have = experiment.training, cluster.resources() if have is None else have
     for name, each in (("CPU", training.cpus_per_worker), ("GPU", training.gpus)):
         need = each * training.min_workers
         if need > have[name]:

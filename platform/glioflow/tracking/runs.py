@@ -289,8 +289,8 @@ class Runs:
         entries = self.client.list_artifacts(run_id, folder)
         return sum(self.artifact_size(run_id, e.path) if e.is_dir else int(e.file_size or 0) for e in entries)
 
-    def download(self, uri: str) -> Path:
-        """Fetch an artifact (a file or a folder) and return where it lies, for as long as this object lives.
+    def download(self, uri: str, *, into: str | None = None) -> Path:
+        """Fetch an artifact (a file or a folder), and return where it lies: in `into`, or for this object's life.
 
         Raises:
             UserError: If it is not there.
@@ -298,10 +298,11 @@ class Runs:
         import mlflow.artifacts
         from mlflow.exceptions import MlflowException
 
-        self._scratch = self._scratch or tempfile.TemporaryDirectory(prefix="glioflow-")
-        target = tempfile.mkdtemp(dir=self._scratch.name)
+        if into is None:
+            self._scratch = self._scratch or tempfile.TemporaryDirectory(prefix="glioflow-")
+            into = tempfile.mkdtemp(dir=self._scratch.name)
         try:
-            path = mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=self.uri, dst_path=target)
+            path = mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=self.uri, dst_path=into)
         except (MlflowException, OSError) as error:
             reason = str(error).splitlines()[0]
             hint = "check that the run wrote it and that the artifact store is reachable"

@@ -213,20 +213,23 @@ class Tracking(Runs):
         return folder
 
     def has_whole_bundle(self, run_id: str, copy: Path) -> bool:
-        """Return whether the artifact store holds every file of a run's bundle, as large as in `copy` where that is.
+        """Return whether the artifact store holds a run's bundle whole, as `copy` has it where that is whole.
 
+        Its files are fetched and their digests compared: a store tells names and sizes, and a damaged disk keeps both.
         A store that cannot be asked holds none.
         """
-        try:
-            sizes = {Path(e.path).name: int(e.file_size or 0) for e in self.client.list_artifacts(run_id, BUNDLE)}
-            if bundle.MODEL not in sizes:
+        with tempfile.TemporaryDirectory(prefix="glioflow-") as scratch:
+            try:
+                there = self.download(f"runs:/{run_id}/{BUNDLE}", into=scratch)
+                bundle.check_files(there)
+            except Exception:
                 return False
-            description = bundle.read_description(self.download(f"runs:/{run_id}/{BUNDLE}/{bundle.MODEL}").parent)
-        except Exception:
-            return False
-        names = (bundle.MODEL, *description.files)
-        there = {name: (copy / name).stat().st_size for name in names if (copy / name).is_file()}
-        return all(sizes.get(name, 0) > 0 and sizes[name] == there.get(name, sizes[name]) for name in names)
+            sealed = bundle.digest_of(there)
+        try:
+            bundle.check_files(copy)
+        except (UserError, OSError):
+            return True
+        return bundle.digest_of(copy) == sealed
 
     def fetch_bundle(self, version: Version, out: Path) -> None:
         """Copy the bundle of a version to `out`, whole or not at all; raises as `bundle_of` does."""

@@ -24,7 +24,7 @@ from glioflow.data.formats.nifti_names import NUMBERED, channel_name, is_volume,
 from glioflow.data.formats.nnunet import is_picture, read_picture
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.data.formats.volume import Volume, orient, paste, same_grid, spacing_of
-from glioflow.data.sequences import NONE_CHOSEN, Series, rename_chosen
+from glioflow.data.sequences import NONE_CHOSEN, Series, check_once, rename_chosen
 from glioflow.errors import UserError
 from glioflow.label_schemes import scheme_named, schemes_that_hold
 
@@ -118,6 +118,7 @@ def join(
     case: CaseFiles, channels: Mapping[str, tuple[Path, Volume]], masks: Collection[Path], labels: Collection[int]
 ) -> Case:
     """Join the volumes of channels, each with its file, and at most one mask; see `assemble`."""
+    check_once(channels)
     volumes = list(channels.values())
     first_file, first = volumes[0]
     mask = None

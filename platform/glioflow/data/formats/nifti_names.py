@@ -28,6 +28,8 @@ _OF_IMAGES = (
     *("gd", "gad", "ce", "km", "cm", "contrast"),
     *("bet", "brain", "stripped", "reg", "registered", "std", "native", "n4"),
 )
+# Numbers of series, as converters of DICOM write them, and sizes of voxels.
+_OF_ONE_IMAGE = re.compile(r"[1-9]\d{0,3}|\d+mm")
 _SPACE = re.compile(r"space-", re.IGNORECASE)
 _BIDS_PERSON = re.compile(r"^sub-[^_]+(?=_|$)")
 _BIDS_BEGINNING = re.compile(r"^sub-[^_]+(?:_ses-[^_]+)?_")
@@ -121,6 +123,24 @@ def owner_of(name: str) -> str | None:
     return "".join(pieces[:first]).strip("_-")
 
 
+def check_one_person(names: Iterable[str]) -> None:
+    """Refuse images whose names are a sequence and then different words, as `t1_p1` and `flair_p2`.
+
+    Numbers of series, and words for how an image was measured, are nobody.
+
+    Raises:
+        UserError: If they are of several persons.
+    """
+    ends = set()
+    for name in names:
+        first, _, end = name.replace("-", "_").partition("_")
+        if is_channel_name(first) and end and not ("_" in end or is_channel_name(end) or _OF_ONE_IMAGE.fullmatch(end)):
+            ends.add(end.lower())
+    if len(ends - set(_OF_IMAGES)) > 1:
+        hint = "send one study at a time, or let the names of its files begin with the case"
+        raise UserError("the files of a study must be of one person", f"{len(ends)} case names", hint=hint)
+
+
 def person_in(name: str) -> str | None:
     """Return the person in a name of BIDS, `sub-1` for `sub-1_ses-2`; None in any other."""
     return found[0] if (found := _BIDS_PERSON.match(name)) else None
@@ -201,6 +221,7 @@ def _owners(images: Sequence[Path]) -> dict[str, str]:
         if first is None:
             return {}
         owners[name] = "".join(pieces[:first]).strip("_-")
+    check_one_person(owners)
     return owners if any(count > 1 for count in Counter(owners.values()).values()) else {}
 
 

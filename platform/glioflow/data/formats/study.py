@@ -10,7 +10,7 @@ from glioflow.data.case import Case
 from glioflow.data.formats import brats, dicom, lgg, listed, nnunet, published, slices
 from glioflow.data.formats.detect import format_named, open_cohort
 from glioflow.data.formats.file_roles import is_mask_name
-from glioflow.data.formats.nifti_names import is_volume, owner_of, stem, volume_files
+from glioflow.data.formats.nifti_names import check_one_person, is_volume, owner_of, stem, volume_files
 from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.sequences import NONE_CHOSEN, is_channel_name
@@ -156,6 +156,7 @@ def _name_of_volumes(names: Sequence[str]) -> str:
         rule = "the files of a study must be of one person"
         hint = "send one study at a time, or let the names of its files begin alike"
         raise UserError(rule, f"{len(known)} case names", hint=hint)
+    check_one_person(names)
     if None not in owners:
         return known[0] if known else "study"
     columns = zip(*(re.split("([_-])", name) for name in names), strict=False)

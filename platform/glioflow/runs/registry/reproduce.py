@@ -10,7 +10,7 @@ from glioflow.data.prepared.remote import recorded_cohort
 from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
 from glioflow.progress import Say, quiet
-from glioflow.runs.launch import Setting, check_resources, open_cohort_for, opening_of
+from glioflow.runs.launch import Setting, check_machine, check_resources, open_cohort_for, opening_of
 from glioflow.runs.plan import plan_of
 from glioflow.runs.progress import followed
 from glioflow.runs.train.run import fit_on_train, score_test_patients
@@ -80,6 +80,7 @@ def reproduce(run_id: str, data: str | Path | None = None, *, say: Say = quiet) 
         hint = f"finish it with --resume {run_id} first" if kind == "train" else "give the id of a finished run"
         raise UserError("only a finished run can be reproduced", f"run {run_id}, {before.info.status}", hint=hint)
     setting = _recorded_setting(tracking, before, data)
+    check_machine(setting.experiment)
     cluster.connect()
     if kind == "trial" and (folds := setting.experiment.search.folds) > 1:
         rule, hint = (
