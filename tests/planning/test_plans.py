@@ -1,5 +1,6 @@
 """A plan follows from the cohort and the machine, says why, and is an experiment that can be trained."""
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -14,8 +15,9 @@ from glioflow.data.synthetic.layouts import synthesize_layout
 from glioflow.errors import UserError
 from glioflow.label_schemes import SCHEMES
 from glioflow.planning import rules
-from glioflow.planning.facts import CohortFacts, LabelFacts, Machine, measure_cohort
+from glioflow.planning.facts import CohortFacts, LabelFacts, Machine, look_at_machine, measure_cohort
 from glioflow.planning.plan import plan
+from glioflow.planning.speed import StepCost
 
 CPU, GPU = Machine(2), Machine(16, ("H200",), 141.0)
 BRATS = {
@@ -49,6 +51,11 @@ def facts(**changes):
         "slices": 15500,
     }
     return CohortFacts(**{**base, **changes})
+
+
+def at(machine):
+    """Plan for a machine as if it were this one."""
+    return lambda work: machine if work is look_at_machine else work()
 
 
 def settings(choices):
@@ -179,11 +186,11 @@ def test_the_file_of_a_plan_is_an_experiment_with_a_reason_above_every_choice(lg
 
 def test_a_plan_fits_the_memory_of_the_machine(lgg):
     cohort = open_cohort(lgg)
-    ample, tight = (plan(cohort, minutes=1, machine=Machine(1, memory_gb=each)) for each in (16, 0.05))
+    ample, tight = (plan(cohort, minutes=1, there=at(Machine(1, memory_gb=each))) for each in (16, 0.05))
     assert (ample.experiment.training.batch_size, tight.experiment.training.batch_size) == (16, 2)
     assert "of the 0.025 GB for it" in tight.text
     with pytest.raises(UserError, match="must fit into memory"):
-        plan(cohort, minutes=1, machine=Machine(1, memory_gb=0.001))
+        plan(cohort, minutes=1, there=at(Machine(1, memory_gb=0.001)))
 
 
 def test_missing_sequences_and_intensities_are_counted_by_channel(lgg):
@@ -204,7 +211,7 @@ def test_missing_sequences_and_intensities_are_counted_by_channel(lgg):
 
 def test_volumes_of_brats_are_planned_in_3d_on_two_cores(tmp_path):
     synthesize_brats(tmp_path / "brats", patients=3, seed=0, size=64)
-    made = plan(open_cohort(tmp_path / "brats"), minutes=1, machine=CPU)
+    made = plan(open_cohort(tmp_path / "brats"), minutes=1, there=at(CPU))
     assert made.experiment.model.architecture == "unet3d"
     assert made.experiment.target.names == ("WT", "TC", "ET")
     assert yaml.safe_load(made.text)["training"]["sampling"]["patch"] == list(made.experiment.training.sampling.patch)
@@ -261,3 +268,20 @@ def test_only_patients_with_a_mask_are_dealt_over_the_folds(tmp_path):
     facts = measure_cohort(open_cohort(tmp_path / "brats"))
     folds = {choice.key: choice.value for choice in rules.plan_split(facts)}["split.folds"]
     assert (facts.patients, facts.cases, folds) == (4, 6, 4)
+
+
+def test_a_plan_is_for_the_machine_where_trainings_run_and_steps_are_tried_there(tmp_path):
+    asked = []
+
+    def elsewhere(work):
+        work = pickle.loads(pickle.dumps(work))
+        asked.append(work)
+        there = Machine(16, ("H200", "H200"), 141.0, what="a node of the Ray cluster")
+        return there if work is look_at_machine else StepCost(0.01, 2e9)
+
+    synthesize_lgg(tmp_path / "kaggle_3m", patients=4, seed=0, size=64, slices=(10, 12))
+    made = plan(open_cohort(tmp_path / "kaggle_3m"), minutes=1, there=elsewhere)
+    assert len(asked) == 2
+    assert made.experiment.training.gpus_per_worker == 1
+    assert made.experiment.model.encoder == "resnet34"
+    assert "2 x H200, 141 GB, in a node of the Ray cluster" in made.text

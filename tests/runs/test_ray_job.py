@@ -192,6 +192,12 @@ def test_a_cross_validation_that_is_stopped_as_a_job_leaves_nothing_running_and_
     assert len(ended) == 4, "a finished fold was run again"
 
 
+def test_a_plan_is_made_on_a_node_of_the_cluster(cluster: dict[str, str], cohort: Path, tmp_path: Path) -> None:
+    done = submit(cluster, {"GLIOFLOW_HOME": str(tmp_path / "home")}, "plan", str(cohort), "--json")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert "all cores of a node of the Ray cluster" in done.stdout
+
+
 def test_a_job_without_a_home_that_outlives_it_is_refused_with_the_rule(cluster: dict[str, str]) -> None:
     done = submit(cluster, {}, "search", "experiments/demo.yaml", "--data", ".")
     assert done.returncode != 0

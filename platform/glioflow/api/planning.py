@@ -1,17 +1,23 @@
 """Plans: an experiment file for a cohort, with the reason of every choice."""
 
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
+from glioflow import cluster
 from glioflow.api.inputs import print_progress
 from glioflow.api.results import Result
 from glioflow.atomic import check_folder, write_text
+from glioflow.cluster.starting import reporting_the_wait
 from glioflow.cluster.storage import data_folder
 from glioflow.config import Experiment, override
 from glioflow.data.formats.detect import open_cohort
 from glioflow.errors import UserError
 from glioflow.json_values import JsonObject
-from glioflow.planning.facts import CohortFacts
+from glioflow.planning.facts import CohortFacts, Machine
+from glioflow.planning.plan import Answer, here
 from glioflow.planning.plan import plan as plan_experiment
 from glioflow.planning.rules import Choice
 from glioflow.progress import Say
@@ -57,7 +63,7 @@ def plan(
     minutes: float = 60,
     say: Say = print_progress,
 ) -> PlanResult:
-    """Plan an experiment from what a cohort holds and this machine carries.
+    """Plan an experiment from what a cohort holds and this machine, or the Ray cluster at RAY_ADDRESS, carries.
 
     Args:
         cohort: Folder of a cohort with masks, as it was downloaded.
@@ -84,8 +90,25 @@ def plan(
         folder = data / folder
     weights = _WEIGHTS if data is not None and (data / _WEIGHTS).is_file() else None
     made = plan_experiment(
-        open_cohort(folder), name=name, source=str(cohort), minutes=minutes, weights=weights, say=say
+        open_cohort(folder),
+        name=name,
+        source=str(cohort),
+        minutes=minutes,
+        there=_on_cluster if os.environ.get("RAY_ADDRESS") else here,
+        weights=weights,
+        say=say,
     )
     if path is not None:
         write_text(path, made.text)
     return PlanResult(path, made.text, list(made.choices), made.facts, made.experiment)
+
+
+def _on_cluster(work: Callable[[], Answer], /) -> Answer:
+    """Do the work on a node of the connected cluster, one with a GPU where it has any."""
+    cluster.connect()
+    gpus = int(cluster.resources()["GPU"])
+    with reporting_the_wait(f"a {'GPU' if gpus else 'CPU'} of the Ray cluster"):
+        (answer,) = cluster.map_parallel(here, [work], num_gpus=min(1, gpus))
+    if isinstance(answer, Machine):  # a task sees the one GPU that it booked
+        return cast(Answer, replace(answer, gpus=answer.gpus * gpus, what="a node of the Ray cluster"))
+    return answer

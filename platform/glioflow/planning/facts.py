@@ -93,12 +93,14 @@ class Machine:
         gpus: Name of each GPU.
         gpu_memory_gb: Memory of the smallest of them, in 10^9 bytes; 0 without.
         memory_gb: Main memory that is free, in 10^9 bytes.
+        what: What a plan calls it.
     """
 
     cores: int
     gpus: tuple[str, ...] = ()
     gpu_memory_gb: float = 0.0
     memory_gb: float = 16.0
+    what: str = "this machine"
 
 
 @dataclass(frozen=True)

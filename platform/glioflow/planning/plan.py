@@ -2,10 +2,11 @@
 
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import yaml
 
@@ -20,6 +21,21 @@ from glioflow.progress import Say, quiet
 
 # From a patch of 128 voxels a side down to 32, one side at a time.
 _MOST_HALVINGS = 7
+Answer = TypeVar("Answer")
+
+
+class There(Protocol):
+    """Whatever lets work be done where the experiment is to run, and returns its answer."""
+
+    def __call__(self, work: Callable[[], Answer], /) -> Answer:
+        """Do it, in a process of its own where that is elsewhere: `work` can be pickled."""
+
+
+def here(work: Callable[[], Answer], /) -> Answer:
+    """Do the work in this process."""
+    return work()
+
+
 # The choices by the parts of their keys.
 Tree = dict[str, "Choice | Tree"]
 
@@ -49,7 +65,7 @@ def plan(
     name: str | None = None,
     source: str | None = None,
     minutes: float = 60,
-    machine: Machine | None = None,
+    there: There = here,
     weights: str | None = None,
     say: Say = quiet,
 ) -> Planned:
@@ -60,7 +76,7 @@ def plan(
         name: Of the experiment; None makes one from the cohort's folder.
         source: What the file says of where the cohort is; None says its folder.
         minutes: That one training may take.
-        machine: Where it will run; None takes this machine.
+        there: Does work where the experiment will run: the machine there is looked at, and steps are tried there.
         weights: File of MobileNetV2's ImageNet weights, if they are at hand.
         say: Called with progress.
 
@@ -69,7 +85,7 @@ def plan(
     """
     facts = measure_cohort(cohort, say=say)
     facts = replace(facts, source=source or facts.source)
-    machine = machine or look_at_machine()
+    machine = there(look_at_machine)
     before = [
         *rules.plan_target(facts),
         rules.plan_preprocessing(facts, machine),
@@ -78,7 +94,7 @@ def plan(
     ]
     title = name or re.sub(r"[^A-Za-z0-9._-]+", "-", cohort.path.resolve().name).strip("-._") or "plan"
     say("measuring a training step")
-    training = list(_fitting(title, facts, machine, before, minutes))
+    training = list(_fitting(title, facts, machine, before, minutes, there))
     chosen = {choice.key: choice.value for choice in (*before, *training)}
     choices = _choices(
         before,
@@ -92,9 +108,9 @@ def plan(
 
 
 def _fitting(
-    title: str, facts: CohortFacts, machine: Machine, before: list[Choice], minutes: float
+    title: str, facts: CohortFacts, machine: Machine, before: list[Choice], minutes: float, there: There
 ) -> Iterator[Choice]:
-    """Choose the training, with batch and patch as large as memory holds; its speed is that of steps taken here."""
+    """Choose the training, with batch and patch as large as memory holds; its speed is that of steps taken there."""
     from glioflow.planning.speed import measure_step, memory_for_a_step  # brings PyTorch
 
     room, tried = memory_for_a_step(machine), None
@@ -106,9 +122,9 @@ def _fitting(
         size = (experiment.training.batch_size, experiment.training.sampling.patch)
         if size == tried:
             break
-        cost, tried = measure_step(experiment, facts.channels, room=room), size
+        cost, tried = there(partial(measure_step, experiment, facts.channels, room=room)), size
         if cost.bytes <= room:
-            probe = f"a step takes {cost.bytes / 1e9:.2g} of the {room / 1e9:.2g} GB for it, tried here"
+            probe = f"a step takes {cost.bytes / 1e9:.2g} of the {room / 1e9:.2g} GB for it, tried in {machine.what}"
             return rules.plan_training(
                 facts, machine, minutes=minutes, seconds_per_step=cost.seconds, halved=halved, probe=probe
             )

@@ -223,10 +223,12 @@ def plan_training(
     yield Choice("training.sampling.method", "tumor", share)
     if machine.gpus:
         yield Choice(
-            "training.gpus_per_worker", 1, f"{len(machine.gpus)} x {machine.gpus[0]}, {machine.gpu_memory_gb:.0f} GB"
+            "training.gpus_per_worker",
+            1,
+            f"{len(machine.gpus)} x {machine.gpus[0]}, {machine.gpu_memory_gb:.0f} GB, in {machine.what}",
         )
     else:
-        yield Choice("training.cpus_per_worker", machine.cores, "all cores of this machine; it has no GPU")
+        yield Choice("training.cpus_per_worker", machine.cores, f"all cores of {machine.what}; it has no GPU")
 
 
 def plan_length(epochs: int, steps_per_epoch: int, reason: str) -> Iterator[Choice]:
