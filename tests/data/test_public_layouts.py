@@ -1,3 +1,4 @@
+import re
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from glioflow.data.checks.cohort_checks import check
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.layouts import LAYOUTS
-from glioflow.data.formats.study import read_study
+from glioflow.data.formats.study import open_source, read_study
 from glioflow.data.prepared.preparation import find_or_prepare
 from glioflow.data.preprocessing.geometry_steps import ResizePlane
 from glioflow.data.synthetic.layouts import EXAMPLES, synthesize_layout
@@ -245,3 +246,31 @@ def test_a_problem_of_a_set_without_folders_of_cases_names_the_case(made, tmp_pa
 def test_check_tells_the_mask_of_a_set_from_its_images(made, name):
     files = check(made(name)).files
     assert (len(files["images"]), len(files["masks"])) == (4, 1)
+
+
+@pytest.mark.parametrize("name", [name for name, expected in EXPECTED.items() if expected[4]])
+def test_nobody_is_asked_for_labels_of_masks_that_are_not_looked_at(made, name, tmp_path):
+    copy = shutil.copytree(made(name), tmp_path / name)
+    (copy / "cohort.yaml").unlink()
+    cohort = open_source(copy, masks=False)
+    assert [cohort.read(case.id).mask for case in cohort.cases] == [None, None]
+    synthesize_layout(name, tmp_path / "one", patients=1)
+    assert read_study(list((tmp_path / "one").rglob("*.nii.gz")), masks=False).mask is None
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_so_many_persons_are_drawn_as_asked_for(name, tmp_path):
+    assert synthesize_layout(name, tmp_path / "set", patients=3, size=16) == (3, 3)
+    if line := EXPECTED[name][4]:
+        (tmp_path / "set" / "cohort.yaml").write_text(line)
+    assert len({case.patient for case in open_cohort(tmp_path / "set").cases}) == 3
+
+
+def test_the_table_of_the_documentation_has_every_set_with_the_preset_of_its_labels():
+    page = (Path(__file__).parents[2] / "docs" / "data-sets.md").read_text()
+    rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| `")]
+    presets = {name: row[-1] for row in rows if len(row) == 5 for name in re.findall("`([^`]+)`", row[0])}
+    assert presets.keys() == {*EXAMPLES, "lgg", "brats"}
+    for name, (_, _, _, scheme, said) in EXPECTED.items():
+        assert f"`{scheme}`" in presets[name] or (said and "`scheme`" in presets[name]), name
+        assert ("`scheme`" in presets[name]) == bool(said), name

@@ -160,9 +160,9 @@ def _list_studies(path: Path) -> list[_Waiting]:
             return [_Waiting(path, name_of_zip(path))]
         except UserError as error:
             raise error.replace(rule=f"{path}: {error.rule}") from None
-    cohort = open_source(path)
+    cohort = open_source(path, masks=False)
     if len(cohort.cases) == 1:
-        cohort = open_study([path])  # gives a lone study a harmless name
+        cohort = open_study([path], masks=False)  # gives a lone study a harmless name
         return [_Waiting(path, cohort.cases[0].id, cohort, cohort.cases[0])]
     return [_Waiting(cohort.path / case.id, case.id, cohort, case) for case in cohort.cases]
 

@@ -69,17 +69,19 @@ SETS: Mapping[str, PublicSet] = {
     "tcga-lgg": PublicSet("idc", "tcga_lgg", "TCIA: see its page", f"{_TCIA}collection/tcga-lgg/"),
     "brats-2023": PublicSet("page", f"{_SYNAPSE}syn51156910", _PAGE, _PAGE),
     "brats-2024": PublicSet("page", f"{_SYNAPSE}syn53708249", _PAGE, _PAGE),
-    "upenn-gbm": PublicSet("page", f"{_TCIA}collection/upenn-gbm/", _PAGE, "doi:10.7937/TCIA.709X-DN49"),
+    "upenn-gbm": PublicSet("page", f"{_TCIA}collection/upenn-gbm/", "CC BY", "doi:10.7937/TCIA.709X-DN49"),
     "ucsf-pdgm": PublicSet("page", f"{_TCIA}collection/ucsf-pdgm/", _PAGE, "doi:10.1148/ryai.220058"),
-    "brats-tcga-gbm": PublicSet("page", f"{_TCIA}analysis-result/brats-tcga-gbm/", _PAGE, _PAGE),
-    "brats-tcga-lgg": PublicSet("page", f"{_TCIA}analysis-result/brats-tcga-lgg/", _PAGE, _PAGE),
+    "brats-tcga-gbm": PublicSet("page", f"{_TCIA}analysis-result/brats-tcga-gbm/", _PAGE, "doi:10.1038/sdata.2017.117"),
+    "brats-tcga-lgg": PublicSet("page", f"{_TCIA}analysis-result/brats-tcga-lgg/", _PAGE, "doi:10.1038/sdata.2017.117"),
     "ucsd-ptgbm": PublicSet("page", f"{_TCIA}collection/ucsd-ptgbm/", _PAGE, "doi:10.7937/k6s5-mq14"),
     "mu-glioma-post": PublicSet("page", f"{_TCIA}collection/mu-glioma-post/", _PAGE, "doi:10.1038/s41597-025-06011-7"),
-    "rhuh-gbm": PublicSet("page", f"{_TCIA}collection/rhuh-gbm/", _PAGE, _PAGE),
+    "rhuh-gbm": PublicSet("page", f"{_TCIA}collection/rhuh-gbm/", _PAGE, "doi:10.7937/4545-c905"),
     "ucsf-alptdg": PublicSet(
         "page", "https://imagingdatasets.ucsf.edu/dataset/2", "non-commercial", "doi:10.1148/ryai.230182"
     ),
-    "lumiere": PublicSet("page", "https://github.com/ysuter/gbm-data-longitudinal", _PAGE, _PAGE),
+    "lumiere": PublicSet(
+        "page", "https://github.com/ysuter/gbm-data-longitudinal", _PAGE, "doi:10.1038/s41597-022-01881-7"
+    ),
 }
 
 

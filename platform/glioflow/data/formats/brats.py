@@ -10,6 +10,7 @@ Validation cases have no mask, and case 355 of 2020 has its mask under another d
 
 import re
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def detect(path: Path, files: Sequence[Path] = ()) -> bool:
     return any(len(members.keys() & set(CHANNELS)) >= 3 for members in groups.values())
 
 
-def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
+def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Cohort:
     """List the cases below `path`, each in a folder (also below `HGG` and `LGG`), or all in one.
 
     Raises:
@@ -56,6 +57,8 @@ def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
     """
     roles = read_roles(path)
     cases, left_out = _list_cases(nifti_files(path), skip_incomplete=skip_incomplete or roles.skip_incomplete)
+    if not masks:
+        cases = tuple(replace(case, files=case.files[: len(CHANNELS)]) for case in cases)
     table = next((path / name for name in _TABLES if (path / name).is_file()), None)
     scheme = roles.scheme
     labels = dict(SCHEMES[scheme].labels) if scheme else labels_in(cases, path)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -88,11 +89,12 @@ def _unusable(path: Path, files: Iterable[Path]) -> UserError | None:
             rule = "slices of BraTS in HDF5 are not read: they have lost their spacing and their patients"
             return UserError(rule, file.name, hint="download BraTS as NIfTI", file=path)
         if name.endswith(".mat"):
-            return UserError("MATLAB files are not read", file.name, hint="save them as TIFF or NIfTI", file=path)
+            hint = "save them as NIfTI, and list them in a csv with the patient of each (cjdata.PID in Figshare's)"
+            return UserError("MATLAB files are not read", file.name, hint=hint, file=path)
     return None
 
 
-def open_cohort(path: Path, *, format: str | None = None, skip_incomplete: bool = False) -> Cohort:
+def open_cohort(path: Path, *, format: str | None = None, skip_incomplete: bool = False, masks: bool = True) -> Cohort:
     """List the cases of a cohort folder.
 
     Args:
@@ -100,6 +102,7 @@ def open_cohort(path: Path, *, format: str | None = None, skip_incomplete: bool 
         format: Key in `FORMATS`; None detects it.
         skip_incomplete: Whether cases of BraTS and other known sets that lack a sequence are left out, which the
             cohort's notes say.
+        masks: Whether masks are listed. Without them, nobody has to say what their labels mean.
 
     Raises:
         UserError: If the folder is missing, empty, or of no known format, or the format has no cases to leave out.
@@ -113,6 +116,15 @@ def open_cohort(path: Path, *, format: str | None = None, skip_incomplete: bool 
         name = next(name for name, each in FORMATS.items() if each == known)
         rule = "--skip-incomplete is for BraTS and other public sets in which every case has the same sequences"
         raise UserError(rule, f"the format {name}")
-    if format is None or not path.is_dir() or not any(path.iterdir()):
-        return detect_format(path).open(path)
-    return format_named(format).open(path)
+    known = detect_format(path) if format is None or not path.is_dir() or not any(path.iterdir()) else None
+    known = known or format_named(str(format))
+    if masks:
+        return known.open(path)
+    for knowing in (brats, published, dicom):
+        if known == knowing:
+            return knowing.open(path, masks=False)
+    cohort = known.open(path)
+    if known == listed:  # whose reader goes by the list
+        return cohort
+    images = {case.id: tuple(cohort.roles.only("image", case.files)) for case in cohort.cases}
+    return replace(cohort, cases=tuple(replace(case, files=images[case.id] or case.files) for case in cohort.cases))

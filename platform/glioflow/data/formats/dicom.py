@@ -42,8 +42,10 @@ def detect(path: Path, files: Sequence[Path] = ()) -> bool:
     return any(is_dicom(file) for file in files)
 
 
-def open(path: Path) -> Cohort:
+def open(path: Path, *, masks: bool = True) -> Cohort:
     """List the cases below `path`: all files with one StudyInstanceUID, in any folders, are one case.
+
+    Without masks, segmentations are no files of a case.
 
     Raises:
         UserError: If a file's header cannot be read.
@@ -54,7 +56,8 @@ def open(path: Path) -> Cohort:
         # All files of a folder belong to one study, so that one header is enough.
         if file.parent not in studies:
             studies[file.parent] = str(_load(file, pixels=False).get("StudyInstanceUID", file.parent))
-        groups.setdefault(studies[file.parent], []).append(file)
+        if masks or not _is_segmentation(file):
+            groups.setdefault(studies[file.parent], []).append(file)
     if not groups:
         raise UserError("a DICOM cohort must hold DICOM files", file=path)
     cases: dict[str, CaseFiles] = {}
@@ -65,7 +68,7 @@ def open(path: Path) -> Cohort:
         free = next(each for each in itertools.chain([name], others) if each not in cases)
         cases[free] = open_files(files, name=free)
     listed, outlines = tuple(cases[name] for name in sorted(cases)), read_roles(path).outlines
-    if not outlines:
+    if not (outlines and masks):
         return Cohort("dicom", path, listed, labels_of(cases.values()), read)
     labels, inputs = dict(enumerate(outlines, start=1)), tuple(declared_in(path))
     return Cohort("dicom", path, listed, labels, partial(read, outlines=outlines), inputs=inputs)

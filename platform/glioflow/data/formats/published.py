@@ -37,7 +37,7 @@ def person_of(file: Path) -> str | None:
     return (match.groupdict().get("person") or match["case"]) if match else None
 
 
-def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
+def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Cohort:
     """List the cases of a data set, all visits of a person as one patient.
 
     Raises:
@@ -51,7 +51,7 @@ def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
     if kind not in (*layout.masks.values(), ANY):
         raise unknown_name("mask_source", kind, [*layout.masks.values(), ANY])
     left_out: list[str] | None = [] if skip_incomplete or roles.skip_incomplete else None
-    cases, sources = _group(files, layout, kind, left_out)
+    cases, sources = _group(files, layout, kind if masks else None, left_out)
     scheme = roles.scheme or layout.scheme
     labels = roles.labels or (dict(SCHEMES[scheme].labels) if scheme else {})
     if sources and not labels:
@@ -68,10 +68,10 @@ def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
     return Cohort("published", path, cases, labels, reader, inputs=inputs, layout=layout.key, notes=tuple(notes))
 
 
-def open_files(files: Sequence[Path]) -> tuple[CaseFiles, ...]:
+def open_files(files: Sequence[Path], *, masks: bool = True) -> tuple[CaseFiles, ...]:
     """Group the files of a known data set into cases; see `open`."""
     layout = layout_of(files)
-    return () if layout is None else _group(files, layout, next(iter(layout.masks.values()), ANY))[0]
+    return () if layout is None else _group(files, layout, next(iter(layout.masks.values()), ANY) if masks else None)[0]
 
 
 def read(case: CaseFiles, *, layout: str = "", labels: Sequence[int] | None = None) -> Case:
@@ -95,9 +95,12 @@ def read(case: CaseFiles, *, layout: str = "", labels: Sequence[int] | None = No
 
 
 def _group(
-    files: Iterable[Path], layout: Layout, kind: str, left_out: list[str] | None = None
+    files: Iterable[Path], layout: Layout, kind: str | None, left_out: list[str] | None = None
 ) -> tuple[tuple[CaseFiles, ...], Counter[str]]:
-    """Return the cases, and how many have a mask of which kind; incomplete ones go to `left_out`, if it is given."""
+    """Return the cases, and how many have a mask of which kind; incomplete ones go to `left_out`, if it is given.
+
+    Where `kind` is None, no case has a mask.
+    """
     found: dict[str, dict[str, Path]] = {}
     facts: dict[str, tuple[str, str | None]] = {}
     for file in files:
@@ -122,7 +125,8 @@ def _group(
                 continue
             rule = f"case {case} has no {' and no '.join(missing)}"
             raise UserError(rule, file=members[images[0]].parent, hint=INCOMPLETE)
-        mask = next((what for what in layout.masks if what in members and kind in (layout.masks[what], ANY)), None)
+        kinds = [what for what in layout.masks if what in members and kind in (layout.masks[what], ANY)]
+        mask = next(iter(kinds), None)
         if mask is not None:
             sources[layout.masks[mask]] += 1
         person, institution = facts[case]

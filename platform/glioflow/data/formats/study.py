@@ -24,11 +24,12 @@ _NUMBER_OF_SERIES = re.compile(r"[1-9]\d{0,3}")
 _LOSSY = (".jpg", ".jpeg", ".jfif", ".webp")
 
 
-def open_study(paths: Sequence[Path]) -> Cohort:
+def open_study(paths: Sequence[Path], *, masks: bool = True) -> Cohort:
     """List the files of a single study as a cohort of one case.
 
     Args:
         paths: One folder, or files of one kind: `.tif` or `.png` slices, NIfTI modalities, DICOM.
+        masks: Whether masks are among its files.
 
     Raises:
         UserError: If a path does not exist, the kinds are mixed, or there is more than one study.
@@ -38,9 +39,9 @@ def open_study(paths: Sequence[Path]) -> Cohort:
     if missing := [path for path in paths if not path.exists()]:
         raise UserError(f"{missing[0]} does not exist", missing[0], hint="give the files or the folder of a study")
     if len(paths) == 1 and paths[0].is_dir():
-        cohort = _open_folder(paths[0])
+        cohort = _open_folder(paths[0], masks=masks)
     else:
-        cohort = _open_files(sorted(choose_files(paths)[0]))
+        cohort = _open_files(sorted(choose_files(paths)[0]), masks=masks)
     if len(cohort.cases) != 1:
         hint = "give the files or the folder of one case"
         raise UserError("a study must be one case", f"{len(cohort.cases)} cases", file=paths[0], hint=hint)
@@ -57,10 +58,9 @@ def read_study(paths: Sequence[Path], *, channels: Mapping[str, str] = NONE_CHOS
 
     Files that are no part of it are left out, with a warning that names them; masks, too, where nobody asks for them.
     """
-    cohort = open_study(paths).with_channels(channels)
+    cohort = open_study(paths, masks=masks).with_channels(channels)
     files = cohort.cases[0]
-    images = files.files if masks else tuple(file for file in files.files if not is_mask_name(file.name))
-    case = cohort.read_files(replace(files, files=images or files.files))
+    case = cohort.read_files(files)
     left_out = _left_out(paths, files)
     if not left_out:
         return case
@@ -109,27 +109,34 @@ def _kind_of(path: Path) -> str:
     return "dicom" if path.is_file() and dicom.is_dicom(path) else ""
 
 
-def open_source(path: Path) -> Cohort:
+def open_source(path: Path, *, masks: bool = True) -> Cohort:
     """List the cohort or the single study at `path`; raises `UserError` as `open_cohort` and `open_study`."""
     if not path.exists():
         raise UserError(f"{path} does not exist", path, hint="give the path of a cohort or a study")
-    return _open_folder(path) if path.is_dir() else open_cohort(path) if listed.detect(path) else open_study([path])
+    if path.is_dir():
+        return _open_folder(path, masks=masks)
+    return open_cohort(path, masks=masks) if listed.detect(path) else open_study([path], masks=masks)
 
 
-def _open_folder(path: Path) -> Cohort:
+def _open_folder(path: Path, *, masks: bool) -> Cohort:
     if nnunet.has_pictures(path):
-        return open_cohort(path)
-    images, masks = lgg.pair_slices(path.iterdir())
-    if any(not is_png(file) for file in (*images.values(), *masks.values())) and len(lgg.flat_cases(path)) < 2:
-        return _one("lgg", path, lgg.open_case(path), lgg.LABELS)
-    return open_cohort(path)
+        return open_cohort(path, masks=masks)
+    slices_and_masks = lgg.pair_slices(path.iterdir())
+    of_tiff = any(not is_png(file) for group in slices_and_masks for file in group.values())
+    if of_tiff and len(lgg.flat_cases(path)) < 2:
+        case = lgg.open_case(path)
+        images = tuple(file for file in case.files if masks or not is_mask_name(file.name))
+        return _one("lgg", path, replace(case, files=images or case.files), lgg.LABELS)
+    return open_cohort(path, masks=masks)
 
 
-def _open_files(files: Sequence[Path]) -> Cohort:
+def _open_files(files: Sequence[Path], *, masks: bool) -> Cohort:
+    if not masks:
+        files = [file for file in files if not is_mask_name(file.name)] or files
     if all(slices.is_slice(file.name) for file in files):
         return _one("slices", files[0].parent, slices.open_files(files), lgg.LABELS)
     if all(is_volume(file.name) for file in files):
-        if known := published.open_files(files):
+        if known := published.open_files(files, masks=masks):
             return Cohort("published", files[0].parent, known, {}, published.read)
         if brats.is_case(files):
             cases = brats.open_files(files)

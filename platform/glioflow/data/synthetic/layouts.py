@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.atomic import new_folder
+from glioflow.data.formats.detect import open_cohort
 from glioflow.data.synthetic.phantom import TumorPlan, draw_phantom, render, smooth_noise
 from glioflow.errors import UserError, unknown_name
 
@@ -201,12 +202,15 @@ def synthesize_layout(
             _write_case(folder, example, _more(fields), np.random.default_rng([seed, index]), (SLICES, size, size))
         for path, text in example.files.items():
             (folder / path).write_text(text, encoding="utf-8")
-    return len({_more(fields)["person"] for fields in cases}), len(cases)
+    made = open_cohort(out, masks=False).cases
+    return len({case.patient for case in made}), len(made)
 
 
 def _numbered(case: str, patients: int) -> tuple[Mapping[str, str], ...]:
-    """Return cases of so many persons, named as `case` with other numbers in place of its longest one."""
-    numbers = re.finditer(r"(?<!Brats)(?<!Brats1)\d+", case)  # which a year follows
+    """Return cases of so many persons, named as `case` with other numbers in place of the longest one of its person."""
+    pattern = re.compile(r"(?<!Brats)(?<!Brats1)\d+")  # which a year follows
+    person = _more({"case": case})["person"]
+    numbers = list(pattern.finditer(person)) or list(pattern.finditer(case))
     longest = max(numbers, key=lambda match: (len(match[0]), match.start()))
     before, after, width = case[: longest.start()], case[longest.end() :], len(longest[0])
     return tuple({"case": f"{before}{number:0{width}d}{after}"} for number in range(1, patients + 1))

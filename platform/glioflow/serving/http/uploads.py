@@ -91,16 +91,18 @@ def read_uploads(
         files, left_out = _save_images(uploads, folder, limits, with_masks=with_masks)
     except Exception as error:
         raise _told(error, folder) from None
-    case = _read(files, folder, limits, channels)
+    case = _read(files, folder, limits, channels, masks=with_masks)
     if left_out:
         case = replace(case, warnings=(*case.warnings, f"{left_out} masks among the files were not looked at"))
     return case
 
 
-def _read(files: Sequence[Path], folder: Path, limits: Limits, channels: Iterable[str] = ()) -> Case:
+def _read(
+    files: Sequence[Path], folder: Path, limits: Limits, channels: Iterable[str] = (), *, masks: bool = True
+) -> Case:
     try:
         check_sizes(files, limits)
-        case = read_study(files, channels=parse_choices(channels))
+        case = read_study(files, channels=parse_choices(channels), masks=masks)
         if case.shape[0] > limits.slices:
             raise TooLarge(f"a study must have at most {limits.slices} slices", case.shape[0])
         if case.image.size > limits.values:
@@ -140,7 +142,7 @@ def read_labeled(
 def list_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: Limits) -> str:
     """Write uploads into `folder`, and return the name that they have as one study; raises as `read_uploads`."""
     try:
-        return open_study(_save_images(uploads, folder, limits)[0]).cases[0].id
+        return open_study(_save_images(uploads, folder, limits)[0], masks=False).cases[0].id
     except Exception as error:
         raise _told(error, folder) from None
 
