@@ -116,15 +116,18 @@ def open_cohort(path: Path, *, format: str | None = None, skip_incomplete: bool 
         name = next(name for name, each in FORMATS.items() if each == known)
         rule = "--skip-incomplete is for BraTS and other public sets in which every case has the same sequences"
         raise UserError(rule, f"the format {name}")
-    known = detect_format(path) if format is None or not path.is_dir() or not any(path.iterdir()) else None
-    known = known or format_named(str(format))
+    is_named = format is not None and path.is_dir() and any(path.iterdir())
+    asked = format_named(str(format)) if is_named else detect_format(path)
     if masks:
-        return known.open(path)
-    for knowing in (brats, published, dicom):
-        if known == knowing:
-            return knowing.open(path, masks=False)
-    cohort = known.open(path)
-    if known == listed:  # whose reader goes by the list
+        return asked.open(path)
+    if asked == brats:
+        return brats.open(path, masks=False)
+    if asked == published:
+        return published.open(path, masks=False)
+    if asked == dicom:
+        return dicom.open(path, masks=False)
+    cohort = asked.open(path)
+    if asked == listed:  # whose reader goes by the list
         return cohort
     images = {case.id: tuple(cohort.roles.only("image", case.files)) for case in cohort.cases}
     return replace(cohort, cases=tuple(replace(case, files=images[case.id] or case.files) for case in cohort.cases))
