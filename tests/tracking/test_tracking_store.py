@@ -366,7 +366,8 @@ def test_a_model_that_is_nowhere_says_how_it_was_understood(tracking, made, name
 def test_where_no_model_is_registered_the_error_says_how_to_register_one(tracking):
     with pytest.raises(UserError) as error:
         tracking.find_bundle("nope")
-    assert str(error.value) == "no model 'nope' is registered; `glioflow register RUN_ID --name NAME` registers one"
+    hint = "`glioflow register RUN_ID --name NAME` registers one, and `starter` ships with GlioFlow"
+    assert str(error.value) == f"no model 'nope' is registered; {hint}"
 
 
 def test_a_run_without_a_bundle_says_so(tracking):

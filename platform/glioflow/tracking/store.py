@@ -144,7 +144,9 @@ class Tracking(Runs):
     def unregistered(self, name: str) -> UserError:
         """Return the error for the name of a model that is not registered."""
         names = self.names()
-        hint = None if names else "`glioflow register RUN_ID --name NAME` registers one"
+        hint = (
+            None if names else "`glioflow register RUN_ID --name NAME` registers one, and `starter` ships with GlioFlow"
+        )
         return UserError(f"no model {name!r} is registered", name, names, hint=hint)
 
     def _no_version(self, name: str, wanted: str) -> UserError:

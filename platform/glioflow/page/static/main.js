@@ -66,7 +66,7 @@ function notice(error, title = null) {
   }
   if (error.away) return place.replaceChildren(h("b", {}, "The endpoint does not answer. "), error.sentence,
     h("p", {}, "Start an endpoint in another terminal, then try again:"), h("pre", { tabindex: "0" }, "glioflow serve"),
-    h("p", {}, "No model is promoted yet? ", h("code", {}, "glioflow demo"), " makes one. For an endpoint elsewhere, use ", h("code", {}, "glioflow page --endpoint URL"), "."), again);
+    h("p", {}, "No model is promoted yet? ", h("code", {}, "glioflow serve --name starter"), " serves the small LGG model that ships with GlioFlow, and ", h("code", {}, "glioflow demo"), " makes one. For an endpoint elsewhere, use ", h("code", {}, "glioflow page --endpoint URL"), "."), again);
   if (error.busy) return place.replaceChildren(h("b", {}, "The endpoint is busy. Try again in a moment. "), error.sentence, again);
   place.replaceChildren(h("b", {}, title ?? "The endpoint refused this study. "), error.sentence, h("p", {}, "Nothing was stored. Choose other files and try again."));
 }
