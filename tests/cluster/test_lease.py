@@ -56,6 +56,20 @@ def test_a_killed_driver_is_replaced_at_once(tmp_path, other_process):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_lease_that_could_not_be_given_back_keeps_its_own_process_from_nothing(tmp_path):
+    folder, away = tmp_path / "run", tmp_path / "away"
+    with lease.holding(folder, "run r"):
+        folder.rename(away)
+        folder.write_text("no folder any more")
+    folder.unlink()
+    away.rename(folder)
+    assert list(folder.glob("lease-*.json"))
+    with lease.holding(folder, "run r"), pytest.raises(UserError, match="run r is run by process"):
+        with lease.holding(folder, "run r"):
+            pass
+    assert not list(folder.iterdir())
+
+
 def test_a_driver_is_not_replaced_because_the_clock_was_set(tmp_path, other_process, monkeypatch):
     boot = psutil.boot_time()
     monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: boot + 1)

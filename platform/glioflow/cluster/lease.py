@@ -24,6 +24,9 @@ RENEW_S = 10.0
 # A holder that did not renew its lease for so long is gone.
 STALE_S = 60.0
 _NAME = "lease-{:06d}.json"
+# The leases that this process holds now, by folder and file. Another one of its own was left where a disk went away.
+_HELD_HERE: set[tuple[str, str]] = set()
+_TAKING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def holder_of(folder: Path) -> Holder | None:
     """Return who holds the lease of `folder` now; None where nobody does."""
     files = lease_files(folder)
     newest = _newest(files)
-    return None if newest is None else _living(files, newest)
+    return None if newest is None else _living(files, newest, folder)
 
 
 @contextmanager
@@ -72,7 +75,10 @@ def holding(folder: Path, what: str) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = lease_files(folder)
-    lease = _take(files, what)
+    with _TAKING:
+        lease = _take(files, what, folder)
+        held = (os.path.realpath(folder), lease)
+        _HELD_HERE.add(held)
     ended = threading.Event()
     keeper = threading.Thread(target=_renew, args=(files, lease, what, ended), name=f"lease of {what}", daemon=True)
     keeper.start()
@@ -81,13 +87,14 @@ def holding(folder: Path, what: str) -> Iterator[None]:
     finally:
         ended.set()
         keeper.join()
-        with suppress(OSError):  # its store is away: whoever comes next waits until it is stale
+        _HELD_HERE.discard(held)
+        with suppress(OSError):  # its store is away: another process waits until it is stale
             files.remove(lease)
 
 
-def _take(files: LeaseFiles, what: str) -> str:
+def _take(files: LeaseFiles, what: str, folder: Path) -> str:
     newest = _newest(files)
-    if newest is not None and (holder := _living(files, newest)) is not None:
+    if newest is not None and (holder := _living(files, newest, folder)) is not None:
         raise _held(what, holder)
     mine, pid = _NAME.format(0 if newest is None else _number(newest) + 1), os.getpid()
     holder = Holder(socket.gethostname(), pid, began(pid) or 0.0, now(), machine())
@@ -130,10 +137,13 @@ def _number(lease: str) -> int:
     return int(lease.removesuffix(".json").partition("-")[2])
 
 
-def _living(files: LeaseFiles, lease: str) -> Holder | None:
-    """Return the holder that a file names, if it lives."""
+def _living(files: LeaseFiles, lease: str, folder: Path) -> Holder | None:
+    """Return the holder that a file names, if it lives and still holds it."""
     holder = _read(files, lease)
     if holder is None or holder.is_gone:
+        return None
+    own = (holder.machine, holder.pid) == (machine(), os.getpid())
+    if own and (os.path.realpath(folder), lease) not in _HELD_HERE:
         return None
     try:
         return None if files.age_s(lease) > STALE_S else holder
