@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from glioflow.data.case import Case
-from glioflow.data.formats.dicom_headers import check_plane, count_voxels, fill_gaps
+from glioflow.data.formats.dicom_headers import check_plane, count_voxels, fill_gaps, stated_frame
 from glioflow.data.formats.dicom_masks import LPS_TO_RAS, OUTLINES, read_outlines, read_segmentation
 from glioflow.data.formats.dicom_pixels import check_pixels
+from glioflow.data.formats.dicom_series import drop_copies, series_of, split_acquisitions
 from glioflow.data.formats.dicom_stack import check_stack, settle_headers
 from glioflow.data.formats.file_roles import declared_in, read_roles
 from glioflow.data.formats.nifti import MAX_CHANNELS
@@ -24,7 +25,7 @@ from glioflow.data.formats.nifti_header import MAX_VOXELS
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.data.formats.tree import files_below
 from glioflow.data.formats.volume import Volume, orient, same_grid, spacing_of
-from glioflow.data.sequences import NONE_CHOSEN, Series, choose_channels
+from glioflow.data.sequences import NONE_CHOSEN, choose_channels
 from glioflow.errors import TooLarge, UserError
 
 _MRI = "MR"
@@ -32,6 +33,7 @@ _IMAGE = (_MRI, "CT", "PT")
 _MASK = "SEG"
 # The SOP classes of segmentations, binary and as a label map; the meta information of a file begins with its class.
 _SEGMENTATIONS = (b"1.2.840.10008.5.1.4.1.1.66.4", b"1.2.840.10008.5.1.4.1.1.66.7")
+_DIRECTORY = b"1.2.840.10008.1.3.10"
 # How far a slice may lie from its place in an even stack, as a part of the distance between slices.
 _JITTER = 0.0101
 _DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -117,6 +119,7 @@ def read(case: CaseFiles, *, chosen: Mapping[str, str] = NONE_CHOSEN, outlines: 
     """
     series: dict[str, list[tuple[Path, Any]]] = {}
     persons: dict[str, set[str]] = {"PatientID": set(), "PatientName": set()}
+    days, frames = set[str](), set[str]()
     drawn: list[Path] = []
     for file in case.files:
         header = _load(file, pixels=False)
@@ -126,12 +129,22 @@ def read(case: CaseFiles, *, chosen: Mapping[str, str] = NONE_CHOSEN, outlines: 
             drawn.append(file)
         if header.get("Modality") not in (*_IMAGE, _MASK):
             continue
+        days |= {str(header.get("StudyDate") or "")} - {""}
+        frames |= {stated_frame(header)} - {""}
         series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((file, header))
+    if len(days) > 1:
+        rule = "the files of a study must be of one day"
+        raise UserError(rule, f"{len(days)} different StudyDates", hint="send one examination at a time")
     tag, values = next(((tag, values) for tag, values in persons.items() if values), ("PatientID", set()))
     if len(values) > 1:
         rule = "the files of a study must be of one person"
         raise UserError(rule, f"{len(values)} different {tag}s", hint="send one study at a time")
-    images = [members for members in series.values() if members[0][1].Modality != _MASK]
+    images = [
+        part
+        for members in series.values()
+        if members[0][1].Modality != _MASK
+        for part in split_acquisitions(drop_copies(members))
+    ]
     masks = [members for members in series.values() if members[0][1].Modality == _MASK]
     if not images or len(masks) > 1:
         rule = "a DICOM study must have image series and at most one segmentation"
@@ -161,7 +174,7 @@ def read(case: CaseFiles, *, chosen: Mapping[str, str] = NONE_CHOSEN, outlines: 
             raise UserError(rule, f"{name} on another grid than {first_name} in {case.id}")
     mask = read_segmentation(masks[0][0][0], first, partial(_load, pixels=True)) if masks else None
     if outlines and drawn and mask is None:
-        mask = read_outlines(drawn, outlines, first, partial(_load, pixels=False))
+        mask = read_outlines(drawn, outlines, first, frames, partial(_load, pixels=False))
     return Case(
         id=case.id,
         patient=case.patient,
@@ -183,45 +196,23 @@ def read(case: CaseFiles, *, chosen: Mapping[str, str] = NONE_CHOSEN, outlines: 
     )
 
 
-def series_of(header: Any) -> Series:
-    """Return what the header of a series' first file says about it."""
-
-    def number(name: str) -> float | None:
-        try:
-            return float(header.get(name))
-        except (TypeError, ValueError):
-            return None
-
-    def words(name: str) -> tuple[str, ...]:
-        value = header.get(name) or ()
-        return tuple(map(str, (value,) if isinstance(value, str) else value))
-
-    return Series(
-        description=str(header.get("SeriesDescription", "")),
-        number=str(header.get("SeriesNumber") or ""),
-        uid=str(header.get("SeriesInstanceUID", "")),
-        inversion_ms=number("InversionTime"),
-        echo_ms=number("EchoTime"),
-        repetition_ms=number("RepetitionTime"),
-        technique=words("ScanningSequence"),
-        image_type=words("ImageType"),
-        agent=str(header.get("ContrastBolusAgent") or ""),
-    )
-
-
 def dicom_files(path: Path) -> Iterable[Path]:
     """Yield the DICOM files below `path`; see `files_below`."""
     return files_below(path, is_dicom)
 
 
 def is_dicom(path: Path) -> bool:
-    """Return whether a file has the mark DICM after its preamble; pipes and devices may never end, and are not read."""
+    """Return whether a file has the mark DICM after its preamble, and is no DICOMDIR, which lists other files.
+
+    Pipes and devices may never end, and are not read.
+    """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size < 132:
             return False
         with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            head = file.read(1024)
+        return head[128:132] == b"DICM" and _DIRECTORY not in head
     except OSError:
         return False
 
@@ -233,9 +224,11 @@ def _is_segmentation(path: Path) -> bool:
 
 
 def first_series(files: Sequence[Path]) -> list[Path]:
-    """Return those of the files that belong to the series of the first."""
-    series = [_load(file, pixels=False).get("SeriesInstanceUID") for file in files]
-    return [file for file, uid in zip(files, series, strict=True) if uid == series[0]]
+    """Return those of the files that belong to the series, and to the acquisition, of the first."""
+    headers = [(file, _load(file, pixels=False)) for file in files]
+    own = [pair for pair in headers if pair[1].get("SeriesInstanceUID") == headers[0][1].get("SeriesInstanceUID")]
+    parts = [[file for file, _ in part] for part in split_acquisitions(own)]
+    return next(part for part in parts if files[0] in part)
 
 
 def load_series(files: Iterable[Path]) -> list[Any]:

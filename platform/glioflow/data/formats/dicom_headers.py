@@ -51,6 +51,12 @@ def fill_gaps(dataset: Any, name: str) -> None:
             setattr(dataset, keyword, None)
 
 
+def stated_frame(dataset: Any) -> str:
+    """Return the frame of reference that an image states, and not one that `fill_gaps` made; empty without one."""
+    stated = str(dataset.get("FrameOfReferenceUID") or "")
+    return "" if stated == _made("FrameOfReferenceUID", dataset.get("StudyInstanceUID")) else stated
+
+
 def check_plane(dataset: Any, file: Any) -> None:
     """Refuse a slice whose header does not say where it lies; raises `UserError` with the tag."""
     if dataset.get("NumberOfFrames") and "SharedFunctionalGroupsSequence" in dataset:
@@ -77,8 +83,12 @@ def count_voxels(header: Any, file: Path) -> int:
 
 
 def _uid(dataset: Any, keyword: str, *sources: Any) -> str:
+    if not dataset.get(keyword):
+        setattr(dataset, keyword, _made(keyword, *sources))
+    return str(dataset.get(keyword))
+
+
+def _made(keyword: str, *sources: Any) -> str:
     from pydicom.uid import generate_uid
 
-    if not dataset.get(keyword):
-        setattr(dataset, keyword, generate_uid(entropy_srcs=[keyword, *map(str, sources)]))
-    return str(dataset.get(keyword))
+    return str(generate_uid(entropy_srcs=[keyword, *map(str, sources)]))

@@ -1,6 +1,6 @@
 """Masks in DICOM on the grid of their images: segmentations (SEG), and outlines of radiotherapy (RTSTRUCT)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ def names_in(dataset: Any) -> dict[int, str]:
 
 
 def read_outlines(
-    files: Sequence[Path], names: Sequence[str], image: Volume, load: Callable[[Path], Any]
+    files: Sequence[Path], names: Sequence[str], image: Volume, frames: Collection[str], load: Callable[[Path], Any]
 ) -> NDArray[np.uint8]:
     """Return the outlines of these names as labels 1, 2 and so on, (S, H, W); a later one lies over an earlier one.
 
@@ -40,20 +40,24 @@ def read_outlines(
         files: RTSTRUCT files of the study.
         names: Of the outlines, in any case.
         image: On whose grid they are drawn.
+        frames: Frames of reference that the images state; none compares nothing.
         load: Reads a file's header.
 
     Raises:
-        UserError: If none of the files has an outline of these names, or a contour is not on a slice of the images.
+        UserError: If none of the files has an outline of these names, a contour is not on a slice of the images, or an
+            outline is drawn in another frame of reference, as on a CT that is not registered to the images.
     """
     assert image.grid.affine is not None
     shape, to_index = image.grid.to_file(image.data).shape, np.linalg.inv(image.grid.affine)
     mask, known, found = np.zeros(shape, np.uint8), set[str](), False
     for file in files:
-        named, contours = _read_contours(load(file), file)
+        dataset = load(file)
+        named, contours = _read_contours(dataset, file)
         known |= set(named.values())
         for label, name in enumerate(names, start=1):
             wanted = {number for number, each in named.items() if each.casefold() == name.strip().casefold()}
             found |= bool(wanted)
+            _check_frames(dataset, wanted, frames, name, file)
             inside = np.zeros(shape, bool)
             for points in (points for number, points in contours if number in wanted):
                 _fill(inside, points @ to_index[:3, :3].T + to_index[:3, 3], name, file)
@@ -62,6 +66,18 @@ def read_outlines(
         rule = "the study must have an outline that cohort.yaml names"
         raise UserError(rule, ", ".join(names), sorted(known), file=files[0].parent)
     return np.ascontiguousarray(image.grid.from_file(mask), np.uint8)
+
+
+def _check_frames(dataset: Any, wanted: Collection[int], frames: Collection[str], name: str, file: Path) -> None:
+    stated = {
+        str(roi.get("ReferencedFrameOfReferenceUID") or "")
+        for roi in dataset.get("StructureSetROISequence", ())
+        if int(roi.ROINumber) in wanted
+    } - {""}
+    if stated and frames and not stated & set(frames):
+        rule = f"the outline {name} must be drawn in the images' frame of reference"
+        hint = "give the images that it was drawn on, or outlines registered to these"
+        raise UserError(rule, f"that of other images, {min(stated)}", file=file, hint=hint)
 
 
 def _read_contours(dataset: Any, file: Path) -> tuple[dict[int, str], list[tuple[int, NDArray[np.float64]]]]:

@@ -1,0 +1,106 @@
+"""The series of a DICOM study by their headers: what each says of itself, copied files, several acquisitions in one."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from glioflow.data.sequences import Series
+from glioflow.errors import UserError
+
+Member = tuple[Path, Any]
+# What tells acquisitions of one series apart, in this order: echoes, repetitions, phases of a contrast agent.
+_DIFFER = (
+    *("EchoTime", "EchoNumbers", "AcquisitionNumber", "TemporalPositionIdentifier"),
+    *("AcquisitionTime", "TriggerTime", "ContentTime", "ImageType"),
+)
+_NEAR_MM = 0.01
+
+
+def series_of(header: Any) -> Series:
+    """Return what the header of a series' first file says about it."""
+
+    def number(name: str) -> float | None:
+        try:
+            return float(header.get(name))
+        except (TypeError, ValueError):
+            return None
+
+    def words(name: str) -> tuple[str, ...]:
+        value = header.get(name) or ()
+        return tuple(map(str, (value,) if isinstance(value, str) else value))
+
+    return Series(
+        description=str(header.get("SeriesDescription", "")),
+        number=str(header.get("SeriesNumber") or ""),
+        uid=str(header.get("SeriesInstanceUID", "")),
+        inversion_ms=number("InversionTime"),
+        echo_ms=number("EchoTime"),
+        repetition_ms=number("RepetitionTime"),
+        technique=words("ScanningSequence"),
+        image_type=words("ImageType"),
+        agent=str(header.get("ContrastBolusAgent") or ""),
+    )
+
+
+def drop_copies(members: Iterable[Member]) -> list[Member]:
+    """Return the files of a series without those that are copies of one before, by their SOPInstanceUID."""
+    kept: dict[str, Member] = {}
+    for file, header in members:
+        kept.setdefault(str(header.get("SOPInstanceUID") or file), (file, header))
+    return list(kept.values())
+
+
+def split_acquisitions(members: Sequence[Member]) -> list[list[Member]]:
+    """Return a series as its acquisitions, each of which has every position once; most series are one.
+
+    Several are named by their descriptions, with #1, #2 and so on behind it, by which a person chooses one.
+
+    Raises:
+        UserError: If slices are at one position, and no header tells them apart.
+    """
+    places = [_place(header) for _, header in members]
+    twice = max(Counter(place for place in places if place is not None).values(), default=1)
+    if twice < 2:
+        return [list(members)]
+    for keyword in _DIFFER:
+        parts: dict[str, list[Member]] = {}
+        for member in members:
+            parts.setdefault(str(member[1].get(keyword, "")), []).append(member)
+        if len(parts) > 1 and len({len(part) for part in parts.values()}) == 1 and all(map(_is_single, parts.values())):
+            return [_named(part, number) for number, (_, part) in enumerate(sorted(parts.items(), key=_order), start=1)]
+    name = str(members[0][1].get("SeriesDescription", "")) or members[0][0].parent.name
+    hint = "keep the slices of one acquisition"
+    raise UserError(
+        f"the series {name!r} must have one slice at each position",
+        f"{twice} at one, which no header tells apart",
+        file=members[0][0].parent,
+        hint=hint,
+    )
+
+
+def _place(header: Any) -> tuple[int, ...] | None:
+    """Return where a slice lies, in steps of a hundredth of a millimeter; None where it is not stated."""
+    try:
+        return tuple(round(float(each) / _NEAR_MM) for each in header.ImagePositionPatient)
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
+def _is_single(part: Sequence[Member]) -> bool:
+    places = [_place(header) for _, header in part]
+    return len(set(places)) == len(places)
+
+
+def _order(named: tuple[str, list[Member]]) -> tuple[float, str]:
+    value, _ = named
+    try:
+        return float(value), value
+    except ValueError:
+        return float("inf"), value
+
+
+def _named(part: list[Member], number: int) -> list[Member]:
+    for _, header in part:
+        header.SeriesDescription = f"{header.get('SeriesDescription', '')} #{number}".strip()
+    return part
