@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from glioflow.data.case import Case
-from glioflow.data.formats.file_roles import INCOMPLETE, declared_in, read_roles, said_of
+from glioflow.data.formats.file_roles import INCOMPLETE, declared_in, roles_for, said_of
 from glioflow.data.formats.nifti import assemble
 from glioflow.data.formats.nifti_names import is_nifti, nifti_files, stem
 from glioflow.data.formats.record import CaseFiles, Cohort
@@ -55,7 +55,7 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     Raises:
         UserError: If a case lacks a modality or has one twice, or the names belong to two label schemes, or fit two.
     """
-    roles = read_roles(path)
+    roles = roles_for("brats", path, "scheme", "skip_incomplete")
     cases, left_out = _list_cases(nifti_files(path), skip_incomplete=skip_incomplete or roles.skip_incomplete)
     if not masks:
         cases = tuple(replace(case, files=case.files[: len(CHANNELS)]) for case in cases)

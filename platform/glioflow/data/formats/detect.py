@@ -63,7 +63,7 @@ def detect_format(path: Path) -> Format:
     files, last = first_files(path)
     # What it says about names and labels is only read with NIfTI, BraTS's included, in lists and in known data sets.
     roles = read_roles(path) if (path / DECLARED).is_file() else NO_ROLES
-    if roles.has_patterns or (roles.labels and not (listed.detect(path) or published.detect(path, files))):
+    if not listed.detect(path) and (roles.has_patterns or (roles.labels and not published.detect(path, files))):
         if not nifti.detect(path, files):
             raise UserError(f"{DECLARED} is for cohorts of NIfTI files", "no such file", file=path)
         return nifti

@@ -19,7 +19,7 @@ from glioflow.data.formats.dicom_masks import LPS_TO_RAS, OUTLINES, read_outline
 from glioflow.data.formats.dicom_pixels import check_pixels
 from glioflow.data.formats.dicom_series import drop_copies, series_of, split_acquisitions
 from glioflow.data.formats.dicom_stack import check_stack, settle_headers
-from glioflow.data.formats.file_roles import declared_in, read_roles
+from glioflow.data.formats.file_roles import declared_in, roles_for
 from glioflow.data.formats.nifti import MAX_CHANNELS
 from glioflow.data.formats.nifti_header import MAX_VOXELS
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
@@ -69,7 +69,7 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
         others = (f"{name}_{number}" for number in itertools.count(len(cases) + 1))
         free = next(each for each in itertools.chain([name], others) if each not in cases)
         cases[free] = open_files(files, name=free)
-    listed, outlines = tuple(cases[name] for name in sorted(cases)), read_roles(path).outlines
+    listed, outlines = tuple(cases[name] for name in sorted(cases)), roles_for("dicom", path, "outlines").outlines
     if not (outlines and masks):
         return Cohort("dicom", path, listed, labels_of(cases.values()), read)
     labels, inputs = dict(enumerate(outlines, start=1)), tuple(declared_in(path))
@@ -172,8 +172,11 @@ def read(case: CaseFiles, *, chosen: Mapping[str, str] = NONE_CHOSEN, outlines: 
         if not same_grid(volume, first):
             rule = "all series of a study must lie on one grid"
             raise UserError(rule, f"{name} on another grid than {first_name} in {case.id}")
+    if masks and outlines:
+        rule = "the mask of a study must be a segmentation (SEG), or outlines that cohort.yaml names, and not both"
+        raise UserError(rule, ", ".join(outlines), file=masks[0][0][0], hint="remove one of them")
     mask = read_segmentation(masks[0][0][0], first, partial(_load, pixels=True)) if masks else None
-    if outlines and drawn and mask is None:
+    if outlines and drawn:
         mask = read_outlines(drawn, outlines, first, frames, partial(_load, pixels=False))
     return Case(
         id=case.id,

@@ -135,6 +135,21 @@ def declared_in(path: Path) -> list[Path]:
     return [file for folder in (path, path.parent) if (file := folder / DECLARED).is_file()][:1]
 
 
+def roles_for(format: str, path: Path, *uses: str) -> FileRoles:
+    """Read `cohort.yaml` for a format that uses these keys of it; see `read_roles`.
+
+    Raises:
+        UserError: As `read_roles`, or if the folder's own file has a key that the format does not use.
+    """
+    roles = read_roles(path)
+    unused = [key for key in roles.model_fields_set if key not in uses and getattr(roles, key)]
+    if unused and (path / DECLARED).is_file():
+        rule = f"{sorted(unused)[0]} has no effect on cohorts of the format {format}"
+        also = f"; it takes {', '.join(uses)}" if uses else ""
+        raise UserError(rule, hint=f"remove it{also}", file=path / DECLARED)
+    return roles
+
+
 def read_roles(path: Path) -> FileRoles:
     """Read `cohort.yaml` in a cohort's folder, or in the one above for a single case; without one, names decide.
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from glioflow.data.case import Case
 from glioflow.data.formats import png, tiff
-from glioflow.data.formats.file_roles import declared_in, read_roles
+from glioflow.data.formats.file_roles import declared_in, roles_for
 from glioflow.data.formats.junk import is_junk
 from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort, accepted_person
@@ -65,7 +65,7 @@ def open(path: Path) -> Cohort:
 def cohort_of(root: Path, cases: Iterable[CaseFiles]) -> Cohort:
     """Return the cohort of these cases, with its table and what `cohort.yaml` says of its masks."""
     cases = tuple(cases)
-    table, threshold = root / "data.csv", read_roles(root).mask_threshold
+    table, threshold = root / "data.csv", roles_for("lgg", root, "mask_threshold").mask_threshold
     reader = read if threshold is None else partial(read, threshold=threshold)
     notes = (
         () if threshold is None else (f"masks are cut at {threshold}, as cohort.yaml says: their edges are not exact",)

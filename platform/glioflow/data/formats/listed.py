@@ -15,7 +15,7 @@ from typing import Any
 from glioflow.data.case import Case
 from glioflow.data.formats import brats, published
 from glioflow.data.formats.dataset_json import labels_in, stacked_names
-from glioflow.data.formats.file_roles import declared_in, read_roles
+from glioflow.data.formats.file_roles import declared_in, roles_for
 from glioflow.data.formats.nifti import assemble, join, read_stack
 from glioflow.data.formats.nifti_names import channel_in, is_volume, owner_of, person_in, stem
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
@@ -241,7 +241,7 @@ def _person(case: str, image: Path) -> str:
 
 
 def _labels(root: Path, description: Mapping[str, Any], entries: Sequence[_Entry]) -> dict[int, str]:
-    roles = read_roles(root)
+    roles = roles_for("listed", root, "scheme", "labels")
     if roles.scheme:
         return dict(SCHEMES[roles.scheme].labels)
     if roles.labels or description.get("labels"):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from glioflow.data.case import Case
 from glioflow.data.formats import nnunet
 from glioflow.data.formats.dataset_json import description_files, labels_in, read_description, stacked_names
-from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, declared_in, read_roles
+from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, declared_in, roles_for
 from glioflow.data.formats.itk import is_itk, read_itk
 from glioflow.data.formats.nifti_header import MAX_VOXELS, open_volume, read_header
 from glioflow.data.formats.nifti_names import NUMBERED, channel_name, is_volume, name_cases, stem
@@ -44,7 +44,8 @@ def open(path: Path) -> Cohort:
     Raises:
         UserError: If a mask has no image, or `dataset.json` or `cohort.yaml` cannot be read.
     """
-    path, roles = nnunet.dataset_in(path), read_roles(path)
+    path = nnunet.dataset_in(path)
+    roles = roles_for("nifti", path, "images", "masks", "brain_masks", "labels", "scheme")
     files = nnunet.list_files(path)
     cases = name_cases(files, path, roles)
     if not cases:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from glioflow.data.case import Case
-from glioflow.data.formats.file_roles import INCOMPLETE, declared_in, read_roles, said_of
+from glioflow.data.formats.file_roles import INCOMPLETE, declared_in, roles_for, said_of
 from glioflow.data.formats.layouts import LAYOUTS, Layout
 from glioflow.data.formats.nifti import assemble
 from glioflow.data.formats.nifti_names import is_volume
@@ -44,7 +44,8 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
         UserError: If a case lacks a sequence or has one twice, or a person must say which masks or labels are meant.
     """
     files = list(files_below(path, lambda file: is_volume(file.name)))
-    layout, roles = layout_of(files), read_roles(path)
+    layout = layout_of(files)
+    roles = roles_for("published", path, "scheme", "labels", "mask_source", "skip_incomplete")
     if layout is None:
         raise UserError("the folder must hold a known data set", [each.key for each in LAYOUTS], file=path)
     kind = roles.mask_source or next(iter(layout.masks.values()), ANY)

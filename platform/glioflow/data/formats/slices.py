@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from glioflow.data.case import Case
 from glioflow.data.formats import lgg, png, tiff
+from glioflow.data.formats.file_roles import roles_for
 from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.errors import TooLarge, UserError
@@ -30,6 +31,7 @@ def detect(path: Path, files: Sequence[Path] = ()) -> bool:
 
 def open(path: Path) -> Cohort:
     """Return the images in `path` as a cohort of one case."""
+    roles_for("slices", path)
     files = [file for file in sorted(path.iterdir()) if is_slice(file.name)]
     return Cohort("slices", path, (open_files(files, name=path.name),), dict(lgg.LABELS), read)
 
