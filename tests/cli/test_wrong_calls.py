@@ -22,6 +22,9 @@ RUN = "f" * 32
 def place(tmp_path, lgg, monkeypatch):
     """Fill a folder with what is wrong to give, and go there."""
     monkeypatch.chdir(tmp_path)
+    for name, value in {"EC2_METADATA_DISABLED": "true", "CONFIG_FILE": "", "SHARED_CREDENTIALS_FILE": ""}.items():
+        monkeypatch.setenv(f"AWS_{name}", value or os.devnull)  # nobody's credentials, and no network
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
     files = {
         "some.yaml": "name: some\n",
         "empty.yaml": "",
@@ -288,6 +291,12 @@ data prepare COHORT s4://bucket/x -> s4
 data describe COHORT --out notes.txt -> --out must name a folder
 data describe COHORT --out LONG/LONG -> x
 data describe nowhere --out out -> nowhere
+data describe COHORT --out COHORT -> --out must not be in the cohort's folder
+demo --data nothing -> nothing is empty
+auto COHORT --hours inf -> a finite number above 0
+train some.yaml --data COHORT -o training.epochs=99999999999999999999 -> training.epochs
+train some.yaml --data COHORT -o model.encoder=resnet18 -o model.weights=s3://nobody/x.pth -> model.weights cannot be read
+predict starter CASE --out COHORT -> must be new or an earlier answer
 demo --data nowhere -> nowhere does not exist
 tarin -> Did you mean 'train'
 data chekc -> check

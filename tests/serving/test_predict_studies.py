@@ -116,6 +116,19 @@ def test_an_answer_is_replaced_only_where_that_is_asked_for(volumes, tmp_path):
     assert (tmp_path / "out" / "scan" / "my notes.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_no_answer_is_written_where_studies_lie(volumes, lgg, tmp_path, overwrite):
+    cohort, case = tmp_path / "cohort", next(path for path in sorted(lgg.iterdir()) if path.is_dir())
+    shutil.copytree(case, cohort / case.name)
+    (cohort / "scan").mkdir()
+    (cohort / "scan" / "scan_t1.nii.gz").write_bytes(b"somebody's")
+    before = {path: path.stat().st_mtime_ns for path in cohort.rglob("*")}
+    for study in (cohort / case.name, volumes[1][0]):  # its own folder, and that of another study of the name
+        with pytest.raises(UserError, match="must be new or an earlier answer, and it holds files of others"):
+            predict_studies("nowhere", [study], cohort, overwrite=overwrite, say=quiet)
+    assert {path: path.stat().st_mtime_ns for path in cohort.rglob("*")} == before
+
+
 def test_slices_are_replaced_as_volumes_are(model, lgg, tmp_path):
     case = next(path for path in sorted(lgg.iterdir()) if path.is_dir())
     for overwrite in (False, True):

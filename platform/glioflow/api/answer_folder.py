@@ -16,6 +16,7 @@ from glioflow.api.results import Result
 from glioflow.api.studies import name_of_zip, read_any_study
 from glioflow.bundle.answer import FeaturesJson, SurvivalJson, Uncertainty
 from glioflow.bundle.prediction import Tumor
+from glioflow.data.formats.file_roles import is_mask_name
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.study import open_source, open_study
 from glioflow.data.formats.writing import native_format, write_mask
@@ -119,7 +120,7 @@ def predict_studies(
     done = PredictedStudies()
     waiting = _named(_list_all([Path(study) for study in studies], done))
     for study in waiting:
-        _check_free(out, study.name, overwrite=overwrite)
+        _check_free(out / study.name, study, overwrite=overwrite)
     loaded = load(model)
     for count, study in enumerate(waiting, start=1):
         try:
@@ -189,10 +190,17 @@ def _with_folders(study: _Waiting, depth: int) -> _Waiting:
     return replace(study, name=re.sub(r"[^A-Za-z0-9._-]+", "_", "_".join((*above[-depth:], case_id))).strip("._"))
 
 
-def _check_free(out: Path, name: str, *, overwrite: bool) -> None:
-    atomic.check_folder(out / name, "--out")
-    if not overwrite and (out / name).is_dir() and any((out / name).iterdir()):
-        rule = f"{out / name} has an answer already"
+def _check_free(folder: Path, study: _Waiting, *, overwrite: bool) -> None:
+    """Refuse a folder that holds an answer, unless it is to be replaced, and always one that holds a study."""
+    atomic.check_folder(folder, "--out")
+    there = [file for file in folder.rglob("*") if file.is_file()]
+    own = {file.resolve() for file in (study.case.files if study.case else (study.path,))}
+    foreign = not (folder / ANSWER).is_file() and any(not is_mask_name(file.name) for file in there)
+    if foreign or any(file.resolve() in own for file in there):
+        rule = f"{folder} must be new or an earlier answer, and it holds files of others"
+        raise UserError(rule, hint="give another --out")
+    if there and not overwrite:
+        rule = f"{folder} has an answer already"
         raise UserError(rule, hint="give --overwrite to replace it, or another --out")
 
 

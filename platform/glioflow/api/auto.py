@@ -123,7 +123,7 @@ def auto(
     if hours is None and resume is None:
         raise UserError("an auto needs a budget", hint="give --hours")
     if hours is not None and not (hours > 0 and math.isfinite(hours)):
-        raise UserError("--hours must be above 0", hours)
+        raise UserError("--hours must be a finite number above 0", hours)
     if resume is not None and name not in (None, resume):
         raise UserError("--name must be left out with --resume", name)
     check_home()

@@ -232,6 +232,8 @@ def describe(
     """
     steps = None if experiment is None else read_experiment(experiment, overrides).preprocess
     check_folder(Path(out), "--out")
+    if Path(source).resolve() in (Path(out).resolve(), *Path(out).resolve().parents):
+        raise UserError("--out must not be in the cohort's folder", out, hint="give another folder")
     with cluster.ending():
         done = cohort_page.describe(_original_files(source), Path(out), steps=steps, map_cases=_map_cases(say))
     return DescribeResult(**vars(done))

@@ -48,6 +48,10 @@ def run_demo(data: Path | None, say: Say) -> tuple[list[JsonObject], "AnswerJson
     """
     if data is not None and not data.exists():
         raise UserError(f"{data} does not exist", data, hint="give the folder of an LGG cohort")
+    if data is not None:
+        from glioflow.data.formats.detect import open_cohort
+
+        open_cohort(data)
     say(f"GlioFlow's demo: from a cohort to a served answer, in a few minutes; everything goes to {home()}")
     steps: list[JsonObject] = []
     began = time.monotonic()

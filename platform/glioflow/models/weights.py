@@ -53,7 +53,7 @@ def read_weights(source: str) -> tuple[dict[str, "Tensor"], str]:
         else:
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"{_STATE_DICT}: {error}", source) from error
+        raise UserError(_STATE_DICT, source) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError(_STATE_DICT, source)
     return state, hashlib.sha256(content).hexdigest()
@@ -66,8 +66,8 @@ def _read_bytes(source: str) -> bytes:
         try:
             with fsspec.open(source, "rb") as file:
                 return bytes(file.read())
-        except (OSError, ValueError, ImportError) as error:
-            raise UserError(f"model.weights cannot be read: {error}", source) from error
+        except Exception as error:  # whatever the library of a store raises, as botocore without credentials
+            raise UserError("model.weights cannot be read", f"{source}: {error}", hint="check the address") from error
     return find_weights(source).read_bytes()
 
 

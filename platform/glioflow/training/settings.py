@@ -53,7 +53,7 @@ class TrainingSettings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    epochs: int = Field(default=10, ge=1)
+    epochs: int = Field(default=10, ge=1, le=1_000_000)
     steps_per_epoch: int | None = Field(default=None, ge=1)
     batch_size: PositiveInt | Literal["auto"] = 16
     learning_rate: float = Field(default=1e-3, gt=0)
