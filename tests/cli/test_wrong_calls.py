@@ -295,7 +295,7 @@ data describe COHORT --out COHORT -> --out must not be in the cohort's folder
 demo --data nothing -> nothing is empty
 auto COHORT --hours inf -> a finite number above 0
 train some.yaml --data COHORT -o training.epochs=99999999999999999999 -> training.epochs
-train some.yaml --data COHORT -o model.encoder=resnet18 -o model.weights=s3://nobody/x.pth -> model.weights cannot be read
+train some.yaml --data COHORT -o model.encoder=resnet18 -o model.weights=s3://no/x.pth -> weights cannot be read
 predict starter CASE --out COHORT -> must be new or an earlier answer
 demo --data nowhere -> nowhere does not exist
 tarin -> Did you mean 'train'
