@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from glioflow.data.case import Case
-from glioflow.data.formats.dicom_headers import check_plane, count_voxels, fill_gaps, stated_frame
+from glioflow.data.formats.dicom_headers import check_one_visit, check_plane, count_voxels, fill_gaps, stated_frame
 from glioflow.data.formats.dicom_masks import LPS_TO_RAS, OUTLINES, read_outlines, read_segmentation
 from glioflow.data.formats.dicom_pixels import check_pixels
 from glioflow.data.formats.dicom_series import drop_copies, series_of, split_acquisitions
@@ -23,6 +23,7 @@ from glioflow.data.formats.file_roles import declared_in, roles_for
 from glioflow.data.formats.nifti import MAX_CHANNELS
 from glioflow.data.formats.nifti_header import MAX_VOXELS
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
+from glioflow.data.formats.resampling import OTHER_GRIDS, reference_of, settle_grids
 from glioflow.data.formats.tree import files_below
 from glioflow.data.formats.volume import Volume, orient, same_grid, spacing_of
 from glioflow.data.sequences import NONE_CHOSEN, choose_channels
@@ -69,11 +70,13 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
         others = (f"{name}_{number}" for number in itertools.count(len(cases) + 1))
         free = next(each for each in itertools.chain([name], others) if each not in cases)
         cases[free] = open_files(files, name=free)
-    listed, outlines = tuple(cases[name] for name in sorted(cases)), roles_for("dicom", path, "outlines").outlines
-    if not (outlines and masks):
-        return Cohort("dicom", path, listed, labels_of(cases.values()), read)
-    labels, inputs = dict(enumerate(outlines, start=1)), tuple(declared_in(path))
-    return Cohort("dicom", path, listed, labels, partial(read, outlines=outlines), inputs=inputs)
+    listed, roles = tuple(cases[name] for name in sorted(cases)), roles_for("dicom", path, "outlines", "resample_to")
+    outlines = roles.outlines if masks else ()
+    labels = dict(enumerate(outlines, start=1)) or labels_of(cases.values())
+    if not outlines and roles.resample_to is None:
+        return Cohort("dicom", path, listed, labels, read)
+    reader = partial(read, outlines=outlines, resample_to=roles.resample_to)
+    return Cohort("dicom", path, listed, labels, reader, inputs=tuple(declared_in(path)))
 
 
 def labels_of(cases: Iterable[CaseFiles]) -> dict[int, str]:
@@ -105,40 +108,32 @@ def open_files(files: Sequence[Path], *, name: str | None = None) -> CaseFiles:
     return CaseFiles(name or patient, patient, tuple(files), institution)
 
 
-def read(case: CaseFiles, *, chosen: Mapping[str, str] = NONE_CHOSEN, outlines: Sequence[str] = ()) -> Case:
+def read(
+    case: CaseFiles,
+    *,
+    chosen: Mapping[str, str] = NONE_CHOSEN,
+    outlines: Sequence[str] = (),
+    resample_to: str | None = None,
+) -> Case:
     """Read every image series as a channel, its slices by position, its values rescaled; a SEG object is the mask.
 
     Args:
         case: The files of the case.
         chosen: Series (its description, number or UID) of a channel, where the scanner's words do not tell.
         outlines: Names of outlines in RTSTRUCT files that are the mask, as labels 1, 2 and so on.
+        resample_to: Channel onto whose grid the others are resampled; None takes series on one grid alone.
 
     Raises:
         UserError: If a file is damaged, slices are missing or doubled, the series do not lie on one grid, or two may be
             one sequence.
     """
+    headers = [(file, _load(file, pixels=False)) for file in case.files]
+    check_one_visit([header for _, header in headers])
+    drawn = [file for file, header in headers if header.get("Modality") == OUTLINES]
     series: dict[str, list[tuple[Path, Any]]] = {}
-    persons: dict[str, set[str]] = {"PatientID": set(), "PatientName": set()}
-    days, frames = set[str](), set[str]()
-    drawn: list[Path] = []
-    for file in case.files:
-        header = _load(file, pixels=False)
-        for tag, values in persons.items():
-            values |= {str(header.get(tag) or "").strip()} - {""}
-        if header.get("Modality") == OUTLINES:
-            drawn.append(file)
-        if header.get("Modality") not in (*_IMAGE, _MASK):
-            continue
-        days |= {str(header.get("StudyDate") or "")} - {""}
-        frames |= {stated_frame(header)} - {""}
-        series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((file, header))
-    if len(days) > 1:
-        rule = "the files of a study must be of one day"
-        raise UserError(rule, f"{len(days)} different StudyDates", hint="send one examination at a time")
-    tag, values = next(((tag, values) for tag, values in persons.items() if values), ("PatientID", set()))
-    if len(values) > 1:
-        rule = "the files of a study must be of one person"
-        raise UserError(rule, f"{len(values)} different {tag}s", hint="send one study at a time")
+    for file, header in headers:
+        if header.get("Modality") in (*_IMAGE, _MASK):
+            series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((file, header))
     images = [
         part
         for members in series.values()
@@ -167,11 +162,16 @@ def read(case: CaseFiles, *, chosen: Mapping[str, str] = NONE_CHOSEN, outlines: 
         rule = f"a DICOM study must have at most {MAX_CHANNELS} series to read"
         raise UserError(rule, f"{len(channels)} in {case.id}", hint="leave out those that are not needed")
     volumes = {name: _read_series(files) for name, files in channels.items()}
-    first_name, first = next(iter(volumes.items()))
+    told, frames = (), {stated_frame(header) for _, header in used} - {""}
+    first_name = next(iter(volumes)) if resample_to is None else reference_of(volumes, resample_to, case.id)
+    if resample_to is not None and len(frames) < 2:  # places in two frames of reference cannot be compared
+        volumes, told = settle_grids(volumes, resample_to, case.id)
+    first = volumes[first_name]
     for name, volume in volumes.items():
         if not same_grid(volume, first):
             rule = "all series of a study must lie on one grid"
-            raise UserError(rule, f"{name} on another grid than {first_name} in {case.id}")
+            hint = OTHER_GRIDS if resample_to is None else "register them: their frames of reference differ"
+            raise UserError(rule, f"{name} on another grid than {first_name} in {case.id}", hint=hint)
     if masks and outlines:
         rule = "the mask of a study must be a segmentation (SEG), or outlines that cohort.yaml names, and not both"
         raise UserError(rule, ", ".join(outlines), file=masks[0][0][0], hint="remove one of them")
@@ -193,8 +193,10 @@ def read(case: CaseFiles, *, chosen: Mapping[str, str] = NONE_CHOSEN, outlines: 
             *([f"{colored} series in color left out"] if colored else []),
             *(["outlines (RTSTRUCT) are only read where cohort.yaml names them"] if drawn and not outlines else []),
             *(f"{name} is {kind} and no MRI" for name, kind in kinds.items() if kind != _MRI),
+            *told,
         ),
-        files=tuple(file for files in channels.values() for file in files),
+        # A segmentation refers to the series of the first file, on whose grid the study is.
+        files=tuple(file for name in sorted(channels, key=lambda name: name != first_name) for file in channels[name]),
         chosen=tuple(chosen.items()),
     )
 

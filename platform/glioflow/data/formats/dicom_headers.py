@@ -1,5 +1,6 @@
 """Tags that de-identification or an old scanner left out of a DICOM header, filled in where no image needs them."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,22 @@ def fill_gaps(dataset: Any, name: str) -> None:
     for keyword in _MAY_BE_EMPTY:
         if keyword not in dataset:
             setattr(dataset, keyword, None)
+
+
+def check_one_visit(headers: Iterable[Any]) -> None:
+    """Refuse the files of a study that are of several persons, or images of several days; raises `UserError`."""
+    values: dict[str, set[str]] = {"PatientID": set(), "PatientName": set(), "StudyDate": set()}
+    for header in headers:
+        for tag, found in values.items():
+            if tag != "StudyDate" or header.get("Rows"):
+                found |= {str(header.get(tag) or "").strip()} - {""}
+    tag = "PatientID" if values["PatientID"] else "PatientName"
+    if len(values[tag]) > 1:
+        rule = "the files of a study must be of one person"
+        raise UserError(rule, f"{len(values[tag])} different {tag}s", hint="send one study at a time")
+    if len(values["StudyDate"]) > 1:
+        found_days = f"{len(values['StudyDate'])} different StudyDates"
+        raise UserError("the files of a study must be of one day", found_days, hint="send one examination at a time")
 
 
 def stated_frame(dataset: Any) -> str:

@@ -9,6 +9,7 @@ A cohort may say it in `cohort.yaml`, a file beside its cases:
     scheme: brats-2024-ped                       # or the name of a public data set's labels (see `label_schemes`)
     outlines: [GTV]                              # which outlines of radiotherapy (RTSTRUCT) are the mask
     skip_incomplete: true                        # leave out cases that lack a sequence
+    resample_to: flair                           # channel onto whose grid the other images of a case are resampled
     mask_source: automated                       # where a data set has several kinds of masks (see `layouts`)
 
 Files that no pattern fits are guessed by their names where `cohort.yaml` has none of that kind, and left out where it
@@ -51,6 +52,7 @@ class FileRoles(BaseModel):
         scheme: Name of a label scheme, in place of `labels`.
         outlines: Names of the outlines in DICOM's RTSTRUCT files that are the mask, as labels 1, 2 and so on.
         skip_incomplete: Whether cases of BraTS and other known sets that lack a sequence are left out.
+        resample_to: Channel onto whose grid the others are resampled; in NIfTI and DICOM.
         mask_threshold: Above which a value of a mask is tumor, where masks were blurred; only in copies of the LGG set.
         mask_source: Which masks are taken where a data set has several kinds; `any` takes the first that a case has.
     """
@@ -64,6 +66,7 @@ class FileRoles(BaseModel):
     mask_source: str | None = None
     outlines: tuple[str, ...] = ()
     skip_incomplete: bool = False
+    resample_to: str | None = None
     mask_threshold: int | None = Field(default=None, ge=0)
 
     @property

@@ -19,10 +19,18 @@ from glioflow.data.formats import nnunet
 from glioflow.data.formats.dataset_json import description_files, labels_in, read_description, stacked_names
 from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, declared_in, roles_for
 from glioflow.data.formats.itk import is_itk, read_itk
-from glioflow.data.formats.nifti_header import MAX_VOXELS, open_volume, read_header
+from glioflow.data.formats.nifti_header import (
+    MAX_VOXELS,
+    check_spacing,
+    is_oriented,
+    millimeters,
+    open_volume,
+    read_header,
+)
 from glioflow.data.formats.nifti_names import NUMBERED, channel_name, is_volume, name_cases, stem
 from glioflow.data.formats.nnunet import is_picture, read_picture
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
+from glioflow.data.formats.resampling import OTHER_GRIDS, resample, settle_grids
 from glioflow.data.formats.volume import Volume, orient, paste, same_grid, spacing_of
 from glioflow.data.sequences import NONE_CHOSEN, Series, check_once, rename_chosen
 from glioflow.errors import UserError
@@ -45,7 +53,7 @@ def open(path: Path) -> Cohort:
         UserError: If a mask has no image, or `dataset.json` or `cohort.yaml` cannot be read.
     """
     path = nnunet.dataset_in(path)
-    roles = roles_for("nifti", path, "images", "masks", "brain_masks", "labels", "scheme")
+    roles = roles_for("nifti", path, "images", "masks", "brain_masks", "labels", "scheme", "resample_to")
     files = nnunet.list_files(path)
     cases = name_cases(files, path, roles)
     if not cases:
@@ -94,11 +102,19 @@ def read(case: CaseFiles, *, roles: FileRoles = NO_ROLES, chosen: Mapping[str, s
         return replace(read, chosen=tuple(chosen.items()))
     named = [Series(name, number=stem(file), uid=file.name) for name, file in _channels(case, images, description)]
     files = zip(rename_chosen(named, chosen), images, strict=True)
-    read = assemble(case, {name: file for name, file in files if name is not None}, masks, labels)
+    by_name = {name: file for name, file in files if name is not None}
+    read = assemble(case, by_name, masks, labels, resample_to=roles.resample_to)
     return replace(read, chosen=tuple(chosen.items()))
 
 
-def assemble(case: CaseFiles, images: Mapping[str, Path], masks: Collection[Path], labels: Collection[int]) -> Case:
+def assemble(
+    case: CaseFiles,
+    images: Mapping[str, Path],
+    masks: Collection[Path],
+    labels: Collection[int],
+    *,
+    resample_to: str | None = None,
+) -> Case:
     """Read images by channel and at most one mask into a case on one grid.
 
     Args:
@@ -106,20 +122,30 @@ def assemble(case: CaseFiles, images: Mapping[str, Path], masks: Collection[Path
         images: File of each channel.
         masks: No file or one file.
         labels: Labels that the mask may hold besides 0.
+        resample_to: Channel onto whose grid the others are resampled; None takes images on one grid alone.
 
     Raises:
         UserError: If a file is damaged, the grids differ, or the mask holds another label.
     """
     if not 1 <= len(images) <= MAX_CHANNELS:
         raise UserError(f"a case must have 1 to {MAX_CHANNELS} images", f"{len(images)} in {case.id}")
-    return join(case, {name: (file, read_volume(file)) for name, file in images.items()}, masks, labels)
+    volumes = {name: (file, read_volume(file)) for name, file in images.items()}
+    return join(case, volumes, masks, labels, resample_to)
 
 
 def join(
-    case: CaseFiles, channels: Mapping[str, tuple[Path, Volume]], masks: Collection[Path], labels: Collection[int]
+    case: CaseFiles,
+    channels: Mapping[str, tuple[Path, Volume]],
+    masks: Collection[Path],
+    labels: Collection[int],
+    resample_to: str | None = None,
 ) -> Case:
     """Join the volumes of channels, each with its file, and at most one mask; see `assemble`."""
     check_once(channels)
+    told: tuple[str, ...] = ()
+    if resample_to is not None:
+        settled, told = settle_grids({name: volume for name, (_, volume) in channels.items()}, resample_to, case.id)
+        channels = {name: (file, settled[name]) for name, (file, _) in channels.items()}
     volumes = list(channels.values())
     first_file, first = volumes[0]
     mask = None
@@ -127,13 +153,14 @@ def join(
         labeled = read_labels(file, labels)
         if is_itk(file.name) and not same_grid(labeled, first):
             labeled = paste(labeled, first) or labeled
+        if resample_to is not None and not same_grid(labeled, first):
+            labeled, told = resample(labeled, first, labels=True), (*told, f"resampled, too: the mask {file.name}")
         volumes.append((file, labeled))
         mask = np.asarray(labeled.data, np.uint8)
     for file, volume in volumes:
         if not same_grid(volume, first):
-            raise UserError(
-                "all images of a case must lie on one grid", f"another grid than that of {first_file.name}", file=file
-            )
+            found = f"another grid than that of {first_file.name}"
+            raise UserError("all images of a case must lie on one grid", found, file=file, hint=OTHER_GRIDS)
     image = np.stack([volume.data for _, volume in channels.values()], axis=-1)
     known = "its spacing but no" if first.measured else "neither spacing nor"
     return Case(
@@ -146,7 +173,10 @@ def join(
         spacing_mm=first.spacing_mm if first.measured else None,
         institution=case.institution,
         grid=first.grid,
-        warnings=() if first.oriented else (f"{first_file.name} states {known} orientation: its axes are guessed",),
+        warnings=(
+            *(() if first.oriented else (f"{first_file.name} states {known} orientation: its axes are guessed",)),
+            *told,
+        ),
         files=tuple(dict.fromkeys(file for file, _ in channels.values())),
     )
 
@@ -178,15 +208,15 @@ def _read(path: Path, *, most: int) -> list[Volume]:
         data, affine = read_itk(path, most_voxels=MAX_VOXELS)
         return _volumes(data, affine, path, oriented=True)
     try:
-        _check_spacing(read_header(path, most=most), path)
+        check_spacing(read_header(path, most=most), path)
         image = open_volume(path)
         data = np.asarray(image.dataobj)
-        affine = np.diag([*[_millimeters(image.header, path)] * 3, 1.0]) @ np.asarray(image.affine, np.float64)
+        affine = np.diag([*[millimeters(image.header, path)] * 3, 1.0]) @ np.asarray(image.affine, np.float64)
     except UserError:
         raise
     except Exception as error:  # a damaged file can fail anywhere inside the decoder
         raise UserError("the NIfTI file cannot be read completely", reason(error), file=path) from error
-    return _volumes(data, affine, path, oriented=_is_oriented(image.header))
+    return _volumes(data, affine, path, oriented=is_oriented(image.header))
 
 
 def _read_picture(path: Path, *, most: int) -> list[Volume]:
@@ -231,31 +261,6 @@ def read_mask_of(case: Case, path: Path, labels: Collection[int]) -> NDArray[np.
     if not same_grid(volume, Volume(case.image[..., 0], case.grid, case.spacing_mm)):
         raise UserError("a mask must lie on the grid of its images", "another grid", file=path)
     return np.asarray(volume.data, np.uint8)
-
-
-def _millimeters(header: Any, path: Path) -> float:
-    """Return how many millimeters the header's unit of space has; one that it does not state is a millimeter."""
-    try:
-        unit = header.get_xyzt_units()[0]
-    except KeyError:
-        raise UserError("the header must state a known unit of space", int(header["xyzt_units"]), file=path) from None
-    return {"meter": 1000.0, "micron": 0.001}.get(unit, 1.0)
-
-
-def _check_spacing(header: Any, path: Path) -> None:
-    """Refuse a header whose affine rests on a spacing that it does not state: nibabel takes 1 mm for it."""
-    spacing = [float(step) for step in header["pixdim"][1:4]]
-    if int(header["sform_code"]) > 0 or all(
-        step != 0 for step, side in zip(spacing, header.get_data_shape(), strict=False) if side > 1
-    ):
-        return
-    shown = " x ".join(f"{step:g}" for step in spacing)
-    raise UserError("the header must state the spacing, in pixdim or by an affine", shown, file=path)
-
-
-def _is_oriented(header: Any) -> bool:
-    """Return whether a header says where the volume lies: where both codes are 0, only its spacing means something."""
-    return bool(int(header["qform_code"]) or int(header["sform_code"]))
 
 
 def _whole_labels(volume: Volume, path: Path) -> NDArray[np.generic]:

@@ -112,3 +112,28 @@ def _check_extensions(file: IO[bytes], head: bytes, end: int, header: Any, path:
         if size < 8 or start + at + size > end:
             raise UserError("the extensions of a NIfTI header must end before its voxels", f"{size} bytes", file=path)
         at += size
+
+
+def millimeters(header: Any, path: Path) -> float:
+    """Return how many millimeters the header's unit of space has; one that it does not state is a millimeter."""
+    try:
+        unit = header.get_xyzt_units()[0]
+    except KeyError:
+        raise UserError("the header must state a known unit of space", int(header["xyzt_units"]), file=path) from None
+    return {"meter": 1000.0, "micron": 0.001}.get(unit, 1.0)
+
+
+def check_spacing(header: Any, path: Path) -> None:
+    """Refuse a header whose affine rests on a spacing that it does not state: nibabel takes 1 mm for it."""
+    spacing = [float(step) for step in header["pixdim"][1:4]]
+    if int(header["sform_code"]) > 0 or all(
+        step != 0 for step, side in zip(spacing, header.get_data_shape(), strict=False) if side > 1
+    ):
+        return
+    shown = " x ".join(f"{step:g}" for step in spacing)
+    raise UserError("the header must state the spacing, in pixdim or by an affine", shown, file=path)
+
+
+def is_oriented(header: Any) -> bool:
+    """Return whether a header says where the volume lies: where both codes are 0, only its spacing means something."""
+    return bool(int(header["qform_code"]) or int(header["sform_code"]))

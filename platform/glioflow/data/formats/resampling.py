@@ -1,0 +1,62 @@
+"""Images of one study that lie on several grids, resampled onto that of one channel, where a person asks for it."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from glioflow.data.formats.nifti_header import MAX_VOXELS
+from glioflow.data.formats.volume import Volume, same_grid
+from glioflow.data.sequences import sequence_of
+from glioflow.errors import TooLarge, UserError
+
+OTHER_GRIDS = "register them, or write `resample_to: CHANNEL` into a file cohort.yaml beside the cases"
+
+
+def reference_of(channels: Mapping[str, Volume], resample_to: str, case_id: str) -> str:
+    """Return the channel that is meant by `resample_to`, in any of its spellings; raises `UserError` without one."""
+    wanted = sequence_of(resample_to.lower())
+    found = next((name for name in channels if sequence_of(name) == wanted), None)
+    if found is None:
+        raise UserError(f"case {case_id} must have the channel of resample_to", resample_to, list(channels))
+    return found
+
+
+def settle_grids(
+    channels: Mapping[str, Volume], resample_to: str, case_id: str
+) -> tuple[dict[str, Volume], tuple[str, ...]]:
+    """Return all volumes on the grid of one, and which of them were resampled, a sentence for a reader.
+
+    Args:
+        channels: Volumes of a case, whose positions in the patient can be compared.
+        resample_to: Channel whose grid is kept.
+        case_id: For errors.
+
+    Raises:
+        UserError: If there is no such channel.
+        TooLarge: If they would have more voxels than a study may have.
+    """
+    onto = channels[reference_of(channels, resample_to, case_id)]
+    if len(channels) * onto.data.size > MAX_VOXELS:
+        raise TooLarge(f"a study must have at most {MAX_VOXELS} voxels", f"more in {case_id} on one grid")
+    others = [name for name, volume in channels.items() if not same_grid(volume, onto)]
+    settled = {name: resample(volume, onto) if name in others else volume for name, volume in channels.items()}
+    return settled, (f"resampled to the grid of {resample_to}: {', '.join(others)}",) if others else ()
+
+
+def resample(volume: Volume, onto: Volume, *, labels: bool = False) -> Volume:
+    """Return a volume on another one's grid, 0 outside: by linear interpolation, labels by the nearest voxel.
+
+    Where the voxels of the other grid are larger, the volume is smoothed first, as far as they are.
+    """
+    from scipy import ndimage
+
+    assert volume.grid.affine is not None
+    assert onto.grid.affine is not None
+    there = np.linalg.inv(volume.grid.affine) @ onto.grid.affine
+    data = volume.grid.to_file(volume.data)
+    if not labels:
+        steps = np.linalg.norm(there[:3, :3], axis=1)
+        data = ndimage.gaussian_filter(np.asarray(data, np.float32), np.maximum(0, (steps - 1) / 2))
+    shape = onto.grid.to_file(onto.data).shape
+    moved = ndimage.affine_transform(data, there[:3, :3], there[:3, 3], output_shape=shape, order=0 if labels else 1)
+    return Volume(onto.grid.from_file(moved), onto.grid, onto.spacing_mm, onto.oriented, onto.measured)
