@@ -24,14 +24,15 @@ KEYS = {
     "skip_incomplete": "true",
     "mask_threshold": "127",
     "mask_source": "any",
+    "resample_to": "flair",
 }
 USED = {
     "lgg": {"mask_threshold"},
-    "nifti": {"images", "masks", "brain_masks", "labels", "scheme"},
+    "nifti": {"images", "masks", "brain_masks", "labels", "scheme", "resample_to"},
     "brats": {"images", "masks", "brain_masks", "labels", "scheme", "skip_incomplete"},
     "published": {"images", "masks", "brain_masks", "labels", "scheme", "skip_incomplete", "mask_source"},
     "listed": {"labels", "scheme"},
-    "dicom": {"outlines"},
+    "dicom": {"outlines", "resample_to"},
     "slices": set(),
 }
 

@@ -162,7 +162,8 @@ def read(
         rule = f"a DICOM study must have at most {MAX_CHANNELS} series to read"
         raise UserError(rule, f"{len(channels)} in {case.id}", hint="leave out those that are not needed")
     volumes = {name: _read_series(files) for name, files in channels.items()}
-    told, frames = (), {stated_frame(header) for _, header in used} - {""}
+    told: tuple[str, ...] = ()
+    frames = {stated_frame(header) for _, header in used} - {""}
     first_name = next(iter(volumes)) if resample_to is None else reference_of(volumes, resample_to, case.id)
     if resample_to is not None and len(frames) < 2:  # places in two frames of reference cannot be compared
         volumes, told = settle_grids(volumes, resample_to, case.id)
