@@ -59,7 +59,7 @@ def run(name: str, data: Path, pool: ProcessPoolExecutor) -> list[Row]:
     experiment = load_experiment(EXPERIMENT, SETTINGS[name]).resolved
     home = Path(os.environ.get("GLIOFLOW_HOME", "~/.glioflow")).expanduser()
     cohort = prepare_in(open_cohort(data / "kaggle_3m"), experiment.preprocess, home=home, map_cases=pool.map)
-    split = read_split("lgg_split_65.json", data)
+    split = read_split(experiment.split, data)
     own = {*split.train, *split.val}
     cases = [cohort.case(entry.id) for entry in cohort.entries() if {entry.id, entry.patient} & own]
     rows: list[Row] = []

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from glioflow.api.model import Model, load
     from glioflow.api.planning import plan
     from glioflow.api.registry import export, list_models, promote, register, rollback
+    from glioflow.api.retraining import retrain
     from glioflow.api.runs import collect_garbage, list_searches, reproduce
     from glioflow.api.serving import serve, serve_page
     from glioflow.config import Experiment
@@ -73,6 +74,7 @@ __all__ = [
     "register",
     "reject_feedback",
     "reproduce",
+    "retrain",
     "rollback",
     "search",
     "serve",
@@ -94,6 +96,7 @@ _MODULES = {
     "glioflow.api.model": ("Model", "load"),
     "glioflow.api.planning": ("plan",),
     "glioflow.api.registry": ("export", "list_models", "promote", "register", "rollback"),
+    "glioflow.api.retraining": ("retrain",),
     "glioflow.api.runs": ("collect_garbage", "list_searches", "reproduce"),
     "glioflow.api.serving": ("serve", "serve_page"),
     "glioflow.config": ("Experiment",),

@@ -8,7 +8,8 @@ from ray.train import WorkerGroupError
 
 from glioflow.cluster.lease import holding
 from glioflow.errors import RunFailed, UserError
-from glioflow.runs.train.run import _cause, _send_waiting, waiting_for_workers
+from glioflow.runs.train.run import _cause, send_rest
+from glioflow.runs.train.waiting import waiting_for_workers
 from glioflow.tracking.run import spool_of
 from glioflow.tracking.spool import Tags, append_to_spool, run_folder
 
@@ -48,7 +49,7 @@ def test_what_waits_of_a_run_whose_process_lives_is_left_to_that_process(trackin
     run_id = tracking.start("tiny", "train", tags={})
     append_to_spool(spool_of(run_id), Tags(tags={"own": "x"}))
     with holding(run_folder(run_id), "run r"), pytest.raises(UserError, match="is run by"):
-        _send_waiting(tracking, run_id)
+        send_rest(tracking, run_id)
     assert spool_of(run_id).exists()
-    assert _send_waiting(tracking, run_id) is None, "it has not ended"
+    assert send_rest(tracking, run_id) is None, "it has not ended"
     assert tracking.run(run_id).data.tags["own"] == "x"

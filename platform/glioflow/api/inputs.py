@@ -28,13 +28,17 @@ def read_experiment(experiment: Experiment | str | Path, overrides: Overrides = 
     Raises:
         UserError: If the file or an override is wrong.
     """
-    if isinstance(overrides, Mapping):
-        texts = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
-    else:
-        texts = [overrides] if isinstance(overrides, str) else list(overrides)
+    texts = override_list(overrides)
     if isinstance(experiment, Experiment):
         return override_texts(experiment, texts) if texts else experiment
     return load_experiment(Path(experiment), texts)
+
+
+def override_list(overrides: Overrides) -> list[str]:
+    """Return overrides as `section.key=value` texts."""
+    if isinstance(overrides, Mapping):
+        return [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
+    return [overrides] if isinstance(overrides, str) else list(overrides)
 
 
 def run_of(run: Any) -> str:

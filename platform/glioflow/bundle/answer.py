@@ -11,6 +11,7 @@ from glioflow.bundle.encoded_mask import EncodedMask
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE, Prediction, Tumor
 from glioflow.data.case import Case
 from glioflow.data.checks.drift import InputStatistics
+from glioflow.evaluation import Segmentation
 from glioflow.evaluation.calibration import CERTAIN, mean_entropy
 from glioflow.features import MaskFeatures
 from glioflow.features.mask import NO_SPACING
@@ -190,7 +191,7 @@ def answer_to_json(case: Case, prediction: Prediction, model: ModelId) -> Answer
             "warnings": list(prediction.warnings),
         },
         "tumor": prediction.tumor,
-        "uncertainty": measure_uncertainty(prediction),
+        "uncertainty": measure_uncertainty(prediction.segmentation),
         "features": locate_features(prediction.features, case),
         "survival": None if survival is None else cast(SurvivalJson, survival.model_dump(mode="json")),
         "timing_ms": prediction.timing_ms,
@@ -226,9 +227,9 @@ def encode_probability(probability: NDArray[np.uint8]) -> ProbabilityJson:
     return {"encoding": "zlib-bytes", "shape": list(probability.shape), "data": data}
 
 
-def measure_uncertainty(prediction: Prediction) -> Uncertainty:
+def measure_uncertainty(segmentation: Segmentation) -> Uncertainty:
     """Return how sure the model is of its mask."""
-    probability, mask = prediction.segmentation.tumor_probability, prediction.segmentation.labels > 0
+    probability, mask = segmentation.tumor_probability, segmentation.labels > 0
     volume = int(np.count_nonzero(mask))
     size = float(probability.sum(axis=(1, 2)).sum(dtype=np.float64)) + volume
     promised = 2 * float(np.sum(probability[mask], dtype=np.float64)) / size if volume else None
@@ -238,6 +239,6 @@ def measure_uncertainty(prediction: Prediction) -> Uncertainty:
         "mean_entropy": mean_entropy(doubtful),
         "uncertain_px": int(np.count_nonzero((doubtful >= 0.1) & (doubtful <= 0.9))),
     }
-    if prediction.segmentation.spread is not None:
-        uncertainty["ensemble"] = prediction.segmentation.spread.model_dump()
+    if segmentation.spread is not None:
+        uncertainty["ensemble"] = segmentation.spread.model_dump()
     return uncertainty

@@ -7,7 +7,7 @@ import typer
 
 import glioflow as gf
 from glioflow.cli.app import START, TRAINING, verb
-from glioflow.cli.options import AsJson, Data, ExperimentFile, Overrides
+from glioflow.cli.options import AsJson, Data, ExperimentFile, Name, Overrides
 from glioflow.cli.output import one_line_errors, print_result, print_text, progress
 from glioflow.cli.search_table import search_table
 
@@ -108,6 +108,21 @@ def search(
             show=show_trials,
         )
         print_result(result, as_json)
+
+
+@verb(TRAINING)
+def retrain(
+    name: Name,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Where the champion's cohort is now; by default the one on record.")
+    ] = None,
+    resume: Annotated[str | None, typer.Option(help="Id of an interrupted run to go on with.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train the champion again on its cohort with the accepted corrections, and put the result before the gate."""
+    with one_line_errors(), progress("retrain") as say:
+        print_result(gf.retrain(name, data, resume=resume, overrides=overrides or (), say=say), as_json)
 
 
 @verb(TRAINING)

@@ -45,9 +45,9 @@ def promote(name: str, *, version: int | None = None, data: Path | None = None, 
         if champion is not None and champion.version == challenger.version:
             raise UserError(f"version {challenger.version} of {name} is the champion already", challenger.version)
         entry = Entry.open(tracking, challenger)
-        sources = entry.predictor.description.origin.source_fingerprint
-        used = count_uses(tracking, test=entry.split.test_digest, cohort=sources)
         cohort = entry.recorded_cohort(tracking, data, home)
+        sources = cohort.manifest.judged_by
+        used = count_uses(tracking, test=entry.split.test_digest, cohort=sources)
         reasons = _apply_rules(tracking, entry, champion, cohort, data, home, used)
         verdict = Verdict(
             decision=rules.decide(reasons),

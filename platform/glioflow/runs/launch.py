@@ -86,14 +86,7 @@ def open_setting(
         tracking.run(resume)
         if begun is not None:
             begun(tracking)
-    cluster.connect()
-    if cluster.resources()["nodes"] > 1 and not tracking.uri.startswith("http"):
-        rule = "on more than one node MLFLOW_TRACKING_URI must name a server (http://...)"
-        raise UserError(rule, tracking.shown, hint="start `mlflow server` where every node reaches it")
-    if cluster.resources()["nodes"] > 1:
-        check_same_home()
-    experiment = with_gpus(experiment)
-    check_resources(experiment)
+    experiment = connect_for(experiment, tracking)
     say(f"cohort {source}")
     cohort = open_cohort_for(experiment.preprocess, listed, experiment.target)
     if cohort.shrunk_with_bias:
@@ -113,6 +106,23 @@ def open_setting(
         f"patients: train {shown['train']}, val {shown['val']}, test {shown['test']}"
     )
     return Setting(experiment, cohort, split, tracking)
+
+
+def connect_for(experiment: Experiment, tracking: Tracking) -> Experiment:
+    """Connect to Ray for a run, and return the experiment with what `auto` means there.
+
+    Raises:
+        UserError: If the cluster can never hold the training, or its nodes cannot share what they need.
+    """
+    cluster.connect()
+    if cluster.resources()["nodes"] > 1 and not tracking.uri.startswith("http"):
+        rule = "on more than one node MLFLOW_TRACKING_URI must name a server (http://...)"
+        raise UserError(rule, tracking.shown, hint="start `mlflow server` where every node reaches it")
+    if cluster.resources()["nodes"] > 1:
+        check_same_home()
+    experiment = with_gpus(experiment)
+    check_resources(experiment)
+    return experiment
 
 
 def list_source(experiment: Experiment, source: str | Path, *, folds: int = 0) -> Path | Cohort:

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ from glioflow.errors import UserError, unknown_name
 
 # Endings of file names by format; of several slices, `tiff` makes a folder with one file for each.
 ENDINGS = {"tiff": "_mask.tif", "png": "_mask.png", "nifti": "_mask.nii.gz", "dicom-seg": "_mask.dcm"}
+
+
+def word_of(channel: str) -> str:
+    """Return a channel's name as the name of a file has it."""
+    return re.sub(r"[^a-z0-9]+", "", channel.lower()) or "image"
 
 
 def native_format(case: Case) -> str:

@@ -60,7 +60,18 @@ class CaseRecord(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a prepared cohort was made from, and how."""
+    """What a prepared cohort was made from, and how.
+
+    Attributes:
+        version: Of the layout.
+        fingerprint: Of the cases' files and the steps.
+        source_fingerprint: Of the cases' files alone.
+        format: Of the source.
+        source: Name of its folder.
+        labels: What its masks hold.
+        steps: Of its preprocessing.
+        corrects: `source_fingerprint` of the cohort that corrections were added to; its test patients are the same.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     version: int
@@ -70,6 +81,12 @@ class Manifest(BaseModel):
     source: str
     labels: dict[int, str]
     steps: tuple[Step, ...]
+    corrects: str | None = None
+
+    @property
+    def judged_by(self) -> str:
+        """Fingerprint of the files that the test patients are from, whatever was added for training."""
+        return self.corrects or self.source_fingerprint
 
 
 class WholeManifest(Manifest):

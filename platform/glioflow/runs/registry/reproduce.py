@@ -2,17 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from glioflow import bundle, cluster
-from glioflow.config import load_recorded, override
-from glioflow.data.prepared.remote import recorded_cohort
-from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
 from glioflow.progress import Say, quiet
-from glioflow.runs.launch import Setting, check_machine, check_resources, open_cohort_for, opening_of
+from glioflow.runs.launch import check_machine, check_resources, opening_of
 from glioflow.runs.plan import plan_of
 from glioflow.runs.progress import followed
+from glioflow.runs.recorded import recorded_setting
 from glioflow.runs.train.run import fit_on_train, score_test_patients
 from glioflow.tracking import BUNDLE, PATIENCE_S, Tracking
 from glioflow.tracking.lineage import ENVIRONMENT, environment
@@ -79,7 +77,7 @@ def reproduce(run_id: str, data: str | Path | None = None, *, say: Say = quiet) 
     if before.info.status != "FINISHED":
         hint = f"finish it with --resume {run_id} first" if kind == "train" else "give the id of a finished run"
         raise UserError("only a finished run can be reproduced", f"run {run_id}, {before.info.status}", hint=hint)
-    setting = _recorded_setting(tracking, before, data)
+    setting = recorded_setting(tracking, before, data)
     check_machine(setting.experiment)
     cluster.connect()
     if kind == "trial" and (folds := setting.experiment.search.folds) > 1:
@@ -108,24 +106,6 @@ def reproduce(run_id: str, data: str | Path | None = None, *, say: Say = quiet) 
         around = _compare_environment(tracking, run_id, again)
         run.set_tags({"glioflow.identical": str(not differences).lower()})
     return Reproduced(again, run_id, compared, [*differences, *(around if differences else [])], around)
-
-
-def _recorded_setting(tracking: Tracking, run: Any, data: str | Path | None) -> Setting:
-    run_id, tags = run.info.run_id, run.data.tags
-    experiment = load_recorded(tracking.download(f"runs:/{run_id}/experiment.yaml"))
-    if experiment.training.batch_size == "auto":  # a device of another size would give another batch
-        experiment = override(experiment, {"training.batch_size": int(run.data.metrics["train/batch_size"])})
-    # A trial has the split and the cohort of its search, unless they are its own.
-    holder = run_id if tracking.has_artifact(run_id, "split.json") else tags["mlflow.parentRunId"]
-    split = Split.model_validate(tracking.read_json(holder, "split.json"))
-    source = data or recorded_cohort(Path(tracking.read_json(holder, "cohort.json")["path"]))
-    if isinstance(source, Path) and not source.exists():
-        raise UserError("the cohort that the run recorded must exist", source, hint="give it with --data DIR")
-    cohort = open_cohort_for(experiment.preprocess, source, experiment.target)
-    if cohort.manifest.fingerprint != tags["glioflow.cohort"]:
-        rule = f"the cohort must be the one that the run recorded (fingerprint {tags['glioflow.cohort']})"
-        raise UserError(rule, f"{source} with {cohort.manifest.fingerprint}", hint="give that one with --data DIR")
-    return Setting(experiment, cohort, split, tracking)
 
 
 def _weights(tracking: Tracking, run_id: str) -> str | None:

@@ -1,9 +1,8 @@
 """One training through Ray Train, of one worker or many, resumed where it stopped."""
 
 import logging
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,11 +30,12 @@ from glioflow.runs.train.checkpoints import Behind, Stored, drop_torn, is_whole,
 from glioflow.runs.train.lost_nodes import LostNodes
 from glioflow.runs.train.overlays import OVERLAYS, drawn
 from glioflow.runs.train.training import train_plan
+from glioflow.runs.train.waiting import waiting_for_workers
 from glioflow.runs.train.worker import Worker
 from glioflow.tracking import BUNDLE, RunWriter, Tracking
 from glioflow.tracking.addresses import answers
 from glioflow.tracking.logged_models import log_model
-from glioflow.tracking.run import open_run, resume_run, send_waiting
+from glioflow.tracking.run import Run, open_run, resume_run, send_waiting
 from glioflow.tracking.spool import run_folder, spools_of
 
 if TYPE_CHECKING:
@@ -45,9 +45,6 @@ _log = logging.getLogger(__name__)
 
 # What each test patient scored: the cards of its versions sum it up by subgroup.
 PER_PATIENT = "test_patients.json"
-# How long a cluster that is busy is waited for, each of the four times that Ray Train tries.
-WAIT_S = 900.0
-_START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 # How often a training of an elastic size asks whether the cluster holds more workers.
 RESIZE_S = 60.0
 
@@ -90,13 +87,18 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
             resumed_experiment(experiment, tracking, resume)
 
     setting = open_setting(experiment, data, resume=resume, begun=check_begun, say=say)
-    if resume and (sent := _send_waiting(setting.tracking, resume)) is not None:
+    if resume and (sent := send_rest(setting.tracking, resume)) is not None:
         return sent
     if resume:
         setting = _resumed(setting, resume)
         opened = resume_run(setting.tracking, resume)
     else:
         opened = open_run(setting.tracking, opening_of(setting, "train", experiment.name))
+    return train_in(setting, opened, say)
+
+
+def train_in(setting: Setting, opened: AbstractContextManager[Run], say: Say = quiet) -> Trained:
+    """Train in a setting as the run that is opened here, new or resumed; raises `RunFailed` as `train`."""
     with opened as run:
         say(f"run {run.run_id}")
         plan = plan_of(setting, run.run_id, watched=True)
@@ -128,7 +130,7 @@ def _curves(tracking: Tracking, run_id: str) -> dict[str, bytes]:
     return {"curves.png": curves({key: values for key, values in history.items() if values}, title="Training")}
 
 
-def _send_waiting(tracking: Tracking, run_id: str) -> Trained | None:
+def send_rest(tracking: Tracking, run_id: str) -> Trained | None:
     """Send what a run could not while MLflow was away; return its end, if that was all it lacked."""
     if not spools_of(run_id):
         return None
@@ -197,22 +199,6 @@ def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, floa
     fetch(plan.bundle)
     fetch(plan.features)
     return bundle.read_description(plan.bundle).metrics
-
-
-@contextmanager
-def waiting_for_workers(*, elastic: bool) -> Iterator[None]:
-    """Let Ray Train wait longer than its minute for workers of a busy cluster, where the user did not say how long.
-
-    A training of an elastic size waits less: after a node is lost, Ray Train first waits for as many workers as before.
-    """
-    if _START_TIMEOUT in os.environ:
-        yield
-        return
-    os.environ[_START_TIMEOUT] = "20" if elastic else f"{WAIT_S:.0f}"
-    try:
-        yield
-    finally:
-        os.environ.pop(_START_TIMEOUT, None)
 
 
 def _worker(config: dict[str, Any]) -> None:

@@ -8,29 +8,27 @@ import fcntl
 import hashlib
 import hmac
 import itertools
-import json
 import os
 import re
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, NotRequired, TypedDict, cast
+from typing import NamedTuple, NotRequired, TypedDict, cast
 
 import numpy as np
 
 from glioflow import atomic
 from glioflow.cluster.storage import home, home_uri
 from glioflow.data.case import Case
-from glioflow.data.formats import lgg
 from glioflow.data.formats.detect import open_cohort
-from glioflow.data.formats.file_roles import DECLARED, read_roles
-from glioflow.data.formats.writing import encode_nifti, encode_tiff
-from glioflow.errors import RunFailed, UserError
+from glioflow.data.formats.file_roles import read_roles
+from glioflow.data.formats.record import Cohort
+from glioflow.errors import UserError
+from glioflow.serving.http.feedback_files import declare, read_back, write_case
 
 _DAY_S = 24 * 3600
 _CAME = "came.json"
@@ -84,7 +82,7 @@ class Feedback:
 
     def check_alone(self, patient: str, seconds: float) -> None:
         """Raise `CorrectedMeanwhile` if a correction of the patient came in the last `seconds` and waits."""
-        key, since = self._key_of(patient), time.time() - seconds
+        key, since = self.key_of(patient), time.time() - seconds
         came = [entry["received"] for entry in self.entries() if entry["patient"] == key and entry["received"] > since]
         if came:
             minutes = round((time.time() - max(came)) / 60)
@@ -124,7 +122,7 @@ class Feedback:
             came = self._came_today()
             if len(came) >= self.per_day:
                 raise QuotaUsed(f"this endpoint takes at most {self.per_day} studies of feedback a day")
-            entry = self._write(case, self._key_of(patient), labels, correction)
+            entry = self._write(case, self.key_of(patient), labels, correction)
             atomic.write_json(self.folder / _CAME, [*came, time.time()])
         return entry
 
@@ -146,8 +144,8 @@ class Feedback:
     def _write(self, case: Case, key: str, labels: Mapping[int, str], correction: Correction) -> str:
         entry = secrets.token_hex(6)
         with atomic.new_folder(self.quarantine / entry) as working:
-            kind = _write_case(case, key, working / "case", labels)
-            _read_back(working / "case", key, case, labels)
+            kind = write_case(case, key, working / "case", labels)
+            read_back(working / "case", key, case, labels)
             assert case.mask is not None
             record = FeedbackEntry(
                 id=entry,
@@ -173,6 +171,8 @@ class Feedback:
     def accept(self, entry: str) -> Path:
         """Make an entry a labeled case of the cohort `accepted/KIND` and return the case's folder.
 
+        Who corrected it, when, and of which version stays in `corrections/`.
+
         Raises:
             UserError: If there is no such entry.
         """
@@ -184,9 +184,23 @@ class Feedback:
         target: Path = cohort / f"{record['patient']}_{max(numbers, default=0) + 1:08d}"
         for path in sorted((quarantined / "case").iterdir()):
             path.rename(path.with_name(path.name.replace(record["patient"], target.name, 1)))
+        atomic.write_json(self._record_of(target.name), {**record, "accepted": time.time()})
         (quarantined / "case").rename(target)
         shutil.rmtree(quarantined)
         return target
+
+    def accepted_cohorts(self) -> list[Cohort]:
+        """Return the accepted cases, a cohort for each kind and meaning of labels."""
+        folders = sorted(self.accepted.iterdir()) if self.accepted.is_dir() else []
+        return [open_cohort(folder) for folder in folders if any(path.is_dir() for path in folder.iterdir())]
+
+    def accepted_at(self, case_id: str) -> float:
+        """Return when a case was accepted (POSIX, s); 0 of one that was accepted by version 0.1."""
+        path = self._record_of(case_id)
+        return float(atomic.read_json(path)["accepted"]) if path.is_file() else 0.0
+
+    def _record_of(self, case_id: str) -> Path:
+        return self.folder / "corrections" / f"{case_id}.json"
 
     def _cohort_for(self, record: FeedbackEntry) -> Path:
         """Return the folder of the cohort of a kind in which labels mean what they mean in this entry."""
@@ -195,7 +209,7 @@ class Feedback:
             cohort = self.accepted / (record["kind"] if number == 1 else f"{record['kind']}.{number}")
             cohort.mkdir(parents=True, exist_ok=True)
             if record["kind"] != "lgg":
-                _declare(cohort, labels)
+                declare(cohort, labels)
             if record["kind"] == "lgg" or read_roles(cohort).labels == labels:
                 return cohort
         raise AssertionError
@@ -212,7 +226,8 @@ class Feedback:
             raise UserError(f"no feedback {entry!r} is in quarantine", entry, waiting, hint=hint)
         return folder
 
-    def _key_of(self, patient: str) -> str:
+    def key_of(self, patient: str) -> str:
+        """Return the key that stands for a person: what the names of accepted cases begin with."""
         path = self.folder / "patient.key"
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -230,71 +245,3 @@ class Feedback:
 
 def _read_entry(folder: Path) -> FeedbackEntry:
     return cast(FeedbackEntry, atomic.read_json(folder / "entry.json"))
-
-
-def _read_back(written: Path, key: str, case: Case, labels: Mapping[int, str]) -> None:
-    """Read a written case as a cohort of its own, and refuse to keep what comes back otherwise than it came.
-
-    Raises:
-        RunFailed: If it does.
-    """
-    with tempfile.TemporaryDirectory(dir=written.parent) as scratch:
-        name = f"{key}_{1:08d}"
-        copy = shutil.copytree(written, Path(scratch) / name, copy_function=os.link)
-        for path in sorted(copy.iterdir()):
-            path.rename(path.with_name(path.name.replace(key, name, 1)))
-        if any(path.name.endswith(".nii.gz") for path in copy.iterdir()):
-            _declare(Path(scratch), labels)
-        cohort = open_cohort(Path(scratch))
-        again = cohort.read(cohort.cases[0].id)
-    same = (
-        again.mask is not None
-        and case.mask is not None
-        and np.array_equal(again.mask, case.mask)
-        and again.image.shape == case.image.shape
-    )
-    if len(cohort.cases) != 1 or cohort.cases[0].patient != key or not same:
-        raise RunFailed("a corrected mask did not come back from disk as it was sent")
-
-
-def _declare(cohort: Path, labels: Mapping[int, str]) -> None:
-    """Say in a cohort of NIfTI which files are masks and what they hold, whatever its images are called."""
-    if not (cohort / DECLARED).exists():
-        names = "".join(f"  {value}: {json.dumps(name)}\n" for value, name in labels.items())
-        atomic.write_text(cohort / DECLARED, f'masks: ["*_mask.nii.gz"]\nlabels:\n{names}')
-
-
-def _write_case(case: Case, key: str, folder: Path, labels: Mapping[int, str]) -> str:
-    """Write images and mask under the key, TIFF slices as in LGG, else NIfTI; return the cohort that the case joins."""
-    import tifffile
-
-    assert case.mask is not None
-    folder.mkdir(parents=True)
-    plain = case.grid.affine is None and case.image.dtype == np.uint8 and case.channels == lgg.CHANNELS
-    if plain and set(labels) == {1}:
-        for number, plane, mask in zip(case.slice_numbers, case.image, case.mask, strict=True):
-            tifffile.imwrite(folder / f"{key}_{number}.tif", plane, photometric="rgb", metadata=None, software="")
-            (folder / f"{key}_{number}_mask.tif").write_bytes(encode_tiff(mask))
-        return "lgg"
-    for k, channel in enumerate(case.channels):
-        (folder / f"{key}_{_word(channel)}.nii.gz").write_bytes(_nifti(case, case.image[..., k]))
-    (folder / f"{key}_mask.nii.gz").write_bytes(encode_nifti(case.mask, case))
-    return "nifti" if set(labels) == {1} else "nifti-" + "-".join(map(str, sorted(labels)))
-
-
-def _nifti(case: Case, volume: Any) -> bytes:
-    import gzip
-
-    import nibabel
-
-    if case.grid.affine is not None:
-        data, affine = case.grid.to_file(volume), case.grid.affine
-    else:
-        s, h, w = case.spacing_mm or (1.0, 1.0, 1.0)
-        data, affine = np.transpose(volume, (2, 1, 0)), np.diag([-w, -h, s, 1.0])
-    image = nibabel.Nifti1Image(np.ascontiguousarray(data, np.float32), affine)
-    return gzip.compress(image.to_bytes(), compresslevel=4, mtime=0)
-
-
-def _word(channel: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "", channel.lower()) or "image"

@@ -1,0 +1,39 @@
+"""What a logged run worked on, as it was logged: for runs that do it again, or go on from there."""
+
+from pathlib import Path
+from typing import Any
+
+from glioflow.config import load_recorded, override
+from glioflow.data.prepared.remote import recorded_cohort
+from glioflow.data.splits import Split
+from glioflow.errors import UserError
+from glioflow.runs.launch import Setting, open_cohort_for
+from glioflow.tracking import Tracking
+
+
+def recorded_setting(tracking: Tracking, run: Any, data: str | Path | None) -> Setting:
+    """Return experiment, cohort and split of a run that trained one network.
+
+    Args:
+        tracking: Where it is.
+        run: As MLflow has it.
+        data: Where its cohort is now; None takes the recorded path.
+
+    Raises:
+        UserError: If the cohort is not there, or another one.
+    """
+    run_id, tags = run.info.run_id, run.data.tags
+    experiment = load_recorded(tracking.download(f"runs:/{run_id}/experiment.yaml"))
+    if experiment.training.batch_size == "auto":  # a device of another size would give another batch
+        experiment = override(experiment, {"training.batch_size": int(run.data.metrics["train/batch_size"])})
+    # A trial has the split and the cohort of its search, unless they are its own.
+    holder = run_id if tracking.has_artifact(run_id, "split.json") else tags["mlflow.parentRunId"]
+    split = Split.model_validate(tracking.read_json(holder, "split.json"))
+    source = data or recorded_cohort(Path(tracking.read_json(holder, "cohort.json")["path"]))
+    if isinstance(source, Path) and not source.exists():
+        raise UserError("the cohort that the run recorded must exist", source, hint="give it with --data DIR")
+    cohort = open_cohort_for(experiment.preprocess, source, experiment.target)
+    if cohort.manifest.fingerprint != tags["glioflow.cohort"]:
+        rule = f"the cohort must be the one that the run recorded (fingerprint {tags['glioflow.cohort']})"
+        raise UserError(rule, f"{source} with {cohort.manifest.fingerprint}", hint="give that one with --data DIR")
+    return Setting(experiment, cohort, split, tracking)

@@ -1,0 +1,173 @@
+"""A champion trained again on its cohort with the corrections that were accepted since, and put before the gate."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from glioflow import audit, bundle
+from glioflow.bundle.encoded_mask import legend_of
+from glioflow.cluster.remote_home import check_home
+from glioflow.cluster.storage import home_uri, prepared_home
+from glioflow.config import Experiment
+from glioflow.config.experiment import override_texts
+from glioflow.data.formats.record import CaseFiles, Cohort
+from glioflow.data.prepared.joining import Addition, join_corrections
+from glioflow.data.splits import check_split
+from glioflow.errors import UserError
+from glioflow.progress import Say, quiet
+from glioflow.promotion import Verdict, promote
+from glioflow.runs.launch import Setting, connect_for, opening_of
+from glioflow.runs.recorded import recorded_setting
+from glioflow.runs.registry.register import register
+from glioflow.runs.retrain.placement import KeyOf, Placement, UnusedCorrection, UsedCorrection, place
+from glioflow.runs.retrain.recognition import Recognized, recognize
+from glioflow.runs.train.run import Trained, send_rest, train_in
+from glioflow.tracking import BUNDLE, Tracking, Version
+from glioflow.tracking.run import open_run, resume_run
+
+# Of a run: which corrections it was given. Of its person, no correction has more than a key.
+CORRECTIONS = "corrections.json"
+RETRAINS = "glioflow.retrains"
+# What decides which arrays there are, and who judges.
+_KEPT = ("preprocess", "target", "split")
+
+
+@dataclass(frozen=True)
+class AcceptedCorrections:
+    """Corrections in the order of their acceptance, each with the cohort that reads it, and how persons are keyed."""
+
+    cases: Sequence[tuple[Cohort, CaseFiles]]
+    key_of: KeyOf
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """A training on corrections, the version that it became, and the gate's decision about it."""
+
+    trained: Trained
+    verdict: Verdict
+    used: list[UsedCorrection]
+    unused: list[UnusedCorrection]
+
+
+def retrain(
+    name: str,
+    accepted: AcceptedCorrections,
+    data: str | Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    resume: str | None = None,
+    say: Say = quiet,
+) -> Retrained:
+    """Train the champion's experiment on its cohort with corrections, register the result, and ask the gate.
+
+    Args:
+        name: Of the registered model.
+        accepted: The corrections.
+        data: Where the champion's cohort is now; None takes the recorded path.
+        overrides: `section.key=value` texts; the cohort and who judges stay.
+        resume: Id of a run of this function that was interrupted.
+        say: Told what happens.
+
+    Raises:
+        UserError: If there is no champion, its cohort is gone, or no correction is new to it.
+        RunFailed: If the training failed.
+    """
+    check_home()
+    tracking = Tracking()
+    champion = tracking.version(name)
+    if resume is None:
+        trained, placed = _begin(tracking, champion, accepted, data, overrides, say)
+    else:
+        trained, placed = _go_on(tracking, champion, resume, say)
+    made = [version for version in tracking.versions(name) if version.run_id == trained.run_id]
+    stage = champion.tags.get("glioflow.survival_run")
+    version = made[0] if made else register(trained.run_id, name=name, survival=stage)
+    say(f"registered {name} version {version.version}")
+    verdict = promote(name, version=version.version, home=prepared_home())
+    return Retrained(trained, verdict, placed.used, placed.unused)
+
+
+def _begin(
+    tracking: Tracking,
+    champion: Version,
+    accepted: AcceptedCorrections,
+    data: str | Path | None,
+    overrides: Sequence[str],
+    say: Say,
+) -> tuple[Trained, Placement]:
+    if home_uri() is not None:
+        raise UserError("corrections are kept only in a home that is a folder", hint="let GLIOFLOW_HOME name a folder")
+    if not accepted.cases:
+        raise UserError("no correction was accepted", hint="accept one with `glioflow feedback accept ID`")
+    recorded = recorded_setting(tracking, tracking.run(champion.run_id), data)
+    experiment = _overridden(recorded.experiment, overrides)
+    names = legend_of(bundle.read_description(tracking.bundle_of(champion))).names
+    recognized = recognize(accepted.cases, recorded.cohort, names=names, home=prepared_home())
+    learned = ("train", "val") if experiment.training.final else ("train",)
+    placed = place(
+        recognized.corrections,
+        recorded.cohort.entries(),
+        recorded.split,
+        learned=learned,
+        key_of=accepted.key_of,
+    )
+    placed = replace(placed, unused=[*recognized.unused, *placed.unused])
+    for unused in placed.unused:
+        say(f"{unused.id} is not used: {unused.why}")
+    if not placed.used:
+        rule = f"no accepted correction is new to {champion.name} version {champion.version}"
+        raise UserError(rule, "; ".join(f"{each.id}: {each.why}" for each in placed.unused[:3]))
+    setting = _joined(replace(recorded, experiment=experiment), recognized, placed)
+    say(f"{len(placed.used)} corrected studies train: {', '.join(each.case for each in placed.used)}")
+    setting = replace(setting, experiment=connect_for(experiment, tracking))
+    opening = opening_of(setting, "train", experiment.name, tags={RETRAINS: champion.run_id})
+    texts = {**opening.texts, CORRECTIONS: json.dumps([asdict(each) for each in placed.used], indent=1)}
+    return train_in(setting, open_run(tracking, replace(opening, texts=texts)), say), placed
+
+
+def _go_on(tracking: Tracking, champion: Version, run_id: str, say: Say) -> tuple[Trained, Placement]:
+    """Go on with an interrupted training, or take what it ended with where it is whole."""
+    run = tracking.run(run_id)
+    if run.data.tags.get(RETRAINS) != champion.run_id:
+        rule = f"--resume must be the id of a run that retrains version {champion.version} of {champion.name}"
+        raise UserError(rule, run_id, hint="begin a new one without --resume")
+    setting = recorded_setting(tracking, run, None)
+    used = [UsedCorrection(**each) for each in tracking.read_json(run_id, CORRECTIONS)]
+    trained = send_rest(tracking, run_id)
+    if trained is None and tracking.has_artifact(run_id, BUNDLE):
+        trained = Trained(run_id, f"runs:/{run_id}/{BUNDLE}", dict(run.data.metrics))
+    if trained is None:
+        setting = replace(setting, experiment=connect_for(setting.experiment, tracking))
+        trained = train_in(setting, resume_run(tracking, run_id), say)
+    return trained, Placement(used, [], setting.split)
+
+
+def _overridden(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
+    changed = override_texts(experiment, overrides) if overrides else experiment
+    for section in _KEPT:
+        if getattr(changed, section) != getattr(experiment, section):
+            rule = f"a retraining must keep {section} as the champion's training had it"
+            raise UserError(rule, hint="train another experiment with `glioflow train` to change it")
+    return changed
+
+
+def _joined(setting: Setting, recognized: Recognized, placed: Placement) -> Setting:
+    """Return the setting with the corrected studies in it.
+
+    Raises:
+        UserError: If a new one has images of somebody in another part of the split, changed or under another name.
+    """
+    additions = [
+        Addition(recognized.cases[each.id], each.digest, each.patient, each.case if each.replaces_mask else None)
+        for each in placed.used
+    ]
+    cohort, split = join_corrections(setting.cohort, additions, home=prepared_home()), placed.split
+    check_split(split, cohort.entries())
+    new = {each.case for each in placed.used if not each.replaces_mask}
+    learned = [case_id for case_id in (*split.train, *split.val) if case_id in new]
+    for leak in audit.find_image_leaks(split, cohort.cases([*split.train, *split.val, *split.test])) if learned else ():
+        if any(case_id in leak.value for case_id in learned):
+            raise UserError(leak.rule, leak.value, hint="take that correction out of feedback/accepted")
+    return replace(setting, cohort=cohort, split=split)

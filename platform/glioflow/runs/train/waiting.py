@@ -1,0 +1,25 @@
+"""How long Ray Train waits for the workers of a training on a busy cluster."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# How long a cluster that is busy is waited for, each of the four times that Ray Train tries.
+WAIT_S = 900.0
+_START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+
+
+@contextmanager
+def waiting_for_workers(*, elastic: bool) -> Iterator[None]:
+    """Let Ray Train wait longer than its minute for workers of a busy cluster, where the user did not say how long.
+
+    A training of an elastic size waits less: after a node is lost, Ray Train first waits for as many workers as before.
+    """
+    if _START_TIMEOUT in os.environ:
+        yield
+        return
+    os.environ[_START_TIMEOUT] = "20" if elastic else f"{WAIT_S:.0f}"
+    try:
+        yield
+    finally:
+        os.environ.pop(_START_TIMEOUT, None)
