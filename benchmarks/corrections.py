@@ -1,23 +1,27 @@
 """Ten corrected studies chosen by the model's doubt beside ten at random, on LGG patients whose masks are the reader.
 
-Run: GLIOFLOW_DATA=FOLDER python benchmarks/corrections.py ROWS.csv [--repeats 8] [--trainings N] [--out FILE]
+Run: GLIOFLOW_DATA=FOLDER python benchmarks/corrections.py ROWS.csv [--repeats 8] [--minutes M] [--out FILE]
 
 FOLDER holds kaggle_3m, lgg_split_65.json and the encoder's weights. Each repeat deals the split's 52 train and val
 patients anew: 10 begin, 26 wait for a reader, 16 judge; its test patients are not touched. A network trained on the
 first ten answers the 26. Then two networks are trained alike, with the same seed: one on the ten and the ten studies
 that the page's `Order by doubt` puts first, one on the ten and ten studies drawn at random. All is measured at the
-network's size. Rows are added to ROWS.csv as each training ends, and a later call runs only what is missing, N
-trainings at most.
+network's size. Rows are added to ROWS.csv as each training ends, and a later call runs only what is missing; none
+begins after M minutes.
 """
 
 import argparse
 import csv
+import itertools
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy.stats
+from machine import first_lines
 
 from glioflow.bundle.answer import measure_uncertainty
 from glioflow.config import Experiment
@@ -37,7 +41,6 @@ SETTINGS = [
     "training.epochs=1",
     "training.steps_per_epoch=200",
     "training.batch_size=8",
-    "training.precision=fp32",
     "inference.flip=false",
 ]
 BEGIN, JUDGE, CORRECTED = 10, 16, 10
@@ -112,28 +115,6 @@ def run(
     return [{"repeat": repeat, "arm": arm, **row} for row in [*rows, *chosen]]
 
 
-def main() -> None:
-    """Run what is missing, training by training, and report."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("rows", type=Path)
-    parser.add_argument("--repeats", type=int, default=8)
-    parser.add_argument("--trainings", type=int, default=1000)
-    given = parser.parse_args()
-    experiment, cohort, ids = open_patients(Path(os.environ["GLIOFLOW_DATA"]))
-    for repeat in range(given.repeats):
-        for arm in ARMS:
-            rows = read(given.rows)
-            if any((row["repeat"], row["arm"]) == (str(repeat), arm) for row in rows) or not given.trainings:
-                continue
-            began = time.perf_counter()
-            begun = [row for row in rows if (row["repeat"], row["arm"]) == (str(repeat), "begin")]
-            made = run(arm, repeat, begun, experiment, cohort, ids)
-            append(given.rows, made)
-            given.trainings -= 1
-            dice = np.mean([row["dice"] for row in made if row["part"] == "judges"])
-            print(f"repeat {repeat}, {arm}: Dice {dice:.4f}, {time.perf_counter() - began:.0f} s", flush=True)
-
-
 def read(path: Path) -> list[Row]:
     """Return the rows that are there."""
     if not path.exists():
@@ -150,6 +131,111 @@ def append(path: Path, rows: Sequence[Row]) -> None:
         if new:
             writer.writeheader()
         writer.writerows(rows)
+
+
+def mean_dice(rows: Sequence[Row], **said: str) -> float:
+    """Return the mean Dice of the rows that say this."""
+    return float(np.mean([float(row["dice"] or 0) for row in rows if all(row[key] == said[key] for key in said)]))
+
+
+def interval(values: Sequence[float]) -> str:
+    """Return the mean of one value for each repeat, with its 95 % interval by Student's t."""
+    half = scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)
+    return f"{np.mean(values):+.3f} [{np.mean(values) - half:+.3f}, {np.mean(values) + half:+.3f}]"
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """One repeat: Dice of the judges by arm, what the chosen ten had before, and how well doubt orders the 26."""
+
+    number: str
+    dice: dict[str, float]
+    dice_before: dict[str, float]
+    rank_correlation: float
+    without_tumor: int
+
+    @classmethod
+    def of(cls, number: str, rows: Sequence[Row]) -> "Repeat | None":
+        """Return what the rows of a repeat say; None where a training is missing."""
+        if {str(row["arm"]) for row in rows} != set(ARMS):
+            return None
+        waiting = {str(row["case"]): row for row in rows if row["part"] == "waits"}
+        order = order_by_doubt(list(waiting.values()))
+        before = {case: float(row["dice"] or 0) for case, row in waiting.items()}
+        return cls(
+            number,
+            {arm: mean_dice(rows, arm=arm, part="judges") for arm in ARMS},
+            {
+                arm: float(
+                    np.mean([before[str(r["case"])] for r in rows if (r["arm"], r["part"]) == (arm, "corrected")])
+                )
+                for arm in ARMS[1:]
+            },
+            float(scipy.stats.spearmanr(range(len(order)), [before[case] for case in order]).statistic),
+            sum(row["expected"] in (None, "") for row in waiting.values()),
+        )
+
+
+def report(rows: Sequence[Row]) -> list[str]:
+    """Return the table of all repeats that are whole, and what follows from it."""
+    numbers = sorted({str(row["repeat"]) for row in rows}, key=int)
+    found = [Repeat.of(number, [row for row in rows if row["repeat"] == number]) for number in numbers]
+    repeats = [repeat for repeat in found if repeat is not None]
+    if len(repeats) < 2:
+        return ["fewer than two repeats are whole"]
+    lines = ["| repeat | ten patients | + ten by doubt | + ten at random | doubt - random |", "|---|---|---|---|---|"]
+    for each in repeats:
+        cells = " | ".join(f"{each.dice[arm]:.3f}" for arm in ARMS)
+        lines.append(f"| {each.number} | {cells} | {each.dice['doubt'] - each.dice['random']:+.3f} |")
+
+    def gain(arm: str, over: str) -> list[float]:
+        return [each.dice[arm] - each.dice[over] for each in repeats]
+
+    before = [each.dice_before["doubt"] - each.dice_before["random"] for each in repeats]
+    return [
+        *lines,
+        "",
+        f"- Doubt minus random: {interval(gain('doubt', 'random'))} Dice; doubt is better in "
+        f"{sum(value > 0 for value in gain('doubt', 'random'))} of {len(repeats)} repeats.",
+        f"- Ten corrected studies minus none: by doubt {interval(gain('doubt', 'begin'))}, at random "
+        f"{interval(gain('random', 'begin'))}.",
+        f"- Dice before correction of the ten by doubt minus the ten at random: {interval(before)}.",
+        f"- Rank correlation of the order by doubt with Dice among the 26, where 1 is perfect: "
+        f"{np.mean([each.rank_correlation for each in repeats]):+.2f}, mean of the repeats.",
+        f"- Studies in which no tumor was found, which come last in the order: "
+        f"{sum(each.without_tumor for each in repeats)} of {26 * len(repeats)}.",
+        "",
+        "Intervals are 95 % over repeats, Student's t.",
+    ]
+
+
+def main() -> None:
+    """Run what is missing, training by training, and report."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("rows", type=Path)
+    parser.add_argument("--repeats", type=int, default=8)
+    parser.add_argument("--minutes", type=float, default=1e6)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    start, load = time.perf_counter(), os.getloadavg()[0]
+    experiment, cohort, ids = open_patients(Path(os.environ["GLIOFLOW_DATA"]))
+    for repeat, arm in itertools.product(range(given.repeats), ARMS):
+        rows = read(given.rows)
+        here = [row for row in rows if row["repeat"] == str(repeat)]
+        late = time.perf_counter() - start > 60 * given.minutes
+        if late or any(row["arm"] == arm for row in here):
+            continue
+        made = run(arm, repeat, here, experiment, cohort, ids)
+        append(given.rows, made)
+        print(
+            f"repeat {repeat}, {arm}: Dice {np.mean([r['dice'] for r in made if r['part'] == 'judges']):.3f}",
+            flush=True,
+        )
+    lines = report(read(given.rows))
+    print("\n".join(lines))
+    if given.out:
+        head = first_lines("Corrections by doubt or at random", (time.perf_counter() - start) / 60, load)
+        given.out.write_text("\n".join([*head, *lines]) + "\n")
 
 
 if __name__ == "__main__":

@@ -55,6 +55,12 @@ def study(tmp_path):
 ERROR = {"error": {"rule": "a rule", "value": "a value", "choices": ["x"]}}
 
 
+def test_a_token_of_any_letters_is_sent_as_its_bytes(endpoint, study):
+    endpoint.replies.append((200, {"tumor": {}}))
+    Client(endpoint.url, token=" Σεσάμ ").predict(study, mask="none")
+    assert endpoint.heard[0][1]["Authorization"].encode("latin-1").decode() == "Bearer Σεσάμ"
+
+
 def test_a_study_is_sent_whole_with_its_clinical_values_and_token(endpoint, study):
     endpoint.replies.append((200, {"tumor": {}}))
     assert Client(endpoint.url, token="secret").predict(study, clinical={"age_years": 45}, mask="none") == {"tumor": {}}

@@ -18,7 +18,7 @@ from headless_chromium import CHROMIUM, browser
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from bundles import describe
+from bundles import Bright, describe
 from glioflow import bundle
 from glioflow.config.search import SearchSettings
 from glioflow.data.synthetic.cohort import synthesize_lgg
@@ -28,7 +28,7 @@ from glioflow.runs.search.report import draw
 from glioflow.serving.page_server import make_page
 from glioflow.serving.ports import free_port
 from glioflow.tracking import Tracking
-from serving.page_endpoint import listening
+from serving.page_endpoint import endpoint, listening
 
 pytestmark = [
     pytest.mark.slow,
@@ -364,6 +364,139 @@ def test_the_page_works_below_a_prefix(served, case, tmp_path):
         page.until("document.querySelector('#model')?.className === 'good'")
         analyze(page, case)
         assert not page.errors
+
+
+@pytest.fixture
+def here(tiny, tmp_path):
+    """Return a function that opens the page of an endpoint in this process, which asks for a token or has none."""
+    with ExitStack() as stack:
+
+        def opened(token=None):
+            url = stack.enter_context(endpoint(describe(tiny), Bright(above=0.45), token=token))
+            page = stack.enter_context(browser(tmp_path))
+            page.size(1366, 768)
+            page.open(f"{url}/page/")
+            page.until("document.querySelector('#model').className !== ''")
+            return page
+
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Write a folder of three studies with masks; return its images."""
+    path = tmp_path_factory.mktemp("worklist") / "cohort"
+    synthesize_lgg(path, patients=3, seed=5, size=64, slices=(8, 8))
+    return sorted(file for file in path.glob("*/*.tif") if "_mask" not in file.name)
+
+
+LISTED = "[...document.querySelectorAll('#list .study')].map(each => each.innerText)"
+
+
+def test_a_folder_is_a_list_that_remembers_what_was_done_by_what_the_studies_hold(here, folder, tmp_path):
+    page = here()
+    page.upload(folder)
+    page.until("document.querySelector('#list-count').textContent === '3 studies, 0 done'")
+    second = page.run("document.querySelectorAll('#list .study b')[1].textContent")
+    page.run("document.querySelectorAll('#list .study')[1].click()")
+    page.click("Analyze")
+    page.until("!!document.querySelector('.verdict')", seconds=60)
+    page.click("Brush")
+    stroke(page, (0.4, 0.4), (0.5, 0.45))
+    page.click("Save")
+    page.click("Mask: TIFF")
+    page.until("document.querySelector('#list-count').textContent === '3 studies, 1 done'", seconds=60)
+    page.click("Order by doubt")
+    page.until("document.querySelector('#said').textContent.includes('least sure come first')", seconds=120)
+    texts = page.run(LISTED)
+    doubts = [float(text.partition("expected Dice ")[2]) for text in texts if "no tumor found" not in text]
+    assert doubts == sorted(doubts), "those without a tumor come last"
+    assert all("expected Dice" in text for text in texts[: len(doubts)])
+
+    own = [file for file in folder if file.parent.name == second]
+    for number, file in enumerate(own):  # the same study under another name, another one under its name
+        (tmp_path / f"renamed_{number}.tif").write_bytes(file.read_bytes())
+    others = [file for file in folder if file.parent.name != second][:8]
+    for number, file in enumerate(others):
+        (tmp_path / f"{second}_{number}.tif").write_bytes(file.read_bytes())
+    page.open(page.run("location.href"))
+    page.until("document.querySelector('#model')?.className === 'good'")
+    page.upload(sorted(tmp_path.glob("*.tif")))
+    page.until("document.querySelector('#list-count').textContent === '2 studies, 1 done'")
+    assert [("saved" in text, second in text) for text in sorted(page.run(LISTED), reverse=True)] == [
+        (True, False),
+        (False, True),
+    ]
+    assert not page.errors
+
+
+def test_without_a_token_a_correction_is_downloaded_and_the_page_says_how_to_start_with_one(here, case, tmp_path):
+    page = here()
+    analyze(page, case)
+    page.click("Send correction")
+    page.until("document.querySelector('dialog').open")
+    text = page.run("document.querySelector('dialog').innerText")
+    assert "takes no corrections" in text
+    assert "GLIOFLOW_SERVE_TOKEN" in text
+    page.click("Download the mask")
+    assert zipfile.is_zipfile(saved(tmp_path, ".zip"))
+    assert not page.run("document.querySelector('dialog').open")
+    assert not page.errors
+
+
+def test_a_token_of_any_letters_opens_the_endpoint(here):
+    page = here("öffne dich, Σεσάμ")
+    page.until("document.body.innerText.includes('refuses this page')")
+    page.run("document.querySelector('#notice input').value = 'öffne dich, Σεσάμ'")
+    page.click("Use this token")
+    page.until("document.querySelector('#model').className === 'good'")
+
+
+def test_what_is_drawn_while_the_model_is_asked_again_is_offered_with_its_answer(here, case):
+    page = here()
+    analyze(page, case)
+    page.click("Brush")
+    page.run(
+        "(() => { const real = window.fetch, held = new Promise((go) => { window.go = go; }); "
+        "window.fetch = async (...all) => { await held; return real(...all); }; })()"
+    )
+    page.click("Analyze")
+    stroke(page, (0.3, 0.3), (0.4, 0.35))
+    drawn = page.run(f"{SCENE}.drawing.counts[1]")
+    page.run("window.go()")
+    page.click("Go on with it")
+    assert page.run(f"{SCENE}.drawing.counts[1]") == drawn
+    assert not page.errors
+
+
+def test_two_versions_are_two_pictures_that_scroll_and_zoom_together(here, case):
+    page = here()
+    analyze(page, case)
+    assert page.run("document.querySelector('[data-value=pair]').hidden"), "there is no other version yet"
+    other = "new Uint8Array(v.scene.study.size).fill(1, 0, 5 * 96 * 96)"
+    page.run(
+        "(() => { const v = document.querySelector('#viewer').viewer; v.scene.otherName = 'Version 7'; "
+        f"v.setLayer('other', {other}); v.arrange('pair'); v.goTo(2); v.zoom(v.panes.axial, 2); v.drawNow(); }})()"
+    )
+    texts = page.run("[...document.querySelectorAll('.pane:not([hidden]) .where')].map(each => each.textContent)")
+    assert texts == ["Now: Axial 3 of 12, number 3", "Version 7: Axial 3 of 12, number 3"] or texts == [
+        "Now: Axial 3 of 12",
+        "Version 7: Axial 3 of 12",
+    ]
+    left, right = page.run(
+        "[...document.querySelectorAll('.pane:not([hidden]) canvas')].map(c => { const d = c.getContext('2d')"
+        ".getImageData(0, 0, c.width, c.height).data; let n = 0; "
+        "for (let k = 0; k < d.length; k += 4) n += Math.abs(d[k] - d[k + 2]); return n; })"
+    )
+    assert right > 2 * left, "the other version calls all of this slice tumor"
+    before = page.run(f"{SCENE}.drawing.counts[1]")
+    page.click("Brush")
+    page.run("document.querySelector('.pane.pair canvas').focus()")
+    key(page, "Enter")
+    assert page.run(f"{SCENE}.drawing.counts[1]") >= before
+    page.click("One")
+    assert page.run("document.querySelector('.pane.pair').hidden")
+    assert not page.errors
 
 
 @pytest.mark.parametrize(("status", "left"), [(202, []), (422, []), (429, ["a", "b"]), (500, ["a", "b"]), (409, ["a"])])

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from glioflow.cluster.environment import own_names
 from glioflow.errors import RunFailed, UserError
+from glioflow.serving.settings import bearer
 
 if TYPE_CHECKING:
     import requests
@@ -37,7 +38,7 @@ class Client:
     def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 300, num_tries: int = _TRIES) -> None:
         """Remember where the endpoint is; sends nothing yet."""
         self.url, self.timeout_s, self.num_tries = url.rstrip("/"), timeout_s, num_tries
-        self.headers = {"Authorization": f"Bearer {token.strip()}"} if token else {}
+        self.headers = {"Authorization": bearer(token)} if token else {}
 
     def predict(
         self,

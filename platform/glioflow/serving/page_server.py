@@ -18,7 +18,7 @@ from glioflow.cluster.environment import own_names
 from glioflow.errors import UserError
 from glioflow.page.files import HEADERS, add_page
 from glioflow.serving.http.request_guard import OVERHEAD, answer_error, error_body, knows_host
-from glioflow.serving.settings import Limits, own_token
+from glioflow.serving.settings import Limits, bearer, own_token
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:8000"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -55,7 +55,7 @@ def make_page(endpoint: str, *, hosts: tuple[str, ...] | None = None) -> FastAPI
         headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
         token = own_token()
         if token and "authorization" not in headers and route != "feedback":
-            headers["authorization"] = f"Bearer {token}"
+            headers["authorization"] = bearer(token)
         query = f"?{request.url.query}" if request.url.query else ""
         with tempfile.SpooledTemporaryFile(max_size=_BLOCK, prefix="glioflow-page-") as body:
             async for block in request.stream():

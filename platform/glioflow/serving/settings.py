@@ -129,6 +129,11 @@ def digest_of(token: str | None) -> str | None:
     return hashlib.sha256(token.encode()).hexdigest() if token else None
 
 
+def bearer(token: str) -> str:
+    """Return the header `Authorization` for a token: its bytes in UTF-8, as text that libraries send as these bytes."""
+    return f"Bearer {token.strip()}".encode().decode("latin-1")
+
+
 def own_token() -> str | None:
     """Return the token in this process's environment, without the white space around it; None where there is none."""
     token = os.environ.get(TOKEN)

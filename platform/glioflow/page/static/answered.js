@@ -157,13 +157,13 @@ export class Answered {
 
   async keepNow() {
     clearTimeout(this.keeping);
-    if (!this.edited || this.sent === this.drawing.done.length) return;
+    if (!this.correction || !this.edited || this.sent === this.drawing.done.length) return;
     await put("drafts", this.study.digest, { data: this.mask.data, shape: this.study.shape, time: Date.now() }).catch(() => say("This browser keeps no drafts: save the mask before you close the page.", "bad"));
   }
 
-  leave() {
-    this.keepNow();
+  async leave() {
     clearTimeout(this.measuring);
+    await this.keepNow();
   }
 
   async offerDraft() {
@@ -176,7 +176,7 @@ export class Answered {
   }
 
   send() {
-    const correction = { id: this.study.digest, title: this.study.id, files: this.files(), mask: this.mask, patient: this.study.patient, version: this.answer?.model.version ?? null, opened: this.opened }, stroke = this.drawing.done.length;
+    const correction = { id: this.study.digest, key: this.entry.key, title: this.study.id, files: this.files(), mask: this.mask, patient: this.study.patient, version: this.answer?.model.version ?? null, opened: this.opened }, stroke = this.drawing.done.length;
     askAndSend(correction, { takes: this.card?.feedback, done: (answer) => this.showSent(answer, stroke), download: () => this.saveMask(this.study.native) });
   }
 
@@ -232,9 +232,10 @@ export class Answered {
       const answer = await api.predict(this.files(), { clinical: this.clinical, version: which, probability: false });
       const labels = decodeRuns(answer.mask.data, this.study.size), all = this.classes.map((each) => each.value);
       const promised = answer.uncertainty.expected_dice;
-      this.otherText = `Version ${answer.model.version} (dashed): ${volumeText(labels.reduce((count, value) => count + (value > 0), 0), this.study.spacing_mm)}, expected Dice ${promised === null ? "–" : promised.toFixed(2)}; Dice to version ${this.answer.model.version}: ${dice(labels, this.predicted, all)?.toFixed(3) ?? "–"}${this.reference ? `, to the reference: ${this.diceText(labels, all)}` : ""}.`;
+      this.otherText = `Version ${answer.model.version} (on the right, or dashed): ${volumeText(labels.reduce((count, value) => count + (value > 0), 0), this.study.spacing_mm)}, expected Dice ${promised === null ? "–" : promised.toFixed(2)}; Dice to version ${this.answer.model.version}: ${dice(labels, this.predicted, all)?.toFixed(3) ?? "–"}${this.reference ? `, to the reference: ${this.diceText(labels, all)}` : ""}.`;
       this.viewer.scene.otherName = `Version ${answer.model.version}`;
       this.viewer.setLayer("other", labels);
+      this.viewer.arrange("pair");
       this.showVolumes();
       say("");
     } catch (error) {

@@ -4,7 +4,8 @@ const BASE = new URL("../v1/", document.baseURI);
 const TRIES = 4;
 let token = null;
 
-export const setToken = (text) => { token = text || null; };
+// A header holds bytes: those of the token in UTF-8, as the endpoint reads them.
+export const setToken = (text) => { token = text ? String.fromCharCode(...new TextEncoder().encode(text)) : null; };
 export const hasToken = () => token !== null;
 
 export class Refusal extends Error {

@@ -25,7 +25,7 @@ function toggles(label, entries, act) {
 
 export function buildControls(viewer) {
   const scene = () => viewer.scene;
-  const arrange = toggles("Arrangement", [["one", "One"], ["four", "Linked"]], (how) => viewer.arrange(how));
+  const arrange = toggles("Arrangement", [["one", "One"], ["pair", "Side by side"], ["four", "Linked"]], (how) => viewer.arrange(how));
   const planes = toggles("Plane", PLANES.map((plane) => [plane, capital(plane)]), (plane) => viewer.activate(plane));
   const sequences = h("div", { class: "choice", role: "group", "aria-label": "Sequence" });
   const windows = h("select", { "aria-label": "Window, by percentiles of the values", title: "Window, by percentiles of the values", onchange: () => { if (windows.value !== "own") viewer.preset(windows.value); } }, options(WINDOWS));
@@ -81,7 +81,7 @@ export function buildControls(viewer) {
     side.hidden = !study.affine;
     ball.hidden = !study.spacing_mm;
     opacity.value = 100 * scene().opacity;
-    arrange.hidden = planes.hidden = study.shape[0] < 2;
+    arrange.hidden = study.shape[0] < 2 && !scene().other;
     layers.replaceChildren(...layerButtons());
     mark();
   }
@@ -103,7 +103,8 @@ export function buildControls(viewer) {
     const { drawing, tool, radius, study, channel, label: wanted } = scene();
     arrange.mark(viewer.how);
     planes.mark(viewer.active);
-    planes.hidden = viewer.how !== "one" || study.shape[0] < 2;
+    $("[data-value=pair]", arrange).hidden = !scene().other;
+    planes.hidden = viewer.how === "four" || study.shape[0] < 2;
     tools.mark(tool);
     sequences.childNodes.forEach((each, k) => each.setAttribute("aria-pressed", String(k === channel)));
     editing.hidden = !drawing || !["brush", "erase", "threshold"].includes(tool);

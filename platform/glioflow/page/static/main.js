@@ -1,12 +1,12 @@
 // The page: studies on the left, their planes in the middle, the answer on the right.
 
 import * as api from "./api.js";
-import { Names, chosen, dropped, summary } from "./files.js";
+import { Names, chosen, contentKey, dropped, summary } from "./files.js";
 import { $, h, say } from "./dom.js";
 import { Viewer } from "./viewer.js";
 import { Answered } from "./answered.js";
 import { fillClinical, readClinical } from "./clinical.js";
-import { get, put } from "./store.js";
+import { drop, get, put } from "./store.js";
 import { watchWaiting } from "./send.js";
 
 const LOOK_AGAIN_MS = 30000;
@@ -91,9 +91,20 @@ async function add(files) {
   const found = state.names.group(files);
   if (!found.length) return say("None of these files is an image: choose TIFF, PNG, NIfTI, DICOM or a zip.", "bad");
   state.studies = found.map((each) => ({ ...each, state: "" }));
-  for (const each of state.studies) each.state = (await get("done", each.title)) ?? "";
   select(state.studies[0]);
+  await recall(state.studies);
 }
+
+// What was done with each study before, in this browser, whatever its files were called then.
+async function recall(studies) {
+  for (const entry of studies) {
+    const known = await get("done", await keyOf(entry));
+    if (known && !entry.state) entry.state = known;
+  }
+  if (state.studies === studies) showList();
+}
+
+const keyOf = async (entry) => (entry.key ??= await contentKey(entry.files));
 
 // Another study: what was shown is another patient's, and goes.
 async function select(entry) {
@@ -140,8 +151,8 @@ const images = (entry) => entry.files.filter((each) => each.role === "image");
 
 // Reads the study, and has it answered where that is wanted; what comes first is shown first.
 async function open(entry, { predict }) {
-  state.answered?.leave();
-  Object.assign(state, { busy: true, answered: null });
+  const before = state.answered;
+  state.busy = true;
   notice(null);
   mark();
   say(predict ? "The endpoint is analyzing the study…" : "The endpoint is reading the study…");
@@ -152,6 +163,8 @@ async function open(entry, { predict }) {
     asking?.catch(() => {}); // it is waited for below
     const buffer = await reading;
     if (state.entry !== entry) return;
+    await before?.leave(); // with what was drawn until now
+    state.answered = null;
     const answered = new Answered({ entry, viewer, card: state.card, place: $("#facts"), clinical, onstate: (words) => setState(entry, words) });
     $("#welcome").hidden = true;
     $("#bench").hidden = false;
@@ -166,6 +179,8 @@ async function open(entry, { predict }) {
   } catch (error) {
     if (!(error instanceof api.Refusal)) throw error;
     if (state.entry !== entry) return;
+    state.answered?.leave();
+    state.answered = null;
     $("#facts").replaceChildren();
     welcome();
     $("#welcome h2").textContent = `${entry.title}: no answer`;
@@ -181,7 +196,19 @@ async function open(entry, { predict }) {
 async function setState(entry, words) {
   entry.state = words;
   showList();
-  await put("done", entry.title, words).catch(() => {});
+  await put("done", await keyOf(entry), words).catch(() => {});
+}
+
+// A correction that waited for the network is at the endpoint now.
+async function sentLater(answer, correction) {
+  say(`The correction of ${correction.title} was sent: ${answer.id}.`);
+  const draft = await get("drafts", correction.id);
+  if (draft && JSON.stringify(draft.data) === JSON.stringify(correction.mask.data)) drop("drafts", correction.id);
+  if (!correction.key) return;
+  await put("done", correction.key, "sent").catch(() => {});
+  const entry = state.studies.find((each) => each.key === correction.key);
+  if (entry) entry.state = "sent";
+  if (state.entry) showList();
 }
 
 // Has every study answered that is not yet, and puts the ones first about which the model is least sure.
@@ -236,7 +263,7 @@ function connect() {
   document.addEventListener("visibilitychange", () => { if (!document.hidden) askCard(); });
   window.addEventListener("beforeunload", () => state.answered?.keepNow());
   setInterval(() => { if (!document.hidden && !state.busy) askCard(); }, LOOK_AGAIN_MS);
-  watchWaiting((answer, correction) => say(`The correction of ${correction.title} was sent: ${answer.id}.`));
+  watchWaiting(sentLater);
 }
 
 const table = await (await fetch("names.json")).json();

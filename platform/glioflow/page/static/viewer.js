@@ -19,8 +19,10 @@ export class Viewer {
     this.scene = null;
     this.active = "axial";
     this.panes = Object.fromEntries(PLANES.map((plane) => [plane, this.#pane(plane)]));
+    this.pair = Object.assign(this.#pane("axial"), { reads: true }); // another version's mask, beside the one that is drawn
+    this.pair.box.classList.add("pair");
     this.surface = new Surface();
-    this.stage = h("div", { class: "stage" }, PLANES.map((plane) => this.panes[plane].box), this.surface.box);
+    this.stage = h("div", { class: "stage" }, PLANES.map((plane) => this.panes[plane].box), this.pair.box, this.surface.box);
     this.readout = h("p", { class: "readout" });
     this.controls = buildControls(this);
     root.append(this.controls.top, this.stage, this.readout, this.controls.scroll, this.controls.bottom);
@@ -82,7 +84,9 @@ export class Viewer {
     this.how = how;
     this.scene.crosshair = how === "four";
     this.stage.dataset.how = how;
-    for (const plane of PLANES) this.panes[plane].box.hidden = how === "one" && plane !== this.active;
+    for (const plane of PLANES) this.panes[plane].box.hidden = how !== "four" && plane !== this.active;
+    this.pair.plane = this.active;
+    this.pair.box.hidden = how !== "pair";
     this.surface.box.hidden = how !== "four";
     this.controls.mark();
     this.draw();
@@ -91,7 +95,7 @@ export class Viewer {
   activate(plane) {
     this.active = plane;
     for (const each of PLANES) this.panes[each].box.classList.toggle("active", each === plane);
-    if (this.how === "one") this.arrange("one");
+    if (this.how !== "four") this.arrange(this.how);
     this.controls.mark();
   }
 
@@ -132,14 +136,16 @@ export class Viewer {
   drawNow() {
     this.frame = null;
     if (!this.scene) return;
-    for (const plane of PLANES) {
-      const pane = this.panes[plane];
+    const { scene } = this, alone = this.how === "pair" ? { ...scene, other: null } : scene;
+    for (const pane of [...Object.values(this.panes), this.pair]) {
       if (pane.box.hidden) continue;
-      pane.drawn = drawPlane(pane.canvas, this.scene, plane);
+      const { plane } = pane;
+      pane.drawn = drawPlane(pane.canvas, pane.reads ? { ...alone, drawing: { labels: scene.other }, probability: null } : alone, plane);
       const index = this.scene.cursor[AXIS[plane]], count = this.scene.study.shape[AXIS[plane]], own = this.scene.study.slices[index];
       const text = `${index + 1} of ${count}${plane === "axial" && own !== index + 1 ? `, number ${own}` : ""}`;
-      pane.where.textContent = `${plane[0].toUpperCase()}${plane.slice(1)} ${text}`;
-      pane.canvas.setAttribute("aria-label", `${plane} slice ${text}. Arrow keys scroll, Home and End go to the ends.`);
+      const whose = this.how !== "pair" ? "" : pane.reads ? `${scene.otherName}: ` : "Now: ";
+      pane.where.textContent = `${whose}${plane[0].toUpperCase()}${plane.slice(1)} ${text}`;
+      pane.canvas.setAttribute("aria-label", `${whose}${plane} slice ${text}. Arrow keys scroll, Home and End go to the ends.`);
       const scaled = plane !== "axial" && !this.scene.study.spacing_mm;
       pane.remark.textContent = scaled ? "height not to scale: spacing unknown" : "";
     }
@@ -152,7 +158,7 @@ export class Viewer {
     const where = h("span", { class: "where" }), remark = h("span", { class: "remark" }), ring = h("span", { class: "ring", hidden: true });
     const box = h("div", { class: "pane", "data-plane": plane }, canvas, where, remark, ring);
     const pane = { box, canvas, where, remark, ring, plane, drawn: null, pointers: new Map() };
-    canvas.addEventListener("focus", () => this.activate(plane));
+    canvas.addEventListener("focus", () => this.activate(pane.plane));
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     canvas.addEventListener("wheel", (event) => this.#wheel(event, pane), { passive: false });
     canvas.addEventListener("pointerdown", (event) => this.#down(event, pane));
@@ -192,7 +198,7 @@ export class Viewer {
     pane.canvas.setPointerCapture(event.pointerId);
     pane.pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
     if (pane.pointers.size === 2) { this.#finish(pane); pane.act = "pinch"; return; }
-    const { scene } = this, tool = scene.tool;
+    const { scene } = this, tool = pane.reads && BRUSHES.includes(scene.tool) ? "look" : scene.tool;
     pane.act = event.button === 2 ? "window" : event.button === 1 || event.shiftKey ? "move" : tool;
     pane.from = pane.last = [event.offsetX, event.offsetY];
     if (pane.act === "look") this.#look(pane, event);
@@ -284,7 +290,7 @@ export class Viewer {
   }
 
   #ring(pane, [x, y]) {
-    const { scene } = this, shown = BRUSHES.includes(scene.tool);
+    const { scene } = this, shown = BRUSHES.includes(scene.tool) && !pane.reads;
     pane.ring.hidden = !shown;
     if (!shown) return;
     const side = (2 * scene.radius) / pane.drawn.where.mm;
