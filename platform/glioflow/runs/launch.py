@@ -79,8 +79,8 @@ def open_setting(
     listed = list_source(experiment, source, folds=folds)
     _deal_early(experiment, listed)
     check_machine(experiment)
-    if resume is None and not os.environ.get("RAY_ADDRESS"):  # of another machine, files may be there alone
-        _check_weights(experiment.resolved)
+    if resume is None:
+        check_weights(experiment.resolved)
     tracking = Tracking()
     if resume is not None:
         tracking.run(resume)
@@ -150,9 +150,10 @@ def _deal_early(experiment: Experiment, listed: Path | Cohort) -> None:
     make_split(entries, experiment.split, folder=data_folder())
 
 
-def _check_weights(experiment: Experiment) -> None:
+def check_weights(experiment: Experiment) -> None:
     """Refuse a file of weights that cannot be read or does not fit the network, whatever its channels will be."""
-    if experiment.model.weights not in (None, "imagenet"):
+    elsewhere = bool(os.environ.get("RAY_ADDRESS"))  # of another machine, files may be there alone
+    if experiment.model.weights not in (None, "imagenet") and not elsewhere:
         build_network(experiment.model, in_channels=3, num_outputs=experiment.target.num_outputs)
 
 

@@ -17,7 +17,14 @@ from glioflow.data.splits import check_split
 from glioflow.errors import UserError
 from glioflow.progress import Say, quiet
 from glioflow.promotion import Verdict, promote
-from glioflow.runs.launch import Setting, connect_for, opening_of
+from glioflow.runs.launch import (
+    Setting,
+    check_batch,
+    check_machine,
+    check_weights,
+    connect_for,
+    opening_of,
+)
 from glioflow.runs.recorded import recorded_setting
 from glioflow.runs.registry.register import register
 from glioflow.runs.retrain.placement import KeyOf, Placement, UnusedCorrection, UsedCorrection, place
@@ -102,7 +109,7 @@ def _begin(
     if not accepted.cases:
         raise UserError("no correction was accepted", hint="accept one with `glioflow feedback accept ID`")
     recorded = recorded_setting(tracking, tracking.run(champion.run_id), data)
-    experiment = _overridden(recorded.experiment, overrides)
+    experiment = _checked(recorded.experiment, overrides)
     names = legend_of(bundle.read_description(tracking.bundle_of(champion))).names
     recognized = recognize(accepted.cases, recorded.cohort, names=names, home=prepared_home())
     learned = ("train", "val") if experiment.training.final else ("train",)
@@ -144,12 +151,17 @@ def _go_on(tracking: Tracking, champion: Version, run_id: str, say: Say) -> tupl
     return trained, Placement(used, [], setting.split)
 
 
-def _overridden(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
+def _checked(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
+    """Return the experiment with overrides; raises `UserError` where they, or this machine, do not allow a training."""
     changed = override_texts(experiment, overrides) if overrides else experiment
     for section in _KEPT:
         if getattr(changed, section) != getattr(experiment, section):
             rule = f"a retraining must keep {section} as the champion's training had it"
             raise UserError(rule, hint="train another experiment with `glioflow train` to change it")
+    changed.loss.check(changed.target.task, changed.target.num_outputs)
+    check_batch(changed.training, changed.training.batch_size)
+    check_machine(changed)
+    check_weights(changed.resolved)
     return changed
 
 
