@@ -269,7 +269,7 @@ def test_a_champion_learns_from_corrections_and_comes_before_the_gate(lgg, other
         sent(feedback, corrected(others.read(others.cases[0].id)), "Jane Doe"),
     ]
     lines: list[str] = []
-    done = gf.retrain("glioma", say=lambda text, part=None: lines.append(text))
+    done = gf.retrain("glioma", warm=True, say=lambda text, part=None: lines.append(text))
     assert (done.version, done.previous) == (2, 1)
     assert {(each.id, each.case) for each in done.used} == {(ids[0], own.id), (ids[2], ids[2])}
     assert [each.id for each in done.unused] == [ids[1]]

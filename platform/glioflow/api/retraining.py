@@ -59,6 +59,7 @@ def retrain(
     data: str | Path | None = None,
     *,
     overrides: Overrides = (),
+    warm: bool = False,
     resume: str | None = None,
     say: Say = print_progress,
 ) -> RetrainResult:
@@ -68,6 +69,7 @@ def retrain(
         name: Of the registered model.
         data: Where the champion's cohort is now; None takes the recorded one.
         overrides: As for `train`; preprocessing, target and split stay as the champion's.
+        warm: Whether the champion's weights are begun with, not new ones.
         resume: Id of a run of this function that was interrupted.
         say: Called with each line of progress, and with the part of the work that is done, in [0, 1].
 
@@ -85,6 +87,7 @@ def retrain(
             accepted,
             data,
             overrides=override_list(overrides),
+            warm=warm,
             resume=None if resume is None else run_of(resume),
             say=say,
         )

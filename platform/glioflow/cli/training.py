@@ -116,13 +116,14 @@ def retrain(
     data: Annotated[
         str | None, typer.Option("--data", help="Where the champion's cohort is now; by default the one on record.")
     ] = None,
+    warm: Annotated[bool, typer.Option("--warm", help="Begin with the champion's weights, not with new ones.")] = False,
     resume: Annotated[str | None, typer.Option(help="Id of an interrupted run to go on with.")] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
     """Train the champion again on its cohort with the accepted corrections, and put the result before the gate."""
     with one_line_errors(), progress("retrain") as say:
-        print_result(gf.retrain(name, data, resume=resume, overrides=overrides or (), say=say), as_json)
+        print_result(gf.retrain(name, data, overrides=overrides or (), warm=warm, resume=resume, say=say), as_json)
 
 
 @verb(TRAINING)

@@ -25,15 +25,13 @@ KNOWN_FILES = {
 }
 
 
-_STATE_DICT = "model.weights must be a state dict of tensors (.pth or .safetensors)"
-
-
-def read_weights(source: str) -> tuple[dict[str, "Tensor"], str]:
+def read_weights(source: str, *, key: str = "model.weights") -> tuple[dict[str, "Tensor"], str]:
     """Read a state dict from a .pth or .safetensors file, without unpickling anything but tensors.
 
     Args:
         source: A path (a relative one is looked for in the working directory and under $GLIOFLOW_DATA), or a URI that
             fsspec opens.
+        key: Of the experiment, for errors.
 
     Returns:
         Tensors by name, and the SHA-256 of the file.
@@ -46,20 +44,20 @@ def read_weights(source: str) -> tuple[dict[str, "Tensor"], str]:
     import torch
     from safetensors.torch import load
 
-    content = _read_bytes(source)
+    content, rule = _read_bytes(source, key), f"{key} must be a state dict of tensors (.pth or .safetensors)"
     try:
         if source.endswith(".safetensors"):
             state = load(content)
         else:
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(_STATE_DICT, source) from error
+        raise UserError(rule, source) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise UserError(_STATE_DICT, source)
+        raise UserError(rule, source)
     return state, hashlib.sha256(content).hexdigest()
 
 
-def _read_bytes(source: str) -> bytes:
+def _read_bytes(source: str, key: str) -> bytes:
     if "://" in source:
         import fsspec
 
@@ -67,11 +65,21 @@ def _read_bytes(source: str) -> bytes:
             with fsspec.open(source, "rb") as file:
                 return bytes(file.read())
         except Exception as error:  # whatever the library of a store raises, as botocore without credentials
-            raise UserError("model.weights cannot be read", f"{source}: {error}", hint="check the address") from error
-    return find_weights(source).read_bytes()
+            raise UserError(f"{key} cannot be read", f"{source}: {error}", hint="check the address") from error
+    return find_weights(source, key=key).read_bytes()
 
 
-def find_weights(source: str) -> Path:
+def load_whole(network: "nn.Module", source: str) -> None:
+    """Load the weights of a whole network, such as those of a bundle; raises `UserError` where they do not fit it."""
+    state, _ = read_weights(source, key="training.start")
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        rule = f"the weights of training.start do not fit the network: {' '.join(str(error).split())[:300]}"
+        raise UserError(rule, source) from None
+
+
+def find_weights(source: str, *, key: str = "model.weights") -> Path:
     """Return the file of weights that a path names, here or under $GLIOFLOW_DATA.
 
     Raises:
@@ -86,7 +94,8 @@ def find_weights(source: str) -> Path:
     listed = " and ".join(str(path.absolute()) for path in paths)
     also = "" if "GLIOFLOW_DATA" in os.environ else "; GLIOFLOW_DATA, the other folder to look in, is not set"
     rule = f"the weights file {source} does not exist; looked for {listed}{also}"
-    raise UserError(rule, source, hint="set model.weights to imagenet, a path, a URI or null")
+    named = "imagenet, " if key == "model.weights" else ""
+    raise UserError(rule, source, hint=f"set {key} to {named}a path, a URI or null")
 
 
 def load_into_encoder(encoder: "nn.Module", state: dict[str, "Tensor"], *, name: str, in_channels: int) -> None:

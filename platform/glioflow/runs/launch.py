@@ -28,6 +28,7 @@ from glioflow.data.splits import Split, check_patients, make_split
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 from glioflow.models import build_network
+from glioflow.models.weights import read_weights
 from glioflow.progress import Say, quiet
 from glioflow.tracking import Tracking
 from glioflow.tracking.datasets import prepared_dataset
@@ -152,8 +153,11 @@ def _deal_early(experiment: Experiment, listed: Path | Cohort) -> None:
 
 def check_weights(experiment: Experiment) -> None:
     """Refuse a file of weights that cannot be read or does not fit the network, whatever its channels will be."""
-    elsewhere = bool(os.environ.get("RAY_ADDRESS"))  # of another machine, files may be there alone
-    if experiment.model.weights not in (None, "imagenet") and not elsewhere:
+    if os.environ.get("RAY_ADDRESS"):  # of another machine, files may be there alone
+        return
+    if experiment.training.start is not None:
+        read_weights(experiment.training.start, key="training.start")
+    if experiment.model.weights not in (None, "imagenet"):
         build_network(experiment.model, in_channels=3, num_outputs=experiment.target.num_outputs)
 
 

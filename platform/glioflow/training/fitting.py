@@ -32,6 +32,7 @@ from glioflow.evaluation.metrics import dice_of_counts
 from glioflow.evaluation.patients import patient_means
 from glioflow.models import LossSettings, ModelSettings, build_loss, build_network
 from glioflow.models.pooling import replace_pooling
+from glioflow.models.weights import load_whole
 from glioflow.training.batch_size import cpu_share, find_batch_size
 from glioflow.training.checkpoints import Checkpoint, recorded_batch_size
 from glioflow.training.loop import Fitted, Report, fit
@@ -94,6 +95,8 @@ def build_and_fit(
     torch.use_deterministic_algorithms(training.deterministic)
     device, num_channels = choose_device(), cases[0].image.shape[-1]
     network = build_network(model, in_channels=num_channels, num_outputs=target.num_outputs).to(device)
+    if training.start is not None:
+        load_whole(network, training.start)
     if training.deterministic:
         replace_pooling(network)
     criterion = build_loss(loss, task=target.task).to(device)

@@ -47,6 +47,8 @@ class TrainingSettings(BaseModel):
             takes the nearest memory that they fit into (on a CPU the disk, whose pages the system keeps). It changes
             no batch.
         final: Train on the validation cases too, when all settings are fixed: nothing is chosen on anyone.
+        start: Weights of the whole network to begin with, such as a bundle's: a .safetensors or .pth file, or its URI;
+            null begins with random numbers, and `model.weights` in the encoder.
         seed: Of initialization, choice of slices and augmentation.
         deterministic: Demand deterministic kernels.
         sampling: Choice and augmentation of slices.
@@ -75,6 +77,7 @@ class TrainingSettings(BaseModel):
     cuda_graphs: bool | Literal["auto"] = "auto"
     data: Literal["auto", "device", "host", "disk"] = "auto"
     final: bool = False
+    start: str | None = None
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
     deterministic: bool = False
     sampling: SamplingSettings = SamplingSettings()

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from glioflow import audit, bundle
+from glioflow import atomic, audit, bundle
 from glioflow.bundle.encoded_mask import legend_of
 from glioflow.cluster.remote_home import check_home
-from glioflow.cluster.storage import home_uri, prepared_home
+from glioflow.cluster.storage import home, home_uri, prepared_home
 from glioflow.config import Experiment
 from glioflow.config.experiment import override_texts
 from glioflow.data.formats.record import CaseFiles, Cohort
@@ -64,6 +64,7 @@ def retrain(
     data: str | Path | None = None,
     *,
     overrides: Sequence[str] = (),
+    warm: bool = False,
     resume: str | None = None,
     say: Say = quiet,
 ) -> Retrained:
@@ -74,6 +75,7 @@ def retrain(
         accepted: The corrections.
         data: Where the champion's cohort is now; None takes the recorded path.
         overrides: `section.key=value` texts; the cohort and who judges stay.
+        warm: Whether the champion's weights are begun with.
         resume: Id of a run of this function that was interrupted.
         say: Told what happens.
 
@@ -85,7 +87,7 @@ def retrain(
     tracking = Tracking()
     champion = tracking.version(name)
     if resume is None:
-        trained, placed = _begin(tracking, champion, accepted, data, overrides, say)
+        trained, placed = _begin(tracking, champion, accepted, data, overrides, warm, say)
     else:
         trained, placed = _go_on(tracking, champion, resume, say)
     made = [version for version in tracking.versions(name) if version.run_id == trained.run_id]
@@ -102,6 +104,7 @@ def _begin(
     accepted: AcceptedCorrections,
     data: str | Path | None,
     overrides: Sequence[str],
+    warm: bool,
     say: Say,
 ) -> tuple[Trained, Placement]:
     if home_uri() is not None:
@@ -109,8 +112,10 @@ def _begin(
     if not accepted.cases:
         raise UserError("no correction was accepted", hint="accept one with `glioflow feedback accept ID`")
     recorded = recorded_setting(tracking, tracking.run(champion.run_id), data)
-    experiment = _checked(recorded.experiment, overrides)
-    names = legend_of(bundle.read_description(tracking.bundle_of(champion))).names
+    folder = tracking.bundle_of(champion)
+    names = legend_of(bundle.read_description(folder)).names
+    start = [f"training.start={json.dumps(str(_kept_weights(folder)))}"] if warm else []
+    experiment = _checked(recorded.experiment, [*start, *overrides])
     recognized = recognize(accepted.cases, recorded.cohort, names=names, home=prepared_home())
     learned = ("train", "val") if experiment.training.final else ("train",)
     placed = place(
@@ -149,6 +154,15 @@ def _go_on(tracking: Tracking, champion: Version, run_id: str, say: Say) -> tupl
         setting = replace(setting, experiment=connect_for(setting.experiment, tracking))
         trained = train_in(setting, resume_run(tracking, run_id), say)
     return trained, Placement(used, [], setting.split)
+
+
+def _kept_weights(folder: Path) -> Path:
+    """Keep a bundle's weights where every node of the home finds them, and return the file."""
+    weights = folder / bundle.WEIGHTS
+    kept = home() / "starts" / f"{bundle.read_description(folder).files[bundle.WEIGHTS]}.safetensors"
+    if not kept.exists():
+        atomic.write_bytes(kept, weights.read_bytes())
+    return kept
 
 
 def _checked(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
