@@ -254,11 +254,21 @@ def test_without_an_accepted_correction_nothing_begins(tracking, monkeypatch):
         retrain("m", AcceptedCorrections([], key_of))
 
 
+@pytest.mark.parametrize("kind", ["crossval", "survival"])
+def test_a_champion_that_is_no_single_network_is_not_retrained(tracking, monkeypatch, lgg, kind):
+    run_id = tracking.start("x", "x", tags={"glioflow.kind": kind})
+    monkeypatch.setattr(type(tracking), "version", lambda *_, **__: Version("m", 1, run_id, ("champion",), {}, ""))
+    cohort = open_cohort(lgg)
+    with pytest.raises(UserError, match=f"run that trained one network can be retrained; got {kind}"):
+        retrain("m", AcceptedCorrections([(cohort, cohort.cases[0])], key_of))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_champion_learns_from_corrections_and_comes_before_the_gate(lgg, others, tiny, feedback, home):
     run = gf.train(tiny, lgg)
     gf.register(run, name="glioma")
+    gf.promote("glioma")
     tracking = Tracking()
     tracking.set_alias("glioma", CHAMPION, 1)  # two steps of training pass no gate
     raw, split = open_cohort(lgg), Split(**tracking.read_json(run.run_id, "split.json"))
@@ -281,6 +291,8 @@ def test_a_champion_learns_from_corrections_and_comes_before_the_gate(lgg, other
     assert tags["glioflow.retrains"] == run.run_id
     for secret in ("Who", "Jane"):
         assert secret not in json.dumps([logged, tags, lines])
+    used = next(reason for reason in done.reasons if reason.rule.startswith("times that these test patients"))
+    assert used.value == 1, "the gate counts on, though the cohort is another one"
     assert any("the same test patients" in reason.note for reason in done.reasons)
     if done.decision == "rejected":  # what was interrupted after its training is not trained again
         again = gf.retrain("glioma", resume=done.run_id)

@@ -29,6 +29,10 @@ class AcceptedFeedback(Result):
 
     path: str
 
+    def notes(self) -> list[str]:
+        """Say how a model learns from it."""
+        return ["`glioflow retrain NAME` trains the champion of a model on it"]
+
 
 @dataclass(frozen=True)
 class RejectedFeedback(Result):

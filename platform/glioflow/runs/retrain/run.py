@@ -27,6 +27,7 @@ from glioflow.runs.launch import (
 )
 from glioflow.runs.recorded import recorded_setting
 from glioflow.runs.registry.register import register
+from glioflow.runs.registry.reproduce import KINDS
 from glioflow.runs.retrain.placement import KeyOf, Placement, UnusedCorrection, UsedCorrection, place
 from glioflow.runs.retrain.recognition import Recognized, recognize
 from glioflow.runs.train.run import Trained, send_rest, train_in
@@ -111,7 +112,11 @@ def _begin(
         raise UserError("corrections are kept only in a home that is a folder", hint="let GLIOFLOW_HOME name a folder")
     if not accepted.cases:
         raise UserError("no correction was accepted", hint="accept one with `glioflow feedback accept ID`")
-    recorded = recorded_setting(tracking, tracking.run(champion.run_id), data)
+    run = tracking.run(champion.run_id)
+    if (kind := run.data.tags.get("glioflow.kind")) not in (*KINDS, "reproduction"):
+        hint = "register and promote a run of `glioflow train` under this name"
+        raise UserError("only a champion from a run that trained one network can be retrained", kind, hint=hint)
+    recorded = recorded_setting(tracking, run, data)
     folder = tracking.bundle_of(champion)
     names = legend_of(bundle.read_description(folder)).names
     start = [f"training.start={json.dumps(str(_kept_weights(folder)))}"] if warm else []
