@@ -6,6 +6,7 @@ import numpy as np
 import optuna
 import pytest
 
+from glioflow.api.auto_state import begin_state, read_state
 from glioflow.cluster import remote_home
 from glioflow.cluster.storage import home
 from glioflow.config.search import SearchSettings
@@ -13,9 +14,11 @@ from glioflow.data.prepared import preparation
 from glioflow.data.prepared.remote import open_here
 from glioflow.errors import UserError
 from glioflow.runs.launch import open_cohort_for
+from glioflow.runs.registry import cleanup
 from glioflow.runs.search.searcher import METRIC, NUMBER, Searcher
 from glioflow.runs.search.trial import _keep, drop_checkpoint
 from glioflow.runs.search.tuner import SearchFolder
+from glioflow.tracking.cohort_uses import note_use
 from glioflow.tracking.run import send_waiting, spool_of
 from glioflow.tracking.spool import run_folder
 from glioflow.tracking.writer import RunWriter
@@ -118,3 +121,45 @@ def test_a_search_that_was_removed_from_the_store_is_not_gone_on_with(node):
     folder.fetch()
     assert Searcher(settings(), name="s", storage=folder.storage).plan(4) == 4
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def test_gc_clears_the_store_and_its_own_node_of_what_no_run_needs(tracking, tiny, prepared, monkeypatch, request):
+    ended, at_work = (tracking.start("e", "r", tags={"glioflow.kind": "reproduction"}) for _ in range(2))
+    tracking.finish(ended, "FAILED")
+    node = request.getfixturevalue("node")
+    monkeypatch.setattr(cleanup, "Tracking", lambda: tracking)
+    cohort = prepare(tiny, prepared.path).path
+    tune = home() / "searches" / "s" / "tune-1"
+    for folder in (run_folder(ended), run_folder(at_work), tune):
+        (folder / "kept").mkdir(parents=True)
+        (folder / "kept" / "file").write_bytes(b"x" * 1000)
+        remote_home.share(folder)
+    note_use(tracking.uri, cohort.name)
+    node("node-2")
+    remote_home.fetch(run_folder(ended))
+    unneeded = {remote_home.address_of(folder): 1000 for folder in (home() / "searches/s/tune-1", run_folder(ended))}
+    assert {each.path: each.bytes for each in cleanup.collect()} == unneeded
+    assert not run_folder(ended).exists()
+    assert remote_home.list_shared(home() / "runs") == [at_work]
+    assert remote_home.list_shared(home() / "prepared") == [cohort.name], "it was noted an hour ago at most"
+    assert [each.path for each in cleanup.collect(age_s=-1)] == [
+        remote_home.address_of(home() / "prepared" / cohort.name)
+    ]
+    assert remote_home.list_shared(home() / "prepared") == []
+
+
+def test_an_auto_goes_on_at_another_node_with_the_files_of_its_stages(node, tmp_path):
+    state = begin_state("a", tmp_path, 1.0)
+    with pytest.raises(UserError, match=r"--resume must name an auto that was begun.*in s3://"):
+        read_state("a", tmp_path, None)
+    (state.folder).mkdir(parents=True)
+    (state.folder / "best.yaml").write_text("name: a")
+    state.note("search", {"run_id": "0123"}, 60.0)
+    node("node-2")
+    with pytest.raises(UserError, match="an auto of this name must not exist"):
+        begin_state("a", tmp_path, 1.0)
+    with pytest.raises(UserError, match="got b; choose a"):
+        read_state("b", tmp_path, None)
+    again = read_state("a", tmp_path, None)
+    assert again.stages["search"]["run_id"] == "0123"
+    assert (again.folder / "best.yaml").read_text() == "name: a"

@@ -1,4 +1,7 @@
-"""How far an `auto` has come: one file in the home, from which it goes on after an interruption."""
+"""How far an `auto` has come: one file in the home, from which it goes on after an interruption.
+
+Where the home is an object store, the folder is copied there with each change of the file, and fetched to go on.
+"""
 
 import math
 import threading
@@ -9,7 +12,7 @@ from typing import Any
 
 from glioflow import atomic
 from glioflow.clock import now_ms
-from glioflow.cluster.remote_home import list_shared
+from glioflow.cluster.remote_home import address_of, fetch, list_shared, share
 from glioflow.cluster.storage import home
 from glioflow.errors import UserError
 
@@ -70,6 +73,7 @@ class AutoState:
             values = {"format": _FORMAT, "cohort": self.cohort, "hours": self.hours}
             values |= {"since_ms": self.since_ms, "spent_s": round(self.spent_s, 1), "stages": self.stages}
             atomic.write_json(_file(self.folder), values)
+            share(self.folder)
 
     def keep_now_and_then(self) -> None:
         """Write down the time that was spent, where that was last done a while ago."""
@@ -83,7 +87,7 @@ def begin_state(name: str, cohort: Path, hours: float) -> AutoState:
         UserError: If there is one of this name, or a search of the name that its own would have.
     """
     folder = home() / "auto" / name
-    if _file(folder).exists():
+    if _file(folder).name in list_shared(folder):
         hint = f"go on with --resume {name}, or choose another --name"
         raise UserError("an auto of this name must not exist", name, hint=hint)
     if (search := search_of(name)) in list_shared(home() / "searches"):
@@ -99,10 +103,12 @@ def read_state(name: str, cohort: Path, hours: float | None) -> AutoState:
         UserError: If there is none of this name, it began with another cohort, or its file is no state.
     """
     folder = home() / "auto" / name
-    if not _file(folder).is_file():
-        begun = sorted(path.parent.name for path in (home() / "auto").glob("*/state.json"))
-        hint = None if begun else f"no auto was begun in {home()}; leave out --resume to begin one"
+    if _file(folder).name not in list_shared(folder):
+        autos = home() / "auto"
+        begun = [each for each in list_shared(autos) if _file(autos).name in list_shared(autos / each)]
+        hint = None if begun else f"no auto was begun in {address_of(home())}; leave out --resume to begin one"
         raise UserError("--resume must name an auto that was begun", name, begun or None, hint=hint)
+    fetch(folder)
     try:
         values = atomic.read_json(_file(folder))
         if values["format"] != _FORMAT:

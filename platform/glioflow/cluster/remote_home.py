@@ -3,9 +3,10 @@
 Every function takes paths of `home()`. Where the home is a folder that all nodes reach, there is nothing to copy.
 """
 
+import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,51 @@ def list_shared(folder: Path) -> list[str]:
             return sorted(Path(key).name for key in files.ls(_key(folder), detail=False))
         except FileNotFoundError:
             return []
+
+
+def list_folders(parent: Path) -> list[Path]:
+    """Return the folders directly in a folder of the home, sorted: those on this node and in its object store."""
+    here = {path for path in parent.iterdir() if path.is_dir()} if parent.is_dir() else set()
+    if home_uri() is None:
+        return sorted(here)
+    with _asking() as (files, _), suppress(FileNotFoundError):
+        listed = files.ls(_key(parent), detail=True)
+        here |= {parent / Path(each["name"]).name for each in listed if each["type"] == "directory"}
+    return sorted(here)
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files of a folder of the home, in its object store or only on this node."""
+    if home_uri() is not None:
+        with _asking() as (files, _):
+            if sizes := [int(each["size"]) for each in files.find(_key(folder), detail=True).values()]:
+                return sum(sizes)
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder of the home, from its object store and from this node."""
+    withdraw(folder)
+    if home_uri() is None or folder.is_dir():
+        shutil.rmtree(folder)
+
+
+def changed_at(path: Path) -> float:
+    """Return when a file of the home last changed, in seconds since 1970, by the clock of its store or disk.
+
+    Raises:
+        FileNotFoundError: If it is neither in the object store nor on this node.
+    """
+    if home_uri() is not None:
+        with suppress(FileNotFoundError):
+            return shared_since(path).timestamp()
+    return path.stat().st_mtime
+
+
+def address_of(path: Path) -> str:
+    """Return where people find a file or folder of the home: its URI in the object store, or its path."""
+    uri = home_uri()
+    return str(path) if uri is None else "/".join((uri, *path.relative_to(home()).parts))
 
 
 def write_shared(path: Path, content: bytes, *, new: bool = False) -> None:

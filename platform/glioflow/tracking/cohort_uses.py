@@ -8,43 +8,44 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from glioflow.cluster.storage import embedded_uri, home
+from glioflow.cluster.remote_home import changed_at, list_folders, list_shared, withdraw, write_shared
+from glioflow.cluster.storage import embedded_uri, home, home_uri
 from glioflow.tracking.addresses import without_password
 
 
 def note_use(uri: str, fingerprint: str) -> None:
     """Note that the store at `uri` uses a prepared cohort of this home, as of now."""
-    folder = _folder(uri)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / fingerprint).touch()
+    note = _folder(uri) / fingerprint
+    if home_uri() is not None:
+        write_shared(note, b"")
+        return
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.touch()
 
 
 def used_elsewhere(uri: str) -> set[str]:
     """Return the fingerprints that other stores than the one at `uri` noted."""
     own = _folder(uri)
-    return {note.name for folder in own.parent.glob("*/") if folder != own for note in folder.iterdir()}
+    return {name for folder in list_folders(own.parent) if folder != own for name in list_shared(folder)}
 
 
 def used_since(uri: str, age_s: float) -> set[str]:
     """Return the fingerprints that the store at `uri` noted less than `age_s` seconds ago."""
     since = time.time() - age_s
-    return {note.name for note in _notes(uri) if note.stat().st_mtime > since}
+    return {name for name in noted(uri) if changed_at(_folder(uri) / name) > since}
 
 
 def forget_uses(uri: str, fingerprints: Iterable[str]) -> None:
     """Remove the notes of the store at `uri` about these fingerprints."""
     for fingerprint in fingerprints:
-        (_folder(uri) / fingerprint).unlink(missing_ok=True)
+        note = _folder(uri) / fingerprint
+        withdraw(note)
+        note.unlink(missing_ok=True)
 
 
 def noted(uri: str) -> set[str]:
     """Return the fingerprints that the store at `uri` noted."""
-    return {note.name for note in _notes(uri)}
-
-
-def _notes(uri: str) -> list[Path]:
-    folder = _folder(uri)
-    return list(folder.iterdir()) if folder.is_dir() else []
+    return set(list_shared(_folder(uri)))
 
 
 def _folder(uri: str) -> Path:

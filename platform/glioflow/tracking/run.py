@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from glioflow import atomic, cluster
 from glioflow.cluster.lease import holder_of, holding
-from glioflow.cluster.remote_home import list_shared
+from glioflow.cluster.remote_home import changed_at, list_shared
 from glioflow.cluster.storage import home
 from glioflow.errors import GlioflowError
 from glioflow.tracking.cohort_uses import note_use
@@ -30,7 +30,6 @@ from glioflow.tracking.spool import (
     run_folder,
     spool_of,
     spools_of,
-    waiting_since,
 )
 from glioflow.tracking.store import Tracking
 from glioflow.tracking.writer import PATIENCE_S, RunWriter
@@ -249,7 +248,7 @@ def send_left(tracking: Tracking) -> None:
     for run_id in list_shared(home() / "runs"):
         with contextlib.suppress(Exception):
             for spool in spools_of(run_id):
-                settled = time.time() - waiting_since(spool) > PATIENCE_S
+                settled = time.time() - changed_at(spool) > PATIENCE_S
                 if settled and any(isinstance(record, End) for record in read_spool(spool)):
                     RunWriter(tracking.uri, run_id, spool).close()
 

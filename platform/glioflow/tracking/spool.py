@@ -1,6 +1,5 @@
 """What a run still has to send to MLflow, as typed records in a file: one JSON object per line."""
 
-import contextlib
 import errno
 import json
 import os
@@ -11,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from glioflow.cluster.remote_home import fetch, node_name, share, shared_since, withdraw
+from glioflow.cluster.remote_home import fetch, node_name, share, withdraw
 from glioflow.cluster.storage import home, home_uri
 from glioflow.tracking.datasets import Dataset
 from glioflow.tracking.entities import as_metrics, as_params, as_tags
@@ -193,14 +192,6 @@ def drop_copy(path: Path) -> None:
     """Remove the copy of a spool that others might send."""
     if home_uri() is not None:
         withdraw(path.parent)
-
-
-def waiting_since(path: Path) -> float:
-    """Return when a spool last changed, in seconds since 1970: of another node's, when it was copied."""
-    with contextlib.suppress(FileNotFoundError):
-        if home_uri() is not None:
-            return shared_since(path).timestamp()
-    return path.stat().st_mtime
 
 
 def read_spool(path: Path) -> list[Record]:

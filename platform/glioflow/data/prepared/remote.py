@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glioflow import atomic
+from glioflow.cluster.remote_home import address_of
 from glioflow.cluster.storage import home_uri, is_uri, prepared_home
 from glioflow.data.formats.record import reason
 from glioflow.data.prepared.cohort import PreparedCohort
@@ -31,7 +32,7 @@ def keep_at_home(cohort: PreparedCohort) -> PreparedCohort:
     """Return a prepared cohort from where every node has it: this one's copy, where the home is an object store."""
     if home_uri() is None:
         return cohort
-    address = _address(cohort.manifest.fingerprint)
+    address = address_of(prepared_home() / cohort.manifest.fingerprint)
     push(cohort, address)
     return fetch(address, prepared_home())
 
@@ -62,11 +63,7 @@ def _bring(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with (path.parent / f".{path.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # the trials of a node begin together
-        fetch(_address(path.name), path.parent)
-
-
-def _address(fingerprint: str) -> str:
-    return f"{home_uri()}/{prepared_home().name}/{fingerprint}"
+        fetch(address_of(prepared_home() / path.name), path.parent)
 
 
 def check_store(uri: str) -> None:

@@ -1,7 +1,6 @@
 """What no run or version needs any more: looked for, told with its reason, removed. In doubt it stays."""
 
 import re
-import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from glioflow.cluster.lease import holder_of
+from glioflow.cluster.remote_home import address_of, changed_at, fetch, list_folders, remove, size_of
 from glioflow.cluster.storage import home, home_uri, prepared_home
 from glioflow.data.prepared.index import Index
 from glioflow.errors import UserError
@@ -18,10 +18,11 @@ from glioflow.runs.search.prepared_variants import VARIANTS
 from glioflow.runs.search.report import PARETO_FRONT
 from glioflow.runs.search.run import FOLDS
 from glioflow.runs.search.tuner import SearchFolder
-from glioflow.tracking import BUNDLE, SPOOL, Tracking
+from glioflow.tracking import BUNDLE, Tracking
 from glioflow.tracking.cohort_uses import forget_uses, noted, used_elsewhere, used_since
 from glioflow.tracking.logged_models import delete_model
 from glioflow.tracking.run import close_expired
+from glioflow.tracking.spool import run_folder, spools_of
 
 # Younger ones may belong to a command that is at work.
 _AGE_S = 3600.0
@@ -65,12 +66,7 @@ def collect(*, keep: int = 3, dry_run: bool = False, age_s: float = _AGE_S, say:
         What was removed: working folders and checkpoints of runs that ended for good, Tune's files of finished
         searches, bundles of their worse trials, prepared cohorts that no run recorded, half-made bundles.
 
-    Raises:
-        UserError: If the home is an object store.
     """
-    if (uri := home_uri()) is not None:
-        rule = "gc cleans homes that are folders only"
-        raise UserError(rule, uri, hint="remove old objects by the store's own rules; runs and bundles are in MLflow")
     tracking = Tracking()
     if not dry_run:
         close_expired(tracking, tracking.every_run())
@@ -78,7 +74,7 @@ def collect(*, keep: int = 3, dry_run: bool = False, age_s: float = _AGE_S, say:
     searches = _own_searches(tracking, runs)
     folders = [*_run_folders(tracking, runs, say), *_tune_folders(searches), *_half_made(age_s)]
     folders += _cohorts(tracking, runs, age_s, say)
-    waste = [_Waste(Removed(str(path), _size(path), why), partial(shutil.rmtree, path)) for path, why in folders]
+    waste = [_Waste(Removed(address_of(path), size_of(path), why), partial(remove, path)) for path, why in folders]
     waste += _bundles(tracking, runs, searches, keep, say)
     if waste:
         items = f"{len(waste)} item{'s' if len(waste) > 1 else ''} of {sum(w.item.bytes for w in waste) / 1e6:.1f} MB"
@@ -94,7 +90,7 @@ def _own_searches(tracking: Tracking, runs: Runs) -> list[Any]:
 
     Earlier versions noted none. In a shared store somebody else may have searched under the same name.
     """
-    noted_here = {SearchFolder(folder.name, folder).run_id for folder in _folders(home() / "searches")}
+    noted_here = {SearchFolder(folder.name, folder).run_id for folder in list_folders(home() / "searches")}
     here = (home() / "artifacts").as_uri()
     return [
         run
@@ -118,7 +114,7 @@ def _needed(run: Any, runs: Runs) -> bool:
 def _run_folders(tracking: Tracking, runs: Runs, say: Say) -> Iterator[tuple[Path, str]]:
     """Give working folders and Ray Train's checkpoints of runs that ended; those of runs of another store stay."""
     for run_id, folders in _by_run().items():
-        if any((folder / SPOOL).exists() for folder in folders):
+        if spools_of(run_id):
             continue  # metrics that MLflow has not got yet
         run = runs.get(run_id)
         if run is None and _deleted(tracking, run_id):
@@ -136,7 +132,7 @@ def _run_folders(tracking: Tracking, runs: Runs, say: Say) -> Iterator[tuple[Pat
 def _by_run() -> dict[str, list[Path]]:
     """Return the folders of this home that belong to one run each, by its id."""
     folders_by_run: dict[str, list[Path]] = {}
-    for folder in [*_folders(home() / "runs"), *_folders(home() / "train")]:
+    for folder in [*list_folders(home() / "runs"), *list_folders(home() / "train")]:
         if re.fullmatch("[0-9a-f]{32}", folder.name):
             folders_by_run.setdefault(folder.name, []).append(folder)
     return folders_by_run
@@ -145,7 +141,8 @@ def _by_run() -> dict[str, list[Path]]:
 def _is_last_copy(tracking: Tracking, run: Any, runs: Runs) -> bool:
     """Return whether a run's folders may hold what MLflow should have and has not: its bundle, or its weights."""
     tags, run_id = run.data.tags, run.info.run_id
-    copy = home() / "runs" / run_id / BUNDLE
+    copy = run_folder(run_id) / BUNDLE
+    fetch(copy)
     parent = runs.get(tags.get("mlflow.parentRunId", ""))
     on_folds = tags.get("glioflow.kind") == "trial" and parent is not None and parent.data.tags.get(FOLDS)
     logged = run.info.status == "FINISHED" and tags.get("glioflow.kind") in _WITH_BUNDLE and not on_folds
@@ -165,13 +162,14 @@ def _tune_folders(searches: Iterable[Any]) -> Iterator[tuple[Path, str]]:
     """Give Tune's files of searches that nobody runs; a population goes on from its own, and Optuna's study stays."""
     by_id = {run.info.run_id: run for run in searches}
     by_name = {run.data.tags.get("search"): run for run in sorted(by_id.values(), key=lambda run: run.info.start_time)}
-    for folder in _folders(home() / "searches"):
+    for folder in list_folders(home() / "searches"):
         run_id = SearchFolder(folder.name, folder).run_id
         run = by_id.get(run_id) if run_id else by_name.get(folder.name)
-        if run is not None and run.info.status == "FINISHED" and (folder / "tune").is_dir():
+        of_tune = [path for path in list_folders(folder) if path.name == "tune" or path.name.startswith("tune-")]
+        if run is not None and run.info.status == "FINISHED" and folder / "tune" in of_tune:
             yield folder / "tune", f"search {folder.name} is finished"
         if holder_of(folder) is None:
-            yield from ((path, f"nobody runs search {folder.name}") for path in sorted(folder.glob("tune-*/")))
+            yield from ((path, f"nobody runs search {folder.name}") for path in of_tune if path.name != "tune")
 
 
 def _cohorts(tracking: Tracking, runs: Runs, age_s: float, say: Say) -> Iterator[tuple[Path, str]]:
@@ -182,12 +180,13 @@ def _cohorts(tracking: Tracking, runs: Runs, age_s: float, say: Say) -> Iterator
     elsewhere = used_elsewhere(tracking.uri)
     # Earlier versions noted nothing, but left folders of runs that this store does not know.
     strangers = [run_id for run_id in _by_run() if run_id not in runs and not _deleted(tracking, run_id)]
-    for folder in _folders(prepared_home()):
+    for folder in list_folders(prepared_home()):
         try:
-            fingerprint = Index(folder).manifest.fingerprint
-        except UserError:
+            fingerprint = Index(folder).manifest.fingerprint if home_uri() is None else folder.name
+            young = time.time() - changed_at(folder / "manifest.json") < age_s
+        except (UserError, FileNotFoundError):
             continue  # half prepared, to be gone on with, or no cohort
-        if fingerprint in used or not _old(folder / "manifest.json", age_s):
+        if fingerprint in used or young:
             continue
         if fingerprint in elsewhere or strangers:
             say(f"the prepared cohort {folder} stays: runs of another store may use it")
@@ -196,8 +195,8 @@ def _cohorts(tracking: Tracking, runs: Runs, age_s: float, say: Say) -> Iterator
 
 
 def _half_made(age_s: float) -> Iterator[tuple[Path, str]]:
-    for folder in _folders(home() / "making"):
-        if _old(folder, age_s):
+    for folder in list_folders(home() / "making"):
+        if time.time() - folder.stat().st_mtime >= age_s:
             yield folder, "a bundle that was never registered"
 
 
@@ -242,15 +241,3 @@ def _trim(tracking: Tracking, run_id: str) -> None:
 
 def _dice(run: Any) -> float:
     return float(run.data.metrics.get("val/dice_mean", -1.0))
-
-
-def _folders(parent: Path) -> list[Path]:
-    return sorted(path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
-
-
-def _old(path: Path, age_s: float) -> bool:
-    return time.time() - path.stat().st_mtime >= age_s
-
-
-def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and not file.is_symlink())
