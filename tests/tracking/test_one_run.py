@@ -1,5 +1,6 @@
 """One contract for runs of every kind: lineage on record, a status whatever ends them, delivery after an outage."""
 
+import json
 import os
 import re
 import shutil
@@ -9,17 +10,18 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
 from glioflow import __version__
+from glioflow.cluster.lease import this_process
 from glioflow.errors import DiskFull, RunFailed, UserError
 from glioflow.tracking import Tracking
 from glioflow.tracking.datasets import prepared_dataset
-from glioflow.tracking.lease import LEASE, LEASED_BY, expired, lease_tags
+from glioflow.tracking.lease import LEASE, LEASED_BY, LEASED_TO, expired, lease_tags
 from glioflow.tracking.lineage import source_digest, source_state, who
 from glioflow.tracking.run import (
     REASON,
@@ -371,6 +373,23 @@ def test_a_run_that_another_home_runs_is_not_gone_on_with_until_its_lease_ends(
         with pytest.raises(UserError, match=rf"run {run.run_id} is run from the home {tmp_path}/home "):
             resume_run(tracking, run.run_id).__enter__()
         tracking.set_tags(run.run_id, {LEASE: "0"})
+        with resume_run(tracking, run.run_id):
+            pass
+
+
+def test_a_run_of_another_home_is_gone_on_with_at_once_where_its_driver_ended_on_this_machine(
+    tracking, opening, monkeypatch, tmp_path
+):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    driver = replace(this_process(), pid=ended.pid)
+    ended.wait()
+    elsewhere = replace(driver, machine="another")
+    with open_run(tracking, opening("train")) as run:
+        monkeypatch.setenv("GLIOFLOW_HOME", str(tmp_path / "other"))
+        tracking.set_tags(run.run_id, {LEASED_TO: json.dumps(asdict(elsewhere))})
+        with pytest.raises(UserError, match="is run from the home"):
+            resume_run(tracking, run.run_id).__enter__()
+        tracking.set_tags(run.run_id, {LEASED_TO: json.dumps(asdict(driver))})
         with resume_run(tracking, run.run_id):
             pass
 

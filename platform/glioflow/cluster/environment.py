@@ -97,7 +97,7 @@ SECRETS_FILE = "GLIOFLOW_SECRETS_FILE"
 # Names what the cluster keeps for them instead.
 SECRETS_KEY = "GLIOFLOW_SECRETS_KEY"
 # Secrets that may come as NAME_FILE.
-_SECRETS = ("MLFLOW_TRACKING_PASSWORD", "GLIOFLOW_SERVE_TOKEN")
+_SECRETS = ("MLFLOW_TRACKING_PASSWORD", "GLIOFLOW_SERVE_TOKEN", "GLIOFLOW_STUDIES_URI")
 
 
 def process_environment() -> dict[str, str]:

@@ -53,6 +53,12 @@ class Holder:
         return self.machine == machine() and not lives(self.pid, self.started)
 
 
+def this_process() -> Holder:
+    """Return this process as one that takes a lease now."""
+    pid = os.getpid()
+    return Holder(socket.gethostname(), pid, began(pid) or 0.0, now(), machine())
+
+
 def holder_of(folder: Path) -> Holder | None:
     """Return who holds the lease of `folder` now; None where nobody does."""
     files = lease_files(folder)
@@ -96,10 +102,9 @@ def _take(files: LeaseFiles, what: str, folder: Path) -> str:
     newest = _newest(files)
     if newest is not None and (holder := _living(files, newest, folder)) is not None:
         raise _held(what, holder)
-    mine, pid = _NAME.format(0 if newest is None else _number(newest) + 1), os.getpid()
-    holder = Holder(socket.gethostname(), pid, began(pid) or 0.0, now(), machine())
+    mine = _NAME.format(0 if newest is None else _number(newest) + 1)
     try:
-        files.claim(mine, json.dumps(asdict(holder)))
+        files.claim(mine, json.dumps(asdict(this_process())))
     except FileExistsError:
         raise _held(what, _read(files, mine)) from None
     if (newest := _newest(files)) != mine and newest is not None:  # taken between our look and our file

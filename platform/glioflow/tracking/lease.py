@@ -1,14 +1,17 @@
 """The lease of a run: a tag that its process renews while it lives, by which others know a run that nobody closes."""
 
 import contextlib
+import json
 import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from glioflow.cluster.lease import Holder, this_process
 from glioflow.cluster.lease_files import FilesOnDisk
 from glioflow.cluster.storage import home, home_uri
 from glioflow.errors import UserError
@@ -19,13 +22,16 @@ from glioflow.tracking.store import Tracking
 LEASE = "glioflow.leased_until"
 # Tag: the home whose driver promised that. Within one home, the lease in the run's folder decides.
 LEASED_BY = "glioflow.leased_by"
+# Tag: the driver itself, which its own machine knows to be gone.
+LEASED_TO = "glioflow.leased_to"
 # Longer than a short outage of MLflow, and than the difference between the clocks of two machines.
-LEASE_S = 600.0
+LEASE_S = 300.0
 
 
 def lease_tags() -> dict[str, str]:
     """Return the tags of a run whose process is alive now."""
-    return {LEASE: f"{time.time() + LEASE_S:.0f}", LEASED_BY: _this_home()}
+    until, driver = f"{time.time() + LEASE_S:.0f}", json.dumps(asdict(this_process()))
+    return {LEASE: until, LEASED_BY: _this_home(), LEASED_TO: driver}
 
 
 def _this_home() -> str:
@@ -42,10 +48,16 @@ def _this_home() -> str:
 
 
 def check_lease(run: Any) -> None:
-    """Refuse to go on with a run that a driver of another home runs; raises `UserError`."""
+    """Refuse to go on with a run that a driver of another home runs; raises `UserError`.
+
+    One that ended on this machine is replaced at once, one elsewhere when its lease has ended.
+    """
     until, by = float(run.data.tags.get(LEASE, 0)), run.data.tags.get(LEASED_BY)
     if run.info.status != "RUNNING" or by is None or by == _this_home() or until < time.time():
         return
+    with contextlib.suppress(KeyError, ValueError, TypeError):  # earlier versions noted no driver
+        if Holder(**json.loads(run.data.tags[LEASED_TO])).is_gone:
+            return
     rule = f"run {run.info.run_id} is run from the home {by}"
     when = datetime.fromtimestamp(until, UTC).isoformat(timespec="seconds")
     raise UserError(rule, hint=f"go on with it there, or here after {when} unless it is renewed until then")

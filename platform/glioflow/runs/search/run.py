@@ -33,6 +33,7 @@ from glioflow.runs.search.report import Finalist, report_search
 from glioflow.runs.search.resumed import check_begun, check_tables, resumed_search
 from glioflow.runs.search.schedulers import build_scheduler, replay
 from glioflow.runs.search.searcher import Searcher, count_open, enqueue, open_study, share_study
+from glioflow.runs.search.study_store import check_studies
 from glioflow.runs.search.survival_objective import TABLES, Tables, find_tables
 from glioflow.runs.search.trial import TrialPlan, open_trial
 from glioflow.runs.search.trial_folds import deal_folds
@@ -105,6 +106,7 @@ def search(
     if resume is not None and not re.fullmatch(NAME, resume):
         raise _unknown_search(resume)
     check_home()
+    check_studies()
     name = resume or settings.name or f"{experiment.name}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = SearchFolder(name, home() / "searches" / name)
     if resume and not folder.exists:
@@ -115,6 +117,7 @@ def search(
     try:
         with holding(folder.path, f"search {name}"):
             folder.fetch()
+            folder.check_study()
             return _search(experiment, data, folder, trials, resumed=resume is not None, say=say, show=show)
     finally:
         with contextlib.suppress(OSError):  # it is not empty once a search has begun
@@ -148,7 +151,7 @@ def _search(
         say(f"search {folder.name}, run {run.run_id}")
         link = link_to(setting.tracking, experiment.name, run.run_id)
         say(f"MLflow: {link}")
-        study = None if experiment.search.scheduler == "pbt" else (folder.name, folder.storage)
+        study = None if experiment.search.scheduler == "pbt" else (folder.study, folder.storage)
         parent = ParentRun(setting, run, study, link)
         try:
             trial_plan = TrialPlan(
@@ -226,10 +229,10 @@ def _run(
     scheduler, searcher, many = build_scheduler(experiment), None, trials
     board = Board(trials, settings.folds * experiment.training.epochs)
     if settings.scheduler != "pbt":
-        if not (folder.path / "optuna.db").exists():
-            study = open_study(settings, name=name, storage=folder.storage)
+        if not folder.has_study:
+            study = open_study(settings, name=folder.study, storage=folder.storage)
             enqueue(study, earlier_points(setting, settings.warm_start, besides=trial_plan.parent))
-        searcher = Searcher(settings, name=name, storage=folder.storage)
+        searcher = Searcher(settings, name=folder.study, storage=folder.storage)
         many = searcher.plan(trials)
         replay(scheduler, searcher.study)
         ended, board.best = searcher.reached()
@@ -260,7 +263,7 @@ def _run(
     if searcher is None:
         interrupted = any(not (each.metrics or {}).get("finished") and each.error is None for each in results)
     else:
-        interrupted = count_open(name, folder.storage) > 0
+        interrupted = count_open(folder.study, folder.storage) > 0
     if interrupted:  # Tune takes the first Ctrl-C for itself and returns as if all were well
         say(f"interrupted; go on with --resume {name}")
         raise KeyboardInterrupt
@@ -286,7 +289,7 @@ def _conclude(setting: Setting, folder: SearchFolder, parent: ParentRun, cohorts
     # Under the same names, so that searches and trainings sort and compare in one table.
     run.log_metrics({key: value for key, value in best.data.metrics.items() if key.startswith("val/")})
     run.set_tags({"glioflow.best_run": best.info.run_id})
-    front, cost = report_search(setting, name, folder.storage, run, trials, cohorts)
+    front, cost = report_search(setting, folder.study, folder.storage, run, trials, cohorts)
     if experiment.search.folds == 1:  # of several folds none is the trial's model
         with contextlib.suppress(Exception):  # MLflow is away: the search is whole, and `register` makes them
             for trial in finished:

@@ -18,6 +18,7 @@ from ray.tune.search import Searcher as TuneSearcher
 
 from glioflow.cluster.remote_home import share
 from glioflow.config.search import Choice, Parameter, Point, Real, SearchSettings
+from glioflow.runs.search.study_store import studies_uri
 
 # What Tune compares: `val/dice` after each epoch and, in the last report of a finished trial, its `val/dice_mean`.
 # The key has neither name: the saved scheduler of a population from an earlier version asks for this one.
@@ -241,12 +242,14 @@ class Searcher(TuneSearcher):  # type: ignore[misc]
         """Restore nothing."""
 
     def __getstate__(self) -> dict[str, object]:
-        """Travel as what opens the study: Tune pickles its searcher."""
-        return {"settings": self.settings, "name": self.name, "storage": self.storage}
+        """Travel as what opens the study, without an address that may hold a password: Tune writes it down."""
+        storage = self.storage if _is_file(self.storage) else None
+        return {"settings": self.settings, "name": self.name, "storage": storage}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open the study again."""
-        self.__init__(state["settings"], name=state["name"], storage=state["storage"])  # type: ignore[misc]
+        storage = state["storage"] or studies_uri()
+        self.__init__(state["settings"], name=state["name"], storage=storage)  # type: ignore[misc]
 
 
 def objective_value(result: Mapping[str, Any], objective: str) -> float:
@@ -255,8 +258,13 @@ def objective_value(result: Mapping[str, Any], objective: str) -> float:
 
 
 def share_study(storage: str) -> None:
-    """Copy a study to the home's object store; nothing writes it meanwhile, as its one process does that here."""
-    share(Path(storage.removeprefix("sqlite:///")))
+    """Copy a study's file to the home's object store; its one writer calls this, and does not write meanwhile."""
+    if _is_file(storage):
+        share(Path(storage.removeprefix("sqlite:///")))
+
+
+def _is_file(storage: str) -> bool:
+    return storage.startswith("sqlite:///")
 
 
 def count_open(name: str, storage: str) -> int:

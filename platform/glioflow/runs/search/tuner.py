@@ -10,13 +10,17 @@ from glioflow.cluster.remote_home import fetch, list_shared, ray_storage, share
 from glioflow.cluster.storage import home_uri
 from glioflow.config import Experiment
 from glioflow.config.search import SearchSettings
+from glioflow.errors import UserError
 from glioflow.runs.search.board import Board
 from glioflow.runs.search.observer import Announcer
 from glioflow.runs.search.schedulers import domain
 from glioflow.runs.search.searcher import Searcher
+from glioflow.runs.search.study_store import STUDIES, studies_uri
 from glioflow.runs.search.trial import TrialPlan, resources, run_trial
+from glioflow.tracking.addresses import without_password
 
-_RUN_ID = "run_id"
+# Of the folder: its run, Optuna's database, and the address of one that lies elsewhere.
+_RUN_ID, _STUDY, _STUDIES = "run_id", "optuna.db", "studies"
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,21 @@ class SearchFolder:
     @property
     def storage(self) -> str:
         """Optuna's database."""
-        return f"sqlite:///{self.path / 'optuna.db'}"
+        return studies_uri() or f"sqlite:///{self.path / _STUDY}"
+
+    @property
+    def study(self) -> str:
+        """Name of the study: in a database that many searches share, it is told from others by the search's run."""
+        return self.name if studies_uri() is None else f"{self.name} {self.run_id}"
+
+    @property
+    def has_study(self) -> bool:
+        """Whether the study was begun."""
+        if (uri := studies_uri()) is None:
+            return (self.path / _STUDY).exists()
+        import optuna
+
+        return self.study in optuna.get_all_study_names(uri)
 
     @property
     def tune(self) -> Path:
@@ -44,7 +62,7 @@ class SearchFolder:
     @property
     def has_begun(self) -> bool:
         """Whether trials were begun: the run is noted before."""
-        return not {"optuna.db", self.tune.name}.isdisjoint(list_shared(self.path))
+        return not {_STUDY, self.tune.name}.isdisjoint(list_shared(self.path))
 
     @property
     def has_population(self) -> bool:
@@ -54,19 +72,36 @@ class SearchFolder:
     @property
     def run_id(self) -> str | None:
         """The search's run, by which it is told from other people's searches of the same name; None if not noted."""
-        note = self.path / _RUN_ID
+        return self._noted(_RUN_ID)
+
+    def note_run(self, run_id: str) -> None:
+        """Note the search's run, and which database has its study, unless it is a file here."""
+        self._note(_RUN_ID, run_id)
+        if (uri := studies_uri()) is not None:
+            self._note(_STUDIES, without_password(uri))
+
+    def check_study(self) -> None:
+        """Refuse to go on elsewhere than in the database that has the search's study; raises `UserError`."""
+        began, now = self._noted(_STUDIES), studies_uri()
+        if self.run_id is None or began == (now and without_password(now)):
+            return
+        rule = f"search {self.name} must go on with its study, which is in {began or 'a file of its own'}"
+        hint = f"set {STUDIES} to that database" if began else f"unset {STUDIES}"
+        raise UserError(rule, f"{STUDIES} {without_password(now)}" if now else f"no {STUDIES}", hint=hint)
+
+    def _note(self, name: str, text: str) -> None:
+        atomic.write_text(self.path / name, text)
+        share(self.path / name)
+
+    def _noted(self, name: str) -> str | None:
+        note = self.path / name
         if not note.is_file():
             fetch(note)
         return note.read_text().strip() if note.is_file() else None
 
-    def note_run(self, run_id: str) -> None:
-        """Note the search's run."""
-        atomic.write_text(self.path / _RUN_ID, run_id)
-        share(self.path / _RUN_ID)
-
     def fetch(self) -> None:
         """Bring what the search goes on from, as the node where it ran last left it."""
-        for path in (self.path / _RUN_ID, self.path / "optuna.db"):
+        for path in (self.path / name for name in (_RUN_ID, _STUDIES, _STUDY)):
             if home_uri() is not None:
                 path.unlink(missing_ok=True)
             fetch(path)
