@@ -162,6 +162,10 @@ class DiskFull(GlioflowError, OSError):  # noqa: N818 - as RunFailed
         return (type(self), (self.folder,))
 
 
+class StoreFailed(GlioflowError, OSError):  # noqa: N818 - as RunFailed
+    """The home's object store did not do what it was asked: no fault of the work that asked it; exit code 1."""
+
+
 class OutOfRoom(RunFailed):
     """The disk or memory of an endpoint is full, which is no caller's mistake; it answers 503."""
 

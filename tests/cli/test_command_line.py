@@ -13,7 +13,7 @@ from glioflow.cli import app, main
 from glioflow.cli.app import STAGES
 from glioflow.cli.output import answer, one_line_errors, print_text
 from glioflow.cluster import connection
-from glioflow.errors import RunFailed, UserError
+from glioflow.errors import RunFailed, StoreFailed, UserError
 
 
 def glioflow(*words, cwd=None, **env):
@@ -277,10 +277,16 @@ def ends_with(error):
 def test_exit_codes_tell_a_mistake_from_a_failed_run(capsys):
     assert ends_with(UserError("a rule", "a\nvalue")) == 2
     assert ends_with(RunFailed("the run\nfailed")) == 1
+    assert ends_with(StoreFailed("the store is away")) == 1
     assert ends_with(KeyboardInterrupt()) == 130
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.splitlines() == ["error: a rule; got a value", "failed: the run failed", "interrupted"]
+    assert err.splitlines() == [
+        "error: a rule; got a value",
+        "failed: the run failed",
+        "failed: the store is away; go on once it does what it is asked",
+        "interrupted",
+    ]
 
 
 def test_a_payload_is_one_line_whatever_is_in_it(capsys):

@@ -12,7 +12,7 @@ from glioflow.cluster.storage import home
 from glioflow.config.search import SearchSettings
 from glioflow.data.prepared import preparation
 from glioflow.data.prepared.remote import open_here
-from glioflow.errors import UserError
+from glioflow.errors import StoreFailed, UserError
 from glioflow.runs.launch import open_cohort_for
 from glioflow.runs.registry import cleanup
 from glioflow.runs.search.searcher import METRIC, NUMBER, Searcher
@@ -51,6 +51,19 @@ def test_a_prepared_cohort_that_lies_on_the_drivers_node_alone_is_read_by_others
 def test_a_cohort_that_no_node_has_is_refused_with_its_address(node, s3_bucket):
     with pytest.raises(UserError, match=f"no prepared cohort at {s3_bucket}"):
         open_here(home() / "prepared" / "f" / "0")
+
+
+def test_a_store_that_is_away_while_a_node_fetches_a_cohort_is_no_fault_of_the_trial(node, tiny, lgg, monkeypatch):
+    import fsspec
+
+    name = prepare(tiny, lgg).path.name
+    node("node-2")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    with pytest.raises(StoreFailed, match=f"{name}.*could not be read"):
+        open_here(home() / "prepared" / name)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 def test_a_checkpoint_of_one_node_is_gone_on_from_at_another(node):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from glioflow import atomic
 from glioflow.cluster.storage import home
-from glioflow.errors import DiskFull, RunFailed, UserError, causes_of, is_disk_full, space_of
+from glioflow.errors import DiskFull, RunFailed, StoreFailed, UserError, causes_of, is_disk_full, space_of
 from glioflow.progress import Say
 from glioflow.reports.tables import cell_text
 
@@ -62,6 +62,8 @@ def one_line_errors() -> Iterator[None]:
             _stop(f"error: {error}", 2)
         if isinstance(error, RunFailed):
             _stop(f"failed: {error}", 1)
+        if isinstance(error, StoreFailed):
+            _stop(f"failed: {error}; go on once it does what it is asked", 1)
         if isinstance(error, OSError) and error.errno in _NO_PLACE and error.filename is not None:
             _stop(f"error: {error.filename}: {str(error.strerror).lower()}; choose another path or mend this one", 2)
         raise

@@ -13,15 +13,11 @@ from typing import Any
 
 from glioflow import atomic
 from glioflow.cluster.storage import home, home_uri, tracking_uri
-from glioflow.errors import UserError
+from glioflow.errors import GlioflowError, StoreFailed, UserError
 
 # A folder that holds one of these is complete: they are copied after all else.
 _LAST = ("manifest.json", "model.json")
 _TEMPORARY = "."
-
-
-class StoreFailed(OSError):  # noqa: N818 - as RunFailed
-    """The home's object store did not do what it was asked: no fault of the work that asked it."""
 
 
 def check_home() -> None:
@@ -229,7 +225,7 @@ def _asking() -> Iterator[tuple[Any, str]]:
     files, root = _open()
     try:
         yield files, root
-    except OSError:
+    except (FileNotFoundError, FileExistsError, GlioflowError):
         raise
     except Exception as error:
         line = next((each.strip() for each in str(error).splitlines() if each.strip()), type(error).__name__)

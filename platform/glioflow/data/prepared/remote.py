@@ -13,7 +13,7 @@ from glioflow.cluster.storage import home_uri, is_uri, prepared_home
 from glioflow.data.formats.record import reason
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.data.prepared.manifest import CaseRecord, WholeManifest, parse_manifest
-from glioflow.errors import UserError
+from glioflow.errors import StoreFailed, UserError
 
 _HEAD = 4096
 _CHECK = "check the address, and the credentials of its store (for S3, AWS_ACCESS_KEY_ID and so on)"
@@ -41,7 +41,8 @@ def open_here(path: Path) -> PreparedCohort:
     """Open a prepared cohort of the home that another node has checked; of an object store, this node's copy.
 
     Raises:
-        UserError: As `fetch`.
+        UserError: As `fetch`, if it is not there or not whole.
+        StoreFailed: If the store is away: no fault of the work that needs the cohort.
     """
     _bring(path)
     return PreparedCohort(path, verify=False)
@@ -51,7 +52,7 @@ def recorded_cohort(path: Path) -> Path:
     """Return where a cohort lies that a run recorded at `path`: there, or in this home, where that was moved since."""
     here = prepared_home() / path.name
     if not path.exists():
-        with suppress(UserError):  # whoever wants it says that it is gone
+        with suppress(UserError, OSError):  # whoever wants it says that it is gone
             _bring(here)
     return here if here.is_dir() and not path.exists() else path
 
@@ -63,7 +64,12 @@ def _bring(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with (path.parent / f".{path.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # the trials of a node begin together
-        fetch(address_of(prepared_home() / path.name), path.parent)
+        try:
+            fetch(address_of(prepared_home() / path.name), path.parent)
+        except UserError as error:
+            if error.__cause__ is None:  # it is not there, or not as it should be
+                raise
+            raise StoreFailed(str(error)) from error
 
 
 def check_store(uri: str) -> None:
