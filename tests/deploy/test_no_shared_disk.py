@@ -26,7 +26,7 @@ S3 = {
 }
 MAKE_BUCKET = "import boto3; boto3.client('s3').create_bucket(Bucket='home')"
 # A training over both nodes that is good enough for the gate.
-LONGER = {"num_workers": 2, "epochs": 6, "steps_per_epoch": 20, "batch_size": 8, "learning_rate": 0.02}
+LONGER = {"num_workers": 2, "epochs": 5, "steps_per_epoch": 20, "batch_size": 8, "learning_rate": 0.02}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 EXPERIMENT = {
