@@ -282,7 +282,7 @@ data check nothing -> nothing is empty
 data check cohort -> holds no files of a known cohort format
 data check notes.txt -> notes.txt
 data check s3://bucket/x -> not a prepared cohort's URI
-data check COHORT --channel flair=x -> --channel is for DICOM and NIfTI
+data check COHORT --channel flair=x -> --channel needs DICOM or NIfTI
 data prepare nowhere out -> nowhere
 data prepare COHORT notes.txt -> OUT must name a folder
 data prepare COHORT out --experiment nowhere.yaml -> nowhere.yaml does not exist

@@ -15,6 +15,7 @@ SECRET = {
     "MLFLOW_TRACKING_TOKEN": "hush-2",
     "AWS_SECRET_ACCESS_KEY": "hush-3",
     "AWS_SESSION_TOKEN": "hush-4",
+    "MLFLOW_FLASK_SERVER_SECRET_KEY": "hush-8",
     "MLFLOW_TRACKING_URI": "postgresql+psycopg://me:hush-5@db/mlflow",
     "HTTPS_PROXY": "http://me:hush-6@proxy:3128",
 }
@@ -26,6 +27,10 @@ PUBLIC = {
     "AWS_ENDPOINT_URL": "https://s3.hospital.example",
     "MLFLOW_S3_ENDPOINT_URL": "https://s3.hospital.example",
     "MLFLOW_S3_IGNORE_TLS": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "7",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "600",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "true",
+    "AWS_MAX_ATTEMPTS": "9",
 }
 
 

@@ -195,7 +195,7 @@ class TestRoles:
         (tmp_path / "tiff").mkdir()
         (tmp_path / "tiff" / "a_1.tif").touch()
         (tmp_path / "tiff" / "cohort.yaml").write_text("labels: {1: core}\n")
-        with pytest.raises(UserError, match=r"cohort\.yaml is for cohorts of NIfTI files"):
+        with pytest.raises(UserError, match=r"cohort\.yaml names images or masks must hold NIfTI files"):
             open_cohort(tmp_path / "tiff")
 
     @pytest.mark.parametrize("text", ["mask: ['*']", "labels: {0: air}", "labels: [", "masks: 3"])

@@ -21,7 +21,7 @@ def test_a_cpu_reads_from_the_disk_unless_asked_otherwise():
 
 
 def test_what_does_not_fit_or_is_not_there_is_said():
-    with pytest.raises(UserError, match=r"host has room for .*got 1048576.00 GiB.*auto"):
+    with pytest.raises(UserError, match=r"host can hold .*got 1048576.00 GiB.*auto"):
         choose_storage("host", 2**50, CPU)
     with pytest.raises(UserError, match="device needs a GPU"):
         choose_storage("device", 1, CPU)

@@ -380,7 +380,7 @@ def test_a_channel_may_be_any_nifti_file_and_each_file_one_channel(tmp_path):
 
 def test_a_choice_is_refused_where_the_names_leave_none(tmp_path):
     folder = write_tiffs(tmp_path / "case")[0].parent
-    with pytest.raises(UserError, match="--channel is for DICOM and NIfTI"):
+    with pytest.raises(UserError, match="--channel needs DICOM or NIfTI"):
         read_study([folder], channels={"flair": "x"})
 
 

@@ -81,7 +81,7 @@ def test_nearest_is_by_distance_whatever_the_brightness():
 
 def test_slices_of_another_size_are_refused():
     image, mask = patient(0)
-    with pytest.raises(UserError, match="the known slices have the size"):
+    with pytest.raises(UserError, match="must have the size of the known ones"):
         NearestSlice([image], [mask]).predict(image[:, :32])
     with pytest.raises(UserError, match="slices of one size"):
         NearestSlice([image, image[:, :32]], [mask, mask[:, :32]])
@@ -94,5 +94,5 @@ def test_the_empty_prediction_has_the_images_geometry():
 
 
 def test_without_training_patients_there_is_no_threshold():
-    with pytest.raises(UserError, match="training patients"):
+    with pytest.raises(UserError, match="at least one training patient"):
         fit_flair_threshold(list)

@@ -51,7 +51,7 @@ def test_runs_give_back_the_labels_they_came_from(case, seed):
 def test_a_format_is_checked_before_anything_is_computed(case):
     assert check_format(None, case) == "rle"
     assert check_format("tiff", case) == "tiff"
-    with pytest.raises(UserError, match="a png holds the mask of one slice") as error:
+    with pytest.raises(UserError, match="one slice for a mask as png") as error:
         check_format("png", case)
     assert "rle" in error.value.choices
     with pytest.raises(UserError, match="unknown mask format") as error:

@@ -124,7 +124,7 @@ def test_numbered_images_are_the_models_channels_where_it_was_trained_on_such(ti
     assert case.channels == ("pre", "flair", "post")
     assert case.image[0, 0, 0].tolist() == [1, 2, 3]
     assert any("0 as pre, 1 as flair, 2 as post" in said for said in case.warnings)
-    with pytest.raises(UserError, match="takes the channels"):
+    with pytest.raises(UserError, match="must have the model's channels"):
         conform(numbered, describe(tiny))
 
 
@@ -132,7 +132,7 @@ def test_a_lone_image_without_a_name_is_taken_for_the_models_only_sequence_and_i
     one = describe(tiny, channels=("flair",), network_channels=("flair",))
     image = drawn(head=False)[..., :1]
     assert any("taken for flair" in said for said in conform(study(image, ("image",)), one).warnings)
-    with pytest.raises(UserError, match="takes the channels"):
+    with pytest.raises(UserError, match="must have the model's channels"):
         conform(study(image, ("t2",)), one)
 
 

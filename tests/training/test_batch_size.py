@@ -61,10 +61,10 @@ def test_a_step_that_finds_no_memory_ends_the_search():
 
 def test_more_memory_gives_a_larger_batch_up_to_a_limit(cases, tiny, caplog):
     caplog.set_level("INFO")
-    assert [find(cases * 8, tiny, room=room * MIB) for room in (1, 2, 4, 10**6)] == [2, 4, 8, 16]
+    assert [find(cases * 8, tiny, available=room * MIB) for room in (1, 2, 4, 10**6)] == [2, 4, 8, 16]
     assert "batch of 16 for each of 1 workers: the limit is 16; its step takes" in caplog.text
     with pytest.raises(RunFailed, match=r"auto has no room for 2 samples: a step of 2 takes .* GiB, and .* are for it"):
-        find(cases, tiny, room=MIB // 2)
+        find(cases, tiny, available=MIB // 2)
 
 
 def test_the_part_of_the_machine_that_a_worker_has_counts(cases, tiny, monkeypatch):
@@ -75,7 +75,7 @@ def test_the_part_of_the_machine_that_a_worker_has_counts(cases, tiny, monkeypat
 def test_a_batch_holds_at_most_a_twentieth_of_the_cohort(cases, tiny, caplog):
     caplog.set_level("INFO")
     num_slices = sum(case.record.prepared_shape[0] for case in cases)
-    found = find(cases, tiny, room=2**40)
+    found = find(cases, tiny, available=2**40)
     assert found <= max(2, num_slices / 20) < 2 * found
     assert "5% of the cohort" in caplog.text
 

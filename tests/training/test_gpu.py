@@ -289,7 +289,7 @@ def test_an_automatic_batch_fits_into_its_memory_and_fills_it(cases, room):
     random = torch.cuda.get_rng_state()
     chosen = settings(batch_size="auto", precision="bf16", ema=0.9)
     many = cases * 300
-    size = find_batch_size(network, loss(), TargetSettings(), chosen, many, storage="disk", room=room)
+    size = find_batch_size(network, loss(), TargetSettings(), chosen, many, storage="disk", available=room)
     assert torch.equal(torch.cuda.get_rng_state(), random)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()

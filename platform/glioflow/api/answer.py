@@ -117,7 +117,9 @@ class Answer:
             if self.case.shape[0] > 1:
                 choices = [".nii.gz", *([".dcm"] if self.case.grid.affine is not None else []), "a folder"]
                 count = self.case.shape[0]
-                raise UserError(f"a {suffix} file holds one slice, and this mask has {count}", choices=choices)
+                raise UserError(
+                    f"a mask saved as {suffix} must have one slice, and this one has {count}", choices=choices
+                )
             return encode_png(self.mask) if suffix == ".png" else encode_tiff(self.mask[0])
         if suffix == ".dcm":
             return encode_dicom_seg(self.mask, self.case, self.labels or {1: "tumor"})

@@ -127,8 +127,8 @@ def auto(
     if resume is not None and name not in (None, resume):
         raise UserError("--name must be left out with --resume", name)
     check_home()
-    place = _place_of(cohort)
-    state = _state(place, hours, name, resume)
+    folder = _folder_of(cohort)
+    state = _state(folder, hours, name, resume)
     with holding(state.folder, f"auto {state.name}"), cluster.ending():
         try:
             go_through(state, say)
@@ -140,8 +140,8 @@ def auto(
     return _result(state)
 
 
-def _place_of(cohort: str | Path) -> Path:
-    """Return where a cohort lies: here, or under GLIOFLOW_DATA."""
+def _folder_of(cohort: str | Path) -> Path:
+    """Return the folder of a cohort: as given, or under GLIOFLOW_DATA."""
     path, data = Path(cohort), data_folder()
     if not path.exists() and data is not None and (data / path).exists():
         path = data / path
@@ -150,12 +150,12 @@ def _place_of(cohort: str | Path) -> Path:
     return path.absolute()
 
 
-def _state(place: Path, hours: float | None, name: str | None, resume: str | None) -> AutoState:
+def _state(folder: Path, hours: float | None, name: str | None, resume: str | None) -> AutoState:
     if resume is not None:
-        return read_state(_valid("--resume", resume), place, hours)
+        return read_state(_valid("--resume", resume), folder, hours)
     assert hours is not None
-    made = re.sub(r"[^A-Za-z0-9._-]+", "-", place.name).strip("-._")[:60] or "auto"
-    return begin_state(_valid("--name", name or made), place, hours)
+    made = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).strip("-._")[:60] or "auto"
+    return begin_state(_valid("--name", name or made), folder, hours)
 
 
 def _valid(option: str, name: str) -> str:
@@ -170,21 +170,21 @@ def go_through(state: AutoState, say: Say, *, every: Mapping[str, Stage] = STAGE
     for stage, run in every.items():
         if stage in state.stages:
             continue
-        told = _below(stage, state, say)
-        told("begins")
+        report = _below(stage, state, say)
+        report("begins")
         began = time.monotonic()
-        state.note(stage, run(stages.Work(state, told)), time.monotonic() - began)
+        state.note(stage, run(stages.Work(state, report)), time.monotonic() - began)
 
 
 def _below(stage: str, state: AutoState, say: Say) -> Say:
     """Return who hears of a stage: lines say what is left of the budget, whose spent part moves the bar."""
 
-    def told(text: str, part: float | None = None) -> None:
+    def report(text: str, part: float | None = None) -> None:
         state.keep_now_and_then()
         left = f"{duration(state.left_s)} left" if state.left_s > 0 else f"{duration(-state.left_s)} over the budget"
         say(f"{stage}: {text} [{left}]" if text else "", min(1.0, state.spent_s / (3600 * state.hours)))
 
-    return told
+    return report
 
 
 def _result(state: AutoState) -> AutoResult:

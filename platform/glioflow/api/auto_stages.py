@@ -151,10 +151,10 @@ def search_space(work: Work) -> dict[str, Any]:
 
 def settle(work: Work) -> dict[str, Any]:
     """Give the winner the length that what is left of the budget carries, at the speed that it showed."""
-    shares, found = Shares(**work.outcome("measure")["shares"]), work.outcome("search")
+    shares, search = Shares(**work.outcome("measure")["shares"]), work.outcome("search")
     experiment, slots, costs = work.experiment(BEST), work.outcome("plan")["slots"], work.costs
-    if "best_s" in found:
-        costs = costs.with_training(found["best_s"], shares.epochs, shares.steps_per_epoch)
+    if "best_s" in search:
+        costs = costs.with_training(search["best_s"], shares.epochs, shares.steps_per_epoch)
     folds, hold_out = work.outcome("measure")["folds"], work.outcome("measure")["hold_out_test"]
     left = share_out(costs, work.state.left_s, folds=folds, slots=slots, search=False, hold_out=hold_out)
     if left is None:  # the search took longer than it should have

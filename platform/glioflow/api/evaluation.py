@@ -8,8 +8,8 @@ from glioflow import cluster
 from glioflow.api.inputs import model_name, print_progress
 from glioflow.api.results import Result, patients_tables
 from glioflow.atomic import check_folder
-from glioflow.bundle.measurement import Row
 from glioflow.evaluation.comparison import ComparisonJson, PairedDifference
+from glioflow.evaluation.patients import CaseScores
 from glioflow.json_values import JsonObject
 from glioflow.progress import Say
 from glioflow.reports.evaluation_page import BESIDE, BOTH_EMPTY, METRICS, beside_baselines
@@ -37,7 +37,7 @@ class EvaluationResult(Result):
         summary: Every further number, by its JSON key.
     """
 
-    per_patient: list[Row] = field(repr=False)
+    per_patient: list[CaseScores] = field(repr=False)
     dice_mean: float
     dice_median: float
     dice_ci95: tuple[float, float]

@@ -1,14 +1,14 @@
 """Training, cross-validation and search."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from glioflow import cluster
 from glioflow.api.inputs import Overrides, print_progress, read_experiment, run_of
 from glioflow.api.results import Result, metrics_table, patients_tables
-from glioflow.bundle.measurement import Row
 from glioflow.config import Experiment
+from glioflow.evaluation.patients import CaseScores
 from glioflow.json_values import JsonObject
 from glioflow.progress import Say
 from glioflow.reports.tables import Table
@@ -54,7 +54,7 @@ class CrossvalResult(Result):
     dice_median: float
     dice_ci95: tuple[float, float]
     baselines: dict[str, dict[str, float]]
-    per_patient: list[Row] = field(repr=False)
+    per_patient: list[CaseScores] = field(repr=False)
     summary: dict[str, object] = field(repr=False)
 
     def to_json(self) -> JsonObject:
@@ -167,9 +167,18 @@ def crossval(
         done = crossval_run.crossval(
             settings, data, folds=folds, hold_out_test=hold_out_test, resume=resume and run_of(resume), say=say
         )
-    summary = dict(done.summary)
-    chief = {key: summary.pop(key) for key in ("dice_mean", "dice_median", "dice_ci95", "baselines")}
-    return CrossvalResult(done.run_id, done.folds, **chief, per_patient=done.per_patient, summary=summary)
+    summary, named = done.summary, [each.name for each in fields(CrossvalResult)]
+    low, high = summary["dice_ci95"]
+    return CrossvalResult(
+        run_id=done.run_id,
+        folds=done.folds,
+        dice_mean=summary["dice_mean"],
+        dice_median=summary["dice_median"],
+        dice_ci95=(low, high),
+        baselines=summary["baselines"],
+        per_patient=done.per_patient,
+        summary={key: value for key, value in summary.items() if key not in named},
+    )
 
 
 def search(

@@ -1,12 +1,13 @@
 """What the functions of the API return has in common: values as JSON, tables for a terminal and a notebook."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from glioflow.evaluation.patients import Rows
 from glioflow.json_values import Json, JsonObject
 from glioflow.reports.tables import Table, tables_to_html
 
@@ -56,7 +57,7 @@ def metrics_table(run_id: str, metrics: Mapping[str, float | None]) -> Table:
     return Table(f"run {run_id}", ["", *parts], [[key, *(metrics.get(f"{p}/{key}") for p in parts)] for key in shown])
 
 
-def patients_tables(rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> list[Table]:
+def patients_tables(rows: Rows, summary: Mapping[str, object]) -> list[Table]:
     """Return the metrics of each case, with its patient where these are not the same, and the summary."""
     several = len({row.get("patient") for row in rows}) < len(rows)
     head = ["id", *(["patient"] if several else []), "dice", "iou", "hd95"]

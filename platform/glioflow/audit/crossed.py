@@ -125,7 +125,7 @@ def read_aliases(folders: Sequence[Path]) -> dict[str, str]:
     and in other sets, such as TCGA's. Patients of 2018 have their case's name without its last number.
     """
     aliases: dict[str, str] = {}
-    tables = {found for folder in folders for found in folder.glob("*.csv") if "mapping" in found.name.lower()}
+    tables = {file for folder in folders for file in folder.glob("*.csv") if "mapping" in file.name.lower()}
     for file in sorted(tables):
         with file.open(newline="", encoding="utf-8-sig", errors="replace") as rows:
             for row in csv.DictReader(rows):

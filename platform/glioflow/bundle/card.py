@@ -3,12 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from glioflow.bundle import Description
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE as NOTICE
 from glioflow.evaluation import bootstrap_interval
-from glioflow.evaluation.patients import patient_means
+from glioflow.evaluation.patients import Row, metric_of, patient_means
 from glioflow.reports.numbers import interval, short
 from glioflow.reports.page import Section, render, render_page
 
@@ -37,7 +36,7 @@ _DATA_LICENSES = {
 }
 
 
-def subgroup_metrics(rows: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:
+def subgroup_metrics(rows: Iterable[Row]) -> dict[str, float | None]:
     """Return Dice of test patients by institution and by size of the tumor, as metrics for a description.
 
     Args:
@@ -48,10 +47,10 @@ def subgroup_metrics(rows: Iterable[Mapping[str, Any]]) -> dict[str, float | Non
         `num_cases`. Sizes are the terciles of these cases.
     """
     cases = [row for row in rows if row.get("dice") is not None]
-    groups: dict[str, list[Mapping[str, Any]]] = {}
+    groups: dict[str, list[Row]] = {}
     for row in cases:
         groups.setdefault(f"institution/{row.get('institution') or 'unknown'}", []).append(row)
-    sized = sorted((row for row in cases if _volume(row) is not None), key=lambda row: float(_volume(row) or 0))
+    sized = sorted((row for row in cases if _volume(row) is not None), key=lambda row: _volume(row) or 0.0)
     for index, row in enumerate(sized):
         size = ("small", "medium", "large")[index * 3 // len(sized)]
         groups.setdefault(f"tumor size/{size}", []).append(row)
@@ -208,9 +207,8 @@ def _weights_license(weights: object) -> str:
     return f" Started from {weights}: that checkpoint's license applies too." if weights else ""
 
 
-def _volume(row: Mapping[str, Any]) -> float | None:
-    value = row.get("volume_reference_mm3", row.get("volume_reference_px"))
-    return None if value is None else float(value)
+def _volume(row: Row) -> float | None:
+    return metric_of(row, "volume_reference_mm3" if "volume_reference_mm3" in row else "volume_reference_px")
 
 
 def _interval(metrics: Mapping[str, float | None], key: str) -> str:

@@ -79,9 +79,9 @@ def legend_of_target(
         named = dict(zip(target.names, target.labels, strict=True))
         return Legend({v: tissues.get(v, name) for name, v in named.items()}, {n: [v] for n, v in named.items()})
     names, regions, order = {}, {}, list(target.names)
-    for place, name in enumerate(order):
+    for position, name in enumerate(order):
         value, values = target.decode[name], set(target.regions[name])
-        inner = [each for each in order[place + 1 :] if set(target.regions[each]) <= values]
+        inner = [each for each in order[position + 1 :] if set(target.regions[each]) <= values]
         rest = values.difference(*(target.regions[each] for each in inner))
         names[value] = tissues.get(value, name) if rest == {value} else name
         regions[name] = sorted(target.decode[each] for each in (name, *inner))

@@ -1,7 +1,7 @@
 """A model and its simple baselines measured on labeled cases, in the original geometry against the original masks."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,10 @@ from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.preprocessing.geometry import restore
 from glioflow.data.targets import TargetSettings
 from glioflow.evaluation import Segmentation, evaluate_parts, predict_flair_threshold
+from glioflow.evaluation.patients import CaseScores
 
-Row = dict[str, Any]
 
-
-def measure(predictor: Predictor, cases: Iterable[PreparedCase]) -> list[Row]:
+def measure(predictor: Predictor, cases: Iterable[PreparedCase]) -> list[CaseScores]:
     """Measure a model on labeled prepared cases, in the original geometry against the original masks.
 
     Returns:
@@ -26,13 +25,13 @@ def measure(predictor: Predictor, cases: Iterable[PreparedCase]) -> list[Row]:
     return [measure_segmentation(predictor.segment(case.image, case.record.moves), case, target) for case in cases]
 
 
-def measure_segmentation(segmentation: Segmentation, case: PreparedCase, target: TargetSettings) -> Row:
+def measure_segmentation(segmentation: Segmentation, case: PreparedCase, target: TargetSettings) -> CaseScores:
     """Measure one segmentation against the case's original mask."""
     probabilities = {name: segmentation.probability[..., k] for k, name in enumerate(target.names)}
     return _row(case, segmentation.parts, target, probabilities)
 
 
-def measure_flair_threshold(description: Description, cases: Iterable[PreparedCase]) -> list[Row] | None:
+def measure_flair_threshold(description: Description, cases: Iterable[PreparedCase]) -> list[CaseScores] | None:
     """Measure the baseline that calls everything tumor that is brighter in FLAIR than the fitted threshold.
 
     Returns:
@@ -50,7 +49,7 @@ def measure_flair_threshold(description: Description, cases: Iterable[PreparedCa
     return rows
 
 
-def measure_empty(target: TargetSettings, cases: Iterable[PreparedCase]) -> list[Row]:
+def measure_empty(target: TargetSettings, cases: Iterable[PreparedCase]) -> list[CaseScores]:
     """Measure the baseline that never finds anything."""
     return [
         _row(case, {name: np.zeros(case.record.shape, bool) for name in target.names}, target, None) for case in cases
@@ -62,9 +61,10 @@ def _row(
     parts: Mapping[str, NDArray[np.bool_]],
     target: TargetSettings,
     probabilities: Mapping[str, NDArray[np.float32]] | None,
-) -> Row:
+) -> CaseScores:
     record = case.record
     measured = evaluate_parts(
         parts, target.split(case.reference()), spacing_mm=record.spacing_mm, probabilities=probabilities
     )
-    return {"id": record.id, "patient": record.patient, "institution": record.institution, **measured}
+    row = {"id": record.id, "patient": record.patient, "institution": record.institution, **measured}
+    return cast(CaseScores, row)  # whose keys for each metric no type can list

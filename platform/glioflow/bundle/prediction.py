@@ -193,8 +193,8 @@ class Predictor:
     def _check(self, case: Case) -> None:
         if case.channels != self.description.channels:
             raise UserError(
-                f"this model takes the channels {list(self.description.channels)}",
-                f"a study with {list(case.channels)}",
+                f"a study must have the model's channels, {list(self.description.channels)}",
+                f"one with {list(case.channels)}",
             )
 
 

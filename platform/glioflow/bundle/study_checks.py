@@ -63,8 +63,8 @@ def conform(case: Case, description: Description) -> Case:
     wanted, given = [sequence_of(name) for name in description.channels], [sequence_of(name) for name in case.channels]
     if any(given.count(sequence) != 1 for sequence in wanted):
         raise UserError(
-            f"the model takes the channels {', '.join(description.channels)}, each once",
-            f"a study with {', '.join(case.channels)}",
+            f"a study must have the model's channels, {', '.join(description.channels)}, each once",
+            f"one with {', '.join(case.channels)}",
         )
     warnings = list(case.warnings)
     if case.channels != description.channels:
@@ -191,7 +191,7 @@ def _skull_warnings(case: Case, description: Description) -> list[str]:
     if not trained_without or removed or not has_skull(case.image):
         return []
     if description.entry.skull == "refuse":
-        rule = "the model takes images without skull and scalp, as it was trained on"
+        rule = "the model needs images without skull and scalp, as those that trained it"
         raise UserError(rule, "images that seem to show them", hint="give the study after skull stripping")
     return ["the images seem to show skull or scalp, and the model was trained on images without them"]
 

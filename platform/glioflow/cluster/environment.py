@@ -48,24 +48,13 @@ _SEVERAL_NODES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _NO_PROXIES = ("NO_PROXY", "no_proxy")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "GRPC_PROXY", "ALL_PROXY")
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-# Of the driver's environment, what its workers must see too.
+# Of the driver's environment, what its workers must see too, besides all of MLflow's. (Not all of AWS's: the role of a
+# machine is its own.)
+_OF_MLFLOW = "MLFLOW_"
 _CARRIED = (
     "GLIOFLOW_HOME",
     "GLIOFLOW_CACHE",
     "GLIOFLOW_DATA",
-    "MLFLOW_TRACKING_URI",
-    "MLFLOW_TRACKING_USERNAME",
-    "MLFLOW_TRACKING_PASSWORD",
-    "MLFLOW_TRACKING_TOKEN",
-    "MLFLOW_TRACKING_AUTH",
-    "MLFLOW_TRACKING_AWS_SIGV4",
-    "MLFLOW_TRACKING_INSECURE_TLS",
-    "MLFLOW_TRACKING_SERVER_CERT_PATH",
-    "MLFLOW_TRACKING_CLIENT_CERT_PATH",
-    "MLFLOW_S3_ENDPOINT_URL",
-    "MLFLOW_S3_IGNORE_TLS",
-    "MLFLOW_S3_UPLOAD_EXTRA_ARGS",
-    "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
@@ -77,6 +66,11 @@ _CARRIED = (
     "AWS_PROFILE",
     "AWS_CONFIG_FILE",
     "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_MAX_ATTEMPTS",
+    "AWS_RETRY_MODE",
+    "AWS_REQUEST_CHECKSUM_CALCULATION",
+    "AWS_RESPONSE_CHECKSUM_VALIDATION",
+    "AWS_EC2_METADATA_DISABLED",
     "REQUESTS_CA_BUNDLE",
     "CURL_CA_BUNDLE",
     "SSL_CERT_FILE",
@@ -87,9 +81,11 @@ _CARRIED = (
     "http_proxy",
     "https_proxy",
     "no_proxy",
+    "HF_ENDPOINT",
+    "HF_HUB_OFFLINE",
 )
-# Of these, what nobody else may read; besides, any address with a password in it.
-_SECRET = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+# Of these, what nobody else may read, by a word of its name; besides, any address with a password in it.
+_SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|_KEY$")
 _RENEWED = ("AWS_ACCESS_KEY_ID",)
 _PASSWORD = re.compile(r"://[^/@]*:[^/@]*@")
 # Names the file from which workers read what is secret: Ray logs the variables that it gives to them.
@@ -127,11 +123,12 @@ def surroundings() -> dict[str, str]:
 
 def _carried() -> dict[str, str]:
     # A secret that is given as a file is not sent around: the nodes have the file.
-    return {name: os.environ[name] for name in _CARRIED if name in os.environ and f"{name}_FILE" not in os.environ}
+    names = sorted(name for name in os.environ if name in _CARRIED or name.startswith(_OF_MLFLOW))
+    return {name: os.environ[name] for name in names if f"{name}_FILE" not in os.environ}
 
 
 def _is_secret(name: str) -> bool:
-    return name in _SECRET or _PASSWORD.search(os.environ.get(name, "")) is not None
+    return _SECRET.search(name) is not None or _PASSWORD.search(os.environ.get(name, "")) is not None
 
 
 def silence() -> None:

@@ -1,4 +1,4 @@
-"""Temporary folders for people's files: a process has one place, which the next one removes if it was killed."""
+"""Temporary folders for people's files: a process has one parent, which the next one removes if it was killed."""
 
 import contextlib
 import os
@@ -25,21 +25,21 @@ def clean_up() -> None:
 
 
 @lru_cache(maxsize=4)
-def _cleaned_up(place: str, pid: int) -> None:
+def _cleaned_up(parent: str, pid: int) -> None:
     with contextlib.suppress(OSError):
         clean_up()
 
 
-def _process_folder(place: str, pid: int) -> Path:
+def _process_folder(parent: str, pid: int) -> Path:
     """Return this process's folder; it is made again where the machine removed what lay there for long."""
-    _cleaned_up(place, pid)
-    folder = _common(Path(place)) / f"{pid}-{began(pid) or 0.0:.2f}"
+    _cleaned_up(parent, pid)
+    folder = _common(Path(parent)) / f"{pid}-{began(pid) or 0.0:.2f}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
 
-def _common(place: Path) -> Path:
-    folder = place / f"glioflow-{os.getuid()}"
+def _common(parent: Path) -> Path:
+    folder = parent / f"glioflow-{os.getuid()}"
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():

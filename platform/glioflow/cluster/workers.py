@@ -25,7 +25,7 @@ class WorkerSettings(BaseModel):
     @model_validator(mode="after")
     def _fewest_first(self) -> "WorkerSettings":
         if isinstance(self.num_workers, tuple) and not self.num_workers[0] < self.num_workers[1]:
-            raise ValueError(f"num_workers is one number or [fewest, most]: got {list(self.num_workers)}")
+            raise ValueError(f"num_workers must be one number or [fewest, most]: got {list(self.num_workers)}")
         return self
 
     @model_validator(mode="after")

@@ -105,7 +105,7 @@ def download(name: str, out: Path, *, fetch: Fetch | None = None) -> Path:
     wanted = SETS[name]
     if wanted.by == "page":
         hint = f"read its terms at {wanted.address}, download it there, unpack it, and give its folder to glioflow"
-        raise UserError(f"{name} is downloaded by a person, from its page", hint=hint)
+        raise UserError(f"{name} must be downloaded by hand, from its page", hint=hint)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not a new or empty folder", out, hint="choose another folder")
     parent = out.absolute().parent
@@ -151,7 +151,9 @@ def _from_idc(collection: str, scratch: Path) -> Path:
         from idc_index import index
     except ImportError:
         hint = "install the package idc-index in this environment"
-        raise UserError("DICOM of TCIA is downloaded through idc-index", "no such package", hint=hint) from None
+        raise UserError(
+            "downloading DICOM of TCIA needs the package idc-index, which is not installed", hint=hint
+        ) from None
     index.IDCClient().download_from_selection(collection_id=collection, downloadDir=str(scratch))
     return scratch
 

@@ -38,7 +38,7 @@ def fit_flair_threshold(
     """
     ranges = [(float(one.min()), float(one.max())) for one in (_standardized(image) for image, _ in volumes())]
     if not ranges:
-        raise UserError("the FLAIR threshold is chosen on training patients; there must be at least one")
+        raise UserError("the FLAIR threshold needs at least one training patient to be chosen on")
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     edges = np.linspace(low, high, num_candidates + 1)
     dice = np.zeros(num_candidates)
@@ -104,7 +104,7 @@ class NearestSlice:
             UserError: If the slices have another size, or there is no slice of another person.
         """
         if image.shape[1:3] != self._shape:
-            raise UserError(f"the known slices have the size {self._shape}", f"slices of {image.shape[1:3]}")
+            raise UserError(f"a slice must have the size of the known ones, {self._shape}", image.shape[1:3])
         own = self._patients == patient
         if own.all():
             raise UserError(f"the nearest-slice baseline needs slices of patients other than {patient}")

@@ -1,15 +1,15 @@
 """Two models on the same patients: the paired difference, its interval and test, overall and by institution."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.errors import UserError
 from glioflow.evaluation.intervals import Interval, bootstrap_interval
-from glioflow.evaluation.patients import by_patient, institutions, person_of
+from glioflow.evaluation.patients import Rows, by_patient, institutions, metric_of, person_of
 
 
 class PairedDifference(TypedDict):
@@ -99,9 +99,7 @@ def compare_paired(
     )
 
 
-def compare_rows(
-    first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]], *, metric: str = "dice", seed: int = 0
-) -> Comparison | None:
+def compare_rows(first: Rows, second: Rows, *, metric: str = "dice", seed: int = 0) -> Comparison | None:
     """Compare two models by the rows of the same cases, with one number for each patient.
 
     Args:
@@ -123,9 +121,9 @@ def compare_rows(
         raise UserError(rule, f"{len(one)} and {len(other)} cases, unpaired {unpaired[:4]}")
     pairs: dict[str, list[tuple[float, float]]] = {}
     for case_id, row in one.items():
-        a, b = row.get(metric), other[case_id].get(metric)
+        a, b = metric_of(row, metric), metric_of(other[case_id], metric)
         if a is not None and b is not None:
-            pairs.setdefault(person_of(row), []).append((float(a), float(b)))
+            pairs.setdefault(person_of(row), []).append((a, b))
     if not pairs:
         return None
     compared = compare_paired(

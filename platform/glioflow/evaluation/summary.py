@@ -1,13 +1,12 @@
 """From the metrics of each case to those of a cohort by patient: means, pooled voxels, counts of empty masks."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 
 from glioflow.evaluation.intervals import bootstrap_interval
 from glioflow.evaluation.metrics import auroc, count, overlap_metrics, ratio
-from glioflow.evaluation.patients import Rows, by_patient, patient_means
+from glioflow.evaluation.patients import Row, Rows, by_patient, patient_means
 from glioflow.evaluation.regions import AVERAGED
 
 Summary = dict[str, float | list[float] | None]
@@ -63,7 +62,7 @@ def _parts(columns: Iterable[str]) -> list[str]:
     return [key.removeprefix("empty_reference") for key in columns if key.startswith("empty_reference")]
 
 
-def _both_empty(row: Mapping[str, Any], part: str) -> bool:
+def _both_empty(row: Row, part: str) -> bool:
     return bool(row.get(f"empty_reference{part}") and row.get(f"empty_prediction{part}"))
 
 

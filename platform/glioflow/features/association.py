@@ -158,7 +158,7 @@ def associate(
             labels = np.array([_label(value) for value in known[cluster]])
             classes = sorted(set(labels))
             if not 2 <= len(classes) <= _MAX_CLASSES:
-                rule = f"a clustering has 2 to {_MAX_CLASSES} classes among the patients with features"
+                rule = f"a clustering must have 2 to {_MAX_CLASSES} classes among the patients with features"
                 raise UserError(rule, f"{len(classes)} in {cluster}")
             tests.append(_test(feature, cluster, values, labels, classes, number=number, level=level, rng=rng))
             aucs += [

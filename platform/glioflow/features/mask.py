@@ -156,7 +156,9 @@ def measure_regions(
     """
     known = sorted({value for values in regions.values() for value in values})
     if unknown := sorted({int(value) for value in np.unique(labels)} - {0, *known}):
-        raise UserError(f"the regions {', '.join(regions)} are made of the labels {known}", f"labels {unknown[:8]}")
+        raise UserError(
+            f"a mask with the regions {', '.join(regions)} must hold only the labels {known}", f"labels {unknown[:8]}"
+        )
     measured = {
         name: measure_mask(np.isin(labels, values), spacing_mm=spacing_mm, brain=brain)
         for name, values in regions.items()
@@ -181,12 +183,12 @@ def measure_regions(
 
 def _check(mask: NDArray[np.generic], spacing_mm: Spacing | None, *others: NDArray[np.generic] | None) -> None:
     if mask.ndim != 3:
-        raise UserError("a mask has three axes: slices, rows, columns", f"shape {mask.shape}")
+        raise UserError("a mask must have three axes: slices, rows, columns", f"shape {mask.shape}")
     for other in others:
         if other is not None and other.shape != mask.shape:
-            raise UserError(f"probability and brain have the mask's shape {mask.shape}", other.shape)
+            raise UserError(f"probability and brain must have the mask's shape {mask.shape}", other.shape)
     if spacing_mm is not None and not (len(spacing_mm) == 3 and all(np.isfinite(spacing_mm)) and min(spacing_mm) > 0):
-        raise UserError("spacing_mm is three positive numbers: along slices, rows, columns", spacing_mm)
+        raise UserError("spacing_mm must be three positive numbers: along slices, rows, columns", spacing_mm)
 
 
 def _reason(name: str, spacing_mm: Spacing | None, brain: NDArray[np.bool_] | None) -> str:

@@ -30,7 +30,7 @@ class Criterion(nn.Module):
         multiclass = self.task == "multiclass"
         expected = (logits.shape[0], *logits.shape[2:]) if multiclass else logits.shape
         if target.shape != expected:
-            rule = f"a {self.task} target for logits {tuple(logits.shape)} has shape {tuple(expected)}"
+            rule = f"a {self.task} target for logits {tuple(logits.shape)} must have the shape {tuple(expected)}"
             raise ValueError(f"{rule}; got {tuple(target.shape)}")
         with torch.autocast(logits.device.type, enabled=False):
             shaped = target.unsqueeze(1).long() if multiclass else target.float()

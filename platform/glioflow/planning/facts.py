@@ -264,12 +264,12 @@ def _quantiles(values: NDArray[np.generic]) -> NDArray[np.float64]:
 
 def _intensities(seen: list[_CaseFacts]) -> dict[str, tuple[float, float, float]]:
     """Return the median quantiles of each channel, over the cases that have it; zeros where none has."""
-    found = {}
+    by_channel = {}
     for k, name in enumerate(seen[0].channels):
         own = np.array([each.quantiles[:, k] for each in seen if np.isfinite(each.quantiles[:, k]).all()])
         low, middle, high = np.median(own, axis=0) if len(own) else np.zeros(3)
-        found[name] = (round(float(low), 4), round(float(middle), 4), round(float(high), 4))
-    return found
+        by_channel[name] = (round(float(low), 4), round(float(middle), 4), round(float(high), 4))
+    return by_channel
 
 
 def _extent(anything: NDArray[np.bool_]) -> tuple[int, int, int]:

@@ -113,7 +113,7 @@ def _fitting(
     """Choose the training, with batch and patch as large as memory holds; its speed is that of steps taken there."""
     from glioflow.planning.speed import measure_step, memory_for_a_step  # brings PyTorch
 
-    room, tried = memory_for_a_step(machine), None
+    available, tried = memory_for_a_step(machine), None
     for halved in range(_MOST_HALVINGS):
         trial = _choices(
             before, rules.plan_training(facts, machine, minutes=minutes, seconds_per_step=1.0, halved=halved)
@@ -122,13 +122,13 @@ def _fitting(
         size = (experiment.training.batch_size, experiment.training.sampling.patch)
         if size == tried:
             break
-        cost, tried = there(partial(measure_step, experiment, facts.channels, room=room)), size
-        if cost.bytes <= room:
-            probe = f"a step takes {cost.bytes / 1e9:.2g} of the {room / 1e9:.2g} GB for it, tried in {machine.what}"
+        cost, tried = there(partial(measure_step, experiment, facts.channels, available=available)), size
+        if cost.bytes <= available:
+            probe = f"a step takes {cost.bytes / 1e9:.2g} of the {available / 1e9:.2g} GB for it, tried in {machine.what}"
             return rules.plan_training(
                 facts, machine, minutes=minutes, seconds_per_step=cost.seconds, halved=halved, probe=probe
             )
-    raise UserError("a training step must fit into memory", f"{room / 1e9:.2g} GB", hint="end other programs")
+    raise UserError("a training step must fit into memory", f"{available / 1e9:.2g} GB", hint="end other programs")
 
 
 def _choices(*parts: Iterable[Choice]) -> tuple[Choice, ...]:

@@ -66,7 +66,7 @@ def memory_for_a_step(machine: Machine) -> float:
 
 
 def measure_step(
-    experiment: Experiment, channels: Sequence[str], *, steps: int = 3, room: float = math.inf
+    experiment: Experiment, channels: Sequence[str], *, steps: int = 3, available: float = math.inf
 ) -> StepCost:
     """Return what a training step takes on the device, and with the threads, that a training would have here.
 
@@ -76,13 +76,13 @@ def measure_step(
         experiment: Its network, loss, batch, sizes and precision; pretrained weights are left out.
         channels: Of the images.
         steps: How many are taken after two that do not count; fewer where they take long.
-        room: Bytes that a step may take; after one that takes more, none is timed.
+        available: Bytes that a step may take; after one that takes more, none is timed.
     """
     device, threads = choose_device(), torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(max(1, int(experiment.training.cpus_per_worker)))
     try:
-        return _measure(experiment, channels, device, steps, room)
+        return _measure(experiment, channels, device, steps, available)
     except torch.OutOfMemoryError:
         return StepCost(math.inf, math.inf)
     finally:
@@ -90,7 +90,7 @@ def measure_step(
 
 
 def _measure(
-    experiment: Experiment, channels: Sequence[str], device: torch.device, steps: int, room: float
+    experiment: Experiment, channels: Sequence[str], device: torch.device, steps: int, available: float
 ) -> StepCost:
     model = experiment.model.model_copy(update={"weights": None, "freeze": "none"})
     slices = (2 * each.reach + 1 for each in experiment.preprocess if isinstance(each, Neighbors))
@@ -109,7 +109,7 @@ def _measure(
         with saved.counting() if step == 0 and device.type == "cpu" else nullcontext():
             float(trainer.step(step, images, targets))
         times.append(time.perf_counter() - began)
-        if saved.total > room:
+        if saved.total > available:
             return StepCost(math.inf, float(saved.total))
         if step > 0 and time.perf_counter() - first > _PATIENCE_S:
             break

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from glioflow.bundle.measurement import Row, measure_segmentation
+from glioflow.bundle.measurement import measure_segmentation
 from glioflow.bundle.prediction import Predictor
 from glioflow.config.gate import GateSettings
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort, is_prepared
@@ -18,7 +18,7 @@ from glioflow.data.prepared.remote import recorded_cohort
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.evaluation import Reliability, count_reliability
-from glioflow.evaluation.patients import patient_means
+from glioflow.evaluation.patients import CaseScores, Rows, patient_means
 from glioflow.tracking import Tracking, Version
 from glioflow.tracking.trained import SPLIT, Trained, read_trained
 
@@ -117,7 +117,7 @@ class Measured:
         latency_s: Median time for one study, prepared image to mask.
     """
 
-    rows: list[Row]
+    rows: list[CaseScores]
     reliability: Reliability
     latency_s: float
 
@@ -144,7 +144,7 @@ def measure_anew(predictor: Predictor, cases: Sequence[PreparedCase]) -> Measure
     return Measured(rows, total, statistics.median(times))
 
 
-def mean(rows: Sequence[Row], key: str) -> float | None:
+def mean(rows: Rows, key: str) -> float | None:
     """Return the mean of a metric over the patients for whom it is defined; None where there is none."""
     values = patient_means(rows, key).values()
     return statistics.fmean(values) if values else None

@@ -1,28 +1,26 @@
 """Pictures of a model's worst, median and best case for its report, in the original geometry."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from glioflow.bundle.prediction import Predictor
 from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.sequences import shown_channel
+from glioflow.evaluation.patients import CaseScores
 from glioflow.reports.figures import overlay
 from glioflow.reports.films import film
 from glioflow.reports.page import Drawing
 
 
-def pick_cases(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+def pick_cases(rows: Sequence[CaseScores]) -> dict[str, CaseScores]:
     """Return the rows of lowest, middle and highest Dice as `worst`, `median` and `best`; fewer of fewer than three."""
-    ordered = sorted(rows, key=lambda row: (float(row["dice"]), str(row["id"])))
+    ordered = sorted(rows, key=lambda row: (row["dice"], row["id"]))
     chosen = {"worst": ordered[0], "median": ordered[len(ordered) // 2], "best": ordered[-1]}
     return chosen if len(ordered) > 2 else dict(list(chosen.items())[-len(ordered) :])
 
 
-def case_drawings(
-    rows: Sequence[Mapping[str, Any]], look: Callable[[str], tuple[Predictor, PreparedCase]]
-) -> list[Drawing]:
+def case_drawings(rows: Sequence[CaseScores], look: Callable[[str], tuple[Predictor, PreparedCase]]) -> list[Drawing]:
     """Draw the worst, median and best case, each still and moving.
 
     Args:

@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from operator import add
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Annotated, NotRequired, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SkipValidation
 
 from glioflow.bundle import Description
-from glioflow.bundle.measurement import Row, measure_empty, measure_flair_threshold, measure_segmentation
+from glioflow.bundle.measurement import measure_empty, measure_flair_threshold, measure_segmentation
 from glioflow.bundle.prediction import Predictor
 from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.targets import TargetSettings
@@ -24,7 +24,7 @@ from glioflow.evaluation import (
     summarize,
 )
 from glioflow.evaluation.boxes import bounding_box
-from glioflow.evaluation.patients import patient_means, person_of
+from glioflow.evaluation.patients import CaseScores, Row, Rows, patient_means, person_of
 from glioflow.evaluation.summary import Summary
 from glioflow.features import measure_mask
 from glioflow.progress import Say, quiet
@@ -48,11 +48,10 @@ class FoldScores(TypedDict):
     dice_median: float
 
 
-class EvaluationAnswer(TypedDict):
-    """What evaluations and cross-validations answer; besides, the summaries of each further metric by its JSON key.
+class EvaluationSummary(TypedDict):
+    """What a model reached over all patients; besides, the summaries of each further metric by its JSON key.
 
     Keys:
-        per_patient: The metrics of each case.
         num_patients: Over whom the means are.
         num_cases: Of these patients.
         dice_mean: Over patients.
@@ -70,7 +69,6 @@ class EvaluationAnswer(TypedDict):
         per_fold: Of a cross-validation.
     """
 
-    per_patient: list[Row]
     num_patients: int
     num_cases: int
     dice_mean: float
@@ -88,6 +86,12 @@ class EvaluationAnswer(TypedDict):
     per_fold: NotRequired[list[FoldScores]]
 
 
+class EvaluationAnswer(EvaluationSummary):
+    """What evaluations and cross-validations answer: the summary, and the scores of each case."""
+
+    per_patient: list[CaseScores]
+
+
 class CohortScores(BaseModel):
     """What a model reaches on labeled cases.
 
@@ -102,7 +106,7 @@ class CohortScores(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    rows: tuple[Row, ...] = ()
+    rows: tuple[Annotated[CaseScores, SkipValidation], ...] = ()
     everywhere: Reliability | None = None
     near_tumor: Reliability | None = None
     slice_scores: tuple[float, ...] = ()
@@ -141,7 +145,7 @@ class CohortScores(BaseModel):
         return results | ({"human": HUMAN_LGG} if cohort_format == "lgg" else {})
 
     def _baseline(self, dice: Mapping[str, float]) -> dict[str, float]:
-        rows = [{**row, "dice": dice[str(row["id"])]} for row in self.rows if str(row["id"]) in dice]
+        rows: list[CaseScores] = [{**row, "dice": dice[row["id"]]} for row in self.rows if row["id"] in dice]
         means = [*patient_means(rows, "dice").values()]
         # Where there is no tumor (in some part), a Dice that is not 0 means that none was predicted either.
         ruled = {person_of(row) for row in rows if row["dice"] > 0 and any(row.get(key) for key in _empties(row))}
@@ -149,7 +153,7 @@ class CohortScores(BaseModel):
         return {"dice_mean": float(np.mean(means)), "dice_median": float(np.median(means)), **counted}
 
 
-def _empties(row: Mapping[str, Any]) -> list[str]:
+def _empties(row: Row) -> list[str]:
     return [key for key in row if key.startswith("empty_reference")]
 
 
@@ -210,7 +214,7 @@ def _score_case(predictor: Predictor, case: PreparedCase, *, with_features: bool
     row["uncertainty"] = mean_entropy(probability)
     if segmentation.spread is not None:
         spread = segmentation.spread.model_dump(exclude={"num_members"})
-        row |= {f"ensemble_{key}": value for key, value in spread.items()}
+        row = cast(CaseScores, {**row, **{f"ensemble_{key}": value for key, value in spread.items()}})
     if with_features:
         row["features"] = measure_mask(
             segmentation.labels > 0,
@@ -256,15 +260,15 @@ def _nearest_slice(
     return dice
 
 
-def _per_institution(rows: Sequence[Mapping[str, Any]]) -> dict[str, Summary]:
-    groups: dict[str, list[Mapping[str, Any]]] = {}
+def _per_institution(rows: Rows) -> dict[str, Summary]:
+    groups: dict[str, list[Row]] = {}
     for row in rows:
         if row.get("institution") is not None:
             groups.setdefault(str(row["institution"]), []).append(row)
     return {name: _dice_of(group) for name, group in sorted(groups.items())}
 
 
-def _dice_of(rows: Sequence[Mapping[str, Any]]) -> Summary:
+def _dice_of(rows: Rows) -> Summary:
     needed = ("id", "patient", "dice")
     summary = summarize([{k: v for k, v in row.items() if k in needed or k.startswith("empty_")} for row in rows])
     kept = ("num_patients", "num_cases", "dice_mean", "dice_median", "dice_ci95", "dice_num_empty_both")
@@ -276,5 +280,5 @@ def _sum(parts: Iterable[Reliability | None]) -> Reliability | None:
     return reduce(add, counted) if counted else None
 
 
-def _dice(rows: Sequence[Row]) -> dict[str, float]:
-    return {str(row["id"]): float(row["dice"]) for row in rows}
+def _dice(rows: Sequence[CaseScores]) -> dict[str, float]:
+    return {row["id"]: row["dice"] for row in rows}

@@ -104,8 +104,8 @@ def _ask(method: str, url: str, headers: dict[str, str], body: IO[bytes]) -> Res
     except requests.ReadTimeout:
         return JSONResponse(error_body("the endpoint is busy: no answer came in time"), 503)
     except requests.RequestException as error:
-        place = url.partition("/v1/")[0]
-        detail: dict[str, Any] = {**error_body(f"the endpoint at {place} does not answer")["error"], "code": "away"}
+        address = url.partition("/v1/")[0]
+        detail: dict[str, Any] = {**error_body(f"the endpoint at {address} does not answer")["error"], "code": "away"}
         return JSONResponse({"error": {**detail, "value": type(error).__name__}}, 502)
     back = {name: answer.headers[name] for name in _PASSED_BACK if name in answer.headers}
     return StreamingResponse(answer.iter_content(_BLOCK), answer.status_code, headers=back)

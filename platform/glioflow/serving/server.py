@@ -99,8 +99,8 @@ def _wait_until_running() -> None:
             return
         if application is not None and application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
             # That of a deployment says why; the application's only names the deployment.
-            said = [application.message, *(each.message for each in application.deployments.values())]
-            lines = [line.strip() for text in said for line in text.splitlines() if line.strip()]
+            messages = [application.message, *(each.message for each in application.deployments.values())]
+            lines = [line.strip() for text in messages for line in text.splitlines() if line.strip()]
             raise RunFailed(f"the endpoint did not come up: {lines[-1] if lines else application.status}")
         time.sleep(0.1)
     raise RunFailed(f"the endpoint did not come up within {_START_S} s")

@@ -200,8 +200,8 @@ def patients_of(path: Path) -> list[str]:
         raise UserError("the clinical table cannot be read as text", short, file=path) from error
     check_header(first, path)
     names = [name.strip() for name in header]
-    place = names.index(_patient_column(names, path))
-    return [patient_key(row[place]) if place < len(row) else "" for row in rows if row]
+    column = names.index(_patient_column(names, path))
+    return [patient_key(row[column]) if column < len(row) else "" for row in rows if row]
 
 
 def _patient_column(columns: Sequence[str], path: Path) -> str:

@@ -8,9 +8,9 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
+from glioflow.clock import as_text
 from glioflow.cluster.lease import Holder, this_process
 from glioflow.cluster.lease_files import FilesOnDisk
 from glioflow.cluster.storage import home, home_uri
@@ -38,13 +38,13 @@ def _this_home() -> str:
     """Return what tells this home from others: those of two machines may have one path, and a copy has its files."""
     if (uri := home_uri()) is not None:
         return uri
-    place = home().resolve()  # which may be reached by links, too
-    note = place / "id"
+    folder = home().resolve()  # which may be reached by links, too
+    note = folder / "id"
     if not note.is_file():
-        place.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):  # another process was faster
-            FilesOnDisk(place).claim(note.name, uuid.uuid4().hex[:12])
-    return f"{place} ({note.read_text()})"
+            FilesOnDisk(folder).claim(note.name, uuid.uuid4().hex[:12])
+    return f"{folder} ({note.read_text()})"
 
 
 def check_lease(run: Any) -> None:
@@ -59,7 +59,7 @@ def check_lease(run: Any) -> None:
         if Holder(**json.loads(run.data.tags[LEASED_TO])).is_gone:
             return
     rule = f"run {run.info.run_id} is run from the home {by}"
-    when = datetime.fromtimestamp(until, UTC).isoformat(timespec="seconds")
+    when = as_text(until)
     raise UserError(rule, hint=f"go on with it there, or here after {when} unless it is renewed until then")
 
 

@@ -249,8 +249,8 @@ class Runs:
         """Return the finished child runs of `parent` with the highest `metric`, best first, `most` at most."""
         query = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'FINISHED'"
         order = [f"metrics.`{metric}` DESC"]
-        found = self.client.search_runs([self.experiment(experiment)], query, order_by=order, max_results=most)
-        return list(found)
+        runs = self.client.search_runs([self.experiment(experiment)], query, order_by=order, max_results=most)
+        return list(runs)
 
     def children_with(self, experiment: str, parent: str, tag: str) -> list[Any]:
         """Return the child runs of `parent` that have a tag, newest first."""

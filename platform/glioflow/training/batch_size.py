@@ -44,7 +44,7 @@ def find_batch_size(
     storage: Storage,
     gpu_share: float = 1.0,
     cpu_share: float = 1.0,
-    room: float | None = None,
+    available: float | None = None,
 ) -> int:
     """Return the size of a batch of all workers, and log why: for each a power of two, the same for all.
 
@@ -57,10 +57,10 @@ def find_batch_size(
         target: The task.
         training: All other settings.
         cases: Labeled cases to learn from.
-        storage: Where their arrays lie; on the device they take room.
+        storage: Where their arrays lie; on the device they take memory.
         gpu_share: Part of the GPU, in (0, 1], that this worker may use.
         cpu_share: Part of the machine's memory, in (0, 1], that this worker may use.
-        room: Bytes that a step may take, if not those of the device.
+        available: Bytes that a step may take, if not those of the device.
 
     Raises:
         RunFailed: If not even `FEWEST` samples fit.
@@ -70,17 +70,17 @@ def find_batch_size(
         cases, target, training.sampling, batch_size=FEWEST, seed=training.seed, device=device
     )
     on_gpu = device.type == "cuda"
-    if room is None and on_gpu:
-        room = GPU_PART * gpu_share * torch.cuda.mem_get_info(device)[1]
-        room -= bytes_of(cases) if storage == "device" else 0
-    elif room is None:
-        room = HOST_PART * cpu_share * free_memory()
+    if available is None and on_gpu:
+        available = GPU_PART * gpu_share * torch.cuda.mem_get_info(device)[1]
+        available -= bytes_of(cases) if storage == "device" else 0
+    elif available is None:
+        available = HOST_PART * cpu_share * free_memory()
     of_cohort = LARGEST_PART * sampled.steps_per_pass * FEWEST / num_workers()
     of_device = MOST_ON_GPU if on_gpu else MOST_ON_CPU
     most = max(FEWEST, min(of_device, _power_below(of_cohort)))
     with torch.random.fork_rng([device] if on_gpu else []):
         step = _Probe(network, loss, sampled.batch(0), training)
-        size, reason = largest_that_fits(step.bytes, room, most=most)
+        size, reason = largest_that_fits(step.bytes, available, most=most)
     size = _smallest_of_workers(size, device)
     if not size:
         hint = "use smaller slices or patches, a smaller network, or a larger part of a GPU"
@@ -91,13 +91,13 @@ def find_batch_size(
     return size * num_workers()
 
 
-def largest_that_fits(bytes_of_step: Callable[[int], float], room: float, *, most: int) -> tuple[int, str]:
-    """Return the largest power of two from `FEWEST` to `most` whose step takes at most `room` bytes, and why.
+def largest_that_fits(bytes_of_step: Callable[[int], float], available: float, *, most: int) -> tuple[int, str]:
+    """Return the largest power of two from `FEWEST` to `most` whose step takes at most `available` bytes, and why.
 
     Args:
         bytes_of_step: Takes a step of that size and returns its memory: infinity where it failed for lack of memory.
             Sizes are tried as long as the next one fits if memory grows in proportion.
-        room: Bytes.
+        available: Bytes.
         most: Limit.
 
     Returns:
@@ -107,13 +107,13 @@ def largest_that_fits(bytes_of_step: Callable[[int], float], room: float, *, mos
     following = FEWEST
     while following <= most:
         expected = used + slope * (following - size)
-        needed = bytes_of_step(following) if expected <= room else expected
-        if needed > room:
+        needed = bytes_of_step(following) if expected <= available else expected
+        if needed > available:
             text = "more than the memory" if math.isinf(needed) else f"{needed / _GIB:.3g} GiB"
-            return size, f"a step of {following} takes {text}, and {room / _GIB:.3g} GiB are for it"
+            return size, f"a step of {following} takes {text}, and {available / _GIB:.3g} GiB are for it"
         slope = (needed - used) / (following - size) if size else 0.0
         size, used, following = following, needed, 2 * following
-    return size, f"the limit is {most}; its step takes {used / _GIB:.3g} of {room / _GIB:.3g} GiB"
+    return size, f"the limit is {most}; its step takes {used / _GIB:.3g} of {available / _GIB:.3g} GiB"
 
 
 class _Probe:

@@ -44,21 +44,21 @@ def choose_storage(asked: str, num_bytes: int, device: torch.device, *, share: f
     size = f"{num_bytes / _GIB:.2f} GiB"
     if asked == "disk":
         return Choice("disk", f"asked for; {size}")
-    room = {"host": HOST_PART * free_memory()}
+    available = {"host": HOST_PART * free_memory()}
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
-        room["device"] = DEVICE_PART * min(free, share * total)
+        available["device"] = DEVICE_PART * min(free, share * total)
     if asked == "auto" and device.type != "cuda":
         return Choice("disk", f"the CPU reads {size} through the page cache")
     for storage in ("device", "host") if asked == "auto" else (asked,):
-        if storage in room and num_bytes <= room[storage]:
-            return Choice("device" if storage == "device" else "host", f"{size} of {room[storage] / _GIB:.1f} GiB")
+        if storage in available and num_bytes <= available[storage]:
+            return Choice("device" if storage == "device" else "host", f"{size} of {available[storage] / _GIB:.1f} GiB")
     if asked == "auto":
-        limits = " and ".join(f"{limit / _GIB:.1f} GiB of {name} memory" for name, limit in sorted(room.items()))
+        limits = " and ".join(f"{limit / _GIB:.1f} GiB of {name} memory" for name, limit in sorted(available.items()))
         return Choice("disk", f"{size} are more than {limits}")
-    if asked not in room:
+    if asked not in available:
         raise UserError("training.data: device needs a GPU", hint="set training.data to auto, host or disk")
-    rule = f"training.data: {asked} has room for {room[asked] / _GIB:.2f} GiB"
+    rule = f"training.data: {asked} can hold {available[asked] / _GIB:.2f} GiB"
     raise UserError(rule, size, hint="set training.data to auto")
 
 

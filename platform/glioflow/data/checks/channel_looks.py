@@ -49,11 +49,11 @@ def fit_channel_looks(images: Iterable[NDArray[np.floating[Any]]], channels: Seq
 
     Pairs are left out that fewer than `MIN_CASES` cases have; a blank channel, or two that are one, are no pair.
     """
-    found: dict[tuple[str, str], list[NDArray[np.float64]]] = {}
+    by_pair: dict[tuple[str, str], list[NDArray[np.float64]]] = {}
     for image in images:
         for pair, differences in _compare(image, channels):
-            found.setdefault(pair, []).append(differences)
-    return tuple(_fit(pair, np.array(rows)) for pair, rows in found.items() if len(rows) >= MIN_CASES)
+            by_pair.setdefault(pair, []).append(differences)
+    return tuple(_fit(pair, np.array(rows)) for pair, rows in by_pair.items() if len(rows) >= MIN_CASES)
 
 
 def find_swapped(

@@ -167,9 +167,9 @@ def _left_lying(path: Path) -> list[str]:
         "left out, since they are packed: unpack them if they hold cases": packed_files(path),
     }
     return [
-        f"{why}: {', '.join(found[:_SHOWN])}{f' and {len(found) - _SHOWN} more' if len(found) > _SHOWN else ''}"
-        for why, found in kinds.items()
-        if found
+        f"{why}: {', '.join(files[:_SHOWN])}{f' and {len(files) - _SHOWN} more' if len(files) > _SHOWN else ''}"
+        for why, files in kinds.items()
+        if files
     ]
 
 

@@ -65,7 +65,7 @@ def detect_format(path: Path) -> Format:
     roles = read_roles(path) if (path / DECLARED).is_file() else NO_ROLES
     if not listed.detect(path) and (roles.has_patterns or (roles.labels and not published.detect(path, files))):
         if not nifti.detect(path, files):
-            raise UserError(f"{DECLARED} is for cohorts of NIfTI files", "no such file", file=path)
+            raise UserError(f"a folder whose {DECLARED} names images or masks must hold NIfTI files", "none", file=path)
         return nifti
     if nnunet.has_pictures(path):  # which are numbered as slices of the LGG set are
         return nifti
@@ -114,7 +114,7 @@ def open_cohort(path: Path, *, format: str | None = None, skip_incomplete: bool 
         if known == published:
             return published.open(path, skip_incomplete=True)
         name = next(name for name, each in FORMATS.items() if each == known)
-        rule = "--skip-incomplete is for BraTS and other public sets in which every case has the same sequences"
+        rule = "--skip-incomplete needs BraTS or another public set in which every case has the same sequences"
         raise UserError(rule, f"the format {name}")
     is_named = format is not None and path.is_dir() and any(path.iterdir())
     asked = format_named(str(format)) if is_named else detect_format(path)

@@ -49,20 +49,20 @@ def read_outlines(
     """
     assert image.grid.affine is not None
     shape, to_index = image.grid.to_file(image.data).shape, np.linalg.inv(image.grid.affine)
-    mask, known, found = np.zeros(shape, np.uint8), set[str](), False
+    mask, known, drawn = np.zeros(shape, np.uint8), set[str](), False
     for file in files:
         dataset = load(file)
         named, contours = _read_contours(dataset, file)
         known |= set(named.values())
         for label, name in enumerate(names, start=1):
             wanted = {number for number, each in named.items() if each.casefold() == name.strip().casefold()}
-            found |= bool(wanted)
+            drawn |= bool(wanted)
             _check_frames(dataset, wanted, frames, name, file)
             inside = np.zeros(shape, bool)
             for points in (points for number, points in contours if number in wanted):
                 _fill(inside, points @ to_index[:3, :3].T + to_index[:3, 3], name, file)
             mask[inside] = label
-    if not found:
+    if not drawn:
         rule = "the study must have an outline that cohort.yaml names"
         raise UserError(rule, ", ".join(names), sorted(known), file=files[0].parent)
     return np.ascontiguousarray(image.grid.from_file(mask), np.uint8)
@@ -104,8 +104,8 @@ def _fill(inside: NDArray[np.bool_], corners: NDArray[np.float64], name: str, fi
     axis = int(np.ptp(corners, axis=0).argmin())
     plane, rest = round(float(np.median(corners[:, axis]))), [k for k in range(3) if k != axis]
     if abs(corners[:, axis] - plane).max() > _BETWEEN_SLICES or not 0 <= plane < inside.shape[axis]:
-        found = f"one at {float(np.median(corners[:, axis])):.2f} of {inside.shape[axis]} slices"
-        raise UserError(f"the contours of {name} must be on slices of the images", found, file=file)
+        shown = f"one at {float(np.median(corners[:, axis])):.2f} of {inside.shape[axis]} slices"
+        raise UserError(f"the contours of {name} must be on slices of the images", shown, file=file)
     where: list[Any] = [slice(None)] * 3
     where[axis] = plane
     inside[tuple(where)] ^= polygon2mask([inside.shape[k] for k in rest], corners[:, rest])

@@ -130,13 +130,13 @@ def _read_layout(path: Path) -> _Layout:
 
 def _fields(head: bytes, mark: str) -> dict[str, str]:
     """Return the fields of a header by their names in lower case; a name that stands twice has no meaning."""
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for line in head.decode("latin-1").splitlines():
         name, separator, value = line.partition(mark)
         if not separator or name.startswith("#") or (mark == ":" and value.startswith("=")):  # a comment, or a remark
             continue
-        found[name.strip().lower()] = "twice" if name.strip().lower() in found else value.strip()
-    return found
+        fields[name.strip().lower()] = "twice" if name.strip().lower() in fields else value.strip()
+    return fields
 
 
 def _check_one_value(fields: Mapping[str, str], path: Path) -> None:
@@ -145,8 +145,8 @@ def _check_one_value(fields: Mapping[str, str], path: Path) -> None:
     if dimensions == "3" and layers == "1":
         return
     hint = "in Slicer, export overlapping segments to one label map" if dimensions == "4" or layers != "1" else None
-    found = f"{dimensions[:20]} dimensions and {layers[:20]} values a voxel"
-    raise UserError("a volume must have three dimensions and one value a voxel", found, file=path, hint=hint)
+    shape = f"{dimensions[:20]} dimensions and {layers[:20]} values a voxel"
+    raise UserError("a volume must have three dimensions and one value a voxel", shape, file=path, hint=hint)
 
 
 def _layout_of_meta(fields: Mapping[str, str], start: int) -> _Layout:

@@ -277,9 +277,9 @@ def to_binary(
         if values.min() != values.max() or values[0] not in (1, 255, 65535):
             blurred = len(np.unique(pixels)) > 2
             hint = "if JPEG blurred it, write `mask_threshold: 127` into a file cohort.yaml beside the cases"
-            found = np.unique(pixels)[:5].tolist()
+            shown = np.unique(pixels)[:5].tolist()
             rule = "a mask must hold only 0 and 255, or 0 and 1"
-            raise UserError(rule, found, file=path, hint=hint if blurred else None)
+            raise UserError(rule, shown, file=path, hint=hint if blurred else None)
     return np.asarray(foreground, np.uint8)
 
 

@@ -21,6 +21,7 @@ from glioflow.data.formats.nifti_names import channel_in, is_volume, owner_of, p
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.errors import UserError
 from glioflow.label_schemes import SCHEMES
+from glioflow.survival.clinical import separator_of
 
 NAMES = ("cohort.csv", "datalist.json", "datastore_v2.json")
 _DATASTORE = "datastore_v2.json"
@@ -43,9 +44,9 @@ def list_in(path: Path) -> Path | None:
     """Return the list that `path` is, or that lies in it under a known name; None where there is none."""
     if path.is_file():
         return path if path.suffix.lower() in (".csv", ".json") else None
-    found = (path / name for name in NAMES if (path / name).is_file())
+    lists = (path / name for name in NAMES if (path / name).is_file())
     # A clinical table may be called so, too, and be in any encoding.
-    return next((file for file in found if file.suffix != ".csv" or _columns_of_paths(_rows(file, "replace"))), None)
+    return next((file for file in lists if file.suffix != ".csv" or _columns_of_paths(_rows(file, "replace"))), None)
 
 
 def detect(path: Path, files: Sequence[Path] = ()) -> bool:
@@ -130,8 +131,7 @@ def _rows(file: Path, errors: str = "strict") -> list[dict[str, str | None]]:
         with file.open(encoding="utf-8-sig", errors=errors, newline="") as text:
             sample = text.readline()
             text.seek(0)
-            separator = max(",;\t", key=sample.count)
-            return list(csv.DictReader(text, delimiter=separator))
+            return list(csv.DictReader(text, delimiter=separator_of(sample)))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError("the list must be a csv", reason(error), file=file) from error
 

@@ -47,17 +47,18 @@ def scheme_of(path: Path, labels: NDArray[np.uint8], name: str | None) -> LabelS
     Raises:
         UserError: If there is no such scheme, or neither name tells, or the mask holds other labels.
     """
-    found = [int(value) for value in np.unique(labels) if value]
+    values = [int(value) for value in np.unique(labels) if value]
     if name is not None:
         named = scheme_named(name)
     else:
         names = next((brats.schemes_of(each) for each in (path.name, path.parent.name) if brats.is_named(each)), ())
-        names = names or tuple(schemes_that_hold(found))
+        names = names or tuple(schemes_that_hold(values))
         if not names:
-            raise UserError("the labels of a mask must be those of a known scheme", found[:8], SCHEMES)
+            raise UserError("the labels of a mask must be those of a known scheme", values[:8], SCHEMES)
         named = one_scheme(names, path.name)
-    if not set(found) <= named.labels.keys():
-        raise UserError(f"the labels of {named.name} are {sorted(named.labels)}", found[:8], schemes_that_hold(found))
+    if not set(values) <= named.labels.keys():
+        rule = f"a mask of the scheme {named.name} must hold only its labels, {sorted(named.labels)}"
+        raise UserError(rule, values[:8], schemes_that_hold(values))
     return named
 
 

@@ -143,7 +143,7 @@ def check_one_person(names: Iterable[str]) -> None:
 
 def person_in(name: str) -> str | None:
     """Return the person in a name of BIDS, `sub-1` for `sub-1_ses-2`; None in any other."""
-    return found[0] if (found := _BIDS_PERSON.match(name)) else None
+    return match[0] if (match := _BIDS_PERSON.match(name)) else None
 
 
 def channel_in(name: str) -> str | None:
@@ -171,9 +171,9 @@ def nifti_files(path: Path) -> Iterable[Path]:
 
 def volume_files(path: Path) -> Iterable[Path]:
     """Yield the files of volumes below `path`: of NIfTI and masks of Slicer, or else of MetaImage and NRRD."""
-    found = list(files_below(path, lambda file: is_volume(file.name)))
-    with_nifti = any(is_nifti(file.name) for file in found)
-    yield from (file for file in found if not with_nifti or is_nifti(file.name) or is_slicers(file.name))
+    volumes = list(files_below(path, lambda file: is_volume(file.name)))
+    with_nifti = any(is_nifti(file.name) for file in volumes)
+    yield from (file for file in volumes if not with_nifti or is_nifti(file.name) or is_slicers(file.name))
 
 
 def is_volume(name: str) -> bool:

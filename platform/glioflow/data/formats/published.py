@@ -102,7 +102,7 @@ def _group(
 
     Where `kind` is None, no case has a mask.
     """
-    found: dict[str, dict[str, Path]] = {}
+    files_of: dict[str, dict[str, Path]] = {}
     facts: dict[str, tuple[str, str | None]] = {}
     for file in files:
         match = layout.file.search(_name(file))
@@ -111,12 +111,12 @@ def _group(
             continue
         parts = match.groupdict()
         case = parts.get("case") or f"{parts['person']}_{parts['visit']}"
-        if (other := found.setdefault(case, {}).get(what)) is not None:
+        if (other := files_of.setdefault(case, {}).get(what)) is not None:
             raise UserError(f"the {what} of a case must be in one file", f"{other} too", file=file)
-        found[case][what] = file
+        files_of[case][what] = file
         facts[case] = (parts.get("person") or case, parts.get("institution"))
     cases, sources = [], Counter[str]()
-    for case, members in sorted(found.items()):
+    for case, members in sorted(files_of.items()):
         images = [what for what in layout.channels if what in members]
         if not images:
             continue  # a mask of a visit whose images were not downloaded

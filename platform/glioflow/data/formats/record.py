@@ -90,7 +90,7 @@ class Cohort:
         if not chosen:
             return self
         if self.format not in _WITH_CHOICE:
-            rule = "--channel is for DICOM and NIfTI, where several series or files may be one sequence"
+            rule = "--channel needs DICOM or NIfTI, where several series or files may be one sequence"
             raise UserError(rule, f"the format {self.format}")
         reader: Callable[..., Case] = self.reader
         return replace(self, reader=partial(reader, chosen=dict(chosen)), chosen=tuple(sorted(chosen.items())))

@@ -123,7 +123,7 @@ def encode_png(mask: NDArray[np.uint8]) -> bytes:
 
     if mask.shape[0] != 1:
         hint = "write tiff, nifti or dicom-seg"
-        raise UserError("the format png holds a mask of one slice", f"{mask.shape[0]} slices", hint=hint)
+        raise UserError("a mask written as png must have one slice", f"{mask.shape[0]} slices", hint=hint)
     _, data = cv2.imencode(".png", _black_white(mask[0]))
     return bytes(data)
 

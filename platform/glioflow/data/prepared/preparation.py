@@ -117,7 +117,9 @@ def prepare(
         _copy_table(cohort, out)
         return prepared
     if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file", out, hint="give a folder for the prepared cohort")
+        raise UserError(
+            f"{out} is a file, and a prepared cohort is a folder", out, hint="give a folder for the prepared cohort"
+        )
     if out.resolve() == cohort.path.resolve():
         raise UserError(f"{out} is the raw cohort itself", out, hint="choose another folder for the prepared cohort")
     alone = replace(cohort, cases=())  # a job carries the files of its case, not those of the whole cohort

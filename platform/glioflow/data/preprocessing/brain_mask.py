@@ -40,7 +40,7 @@ class BrainMask(StepSettings):
     def _read(self, volume: Volume) -> NDArray[np.bool_]:
         path = self.path(volume.case.files, volume.case.id) if volume.case else None
         if path is None:
-            rule = "the step 'brain_mask' finds its mask file beside the files of the case"
+            rule = "the step 'brain_mask' needs the files of the case, beside which the mask lies"
             raise UserError(rule, "a case without files")
         if not path.is_file():
             raise UserError(f"{path} does not exist", path, hint="put the brain mask beside the files of its case")

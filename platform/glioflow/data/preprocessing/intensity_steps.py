@@ -28,7 +28,7 @@ class UnitScale(StepSettings):
         scaled = volume.case is not None and volume.case.image.dtype.kind == "f" and 0 < high <= 1
         if low < 0 or high > 255 or (scaled and not self.takes_unit_range):
             raise UserError(
-                "the step 'unit' of the model takes images in 0..255, as 8-bit files hold them",
+                "the intensities of a study must be in 0..255, as 8-bit files hold them, for the model's step 'unit'",
                 f"{low:g} to {high:g}",
                 hint="rescale every sequence to 0..255 over the whole volume, say from its 0.5th to its 99.5th "
                 "percentile, or train with the step 'percentile' or 'zscore'",

@@ -68,7 +68,7 @@ def to_levels(image: NDArray[np.float32], step: str) -> NDArray[np.uint8]:
     """Return an image in [0, 1] at 256 levels; raises `UserError` with the step's name where it is not in [0, 1]."""
     if image.size and (image.min() < -1e-6 or image.max() > 1 + 1e-6):
         raise UserError(
-            f"the step {step!r} takes images in [0, 1]",
+            f"the step {step!r} needs images in [0, 1]",
             f"{image.min():g} to {image.max():g}",
             hint="put the step 'unit' or 'percentile' before it",
         )

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from glioflow import atomic
-from glioflow.bundle.measurement import Row, measure
+from glioflow.bundle.measurement import measure
 from glioflow.errors import UserError
 from glioflow.evaluation import Comparison, compare_rows, flatten_summary, summarize
 from glioflow.evaluation.comparison import ComparisonJson, PairedDifference
+from glioflow.evaluation.patients import CaseScores, metric_of
 from glioflow.reports.comparison_page import comparison_page
 from glioflow.runs.analysis.evaluate import Subject, labeled_cases, open_subject, short_name, unseen_by
 from glioflow.runs.crossval.out_of_fold import OutOfFold, find_crossval, read_out_of_fold
@@ -78,7 +79,7 @@ class _Side:
     experiment: str
     architecture: str
     num_parameters: int | None
-    rows: Sequence[Row]
+    rows: Sequence[CaseScores]
     datasets: tuple[Dataset, ...]
     logged: bool
 
@@ -168,7 +169,7 @@ def _log(a: _Side, b: _Side, answer: ComparisonAnswer, page: str) -> str:
     return run.run_id
 
 
-def compare_all(first: Sequence[Row], second: Sequence[Row]) -> dict[str, Comparison]:
+def compare_all(first: Sequence[CaseScores], second: Sequence[CaseScores]) -> dict[str, Comparison]:
     """Compare rows of two models by every metric that both have, those of single parts (`dice_ET`) too."""
     parts = {key.removeprefix("dice_") for key in first[0] if key.startswith("dice_") and f"iou_{key[5:]}" in first[0]}
     names = [
@@ -237,7 +238,7 @@ def _check_task(parts: dict[str, tuple[str, ...]]) -> None:
         raise UserError("two models must be compared on one task", tasks, hint="give models with the same target")
 
 
-def _check_references(first: Sequence[Row], second: Sequence[Row], kind: str, hint: str) -> None:
+def _check_references(first: Sequence[CaseScores], second: Sequence[CaseScores], kind: str, hint: str) -> None:
     """Refuse rows of the same cases whose parts, under the same names, were other voxels."""
     theirs = {str(row["id"]): row for row in second}
     others = [
@@ -248,10 +249,11 @@ def _check_references(first: Sequence[Row], second: Sequence[Row], kind: str, hi
         raise UserError(rule, f"{len(others)} cases with others, such as {others[:3]}", hint=hint)
 
 
-def _true_voxels(row: Row) -> dict[str, float]:
+def _true_voxels(row: CaseScores) -> dict[str, float]:
     """Return the voxels of each part, and of all together, in the reference."""
     parts = [key.removeprefix("num_true_positive") for key in row if key.startswith("num_true_positive")]
-    return {part: float(row[f"num_true_positive{part}"] + row[f"num_false_negative{part}"]) for part in parts}
+    kinds = ("num_true_positive", "num_false_negative")
+    return {part: sum(metric_of(row, f"{kind}{part}") or 0 for kind in kinds) for part in parts}
 
 
 def _described(side: _Side) -> ComparedModel:
@@ -267,7 +269,7 @@ def _described(side: _Side) -> ComparedModel:
     }
 
 
-def _side_by_side(first: Sequence[Row], second: Sequence[Row]) -> list[PairedRow]:
+def _side_by_side(first: Sequence[CaseScores], second: Sequence[CaseScores]) -> list[PairedRow]:
     theirs = {row["id"]: row for row in second}
     return [
         {

@@ -6,12 +6,11 @@ from pathlib import Path
 from statistics import fmean
 
 from glioflow import atomic
-from glioflow.bundle.measurement import Row
 from glioflow.bundle.prediction import Predictor
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
 from glioflow.errors import UserError
 from glioflow.evaluation import VolumeInterval, flatten_summary
-from glioflow.evaluation.patients import patient_means
+from glioflow.evaluation.patients import CaseScores, Row, metric_of, patient_means
 from glioflow.progress import Say, quiet
 from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.runs.case_pictures import case_drawings
@@ -202,18 +201,18 @@ def unseen_by(subjects: Sequence[Subject], cases: Sequence[PreparedCase]) -> lis
 
 
 def _cover(
-    interval: VolumeInterval, rows: Sequence[Row], subject: Subject, cohort: PreparedCohort
+    interval: VolumeInterval, rows: Sequence[CaseScores], subject: Subject, cohort: PreparedCohort
 ) -> dict[str, object]:
     """Put each patient's interval into its row and return how often it held for those that it had not seen."""
     origin = subject.predictor.description.origin
     foreign = cohort.manifest.source_fingerprint != origin.source_fingerprint
-    held = []
+    held: list[Row] = []
     for row in rows:
-        predicted = row.get(f"volume_prediction_{interval.unit}")
+        predicted, true = (metric_of(row, f"volume_{kind}_{interval.unit}") for kind in ("prediction", "reference"))
         bounds = None if predicted is None else interval.interval([predicted])
         row["volume_interval"] = None if bounds is None else list(bounds)
         unseen = foreign or (interval.held_out == origin.test and row["part"] == "test")
         if bounds is not None and unseen:
-            held.append({**row, "held": bounds[0] <= row[f"volume_reference_{interval.unit}"] <= bounds[1]})
+            held.append({**row, "held": true is not None and bounds[0] <= true <= bounds[1]})
     shares = [*patient_means(held, "held").values()]
     return {**interval.described(), "num_asked": len(shares), "coverage": fmean(shares) if shares else None}

@@ -4,13 +4,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from glioflow.bundle.measurement import Row
 from glioflow.cluster.storage import prepared_home
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.prepared.cohort import PreparedCohort, is_prepared
 from glioflow.data.prepared.remote import local_folder
 from glioflow.data.preprocessing.brain_mask import locate_brain
 from glioflow.errors import UserError
+from glioflow.evaluation.patients import CaseScores
 from glioflow.features import measure_mask
 from glioflow.reports.survival_figure import risk_groups_figure
 from glioflow.runs.crossval.out_of_fold import OUT_OF_FOLD
@@ -138,7 +138,7 @@ def measure_shapes(tracking: Tracking, masks: str, cohort: str | Path | None, us
         kind, status = crossval.data.tags.get("glioflow.kind", "unknown"), crossval.info.status
         hint = "finish it with `glioflow crossval --resume`" if kind == "crossval" else "run `glioflow crossval` first"
         raise UserError(rule, f"run {masks} of kind {kind}, {status}", hint=hint)
-    rows: list[Row] = tracking.read_json(masks, OUT_OF_FOLD)
+    rows: list[CaseScores] = tracking.read_json(masks, OUT_OF_FOLD)
     features = {row["id"]: row["features"] for row in rows}
     return Shapes(features, f"out-of-fold masks of run {masks}", datasets_of(crossval, used_for))
 

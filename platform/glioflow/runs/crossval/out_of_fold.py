@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import yaml
 
-from glioflow.bundle.measurement import Row
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
+from glioflow.evaluation.patients import CaseScores
 from glioflow.tracking import BUNDLE, Tracking
 from glioflow.tracking.datasets import Dataset, datasets_of
 
@@ -36,7 +36,7 @@ class OutOfFold:
     num_parameters: int | None
     parts: tuple[str, ...]
     folds: int
-    rows: Sequence[Row]
+    rows: Sequence[CaseScores]
     datasets: tuple[Dataset, ...] = ()
 
 
@@ -64,7 +64,7 @@ def read_out_of_fold(run_id: str) -> OutOfFold:
         hint = f"finish it with `glioflow crossval --resume {run_id}`"
         raise UserError("a cross-validation must be finished first", f"{run_id}, {run.info.status}", hint=hint)
     experiment = yaml.safe_load(tracking.download(f"runs:/{run_id}/experiment.yaml").read_text())
-    rows: list[Row] = tracking.read_json(run_id, OUT_OF_FOLD)
+    rows: list[CaseScores] = tracking.read_json(run_id, OUT_OF_FOLD)
     return OutOfFold(
         run_id=run_id,
         experiment=experiment["name"],

@@ -5,13 +5,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Literal, cast
 
 import numpy as np
 
 from glioflow import cluster
 from glioflow.bundle import read_description
-from glioflow.bundle.measurement import Row
 from glioflow.bundle.prediction import Predictor
 from glioflow.cluster.remote_home import fetch
 from glioflow.config import Experiment
@@ -19,7 +18,7 @@ from glioflow.data.prepared.remote import open_here
 from glioflow.data.splits import Split, deal
 from glioflow.errors import UserError
 from glioflow.evaluation import VolumeInterval, fit_volume_interval, flatten_summary
-from glioflow.evaluation.patients import patient_means, person_of
+from glioflow.evaluation.patients import CaseScores, metric_of, patient_means, person_of
 from glioflow.progress import Say, quiet
 from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.reports.page import Drawing
@@ -29,7 +28,7 @@ from glioflow.runs.launch import Setting, open_setting, opening_of
 from glioflow.runs.plan import Plan, plan_of
 from glioflow.runs.progress import TRAINED, ProgressFile, shown
 from glioflow.runs.resuming import check_folds, resumed_experiment, resumed_setting
-from glioflow.runs.scoring import CohortScores, EvaluationAnswer, FoldScores, join, score_cases
+from glioflow.runs.scoring import CohortScores, EvaluationAnswer, EvaluationSummary, FoldScores, join, score_cases
 from glioflow.runs.train.run import fit_on_train
 from glioflow.runs.train.training import train_plan
 from glioflow.runs.train.worker import Worker
@@ -51,8 +50,8 @@ class CrossValidated:
 
     run_id: str
     folds: int
-    summary: dict[str, Any]
-    per_patient: list[Row]
+    summary: EvaluationSummary
+    per_patient: list[CaseScores]
 
 
 def crossval(
@@ -110,7 +109,7 @@ def crossval(
                 close_children(setting.tracking, experiment.name, run.run_id)
             raise
     summary = {key: value for key, value in answer.items() if key != "per_patient"}
-    return CrossValidated(run.run_id, number, summary, answer["per_patient"])
+    return CrossValidated(run.run_id, number, cast(EvaluationSummary, summary), answer["per_patient"])
 
 
 def fold_split(parts: list[list[str]], fold: int) -> Split:
@@ -120,7 +119,7 @@ def fold_split(parts: list[list[str]], fold: int) -> Split:
     return Split(train=tuple(sorted(train)), val=tuple(parts[val]), test=tuple(parts[fold]))
 
 
-def fit_interval(rows: Sequence[Mapping[str, Any]], *, held_out: str = "") -> VolumeInterval | None:
+def fit_interval(rows: Sequence[CaseScores], *, held_out: str = "") -> VolumeInterval | None:
     """Fit the conformal interval of the tumor volume on out-of-fold rows with their `fold`.
 
     Args:
@@ -130,12 +129,15 @@ def fit_interval(rows: Sequence[Mapping[str, Any]], *, held_out: str = "") -> Vo
     Returns:
         The interval; None where the rows do not share a unit.
     """
-    for unit in ("mm3", "px"):
-        predicted, true = ([row.get(f"volume_{kind}_{unit}") for row in rows] for kind in ("prediction", "reference"))
-        if rows and None not in predicted:
-            folds = [int(row["fold"]) for row in rows]
-            patients = [person_of(row) for row in rows]
-            return fit_volume_interval(predicted, true, folds, patients=patients, unit=unit, held_out=held_out)  # type: ignore[arg-type]
+    units: tuple[Literal["mm3", "px"], ...] = ("mm3", "px")
+    for unit in units:
+        predicted, true = (
+            [value for row in rows if (value := metric_of(row, f"volume_{kind}_{unit}")) is not None]
+            for kind in ("prediction", "reference")
+        )
+        if rows and len(predicted) == len(true) == len(rows):
+            folds, patients = [row["fold"] for row in rows], [person_of(row) for row in rows]
+            return fit_volume_interval(predicted, true, folds, patients=patients, unit=unit, held_out=held_out)
     return None
 
 

@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
 from glioflow import cluster
+from glioflow.clock import stamp
 from glioflow.cluster.lease import holding
 from glioflow.cluster.remote_home import check_home, list_shared
 from glioflow.cluster.storage import home, home_uri
@@ -107,7 +107,7 @@ def search(
         raise _unknown_search(resume)
     check_home()
     check_studies()
-    name = resume or settings.name or f"{experiment.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    name = resume or settings.name or f"{experiment.name}-{stamp()}"
     folder = SearchFolder(name, home() / "searches" / name)
     if resume and not folder.exists:
         raise _unknown_search(name)

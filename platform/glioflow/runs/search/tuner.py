@@ -1,11 +1,11 @@
 """Tune's tuner for a search: how many trials at once, what each books, who listens, where its files lie."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from glioflow import atomic, cluster
+from glioflow.clock import stamp
 from glioflow.cluster.remote_home import fetch, list_shared, ray_storage, share
 from glioflow.cluster.storage import home_uri
 from glioflow.config import Experiment
@@ -141,7 +141,7 @@ def build_tuner(
         ),
         run_config=tune.RunConfig(
             # Of Tune's own files none is needed to go on, but for a population's.
-            name="tune" if searcher is None else f"tune-{datetime.now():%Y%m%d-%H%M%S-%f}",
+            name="tune" if searcher is None else f"tune-{stamp(microseconds=True)}",
             **ray_storage(folder.path),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=4),
             failure_config=tune.FailureConfig(max_failures=1),

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glioflow import bundle, cluster
-from glioflow.bundle.measurement import Row
 from glioflow.bundle.prediction import Predictor
 from glioflow.cluster.lease import holding
 from glioflow.cluster.remote_home import fetch, ray_storage, share
@@ -17,6 +16,7 @@ from glioflow.config import Experiment
 from glioflow.data.prepared.remote import open_here
 from glioflow.errors import GlioflowError, RunFailed, UserError, causes_of
 from glioflow.evaluation import flatten_summary
+from glioflow.evaluation.patients import CaseScores
 from glioflow.progress import Say, quiet
 from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.reports.figures import curves
@@ -55,7 +55,7 @@ class TestScores:
 
     metrics: dict[str, float | None] = field(default_factory=dict)
     report: dict[str, bytes] = field(default_factory=dict)
-    rows: list[Row] = field(default_factory=list)
+    rows: list[CaseScores] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

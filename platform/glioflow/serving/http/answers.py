@@ -19,7 +19,7 @@ def check_format(name: str | None, case: Case) -> MaskFormat:
     if name not in get_args(MaskFormat):
         raise unknown_name("mask format", name, get_args(MaskFormat))
     if name == "png" and case.shape[0] > 1:
-        raise UserError("a png holds the mask of one slice only", f"{case.shape[0]} slices", ["rle", "tiff"])
+        raise UserError("a study must have one slice for a mask as png", f"{case.shape[0]} slices", ["rle", "tiff"])
     if name == "dicom-seg" and native_format(case) != "dicom-seg":
         rule = "dicom-seg needs a study that was read from DICOM"
         raise UserError(rule, native_format(case), ["rle", "tiff", "nifti"])

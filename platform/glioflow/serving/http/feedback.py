@@ -110,7 +110,11 @@ class Feedback:
             QuotaUsed: If today's quota is used up.
         """
         if home_uri() is not None:
-            raise UserError("feedback is kept only in a home that is a folder", hint="let GLIOFLOW_HOME name a folder")
+            raise UserError(
+                "feedback needs a GLIOFLOW_HOME that is a folder",
+                home_uri(),
+                hint="start the endpoint with such a home",
+            )
         if case.mask is None:
             hint = "name it <name>_mask.tif or <name>_mask.nii.gz"
             raise UserError("feedback must have a mask beside every image", hint=hint)
