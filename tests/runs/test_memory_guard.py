@@ -1,4 +1,4 @@
-"""The one module that changes a private part of Tune, for as long as Tune needs it."""
+"""What a search makes of processes that Ray ended for their memory or lost with their node."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -29,7 +29,7 @@ def test_a_memory_kill_fails_its_trial_and_not_the_search():
 
 
 def test_the_guard_is_still_needed():
-    """Fails once Tune handles the error by itself: then remove runs/search/memory_guard.py."""
+    """Fails once Tune handles the error by itself: then remove `translating_actor_errors`."""
     with pytest.raises(RuntimeError, match="Caught unexpected exception"):
         report(OutOfMemoryError("low on memory"))
 

@@ -1,7 +1,8 @@
 """Nodes whose end is announced, such as spot nodes: Ray drains them, and its workers can tell."""
 
-import sys
 from collections.abc import Callable
+
+from glioflow.cluster.ray_internals import draining_nodes
 
 
 def node_ends() -> Callable[[], bool]:
@@ -12,13 +13,8 @@ def node_ends() -> Callable[[], bool]:
     known: set[str] = set()
 
     def announced() -> bool:
-        ray = sys.modules.get("ray")
-        if ray is None or not getattr(ray, "is_initialized", bool)():
-            return False
-        from ray._private.state import state  # as Ray Train's own watcher asks, which the trials of a search have not
-
         try:
-            new = set(state.get_draining_nodes()) - known
+            new = draining_nodes() - known
         except Exception:  # the head is away for a moment
             return False
         known.update(new)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from glioflow.cluster.key_values import kept
+from glioflow.cluster.ray_internals import kept
 from glioflow.errors import UserError
 
 DEFAULTS = {

@@ -15,7 +15,7 @@ from glioflow.cluster.environment import (
     secret_environment,
     surroundings,
 )
-from glioflow.cluster.key_values import keep
+from glioflow.cluster.ray_internals import keep
 from glioflow.cluster.storage import home, home_uri
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, NotRequired, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, SkipValidation
+from pydantic import BaseModel, ConfigDict, GetPydanticSchema
 
 from glioflow.bundle import Description
 from glioflow.bundle.measurement import measure_empty, measure_flair_threshold, measure_segmentation
@@ -92,6 +92,10 @@ class EvaluationAnswer(EvaluationSummary):
     per_patient: list[CaseScores]
 
 
+# By its own schema of the type, pydantic would drop the metrics that no key lists.
+_StoredRow = Annotated[CaseScores, GetPydanticSchema(lambda _, handler: handler(dict[str, object]))]
+
+
 class CohortScores(BaseModel):
     """What a model reaches on labeled cases.
 
@@ -106,7 +110,7 @@ class CohortScores(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    rows: tuple[Annotated[CaseScores, SkipValidation], ...] = ()
+    rows: tuple[_StoredRow, ...] = ()
     everywhere: Reliability | None = None
     near_tumor: Reliability | None = None
     slice_scores: tuple[float, ...] = ()

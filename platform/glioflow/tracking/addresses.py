@@ -7,10 +7,11 @@ import contextlib
 import re
 import socket
 import sqlite3
+import ssl
 import time
 from pathlib import Path
 
-from glioflow.errors import UserError
+from glioflow.errors import UserError, causes_of
 
 _DATABASES = ("postgresql", "mysql", "mssql")
 _CONNECT_S = 3.0
@@ -90,7 +91,7 @@ def _ask_server(uri: str) -> str | None:
             raise_on_status=False,
         )
     except (MlflowException, OSError) as error:
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        if any(isinstance(each, ssl.SSLCertVerificationError) for each in causes_of(error)):
             return "its certificate is not trusted; name its authority's file in MLFLOW_TRACKING_SERVER_CERT_PATH"
         return "nobody answers there"
     failed = answer.status_code >= _SERVER_ERROR

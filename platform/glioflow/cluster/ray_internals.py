@@ -1,0 +1,94 @@
+"""What GlioFlow uses of Ray (2.60) beneath its public interface: all of it, with the reason, in this one module.
+
+`tests/cluster/test_ray_internals.py` fails as soon as Ray gives one of these in public; then it goes from here.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_NAMESPACE = b"glioflow"
+_LOST = re.compile(r"its node has died|node was terminated")
+
+
+def keep(key: str, value: bytes) -> None:
+    """Keep a value in the memory of the connected cluster's head, in place of what it had under this key.
+
+    Ray calls its store of values internal (https://github.com/ray-project/ray/issues/18688). An actor with a name would
+    be public, and a process more on every cluster.
+    """
+    from ray.experimental.internal_kv import _internal_kv_put
+
+    _internal_kv_put(key.encode(), value, namespace=_NAMESPACE)
+
+
+def kept(key: str) -> bytes | None:
+    """Return what the connected cluster keeps under a key; None where it has nothing, or none is connected."""
+    if not _is_connected():
+        return None
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    value: bytes | None = _internal_kv_get(key.encode(), namespace=_NAMESPACE)
+    return value
+
+
+def draining_nodes() -> set[str]:
+    """Return the ids of the nodes whose end is announced, such as spot nodes; none where no cluster is connected.
+
+    Ray keeps this for its libraries (https://github.com/ray-project/ray/pull/42982): Ray Train's own watcher asks it,
+    which the trials of a search have not.
+    """
+    if not _is_connected():
+        return set()
+    from ray._private.state import state
+
+    return set(state.get_draining_nodes())
+
+
+def is_lost_node(error: BaseException) -> bool:
+    """Return whether a process ended because its node did.
+
+    Ray's error has it in its text alone; its mark `preempted` is for announced ends
+    (https://github.com/ray-project/ray/issues/41107).
+    """
+    from ray.exceptions import RayActorError
+
+    return isinstance(error, RayActorError) and _LOST.search(str(error)) is not None
+
+
+def mark_preempted(error: Any) -> None:
+    """Let Ray Train count an error of an actor as the announced end of its node, which it retries without end.
+
+    Ray reads the mark in public and sets it only itself (https://github.com/ray-project/ray/pull/41102).
+    """
+    error._preempted = True
+
+
+@contextmanager
+def translating_actor_errors(translate: Callable[[Exception], Exception]) -> Iterator[None]:
+    """Let Tune, in this block, hear of an actor's end as what `translate` makes of it.
+
+    Ray raises `OutOfMemoryError` for an actor that it ended for its memory
+    (https://github.com/ray-project/ray/issues/29736). Tune handles `RayActorError` and `RayTaskError` alone and ends
+    the whole search with "Caught unexpected exception"; nothing public reaches that code.
+    """
+    from ray.air.execution._internal.actor_manager import RayActorManager
+
+    original = RayActorManager._actor_task_failed
+
+    def translated(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        original(manager, tracked_actor_task, translate(exception))
+
+    RayActorManager._actor_task_failed = translated
+    try:
+        yield
+    finally:
+        RayActorManager._actor_task_failed = original
+
+
+def _is_connected() -> bool:
+    """Say whether this process is connected; does not import Ray, which serving processes and drivers may not need."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(getattr(ray, "is_initialized", bool)())
