@@ -22,8 +22,9 @@ from glioflow.runs.analysis.compare import compare
 from glioflow.runs.analysis.evaluate import Subject, evaluate, unseen_by
 from glioflow.runs.case_pictures import pick_cases
 from glioflow.runs.crossval import run as crossval_module
+from glioflow.runs.crossval.fold import JUDGED, fold_split
 from glioflow.runs.crossval.out_of_fold import OUT_OF_FOLD
-from glioflow.runs.crossval.run import JUDGED, VOLUME_INTERVAL, crossval, fold_split
+from glioflow.runs.crossval.run import VOLUME_INTERVAL, crossval
 from glioflow.runs.launch import Setting, opening_of
 from glioflow.runs.registry.register import register
 from glioflow.runs.scoring import CohortScores, join, near_box, score_cases

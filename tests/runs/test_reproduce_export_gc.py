@@ -19,7 +19,7 @@ from glioflow.data.prepared.preparation import prepare
 from glioflow.data.splits import deal, make_split
 from glioflow.errors import UserError
 from glioflow.models import build_network
-from glioflow.runs.crossval import run as crossval
+from glioflow.runs.crossval import fold as crossval
 from glioflow.runs.launch import Setting, opening_of
 from glioflow.runs.plan import Plan, plan_of
 from glioflow.runs.registry import reproduce as reproducing
@@ -30,7 +30,7 @@ from glioflow.runs.registry.reproduce import reproduce
 from glioflow.runs.search.report import PARETO_FRONT
 from glioflow.runs.search.searcher import NUMBER
 from glioflow.runs.search.trial import TrialPlan, run_trial
-from glioflow.runs.train import run as training
+from glioflow.runs.train import test_patients as training
 from glioflow.runs.train.training import train_plan
 from glioflow.runs.train.worker import Worker
 from glioflow.tracking import BUNDLE, RunWriter, Tracking
@@ -418,7 +418,7 @@ def test_a_fold_comes_out_the_same_to_the_last_digit(tracking, steady, prepared,
     setting = Setting(steady, prepared, make_split(prepared.records, steady.split), tracking)
     parts = deal(prepared.records, 3, seed=0)
     parent = begin_run(tracking, opening_of(setting, "crossval", "tiny-3-fold"))
-    plan = crossval._plan(setting, parent, 1, crossval.fold_split(parts, 1))
+    plan = crossval.plan_fold(setting, parent, 1, crossval.fold_split(parts, 1))
     crossval.run_fold(plan)
     done = reproduce(plan.run_id)
     assert (done.identical, done.differences) == (True, [])

@@ -8,7 +8,8 @@ from ray.train import WorkerGroupError
 
 from glioflow.cluster.lease import holding
 from glioflow.errors import RunFailed, UserError
-from glioflow.runs.train.run import _cause, send_rest
+from glioflow.runs.train.failures import cause_of
+from glioflow.runs.train.run import send_rest
 from glioflow.runs.train.waiting import waiting_for_workers
 from glioflow.tracking.run import spool_of
 from glioflow.tracking.spool import Tags, append_to_spool, run_folder
@@ -20,15 +21,15 @@ def failed_with(error: Exception) -> WorkerGroupError:
 
 
 def test_our_own_error_is_read_as_it_was_raised():
-    assert _cause(failed_with(RunFailed("the training loss is not finite"))) == "the training loss is not finite"
+    assert cause_of(failed_with(RunFailed("the training loss is not finite"))) == "the training loss is not finite"
 
 
 def test_another_error_is_read_in_its_last_line():
-    assert _cause(failed_with(KeyError("x"))) == "last: line"
+    assert cause_of(failed_with(KeyError("x"))) == "last: line"
 
 
 def test_a_worker_that_was_ended_for_memory_is_read_with_what_to_lower():
-    line = _cause(WorkerGroupError("a message", {0: OutOfMemoryError("low on memory")}))
+    line = cause_of(WorkerGroupError("a message", {0: OutOfMemoryError("low on memory")}))
     assert line.startswith("out of memory: Ray ended a worker process")
     assert "lower training.batch_size" in line
 

@@ -11,8 +11,9 @@ from glioflow.serving.engine.batching import BatchedPredictor, Batcher
 from glioflow.serving.engine.selection import Engine
 from glioflow.serving.http.feedback import Feedback
 from glioflow.serving.http.metrics import Metrics
+from glioflow.serving.http.refusals import Busy
 from glioflow.serving.http.request_guard import log, start_log
-from glioflow.serving.http.routes import Busy, make_api
+from glioflow.serving.http.routes import make_api
 from glioflow.serving.settings import ServeSettings
 from glioflow.serving.versions.loaded import Served, VersionId, Versions, Wanted
 

@@ -161,7 +161,7 @@ def test_a_study_that_ends_predictors_is_tried_on_one_other_at_most():
     from ray.exceptions import ActorDiedError
 
     from glioflow.serving.gateway import _Remote
-    from glioflow.serving.http.routes import Broken
+    from glioflow.serving.http.refusals import Broken
 
     tried = []
 

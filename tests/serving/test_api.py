@@ -17,8 +17,8 @@ from bundles import Bright, changed
 from data.dicom_series import write_series
 from glioflow.data.checks.drift import fit_input_statistics
 from glioflow.errors import UserError
+from glioflow.serving.http.refusals import Busy
 from glioflow.serving.http.request_guard import LOGGER
-from glioflow.serving.http.routes import Busy
 from glioflow.serving.settings import Limits, ServeSettings, digest_of
 
 TOKEN = "a-secret-token"

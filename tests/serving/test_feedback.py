@@ -35,7 +35,9 @@ def post(api, files, patient="John Doe, 1950", **options):
 def test_without_a_token_set_nobody_may_send(tiny, case_files):
     response = client(Here(served(tiny))).post("/v1/feedback", files=case_files, data={"patient": "x"})
     assert response.status_code == 401
-    assert "started with a token" in response.json()["error"]["rule"]
+    error = response.json()["error"]
+    assert error["code"] == "takes-none"
+    assert "start it with --token" in error["hint"]
 
 
 def test_an_accepted_mask_is_a_labeled_case_that_readers_read(api, case_files, lgg, home):

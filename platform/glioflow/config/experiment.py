@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from glioflow.cluster.workers import WorkerSettings
 from glioflow.config.explanation import explain
 from glioflow.config.gate import GateSettings
+from glioflow.config.overrides import overridden, parse_overrides
 from glioflow.config.schema import find_no_number, has_key, keys_at
 from glioflow.config.search import PREPROCESS, SearchSettings
 from glioflow.config.search_points import check_points
@@ -220,18 +221,18 @@ def _read(path: Path, overrides: Iterable[str]) -> Experiment:
     if not isinstance(values, dict):
         raise UserError("an experiment file must hold keys and values", file=path)
     values.setdefault("name", path.stem)
-    return _validate(_overridden(values, _parse_overrides(overrides)), str(path))
+    return _validate(overridden(values, parse_overrides(overrides)), str(path))
 
 
 def override(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
     """Return the experiment with some dotted keys changed, checked anew."""
-    return _validate(_overridden(experiment.model_dump(mode="json"), values), experiment.name)
+    return _validate(overridden(experiment.model_dump(mode="json"), values), experiment.name)
 
 
 def override_texts(experiment: Experiment, texts: Iterable[str]) -> Experiment:
     """Return the experiment changed by `section.key=value` texts, as `load_experiment` takes them."""
     texts = list(texts)
-    changed = override(experiment, _parse_overrides(texts))
+    changed = override(experiment, parse_overrides(texts))
     if _change_search(texts):
         check_search(changed)
     return changed
@@ -277,35 +278,3 @@ def _validate(values: Mapping[str, object], origin: str) -> Experiment:
         return Experiment.model_validate(values)
     except ValidationError as error:
         raise explain(error, origin, Experiment) from None
-
-
-def _parse_overrides(overrides: Iterable[str]) -> dict[str, object]:
-    values: dict[str, object] = {}
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise UserError("an override must have the form section.key=value", text)
-        try:
-            values[key.strip()] = parse_yaml(value)
-        except UserError as error:
-            raise UserError(f"the value of an override must be YAML: {error.rule}", text) from None
-    return values
-
-
-def _overridden(experiment: dict[str, object], values: Mapping[str, object]) -> dict[str, object]:
-    result: dict[str, object] = _copied(experiment)
-    for key, value in values.items():
-        *sections, last = key.split(".")
-        parent = result
-        for section in sections:
-            inner = parent.setdefault(section, {})
-            if not isinstance(inner, dict):
-                hint = f"set {section} itself"
-                raise UserError(f"override {key!r}: {section!r} is not a section", hint=hint)
-            parent = inner
-        parent[last] = value
-    return result
-
-
-def _copied(value: Any) -> Any:
-    return {key: _copied(inner) for key, inner in value.items()} if isinstance(value, dict) else value

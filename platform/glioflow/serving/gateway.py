@@ -26,8 +26,9 @@ from glioflow.serving.engine.answering import Answering, Reply, pixels_per_pass
 from glioflow.serving.engine.batching import Batcher
 from glioflow.serving.http.feedback import Feedback
 from glioflow.serving.http.metrics import Metrics
+from glioflow.serving.http.refusals import Broken, Busy
 from glioflow.serving.http.request_guard import log, quiet_libraries, start_log
-from glioflow.serving.http.routes import Broken, Busy, make_api
+from glioflow.serving.http.routes import make_api
 from glioflow.serving.settings import ServeSettings, digest_of, values_in_memory
 from glioflow.serving.versions.loaded import NoChampion, Versions, Wanted, find_wanted
 from glioflow.serving.versions.registry_watcher import watch

@@ -88,11 +88,7 @@ def build_and_fit(
     Returns:
         The network as it ended, on its device, and the weights that are kept.
     """
-    torch.set_num_threads(max(1, int(num_threads)))
-    torch.manual_seed(training.seed)
-    if training.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when a GPU first multiplies matrices
-    torch.use_deterministic_algorithms(training.deterministic)
+    _set_up(training, num_threads)
     device, num_channels = choose_device(), cases[0].image.shape[-1]
     network = build_network(model, in_channels=num_channels, num_outputs=target.num_outputs).to(device)
     if training.start is not None:
@@ -141,6 +137,15 @@ def build_and_fit(
         keep=keep,
         announced=announced,
     )
+
+
+def _set_up(training: TrainingSettings, num_threads: float) -> None:
+    """Set what of PyTorch belongs to the process: threads, the random generator, and whether results are repeatable."""
+    torch.set_num_threads(max(1, int(num_threads)))
+    torch.manual_seed(training.seed)
+    if training.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when a GPU first multiplies matrices
+    torch.use_deterministic_algorithms(training.deterministic)
 
 
 def _with_batch_size(report: Report, size: int) -> Report:

@@ -1,7 +1,7 @@
 """Making prepared cohorts: each case preprocessed once, in parallel, in a folder that is complete with its manifest."""
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -116,27 +116,10 @@ def prepare(
             raise UserError(rule, out, hint="choose another folder")
         _copy_table(cohort, out)
         return prepared
-    if out.exists() and not out.is_dir():
-        raise UserError(
-            f"{out} is a file, and a prepared cohort is a folder", out, hint="give a folder for the prepared cohort"
-        )
-    if out.resolve() == cohort.path.resolve():
-        raise UserError(f"{out} is the raw cohort itself", out, hint="choose another folder for the prepared cohort")
-    alone = replace(cohort, cases=())  # a job carries the files of its case, not those of the whole cohort
-    # Large cases first, so that the last worker is not busy with one for long after the others.
-    ordered = sorted(cohort.cases, key=_bytes_of, reverse=True)
-    jobs = [Job(alone, case, out, tuple(steps), digests[case.id], reading) for case in ordered]
-    records: list[CaseRecord] = []
+    _check_out(cohort, out)
     is_new = not out.exists()
     try:
-        for record in map_cases(_prepare_case, jobs):
-            records.append(record)
-            if progress:
-                progress(len(records), len(jobs))
-        records = _with_one_order(records, jobs, map_cases)
-        _same_channels(sorted(records, key=lambda record: record.id))
-        for record in records:
-            check_sizes(record, out / record.folder)
+        records = _prepare_cases(cohort, out, steps, digests, reading, map_cases, progress)
         if digest_cases(cohort, steps) != digests or digest_reading(cohort) != reading:
             rule = f"{cohort.path} must not change while it is prepared"
             raise UserError(rule, "other files than at the beginning", hint="prepare it again")
@@ -153,11 +136,46 @@ def prepare(
         source=cohort.path.name,
         labels=cohort.labels,
         steps=tuple(steps),
-        cases=tuple(sorted(records, key=lambda record: record.id)),
+        cases=tuple(records),
     )
     atomic.write_text(out / "manifest.json", manifest.model_dump_json(indent=1))
     write_index(out, manifest, manifest.cases)
     return PreparedCohort(out)
+
+
+def _check_out(cohort: Cohort, out: Path) -> None:
+    hint = "choose another folder for the prepared cohort"
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file, and a prepared cohort is a folder", out, hint=hint)
+    if out.resolve() == cohort.path.resolve():
+        raise UserError(f"{out} is the raw cohort itself", out, hint=hint)
+
+
+def _prepare_cases(
+    cohort: Cohort,
+    out: Path,
+    steps: Sequence[Step],
+    digests: Mapping[str, str],
+    reading: str,
+    map_cases: MapCases,
+    progress: Callable[[int, int], None] | None,
+) -> list[CaseRecord]:
+    """Write every case below `out`, and return their records by id."""
+    alone = replace(cohort, cases=())  # a job carries the files of its case, not those of the whole cohort
+    # Large cases first, so that the last worker is not busy with one for long after the others.
+    ordered = sorted(cohort.cases, key=_bytes_of, reverse=True)
+    jobs = [Job(alone, case, out, tuple(steps), digests[case.id], reading) for case in ordered]
+    records: list[CaseRecord] = []
+    for record in map_cases(_prepare_case, jobs):
+        records.append(record)
+        if progress:
+            progress(len(records), len(jobs))
+    records = _with_one_order(records, jobs, map_cases)
+    records.sort(key=lambda record: record.id)
+    _same_channels(records)
+    for record in records:
+        check_sizes(record, out / record.folder)
+    return records
 
 
 def _with_one_order(records: list[CaseRecord], jobs: Sequence[Job], map_cases: MapCases) -> list[CaseRecord]:

@@ -35,7 +35,7 @@ export function askAndSend(correction, { takes, done, download }) {
       if (!(error instanceof Refusal)) throw error;
       if (error.away) { dialog.close(); await keep(correction, error); return; }
       if (error.status === 409) { correction.again = true; send.textContent = "Send anyway"; }
-      if (error.status === 401 && error.message.includes("started with a token")) { explainMissingToken(dialog, download); return; }
+      if (error.code === "takes-none") { explainMissingToken(dialog, download); return; }
       if (error.status === 401) { setToken(null); token.required = true; token.value = ""; token.placeholder = ""; token.focus(); }
       wrong.textContent = error.status === 401 ? "The token is missing or wrong. Type the endpoint's token." : error.sentence;
       wrong.hidden = false;

@@ -11,7 +11,7 @@ from glioflow.audit.leaks import Leak
 from glioflow.cluster.storage import data_folder
 from glioflow.config import Experiment, data_source
 from glioflow.data.prepared.cohort import PreparedCohort
-from glioflow.data.splits import Split, by_case, check_split, make_split, read_split
+from glioflow.data.splits import Split, SplitSettings, by_case, check_split, make_split, read_split
 from glioflow.errors import UserError
 from glioflow.features.flat import measure_slice
 from glioflow.progress import Say, quiet
@@ -130,23 +130,10 @@ def audit_experiment(
         audit.cases_of(path)
     listed, tracking = list_source(experiment, source), Tracking()
     cohort = open_cohort_for(experiment.preprocess, listed, experiment.target)
-    settings = experiment.split
-    by_file = settings.method == "file"
-    split = (
-        by_case(read_split(settings, data_folder()), cohort.records)
-        if by_file
-        else make_split(cohort.entries(), settings, folder=data_folder())
-    )
-    table_path = clinical or cohort.clinical
+    split = _split_as_given(experiment.split, cohort)
     setting = Setting(experiment, cohort, split, tracking)
     notes: list[str] = []
-    table = None
-    try:
-        table = None if table_path is None else read_clinical(table_path, outcomes=outcomes)
-    except UserError as error:
-        if clinical is not None or outcomes is not None:
-            raise
-        notes.append(f"the cohort's clinical table cannot be used: {error}")
+    table = _read_table(cohort, clinical, outcomes, notes)
     leaks = [*_split_leaks(setting, Path(source), seen), *_table_leaks(experiment, table, notes)]
     say(f"{len(leaks)} leaks" if leaks else "no leak found")
     if not leaks:
@@ -161,6 +148,27 @@ def audit_experiment(
         audited = Audited(run.run_id, leaks, gap, example, notes)
         _log(run, audited, experiment.name)
     return audited
+
+
+def _split_as_given(settings: SplitSettings, cohort: PreparedCohort) -> Split:
+    """Return the split of an experiment, with whatever leaks a file has."""
+    if settings.method == "file":
+        return by_case(read_split(settings, data_folder()), cohort.records)
+    return make_split(cohort.entries(), settings, folder=data_folder())
+
+
+def _read_table(
+    cohort: PreparedCohort, clinical: Path | None, outcomes: Path | None, notes: list[str]
+) -> "pd.DataFrame | None":
+    """Return the clinical table; of one beside the cases that cannot be read, only a note."""
+    path = clinical or cohort.clinical
+    try:
+        return None if path is None else read_clinical(path, outcomes=outcomes)
+    except UserError as error:
+        if clinical is not None or outcomes is not None:
+            raise
+        notes.append(f"the cohort's clinical table cannot be used: {error}")
+        return None
 
 
 def _split_leaks(setting: Setting, source: Path, seen: Sequence[Path]) -> list[Leak]:

@@ -107,25 +107,7 @@ def compare(
     Raises:
         UserError: If a model or the cohort cannot be read, or the two have different tasks, patients or kinds.
     """
-    run_a, run_b = find_crossval(model_a), find_crossval(model_b)
-    if run_a and run_b:
-        if source is not None:
-            rule = "two cross-validations must be compared on their own patients"
-            raise UserError(rule, source, hint="leave out the cohort")
-        a, b, warnings = _out_of_fold(read_out_of_fold(run_a), read_out_of_fold(run_b))
-        about = f"{len(a.rows)} cases, each predicted by models that never saw it"
-    elif run_a or run_b:
-        rule = (
-            "a cross-validation cannot be compared with a model: it judges every patient by a model that never saw it, "
-            "which a single model cannot"
-        )
-        mixed = f"{run_a or run_b}, a cross-validation, with {model_b if run_a else model_a}, a model"
-        raise UserError(rule, mixed, hint="give two models and a cohort, or two cross-validations")
-    elif source is None:
-        raise UserError("two models must be compared on a labeled cohort", hint="give it: compare A B COHORT")
-    else:
-        a, b, warnings = _on_cohort(open_subject(model_a), open_subject(model_b), source, unseen=unseen)
-        about = f"patients of {Path(source).name}"
+    a, b, warnings, about = _measure_sides(model_a, model_b, source, unseen=unseen)
     paired = compare_all(a.rows, b.rows)
     dice = paired["dice"]
     answer: ComparisonAnswer = {
@@ -149,6 +131,30 @@ def compare(
         atomic.write_text(report / "index.html", page)
         answer["report"] = str(report / "index.html")
     return answer
+
+
+def _measure_sides(
+    model_a: str, model_b: str, source: str | Path | None, *, unseen: bool
+) -> tuple[_Side, _Side, list[str], str]:
+    """Measure the two on the cohort, or read what the folds of two cross-validations measured; say on whom."""
+    run_a, run_b = find_crossval(model_a), find_crossval(model_b)
+    if run_a and run_b:
+        if source is not None:
+            rule = "two cross-validations must be compared on their own patients"
+            raise UserError(rule, source, hint="leave out the cohort")
+        a, b, warnings = _out_of_fold(read_out_of_fold(run_a), read_out_of_fold(run_b))
+        return a, b, warnings, f"{len(a.rows)} cases, each predicted by models that never saw it"
+    if run_a or run_b:
+        rule = (
+            "a cross-validation cannot be compared with a model: it judges every patient by a model that never saw it, "
+            "which a single model cannot"
+        )
+        mixed = f"{run_a or run_b}, a cross-validation, with {model_b if run_a else model_a}, a model"
+        raise UserError(rule, mixed, hint="give two models and a cohort, or two cross-validations")
+    if source is None:
+        raise UserError("two models must be compared on a labeled cohort", hint="give it: compare A B COHORT")
+    a, b, warnings = _on_cohort(open_subject(model_a), open_subject(model_b), source, unseen=unseen)
+    return a, b, warnings, f"patients of {Path(source).name}"
 
 
 def _log(a: _Side, b: _Side, answer: ComparisonAnswer, page: str) -> str:

@@ -1,7 +1,7 @@
 """Cross-validation by patient: folds spread over the cluster, every patient predicted by a model that never saw it."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,12 +10,10 @@ from typing import Literal, cast
 import numpy as np
 
 from glioflow import cluster
-from glioflow.bundle import read_description
 from glioflow.bundle.prediction import Predictor
-from glioflow.cluster.remote_home import fetch
 from glioflow.config import Experiment
 from glioflow.data.prepared.remote import open_here
-from glioflow.data.splits import Split, deal
+from glioflow.data.splits import deal
 from glioflow.errors import UserError
 from glioflow.evaluation import VolumeInterval, fit_volume_interval, flatten_summary
 from glioflow.evaluation.patients import CaseScores, metric_of, patient_means, person_of
@@ -23,22 +21,17 @@ from glioflow.progress import Say, quiet
 from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.reports.page import Drawing
 from glioflow.runs.case_pictures import draw_case, pick_cases
+from glioflow.runs.crossval.fold import JUDGED, fold_split, plan_fold, score_folds
 from glioflow.runs.crossval.out_of_fold import OUT_OF_FOLD, finished_folds
 from glioflow.runs.launch import Setting, open_setting, opening_of
-from glioflow.runs.plan import Plan, plan_of
-from glioflow.runs.progress import TRAINED, ProgressFile, shown
+from glioflow.runs.progress import shown
 from glioflow.runs.resuming import check_folds, resumed_experiment, resumed_setting
-from glioflow.runs.scoring import CohortScores, EvaluationAnswer, EvaluationSummary, FoldScores, join, score_cases
-from glioflow.runs.train.run import fit_on_train
-from glioflow.runs.train.training import train_plan
-from glioflow.runs.train.worker import Worker
-from glioflow.tracking import BUNDLE, Tracking
+from glioflow.runs.scoring import CohortScores, EvaluationAnswer, EvaluationSummary, FoldScores, join
+from glioflow.tracking import Tracking
 from glioflow.tracking.addresses import STARTING_S
-from glioflow.tracking.run import Run, begin_run, close_children, open_run, resume_run
+from glioflow.tracking.run import Run, close_children, open_run, resume_run
 
 VOLUME_INTERVAL = "volume_interval.json"
-# Of a fold's run: written before it counts as finished, read where a cross-validation goes on.
-JUDGED = "judged.json"
 
 
 @dataclass(frozen=True)
@@ -112,13 +105,6 @@ def crossval(
     return CrossValidated(run.run_id, number, cast(EvaluationSummary, summary), answer["per_patient"])
 
 
-def fold_split(parts: list[list[str]], fold: int) -> Split:
-    """Return the split of one fold: its part tests, the next one validates (chooses), the others train."""
-    val = (fold + 1) % len(parts)
-    train = [case_id for k, part in enumerate(parts) if k not in (fold, val) for case_id in part]
-    return Split(train=tuple(sorted(train)), val=tuple(parts[val]), test=tuple(parts[fold]))
-
-
 def fit_interval(rows: Sequence[CaseScores], *, held_out: str = "") -> VolumeInterval | None:
     """Fit the conformal interval of the tumor volume on out-of-fold rows with their `fold`.
 
@@ -147,9 +133,9 @@ def _run_folds(
     """Return run and judgement of every fold; those in `done` are read, not run."""
     scores = {k: CohortScores.model_validate(setting.tracking.read_json(run, JUDGED)) for k, run in done.items()}
     waiting = [k for k in range(len(parts)) if k not in done]
-    plans = {k: _plan(setting, parent, k, fold_split(parts, k)) for k in waiting}
+    plans = {k: plan_fold(setting, parent, k, fold_split(parts, k)) for k in waiting}
     with shown({f"fold {k + 1}": plan.progress for k, plan in plans.items()}, say):
-        for k, answer in zip(waiting, _scores_of(setting.experiment, plans.values()), strict=True):
+        for k, answer in zip(waiting, score_folds(setting.experiment, plans.values()), strict=True):
             scores[k] = answer
             dice = [*patient_means(answer.rows, "dice").values()]
             say(f"fold {k + 1} of {len(parts)}: test/dice_mean {np.mean(dice):.3f} over {len(dice)} patients")
@@ -249,54 +235,3 @@ def _finished_folds(setting: Setting, parent: str) -> dict[int, str]:
     """Return the run of each fold that is finished; those that a killed process left open are closed."""
     close_children(setting.tracking, setting.experiment.name, parent)
     return finished_folds(setting.tracking, setting.experiment.name, parent)
-
-
-def _plan(setting: Setting, parent: str, fold: int, split: Split) -> Plan:
-    tags = {"glioflow.fold": str(fold)}
-    part = Setting(setting.experiment, setting.cohort, split, setting.tracking)
-    opening = opening_of(part, "fold", f"fold-{fold:02} {setting.experiment.name}", parent=parent, tags=tags)
-    return plan_of(part, begin_run(setting.tracking, opening))
-
-
-def _scores_of(experiment: Experiment, plans: Iterable[Plan]) -> Iterator[CohortScores]:
-    """Train and judge folds: side by side where one worker trains each, else one after another on Ray Train."""
-    training = experiment.training
-    cpus, gpus = training.cpus_per_worker, training.gpus
-    if training.max_workers == 1:
-        yield from cluster.map_parallel(run_fold, plans, num_cpus=cpus, num_gpus=gpus)
-        return
-    for plan in plans:
-        try:
-            fit_on_train(plan)
-        except BaseException as error:
-            Run(plan.tracking_uri, plan.run_id, plan.spool).abandon(error)
-            raise
-        yield from cluster.map_parallel(run_fold, [plan], num_cpus=cpus, num_gpus=min(1.0, gpus))
-
-
-def run_fold(plan: Plan) -> CohortScores:
-    """Train one fold, unless it was, and judge it on its test patients, with shape features of the masks."""
-    cluster.silence()
-    with Run(plan.tracking_uri, plan.run_id, plan.spool) as run:
-
-        def report(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
-            run.write(metrics, step=epoch)
-
-        if plan.experiment.training.max_workers > 1:
-            fetch(plan.bundle)
-            metrics = read_description(plan.bundle).metrics
-        else:
-            metrics = train_plan(plan, Worker(report)) or {}
-        cohort = open_here(plan.prepared)
-        train, test = cohort.cases(plan.split.train), cohort.cases(plan.split.test)
-        scores = score_cases(
-            Predictor.load(plan.bundle),
-            test,
-            known=train,
-            with_features=True,
-            say=ProgressFile(plan.progress).section("test", TRAINED, 1),
-        )
-        run.log_metrics({**metrics, **flatten_summary(scores.summary(), "test")})
-        run.log_folder(plan.bundle, folder=BUNDLE)
-        run.log_text(JUDGED, scores.model_dump_json())
-    return scores

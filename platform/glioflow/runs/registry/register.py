@@ -17,7 +17,7 @@ from glioflow.promotion.golden import GOLDEN, golden_answer, golden_study
 from glioflow.runs.analysis.survival import read_stage
 from glioflow.runs.crossval.ensemble import make_ensemble
 from glioflow.runs.crossval.run import VOLUME_INTERVAL
-from glioflow.runs.train.run import PER_PATIENT
+from glioflow.runs.train.test_patients import PER_PATIENT
 from glioflow.tracking import BUNDLE, CHALLENGER, Tracking, Version
 
 # Tags of a run that its versions' cards repeat.

@@ -11,7 +11,8 @@ from glioflow.runs.launch import check_machine, check_resources, opening_of
 from glioflow.runs.plan import plan_of
 from glioflow.runs.progress import followed
 from glioflow.runs.recorded import recorded_setting
-from glioflow.runs.train.run import fit_on_train, score_test_patients
+from glioflow.runs.train.run import fit_on_train
+from glioflow.runs.train.test_patients import score_test_patients
 from glioflow.tracking import BUNDLE, PATIENCE_S, Tracking
 from glioflow.tracking.lineage import ENVIRONMENT, environment
 from glioflow.tracking.run import open_run

@@ -3,32 +3,27 @@
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glioflow import bundle, cluster
-from glioflow.bundle.prediction import Predictor
 from glioflow.cluster.lease import holding
 from glioflow.cluster.remote_home import fetch, ray_storage, share
 from glioflow.cluster.storage import home
 from glioflow.config import Experiment
-from glioflow.data.prepared.remote import open_here
-from glioflow.errors import GlioflowError, RunFailed, UserError, causes_of
-from glioflow.evaluation import flatten_summary
-from glioflow.evaluation.patients import CaseScores
+from glioflow.errors import RunFailed, UserError
 from glioflow.progress import Say, quiet
-from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.reports.figures import curves
-from glioflow.runs.case_pictures import case_drawings
 from glioflow.runs.launch import Setting, open_setting, opening_of
 from glioflow.runs.plan import Plan, plan_of
-from glioflow.runs.progress import TRAINED, ProgressFile, followed, note_epoch, shown
+from glioflow.runs.progress import followed, note_epoch, shown
 from glioflow.runs.resuming import resumed_experiment, resumed_setting
-from glioflow.runs.scoring import score_cases
 from glioflow.runs.train.checkpoints import Behind, Stored, drop_torn, is_whole, withdraw_sent
+from glioflow.runs.train.failures import cause_of
 from glioflow.runs.train.lost_nodes import LostNodes
 from glioflow.runs.train.overlays import OVERLAYS, drawn
+from glioflow.runs.train.test_patients import PER_PATIENT, score_test_patients
 from glioflow.runs.train.training import train_plan
 from glioflow.runs.train.waiting import waiting_for_workers
 from glioflow.runs.train.worker import Worker
@@ -43,19 +38,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# What each test patient scored: the cards of its versions sum it up by subgroup.
-PER_PATIENT = "test_patients.json"
 # How often a training of an elastic size asks whether the cluster holds more workers.
 RESIZE_S = 60.0
-
-
-@dataclass(frozen=True)
-class TestScores:
-    """What a bundle reached on the test patients: metrics of the run, files of its report by name, a row per case."""
-
-    metrics: dict[str, float | None] = field(default_factory=dict)
-    report: dict[str, bytes] = field(default_factory=dict)
-    rows: list[CaseScores] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -195,7 +179,7 @@ def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, floa
             trainer.fit()
     except Exception as error:
         drop_torn(folder)
-        raise RunFailed(_cause(error)) from error
+        raise RunFailed(cause_of(error)) from error
     fetch(plan.bundle)
     fetch(plan.features)
     return bundle.read_description(plan.bundle).metrics
@@ -240,49 +224,3 @@ def _worker(config: dict[str, Any]) -> None:
     if rank == 0:
         share(plan.features)
         share(plan.bundle)
-
-
-def score_test_patients(plan: Plan) -> TestScores:
-    """Measure the bundle on the test patients, in a task on the cluster; nothing where there are none."""
-    if not plan.split.test:
-        return TestScores()
-    import ray
-
-    training = plan.experiment.training
-    task = ray.remote(num_cpus=training.cpus_per_worker, num_gpus=min(1, training.gpus))(_score_in_task)
-    try:
-        scores: TestScores = ray.get(task.remote(plan.model_dump_json()))
-    except ray.exceptions.RayTaskError as error:
-        raise RunFailed(_cause(error)) from error
-    return scores
-
-
-def _score_in_task(plan_json: str) -> TestScores:
-    cluster.silence()
-    plan = Plan.model_validate_json(plan_json)
-    fetch(plan.bundle)
-    predictor, cohort = Predictor.load(plan.bundle), open_here(plan.prepared)
-    scored = score_cases(
-        predictor,
-        cohort.cases(plan.split.test),
-        known=cohort.cases(plan.split.train),
-        say=ProgressFile(plan.progress).section("test", TRAINED, 1),
-    )
-    answer = scored.answer(cohort.manifest.format)
-    cases = case_drawings(answer["per_patient"], lambda case_id: (predictor, cohort.case(case_id)))
-    about = f"{answer['num_patients']} test patients, which trained and chose nothing"
-    page = evaluation_page(answer, title=f"Test of {plan.experiment.name}", about=about, cases=cases)
-    files = {"index.html": page.encode(), **{f"{drawing.name}.png": drawing.png for drawing in cases}}
-    return TestScores(flatten_summary(scored.summary(), "test"), files, answer["per_patient"])
-
-
-def _cause(error: BaseException) -> str:
-    """Return the last line that says what went wrong, without Ray's wrapping."""
-    if (shortage := cluster.memory_shortage(error)) is not None:
-        return shortage
-    if (own := next((each for each in causes_of(error) if isinstance(each, GlioflowError)), None)) is not None:
-        return str(own)
-    text = str(error).strip()
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    messages = [line for line in lines if ":" in line and not line.startswith(("File", "ray::", "at "))]
-    return (messages or lines or [type(error).__name__])[-1]

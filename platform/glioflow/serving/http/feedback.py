@@ -66,6 +66,12 @@ class CorrectedMeanwhile(UserError):  # noqa: N818 - what it is
     code = "corrected-meanwhile"
 
 
+class TakesNone(UserError):  # noqa: N818 - what it is
+    """The endpoint has no token, by which it would know who may send corrections; it answers 401."""
+
+    code = "takes-none"
+
+
 class QuotaUsed(UserError):  # noqa: N818 - what it is
     """As many studies came today as are taken in a day; the endpoint answers 429."""
 

@@ -8,16 +8,15 @@ from typing import Annotated
 
 from fastapi import FastAPI, File, Form, Request, UploadFile
 from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
 
 from glioflow.bundle.answer import ModelCard
 from glioflow.bundle.encoded_mask import encode_mask, legend_of_target
 from glioflow.cluster.scratch import study_folder
 from glioflow.data.targets import TargetSettings
-from glioflow.serving.http.feedback import Correction, Feedback
+from glioflow.serving.http.feedback import Correction, Feedback, TakesNone
 from glioflow.serving.http.study_routes import drawn_on
 from glioflow.serving.http.uploads import read_labeled, read_uploads
-from glioflow.serving.settings import Limits
+from glioflow.serving.settings import TOKEN, Limits
 
 
 def add_feedback(
@@ -44,7 +43,8 @@ def add_feedback(
         The answer's `mask` is what was read back from disk, as it would train. 409: another one came since `opened_s`.
         """
         if feedback is None:
-            raise HTTPException(401, "feedback needs an endpoint that was started with a token")
+            rule = "feedback needs an endpoint that was started with a token"
+            raise TakesNone(rule, hint=f"start it with --token, or with {TOKEN}")
         with study_folder() as folder:
             uploads = [(file.filename or "", file.file) for file in files]
             card = await card_of_model()

@@ -9,44 +9,34 @@ from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 from fastapi import FastAPI, File, Form, Query, Request, UploadFile
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException
 
 from glioflow.bundle.answer import AnswerJson, ModelCard, encode_probability
 from glioflow.bundle.encoded_mask import encode_mask
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE
 from glioflow.cluster.scratch import study_folder
 from glioflow.data.case import Case
-from glioflow.errors import OutOfRoom, TooLarge, UserError, is_out_of_room
+from glioflow.errors import TooLarge, UserError
 from glioflow.json_values import JsonObject
 from glioflow.page.files import add_page
 from glioflow.reports.overlay import encode_overlay
 from glioflow.serving.engine.answering import Reply, Which
 from glioflow.serving.http.answers import check_format
-from glioflow.serving.http.feedback import CorrectedMeanwhile, Feedback, QuotaUsed
+from glioflow.serving.http.feedback import Feedback
 from glioflow.serving.http.feedback_routes import add_feedback
 from glioflow.serving.http.metrics import Metrics
-from glioflow.serving.http.request_guard import DOCS_FILES, Guard, error_body
+from glioflow.serving.http.refusals import Busy, answer_refusals
+from glioflow.serving.http.request_guard import DOCS_FILES, Guard
 from glioflow.serving.http.study_routes import add_study_routes
 from glioflow.serving.http.uploads import read_uploads
 from glioflow.serving.settings import Limits, ServeSettings
 from glioflow.version import __version__
 
-_RETRY_S = 1
 _CARD_S = 5
 _MAX_FIELDS = 100
-
-
-class Busy(Exception):  # noqa: N818 - what it is
-    """Too many are waiting, a replica is gone, or the answer took too long: the caller may try again."""
-
-
-class Broken(Exception):  # noqa: N818 - what it is
-    """Two predictors ended while they computed a study: it is not tried again."""
 
 
 class Model(Protocol):
@@ -119,7 +109,7 @@ def make_api(model: Model, settings: ServeSettings, metrics: Metrics, *, feedbac
         responses=_RESPONSES,
     )
     api.router.route_class = _route_with(settings.limits)
-    _handle_errors(api, settings)
+    answer_refusals(api)
     _add_predict(api, model, settings, metrics)
     taking = feedback if settings.token_sha256 is not None else None
     _add_facts(api, model, metrics, takes_feedback=taking is not None)
@@ -130,12 +120,21 @@ def make_api(model: Model, settings: ServeSettings, metrics: Metrics, *, feedbac
     return api
 
 
+class _MostFiles(int):
+    """The most files of a form: exceeding it raises `TooLarge`, where the parser's own error says so in words alone."""
+
+    def __lt__(self, count: int) -> bool:
+        if count > int(self):
+            raise TooLarge(f"a study must have at most {int(self)} files")
+        return False
+
+
 def _route_with(limits: Limits) -> type[APIRoute]:
     """Return a class of routes that take as many files in a form as a study may have; the framework's own take 1000."""
 
     class FormRequest(Request):
         def form(self, **_: Any) -> Any:
-            return super().form(max_files=limits.files, max_fields=_MAX_FIELDS)
+            return super().form(max_files=_MostFiles(limits.files), max_fields=_MAX_FIELDS)
 
     class FormRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -147,43 +146,6 @@ def _route_with(limits: Limits) -> type[APIRoute]:
             return handle_form
 
     return FormRoute
-
-
-def _handle_errors(api: FastAPI, settings: ServeSettings) -> None:
-    @api.exception_handler(UserError)
-    async def user_error(request: Request, error: UserError) -> JSONResponse:
-        if isinstance(error, CorrectedMeanwhile):
-            return JSONResponse({"error": error.to_record()}, 409)
-        if isinstance(error, QuotaUsed):
-            return JSONResponse({"error": error.to_record()}, 429, headers={"Retry-After": "3600"})
-        return JSONResponse({"error": error.to_record()}, 413 if isinstance(error, TooLarge) else 422)
-
-    @api.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        value = first.get("input")
-        text = str(value)[:80] if isinstance(value, str | int | float | bool) else None
-        where = ".".join(str(part) for part in first["loc"])
-        return _error(422, f"{where}: {first['msg']}", text)
-
-    @api.exception_handler(HTTPException)
-    async def refused(request: Request, error: HTTPException) -> JSONResponse:
-        if is_out_of_room(error):  # the framework calls every failure over a body a mistake in it
-            raise OutOfRoom from None
-        if error.status_code == 404:
-            routes = [path for route in api.routes if isinstance(path := getattr(route, "path", None), str)]
-            return _error(404, "no such route", choices=routes)
-        if str(error.detail).startswith("Too many files"):
-            return _error(413, f"a study must have at most {settings.limits.files} files")
-        return _error(error.status_code, str(error.detail), headers=dict(error.headers or {}))
-
-    @api.exception_handler(Broken)
-    async def broken(request: Request, error: Broken) -> JSONResponse:
-        return _error(500, "two predictors ended while they computed this study; it is not tried again")
-
-    @api.exception_handler(Busy)
-    async def busy(request: Request, error: Busy) -> JSONResponse:
-        return _error(503, str(error) or "the endpoint is busy; try again", headers={"Retry-After": str(_RETRY_S)})
 
 
 def _add_predict(api: FastAPI, model: Model, settings: ServeSettings, metrics: Metrics) -> None:
@@ -286,16 +248,6 @@ async def _card_in_time(model: Model) -> ModelCard:
         return await asyncio.wait_for(model.card(), _CARD_S)
     except TimeoutError:
         raise Busy(f"no predictor answered within {_CARD_S} s: none has started yet, or it does not respond") from None
-
-
-def _error(
-    status: int,
-    rule: str,
-    value: str | None = None,
-    choices: list[str] | None = None,
-    headers: dict[str, str] | None = None,
-) -> JSONResponse:
-    return JSONResponse(error_body(rule, value, choices), status, headers=headers)
 
 
 def _json_object(field: str, text: str | None) -> JsonObject:

@@ -1,0 +1,84 @@
+"""One fold of a cross-validation: its split, its run, its training, and what it reaches on patients it never saw."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from glioflow import cluster
+from glioflow.bundle.format import read_description
+from glioflow.bundle.prediction import Predictor
+from glioflow.cluster.remote_home import fetch
+from glioflow.config import Experiment
+from glioflow.data.prepared.remote import open_here
+from glioflow.data.splits import Split
+from glioflow.evaluation import flatten_summary
+from glioflow.runs.launch import Setting, opening_of
+from glioflow.runs.plan import Plan, plan_of
+from glioflow.runs.progress import TRAINED, ProgressFile
+from glioflow.runs.scoring import CohortScores, score_cases
+from glioflow.runs.train.run import fit_on_train
+from glioflow.runs.train.training import train_plan
+from glioflow.runs.train.worker import Worker
+from glioflow.tracking import BUNDLE
+from glioflow.tracking.run import Run, begin_run
+
+# Of a fold's run: written before it counts as finished, read where a cross-validation goes on.
+JUDGED = "judged.json"
+
+
+def fold_split(parts: list[list[str]], fold: int) -> Split:
+    """Return the split of one fold: its part tests, the next one validates (chooses), the others train."""
+    val = (fold + 1) % len(parts)
+    train = [case_id for k, part in enumerate(parts) if k not in (fold, val) for case_id in part]
+    return Split(train=tuple(sorted(train)), val=tuple(parts[val]), test=tuple(parts[fold]))
+
+
+def plan_fold(setting: Setting, parent: str, fold: int, split: Split) -> Plan:
+    """Open the run of one fold, and return the plan by which it is trained."""
+    tags = {"glioflow.fold": str(fold)}
+    part = Setting(setting.experiment, setting.cohort, split, setting.tracking)
+    opening = opening_of(part, "fold", f"fold-{fold:02} {setting.experiment.name}", parent=parent, tags=tags)
+    return plan_of(part, begin_run(setting.tracking, opening))
+
+
+def score_folds(experiment: Experiment, plans: Iterable[Plan]) -> Iterator[CohortScores]:
+    """Train and judge folds: side by side where one worker trains each, else one after another on Ray Train."""
+    training = experiment.training
+    cpus, gpus = training.cpus_per_worker, training.gpus
+    if training.max_workers == 1:
+        yield from cluster.map_parallel(run_fold, plans, num_cpus=cpus, num_gpus=gpus)
+        return
+    for plan in plans:
+        try:
+            fit_on_train(plan)
+        except BaseException as error:
+            Run(plan.tracking_uri, plan.run_id, plan.spool).abandon(error)
+            raise
+        yield from cluster.map_parallel(run_fold, [plan], num_cpus=cpus, num_gpus=min(1.0, gpus))
+
+
+def run_fold(plan: Plan) -> CohortScores:
+    """Train one fold, unless it was, and judge it on its test patients, with shape features of the masks."""
+    cluster.silence()
+    with Run(plan.tracking_uri, plan.run_id, plan.spool) as run:
+
+        def report(epoch: int, metrics: dict[str, float], write_checkpoint: Callable[[Path], None]) -> None:
+            run.write(metrics, step=epoch)
+
+        if plan.experiment.training.max_workers > 1:
+            fetch(plan.bundle)
+            metrics = read_description(plan.bundle).metrics
+        else:
+            metrics = train_plan(plan, Worker(report)) or {}
+        cohort = open_here(plan.prepared)
+        train, test = cohort.cases(plan.split.train), cohort.cases(plan.split.test)
+        scores = score_cases(
+            Predictor.load(plan.bundle),
+            test,
+            known=train,
+            with_features=True,
+            say=ProgressFile(plan.progress).section("test", TRAINED, 1),
+        )
+        run.log_metrics({**metrics, **flatten_summary(scores.summary(), "test")})
+        run.log_folder(plan.bundle, folder=BUNDLE)
+        run.log_text(JUDGED, scores.model_dump_json())
+    return scores
