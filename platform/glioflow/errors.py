@@ -155,7 +155,7 @@ class DiskFull(GlioflowError, OSError):  # noqa: N818 - as RunFailed
         self.folder = folder
         total, free = space_of(folder)
         available = f"{free / 2**20:.1f} of {total / 2**20:.0f} MiB free"
-        super().__init__(f"no space left in {folder} ({available} now); make space and go on")
+        super().__init__(f"no space left in {folder} ({available} now); free some space and continue")
 
     def __reduce__(self) -> tuple[object, ...]:
         """Travel between Ray's processes."""

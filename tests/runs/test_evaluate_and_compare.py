@@ -368,7 +368,7 @@ def test_a_cross_validation_goes_on_where_it_stopped_and_predicts_everybody_once
     told = []
     with pytest.raises(RuntimeError, match="the power went"):
         crossval(quick, None, folds=3, say=lambda text, part=None: told.append(text))
-    run_id = told[-1].removeprefix("go on with --resume ")
+    run_id = told[-1].removeprefix("continue with --resume ")
     assert tracking.run(run_id).info.status == "FAILED"
 
     done = crossval(quick, None, resume=run_id)

@@ -179,7 +179,7 @@ def test_a_cross_validation_that_is_stopped_as_a_job_leaves_nothing_running_and_
     assert "was stopped" in ray_job(cluster, "status", "crossed").stdout
     said = ray_job(cluster, "logs", "crossed").stdout
     assert "3 folds over 8 patients" in said, said
-    assert f"go on with --resume {parent}" in said
+    assert f"continue with --resume {parent}" in said
     assert not in_state("RUNNING")
     finished = in_state("FINISHED")
 

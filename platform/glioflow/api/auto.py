@@ -133,7 +133,7 @@ def auto(
         try:
             go_through(state, say)
         except BaseException:
-            say(f"go on with --resume {state.name}")
+            say(f"continue with --resume {state.name}")
             raise
         finally:
             state.keep()

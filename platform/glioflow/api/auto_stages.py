@@ -113,7 +113,7 @@ def measure(work: Work) -> dict[str, Any]:
         raise UserError(
             f"--hours must be at least {least:g} for this cohort on this machine",
             work.state.hours,
-            hint=f"go on with --resume {work.state.name} and more --hours",
+            hint=f"continue with --resume {work.state.name} and more --hours",
         )
     text = f"{shares.epochs * shares.steps_per_epoch} steps a training, {shares.folds} folds"
     work.say(f"{step_s:.2g} s a step: {text}, {duration(shares.search_s)} of search")

@@ -88,7 +88,7 @@ def begin_state(name: str, cohort: Path, hours: float) -> AutoState:
     """
     folder = home() / "auto" / name
     if _file(folder).name in list_shared(folder):
-        hint = f"go on with --resume {name}, or choose another --name"
+        hint = f"continue with --resume {name}, or choose another --name"
         raise UserError("an auto of this name must not exist", name, hint=hint)
     if (search := search_of(name)) in list_shared(home() / "searches"):
         rule = f"an auto named {name} begins the search {search}, which exists already"

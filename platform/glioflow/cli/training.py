@@ -136,7 +136,7 @@ def searches(as_json: AsJson = False) -> None:
 @verb(TRAINING)
 def reproduce(
     run_id: Annotated[str, typer.Argument(help="Id of a finished training, trial or fold.")],
-    data: Data = None,
+    data: Annotated[str | None, typer.Option(help="Its cohort; by default where the run recorded it.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a logged training, trial or fold again from what it logged, and compare every number."""

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import psutil
+
 from glioflow.cluster.ray_internals import kept
 from glioflow.errors import UserError
 
@@ -175,8 +177,6 @@ def bypass_proxies(addresses: Iterable[str] = ()) -> None:
 
 def own_names() -> set[str]:
     """Return the names and addresses under which this machine is asked, loopback included."""
-    import psutil
-
     families = (socket.AF_INET, socket.AF_INET6)
     listed = (address for each in psutil.net_if_addrs().values() for address in each if address.family in families)
     return {"localhost", "127.0.0.1", "::1", socket.gethostname(), *(each.address.partition("%")[0] for each in listed)}

@@ -4,6 +4,8 @@ import os
 import socket
 from pathlib import Path
 
+import psutil
+
 # Two looks at one process differ by less; a process id is not given again so soon.
 _TOLERANCE_S = 2.0
 
@@ -24,8 +26,6 @@ def began(pid: int) -> float | None:
 
     The time of day at which it began changes with the clock.
     """
-    import psutil
-
     try:
         boot = psutil.boot_time()
         process = psutil.Process(pid)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from glioflow import atomic
+from glioflow.cluster.environment import silence
 from glioflow.cluster.storage import home, home_uri, tracking_uri
 from glioflow.errors import GlioflowError, StoreFailed, UserError
 
@@ -192,8 +193,6 @@ def ray_storage(folder: Path) -> dict[str, Any]:
 def open_for_ray() -> Any:
     """Open the store for Ray, in whose processes it is opened anew: none of its secrets travel."""
     from pyarrow.fs import FSSpecHandler
-
-    from glioflow.cluster.environment import silence
 
     class Handler(FSSpecHandler):  # type: ignore[misc]
         def __reduce__(self) -> tuple[Any, tuple[()]]:

@@ -1,6 +1,7 @@
 """Pretrained encoder weights: where they come from, how they are read, and what input they expect."""
 
 import hashlib
+import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,8 +40,6 @@ def read_weights(source: str, *, key: str = "model.weights") -> tuple[dict[str, 
     Raises:
         UserError: If there is no such file (it says where it was looked for), or no state dict in it.
     """
-    import io
-
     import torch
     from safetensors.torch import load
 

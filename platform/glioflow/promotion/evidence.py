@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from glioflow.bundle.measurement import measure_segmentation
 from glioflow.bundle.prediction import Predictor
@@ -47,8 +48,6 @@ class Entry:
         Raises:
             UserError: If its bundle is not the registered one, or its run did not record its split and experiment.
         """
-        import yaml
-
         predictor = Predictor.load(tracking.bundle_of(version))
         _holder(tracking, version.run_id, SPLIT)
         trained = read_trained(tracking, version.run_id, predictor.description.origin.split)

@@ -65,7 +65,7 @@ def resumed_setting(setting: Setting, run_id: str, *, besides: Collection[str] =
 def _refuse(changed: Sequence[str], run_id: str, hint: str) -> None:
     if changed:
         listed = "; ".join(changed[:_SHOWN]) + (f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else "")
-        rule = f"--resume goes on with what run {run_id} began with, and this has changed: {listed}"
+        rule = f"--resume needs what run {run_id} began with, and this has changed: {listed}"
         raise UserError(rule, hint=hint)
 
 
@@ -113,5 +113,5 @@ def check_folds(setting: Setting, finished: Mapping[int, str], splits: Mapping[i
     for number, run_id in finished.items():
         tags: dict[str, str] = setting.tracking.run(run_id).data.tags
         if tags.get("glioflow.split") != splits[number].digest:
-            rule = f"--resume goes on with the folds that the run began with, and fold {number + 1} is dealt otherwise"
+            rule = f"--resume needs the folds that the run began with, and fold {number + 1} is dealt otherwise"
             raise UserError(rule, hint="begin a new cross-validation without --resume")

@@ -18,6 +18,7 @@ from glioflow.cluster.environment import own_names
 from glioflow.errors import UserError
 from glioflow.page.files import HEADERS, add_page
 from glioflow.serving.http.request_guard import OVERHEAD, answer_error, error_body, knows_host
+from glioflow.serving.ports import check_port
 from glioflow.serving.settings import Limits, bearer, own_token
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:8000"
@@ -127,8 +128,6 @@ def page_forever(
         UserError: If the port is taken, or `endpoint` is no URL.
     """
     import uvicorn
-
-    from glioflow.serving.ports import check_port
 
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname:

@@ -5,6 +5,7 @@ import hashlib
 import os
 from pathlib import Path
 
+import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 from glioflow.errors import UserError
@@ -18,8 +19,6 @@ _STUDIES = 4  # of the largest size, for which there is room
 
 def values_in_memory() -> int:
     """Return how many values of images may be computed at once, for which half of this machine's memory has room."""
-    import psutil
-
     total = psutil.virtual_memory().total
     with contextlib.suppress(OSError, ValueError):  # of a container, `max` where it has no limit
         total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))

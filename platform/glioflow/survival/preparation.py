@@ -1,5 +1,6 @@
 """Inputs made into standardized numbers without gaps, learned from training patients only. Never sees an outcome."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -193,8 +194,6 @@ def _fit_knn(values: Matrix, settings: SurvivalSettings) -> KnnImputer:
 
 
 def _fit_chain(values: Matrix, settings: SurvivalSettings) -> ChainedImputer:
-    import warnings
-
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.experimental import enable_iterative_imputer  # noqa: F401 - unlocks the next import
     from sklearn.impute import IterativeImputer

@@ -60,7 +60,7 @@ def check_lease(run: Any) -> None:
             return
     rule = f"run {run.info.run_id} is run from the home {by}"
     when = as_text(until)
-    raise UserError(rule, hint=f"go on with it there, or here after {when} unless it is renewed until then")
+    raise UserError(rule, hint=f"continue it there, or here after {when} if that home does not renew it")
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 import sys
 
+import psutil
+
 _MIB = 2**20
 
 
@@ -12,8 +14,6 @@ def machine_use() -> dict[str, float]:
         `system/cpu_utilization_percentage` of the machine since the last call, `system/system_memory_usage_percentage`,
         `system/process_memory_megabytes`, and `system/gpu_memory_megabytes` (its highest so far).
     """
-    import psutil
-
     used = {
         "system/cpu_utilization_percentage": float(psutil.cpu_percent()),
         "system/system_memory_usage_percentage": float(psutil.virtual_memory().percent),

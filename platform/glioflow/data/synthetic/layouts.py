@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.atomic import new_folder
+from glioflow.data.formats.brats import CHANNELS
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.synthetic.phantom import TumorPlan, draw_phantom, render, smooth_noise
 from glioflow.errors import UserError, unknown_name
 
 SLICES = 12
-_SEQUENCES = ("flair", "t1", "t1ce", "t2")
 # How the labels of a drawn tumor, 1 core, 2 edema, 4 enhancing, are numbered in a scheme; every second part of the
 # core has the number after it.
 _NUMBERS: Mapping[str, tuple[Mapping[int, int], int]] = {
@@ -53,7 +53,7 @@ class Example:
 
 
 def _names(text: str) -> dict[str, str]:
-    return dict(zip(_SEQUENCES, text.split(), strict=True))
+    return dict(zip(CHANNELS, text.split(), strict=True))
 
 
 def _cases(*names: str) -> tuple[Mapping[str, str], ...]:

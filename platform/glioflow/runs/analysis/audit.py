@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+import numpy as np
+
 from glioflow import audit, cluster
 from glioflow.audit.gap import Kind, Scores, Trial, run_trial
 from glioflow.audit.leaks import Leak
@@ -213,7 +215,6 @@ def _example(cohort: PreparedCohort, table: "pd.DataFrame | None", notes: list[s
 
 def slice_features(cohort: PreparedCohort) -> "pd.DataFrame":
     """Return one row per slice, indexed by patient: area, centroid and spread of its tumor, zeros without one."""
-    import numpy as np
     import pandas as pd
 
     names = ("area_px", "centroid_row_px", "centroid_column_px", "coordinate_std_row_px", "coordinate_std_column_px")

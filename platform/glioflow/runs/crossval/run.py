@@ -97,7 +97,7 @@ def crossval(
             runs, scores = _run_folds(setting, run.run_id, parts, done, say)
             answer = _conclude(setting, run, runs, scores)
         except BaseException:
-            say(f"go on with --resume {run.run_id}")  # first: a stopped job may be killed while its runs are closed
+            say(f"continue with --resume {run.run_id}")  # first: a stopped job may be killed while its runs are closed
             with contextlib.suppress(Exception):  # where the store is away, the first error is what helps
                 close_children(setting.tracking, experiment.name, run.run_id)
             raise

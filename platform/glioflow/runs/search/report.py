@@ -2,6 +2,7 @@
 
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Required, TypedDict
@@ -111,8 +112,6 @@ def _bundle_of(setting: Setting, run_id: str) -> Path:
 
 def draw(study: optuna.Study, settings: SearchSettings) -> str:
     """Return one HTML page with Optuna's figures, which needs nothing beside it; empty before two finished trials."""
-    import warnings
-
     from optuna import visualization as charts
 
     if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < 2:

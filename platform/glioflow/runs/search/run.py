@@ -112,7 +112,7 @@ def search(
     if resume and not folder.exists:
         raise _unknown_search(name)
     if not resume and folder.exists:
-        hint = f"go on with --resume {name}, or choose another search.name"
+        hint = f"continue with --resume {name}, or choose another search.name"
         raise UserError("a search of this name must not exist", name, hint=hint)
     try:
         with holding(folder.path, f"search {name}"):
@@ -257,15 +257,15 @@ def _run(
             share_study(folder.storage)
     except Exception as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise RunFailed(f"search {name} broke off ({line}); go on with --resume {name}") from error
-    if searcher is not None and searcher.trouble:
-        raise RunFailed(f"search {name} cannot go on ({searcher.trouble}); solve this, and go on with --resume {name}")
+        raise RunFailed(f"search {name} stopped ({line}); continue with --resume {name}") from error
+    if searcher is not None and (trouble := searcher.trouble):
+        raise RunFailed(f"search {name} cannot go on ({trouble}); solve this, and continue with --resume {name}")
     if searcher is None:
         interrupted = any(not (each.metrics or {}).get("finished") and each.error is None for each in results)
     else:
         interrupted = count_open(folder.study, folder.storage) > 0
     if interrupted:  # Tune takes the first Ctrl-C for itself and returns as if all were well
-        say(f"interrupted; go on with --resume {name}")
+        say(f"interrupted; continue with --resume {name}")
         raise KeyboardInterrupt
 
 
@@ -273,7 +273,7 @@ def _conclude(setting: Setting, folder: SearchFolder, parent: ParentRun, cohorts
     """Close what was left open, name the best finished trial, and log it as an experiment ready to run."""
     tracking, experiment, name, run = setting.tracking, setting.experiment, folder.name, parent.run
     if not answers(tracking.uri, patience_s=PATIENCE_S):
-        raise RunFailed(f"MLflow at {tracking.shown} does not answer; start it and go on with --resume {name}")
+        raise RunFailed(f"MLflow at {tracking.shown} does not answer; start it and continue with --resume {name}")
     close_children(tracking, experiment.name, run.run_id)
     parent.update(last=True)
     trials = tracking.children(experiment.name, run.run_id)

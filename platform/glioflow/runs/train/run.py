@@ -91,7 +91,7 @@ def train_in(setting: Setting, opened: AbstractContextManager[Run], say: Say = q
                 val = fit_on_train(plan)
                 test = score_test_patients(plan)
         except (KeyboardInterrupt, SystemExit):  # Ray Train turns the first Ctrl-C into the second
-            say(f"interrupted; go on with --resume {run.run_id}")
+            say(f"interrupted; continue with --resume {run.run_id}")
             raise KeyboardInterrupt from None
         metrics = {**val, **test.metrics}
         run.log_metrics(metrics)
@@ -131,7 +131,7 @@ def _check_kind(tracking: Tracking, run_id: str) -> None:
     kind = tracking.run(run_id).data.tags.get("glioflow.kind", "train")
     if kind != "train":
         verb = {"crossval": "crossval --resume", "search": "search --resume NAME"}.get(kind)
-        hint = f"a {kind} goes on with `glioflow {verb}`" if verb else "give the run id of `glioflow train`"
+        hint = f"a {kind} is continued with `glioflow {verb}`" if verb else "give the run id of `glioflow train`"
         raise UserError("--resume must be the run id of a training", f"run {run_id} of kind {kind}", hint=hint)
 
 

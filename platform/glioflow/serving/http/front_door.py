@@ -18,6 +18,7 @@ from typing import IO
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from glioflow.cluster import silence
 from glioflow.serving.http.request_guard import ID, OVERHEAD, answer_error
 from glioflow.serving.settings import APP, Limits
 
@@ -34,8 +35,6 @@ _OF_SERVE, _ROUTES, _KNOWN_S = "/-/", "/-/routes", 5
 
 def middlewares() -> list[Middleware]:
     """Return what Serve puts before its own proxy."""
-    from glioflow.cluster import silence
-
     silence()  # this process speaks gRPC to the gateways, which no proxy of the network may see
     given = os.environ.get(LIMITS)
     return [Middleware(FrontDoor, limits=Limits.model_validate_json(given) if given else Limits())]
