@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from glioflow import cluster
 from glioflow.api import auto_stages as stages
-from glioflow.api.auto_state import AutoState, begin_state, read_state
+from glioflow.api.auto_state import AutoState, Outcome, begin_state, read_state
 from glioflow.api.inputs import print_progress
 from glioflow.api.results import Result
 from glioflow.bundle.starter import check_not_reserved
@@ -23,7 +22,7 @@ from glioflow.progress import Say
 from glioflow.reports.numbers import duration, interval, number
 from glioflow.reports.tables import Table
 
-Stage = Callable[[stages.Work], dict[str, Any]]
+Stage = Callable[[stages.Work], Outcome]
 # In order; what a stage came to lies under its name in the state's file.
 STAGES: Mapping[str, Stage] = {
     "check": stages.check_cohort,
@@ -72,7 +71,7 @@ class AutoResult(Result):
     report: Path
     hours: float
     spent_hours: float
-    stages: dict[str, dict[str, Any]] = field(repr=False)
+    stages: dict[str, Outcome] = field(repr=False)
 
     def tables(self) -> list[Table]:
         """Return what was reached, and what each stage took."""

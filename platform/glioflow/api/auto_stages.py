@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glioflow import cluster
-from glioflow.api.auto_state import AutoState, search_of
+from glioflow.api.auto_state import AutoState, Outcome, search_of
 from glioflow.api.cohorts import check
 from glioflow.api.experiments import crossval, search, train
 from glioflow.api.planning import plan
@@ -20,6 +20,7 @@ from glioflow.cluster.storage import home
 from glioflow.config import Experiment, load_experiment, override
 from glioflow.data.formats.detect import open_cohort
 from glioflow.errors import RunFailed, UserError
+from glioflow.json_values import JsonObject
 from glioflow.planning.budget import Costs, Shares, fold_patients, is_ensemble, least_seconds, share_out
 from glioflow.planning.rules import plan_length
 from glioflow.progress import Say
@@ -51,7 +52,7 @@ class Work:
         """Where the files of this `auto` lie."""
         return self.state.folder
 
-    def outcome(self, stage: str) -> dict[str, Any]:
+    def outcome(self, stage: str) -> Outcome:
         """Return what an earlier stage came to."""
         return self.state.stages[stage]
 
@@ -65,7 +66,7 @@ class Work:
         return Costs(**self.outcome("measure")["costs"])
 
 
-def check_cohort(work: Work) -> dict[str, Any]:
+def check_cohort(work: Work) -> Outcome:
     """Refuse a cohort with errors."""
     checked = check(work.state.cohort, say=work.say)
     errors = [problem for problem in checked.problems if problem.severity == "error"]
@@ -76,7 +77,7 @@ def check_cohort(work: Work) -> dict[str, Any]:
     return {"patients": checked.patients, "slices": checked.slices, "warnings": len(checked.problems)}
 
 
-def plan_experiment(work: Work) -> dict[str, Any]:
+def plan_experiment(work: Work) -> Outcome:
     """Plan the experiment; trainings are booked so that several run side by side."""
     minutes = 60 * work.state.hours / 6
     made = plan(work.state.cohort, name=work.state.name, minutes=minutes, say=work.say)
@@ -90,7 +91,7 @@ def plan_experiment(work: Work) -> dict[str, Any]:
     return {"choices": made.to_json()["choices"], "slots": max(1, slots)}
 
 
-def measure(work: Work) -> dict[str, Any]:
+def measure(work: Work) -> Outcome:
     """Time a short training, and share the budget out."""
     experiment = work.experiment(PLAN)
     short = override(
@@ -121,7 +122,7 @@ def measure(work: Work) -> dict[str, Any]:
     return {**measured, "folds": folds, "hold_out_test": hold_out}
 
 
-def search_space(work: Work) -> dict[str, Any]:
+def search_space(work: Work) -> Outcome:
     """Search around the plan for as long as the budget's share is."""
     shares = Shares(**work.outcome("measure")["shares"])
     planned = lengthened(work.experiment(PLAN), shares)
@@ -149,7 +150,7 @@ def search_space(work: Work) -> dict[str, Any]:
     return {"run_id": done.run_id, "best": chosen, "best_s": seconds, "trials": trials, "cost": done.cost}
 
 
-def settle(work: Work) -> dict[str, Any]:
+def settle(work: Work) -> Outcome:
     """Give the winner the length that what is left of the budget carries, at the speed that it showed."""
     shares, search = Shares(**work.outcome("measure")["shares"]), work.outcome("search")
     experiment, slots, costs = work.experiment(BEST), work.outcome("plan")["slots"], work.costs
@@ -165,7 +166,7 @@ def settle(work: Work) -> dict[str, Any]:
     return {"shares": vars(left)}
 
 
-def cross_validate(work: Work) -> dict[str, Any]:
+def cross_validate(work: Work) -> Outcome:
     """Cross-validate the winner on all but the test patients, unless the others are too few for folds."""
     experiment = work.experiment(FINAL)
     done = crossval(
@@ -192,7 +193,7 @@ def cross_validate(work: Work) -> dict[str, Any]:
     return {key: values[key] for key in (*kept, "dice_num_empty_both", "volume_interval") if key in values}
 
 
-def train_final(work: Work) -> dict[str, Any]:
+def train_final(work: Work) -> Outcome:
     """Train the model that is registered, unless that is the ensemble of the folds."""
     folds, hold_out = work.outcome("crossval")["folds"], work.outcome("crossval")["hold_out_test"]
     if is_ensemble(folds, hold_out=hold_out):
@@ -209,7 +210,7 @@ def _test_dice(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
     return {key: value for key, value in metrics.items() if key.startswith("test/dice")}
 
 
-def fit_survival_stage(work: Work) -> dict[str, Any]:
+def fit_survival_stage(work: Work) -> Outcome:
     """Fit the survival stage on the out-of-fold masks, where there are outcomes."""
     clinical = open_cohort(Path(work.state.cohort)).clinical
     if clinical is None:
@@ -221,7 +222,7 @@ def fit_survival_stage(work: Work) -> dict[str, Any]:
     return {"run_id": done.run_id, "task": done.evaluation.task, "beats_baselines": done.evaluation.beats_baselines}
 
 
-def register_model(work: Work) -> dict[str, Any]:
+def register_model(work: Work) -> Outcome:
     """Register the final model, its survival stage and its volume interval inside."""
     run_id, name = work.outcome("train")["run_id"], work.state.name
     before = [each.version for each in Tracking().versions(name) if each.run_id == run_id]
@@ -236,7 +237,7 @@ def register_model(work: Work) -> dict[str, Any]:
     return {"name": made.name, "version": made.version}
 
 
-def put_before_gate(work: Work) -> dict[str, Any]:
+def put_before_gate(work: Work) -> Outcome:
     """Let the gate decide."""
     version = RegisteredVersion(work.state.name, work.outcome("register")["version"])
     champion = Tracking().champion(version.name)
@@ -246,7 +247,7 @@ def put_before_gate(work: Work) -> dict[str, Any]:
     return {"decision": verdict.decision, "reasons": [reason.model_dump(mode="json") for reason in verdict.reasons]}
 
 
-def write_report(work: Work) -> dict[str, Any]:
+def write_report(work: Work) -> Outcome:
     """Write the report about all of it."""
     tracking, run_id, drawings = Tracking(), work.outcome("crossval")["run_id"], list[Drawing]()
     for name in ("worst", "median", "best"):
@@ -266,7 +267,7 @@ def lengthened(experiment: Experiment, shares: Shares) -> Experiment:
     return override(experiment, {**chosen, "search.first": first})
 
 
-def _trial(run: Any, experiment: Experiment) -> dict[str, Any]:
+def _trial(run: Any, experiment: Experiment) -> JsonObject:
     metrics = run.data.metrics
     dice = metrics.get("val/dice_mean", metrics.get("val/dice"))
     point = point_of(run, experiment)

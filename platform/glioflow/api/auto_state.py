@@ -21,6 +21,10 @@ _FORMAT = 1
 _KEEP_S = 30.0
 
 
+# What a stage came to: JSON, as the file of the state keeps it for the stages after it and for the report.
+Outcome = dict[str, Any]
+
+
 @dataclass
 class AutoState:
     """What an `auto` was asked for, and what became of its stages.
@@ -39,7 +43,7 @@ class AutoState:
     hours: float
     since_ms: int = field(default_factory=now_ms)
     before_s: float = 0.0
-    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stages: dict[str, Outcome] = field(default_factory=dict)
     _began: float = field(default_factory=time.monotonic)
     _kept: float = field(default_factory=time.monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -59,7 +63,7 @@ class AutoState:
         """Seconds of the budget that are left; below 0 where it is overdrawn."""
         return 3600 * self.hours - self.spent_s
 
-    def note(self, stage: str, outcome: dict[str, Any], seconds: float) -> None:
+    def note(self, stage: str, outcome: Outcome, seconds: float) -> None:
         """Keep what a stage came to, so that it is not done again."""
         self.stages[stage] = {**_without_nan(outcome), "seconds": round(seconds, 1)}
         self.keep()

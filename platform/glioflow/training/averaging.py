@@ -1,4 +1,8 @@
-"""Averaged weights: an exponential moving average of a network, updated on its device without waiting for it."""
+"""Averaged weights: an exponential moving average of a network, updated on its device without waiting for it.
+
+PyTorch's `AveragedModel` gives its update the number of steps as a tensor on the device: a decay that rises with it
+waits for the GPU in every step. So the update is PyTorch's, and the count is kept here.
+"""
 
 import copy
 

@@ -40,9 +40,9 @@ def find_unused_labels(cohort: Cohort, reports: Sequence[CaseReport]) -> list[Pr
     """Report labels that the cohort declares and no mask has, where all masks were read: the scheme may be another."""
     if len(cohort.labels) < 2 or len(reports) < _ENOUGH or not any(report.labeled for report in reports):
         return []
-    found = {value for report in reports for value in report.labels}
+    present = {value for report in reports for value in report.labels}
     rule = "a label of the cohort should be in a mask"
-    unused = {value: name for value, name in cohort.labels.items() if value not in found}
+    unused = {value: name for value, name in cohort.labels.items() if value not in present}
     return [Problem("warning", cohort.path.name, rule, f"{value} {name} is in none") for value, name in unused.items()]
 
 
