@@ -157,8 +157,8 @@ def test_the_report_says_what_won_and_by_how_much_beside_baselines_intervals_and
         assert text in page
     for text in ("29 min of 30 min", "insufficient-evidence", "overlap &lt;and&gt; pixels", "no clinical table"):
         assert text in page
-    unsearched = {**OUTCOMES, "search": {"seconds": 0.0, "skipped": "the budget carries no search"}}
-    assert "The plan alone: the budget carries no search." in auto_page("lgg", unsearched, hours=0.5, spent_s=1)
+    unsearched = {**OUTCOMES, "search": {"seconds": 0.0, "skipped": "the budget is too small for a search"}}
+    assert "The plan alone: the budget is too small for a search." in auto_page("lgg", unsearched, hours=0.5, spent_s=1)
 
 
 def test_the_plan_that_no_trial_beat_is_not_said_to_be_beaten():

@@ -1,4 +1,4 @@
-"""From a cohort to the best model that a budget carries, and an honest report about it, with nothing to configure."""
+"""From a cohort to the best model that a budget allows, and an honest report about it, with nothing to configure."""
 
 import math
 import re

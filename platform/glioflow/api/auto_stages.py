@@ -133,7 +133,7 @@ def search_space(work: Work) -> Outcome:
     left_s = shares.search_s - training_s - (work.state.spent_s - work.outcome("measure")["spent_s"])
     if not begun and (not shares.search_s or left_s <= 0):
         write_text(work.folder / BEST, to_yaml(planned))
-        return {"skipped": "the budget carries no search"}
+        return {"skipped": "the budget is too small for a search"}
     done = search(
         override(planned, {"search.name": name}),
         work.state.cohort,
@@ -151,7 +151,7 @@ def search_space(work: Work) -> Outcome:
 
 
 def settle(work: Work) -> Outcome:
-    """Give the winner the length that what is left of the budget carries, at the speed that it showed."""
+    """Give the winner the length that what is left of the budget allows, at the speed that it showed."""
     shares, search = Shares(**work.outcome("measure")["shares"]), work.outcome("search")
     experiment, slots, costs = work.experiment(BEST), work.outcome("plan")["slots"], work.costs
     if "best_s" in search:
@@ -261,7 +261,7 @@ def write_report(work: Work) -> Outcome:
 
 
 def lengthened(experiment: Experiment, shares: Shares) -> Experiment:
-    """Return the plan with the length that the budget carries, and a search that begins with it."""
+    """Return the plan with the length that the budget allows, and a search that begins with it."""
     chosen = {choice.key: choice.value for choice in plan_length(shares.epochs, shares.steps_per_epoch, "")}
     first = [{**point, **{key: chosen[key] for key in point if key in chosen}} for point in experiment.search.first]
     return override(experiment, {**chosen, "search.first": first})

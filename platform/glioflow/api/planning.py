@@ -63,7 +63,7 @@ def plan(
     minutes: float = 60,
     say: Say = print_progress,
 ) -> PlanResult:
-    """Plan an experiment from what a cohort holds and this machine, or the Ray cluster at RAY_ADDRESS, carries.
+    """Plan an experiment from what a cohort holds and this machine, or the Ray cluster at RAY_ADDRESS, has.
 
     Args:
         cohort: Folder of a cohort with masks, as it was downloaded.

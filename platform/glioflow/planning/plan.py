@@ -124,7 +124,8 @@ def _fitting(
             break
         cost, tried = there(partial(measure_step, experiment, facts.channels, available=available)), size
         if cost.bytes <= available:
-            probe = f"a step takes {cost.bytes / 1e9:.2g} of the {available / 1e9:.2g} GB for it, tried in {machine.what}"
+            share = f"{cost.bytes / 1e9:.2g} of the {available / 1e9:.2g} GB for it"
+            probe = f"a step takes {share}, tried in {machine.what}"
             return rules.plan_training(
                 facts, machine, minutes=minutes, seconds_per_step=cost.seconds, halved=halved, probe=probe
             )

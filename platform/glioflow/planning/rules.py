@@ -1,7 +1,7 @@
 """The rules of a plan: from facts to settings, each with the reason that is written beside it.
 
 Sources: nnU-Net's published rules (Isensee et al., Nature Methods 2021: 3D unless the data are very anisotropic, the
-median spacing as target, patches as large as memory carries, z-scores inside the head), and our own measurements in
+median spacing as target, patches as large as memory allows, z-scores inside the head), and our own measurements in
 `benchmarks/`. Costs on CPU are of two cores. Numbers without a source are conventions, and their reasons claim no more.
 """
 
@@ -131,7 +131,7 @@ def plan_preprocessing(facts: CohortFacts, machine: Machine) -> Choice:
 
 
 def plane_size(facts: CohortFacts, machine: Machine) -> int:
-    """Return the side of a slice: of the head or the image, in steps of 32, as far as the machine carries it."""
+    """Return the side of a slice: of the head or the image, in steps of 32, as large as the machine allows."""
     cut = facts.background >= CUT_AWAY and not (facts.whole_numbers and facts.values[1] <= 255)
     side = max(facts.head[1:] if cut else facts.shape[1:])
     return int(max(64, min(256 if machine.gpus else 128, 32 * math.ceil(side / 32))))
@@ -200,7 +200,7 @@ def plan_training(
     elif machine.gpus:
         yield Choice("training.batch_size", "auto", "the largest that fits, found by trying on the GPU")
     else:
-        why = "slices; more is no faster on CPU cores" if not halved else "slices, as many as memory carries"
+        why = "slices; more is no faster on CPU cores" if not halved else "slices, as many as memory allows"
         yield Choice("training.batch_size", batch_size(False, halved=halved), f"{why}; {probe}")
     affordable = int(STEPPING * 60 * minutes / max(seconds_per_step, 1e-6))
     steps = max(FEWEST_STEPS, min(ENOUGH, affordable))
