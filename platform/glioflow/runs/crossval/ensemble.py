@@ -16,7 +16,7 @@ from glioflow.evaluation import flatten_summary
 from glioflow.evaluation.patients import person_of
 from glioflow.runs.crossval.out_of_fold import finished_folds, read_out_of_fold
 from glioflow.runs.scoring import score_cases
-from glioflow.runs.train.run import PER_PATIENT
+from glioflow.runs.train.test_patients import PER_PATIENT
 from glioflow.tracking import BUNDLE, Tracking
 from glioflow.tracking.trained import COHORT, ENSEMBLE_SPLIT, SPLIT, known_cases
 from glioflow.version import __version__
