@@ -285,7 +285,7 @@ def test_what_makes_two_cross_validations_unlike_is_refused_or_said(folded, tiny
     for other, rule in (
         (folded(Bright(), drop=1), "same patients.*8 and 7 cases, 1 in one alone"),
         (folded(Bright(), experiment=regions), "one task.*tumor.*WT"),
-        (folded(Bright(), status="FAILED"), "only finished cross-validations.*FAILED; finish it with"),
+        (folded(Bright(), status="FAILED"), "must be finished first.*FAILED; finish it with"),
         (models("single", Bright()), "never saw it.*a cross-validation, with .*single, a model"),
         ("0" * 32, "no run has the id 0000"),
     ):
