@@ -21,6 +21,7 @@ from glioflow.models import build_network
 from glioflow.runs.analysis.compare import compare
 from glioflow.runs.analysis.evaluate import Subject, evaluate, unseen_by
 from glioflow.runs.case_pictures import pick_cases
+from glioflow.runs.crossval import fold as fold_module
 from glioflow.runs.crossval import run as crossval_module
 from glioflow.runs.crossval.fold import JUDGED, fold_split
 from glioflow.runs.crossval.out_of_fold import OUT_OF_FOLD
@@ -291,7 +292,7 @@ def test_what_makes_two_cross_validations_unlike_is_refused_or_said(folded, tiny
     ):
         with pytest.raises(UserError, match=rule):
             compare(one, other)
-    with pytest.raises(UserError, match="is a cross-validation, which has no model of its own"):
+    with pytest.raises(UserError, match="is a cross-validation without a model of its own"):
         evaluate(one, easy.path)
     with pytest.raises(UserError, match="leave out the cohort"):
         compare(one, one, easy.path)
@@ -345,7 +346,7 @@ def test_the_bundles_temperature_is_what_probabilities_have(easy, tiny):
 def in_process(monkeypatch, tiny, easy, tracking):
     """Let a cross-validation run here, without a cluster, with folds whose training can be made to fail."""
     calls, failing = [], set()
-    train_plan = crossval_module.train_plan
+    train_plan = fold_module.train_plan
 
     def train(plan, worker):
         calls.append(plan.split.test)
@@ -357,7 +358,7 @@ def in_process(monkeypatch, tiny, easy, tracking):
     model = {"architecture": "buda-unet", "options": {"features": [4, 8]}}
     quick = changed(tiny, model=model, training={**tiny.training.model_dump(mode="json"), "epochs": 1})
     monkeypatch.setattr(crossval_module, "open_setting", lambda *_, **__: Setting(quick, easy, split, tracking))
-    monkeypatch.setattr(crossval_module, "train_plan", train)
+    monkeypatch.setattr(fold_module, "train_plan", train)
     monkeypatch.setattr(crossval_module.cluster, "map_parallel", lambda function, items, **_: map(function, items))
     return quick, calls, failing
 
