@@ -171,7 +171,8 @@ WRITTEN = {
         t1_se_tra_nativ | T1 ohne KM | T1 sans contraste | T1 SIN CONTRASTE | T1 senza mdc | 3DT1 | AXT1 |
         WIP T1W_3D_TFE SENSE | T1 POST OP | AX T1 REPEAT2 | T1C- | T1 (-C) | AX T1 -C | AX T1 C(-) | T1 KM- | T1 Gd- |
         T1 CE- | T1W_SE_CLEAR_C- | T1 -GD | T1_C_minus | T1 GD neg | T1 TRA VOR KM | T1 vor Kontrastmittel |
-        T1 AVANT INJECTION | T1 SAG S/C | T1 SIN CIV | T1 SE SAG ANTES | T1 Post SRS | T1 単純
+        T1 AVANT INJECTION | T1 SAG S/C | T1 SIN CIV | T1 SE SAG ANTES | T1 Post SRS | T1 単純 | T1 (-)C |
+        T1 (-) contrast
     """,
     "post": """
         AX T1 POST GAD | AX T1 POST GD | AX T1 POST CONTRAST | AXIAL T1 POST | T1 AXIAL POST | T1 POST |

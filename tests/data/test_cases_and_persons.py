@@ -151,12 +151,21 @@ class TestRoles:
     """Which file is what."""
 
     def test_a_brain_mask_is_no_tumor(self, tmp_path):
-        for name in ("brain_mask", "brainmask", "mask_brain", "bet_mask", "skull-mask"):
+        of_parts = ("csf_seg", "wm_mask", "white_matter_mask", "hippocampus_labels", "aseg", "aparc+aseg", "valid_mask")
+        for name in ("brain_mask", "brainmask", "mask_brain", "bet_mask", "skull-mask", *of_parts):
             image(tmp_path / name / "one" / "flair.nii.gz")
             mask(tmp_path / name / "one" / f"one_{name}.nii.gz")
             _, case = read_first(tmp_path / name)
             assert case.mask is None, name
             assert case.channels == ("flair",)
+
+    @pytest.mark.parametrize("name", ["lesion", "tumor", "Tumour", "GT", "ground_truth", "truth", "ROI", "brain_tumor"])
+    def test_a_mask_under_another_name_is_never_a_channel_of_the_image(self, tmp_path, name):
+        image(tmp_path / "one" / "flair.nii.gz")
+        mask(tmp_path / "one" / f"one_{name}.nii.gz")
+        _, case = read_first(tmp_path)
+        assert case.channels == ("flair",)
+        assert case.mask.all()
 
     def test_a_brain_mask_beside_a_mask_of_the_tumor_is_left_out(self, tmp_path):
         image(tmp_path / "a.nii.gz")

@@ -92,7 +92,11 @@ def test_the_table_is_large_and_says_nothing_twice():
 
 
 @pytest.mark.parametrize(
-    "description", ["T1 PRE AND POST", "T1 W/O + W CONTRAST", "AX T1 W/WO", "T1 WWO", "T1 with and without", "T1 C-/C+"]
+    "description",
+    [
+        *("T1 PRE AND POST", "T1 W/O + W CONTRAST", "AX T1 W/WO", "T1 WWO", "T1 with and without", "T1 C-/C+"),
+        *("T1 +/- C", "T1 +/-Gd", "AX T1 ± contrast"),
+    ],
 )
 def test_a_description_that_says_both_is_refused(description):
     with pytest.raises(UserError, match=r"before or after contrast.*choose one of: pre, post"):

@@ -31,6 +31,7 @@ _OPERATION = re.compile(rf"\b(?:pre|post)[ -]?(?:{_TREATMENT})\b")
 _EITHER = re.compile(
     r"\bw(?:ith)?[ /&+-]*(?:and|y|und|et)?[ /]*w(?:ith)?[ /-]?o(?:ut)?\b"
     r"|\bw(?:ith)?/?o(?:ut)?[ /&]+(?:and )?w(?:ith)?\b"
+    r"|\+ ?/ ?-|±"
 )
 _NO = (
     r"(?:w/o|w-o|wo|without|no|non|sans|ohne|sin|sem|senza|zonder|utan|uten|bez|minus|before|vor|avant|antes(?: de)?"
@@ -39,7 +40,7 @@ _NO = (
 _MINUS = r"(?:-(?![a-z0-9])| ?(?:minus|neg\w*)\b)"
 _WITHOUT = re.compile(
     rf"\bpre(?:[ -]?{_AGENT})?\b|\b{_NO}[ -]*(?:iv[ -]*)?{_AGENT}\b|(?:\b|\bt1w?){_AGENT}{_MINUS}"
-    rf"|(?<![a-z0-9])-{_AGENT}\b|(?<![a-z0-9])c ?\(?-(?![a-z0-9])|造影前|単純"
+    rf"|(?<![a-z0-9])-{_AGENT}\b|(?<![a-z0-9])c ?\(?-(?![a-z0-9])|\(-\) ?{_AGENT}\b|造影前|単純"
     r"|\b(?:w/o|without|wo|s/c|nativ\w*|unenh\w*|plain|antes|noncon\w*|nongad\w*|nc)\b"
 )
 _WITH = re.compile(

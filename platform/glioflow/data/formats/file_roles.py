@@ -34,10 +34,18 @@ Role = Literal["image", "mask", "brain_mask"]
 DECLARED = "cohort.yaml"
 _ENDING = r"\.(?:tiff?|png|nii|nii\.gz|mha|nrrd)$"
 _MARK = r"(?:mask|d?seg|segm|segmentation|labels?)"
-_BRAIN = r"(?:brain|bet|skull|skullstrip(?:ped)?|head)"
-MASK_NAME = re.compile(rf"(?:^|[_-]){_MARK}{_ENDING}|\.seg\.nrrd$", re.IGNORECASE)
+# Words that alone mean a mask of the tumor: as an image it would tell the network the answer.
+_TUMOR = r"(?:lesions?|tumou?rs?|gt|ground[_-]?truth|truth|roi)"
+# Whose masks are no tumor: the brain and its parts, the head, and where an image is valid.
+_BRAIN = (
+    r"(?:brain|bet|skull|skullstrip(?:ped)?|head|scalp|face|foreground|background|valid|parenchyma|tissues?|wm|gm|csf"
+    r"|(?:white|gr[ae]y)[_-]?matter|ventricles?|hippocamp(?:us|i)|cerebell(?:um|ar)|thalam(?:us|i)|brain[_-]?stem)"
+)
+_ATLAS = r"(?:aseg|aparc(?:[._+-]?[a-z0-9]+)*|wmparc|ribbon)"
+MASK_NAME = re.compile(rf"(?:^|[_-])(?:{_MARK}|{_TUMOR}){_ENDING}|\.seg\.nrrd$", re.IGNORECASE)
 BRAIN_NAME = re.compile(
-    rf"(?:^|[_-]){_BRAIN}[_-]?{_MARK}{_ENDING}|(?:^|[_-]){_MARK}[_-]{_BRAIN}{_ENDING}", re.IGNORECASE
+    rf"(?:^|[_-])(?:{_BRAIN}[_-]?{_MARK}|{_MARK}[_-]{_BRAIN}|{_ATLAS}){_ENDING}",
+    re.IGNORECASE,
 )
 
 
