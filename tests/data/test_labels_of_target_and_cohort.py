@@ -7,7 +7,7 @@ from dicom_series import write_series
 from pydantic import ValidationError
 from test_volume_cohorts import LPS, write_brats
 
-from bundles import changed, describe
+from bundles import ORIGIN, changed, describe
 from glioflow.bundle.prediction import Predictor
 from glioflow.config import Experiment
 from glioflow.data.formats.detect import open_cohort
@@ -20,7 +20,7 @@ from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 from glioflow.features import measure_regions
 from glioflow.label_schemes import SCHEMES
-from glioflow.runs.analysis.evaluate import evaluate
+from glioflow.runs.analysis.evaluate import Subject, evaluate
 
 TO_2021 = {
     "kind": "regions",
@@ -109,3 +109,29 @@ def test_a_binary_mask_of_0_and_255_is_one_tumor(tmp_path):
 def test_regions_are_not_measured_on_labels_that_none_of_them_has():
     with pytest.raises(UserError, match=r"made of the labels \[1, 2, 4\].*\[7\]"):
         measure_regions(np.full((2, 3, 3), 7, np.uint8), regions=SCHEMES["brats-2021"].regions)
+
+
+DECATHLON = TargetSettings.model_validate({"preset": "decathlon"})
+
+
+def test_equal_numbers_that_mean_other_tissues_are_refused_with_both(from_2023, tiny, home):
+    refused = refusal(from_2023, tiny.preprocess, home=home, target=DECATHLON)
+    assert "the region TC of the labels brats-2023 must unite [1, 3]; got target [2, 3]" in refused
+    assert "1 necrotic core, 2 edema, 3 enhancing tumor" in refused
+    assert "set target to {preset: brats-2023}" in refused
+    named = DECATHLON.model_copy(update={"regions": {"WT": (1, 2, 3), "core or edema": (2, 3), "ET": (3,)}})
+    assert find_or_prepare(from_2023, tiny.preprocess, home=home, target=named).records
+    (from_2023 / "cohort.yaml").write_text("scheme: decathlon\n")
+    assert find_or_prepare(from_2023, tiny.preprocess, home=home, target=DECATHLON).records
+
+
+def test_an_evaluation_says_which_labels_meant_other_tissues_in_training(from_2023, tiny, home):
+    experiment = changed(tiny, target={"kind": "multiclass", "labels": [1, 2, 3]}, loss={"name": "cross_entropy"})
+    cohort = find_or_prepare(from_2023, tiny.preprocess, home=home)
+    for scheme, said in (
+        ("decathlon", "1 (edema, here necrotic core), 2 (non-enhancing tumor, here edema)"),
+        ("brats-2023", ""),
+    ):
+        origin = ORIGIN.model_copy(update={"labels": dict(SCHEMES[scheme].labels)})
+        told = Subject("model", Predictor(describe(experiment, origin=origin), None), None).warnings(cohort, [])
+        assert [text.partition("trained: ")[2] for text in told if "other tissues" in text] == [said] * bool(said)

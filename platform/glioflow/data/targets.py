@@ -1,6 +1,7 @@
 """What a network predicts: stored labels as its outputs, and its outputs as labels again."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -8,7 +9,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from glioflow.errors import UserError
-from glioflow.label_schemes import scheme_named
+from glioflow.label_schemes import LabelScheme, scheme_named, scheme_with
+
+NO_NAMES: Mapping[int, str] = MappingProxyType({})
 
 
 class TargetSettings(BaseModel):
@@ -78,18 +81,21 @@ class TargetSettings(BaseModel):
             return frozenset(value for values in self.regions.values() for value in values)
         return frozenset(self.labels)
 
-    def check_labels(self, labels: Collection[int], origin: object) -> None:
-        """Refuse a cohort whose labels are not exactly those that this target maps.
+    def check_labels(self, labels: Collection[int], origin: object, tissues: Mapping[int, str] = NO_NAMES) -> None:
+        """Refuse a cohort whose labels are not exactly those that this target maps, or mean other tissues.
 
         Args:
             labels: Values that the cohort's masks may hold besides 0, as preprocessing leaves them.
             origin: The cohort, for the error.
+            tissues: What they mean, where that is known.
 
         Raises:
             UserError: With both lists.
         """
-        if self.kind == "binary" or self.mapped_labels == set(labels):
+        if self.kind == "binary":
             return
+        if self.mapped_labels == set(labels):
+            return self._check_regions(scheme_with(tissues), origin)
         unmapped, absent = sorted(set(labels) - self.mapped_labels), sorted(self.mapped_labels - set(labels))
         parts = [f"the target does not map {unmapped}"] * bool(unmapped)
         parts += [f"the cohort never has {absent}"] * bool(absent)
@@ -98,6 +104,18 @@ class TargetSettings(BaseModel):
             f"target {sorted(self.mapped_labels)} and cohort {sorted(labels)} of {origin}: {'; '.join(parts)}",
             hint="change the section target, or rename labels with the step label_map",
         )
+
+    def _check_regions(self, scheme: LabelScheme | None, origin: object) -> None:
+        """Refuse regions that a data set has under the same name, and makes of other labels."""
+        for name, values in self.regions.items():
+            meant = () if scheme is None else scheme.regions.get(name, values)
+            if scheme is not None and set(meant) != set(values):
+                shown = ", ".join(f"{value} {tissue}" for value, tissue in scheme.labels.items())
+                raise UserError(
+                    f"the region {name} of the labels {scheme.name} must unite {list(meant)}",
+                    f"target {list(values)} for {origin} ({shown})",
+                    hint=f"set target to {{preset: {scheme.name}}}, or give the region another name",
+                )
 
     def encode(self, mask: NDArray[np.uint8]) -> NDArray[np.float32] | NDArray[np.int64]:
         """Return stored labels in the form that the loss takes.

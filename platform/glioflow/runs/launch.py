@@ -21,9 +21,9 @@ from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.record import Cohort
 from glioflow.data.prepared.cohort import PreparedCohort, is_prepared
 from glioflow.data.prepared.index import Entry
-from glioflow.data.prepared.preparation import find_or_prepare
+from glioflow.data.prepared.preparation import check_labels, find_or_prepare
 from glioflow.data.prepared.remote import keep_at_home, local_folder
-from glioflow.data.preprocessing.pipeline import Step, renamed
+from glioflow.data.preprocessing.pipeline import Step
 from glioflow.data.splits import Split, check_patients, make_split
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
@@ -137,7 +137,7 @@ def list_source(experiment: Experiment, source: str | Path, *, folds: int = 0) -
     if is_prepared(folder):
         return folder
     cohort = open_cohort(folder)
-    experiment.target.check_labels(renamed(cohort.labels, experiment.preprocess), folder)
+    check_labels(experiment.target, cohort.labels, experiment.preprocess, folder)
     check_patients(len({case.patient for case in cohort.cases}), folds)
     return cohort
 

@@ -19,7 +19,7 @@ from glioflow.data.prepared.index import write_index
 from glioflow.data.prepared.manifest import VERSION, CaseRecord, WholeManifest, digest_image, fingerprint_of
 from glioflow.data.prepared.prints import hash_slices, sign
 from glioflow.data.preprocessing.brain_mask import locate_brain
-from glioflow.data.preprocessing.pipeline import Step, preprocess, rename_labels, renamed
+from glioflow.data.preprocessing.pipeline import Step, preprocess, rename_labels, renamed, renamed_tissues
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 
@@ -68,12 +68,17 @@ def find_or_prepare(
             hint = "give the raw cohort, or the preprocessing of this one"
             raise UserError(rule, _difference(prepared, steps), file=source, hint=hint)
         if target is not None:
-            target.check_labels(renamed(prepared.manifest.labels, steps), source)
+            check_labels(target, prepared.manifest.labels, steps, source)
         return prepared
     cohort = open_cohort(source) if isinstance(source, Path) else source
     if target is not None:
-        target.check_labels(renamed(cohort.labels, steps), cohort.path)
+        check_labels(target, cohort.labels, steps, cohort.path)
     return prepare_in(cohort, steps, home=home, map_cases=map_cases)
+
+
+def check_labels(target: TargetSettings, labels: Mapping[int, str], steps: Sequence[Step], origin: Path) -> None:
+    """Refuse a target that is not one for the labels of a cohort as `steps` leave them; raises `UserError`."""
+    target.check_labels(renamed(labels, steps), origin, renamed_tissues(labels, steps))
 
 
 def prepare_in(cohort: Cohort, steps: Sequence[Step], *, home: Path, map_cases: MapCases = map) -> PreparedCohort:

@@ -8,6 +8,7 @@ from statistics import fmean
 from glioflow import atomic
 from glioflow.bundle.prediction import Predictor
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
+from glioflow.data.preprocessing.pipeline import renamed_tissues
 from glioflow.errors import UserError
 from glioflow.evaluation import VolumeInterval, flatten_summary
 from glioflow.evaluation.patients import CaseScores, Row, metric_of, patient_means
@@ -49,7 +50,20 @@ class Subject:
         return self.part_of(case) in ("train", "val")
 
     def warnings(self, cohort: PreparedCohort, cases: Sequence[PreparedCase]) -> list[str]:
-        """Return what makes the model's numbers on these cases better than they are."""
+        """Return what makes the model's numbers on these cases other than they seem."""
+        return [*self._other_tissues(cohort), *self._flattered(cohort, cases)]
+
+    def _other_tissues(self, cohort: PreparedCohort) -> list[str]:
+        """Name the labels that meant another tissue where the model was trained; one against the rest is one tissue."""
+        description, manifest = self.predictor.description, cohort.manifest
+        if description.target.kind == "binary":
+            return []
+        here, there = renamed_tissues(manifest.labels, manifest.steps), description.origin.labels
+        shared = sorted(here.keys() & there.keys())
+        other = [f"{k} ({there[k]}, here {here[k]})" for k in shared if here[k].lower() != there[k].lower()]
+        return [f"labels meant other tissues where {self.name} was trained: {', '.join(other)}"] if other else []
+
+    def _flattered(self, cohort: PreparedCohort, cases: Sequence[PreparedCase]) -> list[str]:
         seen = sum(self.saw(case) for case in cases)
         if seen:
             rule = f"{seen} of {len(cases)} cases trained {self.name} or chose its settings: its numbers flatter it"
