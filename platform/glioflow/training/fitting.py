@@ -99,15 +99,9 @@ def build_and_fit(
     storage = _storage(training, cases, device, gpu_share)
     size = training.batch_size
     if size == "auto":
+        parts = {"gpu_share": gpu_share, "cpu_share": cpu_share(num_threads)}
         size = (resume and recorded_batch_size(resume)) or find_batch_size(
-            network,
-            criterion,
-            target,
-            training,
-            cases,
-            storage=storage,
-            gpu_share=gpu_share,
-            cpu_share=cpu_share(num_threads),
+            network, criterion, target, training, cases, storage=storage, **parts
         )
         training, report = training.model_copy(update={"batch_size": size}), _with_batch_size(report, size)
     batches = batches_of(training.sampling)(

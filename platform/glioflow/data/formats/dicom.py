@@ -23,9 +23,9 @@ from glioflow.data.formats.file_roles import declared_in, roles_for
 from glioflow.data.formats.nifti import MAX_CHANNELS
 from glioflow.data.formats.nifti_header import MAX_VOXELS
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
-from glioflow.data.formats.resampling import OTHER_GRIDS, reference_of, settle_grids
+from glioflow.data.formats.resampling import on_one_grid
 from glioflow.data.formats.tree import files_below
-from glioflow.data.formats.volume import Volume, orient, same_grid, spacing_of
+from glioflow.data.formats.volume import Volume, orient, spacing_of
 from glioflow.data.sequences import NONE_CHOSEN, choose_channels
 from glioflow.errors import TooLarge, UserError
 
@@ -38,6 +38,8 @@ _DIRECTORY = b"1.2.840.10008.1.3.10"
 # How far a slice may lie from its place in an even stack, as a part of the distance between slices.
 _JITTER = 0.0101
 _DEFLATED = "1.2.840.10008.1.2.1.99"
+# The files of a series, with their headers.
+_Members = list[tuple[Path, Any]]
 
 
 def detect(path: Path, files: Sequence[Path] = ()) -> bool:
@@ -127,58 +129,24 @@ def read(
         UserError: If a file is damaged, slices are missing or doubled, the series do not lie on one grid, or two may be
             one sequence.
     """
-    headers = [(file, _load(file, pixels=False)) for file in case.files]
-    check_one_visit([header for _, header in headers])
-    drawn = [file for file, header in headers if header.get("Modality") == OUTLINES]
-    series: dict[str, list[tuple[Path, Any]]] = {}
-    for file, header in headers:
-        if header.get("Modality") in (*_IMAGE, _MASK):
-            series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((file, header))
-    images = [
-        part
-        for members in series.values()
-        if members[0][1].Modality != _MASK
-        for part in split_acquisitions(drop_copies(members))
-    ]
-    masks = [members for members in series.values() if members[0][1].Modality == _MASK]
-    if not images or len(masks) > 1:
-        rule = "a DICOM study must have image series and at most one segmentation"
-        raise UserError(rule, f"{len(images)} and {len(masks)} in {case.id}")
+    images, masks, drawn = _series_in(case)
     gray = [members for members in images if int(members[0][1].get("SamplesPerPixel") or 1) == 1]
     colored = len(images) - len(gray) if gray else 0  # pictures of a workstation; alone they are refused below
     ordered = sorted(gray or images, key=lambda members: int(members[0][1].get("SeriesNumber") or 0))
     names, left_out = choose_channels([series_of(members[0][1]) for members in ordered], chosen)
-    channels = {
-        name: [file for file, _ in members] for name, members in zip(names, ordered, strict=True) if name is not None
-    }
-    used = [pair for name, members in zip(names, ordered, strict=True) if name is not None for pair in members]
-    kinds = {name: each[0][1].Modality for name, each in zip(names, ordered, strict=True) if name is not None}
-    if (
-        sum(count_voxels(header, file) for file, header in (*used, *(pair for mask in masks for pair in mask)))
-        > MAX_VOXELS
-    ):
-        raise TooLarge(f"a study must have at most {MAX_VOXELS} voxels", f"more in {case.id}")
-    if len(channels) > MAX_CHANNELS:
-        rule = f"a DICOM study must have at most {MAX_CHANNELS} series to read"
-        raise UserError(rule, f"{len(channels)} in {case.id}", hint="leave out those that are not needed")
-    volumes = {name: _read_series(files) for name, files in channels.items()}
-    told: tuple[str, ...] = ()
-    frames = {stated_frame(header) for _, header in used} - {""}
-    first_name = next(iter(volumes)) if resample_to is None else reference_of(volumes, resample_to, case.id)
-    if resample_to is not None and len(frames) < 2:  # places in two frames of reference cannot be compared
-        volumes, told = settle_grids(volumes, resample_to, case.id)
+    channels = {name: members for name, members in zip(names, ordered, strict=True) if name is not None}
+    _check_size(case, channels, masks)
+    frames = {stated_frame(header) for members in channels.values() for _, header in members} - {""}
+    volumes = {name: _read_series([file for file, _ in members]) for name, members in channels.items()}
+    volumes, first_name, resampled = on_one_grid(volumes, resample_to, frames, case.id)
     first = volumes[first_name]
-    for name, volume in volumes.items():
-        if not same_grid(volume, first):
-            rule = "all series of a study must lie on one grid"
-            hint = OTHER_GRIDS if resample_to is None else "register them: their frames of reference differ"
-            raise UserError(rule, f"{name} on another grid than {first_name} in {case.id}", hint=hint)
     if masks and outlines:
         rule = "the mask of a study must be a segmentation (SEG), or outlines that cohort.yaml names, and not both"
         raise UserError(rule, ", ".join(outlines), file=masks[0][0][0], hint="remove one of them")
     mask = read_segmentation(masks[0][0][0], first, partial(_load, pixels=True)) if masks else None
     if outlines and drawn:
         mask = read_outlines(drawn, outlines, first, frames, partial(_load, pixels=False))
+    kinds = {name: members[0][1].Modality for name, members in channels.items()}
     return Case(
         id=case.id,
         patient=case.patient,
@@ -194,12 +162,50 @@ def read(
             *([f"{colored} series in color left out"] if colored else []),
             *(["outlines (RTSTRUCT) are only read where cohort.yaml names them"] if drawn and not outlines else []),
             *(f"{name} is {kind} and no MRI" for name, kind in kinds.items() if kind != _MRI),
-            *told,
+            *resampled,
         ),
         # A segmentation refers to the series of the first file, on whose grid the study is.
-        files=tuple(file for name in sorted(channels, key=lambda name: name != first_name) for file in channels[name]),
+        files=tuple(
+            file for name in sorted(channels, key=lambda name: name != first_name) for file, _ in channels[name]
+        ),
         chosen=tuple(chosen.items()),
     )
+
+
+def _series_in(case: CaseFiles) -> tuple[list[_Members], list[_Members], list[Path]]:
+    """Return the series of images and those of masks among a case's files, and the files with outlines.
+
+    Raises:
+        UserError: If they are of several persons or days, have no image, or several segmentations.
+    """
+    headers = [(file, _load(file, pixels=False)) for file in case.files]
+    check_one_visit([header for _, header in headers])
+    drawn = [file for file, header in headers if header.get("Modality") == OUTLINES]
+    series: dict[str, _Members] = {}
+    for file, header in headers:
+        if header.get("Modality") in (*_IMAGE, _MASK):
+            series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((file, header))
+    images = [
+        part
+        for members in series.values()
+        if members[0][1].Modality != _MASK
+        for part in split_acquisitions(drop_copies(members))
+    ]
+    masks = [members for members in series.values() if members[0][1].Modality == _MASK]
+    if not images or len(masks) > 1:
+        rule = "a DICOM study must have image series and at most one segmentation"
+        raise UserError(rule, f"{len(images)} and {len(masks)} in {case.id}")
+    return images, masks, drawn
+
+
+def _check_size(case: CaseFiles, channels: Mapping[str, _Members], masks: Sequence[_Members]) -> None:
+    """Refuse a study of too many voxels or series before any pixel is decoded."""
+    read = [pair for members in (*channels.values(), *masks) for pair in members]
+    if sum(count_voxels(header, file) for file, header in read) > MAX_VOXELS:
+        raise TooLarge(f"a study must have at most {MAX_VOXELS} voxels", f"more in {case.id}")
+    if len(channels) > MAX_CHANNELS:
+        rule = f"a DICOM study must have at most {MAX_CHANNELS} series to read"
+        raise UserError(rule, f"{len(channels)} in {case.id}", hint="leave out those that are not needed")
 
 
 def dicom_files(path: Path) -> Iterable[Path]:

@@ -15,10 +15,10 @@ OTHER_GRIDS = "register them, or write `resample_to: CHANNEL` into a file cohort
 def reference_of(channels: Mapping[str, Volume], resample_to: str, case_id: str) -> str:
     """Return the channel that is meant by `resample_to`, in any of its spellings; raises `UserError` without one."""
     wanted = sequence_of(resample_to.lower())
-    found = next((name for name in channels if sequence_of(name) == wanted), None)
-    if found is None:
+    channel = next((name for name in channels if sequence_of(name) == wanted), None)
+    if channel is None:
         raise UserError(f"case {case_id} must have the channel of resample_to", resample_to, list(channels))
-    return found
+    return channel
 
 
 def settle_grids(
@@ -41,6 +41,32 @@ def settle_grids(
     others = [name for name, volume in channels.items() if not same_grid(volume, onto)]
     settled = {name: resample(volume, onto) if name in others else volume for name, volume in channels.items()}
     return settled, (f"resampled to the grid of {resample_to}: {', '.join(others)}",) if others else ()
+
+
+def on_one_grid(
+    volumes: dict[str, Volume], resample_to: str | None, frames: set[str], case_id: str
+) -> tuple[dict[str, Volume], str, tuple[str, ...]]:
+    """Return the volumes of series on the grid of one channel, its name, and a warning about what was resampled.
+
+    Args:
+        volumes: By channel.
+        resample_to: As for `settle_grids`; None takes volumes on one grid alone.
+        frames: Frames of reference of the series.
+        case_id: For errors.
+
+    Raises:
+        UserError: If they do not lie on one grid, and cannot or shall not be resampled to one.
+    """
+    resampled: tuple[str, ...] = ()
+    first_name = next(iter(volumes)) if resample_to is None else reference_of(volumes, resample_to, case_id)
+    if resample_to is not None and len(frames) < 2:  # places in two frames of reference cannot be compared
+        volumes, resampled = settle_grids(volumes, resample_to, case_id)
+    for name, volume in volumes.items():
+        if not same_grid(volume, volumes[first_name]):
+            rule = "all series of a study must lie on one grid"
+            hint = OTHER_GRIDS if resample_to is None else "register them: their frames of reference differ"
+            raise UserError(rule, f"{name} on another grid than {first_name} in {case_id}", hint=hint)
+    return volumes, first_name, resampled
 
 
 def resample(volume: Volume, onto: Volume, *, labels: bool = False) -> Volume:
