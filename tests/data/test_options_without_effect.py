@@ -96,11 +96,11 @@ def test_check_reports_it_too(cohorts):
 
 @pytest.mark.parametrize("format", [name for name in USED if name not in ("brats", "published")])
 def test_skip_incomplete_is_refused_where_no_case_can_be_incomplete(cohorts, format):
-    with pytest.raises(UserError, match=f"--skip-incomplete is for .*got the format {format}"):
+    with pytest.raises(UserError, match=f"--skip-incomplete .*got the format {format}"):
         open_cohort(cohorts / format, skip_incomplete=True)
 
 
 @pytest.mark.parametrize("format", [name for name in USED if name not in ("dicom", "nifti")])
 def test_a_channel_is_refused_where_no_series_can_be_chosen(cohorts, format):
-    with pytest.raises(UserError, match=f"--channel is for .*got the format {format}"):
+    with pytest.raises(UserError, match=f"--channel .*got the format {format}"):
         open_cohort(cohorts / format).with_channels({"flair": "x"})
