@@ -71,6 +71,14 @@ def test_a_renewed_secret_replaces_the_one_before(driver, home, monkeypatch):
     assert secrets.hand_over() != before, "another store's secrets are others"
 
 
+def test_a_secret_in_a_file_is_left_to_the_nodes(home, monkeypatch):
+    for name in SECRET:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD_FILE", "/run/secrets/mlflow")
+    assert secrets.hand_over() == {}
+    assert "MLFLOW_TRACKING_PASSWORD_FILE" not in worker_environment()
+
+
 def test_without_secrets_there_is_no_file(home, monkeypatch):
     for name in SECRET:
         monkeypatch.delenv(name, raising=False)

@@ -124,8 +124,9 @@ def surroundings() -> dict[str, str]:
 
 
 def _carried() -> dict[str, str]:
-    # A secret that is given as a file is not sent around: the nodes have the file.
-    names = sorted(name for name in os.environ if name in _CARRIED or name.startswith(_OF_MLFLOW))
+    # A secret that is given as a file is not sent around, nor the file's path: the nodes have one of their own.
+    of_mlflow = {name for name in os.environ if name.startswith(_OF_MLFLOW) and not name.endswith("_FILE")}
+    names = sorted(of_mlflow | {name for name in _CARRIED if name in os.environ})
     return {name: os.environ[name] for name in names if f"{name}_FILE" not in os.environ}
 
 

@@ -109,7 +109,7 @@ def _begin(
     say: Say,
 ) -> tuple[Trained, Placement]:
     if home_uri() is not None:
-        raise UserError("corrections are kept only in a home that is a folder", hint="let GLIOFLOW_HOME name a folder")
+        raise UserError("retrain needs a GLIOFLOW_HOME that is a folder", hint="corrections are kept only there")
     if not accepted.cases:
         raise UserError("no correction was accepted", hint="accept one with `glioflow feedback accept ID`")
     run = tracking.run(champion.run_id)
