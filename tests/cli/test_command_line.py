@@ -202,7 +202,7 @@ def test_every_parameter_of_every_verb_says_what_it_is():
 def test_help_lists_every_verb_once_below_its_stage():
     text = glioflow("--help").stdout
     verbs = {words.split()[0] for words, _ in parameters()}
-    assert len(verbs) == 25
+    assert len(verbs) == 26
     lines = [line.split()[0] for line in text.splitlines() if line.startswith("  ") and line.split()]
     assert {verb: lines.count(verb) for verb in verbs} == dict.fromkeys(verbs, 1)
     titles = [line.removesuffix(":") for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
