@@ -8,6 +8,7 @@ import pytest
 
 from glioflow.data.checks.cohort_checks import check
 from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.file_roles import guess_role
 from glioflow.errors import UserError
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -92,3 +93,59 @@ def test_visits_in_the_layout_of_nnunet_are_one_person(tmp_path, ends):
     person = "BraTS-GLI-00005" if ends[0] == "-000" else "UPENN-GBM-00005"
     write(tmp_path, *(f"imagesTr/{person}{end}_0000.nii.gz" for end in ends))
     assert {case.patient for case in open_cohort(tmp_path).cases} == {person}
+
+
+@pytest.mark.parametrize(
+    "mask", ["seg_manual", "{}_seg_v2", "tumor", "GTV", "lesion", "mask_final", "tumorMask", "{}-label-R1", "{}.seg"]
+)
+def test_a_mask_is_known_by_the_words_that_people_use_and_is_no_channel(tmp_path, mask):
+    for person in ("p1", "p2"):
+        write(tmp_path, f"{person}/t1.nii.gz", f"{person}/flair.nii.gz", f"{person}/mask.nii.gz")
+        (tmp_path / person / "mask.nii.gz").rename(tmp_path / person / f"{mask.format(person)}.nii.gz")
+    case = open_cohort(tmp_path).read("p1")
+    assert case.channels == ("flair", "t1")
+    assert case.mask is not None
+
+
+@pytest.mark.parametrize("name", ["p1_seg_T1", "seg_0001", "p1_segmented_flair", "mask_00012_0003"])
+def test_images_whose_names_have_such_a_word_too_stay_images(tmp_path, name):
+    assert guess_role(tmp_path / f"{name}.nii.gz") == "image"
+
+
+def test_masks_of_two_tools_are_named_and_one_is_chosen(tmp_path):
+    write(tmp_path, "p1/flair.nii.gz", "p1/seg_manual.nii.gz", "p1/seg_nnunet.nii.gz")
+    with pytest.raises(UserError, match=r"one mask; got seg_manual\.nii\.gz, seg_nnunet\.nii\.gz"):
+        open_cohort(tmp_path).read("p1")
+    (tmp_path / "cohort.yaml").write_text("masks: [seg_manual.nii.gz]\n")
+    assert open_cohort(tmp_path).read("p1").channels == ("flair",)
+
+
+@pytest.mark.parametrize("between", [" ", ".", "_", "-"])
+@pytest.mark.parametrize("folder", ["", "{}/"])
+def test_blanks_and_dots_separate_sequences_from_persons_too(tmp_path, between, folder):
+    for person in ("Müller 1", "Müller 2"):
+        write(tmp_path, *(f"{folder.format(person)}{person}{between}{end}.nii" for end in ("flair", "t1", "seg")))
+    cohort = open_cohort(tmp_path)
+    assert [case.patient for case in cohort.cases] == ["Müller 1", "Müller 2"]
+    case = cohort.read("Müller 2")
+    assert case.channels == ("flair", "t1")
+    assert case.mask is not None
+
+
+def test_what_lies_in_a_folder_of_a_case_is_of_the_same_person(tmp_path):
+    for person in ("p1", "p2"):
+        write(tmp_path, *(f"{person}/{name}.nii.gz" for name in ("t1", "flair", "seg", "derived/t1", "derived/flair")))
+    assert {(case.id, case.patient) for case in open_cohort(tmp_path).cases} == {
+        ("p1", "p1"),
+        ("p1_derived", "p1"),
+        ("p2", "p2"),
+        ("p2_derived", "p2"),
+    }
+
+
+def test_a_set_whose_masks_are_spelled_in_other_letters_keeps_them(tmp_path):
+    case = "UPENN-GBM-00002_11"
+    write(tmp_path, *(f"images_structural/{case}/{case}_{name}.nii.gz" for name in ("flair", "T1", "t1gd", "T2")))
+    write(tmp_path, f"images_segm/{case.lower()}_segm.nii.gz")
+    (only,) = open_cohort(tmp_path).cases
+    assert (only.id, only.patient, len(only.files)) == (case, case[:-3], 5)

@@ -25,6 +25,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from glioflow.data.formats.paired_folders import is_in_masks
+from glioflow.data.sequences import is_channel_name
 from glioflow.errors import UserError
 from glioflow.label_schemes import scheme_named
 from glioflow.strict_yaml import parse_yaml
@@ -33,16 +34,18 @@ Role = Literal["image", "mask", "brain_mask"]
 
 DECLARED = "cohort.yaml"
 _ENDING = r"\.(?:tiff?|png|nii|nii\.gz|mha|nrrd)$"
-_MARK = r"(?:mask|d?seg|segm|segmentation|labels?)"
+_MARK = r"(?:masks?|d?segs?|segm|segmentations?|labels?)"
 # Words that alone mean a mask of the tumor: as an image it would tell the network the answer.
-_TUMOR = r"(?:lesions?|tumou?rs?|gt|ground[_-]?truth|truth|roi)"
+_TUMOR = rf"(?:tumou?rs?[_ -]?{_MARK}|lesions?|tumou?rs?|gtv|gt|ground[_-]?truth|truth|roi|annotations?)"
 # Whose masks are no tumor: the brain and its parts, the head, and where an image is valid.
 _BRAIN = (
     r"(?:brain|bet|skull|skullstrip(?:ped)?|head|scalp|face|foreground|background|valid|parenchyma|tissues?|wm|gm|csf"
     r"|(?:white|gr[ae]y)[_-]?matter|ventricles?|hippocamp(?:us|i)|cerebell(?:um|ar)|thalam(?:us|i)|brain[_-]?stem)"
 )
 _ATLAS = r"(?:aseg|aparc(?:[._+-]?[a-z0-9]+)*|wmparc|ribbon)"
-MASK_NAME = re.compile(rf"(?:^|[_-])(?:{_MARK}|{_TUMOR}){_ENDING}|\.seg\.nrrd$", re.IGNORECASE)
+MASK_NAME = re.compile(rf"(?:^|[_. -])(?:{_MARK}|{_TUMOR}){_ENDING}|\.seg\.nrrd$", re.IGNORECASE)
+# What follows the mark says whose mask it is, as in `p1_seg_manual`; images are named by their sequence or number.
+_MARKED = re.compile(rf"(?:^|[_. -]){_MARK}[_. -](?P<after>.*){_ENDING}", re.IGNORECASE)
 BRAIN_NAME = re.compile(
     rf"(?:^|[_-])(?:{_BRAIN}[_-]?{_MARK}|{_MARK}[_-]{_BRAIN}|{_ATLAS}){_ENDING}",
     re.IGNORECASE,
@@ -128,7 +131,14 @@ def guess_role(file: Path) -> Role:
     """
     if BRAIN_NAME.search(file.name):
         return "brain_mask"
-    return "mask" if MASK_NAME.search(file.name) or is_in_masks(file) else "image"
+    return "mask" if MASK_NAME.search(file.name) or _is_marked(file.name) or is_in_masks(file) else "image"
+
+
+def _is_marked(name: str) -> bool:
+    """Return whether a name has the mark of a mask before its end, and no sequence or number of a channel."""
+    marked = _MARKED.search(name)
+    pieces = re.split(r"[_. -]", name[: name.lower().rfind(".nii")] if ".nii" in name.lower() else Path(name).stem)
+    return marked is not None and not re.search(r"\d{4,}$", marked["after"]) and not any(map(is_channel_name, pieces))
 
 
 def is_mask_name(name: str) -> bool:
@@ -138,7 +148,8 @@ def is_mask_name(name: str) -> bool:
 
 def case_name(name: str) -> str:
     """Return a mask's name without what marks it as one, e.g. `a` of `a_mask.nii.gz` and of `a_brain_mask.nii.gz`."""
-    return MASK_NAME.sub("", BRAIN_NAME.sub("", name)).strip("_-")
+    bare = MASK_NAME.sub("", BRAIN_NAME.sub("", name))
+    return (_MARKED.sub("", bare) if _is_marked(bare) else bare).strip("_. -")
 
 
 def declared_in(path: Path) -> list[Path]:

@@ -30,6 +30,7 @@ _OF_IMAGES = (
 )
 # Numbers of series, as converters of DICOM write them, and sizes of voxels.
 _OF_ONE_IMAGE = re.compile(r"[1-9]\d{0,3}|\d+mm")
+_BETWEEN, _EDGES = ("_", "-", " ", ".", ""), "_-. "
 _SPACE = re.compile(r"space-", re.IGNORECASE)
 _BIDS_PERSON = re.compile(r"^sub-[^_]+(?=_|$)")
 _BIDS_BEGINNING = re.compile(r"^sub-[^_]+(?:_ses-[^_]+)?_")
@@ -66,6 +67,12 @@ def name_cases(files: Iterable[Path], root: Path, roles: FileRoles) -> tuple[Cas
     for each in cases:
         if not roles.only("image", each.files):
             raise UserError("a mask has no image", file=each.files[0])
+    for each in cases:
+        parts = (*each.above, each.name)
+        for k in reversed(range(1, len(parts))):  # a folder in that of another case holds what is that person's
+            if (outer := named_cases.get((parts[: k - 1], parts[k - 1]))) is not None and outer.files:
+                each.above, each.name, each.person = parts[: k - 1], "_".join(parts[k - 1 :]), outer.person
+                break
     return tuple(sorted(_distinct(cases), key=lambda case: case.id))
 
 
@@ -114,13 +121,12 @@ def owner_of(name: str) -> str | None:
         return numbered["case"]
     if beginning := _BIDS_BEGINNING.match(name):
         return beginning[0].strip("_")
-    pieces = re.split("([_-])", name)
-    first = next((index for index, piece in enumerate(pieces) if is_channel_name(piece)), None)
+    pieces, first = _pieces(name)
     if first is None:
         return None
-    while first > 0 and (pieces[first - 1] in ("_", "-", "") or pieces[first - 1].lower() in _OF_IMAGES):
+    while first > 0 and (pieces[first - 1] in _BETWEEN or pieces[first - 1].lower() in _OF_IMAGES):
         first -= 1
-    return "".join(pieces[:first]).strip("_-")
+    return "".join(pieces[:first]).strip(_EDGES)
 
 
 def check_one_person(names: Iterable[str]) -> None:
@@ -161,7 +167,7 @@ def channel_name(name: str, case_id: str, folder: str) -> str:
     if name == case_id and (owner := owner_of(name)) is not None and not NUMBERED.match(name):
         return name.removeprefix(owner).strip("_-")
     rest = name.removeprefix(case_id)
-    return (rest if rest != name else name.removeprefix(folder)).strip("_-") or "image"
+    return (rest if rest != name else name.removeprefix(folder)).strip(_EDGES) or "image"
 
 
 def nifti_files(path: Path) -> Iterable[Path]:
@@ -216,13 +222,22 @@ def _owners(images: Sequence[Path]) -> dict[str, str]:
     """
     owners: dict[str, str] = {}
     for name in (stem(image) for image in images):
-        pieces = re.split("([_-])", name)
-        first = next((index for index, piece in enumerate(pieces) if is_channel_name(piece)), None)
+        pieces, first = _pieces(name)
         if first is None:
             return {}
-        owners[name] = "".join(pieces[:first]).strip("_-")
+        owners[name] = "".join(pieces[:first]).strip(_EDGES)
     check_one_person(owners)
     return owners if any(count > 1 for count in Counter(owners.values()).values()) else {}
+
+
+def _pieces(name: str) -> tuple[list[str], int | None]:
+    """Return the pieces of a name with what stands between them, and which is the first sequence; None without one."""
+    pieces: list[str] = []
+    for between in ("([_ -])", "([_. -])"):  # as in `p1_t1`, `p1 t1`, or else `p1.t1`
+        pieces = re.split(between, name)
+        if (first := next((k for k, piece in enumerate(pieces) if is_channel_name(piece)), None)) is not None:
+            return pieces, first
+    return pieces, None
 
 
 def _in_folders(file: Path, root: Path, *, derived: bool) -> _Found | None:

@@ -103,7 +103,7 @@ def _group(
     Where `kind` is None, no case has a mask.
     """
     files_of: dict[str, dict[str, Path]] = {}
-    facts: dict[str, tuple[str, str | None]] = {}
+    facts: dict[str, tuple[str, str, str | None]] = {}
     for file in files:
         match = layout.file.search(_name(file))
         what = match["what"].lower() if match else ""
@@ -111,12 +111,15 @@ def _group(
             continue
         parts = match.groupdict()
         case = parts.get("case") or f"{parts['person']}_{parts['visit']}"
-        if (other := files_of.setdefault(case, {}).get(what)) is not None:
+        key = case.lower()  # one name in two cases of letters is one case, spelled as its images are
+        if (other := files_of.setdefault(key, {}).get(what)) is not None:
             raise UserError(f"the {what} of a case must be in one file", f"{other} too", file=file)
-        files_of[case][what] = file
-        facts[case] = (parts.get("person") or case, parts.get("institution"))
+        files_of[key][what] = file
+        if what in layout.channels or key not in facts:
+            facts[key] = (case, parts.get("person") or case, parts.get("institution"))
     cases, sources = [], Counter[str]()
-    for case, members in sorted(files_of.items()):
+    for key, members in files_of.items():
+        case, person, institution = facts[key]
         images = [what for what in layout.channels if what in members]
         if not images:
             continue  # a mask of a visit whose images were not downloaded
@@ -130,10 +133,9 @@ def _group(
         mask = next(iter(kinds), None)
         if mask is not None:
             sources[layout.masks[mask]] += 1
-        person, institution = facts[case]
         taken = [members[what] for what in (*images, *([mask] if mask else []))]
         cases.append(CaseFiles(case, person, tuple(taken), institution))
-    return tuple(cases), sources
+    return tuple(sorted(cases, key=lambda case: case.id)), sources
 
 
 def _name(file: Path) -> str:
