@@ -23,15 +23,15 @@ def find_unlabeled(cases: tuple[CaseFiles, ...], reports: list[CaseReport]) -> l
 
 def find_other_channels(cases: tuple[CaseFiles, ...], reports: list[CaseReport]) -> list[Problem]:
     """Report the cases whose channels are not those of most, since a network takes the same of every case."""
-    found = [tuple(sorted(report.channels)) for report in reports]
-    counts = Counter(channels for channels in found if channels)
+    by_case = [tuple(sorted(report.channels)) for report in reports]
+    counts = Counter(channels for channels in by_case if channels)
     if len(counts) < 2:
         return []
     usual, _ = counts.most_common(1)[0]
     rule = "all cases of a cohort must have the same channels"
     return [
         Problem("error", case.id, rule, f"{', '.join(channels)}, and most have {', '.join(usual)}")
-        for case, channels in zip(cases, found, strict=True)
+        for case, channels in zip(cases, by_case, strict=True)
         if channels and channels != usual
     ]
 

@@ -56,9 +56,9 @@ def check_one_visit(headers: Iterable[Any]) -> None:
     """Refuse the files of a study that are of several persons, or images of several days; raises `UserError`."""
     values: dict[str, set[str]] = {"PatientID": set(), "PatientName": set(), "StudyDate": set()}
     for header in headers:
-        for tag, found in values.items():
+        for tag, stated in values.items():
             if tag != "StudyDate" or header.get("Rows"):
-                found |= {str(header.get(tag) or "").strip()} - {""}
+                stated |= {str(header.get(tag) or "").strip()} - {""}
     tag = "PatientID" if values["PatientID"] else "PatientName"
     if len(values[tag]) > 1:
         rule = "the files of a study must be of one person"

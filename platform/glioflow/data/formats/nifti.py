@@ -142,9 +142,9 @@ def join(
 ) -> Case:
     """Join the volumes of channels, each with its file, and at most one mask; see `assemble`."""
     check_once(channels)
-    told: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     if resample_to is not None:
-        settled, told = settle_grids({name: volume for name, (_, volume) in channels.items()}, resample_to, case.id)
+        settled, notes = settle_grids({name: volume for name, (_, volume) in channels.items()}, resample_to, case.id)
         channels = {name: (file, settled[name]) for name, (file, _) in channels.items()}
     volumes = list(channels.values())
     first_file, first = volumes[0]
@@ -154,13 +154,13 @@ def join(
         if is_itk(file.name) and not same_grid(labeled, first):
             labeled = paste(labeled, first) or labeled
         if resample_to is not None and not same_grid(labeled, first):
-            labeled, told = resample(labeled, first, labels=True), (*told, f"resampled, too: the mask {file.name}")
+            labeled, notes = resample(labeled, first, labels=True), (*notes, f"resampled, too: the mask {file.name}")
         volumes.append((file, labeled))
         mask = np.asarray(labeled.data, np.uint8)
     for file, volume in volumes:
         if not same_grid(volume, first):
-            found = f"another grid than that of {first_file.name}"
-            raise UserError("all images of a case must lie on one grid", found, file=file, hint=OTHER_GRIDS)
+            other = f"another grid than that of {first_file.name}"
+            raise UserError("all images of a case must lie on one grid", other, file=file, hint=OTHER_GRIDS)
     image = np.stack([volume.data for _, volume in channels.values()], axis=-1)
     known = "its spacing but no" if first.measured else "neither spacing nor"
     return Case(
@@ -175,7 +175,7 @@ def join(
         grid=first.grid,
         warnings=(
             *(() if first.oriented else (f"{first_file.name} states {known} orientation: its axes are guessed",)),
-            *told,
+            *notes,
         ),
         files=tuple(dict.fromkeys(file for file, _ in channels.values())),
     )

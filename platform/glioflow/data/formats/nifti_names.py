@@ -57,9 +57,9 @@ def name_cases(files: Iterable[Path], root: Path, roles: FileRoles) -> tuple[Cas
         UserError: If a mask has no image.
     """
     listed = [(file, role) for file in files if (role := roles.of(file)) is not None]
-    found = [*_in_pairs(listed, root, roles), *_by_folders(listed, root, roles)]
+    placed = [*_in_pairs(listed, root, roles), *_by_folders(listed, root, roles)]
     named_cases: dict[tuple[tuple[str, ...], str], _Found] = {}
-    for each in found:
+    for each in placed:
         named_cases.setdefault((each.above, each.name), replace(each, files=[])).files.extend(each.files)
     for each in named_cases.values():
         each.files = [file for file in each.files if roles.of(file) != "brain_mask"]

@@ -40,11 +40,11 @@ def has_pictures(path: Path) -> bool:
 
 def dataset_in(path: Path) -> Path:
     """Return the only data set of nnU-Net in `path`, or `path` where there is none; raises `UserError` for several."""
-    found = [] if (path / "imagesTr").is_dir() else sorted(file.parent for file in path.glob("*/imagesTr"))
-    if len(found) > 1:
-        names = [folder.name for folder in found]
+    sets = [] if (path / "imagesTr").is_dir() else sorted(file.parent for file in path.glob("*/imagesTr"))
+    if len(sets) > 1:
+        names = [folder.name for folder in sets]
         raise UserError("the folder of one data set must be given", path, names, hint="give one of the folders in it")
-    return found[0] if found else path
+    return sets[0] if sets else path
 
 
 def list_files(path: Path) -> list[Path]:
