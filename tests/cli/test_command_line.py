@@ -143,6 +143,10 @@ def closed_port():
 
 SURROUNDINGS = {
     "an object store without a server": ({"GLIOFLOW_HOME": "s3://b/home"}, "MLFLOW_TRACKING_URI must name a server"),
+    "an object store without a bucket": ({"GLIOFLOW_HOME": "s3://"}, "GLIOFLOW_HOME must name a bucket"),
+    "an object store with one slash": ({"GLIOFLOW_HOME": "s3:/b/home"}, "such as s3://bucket/glioflow"),
+    "an object store in capitals": ({"GLIOFLOW_HOME": "S3://b/home"}, "such as s3://bucket/glioflow"),
+    "an object store with a query": ({"GLIOFLOW_HOME": "s3://b/home?a=b"}, "such as s3://bucket/glioflow"),
     "a home that is a file": ({"GLIOFLOW_HOME": "some.yaml"}, "GLIOFLOW_HOME must name a folder"),
     "a home below a file": ({"GLIOFLOW_HOME": "some.yaml/x"}, "GLIOFLOW_HOME must name a folder"),
     "a home that cannot be written": ({"GLIOFLOW_HOME": "/proc/home"}, "GLIOFLOW_HOME cannot be written to"),

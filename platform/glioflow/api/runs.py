@@ -6,6 +6,7 @@ from pathlib import Path
 from glioflow import cluster
 from glioflow.api.inputs import print_progress, run_of
 from glioflow.api.results import Result
+from glioflow.cluster.remote_home import address_of
 from glioflow.cluster.storage import home
 from glioflow.progress import Say
 from glioflow.reports.numbers import short
@@ -57,7 +58,7 @@ class SearchList(Result):
 
     def notes(self) -> list[str]:
         """Say so where there is none."""
-        return [] if self.searches else [f"no search was begun in {home()}; `glioflow search` begins one"]
+        return [] if self.searches else [f"no search was begun in {address_of(home())}; `glioflow search` begins one"]
 
 
 @dataclass(frozen=True)

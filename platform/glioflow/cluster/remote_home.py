@@ -25,7 +25,8 @@ def check_home() -> None:
     """Refuse a home that cannot be used.
 
     Raises:
-        UserError: As `home`; if nothing can be written there; or if the home is an object store and MLflow no server.
+        UserError: As `home`; if nothing can be written there, or fsspec cannot open it; or if the home is an object
+            store and MLflow no server.
     """
     uri = home_uri()
     atomic.check_folder(home(), "GLIOFLOW_HOME" if uri is None else "GLIOFLOW_CACHE")
@@ -36,7 +37,7 @@ def check_home() -> None:
     try:
         write_shared(probe, b"")
         withdraw(probe)
-    except (OSError, ValueError, ImportError) as error:
+    except OSError as error:
         hint = "check the address, and the credentials of its store (for S3, AWS_ACCESS_KEY_ID and so on)"
         raise UserError(f"GLIOFLOW_HOME cannot be written to ({error})", uri, hint=hint) from None
 
@@ -214,7 +215,11 @@ def _open() -> tuple[Any, str]:
 
     uri = home_uri()
     assert uri is not None
-    files, root = fsspec.url_to_fs(uri, use_listings_cache=False)
+    try:
+        files, root = fsspec.url_to_fs(uri, use_listings_cache=False)
+    except (ValueError, ImportError) as error:
+        hint = "give an address such as s3://bucket/glioflow"
+        raise UserError(f"GLIOFLOW_HOME is at no store that fsspec opens here ({error})", uri, hint=hint) from None
     return files, str(root).rstrip("/")
 
 

@@ -21,13 +21,18 @@ def home_uri() -> str | None:
     """Return `$GLIOFLOW_HOME` where it is an object store; None where the home is a folder.
 
     Raises:
-        UserError: If it is the URI of a folder.
+        UserError: If it is the URI of a folder, or names no bucket.
     """
     named = os.environ.get("GLIOFLOW_HOME", "")
     if named.startswith("file:"):
         rule = "GLIOFLOW_HOME must name a folder or an object store, not a URI of a file"
         raise UserError(rule, named, hint="give a path, such as /shared/glioflow")
-    return named.rstrip("/") if is_uri(named) else None
+    if re.match("[A-Za-z0-9+]+:/", named) is None:
+        return None
+    if re.fullmatch("[a-z][a-z0-9+]*://[^/?#]+(/[^?#]*)?", named) is None:
+        rule = "GLIOFLOW_HOME must name a bucket where it is an object store"
+        raise UserError(rule, named, hint="give an address such as s3://bucket/glioflow")
+    return named.rstrip("/")
 
 
 def home() -> Path:

@@ -13,8 +13,8 @@ from typing import Any, TypedDict
 from glioflow import cluster
 from glioflow.clock import stamp
 from glioflow.cluster.lease import holding
-from glioflow.cluster.remote_home import check_home, list_shared
-from glioflow.cluster.storage import home, home_uri
+from glioflow.cluster.remote_home import address_of, check_home, list_shared
+from glioflow.cluster.storage import home
 from glioflow.config import Experiment, data_source, override
 from glioflow.config.experiment import check_search
 from glioflow.config.search import NAME, Point, SearchSettings
@@ -174,7 +174,7 @@ def _search(
 
 def _unknown_search(name: str) -> UserError:
     begun = list_shared(home() / "searches")
-    hint = None if begun else f"no search was begun in {home_uri() or home()}; leave out --resume to begin one"
+    hint = None if begun else f"no search was begun in {address_of(home())}; leave out --resume to begin one"
     return UserError("--resume must name a search that was begun", name, begun or None, hint=hint)
 
 
