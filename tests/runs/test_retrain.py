@@ -7,21 +7,26 @@ import numpy as np
 import pytest
 
 import glioflow as gf
+from bundles import describe
+from glioflow import bundle
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.data.prepared.index import Entry
 from glioflow.data.prepared.joining import Addition, join_corrections
 from glioflow.data.prepared.preparation import prepare_in
 from glioflow.data.preprocessing.pipeline import LabelMap
-from glioflow.data.splits import Split
+from glioflow.data.splits import Split, make_split
 from glioflow.data.synthetic.cohort import synthesize_lgg
 from glioflow.errors import UserError
+from glioflow.models import build_network
+from glioflow.runs.launch import Setting, opening_of
 from glioflow.runs.retrain.placement import Correction, place
 from glioflow.runs.retrain.recognition import recognize
 from glioflow.runs.retrain.run import AcceptedCorrections, retrain
 from glioflow.serving.http.feedback import Correction as Sent
 from glioflow.serving.http.feedback import Feedback
 from glioflow.tracking import CHAMPION, Tracking, Version
+from glioflow.tracking.run import begin_run
 
 TUMOR = {1: "tumor"}
 
@@ -254,13 +259,62 @@ def test_without_an_accepted_correction_nothing_begins(tracking, monkeypatch):
         retrain("m", AcceptedCorrections([], key_of))
 
 
-@pytest.mark.parametrize("kind", ["crossval", "survival"])
-def test_a_champion_that_is_no_single_network_is_not_retrained(tracking, monkeypatch, lgg, kind):
-    run_id = tracking.start("x", "x", tags={"glioflow.kind": kind})
+def test_a_champion_that_no_training_made_is_not_retrained(tracking, monkeypatch, lgg):
+    run_id = tracking.start("x", "x", tags={"glioflow.kind": "survival"})
     monkeypatch.setattr(type(tracking), "version", lambda *_, **__: Version("m", 1, run_id, ("champion",), {}, ""))
     cohort = open_cohort(lgg)
-    with pytest.raises(UserError, match=f"run that trained one network can be retrained; got {kind}"):
+    with pytest.raises(UserError, match="only a champion from a training can be retrained; got survival"):
         retrain("m", AcceptedCorrections([(cohort, cohort.cases[0])], key_of))
+
+
+@pytest.fixture
+def champion(tracking, tiny, prepared, tmp_path):
+    """Return a function that makes the bundle of a run of some kind the champion of `m`."""
+
+    def make(kind):
+        setting = Setting(tiny, prepared, make_split(prepared.records, tiny.split), tracking)
+        run_id = begin_run(tracking, opening_of(setting, kind, kind))
+        weights = build_network(tiny.model, in_channels=3, num_outputs=1).state_dict()
+        bundle.save(tmp_path / "bundle", describe(tiny), weights)
+        made = tracking.register("m", run_id, tmp_path / "bundle", tags={})
+        tracking.set_alias("m", CHAMPION, made.version)
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["train", "crossval"])
+def test_corrections_that_change_nothing_train_nothing(champion, feedback, lgg, kind):
+    champion(kind)
+    raw = open_cohort(lgg)
+    sent(feedback, raw.read(raw.cases[0].id), raw.cases[0].patient)
+    with pytest.raises(UserError, match="no accepted correction is new to m version 1"):
+        gf.retrain("m")
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({"overrides": ["target.kind=multiclass", "target.labels=[1]"]}, "must keep target"),
+        ({"overrides": ["preprocess=[{step: unit}]"]}, "must keep preprocess"),
+        ({"overrides": ["training.batch_size=3", "training.num_workers=2"]}, "must be a multiple"),
+        ({"resume": "0" * 32}, "0" * 32),
+    ],
+    ids=str,
+)
+def test_what_a_retraining_cannot_do_is_said_before_it_begins(champion, feedback, lgg, options, rule):
+    champion("train")
+    raw = open_cohort(lgg)
+    sent(feedback, corrected(raw.read(raw.cases[0].id)), raw.cases[0].patient)
+    with pytest.raises(UserError, match=rule):
+        gf.retrain("m", **options)
+
+
+def test_an_ensemble_has_no_weights_to_begin_with(champion, feedback, lgg):
+    champion("crossval")
+    raw = open_cohort(lgg)
+    sent(feedback, corrected(raw.read(raw.cases[0].id)), raw.cases[0].patient)
+    with pytest.raises(UserError, match="--warm needs a champion of one network"):
+        gf.retrain("m", warm=True)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from glioflow.tracking import Tracking
 
 
 def recorded_setting(tracking: Tracking, run: Any, data: str | Path | None) -> Setting:
-    """Return experiment, cohort and split of a run that trained one network.
+    """Return experiment, cohort and split of a run that trained.
 
     Args:
         tracking: Where it is.
@@ -24,8 +24,9 @@ def recorded_setting(tracking: Tracking, run: Any, data: str | Path | None) -> S
     """
     run_id, tags = run.info.run_id, run.data.tags
     experiment = load_recorded(tracking.download(f"runs:/{run_id}/experiment.yaml"))
-    if experiment.training.batch_size == "auto":  # a device of another size would give another batch
-        experiment = override(experiment, {"training.batch_size": int(run.data.metrics["train/batch_size"])})
+    size = run.data.metrics.get("train/batch_size")  # the run of a cross-validation has none
+    if experiment.training.batch_size == "auto" and size is not None:  # another device would give another batch
+        experiment = override(experiment, {"training.batch_size": int(size)})
     # A trial has the split and the cohort of its search, unless they are its own.
     holder = run_id if tracking.has_artifact(run_id, "split.json") else tags["mlflow.parentRunId"]
     split = Split.model_validate(tracking.read_json(holder, "split.json"))

@@ -113,9 +113,14 @@ def _begin(
     if not accepted.cases:
         raise UserError("no correction was accepted", hint="accept one with `glioflow feedback accept ID`")
     run = tracking.run(champion.run_id)
-    if (kind := run.data.tags.get("glioflow.kind")) not in (*KINDS, "reproduction"):
+    if (kind := run.data.tags.get("glioflow.kind")) not in (*KINDS, "reproduction", "crossval"):
         hint = "register and promote a run of `glioflow train` under this name"
-        raise UserError("only a champion from a run that trained one network can be retrained", kind, hint=hint)
+        raise UserError("only a champion from a training can be retrained", kind, hint=hint)
+    if kind == "crossval" and warm:
+        rule = "--warm needs a champion of one network"
+        raise UserError(rule, "an ensemble of folds", hint="leave --warm out")
+    if kind == "crossval":
+        say("the champion is an ensemble of folds; one network is trained, on its experiment and its split")
     recorded = recorded_setting(tracking, run, data)
     folder = tracking.bundle_of(champion)
     names = legend_of(bundle.read_description(folder)).names
