@@ -239,6 +239,11 @@ def test_check_names_a_case_that_lacks_a_sequence_of_the_others(tmp_path):
     (tmp_path / "p2" / "t1.nii.gz").unlink()
     found = [(problem.file, problem.value) for problem in check(tmp_path).problems if "same channels" in problem.rule]
     assert found == [("p2", "flair, and most have flair, t1")]
+    report = check(tmp_path, skip_incomplete=True)
+    assert report.patients == 2
+    assert report.remarks == ("cases left out, since they lack a sequence: p2 (no t1)",)
+    (tmp_path / "cohort.yaml").write_text("skip_incomplete: true\n")
+    assert [case.id for case in open_cohort(tmp_path).cases] == ["p1", "p3"]
 
 
 def test_archives_among_the_cases_are_said(tmp_path):

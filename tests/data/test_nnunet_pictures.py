@@ -58,6 +58,18 @@ def test_new_cases_in_tiff_are_studies_whose_masks_keep_their_labels(volumes, tm
     assert encode_nifti(np.full(SHAPE, 2, np.uint8), case)
 
 
+def test_stacks_are_channels_without_a_description_too_and_lone_slices_are_not(volumes):
+    (volumes / "dataset.json").unlink()
+    cohort = open_source(volumes / "imagesTs")
+    assert [case.id for case in cohort.cases] == ["TUMOR_001", "TUMOR_002"]
+    assert cohort.read("TUMOR_001").channels == ("channel0", "channel1")
+    slices = volumes / "TUMOR_9"
+    slices.mkdir()
+    for number in range(3):
+        tifffile.imwrite(slices / f"TUMOR_9_{number:04}.tif", np.ones((8, 9, 3), np.uint8), photometric="rgb")
+    assert open_source(slices).read("TUMOR_9").shape == (3, 8, 9)
+
+
 def test_a_spacing_that_is_missing_is_unknown_and_a_wrong_one_is_refused(volumes):
     file = volumes / "imagesTr" / "TUMOR_001.json"
     file.unlink()

@@ -28,7 +28,7 @@ KEYS = {
 }
 USED = {
     "lgg": {"mask_threshold"},
-    "nifti": {"images", "masks", "brain_masks", "labels", "scheme", "resample_to"},
+    "nifti": {"images", "masks", "brain_masks", "labels", "scheme", "resample_to", "skip_incomplete"},
     "brats": {"images", "masks", "brain_masks", "labels", "scheme", "skip_incomplete"},
     "published": {"images", "masks", "brain_masks", "labels", "scheme", "skip_incomplete", "mask_source"},
     "listed": {"labels", "scheme"},
@@ -94,7 +94,7 @@ def test_check_reports_it_too(cohorts):
     assert not checked.ok
 
 
-@pytest.mark.parametrize("format", [name for name in USED if name not in ("brats", "published")])
+@pytest.mark.parametrize("format", [name for name in USED if name not in ("brats", "published", "nifti")])
 def test_skip_incomplete_is_refused_where_no_case_can_be_incomplete(cohorts, format):
     with pytest.raises(UserError, match=f"--skip-incomplete .*got the format {format}"):
         open_cohort(cohorts / format, skip_incomplete=True)

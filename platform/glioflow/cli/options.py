@@ -17,7 +17,7 @@ Overrides = Annotated[
     list[str] | None, typer.Option("-o", "--override", help="Set section.key=value; may be given several times.")
 ]
 SkipIncomplete = Annotated[
-    bool, typer.Option("--skip-incomplete", help="Leave out cases of known sets that lack a sequence, and name them.")
+    bool, typer.Option("--skip-incomplete", help="Leave out cases of NIfTI files that lack a sequence, and name them.")
 ]
 Channels = Annotated[
     list[str] | None,

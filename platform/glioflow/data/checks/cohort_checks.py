@@ -124,7 +124,7 @@ def check(
         path: Folder of a cohort or a study, or a file.
         format: Key in `FORMATS`; None detects it.
         channels: Series that a person chose for a channel, as `sequences.parse_choices` gives them.
-        skip_incomplete: Whether cases of known sets that lack a sequence are left out; the report names them.
+        skip_incomplete: Whether cases of NIfTI files that lack a sequence are left out; the report names them.
         map_cases: `map`, or a function like it that distributes the cases over processes.
 
     Raises:

@@ -100,8 +100,7 @@ def open_cohort(path: Path, *, format: str | None = None, skip_incomplete: bool 
     Args:
         path: The folder; of LGG the one holding `data.csv` and a folder per case.
         format: Key in `FORMATS`; None detects it.
-        skip_incomplete: Whether cases of BraTS and other known sets that lack a sequence are left out, which the
-            cohort's notes say.
+        skip_incomplete: Whether cases of NIfTI files that lack a sequence are left out, which the cohort's notes say.
         masks: Whether masks are listed. Without them, nobody has to say what their labels mean.
 
     Raises:
@@ -113,8 +112,10 @@ def open_cohort(path: Path, *, format: str | None = None, skip_incomplete: bool 
             return brats.open(path, skip_incomplete=True)
         if known == published:
             return published.open(path, skip_incomplete=True)
+        if known == nifti:
+            return nifti.open(path, skip_incomplete=True)
         name = next(name for name, each in FORMATS.items() if each == known)
-        rule = "--skip-incomplete needs BraTS or another public set in which every case has the same sequences"
+        rule = "--skip-incomplete needs NIfTI, whose file names tell the sequences of a case"
         raise UserError(rule, f"the format {name}")
     is_named = format is not None and path.is_dir() and any(path.iterdir())
     asked = format_named(str(format)) if is_named else detect_format(path)

@@ -62,7 +62,7 @@ class FileRoles(BaseModel):
         labels: Name of each label value.
         scheme: Name of a label scheme, in place of `labels`.
         outlines: Names of the outlines in DICOM's RTSTRUCT files that are the mask, as labels 1, 2 and so on.
-        skip_incomplete: Whether cases of BraTS and other known sets that lack a sequence are left out.
+        skip_incomplete: Whether cases of NIfTI files that lack a sequence are left out.
         resample_to: Channel onto whose grid the others are resampled; in NIfTI and DICOM.
         mask_threshold: Above which a value of a mask is tumor, where masks were blurred; only in copies of the LGG set.
         mask_source: Which masks are taken where a data set has several kinds; `any` takes the first that a case has.

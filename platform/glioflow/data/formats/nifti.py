@@ -5,6 +5,7 @@ files are named after their channels; or BIDS, `sub-<person>[/ses-<visit>]/anat/
 `<case>_mask.nii.gz` (or `_seg`, `_label`). `cohort.yaml` may say which file is what (see `file_roles`).
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from glioflow.data.case import Case
 from glioflow.data.formats import nnunet
 from glioflow.data.formats.dataset_json import description_files, labels_in, read_description, stacked_names
-from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, declared_in, roles_for
+from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, declared_in, roles_for, said_of
 from glioflow.data.formats.itk import is_itk, read_itk
 from glioflow.data.formats.nifti_header import (
     MAX_VOXELS,
@@ -39,6 +40,7 @@ from glioflow.label_schemes import scheme_named, schemes_that_hold
 MAX_CHANNELS = 16
 # How far a label may be from a whole number: 1.0000153 is what a scale factor makes of 1.
 NEARLY_WHOLE = 1e-3
+_KEYS = ("images", "masks", "brain_masks", "labels", "scheme", "resample_to", "skip_incomplete")
 
 
 def detect(path: Path, files: Sequence[Path] = ()) -> bool:
@@ -46,18 +48,21 @@ def detect(path: Path, files: Sequence[Path] = ()) -> bool:
     return any(is_volume(file.name) for file in files) or nnunet.has_pictures(path)
 
 
-def open(path: Path) -> Cohort:
-    """List the cases of a folder of NIfTI files.
+def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
+    """List the cases of a folder of NIfTI files, without those that lack a channel of most if `skip_incomplete`.
 
     Raises:
         UserError: If a mask has no image, or `dataset.json` or `cohort.yaml` cannot be read.
     """
     path = nnunet.dataset_in(path)
-    roles = roles_for("nifti", path, "images", "masks", "brain_masks", "labels", "scheme", "resample_to")
+    roles = roles_for("nifti", path, *_KEYS)
     files = nnunet.list_files(path)
     cases = name_cases(files, path, roles)
     if not cases:
         raise UserError("a NIfTI cohort must hold .nii or .nii.gz files", file=path)
+    left_out: list[str] = []
+    if skip_incomplete or roles.skip_incomplete:
+        cases, left_out = _complete_ones(cases, roles, read_description(files[0]))
     if roles.scheme:
         roles = roles.model_copy(update={"labels": dict(scheme_named(roles.scheme).labels)})
     labels = roles.labels or labels_in(read_description(files[0]))
@@ -65,7 +70,21 @@ def open(path: Path) -> Cohort:
     table = path / "participants.tsv"  # BIDS
     reader, clinical = partial(read, roles=roles), table if table.is_file() else None
     layout = _layout(files, path)
-    return Cohort("nifti", path, cases, labels, reader, clinical, roles=roles, inputs=inputs, layout=layout)
+    notes = said_of(left_out)
+    return Cohort(
+        "nifti", path, cases, labels, reader, clinical, roles=roles, inputs=inputs, layout=layout, notes=notes
+    )
+
+
+def _complete_ones(
+    cases: Sequence[CaseFiles], roles: FileRoles, description: Mapping[str, object]
+) -> tuple[tuple[CaseFiles, ...], list[str]]:
+    """Return the cases with all channels that most have, by the names of files, and the others with what they lack."""
+    named = [{name for name, _ in _channels(case, roles.only("image", case.files), description)} for case in cases]
+    usual, _ = Counter(frozenset(names) for names in named).most_common(1)[0]
+    lacking = {case.id: sorted(usual - names) for case, names in zip(cases, named, strict=True)}
+    left_out = [f"{name} (no {', '.join(missing)})" for name, missing in lacking.items() if missing]
+    return tuple(case for case in cases if not lacking[case.id]), left_out
 
 
 def _layout(files: Sequence[Path], path: Path) -> str:

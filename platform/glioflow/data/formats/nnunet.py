@@ -29,13 +29,23 @@ def is_picture(name: str) -> bool:
 
 
 def has_pictures(path: Path) -> bool:
-    """Return whether a folder holds numbered TIFF or PNG channels, and a `dataset.json` names these channels."""
+    """Return whether a folder holds numbered TIFF or PNG channels, as `dataset.json` says, or the files themselves.
+
+    These are stacks of slices, `<case>_0000.tif` and `<case>_0001.tif`; lone slices may be numbered so, too.
+    """
     folder = path / "imagesTr"
     folder = folder if folder.is_dir() else path
-    if not any(is_picture(file.name) and _CHANNEL.search(file.stem) for file in folder.iterdir()):
+    numbered = sorted(file for file in folder.iterdir() if is_picture(file.name) and _CHANNEL.search(file.stem))
+    if not numbered:
         return False
     description = read_description(folder / "any")
-    return isinstance(description.get("channel_names") or description.get("modality"), dict)
+    if isinstance(description.get("channel_names") or description.get("modality"), dict):
+        return True
+    pair = [numbered[0].with_name(f"{_CHANNEL.sub('', numbered[0].stem)}_000{k}{numbered[0].suffix}") for k in (0, 1)]
+    try:
+        return all(file.is_file() and not png.is_png(file) and len(tiff.read_layout(file)) > 1 for file in pair)
+    except UserError:
+        return False
 
 
 def dataset_in(path: Path) -> Path:
