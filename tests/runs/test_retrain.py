@@ -230,6 +230,14 @@ def test_a_correction_that_is_in_the_cohort_already_is_known(feedback, lgg, othe
     assert all(each.known for each in recognized(feedback, joined, home).corrections)
 
 
+def test_two_corrections_of_one_new_study_are_of_the_first_ones_study(feedback, others, prepared, home):
+    case = others.read(others.cases[0].id)
+    first, second = sent(feedback, case, "eve"), sent(feedback, corrected(case), "eva")
+    found = recognized(feedback, prepared, home)
+    assert {each.study for each in found.corrections} in ({first}, {second})
+    assert [each.known for each in found.corrections] == [False, False]
+
+
 def test_renamed_labels_are_not_renamed_again(feedback, lgg, tiny, home):
     raw = open_cohort(lgg)
     steps = [*tiny.preprocess, LabelMap(map={1: 2, 2: 1})]

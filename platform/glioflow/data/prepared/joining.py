@@ -13,6 +13,7 @@ from glioflow import atomic
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort, is_prepared
 from glioflow.data.prepared.index import write_index
 from glioflow.data.prepared.manifest import CaseRecord, WholeManifest, fingerprint_of
+from glioflow.data.prepared.prints import Signatures
 
 # What of a case comes from its mask; all else comes from its images.
 _OF_MASK = ("mask.npy", "reference.npz")
@@ -48,14 +49,13 @@ def same_mask(case: PreparedCase, other: PreparedCase) -> bool:
     return labeled and np.array_equal(case.reference(), other.reference())
 
 
-def find_same_images(case: PreparedCase, others: Iterable[PreparedCase]) -> PreparedCase | None:
+def find_same_images(case: PreparedCase, others: Iterable[tuple[PreparedCase, Signatures]]) -> PreparedCase | None:
     """Return the first of the others that has the images of a case, whatever type, names and rounding its files have.
 
-    Only cases with nearly the same signatures are read.
+    Only cases with nearly the same signatures, which are given with the others, are read.
     """
     signatures, shapes = case.signatures(), (case.record.shape, case.record.prepared_shape)
-    for other in others:
-        theirs = other.signatures()
+    for other, theirs in others:
         if (other.record.shape, other.record.prepared_shape) != shapes or theirs.shape != signatures.shape:
             continue
         if np.bitwise_count(theirs ^ signatures).sum() <= _FEW_BITS * signatures.size and _alike(case, other):

@@ -37,7 +37,7 @@ def recognize(
         names: What the labels of the corrected model's masks mean.
         home: Folder of prepared cohorts.
     """
-    known = base.cases(base.records.ids())
+    known = [(case, case.signatures()) for case in base.cases(base.records.ids())]
     found = Recognized([], {}, [])
     for cohort, files in accepted:
         if cohort.labels != names:
@@ -50,7 +50,7 @@ def recognize(
             found.unused.append(UnusedCorrection(files.id, str(error)))
             continue
         case = prepared.case(files.id)
-        twin = find_same_images(case, [*known, *found.cases.values()])
+        twin = find_same_images(case, known)
         found.corrections.append(
             Correction(
                 id=files.id,
@@ -58,10 +58,11 @@ def recognize(
                 digest=prepared.manifest.source_fingerprint,
                 study=files.id if twin is None else twin.record.id,
                 images=case.record.digest,
-                known=twin in known and same_mask(case, twin),
+                known=twin is not None and twin.record.id not in found.cases and same_mask(case, twin),
             )
         )
         found.cases[files.id] = case
+        known.append((case, case.signatures()))
     return found
 
 
