@@ -12,11 +12,11 @@ import pytest
 import tifffile
 from PIL import Image
 
-from glioflow.data.formats.nifti import read_volume
 from glioflow.data.formats.nifti_header import read_header
 from glioflow.data.formats.slices import read_image, read_stack
 from glioflow.data.formats.study import read_study
 from glioflow.data.formats.tiff import read_layout
+from glioflow.data.formats.volume_files import read_volume
 from glioflow.errors import TooLarge, UserError
 
 GRAY = np.random.default_rng(0).integers(0, 4000, (5, 20, 30)).astype(np.uint16)

@@ -13,9 +13,9 @@ from PIL import Image
 from test_volume_cohorts import read_first, save
 
 from glioflow.data.formats.mask_file import read_mask
-from glioflow.data.formats.nifti import read_volume
 from glioflow.data.formats.slices import read_image
 from glioflow.data.formats.study import read_study
+from glioflow.data.formats.volume_files import read_volume
 from glioflow.data.preprocessing.geometry import resample
 from glioflow.errors import UserError
 from glioflow.features import measure_mask

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from glioflow.data.formats.detect import open_cohort
-from glioflow.data.formats.nifti import read_volume
+from glioflow.data.formats.volume_files import read_volume
 from glioflow.data.sequences import sequence_of
 from glioflow.errors import UserError
 

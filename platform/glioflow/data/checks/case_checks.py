@@ -12,10 +12,11 @@ from scipy import ndimage
 
 from glioflow.data.case import Case
 from glioflow.data.checks.channel_checks import blank_channels, copies_of_flair
-from glioflow.data.formats import lgg, nifti
+from glioflow.data.formats import lgg
 from glioflow.data.formats.nifti_names import is_volume
 from glioflow.data.formats.nnunet import is_picture
 from glioflow.data.formats.record import CaseFiles, Cohort
+from glioflow.data.formats.volume_files import read_volume
 from glioflow.data.preprocessing.brain_mask import BrainMask, approximate_brain
 from glioflow.errors import UserError
 
@@ -179,7 +180,7 @@ def _read_case(cohort: Cohort, case: CaseFiles, problems: list[Problem]) -> Case
         for file in case.files:
             if is_volume(file.name) or (cohort.format == "nifti" and is_picture(file.name)):
                 try:
-                    nifti.read_volume(file)
+                    read_volume(file)
                 except UserError as problem:
                     broken.append(Problem.of(problem, file, cohort.path))
         problems += broken or [Problem.of(error, case.files[0].parent, cohort.path)]

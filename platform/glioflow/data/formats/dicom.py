@@ -20,12 +20,12 @@ from glioflow.data.formats.dicom_pixels import check_pixels
 from glioflow.data.formats.dicom_series import drop_copies, series_of, split_acquisitions
 from glioflow.data.formats.dicom_stack import check_stack, settle_headers
 from glioflow.data.formats.file_roles import declared_in, roles_for
-from glioflow.data.formats.nifti import MAX_CHANNELS
 from glioflow.data.formats.nifti_header import MAX_VOXELS
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.data.formats.resampling import on_one_grid
 from glioflow.data.formats.tree import files_below
 from glioflow.data.formats.volume import Volume, orient, spacing_of
+from glioflow.data.formats.volume_files import MAX_CHANNELS
 from glioflow.data.sequences import NONE_CHOSEN, choose_channels
 from glioflow.errors import TooLarge, UserError
 

@@ -16,9 +16,10 @@ from glioflow.data.case import Case
 from glioflow.data.formats import brats, published
 from glioflow.data.formats.dataset_json import labels_in, stacked_names
 from glioflow.data.formats.file_roles import declared_in, roles_for
-from glioflow.data.formats.nifti import assemble, join, read_stack
+from glioflow.data.formats.nifti import assemble, join
 from glioflow.data.formats.nifti_names import channel_in, is_volume, owner_of, person_in, stem
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
+from glioflow.data.formats.volume_files import read_stack
 from glioflow.errors import UserError
 from glioflow.label_schemes import SCHEMES
 from glioflow.survival.clinical import separator_of

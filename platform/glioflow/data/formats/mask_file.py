@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from glioflow.data.formats import brats, nifti, slices
+from glioflow.data.formats import brats, slices
 from glioflow.data.formats.nifti_names import is_nifti
 from glioflow.data.formats.study import read_study
+from glioflow.data.formats.volume_files import NEARLY_WHOLE, read_volume
 from glioflow.errors import UserError
 from glioflow.label_schemes import SCHEMES, LabelScheme, one_scheme, scheme_named, schemes_that_hold
 
@@ -27,7 +28,7 @@ def read_mask(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float, float]
     if not path.exists():
         raise UserError(f"{path} does not exist", path, hint="give the file of a mask or the folder of one LGG case")
     if path.is_file() and is_nifti(path.name):
-        volume = nifti.read_volume(path)  # not as a study, which takes `_mask.nii.gz` for a mask without an image
+        volume = read_volume(path)  # not as a study, which takes `_mask.nii.gz` for a mask without an image
         return _labels(volume.data, path), volume.spacing_mm
     if path.is_file() and slices.is_slice(path.name):  # for the same reason
         image, spacing_mm = slices.read_image(path)[None], None
@@ -67,7 +68,7 @@ def _labels(values: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
         raise UserError("a mask must hold finite numbers", "NaN or infinity", file=path)
     labels = np.rint(values).astype(np.int64)
     if (
-        np.abs(labels - values).max(initial=0) > nifti.NEARLY_WHOLE
+        np.abs(labels - values).max(initial=0) > NEARLY_WHOLE
         or labels.min(initial=0) < 0
         or labels.max(initial=0) > 255
     ):
