@@ -328,6 +328,8 @@ def test_a_wrong_call_is_one_clear_line_and_exit_code_2(call, place, line):
 SURROUNDINGS = """
 GLIOFLOW_HOME=gs://bucket/home -> MLFLOW_TRACKING_URI must name a server (http://...) where GLIOFLOW_HOME is an object
 GLIOFLOW_HOME=file:///tmp/home -> GLIOFLOW_HOME must name a folder or an object store, not a URI of a file
+GLIOFLOW_HOME=s3:/bucket/home -> GLIOFLOW_HOME must name a bucket
+GLIOFLOW_HOME=~/glioflow -> GLIOFLOW_HOME must begin with a folder
 GLIOFLOW_HOME=/dev/null -> GLIOFLOW_HOME
 GLIOFLOW_HOME=/dev/null/home -> GLIOFLOW_HOME
 GLIOFLOW_HOME=/proc/self/home -> GLIOFLOW_HOME
@@ -347,6 +349,7 @@ MLFLOW_TRACKING_URI=garbage -> MLFLOW_TRACKING_URI
 MLFLOW_TRACKING_URI=file:///tmp/mlruns -> MLFLOW_TRACKING_URI
 MLFLOW_TRACKING_URI=databricks://profile -> MLFLOW_TRACKING_URI
 MLFLOW_TRACKING_URI=sqlite:///notes.txt -> MLFLOW_TRACKING_URI
+MLFLOW_TRACKING_URI=sqlite:///:memory: -> a database in memory is seen by no other process
 MLFLOW_TRACKING_URI=sqlite:///nothing -> MLFLOW_TRACKING_URI
 MLFLOW_TRACKING_URI=sqlite:////proc/none/mlflow.db -> MLFLOW_TRACKING_URI
 MLFLOW_TRACKING_URI=sqlite:///notes.txt/mlflow.db -> MLFLOW_TRACKING_URI must name a folder
@@ -384,4 +387,4 @@ def test_wrong_surroundings_are_one_clear_line_and_exit_code_2_in_a_few_seconds(
         assert said in lines[0]
         assert "secret" not in lines[0]
         assert seconds < 15
-    assert not {"gs:", "file:", "garbage"} & set(os.listdir(place))
+    assert not {"gs:", "s3:", "~", "file:", "garbage"} & set(os.listdir(place))

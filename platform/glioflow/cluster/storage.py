@@ -21,12 +21,14 @@ def home_uri() -> str | None:
     """Return `$GLIOFLOW_HOME` where it is an object store; None where the home is a folder.
 
     Raises:
-        UserError: If it is the URI of a folder, or names no bucket.
+        UserError: If it is the URI of a folder, names no bucket, or begins with a tilde.
     """
     named = os.environ.get("GLIOFLOW_HOME", "")
     if named.startswith("file:"):
         rule = "GLIOFLOW_HOME must name a folder or an object store, not a URI of a file"
         raise UserError(rule, named, hint="give a path, such as /shared/glioflow")
+    if named.startswith("~"):  # in quotes, which no shell looks into
+        raise UserError("GLIOFLOW_HOME must begin with a folder, not with '~'", named, hint="write the path of that folder")
     if re.match("[A-Za-z0-9+]+:/", named) is None:
         return None
     if re.fullmatch("[a-z][a-z0-9+]*://[^/?#]+(/[^?#]*)?", named) is None:

@@ -99,6 +99,8 @@ def _ask_server(uri: str) -> str | None:
 
 
 def _ask_sqlite(uri: str) -> str | None:
+    if ":memory:" in uri or "mode=memory" in uri:
+        return "a database in memory is seen by no other process"
     path = Path(uri.partition(":///")[2].partition("?")[0])
     if not path.exists():  # is made
         return None
