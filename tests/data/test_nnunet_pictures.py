@@ -7,14 +7,17 @@ import pytest
 import tifffile
 from PIL import Image
 
+from glioflow.config import Experiment
 from glioflow.data.checks.cohort_checks import check
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.study import open_source
 from glioflow.data.formats.writing import encode_nifti, native_format
+from glioflow.data.prepared.preparation import find_or_prepare
 from glioflow.errors import UserError
 
 RANDOM = np.random.default_rng(0)
 SHAPE = (6, 32, 24)
+STEPS = Experiment.model_validate({"name": "a", "preprocess": [{"step": "zscore"}]}).preprocess
 
 
 def describe(root, channels, ending):
@@ -79,6 +82,14 @@ def test_a_spacing_that_is_missing_is_unknown_and_a_wrong_one_is_refused(volumes
     file.write_text('{"spacing": [3.0, 0.5]}')
     with pytest.raises(UserError, match="spacing"):
         open_cohort(volumes).read("TUMOR_001")
+
+
+def test_another_spacing_beside_a_picture_prepares_the_cohort_anew(volumes, home):
+    before = find_or_prepare(volumes, STEPS, home=home)
+    for folder in ("imagesTr", "labelsTr"):
+        (volumes / folder / "TUMOR_001.json").write_text('{"spacing": [5.0, 0.5, 0.75]}')
+    after = find_or_prepare(volumes, STEPS, home=home)
+    assert [each.case("TUMOR_001").record.spacing_mm[0] for each in (before, after)] == [3.0, 5.0]
 
 
 @pytest.mark.parametrize("color", [False, True], ids=["two gray files", "one in color"])

@@ -54,7 +54,7 @@ def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
     if roles.scheme:
         roles = roles.model_copy(update={"labels": dict(scheme_named(roles.scheme).labels)})
     labels = roles.labels or labels_in(read_description(files[0]))
-    inputs = (*description_files(files[0]), *declared_in(path))
+    inputs = (*description_files(files[0]), *declared_in(path), *nnunet.spacing_files(files))
     table = path / "participants.tsv"  # BIDS
     reader, clinical = partial(read, roles=roles), table if table.is_file() else None
     layout = _layout(files, path)

@@ -97,9 +97,20 @@ def read_picture(path: Path, *, most_voxels: int) -> tuple[NDArray[np.generic], 
     return volume, _spacing(path)
 
 
+def spacing_files(files: Iterable[Path]) -> list[Path]:
+    """Return the json files beside pictures that state their spacing, each once."""
+    beside = (_spacing_file(file) for file in files if is_picture(file.name))
+    return [file for file in dict.fromkeys(beside) if file.is_file()]
+
+
+def _spacing_file(path: Path) -> Path:
+    """Return `<case>.json`, which has no number of a channel in its name."""
+    return path.with_name(f"{_CHANNEL.sub('', path.stem)}.json")
+
+
 def _spacing(path: Path) -> tuple[float, float, float] | None:
-    """Return the `spacing` in `<case>.json`, which has no number of a channel in its name."""
-    file = path.with_name(f"{_CHANNEL.sub('', path.stem)}.json")
+    """Return the `spacing` in the json beside a picture."""
+    file = _spacing_file(path)
     if not file.is_file():
         return None
     rule = 'the json beside a TIFF must hold {"spacing": [slices, rows, columns]} in mm'
