@@ -28,7 +28,8 @@ def home_uri() -> str | None:
         rule = "GLIOFLOW_HOME must name a folder or an object store, not a URI of a file"
         raise UserError(rule, named, hint="give a path, such as /shared/glioflow")
     if named.startswith("~"):  # in quotes, which no shell looks into
-        raise UserError("GLIOFLOW_HOME must begin with a folder, not with '~'", named, hint="write the path of that folder")
+        rule = "GLIOFLOW_HOME must begin with a folder, not with '~'"
+        raise UserError(rule, named, hint="write the path of that folder")
     if re.match("[A-Za-z0-9+]+:/", named) is None:
         return None
     if re.fullmatch("[a-z][a-z0-9+]*://[^/?#]+(/[^?#]*)?", named) is None:
