@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from glioflow.data.checks.cohort_checks import check
+from glioflow.data.formats import nifti_names
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.file_roles import guess_role
 from glioflow.errors import UserError
@@ -149,3 +150,15 @@ def test_a_set_whose_masks_are_spelled_in_other_letters_keeps_them(tmp_path):
     write(tmp_path, f"images_segm/{case.lower()}_segm.nii.gz")
     (only,) = open_cohort(tmp_path).cases
     assert (only.id, only.patient, len(only.files)) == (case, case[:-3], 5)
+
+
+def test_two_folders_of_many_files_are_listed_in_as_many_steps_as_files(tmp_path, monkeypatch):
+    calls = []
+    owner_of = nifti_names.owner_of
+    monkeypatch.setattr(nifti_names, "owner_of", lambda name: calls.append(name) or owner_of(name))
+    for number in range(50):
+        for name in (f"images/p{number}_flair.nii.gz", f"masks/p{number}.nii.gz"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(b"x")
+    assert len(open_cohort(tmp_path).cases) == 50
+    assert len(calls) <= 200

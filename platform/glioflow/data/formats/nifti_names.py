@@ -100,17 +100,21 @@ def _in_pairs(listed: Sequence[tuple[Path, Role]], root: Path, roles: FileRoles)
         if file in placed and role == "image":
             images.setdefault(placed[file], []).append(file)
     owners = {place: _owners(files) for place, files in images.items()}
-    for file, _ in listed:
+    alone = {place: all(owner_of(stem(image)) == "" for image in files) for place, files in images.items()}
+    lone: dict[tuple[Place, str], list[str]] = {}  # cases by whose images their names say they are
+    for place, files in images.items():
+        for name in {_flat(image, roles, owners[place]).name for image in files}:
+            lone.setdefault((place, owner_of(name) or ""), []).append(name)
+    for file, role in listed:
         if (place := placed.get(file)) is None:
             continue
-        shown = images.get(place, [])
-        if place.below or all(owner_of(stem(image)) == "" for image in shown):
+        if place.below or alone.get(place, True):
             folders = (*place.above, *place.below) or (root.resolve().name,)
             yield replace(_of_folders(folders), files=[file])
             continue
-        named = _flat(file, roles, owners.get(place, {}))
-        known = [own for image in shown if owner_of(own := _flat(image, roles, owners[place]).name) == named.name]
-        if file not in shown and len(known) == 1:  # the mask `p1` of the lone image `p1_flair`
+        named = _flat(file, roles, owners[place])
+        known = lone.get((place, named.name), [])
+        if role != "image" and len(known) == 1:  # the mask `p1` of the lone image `p1_flair`
             named = replace(named, name=known[0], person=public_person(known[0]) or known[0])
         yield replace(named, above=place.above)
 
