@@ -102,9 +102,9 @@ def _in_pairs(listed: Sequence[tuple[Path, Role]], root: Path, roles: FileRoles)
     owners = {place: _owners(files) for place, files in images.items()}
     alone = {place: all(owner_of(stem(image)) == "" for image in files) for place, files in images.items()}
     lone: dict[tuple[Place, str], list[str]] = {}  # cases by whose images their names say they are
-    for place, files in images.items():
-        for name in {_flat(image, roles, owners[place]).name for image in files}:
-            lone.setdefault((place, owner_of(name) or ""), []).append(name)
+    for pair, files in images.items():
+        for name in {_flat(image, roles, owners[pair]).name for image in files}:
+            lone.setdefault((pair, owner_of(name) or ""), []).append(name)
     for file, role in listed:
         if (place := placed.get(file)) is None:
             continue
