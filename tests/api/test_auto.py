@@ -71,13 +71,14 @@ def test_every_line_says_what_is_left_and_the_bar_shows_what_is_spent(home, tmp_
     ("words", "rule"),
     [
         ({}, "needs a budget"),
-        ({"hours": 0}, "must be above 0"),
-        ({"hours": float("inf")}, "must be above 0"),
+        ({"hours": 0}, "must be a finite number above 0"),
+        ({"hours": float("inf")}, "must be a finite number above 0"),
         ({"hours": 1, "name": "../x"}, "--name must be letters"),
         ({"hours": 1, "name": "starter"}, "ships with GlioFlow"),
         ({"resume": "b"}, "--resume must name an auto"),
         ({"resume": "a", "name": "b"}, "--name must be left out"),
         ({"hours": 1, "name": "a"}, "must not exist"),
+        ({"hours": 1, "name": "b"}, "holds no files of a known cohort format"),
     ],
 )
 def test_what_cannot_be_begun_is_refused_before_anything_is_written(home, tmp_path, words, rule):

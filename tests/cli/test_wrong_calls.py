@@ -293,6 +293,8 @@ data describe COHORT --out LONG/LONG -> x
 data describe nowhere --out out -> nowhere
 data describe COHORT --out COHORT -> --out must not be in the cohort's folder
 demo --data nothing -> nothing is empty
+auto cohort --hours 1 -> holds no files of a known cohort format
+auto nothing --hours 1 -> nothing is empty
 auto COHORT --hours inf -> a finite number above 0
 train some.yaml --data COHORT -o training.epochs=99999999999999999999 -> training.epochs
 train some.yaml --data COHORT -o model.encoder=resnet18 -o model.weights=s3://no/x.pth -> weights cannot be read
@@ -321,6 +323,7 @@ def test_a_wrong_call_is_one_clear_line_and_exit_code_2(call, place, line):
     assert said in lines[-1], lines
     assert not any("Traceback" in text for text in lines)
     assert {path for path in place.rglob("*") if "home" not in path.parts} == before
+    assert not list((place / "home").glob("auto/*"))
     assert seconds < 20
 
 

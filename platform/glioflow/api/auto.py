@@ -17,6 +17,7 @@ from glioflow.cluster.lease import holding
 from glioflow.cluster.remote_home import check_home
 from glioflow.cluster.storage import data_folder
 from glioflow.config.search import NAME
+from glioflow.data.formats.detect import detect_format
 from glioflow.errors import UserError
 from glioflow.progress import Say
 from glioflow.reports.numbers import duration, interval, number
@@ -154,7 +155,9 @@ def _state(folder: Path, hours: float | None, name: str | None, resume: str | No
         return read_state(_valid("--resume", resume), folder, hours)
     assert hours is not None
     made = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).strip("-._")[:60] or "auto"
-    return begin_state(_valid("--name", name or made), folder, hours)
+    state = begin_state(_valid("--name", name or made), folder, hours)
+    detect_format(folder)  # nothing is kept of an auto on a folder of other things
+    return state
 
 
 def _valid(option: str, name: str) -> str:
