@@ -46,8 +46,7 @@ def place(tmp_path, lgg, monkeypatch):
         "space.yaml": "name: a\nsearch: {space: {training.epochs: {kind: int, low: 1, high: 3}}}\n",
         "rate.yaml": "name: a\nsearch: {space: {training.learing_rate: {kind: float, low: 1, high: 3}}}\n",
         "dise.yaml": "name: a\nsearch: {space: {loss.name: {kind: choice, values: [dise]}}}\n",
-        "grid.yaml": "name: a\nsearch: {sampler: grid, space: "
-        "{training.epochs: {kind: int, low: 1, high: 999999}}}\n",
+        "grid.yaml": "name: a\nsearch: {sampler: grid, space: {training.epochs: {kind: int, low: 1, high: 999999}}}\n",
         "low.yaml": "name: a\nsearch: {space: {training.epochs: {kind: int, low: 3, high: 1}}}\n",
         "first.yaml": "name: a\nsearch: {first: [{training.epochs: 9}], "
         "space: {training.epochs: {kind: int, low: 1, high: 3}}}\n",

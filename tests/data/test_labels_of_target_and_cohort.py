@@ -100,6 +100,16 @@ def test_the_segments_of_a_dicom_segmentation_stay_apart(tmp_path):
     assert np.array_equal(cohort.read(cohort.cases[0].id).mask, mask)
 
 
+def test_a_label_that_is_known_to_be_no_tumor_is_no_part_of_a_binary_target():
+    target = TargetSettings()
+    after = SCHEMES["brats-2024-gli"].labels
+    with pytest.raises(UserError, match=r"label 4, resection cavity, of x; .*label_map \({map: {4: 0}}\)"):
+        target.check_labels(after, "x", after)
+    target.check_labels({1, 2, 3}, "x", {label: name for label, name in after.items() if label < 4})
+    with pytest.raises(UserError, match="label 2, Ventricles"):
+        target.check_labels({1, 2}, "x", {1: "brainstem glioma", 2: "Ventricles"})
+
+
 def test_a_binary_mask_of_0_and_255_is_one_tumor(tmp_path):
     path = tmp_path / "mask.nii.gz"
     nibabel.save(nibabel.Nifti1Image(np.resize(np.array([0, 255], np.uint8), (4, 5, 6)), LPS), path)

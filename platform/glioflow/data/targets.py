@@ -12,6 +12,8 @@ from glioflow.errors import UserError
 from glioflow.label_schemes import LabelScheme, scheme_named, scheme_with
 
 NO_NAMES: Mapping[int, str] = MappingProxyType({})
+# Names of labels, in cohorts that name them, that are tissues beside tumors.
+_NOT_TUMOR = frozenset("brain,csf,ventricle,ventricles,vessel,vessels,skull,white matter,gray matter".split(","))
 
 
 class TargetSettings(BaseModel):
@@ -84,6 +86,8 @@ class TargetSettings(BaseModel):
     def check_labels(self, labels: Collection[int], origin: object, tissues: Mapping[int, str] = NO_NAMES) -> None:
         """Refuse a cohort whose labels are not exactly those that this target maps, or mean other tissues.
 
+        A binary target maps all, but for those that are known to be no tumor, such as a resection cavity.
+
         Args:
             labels: Values that the cohort's masks may hold besides 0, as preprocessing leaves them.
             origin: The cohort, for the error.
@@ -93,7 +97,7 @@ class TargetSettings(BaseModel):
             UserError: With both lists.
         """
         if self.kind == "binary":
-            return
+            return _check_tumor(tissues, origin)
         if self.mapped_labels == set(labels):
             return self._check_regions(scheme_with(tissues), origin)
         unmapped, absent = sorted(set(labels) - self.mapped_labels), sorted(self.mapped_labels - set(labels))
@@ -172,3 +176,14 @@ class TargetSettings(BaseModel):
         for name, inside in self.settle(parts).items():
             out[inside] = values[name]
         return out
+
+
+def _check_tumor(tissues: Mapping[int, str], origin: object) -> None:
+    """Refuse labels that a binary target would call tumor although their names say otherwise."""
+    for label, tissue in tissues.items():
+        if label and (tissue.strip().lower() in _NOT_TUMOR or "cavity" in tissue.lower()):
+            raise UserError(
+                "a binary target calls every label tumor",
+                f"label {label}, {tissue}, of {origin}",
+                hint=f"rename it with the step label_map ({{map: {{{label}: 0}}}}), or set target to a preset",
+            )
