@@ -240,7 +240,7 @@ def interrupt_training(old: Release, words: tuple[str | Path, ...]) -> str:
     wait_until(first_checkpoint, "the training wrote no checkpoint", process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=300)
-    said = re.search(r"continue with --resume ([0-9a-f]{32})", errors)
+    said = re.search(r"go on with --resume ([0-9a-f]{32})", errors)
     assert said is not None, f"the training ended before it could be interrupted\n{errors[-3000:]}"
     return said[1]
 
