@@ -95,6 +95,29 @@ def test_slices_at_one_place_that_no_header_tells_apart_are_refused_with_the_ser
         read_study([folder])
 
 
+def test_a_series_that_is_left_out_may_have_slices_at_one_place_and_is_named_once(tmp_path):
+    write_series(tmp_path / "study" / "flair", PIXELS[0])
+    for number, name in enumerate(("DWI b1000", "DSC perfusion"), start=2):
+        write_series(tmp_path / "study" / name, PIXELS[0], description=name, number=number)
+        again(tmp_path / "study" / name, **({"TemporalPositionIdentifier": (1, 2)} if "DSC" in name else {}))
+    case = read_study([tmp_path / "study"])
+    assert case.channels == ("flair",)
+    assert case.warnings == tuple(
+        f"the series {name!r} is no T1, T2 or FLAIR: left out" for name in ("DWI b1000", "DSC perfusion")
+    )
+
+
+def test_times_of_single_slices_are_no_acquisitions(tmp_path):
+    folder = write_series(tmp_path / "study", PIXELS[0])
+    again(folder)
+    for second, file in enumerate(sorted(folder.iterdir())):
+        ds = pydicom.dcmread(file)
+        ds.AcquisitionTime = f"1200{second:02}"
+        pydicom.dcmwrite(file, ds, enforce_file_format=True)
+    with pytest.raises(UserError, match="2 at one"):
+        read_study([folder])
+
+
 def test_series_of_two_days_are_no_study(tmp_path):
     folder = tmp_path / "study"
     write_series(folder, PIXELS[0])

@@ -17,7 +17,7 @@ from glioflow.data.case import Case
 from glioflow.data.formats.dicom_headers import check_one_visit, check_plane, count_voxels, fill_gaps, stated_frame
 from glioflow.data.formats.dicom_masks import LPS_TO_RAS, OUTLINES, read_outlines, read_segmentation
 from glioflow.data.formats.dicom_pixels import check_pixels
-from glioflow.data.formats.dicom_series import drop_copies, series_of, split_acquisitions
+from glioflow.data.formats.dicom_series import check_places, drop_copies, series_of, split_acquisitions, whole_series
 from glioflow.data.formats.dicom_stack import check_stack, settle_headers
 from glioflow.data.formats.file_roles import declared_in, roles_for
 from glioflow.data.formats.nifti_header import MAX_VOXELS
@@ -135,6 +135,7 @@ def read(
     ordered = sorted(gray or images, key=lambda members: int(members[0][1].get("SeriesNumber") or 0))
     names, left_out = choose_channels([series_of(members[0][1]) for members in ordered], chosen)
     channels = {name: members for name, members in zip(names, ordered, strict=True) if name is not None}
+    check_places(channels.values())
     _check_size(case, channels, masks)
     frames = {stated_frame(header) for members in channels.values() for _, header in members} - {""}
     volumes = {name: _read_series([file for file, _ in members]) for name, members in channels.items()}
@@ -158,7 +159,7 @@ def read(
         institution=case.institution,
         grid=first.grid,
         warnings=(
-            *(f"the series {text!r} is no T1, T2 or FLAIR: left out" for text in left_out),
+            *(f"the series {text!r} is no T1, T2 or FLAIR: left out" for text in whole_series(left_out)),
             *([f"{colored} series in color left out"] if colored else []),
             *(["outlines (RTSTRUCT) are only read where cohort.yaml names them"] if drawn and not outlines else []),
             *(f"{name} is {kind} and no MRI" for name, kind in kinds.items() if kind != _MRI),

@@ -1,5 +1,6 @@
 """The series of a DICOM study by their headers: what each says of itself, copied files, several acquisitions in one."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ _DIFFER = (
     *("AcquisitionTime", "TriggerTime", "ContentTime", "ImageType"),
 )
 _NEAR_MM = 0.01
+_NUMBER = re.compile(r" #\d+$")
 
 
 def series_of(header: Any) -> Series:
@@ -52,31 +54,44 @@ def drop_copies(members: Iterable[Member]) -> list[Member]:
 
 
 def split_acquisitions(members: Sequence[Member]) -> list[list[Member]]:
-    """Return a series as its acquisitions, each of which has every position once; most series are one.
+    """Return a series as its acquisitions, each of which has every position once; whole, where no header tells them.
 
     Several are named by their descriptions, with #1, #2 and so on behind it, by which a person chooses one.
-
-    Raises:
-        UserError: If slices are at one position, and no header tells them apart.
     """
-    places = [_place(header) for _, header in members]
-    twice = max(Counter(place for place in places if place is not None).values(), default=1)
-    if twice < 2:
+    if _most_at_one_place(members) < 2:
         return [list(members)]
+    places = sorted({str(_place(header)) for _, header in members})
     for keyword in _DIFFER:
         parts: dict[str, list[Member]] = {}
         for member in members:
             parts.setdefault(str(member[1].get(keyword, "")), []).append(member)
-        if len(parts) > 1 and len({len(part) for part in parts.values()}) == 1 and all(map(_is_single, parts.values())):
+        if all(sorted(str(_place(header)) for _, header in part) == places for part in parts.values()):
             return [_named(part, number) for number, (_, part) in enumerate(sorted(parts.items(), key=_order), start=1)]
-    name = str(members[0][1].get("SeriesDescription", "")) or members[0][0].parent.name
-    hint = "keep the slices of one acquisition"
-    raise UserError(
-        f"the series {name!r} must have one slice at each position",
-        f"{twice} at one, which no header tells apart",
-        file=members[0][0].parent,
-        hint=hint,
-    )
+    return [list(members)]
+
+
+def check_places(channels: Iterable[Sequence[Member]]) -> None:
+    """Refuse a series with several slices at one position, which no header tells apart; raises `UserError`."""
+    for members in channels:
+        most = _most_at_one_place(members)
+        if most > 1:
+            name = str(members[0][1].get("SeriesDescription", "")) or members[0][0].parent.name
+            raise UserError(
+                f"the series {name!r} must have one slice at each position",
+                f"{most} at one, which no header tells apart",
+                file=members[0][0].parent,
+                hint="keep the slices of one acquisition",
+            )
+
+
+def whole_series(descriptions: Iterable[str]) -> list[str]:
+    """Return the descriptions of series once each, without the numbers that `split_acquisitions` gave their parts."""
+    return list(dict.fromkeys(_NUMBER.sub("", each) for each in descriptions))
+
+
+def _most_at_one_place(members: Sequence[Member]) -> int:
+    places = (_place(header) for _, header in members)
+    return max(Counter(place for place in places if place is not None).values(), default=1)
 
 
 def _place(header: Any) -> tuple[int, ...] | None:
@@ -85,11 +100,6 @@ def _place(header: Any) -> tuple[int, ...] | None:
         return tuple(round(float(each) / _NEAR_MM) for each in header.ImagePositionPatient)
     except (AttributeError, TypeError, ValueError):
         return None
-
-
-def _is_single(part: Sequence[Member]) -> bool:
-    places = [_place(header) for _, header in part]
-    return len(set(places)) == len(places)
 
 
 def _order(named: tuple[str, list[Member]]) -> tuple[float, str]:
