@@ -10,6 +10,7 @@ from glioflow.data.checks.cohort_checks import check
 from glioflow.data.formats import nifti_names
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.file_roles import guess_role
+from glioflow.data.formats.study import read_study
 from glioflow.errors import UserError
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -53,6 +54,15 @@ def test_masks_beside_images_are_those_of_their_cases(tmp_path, names, cases, ch
     assert check(tmp_path).ok
 
 
+@pytest.mark.parametrize("name", ["{0}/{0}_{1}.nii.gz", "{0}_{1}.nii.gz", "{0}/images/{1}.nii.gz"])
+def test_folders_above_a_cohort_say_nothing_about_its_files(tmp_path, name):
+    (tmp_path / "images").mkdir()
+    root = write(tmp_path / "segmentation", *(name.format(p, c) for p in ("p1", "p2") for c in ("t1", "flair")))
+    assert set(open_cohort(root).read("p1" if "images" not in name else "p1_images").channels) == {"t1", "flair"}
+    files = sorted(file for file in root.rglob("*.nii.gz") if "p1" in file.as_posix())
+    assert set(read_study(files).channels) == {"t1", "flair"}
+
+
 def test_a_mask_beside_images_that_has_none_is_named(tmp_path):
     write(tmp_path, "images/p1.nii.gz", "masks/p1.nii.gz", "masks/p7.nii.gz")
     with pytest.raises(UserError, match=r"p7.*a mask has no image"):
@@ -87,6 +97,12 @@ def test_visits_are_one_person(tmp_path, names, patient):
     cases = open_cohort(tmp_path).cases
     assert [case.patient for case in cases] == [patient, patient]
     assert len({case.id for case in cases}) == 2
+
+
+@pytest.mark.parametrize("names", [["train/week1", "train/week2"], ["site/200101", "site/200102"]])
+def test_parts_of_a_cohort_are_no_persons_and_six_digits_no_date(tmp_path, names):
+    write(tmp_path, *(f"{name}/{channel}.nii" for name in names for channel in ("t1", "flair")))
+    assert len({case.patient for case in open_cohort(tmp_path).cases}) == 2
 
 
 @pytest.mark.parametrize("ends", [("-000", "-100"), ("_11", "_21")], ids=["brats", "upenn"])

@@ -22,7 +22,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from glioflow.data.formats.paired_folders import is_in_masks
 from glioflow.data.sequences import is_channel_name
@@ -79,6 +79,13 @@ class FileRoles(BaseModel):
     skip_incomplete: bool = False
     resample_to: str | None = None
     mask_threshold: int | None = Field(default=None, ge=0)
+    _root: Path | None = PrivateAttr(default=None)
+
+    def below(self, root: Path) -> "FileRoles":
+        """Return the same for the files below `root`: the names of folders above it say nothing about them."""
+        same = self.model_copy()
+        same._root = root
+        return same
 
     @property
     def has_patterns(self) -> bool:
@@ -89,7 +96,7 @@ class FileRoles(BaseModel):
         """Return what a file is; None for one that is left out."""
         if (declared := self._declared(file)) is not None:
             return declared[0]
-        guessed = guess_role(file)
+        guessed = guess_role(file, self._root)
         return None if self._patterns[guessed] else guessed
 
     def case_of(self, file: Path) -> str | None:
@@ -124,14 +131,14 @@ def said_of(left_out: Sequence[str]) -> tuple[str, ...]:
     return (f"cases left out, since they lack a sequence: {'; '.join(left_out)}",) if left_out else ()
 
 
-def guess_role(file: Path) -> Role:
+def guess_role(file: Path, root: Path | None = None) -> Role:
     """Return what a file is by its name: `x_brain_mask` is no tumor, `x_mask` and `x-seg` are; others are images.
 
-    In a folder such as `masks` with `images` beside it, all are masks.
+    In a folder below `root` such as `masks`, with `images` beside it, all are masks.
     """
     if BRAIN_NAME.search(file.name):
         return "brain_mask"
-    return "mask" if MASK_NAME.search(file.name) or _is_marked(file.name) or is_in_masks(file) else "image"
+    return "mask" if MASK_NAME.search(file.name) or _is_marked(file.name) or is_in_masks(file, root) else "image"
 
 
 def _is_marked(name: str) -> bool:

@@ -43,7 +43,7 @@ def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
         UserError: If a mask has no image, or `dataset.json` or `cohort.yaml` cannot be read.
     """
     path = nnunet.dataset_in(path)
-    roles = roles_for("nifti", path, *_KEYS)
+    roles = roles_for("nifti", path, *_KEYS).below(path)
     files = nnunet.list_files(path)
     cases = name_cases(files, path, roles)
     if not cases:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from glioflow.data.formats.file_roles import FileRoles, Role, case_name
 from glioflow.data.formats.itk import is_itk
-from glioflow.data.formats.paired_folders import Place, place_pairs
+from glioflow.data.formats.paired_folders import Place, is_part, place_pairs
 from glioflow.data.formats.persons import is_visit, public_person
 from glioflow.data.formats.record import CaseFiles, accepted_person
 from glioflow.data.formats.tree import files_below
@@ -264,7 +264,7 @@ def _in_folders(file: Path, root: Path, *, derived: bool) -> _Found | None:
 
 def _of_folders(parts: tuple[str, ...]) -> _Found:
     """Return the case that folders name: the last one, or a person's with a visit in it."""
-    if len(parts) > 1 and is_visit(parts[-1]) and not is_visit(parts[-2]):
+    if len(parts) > 1 and is_visit(parts[-1]) and not (is_visit(parts[-2]) or is_part(parts[-2])):
         person = parts[-2]
         return _Found(parts[:-2], "_".join(parts[-2:]), public_person(person) or person)
     return _Found(parts[:-1], parts[-1], accepted_person(parts[-1]) or public_person(parts[-1]) or parts[-1])

@@ -27,6 +27,11 @@ class Place:
     below: tuple[str, ...]
 
 
+def is_part(folder: str) -> bool:
+    """Return whether a folder is a part of a cohort and no person, by its name: `train`, `val`, `test`."""
+    return bool(_PARTS.fullmatch(folder))
+
+
 def place_pairs(files: Iterable[Path], root: Path) -> Mapping[Path, Place]:
     """Return where each file lies that is in one of two folders, of images and of masks, side by side below `root`."""
     folders = {file: file.parent.relative_to(root).parts for file in files}
@@ -41,17 +46,22 @@ def place_pairs(files: Iterable[Path], root: Path) -> Mapping[Path, Place]:
         for k in reversed(range(len(parts))):
             if all(inside[parts[:k]]) and (_IMAGES.fullmatch(parts[k]) or _MASKS.fullmatch(parts[k])):
                 below = parts[k + 1 :]
-                whole = len(below) if all(_PARTS.fullmatch(part) for part in below) else 0
+                whole = len(below) if all(map(is_part, below)) else 0
                 placed[file] = Place((*parts[:k], *below[:whole]), below[whole:])
                 break
     return placed
 
 
-def is_in_masks(file: Path) -> bool:
-    """Return whether a file lies in a folder of masks that has one of images beside it, or in `labelsTr`."""
+def is_in_masks(file: Path, root: Path | None = None) -> bool:
+    """Return whether a file lies in a folder of masks that has one of images beside it, or in `labelsTr`.
+
+    `root`, the cohort's folder, and those above it are none; without it, all may be.
+    """
     for folder in file.parents[:_ABOVE]:
         if folder.name == "labelsTr":
             return True
+        if folder == root:
+            return False
         if _MASKS.fullmatch(folder.name) and folder.is_dir():
             return any(_IMAGES.fullmatch(other.name) and other.is_dir() for other in folder.parent.iterdir())
     return False

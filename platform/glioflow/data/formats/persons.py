@@ -11,7 +11,9 @@ _PUBLIC = re.compile(
 _VISIT = re.compile(
     r"(?:visit|session|ses|time(?:point)?|tp|week|month|day|follow-?up|fu)[_ -]?\d{1,4}(?:[_-]\d+)?"
     r"|baseline|follow-?up|(?:pre|post)-?op(?:erative)?"
-    r"|(?:19|20)\d\d[-_.]?[01]\d(?:[-_.]?[0-3]\d)?",
+    # Dates; six digits in a row are rather the number of a person.
+    r"|(?:19|20)\d\d[-_.](?:0[1-9]|1[0-2])(?:[-_.]?(?:0[1-9]|[12]\d|3[01]))?"
+    r"|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])",
     re.IGNORECASE,
 )
 

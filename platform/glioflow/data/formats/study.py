@@ -4,12 +4,13 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from glioflow.data.case import Case
-from glioflow.data.formats import brats, dicom, lgg, listed, nnunet, published, slices
+from glioflow.data.formats import brats, dicom, lgg, listed, nifti, nnunet, published, slices
 from glioflow.data.formats.detect import format_named, open_cohort
-from glioflow.data.formats.file_roles import is_mask_name
+from glioflow.data.formats.file_roles import NO_ROLES, is_mask_name
 from glioflow.data.formats.nifti_names import check_one_person, is_volume, owner_of, stem, volume_files
 from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort
@@ -142,7 +143,11 @@ def _open_files(files: Sequence[Path], *, masks: bool) -> Cohort:
             cases = brats.open_files(files)
             return Cohort("brats", files[0].parent, cases, brats.labels_in(cases, files[0].parent), brats.read)
         name = _name_of_volumes([stem(file) for file in files])
-        return _one("nifti", files[0].parent, CaseFiles(name, name, tuple(files)), {1: "tumor"})
+        study = _one("nifti", files[0].parent, CaseFiles(name, name, tuple(files)), {1: "tumor"})
+        if any(file.parent != study.path for file in files):
+            return study
+        roles = NO_ROLES.below(study.path)
+        return replace(study, roles=roles, reader=partial(nifti.read, roles=roles))
     case = dicom.open_files(files)
     return _one("dicom", files[0].parent, case, dicom.labels_of([case]))
 

@@ -125,10 +125,10 @@ def read_labeled(
     except Exception as error:
         raise _told(error, folder) from None
     volumes = [file for file in files if is_volume(file.name)]
-    masks = [file for file in volumes if guess_role(file) == "mask"]
+    masks = [file for file in volumes if guess_role(file, folder) == "mask"]
     if not masks:
         return _read(files, folder, limits)
-    images = [file for file in files if guess_role(file) == "image"]
+    images = [file for file in files if guess_role(file, folder) == "image"]
     case = _read(images, folder, limits)
     try:
         check_sizes(masks, limits)
