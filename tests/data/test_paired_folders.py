@@ -39,6 +39,7 @@ def write(root, *names):
         (["train/images/{}.nii.gz", "train/labels/{}.nii.gz"], ["p1", "p2"], ("image",)),
         (["images/training/{}_flair.nii", "labels/training/{}_flair.nii"], ["p1_flair", "p2_flair"], ("flair",)),
         (["images/{}/t1.nii.gz", "images/{}/flair.nii.gz", "masks/{}/a.nii.gz"], ["p1", "p2"], ("t1", "flair")),
+        (["images/{}/t1.nii.gz", "images/{}/flair.nii.gz", "masks/{}_seg.nii.gz"], ["p1", "p2"], ("t1", "flair")),
         (["{}/images/t1.nii.gz", "{}/images/flair.nii.gz", "{}/masks/a.nii.gz"], ["p1", "p2"], ("t1", "flair")),
         (["Köpfe und Ähnliches/images/{}.nii", "Köpfe und Ähnliches/masks/{}.nii"], ["p1", "p2"], ("image",)),
     ],
@@ -158,6 +159,11 @@ def test_what_lies_in_a_folder_of_a_case_is_of_the_same_person(tmp_path):
         ("p2", "p2"),
         ("p2_derived", "p2"),
     }
+
+
+def test_an_image_beside_the_folders_of_persons_does_not_make_them_one(tmp_path):
+    write(tmp_path, "data/atlas.nii.gz", *(f"data/{person}/{name}.nii.gz" for person in "abc" for name in ("t1", "t2")))
+    assert [case.patient for case in open_cohort(tmp_path).cases] == ["a", "b", "c", "data"]
 
 
 def test_a_set_whose_masks_are_spelled_in_other_letters_keeps_them(tmp_path):

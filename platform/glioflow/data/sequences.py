@@ -154,7 +154,7 @@ def check_once(channels: Iterable[str]) -> None:
         if len(names) > 1:
             hint = f"say which with --channel {sequence}=FILE, or by patterns of images in cohort.yaml"
             rule = f"{len(names)} images of the case are {sequence}, and one must be"
-            raise UserError(rule, ", ".join(names), names, hint=hint)
+            raise UserError(rule, ", ".join(names), hint=hint)
 
 
 def _picked(all_series: Sequence[Series], chosen: Mapping[str, str]) -> dict[int, str]:

@@ -17,7 +17,8 @@ from glioflow.data.formats import brats, published
 from glioflow.data.formats.dataset_json import labels_in, stacked_names
 from glioflow.data.formats.file_roles import declared_in, roles_for
 from glioflow.data.formats.nifti import assemble, join
-from glioflow.data.formats.nifti_names import channel_in, is_volume, owner_of, person_in, stem
+from glioflow.data.formats.nifti_names import channel_in, is_volume, owner_of, stem
+from glioflow.data.formats.persons import person_in
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.data.formats.volume_files import read_stack
 from glioflow.errors import UserError

@@ -32,7 +32,6 @@ _OF_IMAGES = (
 _OF_ONE_IMAGE = re.compile(r"[1-9]\d{0,3}|\d+mm")
 _BETWEEN, _EDGES = ("_", "-", " ", ".", ""), "_-. "
 _SPACE = re.compile(r"space-", re.IGNORECASE)
-_BIDS_PERSON = re.compile(r"^sub-[^_]+(?=_|$)")
 _BIDS_BEGINNING = re.compile(r"^sub-[^_]+(?:_ses-[^_]+)?_")
 
 
@@ -67,13 +66,24 @@ def name_cases(files: Iterable[Path], root: Path, roles: FileRoles) -> tuple[Cas
     for each in cases:
         if not roles.only("image", each.files):
             raise UserError("a mask has no image", file=each.files[0])
-    for each in cases:
-        parts = (*each.above, each.name)
-        for k in reversed(range(1, len(parts))):  # a folder in that of another case holds what is that person's
-            if (outer := named_cases.get((parts[: k - 1], parts[k - 1]))) is not None and outer.files:
-                each.above, each.name, each.person = parts[: k - 1], "_".join(parts[k - 1 :]), outer.person
-                break
+    _join_inner(cases, named_cases)
     return tuple(sorted(_distinct(cases), key=lambda case: case.id))
+
+
+def _join_inner(cases: Sequence[_Found], by_place: Mapping[tuple[tuple[str, ...], str], _Found]) -> None:
+    """Give the cases in the folder of another one its person; one with more in it than lie beside it is no person's."""
+    outers: dict[int, tuple[tuple[str, ...], str]] = {}
+    for index, each in enumerate(cases):
+        parts = (*each.above, each.name)
+        keys = ((parts[: k - 1], parts[k - 1]) for k in reversed(range(1, len(parts))))
+        if (outer := next((key for key in keys if key in by_place and by_place[key].files), None)) is not None:
+            outers[index] = outer
+    inside, beside = Counter(outers.values()), Counter(above for (above, _), each in by_place.items() if each.files)
+    for index, (above, name) in outers.items():
+        if inside[above, name] <= beside[above]:
+            each, outer_case = cases[index], by_place[above, name]
+            each.name = "_".join((*each.above, each.name)[len(above) :])
+            each.above, each.person = above, outer_case.person
 
 
 def _by_folders(listed: Sequence[tuple[Path, Role]], root: Path, roles: FileRoles) -> Iterable[_Found]:
@@ -108,11 +118,11 @@ def _in_pairs(listed: Sequence[tuple[Path, Role]], root: Path, roles: FileRoles)
     for file, role in listed:
         if (place := placed.get(file)) is None:
             continue
-        if place.below or alone.get(place, True):
+        if place.below or alone.get(place, False):
             folders = (*place.above, *place.below) or (root.resolve().name,)
             yield replace(_of_folders(folders), files=[file])
             continue
-        named = _flat(file, roles, owners[place])
+        named = _flat(file, roles, owners.get(place, {}))
         known = lone.get((place, named.name), [])
         if role != "image" and len(known) == 1:  # the mask `p1` of the lone image `p1_flair`
             named = replace(named, name=known[0], person=public_person(known[0]) or known[0])
@@ -149,11 +159,6 @@ def check_one_person(names: Iterable[str]) -> None:
     if len(ends - set(_OF_IMAGES)) > 1:
         hint = "send one study at a time, or let the names of its files begin with the case"
         raise UserError("the files of a study must be of one person", f"{len(ends)} case names", hint=hint)
-
-
-def person_in(name: str) -> str | None:
-    """Return the person in a name of BIDS, `sub-1` for `sub-1_ses-2`; None in any other."""
-    return match[0] if (match := _BIDS_PERSON.match(name)) else None
 
 
 def channel_in(name: str) -> str | None:

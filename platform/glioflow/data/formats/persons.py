@@ -8,6 +8,7 @@ _PUBLIC = re.compile(
     r"|PatientID_\d{4}|sub-[A-Za-z0-9]+)(?![A-Za-z0-9])",
     re.IGNORECASE,
 )
+_BIDS_PERSON = re.compile(r"^sub-[^_]+(?=_|$)")
 _VISIT = re.compile(
     r"(?:visit|session|ses|time(?:point)?|tp|week|month|day|follow-?up|fu)[_ -]?\d{1,4}(?:[_-]\d+)?"
     r"|baseline|follow-?up|(?:pre|post)-?op(?:erative)?"
@@ -21,6 +22,11 @@ _VISIT = re.compile(
 def public_person(name: str) -> str | None:
     """Return the person in the name of a case, `BraTS-GLI-00005` of `BraTS-GLI-00005-100`; None in any other name."""
     return match[0] if (match := _PUBLIC.match(name)) else None
+
+
+def person_in(name: str) -> str | None:
+    """Return the person in a name of BIDS, `sub-1` for `sub-1_ses-2`; None in any other."""
+    return match[0] if (match := _BIDS_PERSON.match(name)) else None
 
 
 def is_visit(folder: str) -> bool:
