@@ -109,3 +109,14 @@ def test_slices_in_png_are_channels(tmp_path, color):
     assert case.channels == tuple(name.lower() for name in names)
     assert np.array_equal(case.image[0], planes)
     assert np.array_equal(case.mask[0], planes[..., 0] > 99)
+
+
+def test_pictures_beside_volumes_are_previews(volumes):
+    import nibabel
+
+    for file in [*volumes.rglob("*.tif")]:
+        nibabel.save(nibabel.Nifti1Image(tifffile.imread(file), np.eye(4)), file.with_suffix(".nii.gz"))
+        Image.fromarray(np.ones((8, 9), np.uint8)).save(file.with_suffix(".png"))
+        file.unlink()
+    names = ["TUMOR_001_0000.nii.gz", "TUMOR_001_0001.nii.gz", "TUMOR_001.nii.gz"]
+    assert [file.name for file in open_cohort(volumes).cases[0].files] == names

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from glioflow.data.formats import png, tiff
 from glioflow.data.formats.dataset_json import read_description
 from glioflow.data.formats.junk import is_junk
-from glioflow.data.formats.nifti_names import volume_files
+from glioflow.data.formats.nifti_names import is_volume, volume_files
 from glioflow.errors import TooLarge, UserError
 
 _PICTURE = re.compile(r"\.(?:tiff?|png)$", re.IGNORECASE)
@@ -35,8 +35,9 @@ def has_pictures(path: Path) -> bool:
     """
     folder = path / "imagesTr"
     folder = folder if folder.is_dir() else path
-    numbered = sorted(file for file in folder.iterdir() if is_picture(file.name) and _CHANNEL.search(file.stem))
-    if not numbered:
+    files = list(folder.iterdir())
+    numbered = sorted(file for file in files if is_picture(file.name) and _CHANNEL.search(file.stem))
+    if not numbered or any(is_volume(file.name) for file in files):  # beside volumes, pictures are previews
         return False
     description = read_description(folder / "any")
     if isinstance(description.get("channel_names") or description.get("modality"), dict):
