@@ -40,6 +40,24 @@ def test_a_database_that_does_not_answer_is_refused_in_one_line(monkeypatch):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("uri", ["postgresql://me:secret@host:port/studies", "postgresql://me:secret@[::1/studies"])
+def test_what_is_no_address_is_refused_in_one_line(monkeypatch, uri):
+    monkeypatch.setenv(STUDIES, uri)
+    with pytest.raises(UserError, match=f"{STUDIES} must name a PostgreSQL database") as refused:
+        check_studies()
+    assert "secret" not in str(refused.value)
+
+
+def test_a_search_whose_run_nobody_noted_goes_on_in_its_file(monkeypatch):
+    folder = SearchFolder("old", home() / "searches" / "old")
+    folder.path.mkdir(parents=True)
+    monkeypatch.setenv(STUDIES, "postgresql://host/studies")
+    folder.check_study()  # it is new
+    (folder.path / "optuna.db").touch()  # as version 0.1 left it
+    with pytest.raises(UserError, match="which is in a file of its own"):
+        folder.check_study()
+
+
 def test_a_search_goes_on_only_where_its_study_is(monkeypatch):
     in_a_file = folder_of("s", "0123")
     monkeypatch.setenv(STUDIES, "postgresql://me:secret@host/studies")

@@ -167,7 +167,7 @@ def _serve_and_ask(name: str, study: list[Path], say: Say) -> "AnswerJson":
 
 
 def _tell(answer: "AnswerJson", dice: float | None, say: Say) -> None:
-    from glioflow.tracking.addresses import without_password
+    from glioflow.cluster.logins import without_password
 
     features, survival = answer["features"]["volume"], answer["survival"]
     say("")

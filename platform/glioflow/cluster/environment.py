@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from glioflow.cluster.logins import has_password
 from glioflow.cluster.ray_internals import kept
 from glioflow.errors import UserError
 
@@ -89,7 +90,6 @@ _CARRIED = (
 # Of these, what nobody else may read, by a word of its name; besides, any address with a password in it.
 _SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|_KEY$")
 _RENEWED = ("AWS_ACCESS_KEY_ID",)
-_PASSWORD = re.compile(r"://[^/@]*:[^/@]*@")
 # Names the file from which workers read what is secret: Ray logs the variables that it gives to them.
 SECRETS_FILE = "GLIOFLOW_SECRETS_FILE"
 # Names what the cluster keeps for them instead.
@@ -131,7 +131,7 @@ def _carried() -> dict[str, str]:
 
 
 def _is_secret(name: str) -> bool:
-    return _SECRET.search(name) is not None or _PASSWORD.search(os.environ.get(name, "")) is not None
+    return _SECRET.search(name) is not None or has_password(os.environ.get(name, ""))
 
 
 def silence() -> None:

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 from glioflow.cluster.environment import in_ray_job
+from glioflow.cluster.logins import without_password
 from glioflow.errors import UserError
 
 _UNFIT = re.compile(r"%[0-9A-Fa-f]{2}|\?")
-_PASSWORD = re.compile(r"://[^/@]*@")
 
 
 def is_uri(source: str | Path) -> bool:
@@ -92,7 +92,7 @@ def tracking_uri() -> str:
     named = os.environ.get("MLFLOW_TRACKING_URI", "")
     if home_uri() is not None and not named.startswith(("http://", "https://")):
         rule = "MLFLOW_TRACKING_URI must name a server (http://...) where GLIOFLOW_HOME is an object store"
-        raise UserError(rule, _PASSWORD.sub("://", named) or "nothing", hint="start one with mlflow/start.sh")
+        raise UserError(rule, without_password(named) or "nothing", hint="start one with mlflow/start.sh")
     return named or embedded_uri()
 
 

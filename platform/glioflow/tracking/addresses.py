@@ -4,13 +4,13 @@ MLflow's store itself asks a database that is away for two minutes, with a trace
 """
 
 import contextlib
-import re
 import socket
 import sqlite3
 import ssl
 import time
 from pathlib import Path
 
+from glioflow.cluster.logins import without_password
 from glioflow.errors import UserError, causes_of
 
 _DATABASES = ("postgresql", "mysql", "mssql")
@@ -42,11 +42,6 @@ def check_address(uri: str, *, patience_s: float) -> None:
 def answers(uri: str, *, patience_s: float) -> bool:
     """Return whether a store answers at `uri` within `patience_s`."""
     return _trouble(uri, patience_s=patience_s) is None
-
-
-def without_password(uri: str) -> str:
-    """Return an address without the name and password of who uses it."""
-    return re.sub(r"://[^/@]*@", "://", uri)
 
 
 def _unusable(uri: str, trouble: str) -> UserError:

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from glioflow.errors import RunFailed, UserError
-from glioflow.tracking.addresses import answers, without_password
+from glioflow.cluster.logins import without_password
+from glioflow.tracking.addresses import answers
 
 Result = TypeVar("Result")
 _PAUSE_S = 1.0

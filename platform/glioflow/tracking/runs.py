@@ -14,7 +14,8 @@ from glioflow.cluster import silence
 from glioflow.cluster.remote_home import check_home
 from glioflow.cluster.storage import embedded_uri, home, tracking_uri
 from glioflow.errors import UserError
-from glioflow.tracking.addresses import check_address, without_password
+from glioflow.cluster.logins import without_password
+from glioflow.tracking.addresses import check_address
 from glioflow.tracking.datasets import Dataset
 from glioflow.tracking.entities import as_metrics, as_params, as_tags
 from glioflow.tracking.moved_home import mend_addresses

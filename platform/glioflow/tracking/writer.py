@@ -12,7 +12,8 @@ from typing import Any
 from glioflow import atomic
 from glioflow.clock import now_ms
 from glioflow.errors import RunFailed
-from glioflow.tracking.addresses import answers, without_password
+from glioflow.cluster.logins import without_password
+from glioflow.tracking.addresses import answers
 from glioflow.tracking.machine import machine_use
 from glioflow.tracking.outage import outlasting
 from glioflow.tracking.spool import (

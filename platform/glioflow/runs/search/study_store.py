@@ -4,7 +4,7 @@ import os
 import re
 
 from glioflow.errors import UserError
-from glioflow.tracking.addresses import without_password
+from glioflow.cluster.logins import without_password
 
 STUDIES = "GLIOFLOW_STUDIES_URI"
 _CONNECT_S = 5
@@ -37,7 +37,11 @@ def check_studies() -> None:
         return
     import sqlalchemy
 
-    engine = sqlalchemy.create_engine(uri, connect_args={"connect_timeout": _CONNECT_S})
+    try:
+        engine = sqlalchemy.create_engine(uri, connect_args={"connect_timeout": _CONNECT_S})
+    except (ValueError, sqlalchemy.exc.ArgumentError):  # whose words may hold a part of the password
+        hint = "give postgresql://USER@HOST/DATABASE, with %XX for special characters of a password"
+        raise UserError(f"{STUDIES} must name a PostgreSQL database", without_password(uri), hint=hint) from None
     try:
         with engine.connect() as connection:
             schema = connection.scalar(sqlalchemy.text("SELECT current_schema()"))

@@ -32,7 +32,8 @@ from glioflow.runs.train.run import fit_on_train
 from glioflow.runs.train.training import train_plan
 from glioflow.runs.train.worker import Worker
 from glioflow.tracking import BUNDLE, PATIENCE_S, Tracking
-from glioflow.tracking.addresses import answers, without_password
+from glioflow.cluster.logins import without_password
+from glioflow.tracking.addresses import answers
 from glioflow.tracking.outage import StoreAway, outlasting
 from glioflow.tracking.run import Run, begin_run, send_waiting
 

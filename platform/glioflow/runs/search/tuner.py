@@ -17,7 +17,7 @@ from glioflow.runs.search.schedulers import domain
 from glioflow.runs.search.searcher import Searcher
 from glioflow.runs.search.study_store import STUDIES, studies_uri
 from glioflow.runs.search.trial import TrialPlan, resources, run_trial
-from glioflow.tracking.addresses import without_password
+from glioflow.cluster.logins import without_password
 
 # Of the folder: its run, Optuna's database, and the address of one that lies elsewhere.
 _RUN_ID, _STUDY, _STUDIES = "run_id", "optuna.db", "studies"
@@ -83,7 +83,7 @@ class SearchFolder:
     def check_study(self) -> None:
         """Refuse to go on elsewhere than in the database that has the search's study; raises `UserError`."""
         began, now = self._noted(_STUDIES), studies_uri()
-        if self.run_id is None or began == (now and without_password(now)):
+        if not (self.run_id or self.has_begun) or began == (now and without_password(now)):
             return
         rule = f"search {self.name} must go on with its study, which is in {began or 'a file of its own'}"
         hint = f"set {STUDIES} to that database" if began else f"unset {STUDIES}"

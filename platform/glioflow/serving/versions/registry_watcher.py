@@ -20,7 +20,7 @@ from glioflow.serving.versions.serve_config import (
     deploy_application,
     read_details,
 )
-from glioflow.tracking.addresses import without_password
+from glioflow.cluster.logins import has_password
 
 PREDICTOR = "predictor"
 
@@ -77,7 +77,7 @@ def watch(app: str, settings: ServeSettings, say: Callable[..., None]) -> None:
 def _application(app: str, settings: ServeSettings) -> ApplicationConfig:
     environment = dict(ray.get_runtime_context().runtime_env)
     folders = {"GLIOFLOW_HOME": home_uri() or str(home())}
-    if without_password(tracking_uri()) == tracking_uri():  # else it comes in a file
+    if not has_password(tracking_uri()):  # else it comes in a file
         folders["MLFLOW_TRACKING_URI"] = tracking_uri()
     return {
         "name": app,
