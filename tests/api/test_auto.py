@@ -6,11 +6,12 @@ import re
 import pytest
 
 import glioflow as gf
+from glioflow.api import auto_state
 from glioflow.api.auto import STAGES, go_through, how_to_serve
 from glioflow.api.auto_stages import Work, lengthened
 from glioflow.api.auto_state import begin_state, read_state
 from glioflow.data.synthetic.cohort import synthesize_lgg
-from glioflow.errors import UserError
+from glioflow.errors import StoreFailed, UserError
 from glioflow.planning.budget import Shares
 from glioflow.progress import quiet
 from glioflow.reports.auto_page import auto_page
@@ -51,6 +52,18 @@ def test_the_time_of_earlier_processes_is_spent_and_a_resumed_one_may_get_more(h
     again = read_state("a", tmp_path, None)
     assert 1199 < again.left_s <= 1200
     assert 4799 < read_state("a", tmp_path, 1.5).left_s <= 4800
+
+
+def test_a_store_that_is_away_for_a_moment_ends_no_stage(home, tmp_path, monkeypatch):
+    def away(_):
+        raise StoreFailed("the object store of GLIOFLOW_HOME: away")
+
+    state = begin_state("a", tmp_path, 1.0)
+    monkeypatch.setattr(auto_state, "share", away)
+    monkeypatch.setattr(auto_state, "_KEEP_S", 0.0)
+    state.keep_now_and_then()
+    with pytest.raises(StoreFailed):
+        state.note("check", {}, 1.0)
 
 
 def test_a_new_auto_does_not_go_on_with_a_search_that_is_not_its_own(home, tmp_path):

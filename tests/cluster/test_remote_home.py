@@ -66,6 +66,37 @@ def test_what_is_withdrawn_is_gone_for_others(node):
     assert not (home() / "runs").exists()
 
 
+def test_half_of_a_folder_that_is_being_removed_is_not_taken_for_whole(node, monkeypatch):
+    folder = home() / "prepared/f"
+    write(folder / "manifest.json", "{}")
+    write(folder / "image.npy", "i")
+    remote_home.share(folder)
+    store = remote_home._open()[0]
+    remove = store.rm
+
+    def broken(keys):
+        if not any(key.endswith("manifest.json") for key in keys):
+            raise KeyboardInterrupt
+        remove(keys)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "rm", broken)
+        with pytest.raises(KeyboardInterrupt):
+            remote_home.remove(folder)
+    assert remote_home.list_shared(folder) == ["image.npy"]
+
+    def stopped(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            remote_home.remove(folder)
+    assert [path.name for path in folder.iterdir()] == ["image.npy"]
+    remote_home.remove(folder)
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize("waits", [False, True])
 def test_what_mlflow_did_not_take_of_a_training_that_ended_stays_for_other_nodes(node, waits):
     train, spool = home() / "train/r/state.json", spool_of("r")

@@ -3,6 +3,7 @@
 import base64
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,8 +19,9 @@ from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.evaluation import VolumeInterval, dice_per_case
 from glioflow.models import build_network
+from glioflow.runs.analysis import evaluate as evaluate_module
 from glioflow.runs.analysis.compare import compare
-from glioflow.runs.analysis.evaluate import Subject, evaluate, unseen_by
+from glioflow.runs.analysis.evaluate import Subject, evaluate, open_subject, unseen_by
 from glioflow.runs.case_pictures import pick_cases
 from glioflow.runs.crossval import fold as fold_module
 from glioflow.runs.crossval import run as crossval_module
@@ -222,6 +224,29 @@ def test_the_interval_is_not_tried_on_the_patients_that_made_it(models, easy):
     assert (answer["volume_interval"]["num_asked"], answer["volume_interval"]["coverage"]) == (0, None)
 
 
+def test_the_interval_is_not_tried_on_patients_that_trained_whatever_their_cohort_is_called(
+    models, easy, ids, monkeypatch
+):
+    interval = VolumeInterval(residuals=(5.0,) * 20, folds=(0,) * 20, level=0.9)
+    split = Split(train=tuple(ids[:5]), val=(ids[5],), test=())
+    subject = replace(open_subject(models("m", Bright(), volume_interval=interval)), trained=(Trained(split, {}),))
+    monkeypatch.setattr(evaluate_module, "open_subject", lambda _: subject)
+    assert evaluate("m", easy.path)["volume_interval"]["num_asked"] == 2
+
+
+def test_all_cases_of_the_test_patients_are_held_out(in_process, tracking, easy, ids, monkeypatch):
+    quick, *_ = in_process
+    split = Split(train=tuple(ids[:6]), val=(), test=(ids[7],))  # it says nothing of one case
+    entries = [
+        entry if entry.id != ids[6] else entry._replace(patient=easy.case(ids[7]).record.patient)
+        for entry in easy.entries()
+    ]
+    monkeypatch.setattr(type(easy), "entries", lambda _: entries)
+    monkeypatch.setattr(crossval_module, "open_setting", lambda *_, **__: Setting(quick, easy, split, tracking))
+    done = crossval(quick, None, folds=3, hold_out_test=True)
+    assert [row["id"] for row in done.per_patient] == ids[:6]
+
+
 def test_the_better_of_two_models_is_found_by_patient_and_institution(models, easy):
     good, bad = models("good", Bright()), models("bad", Bright(channel=0))
     answer = compare(good, bad, easy.path)
@@ -419,6 +444,11 @@ def test_the_folds_become_one_model_whose_test_patients_none_of_them_saw(in_proc
     with pytest.raises(UserError, match="glioflow register"):
         evaluate(done.run_id, easy.path)
 
+    fold = done.summary["per_fold"][1]["run_id"]
+    tracking.client.delete_run(fold)
+    with pytest.raises(UserError, match="an ensemble needs the run of each fold; got none of fold 2 of 3"):
+        register(done.run_id)
+    tracking.client.restore_run(fold)
     made = register(done.run_id)
     folder = tracking.bundle_of(made)
     description = bundle.read_description(folder)

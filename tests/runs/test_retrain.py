@@ -9,6 +9,7 @@ import pytest
 import glioflow as gf
 from bundles import describe
 from glioflow import bundle
+from glioflow.config import load_recorded, override
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.data.prepared.index import Entry
@@ -19,10 +20,11 @@ from glioflow.data.splits import Split, make_split
 from glioflow.data.synthetic.cohort import synthesize_lgg
 from glioflow.errors import UserError
 from glioflow.models import build_network
-from glioflow.runs.launch import Setting, opening_of
+from glioflow.runs.launch import Setting, opening_of, to_yaml
+from glioflow.runs.retrain import run as retrain_module
 from glioflow.runs.retrain.placement import Correction, place
 from glioflow.runs.retrain.recognition import recognize
-from glioflow.runs.retrain.run import AcceptedCorrections, retrain
+from glioflow.runs.retrain.run import RETRAINS, AcceptedCorrections, retrain
 from glioflow.serving.http.feedback import Correction as Sent
 from glioflow.serving.http.feedback import Feedback
 from glioflow.tracking import CHAMPION, Tracking, Version
@@ -238,6 +240,19 @@ def test_two_corrections_of_one_new_study_are_of_the_first_ones_study(feedback, 
     assert [each.known for each in found.corrections] == [False, False]
 
 
+def test_of_two_cases_of_one_name_only_one_is_used(feedback, lgg, prepared, home):
+    raw = open_cohort(lgg)
+    case, other = raw.read(raw.cases[0].id), raw.read(raw.cases[1].id)
+    first = feedback.accept(feedback.take(case, "x"))
+    second = feedback.accept(feedback.take(replace(other, image=other.image.astype(np.float32)), "x"))
+    for path in second.iterdir():  # as earlier versions named it
+        path.rename(path.with_name(path.name.replace(second.name, first.name)))
+    second.rename(second.with_name(first.name))
+    found = recognized(feedback, prepared, home)
+    assert [each.study for each in found.corrections] == [case.id]
+    assert [each.why.split(";")[0] for each in found.unused] == ["another accepted case has its name"]
+
+
 def test_renamed_labels_are_not_renamed_again(feedback, lgg, tiny, home):
     raw = open_cohort(lgg)
     steps = [*tiny.preprocess, LabelMap(map={1: 2, 2: 1})]
@@ -323,6 +338,47 @@ def test_an_ensemble_has_no_weights_to_begin_with(champion, feedback, lgg):
     sent(feedback, corrected(raw.read(raw.cases[0].id)), raw.cases[0].patient)
     with pytest.raises(UserError, match="--warm needs a champion of one network"):
         gf.retrain("m", warm=True)
+
+
+class Begins(Exception):  # noqa: N818 - what it is
+    """Raised in place of a start of Ray, with the experiment that was to be trained."""
+
+
+@pytest.fixture
+def begins(monkeypatch):
+    def connect_for(experiment, tracking):
+        raise Begins(experiment)
+
+    monkeypatch.setattr(retrain_module, "connect_for", connect_for)
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_only_a_warm_retraining_begins_with_weights_of_a_champion(
+    champion, feedback, lgg, tracking, begins, home, warm
+):
+    champion("train")
+    run_id, before = tracking.version("m").run_id, home / "starts" / "0.safetensors"
+    tracking.set_tags(run_id, {RETRAINS: "0" * 32})
+    experiment = load_recorded(tracking.download(f"runs:/{run_id}/experiment.yaml"))
+    tracking.log_text(run_id, "experiment.yaml", to_yaml(override(experiment, {"training.start": str(before)})))
+    raw = open_cohort(lgg)
+    sent(feedback, corrected(raw.read(raw.cases[0].id)), raw.cases[0].patient)
+    with pytest.raises(Begins) as begun:
+        gf.retrain("m", warm=warm)
+    start = begun.value.args[0].training.start
+    assert start != str(before)
+    assert (start is not None) == warm
+
+
+def test_a_training_whose_bundle_was_half_sent_goes_on(champion, tracking, tiny, prepared, begins):
+    champion("train")
+    setting = Setting(tiny, prepared, make_split(prepared.records, tiny.split), tracking)
+    run_id = begin_run(tracking, opening_of(setting, "train", "x", tags={RETRAINS: tracking.version("m").run_id}))
+    tracking.log_text(run_id, "corrections.json", "[]")
+    tracking.log_text(run_id, "bundle/model.json", "{}")
+    tracking.finish(run_id, "KILLED")
+    with pytest.raises(Begins):
+        gf.retrain("m", resume=run_id)
 
 
 @pytest.mark.slow

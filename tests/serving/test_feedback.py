@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -204,6 +205,15 @@ def test_an_accepted_case_replaces_none_after_another_was_taken_away(api, case_f
     third = feedback.accept(post(api, case_files).json()["id"])
     assert third not in (first, second)
     assert len(open_cohort(second.parent).cases) == 2
+
+
+def test_accepted_cases_of_one_person_have_unlike_names_whatever_kind_of_files_they_are(api, lgg):
+    case, feedback = open_cohort(lgg).read(open_cohort(lgg).cases[0].id), Feedback()
+    targets = [
+        feedback.accept(feedback.take(each, "a")) for each in (case, replace(case, image=case.image.astype(np.float32)))
+    ]
+    assert targets[0].parent != targets[1].parent
+    assert targets[0].name != targets[1].name
 
 
 def test_labels_of_two_meanings_are_two_cohorts(api, lgg):

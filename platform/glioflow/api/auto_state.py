@@ -6,6 +6,7 @@ Where the home is an object store, the folder is copied there with each change o
 import math
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from glioflow import atomic
 from glioflow.clock import now_ms
 from glioflow.cluster.remote_home import address_of, fetch, list_shared, share
 from glioflow.cluster.storage import home
-from glioflow.errors import UserError
+from glioflow.errors import StoreFailed, UserError
 
 _FORMAT = 1
 # How often the time that is spent is written down while a stage goes on.
@@ -80,8 +81,9 @@ class AutoState:
             share(self.folder)
 
     def keep_now_and_then(self) -> None:
-        """Write down the time that was spent, where that was last done a while ago."""
-        self.keep(every_s=_KEEP_S)
+        """Write down the time that was spent, where that was last done a while ago, unless its store is away."""
+        with suppress(StoreFailed):
+            self.keep(every_s=_KEEP_S)
 
 
 def begin_state(name: str, cohort: Path, hours: float) -> AutoState:

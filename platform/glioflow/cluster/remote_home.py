@@ -58,8 +58,8 @@ def share(path: Path) -> None:
     whole = [each for each in below if not each.name.startswith(_TEMPORARY)]
     with _asking() as (files, _):
         for some in (
-            [each for each in whole if each.name not in _LAST],
-            [each for each in whole if each.name in _LAST],
+            [each for each in whole if not _is_last(each)],
+            [each for each in whole if _is_last(each)],
         ):
             if some:
                 files.put([str(each) for each in some], [_key(each) for each in some])
@@ -71,7 +71,7 @@ def fetch(path: Path) -> None:
         return
     with _asking() as (files, _):
         root = _key(path)
-        keys = sorted(files.find(root), key=lambda key: Path(key).name in _LAST)
+        keys = sorted(files.find(root), key=_is_last)
         if not keys:
             return
         here = [path / key[len(root) :].lstrip("/") if key != root else path for key in keys]
@@ -94,8 +94,10 @@ def withdraw(path: Path) -> None:
         return
     with _asking() as (files, _):
         keys = files.find(_key(path))
-        if keys:
-            files.rm(keys)
+        # First what makes a folder complete: half of one must not be taken for whole.
+        for some in ([key for key in keys if _is_last(key)], [key for key in keys if not _is_last(key)]):
+            if some:
+                files.rm(some)
 
 
 def list_shared(folder: Path) -> list[str]:
@@ -133,6 +135,8 @@ def remove(folder: Path) -> None:
     """Remove a folder of the home, from its object store and from this node."""
     withdraw(folder)
     if home_uri() is None or folder.is_dir():
+        for name in _LAST:
+            (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder)
 
 
@@ -201,6 +205,10 @@ def open_for_ray() -> Any:
 
     silence()
     return Handler(_open()[0])
+
+
+def _is_last(path: str | Path) -> bool:
+    return Path(path).name in _LAST
 
 
 def _key(path: Path) -> str:

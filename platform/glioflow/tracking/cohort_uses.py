@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from glioflow.cluster.logins import without_password
 from glioflow.cluster.remote_home import changed_at, list_folders, list_shared, withdraw, write_shared
 from glioflow.cluster.storage import embedded_uri, home, home_uri
-from glioflow.cluster.logins import without_password
 
 
 def note_use(uri: str, fingerprint: str) -> None:

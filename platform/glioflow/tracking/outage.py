@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from glioflow.errors import RunFailed, UserError
 from glioflow.cluster.logins import without_password
+from glioflow.errors import RunFailed, UserError
 from glioflow.tracking.addresses import answers
 
 Result = TypeVar("Result")

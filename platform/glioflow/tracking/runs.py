@@ -11,10 +11,10 @@ from typing import Any
 from glioflow.atomic import check_folder
 from glioflow.clock import now_ms
 from glioflow.cluster import silence
+from glioflow.cluster.logins import without_password
 from glioflow.cluster.remote_home import check_home
 from glioflow.cluster.storage import embedded_uri, home, tracking_uri
 from glioflow.errors import UserError
-from glioflow.cluster.logins import without_password
 from glioflow.tracking.addresses import check_address
 from glioflow.tracking.datasets import Dataset
 from glioflow.tracking.entities import as_metrics, as_params, as_tags

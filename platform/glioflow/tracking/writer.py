@@ -11,8 +11,8 @@ from typing import Any
 
 from glioflow import atomic
 from glioflow.clock import now_ms
-from glioflow.errors import RunFailed
 from glioflow.cluster.logins import without_password
+from glioflow.errors import RunFailed
 from glioflow.tracking.addresses import answers
 from glioflow.tracking.machine import machine_use
 from glioflow.tracking.outage import outlasting

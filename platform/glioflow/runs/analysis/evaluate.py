@@ -225,7 +225,7 @@ def _cover(
         predicted, true = (metric_of(row, f"volume_{kind}_{interval.unit}") for kind in ("prediction", "reference"))
         bounds = None if predicted is None else interval.interval([predicted])
         row["volume_interval"] = None if bounds is None else list(bounds)
-        unseen = foreign or (interval.held_out == origin.test and row["part"] == "test")
+        unseen = (foreign and row["part"] is None) or (interval.held_out == origin.test and row["part"] == "test")
         if bounds is not None and unseen:
             held.append({**row, "held": true is not None and bounds[0] <= true <= bounds[1]})
     shares = [*patient_means(held, "held").values()]

@@ -53,6 +53,9 @@ def make_ensemble(tracking: Tracking, run_id: str) -> None:
         raise UserError(rule, f"{len(both)} of {len(test)} cases", hint=hint)
     split = Split(train=tuple(sorted(seen)), val=(), test=test)
     folds = finished_folds(tracking, known.experiment, run_id)
+    if gone := sorted({row["fold"] for row in known.rows} - folds.keys()):
+        rule, hint = "an ensemble needs the run of each fold", "restore it in MLflow, or cross-validate again"
+        raise UserError(rule, f"none of fold {gone[0] + 1} of {known.folds}", hint=hint)
     folders = {folds[k]: tracking.download(f"runs:/{folds[k]}/{BUNDLE}") for k in sorted(folds)}
     fold = read_description(next(iter(folders.values()))).origin
     patients = known_cases(tracking, run_id)

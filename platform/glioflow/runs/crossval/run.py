@@ -10,6 +10,7 @@ from typing import Literal, cast
 import numpy as np
 
 from glioflow import cluster
+from glioflow.audit import leaks
 from glioflow.bundle.prediction import Predictor
 from glioflow.config import Experiment
 from glioflow.data.prepared.remote import open_here
@@ -76,8 +77,11 @@ def crossval(
     if number < 3:
         hint = "one fold tests, one chooses, the others train"
         raise UserError("a cross-validation must have at least 3 folds", number, hint=hint)
-    held_out = set(setting.split.test) if hold_out_test else set()
-    cases = [entry for entry in setting.cohort.entries() if entry.volume_px is not None and entry.id not in held_out]
+    cases = [entry for entry in setting.cohort.entries() if entry.volume_px is not None]
+    if hold_out_test:  # all of their cases, those too of which the split says nothing
+        test = set(setting.split.test)
+        judges = {leaks.person_of(entry.patient) for entry in setting.cohort.entries() if entry.id in test}
+        cases = [entry for entry in cases if leaks.person_of(entry.patient) not in judges]
     parts = deal(cases, number, seed=experiment.split.seed)
     tags = {"glioflow.folds": str(number), "glioflow.held_out": str(hold_out_test).lower()}
     done: dict[int, str] = {}

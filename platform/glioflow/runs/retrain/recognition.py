@@ -40,6 +40,10 @@ def recognize(
     known = [(case, case.signatures()) for case in base.cases(base.records.ids())]
     found = Recognized([], {}, [])
     for cohort, files in accepted:
+        if files.id in found.cases:  # earlier versions counted the cases of each kind
+            why = f"another accepted case has its name; rename one, and its files, to {files.patient}_NUMBER"
+            found.unused.append(UnusedCorrection(files.id, why))
+            continue
         if cohort.labels != names:
             unused = UnusedCorrection(files.id, f"its labels mean {_shown(cohort.labels)}, not {_shown(names)}")
             found.unused.append(unused)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from glioflow import atomic, audit, bundle
 from glioflow.bundle.encoded_mask import legend_of
@@ -37,6 +38,8 @@ from glioflow.tracking.run import open_run, resume_run
 # Of a run: which corrections it was given. Of its person, no correction has more than a key.
 CORRECTIONS = "corrections.json"
 RETRAINS = "glioflow.retrains"
+# Folder of the home.
+_STARTS = "starts"
 # What decides which arrays there are, and who judges.
 _KEPT = ("preprocess", "target", "split")
 
@@ -124,8 +127,10 @@ def _begin(
     recorded = recorded_setting(tracking, run, data)
     folder = tracking.bundle_of(champion)
     names = legend_of(bundle.read_description(folder)).names
-    start = [f"training.start={json.dumps(str(_kept_weights(folder)))}"] if warm else []
-    experiment = _checked(recorded.experiment, [*start, *overrides])
+    start = _kept_weights(folder) if warm else None
+    if start is not None or _began_warm(run, recorded.experiment):
+        overrides = [f"training.start={json.dumps(start and str(start))}", *overrides]
+    experiment = _checked(recorded.experiment, overrides)
     recognized = recognize(accepted.cases, recorded.cohort, names=names, home=prepared_home())
     learned = ("train", "val") if experiment.training.final else ("train",)
     placed = place(
@@ -158,7 +163,7 @@ def _go_on(tracking: Tracking, champion: Version, run_id: str, say: Say) -> tupl
     setting = recorded_setting(tracking, run, None)
     used = [UsedCorrection(**each) for each in tracking.read_json(run_id, CORRECTIONS)]
     trained = send_rest(tracking, run_id)
-    if trained is None and tracking.has_artifact(run_id, BUNDLE):
+    if trained is None and run.info.status == "FINISHED":
         trained = Trained(run_id, f"runs:/{run_id}/{BUNDLE}", dict(run.data.metrics))
     if trained is None:
         setting = replace(setting, experiment=connect_for(setting.experiment, tracking))
@@ -166,10 +171,16 @@ def _go_on(tracking: Tracking, champion: Version, run_id: str, say: Say) -> tupl
     return trained, Placement(used, [], setting.split)
 
 
+def _began_warm(run: Any, experiment: Experiment) -> bool:
+    """Return whether a retraining began with its champion's weights, which no later one begins with unless asked to."""
+    start = experiment.training.start
+    return RETRAINS in run.data.tags and start is not None and Path(start).parent.name == _STARTS
+
+
 def _kept_weights(folder: Path) -> Path:
     """Keep a bundle's weights where every node of the home finds them, and return the file."""
     weights = folder / bundle.WEIGHTS
-    kept = home() / "starts" / f"{bundle.read_description(folder).files[bundle.WEIGHTS]}.safetensors"
+    kept = home() / _STARTS / f"{bundle.read_description(folder).files[bundle.WEIGHTS]}.safetensors"
     if not kept.exists():
         atomic.write_bytes(kept, weights.read_bytes())
     return kept

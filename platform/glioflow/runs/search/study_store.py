@@ -3,8 +3,8 @@
 import os
 import re
 
-from glioflow.errors import UserError
 from glioflow.cluster.logins import without_password
+from glioflow.errors import UserError
 
 STUDIES = "GLIOFLOW_STUDIES_URI"
 _CONNECT_S = 5

@@ -16,6 +16,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from glioflow import bundle, cluster
 from glioflow.clock import now
+from glioflow.cluster.logins import without_password
 from glioflow.cluster.remote_home import fetch, share, withdraw
 from glioflow.config import Experiment, override
 from glioflow.config.search import PREPROCESS
@@ -32,7 +33,6 @@ from glioflow.runs.train.run import fit_on_train
 from glioflow.runs.train.training import train_plan
 from glioflow.runs.train.worker import Worker
 from glioflow.tracking import BUNDLE, PATIENCE_S, Tracking
-from glioflow.cluster.logins import without_password
 from glioflow.tracking.addresses import answers
 from glioflow.tracking.outage import StoreAway, outlasting
 from glioflow.tracking.run import Run, begin_run, send_waiting

@@ -6,6 +6,7 @@ from typing import Any
 
 from glioflow import atomic, cluster
 from glioflow.clock import stamp
+from glioflow.cluster.logins import without_password
 from glioflow.cluster.remote_home import fetch, list_shared, ray_storage, share
 from glioflow.cluster.storage import home_uri
 from glioflow.config import Experiment
@@ -17,7 +18,6 @@ from glioflow.runs.search.schedulers import domain
 from glioflow.runs.search.searcher import Searcher
 from glioflow.runs.search.study_store import STUDIES, studies_uri
 from glioflow.runs.search.trial import TrialPlan, resources, run_trial
-from glioflow.cluster.logins import without_password
 
 # Of the folder: its run, Optuna's database, and the address of one that lies elsewhere.
 _RUN_ID, _STUDY, _STUDIES = "run_id", "optuna.db", "studies"

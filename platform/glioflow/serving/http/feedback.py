@@ -189,7 +189,8 @@ class Feedback:
         quarantined = self._find(entry)
         record = _read_entry(quarantined)
         cohort = self._cohort_for(record)
-        numbers = [int(path.name[-8:]) for path in cohort.glob(f"{record['patient']}_[0-9]*")]
+        # In whichever cohort: corrections of all of them may train one model.
+        numbers = [int(path.name[-8:]) for path in self.accepted.glob(f"*/{record['patient']}_[0-9]*")]
         # The number stands where an LGG case's name has its date, so that all cases of a person share the patient.
         target: Path = cohort / f"{record['patient']}_{max(numbers, default=0) + 1:08d}"
         for path in sorted((quarantined / "case").iterdir()):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import ray
 
 from glioflow import cluster
+from glioflow.cluster.logins import has_password
 from glioflow.cluster.storage import home, home_uri, tracking_uri
 from glioflow.serving.settings import APP, ServeSettings
 from glioflow.serving.versions.loaded import Wanted, find_wanted
@@ -20,7 +21,6 @@ from glioflow.serving.versions.serve_config import (
     deploy_application,
     read_details,
 )
-from glioflow.cluster.logins import has_password
 
 PREDICTOR = "predictor"
 
