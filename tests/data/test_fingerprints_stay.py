@@ -1,12 +1,21 @@
 """Cohorts that earlier versions read keep their fingerprints, so that what was prepared of them is found again."""
 
 import json
+from dataclasses import replace
+from functools import partial
 
+import nibabel
+import numpy as np
 import pytest
 
+from glioflow.config import Experiment
+from glioflow.data.formats import nifti
 from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.file_roles import FileRoles
 from glioflow.data.prepared.digests import digest_cases, digest_reading
 from glioflow.data.prepared.manifest import fingerprint_of
+from glioflow.data.prepared.preparation import prepare, prepare_in
+from glioflow.errors import UserError
 
 
 def put(root, *names):
@@ -56,3 +65,29 @@ def test_a_cohort_keeps_its_fingerprints(tmp_path, kind):
     cohort = open_cohort(tmp_path)
     digests = digest_cases(cohort, ())
     assert (fingerprint_of(digests, ()), fingerprint_of(digests, (), digest_reading(cohort))) == KNOWN[kind]
+
+
+def other_persons(cohort):
+    return replace(cohort, cases=tuple(replace(case, patient=case.id) for case in cohort.cases))
+
+
+def masks_as_images(cohort):
+    roles = FileRoles(images=("*",))
+    return replace(cohort, roles=roles, reader=partial(nifti.read, roles=roles))
+
+
+@pytest.mark.parametrize("earlier", [other_persons, masks_as_images])
+def test_what_an_earlier_version_prepared_of_other_persons_or_masks_stays_and_is_not_taken(tmp_path, earlier):
+    steps = Experiment.model_validate({"name": "a", "preprocess": [{"step": "zscore"}]}).preprocess
+    for name in ("p1/baseline/t1", "p1/baseline/tumor", "p1/week1/t1", "p1/week1/tumor"):
+        path = tmp_path / "raw" / f"{name}.nii"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(np.eye(4, dtype=np.uint8)[None].repeat(4, 0), np.eye(4)), path)
+    cohort = open_cohort(tmp_path / "raw")
+    old = prepare_in(earlier(cohort), steps, home=tmp_path)
+    new = prepare_in(cohort, steps, home=tmp_path)
+    assert new.path == prepare_in(cohort, steps, home=tmp_path).path != old.path
+    assert {(entry.patient, entry.volume_px) for entry in new.entries()} == {("p1", 16)}
+    assert new.manifest.source_fingerprint == old.manifest.source_fingerprint
+    with pytest.raises(UserError, match="other sources or settings"):
+        prepare(cohort, old.path, steps)

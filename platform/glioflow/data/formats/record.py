@@ -60,6 +60,7 @@ class Cohort:
         layout: The public data set that it was recognized as, in `layouts`; empty where it is none of these.
         mask_threshold: Above which a value of a mask is tumor; None where masks have two values.
         notes: What a person should know about all cases, one sentence each.
+        read_anew: Whether what an earlier version prepared of it has other persons or masks, and stays as it is.
     """
 
     format: str
@@ -74,6 +75,7 @@ class Cohort:
     layout: str = ""
     notes: tuple[str, ...] = ()
     mask_threshold: int | None = None
+    read_anew: bool = False
 
     def __post_init__(self) -> None:
         """Refuse two cases of one id, which no reader may give."""

@@ -50,12 +50,15 @@ def digest_cases(cohort: Cohort, steps: Sequence[Step]) -> dict[str, str]:
 def digest_reading(cohort: Cohort) -> str:
     """Return a digest of what decides how the files are read besides themselves; empty where nothing does.
 
-    That is `dataset.json`, `cohort.yaml`, the series that a person chose, and the segments of DICOM segmentations.
+    That is `dataset.json`, `cohort.yaml`, the series that a person chose, and the segments of DICOM segmentations; and
+    persons and masks, where an earlier version took the same files for others.
     """
     segments = sorted(cohort.labels.items()) if cohort.format == "dicom" and len(cohort.labels) > 1 else []
-    if not (cohort.inputs or cohort.chosen or segments):
+    if not (cohort.inputs or cohort.chosen or segments or cohort.read_anew):
         return ""
-    reading = json.dumps([_digest_files(cohort.inputs), cohort.chosen, segments])
+    masks = {case.id: [file.name for file in cohort.roles.only("mask", case.files)] for case in cohort.cases}
+    anew = [[(case.id, case.patient, masks[case.id]) for case in cohort.cases]] if cohort.read_anew else []
+    reading = json.dumps([_digest_files(cohort.inputs), cohort.chosen, segments, *anew])
     return hashlib.blake2b(reading.encode(), digest_size=16).hexdigest()
 
 

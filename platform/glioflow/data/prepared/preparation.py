@@ -84,10 +84,29 @@ def check_labels(target: TargetSettings, labels: Mapping[int, str], steps: Seque
 def prepare_in(cohort: Cohort, steps: Sequence[Step], *, home: Path, map_cases: MapCases = map) -> PreparedCohort:
     """Prepare a raw cohort in its folder below `home`, where that was not done before; raises as `prepare`."""
     digests = digest_cases(cohort, steps)
+    folder = _folder_of(cohort, digests, steps, home)
+    if is_prepared(folder) and _has_others(PreparedCohort(folder, verify=False), cohort):
+        cohort = replace(cohort, read_anew=True)
+        folder = _folder_of(cohort, digests, steps, home)
+    return prepare(cohort, folder, steps, map_cases=map_cases, digests=digests)
+
+
+def _folder_of(cohort: Cohort, digests: dict[str, str], steps: Sequence[Step], home: Path) -> Path:
+    """Return the folder of a cohort below `home`, brought there first if another node made it."""
     folder = home / fingerprint_of(digests, steps, digest_reading(cohort))
     if not is_prepared(folder):
-        fetch(folder)  # as another node made it
-    return prepare(cohort, folder, steps, map_cases=map_cases, digests=digests)
+        fetch(folder)
+    return folder
+
+
+def _has_others(prepared: PreparedCohort, cohort: Cohort) -> bool:
+    """Return whether an earlier version took the same files for those of other persons, or a mask for an image."""
+    cases = {case.id: case for case in cohort.cases}
+    return any(
+        entry.patient != cases[entry.id].patient
+        or (cohort.format == "nifti" and entry.volume_px is None and cohort.roles.only("mask", cases[entry.id].files))
+        for entry in prepared.entries()
+    )
 
 
 def prepare(
@@ -116,7 +135,7 @@ def prepare(
     fingerprint = fingerprint_of(digests, steps, reading)
     if is_prepared(out):
         prepared = PreparedCohort(out)
-        if prepared.manifest.fingerprint != fingerprint:
+        if prepared.manifest.fingerprint != fingerprint or _has_others(prepared, cohort):
             rule = f"{out} holds a prepared cohort of other sources or settings"
             raise UserError(rule, out, hint="choose another folder")
         _copy_table(cohort, out)
