@@ -64,8 +64,10 @@ def private_parts(path: Path) -> Iterator[str]:
     def private(name: str) -> bool:
         return name.startswith("_") and not name.startswith("__")
 
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Attribute) and private(node.attr):
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    own = {node.target.id for node in nodes if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and private(node.attr) and node.attr not in own:
             if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")):
                 yield ast.unparse(node)
         elif isinstance(node, ast.ImportFrom) and node.module:
