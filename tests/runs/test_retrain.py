@@ -88,6 +88,15 @@ def test_a_person_who_judges_is_known_by_images_whatever_name_was_typed():
     assert placed(other, twin, again).used == []
 
 
+@pytest.mark.parametrize("name", ["TCGA_CS_4941", "TCGA-CS-4941", "TCGA_CS_4941_19960909"])
+def test_a_person_who_judges_is_known_by_each_spelling_of_their_name(name):
+    judge = Entry("TCGA_CS_4941_19960909", "TCGA_CS_4941", None, 5, None)
+    split = Split(train=("ann_1",), val=("cid_1",), test=(judge.id,))
+    done = place([correction("c1", name)], [*ENTRIES, judge], split, learned=("train",), key_of=key_of)
+    assert done.used == []
+    assert "never trains" in done.unused[0].why
+
+
 def test_validation_patients_of_a_final_training_learn_from_corrections_too():
     done = placed(correction("c1", "cid", study="cid_1"), correction("c2", "cid"), learned=("train", "val"))
     assert [(each.case, each.part) for each in done.used] == [("cid_1", "val"), ("c2", "val")]

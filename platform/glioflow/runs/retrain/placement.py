@@ -128,7 +128,8 @@ def _people(
 
     person_with = {entry.id: person_of(entry.patient) for entry in entries}
     for entry in entries:
-        for name in (entry.patient, entry.id, person_of(entry.patient)):
+        names = {entry.patient, entry.id, person_of(entry.patient)}
+        for name in names | {name.replace("_", "-") for name in names}:  # as TCIA and its tables write TCGA's
             unite(person_with[entry.id], key_of(name))
     first_key: dict[str, str] = {}
     for correction in corrections:
