@@ -16,6 +16,8 @@ SECRET = {
     "AWS_SECRET_ACCESS_KEY": "hush-3",
     "AWS_SESSION_TOKEN": "hush-4",
     "MLFLOW_FLASK_SERVER_SECRET_KEY": "hush-8",
+    "MLFLOW_CRYPTO_KEK_PASSPHRASE": "hush-9",
+    "MLFLOW_S3_UPLOAD_EXTRA_ARGS": '{"SSECustomerKey": "hush-10"}',
     "MLFLOW_TRACKING_URI": "postgresql+psycopg://me:hush-5@db/mlflow",
     "HTTPS_PROXY": "http://me:hush-6@proxy:3128",
 }

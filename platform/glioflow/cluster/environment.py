@@ -88,7 +88,7 @@ _CARRIED = (
     "HF_HUB_OFFLINE",
 )
 # Of these, what nobody else may read, by a word of its name; besides, any address with a password in it.
-_SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|_KEY$")
+_SECRET = re.compile(r"PASSWORD|PASSPHRASE|SECRET|TOKEN|_KEY$|_EXTRA_ARGS$")
 _RENEWED = ("AWS_ACCESS_KEY_ID",)
 # Names the file from which workers read what is secret: Ray logs the variables that it gives to them.
 SECRETS_FILE = "GLIOFLOW_SECRETS_FILE"
