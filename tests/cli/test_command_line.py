@@ -288,7 +288,7 @@ def test_exit_codes_tell_a_mistake_from_a_failed_run(capsys):
     assert err.splitlines() == [
         "error: a rule; got a value",
         "failed: the run failed",
-        "failed: the store is away; go on once it does what it is asked",
+        "failed: the store is away; go on once it works again",
         "interrupted",
     ]
 

@@ -33,8 +33,14 @@ def save_volume(path):
 
 @pytest.mark.parametrize("look", [open_cohort, open_source, cohort_checks.check])
 def test_a_folder_without_a_cohort_is_left_after_its_first_files_and_says_how_far_it_was_looked_at(crowded, look):
-    with pytest.raises(TooLarge, match=r"among the first 10 files and folders in .*up to .*b0/06\.txt; give"):
+    with pytest.raises(TooLarge, match=r"among the first 10 files and folders in .*up to .*b2/21\.txt; give"):
         look(crowded)
+
+
+def test_a_folder_of_other_things_does_not_hide_the_cohort_beside_it(crowded, monkeypatch):
+    monkeypatch.setattr(tree, "MOST_OTHERS", 100)
+    save_volume(crowded / "sub-1" / "sub-1_FLAIR.nii.gz")
+    assert [case.id for case in open_cohort(crowded).cases] == ["sub-1"]
 
 
 @pytest.mark.parametrize("look", [open_cohort, open_source, cohort_checks.check])

@@ -284,4 +284,4 @@ def test_a_plan_is_for_the_machine_where_trainings_run_and_steps_are_tried_there
     assert len(asked) == 2
     assert made.experiment.training.gpus_per_worker == 1
     assert made.experiment.model.encoder == "resnet34"
-    assert "2 x H200, 141 GB, in a node of the Ray cluster" in made.text
+    assert "2 x H200, 141 GB, on a node of the Ray cluster" in made.text

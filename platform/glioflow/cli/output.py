@@ -63,7 +63,7 @@ def one_line_errors() -> Iterator[None]:
         if isinstance(error, RunFailed):
             _stop(f"failed: {error}", 1)
         if isinstance(error, StoreFailed):
-            _stop(f"failed: {error}; go on once it does what it is asked", 1)
+            _stop(f"failed: {error}; go on once it works again", 1)
         if isinstance(error, OSError) and error.errno in _NO_PLACE and error.filename is not None:
             _stop(f"error: {error.filename}: {str(error.strerror).lower()}; choose another path or mend this one", 2)
         raise

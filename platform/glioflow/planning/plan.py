@@ -125,7 +125,7 @@ def _fitting(
         cost, tried = there(partial(measure_step, experiment, facts.channels, available=available)), size
         if cost.bytes <= available:
             share = f"{cost.bytes / 1e9:.2g} of the {available / 1e9:.2g} GB for it"
-            probe = f"a step takes {share}, tried in {machine.what}"
+            probe = f"a step takes {share}, tried on {machine.what}"
             return rules.plan_training(
                 facts, machine, minutes=minutes, seconds_per_step=cost.seconds, halved=halved, probe=probe
             )

@@ -225,7 +225,7 @@ def plan_training(
         yield Choice(
             "training.gpus_per_worker",
             1,
-            f"{len(machine.gpus)} x {machine.gpus[0]}, {machine.gpu_memory_gb:.0f} GB, in {machine.what}",
+            f"{len(machine.gpus)} x {machine.gpus[0]}, {machine.gpu_memory_gb:.0f} GB, on {machine.what}",
         )
     else:
         yield Choice("training.cpus_per_worker", machine.cores, f"all cores of {machine.what}; it has no GPU")

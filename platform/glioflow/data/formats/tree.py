@@ -10,8 +10,10 @@ from glioflow.errors import TooLarge
 
 # How many files and folders are looked at to recognize a format.
 MOST_LOOKED_AT = 20_000
-# How many others may lie among the files of a cohort: in a home or a whole disk there are more.
-MOST_OTHERS = 200_000
+# Into so many shares, or one for each folder where there are fewer, that is divided.
+_SHARES = 20
+# How many others may lie among the files of a cohort: on a whole disk there are more.
+MOST_OTHERS = 1_000_000
 _HINT = "give the folder of the cohort itself"
 
 
@@ -33,10 +35,24 @@ def files_below(path: Path, wanted: Callable[[Path], bool]) -> Iterator[Path]:
 
 
 def first_files(path: Path) -> tuple[list[Path], Path | None]:
-    """Return the files below `path` by which its format is recognized, and the last one where there are more."""
-    found = list(itertools.islice(_walk(path), MOST_LOOKED_AT + 1))
-    last = found[MOST_LOOKED_AT - 1][0] if len(found) > MOST_LOOKED_AT else None
-    return [each for each, is_folder in found[:MOST_LOOKED_AT] if not is_folder], last
+    """Return the files below `path` by which its format is recognized, and the last one where there are more.
+
+    Each folder in it is looked at as far as its share, so that one of many other files, such as BIDS's `derivatives`,
+    does not hide what lies beside it.
+    """
+    looked = list(_walk(path, depth=1))
+    folders = [each for each, is_folder in looked if is_folder and not each.is_symlink()]
+    is_cut = len(looked) > MOST_LOOKED_AT
+    del looked[MOST_LOOKED_AT:]
+    share = (MOST_LOOKED_AT - len(looked)) // max(1, min(len(folders), _SHARES))
+    for folder in folders:
+        most = min(share, MOST_LOOKED_AT - len(looked))
+        inside = list(itertools.islice(_walk(folder), most + 1))
+        looked += inside[:most]
+        is_cut |= len(inside) > most
+        if is_cut and len(looked) == MOST_LOOKED_AT:
+            break
+    return [each for each, is_folder in looked if not is_folder], looked[-1][0] if is_cut else None
 
 
 def too_many(path: Path, last: Path) -> TooLarge:
@@ -45,9 +61,9 @@ def too_many(path: Path, last: Path) -> TooLarge:
     return TooLarge(rule, f"none of a known format, up to {last}", hint=_HINT)
 
 
-def _walk(path: Path) -> Iterator[tuple[Path, bool]]:
-    """Yield what lies below `path`, and whether it is a folder."""
-    for folder, folders, names in os.walk(path):
+def _walk(path: Path, depth: int | None = None) -> Iterator[tuple[Path, bool]]:
+    """Yield what lies below `path`, or in so many levels of it, and whether it is a folder."""
+    for folder, folders, names in itertools.islice(os.walk(path), depth):
         folders[:] = sorted(name for name in folders if not is_junk(name))
         yield from ((Path(folder) / name, True) for name in folders)
         yield from ((Path(folder) / name, False) for name in sorted(names) if not is_junk(name))
