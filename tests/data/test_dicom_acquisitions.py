@@ -12,6 +12,7 @@ from pydicom.uid import generate_uid
 from test_dicom_outlines import TUMOR, corners, write_outlines
 
 from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.dicom_headers import check_one_visit
 from glioflow.data.formats.study import read_study
 from glioflow.data.formats.writing import native_format, write_mask
 from glioflow.errors import UserError
@@ -128,6 +129,18 @@ def test_series_of_two_days_are_no_study(tmp_path):
         pydicom.dcmwrite(folder / f"later{file.name}", ds, enforce_file_format=True)
     with pytest.raises(UserError, match="one day"):
         read_study([folder])
+
+
+@pytest.mark.parametrize("modality", ["SEG", "RTSTRUCT", "MR"])
+def test_a_mask_may_state_another_day_than_its_images(modality):
+    image, later = Dataset(), Dataset()
+    image.Modality, image.StudyDate, image.Rows = "MR", "20000101", 40
+    later.Modality, later.StudyDate, later.Rows = modality, "20000301", None if modality == "RTSTRUCT" else 40
+    if modality == "MR":
+        with pytest.raises(UserError, match="one day"):
+            check_one_visit([image, later])
+    else:
+        check_one_visit([image, later])
 
 
 @pytest.mark.parametrize("where", ["the images", "a CT", "images that state none"])

@@ -57,7 +57,7 @@ def check_one_visit(headers: Iterable[Any]) -> None:
     values: dict[str, set[str]] = {"PatientID": set(), "PatientName": set(), "StudyDate": set()}
     for header in headers:
         for tag, stated in values.items():
-            if tag != "StudyDate" or header.get("Rows"):
+            if tag != "StudyDate" or (header.get("Rows") and header.get("Modality") != "SEG"):
                 stated |= {str(header.get(tag) or "").strip()} - {""}
     tag = "PatientID" if values["PatientID"] else "PatientName"
     if len(values[tag]) > 1:
