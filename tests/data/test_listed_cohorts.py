@@ -48,6 +48,17 @@ def test_a_csv_with_columns_of_paths_is_a_cohort(brats, tmp_path):
         assert report.patients == 1
 
 
+def test_without_masks_nobody_is_asked_what_the_labels_of_a_list_mean(brats, tmp_path):
+    csv_of(shutil.copytree(brats, tmp_path / "own"))
+    (tmp_path / "own" / "cohort.csv").write_text((tmp_path / "own" / "cohort.csv").read_text().replace("BraTS-", "x"))
+    for file in sorted((tmp_path / "own").rglob("*BraTS*"), key=lambda file: len(file.parts), reverse=True):
+        file.rename(file.with_name(file.name.replace("BraTS-", "x")))
+    for path in (tmp_path / "own", tmp_path / "own" / "cohort.csv"):
+        cohort = open_cohort(path, masks=False)
+        case = cohort.read(cohort.cases[0].id)
+        assert (case.channels, case.mask) == (("flair", "t1ce"), None)
+
+
 def test_a_list_may_name_files_that_lie_elsewhere(brats, tmp_path):
     case = open_cohort(brats).cases[0]
     (tmp_path / "list").mkdir()

@@ -127,8 +127,8 @@ def open_cohort(path: Path, *, format: str | None = None, skip_incomplete: bool 
         return published.open(path, masks=False)
     if asked == dicom:
         return dicom.open(path, masks=False)
+    if asked == listed:
+        return listed.open(path, masks=False)
     cohort = asked.open(path)
-    if asked == listed:  # whose reader goes by the list
-        return cohort
     images = {case.id: tuple(cohort.roles.only("image", case.files)) for case in cohort.cases}
     return replace(cohort, cases=tuple(replace(case, files=images[case.id] or case.files) for case in cohort.cases))

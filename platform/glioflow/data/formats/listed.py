@@ -7,7 +7,7 @@ A csv has a row for each case: `patient`, `case`, a column of paths for each seq
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,8 @@ def detect(path: Path, files: Sequence[Path] = ()) -> bool:
     return list_in(path) is not None
 
 
-def open(path: Path) -> Cohort:
-    """List the cases of a list.
+def open(path: Path, *, masks: bool = True) -> Cohort:
+    """List the cases of a list, with the masks that it names if `masks`.
 
     Raises:
         UserError: If it cannot be read, names a file that does not exist, or a case twice.
@@ -76,6 +76,8 @@ def open(path: Path) -> Cohort:
         entries = list(_from_datalist(file, description))
     if not entries:
         raise UserError("a list must name at least one case", file=file)
+    if not masks:
+        entries = [_without_mask(entry) for entry in entries]
     labels = _labels(root, description, entries)
     by_id = {entry.case.id: (entry.channels, entry.has_mask, entry.stacked) for entry in entries}
     cases = tuple(sorted((entry.case for entry in entries), key=lambda case: case.id))
@@ -88,6 +90,11 @@ def open(path: Path) -> Cohort:
         inputs=(file, *declared_in(root)),
         notes=(f"the cases are those that {file.name} lists",),
     )
+
+
+def _without_mask(entry: _Entry) -> _Entry:
+    images = entry.case.files[:-1] if entry.has_mask else entry.case.files
+    return replace(entry, case=replace(entry.case, files=images), has_mask=False)
 
 
 def read(
