@@ -327,7 +327,8 @@ def test_the_card_says_whether_corrections_are_taken(api, tiny):
 # ---- `glioflow page` ----
 
 
-SESAME = "öffne dich, Σεσάμ"  # a header holds bytes: libraries send other letters than ASCII in different ways
+# A header holds bytes: libraries send other letters than ASCII in different ways, and the last byte of "à" is a blank.
+SESAME = "öffne dich, Σεσάμ, voilà"
 
 
 @pytest.fixture(scope="module")

@@ -98,7 +98,7 @@ class Guard:
     def _knows_token(self, header: str) -> bool:
         wanted = self.settings.token_sha256
         scheme, _, token = header.partition(" ")
-        given = hashlib.sha256(token.strip().encode("latin-1")).hexdigest()
+        given = hashlib.sha256(token.strip(" \t").encode("latin-1")).hexdigest()
         return wanted is None or (scheme.lower() == "bearer" and hmac.compare_digest(given, wanted))
 
 
