@@ -48,14 +48,19 @@ def test_a_training_that_can_never_fit_is_refused_with_the_numbers(ray: None, ti
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_workers_train_one_network_and_log_each_epoch_once(
-    ray: None, tiny: Experiment, lgg: Path, tracking: Any
+    ray: None, tiny: Experiment, lgg: Path, tracking: Any, tmp_path: Path
 ) -> None:
+    from safetensors.torch import save_file
+
     from glioflow import bundle
+    from glioflow.models import build_network
     from glioflow.runs.train.run import train
 
     handler = signal.getsignal(signal.SIGINT)
+    save_file(build_network(tiny.model, in_channels=3, num_outputs=1).state_dict(), tmp_path / "start.safetensors")
     often = {"training.num_workers": 2, "training.checkpoint_minutes": 1e-6}  # after every step, too
-    trained = train(override(tiny, often), lgg)
+    begun = {"training.start": os.path.relpath(tmp_path / "start.safetensors")}  # from this folder, as the driver's
+    trained = train(override(tiny, {**often, **begun}), lgg)
     assert tracking.run(trained.run_id).info.status == "FINISHED"
     assert len(tracking.metric_history(trained.run_id, "val/dice")) == tiny.training.epochs
     assert {"val/dice_mean", "test/dice_mean"} <= set(trained.metrics)

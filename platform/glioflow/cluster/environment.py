@@ -25,6 +25,8 @@ DEFAULTS = {
     # Whoever booked no GPU sees none; Ray would let it see all. (0 only silenced Ray's notice of that.)
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
+    # Workers stay in the driver's folder, from which relative paths, as of weights, are meant.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # Serve's controller ends itself within the call that asks it to, which Ray then tells the driver as a failure.
     "RAY_DEDUP_LOGS_SKIP_REGEX": r"Task ServeController\.graceful_shutdown failed",
     # A local cluster on a busy machine: Ray gives its dashboard up, and with it the cluster, after 60 and 30 s, and
