@@ -215,7 +215,7 @@ def test_class_weights_favor_their_class():
 
 
 def test_a_target_of_the_wrong_shape_names_both_shapes():
-    with pytest.raises(ValueError, match=r"\(2, 1, 12, 10\) has shape \(2, 1, 12, 10\); got \(2, 12, 10\)"):
+    with pytest.raises(ValueError, match=r"\(2, 1, 12, 10\) must have the shape \(2, 1, 12, 10\); got \(2, 12, 10\)"):
         loss_of("dice", "binary")(torch.zeros(2, 1, 12, 10), torch.zeros(2, 12, 10))
 
 
