@@ -185,7 +185,8 @@ def test_trials_on_folds_are_killed_and_stopped_in_the_second_fold_and_repeat_no
     from glioflow.runs.search import run as module
 
     monkeypatch.setattr(module, "build_scheduler", lambda experiment: all_but_the_first_stop(at=5))
-    killing = once_at(5, lambda: kill_actors("ImplicitFunc"))
+    # The checkpoint of the second fold's first epoch, 5 of all, is whole once the next epoch is reported.
+    killing = once_at(6, lambda: kill_actors("ImplicitFunc"))
     done = module.search(searched(folds=2, concurrent=1), lgg, show=killing)
     study = optuna.load_study(study_name="s", storage=f"sqlite:///{home / 'searches' / 's' / 'optuna.db'}")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED"]

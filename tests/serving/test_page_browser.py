@@ -300,7 +300,7 @@ def test_a_correction_that_the_network_drops_is_kept_and_sent_later(page, case):
     page.until("document.querySelector('#waiting').innerText.includes('1 correction waits')")
     page.call("Network.emulateNetworkConditions", offline=False, **conditions)
     page.until("document.querySelector('#said').innerText.includes('was sent')", seconds=60)
-    assert page.run("document.querySelector('#waiting').hidden")
+    page.until("document.querySelector('#waiting').hidden")
 
 
 def test_nothing_violates_wcag_aa(page, case):

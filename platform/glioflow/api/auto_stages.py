@@ -98,15 +98,15 @@ def measure(work: Work) -> Outcome:
         experiment,
         {"name": f"{experiment.name}-timed", "training.epochs": 1, "training.steps_per_epoch": _TIMED},
     )
-    trained = train(short, work.state.cohort, say=work.say)
+    run_id = _timed(work, short) or train(short, work.state.cohort, say=work.say).run_id
     tracking = Tracking()  # what it downloads is there as long as it is
-    run = tracking.run(trained.run_id)
+    run = tracking.run(run_id)
     rates = [value for key, value in run.data.metrics.items() if key.startswith("train/") and key.endswith("_per_s")]
     batch = run.data.metrics.get("train/batch_size", experiment.training.batch_size)
     step_s = float(batch) / rates[0]
     costs = Costs(step_s, max(1.0, _seconds_of(run) - _TIMED * step_s))
     slots = work.outcome("plan")["slots"]
-    patients = read_description(tracking.find_bundle(trained.run_id)[0]).origin.num_patients
+    patients = read_description(tracking.find_bundle(run_id)[0]).origin.num_patients
     folds, hold_out = fold_patients(patients, experiment.split.folds)
     shares = share_out(costs, work.state.left_s, folds=folds, slots=slots, search=True, hold_out=hold_out)
     if shares is None:
@@ -279,6 +279,14 @@ def _trial(run: Any, experiment: Experiment) -> JsonObject:
 def _seconds_of(run: Any) -> float:
     """Return how long an MLflow run took."""
     return float(run.info.end_time - run.info.start_time) / 1000 if run.info.end_time else 0.0
+
+
+def _timed(work: Work, short: Experiment) -> str | None:
+    """Return the short training that was timed before the budget was refused as too short; None where there is none."""
+    newest = Tracking().find(short.name, **{"glioflow.kind": "train"})
+    if newest is None or newest.info.status != "FINISHED" or newest.info.start_time < work.state.since_ms:
+        return None
+    return str(newest.info.run_id)
 
 
 def _unfinished(work: Work, experiment: Experiment, kind: str) -> str | None:
