@@ -8,13 +8,14 @@ import pytest
 import glioflow as gf
 from glioflow.api import auto_state
 from glioflow.api.auto import STAGES, go_through, how_to_serve
-from glioflow.api.auto_stages import Work, lengthened
+from glioflow.api.auto_stages import Work, _timed, _unfinished, lengthened
 from glioflow.api.auto_state import begin_state, read_state
 from glioflow.data.synthetic.cohort import synthesize_lgg
 from glioflow.errors import StoreFailed, UserError
 from glioflow.planning.budget import Shares
 from glioflow.progress import quiet
 from glioflow.reports.auto_page import auto_page
+from glioflow.tracking import Tracking
 
 
 @pytest.fixture
@@ -111,6 +112,17 @@ def test_a_missing_cohort_another_cohort_and_a_damaged_state_are_named(home, tmp
     (home / "auto" / "a" / "state.json").write_text("{}")
     with pytest.raises(UserError, match="as GlioFlow wrote it"):
         read_state("a", tmp_path, None)
+
+
+def test_what_was_timed_before_the_budget_was_refused_is_not_timed_again(home, tmp_path, tiny):
+    tracking, work = Tracking(), Work(begin_state("a", tmp_path, 1.0), quiet)
+    run_id = tracking.start(tiny.name, "timed", tags={"glioflow.kind": "train"})
+    work.state.since_ms = tracking.run(run_id).info.start_time
+    assert (_timed(work, tiny), _unfinished(work, tiny, "train")) == (None, run_id)
+    tracking.finish(run_id)
+    assert (_timed(work, tiny), _unfinished(work, tiny, "train")) == (run_id, None)
+    work.state.since_ms += 1
+    assert _timed(work, tiny) is None, "it is another auto's"
 
 
 def test_a_cohort_with_errors_ends_at_its_check(home, tmp_path):

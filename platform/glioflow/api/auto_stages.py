@@ -283,15 +283,17 @@ def _seconds_of(run: Any) -> float:
 
 def _timed(work: Work, short: Experiment) -> str | None:
     """Return the short training that was timed before the budget was refused as too short; None where there is none."""
-    newest = Tracking().find(short.name, **{"glioflow.kind": "train"})
-    if newest is None or newest.info.status != "FINISHED" or newest.info.start_time < work.state.since_ms:
-        return None
-    return str(newest.info.run_id)
+    newest = _own_run(work, short, "train")
+    return None if newest is None or newest.info.status != "FINISHED" else str(newest.info.run_id)
 
 
 def _unfinished(work: Work, experiment: Experiment, kind: str) -> str | None:
-    """Return the run of this kind that an interruption left; others of the same name are older, and not this one's."""
+    """Return the run of this kind that an interruption left."""
+    newest = _own_run(work, experiment, kind)
+    return None if newest is None or newest.info.status == "FINISHED" else str(newest.info.run_id)
+
+
+def _own_run(work: Work, experiment: Experiment, kind: str) -> Any | None:
+    """Return the newest run of this kind, as MLflow has it; one from before this `auto` began is not its own."""
     newest = Tracking().find(experiment.name, **{"glioflow.kind": kind})
-    if newest is None or newest.info.status == "FINISHED" or newest.info.start_time < work.state.since_ms:
-        return None
-    return str(newest.info.run_id)
+    return None if newest is None or newest.info.start_time < work.state.since_ms else newest

@@ -1,7 +1,7 @@
 """Detection of the format of a cohort folder. The only module that knows all formats."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -94,6 +94,20 @@ def _unusable(path: Path, files: Iterable[Path]) -> UserError | None:
     return None
 
 
+# Formats that can leave incomplete cases out, and those that can be opened without a look at their masks.
+_SKIPPING: Mapping[str, Callable[..., Cohort]] = {
+    "brats": brats.open,
+    "published": published.open,
+    "nifti": nifti.open,
+}
+_WITHOUT_MASKS: Mapping[str, Callable[..., Cohort]] = {
+    "brats": brats.open,
+    "published": published.open,
+    "dicom": dicom.open,
+    "listed": listed.open,
+}
+
+
 def open_cohort(path: Path, *, format: str | None = None, skip_incomplete: bool = False, masks: bool = True) -> Cohort:
     """List the cases of a cohort folder.
 
@@ -108,27 +122,21 @@ def open_cohort(path: Path, *, format: str | None = None, skip_incomplete: bool 
     """
     if skip_incomplete:
         known = detect_format(path) if format is None else format_named(format)
-        if known == brats:
-            return brats.open(path, skip_incomplete=True)
-        if known == published:
-            return published.open(path, skip_incomplete=True)
-        if known == nifti:
-            return nifti.open(path, skip_incomplete=True)
-        name = next(name for name, each in FORMATS.items() if each == known)
-        rule = "--skip-incomplete needs NIfTI, whose file names tell the sequences of a case"
-        raise UserError(rule, f"the format {name}")
+        name = _name_of(known)
+        if name not in _SKIPPING:
+            rule = "--skip-incomplete needs NIfTI, whose file names tell the sequences of a case"
+            raise UserError(rule, f"the format {name}")
+        return _SKIPPING[name](path, skip_incomplete=True)
     is_named = format is not None and path.is_dir() and any(path.iterdir())
     asked = format_named(str(format)) if is_named else detect_format(path)
     if masks:
         return asked.open(path)
-    if asked == brats:
-        return brats.open(path, masks=False)
-    if asked == published:
-        return published.open(path, masks=False)
-    if asked == dicom:
-        return dicom.open(path, masks=False)
-    if asked == listed:
-        return listed.open(path, masks=False)
+    if (without := _WITHOUT_MASKS.get(_name_of(asked))) is not None:
+        return without(path, masks=False)
     cohort = asked.open(path)
     images = {case.id: tuple(cohort.roles.only("image", case.files)) for case in cohort.cases}
     return replace(cohort, cases=tuple(replace(case, files=images[case.id] or case.files) for case in cohort.cases))
+
+
+def _name_of(format: Format) -> str:
+    return next(name for name, each in FORMATS.items() if each == format)
