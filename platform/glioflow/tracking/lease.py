@@ -30,8 +30,11 @@ LEASE_S = 300.0
 
 def lease_tags() -> dict[str, str]:
     """Return the tags of a run whose process is alive now."""
-    until, driver = f"{time.time() + LEASE_S:.0f}", json.dumps(asdict(this_process()))
-    return {LEASE: until, LEASED_BY: _this_home(), LEASED_TO: driver}
+    return {LEASE: _until(), LEASED_BY: _this_home(), LEASED_TO: json.dumps(asdict(this_process()))}
+
+
+def _until() -> str:
+    return f"{time.time() + LEASE_S:.0f}"
 
 
 def _this_home() -> str:
@@ -72,7 +75,7 @@ def leased(tracking: Tracking, run_id: str) -> Iterator[None]:
         while not ended.wait(LEASE_S / 3):
             with contextlib.suppress(Exception):  # the store is away: the run's end replaces what others make of it
                 if answers(tracking.uri, patience_s=0):
-                    tracking.set_tags(run_id, lease_tags())
+                    tracking.set_tags(run_id, {LEASE: _until()})
 
     threading.Thread(target=renew, name="lease", daemon=True).start()
     try:
