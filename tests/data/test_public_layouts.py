@@ -177,6 +177,7 @@ def test_a_packed_file_that_was_unpacked_into_a_folder_of_its_name_is_read(made,
         ("BraTS2021_Training_Data.tar", "unpack"),
         ("content/data/volume_41_slice_80.h5", "HDF5"),
         ("brainTumorDataPublic_1766/3.mat", "MATLAB"),
+        ("glioma/Te-gl_0010.jpg", "stored without loss"),
     ],
 )
 def test_what_cannot_be_read_as_it_is_says_so(tmp_path, name, message):

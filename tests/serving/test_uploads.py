@@ -11,7 +11,7 @@ import tifffile
 
 from data.dicom_series import write_series
 from glioflow.errors import TooLarge, UserError
-from glioflow.serving.http.uploads import read_uploads, save_uploads
+from glioflow.serving.http.uploads import read_labeled, read_uploads, save_uploads
 from glioflow.serving.settings import Limits
 
 SMALL = Limits(upload_bytes=1 << 20, unpacked_bytes=1 << 20, files=10)
@@ -209,6 +209,19 @@ def test_an_unreadable_study_is_refused_without_saying_where_it_lay(tmp_path, up
 def test_no_file_at_all_is_refused(tmp_path):
     with pytest.raises(UserError, match="at least one file in its field 'files'"):
         save_uploads([], tmp_path, SMALL)
+
+
+def as_labeled(uploads, folder, limits):
+    return read_labeled(uploads, folder, limits, labels=(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [(read_uploads, "tumor.nii.gz"), (read_uploads, "a_1_mask.tif"), (as_labeled, "a_seg.nii")],
+)
+def test_a_mask_alone_is_no_study(tmp_path, read, name):
+    with pytest.raises(UserError, match="a study must have an image; got .*; send the images"):
+        read([(name, io.BytesIO(b"?"))], tmp_path, SMALL)
 
 
 def test_what_breaks_a_reader_is_the_callers_mistake(slices, tmp_path, monkeypatch):

@@ -91,7 +91,20 @@ def _unusable(path: Path, files: Iterable[Path]) -> UserError | None:
         if name.endswith(".mat"):
             hint = "save them as NIfTI, and list them in a csv with the patient of each (cjdata.PID in Figshare's)"
             return UserError("MATLAB files are not read", file.name, hint=hint, file=path)
+        if is_lossy(name):
+            return stored_with_loss(file.name).replace(file=path)
     return None
+
+
+def is_lossy(name: str) -> bool:
+    """Return whether a file's name says that it holds a picture whose intensities were changed to make it small."""
+    return name.lower().endswith((".jpg", ".jpeg", ".jfif", ".webp"))
+
+
+def stored_with_loss(shown: str) -> UserError:
+    """Return what is said of such pictures where there are no other images."""
+    hint = "export the images as TIFF, PNG, NIfTI or DICOM: JPEG changes intensities"
+    return UserError("images must be stored without loss", shown, hint=hint)
 
 
 # Formats that can leave incomplete cases out, and those that can be opened without a look at their masks.

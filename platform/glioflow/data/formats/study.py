@@ -9,7 +9,7 @@ from pathlib import Path
 
 from glioflow.data.case import Case
 from glioflow.data.formats import brats, dicom, lgg, listed, nifti, nnunet, published, slices
-from glioflow.data.formats.detect import format_named, open_cohort
+from glioflow.data.formats.detect import format_named, is_lossy, open_cohort, stored_with_loss
 from glioflow.data.formats.file_roles import NO_ROLES, is_mask_name
 from glioflow.data.formats.nifti_names import check_one_person, is_volume, owner_of, stem, volume_files
 from glioflow.data.formats.png import is_png
@@ -22,7 +22,6 @@ _MOST_NAMED = 5
 # As a converter of DICOM puts it before a description: `3_AX_T1` and `4_AX_FLAIR` are of one person; numbers of persons
 # have zeros in front, or stand before several sequences, or before a mere sequence, as in `1_t1` and `2_flair`.
 _NUMBER_OF_SERIES = re.compile(r"[1-9]\d{0,3}")
-_LOSSY = (".jpg", ".jpeg", ".jfif", ".webp")
 
 
 def open_study(paths: Sequence[Path], *, masks: bool = True) -> Cohort:
@@ -93,10 +92,9 @@ def choose_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         left_out += kinds.pop("slices", [])  # pictures of a viewer, or of a quality check
     if len(kinds) == 1:
         return next(iter(kinds.values())), left_out
-    lossy = [path.name for path in left_out if path.suffix.lower() in _LOSSY]
+    lossy = [path.name for path in left_out if is_lossy(path.name)]
     if not kinds and lossy:
-        hint = "export the images as TIFF, PNG, NIfTI or DICOM: JPEG changes intensities"
-        raise UserError("the images of a study must be stored without loss", ", ".join(lossy[:4]), hint=hint)
+        raise stored_with_loss(", ".join(lossy[:4]))
     choices = ["one folder", ".tif or .png slices", ".nii or .nii.gz modalities", "DICOM files"]
     shown = ", ".join(path.name for path in list(paths)[:4])
     raise UserError("the files of a study must be of one known kind", shown, choices)

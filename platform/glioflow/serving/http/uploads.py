@@ -128,7 +128,8 @@ def read_labeled(
     masks = [file for file in volumes if guess_role(file, folder) == "mask"]
     if not masks:
         return _read(files, folder, limits)
-    images = [file for file in files if guess_role(file, folder) == "image"]
+    if not (images := [file for file in files if guess_role(file, folder) == "image"]):
+        raise _only_masks(masks)
     case = _read(images, folder, limits)
     try:
         check_sizes(masks, limits)
@@ -150,10 +151,17 @@ def list_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: 
 def _save_images(
     uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: Limits, *, with_masks: bool = False
 ) -> tuple[list[Path], int]:
-    """Write uploads, and return the files that are read, and how many masks are left out, unless all are masks."""
+    """Write uploads, and return the files that are read, and how many masks are left out."""
     files = save_uploads(uploads, folder, limits)
     images = files if with_masks else [file for file in files if not is_mask_name(file.name)]
-    return images or files, len(files) - len(images) if images else 0
+    if files and not images:
+        raise _only_masks(files)
+    return images, len(files) - len(images)
+
+
+def _only_masks(files: Sequence[Path]) -> UserError:
+    hint = "send the images, too, or rename them: tumor, seg and mask are names of masks"
+    return UserError("a study must have an image", ", ".join(file.name for file in files[:4]), hint=hint)
 
 
 def _told(error: Exception, folder: Path) -> Exception:
