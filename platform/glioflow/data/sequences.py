@@ -230,7 +230,10 @@ def _is_other(series: Series) -> bool:
     kinds = {kind.upper() for kind in series.image_type}
     if kinds & {"ADC", "DIFFUSION", "TRACEW", "FA", "P", "PHASE", "LOCALIZER", "SUBTRACTION", "PERFUSION"}:
         return True
-    return "EP" in {kind.upper() for kind in series.technique} or series_words.is_other(series.text)
+    technique = {kind.upper() for kind in series.technique}
+    short = "IR" in technique and 80 <= (series.inversion_ms or 0.0) < 300  # STIR, whatever it is called
+    star = "GR" in technique and "SE" not in technique and series_words.weighting(series.text) == "t2"  # T2*
+    return short or star or "EP" in technique or series_words.is_other(series.text)
 
 
 def _measured(series: Series) -> str | None:

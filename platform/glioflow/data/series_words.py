@@ -3,9 +3,9 @@
 import re
 
 # How a description writes a weighting: after a plane or a dimension, with one letter before it (`sT1W`, `eT2W_TSE`).
-_BEFORE = r"(?<![a-z0-9])(?:axial|ax|sag|cor|tra|obl)?(?:2d|3d)?[a-z]?"
+_BEFORE = r"(?<![a-z0-9])(?:axial|ax|sag|cor|tra|obl)?(?:2d|3d)?(?:ce|[a-z])?"
 _T1 = re.compile(_BEFORE + r"t1(?!\d)")
-_T1_TOO = re.compile(r"mp-?2?-?rage|bravo|f?spgr|\bvibe\b|\btfl\b|\b3d ?tfe\b|\bfspgr|\bisotfe\b")
+_T1_TOO = re.compile(r"mp-?2?-?rage|bravo|f?spgr|\bvibe\b|\btfl\b|\b3d ?tfe\b|\bfspgr|\bisotfe\b|\blava\b|\be?thrive\b")
 _T2 = re.compile(_BEFORE + r"t2(?!\d)")
 _T2_TOO = re.compile(r"\bhaste\b|\bssfse\b|\bfrfse\b")
 _FLAIR = re.compile(r"flair|dark[ -]*fl|\bda-?fl\b|fluid att")
@@ -13,8 +13,9 @@ _FLAIR = re.compile(r"flair|dark[ -]*fl|\bda-?fl\b|fluid att")
 _OTHER = re.compile(
     r"\b(?:loc|locali[sz]er|scout|survey|3[ -]?plane|3[ -]?pl|planscan|dwi|dti|adc|eadc|trace\w*|ep2d\w*|diff\w*|dw"
     r"|b ?1000|swi\w*|swan|venobold|m(?:in)?ip|pha|perf\w*|pwi|dsc|dce|asl|pcasl|r?cb[vf]|mtt|ttp|ktrans|tof|mr[av]"
-    r"|angio\w*|cest|t1rho|mrs|svs|csi|spectro\w*|press|fmri|bold|sub|subtract\w*|ciss|fiesta|(?<!tse )drive|stir"
-    r"|dyn|dynamic|dynamisch|twist|perm|medic|me2d\w*|merge|inv ?[12]|posdisp|[ctl]?-?spine|cervical|lumbar|thoracic)\b"
+    r"|angio\w*|cest|t1rho|mrs|svs|csi|spectro\w*|press|fmri|bold|sub|subs?tra\w*|soustr\w*|sottr\w*|sustrac\w*|resta|ciss|\w*ci3d|fiesta|(?<!tse )drive|stir"
+    r"|dyn|dynamic|dynamisch|twist|perm|medic|me2d\w*|merge|inv ?[12]|molli|dir|tru-?fi|true?[ -]?fisp|b-?ffe|key ?images?|posdisp|[ctl]?-?spine|cervical|lumbar|thoracic)\b"
+    r"|\bpost\b[\w ]*(?:-|\bminus\b)[\w ]*\bpre\b|\bmp-?2-?rage t1 images\b"
     r"|t2 ?\*|t2 ?star|t2 [eé]toile|\bt[12] ?map|\bt2w? ?(?:gre|ffe|fl2d|hemo)|\b(?:gre|eg)\b.*\bt2|\bt2\b.*\beg\b"
 )
 _OTHER_ALONE = re.compile(r"\b(?:gre|ffe|mag|hemo\w*|gradient)\b")
@@ -22,7 +23,7 @@ _PROTON_DENSITY = re.compile(r"\bpdw?\b|\bproton\b|\bdual\b|\bdouble echo\b|\bde
 _INVERTED = re.compile(r"\btirm\b|\bspc ir\b|\birprep\b")
 
 _AGENT = (
-    r"(?:contrast\w*|kontrast\w*|cont?|civ|gad\w*|gd(?:-?dtpa)?|n?km|(?<!(?<!t)\d )cm|ce|c|iv|inj\w*|mdc|cte|enh\w*"
+    r"(?:contrast\w*|kontra[sś]\w*|контраст\w*|ку|cont?|civ|gad\w*|gd(?:-?dtpa)?|n?km|kl|(?<!(?<!t)\d )cm|ce|c|iv|inj\w*|mdc|cte|enh\w*"
     r"|dotarem|magnevist|multihance|prohance|omniscan|clariscan|elucirem|vueway|primovist|eovist)"
 )
 _TREATMENT = r"ops?\b|operat\w*|surg\w*|rt|rx|srs|radi\w*|treat\w*|therap\w*|chemo\w*|fossa|bx|biops\w*|resect\w*"
@@ -34,18 +35,19 @@ _EITHER = re.compile(
     r"|\+ ?/ ?-|±"
 )
 _NO = (
-    r"(?:w/o|w-o|wo|without|no|non|sans|ohne|sin|sem|senza|zonder|utan|uten|bez|minus|before|vor|avant|antes(?: de)?"
-    r"|prima(?: di)?)"
+    r"(?:w/o|w-o|wo|without|no|non|sans|ohne|sin|sem|senza|zonder|utan|uten|bez|без|minus|before|vor|avant|antes(?: de)?"
+    r"|prima(?: di)?|voor|f[öøo]re?|prze[dt]|p[rř]ed|prae?|prä|до)"
 )
 _MINUS = r"(?:-(?![a-z0-9])| ?(?:minus|neg\w*)\b)"
 _WITHOUT = re.compile(
     rf"\bpre(?:[ -]?{_AGENT})?\b|\b{_NO}[ -]*(?:iv[ -]*)?{_AGENT}\b|(?:\b|\bt1w?){_AGENT}{_MINUS}"
-    rf"|(?<![a-z0-9])-{_AGENT}\b|(?<![a-z0-9])c ?\(?-(?![a-z0-9])|\(-\) ?{_AGENT}\b|造影前|単純"
+    rf"|(?<![a-z0-9])-{_AGENT}\b|(?<![a-z0-9])c ?\(?-(?![a-z0-9])|\(-\) ?{_AGENT}\b|造影前|単純|平[扫掃]|조영 ?전"
+    rf"|\bkontrasts[ıi]z\b|\b{_AGENT} [öo]ncesi\b|t1w?[ +-]?pre(?:[ -]?{_AGENT})?(?![a-z])"
     r"|\b(?:w/o|without|wo|s/c|nativ\w*|unenh\w*|plain|antes|noncon\w*|nongad\w*|nc)\b"
 )
 _WITH = re.compile(
-    rf"\bpost(?:[ -]?{_AGENT})?\b|t1w?[ +-]?(?:c|ce|gd|gad|post)(?![a-z])|(?<![a-z0-9])c ?\+|\+ ?{_AGENT}\b"
-    rf"|\b{_AGENT}\b|\bgdt1\w*|\bwith$|\b(?:p[oó]s|apr[eè]s|nach|despu[eé]s|depois|dopo|delay\w*)\b|造影"
+    rf"\bpost(?:[ -]?{_AGENT})?\b|t1w?[ +-]?(?:c|ce|gd|gad|post(?:[ -]?{_AGENT})?)(?![a-z])|(?<![a-z0-9])c ?\+|\+ ?{_AGENT}\b"
+    rf"|\b{_AGENT}\b|\b(?:gd|ce|c)t1\w*|\b(?:with|w/)$|\b(?:p[oó]s|apr[eè]s|nach|despu[eé]s|depois|dopo|delay\w*)\b|造影|增[强強]|조영"
 )
 
 
