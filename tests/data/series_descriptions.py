@@ -6,6 +6,8 @@ on GitHub about the collections that its keys name. Those of `WRITTEN` were writ
 languages, and were not looked for or not found.
 """
 
+# ruff: noqa: RUF001 (Cyrillic and Turkish letters are meant)
+
 CONFIRMED = {
     "PPMI, as two HeuDiConv heuristics for it list them": {
         "pre": """
@@ -188,8 +190,8 @@ WRITTEN = {
         SAG BRAVO GAD | 3D T1 POST (SPGR) | AX 3D SPGR POST | SAG 3D FSPGR +C | AX FSPGR POST GAD | T1 GADO |
         T1 con contraste | T1 avec contraste | T1 con mdc | AX T1 GADAVIST | T1 Dotarem | T1 TRA ENHANCED |
         AX T1 FAT SAT POST GAD | VIBE POST | T1 VIBE FS KM | T1-C | T1 AX C(+) | AX T1 WITH | T1 W CONT | T1 SAG C/C |
-        T1 AX POS | T1 APRES INJECTION | T1 PROHANCE | T1 CLARISCAN | T1 DELAYED | T1 CIV+ | T1 CE - AXIAL | 造影T1 | T1 после контраста |
-        T1 с КУ | T1 po kontraście | T1 po KL | T1 efter kontrast | ceT1 | CT1 | T1postGd | T1 W/ | T1 增强 |
+        T1 AX POS | T1 APRES INJECTION | T1 PROHANCE | T1 CLARISCAN | T1 DELAYED | T1 CIV+ | T1 CE - AXIAL | 造影T1 |
+        T1 после контраста | T1 с КУ | T1 po kontraście | T1 po KL | T1 efter kontrast | ceT1 | CT1 | T1postGd | T1 W/ | T1 增强 |
         T1 조영증강 | LAVA-Flex +C
     """,
     "flair": """
@@ -212,9 +214,9 @@ WRITTEN = {
         ep2d_perf_p2 | DSC PERFUSION | relCBV | ASL | BOLD | Ax CISS | FIESTA | COR STIR | SPECTRO | PD | AX PD |
         PD/T2 DUAL ECHO | T1 MAP | SUBTRACTION | T1 SUB | t1_twist_vibe_dyn | COR T1 PITUITARY DYN | t2_medic_tra |
         t2_me2d1r3_tra | Ax T2* MERGE | T2 ETOILE | T2 AX EG | MP2RAGE_INV1 | PosDisp: [5] t2_tirm_tra_dark-fluid |
-        T1 SAG C-SPINE | T2 SAG CERVICAL | Subtraktion T1 | Substraction T1 | Soustraction T1 Gado | RESTA T1 |
-        sottrazione T1 | T1 Post - T1 Pre | 3D DIR FLAIR | MP2RAGE_T1_Images | MOLLI T1 | t2_ci3d_tra_iso | T2 TRUFI |
-        Key images T1
+        T1 SAG C-SPINE | T2 SAG CERVICAL | Subtraktion T1 | Substraction T1 | Soustraction T1 Gado |
+        RESTA T1 | sottrazione T1 | T1 Post - T1 Pre | 3D DIR FLAIR | MP2RAGE_T1_Images | MOLLI T1 | t2_ci3d_tra_iso |
+        T2 TRUFI | Key images T1
     """,
 }
 

@@ -118,12 +118,29 @@ def test_check_counts_every_case_of_equal_names(tmp_path):
         ("MRN_12345678", "MRN_12345678"),
         ("MRN_87654321", "MRN_87654321"),
         ("MRN_19960230", "MRN_19960230"),
+        ("MRN_20200101", "MRN_20200101"),
+        ("patient-id_19991231", "patient-id_19991231"),
         ("P7_19960909", "P7"),
+        ("P7-1996-09-09", "P7"),
+        ("P7_visit2", "P7"),
+        ("DOE_19960909", "DOE"),
         ("TCGA_CS_4941_19960909", "TCGA_CS_4941"),
     ],
 )
 def test_eight_digits_are_a_date_only_if_they_are_one(name, patient):
     assert patient_of(name)[0] == patient
+
+
+@pytest.mark.parametrize("said", [False, True])
+def test_check_names_the_cases_of_one_person_until_the_cohort_says_otherwise(tmp_path, said):
+    for place in ("DOE_20200101", "DOE_20210101", "P1/baseline", "P1/week-12", "MRN_20200101", "MRN_19991231"):
+        image(tmp_path / place / "flair.nii.gz")
+    (tmp_path / "cohort.yaml").write_text("each_case_is_a_person: true\n" if said else "")
+    report = check(tmp_path)
+    shown = [remark for remark in report.remarks if "of one person" in remark]
+    assert report.patients == (6 if said else 4)
+    assert len(shown) == (0 if said else 1)
+    assert said or "DOE (DOE_20200101, DOE_20210101); P1 (P1_baseline, P1_week-12)" in shown[0]
 
 
 @pytest.mark.parametrize(("case", "patient"), [("", "a"), ("a", " ")])

@@ -13,8 +13,9 @@ _FLAIR = re.compile(r"flair|dark[ -]*fl|\bda-?fl\b|fluid att")
 _OTHER = re.compile(
     r"\b(?:loc|locali[sz]er|scout|survey|3[ -]?plane|3[ -]?pl|planscan|dwi|dti|adc|eadc|trace\w*|ep2d\w*|diff\w*|dw"
     r"|b ?1000|swi\w*|swan|venobold|m(?:in)?ip|pha|perf\w*|pwi|dsc|dce|asl|pcasl|r?cb[vf]|mtt|ttp|ktrans|tof|mr[av]"
-    r"|angio\w*|cest|t1rho|mrs|svs|csi|spectro\w*|press|fmri|bold|sub|subs?tra\w*|soustr\w*|sottr\w*|sustrac\w*|resta|ciss|\w*ci3d|fiesta|(?<!tse )drive|stir"
-    r"|dyn|dynamic|dynamisch|twist|perm|medic|me2d\w*|merge|inv ?[12]|molli|dir|tru-?fi|true?[ -]?fisp|b-?ffe|key ?images?|posdisp|[ctl]?-?spine|cervical|lumbar|thoracic)\b"
+    r"|angio\w*|cest|t1rho|mrs|svs|csi|spectro\w*|press|fmri|bold|sub|subs?tra\w*|soustr\w*|sottr\w*|sustrac\w*|resta"
+    r"|ciss|\w*ci3d|fiesta|tru-?fi|true?[ -]?fisp|b-?ffe|(?<!tse )drive|stir|dir|dyn|dynamic|dynamisch|twist|perm|medic"
+    r"|me2d\w*|merge|inv ?[12]|molli|posdisp|key ?images?|[ctl]?-?spine|cervical|lumbar|thoracic)\b"
     r"|\bpost\b[\w ]*(?:-|\bminus\b)[\w ]*\bpre\b|\bmp-?2-?rage t1 images\b"
     r"|t2 ?\*|t2 ?star|t2 [eé]toile|\bt[12] ?map|\bt2w? ?(?:gre|ffe|fl2d|hemo)|\b(?:gre|eg)\b.*\bt2|\bt2\b.*\beg\b"
 )
@@ -23,8 +24,8 @@ _PROTON_DENSITY = re.compile(r"\bpdw?\b|\bproton\b|\bdual\b|\bdouble echo\b|\bde
 _INVERTED = re.compile(r"\btirm\b|\bspc ir\b|\birprep\b")
 
 _AGENT = (
-    r"(?:contrast\w*|kontra[sś]\w*|контраст\w*|ку|cont?|civ|gad\w*|gd(?:-?dtpa)?|n?km|kl|(?<!(?<!t)\d )cm|ce|c|iv|inj\w*|mdc|cte|enh\w*"
-    r"|dotarem|magnevist|multihance|prohance|omniscan|clariscan|elucirem|vueway|primovist|eovist)"
+    r"(?:contrast\w*|kontra[sś]\w*|контраст\w*|ку|cont?|civ|gad\w*|gd(?:-?dtpa)?|n?km|kl|(?<!(?<!t)\d )cm"
+    r"|ce|c|iv|inj\w*|mdc|cte|enh\w*|dotarem|magnevist|multihance|prohance|omniscan|clariscan|elucirem|vueway|primovist|eovist)"
 )
 _TREATMENT = r"ops?\b|operat\w*|surg\w*|rt|rx|srs|radi\w*|treat\w*|therap\w*|chemo\w*|fossa|bx|biops\w*|resect\w*"
 _OPERATION = re.compile(rf"\b(?:pre|post)[ -]?(?:{_TREATMENT})\b")
@@ -35,19 +36,20 @@ _EITHER = re.compile(
     r"|\+ ?/ ?-|±"
 )
 _NO = (
-    r"(?:w/o|w-o|wo|without|no|non|sans|ohne|sin|sem|senza|zonder|utan|uten|bez|без|minus|before|vor|avant|antes(?: de)?"
-    r"|prima(?: di)?|voor|f[öøo]re?|prze[dt]|p[rř]ed|prae?|prä|до)"
+    r"(?:w/o|w-o|wo|without|no|non|sans|ohne|sin|sem|senza|zonder|utan|uten|bez|без|minus|before|vor|avant"
+    r"|antes(?: de)?|prima(?: di)?|voor|f[öøo]re?|prze[dt]|p[rř]ed|prae?|prä|до)"
 )
 _MINUS = r"(?:-(?![a-z0-9])| ?(?:minus|neg\w*)\b)"
 _WITHOUT = re.compile(
     rf"\bpre(?:[ -]?{_AGENT})?\b|\b{_NO}[ -]*(?:iv[ -]*)?{_AGENT}\b|(?:\b|\bt1w?){_AGENT}{_MINUS}"
     rf"|(?<![a-z0-9])-{_AGENT}\b|(?<![a-z0-9])c ?\(?-(?![a-z0-9])|\(-\) ?{_AGENT}\b|造影前|単純|平[扫掃]|조영 ?전"
-    rf"|\bkontrasts[ıi]z\b|\b{_AGENT} [öo]ncesi\b|t1w?[ +-]?pre(?:[ -]?{_AGENT})?(?![a-z])"
+    rf"|\bkontrasts.z\b|\b{_AGENT} [öo]ncesi\b|t1w?[ +-]?pre(?:[ -]?{_AGENT})?(?![a-z])"
     r"|\b(?:w/o|without|wo|s/c|nativ\w*|unenh\w*|plain|antes|noncon\w*|nongad\w*|nc)\b"
 )
 _WITH = re.compile(
-    rf"\bpost(?:[ -]?{_AGENT})?\b|t1w?[ +-]?(?:c|ce|gd|gad|post(?:[ -]?{_AGENT})?)(?![a-z])|(?<![a-z0-9])c ?\+|\+ ?{_AGENT}\b"
-    rf"|\b{_AGENT}\b|\b(?:gd|ce|c)t1\w*|\b(?:with|w/)$|\b(?:p[oó]s|apr[eè]s|nach|despu[eé]s|depois|dopo|delay\w*)\b|造影|增[强強]|조영"
+    rf"\bpost(?:[ -]?{_AGENT})?\b|t1w?[ +-]?(?:c|ce|gd|gad|post(?:[ -]?{_AGENT})?)(?![a-z])|(?<![a-z0-9])c ?\+"
+    rf"|\+ ?{_AGENT}\b|\b{_AGENT}\b|\b(?:gd|ce|c)t1\w*|\b(?:with|w/)$"
+    r"|\b(?:p[oó]s|apr[eè]s|nach|despu[eé]s|depois|dopo|delay\w*)\b|造影|增[强強]|조영"
 )
 
 

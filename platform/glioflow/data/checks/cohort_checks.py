@@ -17,6 +17,7 @@ from glioflow.data.checks.comparisons import (
 )
 from glioflow.data.formats import lgg, nnunet
 from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.file_roles import DECLARED
 from glioflow.data.formats.junk import find_junk, packed_files
 from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort
@@ -28,6 +29,9 @@ from glioflow.survival.clinical import patient_key, patients_of
 _SHOWN = 8
 # Formats in which a layout or a list says what is a mask, and no name of a file.
 _KNOWING = ("published", "listed")
+# Formats in which the name of a case may tell its person, and what to do where it does not.
+_SAYS_OTHERWISE = dict.fromkeys(("lgg", "nifti"), f"write `each_case_is_a_person: true` into {DECLARED}")
+_SAYS_OTHERWISE["listed"] = "name the patient of each case in the list"
 
 
 class ProblemRecord(TypedDict):
@@ -152,12 +156,25 @@ def check(
         problems=tuple(problems),
         files=_files(cohort),
         layout=cohort.layout,
-        remarks=(*_recognized(cohort), *cohort.notes, *_left_lying(path)),
+        remarks=(*_recognized(cohort), *_joined(cohort), *cohort.notes, *_left_lying(path)),
     )
 
 
 def _recognized(cohort: Cohort) -> list[str]:
     return [f"recognized as {cohort.layout}"] if cohort.layout else []
+
+
+def _joined(cohort: Cohort) -> list[str]:
+    """Say which cases are of one person, where names may have decided it, and how a cohort says otherwise."""
+    cases: dict[str, list[str]] = {}
+    for case in cohort.cases if cohort.format in _SAYS_OTHERWISE else ():
+        cases.setdefault(case.patient, []).append(case.id)
+    several = {patient: ids for patient, ids in cases.items() if len(ids) > 1}
+    if not several:
+        return []
+    shown = "; ".join(f"{patient} ({', '.join(ids[:_SHOWN])})" for patient, ids in list(several.items())[:_SHOWN])
+    more = f"; and {len(several) - _SHOWN} more" if len(several) > _SHOWN else ""
+    return [f"cases of one person: {shown}{more}; if they are not, {_SAYS_OTHERWISE[cohort.format]}"]
 
 
 def _left_lying(path: Path) -> list[str]:

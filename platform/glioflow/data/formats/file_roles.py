@@ -10,6 +10,7 @@ A cohort may say it in `cohort.yaml`, a file beside its cases:
     outlines: [GTV]                              # which outlines of radiotherapy (RTSTRUCT) are the mask
     skip_incomplete: true                        # leave out cases that lack a sequence
     resample_to: flair                           # channel onto whose grid the other images of a case are resampled
+    each_case_is_a_person: true                  # names that differ in a day or visit alone are of several persons
     mask_source: automated                       # where a data set has several kinds of masks (see `layouts`)
 
 Files that no pattern fits are guessed by their names where `cohort.yaml` has none of that kind, and left out where it
@@ -65,6 +66,7 @@ class FileRoles(BaseModel):
         skip_incomplete: Whether cases of NIfTI files that lack a sequence are left out.
         resample_to: Channel onto whose grid the others are resampled; in NIfTI and DICOM.
         mask_threshold: Above which a value of a mask is tumor, where masks were blurred; only in copies of the LGG set.
+        each_case_is_a_person: Whether no two cases are of one person, whatever visits their names seem to state.
         mask_source: Which masks are taken where a data set has several kinds; `any` takes the first that a case has.
     """
 
@@ -77,6 +79,7 @@ class FileRoles(BaseModel):
     mask_source: str | None = None
     outlines: tuple[str, ...] = ()
     skip_incomplete: bool = False
+    each_case_is_a_person: bool = False
     resample_to: str | None = None
     mask_threshold: int | None = Field(default=None, ge=0)
     _root: Path | None = PrivateAttr(default=None)

@@ -9,7 +9,6 @@ three channels, of 0 and 65535, or blurred by JPEG. The archive holds its cases 
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -20,8 +19,9 @@ from glioflow.data.case import Case
 from glioflow.data.formats import png, tiff
 from glioflow.data.formats.file_roles import declared_in, roles_for
 from glioflow.data.formats.junk import is_junk
+from glioflow.data.formats.persons import person_of
 from glioflow.data.formats.png import is_png
-from glioflow.data.formats.record import CaseFiles, Cohort, accepted_person
+from glioflow.data.formats.record import CaseFiles, Cohort, each_a_person
 from glioflow.errors import UserError
 
 CHANNELS = ("pre", "flair", "post")
@@ -37,7 +37,6 @@ _SLICE = re.compile(r"^(?P<case>.+)_(?P<number>-?\d{1,6})(?P<mask>_mask)?\.(?:ti
 _IMAGE_FOLDERS, _MASK_FOLDERS = ("images", "image", "imgs"), ("masks", "mask")
 _WRAPPERS = ("kaggle_3m", "lgg-mri-segmentation")
 _TCGA = re.compile(r"^(?P<patient>TCGA_(?P<institution>[A-Z0-9]{2})_[A-Z0-9]{4})_\d{8}$")
-_DATED = re.compile(r"_(?P<date>\d{8})$")
 
 
 def detect(path: Path, files: Sequence[Path] = ()) -> bool:
@@ -65,7 +64,8 @@ def open(path: Path) -> Cohort:
 def cohort_of(root: Path, cases: Iterable[CaseFiles]) -> Cohort:
     """Return the cohort of these cases, with its table and what `cohort.yaml` says of its masks."""
     cases = tuple(cases)
-    table, threshold = root / "data.csv", roles_for("lgg", root, "mask_threshold").mask_threshold
+    roles = roles_for("lgg", root, "mask_threshold", "each_case_is_a_person")
+    table, threshold = root / "data.csv", roles.mask_threshold
     reader = read if threshold is None else partial(read, threshold=threshold)
     notes = (
         () if threshold is None else (f"masks are cut at {threshold}, as cohort.yaml says: their edges are not exact",)
@@ -73,11 +73,11 @@ def cohort_of(root: Path, cases: Iterable[CaseFiles]) -> Cohort:
     return Cohort(
         "lgg",
         root,
-        cases,
+        each_a_person(cases) if roles.each_case_is_a_person else cases,
         dict(LABELS),
         reader,
         table if table.is_file() else None,
-        inputs=() if threshold is None else tuple(declared_in(root)),
+        inputs=tuple(declared_in(root)) if threshold is not None or roles.each_case_is_a_person else (),
         layout=LAYOUT if all(_TCGA.match(case.id) for case in cases) else "",
         notes=notes,
         mask_threshold=threshold,
@@ -219,22 +219,9 @@ def slice_files(folder: Path) -> list[Path]:
 
 
 def patient_of(case_id: str) -> tuple[str, str | None]:
-    """Return patient and institution of a case, by its name; without a TCGA id, the patient is the name less a date."""
+    """Return patient and institution of a case, by its name; see `person_of`."""
     match = _TCGA.match(case_id)
-    if match:
-        return match["patient"], match["institution"]
-    if accepted := accepted_person(case_id):
-        return accepted, None
-    dated = _DATED.search(case_id)
-    return (case_id[: dated.start()] if dated and _is_date(dated["date"]) else "") or case_id, None
-
-
-def _is_date(digits: str) -> bool:
-    """Return whether eight digits are a day on which someone can have been scanned: MRNs have eight digits, too."""
-    try:
-        return 1970 <= datetime.strptime(digits, "%Y%m%d").year <= 2100
-    except ValueError:
-        return False
+    return (match["patient"], match["institution"]) if match else (person_of(case_id), None)
 
 
 def read_slice(path: Path) -> NDArray[np.uint8]:

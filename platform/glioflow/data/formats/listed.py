@@ -18,7 +18,7 @@ from glioflow.data.formats.dataset_json import labels_in, stacked_names
 from glioflow.data.formats.file_roles import declared_in, roles_for
 from glioflow.data.formats.nifti import assemble, join
 from glioflow.data.formats.nifti_names import channel_in, is_volume, owner_of, stem
-from glioflow.data.formats.persons import person_in
+from glioflow.data.formats.persons import person_in, person_of
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.data.formats.volume_files import read_stack
 from glioflow.errors import UserError
@@ -225,7 +225,7 @@ def _from_datastore(root: Path) -> Iterable[_Entry]:
     for image in sorted(file for file in root.iterdir() if is_volume(file.name)):
         mask = masks.get(stem(image))
         files = (image, *([mask] if mask else []))
-        yield _Entry(CaseFiles(stem(image), stem(image), files), _channels([image]), mask is not None)
+        yield _Entry(CaseFiles(stem(image), _person(stem(image), image), files), _channels([image]), mask is not None)
 
 
 def _channels(images: Sequence[Path]) -> tuple[str, ...]:
@@ -243,10 +243,10 @@ def _case(images: Sequence[Path]) -> str:
 
 
 def _person(case: str, image: Path) -> str:
-    """Return the person of a case under a name of BraTS, BIDS or a known data set; of any other, the case itself."""
+    """Return the person of a case by its name, as BraTS, BIDS, a known data set or a visit has it."""
     if brats.is_named(case):
         return brats.person_of(case)[0]
-    return person_in(case) or published.person_of(image) or case
+    return person_in(case) or published.person_of(image) or person_of(case)
 
 
 def _labels(root: Path, description: Mapping[str, Any], entries: Sequence[_Entry]) -> dict[int, str]:

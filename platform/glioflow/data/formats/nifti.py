@@ -20,7 +20,7 @@ from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, decl
 from glioflow.data.formats.itk import is_itk
 from glioflow.data.formats.nifti_names import NUMBERED, channel_name, is_volume, name_cases, stem
 from glioflow.data.formats.nnunet import is_picture
-from glioflow.data.formats.record import CaseFiles, Cohort
+from glioflow.data.formats.record import CaseFiles, Cohort, each_a_person
 from glioflow.data.formats.resampling import OTHER_GRIDS, resample, settle_grids
 from glioflow.data.formats.volume import Volume, paste, same_grid
 from glioflow.data.formats.volume_files import MAX_CHANNELS, read_labels, read_stack, read_volume
@@ -28,7 +28,16 @@ from glioflow.data.sequences import NONE_CHOSEN, Series, check_once, rename_chos
 from glioflow.errors import UserError
 from glioflow.label_schemes import scheme_named
 
-_KEYS = ("images", "masks", "brain_masks", "labels", "scheme", "resample_to", "skip_incomplete")
+_KEYS = (
+    "images",
+    "masks",
+    "brain_masks",
+    "labels",
+    "scheme",
+    "resample_to",
+    "skip_incomplete",
+    "each_case_is_a_person",
+)
 
 
 def detect(path: Path, files: Sequence[Path] = ()) -> bool:
@@ -48,6 +57,7 @@ def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
     cases = name_cases(files, path, roles)
     if not cases:
         raise UserError("a NIfTI cohort must hold .nii or .nii.gz files", file=path)
+    cases = each_a_person(cases) if roles.each_case_is_a_person else cases
     left_out: list[str] = []
     if skip_incomplete or roles.skip_incomplete:
         cases, left_out = _complete_ones(cases, roles, read_description(files[0]))

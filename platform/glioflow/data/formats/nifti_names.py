@@ -10,8 +10,8 @@ from pathlib import Path
 from glioflow.data.formats.file_roles import FileRoles, Role, case_name
 from glioflow.data.formats.itk import is_itk
 from glioflow.data.formats.paired_folders import Place, is_part, place_pairs
-from glioflow.data.formats.persons import is_visit, public_person
-from glioflow.data.formats.record import CaseFiles, accepted_person
+from glioflow.data.formats.persons import is_visit, person_of
+from glioflow.data.formats.record import CaseFiles
 from glioflow.data.formats.tree import files_below
 from glioflow.data.sequences import is_channel_name
 from glioflow.errors import UserError
@@ -125,7 +125,7 @@ def _in_pairs(listed: Sequence[tuple[Path, Role]], root: Path, roles: FileRoles)
         named = _flat(file, roles, owners.get(place, {}))
         known = lone.get((place, named.name), [])
         if role != "image" and len(known) == 1:  # the mask `p1` of the lone image `p1_flair`
-            named = replace(named, name=known[0], person=public_person(known[0]) or known[0])
+            named = replace(named, name=known[0], person=person_of(known[0]))
         yield replace(named, above=place.above)
 
 
@@ -221,7 +221,7 @@ def _flat(file: Path, roles: FileRoles, owners: Mapping[str, str]) -> _Found:
     alone = not bare and "" in owners.values()
     own = match["case"] if match else bare or stem(file)
     name = roles.case_of(file) or owners.get(own, "" if alone else own) or file.parent.resolve().name
-    return _Found((), name, public_person(name) or name, [file])
+    return _Found((), name, person_of(name), [file])
 
 
 def _owners(images: Sequence[Path]) -> dict[str, str]:
@@ -271,8 +271,8 @@ def _of_folders(parts: tuple[str, ...]) -> _Found:
     """Return the case that folders name: the last one, or a person's with a visit in it."""
     if len(parts) > 1 and is_visit(parts[-1]) and not (is_visit(parts[-2]) or is_part(parts[-2])):
         person = parts[-2]
-        return _Found(parts[:-2], "_".join(parts[-2:]), public_person(person) or person)
-    return _Found(parts[:-1], parts[-1], accepted_person(parts[-1]) or public_person(parts[-1]) or parts[-1])
+        return _Found(parts[:-2], "_".join(parts[-2:]), person_of(person))
+    return _Found(parts[:-1], parts[-1], person_of(parts[-1]))
 
 
 def _distinct(cases: Sequence[_Found]) -> list[CaseFiles]:

@@ -1,6 +1,7 @@
-"""Whose a case is, by its name: persons of public sets, of BIDS, and visits in folders of their own. Knows no file."""
+"""Whose a case is, by its name: persons of public sets, of BIDS, and those before a visit. Knows no file."""
 
 import re
+from datetime import datetime
 
 # What comes after it is a visit, or a kind of image.
 _PUBLIC = re.compile(
@@ -17,6 +18,44 @@ _VISIT = re.compile(
     r"|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])",
     re.IGNORECASE,
 )
+_DATE = re.compile(r"(?:19|20)\d{6}")
+# Corrections that were accepted from an endpoint: the key of a person, and a number where others have a date.
+_ACCEPTED = re.compile(r"^(?P<person>P[0-9a-f]{16})_\d{8}$")
+# What comes before the number of a person: eight digits behind it are that number, whatever day they may be.
+_NUMBERED = re.compile(
+    r"(?:mrn|id|pid|pat(?:ient)?s?|subj?(?:ect)?s?|case|study|exam|scan|session|mri?|acc(?:ession)?|record|anon|no|nr|number"
+    r"|person|volume|image|brain|glioma)(?:[_ -]?(?:id|no|nr|number))?",
+    re.IGNORECASE,
+)
+
+
+def person_of(name: str) -> str:
+    """Return the person of a case by its name: that of a public set, what stands before a visit or day, or the name.
+
+    `P7` of `P7_19960909` and of `P7_visit2`. Digits that are no day, or follow a word such as `MRN`, are a number.
+    """
+    if accepted := _ACCEPTED.match(name):
+        return accepted["person"]
+    return public_person(name) or _before_visit(name) or name
+
+
+def _before_visit(name: str) -> str | None:
+    """Return what stands before a visit at the end of a name, where that can be a person's."""
+    for split in (each.start() for each in re.finditer(r"[_-]", name)):
+        person, visit = name[:split], name[split + 1 :]
+        is_day = _DATE.fullmatch(visit) is not None
+        named = re.search(r"\d", person) or (is_day and person and not _NUMBERED.fullmatch(person))
+        if named and (_is_day(visit) if is_day else is_visit(visit)):
+            return person
+    return None
+
+
+def _is_day(digits: str) -> bool:
+    """Return whether eight digits are a day on which someone can have been scanned: MRNs have eight digits, too."""
+    try:
+        return 1970 <= datetime.strptime(digits, "%Y%m%d").year <= 2100
+    except ValueError:
+        return False
 
 
 def public_person(name: str) -> str | None:

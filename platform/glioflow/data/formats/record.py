@@ -1,9 +1,8 @@
 """The record of a cohort on disk: its cases, their files, and the function that reads one. Knows no format."""
 
-import re
 import struct
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,10 +13,6 @@ from glioflow.errors import UserError
 
 # Formats in which several series or files may be one sequence; the readers of the others know each channel's place.
 _WITH_CHOICE = ("dicom", "nifti")
-
-
-# Corrections that were accepted from an endpoint: the key of a person, and a number where others have a date.
-_ACCEPTED = re.compile(r"^(?P<person>P[0-9a-f]{16})_\d{8}$")
 
 
 @dataclass(frozen=True)
@@ -41,6 +36,11 @@ class CaseFiles:
         if not (self.id.strip() and self.patient.strip()):
             shown = self.files[0] if self.files else None
             raise UserError("a case and its patient must have a name", "an empty one", file=shown)
+
+
+def each_a_person(cases: Iterable[CaseFiles]) -> tuple[CaseFiles, ...]:
+    """Return the cases, each as one of a person of its own."""
+    return tuple(replace(case, patient=case.id) for case in cases)
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,3 @@ def reason(error: Exception) -> str:
     if isinstance(error, LookupError | struct.error):  # their texts hold an index, a key or a size of our own
         return "cut short or damaged"
     return " ".join(str(error).split())[:120] or type(error).__name__
-
-
-def accepted_person(case_id: str) -> str | None:
-    """Return the key of the person of a correction that was accepted from an endpoint, by the case's name."""
-    match = _ACCEPTED.match(case_id)
-    return None if match is None else match["person"]
