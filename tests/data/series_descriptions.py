@@ -191,8 +191,8 @@ WRITTEN = {
         T1 con contraste | T1 avec contraste | T1 con mdc | AX T1 GADAVIST | T1 Dotarem | T1 TRA ENHANCED |
         AX T1 FAT SAT POST GAD | VIBE POST | T1 VIBE FS KM | T1-C | T1 AX C(+) | AX T1 WITH | T1 W CONT | T1 SAG C/C |
         T1 AX POS | T1 APRES INJECTION | T1 PROHANCE | T1 CLARISCAN | T1 DELAYED | T1 CIV+ | T1 CE - AXIAL | 造影T1 |
-        T1 после контраста | T1 с КУ | T1 po kontraście | T1 po KL | T1 efter kontrast | ceT1 | CT1 | T1postGd | T1 W/ | T1 增强 |
-        T1 조영증강 | LAVA-Flex +C
+        T1 после контраста | T1 с КУ | T1 po kontraście | T1 po KL | T1 efter kontrast | ceT1 | CT1 | T1postGd | T1 W/ |
+        T1 增强 | T1 조영증강 | LAVA-Flex +C
     """,
     "flair": """
         Ax FLAIR | COR FLAIR | SAG FLAIR | Ax T2 FLAIR | AX T2 FLAIR FS | T2 FLAIR | T2_FLAIR | T2-FLAIR |

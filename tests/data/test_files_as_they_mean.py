@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import zlib
 
 import nibabel
 import numpy as np
@@ -155,6 +156,45 @@ def test_numbers_are_averaged_where_slices_become_fewer():
 def test_a_palette_of_grays_is_a_gray_image(tmp_path):
     Image.fromarray(GRAY).convert("P").save(tmp_path / "gray.png")
     assert np.array_equal(read_image(tmp_path / "gray.png"), GRAY[..., None])
+
+
+@pytest.mark.parametrize("kind", ["tiff_lzw", "associated"])
+@pytest.mark.parametrize("opacity", [128, 255])
+def test_colors_that_were_multiplied_by_an_opacity_are_refused(tmp_path, kind, opacity):
+    colors, path = np.dstack([GRAY, GRAY, GRAY, np.full_like(GRAY, opacity)]), tmp_path / "a.tif"
+    if kind == "associated":
+        tifffile.imwrite(path, colors, photometric="rgb", extrasamples=["assocalpha"])
+    else:
+        Image.fromarray(colors).save(path, compression=kind)
+    if opacity == 255:
+        assert np.array_equal(read_image(path), colors[..., :3])
+    else:
+        with pytest.raises(UserError, match="must be opaque"):
+            read_image(path)
+
+
+def test_a_gray_png_of_16_bits_with_an_opacity_is_gray_of_16_bits(tmp_path):
+    rows = np.dstack([GRAY.astype(">u2") * 1000, np.full(GRAY.shape, 65535, ">u2")]).astype(">u2")
+    parts = {b"IHDR": struct.pack(">IIBBBBB", 8, 8, 16, 4, 0, 0, 0), b"IEND": b""}
+    parts[b"IDAT"] = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    chunks = (name + parts[name] for name in (b"IHDR", b"IDAT", b"IEND"))
+    whole = (struct.pack(">I", len(each) - 4) + each + struct.pack(">I", zlib.crc32(each)) for each in chunks)
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(whole))
+    assert np.array_equal(read_image(tmp_path / "a.png")[..., 0], GRAY.astype(np.uint16) * 1000)
+
+
+@pytest.mark.parametrize("codes", ["LPS", "RAS", "SAL", "IRP"])
+def test_a_mask_that_stores_the_same_grid_from_another_corner_is_on_the_grid(tmp_path, codes):
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[0, 1, 2] = labels[3, 0, 5] = 1
+    mask = nibabel.Nifti1Image(labels, shifted(0))
+    save(tmp_path / "one" / "flair.nii", labels.astype(">i2"), shifted(0))
+    turn = nibabel.orientations.ornt_transform(
+        nibabel.io_orientation(shifted(0)), nibabel.orientations.axcodes2ornt(codes)
+    )
+    nibabel.save(mask.as_reoriented(turn), tmp_path / "one" / "seg.nii")
+    case = read_first(tmp_path)[1]
+    assert np.array_equal(case.mask, case.image[..., 0])
 
 
 @pytest.mark.parametrize("orientation", [2, 3, 6])

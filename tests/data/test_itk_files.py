@@ -22,7 +22,7 @@ META = (
     "ElementType = {kind}\nElementDataFile = LOCAL\n"
 )
 NRRD = (
-    "NRRD0004\ntype: short\ndimension: {dimension}\nspace: {space}\nsizes: {sides}\n{more}"
+    "NRRD0004\ntype: short\ndimension: {dimension}\nspace: {space}\nsizes: {sides}\nspacings: 1 1 1\n{more}"
     "encoding: {encoding}\nendian: little\n\n"
 )
 
@@ -59,7 +59,8 @@ def test_what_itk_writes_is_read_as_itk_reads_it(tmp_path, ending, packed, kind)
     image.SetOrigin((10.0, -20.0, 30.0))
     image.SetDirection(TURNED)
     SimpleITK.WriteImage(image, str(tmp_path / f"a.{ending}"), packed)
-    data, affine = read_itk(tmp_path / f"a.{ending}", most_voxels=60)
+    data, affine, oriented = read_itk(tmp_path / f"a.{ending}", most_voxels=60)
+    assert oriented
     assert data.dtype == kind
     assert np.array_equal(data, VOXELS.T)
     for index in [(0, 0, 0), (1, 2, 1), (4, 0, 2)]:
@@ -70,7 +71,7 @@ def test_what_itk_writes_is_read_as_itk_reads_it(tmp_path, ending, packed, kind)
 def test_other_byte_orders_and_spaces_are_read_as_they_mean(tmp_path):
     assert read(tmp_path, "a.mha", meta(struct.pack(">60h", *range(60)), big=True))[0][1, 0, 0] == 1
     directions = "space directions: (2,0,0) (0,3,0) (0,0,4)\nspace origin: (1,2,3)\n"
-    _, ras = read(tmp_path, "a.nrrd", nrrd(space="right-anterior-superior", more=directions))
+    _, ras, _ = read(tmp_path, "a.nrrd", nrrd(space="right-anterior-superior", more=directions))
     assert ras.tolist() == [[2, 0, 0, 1], [0, 3, 0, 2], [0, 0, 4, 3], [0, 0, 0, 1]]
 
 
@@ -99,6 +100,19 @@ def test_other_byte_orders_and_spaces_are_read_as_they_mean(tmp_path):
 def test_a_hostile_header_is_refused_and_ends_no_process(tmp_path, name, content, message):
     with pytest.raises(UserError, match=message):
         read(tmp_path, name, content)
+
+
+@pytest.mark.parametrize(
+    "content", [meta().replace(b"ElementSpacing = 1 1 1\n", b""), nrrd().replace(b"spacings", b"x")]
+)
+def test_a_spacing_that_is_not_stated_is_refused(tmp_path, content):
+    with pytest.raises(UserError, match=r"no (?:elementspacing|spacings)"):
+        read(tmp_path, "a.mha" if content.startswith(b"Object") else "a.nrrd", content)
+
+
+@pytest.mark.parametrize("content", [meta().replace(b"TransformMatrix", b"Comment"), nrrd(space="")])
+def test_a_header_without_an_orientation_has_none(tmp_path, content):
+    assert not read(tmp_path, "a.mha" if content.startswith(b"Object") else "a.nrrd", content)[2]
 
 
 def test_a_header_that_is_long_for_a_parser_in_c_is_a_header(tmp_path):

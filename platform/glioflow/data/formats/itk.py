@@ -47,13 +47,17 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @dataclass(frozen=True)
 class _Layout:
-    """What a header says: sides along X, Y, Z, type of a voxel, packed or not, and the affine to LPS millimeters."""
+    """What a header says: sides along X, Y, Z, type of a voxel, packed or not, and the affine to LPS millimeters.
+
+    `oriented` is whether it says where the axes point.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
     packed: bool
     affine: NDArray[np.float64]
     start: int
+    oriented: bool
 
 
 def is_itk(name: str) -> bool:
@@ -61,7 +65,7 @@ def is_itk(name: str) -> bool:
     return name.lower().endswith((".mha", ".nrrd"))
 
 
-def read_itk(path: Path, *, most_voxels: int) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+def read_itk(path: Path, *, most_voxels: int) -> tuple[NDArray[np.generic], NDArray[np.float64], bool]:
     """Read a volume.
 
     Args:
@@ -69,10 +73,11 @@ def read_itk(path: Path, *, most_voxels: int) -> tuple[NDArray[np.generic], NDAr
         most_voxels: Limit of its voxels.
 
     Returns:
-        Its voxels (X, Y, Z), and the affine (4, 4) from their indices to RAS millimeters.
+        Its voxels (X, Y, Z), the affine (4, 4) from their indices to RAS millimeters, and whether the header says
+        where the axes point.
 
     Raises:
-        UserError: If it is damaged or no volume of one value a voxel, or its voxels are in another file.
+        UserError: If it is damaged, no volume of one value a voxel, without a spacing, or its voxels are elsewhere.
         TooLarge: If it states more voxels than the limit.
     """
     layout = _read_layout(path)
@@ -88,7 +93,7 @@ def read_itk(path: Path, *, most_voxels: int) -> tuple[NDArray[np.generic], NDAr
     if len(content) < size:
         raise UserError("the file cannot be read completely", f"{len(content)} of {size} bytes", file=path)
     data = np.frombuffer(content, layout.dtype).reshape(layout.shape, order="F")
-    return data.astype(layout.dtype.newbyteorder("="), copy=False), _LPS_TO_RAS @ layout.affine
+    return data.astype(layout.dtype.newbyteorder("="), copy=False), _LPS_TO_RAS @ layout.affine, layout.oriented
 
 
 def count_values(path: Path) -> tuple[int, int]:
@@ -156,11 +161,19 @@ def _layout_of_meta(fields: Mapping[str, str], start: int) -> _Layout:
     if "headersize" in fields:
         raise ValueError("voxels that do not follow the header")
     big = _is_true(fields.get("binarydatabyteordermsb", fields.get("elementbyteordermsb", "False")))
-    directions = _numbers(fields, ("transformmatrix", "rotation", "orientation"), 9, "1 0 0 0 1 0 0 0 1").reshape(3, 3)
-    spacing = _numbers(fields, ("elementspacing", "elementsize"), 3, "1 1 1")
+    turned = ("transformmatrix", "rotation", "orientation")
+    directions = _numbers(fields, turned, 9, "1 0 0 0 1 0 0 0 1").reshape(3, 3)
+    spacing = _numbers(fields, ("elementspacing", "elementsize"), 3, "")
     affine = _affine(directions.T * spacing, _numbers(fields, ("offset", "position", "origin"), 3, "0 0 0"))
     dtype = np.dtype((">" if big else "<") + _META_TYPES[kind])
-    return _Layout(_sides(fields["dimsize"]), dtype, _is_true(fields.get("compresseddata", "False")), affine, start)
+    return _Layout(
+        _sides(fields["dimsize"]),
+        dtype,
+        _is_true(fields.get("compresseddata", "False")),
+        affine,
+        start,
+        bool(fields.keys() & turned),
+    )
 
 
 def _layout_of_nrrd(fields: Mapping[str, str], start: int) -> _Layout:
@@ -173,15 +186,16 @@ def _layout_of_nrrd(fields: Mapping[str, str], start: int) -> _Layout:
     if space not in _SPACES:
         raise ValueError(f"the space {space[:40]}")
     vectors = re.sub(r"[(),]", " ", fields.get("space directions", ""))
-    directions = np.diag(_numbers(fields, ("spacings",), 3, "1 1 1"))
     if vectors.strip():
         directions = _numbers({"": vectors}, ("",), 9, "").reshape(3, 3).T
+    else:
+        directions = np.diag(_numbers(fields, ("spacings",), 3, ""))
     origin = _numbers({"": re.sub(r"[(),]", " ", fields.get("space origin", "0 0 0"))}, ("",), 3, "")
     signs = np.array(_SPACES[space], np.float64)
     big = fields.get("endian", "little").lower() == "big"
     dtype = np.dtype((">" if big else "<") + _NRRD_TYPES[kind])
     affine = _affine(signs[:, None] * directions, signs * origin)
-    return _Layout(_sides(fields["sizes"]), dtype, encoding != "raw", affine, start)
+    return _Layout(_sides(fields["sizes"]), dtype, encoding != "raw", affine, start, bool(space and vectors.strip()))
 
 
 def _is_true(text: str) -> bool:
@@ -197,6 +211,8 @@ def _sides(text: str) -> tuple[int, ...]:
 def _numbers(fields: Mapping[str, str], names: tuple[str, ...], count: int, default: str) -> NDArray[np.float64]:
     """Return the numbers of the first of the fields that is there."""
     text = next((fields[name] for name in names if name in fields), default)
+    if not text:
+        raise ValueError(f"no {names[0]}")
     numbers = np.array([float(each) for each in text.split()[: count + 1]], np.float64)
     if len(numbers) != count:
         raise ValueError(f"{len(text.split())} numbers for {count}")

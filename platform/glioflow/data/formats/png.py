@@ -40,8 +40,9 @@ def read_png(path: Path) -> NDArray[np.generic]:
 
     header = read_png_header(path)
     try:
-        if header.bits == 16 and header.samples >= 3:
-            return _read_deep_color(path)
+        if header.bits == 16 and header.samples > 1:
+            pixels = _read_deep_color(path)
+            return pixels[..., 0] if header.samples == 2 else pixels
         with Image.open(path, formats=["PNG"]) as image:
             palette = image.mode in ("P", "PA")
             pixels = np.asarray(image.convert("RGB") if palette else image)
@@ -54,7 +55,7 @@ def read_png(path: Path) -> NDArray[np.generic]:
 
 
 def _read_deep_color(path: Path) -> NDArray[np.generic]:
-    """Read color of 16 bits, of which Pillow keeps 8: as 8 bits only where it stores no more."""
+    """Read color or opacity of 16 bits, of which Pillow keeps 8: as 8 bits only where it stores no more."""
     import cv2
 
     decoded = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)

@@ -23,6 +23,7 @@ _WIDTH, _LENGTH, _BITS, _SAMPLES = 256, 257, 258, 277
 _EXIF, _GPS, _STRIPS = 34665, 34853, (273, 279, 324, 325)
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _DEFLATE = ("DEFLATE", "ADOBE_DEFLATE")
+_ASSOCIATED = 1  # ExtraSamples: an opacity by which the colors are multiplied
 _PACKINGS = ("NONE", "PACKBITS", "LZW", *_DEFLATE)
 
 
@@ -113,6 +114,8 @@ def _decode(page: Any, index: int, path: Path) -> NDArray[np.generic]:
     if name in _DEFLATE:
         _check_deflated(page, path)
     pixels = np.asarray(page.asarray(maxworkers=1))
+    if _ASSOCIATED in page.extrasamples and not apart:
+        _check_opaque(pixels, path)
     return np.ascontiguousarray(np.moveaxis(pixels, 0, -1)) if apart else pixels
 
 
@@ -122,8 +125,17 @@ def _decode_lzw(page: Any, index: int, path: Path) -> NDArray[np.generic]:
     pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if not index else _multi(path, index)
     if pixels is None or pixels.shape != page.shape or pixels.dtype != page.dtype:
         raise UserError("the TIFF file cannot be read", "damaged LZW data", file=path)
+    if pixels.ndim == 3 and pixels.shape[-1] == 4:  # OpenCV gives colors times opacity
+        _check_opaque(pixels, path)
     ordered = pixels[..., [2, 1, 0, *range(3, pixels.shape[-1])]] if pixels.ndim == 3 else pixels  # OpenCV's is BGR
     return np.ascontiguousarray(ordered)
+
+
+def _check_opaque(pixels: NDArray[np.generic], path: Path) -> None:
+    """Refuse colors that were multiplied by an opacity: they are no values of the image."""
+    full = 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
+    if (pixels[..., -1] != full).any():
+        raise UserError("a TIFF must be opaque", "an opacity", file=path, hint="store it without an alpha channel")
 
 
 def _multi(path: Path, index: int) -> Any:

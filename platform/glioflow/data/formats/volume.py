@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from glioflow.data.case import Grid
 from glioflow.errors import UserError
 
+_CORNERS = tuple(itertools.product((0, 1), repeat=3))
+
 
 @dataclass(frozen=True)
 class Volume:
@@ -69,10 +71,16 @@ def same_grid(one: Volume, other: Volume) -> bool:
 
 
 def corners(volume: Volume) -> NDArray[np.float64]:
-    """Return where the centers of the eight outermost voxels of a file's array lie, (8, 3) in millimeters."""
+    """Return where the centers of the eight outermost voxels lie, (8, 3) in millimeters, in the order of S, H, W.
+
+    Files that store one grid from different corners have the same.
+    """
     assert volume.grid.affine is not None
-    shape = [volume.data.shape[volume.grid.axes.index(axis)] for axis in range(3)]
-    ends = np.array(list(itertools.product(*((0, side - 1) for side in shape))), np.float64)
+    ends = np.zeros((8, 3))
+    for axis, flipped, side, place in zip(
+        volume.grid.axes, volume.grid.flips, volume.data.shape, zip(*_CORNERS, strict=True), strict=True
+    ):
+        ends[:, axis] = [(side - 1) * (last != flipped) for last in place]
     return np.asarray(ends @ volume.grid.affine[:3, :3].T + volume.grid.affine[:3, 3])
 
 

@@ -54,8 +54,8 @@ def _read(path: Path, *, most: int) -> list[Volume]:
     if is_picture(path.name):
         return _read_picture(path, most=most)
     if is_itk(path.name):
-        data, affine = read_itk(path, most_voxels=MAX_VOXELS)
-        return _volumes(data, affine, path, oriented=True)
+        data, affine, oriented = read_itk(path, most_voxels=MAX_VOXELS)
+        return _volumes(data, affine, path, oriented=oriented)
     try:
         check_spacing(read_header(path, most=most), path)
         image = open_volume(path)
@@ -82,7 +82,9 @@ def _volumes(data: NDArray[Any], affine: NDArray[np.float64], path: Path, *, ori
     """Return the volumes along the fourth axis of a file's array; raises `UserError` as `read_volume`."""
     data = data.reshape((*data.shape, 1, 1)[:4])  # a lone slice has two axes
     if data.dtype == np.float64:
-        data = data.astype(np.float32)
+        with np.errstate(over="ignore"):  # infinity is refused below
+            data = data.astype(np.float32)
+    data = data.astype(data.dtype.newbyteorder("="), copy=False)
     if data.dtype.kind == "f" and not np.isfinite(data).all():
         raise UserError("an image must hold finite numbers", "NaN or infinity", file=path)
     grid = orient(affine, path)
