@@ -3,6 +3,7 @@
 import nibabel
 import numpy as np
 import pytest
+from dicom_series import write_series
 from test_volume_cohorts import LPS, read_first, save, write_brats
 
 from glioflow.data.checks.cohort_checks import check
@@ -141,6 +142,16 @@ def test_check_names_the_cases_of_one_person_until_the_cohort_says_otherwise(tmp
     assert report.patients == (6 if said else 4)
     assert len(shown) == (0 if said else 1)
     assert said or "DOE (DOE_20200101, DOE_20210101); P1 (P1_baseline, P1_week-12)" in shown[0]
+
+
+@pytest.mark.parametrize("said", [False, True])
+def test_check_names_studies_of_one_patient_id(tmp_path, said):
+    for study in ("1.2.3", "1.2.4"):
+        write_series(tmp_path / study, np.full((3, 6, 8), 7, np.uint16), study=study, patient="ANON")
+    (tmp_path / "cohort.yaml").write_text("each_case_is_a_person: true\n" if said else "")
+    report = check(tmp_path)
+    assert report.patients == (2 if said else 1)
+    assert any("ANON (1.2.3, 1.2.4)" in remark for remark in report.remarks) is not said
 
 
 @pytest.mark.parametrize(("case", "patient"), [("", "a"), ("a", " ")])

@@ -47,13 +47,21 @@ def test_a_palette_png_is_read_by_its_colors_and_a_gray_one_loses_its_opacity(tm
     assert np.array_equal(read_image(tmp_path / "la.png")[..., 0], GRAY)
 
 
-def test_dicom_with_dark_for_bright_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("tag", "value", "shown"),
+    [
+        ("PhotometricInterpretation", "MONOCHROME1", "MONOCHROME1"),
+        ("PhotometricInterpretation", "PALETTE COLOR", "PALETTE COLOR"),
+        ("PresentationLUTShape", "INVERSE", "MONOCHROME2, shown inverse"),
+    ],
+)
+def test_dicom_with_dark_for_bright_is_refused(tmp_path, tag, value, shown):
     folder = write_series(tmp_path, np.full((3, 6, 8), 7, np.uint16))
     for path in folder.iterdir():
         data = pydicom.dcmread(path)
-        data.PhotometricInterpretation = "MONOCHROME1"
+        setattr(data, tag, value)
         data.save_as(path)
-    with pytest.raises(UserError, match="MONOCHROME2; got MONOCHROME1"):
+    with pytest.raises(UserError, match=f"MONOCHROME2; got {shown};"):
         read_study([folder])
 
 

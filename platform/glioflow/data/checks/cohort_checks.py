@@ -30,7 +30,7 @@ _SHOWN = 8
 # Formats in which a layout or a list says what is a mask, and no name of a file.
 _KNOWING = ("published", "listed")
 # Formats in which the name of a case may tell its person, and what to do where it does not.
-_SAYS_OTHERWISE = dict.fromkeys(("lgg", "nifti"), f"write `each_case_is_a_person: true` into {DECLARED}")
+_SAYS_OTHERWISE = dict.fromkeys(("lgg", "nifti", "dicom"), f"write `each_case_is_a_person: true` into {DECLARED}")
 _SAYS_OTHERWISE["listed"] = "name the patient of each case in the list"
 
 

@@ -21,7 +21,7 @@ from glioflow.data.formats.dicom_series import check_places, drop_copies, series
 from glioflow.data.formats.dicom_stack import check_stack, settle_headers
 from glioflow.data.formats.file_roles import declared_in, roles_for
 from glioflow.data.formats.nifti_header import MAX_VOXELS
-from glioflow.data.formats.record import CaseFiles, Cohort, reason
+from glioflow.data.formats.record import CaseFiles, Cohort, each_a_person, reason
 from glioflow.data.formats.resampling import on_one_grid
 from glioflow.data.formats.tree import files_below
 from glioflow.data.formats.volume import Volume, orient, spacing_of
@@ -72,10 +72,12 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
         others = (f"{name}_{number}" for number in itertools.count(len(cases) + 1))
         free = next(each for each in itertools.chain([name], others) if each not in cases)
         cases[free] = open_files(files, name=free)
-    listed, roles = tuple(cases[name] for name in sorted(cases)), roles_for("dicom", path, "outlines", "resample_to")
+    roles = roles_for("dicom", path, "outlines", "resample_to", "each_case_is_a_person")
+    listed = tuple(cases[name] for name in sorted(cases))
+    listed = each_a_person(listed) if roles.each_case_is_a_person else listed
     outlines = roles.outlines if masks else ()
     labels = dict(enumerate(outlines, start=1)) or labels_of(cases.values())
-    if not outlines and roles.resample_to is None:
+    if not (outlines or roles.resample_to or roles.each_case_is_a_person):
         return Cohort("dicom", path, listed, labels, read)
     reader = partial(read, outlines=outlines, resample_to=roles.resample_to)
     return Cohort("dicom", path, listed, labels, reader, inputs=tuple(declared_in(path)))

@@ -93,7 +93,9 @@ def count_voxels(header: Any, file: Path) -> int:
         raise UserError("a DICOM image must state its rows and columns", file=file) from error
     if header.Modality != "SEG" and int(header.get("SamplesPerPixel") or 1) != 1:
         raise UserError("a DICOM image must be gray", f"{header.SamplesPerPixel} samples per pixel", file=file)
-    if header.Modality != "SEG" and (shown := header.get("PhotometricInterpretation", "MONOCHROME2")) != "MONOCHROME2":
+    shown = str(header.get("PhotometricInterpretation", "MONOCHROME2"))
+    shown += ", shown inverse" if str(header.get("PresentationLUTShape", "")).strip() == "INVERSE" else ""
+    if header.Modality != "SEG" and shown != "MONOCHROME2":
         hint = "store it with bright values for bright tissue, as MONOCHROME2"
         raise UserError("a DICOM image must be MONOCHROME2", shown, file=file, hint=hint)
     return count

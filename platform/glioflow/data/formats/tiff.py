@@ -133,7 +133,7 @@ def _decode_lzw(page: Any, index: int, path: Path) -> NDArray[np.generic]:
 
 def _check_opaque(pixels: NDArray[np.generic], path: Path) -> None:
     """Refuse colors that were multiplied by an opacity: they are no values of the image."""
-    full = 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
+    full = 1 if pixels.dtype.kind == "f" else np.iinfo(str(pixels.dtype)).max
     if (pixels[..., -1] != full).any():
         raise UserError("a TIFF must be opaque", "an opacity", file=path, hint="store it without an alpha channel")
 
