@@ -327,6 +327,9 @@ def test_a_region_is_answered_by_a_label_of_its_own(from_yaml):
     regions = "{WT: [1, 2, 3], TC: [1, 3], ET: [3]}"
     assert from_yaml(f"target: {{kind: binary, regions: {regions}}}"), "which means nothing there"
     assert from_yaml(f"target: {{kind: regions, regions: {regions}, decode: {{WT: 2, TC: 1, ET: 3}}}}")
+    for target in ("{labels: [1, 4]}", f"{{regions: {regions}}}"):
+        with pytest.raises(UserError, match=r"must state its kind.*set target\.kind"):
+            from_yaml(f"target: {target}")
     for decode, key, choices in (("{WT: 2, TC: 1, ET: 4}", "ET", "3"), ("{WT: 1, TC: 1, ET: 3}", "WT", "2")):
         with pytest.raises(UserError, match=rf"target.decode.{key} must be a label of .*; choose {choices}"):
             from_yaml(f"target: {{kind: regions, regions: {regions}, decode: {decode}}}")

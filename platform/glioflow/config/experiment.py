@@ -128,6 +128,14 @@ class Experiment(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _a_target_of_several_labels_says_its_kind(self) -> "Experiment":
+        for key in ("labels", "regions") if "kind" not in self.target.model_fields_set else ():
+            if value := getattr(self.target, key):
+                rule = f"a target with {key} must state its kind: without one, every label is tumor"
+                raise UserError(rule, value, ["multiclass", "regions"], hint="set target.kind")
+        return self
+
+    @model_validator(mode="after")
     def _answers_hold_labels_of_the_target(self) -> "Experiment":
         inner: set[int] = set()
         regions = self.target.regions if self.target.kind == "regions" else {}
