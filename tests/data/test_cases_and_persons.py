@@ -180,7 +180,15 @@ class TestRoles:
 
     def test_a_brain_mask_is_no_tumor(self, tmp_path):
         of_parts = ("csf_seg", "wm_mask", "white_matter_mask", "hippocampus_labels", "aseg", "aparc+aseg", "valid_mask")
-        for name in ("brain_mask", "brainmask", "mask_brain", "bet_mask", "skull-mask", *of_parts):
+        of_others = (
+            "hdbet_mask",
+            "synthstrip_mask",
+            "skull_strip_mask",
+            "icv_mask",
+            "label-CSF_probseg",
+            "vessel_mask",
+        )
+        for name in ("brain_mask", "brainmask", "mask_brain", "bet_mask", "skull-mask", *of_parts, *of_others):
             image(tmp_path / name / "one" / "flair.nii.gz")
             mask(tmp_path / name / "one" / f"one_{name}.nii.gz")
             _, case = read_first(tmp_path / name)
@@ -194,6 +202,13 @@ class TestRoles:
         _, case = read_first(tmp_path)
         assert case.channels == ("flair",)
         assert case.mask.all()
+
+    @pytest.mark.parametrize("name", ["necrosis", "WT", "OT", "seg_t1ce", "mask2", "prediction", "PTV"])
+    def test_labels_under_a_name_that_says_nothing_are_refused_as_a_channel(self, tmp_path, name):
+        save(tmp_path / "one" / "flair.nii.gz", np.arange(120).reshape(SHAPE).astype(np.int16))
+        save(tmp_path / "one" / f"one_{name}.nii.gz", np.resize(np.array([0, 0, 0, 2], np.uint8), SHAPE))
+        with pytest.raises(UserError, match=r"holds labels: is it a mask\?; got \[0, 2\].*cohort\.yaml"):
+            read_first(tmp_path)
 
     def test_a_brain_mask_beside_a_mask_of_the_tumor_is_left_out(self, tmp_path):
         image(tmp_path / "a.nii.gz")

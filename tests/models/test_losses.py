@@ -250,6 +250,8 @@ def test_class_weights_are_one_for_each_output_with_or_without_the_background_th
         ({"name": "dice", "class_weights": [1, -1]}, "class_weights must be at least 0"),
         ({"name": "dice", "class_weights": [0, 0]}, "class_weights must be at least 0"),
         ({"name": "tversky", "options": {"alpha": 0, "beta": 0}}, "must not both be 0"),
+        ({"name": "focal_tversky", "options": {"gamma": 0}}, "gamma of loss focal_tversky must be above 0"),
+        ({"name": "generalized_dice", "options": {"smooth": 0}}, "must be above 0"),
     ],
 )
 def test_a_loss_that_makes_no_sense_is_refused(settings, said):

@@ -184,6 +184,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "label_smoothing": (0, 0.999),
 }
 
+# Which of them must be above 0: a loss is constant, or 0 / 0, without it.
+_ABOVE_0 = {("focal_tversky", "gamma"), ("generalized_dice", "smooth")}
+
 
 def check_loss_values(kind: str, options: Mapping[str, Any]) -> None:
     """Raise `UserError` where the value of a loss's option is none that it can be computed with."""
@@ -196,6 +199,8 @@ def check_loss_values(kind: str, options: Mapping[str, Any]) -> None:
         low, high = _RANGES[name]
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise UserError(f"option {name} of loss {kind} must be a number from {low:g} to {high:g}", value)
+        if value == 0 and (kind, name) in _ABOVE_0:
+            raise UserError(f"option {name} of loss {kind} must be above 0", value)
 
     given = {**LOSSES[kind].options, **options}
     if given.get("alpha") == given.get("beta") == 0:

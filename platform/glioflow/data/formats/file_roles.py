@@ -35,13 +35,13 @@ Role = Literal["image", "mask", "brain_mask"]
 
 DECLARED = "cohort.yaml"
 _ENDING = r"\.(?:tiff?|png|nii|nii\.gz|mha|nrrd)$"
-_MARK = r"(?:masks?|d?segs?|segm|segmentations?|labels?)"
+_MARK = r"(?:masks?|(?:d|prob)?segs?|segm|segmentations?|labels?|labelmaps?)"
 # Words that alone mean a mask of the tumor: as an image it would tell the network the answer.
 _TUMOR = rf"(?:tumou?rs?[_ -]?{_MARK}|lesions?|tumou?rs?|gtv|gt|ground[_-]?truth|truth|roi|annotations?)"
 # Whose masks are no tumor: the brain and its parts, the head, and where an image is valid.
 _BRAIN = (
-    r"(?:brain|bet|skull|skullstrip(?:ped)?|head|scalp|face|foreground|background|valid|parenchyma|tissues?|wm|gm|csf"
-    r"|(?:white|gr[ae]y)[_-]?matter|ventricles?|hippocamp(?:us|i)|cerebell(?:um|ar)|thalam(?:us|i)|brain[_-]?stem)"
+    r"(?:brain|nobrain|(?:hd[_-]?)?bet|synthstrip|skull|skull[_-]?strip(?:ped)?|icv|tiv|intracranial|cavity|eyes?"
+    r"|vessels?|head|scalp|face|foreground|background|valid|parenchyma|tissues?|wm|gm|csf|(?:white|gr[ae]y)[_-]?matter|ventricles?|hippocamp(?:us|i)|cerebell(?:um|ar)|thalam(?:us|i)|brain[_-]?stem)"
 )
 _ATLAS = r"(?:aseg|aparc(?:[._+-]?[a-z0-9]+)*|wmparc|ribbon)"
 MASK_NAME = re.compile(rf"(?:^|[_. -])(?:{_MARK}|{_TUMOR}){_ENDING}|\.seg\.nrrd$", re.IGNORECASE)

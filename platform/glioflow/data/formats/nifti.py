@@ -24,7 +24,7 @@ from glioflow.data.formats.record import CaseFiles, Cohort, each_a_person
 from glioflow.data.formats.resampling import OTHER_GRIDS, resample, settle_grids
 from glioflow.data.formats.volume import Volume, paste, same_grid
 from glioflow.data.formats.volume_files import MAX_CHANNELS, read_labels, read_stack, read_volume
-from glioflow.data.sequences import NONE_CHOSEN, Series, check_once, rename_chosen
+from glioflow.data.sequences import NONE_CHOSEN, Series, check_once, is_channel_name, rename_chosen
 from glioflow.errors import UserError
 from glioflow.label_schemes import scheme_named
 
@@ -38,6 +38,8 @@ _KEYS = (
     "skip_incomplete",
     "each_case_is_a_person",
 )
+# How many different values an image of an unknown name may have before it is no map of labels.
+_MOST_LABELS = 12
 
 
 def detect(path: Path, files: Sequence[Path] = ()) -> bool:
@@ -159,6 +161,11 @@ def join(
 ) -> Case:
     """Join the volumes of channels, each with its file, and at most one mask; see `assemble`."""
     check_once(channels)
+    for name, (file, volume) in channels.items():
+        if not is_channel_name(name) and (labels_seen := _labels_in(volume)):
+            rule = f"an image must hold gray values, and {name} holds labels: is it a mask?"
+            hint = f"say which file is what in a file {DECLARED} beside the cases"
+            raise UserError(rule, labels_seen, file=file, hint=hint)
     notes: tuple[str, ...] = ()
     if resample_to is not None:
         settled, notes = settle_grids({name: volume for name, (_, volume) in channels.items()}, resample_to, case.id)
@@ -196,6 +203,16 @@ def join(
         ),
         files=tuple(dict.fromkeys(file for file, _ in channels.values())),
     )
+
+
+def _labels_in(volume: Volume) -> list[int]:
+    """Return the values of a volume that has only a few, 0 among them, as labels are; of any other, none."""
+    for part in (volume.data.ravel()[:: max(1, volume.data.size // 4096)], volume.data):
+        values = np.unique(part)
+        if len(values) > _MOST_LABELS:
+            return []
+    labels = len(values) > 1 and values[0] == 0 and (values == np.rint(values)).all()
+    return [int(value) for value in values] if labels else []
 
 
 def _channels(case: CaseFiles, images: list[Path], description: Mapping[str, object]) -> list[tuple[str, Path]]:
