@@ -131,9 +131,13 @@ def test_a_missing_value_is_missing(value):
 
 
 @pytest.mark.parametrize("column", ["OS_event", "os_event", "PFI_event", "death01"])
-def test_events_may_be_written_as_pandas_writes_them(tmp_path, column):
+@pytest.mark.parametrize(
+    "events", ["True False TRUE 0", "yes NO Y n", "Dead Alive died living", "1:DECEASED 0:LIVING 1.0 0.0"]
+)
+def test_events_may_be_written_as_pandas_and_people_write_them(tmp_path, column, events):
     path = tmp_path / "table.csv"
-    path.write_text(f"Patient,{column}\na,True\nb,False\nc,TRUE\nd,0\n")
+    rows = "".join(f"{patient},{event}\n" for patient, event in zip("abcd", events.split(), strict=True))
+    path.write_text(f"Patient,{column}\n{rows}")
     (values,) = (
         read_clinical(path)[name] for name in ("os_event", "pfi_event", "death01") if name in read_clinical(path)
     )

@@ -17,10 +17,15 @@ _GENDERS = {"1": "female", "2": "male"}
 _HISTOLOGIES = {"1": "astrocytoma", "2": "oligoastrocytoma", "3": "oligodendroglioma"}
 _LOWER_GRADES = {"1": "2", "2": "3"}  # the code of data.csv: checked against the grades in words of the same patients
 _ROMAN_GRADES = {"G1": "1", "G2": "2", "G3": "3", "G4": "4"}
-_FLAGS = {"true": "1", "false": "0"}
+# Whether an event was observed, as pandas, people and cBioPortal write it.
+_FLAGS = {
+    **dict.fromkeys("true yes y dead died deceased event 1:deceased 1:progressed 1:progression".split(), "1"),
+    **dict.fromkeys("false no n alive living censored 0:living 0:alive 0:censored".split(), "0"),
+}
 
 PATIENT_COLUMNS = ("Patient", "patient", "Brats20ID", "BraTS20ID", "BraTS21ID", "participant_id", "id")
 MISSING = {"", "na", "n/a", "nan", "none", "null", "[not available]", "[discrepancy]", "[unknown]"}
+MISSING |= {"unknown", "not available", "not reported", "[not evaluated]", "[not applicable]"}
 # BraTS 2020's original csv says "ALIVE (361 days later)" here; copies in which only the number is left have lost it.
 _FLATTENED = {("BraTS20_Training_084", 361.0)}
 
@@ -82,7 +87,7 @@ def typed_value(name: str, value: object, *, codes: Mapping[str, str] | None = N
         return "na"  # BraTS's word for "not applicable", which is a category there and no gap
     if text.lower() in MISSING:
         return None
-    if name in TARGETS and name in _WHOLE:  # as pandas writes them
+    if name in TARGETS and name in _WHOLE:
         text = _FLAGS.get(text.lower(), text)
     text = (codes or {}).get(text.removesuffix(".0") if codes else text, text)
     if column.kind == "category":

@@ -103,6 +103,7 @@ def build_and_fit(
         size = (resume and recorded_batch_size(resume)) or find_batch_size(
             network, criterion, target, training, cases, storage=storage, **parts
         )
+        size = max(1, size // world_size) * world_size  # of an elastic training that other workers began
         training, report = training.model_copy(update={"batch_size": size}), _with_batch_size(report, size)
     batches = batches_of(training.sampling)(
         cases,
