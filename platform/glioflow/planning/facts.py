@@ -208,7 +208,8 @@ def _count_outcomes(cohort: Cohort) -> int:
         return 0
     try:
         table = read_clinical(cohort.clinical)
-        own = table.loc[table.index.isin({patient_key(case.patient) for case in cohort.cases})]
+        names = {patient_key(name) for case in cohort.cases for name in (case.patient, case.id)}
+        own = table.loc[table.index.isin(names)]
         return len(take_outcome(own, choose_task(own, SurvivalSettings()))[0])
     except UserError:
         return 0

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from glioflow.errors import UserError
@@ -23,6 +24,8 @@ _FLAGS = {
     **dict.fromkeys("false no n alive living censored 0:living 0:alive 0:censored".split(), "0"),
 }
 
+ShapeFeatures = Mapping[str, Mapping[str, float | None]]
+NOBODY: Mapping[str, str] = MappingProxyType({})
 PATIENT_COLUMNS = ("Patient", "patient", "Brats20ID", "BraTS20ID", "BraTS21ID", "participant_id", "id")
 MISSING = {"", "na", "n/a", "nan", "none", "null", "[not available]", "[discrepancy]", "[unknown]"}
 MISSING |= {"unknown", "not available", "not reported", "[not evaluated]", "[not applicable]"}
@@ -129,31 +132,49 @@ def read_clinical(path: Path, *, outcomes: Path | None = None) -> "pd.DataFrame"
     return table[[name for name in COLUMNS if name in table] + [name for name in table if name not in COLUMNS]]
 
 
-def join_features(clinical: "pd.DataFrame", features: Mapping[str, Mapping[str, float | None]]) -> "pd.DataFrame":
-    """Return the clinical rows of the patients that have features, with their features as further columns.
+def features_of_patients(
+    clinical: "pd.DataFrame", features: ShapeFeatures, persons: Mapping[str, str] = NOBODY
+) -> "pd.DataFrame":
+    """Return the shape features of the patients in a clinical table, who may stand there by the name of a case.
 
     Args:
         clinical: The table of `read_clinical`.
-        features: Shape features by patient or case id, e.g. of `MaskFeatures.volume`.
+        features: Shape features by case, e.g. of `MaskFeatures.volume`; those of a patient's cases are averaged.
+        persons: The patient of each case; a case that is not in it is a patient of its own.
 
     Raises:
-        UserError: If no patient is in both, or two cases are of one patient.
+        UserError: If no patient is in both, or the table has several rows for one.
     """
     import pandas as pd
 
-    shapes = pd.DataFrame.from_dict({case: dict(values) for case, values in features.items()}, orient="index")
-    shapes.index = pd.Index([patient_key(str(case)) for case in shapes.index], name="patient")
-    if shapes.index.has_duplicates:
-        raise UserError("a patient must have one set of features", shapes.index[shapes.index.duplicated()][0])
-    joined = clinical.merge(
-        shapes.astype(float), how="inner", left_index=True, right_index=True, suffixes=("", "_shape")
-    )
-    if joined.empty:
+    rows: dict[str, str] = {}  # of the table, by case
+    row_of: dict[str, str] = {}  # by person
+    for case in features:
+        person = persons.get(case, case)
+        keys = [key for name in (case, person) if (key := patient_key(name)) in clinical.index]
+        if not keys:
+            continue
+        rows[case] = keys[0]
+        if row_of.setdefault(patient_key(person), keys[0]) != keys[0]:
+            both = f"{row_of[patient_key(person)]} and {keys[0]} for {person}"
+            raise UserError("a clinical table must have one row for each patient", both)
+    if not rows:
         shown = [str(patient) for patient in clinical.index[:4]]
-        raise UserError(
-            "features and clinical table must share at least one patient", list(features)[:4], choices=shown
-        )
-    return joined
+        rule = "features and clinical table must share at least one patient"
+        raise UserError(rule, list(features)[:4], choices=shown)
+    shapes = pd.DataFrame.from_dict({case: dict(features[case]) for case in rows}, orient="index").astype(float)
+    return shapes.groupby(pd.Index([rows[case] for case in shapes.index], name="patient")).mean()
+
+
+def join_features(
+    clinical: "pd.DataFrame", features: ShapeFeatures, persons: Mapping[str, str] = NOBODY
+) -> "pd.DataFrame":
+    """Return the clinical rows of the patients that have features, with their features as further columns.
+
+    Takes and raises the same as `features_of_patients`.
+    """
+    shapes = features_of_patients(clinical, features, persons)
+    return clinical.merge(shapes, how="inner", left_index=True, right_index=True, suffixes=("", "_shape"))
 
 
 def _read_one(path: Path) -> "pd.DataFrame":

@@ -7,7 +7,7 @@ from pathlib import Path
 from glioflow.features.association import FEATURES, Association, associate
 from glioflow.reports.association_figure import association_figure, association_page
 from glioflow.runs.analysis.survival import measure_shapes
-from glioflow.survival import patient_key, read_clinical
+from glioflow.survival import features_of_patients, read_clinical
 from glioflow.tracking import Tracking
 from glioflow.tracking.datasets import table_dataset
 from glioflow.tracking.run import Opening, open_run
@@ -44,13 +44,10 @@ def associate_cohort(
     Raises:
         UserError: If cohort, table, run or names do not fit each other.
     """
-    import pandas as pd
-
-    tracking = Tracking()
+    tracking, table = Tracking(), read_clinical(clinical)
     shapes = measure_shapes(tracking, masks, cohort, "testing")
-    by_patient = {patient_key(case): values for case, values in shapes.features.items()}
-    features = pd.DataFrame.from_dict(by_patient, orient="index").astype(float)
-    association = associate(features, read_clinical(clinical), feature_names=feature_names, clusters=clusters)
+    features = features_of_patients(table, shapes.features, shapes.persons)
+    association = associate(features, table, feature_names=feature_names, clusters=clusters)
     answer = association.model_dump(mode="json")
     figure = association_figure(answer["tests"], answer["aucs"])
     page = association_page(

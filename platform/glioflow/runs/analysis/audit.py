@@ -225,7 +225,7 @@ def slice_features(cohort: PreparedCohort) -> "pd.DataFrame":
         for plane in np.asarray(cohort.case(record.id).mask) > 0:
             measured = measure_slice(plane) if plane.any() else {}
             rows.append([float(measured.get(name) or 0) for name in names])
-            patients.append(patient_key(record.id))
+            patients.append(patient_key(record.patient))
     return pd.DataFrame(rows, columns=list(names), index=pd.Index(patients, name="patient"))
 
 

@@ -10,7 +10,7 @@ from glioflow.data.prepared.cohort import PreparedCohort, is_prepared
 from glioflow.data.prepared.remote import local_folder
 from glioflow.data.preprocessing.brain_mask import locate_brain
 from glioflow.errors import UserError
-from glioflow.evaluation.patients import CaseScores
+from glioflow.evaluation.patients import CaseScores, person_of
 from glioflow.features import measure_mask
 from glioflow.reports.survival_figure import risk_groups_figure
 from glioflow.runs.crossval.out_of_fold import OUT_OF_FOLD
@@ -48,11 +48,13 @@ class Shapes:
 
     Attributes:
         features: Key of `MaskFeatures.volume` to value, by case.
+        persons: The patient of each case.
         masks: In words, whose masks were measured.
         datasets: The cohort that they are of.
     """
 
     features: Features
+    persons: dict[str, str]
     masks: str
     datasets: tuple[Dataset, ...]
 
@@ -79,11 +81,11 @@ def fit_survival(
         UserError: If the tables, the run or the cohort do not fit, or there are too few patients or events.
     """
     tracking, table = Tracking(), read_clinical(clinical, outcomes=outcomes)
-    shapes = Shapes({}, "none", ()) if masks == "none" else measure_shapes(tracking, masks, cohort, "training")
+    shapes = Shapes({}, {}, "none", ()) if masks == "none" else measure_shapes(tracking, masks, cohort, "training")
     if masks == "none":
         settings = settings.model_copy(update={"shape_features": ()})
     else:
-        table = join_features(table, shapes.features)
+        table = join_features(table, shapes.features, shapes.persons)
     evaluation = evaluate_stage(table, settings)
     stage = fit_stage(table, settings, evaluation=evaluation) if settings.storable else None
     tables = [table_dataset(path, "training") for path in (clinical, outcomes) if path is not None]
@@ -128,7 +130,7 @@ def measure_shapes(tracking: Tracking, masks: str, cohort: str | Path | None, us
         if cohort is None:
             raise UserError("--masks manual needs the cohort whose masks it measures", hint="give COHORT")
         path = local_folder(cohort, prepared_home())
-        return Shapes(_manual_features(path), "manual", (cohort_dataset(path, used_for),))
+        return Shapes(*_manual_features(path), "manual", (cohort_dataset(path, used_for),))
     if not re.fullmatch("[0-9a-f]{32}", masks):
         words = ["manual"] if used_for == "testing" else ["manual", "none"]
         raise UserError("--masks must be a word or the run id of a cross-validation", masks, words)
@@ -140,16 +142,19 @@ def measure_shapes(tracking: Tracking, masks: str, cohort: str | Path | None, us
         raise UserError(rule, f"run {masks} of kind {kind}, {status}", hint=hint)
     rows: list[CaseScores] = tracking.read_json(masks, OUT_OF_FOLD)
     features = {row["id"]: row["features"] for row in rows}
-    return Shapes(features, f"out-of-fold masks of run {masks}", datasets_of(crossval, used_for))
+    persons = {row["id"]: person_of(row) for row in rows}
+    return Shapes(features, persons, f"out-of-fold masks of run {masks}", datasets_of(crossval, used_for))
 
 
-def _manual_features(path: Path) -> Features:
-    features = {}
+def _manual_features(path: Path) -> tuple[Features, dict[str, str]]:
+    features: Features = {}
+    persons = {}
     if is_prepared(path):
         for case in (prepared := PreparedCohort(path)).cases(record.id for record in prepared.records):
             if case.record.areas_px is not None:
                 measured = measure_mask(case.reference() > 0, spacing_mm=case.record.spacing_mm, brain=case.brain())
                 features[case.record.id] = measured.volume
+                persons[case.record.id] = case.record.patient
     else:
         cohort = open_cohort(path)
         for entry in cohort.cases:
@@ -157,10 +162,11 @@ def _manual_features(path: Path) -> Features:
             if read.mask is not None:
                 brain = locate_brain(read.image)
                 features[read.id] = measure_mask(read.mask > 0, spacing_mm=read.spacing_mm, brain=brain).volume
+                persons[read.id] = read.patient
     if not features:
         hint = "give a labeled cohort, or --masks with a cross-validation's run id"
         raise UserError("--masks manual needs a cohort with masks", path, hint=hint)
-    return features
+    return features, persons
 
 
 def read_stage(run_id: str) -> SurvivalStage:

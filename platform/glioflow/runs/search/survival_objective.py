@@ -29,11 +29,12 @@ Features = Mapping[str, Mapping[str, float | None]]
 
 
 class Tables(BaseModel):
-    """Where the patients' clinical values and outcomes are, on every node."""
+    """Where the patients' clinical values and outcomes are, on every node, and the patient of each case."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     clinical: Path
     outcomes: Path | None = None
+    persons: dict[str, str] = {}
 
     @property
     def digest(self) -> str:
@@ -49,7 +50,7 @@ class Tables(BaseModel):
         Raises:
             UserError: If a table, a column or enough outcomes are missing, with the numbers.
         """
-        table = join_features(read_clinical(self.clinical, outcomes=self.outcomes), features)
+        table = join_features(read_clinical(self.clinical, outcomes=self.outcomes), features, self.persons)
         return cross_validated_concordance(table, settings)
 
 
@@ -67,8 +68,9 @@ def find_tables(setting: Setting, folds: Sequence[Split], *, say: Say) -> Tables
         rule = f"the objective {C_INDEX} needs a clinical table, and the cohort has none"
         raise UserError(rule, hint="give its path as search.clinical")
     outcomes = None if search.outcomes is None else _locate(search.outcomes, "search.outcomes")
-    tables = Tables(clinical=clinical, outcomes=outcomes)
     cases = [cohort.case(case_id) for fold in folds for case_id in fold.val]
+    persons = {case.record.id: case.record.patient for case in cases}
+    tables = Tables(clinical=clinical, outcomes=outcomes, persons=persons)
     features = {
         case.record.id: measure_mask(case.reference() > 0, spacing_mm=case.record.spacing_mm).volume for case in cases
     }
