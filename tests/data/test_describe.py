@@ -45,10 +45,11 @@ def test_gaps_copies_and_steps_are_told(lgg, tmp_path):
             pixels[..., 2] = pixels[..., 1]
             tifffile.imwrite(path, pixels, photometric="rgb", metadata=None, software="")
     table = lgg / "data.csv"
-    table.write_text(table.read_text() + "TCGA_XX_0000" + "," * 17 + "\n")
+    rows = [*table.read_text().replace("TCGA_", "TCGA-", 1).splitlines(), "TCGA_XX_0000" + "," * 17]
+    table.write_text("\n".join(",".join(reversed(row.split(","))) for row in rows))
     page = describe(lgg, tmp_path / "out").report.read_text()
     assert re.search(rf"<td>{folder.name}</td><td>.*post</td>", page)
-    assert "1 match no case" in page
+    assert "1 match no case, 0 patients have no row" in page
     assert "percentile, brain_mask, crop_brain, clahe, pad_square, resize, zscore" in page
 
 

@@ -16,17 +16,17 @@ from glioflow.data.preprocessing.brain_mask import BrainMask
 from glioflow.data.preprocessing.geometry_steps import CropBrain, PadSquare, ResizePlane
 from glioflow.data.preprocessing.intensity_steps import Clahe, Percentile, ZScore
 from glioflow.data.preprocessing.pipeline import Step
+from glioflow.errors import UserError
 from glioflow.reports import case_pictures as examples
 from glioflow.reports import cohort_figures as draw
 from glioflow.reports.case_facts import CaseFacts, edges_of, read_facts
 from glioflow.reports.page import Drawing, Section, render_page
-from glioflow.survival.clinical import separator_of
+from glioflow.survival.clinical import MISSING, patient_key, patients_of, separator_of
 
 # Shown where no experiment names its own.
 TOUR: tuple[Step, ...] = (
     Percentile(low=1, high=99.5), BrainMask(), CropBrain(), Clahe(), PadSquare(), ResizePlane(size=128), ZScore(),
 )  # fmt: skip
-MISSING = {"", "na", "nan", "n/a", "none", "null"}
 MapCases = Callable[[Callable[[CaseFiles], CaseFacts], Iterable[CaseFiles]], Iterable[CaseFacts]]
 
 
@@ -192,17 +192,18 @@ def _table(cohort: Cohort) -> Section:
         name: 100 * sum(k >= len(row) or row[k].strip().lower() in MISSING for row in rows) / max(1, len(rows))
         for k, name in enumerate(head)
     }
-    known = {case.patient for case in cohort.cases} | {case.id for case in cohort.cases}
-    without = len({case.patient for case in cohort.cases} - {row[0] for row in rows} - _with_row(cohort, rows))
-    text = f"{len(rows)} rows in {cohort.clinical.name}; {sum(row[0] not in known for row in rows)} match no case, "
+    try:
+        keys = patients_of(cohort.clinical)
+    except UserError as error:
+        return Section("Clinical table", f"{cohort.clinical.name} cannot be used for survival: {error.rule}.")
+    names = {case.id: {patient_key(case.patient), patient_key(case.id)} for case in cohort.cases}
+    known = set().union(*names.values())
+    having = {case.patient for case in cohort.cases if names[case.id] & set(keys)}
+    without = len({case.patient for case in cohort.cases} - having)
+    text = f"{len(rows)} rows in {cohort.clinical.name}; {sum(key not in known for key in keys)} match no case, "
     picture = draw.bars(gaps, title="Missing values", xlabel="percent of rows", limit=100)
     drawing = Drawing("missing", picture, "Empty cells, NA and the like.", wide=True)
     return Section("Clinical table", f"{text}{without} patients have no row.", [drawing])
-
-
-def _with_row(cohort: Cohort, rows: Sequence[Sequence[str]]) -> set[str]:
-    keys = {row[0] for row in rows}
-    return {case.patient for case in cohort.cases if case.id in keys}
 
 
 def _examples(cohort: Cohort, facts: Sequence[CaseFacts], steps: tuple[Step, ...]) -> list[Section]:
