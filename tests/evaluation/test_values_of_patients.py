@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from glioflow.api.results import metrics_table
 from glioflow.bundle.card import subgroup_metrics
 from glioflow.evaluation import evaluate_case, evaluate_parts, fit_volume_interval, summarize
 from glioflow.evaluation.intervals import bootstrap_interval
+from glioflow.evaluation.summary import flatten_summary
 from glioflow.promotion.evidence import mean
 from glioflow.runs.crossval.run import fit_interval
 from glioflow.runs.scoring import CohortScores
@@ -79,6 +81,8 @@ def test_a_part_that_is_empty_counts_beside_its_own_mean_and_beside_the_mean_ove
     summary = summarize([{"id": "A1", "patient": "A", **evaluate_parts(parts, parts)}])
     assert summary["dice_ET_num_empty_both"] == summary["dice_num_empty_both"] == 1
     assert "dice_WT_num_empty_both" not in summary
+    shown = metrics_table("r", flatten_summary(summary, "test")).rows
+    assert ["dice_num_empty_both", 1] in shown, "not that of the union, which is 0"
 
 
 def test_masks_with_tumor_need_no_such_count():

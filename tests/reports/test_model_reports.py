@@ -71,7 +71,7 @@ def answer(**others):
     row = {"id": "TCGA_<b>", "institution": None, "dice": 0.0, "iou": 0.0, "hd95": 5.0, "nsd": 0.1, "uncertainty": 0.2}
     return {
         "per_patient": [row],
-        **{"num_patients": 1, "dice_mean": 0.0, "dice_median": 0.0, "dice_ci95": [0.0, 0.0], "num_empty_both": 1},
+        **{"num_patients": 1, "dice_mean": 0.0, "dice_median": 0.0, "dice_ci95": [0.0, 0.0], "dice_num_empty_both": 1},
         **{"num_slices": 4, "num_tumor_slices": 0, "num_false_positive_slices": 1},
         "baselines": {"all_empty": {"dice_mean": 1.0, "dice_median": 1.0}},
         "calibration": {},
@@ -87,7 +87,7 @@ def test_warnings_come_first_and_names_are_escaped():
     )
     assert "TCGA_&lt;b&gt;" in page
     assert "Some &lt;model&gt;" in page
-    assert "1 patients have a case without tumor and without prediction, which counts as 1" in page
+    assert "1 patients have a case with a part that is empty in prediction and reference: it counts as 1" in page
 
 
 def test_an_interval_that_is_not_available_says_why():

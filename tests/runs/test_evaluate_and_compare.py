@@ -258,6 +258,8 @@ def test_the_better_of_two_models_is_found_by_patient_and_institution(models, ea
     assert compare(bad, good, easy.path)["difference"] == pytest.approx(-answer["difference"])
     assert sum(place["num_patients"] for place in answer["per_institution"].values()) == answer["num_patients"] == 8
     assert {"iou", "hd95", "nsd", "false_positive_slice_rate"} <= set(answer["metrics"])
+    for said in ("mean", "num_empty_both"):
+        assert {f"{metric}_{said}" for metric in answer["metrics"]} <= answer["models"]["a"].keys()
     assert [row["difference"] for row in answer["per_patient"]] == [
         pytest.approx(row["dice_a"] - row["dice_b"]) for row in answer["per_patient"]
     ]

@@ -67,7 +67,7 @@ class CrossvalResult(Result):
     def tables(self) -> list[Table]:
         """Return each patient's metrics, and the summary."""
         chief = {key: getattr(self, key) for key in ("dice_mean", "dice_median", "dice_ci95", "baselines")}
-        chief |= {key: self.summary[key] for key in ("num_patients", "num_empty_both") if key in self.summary}
+        chief |= {key: self.summary[key] for key in ("num_patients", "dice_num_empty_both") if key in self.summary}
         return patients_tables(self.per_patient, chief)
 
 

@@ -51,7 +51,15 @@ def _plain(value: Any) -> Json:
 
 def metrics_table(run_id: str, metrics: Mapping[str, float | None]) -> Table:
     """Return a run's chief metrics, validation beside test."""
-    keys = ("dice_mean", "dice_ci95_low", "dice_ci95_high", "dice_median", "hd95_median", "iou_mean", "num_empty_both")
+    keys = (
+        "dice_mean",
+        "dice_ci95_low",
+        "dice_ci95_high",
+        "dice_median",
+        "hd95_median",
+        "iou_mean",
+        "dice_num_empty_both",
+    )
     parts = [part for part in ("val", "test") if f"{part}/dice_mean" in metrics]
     shown = [key for key in keys if any(f"{part}/{key}" in metrics for part in parts)]
     return Table(f"run {run_id}", ["", *parts], [[key, *(metrics.get(f"{p}/{key}") for p in parts)] for key in shown])

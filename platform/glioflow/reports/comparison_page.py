@@ -1,7 +1,7 @@
 """The report about two models on the same patients. Knows only the answer's plain values."""
 
 from glioflow.reports import evaluation_figures as draw
-from glioflow.reports.evaluation_page import METRICS, Answer
+from glioflow.reports.evaluation_page import BOTH_EMPTY, METRICS, Answer
 from glioflow.reports.numbers import number
 from glioflow.reports.page import Drawing, Section, render_page
 
@@ -27,7 +27,12 @@ def comparison_page(answer: Answer, *, about: str) -> str:
         xlabel="A less B, with 95 % interval",
     )
     metrics = [
-        (METRICS.get(name, name), number(a.get(f"{name}_mean")), number(b.get(f"{name}_mean")), *_difference(v))
+        (
+            METRICS.get(name, name),
+            *(number(model.get(f"{name}_mean")) for model in (a, b)),
+            *_difference(v),
+            ", ".join(str(model.get(f"{name}_num_empty_both", 0)) for model in (a, b)),
+        )
         for name, v in answer["metrics"].items()
     ]
     institutions = [(name, *_difference(v)) for name, v in answer["per_institution"].items()]
@@ -51,7 +56,7 @@ def comparison_page(answer: Answer, *, about: str) -> str:
             "Every metric",
             "Means over patients; undefined ones are left out in pairs.",
             (Drawing("metrics", forest, "Blue: A is higher. Red: B is.", wide=True),),
-            head=("metric", "A", "B", *head),
+            head=("metric", "A", "B", *head, f"{BOTH_EMPTY}: A, B"),
             rows=metrics,
         ),
         Section(

@@ -99,9 +99,10 @@ def _facts(answer: Answer) -> dict[str, str]:
 
 def _dice(answer: Answer, rows: Sequence[Answer]) -> Section:
     figure = distribution_of_dice({row["id"]: row["dice"] for row in rows}, title="Dice of each case")
-    empty = answer.get("num_empty_both", 0)
+    empty = answer.get("dice_num_empty_both", 0)
     text = "One Dice for each case's whole volume, in the original geometry; a patient's is the mean over their cases."
-    text += f" {empty} patients have a case without tumor and without prediction, which counts as 1." if empty else ""
+    if empty:
+        text += f" {empty} patients have a case with a part that is empty in prediction and reference: it counts as 1."
     return Section("Dice", text, (Drawing("dice", figure, "Every case, in order.", wide=True),))
 
 

@@ -1,6 +1,6 @@
 """Two models on the same patients, paired: what differs, by how much, where, and how surely."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -11,6 +11,7 @@ from glioflow.errors import UserError
 from glioflow.evaluation import Comparison, compare_rows, flatten_summary, summarize
 from glioflow.evaluation.comparison import ComparisonJson, PairedDifference
 from glioflow.evaluation.patients import CaseScores, metric_of
+from glioflow.evaluation.summary import EMPTY_BOTH
 from glioflow.reports.comparison_page import comparison_page
 from glioflow.runs.analysis.evaluate import Subject, labeled_cases, open_subject, short_name, unseen_by
 from glioflow.runs.crossval.out_of_fold import OutOfFold, find_crossval, read_out_of_fold
@@ -119,7 +120,7 @@ def compare(
         "num_undefined": dice.num_undefined,
         "metric": "dice",
         "metrics": {metric: compared.to_json() for metric, compared in paired.items()},
-        "models": {"a": _described(a), "b": _described(b)},
+        "models": {"a": _described(a, paired), "b": _described(b, paired)},
         "per_patient": _side_by_side(a.rows, b.rows),
         "warnings": warnings,
     }
@@ -262,7 +263,8 @@ def _true_voxels(row: CaseScores) -> dict[str, float]:
     return {part: sum(metric_of(row, f"{kind}{part}") or 0 for kind in kinds) for part in parts}
 
 
-def _described(side: _Side) -> ComparedModel:
+def _described(side: _Side, metrics: Iterable[str]) -> ComparedModel:
+    """Say what a model is and its means, beside each how many patients the rule for two empty masks decided."""
     summary = summarize(side.rows)
     return {
         "name": side.name,
@@ -270,8 +272,8 @@ def _described(side: _Side) -> ComparedModel:
         "architecture": side.architecture,
         "num_parameters": side.num_parameters,
         "dice_median": summary["dice_median"],
-        "dice_num_empty_both": summary.get("dice_num_empty_both", 0),
-        **{f"{metric}_mean": summary.get(f"{metric}_mean") for metric in METRICS},
+        **{f"{metric}_mean": summary.get(f"{metric}_mean") for metric in (*METRICS, *metrics)},
+        **{key: summary.get(key, 0) for key in (f"{metric}_{EMPTY_BOTH}" for metric in ("dice", *metrics))},
     }
 
 
