@@ -18,6 +18,7 @@ from glioflow.audit import (
     read_aliases,
 )
 from glioflow.audit.gap import deal, score
+from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.prepared.prints import hash_slices, mirror, mirror_signatures, sign
 from glioflow.data.splits import Split, SplitSettings, make_split
 from glioflow.survival import SurvivalSettings
@@ -295,7 +296,18 @@ def test_truth_scores_one_and_nothing_scores_what_empty_slices_give(prepared):
     nothing = score(lambda case: np.zeros(case.record.shape, bool), cases)
     empty = np.mean([area == 0 for case in cases for area in case.record.areas_px])
     assert (nothing.dice, nothing.dice_pooled) == (0, 0)
-    assert nothing.dice_per_slice == pytest.approx(empty)
+    assert nothing.dice_per_slice == pytest.approx(empty) == nothing.num_empty_both / nothing.num_slices
+
+
+def test_several_cases_of_one_patient_count_as_one_patient(prepared):
+    first, second, *_ = prepared.cases(prepared.records.ids())
+    again = [PreparedCase(first.record.model_copy(update={"id": f"again{k}"}), first.folder) for k in range(3)]
+
+    def segment(case):
+        truth = case.reference() > 0
+        return truth if case.record.patient == first.record.patient else np.zeros_like(truth)
+
+    assert score(segment, [first, *again, second]).dice == pytest.approx(0.5)
 
 
 def test_a_person_whom_two_tables_know_under_two_names_is_one(tmp_path):

@@ -45,7 +45,7 @@ class AuditResult(Result):
 
     def tables(self) -> list[Table]:
         """Return the leaks, the scores under both splits, and the rebuilt example, as far as there are any."""
-        keys = ("dice", "dice_pooled", "dice_per_slice", "dice_tumor_slices")
+        keys = ("dice", "dice_pooled", "dice_per_slice", "num_empty_both", "dice_tumor_slices")
         rows: list[list[object]] = [
             [who, f"by {kind}", *(self.scores[kind][who][key] for key in keys)]
             for who in self.scores.get("patient", {})

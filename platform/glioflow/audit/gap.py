@@ -7,6 +7,7 @@ geometry of the network and without clean-up.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from glioflow.errors import UserError
 from glioflow.evaluation import dice_of_counts
 from glioflow.evaluation.baselines import NearestSlice, fit_flair_threshold, predict_flair_threshold
 from glioflow.evaluation.inference import predict_volume
+from glioflow.evaluation.patients import patient_means
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,12 +37,14 @@ class Scores(BaseModel):
     """Scores of segmentations of the test slices.
 
     Attributes:
-        dice: Dice over all test slices of a patient, averaged over the patients with tumor in these slices.
+        dice: Dice over all test slices of a case, mean over a patient's cases, then over the patients with tumor in
+            these slices.
         dice_pooled: Dice over the voxels of all test slices.
         dice_per_slice: Mean over test slices, as often published; an empty slice predicted as empty counts 1.
         dice_tumor_slices: Mean over the test slices with tumor.
         num_patients: Number of patients with test slices.
         num_slices: Number of test slices.
+        num_empty_both: Of these, how many have no tumor and no prediction, which counts 1 in `dice_per_slice`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,6 +54,7 @@ class Scores(BaseModel):
     dice_tumor_slices: float
     num_patients: int
     num_slices: int
+    num_empty_both: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,15 +134,17 @@ def deal(cohort: PreparedCohort, split: Split, kind: Kind, *, seed: int) -> dict
 def score(segment: Segment, cases: Sequence[PreparedCase]) -> Scores:
     """Score the masks (S, h, w) that `segment` returns for the test cases."""
     masks = [(segment(case), case.reference() > 0) for case in cases]
-    by_patient = [_Overlap.of(*pair) for pair in masks]
+    by_case = [(case.record.patient, _Overlap.of(*pair)) for case, pair in zip(cases, masks, strict=True)]
+    rows = [{"patient": patient, "dice": _mean_dice([each])} for patient, each in by_case if each.truth]
     by_slice = [_Overlap.of(*pair) for predicted, truth in masks for pair in zip(predicted, truth, strict=True)]
     return Scores(
-        dice=_mean_dice([each for each in by_patient if each.truth]),
+        dice=fmean(patient_means(rows, "dice").values()) if rows else 1.0,
         dice_pooled=dice_of_counts(sum(each.both for each in by_slice), sum(each.total for each in by_slice)),
         dice_per_slice=_mean_dice(by_slice),
         dice_tumor_slices=_mean_dice([each for each in by_slice if each.truth]),
         num_patients=len({case.record.patient for case in cases}),
         num_slices=len(by_slice),
+        num_empty_both=sum(not each.total for each in by_slice),
     )
 
 

@@ -22,6 +22,7 @@ _COLUMNS = {
     "dice_tumor_slices": "Dice, tumor slices",
     "num_patients": "patients",
     "num_slices": "slices",
+    "num_empty_both": "of these, empty in both",
 }
 
 
