@@ -1,5 +1,7 @@
 """From probabilities to masks, and the choice of how on validation patients."""
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from glioflow.evaluation import (
     choose_postprocessing,
     decode,
     dice_per_case,
+    postprocessing,
 )
 
 
@@ -86,6 +89,37 @@ def test_the_choice_finds_threshold_and_clean_up():
     assert chosen.largest_component
     for probability, truth in cases:
         assert dice_per_case(apply_postprocessing(probability, chosen)["tumor"], truth["tumor"]) == 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_lies_beyond_all_findings_and_all_tumor_changes_no_choice(seed, monkeypatch):
+    rng, cases = np.random.default_rng(seed), []
+    for k in range(4):
+        whole = rng.random((5, 20, 20)) ** (3 + seed) * (k > 0)  # nobody finds anything in the first one
+        truth = np.zeros(whole.shape, bool)
+        truth[1:3, 5:12, 5:12] = k < 3  # the last one has no tumor
+        whole[truth] = rng.uniform(0.05, 0.7)
+        cases.append(({"WT": whole, "ET": whole * rng.random()}, {"WT": truth, "ET": truth & (whole > 0.3)}))
+    probabilities, references = zip(*cases, strict=True)
+    chosen = choose_postprocessing(probabilities, references)
+    monkeypatch.setattr(postprocessing, "_cut", lambda parts, masks, lowest: (parts, masks))
+    assert choose_postprocessing(probabilities, references) == chosen
+
+
+def test_the_choice_keeps_no_patient_whole():
+    whole = []
+
+    def probabilities():
+        for seed in range(4):
+            assert not any(earlier() is not None for earlier in whole[:-1])
+            parts, _ = case(seed)
+            parts["tumor"][0] = 0
+            whole.append(weakref.ref(parts["tumor"]))
+            yield parts
+            del parts
+
+    choose_postprocessing(probabilities(), (case(seed)[1] for seed in range(4)))
+    assert len(whole) == 4
 
 
 def test_the_choice_keeps_what_is_simple_where_nothing_is_better():

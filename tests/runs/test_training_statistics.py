@@ -1,4 +1,5 @@
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -26,10 +27,19 @@ def test_statistics_of_the_training_cases_are_computed_once_and_read_by_the_next
     assert computed == [4]
 
 
+def test_trials_that_end_together_compute_the_statistics_once(cohort, monkeypatch):
+    cases, computed, fit_flair = cohort.cases([record.id for record in cohort.records][:5]), [], selection._fit_flair
+    monkeypatch.setattr(selection, "_fit_flair", lambda cases: computed.append(len(cases)) or fit_flair(cases))
+    with ThreadPoolExecutor(4) as trials:
+        statistics = list(trials.map(lambda _: training_statistics(cohort, cases), range(4)))
+    assert computed == [5]
+    assert all(each == statistics[0] for each in statistics)
+
+
 def test_statistics_that_were_torn_or_cannot_be_kept_are_computed(cohort):
     cases = cohort.cases([record.id for record in cohort.records][:3])
     first = training_statistics(cohort, cases)
-    (kept,) = (cohort.path / "statistics").iterdir()
+    (kept,) = (cohort.path / "statistics").glob("*.json")
     kept.write_text(kept.read_text()[:20])
     assert training_statistics(cohort, cases) == first
     for file in (cohort.path / "statistics").iterdir():

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -172,8 +173,8 @@ def _named(studies: list[_Waiting]) -> list[_Waiting]:
     """Put before the names that several studies have the folders in which they lie, as many as tell them apart."""
     named, depth = studies, 0
     while True:
-        names = [study.name for study in named]
-        twice = {name for name in names if names.count(name) > 1}
+        counts = Counter(study.name for study in named)
+        twice = {name for name, times in counts.items() if times > 1}
         if not twice:
             return named
         depth += 1

@@ -157,10 +157,13 @@ def list_models(name: str | None = None) -> ModelList:
         raise tracking.unregistered(name)
     versions = []
     for each in tracking.names() if name is None else [name]:
-        verdicts = promotion.decisions(tracking, each)
-        for version in tracking.versions(each):
-            decided = [f"{v.decision} {v.when}" for v in verdicts if v.version == version.version]
-            versions.append(ListedVersion(each, version.version, list(version.aliases), decided))
+        decided: dict[int, list[str]] = {}
+        for verdict in promotion.decisions(tracking, each):
+            decided.setdefault(verdict.version, []).append(f"{verdict.decision} {verdict.when}")
+        versions += [
+            ListedVersion(each, version.version, list(version.aliases), decided.get(version.version, []))
+            for version in tracking.versions(each)
+        ]
     return ModelList(versions, tracking.shown)
 
 

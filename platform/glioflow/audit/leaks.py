@@ -45,14 +45,16 @@ def find_split_leaks(
         aliases: Other names of patients, e.g. TCGA ids by BraTS ids.
     """
     people = {case.id: _person(case.patient, aliases) for case in cases}
-    parts: dict[str, set[str]] = {}
+    first: dict[str, str] = {}
+    shared: dict[str, set[str]] = {}
     for part in PARTS:
         for case_id in getattr(split, part):
-            parts.setdefault(people.get(case_id, person_of(case_id)), set()).add(part)
+            person = people[case_id] if case_id in people else person_of(case_id)
+            if (earlier := first.setdefault(person, part)) != part:
+                shared.setdefault(person, {earlier}).add(part)
     return [
         Leak(rule="one patient in two parts of the split", value=f"{person}: {', '.join(sorted(names))}")
-        for person, names in sorted(parts.items())
-        if len(names) > 1
+        for person, names in sorted(shared.items())
     ]
 
 
@@ -75,7 +77,7 @@ def find_shared_patients(
     """
     people = {case.id: _person(case.patient, aliases) for case in cases}
     known = {_person(case.patient, aliases): case.id for case in others}
-    tested = sorted({people.get(case_id, person_of(case_id)) for case_id in split.test})
+    tested = sorted({people[case_id] if case_id in people else person_of(case_id) for case_id in split.test})
     rule = "a test patient is in another cohort that was used for training"
     return [Leak(rule=rule, value=f"{person}: {known[person]} of {name}") for person in tested if person in known]
 

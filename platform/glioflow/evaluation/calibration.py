@@ -1,7 +1,7 @@
 """Calibration: reliability of probabilities, temperature, and an interval for the tumor volume."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import Any, Literal, TypedDict
 
@@ -88,7 +88,7 @@ def apply_temperature(
 
 def fit_temperature(
     probabilities: Sequence[Probabilities],
-    references: Sequence[NDArray[Any]],
+    references: Iterable[NDArray[Any]],
     *,
     softmax: bool = False,
     max_voxels: int = 500_000,

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 NUM_RESAMPLES = 2000
+# Numbers drawn at a time: those of all resamples of a million patients would fill 30 GB.
+_AT_ONCE = 2**22
 Interval = tuple[float, float]
 
 
@@ -28,7 +30,12 @@ def bootstrap_interval(
     Source: Efron 1979.
     """
     sample = np.asarray(values, dtype=np.float64)
-    drawn = sample[np.random.default_rng(seed).integers(len(sample), size=(NUM_RESAMPLES, len(sample)))]
-    estimates = np.mean(drawn, axis=1) if statistic == "mean" else np.median(drawn, axis=1)
+    rng, reduce = np.random.default_rng(seed), np.mean if statistic == "mean" else np.median
+    rows = max(1, _AT_ONCE // len(sample))
+    parts = [
+        reduce(sample[rng.integers(len(sample), size=(min(rows, NUM_RESAMPLES - done), len(sample)))], axis=1)
+        for done in range(0, NUM_RESAMPLES, rows)
+    ]
+    estimates = np.concatenate(parts)
     low, high = np.quantile(estimates, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -1,16 +1,18 @@
 """From probabilities to masks: threshold and clean-up, and their choice on validation patients."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from glioflow.evaluation.boxes import bounding_box
 from glioflow.evaluation.lesions import component_sizes, label_components
 from glioflow.evaluation.metrics import BoolVolume, dice_per_case
 
 Parts = Mapping[str, NDArray[Any]]
+Case = tuple[Parts, Mapping[str, BoolVolume]]
 
 THRESHOLDS = (0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8, 0.1, 0.9)
 MIN_SIZES_PX = (0, 10, 20, 50, 100, 200, 500)
@@ -69,8 +71,8 @@ def apply_postprocessing(
 
 
 def choose_postprocessing(
-    probabilities: Sequence[Parts],
-    references: Sequence[Mapping[str, BoolVolume]],
+    probabilities: Iterable[Parts],
+    references: Iterable[Mapping[str, BoolVolume]],
     *,
     settings: PostprocessSettings = PostprocessSettings(),  # noqa: B008 - frozen
 ) -> PostprocessSettings:
@@ -78,7 +80,8 @@ def choose_postprocessing(
 
     They are chosen one after another: threshold, largest component, size of the smallest component and, with several
     parts, the smallest total of the innermost one. A value replaces a simpler one only if it is strictly better, since
-    the choice rests on few patients.
+    the choice rests on few patients. Patients are taken one after another, and of each only the box is kept in which
+    some threshold finds anything or there is tumor: beyond it no value makes a difference.
 
     Args:
         probabilities: Of each patient: by name, (S, H, W), outermost part first.
@@ -88,31 +91,42 @@ def choose_postprocessing(
     Returns:
         The chosen settings.
     """
-    if not settings.choose or not probabilities:
+    if not settings.choose:
         return settings
-    innermost = list(references[0])[-1]
+    lowest = min(*THRESHOLDS, settings.threshold)
+    pairs = zip(probabilities, references, strict=True)
+    cases = [_cut(parts, masks, lowest) for parts, masks in pairs]
+    if not cases:
+        return settings
+    names = list(cases[0][1])
     steps: list[tuple[str, Sequence[Any]]] = [
         ("threshold", THRESHOLDS),
         ("largest_component", (False, True)),
         ("min_size_px", MIN_SIZES_PX),
     ]
-    if len(references[0]) > 1:
-        steps.append(("min_total_px", [{innermost: least} if least else {} for least in MIN_TOTALS_PX]))
-    best, best_dice = settings, _mean_dice(probabilities, references, settings)
+    if len(names) > 1:
+        steps.append(("min_total_px", [{names[-1]: least} if least else {} for least in MIN_TOTALS_PX]))
+    best, best_dice = settings, _mean_dice(cases, settings)
     for field, values in steps:
         start = best
         for value in values:
             candidate = start.model_copy(update={field: value})
-            if candidate != start and (dice := _mean_dice(probabilities, references, candidate)) > best_dice:
+            if candidate != start and (dice := _mean_dice(cases, candidate)) > best_dice:
                 best, best_dice = candidate, dice
     return best
 
 
-def _mean_dice(
-    probabilities: Sequence[Parts], references: Sequence[Mapping[str, BoolVolume]], settings: PostprocessSettings
-) -> float:
+def _cut(parts: Parts, references: Mapping[str, BoolVolume], lowest: float) -> Case:
+    """Return copies of the smallest box that holds all that any threshold from `lowest` on finds, and all tumor."""
+    there = np.logical_or.reduce([*(part > lowest for part in parts.values()), *references.values()])
+    box = tuple(slice(extent.start, max(extent.stop, extent.start + 1)) for extent in bounding_box(there))
+    cut = [{name: np.array(volume[box]) for name, volume in volumes.items()} for volumes in (parts, references)]
+    return cut[0], cut[1]
+
+
+def _mean_dice(cases: Sequence[Case], settings: PostprocessSettings) -> float:
     scores = []
-    for probability, reference in zip(probabilities, references, strict=True):
+    for probability, reference in cases:
         masks = apply_postprocessing(probability, settings)
         scores.append(np.mean([dice_per_case(masks[name], reference[name]) for name in reference]))
     return float(np.mean(scores))

@@ -203,10 +203,13 @@ def _half_made(age_s: float) -> Iterator[tuple[Path, str]]:
 def _bundles(tracking: Tracking, runs: Runs, searches: Iterable[Any], keep: int, say: Say) -> Iterator[_Waste]:
     """Give the bundles of finished searches' trials but the best, those of Pareto fronts, and registered ones."""
     registered = tracking.registered_runs()
+    trials_of: dict[str, list[Any]] = {}
+    for run in runs.values():
+        trials_of.setdefault(run.data.tags.get("mlflow.parentRunId", ""), []).append(run)
     for search in searches:
         if search.info.status != "FINISHED":
             continue
-        trials = [run for run in runs.values() if run.data.tags.get("mlflow.parentRunId") == search.info.run_id]
+        trials = trials_of.get(search.info.run_id, [])
         try:
             kept = registered | _front(tracking, search.info.run_id)
             worse = sorted(trials, key=_dice, reverse=True)[keep:]

@@ -1,17 +1,22 @@
 """What is chosen once a network is trained, on cases that it did not learn from, and the baseline fitted beside it."""
 
+import fcntl
 import hashlib
+import tempfile
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from glioflow import atomic
 from glioflow.bundle.prediction import Predictor
 from glioflow.data.checks.channel_looks import PairLooks, fit_channel_looks
 from glioflow.data.checks.drift import InputStatistics, fit_input_statistics
+from glioflow.data.prepared.arrays import map_array, write_array
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
 from glioflow.evaluation import (
     PostprocessSettings,
@@ -30,22 +35,34 @@ def choose_for(predictor: Predictor, cases: list[PreparedCase]) -> PostprocessSe
     if not (description.postprocess.choose and cases):
         return description.postprocess
     softmax = description.target.kind == "multiclass"
-    probabilities = [predictor.probabilities(case.image) for case in cases]
-    encoded = [description.target.encode(np.asarray(case.mask)) for case in cases]
-    truths = [one if softmax else np.moveaxis(one, 0, -1) for one in encoded]
-    heat = fit_temperature(probabilities, truths, softmax=softmax)
-    total = float(np.clip(heat * description.postprocess.temperature, 0.05, 20))
-    settings = description.postprocess.model_copy(update={"temperature": total})
-    if softmax:
-        return settings
-    restored = [
-        np.asarray(case.restore(apply_temperature(one, heat))) for case, one in zip(cases, probabilities, strict=True)
-    ]
-    return choose_postprocessing(
-        [{name: full[..., k] for k, name in enumerate(description.target.names)} for full in restored],
-        [description.target.split(case.reference()) for case in cases],
-        settings=settings,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{number}.npy" for number in range(len(cases))]
+        probabilities = [
+            _put_aside(predictor.probabilities(case.image), file) for case, file in zip(cases, files, strict=True)
+        ]
+        encoded = (description.target.encode(np.asarray(case.mask)) for case in cases)
+        truths = (one if softmax else np.moveaxis(one, 0, -1) for one in encoded)
+        heat = fit_temperature(probabilities, truths, softmax=softmax)
+        total = float(np.clip(heat * description.postprocess.temperature, 0.05, 20))
+        settings = description.postprocess.model_copy(update={"temperature": total})
+        if softmax:
+            return settings
+        pairs = zip(cases, probabilities, strict=True)
+        restored = (np.asarray(case.restore(apply_temperature(one, heat))) for case, one in pairs)
+        return choose_postprocessing(
+            ({name: full[..., k] for k, name in enumerate(description.target.names)} for full in restored),
+            (description.target.split(case.reference()) for case in cases),
+            settings=settings,
+        )
+
+
+def _put_aside(array: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
+    """Return an array mapped from a file, so that those of all cases need no memory; itself where the disk is full."""
+    try:
+        write_array(path, array)
+        return map_array(path)
+    except OSError:
+        return array
 
 
 class TrainingStatistics(BaseModel):
@@ -68,22 +85,38 @@ class TrainingStatistics(BaseModel):
 def training_statistics(cohort: PreparedCohort, cases: Sequence[PreparedCase]) -> TrainingStatistics:
     """Return the statistics of training cases, computed once for all trainings on them, a case at a time.
 
-    They are kept beside the cohort's arrays, where that folder can be written.
+    They are kept beside the cohort's arrays, where that folder can be written; trials that end together on one machine
+    wait for the first of them.
     """
     ids = hashlib.sha256("\n".join(case.record.id for case in cases).encode()).hexdigest()[:32]
     kept = cohort.path / "statistics" / f"{ids}.json"
-    with suppress(OSError, ValueError):
-        return TrainingStatistics.model_validate_json(kept.read_bytes())
+    with _one_at_a_time(kept.with_name(f".{ids}.lock")):
+        with suppress(OSError, ValueError):
+            return TrainingStatistics.model_validate_json(kept.read_bytes())
+        statistics = _statistics_of(cohort, cases)
+        with suppress(OSError):
+            atomic.write_text(kept, statistics.model_dump_json(indent=1))
+    return statistics
+
+
+@contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    """Keep other processes of this machine out meanwhile, where a file can be written."""
+    with ExitStack() as files:
+        with suppress(OSError):
+            path.parent.mkdir(exist_ok=True)
+            fcntl.flock(files.enter_context(path.open("w")), fcntl.LOCK_EX)
+        yield
+
+
+def _statistics_of(cohort: PreparedCohort, cases: Sequence[PreparedCase]) -> TrainingStatistics:
     sizes = Counter((int(case.image.shape[1]), int(case.image.shape[2])) for case in cases)
-    statistics = TrainingStatistics(
+    return TrainingStatistics(
         flair_threshold=_fit_flair(cases),
         input_statistics=fit_input_statistics((case.image for case in cases), cohort.channels),
         channel_looks=fit_channel_looks((case.image for case in cases), cohort.channels),
         input_sizes=tuple(size for size, _ in sizes.most_common(_MOST_SIZES)),
     )
-    with suppress(OSError):
-        atomic.write_text(kept, statistics.model_dump_json(indent=1))
-    return statistics
 
 
 def _fit_flair(cases: Sequence[PreparedCase]) -> float | None:
