@@ -3,12 +3,14 @@
 Run: python benchmarks/scale.py [--million] [--cases 1000 10000 100000] [--report FILE]
 
 Cohorts of synthetic records, two cases a patient and four slices a case, without images; signatures of slices and
-judgements are drawn at random. For each stage the CPU seconds at each size and the exponent of growth, fitted to their
+judgements are drawn at random. Up to 10,000 cases there are raw files too, a tiny NIfTI image and a mask each. For each
+stage the CPU seconds at each size and the exponent of growth, fitted to their
 logarithms: 1 is linear, 2 quadratic. A constant part makes it smaller. It is a little above 1 for what is sorted, and
 where the records of all cases no longer fit the processor's caches. Writes what it found to scale.md beside this file.
 """
 
 import argparse
+import json
 import math
 import os
 import tempfile
@@ -24,7 +26,10 @@ from machine import first_lines
 from glioflow.audit import find_image_leaks, find_split_leaks
 from glioflow.data.batches.sampling import PatchBatches, SliceBatches
 from glioflow.data.batches.settings import SamplingSettings
+from glioflow.data.checks.cohort_checks import check
+from glioflow.data.formats.detect import open_cohort
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
+from glioflow.data.prepared.digests import digest_cases
 from glioflow.data.prepared.index import write_index
 from glioflow.data.prepared.manifest import VERSION, CaseRecord, WholeManifest
 from glioflow.data.prepared.prints import BITS
@@ -39,6 +44,8 @@ CASES, SLICES, DRAWS = (1_000, 10_000, 100_000), 4, 1_000
 REPEATS, LONG_S = 3, 1.0
 # Cases whose arrays are mapped, and the most cases for which folders are made (ten million files take an hour).
 OPENED, MOST_FOLDERS = 1_000, 100_000
+# The most cases with raw files.
+MOST_FILES = 10_000
 INSTITUTIONS = ("CS", "DU", "FG", "HT")
 
 
@@ -173,8 +180,29 @@ def measure(number: int, folder: Path) -> dict[str, float]:
     if number <= MOST_FOLDERS:
         opened = write_some_arrays(cohort, folder, rng)
         timed(f"map the arrays of {OPENED:,} cases", partial(map_arrays, folder, opened))
-    timed("join judgements", partial(join, [judged(k) for k in range(number)]))
+    joined: CohortScores = timed("join judgements", partial(join, [judged(k) for k in range(number)]))
+    timed("sum judgements up by patient, with intervals", joined.summary)
+    timed("the table of the cases as MLflow gets it", partial(json.dumps, joined.answer("lgg")["per_patient"], indent=1))
+    del joined
+    if number <= MOST_FILES:
+        raw = folder / "raw"
+        write_files(raw, number)
+        found = timed("list raw files as cases", partial(open_cohort, raw))
+        timed("digests of raw files", partial(digest_cases, found, ()), once=True)
+        timed("check raw files", partial(check, raw), once=True)
     return seconds
+
+
+def write_files(folder: Path, number: int) -> None:
+    """Write raw cases of random voxels, a NIfTI image and its mask each."""
+    import nibabel
+
+    folder.mkdir()
+    for case in range(number):
+        image = np.random.default_rng(case).integers(1, 200, (6, 6, 3)).astype(np.uint8)
+        for name, volume in (("", image), ("_mask", (image > 150).astype(np.uint8))):
+            content = nibabel.Nifti1Image(volume, np.eye(4)).to_bytes()
+            (folder / f"patient{case // 2:07}_{case % 2}{name}.nii").write_bytes(content)
 
 
 def exponent(numbers: Sequence[int], seconds: Sequence[float]) -> float:

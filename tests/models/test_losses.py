@@ -7,7 +7,8 @@ import torch
 from pydantic import ValidationError
 
 from glioflow.errors import UserError
-from glioflow.models import LOSSES, LossSettings, build_loss
+from glioflow.models import LOSSES, LossSettings, build_loss, criteria
+from glioflow.models.criteria import gathered_entropy
 
 SHAPES = {2: (12, 10), 3: (6, 8, 7)}
 CASES = [(name, task, dims) for name, loss in LOSSES.items() for task in loss.tasks for dims in (2, 3)]
@@ -143,6 +144,28 @@ def test_the_overlap_losses_agree_with_monai(task, dims):
     unsmoothed = loss_of("jaccard", task, options={"smooth": 0.0})(logits, target)
     theirs = monai.DiceLoss(**how, jaccard=True, smooth_nr=0, smooth_dr=0)(logits, theirs_target)
     torch.testing.assert_close(unsmoothed, theirs)
+
+
+@pytest.mark.parametrize("weights", [None, (0.5, 1.0, 3.0)])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_cross_entropy_that_repeats_on_gpus_is_pytorchs_with_its_gradient(dims, smoothing, weights):
+    logits, labels = example("multiclass", dims)
+    logits.requires_grad_()
+    of_classes = None if weights is None else torch.tensor(weights)
+    ours = gathered_entropy(logits, labels, of_classes, smoothing)
+    theirs = torch.nn.functional.cross_entropy(logits, labels, of_classes, label_smoothing=smoothing)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, logits)[0] for loss in (ours, theirs)))
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "dice_ce", "focal"])
+def test_losses_of_classes_are_the_same_where_they_must_repeat(name, monkeypatch):
+    logits, labels = example("multiclass")
+    usual = loss_of(name, "multiclass")(logits, labels)
+    monkeypatch.setattr(criteria, "_must_repeat", lambda _: True)
+    monkeypatch.setattr(criteria.functional, "cross_entropy", None)
+    torch.testing.assert_close(loss_of(name, "multiclass")(logits, labels), usual)
 
 
 @pytest.mark.parametrize("task", ["binary", "multilabel"])

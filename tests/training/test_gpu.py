@@ -9,7 +9,7 @@ from glioflow.data.batches.sampling import SliceBatches
 from glioflow.data.batches.settings import SamplingSettings
 from glioflow.data.targets import TargetSettings
 from glioflow.evaluation.inference import InferenceSettings, predict_volume
-from glioflow.models import ARCHITECTURES, LossSettings, ModelSettings, build_loss, build_network
+from glioflow.models import ARCHITECTURES, LOSSES, LossSettings, ModelSettings, build_loss, build_network
 from glioflow.training.batch_size import MOST_ON_GPU, find_batch_size
 from glioflow.training.fitting import build_and_fit, validate_at_network_size
 from glioflow.training.loop import fit
@@ -111,6 +111,15 @@ def test_every_architecture_repeats_itself_to_the_last_bit_in_deterministic_mode
         Trainer(network, loss(), Blocks(size), settings(deterministic=True, steps_per_epoch=5)).run_epoch(0)
         states.append({key: value.cpu() for key, value in network.state_dict().items()})
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+@pytest.mark.parametrize("name", [name for name, each in LOSSES.items() if "multiclass" in each.tasks])
+@pytest.mark.parametrize("size", [(64, 64), (16, 16, 16)])
+def test_every_loss_of_classes_has_a_gradient_in_deterministic_mode(name, size):
+    torch.use_deterministic_algorithms(True)
+    logits = torch.rand(2, 3, *size, device="cuda", requires_grad=True)
+    build_loss(LossSettings(name=name), task="multiclass").cuda()(logits, (logits > 0.5).long().argmax(1)).backward()
+    assert logits.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("changes", [{}, {"ema": 0.9, "clip_gradient": 1.0}, {"optimizer": "sgd", "accumulate": 2}])

@@ -1,7 +1,9 @@
 """The training loop alone: no Ray, no MLflow, no files but its checkpoint."""
 
 import copy
+import gc
 import time
+import weakref
 
 import pytest
 import torch
@@ -514,3 +516,16 @@ def test_what_is_frozen_stays_as_it_was_loaded(freeze):
     assert not moved & norms
     assert any("decoder" in name for name in moved)
     assert any("encoder" in name and "conv" in name for name in moved) == (freeze == "batchnorm")
+
+
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.5, "accumulate": 2}, {"checkpoint_minutes": 1e-9}])
+def test_nothing_of_a_training_outlives_it(changes):
+    net, batches = network(), Batches()
+    held = [weakref.ref(each) for each in (net, batches)]
+    gc.disable()  # on a GPU nobody would look for cycles before the next trial needs the memory
+    try:
+        run(net, settings(**changes), batches=batches, keep=lambda checkpoint: checkpoint.copied())
+        del net, batches
+        assert [each() for each in held] == [None, None]
+    finally:
+        gc.enable()

@@ -87,7 +87,26 @@ class CrossEntropy(_Weighted):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the weighted mean over everything."""
         labels, smoothing = target.squeeze(1), self.label_smoothing
+        if _must_repeat(logits):
+            return gathered_entropy(logits, labels, self.class_weights, smoothing)
         return functional.cross_entropy(logits, labels, weight=self.class_weights, label_smoothing=smoothing)
+
+
+def _must_repeat(logits: Tensor) -> bool:
+    """Return whether PyTorch would refuse its own cross-entropy, which on a GPU has no deterministic form."""
+    return logits.is_cuda and torch.are_deterministic_algorithms_enabled()
+
+
+def gathered_entropy(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, label_smoothing: float = 0.0
+) -> Tensor:
+    """Return what `functional.cross_entropy` does, up to rounding, by operations that all have a deterministic form."""
+    logs = logits.log_softmax(1)
+    if class_weights is None:
+        class_weights = logs.new_ones(logs.shape[1])
+    weighted = logs * class_weights.reshape(1, -1, *[1] * (logs.dim() - 2))
+    right, total = weighted.gather(1, labels[:, None]).sum(), class_weights[labels].sum()
+    return -((1 - label_smoothing) * right + label_smoothing / logs.shape[1] * weighted.sum()) / total
 
 
 class Focal(_Weighted):
@@ -106,7 +125,10 @@ class Focal(_Weighted):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the mean over all voxels."""
         if self.multiclass:
-            entropy = functional.cross_entropy(logits, target.squeeze(1), reduction="none")
+            if _must_repeat(logits):
+                entropy = -logits.log_softmax(1).gather(1, target).squeeze(1)
+            else:
+                entropy = functional.cross_entropy(logits, target.squeeze(1), reduction="none")
             weights = 1.0 if self.class_weights is None else self.class_weights[target.squeeze(1)]
         else:
             entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")

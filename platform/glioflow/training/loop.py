@@ -5,6 +5,7 @@ run that was killed and resumed ends with the weights of one that was not.
 """
 
 import math
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,8 @@ def fit(
     progress = trainer.load(resume) if resume is not None else Progress()
     if keep is not None and settings.checkpoint_minutes is not None:
         trainer.clock = Clock(settings.checkpoint_minutes, announced)
-        trainer.on_begun = lambda begun: keep(trainer.checkpoint(progress, begun))
+        this = weakref.proxy(trainer)  # which else would hold itself
+        trainer.on_begun = lambda begun: keep(this.checkpoint(progress, begun))
     for epoch in range(progress.epoch, settings.epochs):
         if progress.stalled(settings):  # asked before an epoch, so that a resumed run stops where it would have
             break

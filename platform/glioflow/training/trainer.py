@@ -2,9 +2,11 @@
 
 import math
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -103,11 +105,12 @@ class Trainer:
         self.parallel = torch.compile(module) if self.compiled else module
         graphs = self.settings.cuda_graphs
         recorded = self.on_gpu and num_workers() == 1 and bool(getattr(self.loss, "on_device", True))
-        self.take: Callable[[Tensor, Tensor], Tensor] = self._take
+        # In no cycle, so that the memory of a training is free as soon as it ended, on a GPU too.
+        self.take: Callable[[Tensor, Tensor], Tensor] = partial(Trainer._take, weakref.proxy(self))
         if graphs is True and not recorded:
             raise UserError("training.cuda_graphs needs a GPU, one worker, and a loss that runs on the GPU alone")
         if recorded and graphs:
-            self.take = StepGraph(self._take)
+            self.take = StepGraph(self.take)
 
     def _unfreeze(self, epoch: int) -> None:
         begins = self.settings.unfreeze_epoch
@@ -168,12 +171,13 @@ class Trainer:
 
     def _take(self, images: Tensor, targets: Tensor) -> Tensor:
         settings, parts = self.settings, self.settings.accumulate
+        parallel = getattr(self.parallel, "_orig_mod", self.parallel)  # what torch.compile wrapped
         self.optimizer.zero_grad(set_to_none=True)
         seen = torch.zeros((), device=self.device)
         pairs = list(zip(images.chunk(parts), targets.chunk(parts), strict=True))
         for k, (part, truth) in enumerate(pairs, start=1):
-            waits = k < len(pairs) and isinstance(self.parallel, nn.parallel.DistributedDataParallel)
-            with self.parallel.no_sync() if waits else nullcontext():
+            waits = k < len(pairs) and isinstance(parallel, nn.parallel.DistributedDataParallel)
+            with parallel.no_sync() if waits else nullcontext():
                 with autocast(self.device, settings.precision):
                     logits = self.parallel(part)
                 value = self.loss(logits.float(), truth) * (len(part) / len(images))

@@ -79,9 +79,12 @@ def wrap(network: nn.Module, loss: nn.Module, batches: Any, settings: TrainingSe
 
 
 def parameters_without_gradient(network: nn.Module, loss: nn.Module, batches: Any) -> list[nn.Parameter]:
-    """Return the parameters that should learn but are not part of the loss, found by one step of a copy."""
+    """Return the parameters that should learn but are not part of the loss, found by one step of a copy.
+
+    Two samples are enough, with which it takes no more memory than the training will.
+    """
     device = next(network.parameters()).device
-    images, targets = next(iter(batches.steps(0, 1)))
+    images, targets = (part[:2] for part in next(iter(batches.steps(0, 1))))
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         trial = copy.deepcopy(network).train()

@@ -46,6 +46,7 @@ def choose_storage(asked: str, num_bytes: int, device: torch.device, *, share: f
         return Choice("disk", f"asked for; {size}")
     available = {"host": HOST_PART * free_memory()}
     if device.type == "cuda":
+        torch.cuda.empty_cache()  # of what earlier trainings of this process left, which counts as used
         free, total = torch.cuda.mem_get_info(device)
         available["device"] = DEVICE_PART * min(free, share * total)
     if asked == "auto" and device.type != "cuda":
