@@ -182,8 +182,9 @@ def measure(number: int, folder: Path) -> dict[str, float]:
         timed(f"map the arrays of {OPENED:,} cases", partial(map_arrays, folder, opened))
     joined: CohortScores = timed("join judgements", partial(join, [judged(k) for k in range(number)]))
     timed("sum judgements up by patient, with intervals", joined.summary)
-    timed("the table of the cases as MLflow gets it", partial(json.dumps, joined.answer("lgg")["per_patient"], indent=1))
-    del joined
+    rows = joined.answer("lgg")["per_patient"]
+    timed("the table of the cases as MLflow gets it", partial(json.dumps, rows, indent=1))
+    del joined, rows
     if number <= MOST_FILES:
         raw = folder / "raw"
         write_files(raw, number)

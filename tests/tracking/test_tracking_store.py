@@ -88,6 +88,22 @@ def test_artifacts_read_back_from_another_working_folder(tracking, tmp_path, mon
         again.read_json(run_id, "other.json")
 
 
+def test_artifacts_of_runs_that_were_listed_are_found_without_asking_for_each_run(tracking, monkeypatch):
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    run_id = run(tracking)
+    tracking.log_json(run_id, "said.json", {"x": 1})
+    tracking.log_bytes(run_id, "report/picture.png", b"png")
+    again = Tracking()
+    assert run_id in {each.info.run_id for each in again.every_run()}
+    monkeypatch.setattr(SqlAlchemyStore, "get_run", lambda *_: pytest.fail("the store was asked"))
+    assert again.has_artifact(run_id, "said.json")
+    assert not again.has_artifact(run_id, "picture.png")
+    assert again.artifact_size(run_id, "report") == 3
+    assert again.read_json(run_id, "said.json") == {"x": 1}
+    assert again.download(f"runs:/{run_id}/report").joinpath("picture.png").read_bytes() == b"png"
+
+
 def test_an_experiment_that_was_deleted_is_used_again(tracking):
     run_id = run(tracking)
     tracking.client.delete_experiment(tracking.run(run_id).info.experiment_id)

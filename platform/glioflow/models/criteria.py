@@ -94,7 +94,7 @@ class CrossEntropy(_Weighted):
 
 def _must_repeat(logits: Tensor) -> bool:
     """Return whether PyTorch would refuse its own cross-entropy, which on a GPU has no deterministic form."""
-    return logits.is_cuda and torch.are_deterministic_algorithms_enabled()
+    return bool(logits.is_cuda and torch.are_deterministic_algorithms_enabled())
 
 
 def gathered_entropy(
