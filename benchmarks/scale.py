@@ -30,7 +30,7 @@ from glioflow.data.checks.cohort_checks import check
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
 from glioflow.data.prepared.digests import digest_cases
-from glioflow.data.prepared.index import write_index
+from glioflow.data.prepared.index import Entry, write_index
 from glioflow.data.prepared.manifest import VERSION, CaseRecord, WholeManifest
 from glioflow.data.prepared.prints import BITS
 from glioflow.data.preprocessing.geometry import Resize
@@ -69,8 +69,11 @@ def record(number: int, rng: np.random.Generator) -> CaseRecord:
     )
 
 
-class Signed(PreparedCase):
+class Signed:
     """A case with slices of random signatures; two cases are as alike as their images, which are random too."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.record = entry
 
     def signatures(self) -> np.ndarray:
         """Return random signatures, the same each time."""
@@ -85,14 +88,16 @@ class Signed(PreparedCase):
         return np.random.default_rng(int(self.record.id[-7:]))
 
 
+COUNTED = Reliability(counts=(5,) * 15, probability_sums=(1.0,) * 15, tumor_counts=(1,) * 15)
+
+
 def judged(number: int) -> CohortScores:
     """Return the judgement of one case."""
-    counted = Reliability(counts=(5,) * 15, probability_sums=(1.0,) * 15, tumor_counts=(1,) * 15)
     row = {"id": f"case-{number:07}", "patient": f"patient-{number // 2:07}", "dice": 0.5}
     return CohortScores(
         rows=(row,),
-        everywhere=counted,
-        near_tumor=counted,
+        everywhere=COUNTED,
+        near_tumor=COUNTED,
         slice_scores=(0.5,) * SLICES,
         slice_truths=(True, False) * (SLICES // 2),
         baselines={"all_empty": {row["id"]: 0.0}},
@@ -174,9 +179,10 @@ def measure(number: int, folder: Path) -> dict[str, float]:
         weigh = partial(weighted, make, cases, settings)
         batches = timed(f"weights of {kind}", weigh)
         timed(f"{DRAWS:,} draws of 16 {kind}", partial(draw, batches))
-    signed = [Signed(each.record, each.folder) for each in cohort.cases(entry.id for entry in entries)]
+    del cases, batches
+    signed: Any = [Signed(entry) for entry in entries]
     timed("the gate's look for copies", partial(find_image_leaks, split, signed))
-    del signed, cases
+    del signed
     if number <= MOST_FOLDERS:
         opened = write_some_arrays(cohort, folder, rng)
         timed(f"map the arrays of {OPENED:,} cases", partial(map_arrays, folder, opened))
