@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glioflow.evaluation.boxes import bounding_box
 from glioflow.evaluation.lesions import detect_lesions
 from glioflow.evaluation.surface import inplane_surface_scores, surface_scores
 
@@ -76,11 +77,12 @@ def evaluate_case(
     """
     _check_shapes(prediction, reference)
     prediction, reference = prediction.astype(bool, copy=False), reference.astype(bool, copy=False)
+    box = bounding_box(prediction | reference)
     return {
         **_overlap(prediction, reference),
         **_surfaces(prediction, reference, spacing_mm, tolerance),
         **_volumes(prediction, reference, spacing_mm),
-        **detect_lesions(prediction, reference),
+        **detect_lesions(prediction[box], reference[box]),
         **evaluate_slices(prediction, reference, probability=probability),
         "empty_prediction": float(not prediction.any()),
         "empty_reference": float(not reference.any()),
