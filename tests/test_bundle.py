@@ -18,7 +18,8 @@ from glioflow.errors import UserError
 from glioflow.evaluation import PostprocessSettings
 from glioflow.models import ModelSettings, build_network
 from glioflow.models.averaging import AveragedNetworks
-from glioflow.survival import SurvivalSettings, fit_stage
+from glioflow.survival import SurvivalSettings
+from glioflow.survival.stage_fitting import fit_stage
 
 
 def trained(experiment, seed=0):

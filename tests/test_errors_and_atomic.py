@@ -14,7 +14,30 @@ from ray.exceptions import RayTaskError
 from ray.train import WorkerGroupError
 
 from glioflow import atomic
-from glioflow.errors import DiskFull, RunFailed, TooLarge, UserError, is_disk_full, unknown_name
+from glioflow.errors import (
+    DiskFull,
+    RunFailed,
+    TooLarge,
+    UserError,
+    first_line,
+    is_disk_full,
+    last_line,
+    one_line,
+    unknown_name,
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "whole", "first", "last"),
+    [
+        ("\n a\n\n b  c\n", "a b c", "a", "b  c"),
+        ("", "ValueError", "ValueError", "ValueError"),
+        ("x" * 999, "x" * 200, "x" * 200, "x" * 999),
+    ],
+)
+def test_the_words_of_a_library_become_one_line_even_where_it_has_none(words, whole, first, last):
+    error = ValueError(words)
+    assert (one_line(error), first_line(error), last_line(error)) == (whole, first, last)
 
 
 @pytest.mark.parametrize(

@@ -223,6 +223,25 @@ def causes_of(error: BaseException) -> Iterator[BaseException]:
         waiting += [inner for inner in held if isinstance(inner, BaseException)]
 
 
+def one_line(error: BaseException, *, most: int = 200) -> str:
+    """Return a library's words on one line, at most so many characters; the kind of error where it has none."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a library's words, shortened, where what follows it is detail."""
+    return _lines(error)[0][:200]
+
+
+def last_line(error: BaseException) -> str:
+    """Return the last line of a library's words, where what precedes it is a trace."""
+    return _lines(error)[-1]
+
+
+def _lines(error: BaseException) -> list[str]:
+    return [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+
+
 def unknown_name(kind: str, name: object, choices: Iterable[object]) -> UserError:
     """Return the error for a name that no registry knows: the nearest one that it knows, and all of them, sorted."""
     return UserError(f"unknown {kind} {name!r}", name, sorted(str(choice) for choice in choices))

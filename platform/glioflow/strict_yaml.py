@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from glioflow.errors import UserError
+from glioflow.errors import UserError, one_line
 
 _MOST_DEEP, _MOST_VALUES = 100, 100_000
 
@@ -56,7 +56,7 @@ def parse_yaml(text: str) -> Any:
     except UserError:
         raise
     except yaml.YAMLError as error:
-        raise UserError(f"the text must be YAML: {' '.join(str(error).split())[:200]}") from None
+        raise UserError(f"the text must be YAML: {one_line(error)}") from None
     except ValueError as error:  # a date such as 2024-13-01
         raise UserError(f"the text has a value that cannot be: {error}", hint="put it in quotes") from None
 

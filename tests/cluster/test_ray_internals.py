@@ -29,6 +29,10 @@ def test_rays_mark_of_an_announced_end_cannot_be_set():
     assert ray.exceptions.RayActorError.preempted.fset is None
 
 
+def test_the_numbers_of_a_shortage_of_memory_stand_in_the_text_of_an_error_alone():
+    assert set(vars(ray.exceptions.OutOfMemoryError("1.0GB used"))) == {"message"}
+
+
 def test_the_loss_of_a_node_stands_in_the_text_of_an_error_alone():
     arguments = inspect.signature(ray.exceptions.RayActorError).parameters
     assert list(arguments) == ["actor_id", "error_msg", "actor_init_failed", "preempted"]

@@ -7,8 +7,8 @@ import pydicom
 import pytest
 from dicom_series import write_series
 
+from glioflow.data.formats.dicom_seg import encode_dicom_seg
 from glioflow.data.formats.study import read_study
-from glioflow.data.formats.writing import encode_dicom_seg
 from glioflow.errors import UserError
 
 VOXELS = np.random.default_rng(0).integers(0, 200, (4, 16, 16)).astype(np.uint16)

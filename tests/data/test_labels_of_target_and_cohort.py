@@ -11,9 +11,9 @@ from bundles import ORIGIN, changed, describe
 from glioflow.bundle.prediction import Predictor
 from glioflow.config import Experiment
 from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.dicom_seg import encode_dicom_seg
 from glioflow.data.formats.mask_file import read_mask
 from glioflow.data.formats.study import read_study
-from glioflow.data.formats.writing import encode_dicom_seg
 from glioflow.data.prepared.preparation import find_or_prepare
 from glioflow.data.preprocessing.pipeline import LabelMap
 from glioflow.data.targets import TargetSettings

@@ -32,10 +32,12 @@ def test_a_threshold_fitted_on_some_patients_finds_the_tumor_of_others():
     assert dice_per_case(predict_flair_threshold(other_scanner, threshold), mask > 0) == 1
 
 
-def test_the_threshold_is_the_best_of_many():
+@pytest.mark.parametrize("healthy", [False, True])
+def test_the_threshold_is_the_best_of_many_where_one_patient_has_no_tumor_too(healthy):
     rng = np.random.default_rng(0)
-    images = [rng.normal(size=(2, 16, 16)) for _ in range(2)]
+    images = [rng.normal(size=(2, 16, 16)), rng.uniform(size=(2, 16, 16))]
     masks = [image + rng.normal(size=image.shape) > 1.5 for image in images]
+    masks[1] &= not healthy
 
     def dice(threshold):
         found = [predict_flair_threshold(image, threshold) for image in images]

@@ -12,7 +12,8 @@ from glioflow.bundle.prediction import Predictor
 from glioflow.cli import app
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.mask_file import read_mask
-from glioflow.data.preprocessing.brain_mask import approximate_brain, locate_brain
+from glioflow.data.preprocessing.brain_mask import locate_brain
+from glioflow.data.preprocessing.brain_shape import approximate_brain
 from glioflow.features.mask import NO_BRAIN
 from glioflow.runs.analysis.survival import measure_shapes
 from glioflow.runs.scoring import score_cases

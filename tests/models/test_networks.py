@@ -111,7 +111,7 @@ def test_options_are_keywords_of_the_libraries():
 
     import segmentation_models_pytorch as smp
 
-    from glioflow.models.networks import _SMP
+    from glioflow.models.architectures import _SMP
 
     for name, class_name in _SMP.items():
         keywords = inspect.signature(getattr(smp, class_name)).parameters
@@ -119,10 +119,10 @@ def test_options_are_keywords_of_the_libraries():
 
 
 def test_every_name_has_a_builder():
-    from glioflow.models import losses, networks
+    from glioflow.models import architectures, loss_builders
 
-    assert set(networks.BUILDERS) == set(ARCHITECTURES)
-    assert set(losses.BUILDERS) == set(LOSSES)
+    assert set(architectures.BUILDERS) == set(ARCHITECTURES)
+    assert set(loss_builders.BUILDERS) == set(LOSSES)
 
 
 @pytest.mark.parametrize(

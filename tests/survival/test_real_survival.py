@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from glioflow.survival import SurvivalSettings, evaluate_stage, read_clinical
+from glioflow.survival import SurvivalSettings, read_clinical
+from glioflow.survival.evaluation import evaluate_stage
 
 pytestmark = pytest.mark.real
 

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from glioflow.survival import SurvivalSettings, evaluate_stage
+from glioflow.survival import SurvivalSettings
 from glioflow.survival import crossvalidation as cv
+from glioflow.survival.evaluation import evaluate_stage
 from glioflow.survival.leakage_example import rebuild_leakage
 from glioflow.survival.outcome import take_outcome
 
@@ -33,7 +34,7 @@ def test_a_prediction_does_not_change_when_other_test_patients_or_outcomes_do(ma
 
 @pytest.mark.parametrize("imputation", ["median", "knn", "mice"])
 def test_imputation_does_not_know_the_outcome(make_table, imputation):
-    from glioflow.survival.preparation import fit_preparation
+    from glioflow.survival.imputation import fit_preparation
 
     table = make_table(40, gaps=10)
     flipped = table.assign(death01=1 - table["death01"], os_days=9.0, os_event=1 - table["os_event"])

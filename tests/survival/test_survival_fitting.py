@@ -5,17 +5,15 @@ import warnings
 import numpy as np
 import pytest
 
+from glioflow.survival.censoring import censoring_weights, followed_before, followed_until
 from glioflow.survival.evaluation import compare_risk_groups
 from glioflow.survival.fitted import CoxModel, LogisticModel
 from glioflow.survival.fitting import (
     FITS,
-    censoring_weights,
     fit_cox,
     fit_linear,
     fit_logistic,
     fit_weibull,
-    followed_before,
-    followed_until,
 )
 from glioflow.survival.outcome import Outcome
 from glioflow.survival.statistics import (

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from glioflow.errors import UserError
-from glioflow.survival import SurvivalSettings, SurvivalStage, evaluate_stage, fit_stage
+from glioflow.survival import SurvivalSettings, SurvivalStage
+from glioflow.survival.evaluation import evaluate_stage
+from glioflow.survival.stage_fitting import fit_stage
 
 QUICK = {"repeats": 2, "num_bootstrap": 200, "num_permutations": 0}
 
@@ -36,7 +38,8 @@ def test_our_stored_imputation_is_that_of_scikit_learn(make_table, imputation):
     from sklearn.experimental import enable_iterative_imputer  # noqa: F401
     from sklearn.impute import IterativeImputer, KNNImputer
 
-    from glioflow.survival.preparation import encode, fit_preparation
+    from glioflow.survival.imputation import fit_preparation
+    from glioflow.survival.preparation import encode
 
     table = make_table(gaps=8)
     table.iloc[5:15, table.columns.get_loc("bevr")] = np.nan

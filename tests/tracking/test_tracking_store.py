@@ -20,7 +20,6 @@ from glioflow.models import build_network
 from glioflow.tracking import CHAMPION, RunWriter, Tracking, flatten
 from glioflow.tracking.addresses import answers
 from glioflow.tracking.datasets import Dataset
-from glioflow.tracking.pictures import has_picture
 from servers import postgres
 
 
@@ -265,18 +264,6 @@ def test_a_spool_of_an_earlier_version_is_read_and_delivered(tracking, tmp_path)
     assert tracking.read_json(run_id, "rows.json") == [1]
     assert tracking.read_json(run_id, "bundle/model.json") == {}
     assert len(tracking.client.list_artifacts(run_id, "images")) == 2
-
-
-def test_mlflow_itself_still_logs_a_picture_again_whenever_it_is_sent(tracking, tmp_path):
-    """Where this fails, MLflow logs a picture of one key, step and time once: tracking/pictures.py can go."""
-    run_id = tracking.start("tiny", "x", tags={})
-    picture = PIL.Image.new("RGB", (40, 30), "red")
-    for _ in range(2):
-        tracking.client.log_image(run_id, picture, key="overlays/a", step=1, timestamp=1000)
-    names = [entry.path for entry in tracking.client.list_artifacts(run_id, "images")]
-    assert len(names) == 4
-    assert has_picture(names, "overlays/a", 1), "MLflow names its files otherwise"
-    assert not has_picture(names, "overlays/a", 11)
 
 
 def test_a_server_that_is_away_costs_a_training_no_minutes(tmp_path):

@@ -9,7 +9,7 @@ from bundles import Bright
 from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.targets import TargetSettings
 from glioflow.evaluation import PostprocessSettings, dice_per_case
-from glioflow.evaluation.inference import InferenceSettings
+from glioflow.evaluation.settings import InferenceSettings
 from glioflow.training.fitting import validate, validate_at_network_size
 
 

@@ -8,7 +8,8 @@ from torch import nn
 from glioflow.data.batches.sampling import SliceBatches
 from glioflow.data.batches.settings import SamplingSettings
 from glioflow.data.targets import TargetSettings
-from glioflow.evaluation.inference import InferenceSettings, predict_volume
+from glioflow.evaluation.inference import predict_volume
+from glioflow.evaluation.settings import InferenceSettings
 from glioflow.models import ARCHITECTURES, LOSSES, LossSettings, ModelSettings, build_loss, build_network
 from glioflow.training.batch_size import MOST_ON_GPU, find_batch_size
 from glioflow.training.fitting import build_and_fit, validate_at_network_size

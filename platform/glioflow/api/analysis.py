@@ -21,7 +21,7 @@ from glioflow.reports.numbers import interval, short
 from glioflow.reports.tables import Table
 from glioflow.runs.analysis.associate import associate_cohort
 from glioflow.runs.analysis.survival import fit_survival as fit_stage
-from glioflow.survival.evaluation import Interval
+from glioflow.survival.evaluated import Interval
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,7 +14,7 @@ from glioflow.atomic import write_bytes
 from glioflow.bundle.answer import AnswerJson, ModelId, SurvivalJson, Uncertainty
 from glioflow.bundle.prediction import Tumor
 from glioflow.data.case import Case
-from glioflow.data.formats.writing import encode_dicom_seg, encode_nifti, encode_png, encode_tiff, write_slices
+from glioflow.data.formats.writing import encode_nifti, encode_png, encode_tiff, write_slices
 from glioflow.errors import UserError
 from glioflow.reports.overlay import encode_overlay
 from glioflow.reports.tables import Table, tables_to_html
@@ -122,6 +122,8 @@ class Answer:
                 )
             return encode_png(self.mask) if suffix == ".png" else encode_tiff(self.mask[0])
         if suffix == ".dcm":
+            from glioflow.data.formats.dicom_seg import encode_dicom_seg
+
             return encode_dicom_seg(self.mask, self.case, self.labels or {1: "tumor"})
         packed = encode_nifti(self.mask, self.case)
         return packed if suffix == ".nii.gz" else gzip.decompress(packed)

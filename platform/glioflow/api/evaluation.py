@@ -6,11 +6,10 @@ from typing import Any
 
 from glioflow import cluster
 from glioflow.api.inputs import model_name, print_progress
-from glioflow.api.results import Result, patients_tables
+from glioflow.api.results import Result, Summarized, patients_tables
 from glioflow.atomic import check_folder
 from glioflow.evaluation.comparison import ComparisonJson, PairedDifference
 from glioflow.evaluation.patients import CaseScores
-from glioflow.json_values import JsonObject
 from glioflow.progress import Say
 from glioflow.reports.evaluation_page import BESIDE, BOTH_EMPTY, METRICS, beside_baselines
 from glioflow.reports.numbers import interval
@@ -21,7 +20,7 @@ from glioflow.runs.analysis.evaluate import evaluate as evaluate_model
 
 
 @dataclass(frozen=True)
-class EvaluationResult(Result):
+class EvaluationResult(Summarized):
     """A model, measured on the labeled patients of a cohort.
 
     Attributes:
@@ -47,13 +46,6 @@ class EvaluationResult(Result):
     run_id: str | None
     report: str | None
     summary: dict[str, object] = field(repr=False)
-
-    def to_json(self) -> JsonObject:
-        """Return the values as `--json` prints them on the command line."""
-        values = super().to_json()
-        summary = values.pop("summary")
-        assert isinstance(summary, dict)
-        return {**values, **summary}
 
     def tables(self) -> list[Table]:
         """Return each patient's metrics, the summary, the means with intervals, and the baselines."""

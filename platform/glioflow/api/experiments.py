@@ -6,7 +6,7 @@ from pathlib import Path
 
 from glioflow import cluster
 from glioflow.api.inputs import Overrides, print_progress, read_experiment, run_of
-from glioflow.api.results import Result, metrics_table, patients_tables
+from glioflow.api.results import Result, Summarized, metrics_table, patients_tables
 from glioflow.config import Experiment
 from glioflow.evaluation.patients import CaseScores
 from glioflow.json_values import JsonObject
@@ -34,7 +34,7 @@ class TrainingResult(train_run.Trained, Result):
 
 
 @dataclass(frozen=True)
-class CrossvalResult(Result):
+class CrossvalResult(Summarized):
     """A finished cross-validation: every patient was predicted by a model that never saw it.
 
     Attributes:
@@ -56,13 +56,6 @@ class CrossvalResult(Result):
     baselines: dict[str, dict[str, float]]
     per_patient: list[CaseScores] = field(repr=False)
     summary: dict[str, object] = field(repr=False)
-
-    def to_json(self) -> JsonObject:
-        """Return the values as `--json` prints them on the command line."""
-        values = super().to_json()
-        summary = values.pop("summary")
-        assert isinstance(summary, dict)
-        return {**values, **summary}
 
     def tables(self) -> list[Table]:
         """Return each patient's metrics, and the summary."""

@@ -31,6 +31,19 @@ class Result:
         return tables_to_html(self.tables(), self.notes())
 
 
+class Summarized(Result):
+    """A result whose further numbers stand beside its fields in JSON."""
+
+    summary: dict[str, object]
+
+    def to_json(self) -> JsonObject:
+        """Return the values as `--json` prints them on the command line."""
+        values = super().to_json()
+        summary = values.pop("summary")
+        assert isinstance(summary, dict)
+        return {**values, **summary}
+
+
 def _fields(record: Any) -> JsonObject:
     return {each.name: _plain(getattr(record, each.name)) for each in fields(record)}
 

@@ -21,7 +21,6 @@ from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.evaluation import dice_of_counts
 from glioflow.evaluation.baselines import NearestSlice, fit_flair_threshold, predict_flair_threshold
-from glioflow.evaluation.inference import predict_volume
 from glioflow.evaluation.patients import patient_means
 
 if TYPE_CHECKING:
@@ -187,6 +186,8 @@ def _train(experiment: Experiment, train: Sequence[PreparedCase], val: Sequence[
 
 
 def _segmenter(network: "nn.Module", experiment: Experiment) -> Segment:
+    from glioflow.evaluation.inference import predict_volume
+
     exclusive = experiment.target.kind == "multiclass"
 
     def segment(case: PreparedCase) -> BoolVolume:

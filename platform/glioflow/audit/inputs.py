@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from glioflow.audit.leaks import Leak
 from glioflow.survival.clinical import TARGETS, clinical_name
-from glioflow.survival.crossvalidation import learner, make_splits, out_of_fold
 from glioflow.survival.outcome import Outcome, choose_task, take_outcome
 from glioflow.survival.settings import SurvivalSettings
 
@@ -78,6 +77,8 @@ def find_preparation_leaks(table: "pd.DataFrame", settings: SurvivalSettings) ->
     Raises:
         UserError: If there are too few patients or events, or a column is missing.
     """
+    from glioflow.survival.crossvalidation import learner, make_splits, out_of_fold
+
     rows, outcome = take_outcome(table, choose_task(table, settings))
     learn = learner(settings, np.array([0.0, 1.0]))
     for train, test in make_splits(outcome, settings, folds=settings.folds, seed=settings.seed):

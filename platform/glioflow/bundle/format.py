@@ -17,9 +17,9 @@ from glioflow.data.checks.drift import InputStatistics
 from glioflow.data.preprocessing.intensity_steps import UnitScale
 from glioflow.data.preprocessing.pipeline import Step
 from glioflow.data.targets import TargetSettings
-from glioflow.errors import UserError
+from glioflow.errors import UserError, one_line
 from glioflow.evaluation import PostprocessSettings, VolumeInterval
-from glioflow.evaluation.inference import InferenceSettings
+from glioflow.evaluation.settings import InferenceSettings
 from glioflow.models import ModelSettings, build_network
 from glioflow.survival import SurvivalStage
 from glioflow.version import __version__
@@ -249,7 +249,7 @@ def load(folder: Path) -> Bundle:
     try:
         network.load_state_dict(load_file(str(folder / WEIGHTS)))
     except (RuntimeError, ValueError, SafetensorError) as error:
-        rule = f"the weights do not fit the network of {MODEL}: {' '.join(str(error).split())[:300]}"
+        rule = f"the weights do not fit the network of {MODEL}: {one_line(error, most=300)}"
         raise UserError(rule, file=folder / WEIGHTS) from None
     survival = None
     if SURVIVAL in description.files:

@@ -20,7 +20,7 @@ from glioflow.data.preprocessing.geometry import Move, restore
 from glioflow.data.preprocessing.pipeline import preprocess
 from glioflow.errors import UserError
 from glioflow.evaluation import Segmentation, apply_temperature, decode, measure_spread
-from glioflow.evaluation.inference import Precision, choose_device, predict_volume
+from glioflow.evaluation.settings import Precision
 from glioflow.features import MaskFeatures, measure_mask
 from glioflow.survival import SurvivalAnswer, SurvivalStage
 
@@ -116,6 +116,8 @@ class Predictor:
     @classmethod
     def load(cls, folder: Path, *, device: str = "auto") -> "Predictor":
         """Load the bundle in `folder` onto `device`; raises `UserError` as `bundle.load` does."""
+        from glioflow.evaluation.inference import choose_device
+
         loaded = bundle.load(folder)
         return cls(loaded.description, loaded.network.to(choose_device(device)), loaded.survival)
 
@@ -170,6 +172,8 @@ class Predictor:
 
     def probabilities(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Return the network's probabilities (S, h, w, K) of a prepared image, at the bundle's temperature."""
+        from glioflow.evaluation.inference import predict_volume
+
         description, softmax = self.description, self.description.target.kind == "multiclass"
         raw = predict_volume(
             self.network, image, softmax=softmax, precision=self.precision, **dict(description.inference)

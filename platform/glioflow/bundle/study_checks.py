@@ -16,7 +16,7 @@ from glioflow.bundle import Description
 from glioflow.data.case import Case
 from glioflow.data.checks.channel_checks import blank_channels, copies_of_flair
 from glioflow.data.checks.channel_looks import find_swapped
-from glioflow.data.preprocessing.brain_mask import BrainMask, approximate_brain
+from glioflow.data.preprocessing.brain_mask import BrainMask
 from glioflow.data.preprocessing.geometry_steps import CropBrain
 from glioflow.data.preprocessing.intensity_steps import Percentile, ZScore
 from glioflow.data.preprocessing.pipeline import Neighbors
@@ -252,6 +252,8 @@ def has_skull(image: NDArray[np.generic]) -> bool:
     Args:
         image: (S, H, W, C).
     """
+    from glioflow.data.preprocessing.brain_shape import approximate_brain
+
     count = image.shape[0]
     middle = np.asarray(image[slice(count // 3, max(count // 3 + 1, 2 * count // 3), max(1, count // 24))], np.float32)
     gray = middle.mean(axis=-1)

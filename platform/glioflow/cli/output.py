@@ -31,7 +31,7 @@ def console() -> "Console":
 
 
 # A path of the user's that is of another kind than it should be, or closed to them.
-_NO_PLACE = (
+_UNUSABLE_PATH = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
     errno.ELOOP,
 )
@@ -64,7 +64,7 @@ def one_line_errors() -> Iterator[None]:
             _stop(f"failed: {error}", 1)
         if isinstance(error, StoreFailed):
             _stop(f"failed: {error}; go on once it works again", 1)
-        if isinstance(error, OSError) and error.errno in _NO_PLACE and error.filename is not None:
+        if isinstance(error, OSError) and error.errno in _UNUSABLE_PATH and error.filename is not None:
             _stop(f"error: {error.filename}: {str(error.strerror).lower()}; choose another path or mend this one", 2)
         raise
     finally:

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich import box
+from rich.console import RenderableType
+from rich.live import Live
+from rich.table import Table
 
 from glioflow.cli.output import console, progress
 from glioflow.reports.numbers import duration
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 # Trials shown: those at work and the last that ended.
 _SHOWN = 12
@@ -23,8 +25,6 @@ def search_table() -> Iterator[tuple[Callable[..., None], Callable[[Any], None] 
         with progress("search") as say:
             yield say, None
         return
-    from rich.live import Live
-
     with Live(console=out, transient=True, refresh_per_second=2) as live:
 
         def say_above(text: str, part: float | None = None) -> None:
@@ -34,11 +34,8 @@ def search_table() -> Iterator[tuple[Callable[..., None], Callable[[Any], None] 
         yield say_above, lambda board: live.update(draw_table(board))
 
 
-def draw_table(board: Any) -> "RenderableType":
+def draw_table(board: Any) -> RenderableType:
     """Return a search's trials, its best and the time left as rich draws them."""
-    from rich import box
-    from rich.table import Table
-
     best = "-" if board.best is None else f"{board.best:.3f}"
     title = f"{board.ended} of {board.num_trials} trials, best val/dice_mean {best}, {_time(board.seconds_left)} left"
     head = ("trial", "state", "epoch", "val/dice", "val/dice_mean", "time", "parameters")

@@ -9,7 +9,6 @@ import glioflow as gf
 from glioflow.cli.app import START, TRAINING, verb
 from glioflow.cli.options import AsJson, Data, ExperimentFile, Name, Overrides
 from glioflow.cli.output import one_line_errors, print_result, print_text, progress
-from glioflow.cli.search_table import search_table
 
 
 @verb(TRAINING)
@@ -96,6 +95,8 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Search the experiment's space of settings with Ray Tune and Optuna."""
+    from glioflow.cli.search_table import search_table
+
     with one_line_errors(), search_table() as (say, show_trials):
         result = gf.search(
             experiment,

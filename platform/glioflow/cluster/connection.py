@@ -14,7 +14,7 @@ from glioflow.cluster import secrets
 from glioflow.cluster.environment import bypass_proxies, silence, worker_environment
 from glioflow.cluster.starting import reporting_the_wait, short_socket_paths
 from glioflow.cluster.storage import cache_folder, home_uri
-from glioflow.errors import RunFailed, UserError
+from glioflow.errors import RunFailed, UserError, first_line
 
 _CONNECT_S = 3.0
 
@@ -97,8 +97,9 @@ def _start(num_cpus: int | None, options: _Options) -> None:
     except Exception as error:
         if type(error) is not Exception and not isinstance(error, OSError | RuntimeError):
             raise  # Ray's error for a process that did not come up is a plain Exception
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise RunFailed(f"Ray did not start on this machine ({first}); try again when less runs on it") from error
+        raise RunFailed(
+            f"Ray did not start on this machine ({first_line(error)}); try again when less runs on it"
+        ) from error
 
 
 def _join(address: str, options: _Options) -> None:
@@ -107,8 +108,7 @@ def _join(address: str, options: _Options) -> None:
     try:
         ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise _no_cluster(address, first) from None
+        raise _no_cluster(address, first_line(error)) from None
 
 
 @contextmanager

@@ -1,18 +1,9 @@
-"""A worker that Ray ended because its node ran out of memory, in one line: which, how much of how much, what to lower.
+"""A worker that Ray ended for memory, in one line: which process, how much of how much, what to lower."""
 
-Ray 2.60 gives the numbers in the text of its error alone (ray.exceptions.OutOfMemoryError, whose own comment says that
-they are to be fields one day), so it is read here and nowhere else.
-"""
-
-import re
-import sys
-
+from glioflow.cluster.ray_internals import MemoryKill, memory_kill
 from glioflow.errors import causes_of
 
 OF_A_TRAINING = "training.batch_size, or what trains at once (search.concurrent, training.num_workers)"
-# What Ray calls GB are 2^30 bytes.
-_ENDED = re.compile(r"Selected to kill: .*?task name=([^,\n]*),.*?pid=(\d+), actual memory used=([\d.]+)GB")
-_NODE = re.compile(r"was ([\d.]+)GB used / ([\d.]+)GB limit")
 
 
 def memory_shortage(error: BaseException, *, lower: str = OF_A_TRAINING) -> str | None:
@@ -22,18 +13,14 @@ def memory_shortage(error: BaseException, *, lower: str = OF_A_TRAINING) -> str 
         error: As Ray raises it.
         lower: What to lower, for the line's end.
     """
-    ray_errors = sys.modules.get("ray.exceptions")
-    if ray_errors is None:
-        return None
-    for each in causes_of(error):
-        if isinstance(each, ray_errors.OutOfMemoryError):
-            return f"{_describe(str(each))}; lower {lower}"
-    return None
+    kills = (memory_kill(each) for each in causes_of(error))
+    return next((f"{_describe(kill)}; lower {lower}" for kill in kills if kill is not None), None)
 
 
-def _describe(text: str) -> str:
-    processes = [f"process {pid} ({task}), which used {used} GiB" for task, pid, used in _ENDED.findall(text)]
+def _describe(kill: MemoryKill) -> str:
+    processes = [f"process {number} ({task}), which used {used} GiB" for task, number, used in kill.processes]
     ended = " and ".join(processes) or "a worker process"
-    node = _NODE.search(text)
-    usage = f"when {node[1]} of the node's {node[2]} GiB were in use" if node else "before its node had none left"
+    usage = "before its node had none left"
+    if kill.node is not None:
+        usage = f"when {kill.node[0]} of the node's {kill.node[1]} GiB were in use"
     return f"out of memory: Ray ended {ended}, {usage}"

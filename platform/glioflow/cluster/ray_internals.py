@@ -7,10 +7,27 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 _NAMESPACE = b"glioflow"
 _LOST = re.compile(r"its node has died|node was terminated")
+# What Ray calls GB are 2^30 bytes.
+_ENDED = re.compile(r"Selected to kill: .*?task name=([^,\n]*),.*?pid=(\d+), actual memory used=([\d.]+)GB")
+_NODE = re.compile(r"was ([\d.]+)GB used / ([\d.]+)GB limit")
+
+
+@dataclass(frozen=True)
+class MemoryKill:
+    """What Ray ended because a node ran out of memory.
+
+    Attributes:
+        processes: Task, number and GiB of each process, as text.
+        node: GiB in use and in all; None where Ray did not say.
+    """
+
+    processes: list[tuple[str, str, str]]
+    node: tuple[str, str] | None
 
 
 def keep(key: str, value: bytes) -> None:
@@ -56,6 +73,18 @@ def is_lost_node(error: BaseException) -> bool:
     from ray.exceptions import RayActorError
 
     return isinstance(error, RayActorError) and _LOST.search(str(error)) is not None
+
+
+def memory_kill(error: BaseException) -> MemoryKill | None:
+    """Return what an `OutOfMemoryError` of Ray is about; None for another error.
+
+    Ray gives the numbers in the text of its error alone; its own comment on the class says that they are to be fields.
+    """
+    ray_errors = sys.modules.get("ray.exceptions")
+    if ray_errors is None or not isinstance(error, ray_errors.OutOfMemoryError):
+        return None
+    node = _NODE.search(str(error))
+    return MemoryKill(_ENDED.findall(str(error)), None if node is None else (node[1], node[2]))
 
 
 def mark_preempted(error: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from glioflow import atomic
 from glioflow.cluster.environment import silence
 from glioflow.cluster.storage import home, home_uri, tracking_uri
-from glioflow.errors import GlioflowError, StoreFailed, UserError
+from glioflow.errors import GlioflowError, StoreFailed, UserError, first_line
 
 # A folder that holds one of these is complete: they are copied after all else.
 _LAST = ("manifest.json", "model.json")
@@ -240,5 +240,4 @@ def _asking() -> Iterator[tuple[Any, str]]:
     except (FileNotFoundError, FileExistsError, GlioflowError):
         raise
     except Exception as error:
-        line = next((each.strip() for each in str(error).splitlines() if each.strip()), type(error).__name__)
-        raise StoreFailed(f"the object store of GLIOFLOW_HOME: {line[:200]}") from error
+        raise StoreFailed(f"the object store of GLIOFLOW_HOME: {first_line(error)}") from error

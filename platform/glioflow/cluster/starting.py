@@ -2,10 +2,11 @@
 
 import os
 import sys
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from glioflow.clock import repeating
 from glioflow.errors import UserError
 
 EVERY_S = 15.0
@@ -58,21 +59,9 @@ def _short_folder(name: str) -> str:
 @contextmanager
 def reporting_the_wait(what: str) -> Iterator[None]:
     """Say every 15 seconds, while a block runs, that it waits for `what` and how long it has waited."""
-    ended = threading.Event()
-
-    def report() -> None:
-        waited_s = 0.0
-        while not ended.wait(EVERY_S):
-            waited_s += EVERY_S
-            tell(f"waiting for {what} ({waited_s:.0f} s so far)")
-
-    reporter = threading.Thread(target=report, name="waiting for Ray", daemon=True)
-    reporter.start()
-    try:
+    began = time.monotonic()
+    with repeating(lambda: tell(f"waiting for {what} ({time.monotonic() - began:.0f} s so far)"), every_s=EVERY_S):
         yield
-    finally:
-        ended.set()
-        reporter.join()
 
 
 def tell(text: str) -> None:

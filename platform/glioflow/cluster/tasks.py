@@ -8,7 +8,7 @@ from glioflow.cluster.connection import connect, is_connected, resources
 from glioflow.cluster.environment import silence
 from glioflow.cluster.memory import memory_shortage
 from glioflow.cluster.storage import home_uri
-from glioflow.errors import GlioflowError, RunFailed
+from glioflow.errors import GlioflowError, RunFailed, last_line
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -91,7 +91,7 @@ def on_each_node(function: Callable[[Item], str], item: Item, *, within_s: float
         try:
             answer = ray.get(reference) if reference in ready else f"no answer in {within_s:.0f} s"
         except ray.exceptions.RayError as error:
-            answer = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            answer = last_line(error)
         if str(node["NodeID"]) in alive:
             answers[f"{node['NodeManagerAddress']} ({node['NodeID']})"] = answer
     return answers

@@ -17,9 +17,9 @@ from glioflow.data.batches.policies import FIRST_RELEASE
 from glioflow.data.preprocessing.pipeline import ResizePlane, Step, UnitScale
 from glioflow.data.splits import SplitSettings
 from glioflow.data.targets import TargetSettings
-from glioflow.errors import UserError
+from glioflow.errors import UserError, one_line
 from glioflow.evaluation import PostprocessSettings
-from glioflow.evaluation.inference import InferenceSettings
+from glioflow.evaluation.settings import InferenceSettings
 from glioflow.models import ARCHITECTURES, LossSettings, ModelSettings
 from glioflow.strict_yaml import parse_yaml
 from glioflow.survival import SurvivalSettings
@@ -225,7 +225,7 @@ def _read(path: Path, overrides: Iterable[str]) -> Experiment:
     except UserError as error:
         raise error.replace(rule=f"an experiment must be a YAML file: {error.rule}", file=path) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"an experiment must be a YAML file: {' '.join(str(error).split())[:200]}", file=path) from None
+        raise UserError(f"an experiment must be a YAML file: {one_line(error)}", file=path) from None
     if not isinstance(values, dict):
         raise UserError("an experiment file must hold keys and values", file=path)
     values.setdefault("name", path.stem)

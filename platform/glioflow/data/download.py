@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from glioflow.atomic import check_folder, new_folder
-from glioflow.errors import UserError, unknown_name
+from glioflow.errors import UserError, one_line, unknown_name
 
 Fetch = Callable[[str], str | Path]
 _CHUNK = 2**20
@@ -120,7 +120,7 @@ def download(name: str, out: Path, *, fetch: Fetch | None = None) -> Path:
             where = {"kaggle": "Kaggle", "idc": "the Imaging Data Commons"}.get(wanted.by, "its address")
             raise UserError(
                 f"{name} could not be downloaded from {where} ({type(error).__name__})",
-                " ".join(str(error).split())[:160] or None,
+                one_line(error, most=160),
                 hint=_by_hand(wanted),
             ) from error
         inner = wanted.inner

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.errors import UserError
-from glioflow.evaluation.metrics import BoolVolume
+from glioflow.evaluation.metrics import BoolVolume, dice_of_counts
 
 Image = NDArray[Any]
 
@@ -48,7 +48,7 @@ def fit_flair_threshold(
         above, hits = (
             np.cumsum(np.histogram(voxels, edges)[0][::-1])[::-1] for voxels in (image, image[np.asarray(mask) > 0])
         )
-        dice += 2 * hits / np.maximum(above + hits[0], 1)
+        dice += [dice_of_counts(*pair) for pair in zip(hits.tolist(), (above + hits[0]).tolist(), strict=True)]
     best = np.flatnonzero(dice == dice.max())
     return float(edges[best[len(best) // 2]])  # the middle of a plateau, not its edge
 

@@ -5,52 +5,26 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-if TYPE_CHECKING:
-    import torch
+from glioflow.evaluation.settings import CPU_PIXELS, Precision
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
-
-# Of one forward pass on a CPU: on two cores, U-Nets at 128 and 256 pixels were slower with more, and with fewer.
-CPU_PIXELS = 2**18
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
-class InferenceSettings(BaseModel):
-    """How a case is predicted.
-
-    Attributes:
-        batch_size: Number of slices in a forward pass, fewer where that is faster on a CPU; of windows for 3D networks.
-        flip: Average with the prediction for the mirrored image.
-        patch: Window of a 3D network along S, H, W; null takes the patch of training.
-        overlap: Fraction of a window that overlaps the next one, in [0, 1); windows have Gaussian weights.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    batch_size: int = Field(default=16, ge=1)
-    flip: bool = False
-    patch: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
-    overlap: float = Field(default=0.5, ge=0, lt=1)
-
-
-def choose_device(name: str = "auto") -> "torch.device":
+def choose_device(name: str = "auto") -> torch.device:
     """Return the device of `name` (`auto`, `cpu`, `cuda`, `cuda:1`); `auto` takes a GPU where there is one."""
-    import torch
-
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
 
 
-def resolve_precision(precision: Precision, device: "torch.device") -> Literal["fp32", "bf16", "fp16"]:
+def resolve_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
     """Return what `auto` means on this device: bf16 where the hardware multiplies it, else fp32."""
-    import torch
-
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -59,10 +33,8 @@ def resolve_precision(precision: Precision, device: "torch.device") -> Literal["
     return "bf16" if capable and torch.cpu.get_capabilities().get("avx512_bf16", False) else "fp32"
 
 
-def autocast(device: "torch.device", precision: Precision) -> AbstractContextManager[Any]:
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
     """Return the context in which a forward pass runs at `precision`."""
-    import torch
-
     resolved = resolve_precision(precision, device)
     if resolved == "fp32":
         return nullcontext()
@@ -85,7 +57,7 @@ def keep_freed_memory() -> bool:
     return mallopt is not None and all(mallopt(what, 2**30) for what in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD))
 
 
-def slices_at_once(height: int, width: int, most: int, device: "torch.device") -> int:
+def slices_at_once(height: int, width: int, most: int, device: torch.device) -> int:
     """Return how many slices of (height, width) to pass to a network at once: up to `most`, fewer on a CPU."""
     if device.type != "cpu":
         return most
@@ -93,7 +65,7 @@ def slices_at_once(height: int, width: int, most: int, device: "torch.device") -
 
 
 def predict_volume(
-    network: "torch.nn.Module",
+    network: torch.nn.Module,
     image: NDArray[np.floating[Any]],
     *,
     softmax: bool,
@@ -120,8 +92,6 @@ def predict_volume(
 
     Source: sliding window with Gaussian weights as in MONAI.
     """
-    import torch
-
     device = next(network.parameters()).device
     out: torch.Tensor | None = None
 
@@ -152,9 +122,9 @@ def predict_volume(
 
 
 def visit_predictions(
-    network: "torch.nn.Module",
+    network: torch.nn.Module,
     image: NDArray[np.floating[Any]],
-    visit: "Callable[[int, torch.Tensor], None]",
+    visit: Callable[[int, torch.Tensor], None],
     *,
     softmax: bool,
     batch_size: int = 16,
@@ -178,8 +148,6 @@ def visit_predictions(
         patch: The window (d, h, w) of a 3D network; None for a 2D one.
         overlap: Fraction of a window that overlaps the next one, in [0, 1).
     """
-    import torch
-
     device = next(network.parameters()).device
     if device.type == "cpu":
         keep_freed_memory()
@@ -208,10 +176,8 @@ def visit_predictions(
             network.train()
 
 
-def _sent(block: NDArray[np.floating[Any]], device: "torch.device") -> "torch.Tensor":
+def _sent(block: NDArray[np.floating[Any]], device: torch.device) -> torch.Tensor:
     """Return an array on a device as float32; to a GPU it travels as it is stored, through pinned memory."""
-    import torch
-
     if device.type != "cuda":
         return torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32)).to(device)
     source = torch.from_numpy(block if block.flags.writeable else np.array(block))
@@ -220,14 +186,13 @@ def _sent(block: NDArray[np.floating[Any]], device: "torch.device") -> "torch.Te
 
 
 def _slide(
-    predict: "Callable[[torch.Tensor], torch.Tensor]",
+    predict: Callable[[torch.Tensor], torch.Tensor],
     image: NDArray[np.floating[Any]],
     patch: tuple[int, int, int],
     overlap: float,
     batch_size: int,
-    device: "torch.device",
-) -> "torch.Tensor":
-    import torch
+    device: torch.device,
+) -> torch.Tensor:
     from monai.inferers import sliding_window_inference
 
     whole = _sent(image, device)
@@ -244,11 +209,7 @@ def _slide(
     return probability[0].permute(1, 2, 3, 0).float().clamp(0, 1)
 
 
-def _probability(
-    network: "torch.nn.Module", batch: "torch.Tensor", softmax: bool, precision: Precision
-) -> "torch.Tensor":
-    import torch
-
+def _probability(network: torch.nn.Module, batch: torch.Tensor, softmax: bool, precision: Precision) -> torch.Tensor:
     with autocast(batch.device, precision):
         logits = network(batch)
     return torch.softmax(logits.float(), 1) if softmax else torch.sigmoid(logits.float())

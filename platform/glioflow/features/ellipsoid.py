@@ -1,7 +1,9 @@
 """The hull of a voxel body and the smallest ellipsoid around it. Knows bodies and points, no spacing and no tumor."""
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import ConvexHull
 
 BoolVolume = NDArray[np.bool_]
 Points = NDArray[np.float64]
@@ -19,8 +21,6 @@ def hull_points(body: BoolVolume) -> Points:
     Returns:
         (N, 3) corner coordinates.
     """
-    import cv2
-
     padded = np.pad(body, ((1, 1), (0, 0), (0, 0)))
     planes = padded[:-1] | padded[1:]
     heights = np.flatnonzero(planes.any(axis=(1, 2)))
@@ -40,8 +40,6 @@ def row_ends(plane: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 def hull_vertices(points: Points) -> Points:
     """Return those of (N, D) `points` that are vertices of their convex hull, which must have a volume."""
-    from scipy.spatial import ConvexHull
-
     return np.asarray(points[ConvexHull(points).vertices], dtype=np.float64)
 
 

@@ -1,7 +1,10 @@
 """Shape of one slice's tumor: area, position, spread, outline. Knows one flat mask, no volume."""
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.measure import perimeter_crofton
 
 from glioflow.evaluation.boxes import bounding_box
 from glioflow.features.ellipsoid import row_ends
@@ -41,8 +44,6 @@ def principal_std(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def hull_area(shape: NDArray[np.bool_]) -> float:
     """Area in pixels of the convex hull of a flat shape's pixel corners."""
-    import cv2
-
     return float(cv2.contourArea(cv2.convexHull(row_ends(shape))))
 
 
@@ -61,9 +62,6 @@ def measure_slice(shape: NDArray[np.bool_], *, pixel_mm2: float | None = None) -
         `perimeter_px` (Crofton, four directions); `compactness`, 4 pi area / perimeter^2, which is 1 for a large disk;
         `num_components`, 8-connected.
     """
-    from scipy import ndimage
-    from skimage.measure import perimeter_crofton
-
     rows, columns = bounding_box(shape)
     box = shape[rows, columns]
     area = int(np.count_nonzero(box))

@@ -2,6 +2,8 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
+from skimage.measure import find_contours
 
 Points = NDArray[np.float64]
 
@@ -18,8 +20,6 @@ def boundary_of(shape: NDArray[np.bool_]) -> Points:
     Returns:
         (N, 2) row and column in the pixels' coordinates (pixel centers at whole numbers).
     """
-    from skimage.measure import find_contours
-
     contours = find_contours(np.pad(shape, 1).astype(np.float64), 0.5)
     return np.asarray(max(contours, key=len)[:-1] - 1.0, dtype=np.float64)
 
@@ -60,8 +60,6 @@ def margin_fluctuation(boundary: Points, centroid: Points) -> float:
 
     Source: Buda et al. 2019, as read in our domain notes.
     """
-    from scipy.ndimage import uniform_filter1d
-
     radii = _normalized_radii(boundary, centroid)
     length = max(1, round(WINDOW * len(radii)))
     length += length % 2 == 0

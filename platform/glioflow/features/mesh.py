@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from skimage.measure import marching_cubes
 
 BoolVolume = NDArray[np.bool_]
 _NUM_PATTERNS = 256
@@ -28,8 +29,8 @@ def surface_and_volume(body: BoolVolume, *, spacing_mm: tuple[float, float, floa
     for bit, start in enumerate(_CORNERS):
         patterns |= padded[tuple(slice(a, a + n) for a, n in zip(start, patterns.shape, strict=True))] << bit
     mixed = np.flatnonzero(patterns - np.uint8(1) < _NUM_PATTERNS - 2)  # the others have no surface
-    places = mixed // patterns[0].size * _NUM_PATTERNS + patterns.ravel()[mixed]
-    counts = np.bincount(places, minlength=len(patterns) * _NUM_PATTERNS).reshape(len(patterns), _NUM_PATTERNS)
+    cells = mixed // patterns[0].size * _NUM_PATTERNS + patterns.ravel()[mixed]
+    counts = np.bincount(cells, minlength=len(patterns) * _NUM_PATTERNS).reshape(len(patterns), _NUM_PATTERNS)
     owners, normals, heights = _triangles()
     z, y, x = spacing_mm
     areas = np.bincount(owners, np.linalg.norm(normals * (y * x, z * x, z * y), axis=1), _NUM_PATTERNS)
@@ -43,8 +44,6 @@ def surface_and_volume(body: BoolVolume, *, spacing_mm: tuple[float, float, floa
 @cache
 def _triangles() -> tuple[NDArray[np.int_], NDArray[np.float64], NDArray[np.float64]]:
     """Return of all triangles of all patterns in a unit cell: (T,) pattern, (T, 3) area vector, (T,) mean height."""
-    from skimage.measure import marching_cubes
-
     owners, corners = [], []
     for pattern in range(1, _NUM_PATTERNS - 1):
         cell = np.array([pattern >> bit & 1 for bit in range(len(_CORNERS))], dtype=np.float32).reshape(2, 2, 2)

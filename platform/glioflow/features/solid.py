@@ -2,21 +2,11 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import pdist
 
 from glioflow.features.ellipsoid import Points
 from glioflow.features.flat import principal_std
 from glioflow.features.mesh import surface_and_volume
-
-NAMES = (
-    "surface_mm2",
-    "sphericity",
-    "axis_major_mm",
-    "axis_middle_mm",
-    "axis_minor_mm",
-    "elongation",
-    "flatness",
-    "max_diameter_mm",
-)
 
 
 def measure_body(
@@ -43,8 +33,6 @@ def measure_body(
     Source: the definitions of the Image Biomarker Standardisation Initiative, except that the diameter is taken
         between voxel corners.
     """
-    from scipy.spatial.distance import pdist
-
     surface, volume = surface_and_volume(body, spacing_mm=spacing_mm)
     axes = 4 * principal_std(covariance * np.outer(spacing_mm, spacing_mm))
     return {

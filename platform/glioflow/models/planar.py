@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
 
 
@@ -29,8 +30,6 @@ class Fcn32(nn.Module):
         **encoder_options: object,
     ) -> None:
         super().__init__()
-        from segmentation_models_pytorch.encoders import get_encoder
-
         self.encoder = get_encoder(encoder, in_channels=in_channels, weights=encoder_weights, **encoder_options)
         self.head = nn.Sequential(
             nn.Conv2d(self.encoder.out_channels[-1], head_channels, head_kernel, padding="same"),

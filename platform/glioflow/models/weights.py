@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glioflow.errors import UserError
+from glioflow.errors import UserError, one_line
 from glioflow.models.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def load_whole(network: "nn.Module", source: str) -> None:
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        rule = f"the weights of training.start do not fit the network: {' '.join(str(error).split())[:300]}"
+        rule = f"the weights of training.start do not fit the network: {one_line(error, most=300)}"
         raise UserError(rule, source) from None
 
 
@@ -114,9 +114,7 @@ def load_into_encoder(encoder: "nn.Module", state: dict[str, "Tensor"], *, name:
     try:
         colored.load_state_dict(dict(state))
     except RuntimeError as error:
-        raise UserError(
-            f"the weights file does not fit encoder {name}: {' '.join(str(error).split())[:300]}"
-        ) from error
+        raise UserError(f"the weights file does not fit encoder {name}: {one_line(error, most=300)}") from error
     colored.set_in_channels(in_channels, pretrained=True)
     encoder.load_state_dict(colored.state_dict())
 

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glioflow.reports.figures import INK, TRUTH, new_figure, to_png
+from glioflow.reports.figures import INK, QUIET, TRUTH, new_figure, to_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-QUIET = "#cbd5e0"
 # One color for each label, in the labels' order; told apart also by those who see no red or green.
 LABEL_COLORS = ("#f6ad55", "#63b3ed", "#f687b3", "#68d391")
 
@@ -86,8 +85,6 @@ def bars(counts: Mapping[str, float], *, title: str, xlabel: str = "", limit: fl
 
 def histogram(values: Sequence[float], *, title: str, xlabel: str, ylabel: str, log: bool = False) -> bytes:
     """Draw how numbers are distributed, with a line at their median; on a logarithmic axis where asked; PNG."""
-    from matplotlib.ticker import MaxNLocator
-
     figure, (axes,) = new_figure(1, width=5.2, height=3.0)
     numbers = np.asarray([value for value in values if value > 0 or not log], float)
     if numbers.size:
@@ -100,18 +97,16 @@ def histogram(values: Sequence[float], *, title: str, xlabel: str, ylabel: str, 
         axes.legend(frameon=False, fontsize=8)
         if log:
             _logarithmic(axes, decades=float(np.log10(high / low)))
-    axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+    axes.locator_params(axis="y", integer=True, steps=[1, 2, 5, 10])
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     return to_png(figure)
 
 
 def _logarithmic(axes: "Axes", *, decades: float) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2 else (1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
-    axes.xaxis.set_minor_locator(NullLocator())
+    axes.locator_params(axis="x", subs=(1.0,) if decades > 2 else (1.0, 2.0, 5.0))
+    axes.xaxis.set_major_formatter(lambda value, _: _plain(value))
+    axes.minorticks_off()
 
 
 def _plain(value: float) -> str:
@@ -155,24 +150,19 @@ def intensities(
 
 def pictures(grid: Sequence[Sequence[Picture]], *, title: str = "", size: float = 1.9) -> bytes:
     """Draw images in rows, gray, their labels outlined; `size` is the side of each in inches; PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     columns = max(len(row) for row in grid)
     # At most square, so that rows of pictures of several shapes stay in line.
     tall = [min(1.0, max((p.image.shape[0] * p.aspect / p.image.shape[1] for p in row), default=1.0)) for row in grid]
     captions = 0.28 if any(picture.title for row in grid for picture in row) else 0.04
-    figure = Figure(
-        figsize=(columns * size, sum(tall) * size + len(grid) * captions + (0.35 if title else 0)),
-        layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01),
-    )
-    FigureCanvasAgg(figure)
+    figure = Figure(figsize=(columns * size, sum(tall) * size + len(grid) * captions + (0.35 if title else 0)))
+    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
     panels = figure.subplots(len(grid), columns, squeeze=False, height_ratios=tall)
-    for places, row in zip(panels, grid, strict=True):
-        for axes in places:
+    for row_of_axes, row in zip(panels, grid, strict=True):
+        for axes in row_of_axes:
             axes.axis("off")
-        for axes, picture in zip(places, row, strict=False):
+        for axes, picture in zip(row_of_axes, row, strict=False):
             _draw(axes, picture)
     if title:
         figure.suptitle(title, fontsize=10, color=INK)
@@ -189,10 +179,7 @@ def _draw(axes: "Axes", picture: Picture) -> None:
     for value in np.unique(picture.mask[picture.mask > 0]):
         inside, color = picture.mask == value, LABEL_COLORS[(int(value) - 1) % len(LABEL_COLORS)]
         if picture.filled:
-            from matplotlib.colors import to_rgba
-
-            axes.imshow(
-                inside[..., None] * np.array(to_rgba(color, 0.75)), interpolation="nearest", aspect=picture.aspect
-            )
+            shade = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)] + [0.75]
+            axes.imshow(inside[..., None] * np.array(shade), interpolation="nearest", aspect=picture.aspect)
         elif not inside.all():
             axes.contour(inside, levels=[0.5], colors=[color], linewidths=1.0)

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glioflow.reports.figures import INK, PREDICTION, TRUTH, new_figure, to_png
+from glioflow.reports.figures import INK, PREDICTION, QUIET, TRUTH, new_figure, to_png
 
-QUIET = "#cbd5e0"
 Curve = Sequence[tuple[float, float, int]]
 
 
@@ -49,8 +48,6 @@ def by_group(scores: Mapping[str, Sequence[float]], *, title: str, ylabel: str =
 
 def volumes(true: Sequence[float], predicted: Sequence[float], *, unit: str) -> bytes:
     """Draw predicted against true tumor volumes on logarithmic axes, nothing at the lower end; PNG."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
     figure, (axes,) = new_figure(1, width=4.2, height=3.8)
     first, second = np.asarray(true, float), np.asarray(predicted, float)
     some = np.concatenate([first[first > 0], second[second > 0]])
@@ -59,10 +56,10 @@ def volumes(true: Sequence[float], predicted: Sequence[float], *, unit: str) -> 
     axes.scatter(np.maximum(first, low), np.maximum(second, low), s=18, color=TRUTH, alpha=0.7, lw=0)
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), title="Tumor volume")
     axes.set(xlabel=f"true, {unit}", ylabel=f"predicted, {unit}")
+    axes.locator_params(axis="both", subs=(1, 2, 5) if high < 100 * low else (1,))
     for axis in (axes.xaxis, axes.yaxis):  # else ticks between the powers of ten are labeled one over the other
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        axis.set_minor_formatter(NullFormatter())
+        axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axis.set_minor_formatter("")
     return to_png(figure)
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TRUTH, PREDICTION, INK = "#2b6cb0", "#c53030", "#2d3748"
+TRUTH, PREDICTION, INK, QUIET = "#2b6cb0", "#c53030", "#2d3748", "#cbd5e0"
 
 
 def distribution_of_dice(scores: Mapping[str, float], *, title: str) -> bytes:
@@ -28,7 +28,7 @@ def distribution_of_dice(scores: Mapping[str, float], *, title: str) -> bytes:
     """
     figure, (axes,) = new_figure(1, width=min(14, max(7.2, 0.14 * len(scores))), height=3.4)
     values = sorted(scores.values())
-    axes.bar(range(len(values)), values, color="#cbd5e0", width=0.8)
+    axes.bar(range(len(values)), values, color=QUIET, width=0.8)
     axes.margins(x=0.02)
     if values:
         mean, median = float(np.mean(values)), float(np.median(values))
@@ -77,11 +77,9 @@ def overlay(
 
 def new_figure(count: int, *, width: float, height: float) -> tuple["Figure", Sequence["Axes"]]:
     """Return a figure of `count` panels in a row, in the look of all our figures; sizes in inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
     panels = [figure.add_subplot(1, count, k + 1) for k in range(count)]
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from glioflow import atomic
+from glioflow.clock import repeating
 from glioflow.progress import Say
 from glioflow.reports.numbers import duration
 
@@ -56,21 +56,17 @@ def shown(files: Mapping[str, Path], say: Say) -> Iterator[None]:
     """
     for path in files.values():  # of a run that was interrupted
         path.unlink(missing_ok=True)
-    ended, state = threading.Event(), _Shown(files)
+    state = _Shown(files)
 
     def look() -> None:
-        while not ended.wait(_LOOK_S):
-            part = state.look()
-            if part is not None:
-                say(state.line(), part)
+        part = state.look()
+        if part is not None:
+            say(state.line(), part)
 
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
     try:
-        yield
+        with repeating(look, every_s=_LOOK_S):
+            yield
     finally:
-        ended.set()
-        thread.join()
         for path in files.values():
             path.unlink(missing_ok=True)
 
@@ -93,32 +89,25 @@ def followed(progress: Path, epochs: int, say: Say) -> Iterator[None]:
         epochs: Of the training.
         say: Called with a line and the part of the epochs that is done.
     """
-    path, ended = progress.with_name(_EPOCHS), threading.Event()
+    path, count = progress.with_name(_EPOCHS), 0
     path.unlink(missing_ok=True)
 
-    def look(count: int) -> int:
+    def look() -> None:
+        nonlocal count
         try:
             lines = path.read_text().splitlines()
         except OSError:
-            return count
+            return
         for line in lines[count:]:
             epoch, dice = json.loads(line)
             say(f"epoch {epoch + 1} of {epochs}: val/dice {dice:.3f}", (epoch + 1) / epochs)
-        return len(lines)
+        count = max(count, len(lines))
 
-    def follow() -> None:
-        count = 0
-        while not ended.wait(_LOOK_S):
-            count = look(count)
-        look(count)
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
     try:
-        yield
+        with repeating(look, every_s=_LOOK_S):
+            yield
+        look()
     finally:
-        ended.set()
-        thread.join()
         path.unlink(missing_ok=True)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
 
 from glioflow.survival.crossvalidation import kaplan_meier
 from glioflow.survival.fitting import fit_cox
@@ -14,8 +15,6 @@ Array = NDArray[np.float64]
 
 def calibration(outcome: Outcome, probability: Array) -> dict[str, float]:
     """Return mean predicted minus observed share, and the outcome's slope on predicted log odds (ideal: 0, 1)."""
-    from sklearn.linear_model import LogisticRegression
-
     clipped = np.clip(probability, 1e-6, 1 - 1e-6)
     odds = np.log(clipped / (1 - clipped))
     slope = float("nan")

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from glioflow.errors import UserError
+from glioflow.errors import UserError, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -222,8 +222,7 @@ def patients_of(path: Path) -> list[str]:
         first = lines[0] if lines else ""
         header, *rows = list(csv.reader(lines, delimiter=separator_of(first))) or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        short = " ".join(str(error).split())[:120]
-        raise UserError("the clinical table cannot be read as text", short, file=path) from error
+        raise UserError("the clinical table cannot be read as text", one_line(error, most=120), file=path) from error
     check_header(first, path)
     names = [name.strip() for name in header]
     column = names.index(_patient_column(names, path))

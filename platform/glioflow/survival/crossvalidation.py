@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.model_selection import KFold, LeaveOneOut, StratifiedKFold
 
+from glioflow.survival.censoring import followed_before
 from glioflow.survival.fitted import CoxModel, LinearModel, WeibullModel
-from glioflow.survival.fitting import AnyModel, ForestModel, HazardForest, find_fit, followed_before
+from glioflow.survival.fitting import AnyModel, ForestModel, HazardForest, find_fit
+from glioflow.survival.imputation import fit_preparation
 from glioflow.survival.outcome import Outcome, choose_task, take_outcome
-from glioflow.survival.preparation import Preparation, fit_preparation
+from glioflow.survival.preparation import Preparation
 from glioflow.survival.settings import SurvivalSettings
 from glioflow.survival.statistics import (
     Prediction,
@@ -106,8 +109,6 @@ def possible_folds(outcome: Outcome, folds: int) -> int:
 
 def make_splits(outcome: Outcome, settings: SurvivalSettings, *, folds: int, seed: int) -> list[Split]:
     """Deal patients to folds, stratified by event (days: by class); leave-one-out where folds reach their number."""
-    from sklearn.model_selection import KFold, LeaveOneOut, StratifiedKFold
-
     n = len(outcome.event)
     blank = np.zeros((n, 1))
     if folds >= n:

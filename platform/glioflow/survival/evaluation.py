@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from scipy import stats
 
 from glioflow.survival import statistics
 from glioflow.survival.calibration import calibration, calibration_over_time
@@ -18,76 +18,19 @@ from glioflow.survival.crossvalidation import (
     primary_statistic,
     repeated_out_of_fold,
 )
+from glioflow.survival.evaluated import Interval, RiskGroups, SurvivalEvaluation
 from glioflow.survival.outcome import Outcome, choose_task, take_outcome
-from glioflow.survival.settings import SurvivalSettings, Task
+from glioflow.survival.settings import SurvivalSettings
 from glioflow.survival.statistics import Prediction, Statistic, mean_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[np.float64]
-_RECORD = ConfigDict(extra="forbid", frozen=True)
 _FEW_EVENTS = 10  # below it nothing is claimed, and per input below it a regression is known to be unstable
 _GRID_POINTS = 30
 
 PRIMARY_METRIC = {"binary": "auroc", "time": "c_index", "days": "accuracy"}
-
-
-class Interval(BaseModel):
-    """A value with its 95 % bootstrap interval over patients; None where undefined or not resampled."""
-
-    model_config = _RECORD
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-
-
-class RiskGroups(BaseModel):
-    """Kaplan-Meier of the patients above and below the median out-of-fold risk, with the log-rank test."""
-
-    model_config = _RECORD
-    days: dict[str, list[float]]
-    survival: dict[str, list[float]]
-    log_rank_p: float | None
-
-
-class SurvivalEvaluation(BaseModel):
-    """What repeated cross-validation says.
-
-    Attributes:
-        task: What was predicted.
-        model: Name of the model.
-        primary: Whether it is the model fixed beforehand; all others are exploratory.
-        num_patients: Patients with a known outcome.
-        num_events: Events among them.
-        primary_metric: The metric that decides about the baselines.
-        metrics: By name, each over out-of-fold predictions, averaged over repeats.
-        baselines: The same for `majority`, `age_only` and `institution_only`, as far as the table has them.
-        differences: Model minus baseline in the primary metric, paired by patient.
-        beats_baselines: Whether each of these differences has its whole interval above zero; never claimed with fewer
-            than ten events (`death01`: or ten patients without).
-        p_value: Share of shuffled outcomes on which the model does as well; None where not asked for.
-        risk_groups: For times only.
-        out_of_fold: Mean out-of-fold risk by patient.
-        warnings: What a reader must know, a sentence each.
-    """
-
-    model_config = _RECORD
-
-    task: Task
-    model: str
-    primary: bool
-    num_patients: int
-    num_events: int
-    primary_metric: str
-    metrics: dict[str, Interval]
-    baselines: dict[str, dict[str, Interval]]
-    differences: dict[str, Interval]
-    beats_baselines: bool
-    p_value: float | None
-    risk_groups: RiskGroups | None
-    out_of_fold: dict[str, float]
-    warnings: list[str]
 
 
 def evaluate_stage(table: "pd.DataFrame", settings: SurvivalSettings) -> SurvivalEvaluation:
@@ -190,15 +133,13 @@ def _plain_metrics(
     if prediction.probability is not None:
         return calibration(outcome, prediction.probability)
     if prediction.days is not None:
-        from scipy.stats import spearmanr
-
         predicted, true = prediction.days[outcome.event], outcome.days[outcome.event]
         errors = (predicted - true) ** 2
         constant = np.ptp(predicted) == 0
         return {
             "median_se_days2": float(np.median(errors)),
             "std_se_days2": float(errors.std()),
-            "spearman": float("nan") if constant else float(spearmanr(predicted, true).statistic),
+            "spearman": float("nan") if constant else float(stats.spearmanr(predicted, true).statistic),
         }
     return {}
 
@@ -224,8 +165,6 @@ def _permutation_test(
 
 def compare_risk_groups(outcome: Outcome, risk: Array) -> RiskGroups | None:
     """Return the Kaplan-Meier curves of the patients above and below the median risk, compared by the log-rank test."""
-    from scipy import stats
-
     high = risk > np.median(risk)
     if high.all() or not high.any():
         return None

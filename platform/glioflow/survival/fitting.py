@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from sklearn import ensemble
+from sklearn.linear_model import LogisticRegression, Ridge
 
 from glioflow.errors import UserError
+from glioflow.survival.censoring import censoring_weights
 from glioflow.survival.fitted import CoxModel, LinearModel, LogisticModel, WeibullModel
 from glioflow.survival.outcome import Family, Outcome
 from glioflow.survival.settings import Model
@@ -69,42 +73,8 @@ Fit = Callable[[Array, Outcome, float, int], AnyModel]
 _NUM_INTERVALS = 6
 
 
-def censoring_weights(outcome: Outcome) -> Array:
-    """Return (N,) weights that let observed events stand for censored ones: event / P(still followed just before it).
-
-    Source: inverse probability of censoring weighting; the censoring distribution by Kaplan and Meier.
-    """
-    followed = followed_before(outcome, outcome.days)
-    return np.where(outcome.event, 1 / np.maximum(followed, 1e-12), 0.0)
-
-
-def followed_before(outcome: Outcome, days: Array) -> Array:
-    """Return the probability of still being followed just before each of `days`, by Kaplan and Meier."""
-    return _followed(outcome, days, side="left")
-
-
-def followed_until(outcome: Outcome, days: Array) -> Array:
-    """Return the probability of still being followed after each of `days`, by Kaplan and Meier."""
-    return _followed(outcome, days, side="right")
-
-
-def _followed(outcome: Outcome, days: Array, *, side: Literal["left", "right"]) -> Array:
-    """Estimate the censoring distribution; who dies on the day when others are lost was not at risk of being lost."""
-    times = np.unique(outcome.days)
-    at_risk = len(outcome.days) - np.searchsorted(np.sort(outcome.days), times, side="left")
-    died, lost = (
-        np.array([np.count_nonzero(kind & (outcome.days == time)) for time in times])
-        for kind in (outcome.event, ~outcome.event)
-    )
-    left = np.maximum(at_risk - died, 1)
-    steps = np.concatenate([[1.0], np.cumprod(1 - lost / left)])
-    return np.asarray(steps[np.searchsorted(times, days, side=side)], dtype=np.float64)
-
-
 def fit_logistic(inputs: Array, outcome: Outcome, penalty: float, seed: int) -> LogisticModel:
     """Fit a ridge logistic regression; the intercept is not penalized."""
-    from sklearn.linear_model import LogisticRegression
-
     fitted = LogisticRegression(C=1 / penalty, max_iter=1000).fit(inputs, outcome.event)
     return LogisticModel(intercept=float(fitted.intercept_[0]), coefficients=fitted.coef_[0].tolist())
 
@@ -138,8 +108,6 @@ def fit_cox(inputs: Array, outcome: Outcome, penalty: float, seed: int) -> CoxMo
 
 def fit_weibull(inputs: Array, outcome: Outcome, penalty: float, seed: int) -> WeibullModel:
     """Fit a ridge Weibull regression of times by maximum likelihood; our own for the same reason as `fit_cox`."""
-    from scipy.optimize import minimize
-
     log_days = np.log(np.maximum(outcome.days, 0.5))
     design = np.column_stack([np.ones(len(inputs)), inputs])
     event = outcome.event.astype(np.float64)
@@ -161,8 +129,6 @@ def fit_weibull(inputs: Array, outcome: Outcome, penalty: float, seed: int) -> W
 
 def fit_linear(inputs: Array, outcome: Outcome, penalty: float, seed: int) -> LinearModel:
     """Fit a ridge regression of days; censored patients count through the weights of the others."""
-    from sklearn.linear_model import Ridge
-
     weights = censoring_weights(outcome)
     fitted = Ridge(alpha=penalty).fit(inputs, outcome.days, sample_weight=weights)
     return LinearModel(intercept=float(fitted.intercept_), coefficients=fitted.coef_.tolist())
@@ -175,8 +141,6 @@ def fit_ensemble(name: Model) -> Fit:
     """
 
     def build(kind: str, seed: int) -> Any:
-        from sklearn import ensemble
-
         family = {"random_forest": "RandomForest", "gradient_boosting": "GradientBoosting"}[name]
         return getattr(ensemble, family + kind)(n_estimators=100, min_samples_leaf=3, random_state=seed)
 

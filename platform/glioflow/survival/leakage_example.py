@@ -1,15 +1,13 @@
 """The published "100 %" on death01, rebuilt to show how leakage makes it. An example for the audit, never a result."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import pandas as pd
 from pydantic import BaseModel, ConfigDict
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.impute import KNNImputer
+from sklearn.model_selection import KFold, cross_val_score
 
 from glioflow.errors import UserError
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from sklearn.ensemble import RandomForestClassifier
 
 _FOLDS = 5
 _NUM_NEIGHBORS = 4
@@ -36,7 +34,7 @@ class LeakageExample(BaseModel):
     num_patients: int
 
 
-def rebuild_leakage(clinical: "pd.DataFrame", slices: "pd.DataFrame", *, seed: int = 0) -> LeakageExample:
+def rebuild_leakage(clinical: pd.DataFrame, slices: pd.DataFrame, *, seed: int = 0) -> LeakageExample:
     """Score a random forest for `death01` with the published leaks and without them.
 
     Args:
@@ -50,8 +48,6 @@ def rebuild_leakage(clinical: "pd.DataFrame", slices: "pd.DataFrame", *, seed: i
     Source: the published death stage as DOMAIN notes describe it (nearest-neighbor imputation over the whole clinical
         table, rounded, joined to the images on the patient).
     """
-    import pandas as pd
-
     if "death01" not in clinical:
         raise UserError("the leakage example needs the column death01", choices=list(clinical))
     coded = clinical.drop(columns=[name for name in _LATER_OUTCOMES if name in clinical])
@@ -72,17 +68,11 @@ def rebuild_leakage(clinical: "pd.DataFrame", slices: "pd.DataFrame", *, seed: i
     )
 
 
-def _forest(seed: int) -> "RandomForestClassifier":
-    from sklearn.ensemble import RandomForestClassifier
-
+def _forest(seed: int) -> RandomForestClassifier:
     return RandomForestClassifier(n_estimators=100, random_state=seed)
 
 
-def _leaking_accuracy(coded: "pd.DataFrame", slices: "pd.DataFrame", seed: int) -> float:
-    import pandas as pd
-    from sklearn.impute import KNNImputer
-    from sklearn.model_selection import KFold, cross_val_score
-
+def _leaking_accuracy(coded: pd.DataFrame, slices: pd.DataFrame, seed: int) -> float:
     filled = KNNImputer(n_neighbors=_NUM_NEIGHBORS).fit_transform(coded)  # the outcome is one of the columns
     table = pd.DataFrame(np.round(filled), index=coded.index, columns=coded.columns)
     rows = slices.join(table, how="inner")
@@ -91,12 +81,8 @@ def _leaking_accuracy(coded: "pd.DataFrame", slices: "pd.DataFrame", seed: int) 
     return float(cross_val_score(_forest(seed), rows.to_numpy(), target.to_numpy(), cv=folds).mean())
 
 
-def _patient_votes(known: "pd.DataFrame", slices: "pd.DataFrame", seed: int) -> "pd.Series[float]":
+def _patient_votes(known: pd.DataFrame, slices: pd.DataFrame, seed: int) -> "pd.Series[float]":
     """Return the outcome that most of a patient's images are given by forests that never saw the patient."""
-    import pandas as pd
-    from sklearn.impute import KNNImputer
-    from sklearn.model_selection import KFold
-
     inputs, target = known.drop(columns="death01"), known["death01"]
     votes = pd.Series(np.nan, index=known.index)
     for train, test in KFold(_FOLDS, shuffle=True, random_state=seed).split(inputs):

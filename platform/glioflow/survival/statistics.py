@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glioflow.survival.fitting import followed_before, followed_until
+from glioflow.survival.censoring import followed_before, followed_until
 from glioflow.survival.outcome import Outcome
 
 Array = NDArray[np.float64]

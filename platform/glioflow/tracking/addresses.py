@@ -17,6 +17,7 @@ _DATABASES = ("postgresql", "mysql", "mssql")
 _CONNECT_S = 3.0
 _ANSWER_S = 5
 _SERVER_ERROR = 500
+_SEARCH = "/api/2.0/mlflow/experiments/search"
 # How long a server is waited for that may be starting beside this process.
 STARTING_S = 20.0
 
@@ -72,25 +73,16 @@ def _trouble(uri: str, *, patience_s: float) -> str | None:
 def _ask_server(uri: str) -> str | None:
     """Ask a server what only its database can answer, by MLflow's own client: with its certificates and passwords."""
     from mlflow.exceptions import MlflowException
-    from mlflow.utils.credentials import get_default_host_creds
-    from mlflow.utils.rest_utils import http_request
+
+    from glioflow.tracking.mlflow_internals import ask_server
 
     try:
-        answer = http_request(
-            get_default_host_creds(uri),
-            "/api/2.0/mlflow/experiments/search",
-            "GET",
-            params={"max_results": 1},
-            timeout=_ANSWER_S,
-            max_retries=0,
-            raise_on_status=False,
-        )
+        status = ask_server(uri, _SEARCH, params={"max_results": 1}, timeout_s=_ANSWER_S)
     except (MlflowException, OSError) as error:
         if any(isinstance(each, ssl.SSLCertVerificationError) for each in causes_of(error)):
             return "its certificate is not trusted; name its authority's file in MLFLOW_TRACKING_SERVER_CERT_PATH"
         return "nobody answers there"
-    failed = answer.status_code >= _SERVER_ERROR
-    return f"it answers with {answer.status_code}; its database may be away" if failed else None
+    return f"it answers with {status}; its database may be away" if status >= _SERVER_ERROR else None
 
 
 def _ask_sqlite(uri: str) -> str | None:
@@ -109,9 +101,7 @@ def _ask_sqlite(uri: str) -> str | None:
 
 
 def _ask_database(uri: str) -> str | None:
-    from sqlalchemy import create_engine
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+    from sqlalchemy import create_engine, exc, make_url
 
     try:
         url = make_url(uri)
@@ -125,10 +115,10 @@ def _ask_database(uri: str) -> str | None:
             engine.dispose()
     except ImportError as error:
         return f"its driver is not installed ({error})"
-    except (ArgumentError, NoSuchModuleError, ValueError, KeyError):
+    except (exc.ArgumentError, exc.NoSuchModuleError, ValueError, KeyError):
         return "it is no address of a database"
     except OSError:
         return "nobody answers there"
-    except SQLAlchemyError as error:
+    except exc.SQLAlchemyError as error:
         return without_password(" ".join(str(getattr(error, "orig", None) or error).split()))[:200]
     return None

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from glioflow.cluster.logins import without_password
-from glioflow.errors import RunFailed, UserError
+from glioflow.errors import RunFailed, UserError, first_line
 from glioflow.tracking.addresses import answers
 
 Result = TypeVar("Result")
@@ -42,8 +42,4 @@ def outlasting(uri: str, call: Callable[[], Result], *, patience_s: float) -> Re
             if there:
                 time.sleep(_PAUSE_S)
             elif not answers(uri, patience_s=max(0.0, deadline - time.monotonic())):
-                raise StoreAway(f"MLflow at {without_password(uri)} is away ({_first_line(error)})") from error
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
+                raise StoreAway(f"MLflow at {without_password(uri)} is away ({first_line(error)})") from error

@@ -14,7 +14,7 @@ from glioflow import atomic, cluster
 from glioflow.cluster.lease import holder_of, holding
 from glioflow.cluster.remote_home import changed_at, list_shared
 from glioflow.cluster.storage import home
-from glioflow.errors import GlioflowError
+from glioflow.errors import GlioflowError, one_line
 from glioflow.tracking.cohort_uses import note_use
 from glioflow.tracking.datasets import Dataset
 from glioflow.tracking.lease import check_lease, expired, lease_tags, leased
@@ -124,8 +124,8 @@ class Run(RunWriter):
 
 
 def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return (text if isinstance(error, GlioflowError) and text else f"{type(error).__name__}: {text}")[:500]
+    kind = "" if isinstance(error, GlioflowError) or not str(error) else f"{type(error).__name__}: "
+    return f"{kind}{one_line(error, most=500)}"[:500]
 
 
 def begin_run(tracking: Tracking, opening: Opening, *, later: bool = False) -> str:

@@ -3,8 +3,6 @@
 import json
 import logging
 import os
-import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,23 +13,22 @@ from glioflow.cluster import silence
 from glioflow.cluster.logins import without_password
 from glioflow.cluster.remote_home import check_home
 from glioflow.cluster.storage import embedded_uri, home, tracking_uri
-from glioflow.errors import UserError
+from glioflow.errors import UserError, first_line
 from glioflow.tracking.addresses import check_address
+from glioflow.tracking.artifacts import Artifacts
 from glioflow.tracking.datasets import Dataset
 from glioflow.tracking.entities import as_metrics, as_params, as_tags
 from glioflow.tracking.moved_home import mend_addresses
-from glioflow.tracking.pictures import log_picture
 
 # What MLflow gives of anything in one call.
 _PAGE = 1000
-_OF_RUN = re.compile(r"runs:/([0-9a-f]{32})/(.+)")
 # Metrics, parameters and tags that MLflow takes in one call.
 _MOST_AT_ONCE = (800, 100, 100)
 # Else MLflow's page takes an experiment for one of language models, and its runs for their evaluations.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 
-class Runs:
+class Runs(Artifacts):
     """A tracking server or database, and what we say to it about runs."""
 
     def __init__(self, uri: str | None = None, *, patience_s: float = 0, ask: bool = True) -> None:
@@ -64,19 +61,15 @@ class Runs:
 
         for name in ("alembic", "mlflow", "mlflow.store.db.utils"):  # importing mlflow sets its own level
             logging.getLogger(name).setLevel(logging.WARNING)
-        self._error = MlflowException
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None  # a killed process leaves it behind
         self._experiments: dict[str, str] = {}  # ids by name, as others know them
-        self._artifacts: dict[str, str] = {}  # where those of the runs that were started or listed here lie
         try:
-            self.client = MlflowClient(self.uri)
+            super().__init__(MlflowClient(self.uri), self.uri)
             if ask:
                 self.client.search_experiments(max_results=1)
         except MlflowException as error:
-            reason = str(error).splitlines()[0]
             rule = "MLFLOW_TRACKING_URI must name a reachable store"
             hint = "look at the store's log; its version may be another than that of the installed MLflow"
-            raise UserError(rule, f"{self.shown}: {reason}", hint=hint) from None
+            raise UserError(rule, f"{self.shown}: {first_line(error)}", hint=hint) from None
 
     @property
     def shown(self) -> str:
@@ -116,7 +109,7 @@ class Runs:
         all_tags = {**tags, **({"mlflow.parentRunId": parent} if parent else {})}
         run = self.client.create_run(self.experiment(experiment), run_name=name, tags=all_tags)
         run_id = str(run.info.run_id)
-        self._artifacts[run_id] = str(run.info.artifact_uri)
+        self._addresses[run_id] = str(run.info.artifact_uri)
         return run_id
 
     def log_batch(
@@ -145,61 +138,14 @@ class Runs:
 
     def log_dataset(self, run_id: str, dataset: Dataset) -> None:
         """Log a data set that the run used, by which MLflow finds all runs on the same one."""
-        from mlflow.entities import Dataset as Entity
-        from mlflow.entities import DatasetInput, InputTag
+        from mlflow import entities
 
         source, facts = json.dumps({"uri": dataset.source}), json.dumps(dict(dataset.facts))
         kind = "uri" if "://" in dataset.source else "local"
-        entity = Entity(dataset.name, dataset.digest[:36], kind, source, None, facts)
-        self.client.log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", dataset.used_for)])])
-
-    def log_picture(self, run_id: str, path: str | Path, *, key: str, step: int, when_ms: int) -> None:
-        """Log a PNG as the picture `key` of a step, which MLflow shows with a slider; once, however often it is sent.
-
-        Args:
-            run_id: The run.
-            path: The picture.
-            key: Of the same thing at all steps, shown as its name.
-            step: Counted as that of the metrics.
-            when_ms: Since 1970.
-        """
-        log_picture(self.client, run_id, Path(path), key=key, step=step, when_ms=when_ms)
-
-    def log_folder(self, run_id: str, path: str | Path, *, folder: str) -> None:
-        """Log a folder's files below the artifact folder `folder`."""
-        if run_id in self._artifacts:
-            self._artifacts_of(run_id).log_artifacts(str(path), folder)
-        else:
-            self.client.log_artifacts(run_id, str(path), folder)
-
-    def log_json(self, run_id: str, name: str, value: Any) -> None:
-        """Log `value` as the JSON artifact `name`."""
-        self.log_text(run_id, name, json.dumps(value, indent=1))
-
-    def log_text(self, run_id: str, name: str, text: str) -> None:
-        """Log `text` as the artifact `name`."""
-        self.log_bytes(run_id, name, text.encode())
-
-    def log_bytes(self, run_id: str, name: str, content: bytes) -> None:
-        """Log `content` as the artifact `name`, which may lie in folders."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / Path(name).name
-            path.write_bytes(content)
-            self.log_file(run_id, path, name=name)
-
-    def log_file(self, run_id: str, path: str | Path, *, name: str) -> None:
-        """Log a file as the artifact `name`, which ends as the file does."""
-        folder = str(Path(name).parent) if "/" in name else None
-        if run_id in self._artifacts:
-            self._artifacts_of(run_id).log_artifact(str(path), folder)
-        else:
-            self.client.log_artifact(run_id, str(path), folder)
-
-    def _artifacts_of(self, run_id: str) -> Any:
-        """Return the store of a run's artifacts without asking where it is."""
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        return get_artifact_repository(self._artifacts[run_id], tracking_uri=self.uri)
+        entity = entities.Dataset(dataset.name, dataset.digest[:36], kind, source, None, facts)
+        self.client.log_inputs(
+            run_id, [entities.DatasetInput(entity, [entities.InputTag("mlflow.data.context", dataset.used_for)])]
+        )
 
     def finish(self, run_id: str, status: str = "FINISHED", *, when_ms: int | None = None) -> None:
         """Close a run (`FINISHED`, `FAILED` or `KILLED`) as of `when_ms`, by default now."""
@@ -236,7 +182,7 @@ class Runs:
         """Return all runs of all experiments that were not deleted."""
         ids = [experiment.experiment_id for experiment in every(self.client.search_experiments)]
         runs = list(every(self.client.search_runs, ids)) if ids else []
-        self._artifacts.update({str(run.info.run_id): str(run.info.artifact_uri) for run in runs})
+        self._addresses.update({str(run.info.run_id): str(run.info.artifact_uri) for run in runs})
         return runs
 
     def open_runs(self, experiment: str) -> list[Any]:
@@ -269,58 +215,6 @@ class Runs:
     def find(self, experiment: str, **tags: str) -> Any | None:
         """Return the newest run of `experiment` that has these tags, or None."""
         return next(iter(self.client.search_runs([self.experiment(experiment)], _with(tags), max_results=1)), None)
-
-    def read_json(self, run_id: str, name: str) -> Any:
-        """Return a JSON artifact of a run.
-
-        Raises:
-            UserError: If the run has no such artifact.
-        """
-        return json.loads(self.download(f"runs:/{run_id}/{name}").read_text())
-
-    def has_artifact(self, run_id: str, name: str) -> bool:
-        """Say whether a run has the top-level artifact `name`."""
-        return any(entry.path == name for entry in self._entries_in(run_id))
-
-    def _entries_in(self, run_id: str, folder: str | None = None) -> list[Any]:
-        """Return a run's artifacts in a folder; of a known run without asking the store, which takes five queries."""
-        if run_id in self._artifacts:
-            return list(self._artifacts_of(run_id).list_artifacts(folder))
-        return list(self.client.list_artifacts(run_id, folder))
-
-    def delete_artifact(self, run_id: str, name: str) -> None:
-        """Remove a run's artifact, a file or a folder."""
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        uri = self.run(run_id).info.artifact_uri
-        get_artifact_repository(uri, tracking_uri=self.uri).delete_artifacts(name)
-
-    def artifact_size(self, run_id: str, folder: str) -> int:
-        """Return the bytes of all files below an artifact folder of a run."""
-        entries = self._entries_in(run_id, folder)
-        return sum(self.artifact_size(run_id, e.path) if e.is_dir else int(e.file_size or 0) for e in entries)
-
-    def download(self, uri: str, *, into: str | None = None) -> Path:
-        """Fetch an artifact (a file or a folder), and return where it lies: in `into`, or for this object's life.
-
-        Raises:
-            UserError: If it is not there.
-        """
-        import mlflow.artifacts
-        from mlflow.exceptions import MlflowException
-
-        if into is None:
-            self._scratch = self._scratch or tempfile.TemporaryDirectory(prefix="glioflow-")
-            into = tempfile.mkdtemp(dir=self._scratch.name)
-        known = _OF_RUN.fullmatch(uri)
-        address = f"{self._artifacts[known[1]]}/{known[2]}" if known and known[1] in self._artifacts else uri
-        try:
-            path = mlflow.artifacts.download_artifacts(artifact_uri=address, tracking_uri=self.uri, dst_path=into)
-        except (MlflowException, OSError) as error:
-            reason = str(error).splitlines()[0]
-            hint = "check that the run wrote it and that the artifact store is reachable"
-            raise UserError(f"the artifact {uri} cannot be downloaded ({reason})", hint=hint) from None
-        return Path(path)
 
 
 def every(search: Callable[..., Any], *words: Any) -> Iterator[Any]:

@@ -21,15 +21,10 @@ from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.preprocessing.geometry import restore
 from glioflow.data.targets import TargetSettings
 from glioflow.evaluation import PostprocessSettings, decode, dice_per_case
-from glioflow.evaluation.inference import (
-    InferenceSettings,
-    Precision,
-    choose_device,
-    predict_volume,
-    visit_predictions,
-)
+from glioflow.evaluation.inference import choose_device, predict_volume, visit_predictions
 from glioflow.evaluation.metrics import dice_of_counts
 from glioflow.evaluation.patients import patient_means
+from glioflow.evaluation.settings import InferenceSettings, Precision
 from glioflow.models import LossSettings, ModelSettings, build_loss, build_network
 from glioflow.models.pooling import replace_pooling
 from glioflow.models.weights import load_whole

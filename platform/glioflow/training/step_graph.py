@@ -6,6 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from glioflow.errors import first_line
+
 _log = logging.getLogger(__name__)
 
 # Steps that are taken one kernel at a time before a step is recorded: libraries choose and load their kernels in them.
@@ -71,6 +73,6 @@ class StepGraph:
             torch.cuda.synchronize()
             # A recording that broke off leaves the generator in it for good: the next dropout would fail.
             generator.graphsafe_set_state(torch.Generator(images.device).set_state(random))
-            _log.warning("steps are not replayed as a CUDA graph: %s", str(error).splitlines()[0])
+            _log.warning("steps are not replayed as a CUDA graph: %s", first_line(error))
             return
         self.graph, self._inputs, self._loss = graph, inputs, loss

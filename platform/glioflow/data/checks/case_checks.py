@@ -17,7 +17,7 @@ from glioflow.data.formats.nifti_names import is_volume
 from glioflow.data.formats.nnunet import is_picture
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.volume_files import read_volume
-from glioflow.data.preprocessing.brain_mask import BrainMask, approximate_brain
+from glioflow.data.preprocessing.brain_mask import BrainMask
 from glioflow.errors import UserError
 
 # Real masks extend a little beyond the filled head if a tumor touches the skull, and the brain is approximated. None of
@@ -246,6 +246,8 @@ def _check_mask(
         value = f"{outside:.0%} of its voxels on background{where}"
         problems.append(Problem("error", name, "a mask must lie inside the head", value))
     elif whole_heads:
+        from glioflow.data.preprocessing.brain_shape import approximate_brain
+
         brain = approximate_brain(np.asarray(image, np.float32), BrainMask().opening_px)
         if (outside := float((marked & ~brain).sum() / marked.sum())) > MAX_OUTSIDE_BRAIN:
             value = f"{outside:.0%} of its voxels outside an approximation of the brain"

@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from glioflow.data.formats.paired_folders import is_in_masks
 from glioflow.data.sequences import is_channel_name
-from glioflow.errors import UserError
+from glioflow.errors import UserError, one_line
 from glioflow.label_schemes import scheme_named
 from glioflow.strict_yaml import parse_yaml
 
@@ -200,7 +200,7 @@ def read_roles(path: Path) -> FileRoles:
         first = error.errors()[0]
         raise UserError(rule, f"{'.'.join(map(str, first['loc']))}: {first['msg']}", file=file) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(rule, " ".join(str(error).split())[:120], file=file) from None
+        raise UserError(rule, one_line(error, most=120), file=file) from None
     if roles.scheme is not None:
         try:
             scheme_named(roles.scheme)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from glioflow.data.case import Case, unknown_case
 from glioflow.data.formats.file_roles import NO_ROLES, FileRoles
-from glioflow.errors import UserError
+from glioflow.errors import UserError, one_line
 
 # Formats in which several series or files may be one sequence; the readers of the others know each channel's place.
 _WITH_CHOICE = ("dicom", "nifti")
@@ -117,4 +117,4 @@ def reason(error: Exception) -> str:
     """Return a library's error about a file in one short line."""
     if isinstance(error, LookupError | struct.error):  # their texts hold an index, a key or a size of our own
         return "cut short or damaged"
-    return " ".join(str(error).split())[:120] or type(error).__name__
+    return one_line(error, most=120)

@@ -4,7 +4,6 @@ import gzip
 import io
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 from glioflow.atomic import new_folder, write_bytes
 from glioflow.data.case import Case
 from glioflow.data.formats import dicom, lgg
-from glioflow.data.formats.dicom_masks import LPS_TO_RAS
 from glioflow.errors import UserError, unknown_name
 
 # Endings of file names by format; of several slices, `tiff` makes a folder with one file for each.
@@ -63,6 +61,8 @@ def write_mask(
     elif format == "nifti":
         write_bytes(path, encode_nifti(mask, case))
     else:
+        from glioflow.data.formats.dicom_seg import encode_dicom_seg
+
         write_bytes(path, encode_dicom_seg(mask, case, labels or {1: "tumor"}))
     return path
 
@@ -147,60 +147,6 @@ def encode_nifti(mask: NDArray[np.uint8], case: Case) -> bytes:
     image.set_qform(affine, 1, strip_shears=True)
     image.set_sform(affine, 1)
     return gzip.compress(image.to_bytes(), compresslevel=6, mtime=0)
-
-
-def encode_dicom_seg(mask: NDArray[np.uint8], case: Case, labels: dict[int, str]) -> bytes:
-    """Return a mask as a DICOM segmentation object that refers to the first series of the case.
-
-    Raises:
-        UserError: If the case was not read from DICOM.
-    """
-    import highdicom
-    from pydicom.sr.codedict import codes
-    from pydicom.uid import generate_uid
-
-    if case.grid.affine is None or not case.files or not all(dicom.is_dicom(file) for file in case.files):
-        raise UserError("the format dicom-seg needs a study read from DICOM", case.id, ["tiff", "nifti"])
-    sources = dicom.load_series(dicom.first_series(case.files))
-    segments = [
-        highdicom.seg.SegmentDescription(
-            segment_number=number,
-            segment_label=name,
-            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
-            segmented_property_type=codes.SCT.Neoplasm,
-            algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-            algorithm_identification=highdicom.AlgorithmIdentificationSequence(
-                name="GlioFlow", version="1", family=codes.DCM.ArtificialIntelligence
-            ),
-        )
-        for number, name in enumerate(labels.values(), start=1)
-    ]
-    numbered = np.zeros_like(mask)
-    for number, label in enumerate(labels, start=1):
-        numbered[mask == label] = number
-    segmentation: Any = highdicom.seg.Segmentation(
-        source_images=sources,
-        pixel_array=highdicom.Volume(
-            np.ascontiguousarray(case.grid.to_file(numbered), np.uint8),
-            LPS_TO_RAS @ case.grid.affine,
-            "PATIENT",
-            frame_of_reference_uid=sources[0].FrameOfReferenceUID,
-        ),
-        segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=segments,
-        series_instance_uid=generate_uid(),
-        series_number=100,
-        sop_instance_uid=generate_uid(),
-        instance_number=1,
-        manufacturer="GlioFlow",
-        manufacturer_model_name="GlioFlow",
-        software_versions="1",
-        device_serial_number="0",
-        omit_empty_frames=bool(mask.any()),
-    )
-    buffer = io.BytesIO()
-    segmentation.save_as(buffer)
-    return buffer.getvalue()
 
 
 def _write_tiff(mask: NDArray[np.uint8], case: Case, out: Path) -> Path:

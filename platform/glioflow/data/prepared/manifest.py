@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from glioflow.data.preprocessing.geometry import Move, Shape
 from glioflow.data.preprocessing.pipeline import Step
-from glioflow.errors import UserError
+from glioflow.errors import UserError, first_line
 
 VERSION = 2
 
@@ -125,8 +125,7 @@ def parse_manifest(text: bytes, origin: str | Path) -> WholeManifest:
     except UserError:
         raise
     except (ValueError, RecursionError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{origin}: a prepared cohort must have a valid manifest.json", first) from None
+        raise UserError(f"{origin}: a prepared cohort must have a valid manifest.json", first_line(error)) from None
 
 
 def digest_image(image: NDArray[np.generic]) -> str:

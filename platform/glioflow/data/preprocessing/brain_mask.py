@@ -30,6 +30,8 @@ class BrainMask(StepSettings):
 
     def apply(self, volume: Volume) -> Volume:
         """Mask the image, not the labels; raises `UserError` where the mask file is missing or of another shape."""
+        from glioflow.data.preprocessing.brain_shape import approximate_brain
+
         brain = approximate_brain(volume.image, self.opening_px) if self.file is None else self._read(volume)
         return replace(volume, image=volume.image * brain[..., None])
 
@@ -55,44 +57,6 @@ class BrainMask(StepSettings):
         return brain
 
 
-def approximate_brain(image: NDArray[np.float32], opening_px: int) -> NDArray[np.bool_]:
-    """Find the brain by brightness and shape: good enough to remove most of the scalp, but no anatomy.
-
-    It keeps too much rather than too little at the base of the skull and near the apex, where scalp and brain touch.
-
-    Args:
-        image: (S, H, W, C), background darkest.
-        opening_px: As in `BrainMask`.
-
-    Returns:
-        (S, H, W); everything where no brain is found.
-    """
-    import cv2
-    from scipy import ndimage
-
-    gray = image.mean(axis=-1)
-    gray = gray - gray.min(initial=np.inf)
-    head = gray > 0.15 * np.percentile(gray, 99) if gray.size else gray > 0
-    if not head.any():
-        return np.ones(gray.shape, bool)
-    # The skull is dark in every sequence; half the median of each slice is a limit that bias fields do not disturb.
-    bright = np.stack(
-        [
-            inside & (plane > 0.5 * np.median(plane[inside])) if inside.any() else inside
-            for plane, inside in zip(gray, head, strict=True)
-        ]
-    )
-    reach = max(1, round(opening_px * gray.shape[2] / 256))
-    deep = np.stack([_depth(plane) > 2 * reach for plane in head])
-    core = deep & np.stack([cv2.erode(plane.astype(np.uint8), _disk(reach)) > 0 for plane in bright])
-    pieces, count = ndimage.label(core)
-    if count == 0:
-        return np.ones(gray.shape, bool)
-    largest = (pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])).astype(np.uint8)
-    grown = [cv2.morphologyEx(cv2.dilate(plane, _disk(reach)), cv2.MORPH_CLOSE, _disk(2 * reach)) for plane in largest]
-    return np.stack([_fill_holes(plane) for plane in grown])
-
-
 def locate_brain(image: NDArray[np.generic]) -> NDArray[np.bool_] | None:
     """Find the brain on a grid of about 64 columns: coarse, but cheap enough to locate the tumor of every study.
 
@@ -102,6 +66,8 @@ def locate_brain(image: NDArray[np.generic]) -> NDArray[np.bool_] | None:
     Returns:
         (S, H, W); None where no brain is found.
     """
+    from glioflow.data.preprocessing.brain_shape import approximate_brain
+
     step = max(1, round(image.shape[2] / _COARSE_COLUMNS))
     small = np.asarray(image[:, step // 2 :: step, step // 2 :: step], np.float32)
     brain = approximate_brain(small, BrainMask().opening_px) if small.size else np.ones((1, 1, 1), bool)
@@ -111,27 +77,3 @@ def locate_brain(image: NDArray[np.generic]) -> NDArray[np.bool_] | None:
         np.minimum(np.arange(n) // step, m - 1) for n, m in zip(image.shape[1:3], brain.shape[1:], strict=True)
     )
     return np.asarray(brain[:, rows][:, :, columns])
-
-
-def _depth(head: NDArray[np.bool_]) -> NDArray[np.floating]:
-    """Return how far inside the head each pixel of a slice lies, in pixels; the scalp is outermost."""
-    import cv2
-
-    filled = _fill_holes(head)
-    if filled.all():
-        return np.full(head.shape, np.inf)
-    return np.asarray(cv2.distanceTransform(filled.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
-
-
-def _fill_holes(plane: NDArray[np.generic]) -> NDArray[np.bool_]:
-    import cv2
-
-    outside = np.ascontiguousarray(np.pad(plane, 1), np.uint8)  # which is filled in place, in rows alone
-    cv2.floodFill(outside, None, (0, 0), 2)
-    return np.asarray(outside[1:-1, 1:-1] != 2)
-
-
-def _disk(reach: int) -> NDArray[np.uint8]:
-    import cv2
-
-    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)), np.uint8)

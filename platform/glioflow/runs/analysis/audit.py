@@ -15,17 +15,17 @@ from glioflow.config import Experiment, data_source
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.data.splits import Split, SplitSettings, by_case, check_split, make_split, read_split
 from glioflow.errors import UserError
-from glioflow.features.flat import measure_slice
 from glioflow.progress import Say, quiet
 from glioflow.reports.audit_page import audit_page
 from glioflow.runs.launch import Setting, list_source, open_cohort_for, opening_of, with_gpus
 from glioflow.survival import patient_key, read_clinical
-from glioflow.survival.leakage_example import LeakageExample, rebuild_leakage
 from glioflow.tracking import Tracking
 from glioflow.tracking.run import Run, open_run
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from glioflow.survival.leakage_example import LeakageExample
 
 Gap = dict[Kind, dict[str, Scores]]
 
@@ -72,7 +72,7 @@ class Audited:
     run_id: str
     leaks: list[Leak]
     gap: Gap | None
-    example: LeakageExample | None
+    example: "LeakageExample | None"
     notes: list[str]
 
     def answer(self) -> AuditAnswer:
@@ -203,7 +203,9 @@ def _table_leaks(experiment: Experiment, table: "pd.DataFrame | None", notes: li
     return leaks
 
 
-def _example(cohort: PreparedCohort, table: "pd.DataFrame | None", notes: list[str]) -> LeakageExample | None:
+def _example(cohort: PreparedCohort, table: "pd.DataFrame | None", notes: list[str]) -> "LeakageExample | None":
+    from glioflow.survival.leakage_example import rebuild_leakage
+
     if table is None:
         return None
     try:
@@ -216,6 +218,8 @@ def _example(cohort: PreparedCohort, table: "pd.DataFrame | None", notes: list[s
 def slice_features(cohort: PreparedCohort) -> "pd.DataFrame":
     """Return one row per slice, indexed by patient: area, centroid and spread of its tumor, zeros without one."""
     import pandas as pd
+
+    from glioflow.features.flat import measure_slice
 
     names = ("area_px", "centroid_row_px", "centroid_column_px", "coordinate_std_row_px", "coordinate_std_column_px")
     rows, patients = [], []

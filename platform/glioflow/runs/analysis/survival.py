@@ -18,8 +18,6 @@ from glioflow.survival import (
     SurvivalEvaluation,
     SurvivalSettings,
     SurvivalStage,
-    evaluate_stage,
-    fit_stage,
     read_clinical,
 )
 from glioflow.survival.clinical import join_features
@@ -80,6 +78,9 @@ def fit_survival(
     Raises:
         UserError: If the tables, the run or the cohort do not fit, or there are too few patients or events.
     """
+    from glioflow.survival.evaluation import evaluate_stage
+    from glioflow.survival.stage_fitting import fit_stage
+
     tracking, table = Tracking(), read_clinical(clinical, outcomes=outcomes)
     shapes = Shapes({}, {}, "none", ()) if masks == "none" else measure_shapes(tracking, masks, cohort, "training")
     if masks == "none":

@@ -5,6 +5,8 @@ The loss of a node counts as a failure of the trial in Tune, unless Ray knew of 
 
 from contextlib import AbstractContextManager
 
+from ray.exceptions import OutOfMemoryError, RayActorError
+
 from glioflow import cluster
 from glioflow.cluster.ray_internals import is_lost_node, translating_actor_errors
 
@@ -15,8 +17,6 @@ def surviving_memory_kills() -> AbstractContextManager[None]:
 
 
 def _as_dead(error: Exception) -> Exception:
-    from ray.exceptions import OutOfMemoryError, RayActorError
-
     if isinstance(error, OutOfMemoryError):
         return RayActorError(error_msg=cluster.memory_shortage(error))  # type: ignore[no-any-return]
     if is_lost_node(error):

@@ -19,7 +19,7 @@ from glioflow.config import Experiment, data_source, override
 from glioflow.config.experiment import check_search
 from glioflow.config.search import NAME, Point, SearchSettings
 from glioflow.data.splits import Split
-from glioflow.errors import RunFailed, UserError
+from glioflow.errors import RunFailed, UserError, last_line
 from glioflow.progress import Say, quiet
 from glioflow.runs.launch import Setting, check_searched_batches, open_setting, opening_of, to_yaml
 from glioflow.runs.plan import plan_of
@@ -256,8 +256,7 @@ def _run(
         if searcher is not None:
             share_study(folder.storage)
     except Exception as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise RunFailed(f"search {name} stopped ({line}); continue with --resume {name}") from error
+        raise RunFailed(f"search {name} stopped ({last_line(error)}); continue with --resume {name}") from error
     if searcher is not None and (trouble := searcher.trouble):
         raise RunFailed(f"search {name} cannot go on ({trouble}); solve this, and continue with --resume {name}")
     if searcher is None:

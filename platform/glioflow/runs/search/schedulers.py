@@ -3,6 +3,8 @@
 from typing import Any
 
 import optuna
+from ray import tune
+from ray.tune import schedulers
 
 from glioflow.config import Experiment
 from glioflow.config.search import Choice, Parameter, Real
@@ -14,8 +16,6 @@ _NEVER = float("inf")
 
 def build_scheduler(experiment: Experiment) -> Any:
     """Return Tune's scheduler for the experiment's search; it sees `val/dice` after each epoch."""
-    from ray.tune import schedulers
-
     settings = experiment.search
     epochs = settings.most_epochs(experiment.training.epochs)
     grace = min(settings.grace_epochs, epochs)
@@ -49,8 +49,6 @@ def _num_brackets(epochs: int, grace: int, reduction: int) -> int:
 
 def domain(parameter: Parameter) -> Any:
     """Return a parameter as Tune's own domain, for the one scheduler that changes parameters itself."""
-    from ray import tune
-
     if isinstance(parameter, Choice):
         return tune.choice(list(parameter.values))
     if isinstance(parameter, Real):
@@ -60,9 +58,8 @@ def domain(parameter: Parameter) -> Any:
 
 def replay(scheduler: Any, study: optuna.Study) -> None:
     """Tell a new scheduler what the study's trials reported before, as if it had been there."""
-    from ray.tune.schedulers import MedianStoppingRule
-
-    median = isinstance(scheduler, MedianStoppingRule)  # which takes no word more of a trial that it would stop
+    # It takes no word more of a trial that it would stop.
+    median = isinstance(scheduler, schedulers.MedianStoppingRule)
     for trial in study.get_trials(deepcopy=False):
         steps = sorted(trial.intermediate_values.items())
         if not steps:

@@ -4,7 +4,7 @@ import os
 import re
 
 from glioflow.cluster.logins import without_password
-from glioflow.errors import UserError
+from glioflow.errors import UserError, first_line
 
 STUDIES = "GLIOFLOW_STUDIES_URI"
 _CONNECT_S = 5
@@ -47,7 +47,7 @@ def check_studies() -> None:
             schema = connection.scalar(sqlalchemy.text("SELECT current_schema()"))
             tables = set(sqlalchemy.inspect(connection).get_table_names())
     except sqlalchemy.exc.SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        reason = first_line(getattr(error, "orig", None) or error)
         hint = "start that database, or check its address, user and password"
         raise UserError(
             f"{STUDIES} must name a reachable database", f"{without_password(uri)!r}: {reason}", hint=hint

@@ -20,7 +20,6 @@ from glioflow.features import measure_mask
 from glioflow.progress import Say
 from glioflow.runs.launch import Setting
 from glioflow.survival import SurvivalSettings, join_features, read_clinical
-from glioflow.survival.crossvalidation import cross_validated_concordance
 
 C_INDEX: Final = "c_index"
 # Tag of a search for it: the digest of its tables.
@@ -50,6 +49,8 @@ class Tables(BaseModel):
         Raises:
             UserError: If a table, a column or enough outcomes are missing, with the numbers.
         """
+        from glioflow.survival.crossvalidation import cross_validated_concordance
+
         table = join_features(read_clinical(self.clinical, outcomes=self.outcomes), features, self.persons)
         return cross_validated_concordance(table, settings)
 

@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
+from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from glioflow import bundle, cluster
@@ -22,7 +23,7 @@ from glioflow.config import Experiment, override
 from glioflow.config.search import PREPROCESS
 from glioflow.data.prepared.remote import open_here
 from glioflow.data.splits import Split
-from glioflow.errors import RunFailed, UserError
+from glioflow.errors import RunFailed, UserError, first_line
 from glioflow.runs.launch import EXPERIMENT, Setting, opening_of
 from glioflow.runs.plan import Fold, Plan
 from glioflow.runs.search.searcher import METRIC, NUMBER, TrialReport
@@ -76,12 +77,10 @@ class TrialPlan(BaseModel):
 
 def resources(experiment: Experiment) -> Any:
     """Return what Tune books for a trial: its worker, or only a driver's memory where Ray Train books the workers."""
-    from ray.tune import PlacementGroupFactory
-
     training = experiment.training
     if training.min_workers > 1:
-        return PlacementGroupFactory([{"memory": DRIVER_BYTES}])
-    return PlacementGroupFactory([training.resources_per_worker])
+        return tune.PlacementGroupFactory([{"memory": DRIVER_BYTES}])
+    return tune.PlacementGroupFactory([training.resources_per_worker])
 
 
 def run_trial(config: Mapping[str, Any], plan_json: str) -> None:
@@ -90,8 +89,6 @@ def run_trial(config: Mapping[str, Any], plan_json: str) -> None:
     A configuration that cannot be trained (a loss that is no number, a combination that no experiment may have) ends as
     failed, with its reason; where the disk fails, it ends as open, so that a resumed search tries it again.
     """
-    from ray import tune
-
     cluster.silence()
     trial_plan = TrialPlan.model_validate_json(plan_json)
     point = {key: value for key, value in config.items() if key != NUMBER}
@@ -160,8 +157,6 @@ def _train(run: Run, trial_plan: TrialPlan, plan: Plan) -> TrialReport:
 
 def _train_folds(run: Run, plan: Plan, splits: Sequence[Split]) -> list[Plan]:
     """Train on one fold after another, but for those that were finished before; return the folds' plans."""
-    from ray import tune
-
     if not splits:
         _train_once(run, plan)
         return [plan]
@@ -202,8 +197,6 @@ def drop_checkpoint(folder: Path) -> None:
 
 
 def _train_here(run: Run, plan: Plan) -> None:
-    from ray import tune
-
     training, folder = plan.experiment.training, plan.folder / CHECKPOINT / plan.part
     population = plan.experiment.search.scheduler == "pbt"
 
@@ -250,7 +243,7 @@ def _keep(write_checkpoint: "Checkpoint", folder: Path) -> None:
         try:
             write_checkpoint(Path(working))
         except RuntimeError as error:  # what PyTorch makes of a full disk
-            raise OSError(f"the checkpoint could not be written: {str(error).splitlines()[0]}") from error
+            raise OSError(f"the checkpoint could not be written: {first_line(error)}") from error
         for file in Path(working).iterdir():
             os.replace(file, folder / file.name)
     share(folder)

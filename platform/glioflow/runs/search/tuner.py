@@ -4,6 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import optuna
+from ray import tune
+from ray.tune.search.basic_variant import BasicVariantGenerator
+
 from glioflow import atomic, cluster
 from glioflow.clock import stamp
 from glioflow.cluster.logins import without_password
@@ -45,8 +49,6 @@ class SearchFolder:
         """Whether the study was begun."""
         if (uri := studies_uri()) is None:
             return (self.path / _STUDY).exists()
-        import optuna
-
         return self.study in optuna.get_all_study_names(uri)
 
     @property
@@ -117,8 +119,6 @@ def build_tuner(
     board: Board,
 ) -> Any:
     """Return Tune's tuner for `many` trials, seen in `board`; without a searcher, for a population or what is left."""
-    from ray import tune
-
     settings, training = experiment.search, experiment.training
     planned = tune.with_parameters(run_trial, plan_json=trial_plan.model_dump_json())
     trainable = tune.with_resources(planned, resources(experiment))
@@ -152,8 +152,6 @@ def build_tuner(
 
 
 def _population(settings: SearchSettings) -> Any:
-    from ray.tune.search.basic_variant import BasicVariantGenerator
-
     return BasicVariantGenerator(
         points_to_evaluate=[dict(point) for point in settings.first] or None, random_state=settings.seed
     )

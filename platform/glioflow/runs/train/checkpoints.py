@@ -10,6 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray.train
+from ray.train import CheckpointUploadMode
+
 from glioflow import atomic
 from glioflow.cluster.remote_home import withdraw
 from glioflow.cluster.storage import home
@@ -95,9 +98,6 @@ class Stored:
 
     def report(self, metrics: dict[str, Any], checkpoint: "Checkpoint | None") -> None:
         """Report on one worker; only the first has a checkpoint."""
-        import ray.train
-        from ray.train import CheckpointUploadMode
-
         self._free.wait()
         if checkpoint is None:
             ray.train.report(metrics, checkpoint_upload_mode=CheckpointUploadMode.ASYNC)

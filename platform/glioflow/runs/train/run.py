@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray.train
+
 from glioflow import bundle, cluster
 from glioflow.cluster.lease import holding
 from glioflow.cluster.remote_home import fetch, ray_storage, share
@@ -153,7 +155,6 @@ def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, floa
     Raises:
         RunFailed: With the worker's own words.
     """
-    import ray.train
     from ray.train.torch import TorchTrainer
 
     training, folder = plan.experiment.training, home() / "train" / plan.run_id / plan.part
@@ -186,8 +187,6 @@ def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, floa
 
 
 def _worker(config: dict[str, Any]) -> None:
-    import ray.train
-
     cluster.silence()
     plan = Plan.model_validate_json(config["plan"])
     context = ray.train.get_context()

@@ -16,7 +16,7 @@ from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE
 from glioflow.bundle.study_checks import conform
 from glioflow.data.case import Case
 from glioflow.errors import UserError
-from glioflow.evaluation.inference import CPU_PIXELS
+from glioflow.evaluation.settings import CPU_PIXELS
 from glioflow.serving.engine.batching import Batcher
 from glioflow.serving.versions.loaded import Served, Versions
 from glioflow.serving.versions.shadow_trial import Comparison, Diary, Watch, agreement

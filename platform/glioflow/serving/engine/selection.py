@@ -9,7 +9,8 @@ import numpy as np
 from glioflow.bundle.prediction import Prediction
 from glioflow.errors import UserError
 from glioflow.evaluation import dice_per_case
-from glioflow.evaluation.inference import Precision
+from glioflow.evaluation.settings import Precision
+from glioflow.models import ARCHITECTURES
 from glioflow.promotion.golden import golden_difference, golden_study, numbers_of
 from glioflow.serving.engine.batching import BatchedPredictor
 
@@ -55,8 +56,6 @@ def choose_engine(predictor: BatchedPredictor, recorded: Mapping[str, Any] | Non
         UserError: If the answer is not finite or not of the study's shape, or is another than the recorded one.
     """
     import torch
-
-    from glioflow.models import ARCHITECTURES
 
     network = predictor.network
     device = next(network.parameters()).device

@@ -10,7 +10,7 @@ import ray
 from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
 from ray.job_submission import JobSubmissionClient
 
-from glioflow.errors import RunFailed
+from glioflow.errors import RunFailed, one_line
 from glioflow.json_values import JsonObject
 
 
@@ -80,7 +80,7 @@ def _ask(method: str, *arguments: Any) -> Any:
         return getattr(_client(cluster), method)(*arguments)
     except (OSError, RuntimeError) as error:  # the latter is Ray's own for every status but 200
         _client.cache_clear()  # the dashboard may come back at another address
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, most=300)
         raise RunFailed(f"Ray's dashboard, through which Serve is configured, does not answer ({reason})") from error
 
 

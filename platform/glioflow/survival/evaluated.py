@@ -1,0 +1,64 @@
+"""How good a survival stage is, as `evaluation` found it. Knows no table and no fitting."""
+
+from pydantic import BaseModel, ConfigDict
+
+from glioflow.survival.settings import Task
+
+_RECORD = ConfigDict(extra="forbid", frozen=True)
+
+
+class Interval(BaseModel):
+    """A value with its 95 % bootstrap interval over patients; None where undefined or not resampled."""
+
+    model_config = _RECORD
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+class RiskGroups(BaseModel):
+    """Kaplan-Meier of the patients above and below the median out-of-fold risk, with the log-rank test."""
+
+    model_config = _RECORD
+    days: dict[str, list[float]]
+    survival: dict[str, list[float]]
+    log_rank_p: float | None
+
+
+class SurvivalEvaluation(BaseModel):
+    """What repeated cross-validation says.
+
+    Attributes:
+        task: What was predicted.
+        model: Name of the model.
+        primary: Whether it is the model fixed beforehand; all others are exploratory.
+        num_patients: Patients with a known outcome.
+        num_events: Events among them.
+        primary_metric: The metric that decides about the baselines.
+        metrics: By name, each over out-of-fold predictions, averaged over repeats.
+        baselines: The same for `majority`, `age_only` and `institution_only`, as far as the table has them.
+        differences: Model minus baseline in the primary metric, paired by patient.
+        beats_baselines: Whether each of these differences has its whole interval above zero; never claimed with fewer
+            than ten events (`death01`: or ten patients without).
+        p_value: Share of shuffled outcomes on which the model does as well; None where not asked for.
+        risk_groups: For times only.
+        out_of_fold: Mean out-of-fold risk by patient.
+        warnings: What a reader must know, a sentence each.
+    """
+
+    model_config = _RECORD
+
+    task: Task
+    model: str
+    primary: bool
+    num_patients: int
+    num_events: int
+    primary_metric: str
+    metrics: dict[str, Interval]
+    baselines: dict[str, dict[str, Interval]]
+    differences: dict[str, Interval]
+    beats_baselines: bool
+    p_value: float | None
+    risk_groups: RiskGroups | None
+    out_of_fold: dict[str, float]
+    warnings: list[str]
