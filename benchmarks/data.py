@@ -21,7 +21,7 @@ from peers import light_for_slices
 from glioflow import cluster
 from glioflow.data.batches.sampling import SliceBatches
 from glioflow.data.batches.settings import SamplingSettings
-from glioflow.data.formats import lgg
+from glioflow.data.formats import lgg, lgg_pixels
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.record import Cohort
 from glioflow.data.prepared.cohort import PreparedCohort
@@ -123,7 +123,7 @@ def tiff_batches(cohort: Cohort, augmentation: str, workers: int) -> Iterator[ob
             return len(pairs)
 
         def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-            image, mask = (lgg.read_tiff(path) for path in pairs[index])
+            image, mask = (lgg_pixels.read_tiff(path) for path in pairs[index])
             image = cv2.resize(image.astype(np.float32) / 255, (128, 128), interpolation=cv2.INTER_AREA)
             mask = (cv2.resize((mask > 0).astype(np.float32), (128, 128), interpolation=cv2.INTER_AREA) > 0.5).astype(
                 "u1"

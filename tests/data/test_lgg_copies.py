@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 
 from glioflow.data.checks.cohort_checks import check
-from glioflow.data.formats import lgg
+from glioflow.data.formats import lgg_pixels
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.study import read_study
 from glioflow.data.synthetic.cohort import synthesize_lgg
@@ -172,7 +172,7 @@ def test_a_threshold_leaves_masks_of_0_and_1_as_they_are(tmp_path, kind):
     mask = np.zeros((8, 8), kind)
     mask[2:4] = 1
     Image.fromarray(mask).save(tmp_path / "a_1_mask.png")
-    assert np.array_equal(lgg.read_mask(tmp_path / "a_1_mask.png", (8, 8), 127), mask)
+    assert np.array_equal(lgg_pixels.read_mask(tmp_path / "a_1_mask.png", (8, 8), 127), mask)
 
 
 def test_masks_that_have_the_names_of_their_images_are_known_as_masks(original, tmp_path):
@@ -188,6 +188,6 @@ def test_a_png_whose_colors_need_16_bits_is_refused_and_8_bits_in_16_are_read(tm
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
     for name, deep in (("a", pixels * np.uint16(257)), ("b", pixels * np.uint16(257) + np.uint16(1) * (pixels < 255))):
         cv2.imwrite(str(tmp_path / f"{name}.png"), deep[..., ::-1].astype(np.uint16))
-    assert np.array_equal(lgg.read_slice(tmp_path / "a.png"), pixels)
+    assert np.array_equal(lgg_pixels.read_slice(tmp_path / "a.png"), pixels)
     with pytest.raises(UserError, match="8-bit image"):
-        lgg.read_slice(tmp_path / "b.png")
+        lgg_pixels.read_slice(tmp_path / "b.png")

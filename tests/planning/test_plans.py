@@ -14,7 +14,7 @@ from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 from glioflow.data.synthetic.layouts import synthesize_layout
 from glioflow.errors import UserError
 from glioflow.label_schemes import SCHEMES
-from glioflow.planning import rules
+from glioflow.planning import rules, sizes
 from glioflow.planning.facts import CohortFacts, LabelFacts, Machine, look_at_machine, measure_cohort
 from glioflow.planning.plan import plan
 from glioflow.planning.speed import StepCost
@@ -63,11 +63,11 @@ def settings(choices):
 
 
 def test_isotropic_volumes_get_a_3d_network_and_thick_slices_do_not():
-    assert rules.is_volumetric(facts())[0]
-    assert not rules.is_volumetric(facts(spacing_mm=(6.0, 1.0, 1.0)))[0]
-    assert rules.is_volumetric(facts(spacing_mm=(1.0, 3.75, 3.75)))[0]
-    assert not rules.is_volumetric(facts(spacing_mm=None))[0]
-    assert not rules.is_volumetric(facts(head=(20, 165, 136)))[0]
+    assert sizes.is_volumetric(facts())[0]
+    assert not sizes.is_volumetric(facts(spacing_mm=(6.0, 1.0, 1.0)))[0]
+    assert sizes.is_volumetric(facts(spacing_mm=(1.0, 3.75, 3.75)))[0]
+    assert not sizes.is_volumetric(facts(spacing_mm=None))[0]
+    assert not sizes.is_volumetric(facts(head=(20, 165, 136)))[0]
     thick = settings(rules.plan_network(facts(spacing_mm=(6.0, 1.0, 1.0)), CPU, weights=None))
     assert thick["model.architecture"] == "unet"
 
@@ -111,8 +111,8 @@ def test_preprocessing_follows_the_values_and_the_background(changes, expected):
 def test_a_gpu_gets_finer_voxels_larger_patches_and_a_batch_by_trying():
     steps = {machine: rules.plan_preprocessing(facts(), machine).value[1]["spacing_mm"] for machine in (CPU, GPU)}
     assert steps == {CPU: [2.0, 2.0, 2.0], GPU: [1.0, 1.0, 1.0]}
-    assert rules.patch_size(facts(), CPU, [2.0] * 3) == [64, 64, 64]
-    assert rules.patch_size(facts(), GPU, [1.0] * 3) == [128, 128, 128]
+    assert sizes.patch_size(facts(), CPU, [2.0] * 3) == [64, 64, 64]
+    assert sizes.patch_size(facts(), GPU, [1.0] * 3) == [128, 128, 128]
     slices = facts(spacing_mm=None)
     trained = settings(rules.plan_training(slices, GPU, minutes=60, seconds_per_step=0.01))
     assert (trained["training.batch_size"], trained["training.gpus_per_worker"]) == ("auto", 1)
@@ -129,9 +129,9 @@ def test_thin_volumes_get_neighboring_slices_as_channels_unless_slices_lie_far_a
 
 
 def test_little_memory_halves_the_batch_and_the_patch():
-    assert [rules.batch_size(False, halved=n) for n in (0, 1, 5)] == [16, 8, 2]
-    assert rules.patch_size(facts(), CPU, [2.0] * 3, halved=1) == [32, 64, 64]
-    assert rules.patch_size(facts(), GPU, [1.0] * 3, halved=9) == [32, 32, 32]
+    assert [sizes.batch_size(False, halved=n) for n in (0, 1, 5)] == [16, 8, 2]
+    assert sizes.patch_size(facts(), CPU, [2.0] * 3, halved=1) == [32, 64, 64]
+    assert sizes.patch_size(facts(), GPU, [1.0] * 3, halved=9) == [32, 32, 32]
 
 
 def test_a_longer_time_trains_longer_and_varies_more():

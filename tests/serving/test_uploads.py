@@ -220,7 +220,7 @@ def as_labeled(uploads, folder, limits):
     [(read_uploads, "tumor.nii.gz"), (read_uploads, "a_1_mask.tif"), (as_labeled, "a_seg.nii")],
 )
 def test_a_mask_alone_is_no_study(tmp_path, read, name):
-    with pytest.raises(UserError, match="a study must have an image; got .*; send the images"):
+    with pytest.raises(UserError, match=r"a study must have an image; got .*; send the images"):
         read([(name, io.BytesIO(b"?"))], tmp_path, SMALL)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from glioflow.config import Experiment
-from glioflow.data.batches.sampling import Batches
+from glioflow.data.batches.steps import Batches
 from glioflow.data.batches.storage import HOST_PART
 from glioflow.data.preprocessing.geometry_steps import ResizePlane
 from glioflow.data.preprocessing.pipeline import Neighbors

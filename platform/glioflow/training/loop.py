@@ -13,7 +13,7 @@ from typing import Protocol
 
 from torch import nn
 
-from glioflow.data.batches.sampling import Batches
+from glioflow.data.batches.steps import Batches
 from glioflow.errors import RunFailed
 from glioflow.training.checkpoints import Checkpoint, Clock, State
 from glioflow.training.settings import TrainingSettings

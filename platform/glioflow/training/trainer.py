@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from glioflow.data.batches.sampling import Batches
+from glioflow.data.batches.steps import Batches
 from glioflow.errors import RunFailed, UserError
 from glioflow.evaluation.inference import autocast, keep_freed_memory, resolve_precision
 from glioflow.models.network import Network

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from glioflow.data.case import Case
 from glioflow.data.checks.channel_checks import blank_channels, copies_of_flair
-from glioflow.data.formats import lgg
+from glioflow.data.formats import lgg, lgg_pixels
 from glioflow.data.formats.nifti_names import is_volume
 from glioflow.data.formats.nnunet import is_picture
 from glioflow.data.formats.record import CaseFiles, Cohort
@@ -131,7 +131,7 @@ def _read_slices(
         if masks and number not in masks:
             problems.append(Problem.about(images[number], root, lgg.NO_MASK_OF_SLICE, f"number {number}"))
         try:
-            plane = lgg.read_slice(images[number])
+            plane = lgg_pixels.read_slice(images[number])
             if planes and plane.shape != planes[0].shape:
                 rule = "all slices of a case must have the same size"
                 raise UserError(rule, f"{plane.shape[:2]}, not {planes[0].shape[:2]}")
@@ -141,7 +141,7 @@ def _read_slices(
         label = np.zeros(plane.shape[:2], np.uint8)
         if number in masks:
             try:
-                label = lgg.read_mask(masks[number], plane.shape[:2], cohort.mask_threshold)
+                label = lgg_pixels.read_mask(masks[number], plane.shape[:2], cohort.mask_threshold)
             except UserError as error:
                 problems.append(Problem.of(error, masks[number], root))
         planes.append(plane)

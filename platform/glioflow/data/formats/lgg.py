@@ -13,13 +13,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glioflow.data.case import Case
-from glioflow.data.formats import png, tiff
 from glioflow.data.formats.file_roles import declared_in, roles_for
 from glioflow.data.formats.junk import is_junk
 from glioflow.data.formats.persons import person_of
+from glioflow.data.formats.lgg_pixels import read_mask, read_slice
 from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort, each_a_person
 from glioflow.errors import UserError
@@ -222,66 +221,6 @@ def patient_of(case_id: str) -> tuple[str, str | None]:
     """Return patient and institution of a case, by its name; see `person_of`."""
     match = _TCGA.match(case_id)
     return (match["patient"], match["institution"]) if match else (person_of(case_id), None)
-
-
-def read_slice(path: Path) -> NDArray[np.uint8]:
-    """Read one slice, (H, W, 3) uint8; raises `UserError` if the file is unreadable or another kind of image."""
-    pixels = read_pixels(path)
-    if pixels.dtype == np.uint16 and not (pixels % 257).any():  # 8 bits stored in 16, as 0 and 65535
-        pixels = pixels // 257
-        pixels = pixels.astype(np.uint8)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != len(CHANNELS):
-        rule = "a slice must be an 8-bit image with three channels"
-        raise UserError(rule, f"shape {pixels.shape} and type {pixels.dtype}", file=path)
-    return pixels.astype(np.uint8, copy=False)
-
-
-def read_mask(path: Path, shape: tuple[int, ...], threshold: int | None = None) -> NDArray[np.uint8]:
-    """Read one mask as (H, W) of 0 and 1; raises `UserError` if it is not binary or not of `shape`."""
-    return to_binary(read_pixels(path), shape, path, threshold)
-
-
-def to_binary(
-    pixels: NDArray[np.generic], shape: tuple[int, ...], path: Path, threshold: int | None = None
-) -> NDArray[np.uint8]:
-    """Return a mask of 0 and 255 (or 1, or 65535), read from `path`, as 0 and 1; raises `UserError` as `read_mask`.
-
-    Args:
-        pixels: (H, W), or (H, W, C) with equal channels.
-        shape: (H, W) of the slice.
-        path: The file, for errors.
-        threshold: Above which a value is tumor; None takes masks of two values only.
-    """
-    if pixels.ndim == 3 and pixels.shape[2] in (3, 4) and (pixels[..., :3] == pixels[..., :1]).all():
-        pixels = pixels[..., 0]
-    if pixels.shape != shape:
-        raise UserError("a mask must have the size of its slice", f"{pixels.shape}, not {shape}", file=path)
-    if threshold is not None and pixels.max(initial=0) > 1:  # one of 0 and 1 is not blurred
-        return np.asarray(pixels > threshold, np.uint8)  # type: ignore[operator]
-    foreground = pixels != 0
-    if foreground.any():
-        values = pixels[foreground]
-        if values.min() != values.max() or values[0] not in (1, 255, 65535):
-            blurred = len(np.unique(pixels)) > 2
-            hint = "if JPEG blurred it, write `mask_threshold: 127` into a file cohort.yaml beside the cases"
-            shown = np.unique(pixels)[:5].tolist()
-            rule = "a mask must hold only 0 and 255, or 0 and 1"
-            raise UserError(rule, shown, file=path, hint=hint if blurred else None)
-    return np.asarray(foreground, np.uint8)
-
-
-def read_tiff(path: Path) -> NDArray[np.generic]:
-    """Read the only image of a TIFF, completely or not at all.
-
-    Raises:
-        UserError: As `tiff.read_pages`, or if the file holds several images.
-    """
-    return tiff.read_pages(path, most=1)[0]
-
-
-def read_pixels(path: Path) -> NDArray[np.generic]:
-    """Read the only image of a TIFF or PNG; raises `UserError` as `read_tiff`."""
-    return png.read_png(path) if is_png(path) else read_tiff(path)
 
 
 def root_of(path: Path) -> Path:

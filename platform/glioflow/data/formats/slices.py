@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.data.case import Case
-from glioflow.data.formats import lgg, png, tiff
+from glioflow.data.formats import lgg, lgg_pixels, png, tiff
 from glioflow.data.formats.file_roles import roles_for
 from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort
@@ -140,7 +140,7 @@ def is_slice(name: str) -> bool:
 
 def read_image(path: Path) -> NDArray[np.generic]:
     """Read one image, (H, W, C), with one or three channels; an opacity channel is removed."""
-    return _checked(png.read_png(path) if is_png(path) else lgg.read_tiff(path), path)
+    return _checked(png.read_png(path) if is_png(path) else lgg_pixels.read_tiff(path), path)
 
 
 def _checked(pixels: NDArray[np.generic], path: Path) -> NDArray[np.generic]:
@@ -155,4 +155,4 @@ def _checked(pixels: NDArray[np.generic], path: Path) -> NDArray[np.generic]:
 
 
 def _binary(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    return lgg.to_binary(png.read_png(path) if is_png(path) else lgg.read_tiff(path), shape, path)
+    return lgg_pixels.to_binary(png.read_png(path) if is_png(path) else lgg_pixels.read_tiff(path), shape, path)

@@ -1,69 +1,25 @@
-"""From a request's bytes to files in a folder of its own: harmless names, limited sizes, zips unpacked with care."""
+"""From uploaded files to a study: sizes are checked before a pixel is decoded; no error says where files lie."""
 
-import os
-import re
-import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
-from typing import IO, BinaryIO
+from pathlib import Path
+from typing import BinaryIO
 
 from glioflow.data.case import Case
-from glioflow.data.formats.dicom import is_dicom
 from glioflow.data.formats.file_roles import guess_role, is_mask_name
 from glioflow.data.formats.itk import count_values, is_itk
 from glioflow.data.formats.nifti_header import num_values, read_header
 from glioflow.data.formats.nifti_names import is_nifti, is_volume
 from glioflow.data.formats.png import is_png, read_png_header
-from glioflow.data.formats.slices import check_one_folder, is_slice
+from glioflow.data.formats.slices import is_slice
 from glioflow.data.formats.study import open_study, read_study
 from glioflow.data.formats.tiff import read_layout
 from glioflow.data.formats.volume_files import read_mask_of
 from glioflow.data.sequences import parse_choices
 from glioflow.errors import OutOfRoom, TooLarge, UserError, is_out_of_room
+from glioflow.serving.http.uploaded_files import save_uploads
 from glioflow.serving.settings import Limits
-
-_BLOCK = 1 << 20
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others may ask for gigabytes of working memory
-_NAME_BYTES = 200
-_ENTRY_BYTES = 1024  # of a zip's directory, for each file: far more than name and attributes take
-
-
-def save_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: Limits) -> list[Path]:
-    """Write uploaded files into `folder`, a zip as its contents.
-
-    Args:
-        uploads: File name and open file of each.
-        folder: Empty, and thrown away afterwards.
-        limits: Of the endpoint.
-
-    Returns:
-        The files, by name.
-
-    Raises:
-        TooLarge: If a limit is passed.
-        UserError: If there is no file, a zip is damaged, or two files have one name and are not DICOM.
-    """
-    if not uploads:
-        raise UserError("a request must have at least one file in its field 'files'")
-    written: list[Path] = []
-    left, unpacked_left = limits.upload_bytes, limits.unpacked_bytes
-    for name, file in uploads:
-        if name.lower().endswith(".zip"):
-            left -= file.seek(0, 2)
-            if left < 0:
-                raise TooLarge(f"the files of a study must have at most {limits.upload_bytes} bytes together")
-            unpacked = _unpack(file, folder, limits, unpacked_left)
-            unpacked_left -= sum(path.stat().st_size for path in unpacked)
-            written += unpacked
-        else:
-            path = _store(file, folder, PurePosixPath(name.replace("\\", "/")).name, left)
-            left -= path.stat().st_size
-            written.append(path)
-        if len(written) > limits.files:
-            raise TooLarge(f"a study must have at most {limits.files} files", len(written))
-    return written
 
 
 def read_uploads(
@@ -224,91 +180,3 @@ def _stated(file: Path) -> tuple[int, int]:
     except (UserError, OSError, EOFError, zlib.error):  # the readers report it
         return 0, 0
     return 0, 0
-
-
-def _unpack(file: BinaryIO, folder: Path, limits: Limits, left: int) -> list[Path]:
-    _check_directory(file, limits)
-    try:
-        with zipfile.ZipFile(file) as archive:
-            entries = [entry for entry in archive.infolist() if _wanted(entry)]
-            if len(entries) > limits.files:
-                raise TooLarge(f"a study must have at most {limits.files} files", len(entries))
-            if sum(entry.file_size for entry in entries) > left:
-                raise TooLarge(f"the zips of a study must unpack to at most {limits.unpacked_bytes} bytes together")
-            written = []
-            for entry in _checked_pictures(archive, entries):
-                if entry.compress_type not in _METHODS:
-                    raise UserError("the files of a .zip must be stored or deflated", f"method {entry.compress_type}")
-                with archive.open(entry) as source:
-                    path = _store(source, folder, PurePosixPath(entry.filename).name, left)
-                left -= path.stat().st_size
-                written.append(path)
-            return written
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
-        if isinstance(error, UserError) or is_out_of_room(error):
-            raise
-        raise UserError("a .zip file must be a readable, unencrypted archive", str(error)[:100]) from None
-
-
-def _checked_pictures(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
-    """Return the entries; of pictures beside DICOM, which are a viewer's, those of one name once.
-
-    Raises:
-        UserError: If the pictures are the images, and lie in several folders.
-    """
-    pictures = {entry: PurePosixPath(entry.filename) for entry in entries if is_slice(entry.filename)}
-    others = [entry for entry in entries if entry not in pictures]
-    if pictures and any(_is_packed_dicom(archive, entry) for entry in others):
-        return [*others, *{path.name: entry for entry, path in pictures.items()}.values()]
-    check_one_folder(path.parent for path in pictures.values() if not is_mask_name(path.name))
-    return entries
-
-
-def _is_packed_dicom(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
-    return entry.compress_type in _METHODS and archive.open(entry).read(132)[128:] == b"DICM"
-
-
-def _check_directory(file: BinaryIO, limits: Limits) -> None:
-    """Refuse a zip whose directory alone, which zipfile reads whole, would take more memory than a study's."""
-    end = file.seek(0, 2)
-    file.seek(max(0, end - (1 << 16) - 22))
-    tail = file.read()
-    if b"PK\x06\x07" in tail:
-        raise TooLarge("a .zip must be below 4 GiB", "a zip64 archive")
-    # Whichever of these marks zipfile takes for the true one.
-    sizes = (int.from_bytes(tail[m.start() + 12 : m.start() + 16], "little") for m in re.finditer(b"PK\x05\x06", tail))
-    if max(sizes, default=0) > (limits.files + 1) * _ENTRY_BYTES:
-        raise TooLarge(f"a study must have at most {limits.files} files")
-
-
-def _wanted(entry: zipfile.ZipInfo) -> bool:
-    name = PurePosixPath(entry.filename)
-    hidden = any(part.startswith((".", "__MACOSX")) for part in name.parts)
-    return not entry.is_dir() and not hidden and name.suffix.lower() != ".csv"
-
-
-def _store(source: IO[bytes], folder: Path, name: str, left: int) -> Path:
-    """Write a file under a harmless name; DICOM files may share theirs, as those of two series do."""
-    safe = re.sub(r"[^\w.()-]+", "_", name)  # a dot in front stays: such files are left out
-    while len(safe.encode()) > _NAME_BYTES:
-        safe = safe[1:]
-    if not safe.strip("."):
-        raise UserError("a file must have a name", repr(name))
-    path, number = folder / safe, len(os.listdir(folder))
-    while path.exists():
-        path, number = folder / f"{number}_{safe}", number + 1
-    _copy(source, path, left)
-    if path.name != safe and not is_dicom(path) and (is_slice(safe) or is_volume(safe)):
-        raise UserError("the files of a study that are not DICOM must have different names", safe)
-    return path
-
-
-def _copy(source: IO[bytes], path: Path, left: int) -> None:
-    written = 0
-    with path.open("wb") as out:
-        while block := source.read(_BLOCK):
-            written += len(block)
-            if written > left:
-                rule = f"an upload must stay below the endpoint's limit of bytes, which leaves {left} for this file"
-                raise TooLarge(rule, file=path)
-            out.write(block)
