@@ -196,10 +196,10 @@ def is_disk_full(error: BaseException) -> bool:
     It asks for the system's or SQLite's number, not for words. A library that loses the number writes into a file that
     Python opened, where its error has Python's in its context (PyTorch), or gives bytes (safetensors, numpy).
     """
-    return any(_says_full(each) for each in causes_of(error))
+    return any(_is_lack_of_space(each) for each in causes_of(error))
 
 
-def _says_full(error: BaseException) -> bool:
+def _is_lack_of_space(error: BaseException) -> bool:
     if isinstance(error, DiskFull) or getattr(error, "sqlite_errorcode", None) == _SQLITE_FULL:
         return True
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -85,10 +85,10 @@ def find_shared_images(ours: Sequence[Pictures], others: Iterable[Pictures], *, 
 
 def _hashes(image: NDArray[np.generic], channels: Sequence[str], sequence: str) -> Hashes:
     """Return the hashes of the slices of one sequence, cut to the head; none where it is missing."""
-    places = [k for k, channel in enumerate(channels) if sequence_of(channel) == sequence]
-    if not places:
+    indices = [k for k, channel in enumerate(channels) if sequence_of(channel) == sequence]
+    if not indices:
         return np.zeros((0, 1), np.float32)
-    volume = np.asarray(image[..., places[0]], np.float32)
+    volume = np.asarray(image[..., indices[0]], np.float32)
     background = float(np.median(volume[:, [0, 0, -1, -1], [0, -1, 0, -1]]))
     distance = np.abs(volume - background)
     head = distance > _HEAD * float(np.percentile(distance, 99))

@@ -251,7 +251,7 @@ def _measured(series: Series) -> str | None:
     return "t1" if spin and inversion < 300 and echo < 40 and 0 < (series.repetition_ms or 0.0) <= 1000 else None
 
 
-def _says(series: Series) -> str | None:
+def _stated_phase(series: Series) -> str | None:
     """Return `pre` or `post` by the words; None where they say nothing; those that say both are refused."""
     phases = series_words.contrast(series.text)
     if len(phases) > 1:
@@ -263,16 +263,16 @@ def _contrast(series: Series, t1: Sequence[Series], known: Collection[str]) -> s
     """Tell a T1-weighted series from the others of its examination."""
     if {"pre", "post"} <= set(known):
         return "pre"  # which is left out
-    if (phase := _says(series)) is not None:
+    if (phase := _stated_phase(series)) is not None:
         return phase
     if not series.has_agent:
         return "pre"
     others = [other for other in t1 if other is not series]
     if "pre" in known or any(
-        _says(other) == "pre" or (_says(other) is None and not other.has_agent) for other in others
+        _stated_phase(other) == "pre" or (_stated_phase(other) is None and not other.has_agent) for other in others
     ):
         return "post"
-    if "post" in known or any(_says(other) == "post" for other in others):
+    if "post" in known or any(_stated_phase(other) == "post" for other in others):
         return "pre"
     raise _ambiguous(series)
 

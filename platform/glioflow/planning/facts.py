@@ -161,11 +161,11 @@ def measure_cohort(cohort: Cohort, *, say: Say = quiet) -> CohortFacts:
             values = f"{', '.join(first.channels)} in {first.id} and {', '.join(each.channels)} in {each.id}"
             raise UserError("the cases must have the same channels", values, file=cohort.path)
     spacings = [each.spacing for each in seen if each.spacing is not None]
-    values_found = sorted({value for _, labels in labeled for value in labels} | set(cohort.labels))
+    label_values = sorted({value for _, labels in labeled for value in labels} | set(cohort.labels))
     if not any(labels for _, labels in labeled):
         checked = f"empty masks in the {len(labeled)} cases that were read"
         raise UserError("a plan needs tumors to learn from, and no mask holds one", checked, file=cohort.path)
-    sizes = {value: [labels[value] for _, labels in labeled if value in labels] for value in values_found}
+    sizes = {value: [labels[value] for _, labels in labeled if value in labels] for value in label_values}
     return CohortFacts(
         source=str(cohort.path),
         format=cohort.format,

@@ -15,7 +15,7 @@ MODEL = "glioflow.model"
 _VERSIONS = "mlflow.modelVersions"
 _TYPE = "segmentation"
 _MAX_PARAM = 250
-_JUDGED = ("val/", "test/", "oof/")
+_ON_PATIENTS = ("val/", "test/", "oof/")
 
 
 def log_model(tracking: Runs, run_id: str) -> str:
@@ -87,7 +87,7 @@ def _metrics(tracking: Runs, run: Any, model_id: str) -> list[Any]:
 
     run_id, inputs = run.info.run_id, run.inputs.dataset_inputs if run.inputs else []
     on = {"dataset_name": inputs[0].dataset.name, "dataset_digest": inputs[0].dataset.digest} if inputs else {}
-    keys = [key for key in run.data.metrics if key.startswith(_JUDGED) and key.endswith("_mean")]
+    keys = [key for key in run.data.metrics if key.startswith(_ON_PATIENTS) and key.endswith("_mean")]
     last = [tracking.client.get_metric_history(run_id, key)[-1] for key in keys]
     return [
         Metric(each.key, each.value, each.timestamp, each.step, model_id=model_id, run_id=run_id, **on) for each in last

@@ -25,10 +25,10 @@ def mend_addresses() -> None:
         return
     with contextlib.closing(sqlite3.connect(database, timeout=30)) as connection, connection:
         try:
-            places = connection.execute("SELECT name, artifact_location FROM experiments").fetchall()
+            experiments = connection.execute("SELECT name, artifact_location FROM experiments").fetchall()
         except sqlite3.DatabaseError:  # not made yet, or damaged: MLflow says which
             return
-        for before in sorted(_former_homes(places)):
+        for before in sorted(_former_homes(experiments)):
             below = "/artifacts/"
             for table, column in _ADDRESSES:
                 with contextlib.suppress(sqlite3.OperationalError):  # MLflow before 3 has fewer tables
@@ -41,10 +41,10 @@ def mend_addresses() -> None:
             )
 
 
-def _former_homes(places: list[tuple[str, str | None]]) -> set[str]:
+def _former_homes(experiments: list[tuple[str, str | None]]) -> set[str]:
     """Return the addresses of homes whose artifacts lie in this one now."""
     here, moved_from = home().as_uri(), set()
-    for name, location in places:
+    for name, location in experiments:
         below = Path("/artifacts", name).as_uri().removeprefix("file://")
         before = (location or "").removesuffix(below)
         if before in (location, here) or not before.startswith("file://"):

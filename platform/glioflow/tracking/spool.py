@@ -196,10 +196,10 @@ def drop_copy(path: Path) -> None:
 
 def read_spool(path: Path) -> list[Record]:
     """Return the records in a spool, but for a last line that its writer did not complete."""
-    return [_found_here(_parse(json.loads(line)), path.parent) for line in _complete_part(path).splitlines()]
+    return [_relocated(_parse(json.loads(line)), path.parent) for line in _complete_part(path).splitlines()]
 
 
-def _found_here(record: Record, folder: Path) -> Record:
+def _relocated(record: Record, folder: Path) -> Record:
     """Return a record with its file in the run's folder as that is now, if the home was moved since it was written."""
     if not isinstance(record, File | Folder | Picture) or Path(record.path).exists():
         return record

@@ -242,12 +242,12 @@ def _survey(path: Path, format: str | None) -> tuple[Cohort, list[Problem]]:
                 problems.append(Problem.of(problem, folder, path))
         if not parts:
             raise error
-        cases = _told_apart(parts)
+        cases = _distinct_cases(parts)
         cohort = Cohort(parts[0].format, path, cases, parts[0].labels, parts[0].reader)
         return cohort, problems or [Problem.of(error, path, path)]
 
 
-def _told_apart(parts: Sequence[Cohort]) -> tuple[CaseFiles, ...]:
+def _distinct_cases(parts: Sequence[Cohort]) -> tuple[CaseFiles, ...]:
     """Return the cases of folders opened one by one; of equal ids, all but the first begin with their folder."""
     known: dict[str, CaseFiles] = {}
     for part in parts:

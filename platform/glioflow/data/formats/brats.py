@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from glioflow.data.case import Case
-from glioflow.data.formats.file_roles import INCOMPLETE, declared_in, roles_for, said_of
+from glioflow.data.formats.file_roles import INCOMPLETE, declared_in, note_left_out, roles_for
 from glioflow.data.formats.nifti import assemble
 from glioflow.data.formats.nifti_names import is_nifti, nifti_files, stem
 from glioflow.data.formats.record import CaseFiles, Cohort
@@ -64,7 +64,7 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     labels = dict(SCHEMES[scheme].labels) if scheme else labels_in(cases, path)
     reader, inputs = partial(read, labels=tuple(labels)), tuple(declared_in(path) if scheme else ())
     layout = " and ".join(sorted({_set_of(case.id) for case in cases}))
-    notes = said_of(left_out)
+    notes = note_left_out(left_out)
     return Cohort("brats", path, cases, labels, reader, table, inputs=inputs, layout=layout, notes=notes)
 
 

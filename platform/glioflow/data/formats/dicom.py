@@ -17,7 +17,7 @@ from glioflow.data.case import Case
 from glioflow.data.formats.dicom_headers import check_one_visit, check_plane, count_voxels, fill_gaps, stated_frame
 from glioflow.data.formats.dicom_masks import LPS_TO_RAS, OUTLINES, read_outlines, read_segmentation
 from glioflow.data.formats.dicom_pixels import check_pixels
-from glioflow.data.formats.dicom_series import check_places, drop_copies, series_of, split_acquisitions, whole_series
+from glioflow.data.formats.dicom_series import check_positions, drop_copies, series_of, split_acquisitions, whole_series
 from glioflow.data.formats.dicom_stack import check_stack, settle_headers
 from glioflow.data.formats.file_roles import declared_in, roles_for
 from glioflow.data.formats.nifti_header import MAX_VOXELS
@@ -137,7 +137,7 @@ def read(
     ordered = sorted(gray or images, key=lambda members: int(members[0][1].get("SeriesNumber") or 0))
     names, left_out = choose_channels([series_of(members[0][1]) for members in ordered], chosen)
     channels = {name: members for name, members in zip(names, ordered, strict=True) if name is not None}
-    check_places(channels.values())
+    check_positions(channels.values())
     _check_size(case, channels, masks)
     frames = {stated_frame(header) for members in channels.values() for _, header in members} - {""}
     volumes = {name: _read_series([file for file, _ in members]) for name, members in channels.items()}

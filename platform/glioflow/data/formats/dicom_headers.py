@@ -64,8 +64,8 @@ def check_one_visit(headers: Iterable[Any]) -> None:
         rule = "the files of a study must be of one person"
         raise UserError(rule, f"{len(values[tag])} different {tag}s", hint="send one study at a time")
     if len(values["StudyDate"]) > 1:
-        found_days = f"{len(values['StudyDate'])} different StudyDates"
-        raise UserError("the files of a study must be of one day", found_days, hint="send one examination at a time")
+        days = f"{len(values['StudyDate'])} different StudyDates"
+        raise UserError("the files of a study must be of one day", days, hint="send one examination at a time")
 
 
 def stated_frame(dataset: Any) -> str:

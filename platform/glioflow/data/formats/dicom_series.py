@@ -58,22 +58,22 @@ def split_acquisitions(members: Sequence[Member]) -> list[list[Member]]:
 
     Several are named by their descriptions, with #1, #2 and so on behind it, by which a person chooses one.
     """
-    if _most_at_one_place(members) < 2:
+    if _most_at_one_position(members) < 2:
         return [list(members)]
-    places = sorted({str(_place(header)) for _, header in members})
+    positions = sorted({str(_position(header)) for _, header in members})
     for keyword in _DIFFER:
         parts: dict[str, list[Member]] = {}
         for member in members:
             parts.setdefault(str(member[1].get(keyword, "")), []).append(member)
-        if all(sorted(str(_place(header)) for _, header in part) == places for part in parts.values()):
+        if all(sorted(str(_position(header)) for _, header in part) == positions for part in parts.values()):
             return [_named(part, number) for number, (_, part) in enumerate(sorted(parts.items(), key=_order), start=1)]
     return [list(members)]
 
 
-def check_places(channels: Iterable[Sequence[Member]]) -> None:
+def check_positions(channels: Iterable[Sequence[Member]]) -> None:
     """Refuse a series with several slices at one position, which no header tells apart; raises `UserError`."""
     for members in channels:
-        most = _most_at_one_place(members)
+        most = _most_at_one_position(members)
         if most > 1:
             name = str(members[0][1].get("SeriesDescription", "")) or members[0][0].parent.name
             raise UserError(
@@ -89,12 +89,12 @@ def whole_series(descriptions: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(_NUMBER.sub("", each) for each in descriptions))
 
 
-def _most_at_one_place(members: Sequence[Member]) -> int:
-    places = (_place(header) for _, header in members)
-    return max(Counter(place for place in places if place is not None).values(), default=1)
+def _most_at_one_position(members: Sequence[Member]) -> int:
+    positions = (_position(header) for _, header in members)
+    return max(Counter(position for position in positions if position is not None).values(), default=1)
 
 
-def _place(header: Any) -> tuple[int, ...] | None:
+def _position(header: Any) -> tuple[int, ...] | None:
     """Return where a slice lies, in steps of a hundredth of a millimeter; None where it is not stated."""
     try:
         return tuple(round(float(each) / _NEAR_MM) for each in header.ImagePositionPatient)

@@ -129,7 +129,7 @@ NO_ROLES = FileRoles()
 INCOMPLETE = f"complete it, or leave such cases out with `skip_incomplete: true` in a file {DECLARED} beside the cases"
 
 
-def said_of(left_out: Sequence[str]) -> tuple[str, ...]:
+def note_left_out(left_out: Sequence[str]) -> tuple[str, ...]:
     """Return the sentence that names the cases that were left out; none where there are none."""
     return (f"cases left out, since they lack a sequence: {'; '.join(left_out)}",) if left_out else ()
 

@@ -16,7 +16,7 @@ import numpy as np
 from glioflow.data.case import Case
 from glioflow.data.formats import nnunet
 from glioflow.data.formats.dataset_json import description_files, labels_in, read_description, stacked_names
-from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, declared_in, roles_for, said_of
+from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, declared_in, note_left_out, roles_for
 from glioflow.data.formats.itk import is_itk
 from glioflow.data.formats.nifti_names import NUMBERED, channel_name, is_volume, name_cases, stem
 from glioflow.data.formats.nnunet import is_picture
@@ -70,7 +70,7 @@ def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
     table = path / "participants.tsv"  # BIDS
     reader, clinical = partial(read, roles=roles), table if table.is_file() else None
     layout = _layout(files, path)
-    notes = said_of(left_out)
+    notes = note_left_out(left_out)
     return Cohort(
         "nifti", path, cases, labels, reader, clinical, roles=roles, inputs=inputs, layout=layout, notes=notes
     )

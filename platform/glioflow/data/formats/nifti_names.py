@@ -9,7 +9,7 @@ from pathlib import Path
 
 from glioflow.data.formats.file_roles import FileRoles, Role, case_name
 from glioflow.data.formats.itk import is_itk
-from glioflow.data.formats.paired_folders import Place, is_part, place_pairs
+from glioflow.data.formats.paired_folders import PairFolders, is_part, locate_pairs
 from glioflow.data.formats.persons import is_visit, person_of
 from glioflow.data.formats.record import CaseFiles
 from glioflow.data.formats.tree import files_below
@@ -36,7 +36,7 @@ _BIDS_BEGINNING = re.compile(r"^sub-[^_]+(?:_ses-[^_]+)?_")
 
 
 @dataclass
-class _Found:
+class _NamedCase:
     """A case before it has its id: the folders above it, its name in the last of them, its person, its files."""
 
     above: tuple[str, ...]
@@ -56,9 +56,9 @@ def name_cases(files: Iterable[Path], root: Path, roles: FileRoles) -> tuple[Cas
         UserError: If a mask has no image.
     """
     listed = [(file, role) for file in files if (role := roles.of(file)) is not None]
-    placed = [*_in_pairs(listed, root, roles), *_by_folders(listed, root, roles)]
-    named_cases: dict[tuple[tuple[str, ...], str], _Found] = {}
-    for each in placed:
+    located = [*_in_pairs(listed, root, roles), *_by_folders(listed, root, roles)]
+    named_cases: dict[tuple[tuple[str, ...], str], _NamedCase] = {}
+    for each in located:
         named_cases.setdefault((each.above, each.name), replace(each, files=[])).files.extend(each.files)
     for each in named_cases.values():
         each.files = [file for file in each.files if roles.of(file) != "brain_mask"]
@@ -70,25 +70,25 @@ def name_cases(files: Iterable[Path], root: Path, roles: FileRoles) -> tuple[Cas
     return tuple(sorted(_distinct(cases), key=lambda case: case.id))
 
 
-def _join_inner(cases: Sequence[_Found], by_place: Mapping[tuple[tuple[str, ...], str], _Found]) -> None:
+def _join_inner(cases: Sequence[_NamedCase], by_folder: Mapping[tuple[tuple[str, ...], str], _NamedCase]) -> None:
     """Give the cases in the folder of another one its person; one with more in it than lie beside it is no person's."""
     outers: dict[int, tuple[tuple[str, ...], str]] = {}
     for index, each in enumerate(cases):
         parts = (*each.above, each.name)
         keys = ((parts[: k - 1], parts[k - 1]) for k in reversed(range(1, len(parts))))
-        if (outer := next((key for key in keys if key in by_place and by_place[key].files), None)) is not None:
+        if (outer := next((key for key in keys if key in by_folder and by_folder[key].files), None)) is not None:
             outers[index] = outer
-    inside, beside = Counter(outers.values()), Counter(above for (above, _), each in by_place.items() if each.files)
+    inside, beside = Counter(outers.values()), Counter(above for (above, _), each in by_folder.items() if each.files)
     for index, (above, name) in outers.items():
         if inside[above, name] <= beside[above]:
-            each, outer_case = cases[index], by_place[above, name]
+            each, outer_case = cases[index], by_folder[above, name]
             each.name = "_".join((*each.above, each.name)[len(above) :])
             each.above, each.person = above, outer_case.person
 
 
-def _by_folders(listed: Sequence[tuple[Path, Role]], root: Path, roles: FileRoles) -> Iterable[_Found]:
+def _by_folders(listed: Sequence[tuple[Path, Role]], root: Path, roles: FileRoles) -> Iterable[_NamedCase]:
     """Yield each file that is in no pair of folders, with what it belongs to."""
-    paired = place_pairs((file for file, _ in listed), root)
+    paired = locate_pairs((file for file, _ in listed), root)
     owners = _owners([file for file, role in listed if role == "image" and file.parent == root])
     for file, role in listed:
         if file in paired:
@@ -99,34 +99,34 @@ def _by_folders(listed: Sequence[tuple[Path, Role]], root: Path, roles: FileRole
             yield named
 
 
-def _in_pairs(listed: Sequence[tuple[Path, Role]], root: Path, roles: FileRoles) -> Iterable[_Found]:
+def _in_pairs(listed: Sequence[tuple[Path, Role]], root: Path, roles: FileRoles) -> Iterable[_NamedCase]:
     """Yield each file of folders of images and of masks that lie side by side, with what it belongs to.
 
     The files are named by their case, as in `images/p1_t1.nii`, or there is one such pair in the folder of each case.
     """
-    placed = place_pairs((file for file, _ in listed), root)
-    images: dict[Place, list[Path]] = {}
+    located = locate_pairs((file for file, _ in listed), root)
+    images: dict[PairFolders, list[Path]] = {}
     for file, role in listed:
-        if file in placed and role == "image":
-            images.setdefault(placed[file], []).append(file)
-    owners = {place: _owners(files) for place, files in images.items()}
-    alone = {place: all(owner_of(stem(image)) == "" for image in files) for place, files in images.items()}
-    lone: dict[tuple[Place, str], list[str]] = {}  # cases by whose images their names say they are
+        if file in located and role == "image":
+            images.setdefault(located[file], []).append(file)
+    owners = {pair: _owners(files) for pair, files in images.items()}
+    alone = {pair: all(owner_of(stem(image)) == "" for image in files) for pair, files in images.items()}
+    lone: dict[tuple[PairFolders, str], list[str]] = {}  # cases by whose images their names say they are
     for pair, files in images.items():
         for name in {_flat(image, roles, owners[pair]).name for image in files}:
             lone.setdefault((pair, owner_of(name) or ""), []).append(name)
     for file, role in listed:
-        if (place := placed.get(file)) is None:
+        if (pair := located.get(file)) is None:
             continue
-        if place.below or alone.get(place, False):
-            folders = (*place.above, *place.below) or (root.resolve().name,)
+        if pair.below or alone.get(pair, False):
+            folders = (*pair.above, *pair.below) or (root.resolve().name,)
             yield replace(_of_folders(folders), files=[file])
             continue
-        named = _flat(file, roles, owners.get(place, {}))
-        known = lone.get((place, named.name), [])
+        named = _flat(file, roles, owners.get(pair, {}))
+        known = lone.get((pair, named.name), [])
         if role != "image" and len(known) == 1:  # the mask `p1` of the lone image `p1_flair`
             named = replace(named, name=known[0], person=person_of(known[0]))
-        yield replace(named, above=place.above)
+        yield replace(named, above=pair.above)
 
 
 def owner_of(name: str) -> str | None:
@@ -211,7 +211,7 @@ def stem(path: Path) -> str:
     return re.sub(r"\.(?:nii(?:\.gz)?|mha|(?:seg\.)?nrrd|tiff?|png)$", "", path.name, flags=re.IGNORECASE)
 
 
-def _flat(file: Path, roles: FileRoles, owners: Mapping[str, str]) -> _Found:
+def _flat(file: Path, roles: FileRoles, owners: Mapping[str, str]) -> _NamedCase:
     """Group a file of one folder by the name before `_0000`, `_mask`, `_brain_mask`, a declared ending or a sequence.
 
     Files named by sequences alone, such as `T1.nii.gz` and `seg.nii.gz`, are one case, which is named by the folder.
@@ -221,7 +221,7 @@ def _flat(file: Path, roles: FileRoles, owners: Mapping[str, str]) -> _Found:
     alone = not bare and "" in owners.values()
     own = match["case"] if match else bare or stem(file)
     name = roles.case_of(file) or owners.get(own, "" if alone else own) or file.parent.resolve().name
-    return _Found((), name, person_of(name), [file])
+    return _NamedCase((), name, person_of(name), [file])
 
 
 def _owners(images: Sequence[Path]) -> dict[str, str]:
@@ -249,7 +249,7 @@ def _pieces(name: str) -> tuple[list[str], int | None]:
     return pieces, None
 
 
-def _in_folders(file: Path, root: Path, *, derived: bool) -> _Found | None:
+def _in_folders(file: Path, root: Path, *, derived: bool) -> _NamedCase | None:
     """Group a file by its folders; None for BIDS's data of other kinds, and images that are `derived` from others."""
     parts = file.parent.relative_to(root).parts
     persons = [index for index, part in enumerate(parts) if _PERSON.fullmatch(part)]
@@ -264,25 +264,25 @@ def _in_folders(file: Path, root: Path, *, derived: bool) -> _Found | None:
         return None
     person = parts[persons[-1]]
     inner = [part for part in below if part != _ANATOMY]
-    return _Found(above, "_".join([person, *inner]), person, [file])
+    return _NamedCase(above, "_".join([person, *inner]), person, [file])
 
 
-def _of_folders(parts: tuple[str, ...]) -> _Found:
+def _of_folders(parts: tuple[str, ...]) -> _NamedCase:
     """Return the case that folders name: the last one, or a person's with a visit in it."""
     if len(parts) > 1 and is_visit(parts[-1]) and not (is_visit(parts[-2]) or is_part(parts[-2])):
         person = parts[-2]
-        return _Found(parts[:-2], "_".join(parts[-2:]), person_of(person))
-    return _Found(parts[:-1], parts[-1], person_of(parts[-1]))
+        return _NamedCase(parts[:-2], "_".join(parts[-2:]), person_of(person))
+    return _NamedCase(parts[:-1], parts[-1], person_of(parts[-1]))
 
 
-def _distinct(cases: Sequence[_Found]) -> list[CaseFiles]:
-    places: dict[str, set[tuple[str, ...]]] = {}
+def _distinct(cases: Sequence[_NamedCase]) -> list[CaseFiles]:
+    folders_with: dict[str, set[tuple[str, ...]]] = {}
     for case in cases:
         for name in {case.name, case.person}:
-            places.setdefault(name, set()).add(case.above)
+            folders_with.setdefault(name, set()).add(case.above)
     named = []
     for case in cases:
-        shared = max(len(places[case.name]), len(places[case.person])) > 1
+        shared = max(len(folders_with[case.name]), len(folders_with[case.person])) > 1
         above = case.above if shared else ()
         patient = "_".join((*above, case.person))
         named.append(CaseFiles("_".join((*above, case.name)), patient, tuple(case.files)))

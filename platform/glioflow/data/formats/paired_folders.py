@@ -20,7 +20,7 @@ _ABOVE = 2
 
 
 @dataclass(frozen=True)
-class Place:
+class PairFolders:
     """Where a file of a pair lies: the folders above the pair and below it; parts such as `train` are all above."""
 
     above: tuple[str, ...]
@@ -32,7 +32,7 @@ def is_part(folder: str) -> bool:
     return bool(_PARTS.fullmatch(folder))
 
 
-def place_pairs(files: Iterable[Path], root: Path) -> Mapping[Path, Place]:
+def locate_pairs(files: Iterable[Path], root: Path) -> Mapping[Path, PairFolders]:
     """Return where each file lies that is in one of two folders, of images and of masks, side by side below `root`."""
     folders = {file: file.parent.relative_to(root).parts for file in files}
     inside: dict[tuple[str, ...], list[bool]] = {}
@@ -41,15 +41,15 @@ def place_pairs(files: Iterable[Path], root: Path) -> Mapping[Path, Place]:
             kinds = inside.setdefault(parts[:k], [False, False])
             kinds[0] |= bool(_IMAGES.fullmatch(part))
             kinds[1] |= bool(_MASKS.fullmatch(part))
-    placed = {}
+    located = {}
     for file, parts in folders.items():
         for k in reversed(range(len(parts))):
             if all(inside[parts[:k]]) and (_IMAGES.fullmatch(parts[k]) or _MASKS.fullmatch(parts[k])):
                 below = parts[k + 1 :]
                 whole = len(below) if all(map(is_part, below)) else 0
-                placed[file] = Place((*parts[:k], *below[:whole]), below[whole:])
+                located[file] = PairFolders((*parts[:k], *below[:whole]), below[whole:])
                 break
-    return placed
+    return located
 
 
 def is_in_masks(file: Path, root: Path | None = None) -> bool:

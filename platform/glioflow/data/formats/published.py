@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from glioflow.data.case import Case
-from glioflow.data.formats.file_roles import INCOMPLETE, declared_in, roles_for, said_of
+from glioflow.data.formats.file_roles import INCOMPLETE, declared_in, note_left_out, roles_for
 from glioflow.data.formats.layouts import LAYOUTS, Layout
 from glioflow.data.formats.nifti import assemble
 from glioflow.data.formats.nifti_names import is_volume
@@ -63,7 +63,7 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     if sources:
         taken = ", ".join(f"{name} ({number} cases)" for name, number in sorted(sources.items()))
         notes.append(f"masks: {taken}, of {len(cases)} cases; others are chosen by mask_source in cohort.yaml")
-    notes += said_of(left_out or [])
+    notes += note_left_out(left_out or [])
     inputs = tuple(declared_in(path))
     reader = partial(read, layout=layout.key, labels=tuple(labels))
     return Cohort("published", path, cases, labels, reader, inputs=inputs, layout=layout.key, notes=tuple(notes))

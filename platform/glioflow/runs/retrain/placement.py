@@ -61,7 +61,7 @@ class Placement:
     split: Split
 
 
-def place(
+def place_corrections(
     corrections: Sequence[Correction],
     entries: Sequence[Splittable],
     split: Split,

@@ -38,36 +38,36 @@ def recognize(
         home: Folder of prepared cohorts.
     """
     known = [(case, case.signatures()) for case in base.cases(base.records.ids())]
-    found = Recognized([], {}, [])
+    recognized = Recognized([], {}, [])
     for cohort, files in accepted:
-        if files.id in found.cases:  # earlier versions counted the cases of each kind
+        if files.id in recognized.cases:  # earlier versions counted the cases of each kind
             why = f"another accepted case has its name; rename one, and its files, to {files.patient}_NUMBER"
-            found.unused.append(UnusedCorrection(files.id, why))
+            recognized.unused.append(UnusedCorrection(files.id, why))
             continue
         if cohort.labels != names:
             unused = UnusedCorrection(files.id, f"its labels mean {_shown(cohort.labels)}, not {_shown(names)}")
-            found.unused.append(unused)
+            recognized.unused.append(unused)
             continue
         try:
             prepared = _prepared(cohort, files, base, home)
         except UserError as error:
-            found.unused.append(UnusedCorrection(files.id, str(error)))
+            recognized.unused.append(UnusedCorrection(files.id, str(error)))
             continue
         case = prepared.case(files.id)
         twin = find_same_images(case, known)
-        found.corrections.append(
+        recognized.corrections.append(
             Correction(
                 id=files.id,
                 key=files.patient,
                 digest=prepared.manifest.source_fingerprint,
                 study=files.id if twin is None else twin.record.id,
                 images=case.record.digest,
-                known=twin is not None and twin.record.id not in found.cases and same_mask(case, twin),
+                known=twin is not None and twin.record.id not in recognized.cases and same_mask(case, twin),
             )
         )
-        found.cases[files.id] = case
+        recognized.cases[files.id] = case
         known.append((case, case.signatures()))
-    return found
+    return recognized
 
 
 def _prepared(cohort: Cohort, files: CaseFiles, base: PreparedCohort, home: Path) -> PreparedCohort:

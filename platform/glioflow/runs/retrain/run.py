@@ -29,7 +29,7 @@ from glioflow.runs.launch import (
 from glioflow.runs.recorded import recorded_setting
 from glioflow.runs.registry.register import register
 from glioflow.runs.registry.reproduce import KINDS
-from glioflow.runs.retrain.placement import KeyOf, Placement, UnusedCorrection, UsedCorrection, place
+from glioflow.runs.retrain.placement import KeyOf, Placement, UnusedCorrection, UsedCorrection, place_corrections
 from glioflow.runs.retrain.recognition import Recognized, recognize
 from glioflow.runs.train.run import Trained, send_rest, train_in
 from glioflow.tracking import BUNDLE, Tracking, Version
@@ -133,7 +133,7 @@ def _begin(
     experiment = _checked(recorded.experiment, overrides)
     recognized = recognize(accepted.cases, recorded.cohort, names=names, home=prepared_home())
     learned = ("train", "val") if experiment.training.final else ("train",)
-    placed = place(
+    placed = place_corrections(
         recognized.corrections,
         recorded.cohort.entries(),
         recorded.split,

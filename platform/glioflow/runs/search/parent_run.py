@@ -43,7 +43,7 @@ class ParentRun:
     study: tuple[str, str] | None
     link: str
     board: Board | None = None
-    _told: tuple[int, int] = (-1, -1)
+    _logged_counts: tuple[int, int] = (-1, -1)
     _drawn: tuple[float, int] = (float("-inf"), 0)
 
     def see(self, board: Board) -> None:
@@ -82,8 +82,8 @@ class ParentRun:
         if board is None or not answers(self.setting.tracking.uri, patience_s=0):
             return
         counts = (board.ended, len(board.rows))
-        if counts != self._told or last:
-            self._told = counts
+        if counts != self._logged_counts or last:
+            self._logged_counts = counts
             self.run.log_metrics(progress_metrics(board), step=board.ended)
             self.run.set_tags({"mlflow.note.content": self.describe(self._named_trials())})
         when, ended = self._drawn

@@ -46,7 +46,7 @@ def read_uploads(
     try:
         files, left_out = _save_images(uploads, folder, limits, with_masks=with_masks)
     except Exception as error:
-        raise _told(error, folder) from None
+        raise _shown_error(error, folder) from None
     case = _read(files, folder, limits, channels, masks=with_masks)
     if left_out:
         case = replace(case, warnings=(*case.warnings, f"{left_out} masks among the files were not looked at"))
@@ -65,7 +65,7 @@ def _read(
             raise TooLarge(f"a study must have at most {limits.values} values", case.image.size)
         return case
     except Exception as error:
-        raise _told(error, folder) from None
+        raise _shown_error(error, folder) from None
 
 
 def read_labeled(
@@ -79,7 +79,7 @@ def read_labeled(
     try:
         files = save_uploads(uploads, folder, limits)
     except Exception as error:
-        raise _told(error, folder) from None
+        raise _shown_error(error, folder) from None
     volumes = [file for file in files if is_volume(file.name)]
     masks = [file for file in volumes if guess_role(file, folder) == "mask"]
     if not masks:
@@ -93,7 +93,7 @@ def read_labeled(
             raise UserError("a corrected study must have one mask", f"{len(masks)} masks")
         return replace(case, mask=read_mask_of(case, masks[0], labels))
     except Exception as error:
-        raise _told(error, folder) from None
+        raise _shown_error(error, folder) from None
 
 
 def list_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: Limits) -> str:
@@ -101,7 +101,7 @@ def list_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: 
     try:
         return open_study(_save_images(uploads, folder, limits)[0], masks=False).cases[0].id
     except Exception as error:
-        raise _told(error, folder) from None
+        raise _shown_error(error, folder) from None
 
 
 def _save_images(
@@ -120,7 +120,7 @@ def _only_masks(files: Sequence[Path]) -> UserError:
     return UserError("a study must have an image", ", ".join(file.name for file in files[:4]), hint=hint)
 
 
-def _told(error: Exception, folder: Path) -> Exception:
+def _shown_error(error: Exception, folder: Path) -> Exception:
     """Return what a caller is told: their mistake without the folder's path, or that the endpoint has no room."""
     if is_out_of_room(error):
         return OutOfRoom()
