@@ -5,7 +5,8 @@ from glioflow.data.case import Case
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.writing import encode_nifti
 from glioflow.data.prepared.preparation import prepare
-from glioflow.data.preprocessing.brain_mask import BrainMask, approximate_brain
+from glioflow.data.preprocessing.brain_mask import BrainMask
+from glioflow.data.preprocessing.brain_shape import approximate_brain
 from glioflow.data.preprocessing.geometry_steps import CropBox, ResizePlane
 from glioflow.data.preprocessing.intensity_steps import UnitScale
 from glioflow.data.preprocessing.pipeline import preprocess

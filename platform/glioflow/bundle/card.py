@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from glioflow.bundle import Description
+from glioflow.bundle import Description, Origin
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE as NOTICE
 from glioflow.evaluation import bootstrap_interval
 from glioflow.evaluation.patients import Row, metric_of, patient_means
@@ -92,82 +92,100 @@ def card_html(
 
 
 def _sections(description: Description, survival: str | None, lineage: Mapping[str, str]) -> list[Section]:
-    origin = description.origin
-    model = description.model.model_dump(mode="json")
-    network = model["architecture"] + (f" with encoder {model['encoder']}" if model.get("encoder") else "")
+    return [
+        _intended_use(description, survival),
+        _model(description, survival),
+        _data(description.origin),
+        *_scores(description.metrics),
+        _limits(description.origin, survival),
+        Section(
+            "Lineage",
+            rows=[["experiment", description.origin.experiment], *map(list, _lineage(description, lineage).items())],
+        ),
+        _licenses(description),
+    ]
+
+
+def _intended_use(description: Description, survival: str | None) -> Section:
+    return Section(
+        "Intended use",
+        f"Outlines brain tumors in MRI studies with the channels {', '.join(description.channels)}, measures the "
+        f"outline{f' and estimates {survival}' if survival else ''}, for research on cohorts like the one it was "
+        f"trained on. {NOTICE} Not for diagnosis, treatment or triage, and not for patients whose images were made "
+        "otherwise than those of the training cohort.",
+    )
+
+
+def _model(description: Description, survival: str | None) -> Section:
+    encoder = description.model.encoder
+    network = description.model.architecture + (f" with encoder {encoder}" if encoder else "")
     if description.folds:
         network = f"{len(description.folds)} of {network}, one a fold, whose probabilities are averaged"
-    patients = ", ".join(f"{part} {count}" for part, count in origin.num_patients.items())
+    return Section(
+        "Model",
+        rows=[
+            ["network", network],
+            ["parameters", f"{description.num_parameters:,}"],
+            ["task", f"{description.target.kind}: {', '.join(description.target.names)}"],
+            ["preprocessing", ", ".join(step.step for step in description.preprocess)],
+            ["survival stage", survival or "none"],
+        ],
+    )
+
+
+def _data(origin: Origin) -> Section:
+    return Section(
+        "Data and split",
+        "Patients, never slices, were dealt to the parts; no patient is in two of them.",
+        rows=[
+            ["format of the cohort", origin.cohort_format],
+            ["patients", ", ".join(f"{part} {count}" for part, count in origin.num_patients.items())],
+            ["fingerprint of the sources", origin.source_fingerprint],
+            ["fingerprint as prepared", origin.fingerprint],
+            ["split", origin.split],
+            ["test patients", origin.test],
+            *[[f"{what} chosen on", part] for what, part in origin.fitted_on.items()],
+        ],
+    )
+
+
+def _scores(metrics: Mapping[str, float | None]) -> list[Section]:
+    head = ["metric", "test mean", "95 % interval", "test median", "validation mean", "out-of-fold mean", "both empty"]
     return [
-        Section(
-            "Intended use",
-            f"Outlines brain tumors in MRI studies with the channels {', '.join(description.channels)}, measures the "
-            f"outline{f' and estimates {survival}' if survival else ''}, for research on cohorts like the one it was "
-            f"trained on. {NOTICE} Not for diagnosis, treatment or triage, and not for patients whose images were made "
-            "otherwise than those of the training cohort.",
-        ),
-        Section(
-            "Model",
-            rows=[
-                ["network", network],
-                ["parameters", f"{description.num_parameters:,}"],
-                ["task", f"{description.target.kind}: {', '.join(description.target.names)}"],
-                ["preprocessing", ", ".join(step.step for step in description.preprocess)],
-                ["survival stage", survival or "none"],
-            ],
-        ),
-        Section(
-            "Data and split",
-            "Patients, never slices, were dealt to the parts; no patient is in two of them.",
-            rows=[
-                ["format of the cohort", origin.cohort_format],
-                ["patients", patients],
-                ["fingerprint of the sources", origin.source_fingerprint],
-                ["fingerprint as prepared", origin.fingerprint],
-                ["split", origin.split],
-                ["test patients", origin.test],
-                *[[f"{what} chosen on", part] for what, part in origin.fitted_on.items()],
-            ],
-        ),
         Section(
             "Metrics",
             "Per patient on the whole volume, in the images' own geometry, then averaged; intervals by bootstrap over "
             "patients. Both empty: test patients with a case without tumor and without prediction, which counts as "
             "right. Out-of-fold: each patient by the one network of a cross-validation that never saw them.",
-            head=[
-                "metric",
-                "test mean",
-                "95 % interval",
-                "test median",
-                "validation mean",
-                "out-of-fold mean",
-                "both empty",
-            ],
-            rows=_metric_rows(description.metrics),
+            head=head,
+            rows=_metric_rows(metrics),
         ),
         Section(
             "Subgroups",
             "Dice of test patients. An interval of few patients says little.",
             head=["group", "mean Dice", "95 % interval", "patients"],
-            rows=_subgroup_rows(description.metrics),
-        ),
-        Section(
-            "Limits",
-            "One cohort's scanners, protocols and readers; scores elsewhere may be lower. A reference is one reader's "
-            "outline: two experts agree on LGG to a Dice of about 0.84. Probabilities may be over-confident. "
-            f"{_few(origin.num_patients.get('test', 0))}"
-            f"{'Its survival estimate is exploratory. ' if survival else ''}".strip(),
-        ),
-        Section(
-            "Lineage", rows=[["experiment", origin.experiment], *map(list, _lineage(description, lineage).items())]
-        ),
-        Section(
-            "Licenses",
-            "Code and weights as trained: Apache-2.0, where the data's terms allow. "
-            f"{_DATA_LICENSES.get(origin.cohort_format, 'Data: the terms of the training cohort.')}"
-            f"{_weights_license(model.get('weights'))}",
+            rows=_subgroup_rows(metrics),
         ),
     ]
+
+
+def _limits(origin: Origin, survival: str | None) -> Section:
+    return Section(
+        "Limits",
+        "One cohort's scanners, protocols and readers; scores elsewhere may be lower. A reference is one reader's "
+        "outline: two experts agree on LGG to a Dice of about 0.84. Probabilities may be over-confident. "
+        f"{_few(origin.num_patients.get('test', 0))}"
+        f"{'Its survival estimate is exploratory. ' if survival else ''}".strip(),
+    )
+
+
+def _licenses(description: Description) -> Section:
+    return Section(
+        "Licenses",
+        "Code and weights as trained: Apache-2.0, where the data's terms allow. "
+        f"{_DATA_LICENSES.get(description.origin.cohort_format, 'Data: the terms of the training cohort.')}"
+        f"{_weights_license(description.model.weights)}",
+    )
 
 
 def _metric_rows(metrics: Mapping[str, float | None]) -> list[Sequence[object]]:

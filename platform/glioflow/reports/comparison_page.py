@@ -9,7 +9,6 @@ from glioflow.reports.page import Drawing, Section, render_page
 def comparison_page(answer: Answer, *, about: str) -> str:
     """Return the report of a paired comparison, as `runs.compare.compare` answers it, as one HTML file."""
     a, b = answer["models"]["a"], answer["models"]["b"]
-    rows = answer["per_patient"]
     low, high = answer["ci95"]
     facts = {
         "mean Dice of A": number(a["dice_mean"]),
@@ -19,6 +18,11 @@ def comparison_page(answer: Answer, *, about: str) -> str:
         "p, Wilcoxon signed-rank": _p(answer["p_value"]),
         "patients": str(answer["num_patients"]),
     }
+    return render_page("Two models on the same patients", about, facts, _sections(answer))
+
+
+def _sections(answer: Answer) -> list[Section]:
+    a, b, rows = answer["models"]["a"], answer["models"]["b"], answer["per_patient"]
     paired = draw.paired([row["dice_a"] for row in rows], [row["dice_b"] for row in rows], names=("A", "B"))
     keys = {k: v for k, v in answer["metrics"].items() if not k.startswith(("hd95", "volume"))}
     forest = draw.intervals(
@@ -45,7 +49,7 @@ def comparison_page(answer: Answer, *, about: str) -> str:
         (r["id"], r["institution"] or "", *map(number, (r["dice_a"], r["dice_b"], r["difference"]))) for r in ordered
     ]
     head = ("A less B", "95 % interval", "p", "patients")
-    sections = [
+    return [
         Section("Read this first", " ".join(f"{text}." for text in answer.get("warnings") or ())),
         Section("The models", head=("", "model", "experiment", "network", "parameters"), rows=models),
         Section(
@@ -67,7 +71,6 @@ def comparison_page(answer: Answer, *, about: str) -> str:
         ),
         Section("All patients", head=("id", "institution", "A", "B", "A less B"), rows=patients),
     ]
-    return render_page("Two models on the same patients", about, facts, sections)
 
 
 def _difference(value: Answer) -> tuple[str, str, str, str]:

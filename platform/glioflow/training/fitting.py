@@ -84,12 +84,8 @@ def build_and_fit(
         The network as it ended, on its device, and the weights that are kept.
     """
     _set_up(training, num_threads)
-    device, num_channels = choose_device(), cases[0].image.shape[-1]
-    network = build_network(model, in_channels=num_channels, num_outputs=target.num_outputs).to(device)
-    if training.start is not None:
-        load_whole(network, training.start)
-    if training.deterministic:
-        replace_pooling(network)
+    device = choose_device()
+    network = _build(model, training, cases, num_outputs=target.num_outputs).to(device)
     criterion = build_loss(loss, task=target.task).to(device)
     storage = _storage(training, cases, device, gpu_share)
     size = training.batch_size
@@ -145,6 +141,17 @@ def _with_batch_size(report: Report, size: int) -> Report:
         report(epoch, {**metrics, BATCH_SIZE: float(size)}, write_checkpoint)
 
     return report_with_size
+
+
+def _build(
+    model: ModelSettings, training: TrainingSettings, cases: Sequence[PreparedCase], *, num_outputs: int
+) -> nn.Module:
+    network = build_network(model, in_channels=cases[0].image.shape[-1], num_outputs=num_outputs)
+    if training.start is not None:
+        load_whole(network, training.start)
+    if training.deterministic:
+        replace_pooling(network)
+    return network
 
 
 def _storage(

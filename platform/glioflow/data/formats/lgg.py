@@ -17,8 +17,8 @@ import numpy as np
 from glioflow.data.case import Case
 from glioflow.data.formats.file_roles import declared_in, roles_for
 from glioflow.data.formats.junk import is_junk
-from glioflow.data.formats.persons import person_of
 from glioflow.data.formats.lgg_pixels import read_mask, read_slice
+from glioflow.data.formats.persons import person_of
 from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort, each_a_person
 from glioflow.errors import UserError

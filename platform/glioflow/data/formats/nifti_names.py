@@ -116,17 +116,17 @@ def _in_pairs(listed: Sequence[tuple[Path, Role]], root: Path, roles: FileRoles)
         for name in {_flat(image, roles, owners[pair]).name for image in files}:
             lone.setdefault((pair, owner_of(name) or ""), []).append(name)
     for file, role in listed:
-        if (pair := located.get(file)) is None:
+        if (own := located.get(file)) is None:
             continue
-        if pair.below or alone.get(pair, False):
-            folders = (*pair.above, *pair.below) or (root.resolve().name,)
+        if own.below or alone.get(own, False):
+            folders = (*own.above, *own.below) or (root.resolve().name,)
             yield replace(_of_folders(folders), files=[file])
             continue
-        named = _flat(file, roles, owners.get(pair, {}))
-        known = lone.get((pair, named.name), [])
+        named = _flat(file, roles, owners.get(own, {}))
+        known = lone.get((own, named.name), [])
         if role != "image" and len(known) == 1:  # the mask `p1` of the lone image `p1_flair`
             named = replace(named, name=known[0], person=person_of(known[0]))
-        yield replace(named, above=pair.above)
+        yield replace(named, above=own.above)
 
 
 def owner_of(name: str) -> str | None:

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -259,13 +259,16 @@ def _run(
         raise RunFailed(f"search {name} stopped ({last_line(error)}); continue with --resume {name}") from error
     if searcher is not None and (trouble := searcher.trouble):
         raise RunFailed(f"search {name} cannot go on ({trouble}); solve this, and continue with --resume {name}")
-    if searcher is None:
-        interrupted = any(not (each.metrics or {}).get("finished") and each.error is None for each in results)
-    else:
-        interrupted = count_open(folder.study, folder.storage) > 0
-    if interrupted:  # Tune takes the first Ctrl-C for itself and returns as if all were well
+    if _was_interrupted(folder, results, in_population=searcher is None):
         say(f"interrupted; continue with --resume {name}")
         raise KeyboardInterrupt
+
+
+def _was_interrupted(folder: SearchFolder, results: Iterable[Any], *, in_population: bool) -> bool:
+    """Return whether trials are left open: Tune takes the first Ctrl-C for itself and returns as if all were well."""
+    if in_population:
+        return any(not (each.metrics or {}).get("finished") and each.error is None for each in results)
+    return count_open(folder.study, folder.storage) > 0
 
 
 def _conclude(setting: Setting, folder: SearchFolder, parent: ParentRun, cohorts: Sequence[Path]) -> Searched:

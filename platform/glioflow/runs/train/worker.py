@@ -69,36 +69,7 @@ def fit_network(
     settings = experiment.resolved
     notes = None if progress is None else _Notes(progress, settings.training.epochs, len(val))
 
-    def show(case: PreparedCase, predicted: "NDArray[np.bool_]") -> None:
-        if watch is not None:
-            watch.see(case, predicted)
-        if notes is not None:
-            notes.case()
-
-    def validate(network: "nn.Module") -> dict[str, float]:
-        return fitting.validate(
-            network,
-            val,
-            target=settings.target,
-            inference=settings.inference,
-            postprocess=settings.postprocess,
-            precision=settings.training.precision,
-            rank=worker.rank,
-            world_size=worker.world_size,
-            show=show if watch or notes else None,
-        )
-
-    def glance(network: "nn.Module") -> dict[str, float]:
-        return fitting.validate_at_network_size(
-            network,
-            val,
-            target=settings.target,
-            inference=settings.inference,
-            threshold=settings.postprocess.threshold,
-            precision=settings.training.precision,
-            rank=worker.rank,
-            world_size=worker.world_size,
-        )
+    measures = _Measures(settings, val, worker, watch, notes)
 
     def report_drawn(epoch: int, metrics: dict[str, float], write_checkpoint: "Checkpoint") -> None:
         if worker.behind is not None:
@@ -115,7 +86,7 @@ def fit_network(
         settings.target,
         settings.training,
         train,
-        validate,
+        measures.validate,
         report_drawn,
         num_threads=settings.training.cpus_per_worker,
         gpu_share=min(1.0, settings.training.gpus or 1.0),
@@ -123,10 +94,58 @@ def fit_network(
         world_size=worker.world_size,
         resume=worker.resume,
         on_step=None if notes is None else notes.step,
-        glance=glance,
+        glance=measures.glance,
         keep=worker.keep,
         announced=None if worker.keep is None else cluster.node_ends(),
     )
+
+
+@dataclass(frozen=True)
+class _Measures:
+    """How one worker measures a network between epochs, by its share of the validation cases."""
+
+    settings: Experiment
+    cases: Sequence[PreparedCase]
+    worker: Worker
+    watch: Watch | None
+    notes: "_Notes | None"
+
+    def validate(self, network: "nn.Module") -> dict[str, float]:
+        """Measure it in the original geometry."""
+        from glioflow.training import fitting
+
+        return fitting.validate(
+            network,
+            self.cases,
+            target=self.settings.target,
+            inference=self.settings.inference,
+            postprocess=self.settings.postprocess,
+            precision=self.settings.training.precision,
+            rank=self.worker.rank,
+            world_size=self.worker.world_size,
+            show=self._show if self.watch or self.notes else None,
+        )
+
+    def glance(self, network: "nn.Module") -> dict[str, float]:
+        """Measure it in its own geometry, which is cheap."""
+        from glioflow.training import fitting
+
+        return fitting.validate_at_network_size(
+            network,
+            self.cases,
+            target=self.settings.target,
+            inference=self.settings.inference,
+            threshold=self.settings.postprocess.threshold,
+            precision=self.settings.training.precision,
+            rank=self.worker.rank,
+            world_size=self.worker.world_size,
+        )
+
+    def _show(self, case: PreparedCase, predicted: "NDArray[np.bool_]") -> None:
+        if self.watch is not None:
+            self.watch.see(case, predicted)
+        if self.notes is not None:
+            self.notes.case()
 
 
 class _Notes:

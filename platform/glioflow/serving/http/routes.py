@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -15,7 +15,7 @@ from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 
 from glioflow.bundle.answer import AnswerJson, ModelCard, encode_probability
-from glioflow.bundle.encoded_mask import encode_mask
+from glioflow.bundle.encoded_mask import MaskFormat, encode_mask
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE
 from glioflow.cluster.scratch import study_folder
 from glioflow.data.case import Case
@@ -179,21 +179,12 @@ def _add_predict(api: FastAPI, model: Model, settings: ServeSettings, metrics: M
             read = time.perf_counter()
             metrics.in_flight.labels(metrics.gateway).inc()
             try:
-                async with asyncio.timeout(settings.limits.timeout_s):
-                    reply = await model.predict(case, values, **wanted)
-            except TimeoutError:
-                raise Busy(f"no answer came within {settings.limits.timeout_s:g} s; try again") from None
+                reply = await _predict_in_time(model.predict(case, values, **wanted), settings.limits.timeout_s)
             finally:
                 metrics.in_flight.labels(metrics.gateway).dec()
-            if isinstance(reply, UserError):
-                raise reply
             predicted = time.perf_counter()
             answer: AnswerJson = {**reply.answer, "request_id": request.state.request_id}
-            answer["mask"] = await asyncio.to_thread(encode_mask, reply.labels, case, format, reply.legend)
-            if reply.probability is not None:
-                answer["probability"] = await asyncio.to_thread(encode_probability, reply.probability)
-            if overlay:
-                answer["overlay"] = await asyncio.to_thread(encode_overlay, reply.labels, case)
+            await _add_pictures(answer, reply, case, format, overlay=overlay)
         done = time.perf_counter()
         answer["timing_ms"] = {
             "read": round((read - began) * 1000, 3),
@@ -209,6 +200,27 @@ def _add_predict(api: FastAPI, model: Model, settings: ServeSettings, metrics: M
             "num_warnings": len(answer["study"]["warnings"]),
         }
         return JSONResponse(answer)
+
+
+async def _predict_in_time(predicting: Awaitable[Reply | UserError], timeout_s: float) -> Reply:
+    """Return the predictor's reply, or raise what it refuses; raises `Busy` where none comes in time."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            reply = await predicting
+    except TimeoutError:
+        raise Busy(f"no answer came within {timeout_s:g} s; try again") from None
+    if isinstance(reply, UserError):
+        raise reply
+    return reply
+
+
+async def _add_pictures(answer: AnswerJson, reply: Reply, case: Case, format: MaskFormat, *, overlay: bool) -> None:
+    """Encode mask, probability and overlay in threads: each takes as long as many other requests."""
+    answer["mask"] = await asyncio.to_thread(encode_mask, reply.labels, case, format, reply.legend)
+    if reply.probability is not None:
+        answer["probability"] = await asyncio.to_thread(encode_probability, reply.probability)
+    if overlay:
+        answer["overlay"] = await asyncio.to_thread(encode_overlay, reply.labels, case)
 
 
 def _add_facts(api: FastAPI, model: Model, metrics: Metrics, *, takes_feedback: bool) -> None:
