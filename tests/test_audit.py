@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from glioflow import audit
 from glioflow.audit import (
     find_filled_columns,
     find_image_leaks,
@@ -272,7 +271,7 @@ def test_preparation_that_sees_held_out_patients_is_found(monkeypatch):
         filled = rows.fillna(rows.mean(numeric_only=True))
         return honest(filled, outcome, learn, splits)
 
-    monkeypatch.setattr(audit.inputs, "out_of_fold", leaking)
+    monkeypatch.setattr(crossvalidation, "out_of_fold", leaking)
     (leak,) = find_preparation_leaks(clinical, chosen)
     assert "training patients alone" in leak.rule
 
