@@ -74,6 +74,7 @@ def private_parts(tree: ast.AST) -> Iterator[str]:
 
     nodes = list(ast.walk(tree))
     own = {node.target.id for node in nodes if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
+    own |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     for node in nodes:
         if isinstance(node, ast.Attribute) and private(node.attr) and node.attr not in own:
             if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")):
