@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import numpy as np
@@ -205,6 +206,22 @@ def test_a_damaged_prepared_cohort_is_refused_on_open(source, tmp_path):
     assert PreparedCohort(made.path).records == made.records
     (made.path / "manifest.json").write_text("{")
     with pytest.raises(UserError, match=r"valid manifest\.json"):
+        PreparedCohort(made.path)
+
+
+@pytest.mark.parametrize("name", ["image.npy", "mask.npy", "reference.npz"])
+def test_a_file_that_was_changed_is_refused_and_one_that_was_copied_is_not(source, tmp_path, name):
+    made = prepare(open_cohort(source), tmp_path / "out", STEPS)
+    file, manifest = made.path / made.records[1].folder / name, made.path / "manifest.json"
+    later = manifest.stat().st_mtime_ns + 10**9
+    os.utime(file, ns=(later, later))
+    assert PreparedCohort(made.path).records == made.records
+    assert file.stat().st_mtime_ns == manifest.stat().st_mtime_ns, "read once, not at every opening"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(later, later))
+    with pytest.raises(UserError, match=f"{name}: .*was changed since it was made"):
         PreparedCohort(made.path)
 
 

@@ -11,7 +11,7 @@ _T2_TOO = re.compile(r"\bhaste\b|\bssfse\b|\bfrfse\b")
 _FLAIR = re.compile(r"flair|dark[ -]*fl|\bda-?fl\b|fluid att")
 # Neither T1 nor T2 nor FLAIR, whatever else the description says.
 _OTHER = re.compile(
-    r"\b(?:loc|locali[sz]er|scout|survey|3[ -]?plane|3[ -]?pl|planscan|dwi|dti|adc|eadc|trace\w*|ep2d\w*|diff\w*|dw"
+    r"\b(?:loc|locali[sz]er|scout|survey|3[ -]?plane|3[ -]?pl|plan ?scan|dwi|dti|adc|eadc|trace\w*|ep2d\w*|diff\w*|dw"
     r"|b ?1000|swi\w*|swan|venobold|m(?:in)?ip|pha|perf\w*|pwi|dsc|dce|asl|pcasl|r?cb[vf]|mtt|ttp|ktrans|tof|mr[av]"
     r"|angio\w*|cest|t1rho|mrs|svs|csi|spectro\w*|press|fmri|bold|sub|subs?tra\w*|soustr\w*|sottr\w*|sustrac\w*|resta"
     r"|ciss|\w*ci3d|fiesta|tru-?fi|true?[ -]?fisp|b-?ffe|(?<!tse )drive|stir|dir|dyn|dynamic|dynamisch|twist|perm|medic"

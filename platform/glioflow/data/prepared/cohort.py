@@ -8,6 +8,7 @@ the slices that are not blank) and `case.json`.
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from glioflow.data.case import unknown_case
 from glioflow.data.prepared.arrays import map_array
 from glioflow.data.prepared.index import Entry, Index
-from glioflow.data.prepared.manifest import CaseRecord
+from glioflow.data.prepared.manifest import CaseRecord, digest_file
 from glioflow.data.prepared.prints import Signatures, hash_slices, sign
 from glioflow.data.preprocessing.geometry import restore
 from glioflow.errors import UserError
@@ -105,10 +106,11 @@ class PreparedCohort:
 
         Args:
             path: Its folder.
-            verify: Whether every file must have its recorded size; workers leave that to the command they work for.
+            verify: Whether every file must have its recorded size, and what is newer than the manifest its recorded
+                content; workers leave that to the command they work for.
 
         Raises:
-            UserError: If there is no valid manifest, or a file is missing or incomplete.
+            UserError: If there is no valid manifest, or a file is missing, incomplete or another one.
         """
         self.path = path
         self.records = Index(path)
@@ -116,8 +118,9 @@ class PreparedCohort:
         self._cases: dict[str, PreparedCase] = {}
         self._mapped = lru_cache(maxsize=_MAPPED)(_mapped)
         if verify:
+            made_ns = (path / "manifest.json").stat().st_mtime_ns
             for record in self.records:
-                check_sizes(record, path / record.folder)
+                check_files(record, path / record.folder, made_ns)
 
     def __reduce__(self) -> tuple[Callable[[Path], "PreparedCohort"], tuple[Path]]:
         return _open_unverified, (self.path,)
@@ -173,15 +176,27 @@ def _open_unverified(path: Path) -> PreparedCohort:
     return PreparedCohort(path, verify=False)
 
 
-def check_sizes(record: CaseRecord, folder: Path) -> None:
-    """Raise `UserError` unless every file of a case in `folder` has its recorded size."""
+def check_files(record: CaseRecord, folder: Path, made_ns: int | None = None) -> None:
+    """Raise `UserError` unless every file of a case in `folder` is the one that was recorded.
+
+    Sizes are compared, and of files that are newer than `made_ns` (when the manifest was written) the contents: they
+    were copied or changed. What is found whole gets the time of the manifest.
+    """
     for name, size in record.sizes.items():
+        path = folder / name
         try:
-            whole = os.stat(folder / name).st_size == size
+            status = os.stat(path)
+            if status.st_size != size:
+                raise UserError("a file of a prepared cohort is missing or incomplete", file=path, hint=_AGAIN)
+            if made_ns is None or status.st_mtime_ns <= made_ns or name not in record.contents:
+                continue
+            if digest_file(path) != record.contents[name]:
+                raise UserError("a file of a prepared cohort was changed since it was made", file=path, hint=_AGAIN)
         except OSError:
-            whole = False
-        if not whole:
-            raise UserError("a file of a prepared cohort is missing or incomplete", file=folder / name, hint=_AGAIN)
+            rule = "a file of a prepared cohort is missing or incomplete"
+            raise UserError(rule, file=path, hint=_AGAIN) from None
+        with suppress(OSError):  # of somebody else
+            os.utime(path, ns=(made_ns, made_ns))
 
 
 def is_prepared(path: Path) -> bool:

@@ -123,9 +123,10 @@ def _with_mask(case: PreparedCase, addition: Addition, working: Path) -> CaseRec
         (working / folder / name).unlink(missing_ok=True)
         _link(addition.case.folder / name, working / folder / name)
     sizes = case.record.sizes | {name: corrected.sizes[name] for name in _OF_MASK}
-    return _recorded(
-        case.record, working, folder=folder, areas_px=corrected.areas_px, volume_px=corrected.volume_px, sizes=sizes
-    )
+    known = {name: digest for name, digest in case.record.contents.items() if name not in _OF_MASK}
+    contents = known | {name: corrected.contents[name] for name in _OF_MASK if name in corrected.contents}
+    masked = {"areas_px": corrected.areas_px, "volume_px": corrected.volume_px}
+    return _recorded(case.record, working, folder=folder, sizes=sizes, contents=contents, **masked)
 
 
 def _added(addition: Addition, working: Path) -> CaseRecord:

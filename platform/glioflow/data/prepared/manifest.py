@@ -34,6 +34,7 @@ class CaseRecord(BaseModel):
         areas_px: Labeled pixels of each *prepared* slice; None without a mask.
         volume_px: Labeled voxels in the original geometry; None without a mask.
         sizes: Size of each file of the case in bytes, checked whenever the cohort is opened.
+        contents: Digest of each file, checked of those that are newer than the manifest; empty of earlier versions.
         digest: Of the original voxels, under any name and beside any mask; None of a cohort prepared before 0.2.
     """
 
@@ -52,6 +53,7 @@ class CaseRecord(BaseModel):
     volume_px: int | None
     sizes: dict[Annotated[str, Field(pattern=r"^[a-z]+\.[a-z]+$")], int]
     digest: str | None = None
+    contents: dict[str, str] = Field(default_factory=dict)
 
     @property
     def prepared_shape(self) -> Shape:
@@ -126,6 +128,12 @@ def parse_manifest(text: bytes, origin: str | Path) -> WholeManifest:
         raise
     except (ValueError, RecursionError) as error:
         raise UserError(f"{origin}: a prepared cohort must have a valid manifest.json", first_line(error)) from None
+
+
+def digest_file(path: Path) -> str:
+    """Return a digest of what a file holds; raises `OSError` where it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def digest_image(image: NDArray[np.generic]) -> str:

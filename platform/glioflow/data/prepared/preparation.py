@@ -13,10 +13,17 @@ from glioflow.cluster.remote_home import fetch
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.prepared.arrays import write_array
-from glioflow.data.prepared.cohort import PreparedCohort, check_sizes, is_prepared
+from glioflow.data.prepared.cohort import PreparedCohort, check_files, is_prepared
 from glioflow.data.prepared.digests import digest_cases, digest_reading
 from glioflow.data.prepared.index import write_index
-from glioflow.data.prepared.manifest import VERSION, CaseRecord, WholeManifest, digest_image, fingerprint_of
+from glioflow.data.prepared.manifest import (
+    VERSION,
+    CaseRecord,
+    WholeManifest,
+    digest_file,
+    digest_image,
+    fingerprint_of,
+)
 from glioflow.data.prepared.prints import hash_slices, sign
 from glioflow.data.preprocessing.brain_mask import locate_brain
 from glioflow.data.preprocessing.pipeline import Step, preprocess, rename_labels, renamed, renamed_tissues
@@ -198,7 +205,7 @@ def _prepare_cases(
     records.sort(key=lambda record: record.id)
     _same_channels(records)
     for record in records:
-        check_sizes(record, out / record.folder)
+        check_files(record, out / record.folder)
     return records
 
 
@@ -280,6 +287,7 @@ def _write_case(job: Job, folder: str, working: Path) -> None:
         volume_px=None if reference is None else int(np.count_nonzero(reference)),
         sizes={file.name: file.stat().st_size for file in sorted(working.iterdir())},
         digest=digest_image(case.image),
+        contents={file.name: digest_file(file) for file in sorted(working.iterdir())},
     )
     (working / "case.json").write_text(record.model_dump_json(indent=1))
 
