@@ -26,6 +26,7 @@ from glioflow.runs.train.training import train_plan
 from glioflow.runs.train.worker import Worker
 from glioflow.tracking import Tracking
 from glioflow.tracking.run import begin_run
+from prepared_copies import changeable_copy
 
 
 @pytest.fixture(scope="session")
@@ -202,7 +203,7 @@ def test_the_raw_cohort_does_as_well_as_the_recorded_prepared_one(enter, trained
 
 
 def test_a_training_slice_that_is_tested_again_a_little_brighter_rejects(enter, trained, quick, prepared, tmp_path):
-    cohort = PreparedCohort(shutil.copytree(prepared.path, tmp_path / "copy"))
+    cohort = PreparedCohort(changeable_copy(prepared.path, tmp_path / "copy"))
     split = make_split(cohort.records, quick.split)
     learned, tested = cohort.case(split.train[0]), cohort.case(split.test[0])
     pixels = np.load(tested.folder / "image.npy")

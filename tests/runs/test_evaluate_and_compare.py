@@ -2,7 +2,6 @@
 
 import base64
 import json
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -35,13 +34,13 @@ from glioflow.runs.train.selection import choose_for
 from glioflow.tracking import BUNDLE
 from glioflow.tracking.run import begin_run, open_run
 from glioflow.tracking.trained import KnownCase, Trained
+from prepared_copies import changeable_copy
 
 
 @pytest.fixture(scope="session")
 def easy(prepared, tmp_path_factory):
     """Return the tiny cohort with its tumors painted into FLAIR, and two pixels beside the truth into `pre`."""
-    path = tmp_path_factory.mktemp("easy") / "cohort"
-    shutil.copytree(prepared.path, path)
+    path = changeable_copy(prepared.path, tmp_path_factory.mktemp("easy") / "cohort")
     rng = np.random.default_rng(0)
     for record in prepared.records:
         place = path / record.folder / "image.npy"
