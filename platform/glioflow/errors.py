@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, ClassVar, NotRequired, Self, TypedDict
 
 _SQLITE_FULL = 13  # sqlite3.SQLITE_FULL, without importing sqlite3
+# Letters of a value in the line of an error.
+_MOST_SHOWN = 1000
 # Where an error keeps the one that it came from: Python's two, Ray's tasks, SQLAlchemy, and Ray Train.
 _HOLD_A_CAUSE = ("__cause__", "__context__", "cause", "orig", "controller_failure", "health_check_failure")
 
@@ -66,7 +68,8 @@ class UserError(GlioflowError, ValueError):
     def _line(self) -> str:
         parts = [self.rule]
         if self.value is not None and not _names(self.rule, self.value):
-            parts.append(f"got {self.value or repr('')}")
+            shown = self.value if len(self.value) <= _MOST_SHOWN else f"{self.value[:_MOST_SHOWN]}..."
+            parts.append(f"got {shown or repr('')}")
         if self.hint:
             parts.append(self.hint)
         if self.choices:

@@ -8,7 +8,9 @@ import yaml
 
 from glioflow.errors import UserError, one_line
 
-_MOST_DEEP, _MOST_VALUES = 100, 100_000
+_MOST_DEEP, _MOST_VALUES, _MOST_LETTERS = 100, 100_000, 2**18
+# What YAML 1.1 reads as a number of base 8 or 60, and people as one of base 10, a time or a name.
+_OTHER_BASE = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
 
 
 class _Loader(yaml.SafeLoader):
@@ -27,15 +29,28 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         lines: dict[Any, int] = {}
         for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == "tag:yaml.org,2002:merge":
+            if not isinstance(key_node, yaml.ScalarNode):
                 continue
-            key, line = self.construct_object(key_node), key_node.start_mark.line + 1
+            is_merge = key_node.tag == "tag:yaml.org,2002:merge"
+            key = key_node.value if is_merge else self.construct_object(key_node)
+            line = key_node.start_mark.line + 1
             if key in lines:
                 raise UserError(f"the key {key!r} stands twice, in lines {lines[key]} and {line}", hint="remove one")
             lines[key] = line
         return super().construct_mapping(node, deep)
 
 
+def _construct_number(loader: _Loader, node: yaml.ScalarNode) -> float:
+    whole = node.tag == "tag:yaml.org,2002:int"
+    value: float = (loader.construct_yaml_int if whole else loader.construct_yaml_float)(node)
+    if _OTHER_BASE.fullmatch(node.value) and (":" in node.value or int(node.value.replace("_", "")) != value):
+        rule = f"the text has the number {node.value} in line {node.start_mark.line + 1}, which YAML reads as {value:g}"
+        raise UserError(rule, hint="put it in quotes if it is a name, or write it without the leading 0 or the colon")
+    return value
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _construct_number)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
@@ -45,8 +60,11 @@ def parse_yaml(text: str) -> Any:
     """Return the value of a YAML text.
 
     Raises:
-        UserError: If it is no YAML, is too deep or too large, or a key stands twice in a mapping; with the line.
+        UserError: If it is no YAML, is too deep or too large, a key stands twice in a mapping, or a number is in a base
+            that people do not mean; with the line.
     """
+    if len(text) > _MOST_LETTERS:
+        raise UserError(f"the text must have at most {_MOST_LETTERS} letters", len(text), hint="give a smaller file")
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
@@ -57,6 +75,8 @@ def parse_yaml(text: str) -> Any:
         raise
     except yaml.YAMLError as error:
         raise UserError(f"the text must be YAML: {one_line(error)}") from None
+    except (AttributeError, LookupError, TypeError) as error:  # a tag such as !!timestamp before another text
+        raise UserError("the text has a tag that does not suit its value", hint="remove the tag") from error
     except ValueError as error:  # a date such as 2024-13-01
         raise UserError(f"the text has a value that cannot be: {error}", hint="put it in quotes") from None
 

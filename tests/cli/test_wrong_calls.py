@@ -299,6 +299,17 @@ train some.yaml --data COHORT -o training.epochs=99999999999999999999 -> trainin
 train some.yaml --data COHORT -o model.encoder=resnet18 -o model.weights=s3://no/x.pth -> weights cannot be read
 predict starter CASE --out COHORT -> must be new or an earlier answer
 demo --data nowhere -> nowhere does not exist
+train some.yaml --data COHORT -o training.start=nowhere.pth -> nowhere.pth does not exist
+train some.yaml --data COHORT -o training.start=other.safetensors -> training.start do not fit the network
+train some.yaml --data COHORT -o training.sampling.augmentation=hevy -> unknown augmentation 'hevy'
+crossval some.yaml --data COHORT -o split.method=counts -o split.counts=[3,1,1] -o split.folds=2 -> at least 3 folds
+serve --name starter --gpus 1.5 -> --gpus must be a whole number above 1
+serve --name starter --gpus 99 -> predictors need 99 GPUs
+serve --name starter --replicas 99999 -> predictors need 99999 CPUs
+serve --name starter --allow-host http://x -> --allow-host must be the name of a host
+page --allow-host a/b -> --allow-host must be the name of a host
+page --endpoint http://127.0.0.1:99999 -> endpoint
+features CASE --scheme bratss -> unknown label scheme 'bratss'
 tarin -> Did you mean 'train'
 data chekc -> check
 train some.yaml --jason -> --json
@@ -362,8 +373,10 @@ RAY_ADDRESS=127.0.0.1:PORT -> no Ray cluster answers at RAY_ADDRESS
 RAY_ADDRESS=ray://127.0.0.1:PORT -> no Ray cluster answers at RAY_ADDRESS
 RAY_ADDRESS=nowhere.invalid:6379 -> no Ray cluster answers at RAY_ADDRESS
 RAY_ADDRESS=127.0.0.1:99999 -> RAY_ADDRESS
-RAY_ADDRESS=http://127.0.0.1:PORT -> RAY_ADDRESS
+RAY_ADDRESS=http://127.0.0.1:PORT -> is where `ray job submit` goes
 RAY_ADDRESS=127.0.0.1 -> RAY_ADDRESS
+RAY_ADDRESS=127.0.0.1:MUTE -> what listens there is no Ray
+RAY_ADDRESS=ray://127.0.0.1:MUTE -> what listens there is no Ray
 RAY_ADDRESS=127.0.0.1:port -> RAY_ADDRESS
 RAY_ADDRESS=garbage -> RAY_ADDRESS
 RAY_ADDRESS=ray:// -> RAY_ADDRESS
@@ -381,7 +394,9 @@ def closed_port():
 def test_wrong_surroundings_are_one_clear_line_and_exit_code_2_in_a_few_seconds(call, place, monkeypatch, line):
     setting, said = line.split(" -> ")
     name, _, value = setting.partition("=")
-    monkeypatch.setenv(name, value.replace("PORT", closed_port()).replace("LONG", LONG))
+    mute = socket.create_server(("127.0.0.1", 0))
+    port = str(mute.getsockname()[1])
+    monkeypatch.setenv(name, value.replace("PORT", closed_port()).replace("MUTE", port).replace("LONG", LONG))
     for words in ("train some.yaml --data COHORT", "models")[: 1 if name == "RAY_ADDRESS" else 2]:
         code, lines, seconds = call(*words.split())
         assert (code, len(lines)) == (2, 1), lines
@@ -389,4 +404,5 @@ def test_wrong_surroundings_are_one_clear_line_and_exit_code_2_in_a_few_seconds(
         assert said in lines[0]
         assert "secret" not in lines[0]
         assert seconds < 15
+    mute.close()
     assert not {"gs:", "s3:", "~", "file:", "garbage"} & set(os.listdir(place))

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from glioflow import cluster
-from glioflow.cluster import starting
+from glioflow.cluster import connection, starting
 from glioflow.cluster.environment import own_names, silence
 from glioflow.errors import UserError
 
@@ -111,3 +111,26 @@ def test_a_local_cluster_of_another_command_is_joined_on_loopback_and_one_of_sev
         monkeypatch.setattr(os, "environ", {"RAY_ADDRESS": f"127.0.0.1:{head.getsockname()[1]}"})
         silence()
     assert os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") == set_to
+
+
+@pytest.mark.parametrize(
+    ("named", "found", "joined"),
+    [
+        ("auto", "127.0.0.1:6379", "127.0.0.1:6379"),
+        ("local", None, None),
+        ("", None, None),
+        (" 10.1.2.3:6379 ", None, "10.1.2.3:6379"),
+    ],
+)
+def test_the_address_of_a_cluster_is_what_it_is_to_ray(monkeypatch, named, found, joined):
+    monkeypatch.setenv("RAY_ADDRESS", named)
+    monkeypatch.setattr(connection, "find_cluster", lambda: found)
+    assert connection._address() == joined
+    assert connection.joins() == (joined is not None)
+
+
+def test_auto_without_a_cluster_is_refused_at_once(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.setattr(connection, "find_cluster", lambda: None)
+    with pytest.raises(UserError, match=r"no Ray cluster answers at RAY_ADDRESS auto \(none runs on this machine\)"):
+        connection._address()

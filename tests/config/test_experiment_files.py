@@ -190,6 +190,15 @@ def test_first_points_name_searched_keys(from_yaml):
             "search: {space: {training.epochs: {kind: int, low: 1, high: 99999999999999999999}}}",
             "high must be at most 9007199254740992",
         ),
+        ("training: {<<: {epochs: 1}, <<: {epochs: 2}}", "the key '<<' stands twice"),
+        ("training: {epochs: 010}", "the number 010 in line 1, which YAML reads as 8"),
+        ("training: {epochs: 1:30}", "the number 1:30 in line 1, which YAML reads as 90"),
+        ("name: 12:30", "which YAML reads as 750; put it in quotes"),
+        ("training: {learning_rate: 1:30.5}", "which YAML reads as 90.5"),
+        ("name: !!timestamp x", "a tag that does not suit its value"),
+        ("training: {deterministic: !!bool x}", "a tag that does not suit its value"),
+        ("description: |\n" + "  words\n" * 40_000, "must have at most 262144 letters"),
+        ("training: {sampling: {augmentation: heavvy}}", "unknown augmentation 'heavvy'"),
     ],
 )
 def test_yaml_that_would_be_misread_is_refused(from_yaml, text, said):
@@ -289,6 +298,17 @@ ARCHITECTURE = "model.architecture: {kind: choice, values: [unet, buda-unet]}"
             "training.final: {kind: choice, values: [true, false]}, "
             "training.keep: {kind: choice, values: [best, last]}}",
             "the point .*of the grid cannot be trained with: training.final trains on the validation cases",
+        ),
+        ("space: {training.epochs: {kind: float, low: 1, high: 3}}", r"training.epochs cannot be 2\.23"),
+        ("space: {loss.name: {kind: choice, values: [dice, dice]}}", "values of loss.name must differ; got dice twice"),
+        (
+            "space: {training.learning_rate: {kind: float, low: 0.1, high: 1}, "
+            "training.epochs: {kind: int, low: 1, high: 3, when: {training.learning_rate: [0.5]}}}",
+            "training.epochs depends on training.learning_rate, of whose numbers none is drawn twice",
+        ),
+        (
+            f"space: {{{ARCHITECTURE}, {ENCODER.replace('[WHEN]', '[]')}}}",
+            "when.model.architecture must have at least 1 values",
         ),
     ],
 )

@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from glioflow.data.batches.sampling import SliceBatches
 from glioflow.data.batches.settings import SamplingSettings
@@ -127,7 +128,7 @@ def test_every_thread_count_gives_the_same_batches(cases):
 
 
 def test_an_unknown_augmentation_is_named_before_anything_is_drawn(cases):
-    with pytest.raises(UserError, match=r"'heavy'.*buda"):
+    with pytest.raises(ValidationError, match=r"'heavy'.*buda"):
         batches(cases, augmentation="heavy")
 
 

@@ -16,8 +16,9 @@ from glioflow.data.targets import TargetSettings
 from glioflow.label_schemes import SCHEMES
 from glioflow.planning.facts import measure_cohort
 from glioflow.planning.rules import plan_target
-from glioflow.runs.launch import list_source, open_cohort_for
+from glioflow.runs.launch import open_cohort_for
 from glioflow.runs.plan import Plan
+from glioflow.runs.source import list_source
 from glioflow.runs.train.training import train_plan
 from glioflow.runs.train.worker import Worker
 

@@ -165,6 +165,7 @@ def test_a_run_does_not_go_on_after_the_cohort_changed(setting, tracking, lgg, t
     with pytest.raises(UserError, match=rf"has changed: the cohort: 1 cases gone \({gone.name}\); undo the changes"):
         resumed_setting(other, run_id)
     tracking.log_text(run_id, "split.json", Split(train=("a",), val=("b",), test=("c",)).model_dump_json())
+    tracking.log_text(run_id, "cases.json", "{}")
     with pytest.raises(UserError, match=r"the cohort: .*7 cases added"):
         resumed_setting(other, run_id)
 

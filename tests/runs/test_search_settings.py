@@ -4,6 +4,7 @@ import pytest
 
 from glioflow.config import Experiment, override
 from glioflow.config.search import SCHEDULERS, SearchSettings
+from glioflow.data.formats.detect import open_cohort
 from glioflow.data.preprocessing.pipeline import ResizePlane
 from glioflow.errors import UserError
 from glioflow.runs.launch import check_resources
@@ -136,17 +137,16 @@ def test_searches_of_one_space_know_each_other_whatever_else_they_say():
 
 
 def test_preprocessing_that_would_not_fit_the_disk_is_refused_before_any_is_made(lgg, home):
-    from glioflow.progress import quiet
-    from glioflow.runs.search.prepared_variants import prepare_variants
+    from glioflow.runs.search.prepared_variants import check_variants
 
     experiment = override(searched_preprocessing(), {"search.disk_gb": 1e-5})
     with pytest.raises(UserError, match=r"must fit in 1e-05 GB.*got about .* small .* GB, large .* GB"):
-        prepare_variants(experiment, lgg, uri="sqlite:///x", say=quiet)
-    assert not list((home / "prepared").iterdir())
+        check_variants(experiment, open_cohort(lgg))
+    assert not (home / "prepared").exists()
 
 
 def test_the_estimate_of_a_prepared_cohort_is_near_what_it_takes(lgg, prepared, tiny):
-    from glioflow.runs.search.prepared_variants import estimate_bytes
+    from glioflow.runs.source import try_steps
 
     taken = sum(sum(record.sizes.values()) for record in prepared.records)
-    assert 0.5 < estimate_bytes(lgg, tiny.preprocess) / taken < 1.5
+    assert 0.5 < try_steps(open_cohort(lgg), [tiny.preprocess])[0].size / taken < 1.5

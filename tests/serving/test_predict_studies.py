@@ -96,6 +96,26 @@ def test_studies_of_the_same_name_get_answers_of_their_own(volumes, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["siteA_scan", "siteB_scan"]
 
 
+def test_names_that_differ_by_case_alone_are_told_apart_or_refused_before_any_work(volumes, tmp_path):
+    model, (first, second) = volumes
+    done = predict_studies(model, [first, second.rename(second.with_name("SCAN"))], tmp_path / "out", say=quiet).studies
+    assert len({each["id"].lower() for each in done}) == 2
+    alike = [shutil.copy(first / "scan.nii.gz", tmp_path / name) for name in ("X.nii.gz", "x.nii.gz")]
+    with pytest.raises(UserError, match="names that differ by more than case"):
+        predict_studies("nowhere", alike, tmp_path / "none", say=quiet)
+    assert not (tmp_path / "none").exists()
+
+
+def test_an_answer_that_a_killed_process_left_half_written_is_written_anew(volumes, tmp_path):
+    model, (first, _) = volumes
+    (done,) = predict_studies(model, [first], tmp_path / "out", say=quiet).studies
+    Path(done["answer"]).unlink()
+    Path(done["mask"]).with_name(".scan_mask.nii.gz.x1y2").write_text("half")
+    (again,) = predict_studies(model, [first], tmp_path / "out", overwrite=True, say=quiet).studies
+    assert again["mask"] == done["mask"]
+    assert Path(again["answer"]).is_file()
+
+
 def test_files_of_the_same_name_get_answers_of_their_own(volumes, tmp_path):
     model, studies = volumes
     files = [next(study.iterdir()) for study in studies]

@@ -11,7 +11,7 @@ from bundles import Bright, describe
 from glioflow.api.client import Client
 from glioflow.cluster.environment import bypass_proxies, own_names, worker_environment
 from glioflow.errors import UserError
-from glioflow.serving.settings import TOKEN, ServeSettings, digest_of
+from glioflow.serving.settings import TOKEN, ServeSettings, check_names, digest_of
 
 
 @pytest.fixture
@@ -67,6 +67,13 @@ def test_a_name_may_be_allowed_and_a_token_or_a_configuration_without_names_allo
     guarded = client(here, ServeSettings(token_sha256=digest_of("t")))
     headers = {"host": "glioflow.example.org", "authorization": "Bearer t"}
     assert guarded.get("/v1/model", headers=headers).status_code == 200
+
+
+def test_a_name_is_allowed_as_browsers_send_it():
+    assert check_names(["Glioflow.Example.ORG", "endpoint.", "*"]) == ("glioflow.example.org", "endpoint", "*")
+    for wrong in ("http://x", "a/b", "x:8000", "größe.org", " ", "-x"):
+        with pytest.raises(UserError, match="--allow-host must be the name of a host"):
+            check_names([wrong])
 
 
 def test_a_hospitals_proxy_is_not_asked_for_what_is_on_this_machine(tiny, monkeypatch):

@@ -319,7 +319,7 @@ def test_versions_count_up_and_carry_tags_aliases_and_their_run(tracking, made):
 def test_a_name_that_would_not_work_everywhere_is_refused(tracking, made, name):
     with pytest.raises(UserError, match="a model's name must begin with a letter or digit"):
         tracking.register(name, run(tracking), made, tags={})
-    with pytest.raises(UserError, match="a model's name must begin with a letter or digit"):
+    with pytest.raises(UserError, match="is registered"):
         tracking.versions(name)
 
 
@@ -469,6 +469,15 @@ def test_a_version_that_others_add_to_our_model_is_left_out(tracking, made):
     assert [version.version for version in tracking.versions("glioma")] == [1]
     with pytest.raises(UserError, match="has no version 2"):
         tracking.version("glioma", number=2)
+
+
+def test_a_copy_of_our_version_that_others_register_without_a_run_is_left_out(tracking, made):
+    version = tracking.register("glioma", run(tracking), made, tags={})
+    tracking.client.create_registered_model("copy")
+    tracking.client.create_model_version("copy", version.source, tags=version.tags, await_creation_for=0)
+    tracking.set_alias("copy", CHAMPION, 1)
+    assert tracking.names() == ["glioma"]
+    assert tracking.champion("copy") is None
 
 
 def test_all_models_are_listed_however_many_there_are(tracking, made, monkeypatch):

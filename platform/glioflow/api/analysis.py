@@ -17,6 +17,7 @@ from glioflow.features import MaskFeatures, RegionFeatures, measure_mask, measur
 from glioflow.features.association import FEATURES, Association, Auc
 from glioflow.features.radiomics import measure_radiomics
 from glioflow.json_values import JsonObject
+from glioflow.label_schemes import scheme_named
 from glioflow.reports.numbers import interval, short
 from glioflow.reports.tables import Table
 from glioflow.runs.analysis.associate import associate_cohort
@@ -171,19 +172,24 @@ def measure_features(
         scheme: Label scheme of the mask, such as `brats-2021`; None takes the one that the names tell.
 
     Raises:
-        UserError: If a file cannot be read, `spacing` is not three positive numbers, or `image` has another shape.
+        UserError: If a file cannot be read, `spacing` is not three positive numbers, `image` has another shape, or the
+            labels are not those of `scheme`.
     """
     spacing_mm = None if spacing is None else _check_spacing(spacing)
+    if scheme is not None:
+        scheme_named(scheme)
     volume, stored_mm = read_mask(Path(mask))
     spacing_mm = spacing_mm or stored_mm
     brain = _brain(Path(image or mask), volume.shape, asked=image is not None)
     measured = measure_mask(volume > 0, spacing_mm=spacing_mm, brain=brain)
     regions, warnings = None, []
-    if volume.max(initial=0) > 1:  # labels of several regions, as in BraTS
+    if scheme is not None or volume.max(initial=0) > 1:  # labels of several regions, as in BraTS
         try:
             named = scheme_of(Path(mask), volume, scheme)
             regions = measure_regions(volume, spacing_mm=spacing_mm, brain=brain, regions=named.regions)
         except UserError as error:  # labels of another kind of cohort: the shape of the whole still holds
+            if scheme is not None:
+                raise
             warnings.append(f"no regions: {error}")
     added = measure_radiomics(volume > 0, spacing_mm=spacing_mm) if radiomics else None
     return FeaturesResult(measured, regions, added, warnings)

@@ -122,6 +122,8 @@ def predict_studies(
     waiting = _named(_list_all([Path(study) for study in studies], done))
     for study in waiting:
         _check_free(out / study.name, study, overwrite=overwrite)
+    if len(waiting) == 1 and waiting[0].cohort is not None:
+        waiting[0].cohort.with_channels(chosen)
     loaded = load(model)
     for count, study in enumerate(waiting, start=1):
         try:
@@ -173,14 +175,17 @@ def _named(studies: list[_Waiting]) -> list[_Waiting]:
     """Put before the names that several studies have the folders in which they lie, as many as tell them apart."""
     named, depth = studies, 0
     while True:
-        counts = Counter(study.name for study in named)
+        # Some disks take `Scan` and `scan` for one folder.
+        counts = Counter(study.name.casefold() for study in named)
         twice = {name for name, times in counts.items() if times > 1}
         if not twice:
             return named
         depth += 1
         if depth > max(len(study.path.absolute().parts) for study in studies):
-            raise UserError("studies must have names of their own", min(twice), hint="rename their folders or files")
-        named = [_with_folders(study, depth) if study.name in twice else study for study in named]
+            alike = [str(study.path) for study in named if study.name.casefold() == min(twice)]
+            rule = "studies must have names that differ by more than case and the file's type"
+            raise UserError(rule, " and ".join(alike), hint="rename them, or give each another --out")
+        named = [_with_folders(study, depth) if study.name.casefold() in twice else study for study in named]
 
 
 def _with_folders(study: _Waiting, depth: int) -> _Waiting:
@@ -194,7 +199,8 @@ def _with_folders(study: _Waiting, depth: int) -> _Waiting:
 def _check_free(folder: Path, study: _Waiting, *, overwrite: bool) -> None:
     """Refuse a folder that holds an answer, unless it is to be replaced, and always one that holds a study."""
     atomic.check_folder(folder, "--out")
-    there = [file for file in folder.rglob("*") if file.is_file()]
+    # Without the working files that a killed process leaves.
+    there = [file for file in folder.rglob("*") if file.is_file() and not file.name.startswith(".")]
     own = {file.resolve() for file in (study.case.files if study.case else (study.path,))}
     foreign = not (folder / ANSWER).is_file() and any(not is_mask_name(file.name) for file in there)
     if foreign or any(file.resolve() in own for file in there):

@@ -1,6 +1,5 @@
 """Plans: an experiment file for a cohort, with the reason of every choice."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -94,7 +93,7 @@ def plan(
         name=name,
         source=str(cohort),
         minutes=minutes,
-        there=_on_cluster if os.environ.get("RAY_ADDRESS") else here,
+        there=_on_cluster if cluster.joins() else here,
         weights=weights,
         say=say,
     )

@@ -6,7 +6,7 @@ from glioflow.api.inputs import print_progress
 from glioflow.progress import Say
 from glioflow.serving.page_server import DEFAULT_ENDPOINT, page_forever
 from glioflow.serving.server import serve_forever
-from glioflow.serving.settings import ServeSettings, Trial, digest_of
+from glioflow.serving.settings import ServeSettings, Trial, check_names, digest_of
 
 
 def serve(
@@ -37,7 +37,8 @@ def serve(
         say: Called with each line of progress.
 
     Raises:
-        UserError: If there is no champion, the port is taken, or the token is empty.
+        UserError: If there is no champion, the port is taken, the token is empty, a name is none, or the machine has
+            too few CPUs or GPUs for the predictors.
         RunFailed: If the endpoint does not come up.
     """
     digest = digest_of(token)
@@ -47,7 +48,7 @@ def serve(
         max_replicas=replicas,
         gpus=gpus,
         token_sha256=digest,
-        hosts=tuple(allow_hosts) if allow_hosts or guarded else None,
+        hosts=check_names(allow_hosts) if allow_hosts or guarded else None,
         trial=Trial(shadow=shadow, canary=canary),
     )
     serve_forever(name, host=host, port=port, say=say, settings=settings)
@@ -73,4 +74,4 @@ def serve_page(
     Raises:
         UserError: If the port is taken, or `endpoint` is no URL.
     """
-    page_forever(host=host, port=port, endpoint=endpoint, say=say, allowed=tuple(allow_hosts))
+    page_forever(host=host, port=port, endpoint=endpoint, say=say, allowed=check_names(allow_hosts))

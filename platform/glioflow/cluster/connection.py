@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from typing import Any, TypedDict
 
 from glioflow.cluster import secrets
-from glioflow.cluster.environment import bypass_proxies, silence, worker_environment
+from glioflow.cluster.environment import bypass_proxies, own_names, silence, worker_environment
+from glioflow.cluster.ray_internals import find_cluster
+from glioflow.cluster.remote_home import check_home
 from glioflow.cluster.starting import reporting_the_wait, short_socket_paths
 from glioflow.cluster.storage import cache_folder, home_uri
 from glioflow.errors import RunFailed, UserError, first_line
@@ -26,7 +28,8 @@ def connect(*, num_cpus: int | None = None) -> None:
         num_cpus: CPUs of a local cluster; None takes the machine's.
 
     Raises:
-        UserError: If `RAY_ADDRESS` is set and no cluster answers there, or no folder will do for its sockets.
+        UserError: If `RAY_ADDRESS` is set and no cluster answers there, no folder will do for its sockets, or the home
+            cannot be used.
         RunFailed: If Ray does not start on this machine.
     """
     silence()
@@ -34,6 +37,7 @@ def connect(*, num_cpus: int | None = None) -> None:
 
     if ray.is_initialized():
         return
+    check_home()
     if home_uri() is not None:  # one path on every node
         os.environ.setdefault("GLIOFLOW_CACHE", str(cache_folder()))
     options: _Options = {
@@ -41,7 +45,7 @@ def connect(*, num_cpus: int | None = None) -> None:
         "log_to_driver": bool(os.environ.get("GLIOFLOW_VERBOSE")),
         "runtime_env": {"env_vars": {**worker_environment(), **secrets.hand_over()}},
     }
-    address = os.environ.get("RAY_ADDRESS")
+    address = _address()
     if address:
         _check_address(address)
         with _terminable(), reporting_the_wait(f"the Ray cluster at {address}"):
@@ -55,17 +59,40 @@ def connect(*, num_cpus: int | None = None) -> None:
     secrets.leave_with_cluster()
 
 
+def _address() -> str | None:
+    """Return the address of the cluster to join, found where it is `auto`; None where a local one is to start."""
+    named = os.environ.get("RAY_ADDRESS", "").strip()
+    if named != "auto":
+        return named if joins() else None
+    if (found := find_cluster()) is None:
+        raise _no_cluster(named, "none runs on this machine")
+    return found
+
+
 def _check_address(address: str) -> None:
-    """Refuse a host and port at which nobody listens: Ray itself would try for minutes."""
+    """Refuse a host and port at which no server of Ray's kind listens: Ray itself would try for minutes."""
     match = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+?)\]?:(\d+)", address)
-    if match is None and "://" in address:
-        raise _no_cluster(address, "it is no address such as ray://HOST:10001")
-    if match is None:  # `auto`, `local`, or what Ray itself refuses
-        return
+    if match is None:
+        hint = "it is no address such as HOST:6379 or ray://HOST:10001"
+        jobs = "; http://HOST:8265 is where `ray job submit` goes" if address.startswith("http") else ""
+        raise _no_cluster(address, hint + jobs)
     try:
         socket.create_connection((match[1], int(match[2])), timeout=_CONNECT_S).close()
     except (OSError, OverflowError, UnicodeError) as error:
         raise _no_cluster(address, getattr(error, "strerror", None) or str(error)) from None
+    if os.environ.get("RAY_USE_TLS", "0").lower() in ("0", "false") and not _speaks_grpc(address):
+        raise _no_cluster(address, "what listens there is no Ray")
+
+
+def _speaks_grpc(address: str) -> bool:
+    import grpc
+
+    with grpc.insecure_channel(address.removeprefix("ray://"), options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=_CONNECT_S)
+        except grpc.FutureTimeoutError:
+            return False
+    return True
 
 
 def _no_cluster(address: str, reason: str) -> UserError:
@@ -180,6 +207,17 @@ def is_connected() -> bool:
     """Say whether this process is connected to Ray; does not import it."""
     ray = sys.modules.get("ray")
     return ray is not None and bool(getattr(ray, "is_initialized", bool)())
+
+
+def joins() -> bool:
+    """Say whether RAY_ADDRESS names a cluster to join; where it does not, a local one starts."""
+    return os.environ.get("RAY_ADDRESS", "").strip() not in ("", "local")
+
+
+def is_elsewhere() -> bool:
+    """Say whether RAY_ADDRESS names another machine, whose nodes may have files that are not here."""
+    host = re.sub(r"^\w+://", "", os.environ.get("RAY_ADDRESS") or "local").rpartition(":")[0].strip("[]")
+    return host != "" and host not in own_names()
 
 
 def resources() -> dict[str, float]:

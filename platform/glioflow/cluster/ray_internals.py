@@ -51,6 +51,20 @@ def kept(key: str) -> bytes | None:
     return value
 
 
+def find_cluster() -> str | None:
+    """Return the address of the cluster of this machine that Ray means by `auto`; None where none runs.
+
+    Ray itself looks while it connects, and then tries for minutes where that has ended, or wants another token.
+    """
+    from ray._private.services import canonicalize_bootstrap_address
+
+    try:
+        found: str | None = canonicalize_bootstrap_address("auto")
+    except (ConnectionError, ValueError):
+        return None
+    return found
+
+
 def draining_nodes() -> set[str]:
     """Return the ids of the nodes whose end is announced, such as spot nodes; none where no cluster is connected.
 

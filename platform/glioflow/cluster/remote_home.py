@@ -3,6 +3,7 @@
 Every function takes paths of `home()`. Where the home is a folder that all nodes reach, there is nothing to copy.
 """
 
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ from glioflow.cluster.environment import silence
 from glioflow.cluster.storage import home, home_uri, tracking_uri
 from glioflow.errors import GlioflowError, StoreFailed, UserError, first_line
 
+# What the home has folders for, by name; in those of runs every command that starts one writes.
+_FOLDERS = ("prepared", "artifacts", "runs", "train", "searches", "stores", "secrets", "making", "starts", "auto")
+_OF_RUNS = ("runs", "train")
 # A folder that holds one of these is complete: they are copied after all else.
 _LAST = ("manifest.json", "model.json")
 _TEMPORARY = "."
@@ -25,11 +29,16 @@ def check_home() -> None:
     """Refuse a home that cannot be used.
 
     Raises:
-        UserError: As `home`; if nothing can be written there, or fsspec cannot open it; or if the home is an object
-            store and MLflow no server.
+        UserError: As `home`; if nothing can be written there, or one of its folders is something else, or fsspec cannot
+            open it; or if the home is an object store and MLflow no server.
     """
     uri = home_uri()
-    atomic.check_folder(home(), "GLIOFLOW_HOME" if uri is None else "GLIOFLOW_CACHE")
+    name = "GLIOFLOW_HOME" if uri is None else "GLIOFLOW_CACHE"
+    atomic.check_folder(home(), name)
+    for each in _FOLDERS:
+        folder = home() / each
+        if os.path.lexists(folder) and (each in _OF_RUNS or not folder.is_dir()):
+            atomic.check_folder(folder, f"{each!r} in {name}")
     if uri is None:
         return
     tracking_uri()

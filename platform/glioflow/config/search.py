@@ -52,7 +52,7 @@ class _Parameter(BaseModel):
     """A searched key; `when` names other searched keys and the values under which this one exists."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    when: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    when: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(default_factory=dict)
 
 
 class Choice(_Parameter):

@@ -14,6 +14,8 @@ Try = Callable[[Mapping[str, Any]], UserError | None]
 MAX_GRID = 2000
 # How many combinations are looked at for points that have a value in them.
 _LOOKED_AT = 10_000
+# Of a range: where between its ends a number is tried, and how many of its integers are.
+_BETWEEN, _PROBES = 0.6180339887, 15
 # How many ways to fill up a point are tried before a value counts as one that no trial could train with.
 _FILLINGS = 64
 
@@ -30,6 +32,7 @@ def check_points(settings: SearchSettings, try_point: Try) -> None:
     """
     for key in settings.space:
         _check_conditions(settings, key)
+        _check_differ(settings, key)
     _check_values(settings, try_point)
     for number, point in enumerate(settings.first, start=1):
         _check_first(settings, number, point)
@@ -43,7 +46,7 @@ def _check_values(settings: SearchSettings, try_point: Try) -> None:
     """Refuse a value that is in no point with which a trial could train; rather one that is at fault by itself."""
     refusals = []
     for key, parameter in settings.space.items():
-        for value in _tried(parameter):
+        for value in _probed(parameter):
             if (trouble := _trouble(settings, {key: value}, try_point)) is not None:
                 alone = {other: values[0] for other, values in _with_conditions(settings, {key: value}).items()}
                 refusals.append((try_point(alone) is None, f"search.space: {key} cannot be {_text(value)}", trouble))
@@ -54,10 +57,20 @@ def _check_values(settings: SearchSettings, try_point: Try) -> None:
 
 def _check_conditions(settings: SearchSettings, key: str) -> None:
     for other, values in settings.space[key].when.items():
+        if settings.space[other].kind == "float":
+            rule = f"search.space: {key} depends on {other}, of whose numbers none is drawn twice"
+            raise UserError(rule, hint=f"make {other} a choice or an int")
         for value in values:
             if not is_value(settings.space[other], value):
                 rule = f"search.space: {key} depends on {other} being {_text(value)}, which it never is"
                 raise UserError(rule, choices=_choices(settings.space[other]))
+
+
+def _check_differ(settings: SearchSettings, key: str) -> None:
+    parameter = settings.space[key]
+    texts = [_text(value) for value in parameter.values] if isinstance(parameter, Choice) else []
+    if twice := [text for text in texts if texts.count(text) > 1]:
+        raise UserError(f"search.space: the values of {key} must differ", f"{twice[0]} twice", hint="remove one")
 
 
 def _check_first(settings: SearchSettings, number: int, point: Mapping[str, Any]) -> None:
@@ -128,6 +141,17 @@ def _with_conditions(settings: SearchSettings, part: Mapping[str, Any]) -> dict[
 
 def _tried(parameter: Parameter) -> tuple[Any, ...]:
     return parameter.values if isinstance(parameter, Choice) else (parameter.low, parameter.high)
+
+
+def _probed(parameter: Parameter) -> tuple[Any, ...]:
+    """Return values that stand for all of a parameter: of a range its ends, and some between that are no round ones."""
+    if isinstance(parameter, Choice):
+        return parameter.values
+    if parameter.kind == "float":
+        return (parameter.low, parameter.high, parameter.low + (parameter.high - parameter.low) * _BETWEEN)
+    low, width = int(parameter.low), int(parameter.high) - int(parameter.low)
+    step = max(1, width // _PROBES)
+    return tuple(sorted({low, low + 1, low + width, *range(low, low + width, step)}))
 
 
 def known_part(settings: SearchSettings, point: Mapping[str, Any]) -> Point:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,26 +9,24 @@ from typing import Literal
 
 import yaml
 
-from glioflow import audit, cluster
+from glioflow import cluster
 from glioflow.cluster.remote_home import check_home
 from glioflow.cluster.same_home import check_same_home
 from glioflow.cluster.storage import data_folder, prepared_home
 from glioflow.cluster.workers import WorkerSettings
 from glioflow.config import Experiment, data_source, override
 from glioflow.config.search import Choice
-from glioflow.data.formats.detect import open_cohort
-from glioflow.data.formats.record import Cohort
-from glioflow.data.prepared.cohort import PreparedCohort, is_prepared
-from glioflow.data.prepared.index import Entry
-from glioflow.data.prepared.preparation import check_labels, find_or_prepare
+from glioflow.data.prepared.cohort import PreparedCohort
+from glioflow.data.prepared.preparation import find_or_prepare
 from glioflow.data.prepared.remote import keep_at_home, local_folder
 from glioflow.data.preprocessing.pipeline import Step
-from glioflow.data.splits import Split, check_patients, make_split
+from glioflow.data.splits import Split, make_split
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 from glioflow.models import build_network
-from glioflow.models.weights import read_weights
+from glioflow.models.weights import load_whole, read_weights
 from glioflow.progress import Say, quiet
+from glioflow.runs.source import Source, check_leaks, deal_early, list_source, try_steps
 from glioflow.tracking import Tracking
 from glioflow.tracking.datasets import prepared_dataset
 from glioflow.tracking.run import Kind, Opening
@@ -54,7 +51,7 @@ def open_setting(
     *,
     folds: int = 0,
     resume: str | None = None,
-    begun: Callable[[Tracking], object] | None = None,
+    early: Callable[[Tracking, Source], object] | None = None,
     say: Say = quiet,
 ) -> Setting:
     """Find or prepare the cohort, deal the split, refuse leaks, open MLflow; on a cluster check what it needs first.
@@ -66,7 +63,7 @@ def open_setting(
         data: Cohort, raw or prepared; None takes the experiment's.
         folds: Into how many its patients are to be dealt.
         resume: Run that is to go on; it must exist.
-        begun: Checks it, before Ray starts.
+        early: Checks more, given MLflow and the cohort, before Ray starts.
         say: Told what happens.
 
     Raises:
@@ -78,16 +75,20 @@ def open_setting(
         check_batch(experiment.training, experiment.training.batch_size)
     source = data_source(data, experiment.data.source)
     listed = list_source(experiment, source, folds=folds)
-    _deal_early(experiment, listed)
+    if resume is None:  # else `early` tells of what changed
+        deal_early(experiment, listed)
     check_machine(experiment)
-    if resume is None:
-        check_weights(experiment.resolved)
     tracking = Tracking()
     if resume is not None:
         tracking.run(resume)
-        if begun is not None:
-            begun(tracking)
+    if early is not None:
+        early(tracking, listed)
+    channels = len(try_steps(listed, [experiment.preprocess])[0].channels)
+    if resume is None:
+        check_weights(experiment.resolved, channels)
     experiment = connect_for(experiment, tracking)
+    if resume is None and cluster.is_elsewhere():
+        check_weights(experiment.resolved, channels)
     say(f"cohort {source}")
     cohort = open_cohort_for(experiment.preprocess, listed, experiment.target)
     if cohort.shrunk_with_bias:
@@ -97,9 +98,7 @@ def open_setting(
         )
     entries = cohort.entries()
     split = make_split(entries, experiment.split, folder=data_folder())
-    leaks = audit.find_split_leaks(split, entries)
-    if leaks:
-        raise UserError(leaks[0].rule, leaks[0].value)
+    check_leaks(split, entries)
     people = {entry.id: entry.patient for entry in entries}
     shown = {part: len({people[each] for each in getattr(split, part)}) for part in ("train", "val", "test")}
     say(
@@ -126,42 +125,33 @@ def connect_for(experiment: Experiment, tracking: Tracking) -> Experiment:
     return experiment
 
 
-def list_source(experiment: Experiment, source: str | Path, *, folds: int = 0) -> Path | Cohort:
-    """Return the cases of a raw cohort, or the folder of a prepared one, fetched where it lies behind a URI.
+def check_weights(experiment: Experiment, channels: int) -> None:
+    """Refuse a file of weights that cannot be read or does not fit the network of an input with so many channels.
 
-    Raises:
-        UserError: As the formats do, without a look into any image; or if a raw cohort has not the labels of the
-            target, or fewer patients than `folds`.
+    On a cluster elsewhere, which may have files that are not here, one of its nodes looks once it is connected.
     """
-    folder = local_folder(source, prepared_home())
-    if is_prepared(folder):
-        return folder
-    cohort = open_cohort(folder)
-    check_labels(experiment.target, cohort.labels, experiment.preprocess, folder)
-    check_patients(len({case.patient for case in cohort.cases}), folds)
-    return cohort
-
-
-def _deal_early(experiment: Experiment, listed: Path | Cohort) -> None:
-    """Refuse a split that the cohort's cases do not allow, as if all of them were labeled."""
-    if isinstance(listed, Cohort):
-        entries = [Entry(case.id, case.patient, case.institution, 0, None) for case in listed.cases]
-    else:
-        entries = PreparedCohort(listed).entries()
-    make_split(entries, experiment.split, folder=data_folder())
-
-
-def check_weights(experiment: Experiment) -> None:
-    """Refuse a file of weights that cannot be read or does not fit the network, whatever its channels will be."""
-    if os.environ.get("RAY_ADDRESS"):  # of another machine, files may be there alone
+    if experiment.training.start is None and experiment.model.weights in (None, "imagenet"):
         return
-    if experiment.training.start is not None:
-        read_weights(experiment.training.start, key="training.start")
-    if experiment.model.weights not in (None, "imagenet"):
-        build_network(experiment.model, in_channels=3, num_outputs=experiment.target.num_outputs)
+    if not cluster.is_elsewhere():
+        _load_weights((experiment, channels))
+    elif cluster.is_connected():
+        for _ in cluster.map_parallel(_load_weights, [(experiment, channels)]):
+            pass
 
 
-def open_cohort_for(steps: Sequence[Step], source: str | Path | Cohort, target: TargetSettings) -> PreparedCohort:
+def _load_weights(given: tuple[Experiment, int]) -> None:
+    experiment, channels = given
+    model, start = experiment.model, experiment.training.start
+    if model.weights == "imagenet":  # which may have to be fetched
+        model = model.model_copy(update={"weights": None})
+    if start is not None:
+        read_weights(start, key="training.start")
+    network = build_network(model, in_channels=channels, num_outputs=experiment.target.num_outputs)
+    if start is not None:
+        load_whole(network, start)
+
+
+def open_cohort_for(steps: Sequence[Step], source: str | Path | Source, target: TargetSettings) -> PreparedCohort:
     """Open a cohort as `steps` make it: prepared before, behind a URI, or raw and prepared now.
 
     Raises:
@@ -169,8 +159,8 @@ def open_cohort_for(steps: Sequence[Step], source: str | Path | Cohort, target: 
             the target.
     """
     kept_in = prepared_home()
-    folder = source if isinstance(source, Cohort) else local_folder(source, kept_in)
-    return keep_at_home(find_or_prepare(folder, steps, home=kept_in, target=target, map_cases=cluster.map_cases))
+    given = local_folder(source, kept_in) if isinstance(source, str | Path) else source
+    return keep_at_home(find_or_prepare(given, steps, home=kept_in, target=target, map_cases=cluster.map_cases))
 
 
 def check_batch(training: WorkerSettings, batch_size: float | Literal["auto"]) -> None:
@@ -207,7 +197,7 @@ def with_gpus(experiment: Experiment) -> Experiment:
 
 def check_machine(experiment: Experiment) -> None:
     """Refuse before Ray starts what a cluster of this machine can never hold; raises as `check_resources`."""
-    if not (cluster.is_connected() or os.environ.get("RAY_ADDRESS")):
+    if not (cluster.is_connected() or cluster.joins()):
         check_resources(experiment, cluster.of_this_machine(gpus=experiment.training.gpus > 0))
 
 

@@ -9,10 +9,12 @@ from glioflow.data.batches.policies import FIRST_RELEASE
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.runs.launch import Setting
+from glioflow.runs.source import Source, deal_early, entries_of, fingerprint_early
 from glioflow.tracking import Tracking, flatten
+from glioflow.tracking.trained import SPLIT, known_cases
 
 # Of a cohort: what its files are; earlier versions recorded only how they were prepared.
-_COHORT_TAGS = ("glioflow.cohort_source", "glioflow.cohort")
+_SOURCE, _PREPARED = "glioflow.cohort_source", "glioflow.cohort"
 _SHOWN = 4
 UNDO = "undo the changes, or begin a new run without --resume"
 # Of the experiment, where it is computed: `auto` depends on the cluster.
@@ -42,6 +44,21 @@ def resumed_experiment(
     return experiment
 
 
+def check_source(experiment: Experiment, source: Source, tracking: Tracking, run_id: str, *, hint: str = UNDO) -> None:
+    """Refuse before Ray starts a cohort, or a file of a split, that is not as it was when a run began.
+
+    Raises:
+        UserError: Says what changed.
+    """
+    recorded = Split.model_validate(tracking.read_json(run_id, SPLIT))
+    now = {_SOURCE: fingerprint_early(source, experiment.preprocess)}
+    there, known = {entry.id for entry in entries_of(source)}, {*recorded.train, *recorded.val, *recorded.test}
+    _refuse(_changed_cohort(now, there, tracking, run_id, recorded), run_id, hint)
+    split = deal_early(experiment, source)
+    if any({*getattr(split, part)} & known != {*getattr(recorded, part)} for part in ("train", "val", "test")):
+        _refuse(_changed_lists(experiment), run_id, hint)
+
+
 def resumed_setting(setting: Setting, run_id: str, *, besides: Collection[str] = (), hint: str = UNDO) -> Setting:
     """Return the setting that a run goes on with: the present one, with the split that the run recorded.
 
@@ -57,8 +74,11 @@ def resumed_setting(setting: Setting, run_id: str, *, besides: Collection[str] =
     tracking = setting.tracking
     # First: of another experiment, the cohort and the split say nothing.
     experiment = resumed_experiment(setting.experiment, tracking, run_id, besides=besides, hint=hint)
-    split = Split.model_validate(tracking.read_json(run_id, "split.json"))
-    _refuse(_changed_cohort(setting, tracking.run(run_id).data.tags, split), run_id, hint)
+    split, manifest = Split.model_validate(tracking.read_json(run_id, SPLIT)), setting.cohort.manifest
+    now = {_SOURCE: manifest.source_fingerprint, _PREPARED: manifest.fingerprint}
+    changed = _changed_cohort(now, {entry.id for entry in setting.cohort.entries()}, tracking, run_id, split)
+    same = setting.split.digest == split.digest
+    _refuse(changed or ([] if same else _changed_lists(setting.experiment)), run_id, hint)
     return replace(setting, experiment=experiment, split=split)
 
 
@@ -77,22 +97,25 @@ def _changed_keys(before: Experiment, now: Experiment, besides: Collection[str])
     return [f"{key} is {json.dumps(is_.get(key))}, was {json.dumps(was.get(key))}" for key in keys]
 
 
-def _changed_cohort(setting: Setting, tags: Mapping[str, str], split: Split) -> list[str]:
-    manifest = setting.cohort.manifest
-    now = dict(zip(_COHORT_TAGS, (manifest.source_fingerprint, manifest.fingerprint), strict=True))
-    tag = next((each for each in _COHORT_TAGS if each in tags), None)
-    entries = setting.cohort.entries()
-    there, known = {entry.id for entry in entries}, {*split.train, *split.val, *split.test}
-    labeled = {entry.id for entry in entries if entry.volume_px is not None}
-    if tag is not None and tags[tag] != now[tag]:
-        added, gone = sorted(labeled - known), sorted(known - there)
+def _changed_cohort(
+    now: Mapping[str, str], there: set[str], tracking: Tracking, run_id: str, split: Split
+) -> list[str]:
+    """Return what changed of a cohort, whose fingerprints are `now` and whose cases are `there`, since a run began."""
+    tags, listed = tracking.run(run_id).data.tags, {*split.train, *split.val, *split.test}
+    known = {*known_cases(tracking, run_id)} | listed
+    tag = next((each for each in (_SOURCE, _PREPARED) if each in tags), None)
+    if tag is not None and tag in now and tags[tag] != now[tag]:
+        added, gone = sorted(there - known), sorted(known - there)
         moves = [f"{len(ids)} cases {how} ({_some(ids)})" for ids, how in ((added, "added"), (gone, "gone")) if ids]
         return [f"the cohort: {', '.join(moves) or 'other files'}"]
-    if missing := sorted(known - there):
+    if missing := sorted(listed - there):
         return [f"the cohort: {len(missing)} cases gone ({_some(missing)})"]
-    if setting.experiment.split.method == "file" and setting.split.digest != split.digest:
-        return [f"the lists in {setting.experiment.split.file}"]
     return []
+
+
+def _changed_lists(experiment: Experiment) -> list[str]:
+    """Return that the lists of a split that was given as a file are others; dealt ones are the run's own."""
+    return [f"the lists in {experiment.split.file}"] if experiment.split.method == "file" else []
 
 
 def _some(ids: list[str]) -> str:

@@ -129,10 +129,17 @@ def page_forever(
     """
     import uvicorn
 
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not _is_url(endpoint):
         raise UserError("--endpoint must be a URL of `glioflow serve`", endpoint, hint=f"such as {DEFAULT_ENDPOINT}")
     check_port(host, port)
     hosts = allowed if allowed or host in _LOOPBACK else None
     say(f"page at http://{host}:{port}, asking {endpoint}; Ctrl-C ends it")
     uvicorn.run(make_page(endpoint, hosts=hosts), host=host, port=port, log_level="warning", access_log=False)
+
+
+def _is_url(endpoint: str) -> bool:
+    try:
+        parts = urlsplit(endpoint)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no port can have such a number, or a bracket stays open
+        return False

@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from ray import serve
@@ -15,7 +15,7 @@ from ray.serve.schema import LoggingConfig
 from glioflow import cluster
 from glioflow.bundle.answer import ModelCard, ModelId
 from glioflow.cluster.storage import home
-from glioflow.errors import RunFailed
+from glioflow.errors import RunFailed, UserError
 from glioflow.progress import Say
 from glioflow.serving.http.front_door import LIMITS
 from glioflow.serving.ports import check_port
@@ -51,10 +51,12 @@ def serving(
         say: Hears of switches and refusals.
 
     Raises:
-        UserError: If there is no champion, or the port is taken.
+        UserError: If there is no champion, the port is taken, or the cluster can never hold the predictors.
         RunFailed: If the deployments do not come up.
     """
     settings = settings or ServeSettings()
+    if not (cluster.is_connected() or cluster.joins()):
+        _check_room(settings, cluster.of_this_machine(gpus=settings.gpus > 0))
     wanted = find_wanted(name or settings.name, settings.trial)
     assert wanted.champion is not None
     settings = settings.model_copy(update={"name": wanted.name})
@@ -62,6 +64,7 @@ def serving(
     check_port(host, port)
     os.environ[LIMITS] = settings.limits.model_dump_json()  # for the proxy of a cluster that starts here
     cluster.connect()
+    _check_room(settings, cluster.resources())
     logging.getLogger("ray.serve").addFilter(_is_warning)  # serve.start() sets the logger's level and reports itself
     try:
         serve.start(
@@ -85,6 +88,16 @@ def serving(
         if reporter.is_alive():
             reporter.join(10)
         serve.shutdown()
+
+
+def _check_room(settings: ServeSettings, have: Mapping[str, float]) -> None:
+    """Refuse predictors that a cluster can never hold; raises `UserError` with the numbers."""
+    if settings.gpus > 1 and settings.gpus % 1:
+        raise UserError("--gpus must be a whole number above 1", settings.gpus, hint="a fraction shares one GPU")
+    for name, each in (("CPU", settings.cpus), ("GPU", settings.gpus)):
+        if (need := each * settings.replicas) > have[name]:
+            rule = f"{settings.replicas} predictors need {need:g} {name}s"
+            raise UserError(rule, f"a cluster of {have[name]:g}", hint="lower --replicas or --gpus")
 
 
 def _is_warning(record: logging.LogRecord) -> bool:

@@ -3,6 +3,8 @@
 import contextlib
 import hashlib
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
@@ -114,6 +116,20 @@ class ServeSettings(BaseModel):
     threads: int | None = Field(default=None, ge=1)
     feedback_per_day: int = Field(default=100, ge=0)
     watch_s: float = Field(default=3, gt=0)
+
+
+def check_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of `--allow-host` as browsers send them, in lower case.
+
+    Raises:
+        UserError: If one is no name, such as a URL, which no request could match.
+    """
+    known = tuple(name.lower().rstrip(".") for name in names)
+    for given, name in zip(names, known, strict=True):
+        if not re.fullmatch(r"\*|[a-z0-9_]([a-z0-9._-]{0,251}[a-z0-9_])?", name):
+            hint = "leave out scheme, port and path, and write it in ASCII (xn--...), or give * for any name"
+            raise UserError("--allow-host must be the name of a host", repr(given), hint=hint)
+    return known
 
 
 def digest_of(token: str | None) -> str | None:

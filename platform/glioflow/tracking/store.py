@@ -24,6 +24,7 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 # Where a version's bundle lies in its MLflow model.
 INSIDE = "artifacts/bundle"
 SEALED = "glioflow.bundle"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
 _RUN_ID = re.compile(r"^(?:runs:/)?(?P<run>[0-9a-f]{32})(?:/bundle)?$")
 _VERSION = re.compile(r"^(?:models:/)?(?P<name>[^/@:]+)(?:@(?P<alias>[^/@:]+)|/(?P<version>\d+))?$")
 
@@ -93,8 +94,13 @@ class Tracking(Runs):
         return self._version(entry)
 
     def versions(self, name: str) -> list[Version]:
-        """Return all versions of `name` that GlioFlow registered, newest first."""
-        _check_name(name)
+        """Return all versions of `name` that GlioFlow registered, newest first.
+
+        Raises:
+            UserError: If no version of ours can have this name.
+        """
+        if not _NAME.fullmatch(name):
+            raise self.unregistered(name)
         entries = [entry for entry in self._entries(f"name = '{name}'") if _is_ours(entry)]  # says nothing of aliases
         aliases = self.client.get_registered_model(name).aliases if entries else {}
         versions = [self._version(entry, [a for a, v in aliases.items() if v == entry.version]) for entry in entries]
@@ -249,10 +255,10 @@ class Tracking(Runs):
 
 
 def _is_ours(entry: Any) -> bool:
-    return SEALED in entry.tags
+    return SEALED in entry.tags and bool(entry.run_id)  # a copy that somebody registered by hand has none
 
 
 def _check_name(name: str) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}", name):
+    if not _NAME.fullmatch(name):
         rule = "a model's name must begin with a letter or digit and have at most 81 letters, digits, '.', '_' and '-'"
         raise UserError(rule, repr(name), hint="give such a name with --name")

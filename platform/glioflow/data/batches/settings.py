@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from glioflow.data.batches.policies import check_policy
+
 Storage = Literal["device", "host", "disk"]
 
 
@@ -28,6 +30,7 @@ class SamplingSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> "SamplingSettings":
+        check_policy(self.augmentation, volumes=self.patch is not None)
         if self.patch is not None and self.method == "epoch":
             raise ValueError("method 'epoch' is for slices only; with a patch, choose 'tumor' or 'uniform'")
         return self

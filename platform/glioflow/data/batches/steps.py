@@ -11,7 +11,7 @@ from torch import Tensor
 
 from glioflow.data.batches.augmentation import Augmentation
 from glioflow.data.batches.loading import Batch, loaded, to_float, to_target
-from glioflow.data.batches.policies import POLICIES, check_policy
+from glioflow.data.batches.policies import POLICIES
 from glioflow.data.batches.settings import SamplingSettings, Storage
 from glioflow.data.batches.storage import Resident
 from glioflow.data.prepared.cohort import PreparedCase
@@ -54,7 +54,7 @@ class Batches:
             num_threads: Threads that make batches ahead of their use, where the arrays are not on the device.
 
         Raises:
-            UserError: If there is no case, a case has no mask, or the augmentation has no such name.
+            UserError: If there is no case, or a case has no mask.
         """
         if not cases:
             raise UserError("training needs at least one case", hint="check split, which has none in train")
@@ -63,7 +63,6 @@ class Batches:
                 raise UserError(
                     "every training case must have a mask", case.record.id, hint="add its mask, or remove the case"
                 )
-        check_policy(settings.augmentation, volumes=settings.patch is not None)
         self.cases, self.target, self.settings = list(cases), target, settings
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         self.device = device or torch.device("cpu")

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from glioflow import atomic
 from glioflow.cluster.remote_home import fetch
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.record import CaseFiles, Cohort
+from glioflow.data.prepared.agreement import check_labels, check_made_with
 from glioflow.data.prepared.arrays import write_array
 from glioflow.data.prepared.cohort import PreparedCohort, check_files, is_prepared
 from glioflow.data.prepared.digests import digest_cases, digest_reading
@@ -26,7 +26,7 @@ from glioflow.data.prepared.manifest import (
 )
 from glioflow.data.prepared.prints import hash_slices, sign
 from glioflow.data.preprocessing.brain_mask import locate_brain
-from glioflow.data.preprocessing.pipeline import Step, preprocess, rename_labels, renamed, renamed_tissues
+from glioflow.data.preprocessing.pipeline import Step, preprocess, rename_labels
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 
@@ -48,7 +48,7 @@ MapCases = Callable[[Callable[[Job], CaseRecord], Iterable[Job]], Iterable[CaseR
 
 
 def find_or_prepare(
-    source: Path | Cohort,
+    source: Path | Cohort | PreparedCohort,
     steps: Sequence[Step],
     *,
     home: Path,
@@ -58,7 +58,7 @@ def find_or_prepare(
     """Open the prepared form of `source`; prepare it in `home` first where that was not done before.
 
     Args:
-        source: A raw cohort, its folder, or that of a prepared one (then its steps must be `steps`).
+        source: A cohort, or its folder; of a prepared one the steps must be `steps`.
         steps: The experiment's preprocessing.
         home: Folder of prepared cohorts, one folder for each fingerprint.
         target: Whose labels must be those of the cohort; checked before any case is read.
@@ -69,23 +69,14 @@ def find_or_prepare(
             those of the target.
     """
     if isinstance(source, Path) and is_prepared(source):
-        prepared = PreparedCohort(source)
-        if prepared.manifest.steps != tuple(steps):
-            rule = "a prepared cohort can be used only with the preprocessing it was made with"
-            hint = "give the raw cohort, or the preprocessing of this one"
-            raise UserError(rule, _difference(prepared, steps), file=source, hint=hint)
-        if target is not None:
-            check_labels(target, prepared.manifest.labels, steps, source)
-        return prepared
+        source = PreparedCohort(source)
+    if isinstance(source, PreparedCohort):
+        check_made_with(source, steps, target)
+        return source
     cohort = open_cohort(source) if isinstance(source, Path) else source
     if target is not None:
         check_labels(target, cohort.labels, steps, cohort.path)
     return prepare_in(cohort, steps, home=home, map_cases=map_cases)
-
-
-def check_labels(target: TargetSettings, labels: Mapping[int, str], steps: Sequence[Step], origin: Path) -> None:
-    """Refuse a target that is not one for the labels of a cohort as `steps` leave them; raises `UserError`."""
-    target.check_labels(renamed(labels, steps), origin, renamed_tissues(labels, steps))
 
 
 def prepare_in(cohort: Cohort, steps: Sequence[Step], *, home: Path, map_cases: MapCases = map) -> PreparedCohort:
@@ -96,6 +87,15 @@ def prepare_in(cohort: Cohort, steps: Sequence[Step], *, home: Path, map_cases: 
         cohort = replace(cohort, read_anew=True)
         folder = _folder_of(cohort, digests, steps, home)
     return prepare(cohort, folder, steps, map_cases=map_cases, digests=digests)
+
+
+def check_place(cohort: Cohort, steps: Sequence[Step], home: Path) -> None:
+    """Refuse a folder of prepared cohorts that cannot take one, where it has not got it; raises `UserError`."""
+    try:
+        atomic.check_folder(home, "the folder of prepared cohorts")
+    except UserError:
+        if not is_prepared(_folder_of(cohort, digest_cases(cohort, steps), steps, home)):
+            raise
 
 
 def _folder_of(cohort: Cohort, digests: dict[str, str], steps: Sequence[Step], home: Path) -> Path:
@@ -297,8 +297,3 @@ def _same_channels(records: Sequence[CaseRecord]) -> None:
         if (record.channels, record.source_channels) != (records[0].channels, records[0].source_channels):
             shown = (f"{', '.join(each.source_channels)} in {each.id}" for each in (records[0], record))
             raise UserError("all cases of a cohort must have the same channels", " and ".join(shown))
-
-
-def _difference(prepared: PreparedCohort, steps: Sequence[Step]) -> str:
-    dump = TypeAdapter(tuple[Step, ...]).dump_json
-    return f"{dump(tuple(steps)).decode()} where the cohort has {dump(prepared.manifest.steps).decode()}"

@@ -39,13 +39,18 @@ class BrainMask(StepSettings):
         """Return the mask file of a case; None for the approximation."""
         return files[0].parent / self.file.replace("{case}", case_id) if self.file and files else None
 
+    def check_file(self, files: tuple[Path, ...], case_id: str) -> None:
+        """Refuse a case without its mask file, where one is named; raises `UserError`."""
+        path = self.path(files, case_id)
+        if path is not None and not path.is_file():
+            raise UserError(f"{path} does not exist", path, hint="put the brain mask beside the files of its case")
+
     def _read(self, volume: Volume) -> NDArray[np.bool_]:
         path = self.path(volume.case.files, volume.case.id) if volume.case else None
-        if path is None:
+        if path is None or volume.case is None:
             rule = "the step 'brain_mask' needs the files of the case, beside which the mask lies"
             raise UserError(rule, "a case without files")
-        if not path.is_file():
-            raise UserError(f"{path} does not exist", path, hint="put the brain mask beside the files of its case")
+        self.check_file(volume.case.files, volume.case.id)
         brain = read_mask(path)[0] > 0
         for move in volume.moves:
             if brain.shape != move.before:

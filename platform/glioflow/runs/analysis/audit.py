@@ -11,13 +11,22 @@ from glioflow import audit, cluster
 from glioflow.audit.gap import Kind, Scores, Trial, run_trial
 from glioflow.audit.leaks import Leak
 from glioflow.cluster.storage import data_folder
-from glioflow.config import Experiment, data_source
+from glioflow.config import Experiment, data_source, override
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.data.splits import Split, SplitSettings, by_case, check_split, make_split, read_split
 from glioflow.errors import UserError
 from glioflow.progress import Say, quiet
 from glioflow.reports.audit_page import audit_page
-from glioflow.runs.launch import Setting, list_source, open_cohort_for, opening_of, with_gpus
+from glioflow.runs.launch import (
+    Setting,
+    check_machine,
+    check_weights,
+    connect_for,
+    open_cohort_for,
+    opening_of,
+    with_gpus,
+)
+from glioflow.runs.source import list_source, try_steps
 from glioflow.survival import patient_key, read_clinical
 from glioflow.tracking import Tracking
 from glioflow.tracking.run import Run, open_run
@@ -130,7 +139,14 @@ def audit_experiment(
             read_clinical(path)
     for path in seen:
         audit.cases_of(path)
-    listed, tracking = list_source(experiment, source), Tracking()
+    listed = list_source(experiment, source)
+    alone = override(experiment, {"training.num_workers": 1})  # as the gap is trained
+    if train:
+        check_machine(alone)
+    tracking = Tracking()
+    channels = len(try_steps(listed, [experiment.preprocess])[0].channels)
+    if train:
+        check_weights(alone.resolved, channels)
     cohort = open_cohort_for(experiment.preprocess, listed, experiment.target)
     split = _split_as_given(experiment.split, cohort)
     setting = Setting(experiment, cohort, split, tracking)
@@ -140,13 +156,18 @@ def audit_experiment(
     say(f"{len(leaks)} leaks" if leaks else "no leak found")
     if not leaks:
         check_split(split, cohort.entries())
+    train = train and not leaks and _has_gap(setting, notes)
+    if train:
+        connect_for(alone, tracking)
+        if cluster.is_elsewhere():
+            check_weights(alone.resolved, channels)
     with open_run(tracking, opening_of(setting, "audit", f"{experiment.name}-audit")) as run:
         gap = example = None
         if leaks:
             notes.append("nothing was trained: the experiment leaks")
         else:
             example = _example(cohort, table, notes)
-            gap = _gap(setting, notes, say) if train else None
+            gap = _gap(setting, say) if train else None
         audited = Audited(run.run_id, leaks, gap, example, notes)
         _log(run, audited, experiment.name)
     return audited
@@ -233,17 +254,20 @@ def slice_features(cohort: PreparedCohort) -> "pd.DataFrame":
     return pd.DataFrame(rows, columns=list(names), index=pd.Index(patients, name="patient"))
 
 
-def _gap(setting: Setting, notes: list[str], say: Say) -> Gap | None:
-    experiment = setting.experiment
-    if experiment.training.sampling.patch is not None:
+def _has_gap(setting: Setting, notes: list[str]) -> bool:
+    """Return whether a split by slice can be compared with the split by patient; where not, a note says why."""
+    if setting.experiment.training.sampling.patch is not None:
         notes.append("no leakage gap: this network takes volumes, which no split cuts into slices")
-        return None
+        return False
     if not setting.split.test:
         notes.append("no leakage gap: the split has no test patients")
-        return None
+        return False
+    return True
+
+
+def _gap(setting: Setting, say: Say) -> Gap:
     kinds: tuple[Kind, ...] = ("patient", "slice")
-    cluster.connect()
-    experiment = with_gpus(experiment)
+    experiment = with_gpus(setting.experiment)
     training = experiment.training
     trials = [Trial(experiment, setting.cohort.path, setting.split, kind) for kind in kinds]
     say(f"training twice, split by patient and split by slice: {experiment.training.epochs} epochs each")

@@ -13,7 +13,7 @@ from glioflow.evaluation.comparison import ComparisonJson, PairedDifference
 from glioflow.evaluation.patients import CaseScores, metric_of
 from glioflow.evaluation.summary import EMPTY_BOTH
 from glioflow.reports.comparison_page import comparison_page
-from glioflow.runs.analysis.evaluate import Subject, labeled_cases, open_subject, short_name, unseen_by
+from glioflow.runs.analysis.evaluate import Subject, check_exists, labeled_cases, open_subject, short_name, unseen_by
 from glioflow.runs.crossval.out_of_fold import OutOfFold, find_crossval, read_out_of_fold
 from glioflow.tracking import Tracking
 from glioflow.tracking.datasets import Dataset, prepared_dataset
@@ -154,6 +154,7 @@ def _measure_sides(
         raise UserError(rule, mixed, hint="give two models and a cohort, or two cross-validations")
     if source is None:
         raise UserError("two models must be compared on a labeled cohort", hint="give it: compare A B COHORT")
+    check_exists(source)
     a, b, warnings = _on_cohort(open_subject(model_a), open_subject(model_b), source, unseen=unseen)
     return a, b, warnings, f"patients of {Path(source).name}"
 

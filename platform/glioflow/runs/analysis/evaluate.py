@@ -1,5 +1,6 @@
 """A model on a labeled cohort: per patient, summed up, beside its baselines."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from glioflow.runs.case_pictures import case_drawings
 from glioflow.runs.launch import open_cohort_for
 from glioflow.runs.model_loading import as_one, open_members
 from glioflow.runs.scoring import EvaluationAnswer, score_cases
+from glioflow.runs.source import list_cohort, try_steps
 from glioflow.tracking import Tracking
 from glioflow.tracking.datasets import prepared_dataset
 from glioflow.tracking.run import Opening, open_run
@@ -104,20 +106,26 @@ def open_subject(model: str) -> Subject:
     return Subject(model, as_one(members), known if len(known) == len(members) else None, runs if complete else ())
 
 
+def check_exists(source: str | Path) -> None:
+    """Refuse a cohort that is not there, before any model is loaded; raises `UserError`."""
+    if "://" not in str(source) and not os.path.exists(source):
+        raise UserError("the cohort must exist", source, hint="give the folder of a cohort, or a prepared cohort's URI")
+
+
 def labeled_cases(subject: Subject, source: str | Path) -> tuple[PreparedCohort, list[PreparedCase]]:
     """Open a cohort as a model needs it and return its labeled cases.
 
     Raises:
-        UserError: If it does not exist, has other channels or labels, or no case has a mask.
+        UserError: If it has other channels or labels, before any case is prepared, or no case has a mask.
     """
-    if "://" not in str(source) and not Path(source).exists():
-        raise UserError("the cohort must exist", source, hint="give the folder of a cohort, or a prepared cohort's URI")
     description = subject.predictor.description
-    cohort = open_cohort_for(description.preprocess, source, description.target)
-    if cohort.channels != description.network_channels:
+    listed = list_cohort(source, description.preprocess, description.target)
+    channels = try_steps(listed, [description.preprocess])[0].channels
+    if channels != description.network_channels:
         rule = f"the cohort must have the model's channels, {list(description.network_channels)}"
         hint = f"prepare the raw cohort with the preprocessing of {subject.name}, or give it raw"
-        raise UserError(rule, list(cohort.channels), hint=hint)
+        raise UserError(rule, list(channels), hint=hint)
+    cohort = open_cohort_for(description.preprocess, listed, description.target)
     cases = cohort.cases(record.id for record in cohort.records if record.areas_px is not None)
     if not cases:
         hint = "give a labeled cohort; `glioflow data check` lists which files count as masks"
@@ -144,6 +152,7 @@ def evaluate(
     Raises:
         UserError: If the model or the cohort cannot be read, or no case has a mask.
     """
+    check_exists(source)
     subject = open_subject(model)
     cohort, cases = labeled_cases(subject, source)
     known = [case for case in cases if subject.part_of(case) == "train"] or cases

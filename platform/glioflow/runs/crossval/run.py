@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal, cast
 
@@ -26,8 +25,9 @@ from glioflow.runs.crossval.fold import JUDGED, fold_split, plan_fold, score_fol
 from glioflow.runs.crossval.out_of_fold import OUT_OF_FOLD, finished_folds
 from glioflow.runs.launch import Setting, open_setting, opening_of
 from glioflow.runs.progress import shown
-from glioflow.runs.resuming import check_folds, resumed_experiment, resumed_setting
+from glioflow.runs.resuming import check_folds, check_source, resumed_experiment, resumed_setting
 from glioflow.runs.scoring import CohortScores, EvaluationAnswer, EvaluationSummary, FoldScores, join
+from glioflow.runs.source import Source
 from glioflow.tracking import Tracking
 from glioflow.tracking.addresses import STARTING_S
 from glioflow.tracking.run import Run, close_children, open_run, resume_run
@@ -71,19 +71,21 @@ def crossval(
         UserError: If anything given is wrong.
         RunFailed: If a fold failed; the others' results stay for `resume`.
     """
-    check = partial(_check_begun, experiment, run_id=str(resume))
-    setting = open_setting(experiment, data, folds=folds or 0, resume=resume, begun=check, say=say)
-    number = folds or _recorded_folds(setting, resume) or experiment.split.folds
-    if number < 3:
-        hint = "one fold tests, one chooses, the others train"
-        raise UserError("a cross-validation must have at least 3 folds", number, hint=hint)
+
+    def check(tracking: Tracking, source: Source) -> None:
+        number = _number_of_folds(experiment, folds, tracking, resume)
+        if resume:
+            _check_begun(experiment, source, tracking, resume, _tags(number, hold_out_test))
+
+    setting = open_setting(experiment, data, folds=folds or 0, resume=resume, early=check, say=say)
+    number = _number_of_folds(experiment, folds, setting.tracking, resume)
+    tags = _tags(number, hold_out_test)
     cases = [entry for entry in setting.cohort.entries() if entry.volume_px is not None]
     if hold_out_test:  # all of their cases, those too of which the split says nothing
         test = set(setting.split.test)
         judges = {leaks.person_of(entry.patient) for entry in setting.cohort.entries() if entry.id in test}
         cases = [entry for entry in cases if leaks.person_of(entry.patient) not in judges]
     parts = deal(cases, number, seed=experiment.split.seed)
-    tags = {"glioflow.folds": str(number), "glioflow.held_out": str(hold_out_test).lower()}
     done: dict[int, str] = {}
     if resume:
         setting = _resumed(setting, resume, tags)
@@ -209,29 +211,40 @@ def _draw(job: _Picture) -> list[Drawing]:
     return draw_case(predictor, open_here(job.prepared).case(job.case_id), title=title, name=job.name)
 
 
-def _recorded_folds(setting: Setting, run_id: str | None) -> int | None:
-    recorded = setting.tracking.run(run_id).data.tags.get("glioflow.folds") if run_id else None
-    return int(recorded) if recorded else None
+def _number_of_folds(experiment: Experiment, folds: int | None, tracking: Tracking, resume: str | None) -> int:
+    """Return into how many folds the patients are dealt; raises `UserError` where they are too few."""
+    recorded = tracking.run(resume).data.tags.get("glioflow.folds") if resume else None
+    number = folds or (int(recorded) if recorded else experiment.split.folds)
+    if number < 3:
+        hint = "one fold tests, one chooses, the others train"
+        raise UserError("a cross-validation must have at least 3 folds", number, hint=hint)
+    return number
 
 
-def _check_begun(experiment: Experiment, tracking: Tracking, run_id: str) -> None:
-    """Refuse a run that is no unfinished cross-validation of this experiment."""
+def _tags(number: int, hold_out_test: bool) -> dict[str, str]:
+    return {"glioflow.folds": str(number), "glioflow.held_out": str(hold_out_test).lower()}
+
+
+def _check_begun(
+    experiment: Experiment, source: Source, tracking: Tracking, run_id: str, tags: Mapping[str, str]
+) -> None:
+    """Refuse a run that is no unfinished cross-validation of this experiment on this cohort; raises `UserError`."""
     run = tracking.run(run_id)
     kind, status = run.data.tags.get("glioflow.kind", "unknown"), run.info.status
     if kind != "crossval" or status == "FINISHED":
         rule, hint = "--resume must be the run id of an unfinished cross-validation", "leave it out to begin a new one"
         raise UserError(rule, f"run {run_id} of kind {kind}, {status}", hint=hint)
     resumed_experiment(experiment, tracking, run_id)
-
-
-def _resumed(setting: Setting, run_id: str, tags: Mapping[str, str]) -> Setting:
-    """Return the setting with which an unfinished cross-validation goes on; raises `UserError` where it cannot."""
-    _check_begun(setting.experiment, setting.tracking, run_id)
-    run = setting.tracking.run(run_id)
     differ = [key for key, value in tags.items() if run.data.tags.get(key) != value]
     if differ:
         hint = "give its experiment, cohort and folds, or leave out --resume to begin a new run"
         raise UserError(f"run {run_id} began with other {', '.join(differ)}", hint=hint)
+    check_source(experiment, source, tracking, run_id)
+
+
+def _resumed(setting: Setting, run_id: str, tags: Mapping[str, str]) -> Setting:
+    """Return the setting with which an unfinished cross-validation goes on; raises `UserError` where it cannot."""
+    _check_begun(setting.experiment, setting.cohort, setting.tracking, run_id, tags)
     return resumed_setting(setting, run_id)
 
 

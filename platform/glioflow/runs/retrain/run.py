@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from glioflow import atomic, audit, bundle
+from glioflow import atomic, audit, bundle, cluster
 from glioflow.bundle.encoded_mask import legend_of
 from glioflow.cluster.remote_home import check_home
 from glioflow.cluster.storage import home, home_uri, prepared_home
@@ -130,7 +130,7 @@ def _begin(
     start = _kept_weights(folder) if warm else None
     if start is not None or _began_warm(run, recorded.experiment):
         overrides = [f"training.start={json.dumps(start and str(start))}", *overrides]
-    experiment = _checked(recorded.experiment, overrides)
+    experiment = _checked(recorded.experiment, overrides, len(recorded.cohort.channels))
     recognized = recognize(accepted.cases, recorded.cohort, names=names, home=prepared_home())
     learned = ("train", "val") if experiment.training.final else ("train",)
     placed = place_corrections(
@@ -149,6 +149,8 @@ def _begin(
     setting = _joined(replace(recorded, experiment=experiment), recognized, placed)
     say(f"{len(placed.used)} corrected studies train: {', '.join(each.case for each in placed.used)}")
     setting = replace(setting, experiment=connect_for(experiment, tracking))
+    if cluster.is_elsewhere():
+        check_weights(setting.experiment.resolved, len(setting.cohort.channels))
     opening = opening_of(setting, "train", experiment.name, tags={RETRAINS: champion.run_id})
     texts = {**opening.texts, CORRECTIONS: json.dumps([asdict(each) for each in placed.used], indent=1)}
     return train_in(setting, open_run(tracking, replace(opening, texts=texts)), say), placed
@@ -186,7 +188,7 @@ def _kept_weights(folder: Path) -> Path:
     return kept
 
 
-def _checked(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
+def _checked(experiment: Experiment, overrides: Sequence[str], channels: int) -> Experiment:
     """Return the experiment with overrides; raises `UserError` where they, or this machine, do not allow a training."""
     changed = override_texts(experiment, overrides) if overrides else experiment
     for section in _KEPT:
@@ -196,7 +198,7 @@ def _checked(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
     changed.loss.check(changed.target.task, changed.target.num_outputs)
     check_batch(changed.training, changed.training.batch_size)
     check_machine(changed)
-    check_weights(changed.resolved)
+    check_weights(changed.resolved, channels)
     return changed
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from glioflow.cluster.lease import holder_of
-from glioflow.cluster.remote_home import list_shared
+from glioflow.cluster.remote_home import address_of, list_shared
 from glioflow.cluster.storage import home, home_uri
 from glioflow.errors import UserError
 from glioflow.runs.search.tuner import SearchFolder
@@ -54,3 +54,10 @@ def _listed(folder: SearchFolder, tracking: Tracking | None) -> ListedSearch:
         ended=int(metrics["search/num_ended"]) if "search/num_ended" in metrics else None,
         best=metrics.get("search/best_dice", metrics.get("val/dice_mean")),
     )
+
+
+def unknown_search(name: str) -> UserError:
+    """Return the error for the name of a search that was not begun in this home."""
+    begun = list_shared(home() / "searches")
+    hint = None if begun else f"no search was begun in {address_of(home())}; leave out --resume to begin one"
+    return UserError("--resume must name a search that was begun", name, begun or None, hint=hint)

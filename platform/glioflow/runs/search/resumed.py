@@ -6,8 +6,9 @@ from glioflow.config import Experiment, load_recorded
 from glioflow.config.search import Choice, Parameter
 from glioflow.errors import UserError
 from glioflow.runs.launch import EXPERIMENT, Setting
-from glioflow.runs.resuming import resumed_experiment, resumed_setting
+from glioflow.runs.resuming import check_source, resumed_experiment, resumed_setting
 from glioflow.runs.search.survival_objective import TABLES, Tables
+from glioflow.runs.source import Source
 from glioflow.tracking import Tracking
 
 # What may differ where a search goes on: how much of it is done, and what only its beginning reads.
@@ -31,9 +32,11 @@ def resumed_search(setting: Setting, run_id: str) -> Setting:
     return resumed_setting(setting, run_id, besides=besides, hint=_ANEW)
 
 
-def check_begun(experiment: Experiment, tracking: Tracking, run_id: str) -> None:
-    """Refuse an experiment with which a search cannot go on; raises `UserError` as `resumed_search`."""
-    resumed_experiment(experiment, tracking, run_id, besides=_free_keys(experiment, tracking, run_id), hint=_ANEW)
+def check_begun(experiment: Experiment, source: Source, tracking: Tracking, run_id: str) -> None:
+    """Refuse what a search cannot go on with, before Ray starts; raises `UserError` as `resumed_search`."""
+    besides = _free_keys(experiment, tracking, run_id)
+    resumed_experiment(experiment, tracking, run_id, besides=besides, hint=_ANEW)
+    check_source(experiment, source, tracking, run_id, hint=_ANEW)
 
 
 def _free_keys(experiment: Experiment, tracking: Tracking, run_id: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 from glioflow import cluster
 from glioflow.clock import stamp
 from glioflow.cluster.lease import holding
-from glioflow.cluster.remote_home import address_of, check_home, list_shared
+from glioflow.cluster.remote_home import check_home
 from glioflow.cluster.storage import home
 from glioflow.config import Experiment, data_source, override
 from glioflow.config.experiment import check_search
@@ -25,20 +25,22 @@ from glioflow.runs.launch import Setting, check_searched_batches, open_setting, 
 from glioflow.runs.plan import plan_of
 from glioflow.runs.search.board import Board
 from glioflow.runs.search.earlier import SPACE, earlier_points, finished_trials, point_of
+from glioflow.runs.search.listing import unknown_search
 from glioflow.runs.search.memory_guard import surviving_memory_kills
 from glioflow.runs.search.observer import LISTENERS, Listener
 from glioflow.runs.search.parent_run import ParentRun, link_to
-from glioflow.runs.search.prepared_variants import VARIANTS, prepare_variants
+from glioflow.runs.search.prepared_variants import VARIANTS, check_variants, prepare_variants
 from glioflow.runs.search.report import Finalist, report_search
 from glioflow.runs.search.resumed import check_begun, check_tables, resumed_search
 from glioflow.runs.search.schedulers import build_scheduler, replay
 from glioflow.runs.search.searcher import Searcher, count_open, enqueue, open_study, share_study
 from glioflow.runs.search.study_store import check_studies
-from glioflow.runs.search.survival_objective import TABLES, Tables, find_tables
+from glioflow.runs.search.survival_objective import TABLES, Tables, find_tables, locate_tables
 from glioflow.runs.search.trial import TrialPlan, open_trial
 from glioflow.runs.search.trial_folds import deal_folds
 from glioflow.runs.search.tuner import SearchFolder, build_tuner
-from glioflow.tracking import PATIENCE_S
+from glioflow.runs.source import Source
+from glioflow.tracking import PATIENCE_S, Tracking
 from glioflow.tracking.addresses import answers
 from glioflow.tracking.logged_models import log_model
 from glioflow.tracking.run import REASON, Run, close_children, open_run, resume_run
@@ -103,14 +105,14 @@ def search(
         raise UserError(rule, experiment.training.num_workers, hint=hint)
     if resume is None:
         check_searched_batches(experiment)
-    if resume is not None and not re.fullmatch(NAME, resume):
-        raise _unknown_search(resume)
     check_home()
+    if resume is not None and not re.fullmatch(NAME, resume):
+        raise unknown_search(resume)
     check_studies()
     name = resume or settings.name or f"{experiment.name}-{stamp()}"
     folder = SearchFolder(name, home() / "searches" / name)
     if resume and not folder.exists:
-        raise _unknown_search(name)
+        raise unknown_search(name)
     if not resume and folder.exists:
         hint = f"continue with --resume {name}, or choose another search.name"
         raise UserError("a search of this name must not exist", name, hint=hint)
@@ -135,14 +137,22 @@ def _search(
     show: Callable[[Board], None] | None,
 ) -> Searched:
     earlier = folder.run_id if resumed else None
-    check = None if earlier is None else partial(check_begun, experiment, run_id=earlier)
-    setting = open_setting(experiment, data, resume=earlier, begun=check, say=say)
+    sizes: dict[str, float] = {}
+
+    def check(tracking: Tracking, source: Source) -> None:
+        tables = locate_tables(experiment, source)
+        if earlier is not None:
+            check_begun(experiment, source, tracking, earlier)
+            check_tables(tracking.run(earlier), tables)
+        sizes.update(check_variants(experiment, source))
+
+    setting = open_setting(experiment, data, resume=earlier, early=check, say=say)
     if resumed and (begun := _begun_as(setting, folder)) is not None:
         setting = resumed_search(setting, begun.info.run_id)
     folds = deal_folds(setting)
     tables = find_tables(setting, folds, say=say)
     source = data_source(data, experiment.data.source)
-    variants = prepare_variants(experiment, source, uri=setting.tracking.uri, say=say)
+    variants = prepare_variants(experiment, source, sizes, uri=setting.tracking.uri, say=say)
     prepared = {name: cohort.path for name, cohort in variants.items()}
     with _open_search(setting, folder, folds, tables, resumed=resumed) as run:
         folder.note_run(run.run_id)
@@ -170,12 +180,6 @@ def _search(
             with contextlib.suppress(Exception):  # where MLflow is away or the disk full, the first error is what helps
                 close_children(setting.tracking, experiment.name, run.run_id)
             raise
-
-
-def _unknown_search(name: str) -> UserError:
-    begun = list_shared(home() / "searches")
-    hint = None if begun else f"no search was begun in {address_of(home())}; leave out --resume to begin one"
-    return UserError("--resume must name a search that was begun", name, begun or None, hint=hint)
 
 
 def _open_search(

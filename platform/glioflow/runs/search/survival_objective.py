@@ -19,6 +19,7 @@ from glioflow.errors import RunFailed, UserError
 from glioflow.features import measure_mask
 from glioflow.progress import Say
 from glioflow.runs.launch import Setting
+from glioflow.runs.source import Source
 from glioflow.survival import SurvivalSettings, join_features, read_clinical
 
 C_INDEX: Final = "c_index"
@@ -55,23 +56,37 @@ class Tables(BaseModel):
         return cross_validated_concordance(table, settings)
 
 
+def locate_tables(experiment: Experiment, source: Source) -> Tables | None:
+    """Return the tables that the objective `c_index` needs, each of which can be read; None for other objectives.
+
+    Raises:
+        UserError: If one is missing, or cannot be read.
+    """
+    search = experiment.search
+    if C_INDEX not in search.objectives:
+        return None
+    clinical = source.clinical if search.clinical is None else _locate(search.clinical, "search.clinical")
+    if clinical is None:
+        rule = f"the objective {C_INDEX} needs a clinical table, and the cohort has none"
+        raise UserError(rule, hint="give its path as search.clinical")
+    outcomes = None if search.outcomes is None else _locate(search.outcomes, "search.outcomes")
+    read_clinical(clinical, outcomes=outcomes)
+    return Tables(clinical=clinical, outcomes=outcomes)
+
+
 def find_tables(setting: Setting, folds: Sequence[Split], *, say: Say) -> Tables | None:
     """Find the tables where `c_index` is an objective, and try the stage on the folds' patients with their own masks.
 
     Raises:
         UserError: If a table, a column or enough outcomes are missing, with the numbers.
     """
-    search, cohort = setting.experiment.search, setting.cohort
-    if C_INDEX not in search.objectives:
+    cohort = setting.cohort
+    tables = locate_tables(setting.experiment, cohort)
+    if tables is None:
         return None
-    clinical = cohort.clinical if search.clinical is None else _locate(search.clinical, "search.clinical")
-    if clinical is None:
-        rule = f"the objective {C_INDEX} needs a clinical table, and the cohort has none"
-        raise UserError(rule, hint="give its path as search.clinical")
-    outcomes = None if search.outcomes is None else _locate(search.outcomes, "search.outcomes")
     cases = [cohort.case(case_id) for fold in folds for case_id in fold.val]
     persons = {case.record.id: case.record.patient for case in cases}
-    tables = Tables(clinical=clinical, outcomes=outcomes, persons=persons)
+    tables = tables.model_copy(update={"persons": persons})
     features = {
         case.record.id: measure_mask(case.reference() > 0, spacing_mm=case.record.spacing_mm).volume for case in cases
     }

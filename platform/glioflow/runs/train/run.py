@@ -20,7 +20,8 @@ from glioflow.reports.figures import curves
 from glioflow.runs.launch import Setting, open_setting, opening_of
 from glioflow.runs.plan import Plan, plan_of
 from glioflow.runs.progress import followed, note_epoch, shown
-from glioflow.runs.resuming import resumed_experiment, resumed_setting
+from glioflow.runs.resuming import check_source, resumed_experiment, resumed_setting
+from glioflow.runs.source import Source
 from glioflow.runs.train.checkpoints import Behind, Stored, drop_torn, is_whole, withdraw_sent
 from glioflow.runs.train.failures import cause_of
 from glioflow.runs.train.lost_nodes import LostNodes
@@ -67,12 +68,11 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
         RunFailed: If the training failed; the run is closed as failed and can be resumed.
     """
 
-    def check_begun(tracking: Tracking) -> None:
+    def check_begun(tracking: Tracking, source: Source) -> None:
         if resume and not spools_of(resume):  # which may be all that the run lacks
-            _check_kind(tracking, resume)
-            resumed_experiment(experiment, tracking, resume)
+            _check_begun(experiment, source, tracking, resume)
 
-    setting = open_setting(experiment, data, resume=resume, begun=check_begun, say=say)
+    setting = open_setting(experiment, data, resume=resume, early=check_begun, say=say)
     if resume and (sent := send_rest(setting.tracking, resume)) is not None:
         return sent
     if resume:
@@ -137,16 +137,22 @@ def _check_kind(tracking: Tracking, run_id: str) -> None:
         raise UserError("--resume must be the run id of a training", f"run {run_id} of kind {kind}", hint=hint)
 
 
-def _resumed(setting: Setting, run_id: str) -> Setting:
-    """Return the setting with which an unfinished training goes on; raises `UserError` where it cannot."""
-    _check_kind(setting.tracking, run_id)
-    resumed = resumed_setting(setting, run_id)
-    if setting.tracking.has_artifact(run_id, BUNDLE):
+def _check_begun(experiment: Experiment, source: Source, tracking: Tracking, run_id: str) -> None:
+    """Refuse a run that is no unfinished training of this experiment on this cohort; raises `UserError`."""
+    _check_kind(tracking, run_id)
+    resumed_experiment(experiment, tracking, run_id)
+    if tracking.has_artifact(run_id, BUNDLE):
         hint = f"`glioflow register {run_id}` makes it a version"
         raise UserError(
             "--resume must be the id of an unfinished run", f"run {run_id}, which has its bundle", hint=hint
         )
-    return resumed
+    check_source(experiment, source, tracking, run_id)
+
+
+def _resumed(setting: Setting, run_id: str) -> Setting:
+    """Return the setting with which an unfinished training goes on; raises `UserError` where it cannot."""
+    _check_begun(setting.experiment, setting.cohort, setting.tracking, run_id)
+    return resumed_setting(setting, run_id)
 
 
 def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, float | None]:

@@ -1,0 +1,35 @@
+"""Whether a cohort is one for an experiment: its labels, and the preprocessing that it was prepared with."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from glioflow.data.prepared.cohort import PreparedCohort
+from glioflow.data.preprocessing.pipeline import Step, renamed, renamed_tissues
+from glioflow.data.targets import TargetSettings
+from glioflow.errors import UserError
+
+
+def check_made_with(prepared: PreparedCohort, steps: Sequence[Step], target: TargetSettings | None) -> None:
+    """Refuse a prepared cohort that was made with other steps, or whose labels are not those of the target.
+
+    Raises:
+        UserError: With what differs.
+    """
+    if prepared.manifest.steps != tuple(steps):
+        rule = "a prepared cohort can be used only with the preprocessing it was made with"
+        hint = "give the raw cohort, or the preprocessing of this one"
+        raise UserError(rule, _difference(prepared, steps), file=prepared.path, hint=hint)
+    if target is not None:
+        check_labels(target, prepared.manifest.labels, steps, prepared.path)
+
+
+def check_labels(target: TargetSettings, labels: Mapping[int, str], steps: Sequence[Step], origin: Path) -> None:
+    """Refuse a target that is not one for the labels of a cohort as `steps` leave them; raises `UserError`."""
+    target.check_labels(renamed(labels, steps), origin, renamed_tissues(labels, steps))
+
+
+def _difference(prepared: PreparedCohort, steps: Sequence[Step]) -> str:
+    dump = TypeAdapter(tuple[Step, ...]).dump_json
+    return f"{dump(tuple(steps)).decode()} where the cohort has {dump(prepared.manifest.steps).decode()}"
