@@ -97,6 +97,7 @@ HEAVY = {
         "albumentations",
         "cv2",
         "fsspec",
+        "grpc",
         "highdicom",
         "idc_index",
         "jinja2",
