@@ -22,7 +22,7 @@ from glioflow.errors import UserError
 from glioflow.models import build_network
 from glioflow.runs.launch import Setting, opening_of, to_yaml
 from glioflow.runs.retrain import run as retrain_module
-from glioflow.runs.retrain.placement import Correction, place
+from glioflow.runs.retrain.placement import Correction, place_corrections
 from glioflow.runs.retrain.recognition import recognize
 from glioflow.runs.retrain.run import RETRAINS, AcceptedCorrections, retrain
 from glioflow.serving.http.feedback import Correction as Sent
@@ -48,7 +48,7 @@ def correction(name, person="eve", study=None, **facts):
 
 
 def placed(*corrections, learned=("train",), entries=ENTRIES):
-    return place(corrections, entries, SPLIT, learned=learned, key_of=key_of)
+    return place_corrections(corrections, entries, SPLIT, learned=learned, key_of=key_of)
 
 
 def test_a_corrected_case_of_the_cohort_keeps_its_id_its_part_and_its_person():
@@ -92,7 +92,7 @@ def test_a_person_who_judges_is_known_by_images_whatever_name_was_typed():
 def test_a_person_who_judges_is_known_by_each_spelling_of_their_name(name):
     judge = Entry("TCGA_CS_4941_19960909", "TCGA_CS_4941", None, 5, None)
     split = Split(train=("ann_1",), val=("cid_1",), test=(judge.id,))
-    done = place([correction("c1", name)], [*ENTRIES, judge], split, learned=("train",), key_of=key_of)
+    done = place_corrections([correction("c1", name)], [*ENTRIES, judge], split, learned=("train",), key_of=key_of)
     assert done.used == []
     assert "never trains" in done.unused[0].why
 
