@@ -175,6 +175,13 @@ def test_a_row_without_a_patient_is_refused_by_the_reader_and_reported_by_the_ch
     assert any("should name its patient" in problem.rule for problem in check(cohort).problems)
 
 
+def test_check_says_when_a_value_of_the_table_is_none(tmp_path):
+    image(tmp_path / "sub-01" / "anat" / "sub-01_FLAIR.nii.gz")
+    (tmp_path / "participants.tsv").write_text("participant_id\tage\nsub-01\t45,5\n")
+    (problem,) = [each for each in check(tmp_path).problems if each.file == "participants.tsv"]
+    assert (problem.severity, "age_years must be a number" in problem.rule) == ("warning", True)
+
+
 class TestRoles:
     """Which file is what."""
 

@@ -161,6 +161,22 @@ def test_events_may_be_written_as_pandas_and_people_write_them(tmp_path, column,
     assert values.tolist() == [1, 0, 1, 0]
 
 
+@pytest.mark.parametrize(("row", "refused"), [("a,40,", False), ("a,40,50", True)])
+def test_a_row_with_more_cells_than_columns_is_read_by_its_columns_or_refused(tmp_path, row, refused):
+    path = tmp_path / "data.csv"
+    path.write_text(f"Patient,Age\n{row}\n")
+    if refused:
+        with pytest.raises(UserError, match="no more cells than it has columns; got 3 for 2 in the row of a"):
+            read_clinical(path)
+    else:  # pandas would take the first column for an index, and the age for the patient
+        assert read_clinical(path)["age_years"].to_dict() == {"a": 40}
+
+
+def test_columns_without_a_name_are_left_out(tmp_path):
+    (tmp_path / "data.csv").write_text(",Patient,Age,\n0,a,40,\n1,b,50,\n")
+    assert read_clinical(tmp_path / "data.csv").columns.tolist() == ["age_years"]
+
+
 def test_a_column_that_stands_twice_is_refused(tmp_path):
     path = tmp_path / "data.csv"
     path.write_text("Patient,age_years,age_years\na,40,50\n")

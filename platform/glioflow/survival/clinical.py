@@ -1,6 +1,7 @@
 """Clinical tables of several origins, read into one typed table by patient. Knows files and columns, no model."""
 
 import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -180,7 +181,8 @@ def join_features(
 def _read_one(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
-    raw = _read_text(path)
+    names, rows = _read_rows(path)
+    raw = pd.DataFrame(rows, columns=names, dtype=str).loc[:, [bool(name) for name in names]]
     key = _patient_column([*raw.columns], path)
     raw.index = pd.Index([patient_key(patient) for patient in raw.pop(key)], name="patient")
     if (empty := int((raw.index == "").sum())) > 0:
@@ -217,16 +219,9 @@ def patients_of(path: Path) -> list[str]:
     Raises:
         UserError: If it is no text file, or has no column of patients or one twice.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-        first = lines[0] if lines else ""
-        header, *rows = list(csv.reader(lines, delimiter=separator_of(first))) or [[]]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError("the clinical table cannot be read as text", one_line(error, most=120), file=path) from error
-    check_header(first, path)
-    names = [name.strip() for name in header]
+    names, rows = _read_rows(path)
     column = names.index(_patient_column(names, path))
-    return [patient_key(row[column]) if column < len(row) else "" for row in rows if row]
+    return [patient_key(row[column]) for row in rows]
 
 
 def _patient_column(columns: Sequence[str], path: Path) -> str:
@@ -242,21 +237,31 @@ def separator_of(header: str) -> str:
     return max(",;\t", key=header.count)
 
 
-def _read_text(path: Path) -> "pd.DataFrame":
-    import pandas as pd
+def _read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Return the columns of a csv and its rows, each with a cell for every column.
 
+    Raises:
+        UserError: If it is no text file, has a column twice, or a row has more cells than there are columns.
+    """
     if not path.is_file():
         raise UserError(f"the clinical table {path} does not exist", path, hint="give the path of a CSV file")
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            header = file.readline()
-        raw = pd.read_csv(path, sep=separator_of(header), dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, UnicodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        hint = "save it as CSV in UTF-8"
-        raise UserError("a clinical table must be a readable csv in UTF-8", str(error), file=path, hint=hint) from None
+        text = path.read_bytes().decode("utf-8-sig")
+        header = (text.splitlines() or [""])[0]
+        names, *rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator_of(header))) or [[]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rule, hint = "a clinical table must be a readable csv in UTF-8", "save it as CSV in UTF-8"
+        raise UserError(rule, one_line(error, most=120), file=path, hint=hint) from None
     check_header(header, path)
-    raw.columns = raw.columns.str.strip()
-    return raw
+    rows = [row for row in rows if row]
+    for row in rows:
+        if any(cell.strip() for cell in row[len(names) :]):
+            rule, shown = (
+                "a row of the table must have no more cells than it has columns",
+                f"{len(row)} for {len(names)}",
+            )
+            raise UserError(rule, f"{shown} in the row of {row[0][:40]}", file=path)
+    return [name.strip() for name in names], [[*row[: len(names)], *[""] * (len(names) - len(row))] for row in rows]
 
 
 def check_header(header: str, path: Path) -> None:

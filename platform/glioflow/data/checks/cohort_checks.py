@@ -24,7 +24,7 @@ from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.study import open_source
 from glioflow.data.sequences import NONE_CHOSEN
 from glioflow.errors import TooLarge, UserError
-from glioflow.survival.clinical import patient_key, patients_of
+from glioflow.survival.clinical import patient_key, patients_of, read_clinical
 
 _SHOWN = 8
 # Formats in which a layout or a list says what is a mask, and no name of a file.
@@ -295,6 +295,11 @@ def _check_table(cohort: Cohort) -> list[Problem]:
     twice = sorted(key for key, times in Counter(keys).items() if times > 1)
     rule = "a key of the table should appear once: it cannot be used for survival"
     problems += [Problem("warning", table.name, rule, key) for key in twice]
+    if not twice:
+        try:
+            read_clinical(table)
+        except UserError as error:
+            problems.append(replace(Problem.of(error, table, cohort.path), severity="warning"))
     if cohort.format == "lgg":
         rest = sorted({patient_key(case.patient) for case in cohort.cases} - set(keys))
         problems += [Problem("warning", table.name, "a patient has no row in the table", key) for key in rest]
