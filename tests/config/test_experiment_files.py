@@ -8,6 +8,8 @@ import yaml
 
 from glioflow.config import Experiment, load_experiment, load_recorded, override
 from glioflow.config.experiment import check_search, override_texts
+from glioflow.config.search import SearchSettings
+from glioflow.config.search_points import check_points
 from glioflow.errors import UserError
 from glioflow.models import ARCHITECTURES, build_network
 
@@ -353,3 +355,9 @@ def test_a_region_is_answered_by_a_label_of_its_own(from_yaml):
     for decode, key, choices in (("{WT: 2, TC: 1, ET: 4}", "ET", "3"), ("{WT: 1, TC: 1, ET: 3}", "WT", "2")):
         with pytest.raises(UserError, match=rf"target.decode.{key} must be a label of .*; choose {choices}"):
             from_yaml(f"target: {{kind: regions, regions: {regions}, decode: {decode}}}")
+
+
+def test_a_value_of_a_search_is_refused_with_the_whole_reason():
+    space = {"training.epochs": {"kind": "choice", "values": [1, 2]}}
+    with pytest.raises(UserError, match="a loss: of two classes: cannot be"):
+        check_points(SearchSettings(space=space), lambda point: UserError("a loss: of two classes: cannot be"))

@@ -1,10 +1,12 @@
 """The survival stage as a run: what is logged and what people are told."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from glioflow.data.synthetic.cohort import synthesize_brats
-from glioflow.runs.analysis.survival import STAGE, fit_survival
+from glioflow.runs.analysis.survival import STAGE, Shapes, fit_survival, masks_of
 from glioflow.survival import SurvivalSettings
 from glioflow.survival.stage import CLASSES
 
@@ -63,3 +65,16 @@ def test_days_of_brats_patients_come_from_their_masks_with_the_official_metrics(
     answer = done.stage.predict({"bevr": 0.4}, {"Age": 60})
     assert answer.category in CLASSES
     assert answer.imputed == []
+
+
+@pytest.mark.parametrize(
+    ("tags", "run_id"),
+    [
+        (Shapes({}, {}, "in other words", (), "b" * 32).tags, "b" * 32),
+        ({"glioflow.masks": f"out-of-fold masks of run {'a' * 32}"}, "a" * 32),  # of an earlier version
+        (Shapes({}, {}, "manual", ()).tags, None),
+        ({}, None),
+    ],
+)
+def test_a_run_names_the_cross_validation_whose_masks_it_measured(tags, run_id):
+    assert masks_of(SimpleNamespace(data=SimpleNamespace(tags=tags))) == run_id

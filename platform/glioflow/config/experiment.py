@@ -261,7 +261,8 @@ def check_search(experiment: Experiment) -> None:
 
     def try_point(point: Mapping[str, Any]) -> UserError | None:
         try:
-            tried = override(experiment, {**settings.overrides(point), "search": {}}).resolved
+            values = {**settings.overrides(point), "search": {}}
+            tried = _validate(overridden(experiment.model_dump(mode="json"), values), "").resolved
             tried.loss.check(tried.target.task, tried.target.num_outputs)
         except UserError as error:
             return error
@@ -281,7 +282,7 @@ def _searchable(key: str) -> list[str]:
 
 def _validate(values: Mapping[str, object], origin: str) -> Experiment:
     if (problem := find_no_number(Experiment, values, "")) is not None:
-        raise problem.replace(rule=f"{origin}: {problem.rule}")
+        raise problem.replace(rule=f"{origin}: {problem.rule}") if origin else problem
     try:
         return Experiment.model_validate(values)
     except ValidationError as error:

@@ -35,9 +35,14 @@ def explain(error: ValidationError, origin: str, model: type[BaseModel]) -> User
 
     Args:
         error: Pydantic's.
-        origin: File or name that the message begins with.
+        origin: File or name that the message begins with; empty for none.
         model: Whose values were refused.
     """
+    problem = _first_problem(error, model)
+    return problem.replace(rule=f"{origin}: {problem.rule}") if origin else problem
+
+
+def _first_problem(error: ValidationError, model: type[BaseModel]) -> UserError:
     # A misspelled key is also a missing one; the misspelling is what helps.
     first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     context: Mapping[str, Any] = first.get("ctx", {})
@@ -46,16 +51,16 @@ def explain(error: ValidationError, origin: str, model: type[BaseModel]) -> User
         loc = loc[:-1]  # the last part is one of the types that the value may have
     key = ".".join(str(part) for part in loc)
     if isinstance(cause := context.get("error"), UserError):
-        return cause.replace(rule=f"{origin}: {key}: {cause.rule}" if key else f"{origin}: {cause.rule}")
+        return cause.replace(rule=f"{key}: {cause.rule}") if key else cause
     if first["type"] in ("extra_forbidden", "invalid_key"):
         *section, name = loc
-        return UserError(f"{origin}: unknown key {key!r}", str(name), keys_at(model, section))
+        return UserError(f"unknown key {key!r}", str(name), keys_at(model, section))
     if first["type"] == "union_tag_not_found":
         (name,) = _quoted(context["discriminator"])
-        return UserError(f"{origin}: {key}.{name} {_RULES['missing']}", repr(first["input"])[:120])
+        return UserError(f"{key}.{name} {_RULES['missing']}", repr(first["input"])[:120])
     if first["type"] == "union_tag_invalid":
         (name,) = _quoted(context["discriminator"])
-        rule = f"{origin}: {key}.{name} {_RULES['literal_error']}"
+        rule = f"{key}.{name} {_RULES['literal_error']}"
         return UserError(rule, context["tag"], _quoted(context["expected_tags"]))
     given = None if first["type"] in ("value_error", "missing") else repr(first["input"])[:120]
     choices = _words_at(loc, error) if first["type"] == "literal_error" else None
@@ -63,9 +68,9 @@ def explain(error: ValidationError, origin: str, model: type[BaseModel]) -> User
     if first["type"] == "string_type" and isinstance(first["input"], int | float | datetime.date):
         given, hint = str(first["input"]), "put it in quotes"
     if key and first["type"] in _RULES:
-        return UserError(f"{origin}: {key} {_RULES[first['type']].format(**context)}", given, choices, hint=hint)
-    message = first["msg"].removeprefix("Value error, ")
-    return UserError(f"{origin}: {key}: {message}" if key else f"{origin}: {message}", given, choices, hint=hint)
+        return UserError(f"{key} {_RULES[first['type']].format(**context)}", given, choices, hint=hint)
+    message = str(context["error"]) if first["type"] == "value_error" else first["msg"]
+    return UserError(f"{key}: {message}" if key else message, given, choices, hint=hint)
 
 
 def _words_at(key: tuple[str | int, ...], error: ValidationError) -> list[str]:

@@ -94,7 +94,7 @@ def _check_grid(settings: SearchSettings, try_point: Try) -> None:
 
 def _refuse(rule: str, trouble: UserError | None) -> None:
     if trouble is not None:
-        raise trouble.replace(rule=f"{rule}: {trouble.rule.partition(': ')[2] or trouble.rule}")
+        raise trouble.replace(rule=f"{rule}: {trouble.rule}")
 
 
 def _trouble(settings: SearchSettings, part: Mapping[str, Any], try_point: Try) -> UserError | None:

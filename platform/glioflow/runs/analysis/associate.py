@@ -64,7 +64,7 @@ def associate_cohort(
         kind="association",
         experiment=EXPERIMENT,
         name=f"association-{Path(cohort).name}",
-        tags={"glioflow.masks": shapes.masks},
+        tags=shapes.tags,
         params={"masks": shapes.masks, "clinical": clinical.name, "features": list(feature_names)},
         datasets=(*shapes.datasets, table_dataset(clinical, "testing")),
     )

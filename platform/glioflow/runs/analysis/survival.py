@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from glioflow.cluster.storage import prepared_home
 from glioflow.data.formats.detect import open_cohort
@@ -27,6 +28,9 @@ from glioflow.tracking.run import Opening, Run, open_run
 
 EXPERIMENT = "survival"
 STAGE = "survival.json"
+# Tag of a run that measured the out-of-fold masks of a cross-validation: the run of that.
+MASKS_OF = "glioflow.masks_of"
+_RUN_ID = re.compile(r"\b[0-9a-f]{32}\b")
 Features = dict[str, dict[str, float | None]]
 
 
@@ -48,6 +52,7 @@ class Shapes:
         features: Key of `MaskFeatures.volume` to value, by case.
         persons: The patient of each case.
         masks: In words, whose masks were measured.
+        run_id: The cross-validation whose out-of-fold masks they are; None of others.
         datasets: The cohort that they are of.
     """
 
@@ -55,6 +60,12 @@ class Shapes:
     persons: dict[str, str]
     masks: str
     datasets: tuple[Dataset, ...]
+    run_id: str | None = None
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Tags of a run that measured them."""
+        return {"glioflow.masks": self.masks} | ({MASKS_OF: self.run_id} if self.run_id else {})
 
 
 def fit_survival(
@@ -94,7 +105,7 @@ def fit_survival(
         kind="survival",
         experiment=EXPERIMENT,
         name=f"survival-{evaluation.task}",
-        tags={"glioflow.masks": shapes.masks, "glioflow.task": evaluation.task},
+        tags={**shapes.tags, "glioflow.task": evaluation.task},
         params={"survival": settings.model_dump(mode="json"), "masks": shapes.masks, "clinical": clinical.name},
         datasets=(*shapes.datasets, *tables),
     )
@@ -144,7 +155,7 @@ def measure_shapes(tracking: Tracking, masks: str, cohort: str | Path | None, us
     rows: list[CaseScores] = tracking.read_json(masks, OUT_OF_FOLD)
     features = {row["id"]: row["features"] for row in rows}
     persons = {row["id"]: person_of(row) for row in rows}
-    return Shapes(features, persons, f"out-of-fold masks of run {masks}", datasets_of(crossval, used_for))
+    return Shapes(features, persons, f"out-of-fold masks of run {masks}", datasets_of(crossval, used_for), masks)
 
 
 def _manual_features(path: Path) -> tuple[Features, dict[str, str]]:
@@ -168,6 +179,15 @@ def _manual_features(path: Path) -> tuple[Features, dict[str, str]]:
         hint = "give a labeled cohort, or --masks with a cross-validation's run id"
         raise UserError("--masks manual needs a cohort with masks", path, hint=hint)
     return features, persons
+
+
+def masks_of(run: Any) -> str | None:
+    """Return the run of the cross-validation whose out-of-fold masks a run measured, or None."""
+    tags = run.data.tags
+    if MASKS_OF in tags:
+        return str(tags[MASKS_OF])
+    in_words = _RUN_ID.search(tags.get("glioflow.masks", ""))  # all that earlier versions tagged
+    return None if in_words is None else in_words[0]
 
 
 def read_stage(run_id: str) -> SurvivalStage:

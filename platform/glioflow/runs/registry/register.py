@@ -1,7 +1,6 @@
 """From a finished run to a model version: the bundle, with a survival stage if one is given, stored in the registry."""
 
 import json
-import re
 import shutil
 import uuid
 from pathlib import Path
@@ -14,7 +13,7 @@ from glioflow.bundle.starter import check_not_reserved
 from glioflow.cluster.storage import home
 from glioflow.evaluation import VolumeInterval
 from glioflow.promotion.golden import GOLDEN, golden_answer, golden_study
-from glioflow.runs.analysis.survival import read_stage
+from glioflow.runs.analysis.survival import masks_of, read_stage
 from glioflow.runs.crossval.ensemble import make_ensemble
 from glioflow.runs.crossval.run import VOLUME_INTERVAL
 from glioflow.runs.train.test_patients import PER_PATIENT
@@ -97,8 +96,8 @@ def lineage(run: Any, survival: str | None = None) -> dict[str, str]:
 def _volume_interval(tracking: Tracking, crossval: str | None, survival: str | None) -> VolumeInterval | None:
     """Read the interval that a cross-validation logged, the given one or that of the survival stage's masks."""
     if crossval is None and survival is not None:
-        masks = re.search(r"\b[0-9a-f]{32}\b", tracking.run(survival).data.tags.get("glioflow.masks", ""))
-        crossval = masks[0] if masks and tracking.has_artifact(masks[0], VOLUME_INTERVAL) else None
+        masks = masks_of(tracking.run(survival))
+        crossval = masks if masks and tracking.has_artifact(masks, VOLUME_INTERVAL) else None
     if crossval is None:
         return None
     return VolumeInterval.model_validate(tracking.read_json(crossval, VOLUME_INTERVAL))
