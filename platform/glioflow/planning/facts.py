@@ -11,6 +11,7 @@ from glioflow.data.case import Case
 from glioflow.data.checks.channel_checks import blank_channels, copies_of_flair
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.errors import UserError
+from glioflow.evaluation.boxes import bounding_box
 from glioflow.progress import Say, quiet
 from glioflow.survival import SurvivalSettings
 from glioflow.survival.clinical import patient_key, read_clinical
@@ -274,11 +275,8 @@ def _intensities(seen: list[_CaseFacts]) -> dict[str, tuple[float, float, float]
 
 
 def _extent(anything: NDArray[np.bool_]) -> tuple[int, int, int]:
-    sizes = []
-    for axis in range(3):
-        there = np.flatnonzero(anything.any(axis=tuple(k for k in range(3) if k != axis)))
-        sizes.append(int(there[-1] - there[0] + 1) if there.size else anything.shape[axis])
-    return sizes[0], sizes[1], sizes[2]
+    s, h, w = (each.stop - each.start for each in bounding_box(anything)) if anything.any() else anything.shape
+    return s, h, w
 
 
 def _median_spacing(spacings: list[tuple[float, float, float]]) -> tuple[float, float, float]:

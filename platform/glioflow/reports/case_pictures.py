@@ -10,6 +10,7 @@ from glioflow.data.case import Case
 from glioflow.data.preprocessing.pipeline import Step, unprocessed
 from glioflow.data.preprocessing.working_image import Volume
 from glioflow.data.sequences import shown_channel
+from glioflow.evaluation.boxes import bounding_box
 from glioflow.reports.cohort_figures import Picture, window_of
 
 
@@ -67,8 +68,8 @@ def planes(case: Case) -> list[Picture]:
 def montage(case: Case, *, rows: int = 3, columns: int = 8) -> list[list[Picture]]:
     """Return evenly spaced slices of FLAIR from bottom to top, the mask outlined."""
     image = _flair(case)
-    lit = np.flatnonzero(image.reshape(len(image), -1).any(axis=1))
-    low, high = (lit[0], lit[-1]) if len(lit) else (0, len(image) - 1)
+    lit = bounding_box(image != 0)[0]
+    low, high = (lit.start, lit.stop - 1) if lit.stop else (0, len(image) - 1)
     chosen = np.unique(np.linspace(low, high, rows * columns).round().astype(int))
     window = window_of(image)  # one for all: slices without a head are not blown up to noise
     pictures = [
