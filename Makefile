@@ -10,7 +10,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: setup demo test test-slow lint docs bench serve page lock system-packages
+.PHONY: setup demo test test-alone test-on-ray test-slow lint docs bench serve page lock system-packages
 
 setup: $(STAMP)
 
@@ -39,10 +39,17 @@ lint: setup
 docs: setup ## into docs/_build/html; every warning is an error
 	$(BIN)/python -m sphinx -q -W -b html -d docs/_build/doctrees docs docs/_build/html
 
+# Ray's tests wait more than they compute, so the others run beside them, in processes that start no Ray.
 test: lint docs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --max-worker-restart=0 --dist=loadfile --durations=10 \
-		-m "not (slow or real or gpu or ray)" tests
-	$(BIN)/python -m pytest --numprocesses=2 --max-worker-restart=0 --dist=loadfile --durations=10 -m "ray and not (slow or real or gpu)" tests
+	@$(MAKE) --no-print-directory --jobs=2 test-on-ray test-alone
+
+test-on-ray: setup
+	$(BIN)/python -m pytest --numprocesses=2 --max-worker-restart=0 --dist=loadfile --durations=10 \
+		-m "ray and not (slow or real or gpu)" tests
+
+test-alone: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --max-worker-restart=0 --dist=loadfile \
+		--durations=10 -m "not (slow or real or gpu or ray)" tests
 
 test-slow: lint
 	$(BIN)/python -X faulthandler -m pytest --numprocesses=2 --max-worker-restart=0 --dist=loadfile --durations=25 \

@@ -63,7 +63,7 @@ def test_make_runs_what_readme_says(readme_block: str, environment: dict[str, st
         assert tool in tested
 
 
-@pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_tour_runs_line_by_line(readme_block: str, environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")
