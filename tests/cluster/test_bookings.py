@@ -7,7 +7,9 @@ from subprocess import run
 import pytest
 
 from bundles import changed
+from glioflow.cluster.autoscaled import AUTOSCALED_NODES, nodes_to_come
 from glioflow.cluster.connection import fit_on_node
+from glioflow.errors import UserError
 from glioflow.runs.launch import with_gpus
 from glioflow.runs.resuming import _changed_keys
 
@@ -36,6 +38,21 @@ def test_a_training_books_one_gpu_where_the_cluster_has_any(tiny, monkeypatch, h
 def test_a_run_goes_on_where_there_are_other_gpus(tiny):
     on_cpu, on_gpu = (changed(tiny, training={"gpus_per_worker": each}) for each in (0, 1))
     assert _changed_keys(on_cpu, on_gpu, ()) == []
+
+
+def test_nodes_that_an_autoscaler_may_add_count_until_they_are_there(monkeypatch):
+    monkeypatch.setenv(AUTOSCALED_NODES, "2 of CPU 8 GPU 1, 1 of CPU 16")
+    head, gpu, cpu = {"memory": 1e9}, {"CPU": 8.0, "GPU": 1.0}, {"CPU": 16.0, "GPU": 0.0}
+    assert nodes_to_come([head]) == [gpu, gpu, cpu]
+    assert nodes_to_come([head, {**gpu, "memory": 1e9}, {"CPU": 4.0}]) == [gpu, cpu]
+    assert nodes_to_come([head, gpu, gpu, gpu, cpu]) == []
+
+
+@pytest.mark.parametrize("text", ["4", "4 of GPU 1", "4 of CPU 8; 2 of CPU 16", "-1 of CPU 8", "4 of CPU 8,"])
+def test_a_list_of_nodes_that_cannot_be_read_is_refused(monkeypatch, text):
+    monkeypatch.setenv(AUTOSCALED_NODES, text)
+    with pytest.raises(UserError, match="write it like this: 4 of CPU 8 GPU 1, 2 of CPU 16"):
+        nodes_to_come([])
 
 
 @pytest.mark.ray

@@ -12,10 +12,12 @@ import pytest
 import yaml
 
 from glioflow import cluster
+from glioflow.cluster.autoscaled import AUTOSCALED_NODES, nodes_to_come
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 BASE = DEPLOY / "kuberay" / "base"
+OVERLAYS = DEPLOY / "kuberay" / "overlays"
 SCHEMAS = ROOT.parent / "shared" / "schemas"
 
 
@@ -149,7 +151,7 @@ def test_kustomize_lists_every_manifest_and_patches_what_exists():
     names = {(document["kind"], document["metadata"]["name"]) for file in listed for document in documents(BASE / file)}
     files = {path.name for path in BASE.glob("*.yaml")} - {"kustomization.yaml", "ray-references.yaml"}
     assert set(listed) == files
-    for overlay in (DEPLOY / "kuberay" / "overlays").glob("*/kustomization.yaml"):
+    for overlay in OVERLAYS.glob("*/kustomization.yaml"):
         for patch in yaml.safe_load(overlay.read_text())["patches"]:
             target = patch["target"]
             meant = [
@@ -270,6 +272,31 @@ def test_gpu_groups_go_to_gpu_nodes_and_one_has_eight():
         assert bool(gpus) == bool(pod.get("nodeSelector")) == bool(pod.get("tolerations")), name
         sizes[name] = int(gpus or 0)
     assert sizes == {"cpu": 0, "gpu": 1, "gpu8": 8}
+
+
+@pytest.mark.parametrize("overlay", [None, "small", "gpu"])
+def test_the_head_knows_which_nodes_the_autoscaler_may_add(overlay, monkeypatch):
+    (document,) = documents(BASE / "raycluster.yaml")
+    patches = (
+        [] if overlay is None else yaml.safe_load((OVERLAYS / overlay / "kustomization.yaml").read_text())["patches"]
+    )
+    for patch in patches:
+        for change in yaml.safe_load(patch["patch"]) if patch["target"]["kind"] == "RayCluster" else []:
+            *path, last = change["path"].split("/")[1:]
+            inside: Any = document
+            for part in path:
+                inside = inside[int(part) if isinstance(inside, list) else part]
+            inside[last] = change["value"]
+    listed = {
+        each["name"]: each["value"]
+        for each in document["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["env"]
+    }
+    monkeypatch.setenv(AUTOSCALED_NODES, listed[AUTOSCALED_NODES])
+    grown = []
+    for group in document["spec"]["workerGroupSpecs"]:
+        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+        grown += [{"CPU": float(limits["cpu"]), "GPU": float(limits.get("nvidia.com/gpu", 0))}] * group["maxReplicas"]
+    assert nodes_to_come([]) == grown
 
 
 def test_every_ray_pod_says_where_prometheus_finds_its_metrics():

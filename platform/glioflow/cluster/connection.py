@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, TypedDict
 
 from glioflow.cluster import secrets
+from glioflow.cluster.autoscaled import nodes_to_come
 from glioflow.cluster.environment import bypass_proxies, own_names, silence, worker_environment
 from glioflow.cluster.ray_internals import find_cluster
 from glioflow.cluster.remote_home import check_home
@@ -221,15 +222,25 @@ def is_elsewhere() -> bool:
 
 
 def resources() -> dict[str, float]:
-    """Return what the connected cluster has in all: `CPU`, `GPU`, `nodes`."""
+    """Return what the connected cluster has in all, with the nodes that are still to come: `CPU`, `GPU`, `nodes`."""
+    nodes = _nodes()
+    total = {name: sum(float(node.get(name, 0.0)) for node in nodes) for name in ("CPU", "GPU")}
+    return {**total, "nodes": float(len(nodes))}
+
+
+def _nodes() -> list[Mapping[str, float]]:
+    """Return what each node has, those that the autoscaler may still add at the end."""
     import ray
 
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    total = {"CPU": 0.0, "GPU": 0.0, "nodes": float(len(alive))}
-    for node in alive:
-        for name in ("CPU", "GPU"):
-            total[name] += float(node["Resources"].get(name, 0.0))
-    return total
+    alive: list[Mapping[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [*alive, *(nodes_to_come(alive) if joins() else ())]
+
+
+def nodes_still_to_come() -> int:
+    """Return how many nodes the connected cluster's autoscaler may still add."""
+    import ray
+
+    return len(_nodes()) - sum(bool(node["Alive"]) for node in ray.nodes())
 
 
 def of_this_machine(*, gpus: bool) -> dict[str, float]:
@@ -243,10 +254,8 @@ def of_this_machine(*, gpus: bool) -> dict[str, float]:
 
 
 def slots(*, cpus: float, gpus: float) -> int:
-    """Return how many workers of this size the connected cluster's nodes hold, each of them on one node."""
-    import ray
-
-    return sum(fit_on_node(node["Resources"], cpus=cpus, gpus=gpus) for node in ray.nodes() if node["Alive"])
+    """Return how many workers of this size the cluster's nodes hold, each on one node; nodes to come count, too."""
+    return sum(fit_on_node(node, cpus=cpus, gpus=gpus) for node in _nodes())
 
 
 def fit_on_node(resources: Mapping[str, float], *, cpus: float, gpus: float) -> int:

@@ -38,7 +38,7 @@ from glioflow.runs.search.study_store import check_studies
 from glioflow.runs.search.survival_objective import TABLES, Tables, find_tables, locate_tables
 from glioflow.runs.search.trial import TrialPlan, open_trial
 from glioflow.runs.search.trial_folds import deal_folds
-from glioflow.runs.search.tuner import SearchFolder, build_tuner
+from glioflow.runs.search.tuner import SearchFolder, build_tuner, letting_nodes_come
 from glioflow.runs.source import Source
 from glioflow.tracking import PATIENCE_S, Tracking
 from glioflow.tracking.addresses import answers
@@ -255,7 +255,12 @@ def _run(
     tuner = build_tuner(experiment, folder, trial_plan, searcher, scheduler, many, board)
     try:
         lines = say if show is None else None
-        with parent.followed(lines), surviving_memory_kills(), cluster.restoring_interrupts():
+        with (
+            parent.followed(lines),
+            surviving_memory_kills(),
+            letting_nodes_come(experiment),
+            cluster.restoring_interrupts(),
+        ):
             results = tuner.fit()
         if searcher is not None:
             share_study(folder.storage)

@@ -1,5 +1,6 @@
 """Tune's tuner for a search: how many trials at once, what each books, who listens, where its files lie."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from glioflow import atomic, cluster
 from glioflow.clock import stamp
+from glioflow.cluster.autoscaled import letting_trials_wait
 from glioflow.cluster.logins import without_password
 from glioflow.cluster.remote_home import fetch, list_shared, ray_storage, share
 from glioflow.cluster.storage import home_uri
@@ -155,6 +157,13 @@ def _population(settings: SearchSettings) -> Any:
     return BasicVariantGenerator(
         points_to_evaluate=[dict(point) for point in settings.first] or None, random_state=settings.seed
     )
+
+
+def letting_nodes_come(experiment: Experiment) -> AbstractContextManager[None]:
+    """Let, in a block, as many trials wait as may run at once, where the cluster's autoscaler may still add nodes."""
+    training = experiment.training
+    at_once = _concurrent(experiment) or cluster.slots(cpus=training.cpus_per_worker, gpus=training.gpus)
+    return letting_trials_wait(at_once, cluster.nodes_still_to_come())
 
 
 def _concurrent(experiment: Experiment) -> int | None:
