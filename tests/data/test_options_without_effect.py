@@ -104,3 +104,13 @@ def test_skip_incomplete_is_refused_where_no_case_can_be_incomplete(cohorts, for
 def test_a_channel_is_refused_where_no_series_can_be_chosen(cohorts, format):
     with pytest.raises(UserError, match=f"--channel .*got the format {format}"):
         open_cohort(cohorts / format).with_channels({"flair": "x"})
+
+
+def test_a_cohort_yaml_that_leads_nowhere_is_refused(cohorts):
+    declared = cohorts / "lgg" / "cohort.yaml"
+    declared.symlink_to("nowhere.yaml")
+    try:
+        with pytest.raises(UserError, match=r"cohort\.yaml must be a file that can be read"):
+            open_cohort(cohorts / "lgg")
+    finally:
+        declared.unlink()

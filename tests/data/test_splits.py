@@ -125,10 +125,12 @@ def test_a_split_file_is_read_here_or_in_the_data_folder(tmp_path):
         ({"train": ["p000_0"], "val": []}, "at least one case in 'val'"),
         ({"train": ["p000_0", "p000_0"], "val": ["p001_0"]}, "a case once; got p000_0 2 times in 'train'"),
         ({"train": "p000_0"}, "lists train, val and test"),
+        ('{"train": ["p000_0"], "train": ["p001_0"], "val": ["p002_0"]}', r"split\.json: the key 'train' stands twice"),
+        ("[" * 9000, "lists train, val and test"),
     ],
 )
 def test_a_wrong_split_file_says_what_is_wrong(tmp_path, said, message):
-    (tmp_path / "split.json").write_text(json.dumps(said))
+    (tmp_path / "split.json").write_text(said if isinstance(said, str) else json.dumps(said))
     with pytest.raises(UserError, match=message):
         make_split(cohort(3, cases=2), SplitSettings(method="file", file=str(tmp_path / "split.json")))
 

@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -256,14 +256,22 @@ def read_split(settings: SplitSettings, folder: Path | None) -> Split:
     for path in paths:
         if path.is_file():
             try:
-                value = json.loads(path.read_bytes())
+                value = json.loads(path.read_bytes(), object_pairs_hook=_without_doubles)
                 folds = value if isinstance(value, list) else None
                 if isinstance(value, dict) and "training" in value:
                     folds = _folds_of_datalist(path)
                 return Split.model_validate(value if folds is None else _chosen(folds, fold, path))
-            except UserError:
-                raise
-            except (ValidationError, ValueError):
+            except UserError as error:
+                raise error.replace(file=path) from None
+            except (ValidationError, ValueError, RecursionError):
                 raise UserError("a split file must be JSON with the lists train, val and test", file=path) from None
     looked = " or ".join(str(path) for path in paths)
     raise UserError("split.file does not exist", looked, hint="give the path of a split file")
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of a JSON text; raises `UserError` where a key stands twice, of which JSON takes the last."""
+    counts = Counter(key for key, _ in pairs)
+    if twice := [key for key, times in counts.items() if times > 1]:
+        raise UserError(f"the key {twice[0]!r} stands twice", hint="remove one")
+    return dict(pairs)

@@ -17,6 +17,7 @@ Files that no pattern fits are guessed by their names where `cohort.yaml` has no
 has.
 """
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
@@ -163,8 +164,15 @@ def case_name(name: str) -> str:
 
 
 def declared_in(path: Path) -> list[Path]:
-    """Return the `cohort.yaml` that holds for a folder: its own, or that of the one above; none or one."""
-    return [file for folder in (path, path.parent) if (file := folder / DECLARED).is_file()][:1]
+    """Return the `cohort.yaml` that holds for a folder: its own, or that of the one above; none or one.
+
+    Raises:
+        UserError: If it is no file, but a folder or a link to nowhere.
+    """
+    there = [file for folder in (path, path.parent) if os.path.lexists(file := folder / DECLARED)][:1]
+    if there and not there[0].is_file():
+        raise UserError(f"{DECLARED} must be a file that can be read", there[0], hint="mend or remove it")
+    return there
 
 
 def roles_for(format: str, path: Path, *uses: str) -> FileRoles:
