@@ -15,6 +15,7 @@ from glioflow.reports.tables import Table
 from glioflow.runs.crossval import run as crossval_run
 from glioflow.runs.search import run as search_run
 from glioflow.runs.search.board import Board
+from glioflow.runs.search.conclusion import Searched
 from glioflow.runs.train import run as train_run
 
 
@@ -65,7 +66,7 @@ class CrossvalResult(Summarized):
 
 
 @dataclass(frozen=True)
-class SearchResult(search_run.Searched, Result):
+class SearchResult(Searched, Result):
     """A finished search.
 
     Attributes:

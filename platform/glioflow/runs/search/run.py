@@ -5,32 +5,32 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from glioflow import cluster
 from glioflow.clock import stamp
 from glioflow.cluster.lease import holding
 from glioflow.cluster.remote_home import check_home
 from glioflow.cluster.storage import home
-from glioflow.config import Experiment, data_source, override
+from glioflow.config import Experiment, data_source
 from glioflow.config.experiment import check_search
-from glioflow.config.search import NAME, Point, SearchSettings
+from glioflow.config.search import NAME
 from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError, last_line
 from glioflow.progress import Say, quiet
-from glioflow.runs.launch import Setting, check_searched_batches, open_setting, opening_of, to_yaml
+from glioflow.runs.launch import Setting, check_searched_batches, open_setting, opening_of
 from glioflow.runs.plan import plan_of
 from glioflow.runs.search.board import Board
-from glioflow.runs.search.earlier import SPACE, earlier_points, finished_trials, point_of
+from glioflow.runs.search.conclusion import Searched, conclude
+from glioflow.runs.search.earlier import SPACE, earlier_points
 from glioflow.runs.search.listing import unknown_search
 from glioflow.runs.search.memory_guard import surviving_memory_kills
 from glioflow.runs.search.observer import LISTENERS, Listener
 from glioflow.runs.search.parent_run import ParentRun, link_to
 from glioflow.runs.search.prepared_variants import VARIANTS, check_variants, prepare_variants
-from glioflow.runs.search.report import Finalist, report_search
 from glioflow.runs.search.resumed import check_begun, check_tables, resumed_search
 from glioflow.runs.search.schedulers import build_scheduler, replay
 from glioflow.runs.search.searcher import Searcher, count_open, enqueue, open_study, share_study
@@ -40,33 +40,10 @@ from glioflow.runs.search.trial import TrialPlan, open_trial
 from glioflow.runs.search.trial_folds import deal_folds
 from glioflow.runs.search.tuner import SearchFolder, build_tuner, letting_nodes_come
 from glioflow.runs.source import Source
-from glioflow.tracking import PATIENCE_S, Tracking
-from glioflow.tracking.addresses import answers
-from glioflow.tracking.logged_models import log_model
-from glioflow.tracking.run import REASON, Run, close_children, open_run, resume_run
+from glioflow.tracking import Tracking
+from glioflow.tracking.run import Run, close_children, open_run, resume_run
 
 FOLDS = "glioflow.search_folds"
-
-
-class BestTrial(TypedDict):
-    """The best trial: its run, the values of the searched keys, and what it reached."""
-
-    run_id: str
-    params: Point
-    metrics: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Searched:
-    """What a search ended with; `front` has the best trials where there are several objectives."""
-
-    name: str
-    run_id: str
-    num_trials: int
-    best: BestTrial
-    experiment: Experiment
-    front: list[Finalist]
-    cost: dict[str, float]
 
 
 def search(
@@ -175,7 +152,7 @@ def _search(
             )
             many = trials or experiment.search.num_trials
             _run(setting, folder, trial_plan, many, parent=parent, say=say, show=show)
-            return _conclude(setting, folder, parent, [setting.cohort.path, *prepared.values()])
+            return conclude(setting, folder, parent, [setting.cohort.path, *prepared.values()])
         except BaseException:
             with contextlib.suppress(Exception):  # where MLflow is away or the disk full, the first error is what helps
                 close_children(setting.tracking, experiment.name, run.run_id)
@@ -278,32 +255,3 @@ def _was_interrupted(folder: SearchFolder, results: Iterable[Any], *, in_populat
     if in_population:
         return any(not (each.metrics or {}).get("finished") and each.error is None for each in results)
     return count_open(folder.study, folder.storage) > 0
-
-
-def _conclude(setting: Setting, folder: SearchFolder, parent: ParentRun, cohorts: Sequence[Path]) -> Searched:
-    """Close what was left open, name the best finished trial, and log it as an experiment ready to run."""
-    tracking, experiment, name, run = setting.tracking, setting.experiment, folder.name, parent.run
-    if not answers(tracking.uri, patience_s=PATIENCE_S):
-        raise RunFailed(f"MLflow at {tracking.shown} does not answer; start it and continue with --resume {name}")
-    close_children(tracking, experiment.name, run.run_id)
-    parent.update(last=True)
-    trials = tracking.children(experiment.name, run.run_id)
-    finished = finished_trials(trials)
-    if not finished:
-        reasons = {trial.data.tags.get(REASON, "") for trial in trials} - {""}
-        raise RunFailed(f"no trial of {name} finished{': ' + '; '.join(sorted(reasons)) if reasons else ''}")
-    best = max(finished, key=lambda run: float(run.data.metrics["val/dice_mean"]))
-    params = point_of(best, experiment)
-    chosen = override(experiment, experiment.search.overrides(params))
-    chosen = chosen.model_copy(update={"search": SearchSettings()})
-    run.log_text("best.yaml", to_yaml(chosen))
-    # Under the same names, so that searches and trainings sort and compare in one table.
-    run.log_metrics({key: value for key, value in best.data.metrics.items() if key.startswith("val/")})
-    run.set_tags({"glioflow.best_run": best.info.run_id})
-    front, cost = report_search(setting, folder.study, folder.storage, run, trials, cohorts)
-    if experiment.search.folds == 1:  # of several folds none is the trial's model
-        with contextlib.suppress(Exception):  # MLflow is away: the search is whole, and `register` makes them
-            for trial in finished:
-                log_model(tracking, trial.info.run_id)
-    best_trial: BestTrial = {"run_id": best.info.run_id, "params": params, "metrics": dict(best.data.metrics)}
-    return Searched(name, run.run_id, len(trials), best_trial, chosen, front, cost)
