@@ -222,7 +222,7 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--cases", type=int, nargs="+", default=CASES)
-    parser.add_argument("--million", action="store_true", help="a million cases too; takes 16 GB of memory")
+    parser.add_argument("--million", action="store_true", help="a million cases too; takes about 7 GB of memory")
     parser.add_argument("--report", type=Path, default=Path(__file__).with_suffix(".md"))
     said = parser.parse_args()
     load, began = os.getloadavg()[0], time.monotonic()
