@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 
 from glioflow.cluster import secrets
 from glioflow.cluster.autoscaled import nodes_to_come
-from glioflow.cluster.environment import bypass_proxies, own_names, silence, worker_environment
+from glioflow.cluster.environment import bypass_proxies, in_ray_job, own_names, silence, worker_environment
 from glioflow.cluster.ray_internals import find_cluster
 from glioflow.cluster.remote_home import check_home
 from glioflow.cluster.starting import reporting_the_wait, short_socket_paths
@@ -38,7 +38,8 @@ def connect(*, num_cpus: int | None = None) -> None:
 
     if ray.is_initialized():
         return
-    check_home()
+    if home_uri() is None and (os.environ.get("GLIOFLOW_HOME") or not in_ray_job()):
+        check_home()
     if home_uri() is not None:  # one path on every node
         os.environ.setdefault("GLIOFLOW_CACHE", str(cache_folder()))
     options: _Options = {
