@@ -1,4 +1,4 @@
-"""GlioFlow: honest brain tumor segmentation by patient, on Ray and MLflow. Research software, not for clinical use.
+"""GlioFlow: brain tumor segmentation on Ray and MLflow, scored by patient. Research software, not for clinical use.
 
 The Python API:
 
@@ -20,7 +20,7 @@ that fails `RunFailed`. Importing the package loads nothing heavy: a function's 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from glioflow.errors import GlioflowError, RunFailed, UserError
+from glioflow.errors import GlioflowError, RunFailed, UserError, nearest_choice
 from glioflow.version import __version__
 
 if TYPE_CHECKING:
@@ -104,9 +104,18 @@ _MODULES = {
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
+# Commands whose functions have longer names.
+_FUNCTION_OF = {
+    **{"audit": "audit_experiment", "features": "measure_features", "gc": "collect_garbage", "models": "list_models"},
+    **{"page": "serve_page", "predict": "predict_studies", "searches": "list_searches", "survival": "fit_survival"},
+}
+
+
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
-        raise AttributeError(f"module 'glioflow' has no attribute {name!r}")
+        meant = _FUNCTION_OF.get(name) or nearest_choice(name, __all__)
+        question = "" if meant is None or name.startswith("_") else f"; did you mean gf.{meant}?"
+        raise AttributeError(f"module 'glioflow' has no attribute {name!r}{question}")
     value = globals()[name] = getattr(import_module(_MODULE_OF[name]), name)
     return value
 

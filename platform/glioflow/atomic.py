@@ -42,9 +42,9 @@ def check_folder(folder: Path, name: str) -> None:
     there = nearest_existing(path)
     missing = [each for each in (path, *path.parents) if there in each.parents]
     if links := [each for each in missing if os.path.islink(each)]:
-        raise UserError(f"{name} must name a folder, not a link to nowhere", links[0], hint="give another path")
+        raise UserError(f"{name} must name a folder, not a broken link", links[0], hint="give another path")
     if any(len(os.fsencode(each.name)) > os.pathconf(there, "PC_NAME_MAX") for each in missing):
-        raise UserError(f"{name} must have shorter names", folder, hint="give another path")
+        raise UserError(f"{name} has a name that is too long for this disk", folder, hint="give another path")
     if not there.is_dir():
         raise UserError(f"{name} must name a folder, not a file", there, hint="give another path")
     try:

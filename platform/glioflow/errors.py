@@ -170,7 +170,7 @@ class StoreFailed(GlioflowError, OSError):  # noqa: N818 - as RunFailed
 
 
 class OutOfRoom(RunFailed):
-    """The disk or memory of an endpoint is full, which is no caller's mistake; it answers 503."""
+    """The disk or memory of an endpoint is full, which is not a mistake of the caller; it answers 503."""
 
     def __init__(self) -> None:
         super().__init__("the endpoint has no room for the request; try again later")
@@ -189,7 +189,7 @@ def space_of(folder: Path) -> tuple[int, int]:
 
 
 def is_out_of_room(error: BaseException) -> bool:
-    """Return whether an error, or one that it came from, is a lack of disk or memory: nobody's mistake who asked."""
+    """Return whether an error, or one that it came from, is a lack of disk or memory: not a mistake of the caller."""
     return is_disk_full(error) or any(isinstance(each, MemoryError) for each in causes_of(error))
 
 

@@ -1,6 +1,12 @@
 """How long work reports its progress: to a function that the caller gives, such as one that prints."""
 
-from typing import Protocol
+import time
+from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeVar
+
+Item = TypeVar("Item")
+# When the first line about many like steps is due, and how often the next ones are.
+FIRST_S, LINE_S = 2.0, 15.0
 
 
 class Say(Protocol):
@@ -12,3 +18,32 @@ class Say(Protocol):
 
 def quiet(text: str, part: float | None = None) -> None:
     """Ignore progress."""
+
+
+def occasionally(say: Say) -> Say:
+    """Return a listener that passes on every part of the work, but a line only after 2 s and then every 15 s."""
+    due = time.monotonic() + FIRST_S
+
+    def pass_on(text: str, part: float | None = None) -> None:
+        nonlocal due
+        now = time.monotonic()
+        if text and now < due:
+            text = ""
+        elif text:
+            due = now + LINE_S
+        if text or part is not None:
+            say(text, part)
+
+    return pass_on
+
+
+def counted(items: Sequence[Item], what: str, say: Say) -> Iterator[Item]:
+    """Give each item, and say after it how many are done, such as "case 3 of 12"."""
+    for number, item in enumerate(items, start=1):
+        yield item
+        say(f"{what} {number} of {len(items)}", number / len(items))
+
+
+def portion(say: Say, name: str, first: float, last: float) -> Say:
+    """Return a listener whose lines begin with `name` and whose [0, 1] is [first, last] of the whole work."""
+    return lambda text, part=None: say(f"{name}: {text}", first + (last - first) * (part or 0.0))

@@ -35,7 +35,7 @@ class _Loader(yaml.SafeLoader):
             key = key_node.value if is_merge else self.construct_object(key_node)
             line = key_node.start_mark.line + 1
             if key in lines:
-                raise UserError(f"the key {key!r} stands twice, in lines {lines[key]} and {line}", hint="remove one")
+                raise UserError(f"the key {key!r} appears twice, in lines {lines[key]} and {line}", hint="remove one")
             lines[key] = line
         return super().construct_mapping(node, deep)
 
@@ -78,7 +78,7 @@ def parse_yaml(text: str) -> Any:
     except (AttributeError, LookupError, TypeError) as error:  # a tag such as !!timestamp before another text
         raise UserError("the text has a tag that does not suit its value", hint="remove the tag") from error
     except ValueError as error:  # a date such as 2024-13-01
-        raise UserError(f"the text has a value that cannot be: {error}", hint="put it in quotes") from None
+        raise UserError(f"the text has an invalid value: {error}", hint="put it in quotes") from None
 
 
 def _expanded(node: yaml.Node | None, known: dict[int, int]) -> int:
@@ -90,5 +90,5 @@ def _expanded(node: yaml.Node | None, known: dict[int, int]) -> int:
         inner = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
         known[id(node)] = 1 + sum(_expanded(part, known) for part in inner)
     elif not known[id(node)]:
-        raise UserError("an alias must not stand within its own anchor", hint="remove it")
+        raise UserError("an alias must not be inside its own anchor", hint="remove it")
     return known[id(node)]

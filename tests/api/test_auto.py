@@ -87,11 +87,11 @@ def test_every_line_says_what_is_left_and_the_bar_shows_what_is_spent(home, tmp_
         ({}, "needs a budget"),
         ({"hours": 0}, "must be a finite number above 0"),
         ({"hours": float("inf")}, "must be a finite number above 0"),
-        ({"hours": 1, "name": "../x"}, "--name must be letters"),
+        ({"hours": 1, "name": "../x"}, "--name must begin with a letter"),
         ({"hours": 1, "name": "starter"}, "ships with GlioFlow"),
-        ({"resume": "b"}, "--resume must name an auto"),
+        ({"resume": "b"}, "--resume must name an earlier auto"),
         ({"resume": "a", "name": "b"}, "--name must be left out"),
-        ({"hours": 1, "name": "a"}, "must not exist"),
+        ({"hours": 1, "name": "a"}, "an auto named a exists already"),
         ({"hours": 1, "name": "b"}, "holds no files of a known cohort format"),
     ],
 )
@@ -110,7 +110,7 @@ def test_a_missing_cohort_another_cohort_and_a_damaged_state_are_named(home, tmp
     with pytest.raises(UserError, match="began with the cohort"):
         read_state("a", home, None)
     (home / "auto" / "a" / "state.json").write_text("{}")
-    with pytest.raises(UserError, match="as GlioFlow wrote it"):
+    with pytest.raises(UserError, match="state of the auto is damaged"):
         read_state("a", tmp_path, None)
 
 
@@ -179,7 +179,7 @@ OUTCOMES = {
 
 def test_the_report_says_what_won_and_by_how_much_beside_baselines_intervals_and_cost():
     page = auto_page("lgg", OUTCOMES, hours=0.5, spent_s=1732)
-    for text in ("0.781", "0.720 to 0.830", "nothing at all", "0.050 in mean Dice above the plan", "stopped early"):
+    for text in ("0.781", "0.720 to 0.830", "an empty mask", "0.050 in mean Dice above the plan", "stopped early"):
         assert text in page
     for text in ("29 min of 30 min", "insufficient-evidence", "overlap &lt;and&gt; pixels", "no clinical table"):
         assert text in page

@@ -52,6 +52,14 @@ def test_every_function_is_typed_and_says_what_each_argument_is(name):
         assert f"{parameter.name}:" in text, f"{name}({parameter.name})"
 
 
-def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="tarin"):
-        _ = gf.tarin  # type: ignore[attr-defined]
+@pytest.mark.parametrize(
+    ("name", "meant"), [("tarin", "train"), ("gc", "collect_garbage"), ("predict", "predict_studies")]
+)
+def test_an_unknown_name_is_an_attribute_error_that_names_the_one_that_was_meant(name, meant):
+    with pytest.raises(AttributeError, match=rf"{name}.*did you mean gf\.{meant}\?"):
+        getattr(gf, name)
+
+
+def test_a_name_unlike_any_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"'zzzz'$"):
+        _ = gf.zzzz  # type: ignore[attr-defined]

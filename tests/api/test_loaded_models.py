@@ -145,7 +145,7 @@ def test_a_mask_is_saved_by_its_suffix(model, study, images, tmp_path):
     np.testing.assert_array_equal(picture > 0, slice_.mask[0] > 0)
 
 
-@pytest.mark.parametrize(("name", "rule"), [("m.png", "one slice"), ("m.mha", "suffix"), ("m.dcm", "DICOM")])
+@pytest.mark.parametrize(("name", "rule"), [("m.png", "one slice"), ("m.mha", "suffix"), ("m.dcm", "DICOM.*a folder")])
 def test_what_cannot_hold_a_mask_is_refused_with_the_choices_and_nothing_is_written(model, study, tmp_path, name, rule):
     with pytest.raises(gf.UserError, match=rule) as refused:
         model.predict(study).save(tmp_path / name)
@@ -184,6 +184,17 @@ def test_a_notebook_shows_the_overlay_and_the_table_and_escapes_what_it_shows(mo
 def test_a_study_that_is_not_there_is_named(model):
     with pytest.raises(gf.UserError, match="TCGA_nowhere"):
         model.predict("TCGA_nowhere")
+
+
+@pytest.mark.parametrize("study", [3, None, [3]])
+def test_what_is_no_study_is_refused_by_its_type(model, study):
+    with pytest.raises(gf.UserError, match="a study must be a path, a list of paths, an array or a Case"):
+        model.predict(study)
+
+
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(model_folder):
+    with pytest.raises(gf.UserError, match=r"no device 'cuda:9'.*cpu"):
+        gf.load(str(model_folder), device="cuda:9")
 
 
 def test_a_model_that_is_not_there_is_named(tracking):

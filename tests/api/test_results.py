@@ -112,6 +112,11 @@ def test_mistakes_are_user_errors(lgg, tmp_path, quiet):
         "nowhere.csv": lambda: gf.fit_survival(clinical="nowhere.csv"),
         "nowhere.yml": lambda: gf.audit_experiment("nowhere.yml", lgg, say=quiet),
         "s3://": lambda: gf.check("s3://bucket/cohort", say=quiet),
+        "of type NoneType": lambda: gf.train(None, lgg, say=quiet),
+        "model_validate": lambda: gf.train({"name": "x"}, lgg, say=quiet),
+        "a run must be its id": lambda: gf.register(3),
+        "a model must be its name": lambda: gf.load(None),
+        "at least 3 folds; got 2": lambda: gf.crossval(gf.Experiment(), lgg, folds=2, say=quiet),
         "lgq": lambda: gf.synthesize("lgq", tmp_path / "out", say=quiet),
     }
     for word, call in mistakes.items():

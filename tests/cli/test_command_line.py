@@ -77,7 +77,7 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(tmp_path, lgg, words, s
     (tmp_path / "some.yaml").write_text("name: some\n")
     case = next(path for path in lgg.iterdir() if path.is_dir())
     done = glioflow(*(str(case) if word == "CASE" else word for word in words), "--json", cwd=tmp_path)
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    lines = [line for line in done.stderr.splitlines() if line.strip() and not line.endswith(": loading")]
     assert done.returncode == 2, done.stderr
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("error: ")
@@ -99,7 +99,7 @@ def command(tmp_path, lgg, monkeypatch, capfd):
             main()
         out, err = capfd.readouterr()
         assert out == ""
-        return end.value.code, [line for line in err.splitlines() if line.strip()]
+        return end.value.code, [line for line in err.splitlines() if line.strip() and not line.endswith(": loading")]
 
     return run
 
@@ -111,7 +111,7 @@ EARLY = {
     "a file as cohort": (["train", "some.yaml", "--data", "some.yaml"], "some.yaml is no folder"),
     "a search that is a path": (
         ["search", "space.yaml", "--resume", ".."],
-        "--resume must name a search that was begun",
+        "--resume must name an earlier search",
     ),
     "a run to resume that is nowhere": (["train", "some.yaml", "--data", "COHORT", "--resume", "f" * 32], "f" * 32),
     "a file for a report": (["data", "describe", "COHORT", "--out", "some.yaml"], "--out must name a folder"),
@@ -179,7 +179,7 @@ def test_a_path_of_the_wrong_kind_is_one_line_wherever_it_is_met(capsys, tmp_pat
         (tmp_path / "file" / "x").mkdir()
     assert end.value.code == 2
     assert capsys.readouterr().err.splitlines() == [
-        f"error: {tmp_path / 'file' / 'x'}: not a directory; choose another path or mend this one"
+        f"error: {tmp_path / 'file' / 'x'}: not a directory; choose another path, or correct this one"
     ]
 
 
@@ -288,7 +288,7 @@ def test_exit_codes_tell_a_mistake_from_a_failed_run(capsys):
     assert err.splitlines() == [
         "error: a rule; got a value",
         "failed: the run failed",
-        "failed: the store is away; go on once it works again",
+        "failed: the store is away; continue once it works again",
         "interrupted",
     ]
 

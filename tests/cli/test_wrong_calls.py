@@ -89,7 +89,8 @@ def call(place, lgg, monkeypatch, capfd):
         seconds = time.perf_counter() - began
         out, err = capfd.readouterr()
         assert out == ""
-        return end.value.code, [line for line in err.splitlines() if line.strip()], seconds
+        lines = [line for line in err.splitlines() if line.strip() and not line.endswith(": loading")]
+        return end.value.code, lines, seconds
 
     return run
 
@@ -167,7 +168,7 @@ train some.yaml --data COHORT -o loss.name=cross_entropy -> loss cross_entropy i
 train some.yaml --data COHORT -o loss.class_weights=[1,10] -> loss.class_weights must be 1, one for each output
 train some.yaml --data COHORT -o split.seed=-1 -> split.seed must be at least 0
 train some.yaml --data COHORT -o training.seed=-1 -> training.seed must be at least 0
-train knot.yaml --data COHORT -> within its own anchor
+train knot.yaml --data COHORT -> inside its own anchor
 train some.yaml --data COHORT -o target.kind=regions -> regions
 train some.yaml --data COHORT -o training.num_workers=[2,2] -> [fewest, most]
 train some.yaml --data COHORT -o training.num_workers=3 -> training.batch_size must be a multiple
@@ -185,7 +186,7 @@ crossval some.yaml --data COHORT --resume RUN -> ffff
 search some.yaml --data COHORT -> search.space
 search space.yaml --data nowhere -> nowhere does not exist
 search space.yaml --data COHORT --resume .. -> --resume must
-search space.yaml --data COHORT --resume nowhere -> --resume must name a search that was begun
+search space.yaml --data COHORT --resume nowhere -> --resume must name an earlier search
 search space.yaml --data COHORT --trials 0 -> --trials
 search space.yaml --data COHORT --budget -1 -> budget
 search space.yaml --data COHORT --budget nan -> budget
@@ -193,7 +194,7 @@ search rate.yaml --data COHORT -> did you mean training.learning_rate
 search some.yaml --data COHORT -o search.space={training.epochs:{low:1}} -> search.space.training.epochs.kind must be
 search dise.yaml --data COHORT -> loss.name cannot be dise
 search grid.yaml --data COHORT -> at most 2000 points
-search low.yaml --data COHORT -> low < high
+search low.yaml --data COHORT -> low must be below high
 search first.yaml --data COHORT -> search.first
 search space.yaml --data COHORT -o search.name=../x -> search.name
 reproduce RUN -> ffff
@@ -280,7 +281,7 @@ data check nowhere -> nowhere
 data check nothing -> nothing is empty
 data check cohort -> holds no files of a known cohort format
 data check notes.txt -> notes.txt
-data check s3://bucket/x -> not a prepared cohort's URI
+data check s3://bucket/x -> not a prepared cohort
 data check COHORT --channel flair=x -> --channel needs DICOM or NIfTI
 data prepare nowhere out -> nowhere
 data prepare COHORT notes.txt -> OUT must name a folder
@@ -297,7 +298,7 @@ auto nothing --hours 1 -> nothing is empty
 auto COHORT --hours inf -> a finite number above 0
 train some.yaml --data COHORT -o training.epochs=99999999999999999999 -> training.epochs
 train some.yaml --data COHORT -o model.encoder=resnet18 -o model.weights=s3://no/x.pth -> weights cannot be read
-predict starter CASE --out COHORT -> must be new or an earlier answer
+predict starter CASE --out COHORT -> must be new or hold an earlier answer
 demo --data nowhere -> nowhere does not exist
 train some.yaml --data COHORT -o training.start=nowhere.pth -> nowhere.pth does not exist
 train some.yaml --data COHORT -o training.start=other.safetensors -> training.start do not fit the network
@@ -340,9 +341,9 @@ def test_a_wrong_call_is_one_clear_line_and_exit_code_2(call, place, line):
 # What surrounds a call of `train` (and of `models`, where Ray is not the matter), and what its one line says.
 SURROUNDINGS = """
 GLIOFLOW_HOME=gs://bucket/home -> MLFLOW_TRACKING_URI must name a server (http://...) where GLIOFLOW_HOME is an object
-GLIOFLOW_HOME=file:///tmp/home -> GLIOFLOW_HOME must name a folder or an object store, not a URI of a file
+GLIOFLOW_HOME=file:///tmp/home -> GLIOFLOW_HOME must be a path or the address of an object store, not a file: URI
 GLIOFLOW_HOME=s3:/bucket/home -> GLIOFLOW_HOME must name a bucket
-GLIOFLOW_HOME=~/glioflow -> GLIOFLOW_HOME must begin with a folder
+GLIOFLOW_HOME=~/glioflow -> GLIOFLOW_HOME must not begin with '~'
 GLIOFLOW_HOME=/dev/null -> GLIOFLOW_HOME
 GLIOFLOW_HOME=/dev/null/home -> GLIOFLOW_HOME
 GLIOFLOW_HOME=/proc/self/home -> GLIOFLOW_HOME

@@ -144,7 +144,7 @@ def test_a_bucket_that_does_not_exist_is_refused_in_one_line(monkeypatch):
 def test_a_store_that_cannot_be_opened_here_is_refused_whatever_is_asked_of_it(monkeypatch, uri, why):
     monkeypatch.setenv("GLIOFLOW_HOME", uri)
     for ask in (remote_home.check_home, lambda: remote_home.list_shared(home()), lambda: remote_home.fetch(home())):
-        with pytest.raises(UserError, match=f"GLIOFLOW_HOME is at no store that fsspec opens here .*{why}.*got {uri}"):
+        with pytest.raises(UserError, match=f"fsspec cannot open the store of GLIOFLOW_HOME here .*{why}.*got {uri}"):
             ask()
 
 

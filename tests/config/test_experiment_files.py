@@ -146,7 +146,7 @@ def test_a_condition_stands_after_what_it_depends_on(from_yaml):
         "model.architecture",
         "model.encoder",
     ]
-    with pytest.raises(UserError, match="must stand before it"):
+    with pytest.raises(UserError, match="must come before it"):
         from_yaml(f"search: {{space: {{{encoder}, {architecture}}}}}")
     with pytest.raises(UserError, match=r"model\.architecture"):
         from_yaml(f"search: {{space: {{{encoder}}}}}")
@@ -154,7 +154,7 @@ def test_a_condition_stands_after_what_it_depends_on(from_yaml):
 
 @pytest.mark.parametrize("bounds", ["low: 2, high: 1", "low: 0, high: 1, log: true", "low: 1, high: 1"])
 def test_a_range_goes_up_and_a_logarithm_is_of_something_positive(from_yaml, bounds):
-    with pytest.raises(UserError, match="low < high"):
+    with pytest.raises(UserError, match="low must be below high"):
         from_yaml(f"search: {{space: {{training.learning_rate: {{kind: float, {bounds}}}}}}}")
 
 
@@ -166,11 +166,11 @@ def test_first_points_name_searched_keys(from_yaml):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("training: {epochs: 3}\ntraining: {batch_size: 2}", "the key 'training' stands twice, in lines 1 and 2"),
-        ("training:\n  epochs: 3\n  batch_size: 2\n  epochs: 4", "the key 'epochs' stands twice, in lines 2 and 4"),
+        ("training: {epochs: 3}\ntraining: {batch_size: 2}", "the key 'training' appears twice, in lines 1 and 2"),
+        ("training:\n  epochs: 3\n  batch_size: 2\n  epochs: 4", "the key 'epochs' appears twice, in lines 2 and 4"),
         ("name: 2024-13-01", "put it in quotes"),
         ("a: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
-        ("training: &a {epochs: *a}", "within its own anchor"),
+        ("training: &a {epochs: *a}", "inside its own anchor"),
         (
             "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
             + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in pairwise("abcdefgh")),
@@ -192,7 +192,7 @@ def test_first_points_name_searched_keys(from_yaml):
             "search: {space: {training.epochs: {kind: int, low: 1, high: 99999999999999999999}}}",
             "high must be at most 9007199254740992",
         ),
-        ("training: {<<: {epochs: 1}, <<: {epochs: 2}}", "the key '<<' stands twice"),
+        ("training: {<<: {epochs: 1}, <<: {epochs: 2}}", "the key '<<' appears twice"),
         ("training: {epochs: 010}", "the number 010 in line 1, which YAML reads as 8"),
         ("training: {epochs: 1:30}", "the number 1:30 in line 1, which YAML reads as 90"),
         ("name: 12:30", "which YAML reads as 750; put it in quotes"),
@@ -213,7 +213,7 @@ def test_yaml_that_would_be_misread_is_refused(from_yaml, text, said):
 def test_keys_of_a_merged_mapping_may_be_replaced(from_yaml):
     text = "split: &usual {folds: 4, seed: 1}\ntraining: {seed: 2}\ndata: {source: x}\n"
     assert from_yaml(text + "description: fine").split.folds == 4
-    with pytest.raises(UserError, match="stands twice"):
+    with pytest.raises(UserError, match="appears twice"):
         from_yaml("name: some", "training={epochs: 3, epochs: 4}")
 
 

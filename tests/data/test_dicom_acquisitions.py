@@ -104,7 +104,7 @@ def test_a_series_that_is_left_out_may_have_slices_at_one_place_and_is_named_onc
     case = read_study([tmp_path / "study"])
     assert case.channels == ("flair",)
     assert case.warnings == tuple(
-        f"the series {name!r} is no T1, T2 or FLAIR: left out" for name in ("DWI b1000", "DSC perfusion")
+        f"the series {name!r} is not T1, T2 or FLAIR and was left out" for name in ("DWI b1000", "DSC perfusion")
     )
 
 

@@ -374,7 +374,7 @@ def test_a_channel_may_be_any_nifti_file_and_each_file_one_channel(tmp_path):
     assert read_study([tmp_path / "cohort"], channels={"t2": "x7"}).channels == ("flair", "t1", "t2")
     with pytest.raises(UserError, match=r"--channel t2 must name one series.*choose one of: flair, t1, x7"):
         read_study([tmp_path / "cohort"], channels={"t2": "x8"})
-    with pytest.raises(UserError, match="must give a series to one channel; got t2 and post"):
+    with pytest.raises(UserError, match="must not give one series to two channels; got t2 and post"):
         read_study([tmp_path / "cohort"], channels={"t2": "x7", "post": "x7"})
 
 

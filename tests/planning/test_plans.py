@@ -180,7 +180,7 @@ def test_the_file_of_a_plan_is_an_experiment_with_a_reason_above_every_choice(lg
             line.strip().startswith(key) and lines[k - 1].strip().startswith("# ") for k, line in enumerate(lines)
         )
     assert read.data.source == str(lgg)
-    with pytest.raises(UserError, match="must not exist yet"):
+    with pytest.raises(UserError, match="exists already"):
         gf.plan(lgg, tmp_path / "plan.yaml")
 
 

@@ -237,7 +237,7 @@ def test_a_bundle_changed_after_it_was_registered_is_refused(enter, trained, tra
     enter(trained)
     source = next((home() / "artifacts").rglob("registered/*/artifacts/bundle/model.json"))
     source.write_text(source.read_text() + "\n")
-    with pytest.raises(UserError, match="as it was sealed"):
+    with pytest.raises(UserError, match="must be the one that was registered"):
         stand()
 
 
@@ -257,7 +257,7 @@ def test_a_champion_of_another_preprocessing_sees_its_own(enter, trained, quick,
     seen = []
     measure = gate.measure_anew
     monkeypatch.setattr(
-        gate, "measure_anew", lambda p, cases: seen.append(cases[0].image.shape[1]) or measure(p, cases)
+        gate, "measure_anew", lambda p, cases, **say: seen.append(cases[0].image.shape[1]) or measure(p, cases, **say)
     )
     stand(data=lgg)
     assert seen == [48, 32]

@@ -322,7 +322,7 @@ def test_what_makes_two_cross_validations_unlike_is_refused_or_said(folded, tiny
         evaluate(one, easy.path)
     with pytest.raises(UserError, match="leave out the cohort"):
         compare(one, one, easy.path)
-    with pytest.raises(UserError, match="on a labeled cohort"):
+    with pytest.raises(UserError, match="needs a labeled cohort"):
         compare(models("a", Bright()), models("b", Bright()))
 
 

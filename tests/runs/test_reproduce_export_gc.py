@@ -98,7 +98,7 @@ def test_a_zip_holds_the_same_files_as_the_folder(start, tmp_path):
 def test_an_export_overwrites_nothing(start, tmp_path, name):
     place = tmp_path / name
     place.mkdir() if name == "there" else place.write_text("mine")
-    with pytest.raises(UserError, match="an export overwrites nothing"):
+    with pytest.raises(UserError, match="export never overwrites"):
         export(start(), place)
 
 

@@ -53,7 +53,7 @@ def test_pairs_that_make_sense_are_taken_and_the_rest_refused_with_the_choices(s
             {"sampler": "cmaes", "scheduler": "none", "space": RATE | DECAY, "objectives": ["dice", "hd95"]},
             "must be one objective",
         ),
-        ({"space": RATE, "objectives": ["hd95"]}, "must have dice in it"),
+        ({"space": RATE, "objectives": ["hd95"]}, "must include dice"),
         ({"space": {"training.num_workers": {"kind": "int", "low": 1, "high": 2}}}, "resources are booked"),
         (
             {"sampler": "random", "scheduler": "pbt", "space": RATE, "folds": 2},

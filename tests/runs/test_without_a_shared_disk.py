@@ -163,13 +163,13 @@ def test_gc_clears_the_store_and_its_own_node_of_what_no_run_needs(tracking, tin
 
 def test_an_auto_goes_on_at_another_node_with_the_files_of_its_stages(node, tmp_path):
     state = begin_state("a", tmp_path, 1.0)
-    with pytest.raises(UserError, match=r"--resume must name an auto that was begun.*in s3://"):
+    with pytest.raises(UserError, match=r"--resume must name an earlier auto.*in s3://"):
         read_state("a", tmp_path, None)
     (state.folder).mkdir(parents=True)
     (state.folder / "best.yaml").write_text("name: a")
     state.note("search", {"run_id": "0123"}, 60.0)
     node("node-2")
-    with pytest.raises(UserError, match="an auto of this name must not exist"):
+    with pytest.raises(UserError, match="an auto named a exists already"):
         begin_state("a", tmp_path, 1.0)
     with pytest.raises(UserError, match="got b; choose a"):
         read_state("b", tmp_path, None)

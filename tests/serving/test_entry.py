@@ -65,7 +65,7 @@ def test_what_the_bundle_refuses_is_refused_with_what_to_send_instead(tiny, chec
     bad, fine = (head, brain[12:13]) if check == "skull" else (brain[12:13], head)
     with pytest.raises(UserError, match=r"the model (takes|needs)") as caught:
         conform(study(bad), strict)
-    assert caught.value.hint in ("give the study after skull stripping", "give all slices of the study")
+    assert caught.value.hint in ("strip the skull first", "give all slices of the study")
     assert conform(study(fine), strict).warnings, "of the other it is only warned"
 
 

@@ -241,7 +241,7 @@ def test_a_mask_is_reviewed_without_asking_the_model(page, case):
     masks = [file for file in case[0].parent.iterdir() if file.name.endswith("_mask.tif")]
     page.upload([*case, *masks])
     page.click("Look only")
-    page.until("document.body.innerText.includes('No model was asked')", seconds=60)
+    page.until("document.body.innerText.includes('Read without a model')", seconds=60)
     assert page.run(f"{SCENE}.drawing.counts[1]") == 0
     page.click("Use the reference")
     page.until("document.querySelector('.correction').innerText.includes('1.000')")
@@ -282,7 +282,7 @@ def test_an_unsent_correction_survives_a_closed_page(page, case):
     page.open(page.run("location.href"))
     page.until("document.querySelector('#model')?.className === 'good'")
     analyze(page, case)
-    page.click("Go on with it")
+    page.click("Continue with it")
     assert page.run(f"{SCENE}.drawing.counts[1]") == drawn
 
 
@@ -407,7 +407,7 @@ def test_a_folder_is_a_list_that_remembers_what_was_done_by_what_the_studies_hol
     page.click("Mask: TIFF")
     page.until("document.querySelector('#list-count').textContent === '3 studies, 1 done'", seconds=60)
     page.click("Order by doubt")
-    page.until("document.querySelector('#said').textContent.includes('least sure come first')", seconds=120)
+    page.until("document.querySelector('#said').textContent.includes('least certain come first')", seconds=120)
     texts = page.run(LISTED)
     doubts = [float(text.partition("expected Dice ")[2]) for text in texts if "no tumor found" not in text]
     assert doubts == sorted(doubts), "those without a tumor come last"
@@ -436,7 +436,7 @@ def test_without_a_token_a_correction_is_downloaded_and_the_page_says_how_to_sta
     page.click("Send correction")
     page.until("document.querySelector('dialog').open")
     text = page.run("document.querySelector('dialog').innerText")
-    assert "takes no corrections" in text
+    assert "does not accept corrections" in text
     assert "GLIOFLOW_SERVE_TOKEN" in text
     page.click("Download the mask")
     assert zipfile.is_zipfile(saved(tmp_path, ".zip"))
@@ -464,7 +464,7 @@ def test_what_is_drawn_while_the_model_is_asked_again_is_offered_with_its_answer
     stroke(page, (0.3, 0.3), (0.4, 0.35))
     drawn = page.run(f"{SCENE}.drawing.counts[1]")
     page.run("window.go()")
-    page.click("Go on with it")
+    page.click("Continue with it")
     assert page.run(f"{SCENE}.drawing.counts[1]") == drawn
     assert not page.errors
 

@@ -128,7 +128,7 @@ def test_an_answer_is_replaced_only_where_that_is_asked_for(volumes, tmp_path):
     model, (first, second) = volumes
     (before,) = predict_studies(model, [first], tmp_path / "out", say=quiet).studies
     (tmp_path / "out" / "scan" / "my notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="has an answer already; give --overwrite"):  # before any model is looked for
+    with pytest.raises(UserError, match="already holds an answer; give --overwrite"):  # before any model is looked for
         predict_studies("nowhere", [second], tmp_path / "out", say=quiet)
     assert depth_of(before["mask"]) == 3
     (after,) = predict_studies(model, [second], tmp_path / "out", overwrite=True, say=quiet).studies
@@ -144,7 +144,7 @@ def test_no_answer_is_written_where_studies_lie(volumes, lgg, tmp_path, overwrit
     (cohort / "scan" / "scan_t1.nii.gz").write_bytes(b"somebody's")
     before = {path: path.stat().st_mtime_ns for path in cohort.rglob("*")}
     for study in (cohort / case.name, volumes[1][0]):  # its own folder, and that of another study of the name
-        with pytest.raises(UserError, match="must be new or an earlier answer, and it holds files of others"):
+        with pytest.raises(UserError, match="must be new or hold an earlier answer, but it holds other files"):
             predict_studies("nowhere", [study], cohort, overwrite=overwrite, say=quiet)
     assert {path: path.stat().st_mtime_ns for path in cohort.rglob("*")} == before
 
@@ -208,7 +208,7 @@ def test_a_zip_of_a_study_that_has_an_answer_is_refused_before_any_work(volumes,
     model, studies = volumes
     first, second = zipped(studies)
     predict_studies(model, [first], tmp_path / "out", say=quiet)
-    with pytest.raises(UserError, match="has an answer already; give --overwrite"):
+    with pytest.raises(UserError, match="already holds an answer; give --overwrite"):
         predict_studies("nowhere", [second], tmp_path / "out", say=quiet)
     (after,) = predict_studies(model, [second], tmp_path / "out", overwrite=True, say=quiet).studies
     assert depth_of(after["mask"]) == 4

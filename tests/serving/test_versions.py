@@ -244,7 +244,7 @@ def test_a_registered_version_is_loaded_checked_and_put_into_its_fastest_way(tin
     assert loaded.predictor.batcher is not None
     assert loaded.engine.dice_to_fp32 >= 0.995
     other = wanted.champion.model_copy(update={"digest": "0" * 32})
-    with pytest.raises(UserError, match="as it was sealed"):
+    with pytest.raises(UserError, match="must be the one that was registered"):
         load_version(other, Batcher(2**18))
 
 

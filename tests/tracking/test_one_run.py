@@ -370,7 +370,7 @@ def test_a_run_that_another_home_runs_is_not_gone_on_with_until_its_lease_ends(
 ):
     with open_run(tracking, opening("train")) as run:
         monkeypatch.setenv("GLIOFLOW_HOME", str(tmp_path / "other"))
-        with pytest.raises(UserError, match=rf"run {run.run_id} is run from the home {tmp_path}/home "):
+        with pytest.raises(UserError, match=rf"run {run.run_id} is being run from the home {tmp_path}/home "):
             resume_run(tracking, run.run_id).__enter__()
         tracking.set_tags(run.run_id, {LEASE: "0"})
         with resume_run(tracking, run.run_id):
@@ -387,7 +387,7 @@ def test_a_run_of_another_home_is_gone_on_with_at_once_where_its_driver_ended_on
     with open_run(tracking, opening("train")) as run:
         monkeypatch.setenv("GLIOFLOW_HOME", str(tmp_path / "other"))
         tracking.set_tags(run.run_id, {LEASED_TO: json.dumps(asdict(elsewhere))})
-        with pytest.raises(UserError, match="is run from the home"):
+        with pytest.raises(UserError, match="is being run from the home"):
             resume_run(tracking, run.run_id).__enter__()
         tracking.set_tags(run.run_id, {LEASED_TO: json.dumps(asdict(driver))})
         with resume_run(tracking, run.run_id):

@@ -140,8 +140,8 @@ def closed_port():
         ("postgresql+psycopg://me:secret@127.0.0.1:PORT/mlflow", "nobody answers there"),
         ("mssql://me:secret@127.0.0.1:PORT/mlflow", "its driver is not installed"),
         ("postgresql+psycopg://me:secret@nowhere.invalid/mlflow", "nobody answers there"),
-        ("mysql+nosuch://me:secret@127.0.0.1:PORT/mlflow", "it is no address of a database"),
-        ("postgresql://me:secret@127.0.0.1:port/mlflow", "it is no address of a database"),
+        ("mysql+nosuch://me:secret@127.0.0.1:PORT/mlflow", "it is not the address of a database"),
+        ("postgresql://me:secret@127.0.0.1:port/mlflow", "it is not the address of a database"),
         ("http://me:secret@127.0.0.1:PORT", "nobody answers there"),
     ],
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glioflow.api.inputs import Overrides, read_experiment, run_of
+from glioflow.api.inputs import Overrides, print_progress, read_experiment, run_of
 from glioflow.api.results import Result
 from glioflow.config import Experiment
 from glioflow.data.formats.mask_file import read_mask, scheme_of
@@ -18,6 +18,7 @@ from glioflow.features.association import FEATURES, Association, Auc
 from glioflow.features.radiomics import measure_radiomics
 from glioflow.json_values import JsonObject
 from glioflow.label_schemes import scheme_named
+from glioflow.progress import Say, occasionally
 from glioflow.reports.numbers import interval, short
 from glioflow.reports.tables import Table
 from glioflow.runs.analysis.associate import associate_cohort
@@ -35,8 +36,8 @@ class FeaturesResult(Result):
 
     Attributes:
         features: Of the whole tumor, and of each slice.
-        regions: Of each region, where the mask has the labels of BraTS; else None.
-        radiomics: Those of pyradiomics by name; None where they were not asked for.
+        regions: Of each region, if the mask has the labels of BraTS; otherwise None.
+        radiomics: Those of pyradiomics by name; None if they were not requested.
         warnings: Why there are no regions, a sentence.
     """
 
@@ -60,7 +61,7 @@ class FeaturesResult(Result):
 
 
 class AssociationResult(Association, Result):
-    """Shape features tested against genomic clusters, beside the published numbers.
+    """Shape features tested against genomic clusters, next to the published numbers.
 
     Attributes:
         masks: In words, whose masks were measured.
@@ -92,21 +93,21 @@ def _auc_row(auc: Auc) -> list[object]:
 
 @dataclass(frozen=True)
 class SurvivalResult(Result):
-    """A survival stage, evaluated on patients that it was not fitted on.
+    """A survival stage, evaluated on patients it was not fitted on.
 
     Attributes:
         run_id: Its run, which `register` takes as `survival`.
         task: What is predicted.
         masks: In words, whose masks were measured.
         model: The model's name.
-        primary: Whether the model is the one that was fixed beforehand; else it is exploratory.
-        num_patients: Who have an outcome.
-        num_events: How many of them died.
+        primary: Whether the model is the one that was fixed in advance; otherwise it is exploratory.
+        num_patients: Number of patients with an outcome.
+        num_events: Number of those who died.
         metrics: By name.
         baselines: Metrics of each baseline.
         differences: Model minus baseline, by name.
         beats_baselines: Whether the intervals of the differences exclude 0.
-        p_value: Of the permutation test; None without one.
+        p_value: Of the permutation test; None if there was none.
         warnings: A sentence each.
     """
 
@@ -125,7 +126,7 @@ class SurvivalResult(Result):
     warnings: list[str]
 
     def tables(self) -> list[Table]:
-        """Return the metrics beside those of the baselines, and the differences."""
+        """Return the metrics next to those of the baselines, and the differences."""
         rows: list[list[object]] = [
             [name, _with_interval(value), *(_value(other.get(name)) for other in self.baselines.values())]
             for name, value in self.metrics.items()
@@ -162,14 +163,14 @@ def measure_features(
     radiomics: bool = False,
     scheme: str | None = None,
 ) -> FeaturesResult:
-    """Measure the shape features of a mask, and where in the brain it lies.
+    """Measure the shape features of a mask, and where it is in the brain.
 
     Args:
         mask: The mask's file, or the folder of one LGG case.
         spacing: (z, y, x) in millimeters; None takes the file's.
-        image: The segmented study, to locate the brain; None takes what lies in the folder `mask`.
+        image: Images of the study, to locate the brain; None takes those in the folder `mask`.
         radiomics: Whether to add pyradiomics' shape features, if it is installed.
-        scheme: Label scheme of the mask, such as `brats-2021`; None takes the one that the names tell.
+        scheme: Label scheme of the mask, such as `brats-2021`; None takes the one that the file names indicate.
 
     Raises:
         UserError: If a file cannot be read, `spacing` is not three positive numbers, `image` has another shape, or the
@@ -203,7 +204,7 @@ def _check_spacing(spacing: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _brain(study: Path, shape: tuple[int, ...], *, asked: bool) -> "NDArray[np.bool_] | None":
-    """Find the brain in the image that a mask is of; None where the mask lies alone."""
+    """Find the brain in the image of a mask; None if there is no image."""
     if not asked and not study.is_dir():
         return None
     case = read_study([study])
@@ -221,8 +222,9 @@ def associate(
     masks: str = "manual",
     features: Sequence[str] | None = None,
     clusters: Sequence[str] | None = None,
+    say: Say = print_progress,
 ) -> AssociationResult:
-    """Test shape features against genomic clusters, published numbers beside ours.
+    """Test shape features against genomic clusters, next to the published numbers.
 
     Args:
         cohort: Its folder, or a prepared cohort's URI.
@@ -230,12 +232,18 @@ def associate(
         masks: `manual`, or a cross-validation's run id, whose out-of-fold masks are used.
         features: Names of shape features; None takes `asd`, `mf` and `bevr`.
         clusters: Columns of the table; None takes the published ones that it has.
+        say: Called with the part of the cases that are measured, and now and then with a line.
 
     Raises:
         UserError: If cohort, table, run or names do not fit each other.
     """
     done = associate_cohort(
-        cohort, Path(clinical), masks=masks, feature_names=features or FEATURES, clusters=clusters or None
+        cohort,
+        Path(clinical),
+        masks=masks,
+        feature_names=features or FEATURES,
+        clusters=clusters or None,
+        say=occasionally(say),
     )
     return AssociationResult(**vars(done.association), masks=done.masks, run_id=done.run_id)
 
@@ -248,16 +256,18 @@ def fit_survival(
     masks: object = "none",
     experiment: Experiment | str | Path | None = None,
     overrides: Overrides = (),
+    say: Say = print_progress,
 ) -> SurvivalResult:
-    """Fit the survival stage and evaluate it on patients that it was not fitted on.
+    """Fit the survival stage and evaluate it on patients it was not fitted on.
 
     Args:
         cohort: Its folder or URI; needed with the masks `manual`.
         clinical: Clinical table (CSV).
-        outcomes: A further table with the follow-up.
+        outcomes: Second table, with the follow-up.
         masks: `manual`, `none`, or a cross-validation, its run id or result, whose out-of-fold masks are used.
         experiment: The experiment, or its file, whose `survival` section is used; None takes the default.
         overrides: `section.key=value` texts, or values by dotted key.
+        say: As for `associate`.
 
     Raises:
         UserError: If the tables, the run or the cohort do not fit, or there are too few patients or events.
@@ -269,6 +279,7 @@ def fit_survival(
         outcomes=None if outcomes is None else Path(outcomes),
         masks=run_of(masks),
         cohort=cohort,
+        say=occasionally(say),
     )
     fitted = vars(done.evaluation)
     taken = {key: fitted[key] for key in SurvivalResult.__dataclass_fields__ if key in fitted and key != "warnings"}

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from glioflow.atomic import write_bytes
+from glioflow.atomic import check_folder, write_bytes
 from glioflow.bundle.answer import AnswerJson, ModelId, SurvivalJson, Uncertainty
 from glioflow.bundle.prediction import Tumor
 from glioflow.data.case import Case
-from glioflow.data.formats.writing import encode_nifti, encode_png, encode_tiff, write_slices
+from glioflow.data.formats.writing import encode_nifti, encode_png, encode_tiff, native_format, write_slices
 from glioflow.errors import UserError
 from glioflow.reports.overlay import encode_overlay
 from glioflow.reports.tables import Table, tables_to_html
@@ -25,13 +25,13 @@ _SHOWN = ("volume_mm3", "volume_px", "asd", "mf", "bevr")
 
 @dataclass(frozen=True, repr=False)
 class Answer:
-    """What a model says of one study.
+    """A model's answer about one study.
 
     Attributes:
         case: The study.
-        mask: (S, H, W) uint8 labels in the study's own geometry; 0 is no tumor.
+        mask: (S, H, W) uint8 labels in the study's own geometry; 0 means no tumor.
         json: The whole answer as the endpoint and `predict` give it.
-        probability: (S, H, W) float32, of any tumor, in [0, 1]; None from an endpoint, which keeps it.
+        probability: (S, H, W) float32, of any tumor, in [0, 1]; None from an endpoint, which does not send it.
     """
 
     case: Case
@@ -72,7 +72,7 @@ class Answer:
 
     @property
     def survival(self) -> SurvivalJson | None:
-        """The survival stage's answer; None where the model has no such stage."""
+        """The survival stage's answer; None if the model has no such stage."""
         return self.json["survival"]
 
     @property
@@ -82,7 +82,7 @@ class Answer:
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader should know of the study, a sentence each."""
+        """What a reader should know about the study, a sentence each."""
         return self.json["study"]["warnings"]
 
     def to_json(self) -> AnswerJson:
@@ -104,6 +104,7 @@ class Answer:
             UserError: If the suffix is unknown, or the format cannot hold this study's mask.
         """
         path = Path(path)
+        check_folder(path.absolute().parent, "the path of a mask")
         suffix = next((each for each in SUFFIXES if path.name.lower().endswith(each)), path.suffix)
         if not suffix:
             return write_slices(self.mask, self.case, path)
@@ -115,13 +116,16 @@ class Answer:
     def _encode(self, suffix: str) -> bytes:
         if suffix in (".png", ".tif", ".tiff"):
             if self.case.shape[0] > 1:
-                choices = [".nii.gz", *([".dcm"] if self.case.grid.affine is not None else []), "a folder"]
+                choices = [".nii.gz", *([".dcm"] if native_format(self.case) == "dicom-seg" else []), "a folder"]
                 count = self.case.shape[0]
                 raise UserError(
                     f"a mask saved as {suffix} must have one slice, and this one has {count}", choices=choices
                 )
             return encode_png(self.mask) if suffix == ".png" else encode_tiff(self.mask[0])
         if suffix == ".dcm":
+            if native_format(self.case) != "dicom-seg":
+                others = [".nii.gz", ".png", ".tif"] if self.case.shape[0] == 1 else [".nii.gz", "a folder"]
+                raise UserError("a mask saved as .dcm needs a study read from DICOM", self.case.id, others)
             from glioflow.data.formats.dicom_seg import encode_dicom_seg
 
             return encode_dicom_seg(self.mask, self.case, self.labels or {1: "tumor"})
@@ -129,7 +133,7 @@ class Answer:
         return packed if suffix == ".nii.gz" else gzip.decompress(packed)
 
     def overlay(self) -> bytes:
-        """Return the slice with the most tumor as a PNG, the mask laid over it."""
+        """Return the slice with the most tumor as a PNG, with the mask as an overlay."""
         return base64.b64decode(encode_overlay(self.mask, self.case)["data"])
 
     def __repr__(self) -> str:

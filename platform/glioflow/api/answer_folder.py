@@ -31,7 +31,7 @@ ANSWER = "answer.json"
 
 
 class WrittenAnswer(TypedDict):
-    """An answer on disk: where its mask and its JSON lie, and the chief parts of it."""
+    """An answer on disk: the paths of its mask and its JSON, and its main parts."""
 
     id: str
     mask: str
@@ -51,7 +51,7 @@ class FailedStudy(TypedDict):
 
 @dataclass(frozen=True)
 class PredictedStudies(Result):
-    """What became of each study: the answers on disk, and the studies that have none."""
+    """The result for each study: the answers on disk, and the studies that have none."""
 
     studies: list[WrittenAnswer] = field(default_factory=list)
     failed: list[FailedStudy] = field(default_factory=list)
@@ -63,7 +63,7 @@ class PredictedStudies(Result):
         ]
 
     def notes(self) -> list[str]:
-        """Return where the answers lie, and why studies have none."""
+        """Return where the answers are, and why studies have none."""
         folders = sorted({str(Path(each["answer"]).parent.parent) for each in self.studies})
         written = [f"masks and answers are in {folder}, a folder for each study" for folder in folders]
         return [*written, *(f"{each['study']}: {each['error']}" for each in self.failed)]
@@ -108,12 +108,12 @@ def predict_studies(
         model: As `load` takes it.
         studies: Case folders or files, zips, or folders of many cases.
         out: Folder for the answers.
-        overwrite: Whether answers that are there are replaced.
+        overwrite: Whether to replace existing answers.
         channels: `NAME=SERIES` texts that say which DICOM series or NIfTI file a channel is.
         say: Called for each study, with the part of them that is done.
 
     Raises:
-        UserError: If a path does not exist, an answer is there, the model cannot be read, or the only study cannot.
+        UserError: If a path does not exist, an answer exists, or the model or the only study cannot be read.
     """
     out = Path(out)
     atomic.check_folder(out, "--out")
@@ -204,10 +204,10 @@ def _check_free(folder: Path, study: _Waiting, *, overwrite: bool) -> None:
     own = {file.resolve() for file in (study.case.files if study.case else (study.path,))}
     foreign = not (folder / ANSWER).is_file() and any(not is_mask_name(file.name) for file in there)
     if foreign or any(file.resolve() in own for file in there):
-        rule = f"{folder} must be new or an earlier answer, and it holds files of others"
+        rule = f"{folder} must be new or hold an earlier answer, but it holds other files"
         raise UserError(rule, hint="give another --out")
     if there and not overwrite:
-        rule = f"{folder} has an answer already"
+        rule = f"{folder} already holds an answer"
         raise UserError(rule, hint="give --overwrite to replace it, or another --out")
 
 

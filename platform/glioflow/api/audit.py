@@ -17,14 +17,14 @@ from glioflow.runs.analysis.audit import audit_experiment as run_audit
 
 @dataclass(frozen=True)
 class AuditResult(Result):
-    """The leaks of an experiment, and what leaks would have made of its score.
+    """The leaks of an experiment, and how much leaks would have added to its score.
 
     Attributes:
         run_id: The run that holds the report, `audit.html`.
         leaks: `rule` and `value` of each.
-        slice_split_dice: Mean Dice where slices of one patient are on both sides; None where nothing was trained.
+        slice_split_dice: Mean Dice with slices of one patient on both sides; None if nothing was trained.
         patient_split_dice: Mean Dice of the same experiment, split by patient.
-        baselines: The same of what needs no training, by name.
+        baselines: The same for baselines that need no training, by name.
         scores: Every score, by kind of split, then by who predicted.
         death01_example: Accuracies of the published score rebuilt, by name; None where it was not.
         remarks: What was left out, and why; `notes` in JSON.
@@ -81,7 +81,7 @@ def audit_experiment(
         experiment: The experiment, or its file.
         data: As for `train`.
         clinical: Clinical table (CSV); None takes the cohort's.
-        outcomes: A further table with the follow-up.
+        outcomes: Second table, with the follow-up.
         seen: Other cohorts that the model learned from.
         train: Whether to measure the effect, by training under both splits.
         overrides: As for `train`.

@@ -42,7 +42,7 @@ STAGES: Mapping[str, Stage] = {
 
 @dataclass(frozen=True)
 class AutoResult(Result):
-    """What an `auto` came to.
+    """The result of an `auto`.
 
     Attributes:
         name: Of the experiment, of the registered model, and for `resume`.
@@ -51,13 +51,13 @@ class AutoResult(Result):
         dice_mean: By cross-validation, over all patients but the test patients.
         dice_median: By cross-validation.
         dice_ci95: 95 % bootstrap interval of the mean.
-        baselines: Mean and median Dice of what a network has to beat.
+        baselines: Mean and median Dice of the baselines that a network has to beat.
         test_dice: Mean Dice of the registered model on the test patients.
         experiment: File of the experiment that was cross-validated and trained.
         report: The report, one HTML file.
         hours: The budget.
-        spent_hours: What was spent of it.
-        stages: What each stage came to.
+        spent_hours: How much of it was spent.
+        stages: Result of each stage.
     """
 
     name: str
@@ -88,7 +88,7 @@ class AutoResult(Result):
         return [Table(f"{self.name} version {self.version}", ["", ""], reached), Table("time", ["", ""], took)]
 
     def notes(self) -> list[str]:
-        """Return how to go on."""
+        """Return how to continue."""
         return [how_to_serve(self.name, self.decision), f"report: {self.report}"]
 
 
@@ -107,13 +107,13 @@ def auto(
     resume: str | None = None,
     say: Say = print_progress,
 ) -> AutoResult:
-    """Check and plan, search, cross-validate, train, register, put before the gate and report, within a budget.
+    """Check, plan, search, cross-validate, train, register, put through the gate and report, within a budget.
 
     Args:
         cohort: Folder of a cohort with masks, as it was downloaded.
-        hours: The budget; 0.33 (20 minutes) and more is kept within 10 %. None takes that of the resumed one.
+        hours: The budget; from 0.33 (20 minutes) on it is kept within 10 %. None takes that of the resumed one.
         name: Of the experiment and the model; None takes that of the folder.
-        resume: Name of an interrupted `auto` to go on with.
+        resume: Name of an interrupted `auto` to continue.
         say: Called with each line of progress, and with the part of the budget that is spent, in [0, 1].
 
     Raises:
@@ -121,7 +121,7 @@ def auto(
         RunFailed: If a stage fails; what was done is kept for `resume`.
     """
     if hours is None and resume is None:
-        raise UserError("an auto needs a budget", hint="give --hours")
+        raise UserError("auto needs a budget of hours", hint="give --hours, such as --hours 1")
     if hours is not None and not (hours > 0 and math.isfinite(hours)):
         raise UserError("--hours must be a finite number above 0", hours)
     if resume is not None and name not in (None, resume):
@@ -162,7 +162,9 @@ def _state(folder: Path, hours: float | None, name: str | None, resume: str | No
 
 def _valid(option: str, name: str) -> str:
     if re.fullmatch(NAME, name) is None:
-        raise UserError(f"{option} must be letters, digits, '.', '_' and '-', a letter or digit first", name)
+        raise UserError(
+            f"{option} must begin with a letter or digit and hold only letters, digits, '.', '_' and '-'", name
+        )
     check_not_reserved(name)
     return name
 

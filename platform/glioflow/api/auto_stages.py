@@ -160,7 +160,7 @@ def settle(work: Work) -> Outcome:
     left = share_out(costs, work.state.left_s, folds=folds, slots=slots, search=False, hold_out=hold_out)
     if left is None:  # the search took longer than it should have
         left = Shares(shares.epochs, shares.steps_per_epoch, folds=min(shares.folds, 3))
-        work.say("what is left of the budget is short; the deadline will be missed")
+        work.say("too little of the budget is left, so the work will end after the deadline")
     length = {"training.epochs": left.epochs, "training.steps_per_epoch": left.steps_per_epoch}
     write_text(work.folder / FINAL, to_yaml(override(experiment, length)))
     return {"shares": vars(left)}

@@ -1,6 +1,6 @@
-"""How far an `auto` has come: one file in the home, from which it goes on after an interruption.
+"""The progress of an `auto`: one file in the home, from which it continues after an interruption.
 
-Where the home is an object store, the folder is copied there with each change of the file, and fetched to go on.
+If the home is an object store, the folder is copied there with each change of the file, and fetched to continue.
 """
 
 import math
@@ -18,7 +18,7 @@ from glioflow.cluster.storage import home
 from glioflow.errors import StoreFailed, UserError
 
 _FORMAT = 1
-# How often the time that is spent is written down while a stage goes on.
+# How often the time spent is written down during a stage.
 _KEEP_S = 30.0
 
 
@@ -95,7 +95,7 @@ def begin_state(name: str, cohort: Path, hours: float) -> AutoState:
     folder = home() / "auto" / name
     if _file(folder).name in list_shared(folder):
         hint = f"continue with --resume {name}, or choose another --name"
-        raise UserError("an auto of this name must not exist", name, hint=hint)
+        raise UserError(f"an auto named {name} exists already", name, hint=hint)
     if (search := search_of(name)) in list_shared(home() / "searches"):
         rule = f"an auto named {name} begins the search {search}, which exists already"
         raise UserError(rule, hint="choose another --name")
@@ -103,7 +103,7 @@ def begin_state(name: str, cohort: Path, hours: float) -> AutoState:
 
 
 def read_state(name: str, cohort: Path, hours: float | None) -> AutoState:
-    """Return the state of an `auto` that goes on, with a new budget if one is given.
+    """Return the state of an `auto` to continue, with a new budget if one is given.
 
     Raises:
         UserError: If there is none of this name, it began with another cohort, or its file is no state.
@@ -113,7 +113,7 @@ def read_state(name: str, cohort: Path, hours: float | None) -> AutoState:
         autos = home() / "auto"
         begun = [each for each in list_shared(autos) if _file(autos).name in list_shared(autos / each)]
         hint = None if begun else f"no auto was begun in {address_of(home())}; leave out --resume to begin one"
-        raise UserError("--resume must name an auto that was begun", name, begun or None, hint=hint)
+        raise UserError("--resume must name an earlier auto", name, begun or None, hint=hint)
     fetch(folder)
     try:
         values = atomic.read_json(_file(folder))
@@ -123,9 +123,9 @@ def read_state(name: str, cohort: Path, hours: float | None) -> AutoState:
         state = AutoState(folder, values["cohort"], hours or values["hours"], *kept)
     except (ValueError, KeyError, TypeError):
         hint = "begin a new one under another --name"
-        raise UserError("the state of an auto must be as GlioFlow wrote it", file=_file(folder), hint=hint) from None
+        raise UserError("the state of the auto is damaged", file=_file(folder), hint=hint) from None
     if state.cohort != str(cohort):
-        raise UserError(f"auto {name} began with the cohort {state.cohort}", cohort, hint="give that one")
+        raise UserError(f"auto {name} began with the cohort {state.cohort}", cohort, hint="give that cohort")
     return state
 
 

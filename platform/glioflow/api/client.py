@@ -22,15 +22,15 @@ _MAX_WAIT_S = 30  # the longest wait before a try, also where the endpoint's Ret
 
 
 class EndpointBusy(RunFailed):
-    """The endpoint is there, and has too much to do to answer."""
+    """The endpoint is there, but too busy to answer."""
 
 
 class Client:
-    """An endpoint at a URL; a request that meets overload or a lost connection is sent again.
+    """An endpoint at a URL; after overload or a lost connection, a request is sent again.
 
     Args:
         url: Of the endpoint, `http://...`.
-        token: What the endpoint asks for, if it asks for one.
+        token: The endpoint's token, if it needs one.
         timeout_s: The longest wait for one answer.
         num_tries: How often a request is sent at most. A prediction changes nothing, so it may be sent again.
     """
@@ -54,9 +54,9 @@ class Client:
         Args:
             files: Of one study.
             clinical: Clinical values by column name.
-            channels: Which series or file a channel is, where several would do.
+            channels: Series or file of a channel, if several would fit.
             mask: Encoding of the mask; None takes the endpoint's.
-            overlay: Whether to ask for a picture.
+            overlay: Whether to request a picture.
 
         Raises:
             UserError: If the endpoint refuses the study.
@@ -87,7 +87,7 @@ class Client:
                 response = session.request(method, self.url + route, timeout=self.timeout_s, **content)
                 if response.status_code == 200:
                     return dict(response.json())
-            except ValueError as error:  # an impossible URL, or an answer that is no JSON
+            except ValueError as error:  # an invalid URL, or an answer that is not JSON
                 raise UserError(
                     f"{self.url} is not the http:// URL of a GlioFlow endpoint ({error})", self.url
                 ) from None

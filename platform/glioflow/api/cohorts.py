@@ -23,7 +23,7 @@ from glioflow.data.sequences import parse_choices
 from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 from glioflow.data.synthetic.layouts import EXAMPLES, SLICES, synthesize_layout
 from glioflow.errors import UserError, unknown_name
-from glioflow.progress import Say
+from glioflow.progress import Say, occasionally
 from glioflow.reports import cohort_page
 from glioflow.reports.tables import Table
 
@@ -48,7 +48,7 @@ class DownloadedCohort(Result):
 
 @dataclass(frozen=True)
 class CheckResult(cohort_checks.CheckReport, Result):
-    """What a cohort or a study holds, and its problems; `ok` where none of them is an error."""
+    """The contents of a cohort or a study, and its problems; `ok` if none of them is an error."""
 
     def tables(self) -> list[Table]:
         """Return the problems."""
@@ -66,19 +66,19 @@ class CheckResult(cohort_checks.CheckReport, Result):
         return tables
 
     def notes(self) -> list[str]:
-        """Say what holds for all cases, and so where nothing is wrong."""
+        """Return remarks on all cases, and a line if nothing is wrong."""
         sound = f"{self.format}: {self.patients} patients, {self.slices} slices, no problems"
         return [*self.remarks, *([] if self.problems else [sound])]
 
 
 @dataclass(frozen=True)
 class DescribeResult(cohort_page.Described, Result):
-    """The exploratory report on a cohort, and the counts that it begins with."""
+    """The report on a cohort, and the counts at its beginning."""
 
 
 @dataclass(frozen=True)
 class PreparedResult(Result):
-    """A prepared cohort: where it lies, its fingerprint (of files and preprocessing), what it holds, how long it took.
+    """A prepared cohort: its path, its fingerprint (of files and preprocessing), its contents, and how long it took.
 
     `path` is a folder or a URI; `train` and the others take it as their data.
     """
@@ -107,7 +107,7 @@ def synthesize(
         patients: How many; None makes 12, or the two or three of a tiny copy.
         seed: The same seed gives the same files.
         size: Side of a slice in pixels; None takes the real one.
-        say: Called with the part of the work that is done.
+        say: Called with the part of the work that is done, and now and then with a line.
 
     Raises:
         UserError: If `kind` is unknown, `out` exists and is not empty, or a number is out of its range.
@@ -128,7 +128,7 @@ def synthesize(
 
 
 def download(name: str, out: str | Path) -> DownloadedCohort:
-    """Download a public data set; say where its form is, or what to do where the download fails.
+    """Download a public data set, or say how to get it by hand.
 
     Args:
         name: `lgg`, `brats2020`, `decathlon` or another public set.
@@ -150,10 +150,10 @@ def check(
         source: Folder of a cohort, or one study: a folder or a file.
         channels: `NAME=SERIES` texts that say which DICOM series a channel is, by its description, number or UID.
         skip_incomplete: Whether cases of NIfTI files that lack a sequence are left out, and named.
-        say: Called with the part of the work that is done.
+        say: Called with the part of the work that is done, and now and then with a line.
 
     Raises:
-        UserError: If nothing is there, or it is of no known format.
+        UserError: If it does not exist, or has no known format.
     """
     with cluster.ending():
         chosen = parse_choices(channels)
@@ -173,7 +173,7 @@ def prepare(
     skip_incomplete: bool = False,
     say: Say = print_progress,
 ) -> PreparedResult:
-    """Preprocess a cohort once, in parallel; skips what is already there.
+    """Preprocess a cohort once, in parallel; skip cases that are already prepared.
 
     Args:
         source: The cohort's folder.
@@ -182,7 +182,7 @@ def prepare(
         overrides: `section.key=value` texts, or values by dotted key.
         channels: As for `check`.
         skip_incomplete: As for `check`.
-        say: Called with the part of the work that is done.
+        say: Called with the part of the work that is done, and now and then with a line.
 
     Raises:
         UserError: If the cohort cannot be read.
@@ -218,7 +218,7 @@ def describe(
     overrides: Overrides = (),
     say: Say = print_progress,
 ) -> DescribeResult:
-    """Write the exploratory report on a cohort: balance, tumor size, channels, gaps, examples through preprocessing.
+    """Write a report on a cohort: class balance, tumor sizes, channels, missing values, preprocessing examples.
 
     Args:
         source: The cohort's folder.
@@ -228,7 +228,7 @@ def describe(
         say: As for `prepare`.
 
     Raises:
-        UserError: If a case cannot be read: `check` names all that is wrong.
+        UserError: If a case cannot be read; `check` lists every problem.
     """
     steps = None if experiment is None else read_experiment(experiment, overrides).preprocess
     check_folder(Path(out), "--out")
@@ -242,7 +242,7 @@ def describe(
 def _original_files(source: str | Path) -> Path:
     if is_uri(source):
         raise UserError(
-            "this needs a cohort's original files, not a prepared cohort's URI", source, hint="give their folder"
+            "this needs the original files of a cohort, not a prepared cohort", source, hint="give their folder"
         )
     return Path(source)
 
@@ -252,8 +252,9 @@ def _map_cases(say: Say) -> Callable[[Callable[[Any], Any], Iterable[Any]], Iter
 
     def run(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         waiting = list(items)
+        told = occasionally(say)
         for done, result in enumerate(cluster.map_cases(function, waiting), start=1):
-            say("", done / len(waiting))
+            told(f"case {done} of {len(waiting)}", done / len(waiting))
             yield result
 
     return run

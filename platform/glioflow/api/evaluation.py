@@ -10,7 +10,7 @@ from glioflow.api.results import Result, Summarized, patients_tables
 from glioflow.atomic import check_folder
 from glioflow.evaluation.comparison import ComparisonJson, PairedDifference
 from glioflow.evaluation.patients import CaseScores
-from glioflow.progress import Say
+from glioflow.progress import Say, occasionally
 from glioflow.reports.evaluation_page import BESIDE, BOTH_EMPTY, METRICS, beside_baselines
 from glioflow.reports.numbers import interval
 from glioflow.reports.tables import Table
@@ -25,14 +25,14 @@ class EvaluationResult(Summarized):
 
     Attributes:
         per_patient: Metrics of each case, with its `patient`.
-        dice_mean: Over all patients, the cases of each averaged; so are the others.
+        dice_mean: Over all patients, with the cases of each averaged; the other metrics likewise.
         dice_median: Over all patients.
         dice_ci95: 95 % bootstrap interval of the mean.
-        baselines: Mean and median Dice of what a network has to beat.
+        baselines: Mean and median Dice of the baselines that a network has to beat.
         num_parameters: Of the model.
-        warnings: What flatters the numbers, a sentence each.
-        run_id: The run that the evaluation is logged as; None for a bundle's bare folder, which no run has made.
-        report: Where the report lies; None where none was written.
+        warnings: Reasons why the numbers may be too good, a sentence each.
+        run_id: The run of the evaluation; None for a bundle's bare folder, which has no run.
+        report: Path or URI of the report; None if none was written.
         summary: Every further number, by its JSON key.
     """
 
@@ -78,19 +78,19 @@ class ComparisonResult(Result):
     """Two models on the same patients, paired.
 
     Attributes:
-        difference: Mean Dice of A less that of B.
+        difference: Mean Dice of A minus that of B.
         ci95: 95 % bootstrap interval of the difference.
         p_value: Of Wilcoxon's signed-rank test.
-        num_patients: Who have the metric under both.
-        num_undefined: Who were left out because it is undefined under one.
+        num_patients: Number of patients with the metric under both models.
+        num_undefined: Number of patients left out because it is undefined under one model.
         per_institution: The same by institution.
-        metric: What the values above are of: `dice`.
-        metrics: The same of every metric.
-        models: What A and B are, and their means.
+        metric: The metric of the values above: `dice`.
+        metrics: The same for every metric.
+        models: Names and means of A and B.
         per_patient: Dice of each patient under both.
-        warnings: What makes the comparison unfair, a sentence each.
-        run_id: The run that the comparison is logged as; None where MLflow does not have both models.
-        report: Where the report lies; None where none was written.
+        warnings: Reasons why the comparison may be unfair, a sentence each.
+        run_id: The run of the comparison; None unless MLflow has both models.
+        report: Path or URI of the report; None if none was written.
     """
 
     difference: float
@@ -109,7 +109,7 @@ class ComparisonResult(Result):
 
     def tables(self) -> list[Table]:
         """Return the differences by metric and by institution."""
-        head = ["", "A less B", "95 %", "p", "patients"]
+        head = ["", "A minus B", "95 %", "p", "patients"]
         return [
             Table(title, head, [_difference(name, values) for name, values in differences.items()])
             for title, differences in (("metrics", self.metrics), ("institutions, by Dice", self.per_institution))
@@ -128,15 +128,15 @@ def evaluate(
     report: str | Path | None = None,
     say: Say = print_progress,
 ) -> EvaluationResult:
-    """Measure a model on a labeled cohort, beside its baselines; a model that MLflow has is logged there.
+    """Measure a model on a labeled cohort, next to baselines; if MLflow has the model, the result is logged there.
 
     Args:
         model: A bundle's folder or zip, a run, a registered model, or the result of `train` or `register`; a list of
-            them, or names with commas between, is an ensemble.
+            them, or names separated by commas, is an ensemble.
         source: The cohort, raw, or prepared with the model's own preprocessing, or a prepared cohort's URI.
-        unseen: Leave out the patients that trained the model or chose its settings.
+        unseen: Leave out the patients who trained the model or chose its settings.
         report: Folder for a report, one HTML file; None writes none.
-        say: Called with the part of the patients that are measured.
+        say: Called with the part of the cases that are measured, and now and then with a line.
 
     Raises:
         UserError: If the model or the cohort cannot be read, or no case has a mask.
@@ -149,7 +149,7 @@ def evaluate(
             source,
             unseen=unseen,
             report=None if report is None else Path(report),
-            say=lambda text, part=None: say("", part),
+            say=occasionally(say),
         )
     low, high = answer["dice_ci95"]
     named = {each.name for each in fields(EvaluationResult)}
@@ -174,15 +174,17 @@ def compare(
     *,
     unseen: bool = False,
     report: str | Path | None = None,
+    say: Say = print_progress,
 ) -> ComparisonResult:
-    """Compare two models on the same patients, or two finished cross-validations on their own, paired.
+    """Compare two models on the same patients, or two finished cross-validations on their own patients, paired.
 
     Args:
         model_a: As for `evaluate`, or a cross-validation.
         model_b: Another of the same kind and task.
         source: The labeled cohort; None for two cross-validations.
-        unseen: Only patients that neither model was trained or chosen on.
+        unseen: Use only patients who neither trained a model nor chose its settings.
         report: Folder for a report, one HTML file; None writes none.
+        say: As for `evaluate`.
 
     Raises:
         UserError: If a model or the cohort cannot be read, or the two have different tasks, patients or kinds.
@@ -196,6 +198,7 @@ def compare(
             source,
             unseen=unseen,
             report=None if report is None else Path(report),
+            say=occasionally(say),
         )
     return ComparisonResult(**values)
 

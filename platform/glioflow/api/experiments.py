@@ -40,11 +40,11 @@ class CrossvalResult(Summarized):
 
     Attributes:
         run_id: Its MLflow run.
-        folds: How many.
+        folds: Number of folds.
         dice_mean: Over all patients.
         dice_median: Over all patients.
         dice_ci95: 95 % bootstrap interval of the mean.
-        baselines: Mean and median Dice of what a network has to beat.
+        baselines: Mean and median Dice of the baselines that a network has to beat.
         per_patient: Metrics of each patient, sorted by id.
         summary: Every further number, by its JSON key.
     """
@@ -72,10 +72,10 @@ class SearchResult(Searched, Result):
     Attributes:
         name: Of the search, for `resume`.
         run_id: Its MLflow run, the parent of the trials' runs.
-        num_trials: How many trials began.
+        num_trials: Number of trials that began.
         best: `run_id`, `params` and `metrics` of the best finished trial.
         experiment: The experiment with the best parameters, ready for `train`.
-        front: The best trials where there are several objectives.
+        front: The best trials, if there are several objectives.
         cost: Hours by kind.
         objectives: What was searched for.
     """
@@ -88,7 +88,7 @@ class SearchResult(Searched, Result):
         return {key: values[key] for key in ("name", "run_id", "num_trials", "best", "front", "cost")}
 
     def tables(self) -> list[Table]:
-        """Return the best parameters and what they reached, the Pareto front, the cost."""
+        """Return the best parameters and their metrics, the Pareto front, and the cost."""
         shown = [
             Table(f"best of {self.num_trials} trials", ["key", "value"], list(self.best["params"].items())),
             metrics_table(self.best["run_id"], self.best["metrics"]),
@@ -100,7 +100,7 @@ class SearchResult(Searched, Result):
         return [*shown, Table("cost in hours", ["", ""], cost)]
 
     def notes(self) -> list[str]:
-        """Return where the best configuration lies."""
+        """Return where the best configuration is."""
         return ["the best configuration is the parent run's artifact best.yaml, ready for `glioflow train`"]
 
 
@@ -118,7 +118,7 @@ def train(
         experiment: The experiment, or its file.
         data: A cohort's folder, raw or prepared, or a prepared cohort's URI; None takes the experiment's `data.source`.
         overrides: `section.key=value` texts, or values by dotted key.
-        resume: Id of an interrupted run to go on with.
+        resume: Id of an interrupted run to continue.
         say: Called with each line of progress, and with the part of the work that is done, in [0, 1].
 
     Raises:
@@ -149,12 +149,12 @@ def crossval(
         folds: At least 3; None takes `split.folds`, or what the resumed run has.
         hold_out_test: Leave the split's test patients out of all folds.
         overrides: As for `train`.
-        resume: Id of an interrupted cross-validation to go on with; finished folds are kept.
+        resume: Id of an interrupted cross-validation to continue; finished folds are kept.
         say: As for `train`.
 
     Raises:
         UserError: If anything given is wrong.
-        RunFailed: If a fold fails; the others' results stay for `resume`.
+        RunFailed: If a fold fails; the results of the others are kept for `resume`.
     """
     with cluster.ending():
         settings = read_experiment(experiment, overrides)
@@ -191,16 +191,16 @@ def search(
     Args:
         experiment: The experiment, or its file; it has a `search.space`.
         data: As for `train`.
-        trials: How many configurations; None takes `search.trials`.
+        trials: Number of configurations; None takes `search.trials`.
         budget: Hours after which no new trial begins; None takes `search.budget_hours`.
         overrides: As for `train`.
-        resume: Name of an interrupted search to go on with.
+        resume: Name of an interrupted search to continue.
         say: As for `train`.
         show: Called with the table of trials whenever it changes.
 
     Raises:
         UserError: If anything given is wrong.
-        RunFailed: If no trial succeeds or none can go on; what was reached is kept for `resume`.
+        RunFailed: If no trial succeeds or none can continue; finished work is kept for `resume`.
     """
     with cluster.ending():
         settings = read_experiment(experiment, overrides)

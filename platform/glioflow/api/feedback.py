@@ -19,13 +19,13 @@ class FeedbackList(Result):
         return [Table("", head, [[entry.get(key) for key in head] for entry in self.feedback])]
 
     def notes(self) -> list[str]:
-        """Say so where there is none."""
+        """Return a line if there is none."""
         return [] if self.feedback else ["no corrected mask is in quarantine"]
 
 
 @dataclass(frozen=True)
 class AcceptedFeedback(Result):
-    """A corrected study that became a labeled case: where it lies."""
+    """A corrected study that became a labeled case: its path."""
 
     path: str
 
@@ -53,7 +53,7 @@ def accept_feedback(entry: str) -> AcceptedFeedback:
         entry: Its id, as `list_feedback` shows it.
 
     Raises:
-        UserError: If there is no such entry.
+        UserError: If no entry has this id.
     """
     return AcceptedFeedback(str(Feedback().accept(entry)))
 
@@ -65,7 +65,7 @@ def reject_feedback(entry: str) -> RejectedFeedback:
         entry: Its id, as `list_feedback` shows it.
 
     Raises:
-        UserError: If there is no such entry.
+        UserError: If no entry has this id.
     """
     Feedback().reject(entry)
     return RejectedFeedback(entry)

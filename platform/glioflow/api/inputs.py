@@ -8,6 +8,7 @@ from typing import Any
 
 from glioflow.config import Experiment, load_experiment
 from glioflow.config.experiment import override_texts
+from glioflow.errors import UserError
 
 Overrides = Iterable[str] | Mapping[str, Any]
 
@@ -31,7 +32,19 @@ def read_experiment(experiment: Experiment | str | Path, overrides: Overrides = 
     texts = override_list(overrides)
     if isinstance(experiment, Experiment):
         return override_texts(experiment, texts) if texts else experiment
-    return load_experiment(Path(experiment), texts)
+    return load_experiment(_experiment_path(experiment), texts)
+
+
+def _experiment_path(experiment: object) -> Path:
+    if isinstance(experiment, str | Path):
+        return Path(experiment)
+    hint = "gf.Experiment.model_validate makes one from a dictionary" if isinstance(experiment, Mapping) else None
+    raise wrong_type("an experiment must be the path of its file or a gf.Experiment", experiment, hint)
+
+
+def wrong_type(rule: str, value: object, hint: str | None = None) -> UserError:
+    """Return the error for an argument of a type that the API does not take."""
+    return UserError(rule, f"{value!r:.60} of type {type(value).__name__}", hint=hint)
 
 
 def override_list(overrides: Overrides) -> list[str]:
@@ -42,8 +55,15 @@ def override_list(overrides: Overrides) -> list[str]:
 
 
 def run_of(run: Any) -> str:
-    """Return the id of a run that is given by its id or as a result that has one."""
-    return str(getattr(run, "run_id", run))
+    """Return the id of a run that is given by its id or as a result that has one.
+
+    Raises:
+        UserError: If it is neither.
+    """
+    run_id = getattr(run, "run_id", run)
+    if not isinstance(run_id, str):
+        raise wrong_type("a run must be its id or the result that has it, such as that of gf.train", run)
+    return run_id
 
 
 def model_name(model: Any) -> str:
@@ -51,9 +71,16 @@ def model_name(model: Any) -> str:
 
     Args:
         model: A name, a path, a list of them (an ensemble), or the result of `train`, `register` or `promote`.
+
+    Raises:
+        UserError: If it is none of these.
     """
     if isinstance(model, list | tuple):
         return ",".join(model_name(member) for member in model)
     if hasattr(model, "version"):
         return f"models:/{model.name}/{model.version}"
+    if isinstance(model, Path):
+        return str(model)
+    if not isinstance(getattr(model, "run_id", model), str):
+        raise wrong_type("a model must be its name, a path, a run, or a result such as that of gf.train", model)
     return run_of(model)

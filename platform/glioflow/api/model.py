@@ -47,7 +47,7 @@ class Model:
         Args:
             study: A case folder, a file, a zip, several files (TIFF or PNG slices, NIfTI modalities, DICOM), a `Case`,
                 or an array (S, H, W, C), of a lone slice (H, W, C).
-            clinical: Clinical values by column name, for the survival stage; what is missing is imputed and named.
+            clinical: Clinical values by column name, for the survival stage; missing values are imputed and named.
             channels: Names of an array's channels; None takes the model's.
             spacing_mm: Of an array's voxels along S, H, W; None is unknown.
 
@@ -67,8 +67,8 @@ class LoadedModel(Model):
     """A model in this process.
 
     Attributes:
-        id: Its name, registered version and run, where it has them.
-        predictor: What computes.
+        id: Its name, and its registered version and run, if it has them.
+        predictor: Computes the masks.
     """
 
     def __init__(self, id: ModelId, predictor: Predictor) -> None:
@@ -77,7 +77,7 @@ class LoadedModel(Model):
 
     @property
     def description(self) -> Description:
-        """What the bundle says of the model."""
+        """The bundle's description of the model."""
         return self.predictor.description
 
     @property
@@ -109,7 +109,7 @@ class ServedModel(Model):
 
     @property
     def card(self) -> ModelCard:
-        """What the endpoint says of the model that it serves."""
+        """The endpoint's card of the model that it serves."""
         self._card = self._card or self.client.model()
         return self._card
 
@@ -134,11 +134,11 @@ def load(model: Any, *, device: str = "auto") -> Model:
     Args:
         model: A registered model (`NAME`, `NAME@alias`, `models:/NAME/3`), a run's id, a bundle's folder or zip, the
             result of `train`, `register` or `promote`, an endpoint's `http://` URL, or `starter`, which ships with
-            GlioFlow. A list of them, or names with commas between, is an ensemble.
-        device: Of the forward pass, such as `cpu` or `cuda:1`; `auto` takes a GPU where there is one.
+            GlioFlow. A list of them, or names separated by commas, is an ensemble.
+        device: Of the forward pass, such as `cpu` or `cuda:1`; `auto` takes a GPU if there is one.
 
     Raises:
-        UserError: If there is no such model, or its bundle is damaged.
+        UserError: If the model or the device does not exist, or the bundle is damaged.
     """
     name = model_name(model)
     if name.startswith(("http://", "https://")):

@@ -32,10 +32,10 @@ class PlanResult(Result):
 
     Attributes:
         path: The file that was written; None if none was asked for.
-        text: What stands in it.
+        text: Its content.
         choices: `key`, `value` and `reason` of each setting.
-        facts: What is known of the cohort.
-        experiment: What `train`, `crossval` and `search` take.
+        facts: What was found out about the cohort.
+        experiment: The experiment, for `train`, `crossval` and `search`.
     """
 
     path: Path | None
@@ -62,14 +62,14 @@ def plan(
     minutes: float = 60,
     say: Say = print_progress,
 ) -> PlanResult:
-    """Plan an experiment from what a cohort holds and this machine, or the Ray cluster at RAY_ADDRESS, has.
+    """Plan an experiment for a cohort and this machine, or for the Ray cluster at RAY_ADDRESS.
 
     Args:
         cohort: Folder of a cohort with masks, as it was downloaded.
         out: New YAML file; None writes none.
         name: Of the experiment; None takes that of the folder.
-        minutes: That one training may take.
-        say: Called with what is looked at.
+        minutes: How long one training may take.
+        say: Called with each line of progress.
 
     Raises:
         UserError: If the cohort has no masks, `out` exists, or `minutes` is not above 0.
@@ -82,7 +82,9 @@ def plan(
     if path is not None:
         check_folder(path.absolute().parent, "OUT")
         if path.exists():
-            raise UserError("the file of a plan must not exist yet", str(path), hint="choose another name or remove it")
+            raise UserError(
+                f"{path} exists already", str(path), hint="choose another name for --out, or remove the file"
+            )
     data = data_folder()
     folder = Path(cohort)
     if not folder.exists() and data is not None and (data / folder).exists():

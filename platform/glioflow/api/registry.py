@@ -1,15 +1,16 @@
-"""Registering models, promoting them through the gate, and the way back."""
+"""Registering models, promoting them through the gate, and rolling back."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from glioflow import cluster, promotion
-from glioflow.api.inputs import model_name, run_of
+from glioflow.api.inputs import model_name, print_progress, run_of
 from glioflow.api.results import Result
 from glioflow.cluster.storage import prepared_home
 from glioflow.data.prepared.remote import local_folder
 from glioflow.json_values import JsonObject
+from glioflow.progress import Say, occasionally
 from glioflow.promotion import Verdict
 from glioflow.reports.tables import Table
 from glioflow.runs.registry.export import export as export_bundle
@@ -75,7 +76,7 @@ class ModelList(Result):
         return [Table("", head, [[getattr(each, key) for key in head] for each in self.models])]
 
     def notes(self) -> list[str]:
-        """Say so where nothing is registered."""
+        """Return a line if nothing is registered."""
         empty = f"no model is registered at {self.store}; GLIOFLOW_HOME and MLFLOW_TRACKING_URI name the store"
         return [] if self.models else [empty]
 
@@ -98,7 +99,7 @@ def register(
         name: Of the model; None takes the experiment's name.
         survival: Id of the run of a survival stage to put inside.
         crossval: A cross-validation, its id or result, whose interval of tumor volumes goes inside; None takes `run`
-            if it is one, else the one on whose masks the survival stage was fitted, if any.
+            if it is one, otherwise the one on whose masks the survival stage was fitted, if any.
 
     Raises:
         UserError: If a run does not exist, or has no bundle, stage or interval.
@@ -108,17 +109,22 @@ def register(
 
 
 def promote(
-    model: str | RegisteredVersion, *, version: int | None = None, data: str | Path | None = None
+    model: str | RegisteredVersion,
+    *,
+    version: int | None = None,
+    data: str | Path | None = None,
+    say: Say = print_progress,
 ) -> PromotionResult:
-    """Put a version before the gate; move the alias `champion`, or say why not.
+    """Put a version through the gate: it becomes the champion if it passes every rule.
 
     Args:
         model: Its name, or the result of `register`.
         version: None takes the newest.
-        data: The cohort of the test patients; None takes the one on record.
+        data: The cohort of the test patients; None takes the recorded one.
+        say: Called with the part of the test patients that are measured, and now and then with a line.
 
     Raises:
-        UserError: If the version does not exist, or the cohort is not there or another one.
+        UserError: If the version or the cohort does not exist, or the cohort is not the recorded one.
     """
     registered = model if isinstance(model, RegisteredVersion) else None
     name = registered.name if registered else str(model)
@@ -126,7 +132,7 @@ def promote(
         version = registered.version
     with cluster.ending():
         source = local_folder(data, prepared_home()) if data else None
-        verdict = promotion.promote(name, version=version, data=source, home=prepared_home())
+        verdict = promotion.promote(name, version=version, data=source, home=prepared_home(), say=occasionally(say))
     return PromotionResult(**vars(verdict))
 
 
@@ -137,7 +143,7 @@ def rollback(name: str) -> RollbackResult:
         name: Of the model.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is no previous champion.
     """
     verdict = promotion.rollback(name)
     return RollbackResult(name, verdict.version, verdict.previous)
@@ -175,6 +181,6 @@ def export(model: Any, out: str | Path) -> ExportedBundle:
         out: New folder, or new file that ends with .zip.
 
     Raises:
-        UserError: If the model is not there or not whole, or `out` exists.
+        UserError: If the model does not exist or is incomplete, or `out` exists.
     """
     return ExportedBundle(str(export_bundle(model_name(model), Path(out))))

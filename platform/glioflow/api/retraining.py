@@ -25,8 +25,8 @@ class RetrainResult(Result):
         version: That it became.
         decision: Of the gate.
         previous: The champion before.
-        used: The corrections that trained: which case has the mask, and in which part of the split it is.
-        unused: Those that did not, and why.
+        used: The corrections that were used: the case that has the mask, and its part of the split.
+        unused: Those that were not, and why.
         reasons: Every rule of the gate with its numbers.
         metrics: Of the training, by name.
     """
@@ -63,14 +63,14 @@ def retrain(
     resume: str | None = None,
     say: Say = print_progress,
 ) -> RetrainResult:
-    """Train a champion's experiment again on its cohort with the accepted corrections, and put it before the gate.
+    """Train a champion's experiment again on its cohort with the accepted corrections, and put it through the gate.
 
     Args:
         name: Of the registered model.
         data: Where the champion's cohort is now; None takes the recorded one.
         overrides: As for `train`; preprocessing, target and split stay as the champion's.
-        warm: Whether the champion's weights are begun with, not new ones.
-        resume: Id of a run of this function that was interrupted.
+        warm: Whether to start from the champion's weights, not from new ones.
+        resume: Id of an interrupted run of this function.
         say: Called with each line of progress, and with the part of the work that is done, in [0, 1].
 
     Raises:

@@ -26,8 +26,8 @@ class ReproductionResult(Result):
         reproduces: Id of the old run.
         identical: Whether every number and every weight is the same.
         compared: How many numbers were compared.
-        differences: What differs; if anything does, code and environment too.
-        environment: What differs in code and environment, also where all numbers agree.
+        differences: What differs; if anything does, also in code and environment.
+        environment: What differs in code and environment, even if all numbers agree.
     """
 
     run_id: str
@@ -57,17 +57,17 @@ class SearchList(Result):
         return [Table("", head, [[short(getattr(each, key), 3) for key in head] for each in self.searches])]
 
     def notes(self) -> list[str]:
-        """Say so where there is none."""
+        """Return a line if there is none."""
         return [] if self.searches else [f"no search was begun in {address_of(home())}; `glioflow search` begins one"]
 
 
 @dataclass(frozen=True)
 class CleanupResult(Result):
-    """What was removed, or, in a dry run, what would be.
+    """What was removed or, in a dry run, what would be.
 
     Attributes:
         removed: `path`, `bytes` and `why` of each.
-        bytes: Of all together.
+        bytes: Total size.
         dry_run: Whether nothing was removed.
     """
 
@@ -89,7 +89,7 @@ def reproduce(run: object, data: str | Path | None = None, *, say: Say = print_p
 
     Args:
         run: Id of the finished run, or the result of `train`.
-        data: The cohort; None takes the one that the run recorded.
+        data: The cohort; None takes the recorded one.
         say: Called with each line of progress, and with the part of the work that is done, in [0, 1].
 
     Raises:
@@ -112,9 +112,9 @@ def collect_garbage(*, keep: int = 3, dry_run: bool = False, say: Say = print_pr
     """Remove what no run or version needs: old checkpoints, working folders, worse trials, unused cohorts.
 
     Args:
-        keep: Trials of each finished search whose bundles stay.
+        keep: Number of trials whose bundles are kept in each finished search.
         dry_run: Only list what would be removed.
-        say: Called with what stays although it looks unneeded, and with the sum.
+        say: Called with what is kept although it looks unneeded, and with the total.
     """
     removed = collect(keep=keep, dry_run=dry_run, say=say)
     return CleanupResult(removed, sum(each.bytes for each in removed), dry_run)

@@ -22,18 +22,18 @@ def serve(
     canary: float = 0,
     say: Say = print_progress,
 ) -> None:
-    """Serve the champion with Ray Serve until Ctrl-C, and every new champion meanwhile.
+    """Serve the champion with Ray Serve until Ctrl-C, and switch to each new champion.
 
     Args:
-        name: Of the registered model; None takes the only one.
+        name: Of the registered model; None takes the only one with a champion.
         host: Address to listen on; 0.0.0.0 is every address of this machine.
         port: Port to listen on.
-        token: Bearer token that callers must send; None takes GLIOFLOW_SERVE_TOKEN, or asks for none.
-        allow_hosts: Names under which callers may ask, beside loopback names and addresses.
+        token: Bearer token that callers must send; None takes GLIOFLOW_SERVE_TOKEN; without one, no token is needed.
+        allow_hosts: Host names that callers may use, besides loopback names and addresses.
         replicas: Number of predictors.
         gpus: GPUs of each predictor; a fraction shares a GPU.
-        shadow: Part of the studies, in [0, 1], that the challenger answers too, unseen.
-        canary: Part of the studies, in [0, 1], that the challenger answers in place of the champion.
+        shadow: Fraction of the studies, in [0, 1], that the challenger answers as well, without showing its answers.
+        canary: Fraction of the studies, in [0, 1], that the challenger answers in place of the champion.
         say: Called with each line of progress.
 
     Raises:
@@ -62,16 +62,16 @@ def serve_page(
     allow_hosts: Sequence[str] = (),
     say: Say = print_progress,
 ) -> None:
-    """Show a web page for people, which asks an endpoint, until Ctrl-C.
+    """Serve the web page, which sends studies to an endpoint, until Ctrl-C.
 
     Args:
         host: Address to listen on.
         port: Port to listen on.
         endpoint: URL of the endpoint.
-        allow_hosts: Names under which people may ask, beside loopback names and addresses.
+        allow_hosts: Host names that people may use, besides loopback names and addresses.
         say: Called with the page's address.
 
     Raises:
-        UserError: If the port is taken, or `endpoint` is no URL.
+        UserError: If the port is taken, or `endpoint` is not a URL.
     """
     page_forever(host=host, port=port, endpoint=endpoint, say=say, allowed=check_names(allow_hosts))

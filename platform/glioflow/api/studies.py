@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from glioflow.api.inputs import wrong_type
 from glioflow.cluster.scratch import study_folder
 from glioflow.data.case import Case
 from glioflow.data.formats.file_roles import is_mask_name
@@ -42,7 +43,7 @@ def read_any_study(
         study: In any of them.
         channels: Names of an array's channels.
         spacing_mm: Of an array's voxels along S, H, W; None is unknown.
-        chosen: Which series or file a channel is, where several would do.
+        chosen: Series or file of a channel, if several would fit.
 
     Raises:
         UserError: If it cannot be read.
@@ -51,7 +52,10 @@ def read_any_study(
         return OpenedStudy(study)
     if isinstance(study, np.ndarray):
         return OpenedStudy(case_of_array(study, channels=channels, spacing_mm=spacing_mm))
-    paths = [Path(study)] if isinstance(study, str | Path) else [Path(path) for path in study]
+    listed = [study] if isinstance(study, str | Path) else study
+    if not isinstance(listed, Sequence) or not all(isinstance(path, str | Path) for path in listed):
+        raise wrong_type("a study must be a path, a list of paths, an array or a Case", study)
+    paths = [Path(path) for path in listed]
     if not any(path.suffix.lower() == ".zip" for path in paths):
         return OpenedStudy(read_study(paths, channels=chosen, masks=False))
     folder = study_folder()
@@ -98,8 +102,9 @@ def case_of_array(
     """
     volume = image[None] if image.ndim == 3 else image
     if volume.ndim != 4 or 0 in volume.shape or volume.shape[3] != len(channels):
-        rule = f"an array must be (S, H, W, {len(channels)}), or (H, W, {len(channels)}), for {', '.join(channels)}"
-        raise UserError(rule, image.shape, hint="name other channels with channels=")
+        last, names = len(channels), ", ".join(channels)
+        rule = f"an array must have the shape (S, H, W, {last}) or (H, W, {last}) for {names}"
+        raise UserError(rule, image.shape, hint="give the names of other channels as channels=[...]")
     if volume.dtype.kind not in "uif" or not np.isfinite(volume).all():
         raise UserError("an array must hold finite real numbers", image.dtype)
     if spacing_mm is not None and not (len(spacing_mm) == 3 and all(0 < step < np.inf for step in spacing_mm)):

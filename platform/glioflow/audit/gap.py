@@ -92,8 +92,12 @@ class SomeSlices(PreparedCase):
         return self._mask
 
 
-def run_trial(trial: Trial) -> dict[str, Scores]:
+def run_trial(trial: Trial, report: Callable[..., None] = lambda *_: None) -> dict[str, Scores]:
     """Train under one kind of split; score the network, and the baselines fitted on the same training slices.
+
+    Args:
+        trial: The training.
+        report: Called after each epoch, as by `build_and_fit`.
 
     Returns:
         `network`, `all_empty`, and `flair_threshold` and `nearest_slice` where they apply.
@@ -102,7 +106,7 @@ def run_trial(trial: Trial) -> dict[str, Scores]:
         UserError: If a part of the split has no slice.
     """
     cases = deal(open_here(trial.prepared), trial.split, trial.kind, seed=trial.experiment.split.seed)
-    network = _train(trial.experiment, cases["train"], cases["val"])
+    network = _train(trial.experiment, cases["train"], cases["val"], report)
     models = {"network": network, "all_empty": _segment_nothing, **_fit_baselines(cases["train"])}
     return {name: score(segment, cases["test"]) for name, segment in models.items()}
 
@@ -165,7 +169,9 @@ def _mean_dice(overlaps: Sequence[_Overlap]) -> float:
     return float(np.mean([dice_of_counts(each.both, each.total) for each in overlaps])) if overlaps else 1.0
 
 
-def _train(experiment: Experiment, train: Sequence[PreparedCase], val: Sequence[PreparedCase]) -> Segment:
+def _train(
+    experiment: Experiment, train: Sequence[PreparedCase], val: Sequence[PreparedCase], report: Callable[..., None]
+) -> Segment:
     from glioflow.training.fitting import build_and_fit
 
     def validate(network: "nn.Module") -> dict[str, float]:
@@ -178,7 +184,7 @@ def _train(experiment: Experiment, train: Sequence[PreparedCase], val: Sequence[
         experiment.training,
         train,
         validate,
-        lambda *_: None,
+        report,
         num_threads=experiment.training.cpus_per_worker,
     )
     network.load_state_dict(fitted.weights)

@@ -202,7 +202,7 @@ def read_description(folder: Path) -> Description:
         raise UserError(rule, values.get("format"), file=path)
     if values.pop(SEAL, None) != _seal(values):
         raise UserError(f"{MODEL} was changed since the bundle was written", file=path, hint="export the bundle again")
-    # Versions before `max_drift` only warned about intensities, and their users go on.
+    # Versions before `max_drift` only warned about intensities, and their users keep using them.
     values["entry"] = {"max_drift": None, **values.get("entry", {})}
     try:
         return _as_trained(Description.model_validate_json(json.dumps(values)))

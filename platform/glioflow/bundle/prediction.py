@@ -127,7 +127,7 @@ class Predictor:
         Args:
             case: As a reader gave it.
             clinical: Clinical values by column name; those that are missing are imputed and named.
-            made_up: Whether the case is no person's, so that its intensities need not be those of a patient.
+            made_up: Whether the case is synthetic, so that its intensities need not be those of a patient.
 
         Raises:
             UserError: If the case does not have the channels that the model needs, or its intensities are refused.

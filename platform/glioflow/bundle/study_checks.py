@@ -191,8 +191,8 @@ def _skull_warnings(case: Case, description: Description) -> list[str]:
     if not trained_without or removed or not has_skull(case.image):
         return []
     if description.entry.skull == "refuse":
-        rule = "the model needs images without skull and scalp, as those that trained it"
-        raise UserError(rule, "images that seem to show them", hint="give the study after skull stripping")
+        rule = "the model needs skull-stripped images, like those it was trained on"
+        raise UserError(rule, "images that seem to show skull and scalp", hint="strip the skull first")
     return ["the images seem to show skull or scalp, and the model was trained on images without them"]
 
 

@@ -38,7 +38,8 @@ class StagedGroup(TyperGroup):
 app = typer.Typer(
     name="glioflow",
     cls=StagedGroup,
-    help="Honest, patient-level brain tumor segmentation on Ray and MLflow. Research software, not for clinical use.",
+    help="Train, evaluate, promote and serve networks that segment brain tumors in MRI, with every score by patient. "
+    "Research software, not for clinical use.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -15,12 +15,14 @@ data_app = verb_group("data", DATA, "Make, download, check, describe and prepare
 
 @data_app.command("synthesize")
 def data_synthesize(
-    kind: Annotated[str, typer.Argument(help="lgg or brats, or a public data set such as upenn-gbm.")],
-    out: Annotated[Path, typer.Argument(help="New folder for the cohort.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="lgg or brats, or a public data set such as upenn-gbm.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder for the cohort.")],
     patients: Annotated[
         int | None, typer.Option(min=1, help="Number of patients; by default 12, or the two or three of a tiny copy.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random generator; the same seed gives the same files.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the random generator; the same seed gives the same files.")
+    ] = 0,
     size: Annotated[
         int | None, typer.Option(min=32, help="Side of a slice in pixels; by default that of the real cohort.")
     ] = None,
@@ -33,12 +35,12 @@ def data_synthesize(
 
 @data_app.command("download")
 def data_download(
-    name: Annotated[str, typer.Argument(help="lgg, brats2020, decathlon or another public set.")],
-    out: Annotated[Path, typer.Argument(help="New folder for the cohort.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="lgg, brats2020, decathlon or another public set.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder for the cohort.")],
     as_json: AsJson = False,
 ) -> None:
-    """Download a public data set; say where its form is, or what to do where the download fails."""
-    with one_line_errors():
+    """Download a public data set, or say how to get it by hand."""
+    with one_line_errors(), progress("download"):
         print_result(gf.download(name, out), as_json)
 
 
@@ -57,14 +59,14 @@ def data_check(
 @data_app.command("prepare")
 def data_prepare(
     source: Source,
-    out: Annotated[str, typer.Argument(help="Folder, or a URI such as s3://bucket/cohort.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Folder, or a URI such as s3://bucket/cohort.")],
     experiment: StepsFile = None,
     overrides: Overrides = None,
     channels: Channels = None,
     skip_incomplete: SkipIncomplete = False,
     as_json: AsJson = False,
 ) -> None:
-    """Preprocess a cohort once, in parallel on Ray; skip what is already there."""
+    """Preprocess a cohort once, in parallel on Ray; skip cases that are already prepared."""
     with one_line_errors(), progress("prepare") as say:
         made = gf.prepare(
             source,
@@ -88,6 +90,6 @@ def data_describe(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write an exploratory report: balance, tumor size, channels, gaps, examples through preprocessing."""
+    """Write a report on a cohort: class balance, tumor sizes, channels, missing values, preprocessing examples."""
     with one_line_errors(), progress("describe") as say:
         print_result(gf.describe(source, out, experiment=experiment, overrides=overrides or (), say=say), as_json)

@@ -1,4 +1,4 @@
-"""The main job from end to end, on an embedded synthetic cohort or on a real one: what `make demo` runs."""
+"""The whole chain, on a synthetic cohort or on a real one: what `make demo` runs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,7 @@ def demo(
     data: Annotated[Path | None, typer.Option(help="LGG cohort; by default a synthetic one is written.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the main job from end to end on a small cohort."""
+    """Run the whole chain on a small cohort: search, train, promote, serve, and answer one study."""
     with one_line_errors(), progress("demo") as say:
         from glioflow.cli.demo_chain import run_chain
 

@@ -14,7 +14,8 @@ Data = Annotated[
     ),
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Option("-o", "--override", help="Set section.key=value; may be given several times.")
+    list[str] | None,
+    typer.Option("-o", "--override", metavar="SECTION.KEY=VALUE", help="Change one key of the experiment; repeatable."),
 ]
 SkipIncomplete = Annotated[
     bool, typer.Option("--skip-incomplete", help="Leave out cases of NIfTI files that lack a sequence, and name them.")
@@ -25,19 +26,20 @@ Channels = Annotated[
         "--channel",
         metavar="NAME=SERIES",
         help="Say which DICOM series (by description or number) or NIfTI file a channel (pre, post, flair, t2) is; "
-        "may be repeated.",
+        "repeatable.",
     ),
 ]
 ExperimentFile = Annotated[Path, typer.Argument(help="Experiment file (YAML).", metavar="EXPERIMENT")]
 StepsFile = Annotated[
     Path | None, typer.Option(help="Experiment file whose preprocessing is used; by default GlioFlow's own.")
 ]
-Source = Annotated[str, typer.Argument(help="Folder of a cohort, or one study: a folder or a file.")]
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Folder of a cohort, or one study: a folder or a file.")]
 Model = Annotated[
     str,
     typer.Argument(
-        help="NAME, NAME@alias, a run id, or a bundle's folder or zip; several with commas between are an ensemble."
+        metavar="MODEL",
+        help="NAME, NAME@alias, a run id, or a bundle's folder or zip; several, separated by commas, are an ensemble.",
     ),
 ]
-Name = Annotated[str, typer.Argument(help="Name of a registered model.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a registered model.")]
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every address of this machine.")]

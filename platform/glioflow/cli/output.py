@@ -5,6 +5,7 @@ import json
 import math
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from contextvars import ContextVar
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from glioflow import atomic
 from glioflow.cluster.storage import home
 from glioflow.errors import DiskFull, RunFailed, StoreFailed, UserError, causes_of, is_disk_full, space_of
-from glioflow.progress import Say
+from glioflow.progress import FIRST_S, Say
 from glioflow.reports.tables import cell_text
 
 if TYPE_CHECKING:
@@ -63,9 +64,10 @@ def one_line_errors() -> Iterator[None]:
         if isinstance(error, RunFailed):
             _stop(f"failed: {error}", 1)
         if isinstance(error, StoreFailed):
-            _stop(f"failed: {error}; go on once it works again", 1)
+            _stop(f"failed: {error}; continue once it works again", 1)
         if isinstance(error, OSError) and error.errno in _UNUSABLE_PATH and error.filename is not None:
-            _stop(f"error: {error.filename}: {str(error.strerror).lower()}; choose another path or mend this one", 2)
+            reason = str(error.strerror).lower()
+            _stop(f"error: {error.filename}: {reason}; choose another path, or correct this one", 2)
         raise
     finally:
         _STDOUT.reset(reset)
@@ -96,18 +98,32 @@ def _stop(line: str, code: int) -> None:
 
 
 @contextmanager
+def _first_line(text: str, out: "Console") -> Iterator[threading.Timer]:
+    """Print a line if nothing else is printed in the first 2 s of a block, such as while libraries load."""
+    timer = threading.Timer(FIRST_S, lambda: out.print(text, markup=False))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield timer
+    finally:
+        timer.cancel()
+
+
+@contextmanager
 def progress(title: str) -> Iterator[Say]:
     """Give a function `say(text, part)`: prints the text and, on a terminal, moves a bar to `part` in [0, 1]."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     out = console()
     if not out.is_terminal:
+        with _first_line(f"{title}: loading", out) as first:
 
-        def say(text: str, part: float | None = None) -> None:
-            if text or part is None:
-                out.print(text, soft_wrap=True, markup=False)
+            def say(text: str, part: float | None = None) -> None:
+                if text or part is None:
+                    first.cancel()
+                    out.print(text, soft_wrap=True, markup=False)
 
-        yield say
+            yield say
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out, transient=True) as bars:

@@ -11,9 +11,9 @@ from glioflow.cli.options import AsJson, Channels, Host
 from glioflow.cli.output import one_line_errors, print_result, progress
 from glioflow.errors import RunFailed
 
-feedback_app = verb_group("feedback", SERVING, "Accept or reject the corrected masks that callers sent back.")
+feedback_app = verb_group("feedback", SERVING, "Accept or reject the corrected masks that readers sent.")
 
-Entry = Annotated[str, typer.Argument(help="Id of the corrected study, as `feedback list` shows it.")]
+Entry = Annotated[str, typer.Argument(metavar="ID", help="Id of the corrected study, as `feedback list` shows it.")]
 
 
 @verb(SERVING)
@@ -21,13 +21,16 @@ def predict(
     model: Annotated[
         str,
         typer.Argument(
+            metavar="MODEL",
             help="NAME, NAME@alias, a run id, a bundle's folder or zip, or the http:// URL of an endpoint; several "
-            "models with commas between are an ensemble."
+            "models, separated by commas, are an ensemble.",
         ),
     ],
-    studies: Annotated[list[Path], typer.Argument(help="Case folders, files, zips, or folders of many cases.")],
+    studies: Annotated[
+        list[Path], typer.Argument(metavar="STUDY", help="Case folders, files, zips, or folders of many cases.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the answers.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace answers that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace answers that already exist.")] = False,
     channels: Channels = None,
     as_json: AsJson = False,
 ) -> None:
@@ -41,7 +44,7 @@ def predict(
 
 @verb(SERVING)
 def serve(
-    name: Annotated[str | None, typer.Option(help="Registered model; by default the only one.")] = None,
+    name: Annotated[str | None, typer.Option(help="Registered model; by default the only one with a champion.")] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     host: Host = "127.0.0.1",
     token: Annotated[
@@ -50,18 +53,28 @@ def serve(
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="Name under which callers may ask, beside loopback names and addresses; may be repeated."),
+        typer.Option(
+            metavar="NAME", help="Host name that callers may use, besides loopback names and addresses; repeatable."
+        ),
     ] = None,
     replicas: Annotated[int, typer.Option(min=1, help="Number of predictors.")] = 1,
     gpus: Annotated[float, typer.Option(min=0, help="GPUs of each predictor; a fraction shares a GPU.")] = 0,
     shadow: Annotated[
-        float, typer.Option(min=0, max=1, help="Part of the studies that the challenger answers too, unseen.")
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Fraction of the studies that the challenger answers as well, without showing its answers.",
+        ),
     ] = 0,
     canary: Annotated[
-        float, typer.Option(min=0, max=1, help="Part of the studies that the challenger answers in place of others.")
+        float,
+        typer.Option(
+            min=0, max=1, help="Fraction of the studies that the challenger answers in place of the champion."
+        ),
     ] = 0,
 ) -> None:
-    """Serve the champion with Ray Serve until Ctrl-C, and every new champion meanwhile."""
+    """Serve the champion with Ray Serve until Ctrl-C, and switch to each new champion."""
     with one_line_errors(), progress("serve") as say:
         gf.serve(
             name,
@@ -84,10 +97,12 @@ def page(
     endpoint: Annotated[str, typer.Option(help="URL of a running `glioflow serve`.")] = "http://127.0.0.1:8000",
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="Name under which people may ask, beside loopback names and addresses; may be repeated."),
+        typer.Option(
+            metavar="NAME", help="Host name that people may use, besides loopback names and addresses; repeatable."
+        ),
     ] = None,
 ) -> None:
-    """Show a web page for people, which asks an endpoint, until Ctrl-C."""
+    """Serve the web page, which sends studies to an endpoint, until Ctrl-C."""
     with one_line_errors():
         gf.serve_page(host=host, port=port, endpoint=endpoint, allow_hosts=allow_host or ())
 

@@ -13,13 +13,15 @@ from glioflow.cli.output import one_line_errors, print_result, print_text, progr
 
 @verb(TRAINING)
 def plan(
-    cohort: Annotated[str, typer.Argument(help="Folder of a cohort with masks, as it was downloaded.")],
+    cohort: Annotated[
+        str, typer.Argument(metavar="COHORT", help="Folder of a cohort with masks, as it was downloaded.")
+    ],
     out: Annotated[Path | None, typer.Option(help="New experiment file; by default it is printed.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the experiment; by default that of the folder.")] = None,
     minutes: Annotated[float, typer.Option(min=0.1, help="Minutes that one training may take.")] = 60,
     as_json: AsJson = False,
 ) -> None:
-    """Write an experiment file for a cohort and this machine, every choice with its reason."""
+    """Write an experiment file for a cohort and this machine, with the reason for each choice."""
     with one_line_errors(), progress("plan") as say:
         made = gf.plan(cohort, out, name=name, minutes=minutes, say=say)
         if as_json or out is not None:
@@ -30,13 +32,15 @@ def plan(
 
 @verb(START)
 def auto(
-    cohort: Annotated[str, typer.Argument(help="Folder of a cohort with masks, as it was downloaded.")],
-    hours: Annotated[float | None, typer.Option(help="The budget; needed unless --resume is given.")] = None,
+    cohort: Annotated[
+        str, typer.Argument(metavar="COHORT", help="Folder of a cohort with masks, as it was downloaded.")
+    ],
+    hours: Annotated[float | None, typer.Option(help="Budget in hours; required without --resume.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model; by default that of the folder.")] = None,
-    resume: Annotated[str | None, typer.Option(help="Name of an interrupted auto to go on with.")] = None,
+    resume: Annotated[str | None, typer.Option(help="Name of an interrupted auto to continue.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find, train, judge and register the best model for a cohort within a budget of hours, and report on it."""
+    """Find, train, evaluate and register the best model for a cohort within a budget of hours, with a report."""
     with one_line_errors(), progress("auto") as say:
         print_result(gf.auto(cohort, hours=hours, name=name, resume=resume, say=say), as_json)
 
@@ -45,7 +49,7 @@ def auto(
 def train(
     experiment: ExperimentFile,
     data: Data = None,
-    resume: Annotated[str | None, typer.Option(help="Id of an interrupted run to go on with.")] = None,
+    resume: Annotated[str | None, typer.Option(help="Id of an interrupted run to continue.")] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
@@ -89,7 +93,7 @@ def search(
     trials: Annotated[
         int | None, typer.Option(min=1, help="Number of trials; by default the experiment's search.trials.")
     ] = None,
-    resume: Annotated[str | None, typer.Option(help="Name of an interrupted search to go on with.")] = None,
+    resume: Annotated[str | None, typer.Option(help="Name of an interrupted search to continue.")] = None,
     budget: Annotated[float | None, typer.Option(help="Hours after which no new trial begins.")] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
@@ -115,14 +119,14 @@ def search(
 def retrain(
     name: Name,
     data: Annotated[
-        str | None, typer.Option("--data", help="Where the champion's cohort is now; by default the one on record.")
+        str | None, typer.Option("--data", help="Folder of the champion's cohort; by default the recorded one.")
     ] = None,
-    warm: Annotated[bool, typer.Option("--warm", help="Begin with the champion's weights, not with new ones.")] = False,
-    resume: Annotated[str | None, typer.Option(help="Id of an interrupted run to go on with.")] = None,
+    warm: Annotated[bool, typer.Option("--warm", help="Start from the champion's weights, not from new ones.")] = False,
+    resume: Annotated[str | None, typer.Option(help="Id of an interrupted run to continue.")] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train the champion again on its cohort with the accepted corrections, and put the result before the gate."""
+    """Train the champion again on its cohort with the accepted corrections, and put the result through the gate."""
     with one_line_errors(), progress("retrain") as say:
         print_result(gf.retrain(name, data, overrides=overrides or (), warm=warm, resume=resume, say=say), as_json)
 
@@ -130,14 +134,14 @@ def retrain(
 @verb(TRAINING)
 def searches(as_json: AsJson = False) -> None:
     """List the searches of this home with their state and their best trial."""
-    with one_line_errors():
+    with one_line_errors(), progress("searches"):
         print_result(gf.list_searches(), as_json)
 
 
 @verb(TRAINING)
 def reproduce(
-    run_id: Annotated[str, typer.Argument(help="Id of a finished training, trial or fold.")],
-    data: Annotated[str | None, typer.Option(help="Its cohort; by default where the run recorded it.")] = None,
+    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="Id of a finished training, trial or fold.")],
+    data: Annotated[str | None, typer.Option(help="Cohort of the run; by default the recorded one.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a logged training, trial or fold again from what it logged, and compare every number."""

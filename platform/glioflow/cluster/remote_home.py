@@ -236,7 +236,7 @@ def _open() -> tuple[Any, str]:
         files, root = fsspec.url_to_fs(uri, use_listings_cache=False)
     except (ValueError, ImportError) as error:
         hint = "give an address such as s3://bucket/glioflow"
-        raise UserError(f"GLIOFLOW_HOME is at no store that fsspec opens here ({error})", uri, hint=hint) from None
+        raise UserError(f"fsspec cannot open the store of GLIOFLOW_HOME here ({error})", uri, hint=hint) from None
     return files, str(root).rstrip("/")
 
 

@@ -16,7 +16,7 @@ def study_folder(prefix: str = "study-") -> "tempfile.TemporaryDirectory[str]":
 
 
 def clean_up() -> None:
-    """Remove what processes of this user left behind that are no more."""
+    """Remove what ended processes of this user left behind."""
     for folder in _common(Path(tempfile.gettempdir())).glob("*-*"):
         pid, _, since = folder.name.partition("-")
         with contextlib.suppress(ValueError):  # it is somebody else's

@@ -50,7 +50,7 @@ def _short_folder(name: str) -> str:
         if os.access(folder, os.W_OK | os.X_OK):
             return folder
     raise UserError(
-        f"{name} must have at most {MAX_SOCKET_BYTES - len(_OF_RAY)} bytes, as Ray keeps sockets in it",
+        f"{name} must have at most {MAX_SOCKET_BYTES - len(_OF_RAY)} bytes, because Ray keeps sockets there",
         os.environ[name],
         hint=f"set RAY_TMPDIR and TMPDIR to a shorter path ({', '.join(_SHORT_FOLDERS)} cannot be written to)",
     )

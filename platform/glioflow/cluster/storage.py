@@ -25,15 +25,15 @@ def home_uri() -> str | None:
     """
     named = os.environ.get("GLIOFLOW_HOME", "")
     if named.startswith("file:"):
-        rule = "GLIOFLOW_HOME must name a folder or an object store, not a URI of a file"
+        rule = "GLIOFLOW_HOME must be a path or the address of an object store, not a file: URI"
         raise UserError(rule, named, hint="give a path, such as /shared/glioflow")
     if named.startswith("~"):  # in quotes, which no shell looks into
-        rule = "GLIOFLOW_HOME must begin with a folder, not with '~'"
-        raise UserError(rule, named, hint="write the path of that folder")
+        rule = "GLIOFLOW_HOME must not begin with '~', which nothing expands here"
+        raise UserError(rule, named, hint="give the whole path")
     if re.match("[A-Za-z0-9+]+:/", named) is None:
         return None
     if re.fullmatch("[a-z][a-z0-9+]*://[^/?#]+(/[^?#]*)?", named) is None:
-        rule = "GLIOFLOW_HOME must name a bucket where it is an object store"
+        rule = "GLIOFLOW_HOME must name a bucket if it is an object store"
         raise UserError(rule, named, hint="give an address such as s3://bucket/glioflow")
     return named.rstrip("/")
 
@@ -56,7 +56,7 @@ def home() -> Path:
     else:
         path, name = Path(named or ".glioflow").absolute(), "GLIOFLOW_HOME"
     if unfit := _UNFIT.search(str(path)):
-        rule = f"{name} must have no {unfit[0]!r} in its path, which addresses of SQLite read as something else"
+        rule = f"the path of {name} must not contain {unfit[0]!r}, which has another meaning in SQLite addresses"
         raise UserError(rule, path, hint="rename the folder")
     return path
 
@@ -121,7 +121,7 @@ def data_source(given: str | Path | None, named: str | None) -> str | Path:
             raise UserError(f"{path} does not exist", path, hint="give --data the folder of a cohort, or a URI")
         return path
     if not named:
-        raise UserError("no cohort is named", hint="give it with --data DIR, or as data.source in the experiment")
+        raise UserError("no cohort was given", hint="give one with --data DIR, or as data.source in the experiment")
     folder = data_folder()
     candidates = [Path(named).absolute(), *([folder / named] if folder else [])]
     for path in candidates:

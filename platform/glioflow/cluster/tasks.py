@@ -54,7 +54,7 @@ def map_parallel(
     except ray.exceptions.OutOfMemoryError as error:
         lower = "the CPUs that Ray uses, or close what else takes memory on this machine"
         raise RunFailed(memory_shortage(error, lower=lower)) from error
-    finally:  # after a mistake nothing goes on in the background
+    finally:  # after a mistake nothing keeps running in the background
         for reference in running:
             ray.cancel(reference)
         if running:

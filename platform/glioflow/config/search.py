@@ -24,7 +24,7 @@ SCHEDULERS = {
     "cmaes": ("none",),
     "nsga2": ("none",),
 }
-# What may change while a training goes on.
+# What may change during a training.
 CHANGEABLE = (
     "training.learning_rate",
     "training.weight_decay",
@@ -45,7 +45,7 @@ STAGE_KEYS = tuple(
 _MOST_VALUES = 200
 # What a sampler tells from its neighbors.
 _LARGEST = 2**53
-_BOUNDS = "low < high must hold, and low > 0 with log: got low {self.low}, high {self.high}"
+_BOUNDS = "low must be below high, and above 0 with log: got low {self.low}, high {self.high}"
 
 
 class _Parameter(BaseModel):
@@ -154,12 +154,10 @@ class SearchSettings(BaseModel):
         order = list(self.space)
         for key, parameter in self.space.items():
             if key in BOOKED:
-                raise ValueError(
-                    f"search.space has the key {key!r}, which is the same for every trial: resources are booked"
-                )
+                raise ValueError(f"search.space must not have the key {key!r}: all trials book the same resources")
             for other in parameter.when:
                 if other not in order[: order.index(key)]:
-                    raise ValueError(f"search.space: {key!r} depends on {other!r}, which must stand before it")
+                    raise ValueError(f"search.space: {key!r} depends on {other!r}, which must come before it")
         for point in self.first:
             if unknown := set(point) - set(order):
                 raise ValueError(f"search.first has keys that are not in search.space: {sorted(unknown)}")
@@ -182,7 +180,9 @@ class SearchSettings(BaseModel):
         if scheduler not in SCHEDULERS[sampler]:
             raise UserError(f"search.scheduler must suit the sampler {sampler}", scheduler, SCHEDULERS[sampler])
         if "dice" not in self.objectives or len(set(self.objectives)) < len(self.objectives):
-            raise ValueError(f"search.objectives must have dice in it and none twice: got {list(self.objectives)}")
+            raise ValueError(
+                f"search.objectives must include dice and name no objective twice: got {list(self.objectives)}"
+            )
         if len(self.objectives) > 1 and (sampler == "cmaes" or scheduler == "pbt"):
             rule = f"search.objectives must be one objective with sampler {sampler} and scheduler {scheduler}"
             raise UserError(rule, list(self.objectives), ["[dice]"])

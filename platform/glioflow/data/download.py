@@ -152,7 +152,7 @@ def _from_idc(collection: str, scratch: Path) -> Path:
     except ImportError:
         hint = "install the package idc-index in this environment"
         raise UserError(
-            "downloading DICOM of TCIA needs the package idc-index, which is not installed", hint=hint
+            "downloading DICOM from TCIA needs the package idc-index, which is not installed", hint=hint
         ) from None
     index.IDCClient().download_from_selection(collection_id=collection, downloadDir=str(scratch))
     return scratch

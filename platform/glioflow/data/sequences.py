@@ -153,7 +153,7 @@ def check_once(channels: Iterable[str]) -> None:
     for sequence, names in same.items():
         if len(names) > 1:
             hint = f"say which with --channel {sequence}=FILE, or by patterns of images in cohort.yaml"
-            rule = f"{len(names)} images of the case are {sequence}, and one must be"
+            rule = f"{len(names)} images of the case are {sequence}, and only one may be"
             raise UserError(rule, ", ".join(names), hint=hint)
 
 
@@ -166,12 +166,12 @@ def _picked(all_series: Sequence[Series], chosen: Mapping[str, str]) -> dict[int
             rule = (
                 f"--channel {channel} must name one series of the study"
                 if not matches
-                else f"{wanted!r} is several series"
+                else f"{wanted!r} fits several series of the study"
             )
             shown = [series.description or series.number for series in all_series]
             raise UserError(rule, wanted, shown, hint="give its number" if matches else None)
         if matches[0] in picked:
-            raise UserError("--channel must give a series to one channel", f"{picked[matches[0]]} and {channel}")
+            raise UserError("--channel must not give one series to two channels", f"{picked[matches[0]]} and {channel}")
         picked[matches[0]] = channel
     return picked
 
@@ -183,7 +183,7 @@ def _check_single(all_series: Sequence[Series], names: Mapping[int, str | None])
             shown = [
                 each.description if len({s.description for s in same}) == len(same) else each.number for each in same
             ]
-            rule = f"{len(same)} series of the study are {sequence}, and one must be"
+            rule = f"{len(same)} series of the study are {sequence}, and only one may be"
             raise UserError(rule, ", ".join(shown), shown, hint=f"say which with --channel {sequence}=SERIES")
 
 

@@ -249,7 +249,7 @@ def read_split(settings: SplitSettings, folder: Path | None) -> Split:
     """Read a split file, looked up in the current folder and in `folder`, without checking that it splits by patient.
 
     Raises:
-        UserError: If the file does not exist or is no split, or it lists folds and no setting says which.
+        UserError: If the file does not exist or is not a split, or it lists folds and no setting says which.
     """
     name, fold = str(settings.file), settings.fold if "fold" in settings.model_fields_set else None
     paths = [Path(name)] + ([folder / name] if folder is not None and not Path(name).is_absolute() else [])
@@ -266,7 +266,8 @@ def read_split(settings: SplitSettings, folder: Path | None) -> Split:
             except (ValidationError, ValueError, RecursionError):
                 raise UserError("a split file must be JSON with the lists train, val and test", file=path) from None
     looked = " or ".join(str(path) for path in paths)
-    raise UserError("split.file does not exist", looked, hint="give the path of a split file")
+    hint = "give the path of a split file, or let GlioFlow split with -o split.method=kfold"
+    raise UserError("split.file does not exist", looked, hint=hint)
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

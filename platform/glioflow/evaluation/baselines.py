@@ -38,7 +38,7 @@ def fit_flair_threshold(
     """
     ranges = [(float(one.min()), float(one.max())) for one in (_standardized(image) for image, _ in volumes())]
     if not ranges:
-        raise UserError("the FLAIR threshold needs at least one training patient to be chosen on")
+        raise UserError("the FLAIR threshold needs at least one training patient")
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     edges = np.linspace(low, high, num_candidates + 1)
     dice = np.zeros(num_candidates)

@@ -11,15 +11,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from glioflow.errors import UserError
 from glioflow.evaluation.settings import CPU_PIXELS, Precision
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the device of `name` (`auto`, `cpu`, `cuda`, `cuda:1`); `auto` takes a GPU where there is one."""
+    """Return the device of `name` (`auto`, `cpu`, `cuda`, `cuda:1`); `auto` takes a GPU if there is one.
+
+    Raises:
+        UserError: If this machine has no such device.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    devices = ["cpu", *(f"cuda:{index}" for index in range(count))]
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if count else "cpu"
+    if name not in devices and not (name == "cuda" and count):
+        raise UserError(f"this machine has no device {name!r}", name, ["auto", *devices])
     return torch.device(name)
 
 

@@ -11,7 +11,7 @@ from glioflow.evaluation.regions import AVERAGED
 
 Summary = dict[str, float | list[float] | None]
 
-# Columns that identify a row and are no metrics, even where they are None.
+# Columns that identify a row and are not metrics, even if they are None.
 _IDENTITY = ("id", "patient", "institution", "part")
 # Metrics that have a value where prediction and reference are both empty: the best one.
 _RULED = ("dice", "iou", "hd95", "nsd")

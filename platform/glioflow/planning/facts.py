@@ -12,7 +12,7 @@ from glioflow.data.checks.channel_checks import blank_channels, copies_of_flair
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.errors import UserError
 from glioflow.evaluation.boxes import bounding_box
-from glioflow.progress import Say, quiet
+from glioflow.progress import Say, counted, quiet
 from glioflow.survival import SurvivalSettings
 from glioflow.survival.clinical import patient_key, read_clinical
 from glioflow.survival.outcome import choose_task, take_outcome
@@ -217,9 +217,8 @@ def _count_outcomes(cohort: Cohort) -> int:
 
 
 def _cases(cohort: Cohort, some: tuple[CaseFiles, ...], say: Say) -> Iterator[Case]:
-    for number, files in enumerate(some, 1):
+    for files in counted(some, "case", say):
         yield cohort.read_files(files)
-        say(f"case {number} of {len(some)}", number / len(some))
 
 
 def _look(case: Case) -> _CaseFacts:

@@ -20,6 +20,7 @@ from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.evaluation import Reliability, count_reliability
 from glioflow.evaluation.patients import CaseScores, Rows, patient_means
+from glioflow.progress import Say, counted, quiet
 from glioflow.tracking import Tracking, Version
 from glioflow.tracking.trained import SPLIT, Trained, read_trained
 
@@ -91,7 +92,7 @@ class Entry:
         """Return another version's cohort under this one's own preprocessing.
 
         Raises:
-            UserError: If that is another one and `data` is no raw cohort.
+            UserError: If that is another one and `data` is not a raw cohort.
         """
         steps = self.predictor.description.preprocess
         if cohort.manifest.steps == steps:
@@ -125,18 +126,18 @@ class Measured:
         return mean(self.rows, key)
 
 
-def measure_anew(predictor: Predictor, cases: Sequence[PreparedCase]) -> Measured:
+def measure_anew(predictor: Predictor, cases: Sequence[PreparedCase], *, say: Say = quiet) -> Measured:
     """Measure a version on labeled cases, at least one."""
     rows, times, reliabilities = [], [], []
-    for case in cases:
+    for case in counted(cases, "case", say):
         began = time.perf_counter()
         segmentation = predictor.segment(case.image, case.record.moves)
         times.append(time.perf_counter() - began)
         rows.append(measure_segmentation(segmentation, case, predictor.description.target))
         truth = case.reference() > 0
-        counted = truth | (segmentation.tumor_probability >= _DOUBTFUL)
-        probability = np.clip(segmentation.tumor_probability[counted], 0, 1)
-        reliabilities.append(count_reliability(probability, truth[counted]))
+        voxels = truth | (segmentation.tumor_probability >= _DOUBTFUL)
+        probability = np.clip(segmentation.tumor_probability[voxels], 0, 1)
+        reliabilities.append(count_reliability(probability, truth[voxels]))
     total = reliabilities[0]
     for reliability in reliabilities[1:]:
         total = total + reliability

@@ -9,6 +9,7 @@ from glioflow.cluster.lease import holding
 from glioflow.cluster.storage import home as state_folder
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.errors import UserError
+from glioflow.progress import Say, portion, quiet
 from glioflow.promotion import rules
 from glioflow.promotion.evidence import Entry, measure_anew
 from glioflow.promotion.golden import GOLDEN, golden_answer, golden_difference
@@ -24,7 +25,9 @@ from glioflow.tracking import CHALLENGER, CHAMPION, Tracking, Version
 from glioflow.tracking.lineage import who
 
 
-def promote(name: str, *, version: int | None = None, data: Path | None = None, home: Path) -> Verdict:
+def promote(
+    name: str, *, version: int | None = None, data: Path | None = None, home: Path, say: Say = quiet
+) -> Verdict:
     """Judge a version by the gate's rules and, if it passes, make it the champion.
 
     Args:
@@ -32,6 +35,7 @@ def promote(name: str, *, version: int | None = None, data: Path | None = None, 
         version: Its number; None takes the newest.
         data: The cohort; None takes the prepared one that the run recorded.
         home: Where prepared cohorts live.
+        say: Called after each test patient that is measured.
 
     Raises:
         UserError: If the version or the cohort does not exist, the bundle was changed, the version is the champion
@@ -48,7 +52,7 @@ def promote(name: str, *, version: int | None = None, data: Path | None = None, 
         cohort = entry.recorded_cohort(tracking, data, home)
         sources = cohort.manifest.judged_by
         used = count_uses(tracking, test=entry.split.test_digest, cohort=sources)
-        reasons = _apply_rules(tracking, entry, champion, cohort, data, home, used)
+        reasons = _apply_rules(tracking, entry, champion, cohort, data, home, used, say)
         verdict = Verdict(
             decision=rules.decide(reasons),
             reasons=tuple(reasons),
@@ -119,6 +123,7 @@ def _apply_rules(
     data: Path | None,
     home: Path,
     used: int,
+    say: Say,
 ) -> list[Reason]:
     settings, split = entry.settings, entry.split
     reasons = [
@@ -130,7 +135,8 @@ def _apply_rules(
     if not split.test:
         return reasons
     cases = cohort.cases(split.test)
-    measured = measure_anew(entry.predictor, cases)
+    half = 1.0 if champion is None else 0.5
+    measured = measure_anew(entry.predictor, cases, say=portion(say, f"version {entry.version.version}", 0, half))
     reasons += rules.alone(entry.predictor, measured, cases, settings)
     if champion is not None:
         rival = Entry.open(tracking, champion)
@@ -143,7 +149,9 @@ def _apply_rules(
             )
         reasons.append(rules.unseen(rival.trained, [case.record for case in cases]))
         seen = rival.as_it_sees(cohort, data, home)
-        reasons += rules.against(measure_anew(rival.predictor, seen.cases(split.test)), measured, settings)
+        told = portion(say, f"champion, version {champion.version}", half, 1)
+        theirs_measured = measure_anew(rival.predictor, seen.cases(split.test), say=told)
+        reasons += rules.against(theirs_measured, measured, settings)
     return reasons
 
 

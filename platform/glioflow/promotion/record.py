@@ -32,7 +32,7 @@ class Verdict(BaseModel):
         decision: What was decided.
         reasons: Every rule with its numbers.
         name: Of the model.
-        version: That stood before the gate.
+        version: The one that was judged.
         previous: Champion before; None where there was none.
         test: Digest of the test patients' list.
         times_test_used: How often these patients have judged a version of any model before.

@@ -52,10 +52,10 @@ def association_page(tests: Rows, aucs: Rows, *, masks: str, num_hypotheses: int
     }
     note = (
         "Each feature is cut at its median; Fisher's exact test of the table, Bonferroni. Published p-values come from "
-        "110 patients: they stand here to be read, not to be compared, since a p-value depends on how many patients "
-        "there are."
+        "110 patients: they are shown for reference, not for comparison, because a p-value depends on the number of "
+        "patients."
     )
-    agreed = "An area is said to agree only where the published one lies inside our interval."
+    agreed = "An area agrees only if the published value is inside our interval."
     head = ("feature", "clustering", "patients", "p", "p corrected", "significant", "published p")
     sections = [
         Section("At a glance", drawings=[Drawing("association", figure, "Corrected p-values; areas.", wide=True)]),

@@ -61,7 +61,7 @@ def audit_page(
     if notes:
         sections.append(Section("Left out", " ".join(f"{note.capitalize()}." for note in notes)))
     return render_page(
-        f"Leakage audit of {name}", "What a careless split would have made of the score.", facts, sections
+        f"Leakage audit of {name}", "How much a careless split would have added to the score.", facts, sections
     )
 
 
@@ -91,8 +91,8 @@ def _gap_section(gap: Gap) -> Section:
     ]
     return Section(
         "The same experiment under two splits",
-        "Split by slice, neighbors of the test slices are in training: what that adds is no skill. All scores are "
-        "taken at the network's resolution, before any clean-up; the split by slice exists only in this audit.",
+        "With a split by slice, neighbors of the test slices are in training: the points it adds are not skill. All "
+        "scores are at the network's resolution, before any clean-up. The split by slice exists only in this audit.",
         drawings=[Drawing("gap", gap_figure(gap), "Dice by patient of each under both splits.", wide=True)],
         head=("who", "split", *_COLUMNS.values()),
         rows=rows,
@@ -103,10 +103,10 @@ def _example_section(example: Mapping[str, float]) -> Section:
     rows = [
         ("outcome inside the imputer, image rows split at random", f"{example['leaking_accuracy']:.1%}"),
         ("split by patient, outcome never imputed, one vote a patient", f"{example['patient_accuracy']:.1%}"),
-        ("everyone is called what most are", f"{example['majority_accuracy']:.1%}"),
+        ("the majority class for everyone", f"{example['majority_accuracy']:.1%}"),
     ]
     text = (
-        f"How a published accuracy of 100 % for death01 comes about: {example['num_rows']:.0f} image rows of "
+        f"How a published accuracy of 100 % for death01 arises: {example['num_rows']:.0f} image rows of "
         f"{example['num_patients']:.0f} patients, one model, scored twice. An example, never a result."
     )
     return Section("The published 100 %, rebuilt", text, head=("how it is scored", "accuracy"), rows=rows)

@@ -48,7 +48,7 @@ def auto_page(
         _plan(stages["plan"]["choices"]),
         _cost(stages),
     ]
-    about = "Planned, searched, cross-validated, trained and judged by `glioflow auto`"
+    about = "Planned, searched, cross-validated, trained and evaluated by `glioflow auto`"
     return render_page(f"The best model for {name}", about, facts, sections)
 
 
@@ -58,8 +58,8 @@ def _scores(scores: Answer, *, searched: bool) -> Section:
         f"them; the test patients are {'not ' if scores['hold_out_test'] else ''}among them."
     )
     if searched:
-        text += " The search chose the settings on some of these patients, so the figure flatters a little."
-    return Section("Cross-validation, beside its baselines", text, head=BESIDE, rows=beside_baselines(scores))
+        text += " The search chose the settings on some of these patients, so the figure is slightly optimistic."
+    return Section("Cross-validation, next to its baselines", text, head=BESIDE, rows=beside_baselines(scores))
 
 
 def _test(train: Mapping[str, Any]) -> Section:
@@ -67,7 +67,7 @@ def _test(train: Mapping[str, Any]) -> Section:
     ends = (metrics.get("test/dice_ci95_low"), metrics.get("test/dice_ci95_high"))
     rows = [["mean Dice", number(metrics.get("test/dice_mean"))], ["95 % interval", interval(*ends)]]
     rows.append(["median Dice", number(metrics.get("test/dice_median"))])
-    text = "They trained and chose nothing."
+    text = "They neither trained the model nor chose its settings."
     if "ensemble_of" in train:
         text += f" The model averages the probabilities of the {train['ensemble_of']} folds' networks."
     return Section("The registered model on the test patients", text, rows=rows)
@@ -85,7 +85,7 @@ def _search(search: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> S
         text += (
             " The plan itself won."
             if gain <= 0
-            else f" The winner is {gain:.3f} in mean Dice above the plan. Of several tries the best is partly lucky."
+            else f" The winner is {gain:.3f} in mean Dice above the plan. The best of several tries is partly luck."
         )
     keys = list(dict.fromkeys(key for trial in trials for key in trial["params"]))
     rows = [

@@ -172,10 +172,10 @@ def _channels(facts: Sequence[CaseFacts]) -> Section:
     picture = draw.intensities(edges_of(eight_bit), counts, title="Intensities by channel", xlabel=xlabel)
     drawing = Drawing("intensities", picture, "Background, stored as zero, is left out.", wide=True)
     copies = [[fact.id, ", ".join(fact.copies)] for fact in facts if fact.copies]
-    text = "Every channel is a sequence of its own."
+    text = "No channel is a copy of FLAIR."
     if copies:
         missing = Counter(name for fact in facts for name in fact.copies)
-        text = "A channel that equals FLAIR stands for a sequence that was not taken: " + ", ".join(
+        text = "A channel that equals FLAIR stands for a missing sequence: " + ", ".join(
             f"{name} in {count} of {len(facts)} cases" for name, count in missing.most_common()
         )
     return Section("Channels", text, [drawing], ["case", "copies of FLAIR"], copies)
@@ -202,7 +202,7 @@ def _table(cohort: Cohort) -> Section:
     without = len({case.patient for case in cohort.cases} - having)
     text = f"{len(rows)} rows in {cohort.clinical.name}; {sum(key not in known for key in keys)} match no case, "
     picture = draw.bars(gaps, title="Missing values", xlabel="percent of rows", limit=100)
-    drawing = Drawing("missing", picture, "Empty cells, NA and the like.", wide=True)
+    drawing = Drawing("missing", picture, "Empty cells, NA and similar values.", wide=True)
     return Section("Clinical table", f"{text}{without} patients have no row.", [drawing])
 
 
@@ -215,9 +215,9 @@ def _examples(cohort: Cohort, facts: Sequence[CaseFacts], steps: tuple[Step, ...
     grid = [examples.through_steps(case, steps) for case in cases]
     picture = draw.pictures(grid, size=1.55)
     names = ", ".join(step.step for step in steps)
-    text = f"The slice of largest tumor of a large, a middling and a small one, before and after: {names}."
+    text = f"The slice with the most tumor of a large, a medium and a small tumor, before and after: {names}."
     if any(isinstance(step, BrainMask) and step.file is None for step in steps):
-        text += " This brain_mask is a morphological approximation: no anatomy, and some scalp may stay."
+        text += " This brain_mask is a morphological approximation that knows no anatomy; some scalp may remain."
     rows = [
         Section(
             "Through preprocessing",

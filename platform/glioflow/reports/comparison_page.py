@@ -13,7 +13,7 @@ def comparison_page(answer: Answer, *, about: str) -> str:
     facts = {
         "mean Dice of A": number(a["dice_mean"]),
         "mean Dice of B": number(b["dice_mean"]),
-        "difference, A less B": f"{answer['difference']:+.3f}",
+        "difference, A minus B": f"{answer['difference']:+.3f}",
         "95 % interval, paired bootstrap": f"{low:+.3f} to {high:+.3f}",
         "p, Wilcoxon signed-rank": _p(answer["p_value"]),
         "patients": str(answer["num_patients"]),
@@ -27,8 +27,8 @@ def _sections(answer: Answer) -> list[Section]:
     keys = {k: v for k, v in answer["metrics"].items() if not k.startswith(("hd95", "volume"))}
     forest = draw.intervals(
         {METRICS.get(name, name): (v["difference"], *v["ci95"]) for name, v in keys.items()},
-        title="Every metric that is a share",
-        xlabel="A less B, with 95 % interval",
+        title="Metrics between 0 and 1",
+        xlabel="A minus B, with 95 % interval",
     )
     metrics = [
         (
@@ -48,7 +48,7 @@ def _sections(answer: Answer) -> list[Section]:
     patients = [
         (r["id"], r["institution"] or "", *map(number, (r["dice_a"], r["dice_b"], r["difference"]))) for r in ordered
     ]
-    head = ("A less B", "95 % interval", "p", "patients")
+    head = ("A minus B", "95 % interval", "p", "patients")
     return [
         Section("Read this first", " ".join(f"{text}." for text in answer.get("warnings") or ())),
         Section("The models", head=("", "model", "experiment", "network", "parameters"), rows=models),
@@ -65,11 +65,11 @@ def _sections(answer: Answer) -> list[Section]:
         ),
         Section(
             "By institution",
-            "Those with fewer than five patients together.",
+            "Institutions with fewer than five patients are pooled.",
             head=("institution", *head),
             rows=institutions,
         ),
-        Section("All patients", head=("id", "institution", "A", "B", "A less B"), rows=patients),
+        Section("All patients", head=("id", "institution", "A", "B", "A minus B"), rows=patients),
     ]
 
 

@@ -83,7 +83,7 @@ def paired(first: Sequence[float], second: Sequence[float], *, names: tuple[str,
     ordered: NDArray[Any] = np.sort(a - b)
     bars.bar(range(len(ordered)), ordered, color=[TRUTH if value >= 0 else PREDICTION for value in ordered], width=0.8)
     bars.axhline(float(ordered.mean()), color=INK, lw=1.2, ls="--", label=f"mean {ordered.mean():+.3f}")
-    bars.set(xticks=[], xlabel=f"{len(ordered)} patients", title="Difference of Dice, A less B")
+    bars.set(xticks=[], xlabel=f"{len(ordered)} patients", title="Difference of Dice, A minus B")
     bars.legend(frameon=False, fontsize=8, loc="upper left")
     return to_png(figure)
 

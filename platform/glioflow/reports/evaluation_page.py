@@ -10,9 +10,9 @@ from glioflow.reports.page import Drawing, Section, render_page
 
 Answer = Mapping[str, Any]
 BASELINES = {
-    "all_empty": "nothing at all",
+    "all_empty": "an empty mask",
     "flair_threshold": "a threshold on FLAIR, chosen on training patients",
-    "nearest_slice": "the copy of the most similar slice of another patient",
+    "nearest_slice": "a copy of the most similar slice of another patient",
     "human": "two experts against each other (Buda 2019)",
 }
 # In the order of the table, with what they are called there.

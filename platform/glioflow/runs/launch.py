@@ -68,7 +68,7 @@ def open_setting(
         say: Told what happens.
 
     Raises:
-        UserError: As those do; on several nodes also where MLflow is no server.
+        UserError: As those do; on several nodes also if MLflow is not a server.
     """
     check_home()
     experiment.loss.check(experiment.target.task, experiment.target.num_outputs)
@@ -224,7 +224,7 @@ def check_resources(experiment: Experiment, have: Mapping[str, float] | None = N
     if have.get("nodes", 1) == 1:
         return
     fit = cluster.slots(cpus=training.cpus_per_worker, gpus=training.gpus)
-    if fit < training.min_workers:  # three CPUs on each of two nodes are no four for one worker
+    if fit < training.min_workers:  # three CPUs on each of two nodes are not four for one worker
         raise UserError(
             f"{training.min_workers} workers of {training.cpus_per_worker:g} CPUs and {training.gpus:g} "
             "GPUs must fit on the cluster, each on one node",

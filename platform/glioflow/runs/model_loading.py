@@ -19,7 +19,7 @@ from glioflow.tracking import Tracking, Version
 
 @dataclass(frozen=True)
 class Member:
-    """One bundle, loaded, with the run that made it and its registered version, where it is no bare folder."""
+    """One bundle, loaded, with the run that made it and its registered version, unless it is a bare folder."""
 
     predictor: Predictor
     run_id: str | None = None

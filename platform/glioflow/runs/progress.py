@@ -22,7 +22,7 @@ _LOOK_S, _LINE_S = 1.0, 15.0
 
 
 class ProgressFile:
-    """Where a worker notes how far it has come: at most once a second, and a failure to write is no failure of work."""
+    """Where a worker notes its progress: at most once a second, and a failed write does not fail the work."""
 
     def __init__(self, path: Path) -> None:
         """Take the file; its folder is made."""

@@ -1,4 +1,4 @@
-"""What a logged run worked on, as it was logged: for runs that do it again, or go on from there."""
+"""What a logged run worked on, as it was logged: for runs that repeat it, or continue from there."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def recorded_setting(tracking: Tracking, run: Any, data: str | Path | None) -> S
     split = Split.model_validate(tracking.read_json(holder, "split.json"))
     source = data or recorded_cohort(Path(tracking.read_json(holder, "cohort.json")["path"]))
     if isinstance(source, Path) and not source.exists():
-        raise UserError("the cohort that the run recorded must exist", source, hint="give it with --data DIR")
+        raise UserError(f"the recorded cohort {source} does not exist", source, hint="give it with --data DIR")
     cohort = open_cohort_for(experiment.preprocess, source, experiment.target)
     if cohort.manifest.fingerprint != tags["glioflow.cohort"]:
         rule = f"the cohort must be the one that the run recorded (fingerprint {tags['glioflow.cohort']})"

@@ -24,7 +24,7 @@ _ANYWHERE = ("training.gpus_per_worker",)
 def resumed_experiment(
     experiment: Experiment, tracking: Tracking, run_id: str, *, besides: Collection[str] = (), hint: str = UNDO
 ) -> Experiment:
-    """Return the experiment that a run goes on with: the present one, its augmentation as the run meant it.
+    """Return the experiment that a run continues with: the current one, its augmentation as the run meant it.
 
     Args:
         experiment: As the caller gives it now.
@@ -60,7 +60,7 @@ def check_source(experiment: Experiment, source: Source, tracking: Tracking, run
 
 
 def resumed_setting(setting: Setting, run_id: str, *, besides: Collection[str] = (), hint: str = UNDO) -> Setting:
-    """Return the setting that a run goes on with: the present one, with the split that the run recorded.
+    """Return the setting that a run continues with: the current one, with the split that the run recorded.
 
     Args:
         setting: As the caller gives it now.

@@ -27,7 +27,7 @@ from glioflow.evaluation.boxes import bounding_box
 from glioflow.evaluation.patients import CaseScores, Row, Rows, patient_means, person_of
 from glioflow.evaluation.summary import Summary
 from glioflow.features import measure_mask
-from glioflow.progress import Say, quiet
+from glioflow.progress import Say, counted, quiet
 
 # Two experts on LGG against each other (Buda, Saha, Mazurowski 2019).
 HUMAN_LGG = {"dice_mean": 0.84, "dice_std": 0.02}
@@ -178,10 +178,7 @@ def score_cases(
         with_features: Add the shape features of the predicted mask to each row, as `features`.
         say: Called after each case.
     """
-    scored = []
-    for number, case in enumerate(cases, start=1):
-        scored.append(_score_case(predictor, case, with_features=with_features))
-        say(f"case {number} of {len(cases)}", number / len(cases))
+    scored = [_score_case(predictor, case, with_features=with_features) for case in counted(cases, "case", say)]
     return join(scored).model_copy(update={"baselines": baselines(predictor.description, cases, known=known)})
 
 

@@ -34,7 +34,7 @@ from glioflow.serving.versions.loaded import NoChampion, Versions, Wanted, find_
 from glioflow.serving.versions.registry_watcher import watch
 from glioflow.tracking.addresses import STARTING_S
 
-PROBES = 64  # requests that are no study, which are answered at once
+PROBES = 64  # requests without a study, which are answered at once
 AT_ONCE = 8  # studies in one predictor: while one is in the network, others are preprocessed and measured
 
 
@@ -54,7 +54,7 @@ class PredictorReplica:
         self._missing: NoChampion | None = None  # why there is no version yet; the watcher brings the first
 
     async def reconfigure(self, config: JsonObject) -> None:
-        """Become what `config` wants; a replica that answers already goes on answering meanwhile."""
+        """Apply `config`; a replica that already answers keeps answering meanwhile."""
         wanted = Wanted.model_validate(config)
         if wanted.champion is None:  # deployed from a file that names only the model
             try:
@@ -71,7 +71,7 @@ class PredictorReplica:
         swap.add_done_callback(self._swaps.discard)
 
     async def _first(self, swap: "asyncio.Task[None]") -> None:
-        """Wait for a first version; a replica that waits already goes on waiting where that one is refused."""
+        """Wait for a first version; a replica that already waits keeps waiting if that version is refused."""
         try:
             await swap
             self._missing = None

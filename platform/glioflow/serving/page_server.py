@@ -81,7 +81,7 @@ class _SameSite:
         if scope["type"] == "http":
             headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
             if not knows_host(headers.get("host", ""), self.hosts):
-                rule = "this page does not answer under this name"
+                rule = "this page does not answer to this host name"
                 return await answer_error(send, 421, f"{rule}; start it with --allow-host NAME", None)
             if headers.get("sec-fetch-site") == "cross-site" and scope["path"].startswith("/v1/"):
                 return await answer_error(send, 403, "only the page itself may ask through this address", None)
@@ -125,7 +125,7 @@ def page_forever(
         allowed: Further names under which the page may be asked for.
 
     Raises:
-        UserError: If the port is taken, or `endpoint` is no URL.
+        UserError: If the port is taken, or `endpoint` is not a URL.
     """
     import uvicorn
 

@@ -154,7 +154,7 @@ def _report(every_s: float, ended: threading.Event, say: Say) -> None:
             say(f"version {version} answers now")
         for name, reason in refused.items():
             if last_refused.get(name) != reason:
-                say(f"REFUSED {name}: {reason}; version {version} goes on answering")
+                say(f"REFUSED {name}: {reason}; version {version} keeps answering")
         last_version, last_refused = version, refused
 
 

@@ -140,7 +140,7 @@ def digest_of(token: str | None) -> str | None:
     """
     token = own_token() if token is None else token.strip()
     if token == "":
-        raise UserError(f"the endpoint's token, {TOKEN}, must not be empty", hint="unset it to let everybody in")
+        raise UserError(f"the endpoint's token, {TOKEN}, must not be empty", hint="unset it to let everyone in")
     return hashlib.sha256(token.encode()).hexdigest() if token else None
 
 

@@ -217,7 +217,7 @@ def patients_of(path: Path) -> list[str]:
     """Return the patient of each row of a clinical csv, as `patient_key` gives them, without reading its values.
 
     Raises:
-        UserError: If it is no text file, or has no column of patients or one twice.
+        UserError: If it is not a text file, has no column of patients, or has a column twice.
     """
     names, rows = _read_rows(path)
     column = names.index(_patient_column(names, path))

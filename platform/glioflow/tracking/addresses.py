@@ -116,7 +116,7 @@ def _ask_database(uri: str) -> str | None:
     except ImportError as error:
         return f"its driver is not installed ({error})"
     except (exc.ArgumentError, exc.NoSuchModuleError, ValueError, KeyError):
-        return "it is no address of a database"
+        return "it is not the address of a database"
     except OSError:
         return "nobody answers there"
     except exc.SQLAlchemyError as error:

@@ -51,7 +51,7 @@ def _this_home() -> str:
 
 
 def check_lease(run: Any) -> None:
-    """Refuse to go on with a run that a driver of another home runs; raises `UserError`.
+    """Refuse to continue a run that a driver of another home is running; raises `UserError`.
 
     One that ended on this machine is replaced at once, one elsewhere when its lease has ended.
     """
@@ -61,7 +61,7 @@ def check_lease(run: Any) -> None:
     with contextlib.suppress(KeyError, ValueError, TypeError):  # earlier versions noted no driver
         if Holder(**json.loads(run.data.tags[LEASED_TO])).is_gone:
             return
-    rule = f"run {run.info.run_id} is run from the home {by}"
+    rule = f"run {run.info.run_id} is being run from the home {by}"
     when = as_text(until)
     raise UserError(rule, hint=f"continue it there, or here after {when} if that home does not renew it")
 

@@ -22,7 +22,7 @@ def outlasting(uri: str, call: Callable[[], Result], *, patience_s: float) -> Re
     Args:
         uri: Address of the store.
         call: May be called several times. A `UserError` is the caller's; what fails twice in a row before a store that
-            answers is no outage, and is raised too.
+            answers is not an outage, and is raised, too.
         patience_s: How long the store is waited for.
 
     Raises:

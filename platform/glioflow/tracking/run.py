@@ -50,7 +50,7 @@ Kind = Literal[
     "reproduction",
     "shadow",
 ]
-# Verbs that go on with a run; one process at a time does.
+# Verbs that continue a run, one process at a time.
 _RESUMABLE = ("train", "crossval", "search")
 # Tag of a run that failed: why.
 REASON = "glioflow.reason"
@@ -218,10 +218,10 @@ def open_run(
 
 @contextmanager
 def resume_run(tracking: Tracking, run_id: str) -> Iterator[Run]:
-    """Open a run again for a block that goes on with it; what it could not send before is sent first.
+    """Open a run again for a block that continues it; what it could not send before is sent first.
 
     Raises:
-        UserError: If there is no run of this id, or another process goes on with it, of this home or another.
+        UserError: If no run has this id, or another process continues it, from this home or another.
         RunFailed: If MLflow does not take what waits.
     """
     check_lease(tracking.run(run_id))

@@ -164,7 +164,7 @@ class Runs(Artifacts):
         try:
             return self.client.get_run(run_id)
         except self._error:
-            hint = "look it up in MLflow; GLIOFLOW_HOME and MLFLOW_TRACKING_URI name the store"
+            hint = "look up the id in MLflow; GLIOFLOW_HOME or MLFLOW_TRACKING_URI names the store"
             raise UserError(f"no run has the id {run_id} at {self.shown}", hint=hint) from None
 
     def metric_history(self, run_id: str, key: str) -> list[float]:

@@ -133,7 +133,8 @@ class Tracking(Runs):
         """
         entry = self._entry(name, alias=alias or CHAMPION, number=number)
         if entry is None:
-            raise self._no_version(name, f"version {number}" if number is not None else alias or CHAMPION)
+            by_alias = f"alias {alias!r}" if alias not in (None, CHAMPION) else CHAMPION
+            raise self._no_version(name, by_alias if number is None else f"version {number}")
         return self._version(entry)
 
     def _entry(self, name: str, *, alias: str, number: int | None = None) -> Any | None:
@@ -215,7 +216,7 @@ class Tracking(Runs):
         """
         folder = self.download(f"{version.source}/{INSIDE}")
         if bundle.digest_of(folder) != version.tags.get(SEALED):
-            rule = "a registered bundle must be as it was sealed"
+            rule = "the bundle of a version must be the one that was registered"
             changed = f"{version.name}/{version.version}, whose digest is not the registry's"
             raise UserError(rule, changed, hint="restore its files, or register the run again")
         return folder

@@ -33,7 +33,7 @@ from glioflow.tracking.spool import (
 )
 from glioflow.tracking.store import Tracking
 
-# How long a run waits for MLflow where it cannot go on without it: at its beginning and at its end.
+# How long a run waits for MLflow when it cannot continue without it: at its beginning and at its end.
 PATIENCE_S = 1200.0
 
 

@@ -1,4 +1,4 @@
-"""What a training goes on from, and when it is written: copied at once, so that a thread can write it meanwhile."""
+"""What a training continues from, and when it is written: copied at once, so that a thread can write the copy."""
 
 import time
 from collections.abc import Callable

@@ -21,5 +21,5 @@ def compiles(settings: TrainingSettings, *, on_gpu: bool, num_steps: int) -> boo
     if settings.compile == "auto":
         return on_gpu and num_steps >= COMPILE_FROM and has_compiler
     if settings.compile and not has_compiler:
-        raise UserError("training.compile needs a C++ compiler ($CXX, else g++); without one leave it off", name)
+        raise UserError("training.compile needs a C++ compiler ($CXX, else g++); install one, or set it to false", name)
     return settings.compile

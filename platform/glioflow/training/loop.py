@@ -27,7 +27,7 @@ class Report(Protocol):
     def __call__(self, epoch: int, metrics: dict[str, float], write_checkpoint: Checkpoint) -> None:
         """Hear of a finished epoch (from 0); `write_checkpoint(folder)` writes all that a resume needs.
 
-        A copy of it, `write_checkpoint.copied()`, can be written by another thread while the training goes on.
+        A copy of it, `write_checkpoint.copied()`, can be written by another thread while the training continues.
         """
 
 
@@ -69,7 +69,7 @@ def fit(
             same on every worker. Called after epochs that `settings.full_validation_every` names.
         settings: How.
         report: Told after each epoch, on every worker.
-        resume: Folder with a checkpoint to go on from.
+        resume: Folder with a checkpoint to continue from.
         glance: The network to further metrics, called after every epoch where not all are validated in full.
         keep: Given a checkpoint within an epoch, every `settings.checkpoint_minutes`, on every worker.
         announced: Whether the end of a machine was announced since the last call; then it is given one at once.

@@ -35,7 +35,7 @@ class TrainingSettings(BaseModel):
             they are seen by a search. With a GPU a larger number saves time.
         keep: Which weights the bundle gets: of the `best` validation Dice or of the `last` epoch.
         checkpoint_minutes: Checkpoints are written after every epoch and, within one, every so many minutes; null
-            writes them after epochs alone. A thread does it while the training goes on. It changes no result.
+            writes them after epochs alone. A thread does it while the training continues. It changes no result.
         unfreeze_epoch: From this epoch on (counted from 0) what `model.freeze` kept learns too, batch norm included;
             null keeps it frozen to the end. Means nothing where nothing is frozen.
         compile: Train through torch.compile, which needs a C++ compiler and a minute or two before the first step. On

@@ -98,7 +98,7 @@ POLICIES: dict[str, Policy] = {
 
 # Policies of published systems, made of albumentations' transforms, for slices: see `published`.
 PUBLISHED = ("buda",)
-# What the first release meant by these names: trainings that it began go on with it.
+# What the first release meant by these names: trainings that it began continue with it.
 FIRST_RELEASE = {"light": "light-0.1", "strong": "strong-0.1"}
 
 

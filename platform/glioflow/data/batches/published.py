@@ -41,7 +41,7 @@ def _strong_intensities() -> list[Any]:
     ]
 
 
-# `buda`: of the PyTorch port of Buda et al. 2019. Those of 0.1: trainings that it began go on with them.
+# `buda`: of the PyTorch port of Buda et al. 2019. Those of 0.1: trainings that it began continue with them.
 _MOVES: dict[str, Callable[[], list[Any]]] = {
     "buda": lambda: [_affine(0.05, 0), _affine(0.0, 15), alb.HorizontalFlip(p=0.5)],
     "light-0.1": lambda: [alb.HorizontalFlip(p=0.5), _affine(0.08, 10, 0.7)],

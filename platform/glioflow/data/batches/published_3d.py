@@ -1,4 +1,4 @@
-"""The first release's augmentation of patches, made of MONAI's transforms: trainings that it began go on with it."""
+"""The first release's augmentation of patches, made of MONAI's transforms: trainings that it began continue with it."""
 
 from collections.abc import Callable
 from typing import Any

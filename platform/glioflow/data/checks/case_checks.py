@@ -153,7 +153,7 @@ def _read_slices(
 
 
 def _pair_slices(files: Iterable[Path], root: Path, problems: list[Problem]) -> tuple[dict[int, Path], dict[int, Path]]:
-    """Pair slices and masks one file at a time; report a number that is there twice, and go on with the rest."""
+    """Pair slices and masks one file at a time; report a number that occurs twice, and continue with the rest."""
     files = list(files)
     if len({file.parent for file in files}) > 1:  # masks in a folder of their own, without twins
         return lgg.split_masks(files)

@@ -19,7 +19,7 @@ def copies_of_flair(image: NDArray[np.generic], channels: Sequence[str]) -> tupl
     flair, middle = channels.index("flair"), image.shape[0] // 2
 
     def is_copy(k: int) -> bool:
-        # Nearly every channel that is no copy differs in the middle slice already.
+        # Nearly every channel that is not a copy already differs in the middle slice.
         return all(np.array_equal(part[..., k], part[..., flair]) for part in (image[middle], image))
 
     return tuple(name for k, name in enumerate(channels) if k != flair and is_copy(k))

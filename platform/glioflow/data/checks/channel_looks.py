@@ -47,7 +47,7 @@ class PairLooks(BaseModel):
 def fit_channel_looks(images: Iterable[NDArray[np.floating[Any]]], channels: Sequence[str]) -> tuple[PairLooks, ...]:
     """Return how each two channels differ in the training cases (S, h, w, C).
 
-    Pairs are left out that fewer than `MIN_CASES` cases have; a blank channel, or two that are one, are no pair.
+    Pairs that fewer than `MIN_CASES` cases have are left out, and so are blank and equal channels.
     """
     by_pair: dict[tuple[str, str], list[NDArray[np.float64]]] = {}
     for image in images:

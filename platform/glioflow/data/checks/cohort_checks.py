@@ -290,7 +290,7 @@ def _check_table(cohort: Cohort) -> list[Problem]:
         return [Problem("warning", table.name, rule, f"{empty} empty")]
     known = {patient_key(name) for case in cohort.cases for name in (case.patient, case.id)}
     problems = [
-        Problem("warning", table.name, "a key of the table is no case", key) for key in keys if key not in known
+        Problem("warning", table.name, "a key of the table matches no case", key) for key in keys if key not in known
     ]
     twice = sorted(key for key, times in Counter(keys).items() if times > 1)
     rule = "a key of the table should appear once: it cannot be used for survival"

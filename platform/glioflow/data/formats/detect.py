@@ -56,7 +56,7 @@ def detect_format(path: Path) -> Format:
     if not path.is_dir():
         if path.is_file() and is_packed(path.name):
             raise UserError("the files must be unpacked", path.name, hint=f"unpack {path.name}", file=path)
-        problem = "is no folder" if path.exists() else "does not exist"
+        problem = "is not a folder" if path.exists() else "does not exist"
         raise UserError(f"{path} {problem}", path, hint="give the folder of a cohort")
     if not any(path.iterdir()):
         raise UserError(f"the folder {path} is empty", path, hint="give a folder with at least one case")
@@ -90,7 +90,7 @@ def _unusable(path: Path, files: Iterable[Path]) -> UserError | None:
             return UserError(rule, file.name, hint="download BraTS as NIfTI", file=path)
         if name.endswith(".mat"):
             hint = "save them as NIfTI, and list them in a csv with the patient of each (cjdata.PID in Figshare's)"
-            return UserError("MATLAB files are not read", file.name, hint=hint, file=path)
+            return UserError("GlioFlow does not read MATLAB files", file.name, hint=hint, file=path)
         if is_lossy(name):
             return stored_with_loss(file.name).replace(file=path)
     return None

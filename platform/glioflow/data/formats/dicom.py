@@ -50,7 +50,7 @@ def detect(path: Path, files: Sequence[Path] = ()) -> bool:
 def open(path: Path, *, masks: bool = True) -> Cohort:
     """List the cases below `path`: all files with one StudyInstanceUID, in any folders, are one case.
 
-    Without masks, segmentations are no files of a case.
+    Without masks, segmentations are not files of a case.
 
     Raises:
         UserError: If a file's header cannot be read.
@@ -161,7 +161,7 @@ def read(
         institution=case.institution,
         grid=first.grid,
         warnings=(
-            *(f"the series {text!r} is no T1, T2 or FLAIR: left out" for text in whole_series(left_out)),
+            *(f"the series {text!r} is not T1, T2 or FLAIR and was left out" for text in whole_series(left_out)),
             *([f"{colored} series in color left out"] if colored else []),
             *(["outlines (RTSTRUCT) are only read where cohort.yaml names them"] if drawn and not outlines else []),
             *(f"{name} is {kind} and no MRI" for name, kind in kinds.items() if kind != _MRI),
@@ -217,7 +217,7 @@ def dicom_files(path: Path) -> Iterable[Path]:
 
 
 def is_dicom(path: Path) -> bool:
-    """Return whether a file has the mark DICM after its preamble, and is no DICOMDIR, which lists other files.
+    """Return whether a file has the mark DICM after its preamble, and is not a DICOMDIR, which lists other files.
 
     Pipes and devices may never end, and are not read.
     """

@@ -27,7 +27,7 @@ def fill_gaps(dataset: Any, name: str) -> None:
     """Give an image what its header lacks: empty names and dates, unique identifiers, what all gray images state.
 
     Args:
-        dataset: Changed in place; one without rows is no image and stays as it is.
+        dataset: Changed in place; one without rows is not an image and does not change.
         name: Of the file, from which identifiers are made where there are none.
     """
     if not dataset.get("Rows"):
@@ -65,7 +65,7 @@ def check_one_visit(headers: Iterable[Any]) -> None:
         raise UserError(rule, f"{len(values[tag])} different {tag}s", hint="send one study at a time")
     if len(values["StudyDate"]) > 1:
         days = f"{len(values['StudyDate'])} different StudyDates"
-        raise UserError("the files of a study must be of one day", days, hint="send one examination at a time")
+        raise UserError("the files of a study must be from one day", days, hint="send one examination at a time")
 
 
 def stated_frame(dataset: Any) -> str:
@@ -86,7 +86,7 @@ def check_plane(dataset: Any, file: Any) -> None:
 
 
 def count_voxels(header: Any, file: Path) -> int:
-    """Return how many voxels a header states; raises `UserError` where it is no gray image of a stated size."""
+    """Return how many voxels a header states; raises `UserError` if it is not a gray image of a stated size."""
     try:
         count = int(header.Rows) * int(header.Columns) * int(header.get("NumberOfFrames") or 1)
     except (AttributeError, TypeError, ValueError) as error:

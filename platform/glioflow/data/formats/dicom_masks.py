@@ -93,7 +93,7 @@ def _read_contours(dataset: Any, file: Path) -> tuple[dict[int, str], list[tuple
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError("the outlines of a DICOM file cannot be read", reason(error), file=file) from error
     if not all(len(points) and np.isfinite(points).all() for _, points in closed):
-        raise UserError("a contour must have corners at finite places", file=file)
+        raise UserError("the points of a contour must have finite coordinates", file=file)
     return names, closed
 
 

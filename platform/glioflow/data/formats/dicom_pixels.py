@@ -73,7 +73,7 @@ def _size_of_jpeg_ls(stream: bytes) -> tuple[int, int]:
     """Return columns and rows in the frame header (SOF55) of a JPEG-LS stream.
 
     Raises:
-        ValueError: If the stream is no sequence of marker segments.
+        ValueError: If the stream is not a sequence of marker segments.
         IndexError: If it ends before its frame header.
 
     Source: ITU-T T.87, annex C: markers and segments as in T.81, annex B; SOF55 holds P (1 byte), Y and X (2 each).

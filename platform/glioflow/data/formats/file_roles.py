@@ -39,7 +39,7 @@ _ENDING = r"\.(?:tiff?|png|nii|nii\.gz|mha|nrrd)$"
 _MARK = r"(?:masks?|(?:d|prob)?segs?|segm|segmentations?|labels?|labelmaps?)"
 # Words that alone mean a mask of the tumor: as an image it would tell the network the answer.
 _TUMOR = rf"(?:tumou?rs?[_ -]?{_MARK}|lesions?|tumou?rs?|gtv|gt|ground[_-]?truth|truth|roi|annotations?)"
-# Whose masks are no tumor: the brain and its parts, the head, and where an image is valid.
+# Whose masks are not of a tumor: the brain and its parts, the head, and where an image is valid.
 _BRAIN = (
     r"(?:brain|nobrain|(?:hd[_-]?)?bet|synthstrip|skull|skull[_-]?strip(?:ped)?|icv|tiv|intracranial|cavity|eyes?"
     r"|vessels?|head|scalp|face|foreground|background|valid|parenchyma|tissues?|wm|gm|csf|(?:white|gr[ae]y)[_-]?matter|ventricles?|hippocamp(?:us|i)|cerebell(?:um|ar)|thalam(?:us|i)|brain[_-]?stem)"
@@ -136,7 +136,7 @@ def note_left_out(left_out: Sequence[str]) -> tuple[str, ...]:
 
 
 def guess_role(file: Path, root: Path | None = None) -> Role:
-    """Return what a file is by its name: `x_brain_mask` is no tumor, `x_mask` and `x-seg` are; others are images.
+    """Return what a file is by its name: `x_brain_mask` is not of a tumor, `x_mask` and `x-seg` are; others are images.
 
     In a folder below `root` such as `masks`, with `images` beside it, all are masks.
     """

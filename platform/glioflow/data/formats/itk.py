@@ -121,7 +121,7 @@ def _read_layout(path: Path) -> _Layout:
     end = (_MHA_END if meta else _NRRD_END).search(head)
     fields = _fields(head[: end.end()], "=" if meta else ":") if end else {}
     if end is None or ("objecttype" not in fields if meta else not head.startswith(b"NRRD000")):
-        raise UserError("the file must begin with a MetaImage or NRRD header", "another beginning", file=path)
+        raise UserError("the file must begin with a MetaImage or NRRD header", file=path)
     elsewhere = fields["elementdatafile"] != "LOCAL" if meta else {"data file", "datafile"} & fields.keys()
     if elsewhere:
         raise UserError("the voxels must be in the file itself", "a header that names another file", file=path)

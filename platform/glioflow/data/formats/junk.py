@@ -1,4 +1,4 @@
-"""What lies among the files of a cohort and is no part of it: leavings of other programs, and archives."""
+"""Files in the folder of a cohort that are not part of it: leftovers of other programs, and archives."""
 
 import os
 from collections.abc import Iterable

@@ -113,7 +113,7 @@ def _case(name: str, images: Mapping[int, Path], masks: Mapping[int, Path], fold
 def flat_cases(root: Path) -> dict[str, tuple[dict[int, Path], dict[int, Path]]]:
     """Return the slices and masks by case of one folder, or of `images` and `masks` in it; empty without any.
 
-    Pictures beside folders of cases, or PNG without a single mask, are no slices: other programs draw such ones.
+    Pictures next to folders of cases, and PNG files without a single mask, are not slices: other programs draw them.
     """
     below = {folder.name.lower(): folder for folder in case_folders(root)}
     if any(_is_case(folder) for name, folder in below.items() if name not in (*_IMAGE_FOLDERS, *_MASK_FOLDERS)):

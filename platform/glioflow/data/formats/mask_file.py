@@ -23,7 +23,7 @@ def read_mask(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float, float]
         (S, H, W) uint8 labels, and the spacing in mm, None if the file does not state it.
 
     Raises:
-        UserError: If the path does not exist or is no mask.
+        UserError: If the path does not exist or is not a mask.
     """
     if not path.exists():
         raise UserError(f"{path} does not exist", path, hint="give the file of a mask or the folder of one LGG case")

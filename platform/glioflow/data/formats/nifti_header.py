@@ -43,7 +43,9 @@ def read_header(path: Path, *, most: int = 1) -> Any:
             raise UserError("the scale of a NIfTI file must be finite", float(header["scl_slope"]), file=path)
         if float(header["vox_offset"]) > _MAX_HEADER_BYTES:
             offset = f"byte {float(header['vox_offset']):.0f}"
-            raise UserError("voxels must begin soon after the header", offset, file=path)
+            raise UserError(
+                f"the voxels must begin within the first {_MAX_HEADER_BYTES // 2**20} MiB", offset, file=path
+            )
         _check_extensions(file, head, int(header["vox_offset"]), header, path)
     return header
 

@@ -20,7 +20,7 @@ NUMBERED = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 # BIDS: the folders of a person, a visit and a kind of data, and the beginning of their files' names.
 _PERSON, _VISIT, _ANATOMY, _DERIVED = re.compile(r"sub-[^_/]+"), re.compile(r"ses-[^_/]+"), "anat", "derivatives"
 _OTHER_DATA = ("dwi", "func", "fmap", "perf", "pet", "meg", "eeg", "mrs")
-# What stands before a sequence in some names and is no person: planes, how an image was measured, contrast agents, and
+# What precedes a sequence in some names and is not a person: planes, how an image was measured, contrast agents, and
 # what was done to it.
 _OF_IMAGES = (
     *("ax", "axial", "tra", "sag", "sagittal", "cor", "coronal", "2d", "3d"),

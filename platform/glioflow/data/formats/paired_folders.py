@@ -13,7 +13,7 @@ _IMAGES = re.compile(r"(?:images?|imgs?|scans?|volumes?)(?:tr|ts)?", re.IGNORECA
 _MASKS = re.compile(
     r"(?:masks?|labels?|segs?|segmentations?|annotations?|gts?|ground[_ -]?truths?)(?:tr|ts)?", re.IGNORECASE
 )
-# Parts of a cohort, which are no cases.
+# Parts of a cohort, which are not cases.
 _PARTS = re.compile(r"train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?", re.IGNORECASE)
 # How far above a file the folder of masks is looked for: `masks/p1.nii`, `masks/p1/a.nii`.
 _ABOVE = 2

@@ -56,7 +56,7 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     scheme = roles.scheme or layout.scheme
     labels = roles.labels or (dict(SCHEMES[scheme].labels) if scheme else {})
     if sources and not labels:
-        rule = f"what the labels of {layout.key} mean must be said: its sources disagree, or say nothing"
+        rule = f"cohort.yaml must say what the labels of {layout.key} mean, since its sources disagree or do not say"
         hint = "write `labels: {1: ..., 2: ...}` or `scheme: NAME` into a file cohort.yaml beside the cases"
         raise UserError(rule, hint=hint, file=path)
     notes: list[str] = []

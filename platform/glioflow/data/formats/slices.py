@@ -53,7 +53,7 @@ def open_files(files: Sequence[Path], *, name: str | None = None) -> CaseFiles:
     for file in sorted(files):
         match = _NAME.match(file.name)
         if not match:
-            raise UserError(f"{file.name} is no .tif or .png file", file.name)
+            raise UserError(f"{file.name} is not a .tif or .png file", file.name)
         stems.add(match["case"].strip("_- ").casefold())
         group = masks if match["mask"] else images
         number = int(match["number"] or 1)

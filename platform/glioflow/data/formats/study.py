@@ -56,7 +56,7 @@ def open_study(paths: Sequence[Path], *, masks: bool = True) -> Cohort:
 def read_study(paths: Sequence[Path], *, channels: Mapping[str, str] = NONE_CHOSEN, masks: bool = True) -> Case:
     """Read a single study, with the series that a person chose for `channels`; see `open_study`.
 
-    Files that are no part of it are left out, with a warning that names them; masks, too, where nobody asks for them.
+    Files that do not belong to it are left out, with a warning that names them; so are masks that are not asked for.
     """
     cohort = open_study(paths, masks=masks).with_channels(channels)
     files = cohort.cases[0]
@@ -66,7 +66,7 @@ def read_study(paths: Sequence[Path], *, channels: Mapping[str, str] = NONE_CHOS
         return case
     names = sorted({file.name for file in left_out})
     more = f" and {len(left_out) - _MOST_NAMED} more" if len(left_out) > _MOST_NAMED else ""
-    warning = f"files that are no images of the study were left out: {', '.join(names[:_MOST_NAMED])}{more}"
+    warning = f"files that are not images of the study were left out: {', '.join(names[:_MOST_NAMED])}{more}"
     return replace(case, warnings=(*case.warnings, warning))
 
 

@@ -85,7 +85,7 @@ def corners(volume: Volume) -> NDArray[np.float64]:
 
 
 def paste(volume: Volume, onto: Volume) -> Volume | None:
-    """Return a volume that is a part of another one's grid in the whole of it, with 0 around; None if it is no part.
+    """Return a volume that is a part of another one's grid in the whole of it, with 0 around; None if it is not a part.
 
     Slicer stores a segmentation as the box around its segments.
     """

@@ -37,7 +37,7 @@ def map_array(path: Path) -> NDArray[Any]:
 
     Raises:
         OSError: If the file cannot be read or mapped.
-        ValueError: If it is no whole .npy file.
+        ValueError: If it is not a complete .npy file.
     """
     with path.open("rb") as file:
         shape, fortran, dtype = _read_header(file)

@@ -110,7 +110,7 @@ def parse_manifest(text: bytes, origin: str | Path) -> WholeManifest:
     """Return the manifest in `text`, which was read from `origin`.
 
     Raises:
-        UserError: If it is no manifest, or was written by another version of GlioFlow.
+        UserError: If it is not a manifest, or was written by another version of GlioFlow.
     """
     try:
         content = json.loads(text)

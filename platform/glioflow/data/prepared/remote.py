@@ -151,7 +151,7 @@ def _open(uri: str) -> tuple[Any, str]:
     try:
         files, root = fsspec.url_to_fs(uri)
     except (ValueError, ImportError) as error:
-        raise UserError(f"{uri} is at no store that fsspec knows", reason(error)) from None
+        raise UserError(f"fsspec does not know the store of {uri}", reason(error)) from None
     files.invalidate_cache()
     return files, str(root).rstrip("/")
 

@@ -62,7 +62,7 @@ export class Answered {
     this.features = answer?.features ?? null;
     this.clinicalChanged = h("p", { class: "bad", hidden: true }, "This answer was given with other clinical values. Analyze again.");
     place.replaceChildren(...[
-      answer ? verdict(answer) : h("section", { class: "verdict" }, h("p", {}, h("b", {}, "No model was asked. "), `Study ${this.study.id}: ${this.study.shape[0]} slices.`), doubts(this.study.warnings)),
+      answer ? verdict(answer) : h("section", { class: "verdict" }, h("p", {}, h("b", {}, "Read without a model. "), `Study ${this.study.id}: ${this.study.shape[0]} slices.`), doubts(this.study.warnings)),
       this.clinicalChanged, this.reading(), this.correction, h("div", { role: "tablist", "aria-label": "Details" }, Object.values(this.tabs)), this.panel,
     ].filter(Boolean));
     this.showVolumes();
@@ -84,7 +84,7 @@ export class Answered {
     this.panel.setAttribute("aria-labelledby", `tab-${name}`);
     const about = this.edited ? "Of the mask as it is corrected now." : null;
     const make = {
-      Features: () => (this.features ? featuresView(this.features, this.study.slices, about) : h("p", {}, "Draw something to have it measured.")),
+      Features: () => (this.features ? featuresView(this.features, this.study.slices, about) : h("p", {}, "Draw a mask to measure it.")),
       Survival: () => survivalView(this.answer?.survival ?? null),
       Model: () => modelView(this.answer, this.card),
       Save: () => this.saving(),
@@ -170,7 +170,7 @@ export class Answered {
     const draft = await get("drafts", this.study.digest);
     if (!draft || String(draft.shape) !== String(this.study.shape)) return;
     const box = h("p", { class: "draft", role: "status" }, `A correction of this study was not sent (${new Date(draft.time).toLocaleString("en")}). `,
-      h("button", { type: "button", onclick: () => { this.drawing.replace(decodeRuns(draft.data, this.study.size)); box.remove(); } }, "Go on with it"),
+      h("button", { type: "button", onclick: () => { this.drawing.replace(decodeRuns(draft.data, this.study.size)); box.remove(); } }, "Continue with it"),
       h("button", { type: "button", onclick: () => { drop("drafts", this.study.digest); box.remove(); } }, "Discard"));
     this.place.prepend(box);
   }
@@ -185,12 +185,12 @@ export class Answered {
     this.sent = stroke;
     this.opened = Date.now();
     const kept = decodeRuns(answer.mask.data, this.study.size), differ = kept.reduce((count, value, k) => count + (value !== this.drawing.labels[k]), 0);
-    this.viewer.scene.otherName = "As it will train";
+    this.viewer.scene.otherName = "As stored";
     this.viewer.setLayer("other", kept);
     drop("drafts", this.study.digest);
     this.onstate("sent");
     const text = differ ? `${thousands(differ)} voxels differ from what is drawn now` : "it is what you drew, voxel by voxel";
-    this.place.prepend(h("p", { class: "sent", role: "status" }, `Sent as ${answer.id}, in quarantine. The dashed outline is the mask as it will train: ${text}. `, h("code", {}, `glioflow feedback accept ${answer.id}`)));
+    this.place.prepend(h("p", { class: "sent", role: "status" }, `Sent as ${answer.id}, in quarantine. The dashed outline is the mask as it was stored: ${text}. `, h("code", {}, `glioflow feedback accept ${answer.id}`)));
     this.place.scrollTop = 0;
   }
 

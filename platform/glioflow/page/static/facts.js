@@ -31,7 +31,7 @@ export function verdict(answer) {
     h("div", { class: "facts" },
       fact("Tumor", found ? "Found" : "None found", `in ${tumor.slices.length} of ${study.slices.length} slices`, found ? "found" : "none"),
       fact("Volume", found ? size : "0", intervalText(tumor.volume) || (tumor.volume.unit === "px" ? "spacing unknown" : "")),
-      fact("Expected Dice", promised === null ? "–" : promised.toFixed(2), promised === null ? "without a tumor there is none" : "by the model's own probabilities"),
+      fact("Expected Dice", promised === null ? "–" : promised.toFixed(2), promised === null ? "undefined without a tumor" : "from the model's probabilities"),
       fact("Highest probability", tumor.probability.toFixed(2), `${thousands(uncertainty.uncertain_px)} px between 0.1 and 0.9`)),
     doubts(study.warnings),
     h("p", { class: "by" }, `Study ${study.id}, answered by ${version} in ${duration(timing_ms.total)}.`));

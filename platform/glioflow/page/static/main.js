@@ -76,7 +76,7 @@ function welcome() {
   const steps = [
     ["1. Choose", "Slices, a zip of them, NIfTI or DICOM: all files of one study, or a folder of studies. Or a generated example."],
     ["2. Analyze", `The model${channels ? ` reads ${channels},` : ""} marks the tumor and measures it.`],
-    ["3. Look and correct", "Scroll through the slices, read the numbers and the doubts, correct the mask, save it or send it back."],
+    ["3. Look and correct", "Scroll through the slices, read the numbers and the warnings, correct the mask, and save it or send it back."],
   ];
   $("#welcome").replaceChildren(h("h2", {}, "No study yet"), h("div", { class: "steps" }, steps.map(([title, text]) => h("div", {}, h("b", {}, title), h("span", {}, text)))),
     h("p", {}, "The model can miss a tumor and can mark healthy tissue. Check every slice yourself."));
@@ -174,7 +174,7 @@ async function open(entry, { predict }) {
     state.answered = answered;
     await answered.showAnswer(answer);
     if (answer) entry.doubt = answer.uncertainty.expected_dice;
-    say(predict ? "The answer is here." : "The study is here.", "quiet");
+    say(predict ? "The answer is ready." : "The study is loaded.", "quiet");
     showList();
   } catch (error) {
     if (!(error instanceof api.Refusal)) throw error;
@@ -230,7 +230,7 @@ async function orderByDoubt() {
   const key = ({ doubt }) => (doubt === undefined ? 2 : doubt ?? 1);
   state.studies.sort((a, b) => key(a) - key(b));
   state.busy = false;
-  say("The studies about which the model is least sure come first.");
+  say("The studies about which the model is least certain come first.");
   showList();
   mark();
 }
@@ -239,7 +239,7 @@ async function orderByDoubt() {
 
 async function example() {
   const kind = exampleKind(), response = await fetch(`example-${kind}-1.zip`);
-  if (!response.ok) return say("The example could not be made.", "bad");
+  if (!response.ok) return say("The example could not be generated.", "bad");
   const file = new File([await response.blob()], "synthetic_1.zip", { type: "application/zip" });
   await add([{ file, name: file.name, folder: "" }]);
   say("Generated at random: no real patient.");

@@ -49,8 +49,8 @@ export function askAndSend(correction, { takes, done, download }) {
 
 function explainMissingToken(dialog, download) {
   dialog.replaceChildren(h("form", { method: "dialog" },
-    h("h2", { id: "dialog-title" }, "This endpoint takes no corrections"),
-    h("p", {}, "It was started without a token, and takes corrections only from those who know one. Download your mask instead, or start the endpoint with a token of your choice:"),
+    h("h2", { id: "dialog-title" }, "This endpoint does not accept corrections"),
+    h("p", {}, "It was started without a token, and accepts corrections only with one. Download your mask instead, or start the endpoint with a token of your choice:"),
     h("pre", { tabindex: "0" }, START),
     h("div", { class: "row end" }, h("button", { type: "submit" }, "Close"), h("button", { type: "button", class: "main", onclick: () => { dialog.close(); download(); } }, "Download the mask"))));
   if (!dialog.open) dialog.showModal();
@@ -101,11 +101,11 @@ async function sendEach() {
       if (error.status === 401 || error.status === 409) { // a person has to decide; the others may be sent meanwhile
         if (document.activeElement?.closest("#waiting") && !$("#dialog").open) askAndSend(correction, { done: async (answer) => { await drop("waiting", key); done(answer, correction); tell(); }, download: () => {} });
         if (error.status === 401) break;
-        say(`A correction that was kept waits for you. ${error.sentence}`, "bad");
+        say(`A correction that this browser kept is not sent yet. ${error.sentence}`, "bad");
         continue;
       }
       if (![413, 422].includes(error.status)) break; // the same files may be taken later
-      say(`A correction that was kept was refused. ${error.sentence}`, "bad");
+      say(`The endpoint refused a correction that this browser kept. ${error.sentence}`, "bad");
       await drop("waiting", key);
     }
   }

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glioflow.features.association import FEATURES, Association, associate
+from glioflow.progress import Say, quiet
 from glioflow.reports.association_figure import association_figure, association_page
 from glioflow.runs.analysis.survival import measure_shapes
 from glioflow.survival import features_of_patients, read_clinical
@@ -31,6 +32,7 @@ def associate_cohort(
     masks: str = "manual",
     feature_names: Sequence[str] = FEATURES,
     clusters: Sequence[str] | None = None,
+    say: Say = quiet,
 ) -> Associated:
     """Measure a cohort's masks, test the shapes against its clusterings, and log the result.
 
@@ -40,12 +42,13 @@ def associate_cohort(
         masks: `manual`, or the id of a cross-validation run whose out-of-fold masks are taken.
         feature_names: Keys of `MaskFeatures.volume`.
         clusters: Columns of the table; None takes the published ones that it has.
+        say: Called after each case that is measured.
 
     Raises:
         UserError: If cohort, table, run or names do not fit each other.
     """
     tracking, table = Tracking(), read_clinical(clinical)
-    shapes = measure_shapes(tracking, masks, cohort, "testing")
+    shapes = measure_shapes(tracking, masks, cohort, "testing", say)
     features = features_of_patients(table, shapes.features, shapes.persons)
     association = associate(features, table, feature_names=feature_names, clusters=clusters)
     answer = association.model_dump(mode="json")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 
 from glioflow import audit, cluster
-from glioflow.audit.gap import Kind, Scores, Trial, run_trial
+from glioflow.audit.gap import Kind
 from glioflow.audit.leaks import Leak
 from glioflow.cluster.storage import data_folder
 from glioflow.config import Experiment, data_source, override
@@ -17,6 +17,7 @@ from glioflow.data.splits import Split, SplitSettings, by_case, check_split, mak
 from glioflow.errors import UserError
 from glioflow.progress import Say, quiet
 from glioflow.reports.audit_page import audit_page
+from glioflow.runs.analysis.leakage_gap import Gap, measure_gap
 from glioflow.runs.launch import (
     Setting,
     check_machine,
@@ -24,19 +25,17 @@ from glioflow.runs.launch import (
     connect_for,
     open_cohort_for,
     opening_of,
-    with_gpus,
 )
 from glioflow.runs.source import list_source, try_steps
 from glioflow.survival import patient_key, read_clinical
 from glioflow.tracking import Tracking
 from glioflow.tracking.run import Run, open_run
+from glioflow.tracking.spool import run_folder
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from glioflow.survival.leakage_example import LeakageExample
-
-Gap = dict[Kind, dict[str, Scores]]
 
 
 class SplitDice(TypedDict):
@@ -167,7 +166,7 @@ def audit_experiment(
             notes.append("nothing was trained: the experiment leaks")
         else:
             example = _example(cohort, table, notes)
-            gap = _gap(setting, say) if train else None
+            gap = measure_gap(setting, run_folder(run.run_id), say) if train else None
         audited = Audited(run.run_id, leaks, gap, example, notes)
         _log(run, audited, experiment.name)
     return audited
@@ -263,20 +262,6 @@ def _has_gap(setting: Setting, notes: list[str]) -> bool:
         notes.append("no leakage gap: the split has no test patients")
         return False
     return True
-
-
-def _gap(setting: Setting, say: Say) -> Gap:
-    kinds: tuple[Kind, ...] = ("patient", "slice")
-    experiment = with_gpus(setting.experiment)
-    training = experiment.training
-    trials = [Trial(experiment, setting.cohort.path, setting.split, kind) for kind in kinds]
-    say(f"training twice, split by patient and split by slice: {experiment.training.epochs} epochs each")
-    gap: Gap = {}
-    results = cluster.map_parallel(run_trial, trials, num_cpus=training.cpus_per_worker, num_gpus=training.gpus)
-    for kind, scores in zip(kinds, results, strict=True):
-        gap[kind] = scores
-        say(f"split by {kind}: Dice {scores['network'].dice:.3f}", len(gap) / len(kinds))
-    return gap
 
 
 def _log(run: Run, audited: Audited, name: str) -> None:

@@ -12,6 +12,7 @@ from glioflow.evaluation import Comparison, compare_rows, flatten_summary, summa
 from glioflow.evaluation.comparison import ComparisonJson, PairedDifference
 from glioflow.evaluation.patients import CaseScores, metric_of
 from glioflow.evaluation.summary import EMPTY_BOTH
+from glioflow.progress import Say, counted, portion, quiet
 from glioflow.reports.comparison_page import comparison_page
 from glioflow.runs.analysis.evaluate import Subject, check_exists, labeled_cases, open_subject, short_name, unseen_by
 from glioflow.runs.crossval.out_of_fold import OutOfFold, find_crossval, read_out_of_fold
@@ -86,7 +87,13 @@ class _Side:
 
 
 def compare(
-    model_a: str, model_b: str, source: str | Path | None = None, *, unseen: bool = False, report: Path | None = None
+    model_a: str,
+    model_b: str,
+    source: str | Path | None = None,
+    *,
+    unseen: bool = False,
+    report: Path | None = None,
+    say: Say = quiet,
 ) -> ComparisonAnswer:
     """Compare two models on the same labeled patients, each with its own preprocessing, or two cross-validations.
 
@@ -99,16 +106,16 @@ def compare(
             patients are compared.
         unseen: Only patients that neither model was trained or chosen on; those of cross-validations always are.
         report: Folder for the report, `index.html`; None writes none.
+        say: Called after each case.
 
     Returns:
-        Of the mean Dice of A less that of B: `difference`, `ci95`, `p_value`, `num_patients`, `per_institution`. The
-        same of every metric under `metrics`; `models` with each one's means; `per_patient`; `warnings`; `report` where
-        it lies; `run_id` where it is logged.
+        Of the mean Dice of A minus that of B: `difference`, `ci95`, `p_value`, `num_patients`, `per_institution`. The
+        same of every metric under `metrics`, the means of each model under `models`, and `run_id` if it is logged.
 
     Raises:
         UserError: If a model or the cohort cannot be read, or the two have different tasks, patients or kinds.
     """
-    a, b, warnings, about = _measure_sides(model_a, model_b, source, unseen=unseen)
+    a, b, warnings, about = _measure_sides(model_a, model_b, source, unseen=unseen, say=say)
     paired = compare_all(a.rows, b.rows)
     dice = paired["dice"]
     answer: ComparisonAnswer = {
@@ -135,7 +142,7 @@ def compare(
 
 
 def _measure_sides(
-    model_a: str, model_b: str, source: str | Path | None, *, unseen: bool
+    model_a: str, model_b: str, source: str | Path | None, *, unseen: bool, say: Say
 ) -> tuple[_Side, _Side, list[str], str]:
     """Measure the two on the cohort, or read what the folds of two cross-validations measured; say on whom."""
     run_a, run_b = find_crossval(model_a), find_crossval(model_b)
@@ -153,9 +160,9 @@ def _measure_sides(
         mixed = f"{run_a or run_b}, a cross-validation, with {model_b if run_a else model_a}, a model"
         raise UserError(rule, mixed, hint="give two models and a cohort, or two cross-validations")
     if source is None:
-        raise UserError("two models must be compared on a labeled cohort", hint="give it: compare A B COHORT")
+        raise UserError("a comparison of two models needs a labeled cohort", hint="give one: compare A B COHORT")
     check_exists(source)
-    a, b, warnings = _on_cohort(open_subject(model_a), open_subject(model_b), source, unseen=unseen)
+    a, b, warnings = _on_cohort(open_subject(model_a), open_subject(model_b), source, unseen=unseen, say=say)
     return a, b, warnings, f"patients of {Path(source).name}"
 
 
@@ -188,22 +195,23 @@ def compare_all(first: Sequence[CaseScores], second: Sequence[CaseScores]) -> di
     return {metric: compared for metric, compared in compared_by_metric.items() if compared is not None}
 
 
-def _on_cohort(a: Subject, b: Subject, source: str | Path, *, unseen: bool) -> tuple[_Side, _Side, list[str]]:
+def _on_cohort(a: Subject, b: Subject, source: str | Path, *, unseen: bool, say: Say) -> tuple[_Side, _Side, list[str]]:
     _check_task({subject.name: subject.predictor.description.target.names for subject in (a, b)})
     sides, warnings = [], []
-    for subject in (a, b):
+    for number, subject in enumerate((a, b)):
         cohort, cases = labeled_cases(subject, source)
         if unseen:
             warnings += subject.renamed(cases)
             cases = unseen_by((a, b), cases)
         model = subject.predictor.description
+        told = portion(say, short_name(subject.name), number / 2, (number + 1) / 2)
         sides.append(
             _Side(
                 name=subject.name,
                 experiment=model.origin.experiment,
                 architecture=model.model.architecture,
                 num_parameters=model.num_parameters,
-                rows=measure(subject.predictor, cases),
+                rows=measure(subject.predictor, counted(cases, "case", told)),
                 datasets=(prepared_dataset(cohort, "testing", cases=len(cases)),),
                 logged=bool(subject.run_ids),
             )

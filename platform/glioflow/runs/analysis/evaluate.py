@@ -109,7 +109,9 @@ def open_subject(model: str) -> Subject:
 def check_exists(source: str | Path) -> None:
     """Refuse a cohort that is not there, before any model is loaded; raises `UserError`."""
     if "://" not in str(source) and not os.path.exists(source):
-        raise UserError("the cohort must exist", source, hint="give the folder of a cohort, or a prepared cohort's URI")
+        raise UserError(
+            f"{source} does not exist", source, hint="give the folder of a cohort, or the URI of a prepared one"
+        )
 
 
 def labeled_cases(subject: Subject, source: str | Path) -> tuple[PreparedCohort, list[PreparedCase]]:
@@ -219,7 +221,9 @@ def unseen_by(subjects: Sequence[Subject], cases: Sequence[PreparedCase]) -> lis
     left = [case for case in cases if not any(subject.saw(case) for subject in subjects)]
     if not left:
         hint = "give a cohort with other patients, or leave out --unseen"
-        raise UserError("--unseen needs patients that did not train the model", f"all {len(cases)} did", hint=hint)
+        raise UserError(
+            f"--unseen leaves none of the {len(cases)} cases: all trained a model or chose its settings", hint=hint
+        )
     return left
 
 

@@ -13,6 +13,7 @@ from glioflow.data.preprocessing.brain_mask import locate_brain
 from glioflow.errors import UserError
 from glioflow.evaluation.patients import CaseScores, person_of
 from glioflow.features import measure_mask
+from glioflow.progress import Say, counted, quiet
 from glioflow.reports.survival_figure import risk_groups_figure
 from glioflow.runs.crossval.out_of_fold import OUT_OF_FOLD
 from glioflow.survival import (
@@ -75,6 +76,7 @@ def fit_survival(
     outcomes: Path | None = None,
     masks: str = "none",
     cohort: str | Path | None = None,
+    say: Say = quiet,
 ) -> SurvivalFitted:
     """Fit and judge the survival stage and log both as a run.
 
@@ -85,6 +87,7 @@ def fit_survival(
         masks: Id of a cross-validation run whose out-of-fold masks give the shape features; `manual` for the cohort's
             own masks; `none` for clinical columns alone.
         cohort: Needed for `manual`: raw, prepared, or a prepared one's URI.
+        say: Called after each case that is measured.
 
     Raises:
         UserError: If the tables, the run or the cohort do not fit, or there are too few patients or events.
@@ -93,7 +96,7 @@ def fit_survival(
     from glioflow.survival.stage_fitting import fit_stage
 
     tracking, table = Tracking(), read_clinical(clinical, outcomes=outcomes)
-    shapes = Shapes({}, {}, "none", ()) if masks == "none" else measure_shapes(tracking, masks, cohort, "training")
+    shapes = Shapes({}, {}, "none", ()) if masks == "none" else measure_shapes(tracking, masks, cohort, "training", say)
     if masks == "none":
         settings = settings.model_copy(update={"shape_features": ()})
     else:
@@ -126,7 +129,9 @@ def _log(run: Run, stage: SurvivalStage | None, evaluation: SurvivalEvaluation) 
         run.log_bytes("risk_groups.png", figure)
 
 
-def measure_shapes(tracking: Tracking, masks: str, cohort: str | Path | None, used_for: Use) -> Shapes:
+def measure_shapes(
+    tracking: Tracking, masks: str, cohort: str | Path | None, used_for: Use, say: Say = quiet
+) -> Shapes:
     """Return the shape features of the masks of a cohort or of a cross-validation's run.
 
     Args:
@@ -134,6 +139,7 @@ def measure_shapes(tracking: Tracking, masks: str, cohort: str | Path | None, us
         masks: Id of a cross-validation run, or `manual`.
         cohort: Needed for `manual`: raw, prepared, or a prepared one's URI.
         used_for: What the run does with the cohort.
+        say: Called after each case that is measured.
 
     Raises:
         UserError: If there is no such run, or it has no out-of-fold masks, or the cohort is missing.
@@ -142,7 +148,7 @@ def measure_shapes(tracking: Tracking, masks: str, cohort: str | Path | None, us
         if cohort is None:
             raise UserError("--masks manual needs the cohort whose masks it measures", hint="give COHORT")
         path = local_folder(cohort, prepared_home())
-        return Shapes(*_manual_features(path), "manual", (cohort_dataset(path, used_for),))
+        return Shapes(*_manual_features(path, say), "manual", (cohort_dataset(path, used_for),))
     if not re.fullmatch("[0-9a-f]{32}", masks):
         words = ["manual"] if used_for == "testing" else ["manual", "none"]
         raise UserError("--masks must be a word or the run id of a cross-validation", masks, words)
@@ -158,18 +164,19 @@ def measure_shapes(tracking: Tracking, masks: str, cohort: str | Path | None, us
     return Shapes(features, persons, f"out-of-fold masks of run {masks}", datasets_of(crossval, used_for), masks)
 
 
-def _manual_features(path: Path) -> tuple[Features, dict[str, str]]:
+def _manual_features(path: Path, say: Say) -> tuple[Features, dict[str, str]]:
     features: Features = {}
     persons = {}
     if is_prepared(path):
-        for case in (prepared := PreparedCohort(path)).cases(record.id for record in prepared.records):
+        prepared = PreparedCohort(path)
+        for case in counted(prepared.cases(record.id for record in prepared.records), "case", say):
             if case.record.areas_px is not None:
                 measured = measure_mask(case.reference() > 0, spacing_mm=case.record.spacing_mm, brain=case.brain())
                 features[case.record.id] = measured.volume
                 persons[case.record.id] = case.record.patient
     else:
         cohort = open_cohort(path)
-        for entry in cohort.cases:
+        for entry in counted(cohort.cases, "case", say):
             read = cohort.read_files(entry)
             if read.mask is not None:
                 brain = locate_brain(read.image)

@@ -21,7 +21,7 @@ from glioflow.runs.train.worker import Worker
 from glioflow.tracking import BUNDLE
 from glioflow.tracking.run import Run, begin_run
 
-# Of a fold's run: written before it counts as finished, read where a cross-validation goes on.
+# Of a fold's run: written before it counts as finished, read when a cross-validation continues.
 JUDGED = "judged.json"
 
 

@@ -101,7 +101,7 @@ def _own_searches(tracking: Tracking, runs: Runs) -> list[Any]:
 
 
 def _needed(run: Any, runs: Runs) -> bool:
-    """Say whether a run may go on: it is at work, or it was interrupted and has a verb that resumes it."""
+    """Return whether a run may continue: it is running, or it was interrupted and has a verb that resumes it."""
     status, tags = run.info.status, run.data.tags
     if status not in ("FAILED", "KILLED"):
         return bool(status != "FINISHED")
@@ -159,7 +159,7 @@ def _deleted(tracking: Tracking, run_id: str) -> bool:
 
 
 def _tune_folders(searches: Iterable[Any]) -> Iterator[tuple[Path, str]]:
-    """Give Tune's files of searches that nobody runs; a population goes on from its own, and Optuna's study stays."""
+    """Give Tune's files of searches that nobody runs; a population continues from its own, and Optuna's study stays."""
     by_id = {run.info.run_id: run for run in searches}
     by_name = {run.data.tags.get("search"): run for run in sorted(by_id.values(), key=lambda run: run.info.start_time)}
     for folder in list_folders(home() / "searches"):

@@ -31,7 +31,7 @@ def export(model: str, out: Path) -> Path:
     """
     out = out.absolute()
     if out.exists():
-        raise UserError(f"{out} exists, and an export overwrites nothing", out, hint="give a path that does not exist")
+        raise UserError(f"{out} exists, and export never overwrites", out, hint="give a path that does not exist")
     atomic.check_folder(out.parent, "OUT")
     tracking = Tracking()
     folder, version = (find_starter(), None) if model == STARTER else tracking.find_bundle(model)

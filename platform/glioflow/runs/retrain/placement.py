@@ -94,9 +94,9 @@ def place_corrections(
         part = parts.get(persons[0], "train") if persons else "train"
         if len(persons) > 1:
             names = ", ".join(patients[person] for person in persons)
-            why = f"its person has the names of several patients of the cohort: {names}"
+            why = f"its patient matches several patients of the cohort: {names}"
         elif part not in learned:
-            why = f"its person is in {part!r}, and whoever judges never trains"
+            why = f"its patient is in {part!r}, and validation and test patients never train"
         elif newest[each.study] != each.id:
             why = f"{newest[each.study]} is a later correction of the same study"
         elif each.known:

@@ -1,4 +1,4 @@
-"""A champion trained again on its cohort with the corrections that were accepted since, and put before the gate."""
+"""A champion trained again on its cohort with the corrections that were accepted since, and put through the gate."""
 
 import json
 from collections.abc import Sequence

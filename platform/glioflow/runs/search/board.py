@@ -56,6 +56,6 @@ class Board:
 
     @property
     def seconds_left(self) -> float | None:
-        """How long the rest takes if it goes on as until now; None before the first end."""
+        """How long the rest takes at the speed until now; None before the first trial ends."""
         now = self.ended - self.before
         return (time.monotonic() - self.began) / now * (self.num_trials - self.ended) if now else None

@@ -17,7 +17,7 @@ class ListedSearch:
 
     Attributes:
         name: What `--resume` takes.
-        state: `running` where a process runs it; `interrupted` where it can go on.
+        state: `running` if a process runs it; `interrupted` if it can be continued.
         run_id: Its run; None where it was not opened, or by an earlier version.
         ended: Trials that ended; None of searches by earlier versions.
         best: Best `val/dice_mean`, or None.
@@ -60,4 +60,4 @@ def unknown_search(name: str) -> UserError:
     """Return the error for the name of a search that was not begun in this home."""
     begun = list_shared(home() / "searches")
     hint = None if begun else f"no search was begun in {address_of(home())}; leave out --resume to begin one"
-    return UserError("--resume must name a search that was begun", name, begun or None, hint=hint)
+    return UserError("--resume must name an earlier search", name, begun or None, hint=hint)

@@ -12,7 +12,7 @@ from glioflow.cluster.ray_internals import is_lost_node, translating_actor_error
 
 
 def surviving_memory_kills() -> AbstractContextManager[None]:
-    """Let a search go on in this block when trials run out of memory, which fail, or lose their node, which do not."""
+    """Keep a search running in this block if trials run out of memory (they fail) or lose their node (they do not)."""
     return translating_actor_errors(_as_dead)
 
 

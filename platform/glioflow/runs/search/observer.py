@@ -1,4 +1,4 @@
-"""What the driver of a search does as its trials go on: tells people, closes their runs, counts what they cost."""
+"""What the driver of a search does while its trials run: reports, closes their runs, counts what they cost."""
 
 import contextlib
 import re

@@ -1,4 +1,4 @@
-"""What may change of a search before it goes on: more trials, narrower ranges; all else would mix two searches."""
+"""What may change before a search continues: more trials, narrower ranges; anything else would mix two searches."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from glioflow.runs.search.survival_objective import TABLES, Tables
 from glioflow.runs.source import Source
 from glioflow.tracking import Tracking
 
-# What may differ where a search goes on: how much of it is done, and what only its beginning reads.
+# What may differ when a search continues: how much of it is done, and what only its beginning reads.
 _FREE = ("name", "trials", "budget_hours", "concurrent", "disk_gb", "first", "warm_start")
 FREE = ("description", *(f"search.{name}" for name in _FREE))
 # Samplers that take points drawn from wider ranges for what they are.
@@ -23,7 +23,7 @@ _ANEW = (
 
 
 def resumed_search(setting: Setting, run_id: str) -> Setting:
-    """Return the setting with which a search goes on: the present one, with the split that its run recorded.
+    """Return the setting with which a search continues: the current one, with the split that its run recorded.
 
     Raises:
         UserError: If the cohort, the split, or more of the experiment changed than may; says what.
@@ -61,7 +61,7 @@ def check_tables(run: Any, tables: Tables | None) -> None:
 
 
 def narrowed_ranges(before: Experiment, now: Experiment) -> list[str]:
-    """Return the keys by which `now` has narrower ranges than `before`, where its sampler can go on with them."""
+    """Return the keys by which `now` has narrower ranges than `before`, where its sampler can continue with them."""
     if now.search.sampler not in _TAKE_NARROWER or now.search.scheduler == "pbt":
         return []
     was, is_ = before.search.space, now.search.space

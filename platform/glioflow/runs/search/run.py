@@ -61,13 +61,13 @@ def search(
         experiment: With `search.space`.
         data: Cohort, raw or prepared; None takes the experiment's.
         trials: How many configurations; None takes `search.trials`.
-        resume: Name of an interrupted search to go on with.
+        resume: Name of an interrupted search to continue.
         say: Told what happens.
         show: Given the table of trials whenever it changes.
 
     Raises:
         UserError: If anything given is wrong.
-        RunFailed: If no trial succeeded, or none can go on (a full disk); what was reached is kept for `resume`.
+        RunFailed: If no trial succeeded, or none can continue (a full disk); finished work is kept for `resume`.
     """
     settings = experiment.search
     if experiment.training.final:
@@ -92,7 +92,7 @@ def search(
         raise unknown_search(name)
     if not resume and folder.exists:
         hint = f"continue with --resume {name}, or choose another search.name"
-        raise UserError("a search of this name must not exist", name, hint=hint)
+        raise UserError(f"a search named {name} exists already", name, hint=hint)
     try:
         with holding(folder.path, f"search {name}"):
             folder.fetch()
@@ -244,7 +244,7 @@ def _run(
     except Exception as error:
         raise RunFailed(f"search {name} stopped ({last_line(error)}); continue with --resume {name}") from error
     if searcher is not None and (trouble := searcher.trouble):
-        raise RunFailed(f"search {name} cannot go on ({trouble}); solve this, and continue with --resume {name}")
+        raise RunFailed(f"search {name} cannot continue ({trouble}); solve this, and continue with --resume {name}")
     if _was_interrupted(folder, results, in_population=searcher is None):
         say(f"interrupted; continue with --resume {name}")
         raise KeyboardInterrupt

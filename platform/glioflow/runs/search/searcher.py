@@ -1,4 +1,4 @@
-"""The searcher between Tune and Optuna's study, which is the truth of a search: a resumed one goes on from it alone.
+"""The searcher between Tune and Optuna's study, which is the truth of a search: a resumed one continues from it alone.
 
 Stopped trials end as pruned, failed ones as failed, and trials that an interruption left open are handed out again.
 """
@@ -146,7 +146,7 @@ class Searcher(TuneSearcher):  # type: ignore[misc]
         self._left = [trial.number for trial in self._in(TrialState.RUNNING)]
         self._new = settings.num_trials
         self._began = time.monotonic()
-        # Why no trial can go on, such as a full disk.
+        # Why no trial can continue, such as a full disk.
         self.trouble: str | None = None
 
     def _in(self, *states: TrialState) -> list[optuna.trial.FrozenTrial]:
@@ -227,12 +227,12 @@ class Searcher(TuneSearcher):  # type: ignore[misc]
         self._copy()
 
     def _copy(self) -> None:
-        """Let another node go on from the study as it is now; where it cannot be copied, the next time."""
+        """Let another node continue from the study as it is now; if it cannot be copied, the next time."""
         with contextlib.suppress(OSError):
             share_study(self.storage)
 
     def give_up(self, reason: str) -> None:
-        """Begin no more trials; those at work go on."""
+        """Begin no more trials; running ones continue."""
         self.trouble, self._left, self._new = reason, [], 0
 
     def save(self, checkpoint_path: str) -> None:

@@ -86,8 +86,8 @@ def resources(experiment: Experiment) -> Any:
 def run_trial(config: Mapping[str, Any], plan_json: str) -> None:
     """Train one configuration, reporting to Tune and to its own MLflow run.
 
-    A configuration that cannot be trained (a loss that is no number, a combination that no experiment may have) ends as
-    failed, with its reason; where the disk fails, it ends as open, so that a resumed search tries it again.
+    A configuration that cannot be trained (a loss that is not a number, a combination that no experiment may have) ends
+    as failed, with its reason; if the disk fails, it ends as open, so that a resumed search tries it again.
     """
     cluster.silence()
     trial_plan = TrialPlan.model_validate_json(plan_json)
@@ -191,7 +191,7 @@ def _train_once(run: Run, plan: Plan) -> bool:
 
 
 def drop_checkpoint(folder: Path) -> None:
-    """Remove a checkpoint that nobody goes on from."""
+    """Remove a checkpoint that nothing continues from."""
     withdraw(folder)
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -70,7 +70,7 @@ class SearchFolder:
 
     @property
     def has_population(self) -> bool:
-        """Whether Tune left what a population goes on from."""
+        """Whether Tune left what a population continues from."""
         return self.tune.name in list_shared(self.path)
 
     @property
@@ -85,11 +85,11 @@ class SearchFolder:
             self._note(_STUDIES, without_password(uri))
 
     def check_study(self) -> None:
-        """Refuse to go on elsewhere than in the database that has the search's study; raises `UserError`."""
+        """Refuse to continue in another database than the one with the search's study; raises `UserError`."""
         began, now = self._noted(_STUDIES), studies_uri()
         if not (self.run_id or self.has_begun) or began == (now and without_password(now)):
             return
-        rule = f"search {self.name} must go on with its study, which is in {began or 'a file of its own'}"
+        rule = f"search {self.name} must continue with its study, which is in {began or 'a file of its own'}"
         hint = f"set {STUDIES} to that database" if began else f"unset {STUDIES}"
         raise UserError(rule, f"{STUDIES} {without_password(now)}" if now else f"no {STUDIES}", hint=hint)
 
@@ -104,7 +104,7 @@ class SearchFolder:
         return note.read_text().strip() if note.is_file() else None
 
     def fetch(self) -> None:
-        """Bring what the search goes on from, as the node where it ran last left it."""
+        """Fetch what the search continues from, as the node where it ran last left it."""
         for path in (self.path / name for name in (_RUN_ID, _STUDIES, _STUDY)):
             if home_uri() is not None:
                 path.unlink(missing_ok=True)
@@ -142,7 +142,7 @@ def build_tuner(
             trial_dirname_creator=lambda trial: str(trial.trial_id),
         ),
         run_config=tune.RunConfig(
-            # Of Tune's own files none is needed to go on, but for a population's.
+            # Tune's own files are needed to continue a population only.
             name="tune" if searcher is None else f"tune-{stamp(microseconds=True)}",
             **ray_storage(folder.path),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=4),

@@ -55,7 +55,7 @@ def drop_torn(folder: Path) -> None:
 
 
 class Behind:
-    """Does one thing after another while a training goes on; what failed is raised by `wait`.
+    """Does one thing after another while a training continues; `wait` raises what failed.
 
     For a `with` block, which waits at its end.
     """
@@ -84,7 +84,7 @@ class Behind:
 
 
 class Stored:
-    """Gives reports and checkpoints to Ray Train, whose own thread writes them while the training goes on.
+    """Gives reports and checkpoints to Ray Train, whose own thread writes them while the training continues.
 
     Reports come in order, and the next one waits until the last checkpoint is stored. Ray Train ends a training whose
     checkpoint could not be stored, and waits for the last one.
@@ -127,7 +127,7 @@ class Stored:
 
 
 def withdraw_sent(run_id: str) -> None:
-    """Remove what other nodes would go on from with a run that ended, unless a part of it waits for MLflow."""
+    """Remove what other nodes would continue a finished run from, unless a part of it waits for MLflow."""
     if not spools_of(run_id):
         withdraw(run_folder(run_id))
         withdraw(home() / "train" / run_id)

@@ -1,4 +1,4 @@
-"""The loss of a node is no failure of the training that ran there, whether it was announced or not."""
+"""The loss of a node does not count as a failure of the training there, whether it was announced or not."""
 
 from typing import Any
 

@@ -60,7 +60,7 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
     Args:
         experiment: What.
         data: Cohort, raw or prepared; None takes the experiment's.
-        resume: Id of a run that was interrupted; goes on from its last checkpoint.
+        resume: Id of a run that was interrupted; continues from its last checkpoint.
         say: Told what happens.
 
     Raises:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Worker:
-    """Who trains: one worker of perhaps several, where it goes on from, and who hears of it.
+    """Who trains: one worker of perhaps several, where it continues from, and who is told of it.
 
     Attributes:
         report: Called after each epoch, on every worker.

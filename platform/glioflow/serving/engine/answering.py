@@ -100,7 +100,7 @@ class Answering:
             return error
 
     def close(self) -> None:
-        """End what goes on beside the answers; the trial of a challenger is on record then."""
+        """End the background work; the trial of a challenger is recorded then."""
         self._aside.shutdown(wait=False, cancel_futures=True)
         self.diary.close()
 

@@ -83,7 +83,7 @@ class Guard:
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str, str | None] | None:
         is_open = scope["path"] in OPEN or scope["path"].startswith((f"{DOCS_FILES}/", "/page/"))
         if scope["path"] not in PROBES and not knows_host(headers.get("host", ""), self.settings.hosts):
-            rule = "this endpoint does not answer under this name"
+            rule = "this endpoint does not answer to this host name"
             return 421, f"{rule}; ask it by its address, or start it with --allow-host NAME", None
         if not is_open and not self._knows_token(headers.get("authorization", "")):
             return 401, "this endpoint needs the header 'Authorization: Bearer TOKEN'", None
@@ -135,7 +135,7 @@ def _is_address(name: str) -> bool:
 
 
 class ErrorBody(TypedDict):
-    """The body of every answer that is no success."""
+    """The body of every answer that is not a success."""
 
     error: ErrorRecord
 

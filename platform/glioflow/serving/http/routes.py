@@ -70,20 +70,20 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorAnswer(BaseModel):
-    """The body of every answer that is no success."""
+    """The body of every answer that is not a success."""
 
     error: ErrorDetail
 
 
 _DESCRIPTIONS = {
-    400: "No form that can be read.",
+    400: "The form cannot be read.",
     401: "The token is missing or wrong.",
     408: "The request did not arrive in time.",
     409: "Another correction of this patient came since the study was opened.",
     413: "More than the limits allow.",
     429: "The daily quota of feedback is used up.",
-    421: "A name under which this endpoint does not answer.",
-    422: "No readable study, or an impossible option.",
+    421: "A host name to which this endpoint does not answer.",
+    422: "The study cannot be read, or an option is invalid.",
     503: "Busy: try again after Retry-After seconds.",
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {

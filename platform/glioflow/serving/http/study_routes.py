@@ -94,7 +94,7 @@ def add_study_routes(api: FastAPI, limits: Limits) -> None:
             case = await asyncio.to_thread(read_uploads, uploads, Path(folder), limits, channels=channel or [])
             kind = check_format(format or native_format(case), case)
             if kind not in ENDINGS:
-                raise UserError("a mask must be wanted in a format of files", kind, list(ENDINGS))
+                raise UserError("format must be one for mask files", kind, list(ENDINGS))
             labels = drawn_on(case, mask, limits)
             content = await asyncio.to_thread(encode_file, labels, case, kind, _names_in(mask))
         many = kind == "tiff" and case.shape[0] > 1
@@ -135,7 +135,7 @@ def decode_drawing(mask: Runs, limits: Limits) -> NDArray[np.uint8]:
             if start < 0 or length < 1 or start + length > size:
                 raise UserError("a run must lie inside its mask", [start, length])
             if (left := left - length) < 0:
-                raise UserError("the runs of a mask must not lie over each other", [start, length])
+                raise UserError("the runs of a mask must not overlap", [start, length])
             labels[start : start + length] = int(name)
     return labels.reshape(mask.shape)
 

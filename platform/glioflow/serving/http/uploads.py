@@ -41,7 +41,7 @@ def read_uploads(
 
     Raises:
         TooLarge: If a limit is passed; what headers state is checked before anything is decoded.
-        UserError: If they are no readable study.
+        UserError: If they are not a readable study.
     """
     try:
         files, left_out = _save_images(uploads, folder, limits, with_masks=with_masks)

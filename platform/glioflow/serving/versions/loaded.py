@@ -1,6 +1,6 @@
 """Which version answers: loaded aside, warmed, checked on the golden study, switched in one step. Knows no Ray.
 
-A version that is refused is reported, and the one before it goes on answering. What `adopt` is given names all that is
+A refused version is reported, and the one before it keeps answering. What `adopt` is given names all that is
 needed to come to the same state again, so that a replica that starts later answers as the others do.
 """
 
@@ -224,7 +224,8 @@ def load_version(version: VersionId, batcher: Batcher) -> Served:
     """
     folder = fetch_version(version)
     if version.digest is not None and bundle.digest_of(folder) != version.digest:
-        raise UserError("a registered bundle must be as it was sealed", f"{version.name}/{version.version}")
+        rule = "the bundle of a version must be the one that was registered"
+        raise UserError(rule, f"{version.name}/{version.version}", hint="register the run again")
     predictor = cast(BatchedPredictor, BatchedPredictor.load(folder))
     engine = choose_engine(predictor, version.golden)
     predictor.batcher = batcher

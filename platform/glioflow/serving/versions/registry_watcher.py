@@ -68,7 +68,7 @@ def watch(app: str, settings: ServeSettings, say: Callable[..., None]) -> None:
             wanted, failure = follow(app, settings), None
             if wanted is not None and wanted.champion is not None:
                 say("wanted", **wanted.champion.model_id)
-        except Exception as error:  # the registry may be away: what is served goes on
+        except Exception as error:  # the registry may be unreachable: what is served stays
             if failure != (failure := type(error).__name__):
                 say("not_followed", reason=failure)
         time.sleep(settings.watch_s)
