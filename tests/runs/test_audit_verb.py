@@ -9,15 +9,16 @@ import pytest
 
 from glioflow.config.experiment import override
 from glioflow.runs.analysis import audit as runs_audit
+from glioflow.runs.analysis import leakage_gap
 from glioflow.runs.analysis.audit import audit_experiment
 
 
 @pytest.fixture
 def here(monkeypatch):
     """Run what would be Ray's tasks in this process."""
-    monkeypatch.setattr(runs_audit.cluster, "connect", lambda: None)
-    monkeypatch.setattr(runs_audit, "with_gpus", lambda experiment: experiment)
-    monkeypatch.setattr(runs_audit.cluster, "map_parallel", lambda function, items, **_: map(function, items))
+    monkeypatch.setattr(runs_audit, "connect_for", lambda *_: None)
+    monkeypatch.setattr(leakage_gap, "with_gpus", lambda experiment: experiment)
+    monkeypatch.setattr(leakage_gap.cluster, "map_parallel", lambda function, items, **_: map(function, items))
 
 
 @pytest.mark.usefixtures("here")
