@@ -6,7 +6,7 @@ import pytest
 
 from glioflow.errors import UserError
 from glioflow.survival import join_features, patient_key, read_clinical
-from glioflow.survival.clinical import typed_value
+from glioflow.survival.clinical import patients_of, typed_value
 
 LGG = """Patient,RNASeqCluster,histological_type,neoplasm_histologic_grade,gender,age_at_initial_pathologic,death01
 TCGA_DU_5395,1,1,2,2,37,1
@@ -182,3 +182,15 @@ def test_a_column_that_stands_twice_is_refused(tmp_path):
     path.write_text("Patient,age_years,age_years\na,40,50\n")
     with pytest.raises(UserError, match="a column of the table must appear once; got age_years"):
         read_clinical(path)
+
+
+@pytest.mark.parametrize("text", ["\n  \nPatient,age\na,40\nb,50\n", "Patient,age\na,40\n   \nb,50\n\n"])
+def test_blank_lines_of_a_table_are_no_rows(write, text):
+    path = write(text)
+    assert [*read_clinical(path)["age_years"]] == [40, 50]
+    assert patients_of(path) == ["a", "b"]
+
+
+def test_a_quote_that_never_ends_is_refused_for_it_would_swallow_the_rows_that_follow(write):
+    with pytest.raises(UserError, match="readable csv"):
+        read_clinical(write('Patient,note,death01\na,"tall,1\nb,small,0\n'))

@@ -1,6 +1,5 @@
 """The exploratory report on a cohort: what published works show of their data, as HTML and PNG files."""
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from glioflow.reports import case_pictures as examples
 from glioflow.reports import cohort_figures as draw
 from glioflow.reports.case_facts import CaseFacts, edges_of, read_facts
 from glioflow.reports.page import Drawing, Section, render_page
-from glioflow.survival.clinical import MISSING, patient_key, patients_of, separator_of
+from glioflow.survival.clinical import MISSING, patient_key, patients_of, read_rows
 
 # Shown where no experiment names its own.
 TOUR: tuple[Step, ...] = (
@@ -184,18 +183,16 @@ def _channels(facts: Sequence[CaseFacts]) -> Section:
 def _table(cohort: Cohort) -> Section:
     if cohort.clinical is None:
         return Section("Clinical table")
-    text = cohort.clinical.read_text(encoding="utf-8-sig", errors="replace")
-    lines = text.splitlines() or [""]
-    head, *rows = csv.reader(lines, delimiter=separator_of(lines[0]))
-    rows = [row for row in rows if row]
-    gaps = {
-        name: 100 * sum(k >= len(row) or row[k].strip().lower() in MISSING for row in rows) / max(1, len(rows))
-        for k, name in enumerate(head)
-    }
     try:
+        head, rows = read_rows(cohort.clinical)
         keys = patients_of(cohort.clinical)
     except UserError as error:
         return Section("Clinical table", f"{cohort.clinical.name} cannot be used for survival: {error.rule}.")
+    gaps = {
+        name: 100 * sum(row[k].strip().lower() in MISSING for row in rows) / max(1, len(rows))
+        for k, name in enumerate(head)
+        if name
+    }
     names = {case.id: {patient_key(case.patient), patient_key(case.id)} for case in cohort.cases}
     known = set().union(*names.values())
     having = {case.patient for case in cohort.cases if names[case.id] & set(keys)}

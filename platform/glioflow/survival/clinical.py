@@ -181,7 +181,7 @@ def join_features(
 def _read_one(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
-    names, rows = _read_rows(path)
+    names, rows = read_rows(path)
     raw = pd.DataFrame(rows, columns=names, dtype=str).loc[:, [bool(name) for name in names]]
     key = _patient_column([*raw.columns], path)
     raw.index = pd.Index([patient_key(patient) for patient in raw.pop(key)], name="patient")
@@ -219,7 +219,7 @@ def patients_of(path: Path) -> list[str]:
     Raises:
         UserError: If it is not a text file, has no column of patients, or has a column twice.
     """
-    names, rows = _read_rows(path)
+    names, rows = read_rows(path)
     column = names.index(_patient_column(names, path))
     return [patient_key(row[column]) for row in rows]
 
@@ -237,30 +237,28 @@ def separator_of(header: str) -> str:
     return max(",;\t", key=header.count)
 
 
-def _read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
+def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     """Return the columns of a csv and its rows, each with a cell for every column.
 
     Raises:
-        UserError: If it is no text file, has a column twice, or a row has more cells than there are columns.
+        UserError: If it is no csv in UTF-8, has a column twice, or a row has more cells than there are columns.
     """
     if not path.is_file():
         raise UserError(f"the clinical table {path} does not exist", path, hint="give the path of a CSV file")
     try:
         text = path.read_bytes().decode("utf-8-sig")
-        header = (text.splitlines() or [""])[0]
-        names, *rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator_of(header))) or [[]]
+        header = next((line for line in text.splitlines() if line.strip()), "")
+        # Strict: a quote that never ends would swallow all rows that follow it.
+        cells = csv.reader(io.StringIO(text, newline=""), delimiter=separator_of(header), strict=True)
+        names, *rows = [row for row in cells if len(row) > 1 or "".join(row).strip()] or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         rule, hint = "a clinical table must be a readable csv in UTF-8", "save it as CSV in UTF-8"
         raise UserError(rule, one_line(error, most=120), file=path, hint=hint) from None
     check_header(header, path)
-    rows = [row for row in rows if row]
     for row in rows:
         if any(cell.strip() for cell in row[len(names) :]):
-            rule, shown = (
-                "a row of the table must have no more cells than it has columns",
-                f"{len(row)} for {len(names)}",
-            )
-            raise UserError(rule, f"{shown} in the row of {row[0][:40]}", file=path)
+            rule = "a row of the table must have no more cells than it has columns"
+            raise UserError(rule, f"{len(row)} for {len(names)} in the row of {row[0][:40]}", file=path)
     return [name.strip() for name in names], [[*row[: len(names)], *[""] * (len(names) - len(row))] for row in rows]
 
 
