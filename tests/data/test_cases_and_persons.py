@@ -217,6 +217,21 @@ class TestRoles:
         with pytest.raises(UserError, match=r"holds labels: is it a mask\?; got \[0, 2\].*cohort\.yaml"):
             read_first(tmp_path)
 
+    def test_labels_that_the_cohort_calls_an_image_are_a_channel(self, tmp_path):
+        save(tmp_path / "one" / "flair.nii.gz", np.arange(120).reshape(SHAPE).astype(np.int16))
+        for name in ("prior", "seg"):
+            save(tmp_path / "one" / f"one_{name}.nii.gz", np.resize(np.array([0, 0, 0, 1], np.uint8), SHAPE))
+        (tmp_path / "cohort.yaml").write_text("images: [flair.nii.gz, '*_prior.nii.gz']\n")
+        _, case = read_first(tmp_path)
+        assert case.channels == ("flair", "prior")
+        assert case.mask.any()
+
+    def test_a_numbered_channel_may_hold_labels(self, tmp_path):
+        save(tmp_path / "one_0000.nii.gz", np.arange(120).reshape(SHAPE).astype(np.int16))
+        save(tmp_path / "one_0001.nii.gz", np.resize(np.array([0, 1], np.uint8), SHAPE))
+        _, case = read_first(tmp_path)
+        assert case.channels == ("channel0", "channel1")
+
     def test_a_brain_mask_beside_a_mask_of_the_tumor_is_left_out(self, tmp_path):
         image(tmp_path / "a.nii.gz")
         mask(tmp_path / "a_seg.nii.gz")

@@ -96,6 +96,10 @@ class FileRoles(BaseModel):
         """Whether it says which files are what."""
         return bool(self.images or self.masks or self.brain_masks)
 
+    def declares(self, file: Path) -> bool:
+        """Return whether it says what a file is, which is guessed else."""
+        return self._declared(file) is not None
+
     def of(self, file: Path) -> Role | None:
         """Return what a file is; None for one that is left out."""
         if (declared := self._declared(file)) is not None:

@@ -122,7 +122,8 @@ def read(case: CaseFiles, *, roles: FileRoles = NO_ROLES, chosen: Mapping[str, s
     named = [Series(name, number=stem(file), uid=file.name) for name, file in _channels(case, images, description)]
     files = zip(rename_chosen(named, chosen), images, strict=True)
     by_name = {name: file for name, file in files if name is not None}
-    read = assemble(case, by_name, masks, labels, resample_to=roles.resample_to)
+    guessed = [name for name, file in by_name.items() if not (NUMBERED.match(stem(file)) or roles.declares(file))]
+    read = assemble(case, by_name, masks, labels, resample_to=roles.resample_to, guessed=guessed)
     return replace(read, chosen=tuple(chosen.items()))
 
 
@@ -133,6 +134,7 @@ def assemble(
     labels: Collection[int],
     *,
     resample_to: str | None = None,
+    guessed: Collection[str] = (),
 ) -> Case:
     """Read images by channel and at most one mask into a case on one grid.
 
@@ -142,6 +144,7 @@ def assemble(
         masks: No file or one file.
         labels: Labels that the mask may hold besides 0.
         resample_to: Channel onto whose grid the others are resampled; None takes images on one grid alone.
+        guessed: Channels whose files nobody called images: they may be masks.
 
     Raises:
         UserError: If a file is damaged, the grids differ, or the mask holds another label.
@@ -149,6 +152,8 @@ def assemble(
     if not 1 <= len(images) <= MAX_CHANNELS:
         raise UserError(f"a case must have 1 to {MAX_CHANNELS} images", f"{len(images)} in {case.id}")
     volumes = {name: (file, read_volume(file)) for name, file in images.items()}
+    for name in guessed:
+        _check_gray(name, *volumes[name])
     return join(case, volumes, masks, labels, resample_to)
 
 
@@ -161,11 +166,6 @@ def join(
 ) -> Case:
     """Join the volumes of channels, each with its file, and at most one mask; see `assemble`."""
     check_once(channels)
-    for name, (file, volume) in channels.items():
-        if not is_channel_name(name) and (labels_seen := _labels_in(volume)):
-            rule = f"an image must hold gray values, and {name} holds labels: is it a mask?"
-            hint = f"say which file is what in a file {DECLARED} beside the cases"
-            raise UserError(rule, labels_seen, file=file, hint=hint)
     notes: tuple[str, ...] = ()
     if resample_to is not None:
         settled, notes = settle_grids({name: volume for name, (_, volume) in channels.items()}, resample_to, case.id)
@@ -203,6 +203,14 @@ def join(
         ),
         files=tuple(dict.fromkeys(file for file, _ in channels.values())),
     )
+
+
+def _check_gray(name: str, file: Path, volume: Volume) -> None:
+    """Refuse labels under a name that is no channel's; raises `UserError`."""
+    if not is_channel_name(name) and (labels := _labels_in(volume)):
+        rule = f"an image must hold gray values, and {name} holds labels: is it a mask?"
+        hint = f"say which file is what in a file {DECLARED} beside the cases"
+        raise UserError(rule, labels, file=file, hint=hint)
 
 
 def _labels_in(volume: Volume) -> list[int]:
