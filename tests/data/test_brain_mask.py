@@ -114,3 +114,15 @@ def test_another_brain_mask_makes_another_cohort(tmp_path):
         steps = (UnitScale(), BrainMask(file="brain.nii.gz"), ResizePlane(size=24))
         prints.append(prepare(open_cohort(tmp_path / "lgg"), tmp_path / f"out{size}", steps).manifest.fingerprint)
     assert prints[0] != prints[1]
+
+
+def test_a_brain_mask_lies_beside_the_images_also_where_the_masks_of_the_tumor_have_a_folder_of_their_own(tmp_path):
+    image, brain = head((4, 32, 32))
+    case = case_of(image)
+    for folder, volume in (("volumes/a", image[..., 0]), ("labels/a", brain), ("volumes/a_brain_mask", brain)):
+        path = tmp_path / f"{folder}.nii.gz"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encode_nifti(volume.astype(np.uint8), case))
+    steps = (UnitScale(), BrainMask(file="{case}_brain_mask.nii.gz"))
+    prepared = prepare(open_cohort(tmp_path), tmp_path / "out", steps)
+    assert np.array_equal(prepared.case("a").image[..., 0] > 0, brain & (image[..., 0] > 0))

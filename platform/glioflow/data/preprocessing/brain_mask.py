@@ -36,8 +36,12 @@ class BrainMask(StepSettings):
         return replace(volume, image=volume.image * brain[..., None])
 
     def path(self, files: tuple[Path, ...], case_id: str) -> Path | None:
-        """Return the mask file of a case; None for the approximation."""
-        return files[0].parent / self.file.replace("{case}", case_id) if self.file and files else None
+        """Return the mask file of a case, beside any of its files; None for the approximation."""
+        if not (self.file and files):
+            return None
+        name = self.file.replace("{case}", case_id)
+        paths = [folder / name for folder in dict.fromkeys(file.parent for file in files)]
+        return next((path for path in paths if path.is_file()), paths[0])
 
     def check_file(self, files: tuple[Path, ...], case_id: str) -> None:
         """Refuse a case without its mask file, where one is named; raises `UserError`."""
