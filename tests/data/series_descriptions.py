@@ -175,7 +175,8 @@ WRITTEN = {
         T1 CE- | T1W_SE_CLEAR_C- | T1 -GD | T1_C_minus | T1 GD neg | T1 TRA VOR KM | T1 vor Kontrastmittel |
         T1 AVANT INJECTION | T1 SAG S/C | T1 SIN CIV | T1 SE SAG ANTES | T1 Post SRS | T1 単純 | T1 (-)C |
         T1 (-) contrast | T1 tra före kontrast | T1 før kontrast | T1 przed KL | T1 pred kontrastem | T1 до КУ |
-        T1 kontrastsız | T1 kontrast öncesi | T1 平扫 | T1 voor contrast | T1 prä KM | T1preGd | eTHRIVE
+        T1 kontrastsız | T1 kontrast öncesi | T1 平扫 | T1 voor contrast | T1 prä KM | T1preGd | eTHRIVE |
+        T1 for kontrast
     """,
     "post": """
         AX T1 POST GAD | AX T1 POST GD | AX T1 POST CONTRAST | AXIAL T1 POST | T1 AXIAL POST | T1 POST |
@@ -192,7 +193,7 @@ WRITTEN = {
         AX T1 FAT SAT POST GAD | VIBE POST | T1 VIBE FS KM | T1-C | T1 AX C(+) | AX T1 WITH | T1 W CONT | T1 SAG C/C |
         T1 AX POS | T1 APRES INJECTION | T1 PROHANCE | T1 CLARISCAN | T1 DELAYED | T1 CIV+ | T1 CE - AXIAL | 造影T1 |
         T1 после контраста | T1 с КУ | T1 po kontraście | T1 po KL | T1 efter kontrast | ceT1 | CT1 | T1postGd | T1 W/ |
-        T1 增强 | T1 조영증강 | LAVA-Flex +C
+        T1 增强 | T1 조영증강 | LAVA-Flex +C | AX T1 FOR GAD | T1 STEALTH FOR CONTRAST
     """,
     "flair": """
         Ax FLAIR | COR FLAIR | SAG FLAIR | Ax T2 FLAIR | AX T2 FLAIR FS | T2 FLAIR | T2_FLAIR | T2-FLAIR |

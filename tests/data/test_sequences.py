@@ -114,6 +114,7 @@ def test_a_description_that_says_both_is_refused(description):
         ({"description": "brain tra", "echo_ms": 9, "repetition_ms": 3000, "technique": ("SE",)}, UNKNOWN),
         ({"description": "AX T2", "echo_ms": 90, "technique": ("EP",)}, OTHER),
         ({"description": "t2_tirm", "inversion_ms": 160, "echo_ms": 60, "technique": ("SE", "IR")}, OTHER),
+        ({"description": "AX T1", "inversion_ms": 250, "echo_ms": 4, "technique": ("GR", "IR")}, "pre"),
         ({"description": "AX T2", "echo_ms": 20, "repetition_ms": 600, "technique": ("GR",)}, OTHER),
         ({"description": "T1", "image_type": ("DERIVED", "PRIMARY", "ADC")}, OTHER),
         ({"description": "T1", "image_type": ("ORIGINAL", "PRIMARY", "P")}, OTHER),

@@ -231,7 +231,8 @@ def _is_other(series: Series) -> bool:
     if kinds & {"ADC", "DIFFUSION", "TRACEW", "FA", "P", "PHASE", "LOCALIZER", "SUBTRACTION", "PERFUSION"}:
         return True
     technique = {kind.upper() for kind in series.technique}
-    short = "IR" in technique and 80 <= (series.inversion_ms or 0.0) < 300  # STIR, whatever it is called
+    # STIR, whatever it is called; gradient echoes are inverted for T1.
+    short = "IR" in technique and "GR" not in technique and 80 <= (series.inversion_ms or 0.0) < 300
     star = "GR" in technique and "SE" not in technique and series_words.weighting(series.text) == "t2"  # T2*
     return short or star or "EP" in technique or series_words.is_other(series.text)
 

@@ -37,7 +37,7 @@ _EITHER = re.compile(
 )
 _NO = (
     r"(?:w/o|w-o|wo|without|no|non|sans|ohne|sin|sem|senza|zonder|utan|uten|bez|без|minus|before|vor|avant"
-    r"|antes(?: de)?|prima(?: di)?|voor|f[öøo]re?|prze[dt]|p[rř]ed|prae?|prä|до)"
+    r"|antes(?: de)?|prima(?: di)?|voor|f[öø]re?|fore|for(?=[ -]*kontra)|prze[dt]|p[rř]ed|prae?|prä|до)"
 )
 _MINUS = r"(?:-(?![a-z0-9])| ?(?:minus|neg\w*)\b)"
 _WITHOUT = re.compile(
