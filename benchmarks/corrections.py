@@ -5,7 +5,7 @@ Run: GLIOFLOW_DATA=FOLDER python benchmarks/corrections.py ROWS.csv [--repeats 8
 FOLDER holds kaggle_3m, lgg_split_65.json and the encoder's weights. Each repeat deals the split's 52 train and val
 patients anew: 10 begin, 26 wait for a reader, 16 judge; its test patients are not touched. A network trained on the
 first ten answers the 26. Then two networks are trained alike, with the same seed: one on the ten and the ten studies
-that the page's `Order by doubt` puts first, one on the ten and ten studies drawn at random. All is measured at the
+with the lowest expected Dice, those without tumor last, one on the ten and ten drawn at random. All is measured at the
 network's size. Rows are added to ROWS.csv as each training ends, and a later call runs only what is missing; none
 begins after M minutes.
 """
@@ -65,7 +65,7 @@ def deal(ids: Sequence[str], repeat: int) -> tuple[list[str], list[str], list[st
 
 
 def order_by_doubt(rows: Sequence[Row]) -> list[str]:
-    """Return the waiting studies as the page orders them: the lowest expected Dice first, those without tumor last."""
+    """Return the waiting studies, the lowest expected Dice first, those without tumor last."""
     waiting = [row for row in rows if row["part"] == "waits"]
     key = {str(row["case"]): 1.0 if row["expected"] in (None, "") else float(row["expected"] or 0) for row in waiting}
     return sorted(key, key=lambda case: key[case])

