@@ -101,7 +101,7 @@ def test_a_patch_larger_than_the_volume_has_it_in_its_middle(cases):
 
 
 def test_mistakes_are_named(cases):
-    with pytest.raises(UserError, match=r"buda is for slices only.*light"):
+    with pytest.raises(ValidationError, match=r"buda is for slices only.*light"):
         batches(cases, augmentation="buda")
     with pytest.raises(UserError, match=r"sampling\.patch"):
         PatchBatches(cases, REGIONS, SamplingSettings(), batch_size=1, seed=0).batch(0)

@@ -248,8 +248,9 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
         header = next((line for line in text.splitlines() if line.strip()), "")
-        # Strict: a quote that never ends would swallow all rows that follow it.
-        cells = csv.reader(io.StringIO(text, newline=""), delimiter=separator_of(header), strict=True)
+        *cells, last = csv.reader(io.StringIO(f"{text}\n\n", newline=""), delimiter=separator_of(header))
+        if last:  # the blank line at the end is in a cell, as are all rows before it
+            raise csv.Error(f"a quote that never ends in the row of {last[0][:40]}")
         names, *rows = [row for row in cells if len(row) > 1 or "".join(row).strip()] or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         rule, hint = "a clinical table must be a readable csv in UTF-8", "save it as CSV in UTF-8"
