@@ -59,6 +59,7 @@ def test_every_form_of_a_study_gets_the_same_answer(model, study, images, tmp_pa
             archive.write(path, path.name)
     array = np.stack([tifffile.imread(path) for path in images])
     forms = {"files": images, "case": read_study([study]), "zip": packed, "array": array, "text": str(study)}
+    forms["as they are found"] = study.glob("*.tif")
     for name, form in forms.items():
         np.testing.assert_array_equal(model.predict(form).mask, whole.mask, err_msg=name)
     assert "masks among the files were not looked at" in " ".join(model.predict(packed).warnings)
@@ -186,7 +187,7 @@ def test_a_study_that_is_not_there_is_named(model):
         model.predict("TCGA_nowhere")
 
 
-@pytest.mark.parametrize("study", [3, None, [3]])
+@pytest.mark.parametrize("study", [3, None, [3], b"study"])
 def test_what_is_no_study_is_refused_by_its_type(model, study):
     with pytest.raises(gf.UserError, match="a study must be a path, a list of paths, an array or a Case"):
         model.predict(study)

@@ -55,6 +55,15 @@ def test_a_list_of_nodes_that_cannot_be_read_is_refused(monkeypatch, text):
         nodes_to_come([])
 
 
+def test_an_endpoint_for_which_no_node_is_there_yet_may_name_those_of_an_autoscaler(monkeypatch):
+    from glioflow.serving.server import _check_room
+    from glioflow.serving.settings import ServeSettings
+
+    monkeypatch.setenv("RAY_ADDRESS", "10.1.2.3:6379")
+    with pytest.raises(UserError, match=f"a cluster of 0; lower .*, or list the nodes .* in {AUTOSCALED_NODES}"):
+        _check_room(ServeSettings(), {"CPU": 0.0, "GPU": 0.0})
+
+
 @pytest.mark.ray
 def test_who_booked_no_gpu_sees_none():
     script = """

@@ -9,6 +9,7 @@ import pytest
 
 from glioflow.cluster import secrets, silence
 from glioflow.cluster.environment import SECRETS_FILE, worker_environment
+from glioflow.errors import UserError
 
 SECRET = {
     "MLFLOW_TRACKING_PASSWORD": "hush-1",
@@ -117,3 +118,9 @@ def test_each_user_of_a_shared_home_has_a_folder(driver, home, monkeypatch):
     assert len({file.parent for file in files}) == 2
     assert {stat.S_IMODE(file.parent.stat().st_mode) for file in files} == {0o700}
     assert stat.S_IMODE((home / "secrets").stat().st_mode) & 0o055 == 0o055, "the way to it is open to all"
+
+
+def test_a_home_that_cannot_take_what_is_secret_is_one_line(driver, monkeypatch):
+    monkeypatch.setenv("GLIOFLOW_HOME", "/dev/null/home")
+    with pytest.raises(UserError, match="'secrets' in GLIOFLOW_HOME must name a folder, not a file; got /dev/null"):
+        secrets.hand_over()

@@ -134,3 +134,13 @@ def test_auto_without_a_cluster_is_refused_at_once(monkeypatch):
     monkeypatch.setattr(connection, "find_cluster", lambda: None)
     with pytest.raises(UserError, match=r"no Ray cluster answers at RAY_ADDRESS auto \(none runs on this machine\)"):
         connection._address()
+
+
+def test_ray_starts_where_no_home_can_be_made_for_what_needs_none(monkeypatch):
+    started = []
+    monkeypatch.setattr(connection, "_start", lambda *given: started.append(given))
+    for name in ("GLIOFLOW_HOME", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir("/proc")  # where not even root can make a folder
+    connection.connect()
+    assert started

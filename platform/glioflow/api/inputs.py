@@ -1,6 +1,7 @@
 """What callers may give: experiments with overrides, models and runs by name or as results, a listener for progress."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -36,7 +37,7 @@ def read_experiment(experiment: Experiment | str | Path, overrides: Overrides = 
 
 
 def _experiment_path(experiment: object) -> Path:
-    if isinstance(experiment, str | Path):
+    if isinstance(experiment, str | os.PathLike):
         return Path(experiment)
     hint = "gf.Experiment.model_validate makes one from a dictionary" if isinstance(experiment, Mapping) else None
     raise wrong_type("an experiment must be the path of its file or a gf.Experiment", experiment, hint)
@@ -79,8 +80,8 @@ def model_name(model: Any) -> str:
         return ",".join(model_name(member) for member in model)
     if hasattr(model, "version"):
         return f"models:/{model.name}/{model.version}"
-    if isinstance(model, Path):
-        return str(model)
+    if isinstance(model, os.PathLike):
+        return str(os.fspath(model))
     if not isinstance(getattr(model, "run_id", model), str):
         raise wrong_type("a model must be its name, a path, a run, or a result such as that of gf.train", model)
     return run_of(model)

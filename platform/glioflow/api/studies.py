@@ -1,7 +1,8 @@
 """A study in whatever form a caller has it, as a case; and a case as files, for an endpoint."""
 
+import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,16 +53,23 @@ def read_any_study(
         return OpenedStudy(study)
     if isinstance(study, np.ndarray):
         return OpenedStudy(case_of_array(study, channels=channels, spacing_mm=spacing_mm))
-    listed = [study] if isinstance(study, str | Path) else study
-    if not isinstance(listed, Sequence) or not all(isinstance(path, str | Path) for path in listed):
-        raise wrong_type("a study must be a path, a list of paths, an array or a Case", study)
-    paths = [Path(path) for path in listed]
+    paths = _paths_of(study)
     if not any(path.suffix.lower() == ".zip" for path in paths):
         return OpenedStudy(read_study(paths, channels=chosen, masks=False))
     folder = study_folder()
     with _opened(paths) as uploads:
         texts = [f"{name}={series}" for name, series in chosen.items()]
         return OpenedStudy(read_uploads(uploads, Path(folder.name), Limits(), channels=texts), folder)
+
+
+def _paths_of(study: Any) -> list[Path]:
+    """Return the paths of one file or folder, or of several files, such as those that `Path.glob` gives."""
+    if isinstance(study, str | os.PathLike):
+        return [Path(study)]
+    paths = list(study) if isinstance(study, Iterable) else [study]
+    if not all(isinstance(path, str | os.PathLike) for path in paths):
+        raise wrong_type("a study must be a path, a list of paths, an array or a Case", study)
+    return [Path(path) for path in paths]
 
 
 def name_of_zip(path: Path) -> str:

@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from typing import Any, TypedDict
 
 from glioflow.cluster import secrets
-from glioflow.cluster.autoscaled import nodes_to_come
-from glioflow.cluster.environment import bypass_proxies, in_ray_job, own_names, silence, worker_environment
+from glioflow.cluster.autoscaled import AUTOSCALED_NODES, nodes_to_come
+from glioflow.cluster.environment import bypass_proxies, own_names, silence, worker_environment
 from glioflow.cluster.ray_internals import find_cluster
-from glioflow.cluster.remote_home import check_home
 from glioflow.cluster.starting import reporting_the_wait, short_socket_paths
 from glioflow.cluster.storage import cache_folder, home_uri
 from glioflow.errors import RunFailed, UserError, first_line
@@ -29,8 +28,8 @@ def connect(*, num_cpus: int | None = None) -> None:
         num_cpus: CPUs of a local cluster; None takes the machine's.
 
     Raises:
-        UserError: If `RAY_ADDRESS` is set and no cluster answers there, no folder will do for its sockets, or the home
-            cannot be used.
+        UserError: If `RAY_ADDRESS` is set and no cluster answers there, no folder will do for its sockets, or what is
+            secret cannot be written to the home.
         RunFailed: If Ray does not start on this machine.
     """
     silence()
@@ -38,8 +37,6 @@ def connect(*, num_cpus: int | None = None) -> None:
 
     if ray.is_initialized():
         return
-    if home_uri() is None and (os.environ.get("GLIOFLOW_HOME") or not in_ray_job()):
-        check_home()
     if home_uri() is not None:  # one path on every node
         os.environ.setdefault("GLIOFLOW_CACHE", str(cache_folder()))
     options: _Options = {
@@ -214,6 +211,11 @@ def is_connected() -> bool:
 def joins() -> bool:
     """Say whether RAY_ADDRESS names a cluster to join; where it does not, a local one starts."""
     return os.environ.get("RAY_ADDRESS", "").strip() not in ("", "local")
+
+
+def or_list_nodes() -> str:
+    """Return the end of a hint where a cluster is too small: one that is joined may have an autoscaler."""
+    return f", or list the nodes that an autoscaler may add in {AUTOSCALED_NODES}" if joins() else ""
 
 
 def is_elsewhere() -> bool:

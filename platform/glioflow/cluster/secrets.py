@@ -24,6 +24,9 @@ def hand_over() -> dict[str, str]:
 
     A file is written at once. One of the same user and surroundings is replaced, since what is secret is renewed: an
     endpoint that outlives the command that deployed it gets the newest.
+
+    Raises:
+        UserError: If the home cannot take the file; where nothing is secret, it need not.
     """
     secrets = secret_environment()
     if not secrets:
@@ -31,6 +34,7 @@ def hand_over() -> dict[str, str]:
     if home_uri() is not None:
         return {SECRETS_KEY: _name()}
     folder, content = home() / "secrets" / str(os.getuid()), json.dumps(secrets).encode()
+    atomic.check_folder(folder, "'secrets' in GLIOFLOW_HOME")
     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
     file = folder / f"{_name()}.json"
     if not file.is_file() or file.read_bytes() != content:

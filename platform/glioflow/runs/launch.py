@@ -10,7 +10,6 @@ from typing import Literal
 import yaml
 
 from glioflow import cluster
-from glioflow.cluster.autoscaled import AUTOSCALED_NODES
 from glioflow.cluster.remote_home import check_home
 from glioflow.cluster.same_home import check_same_home
 from glioflow.cluster.storage import data_folder, prepared_home
@@ -219,7 +218,7 @@ def check_resources(experiment: Experiment, have: Mapping[str, float] | None = N
             raise UserError(
                 f"training needs {need:g} {name}s ({training.min_workers} workers of {each:g})",
                 f"a cluster of {have[name]:g}",
-                hint=f"lower training.{name.lower()}s_per_worker or training.num_workers{_or_nodes()}",
+                hint=f"lower training.{name.lower()}s_per_worker or training.num_workers{cluster.or_list_nodes()}",
             )
     if have.get("nodes", 1) == 1:
         return
@@ -229,13 +228,9 @@ def check_resources(experiment: Experiment, have: Mapping[str, float] | None = N
             f"{training.min_workers} workers of {training.cpus_per_worker:g} CPUs and {training.gpus:g} "
             "GPUs must fit on the cluster, each on one node",
             f"{fit} that fit on {have['nodes']:g} nodes of {have['CPU']:g} CPUs and {have['GPU']:g} GPUs in all",
-            hint=f"lower training.cpus_per_worker, training.gpus_per_worker or training.num_workers{_or_nodes()}",
+            hint="lower training.cpus_per_worker, training.gpus_per_worker or training.num_workers"
+            + cluster.or_list_nodes(),
         )
-
-
-def _or_nodes() -> str:
-    """Return what else helps on a cluster that may have an autoscaler."""
-    return f", or list the nodes that an autoscaler may add in {AUTOSCALED_NODES}" if cluster.joins() else ""
 
 
 def opening_of(

@@ -97,7 +97,9 @@ def _check_room(settings: ServeSettings, have: Mapping[str, float]) -> None:
     for name, each in (("CPU", settings.cpus), ("GPU", settings.gpus)):
         if (need := each * settings.replicas) > have[name]:
             rule = f"{settings.replicas} predictors need {need:g} {name}s"
-            raise UserError(rule, f"a cluster of {have[name]:g}", hint="lower --replicas or --gpus")
+            raise UserError(
+                rule, f"a cluster of {have[name]:g}", hint=f"lower --replicas or --gpus{cluster.or_list_nodes()}"
+            )
 
 
 def _is_warning(record: logging.LogRecord) -> bool:
