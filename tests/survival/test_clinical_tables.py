@@ -192,7 +192,7 @@ def test_blank_lines_of_a_table_are_no_rows(write, text):
 
 
 def test_a_quote_that_never_ends_is_refused_for_it_would_swallow_the_rows_that_follow(write):
-    with pytest.raises(UserError, match="readable csv.*never ends in the row of a"):
+    with pytest.raises(UserError, match=r"readable csv.*never ends in the row of a"):
         read_clinical(write('Patient,note,death01\na,"tall,1\nb,small,0\n'))
     table = read_clinical(write('Patient,note,death01\na,5" tall,1\nb,"short" man,0\n'))
     assert [*table["death01"]] == [1, 0]

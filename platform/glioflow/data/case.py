@@ -1,4 +1,4 @@
-"""The one record that every cohort format is read into. Knows no file format."""
+"""The record of a case, the same for every cohort format. Independent of file formats."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,15 +12,15 @@ from glioflow.errors import UserError, nearest_choice
 
 @dataclass(frozen=True)
 class Grid:
-    """How the arrays of a case lie in their files and in the patient, so that a mask can be written back exactly.
+    """The geometry of a case's arrays in their files and in the patient, so that a mask can be written back exactly.
 
     The arrays are (S, H, W), S nearest to superior-inferior and increasing upward. They are the file's array after
-    `np.transpose(file_array, axes)` and after reversing every axis whose `flips` is set.
+    `np.transpose(file_array, axes)` and reversal of every axis whose `flips` is set.
 
     Attributes:
         axes: Which axis of the file's array each of S, H, W is.
         flips: Which of S, H, W is reversed after that.
-        affine: (4, 4) from the *file array's* voxel indices to RAS millimeters; None where the format has none.
+        affine: (4, 4) from the *file array's* voxel indices to RAS millimeters; None if the format has none.
     """
 
     axes: tuple[int, int, int] = (0, 1, 2)
@@ -52,10 +52,10 @@ class Case:
         slice_numbers: Number of each of the S slices in the names of the files, ascending.
         spacing_mm: Distance between neighbors along S, H, W in millimeters; None where the format does not state it.
         institution: Where the images came from, if known.
-        grid: The way back to the geometry of the files.
-        warnings: What a person should know about this case, one sentence each.
-        files: The files it was read from, of all channels in their order; empty where there were none.
-        chosen: Channels whose series or file a person said, with what they called it.
+        grid: Maps the arrays back to the geometry of the files.
+        warnings: Warnings about this case, one sentence each.
+        files: The files it was read from, for all channels in order; empty if there were none.
+        chosen: Series or file that the user named, by channel.
     """
 
     id: str
@@ -78,12 +78,12 @@ class Case:
         return s, h, w
 
     def position_mm(self, position: float) -> float | None:
-        """Return how far a position among the slices, from 0, lies from the first one; None of unknown spacing."""
+        """Return the distance of a slice position, from 0, to the first slice; None if the spacing is unknown."""
         return None if self.spacing_mm is None else position * self.spacing_mm[0]
 
 
 def unknown_case(case_id: str, holder: object, ids: Iterable[str]) -> UserError:
-    """Return the error for a case that `holder`, a cohort's path for example, does not have."""
+    """Return the error for a case that is missing in `holder`, for example a cohort's path."""
     known = list(ids)
     nearest = nearest_choice(case_id, known)
     return UserError(f"{holder} has no case {case_id!r}", case_id, known[:8] if nearest is None else [nearest])

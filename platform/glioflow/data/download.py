@@ -1,4 +1,4 @@
-"""The public data sets: where each is had, under which license, and how. Knows nothing about their content."""
+"""Download of the public data sets: source, license and method of each. Independent of their content."""
 
 import hashlib
 import shutil
@@ -22,13 +22,13 @@ class PublicSet:
     """One data set.
 
     Attributes:
-        by: `kaggle`: through kagglehub. `url`: an archive. `idc`: DICOM of TCIA, through idc-index. `page`: a person
-            downloads it there, and may have to agree to terms.
-        address: Name at Kaggle, URL, collection at IDC, or the page.
-        license: As its page states it.
+        by: `kaggle`: through kagglehub. `url`: an archive. `idc`: DICOM of TCIA, through idc-index. `page`: the user
+            downloads it from a page, and may have to agree to terms.
+        address: Name at Kaggle, URL, collection at IDC, or URL of the page.
+        license: License as stated on its page.
         cite: What to cite.
         inner: Folder in the download that holds the cases; empty for all of it.
-        md5: Of the archive, where one is published.
+        md5: Checksum of the archive, if one is published.
     """
 
     by: Literal["kaggle", "url", "idc", "page"]
@@ -91,13 +91,13 @@ def download(name: str, out: Path, *, fetch: Fetch | None = None) -> Path:
     Args:
         name: Key in `SETS`.
         out: Folder to make.
-        fetch: Takes the address and returns the local folder of its download; None takes what the set is had by.
+        fetch: Takes the address and returns the local folder of its download; None uses the data set's own method.
 
     Returns:
         `out`.
 
     Raises:
-        UserError: If `out` is not new, a person must download the set, or the source cannot be reached or refuses; it
+        UserError: If `out` is not new, the user must download the set, or the source is unreachable or refuses; it
             says how.
     """
     if name not in SETS:
@@ -116,7 +116,7 @@ def download(name: str, out: Path, *, fetch: Fetch | None = None) -> Path:
             source = Path((fetch or _fetcher(wanted, Path(scratch)))(wanted.address))
         except UserError:
             raise
-        except Exception as error:  # no network, no account or no such set: what to do is the same
+        except Exception as error:  # no network, no account or no such set: the remedy is the same
             where = {"kaggle": "Kaggle", "idc": "the Imaging Data Commons"}.get(wanted.by, "its address")
             raise UserError(
                 f"{name} could not be downloaded from {where} ({type(error).__name__})",
@@ -159,7 +159,7 @@ def _from_idc(collection: str, scratch: Path) -> Path:
 
 
 def _unpack(url: str, md5: str, scratch: Path) -> Path:
-    """Download a tar archive, compare its checksum, and unpack it; nothing in it can reach outside the folder."""
+    """Download a tar archive, check its checksum, and unpack it; no member can be written outside the folder."""
     archive, digest = scratch / "archive.tar", hashlib.md5(usedforsecurity=False)
     with urllib.request.urlopen(url) as response, archive.open("wb") as file:
         while chunk := response.read(_CHUNK):

@@ -1,7 +1,7 @@
-"""Augmentation of whole batches in torch: one code for slices and patches, for CPU and GPU.
+"""Augmentation of whole batches in torch, for slices and patches, on CPU and GPU.
 
-What happens to a sample follows from (seed, step, its number in the batch of all workers). Parameters are drawn on the
-host, so that they are the same on every device; the noise itself is drawn where the batch lies.
+The seed, the step and a sample's number in the batch of all workers determine its augmentation. Parameters are drawn on
+the host, so that they are the same on every device; the noise itself is drawn on the device of the batch.
 """
 
 from collections.abc import Callable
@@ -26,13 +26,13 @@ _RADIUS = 2  # of a blur, in voxels
 
 @dataclass(frozen=True)
 class _Operation:
-    """Something done to some samples of a batch.
+    """An operation on some samples of a batch.
 
     Attributes:
-        change: Maps these samples, and the values of each on their device, to what replaces them.
-        rows: (R,) their numbers.
+        change: Function of these samples and their values, on the device, that returns the changed samples.
+        rows: (R,) numbers of the samples.
         values: Arrays (R, ...) that `change` takes.
-        of_labels: Whether it takes and returns images and masks, not images alone.
+        of_labels: Whether `change` takes and returns masks along with the images.
     """
 
     change: Callable[..., Tensor | tuple[Tensor, Tensor]]
@@ -48,9 +48,9 @@ class Augmentation:
         """Prepare to vary the batches of one worker.
 
         Args:
-            policy: What is varied, and how far.
-            seed: Of all parameters.
-            rank: This worker's number: sample k of its batch is sample `k * world_size + rank` of the whole.
+            policy: Which operations are used, and how strongly.
+            seed: Seed of all parameters.
+            rank: This worker's number: sample k of its batch is sample `k * world_size + rank` of the whole batch.
             world_size: Number of workers.
         """
         self.policy, self.seed, self.rank, self.world_size = policy, seed, rank, world_size
@@ -60,12 +60,12 @@ class Augmentation:
         """Vary the batch of a step in place.
 
         Args:
-            step: Its number.
-            images: (B, C, [d,] h, w) float32 of any range; new voxels get the value of the sample's first one.
+            step: Number of the step.
+            images: (B, C, [d,] h, w) float32 of any range; new voxels get the value of the sample's first voxel.
             masks: (B, [d,] h, w) uint8 labels.
 
         Returns:
-            Both, varied.
+            The varied images and masks.
         """
         draws = _Draws(self, step, len(images))
         spatial, channels = tuple(images.shape[2:]), images.shape[1]
@@ -102,7 +102,7 @@ class Augmentation:
 
 
 class _Draws:
-    """Random numbers of the samples of one batch: columns of a table that every worker draws whole."""
+    """Random numbers for the samples of one batch: columns of a table that every worker draws completely."""
 
     def __init__(self, owner: Augmentation, step: int, size: int) -> None:
         self.rows = slice(owner.rank, None, owner.world_size)
@@ -119,7 +119,7 @@ class _Draws:
         return np.asarray(low + (high - low) * self.even.random((self.total, count))[self.rows])
 
     def of(self, chance: Chance, count: int = 1) -> tuple[Chosen, Numbers]:
-        """Return who is chosen (B,), and `count` strengths of each (B, count)."""
+        """Return which samples are chosen, (B,), and `count` strengths for each, (B, count)."""
         return self.chosen(chance.probability), self.between(chance.low, chance.high, count)
 
     def normal(self, shape: tuple[int, ...]) -> Numbers:
@@ -128,19 +128,19 @@ class _Draws:
 
 
 def to_device(values: NDArray[np.generic], device: torch.device) -> Tensor:
-    """Return an array as a tensor on a device, sent without waiting for it."""
+    """Return an array as a tensor on a device, copied asynchronously."""
     tensor = torch.from_numpy(np.ascontiguousarray(values))
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def _operation(change: Callable[..., Tensor], chosen: Chosen, *values: Numbers) -> list[_Operation]:
-    """Return the operation on the chosen samples, or none; `values` are (B, ...) of all."""
+    """Return the operation on the chosen samples, or none; `values` (B, ...) cover all samples."""
     rows = np.flatnonzero(chosen)
     return [_Operation(change, rows, tuple(value[rows] for value in values))] if len(rows) else []
 
 
 def _send(operations: list[_Operation], device: torch.device) -> list[tuple[_Operation, Tensor, list[Tensor]]]:
-    """Return each operation with its rows and values on the device, where all of them arrive in two copies."""
+    """Return each operation with its rows and values on the device, sent there in two copies."""
     if not operations:
         return []
     rows = to_device(np.concatenate([each.rows for each in operations]), device)
@@ -155,7 +155,7 @@ def _send(operations: list[_Operation], device: torch.device) -> list[tuple[_Ope
 
 def _apply(operation: _Operation, where: Tensor, values: list[Tensor], images: Tensor, masks: Tensor) -> None:
     spread = values if operation.of_labels else [_spread(value, images.ndim) for value in values]
-    if images.device.type == "cpu":  # sample by sample and in its place, so that all of it stays in the caches
+    if images.device.type == "cpu":  # in place and sample by sample, so that the data stays in the caches
         for k, row in enumerate(where.tolist()):
             picked, labels = images[row : row + 1], masks[row : row + 1]
             changed, moved = _changed(operation, picked, labels, [value[k : k + 1] for value in spread])
@@ -211,7 +211,7 @@ def _warps(draws: _Draws, policy: Policy, spatial: tuple[int, ...]) -> list[_Ope
     coarse = tuple(max(2, n // _ELASTIC_SPACING + 1) for n in spatial)
     field = draws.normal((len(spatial), *coarse)) if policy.elastic.probability else np.zeros(0)
     operations = []
-    # Who is bent is sampled apart from the others, so that no field is made for those.
+    # Elastic samples are resampled separately, so that no field is made for the others.
     for rows in (np.flatnonzero((turned | tilted | scaled) & ~bent), np.flatnonzero(bent)):
         if not len(rows):
             continue
@@ -223,7 +223,7 @@ def _warps(draws: _Draws, policy: Policy, spatial: tuple[int, ...]) -> list[_Ope
 
 
 def _shades(draws: _Draws, policy: Policy, dims: int) -> list[_Operation]:
-    """Return what changes brightness."""
+    """Return the operations that change brightness."""
     gained, gains = draws.of(policy.gain)
     moved, offsets = draws.of(policy.offset)
     line = np.where(gained[:, None], gains, 1.0), np.where(moved[:, None], offsets, 0.0)
@@ -240,13 +240,13 @@ def _shades(draws: _Draws, policy: Policy, dims: int) -> list[_Operation]:
 
 
 def _degradations(draws: _Draws, policy: Policy) -> list[_Operation]:
-    """Return what loses detail."""
+    """Return the operations that reduce detail."""
     chosen, deviations = draws.of(policy.blur)
     distance = np.arange(-_RADIUS, _RADIUS + 1)
     weights = np.exp(-0.5 * (distance / np.maximum(deviations, 1e-3)) ** 2)
     operations = _operation(_blur, chosen, weights / weights.sum(axis=1, keepdims=True))
     chosen, zooms = draws.of(policy.low_resolution)
-    for row in np.flatnonzero(chosen):  # each has a size of its own
+    for row in np.flatnonzero(chosen):  # each has its own size
         reduce = partial(_reduce, zoom=float(zooms[row, 0]))
         operations.append(_Operation(reduce, np.array([row])))
     return operations

@@ -1,4 +1,4 @@
-"""How batches reach the device ahead of their use: by threads that gather, and copies that nobody waits for."""
+"""Loading of batches ahead of their use, by threads that gather samples and asynchronous copies to the device."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -15,31 +15,31 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Source(Protocol):
-    """What makes the batches of a device, by step."""
+    """Interface of what makes the batches of a device, by step."""
 
     device: torch.device
     num_threads: int
 
     @property
     def is_resident(self) -> bool:
-        """Whether the arrays lie on the device."""
+        """Whether the arrays are on the device."""
 
     def batch(self, step: int) -> Batch:
         """Return images and targets."""
 
     def stored(self, step: int) -> Batch:
-        """Return images and masks as they are stored."""
+        """Return images and masks as stored."""
 
     def complete(self, step: int, images: Tensor, masks: Tensor) -> Batch:
-        """Return images and targets of what is stored."""
+        """Return images and targets made from stored images and masks."""
 
 
 def loaded(batches: Source, first: int, last: int) -> Iterator[Batch]:
     """Yield the batches of steps `first` to `last` - 1.
 
-    From device memory a batch is a few kernels, launched when it is asked for. From elsewhere threads make it: they
+    If the arrays are in device memory, a batch takes a few kernels, launched on request. Else threads make it: they
     copy rows of arrays, which releases Python's lock, so that no processes are needed. For a GPU they gather into
-    pinned memory and send from there on a stream of their own; conversion and augmentation run on the GPU.
+    pinned memory and send from there on a separate stream; conversion and augmentation run on the GPU.
     """
     if batches.is_resident:
         yield from (batches.batch(step) for step in range(first, last))
@@ -86,7 +86,7 @@ def _ahead(make: Any, first: int, last: int, *, num_threads: int) -> Iterator[An
 
 
 def to_float(images: Tensor) -> Tensor:
-    """Return a copy as float32 that may be changed."""
+    """Return a writable copy as float32."""
     return images if images.dtype == torch.float32 else images.float()
 
 

@@ -98,7 +98,7 @@ POLICIES: dict[str, Policy] = {
 
 # Policies of published systems, made of albumentations' transforms, for slices: see `published`.
 PUBLISHED = ("buda",)
-# What the first release meant by these names: trainings that it began continue with it.
+# The meaning of these names in the first release, for training runs that it started.
 FIRST_RELEASE = {"light": "light-0.1", "strong": "strong-0.1"}
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# Varies an image (h, w, C) and its mask (h, w) by a seed.
+# Varies an image (h, w, C) and its mask (h, w), given a seed.
 Augment = Callable[[NDArray[np.float32], NDArray[np.uint8], int], tuple[NDArray[np.float32], NDArray[np.uint8]]]
 
 
@@ -41,7 +41,7 @@ def _strong_intensities() -> list[Any]:
     ]
 
 
-# `buda`: of the PyTorch port of Buda et al. 2019. Those of 0.1: trainings that it began continue with them.
+# `buda`: from the PyTorch port of Buda et al. 2019. The policies of 0.1 are for training runs that it started.
 _MOVES: dict[str, Callable[[], list[Any]]] = {
     "buda": lambda: [_affine(0.05, 0), _affine(0.0, 15), alb.HorizontalFlip(p=0.5)],
     "light-0.1": lambda: [alb.HorizontalFlip(p=0.5), _affine(0.08, 10, 0.7)],

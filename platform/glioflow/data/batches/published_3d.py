@@ -1,4 +1,4 @@
-"""The first release's augmentation of patches, made of MONAI's transforms: trainings that it began continue with it."""
+"""Augmentation of patches in the first release, by MONAI's transforms, for training runs that it started."""
 
 from collections.abc import Callable
 from typing import Any

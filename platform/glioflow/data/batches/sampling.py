@@ -1,4 +1,4 @@
-"""Which slices or patches a batch is drawn from: a function of seed and step, so that runs can resume."""
+"""Choice of the slices or patches of each batch: a function of seed and step, so that runs can resume."""
 
 import math
 from collections import Counter
@@ -30,7 +30,7 @@ class SliceBatches(Batches):
 
     @cached_property
     def weights(self) -> NDArray[np.float64] | None:
-        """Probability of each slice; None where all are equal."""
+        """Probability of each slice; None if all are equal."""
         return _weights(self.cases) if self.settings.method == "tumor" else None
 
     @cached_property
@@ -39,7 +39,7 @@ class SliceBatches(Batches):
 
     @property
     def steps_per_pass(self) -> int:
-        """Number of batches in which as many slices are drawn as the cases have."""
+        """Number of batches that draw as many slices as the cases have."""
         return max(1, len(self.index) // (self.batch_size * self.world_size))
 
     def draw(self, step: int) -> NDArray[np.int64]:
@@ -70,7 +70,7 @@ class SliceBatches(Batches):
         return images, np.stack([self.arrays(k)[1][s] for k, s in drawn])
 
     def select(self, step: int, resident: Resident) -> tuple[Tensor, Tensor]:
-        """Return the same from device memory, the images as float32."""
+        """Return the same samples from device memory, the images as float32."""
         return resident.slices(self.draw(step))
 
 
@@ -97,7 +97,7 @@ class PatchBatches(Batches):
 
     @property
     def steps_per_pass(self) -> int:
-        """Number of batches in which as many voxels are drawn as the cases have."""
+        """Number of batches that draw as many voxels as the cases have."""
         voxels = sum(math.prod(case.record.prepared_shape) for case in self.cases)
         return max(1, voxels // (int(np.prod(self.patch)) * self.batch_size * self.world_size))
 
@@ -132,12 +132,12 @@ class PatchBatches(Batches):
         return images.astype(np.float16, copy=False), masks.astype(np.uint8, copy=False)
 
     def select(self, step: int, resident: Resident) -> tuple[Tensor, Tensor]:
-        """Return the same from device memory, the images as float32."""
+        """Return the same samples from device memory, the images as float32."""
         return resident.patches(self.draw(step))
 
 
 def batches_of(settings: SamplingSettings) -> type[Batches]:
-    """Return the class of batches for the settings: patches where they give a patch size, else slices."""
+    """Return the class of batches for the settings: patches if they give a patch size, else slices."""
     return SliceBatches if settings.patch is None else PatchBatches
 
 
@@ -147,12 +147,12 @@ def _cumulate(weights: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _pick(cumulated: NDArray[np.float64], uniform: float | NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the indices that `Generator.choice(p=...)` gives for these uniform numbers, without its sum over all."""
+    """Return the indices that `Generator.choice(p=...)` would give for these uniform numbers, without its full sum."""
     return np.asarray(cumulated.searchsorted(uniform, side="right"), dtype=np.int64)
 
 
 def _weights(cases: Sequence[PreparedCase]) -> NDArray[np.float64]:
-    """Return the probability of each slice: equal for all patients; within one by area + 0.1 mean area.
+    """Return the probability of each slice: equal for all patients; within a patient by area + 0.1 mean area.
 
     The slices of a patient without tumor are equally probable.
     """

@@ -1,4 +1,4 @@
-"""How training slices or patches are chosen and varied. Imports nothing that makes a batch."""
+"""Settings of sampling and augmentation. Imports nothing that makes a batch."""
 
 from typing import Literal
 

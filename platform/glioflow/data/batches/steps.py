@@ -1,4 +1,4 @@
-"""Training batches by step number: how what was drawn is loaded, varied and encoded."""
+"""Training batches by step number: loading, augmenting and encoding what was drawn."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Batches:
-    """Training batches by step number: the part that slices and patches share."""
+    """Training batches by step number: base class for slices and patches."""
 
     def __init__(
         self,
@@ -49,9 +49,9 @@ class Batches:
             seed: Of sampling and augmentation.
             rank: This worker's number; workers get different parts of the same draw.
             world_size: Number of workers.
-            device: Where batches go; None is the CPU.
-            storage: Where the arrays of the cases lie. It changes no batch.
-            num_threads: Threads that make batches ahead of their use, where the arrays are not on the device.
+            device: Device of the batches; None is the CPU.
+            storage: Where the arrays of the cases are stored; does not change any batch.
+            num_threads: Threads that make batches ahead of their use, if the arrays are not on the device.
 
         Raises:
             UserError: If there is no case, or a case has no mask.
@@ -73,12 +73,12 @@ class Batches:
 
     @property
     def is_resident(self) -> bool:
-        """Whether the arrays lie on the device."""
+        """Whether the arrays are on the device."""
         return self.resident is not None
 
     @property
     def steps_per_pass(self) -> int:
-        """Number of batches in which as many voxels are drawn as the cases have."""
+        """Number of batches that draw as many voxels as the cases have."""
         raise NotImplementedError
 
     def gather(self, step: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
@@ -86,7 +86,7 @@ class Batches:
         raise NotImplementedError
 
     def select(self, step: int, resident: Resident) -> tuple[Tensor, Tensor]:
-        """Return the same from device memory, the images as float32."""
+        """Return the same samples from device memory, the images as float32."""
         raise NotImplementedError
 
     def arrays(self, case: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
@@ -102,7 +102,7 @@ class Batches:
         return self.complete(step, *self.stored(step))
 
     def stored(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return images (B, ..., C) and masks (B, ...) before augmentation, on the device if they lie there."""
+        """Return images (B, ..., C) and masks (B, ...) before augmentation, on the device if they are stored there."""
         if self.resident is not None:
             return self.select(step, self.resident)
         images, masks = self.gather(step)
@@ -111,7 +111,7 @@ class Batches:
         return torch.from_numpy(images), torch.from_numpy(masks)
 
     def complete(self, step: int, images: Tensor, masks: Tensor) -> Batch:
-        """Convert, vary and encode what `stored` returned, on the device where it lies."""
+        """Convert, augment and encode what `stored` returned, on its device."""
         images = to_float(images).movedim(-1, 1)
         if self.settings.augmentation in POLICIES and self.settings.augmentation != "none":
             images, masks = self._augment(step, images, masks)
@@ -127,7 +127,7 @@ class Batches:
     ) -> tuple[Tensor, Tensor]:
         augment = self._one_by_one()
         seeds = np.random.default_rng([self.seed, 2, step, self.rank]).integers(2**31, size=len(masks))
-        whole = torch.from_numpy(images).float().numpy()  # many times as fast as NumPy's own conversion
+        whole = torch.from_numpy(images).float().numpy()  # much faster than NumPy's conversion
         varied = [augment(image, mask, int(seed)) for image, mask, seed in zip(whole, masks, seeds, strict=True)]
         return (
             torch.from_numpy(np.stack([image for image, _ in varied])),

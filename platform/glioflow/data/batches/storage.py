@@ -1,4 +1,4 @@
-"""Where the arrays of the training cases lie while batches are drawn from them: device memory, main memory or disk."""
+"""Storage of the arrays of the training cases while batches are drawn: device memory, main memory or disk."""
 
 import math
 from collections.abc import Sequence
@@ -16,27 +16,27 @@ from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.preprocessing.geometry import Window
 from glioflow.errors import UserError
 
-# Part of the memory that arrays may fill; the rest is for the network (device) or for everybody else (host).
+# Share of the memory that arrays may fill; the rest is for the network (device) or other processes (host).
 DEVICE_PART, HOST_PART = 0.5, 0.5
 _GIB = 2**30
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Where arrays lie, and why."""
+    """Where arrays are stored, and why."""
 
     storage: Storage
     reason: str
 
 
 def choose_storage(asked: str, num_bytes: int, device: torch.device, *, share: float = 1.0) -> Choice:
-    """Choose where arrays lie.
+    """Choose where to store arrays.
 
     Args:
         asked: `device`, `host` or `disk`, or `auto` for the nearest memory that they fit into.
-        num_bytes: Of all arrays, as stored.
-        device: Of the network.
-        share: Part of the device, in (0, 1], that this process may use.
+        num_bytes: Size of all arrays, as stored.
+        device: Device of the network.
+        share: Share of the device, in (0, 1], that this process may use.
 
     Raises:
         UserError: If the arrays do not fit into what was asked for.
@@ -46,7 +46,7 @@ def choose_storage(asked: str, num_bytes: int, device: torch.device, *, share: f
         return Choice("disk", f"asked for; {size}")
     available = {"host": HOST_PART * free_memory()}
     if device.type == "cuda":
-        torch.cuda.empty_cache()  # of what earlier trainings of this process left, which counts as used
+        torch.cuda.empty_cache()  # memory cached by earlier training in this process counts as used
         free, total = torch.cuda.mem_get_info(device)
         available["device"] = DEVICE_PART * min(free, share * total)
     if asked == "auto" and device.type != "cuda":
@@ -64,18 +64,18 @@ def choose_storage(asked: str, num_bytes: int, device: torch.device, *, share: f
 
 
 def bytes_of(cases: Sequence[PreparedCase]) -> int:
-    """Return the bytes of the images and masks of labeled cases, as stored, without opening them."""
+    """Return the size in bytes of the images and masks of labeled cases, as stored, without opening them."""
     a_voxel = 1 + 2 * len(cases[0].record.channels)  # a label, and half precision for each channel
     return a_voxel * sum(math.prod(case.record.prepared_shape) for case in cases)
 
 
 def free_memory() -> int:
-    """Return the bytes of main memory that nobody uses."""
+    """Return the free bytes of main memory."""
     return int(psutil.virtual_memory().available)
 
 
 class Resident:
-    """The arrays of all cases in device memory, as stored; images whose values are all k / 255 as bytes."""
+    """The arrays of all cases in device memory, as stored; images with values k / 255 only are stored as bytes."""
 
     def __init__(self, cases: Sequence[PreparedCase], device: torch.device) -> None:
         """Send the arrays of labeled cases to a device."""
@@ -83,7 +83,7 @@ class Resident:
         bytes_suffice = all(_is_bytes(case.image) for case in cases)
         shapes = [case.record.prepared_shape for case in cases]
         one_size = len({shape[1:] for shape in shapes}) == 1
-        # Where slices have one size, the cases are parts of one tensor, so that slices are drawn from it at once.
+        # If all slices have the same size, the cases share one tensor, so that slices are drawn in one operation.
         parts = [(sum(shape[0] for shape in shapes), *shapes[0][1:])] if one_size else shapes
         channels, dtype = len(cases[0].record.channels), torch.uint8 if bytes_suffice else torch.float16
         images = [torch.empty((*part, channels), dtype=dtype, device=device) for part in parts]
@@ -123,7 +123,7 @@ def _cut(volume: Tensor, window: Window) -> Tensor:
     return out
 
 
-# What the preprocessing step `unit` makes of bytes, in half precision.
+# The result of the preprocessing step `unit` for each byte, in half precision.
 _UNIT = (np.arange(256, dtype=np.float32) / 255).astype(np.float16)
 
 
@@ -132,7 +132,7 @@ def _as_bytes(image: NDArray[np.float16]) -> NDArray[np.uint8]:
 
 
 def _is_bytes(image: NDArray[np.float16]) -> bool:
-    """Return whether bytes hold the image without any loss; looks at one slice before it looks at all."""
+    """Return whether bytes can store the image without loss; checks one slice before it checks all."""
     return all(np.array_equal(_UNIT[_as_bytes(part)], part) for part in (image[image.shape[0] // 2], image))
 
 

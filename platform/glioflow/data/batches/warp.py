@@ -42,16 +42,16 @@ def sample(images: Tensor, masks: Tensor, maps: Tensor, shifts: Tensor | None = 
     """Return images and labels at mapped and shifted positions.
 
     Args:
-        images: (B, C, [d,] h, w) float32, sampled linearly; outside lies the value of the first voxel.
-        masks: (B, [d,] h, w) uint8, sampled at the nearest voxel; outside lies 0.
-        maps: (B, D, D) as of `affine_maps`.
+        images: (B, C, [d,] h, w) float32, sampled linearly; the first voxel's value fills the outside.
+        masks: (B, [d,] h, w) uint8, sampled at the nearest voxel; 0 outside.
+        maps: (B, D, D) from `affine_maps`.
         shifts: (B, D, ...) voxels along W, H[, S] on a coarse grid, or None.
 
     Returns:
-        Both, of the same shapes and types.
+        Images and masks of the same shapes and types.
     """
     spatial, dims = images.shape[2:], images.ndim - 2
-    # Positions are sums of products in float32: a matrix product would be rounded to ten bits where TF32 is on.
+    # Positions are sums of products in float32: with TF32, a matrix product would be rounded to ten bits.
     axes = [
         _centers(n, images.device).reshape([-1 if k == dims - 1 - j else 1 for k in range(dims)])
         for j, n in enumerate(reversed(spatial))

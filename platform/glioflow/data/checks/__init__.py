@@ -1,1 +1,1 @@
-"""Checks of a cohort, of one case, and of how far a study is from the training cohort."""
+"""Checks of a cohort, of a single case, and of a study's distance from the training cohort."""

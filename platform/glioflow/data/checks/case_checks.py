@@ -1,4 +1,4 @@
-"""Checks of one case, file by file. Knows nothing about the other cases."""
+"""Checks of one case, file by file, independent of the other cases."""
 
 import hashlib
 from collections.abc import Iterable
@@ -29,12 +29,12 @@ MAX_OUTSIDE_BRAIN = 0.3
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """A problem that a check has found.
 
     Attributes:
-        severity: `error` if results would be wrong, `warning` if a person should know.
+        severity: `error` if results would be wrong, else `warning`.
         file: The file, or the folder of the case, relative to the source.
-        rule: What must hold, or what is wrong.
+        rule: The rule that is broken, or what is wrong.
         value: The value that breaks the rule.
     """
 
@@ -51,7 +51,7 @@ class Problem:
 
     @classmethod
     def of(cls, error: UserError, path: Path, root: Path) -> "Problem":
-        """Return a reader's error as a problem of the file that the error names, or else of `path`."""
+        """Return a reader's error as a problem of the file that it names, or else of `path`."""
         return cls.about(error.file or path, root, error.rule, (error.value or "").replace(f"{root}/", ""))
 
 
@@ -61,10 +61,10 @@ class CaseReport:
 
     Attributes:
         slices: Number of slices that could be read.
-        positive_slices: Number of these with tumor in their mask.
+        positive_slices: Number of these slices with tumor in their mask.
         labeled: Whether there is a mask; None if nothing could be read.
         problems: In the order of reading.
-        digests: Number and digest of every slice that is not blank.
+        digests: Slice number and digest of every slice that is not blank.
         labels: The labels of its mask.
         channels: Names of its channels; none if nothing could be read.
     """
@@ -102,7 +102,7 @@ def check_case(cohort: Cohort, case: CaseFiles) -> CaseReport:
 
 
 def _name_of(case: CaseFiles, root: Path) -> str:
-    """Return the folder of a case, relative to its cohort, or its id where it has no folder of its own there."""
+    """Return the folder of a case, relative to its cohort, or its id if it has no folder of its own."""
     folder = case.files[0].parent
     inside = folder.relative_to(root) if folder.is_relative_to(root) else Path()
     return inside.as_posix() if any(part in case.id or case.id in part for part in inside.parts) else case.id
@@ -111,7 +111,7 @@ def _name_of(case: CaseFiles, root: Path) -> str:
 def _read_slices(
     cohort: Cohort, case: CaseFiles, problems: list[Problem]
 ) -> tuple[NDArray[np.generic], NDArray[np.uint8] | None, list[int]]:
-    """Read the slices of an LGG case one by one; report and leave out those that cannot be read."""
+    """Read the slices of an LGG case one by one; report and skip unreadable ones."""
     root = cohort.path
     images, masks = _pair_slices(case.files, root, problems)
     if wrong := [file for file in case.files if not file.name.startswith(f"{case.id}_")]:
@@ -155,7 +155,7 @@ def _read_slices(
 def _pair_slices(files: Iterable[Path], root: Path, problems: list[Problem]) -> tuple[dict[int, Path], dict[int, Path]]:
     """Pair slices and masks one file at a time; report a number that occurs twice, and continue with the rest."""
     files = list(files)
-    if len({file.parent for file in files}) > 1:  # masks in a folder of their own, without twins
+    if len({file.parent for file in files}) > 1:  # masks in a separate folder, without twins
         return lgg.split_masks(files)
     images: dict[int, Path] = {}
     masks: dict[int, Path] = {}
@@ -255,7 +255,7 @@ def _check_mask(
 
 
 def _head(image: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Return where the head is, (S, H, W): brighter than the background in any channel, with holes filled."""
+    """Return the mask of the head, (S, H, W): brighter than the background in any channel, with holes filled."""
     sample = np.asarray(image[::2, ::4, ::4], np.float32)
     limit = np.percentile(sample, 99, axis=(0, 1, 2)).astype(np.float32) * np.float32(0.06)
     bright = np.greater(image, limit).any(axis=-1)

@@ -1,4 +1,4 @@
-"""What is wrong with the channels of an image: blank ones, and copies of FLAIR where a sequence was missing."""
+"""Checks for blank channels, and for copies of FLAIR in place of a missing sequence."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 def blank_channels(image: NDArray[np.generic], channels: Sequence[str]) -> tuple[str, ...]:
     """Return the channels of an image (S, H, W, C) that are zero everywhere."""
-    middle = image[image.shape[0] // 2]  # nearly every channel that shows something shows it there
+    middle = image[image.shape[0] // 2]  # nearly every channel that is not blank is not blank there
     return tuple(name for k, name in enumerate(channels) if not (middle[..., k].any() or image[..., k].any()))
 
 
 def copies_of_flair(image: NDArray[np.generic], channels: Sequence[str]) -> tuple[str, ...]:
-    """Return the channels of an image (S, H, W, C) that equal its FLAIR in every voxel: sequences that were missing."""
+    """Return the channels of an image (S, H, W, C) that equal its FLAIR in every voxel: missing sequences."""
     if "flair" not in channels:
         return ()
     flair, middle = channels.index("flair"), image.shape[0] // 2

@@ -1,7 +1,7 @@
-"""Whether channels look like what their names say: each pair is told apart as the pairs of the training cohort were.
+"""Detection of swapped channels, by comparing each pair with the same pair in the training cohort.
 
-Two sequences of one person differ in what is bright at the rim and what inside, in their tails and edges. For each pair
-a ridge regression learns these differences; under each other's names, two sequences differ in the opposite way.
+Two sequences of one person differ in brightness at the rim and inside, in their tails and edges. For each pair
+a ridge regression learns these differences; swapping the names of two sequences reverses the differences.
 """
 
 import itertools
@@ -18,12 +18,12 @@ MIN_CASES = 5
 _RIDGE, _MOST_DEVIATION = 0.3, 3.0
 # Right pairs score 1 on average, swapped ones -1. On 65 LGG patients, each scored by the others, none was below -0.5.
 _LIMIT, _MARGIN = -0.5, 1.5
-# Into which the training cases are dealt, each scored by the other parts: work that grows with the number of cases.
+# Cross-validation parts of the training cases; each part is scored by the others, in time linear in the cases.
 _PARTS = 20
-_SIDE_PX, _SLICES, _PIXELS = 64, 32, 10_000  # of the sample that is looked at
+_SIDE_PX, _SLICES, _PIXELS = 64, 32, 10_000  # of the sample that is compared
 _FOREGROUND = 0.15  # of the 99th percentile of the channels' mean
 _QUANTILES = (2, 10, 25, 50, 75, 90, 98, 99.5)
-_SHELLS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.01)  # from the rim (0) to the deepest place of a slice
+_SHELLS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.01)  # from the rim (0) to the deepest point of a slice
 _TAILS = ((0.0, 0.03), (0.03, 0.1), (0.1, 0.3), (0.7, 0.9), (0.9, 0.97), (0.97, 0.995), (0.995, 1.01))
 
 
@@ -31,10 +31,10 @@ class PairLooks(BaseModel):
     """How two channels differ in the training cohort.
 
     Attributes:
-        channels: The two.
+        channels: The two channels.
         scales: Size of each difference.
-        weights: Of each difference, in its scale; right pairs score 1 on average.
-        limit: Score below which the two seem to be swapped.
+        weights: Weight of each difference, in its scale; correct pairs score 1 on average.
+        limit: Score below which the two channels seem to be swapped.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,9 +45,9 @@ class PairLooks(BaseModel):
 
 
 def fit_channel_looks(images: Iterable[NDArray[np.floating[Any]]], channels: Sequence[str]) -> tuple[PairLooks, ...]:
-    """Return how each two channels differ in the training cases (S, h, w, C).
+    """Return the differences of each pair of channels in the training cases (S, h, w, C).
 
-    Pairs that fewer than `MIN_CASES` cases have are left out, and so are blank and equal channels.
+    Omits pairs that fewer than `MIN_CASES` cases have, and blank or equal channels.
     """
     by_pair: dict[tuple[str, str], list[NDArray[np.float64]]] = {}
     for image in images:
@@ -59,7 +59,7 @@ def fit_channel_looks(images: Iterable[NDArray[np.floating[Any]]], channels: Seq
 def find_swapped(
     image: NDArray[np.floating[Any]], channels: Sequence[str], known: Sequence[PairLooks]
 ) -> list[tuple[str, str]]:
-    """Return the pairs of channels of a prepared volume (S, h, w, C) that seem to be under each other's names."""
+    """Return the pairs of channels of a prepared volume (S, h, w, C) whose names seem to be swapped."""
     by_pair = {looks.channels: looks for looks in known}
     return [
         pair
@@ -69,7 +69,7 @@ def find_swapped(
 
 
 def _fit(pair: tuple[str, str], rows: NDArray[np.float64]) -> PairLooks:
-    """Fit a pair; its limit lies below every training case's score under what the cases of other parts taught."""
+    """Fit a pair; its limit is below every training case's score when fitted to the cases of the other parts."""
     parts, scores = min(len(rows), _PARTS), list[float]()
     for part in range(parts):
         left_out = np.arange(len(rows)) % parts == part
@@ -119,7 +119,7 @@ def _sample(image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
 
 
 def _locate(sample: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Return the foreground, and how deep in it each pixel of a slice lies, from 0 to 1."""
+    """Return the foreground, and the depth of each pixel of a slice in it, from 0 to 1."""
     import cv2
 
     mean = sample.mean(axis=-1)
@@ -133,7 +133,7 @@ def _locate(sample: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.
 def _describe(
     values: NDArray[np.float32], ranks: NDArray[np.float64], edges: NDArray[np.float32], depth: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Return numbers of one channel's foreground that do not depend on its scale."""
+    """Return scale-independent statistics of one channel's foreground."""
     quantiles = np.percentile(values, _QUANTILES)
     width = max(1e-6, float(quantiles[5] - quantiles[1]))
     numbers = [*((quantiles - quantiles[3]) / width), float(values.std()) / width]
@@ -144,7 +144,7 @@ def _describe(
 
 
 def _tails(one: NDArray[np.float64], other: NDArray[np.float64]) -> list[float]:
-    """Return how the ranks of the other channel are where this one is dark or bright."""
+    """Return the ranks of the other channel where this channel is dark or bright."""
     numbers = []
     for low, high in _TAILS:
         there = other[(one >= low) & (one < high)]

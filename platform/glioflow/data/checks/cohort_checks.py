@@ -27,9 +27,9 @@ from glioflow.errors import TooLarge, UserError
 from glioflow.survival.clinical import patient_key, patients_of, read_clinical
 
 _SHOWN = 8
-# Formats in which a layout or a list says what is a mask, and no name of a file.
+# Formats in which a layout or a list, not a file's name, identifies the masks.
 _KNOWING = ("published", "listed")
-# Formats in which the name of a case may tell its person, and what to do where it does not.
+# Formats in which the name of a case may identify its person, and what to do if it does not.
 _SAYS_OTHERWISE = dict.fromkeys(("lgg", "nifti", "dicom"), f"write `each_case_is_a_person: true` into {DECLARED}")
 _SAYS_OTHERWISE["listed"] = "name the patient of each case in the list"
 
@@ -75,9 +75,9 @@ class CheckReport:
         slices: Number of slices that could be read.
         positive_slices: Of these, how many have tumor in their mask.
         problems: What is wrong.
-        files: Which file of the first case is what.
-        layout: The public data set that it was recognized as; empty where it is none.
-        remarks: What holds for all cases.
+        files: Roles of the files of the first case.
+        layout: The public data set that it was recognized as; empty if it is none.
+        remarks: Remarks that apply to all cases.
     """
 
     format: str
@@ -127,8 +127,8 @@ def check(
     Args:
         path: Folder of a cohort or a study, or a file.
         format: Key in `FORMATS`; None detects it.
-        channels: Series that a person chose for a channel, as `sequences.parse_choices` gives them.
-        skip_incomplete: Whether cases of NIfTI files that lack a sequence are left out; the report names them.
+        channels: Series that the user chose, by channel, from `sequences.parse_choices`.
+        skip_incomplete: Whether to skip cases of NIfTI files that lack a sequence; the report names them.
         map_cases: `map`, or a function like it that distributes the cases over processes.
 
     Raises:
@@ -165,7 +165,7 @@ def _recognized(cohort: Cohort) -> list[str]:
 
 
 def _joined(cohort: Cohort) -> list[str]:
-    """Say which cases are of one person, where names may have decided it, and how a cohort says otherwise."""
+    """Report which cases belong to one person if names may have decided it, and how to declare otherwise."""
     cases: dict[str, list[str]] = {}
     for case in cohort.cases if cohort.format in _SAYS_OTHERWISE else ():
         cases.setdefault(case.patient, []).append(case.id)
@@ -178,7 +178,7 @@ def _joined(cohort: Cohort) -> list[str]:
 
 
 def _left_lying(path: Path) -> list[str]:
-    """Say once what of other programs lies among the files, and which archives."""
+    """Report, once, the files of other programs and the archives among the files."""
     kinds = {
         "left out, since other programs made them": list(find_junk(path)) if path.is_dir() else [],
         "left out, since they are packed: unpack them if they hold cases": packed_files(path),
@@ -191,7 +191,7 @@ def _left_lying(path: Path) -> list[str]:
 
 
 def _files(cohort: Cohort) -> FilesRecord:
-    """Return which file of the first case is what; a brain mask is none of its files, but lies beside them."""
+    """Return the roles of the first case's files; a brain mask is not among its files, but beside them."""
     if not cohort.cases or cohort.format == "dicom":  # whose files have any names
         return {}
     case, roles = cohort.cases[0], cohort.roles
@@ -270,7 +270,7 @@ def _survey_lgg(root: Path, folders: list[Path]) -> tuple[Cohort, list[Problem]]
 
 
 def _empty_folders(path: Path) -> list[Problem]:
-    """Report folders without a file, as an interrupted copy leaves them."""
+    """Report empty folders, such as an interrupted copy leaves."""
     folders = lgg.case_folders(path) if path.is_dir() else []
     empty = [folder.name for folder in folders if not any(file.is_file() for file in folder.rglob("*"))]
     return [Problem("warning", name, "a case folder should hold files", "none") for name in empty]

@@ -1,4 +1,4 @@
-"""Comparisons of the cases of a cohort: masks, channels, labels and images of one beside those of the others."""
+"""Comparisons of masks, channels, labels and images between the cases of a cohort."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from glioflow.data.checks.case_checks import CaseReport, Problem
 from glioflow.data.formats.record import CaseFiles, Cohort
 
-# Of so many cases, a label that none has is told of.
+# Number of cases from which a label that no case has is reported.
 _ENOUGH = 8
 
 
@@ -22,7 +22,7 @@ def find_unlabeled(cases: tuple[CaseFiles, ...], reports: list[CaseReport]) -> l
 
 
 def find_other_channels(cases: tuple[CaseFiles, ...], reports: list[CaseReport]) -> list[Problem]:
-    """Report the cases whose channels are not those of most, since a network takes the same of every case."""
+    """Report the cases whose channels differ from those of most cases, since a network needs the same for all."""
     by_case = [tuple(sorted(report.channels)) for report in reports]
     counts = Counter(channels for channels in by_case if channels)
     if len(counts) < 2:
@@ -37,7 +37,7 @@ def find_other_channels(cases: tuple[CaseFiles, ...], reports: list[CaseReport])
 
 
 def find_unused_labels(cohort: Cohort, reports: Sequence[CaseReport]) -> list[Problem]:
-    """Report labels that the cohort declares and no mask has, where all masks were read: the scheme may be another."""
+    """Report declared labels that no mask has, if all masks were read: the label scheme may be wrong."""
     if len(cohort.labels) < 2 or len(reports) < _ENOUGH or not any(report.labeled for report in reports):
         return []
     present = {value for report in reports for value in report.labels}

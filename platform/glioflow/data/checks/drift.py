@@ -1,4 +1,4 @@
-"""Drift: how far the intensities of a study are from those of the training cohort, by a few numbers per channel."""
+"""Drift: the distance of a study's intensities from those of the training cohort, by a few statistics per channel."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# By channel and by name of a number: its mean and standard deviation over the training cases.
+# Mean and standard deviation of each statistic over the training cases, by channel and name.
 InputStatistics = dict[str, dict[str, tuple[float, float]]]
-# Part of a channel's contrast, its standard deviation in a usual training case, below which no difference is large:
-# some numbers hardly differ within a cohort, as the median of scans that are mostly background.
+# Share of a channel's contrast (its standard deviation in a usual training case) below which no difference is large:
+# some statistics hardly vary within a cohort, such as the median of scans that are mostly background.
 _LEAST_SPREAD = 0.1
 
 
@@ -30,7 +30,7 @@ def summarize_input(image: NDArray[np.floating[Any]], channels: Sequence[str]) -
 
 
 def fit_input_statistics(images: Iterable[NDArray[np.floating[Any]]], channels: Sequence[str]) -> InputStatistics:
-    """Return mean and standard deviation, over the training cases, of the numbers of `summarize_input`."""
+    """Return mean and standard deviation of the statistics from `summarize_input` over the training cases."""
     summaries = [summarize_input(image, channels) for image in images]
     return {
         name: {key: _mean_and_deviation([summary[name][key] for summary in summaries]) for key in summaries[0][name]}
@@ -41,7 +41,7 @@ def fit_input_statistics(images: Iterable[NDArray[np.floating[Any]]], channels: 
 def measure_drift(
     summary: Mapping[str, Mapping[str, float]], statistics: Mapping[str, Mapping[str, tuple[float, float]]]
 ) -> dict[str, float]:
-    """Return, for each channel, by how many standard deviations its farthest number differs from the training mean."""
+    """Return, for each channel, the largest distance of a statistic from its training mean, in standard deviations."""
     drift = {}
     for name, known in statistics.items():
         if name in summary and known:

@@ -1,9 +1,9 @@
-"""The BraTS cohorts on disk, 2017 to today: names of cases, modalities, masks and labels. Reads no file itself.
+"""The layout of BraTS cohorts since 2017: names of cases, modalities, masks and labels. Reads no file itself.
 
 Up to 2021 `BraTS20_Training_001_flair.nii[.gz]`, labels 1, 2, 4; from 2023 `BraTS-GLI-00001-000-t2f.nii.gz`, 1, 2, 3.
 After treatment (2024, visits from 100: `BraTS-GLI-00005-100`) label 4 is the resection cavity. The children's sets of
-2023 and 2024 share their names and not their labels, so `cohort.yaml` must say which (`scheme: brats-2024-ped`).
-UCSF-PDGM has the layout and labels of BraTS to 2021: `UCSF-PDGM-0004_nifti/UCSF-PDGM-0004_T1c.nii.gz`, its mask in
+2023 and 2024 share names but not labels, so `cohort.yaml` must name the scheme (`scheme: brats-2024-ped`).
+UCSF-PDGM has the layout and labels of BraTS to 2021: `UCSF-PDGM-0004_nifti/UCSF-PDGM-0004_T1c.nii.gz`, the mask in
 `_tumor_segmentation`, a follow-up as `UCSF-PDGM-0429_FU003d`.
 Validation cases have no mask, and case 355 of 2020 has its mask under another data set's name, `W39_..._Segm.nii`.
 """
@@ -24,7 +24,7 @@ from glioflow.errors import UserError
 from glioflow.label_schemes import SCHEMES, one_scheme
 
 CHANNELS = ("flair", "t1", "t1ce", "t2")
-# The schemes that the name of a case may mean; any other name is taken for one of a cohort to 2021.
+# Label schemes by the name of a case; any other name is taken for one of a cohort to 2021.
 _SCHEMES = (
     (re.compile(r"^BraTS-GLI-\d+-[1-9]\d\d(?!\d)", re.IGNORECASE), ("brats-2024-gli",)),
     (re.compile(r"^BraTS-PEDs?-", re.IGNORECASE), ("brats-2023-ped", "brats-2024-ped")),
@@ -75,7 +75,7 @@ def open_files(files: Iterable[Path]) -> tuple[CaseFiles, ...]:
 
 
 def _list_cases(files: Iterable[Path], *, skip_incomplete: bool) -> tuple[tuple[CaseFiles, ...], list[str]]:
-    """Return the cases, and the names of those that were left out since they lack a modality."""
+    """Return the cases, and the names of those skipped because they lack a modality."""
     cases, left_out = [], []
     seen: dict[str, Path] = {}
     for (folder, name), members in sorted(_groups(files).items()):
@@ -104,7 +104,7 @@ def read(case: CaseFiles, *, labels: Collection[int] | None = None) -> Case:
 
     Args:
         case: The files of the case.
-        labels: That the mask may hold besides 0; None takes those that the name of the case means.
+        labels: Values that the mask may hold besides 0; None infers them from the name of the case.
 
     Raises:
         UserError: If a file is damaged, the grids differ, or the mask holds a label outside the scheme.
@@ -114,7 +114,7 @@ def read(case: CaseFiles, *, labels: Collection[int] | None = None) -> Case:
 
 
 def labels_in(cases: Sequence[CaseFiles], origin: object) -> dict[int, str]:
-    """Return the labels of several cases by their names; where none has a mask and names are ambiguous, none."""
+    """Return the labels of several cases by their names; none if no case has a mask and the names are ambiguous."""
     labeled = [case.id for case in cases if len(case.files) > len(CHANNELS)]
     if labeled:
         return labels_of(labeled, origin)
@@ -123,10 +123,10 @@ def labels_in(cases: Sequence[CaseFiles], origin: object) -> dict[int, str]:
 
 
 def labels_of(case_ids: Iterable[str], origin: object) -> dict[int, str]:
-    """Return the labels that the names of cases mean.
+    """Return the labels that the names of cases imply.
 
     Raises:
-        UserError: If they mean several schemes in which one number is different tissues.
+        UserError: If they imply several schemes in which one number means different tissues.
     """
     fitting = {schemes_of(case_id) for case_id in case_ids}
     if fitting == {("brats-2023",), ("brats-2024-gli",)}:  # before and after treatment: 1 to 3 are the same tissues
@@ -138,14 +138,14 @@ def labels_of(case_ids: Iterable[str], origin: object) -> dict[int, str]:
 
 
 def person_of(case_id: str) -> tuple[str, str | None]:
-    """Return the person of a case and the institution, where the name tells it."""
+    """Return the person of a case, and the institution if the name contains it."""
     match = _FROM_2023.match(case_id) or _WITH_CENTER.match(case_id) or _WITH_FOLLOW_UP.match(case_id)
     parts = match.groupdict() if match else {}
     return parts.get("patient", case_id), parts.get("institution")
 
 
 def _set_of(case_id: str) -> str:
-    """Return the data set that the name of a case is from."""
+    """Return the data set that the name of a case belongs to."""
     if modern := re.match(r"BraTS-[A-Z]+", case_id, re.IGNORECASE):
         return f"{modern[0]}{', after treatment' if schemes_of(case_id) == ('brats-2024-gli',) else ''}"
     old = re.match(r"(?:BraTS2021|BraTS20|Brats1[789]|UCSF-PDGM)(?=[_-])", case_id, re.IGNORECASE)
@@ -158,7 +158,7 @@ def schemes_of(case_id: str) -> tuple[str, ...]:
 
 
 def is_named(name: str) -> bool:
-    """Return whether a name is one that a BraTS or UCSF-PDGM case has, whose scheme `schemes_of` then tells."""
+    """Return whether a name is that of a BraTS or UCSF-PDGM case, for `schemes_of`."""
     return bool(_NAMED.match(name)) or schemes_of(name) != _OLD
 
 
@@ -168,11 +168,11 @@ def is_case(files: Sequence[Path]) -> bool:
 
 
 def _groups(files: Iterable[Path]) -> dict[tuple[Path, str], dict[str, list[Path]]]:
-    """Return the files of each case, by folder and case name, keyed by channel or `seg`: one each in a whole case."""
+    """Return the files of each case, by folder and case name, keyed by channel or `seg`, one of each when complete."""
     groups: dict[tuple[Path, str], dict[str, list[Path]]] = {}
     strays = []
     for file in files:
-        # In copies at Kaggle a packed file was unpacked into a folder of its name, `x_flair.nii.gz/00001_flair.nii`.
+        # Copies at Kaggle have files unpacked into a folder named after them, `x_flair.nii.gz/00001_flair.nii`.
         named = file.parent if is_nifti(file.parent.name) else file
         match = _FILE.match(stem(named))
         if not match:

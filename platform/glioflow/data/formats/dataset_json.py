@@ -1,4 +1,4 @@
-"""`dataset.json`, in which nnU-Net and the Decathlon say what the channels and labels of their cohorts are."""
+"""`dataset.json`, in which nnU-Net and the Decathlon describe the channels and labels of their cohorts."""
 
 import json
 from collections.abc import Mapping
@@ -20,12 +20,12 @@ def read_description(file: Path) -> Mapping[str, object]:
 
 
 def description_files(file: Path) -> list[Path]:
-    """Return the `dataset.json` that holds for a file: in its folder or the one above; none or one."""
+    """Return the `dataset.json` that applies to a file, in its folder or the one above, if any."""
     return [path for folder in (file.parent, file.parent.parent) if (path := folder / "dataset.json").is_file()][:1]
 
 
 def stacked_names(description: Mapping[str, object]) -> list[str]:
-    """Return the channels that `dataset.json` names by 0, 1 and so on, in lower case; none where it names none."""
+    """Return the channels that `dataset.json` numbers 0, 1 and so on, in lower case, if any."""
     known = description.get("channel_names") or description.get("modality")
     if not isinstance(known, dict) or {str(key) for key in known} != {str(k) for k in range(len(known))}:
         return []
@@ -33,9 +33,9 @@ def stacked_names(description: Mapping[str, object]) -> list[str]:
 
 
 def labels_in(description: Mapping[str, object]) -> dict[int, str]:
-    """Return the labels that `dataset.json` names, in its new or old order; without it there is one, tumor.
+    """Return the labels that `dataset.json` names, in its new or old order; without it, the only label is tumor.
 
-    A label of several of nnU-Net's regions, such as `"whole tumor": [1, 2, 3]`, has the name of the smallest.
+    A label in several of nnU-Net's regions, such as `"whole tumor": [1, 2, 3]`, gets the name of the smallest region.
     """
     labels = description.get("labels")
     named: dict[int, tuple[int, str]] = {}

@@ -21,7 +21,7 @@ class Format(Protocol):
     """A cohort format: a module with these three functions."""
 
     def detect(self, path: Path, files: Sequence[Path] = ()) -> bool:
-        """Return whether a folder looks like this format, by what lies in it or by the first `files` below it."""
+        """Return whether a folder looks like this format, by its entries or by the first `files` below it."""
 
     def open(self, path: Path) -> Cohort:
         """List the cases; raises `UserError` if the folder breaks a rule of the format."""
@@ -50,7 +50,7 @@ def format_named(name: str) -> Format:
 
 
 def detect_format(path: Path) -> Format:
-    """Return the format of a cohort folder, by names alone; raises `UserError` as `open_cohort`."""
+    """Return the format of a cohort folder, by names alone; raises `UserError` as `open_cohort` does."""
     if path.is_file() and listed.detect(path):
         return listed
     if not path.is_dir():
@@ -61,13 +61,13 @@ def detect_format(path: Path) -> Format:
     if not any(path.iterdir()):
         raise UserError(f"the folder {path} is empty", path, hint="give a folder with at least one case")
     files, last = first_files(path)
-    # What it says about names and labels is only read with NIfTI, BraTS's included, in lists and in known data sets.
+    # Its names and labels are only used for NIfTI (including BraTS), lists and known data sets.
     roles = read_roles(path) if (path / DECLARED).is_file() else NO_ROLES
     if not listed.detect(path) and (roles.has_patterns or (roles.labels and not published.detect(path, files))):
         if not nifti.detect(path, files):
             raise UserError(f"a folder whose {DECLARED} names images or masks must hold NIfTI files", "none", file=path)
         return nifti
-    if nnunet.has_pictures(path):  # which are numbered as slices of the LGG set are
+    if nnunet.has_pictures(path):  # which are numbered like slices of the LGG set
         return nifti
     for candidate in FORMATS.values():
         if candidate.detect(path, files):
@@ -80,7 +80,7 @@ def detect_format(path: Path) -> Format:
 
 
 def _unusable(path: Path, files: Iterable[Path]) -> UserError | None:
-    """Return what is wrong with a folder whose files are a public set in a form that is not read."""
+    """Return the error for a folder that holds a public data set in an unsupported form."""
     for file in files:
         name = file.name.lower()
         if is_packed(name):
@@ -97,17 +97,17 @@ def _unusable(path: Path, files: Iterable[Path]) -> UserError | None:
 
 
 def is_lossy(name: str) -> bool:
-    """Return whether a file's name says that it holds a picture whose intensities were changed to make it small."""
+    """Return whether a file's name is that of a lossily compressed picture."""
     return name.lower().endswith((".jpg", ".jpeg", ".jfif", ".webp"))
 
 
 def stored_with_loss(shown: str) -> UserError:
-    """Return what is said of such pictures where there are no other images."""
+    """Return the message for such pictures if there are no other images."""
     hint = "export the images as TIFF, PNG, NIfTI or DICOM: JPEG changes intensities"
     return UserError("images must be stored without loss", shown, hint=hint)
 
 
-# Formats that can leave incomplete cases out, and those that can be opened without a look at their masks.
+# Formats that can skip incomplete cases, and formats that can be opened without their masks.
 _SKIPPING: Mapping[str, Callable[..., Cohort]] = {
     "brats": brats.open,
     "published": published.open,
@@ -125,13 +125,13 @@ def open_cohort(path: Path, *, format: str | None = None, skip_incomplete: bool 
     """List the cases of a cohort folder.
 
     Args:
-        path: The folder; of LGG the one holding `data.csv` and a folder per case.
+        path: The folder; for LGG, the one with `data.csv` and a folder per case.
         format: Key in `FORMATS`; None detects it.
-        skip_incomplete: Whether cases of NIfTI files that lack a sequence are left out, which the cohort's notes say.
-        masks: Whether masks are listed. Without them, nobody has to say what their labels mean.
+        skip_incomplete: Whether to skip cases of NIfTI files that lack a sequence; the cohort's notes name them.
+        masks: Whether to list masks. Without them, the meaning of their labels need not be known.
 
     Raises:
-        UserError: If the folder is missing, empty, or of no known format, or the format has no cases to leave out.
+        UserError: If the folder is missing, empty, or of no known format, or the format does not support skipping.
     """
     if skip_incomplete:
         known = detect_format(path) if format is None else format_named(format)

@@ -1,4 +1,4 @@
-"""DICOM series on disk: which files form a volume, where it lies in the patient, and which sequence it is.
+"""DICOM series on disk: the files of a volume, its position in the patient, and its sequence.
 
 A cohort has one folder for each case, with DICOM files of any name below it; a case has one series for each channel.
 """
@@ -35,7 +35,7 @@ _MASK = "SEG"
 # The SOP classes of segmentations, binary and as a label map; the meta information of a file begins with its class.
 _SEGMENTATIONS = (b"1.2.840.10008.5.1.4.1.1.66.4", b"1.2.840.10008.5.1.4.1.1.66.7")
 _DIRECTORY = b"1.2.840.10008.1.3.10"
-# How far a slice may lie from its place in an even stack, as a part of the distance between slices.
+# Largest distance of a slice from its position in an even stack, as a share of the distance between slices.
 _JITTER = 0.0101
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 # The files of a series, with their headers.
@@ -43,14 +43,14 @@ _Members = list[tuple[Path, Any]]
 
 
 def detect(path: Path, files: Sequence[Path] = ()) -> bool:
-    """Return whether a DICOM file is among the files, by its first bytes."""
+    """Return whether any of the files is DICOM, by its first bytes."""
     return any(is_dicom(file) for file in files)
 
 
 def open(path: Path, *, masks: bool = True) -> Cohort:
     """List the cases below `path`: all files with one StudyInstanceUID, in any folders, are one case.
 
-    Without masks, segmentations are not files of a case.
+    Without `masks`, segmentations are not among the files of a case.
 
     Raises:
         UserError: If a file's header cannot be read.
@@ -84,10 +84,10 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
 
 
 def labels_of(cases: Iterable[CaseFiles]) -> dict[int, str]:
-    """Return the segments of all SEG objects by number; where all have the first alone or none, that is the tumor.
+    """Return the segments of all SEG objects by number; if all have only the first segment or none, it is the tumor.
 
     Raises:
-        UserError: If a number means one segment here and another there.
+        UserError: If a number means different segments in different files.
     """
     named: dict[int, tuple[str, Path]] = {}
     differing: UserError | None = None
@@ -123,17 +123,17 @@ def read(
 
     Args:
         case: The files of the case.
-        chosen: Series (its description, number or UID) of a channel, where the scanner's words do not tell.
-        outlines: Names of outlines in RTSTRUCT files that are the mask, as labels 1, 2 and so on.
-        resample_to: Channel onto whose grid the others are resampled; None takes series on one grid alone.
+        chosen: Series (its description, number or UID) of a channel, if the header does not identify it.
+        outlines: Names of outlines in RTSTRUCT files that form the mask, as labels 1, 2 and so on.
+        resample_to: Channel onto whose grid the others are resampled; None accepts only series on one grid.
 
     Raises:
-        UserError: If a file is damaged, slices are missing or doubled, the series do not lie on one grid, or two may be
+        UserError: If a file is damaged, slices are missing or doubled, the series are not on one grid, or two may be
             one sequence.
     """
     images, masks, drawn = _series_in(case)
     gray = [members for members in images if int(members[0][1].get("SamplesPerPixel") or 1) == 1]
-    colored = len(images) - len(gray) if gray else 0  # pictures of a workstation; alone they are refused below
+    colored = len(images) - len(gray) if gray else 0  # screenshots; without gray images they are refused below
     ordered = sorted(gray or images, key=lambda members: int(members[0][1].get("SeriesNumber") or 0))
     names, left_out = choose_channels([series_of(members[0][1]) for members in ordered], chosen)
     channels = {name: members for name, members in zip(names, ordered, strict=True) if name is not None}
@@ -179,7 +179,7 @@ def _series_in(case: CaseFiles) -> tuple[list[_Members], list[_Members], list[Pa
     """Return the series of images and those of masks among a case's files, and the files with outlines.
 
     Raises:
-        UserError: If they are of several persons or days, have no image, or several segmentations.
+        UserError: If they belong to several persons or days, have no image, or have several segmentations.
     """
     headers = [(file, _load(file, pixels=False)) for file in case.files]
     check_one_visit([header for _, header in headers])
@@ -217,9 +217,9 @@ def dicom_files(path: Path) -> Iterable[Path]:
 
 
 def is_dicom(path: Path) -> bool:
-    """Return whether a file has the mark DICM after its preamble, and is not a DICOMDIR, which lists other files.
+    """Return whether a file has the prefix DICM after its preamble, and is not a DICOMDIR, which lists other files.
 
-    Pipes and devices may never end, and are not read.
+    Does not read pipes and devices, which may never end.
     """
     try:
         status = path.stat()
@@ -239,7 +239,7 @@ def _is_segmentation(path: Path) -> bool:
 
 
 def first_series(files: Sequence[Path]) -> list[Path]:
-    """Return those of the files that belong to the series, and to the acquisition, of the first."""
+    """Return the files that belong to the same series and acquisition as the first."""
     headers = [(file, _load(file, pixels=False)) for file in files]
     own = [pair for pair in headers if pair[1].get("SeriesInstanceUID") == headers[0][1].get("SeriesInstanceUID")]
     parts = [[file for file, _ in part] for part in split_acquisitions(own)]
@@ -247,7 +247,7 @@ def first_series(files: Sequence[Path]) -> list[Path]:
 
 
 def load_series(files: Iterable[Path]) -> list[Any]:
-    """Read complete data sets of one series with their pixels; raises `UserError` if one is damaged."""
+    """Read all data sets of one series with their pixels; raises `UserError` if one is damaged."""
     datasets = [_load(file, pixels=True) for file in files]
     settle_headers(datasets)
     return datasets

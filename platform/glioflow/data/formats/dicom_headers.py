@@ -1,4 +1,4 @@
-"""Tags that de-identification or an old scanner left out of a DICOM header, filled in where no image needs them."""
+"""Completion of DICOM headers: tags that de-identification or an old scanner omitted and that no image needs."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from glioflow.errors import UserError
 
 _IMAGE_CLASS = "1.2.840.10008.5.1.4.1.1.4"  # MR Image Storage
-# What a segmentation of the images must repeat; a header may have each of them empty.
+# Tags that a segmentation must copy from the images; each may be empty in a header.
 _MAY_BE_EMPTY = (
     "PatientID",
     "PatientName",
@@ -24,11 +24,11 @@ _PLANE = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing
 
 
 def fill_gaps(dataset: Any, name: str) -> None:
-    """Give an image what its header lacks: empty names and dates, unique identifiers, what all gray images state.
+    """Add missing tags to an image's header: empty names and dates, unique identifiers, constants of gray images.
 
     Args:
         dataset: Changed in place; one without rows is not an image and does not change.
-        name: Of the file, from which identifiers are made where there are none.
+        name: Name of the file, from which missing identifiers are made.
     """
     if not dataset.get("Rows"):
         return
@@ -53,7 +53,7 @@ def fill_gaps(dataset: Any, name: str) -> None:
 
 
 def check_one_visit(headers: Iterable[Any]) -> None:
-    """Refuse the files of a study that are of several persons, or images of several days; raises `UserError`."""
+    """Refuse a study with files of several persons, or images of several days; raises `UserError`."""
     values: dict[str, set[str]] = {"PatientID": set(), "PatientName": set(), "StudyDate": set()}
     for header in headers:
         for tag, stated in values.items():
@@ -69,13 +69,13 @@ def check_one_visit(headers: Iterable[Any]) -> None:
 
 
 def stated_frame(dataset: Any) -> str:
-    """Return the frame of reference that an image states, and not one that `fill_gaps` made; empty without one."""
+    """Return the frame of reference that an image states; empty if it states none or `fill_gaps` made it."""
     stated = str(dataset.get("FrameOfReferenceUID") or "")
     return "" if stated == _made("FrameOfReferenceUID", dataset.get("StudyInstanceUID")) else stated
 
 
 def check_plane(dataset: Any, file: Any) -> None:
-    """Refuse a slice whose header does not say where it lies; raises `UserError` with the tag."""
+    """Refuse a slice whose header does not state its position; raises `UserError` with the tag."""
     if dataset.get("NumberOfFrames") and "SharedFunctionalGroupsSequence" in dataset:
         return
     for keyword, count in _PLANE.items():
@@ -86,7 +86,7 @@ def check_plane(dataset: Any, file: Any) -> None:
 
 
 def count_voxels(header: Any, file: Path) -> int:
-    """Return how many voxels a header states; raises `UserError` if it is not a gray image of a stated size."""
+    """Return the number of voxels in a header; raises `UserError` if it is not of a gray image with a stated size."""
     try:
         count = int(header.Rows) * int(header.Columns) * int(header.get("NumberOfFrames") or 1)
     except (AttributeError, TypeError, ValueError) as error:

@@ -16,9 +16,9 @@ from glioflow.errors import UserError
 OUTLINES = "RTSTRUCT"
 # The axes of DICOM point to left and posterior, those of NIfTI and ours to right and anterior.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-# How far a segmentation's header may be from that of its study, in voxels, before the corners are compared.
+# Largest difference of a segmentation's header from its study's, in voxels, before corners are compared.
 _HEADER_ROUNDING = 0.05
-# How far a contour may be from the middle of a slice, in slices: outlines are drawn on slices.
+# Largest distance of a contour from the middle of a slice, in slices: outlines are drawn on slices.
 _BETWEEN_SLICES = 0.3
 
 
@@ -32,19 +32,19 @@ def names_in(dataset: Any) -> dict[int, str]:
 def read_outlines(
     files: Sequence[Path], names: Sequence[str], image: Volume, frames: Collection[str], load: Callable[[Path], Any]
 ) -> NDArray[np.uint8]:
-    """Return the outlines of these names as labels 1, 2 and so on, (S, H, W); a later one lies over an earlier one.
+    """Return the named outlines as labels 1, 2 and so on, (S, H, W); later ones overwrite earlier ones.
 
-    A pixel is inside a contour where its center is; two contours of one outline, as of a hole, cancel each other.
+    A pixel is inside a contour if its center is; two contours of one outline cancel each other, as for a hole.
 
     Args:
         files: RTSTRUCT files of the study.
-        names: Of the outlines, in any case.
-        image: On whose grid they are drawn.
-        frames: Frames of reference that the images state; none compares nothing.
+        names: Names of the outlines, case-insensitive.
+        image: Image on whose grid they are drawn.
+        frames: Frames of reference that the images state; if empty, none are compared.
         load: Reads a file's header.
 
     Raises:
-        UserError: If none of the files has an outline of these names, a contour is not on a slice of the images, or an
+        UserError: If no file has an outline with these names, a contour is not on a slice of the images, or an
             outline is drawn in another frame of reference, as on a CT that is not registered to the images.
     """
     assert image.grid.affine is not None
@@ -98,7 +98,7 @@ def _read_contours(dataset: Any, file: Path) -> tuple[dict[int, str], list[tuple
 
 
 def _fill(inside: NDArray[np.bool_], corners: NDArray[np.float64], name: str, file: Path) -> None:
-    """Turn over the pixels inside a contour, (N, 3) in indices of the array `inside`."""
+    """Invert the pixels inside a contour, (N, 3) in indices of the array `inside`."""
     from skimage.draw import polygon2mask
 
     axis = int(np.ptp(corners, axis=0).argmin())
@@ -116,11 +116,11 @@ def read_segmentation(path: Path, image: Volume, load: Callable[[Path], Any]) ->
 
     Args:
         path: The file.
-        image: On whose grid it is.
+        image: Image whose grid it must have.
         load: Reads a file with its pixels.
 
     Raises:
-        UserError: If it is damaged or lies on another grid.
+        UserError: If it is damaged or on another grid.
     """
     import highdicom
 

@@ -1,4 +1,4 @@
-"""Checks of compressed DICOM pixels: they can be decoded here, and unpack to no more than their header states."""
+"""Checks of compressed DICOM pixels: a decoder is installed, and their size is that of the header."""
 
 import io
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from glioflow.data.formats.record import reason
 from glioflow.errors import TooLarge, UserError
 
-# A byte of run lengths unpacks to at most 64, and the decoder unpacks a frame before it checks the size.
+# A byte of run lengths unpacks to at most 64 bytes, and the decoder unpacks a frame before it checks the size.
 _MAX_RLE_BYTES = 2**23
 _JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _JPEG_12_BIT = "1.2.840.10008.1.2.4.51"
@@ -60,7 +60,7 @@ def _can_decode(dataset: Any, syntax: Any) -> bool:
 
 
 def _size_of(frame: bytes, syntax: str) -> tuple[int, int]:
-    """Return columns and rows as a JPEG stream states them; decodes nothing."""
+    """Return the columns and rows that a JPEG stream states, without decoding it."""
     if syntax in _JPEG_LS:
         return _size_of_jpeg_ls(frame)
     from PIL import Image

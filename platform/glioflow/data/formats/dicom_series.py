@@ -1,4 +1,4 @@
-"""The series of a DICOM study by their headers: what each says of itself, copied files, several acquisitions in one."""
+"""The series of a DICOM study by their headers: descriptions, copied files, several acquisitions in one series."""
 
 import re
 from collections import Counter
@@ -10,7 +10,7 @@ from glioflow.data.sequences import Series
 from glioflow.errors import UserError
 
 Member = tuple[Path, Any]
-# What tells acquisitions of one series apart, in this order: echoes, repetitions, phases of a contrast agent.
+# Tags that distinguish acquisitions of one series, in this order: echoes, repetitions, contrast phases.
 _DIFFER = (
     *("EchoTime", "EchoNumbers", "AcquisitionNumber", "TemporalPositionIdentifier"),
     *("AcquisitionTime", "TriggerTime", "ContentTime", "ImageType"),
@@ -20,7 +20,7 @@ _NUMBER = re.compile(r" #\d+$")
 
 
 def series_of(header: Any) -> Series:
-    """Return what the header of a series' first file says about it."""
+    """Return the description of a series from the header of its first file."""
 
     def number(name: str) -> float | None:
         try:
@@ -46,7 +46,7 @@ def series_of(header: Any) -> Series:
 
 
 def drop_copies(members: Iterable[Member]) -> list[Member]:
-    """Return the files of a series without those that are copies of one before, by their SOPInstanceUID."""
+    """Return the files of a series without copies of earlier ones, by SOPInstanceUID."""
     kept: dict[str, Member] = {}
     for file, header in members:
         kept.setdefault(str(header.get("SOPInstanceUID") or file), (file, header))
@@ -54,9 +54,9 @@ def drop_copies(members: Iterable[Member]) -> list[Member]:
 
 
 def split_acquisitions(members: Sequence[Member]) -> list[list[Member]]:
-    """Return a series as its acquisitions, each of which has every position once; whole, where no header tells them.
+    """Return a series as its acquisitions, each with every position once; undivided if no header tag separates them.
 
-    Several are named by their descriptions, with #1, #2 and so on behind it, by which a person chooses one.
+    Several acquisitions are named by the description and #1, #2 and so on, so that the user can choose one.
     """
     if _most_at_one_position(members) < 2:
         return [list(members)]
@@ -71,7 +71,7 @@ def split_acquisitions(members: Sequence[Member]) -> list[list[Member]]:
 
 
 def check_positions(channels: Iterable[Sequence[Member]]) -> None:
-    """Refuse a series with several slices at one position, which no header tells apart; raises `UserError`."""
+    """Refuse a series with several slices at one position that no header tag distinguishes; raises `UserError`."""
     for members in channels:
         most = _most_at_one_position(members)
         if most > 1:
@@ -85,7 +85,7 @@ def check_positions(channels: Iterable[Sequence[Member]]) -> None:
 
 
 def whole_series(descriptions: Iterable[str]) -> list[str]:
-    """Return the descriptions of series once each, without the numbers that `split_acquisitions` gave their parts."""
+    """Return the unique descriptions of series, without the numbers that `split_acquisitions` added."""
     return list(dict.fromkeys(_NUMBER.sub("", each) for each in descriptions))
 
 
@@ -95,7 +95,7 @@ def _most_at_one_position(members: Sequence[Member]) -> int:
 
 
 def _position(header: Any) -> tuple[int, ...] | None:
-    """Return where a slice lies, in steps of a hundredth of a millimeter; None where it is not stated."""
+    """Return the position of a slice in hundredths of a millimeter; None if it is not stated."""
     try:
         return tuple(round(float(each) / _NEAR_MM) for each in header.ImagePositionPatient)
     except (AttributeError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Whether the slices of a DICOM series form one stack: each at its place, as far as the text of a header can say it."""
+"""Check that the slices of a DICOM series form one stack, within the rounding of text in headers."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 
 from glioflow.errors import UserError
 
-# Headers write numbers with six digits or so, and some scanners write the same one differently from slice to slice.
+# Headers hold numbers with about six digits, and some scanners round the same number differently in each slice.
 _ROUNDING = 1e-4
-# How far a slice may lie beside the line of the stack: in pixels, or as a part of the distance between slices (two may
-# each be off by a hundredth, in opposite directions); and how far the whole stack may lean, in pixels.
+# Largest distance of a slice from the line of the stack: in pixels, or as a share of the slice distance (two may
+# each be off by a hundredth, in opposite directions); and largest shear of the whole stack, in pixels.
 _BESIDE_PX, _BESIDE, _LEANING_PX = 0.1, 0.0202, 0.5
 
 
 def settle_headers(datasets: Sequence[Any]) -> None:
-    """Give all slices the orientation and pixel spacing of the first where they differ by rounding alone.
+    """Give all slices the orientation and pixel spacing of the first if they differ only by rounding.
 
-    A lone slice that does not state its distance from the next one takes its thickness for it.
+    For a single slice without a distance to the next one, the thickness is used.
     """
     if len(datasets) == 1 and not datasets[0].get("SpacingBetweenSlices") and datasets[0].get("SliceThickness"):
         datasets[0].SpacingBetweenSlices = datasets[0].SliceThickness
@@ -34,14 +34,14 @@ def settle_headers(datasets: Sequence[Any]) -> None:
 
 
 def check_stack(datasets: Sequence[Any], file: Path) -> None:
-    """Refuse a stack in which a slice lies beside the others, or which leans: its voxels would be in the wrong place.
+    """Refuse a stack that is sheared or has a shifted slice: its voxels would have wrong positions.
 
     Args:
         datasets: The slices of a series, or one data set with many frames.
-        file: For the error.
+        file: File that the error names.
 
     Raises:
-        UserError: With the distance in mm. A position that is missing passes: reading the volume reports it.
+        UserError: With the distance in mm. A missing position is accepted: reading the volume reports it.
     """
     planes = list(_planes(datasets))
     if len(planes) < 2 or any(plane is None for plane in planes):
@@ -71,7 +71,7 @@ def _longest(vectors: NDArray[np.float64]) -> float:
 
 
 def _planes(datasets: Sequence[Any]) -> Iterator[tuple[Any, Any, Any] | None]:
-    """Yield position, orientation and pixel spacing of each slice or frame; None where one is not stated."""
+    """Yield position, orientation and pixel spacing of each slice or frame; None for each that is not stated."""
     for dataset in datasets:
         frames = dataset.get("PerFrameFunctionalGroupsSequence")
         shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]

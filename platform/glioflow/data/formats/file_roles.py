@@ -1,6 +1,6 @@
-"""Which file of a cohort is what: image, mask of the tumor, or mask of the brain. The one place that decides by names.
+"""The role of each file of a cohort by its name: image, tumor mask or brain mask. No other module decides by names.
 
-A cohort may say it in `cohort.yaml`, a file beside its cases:
+A cohort may declare the roles in `cohort.yaml`, a file beside its cases:
 
     images: ["*_flair.nii.gz", "*_t1.nii.gz"]    # patterns of names, or of paths in the cohort
     masks: ["*_tumor.nii.gz"]
@@ -10,11 +10,11 @@ A cohort may say it in `cohort.yaml`, a file beside its cases:
     outlines: [GTV]                              # which outlines of radiotherapy (RTSTRUCT) are the mask
     skip_incomplete: true                        # leave out cases that lack a sequence
     resample_to: flair                           # channel onto whose grid the other images of a case are resampled
-    each_case_is_a_person: true                  # names that differ in a day or visit alone are of several persons
-    mask_source: automated                       # where a data set has several kinds of masks (see `layouts`)
+    each_case_is_a_person: true                  # names that differ only in a day or visit are different persons
+    mask_source: automated                       # kind of masks, if a data set has several (see `layouts`)
 
-Files that no pattern fits are guessed by their names where `cohort.yaml` has none of that kind, and left out where it
-has.
+If `cohort.yaml` has no patterns for a role, it is guessed from the names of files; if it has, other files are
+skipped.
 """
 
 import os
@@ -37,16 +37,16 @@ Role = Literal["image", "mask", "brain_mask"]
 DECLARED = "cohort.yaml"
 _ENDING = r"\.(?:tiff?|png|nii|nii\.gz|mha|nrrd)$"
 _MARK = r"(?:masks?|(?:d|prob)?segs?|segm|segmentations?|labels?|labelmaps?)"
-# Words that alone mean a mask of the tumor: as an image it would tell the network the answer.
+# Words that by themselves mean a tumor mask, which must never be used as an image.
 _TUMOR = rf"(?:tumou?rs?[_ -]?{_MARK}|lesions?|tumou?rs?|gtv|gt|ground[_-]?truth|truth|roi|annotations?)"
-# Whose masks are not of a tumor: the brain and its parts, the head, and where an image is valid.
+# Words for masks of something other than tumor: the brain and its parts, the head, the valid part of an image.
 _BRAIN = (
     r"(?:brain|nobrain|(?:hd[_-]?)?bet|synthstrip|skull|skull[_-]?strip(?:ped)?|icv|tiv|intracranial|cavity|eyes?"
     r"|vessels?|head|scalp|face|foreground|background|valid|parenchyma|tissues?|wm|gm|csf|(?:white|gr[ae]y)[_-]?matter|ventricles?|hippocamp(?:us|i)|cerebell(?:um|ar)|thalam(?:us|i)|brain[_-]?stem)"
 )
 _ATLAS = r"(?:aseg|aparc(?:[._+-]?[a-z0-9]+)*|wmparc|ribbon)"
 MASK_NAME = re.compile(rf"(?:^|[_. -])(?:{_MARK}|{_TUMOR}){_ENDING}|\.seg\.nrrd$", re.IGNORECASE)
-# What follows the mark says whose mask it is, as in `p1_seg_manual`; images are named by their sequence or number.
+# Words after `seg` or `mask` describe the mask, as in `p1_seg_manual`; images are named by sequence or number.
 _MARKED = re.compile(rf"(?:^|[_. -]){_MARK}[_. -](?P<after>.*){_ENDING}", re.IGNORECASE)
 BRAIN_NAME = re.compile(
     rf"(?:^|[_-])(?:{_BRAIN}[_-]?{_MARK}|{_MARK}[_-]{_BRAIN}|{_ATLAS}){_ENDING}",
@@ -55,7 +55,7 @@ BRAIN_NAME = re.compile(
 
 
 class FileRoles(BaseModel):
-    """What a cohort says about its files; the defaults say nothing.
+    """The declarations of a cohort about its files; by default there are none.
 
     Attributes:
         images: Patterns of image files.
@@ -63,12 +63,12 @@ class FileRoles(BaseModel):
         brain_masks: Patterns of brain masks.
         labels: Name of each label value.
         scheme: Name of a label scheme, in place of `labels`.
-        outlines: Names of the outlines in DICOM's RTSTRUCT files that are the mask, as labels 1, 2 and so on.
-        skip_incomplete: Whether cases of NIfTI files that lack a sequence are left out.
+        outlines: Names of the outlines in DICOM's RTSTRUCT files that form the mask, as labels 1, 2 and so on.
+        skip_incomplete: Whether to skip cases of NIfTI files that lack a sequence.
         resample_to: Channel onto whose grid the others are resampled; in NIfTI and DICOM.
-        mask_threshold: Above which a value of a mask is tumor, where masks were blurred; only in copies of the LGG set.
-        each_case_is_a_person: Whether no two cases are of one person, whatever visits their names seem to state.
-        mask_source: Which masks are taken where a data set has several kinds; `any` takes the first that a case has.
+        mask_threshold: Value of a blurred mask above which a pixel is tumor; only in copies of the LGG set.
+        each_case_is_a_person: Whether every case is a different person, even if names seem to state visits.
+        mask_source: Kind of masks to use if a data set has several; `any` uses the first that a case has.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -86,29 +86,29 @@ class FileRoles(BaseModel):
     _root: Path | None = PrivateAttr(default=None)
 
     def below(self, root: Path) -> "FileRoles":
-        """Return the same for the files below `root`: the names of folders above it say nothing about them."""
+        """Return the same roles for the files below `root`, ignoring the names of folders above it."""
         same = self.model_copy()
         same._root = root
         return same
 
     @property
     def has_patterns(self) -> bool:
-        """Whether it says which files are what."""
+        """Whether any role is declared."""
         return bool(self.images or self.masks or self.brain_masks)
 
     def declares(self, file: Path) -> bool:
-        """Return whether it says what a file is, which is guessed else."""
+        """Return whether the role of a file is declared rather than guessed."""
         return self._declared(file) is not None
 
     def of(self, file: Path) -> Role | None:
-        """Return what a file is; None for one that is left out."""
+        """Return the role of a file; None if it is skipped."""
         if (declared := self._declared(file)) is not None:
             return declared[0]
         guessed = guess_role(file, self._root)
         return None if self._patterns[guessed] else guessed
 
     def case_of(self, file: Path) -> str | None:
-        """Return what the star of a declared `*<ending>` stands for in a file's name; None where no such one fits."""
+        """Return the part of a file's name that the star of a declared `*<ending>` matches; None if none matches."""
         _, pattern = self._declared(file) or (None, "")
         ending = pattern.removeprefix("*")
         whole = pattern.startswith("*") and ending and not set(ending) & set("*?[/")
@@ -135,14 +135,14 @@ INCOMPLETE = f"complete it, or leave such cases out with `skip_incomplete: true`
 
 
 def note_left_out(left_out: Sequence[str]) -> tuple[str, ...]:
-    """Return the sentence that names the cases that were left out; none where there are none."""
+    """Return the sentence that names the skipped cases, if there are any."""
     return (f"cases left out, since they lack a sequence: {'; '.join(left_out)}",) if left_out else ()
 
 
 def guess_role(file: Path, root: Path | None = None) -> Role:
-    """Return what a file is by its name: `x_brain_mask` is not of a tumor, `x_mask` and `x-seg` are; others are images.
+    """Return the role of a file by its name: brain mask (`x_brain_mask`), tumor mask (`x_mask`, `x-seg`) or image.
 
-    In a folder below `root` such as `masks`, with `images` beside it, all are masks.
+    In a folder such as `masks` below `root`, with `images` beside it, all files are masks.
     """
     if BRAIN_NAME.search(file.name):
         return "brain_mask"
@@ -150,7 +150,7 @@ def guess_role(file: Path, root: Path | None = None) -> Role:
 
 
 def _is_marked(name: str) -> bool:
-    """Return whether a name has the mark of a mask before its end, and no sequence or number of a channel."""
+    """Return whether a name contains a mask word before its end, and no sequence or channel number."""
     marked = _MARKED.search(name)
     pieces = re.split(r"[_. -]", name[: name.lower().rfind(".nii")] if ".nii" in name.lower() else Path(name).stem)
     return marked is not None and not re.search(r"\d{4,}$", marked["after"]) and not any(map(is_channel_name, pieces))
@@ -162,16 +162,16 @@ def is_mask_name(name: str) -> bool:
 
 
 def case_name(name: str) -> str:
-    """Return a mask's name without what marks it as one, e.g. `a` of `a_mask.nii.gz` and of `a_brain_mask.nii.gz`."""
+    """Return a mask's name without its mask words, e.g. `a` for `a_mask.nii.gz` and `a_brain_mask.nii.gz`."""
     bare = MASK_NAME.sub("", BRAIN_NAME.sub("", name))
     return (_MARKED.sub("", bare) if _is_marked(bare) else bare).strip("_. -")
 
 
 def declared_in(path: Path) -> list[Path]:
-    """Return the `cohort.yaml` that holds for a folder: its own, or that of the one above; none or one.
+    """Return the `cohort.yaml` that applies to a folder, in it or in the one above, if any.
 
     Raises:
-        UserError: If it is no file, but a folder or a link to nowhere.
+        UserError: If it is not a file, but a folder or a broken link.
     """
     there = [file for folder in (path, path.parent) if os.path.lexists(file := folder / DECLARED)][:1]
     if there and not there[0].is_file():
@@ -180,7 +180,7 @@ def declared_in(path: Path) -> list[Path]:
 
 
 def roles_for(format: str, path: Path, *uses: str) -> FileRoles:
-    """Read `cohort.yaml` for a format that uses these keys of it; see `read_roles`.
+    """Read `cohort.yaml` for a format that uses only these keys; see `read_roles`.
 
     Raises:
         UserError: As `read_roles`, or if the folder's own file has a key that the format does not use.

@@ -1,7 +1,7 @@
-"""MetaImage (`.mha`) and NRRD files in one piece, as BraTS 2013, nnU-Net and 3D Slicer write them.
+"""MetaImage (`.mha`) and NRRD files with attached data, as BraTS 2013, nnU-Net and 3D Slicer write them.
 
-They are read here and not by a library: the parsers of ITK believe any size, open any file that a header names, and end
-the process over a header whose lists are longer than they expect.
+No library is used: the parsers of ITK trust any size, open any file that a header names, and abort
+the process if a list in a header is longer than they expect.
 
 Sources: MetaIO's documentation of tags (Kitware); the definition of NRRD 5 (teem.sourceforge.net/nrrd/format.html).
 """
@@ -36,7 +36,7 @@ _NRRD_TYPES = {
     **dict.fromkeys(("ulonglong", "unsigned long long", "uint64", "uint64_t"), "u8"),
     **{"float": "f4", "double": "f8"},
 }
-# Where the axes of a space point, as signs of left, posterior and superior.
+# Directions of the axes of a space, as signs of left, posterior and superior.
 _SPACES = {
     **dict.fromkeys(("left-posterior-superior", "lps", "scanner-xyz", ""), (1, 1, 1)),
     **dict.fromkeys(("right-anterior-superior", "ras"), (-1, -1, 1)),
@@ -47,9 +47,9 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @dataclass(frozen=True)
 class _Layout:
-    """What a header says: sides along X, Y, Z, type of a voxel, packed or not, and the affine to LPS millimeters.
+    """The contents of a header: size along X, Y, Z, type of a voxel, compression, and the affine to LPS millimeters.
 
-    `oriented` is whether it says where the axes point.
+    `oriented` is whether it states the directions of the axes.
     """
 
     shape: tuple[int, ...]
@@ -61,7 +61,7 @@ class _Layout:
 
 
 def is_itk(name: str) -> bool:
-    """Return whether a file is MetaImage or NRRD in one piece, by its name."""
+    """Return whether a file is MetaImage or NRRD with attached data, by its name."""
     return name.lower().endswith((".mha", ".nrrd"))
 
 
@@ -70,14 +70,14 @@ def read_itk(path: Path, *, most_voxels: int) -> tuple[NDArray[np.generic], NDAr
 
     Args:
         path: The file.
-        most_voxels: Limit of its voxels.
+        most_voxels: Largest number of voxels.
 
     Returns:
-        Its voxels (X, Y, Z), the affine (4, 4) from their indices to RAS millimeters, and whether the header says
-        where the axes point.
+        Its voxels (X, Y, Z), the affine (4, 4) from their indices to RAS millimeters, and whether the header states
+        the directions of the axes.
 
     Raises:
-        UserError: If it is damaged, no volume of one value a voxel, without a spacing, or its voxels are elsewhere.
+        UserError: If it is damaged, not a volume of one value per voxel, lacks a spacing, or has detached data.
         TooLarge: If it states more voxels than the limit.
     """
     layout = _read_layout(path)
@@ -97,15 +97,15 @@ def read_itk(path: Path, *, most_voxels: int) -> tuple[NDArray[np.generic], NDAr
 
 
 def count_values(path: Path) -> tuple[int, int]:
-    """Return how many voxels and bytes of them a header states; raises `UserError` as `read_itk`."""
+    """Return the number of voxels and their bytes in a header; raises `UserError` as `read_itk` does."""
     layout = _read_layout(path)
     voxels = math.prod(layout.shape)
     return voxels, voxels * layout.dtype.itemsize
 
 
 def _unpack(packed: bytes, size: int) -> bytes:
-    """Return `size` bytes of what was packed by zlib or gzip; its end must follow, where its checksum is."""
-    unpacker = zlib.decompressobj(wbits=47)  # either of the two
+    """Return `size` bytes unpacked from zlib or gzip data, which must then end with its checksum."""
+    unpacker = zlib.decompressobj(wbits=47)  # zlib or gzip
     content = unpacker.decompress(packed, size) if size else b""
     rest = unpacker.decompress(unpacker.unconsumed_tail, 1)
     return content if unpacker.eof and not rest else b""
@@ -134,7 +134,7 @@ def _read_layout(path: Path) -> _Layout:
 
 
 def _fields(head: bytes, mark: str) -> dict[str, str]:
-    """Return the fields of a header by their names in lower case; a name that stands twice has no meaning."""
+    """Return the fields of a header by their names in lower case; a repeated name is ambiguous."""
     fields: dict[str, str] = {}
     for line in head.decode("latin-1").splitlines():
         name, separator, value = line.partition(mark)
@@ -209,7 +209,7 @@ def _sides(text: str) -> tuple[int, ...]:
 
 
 def _numbers(fields: Mapping[str, str], names: tuple[str, ...], count: int, default: str) -> NDArray[np.float64]:
-    """Return the numbers of the first of the fields that is there."""
+    """Return the numbers of the first field that is present."""
     text = next((fields[name] for name in names if name in fields), default)
     if not text:
         raise ValueError(f"no {names[0]}")

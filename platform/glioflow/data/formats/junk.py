@@ -9,12 +9,12 @@ _PACKED = (".tar", ".tar.gz", ".tgz", ".zip", ".7z", ".rar")
 
 
 def is_junk(name: str) -> bool:
-    """Return whether a file or folder is none of a cohort's, by its name; hidden ones, such as `._a.nii`, are not."""
+    """Return whether a file or folder does not belong to a cohort, by its name, such as the hidden `._a.nii`."""
     return name.startswith(".") or name.lower() in _NAMES
 
 
 def find_junk(path: Path) -> Iterable[str]:
-    """Yield the names of what lies around below `path`, relative to it; what is inside such a folder is not listed."""
+    """Yield the leftovers below `path`, relative to it, without the contents of such folders."""
     for folder, folders, names in os.walk(path):
         for name in sorted((*folders, *names)):
             if is_junk(name):

@@ -1,6 +1,6 @@
-"""How public data sets lie on disk: the one table. Reads no file and knows no folder; `published` reads by it.
+"""The table of the file layouts of public data sets. Reads no file; `published` reads files by it.
 
-Where each layout was seen is in `docs/data-sets.md`.
+`docs/data-sets.md` names the source of each layout.
 """
 
 import re
@@ -12,16 +12,16 @@ _END = r"\.nii(?:\.gz)?$"
 
 @dataclass(frozen=True)
 class Layout:
-    """One data set as it is published.
+    """The layout of one published data set.
 
     Attributes:
-        key: By which `check` and the documentation call it.
+        key: Its name in `check` and the documentation.
         file: Matches the end of a file's path, with forward slashes. Groups: `what`, which `channels` and `masks` name;
-            `case`, or else `person` and `visit`, which make it; `institution`, where the path tells it.
+            `case`, or else `person` and `visit`, which form it; `institution`, if the path contains it.
         channels: Channel of each `what` that is an image, in the order of channels; in lower case.
-        masks: Kind of each `what` that is a mask of the tumor, by which a person chooses one; the first is taken where
-            nobody does. In lower case.
-        scheme: What the labels of its masks mean; None where the sources disagree, so that a person must say it.
+        masks: Kind of each `what` that is a tumor mask, by which the user chooses one; the first is the default.
+            In lower case.
+        scheme: Meaning of the labels of its masks; None if the sources disagree, so that the user must choose.
         optional: Channels that a case may lack.
     """
 
@@ -34,7 +34,7 @@ class Layout:
 
 
 def _layout(key: str, file: str, channels: str, masks: Mapping[str, str], scheme: str | None) -> Layout:
-    """Return a layout; `channels` are words such as `flair=FLAIR`: a channel, and what files call it."""
+    """Return a layout; `channels` are words such as `flair=FLAIR`: a channel and its name in files."""
     named = {what: channel for channel, what in (word.split("=") for word in channels.split())}
     pattern = re.compile(r"(?:^|/)" + file, re.IGNORECASE)
     return Layout(
@@ -46,7 +46,7 @@ def _layout(key: str, file: str, channels: str, masks: Mapping[str, str], scheme
     )
 
 
-# Order matters: the first one that has an image among the files is taken.
+# Order matters: the first one that matches an image is used.
 LAYOUTS: tuple[Layout, ...] = (
     _layout(
         "UPENN-GBM",

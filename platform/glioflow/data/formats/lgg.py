@@ -1,9 +1,9 @@
-"""The LGG cohort on disk: a folder of TIFF slices per case, masks beside them, one `data.csv`. Knows no other format.
+"""The layout of the LGG cohort: a folder of TIFF slices per case, masks beside them, one `data.csv`.
 
 A case is `TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_<n>.tif` with `..._<n>_mask.tif`; the patient is `TCGA_CS_4941`.
 
 Copies of it have PNG in place of TIFF, the slices of all cases in one folder or in `images` and `masks`, and masks of
-three channels, of 0 and 65535, or blurred by JPEG. The archive holds its cases twice, of which one copy is read.
+three channels, of 0 and 65535, or blurred by JPEG. The archive holds its cases twice; one copy is read.
 """
 
 import os
@@ -26,26 +26,26 @@ from glioflow.errors import UserError
 CHANNELS = ("pre", "flair", "post")
 LABELS = {1: "tumor"}
 LAYOUT = "the LGG set of Buda et al."
-# What is wrong with a case folder, in the words of reader and checks.
+# Problems of a case folder, for the reader and the checks.
 NO_SLICES = "a case folder must hold slices named <case>_<n>.tif"
 NO_SLICE_OF_MASK = "a mask has no slice of its number"
 NO_MASK_OF_SLICE = "a slice has no mask, and others have one"
 
 _SLICE = re.compile(r"^(?P<case>.+)_(?P<number>-?\d{1,6})(?P<mask>_mask)?\.(?:tiff?|png)$", re.IGNORECASE)
-# The folders of masks and of images that stand side by side in copies.
+# Folders of masks and of images that are side by side in copies.
 _IMAGE_FOLDERS, _MASK_FOLDERS = ("images", "image", "imgs"), ("masks", "mask")
 _WRAPPERS = ("kaggle_3m", "lgg-mri-segmentation")
 _TCGA = re.compile(r"^(?P<patient>TCGA_(?P<institution>[A-Z0-9]{2})_[A-Z0-9]{4})_\d{8}$")
 
 
 def detect(path: Path, files: Sequence[Path] = ()) -> bool:
-    """Return whether `path`, or the `kaggle_3m` in it, holds folders of numbered slices, or those of several cases."""
+    """Return whether `path`, or `kaggle_3m` in it, holds folders of numbered slices, or slices of several cases."""
     root = root_of(path)
     return any(_is_case(folder) for folder in case_folders(root)) or len(flat_cases(root)) > 1
 
 
 def open(path: Path) -> Cohort:
-    """List the cases in `path`, or in the `kaggle_3m` in it.
+    """List the cases in `path`, or in `kaggle_3m` in it.
 
     Raises:
         UserError: If there is no case, a case folder is empty, a slice has no mask while others have, a mask has no
@@ -61,7 +61,7 @@ def open(path: Path) -> Cohort:
 
 
 def cohort_of(root: Path, cases: Iterable[CaseFiles]) -> Cohort:
-    """Return the cohort of these cases, with its table and what `cohort.yaml` says of its masks."""
+    """Return the cohort of these cases, with its table and the mask settings of `cohort.yaml`."""
     cases = tuple(cases)
     roles = roles_for("lgg", root, "mask_threshold", "each_case_is_a_person")
     table, threshold = root / "data.csv", roles.mask_threshold
@@ -84,8 +84,8 @@ def cohort_of(root: Path, cases: Iterable[CaseFiles]) -> Cohort:
 
 
 def case_folders(root: Path) -> list[Path]:
-    """Return the folders in `root`, sorted, without what other programs left there."""
-    with os.scandir(root) as entries:  # which asks the disk once for all, not once for each
+    """Return the folders in `root`, sorted, without leftovers of other programs."""
+    with os.scandir(root) as entries:  # one call for all entries, not one for each
         return sorted(root / entry.name for entry in entries if entry.is_dir() and not is_junk(entry.name))
 
 
@@ -113,7 +113,7 @@ def _case(name: str, images: Mapping[int, Path], masks: Mapping[int, Path], fold
 def flat_cases(root: Path) -> dict[str, tuple[dict[int, Path], dict[int, Path]]]:
     """Return the slices and masks by case of one folder, or of `images` and `masks` in it; empty without any.
 
-    Pictures next to folders of cases, and PNG files without a single mask, are not slices: other programs draw them.
+    Pictures next to folders of cases, and PNG files without any mask, are not slices: other programs made them.
     """
     below = {folder.name.lower(): folder for folder in case_folders(root)}
     if any(_is_case(folder) for name, folder in below.items() if name not in (*_IMAGE_FOLDERS, *_MASK_FOLDERS)):
@@ -139,7 +139,7 @@ def read(case: CaseFiles, *, threshold: int | None = None) -> Case:
 
     Args:
         case: The files of the case, a slice followed by its mask.
-        threshold: Above which a value of a mask is tumor; None takes masks of two values only.
+        threshold: Value of a mask above which a pixel is tumor; None accepts only masks of two values.
 
     Raises:
         UserError: If a file cannot be read, is not 8-bit RGB, differs in size from the others, or a mask is not binary.
@@ -170,7 +170,7 @@ def read(case: CaseFiles, *, threshold: int | None = None) -> Case:
 
 
 def pair_slices(files: Iterable[Path]) -> tuple[dict[int, Path], dict[int, Path]]:
-    """Return the slices and the masks among the files, by number; files of other names are left out.
+    """Return the slices and the masks among the files, by number; files with other names are skipped.
 
     Raises:
         UserError: If two files have the same number, as `_1.tif` and `_01.tif`.
@@ -182,7 +182,7 @@ def pair_slices(files: Iterable[Path]) -> tuple[dict[int, Path], dict[int, Path]
 
 
 def split_masks(files: Sequence[Path]) -> tuple[dict[int, Path], dict[int, Path]]:
-    """Return the slices and the masks of a case by number; in `masks` beside `images` both may have one name."""
+    """Return the slices and the masks of a case by number; in `masks` beside `images`, both may have the same name."""
     if len({file.parent for file in files}) < 2:
         return pair_slices(files)
     is_mask = [file.parent.name.lower() in _MASK_FOLDERS or _is_mask(file) for file in files]
@@ -196,7 +196,7 @@ def _is_mask(file: Path) -> bool:
 
 
 def _of_one_kind(files: Iterable[Path]) -> list[Path]:
-    """Return the files that are named like slices or masks: TIFF, or where there is none, PNG."""
+    """Return the files that are named like slices or masks: TIFF, or PNG if there is no TIFF."""
     named = sorted(file for file in files if _SLICE.match(file.name) and not is_junk(file.name))
     return [file for file in named if not is_png(file)] or named
 
@@ -224,14 +224,14 @@ def patient_of(case_id: str) -> tuple[str, str | None]:
 
 
 def root_of(path: Path) -> Path:
-    """Return the folder that holds the cases: `path`, or the `kaggle_3m` in it, also where one is in another."""
+    """Return the folder that holds the cases: `path`, or `kaggle_3m` in it, even if nested."""
     while nested := next((path / name for name in _WRAPPERS if (path / name).is_dir()), None):
         path = nested
     return path
 
 
 def _is_case(folder: Path) -> bool:
-    """Return whether a folder holds slices: any TIFF, or PNG named after the folder and nothing else."""
+    """Return whether a folder holds slices: any TIFF, or only PNG files named after the folder."""
     names = [file.name for file in folder.iterdir() if not is_junk(file.name)]
     slices = [name for name in names if _SLICE.match(name)]
     if any(not name.lower().endswith(".png") for name in slices):

@@ -13,7 +13,7 @@ _CHANNELS = 3
 
 
 def read_slice(path: Path) -> NDArray[np.uint8]:
-    """Read one slice, (H, W, 3) uint8; raises `UserError` if the file is unreadable or another kind of image."""
+    """Read one slice, (H, W, 3) uint8; raises `UserError` if the file is unreadable or not an RGB image."""
     pixels = read_pixels(path)
     if pixels.dtype == np.uint16 and not (pixels % 257).any():  # 8 bits stored in 16, as 0 and 65535
         pixels = pixels // 257
@@ -32,19 +32,19 @@ def read_mask(path: Path, shape: tuple[int, ...], threshold: int | None = None) 
 def to_binary(
     pixels: NDArray[np.generic], shape: tuple[int, ...], path: Path, threshold: int | None = None
 ) -> NDArray[np.uint8]:
-    """Return a mask of 0 and 255 (or 1, or 65535), read from `path`, as 0 and 1; raises `UserError` as `read_mask`.
+    """Return a mask of 0 and 255 (or 1, or 65535) as 0 and 1; raises `UserError` as `read_mask` does.
 
     Args:
         pixels: (H, W), or (H, W, C) with equal channels.
         shape: (H, W) of the slice.
         path: The file, for errors.
-        threshold: Above which a value is tumor; None takes masks of two values only.
+        threshold: Value above which a pixel is tumor; None accepts only masks of two values.
     """
     if pixels.ndim == 3 and pixels.shape[2] in (3, 4) and (pixels[..., :3] == pixels[..., :1]).all():
         pixels = pixels[..., 0]
     if pixels.shape != shape:
         raise UserError("a mask must have the size of its slice", f"{pixels.shape}, not {shape}", file=path)
-    if threshold is not None and pixels.max(initial=0) > 1:  # one of 0 and 1 is not blurred
+    if threshold is not None and pixels.max(initial=0) > 1:  # a mask of 0 and 1 is not blurred
         return np.asarray(pixels > threshold, np.uint8)  # type: ignore[operator]
     foreground = pixels != 0
     if foreground.any():

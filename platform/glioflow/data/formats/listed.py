@@ -1,7 +1,7 @@
-"""Cohorts whose files a list names: a csv with columns of paths, MONAI's datalists, and MONAI Label's datastore.
+"""Cohorts whose files are named in a list: a csv with columns of paths, MONAI's datalist, MONAI Label's datastore.
 
 A csv has a row for each case: `patient`, `case`, a column of paths for each sequence, and `mask`. A datalist is MONAI's
-`{"training": [{"image": [...], "label": ...}]}`. Either is given itself, or its folder under the names in `NAMES`.
+`{"training": [{"image": [...], "label": ...}]}`. The path is the list itself, or a folder with one named in `NAMES`.
 """
 
 import csv
@@ -43,16 +43,16 @@ class _Entry:
 
 
 def list_in(path: Path) -> Path | None:
-    """Return the list that `path` is, or that lies in it under a known name; None where there is none."""
+    """Return the list at `path`, or in it under a known name; None if there is none."""
     if path.is_file():
         return path if path.suffix.lower() in (".csv", ".json") else None
     lists = (path / name for name in NAMES if (path / name).is_file())
-    # A clinical table may be called so, too, and be in any encoding.
+    # A clinical table may have the same name, in any encoding.
     return next((file for file in lists if file.suffix != ".csv" or _columns_of_paths(_rows(file, "replace"))), None)
 
 
 def detect(path: Path, files: Sequence[Path] = ()) -> bool:
-    """Return whether a list of cases is there."""
+    """Return whether `path` is or contains a list of cases."""
     return list_in(path) is not None
 
 
@@ -120,7 +120,7 @@ def read(
 
 
 def folds_in(file: Path) -> dict[str, int]:
-    """Return the fold of each case in a datalist; empty where it has none."""
+    """Return the fold of each case in a datalist; empty if it has none."""
     description = _read_json(file)
     items = description.get("training", [])
     folds = {}
@@ -146,7 +146,7 @@ def _rows(file: Path, errors: str = "strict") -> list[dict[str, str | None]]:
 
 
 def _columns_of_paths(rows: Sequence[Mapping[str, str | None]]) -> list[str]:
-    """Return the columns of images, as the header writes them."""
+    """Return the columns of images, spelled as in the header."""
     special = (*_CASE, *_PATIENT, *_MASK, *_SITE)
     return [
         name
@@ -220,7 +220,7 @@ def _from_datalist(file: Path, description: Mapping[str, Any]) -> Iterable[_Entr
 
 
 def _from_datastore(root: Path) -> Iterable[_Entry]:
-    """List the images of MONAI Label's datastore, with the masks in `labels/final`, not the ones a model submitted."""
+    """List the images of MONAI Label's datastore, with the masks in `labels/final`, not those of a model."""
     masks = {stem(file): file for file in sorted((root / "labels" / "final").glob("*"), reverse=True)}
     for image in sorted(file for file in root.iterdir() if is_volume(file.name)):
         mask = masks.get(stem(image))
@@ -229,7 +229,7 @@ def _from_datastore(root: Path) -> Iterable[_Entry]:
 
 
 def _channels(images: Sequence[Path]) -> tuple[str, ...]:
-    """Return the channel in the name of each image, or numbers where one has none or two have the same."""
+    """Return the channel in the name of each image, or numbers if one has none or two have the same."""
     names = [channel_in(stem(image)) for image in images]
     if all(names) and len(set(names)) == len(names):
         return tuple(str(name) for name in names)
@@ -237,13 +237,13 @@ def _channels(images: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _case(images: Sequence[Path]) -> str:
-    """Return the name of a case by its images: before a sequence, of the only file, or of the folder."""
+    """Return the name of a case: the part before a sequence, the name of its only file, or its folder's name."""
     owner, folder = owner_of(stem(images[0])), images[0].parent.name
     return owner or (stem(images[0]) if owner is None and len(images) == 1 else folder)
 
 
 def _person(case: str, image: Path) -> str:
-    """Return the person of a case by its name, as BraTS, BIDS, a known data set or a visit has it."""
+    """Return the person of a case by its name, in the style of BraTS, BIDS, a known data set or visits."""
     if brats.is_named(case):
         return brats.person_of(case)[0]
     return person_in(case) or published.person_of(image) or person_of(case)

@@ -28,7 +28,7 @@ def read_mask(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float, float]
     if not path.exists():
         raise UserError(f"{path} does not exist", path, hint="give the file of a mask or the folder of one LGG case")
     if path.is_file() and is_nifti(path.name):
-        volume = read_volume(path)  # not as a study, which takes `_mask.nii.gz` for a mask without an image
+        volume = read_volume(path)  # not as a study, where `_mask.nii.gz` is a mask without an image
         return _labels(volume.data, path), volume.spacing_mm
     if path.is_file() and slices.is_slice(path.name):  # for the same reason
         image, spacing_mm = slices.read_image(path)[None], None
@@ -43,10 +43,10 @@ def read_mask(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float, float]
 
 
 def scheme_of(path: Path, labels: NDArray[np.uint8], name: str | None) -> LabelScheme:
-    """Return what the labels of a mask mean: the scheme `name`, or the one that its file's or folder's name tells.
+    """Return the meaning of the labels of a mask: the scheme `name`, or the one implied by its file's or folder's name.
 
     Raises:
-        UserError: If there is no such scheme, or neither name tells, or the mask holds other labels.
+        UserError: If there is no such scheme, neither name implies one, or the mask holds other labels.
     """
     values = [int(value) for value in np.unique(labels) if value]
     if name is not None:
@@ -74,5 +74,5 @@ def _labels(values: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
     ):
         raise UserError("a mask must hold whole label values from 0 to 255", file=path)
     if labels.max(initial=0) == 255 and np.isin(labels, (0, 255)).all():
-        return np.asarray(labels > 0, np.uint8)  # a binary mask as images store it
+        return np.asarray(labels > 0, np.uint8)  # a binary mask as stored in images
     return np.asarray(labels, np.uint8)

@@ -1,8 +1,8 @@
-"""Volumes in NIfTI, MetaImage and NRRD files, and cohorts of images and masks in them, including the layout of nnU-Net.
+"""Volumes in NIfTI, MetaImage and NRRD files, and cohorts of such images and masks, including nnU-Net's layout.
 
 A cohort is `imagesTr/<case>_0000.nii.gz` with `labelsTr/<case>.nii.gz` and `dataset.json`; or a folder per case, whose
 files are named after their channels; or BIDS, `sub-<person>[/ses-<visit>]/anat/`; or one folder of `<case>.nii.gz` with
-`<case>_mask.nii.gz` (or `_seg`, `_label`). `cohort.yaml` may say which file is what (see `file_roles`).
+`<case>_mask.nii.gz` (or `_seg`, `_label`). `cohort.yaml` may declare the roles of files (see `file_roles`).
 """
 
 from collections import Counter
@@ -38,17 +38,17 @@ _KEYS = (
     "skip_incomplete",
     "each_case_is_a_person",
 )
-# How many different values an image of an unknown name may have before it is no map of labels.
+# Largest number of values in an image with an unknown name that may be a label map.
 _MOST_LABELS = 12
 
 
 def detect(path: Path, files: Sequence[Path] = ()) -> bool:
-    """Return whether a volume is among the files, by its name, or pictures lie there as nnU-Net has them."""
+    """Return whether a volume is among the files, by its name, or the folder holds pictures as in nnU-Net."""
     return any(is_volume(file.name) for file in files) or nnunet.has_pictures(path)
 
 
 def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
-    """List the cases of a folder of NIfTI files, without those that lack a channel of most if `skip_incomplete`.
+    """List the cases of a folder of NIfTI files; `skip_incomplete` skips those that lack a channel most cases have.
 
     Raises:
         UserError: If a mask has no image, or `dataset.json` or `cohort.yaml` cannot be read.
@@ -79,7 +79,7 @@ def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
 def _complete_ones(
     cases: Sequence[CaseFiles], roles: FileRoles, description: Mapping[str, object]
 ) -> tuple[tuple[CaseFiles, ...], list[str]]:
-    """Return the cases with all channels that most have, by the names of files, and the others with what they lack."""
+    """Return the cases with all channels that most have, by file names, and the others with their missing channels."""
     named = [{name for name, _ in _channels(case, roles.only("image", case.files), description)} for case in cases]
     usual, _ = Counter(frozenset(names) for names in named).most_common(1)[0]
     lacking = {case.id: sorted(usual - names) for case, names in zip(cases, named, strict=True)}
@@ -88,7 +88,7 @@ def _complete_ones(
 
 
 def _layout(files: Sequence[Path], path: Path) -> str:
-    """Return what kind of folder it is, where its names tell."""
+    """Return the kind of folder, if its names identify it."""
     if description_files(files[0]):
         return "nnU-Net or the Decathlon (dataset.json)"
     return "BIDS" if any(part.startswith("sub-") for part in files[0].relative_to(path).parts[:-1]) else ""
@@ -99,11 +99,11 @@ def read(case: CaseFiles, *, roles: FileRoles = NO_ROLES, chosen: Mapping[str, s
 
     Args:
         case: The files of the case.
-        roles: What the cohort says about its files.
-        chosen: Image (the channel in its name, or its file's name) of a channel, where several would do.
+        roles: Declarations of the cohort about its files.
+        chosen: Image (the channel in its name, or its file's name) of a channel, if several fit.
 
     Raises:
-        UserError: If a file is damaged, the grids differ, or the mask holds a label that is not described.
+        UserError: If a file is damaged, the grids differ, or the mask holds an undeclared label.
     """
     masks, images = roles.only("mask", case.files), roles.only("image", case.files)
     if not images or len(masks) > 1:
@@ -113,7 +113,7 @@ def read(case: CaseFiles, *, roles: FileRoles = NO_ROLES, chosen: Mapping[str, s
         raise UserError(rule, shown, hint=f"say which with {kinds} in a file {DECLARED} beside the cases")
     description = read_description(case.files[0])
     labels = roles.labels or labels_in(description)
-    names, colored = stacked_names(description), is_picture(images[0].name)  # whose colors are channels
+    names, colored = stacked_names(description), is_picture(images[0].name)  # colors are channels
     if len(images) == 1 and len(names) > 1 and (colored or not NUMBERED.match(stem(images[0]))):
         stack = read_stack(images[0], names)
         channels = zip(rename_chosen([Series(name) for name in names], chosen), stack, strict=True)
@@ -136,15 +136,15 @@ def assemble(
     resample_to: str | None = None,
     guessed: Collection[str] = (),
 ) -> Case:
-    """Read images by channel and at most one mask into a case on one grid.
+    """Read images by channel, and at most one mask, into a case on one grid.
 
     Args:
         case: The case.
         images: File of each channel.
         masks: No file or one file.
         labels: Labels that the mask may hold besides 0.
-        resample_to: Channel onto whose grid the others are resampled; None takes images on one grid alone.
-        guessed: Channels whose files nobody called images: they may be masks.
+        resample_to: Channel onto whose grid the others are resampled; None accepts only images on one grid.
+        guessed: Channels whose files were not declared images: they may be masks.
 
     Raises:
         UserError: If a file is damaged, the grids differ, or the mask holds another label.
@@ -206,7 +206,7 @@ def join(
 
 
 def _check_gray(name: str, file: Path, volume: Volume) -> None:
-    """Refuse labels under a name that is no channel's; raises `UserError`."""
+    """Refuse a label map whose name is not a known channel; raises `UserError`."""
     if not is_channel_name(name) and (labels := _labels_in(volume)):
         rule = f"an image must hold gray values, and {name} holds labels: is it a mask?"
         hint = f"say which file is what in a file {DECLARED} beside the cases"
@@ -214,7 +214,7 @@ def _check_gray(name: str, file: Path, volume: Volume) -> None:
 
 
 def _labels_in(volume: Volume) -> list[int]:
-    """Return the values of a volume that has only a few, 0 among them, as labels are; of any other, none."""
+    """Return the values of a volume if they are few and include 0, like labels; else none."""
     for part in (volume.data.ravel()[:: max(1, volume.data.size // 4096)], volume.data):
         values = np.unique(part)
         if len(values) > _MOST_LABELS:
@@ -224,7 +224,7 @@ def _labels_in(volume: Volume) -> list[int]:
 
 
 def _channels(case: CaseFiles, images: list[Path], description: Mapping[str, object]) -> list[tuple[str, Path]]:
-    """Name each image: numbered files by `dataset.json`, others by the part of their name that follows the case's."""
+    """Name each image: numbered files by `dataset.json`, others by the part of their name after the case's."""
     known = description.get("channel_names") or description.get("modality")
     names = []
     for file in images:

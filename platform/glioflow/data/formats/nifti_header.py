@@ -1,4 +1,4 @@
-"""The header of a NIfTI file, read with bounds before a library reads any of it, and the file opened by what it is."""
+"""Bounded checks of a NIfTI header before a library reads the file, and opening of the file by its content."""
 
 import gzip
 import math
@@ -16,16 +16,16 @@ _GZIP = b"\x1f\x8b"
 
 
 def read_header(path: Path, *, most: int = 1) -> Any:
-    """Return the header of a NIfTI file, checked: a volume of real numbers that fits in memory, soon after the header.
+    """Return the checked header of a NIfTI file: a volume of real numbers that fits in memory, close to the header.
 
     Args:
         path: The file.
-        most: How many volumes it may hold, along its fourth axis.
+        most: Largest number of volumes, along its fourth axis.
 
     Raises:
-        UserError: If it is damaged, or states something else.
+        UserError: If it is damaged, or not such a volume.
         TooLarge: If it states more than `MAX_VOXELS`.
-        OSError: If the file cannot be read, or is packed and damaged.
+        OSError: If the file cannot be read, or is compressed and damaged.
     """
     import nibabel
 
@@ -51,9 +51,9 @@ def read_header(path: Path, *, most: int = 1) -> Any:
 
 
 def open_volume(path: Path) -> Any:
-    """Return nibabel's image of a file whose header was checked; whether it is packed its bytes say, not its name.
+    """Return nibabel's image of a file with a checked header; its bytes, not its name, show whether it is compressed.
 
-    A packed file is read to its end, where its checksum is: a library stops at the last voxel.
+    A compressed file is read to its end to verify its checksum: a library stops at the last voxel.
     """
     import nibabel
 
@@ -70,13 +70,13 @@ def open_volume(path: Path) -> Any:
 
 
 def is_packed(path: Path) -> bool:
-    """Return whether the bytes of a file are gzip's."""
+    """Return whether a file begins with the bytes of gzip."""
     with path.open("rb") as file:
         return file.read(2) == _GZIP
 
 
 def num_values(header: Any) -> int:
-    """Return how many values a header states."""
+    """Return the number of values in a header."""
     return math.prod(int(side) for side in header.get_data_shape())
 
 
@@ -102,7 +102,7 @@ def _check_shape(header: Any, path: Path, most: int) -> None:
 
 
 def _check_extensions(file: IO[bytes], head: bytes, end: int, header: Any, path: Path) -> None:
-    """Refuse extensions that state to be longer than the room before the voxels: a library would read them whole."""
+    """Refuse extensions that are longer than the space before the voxels: a library would read all of it."""
     start = int(header["sizeof_hdr"]) + 4
     if len(head) < start or not head[start - 4]:
         return
@@ -117,7 +117,7 @@ def _check_extensions(file: IO[bytes], head: bytes, end: int, header: Any, path:
 
 
 def millimeters(header: Any, path: Path) -> float:
-    """Return how many millimeters the header's unit of space has; one that it does not state is a millimeter."""
+    """Return the header's unit of space in millimeters; an unstated unit is a millimeter."""
     try:
         unit = header.get_xyzt_units()[0]
     except KeyError:
@@ -126,7 +126,7 @@ def millimeters(header: Any, path: Path) -> float:
 
 
 def check_spacing(header: Any, path: Path) -> None:
-    """Refuse a header whose affine rests on a spacing that it does not state: nibabel takes 1 mm for it."""
+    """Refuse a header whose affine depends on an unstated spacing, for which nibabel assumes 1 mm."""
     spacing = [float(step) for step in header["pixdim"][1:4]]
     if int(header["sform_code"]) > 0 or all(
         step != 0 for step, side in zip(spacing, header.get_data_shape(), strict=False) if side > 1
@@ -137,5 +137,5 @@ def check_spacing(header: Any, path: Path) -> None:
 
 
 def is_oriented(header: Any) -> bool:
-    """Return whether a header says where the volume lies: where both codes are 0, only its spacing means something."""
+    """Return whether a header states the position of the volume: if both codes are 0, only its spacing is valid."""
     return bool(int(header["qform_code"]) or int(header["sform_code"]))
