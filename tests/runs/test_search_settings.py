@@ -54,7 +54,7 @@ def test_pairs_that_make_sense_are_taken_and_the_rest_refused_with_the_choices(s
             "must be one objective",
         ),
         ({"space": RATE, "objectives": ["hd95"]}, "must include dice"),
-        ({"space": {"training.num_workers": {"kind": "int", "low": 1, "high": 2}}}, "resources are booked"),
+        ({"space": {"training.num_workers": {"kind": "int", "low": 1, "high": 2}}}, "book the same resources"),
         (
             {"sampler": "random", "scheduler": "pbt", "space": RATE, "folds": 2},
             "must be 1 in a pbt search",
