@@ -1,4 +1,4 @@
-"""The nodes that a cluster's autoscaler may add: `GLIOFLOW_AUTOSCALED_NODES` lists them, because Ray does not."""
+"""Nodes that a cluster's autoscaler may add, listed in `GLIOFLOW_AUTOSCALED_NODES` because Ray does not list them."""
 
 import os
 import re
@@ -9,15 +9,15 @@ from glioflow.errors import UserError
 
 AUTOSCALED_NODES = "GLIOFLOW_AUTOSCALED_NODES"
 _GROUP = re.compile(r"\s*(\d+) of CPU (\d+)(?: GPU (\d+))?\s*")
-# How many trials may wait for a node at once. Tune lets one wait where a study chooses the next trial.
+# Number of trials that may wait for a node at once. Tune lets one wait if a study chooses the next trial.
 _WAITING_TRIALS = "TUNE_MAX_PENDING_TRIALS_PG"
 
 
 def nodes_to_come(alive: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-    """Return what the nodes have that the autoscaler may still add.
+    """Return the resources of the nodes that the autoscaler may still add.
 
     Args:
-        alive: What the cluster's nodes have. One with the CPUs and GPUs of a listed node is that node.
+        alive: Resources of the running nodes. One with the CPUs and GPUs of a listed node counts as that node.
 
     Raises:
         UserError: If the list cannot be read.
@@ -49,11 +49,11 @@ def _listed_nodes() -> Iterator[dict[str, float]]:
 
 @contextmanager
 def letting_trials_wait(at_once: int, to_come: int) -> Iterator[None]:
-    """Let, in a block, as many trials wait as may run at once: an autoscaler adds nodes for what waits.
+    """Let as many trials wait in a block as may run at once, since an autoscaler adds nodes only for waiting work.
 
     Args:
-        at_once: So many trials may run at once.
-        to_come: How many nodes may still be added. Where none may, no trial waits that need not be chosen yet.
+        at_once: Number of trials that may run at once.
+        to_come: Number of nodes that may still be added. With none, no trial is chosen before it can run.
     """
     if not to_come or _WAITING_TRIALS in os.environ:
         yield

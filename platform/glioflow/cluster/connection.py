@@ -1,4 +1,4 @@
-"""The one place that connects to Ray or starts a local one: address, token, resources, telemetry off."""
+"""Connection to Ray or start of a local cluster: address, token, resources, telemetry off."""
 
 import os
 import re
@@ -22,13 +22,13 @@ _CONNECT_S = 3.0
 
 
 def connect(*, num_cpus: int | None = None) -> None:
-    """Connect to the cluster at `RAY_ADDRESS`, or start a local one of our own; does nothing the second time.
+    """Connect to the cluster at `RAY_ADDRESS`, or start a local one; do nothing if already connected.
 
     Args:
         num_cpus: CPUs of a local cluster; None takes the machine's.
 
     Raises:
-        UserError: If `RAY_ADDRESS` is set and no cluster answers there, no folder will do for its sockets, or what is
+        UserError: If `RAY_ADDRESS` is set and no cluster answers there, no folder suits its sockets, or what is
             secret cannot be written to the home.
         RunFailed: If Ray does not start on this machine.
     """
@@ -37,7 +37,7 @@ def connect(*, num_cpus: int | None = None) -> None:
 
     if ray.is_initialized():
         return
-    if home_uri() is not None:  # one path on every node
+    if home_uri() is not None:  # the same path on every node
         os.environ.setdefault("GLIOFLOW_CACHE", str(cache_folder()))
     options: _Options = {
         "logging_level": "ERROR",
@@ -59,7 +59,7 @@ def connect(*, num_cpus: int | None = None) -> None:
 
 
 def _address() -> str | None:
-    """Return the address of the cluster to join, found where it is `auto`; None where a local one is to start."""
+    """Return the address of the cluster to join, resolving `auto`; None if a local one should start."""
     named = os.environ.get("RAY_ADDRESS", "").strip()
     if named != "auto":
         return named if joins() else None
@@ -69,7 +69,7 @@ def _address() -> str | None:
 
 
 def _check_address(address: str) -> None:
-    """Refuse a host and port at which no server of Ray's kind listens: Ray itself would try for minutes."""
+    """Refuse a host and port at which no Ray server listens; Ray itself would retry for minutes."""
     match = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+?)\]?:(\d+)", address)
     if match is None:
         hint = "it is no address such as HOST:6379 or ray://HOST:10001"
@@ -103,12 +103,12 @@ def _no_cluster(address: str, reason: str) -> UserError:
     )
 
 
-# Ray Train would start a process for each training that looks for nodes which their provider takes back.
+# Ray Train would start a process per training that watches for nodes preempted by their provider.
 _ON_ONE_NODE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 
 
 class _Options(TypedDict):
-    """What Ray is started with everywhere."""
+    """Return the arguments that every start of Ray uses."""
 
     logging_level: str
     log_to_driver: bool
@@ -139,9 +139,9 @@ def _join(address: str, options: _Options) -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let a block that starts Ray change nothing about SIGTERM but this: where nobody handles it, it is Ctrl-C.
+    """Keep a block that starts Ray from changing the handling of SIGTERM; if unhandled, SIGTERM acts as Ctrl-C.
 
-    Ray's own handler prints a trace, begins to end the process and aborts it three seconds later: too soon for runs to
+    Ray's own handler prints a trace and aborts the process three seconds later, too soon for runs to
     be closed and an endpoint to be shut down.
     """
     before = signal.getsignal(signal.SIGTERM)
@@ -153,26 +153,26 @@ def _terminable() -> Iterator[None]:
 
 
 def interrupt_on_sigterm() -> None:
-    """Let SIGTERM do what Ctrl-C does from now on, where nobody handles it: by itself it would end the process at once.
+    """Make SIGTERM act as Ctrl-C if nothing handles it; by default it would end the process at once.
 
-    Does nothing in a thread, where Python lets nobody set a handler.
+    Does nothing outside the main thread, where Python does not allow setting a handler.
     """
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _interrupt)
 
 
 def _interrupt(number: int, frame: Any) -> None:
-    """Do what Ctrl-C does now: Tune and Train end in order at the first one."""
+    """Act as Ctrl-C: Tune and Train shut down cleanly at the first one."""
     handler = signal.getsignal(signal.SIGINT)
     if callable(handler):
         handler(signal.SIGINT, frame)
-    else:  # as in a shell's background
+    else:  # such as in a shell's background job
         raise KeyboardInterrupt
 
 
 @contextmanager
 def restoring_interrupts() -> Iterator[None]:
-    """Give Ctrl-C back to its handler after a block: Train's and Tune's own stay in place and swallow it later on."""
+    """Restore the handler of Ctrl-C after a block; those of Train and Tune would stay and swallow it later."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -184,7 +184,7 @@ def restoring_interrupts() -> Iterator[None]:
 
 
 def disconnect() -> None:
-    """End the connection, and with it a local cluster."""
+    """Disconnect, and stop a local cluster."""
     import ray
 
     if ray.is_initialized():
@@ -193,7 +193,7 @@ def disconnect() -> None:
 
 @contextmanager
 def ending() -> Iterator[None]:
-    """Disconnect when the block ends, however it ends, if anything in it connected; a connection from before stays."""
+    """Disconnect at the end of a block, even after an error, if it connected; keep an earlier connection."""
     connected_before = is_connected()
     try:
         yield
@@ -209,7 +209,7 @@ def is_connected() -> bool:
 
 
 def joins() -> bool:
-    """Say whether RAY_ADDRESS names a cluster to join; where it does not, a local one starts."""
+    """Say whether RAY_ADDRESS names a cluster to join; if not, a local one starts."""
     return os.environ.get("RAY_ADDRESS", "").strip() not in ("", "local")
 
 
@@ -219,20 +219,20 @@ def or_list_nodes() -> str:
 
 
 def is_elsewhere() -> bool:
-    """Say whether RAY_ADDRESS names another machine, whose nodes may have files that are not here."""
+    """Say whether RAY_ADDRESS names another machine, whose nodes may have files that this one lacks."""
     host = re.sub(r"^\w+://", "", os.environ.get("RAY_ADDRESS") or "local").rpartition(":")[0].strip("[]")
     return host != "" and host not in own_names()
 
 
 def resources() -> dict[str, float]:
-    """Return what the connected cluster has in all, with the nodes that are still to come: `CPU`, `GPU`, `nodes`."""
+    """Return the connected cluster's total `CPU`, `GPU` and `nodes`, including nodes that may still be added."""
     nodes = _nodes()
     total = {name: sum(float(node.get(name, 0.0)) for node in nodes) for name in ("CPU", "GPU")}
     return {**total, "nodes": float(len(nodes))}
 
 
 def _nodes() -> list[Mapping[str, float]]:
-    """Return what each node has, those that the autoscaler may still add at the end."""
+    """Return the resources of each node, with those that the autoscaler may still add at the end."""
     import ray
 
     alive: list[Mapping[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -247,7 +247,7 @@ def nodes_still_to_come() -> int:
 
 
 def of_this_machine(*, gpus: bool) -> dict[str, float]:
-    """Return what a local cluster has at most, as `resources` does; GPUs only where somebody asks for them."""
+    """Return the most that a local cluster can have, as `resources` does; GPUs only on request."""
     devices = 0
     if gpus:
         import torch
@@ -257,12 +257,12 @@ def of_this_machine(*, gpus: bool) -> dict[str, float]:
 
 
 def slots(*, cpus: float, gpus: float) -> int:
-    """Return how many workers of this size the cluster's nodes hold, each on one node; nodes to come count, too."""
+    """Return how many workers of this size fit on the cluster's nodes, including nodes that may still be added."""
     return sum(fit_on_node(node, cpus=cpus, gpus=gpus) for node in _nodes())
 
 
 def fit_on_node(resources: Mapping[str, float], *, cpus: float, gpus: float) -> int:
-    """Return how many workers of this size a node holds; one that takes a part of a GPU has that of a single one."""
+    """Return how many workers of this size fit on a node; a fraction of a GPU comes from a single GPU."""
     fit = int(resources.get("CPU", 0.0) / cpus + 1e-9)
     if gpus >= 1:
         return min(fit, int(resources.get("GPU", 0.0) / gpus + 1e-9))
@@ -270,7 +270,7 @@ def fit_on_node(resources: Mapping[str, float], *, cpus: float, gpus: float) -> 
 
 
 def own_group() -> str:
-    """Return the id of the placement group in which this worker runs; empty outside of any."""
+    """Return the id of this worker's placement group; empty if it has none."""
     from ray.util import get_current_placement_group
 
     group = get_current_placement_group()
@@ -278,7 +278,7 @@ def own_group() -> str:
 
 
 def release_group(group: str) -> None:
-    """Remove the placement group of this id, and with it what it had booked; does nothing where it is gone."""
+    """Remove the placement group of this id and release its resources; do nothing if it is gone."""
     from ray import PlacementGroupID
     from ray.util.placement_group import PlacementGroup, remove_placement_group
 

@@ -1,4 +1,4 @@
-"""The environment of every process of ours, here and on the workers: what is set before the libraries are imported."""
+"""Environment variables of every GlioFlow process, here and on workers, set before the libraries are imported."""
 
 import json
 import os
@@ -20,31 +20,31 @@ DEFAULTS = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # MLflow would ask a store that went away for four minutes, and a training would stand still; ours waits better.
+    # MLflow would retry an unreachable store for four minutes and block a training; GlioFlow does the waiting instead.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    # Whoever booked no GPU sees none; Ray would let it see all. (0 only silenced Ray's notice of that.)
+    # A process that booked no GPU sees none; Ray would show it all. (0 only silenced Ray's notice of that.)
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
-    # Workers stay in the driver's folder, from which relative paths, as of weights, are meant.
+    # Workers keep the driver's working folder, to which relative paths (such as of weights) refer.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    # Serve's controller ends itself within the call that asks it to, which Ray then tells the driver as a failure.
+    # Serve's controller ends itself within the call that stops it, which Ray reports to the driver as a failure.
     "RAY_DEDUP_LOGS_SKIP_REGEX": r"Task ServeController\.graceful_shutdown failed",
-    # A local cluster on a busy machine: Ray gives its dashboard up, and with it the cluster, after 60 and 30 s, and
-    # kills workers that took 60 s to start, only to start others.
+    # For a local cluster on a busy machine: Ray abandons its dashboard, and with it the cluster, after 60 and 30 s, and
+    # kills and replaces workers that take 60 s to start.
     "RAY_worker_register_timeout_seconds": "300",
     "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "300",
     "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "120",
-    # A task whose worker was ended for memory would be tried again without end, and nobody would hear of it.
+    # Ray would silently retry forever a task whose worker it ended for memory.
     "RAY_task_oom_retries": "2",
-    # The way of a lone slice through Serve: gRPC between proxy and gateway (with Ray's token), and what has less than
-    # 1 MiB goes with its call instead of through the object store (benchmarks/serving.md).
+    # Fast path of a single slice through Serve: gRPC between proxy and gateway (with Ray's token), and data below
+    # 1 MiB sent with the call instead of through the object store (benchmarks/serving.md).
     "RAY_SERVE_PROXY_USE_GRPC": "1",
     "RAY_max_direct_call_object_size": str(2**20),
-    # Serve takes a proxy for dead after three failed checks in a row, ten seconds apart by default; and one for dead
-    # that a busy machine did not start in fifteen seconds.
+    # Serve considers a proxy dead after three failed checks in a row, ten seconds apart by default, or if
+    # it did not start in fifteen seconds, as on a busy machine.
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
-    # What every request passes in Serve's proxy: see `glioflow.serving.http.front_door`.
+    # Middleware for every request in Serve's proxy: see `glioflow.serving.http.front_door`.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "glioflow.serving.http.front_door:middlewares",
 }
 # Of Ray, whatever the system: at 0 a node that starts here has the address 127.0.0.1, and every port of it, that of its
@@ -53,8 +53,8 @@ _SEVERAL_NODES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _NO_PROXIES = ("NO_PROXY", "no_proxy")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "GRPC_PROXY", "ALL_PROXY")
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-# Of the driver's environment, what its workers must see too, besides all of MLflow's. (Not all of AWS's: the role of a
-# machine is its own.)
+# Variables of the driver that its workers need too, besides all of MLflow's. (Not all of AWS's: the role of a
+# machine belongs to that machine.)
 _OF_MLFLOW = "MLFLOW_"
 _CARRIED = (
     "GLIOFLOW_HOME",
@@ -89,26 +89,26 @@ _CARRIED = (
     "HF_ENDPOINT",
     "HF_HUB_OFFLINE",
 )
-# Of these, what nobody else may read, by a word of its name; besides, any address with a password in it.
+# Words in the names of those that are secret; any address with a password is secret too.
 _SECRET = re.compile(r"PASSWORD|PASSPHRASE|SECRET|TOKEN|_KEY$|_EXTRA_ARGS$")
 _RENEWED = ("AWS_ACCESS_KEY_ID",)
-# Names the file from which workers read what is secret: Ray logs the variables that it gives to them.
+# Names the file from which workers read secrets, because Ray logs the variables that it passes on.
 SECRETS_FILE = "GLIOFLOW_SECRETS_FILE"
-# Names what the cluster keeps for them instead.
+# Names the value that the cluster stores for them instead.
 SECRETS_KEY = "GLIOFLOW_SECRETS_KEY"
-# Secrets that may come as NAME_FILE.
+# Secrets that may be given as files, by NAME_FILE.
 _SECRETS = ("MLFLOW_TRACKING_PASSWORD", "GLIOFLOW_SERVE_TOKEN", "GLIOFLOW_STUDIES_URI")
 
 
 def process_environment() -> dict[str, str]:
-    """Return the variables that every process of ours has: the user's values where there are any, else ours."""
+    """Return the variables of every GlioFlow process: the user's value if set, else the default."""
     return {name: os.environ.get(name, default) for name, default in DEFAULTS.items()}
 
 
 def worker_environment() -> dict[str, str]:
-    """Return what the workers get of this process's environment by Ray's runtime environment, nothing secret.
+    """Return the variables that workers get through Ray's runtime environment; none is secret.
 
-    What the runtime environment of a Ray job sets is left out: its workers have it already, and Ray refuses it twice.
+    Variables set by a Ray job's runtime environment are left out: workers have them, and Ray refuses duplicates.
     """
     proxies = {name: os.environ[name] for name in _NO_PROXIES if name in os.environ}
     values = {**process_environment(), **_carried(), **proxies}
@@ -116,17 +116,17 @@ def worker_environment() -> dict[str, str]:
 
 
 def secret_environment() -> dict[str, str]:
-    """Return what the workers get of this process's environment in a file that nobody else can read."""
+    """Return the secret variables, which workers get in a file that only this user can read."""
     return {name: value for name, value in _carried().items() if name not in _job_variables() and _is_secret(name)}
 
 
 def surroundings() -> dict[str, str]:
-    """Return what is not secret of what the workers get, but for names that change with a secret."""
+    """Return the workers' variables that are not secret, except names that change with a secret."""
     return {name: value for name, value in _carried().items() if not _is_secret(name) and name not in _RENEWED}
 
 
 def _carried() -> dict[str, str]:
-    # A secret that is given as a file is not sent around, nor the file's path: the nodes have one of their own.
+    # A secret given as a file is not sent, nor is the file's path: each node has its own file.
     of_mlflow = {name for name in os.environ if name.startswith(_OF_MLFLOW) and not name.endswith("_FILE")}
     names = sorted(of_mlflow | {name for name in _CARRIED if name in os.environ})
     return {name: os.environ[name] for name in names if f"{name}_FILE" not in os.environ}
@@ -137,9 +137,9 @@ def _is_secret(name: str) -> bool:
 
 
 def silence() -> None:
-    """Turn off what phones home, and warnings meant for others, and read secrets that are given as files.
+    """Turn off telemetry and irrelevant warnings, and read secrets that are given as files.
 
-    A value that the user set stays, here and on the workers.
+    Values that the user set are kept, here and on the workers.
 
     Raises:
         UserError: If such a file cannot be read.
@@ -150,7 +150,7 @@ def silence() -> None:
         if not address or _is_on_loopback_alone(address):
             os.environ.setdefault(_SEVERAL_NODES, "0")
     bypass_proxies()
-    for name in _SECRETS:  # as containers are given them
+    for name in _SECRETS:  # containers get secrets as files
         file = os.environ.get(f"{name}_FILE")
         if file and name not in os.environ:
             os.environ[name] = _read_secret(name, Path(file))
@@ -163,30 +163,30 @@ def silence() -> None:
 
 
 def bypass_proxies(addresses: Iterable[str] = ()) -> None:
-    """Keep what goes to this machine, and to `addresses`, from the proxy that the environment names; Ray's gRPC too.
+    """Bypass the environment's proxy for this machine and `addresses`, also in Ray's gRPC.
 
-    A hospital's proxy would be asked for the way from Serve to the gateway, and every request would hang.
+    Otherwise calls from Serve to the gateway would go through a hospital's proxy, and every request would hang.
     """
     if not any(os.environ.get(each) for name in _PROXIES for each in (name, name.lower())):
         return
-    # Either name may be given, and most clients read only one of them.
+    # Either name may be set, and most clients read only one.
     given = [each.strip() for name in _NO_PROXIES for each in os.environ.get(name, "").split(",") if each.strip()]
     ours = [*sorted(own_names()), *addresses]
-    if "*" in given:  # every host, but only where it stands alone, and gRPC does not know it
+    if "*" in given:  # means every host, but only if it is the only entry, and gRPC does not support it
         os.environ.update(dict.fromkeys(_NO_PROXIES, "*") | {"no_grpc_proxy": ",".join(ours)})
         return
     os.environ.update(dict.fromkeys(_NO_PROXIES, ",".join(dict.fromkeys([*given, *ours]))))
 
 
 def own_names() -> set[str]:
-    """Return the names and addresses under which this machine is asked, loopback included."""
+    """Return the names and addresses of this machine, including loopback."""
     families = (socket.AF_INET, socket.AF_INET6)
     listed = (address for each in psutil.net_if_addrs().values() for address in each if address.family in families)
     return {"localhost", "127.0.0.1", "::1", socket.gethostname(), *(each.address.partition("%")[0] for each in listed)}
 
 
 def _is_on_loopback_alone(address: str) -> bool:
-    """Return whether nobody but loopback answers at a port of this machine, as that of another command's cluster."""
+    """Return whether a port of this machine answers on loopback only, like that of another command's cluster."""
     host, _, port = address.rpartition(":")
     if host not in ("127.0.0.1", "localhost") or not re.fullmatch(r"[0-9]{1,5}", port):
         return False

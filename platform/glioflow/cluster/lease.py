@@ -1,7 +1,7 @@
-"""One driver at a time: a file in the folder of what it runs names it, as long as it lives.
+"""Leases that allow one driver at a time: a file in a folder names the driver that uses it while it lives.
 
-The files are numbered. Whoever makes the next number holds the lease, which the file system, or the object store where
-the home is one, grants one process only.
+The files are numbered. The process that creates the next number holds the lease; the file system, or the object store
+if the home is one, lets only one process create it.
 """
 
 import _thread
@@ -21,10 +21,10 @@ from glioflow.cluster.starting import tell
 from glioflow.errors import UserError
 
 RENEW_S = 10.0
-# A holder that did not renew its lease for so long is gone.
+# After this long without renewal, the holder is considered gone.
 STALE_S = 60.0
 _NAME = "lease-{:06d}.json"
-# The leases that this process holds now, by folder and file. Another one of its own was left where a disk went away.
+# Leases that this process holds, by folder and file. Any other file of its own was left behind by a disk failure.
 _HELD_HERE: set[tuple[str, str]] = set()
 _TAKING = threading.Lock()
 
@@ -36,9 +36,9 @@ class Holder:
     Attributes:
         host: Name of its machine.
         pid: Its process id there.
-        started: When that process began, in seconds since its machine did; process ids are given again.
+        started: Start of that process, in seconds since its machine booted; process ids are reused.
         since: When it took the lease, UTC, ISO 8601, to the second.
-        machine: Its machine, as only those who can see its process call it.
+        machine: Name of its machine, which only processes that can see the holder share.
     """
 
     host: str
@@ -49,18 +49,18 @@ class Holder:
 
     @property
     def is_gone(self) -> bool:
-        """Whether it ran on this machine and does no more; False where that cannot be seen."""
+        """Whether it ran on this machine and has ended; False if that cannot be determined."""
         return self.machine == machine() and not lives(self.pid, self.started)
 
 
 def this_process() -> Holder:
-    """Return this process as one that takes a lease now."""
+    """Return this process as the holder of a lease taken now."""
     pid = os.getpid()
     return Holder(socket.gethostname(), pid, began(pid) or 0.0, now(), machine())
 
 
 def holder_of(folder: Path) -> Holder | None:
-    """Return who holds the lease of `folder` now; None where nobody does."""
+    """Return the current holder of the lease of `folder`, or None."""
     files = lease_files(folder)
     newest = _newest(files)
     return None if newest is None else _living(files, newest, folder)
@@ -68,16 +68,16 @@ def holder_of(folder: Path) -> Holder | None:
 
 @contextmanager
 def holding(folder: Path, what: str) -> Iterator[None]:
-    """Hold the lease of `folder` while a block runs. A holder that vanished is replaced.
+    """Hold the lease of `folder` while a block runs, replacing a holder that is gone.
 
-    Should another process replace this one, which can happen after it was suspended, it is ended as by Ctrl-C.
+    If another process takes the lease, which can happen after a suspension, this one ends as by Ctrl-C.
 
     Args:
-        folder: It is made, and stays.
-        what: What the holder runs, for people: `search s`.
+        folder: It is created, and kept.
+        what: What the holder runs, for messages: `search s`.
 
     Raises:
-        UserError: If another process holds it; says which and since when.
+        UserError: If another process holds it; names it and the time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = lease_files(folder)
@@ -94,7 +94,7 @@ def holding(folder: Path, what: str) -> Iterator[None]:
         ended.set()
         keeper.join()
         _HELD_HERE.discard(held)
-        with suppress(OSError):  # its store is away: another process waits until it is stale
+        with suppress(OSError):  # its store is unreachable: other processes wait until the lease is stale
             files.remove(lease)
 
 
@@ -107,7 +107,7 @@ def _take(files: LeaseFiles, what: str, folder: Path) -> str:
         files.claim(mine, json.dumps(asdict(this_process())))
     except FileExistsError:
         raise _held(what, _read(files, mine)) from None
-    if (newest := _newest(files)) != mine and newest is not None:  # taken between our look and our file
+    if (newest := _newest(files)) != mine and newest is not None:  # another process was faster
         files.remove(mine)
         raise _held(what, _read(files, newest))
     for name in files.names():
@@ -130,7 +130,7 @@ def _renew(files: LeaseFiles, lease: str, what: str, ended: threading.Event) -> 
             tell(f"{what} was taken over by another process; this one ends")
             _thread.interrupt_main()
             return
-        except OSError:  # its disk is away for a moment
+        except OSError:  # its disk is briefly unavailable
             continue
 
 
@@ -143,7 +143,7 @@ def _number(lease: str) -> int:
 
 
 def _living(files: LeaseFiles, lease: str, folder: Path) -> Holder | None:
-    """Return the holder that a file names, if it lives and still holds it."""
+    """Return the holder named in a file, if it is alive and still holds the lease."""
     holder = _read(files, lease)
     if holder is None or holder.is_gone:
         return None

@@ -1,4 +1,4 @@
-"""The numbered files of a lease: in a folder on disk, or at the object store of the home that the folder belongs to."""
+"""The numbered files of a lease: in a folder on disk, or in the object store of the folder's home."""
 
 import os
 import re
@@ -18,37 +18,37 @@ class LeaseFiles(Protocol):
     """The files of one lease, by name."""
 
     def names(self) -> list[str]:
-        """Return the names of all."""
+        """Return all names."""
 
     def claim(self, name: str, text: str) -> None:
-        """Make a file that is not there, whole; raises `FileExistsError` where another process was faster."""
+        """Create a new file atomically; raises `FileExistsError` if it exists."""
 
     def read(self, name: str) -> str:
-        """Return what a file says; raises `FileNotFoundError`."""
+        """Return the content of a file; raises `FileNotFoundError`."""
 
     def renew(self, name: str) -> None:
-        """Let a file that this process made be as of now; raises `FileNotFoundError` where another one replaced it."""
+        """Renew the time of this process's file; raises `FileNotFoundError` if another process replaced it."""
 
     def age_s(self, name: str) -> float:
-        """Return the seconds since a file was made or renewed; raises `FileNotFoundError`."""
+        """Return the seconds since a file was created or renewed; raises `FileNotFoundError`."""
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it exists."""
 
 
 def lease_files(folder: Path) -> LeaseFiles:
-    """Return the files of the lease of a folder of the home, or of any other folder."""
+    """Return the lease files of a folder, in the home or elsewhere."""
     return FilesOnDisk(folder) if home_uri() is None else FilesAtStore(folder)
 
 
 class FilesOnDisk:
-    """Files in a folder, which the file system makes for one process only; their times are its."""
+    """Files in a folder; the file system lets only one process create each, and sets its time."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def names(self) -> list[str]:
-        """Return the names of all."""
+        """Return all names."""
         return [path.name for path in self.folder.glob("lease-*.json")]
 
     def claim(self, name: str, text: str) -> None:
@@ -56,20 +56,20 @@ class FilesOnDisk:
         descriptor, working = tempfile.mkstemp(dir=self.folder, prefix=".lease-")
         try:
             with os.fdopen(descriptor, "w") as file:
-                os.fchmod(descriptor, 0o644)  # other users of a home read it, too
+                os.fchmod(descriptor, 0o644)  # readable for other users of the home
                 file.write(text)
             try:
                 os.link(working, self.folder / name)
             except FileExistsError:
                 raise
-            except OSError:  # no hard links there, such as on a Windows share
+            except OSError:  # no hard links, such as on a Windows share
                 with (self.folder / name).open("x") as file:
                     file.write(text)
         finally:
             os.unlink(working)
 
     def read(self, name: str) -> str:
-        """Return what a file says."""
+        """Return the content of a file."""
         return (self.folder / name).read_text()
 
     def renew(self, name: str) -> None:
@@ -82,7 +82,7 @@ class FilesOnDisk:
         try:
             with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".lease-") as file:
                 return os.fstat(file.fileno()).st_mtime - renewed
-        except OSError:  # it may only be read
+        except OSError:  # read-only
             return time.time() - renewed
 
     def remove(self, name: str) -> None:
@@ -91,14 +91,14 @@ class FilesOnDisk:
 
 
 class FilesAtStore:
-    """Objects that the store makes for one process only (`If-None-Match: *` of S3); their times are the store's."""
+    """Objects that only one process can create (`If-None-Match: *` of S3), with the store's times."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._made: dict[str, bytes] = {}
 
     def names(self) -> list[str]:
-        """Return the names of all."""
+        """Return all names."""
         return [name for name in list_shared(self.folder) if _NAME.fullmatch(name)]
 
     def claim(self, name: str, text: str) -> None:
@@ -107,11 +107,11 @@ class FilesAtStore:
         self._made[name] = text.encode()
 
     def read(self, name: str) -> str:
-        """Return what an object says."""
+        """Return the content of an object."""
         return read_shared(self.folder / name).decode()
 
     def renew(self, name: str) -> None:
-        """Write it again, unless it is another process's, or a later one is there."""
+        """Write it again, unless it belongs to another process or a later one exists."""
         if max(self.names(), default=None) != name or read_shared(self.folder / name) != self._made[name]:
             raise FileNotFoundError(name)
         write_shared(self.folder / name, self._made[name])

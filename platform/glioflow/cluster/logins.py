@@ -1,29 +1,29 @@
-"""Names and passwords in addresses, which nobody but the store behind an address may read."""
+"""User names and passwords in addresses, which only the store at an address may see."""
 
 import re
 
 _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<rest>\S*)")
-# Of a web address, before its path; of a database, as SQLAlchemy reads it: a password may hold '/'.
+# Login in a web address, before the path, or in a database address as SQLAlchemy parses it: it may contain '/'.
 _WEB, _DATABASE = re.compile(r"[^/?#]*@"), re.compile(r"[^:/@]*(?::[^@]*)?@(?:[^/?@]*@)*")
-# A proxy's address may come without a scheme.
+# A proxy's address may have no scheme.
 _BARE = re.compile(r"^[^:/@\s]+:[^/@\s]+@")
 _IN_QUERY = re.compile(r"([?&]\w*passw(?:or)?d=)[^&#\s]+", re.IGNORECASE)
 
 
 def has_password(address: str) -> bool:
-    """Return whether a password stands in an address."""
+    """Return whether an address contains a password."""
     logins = [_login(match) for match in _ADDRESS.finditer(address)]
     return any(":" in login for login in logins) or bool(_BARE.search(address) or _IN_QUERY.search(address))
 
 
 def without_password(text: str) -> str:
-    """Return an address, or a text with addresses, without the names and passwords of who uses them."""
+    """Return an address, or a text with addresses, without user names and passwords."""
     bare = _BARE.sub("", text)
     return _IN_QUERY.sub(r"\1", _ADDRESS.sub(lambda match: match[0].replace(_login(match), "", 1), bare))
 
 
 def _login(match: re.Match[str]) -> str:
-    """Return `NAME:PASSWORD@` of an address; empty where there is none."""
+    """Return `NAME:PASSWORD@` of an address; empty if there is none."""
     pattern = _WEB if match["scheme"].lower() in ("http", "https") else _DATABASE
     login = pattern.match(match["rest"])
     return login[0] if login else ""

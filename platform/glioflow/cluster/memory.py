@@ -1,4 +1,4 @@
-"""A worker that Ray ended for memory, in one line: which process, how much of how much, what to lower."""
+"""One-line message about a worker that Ray ended for memory: process, memory used and total, what to lower."""
 
 from glioflow.cluster.ray_internals import MemoryKill, memory_kill
 from glioflow.errors import causes_of
@@ -7,11 +7,11 @@ OF_A_TRAINING = "training.batch_size, or what trains at once (search.concurrent,
 
 
 def memory_shortage(error: BaseException, *, lower: str = OF_A_TRAINING) -> str | None:
-    """Return one line about the memory shortage that an error comes from; None where it comes from something else.
+    """Return one line about the memory shortage that caused an error; None for other causes.
 
     Args:
-        error: As Ray raises it.
-        lower: What to lower, for the line's end.
+        error: Error raised by Ray.
+        lower: What to lower, for the end of the line.
     """
     kills = (memory_kill(each) for each in causes_of(error))
     return next((f"{_describe(kill)}; lower {lower}" for kill in kills if kill is not None), None)

@@ -1,4 +1,4 @@
-"""Processes of this machine: which of them live, whatever becomes of its clock."""
+"""Processes of this machine: whether they are alive, independent of changes of the clock."""
 
 import os
 import socket
@@ -6,14 +6,14 @@ from pathlib import Path
 
 import psutil
 
-# Two looks at one process differ by less; a process id is not given again so soon.
+# Two readings for one process differ by less, and a process id is not reused so soon.
 _TOLERANCE_S = 2.0
 
 
 def machine() -> str:
-    """Return what names the processes that this one can see: a boot of a machine, and a container on it.
+    """Return an id for the set of processes visible here: the machine's boot and the container.
 
-    A host's name does not: containers in the host's network have it, too.
+    The host's name does not suffice: containers in the host's network share it.
     """
     try:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
@@ -22,9 +22,9 @@ def machine() -> str:
 
 
 def began(pid: int) -> float | None:
-    """Return when a process began, in seconds since its machine did; None where there is none, or a dead one.
+    """Return when a process started, in seconds since boot; None if it does not exist or is dead.
 
-    The time of day at which it began changes with the clock.
+    The time of day at which it started would change with the clock.
     """
     try:
         boot = psutil.boot_time()
@@ -35,6 +35,6 @@ def began(pid: int) -> float | None:
 
 
 def lives(pid: int, since: float) -> bool:
-    """Return whether the process that `began` at `since` lives; a later one of its number is another."""
+    """Return whether the process that `began` at `since` is alive; a later one with its id is another process."""
     now = began(pid)
     return now is not None and abs(now - since) < _TOLERANCE_S

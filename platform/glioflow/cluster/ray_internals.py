@@ -1,6 +1,6 @@
-"""What GlioFlow uses of Ray (2.60) beneath its public interface: all of it, with the reason, in this one module.
+"""Every use of non-public parts of Ray (2.60), with the reason for each.
 
-`tests/cluster/test_ray_internals.py` fails as soon as Ray gives one of these in public; then it goes from here.
+`tests/cluster/test_ray_internals.py` fails as soon as Ray makes one of these public; then remove it here.
 """
 
 import re
@@ -12,18 +12,18 @@ from typing import Any
 
 _NAMESPACE = b"glioflow"
 _LOST = re.compile(r"its node has died|node was terminated")
-# What Ray calls GB are 2^30 bytes.
+# Ray's GB are 2^30 bytes.
 _ENDED = re.compile(r"Selected to kill: .*?task name=([^,\n]*),.*?pid=(\d+), actual memory used=([\d.]+)GB")
 _NODE = re.compile(r"was ([\d.]+)GB used / ([\d.]+)GB limit")
 
 
 @dataclass(frozen=True)
 class MemoryKill:
-    """What Ray ended because a node ran out of memory.
+    """Processes that Ray ended because a node ran out of memory.
 
     Attributes:
         processes: Task, number and GiB of each process, as text.
-        node: GiB in use and in all; None where Ray did not say.
+        node: GiB in use and total; None if Ray did not state them.
     """
 
     processes: list[tuple[str, str, str]]
@@ -31,10 +31,10 @@ class MemoryKill:
 
 
 def keep(key: str, value: bytes) -> None:
-    """Keep a value in the memory of the connected cluster's head, in place of what it had under this key.
+    """Store a value in the memory of the connected cluster's head, replacing any value of this key.
 
-    Ray calls its store of values internal (https://github.com/ray-project/ray/issues/18688). An actor with a name would
-    be public, and a process more on every cluster.
+    Ray's key-value store is internal (https://github.com/ray-project/ray/issues/18688). A named actor would
+    be public, but needs one more process on every cluster.
     """
     from ray.experimental.internal_kv import _internal_kv_put
 
@@ -42,7 +42,7 @@ def keep(key: str, value: bytes) -> None:
 
 
 def kept(key: str) -> bytes | None:
-    """Return what the connected cluster keeps under a key; None where it has nothing, or none is connected."""
+    """Return the value that the connected cluster stores for a key; None without a value or a connection."""
     if not _is_connected():
         return None
     from ray.experimental.internal_kv import _internal_kv_get
@@ -52,9 +52,9 @@ def kept(key: str) -> bytes | None:
 
 
 def find_cluster() -> str | None:
-    """Return the address of the cluster of this machine that Ray means by `auto`; None where none runs.
+    """Return the address of this machine's cluster that Ray means by `auto`; None if none runs.
 
-    Ray itself looks while it connects, and then tries for minutes where that has ended, or wants another token.
+    Ray itself looks it up on connecting, and retries for minutes if that cluster has ended or needs another token.
     """
     from ray._private.services import canonicalize_bootstrap_address
 
@@ -66,10 +66,10 @@ def find_cluster() -> str | None:
 
 
 def draining_nodes() -> set[str]:
-    """Return the ids of the nodes whose end is announced, such as spot nodes; none where no cluster is connected.
+    """Return the ids of nodes with an announced end, such as spot nodes; none without a connection.
 
-    Ray keeps this for its libraries (https://github.com/ray-project/ray/pull/42982): Ray Train's own watcher asks it,
-    which the trials of a search have not.
+    Ray reserves this for its libraries (https://github.com/ray-project/ray/pull/42982). Ray Train's watcher uses it,
+    but the trials of a search do not have that watcher.
     """
     if not _is_connected():
         return set()
@@ -81,7 +81,7 @@ def draining_nodes() -> set[str]:
 def is_lost_node(error: BaseException) -> bool:
     """Return whether a process ended because its node did.
 
-    Ray's error has it in its text alone; its mark `preempted` is for announced ends
+    Ray states this only in the error's text; its mark `preempted` is for announced ends
     (https://github.com/ray-project/ray/issues/41107).
     """
     from ray.exceptions import RayActorError
@@ -90,9 +90,9 @@ def is_lost_node(error: BaseException) -> bool:
 
 
 def memory_kill(error: BaseException) -> MemoryKill | None:
-    """Return what an `OutOfMemoryError` of Ray is about; None for another error.
+    """Return the details of Ray's `OutOfMemoryError`; None for another error.
 
-    Ray gives the numbers in the text of its error alone; its own comment on the class says that they are to be fields.
+    Ray states the numbers only in the error's text; a comment in its class says that they should become fields.
     """
     ray_errors = sys.modules.get("ray.exceptions")
     if ray_errors is None or not isinstance(error, ray_errors.OutOfMemoryError):
@@ -102,19 +102,19 @@ def memory_kill(error: BaseException) -> MemoryKill | None:
 
 
 def mark_preempted(error: Any) -> None:
-    """Let Ray Train count an error of an actor as the announced end of its node, which it retries without end.
+    """Make Ray Train treat an actor's error as the announced end of its node, which it retries without limit.
 
-    Ray reads the mark in public and sets it only itself (https://github.com/ray-project/ray/pull/41102).
+    The mark is public to read, but only Ray sets it (https://github.com/ray-project/ray/pull/41102).
     """
     error._preempted = True
 
 
 @contextmanager
 def translating_actor_errors(translate: Callable[[Exception], Exception]) -> Iterator[None]:
-    """Let Tune, in this block, hear of an actor's end as what `translate` makes of it.
+    """Make Tune receive an actor's error as translated by `translate`, within this block.
 
-    Ray raises `OutOfMemoryError` for an actor that it ended for its memory
-    (https://github.com/ray-project/ray/issues/29736). Tune handles `RayActorError` and `RayTaskError` alone and ends
+    Ray raises `OutOfMemoryError` for an actor that it ended for memory
+    (https://github.com/ray-project/ray/issues/29736). Tune handles only `RayActorError` and `RayTaskError` and ends
     the whole search with "Caught unexpected exception"; nothing public reaches that code.
     """
     from ray.air.execution._internal.actor_manager import RayActorManager
@@ -132,6 +132,6 @@ def translating_actor_errors(translate: Callable[[Exception], Exception]) -> Ite
 
 
 def _is_connected() -> bool:
-    """Say whether this process is connected; does not import Ray, which serving processes and drivers may not need."""
+    """Say whether this process is connected, without importing Ray, which it may not need."""
     ray = sys.modules.get("ray")
     return ray is not None and bool(getattr(ray, "is_initialized", bool)())

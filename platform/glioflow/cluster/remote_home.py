@@ -1,6 +1,6 @@
-"""A home at an object store: each node works in a folder of its own, and what others need is copied to the store.
+"""A home in an object store: each node works in its own folder, and shared files are copied to the store.
 
-Every function takes paths of `home()`. Where the home is a folder that all nodes reach, there is nothing to copy.
+Every function takes paths in `home()`. If the home is a folder that all nodes reach, nothing is copied.
 """
 
 import os
@@ -17,10 +17,10 @@ from glioflow.cluster.environment import silence
 from glioflow.cluster.storage import home, home_uri, tracking_uri
 from glioflow.errors import GlioflowError, StoreFailed, UserError, first_line
 
-# What the home has folders for, by name; in those of runs every command that starts one writes.
+# Names of the home's folders; every command that starts a run writes to those of runs.
 _FOLDERS = ("prepared", "artifacts", "runs", "train", "searches", "stores", "secrets", "making", "starts", "auto")
 _OF_RUNS = ("runs", "train")
-# A folder that holds one of these is complete: they are copied after all else.
+# A folder with one of these files is complete: they are copied last.
 _LAST = ("manifest.json", "model.json")
 _TEMPORARY = "."
 
@@ -29,7 +29,7 @@ def check_home() -> None:
     """Refuse a home that cannot be used.
 
     Raises:
-        UserError: As `home`; if nothing can be written there, or one of its folders is something else, or fsspec cannot
+        UserError: As `home`; if it is not writable, one of its folders is not a folder, or fsspec cannot
             open it; or if the home is an object store and MLflow no server.
     """
     uri = home_uri()
@@ -52,7 +52,7 @@ def check_home() -> None:
 
 
 def node_name() -> str:
-    """Return a name that this node alone has among those that use the home at an object store."""
+    """Return a name of this node that is unique among those using the home in an object store."""
     note = home() / ".node"
     if not note.is_file():
         atomic.write_text(note, uuid.uuid4().hex[:12])
@@ -60,7 +60,7 @@ def node_name() -> str:
 
 
 def share(path: Path) -> None:
-    """Copy a file or folder of the home to its object store, over what is there; what makes it complete goes last."""
+    """Copy a file or folder of the home to its object store, overwriting; files that mark completeness go last."""
     if home_uri() is None:
         return
     below = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
@@ -75,7 +75,7 @@ def share(path: Path) -> None:
 
 
 def fetch(path: Path) -> None:
-    """Copy a file or folder of the home from its object store to this node, over what is here, each file whole."""
+    """Copy a file or folder of the home from its object store to this node, overwriting each file atomically."""
     if home_uri() is None:
         return
     with _asking() as (files, _):
@@ -98,19 +98,19 @@ def fetch(path: Path) -> None:
 
 
 def withdraw(path: Path) -> None:
-    """Remove a file or folder of the home from its object store; what is on this node stays."""
+    """Remove a file or folder of the home from its object store, but not from this node."""
     if home_uri() is None:
         return
     with _asking() as (files, _):
         keys = files.find(_key(path))
-        # First what makes a folder complete: half of one must not be taken for whole.
+        # Remove the completeness marks first, so that half a folder never counts as complete.
         for some in ([key for key in keys if _is_last(key)], [key for key in keys if not _is_last(key)]):
             if some:
                 files.rm(some)
 
 
 def list_shared(folder: Path) -> list[str]:
-    """Return the names of what lies directly in a folder of the home, sorted: in its object store, or on disk."""
+    """Return the sorted names of a home folder's direct entries, in its object store or on disk."""
     if home_uri() is None:
         return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
     with _asking() as (files, _):
@@ -121,7 +121,7 @@ def list_shared(folder: Path) -> list[str]:
 
 
 def list_folders(parent: Path) -> list[Path]:
-    """Return the folders directly in a folder of the home, sorted: those on this node and in its object store."""
+    """Return the sorted direct subfolders of a home folder, on this node and in its object store."""
     here = {path for path in parent.iterdir() if path.is_dir()} if parent.is_dir() else set()
     if home_uri() is None:
         return sorted(here)
@@ -132,7 +132,7 @@ def list_folders(parent: Path) -> list[Path]:
 
 
 def size_of(folder: Path) -> int:
-    """Return the bytes of all files of a folder of the home, in its object store or only on this node."""
+    """Return the total bytes of a home folder's files, in its object store or only on this node."""
     if home_uri() is not None:
         with _asking() as (files, _):
             if sizes := [int(each["size"]) for each in files.find(_key(folder), detail=True).values()]:
@@ -162,21 +162,21 @@ def changed_at(path: Path) -> float:
 
 
 def address_of(path: Path) -> str:
-    """Return where people find a file or folder of the home: its URI in the object store, or its path."""
+    """Return the location of a file or folder of the home: its URI in the object store, or its path."""
     uri = home_uri()
     return str(path) if uri is None else "/".join((uri, *path.relative_to(home()).parts))
 
 
 def write_shared(path: Path, content: bytes, *, new: bool = False) -> None:
-    """Write an object for a file of the home, which stays off this disk.
+    """Write an object for a file of the home, without writing to this disk.
 
     Args:
         path: The file.
-        content: All of it.
-        new: Whether there must be none: of several that write at once, one does.
+        content: Whole content.
+        new: Whether it must not exist; of several concurrent writers, only one succeeds.
 
     Raises:
-        FileExistsError: If it was to be new, and is there.
+        FileExistsError: If `new` and it exists.
     """
     with _asking() as (files, _):
         files.pipe_file(_key(path), content, mode="create" if new else "overwrite")
@@ -196,7 +196,7 @@ def shared_since(path: Path) -> datetime:
 
 
 def ray_storage(folder: Path) -> dict[str, Any]:
-    """Return where Ray keeps what belongs into a folder of the home, as words of its `RunConfig`."""
+    """Return Ray's storage location for a folder of the home, as arguments of its `RunConfig`."""
     if home_uri() is None:
         return {"storage_path": str(folder)}
     from pyarrow.fs import PyFileSystem
@@ -205,7 +205,7 @@ def ray_storage(folder: Path) -> dict[str, Any]:
 
 
 def open_for_ray() -> Any:
-    """Open the store for Ray, in whose processes it is opened anew: none of its secrets travel."""
+    """Open the store for Ray; its processes open it again, so that no secrets are sent."""
     from pyarrow.fs import FSSpecHandler
 
     class Handler(FSSpecHandler):  # type: ignore[misc]
@@ -221,7 +221,7 @@ def _is_last(path: str | Path) -> bool:
 
 
 def _key(path: Path) -> str:
-    """Return the object of a path of the home, as the store's own clients call it."""
+    """Return the object's key for a path of the home, as the store's clients use it."""
     below = path.relative_to(home()).as_posix()
     root = _open()[1]
     return root if below == "." else f"{root}/{below}"
@@ -242,7 +242,7 @@ def _open() -> tuple[Any, str]:
 
 @contextmanager
 def _asking() -> Iterator[tuple[Any, str]]:
-    """Give the store's client and the home's root there; each store fails in its own way, here all as `OSError`."""
+    """Yield the store's client and the home's root in it; convert every store's errors to `OSError`."""
     files, root = _open()
     try:
         yield files, root

@@ -1,4 +1,4 @@
-"""A cluster of several nodes: each proves that it sees the home that the driver sees, before any work begins."""
+"""Check, before any work begins, that every node of a cluster sees the driver's home."""
 
 import uuid
 
@@ -13,7 +13,7 @@ _ANSWER_S = 300.0
 
 
 def check_same_home() -> None:
-    """Refuse a cluster of which a node does not find in the home what this process writes there.
+    """Refuse a cluster in which a node cannot find in the home what this process writes there.
 
     Raises:
         UserError: With the nodes' addresses and what each of them found.
@@ -44,5 +44,5 @@ def _read(name: str) -> str:
     try:
         probe = home() / name
         return (read_shared(probe).decode() if home_uri() is not None else probe.read_text()) or "an empty file"
-    except Exception as error:  # an answer for people, whatever it is
+    except Exception as error:  # reported to the user
         return f"{type(error).__name__}: {error}"[:200]

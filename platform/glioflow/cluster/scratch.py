@@ -1,4 +1,4 @@
-"""Temporary folders for people's files: a process has one parent, which the next one removes if it was killed."""
+"""Temporary folders for users' files: one parent per process, removed by a later one if it was killed."""
 
 import contextlib
 import os
@@ -11,15 +11,15 @@ from glioflow.cluster.processes import began, lives
 
 
 def study_folder(prefix: str = "study-") -> "tempfile.TemporaryDirectory[str]":
-    """Return a new folder for the files of one study, which only this user can read and which goes with its block."""
+    """Return a new folder for one study's files, readable only by this user and removed after the block."""
     return tempfile.TemporaryDirectory(prefix=prefix, dir=_process_folder(tempfile.gettempdir(), os.getpid()))
 
 
 def clean_up() -> None:
-    """Remove what ended processes of this user left behind."""
+    """Remove folders that ended processes of this user left behind."""
     for folder in _common(Path(tempfile.gettempdir())).glob("*-*"):
         pid, _, since = folder.name.partition("-")
-        with contextlib.suppress(ValueError):  # it is somebody else's
+        with contextlib.suppress(ValueError):  # another program's folder
             if not lives(int(pid), float(since)):
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -31,7 +31,7 @@ def _cleaned_up(parent: str, pid: int) -> None:
 
 
 def _process_folder(parent: str, pid: int) -> Path:
-    """Return this process's folder; it is made again where the machine removed what lay there for long."""
+    """Return this process's folder; create it again if the machine cleaned up old files."""
     _cleaned_up(parent, pid)
     folder = _common(Path(parent)) / f"{pid}-{began(pid) or 0.0:.2f}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""What is secret of the driver's environment, on its way to the workers: a file in the home for its user alone.
+"""Transfer of the driver's secret variables to the workers, in a file in the home that only its user can read.
 
-Where the home is an object store, whose keys are among the secrets, it is left with the Ray cluster instead, which asks
-everybody for its token.
+If the home is an object store, whose keys are among the secrets, the Ray cluster stores them instead, which asks
+every client for its token.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ from glioflow.cluster.storage import home, home_uri
 
 
 def hand_over() -> dict[str, str]:
-    """Return the variable that says where workers find what is secret; none where nothing is.
+    """Return the variable that says where workers find the secrets; none without secrets.
 
-    A file is written at once. One of the same user and surroundings is replaced, since what is secret is renewed: an
+    The file is written at once. It replaces one of the same user and environment, since secrets get renewed: an
     endpoint that outlives the command that deployed it gets the newest.
 
     Raises:
@@ -43,12 +43,12 @@ def hand_over() -> dict[str, str]:
 
 
 def leave_with_cluster() -> None:
-    """Leave what is secret with the cluster that this process is connected to, where the home is an object store."""
+    """Store the secrets with the connected cluster, if the home is an object store."""
     if home_uri() is not None and (secrets := secret_environment()):
         keep(_name(), json.dumps(secrets).encode())
 
 
 def _name() -> str:
-    """Return a name that a user's drivers in the same surroundings share; it tells nothing of what is secret."""
+    """Return a name that a user's drivers in the same environment share; it reveals no secret."""
     of = json.dumps([os.getuid(), sorted(surroundings().items())])
     return hashlib.blake2b(of.encode(), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""How a local Ray starts: where it keeps its sockets, and what people hear while it takes long."""
+"""Start of a local Ray: the folder of its sockets, and messages while it takes long."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from glioflow.errors import UserError
 
 EVERY_S = 15.0
 # A socket's path has at most 107 bytes on Linux. Ray's own folders in it, with the longest process id and a number that
-# Ray appends where the name is taken; those of Python's multiprocessing, which Ray's dashboard uses, are shorter.
+# Ray appends if the name is taken; those of Python's multiprocessing, which Ray's dashboard uses, are shorter.
 MAX_SOCKET_BYTES = 107
 _OF_RAY = "/ray/session_2026-11-27_06-56-23_123456_4194304/sockets/plasma_store.1"
 _SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
@@ -19,9 +19,9 @@ _SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 
 @contextmanager
 def short_socket_paths() -> Iterator[None]:
-    """Let a Ray that starts in this block keep its sockets in a short folder where the user's is too long for them.
+    """Make a Ray that starts in this block use a short folder for sockets if the user's path is too long.
 
-    Its workers get that folder as theirs for temporary files; this process keeps the user's.
+    Its workers use that folder for temporary files; this process keeps the user's.
 
     Raises:
         UserError: If no short folder can be written to.
@@ -58,7 +58,7 @@ def _short_folder(name: str) -> str:
 
 @contextmanager
 def reporting_the_wait(what: str) -> Iterator[None]:
-    """Say every 15 seconds, while a block runs, that it waits for `what` and how long it has waited."""
+    """Report every 15 seconds, while a block runs, that it waits for `what` and for how long."""
     began = time.monotonic()
     with repeating(lambda: tell(f"waiting for {what} ({time.monotonic() - began:.0f} s so far)"), every_s=EVERY_S):
         yield

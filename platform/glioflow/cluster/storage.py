@@ -18,7 +18,7 @@ def is_uri(source: str | Path) -> bool:
 
 
 def home_uri() -> str | None:
-    """Return `$GLIOFLOW_HOME` where it is an object store; None where the home is a folder.
+    """Return `$GLIOFLOW_HOME` if it is an object store; None if the home is a folder.
 
     Raises:
         UserError: If it is the URI of a folder, names no bucket, or begins with a tilde.
@@ -27,7 +27,7 @@ def home_uri() -> str | None:
     if named.startswith("file:"):
         rule = "GLIOFLOW_HOME must be a path or the address of an object store, not a file: URI"
         raise UserError(rule, named, hint="give a path, such as /shared/glioflow")
-    if named.startswith("~"):  # in quotes, which no shell looks into
+    if named.startswith("~"):  # quoted, so the shell did not expand it
         rule = "GLIOFLOW_HOME must not begin with '~', which nothing expands here"
         raise UserError(rule, named, hint="give the whole path")
     if re.match("[A-Za-z0-9+]+:/", named) is None:
@@ -41,11 +41,11 @@ def home_uri() -> str | None:
 def home() -> Path:
     """Return the state folder, `$GLIOFLOW_HOME` or `./.glioflow`, as an absolute path.
 
-    Of a home at an object store, it is this node's own folder for it, in `cache_folder()`: see `remote_home`.
+    For a home in an object store, it is this node's own folder in `cache_folder()`: see `remote_home`.
 
     Raises:
-        UserError: As `home_uri`; inside a Ray job without GLIOFLOW_HOME: its working folder is thrown away; or if the
-            path is one that SQLite's addresses cannot hold.
+        UserError: As `home_uri`; inside a Ray job without GLIOFLOW_HOME, whose working folder is deleted; or if the
+            path does not fit into an SQLite address.
     """
     named = os.environ.get("GLIOFLOW_HOME")
     if not named and in_ray_job():
@@ -62,7 +62,7 @@ def home() -> Path:
 
 
 def cache_folder() -> Path:
-    """Return `$GLIOFLOW_CACHE` or `~/.cache/glioflow`: where a node keeps copies of what lies at an object store."""
+    """Return `$GLIOFLOW_CACHE` or `~/.cache/glioflow`, where a node keeps copies of files in an object store."""
     named = os.environ.get("GLIOFLOW_CACHE")
     return Path(named).absolute() if named else Path.home() / ".cache" / "glioflow"
 
@@ -87,7 +87,7 @@ def tracking_uri() -> str:
     """Return `$MLFLOW_TRACKING_URI`, or the home's own store.
 
     Raises:
-        UserError: If the home is at an object store, where no database can be, and the variable names no server.
+        UserError: If the home is an object store, which cannot hold a database, and the variable names no server.
     """
     named = os.environ.get("MLFLOW_TRACKING_URI", "")
     if home_uri() is not None and not named.startswith(("http://", "https://")):
@@ -100,15 +100,15 @@ def data_source(given: str | Path | None, named: str | None) -> str | Path:
     """Find a cohort.
 
     Args:
-        given: `--data` of the command line, which wins.
+        given: `--data` of the command line, which takes precedence.
         named: The experiment's `data.source`.
 
     Returns:
-        Its folder; a relative `named` is looked for here and under GLIOFLOW_DATA. A URI such as `s3://bucket/cohort`
-        as it is.
+        Its folder; a relative `named` is searched here and under GLIOFLOW_DATA. A URI such as `s3://bucket/cohort`
+        is returned unchanged.
 
     Raises:
-        UserError: If neither names a cohort, or it does not exist; names the folders that were looked at.
+        UserError: If neither names a cohort, or it does not exist; lists the folders that were searched.
     """
     if given is not None and not str(given):
         raise UserError("--data must name a cohort", "", hint="give its folder, or leave --data out")

@@ -1,4 +1,4 @@
-"""Work that is spread over the connected cluster or stays on this node; answers come as they were given."""
+"""Work spread over the connected cluster or done on this node, with results in the order of the items."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +13,7 @@ from glioflow.errors import GlioflowError, RunFailed, last_line
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# So many cases are prepared or checked sooner than Ray starts.
+# Up to this many cases, starting Ray takes longer than the work.
 _FEW = 12
 
 
@@ -25,14 +25,14 @@ def map_parallel(
     num_gpus: float = 0,
     here: bool = False,
 ) -> Iterator[Result]:
-    """Run `function` over `items` as Ray tasks, giving results in the items' order as they come.
+    """Run `function` over `items` as Ray tasks, yielding results in the items' order.
 
     Args:
-        function: Picklable; its `GlioflowError` arrives here as it was raised there.
-        items: Picklable each.
-        num_cpus: What one task takes.
-        num_gpus: GPUs of one task, which sees no other.
-        here: On this node alone, as many at once as it has CPUs, whatever others booked of it.
+        function: Picklable; its `GlioflowError` is raised here unchanged.
+        items: Each picklable.
+        num_cpus: CPUs of one task.
+        num_gpus: GPUs of one task, which sees no others.
+        here: Run on this node only, as many at once as it has CPUs, even if others booked them.
     """
     connect()
     import ray
@@ -54,7 +54,7 @@ def map_parallel(
     except ray.exceptions.OutOfMemoryError as error:
         lower = "the CPUs that Ray uses, or close what else takes memory on this machine"
         raise RunFailed(memory_shortage(error, lower=lower)) from error
-    finally:  # after a mistake nothing keeps running in the background
+    finally:  # after an error, nothing keeps running in the background
         for reference in running:
             ray.cancel(reference)
         if running:
@@ -62,9 +62,9 @@ def map_parallel(
 
 
 def map_cases(function: Callable[[Item], Result], cases: Iterable[Item]) -> Iterator[Result]:
-    """Run `function` over the cases of a cohort as `map_parallel` does; a few in this process, if no Ray runs yet.
+    """Run `function` over a cohort's cases as `map_parallel` does; if few and Ray is not running, in this process.
 
-    Where the home is an object store, the nodes share no disk, and only this one has the files.
+    If the home is an object store, the nodes share no disk, and only this one has the files.
     """
     waiting = list(cases)
     if len(waiting) <= _FEW and not is_connected():
@@ -74,9 +74,9 @@ def map_cases(function: Callable[[Item], Result], cases: Iterable[Item]) -> Iter
 
 
 def on_each_node(function: Callable[[Item], str], item: Item, *, within_s: float) -> dict[str, str]:
-    """Run `function` once on each node of the connected cluster; return its answers by the node's address and id.
+    """Run `function` once on each node of the connected cluster; return its results by the node's address and id.
 
-    Of a node that gives none in `within_s`, the answer is why; one that leaves meanwhile is left out.
+    If a node returns none in `within_s`, its result is the reason; a node that leaves meanwhile is left out.
     """
     import ray
 
@@ -105,7 +105,7 @@ def own_node() -> str:
 
 
 def _on(node: str) -> dict[str, Any]:
-    """Return the options of a task that runs on one node or not at all."""
+    """Return the options of a task that must run on one given node."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
@@ -113,7 +113,7 @@ def _on(node: str) -> dict[str, Any]:
 
 def _answer(function: Callable[[Item], Result], item: Item) -> tuple[Result | None, GlioflowError | None]:
     silence()
-    # A user's mistake travels as a value: Ray wraps what is raised in a class and a traceback of its own.
+    # Return a user's mistake as a value: Ray wraps raised errors in its own class and traceback.
     try:
         return function(item), None
     except GlioflowError as error:

@@ -59,6 +59,6 @@ class WorkerSettings(BaseModel):
 
     @property
     def resources_per_worker(self) -> dict[str, float]:
-        """What Ray reserves for each worker; without GPUs it has no key `GPU`."""
+        """Resources that Ray reserves for each worker; without GPUs there is no key `GPU`."""
         gpus = {"GPU": self.gpus} if self.gpus else {}
         return {"CPU": self.cpus_per_worker, **gpus}

@@ -1,1 +1,1 @@
-"""Whole runs: train, cross-validate, search, fit the survival stage. Joins the rooms above on Ray."""
+"""Whole runs on Ray: train, cross-validate, search, fit the survival stage; joins the packages above."""

@@ -14,18 +14,18 @@ from glioflow.reports.page import Drawing
 
 
 def pick_cases(rows: Sequence[CaseScores]) -> dict[str, CaseScores]:
-    """Return the rows of lowest, middle and highest Dice as `worst`, `median` and `best`; fewer of fewer than three."""
+    """Return the rows of lowest, middle and highest Dice as `worst`, `median`, `best`; fewer for under three rows."""
     ordered = sorted(rows, key=lambda row: (row["dice"], row["id"]))
     chosen = {"worst": ordered[0], "median": ordered[len(ordered) // 2], "best": ordered[-1]}
     return chosen if len(ordered) > 2 else dict(list(chosen.items())[-len(ordered) :])
 
 
 def case_drawings(rows: Sequence[CaseScores], look: Callable[[str], tuple[Predictor, PreparedCase]]) -> list[Drawing]:
-    """Draw the worst, median and best case, each still and moving.
+    """Draw the worst, median and best case, each as a still picture and an animation.
 
     Args:
-        rows: Of all cases, with `id` and `dice`.
-        look: Gives the model that judged a case, and the case.
+        rows: One per case, with `id` and `dice`.
+        look: Returns the model that was evaluated on a case, and the case.
     """
     drawings = []
     for name, row in pick_cases(rows).items():
@@ -34,9 +34,9 @@ def case_drawings(rows: Sequence[CaseScores], look: Callable[[str], tuple[Predic
 
 
 def draw_case(predictor: Predictor, case: PreparedCase, *, title: str, name: str) -> list[Drawing]:
-    """Draw one case: the slice with most true tumor (predicted, where there is none), and all slices in turn."""
+    """Draw one case: the slice with the most true tumor (predicted, if there is none), and all slices in turn."""
     prepared = np.asarray(case.image[..., shown_channel(case.record.channels)], np.float32)
-    # What restoring adds around a crop is 0, which must be the darkest value then.
+    # Restoring pads a crop with 0, so 0 must be the darkest value.
     image = np.asarray(case.restore(prepared - prepared.min()))
     predicted = predictor.segment(case.image, case.record.moves).labels > 0
     truth = np.logical_or.reduce(list(predictor.description.target.split(case.reference()).values()))

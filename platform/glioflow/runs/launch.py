@@ -1,4 +1,4 @@
-"""What every kind of run begins with: the cohort found or prepared, the split dealt, its record in MLflow opened."""
+"""First steps of every run: find or prepare the cohort, make the split, open the MLflow run."""
 
 import json
 import math
@@ -37,7 +37,7 @@ EXPERIMENT = "experiment.yaml"
 
 @dataclass(frozen=True)
 class Setting:
-    """What a run works on."""
+    """The input of a run."""
 
     experiment: Experiment
     cohort: PreparedCohort
@@ -54,28 +54,28 @@ def open_setting(
     early: Callable[[Tracking, Source], object] | None = None,
     say: Say = quiet,
 ) -> Setting:
-    """Find or prepare the cohort, deal the split, refuse leaks, open MLflow; on a cluster check what it needs first.
+    """Find or prepare the cohort, make the split, refuse leaks and open MLflow; on a cluster, check its needs first.
 
-    What can be checked without Ray is checked before it starts.
+    Checks that do not need Ray run before it starts.
 
     Args:
-        experiment: What is run.
+        experiment: Experiment to run.
         data: Cohort, raw or prepared; None takes the experiment's.
-        folds: Into how many its patients are to be dealt.
-        resume: Run that is to go on; it must exist.
-        early: Checks more, given MLflow and the cohort, before Ray starts.
+        folds: Number of folds for its patients.
+        resume: Run to resume; it must exist.
+        early: Further checks, called with MLflow and the cohort before Ray starts.
         say: Told what happens.
 
     Raises:
-        UserError: As those do; on several nodes also if MLflow is not a server.
+        UserError: If a check fails; on several nodes also if MLflow is not a server.
     """
     check_home()
     experiment.loss.check(experiment.target.task, experiment.target.num_outputs)
-    if resume is None:  # 0.1.0 began trainings whose workers shared a batch unequally
+    if resume is None:  # 0.1.0 allowed batches that workers could not share equally
         check_batch(experiment.training, experiment.training.batch_size)
     source = data_source(data, experiment.data.source)
     listed = list_source(experiment, source, folds=folds)
-    if resume is None:  # else `early` tells of what changed
+    if resume is None:  # else `early` reports changes
         deal_early(experiment, listed)
     check_machine(experiment)
     tracking = Tracking()
@@ -109,7 +109,7 @@ def open_setting(
 
 
 def connect_for(experiment: Experiment, tracking: Tracking) -> Experiment:
-    """Connect to Ray for a run, and return the experiment with what `auto` means there.
+    """Connect to Ray for a run, and return the experiment with `auto` values resolved for the cluster.
 
     Raises:
         UserError: If the cluster can never hold the training, or its nodes cannot share what they need.
@@ -126,9 +126,9 @@ def connect_for(experiment: Experiment, tracking: Tracking) -> Experiment:
 
 
 def check_weights(experiment: Experiment, channels: int) -> None:
-    """Refuse a file of weights that cannot be read or does not fit the network of an input with so many channels.
+    """Refuse a weights file that cannot be read or does not fit the network for this number of channels.
 
-    On a cluster elsewhere, which may have files that are not here, one of its nodes looks once it is connected.
+    A remote cluster may have files that are missing here, so one of its nodes checks after connecting.
     """
     if experiment.training.start is None and experiment.model.weights in (None, "imagenet"):
         return
@@ -142,7 +142,7 @@ def check_weights(experiment: Experiment, channels: int) -> None:
 def _load_weights(given: tuple[Experiment, int]) -> None:
     experiment, channels = given
     model, start = experiment.model, experiment.training.start
-    if model.weights == "imagenet":  # which may have to be fetched
+    if model.weights == "imagenet":  # may need a download
         model = model.model_copy(update={"weights": None})
     if start is not None:
         read_weights(start, key="training.start")
@@ -152,10 +152,10 @@ def _load_weights(given: tuple[Experiment, int]) -> None:
 
 
 def open_cohort_for(steps: Sequence[Step], source: str | Path | Source, target: TargetSettings) -> PreparedCohort:
-    """Open a cohort as `steps` make it: prepared before, behind a URI, or raw and prepared now.
+    """Open a cohort preprocessed by `steps`: already prepared, at a URI, or raw and prepared now.
 
     Raises:
-        UserError: As the readers do, or if a prepared cohort was made with other steps, or its labels are not those of
+        UserError: If it cannot be read, a prepared one was made with other steps, or its labels are not those of
             the target.
     """
     kept_in = prepared_home()
@@ -164,10 +164,10 @@ def open_cohort_for(steps: Sequence[Step], source: str | Path | Source, target: 
 
 
 def check_batch(training: WorkerSettings, batch_size: float | Literal["auto"]) -> None:
-    """Refuse a batch that the workers cannot share equally, by every number of them that there may be.
+    """Refuse a batch size that is not divisible by every possible number of workers.
 
     Raises:
-        UserError: With the nearest batch that they can.
+        UserError: Names the nearest valid batch size.
     """
     fewest, most = training.min_workers, training.max_workers
     parts = math.lcm(*range(fewest, most + 1))
@@ -180,7 +180,7 @@ def check_batch(training: WorkerSettings, batch_size: float | Literal["auto"]) -
 
 
 def check_searched_batches(experiment: Experiment) -> None:
-    """Refuse a search over batches that the workers cannot share; raises `UserError` as `check_batch`."""
+    """Refuse a search over batch sizes that the workers cannot share; raises `UserError` as `check_batch`."""
     searched = experiment.search.space.get("training.batch_size")
     if searched is None:
         return
@@ -189,27 +189,27 @@ def check_searched_batches(experiment: Experiment) -> None:
 
 
 def with_gpus(experiment: Experiment) -> Experiment:
-    """Return the experiment with what `training.gpus_per_worker: auto` means on the connected cluster."""
+    """Return the experiment with `training.gpus_per_worker: auto` resolved for the connected cluster."""
     if experiment.training.gpus_per_worker != "auto":
         return experiment
     return override(experiment, {"training.gpus_per_worker": 1.0 if cluster.resources()["GPU"] else 0.0})
 
 
 def check_machine(experiment: Experiment) -> None:
-    """Refuse before Ray starts what a cluster of this machine can never hold; raises as `check_resources`."""
+    """Refuse, before Ray starts, a run too large for this machine; raises as `check_resources`."""
     if not (cluster.is_connected() or cluster.joins()):
         check_resources(experiment, cluster.of_this_machine(gpus=experiment.training.gpus > 0))
 
 
 def check_resources(experiment: Experiment, have: Mapping[str, float] | None = None) -> None:
-    """Refuse at once what the cluster can never hold.
+    """Refuse a run that needs more than the cluster has.
 
     Args:
-        experiment: What is run.
-        have: What the cluster has; None asks it.
+        experiment: Experiment to run.
+        have: Resources of the cluster; None queries it.
 
     Raises:
-        UserError: With the numbers.
+        UserError: States the numbers.
     """
     training, have = experiment.training, cluster.resources() if have is None else have
     for name, each in (("CPU", training.cpus_per_worker), ("GPU", training.gpus)):
@@ -223,7 +223,7 @@ def check_resources(experiment: Experiment, have: Mapping[str, float] | None = N
     if have.get("nodes", 1) == 1:
         return
     fit = cluster.slots(cpus=training.cpus_per_worker, gpus=training.gpus)
-    if fit < training.min_workers:  # three CPUs on each of two nodes are not four for one worker
+    if fit < training.min_workers:  # a worker of four CPUs does not fit on two nodes of three
         raise UserError(
             f"{training.min_workers} workers of {training.cpus_per_worker:g} CPUs and {training.gpus:g} "
             "GPUs must fit on the cluster, each on one node",
@@ -236,12 +236,12 @@ def check_resources(experiment: Experiment, have: Mapping[str, float] | None = N
 def opening_of(
     setting: Setting, kind: Kind, name: str, *, parent: str | None = None, tags: Mapping[str, str] | None = None
 ) -> Opening:
-    """Return what a run that works on a setting is opened with: all that `reproduce` needs.
+    """Return the arguments that open a run for a setting: all that `reproduce` needs.
 
     Args:
-        setting: What it works on.
-        kind: What it does.
-        name: Shown in MLflow, whose table has room for a dozen letters of a child's name.
+        setting: Input of the run.
+        kind: Kind of the run.
+        name: Shown in MLflow, whose table shows about a dozen letters of a child's name.
         parent: Run id of the search or cross-validation it belongs to.
         tags: Further ones.
     """
@@ -276,5 +276,5 @@ def opening_of(
 
 
 def to_yaml(experiment: Experiment) -> str:
-    """Return the experiment whole, defaults too, as a file that reads back as the same."""
+    """Return the complete experiment, with defaults, as YAML that loads as the same experiment."""
     return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)

@@ -1,4 +1,4 @@
-"""A model as a user names it, loaded: one bundle, or several as an ensemble."""
+"""Loading a model by the name a user gives: one bundle, or several as an ensemble."""
 
 import tempfile
 import zipfile
@@ -19,7 +19,7 @@ from glioflow.tracking import Tracking, Version
 
 @dataclass(frozen=True)
 class Member:
-    """One bundle, loaded, with the run that made it and its registered version, unless it is a bare folder."""
+    """One loaded bundle, with its run and registered version unless it is a bare folder."""
 
     predictor: Predictor
     run_id: str | None = None
@@ -61,7 +61,7 @@ def open_members(model: str, *, device: str = "auto") -> list[Member]:
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[Path]:
-    """Give the folder of a bundle's zip, as `export` writes it, for the length of a block.
+    """Unpack a bundle's zip, as `export` writes it, and yield its folder for the duration of the block.
 
     Raises:
         UserError: If the file is missing, damaged, or holds no bundle.

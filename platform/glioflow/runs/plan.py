@@ -1,4 +1,4 @@
-"""One training as a thing that travels to a worker: what to train, on what, and where its files go."""
+"""The plan of one training, sent to a worker: experiment, cohort and folders."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,14 +27,14 @@ class Fold(BaseModel):
 
 
 class Plan(BaseModel):
-    """What a worker needs to know.
+    """Everything a worker needs to know.
 
     Attributes:
         experiment: All settings.
         prepared: Folder of the prepared cohort, reachable from every node.
         split: Who trains, validates and tests.
         run_id: MLflow run that the training writes to.
-        tracking_uri: Of MLflow.
+        tracking_uri: Address of MLflow.
         folder: Where this training's files go, reachable from every node.
         created: UTC, ISO 8601.
         watched: Whether a few validation cases are drawn over the epochs, into `folder`.
@@ -54,7 +54,7 @@ class Plan(BaseModel):
 
     @property
     def part(self) -> str:
-        """Name of the folder in which a fold keeps what is its own; empty without folds."""
+        """Name of a fold's own folder; empty without folds."""
         return "" if self.fold is None else f"fold-{self.fold.number}"
 
     @property
@@ -64,23 +64,23 @@ class Plan(BaseModel):
 
     @property
     def features(self) -> Path:
-        """Where a fold's shape features by validation case are written, for a search that needs them."""
+        """Where a fold writes shape features by validation case, for a search that needs them."""
         return self.folder / self.part / "features.json"
 
     @property
     def progress(self) -> Path:
-        """Where the worker notes how far it has come."""
+        """Where the worker writes its progress."""
         return self.folder / self.part / PROGRESS
 
     @property
     def spool(self) -> Path:
-        """What waits here while MLflow is away."""
+        """Records waiting here while MLflow is unreachable."""
         return spool_of(self.run_id)
 
     def logged(self, epoch: int, metrics: Mapping[str, float]) -> tuple[int, dict[str, float]]:
-        """Return step and metrics of an epoch as its run has them.
+        """Return the step and metrics of an epoch as logged in its run.
 
-        Of a fold, steps go on from those before, `val/dice` is the mean with what those reached, and its own value is
+        For a fold, steps continue from earlier folds, `val/dice` is the mean with theirs, and its own value is
         `val_fold_<number>/dice`.
         """
         if self.fold is None:
@@ -94,7 +94,7 @@ class Plan(BaseModel):
 
 
 def plan_of(setting: Setting, run_id: str, *, watched: bool = False) -> Plan:
-    """Return the plan of a training on a whole setting, which writes to the run `run_id`."""
+    """Return the plan of a training on a setting, which writes to the run `run_id`."""
     return Plan(
         experiment=setting.experiment,
         prepared=setting.cohort.path,

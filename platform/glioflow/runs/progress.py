@@ -1,4 +1,4 @@
-"""How far work in another process has come: a small file that the worker writes and the waiting process shows."""
+"""Progress of work in another process: a small file that the worker writes and the waiting process shows."""
 
 import contextlib
 import json
@@ -14,22 +14,22 @@ from glioflow.progress import Say
 from glioflow.reports.numbers import duration
 
 PROGRESS, _EPOCHS = "progress.json", "epochs.jsonl"
-# Of a run's work, the part that is done when its last epoch ends; the test patients are left.
+# Fraction of a run's work done after its last epoch; only the test patients remain.
 TRAINED = 0.9
 _NOTE_S = 1.0
-# How often the bar moves, and how often a line is printed.
+# Seconds between updates of the bar, and between printed lines.
 _LOOK_S, _LINE_S = 1.0, 15.0
 
 
 class ProgressFile:
-    """Where a worker notes its progress: at most once a second, and a failed write does not fail the work."""
+    """Writes a worker's progress, at most once a second; a failed write does not fail the work."""
 
     def __init__(self, path: Path) -> None:
-        """Take the file; its folder is made."""
+        """Set the file and create its folder."""
         self.path, self._noted = path, float("-inf")
 
     def note(self, text: str, part: float) -> None:
-        """Note what is being done, and the part of the work that is done, in [0, 1]."""
+        """Record the current step, and the fraction of the work done, in [0, 1]."""
         now = time.monotonic()
         if now - self._noted < _NOTE_S and part < 1:
             return
@@ -38,7 +38,7 @@ class ProgressFile:
             atomic.write_text(self.path, json.dumps({"text": text, "part": part}))
 
     def section(self, name: str, first: float, last: float) -> Say:
-        """Return a listener that notes under `name`; its [0, 1] is [first, last] of the whole work."""
+        """Return a listener that records progress as `name`; maps its [0, 1] to [first, last] of the whole work."""
 
         def say(text: str, part: float | None = None) -> None:
             self.note(f"{name}, {text}", first + (last - first) * (part or 0.0))
@@ -48,13 +48,13 @@ class ProgressFile:
 
 @contextmanager
 def shown(files: Mapping[str, Path], say: Say) -> Iterator[None]:
-    """Show what workers note while a block waits for them: a bar every second, a line with the time left now and then.
+    """Show the workers' progress while a block waits: a bar every second, and a line with the time left now and then.
 
     Args:
-        files: File of each worker by the name that its lines begin with, which may be empty.
-        say: Called with the lines, and with the mean part of the workers.
+        files: Progress file of each worker, by the prefix of its lines, which may be empty.
+        say: Called with the lines and the workers' mean fraction done.
     """
-    for path in files.values():  # of a run that was interrupted
+    for path in files.values():  # left by an interrupted run
         path.unlink(missing_ok=True)
     state = _Shown(files)
 
@@ -72,7 +72,7 @@ def shown(files: Mapping[str, Path], say: Say) -> Iterator[None]:
 
 
 def note_epoch(progress: Path, epoch: int, dice: float | None) -> None:
-    """Note, beside a worker's progress file, the Dice of an epoch (from 0) that was validated in full."""
+    """Record, beside a worker's progress file, the Dice of a fully validated epoch (from 0)."""
     with contextlib.suppress(OSError):
         if dice is not None:
             progress.parent.mkdir(parents=True, exist_ok=True)
@@ -82,12 +82,12 @@ def note_epoch(progress: Path, epoch: int, dice: float | None) -> None:
 
 @contextmanager
 def followed(progress: Path, epochs: int, say: Say) -> Iterator[None]:
-    """Say `val/dice` of each epoch as its worker notes it, while a block waits for the worker.
+    """Report `val/dice` of each epoch as its worker records it, while a block waits for the worker.
 
     Args:
         progress: The worker's progress file.
-        epochs: Of the training.
-        say: Called with a line and the part of the epochs that is done.
+        epochs: Number of epochs of the training.
+        say: Called with a line and the fraction of epochs done.
     """
     path, count = progress.with_name(_EPOCHS), 0
     path.unlink(missing_ok=True)
@@ -120,7 +120,7 @@ class _Shown:
     last_line: float = field(default_factory=time.monotonic)
 
     def look(self) -> float | None:
-        """Read the files; return the part that is done, None where nothing is new."""
+        """Read the files and return the fraction done, or None if nothing changed."""
         before = dict(self.parts)
         for name, path in self.files.items():
             try:
@@ -135,7 +135,7 @@ class _Shown:
         return part
 
     def line(self) -> str:
-        """Return the next line; empty where the last one is recent."""
+        """Return the next line; empty if the last one is recent."""
         now = time.monotonic()
         texts = [f"{name}: {text}" if name else text for name, text in self.texts.items() if self.parts[name] < 1]
         if now - self.last_line < _LINE_S or not texts:

@@ -1,4 +1,4 @@
-"""What a logged run worked on, as it was logged: for runs that repeat it, or continue from there."""
+"""The logged inputs of a run, for runs that repeat or continue it."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ def recorded_setting(tracking: Tracking, run: Any, data: str | Path | None) -> S
 
     Args:
         tracking: Where it is.
-        run: As MLflow has it.
+        run: The run as MLflow returns it.
         data: Where its cohort is now; None takes the recorded path.
 
     Raises:
@@ -24,10 +24,10 @@ def recorded_setting(tracking: Tracking, run: Any, data: str | Path | None) -> S
     """
     run_id, tags = run.info.run_id, run.data.tags
     experiment = load_recorded(tracking.download(f"runs:/{run_id}/experiment.yaml"))
-    size = run.data.metrics.get("train/batch_size")  # the run of a cross-validation has none
-    if experiment.training.batch_size == "auto" and size is not None:  # another device would give another batch
+    size = run.data.metrics.get("train/batch_size")  # a cross-validation's run has none
+    if experiment.training.batch_size == "auto" and size is not None:  # another device might choose another batch size
         experiment = override(experiment, {"training.batch_size": int(size)})
-    # A trial has the split and the cohort of its search, unless they are its own.
+    # A trial uses its search's split and cohort unless it has its own.
     holder = run_id if tracking.has_artifact(run_id, "split.json") else tags["mlflow.parentRunId"]
     split = Split.model_validate(tracking.read_json(holder, "split.json"))
     source = data or recorded_cohort(Path(tracking.read_json(holder, "cohort.json")["path"]))

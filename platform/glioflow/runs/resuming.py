@@ -1,4 +1,4 @@
-"""Going on with a run that was interrupted: only with the experiment, the cohort and the split that it began with."""
+"""Resuming an interrupted run, only with the experiment, cohort and split that it began with."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -13,42 +13,42 @@ from glioflow.runs.source import Source, deal_early, entries_of, fingerprint_ear
 from glioflow.tracking import Tracking, flatten
 from glioflow.tracking.trained import SPLIT, known_cases
 
-# Of a cohort: what its files are; earlier versions recorded only how they were prepared.
+# Tags with a cohort's file fingerprint; earlier versions recorded only its preparation.
 _SOURCE, _PREPARED = "glioflow.cohort_source", "glioflow.cohort"
 _SHOWN = 4
 UNDO = "undo the changes, or begin a new run without --resume"
-# Of the experiment, where it is computed: `auto` depends on the cluster.
+# Experiment keys that say where it is computed; `auto` depends on the cluster.
 _ANYWHERE = ("training.gpus_per_worker",)
 
 
 def resumed_experiment(
     experiment: Experiment, tracking: Tracking, run_id: str, *, besides: Collection[str] = (), hint: str = UNDO
 ) -> Experiment:
-    """Return the experiment that a run continues with: the current one, its augmentation as the run meant it.
+    """Return the experiment that a run continues with: the current one, with the run's augmentation.
 
     Args:
-        experiment: As the caller gives it now.
+        experiment: Current experiment.
         tracking: Where the run is.
         run_id: The run.
-        besides: Keys that may differ.
+        besides: Further keys that may differ.
         hint: What to do about a change.
 
     Raises:
-        UserError: If another key is not as it was when the run began; says what.
+        UserError: If another key changed since the run began; names it.
     """
     recorded = load_recorded(tracking.download(f"runs:/{run_id}/experiment.yaml"))
     began_with, given = (each.training.sampling.augmentation for each in (recorded, experiment))
-    if began_with == FIRST_RELEASE.get(given):  # the same name, as the first release meant it
+    if began_with == FIRST_RELEASE.get(given):  # same name, with the first release's meaning
         experiment = with_augmentation(experiment, began_with)
     _refuse(_changed_keys(recorded, experiment, besides), run_id, hint)
     return experiment
 
 
 def check_source(experiment: Experiment, source: Source, tracking: Tracking, run_id: str, *, hint: str = UNDO) -> None:
-    """Refuse before Ray starts a cohort, or a file of a split, that is not as it was when a run began.
+    """Refuse, before Ray starts, a cohort or split file that changed since a run began.
 
     Raises:
-        UserError: Says what changed.
+        UserError: Names what changed.
     """
     recorded = Split.model_validate(tracking.read_json(run_id, SPLIT))
     now = {_SOURCE: fingerprint_early(source, experiment.preprocess)}
@@ -63,16 +63,16 @@ def resumed_setting(setting: Setting, run_id: str, *, besides: Collection[str] =
     """Return the setting that a run continues with: the current one, with the split that the run recorded.
 
     Args:
-        setting: As the caller gives it now.
+        setting: Current setting.
         run_id: The run.
-        besides: Keys of the experiment that may differ.
+        besides: Further keys of the experiment that may differ.
         hint: What to do about a change.
 
     Raises:
-        UserError: If something is not as it was when the run began; says what.
+        UserError: If something changed since the run began; names it.
     """
     tracking = setting.tracking
-    # First: of another experiment, the cohort and the split say nothing.
+    # Checked first: for another experiment, differences of cohort and split mean nothing.
     experiment = resumed_experiment(setting.experiment, tracking, run_id, besides=besides, hint=hint)
     split, manifest = Split.model_validate(tracking.read_json(run_id, SPLIT)), setting.cohort.manifest
     now = {_SOURCE: manifest.source_fingerprint, _PREPARED: manifest.fingerprint}
@@ -100,7 +100,7 @@ def _changed_keys(before: Experiment, now: Experiment, besides: Collection[str])
 def _changed_cohort(
     now: Mapping[str, str], there: set[str], tracking: Tracking, run_id: str, split: Split
 ) -> list[str]:
-    """Return what changed of a cohort, whose fingerprints are `now` and whose cases are `there`, since a run began."""
+    """Return what changed in a cohort with fingerprints `now` and cases `there` since a run began."""
     tags, listed = tracking.run(run_id).data.tags, {*split.train, *split.val, *split.test}
     known = {*known_cases(tracking, run_id)} | listed
     tag = next((each for each in (_SOURCE, _PREPARED) if each in tags), None)
@@ -114,7 +114,7 @@ def _changed_cohort(
 
 
 def _changed_lists(experiment: Experiment) -> list[str]:
-    """Return that the lists of a split that was given as a file are others; dealt ones are the run's own."""
+    """Return a line if the lists of a split file changed; computed splits are taken from the run."""
     return [f"the lists in {experiment.split.file}"] if experiment.split.method == "file" else []
 
 
@@ -123,15 +123,15 @@ def _some(ids: list[str]) -> str:
 
 
 def check_folds(setting: Setting, finished: Mapping[int, str], splits: Mapping[int, Split]) -> None:
-    """Refuse to put folds together that were dealt differently.
+    """Refuse to combine folds that were split differently.
 
     Args:
-        setting: What the cross-validation works on.
-        finished: Run of each fold that is done.
-        splits: Split of each fold as it is dealt now.
+        setting: Input of the cross-validation.
+        finished: Run of each finished fold.
+        splits: Current split of each fold.
 
     Raises:
-        UserError: If one of them had other patients.
+        UserError: If a fold had other patients.
     """
     for number, run_id in finished.items():
         tags: dict[str, str] = setting.tracking.run(run_id).data.tags

@@ -1,4 +1,4 @@
-"""Labeled cases measured under a model: metrics, calibration, slices, baselines; parts join to a whole."""
+"""Scores of a model on labeled cases: metrics, calibration, slices, baselines; partial results can be joined."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
@@ -29,16 +29,16 @@ from glioflow.evaluation.summary import Summary
 from glioflow.features import measure_mask
 from glioflow.progress import Say, counted, quiet
 
-# Two experts on LGG against each other (Buda, Saha, Mazurowski 2019).
+# Dice of two experts on LGG against each other (Buda, Saha, Mazurowski 2019).
 HUMAN_LGG = {"dice_mean": 0.84, "dice_std": 0.02}
-# Around true or predicted tumor, in voxels along each axis: beyond it lies easy background.
+# Margin around true or predicted tumor, in voxels along each axis; beyond it is easy background.
 NEAR_VOXELS = 2
-# Above it the copies of the nearest slice would take gigabytes.
+# Above this limit, copies of the nearest slice would take gigabytes.
 MAX_KNOWN_SLICES = 20_000
 
 
 class FoldScores(TypedDict):
-    """One fold: its number from 0, its run, and what its network reached on the patients that it had not seen."""
+    """One fold: its number from 0, its run, and its network's scores on unseen patients."""
 
     fold: int
     run_id: str
@@ -92,7 +92,7 @@ class EvaluationAnswer(EvaluationSummary):
     per_patient: list[CaseScores]
 
 
-# By its own schema of the type, pydantic would drop the metrics that no key lists.
+# With a schema from the type, pydantic would drop metrics that the type does not list.
 _StoredRow = Annotated[CaseScores, GetPydanticSchema(lambda _, handler: handler(dict[str, object]))]
 
 
@@ -122,7 +122,7 @@ class CohortScores(BaseModel):
         return join((self, other))
 
     def summary(self) -> dict[str, object]:
-        """Sum up: what `summarize` says, `slice_auroc_pooled`, `expected_calibration_error`, `per_institution`."""
+        """Return `summarize`'s summary, `slice_auroc_pooled`, `expected_calibration_error`, `per_institution`."""
         truths = np.asarray(self.slice_truths, dtype=bool)
         return {
             **summarize(self.rows),
@@ -133,7 +133,7 @@ class CohortScores(BaseModel):
         }
 
     def answer(self, cohort_format: str) -> EvaluationAnswer:
-        """Return what evaluations and cross-validations answer: rows, summaries, baselines, calibration curves."""
+        """Return the answer of an evaluation or cross-validation: rows, summaries, baselines, calibration curves."""
         curves = {"everywhere": self.everywhere, "near_tumor": self.near_tumor}
         answer = {
             "per_patient": [{k: v for k, v in row.items() if k != "features"} for row in self.rows],
@@ -141,17 +141,17 @@ class CohortScores(BaseModel):
             "baselines": self.beside(cohort_format),
             "calibration": {name: counted.curve for name, counted in curves.items() if counted is not None},
         }
-        return cast(EvaluationAnswer, answer)  # whose keys for each metric no type can list
+        return cast(EvaluationAnswer, answer)  # a type cannot list the keys of each metric
 
     def beside(self, cohort_format: str) -> dict[str, dict[str, float]]:
-        """Return each baseline's mean and median Dice; on LGG what two experts reach, too."""
+        """Return each baseline's mean and median Dice; on LGG also that of two experts."""
         results = {name: self._baseline(dice) for name, dice in self.baselines.items()}
         return results | ({"human": HUMAN_LGG} if cohort_format == "lgg" else {})
 
     def _baseline(self, dice: Mapping[str, float]) -> dict[str, float]:
         rows: list[CaseScores] = [{**row, "dice": dice[row["id"]]} for row in self.rows if row["id"] in dice]
         means = [*patient_means(rows, "dice").values()]
-        # Where there is no tumor (in some part), a Dice that is not 0 means that none was predicted either.
+        # Without tumor (in some part), a Dice above 0 means that none was predicted either.
         ruled = {person_of(row) for row in rows if row["dice"] > 0 and any(row.get(key) for key in _empties(row))}
         counted = {"num_empty_both": float(len(ruled))} if ruled else {}
         return {"dice_mean": float(np.mean(means)), "dice_median": float(np.median(means)), **counted}
@@ -173,7 +173,7 @@ def score_cases(
 
     Args:
         predictor: The model.
-        cases: Prepared as it needs them.
+        cases: Prepared with the model's preprocessing.
         known: Cases whose slices the nearest-slice baseline may copy, never those of the same patient.
         with_features: Add the shape features of the predicted mask to each row, as `features`.
         say: Called after each case.
@@ -183,7 +183,7 @@ def score_cases(
 
 
 def join(parts: Iterable[CohortScores]) -> CohortScores:
-    """Return all parts as one, in their order; a baseline stays where all have it."""
+    """Return all parts as one, in order; keep only baselines that every part has."""
     parts = list(parts)
     names = [name for name in parts[0].baselines if all(name in part.baselines for part in parts)] if parts else []
     return CohortScores(
@@ -199,7 +199,7 @@ def join(parts: Iterable[CohortScores]) -> CohortScores:
 def baselines(
     description: Description, cases: Sequence[PreparedCase], *, known: Sequence[PreparedCase] = ()
 ) -> dict[str, dict[str, float]]:
-    """Return the Dice by case of all that a network has to beat and that applies here."""
+    """Return the Dice by case of each baseline that applies."""
     dice_by_baseline = {"all_empty": _dice(measure_empty(description.target, cases))}
     if (bright := measure_flair_threshold(description, cases)) is not None:
         dice_by_baseline["flair_threshold"] = _dice(bright)
@@ -235,7 +235,7 @@ def _score_case(predictor: Predictor, case: PreparedCase, *, with_features: bool
 
 
 def near_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Return the box around a mask with `NEAR_VOXELS` more on every side; empty around nothing."""
+    """Return the box around a mask, enlarged by `NEAR_VOXELS` on every side; empty for an empty mask."""
     return tuple(
         slice(max(0, part.start - NEAR_VOXELS), part.stop + NEAR_VOXELS) if part.stop else part
         for part in bounding_box(mask)
@@ -245,7 +245,7 @@ def near_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
 def _nearest_slice(
     target: TargetSettings, cases: Sequence[PreparedCase], known: Sequence[PreparedCase]
 ) -> dict[str, float] | None:
-    """Copy from the known cases; None where slices differ in size, are too many, or all are one patient's."""
+    """Copy slices from the known cases; None if they differ in size, are too many, or belong to one patient."""
     known = [case for case in known if case.mask is not None]
     sizes = {case.image.shape[1:3] for case in (*known, *cases)}
     patients = [case.record.patient for case in known]

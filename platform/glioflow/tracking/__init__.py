@@ -1,4 +1,4 @@
-"""MLflow: runs with their lineage, artifacts, and the registry. The only package that imports mlflow."""
+"""MLflow runs with their lineage, artifacts, and the registry. The only package that imports mlflow."""
 
 from glioflow.tracking.entities import flatten
 from glioflow.tracking.spool import SPOOL

@@ -1,6 +1,6 @@
-"""Addresses of tracking stores: which kinds there are, and whether a store answers at one.
+"""Addresses of tracking stores: their kinds, and whether a store answers.
 
-MLflow's store itself asks a database that is away for two minutes, with a traceback for each try.
+MLflow's own store retries an unreachable database for two minutes, with a traceback for each attempt.
 """
 
 import contextlib
@@ -18,19 +18,19 @@ _CONNECT_S = 3.0
 _ANSWER_S = 5
 _SERVER_ERROR = 500
 _SEARCH = "/api/2.0/mlflow/experiments/search"
-# How long a server is waited for that may be starting beside this process.
+# How long to wait for a server that may be starting at the same time.
 STARTING_S = 20.0
 
 
 def check_address(uri: str, *, patience_s: float) -> None:
-    """Refuse an address at which no store can be, or at which none answers.
+    """Refuse an address that cannot be a store's, or at which none answers.
 
     Args:
         uri: Of a server or a database.
-        patience_s: How long it is waited for; with 0 it is asked once.
+        patience_s: How long to wait; 0 asks once.
 
     Raises:
-        UserError: Without the password in `uri`.
+        UserError: Omits the password in `uri`.
     """
     kind = _kind(uri)
     if kind is None:
@@ -71,7 +71,7 @@ def _trouble(uri: str, *, patience_s: float) -> str | None:
 
 
 def _ask_server(uri: str) -> str | None:
-    """Ask a server what only its database can answer, by MLflow's own client: with its certificates and passwords."""
+    """Send a server a query that needs its database, with MLflow's client, certificates and passwords."""
     from mlflow.exceptions import MlflowException
 
     from glioflow.tracking.mlflow_internals import ask_server
@@ -89,13 +89,13 @@ def _ask_sqlite(uri: str) -> str | None:
     if ":memory:" in uri or "mode=memory" in uri:
         return "a database in memory is seen by no other process"
     path = Path(uri.partition(":///")[2].partition("?")[0])
-    if not path.exists():  # is made
+    if not path.exists():  # will be created
         return None
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=_CONNECT_S)) as connection:
             connection.execute("PRAGMA schema_version")
     except sqlite3.Error as error:
-        busy = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY  # by somebody who writes
+        busy = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY  # another process is writing
         return None if busy else str(error)
     return None
 

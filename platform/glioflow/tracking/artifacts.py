@@ -1,4 +1,4 @@
-"""The artifacts of runs: written, read and removed."""
+"""Writing, reading and removing artifacts of runs."""
 
 import json
 import re
@@ -18,22 +18,22 @@ class Artifacts:
     """The artifacts of the runs of one tracking store."""
 
     def __init__(self, client: "MlflowClient", uri: str) -> None:
-        """Take MLflow's client of the store at `uri`."""
+        """Use MLflow's client of the store at `uri`."""
         from mlflow.exceptions import MlflowException
 
         self.client, self.uri, self._error = client, uri, MlflowException
         self._scratch: tempfile.TemporaryDirectory[str] | None = None  # a killed process leaves it behind
-        self._addresses: dict[str, str] = {}  # where those of the runs that were started or listed here lie
+        self._addresses: dict[str, str] = {}  # artifact addresses of runs that were started or listed here
 
     def log_picture(self, run_id: str, path: str | Path, *, key: str, step: int, when_ms: int) -> None:
-        """Log a PNG as the picture `key` of a step, which MLflow shows with a slider; once, however often it is sent.
+        """Log a PNG as the picture `key` of a step, which MLflow shows with a slider; repeated calls log it once.
 
         Args:
             run_id: The run.
             path: The picture.
-            key: Of the same thing at all steps, shown as its name.
-            step: Counted as that of the metrics.
-            when_ms: Since 1970.
+            key: Name shown, the same at all steps.
+            step: Step as for metrics.
+            when_ms: Milliseconds since 1970.
         """
         from glioflow.tracking.mlflow_internals import log_picture
 
@@ -55,14 +55,14 @@ class Artifacts:
         self.log_bytes(run_id, name, text.encode())
 
     def log_bytes(self, run_id: str, name: str, content: bytes) -> None:
-        """Log `content` as the artifact `name`, which may lie in folders."""
+        """Log `content` as the artifact `name`, which may contain folders."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / Path(name).name
             path.write_bytes(content)
             self.log_file(run_id, path, name=name)
 
     def log_file(self, run_id: str, path: str | Path, *, name: str) -> None:
-        """Log a file as the artifact `name`, which ends as the file does."""
+        """Log a file as the artifact `name`, which has the file's extension."""
         folder = str(Path(name).parent) if "/" in name else None
         if run_id in self._addresses:
             self._artifacts_of(run_id).log_artifact(str(path), folder)
@@ -70,7 +70,7 @@ class Artifacts:
             self.client.log_artifact(run_id, str(path), folder)
 
     def _artifacts_of(self, run_id: str) -> Any:
-        """Return the store of a run's artifacts without asking where it is."""
+        """Return the store of a run's artifacts, using a cached address."""
         from glioflow.tracking.mlflow_internals import artifact_store
 
         return artifact_store(self._addresses[run_id], tracking_uri=self.uri)
@@ -88,7 +88,7 @@ class Artifacts:
         return any(entry.path == name for entry in self._entries_in(run_id))
 
     def _entries_in(self, run_id: str, folder: str | None = None) -> list[Any]:
-        """Return a run's artifacts in a folder; of a known run without asking the store, which takes five queries."""
+        """Return a run's artifacts in a folder; for a known run, skip the tracking store's five queries."""
         if run_id in self._addresses:
             return list(self._artifacts_of(run_id).list_artifacts(folder))
         return list(self.client.list_artifacts(run_id, folder))
@@ -106,10 +106,10 @@ class Artifacts:
         return sum(self.artifact_size(run_id, e.path) if e.is_dir else int(e.file_size or 0) for e in entries)
 
     def download(self, uri: str, *, into: str | None = None) -> Path:
-        """Fetch an artifact (a file or a folder), and return where it lies: in `into`, or for this object's life.
+        """Fetch an artifact (file or folder), and return its path: in `into`, or in a folder removed with this object.
 
         Raises:
-            UserError: If it is not there.
+            UserError: If it does not exist.
         """
         import mlflow.artifacts
 

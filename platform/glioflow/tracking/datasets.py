@@ -1,4 +1,4 @@
-"""The data sets that a run works on, as MLflow lists them and finds runs by them."""
+"""Data sets of a run, as MLflow lists them and finds runs by them."""
 
 import hashlib
 import json
@@ -26,8 +26,8 @@ class Dataset:
         digest: Of the data, at most 36 characters.
         source: Path or URI.
         used_for: What the run does with it.
-        facts: What else is known of it, as JSON.
-        tags: Tags that a run on it has.
+        facts: Further facts about it, as JSON.
+        tags: Tags of a run that uses it.
     """
 
     name: str
@@ -52,7 +52,7 @@ def prepared_dataset(cohort: PreparedCohort, used_for: Use, **facts: object) -> 
 
 
 def cohort_dataset(path: Path, used_for: Use) -> Dataset:
-    """Describe a cohort, prepared or raw; the digest of a raw one is that of its files, as preparing it would record.
+    """Describe a cohort, prepared or raw; a raw one's digest is that of its files, as preparation would record it.
 
     Raises:
         UserError: If it cannot be read.
@@ -77,9 +77,9 @@ def table_dataset(path: Path, used_for: Use) -> Dataset:
 
 
 def live_dataset(model: str, **facts: object) -> Dataset:
-    """Describe the studies that reach the endpoint of a registered model from now on; each call is another data set.
+    """Describe the studies that an endpoint receives from now on; each call gives another data set.
 
-    No study leaves a trace in it: the digest is that of the machine and the time.
+    It contains nothing of any study: the digest is computed from the machine and the time.
     """
     begun = f"{model} {platform.node()} {now_ms()}"
     digest = hashlib.blake2b(begun.encode(), digest_size=16).hexdigest()
@@ -87,7 +87,7 @@ def live_dataset(model: str, **facts: object) -> Dataset:
 
 
 def datasets_of(run: Any, used_for: Use) -> tuple[Dataset, ...]:
-    """Return the data sets that MLflow's `run` recorded, for another run that works on what it made."""
+    """Return the data sets that MLflow's `run` recorded, for another run that uses its results."""
     tags = {key: run.data.tags[key] for key in ("glioflow.cohort", "glioflow.cohort_source") if key in run.data.tags}
     recorded = [each.dataset for each in run.inputs.dataset_inputs] if run.inputs else []
     return tuple(

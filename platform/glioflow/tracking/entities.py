@@ -30,7 +30,7 @@ def as_tags(tags: Mapping[str, str]) -> list[Any]:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    """Return nested mappings as one with dotted keys."""
+    """Flatten nested mappings into one with dotted keys."""
     flat: dict[str, object] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"

@@ -1,4 +1,4 @@
-"""The lease of a run: a tag that its process renews while it lives, by which others know a run that nobody closes."""
+"""The lease of a run: a tag that its process renews while alive, so that others recognize abandoned runs."""
 
 import contextlib
 import json
@@ -20,11 +20,11 @@ from glioflow.tracking.store import Tracking
 
 # Tag: the time, in seconds since 1970, until which the run's process has promised to renew it.
 LEASE = "glioflow.leased_until"
-# Tag: the home whose driver promised that. Within one home, the lease in the run's folder decides.
+# Tag: the home of that driver. Within one home, the lease in the run's folder decides.
 LEASED_BY = "glioflow.leased_by"
-# Tag: the driver itself, which its own machine knows to be gone.
+# Tag: the driver itself; its own machine can tell when it has ended.
 LEASED_TO = "glioflow.leased_to"
-# Longer than a short outage of MLflow, and than the difference between the clocks of two machines.
+# Longer than a short outage of MLflow and than the clock difference between two machines.
 LEASE_S = 300.0
 
 
@@ -38,10 +38,10 @@ def _until() -> str:
 
 
 def _this_home() -> str:
-    """Return what tells this home from others: those of two machines may have one path, and a copy has its files."""
+    """Return an id of this home that differs from homes with the same path on other machines and from copies."""
     if (uri := home_uri()) is not None:
         return uri
-    folder = home().resolve()  # which may be reached by links, too
+    folder = home().resolve()  # it may be reached by links
     note = folder / "id"
     if not note.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,12 +53,12 @@ def _this_home() -> str:
 def check_lease(run: Any) -> None:
     """Refuse to continue a run that a driver of another home is running; raises `UserError`.
 
-    One that ended on this machine is replaced at once, one elsewhere when its lease has ended.
+    A driver that ended on this machine is replaced at once, one elsewhere when its lease expires.
     """
     until, by = float(run.data.tags.get(LEASE, 0)), run.data.tags.get(LEASED_BY)
     if run.info.status != "RUNNING" or by is None or by == _this_home() or until < time.time():
         return
-    with contextlib.suppress(KeyError, ValueError, TypeError):  # earlier versions noted no driver
+    with contextlib.suppress(KeyError, ValueError, TypeError):  # earlier versions recorded no driver
         if Holder(**json.loads(run.data.tags[LEASED_TO])).is_gone:
             return
     rule = f"run {run.info.run_id} is being run from the home {by}"
@@ -68,12 +68,12 @@ def check_lease(run: Any) -> None:
 
 @contextmanager
 def leased(tracking: Tracking, run_id: str) -> Iterator[None]:
-    """Renew the lease of a run, three times in its length, while a block runs."""
+    """Renew the lease of a run while a block runs, three times per lease length."""
     ended = threading.Event()
 
     def renew() -> None:
         while not ended.wait(LEASE_S / 3):
-            with contextlib.suppress(Exception):  # the store is away: the run's end replaces what others make of it
+            with contextlib.suppress(Exception):  # the store is unreachable: the run's end overrides a close by others
                 if answers(tracking.uri, patience_s=0):
                     tracking.set_tags(run_id, {LEASE: _until()})
 
@@ -85,7 +85,7 @@ def leased(tracking: Tracking, run_id: str) -> Iterator[None]:
 
 
 def expired(runs: Iterable[Any]) -> Iterator[tuple[Any, int]]:
-    """Give those of MLflow's runs that are open although their lease ended, with the time of its last renewal in ms.
+    """Yield those of MLflow's runs that are open although their lease expired, with its last renewal in ms.
 
     A run without a lease is closed with its parent, or by the command that resumes it.
     """

@@ -1,4 +1,4 @@
-"""Which code a run ran, and among what: a hash of the package's source, git's commit and diff, installed versions."""
+"""The code and environment of a run: a hash of the package's source, git commit and diff, installed versions."""
 
 import getpass
 import hashlib
@@ -17,7 +17,7 @@ ENVIRONMENT = "environment.txt"
 
 @dataclass(frozen=True)
 class SourceState:
-    """The code's identity as MLflow tags, and what was not committed."""
+    """The code's identity as MLflow tags, and the uncommitted changes."""
 
     tags: dict[str, str]
     diff: str
@@ -64,12 +64,12 @@ def _git(*words: str) -> str:
 
 
 def command() -> str:
-    """Return the words of this process's command line; none in a worker of Ray, whose words are Ray's own."""
+    """Return the arguments of this process's command line; none in a Ray worker, whose arguments are Ray's."""
     return "" if Path(sys.argv[0]).name == "default_worker.py" else " ".join(sys.argv[1:])[:500]
 
 
 def who() -> str:
-    """Return the name of the user that this process runs as."""
+    """Return the name of this process's user."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

@@ -1,6 +1,6 @@
 """Bundles as MLflow's logged models, so that its Models tab lists and compares them with parameters and metrics.
 
-The files stay where they are, in the run's artifact `bundle`; the model names them.
+The files stay in the run's artifact `bundle`; the model refers to them.
 """
 
 import json
@@ -8,9 +8,9 @@ from typing import Any
 
 from glioflow.tracking.runs import Runs
 
-# Tag of a logged model: where its bundle is.
+# Tag of a logged model: location of its bundle.
 BUNDLE_OF = "glioflow.bundle_of"
-# Tag of a version: its logged model. MLflow's own database keeps this of models in its own places only.
+# Tag of a version: its logged model. MLflow records this only for models stored in its own locations.
 MODEL = "glioflow.model"
 _VERSIONS = "mlflow.modelVersions"
 _TYPE = "segmentation"
@@ -19,7 +19,7 @@ _ON_PATIENTS = ("val/", "test/", "oof/")
 
 
 def log_model(tracking: Runs, run_id: str) -> str:
-    """Return the id of the logged model of a run's bundle; it is made the first time, and again where it was deleted.
+    """Return the id of the logged model of a run's bundle; create it if it does not exist or was deleted.
 
     It has the run's name, parameters, and metrics on the run's data set.
     """
@@ -39,27 +39,27 @@ def log_model(tracking: Runs, run_id: str) -> str:
     model_id = str(model.model_id)
     tracking.log_batch(run_id, metrics=_metrics(tracking, run, model_id))
     tracking.client.finalize_logged_model(model_id, "READY")
-    # Last, since it is what says that the model is whole.
+    # Written last: it marks the model as complete.
     made_before = len(run.outputs.model_outputs) if run.outputs else 0
     tracking.client.log_outputs(run_id, [LoggedModelOutput(model_id, made_before)])
     return model_id
 
 
 def link_version(tracking: Runs, model_id: str, name: str, version: str) -> None:
-    """Let MLflow's page of a logged model name a registered version of it."""
+    """Make MLflow's page of a logged model show a registered version of it."""
     known = json.loads(tracking.client.get_logged_model(model_id).tags.get(_VERSIONS, "[]"))
     linked = [*known, {"name": name, "version": version}]
     tracking.client.set_logged_model_tags(model_id, {_VERSIONS: json.dumps(linked)})
 
 
 def model_of(run: Any) -> str | None:
-    """Return the id of the logged model of MLflow's `run`, the last one that was made, or None."""
+    """Return the id of the newest logged model of MLflow's `run`, or None."""
     outputs = run.outputs.model_outputs if run.outputs else []
     return str(max(outputs, key=lambda output: output.step).model_id) if outputs else None
 
 
 def delete_model(tracking: Runs, run_id: str) -> None:
-    """Remove the logged model of a run whose bundle goes."""
+    """Remove the logged model of a run whose bundle is removed."""
     if (model_id := model_of(tracking.run(run_id))) is not None:
         tracking.client.delete_logged_model(model_id)
 
@@ -77,12 +77,12 @@ def _exists(tracking: Runs, model_id: str) -> bool:
 
 
 def _name(run: Any) -> str:
-    """Return a name as MLflow allows it."""
+    """Return a name with only characters that MLflow allows."""
     return "".join("-" if letter in "/:.%\"' " else letter for letter in run.info.run_name)
 
 
 def _metrics(tracking: Runs, run: Any, model_id: str) -> list[Any]:
-    """Return the run's metrics on patients as the model's; at their own time and step the run keeps each once."""
+    """Return the run's metrics on patients as the model's, at their own time and step, so the run keeps each once."""
     from mlflow.entities import Metric
 
     run_id, inputs = run.info.run_id, run.inputs.dataset_inputs if run.inputs else []

@@ -1,4 +1,4 @@
-"""What a training uses of its machine, under the names that MLflow shows as system metrics."""
+"""Resource use of a training, under the names that MLflow shows as system metrics."""
 
 import sys
 
@@ -8,7 +8,7 @@ _MIB = 2**20
 
 
 def machine_use() -> dict[str, float]:
-    """Return CPU, memory and, where torch is on one, GPU use of this process and its machine, now.
+    """Return the current CPU, memory and, if torch uses one, GPU use of this process and its machine.
 
     Returns:
         `system/cpu_utilization_percentage` of the machine since the last call, `system/system_memory_usage_percentage`,
@@ -19,7 +19,7 @@ def machine_use() -> dict[str, float]:
         "system/system_memory_usage_percentage": float(psutil.virtual_memory().percent),
         "system/process_memory_megabytes": psutil.Process().memory_info().rss / _MIB,
     }
-    torch = sys.modules.get("torch")  # whoever has not loaded it is on no GPU
+    torch = sys.modules.get("torch")  # a process without it uses no GPU
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         used["system/gpu_memory_megabytes"] = torch.cuda.max_memory_allocated() / _MIB
     return used

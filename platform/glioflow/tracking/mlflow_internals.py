@@ -1,6 +1,6 @@
-"""What GlioFlow uses of MLflow (3.17) beneath its public interface: all of it, with the reason, in this one module.
+"""Every use of non-public parts of MLflow (3.17), with the reason for each.
 
-`tests/tracking/test_mlflow_internals.py` fails as soon as MLflow gives one of these in public; then it goes from here.
+`tests/tracking/test_mlflow_internals.py` fails as soon as MLflow makes one of these public; then remove it here.
 """
 
 import re
@@ -14,10 +14,10 @@ from mlflow.utils.rest_utils import http_request
 
 
 def artifact_store(address: str, *, tracking_uri: str) -> Any:
-    """Return the store of the artifacts below an address.
+    """Return the artifact store at an address.
 
-    MLflow's client deletes no artifact (https://github.com/mlflow/mlflow/issues/1555), and asks the tracking store for
-    a run's address whenever it writes one.
+    MLflow's client cannot delete artifacts (https://github.com/mlflow/mlflow/issues/1555), and asks the tracking store
+    for a run's address at every write.
     """
     return get_artifact_repository(address, tracking_uri=tracking_uri)
 
@@ -25,11 +25,11 @@ def artifact_store(address: str, *, tracking_uri: str) -> Any:
 def ask_server(uri: str, endpoint: str, *, params: dict[str, Any], timeout_s: float) -> int:
     """Return the HTTP status of one request to a tracking server, with its certificates and passwords.
 
-    MLflow's client waits and retries as the environment of the whole process says
-    (https://github.com/mlflow/mlflow/issues/5744), for minutes.
+    MLflow's client waits and retries, for minutes, as set in the environment of the whole process
+    (https://github.com/mlflow/mlflow/issues/5744).
 
     Raises:
-        OSError, MlflowException: If nobody answers.
+        OSError, MlflowException: If no server answers.
     """
     answer = http_request(
         get_default_host_creds(uri),
@@ -44,19 +44,19 @@ def ask_server(uri: str, endpoint: str, *, params: dict[str, Any], timeout_s: fl
 
 
 def log_picture(client: Any, run_id: str, path: Path, *, key: str, step: int, when_ms: int) -> None:
-    """Log a PNG through MLflow's `client` as the picture `key` of a step, unless that step has one.
+    """Log a PNG with MLflow's `client` as the picture `key` of a step, unless that step has one.
 
-    `log_image` logs a picture again, under a new random name, whenever it is called, and MLflow has no call that lists
+    Every call of `log_image` logs a picture under a new random name, and MLflow has no call that lists
     the pictures of a step. A writer that sends its spool a second time must not show every picture twice.
     """
-    key = re.sub(r"[^A-Za-z0-9_\-./ ]", "-", key)  # other characters are refused
+    key = re.sub(r"[^A-Za-z0-9_\-./ ]", "-", key)  # MLflow refuses other characters
     if has_picture([entry.path for entry in client.list_artifacts(run_id, "images")], key, step):
-        client.set_tag(run_id, "mlflow.loggedImages", True)  # log_image sets it last, and may have died before
+        client.set_tag(run_id, "mlflow.loggedImages", True)  # log_image sets it last, and may have been interrupted
     else:
         client.log_image(run_id, mlflow.Image(str(path)), key=key, step=step, timestamp=when_ms)
 
 
 def has_picture(names: list[str], key: str, step: int) -> bool:
-    """Return whether MLflow's image files of a run hold the whole picture `key` of a step, its small copy too."""
+    """Return whether a run's image files contain the picture `key` of a step and its thumbnail."""
     start = f"images/{key.replace('/', '~')}+step+{step}+"
-    return any(name.startswith(start) and name.endswith(".webp") for name in names)  # written after the full one
+    return any(name.startswith(start) and name.endswith(".webp") for name in names)  # written after the full picture

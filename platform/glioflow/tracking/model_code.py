@@ -1,4 +1,4 @@
-"""What MLflow runs to load a registered version: models-from-code, copied into each of them."""
+"""The code that MLflow runs to load a registered version (models from code); each version has a copy."""
 
 import mlflow
 

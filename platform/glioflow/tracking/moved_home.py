@@ -1,4 +1,4 @@
-"""The home's own store after the home was moved, renamed, copied, or mounted elsewhere: MLflow keeps whole paths."""
+"""The home's own store after the home was moved, renamed, copied or remounted; MLflow stores absolute paths."""
 
 import contextlib
 import sqlite3
@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from glioflow.cluster.starting import tell
 from glioflow.cluster.storage import home
 
-# Where MLflow keeps addresses of artifacts, by table.
+# Columns with addresses of artifacts in MLflow's database, by table.
 _ADDRESSES = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -19,14 +19,14 @@ _ADDRESSES = (
 
 
 def mend_addresses() -> None:
-    """Let the artifacts in the home's own store be found where the home is now, and tell where it was."""
+    """Update artifact addresses in the home's own store to the home's current path, and return the old one."""
     database = home() / "mlflow.db"
     if not database.is_file():
         return
     with contextlib.closing(sqlite3.connect(database, timeout=30)) as connection, connection:
         try:
             experiments = connection.execute("SELECT name, artifact_location FROM experiments").fetchall()
-        except sqlite3.DatabaseError:  # not made yet, or damaged: MLflow says which
+        except sqlite3.DatabaseError:  # missing or damaged: MLflow reports which
             return
         for before in sorted(_former_homes(experiments)):
             below = "/artifacts/"
@@ -42,7 +42,7 @@ def mend_addresses() -> None:
 
 
 def _former_homes(experiments: list[tuple[str, str | None]]) -> set[str]:
-    """Return the addresses of homes whose artifacts lie in this one now."""
+    """Return the addresses of homes whose artifacts are now in this one."""
     here, moved_from = home().as_uri(), set()
     for name, location in experiments:
         below = Path("/artifacts", name).as_uri().removeprefix("file://")
@@ -55,7 +55,7 @@ def _former_homes(experiments: list[tuple[str, str | None]]) -> set[str]:
 
 
 def _is_here(address: str) -> bool:
-    """Return whether an address is another path of this home, as a link to it is: what lies there is found there."""
+    """Return whether an address is another path to this home, such as a link, where its artifacts are still found."""
     try:
         return Path(unquote(address.removeprefix("file://"))).samefile(home())
     except OSError:

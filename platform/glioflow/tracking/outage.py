@@ -1,4 +1,4 @@
-"""Calls to a store that outlast its being away."""
+"""Calls to a store that are repeated after an outage."""
 
 import time
 from collections.abc import Callable
@@ -13,20 +13,20 @@ _PAUSE_S = 1.0
 
 
 class StoreAway(RunFailed):
-    """The tracking store stayed away for longer than it was waited for: no fault of what asked it."""
+    """The tracking store was unreachable for too long; not the caller's mistake."""
 
 
 def outlasting(uri: str, call: Callable[[], Result], *, patience_s: float) -> Result:
-    """Return what `call` returns; where the store at `uri` is away meanwhile, call again once it answers.
+    """Return the result of `call`; if the store at `uri` is unreachable, call again once it answers.
 
     Args:
         uri: Address of the store.
-        call: May be called several times. A `UserError` is the caller's; what fails twice in a row before a store that
-            answers is not an outage, and is raised, too.
-        patience_s: How long the store is waited for.
+        call: May be called several times. A `UserError` is raised at once; a call that fails twice in a row while the
+            store answers is no outage, and its error is raised too.
+        patience_s: How long to wait for the store.
 
     Raises:
-        StoreAway: If it is away for longer.
+        StoreAway: If it is unreachable for longer.
     """
     deadline, there_before = time.monotonic() + patience_s, False
     while True:

@@ -1,6 +1,6 @@
-"""A bundle as an MLflow model, for `mlflow.pyfunc.load_model` and `mlflow models serve`. Nothing in it is pickled.
+"""A bundle as an MLflow model, for `mlflow.pyfunc.load_model` and `mlflow models serve`, without pickles.
 
-Imports mlflow at once: import it where it is needed only.
+Importing this module imports mlflow, so import it only where needed.
 """
 
 import importlib.metadata
@@ -23,7 +23,7 @@ from glioflow.data.case import Case
 from glioflow.errors import UserError
 from glioflow.version import __version__
 
-# What loading and answering import; the rest of the lock is training's and serving's.
+# Packages needed to load and answer; the rest of the lock file is for training and serving.
 _REQUIREMENTS = tuple(
     "mlflow torch segmentation-models-pytorch timm monai einops safetensors numpy scipy scikit-image "
     "opencv-python-headless pydantic scikit-learn pandas".split()
@@ -31,13 +31,13 @@ _REQUIREMENTS = tuple(
 
 
 class Study(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """One study in, the whole answer out."""
+    """Answers for one study at a time."""
 
     def load_context(self, context: Any) -> None:
-        """Load the bundle, checking every file against its seal."""
+        """Load the bundle and check every file against its seal."""
         self.predictor = Predictor.load(Path(context.artifacts["bundle"]))
 
-    # MLflow knows the bare hint alone; another one, or none, makes it warn whoever loads a version.
+    # MLflow supports only the bare hint; with another, or none, loading a version prints a warning.
     def predict(
         self,
         context: Any,
@@ -83,8 +83,8 @@ def write_model(folder: Path, out: Path, *, example: NDArray[np.generic] | None)
 
     Args:
         folder: The bundle.
-        out: Where it goes.
-        example: (S, H, W, C), a study as the model takes it.
+        out: Target folder.
+        example: (S, H, W, C), a study in the model's input format.
     """
     description = bundle.read_description(folder)
     kind = stored_type(description)
@@ -92,7 +92,7 @@ def write_model(folder: Path, out: Path, *, example: NDArray[np.generic] | None)
     params = ParamSchema([ParamSpec("spacing_mm", "double", [], (-1,)), ParamSpec("clinical", "string", "{}")])
     signature = ModelSignature(inputs=Schema([tensor]), params=params)
     with tempfile.TemporaryDirectory(prefix="glioflow-") as scratch, warnings.catch_warnings():
-        named = shutil.copytree(folder, Path(scratch) / "bundle")  # MLflow keeps the folder's own name
+        named = shutil.copytree(folder, Path(scratch) / "bundle")  # MLflow keeps the folder's name
         warnings.simplefilter("ignore")
         mlflow.pyfunc.save_model(
             out,
@@ -106,7 +106,7 @@ def write_model(folder: Path, out: Path, *, example: NDArray[np.generic] | None)
 
 
 def stored_type(description: bundle.Description) -> np.dtype[Any]:
-    """Return the type of images that a model's cohort is stored in: 8 bit for slices of LGG, else float."""
+    """Return the data type of images in a model's cohort: 8 bit for slices of LGG, else float."""
     return np.dtype(np.uint8 if description.origin.cohort_format == "lgg" else np.float32)
 
 

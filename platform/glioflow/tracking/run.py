@@ -1,4 +1,4 @@
-"""A run from its opening to its end: lineage, data sets, spool, and a status whatever ends it."""
+"""A run from start to end: lineage, data sets, spool, and a final status in every case."""
 
 import contextlib
 import platform
@@ -50,26 +50,26 @@ Kind = Literal[
     "reproduction",
     "shadow",
 ]
-# Verbs that continue a run, one process at a time.
+# Commands that continue a run, one process at a time.
 _RESUMABLE = ("train", "crossval", "search")
-# Tag of a run that failed: why.
+# Tag of a failed run: the reason.
 REASON = "glioflow.reason"
 DIFF = "uncommitted.diff"
 
 
 @dataclass(frozen=True)
 class Opening:
-    """What a run is opened with, besides its lineage.
+    """The data that a run starts with, besides its lineage.
 
     Attributes:
-        kind: What the run does; its tag `glioflow.kind`.
+        kind: Kind of the run; its tag `glioflow.kind`.
         experiment: Name of the MLflow experiment.
-        name: Shown in MLflow, whose table has room for a dozen letters of a child's name.
-        parent: Id of the run that it is a part of.
+        name: Shown in MLflow, whose table shows about a dozen letters of a child's name.
+        parent: Id of the parent run.
         tags: Its own tags.
         params: Its parameters, nested ones too.
-        texts: Artifacts that it begins with, by name.
-        datasets: What it works on; their digests become tags too.
+        texts: Initial text artifacts, by name.
+        datasets: Its data sets; their digests become tags too.
     """
 
     kind: Kind
@@ -83,11 +83,11 @@ class Opening:
 
 
 class Run(RunWriter):
-    """The writer of a run that also closes it when its block ends.
+    """A writer that also closes the run when its block ends.
 
-    A block that ends well closes the run as `FINISHED` and waits for MLflow where it is away, for `patience_s` at most.
-    Ctrl-C and SIGTERM close it as `KILLED`, any other exception as `FAILED` with its reason, without waiting: the
-    exception goes on.
+    Success closes the run as `FINISHED`, waiting at most `patience_s` for an unreachable MLflow.
+    Ctrl-C and SIGTERM close it as `KILLED`, any other exception as `FAILED` with its reason, without waiting; the
+    exception propagates.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Run(RunWriter):
             self.abandon(error)
 
     def abandon(self, error: BaseException) -> None:
-        """Close the run as what `error` makes of it; where that is impossible, the error matters more."""
+        """Close the run with the status for `error`; ignore a failure to do so, since `error` matters more."""
         status: Status = "KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED"
         with contextlib.suppress(Exception):
             self.finish(status, tags={} if status == "KILLED" else {REASON: _reason(error)})
@@ -129,19 +129,19 @@ def _reason(error: BaseException) -> str:
 
 
 def begin_run(tracking: Tracking, opening: Opening, *, later: bool = False) -> str:
-    """Open a run with its whole lineage and leave it open, for a `Run` in another process to write and close it.
+    """Open a run with its lineage and leave it open for a `Run` in another process to write and close.
 
     Args:
-        tracking: Where.
-        opening: What it is opened with.
-        later: Whether all but its tags waits in its spool for the first record of its writer.
+        tracking: Store of the run.
+        opening: Initial data of the run.
+        later: Whether everything but its tags waits in the spool for its writer's first record.
 
     Returns:
         The run's id.
     """
     if opening.parent is None:
         send_left(tracking)
-        with contextlib.suppress(Exception):  # what others left open must not keep a run from opening
+        with contextlib.suppress(Exception):  # failing to close abandoned runs must not prevent this one
             close_expired(tracking, tracking.open_runs(opening.experiment))
     state = source_state()
     tags = {
@@ -151,7 +151,7 @@ def begin_run(tracking: Tracking, opening: Opening, *, later: bool = False) -> s
         "mlflow.user": who(),
         **state.tags,
     }
-    if opening.parent is None:  # a child has its parent's command
+    if opening.parent is None:  # a child shares its parent's command
         tags |= {"command": command(), "mlflow.source.name": opening.kind, "mlflow.source.type": "LOCAL"}
     for dataset in opening.datasets:
         tags = {**dataset.tags, **tags}
@@ -170,7 +170,7 @@ def begin_run(tracking: Tracking, opening: Opening, *, later: bool = False) -> s
 
 
 def _keep_opening(spool: Path, opening: Opening) -> None:
-    """Leave to the writer of a child what its run is opened with."""
+    """Leave a child run's initial data to its writer."""
     for dataset in opening.datasets:
         append_to_spool(spool, Input(dataset=dataset))
     for name, text in opening.texts.items():
@@ -186,7 +186,7 @@ def _log_opening(tracking: Tracking, run_id: str, opening: Opening, diff: str) -
     for dataset in opening.datasets:
         tracking.log_dataset(run_id, dataset)
     texts = dict(opening.texts)
-    if opening.parent is None:  # children were run by the same code
+    if opening.parent is None:  # children ran the same code
         texts |= {ENVIRONMENT: environment(), **({DIFF: diff} if diff else {})}
     for name, text in texts.items():
         tracking.log_text(run_id, name, text)
@@ -196,14 +196,14 @@ def _log_opening(tracking: Tracking, run_id: str, opening: Opening, diff: str) -
 def open_run(
     tracking: Tracking, opening: Opening, *, keep: bool = True, patience_s: float = PATIENCE_S
 ) -> Iterator[Run]:
-    """Open a run for a block that writes it; see `Run` for how it is closed.
+    """Open a run for a block that writes to it; see `Run` for how it is closed.
 
     Args:
-        tracking: Where.
-        opening: What it is opened with.
-        keep: Whether what MLflow does not take at once waits in a spool. Without it, that is an error: for a run that
-            must not appear later, when what it records has not come to pass.
-        patience_s: How long an MLflow that is away is waited for when the block has ended well.
+        tracking: Store of the run.
+        opening: Initial data of the run.
+        keep: Whether records that MLflow does not accept at once wait in a spool. If not, this is an error, for runs
+            that must not appear later if the recorded event never happened.
+        patience_s: How long to wait for an unreachable MLflow after success.
     """
     run_id = begin_run(tracking, replace(opening, tags={**opening.tags, **lease_tags()}))
     spool = spool_of(run_id) if keep else None
@@ -212,17 +212,17 @@ def open_run(
         with alone, leased(tracking, run_id), Run(tracking.uri, run_id, spool, patience_s=patience_s) as run:
             yield run
     finally:
-        with contextlib.suppress(OSError):  # it is not there, or holds what waits and files of the run's verb
+        with contextlib.suppress(OSError):  # missing, or not empty
             run_folder(run_id).rmdir()
 
 
 @contextmanager
 def resume_run(tracking: Tracking, run_id: str) -> Iterator[Run]:
-    """Open a run again for a block that continues it; what it could not send before is sent first.
+    """Reopen a run for a block that continues it; first send its waiting records.
 
     Raises:
         UserError: If no run has this id, or another process continues it, from this home or another.
-        RunFailed: If MLflow does not take what waits.
+        RunFailed: If MLflow does not accept the waiting records.
     """
     check_lease(tracking.run(run_id))
     run = Run(tracking.uri, run_id, spool_of(run_id))
@@ -235,15 +235,15 @@ def resume_run(tracking: Tracking, run_id: str) -> Iterator[Run]:
 
 
 def send_waiting(uri: str, run_id: str) -> None:
-    """Send what waits of a run for the store at `uri`, on this node or others; raises as `RunWriter.close`."""
+    """Send a run's waiting records, of this node and others, to the store at `uri`; raises as `RunWriter.close`."""
     for spool in spools_of(run_id):
         RunWriter(uri, run_id, spool).close()
 
 
 def send_left(tracking: Tracking) -> None:
-    """Send what runs that ended during an outage of MLflow still have to send; those that cannot be sent stay.
+    """Send waiting records of runs that ended during an outage of MLflow; keep those that cannot be sent.
 
-    A spool that changed within `PATIENCE_S` may belong to a process that still waits, and is left to it.
+    A spool that changed within `PATIENCE_S` may belong to a waiting process, and is left to it.
     """
     for run_id in list_shared(home() / "runs"):
         with contextlib.suppress(Exception):
@@ -254,7 +254,7 @@ def send_left(tracking: Tracking) -> None:
 
 
 def close_children(tracking: Tracking, experiment: str, parent: str) -> None:
-    """Close the children that no process will close, and send what those of killed processes could not."""
+    """Close children that no process will close, and send waiting records of killed processes."""
     waiting = set(list_shared(home() / "runs"))
     for child in tracking.children(experiment, parent):
         if child.info.status == "RUNNING" or child.info.run_id in waiting:
@@ -262,10 +262,10 @@ def close_children(tracking: Tracking, experiment: str, parent: str) -> None:
 
 
 def close_expired(tracking: Tracking, runs: Sequence[Any]) -> None:
-    """Close those of MLflow's `runs` whose process ended without closing them, and their children among `runs`.
+    """Close MLflow's `runs` whose process ended without closing them, and their children among `runs`.
 
-    They become `KILLED` as of when their process was last heard of, and can be resumed as before. One whose driver
-    holds the lease of its folder in this home lives: MLflow was away, or a clock is wrong.
+    They become `KILLED` as of their process's last sign of life, and can still be resumed. A run whose driver
+    holds the lease of its folder in this home is alive: MLflow was unreachable, or a clock is wrong.
     """
     for run, heard_ms in expired(runs):
         if holder_of(run_folder(run.info.run_id)) is not None:
@@ -279,7 +279,7 @@ def close_expired(tracking: Tracking, runs: Sequence[Any]) -> None:
 def _close_left(
     tracking: Tracking, run: Any, *, tags: Mapping[str, str] | None = None, when_ms: int | None = None
 ) -> None:
-    """Send what waits in a run's spool and, if that did not close it, mark the run as killed."""
+    """Send a run's waiting records and, if that did not close it, mark the run as killed."""
     run_id = run.info.run_id
     send_waiting(tracking.uri, run_id)
     if run.info.status == "RUNNING" and tracking.run(run_id).info.status == "RUNNING":

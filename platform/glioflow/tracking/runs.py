@@ -1,4 +1,4 @@
-"""A tracking store and its runs: parameters, metrics, tags, artifacts. Knows no registry."""
+"""A tracking store and its runs: parameters, metrics, tags, artifacts; nothing about the registry."""
 
 import json
 import logging
@@ -20,27 +20,27 @@ from glioflow.tracking.datasets import Dataset
 from glioflow.tracking.entities import as_metrics, as_params, as_tags
 from glioflow.tracking.moved_home import mend_addresses
 
-# What MLflow gives of anything in one call.
+# Most items that MLflow returns in one call.
 _PAGE = 1000
-# Metrics, parameters and tags that MLflow takes in one call.
+# Most metrics, parameters and tags that MLflow accepts in one call.
 _MOST_AT_ONCE = (800, 100, 100)
-# Else MLflow's page takes an experiment for one of language models, and its runs for their evaluations.
+# Without it, MLflow's page shows an experiment as one about language models, and its runs as their evaluations.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 
 class Runs(Artifacts):
-    """A tracking server or database, and what we say to it about runs."""
+    """A tracking server or database, with its operations on runs."""
 
     def __init__(self, uri: str | None = None, *, patience_s: float = 0, ask: bool = True) -> None:
         """Open the store at `uri`, by default MLFLOW_TRACKING_URI or SQLite under the home.
 
         Args:
             uri: Of a server or a database.
-            patience_s: How long a store that does not answer is waited for; with 0 it is asked once.
-            ask: Whether to find out now that it answers; else the first call does.
+            patience_s: How long to wait for a store that does not answer; 0 asks once.
+            ask: Whether to check now that it answers; else the first call does.
 
         Raises:
-            UserError: If nothing answers there.
+            UserError: If no store answers.
         """
         silence()
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # printed at a run's end, after a call
@@ -61,7 +61,7 @@ class Runs(Artifacts):
 
         for name in ("alembic", "mlflow", "mlflow.store.db.utils"):  # importing mlflow sets its own level
             logging.getLogger(name).setLevel(logging.WARNING)
-        self._experiments: dict[str, str] = {}  # ids by name, as others know them
+        self._experiments: dict[str, str] = {}  # ids by name
         try:
             super().__init__(MlflowClient(self.uri), self.uri)
             if ask:
@@ -73,26 +73,26 @@ class Runs(Artifacts):
 
     @property
     def shown(self) -> str:
-        """The address as people may see it: without name and password."""
+        """The address without user name and password, for messages."""
         return without_password(self.uri)
 
     @property
     def embedded(self) -> bool:
-        """Whether this is the home's own store, in which nobody else records runs."""
+        """Whether this is the home's own store, which only this home uses."""
         return self.uri == embedded_uri()
 
     def experiment(self, name: str) -> str:
-        """Return the id of the MLflow experiment `name`, making it where it does not exist."""
+        """Return the id of the MLflow experiment `name`, creating it if it does not exist."""
         return self._experiments.get(name) or self._find_experiment(name)
 
     def know_experiment(self, name: str, experiment_id: str) -> None:
-        """Take the id of an experiment from somebody who asked for it."""
+        """Set the known id of an experiment."""
         self._experiments[name] = experiment_id
 
     def _find_experiment(self, name: str) -> str:
         entry = self.client.get_experiment_by_name(name)
         if entry is None:
-            # Without a server the artifacts' default folder depends on the working folder, which differs in workers.
+            # Without a server, the default artifact folder depends on the working folder, which differs in workers.
             local = None if self.uri.startswith("http") else (home() / "artifacts" / name).as_uri()
             try:
                 return str(self.client.create_experiment(name, artifact_location=local, tags=_KIND))
@@ -115,7 +115,7 @@ class Runs(Artifacts):
     def log_batch(
         self, run_id: str, metrics: Sequence[Any] = (), params: Sequence[Any] = (), tags: Sequence[Any] = ()
     ) -> None:
-        """Log MLflow's `Metric`s, `Param`s and `RunTag`s in as few calls as it takes."""
+        """Log MLflow's `Metric`s, `Param`s and `RunTag`s in as few calls as possible."""
         rest = [list(metrics), list(params), list(tags)]
         while any(rest):
             some = [each[:most] for each, most in zip(rest, _MOST_AT_ONCE, strict=True)]
@@ -123,7 +123,7 @@ class Runs(Artifacts):
             self.client.log_batch(run_id, metrics=some[0], params=some[1], tags=some[2])
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
-        """Log parameters, nested ones under dotted names; repeating the same ones is no error."""
+        """Log parameters, nested ones under dotted names; logging the same ones again is no error."""
         self.log_batch(run_id, params=as_params(params))
 
     def log_metrics(
@@ -159,7 +159,7 @@ class Runs(Artifacts):
         """Return MLflow's run.
 
         Raises:
-            UserError: If there is none of this id.
+            UserError: If no run has this id.
         """
         try:
             return self.client.get_run(run_id)
@@ -186,7 +186,7 @@ class Runs(Artifacts):
         return runs
 
     def open_runs(self, experiment: str) -> list[Any]:
-        """Return the runs of `experiment` that nobody closed."""
+        """Return the open runs of `experiment`."""
         return list(
             self.client.search_runs([self.experiment(experiment)], "attributes.status = 'RUNNING'", max_results=5000)
         )
@@ -218,7 +218,7 @@ class Runs(Artifacts):
 
 
 def every(search: Callable[..., Any], *words: Any) -> Iterator[Any]:
-    """Give all that one of MLflow's searches finds, page by page: a single call returns the first page alone."""
+    """Yield all results of an MLflow search, page by page, since a single call returns only the first page."""
     token = None
     while True:
         page = search(*words, max_results=_PAGE, page_token=token)

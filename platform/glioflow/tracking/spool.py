@@ -1,4 +1,4 @@
-"""What a run still has to send to MLflow, as typed records in a file: one JSON object per line."""
+"""Records that a run has yet to send to MLflow, in a file with one JSON object per line."""
 
 import errno
 import json
@@ -16,7 +16,7 @@ from glioflow.tracking.datasets import Dataset
 from glioflow.tracking.entities import as_metrics, as_params, as_tags
 from glioflow.tracking.runs import Runs
 
-# Name of the file in a run's folder, and of the folder with one of each node.
+# Name of the file in a run's folder, and of the folder with one file per node.
 SPOOL = "spool.jsonl"
 _SPOOLS = "spools"
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -27,7 +27,7 @@ class _Record(BaseModel):
 
 
 class Metrics(_Record):
-    """Metrics of a step, at the time they were measured."""
+    """Metrics of a step, with the time of measurement."""
 
     record: Literal["metrics"] = "metrics"
     metrics: dict[str, float | None]
@@ -51,7 +51,7 @@ class Params(_Record):
 
 
 class Input(_Record):
-    """A data set that the run works on."""
+    """A data set of the run."""
 
     record: Literal["input"] = "input"
     dataset: Dataset
@@ -106,12 +106,12 @@ class Picture(_Record):
     when_ms: int
 
     def send(self, runs: Runs, run_id: str) -> None:
-        """Upload it, unless it is there."""
+        """Upload it, unless it exists."""
         runs.log_picture(run_id, self.path, key=self.key, step=self.step, when_ms=self.when_ms)
 
 
 class End(_Record):
-    """The end of the run, with tags that belong to it, such as the reason of a failure."""
+    """The end of the run, with its tags, such as the reason of a failure."""
 
     record: Literal["end"] = "end"
     status: Status
@@ -119,7 +119,7 @@ class End(_Record):
     tags: dict[str, str] = {}
 
     def send(self, runs: Runs, run_id: str) -> None:
-        """Close the run. A failure does not replace the end of a run that somebody else closed before."""
+        """Close the run; a failure does not change a run that another process closed before."""
         if self.status != "FINISHED" and runs.run(run_id).info.status != "RUNNING":
             return
         if self.tags:
@@ -129,7 +129,7 @@ class End(_Record):
 
 Record = Annotated[Metrics | Params | Input | Tags | File | Folder | Picture | End, Field(discriminator="record")]
 _RECORD: TypeAdapter[Record] = TypeAdapter(Record)
-# Before they were typed, lines were lists of a method's name and its arguments.
+# In earlier versions, lines were lists of a method's name and its arguments.
 _OLD_NAMES: Mapping[str, str] = {
     "log_metrics": "metrics",
     "log_file": "file",
@@ -140,7 +140,7 @@ _OLD_NAMES: Mapping[str, str] = {
 
 
 def send_all(records: Iterable[Record], runs: Runs, run_id: str) -> None:
-    """Send records in their order; metrics, parameters and tags that follow each other go in one call."""
+    """Send records in order; consecutive metrics, parameters and tags go in one call."""
     for together, some in groupby(records, key=lambda record: isinstance(record, Metrics | Params | Tags)):
         if not together:
             for record in some:
@@ -163,15 +163,15 @@ def run_folder(run_id: str) -> Path:
 
 
 def spool_of(run_id: str) -> Path:
-    """Return where a run's records wait while MLflow is away.
+    """Return the file in which a run's records wait while MLflow is unreachable.
 
-    Where the home is an object store, each node has a spool of its own, of which the others get a copy.
+    If the home is an object store, each node has its own spool, which is copied for the others.
     """
     return run_folder(run_id) / SPOOL if home_uri() is None else run_folder(run_id) / _SPOOLS / node_name() / SPOOL
 
 
 def spools_of(run_id: str) -> list[Path]:
-    """Return the spools of a run that there are, those of other nodes too."""
+    """Return the existing spools of a run, including those of other nodes."""
     if home_uri() is None:
         return [path] if (path := spool_of(run_id)).exists() else []
     fetch(run_folder(run_id) / _SPOOLS)
@@ -179,7 +179,7 @@ def spools_of(run_id: str) -> list[Path]:
 
 
 def copy_for_others(path: Path) -> None:
-    """Copy a spool, with what its records name, to where other nodes find it, if its node is lost."""
+    """Copy a spool and the files of its records to where other nodes find them if this node is lost."""
     if home_uri() is None:
         return
     for record in read_spool(path):
@@ -189,21 +189,21 @@ def copy_for_others(path: Path) -> None:
 
 
 def drop_copy(path: Path) -> None:
-    """Remove the copy of a spool that others might send."""
+    """Remove the copy of a spool, which others might send."""
     if home_uri() is not None:
         withdraw(path.parent)
 
 
 def read_spool(path: Path) -> list[Record]:
-    """Return the records in a spool, but for a last line that its writer did not complete."""
+    """Return the records in a spool, except an incomplete last line."""
     return [_relocated(_parse(json.loads(line)), path.parent) for line in _complete_part(path).splitlines()]
 
 
 def _relocated(record: Record, folder: Path) -> Record:
-    """Return a record with its file in the run's folder as that is now, if the home was moved since it was written."""
+    """Return a record with its file's path in the current run folder, if the home was moved since."""
     if not isinstance(record, File | Folder | Picture) or Path(record.path).exists():
         return record
-    if Path(record.path).is_relative_to(home()):  # on the node that wrote it
+    if Path(record.path).is_relative_to(home()):  # this node wrote it
         fetch(Path(record.path))
         if Path(record.path).exists():
             return record
@@ -224,10 +224,10 @@ def _parse(line: Any) -> Record:
 
 
 def append_to_spool(path: Path, record: Record) -> None:
-    """Append a record, whole or not at all, in place of a last line that an earlier writer did not complete.
+    """Append a record atomically, replacing an incomplete last line of an earlier writer.
 
     Raises:
-        OSError: If the disk takes no more.
+        OSError: If the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     line = record.model_dump_json().encode() + b"\n"

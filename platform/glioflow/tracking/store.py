@@ -1,4 +1,4 @@
-"""A tracking store whole: its runs, and its registry of versions, each a bundle that MLflow too can load."""
+"""A tracking store with its runs and its registry of versions, each a bundle that MLflow can load too."""
 
 import contextlib
 import re
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 BUNDLE = "bundle"
 CHAMPION, CHALLENGER = "champion", "challenger"
-# Where a version's bundle lies in its MLflow model.
+# Path of a version's bundle in its MLflow model.
 INSIDE = "artifacts/bundle"
 SEALED = "glioflow.bundle"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
@@ -39,7 +39,7 @@ class Version:
         run_id: The run that made it.
         aliases: Such as `champion`.
         tags: Of the version; `glioflow.bundle` is its bundle's digest.
-        source: Where its MLflow model lies, the bundle in it.
+        source: Location of its MLflow model, which contains the bundle.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Version:
 
 
 class Tracking(Runs):
-    """A tracking server or database, and what we say to it about runs and versions."""
+    """A tracking server or database, with its operations on runs and versions."""
 
     def register(
         self,
@@ -63,15 +63,15 @@ class Tracking(Runs):
         documents: Mapping[str, str] | None = None,
         example: "NDArray[np.generic] | None" = None,
     ) -> Version:
-        """Store a bundle with its run, as an MLflow model, and make it the next version of `name`.
+        """Store a bundle with its run as an MLflow model, and register it as the next version of `name`.
 
         Args:
-            name: Of the registered model; made where it does not exist.
+            name: Name of the registered model; created if it does not exist.
             run_id: The run that the bundle came from.
             folder: The bundle.
             tags: Of the version, besides the bundle's digest.
-            documents: Texts that lie beside it by file name, such as the model card.
-            example: (S, H, W, C), a study as the model takes it.
+            documents: Texts stored beside it by file name, such as the model card.
+            example: (S, H, W, C), a study in the model's input format.
         """
         from glioflow.tracking.pyfunc import write_model
 
@@ -101,7 +101,7 @@ class Tracking(Runs):
         """
         if not _NAME.fullmatch(name):
             raise self.unregistered(name)
-        entries = [entry for entry in self._entries(f"name = '{name}'") if _is_ours(entry)]  # says nothing of aliases
+        entries = [entry for entry in self._entries(f"name = '{name}'") if _is_ours(entry)]  # does not include aliases
         aliases = self.client.get_registered_model(name).aliases if entries else {}
         versions = [self._version(entry, [a for a, v in aliases.items() if v == entry.version]) for entry in entries]
         return sorted(versions, key=lambda version: -version.version)
@@ -111,15 +111,15 @@ class Tracking(Runs):
         return sorted({entry.name for entry in self._entries() if _is_ours(entry)})
 
     def registered_runs(self) -> set[str]:
-        """Return the ids of all runs from which anybody registered a version of any model."""
+        """Return the ids of all runs from which a version of any model was registered."""
         return {str(entry.run_id) for entry in self._entries()}
 
     def _entries(self, query: str | None = None) -> list[Any]:
-        """Return MLflow's entries of all versions, other people's too."""
+        """Return MLflow's entries of all versions, including other people's."""
         return list(every(self.client.search_model_versions, query))
 
     def _check_ours(self, name: str) -> None:
-        """Refuse to add a version to a model of somebody else's."""
+        """Refuse to add a version to a model that GlioFlow did not register."""
         entries = self._entries(f"name = '{name}'")
         if entries and not any(_is_ours(entry) for entry in entries):
             rule = f"the registry has a model {name!r} that GlioFlow did not register"
@@ -138,7 +138,7 @@ class Tracking(Runs):
         return self._version(entry)
 
     def _entry(self, name: str, *, alias: str, number: int | None = None) -> Any | None:
-        """Return MLflow's entry of a version, by number or else by alias; None where there is none of ours."""
+        """Return MLflow's entry of a version, by number or alias; None if GlioFlow registered none."""
         try:
             if number is not None:
                 entry = self.client.get_model_version(name, str(number))
@@ -157,7 +157,7 @@ class Tracking(Runs):
         return UserError(f"no model {name!r} is registered", name, names, hint=hint)
 
     def _no_version(self, name: str, wanted: str) -> UserError:
-        """Return the error for a model that is not registered, or one without the version or alias that is wanted."""
+        """Return the error for a model that is not registered or lacks the version or alias."""
         if name not in self.names():
             return self.unregistered(name)
         versions = self.versions(name)
@@ -172,16 +172,16 @@ class Tracking(Runs):
         return None if entry is None else self._version(entry)
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
-        """Let `alias` mean this version from now on."""
+        """Set `alias` to this version."""
         self.client.set_registered_model_alias(name, alias, str(version))
 
     def drop_alias(self, name: str, alias: str, version: int) -> None:
-        """Let `alias` mean nothing, where it means this version."""
+        """Remove `alias` if it refers to this version."""
         if str(self.client.get_registered_model(name).aliases.get(alias)) == str(version):
             self.client.delete_registered_model_alias(name, alias)
 
     def find_bundle(self, model: str) -> tuple[Path, Version | None]:
-        """Find the bundle that a user means.
+        """Find a bundle by the name that a user gives.
 
         Args:
             model: A bundle's folder, a run (`RUN_ID`, `runs:/RUN_ID/bundle`), or a registered model (`NAME`,
@@ -212,7 +212,7 @@ class Tracking(Runs):
         """Fetch the bundle of a version.
 
         Raises:
-            UserError: If it is not the one whose digest the registry holds.
+            UserError: If its digest differs from the registered one.
         """
         folder = self.download(f"{version.source}/{INSIDE}")
         if bundle.digest_of(folder) != version.tags.get(SEALED):
@@ -222,10 +222,10 @@ class Tracking(Runs):
         return folder
 
     def has_whole_bundle(self, run_id: str, copy: Path) -> bool:
-        """Return whether the artifact store holds a run's bundle whole, as `copy` has it where that is whole.
+        """Return whether the artifact store holds a run's complete bundle, equal to `copy` if that is complete.
 
-        Its files are fetched and their digests compared: a store tells names and sizes, and a damaged disk keeps both.
-        A store that cannot be asked holds none.
+        Its files are fetched and their digests compared, because names and sizes survive a damaged disk.
+        An unreachable store counts as holding none.
         """
         with tempfile.TemporaryDirectory(prefix="glioflow-") as scratch:
             try:
@@ -241,13 +241,13 @@ class Tracking(Runs):
         return bundle.digest_of(copy) == sealed
 
     def fetch_bundle(self, version: Version, out: Path) -> None:
-        """Copy the bundle of a version to `out`, whole or not at all; raises as `bundle_of` does."""
+        """Copy the bundle of a version to `out` atomically; raises as `bundle_of` does."""
         folder = self.bundle_of(version)
         with atomic.new_folder(out) as working:
             shutil.copytree(folder, working, dirs_exist_ok=True)
 
     def document(self, version: Version, name: str) -> str:
-        """Return a text that was registered with a version; raises `UserError` where there is none."""
+        """Return a text that was registered with a version; raises `UserError` if there is none."""
         return self.download(f"{version.source}/{name}").read_text()
 
     def _version(self, entry: Any, aliases: Sequence[str] | None = None) -> Version:
@@ -256,7 +256,7 @@ class Tracking(Runs):
 
 
 def _is_ours(entry: Any) -> bool:
-    return SEALED in entry.tags and bool(entry.run_id)  # a copy that somebody registered by hand has none
+    return SEALED in entry.tags and bool(entry.run_id)  # a copy registered by hand has none
 
 
 def _check_name(name: str) -> None:

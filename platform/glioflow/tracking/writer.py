@@ -1,4 +1,4 @@
-"""The writer of a run: what it logs outlasts an outage of MLflow and the writer's own end."""
+"""The writer of a run, whose records survive an outage of MLflow and the end of the writer."""
 
 import contextlib
 import json
@@ -33,47 +33,47 @@ from glioflow.tracking.spool import (
 )
 from glioflow.tracking.store import Tracking
 
-# How long a run waits for MLflow when it cannot continue without it: at its beginning and at its end.
+# How long a run waits for MLflow at its start and at its end, when it cannot continue without it.
 PATIENCE_S = 1200.0
 
 
 class RunWriter:
-    """The one writer of a run: each record goes to the spool first, and to MLflow as soon as it answers.
+    """The only writer of a run: each record goes to the spool first, and to MLflow as soon as it answers.
 
-    Records are sent in order, and the spool is removed when MLflow has all of them. A process that dies in between
-    leaves them to the next writer; what is sent twice is logged once.
+    Records are sent in order, and the spool is removed once MLflow has all of them. A process that ends in between
+    leaves them to the next writer; a record that is sent twice is logged once.
     """
 
     def __init__(
         self, uri: str, run_id: str, spool: Path | None, *, tracking: Tracking | None = None, every_s: float = 0
     ) -> None:
-        """Take up what an earlier process could not send; it is sent first.
+        """Open the writer; records that an earlier process could not send are sent first.
 
         Args:
             uri: Address of the tracking store.
             run_id: The run.
-            spool: File of the records that wait; contents that have no file yet go beside it. None keeps nothing:
-                what MLflow does not take at once is an error.
-            tracking: The store, if it was opened in this process before.
-            every_s: Metrics of an epoch wait for the next record where something was sent less than so long ago; each
-                time they are sent, the next ones wait so much longer.
+            spool: File of waiting records; contents without a file are stored beside it. None keeps nothing:
+                a record that MLflow does not accept at once is an error.
+            tracking: The store, if already open in this process.
+            every_s: Metrics of an epoch wait for the next record if something was sent less than this long ago; each
+                time they are sent, the next ones wait this much longer.
         """
         self.uri, self.run_id, self.spool = uri, run_id, spool
         self.every_s, self._pause, self._sent = every_s, every_s, time.monotonic()
         self._tracking = tracking
-        # A server that answered is not asked again whether it does; for a database the question costs nothing.
+        # A server that answered is not checked again; for a database the check costs nothing.
         self._reached = tracking is not None and uri.startswith("http")
-        self._unkept: list[Record] = []  # what neither disk nor store took
+        self._unkept: list[Record] = []  # records that neither disk nor store accepted
 
     def write(self, metrics: Mapping[str, float], *, step: int, last: bool = False) -> None:
-        """Log the metrics of an epoch, with what the process uses of its machine; of the `last` with those after it."""
+        """Log the metrics of an epoch, with the process's resource use; those of the `last` go with the next record."""
         record = Metrics(metrics={**metrics, **machine_use()}, step=step, when_ms=now_ms())
         waits = self.every_s > 0 and (last or time.monotonic() - self._sent < self._pause)
         self._pause += 0 if waits else self.every_s
         self._record(record, waits=waits)
 
     def log_metrics(self, metrics: Mapping[str, float | None], *, step: int = 0) -> None:
-        """Log metrics as of now."""
+        """Log metrics with the current time."""
         self._record(Metrics(metrics=dict(metrics), step=step, when_ms=now_ms()))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
@@ -81,15 +81,15 @@ class RunWriter:
         self._record(Tags(tags=dict(tags)))
 
     def log_picture(self, path: Path, *, key: str, step: int) -> None:
-        """Log a picture of a step; its file must stay."""
+        """Log a picture of a step; its file must not be removed."""
         self._record(Picture(path=str(path), key=key, step=step, when_ms=now_ms()))
 
     def log_folder(self, path: Path, *, folder: str) -> None:
-        """Log a folder's files below the artifact folder `folder`; they must stay."""
+        """Log a folder's files below the artifact folder `folder`; they must not be removed."""
         self._record(Folder(path=str(path), folder=folder))
 
     def log_bytes(self, name: str, content: bytes) -> None:
-        """Log `content` as the artifact `name`, which may lie in folders."""
+        """Log `content` as the artifact `name`, which may contain folders."""
         if self.spool is None:
             self._store().log_bytes(self.run_id, name, content)
             return
@@ -110,15 +110,15 @@ class RunWriter:
         self._record(End(status=status, when_ms=now_ms(), tags=dict(tags or {})))
 
     def close(self, *, patience_s: float = 0) -> None:
-        """Send what is left.
+        """Send all waiting records.
 
         Args:
-            patience_s: How long a store that does not answer is waited for.
+            patience_s: How long to wait for a store that does not answer.
 
         Raises:
-            RunFailed: If the store is still away; all records stay in the spool.
+            RunFailed: If the store is still unreachable; all records stay in the spool.
         """
-        self._reached = False  # where something is left, it has failed before
+        self._reached = False  # waiting records mean that it failed before
         try:
             outlasting(self.uri, self._deliver, patience_s=patience_s)
         except Exception as error:
@@ -135,7 +135,7 @@ class RunWriter:
         refusal = None
         try:
             append_to_spool(self.spool, record)
-        except OSError as error:  # the disk is full: what the store takes at once needs no keeping
+        except OSError as error:  # the disk is full: records that the store accepts at once need no spool
             self._unkept.append(record)
             refusal = error
         if waits and refusal is None:
@@ -143,13 +143,13 @@ class RunWriter:
             return
         try:
             self._deliver()
-        except Exception:  # the store is away: a training must not die of it
+        except Exception:  # the store is unreachable: the training continues
             if refusal is not None:
                 raise refusal from None
             self._copy()
 
     def _copy(self) -> None:
-        """Let other nodes have what waits; where they cannot, the training goes on, too."""
+        """Copy the waiting records for other nodes; if that fails, the training continues."""
         assert self.spool is not None
         with contextlib.suppress(OSError):
             copy_for_others(self.spool)
@@ -157,10 +157,10 @@ class RunWriter:
     def _deliver(self) -> None:
         if self.spool is None or not (self.spool.exists() or self._unkept):
             return
-        # MLflow itself would try for minutes, in the middle of a training.
+        # MLflow itself would retry for minutes, in the middle of a training.
         if not self._reached and not answers(self.uri, patience_s=0):
             raise ConnectionError(f"{without_password(self.uri)} does not answer")
-        # Read anew: another process of the run, such as a training's worker, may have written since.
+        # Read again: another process of the run, such as a training's worker, may have written since.
         records = (*read_spool(self.spool), *self._unkept)
         with _impatient(records) if self._reached else contextlib.nullcontext():
             self._reached = False
@@ -174,7 +174,7 @@ class RunWriter:
 
 @contextlib.contextmanager
 def _impatient(records: Sequence[Record]) -> Iterator[None]:
-    """Let MLflow's client give up soon, where the user did not say how often it tries and how long it waits."""
+    """Make MLflow's client give up soon, unless the user set its retries and timeouts."""
     limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
     if not any(isinstance(record, File | Folder | Picture) for record in records):  # an upload may take long
         limits["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "10"

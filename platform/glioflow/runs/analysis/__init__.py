@@ -1,1 +1,1 @@
-"""Runs that measure and train nothing to keep: evaluate, compare, audit, associate, survival."""
+"""Runs that measure and keep no trained network: evaluate, compare, audit, associate, survival."""

@@ -1,4 +1,4 @@
-"""The leakage audit of an experiment as a run: its leaks, and what leaks would have made of its score."""
+"""The leakage audit of an experiment as a run: its leaks, and how much a leak would inflate its score."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,7 +84,7 @@ class Audited:
     notes: list[str]
 
     def answer(self) -> AuditAnswer:
-        """Return all of it as plain numbers, lists and words."""
+        """Return the result as plain numbers, lists and strings."""
         scores = {} if self.gap is None else self.gap
         names = [name for name in scores.get("slice", {}) if name != "network"]
 
@@ -139,7 +139,7 @@ def audit_experiment(
     for path in seen:
         audit.cases_of(path)
     listed = list_source(experiment, source)
-    alone = override(experiment, {"training.num_workers": 1})  # as the gap is trained
+    alone = override(experiment, {"training.num_workers": 1})  # the gap trains with one worker
     if train:
         check_machine(alone)
     tracking = Tracking()
@@ -173,7 +173,7 @@ def audit_experiment(
 
 
 def _split_as_given(settings: SplitSettings, cohort: PreparedCohort) -> Split:
-    """Return the split of an experiment, with whatever leaks a file has."""
+    """Return the split of an experiment, including any leaks in a split file."""
     if settings.method == "file":
         return by_case(read_split(settings, data_folder()), cohort.records)
     return make_split(cohort.entries(), settings, folder=data_folder())
@@ -182,7 +182,7 @@ def _split_as_given(settings: SplitSettings, cohort: PreparedCohort) -> Split:
 def _read_table(
     cohort: PreparedCohort, clinical: Path | None, outcomes: Path | None, notes: list[str]
 ) -> "pd.DataFrame | None":
-    """Return the clinical table; of one beside the cases that cannot be read, only a note."""
+    """Return the clinical table, or only a note if the table beside the cases cannot be read."""
     path = clinical or cohort.clinical
     try:
         return None if path is None else read_clinical(path, outcomes=outcomes)
@@ -254,7 +254,7 @@ def slice_features(cohort: PreparedCohort) -> "pd.DataFrame":
 
 
 def _has_gap(setting: Setting, notes: list[str]) -> bool:
-    """Return whether a split by slice can be compared with the split by patient; where not, a note says why."""
+    """Return whether a split by slice can be compared with the split by patient; if not, note why."""
     if setting.experiment.training.sampling.patch is not None:
         notes.append("no leakage gap: this network takes volumes, which no split cuts into slices")
         return False

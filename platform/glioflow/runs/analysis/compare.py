@@ -1,4 +1,4 @@
-"""Two models on the same patients, paired: what differs, by how much, where, and how surely."""
+"""Paired comparison of two models on the same patients: differences, their size and their confidence intervals."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ METRICS = (
 )
 
 
-# What a model is, and its means and medians by their JSON keys (`hd95_mean`).
+# Description of a model, with its means and medians by JSON key (`hd95_mean`).
 ComparedModel = dict[str, str | float | list[float] | None]
 
 
@@ -75,7 +75,7 @@ class ComparisonAnswer(ComparisonJson):
 
 @dataclass(frozen=True)
 class _Side:
-    """One of the two: what it is, what it reached on each case, of which data set, and whether MLflow has it."""
+    """One of the two models: its description, its scores by case, its data set, and whether MLflow has it."""
 
     name: str
     experiment: str
@@ -144,7 +144,7 @@ def compare(
 def _measure_sides(
     model_a: str, model_b: str, source: str | Path | None, *, unseen: bool, say: Say
 ) -> tuple[_Side, _Side, list[str], str]:
-    """Measure the two on the cohort, or read what the folds of two cross-validations measured; say on whom."""
+    """Measure both models on the cohort, or read the scores of two cross-validations; say which patients count."""
     run_a, run_b = find_crossval(model_a), find_crossval(model_b)
     if run_a and run_b:
         if source is not None:
@@ -185,7 +185,7 @@ def _log(a: _Side, b: _Side, answer: ComparisonAnswer, page: str) -> str:
 
 
 def compare_all(first: Sequence[CaseScores], second: Sequence[CaseScores]) -> dict[str, Comparison]:
-    """Compare rows of two models by every metric that both have, those of single parts (`dice_ET`) too."""
+    """Compare rows of two models by every metric that both have, including those of single parts (`dice_ET`)."""
     parts = {key.removeprefix("dice_") for key in first[0] if key.startswith("dice_") and f"iou_{key[5:]}" in first[0]}
     names = [
         *METRICS,
@@ -255,7 +255,7 @@ def _check_task(parts: dict[str, tuple[str, ...]]) -> None:
 
 
 def _check_references(first: Sequence[CaseScores], second: Sequence[CaseScores], kind: str, hint: str) -> None:
-    """Refuse rows of the same cases whose parts, under the same names, were other voxels."""
+    """Refuse rows of the same cases if parts with the same name cover different voxels."""
     theirs = {str(row["id"]): row for row in second}
     others = [
         row["id"] for row in first if row["id"] in theirs and _true_voxels(row) != _true_voxels(theirs[row["id"]])
@@ -266,14 +266,14 @@ def _check_references(first: Sequence[CaseScores], second: Sequence[CaseScores],
 
 
 def _true_voxels(row: CaseScores) -> dict[str, float]:
-    """Return the voxels of each part, and of all together, in the reference."""
+    """Return the number of reference voxels in each part and in all parts together."""
     parts = [key.removeprefix("num_true_positive") for key in row if key.startswith("num_true_positive")]
     kinds = ("num_true_positive", "num_false_negative")
     return {part: sum(metric_of(row, f"{kind}{part}") or 0 for kind in kinds) for part in parts}
 
 
 def _described(side: _Side, metrics: Iterable[str]) -> ComparedModel:
-    """Say what a model is and its means, beside each how many patients the rule for two empty masks decided."""
+    """Describe a model with its means, and for each the number of patients decided by the rule for two empty masks."""
     summary = summarize(side.rows)
     return {
         "name": side.name,

@@ -1,4 +1,4 @@
-"""A model on a labeled cohort: per patient, summed up, beside its baselines."""
+"""Evaluate a model on a labeled cohort: scores per patient, summaries and baselines."""
 
 import os
 from collections.abc import Sequence
@@ -43,20 +43,20 @@ class Subject:
     run_ids: tuple[str, ...] = ()
 
     def part_of(self, case: PreparedCase) -> str | None:
-        """Return `train`, `val` or `test` where the case is in the model's split, the most intimate of several."""
+        """Return the case's part of the model's split: `train`, `val` or `test`, in this order if several apply."""
         parts = {each.part_of(case.record) for each in self.trained or ()}
         return next((part for part in ("train", "val", "test") if part in parts), None)
 
     def saw(self, case: PreparedCase) -> bool:
-        """Say whether the case is known to have trained the model or chosen something for it."""
+        """Say whether the case is known to have been used to train the model or to choose its settings."""
         return self.part_of(case) in ("train", "val")
 
     def warnings(self, cohort: PreparedCohort, cases: Sequence[PreparedCase]) -> list[str]:
-        """Return what makes the model's numbers on these cases other than they seem."""
+        """Return warnings about what makes the model's numbers on these cases misleading."""
         return [*self._other_tissues(cohort), *self._flattered(cohort, cases)]
 
     def _other_tissues(self, cohort: PreparedCohort) -> list[str]:
-        """Name the labels that meant another tissue where the model was trained; one against the rest is one tissue."""
+        """Name the labels that meant another tissue in the model's training; a binary target is one tissue."""
         description, manifest = self.predictor.description, cohort.manifest
         if description.target.kind == "binary":
             return []
@@ -78,7 +78,7 @@ class Subject:
         return [f"nothing here says on whom {self.name} was trained: it may have seen patients of this cohort"]
 
     def renamed(self, cases: Sequence[PreparedCase]) -> list[str]:
-        """Name the cases that count as seen by their id although their images are others than those it saw."""
+        """Name the cases that count as seen by id although their images differ from those the model saw."""
         others = [
             case.record.id
             for case in cases
@@ -90,7 +90,7 @@ class Subject:
 
 
 def open_subject(model: str) -> Subject:
-    """Load what a user means by a bundle's folder, a run, or a registered model; several, by commas, are an ensemble.
+    """Load a bundle's folder, a run or a registered model; several, separated by commas, form an ensemble.
 
     Raises:
         UserError: If nothing of that name exists.
@@ -107,7 +107,7 @@ def open_subject(model: str) -> Subject:
 
 
 def check_exists(source: str | Path) -> None:
-    """Refuse a cohort that is not there, before any model is loaded; raises `UserError`."""
+    """Refuse a missing cohort before any model is loaded; raises `UserError`."""
     if "://" not in str(source) and not os.path.exists(source):
         raise UserError(
             f"{source} does not exist", source, hint="give the folder of a cohort, or the URI of a prepared one"
@@ -115,7 +115,7 @@ def check_exists(source: str | Path) -> None:
 
 
 def labeled_cases(subject: Subject, source: str | Path) -> tuple[PreparedCohort, list[PreparedCase]]:
-    """Open a cohort as a model needs it and return its labeled cases.
+    """Open a cohort with a model's preprocessing and return its labeled cases.
 
     Raises:
         UserError: If it has other channels or labels, before any case is prepared, or no case has a mask.
@@ -186,13 +186,13 @@ def evaluate(
 
 
 def short_name(model: str) -> str:
-    """Return what a model, or each member of an ensemble, is called where there is little room."""
+    """Return a short name of a model, or of each member of an ensemble."""
     names = (name.strip() for name in model.split(","))
     return ", ".join(n.split(":/")[1].removesuffix("/bundle") if ":/" in n else Path(n).name for n in names)
 
 
 def _log(subject: Subject, cohort: PreparedCohort, answer: EvaluationAnswer, page: str) -> str:
-    """Log an evaluation as a run of its own beside those of the model's experiment, and return its id."""
+    """Log an evaluation as a separate run in the model's experiment, and return its id."""
     opening = Opening(
         kind="evaluation",
         experiment=subject.predictor.description.origin.experiment,
@@ -230,7 +230,7 @@ def unseen_by(subjects: Sequence[Subject], cases: Sequence[PreparedCase]) -> lis
 def _cover(
     interval: VolumeInterval, rows: Sequence[CaseScores], subject: Subject, cohort: PreparedCohort
 ) -> dict[str, object]:
-    """Put each patient's interval into its row and return how often it held for those that it had not seen."""
+    """Add each patient's interval to its row and return its coverage of the unseen patients."""
     origin = subject.predictor.description.origin
     foreign = cohort.manifest.source_fingerprint != origin.source_fingerprint
     held: list[Row] = []

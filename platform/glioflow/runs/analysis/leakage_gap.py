@@ -16,8 +16,8 @@ def measure_gap(setting: Setting, folder: Path, say: Say) -> Gap:
 
     Args:
         setting: What is trained.
-        folder: Where the workers note their progress.
-        say: Called with each line of progress, and with the part that is done.
+        folder: Where the workers write their progress.
+        say: Called with each line of progress and the fraction done.
     """
     kinds: tuple[Kind, ...] = ("patient", "slice")
     experiment = with_gpus(setting.experiment)
@@ -38,7 +38,7 @@ def measure_gap(setting: Setting, folder: Path, say: Say) -> Gap:
 
 
 def _run_trial(job: tuple[Trial, Path]) -> dict[str, Scores]:
-    """Train under one kind of split, and note how far it is."""
+    """Train under one kind of split, and record the progress."""
     trial, file = job
     epochs, progress = trial.experiment.training.epochs, ProgressFile(file)
 

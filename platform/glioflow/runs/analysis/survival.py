@@ -1,4 +1,4 @@
-"""The survival stage as a run: features of out-of-fold masks joined with a clinical table, fitted, judged, logged."""
+"""The survival stage as a run: join mask features with a clinical table, fit, evaluate, log."""
 
 import re
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from glioflow.tracking.run import Opening, Run, open_run
 
 EXPERIMENT = "survival"
 STAGE = "survival.json"
-# Tag of a run that measured the out-of-fold masks of a cross-validation: the run of that.
+# Tag of a run that measured out-of-fold masks: the id of the cross-validation's run.
 MASKS_OF = "glioflow.masks_of"
 _RUN_ID = re.compile(r"\b[0-9a-f]{32}\b")
 Features = dict[str, dict[str, float | None]]
@@ -37,7 +37,7 @@ Features = dict[str, dict[str, float | None]]
 
 @dataclass(frozen=True)
 class SurvivalFitted:
-    """What a fit ended with; there is no stage of a model that can only be judged."""
+    """Result of a fit; a model that can only be evaluated has no stage."""
 
     run_id: str
     masks: str
@@ -65,7 +65,7 @@ class Shapes:
 
     @property
     def tags(self) -> dict[str, str]:
-        """Tags of a run that measured them."""
+        """Tags of a run that measured these features."""
         return {"glioflow.masks": self.masks} | ({MASKS_OF: self.run_id} if self.run_id else {})
 
 
@@ -189,16 +189,16 @@ def _manual_features(path: Path, say: Say) -> tuple[Features, dict[str, str]]:
 
 
 def masks_of(run: Any) -> str | None:
-    """Return the run of the cross-validation whose out-of-fold masks a run measured, or None."""
+    """Return the run id of the cross-validation whose out-of-fold masks a run measured, or None."""
     tags = run.data.tags
     if MASKS_OF in tags:
         return str(tags[MASKS_OF])
-    in_words = _RUN_ID.search(tags.get("glioflow.masks", ""))  # all that earlier versions tagged
+    in_words = _RUN_ID.search(tags.get("glioflow.masks", ""))  # the only tag of earlier versions
     return None if in_words is None else in_words[0]
 
 
 def read_stage(run_id: str) -> SurvivalStage:
-    """Return the stage that a run logged; raises `UserError` where it has none."""
+    """Return the stage that a run logged; raises `UserError` if it has none."""
     tracking = Tracking()
     tracking.run(run_id)
     return SurvivalStage.from_json(tracking.read_json(run_id, STAGE))

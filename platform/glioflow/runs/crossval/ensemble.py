@@ -1,4 +1,4 @@
-"""The model of a cross-validation: its folds' networks as one bundle, which becomes an artifact of its run."""
+"""The model of a cross-validation: its folds' networks as one bundle, logged as an artifact of its run."""
 
 import shutil
 import uuid
@@ -29,14 +29,14 @@ _FITTED_ON = {
 
 
 def has_ensemble(tracking: Tracking, run_id: str) -> bool:
-    """Say whether the ensemble of a cross-validation's folds was made."""
+    """Say whether the ensemble of a cross-validation's folds exists."""
     return tracking.has_artifact(run_id, ENSEMBLE_SPLIT)
 
 
 def make_ensemble(tracking: Tracking, run_id: str) -> None:
-    """Log the ensemble of a finished cross-validation's folds as its run's bundle, unless that was done.
+    """Log the ensemble of a finished cross-validation's folds as its run's bundle, unless it exists.
 
-    Its scores of the test patients are logged as a training logs its own.
+    Its scores on the test patients are logged as for a training.
 
     Raises:
         UserError: If the cross-validation is not finished, a fold's bundle is gone, or test patients were in the folds,
@@ -77,14 +77,14 @@ def make_ensemble(tracking: Tracking, run_id: str) -> None:
         save_ensemble(out, folders, origin=origin, metrics=metrics)
         _score_test_patients(tracking, run_id, Predictor.load(out), split)
         tracking.log_folder(run_id, out, folder=BUNDLE)
-        # Last: it says that the bundle is whole.
+        # Written last: it marks the bundle as complete.
         tracking.log_json(run_id, ENSEMBLE_SPLIT, split.model_dump(mode="json"))
     finally:
         shutil.rmtree(out, ignore_errors=True)
 
 
 def _score_test_patients(tracking: Tracking, run_id: str, predictor: Predictor, split: Split) -> None:
-    """Log what a training logs of its test patients; nothing where there are none, or the prepared cohort is gone."""
+    """Log the scores on the test patients; nothing if there are none or the prepared cohort is gone."""
     path = recorded_cohort(Path(tracking.read_json(run_id, COHORT)["path"]))
     if not split.test or not path.exists():
         return

@@ -1,4 +1,4 @@
-"""One fold of a cross-validation: its split, its run, its training, and what it reaches on patients it never saw."""
+"""One fold of a cross-validation: its split, its run, its training, and its scores on unseen patients."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -21,19 +21,19 @@ from glioflow.runs.train.worker import Worker
 from glioflow.tracking import BUNDLE
 from glioflow.tracking.run import Run, begin_run
 
-# Of a fold's run: written before it counts as finished, read when a cross-validation continues.
+# Artifact of a fold's run: written before the fold counts as finished, read when a cross-validation resumes.
 JUDGED = "judged.json"
 
 
 def fold_split(parts: list[list[str]], fold: int) -> Split:
-    """Return the split of one fold: its part tests, the next one validates (chooses), the others train."""
+    """Return the split of one fold: its part is for testing, the next for validation, the others for training."""
     val = (fold + 1) % len(parts)
     train = [case_id for k, part in enumerate(parts) if k not in (fold, val) for case_id in part]
     return Split(train=tuple(sorted(train)), val=tuple(parts[val]), test=tuple(parts[fold]))
 
 
 def plan_fold(setting: Setting, parent: str, fold: int, split: Split) -> Plan:
-    """Open the run of one fold, and return the plan by which it is trained."""
+    """Open the run of one fold, and return its training plan."""
     tags = {"glioflow.fold": str(fold)}
     part = Setting(setting.experiment, setting.cohort, split, setting.tracking)
     opening = opening_of(part, "fold", f"fold-{fold:02} {setting.experiment.name}", parent=parent, tags=tags)
@@ -41,7 +41,7 @@ def plan_fold(setting: Setting, parent: str, fold: int, split: Split) -> Plan:
 
 
 def score_folds(experiment: Experiment, plans: Iterable[Plan]) -> Iterator[CohortScores]:
-    """Train and judge folds: side by side where one worker trains each, else one after another on Ray Train."""
+    """Train and evaluate folds: in parallel if each has one worker, else one after another on Ray Train."""
     training = experiment.training
     cpus, gpus = training.cpus_per_worker, training.gpus
     if training.max_workers == 1:
@@ -57,7 +57,7 @@ def score_folds(experiment: Experiment, plans: Iterable[Plan]) -> Iterator[Cohor
 
 
 def run_fold(plan: Plan) -> CohortScores:
-    """Train one fold, unless it was, and judge it on its test patients, with shape features of the masks."""
+    """Train one fold, unless done before, and evaluate it on its test patients, with the masks' shape features."""
     cluster.silence()
     with Run(plan.tracking_uri, plan.run_id, plan.spool) as run:
 

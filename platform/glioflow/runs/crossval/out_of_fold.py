@@ -1,4 +1,4 @@
-"""A finished cross-validation as its run recorded it: what was trained, and every patient's out-of-fold metrics."""
+"""A finished cross-validation as its run recorded it: the models, and every patient's out-of-fold metrics."""
 
 import re
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ class OutOfFold:
 
 
 def find_crossval(model: str) -> str | None:
-    """Return the run id where `model` (`RUN_ID` or `runs:/RUN_ID`) is a cross-validation's run, None where it is not.
+    """Return the run id if `model` (`RUN_ID` or `runs:/RUN_ID`) is a cross-validation's run, else None.
 
     Raises:
         UserError: If there is no run of this id.
@@ -90,6 +90,6 @@ def _num_parameters(tracking: Tracking, experiment: str, run_id: str) -> int | N
     for fold in tracking.children(experiment, run_id):
         try:
             return int(tracking.read_json(fold.info.run_id, f"{BUNDLE}/model.json")["num_parameters"])
-        except UserError:  # failed before it had one, or no longer kept
+        except UserError:  # the fold failed before it had a bundle, or the bundle was removed
             continue
     return None

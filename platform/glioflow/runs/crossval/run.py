@@ -1,4 +1,4 @@
-"""Cross-validation by patient: folds spread over the cluster, every patient predicted by a model that never saw it."""
+"""Cross-validation by patient on the cluster: every patient is predicted by a model that never saw it."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -37,9 +37,9 @@ VOLUME_INTERVAL = "volume_interval.json"
 
 @dataclass(frozen=True)
 class CrossValidated:
-    """What a cross-validation ended with; `per_patient` is sorted by id, `summary` is what evaluations answer.
+    """Result of a cross-validation; `per_patient` is sorted by id, `summary` has the keys of an evaluation.
 
-    Besides, `summary` has `per_fold` (run, cases, mean and median Dice of each) and `report`, where that lies.
+    `summary` also has `per_fold` (run, cases, mean and median Dice of each) and `report`, the report's path.
     """
 
     run_id: str
@@ -57,7 +57,7 @@ def crossval(
     resume: str | None = None,
     say: Say = quiet,
 ) -> CrossValidated:
-    """Train one model per fold and measure every patient by the model that did not see it.
+    """Train one model per fold and evaluate every patient with the model that did not see it.
 
     Args:
         experiment: What is trained.
@@ -81,7 +81,7 @@ def crossval(
     number = _number_of_folds(experiment, folds, setting.tracking, resume)
     tags = _tags(number, hold_out_test)
     cases = [entry for entry in setting.cohort.entries() if entry.volume_px is not None]
-    if hold_out_test:  # all of their cases, those too of which the split says nothing
+    if hold_out_test:  # all of their cases, including those missing from the split
         test = set(setting.split.test)
         judges = {leaks.person_of(entry.patient) for entry in setting.cohort.entries() if entry.id in test}
         cases = [entry for entry in cases if leaks.person_of(entry.patient) not in judges]
@@ -103,8 +103,10 @@ def crossval(
             runs, scores = _run_folds(setting, run.run_id, parts, done, say)
             answer = _conclude(setting, run, runs, scores)
         except BaseException:
-            say(f"continue with --resume {run.run_id}")  # first: a stopped job may be killed while its runs are closed
-            with contextlib.suppress(Exception):  # where the store is away, the first error is what helps
+            say(
+                f"continue with --resume {run.run_id}"
+            )  # printed first: a stopped job may be killed while it closes its runs
+            with contextlib.suppress(Exception):  # if the store is away, the first error helps more
                 close_children(setting.tracking, experiment.name, run.run_id)
             raise
     summary = {key: value for key, value in answer.items() if key != "per_patient"}
@@ -116,10 +118,10 @@ def fit_interval(rows: Sequence[CaseScores], *, held_out: str = "") -> VolumeInt
 
     Args:
         rows: Of every case; the cases of a patient count together.
-        held_out: Digest of the test patients that are not among them.
+        held_out: Digest of the test patients, which are not among the rows.
 
     Returns:
-        The interval; None where the rows do not share a unit.
+        The interval; None if the rows have different units.
     """
     units: tuple[Literal["mm3", "px"], ...] = ("mm3", "px")
     for unit in units:
@@ -136,7 +138,7 @@ def fit_interval(rows: Sequence[CaseScores], *, held_out: str = "") -> VolumeInt
 def _run_folds(
     setting: Setting, parent: str, parts: list[list[str]], done: Mapping[int, str], say: Say
 ) -> tuple[dict[int, str], dict[int, CohortScores]]:
-    """Return run and judgement of every fold; those in `done` are read, not run."""
+    """Return the run and scores of every fold; folds in `done` are read, not run."""
     scores = {k: CohortScores.model_validate(setting.tracking.read_json(run, JUDGED)) for k, run in done.items()}
     waiting = [k for k in range(len(parts)) if k not in done]
     plans = {k: plan_fold(setting, parent, k, fold_split(parts, k)) for k in waiting}
@@ -151,7 +153,7 @@ def _run_folds(
 def _conclude(
     setting: Setting, run: Run, runs: Mapping[int, str], scores: Mapping[int, CohortScores]
 ) -> EvaluationAnswer:
-    """Put the folds together, log all of it with the report, and return the answer."""
+    """Combine the folds, log the results with the report, and return them."""
     cohort_format = setting.cohort.manifest.format
     folds = {row["id"]: k for k, part in scores.items() for row in part.rows}
     total = join(scores[k] for k in sorted(scores))
@@ -212,7 +214,7 @@ def _draw(job: _Picture) -> list[Drawing]:
 
 
 def _number_of_folds(experiment: Experiment, folds: int | None, tracking: Tracking, resume: str | None) -> int:
-    """Return into how many folds the patients are dealt; raises `UserError` where they are too few."""
+    """Return the number of folds; raises `UserError` if there are too few patients."""
     recorded = tracking.run(resume).data.tags.get("glioflow.folds") if resume else None
     number = folds or (int(recorded) if recorded else experiment.split.folds)
     if number < 3:
@@ -228,7 +230,7 @@ def _tags(number: int, hold_out_test: bool) -> dict[str, str]:
 def _check_begun(
     experiment: Experiment, source: Source, tracking: Tracking, run_id: str, tags: Mapping[str, str]
 ) -> None:
-    """Refuse a run that is no unfinished cross-validation of this experiment on this cohort; raises `UserError`."""
+    """Refuse a run that is not an unfinished cross-validation of this experiment on this cohort; raises `UserError`."""
     run = tracking.run(run_id)
     kind, status = run.data.tags.get("glioflow.kind", "unknown"), run.info.status
     if kind != "crossval" or status == "FINISHED":
@@ -243,12 +245,12 @@ def _check_begun(
 
 
 def _resumed(setting: Setting, run_id: str, tags: Mapping[str, str]) -> Setting:
-    """Return the setting with which an unfinished cross-validation goes on; raises `UserError` where it cannot."""
+    """Return the setting that an unfinished cross-validation continues with; raises `UserError` if it cannot."""
     _check_begun(setting.experiment, setting.cohort, setting.tracking, run_id, tags)
     return resumed_setting(setting, run_id)
 
 
 def _finished_folds(setting: Setting, parent: str) -> dict[int, str]:
-    """Return the run of each fold that is finished; those that a killed process left open are closed."""
+    """Return the run of each finished fold; close runs that a killed process left open."""
     close_children(setting.tracking, setting.experiment.name, parent)
     return finished_folds(setting.tracking, setting.experiment.name, parent)

@@ -1,1 +1,1 @@
-"""What turns runs into model versions and back: register, export, reproduce, cleanup."""
+"""From runs to model versions and back: register, export, reproduce, cleanup."""

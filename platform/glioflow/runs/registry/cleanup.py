@@ -1,4 +1,4 @@
-"""What no run or version needs any more: looked for, told with its reason, removed. In doubt it stays."""
+"""Find and remove files that no run or version needs, with the reason; in doubt, keep them."""
 
 import re
 import time
@@ -24,9 +24,9 @@ from glioflow.tracking.logged_models import delete_model
 from glioflow.tracking.run import close_expired
 from glioflow.tracking.spool import run_folder, spools_of
 
-# Younger ones may belong to a command that is at work.
+# Younger ones may belong to a running command.
 _AGE_S = 3600.0
-# Tag of a trial whose bundle was removed from MLflow here.
+# Tag of a trial whose bundle this command removed from MLflow.
 TRIMMED = "glioflow.trimmed"
 _WITH_BUNDLE = ("train", "trial", "fold", "reproduction")
 
@@ -35,7 +35,7 @@ Runs = dict[str, Any]
 
 @dataclass(frozen=True)
 class Removed:
-    """One thing that was removed, or would be: where, how large, why."""
+    """One removed (or removable) item: path, size and reason."""
 
     path: str
     bytes: int
@@ -44,26 +44,26 @@ class Removed:
 
 @dataclass(frozen=True)
 class _Waste:
-    """What is to go, and how."""
+    """An item to remove, and how to remove it."""
 
     item: Removed
     remove: Callable[[], None]
 
 
 def collect(*, keep: int = 3, dry_run: bool = False, age_s: float = _AGE_S, say: Say = quiet) -> list[Removed]:
-    """Remove what the runs of this home left behind, and close the runs whose process ended without closing them.
+    """Remove files that this home's runs left behind, and close runs whose process ended without closing them.
 
-    Registered versions, what a resumable run needs, the last copy of a bundle, and what others made or use stay.
+    Kept: registered versions, files of resumable runs, the last copy of a bundle, and what others made or use.
 
     Args:
         keep: Trials of each finished search whose bundles stay, the best by `val/dice_mean`; registered ones and those
             of a Pareto front stay too.
         dry_run: Only list what would be removed.
         age_s: Prepared cohorts and half-made bundles younger than this stay.
-        say: Told what stays although it looks unneeded, and the sum before anything is removed.
+        say: Called with what is kept although it looks unneeded, and with the total before anything is removed.
 
     Returns:
-        What was removed: working folders and checkpoints of runs that ended for good, Tune's files of finished
+        The removed items: working folders and checkpoints of runs that ended for good, Tune's files of finished
         searches, bundles of their worse trials, prepared cohorts that no run recorded, half-made bundles.
 
     """
@@ -86,9 +86,9 @@ def collect(*, keep: int = 3, dry_run: bool = False, age_s: float = _AGE_S, say:
 
 
 def _own_searches(tracking: Tracking, runs: Runs) -> list[Any]:
-    """Return the runs of the searches that this home made: those it noted, and in its own store all with files here.
+    """Return the runs of this home's searches: those it recorded, and in its own store all with files here.
 
-    Earlier versions noted none. In a shared store somebody else may have searched under the same name.
+    Earlier versions recorded none. In a shared store, another user may have a search of the same name.
     """
     noted_here = {SearchFolder(folder.name, folder).run_id for folder in list_folders(home() / "searches")}
     here = (home() / "artifacts").as_uri()
@@ -101,7 +101,7 @@ def _own_searches(tracking: Tracking, runs: Runs) -> list[Any]:
 
 
 def _needed(run: Any, runs: Runs) -> bool:
-    """Return whether a run may continue: it is running, or it was interrupted and has a verb that resumes it."""
+    """Return whether a run may continue: it is running, or was interrupted and a command can resume it."""
     status, tags = run.info.status, run.data.tags
     if status not in ("FAILED", "KILLED"):
         return bool(status != "FINISHED")
@@ -112,10 +112,10 @@ def _needed(run: Any, runs: Runs) -> bool:
 
 
 def _run_folders(tracking: Tracking, runs: Runs, say: Say) -> Iterator[tuple[Path, str]]:
-    """Give working folders and Ray Train's checkpoints of runs that ended; those of runs of another store stay."""
+    """Yield working folders and Ray Train's checkpoints of ended runs; keep those of runs in another store."""
     for run_id, folders in _by_run().items():
         if spools_of(run_id):
-            continue  # metrics that MLflow has not got yet
+            continue  # metrics that MLflow does not have yet
         run = runs.get(run_id)
         if run is None and _deleted(tracking, run_id):
             why = f"run {run_id} was deleted"
@@ -130,7 +130,7 @@ def _run_folders(tracking: Tracking, runs: Runs, say: Say) -> Iterator[tuple[Pat
 
 
 def _by_run() -> dict[str, list[Path]]:
-    """Return the folders of this home that belong to one run each, by its id."""
+    """Return this home's folders that belong to a single run, by run id."""
     folders_by_run: dict[str, list[Path]] = {}
     for folder in [*list_folders(home() / "runs"), *list_folders(home() / "train")]:
         if re.fullmatch("[0-9a-f]{32}", folder.name):
@@ -139,7 +139,7 @@ def _by_run() -> dict[str, list[Path]]:
 
 
 def _is_last_copy(tracking: Tracking, run: Any, runs: Runs) -> bool:
-    """Return whether a run's folders may hold what MLflow should have and has not: its bundle, or its weights."""
+    """Return whether a run's folders may hold a bundle or weights that MLflow lacks."""
     tags, run_id = run.data.tags, run.info.run_id
     copy = run_folder(run_id) / BUNDLE
     fetch(copy)
@@ -159,7 +159,7 @@ def _deleted(tracking: Tracking, run_id: str) -> bool:
 
 
 def _tune_folders(searches: Iterable[Any]) -> Iterator[tuple[Path, str]]:
-    """Give Tune's files of searches that nobody runs; a population continues from its own, and Optuna's study stays."""
+    """Yield Tune's files of searches that are not running; keep those a population needs, and Optuna's study."""
     by_id = {run.info.run_id: run for run in searches}
     by_name = {run.data.tags.get("search"): run for run in sorted(by_id.values(), key=lambda run: run.info.start_time)}
     for folder in list_folders(home() / "searches"):
@@ -173,19 +173,19 @@ def _tune_folders(searches: Iterable[Any]) -> Iterator[tuple[Path, str]]:
 
 
 def _cohorts(tracking: Tracking, runs: Runs, age_s: float, say: Say) -> Iterator[tuple[Path, str]]:
-    """Give prepared cohorts that no run recorded, in any store."""
+    """Yield prepared cohorts that no run in any store recorded."""
     used = {run.data.tags.get("glioflow.cohort") for run in runs.values()} | used_since(tracking.uri, age_s)
     used |= {each for run in runs.values() for each in run.data.tags.get(VARIANTS, "").split()}
     forget_uses(tracking.uri, noted(tracking.uri) - used)
     elsewhere = used_elsewhere(tracking.uri)
-    # Earlier versions noted nothing, but left folders of runs that this store does not know.
+    # Earlier versions recorded nothing, but left folders of runs that this store does not have.
     strangers = [run_id for run_id in _by_run() if run_id not in runs and not _deleted(tracking, run_id)]
     for folder in list_folders(prepared_home()):
         try:
             fingerprint = Index(folder).manifest.fingerprint if home_uri() is None else folder.name
             young = time.time() - changed_at(folder / "manifest.json") < age_s
         except (UserError, FileNotFoundError):
-            continue  # half prepared, to be gone on with, or no cohort
+            continue  # partly prepared and resumable, or not a cohort
         if fingerprint in used or young:
             continue
         if fingerprint in elsewhere or strangers:
@@ -201,7 +201,7 @@ def _half_made(age_s: float) -> Iterator[tuple[Path, str]]:
 
 
 def _bundles(tracking: Tracking, runs: Runs, searches: Iterable[Any], keep: int, say: Say) -> Iterator[_Waste]:
-    """Give the bundles of finished searches' trials but the best, those of Pareto fronts, and registered ones."""
+    """Yield bundles of finished searches' trials, except the best, those of Pareto fronts, and registered ones."""
     registered = tracking.registered_runs()
     trials_of: dict[str, list[Any]] = {}
     for run in runs.values():
@@ -214,7 +214,7 @@ def _bundles(tracking: Tracking, runs: Runs, searches: Iterable[Any], keep: int,
             kept = registered | _front(tracking, search.info.run_id)
             worse = sorted(trials, key=_dice, reverse=True)[keep:]
             yield from [_bundle(tracking, run, keep) for run in worse if _has_spare_bundle(tracking, run, kept)]
-        except Exception as error:  # whatever an artifact store raises that is away, or whose library is not installed
+        except Exception as error:  # any error of an unreachable artifact store, or one whose library is missing
             say(f"the bundles of search {search.info.run_name} stay, since they cannot be listed: {error}")
 
 
@@ -230,7 +230,7 @@ def _bundle(tracking: Tracking, run: Any, keep: int) -> _Waste:
 
 
 def _front(tracking: Tracking, search_id: str) -> set[str]:
-    """Return the runs on the Pareto front of a search; empty where it had one objective."""
+    """Return the runs on the Pareto front of a search; empty if it had one objective."""
     if not tracking.has_artifact(search_id, PARETO_FRONT):
         return set()
     return {str(finalist["run_id"]) for finalist in tracking.read_json(search_id, PARETO_FRONT)}

@@ -1,4 +1,4 @@
-"""A bundle out of MLflow: a folder or a zip with its card and checksums, which `predict` takes as it is."""
+"""Export of a bundle from MLflow to a folder or zip with card and checksums, which `predict` accepts directly."""
 
 import hashlib
 import shutil
@@ -24,10 +24,10 @@ def export(model: str, out: Path) -> Path:
         out: Must not exist.
 
     Returns:
-        Where it is, absolute.
+        Its absolute path.
 
     Raises:
-        UserError: If the model is not there or not whole, or `out` exists.
+        UserError: If the model is missing or incomplete, or `out` exists.
     """
     out = out.absolute()
     if out.exists():
@@ -50,7 +50,7 @@ def export(model: str, out: Path) -> Path:
 
 
 def _own_documents(folder: Path) -> dict[str, str]:
-    """Return the license that a bundle's folder brings, and the card that belongs to it."""
+    """Return the license and the card in a bundle's folder."""
     if not (folder / bundle.LICENSE).is_file():
         return {}
     return {name: (folder / name).read_text() for name in (bundle.LICENSE, CARD) if (folder / name).is_file()}
@@ -77,7 +77,7 @@ def _write_zip(folder: Path, out: Path, documents: dict[str, str]) -> None:
         working.mkdir()
         _fill(folder, working, documents)
         packed = Path(scratch) / out.name
-        with zipfile.ZipFile(packed, "w") as archive:  # weights do not get smaller
+        with zipfile.ZipFile(packed, "w") as archive:  # uncompressed: weights do not shrink
             for path in sorted(working.iterdir()):
                 archive.write(path, f"{out.stem}/{path.name}")
         packed.replace(out)

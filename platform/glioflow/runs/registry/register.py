@@ -1,4 +1,4 @@
-"""From a finished run to a model version: the bundle, with a survival stage if one is given, stored in the registry."""
+"""Registration of a finished run's bundle, with an optional survival stage, as a model version."""
 
 import json
 import shutil
@@ -19,14 +19,14 @@ from glioflow.runs.crossval.run import VOLUME_INTERVAL
 from glioflow.runs.train.test_patients import PER_PATIENT
 from glioflow.tracking import BUNDLE, CHALLENGER, Tracking, Version
 
-# Tags of a run that its versions' cards repeat.
+# Tags of a run that appear in its versions' cards.
 _LINEAGE = ("mlflow.source.git.commit", "glioflow.dirty", "glioflow.source", "python")
 
 
 def register(
     run_id: str, *, name: str | None = None, survival: str | None = None, crossval: str | None = None
 ) -> Version:
-    """Make the bundle of a run the next version of a model, and its challenger.
+    """Register the bundle of a run as the next version of a model, and make it the challenger.
 
     Args:
         run_id: A finished training, trial or cross-validation, which becomes the ensemble of its folds.
@@ -44,7 +44,7 @@ def register(
     run = tracking.run(run_id)
     if run.data.tags.get("glioflow.kind") == "crossval":
         make_ensemble(tracking, run_id)
-        run = tracking.run(run_id)  # it has scores of the test patients now
+        run = tracking.run(run_id)  # read again: it now has scores of the test patients
         crossval = crossval or (run_id if tracking.has_artifact(run_id, VOLUME_INTERVAL) else None)
     folder = tracking.download(f"runs:/{run_id}/{BUNDLE}")
     stage = read_stage(survival) if survival else None
@@ -87,14 +87,14 @@ def cards(folder: Path, *, title: str, lineage: dict[str, str]) -> dict[str, str
 
 
 def lineage(run: Any, survival: str | None = None) -> dict[str, str]:
-    """Return what a card says of the run that a bundle came from."""
+    """Return the facts about a bundle's run that its card states."""
     tags = run.data.tags
     facts = {key.split(".")[-1].replace("_", " "): tags[key] for key in _LINEAGE if key in tags}
     return {"run": run.info.run_id, **facts, **({"survival stage of run": survival} if survival else {})}
 
 
 def _volume_interval(tracking: Tracking, crossval: str | None, survival: str | None) -> VolumeInterval | None:
-    """Read the interval that a cross-validation logged, the given one or that of the survival stage's masks."""
+    """Read the interval of the given cross-validation, or of the one behind the survival stage's masks."""
     if crossval is None and survival is not None:
         masks = masks_of(tracking.run(survival))
         crossval = masks if masks and tracking.has_artifact(masks, VOLUME_INTERVAL) else None

@@ -1,4 +1,4 @@
-"""A logged run, run again from what was logged, and what came out otherwise."""
+"""Repeat a run from its logged inputs, and report the differences."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +18,14 @@ from glioflow.tracking.lineage import ENVIRONMENT, environment
 from glioflow.tracking.run import open_run
 
 KINDS = ("train", "trial", "fold")
-# Whoever measures speed measures the machine, not the run.
+# Metrics of speed depend on the machine, not on the run.
 _COMPARED = ("val/", "test/")
 _HISTORIES = ("train/loss", "val/dice")
 _CODE = ("glioflow.version", "glioflow.source", "mlflow.source.git.commit", "glioflow.dirty", "python")
 
 
 class Difference(TypedDict):
-    """One thing that is not as before: a metric, a weight file, the code, or what is installed."""
+    """One difference: in a metric, a weight file, the code or the installed packages."""
 
     what: str
     name: str
@@ -35,7 +35,7 @@ class Difference(TypedDict):
 
 @dataclass(frozen=True)
 class Reproduced:
-    """What running again gave.
+    """Result of repeating a run.
 
     Attributes:
         run_id: Of the new run.
@@ -54,12 +54,12 @@ class Reproduced:
 
     @property
     def identical(self) -> bool:
-        """Whether every number is the same to the last digit, and every weight."""
+        """Whether all numbers and weights are exactly the same."""
         return not self.differences
 
 
 def reproduce(run_id: str, data: str | Path | None = None, *, say: Say = quiet) -> Reproduced:
-    """Rebuild the experiment of a finished training, trial or fold from what it logged, run it again, compare.
+    """Rebuild the experiment of a finished training, trial or fold from its logged inputs, repeat it and compare.
 
     Args:
         run_id: Of that run.
@@ -99,7 +99,7 @@ def reproduce(run_id: str, data: str | Path | None = None, *, say: Say = quiet) 
             metrics = {**metrics, **score_test_patients(plan).metrics}
         run.log_metrics(metrics)
         run.log_folder(plan.bundle, folder=BUNDLE)
-        run.close(patience_s=PATIENCE_S)  # it is compared as MLflow has it
+        run.close(patience_s=PATIENCE_S)  # the comparison reads it from MLflow
         weights = _weights(tracking, run_id), bundle.read_description(plan.bundle).files[bundle.WEIGHTS]
         compared, differences = _compare_numbers(tracking, run_id, again)
         if weights[0] is not None and weights[0] != weights[1]:
@@ -110,7 +110,7 @@ def reproduce(run_id: str, data: str | Path | None = None, *, say: Say = quiet) 
 
 
 def _weights(tracking: Tracking, run_id: str) -> str | None:
-    """Return the digest of a run's weights; None where its bundle was removed."""
+    """Return the digest of a run's weights; None if its bundle was removed."""
     if not tracking.has_artifact(run_id, BUNDLE):
         return None
     folder = tracking.download(f"runs:/{run_id}/{BUNDLE}/{bundle.MODEL}").parent
@@ -118,7 +118,7 @@ def _weights(tracking: Tracking, run_id: str) -> str | None:
 
 
 def _compare_numbers(tracking: Tracking, before: str, after: str) -> tuple[int, list[Difference]]:
-    """Return how many numbers both runs have, and those that are not the same to the last digit."""
+    """Return the count of numbers that both runs have, and those that are not exactly equal."""
     was, now_ = _numbers(tracking, before), _numbers(tracking, after)
     names = sorted(was.keys() & now_.keys())
     if not names:
@@ -143,7 +143,7 @@ def _compare_environment(tracking: Tracking, before: str, after: str) -> list[Di
 
 
 def _recorded_environment(tracking: Tracking, run_id: str) -> str:
-    """Return what was installed; children of a search or cross-validation share their parent's list."""
+    """Return the installed packages; children of a search or cross-validation share their parent's list."""
     holder: str | None = run_id
     while holder:
         if tracking.has_artifact(holder, ENVIRONMENT):
@@ -153,7 +153,7 @@ def _recorded_environment(tracking: Tracking, run_id: str) -> str:
 
 
 def _packages(text: str) -> dict[str, str]:
-    """Return versions by package, and the machine that the first line names."""
+    """Return versions by package, and the machine named in the first line."""
     machine, *lines = text.splitlines() or [""]
     packages = {name: version for name, _, version in (line.partition("==") for line in lines)}
     return {"machine": machine.removeprefix("# "), **packages} if lines else {}

@@ -1,1 +1,1 @@
-"""The loop closed: a champion trained again on its cohort with the corrections that readers sent back."""
+"""Retraining of a champion on its cohort with the corrections that readers sent back."""

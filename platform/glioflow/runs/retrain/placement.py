@@ -1,4 +1,4 @@
-"""Where each corrected study goes: whose it is, whether that person trains, and which mask is the last one."""
+"""Placement of each corrected study: its patient, whether that patient trains, and the last mask."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from glioflow.audit.leaks import PARTS, person_of
 from glioflow.data.splits import Split, Splittable
 
-# Returns the key that corrections have in place of a person's name.
+# Returns the key that replaces a person's name in corrections.
 KeyOf = Callable[[str], str]
 
 
@@ -33,7 +33,7 @@ class Correction:
 
 @dataclass(frozen=True)
 class UsedCorrection:
-    """A correction that trains: its id, the case that has its mask, that case's part of the split, and digests."""
+    """A correction used for training: its id, the case with its mask, that case's part of the split, and digests."""
 
     id: str
     case: str
@@ -46,7 +46,7 @@ class UsedCorrection:
 
 @dataclass(frozen=True)
 class UnusedCorrection:
-    """A correction that does not train, and why."""
+    """A correction not used for training, with the reason."""
 
     id: str
     why: str
@@ -54,7 +54,7 @@ class UnusedCorrection:
 
 @dataclass(frozen=True)
 class Placement:
-    """What becomes of all corrections, and the split of the cohort with those that are used."""
+    """The decision about each correction, and the cohort's split with those that are used."""
 
     used: list[UsedCorrection]
     unused: list[UnusedCorrection]
@@ -71,14 +71,14 @@ def place_corrections(
 ) -> Placement:
     """Decide about every correction.
 
-    A person of the cohort stays in the part of the split that they are in. Corrections of those who judge are left out:
+    A person of the cohort stays in their part of the split. Corrections of persons outside `learned` are left out:
     a mask that was drawn over a model's answer would favor models.
 
     Args:
         corrections: Those of one study in the order of their acceptance; the last one counts.
         entries: The cases of the cohort.
-        split: Of the cohort.
-        learned: Parts of the split that weights are fitted on.
+        split: The cohort's split.
+        learned: Parts of the split used to fit weights.
         key_of: Returns the key of a person by a name.
     """
     part_of = {case_id: part for part in PARTS for case_id in getattr(split, part)}
@@ -115,10 +115,10 @@ def place_corrections(
 def _people(
     corrections: Iterable[Correction], entries: Iterable[Splittable], key_of: KeyOf
 ) -> dict[str, frozenset[str]]:
-    """Return the keys and persons that are one person, by each of them.
+    """Return, for each key and person, all keys and persons that are the same person.
 
-    A key is of a person where it is that of a name, and where a correction with it has images of that person's; two
-    keys are of one where two corrections have the same images.
+    A key belongs to a person if it is the key of their name, or if a correction with it has that person's images; two
+    keys belong to one person if two corrections have the same images.
     """
     groups: dict[str, set[str]] = {}
 
@@ -129,7 +129,7 @@ def _people(
     person_with = {entry.id: person_of(entry.patient) for entry in entries}
     for entry in entries:
         names = {entry.patient, entry.id, person_of(entry.patient)}
-        for name in names | {name.replace("_", "-") for name in names}:  # as TCIA and its tables write TCGA's
+        for name in names | {name.replace("_", "-") for name in names}:  # both spellings of TCGA ids at TCIA
             unite(person_with[entry.id], key_of(name))
     first_key: dict[str, str] = {}
     for correction in corrections:

@@ -1,4 +1,4 @@
-"""Accepted corrections under the preprocessing of a cohort, and which of its cases each of them is of."""
+"""Accepted corrections with a cohort's preprocessing, matched to the cohort's cases."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from glioflow.runs.retrain.placement import Correction, UnusedCorrection
 
 @dataclass(frozen=True)
 class Recognized:
-    """Corrections that suit a cohort, their cases by id, and those that do not suit it."""
+    """Corrections that fit a cohort, their cases by id, and those that do not fit."""
 
     corrections: list[Correction]
     cases: dict[str, PreparedCase]
@@ -29,7 +29,7 @@ class Recognized:
 def recognize(
     accepted: Sequence[tuple[Cohort, CaseFiles]], base: PreparedCohort, *, names: Mapping[int, str], home: Path
 ) -> Recognized:
-    """Prepare accepted corrections as a cohort was, and find its cases among them by their images.
+    """Prepare accepted corrections with a cohort's steps, and match them to its cases by their images.
 
     Args:
         accepted: Corrections in the order of their acceptance, each with the cohort that reads it.
@@ -40,7 +40,7 @@ def recognize(
     known = [(case, case.signatures()) for case in base.cases(base.records.ids())]
     recognized = Recognized([], {}, [])
     for cohort, files in accepted:
-        if files.id in recognized.cases:  # earlier versions counted the cases of each kind
+        if files.id in recognized.cases:  # earlier versions numbered the cases of each kind
             why = f"another accepted case has its name; rename one, and its files, to {files.patient}_NUMBER"
             recognized.unused.append(UnusedCorrection(files.id, why))
             continue
@@ -71,7 +71,7 @@ def recognize(
 
 
 def _prepared(cohort: Cohort, files: CaseFiles, base: PreparedCohort, home: Path) -> PreparedCohort:
-    """Prepare one correction with the channels of a cohort and its steps; its labels are the model's already."""
+    """Prepare one correction with a cohort's channels and steps; its labels already match the model's."""
     channels = base.source_channels
     reader: Any = partial(_read_with, cohort, channels)
     chosen = tuple((name, word_of(name)) for name in channels)
@@ -80,7 +80,7 @@ def _prepared(cohort: Cohort, files: CaseFiles, base: PreparedCohort, home: Path
 
 
 def _read_with(cohort: Cohort, channels: Sequence[str], files: CaseFiles) -> Case:
-    """Read a correction with its channels as the cohort names and orders them; its files have the names' words."""
+    """Read a correction with its channels named and ordered as in the cohort; file names contain the channel names."""
     case = cohort.read_files(files)
     words = [word_of(name) for name in case.channels]
     if sorted(words) != sorted(map(word_of, channels)):

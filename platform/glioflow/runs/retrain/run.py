@@ -1,4 +1,4 @@
-"""A champion trained again on its cohort with the corrections that were accepted since, and put through the gate."""
+"""Retraining of a champion with the corrections accepted since, followed by the gate."""
 
 import json
 from collections.abc import Sequence
@@ -35,18 +35,18 @@ from glioflow.runs.train.run import Trained, send_rest, train_in
 from glioflow.tracking import BUNDLE, Tracking, Version
 from glioflow.tracking.run import open_run, resume_run
 
-# Of a run: which corrections it was given. Of its person, no correction has more than a key.
+# Artifact of a run: the corrections it was given, which identify a person by key only.
 CORRECTIONS = "corrections.json"
 RETRAINS = "glioflow.retrains"
 # Folder of the home.
 _STARTS = "starts"
-# What decides which arrays there are, and who judges.
+# Keys that decide which arrays exist and which patients validate and test.
 _KEPT = ("preprocess", "target", "split")
 
 
 @dataclass(frozen=True)
 class AcceptedCorrections:
-    """Corrections in the order of their acceptance, each with the cohort that reads it, and how persons are keyed."""
+    """Corrections in the order of their acceptance, each with the cohort that reads it, and the function for keys."""
 
     cases: Sequence[tuple[Cohort, CaseFiles]]
     key_of: KeyOf
@@ -54,7 +54,7 @@ class AcceptedCorrections:
 
 @dataclass(frozen=True)
 class Retrained:
-    """A training on corrections, the version that it became, and the gate's decision about it."""
+    """A training on corrections, its registered version, and the gate's decision."""
 
     trained: Trained
     verdict: Verdict
@@ -78,8 +78,8 @@ def retrain(
         name: Of the registered model.
         accepted: The corrections.
         data: Where the champion's cohort is now; None takes the recorded path.
-        overrides: `section.key=value` texts; the cohort and who judges stay.
-        warm: Whether the champion's weights are begun with.
+        overrides: `section.key=value` texts; they cannot change the cohort or its validation and test patients.
+        warm: Whether to start from the champion's weights.
         resume: Id of a run of this function that was interrupted.
         say: Told what happens.
 
@@ -157,7 +157,7 @@ def _begin(
 
 
 def _go_on(tracking: Tracking, champion: Version, run_id: str, say: Say) -> tuple[Trained, Placement]:
-    """Go on with an interrupted training, or take what it ended with where it is whole."""
+    """Continue an interrupted training, or take its result if it is complete."""
     run = tracking.run(run_id)
     if run.data.tags.get(RETRAINS) != champion.run_id:
         rule = f"--resume must be the id of a run that retrains version {champion.version} of {champion.name}"
@@ -174,13 +174,13 @@ def _go_on(tracking: Tracking, champion: Version, run_id: str, say: Say) -> tupl
 
 
 def _began_warm(run: Any, experiment: Experiment) -> bool:
-    """Return whether a retraining began with its champion's weights, which no later one begins with unless asked to."""
+    """Return whether a retraining started from its champion's weights; later ones do so only on request."""
     start = experiment.training.start
     return RETRAINS in run.data.tags and start is not None and Path(start).parent.name == _STARTS
 
 
 def _kept_weights(folder: Path) -> Path:
-    """Keep a bundle's weights where every node of the home finds them, and return the file."""
+    """Copy a bundle's weights to where every node of the home finds them, and return the file."""
     weights = folder / bundle.WEIGHTS
     kept = home() / _STARTS / f"{bundle.read_description(folder).files[bundle.WEIGHTS]}.safetensors"
     if not kept.exists():
@@ -189,7 +189,7 @@ def _kept_weights(folder: Path) -> Path:
 
 
 def _checked(experiment: Experiment, overrides: Sequence[str], channels: int) -> Experiment:
-    """Return the experiment with overrides; raises `UserError` where they, or this machine, do not allow a training."""
+    """Return the experiment with overrides; raises `UserError` if they or this machine do not allow a training."""
     changed = override_texts(experiment, overrides) if overrides else experiment
     for section in _KEPT:
         if getattr(changed, section) != getattr(experiment, section):
