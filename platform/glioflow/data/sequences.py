@@ -1,4 +1,4 @@
-"""MR sequences: the one table of their names, and which one a series of images is. Knows no file."""
+"""MR sequences: the table of their names, and the identification of a series' sequence. Reads no file."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,20 +8,20 @@ from glioflow.data import series_words
 from glioflow.errors import UserError
 
 UNKNOWN = "series"
-# A series that is known to be neither T1, T2 nor FLAIR: localizers, diffusion, perfusion, angiography and so on.
+# A series known to be neither T1, T2 nor FLAIR: localizers, diffusion, perfusion, angiography and so on.
 OTHER = "other"
 NONE_CHOSEN: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class MRSequence:
-    """One MR sequence under all its names.
+    """One MR sequence and all its names.
 
     Attributes:
-        name: Its name in LGG, and the one under which two channels are compared.
+        name: Its name in LGG, which is used to compare channels.
         brats: Its name as a channel of BraTS.
-        brats_files: How BraTS files end, in every generation, e.g. `t1` to 2021 and `t1n` from 2023.
-        others: Further channel names, of other cohorts and of scanners.
+        brats_files: Endings of BraTS file names in all years, e.g. `t1` to 2021 and `t1n` from 2023.
+        others: Further channel names in other cohorts and on scanners.
     """
 
     name: str
@@ -50,17 +50,17 @@ _NO_AGENT = {"", "no", "none", "n", "n/a", "na", "without", "nil", "0"}
 
 @dataclass(frozen=True)
 class Series:
-    """What a scanner says about one series of images.
+    """A scanner's description of one series of images.
 
     Attributes:
-        description: In the words of the site.
-        inversion_ms: InversionTime; None where it is not stated.
+        description: SeriesDescription, as written by the site.
+        inversion_ms: InversionTime; None if it is not stated.
         echo_ms: EchoTime.
         repetition_ms: RepetitionTime.
         technique: ScanningSequence, e.g. `("SE", "IR")`.
         image_type: ImageType.
-        agent: ContrastBolusAgent, which may stand on every series of an examination.
-        number: SeriesNumber, by which a person may name the series, too.
+        agent: ContrastBolusAgent, which every series of an examination may state.
+        number: SeriesNumber, which the user may also give as the series' name.
         uid: SeriesInstanceUID, likewise.
     """
 
@@ -75,14 +75,14 @@ class Series:
     uid: str = ""
 
     def is_called(self, name: str) -> bool:
-        """Whether a person's name for a series is its description, number or UID."""
+        """Return whether the user's name for a series is its description, number or UID."""
         return name.strip().casefold() in {
             each.strip().casefold() for each in (self.description, self.number, self.uid)
         }
 
     @property
     def text(self) -> str:
-        """The description as `series_words` takes it."""
+        """The description in the form that `series_words` expects."""
         return series_words.plain(self.description)
 
     @property
@@ -108,14 +108,14 @@ def parse_choices(texts: Iterable[str]) -> dict[str, str]:
 def choose_channels(
     all_series: Sequence[Series], chosen: Mapping[str, str] = NONE_CHOSEN
 ) -> tuple[list[str | None], list[str]]:
-    """Return the channel of each series of an examination, and the descriptions of those that are left out.
+    """Return the channel of each series of an examination, and the descriptions of skipped series.
 
     Args:
-        all_series: In the order of their numbers.
-        chosen: Series by channel, as `parse_choices` gives them; other series of that sequence are left out.
+        all_series: Series in the order of their numbers.
+        chosen: Series by channel, from `parse_choices`; other series of that sequence are skipped.
 
     Raises:
-        UserError: If a chosen series is not there, one may be two sequences, or two are one sequence.
+        UserError: If a chosen series is missing, one may be two sequences, or two are one sequence.
     """
     names: dict[int, str | None] = {**_picked(all_series, chosen)}
     rest = [index for index in range(len(all_series)) if index not in names]
@@ -133,12 +133,12 @@ def choose_channels(
 
 
 def rename_chosen(named: Sequence[Series], chosen: Mapping[str, str]) -> list[str | None]:
-    """Return the channel of each image whose file names it: the sequence that a person chose it for, or its own name.
+    """Return the channel of each image by its file's name: the sequence that the user chose it for, or its own name.
 
-    None is an image that is left out, since another one was chosen for its sequence.
+    None means that the image is skipped because another was chosen for its sequence.
 
     Raises:
-        UserError: If a chosen image is not there.
+        UserError: If a chosen image is missing.
     """
     picked = _picked(named, chosen)
     own = [None if sequence_of(each.description) in chosen else each.description for each in named]
@@ -146,7 +146,7 @@ def rename_chosen(named: Sequence[Series], chosen: Mapping[str, str]) -> list[st
 
 
 def check_once(channels: Iterable[str]) -> None:
-    """Refuse two channels that are one sequence under two names, as `t1` and `t1n`; raises `UserError`."""
+    """Refuse two channels that are one sequence under two names, such as `t1` and `t1n`; raises `UserError`."""
     same: dict[str, list[str]] = {}
     for channel in channels:
         same.setdefault(sequence_of(channel), []).append(channel)
@@ -158,7 +158,7 @@ def check_once(channels: Iterable[str]) -> None:
 
 
 def _picked(all_series: Sequence[Series], chosen: Mapping[str, str]) -> dict[int, str]:
-    """Return the channel of each series that a person chose, by its place."""
+    """Return the channel of each series that the user chose, by its index."""
     picked: dict[int, str] = {}
     for channel, wanted in chosen.items():
         matches = [index for index, series in enumerate(all_series) if series.is_called(wanted)]
@@ -190,7 +190,7 @@ def _check_single(all_series: Sequence[Series], names: Mapping[int, str | None])
 def weighting(series: Series) -> str:
     """Return `t1`, `t2`, `flair`, `other` for a series that is none of these, or `UNKNOWN`.
 
-    What the scanner measured with comes first, the words second.
+    Scan parameters take precedence over words.
     """
     if _is_other(series):
         return OTHER
@@ -201,11 +201,11 @@ def name_series(all_series: Sequence[Series], *, known: Collection[str] = ()) ->
     """Return the sequence of each series of one examination: a name in `SEQUENCES`, `OTHER` or `UNKNOWN`.
 
     Args:
-        all_series: Of the examination.
-        known: Sequences whose series are known already.
+        all_series: Series of the examination.
+        known: Sequences whose series are already known.
 
     Raises:
-        UserError: If a T1-weighted series cannot be told to be before or after contrast.
+        UserError: If it is unclear whether a T1-weighted series is before or after contrast.
     """
     names = [weighting(series) for series in all_series]
     t1 = [series for series, name in zip(all_series, names, strict=True) if name == "t1"]
@@ -218,7 +218,7 @@ def sequence_of_description(description: str) -> str:
     """Return the sequence that the words of a series description mean, or `UNKNOWN`.
 
     Raises:
-        UserError: If they say both before and after contrast.
+        UserError: If they imply both before and after contrast.
     """
     if description.lower() in _BY_NAME:
         return _BY_NAME[description.lower()]
@@ -238,7 +238,7 @@ def _is_other(series: Series) -> bool:
 
 
 def _measured(series: Series) -> str | None:
-    """Return the weighting that the times alone decide, in milliseconds; None where they decide none."""
+    """Return the weighting that the times (in milliseconds) imply; None if they imply none."""
     inversion, echo = series.inversion_ms or 0.0, series.echo_ms
     if echo is None or echo <= 0:
         return "flair" if inversion >= 1500 else None
@@ -253,7 +253,7 @@ def _measured(series: Series) -> str | None:
 
 
 def _stated_phase(series: Series) -> str | None:
-    """Return `pre` or `post` by the words; None where they say nothing; those that say both are refused."""
+    """Return `pre` or `post` by the words; None if they imply neither; refuse words that imply both."""
     phases = series_words.contrast(series.text)
     if len(phases) > 1:
         raise _ambiguous(series)
@@ -261,9 +261,9 @@ def _stated_phase(series: Series) -> str | None:
 
 
 def _contrast(series: Series, t1: Sequence[Series], known: Collection[str]) -> str:
-    """Tell a T1-weighted series from the others of its examination."""
+    """Identify a T1-weighted series by comparison with the others of its examination."""
     if {"pre", "post"} <= set(known):
-        return "pre"  # which is left out
+        return "pre"  # which is skipped
     if (phase := _stated_phase(series)) is not None:
         return phase
     if not series.has_agent:
@@ -285,12 +285,12 @@ def _ambiguous(series: Series) -> UserError:
 
 
 def is_channel_name(name: str) -> bool:
-    """Return whether a name is a channel's in any of its spellings, such as `t1ce` or `FLAIR`, and nothing else."""
+    """Return whether a name is exactly that of a channel in any of its spellings, such as `t1ce` or `FLAIR`."""
     return name.lower() in _BY_NAME
 
 
 def sequence_of(channel: str) -> str:
-    """Return the sequence that a channel's name means, in any of its spellings; the name itself where it means none."""
+    """Return the sequence that a channel's name means, in any of its spellings; the name itself if unknown."""
     try:
         sequence = sequence_of_description(channel)
     except UserError:
@@ -299,5 +299,5 @@ def sequence_of(channel: str) -> str:
 
 
 def shown_channel(channels: Sequence[str]) -> int:
-    """Return the index of the channel that pictures show: FLAIR, or the first where there is no FLAIR."""
+    """Return the index of the channel that pictures show: FLAIR, or the first if there is no FLAIR."""
     return channels.index("flair") if "flair" in channels else 0

@@ -1,8 +1,8 @@
-"""What the words in the description of an MR series mean, as scanners and sites of several countries write them."""
+"""The meaning of words in descriptions of MR series by scanners and sites in several countries."""
 
 import re
 
-# How a description writes a weighting: after a plane or a dimension, with one letter before it (`sT1W`, `eT2W_TSE`).
+# A weighting in a description: after a plane or a dimension, with one letter before it (`sT1W`, `eT2W_TSE`).
 _BEFORE = r"(?<![a-z0-9])(?:axial|ax|sag|cor|tra|obl)?(?:2d|3d)?(?:ce|[a-z])?"
 _T1 = re.compile(_BEFORE + r"t1(?!\d)")
 _T1_TOO = re.compile(r"mp-?2?-?rage|bravo|f?spgr|\bvibe\b|\btfl\b|\b3d ?tfe\b|\bfspgr|\bisotfe\b|\blava\b|\be?thrive\b")
@@ -29,7 +29,7 @@ _AGENT = (
 )
 _TREATMENT = r"ops?\b|operat\w*|surg\w*|rt|rx|srs|radi\w*|treat\w*|therap\w*|chemo\w*|fossa|bx|biops\w*|resect\w*"
 _OPERATION = re.compile(rf"\b(?:pre|post)[ -]?(?:{_TREATMENT})\b")
-# A protocol's name, which stands on the series before contrast and on those after.
+# A protocol's name, which series before and after contrast share.
 _EITHER = re.compile(
     r"\bw(?:ith)?[ /&+-]*(?:and|y|und|et)?[ /]*w(?:ith)?[ /-]?o(?:ut)?\b"
     r"|\bw(?:ith)?/?o(?:ut)?[ /&]+(?:and )?w(?:ith)?\b"
@@ -54,7 +54,7 @@ _WITH = re.compile(
 
 
 def plain(description: str) -> str:
-    """Return a description in lower case, with spaces for underscores, and without words about operations."""
+    """Return a description in lower case, with spaces for underscores, and without words about surgery."""
     return _OPERATION.sub(" ", " ".join(description.lower().replace("_", " ").split()))
 
 
@@ -69,11 +69,11 @@ def is_other(text: str) -> bool:
 
 
 def weighting(text: str) -> str | None:
-    """Return `t1`, `t2` or `flair`, which a plain description means; None where it means none or two."""
+    """Return which of `t1`, `t2` or `flair` a plain description means; None if it means none or two."""
     t1, t2, flair = bool(_T1.search(text)), bool(_T2.search(text)), bool(_FLAIR.search(text))
     if t1 and t2:
         return None
-    if t1:  # T1 FLAIR, too: an inversion that makes T1 stronger
+    if t1:  # including T1 FLAIR, whose inversion strengthens T1 contrast
         return "t1"
     if flair or (t2 and _INVERTED.search(text)):
         return "flair"
@@ -83,7 +83,7 @@ def weighting(text: str) -> str | None:
 
 
 def contrast(text: str) -> set[str]:
-    """Return what a plain description says about contrast, `pre` and `post`; negations are read, and removed, first."""
+    """Return what a plain description implies about contrast, `pre` and `post`; negations are handled first."""
     if _EITHER.search(text):
         return {"pre", "post"}
     rest = _WITHOUT.sub(" ", text)

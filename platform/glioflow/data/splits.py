@@ -16,7 +16,7 @@ from glioflow.errors import UserError
 
 
 class Splittable(Protocol):
-    """What a split needs to know about a case."""
+    """Data about a case for a split."""
 
     @property
     def id(self) -> str:
@@ -98,7 +98,7 @@ def make_split(cases: Sequence[Splittable], settings: SplitSettings, *, folder: 
     Args:
         cases: All cases of the cohort.
         settings: Method, sizes and seed.
-        folder: Where a relative `settings.file` is looked up besides the current folder.
+        folder: Folder in which a relative `settings.file` is searched besides the current folder.
 
     Returns:
         The split; equal cases and settings give equal splits.
@@ -125,7 +125,7 @@ def make_split(cases: Sequence[Splittable], settings: SplitSettings, *, folder: 
 
 
 def by_case(split: Split, cases: Sequence[Splittable]) -> Split:
-    """Return a split whose lists may name patients with the labeled cases of each in their place."""
+    """Return a split with each patient in its lists replaced by the patient's labeled cases."""
     ids, patients = {case.id for case in cases}, _by_patient(cases)
 
     def expanded(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -138,7 +138,7 @@ def by_case(split: Split, cases: Sequence[Splittable]) -> Split:
 
 
 def _folds_of_datalist(path: Path) -> list[dict[str, list[str]]]:
-    """Return the folds of MONAI's datalist, each with the cases that train and those that validate."""
+    """Return the folds of MONAI's datalist, each with its training and validation cases."""
     fold_of = folds_in(path)
     return [
         {"train": [case for case in fold_of if fold_of[case] != k], "val": [c for c in fold_of if fold_of[c] == k]}
@@ -230,7 +230,7 @@ def _by_counts(cases: Sequence[Splittable], counts: tuple[int, int, int], seed: 
         rule = f"split.counts {list(counts)} need {sum(counts)} labeled patients"
         raise UserError(rule, f"{len(patients)} patients", hint="give smaller ones with -o split.counts=...")
     order = _stratified_order(patients, seed)
-    # Every part, and the rest, takes evenly spaced patients of the stratified order, so that each holds every stratum.
+    # Every part, and the rest, gets evenly spaced patients of the stratified order, so that each holds every stratum.
     sizes = [*counts, len(order) - sum(counts)]
     parts: list[list[str]] = [[] for _ in sizes]
     for done, patient in enumerate(order, start=1):
@@ -246,10 +246,10 @@ def _by_counts(cases: Sequence[Splittable], counts: tuple[int, int, int], seed: 
 
 
 def read_split(settings: SplitSettings, folder: Path | None) -> Split:
-    """Read a split file, looked up in the current folder and in `folder`, without checking that it splits by patient.
+    """Read a split file from the current folder or `folder`, without checking that it splits by patient.
 
     Raises:
-        UserError: If the file does not exist or is not a split, or it lists folds and no setting says which.
+        UserError: If the file does not exist or is not a split, or it lists folds and no setting chooses one.
     """
     name, fold = str(settings.file), settings.fold if "fold" in settings.model_fields_set else None
     paths = [Path(name)] + ([folder / name] if folder is not None and not Path(name).is_absolute() else [])
@@ -271,7 +271,7 @@ def read_split(settings: SplitSettings, folder: Path | None) -> Split:
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of a JSON text; raises `UserError` where a key stands twice, of which JSON takes the last."""
+    """Return an object of a JSON text; raises `UserError` for a repeated key, of which JSON would keep the last."""
     counts = Counter(key for key, _ in pairs)
     if twice := [key for key, times in counts.items() if times > 1]:
         raise UserError(f"the key {twice[0]!r} stands twice", hint="remove one")

@@ -1,4 +1,4 @@
-"""What a network predicts: stored labels as its outputs, and its outputs as labels again."""
+"""The task of a network: conversion of stored labels to its outputs, and of outputs to labels."""
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
@@ -12,7 +12,7 @@ from glioflow.errors import UserError
 from glioflow.label_schemes import LabelScheme, scheme_named, scheme_with
 
 NO_NAMES: Mapping[int, str] = MappingProxyType({})
-# Names of labels, in cohorts that name them, that are tissues beside tumors.
+# Names of labels that are tissues other than tumor, in cohorts that name labels.
 _NOT_TUMOR = frozenset("brain,csf,ventricle,ventricles,vessel,vessels,skull,white matter,gray matter".split(","))
 
 
@@ -61,24 +61,24 @@ class TargetSettings(BaseModel):
 
     @property
     def task(self) -> Literal["binary", "multiclass", "multilabel"]:
-        """The kind, as the losses name it."""
+        """The name of the kind in the losses."""
         return "multilabel" if self.kind == "regions" else self.kind
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Name of each foreground output: what metrics are reported for."""
+        """Names of the foreground outputs, for which metrics are reported."""
         if self.kind == "binary":
             return ("tumor",)
         return tuple(self.regions) if self.kind == "regions" else tuple(f"label_{value}" for value in self.labels)
 
     @property
     def num_outputs(self) -> int:
-        """Channels of the logits, with the background where there is a softmax."""
+        """Number of channels of the logits, with the background if there is a softmax."""
         return len(self.labels) + 1 if self.kind == "multiclass" else len(self.names)
 
     @property
     def mapped_labels(self) -> frozenset[int]:
-        """Every label value that the outputs are made from; empty for `binary`, which takes any."""
+        """Every label value that the outputs use; empty for `binary`, which accepts any."""
         if self.kind == "regions":
             return frozenset(value for values in self.regions.values() for value in values)
         return frozenset(self.labels)
@@ -86,12 +86,12 @@ class TargetSettings(BaseModel):
     def check_labels(self, labels: Collection[int], origin: object, tissues: Mapping[int, str] = NO_NAMES) -> None:
         """Refuse a cohort whose labels are not exactly those that this target maps, or mean other tissues.
 
-        A binary target maps all, but for those that are known to be no tumor, such as a resection cavity.
+        A binary target maps all labels except those that are known to be no tumor, such as a resection cavity.
 
         Args:
-            labels: Values that the cohort's masks may hold besides 0, as preprocessing leaves them.
+            labels: Values that the cohort's masks may hold besides 0, after preprocessing.
             origin: The cohort, for the error.
-            tissues: What they mean, where that is known.
+            tissues: Tissue of each label, if known.
 
         Raises:
             UserError: With both lists.
@@ -110,7 +110,7 @@ class TargetSettings(BaseModel):
         )
 
     def _check_regions(self, scheme: LabelScheme | None, origin: object) -> None:
-        """Refuse regions that a data set has under the same name, and makes of other labels."""
+        """Refuse regions that a data set defines under the same name with other labels."""
         for name, values in self.regions.items():
             meant = () if scheme is None else scheme.regions.get(name, values)
             if scheme is not None and set(meant) != set(values):
@@ -122,7 +122,7 @@ class TargetSettings(BaseModel):
                 )
 
     def encode(self, mask: NDArray[np.uint8]) -> NDArray[np.float32] | NDArray[np.int64]:
-        """Return stored labels in the form that the loss takes.
+        """Return stored labels in the form that the loss expects.
 
         Args:
             mask: (...) label values.
@@ -148,9 +148,9 @@ class TargetSettings(BaseModel):
         return {name: mask == value for name, value in zip(self.names, self.labels, strict=True)}
 
     def settle(self, parts: dict[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.bool_]]:
-        """Return the masks of the outputs as stored labels can hold them; only those of regions may change.
+        """Return the masks of the outputs as they would be after storing as labels; only regions may change.
 
-        A region lies inside the earlier ones that have all its labels, and takes its voxels from all others before it.
+        A region stays inside earlier ones that have all its labels, and overwrites all other earlier ones.
         """
         if self.kind != "regions":
             return parts
@@ -179,7 +179,7 @@ class TargetSettings(BaseModel):
 
 
 def _check_tumor(tissues: Mapping[int, str], origin: object) -> None:
-    """Refuse labels that a binary target would call tumor although their names say otherwise."""
+    """Refuse labels that a binary target would treat as tumor although their names say otherwise."""
     for label, tissue in tissues.items():
         if label and (tissue.strip().lower() in _NOT_TUMOR or "cavity" in tissue.lower()):
             raise UserError(

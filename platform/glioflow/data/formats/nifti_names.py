@@ -1,4 +1,4 @@
-"""The files of a NIfTI cohort, grouped into cases by names and folders, under ids that are unique by construction."""
+"""Grouping of the files of a NIfTI cohort into cases with unique ids, by names and folders."""
 
 import itertools
 import re
@@ -20,8 +20,8 @@ NUMBERED = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 # BIDS: the folders of a person, a visit and a kind of data, and the beginning of their files' names.
 _PERSON, _VISIT, _ANATOMY, _DERIVED = re.compile(r"sub-[^_/]+"), re.compile(r"ses-[^_/]+"), "anat", "derivatives"
 _OTHER_DATA = ("dwi", "func", "fmap", "perf", "pet", "meg", "eeg", "mrs")
-# What precedes a sequence in some names and is not a person: planes, how an image was measured, contrast agents, and
-# what was done to it.
+# Words before a sequence in some names that are not a person: planes, acquisition techniques, contrast agents and
+# processing.
 _OF_IMAGES = (
     *("ax", "axial", "tra", "sag", "sagittal", "cor", "coronal", "2d", "3d"),
     *("mprage", "mpr", "bravo", "spgr", "fspgr", "space", "cube", "vibe", "tse", "fse", "se", "ffe", "tfe", "iso"),
@@ -37,7 +37,7 @@ _BIDS_BEGINNING = re.compile(r"^sub-[^_]+(?:_ses-[^_]+)?_")
 
 @dataclass
 class _NamedCase:
-    """A case before it has its id: the folders above it, its name in the last of them, its person, its files."""
+    """A case without an id yet: the folders above it, its name in the last of them, its person, its files."""
 
     above: tuple[str, ...]
     name: str
@@ -48,8 +48,8 @@ class _NamedCase:
 def name_cases(files: Iterable[Path], root: Path, roles: FileRoles) -> tuple[CaseFiles, ...]:
     """Return the cases, sorted by id.
 
-    A case is named by its folder, in BIDS by `sub-<person>[_ses-<visit>]`, or by the part of its files' names that
-    they share, as `p1` of `p1_t1` and `p1_flair`. Where two folders have a case or a person of one name, the folders
+    A case is named after its folder, in BIDS `sub-<person>[_ses-<visit>]`, or after the part of its files' names that
+    they share, such as `p1` for `p1_t1` and `p1_flair`. If two folders have a case or person of one name, the folders
     above become part of both names.
 
     Raises:
@@ -71,7 +71,7 @@ def name_cases(files: Iterable[Path], root: Path, roles: FileRoles) -> tuple[Cas
 
 
 def _join_inner(cases: Sequence[_NamedCase], by_folder: Mapping[tuple[tuple[str, ...], str], _NamedCase]) -> None:
-    """Give the cases in the folder of another one its person; one with more in it than lie beside it is no person's."""
+    """Give cases in another case's folder its person, unless the folder holds more cases than are beside it."""
     outers: dict[int, tuple[tuple[str, ...], str]] = {}
     for index, each in enumerate(cases):
         parts = (*each.above, each.name)
@@ -87,7 +87,7 @@ def _join_inner(cases: Sequence[_NamedCase], by_folder: Mapping[tuple[tuple[str,
 
 
 def _by_folders(listed: Sequence[tuple[Path, Role]], root: Path, roles: FileRoles) -> Iterable[_NamedCase]:
-    """Yield each file that is in no pair of folders, with what it belongs to."""
+    """Yield each file outside pairs of folders, with its case."""
     paired = locate_pairs((file for file, _ in listed), root)
     owners = _owners([file for file, role in listed if role == "image" and file.parent == root])
     for file, role in listed:
@@ -100,9 +100,9 @@ def _by_folders(listed: Sequence[tuple[Path, Role]], root: Path, roles: FileRole
 
 
 def _in_pairs(listed: Sequence[tuple[Path, Role]], root: Path, roles: FileRoles) -> Iterable[_NamedCase]:
-    """Yield each file of folders of images and of masks that lie side by side, with what it belongs to.
+    """Yield each file in side-by-side folders of images and masks, with its case.
 
-    The files are named by their case, as in `images/p1_t1.nii`, or there is one such pair in the folder of each case.
+    The files are named after their case, as in `images/p1_t1.nii`, or the folder of each case has such a pair.
     """
     located = locate_pairs((file for file, _ in listed), root)
     images: dict[PairFolders, list[Path]] = {}
@@ -111,7 +111,7 @@ def _in_pairs(listed: Sequence[tuple[Path, Role]], root: Path, roles: FileRoles)
             images.setdefault(located[file], []).append(file)
     owners = {pair: _owners(files) for pair, files in images.items()}
     alone = {pair: all(owner_of(stem(image)) == "" for image in files) for pair, files in images.items()}
-    lone: dict[tuple[PairFolders, str], list[str]] = {}  # cases by whose images their names say they are
+    lone: dict[tuple[PairFolders, str], list[str]] = {}  # cases by the subject in the names of their images
     for pair, files in images.items():
         for name in {_flat(image, roles, owners[pair]).name for image in files}:
             lone.setdefault((pair, owner_of(name) or ""), []).append(name)
@@ -130,7 +130,7 @@ def _in_pairs(listed: Sequence[tuple[Path, Role]], root: Path, roles: FileRoles)
 
 
 def owner_of(name: str) -> str | None:
-    """Return whose image a name means, `p1` for `p1_t1`, empty for `t1`; None where no sequence is in the name."""
+    """Return the subject in a name, `p1` for `p1_t1`, empty for `t1`; None if the name has no sequence."""
     if numbered := NUMBERED.match(name):
         return numbered["case"]
     if beginning := _BIDS_BEGINNING.match(name):
@@ -144,12 +144,12 @@ def owner_of(name: str) -> str | None:
 
 
 def check_one_person(names: Iterable[str]) -> None:
-    """Refuse images whose names are a sequence and then different words, as `t1_p1` and `flair_p2`.
+    """Refuse images whose names are a sequence followed by different words, such as `t1_p1` and `flair_p2`.
 
-    Numbers of series, and words for how an image was measured, are nobody.
+    Ignores series numbers and words for acquisition techniques.
 
     Raises:
-        UserError: If they are of several persons.
+        UserError: If they belong to several persons.
     """
     ends = set()
     for name in names:
@@ -162,12 +162,12 @@ def check_one_person(names: Iterable[str]) -> None:
 
 
 def channel_in(name: str) -> str | None:
-    """Return the sequence in a file's name, `flair` for `p1_flair`; None where there is none."""
+    """Return the sequence in a file's name, `flair` for `p1_flair`; None if there is none."""
     return next((piece.lower() for piece in reversed(re.split("[_-]", name)) if is_channel_name(piece)), None)
 
 
 def channel_name(name: str, case_id: str, folder: str) -> str:
-    """Return the channel in an image's name: what follows the case's, or `image`."""
+    """Return the channel in an image's name: the part after the case's name, or `image`."""
     beginning = _BIDS_BEGINNING.match(name)
     if beginning:
         pieces = name[beginning.end() :].split("_")
@@ -185,7 +185,7 @@ def nifti_files(path: Path) -> Iterable[Path]:
 
 
 def volume_files(path: Path) -> Iterable[Path]:
-    """Yield the files of volumes below `path`: of NIfTI and masks of Slicer, or else of MetaImage and NRRD."""
+    """Yield the files of volumes below `path`: NIfTI and masks of Slicer, or else MetaImage and NRRD."""
     volumes = list(files_below(path, lambda file: is_volume(file.name)))
     with_nifti = any(is_nifti(file.name) for file in volumes)
     yield from (file for file in volumes if not with_nifti or is_nifti(file.name) or is_slicers(file.name))
@@ -214,7 +214,7 @@ def stem(path: Path) -> str:
 def _flat(file: Path, roles: FileRoles, owners: Mapping[str, str]) -> _NamedCase:
     """Group a file of one folder by the name before `_0000`, `_mask`, `_brain_mask`, a declared ending or a sequence.
 
-    Files named by sequences alone, such as `T1.nii.gz` and `seg.nii.gz`, are one case, which is named by the folder.
+    Files named by sequences alone, such as `T1.nii.gz` and `seg.nii.gz`, are one case, named after the folder.
     """
     match = NUMBERED.match(stem(file))
     bare = stem(Path(case_name(file.name)))
@@ -225,9 +225,9 @@ def _flat(file: Path, roles: FileRoles, owners: Mapping[str, str]) -> _NamedCase
 
 
 def _owners(images: Sequence[Path]) -> dict[str, str]:
-    """Return whose image each name of one folder is, as `p1` for `p1_t1`, where several are images of one case.
+    """Return the subject in each name of one folder, such as `p1` for `p1_t1`, if several are images of one case.
 
-    Empty where no two images share what stands before their sequences, or one has no sequence in its name.
+    Empty if no two images share the part before their sequences, or one has no sequence in its name.
     """
     owners: dict[str, str] = {}
     for name in (stem(image) for image in images):
@@ -240,7 +240,7 @@ def _owners(images: Sequence[Path]) -> dict[str, str]:
 
 
 def _pieces(name: str) -> tuple[list[str], int | None]:
-    """Return the pieces of a name with what stands between them, and which is the first sequence; None without one."""
+    """Return the pieces and separators of a name, and the index of the first sequence; None without one."""
     pieces: list[str] = []
     for between in ("([_ -])", "([_. -])"):  # as in `p1_t1`, `p1 t1`, or else `p1.t1`
         pieces = re.split(between, name)
@@ -250,7 +250,7 @@ def _pieces(name: str) -> tuple[list[str], int | None]:
 
 
 def _in_folders(file: Path, root: Path, *, derived: bool) -> _NamedCase | None:
-    """Group a file by its folders; None for BIDS's data of other kinds, and images that are `derived` from others."""
+    """Group a file by its folders; None for other kinds of BIDS data and for `derived` images."""
     parts = file.parent.relative_to(root).parts
     persons = [index for index, part in enumerate(parts) if _PERSON.fullmatch(part)]
     if not persons:
@@ -268,7 +268,7 @@ def _in_folders(file: Path, root: Path, *, derived: bool) -> _NamedCase | None:
 
 
 def _of_folders(parts: tuple[str, ...]) -> _NamedCase:
-    """Return the case that folders name: the last one, or a person's with a visit in it."""
+    """Return the case that folders name: the last folder, or the folders of a person and a visit."""
     if len(parts) > 1 and is_visit(parts[-1]) and not (is_visit(parts[-2]) or is_part(parts[-2])):
         person = parts[-2]
         return _NamedCase(parts[:-2], "_".join(parts[-2:]), person_of(person))

@@ -1,6 +1,6 @@
-"""The folders of nnU-Net: `imagesTr` and `labelsTr` of a data set, and what it has in TIFF and PNG in place of volumes.
+"""The layout of nnU-Net: folders `imagesTr` and `labelsTr`, and TIFF and PNG files in place of volumes.
 
-A TIFF, `<case>_0000.tif`, holds all slices of a channel, and `<case>.json` beside it their spacing along its axes. A
+A TIFF, `<case>_0000.tif`, holds all slices of a channel, and `<case>.json` beside it the spacing along its axes. A
 PNG is one slice; one in color holds three channels. Source: nnU-Net's `documentation/dataset_format.md` and its readers
 (version 2).
 """
@@ -29,9 +29,9 @@ def is_picture(name: str) -> bool:
 
 
 def has_pictures(path: Path) -> bool:
-    """Return whether a folder holds numbered TIFF or PNG channels, as `dataset.json` says, or the files themselves.
+    """Return whether a folder holds numbered TIFF or PNG channels, by `dataset.json` or the files themselves.
 
-    These are stacks of slices, `<case>_0000.tif` and `<case>_0001.tif`; lone slices may be numbered so, too.
+    These are stacks of slices, `<case>_0000.tif` and `<case>_0001.tif`; single slices may have such numbers, too.
     """
     folder = path / "imagesTr"
     folder = folder if folder.is_dir() else path
@@ -50,7 +50,7 @@ def has_pictures(path: Path) -> bool:
 
 
 def dataset_in(path: Path) -> Path:
-    """Return the only data set of nnU-Net in `path`, or `path` where there is none; raises `UserError` for several."""
+    """Return the only nnU-Net data set in `path`, or `path` if there is none; raises `UserError` for several."""
     sets = [] if (path / "imagesTr").is_dir() else sorted(file.parent for file in path.glob("*/imagesTr"))
     if len(sets) > 1:
         names = [folder.name for folder in sets]
@@ -59,7 +59,7 @@ def dataset_in(path: Path) -> Path:
 
 
 def list_files(path: Path) -> list[Path]:
-    """Return the images and masks of a cohort: those in `imagesTr` and `labelsTr`, not `imagesTs`, or else all."""
+    """Return the images and masks of a cohort: those in `imagesTr` and `labelsTr` (not `imagesTs`), or else all."""
     parts = [path / name for name in ("imagesTr", "labelsTr")] if (path / "imagesTr").is_dir() else [path]
     list_each = _pictures if has_pictures(path) else volume_files
     return [file for part in parts for file in list_each(part)]
@@ -74,14 +74,14 @@ def read_picture(path: Path, *, most_voxels: int) -> tuple[NDArray[np.generic], 
 
     Args:
         path: The file.
-        most_voxels: That it may state.
+        most_voxels: Largest number of voxels.
 
     Returns:
-        The slices, (S, H, W, C) with one channel or the three of a color, and the spacing along S, H, W in mm; None
-        where no json beside it states it.
+        The slices, (S, H, W, C) with one channel or three colors, and the spacing along S, H, W in mm; None if no
+        json file beside it states it.
 
     Raises:
-        UserError: If the file or the json beside it is damaged, or the images are of several sizes.
+        UserError: If the file or its json file is damaged, or the images differ in size.
         TooLarge: If it states more voxels.
     """
     if png.is_png(path):
@@ -105,12 +105,12 @@ def spacing_files(files: Iterable[Path]) -> list[Path]:
 
 
 def _spacing_file(path: Path) -> Path:
-    """Return `<case>.json`, which has no number of a channel in its name."""
+    """Return the path `<case>.json`, without a channel number."""
     return path.with_name(f"{_CHANNEL.sub('', path.stem)}.json")
 
 
 def _spacing(path: Path) -> tuple[float, float, float] | None:
-    """Return the `spacing` in the json beside a picture."""
+    """Return the `spacing` in the json file beside a picture."""
     file = _spacing_file(path)
     if not file.is_file():
         return None

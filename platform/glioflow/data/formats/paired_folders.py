@@ -1,6 +1,6 @@
-"""Folders of images and of masks that lie side by side, such as `images` and `masks`: what is in which, by names alone.
+"""Side-by-side folders of images and masks, such as `images` and `masks`, recognized by names alone.
 
-Seen in public code as `imagesTr` and `labelsTr` (nnU-Net, the Decathlon), `images` and `masks` or `labels`, also in
+Public code has `imagesTr` and `labelsTr` (nnU-Net, the Decathlon), `images` and `masks` or `labels`, also in
 `train` and `val`, or in the folder of each case.
 """
 
@@ -15,25 +15,25 @@ _MASKS = re.compile(
 )
 # Parts of a cohort, which are not cases.
 _PARTS = re.compile(r"train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?", re.IGNORECASE)
-# How far above a file the folder of masks is looked for: `masks/p1.nii`, `masks/p1/a.nii`.
+# Levels above a file in which to look for the folder of masks: `masks/p1.nii`, `masks/p1/a.nii`.
 _ABOVE = 2
 
 
 @dataclass(frozen=True)
 class PairFolders:
-    """Where a file of a pair lies: the folders above the pair and below it; parts such as `train` are all above."""
+    """The location of a file in a pair: the folders above the pair and below it; parts such as `train` are above it."""
 
     above: tuple[str, ...]
     below: tuple[str, ...]
 
 
 def is_part(folder: str) -> bool:
-    """Return whether a folder is a part of a cohort and no person, by its name: `train`, `val`, `test`."""
+    """Return whether a folder is a part of a cohort, not a person, by its name: `train`, `val`, `test`."""
     return bool(_PARTS.fullmatch(folder))
 
 
 def locate_pairs(files: Iterable[Path], root: Path) -> Mapping[Path, PairFolders]:
-    """Return where each file lies that is in one of two folders, of images and of masks, side by side below `root`."""
+    """Return the location of each file in side-by-side folders of images and masks below `root`."""
     folders = {file: file.parent.relative_to(root).parts for file in files}
     inside: dict[tuple[str, ...], list[bool]] = {}
     for parts in set(folders.values()):
@@ -53,9 +53,9 @@ def locate_pairs(files: Iterable[Path], root: Path) -> Mapping[Path, PairFolders
 
 
 def is_in_masks(file: Path, root: Path | None = None) -> bool:
-    """Return whether a file lies in a folder of masks that has one of images beside it, or in `labelsTr`.
+    """Return whether a file is in a folder of masks beside a folder of images, or in `labelsTr`.
 
-    `root`, the cohort's folder, and those above it are none; without it, all may be.
+    Ignores `root`, the cohort's folder, and the folders above it; without `root`, all folders count.
     """
     for folder in file.parents[:_ABOVE]:
         if folder.name == "labelsTr":

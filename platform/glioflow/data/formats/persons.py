@@ -1,9 +1,9 @@
-"""Whose a case is, by its name: persons of public sets, of BIDS, and those before a visit. Knows no file."""
+"""The person of a case, by its name: persons of public sets, of BIDS, and those before a visit. Reads no file."""
 
 import re
 from datetime import datetime
 
-# What comes after it is a visit, or a kind of image.
+# The text after it is a visit or a kind of image.
 _PUBLIC = re.compile(
     r"^(?:BraTS-[A-Z]+(?:-RT)?-\d+|UPENN-GBM-\d{5}|UCSF-PDGM-\d+|UCSD-PTGBM-\d+|TCGA-\w\w-\w{4}|RHUH-\d{4}"
     r"|PatientID_\d{4}|sub-[A-Za-z0-9]+)(?![A-Za-z0-9])",
@@ -13,15 +13,15 @@ _BIDS_PERSON = re.compile(r"^sub-[^_]+(?=_|$)")
 _VISIT = re.compile(
     r"(?:visit|session|ses|time(?:point)?|tp|week|month|day|follow-?up|fu)[_ -]?\d{1,4}(?:[_-]\d+)?"
     r"|baseline|follow-?up|(?:pre|post)-?op(?:erative)?"
-    # Dates; six digits in a row are rather the number of a person.
+    # Dates; six digits in a row are more likely the number of a person.
     r"|(?:19|20)\d\d[-_.](?:0[1-9]|1[0-2])(?:[-_.]?(?:0[1-9]|[12]\d|3[01]))?"
     r"|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])",
     re.IGNORECASE,
 )
 _DATE = re.compile(r"(?:19|20)\d{6}")
-# Corrections that were accepted from an endpoint: the key of a person, and a number where others have a date.
+# Corrections accepted from an endpoint: the key of a person, and a number in place of a date.
 _ACCEPTED = re.compile(r"^(?P<person>P[0-9a-f]{16})_\d{8}$")
-# What comes before the number of a person: eight digits behind it are that number, whatever day they may be.
+# Words before the number of a person: eight digits after them are that number, even if they form a date.
 _NUMBERED = re.compile(
     r"(?:mrn|id|pid|pat(?:ient)?s?|subj?(?:ect)?s?|case|study|exam|scan|session|mri?|acc(?:ession)?|record|anon|no|nr|number"
     r"|person|volume|image|brain|glioma)(?:[_ -]?(?:id|no|nr|number))?",
@@ -30,9 +30,9 @@ _NUMBERED = re.compile(
 
 
 def person_of(name: str) -> str:
-    """Return the person of a case by its name: that of a public set, what stands before a visit or day, or the name.
+    """Return the person of a case: by the rules of a public set, or the part before a visit or day, or the name.
 
-    `P7` of `P7_19960909` and of `P7_visit2`. Digits that are no day, or follow a word such as `MRN`, are a number.
+    `P7` for `P7_19960909` and `P7_visit2`. Digits that are no day, or follow a word such as `MRN`, are a number.
     """
     if accepted := _ACCEPTED.match(name):
         return accepted["person"]
@@ -40,7 +40,7 @@ def person_of(name: str) -> str:
 
 
 def _before_visit(name: str) -> str | None:
-    """Return what stands before a visit at the end of a name, where that can be a person's."""
+    """Return the part of a name before a visit at its end, if that can be a person's name."""
     for split in (each.start() for each in re.finditer(r"[_-]", name)):
         person, visit = name[:split], name[split + 1 :]
         is_day = _DATE.fullmatch(visit) is not None
@@ -51,7 +51,7 @@ def _before_visit(name: str) -> str | None:
 
 
 def _is_day(digits: str) -> bool:
-    """Return whether eight digits are a day on which someone can have been scanned: MRNs have eight digits, too."""
+    """Return whether eight digits are a plausible day of a scan: MRNs have eight digits, too."""
     try:
         return 1970 <= datetime.strptime(digits, "%Y%m%d").year <= 2100
     except ValueError:
@@ -59,15 +59,15 @@ def _is_day(digits: str) -> bool:
 
 
 def public_person(name: str) -> str | None:
-    """Return the person in the name of a case, `BraTS-GLI-00005` of `BraTS-GLI-00005-100`; None in any other name."""
+    """Return the person in a BraTS name, `BraTS-GLI-00005` for `BraTS-GLI-00005-100`; None for any other name."""
     return match[0] if (match := _PUBLIC.match(name)) else None
 
 
 def person_in(name: str) -> str | None:
-    """Return the person in a name of BIDS, `sub-1` for `sub-1_ses-2`; None in any other."""
+    """Return the person in a BIDS name, `sub-1` for `sub-1_ses-2`; None for any other name."""
     return match[0] if (match := _BIDS_PERSON.match(name)) else None
 
 
 def is_visit(folder: str) -> bool:
-    """Return whether a folder in that of a person is a visit, by its name: `2019-03-01`, `week-12`, `baseline`."""
+    """Return whether a folder in a person's folder is a visit, by its name: `2019-03-01`, `week-12`, `baseline`."""
     return bool(_VISIT.fullmatch(folder))

@@ -1,4 +1,4 @@
-"""PNG images: what a file says it holds, with bounds and without a decoder, and then its pixels."""
+"""PNG images, read in two steps: the header, with bounds and without a decoder, and then the pixels."""
 
 from pathlib import Path
 
@@ -18,10 +18,10 @@ def is_png(path: Path) -> bool:
 
 
 def read_png_header(path: Path) -> tiff.Page:
-    """Return what a PNG states of its pixels; decodes nothing.
+    """Return what a PNG header states about the pixels, without decoding them.
 
     Raises:
-        UserError: If it does not begin as a PNG does.
+        UserError: If it does not begin like a PNG.
         TooLarge: If a side is over the limit.
     """
     with path.open("rb") as file:
@@ -55,7 +55,7 @@ def read_png(path: Path) -> NDArray[np.generic]:
 
 
 def _read_deep_color(path: Path) -> NDArray[np.generic]:
-    """Read color or opacity of 16 bits, of which Pillow keeps 8: as 8 bits only where it stores no more."""
+    """Read color or opacity of 16 bits, of which Pillow keeps 8; return 8 bits only if nothing is lost."""
     import cv2
 
     decoded = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)

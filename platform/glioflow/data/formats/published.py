@@ -1,4 +1,4 @@
-"""Public data sets whose names no other format fits, read by the table `layouts`."""
+"""Public data sets with names that no other format accepts, read by the table `layouts`."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -25,13 +25,13 @@ def detect(path: Path, files: Sequence[Path] = ()) -> bool:
 
 
 def layout_of(files: Iterable[Path]) -> Layout | None:
-    """Return the first layout in the table that has an image among the files; None where none has."""
+    """Return the first layout in the table that matches an image among the files; None if none does."""
     named = [_name(file) for file in files]
     return next((layout for layout in LAYOUTS if any(_what(layout, name) in layout.channels for name in named)), None)
 
 
 def person_of(file: Path) -> str | None:
-    """Return the person of an image of a known data set, by its path; None where it is of none of them."""
+    """Return the person of an image of a known data set, by its path; None for any other image."""
     name = _name(file)
     match = next((each.file.search(name) for each in LAYOUTS if _what(each, name) in each.channels), None)
     return (match.groupdict().get("person") or match["case"]) if match else None
@@ -41,7 +41,7 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     """List the cases of a data set, all visits of a person as one patient.
 
     Raises:
-        UserError: If a case lacks a sequence or has one twice, or a person must say which masks or labels are meant.
+        UserError: If a case lacks a sequence or has one twice, or the user must choose the masks or labels.
     """
     files = list(files_below(path, lambda file: is_volume(file.name)))
     layout = layout_of(files)
@@ -81,7 +81,7 @@ def read(case: CaseFiles, *, layout: str = "", labels: Sequence[int] | None = No
     Args:
         case: The files of the case.
         layout: Key in the table; empty finds it by the names.
-        labels: That the mask may hold besides 0; None takes those of the layout.
+        labels: Values that the mask may hold besides 0; None uses those of the layout.
 
     Raises:
         UserError: If a file is damaged, the grids differ, or the mask holds another label.
@@ -98,9 +98,9 @@ def read(case: CaseFiles, *, layout: str = "", labels: Sequence[int] | None = No
 def _group(
     files: Iterable[Path], layout: Layout, kind: str | None, left_out: list[str] | None = None
 ) -> tuple[tuple[CaseFiles, ...], Counter[str]]:
-    """Return the cases, and how many have a mask of which kind; incomplete ones go to `left_out`, if it is given.
+    """Return the cases, and the number of masks of each kind; incomplete cases are added to `left_out`, if given.
 
-    Where `kind` is None, no case has a mask.
+    If `kind` is None, no case has a mask.
     """
     files_of: dict[str, dict[str, Path]] = {}
     facts: dict[str, tuple[str, str, str | None]] = {}
@@ -111,7 +111,7 @@ def _group(
             continue
         parts = match.groupdict()
         case = parts.get("case") or f"{parts['person']}_{parts['visit']}"
-        key = case.lower()  # one name in two cases of letters is one case, spelled as its images are
+        key = case.lower()  # names that differ only in case are one case, spelled like its images
         if (other := files_of.setdefault(key, {}).get(what)) is not None:
             raise UserError(f"the {what} of a case must be in one file", f"{other} too", file=file)
         files_of[key][what] = file
@@ -139,7 +139,7 @@ def _group(
 
 
 def _name(file: Path) -> str:
-    """Return the whole path, since a person or a visit may be the folder above the one that was given."""
+    """Return the whole path, since the folder above the given one may be a person or a visit."""
     return file.absolute().as_posix()
 
 

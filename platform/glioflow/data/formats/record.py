@@ -1,4 +1,4 @@
-"""The record of a cohort on disk: its cases, their files, and the function that reads one. Knows no format."""
+"""The record of a cohort on disk: its cases, their files, and the function that reads a case. Knows no format."""
 
 import struct
 from collections import Counter
@@ -11,7 +11,7 @@ from glioflow.data.case import Case, unknown_case
 from glioflow.data.formats.file_roles import NO_ROLES, FileRoles
 from glioflow.errors import UserError, one_line
 
-# Formats in which several series or files may be one sequence; the readers of the others know each channel's place.
+# Formats in which several series or files may be one sequence; in the others each channel has a fixed name.
 _WITH_CHOICE = ("dicom", "nifti")
 
 
@@ -39,7 +39,7 @@ class CaseFiles:
 
 
 def each_a_person(cases: Iterable[CaseFiles]) -> tuple[CaseFiles, ...]:
-    """Return the cases, each as one of a person of its own."""
+    """Return the cases, each with a person of its own."""
     return tuple(replace(case, patient=case.id) for case in cases)
 
 
@@ -52,15 +52,15 @@ class Cohort:
         path: The folder.
         cases: Sorted by id.
         labels: Name of every label value that a mask may hold besides 0, e.g. `{1: "tumor"}`.
-        reader: Reads the files of one case; the format's own function.
+        reader: The format's function that reads the files of one case.
         clinical: The clinical table beside the cases, if there is one.
-        roles: What the cohort says about which file is what.
-        chosen: Channels whose series or file a person said, with what they called it.
+        roles: Declared roles of files.
+        chosen: Series or file that the user named, by channel.
         inputs: Further files that decide how the cases are read.
-        layout: The public data set that it was recognized as, in `layouts`; empty where it is none of these.
-        mask_threshold: Above which a value of a mask is tumor; None where masks have two values.
-        notes: What a person should know about all cases, one sentence each.
-        read_anew: Whether what an earlier version prepared of it has other persons or masks, and stays as it is.
+        layout: The public data set that it was recognized as, in `layouts`; empty if it is none of these.
+        mask_threshold: Value of a mask above which a pixel is tumor; None if masks have two values.
+        notes: Notes about all cases, one sentence each.
+        read_anew: Whether earlier versions read other persons or masks from it; their prepared cohorts are not reused.
     """
 
     format: str
@@ -78,16 +78,16 @@ class Cohort:
     read_anew: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse two cases of one id, which no reader may give."""
+        """Refuse two cases with the same id, which no reader may return."""
         counts = Counter(case.id for case in self.cases)
         if twice := [f"{name} {count} times" for name, count in counts.items() if count > 1]:
             raise UserError("the id of a case must be unique in its cohort", ", ".join(twice[:8]), file=self.path)
 
     def with_channels(self, chosen: Mapping[str, str]) -> "Cohort":
-        """Return the cohort with the series or files of some channels said by a person; see `sequences`.
+        """Return the cohort with the user's series or files for some channels; see `sequences`.
 
         Raises:
-            UserError: If the format leaves no choice.
+            UserError: If the format does not allow a choice.
         """
         if not chosen:
             return self
@@ -115,6 +115,6 @@ class Cohort:
 
 def reason(error: Exception) -> str:
     """Return a library's error about a file in one short line."""
-    if isinstance(error, LookupError | struct.error):  # their texts hold an index, a key or a size of our own
+    if isinstance(error, LookupError | struct.error):  # their messages hold only an internal index, key or size
         return "cut short or damaged"
     return one_line(error, most=120)

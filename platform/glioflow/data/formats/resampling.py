@@ -1,4 +1,4 @@
-"""Images of one study that lie on several grids, resampled onto that of one channel, where a person asks for it."""
+"""Resampling of a study's images from several grids onto the grid of one channel, if the user requests it."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ OTHER_GRIDS = "register them, or write `resample_to: CHANNEL` into a file cohort
 
 
 def reference_of(channels: Mapping[str, Volume], resample_to: str, case_id: str) -> str:
-    """Return the channel that is meant by `resample_to`, in any of its spellings; raises `UserError` without one."""
+    """Return the channel named by `resample_to`, in any of its spellings; raises `UserError` if there is none."""
     wanted = sequence_of(resample_to.lower())
     channel = next((name for name in channels if sequence_of(name) == wanted), None)
     if channel is None:
@@ -24,7 +24,7 @@ def reference_of(channels: Mapping[str, Volume], resample_to: str, case_id: str)
 def settle_grids(
     channels: Mapping[str, Volume], resample_to: str, case_id: str
 ) -> tuple[dict[str, Volume], tuple[str, ...]]:
-    """Return all volumes on the grid of one, and which of them were resampled, a sentence for a reader.
+    """Return all volumes on the grid of one channel, and a sentence that names the resampled ones.
 
     Args:
         channels: Volumes of a case, whose positions in the patient can be compared.
@@ -33,7 +33,7 @@ def settle_grids(
 
     Raises:
         UserError: If there is no such channel.
-        TooLarge: If they would have more voxels than a study may have.
+        TooLarge: If the result would have more voxels than a study may have.
     """
     onto = channels[reference_of(channels, resample_to, case_id)]
     if len(channels) * onto.data.size > MAX_VOXELS:
@@ -50,16 +50,16 @@ def on_one_grid(
 
     Args:
         volumes: By channel.
-        resample_to: As for `settle_grids`; None takes volumes on one grid alone.
+        resample_to: As for `settle_grids`; None accepts only volumes on one grid.
         frames: Frames of reference of the series.
         case_id: For errors.
 
     Raises:
-        UserError: If they do not lie on one grid, and cannot or shall not be resampled to one.
+        UserError: If they are not on one grid, and cannot or must not be resampled.
     """
     resampled: tuple[str, ...] = ()
     first_name = next(iter(volumes)) if resample_to is None else reference_of(volumes, resample_to, case_id)
-    if resample_to is not None and len(frames) < 2:  # places in two frames of reference cannot be compared
+    if resample_to is not None and len(frames) < 2:  # positions in two frames of reference cannot be compared
         volumes, resampled = settle_grids(volumes, resample_to, case_id)
     for name, volume in volumes.items():
         if not same_grid(volume, volumes[first_name]):
@@ -70,9 +70,9 @@ def on_one_grid(
 
 
 def resample(volume: Volume, onto: Volume, *, labels: bool = False) -> Volume:
-    """Return a volume on another one's grid, 0 outside: by linear interpolation, labels by the nearest voxel.
+    """Return a volume on another grid, 0 outside: by linear interpolation, or by nearest voxel for labels.
 
-    Where the voxels of the other grid are larger, the volume is smoothed first, as far as they are.
+    If the voxels of the other grid are larger, the volume is first smoothed accordingly.
     """
     from scipy import ndimage
 

@@ -1,4 +1,4 @@
-"""Single slice images, TIFF or PNG, as people upload them: one study, ordered by the numbers in the names."""
+"""Uploaded single slices, TIFF or PNG: one study, ordered by the numbers in the names."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from glioflow.errors import TooLarge, UserError
 
 MAX_VALUES = 2**28
 _ONE_PERSON, _ONE_AT_A_TIME = "the slices of a study must be of one person", "send one study at a time"
-# `a_3.tif`, `a_-3.tif` (of a slice below the first), `a3.tif` and `a (3).tif`.
+# `a_3.tif`, `a_-3.tif` (a slice below the first), `a3.tif` and `a (3).tif`.
 _NAME = re.compile(
     r"^(?P<case>.*?)[_ ]*(?:\((?=\d+\)))?(?P<number>(?:(?<=[_ ])-)?\d{1,6})?(?:(?<=\d)\))?(?P<mask>_mask)?"
     r"\.(?:tiff?|png)$",
@@ -41,10 +41,10 @@ def open_files(files: Sequence[Path], *, name: str | None = None) -> CaseFiles:
 
     Args:
         files: Images, and masks with the same names and `_mask`.
-        name: Of the case; None takes the part of the names before the number.
+        name: Name of the case; None uses the part of the files' names before the number.
 
     Raises:
-        UserError: If several slices have no number or the same one, if they are of several cases or folders, or if only
+        UserError: If several slices have no number or the same one, they belong to several cases or folders, or only
             some have a mask.
     """
     images: dict[int, Path] = {}
@@ -74,18 +74,18 @@ def open_files(files: Sequence[Path], *, name: str | None = None) -> CaseFiles:
 
 
 def check_one_folder(folders: Iterable[PurePath]) -> None:
-    """Refuse slices that lie in several folders, each of which is a whole study; raises `UserError`."""
+    """Refuse slices in several folders, each of which is a whole study; raises `UserError`."""
     if len(different := set(folders)) > 1:
         raise UserError(_ONE_PERSON, f"slices in {len(different)} folders", hint=_ONE_AT_A_TIME)
 
 
 def read(case: CaseFiles) -> Case:
-    """Read the slices, (S, H, W, 3), or (S, H, W, 1) if they are gray and thus taken as FLAIR.
+    """Read the slices, (S, H, W, 3), or (S, H, W, 1) if they are gray and thus treated as FLAIR.
 
-    A lone TIFF may hold several images: they are the slices, numbered from 1.
+    A single TIFF may hold several images: they are the slices, numbered from 1.
 
     Raises:
-        UserError: If an image is damaged, no gray or RGB image, or of another size than the others, or there are too
+        UserError: If an image is damaged, not gray or RGB, or differs in size from the others, or there are too
             many.
     """
     masks = [file for file in case.files if _NAME.match(file.name)["mask"]]  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""One study in any form: a case folder, single slices, NIfTI modalities or DICOM. Trusts none of its input."""
+"""Reading of one study in any form: a case folder, single slices, NIfTI or DICOM. All input is untrusted."""
 
 import itertools
 import re
@@ -19,8 +19,8 @@ from glioflow.errors import TooLarge, UserError
 
 MAX_FILES = 5000
 _MOST_NAMED = 5
-# As a converter of DICOM puts it before a description: `3_AX_T1` and `4_AX_FLAIR` are of one person; numbers of persons
-# have zeros in front, or stand before several sequences, or before a mere sequence, as in `1_t1` and `2_flair`.
+# Series number that a DICOM converter puts before a description: `3_AX_T1` and `4_AX_FLAIR` are one person. Numbers of
+# persons have leading zeros, or precede several sequences, or only a sequence, as in `1_t1` and `2_flair`.
 _NUMBER_OF_SERIES = re.compile(r"[1-9]\d{0,3}")
 
 
@@ -29,7 +29,7 @@ def open_study(paths: Sequence[Path], *, masks: bool = True) -> Cohort:
 
     Args:
         paths: One folder, or files of one kind: `.tif` or `.png` slices, NIfTI modalities, DICOM.
-        masks: Whether masks are among its files.
+        masks: Whether to include masks.
 
     Raises:
         UserError: If a path does not exist, the kinds are mixed, or there is more than one study.
@@ -48,15 +48,15 @@ def open_study(paths: Sequence[Path], *, masks: bool = True) -> Cohort:
     case = cohort.cases[0]
     if len(case.files) > MAX_FILES:
         raise TooLarge(f"a study must have at most {MAX_FILES} files", len(case.files))
-    # The name appears in answers and in file names, so only harmless characters of it are kept.
+    # The name appears in responses and file names, so only safe characters are kept.
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", case.id).strip("._")[:100] or "study"
     return replace(cohort, cases=(replace(case, id=name),)) if name != case.id else cohort
 
 
 def read_study(paths: Sequence[Path], *, channels: Mapping[str, str] = NONE_CHOSEN, masks: bool = True) -> Case:
-    """Read a single study, with the series that a person chose for `channels`; see `open_study`.
+    """Read a single study, with the series that the user chose for `channels`; see `open_study`.
 
-    Files that do not belong to it are left out, with a warning that names them; so are masks that are not asked for.
+    Skips files that do not belong to it, and masks that were not requested, with a warning that names them.
     """
     cohort = open_study(paths, masks=masks).with_channels(channels)
     files = cohort.cases[0]
@@ -71,7 +71,7 @@ def read_study(paths: Sequence[Path], *, channels: Mapping[str, str] = NONE_CHOS
 
 
 def _left_out(paths: Sequence[Path], case: CaseFiles) -> list[Path]:
-    """Return the files beside those of a study: other kinds, and volumes that its layout has no place for."""
+    """Return the files that are not part of a study: other kinds, and volumes outside its layout."""
     given, others = choose_files(paths) if len(paths) > 1 else (list(volume_files(paths[0])), [])
     taken = {*case.files}
     unused = [file for file in given if is_volume(file.name) and not is_mask_name(file.name) and file not in taken]
@@ -79,7 +79,7 @@ def _left_out(paths: Sequence[Path], case: CaseFiles) -> list[Path]:
 
 
 def choose_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Return which of the files are the study's images and masks, and which are left out: notes, viewers, previews.
+    """Return the study's images and masks, and the skipped files: notes, viewers, previews.
 
     Raises:
         UserError: If there are images of several kinds, or none.
@@ -89,7 +89,7 @@ def choose_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         kinds.setdefault(_kind_of(path), []).append(path)
     left_out = kinds.pop("", [])
     if "dicom" in kinds or ("nifti" in kinds and all(is_png(path) for path in kinds.get("slices", ()))):
-        left_out += kinds.pop("slices", [])  # pictures of a viewer, or of a quality check
+        left_out += kinds.pop("slices", [])  # screenshots or pictures from quality checks
     if len(kinds) == 1:
         return next(iter(kinds.values())), left_out
     lossy = [path.name for path in left_out if is_lossy(path.name)]
@@ -109,7 +109,7 @@ def _kind_of(path: Path) -> str:
 
 
 def open_source(path: Path, *, masks: bool = True) -> Cohort:
-    """List the cohort or the single study at `path`; raises `UserError` as `open_cohort` and `open_study`."""
+    """List the cohort or the single study at `path`; raises `UserError` as `open_cohort` and `open_study` do."""
     if not path.exists():
         raise UserError(f"{path} does not exist", path, hint="give the path of a cohort or a study")
     if path.is_dir():
@@ -151,10 +151,10 @@ def _open_files(files: Sequence[Path], *, masks: bool) -> Cohort:
 
 
 def _name_of_volumes(names: Sequence[str]) -> str:
-    """Return the case that several NIfTI files belong to: what stands before their sequences, or what they share.
+    """Return the case of several NIfTI files: the part before their sequences, or the part they share.
 
     Raises:
-        UserError: If they are of several cases.
+        UserError: If they belong to several cases.
     """
     if len(names) == 1:
         return names[0]
@@ -175,7 +175,7 @@ def _name_of_volumes(names: Sequence[str]) -> str:
 
 
 def _are_series(names: Sequence[str], owners: Sequence[str | None]) -> bool:
-    """Return whether what stands before the sequences are numbers of series, each before a scanner's description."""
+    """Return whether the parts before the sequences are series numbers, each before a scanner's description."""
     if len(set(owners)) < len(owners) or not all(owner and _NUMBER_OF_SERIES.fullmatch(owner) for owner in owners):
         return False
     words = [name.removeprefix(owner or "").strip("_-") for name, owner in zip(names, owners, strict=True)]

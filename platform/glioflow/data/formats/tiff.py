@@ -1,4 +1,4 @@
-"""TIFF images, read in two steps: what a file says it holds, with bounds and without a decoder, and then its pixels.
+"""TIFF images, read in two steps: the directories, with bounds and without a decoder, and then the pixels.
 
 Source of the layout: TIFF 6.0 (Adobe 1992), section 2; BigTIFF: the libtiff specification of 2011.
 """
@@ -18,18 +18,18 @@ from glioflow.errors import TooLarge, UserError
 
 MAX_SIDE_PX = 4096
 MAX_PAGES = 2000
-_MAX_ENTRIES, _MAX_TAG_BYTES = 256, 2**21  # of one page: its tags, and what all of them hold together
+_MAX_ENTRIES, _MAX_TAG_BYTES = 256, 2**21  # of one page: number of tags, and total size of their values
 _WIDTH, _LENGTH, _BITS, _SAMPLES = 256, 257, 258, 277
 _EXIF, _GPS, _STRIPS = 34665, 34853, (273, 279, 324, 325)
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _DEFLATE = ("DEFLATE", "ADOBE_DEFLATE")
-_ASSOCIATED = 1  # ExtraSamples: an opacity by which the colors are multiplied
+_ASSOCIATED = 1  # ExtraSamples: opacity, premultiplied into the colors
 _PACKINGS = ("NONE", "PACKBITS", "LZW", *_DEFLATE)
 
 
 @dataclass(frozen=True)
 class Page:
-    """One image of a file as its header states it: pixels, samples of each, and bits of a sample."""
+    """The header of one image in a file: pixels, samples per pixel, and bits per sample."""
 
     width: int
     height: int
@@ -48,7 +48,7 @@ class Page:
 
 
 def read_layout(path: Path) -> tuple[Page, ...]:
-    """Return what a TIFF says it holds; reads a bounded part of it and decodes nothing.
+    """Return the layout of a TIFF; reads a bounded part of it and decodes nothing.
 
     Raises:
         UserError: If it is damaged, or states more tags or strips than an image of its size can have.
@@ -68,11 +68,11 @@ def read_pages(path: Path, *, most: int = MAX_PAGES) -> list[NDArray[np.generic]
 
     Args:
         path: The file.
-        most: Images that it may hold.
+        most: Largest number of images.
 
     Raises:
         UserError: If the file is missing, damaged, truncated, compressed in a way that could unpack to more than its
-            size, or holds something else than gray or RGB, or more images than it may.
+            size, not gray or RGB, or holds more than `most` images.
         TooLarge: As `read_layout`.
     """
     import tifffile
@@ -125,14 +125,14 @@ def _decode_lzw(page: Any, index: int, path: Path) -> NDArray[np.generic]:
     pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if not index else _multi(path, index)
     if pixels is None or pixels.shape != page.shape or pixels.dtype != page.dtype:
         raise UserError("the TIFF file cannot be read", "damaged LZW data", file=path)
-    if pixels.ndim == 3 and pixels.shape[-1] == 4:  # OpenCV gives colors times opacity
+    if pixels.ndim == 3 and pixels.shape[-1] == 4:  # OpenCV premultiplies colors by opacity
         _check_opaque(pixels, path)
-    ordered = pixels[..., [2, 1, 0, *range(3, pixels.shape[-1])]] if pixels.ndim == 3 else pixels  # OpenCV's is BGR
+    ordered = pixels[..., [2, 1, 0, *range(3, pixels.shape[-1])]] if pixels.ndim == 3 else pixels  # OpenCV uses BGR
     return np.ascontiguousarray(ordered)
 
 
 def _check_opaque(pixels: NDArray[np.generic], path: Path) -> None:
-    """Refuse colors that were multiplied by an opacity: they are no values of the image."""
+    """Refuse colors that were multiplied by an opacity: they are not the original values."""
     full = 1 if pixels.dtype.kind == "f" else np.iinfo(str(pixels.dtype)).max
     if (pixels[..., -1] != full).any():
         raise UserError("a TIFF must be opaque", "an opacity", file=path, hint="store it without an alpha channel")
@@ -146,7 +146,7 @@ def _multi(path: Path, index: int) -> Any:
 
 
 def _check_deflated(page: Any, path: Path) -> None:
-    """Refuse data that the decoder would unpack without a limit, before it unpacks any."""
+    """Refuse data that the decoder would unpack without a limit, before unpacking it."""
     with path.open("rb") as file:
         for start, count in zip(page.dataoffsets, page.databytecounts, strict=True):
             file.seek(start)
@@ -178,7 +178,7 @@ def _walk(file: IO[bytes], path: Path) -> Iterator[Page]:
 def _read_directory(file: IO[bytes], offset: int, form: "_Form", path: Path) -> tuple[Page, int]:
     tags, after = _read_entries(file, offset, form)
     held = sum(entry.num_bytes for entry in tags.values())
-    for key in (_EXIF, _GPS):  # the decoder reads these directories whole, too
+    for key in (_EXIF, _GPS):  # the decoder reads these directories, too
         if key in tags:
             inner, _ = _read_entries(file, _first(file, tags[key], form), form)
             held += sum(entry.num_bytes for entry in inner.values())
@@ -200,7 +200,7 @@ def _read_directory(file: IO[bytes], offset: int, form: "_Form", path: Path) -> 
 
 
 def _first(file: IO[bytes], entry: "_Entry", form: "_Form") -> int:
-    """Return the first of a tag's whole numbers."""
+    """Return the first integer of a tag."""
     letter = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}.get(entry.kind)
     if letter is None:
         raise ValueError(f"a number of type {entry.kind}")
@@ -212,7 +212,7 @@ def _first(file: IO[bytes], entry: "_Entry", form: "_Form") -> int:
 
 
 def _read_entries(file: IO[bytes], offset: int, form: "_Form") -> tuple[dict[int, "_Entry"], int]:
-    """Return the tags of a directory, and where the next directory is; 0 after the last."""
+    """Return the tags of a directory, and the offset of the next directory; 0 after the last."""
     file.seek(offset)
     (count,) = struct.unpack(form.order + form.counter, file.read(struct.calcsize(form.order + form.counter)))
     if count > _MAX_ENTRIES:
@@ -228,7 +228,7 @@ def _read_entries(file: IO[bytes], offset: int, form: "_Form") -> tuple[dict[int
 
 @dataclass(frozen=True)
 class _Form:
-    """How a file writes numbers: their order, how many tags there are, and where something is."""
+    """The number formats of a file: byte order, count of tags, and offsets."""
 
     order: str
     counter: str
@@ -237,7 +237,7 @@ class _Form:
 
 @dataclass(frozen=True)
 class _Entry:
-    """One tag: the type and number of its values, and these themselves where they fit in, else where they are."""
+    """One tag: the type and number of its values, and the values if they fit, else their offset."""
 
     kind: int
     count: int

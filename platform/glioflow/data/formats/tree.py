@@ -1,4 +1,4 @@
-"""The files below a cohort's folder, in a fixed order: whose folder it is not is noticed before all of it is walked."""
+"""Listing of the files below a cohort's folder, in a fixed order; stops early in folders that are not a cohort."""
 
 import itertools
 import os
@@ -8,20 +8,20 @@ from pathlib import Path
 from glioflow.data.formats.junk import is_junk
 from glioflow.errors import TooLarge
 
-# How many files and folders are looked at to recognize a format.
+# Number of files and folders examined to recognize a format.
 MOST_LOOKED_AT = 20_000
-# Into so many shares, or one for each folder where there are fewer, that is divided.
+# Number of shares of it; if there are fewer folders, one share for each.
 _SHARES = 20
-# How many others may lie among the files of a cohort: on a whole disk there are more.
+# Largest number of other files in a cohort: a whole disk has more.
 MOST_OTHERS = 1_000_000
 _HINT = "give the folder of the cohort itself"
 
 
 def files_below(path: Path, wanted: Callable[[Path], bool]) -> Iterator[Path]:
-    """Yield the files below `path` that are wanted, without hidden ones; links to folders are not followed.
+    """Yield the wanted files below `path`, without hidden ones; does not follow links to folders.
 
     Raises:
-        TooLarge: If more than `MOST_OTHERS` other files and folders lie among them.
+        TooLarge: If there are more than `MOST_OTHERS` other files and folders.
     """
     others = 0
     for each, is_folder in _walk(path):
@@ -35,10 +35,10 @@ def files_below(path: Path, wanted: Callable[[Path], bool]) -> Iterator[Path]:
 
 
 def first_files(path: Path) -> tuple[list[Path], Path | None]:
-    """Return the files below `path` by which its format is recognized, and the last one where there are more.
+    """Return the files below `path` for recognizing its format, and the last one if there are more.
 
-    Each folder in it is looked at as far as its share, so that one of many other files, such as BIDS's `derivatives`,
-    does not hide what lies beside it.
+    Each folder is examined up to its share, so that one with many other files, such as BIDS's `derivatives`,
+    does not hide its neighbors.
     """
     looked = list(_walk(path, depth=1))
     folders = [each for each, is_folder in looked if is_folder and not each.is_symlink()]
@@ -56,13 +56,13 @@ def first_files(path: Path) -> tuple[list[Path], Path | None]:
 
 
 def too_many(path: Path, last: Path) -> TooLarge:
-    """Return the error for a folder in which nothing of a cohort was found as far as it was looked at."""
+    """Return the error for a folder in which the examined part contains no cohort."""
     rule = f"a cohort's files must be among the first {MOST_LOOKED_AT} files and folders in {path}"
     return TooLarge(rule, f"none of a known format, up to {last}", hint=_HINT)
 
 
 def _walk(path: Path, depth: int | None = None) -> Iterator[tuple[Path, bool]]:
-    """Yield what lies below `path`, or in so many levels of it, and whether it is a folder."""
+    """Yield the entries below `path`, up to the given depth, and whether each is a folder."""
     for folder, folders, names in itertools.islice(os.walk(path), depth):
         folders[:] = sorted(name for name in folders if not is_junk(name))
         yield from ((Path(folder) / name, True) for name in folders)

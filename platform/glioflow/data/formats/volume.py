@@ -1,4 +1,4 @@
-"""A volume on its grid: how the axes of a file become (S, H, W), and whether two volumes lie on one grid."""
+"""Volumes on their grids: conversion of file axes to (S, H, W), and comparison of the grids of two volumes."""
 
 import itertools
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ _CORNERS = tuple(itertools.product((0, 1), repeat=3))
 
 @dataclass(frozen=True)
 class Volume:
-    """The volume in a file: `data` (S, H, W), the way back to the file, and the distance between neighbors.
+    """The volume in a file: `data` (S, H, W), its grid in the file, and the distance between neighbors.
 
-    `oriented` is whether the file says where in the patient it lies, `measured` whether it states the distances.
+    `oriented` is whether the file states its position in the patient, `measured` whether it states the distances.
     """
 
     data: NDArray[np.generic]
@@ -48,9 +48,9 @@ def orient(affine: NDArray[np.float64], path: Path) -> Grid:
 
 
 def spacing_of(grid: Grid) -> tuple[float, float, float]:
-    """Return the distance between neighbors along S, H, W in millimeters, of a grid with an affine.
+    """Return the distance between neighbors along S, H, W in millimeters, for a grid with an affine.
 
-    Of a sheared grid the distance along S is that between its slices, so that the product is the volume of a voxel.
+    For a sheared grid, the distance along S is that between slices, so that the product is the volume of a voxel.
     """
     assert grid.affine is not None
     steps = np.linalg.norm(grid.affine[:3, :3], axis=0)
@@ -62,7 +62,7 @@ def spacing_of(grid: Grid) -> tuple[float, float, float]:
 def same_grid(one: Volume, other: Volume) -> bool:
     """Return whether two volumes have the same shape, and corners less than a tenth of their smallest spacing apart.
 
-    Of one that does not state its spacing, only the shape is known.
+    If a volume does not state its spacing, only the shapes are compared.
     """
     if one.data.shape != other.data.shape or not (one.measured and other.measured):
         return one.data.shape == other.data.shape
@@ -71,9 +71,9 @@ def same_grid(one: Volume, other: Volume) -> bool:
 
 
 def corners(volume: Volume) -> NDArray[np.float64]:
-    """Return where the centers of the eight outermost voxels lie, (8, 3) in millimeters, in the order of S, H, W.
+    """Return the centers of the eight outermost voxels, (8, 3) in millimeters, in the order of S, H, W.
 
-    Files that store one grid from different corners have the same.
+    The result is the same for files that store a grid from different corners.
     """
     assert volume.grid.affine is not None
     ends = np.zeros((8, 3))
@@ -85,7 +85,7 @@ def corners(volume: Volume) -> NDArray[np.float64]:
 
 
 def paste(volume: Volume, onto: Volume) -> Volume | None:
-    """Return a volume that is a part of another one's grid in the whole of it, with 0 around; None if it is not a part.
+    """Return a volume padded with 0 to the larger grid that contains its own; None if it does not contain it.
 
     Slicer stores a segmentation as the box around its segments.
     """

@@ -1,4 +1,4 @@
-"""One file of a volume, NIfTI, MetaImage, NRRD or picture, read onto our axes, and its values as labels for a mask."""
+"""Reading of a volume from one NIfTI, MetaImage, NRRD or picture file, on (S, H, W) axes, as an image or labels."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -26,7 +26,7 @@ from glioflow.errors import UserError
 from glioflow.label_schemes import schemes_that_hold
 
 MAX_CHANNELS = 16
-# How far a label may be from a whole number: 1.0000153 is what a scale factor makes of 1.
+# Largest distance of a label from an integer: a scale factor can turn 1 into 1.0000153.
 NEARLY_WHOLE = 1e-3
 
 
@@ -34,7 +34,7 @@ def read_volume(path: Path) -> Volume:
     """Read one file with its axes as (S, H, W): upward, toward posterior, toward the patient's left.
 
     Raises:
-        UserError: If it is damaged or cut short, no volume and no slice, larger than `MAX_VOXELS`, without a usable
+        UserError: If it is damaged or truncated, not a volume or slice, larger than `MAX_VOXELS`, without a usable
             affine, or holds NaN or infinity.
     """
     (volume,) = _read(path, most=1)
@@ -69,7 +69,7 @@ def _read(path: Path, *, most: int) -> list[Volume]:
 
 
 def _read_picture(path: Path, *, most: int) -> list[Volume]:
-    """Read the channels of a picture: slices upward, rows toward posterior, columns toward left, which none states."""
+    """Read the channels of a picture, assuming slices upward, rows toward posterior and columns toward left."""
     data, spacing = read_picture(path, most_voxels=MAX_VOXELS)
     if data.shape[3] > most:
         raise UserError("an image must be gray, one file for each channel", "an image in color", file=path)
@@ -80,7 +80,7 @@ def _read_picture(path: Path, *, most: int) -> list[Volume]:
 
 def _volumes(data: NDArray[Any], affine: NDArray[np.float64], path: Path, *, oriented: bool) -> list[Volume]:
     """Return the volumes along the fourth axis of a file's array; raises `UserError` as `read_volume`."""
-    data = data.reshape((*data.shape, 1, 1)[:4])  # a lone slice has two axes
+    data = data.reshape((*data.shape, 1, 1)[:4])  # a single slice has two axes
     if data.dtype == np.float64:
         with np.errstate(over="ignore"):  # infinity is refused below
             data = data.astype(np.float32)
@@ -115,7 +115,7 @@ def read_mask_of(case: Case, path: Path, labels: Collection[int]) -> NDArray[np.
 
 
 def _whole_labels(volume: Volume, path: Path) -> NDArray[np.generic]:
-    """Return the values of a mask; those of one stored with a scale factor are rounded where all are nearly whole."""
+    """Return the values of a mask, rounded if it has a scale factor and all are nearly integers."""
     data = volume.data
     if data.dtype.kind != "f":
         return data

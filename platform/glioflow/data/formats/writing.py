@@ -1,4 +1,4 @@
-"""Writing masks, in the geometry and the file format of their study."""
+"""Writing of masks, in the geometry and the file format of their study."""
 
 import gzip
 import io
@@ -13,17 +13,17 @@ from glioflow.data.case import Case
 from glioflow.data.formats import dicom, lgg
 from glioflow.errors import UserError, unknown_name
 
-# Endings of file names by format; of several slices, `tiff` makes a folder with one file for each.
+# File name endings by format; for several slices, `tiff` makes a folder with one file each.
 ENDINGS = {"tiff": "_mask.tif", "png": "_mask.png", "nifti": "_mask.nii.gz", "dicom-seg": "_mask.dcm"}
 
 
 def word_of(channel: str) -> str:
-    """Return a channel's name as the name of a file has it."""
+    """Return a channel's name in a form that is safe in file names."""
     return re.sub(r"[^a-z0-9]+", "", channel.lower()) or "image"
 
 
 def native_format(case: Case) -> str:
-    """Return the format of the files that a case was read from: NIfTI of any volumes; TIFF if there were none."""
+    """Return the format of the files of a case: NIfTI for any volumes; TIFF if it has no files."""
     if case.grid.affine is not None:
         return "dicom-seg" if case.files and dicom.is_dicom(case.files[0]) else "nifti"
     pictures = bool(case.files) and all(file.name.lower().endswith(".png") for file in case.files)
@@ -37,11 +37,11 @@ def write_mask(
 
     Args:
         mask: Labels (S, H, W) in the geometry of the case.
-        case: The segmented case; its grid leads back to the axes and the position of its files.
-        out: Folder to write into; it is made if it does not exist.
+        case: The segmented case; its grid restores the axes and the position of its files.
+        out: Folder to write into; made if it does not exist.
         format: `tiff` (0 and 255, a folder of `<case>_<n>_mask.tif` as in the LGG cohort), `png` (one slice only),
             `nifti` (labels, with the axes and affine of the input) or `dicom-seg` (for a case read from DICOM).
-        labels: Name of each label, for the segments of `dicom-seg`; None calls label 1 tumor.
+        labels: Name of each label, for the segments of `dicom-seg`; None names label 1 tumor.
 
     Returns:
         The file written, or the folder of slices.
@@ -85,7 +85,7 @@ def write_image(case: Case, out: Path) -> list[Path]:
     """Write the image of a case that was not read from files: 8-bit slices as TIFF, else each channel as NIfTI.
 
     Raises:
-        UserError: If the spacing, which NIfTI states, is unknown, and the image does not suit TIFF slices.
+        UserError: If NIfTI is needed but the spacing is unknown.
     """
     import nibabel
     import tifffile
@@ -131,8 +131,8 @@ def encode_png(mask: NDArray[np.uint8]) -> bytes:
 def encode_nifti(mask: NDArray[np.uint8], case: Case) -> bytes:
     """Return a mask as compressed NIfTI with the affine and axis order of the files of the case.
 
-    A case without an affine (plain slices) gets the axes left, posterior, superior and its spacing, or 1 mm if that is
-    unknown, too.
+    A case without an affine (plain slices) gets the axes left, posterior, superior and its spacing, or 1 mm if the
+    spacing is unknown.
     """
     import nibabel
 
@@ -143,7 +143,7 @@ def encode_nifti(mask: NDArray[np.uint8], case: Case) -> bytes:
         volume, affine = np.transpose(mask, (2, 1, 0)), np.diag([-w, -h, s, 1.0])
     image = nibabel.Nifti1Image(np.ascontiguousarray(volume, np.uint8), affine)
     image.header.set_xyzt_units("mm", "sec")
-    # The scanner code on both forms, as the inputs have it; some viewers read the one, some the other.
+    # The scanner code for both forms, as in the inputs; viewers read one or the other.
     image.set_qform(affine, 1, strip_shears=True)
     image.set_sform(affine, 1)
     return gzip.compress(image.to_bytes(), compresslevel=6, mtime=0)

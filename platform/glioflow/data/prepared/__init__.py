@@ -1,1 +1,1 @@
-"""Prepared cohorts: preprocessed once per case, kept as memory-mapped arrays, local or behind a URI."""
+"""Prepared cohorts: preprocessed once per case, stored as memory-mapped arrays, on disk or at a URI."""

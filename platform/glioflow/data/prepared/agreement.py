@@ -1,4 +1,4 @@
-"""Whether a cohort is one for an experiment: its labels, and the preprocessing that it was prepared with."""
+"""Checks that a cohort suits an experiment: its labels and its preprocessing."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,10 +12,10 @@ from glioflow.errors import UserError
 
 
 def check_made_with(prepared: PreparedCohort, steps: Sequence[Step], target: TargetSettings | None) -> None:
-    """Refuse a prepared cohort that was made with other steps, or whose labels are not those of the target.
+    """Refuse a prepared cohort with other preprocessing steps or labels than the experiment's.
 
     Raises:
-        UserError: With what differs.
+        UserError: With the differences.
     """
     if prepared.manifest.steps != tuple(steps):
         rule = "a prepared cohort can be used only with the preprocessing it was made with"
@@ -26,7 +26,7 @@ def check_made_with(prepared: PreparedCohort, steps: Sequence[Step], target: Tar
 
 
 def check_labels(target: TargetSettings, labels: Mapping[int, str], steps: Sequence[Step], origin: Path) -> None:
-    """Refuse a target that is not one for the labels of a cohort as `steps` leave them; raises `UserError`."""
+    """Refuse a target that does not suit the labels of a cohort after `steps`; raises `UserError`."""
     target.check_labels(renamed(labels, steps), origin, renamed_tissues(labels, steps))
 
 

@@ -23,17 +23,17 @@ _READ_ONLY = 0x100  # PyBUF_READ
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write an .npy file through Python: where numpy itself finds no space, its error has no number that says so."""
+    """Write an .npy file through Python, since NumPy's own error on a full disk has no errno."""
     content = io.BytesIO()
     np.save(content, array)
     path.write_bytes(content.getbuffer())
 
 
 def map_array(path: Path) -> NDArray[Any]:
-    """Return the array in an .npy file, mapped and read-only, for as long as it or a view of it lives.
+    """Return the array in an .npy file, mapped and read-only, for as long as it or a view of it exists.
 
     `numpy.load(mmap_mode="r")` keeps a descriptor for every array, and a process may have 1024 under usual limits.
-    (Python 3.13's `mmap` can do without, by `trackfd=False`.)
+    (Python 3.13's `mmap` avoids this with `trackfd=False`.)
 
     Raises:
         OSError: If the file cannot be read or mapped.
@@ -51,7 +51,7 @@ def map_array(path: Path) -> NDArray[Any]:
     memory = _as_memory(address, size, _READ_ONLY)
     order: Literal["C", "F"] = "F" if fortran else "C"
     mapped: NDArray[Any] = np.ndarray.__new__(np.memmap, shape, dtype, memory, offset, order=order)
-    # Views keep this array alive, and so the mapping. At exit the kernel unmaps, when no thread reads any more.
+    # Views keep this array and its mapping alive. At exit the kernel unmaps, when no thread reads any more.
     weakref.finalize(mapped, _libc.munmap, address, size).atexit = False
     return np.asarray(mapped)  # indexing a memmap costs more than copying a slice
 

@@ -2,7 +2,7 @@
 
 Layout: `manifest.json`, `clinical.csv` (a copy, if the source has one) and, for each case, `cases/<id>-<digest>/` with
 `image.npy` (S, h, w, C) float16, `mask.npy` (S, h, w) uint8, `reference.npz` (the mask in the original geometry, its
-label values changed as by the steps), `brain.npz` (the brain, in the original geometry), `prints.npz` (signatures of
+label values changed by the steps), `brain.npz` (the brain, in the original geometry), `prints.npz` (signatures of
 the slices that are not blank) and `case.json`.
 """
 
@@ -25,20 +25,20 @@ from glioflow.data.preprocessing.geometry import restore
 from glioflow.errors import UserError
 
 _AGAIN = "make the cohort again with `glioflow data prepare`"
-# Arrays that a cohort keeps mapped; a process may have 65,530 mappings under usual limits.
+# Number of arrays that a cohort keeps mapped; usual limits allow 65,530 mappings per process.
 _MAPPED = 8192
 
 
 class PreparedCase:
-    """One case of a prepared cohort; its arrays are mapped when they are used, so that processes share their memory."""
+    """One case of a prepared cohort; its arrays are mapped on use, so that processes share their memory."""
 
     def __init__(self, record: CaseRecord, folder: Path, mapped: Callable[[Path], NDArray[Any]] | None = None) -> None:
-        """Take a case.
+        """Create a case.
 
         Args:
-            record: What is known of it.
-            folder: Where its files are.
-            mapped: Returns the mapped array of a file; the cases of one cohort share one that keeps the last ones.
+            record: Its record in the manifest.
+            folder: Folder of its files.
+            mapped: Returns the mapped array of a file; the cases of one cohort share this function and its cache.
         """
         self.record = record
         self.folder = folder
@@ -70,7 +70,7 @@ class PreparedCase:
             return np.asarray(archive["mask"], dtype=np.uint8)
 
     def brain(self) -> NDArray[np.bool_] | None:
-        """Read where the brain is, (S, H, W) in the original geometry; None where preparation found no brain."""
+        """Read the brain mask, (S, H, W) in the original geometry; None if preparation found no brain."""
         path = self.folder / "brain.npz"
         if not path.exists():
             return None
@@ -78,16 +78,16 @@ class PreparedCase:
             return np.asarray(archive["brain"], dtype=bool)
 
     def signatures(self) -> Signatures:
-        """Return the signatures of the slices that are not blank, (N, BITS / 8): as stored, or made where none are."""
+        """Return the signatures of the slices that are not blank, (N, BITS / 8), as stored or computed if missing."""
         path, image = self.folder / "prints.npz", self.folder / "image.npy"
-        # An earlier version stored none, and an image that somebody changed has others.
+        # Earlier versions stored none, and those of a changed image are out of date.
         if not path.exists() or path.stat().st_mtime_ns < image.stat().st_mtime_ns:
             return sign(hash_slices(self.image)[0])
         with np.load(path, allow_pickle=False) as archive:
             return np.asarray(archive["signatures"], dtype=np.uint8)
 
     def restore(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
-        """Return a volume (S, h, w[, K]) of the network's geometry in the original one."""
+        """Return a volume (S, h, w[, K]) of the network's geometry in the original geometry."""
         return restore(volume, self.record.moves)
 
 
@@ -99,18 +99,18 @@ def _mapped(path: Path) -> NDArray[Any]:
 
 
 class PreparedCohort:
-    """A prepared cohort on disk; its cases are read as they are asked for."""
+    """A prepared cohort on disk; its cases are read on demand."""
 
     def __init__(self, path: Path, *, verify: bool = True) -> None:
         """Open a cohort.
 
         Args:
             path: Its folder.
-            verify: Whether every file must have its recorded size, and what is newer than the manifest its recorded
-                content; workers leave that to the command they work for.
+            verify: Whether to check the size of every file, and the content of files newer than the manifest, against
+                the records; workers leave that to the command that started them.
 
         Raises:
-            UserError: If there is no valid manifest, or a file is missing, incomplete or another one.
+            UserError: If there is no valid manifest, or a file is missing, incomplete or changed.
         """
         self.path = path
         self.records = Index(path)
@@ -126,7 +126,7 @@ class PreparedCohort:
         return _open_unverified, (self.path,)
 
     def entries(self) -> list[Entry]:
-        """Return what a split needs to know about all cases, sorted by id."""
+        """Return the data that a split needs about all cases, sorted by id."""
         return self.records.entries()
 
     @property
@@ -141,13 +141,13 @@ class PreparedCohort:
 
     @property
     def clinical(self) -> Path | None:
-        """The clinical table of the source; None where there was none."""
+        """The clinical table of the source; None if there was none."""
         path = self.path / "clinical.csv"
         return path if path.exists() else None
 
     @property
     def shrunk_with_bias(self) -> bool:
-        """Whether GlioFlow 0.1, which shrank masks with a bias toward background, made the masks smaller."""
+        """Whether GlioFlow 0.1 resized the masks, with its bias toward background."""
         shrunk = (
             move.kind == "resize" and any(now < was for was, now in zip(move.before, move.after, strict=True))
             for move in self.records[0].moves
@@ -177,10 +177,10 @@ def _open_unverified(path: Path) -> PreparedCohort:
 
 
 def check_files(record: CaseRecord, folder: Path, made_ns: int | None = None) -> None:
-    """Raise `UserError` unless every file of a case in `folder` is the one that was recorded.
+    """Raise `UserError` unless every file of a case in `folder` matches its record.
 
-    Sizes are compared, and of files that are newer than `made_ns` (when the manifest was written) the contents: they
-    were copied or changed. What is found whole gets the time of the manifest.
+    Sizes are compared, and also contents for files newer than `made_ns` (when the manifest was written), which
+    were copied or changed. Intact files get the time of the manifest.
     """
     for name, size in record.sizes.items():
         path = folder / name
@@ -195,7 +195,7 @@ def check_files(record: CaseRecord, folder: Path, made_ns: int | None = None) ->
         except OSError:
             rule = "a file of a prepared cohort is missing or incomplete"
             raise UserError(rule, file=path, hint=_AGAIN) from None
-        with suppress(OSError):  # of somebody else
+        with suppress(OSError):  # files of another user
             os.utime(path, ns=(made_ns, made_ns))
 
 

@@ -1,4 +1,4 @@
-"""Digests of the files of raw cases, kept in the home, so that a file is read again only when it has changed."""
+"""Digests of the files of raw cases, cached in the home, so that a file is read again only when it has changed."""
 
 import contextlib
 import hashlib
@@ -17,7 +17,7 @@ from glioflow.data.preprocessing.pipeline import Step
 from glioflow.errors import UserError
 
 _FILE = "digests.sqlite"
-# A file that changed so shortly ago may change again without a change of its times.
+# A file that changed this recently may change again without a change of its times.
 _SETTLED_NS = 2_000_000_000
 _AT_ONCE = 500
 
@@ -25,7 +25,7 @@ _AT_ONCE = 500
 def digest_cases(cohort: Cohort, steps: Sequence[Step]) -> dict[str, str]:
     """Return a digest of the files of each case, with the brain masks that the steps read.
 
-    A case whose files have the paths, sizes and times that they had when they were last read is not read again.
+    A case whose files have the same paths, sizes and times as at the last read is not read again.
 
     Raises:
         UserError: If a file cannot be read.
@@ -36,7 +36,7 @@ def digest_cases(cohort: Cohort, steps: Sequence[Step]) -> dict[str, str]:
         for case in cohort.cases
     }
     began = time.time_ns()
-    with _known() as known, ThreadPoolExecutor(4) as threads:  # hashing releases the interpreter
+    with _known() as known, ThreadPoolExecutor(4) as threads:  # hashing releases the GIL
         marks = dict(zip(files, threads.map(_mark, files.values()), strict=True))
         digests = _look_up(known, {case_id: mark for case_id, (mark, _) in marks.items()})
         unread = [case_id for case_id in files if case_id not in digests]
@@ -48,10 +48,10 @@ def digest_cases(cohort: Cohort, steps: Sequence[Step]) -> dict[str, str]:
 
 
 def digest_reading(cohort: Cohort) -> str:
-    """Return a digest of what decides how the files are read besides themselves; empty where nothing does.
+    """Return a digest of what else determines how the files are read; empty if nothing does.
 
-    That is `dataset.json`, `cohort.yaml`, the series that a person chose, and the segments of DICOM segmentations; and
-    persons and masks, where an earlier version took the same files for others.
+    That is `dataset.json`, `cohort.yaml`, the series that the user chose, and the segments of DICOM segmentations; and
+    persons and masks, if an earlier version read others from the same files.
     """
     segments = sorted(cohort.labels.items()) if cohort.format == "dicom" and len(cohort.labels) > 1 else []
     if not (cohort.inputs or cohort.chosen or segments or cohort.read_anew):
@@ -70,7 +70,7 @@ def _mark(files: Iterable[Path]) -> tuple[str, int]:
             status = path.stat()
         except OSError as error:
             raise _unreadable(path, error) from None
-        # The time of the last change of the inode, which no program can set, goes with the one of the content.
+        # Also uses the change time of the inode, which no program can set.
         digest.update(f"{os.path.abspath(path)}\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\0".encode())
         latest = max(latest, status.st_mtime_ns, status.st_ctime_ns)
     return digest.hexdigest(), latest
@@ -95,7 +95,7 @@ def _unreadable(path: Path, error: OSError) -> UserError:
 
 @contextlib.contextmanager
 def _known() -> Iterator[sqlite3.Connection | None]:
-    """Open what is kept in the home; None where nothing can be kept: then all is read."""
+    """Open the cache in the home; None if it cannot be used: then all files are read."""
     connection = None
     with contextlib.suppress(sqlite3.Error, OSError, UserError):
         home().mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _look_up(known: sqlite3.Connection | None, marks: dict[str, str]) -> dict[str, str]:
-    """Return the kept digests by case."""
+    """Return the cached digests by case."""
     known_digests: dict[str, str] = {}
     wanted = [*marks.values()]
     with contextlib.suppress(sqlite3.Error):
@@ -137,7 +137,7 @@ def _look_up(known: sqlite3.Connection | None, marks: dict[str, str]) -> dict[st
 
 
 def _keep(known: sqlite3.Connection | None, digests: dict[str, str]) -> None:
-    """Keep digests by mark, all or none of them."""
+    """Store digests by mark, all or none of them."""
     if known is not None and digests:
         with contextlib.suppress(sqlite3.Error), known:
             known.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?)", digests.items())

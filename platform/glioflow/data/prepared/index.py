@@ -1,6 +1,6 @@
-"""The index of a prepared cohort: its manifest in SQLite, so that opening it reads no case that is not asked for.
+"""The index of a prepared cohort: its manifest in SQLite, so that only requested cases are read.
 
-`manifest.json` is what counts. The index lies beside it and is made anew where it does not belong to it.
+`manifest.json` is authoritative. The index is beside it and is rebuilt if it does not match.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ CREATE TABLE cases (
 
 
 class Entry(NamedTuple):
-    """What a split needs to know about a case; `volume_px` is None for a case without a mask; `digest` as recorded."""
+    """Data about a case for a split; `volume_px` is None for a case without a mask; `digest` is as recorded."""
 
     id: str
     patient: str
@@ -39,10 +39,10 @@ class Entry(NamedTuple):
 
 
 class Index(Sequence[CaseRecord]):
-    """The cases of a prepared cohort, sorted by id, each read when it is asked for."""
+    """The cases of a prepared cohort, sorted by id, each read on demand."""
 
     def __init__(self, folder: Path) -> None:
-        """Open the index in a folder, made first where there is none.
+        """Open the index in a folder; build it first if there is none.
 
         Raises:
             UserError: If the folder has no valid manifest.
@@ -78,7 +78,7 @@ class Index(Sequence[CaseRecord]):
     __hash__ = None  # type: ignore[assignment]
 
     def find(self, case_id: str) -> CaseRecord | None:
-        """Return the record of a case, or None where there is none of this id."""
+        """Return the record of a case, or None if there is none with this id."""
         row = self._one("SELECT record FROM cases WHERE id = ?", case_id)
         return None if row is None else _parse(row[0])
 
@@ -87,7 +87,7 @@ class Index(Sequence[CaseRecord]):
         return (case_id for (case_id,) in self._rows("SELECT id FROM cases"))
 
     def entries(self) -> list[Entry]:
-        """Return what a split needs to know about all cases."""
+        """Return the data that a split needs about all cases."""
         return [Entry(*row) for row in self._rows("SELECT id, patient, institution, volume_px, digest FROM cases")]
 
     @property
@@ -100,7 +100,7 @@ class Index(Sequence[CaseRecord]):
             return self._connection.execute(query, values).fetchone()
 
     def _rows(self, query: str) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of all cases by position, some at a time."""
+        """Yield the rows of all cases by position, in chunks."""
         for first in range(0, len(self), 1000):
             with self._lock:
                 some = self._connection.execute(
@@ -110,13 +110,13 @@ class Index(Sequence[CaseRecord]):
 
 
 def write_index(folder: Path, manifest: Manifest, cases: Iterable[CaseRecord]) -> bool:
-    """Write the index beside the manifest, whole or not at all; return whether that was possible."""
+    """Write the index beside the manifest, completely or not at all; return whether that was possible."""
     name = None
     try:
         descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{_FILE}.")
         os.close(descriptor)
         with contextlib.closing(sqlite3.connect(name)) as connection:
-            connection.execute("PRAGMA synchronous = OFF")  # what a crash leaves is the unfinished file
+            connection.execute("PRAGMA synchronous = OFF")  # a crash leaves only an unfinished file
             _fill(connection, folder, manifest, cases)
         os.chmod(name, 0o644)
         os.replace(name, folder / _FILE)
@@ -130,7 +130,7 @@ def write_index(folder: Path, manifest: Manifest, cases: Iterable[CaseRecord]) -
 def _make(folder: Path, whole: WholeManifest) -> sqlite3.Connection:
     if write_index(folder, whole, whole.cases) and (opened := _open(folder)) is not None:
         return opened
-    connection = sqlite3.connect(":memory:", check_same_thread=False)  # a folder that we may not write into
+    connection = sqlite3.connect(":memory:", check_same_thread=False)  # the folder is read-only
     _fill(connection, folder, whole, whole.cases)
     return connection
 
@@ -157,12 +157,12 @@ def _fill(connection: sqlite3.Connection, folder: Path, manifest: Manifest, case
 
 
 def _open(folder: Path) -> sqlite3.Connection | None:
-    """Open the index where there is a whole one that belongs to the manifest as it is now."""
+    """Open the index if it is complete and matches the current manifest."""
     path, manifest = folder / _FILE, folder / "manifest.json"
     try:
         if path.stat().st_mtime_ns < manifest.stat().st_mtime_ns:
             return None
-        # It is only ever replaced, never changed: no locks, which some network file systems do not have.
+        # It is only ever replaced, never changed, so it needs no locks, which some network file systems lack.
         uri = f"file:{urllib.parse.quote(str(path.absolute()))}?mode=ro&immutable=1"
         connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
         if connection.execute("SELECT layout, mark FROM manifest").fetchone() == (_LAYOUT, _mark(folder)):
@@ -174,7 +174,7 @@ def _open(folder: Path) -> sqlite3.Connection | None:
 
 
 def _mark(folder: Path) -> str:
-    """Return the size of the manifest and a digest of its ends: the first has the fingerprints."""
+    """Return the size of the manifest and a digest of its two ends: the beginning has the fingerprints."""
     with (folder / "manifest.json").open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         ends = file.read(_ENDS)

@@ -1,4 +1,4 @@
-"""A prepared cohort with corrected studies: cases get another mask, new ones join; what stays is linked, not copied."""
+"""Addition of corrected studies to a prepared cohort: new masks and new cases; unchanged files are linked."""
 
 import os
 import shutil
@@ -15,21 +15,21 @@ from glioflow.data.prepared.index import write_index
 from glioflow.data.prepared.manifest import CaseRecord, WholeManifest, fingerprint_of
 from glioflow.data.prepared.prints import Signatures
 
-# What of a case comes from its mask; all else comes from its images.
+# Files of a case that depend on its mask; all others depend on its images.
 _OF_MASK = ("mask.npy", "reference.npz")
-# Of a byte of a signature, the bits that may differ between two readings of one image; and how far these may be apart.
+# Limits for two readings of one image: differing bits per byte of a signature, and difference of intensities.
 _FEW_BITS, _ROUNDING = 0.2, 1e-3
 
 
 @dataclass(frozen=True)
 class Addition:
-    """A corrected study on its way into a prepared cohort.
+    """A corrected study to be added to a prepared cohort.
 
     Attributes:
         case: The study under the cohort's preprocessing, with its mask.
-        digest: Of its files.
-        patient: The person, as the cohort calls them.
-        replaces: The case of the cohort whose mask it replaces; None of a study that the cohort does not have.
+        digest: Digest of its files.
+        patient: The person, as named in the cohort.
+        replaces: The case of the cohort whose mask it replaces; None for a study that is new to the cohort.
     """
 
     case: PreparedCase
@@ -39,20 +39,20 @@ class Addition:
 
     @property
     def id(self) -> str:
-        """Id of the case that has this mask in the new cohort."""
+        """Id of the case with this mask in the new cohort."""
         return self.replaces or self.case.record.id
 
 
 def same_mask(case: PreparedCase, other: PreparedCase) -> bool:
-    """Return whether two cases have the same mask in the original geometry; False where one has none."""
+    """Return whether two cases have the same mask in the original geometry; False if one has none."""
     labeled = None not in (case.record.volume_px, other.record.volume_px)
     return labeled and np.array_equal(case.reference(), other.reference())
 
 
 def find_same_images(case: PreparedCase, others: Iterable[tuple[PreparedCase, Signatures]]) -> PreparedCase | None:
-    """Return the first of the others that has the images of a case, whatever type, names and rounding its files have.
+    """Return the first of the other cases with the same images, whatever the type, names and rounding of its files.
 
-    Only cases with nearly the same signatures, which are given with the others, are read.
+    Only cases with nearly the same signatures are read.
     """
     signatures, shapes = case.signatures(), (case.record.shape, case.record.prepared_shape)
     for other, theirs in others:
@@ -64,7 +64,7 @@ def find_same_images(case: PreparedCase, others: Iterable[tuple[PreparedCase, Si
 
 
 def _alike(case: PreparedCase, other: PreparedCase) -> bool:
-    """Return whether two images differ by no more than what files of another type round off."""
+    """Return whether two images differ by no more than the rounding of file types."""
     if case.image.shape != other.image.shape:
         return False
     one = np.asarray(case.image, np.float32)
@@ -72,11 +72,11 @@ def _alike(case: PreparedCase, other: PreparedCase) -> bool:
 
 
 def join_corrections(base: PreparedCohort, additions: Sequence[Addition], *, home: Path) -> PreparedCohort:
-    """Return the cohort with corrected studies, made in `home` under a fingerprint of both where it is not there yet.
+    """Return the cohort with corrected studies, made in `home` under a fingerprint of both if it is new.
 
     Args:
-        base: The cohort; it stays as it is.
-        additions: At least one, each for another case.
+        base: The cohort; it is not changed.
+        additions: At least one, each for a different case.
         home: Folder of prepared cohorts.
     """
     manifest, digests = base.manifest, {addition.id: addition.digest for addition in additions}
@@ -115,7 +115,7 @@ def _linked(case: PreparedCase, working: Path) -> CaseRecord:
 
 
 def _with_mask(case: PreparedCase, addition: Addition, working: Path) -> CaseRecord:
-    """Write a case of the cohort with the mask of a correction; its images, spacing and numbers stay."""
+    """Write a case of the cohort with the mask of a correction; keep its images, spacing and slice numbers."""
     corrected = addition.case.record
     folder = f"cases/{case.record.id}-{addition.digest[:12]}"
     shutil.copytree(case.folder, working / folder, copy_function=_link)
@@ -135,7 +135,7 @@ def _added(addition: Addition, working: Path) -> CaseRecord:
 
 
 def _recorded(record: CaseRecord, working: Path, **changes: Any) -> CaseRecord:
-    """Return a record with changes, as its own file says it, too."""
+    """Return a record with changes, and write it to the case's file."""
     changed = record.model_copy(update=changes)
     path = working / changed.folder / "case.json"
     path.unlink()  # a link to the file of another cohort
@@ -144,7 +144,7 @@ def _recorded(record: CaseRecord, working: Path, **changes: Any) -> CaseRecord:
 
 
 def _link(source: str | Path, target: str | Path) -> None:
-    """Give a file a second name; copy it where the disk has no such names."""
+    """Hard-link a file; copy it if the file system has no hard links."""
     try:
         os.link(source, target)
     except OSError:

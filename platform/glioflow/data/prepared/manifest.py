@@ -18,7 +18,7 @@ VERSION = 2
 
 
 class CaseRecord(BaseModel):
-    """All that is known about one prepared case without reading its arrays.
+    """The record of one prepared case, without its arrays.
 
     Attributes:
         id: Name of the case.
@@ -26,16 +26,16 @@ class CaseRecord(BaseModel):
         institution: Where the case came from, or None.
         folder: Its folder in the prepared cohort.
         shape: (S, H, W) of the original.
-        spacing_mm: Of the original, or None.
+        spacing_mm: Spacing of the original, or None.
         source_channels: Names of the channels before preprocessing.
         channels: Names of the prepared channels.
-        slice_numbers: Of the original slices.
-        moves: The way from the original to the prepared geometry.
+        slice_numbers: Numbers of the original slices.
+        moves: Geometry changes from the original to the prepared arrays.
         areas_px: Labeled pixels of each *prepared* slice; None without a mask.
         volume_px: Labeled voxels in the original geometry; None without a mask.
         sizes: Size of each file of the case in bytes, checked whenever the cohort is opened.
-        contents: Digest of each file, checked of those that are newer than the manifest; empty of earlier versions.
-        digest: Of the original voxels, under any name and beside any mask; None of a cohort prepared before 0.2.
+        contents: Digest of each file, checked if it is newer than the manifest; empty in earlier versions.
+        digest: Digest of the original voxels, independent of names and mask; None in cohorts prepared before 0.2.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,17 +62,17 @@ class CaseRecord(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a prepared cohort was made from, and how.
+    """Source and settings of a prepared cohort.
 
     Attributes:
-        version: Of the layout.
-        fingerprint: Of the cases' files and the steps.
-        source_fingerprint: Of the cases' files alone.
-        format: Of the source.
-        source: Name of its folder.
-        labels: What its masks hold.
-        steps: Of its preprocessing.
-        corrects: `source_fingerprint` of the cohort that corrections were added to; its test patients are the same.
+        version: Version of the layout.
+        fingerprint: Fingerprint of the cases' files and the steps.
+        source_fingerprint: Fingerprint of the cases' files alone.
+        format: Format of the source.
+        source: Name of the source's folder.
+        labels: Labels of its masks.
+        steps: Steps of its preprocessing.
+        corrects: `source_fingerprint` of the cohort before corrections, which has the same test patients.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -87,18 +87,18 @@ class Manifest(BaseModel):
 
     @property
     def judged_by(self) -> str:
-        """Fingerprint of the files that the test patients are from, whatever was added for training."""
+        """Fingerprint of the files with the test patients, independent of additions for training."""
         return self.corrects or self.source_fingerprint
 
 
 class WholeManifest(Manifest):
-    """Everything about a prepared cohort but its arrays: what `manifest.json` holds."""
+    """The contents of `manifest.json`: everything about a prepared cohort except its arrays."""
 
     cases: Annotated[tuple[CaseRecord, ...], Field(min_length=1)]
 
 
 def read_whole(path: Path) -> WholeManifest:
-    """Read the manifest in a folder; raises `UserError` where there is none, or one of another version."""
+    """Read the manifest in a folder; raises `UserError` if there is none, or it has another version."""
     try:
         text = (path / "manifest.json").read_bytes()
     except OSError as error:
@@ -107,7 +107,7 @@ def read_whole(path: Path) -> WholeManifest:
 
 
 def parse_manifest(text: bytes, origin: str | Path) -> WholeManifest:
-    """Return the manifest in `text`, which was read from `origin`.
+    """Parse the manifest in `text`, which was read from `origin`.
 
     Raises:
         UserError: If it is not a manifest, or was written by another version of GlioFlow.
@@ -115,7 +115,7 @@ def parse_manifest(text: bytes, origin: str | Path) -> WholeManifest:
     try:
         content = json.loads(text)
         version = content.get("version") if isinstance(content, dict) else None
-        # Checked first: other versions have other fields, and a list of those would help nobody.
+        # Checked first: other versions have other fields, and errors about those would be misleading.
         if isinstance(version, int) and version != VERSION:
             age = "an older" if version < VERSION else "a newer"
             raise UserError(
@@ -131,13 +131,13 @@ def parse_manifest(text: bytes, origin: str | Path) -> WholeManifest:
 
 
 def digest_file(path: Path) -> str:
-    """Return a digest of what a file holds; raises `OSError` where it cannot be read."""
+    """Return a digest of a file's content; raises `OSError` if it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def digest_image(image: NDArray[np.generic]) -> str:
-    """Return a digest of an image's voxels, whatever its files are called."""
+    """Return a digest of an image's voxels, independent of file names."""
     header = f"{image.shape} {image.dtype.str}".encode()
     return hashlib.blake2b(header + np.ascontiguousarray(image).tobytes(), digest_size=16).hexdigest()
 
@@ -145,7 +145,7 @@ def digest_image(image: NDArray[np.generic]) -> str:
 def fingerprint_of(digests: dict[str, str], steps: Sequence[Step], reading: str = "") -> str:
     """Return the name of a prepared cohort: a hash of the digests of its cases, by id, and of its steps.
 
-    `reading` is the digest of what else decides how the cases are read; empty where nothing does.
+    `reading` is the digest of what else determines how the cases are read; empty if nothing does.
     """
     content = {
         "version": VERSION,

@@ -1,4 +1,4 @@
-"""Making prepared cohorts: each case preprocessed once, in parallel, in a folder that is complete with its manifest."""
+"""Preparation of cohorts: each case is preprocessed once, in parallel; writing the manifest completes the folder."""
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,7 +33,7 @@ from glioflow.errors import UserError
 
 @dataclass(frozen=True)
 class Job:
-    """One case to prepare, as it is sent to a worker; `channels` are the order in which it must have its own."""
+    """One case to prepare, as sent to a worker; `channels` is the required order of its channels."""
 
     cohort: Cohort
     case: CaseFiles
@@ -55,17 +55,17 @@ def find_or_prepare(
     target: TargetSettings | None = None,
     map_cases: MapCases = map,
 ) -> PreparedCohort:
-    """Open the prepared form of `source`; prepare it in `home` first where that was not done before.
+    """Open the prepared form of `source`; prepare it in `home` first if necessary.
 
     Args:
-        source: A cohort, or its folder; of a prepared one the steps must be `steps`.
+        source: A cohort, or its folder; if it is prepared, its steps must be `steps`.
         steps: The experiment's preprocessing.
         home: Folder of prepared cohorts, one folder for each fingerprint.
-        target: Whose labels must be those of the cohort; checked before any case is read.
-        map_cases: Runs a function over items, in order; Ray's tasks on a cluster.
+        target: Target whose labels must be those of the cohort; checked before any case is read.
+        map_cases: Runs a function over items, in order; on a cluster, as Ray tasks.
 
     Raises:
-        UserError: As the readers and steps, or if a prepared cohort was made with other steps, or its labels are not
+        UserError: From the readers and steps, or if a prepared cohort was made with other steps, or its labels are not
             those of the target.
     """
     if isinstance(source, Path) and is_prepared(source):
@@ -80,7 +80,7 @@ def find_or_prepare(
 
 
 def prepare_in(cohort: Cohort, steps: Sequence[Step], *, home: Path, map_cases: MapCases = map) -> PreparedCohort:
-    """Prepare a raw cohort in its folder below `home`, where that was not done before; raises as `prepare`."""
+    """Prepare a raw cohort in its folder below `home` if necessary; raises as `prepare` does."""
     digests = digest_cases(cohort, steps)
     folder = _folder_of(cohort, digests, steps, home)
     if is_prepared(folder) and _has_others(PreparedCohort(folder, verify=False), cohort):
@@ -90,7 +90,7 @@ def prepare_in(cohort: Cohort, steps: Sequence[Step], *, home: Path, map_cases: 
 
 
 def check_place(cohort: Cohort, steps: Sequence[Step], home: Path) -> None:
-    """Refuse a folder of prepared cohorts that cannot take one, where it has not got it; raises `UserError`."""
+    """Refuse a read-only folder of prepared cohorts, unless it has the cohort already; raises `UserError`."""
     try:
         atomic.check_folder(home, "the folder of prepared cohorts")
     except UserError:
@@ -99,7 +99,7 @@ def check_place(cohort: Cohort, steps: Sequence[Step], home: Path) -> None:
 
 
 def _folder_of(cohort: Cohort, digests: dict[str, str], steps: Sequence[Step], home: Path) -> Path:
-    """Return the folder of a cohort below `home`, brought there first if another node made it."""
+    """Return the folder of a cohort below `home`, copied there first if another node made it."""
     folder = home / fingerprint_of(digests, steps, digest_reading(cohort))
     if not is_prepared(folder):
         fetch(folder)
@@ -107,7 +107,7 @@ def _folder_of(cohort: Cohort, digests: dict[str, str], steps: Sequence[Step], h
 
 
 def _has_others(prepared: PreparedCohort, cohort: Cohort) -> bool:
-    """Return whether an earlier version took the same files for those of other persons, or a mask for an image."""
+    """Return whether an earlier version read other persons from the same files, or read a mask as an image."""
     cases = {case.id: case for case in cohort.cases}
     return any(
         entry.patient != cases[entry.id].patient
@@ -125,18 +125,18 @@ def prepare(
     progress: Callable[[int, int], None] | None = None,
     digests: dict[str, str] | None = None,
 ) -> PreparedCohort:
-    """Preprocess a cohort case by case into `out`; cases that an interrupted call has finished are not done again.
+    """Preprocess a cohort case by case into `out`; keep cases that an interrupted call has finished.
 
     Args:
         cohort: A raw cohort.
         out: Folder of the prepared cohort, complete once its manifest is written.
         steps: Preprocessing, in order.
         map_cases: Runs a function over items, in order.
-        progress: Called with the numbers of finished cases and of all cases.
+        progress: Called with the number of finished cases and the number of all cases.
         digests: Digest of the files of each case by id, if known.
 
     Raises:
-        UserError: As the reader and the steps; or if `out` holds a cohort of other sources or settings.
+        UserError: From the reader and the steps, or if `out` holds a cohort with other sources or settings.
     """
     digests, reading = digests or digest_cases(cohort, steps), digest_reading(cohort)
     fingerprint = fingerprint_of(digests, steps, reading)
@@ -155,7 +155,7 @@ def prepare(
             rule = f"{cohort.path} must not change while it is prepared"
             raise UserError(rule, "other files than at the beginning", hint="prepare it again")
     except UserError:
-        if is_new:  # the cases of an earlier, interrupted call stay
+        if is_new:  # keep the cases of an earlier, interrupted call
             shutil.rmtree(out, ignore_errors=True)
         raise
     _copy_table(cohort, out)
@@ -193,7 +193,7 @@ def _prepare_cases(
 ) -> list[CaseRecord]:
     """Write every case below `out`, and return their records by id."""
     alone = replace(cohort, cases=())  # a job carries the files of its case, not those of the whole cohort
-    # Large cases first, so that the last worker is not busy with one for long after the others.
+    # Large cases first, so that no worker finishes long after the others.
     ordered = sorted(cohort.cases, key=_bytes_of, reverse=True)
     jobs = [Job(alone, case, out, tuple(steps), digests[case.id], reading) for case in ordered]
     records: list[CaseRecord] = []
@@ -210,7 +210,7 @@ def _prepare_cases(
 
 
 def _with_one_order(records: list[CaseRecord], jobs: Sequence[Job], map_cases: MapCases) -> list[CaseRecord]:
-    """Prepare those cases anew that have the channels of the first in another order, as scanners number series."""
+    """Prepare cases again whose channels are in another order than the first case's, since scanners number series."""
     order = min(records, key=lambda record: record.id).source_channels if records else ()
     others = {record.id for record in records if record.source_channels != order}
     others &= {record.id for record in records if sorted(record.source_channels) == sorted(order)}
@@ -223,7 +223,7 @@ def _with_one_order(records: list[CaseRecord], jobs: Sequence[Job], map_cases: M
 
 
 def _copy_table(cohort: Cohort, out: Path) -> None:
-    """Keep the copy of the clinical table as the source's is now: a changed cell prepares no image anew."""
+    """Update the copy of the clinical table from the source, so that a changed cell needs no new preparation."""
     copy = out / "clinical.csv"
     content = None if cohort.clinical is None else cohort.clinical.read_bytes()
     if content is None:

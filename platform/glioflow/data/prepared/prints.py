@@ -1,11 +1,11 @@
-"""Prints of slices: hashes of their fine structure, and the short signatures by which copies are looked for."""
+"""Prints of slices: hashes of their fine structure, and short signatures for finding copies."""
 
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Bits of a signature. The second half are those of the mirrored slice's first half.
+# Bits of a signature. The second half equals the first half of the mirrored slice's signature.
 BITS = 1024
 _SIDE, _BLUR = 32, 2.0
 _MIN_CONTRAST = 0.25
@@ -17,8 +17,8 @@ Signatures = NDArray[np.uint8]
 def hash_slices(image: NDArray[np.generic]) -> tuple[Hashes, NDArray[np.int64]]:
     """Return the hash of each slice of an image (S, h, w, C) that is not blank, and its index.
 
-    A hash is the slice shrunk to 32 x 32 by area, minus its own blur, at length 1. The product of two hashes is the
-    correlation of the fine structure of the slices, since the coarse structure of all heads is alike.
+    A hash is the slice shrunk to 32 x 32 by area, minus its blur, scaled to length 1. The product of two hashes is the
+    correlation of the slices' fine structure; the coarse structure of all heads is similar.
     """
     import cv2
 

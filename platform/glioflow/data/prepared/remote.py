@@ -20,7 +20,7 @@ _CHECK = "check the address, and the credentials of its store (for S3, AWS_ACCES
 
 
 def local_folder(source: str | Path, cache: Path) -> Path:
-    """Return a cohort's folder on this node: of a URI its copy in `cache`, made on first use, else `source` itself.
+    """Return a cohort's folder on this node: for a URI, its copy in `cache`, made on first use, else `source`.
 
     Raises:
         UserError: As `fetch`.
@@ -29,7 +29,7 @@ def local_folder(source: str | Path, cache: Path) -> Path:
 
 
 def keep_at_home(cohort: PreparedCohort) -> PreparedCohort:
-    """Return a prepared cohort from where every node has it: this one's copy, where the home is an object store."""
+    """Open a prepared cohort that every node can access; if the home is an object store, use this node's copy."""
     if home_uri() is None:
         return cohort
     address = address_of(prepared_home() / cohort.manifest.fingerprint)
@@ -38,42 +38,42 @@ def keep_at_home(cohort: PreparedCohort) -> PreparedCohort:
 
 
 def open_here(path: Path) -> PreparedCohort:
-    """Open a prepared cohort of the home that another node has checked; of an object store, this node's copy.
+    """Open a prepared cohort in the home that another node has checked; from an object store, this node's copy.
 
     Raises:
-        UserError: As `fetch`, if it is not there or not whole.
-        StoreFailed: If the store is away: no fault of the work that needs the cohort.
+        UserError: As `fetch`, if it is missing or incomplete.
+        StoreFailed: If the store is unreachable, which is not an error of the job that needs the cohort.
     """
     _bring(path)
     return PreparedCohort(path, verify=False)
 
 
 def recorded_cohort(path: Path) -> Path:
-    """Return where a cohort lies that a run recorded at `path`: there, or in this home, where that was moved since."""
+    """Return the location of a cohort that a run recorded at `path`: there, or in this home if it was moved."""
     here = prepared_home() / path.name
     if not path.exists():
-        with suppress(UserError, OSError):  # whoever wants it says that it is gone
+        with suppress(UserError, OSError):  # the caller reports that it is missing
             _bring(here)
     return here if here.is_dir() and not path.exists() else path
 
 
 def _bring(path: Path) -> None:
-    """Copy a prepared cohort of a home at an object store to this node, once for all its processes."""
+    """Copy a prepared cohort from a home in an object store to this node, once for all its processes."""
     if home_uri() is None or (path / "manifest.json").is_file():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with (path.parent / f".{path.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # the trials of a node begin together
+        fcntl.flock(file, fcntl.LOCK_EX)  # the trials of a node start together
         try:
             fetch(address_of(prepared_home() / path.name), path.parent)
         except UserError as error:
-            if error.__cause__ is None:  # it is not there, or not as it should be
+            if error.__cause__ is None:  # it is missing or invalid
                 raise
             raise StoreFailed(str(error)) from error
 
 
 def check_store(uri: str) -> None:
-    """Refuse a URI of no store that fsspec knows; raises `UserError`."""
+    """Refuse a URI whose store fsspec does not support; raises `UserError`."""
     _open(uri)
 
 
@@ -81,8 +81,8 @@ def push(cohort: PreparedCohort, uri: str) -> None:
     """Copy a prepared cohort to a URI, the manifest last, so that a cohort with a manifest is complete.
 
     Args:
-        cohort: On this machine.
-        uri: Folder to write; a cohort with the same fingerprint stays as it is.
+        cohort: Cohort on this machine.
+        uri: Folder to write; an existing cohort with the same fingerprint is kept.
 
     Raises:
         UserError: If the URI cannot be written, or holds another prepared cohort.
@@ -109,7 +109,7 @@ def fetch(uri: str, cache: Path) -> PreparedCohort:
     """Open a prepared cohort at a URI through a verified copy in `cache`, made once on each node.
 
     Args:
-        uri: Where `push` has put it.
+        uri: Location written by `push`.
         cache: Folder on this node; the copy is named by the fingerprint, so that `find_or_prepare` finds it too.
 
     Raises:
@@ -131,10 +131,10 @@ def fetch(uri: str, cache: Path) -> PreparedCohort:
                     folder.mkdir(parents=True, exist_ok=True)
                 files.get([f"{root}/{name}" for name in names], [str(working / name) for name in names])
                 for prints in working.glob("cases/*/prints.npz"):
-                    prints.touch()  # in force as long as it is no older than the image
+                    prints.touch()  # valid as long as it is not older than the image
                 PreparedCohort(working)
         except UserError as error:
-            name = error.value if error.file is None else error.file.name  # the local copy is gone
+            name = error.value if error.file is None else error.file.name  # the local copy is deleted
             raise error.replace(rule=f"{uri}: {error.rule}", value=name, file=None) from None
         except Exception as error:
             raise UserError(f"{uri} could not be read", reason(error), hint=_CHECK) from error
@@ -157,11 +157,11 @@ def _open(uri: str) -> tuple[Any, str]:
 
 
 def _fingerprint(uri: str) -> str | None:
-    """Read the fingerprint at the head of a manifest, which may be of very many cases; None where it is not there."""
+    """Read the fingerprint at the head of a manifest, which may be very large; None if it is not there."""
     files, root = _open(uri)
     try:
         head = files.cat_file(f"{root}/manifest.json", start=0, end=_HEAD)
-    except Exception:  # whoever reads the whole says what is wrong
+    except Exception:  # reading the whole manifest reports the error
         return None
     match = re.search(rb'"fingerprint":\s*"([0-9a-f]{32})"', head)
     return None if match is None else match[1].decode()

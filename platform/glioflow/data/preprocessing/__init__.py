@@ -1,1 +1,1 @@
-"""Preprocessing: the pipeline, its steps, and the way back of every step that moves voxels."""
+"""Preprocessing: the pipeline, its steps, and the inverse of every step that moves voxels."""

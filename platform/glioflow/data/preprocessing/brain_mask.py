@@ -1,4 +1,4 @@
-"""Where the brain is in an image, and the step that removes skull and scalp. Moves no voxel."""
+"""The brain mask of an image, and the step that removes skull and scalp. Moves no voxel."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,14 +29,14 @@ class BrainMask(StepSettings):
     opening_px: int = Field(default=5, ge=1, le=32)
 
     def apply(self, volume: Volume) -> Volume:
-        """Mask the image, not the labels; raises `UserError` where the mask file is missing or of another shape."""
+        """Mask the image, not the labels; raises `UserError` if the mask file is missing or has another shape."""
         from glioflow.data.preprocessing.brain_shape import approximate_brain
 
         brain = approximate_brain(volume.image, self.opening_px) if self.file is None else self._read(volume)
         return replace(volume, image=volume.image * brain[..., None])
 
     def path(self, files: tuple[Path, ...], case_id: str) -> Path | None:
-        """Return the mask file of a case, beside any of its files; None for the approximation."""
+        """Return the mask file of a case, which may be beside any of its files; None for the approximation."""
         if not (self.file and files):
             return None
         name = self.file.replace("{case}", case_id)
@@ -44,7 +44,7 @@ class BrainMask(StepSettings):
         return next((path for path in paths if path.is_file()), paths[0])
 
     def check_file(self, files: tuple[Path, ...], case_id: str) -> None:
-        """Refuse a case without its mask file, where one is named; raises `UserError`."""
+        """Refuse a case without its mask file, if the step names one; raises `UserError`."""
         path = self.path(files, case_id)
         if path is not None and not path.is_file():
             raise UserError(f"{path} does not exist", path, hint="put the brain mask beside the files of its case")
@@ -73,7 +73,7 @@ def locate_brain(image: NDArray[np.generic]) -> NDArray[np.bool_] | None:
         image: (S, H, W, C) as stored, background darkest.
 
     Returns:
-        (S, H, W); None where no brain is found.
+        (S, H, W); None if no brain is found.
     """
     from glioflow.data.preprocessing.brain_shape import approximate_brain
 

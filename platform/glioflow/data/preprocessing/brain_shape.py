@@ -1,4 +1,4 @@
-"""The brain by brightness and shape, where no mask of it is given."""
+"""Approximation of the brain by brightness and shape, if no brain mask is given."""
 
 import cv2
 import numpy as np
@@ -7,23 +7,23 @@ from scipy import ndimage
 
 
 def approximate_brain(image: NDArray[np.float32], opening_px: int) -> NDArray[np.bool_]:
-    """Find the brain by brightness and shape: good enough to remove most of the scalp, but no anatomy.
+    """Find the brain by brightness and shape: good enough to remove most of the scalp, but not anatomically exact.
 
-    It keeps too much rather than too little at the base of the skull and near the apex, where scalp and brain touch.
+    It tends to keep too much at the base of the skull and near the apex, where scalp and brain touch.
 
     Args:
         image: (S, H, W, C), background darkest.
         opening_px: As in `brain_mask.BrainMask`.
 
     Returns:
-        (S, H, W); everything where no brain is found.
+        (S, H, W); everything if no brain is found.
     """
     gray = image.mean(axis=-1)
     gray = gray - gray.min(initial=np.inf)
     head = gray > 0.15 * np.percentile(gray, 99) if gray.size else gray > 0
     if not head.any():
         return np.ones(gray.shape, bool)
-    # The skull is dark in every sequence; half the median of each slice is a limit that bias fields do not disturb.
+    # The skull is dark in every sequence; half the median of each slice is a threshold that is robust to bias fields.
     bright = np.stack(
         [
             inside & (plane > 0.5 * np.median(plane[inside])) if inside.any() else inside
@@ -42,7 +42,7 @@ def approximate_brain(image: NDArray[np.float32], opening_px: int) -> NDArray[np
 
 
 def _depth(head: NDArray[np.bool_]) -> NDArray[np.floating]:
-    """Return how far inside the head each pixel of a slice lies, in pixels; the scalp is outermost."""
+    """Return the depth of each pixel of a slice inside the head, in pixels; the scalp is outermost."""
     filled = _fill_holes(head)
     if filled.all():
         return np.full(head.shape, np.inf)
@@ -50,7 +50,7 @@ def _depth(head: NDArray[np.bool_]) -> NDArray[np.floating]:
 
 
 def _fill_holes(plane: NDArray[np.generic]) -> NDArray[np.bool_]:
-    outside = np.ascontiguousarray(np.pad(plane, 1), np.uint8)  # which is filled in place, in rows alone
+    outside = np.ascontiguousarray(np.pad(plane, 1), np.uint8)  # filled in place; needs contiguous rows
     cv2.floodFill(outside, None, (0, 0), 2)
     return np.asarray(outside[1:-1, 1:-1] != 2)
 

@@ -1,4 +1,4 @@
-"""The two ways in which preprocessing moves voxels, each with its inverse: a window (crop or pad) and a resize."""
+"""The two geometry changes of preprocessing, each with its inverse: a window (crop or pad) and a resize."""
 
 from typing import Annotated, Literal
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 Shape = tuple[int, int, int]
-# Shares of a voxel that differ by less are equal.
+# Shares of a voxel that differ by less count as equal.
 _EQUAL = 1e-5
 
 
@@ -22,7 +22,7 @@ class Window(BaseModel):
 
     @property
     def overlap(self) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-        """The voxels of the input that the box holds, and where they lie in the box; empty where there are none."""
+        """The voxels of the input inside the box, and their position in the box; empty if there are none."""
         return _overlap(self.start, self.after, self.before)
 
     def apply(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -36,7 +36,7 @@ class Window(BaseModel):
 
 
 class Resize(BaseModel):
-    """Change the number of voxels: linearly (by area when shrinking) for numbers, label by label for masks."""
+    """Change the number of voxels: linearly (by area when shrinking) for floats, label by label for masks."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Literal["resize"] = "resize"
@@ -56,14 +56,14 @@ Move = Annotated[Window | Resize, Field(discriminator="kind")]
 
 
 def restore(volume: NDArray[np.generic], moves: tuple[Window | Resize, ...]) -> NDArray[np.generic]:
-    """Return a volume of the network's geometry in the original one.
+    """Return a volume of the network's geometry in the original geometry.
 
     Args:
         volume: (S, h, w) or (S, h, w, K); floats are interpolated, integers and booleans are labels.
-        moves: The moves of preprocessing, in their order.
+        moves: The moves of preprocessing, in order.
 
     Returns:
-        (S, H, W) or (S, H, W, K) of the original.
+        (S, H, W) or (S, H, W, K) in the original geometry.
     """
     for move in reversed(moves):
         volume = move.invert(volume)
@@ -80,7 +80,7 @@ def _cut(volume: NDArray[np.generic], start: Shape, size: Shape) -> NDArray[np.g
 
 
 def _overlap(start: Shape, size: Shape, have: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return the part of an array of size `have` that lies in the box, and its place in the box."""
+    """Return the part of an array of size `have` that is in the box, and its position in the box."""
     source, target = [], []
     for begin, length, extent in zip(start, size, have, strict=True):
         low = min(max(begin, 0), extent)
@@ -91,7 +91,7 @@ def _overlap(start: Shape, size: Shape, have: tuple[int, ...]) -> tuple[tuple[sl
 
 
 def resample(volume: NDArray[np.generic], shape: Shape) -> NDArray[np.generic]:
-    """Return `volume` at `shape`; of integers and booleans, each voxel gets the label with the largest share in it."""
+    """Return `volume` at `shape`; for integers and booleans, each voxel gets the label with the largest share in it."""
     if volume.shape[:3] == tuple(shape):
         return volume
     if np.issubdtype(volume.dtype, np.floating):
@@ -102,7 +102,7 @@ def resample(volume: NDArray[np.generic], shape: Shape) -> NDArray[np.generic]:
     out = np.zeros(best.shape, dtype=volume.dtype)
     for label in labels:
         share = _resample_numbers((volume == label).astype(np.float32), shape)
-        # Of equal shares every other voxel takes the later label: no label grows at the cost of another.
+        # For equal shares, every other voxel gets the later label, so that no label grows at the cost of another.
         wins = np.where(np.abs(share - best) < _EQUAL, even, share > best)
         out[wins] = label
         best = np.maximum(best, share)
@@ -126,7 +126,7 @@ def _resample_numbers(volume: NDArray[np.generic], shape: Shape) -> NDArray[np.g
 def _resize_plane(plane: NDArray[np.float32], size: tuple[int, int], how: int) -> NDArray[np.float32]:
     import cv2
 
-    # OpenCV resizes by area at most four channels at once, and it drops the axis of a single channel.
+    # OpenCV resizes at most four channels at once by area, and drops the axis of a single channel.
     if plane.ndim == 3 and plane.shape[2] > 4:
         return np.stack([_resize_plane(plane[..., k], size, how) for k in range(plane.shape[2])], axis=-1)
     resized = cv2.resize(np.ascontiguousarray(plane), (size[1], size[0]), interpolation=how)
@@ -145,7 +145,7 @@ def _resample_slices(planes: NDArray[np.float32], count: int) -> NDArray[np.floa
 
 
 def _average_slices(planes: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """Shrink along S by area: each slice is the mean of what it covers, parts of slices by their share."""
+    """Shrink along S by area: each slice is the mean of the slices it covers, weighted by their share."""
     have = planes.shape[0]
     edges = np.arange(count + 1) * have / count
     covered = np.minimum(edges[1:, None], np.arange(1, have + 1)) - np.maximum(edges[:-1, None], np.arange(have))

@@ -1,4 +1,4 @@
-"""Steps that change where voxels lie: crops, padding, resizing, slice ranges. Each records its move in `moves`."""
+"""Steps that move voxels: crops, padding, resizing, slice ranges. Each records its move in `moves`."""
 
 from dataclasses import replace
 from typing import Literal
@@ -21,7 +21,7 @@ class CropBox(StepSettings):
     margin_px: int = Field(default=0, ge=0)
 
     def apply(self, volume: Volume) -> Volume:
-        """Crop; an all-dark volume is left as it is."""
+        """Crop; an all-dark volume is not changed."""
         bright = volume.image.max(axis=-1)
         peak = float(bright.max(initial=0.0))
         return _crop_plane(volume, (bright > self.above * peak).any(axis=0), self.margin_px)
@@ -36,7 +36,7 @@ class CropBrain(StepSettings):
     dilation_px: int = Field(default=3, ge=1)
 
     def apply(self, volume: Volume) -> Volume:
-        """Crop to the union of all slices' boxes; a volume without any contour is left as it is."""
+        """Crop to the union of all slices' boxes; a volume without any contour is not changed."""
         import cv2
 
         brain = np.zeros(volume.image.shape[1:3], dtype=bool)
@@ -83,7 +83,7 @@ class Resample(StepSettings):
     spacing_mm: tuple[float, float, float]
 
     def apply(self, volume: Volume) -> Volume:
-        """Resample; raises `UserError` where the spacing of the case is unknown."""
+        """Resample; raises `UserError` if the spacing of the case is unknown."""
         if volume.spacing_mm is None:
             raise UserError("the step 'resample' needs a case whose spacing is known")
         sizes = [
@@ -101,7 +101,7 @@ class SliceRange(StepSettings):
     last: int = Field(ge=0)
 
     def apply(self, volume: Volume) -> Volume:
-        """Cut; raises `UserError` where no slice would be left."""
+        """Cut; raises `UserError` if no slice would be left."""
         s, h, w = volume.image.shape[:3]
         if self.first > min(self.last, s - 1):
             rule = f"slice_range keeps the slices {self.first} to {self.last}, and the case has none of them"
@@ -120,7 +120,7 @@ def _resize(volume: Volume, after: Shape) -> Volume:
 
 
 def _crop_plane(volume: Volume, shown: NDArray[np.bool_], margin_px: int) -> Volume:
-    """Crop all slices to the box around `shown` (H, W) and a margin; a volume that shows nothing is left as it is."""
+    """Crop all slices to the box around `shown` (H, W) and a margin; an empty volume is not changed."""
     if not shown.any():
         return volume
     s, h, w = volume.image.shape[:3]

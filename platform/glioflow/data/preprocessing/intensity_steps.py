@@ -19,11 +19,11 @@ class UnitScale(StepSettings):
     takes_unit_range: ClassVar[bool] = False
 
     def of_unit_range(self) -> "UnitScale":
-        """Return the step for a model whose training images were in 0..1, which it takes as they were then."""
+        """Return the step for a model whose training images were in 0..1, with the same scaling."""
         return _ScaledBefore()
 
     def apply(self, volume: Volume) -> Volume:
-        """Divide by 255; raises `UserError` where a value is not in 0..255, or they were scaled to 0..1 already."""
+        """Divide by 255; raises `UserError` if a value is not in 0..255, or the values are already in 0..1."""
         low, high = (float(volume.image.min()), float(volume.image.max())) if volume.image.size else (0.0, 0.0)
         scaled = volume.case is not None and volume.case.image.dtype.kind == "f" and 0 < high <= 1
         if low < 0 or high > 255 or (scaled and not self.takes_unit_range):
@@ -37,7 +37,7 @@ class UnitScale(StepSettings):
 
 
 class _ScaledBefore(UnitScale):
-    """The step of a model whose training images were in 0..1."""
+    """The step for a model whose training images were in 0..1."""
 
     takes_unit_range: ClassVar[bool] = True
 
@@ -51,7 +51,7 @@ class Percentile(StepSettings):
     nonzero: bool = False
 
     def apply(self, volume: Volume) -> Volume:
-        """Rescale each channel over the volume, with `nonzero` over its nonzero voxels; a constant one becomes 0."""
+        """Rescale each channel over the volume, with `nonzero` over nonzero voxels; a constant channel becomes 0."""
         image = np.empty_like(volume.image)
         for k in range(image.shape[-1]):
             channel = volume.image[..., k]

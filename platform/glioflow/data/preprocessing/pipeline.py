@@ -1,4 +1,4 @@
-"""Preprocessing: pure steps from a case to the input of the network, named in an experiment and kept in its bundle."""
+"""Preprocessing: pure steps from a case to the input of the network, named in an experiment and part of its bundle."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -28,13 +28,13 @@ class Channels(StepSettings):
     keep: tuple[str, ...] = Field(min_length=1)
 
     def apply(self, volume: Volume) -> Volume:
-        """Select; raises `UserError` for a channel that the case does not have."""
+        """Select; raises `UserError` for a channel that the case lacks."""
         index = [self._find(name, volume.channels) for name in self.keep]
         return replace(volume, image=volume.image[..., index], channels=self.keep)
 
     @staticmethod
     def _find(name: str, channels: Sequence[str]) -> int:
-        """Return the channel of this very name, or else the only one that is the same sequence."""
+        """Return the channel of this name, or else the only channel of the same sequence."""
         if name in channels:
             return list(channels).index(name)
         same = [index for index, each in enumerate(channels) if sequence_of(each) == sequence_of(name)]
@@ -52,7 +52,7 @@ class Neighbors(StepSettings):
     reach: int = Field(default=1, ge=1, le=5)
 
     def apply(self, volume: Volume) -> Volume:
-        """Stack; the channels of the neighbor at distance d are named with it: `flair-1`, `flair`, `flair+1`."""
+        """Stack; the names of the neighbors' channels contain their distance: `flair-1`, `flair`, `flair+1`."""
         count = volume.image.shape[0]
         offsets = range(-self.reach, self.reach + 1)
         check_size(volume.image.shape[:3], len(volume.channels) * len(offsets))
@@ -104,11 +104,11 @@ def preprocess(case: Case, steps: tuple[Step, ...]) -> Volume:
     """Make the input of the network from a case; training and serving use this same function.
 
     Args:
-        case: As a reader returned it.
+        case: Case as returned by a reader.
         steps: The experiment's steps, in order.
 
     Returns:
-        The volume in the network's geometry, with the way back in `moves`.
+        The volume in the network's geometry, with its geometry changes in `moves`.
     """
     volume = unprocessed(case)
     for step in steps:
@@ -117,18 +117,18 @@ def preprocess(case: Case, steps: tuple[Step, ...]) -> Volume:
 
 
 def unprocessed(case: Case) -> Volume:
-    """Return a case before its first step."""
+    """Return the input of the first step for a case."""
     return Volume(case.image.astype(np.float32), case.mask, case.channels, case.spacing_mm, case=case)
 
 
 def renamed(labels: Iterable[int], steps: Sequence[Step]) -> set[int]:
-    """Return the label values that `steps` leave of `labels`, without the background."""
+    """Return the label values of `labels` after `steps`, without the background."""
     table = rename_labels(np.arange(256, dtype=np.uint8), tuple(steps))
     return {int(table[label]) for label in labels} - {0}
 
 
 def renamed_tissues(labels: Mapping[int, str], steps: Sequence[Step]) -> dict[int, str]:
-    """Return the names of labels by the values that `steps` give them; without those that several labels become."""
+    """Return the names of labels by their values after `steps`, without values that several labels share."""
     table = rename_labels(np.arange(256, dtype=np.uint8), tuple(steps))
     names: dict[int, list[str]] = {}
     for label, name in labels.items():
@@ -137,7 +137,7 @@ def renamed_tissues(labels: Mapping[int, str], steps: Sequence[Step]) -> dict[in
 
 
 def rename_labels(mask: NDArray[np.uint8], steps: tuple[Step, ...]) -> NDArray[np.uint8]:
-    """Return an original mask, in its own geometry, with the label values that `steps` give it."""
+    """Return an original mask, in its own geometry, with the label values after `steps`."""
     for step in steps:
         if isinstance(step, LabelMap):
             mask = step.rename(mask)

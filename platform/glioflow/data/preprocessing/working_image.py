@@ -11,7 +11,7 @@ from glioflow.data.case import Case
 from glioflow.data.preprocessing.geometry import Resize, Window
 from glioflow.errors import TooLarge, UserError
 
-# Of an image after a step: four channels of 512 x 512 x 512.
+# Largest number of values in an image after a step: four channels of 512 x 512 x 512.
 MAX_VALUES = 2**29
 
 
@@ -23,9 +23,9 @@ class Volume:
         image: (S, H, W, C) float32.
         mask: (S, H, W) uint8 labels, or None.
         channels: Names of the C channels.
-        spacing_mm: Distance of neighbors along S, H, W; None where unknown.
+        spacing_mm: Distance of neighbors along S, H, W; None if unknown.
         moves: The changes of geometry so far, in order, which `geometry.restore` undoes.
-        case: The case before any step, for steps that need more than its arrays; None where there is none.
+        case: The case before any step, for steps that need more than its arrays; None if there is none.
     """
 
     image: NDArray[np.float32]
@@ -39,7 +39,7 @@ class Volume:
         """Return the volume after a geometry change.
 
         Raises:
-            TooLarge: If it would have more than `MAX_VALUES`; nothing is made then.
+            TooLarge: If it would have more than `MAX_VALUES`; checked before allocating.
         """
         check_size(move.after, len(self.channels))
         mask = None if self.mask is None else move.apply(self.mask)
@@ -47,7 +47,7 @@ class Volume:
 
 
 def check_size(shape: tuple[int, ...], channels: int) -> None:
-    """Refuse an image of this shape (S, H, W) and number of channels, before it is made.
+    """Refuse an image of this shape (S, H, W) and number of channels if it is too large, before it is made.
 
     Raises:
         TooLarge: If it would have more than `MAX_VALUES`.
@@ -65,7 +65,7 @@ class StepSettings(BaseModel):
 
 
 def to_levels(image: NDArray[np.float32], step: str) -> NDArray[np.uint8]:
-    """Return an image in [0, 1] at 256 levels; raises `UserError` with the step's name where it is not in [0, 1]."""
+    """Return an image in [0, 1] at 256 levels; raises `UserError` with the step's name if it is not in [0, 1]."""
     if image.size and (image.min() < -1e-6 or image.max() > 1 + 1e-6):
         raise UserError(
             f"the step {step!r} needs images in [0, 1]",

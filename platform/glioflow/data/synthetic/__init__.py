@@ -1,1 +1,1 @@
-"""Synthetic cohorts, written to disk as the real ones are."""
+"""Synthetic cohorts, written to disk in the layouts of real ones."""

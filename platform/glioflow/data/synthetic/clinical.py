@@ -33,11 +33,11 @@ class Patient:
     """One invented person.
 
     Attributes:
-        index: Position in the cohort; seeds the case's voxels.
+        index: Position in the cohort, which seeds the case's voxels.
         tumor: The tumor in the images.
         age_years: At diagnosis.
-        survival_days: From diagnosis to death, whether or not it was observed.
-        follow_up_days: Until the end of follow-up.
+        survival_days: Days from diagnosis to death, whether or not it was observed.
+        follow_up_days: Days until the end of follow-up.
         missing: Sequences never taken, among `pre` and `post`.
     """
 
@@ -58,7 +58,7 @@ def invent_patients(rng: np.random.Generator, count: int, *, mean_age: float, me
     """Invent `count` patients; three in ten die during follow-up, at least one does, and at least one does not."""
     irregularity = rng.permutation((np.arange(count) + rng.uniform(0, 1, count)) / count)
     age = np.clip(rng.normal(mean_age, 12, count), 18, 85)
-    # A year of age raises the hazard by 8 %, near the 6 % of lower-grade gliomas; 110 patients are enough to see it.
+    # A year of age raises the hazard by 8 %, near the 6 % of lower-grade gliomas; 110 patients suffice to detect it.
     risk = 1.5 * (irregularity - 0.5) / 0.29 + 0.9 * (age - mean_age) / 12
     survival = median_days * (rng.exponential(1 / np.log(2), count) * np.exp(-risk)) ** 0.7
     follow_up = rng.uniform(0.15, 1.0, count)
@@ -111,14 +111,14 @@ def lgg_tables(
     for patient, name in zip(patients, names, strict=True):
         key = name.rsplit("_", 1)[0]
         codes = {column: str(rng.integers(1, 4)) for column in LGG_COLUMNS[1:]}
-        # The most irregular tumors are mostly of RNA cluster 2, as Buda et al. report for the real ones.
+        # The most irregular tumors are mostly of RNA cluster 2, as Buda et al. report.
         irregular = patient.tumor.irregularity > 0.7
         codes["RNASeqCluster"] = "2" if rng.uniform() < (0.75 if irregular else 0.1) else str(rng.choice([1, 3, 4]))
         codes["MethylationCluster"] = str(rng.integers(1, 6))
         codes["neoplasm_histologic_grade"] = str(1 + int(rng.uniform() < 0.3 + 0.4 * patient.tumor.irregularity))
         codes |= {"tumor_tissue_site": "1", "race": "3", "ethnicity": "2", "gender": str(rng.integers(1, 3))}
         codes["age_at_initial_pathologic"] = str(round(patient.age_years))
-        # Follow-up in this table ends earlier than in the outcomes: some who died later are alive in it.
+        # Follow-up in this table ends earlier than in the outcomes: some patients who died later are alive in it.
         codes["death01"] = str(int(patient.survival_days <= 0.93 * patient.follow_up_days))
         row = {column: "" if rng.uniform() < _GAPS.get(column, 0.01) else code for column, code in codes.items()}
         row["death01"] = codes["death01"] if rng.uniform() > 0.04 else ""

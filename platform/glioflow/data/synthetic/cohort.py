@@ -1,4 +1,4 @@
-"""Invented cohorts, written as the real ones lie on disk. Draws neither anatomy nor tables itself."""
+"""Invented cohorts, written in the layouts of real ones. Draws neither anatomy nor tables itself."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ MapCases = Callable[[Callable[[NamedPatient], int], Iterable[NamedPatient]], Ite
 
 
 class Synthesized(TypedDict):
-    """A cohort that was written: its folder, its number of patients, and their slices in all."""
+    """A written cohort: its folder, number of patients, and total number of slices."""
 
     path: str
     patients: int
@@ -42,10 +42,10 @@ def synthesize_lgg(
 
     Args:
         out: Folder to make; it appears complete or not at all.
-        patients: How many, one case each.
-        seed: The same seed, size and slices give the same bytes, however many processes draw them.
+        patients: Number of patients, one case each.
+        seed: The same seed, size and slices give the same bytes, for any number of processes.
         size: Side of a slice in pixels.
-        slices: Fewest and most slices of a case.
+        slices: Smallest and largest number of slices of a case.
         map_cases: `map`, or a function like it that distributes the calls over processes.
 
     Raises:
@@ -77,7 +77,7 @@ def synthesize_brats(
 
     Args:
         out: Folder to make; it appears complete or not at all.
-        patients: How many, one case each.
+        patients: Number of patients, one case each.
         seed: As in `synthesize_lgg`.
         size: Side of an axial slice in voxels; the head keeps its size in millimeters.
         slices: Slices of every case.
@@ -135,14 +135,14 @@ def _write_brats_case(root: Path, seed: int, shape: tuple[int, int, int], case: 
     for sequence in BRIGHTNESS:
         volume = render(rng, phantom, sequence, texture) * rng.uniform(300, 1500)
         _write_nifti(folder / f"{name}_{sequence}.nii.gz", np.where(brain, volume + 1, 0).astype(np.int16))
-    # In the real cohort this one mask has kept its name in another data set.
+    # In the real cohort, this mask kept its name from another data set.
     mask = "W39_1998.09.19_Segm.nii" if name == "BraTS20_Training_355" else f"{name}_seg.nii.gz"
     _write_nifti(folder / mask, phantom.tumor)
     return shape[0]
 
 
 def _write_nifti(path: Path, volume: NDArray[np.generic]) -> None:
-    """Write (S, H, W) as BraTS does: file axes left, posterior, superior; 240 x 240 x 155 mm whatever the size."""
+    """Write (S, H, W) as BraTS does: file axes left, posterior, superior; 240 x 240 x 155 mm for any size."""
     step = np.array([240 / volume.shape[2], 240 / volume.shape[1], 155 / volume.shape[0]])
     affine = np.diag([-step[0], -step[1], step[2], 1.0])
     affine[1, 3] = 239

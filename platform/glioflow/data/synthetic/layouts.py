@@ -1,4 +1,4 @@
-"""Tiny copies of public data sets: names, folders and data types as published, invented contents."""
+"""Tiny imitations of public data sets: names, folders and data types as published, with invented contents."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from glioflow.data.synthetic.phantom import TumorPlan, draw_phantom, render, smo
 from glioflow.errors import UserError, unknown_name
 
 SLICES = 12
-# How the labels of a drawn tumor, 1 core, 2 edema, 4 enhancing, are numbered in a scheme; every second part of the
+# Numbers of the labels of a drawn tumor (1 core, 2 edema, 4 enhancing) in a scheme; every second part of the
 # core has the number after it.
 _NUMBERS: Mapping[str, tuple[Mapping[int, int], int]] = {
     "tumor": ({1: 1, 2: 1, 4: 1}, 1),
@@ -36,9 +36,9 @@ class Example:
     Attributes:
         cases: Values of the fields in its paths, for each case.
         image: Path of an image, with the fields and `{what}`.
-        names: What the files of each sequence are called.
-        masks: Paths of its kinds of masks.
-        scheme: How its labels are numbered.
+        names: Names of the files of each sequence.
+        masks: Paths of each kind of mask.
+        scheme: Numbering of its labels.
         files: Further files, such as `dataset.json`, with their text.
         stacked: Whether the sequences are the fourth axis of one file.
     """
@@ -176,14 +176,14 @@ EXAMPLES: Mapping[str, Example] = {
 def synthesize_layout(
     name: str, out: Path, *, patients: int | None = None, seed: int = 0, size: int = 32
 ) -> tuple[int, int]:
-    """Write a tiny copy of a public data set.
+    """Write a tiny imitation of a public data set.
 
     Args:
         name: Key in `EXAMPLES`.
         out: Folder to make; it appears complete or not at all.
-        patients: How many persons; None takes the two or three cases whose names were seen.
+        patients: Number of persons; None uses the two or three cases with known names.
         seed: The same seed gives the same voxels.
-        size: Side of a slice in pixels; a case has `SLICES`.
+        size: Side of a slice in pixels; a case has `SLICES` slices.
 
     Returns:
         The numbers of its persons and of its cases.
@@ -207,8 +207,8 @@ def synthesize_layout(
 
 
 def _numbered(case: str, patients: int) -> tuple[Mapping[str, str], ...]:
-    """Return cases of so many persons, named as `case` with other numbers in place of the longest one of its person."""
-    pattern = re.compile(r"(?<!Brats)(?<!Brats1)\d+")  # which a year follows
+    """Return cases of `count` persons, named like `case` with other numbers in place of its person's longest number."""
+    pattern = re.compile(r"(?<!Brats)(?<!Brats1)\d+")  # not the year after these names
     person = _more({"case": case})["person"]
     numbers = list(pattern.finditer(person)) or list(pattern.finditer(case))
     longest = max(numbers, key=lambda match: (len(match[0]), match.start()))
@@ -217,7 +217,7 @@ def _numbered(case: str, patients: int) -> tuple[Mapping[str, str], ...]:
 
 
 def _more(fields: Mapping[str, str]) -> dict[str, str]:
-    """Return the fields of a case with its person and visit: what stands before and after the first underscore."""
+    """Return the fields of a case with its person and visit: the parts before and after the first underscore."""
     case = fields["case"]
     end = "_Timepoint" if "_Timepoint" in case else "_"
     person, _, _ = case.partition(end)

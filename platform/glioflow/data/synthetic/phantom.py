@@ -1,4 +1,4 @@
-"""Brain-like phantoms: tissue and tumor as labels, and their image in a sequence. Knows no file and no table."""
+"""Brain-like phantoms: tissue and tumor as labels, and their image in a sequence. Uses no file and no table."""
 
 from dataclasses import dataclass
 
@@ -57,7 +57,7 @@ def draw_phantom(rng: np.random.Generator, shape: tuple[int, int, int], plan: Tu
     Args:
         rng: Source of every choice.
         shape: (S, H, W) in voxels.
-        plan: The tumor in it.
+        plan: The tumor to draw.
         head: Draw scalp and bone too; False draws the brain alone, as after skull stripping.
     """
     z, y, x = _coordinates(shape)
