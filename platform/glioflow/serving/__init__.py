@@ -1,1 +1,1 @@
-"""The Ray Serve graph around `prediction`, its inputs, answers and limits."""
+"""The Ray Serve graph for predictions: inputs, answers and limits."""

@@ -1,6 +1,6 @@
-"""The endpoint on Ray Serve: a gateway that checks and decodes, and a predictor that holds one whole version.
+"""The endpoint on Ray Serve: a gateway that checks and decodes, and a predictor that holds one version.
 
-A third deployment takes no requests: its one replica follows the registry's aliases.
+A third deployment takes no requests; its only replica follows the registry's aliases.
 """
 
 import asyncio
@@ -34,13 +34,13 @@ from glioflow.serving.versions.loaded import NoChampion, Versions, Wanted, find_
 from glioflow.serving.versions.registry_watcher import watch
 from glioflow.tracking.addresses import STARTING_S
 
-PROBES = 64  # requests without a study, which are answered at once
+PROBES = 64  # requests without a study, answered at once
 AT_ONCE = 8  # studies in one predictor: while one is in the network, others are preprocessed and measured
 
 
 @serve.deployment(name="predictor", health_check_period_s=5, health_check_timeout_s=30)
 class PredictorReplica:
-    """Network, features and survival stage of one version: no answer is half of one and half of another."""
+    """Network, features and survival stage of one version, so that no answer mixes two versions."""
 
     def __init__(self, settings: ServeSettings) -> None:
         silence()
@@ -51,12 +51,12 @@ class PredictorReplica:
         self._admission = Admission(AT_ONCE, settings.limits.queued, values=values_in_memory())
         self._answering = Answering(self._versions, batcher, log, seed=os.getpid())
         self._swaps: set[asyncio.Task[None]] = set()
-        self._missing: NoChampion | None = None  # why there is no version yet; the watcher brings the first
+        self._missing: NoChampion | None = None  # reason for having no version yet; the watcher sets the first
 
     async def reconfigure(self, config: JsonObject) -> None:
         """Apply `config`; a replica that already answers keeps answering meanwhile."""
         wanted = Wanted.model_validate(config)
-        if wanted.champion is None:  # deployed from a file that names only the model
+        if wanted.champion is None:  # the deployed file names only the model
             try:
                 wanted = await asyncio.to_thread(find_wanted, wanted.name, wanted.trial, patience_s=STARTING_S)
             except NoChampion as error:
@@ -81,7 +81,7 @@ class PredictorReplica:
             self._missing = NoChampion(str(error))
 
     async def _adopt(self, wanted: Wanted) -> None:
-        """Load and check in a thread that ends, and its OpenMP threads with it: see `Batcher`."""
+        """Load and check in a thread that ends together with its OpenMP threads; see `Batcher`."""
         pool = ThreadPoolExecutor(1, "adopt")
         try:
             await asyncio.get_running_loop().run_in_executor(pool, self._versions.adopt, wanted)
@@ -89,16 +89,16 @@ class PredictorReplica:
             pool.shutdown(wait=False)
 
     def __del__(self) -> None:
-        """End in order: Serve calls this when it stops a replica."""
+        """Shut down cleanly; Serve calls this when it stops a replica."""
         self._answering.close()
 
     def check_health(self) -> None:
-        """Fail where no version is loaded."""
+        """Fail if no version is loaded."""
         if self._versions.champion is None and self._missing is None:
             raise RuntimeError("no model is loaded")
 
     async def card(self) -> ModelCard | NoChampion:
-        """Return the card of what is served."""
+        """Return the card of the served model."""
         return self._missing or self._answering.card()
 
     async def predict(self, case: Case, clinical: Mapping[str, object], **wanted: Any) -> Reply | UserError:
@@ -111,7 +111,7 @@ class PredictorReplica:
 
 
 def _use_threads(settings: ServeSettings) -> None:
-    """Give torch its cores: Ray leaves one thread for each CPU that an actor reserves."""
+    """Set torch's number of threads; Ray sets it to the CPUs that an actor reserves."""
     import torch
 
     torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // settings.max_replicas))
@@ -124,7 +124,7 @@ class _Remote:
         self._handle = handle
 
     async def predict(self, case: Case, clinical: Mapping[str, object], **wanted: Any) -> Reply | UserError:
-        for _ in range(2):  # a study that ends a replica may end another one, and no third
+        for _ in range(2):  # a study that crashes a replica may crash one more, but no third
             try:
                 return await self._ask(self._handle.predict.remote(case, clinical, **wanted))  # type: ignore[no-any-return]
             except RayActorError:
@@ -141,7 +141,7 @@ class _Remote:
         try:
             result = await answer
         except asyncio.CancelledError:
-            answer.cancel()  # nobody waits for it any more
+            answer.cancel()  # no caller waits for it any more
             raise
         except RayTaskError:
             raise
@@ -152,13 +152,13 @@ class _Remote:
         return result
 
 
-# On the head node: the dashboard, through which Serve is configured, may listen on loopback there.
+# On the head node, because the dashboard, which configures Serve, may listen only on loopback there.
 _ON_THE_HEAD = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}
 
 
 @serve.deployment(name="watcher", num_replicas=1, ray_actor_options=_ON_THE_HEAD)
 class Watcher:
-    """The only process that changes which version the predictors serve, however the graph was deployed."""
+    """The only process that changes the predictors' version, however the graph was deployed."""
 
     def __init__(self, settings: ServeSettings) -> None:
         silence()
@@ -182,18 +182,18 @@ class Gateway:
         silence()
         start_log("gateway")
         quiet_libraries()
-        clean_up()  # what a gateway that was killed has left
+        clean_up()  # files of killed gateways
         self._predictor, self._settings = predictor, settings
 
     def __serve_build_asgi_app__(self) -> Any:
-        """Return the application that Serve puts behind the address."""
+        """Return the application that Serve runs at the address."""
         name = serve.get_replica_context().replica_tag
         feedback = Feedback(per_day=self._settings.feedback_per_day)
         return make_api(_Remote(self._predictor), self._settings, Metrics(name), feedback=feedback)
 
 
 def __getattr__(name: str) -> Any:
-    """Give `app`, the graph that `serve build` makes `deploy/serve.yaml` of; built when it is asked for."""
+    """Build `app` on first access: the graph from which `serve build` makes `deploy/serve.yaml`."""
     if name == "app":
         silence()  # the token may be given as a file
         return build(ServeSettings(token_sha256=digest_of(None), max_replicas=4, max_gateways=2))
@@ -202,12 +202,12 @@ def __getattr__(name: str) -> Any:
 
 def build(settings: ServeSettings) -> Any:
     """Return the graph; the settings are the `args` of a Serve application."""
-    # Ray's decorators make deployments of the classes, which type checkers cannot see.
+    # Ray's decorators turn the classes into deployments, which type checkers cannot see.
     gateway, predictor, watcher = cast(Any, Gateway), cast(Any, PredictorReplica), cast(Any, Watcher)
     asked = predictor.options(
         user_config=Wanted(name=settings.name, trial=settings.trial).model_dump(mode="json"),
         ray_actor_options={"num_cpus": settings.cpus, "num_gpus": settings.gpus},
-        # The replica itself takes no more studies than it may, so that probes and cards never wait behind them.
+        # The replica itself limits the studies, so that probes and cards never wait behind them.
         max_ongoing_requests=AT_ONCE + settings.limits.queued + PROBES,
         max_queued_requests=settings.limits.queued,
         **_scaling(settings.replicas, settings.max_replicas, AT_ONCE / 2),

@@ -1,6 +1,6 @@
-"""What `glioflow page` runs: the page on a port of its own, which passes questions on to an endpoint, with its token.
+"""The server of `glioflow page`: the page on its own port, which forwards requests to an endpoint with its token.
 
-The token opens the endpoint's answers to those who reach the page. Feedback needs the token from the person who sends.
+The token gives everyone who reaches the page access to the endpoint. Sending feedback requires the sender's own token.
 """
 
 import asyncio
@@ -25,18 +25,18 @@ DEFAULT_ENDPOINT = "http://127.0.0.1:8000"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PASSED_ON = ("content-type", "accept", "authorization", "x-request-id")
 _PASSED_BACK = ("content-type", "content-disposition", "retry-after", "x-request-id")
-# Of the endpoint's routes; a path with dots could be that of another route, which must not get the page's token.
+# Forwarded routes; a path with dots could reach another route, which must not get the page's token.
 _ROUTE = re.compile(r"[\w-]+(/[\w-]+)*", re.ASCII)
 _BLOCK = 1 << 20
 _CONNECT_S, _ANSWER_S = 5, 300
 
 
 def make_page(endpoint: str, *, hosts: tuple[str, ...] | None = None) -> FastAPI:
-    """Return the application: the page, and the endpoint's `/v1/` behind it.
+    """Return the application: the page, and the endpoint's `/v1/`.
 
     Args:
         endpoint: URL of the endpoint.
-        hosts: Names under which the page may be asked for; None takes every name. See `ServeSettings.hosts`.
+        hosts: Allowed host names of the page; None allows every name. See `ServeSettings.hosts`.
     """
     app = FastAPI(title="GlioFlow page", docs_url=None, redoc_url=None, openapi_url=None)
     add_page(app)
@@ -71,7 +71,7 @@ def make_page(endpoint: str, *, hosts: tuple[str, ...] | None = None) -> FastAPI
 
 
 class _SameSite:
-    """ASGI middleware that keeps pages of strangers from asking through a person's browser."""
+    """ASGI middleware that refuses requests from foreign pages in a user's browser."""
 
     def __init__(self, app: ASGIApp, hosts: tuple[str, ...] | None) -> None:
         self.app, self.hosts = app, hosts
@@ -89,7 +89,7 @@ class _SameSite:
 
 
 def _ask(method: str, url: str, headers: dict[str, str], body: IO[bytes]) -> Response:
-    """Send a request to the endpoint and return its answer, or what is wrong with the way there."""
+    """Send a request to the endpoint and return its answer, or an error about the connection."""
     import requests
 
     size = body.tell()
@@ -122,7 +122,7 @@ def page_forever(
         port: To listen on.
         endpoint: URL of the endpoint it asks.
         say: Called with the page's address.
-        allowed: Further names under which the page may be asked for.
+        allowed: Further allowed host names.
 
     Raises:
         UserError: If the port is taken, or `endpoint` is not a URL.
@@ -141,5 +141,5 @@ def _is_url(endpoint: str) -> bool:
     try:
         parts = urlsplit(endpoint)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # no port can have such a number, or a bracket stays open
+    except ValueError:  # an invalid port, or an unclosed bracket
         return False

@@ -13,7 +13,7 @@ def free_port() -> int:
 
 
 def check_port(host: str, port: int) -> None:
-    """Raise `UserError` where the port cannot be listened on."""
+    """Raise `UserError` if the port cannot be listened on."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,4 +1,4 @@
-"""Starting and ending the endpoint from a terminal, and reporting what happens to it."""
+"""Start and stop of the endpoint from a terminal, with reports of its events."""
 
 import logging
 import os
@@ -27,7 +27,7 @@ _START_S, _ANSWER_S = 300, 60
 
 
 class ServedModel(ModelId):
-    """Which model is served, and where."""
+    """The served model and its address."""
 
     url: str
 
@@ -41,14 +41,14 @@ def serving(
     settings: ServeSettings | None = None,
     say: Say | None = None,
 ) -> Iterator[ServedModel]:
-    """Serve the champion of `name` for the length of a block, and whichever version becomes champion meanwhile.
+    """Serve the champion of `name` for the duration of a block, switching to each new champion.
 
     Args:
         name: Of the registered model; None takes the only one.
         host: To listen on.
         port: To listen on.
         settings: Of the endpoint.
-        say: Hears of switches and refusals.
+        say: Called with switches and refusals.
 
     Raises:
         UserError: If there is no champion, the port is taken, or the cluster can never hold the predictors.
@@ -62,7 +62,7 @@ def serving(
     settings = settings.model_copy(update={"name": wanted.name})
     fetch_version(wanted.champion)
     check_port(host, port)
-    os.environ[LIMITS] = settings.limits.model_dump_json()  # for the proxy of a cluster that starts here
+    os.environ[LIMITS] = settings.limits.model_dump_json()  # for the proxy of a cluster started here
     cluster.connect()
     _check_room(settings, cluster.resources())
     logging.getLogger("ray.serve").addFilter(_is_warning)  # serve.start() sets the logger's level and reports itself
@@ -74,7 +74,7 @@ def serving(
     except (RayActorError, GetTimeoutError) as error:
         reason = "another process took the port, or too much runs on this machine; try again"
         raise RunFailed(f"Serve's proxy did not start at {host}:{port}: {reason}") from error
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # serve.start() had set its own
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # serve.start() had changed it
     ended = threading.Event()
     reporter = threading.Thread(target=_report, args=(settings.watch_s, ended, say or _quiet), daemon=True)
     try:
@@ -91,7 +91,7 @@ def serving(
 
 
 def _check_room(settings: ServeSettings, have: Mapping[str, float]) -> None:
-    """Refuse predictors that a cluster can never hold; raises `UserError` with the numbers."""
+    """Refuse predictors that do not fit on the cluster; raises `UserError` with the numbers."""
     if settings.gpus > 1 and settings.gpus % 1:
         raise UserError("--gpus must be a whole number above 1", settings.gpus, hint="a fraction shares one GPU")
     for name, each in (("CPU", settings.cpus), ("GPU", settings.gpus)):
@@ -113,7 +113,7 @@ def _wait_until_running() -> None:
         if application is not None and application.status == "RUNNING":
             return
         if application is not None and application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
-            # That of a deployment says why; the application's only names the deployment.
+            # The deployment's message states the reason; the application's only names the deployment.
             messages = [application.message, *(each.message for each in application.deployments.values())]
             lines = [line.strip() for text in messages for line in text.splitlines() if line.strip()]
             raise RunFailed(f"the endpoint did not come up: {lines[-1] if lines else application.status}")
@@ -122,7 +122,7 @@ def _wait_until_running() -> None:
 
 
 def _wait_until_answered(host: str, port: int) -> None:
-    """Wait for one answer over the way that callers take, which a proxy of the network or a firewall may cut."""
+    """Wait for one answer on the callers' path, which a network proxy or firewall may block."""
     import requests
 
     address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
@@ -143,13 +143,13 @@ def _wait_until_answered(host: str, port: int) -> None:
 
 
 def _report(every_s: float, ended: threading.Event, say: Say) -> None:
-    """Report until `ended` what is new: the version that answers, and those that were refused."""
+    """Report changes until `ended`: the version that answers, and refused versions."""
     last_version = ""
     last_refused: dict[str, str] = {}
     while not ended.wait(every_s):
         try:
             card: ModelCard = serve.get_deployment_handle(PREDICTOR, APP).card.remote().result(timeout_s=5)
-        except Exception:  # there may be no replica to ask
+        except Exception:  # there may be no replica
             continue
         version, refused = str(card["model"]["version"]), card["serving"]["refused"]
         if last_version and last_version != version:
@@ -161,7 +161,7 @@ def _report(every_s: float, ended: threading.Event, say: Say) -> None:
 
 
 def _quiet(*_: object) -> None:
-    """Say nothing."""
+    """Ignore messages."""
 
 
 def serve_forever(name: str | None, *, host: str, port: int, say: Say, settings: ServeSettings | None = None) -> None:

@@ -12,17 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from glioflow.errors import UserError
 
-APP = "glioflow"  # the application of Serve
+APP = "glioflow"  # name of the Serve application
 TOKEN = "GLIOFLOW_SERVE_TOKEN"
-# What a value of an image takes while its study is computed: as it was sent, prepared, as probabilities, and copies.
+# Bytes per image value while a study is computed: as sent, prepared, as probabilities, and copies.
 _BYTES_PER_VALUE = 24
-_STUDIES = 4  # of the largest size, for which there is room
+_STUDIES = 4  # studies of the largest size that fit into memory
 
 
 def values_in_memory() -> int:
-    """Return how many values of images may be computed at once, for which half of this machine's memory has room."""
+    """Return how many image values may be computed at once, using half of this machine's memory."""
     total = psutil.virtual_memory().total
-    with contextlib.suppress(OSError, ValueError):  # of a container, `max` where it has no limit
+    with contextlib.suppress(OSError, ValueError):  # a container's limit, `max` if it has none
         total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return int(min(total // 2 // _BYTES_PER_VALUE, _STUDIES * 2**28))
 
@@ -119,10 +119,10 @@ class ServeSettings(BaseModel):
 
 
 def check_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the names of `--allow-host` as browsers send them, in lower case.
+    """Return the names of `--allow-host` in lower case, as browsers send them.
 
     Raises:
-        UserError: If one is no name, such as a URL, which no request could match.
+        UserError: If one is not a host name, such as a URL, which no request could match.
     """
     known = tuple(name.lower().rstrip(".") for name in names)
     for given, name in zip(names, known, strict=True):
@@ -133,10 +133,10 @@ def check_names(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def digest_of(token: str | None) -> str | None:
-    """Return the digest of a token, of GLIOFLOW_SERVE_TOKEN without one, or None where there is none either.
+    """Return the digest of a token, by default of GLIOFLOW_SERVE_TOKEN; None if neither is set.
 
     Raises:
-        UserError: If the token or the variable is there and empty: that must not open the endpoint to everybody.
+        UserError: If the token or the variable is set but empty, which must not open the endpoint to everyone.
     """
     token = own_token() if token is None else token.strip()
     if token == "":
@@ -145,11 +145,11 @@ def digest_of(token: str | None) -> str | None:
 
 
 def bearer(token: str) -> str:
-    """Return the header `Authorization` for a token: its bytes in UTF-8, as text that libraries send as these bytes."""
+    """Return the header `Authorization` for a token, encoded so that libraries send the token's UTF-8 bytes."""
     return f"Bearer {token.strip()}".encode().decode("latin-1")
 
 
 def own_token() -> str | None:
-    """Return the token in this process's environment, without the white space around it; None where there is none."""
+    """Return the token in this process's environment, stripped of white space; None if not set."""
     token = os.environ.get(TOKEN)
     return None if token is None else token.strip()

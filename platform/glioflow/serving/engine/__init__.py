@@ -1,1 +1,1 @@
-"""How a loaded version computes: batching, compiled networks, one study to one answer."""
+"""Computation of a loaded version: batching, compiled networks, and the answer for a study."""

@@ -1,4 +1,4 @@
-"""How many studies a process takes, and what becomes of one that nobody waits for. Knows neither Ray nor HTTP."""
+"""Limits the studies of a process and abandons those no longer wanted; independent of Ray and HTTP."""
 
 import asyncio
 import contextvars
@@ -15,40 +15,40 @@ _ABANDONED: contextvars.ContextVar[threading.Event | None] = contextvars.Context
 
 
 class Full(UserError):  # noqa: N818 - what it is
-    """As many studies wait as may."""
+    """The queue of waiting studies is full."""
 
     code = "busy"
 
 
 class Abandoned(Exception):  # noqa: N818 - what it is
-    """Nobody waits for this study any more."""
+    """No caller waits for this study any more."""
 
 
 class Admission:
-    """Threads for so many studies at once; so many more wait in the order in which they came.
+    """Threads for a limited number of studies; a limited number more wait in order of arrival.
 
     Attributes:
-        inside: How many are computed or wait.
+        inside: Number of studies being computed or waiting.
     """
 
     def __init__(self, at_once: int, waiting: int, *, values: int | None = None) -> None:
-        """Take at most `at_once + waiting` studies.
+        """Accept at most `at_once + waiting` studies.
 
         Args:
             at_once: Studies in threads.
-            waiting: Studies that wait for one.
-            values: Of the images of all studies in threads; a larger one is computed alone. None is any number.
+            waiting: Studies that wait for a thread.
+            values: Most image values of all studies in threads; a larger study is computed alone. None is no limit.
         """
         self._most, self._values, self.inside, self._used = at_once + waiting, values, 0, 0
         self._pool = ThreadPoolExecutor(at_once, "study")
         self._turns: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     async def run(self, function: Callable[[], Result], *, values: int = 0) -> Result | Full:
-        """Call a function in a thread; where this is cancelled, it is not begun, or ends at its next `check_wanted`.
+        """Call a function in a thread; on cancellation, do not start it, or end it at its next `check_wanted`.
 
         Args:
             function: Without arguments.
-            values: Of its study's image, for which it waits until there is room.
+            values: Number of values of its study's image; it waits until they fit the limit.
         """
         if self.inside >= self._most:
             return Full("the endpoint is busy; try again", f"{self.inside} studies")
@@ -83,7 +83,7 @@ class Admission:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # it had come already
+            if turn.done() and not turn.cancelled():  # its turn had come already
                 self._give_back(values)
             else:
                 self._turns.remove((values, turn))
@@ -109,11 +109,11 @@ class Admission:
 
 
 def current_study() -> threading.Event | None:
-    """Return what is set when nobody waits any more for the study of this thread; None outside of `Admission.run`."""
+    """Return the event set when this thread's study is no longer wanted; None outside of `Admission.run`."""
     return _ABANDONED.get()
 
 
 def check_wanted(abandoned: threading.Event | None) -> None:
-    """Raise `Abandoned` where nobody waits any more."""
+    """Raise `Abandoned` if no caller waits any more."""
     if abandoned is not None and abandoned.is_set():
         raise Abandoned

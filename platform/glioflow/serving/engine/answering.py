@@ -1,4 +1,4 @@
-"""One study to one answer by the version that serves now, with a challenger beside it. Knows neither Ray nor HTTP."""
+"""Answers for studies by the current version, with an optional challenger; independent of Ray and HTTP."""
 
 import random
 import time
@@ -23,15 +23,15 @@ from glioflow.serving.versions.shadow_trial import Comparison, Diary, Watch, agr
 
 Which = Literal["champion", "challenger"]
 
-# A GPU's forward pass takes what half of its free memory holds, up to this many slices of this size.
+# A forward pass on a GPU uses up to half of its free memory, and at most this many slices of this size.
 MAX_GPU_SLICES, SLICE_PIXELS = 256, 256 * 256
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, its mask (S, H, W) and what its labels mean, the facts for metrics, and the probability of tumor.
+    """An answer with its mask (S, H, W), label names, facts for metrics, and the probability of tumor.
 
-    `probability` (S, H, W) is 255 where it is 1, and None where it was not asked for.
+    `probability` (S, H, W) is scaled so that 255 means 1; None if it was not requested.
     """
 
     answer: AnswerJson
@@ -42,10 +42,10 @@ class Reply:
 
 
 class Answering:
-    """What a predictor replica does, without Ray around it."""
+    """The work of a predictor replica, without Ray."""
 
     def __init__(self, versions: Versions, batcher: Batcher, say: Callable[..., None], *, seed: int = 0) -> None:
-        """Answer with what `versions` holds at the time of each request."""
+        """Answer with the versions in `versions` at the time of each request."""
         self.versions, self._batcher, self._say = versions, batcher, say
         self._chances = random.Random(seed)
         self._watch: Watch | None = None
@@ -56,13 +56,13 @@ class Answering:
     def answer(
         self, case: Case, clinical: Mapping[str, object], *, version: Which | None = None, probability: bool = False
     ) -> Reply | UserError:
-        """Answer one study; a user's mistake is returned, not raised: Ray would wrap it.
+        """Answer one study; return a user's mistake instead of raising it, because Ray would wrap it.
 
         Args:
             case: The study.
             clinical: Clinical values by name.
-            version: Which of the loaded versions answers; None lets the trial of a challenger decide.
-            probability: Whether the probability of tumor is wanted, too.
+            version: The loaded version that answers; None lets the trial of a challenger decide.
+            probability: Whether to return the probability of tumor too.
         """
         if version is not None:
             return self._ask_for(version, case, clinical, probability)
@@ -72,7 +72,7 @@ class Answering:
         if challenger and watch and watch.goes_to(chance, watch.trial.canary):
             try:
                 reply = self._ask(challenger, case, clinical, probability=probability)
-            except Exception:  # whatever fails in a challenger or is refused by it, the champion answers
+            except Exception:  # if a challenger fails or refuses, the champion answers
                 gave_up = True
             else:
                 self._beside(watch, champion, case, reply, challenger_answered=True)
@@ -100,12 +100,12 @@ class Answering:
             return error
 
     def close(self) -> None:
-        """End the background work; the trial of a challenger is recorded then."""
+        """End the background work, and record the trial of a challenger."""
         self._aside.shutdown(wait=False, cancel_futures=True)
         self.diary.close()
 
     def card(self) -> ModelCard:
-        """Return all that is known of what is served."""
+        """Return all facts about the served versions."""
         served = self.versions.champion
         assert served is not None
         description, survival = served.predictor.description, served.predictor.survival
@@ -168,7 +168,7 @@ class Answering:
         return self._watch
 
     def _beside(self, watch: Watch, other: Served, case: Case, reply: Reply, *, challenger_answered: bool) -> None:
-        """Ask the other version too, after the answer, one study at a time; not where some are waiting."""
+        """Ask the other version too, after the answer, one study at a time; skip this if studies are waiting."""
         if self._asides >= 4:
             return
         self._asides += 1
@@ -177,7 +177,7 @@ class Answering:
             began = time.perf_counter()
             try:
                 labels = self._ask(other, case, {}).labels
-            except Exception:  # a challenger's failure is counted; nobody waits for it
+            except Exception:  # count the challenger's failure; no caller waits for it
                 if not challenger_answered:
                     watch.failed()
                 return
@@ -198,11 +198,11 @@ def as_bytes(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def pixels_per_pass() -> int:
-    """Return how many pixels, of all slices together, one forward pass may take on this machine's device."""
+    """Return the most pixels, over all slices, for one forward pass on this machine's device."""
     import torch
 
     if not torch.cuda.is_available():
         return CPU_PIXELS
     free, _ = torch.cuda.mem_get_info()
-    slices = int(free / 2 / (256 * 2**20))  # some 256 MiB a slice and forward pass
+    slices = int(free / 2 / (256 * 2**20))  # about 256 MiB per slice in a forward pass
     return max(CPU_PIXELS, min(MAX_GPU_SLICES, slices) * SLICE_PIXELS)

@@ -1,4 +1,4 @@
-"""Dynamic batching: slices of several requests in one forward pass. Knows neither Ray nor HTTP."""
+"""Dynamic batching: slices of several requests in one forward pass; independent of Ray and HTTP."""
 
 import threading
 from collections import deque
@@ -44,45 +44,45 @@ class _Item:
 
 
 class Batcher:
-    """One thread that runs networks; what has arrived while it ran goes into the next pass, nothing waits for company.
+    """One thread that runs networks; slices that arrive during a pass go into the next, without further waiting.
 
-    Every pass is shared out evenly between the studies that fit together, so that a lone slice does not stand behind a
+    Every pass is shared evenly between the studies that fit together, so that a single slice does not wait for a
     long study.
     """
 
     def __init__(self, max_pixels: int) -> None:
-        """Batch slices of up to `max_pixels` together; the thread starts with the first call.
+        """Batch slices of up to `max_pixels` in total; the thread starts with the first call.
 
-        It is the only one that may run networks: a second team of OpenMP threads in a process makes both sleep
-        between layers, and a lone slice takes twice as long.
+        Only this thread may run networks: a second team of OpenMP threads in a process makes both sleep
+        between layers, and a single slice takes twice as long.
         """
         self.max_pixels = max_pixels
-        self.passes: deque[tuple[int, int]] = deque(maxlen=256)  # (slices, requests) of the last ones
+        self.passes: deque[tuple[int, int]] = deque(maxlen=256)  # (slices, requests) of the last passes
         self._waiting: deque[_Item] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
     @property
     def queued(self) -> int:
-        """Studies whose slices are not all done."""
+        """Number of studies with unfinished slices."""
         return len(self._waiting)
 
     def __call__(
         self, owner: object, run: Run, image: NDArray[np.floating[Any]], *, whole: bool = False
     ) -> NDArray[np.float32]:
-        """Run an image, together with others of the same owner and slice size.
+        """Run an image, batched with others of the same owner and slice size.
 
         Args:
             owner: Of the network; images of different owners never share a pass.
             run: (n, h, w, C) to (n, h, w, K), slice by slice.
             image: (S, h, w, C).
-            whole: Never cut, as for a network of volumes.
+            whole: Never split, as for a 3D network.
 
         Returns:
             (S, h, w, K).
 
         Raises:
-            Abandoned: If nobody waits for the study of this thread any more.
+            Abandoned: If no caller waits for this thread's study any more.
         """
         item = _Item(owner, run, image, whole, current_study())
         with self._changed:
@@ -110,7 +110,7 @@ class Batcher:
                 for item, _ in chosen:
                     if item.future.done():
                         self._waiting.remove(item)
-                self._waiting.rotate(-1)  # other owners and sizes have their turn
+                self._waiting.rotate(-1)  # give other owners and sizes a turn
 
     def _drop_abandoned(self) -> None:
         for item in [each for each in self._waiting if each.abandoned is not None and each.abandoned.is_set()]:
@@ -122,7 +122,7 @@ class Batcher:
             parts = [item.image[item.done : item.done + count] for item, count in chosen]
             block = parts[0] if len(parts) == 1 else np.concatenate(parts)
             result = chosen[0][0].run(block)
-        except Exception as error:  # whatever it is, it is for those who asked
+        except Exception as error:  # passed on to the callers
             for item, _ in chosen:
                 item.future.set_exception(error)
             return
@@ -137,7 +137,7 @@ class Batcher:
 
 
 def share_out(wanted: list[int], capacity: int) -> list[int]:
-    """Return how much of `capacity` each gets: evenly, and what one does not need goes to the others."""
+    """Split `capacity` evenly; give what one does not need to the others."""
     given = [0] * len(wanted)
     while capacity and any(w > g for w, g in zip(wanted, given, strict=True)):
         open_ones = [k for k, (w, g) in enumerate(zip(wanted, given, strict=True)) if w > g]
@@ -159,7 +159,7 @@ class BatchedPredictor(Predictor):
     batcher: Batcher | None = None
 
     def probabilities(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """Return what `Predictor.probabilities` does."""
+        """Return the same as `Predictor.probabilities`."""
         if self.batcher is None or not image.shape[0]:
             return self._run(image)
         return self.batcher(

@@ -1,4 +1,4 @@
-"""A network of slices whose forward pass OpenVINO computes, with the same weights."""
+"""A 2D network whose forward pass OpenVINO computes, with the same weights."""
 
 # mypy: disallow-subclassing-any=False
 
@@ -20,12 +20,12 @@ Program = Callable[[NDArray[np.float32]], Any]
 class Compiled(nn.Module):
     """Images (B, C, H, W) on the CPU to logits (B, K, H, W), computed by OpenVINO.
 
-    A program is made for each size of slices when it is met first, which takes seconds. Sizes beyond `MAX_SIZES`, and
-    those that cannot be compiled though the first could, are computed by the network itself.
+    Each new slice size is compiled at its first use, which takes seconds. Sizes beyond `MAX_SIZES`, and
+    later sizes that cannot be compiled, are computed by the network itself.
     """
 
     def __init__(self, network: nn.Module, precision: Literal["bf16", "fp32"]) -> None:
-        """Take a 2D network on the CPU, in eval mode.
+        """Wrap a 2D network on the CPU, in eval mode.
 
         Args:
             network: (B, C, H, W) to (B, K, H, W).
@@ -56,8 +56,8 @@ class Compiled(nn.Module):
 
 
 def compile_network(network: nn.Module, size: tuple[int, ...], precision: Literal["bf16", "fp32"]) -> Program:
-    """Return an OpenVINO program of a network for slices (C, H, W): it takes (B, H, W, C) and gives [(B, K, H, W)]."""
-    # OpenVINO reports its use to the internet, at its import already, where it finds this package.
+    """Return a network's OpenVINO program for slices (C, H, W), from (B, H, W, C) to [(B, K, H, W)]."""
+    # OpenVINO sends telemetry over the internet, even at import, if this package is installed.
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     import openvino
     from openvino.frontend import FrontEndManager
@@ -66,7 +66,7 @@ def compile_network(network: nn.Module, size: tuple[int, ...], precision: Litera
 
     frontend = FrontEndManager().load_by_framework("pytorch")
     with torch.no_grad(), torch.autocast("cpu", enabled=False), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of traces: the program is of one size, as its trace is
+        warnings.simplefilter("ignore")  # tracing warns about the fixed size, which is intended
         decoder = TorchScriptPythonDecoder(network, example_input=(torch.zeros(2, *size),))
     model = frontend.convert(frontend.load(decoder))
     model.reshape([-1, *size])

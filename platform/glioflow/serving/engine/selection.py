@@ -1,4 +1,4 @@
-"""How a version computes on this machine: the fastest way whose answer to the golden study is that of fp32."""
+"""Choice of the fastest computation on this machine whose answer to the golden study agrees with fp32."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,22 +17,22 @@ from glioflow.serving.engine.batching import BatchedPredictor
 if TYPE_CHECKING:
     import torch
 
-# Of a faster way of computing against fp32, on the golden study; the last is the mean change of a voxel's probability.
+# Limits for a faster computation against fp32 on the golden study; the last is the mean change of voxel probability.
 MIN_DICE, MAX_VOLUME_CHANGE, MAX_PROBABILITY_CHANGE = 0.995, 0.01, 0.01
-# Of this machine against the one where the version was registered, in fp32.
+# Limit for this machine against the one where the version was registered, in fp32.
 MAX_DIFFERENCE = 0.05
 
 
 @dataclass(frozen=True)
 class Engine:
-    """How a version computes.
+    """Settings of a version's computation.
 
     Attributes:
         runtime: `torch` or `openvino`.
         device: Of torch.
         precision: Of the forward pass.
         memory_format: Of the weights.
-        passed_over: Faster ways that were not taken, and why.
+        passed_over: Faster settings that were rejected, and why.
         dice_to_fp32: Between the masks of this precision and of fp32; None where the model does not take the golden
             study, and fp32 is kept.
     """
@@ -46,14 +46,14 @@ class Engine:
 
 
 def choose_engine(predictor: BatchedPredictor, recorded: Mapping[str, Any] | None = None) -> Engine:
-    """Warm a predictor up on the golden study, check its answer, and put it into its fastest way of computing.
+    """Warm a predictor up on the golden study, check its answer, and switch to its fastest computation.
 
     Args:
         predictor: Without a batcher.
-        recorded: What `golden_answer` gave when the version was registered.
+        recorded: Result of `golden_answer` at the version's registration.
 
     Raises:
-        UserError: If the answer is not finite or not of the study's shape, or is another than the recorded one.
+        UserError: If the answer is not finite, not of the study's shape, or differs from the recorded one.
     """
     import torch
 
@@ -74,7 +74,7 @@ def choose_engine(predictor: BatchedPredictor, recorded: Mapping[str, Any] | Non
             predictor.network = _compiled(network, precision) if runtime == "openvino" else network
             fast = _ask(predictor, None)
             dice = None if fast is None else _same(exact, fast)
-        except Exception as error:  # not installed, or a layer that it does not know
+        except Exception as error:  # not installed, or an unsupported layer
             passed_over[f"{runtime} {precision}"] = type(error).__name__
             continue
         if dice is not None:
@@ -87,13 +87,13 @@ def choose_engine(predictor: BatchedPredictor, recorded: Mapping[str, Any] | Non
 
 
 def _get_ready(predictor: BatchedPredictor) -> None:
-    """Compute one slice of each size of the training images: a program of a new size takes seconds to make."""
+    """Compute one slice of each size of the training images, since compiling a new size takes seconds."""
     for size in predictor.description.input_sizes:
         predictor.probabilities(np.zeros((1, *size, len(predictor.description.network_channels)), np.float32))
 
 
 def _faster(device: "torch.device", planar: bool) -> Iterator[tuple[str, Precision]]:
-    """Give what may be faster than torch in fp32, the fastest first (benchmarks/serving.md)."""
+    """Yield settings that may be faster than torch in fp32, the fastest first (benchmarks/serving.md)."""
     from glioflow.evaluation.inference import resolve_precision
 
     fastest = resolve_precision("auto", device)
@@ -136,7 +136,7 @@ def _ask(predictor: BatchedPredictor, recorded: Mapping[str, Any] | None) -> Pre
 
 
 def _same(exact: Prediction, fast: Prediction) -> float | None:
-    """Return Dice between the two masks, None where they or the probabilities differ too much."""
+    """Return Dice between the two masks; None if they or the probabilities differ too much."""
     one, other = exact.segmentation.labels > 0, fast.segmentation.labels > 0
     sizes = int(one.sum()), int(other.sum())
     dice = dice_per_case(one, other)

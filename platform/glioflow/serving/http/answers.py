@@ -1,4 +1,4 @@
-"""Which mask format a request may ask for."""
+"""The mask formats that a request may ask for."""
 
 from typing import get_args
 

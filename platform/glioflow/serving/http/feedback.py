@@ -1,7 +1,7 @@
-"""Corrected masks from callers: quarantined under a pseudonym, and labeled cases for the next training once accepted.
+"""Corrected masks from callers: quarantined under a pseudonym, and used as labeled cases once accepted.
 
-A patient's key is an HMAC with a secret of this home: the same person gets the same key, so that no split can have the
-person on both sides, and nobody can tell who it is. Headers and names of the uploaded files are not kept.
+A patient's key is an HMAC with a secret of this home: the same person gets the same key, so that no split can put the
+person on both sides, and the key does not reveal the person. Headers and names of the uploaded files are not kept.
 """
 
 import fcntl
@@ -61,19 +61,19 @@ class Correction(NamedTuple):
 
 
 class CorrectedMeanwhile(UserError):  # noqa: N818 - what it is
-    """Another correction of the patient came since the study was opened; the endpoint answers 409."""
+    """Another correction of the patient arrived since the study was opened; the endpoint answers 409."""
 
     code = "corrected-meanwhile"
 
 
 class TakesNone(UserError):  # noqa: N818 - what it is
-    """The endpoint has no token, by which it would know who may send corrections; it answers 401."""
+    """The endpoint has no token to check who may send corrections; it answers 401."""
 
     code = "takes-none"
 
 
 class QuotaUsed(UserError):  # noqa: N818 - what it is
-    """As many studies came today as are taken in a day; the endpoint answers 429."""
+    """The daily quota of studies is used up; the endpoint answers 429."""
 
     code = "quota"
 
@@ -87,7 +87,7 @@ class Feedback:
         self.quarantine, self.accepted = self.folder / "quarantine", self.folder / "accepted"
 
     def check_alone(self, patient: str, seconds: float) -> None:
-        """Raise `CorrectedMeanwhile` if a correction of the patient came in the last `seconds` and waits."""
+        """Raise `CorrectedMeanwhile` if a correction of the patient arrived in the last `seconds` and waits."""
         key, since = self.key_of(patient), time.time() - seconds
         came = [entry["received"] for entry in self.entries() if entry["patient"] == key and entry["received"] > since]
         if came:
@@ -102,17 +102,17 @@ class Feedback:
         labels: Mapping[int, str] = _ONE_LABEL,
         correction: Correction = Correction(),  # noqa: B008 - a record that nobody can change
     ) -> str:
-        """Put a labeled study into quarantine and return its number, once a cohort's reader gives it back as it came.
+        """Put a labeled study into quarantine, after checking that a reader reads it unchanged; return its number.
 
         Args:
             case: With its mask.
             patient: The person; only a key is kept.
-            labels: What a mask may hold, and what it means: the model's.
-            correction: Who made it, and of what.
+            labels: The model's labels, which the mask may contain, by meaning.
+            correction: The reader, and the version that was corrected.
 
         Raises:
-            UserError: If it has no mask, or one with another label; or if the home is an object store, where no key of
-                patients is kept.
+            UserError: If it has no mask, or one with another label; or if the home is an object store, where no patient
+                keys are kept.
             QuotaUsed: If today's quota is used up.
         """
         if home_uri() is not None:
@@ -137,7 +137,7 @@ class Feedback:
         return entry
 
     def _came_today(self) -> list[float]:
-        """Return when the studies of the last 24 hours came, those that were accepted or rejected since included."""
+        """Return the arrival times of the last 24 hours' studies, including those accepted or rejected since."""
         path = self.folder / _CAME
         came = [float(time_s) for time_s in atomic.read_json(path)] if path.is_file() else []
         came = came or [entry["received"] for entry in self.entries()]
@@ -145,7 +145,7 @@ class Feedback:
 
     @contextmanager
     def _one_at_a_time(self) -> Iterator[None]:
-        """Keep other gateways of this home out meanwhile, so that no two count the same place of the quota."""
+        """Lock out other gateways of this home, so that no two use the same slot of the quota."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -174,14 +174,14 @@ class Feedback:
         return entry
 
     def entries(self) -> list[FeedbackEntry]:
-        """Return what waits in quarantine, oldest first."""
+        """Return the entries in quarantine, oldest first."""
         records = [_read_entry(path.parent) for path in self.quarantine.glob("[0-9a-f]*/entry.json")]
         return sorted(records, key=lambda record: record["received"])
 
     def accept(self, entry: str) -> Path:
         """Make an entry a labeled case of the cohort `accepted/KIND` and return the case's folder.
 
-        Who corrected it, when, and of which version stays in `corrections/`.
+        The reader, the time and the corrected version are recorded in `corrections/`.
 
         Raises:
             UserError: If there is no such entry.
@@ -189,9 +189,9 @@ class Feedback:
         quarantined = self._find(entry)
         record = _read_entry(quarantined)
         cohort = self._cohort_for(record)
-        # In whichever cohort: corrections of all of them may train one model.
+        # Unique over all cohorts, since one model may train on corrections from all of them.
         numbers = [int(path.name[-8:]) for path in self.accepted.glob(f"*/{record['patient']}_[0-9]*")]
-        # The number stands where an LGG case's name has its date, so that all cases of a person share the patient.
+        # The number takes the place of the date in an LGG case's name, so that all cases of a person share the patient.
         target: Path = cohort / f"{record['patient']}_{max(numbers, default=0) + 1:08d}"
         for path in sorted((quarantined / "case").iterdir()):
             path.rename(path.with_name(path.name.replace(record["patient"], target.name, 1)))
@@ -201,12 +201,12 @@ class Feedback:
         return target
 
     def accepted_cohorts(self) -> list[Cohort]:
-        """Return the accepted cases, a cohort for each kind and meaning of labels."""
+        """Return the accepted cases, as one cohort per kind and label meaning."""
         folders = sorted(self.accepted.iterdir()) if self.accepted.is_dir() else []
         return [open_cohort(folder) for folder in folders if any(path.is_dir() for path in folder.iterdir())]
 
     def accepted_at(self, case_id: str) -> float:
-        """Return when a case was accepted (POSIX, s); 0 of one that was accepted by version 0.1."""
+        """Return when a case was accepted (POSIX, s); 0 if version 0.1 accepted it."""
         path = self._record_of(case_id)
         return float(atomic.read_json(path)["accepted"]) if path.is_file() else 0.0
 
@@ -214,7 +214,7 @@ class Feedback:
         return self.folder / "corrections" / f"{case_id}.json"
 
     def _cohort_for(self, record: FeedbackEntry) -> Path:
-        """Return the folder of the cohort of a kind in which labels mean what they mean in this entry."""
+        """Return the folder of the cohort with an entry's kind and label meanings."""
         labels = {int(value): name for value, name in record.get("labels", {"1": "tumor"}).items()}
         for number in itertools.count(1):
             cohort = self.accepted / (record["kind"] if number == 1 else f"{record['kind']}.{number}")
@@ -226,7 +226,7 @@ class Feedback:
         raise AssertionError
 
     def reject(self, entry: str) -> None:
-        """Delete an entry; raises `UserError` where there is none."""
+        """Delete an entry; raises `UserError` if it does not exist."""
         shutil.rmtree(self._find(entry))
 
     def _find(self, entry: str) -> Path:
@@ -238,7 +238,7 @@ class Feedback:
         return folder
 
     def key_of(self, patient: str) -> str:
-        """Return the key that stands for a person: what the names of accepted cases begin with."""
+        """Return the key of a person, which begins the names of accepted cases."""
         path = self.folder / "patient.key"
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A corrected case on disk, as a cohort's reader gives it back: slices of TIFF as in LGG, or else NIfTI."""
+"""A corrected case on disk, in a format that a cohort's reader reads: TIFF slices as in LGG, else NIfTI."""
 
 import gzip
 import json
@@ -21,10 +21,10 @@ from glioflow.errors import RunFailed
 
 
 def read_back(written: Path, key: str, case: Case, labels: Mapping[int, str]) -> None:
-    """Read a written case as a cohort of its own, and refuse to keep what comes back otherwise than it came.
+    """Read a written case back as a cohort, and refuse it if it differs from the original.
 
     Raises:
-        RunFailed: If it does.
+        RunFailed: If it differs.
     """
     with tempfile.TemporaryDirectory(dir=written.parent) as scratch:
         name = f"{key}_{1:08d}"
@@ -46,14 +46,14 @@ def read_back(written: Path, key: str, case: Case, labels: Mapping[int, str]) ->
 
 
 def declare(cohort: Path, labels: Mapping[int, str]) -> None:
-    """Say in a cohort of NIfTI which files are masks and what they hold, whatever its images are called."""
+    """Write into a NIfTI cohort which files are masks and what their labels mean."""
     if not (cohort / DECLARED).exists():
         names = "".join(f"  {value}: {json.dumps(name)}\n" for value, name in labels.items())
         atomic.write_text(cohort / DECLARED, f'masks: ["*_mask.nii.gz"]\nlabels:\n{names}')
 
 
 def write_case(case: Case, key: str, folder: Path, labels: Mapping[int, str]) -> str:
-    """Write images and mask under the key, TIFF slices as in LGG, else NIfTI; return the cohort that the case joins."""
+    """Write images and mask under the key, as TIFF slices like LGG or as NIfTI; return the case's cohort."""
     import tifffile
 
     assert case.mask is not None

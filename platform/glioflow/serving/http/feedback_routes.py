@@ -1,4 +1,4 @@
-"""The route that takes corrected masks: as files beside the images, or as runs that a viewer drew."""
+"""The route for corrected masks, sent as files beside the images or as runs drawn in a viewer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ from glioflow.serving.settings import TOKEN, Limits
 def add_feedback(
     api: FastAPI, card_of_model: Callable[[], Awaitable[ModelCard]], limits: Limits, feedback: Feedback | None
 ) -> None:
-    """Add the route; without `feedback` it takes nothing, which it does not where the endpoint has no token."""
+    """Add the route; it refuses corrections without `feedback`, or if the endpoint has no token."""
 
     @api.post("/v1/feedback", status_code=202)
     async def post_feedback(
@@ -38,7 +38,7 @@ def add_feedback(
         ] = None,
         again: Annotated[bool, Form(description="Send although another correction came since")] = False,
     ) -> JSONResponse:
-        """Take a corrected mask into quarantine; needs a token, and has a daily quota.
+        """Put a corrected mask into quarantine; requires a token, and has a daily quota.
 
         The answer's `mask` is what was read back from disk, as it would train. 409: another one came since `opened_s`.
         """

@@ -1,7 +1,7 @@
-"""What every request passes in Serve's proxy, before a gateway has a place taken: its headers, and its body to the end.
+"""Middleware in Serve's proxy that reads headers and the whole body of every request before a gateway is occupied.
 
-Serve's proxy calls `middlewares` where RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names it. A body is taken in here, on
-disk beyond a megabyte, so that slow uploads hold no place of a gateway and memory does not grow with what is sent.
+Serve's proxy calls `middlewares`, named by RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH. A body is received here, on
+disk beyond a megabyte, so that slow uploads do not occupy a gateway and memory does not grow with the upload.
 """
 
 import asyncio
@@ -22,33 +22,33 @@ from glioflow.cluster import silence
 from glioflow.serving.http.request_guard import ID, OVERHEAD, answer_error
 from glioflow.serving.settings import APP, Limits
 
-LIMITS = "GLIOFLOW_SERVE_LIMITS"  # as JSON, for the proxies of a cluster that starts with this environment
+LIMITS = "GLIOFLOW_SERVE_LIMITS"  # JSON, for the proxies of a cluster that starts with this environment
 _BLOCK = 1 << 20
-_GRACE_S = 10  # before the least rate counts
+_GRACE_S = 10  # before the minimum rate applies
 _TOO_MANY_BYTES = (503, "the endpoint takes in too many bytes at once; try again", None)
-# Of Serve: with the first two a caller could lift the limit of time, and the last one goes into its logs as it is.
+# Headers of Serve: the first two would let a caller lift the time limit, and the last is logged unchanged.
 _TAKEN_OFF = (b"x-request-timeout-seconds", b"x-request-disconnect-disabled")
 _ID_HEADER = b"x-request-id"
-# Of Serve's proxy itself: its health, and the application of each prefix of paths; how long the latter is known.
+# Routes of Serve's proxy: its health, and the application of each path prefix; and how long the latter is cached.
 _OF_SERVE, _ROUTES, _KNOWN_S = "/-/", "/-/routes", 5
 
 
 def middlewares() -> list[Middleware]:
-    """Return what Serve puts before its own proxy."""
-    silence()  # this process speaks gRPC to the gateways, which no proxy of the network may see
+    """Return the middleware that Serve puts before its proxy."""
+    silence()  # this process's gRPC to the gateways must bypass the network's proxy
     given = os.environ.get(LIMITS)
     return [Middleware(FrontDoor, limits=Limits.model_validate_json(given) if given else Limits())]
 
 
 @dataclass
 class _Share:
-    """What one request takes of the bytes that a proxy holds."""
+    """The part of a proxy's pending bytes that one request uses."""
 
     size: int
 
 
 class FrontDoor:
-    """ASGI middleware around Serve's proxy; what is for other applications of a shared cluster passes untouched."""
+    """ASGI middleware around Serve's proxy; requests for other applications of a shared cluster pass unchanged."""
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         """Guard `app`."""
@@ -58,7 +58,7 @@ class FrontDoor:
         self._asked = float("-inf")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on once its body is here, or refuse it."""
+        """Pass a request on once its body is complete, or refuse it."""
         if scope["type"] != "http" or not await self._is_ours(scope):
             return await self.app(scope, receive, send)
         send = in_json(send)
@@ -83,7 +83,7 @@ class FrontDoor:
             body.close()
 
     async def _is_ours(self, scope: Scope) -> bool:
-        """Say whether Serve gives a request to our application; all are ours where it knows none of that name."""
+        """Say whether Serve routes a request to this application; all, if Serve lists none of that name."""
         path = scope["path"][len(scope.get("root_path", "")) :]
         if path.startswith(_OF_SERVE):
             return False
@@ -97,7 +97,7 @@ class FrontDoor:
     async def _take_in(
         self, body: "_Body", receive: Receive, stated: int, share: _Share
     ) -> tuple[int, str, None] | None:
-        """Write a body to a file; return why it is refused, None where it is all here or its caller left."""
+        """Write a body to a file; return the reason of a refusal, None if it is complete or its caller left."""
         most, began, taken = self.limits.upload_bytes + OVERHEAD, time.monotonic(), 0
         too_much = (413, f"a request must have at most {self.limits.upload_bytes} bytes", None)
         if stated > most:
@@ -116,7 +116,7 @@ class FrontDoor:
             taken += len(block)
             if taken > most:
                 return too_much
-            if (more_bytes := taken - share.size) > 0:  # beyond what its header says, if it says anything
+            if (more_bytes := taken - share.size) > 0:  # more than its header states, if anything
                 if self.pending + more_bytes > self.limits.pending_bytes:
                     return _TOO_MANY_BYTES
                 self.pending, share.size = self.pending + more_bytes, taken
@@ -127,12 +127,12 @@ class FrontDoor:
         return None
 
     def _deadline(self, began: float, taken: int) -> float:
-        """Return until when the next part must come: at the least rate, and never after the longest time."""
+        """Return the deadline of the next part, by the minimum rate and the maximum time."""
         return began + min(self.limits.body_s, _GRACE_S + taken / self.limits.least_bytes_per_s)
 
 
 async def _read_routes(app: ASGIApp, scope: Scope) -> Mapping[str, str]:
-    """Return the name of the application of each prefix, as Serve's proxy tells it; empty where it does not."""
+    """Return the application's name by prefix, from Serve's proxy; empty if it does not answer."""
     answers: list[Message] = []
 
     async def receive() -> Message:
@@ -145,13 +145,13 @@ async def _read_routes(app: ASGIApp, scope: Scope) -> Mapping[str, str]:
     await app({**scope, "method": "GET", "path": f"{root}{_ROUTES}", "query_string": b"", "headers": []}, receive, send)
     try:
         routes = json.loads(b"".join(each.get("body", b"") for each in answers))
-    except ValueError:  # the proxy says in words that it is not ready
+    except ValueError:  # not JSON: the proxy is not ready
         return {}
     return routes if isinstance(routes, dict) else {}
 
 
 def in_json(send: Send) -> Send:
-    """Return `send` for a caller who is to get JSON where Serve's proxy says in bare text that it lost a gateway."""
+    """Return a `send` that replaces the plain text of Serve's proxy about a lost gateway by JSON."""
     lost = False
 
     async def send_on(message: Message) -> None:
@@ -173,7 +173,7 @@ def _is_harmless(name: bytes, value: bytes) -> bool:
 
 
 class _Room:
-    """Bytes that Serve may hold in memory: it reads a body whole as soon as it may, and so does its gateway."""
+    """Limit of bytes that Serve holds in memory, since its proxy and gateway read a whole body at once."""
 
     def __init__(self, size: int) -> None:
         self._size, self._used = size, 0
@@ -181,7 +181,7 @@ class _Room:
 
     @asynccontextmanager
     async def taken(self, size: int) -> AsyncIterator[None]:
-        """Take so many bytes for a block, once there is room; what is larger than all of it has it alone."""
+        """Reserve bytes for a block, once available; a request above the limit waits until it is alone."""
         async with self._changed:
             await self._changed.wait_for(lambda: not size or not self._used or self._used + size <= self._size)
             self._used += size
@@ -194,7 +194,7 @@ class _Room:
 
 
 class _Body:
-    """A request's body: a block in memory, and what is more in a file without a name, which threads write and read."""
+    """A request's body: one block in memory, and the rest in an unnamed file that threads write and read."""
 
     def __init__(self) -> None:
         self._block = bytearray()
@@ -202,7 +202,7 @@ class _Body:
         self._is_read = False
 
     async def add(self, part: bytes) -> None:
-        """Take the next part; raises `OSError` where the disk has no room."""
+        """Add the next part; raises `OSError` if the disk is full."""
         self._block += part
         if len(self._block) > _BLOCK:
             await asyncio.to_thread(self._spill)
@@ -235,7 +235,7 @@ class _Body:
 
 
 def _replayed(body: _Body, receive: Receive) -> Receive:
-    """Return what gives a body in blocks, and then waits for the caller to leave."""
+    """Return a `receive` that yields a body in blocks and then waits for the caller to leave."""
     ended = False
 
     async def receive_block() -> Message:

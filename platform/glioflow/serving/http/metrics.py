@@ -1,4 +1,4 @@
-"""Counters and times of one gateway, in Prometheus' text format. Holds no name of a file, study or person."""
+"""Counters and times of one gateway in Prometheus' text format, without names of files, studies or persons."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ _SLICES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """What a gateway counts; `gateway` tells several of them apart behind one address."""
+    """Counters of a gateway; the label `gateway` distinguishes several behind one address."""
 
     def __init__(self, gateway: str) -> None:
         """Begin at zero."""
@@ -49,7 +49,7 @@ class Metrics:
         self.seconds.labels(self.gateway, route).observe(seconds)
 
     def predicted(self, answer: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        """Count a prediction by what its answer and the predictor say."""
+        """Count a prediction by its answer and the predictor's facts."""
         self.answers.labels(self.gateway, str(answer["model"]["version"])).inc()
         for stage, ms in answer["timing_ms"].items():
             self.stages.labels(self.gateway, stage).observe(ms / 1000)
@@ -63,7 +63,7 @@ class Metrics:
             self.drift.labels(self.gateway, channel).observe(deviations)
 
     def text(self, card: Mapping[str, Any] | None) -> bytes:
-        """Return everything; `card` says which version answers."""
+        """Return all metrics; `card` names the version that answers."""
         if card is not None:
             self.model.clear()
             self.model.labels(self.gateway, card["model"]["name"], str(card["model"]["version"])).set(1)

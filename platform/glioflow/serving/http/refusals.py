@@ -1,4 +1,4 @@
-"""How the endpoint answers what it does not do: one form for every mistake and failure, and the status of its kind."""
+"""Refusals of the endpoint: one JSON form for every mistake and failure, with the status of its kind."""
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -10,7 +10,7 @@ from glioflow.serving.http.feedback import CorrectedMeanwhile, QuotaUsed, TakesN
 from glioflow.serving.http.request_guard import error_body
 
 _RETRY_S = 1
-# Of a caller's mistake; of any other, 422.
+# Status by kind of a caller's mistake; any other is 422.
 _STATUSES: dict[type[UserError], int] = {TakesNone: 401, CorrectedMeanwhile: 409, TooLarge: 413, QuotaUsed: 429}
 
 
@@ -19,11 +19,11 @@ class Busy(Exception):  # noqa: N818 - what it is
 
 
 class Broken(Exception):  # noqa: N818 - what it is
-    """Two predictors ended while they computed a study: it is not tried again."""
+    """Two predictors ended while computing a study; it is not tried again."""
 
 
 def answer_refusals(api: FastAPI) -> None:
-    """Let an application answer every mistake and failure in the one form, with the status of its kind."""
+    """Make an application answer every mistake and failure in one form, with the status of its kind."""
 
     @api.exception_handler(UserError)
     async def user_error(request: Request, error: UserError) -> JSONResponse:
@@ -40,7 +40,7 @@ def answer_refusals(api: FastAPI) -> None:
 
     @api.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
-        if is_out_of_room(error):  # the framework calls every failure over a body a mistake in it
+        if is_out_of_room(error):  # the framework reports every failure to read a body as a mistake in it
             raise OutOfRoom from None
         if error.status_code == 404:
             routes = [path for route in api.routes if isinstance(path := getattr(route, "path", None), str)]

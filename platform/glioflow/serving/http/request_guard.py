@@ -1,4 +1,4 @@
-"""What every request passes, before its body is read: an id, the token, its length; and what is logged of it."""
+"""Checks of every request before its body is read (id, token, length), and its log entry."""
 
 import hashlib
 import hmac
@@ -23,12 +23,12 @@ from glioflow.serving.http.metrics import Metrics
 from glioflow.serving.settings import ServeSettings
 
 LOGGER = "glioflow.serving"
-# Probes and the documentation, which hold no data of anybody.
+# Probes and documentation, which contain no personal data.
 PROBES = ("/healthz", "/readyz")
 OPEN = (*PROBES, "/docs", "/openapi.json", "/page")
 DOCS_FILES = "/docs/files"
-ID = re.compile(r"^[0-9a-f-]{8,64}$")  # a caller's own id could be a patient's: only hexadecimal ones are taken over
-OVERHEAD = 1 << 20  # of a multipart body, beside its files
+ID = re.compile(r"^[0-9a-f-]{8,64}$")  # a caller's id could name a patient: only hexadecimal ones are accepted
+OVERHEAD = 1 << 20  # bytes of a multipart body besides its files
 
 
 class Guard:
@@ -39,7 +39,7 @@ class Guard:
         self.app, self.settings, self.metrics = app, settings, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it here."""
+        """Pass a request on, or refuse it."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
@@ -61,7 +61,7 @@ class Guard:
                 await self.app(scope, limited(receive, self.settings.limits.upload_bytes + OVERHEAD), send_on)
             else:
                 await answer_error(send_on, *refusal)
-        except Exception as error:  # our fault: its text could name a file, so only its kind is kept
+        except Exception as error:  # an internal error: its text could name a file, so only its type is kept
             failure = {"failure": type(error).__name__}
             if full := is_out_of_room(error) or isinstance(error, OutOfRoom):
                 self.metrics.out_of_room.labels(self.metrics.gateway).inc()
@@ -103,7 +103,7 @@ class Guard:
 
 
 def knows_host(header: str, allowed: tuple[str, ...] | None) -> bool:
-    """Say whether a name is one that no stranger's name server can give to this machine, or is allowed."""
+    """Say whether a host name is allowed, or cannot come from a foreign name server (DNS rebinding)."""
     if allowed is None:
         return True
     name = re.sub(r":\d*$", "", header).strip("[]").lower().rstrip(".")
@@ -112,7 +112,7 @@ def knows_host(header: str, allowed: tuple[str, ...] | None) -> bool:
 
 
 def limited(receive: Receive, most: int) -> Receive:
-    """Return `receive` for bodies of at most so many bytes, whatever their headers say; further ones are refused."""
+    """Return a `receive` that refuses bodies above a number of bytes, whatever their headers state."""
     received = 0
 
     async def receive_some() -> Message:
@@ -141,7 +141,7 @@ class ErrorBody(TypedDict):
 
 
 def error_body(rule: str, value: str | None = None, choices: list[str] | None = None) -> ErrorBody:
-    """Return the body for what is wrong with a request, or with the endpoint."""
+    """Return the body of an error answer."""
     return {"error": {"rule": rule, "value": value, "choices": choices}}
 
 
@@ -151,13 +151,13 @@ async def answer_error(send: Send, status: int, rule: str, value: str | None) ->
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += [(b"www-authenticate", b"Bearer")] if status == 401 else []
     headers += [(b"retry-after", b"1")] if status in (502, 503) else []
-    headers += [(b"connection", b"close")] if status in (408, 413, 503) else []  # what is still sent is not read
+    headers += [(b"connection", b"close")] if status in (408, 413, 503) else []  # the rest of the body is not read
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
 def quiet_libraries() -> None:
-    """Keep the readers' libraries from writing values of headers, names of people among them, into Ray's logs."""
+    """Keep the readers' libraries from logging header values, which may include names of patients."""
     warnings.simplefilter("ignore")
     for name in ("pydicom", "highdicom", "tifffile", "nibabel", "PIL"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
@@ -175,21 +175,21 @@ def start_log(part: str) -> None:
         folder = home() / "serving" / "log"
         folder.mkdir(parents=True, exist_ok=True)
         handler = RotatingFileHandler(folder / f"{part}-{os.getpid()}.jsonl", maxBytes=10 * 2**20, backupCount=2)
-    except OSError:  # a home that cannot be written to
+    except OSError:  # the home is not writable
         handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
 
 
 def log(event: str, **facts: Any) -> None:
-    """Write one line; what goes in here names no file, study or person."""
+    """Write one line, which must not name a file, study or person."""
     level = logging.WARNING if event in ("refused", "stepped_back", "out_of_room") else logging.INFO
     line = {"time": round(time.time(), 3), "event": event, **facts}
     logging.getLogger(LOGGER).log(level, json.dumps(line, default=str))
 
 
 def _route_of(scope: Scope) -> str:
-    """Return the path of the route, so that nothing of what a caller wrote into the URL is kept."""
+    """Return the path of the route, so that nothing that a caller wrote into the URL is kept."""
     route = scope.get("route")
     path = getattr(route, "path", None)
     return path if isinstance(path, str) else scope["path"] if scope["path"] in OPEN else "other"

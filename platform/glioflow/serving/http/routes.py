@@ -1,4 +1,4 @@
-"""The endpoint's routes over any model that can be asked: uploads in, JSON out, one form for every error. No Ray."""
+"""The endpoint's routes for any `Model`: uploads in, JSON out, one form for every error; independent of Ray."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ _MAX_FIELDS = 100
 
 
 class Model(Protocol):
-    """What answers: a handle to the predictor's replicas, or a predictor in this process."""
+    """A source of answers: a handle to the predictor's replicas, or a predictor in this process."""
 
     async def predict(self, case: Case, clinical: Mapping[str, object], **wanted: Any) -> Reply | UserError:
         """Answer one study, see `Answering.answer`; raises `Busy`."""
@@ -92,13 +92,13 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 def make_api(model: Model, settings: ServeSettings, metrics: Metrics, *, feedback: Feedback | None = None) -> FastAPI:
-    """Return the application, its guard around it.
+    """Return the application, wrapped in its guard.
 
     Args:
-        model: What answers.
+        model: Source of answers.
         settings: Of the endpoint.
-        metrics: Where requests are counted.
-        feedback: Where corrected masks go; None takes none.
+        metrics: Counters of requests.
+        feedback: Store of corrected masks; None refuses them.
     """
     api = FastAPIOffline(
         static_url=DOCS_FILES,
@@ -121,7 +121,7 @@ def make_api(model: Model, settings: ServeSettings, metrics: Metrics, *, feedbac
 
 
 class _MostFiles(int):
-    """The most files of a form: exceeding it raises `TooLarge`, where the parser's own error says so in words alone."""
+    """The maximum number of files of a form; exceeding it raises `TooLarge` instead of the parser's untyped error."""
 
     def __lt__(self, count: int) -> bool:
         if count > int(self):
@@ -130,7 +130,7 @@ class _MostFiles(int):
 
 
 def _route_with(limits: Limits) -> type[APIRoute]:
-    """Return a class of routes that take as many files in a form as a study may have; the framework's own take 1000."""
+    """Return a route class that accepts as many files as a study may have; the framework's limit is 1000."""
 
     class FormRequest(Request):
         def form(self, **_: Any) -> Any:
@@ -203,7 +203,7 @@ def _add_predict(api: FastAPI, model: Model, settings: ServeSettings, metrics: M
 
 
 async def _predict_in_time(predicting: Awaitable[Reply | UserError], timeout_s: float) -> Reply:
-    """Return the predictor's reply, or raise what it refuses; raises `Busy` where none comes in time."""
+    """Return the predictor's reply, or raise its refusal; raises `Busy` if none comes in time."""
     try:
         async with asyncio.timeout(timeout_s):
             reply = await predicting
@@ -250,12 +250,12 @@ def _add_facts(api: FastAPI, model: Model, metrics: Metrics, *, takes_feedback: 
 async def _card_soon(model: Model) -> ModelCard | None:
     try:
         return await _card_in_time(model)
-    except Exception:  # whatever is wrong there: nothing is known
+    except Exception:  # no card is available
         return None
 
 
 async def _card_in_time(model: Model) -> ModelCard:
-    """Return the card; raises `Busy` where no predictor gives one in time."""
+    """Return the card; raises `Busy` if no predictor answers in time."""
     try:
         return await asyncio.wait_for(model.card(), _CARD_S)
     except TimeoutError:

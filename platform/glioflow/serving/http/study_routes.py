@@ -1,7 +1,7 @@
-"""Routes for a viewer: a study as the endpoint reads it, and a mask that a person has drawn, measured or as a file.
+"""Routes for a viewer: read a study, measure a drawn mask, and convert a drawn mask to a file.
 
-They hold no state: what a route needs of a study comes with the request. Masks travel as runs over the (S, H, W) array
-that `/v1/predict` answers in, so that a drawing lies where it was drawn in every orientation of the files.
+They are stateless: each request carries the parts of a study that it needs. Masks are runs over the (S, H, W) array
+of `/v1/predict`, so that a drawing keeps its position in every orientation of the files.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ class Runs(BaseModel):
 
 
 class DrawnMask(Runs):
-    """A mask that is to be measured, with what is known of its study."""
+    """A mask to measure, with the known facts about its study."""
 
     spacing_mm: tuple[float, float, float] | None = None
     slices: list[int] | None = Field(default=None, max_length=1 << 16)
@@ -76,7 +76,7 @@ def add_study_routes(api: FastAPI, limits: Limits) -> None:
 
     @api.post("/v1/features")
     async def measure(mask: DrawnMask) -> dict[str, Any]:
-        """Measure a mask that was drawn, as the masks of answers are measured."""
+        """Measure a drawn mask in the same way as the masks of answers."""
         return {"features": await asyncio.to_thread(_measure, mask, limits)}
 
     @api.post("/v1/mask", response_class=Response, responses={200: {"content": {"application/octet-stream": {}}}})
@@ -88,7 +88,7 @@ def add_study_routes(api: FastAPI, limits: Limits) -> None:
             str | None, Query(description="nifti, tiff, png or dicom-seg; by default the study's")
         ] = None,
     ) -> Response:
-        """Return a mask that was drawn as a file in the geometry of its study."""
+        """Return a drawn mask as a file in the geometry of its study."""
         uploads = [(file.filename or "", file.file) for file in files]
         with study_folder() as folder:
             case = await asyncio.to_thread(read_uploads, uploads, Path(folder), limits, channels=channel or [])
@@ -107,7 +107,7 @@ def add_study_routes(api: FastAPI, limits: Limits) -> None:
 
 
 def drawn_on(case: Case, text: str, limits: Limits) -> NDArray[np.uint8]:
-    """Return the mask (S, H, W) in the JSON of a form; raises `UserError` unless it lies on the grid of the case."""
+    """Return the mask (S, H, W) in the JSON of a form; raises `UserError` unless it has the case's grid."""
     labels = decode_drawing(_parse(text), limits)
     if labels.shape != case.shape:
         rule = "a mask that was drawn must have the shape of its study"
@@ -119,7 +119,7 @@ def decode_drawing(mask: Runs, limits: Limits) -> NDArray[np.uint8]:
     """Return the labels of a mask that a caller sent.
 
     Raises:
-        UserError: If a run leaves the array, runs lie over each other, or a label is none.
+        UserError: If a run exceeds the array, runs overlap, or a label is invalid.
         TooLarge: If it has more voxels than a study may have values.
     """
     if min(mask.shape) < 1:
@@ -141,7 +141,7 @@ def decode_drawing(mask: Runs, limits: Limits) -> NDArray[np.uint8]:
 
 
 def encode_study(case: Case, *, image: bool) -> bytes:
-    """Return a case as `/v1/study` answers it."""
+    """Return a case in the format of `/v1/study`."""
     channels, first = list(case.channels), shown_channel(case.channels)
     dtype = _stored_as(case.image.dtype)
     one = math.prod(case.shape) * dtype.itemsize
@@ -179,12 +179,12 @@ def _read(uploads: Any, folder: Path, limits: Limits, channels: list[str]) -> Ca
 
 
 def _stored_as(dtype: "np.dtype[Any]") -> "np.dtype[Any]":
-    """Return the type in which the values of an image travel: as they are stored, else as 32-bit fractions."""
+    """Return the data type for sending an image: the stored one, else 32-bit floats."""
     return np.dtype(_TYPES.get(dtype.str[1:], "float32")).newbyteorder("<")
 
 
 def _to_ras(grid: Grid, shape: tuple[int, int, int]) -> list[list[float]] | None:
-    """Return the matrix from (S, H, W) indices to RAS millimeters; None where it is unknown."""
+    """Return the matrix from (S, H, W) indices to RAS millimeters; None if unknown."""
     if grid.affine is None:
         return None
     to_file = np.zeros((4, 4))
@@ -196,7 +196,7 @@ def _to_ras(grid: Grid, shape: tuple[int, int, int]) -> list[list[float]] | None
 
 
 def _sources(case: Case) -> list[dict[str, str | None]]:
-    """Return which file is which channel; no channel where a file is not of one alone."""
+    """Return the channel of each file; none for a file with several channels."""
     single = len(case.files) == len(case.channels) and case.grid.affine is not None
     names = case.channels if single else [None] * len(case.files)
     return [{"name": file.name, "channel": channel} for file, channel in zip(case.files, names, strict=False)]
@@ -236,7 +236,7 @@ def _parse(text: str) -> Runs:
 
 
 def _names_in(text: str) -> dict[int, str] | None:
-    """Return the names of labels beside the runs of a form's mask, for the segments of DICOM; None without them."""
+    """Return the label names sent with a form's mask, for DICOM segments; None without them."""
     names = json.loads(text).get("names")
     if not isinstance(names, dict) or not names:
         return None

@@ -1,4 +1,4 @@
-"""From a request's bytes to files in a folder of its own: harmless names, limited sizes, zips unpacked with care."""
+"""Writing a request's uploads to its own folder: safe names, limited sizes, careful unpacking of zips."""
 
 import os
 import re
@@ -16,24 +16,24 @@ from glioflow.errors import TooLarge, UserError, is_out_of_room
 from glioflow.serving.settings import Limits
 
 _BLOCK = 1 << 20
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others may ask for gigabytes of working memory
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others may need gigabytes of memory
 _NAME_BYTES = 200
-_ENTRY_BYTES = 1024  # of a zip's directory, for each file: far more than name and attributes take
+_ENTRY_BYTES = 1024  # of a zip's directory per file: far more than name and attributes need
 
 
 def save_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: Limits) -> list[Path]:
-    """Write uploaded files into `folder`, a zip as its contents.
+    """Write uploaded files into `folder`, unpacking zips.
 
     Args:
         uploads: File name and open file of each.
-        folder: Empty, and thrown away afterwards.
+        folder: Empty folder, deleted afterwards.
         limits: Of the endpoint.
 
     Returns:
         The files, by name.
 
     Raises:
-        TooLarge: If a limit is passed.
+        TooLarge: If a limit is exceeded.
         UserError: If there is no file, a zip is damaged, or two files have one name and are not DICOM.
     """
     if not uploads:
@@ -82,10 +82,10 @@ def _unpack(file: BinaryIO, folder: Path, limits: Limits, left: int) -> list[Pat
 
 
 def _checked_pictures(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
-    """Return the entries; of pictures beside DICOM, which are a viewer's, those of one name once.
+    """Return the entries; pictures beside DICOM belong to a viewer, and of those with one name only one is returned.
 
     Raises:
-        UserError: If the pictures are the images, and lie in several folders.
+        UserError: If the pictures are the images, and are in several folders.
     """
     pictures = {entry: PurePosixPath(entry.filename) for entry in entries if is_slice(entry.filename)}
     others = [entry for entry in entries if entry not in pictures]
@@ -100,13 +100,13 @@ def _is_packed_dicom(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
 
 
 def _check_directory(file: BinaryIO, limits: Limits) -> None:
-    """Refuse a zip whose directory alone, which zipfile reads whole, would take more memory than a study's."""
+    """Refuse a zip whose directory, which zipfile reads completely, would need more memory than a study's."""
     end = file.seek(0, 2)
     file.seek(max(0, end - (1 << 16) - 22))
     tail = file.read()
     if b"PK\x06\x07" in tail:
         raise TooLarge("a .zip must be below 4 GiB", "a zip64 archive")
-    # Whichever of these marks zipfile takes for the true one.
+    # Any of these marks may be the one that zipfile uses.
     sizes = (int.from_bytes(tail[m.start() + 12 : m.start() + 16], "little") for m in re.finditer(b"PK\x05\x06", tail))
     if max(sizes, default=0) > (limits.files + 1) * _ENTRY_BYTES:
         raise TooLarge(f"a study must have at most {limits.files} files")
@@ -119,8 +119,8 @@ def _wanted(entry: zipfile.ZipInfo) -> bool:
 
 
 def _store(source: IO[bytes], folder: Path, name: str, left: int) -> Path:
-    """Write a file under a harmless name; DICOM files may share theirs, as those of two series do."""
-    safe = re.sub(r"[^\w.()-]+", "_", name)  # a dot in front stays: such files are left out
+    """Write a file under a safe name; DICOM files of two series may share a name."""
+    safe = re.sub(r"[^\w.()-]+", "_", name)  # keep a leading dot: such files are left out
     while len(safe.encode()) > _NAME_BYTES:
         safe = safe[1:]
     if not safe.strip("."):

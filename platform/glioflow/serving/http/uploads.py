@@ -1,4 +1,4 @@
-"""From uploaded files to a study: sizes are checked before a pixel is decoded; no error says where files lie."""
+"""From uploaded files to a study: sizes are checked before decoding; no error reveals a path."""
 
 import zlib
 from collections.abc import Collection, Iterable, Sequence
@@ -34,13 +34,13 @@ def read_uploads(
 
     Args:
         uploads: File name and open file of each.
-        folder: Empty, and thrown away afterwards.
+        folder: Empty folder, deleted afterwards.
         limits: Of the endpoint.
-        with_masks: Read the masks beside the images; otherwise they are left out, with a warning.
+        with_masks: Read the masks beside the images; otherwise they are skipped, with a warning.
         channels: `NAME=SERIES` texts that say which DICOM series or NIfTI file a channel is.
 
     Raises:
-        TooLarge: If a limit is passed; what headers state is checked before anything is decoded.
+        TooLarge: If a limit is exceeded; sizes in headers are checked before decoding.
         UserError: If they are not a readable study.
     """
     try:
@@ -74,7 +74,7 @@ def read_labeled(
     """Write uploads into `folder` and read them as one study with its mask, which may hold these labels.
 
     Raises:
-        UserError: As `read_uploads`, or if the mask of volumes lies on another grid, or there are several.
+        UserError: As `read_uploads`, or if the mask of volumes has another grid, or there are several.
     """
     try:
         files = save_uploads(uploads, folder, limits)
@@ -97,7 +97,7 @@ def read_labeled(
 
 
 def list_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: Limits) -> str:
-    """Write uploads into `folder`, and return the name that they have as one study; raises as `read_uploads`."""
+    """Write uploads into `folder`, and return their name as one study; raises as `read_uploads`."""
     try:
         return open_study(_save_images(uploads, folder, limits)[0], masks=False).cases[0].id
     except Exception as error:
@@ -107,7 +107,7 @@ def list_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: 
 def _save_images(
     uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: Limits, *, with_masks: bool = False
 ) -> tuple[list[Path], int]:
-    """Write uploads, and return the files that are read, and how many masks are left out."""
+    """Write uploads, and return the files to read and the number of skipped masks."""
     files = save_uploads(uploads, folder, limits)
     images = files if with_masks else [file for file in files if not is_mask_name(file.name)]
     if files and not images:
@@ -121,17 +121,17 @@ def _only_masks(files: Sequence[Path]) -> UserError:
 
 
 def _shown_error(error: Exception, folder: Path) -> Exception:
-    """Return what a caller is told: their mistake without the folder's path, or that the endpoint has no room."""
+    """Return the error for a caller: their mistake without the folder's path, or that the endpoint is full."""
     if is_out_of_room(error):
         return OutOfRoom()
     if isinstance(error, UserError):
         return _without_folder(error, folder)
-    # A damaged header can break a reader anywhere; the bytes are the caller's.
+    # A damaged header can break a reader anywhere, so this is the caller's mistake.
     return UserError("the files of a study must be readable", f"a failure: {type(error).__name__}")
 
 
 def _without_folder(error: UserError, folder: Path) -> UserError:
-    """Return the error without the folder's path: where files lie on the server is nobody's business."""
+    """Return the error without the folder's path, which must not be revealed."""
 
     def hide(text: str) -> str:
         return text.replace(f"{folder}/", "").replace(str(folder), "the study")
@@ -146,7 +146,7 @@ def _without_folder(error: UserError, folder: Path) -> UserError:
 
 
 def check_sizes(files: Sequence[Path], limits: Limits) -> None:
-    """Refuse a study whose headers state more than the limits, before a pixel of it is decoded.
+    """Refuse a study whose headers exceed the limits, before decoding.
 
     Raises:
         TooLarge: If they do. Damaged headers pass: the readers report them.
@@ -165,7 +165,7 @@ def check_sizes(files: Sequence[Path], limits: Limits) -> None:
 
 
 def _stated(file: Path) -> tuple[int, int]:
-    """Return how many values and bytes a file's header states; (0, 0) where it cannot be read."""
+    """Return the number of values and bytes in a file's header; (0, 0) if unreadable."""
     try:
         if is_slice(file.name):
             pages = (read_png_header(file),) if is_png(file) else read_layout(file)

@@ -1,1 +1,1 @@
-"""Which version answers: the registry watcher, the loaded champion and challenger, the shadow trial."""
+"""Choice of the version that answers: registry watcher, loaded champion and challenger, shadow trial."""

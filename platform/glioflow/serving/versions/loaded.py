@@ -1,7 +1,7 @@
-"""Which version answers: loaded aside, warmed, checked on the golden study, switched in one step. Knows no Ray.
+"""Loaded versions: loaded beside the current one, warmed up, checked, switched in one step; independent of Ray.
 
-A refused version is reported, and the one before it keeps answering. What `adopt` is given names all that is
-needed to come to the same state again, so that a replica that starts later answers as the others do.
+A refused version is reported, and the previous one keeps answering. The argument of `adopt` contains everything
+needed to reach the same state, so that a replica that starts later answers like the others.
 """
 
 import json
@@ -27,13 +27,13 @@ from glioflow.tracking.addresses import STARTING_S
 
 
 class NoChampion(UserError):  # noqa: N818 - what it is
-    """No version was promoted yet."""
+    """No version has been promoted yet."""
 
     code = "no-champion"
 
 
 class VersionId(BaseModel):
-    """One version of a registered model, and what its bundle must be and say of the golden study."""
+    """One version of a registered model, with its bundle's digest and its recorded golden answer."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
@@ -44,7 +44,7 @@ class VersionId(BaseModel):
 
     @property
     def model_id(self) -> ModelId:
-        """The version as answers name it."""
+        """The version's name in answers."""
         return {"name": self.name, "version": self.version, "run_id": self.run_id}
 
 
@@ -69,7 +69,7 @@ class Wanted(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """One whole version, ready to answer."""
+    """A loaded version, ready to answer."""
 
     id: VersionId
     predictor: BatchedPredictor
@@ -83,7 +83,7 @@ class Versions:
     """The versions that one replica holds."""
 
     def __init__(self, batcher: Batcher, say: Callable[..., None], *, load: Load | None = None) -> None:
-        """Hold nothing yet; `say(event, **facts)` hears of every switch and refusal."""
+        """Start without versions; call `say(event, **facts)` for every switch and refusal."""
         self._batcher, self._say, self._load = batcher, say, load or load_version
         self._lock = threading.Lock()
         self.champion: Served | None = None
@@ -92,10 +92,10 @@ class Versions:
         self.refused: dict[str, str] = {}
 
     def adopt(self, wanted: Wanted) -> None:
-        """Become what is wanted; with an old version at hand a refused new one changes nothing.
+        """Load the wanted versions; if a new one is refused, keep the old one.
 
         Raises:
-            RunFailed: If neither the champion nor the one before it can be loaded, and nothing is.
+            RunFailed: If neither the champion nor the previous one can be loaded, and no version is loaded.
         """
         with self._lock:
             self.trial = wanted.trial
@@ -105,7 +105,7 @@ class Versions:
                     break
                 loaded = self._try(candidate)
                 if loaded is not None:
-                    self.champion = loaded  # one assignment: requests keep what they began with
+                    self.champion = loaded  # a single assignment: running requests keep their version
                     self._say("switched", **candidate.model_id)
                     break
                 if self.champion is not None:
@@ -122,8 +122,8 @@ class Versions:
         key = f"{candidate.name}/{candidate.version}"
         try:
             loaded = self._load(candidate, self._batcher)
-        except Exception as error:  # a bad bundle can fail anywhere inside the libraries
-            # The rule alone: values name folders of this machine.
+        except Exception as error:  # a bad bundle can fail anywhere in the libraries
+            # Only the rule, since values name folders of this machine.
             reason = error.rule if isinstance(error, UserError) else type(error).__name__
             self.refused[key] = reason
             self._say("refused", **candidate.model_id, reason=reason)
@@ -132,7 +132,7 @@ class Versions:
         return loaded
 
     def state(self) -> ServingState:
-        """Return which versions are held and which were refused."""
+        """Return the loaded and the refused versions."""
         return {
             "engine": asdict(self.champion.engine) if self.champion else None,
             "challenger": self.challenger.id.model_id if self.challenger else None,
@@ -142,12 +142,12 @@ class Versions:
 
 
 def find_wanted(name: str | None, trial: Trial, *, patience_s: float = 0) -> Wanted:
-    """Return what the registry's aliases mean now: the champion, and the challenger where it is to get traffic.
+    """Return the versions of the registry's aliases: the champion, and the challenger if it gets traffic.
 
     Args:
         name: Of the registered model; None takes the only one with a champion.
-        trial: What part of the traffic a challenger gets.
-        patience_s: How long the registry is waited for; see `Tracking`.
+        trial: Fraction of the traffic for a challenger.
+        patience_s: How long to wait for the registry; see `Tracking`.
 
     Raises:
         NoChampion: If no model, or not the named one, has a champion yet.
@@ -183,7 +183,7 @@ def find_wanted(name: str | None, trial: Trial, *, patience_s: float = 0) -> Wan
 
 
 def _starter() -> VersionId:
-    """Return the model that ships, as version 0, which no registered one has."""
+    """Return the bundled model as version 0, a number that no registered version has."""
     return VersionId(name=STARTER, version=0, run_id=STARTER, digest=bundle.digest_of(find_starter()))
 
 
@@ -202,7 +202,7 @@ def _identify(tracking: Tracking, version: Version) -> VersionId:
 
 
 def fetch_version(version: VersionId) -> Path:
-    """Return the folder of a version's bundle on this machine, fetched if it is not there; every node may call it.
+    """Return the folder of a version's bundle on this machine, fetching it if necessary; any node may call this.
 
     Raises:
         UserError: If it cannot be fetched.
@@ -217,10 +217,10 @@ def fetch_version(version: VersionId) -> Path:
 
 
 def load_version(version: VersionId, batcher: Batcher) -> Served:
-    """Load a version's bundle, check it against its seal and digest, warm it up, and ask it for the golden study.
+    """Load a version's bundle, check its seal and digest, warm it up, and check its golden answer.
 
     Raises:
-        UserError: If the bundle is changed, or its answer is another than when it was registered.
+        UserError: If the bundle was changed, or its answer differs from the one at registration.
     """
     folder = fetch_version(version)
     if version.digest is not None and bundle.digest_of(folder) != version.digest:

@@ -1,7 +1,7 @@
-"""What Serve is to serve, and the one watcher that changes it when the registry's aliases move.
+"""Serve's configuration, and the watcher that changes it when the registry's aliases move.
 
-Serve gets the whole configuration of the application each time, as from `serve deploy` with a file: where only
-`user_config` is new, replicas are reconfigured and none is replaced, while a second `serve.run` from Python would start
+Serve gets the application's whole configuration each time, as from `serve deploy` with a file: if only
+`user_config` changed, replicas are reconfigured without replacement, while a second `serve.run` from Python would start
 every replica anew.
 """
 
@@ -26,25 +26,25 @@ PREDICTOR = "predictor"
 
 
 def deploy(wanted: Wanted, settings: ServeSettings) -> None:
-    """Give Serve the application; other people's applications stay."""
+    """Deploy the application; keep other applications."""
     deploy_application(_with_wanted(_application(APP, settings), wanted))
 
 
 def follow(app: str, settings: ServeSettings) -> Wanted | None:
-    """Reconfigure the predictors of an application where the registry's aliases have moved.
+    """Reconfigure the predictors of an application if the registry's aliases have moved.
 
-    What they were last configured with is read from Serve and not remembered, so that a watcher may die, and a person
+    Their last configuration is read from Serve instead of being remembered, so that a watcher may restart, and a user
     may deploy a changed file beside it.
 
     Args:
-        app: Of Serve.
-        settings: Used where the application came from Python, so that Serve has no configuration of it.
+        app: Name of the Serve application.
+        settings: Used if the application was deployed from Python, so that Serve has no configuration for it.
 
     Returns:
-        What is new; None where nothing is, or Serve is still busy with the last change.
+        The new versions; None if nothing changed or Serve is still applying the last change.
 
     Raises:
-        GlioflowError: If the registry has no champion or is away.
+        GlioflowError: If the registry has no champion or is unreachable.
     """
     details = read_details().get("applications", {}).get(app)
     if details is None or details["status"] in ("DEPLOYING", "DELETING"):
@@ -61,14 +61,14 @@ def follow(app: str, settings: ServeSettings) -> Wanted | None:
 
 
 def watch(app: str, settings: ServeSettings, say: Callable[..., None]) -> None:
-    """Follow without end; `say(event, **facts)` hears of each change, and of each new reason not to follow."""
+    """Watch forever; call `say(event, **facts)` for each change, and for each new reason of a failure."""
     failure = None
     while True:
         try:
             wanted, failure = follow(app, settings), None
             if wanted is not None and wanted.champion is not None:
                 say("wanted", **wanted.champion.model_id)
-        except Exception as error:  # the registry may be unreachable: what is served stays
+        except Exception as error:  # the registry may be unreachable: keep the served version
             if failure != (failure := type(error).__name__):
                 say("not_followed", reason=failure)
         time.sleep(settings.watch_s)
@@ -77,7 +77,7 @@ def watch(app: str, settings: ServeSettings, say: Callable[..., None]) -> None:
 def _application(app: str, settings: ServeSettings) -> ApplicationConfig:
     environment = dict(ray.get_runtime_context().runtime_env)
     folders = {"GLIOFLOW_HOME": home_uri() or str(home())}
-    if not has_password(tracking_uri()):  # else it comes in a file
+    if not has_password(tracking_uri()):  # else it is passed in a file
         folders["MLFLOW_TRACKING_URI"] = tracking_uri()
     return {
         "name": app,
@@ -92,7 +92,7 @@ def _application(app: str, settings: ServeSettings) -> ApplicationConfig:
 
 
 def _wanted_in(config: ApplicationConfig) -> Wanted | None:
-    """Return what a configuration gives the predictors."""
+    """Return the predictors' part of a configuration."""
     for deployment in config.get("deployments", []):
         if deployment["name"] == PREDICTOR and deployment.get("user_config"):
             return Wanted.model_validate(deployment["user_config"])
@@ -100,7 +100,7 @@ def _wanted_in(config: ApplicationConfig) -> Wanted | None:
 
 
 def _with_wanted(config: ApplicationConfig, wanted: Wanted) -> ApplicationConfig:
-    """Return a configuration that gives the predictors what is wanted and is the same otherwise."""
+    """Return the configuration with the wanted versions for the predictors."""
     deployments = list(config.get("deployments", []))
     if all(deployment["name"] != PREDICTOR for deployment in deployments):
         deployments.append({"name": PREDICTOR})

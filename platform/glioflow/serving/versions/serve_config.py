@@ -1,6 +1,6 @@
-"""The configuration of Ray Serve, read and written through its REST API as the command `serve deploy` does.
+"""The configuration of Ray Serve, read and written with its REST API, as the command `serve deploy` does.
 
-The API is on Ray's dashboard, which must run and be reachable; Ray's token is sent where the cluster has one.
+The API is part of Ray's dashboard, which must be reachable; Ray's token is sent if the cluster has one.
 """
 
 from functools import lru_cache
@@ -15,7 +15,7 @@ from glioflow.json_values import JsonObject
 
 
 class DeploymentConfig(TypedDict):
-    """What an application's configuration changes of one deployment: the keys of Serve's `DeploymentSchema`."""
+    """The settings of one deployment in an application's configuration: keys of Serve's `DeploymentSchema`."""
 
     name: str
     user_config: NotRequired[JsonObject]
@@ -33,21 +33,21 @@ class ApplicationConfig(TypedDict):
 
 
 class ApplicationDetails(TypedDict):
-    """What Serve says of an application; the configuration is None where it came from Python."""
+    """Serve's details of an application; the configuration is None if it was deployed from Python."""
 
     status: str
     deployed_app_config: ApplicationConfig | None
 
 
 class ServeDetails(TypedDict, total=False):
-    """What Serve says of itself: the parts of `ServeInstanceDetails` that are used here."""
+    """Serve's details: the parts of `ServeInstanceDetails` that are used here."""
 
     applications: dict[str, ApplicationDetails]
     target_capacity: float | None
 
 
 def read_details() -> ServeDetails:
-    """Return what Serve runs now.
+    """Return Serve's current state.
 
     Raises:
         RunFailed: If Ray's dashboard cannot be reached, or refuses.
@@ -56,13 +56,13 @@ def read_details() -> ServeDetails:
 
 
 def deploy_application(config: ApplicationConfig) -> None:
-    """Give Serve an application, new or changed; other applications and the target capacity stay as they are.
+    """Deploy a new or changed application; keep other applications and the target capacity.
 
     Raises:
         RunFailed: If Ray's dashboard cannot be reached, or refuses.
     """
     details = read_details()
-    # Serve takes away every application that came as a configuration and is not in the next one.
+    # Serve removes every configured application that the next configuration lacks.
     others = [
         kept
         for name, each in details.get("applications", {}).items()
@@ -78,8 +78,8 @@ def _ask(method: str, *arguments: Any) -> Any:
     cluster = ray.get_runtime_context().gcs_address
     try:
         return getattr(_client(cluster), method)(*arguments)
-    except (OSError, RuntimeError) as error:  # the latter is Ray's own for every status but 200
-        _client.cache_clear()  # the dashboard may come back at another address
+    except (OSError, RuntimeError) as error:  # Ray raises the latter for every status but 200
+        _client.cache_clear()  # the dashboard may return at another address
         reason = one_line(error, most=300)
         raise RunFailed(f"Ray's dashboard, through which Serve is configured, does not answer ({reason})") from error
 

@@ -1,4 +1,4 @@
-"""A challenger on live traffic: its share, how far it agrees with the champion, and when it has to step back."""
+"""A challenger on live traffic: its share, its agreement with the champion, and when it must step back."""
 
 import contextlib
 import queue
@@ -21,7 +21,7 @@ EXPERIMENT = "shadow"
 
 @dataclass(frozen=True)
 class Comparison:
-    """One study answered by both: Dice between the two masks, and the time each took."""
+    """A study answered by both: Dice between the two masks, and the time of each."""
 
     dice: float
     champion_ms: float
@@ -32,14 +32,14 @@ class Watch:
     """The last comparisons between one champion and one challenger."""
 
     def __init__(self, champion: str, challenger: str, trial: Trial, say: Callable[..., None]) -> None:
-        """Begin with no comparison; `say(event, **facts)` is told when the challenger steps back."""
+        """Start without comparisons; call `say(event, **facts)` when the challenger steps back."""
         self.champion, self.challenger, self.trial, self._say = champion, challenger, trial, say
         self.stepped_back: str | None = None
         self._dice: deque[float] = deque(maxlen=trial.window)
         self._failed: deque[bool] = deque(maxlen=trial.window)
 
     def goes_to(self, chance: float, share: float) -> bool:
-        """Say whether a study with this random number in [0, 1) belongs to a share of the traffic."""
+        """Say whether a study with this random number in [0, 1) is in a share of the traffic."""
         return self.stepped_back is None and chance < share
 
     def compared(self, comparison: Comparison) -> None:
@@ -63,9 +63,9 @@ class Watch:
 
 
 class Diary:
-    """Writes comparisons to MLflow from a thread of its own, a run for each pair; what MLflow refuses is dropped.
+    """Writes comparisons to MLflow in its own thread, one run per pair; drops records that MLflow refuses.
 
-    The run of a pair ends when another pair begins, when its challenger is gone, and when the diary is closed. A run
+    A pair's run ends when another pair begins, when its challenger is removed, or when the diary is closed. A run
     that a killed process left open is closed when the next one begins, once its lease has ended.
     """
 
@@ -75,7 +75,7 @@ class Diary:
         self._thread: threading.Thread | None = None
 
     def write(self, champion: str, challenger: str, numbers: dict[str, float]) -> None:
-        """Log numbers about the two to their run."""
+        """Log numbers about a pair to its run."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="diary", daemon=True)
             self._thread.start()
@@ -89,7 +89,7 @@ class Diary:
                 self._entries.put_nowait(_Entry(None, {}))
 
     def close(self, *, patience_s: float = 10) -> None:
-        """Write what was given, end the run of the pair, and end the thread; waits no longer than `patience_s`."""
+        """Write all entries, end the pair's run and the thread, waiting at most `patience_s`."""
         if self._thread is not None:
             with contextlib.suppress(queue.Full):
                 self._entries.put(None, timeout=patience_s)
@@ -101,11 +101,11 @@ class Diary:
         while entry is not None:
             try:
                 entry = self._follow(entry)
-            except Exception:  # the store may be away; nobody's answer waits for it
+            except Exception:  # the store may be unreachable; no answer waits for it
                 entry = self._entries.get()
 
     def _follow(self, entry: "_Entry | None") -> "_Entry | None":
-        """Write one pair's entries into its run; return the first that is not of that pair."""
+        """Write one pair's entries into its run; return the first entry of another pair."""
         if entry is None or entry.pair is None:
             return self._entries.get()
         (champion, challenger), step = entry.pair, 0
@@ -126,12 +126,12 @@ class Diary:
 
 @dataclass(frozen=True)
 class _Entry:
-    """Numbers about a champion and a challenger; no pair where a trial is over."""
+    """Numbers about a champion and a challenger; without a pair, a trial is over."""
 
     pair: tuple[str, str] | None
     numbers: dict[str, float]
 
 
 def agreement(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """Return the Dice coefficient between two masks' tumor, 1 where both are empty."""
+    """Return the Dice coefficient between two masks' tumor, 1 if both are empty."""
     return dice_per_case(one > 0, other > 0)
