@@ -108,7 +108,7 @@ EARLY = {
     "an empty argument": (["train", "some.yaml", "--data", ""], "--data must not be empty"),
     "an empty value": (["train", "some.yaml", "--data="], "--data must not be empty"),
     "a folder that is no cohort": (["train", "some.yaml", "--data", "."], "holds no files of a known cohort format"),
-    "a file as cohort": (["train", "some.yaml", "--data", "some.yaml"], "some.yaml is no folder"),
+    "a file as cohort": (["train", "some.yaml", "--data", "some.yaml"], "some.yaml is not a folder"),
     "a search that is a path": (
         ["search", "space.yaml", "--resume", ".."],
         "--resume must name an earlier search",
@@ -150,7 +150,7 @@ SURROUNDINGS = {
     "a home that is a file": ({"GLIOFLOW_HOME": "some.yaml"}, "GLIOFLOW_HOME must name a folder"),
     "a home below a file": ({"GLIOFLOW_HOME": "some.yaml/x"}, "GLIOFLOW_HOME must name a folder"),
     "a home that cannot be written": ({"GLIOFLOW_HOME": "/proc/home"}, "GLIOFLOW_HOME cannot be written to"),
-    "a home of a strange name": ({"GLIOFLOW_HOME": "a%20b"}, "GLIOFLOW_HOME must have no '%20' in its path"),
+    "a home of a strange name": ({"GLIOFLOW_HOME": "a%20b"}, "the path of GLIOFLOW_HOME must not contain '%20'"),
     "a dead cluster": ({"RAY_ADDRESS": "127.0.0.1:PORT"}, "no Ray cluster answers at RAY_ADDRESS 127.0.0.1:"),
     "a dead cluster's client": ({"RAY_ADDRESS": "ray://localhost:PORT"}, "no Ray cluster answers at RAY_ADDRESS ray:"),
     "a dead database": (

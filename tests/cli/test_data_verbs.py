@@ -206,7 +206,7 @@ def test_every_verb_takes_a_uri_with_both_its_slashes(tmp_path, experiment_file,
         ["search", str(file), "--data", uri, "-o", "search.space={loss.name: {kind: choice, values: [bce, dice]}}"],
         ["train", str(file), "-o", f"data.source={uri}"],
         ["promote", "glioma", "--data", uri],
-        ["associate", uri, "--clinical", str(file)],
+        ["associate", uri, "--clinical", str(lgg / "data.csv")],
         ["survival", "fit", uri, "--clinical", str(lgg / "data.csv"), "--masks", "manual"],
     ):
         done = CliRunner().invoke(app, words)

@@ -129,7 +129,7 @@ train some.yaml -> --data DIR
 train some.yaml --data nowhere -> nowhere does not exist
 train some.yaml --data nothing -> nothing is empty
 train some.yaml --data cohort -> holds no files of a known cohort format
-train some.yaml --data notes.txt -> notes.txt is no folder
+train some.yaml --data notes.txt -> notes.txt is not a folder
 train some.yaml --data loop -> loop
 train some.yaml --data LONG -> x
 train some.yaml --data EMPTY -> --data must not be empty
@@ -234,7 +234,7 @@ predict glioma CASE --out notes.txt -> --out must name a folder
 predict glioma CASE -> --out
 predict glioma CASE --out out --channel liver=3 -> NAME=SERIES
 predict glioma CASE --out out --channel flair -> NAME=SERIES
-predict glioma --out out -> studies
+predict glioma --out out -> STUDY
 serve --name glioma -> no model 'glioma' is registered
 serve -> no model
 serve --port 0 -> --port

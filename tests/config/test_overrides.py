@@ -105,6 +105,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @given(base=st.sampled_from(BASES), values=changes())
 @example(base=VOLUMETRIC, values={"training.sampling.patch": [16, 16, 16]})
+@example(base={}, values={"target.labels": [1, 4]})
 @example(base={}, values={"loss.terms": TERMS})
 @example(base={"loss": {"terms": TERMS}}, values={"loss.terms": [], "loss.name": "dice"})
 @example(base={"model": {"architecture": "buda-unet", "weights": "imagenet"}}, values={"model.architecture": "unet"})

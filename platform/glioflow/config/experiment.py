@@ -128,14 +128,6 @@ class Experiment(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _a_target_of_several_labels_says_its_kind(self) -> "Experiment":
-        for key in ("labels", "regions") if "kind" not in self.target.model_fields_set else ():
-            if value := getattr(self.target, key):
-                rule = f"a target with {key} must state its kind: without one, every label is tumor"
-                raise UserError(rule, value, ["multiclass", "regions"], hint="set target.kind")
-        return self
-
-    @model_validator(mode="after")
     def _answers_hold_labels_of_the_target(self) -> "Experiment":
         inner: set[int] = set()
         regions = self.target.regions if self.target.kind == "regions" else {}
@@ -188,10 +180,19 @@ def load_experiment(path: Path, overrides: Iterable[str] = ()) -> Experiment:
     overrides = list(overrides)
     experiment = _read(path, overrides)
     try:
+        _check_kind(experiment.target)
         check_search(experiment if _change_search(overrides) else _read(path, ()))
     except UserError as error:
         raise error.replace(rule=f"{path}: {error.rule}") from None
     return experiment
+
+
+def _check_kind(target: TargetSettings) -> None:
+    """Refuse a target whose file lists labels or regions and does not state a kind that uses them."""
+    for key in ("labels", "regions") if "kind" not in target.model_fields_set else ():
+        if value := getattr(target, key):
+            rule = f"a target with {key} must state its kind: without one, every label is tumor"
+            raise UserError(rule, value, ["multiclass", "regions"], hint="set target.kind")
 
 
 def load_recorded(path: Path) -> Experiment:
