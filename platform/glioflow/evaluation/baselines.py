@@ -20,13 +20,13 @@ def predict_empty(image: Image) -> BoolVolume:
 def fit_flair_threshold(
     volumes: Callable[[], Iterable[tuple[Image, NDArray[Any]]]], *, num_candidates: int = 256
 ) -> float:
-    """Choose the brightness on FLAIR above which a voxel is called tumor, by mean Dice over training patients.
+    """Choose the brightness threshold on FLAIR for tumor, by mean Dice over training patients.
 
     Brightness is in standard deviations from the mean of the volume's own brain (all above its darkest value), since
     raw intensities differ between scanners: on LGG this makes the baseline stronger.
 
     Args:
-        volumes: Returns, each time it is called, FLAIR (S, H, W) of each patient in any unit and the true mask of the
+        volumes: Returns, on each call, FLAIR (S, H, W) of each patient in any unit and the true mask of the
             same shape; it is called twice, so that one patient at a time is in memory.
         num_candidates: Number of thresholds to try, evenly spaced between the lowest and the highest brightness.
 
@@ -44,7 +44,7 @@ def fit_flair_threshold(
     dice = np.zeros(num_candidates)
     for raw, mask in volumes():
         image = _standardized(raw)
-        # The numbers of voxels at or above each edge, of all and of those with tumor, by two histograms.
+        # Numbers of all voxels and of tumor voxels at or above each edge, by two histograms.
         above, hits = (
             np.cumsum(np.histogram(voxels, edges)[0][::-1])[::-1] for voxels in (image, image[np.asarray(mask) > 0])
         )
@@ -59,7 +59,7 @@ def predict_flair_threshold(image: Image, threshold: float) -> BoolVolume:
 
 
 def _standardized(image: Image) -> NDArray[np.float32]:
-    """Return the image in standard deviations from the mean of all above its darkest value."""
+    """Return the image in standard deviations from the mean of all voxels above its darkest value."""
     values = image.astype(np.float32)
     brain = values[values > values.min()]
     if not brain.size:
@@ -68,15 +68,15 @@ def _standardized(image: Image) -> NDArray[np.float32]:
 
 
 class NearestSlice:
-    """Predicts for each slice the mask of the most similar known slice."""
+    """Baseline that predicts for each slice the mask of the most similar known slice."""
 
     def __init__(
         self, images: Sequence[Image], masks: Sequence[NDArray[Any]], *, patients: Sequence[str] | None = None
     ) -> None:
-        """Keep small copies of the images; the masks are not copied.
+        """Store small copies of the images; the masks are not copied.
 
         Args:
-            images: Of each case, (S, H, W, C); H and W the same for all.
+            images: Image of each case, (S, H, W, C); H and W the same for all.
             masks: Labels of each case, (S, H, W).
             patients: The person of each case, so that no slice is predicted from a slice of the same person.
 
@@ -98,17 +98,17 @@ class NearestSlice:
 
         Args:
             image: (S, H, W, C).
-            patient: The person; known slices of the same person are left out.
+            patient: The person; known slices of the same person are skipped.
 
         Raises:
-            UserError: If the slices have another size, or there is no slice of another person.
+            UserError: If the slices have a different size, or there is no slice of another person.
         """
         if image.shape[1:3] != self._shape:
             raise UserError(f"a slice must have the size of the known ones, {self._shape}", image.shape[1:3])
         own = self._patients == patient
         if own.all():
             raise UserError(f"the nearest-slice baseline needs slices of patients other than {patient}")
-        # |a - b|^2 minus |a|^2, which is the same for every candidate.
+        # |a - b|^2 without |a|^2, which is the same for every candidate.
         distances = self._lengths - 2 * _thumbnails(image) @ self._thumbnails.T
         distances[:, own] = np.inf
         nearest = (self._slices[index] for index in distances.argmin(axis=1))
@@ -116,7 +116,7 @@ class NearestSlice:
 
 
 def _thumbnails(image: Image, size: int = 32) -> NDArray[np.float32]:
-    """Return each slice shrunk by block means to about `size` x `size`, flat: (S, features)."""
+    """Return each slice shrunk by block means to about `size` x `size` and flattened: (S, features)."""
     block = [max(1, extent // size) for extent in image.shape[1:3]]
     height, width = (extent // step * step for extent, step in zip(image.shape[1:3], block, strict=True))
     cut = image[:, :height, :width].astype(np.float32)

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Return the smallest box around the voxels that are set, as one slice per axis; empty slices where none is set.
+    """Return the smallest box around the nonzero voxels, as one slice per axis; empty slices if there are none.
 
     Args:
         mask: Any number of axes, at least one.

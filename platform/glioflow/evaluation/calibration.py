@@ -34,7 +34,7 @@ class Reliability(BaseModel):
     tumor_counts: tuple[int, ...]
 
     def __add__(self, other: "Reliability") -> "Reliability":
-        """Return the sum of both."""
+        """Return the sum of the counts."""
         pairs = {name: zip(getattr(self, name), getattr(other, name), strict=True) for name in type(self).model_fields}
         return Reliability(**{name: tuple(a + b for a, b in values) for name, values in pairs.items()})
 
@@ -97,11 +97,11 @@ def fit_temperature(
     """Fit one temperature by maximum likelihood on voxels of validation patients.
 
     Args:
-        probabilities: Of each patient: sigmoids of any shape; with `softmax`, exclusive classes (..., K).
-        references: Of each patient: tumor or not, of the same shape; with `softmax`, the class of each voxel (...).
+        probabilities: For each patient: sigmoids of any shape; with `softmax`, exclusive classes (..., K).
+        references: For each patient: tumor or not, of the same shape; with `softmax`, the class of each voxel (...).
         softmax: Whether the outputs are exclusive classes.
-        max_voxels: If there are more, this number is drawn at random, equally from all patients.
-        seed: Of the draw.
+        max_voxels: Largest number of voxels; if there are more, a random sample is drawn equally from all patients.
+        seed: Seed of the sample.
 
     Returns:
         The temperature, in [0.05, 20]; 1 if all voxels are of one class, or there are none.
@@ -117,7 +117,7 @@ def fit_temperature(
         truth = reference.ravel().astype(np.int64)
         chosen = rng.integers(truth.size, size=share) if truth.size > share else np.arange(truth.size)
         p = probability.reshape(truth.size, -1)[chosen].astype(np.float64)
-        p = p if softmax else np.concatenate([1 - p, p], axis=1)  # a sigmoid is a softmax over no and yes
+        p = p if softmax else np.concatenate([1 - p, p], axis=1)  # a sigmoid is a softmax over two classes
         scores.append(np.log(np.clip(p, _SMALLEST, 1)))
         truths.append(truth[chosen])
     if len(np.unique(np.concatenate([*truths, np.zeros(0, np.int64)]))) < 2:
@@ -143,12 +143,12 @@ def mean_entropy(probability: Probabilities) -> float:
 
 
 class Spread(BaseModel):
-    """Disagreement of the members of an ensemble about one study; all 0 where they agree.
+    """Disagreement of the members of an ensemble about one study; all values are 0 if they agree.
 
     Attributes:
         num_members: At least two.
-        probability_std: Standard deviation of their probabilities of tumor, in [0, 0.5], averaged over the voxels that
-            any member calls tumor; None if no member does.
+        probability_std: Standard deviation of their tumor probabilities, in [0, 0.5], averaged over the voxels that
+            any member predicts as tumor; None if there are none.
         mask_disagreement: 1 minus the Dice of two members' masks, in [0, 1], averaged over all pairs.
         volume_variation: Standard deviation of their tumor volumes divided by the mean; None if no member finds any.
     """
@@ -165,13 +165,13 @@ def measure_spread(probabilities: Sequence[Probabilities], masks: Sequence[NDArr
     """Measure the disagreement of several models about one study.
 
     Args:
-        probabilities: Of tumor, (S, H, W) of each model; at least two.
-        masks: The mask of each, (S, H, W).
+        probabilities: Tumor probability of each model, (S, H, W); at least two.
+        masks: Mask of each model, (S, H, W).
     """
     union = np.logical_or.reduce(masks)
     in_union = np.stack([each[union] for each in probabilities]).astype(np.float64)
     volumes = np.array([np.count_nonzero(mask) for mask in masks], dtype=np.float64)
-    # Minus the first member's probabilities, so that rounding gives equal members no deviation.
+    # Subtract the first member's probabilities, so that equal members have no deviation from rounding.
     return Spread(
         num_members=len(masks),
         probability_std=float((in_union - in_union[0]).std(axis=0).mean()) if in_union.size else None,
@@ -192,14 +192,14 @@ class IntervalSummary(TypedDict):
 class VolumeInterval(BaseModel):
     """A conformal interval for the tumor volume, from out-of-fold predictions.
 
-    Residuals are those of the logarithm of 1 + volume, so that the interval grows with the tumor.
+    Residuals are differences of log(1 + volume), so that the interval grows with the tumor.
 
     Attributes:
         residuals: Absolute residual of each patient.
-        folds: Of each patient, the fold whose network was not trained on it.
+        folds: For each patient, the fold whose network was not trained on it.
         level: Nominal coverage; CV+ guarantees 2 level - 1 and reaches about `level`.
-        unit: Of the volumes.
-        held_out: Digest of the test patients that were left out; empty if none were.
+        unit: Unit of the volumes.
+        held_out: Digest of the test patients that were excluded; empty if there are none.
 
     Source: Barber et al. 2021 (CV+).
     """
@@ -230,7 +230,7 @@ class VolumeInterval(BaseModel):
         """Return the lower and upper end for a new study; None if there were too few patients.
 
         Args:
-            volumes: The volume that the network of each fold predicts for it; or one, by a network that replaces them.
+            volumes: Volume predicted by each fold's network, or a single one by a network that replaces them.
         """
         if not self.available:
             return None
@@ -255,13 +255,13 @@ def fit_volume_interval(
     """Fit the interval, with one residual for each patient: the mean over their cases.
 
     Args:
-        predicted: Volume of each case, by a network and a post-processing chosen without this patient.
+        predicted: Volume of each case, predicted by a network and post-processing chosen without this patient.
         reference: True volume of each case, in the same unit.
         folds: Fold of each case, from 0.
-        patients: The person of each case; None where each case is another person's.
+        patients: The person of each case; None if each case is a different person.
         level: Nominal coverage, in (0, 1).
-        unit: Of the volumes.
-        held_out: Digest of the test patients, who are not among these.
+        unit: Unit of the volumes.
+        held_out: Digest of the test patients, who are not among these patients.
     """
     residuals = np.abs(np.log1p(np.asarray(predicted)) - np.log1p(np.asarray(reference)))
     people = list(patients) if patients is not None else [str(index) for index in range(len(residuals))]

@@ -1,4 +1,4 @@
-"""Two models on the same patients: the paired difference, its interval and test, overall and by institution."""
+"""Comparison of two models on the same patients: paired difference, interval and test, also by institution."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ class PairedDifference(TypedDict):
     """The difference of two models on the same patients: the first's mean minus the second's.
 
     Attributes:
-        difference: Of the means.
+        difference: Difference of the means.
         ci95: Its 95 % interval by paired bootstrap over patients.
-        p_value: Of the two-sided Wilcoxon signed-rank test; 1 where no patient differs.
+        p_value: P-value of the two-sided Wilcoxon signed-rank test; 1 if no patient differs.
         num_patients: Number of patients compared.
     """
 
@@ -29,7 +29,7 @@ class PairedDifference(TypedDict):
 
 
 class ComparisonJson(PairedDifference):
-    """A comparison as answers have it: see `Comparison`."""
+    """A comparison in JSON: see `Comparison`."""
 
     per_institution: dict[str, PairedDifference]
     num_undefined: int
@@ -37,15 +37,15 @@ class ComparisonJson(PairedDifference):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the same patients; see `PairedDifference`.
+    """A comparison of two models on the same patients; see `PairedDifference`.
 
     Attributes:
-        difference: Of the means.
+        difference: Difference of the means.
         ci95: Its 95 % interval.
-        p_value: Of the test.
+        p_value: P-value of the test.
         num_patients: Number of patients compared.
-        num_undefined: Patients left out because the score is undefined for one of the models.
-        per_institution: The same for each institution, small ones pooled as `other`.
+        num_undefined: Patients excluded because the score is undefined for one of the models.
+        per_institution: The paired difference for each institution, small ones pooled as `other`.
     """
 
     difference: float
@@ -56,7 +56,7 @@ class Comparison:
     num_undefined: int = 0
 
     def to_json(self) -> ComparisonJson:
-        """Return the fields as answers have them."""
+        """Return the fields for JSON."""
         return {
             "difference": self.difference,
             "ci95": self.ci95,
@@ -80,9 +80,9 @@ def compare_paired(
     Args:
         first: Score of each patient under the first model.
         second: Score of each patient under the second model.
-        institutions: Institution of each patient, as far as known.
+        institutions: Institution of each patient, if known.
         min_patients: Institutions with fewer are pooled as `other`.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
 
     Raises:
         UserError: If the patients differ, or there are none.
@@ -100,16 +100,16 @@ def compare_paired(
 
 
 def compare_rows(first: Rows, second: Rows, *, metric: str = "dice", seed: int = 0) -> Comparison | None:
-    """Compare two models by the rows of the same cases, with one number for each patient.
+    """Compare two models by their rows for the same cases, with one number per patient.
 
     Args:
         first: Rows with `id`, `patient`, `institution` and the metric; the cases of a patient are averaged.
         second: Rows of the same cases.
         metric: Name of the metric; None in a row means undefined.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
 
     Returns:
-        The comparison over the patients for whom both are defined; None if there is no such patient.
+        The comparison over the patients with both metrics defined; None if there is no such patient.
 
     Raises:
         UserError: If the cases differ.

@@ -1,4 +1,4 @@
-"""From a prepared image to probabilities, by slices or windows. Knows neither thresholds nor true masks."""
+"""Inference: from a prepared image to probabilities, by slices or windows. Uses no thresholds or true masks."""
 
 import ctypes
 import sys
@@ -33,7 +33,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
-    """Return what `auto` means on this device: bf16 where the hardware multiplies it, else fp32."""
+    """Return the meaning of `auto` on this device: bf16 if the hardware supports it, else fp32."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -54,11 +54,11 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 @cache
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory of freed tensors for the next ones; return whether it does.
+    """Make this process reuse the memory of freed tensors; return whether that is possible.
 
     glibc returns blocks of 32 MiB and more to the kernel at once and requests them again for the next layer, with every
-    page zeroed: with large slices, a fifth of a training step on the CPU (benchmarks/memory.md). Without glibc nothing
-    is done.
+    page zeroed: with large slices, that takes a fifth of a training step on the CPU (benchmarks/memory.md). Without
+    glibc, this function does nothing.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -67,7 +67,7 @@ def keep_freed_memory() -> bool:
 
 
 def slices_at_once(height: int, width: int, most: int, device: torch.device) -> int:
-    """Return how many slices of (height, width) to pass to a network at once: up to `most`, fewer on a CPU."""
+    """Return the number of slices of (height, width) for one forward pass: up to `most`, fewer on a CPU."""
     if device.type != "cpu":
         return most
     return min(most, max(1, CPU_PIXELS // max(1, height * width)))
@@ -91,7 +91,7 @@ def predict_volume(
         image: (S, h, w, C).
         softmax: Whether the K outputs are exclusive classes.
         batch_size: Slices or windows in a forward pass; on a CPU fewer slices, see `slices_at_once`.
-        precision: Of the forward pass; probabilities are always float32.
+        precision: Precision of the forward pass; probabilities are always float32.
         flip: Average with the prediction for the image mirrored left to right.
         patch: The window (d, h, w) of a 3D network; None for a 2D one.
         overlap: Fraction of a window that overlaps the next one, in [0, 1).
@@ -142,17 +142,17 @@ def visit_predictions(
     patch: tuple[int, int, int] | None = None,
     overlap: float = 0.5,
 ) -> None:
-    """Apply a network as `predict_volume` does, and give away the probabilities where they are, on its device.
+    """Apply a network as `predict_volume` does, and pass the probabilities to `visit` on the network's device.
 
-    On a GPU nobody is waited for: copies of slices go through pinned memory and run beside the network.
+    On a GPU, slices are copied asynchronously through pinned memory while the network runs.
 
     Args:
-        network: As of `predict_volume`, and so are the others.
+        network: As for `predict_volume`, like the other arguments.
         image: (S, h, w, C).
         visit: Called with the number of the first slice and probabilities (n, h, w, K) float32, in order.
         softmax: Whether the K outputs are exclusive classes.
         batch_size: Slices or windows in a forward pass.
-        precision: Of the forward pass.
+        precision: Precision of the forward pass.
         flip: Average with the prediction for the image mirrored left to right.
         patch: The window (d, h, w) of a 3D network; None for a 2D one.
         overlap: Fraction of a window that overlaps the next one, in [0, 1).
@@ -169,7 +169,7 @@ def visit_predictions(
         return probability
 
     was_training = network.training
-    if was_training:  # each switch goes through all modules, which takes as long as a tenth of a small slice
+    if was_training:  # switching visits all modules, which takes a tenth of the time of a small slice
         network.eval()
     try:
         with torch.inference_mode():
@@ -186,7 +186,7 @@ def visit_predictions(
 
 
 def _sent(block: NDArray[np.floating[Any]], device: torch.device) -> torch.Tensor:
-    """Return an array on a device as float32; to a GPU it travels as it is stored, through pinned memory."""
+    """Return an array on a device as float32; it is copied to a GPU in its stored type, through pinned memory."""
     if device.type != "cuda":
         return torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32)).to(device)
     source = torch.from_numpy(block if block.flags.writeable else np.array(block))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NUM_RESAMPLES = 2000
-# Numbers drawn at a time: those of all resamples of a million patients would fill 30 GB.
+# Numbers drawn at a time: all resamples of a million patients would fill 30 GB.
 _AT_ONCE = 2**22
 Interval = tuple[float, float]
 
@@ -23,9 +23,9 @@ def bootstrap_interval(
 
     Args:
         values: One for each patient; at least one.
-        statistic: Of the values.
-        level: Of confidence.
-        seed: Of the resampling.
+        statistic: Statistic of the values.
+        level: Confidence level.
+        seed: Seed of the resampling.
 
     Source: Efron 1979.
     """

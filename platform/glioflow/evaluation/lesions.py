@@ -30,10 +30,10 @@ def component_sizes(labels: NDArray[np.int32]) -> NDArray[np.int64]:
 
 
 def detect_lesions(prediction: BoolVolume, reference: BoolVolume) -> dict[str, float | None]:
-    """Count lesions that are detected, missed and invented.
+    """Count detected, missed and false-positive lesions.
 
     A reference lesion is detected if any of its voxels is predicted; a predicted lesion is confirmed if any of its
-    voxels is tumor. The names of the two rates state this rule; a rate is None where there is no lesion to divide by.
+    voxels is tumor. The names of the two rates state this rule; a rate is None if there is no lesion to divide by.
 
     Args:
         prediction: (S, H, W).
@@ -52,6 +52,6 @@ def detect_lesions(prediction: BoolVolume, reference: BoolVolume) -> dict[str, f
 
 
 def _overlapping(lesions: BoolVolume, other: BoolVolume) -> tuple[int, int]:
-    """Return how many components of `lesions` have a voxel in `other`, and how many there are."""
+    """Return the number of components of `lesions` with a voxel in `other`, and of all components."""
     labels, count = label_components(lesions)
     return len(np.unique(labels[lesions & other])), count

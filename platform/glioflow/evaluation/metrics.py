@@ -1,4 +1,4 @@
-"""All metrics of one patient's segmentation. Knows neither cohorts nor networks; undefined metrics are None."""
+"""All metrics of one patient's segmentation. Independent of cohorts and networks; undefined metrics are None."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def dice_per_case(prediction: BoolVolume, reference: BoolVolume) -> float:
         reference: Ground truth, same shape.
 
     Returns:
-        Value in [0, 1]; 1.0 where both are empty (`summarize` counts these cases as `num_empty_both`).
+        Value in [0, 1]; 1.0 if both are empty (`summarize` counts these cases as `num_empty_both`).
 
     Raises:
         ValueError: If the shapes differ.
@@ -33,17 +33,17 @@ def dice_per_case(prediction: BoolVolume, reference: BoolVolume) -> float:
 
 
 def dice_of_counts(both: float, total: float) -> float:
-    """Return the Dice coefficient of `both`, the voxels in both masks, and `total`, those of each added up."""
+    """Return the Dice coefficient from `both`, the voxels in both masks, and `total`, the sum of their voxels."""
     return 2 * both / total if total else 1.0
 
 
 def iou_per_case(prediction: BoolVolume, reference: BoolVolume) -> float:
-    """Intersection over union of two masks of the same shape; 1.0 where both are empty."""
+    """Return the intersection over union of two masks of the same shape; 1.0 if both are empty."""
     return iou_of_counts(count(prediction & reference), count(prediction | reference))
 
 
 def iou_of_counts(both: float, either: float) -> float:
-    """Return the intersection over union of the numbers of voxels in both masks and in either; 1.0 where both are 0."""
+    """Return the intersection over union from the numbers of voxels in both masks and in either; 1.0 if both are 0."""
     return both / either if either else 1.0
 
 
@@ -63,13 +63,13 @@ def evaluate_case(
         spacing_mm: Along S, H, W. None: the distance between slices is unknown, so surfaces are compared slice by slice
             (`hd95_inplane_px`) and volumes are counted in voxels.
         probability: (S, H, W) in [0, 1]; without it slices are not ranked.
-        tolerance: Of the surface Dice, in mm or px; part of its name.
+        tolerance: Tolerance of the surface Dice, in mm or px; part of its name.
 
     Returns:
         Overlap: `dice`, `iou` (both empty: 1), `precision`, `sensitivity` (None over nothing), `specificity`,
         `accuracy`; the counts `num_true_positive` and so on. Surfaces: `hd95` and `nsd`, and the same under the full
-        names `hd95_mm`, `nsd_1mm` or `hd95_inplane_px`, `nsd_inplane_1px`; `hd95_inplane_px` is over the slices where
-        both have tumor, beside `num_one_sided_slices`, where one alone has. Volumes: `volume_*`. Lesions: see
+        names `hd95_mm`, `nsd_1mm` or `hd95_inplane_px`, `nsd_inplane_1px`; `hd95_inplane_px` uses the slices where
+        both have tumor; `num_one_sided_slices` counts those where only one has. Volumes: `volume_*`. Lesions: see
         `detect_lesions`. Slices: see `evaluate_slices`. `empty_prediction` and `empty_reference` are 1 or 0.
 
     Raises:
@@ -102,19 +102,19 @@ def overlap_metrics(*, tp: float, fp: float, fn: float, tn: float) -> Metrics:
 
 
 def count(mask: NDArray[Any]) -> int:
-    """Return the number of entries that are set."""
+    """Return the number of nonzero entries."""
     return int(np.count_nonzero(mask))
 
 
 def ratio(part: float, whole: float) -> float | None:
-    """Return part / whole; None where the whole is 0."""
+    """Return part / whole; None if the whole is 0."""
     return part / whole if whole else None
 
 
 def evaluate_slices(
     prediction: BoolVolume, reference: BoolVolume, *, probability: NDArray[np.floating[Any]] | None = None
 ) -> Metrics:
-    """Measure each slice on its own, separately for slices with and without tumor.
+    """Measure each slice individually, separately for slices with and without tumor.
 
     Args:
         prediction: (S, H, W).
@@ -153,7 +153,7 @@ def evaluate_slices(
 
 
 def auroc(scores: NDArray[np.floating[Any]], truths: NDArray[np.bool_]) -> float | None:
-    """Return the area under the ROC curve, ties counted half; None where all truths are equal.
+    """Return the area under the ROC curve, ties counted half; None if all truths are equal.
 
     Source: Mann and Whitney 1947.
     """

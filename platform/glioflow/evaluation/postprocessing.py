@@ -1,4 +1,4 @@
-"""From probabilities to masks: threshold and clean-up, and their choice on validation patients."""
+"""Post-processing of probabilities to masks: threshold and clean-up, and their choice on validation patients."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -49,9 +49,9 @@ def apply_postprocessing(
     """Turn each part's probability into its mask.
 
     Args:
-        parts: By name, (S, H, W): probabilities in [0, 1], or masks where `already_decided`.
+        parts: By name, (S, H, W): probabilities in [0, 1], or masks if `already_decided`.
         settings: Threshold and clean-up.
-        already_decided: Whether the parts are masks, as argmax over classes gives them; the threshold is not used.
+        already_decided: Whether the parts are masks, from argmax over classes; the threshold is not used.
 
     Returns:
         By name, (S, H, W).
@@ -80,13 +80,13 @@ def choose_postprocessing(
 
     They are chosen one after another: threshold, largest component, size of the smallest component and, with several
     parts, the smallest total of the innermost one. A value replaces a simpler one only if it is strictly better, since
-    the choice rests on few patients. Patients are taken one after another, and of each only the box is kept in which
-    some threshold finds anything or there is tumor: beyond it no value makes a difference.
+    the choice is based on few patients. Patients are processed one by one; only the box is kept in which
+    some threshold finds anything or there is tumor: outside it, no value makes a difference.
 
     Args:
-        probabilities: Of each patient: by name, (S, H, W), outermost part first.
-        references: Of each patient: the true masks under the same names.
-        settings: Start of the choice; returned as they are if `choose` is False or there is no patient.
+        probabilities: For each patient: by name, (S, H, W), outermost part first.
+        references: For each patient: the true masks under the same names.
+        settings: Initial values; returned unchanged if `choose` is False or there is no patient.
 
     Returns:
         The chosen settings.
@@ -117,7 +117,7 @@ def choose_postprocessing(
 
 
 def _cut(parts: Parts, references: Mapping[str, BoolVolume], lowest: float) -> Case:
-    """Return copies of the smallest box that holds all that any threshold from `lowest` on finds, and all tumor."""
+    """Return copies cropped to the smallest box with all tumor and all voxels at or above the `lowest` threshold."""
     there = np.logical_or.reduce([*(part > lowest for part in parts.values()), *references.values()])
     box = tuple(slice(extent.start, max(extent.stop, extent.start + 1)) for extent in bounding_box(there))
     cut = [{name: np.array(volume[box]) for name, volume in volumes.items()} for volumes in (parts, references)]

@@ -16,7 +16,7 @@ def split_regions(labels: NDArray[np.integer[Any]], scheme: str) -> dict[str, Bo
     """Return the regions that are scored on a data set.
 
     Args:
-        labels: (S, H, W), as the data set numbers them.
+        labels: (S, H, W), with the data set's label values.
         scheme: Name in `label_schemes.SCHEMES`.
 
     Returns:
@@ -40,7 +40,7 @@ def evaluate_parts(
         references: By the same names, (S, H, W).
         spacing_mm: Along S, H, W, or None.
         probabilities: By name, (S, H, W).
-        tolerance: Of the surface Dice.
+        tolerance: Tolerance of the surface Dice.
 
     Returns:
         With one part, its metrics. With several parts: `dice_WT` and so on; `dice`, `iou`, `hd95`, `nsd` without a
@@ -68,6 +68,6 @@ def evaluate_parts(
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    """Return the mean of a metric over the parts where it is defined; None where it is in none."""
+    """Return the mean of a metric over the parts where it is defined; None if it is undefined in all."""
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else None

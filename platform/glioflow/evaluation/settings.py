@@ -1,4 +1,4 @@
-"""How a case is predicted: the settings of `inference`, without torch."""
+"""Settings of `inference`, without torch."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
-# Of one forward pass on a CPU: on two cores, U-Nets at 128 and 256 pixels were slower with more, and with fewer.
+# Pixels of one forward pass on a CPU: on two cores, U-Nets at 128 and 256 pixels were slower with more or fewer.
 CPU_PIXELS = 2**18
 
 

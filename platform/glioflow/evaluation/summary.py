@@ -1,4 +1,4 @@
-"""From the metrics of each case to those of a cohort by patient: means, pooled voxels, counts of empty masks."""
+"""Summary of case metrics over a cohort by patient: means, pooled voxels, counts of empty masks."""
 
 from collections.abc import Iterable, Mapping
 
@@ -13,7 +13,7 @@ Summary = dict[str, float | list[float] | None]
 
 # Columns that identify a row and are not metrics, even if they are None.
 _IDENTITY = ("id", "patient", "institution", "part")
-# Metrics that have a value where prediction and reference are both empty: the best one.
+# Metrics with the best possible value if prediction and reference are both empty.
 _RULED = ("dice", "iou", "hd95", "nsd")
 EMPTY_BOTH = "num_empty_both"
 
@@ -67,7 +67,7 @@ def _both_empty(row: Row, part: str) -> bool:
 
 
 def _ruled_by_emptiness(patients: Mapping[str, Rows], columns: Iterable[str]) -> dict[str, int]:
-    """Return, by metric, how many patients have a case in which the rule for two empty masks gave its value."""
+    """Return, by metric, the number of patients with a case decided by the rule for two empty masks."""
     parts = _parts(columns)
     numbers: dict[str, int] = {}
     for key in columns:
@@ -75,7 +75,7 @@ def _ruled_by_emptiness(patients: Mapping[str, Rows], columns: Iterable[str]) ->
         base = key.removesuffix(part)
         if base not in _RULED and not base.startswith(("hd95_", "nsd_")):
             continue
-        # Without a suffix, the chief metrics are means over the parts.
+        # Without a suffix, the main metrics are means over the parts.
         decisive = parts if not part and base in AVERAGED else [part]
         numbers[key] = sum(
             any(_both_empty(row, each) for row in rows for each in decisive) for rows in patients.values()
@@ -84,7 +84,7 @@ def _ruled_by_emptiness(patients: Mapping[str, Rows], columns: Iterable[str]) ->
 
 
 def _empty(patients: Mapping[str, Rows], columns: Iterable[str]) -> Summary:
-    """Count the patients with a case that has no tumor, in which none was predicted, and both, for each part."""
+    """Count, for each part, the patients with a case without tumor, without predicted tumor, and without both."""
     numbers: Summary = {}
     for part in _parts(columns):
         for kind in ("reference", "prediction"):
@@ -95,7 +95,7 @@ def _empty(patients: Mapping[str, Rows], columns: Iterable[str]) -> Summary:
 
 
 def flatten_summary(summary: Mapping[str, object], prefix: str) -> dict[str, float | None]:
-    """Return a summary's plain numbers under `prefix/`, as runs log them; intervals become `_low` and `_high`."""
+    """Return a summary's numbers under `prefix/` for logging to a run; intervals become `_low` and `_high`."""
     flat: dict[str, float | None] = {}
     for key, value in summary.items():
         if isinstance(value, list | tuple):
@@ -128,7 +128,7 @@ def _pooled(columns: Mapping[str, list[float | None]]) -> Summary:
 
 
 def _by_study(columns: Mapping[str, list[float | None]]) -> Summary:
-    """Return how well studies with tumor are told from those without, by whether anything is predicted."""
+    """Return how well the presence of a prediction separates studies with tumor from those without."""
     metrics: Summary = {}
     for part in _parts(columns):
         tumor = np.array(columns[f"empty_reference{part}"]) == 0

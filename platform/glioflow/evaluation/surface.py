@@ -47,7 +47,7 @@ def surface_scores(
         return SurfaceScores(diagonal, 0.0)
     there, back = _distances(surface_points(prediction), surface_points(reference), spacing)
     hd95 = max(float(np.percentile(there, 95)), float(np.percentile(back, 95)))
-    # A distance of exactly the tolerance must count in any orientation, whatever the last digit of its root is.
+    # A distance equal to the tolerance must count in any orientation, regardless of rounding of its root.
     reach = tolerance * (1 + 1e-6)
     within = np.count_nonzero(there <= reach) + np.count_nonzero(back <= reach)
     return SurfaceScores(hd95, float(within / (len(there) + len(back))))
@@ -55,7 +55,7 @@ def surface_scores(
 
 @dataclass(frozen=True)
 class InplaneScores:
-    """HD95 in pixels, None where no slice has tumor in both masks; NSD; and how many slices have it in one alone."""
+    """HD95 in pixels, None if no slice has tumor in both masks; NSD; and the number of slices with tumor in one only."""
 
     hd95: float | None
     nsd: float
@@ -68,11 +68,11 @@ def inplane_surface_scores(prediction: BoolVolume, reference: BoolVolume, *, tol
     Args:
         prediction: (S, H, W).
         reference: (S, H, W).
-        tolerance_px: Of the NSD.
+        tolerance_px: Tolerance of the NSD.
 
     Returns:
-        The mean HD95 over the slices where both masks have tumor, and the mean NSD over those where either has, in
-        which a slice with tumor in one alone counts 0. Without any tumor: 0 and 1.
+        The mean HD95 over the slices where both masks have tumor, and the mean NSD over those where either has;
+        there, a slice with tumor in only one mask counts 0. Without any tumor: 0 and 1.
     """
     predicted, true = prediction.any(axis=(1, 2)), reference.any(axis=(1, 2))
     either, both = int(np.count_nonzero(predicted | true)), np.flatnonzero(predicted & true)

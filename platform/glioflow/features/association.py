@@ -1,4 +1,4 @@
-"""Do shape features go with genomic clusters? Buda's analysis, on any cohort and any clinical table by patient."""
+"""Association of shape features with genomic clusters: Buda's analysis, on any cohort and clinical table."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ _RECORD = ConfigDict(extra="forbid", frozen=True)
 
 FEATURES = ("asd", "mf", "bevr")
 CLUSTERS = ("RNASeqCluster", "MethylationCluster", "CNCluster", "miRNACluster", "COCCluster")
-# Low values speak for the class: their reciprocal is the score, which turns the AUC around.
+# Low values indicate the class, so the score is their reciprocal, which inverts the AUC.
 RECIPROCAL = {"bevr"}
 
 # Buda, Saha, Mazurowski 2019, on 110 patients.
@@ -30,7 +30,7 @@ PUBLISHED_P = {
 PUBLISHED_AUC = {("bevr", "RNASeqCluster", "2"): {"automatic masks": 0.80, "manual masks": 0.78}}
 
 _MAX_CLASSES = 12
-_FEWEST = 3  # patients on either side, below which resampling them says nothing
+_FEWEST = 3  # patients in and outside the class, below which resampling is meaningless
 
 
 class Test(BaseModel):
@@ -42,10 +42,10 @@ class Test(BaseModel):
         num_patients: Patients with both.
         table: Patients at or below (first row) and above the median, by class.
         classes: The columns of `table`.
-        p_value: Without correction.
-        p_bonferroni: Times the number of hypotheses, at most 1.
+        p_value: P-value without correction.
+        p_bonferroni: P-value times the number of hypotheses, at most 1.
         significant: Whether `p_bonferroni` is below the level.
-        published_p: What was published, on its own number of patients: not to be compared with ours.
+        published_p: Published p-value, on another number of patients and therefore not comparable.
     """
 
     model_config = _RECORD
@@ -61,19 +61,19 @@ class Test(BaseModel):
 
 
 class Auc(BaseModel):
-    """How well one feature tells one class from all others.
+    """How well one feature separates one class from all others.
 
     Attributes:
-        score: What was ranked, `bevr` or `1/bevr`.
+        score: Ranked value, `bevr` or `1/bevr`.
         cluster: Column of the clinical table.
-        label: The class against the rest.
+        label: The class that is compared with the rest.
         num_patients: Patients with both.
-        num_positive: Those in the class.
+        num_positive: Number of these in the class.
         auc: Area under the ROC curve.
         low: Lower end of its 95 % bootstrap interval over patients; None with fewer than three in the class or outside.
         high: Upper end.
         published: Published areas by kind of mask.
-        agrees: By kind of mask, whether the published area lies inside our interval.
+        agrees: By kind of mask, whether the published area is inside our interval.
     """
 
     model_config = _RECORD
@@ -95,8 +95,8 @@ class Association(BaseModel):
     Attributes:
         tests: A test per feature and clustering.
         aucs: An area per feature, clustering and class.
-        num_hypotheses: What the p-values were multiplied with.
-        level: Significance after that.
+        num_hypotheses: Factor of the p-values.
+        level: Significance level after correction.
     """
 
     model_config = _RECORD
@@ -123,11 +123,11 @@ def associate(
         features: Shape features by patient (index), e.g. of `MaskFeatures.volume`.
         clinical: Clinical table by patient (index).
         feature_names: Columns of `features`.
-        clusters: Columns of `clinical`; None takes the published ones that it has.
+        clusters: Columns of `clinical`; None uses the published ones that it has.
         num_hypotheses: For Bonferroni; None counts the tests made here (the publication counted ten).
-        level: Significance after correction.
+        level: Significance level after correction.
         num_bootstrap: Resamplings of patients behind each interval.
-        seed: Of the Monte Carlo tests and the bootstrap.
+        seed: Seed of the Monte Carlo tests and the bootstrap.
 
     Raises:
         UserError: If a column is missing, no patient is in both tables, or a clustering has too few or many classes.
@@ -169,16 +169,16 @@ def associate(
 
 
 def fisher_exact_p(table: NDArray[np.int_], *, seed: int | np.random.Generator = 0) -> float:
-    """P-value of Fisher's exact test of an r x c table: exact for 2 x 2, else from 100,000 seeded random tables."""
+    """Return the p-value of Fisher's exact test of an r x c table: exact for 2 x 2, else by 100,000 random tables."""
     from scipy.stats import MonteCarloMethod, fisher_exact
 
-    table = table[table.any(axis=1)][:, table.any(axis=0)]  # a class without patients says nothing, and trips SciPy
+    table = table[table.any(axis=1)][:, table.any(axis=0)]  # a class without patients makes SciPy fail
     if min(table.shape) < 2:
         return 1.0
     if table.shape == (2, 2):
         return float(fisher_exact(table).pvalue)
     method = MonteCarloMethod(n_resamples=99_999, rng=np.random.default_rng(seed))
-    return float(np.squeeze(fisher_exact(table, method=method).pvalue))  # an array of one, for some tables
+    return float(np.squeeze(fisher_exact(table, method=method).pvalue))  # an array of one value for some tables
 
 
 def _test(
@@ -221,7 +221,7 @@ def _auc(
     scores = 1 / values if feature in RECIPROCAL else values
     ordered = (scores[positive][:, None] > scores[~positive]) + 0.5 * (scores[positive][:, None] == scores[~positive])
     sizes = ordered.shape
-    # Drawing within class and rest keeps both in every resampling, however small the class.
+    # Drawing within class and rest keeps both in every resampling, even for a small class.
     drawn = [rng.multinomial(n, np.full(n, 1 / n), size=num_bootstrap) for n in sizes]
     areas = ((drawn[0] @ ordered) * drawn[1]).sum(axis=1) / (sizes[0] * sizes[1])
     known = min(sizes) >= _FEWEST

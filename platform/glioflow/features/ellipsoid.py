@@ -1,4 +1,4 @@
-"""The hull of a voxel body and the smallest ellipsoid around it. Knows bodies and points, no spacing and no tumor."""
+"""The hull of a voxel body and the smallest ellipsoid around it, in voxel units."""
 
 import cv2
 import numpy as np
@@ -10,10 +10,10 @@ Points = NDArray[np.float64]
 
 
 def hull_points(body: BoolVolume) -> Points:
-    """Return voxel corners among which are all vertices of the body's convex hull, in voxel units.
+    """Return voxel corners that include all vertices of the body's convex hull, in voxel units.
 
-    In every plane of corners only the vertices of its own flat hull can be vertices of the whole; the others are left
-    out.
+    In every plane of corners, only the vertices of its flat hull can be vertices of the whole hull; the others are
+    skipped.
 
     Args:
         body: At least one voxel set, (S, H, W). Voxel i fills [i, i + 1] on its axis.
@@ -39,23 +39,23 @@ def row_ends(plane: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 
 def hull_vertices(points: Points) -> Points:
-    """Return those of (N, D) `points` that are vertices of their convex hull, which must have a volume."""
+    """Return the (N, D) `points` that are vertices of their convex hull, which must have a volume."""
     return np.asarray(points[ConvexHull(points).vertices], dtype=np.float64)
 
 
 def enclosing_ellipsoid_volume(points: Points, *, tolerance: float = 1e-4, max_steps: int = 100_000) -> float:
-    """Volume of the smallest ellipsoid that holds all points.
+    """Return the volume of the smallest ellipsoid that contains all points.
 
     Args:
         points: (N, 3), not all in one plane.
-        tolerance: How far a point may lie outside before the last blow-up, relative to the squared radius.
-        max_steps: Where to stop in any case; the ellipsoid then still holds all points, but is a little too large.
+        tolerance: Largest distance of a point outside before the final enlargement, relative to the squared radius.
+        max_steps: Limit of steps; the ellipsoid then still contains all points, but is slightly too large.
 
     Returns:
         Volume in cubed units of the points; never too small, and too large by at most a factor of (1 + tolerance)^1.5.
 
     Source: Khachiyan 1996 with the away steps of Todd and Yildirim 2007; every tenth step is Newton's, on the points
-    that have weight (damped as for self-concordant functions, Nesterov 2004), without which flat bodies take hundreds.
+    with weight (damped as for self-concordant functions, Nesterov 2004); without it, flat bodies take hundreds.
     """
     dimension = points.shape[1]
     spread = np.linalg.cholesky(np.cov(points.T))
@@ -70,7 +70,7 @@ def enclosing_ellipsoid_volume(points: Points, *, tolerance: float = 1e-4, max_s
     for number in range(1, max_steps + 1):
         far = int(distances.argmax())
         near = int(np.where(weights > 0, distances, np.inf).argmin())
-        if (distances[far] - 1) / dimension - 1 <= tolerance:  # one of each distance is the lift's
+        if (distances[far] - 1) / dimension - 1 <= tolerance:  # the lift adds one to each distance
             break
         if number % 10 == 0:
             weights = _weigh_anew(lifted, weights)
@@ -79,7 +79,7 @@ def enclosing_ellipsoid_volume(points: Points, *, tolerance: float = 1e-4, max_s
         chosen = far if distances[far] - target >= target - distances[near] else near
         reach, weight = distances[chosen], weights[chosen]
         step = (reach - target) / (target * (reach - 1)) if reach > 1 else -np.inf
-        step = max(step, -weight / (1 - weight))  # a step away ends where the point has no weight left
+        step = max(step, -weight / (1 - weight))  # an away step ends when the point's weight is 0
         weights *= 1 - step
         weights[chosen] = weight + step * (1 - weight) if step > -weight / (1 - weight) else 0.0
         toward = inverse @ lifted[:, chosen]
@@ -100,13 +100,13 @@ def _inverse_and_distances(lifted: Points, weights: NDArray[np.float64]) -> tupl
 
 
 def _weigh_anew(lifted: Points, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return better weights of the points that have one, by Newton's steps; those that reach zero stay there."""
+    """Return improved weights of the points with weight, by Newton's steps; weights that reach zero stay zero."""
     held = np.flatnonzero(weights)
     kept, share = lifted[:, held], weights[held]
     for _ in range(10):
         inverse = np.linalg.inv((kept * share) @ kept.T)
-        curvature = (kept.T @ inverse @ kept) ** 2  # of the logarithm of the volume, its sign turned
-        curvature.flat[:: len(share) + 1] *= 1 + 1e-9  # singular where more points hold the ellipsoid than it needs
+        curvature = (kept.T @ inverse @ kept) ** 2  # of the negative logarithm of the volume
+        curvature.flat[:: len(share) + 1] *= 1 + 1e-9  # singular if more points touch the ellipsoid than determine it
         level = np.linalg.solve(curvature, np.ones(len(share)))
         move = share - level / level.sum()  # curvature @ share is the slope
         length = float(np.sqrt(max(0.0, move @ curvature @ move)))
@@ -122,13 +122,13 @@ def _weigh_anew(lifted: Points, weights: NDArray[np.float64]) -> NDArray[np.floa
 
 
 def bounding_ellipsoid_volume_ratio(body: BoolVolume, vertices: Points | None = None) -> float:
-    """BEVR: volume of a voxel body over that of the smallest ellipsoid around its voxels' corners.
+    """Return BEVR: volume of a voxel body over that of the smallest ellipsoid around its voxels' corners.
 
-    Affine invariant, so an unknown slice spacing does not matter to it.
+    BEVR is affine invariant and thus independent of the slice spacing.
 
     Args:
         body: At least one voxel set, (S, H, W).
-        vertices: Of its hull, where they are known already.
+        vertices: Vertices of its hull, if already known.
 
     Returns:
         Value in (0, 1].

@@ -1,4 +1,4 @@
-"""Shape of one slice's tumor: area, position, spread, outline. Knows one flat mask, no volume."""
+"""Shape of the tumor in one slice: area, position, spread, outline."""
 
 import cv2
 import numpy as np
@@ -43,7 +43,7 @@ def principal_std(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def hull_area(shape: NDArray[np.bool_]) -> float:
-    """Area in pixels of the convex hull of a flat shape's pixel corners."""
+    """Return the area in pixels of the convex hull of a flat shape's pixel corners."""
     return float(cv2.contourArea(cv2.convexHull(row_ends(shape))))
 
 
@@ -52,7 +52,7 @@ def measure_slice(shape: NDArray[np.bool_], *, pixel_mm2: float | None = None) -
 
     Args:
         shape: At least one pixel set, (H, W).
-        pixel_mm2: Area of one pixel; None where the spacing is unknown, and then `area_mm2` is None.
+        pixel_mm2: Area of one pixel; None if the spacing is unknown, which makes `area_mm2` None.
 
     Returns:
         `area_px`, `area_mm2`; `centroid_row_px`, `centroid_column_px`; `coordinate_std_row_px`, `..._column_px` and,

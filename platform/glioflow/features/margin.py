@@ -1,4 +1,4 @@
-"""How uneven the margin of a flat shape is: Buda's two features of its boundary. Knows one slice, no volume."""
+"""Irregularity of a flat shape's margin: Buda's two features of the boundary in one slice."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ def _normalized_radii(boundary: Points, centroid: Points) -> NDArray[np.float64]
 
 
 def angular_standard_deviation(boundary: Points, centroid: Points) -> float:
-    """ASD: standard deviation of the normalized radius, averaged over ten equiangular bins (empty ones skipped).
+    """Return ASD: standard deviation of the normalized radius, averaged over ten equiangular bins (empty ones skipped).
 
     Args:
         boundary: (N, 2) row and column, in order.
@@ -49,7 +49,7 @@ def angular_standard_deviation(boundary: Points, centroid: Points) -> float:
 
 
 def margin_fluctuation(boundary: Points, centroid: Points) -> float:
-    """MF: standard deviation of what a moving average over a tenth of the boundary leaves of the normalized radius.
+    """Return MF: standard deviation of the normalized radius minus its moving average over a tenth of the boundary.
 
     Args:
         boundary: (N, 2) row and column, in order around the shape.

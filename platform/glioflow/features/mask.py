@@ -1,4 +1,4 @@
-"""What can be measured of a tumor from its mask, by name, and why a name has no value. Knows no cohort and no file."""
+"""Shape features of a tumor's mask by name, with the reasons for undefined ones. Independent of cohorts and files."""
 
 from collections.abc import Mapping
 
@@ -23,7 +23,7 @@ class MaskFeatures(BaseModel):
     Attributes:
         volume: Features of the whole tumor; None where undefined.
         slices: The same for every slice with tumor, ascending, with its index under `slice`.
-        undefined: Why a feature has no value, by its name.
+        undefined: Reason why a feature has no value, by its name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,8 +38,8 @@ class RegionFeatures(BaseModel):
 
     Attributes:
         regions: Features by region.
-        ratios: Volume of a region over that of a larger one, e.g. `et_to_wt`; None where the larger one is empty.
-        undefined: Why a ratio has no value, by its name.
+        ratios: Volume of a region over that of a larger one, e.g. `et_to_wt`; None if the larger one is empty.
+        undefined: Reason why a ratio has no value, by its name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,10 +63,10 @@ def measure_mask(
 
     Args:
         mask: (S, H, W); any value but 0 is tumor.
-        spacing_mm: Distance of neighbors along S, H, W; None leaves what needs millimeters undefined.
+        spacing_mm: Distance of neighbors along S, H, W; None leaves features in millimeters undefined.
         probability: (S, H, W) in [0, 1], for `probability_std`, its standard deviation over the whole slice or volume.
         brain: (S, H, W), for its position there: `data.brain_mask.locate_brain` of the image. `side` is -1 toward
-            lower columns and 1 toward higher ones: which of them is the patient's left is not known to an array.
+            lower columns and 1 toward higher ones: an array does not state which is the patient's left.
 
     Returns:
         Features with their units in the names; boxes are half-open; centroids and `coordinate_std` in array indices.
@@ -125,10 +125,10 @@ def measure_regions(
         spacing_mm: As in `measure_mask`.
         brain: As in `measure_mask`.
         regions: The labels that make up each region, the largest region first; see `label_schemes`. There is a ratio
-            for each pair of which one lies in the other.
+            for each pair in which one contains the other.
 
     Raises:
-        UserError: As in `measure_mask`, or if the mask holds a label that no region has.
+        UserError: As in `measure_mask`, or if the mask holds a label that is in no region.
     """
     known = sorted({value for values in regions.values() for value in values})
     if unknown := sorted({int(value) for value in np.unique(labels)} - {0, *known}):

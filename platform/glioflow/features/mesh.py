@@ -1,7 +1,7 @@
-"""Surface and volume of the marching-cubes mesh of a voxel body, without making the mesh. Knows no tumor.
+"""Surface and volume of the marching-cubes mesh of a voxel body, without making the mesh.
 
-A cell between 2 x 2 x 2 voxels has 256 patterns, each with its own triangles. Counting the patterns therefore gives the
-sums over all triangles exactly, in a time that does not depend on how rough the surface is.
+A cell between 2 x 2 x 2 voxels has 256 patterns, each with fixed triangles. Counting the patterns therefore gives the
+sums over all triangles exactly, in a time independent of the roughness of the surface.
 """
 
 from functools import cache
@@ -22,7 +22,7 @@ def surface_and_volume(body: BoolVolume, *, spacing_mm: tuple[float, float, floa
         body: (S, H, W).
         spacing_mm: Distance of neighbors along S, H, W.
 
-    Source: Lewiner et al. 2003, as scikit-image makes the mesh; the volume by the divergence theorem.
+    Source: Lewiner et al. 2003, as implemented in scikit-image; the volume by the divergence theorem.
     """
     padded = np.pad(body, 1).view(np.uint8)
     patterns = np.zeros([extent - 1 for extent in padded.shape], dtype=np.uint8)
@@ -34,7 +34,7 @@ def surface_and_volume(body: BoolVolume, *, spacing_mm: tuple[float, float, floa
     owners, normals, heights = _triangles()
     z, y, x = spacing_mm
     areas = np.bincount(owners, np.linalg.norm(normals * (y * x, z * x, z * y), axis=1), _NUM_PATTERNS)
-    # Each triangle adds its area's part across S times its height along S: within the cell, and the cell's own.
+    # Each triangle adds the S component of its area vector times its height along S, in the cell plus the cell's.
     across = np.bincount(owners, normals[:, 0], _NUM_PATTERNS)
     within = np.bincount(owners, normals[:, 0] * heights, _NUM_PATTERNS)
     volume = (counts @ within).sum() + np.arange(len(counts)) @ (counts @ across)
@@ -43,7 +43,7 @@ def surface_and_volume(body: BoolVolume, *, spacing_mm: tuple[float, float, floa
 
 @cache
 def _triangles() -> tuple[NDArray[np.int_], NDArray[np.float64], NDArray[np.float64]]:
-    """Return of all triangles of all patterns in a unit cell: (T,) pattern, (T, 3) area vector, (T,) mean height."""
+    """Return (T,) pattern, (T, 3) area vector and (T,) mean height of all triangles of all patterns in a unit cell."""
     owners, corners = [], []
     for pattern in range(1, _NUM_PATTERNS - 1):
         cell = np.array([pattern >> bit & 1 for bit in range(len(_CORNERS))], dtype=np.float32).reshape(2, 2, 2)

@@ -1,4 +1,4 @@
-"""Names of the features of a whole tumor, by what they describe."""
+"""Names of the features of a whole tumor, grouped by topic."""
 
 POSITION = (
     "side",

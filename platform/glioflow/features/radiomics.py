@@ -1,4 +1,4 @@
-"""pyradiomics' shape classes, where somebody has installed it. Knows nothing of our own features."""
+"""Shape classes of pyradiomics, if installed. Independent of our own features."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def measure_radiomics(
     Args:
         mask: (S, H, W), at least one voxel set.
         spacing_mm: Distance of neighbors along S, H, W.
-        image: (S, H, W), for the classes of intensity and texture; None measures shape alone.
+        image: (S, H, W), for the classes of intensity and texture; None measures only shape.
 
     Returns:
         Values by pyradiomics' own names, e.g. `shape_Sphericity`.

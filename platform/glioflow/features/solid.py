@@ -1,4 +1,4 @@
-"""Shape of a body in millimeters: surface, axes, extent. Needs the spacing; knows no slices."""
+"""Shape of a body in millimeters: surface, axes, extent. Needs the spacing."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,8 @@ def measure_body(
 
     Args:
         body: At least one voxel set, (S, H, W), best cropped to its box.
-        covariance: (3, 3) of its voxels' coordinates, in voxels.
-        vertices: (N, 3) of its hull, voxel corners.
+        covariance: (3, 3) covariance of its voxels' coordinates, in voxels.
+        vertices: (N, 3) vertices of its hull (voxel corners).
         spacing_mm: Distance of neighbors along S, H, W.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The numbers of a whole tumor: extent, spread, margin, its position in the brain."""
+"""Features of a whole tumor: extent, spread, margin, position in the brain."""
 
 from collections.abc import Mapping
 
@@ -62,7 +62,7 @@ def deviations(probability: NDArray[np.floating]) -> list[float]:
 
 
 def locate_in_brain(mask: NDArray[np.bool_], brain: NDArray[np.bool_], values: Mapping[str, float | None]) -> Values:
-    """Return where the centroid lies in the brain; the midline is the column of the brain's own centroid."""
+    """Return the position of the centroid in the brain; the midline is the column of the brain's centroid."""
     brain = brain if brain.dtype == np.bool_ else brain != 0
     columns = brain.sum(axis=(0, 1))
     if np.count_nonzero(columns) < 2:

@@ -1,4 +1,4 @@
-"""From shape features and clinical values to a risk, with its honest evaluation: `death01` or time to event."""
+"""Survival stage: a risk from shape features and clinical values, with its evaluation; `death01` or time to event."""
 
 from glioflow.survival.clinical import features_of_patients, join_features, patient_key, read_clinical
 from glioflow.survival.evaluated import SurvivalEvaluation

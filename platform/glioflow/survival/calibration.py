@@ -1,4 +1,4 @@
-"""Whether predicted probabilities are as high as what happened, with and without times."""
+"""Calibration of predicted probabilities against observed outcomes, with and without times."""
 
 import numpy as np
 from numpy.typing import NDArray

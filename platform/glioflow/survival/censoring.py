@@ -1,4 +1,4 @@
-"""How many patients are still followed, and the weights that let those with an event stand for those who were lost."""
+"""The share of patients still followed, and the weights of observed events that compensate for censoring."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ Array = NDArray[np.float64]
 
 
 def censoring_weights(outcome: Outcome) -> Array:
-    """Return (N,) weights that let observed events stand for censored ones: event / P(still followed just before it).
+    """Return (N,) weights of observed events that compensate for censoring: event / P(still followed just before it).
 
     Source: inverse probability of censoring weighting; the censoring distribution by Kaplan and Meier.
     """
@@ -30,7 +30,7 @@ def followed_until(outcome: Outcome, days: Array) -> Array:
 
 
 def _followed(outcome: Outcome, days: Array, *, side: Literal["left", "right"]) -> Array:
-    """Estimate the censoring distribution; who dies on the day when others are lost was not at risk of being lost."""
+    """Estimate the censoring distribution; patients who die on a day are not at risk of censoring that day."""
     times = np.unique(outcome.days)
     at_risk = len(outcome.days) - np.searchsorted(np.sort(outcome.days), times, side="left")
     died, lost = (

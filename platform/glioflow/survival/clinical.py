@@ -1,4 +1,4 @@
-"""Clinical tables of several origins, read into one typed table by patient. Knows files and columns, no model."""
+"""Clinical tables of several origins, read into one typed table by patient. Independent of models."""
 
 import csv
 import io
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 _GENDERS = {"1": "female", "2": "male"}
 _HISTOLOGIES = {"1": "astrocytoma", "2": "oligoastrocytoma", "3": "oligodendroglioma"}
-_LOWER_GRADES = {"1": "2", "2": "3"}  # the code of data.csv: checked against the grades in words of the same patients
+_LOWER_GRADES = {"1": "2", "2": "3"}  # codes of data.csv, verified against the same patients' grades in words
 _ROMAN_GRADES = {"G1": "1", "G2": "2", "G3": "3", "G4": "4"}
-# Whether an event was observed, as pandas, people and cBioPortal write it.
+# Spellings of whether an event was observed, by pandas, people and cBioPortal.
 _FLAGS = {
     **dict.fromkeys("true yes y dead died deceased event 1:deceased 1:progressed 1:progression".split(), "1"),
     **dict.fromkeys("false no n alive living censored 0:living 0:alive 0:censored".split(), "0"),
@@ -30,7 +30,7 @@ NOBODY: Mapping[str, str] = MappingProxyType({})
 PATIENT_COLUMNS = ("Patient", "patient", "Brats20ID", "BraTS20ID", "BraTS21ID", "participant_id", "id")
 MISSING = {"", "na", "n/a", "nan", "none", "null", "[not available]", "[discrepancy]", "[unknown]"}
 MISSING |= {"unknown", "not available", "not reported", "[not evaluated]", "[not applicable]"}
-# BraTS 2020's original csv says "ALIVE (361 days later)" here; copies in which only the number is left have lost it.
+# BraTS 2020's original csv has "ALIVE (361 days later)" here; copies with only the number have lost this.
 _FLATTENED = {("BraTS20_Training_084", 361.0)}
 
 
@@ -40,9 +40,9 @@ class Column:
 
     Attributes:
         kind: Numbers are checked against the range, categories are lower-case words.
-        low: Smallest value that is believed.
-        high: Largest value that is believed.
-        sources: Names it has in files (and in requests), each with the codes that file uses.
+        low: Smallest plausible value.
+        high: Largest plausible value.
+        sources: Its names in files (and in requests), each with the codes of that source.
     """
 
     kind: Literal["number", "category"]
@@ -69,26 +69,26 @@ _WHOLE = ("grade", "death01", "os_event", "pfi_event")
 
 
 def patient_key(case_id: str) -> str:
-    """Return the patient of a case id: `TCGA-CS-4941` and `TCGA_CS_4941_19960909` are `TCGA_CS_4941`, others stay."""
+    """Return the patient of a case id: `TCGA_CS_4941` for `TCGA-CS-4941` and `TCGA_CS_4941_19960909`, else the id."""
     tcga = re.fullmatch(r"(TCGA)[_-](\w\w)[_-](\w{4})([_-]\d{8})?", case_id.strip())
     return "_".join(tcga.groups()[:3]) if tcga else case_id.strip()
 
 
 def typed_value(name: str, value: object, *, codes: Mapping[str, str] | None = None) -> float | str | None:
-    """Return one clinical value in its column's type; None where it is missing.
+    """Return one clinical value in its column's type; None if it is missing.
 
     Args:
         name: Key in `COLUMNS`.
-        value: What the file or the request says.
-        codes: What this source's codes mean.
+        value: Value in the file or the request.
+        codes: Meaning of this source's codes.
 
     Raises:
-        UserError: If a number is not one or lies outside its column's range.
+        UserError: If a value of a numeric column is not a number or is outside the column's range.
     """
     column = COLUMNS[name]
     text = "" if value is None else str(value).strip()
     if column.kind == "category" and name == "resection" and text.upper() == "NA":
-        return "na"  # BraTS's word for "not applicable", which is a category there and no gap
+        return "na"  # BraTS's "not applicable", which is a category, not a missing value
     if text.lower() in MISSING:
         return None
     if name in TARGETS and name in _WHOLE:
@@ -107,7 +107,7 @@ def typed_value(name: str, value: object, *, codes: Mapping[str, str] | None = N
 
 
 def clinical_name(name: str) -> str | None:
-    """Return the typed column that `name` (its own or a source's) stands for, or None."""
+    """Return the typed column for `name` (its own or a source's), or None."""
     if name in COLUMNS:
         return name
     return next((typed for typed, column in COLUMNS.items() if name in column.sources), None)
@@ -118,11 +118,11 @@ def read_clinical(path: Path, *, outcomes: Path | None = None) -> "pd.DataFrame"
 
     Args:
         path: `data.csv` of LGG, BraTS's `survival_info.csv`, or any csv with a patient column.
-        outcomes: A second csv with times and events, e.g. `lgg_outcomes.csv`; it only fills what the first leaves open.
+        outcomes: A second csv with times and events, e.g. `lgg_outcomes.csv`; it only fills gaps of the first.
 
     Returns:
         One row per patient, the index `patient` sorted: the columns of `COLUMNS` that the files hold, then all others
-        as they are (numbers where every value is one). Missing is NaN or None, never a word.
+        unchanged (as numbers if every value is one). Missing values are NaN or None, never a word.
 
     Raises:
         UserError: If there is no patient column, a patient has two rows, or a value is outside its range.
@@ -136,19 +136,19 @@ def read_clinical(path: Path, *, outcomes: Path | None = None) -> "pd.DataFrame"
 def features_of_patients(
     clinical: "pd.DataFrame", features: ShapeFeatures, persons: Mapping[str, str] = NOBODY
 ) -> "pd.DataFrame":
-    """Return the shape features of the patients in a clinical table, who may stand there by the name of a case.
+    """Return the shape features of the patients in a clinical table, which may name them by a case.
 
     Args:
         clinical: The table of `read_clinical`.
         features: Shape features by case, e.g. of `MaskFeatures.volume`; those of a patient's cases are averaged.
-        persons: The patient of each case; a case that is not in it is a patient of its own.
+        persons: The patient of each case; a case that is not in it is a separate patient.
 
     Raises:
         UserError: If no patient is in both, or the table has several rows for one.
     """
     import pandas as pd
 
-    rows: dict[str, str] = {}  # of the table, by case
+    rows: dict[str, str] = {}  # rows of the table, by case
     row_of: dict[str, str] = {}  # by person
     for case in features:
         person = persons.get(case, case)
@@ -172,7 +172,7 @@ def join_features(
 ) -> "pd.DataFrame":
     """Return the clinical rows of the patients that have features, with their features as further columns.
 
-    Takes and raises the same as `features_of_patients`.
+    Arguments and errors are those of `features_of_patients`.
     """
     shapes = features_of_patients(clinical, features, persons)
     return clinical.merge(shapes, how="inner", left_index=True, right_index=True, suffixes=("", "_shape"))
@@ -214,7 +214,7 @@ def _read_one(path: Path) -> "pd.DataFrame":
 
 
 def patients_of(path: Path) -> list[str]:
-    """Return the patient of each row of a clinical csv, as `patient_key` gives them, without reading its values.
+    """Return the patient of each row of a clinical csv, by `patient_key`, without reading its values.
 
     Raises:
         UserError: If it is not a text file, has no column of patients, or has a column twice.
@@ -233,7 +233,7 @@ def _patient_column(columns: Sequence[str], path: Path) -> str:
 
 
 def separator_of(header: str) -> str:
-    """Return what separates the columns of a table, comma, semicolon or tab, by its first line."""
+    """Return the column separator of a table, comma, semicolon or tab, by its first line."""
     return max(",;\t", key=header.count)
 
 
@@ -249,7 +249,7 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
         text = path.read_bytes().decode("utf-8-sig")
         header = next((line for line in text.splitlines() if line.strip()), "")
         *cells, last = csv.reader(io.StringIO(f"{text}\n\n", newline=""), delimiter=separator_of(header))
-        if last:  # the blank line at the end is in a cell, as are all rows before it
+        if last:  # the blank line at the end is inside a cell, like all rows before it
             raise csv.Error(f"a quote that never ends in the row of {last[0][:40]}")
         names, *rows = [row for row in cells if len(row) > 1 or "".join(row).strip()] or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -264,14 +264,14 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def check_header(header: str, path: Path) -> None:
-    """Refuse the first line of a csv in which two columns have one name: which of them counts is anybody's guess."""
+    """Refuse a csv header in which two columns have the same name, since it is ambiguous which one counts."""
     names = [name.strip() for name in next(csv.reader([header], delimiter=separator_of(header)), [])]
     if twice := sorted(name for name, times in Counter(names).items() if name and times > 1):
         raise UserError("a column of the table must appear once", ", ".join(twice), file=path)
 
 
 def _split_alive(cells: "pd.Series[str]") -> tuple["pd.Series[str]", "pd.Series[float]"]:
-    """Part BraTS's days from its word for a patient who was alive then."""
+    """Separate BraTS's days from its word for a patient who was then alive."""
     alive = cells.str.extract(r"(?i)alive\D*(\d+)", expand=False)
     days = cells.where(alive.isna(), alive)
     flattened = [(patient, _number(day)) in _FLATTENED for patient, day in days.items()]
