@@ -55,7 +55,7 @@ def surface_scores(
 
 @dataclass(frozen=True)
 class InplaneScores:
-    """HD95 in pixels, None if no slice has tumor in both masks; NSD; and the number of slices with tumor in one only."""
+    """HD95 in pixels, None if no slice has tumor in both masks; NSD; and the number of slices with tumor in one."""
 
     hd95: float | None
     nsd: float

@@ -1,4 +1,4 @@
-"""How each network in `registry.ARCHITECTURES` is built: from smp, MONAI or `planar`."""
+"""Builders of the networks in `registry.ARCHITECTURES`, from smp, MONAI or `planar`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from torch import nn
 
 from glioflow.models.planar import BudaUNet, Fcn32, ResUNet
 
-# Our name to the class of segmentation-models-pytorch.
+# Class of segmentation-models-pytorch by our name.
 _SMP = {
     "unet": "Unet",
     "unetplusplus": "UnetPlusPlus",
@@ -26,7 +26,7 @@ _SMP = {
 
 
 def _of_monai() -> Any:
-    """Return MONAI's networks; it takes seconds to import, which trainings with other networks do without."""
+    """Return MONAI's networks; imported only when needed, since the import takes seconds."""
     from monai.networks import nets
 
     return nets

@@ -1,4 +1,4 @@
-"""Several networks as one: the mean of their probabilities, as logits."""
+"""An ensemble of networks as one network: the mean of their probabilities, as logits."""
 
 # mypy: disallow-subclassing-any=False
 
@@ -12,12 +12,12 @@ from torch.nn import functional
 class AveragedNetworks(nn.Module):
     """Images (B, C, ...) to the logits (B, K, ...) of the members' mean probability.
 
-    Whatever runs one network runs this one: windows, mirror images and compiled programs average as they do for one.
+    It can be used like a single network, including with windows, mirror images and compilation.
 
     Attributes:
         members: Networks of the same input and output.
-        temperatures: Logits of each are divided by its own before they become probabilities.
-        softmax: Whether the K outputs exclude each other, so that their probabilities sum to 1.
+        temperatures: Divisor of each member's logits, before they become probabilities.
+        softmax: Whether the K outputs are exclusive, so that their probabilities sum to 1.
     """
 
     def __init__(self, members: Sequence[nn.Module], temperatures: Sequence[float], *, softmax: bool) -> None:

@@ -1,4 +1,4 @@
-"""The modules behind the losses, and the shell around every loss. Takes tensors only; knows no settings."""
+"""The modules of the losses, and the wrapper around every loss. Takes only tensors; independent of settings."""
 
 # mypy: disallow-subclassing-any=False
 
@@ -13,10 +13,10 @@ from glioflow.models.registry import Task
 
 
 class Criterion(nn.Module):
-    """Any loss here: float32 whatever autocast says, and the target in the shape that the libraries want.
+    """Wrapper of any loss: computes in float32 even under autocast, with the target in the library's shape.
 
     Attributes:
-        on_device: As of `registry.Loss`, of all its terms.
+        on_device: As in `registry.Loss`, for all terms.
     """
 
     def __init__(self, loss: nn.Module, *, task: Task, on_device: bool = True) -> None:
@@ -39,7 +39,7 @@ class Criterion(nn.Module):
 
 
 class WeightedSum(nn.Module):
-    """Sum of losses, each times its weight."""
+    """Weighted sum of losses."""
 
     def __init__(self, terms: Iterable[tuple[float, nn.Module]]) -> None:
         super().__init__()
@@ -93,14 +93,14 @@ class CrossEntropy(_Weighted):
 
 
 def _must_repeat(logits: Tensor) -> bool:
-    """Return whether PyTorch would refuse its own cross-entropy, which on a GPU has no deterministic form."""
+    """Return whether PyTorch would refuse its cross-entropy, which has no deterministic form on a GPU."""
     return bool(logits.is_cuda and torch.are_deterministic_algorithms_enabled())
 
 
 def gathered_entropy(
     logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, label_smoothing: float = 0.0
 ) -> Tensor:
-    """Return what `functional.cross_entropy` does, up to rounding, by operations that all have a deterministic form."""
+    """Return the result of `functional.cross_entropy`, up to rounding, by deterministic operations."""
     logs = logits.log_softmax(1)
     if class_weights is None:
         class_weights = logs.new_ones(logs.shape[1])
@@ -110,7 +110,7 @@ def gathered_entropy(
 
 
 class Focal(_Weighted):
-    """Mean of cross-entropy times (1 - p) ** gamma, p the probability given to the truth.
+    """Mean of cross-entropy times (1 - p) ** gamma, with p the probability of the true class.
 
     The weights multiply the voxels of each true class (multiclass), or all voxels of each output.
 
@@ -134,7 +134,7 @@ class Focal(_Weighted):
             entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
             weights = 1.0 if self.class_weights is None else self._per_output(logits.dim())
         wrong = -torch.expm1(-entropy)
-        if self.gamma < 1:  # a root has an infinite slope at 0, which a voxel that is surely right reaches
+        if self.gamma < 1:  # the power has an infinite slope at 0, which a certain and correct voxel reaches
             wrong = wrong.clamp_min(1e-6)
         return (wrong**self.gamma * entropy * weights).mean()
 
@@ -143,7 +143,7 @@ class Overlap(_Weighted):
     """Mean of (1 - Tversky index) ** gamma over cases (or of the batch as one) and outputs.
 
     The index is (2 TP + s) / (2 TP + 2 alpha FP + 2 beta FN + s) of soft counts: Dice at 0.5 and 0.5, Jaccard at 1 and
-    1, so that `smooth` s is the one that Dice losses are usually written with.
+    1, so that `smooth` s is that of the usual Dice loss.
 
     Source: Milletari 2016 (Dice), Salehi 2017 (Tversky), Abraham and Khan 2018 (focal; their 4/3 is 1 / gamma here).
     """
@@ -177,17 +177,17 @@ class Overlap(_Weighted):
         bottom = top + 2 * self.alpha * false_alarms + 2 * self.beta * misses
         loss = 1 - top / bottom.clamp_min(1e-7)
         if self.gamma != 1:
-            # A root has an infinite slope at 0, which a perfectly segmented case reaches.
+            # The power has an infinite slope at 0, which a perfectly segmented case reaches.
             loss = loss.clamp_min(1e-6) ** self.gamma
-        # Weights may be given for the background, too, where it is left out.
+        # Weights may include the background even if it is excluded from the loss.
         return (loss if self.class_weights is None else loss * self.class_weights[-loss.shape[1] :]).mean()
 
 
 class Boundary(nn.Module):
     """Mean of the signed distance (voxels) to the true boundary times the error of the probability.
 
-    That is the boundary loss less its value for the truth, which has no gradient: here the truth costs nothing. An
-    output that is empty or full in a case has no boundary and counts nothing there, so it wants a Dice beside it.
+    That is the boundary loss minus its constant value for the truth, so that the truth has loss 0. An
+    output that is empty or full in a case has no boundary and counts 0 there, so combine it with a Dice loss.
 
     Source: Kervadec et al. 2019.
     """
@@ -200,7 +200,7 @@ class Boundary(nn.Module):
         self.distances = BoundaryLoss().compute_distance_map
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the mean over everything but the background class."""
+        """Return the mean over everything except the background class."""
         probability, target = _compared(logits, target, multiclass=self.multiclass)
         first = 1 if self.multiclass else 0
         error: Tensor = (probability - target)[:, first:]
@@ -216,7 +216,7 @@ def _compared(logits: Tensor, target: Tensor, *, multiclass: bool) -> tuple[Tens
 
 
 class Lovasz(nn.Module):
-    """smp's Lovasz loss, each output on its own where they overlap, volumes included."""
+    """smp's Lovasz loss, separately for each output if they overlap; also for volumes."""
 
     def __init__(self, task: Task, *, per_image: bool) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""How each loss in `registry.LOSSES` is built.
+"""Builders of the losses in `registry.LOSSES`.
 
-What is one formula of torch is written in `criteria`; tests hold those against MONAI and smp.
+Losses that are one formula in torch are in `criteria`; tests compare them with MONAI and smp.
 """
 
 from collections.abc import Callable
@@ -25,14 +25,14 @@ ClassWeights = tuple[float, ...] | None
 
 
 def _of_monai() -> Any:
-    """Return MONAI's losses; it takes seconds to import in every worker and brings MLflow with it."""
+    """Return MONAI's losses; imported only when needed, since the import takes seconds and loads MLflow."""
     from monai import losses
 
     return losses
 
 
 def _monai_options(task: Task) -> dict[str, bool]:
-    """Return MONAI's options for logits, and for labels that are numbers where the task is multiclass."""
+    """Return MONAI's options for logits, and for integer labels if the task is multiclass."""
     return {"softmax": True, "to_onehot_y": True} if task == "multiclass" else {"sigmoid": True}
 
 
@@ -52,7 +52,7 @@ def _cross_entropy(*, task: Task, class_weights: ClassWeights, label_smoothing: 
 
 
 def _sum_of(*names: str) -> Callable[..., nn.Module]:
-    """Return the builder of an even sum of two losses; the options of the first, the Dice, are the sum's."""
+    """Return the builder of an equal sum of two losses, whose options are those of the first, the Dice."""
 
     def build(*, task: Task, class_weights: ClassWeights, **options: Any) -> nn.Module:
         dice, entropy = names
@@ -102,7 +102,7 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
 
 
 def build_term(term: LossTerm, task: Task) -> nn.Module:
-    """Build one loss of a sum; raises `UserError` where its options do not fit it."""
+    """Build one loss of a sum; raises `UserError` if it does not support its options."""
     loss = LOSSES[term.name]
     try:
         return BUILDERS[term.name](task=task, class_weights=term.class_weights, **{**loss.options, **term.options})

@@ -1,4 +1,4 @@
-"""From an experiment's settings to its loss. Imports torch only to build."""
+"""Construction of the loss from an experiment's settings. Imports torch only to build."""
 
 from typing import TYPE_CHECKING
 

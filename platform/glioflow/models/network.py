@@ -1,4 +1,4 @@
-"""What every network here is wrapped in: input scaling of its pretrained weights, any spatial size, frozen parts."""
+"""The wrapper of every network: input scaling of its pretrained weights, any spatial size, frozen parts."""
 
 # mypy: disallow-subclassing-any=False
 
@@ -17,14 +17,14 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm
 class Network(nn.Module):
     """Images (B, C, ...) to logits (B, K, ...) of the same spatial size.
 
-    Sizes that the body cannot take are continued at their far edges (the last voxel repeated) and cropped back. The
-    input scaling lives in the state dict: a bundle's weights bring the scaling they were trained with.
+    Unsupported sizes are padded at the far edges (repeating the last voxel) and cropped back. The
+    input scaling is in the state dict: a bundle's weights include the scaling they were trained with.
 
     Attributes:
-        body: The network proper; `body.encoder` where it has an exchangeable one.
-        multiple: What the body's spatial sizes are multiples of.
-        minimum: The least of them.
-        frozen: What does not learn now.
+        body: The wrapped network; `body.encoder` if it has an exchangeable one.
+        multiple: Divisor of the body's spatial sizes.
+        minimum: Smallest spatial size of the body.
+        frozen: Part that is currently not trained.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Network(nn.Module):
             self.input_offset = (-mean / deviation).reshape(1, -1, 1, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits; `images` are float, in unit range where the weights are pretrained."""
+        """Return the logits; `images` are float, in unit range if the weights are pretrained."""
         size = images.shape[2:]
         if self.input_factor is not None:
             images = torch.addcmul(self.input_offset, images, self.input_factor)
@@ -55,7 +55,7 @@ class Network(nn.Module):
         return logits[(..., *(slice(extent) for extent in size))]
 
     def freeze(self, what: Freeze) -> None:
-        """Freeze the encoder, its batch norm, or nothing (again): for staged unfreezing, between two epochs."""
+        """Freeze the encoder, its batch norm, or nothing; may be called between epochs for staged unfreezing."""
         self.frozen = what
         encoder = getattr(self.body, "encoder", None)
         if encoder is None:
@@ -67,7 +67,7 @@ class Network(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Switch as every module does, except that what is frozen stays in eval mode."""
+        """Switch the mode as `Module.train` does, but keep frozen parts in eval mode."""
         super().train(mode)
         encoder = getattr(self.body, "encoder", None)
         if encoder is not None and self.frozen == "encoder":
@@ -83,7 +83,7 @@ def _batch_norms(module: nn.Module) -> list[nn.Module]:
 
 
 def _spread(values: Tensor, in_channels: int) -> Tensor:
-    """Give each input channel its value as smp spreads first weights: one is the mean, more go round and round."""
+    """Assign a value to each input channel as smp adapts first weights: one gets the mean, more repeat cyclically."""
     if in_channels == 1:
         return values.mean().reshape(1)
     return values[torch.arange(in_channels) % len(values)]

@@ -1,4 +1,4 @@
-"""From an experiment's settings to its network. Imports torch only to build."""
+"""Construction of the network from an experiment's settings. Imports torch only to build."""
 
 import logging
 import math
@@ -22,16 +22,16 @@ def build_network(
     """Build the network that an experiment names.
 
     Args:
-        settings: Architecture, encoder, weights, what stays frozen.
+        settings: Architecture, encoder, weights, frozen parts.
         in_channels: C of the input (B, C, H, W) or (B, C, D, H, W); float, unit range or z-scored.
         num_outputs: K of the logits (B, K, ...): classes, regions, or 1.
-        load_weights: False where a state dict is about to be loaded, the input scaling is in it: nothing is fetched.
+        load_weights: False if a state dict, which has the input scaling, will be loaded: nothing is fetched.
 
     Returns:
-        A module from images to logits of the same spatial size, whatever that size is.
+        A module from images to logits of the same spatial size, for any size.
 
     Raises:
-        UserError: If encoder, weights and architecture do not go together, or the weights are not found.
+        UserError: If encoder, weights and architecture are incompatible, or the weights are not found.
     """
     from glioflow.models import architectures
     from glioflow.models.network import Network
@@ -62,7 +62,7 @@ def build_network(
     if settings.freeze != "none" and weights is None:
         _log.warning("model.freeze: %s freezes random weights, because model.weights is null", settings.freeze)
     if weights is not None and not load_weights and settings.input_scaling != "none":
-        scaling = SCALINGS["imagenet"]  # of the right shape; its numbers come with the state dict
+        scaling = SCALINGS["imagenet"]  # of the right shape; the state dict has the values
     halvings = len(arguments["features"]) - 1 if "features" in arguments else None
     own = architecture.multiple if halvings is None else 2**halvings
     multiple = math.lcm(own, getattr(getattr(body, "encoder", None), "output_stride", 1))
@@ -73,7 +73,7 @@ def build_network(
 
 
 def _encoder_arguments(settings: ModelSettings, state: Mapping[str, object]) -> dict[str, object]:
-    """Return the keywords that make smp fetch the encoder's weights, or timm take `state` for them."""
+    """Return the keywords that make smp fetch the encoder's weights, or timm load `state`."""
     of_timm = str(settings.encoder).startswith("tu-")
     if settings.weights == "imagenet":
         return {"encoder_weights": True if of_timm else "imagenet"}

@@ -1,4 +1,4 @@
-"""The published networks for slices that no library has: FCN-32s, ResUNet, and the U-Net of Buda et al."""
+"""Published networks for slices that are in no library: FCN-32s, ResUNet, and the U-Net of Buda et al."""
 
 # mypy: disallow-subclassing-any=False
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 class Fcn32(nn.Module):
     """Fully convolutional network, stride 32.
 
-    Source: Long, Shelhamer, Darrell 2015. As there the features are VGG-16's (any encoder of smp here), the dense
-    layers become convolutions, and one transposed convolution, started as bilinear, goes back to full size.
+    Source: Long, Shelhamer, Darrell 2015. As there, the features are VGG-16's (here any encoder of smp), the dense
+    layers become convolutions, and one transposed convolution, initialized as bilinear, restores the full size.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Fcn32(nn.Module):
 
 
 class _PlainBlock(nn.Sequential):
-    """Twice a 3x3 convolution with ReLU; with batch norm the convolutions have no bias."""
+    """Two 3x3 convolutions with ReLU; with batch norm, the convolutions have no bias."""
 
     def __init__(self, before: int, after: int, *, batch_norm: bool) -> None:
         layers: list[nn.Module] = []
@@ -93,7 +93,7 @@ class BudaUNet(nn.Module):
 
 
 class _ResidualUnit(nn.Module):
-    """Pre-activated residual unit; the identity is a 1x1 convolution where channels or stride change."""
+    """Pre-activated residual unit; the identity is a 1x1 convolution if channels or stride change."""
 
     def __init__(self, before: int, after: int, *, stride: int = 1, first: bool = False) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Adaptive average pooling as two matrix products: PyTorch's own has no deterministic backward pass on GPUs."""
+"""Adaptive average pooling as two matrix products, since PyTorch's has no deterministic backward pass on GPUs."""
 
 # mypy: disallow-subclassing-any=False
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class MatrixPool2d(nn.Module):
-    """What `nn.AdaptiveAvgPool2d` computes, up to rounding."""
+    """Equivalent of `nn.AdaptiveAvgPool2d`, up to rounding."""
 
     def __init__(self, output_size: tuple[int | None, int | None]) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ def _means(have: int, want: int, like: Tensor) -> Tensor:
 
 
 def replace_pooling(network: nn.Module) -> None:
-    """Replace every adaptive average pooling of a network, which has no weights."""
+    """Replace every adaptive average pooling layer (which has no weights) of a network."""
     for module in network.modules():
         for name, child in module.named_children():
             if isinstance(child, nn.AdaptiveAvgPool2d):

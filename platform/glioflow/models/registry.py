@@ -8,7 +8,7 @@ from glioflow.errors import UserError, unknown_name
 
 Task = Literal["binary", "multiclass", "multilabel"]
 
-# Encoders of segmentation-models-pytorch 0.6; any of timm besides, as `tu-NAME`. A test holds this against the library.
+# Encoders of segmentation-models-pytorch 0.6; timm's are `tu-NAME`. A test compares this list with the library.
 _RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 _RESNEXTS = (
     "resnext50_32x4d",
@@ -46,9 +46,9 @@ class Architecture:
     Attributes:
         name: Key in `ARCHITECTURES`.
         dims: 2 for slices (B, C, H, W), 3 for volumes (B, C, D, H, W).
-        encoder: The encoder used where an experiment names none; None where the architecture has no exchangeable one.
+        encoder: The default encoder; None if the architecture has no exchangeable one.
         multiple: Every spatial size that the network computes on is a multiple of this; other sizes are padded to it.
-            The option `features`, where there is one, wins: it halves the size at each but the first.
+            The option `features`, if there is one, takes precedence: it halves the size at each entry but the first.
         options: Numbers that an experiment may set, with the values used otherwise (None: the library's own).
         least: The smallest spatial size that the network computes on, in multiples; smaller ones are padded to it.
     """
@@ -62,7 +62,7 @@ class Architecture:
 
     @property
     def uses_encoder(self) -> bool:
-        """Whether `model.encoder`, `model.weights` and `model.freeze` mean anything to it."""
+        """Whether `model.encoder`, `model.weights` and `model.freeze` apply to it."""
         return self.encoder is not None
 
 
@@ -73,9 +73,9 @@ class Loss:
     Attributes:
         name: Key in `LOSSES`.
         options: Numbers that an experiment may set, with the values used otherwise.
-        tasks: Where it is defined.
-        weighted: Whether it takes a weight per class.
-        on_device: Whether all of it is computed where the logits are, without waiting for numbers on the host.
+        tasks: Tasks for which it is defined.
+        weighted: Whether it accepts a weight per class.
+        on_device: Whether all of it is computed on the logits' device, without waiting for values on the host.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Loss:
     on_device: bool = True
 
 
-# Options that an experiment may pass on to segmentation-models-pytorch; its own defaults hold otherwise.
+# Options that an experiment may pass to segmentation-models-pytorch, which has its own defaults.
 _SMP_OPTIONS = {
     "unet": "encoder_depth decoder_channels decoder_use_norm decoder_attention_type decoder_interpolation",
     "unetplusplus": "encoder_depth decoder_channels decoder_use_norm decoder_attention_type",
@@ -175,7 +175,7 @@ def check_encoder(architecture: Architecture, encoder: str) -> None:
         raise unknown_name("encoder", encoder, [*ENCODERS, "tu-NAME for any of timm"])
 
 
-# What the options of the losses may be, both ends included.
+# Ranges of the losses' options, both ends included.
 _RANGES: dict[str, tuple[float, float]] = {
     "smooth": (0, 1e6),
     "alpha": (0, 10),
@@ -184,12 +184,12 @@ _RANGES: dict[str, tuple[float, float]] = {
     "label_smoothing": (0, 0.999),
 }
 
-# Which of them must be above 0: a loss is constant, or 0 / 0, without it.
+# Options that must be above 0, since the loss would be constant or 0 / 0.
 _ABOVE_0 = {("focal_tversky", "gamma"), ("generalized_dice", "smooth")}
 
 
 def check_loss_values(kind: str, options: Mapping[str, Any]) -> None:
-    """Raise `UserError` where the value of a loss's option is none that it can be computed with."""
+    """Raise `UserError` if a loss cannot be computed with the value of an option."""
     for name, value in options.items():
         known = LOSSES[kind].options[name]
         if isinstance(known, bool):
@@ -208,7 +208,7 @@ def check_loss_values(kind: str, options: Mapping[str, Any]) -> None:
 
 
 def check_options(kind: str, options: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Raise `UserError` where an option is not one of those known."""
+    """Raise `UserError` if an option is unknown."""
     for name in options:
         if name not in known:
             raise unknown_name(f"option of {kind}", name, known)

@@ -1,4 +1,4 @@
-"""Pretrained encoder weights: where they come from, how they are read, and what input they expect."""
+"""Pretrained encoder weights: their source, reading, and expected input."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ SCALINGS: dict[str, Scaling] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "symmetric": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
-# A .pth file cannot say what input it was trained on, so files that we know are known by their SHA-256.
+# A .pth file does not state its input scaling, so known files are identified by SHA-256.
 KNOWN_FILES = {
     # Google Coral's MobileNetV2 (Apache 2.0), converted to torchvision's layout: x / 127.5 - 1.
     "ed121db31cfe8e41bff0a24858562b81b0d6d970d8bd901c1234ebfcaf610691": "symmetric",
@@ -38,7 +38,7 @@ def read_weights(source: str, *, key: str = "model.weights") -> tuple[dict[str, 
         Tensors by name, and the SHA-256 of the file.
 
     Raises:
-        UserError: If there is no such file (it says where it was looked for), or no state dict in it.
+        UserError: If there is no such file (with the searched locations), or no state dict in it.
     """
     import torch
     from safetensors.torch import load
@@ -63,13 +63,13 @@ def _read_bytes(source: str, key: str) -> bytes:
         try:
             with fsspec.open(source, "rb") as file:
                 return bytes(file.read())
-        except Exception as error:  # whatever the library of a store raises, as botocore without credentials
+        except Exception as error:  # any error of a store's library, such as botocore without credentials
             raise UserError(f"{key} cannot be read", f"{source}: {error}", hint="check the address") from error
     return find_weights(source, key=key).read_bytes()
 
 
 def load_whole(network: "nn.Module", source: str) -> None:
-    """Load the weights of a whole network, such as those of a bundle; raises `UserError` where they do not fit it."""
+    """Load the weights of a whole network, such as those of a bundle; raises `UserError` if they do not fit it."""
     state, _ = read_weights(source, key="training.start")
     try:
         network.load_state_dict(state)
@@ -82,7 +82,7 @@ def find_weights(source: str, *, key: str = "model.weights") -> Path:
     """Return the file of weights that a path names, here or under $GLIOFLOW_DATA.
 
     Raises:
-        UserError: If there is none; says where it was looked for.
+        UserError: If there is none, with the searched locations.
     """
     paths = [Path(source)]
     if not paths[0].is_absolute() and "GLIOFLOW_DATA" in os.environ:
@@ -100,7 +100,7 @@ def find_weights(source: str, *, key: str = "model.weights") -> Path:
 def load_into_encoder(encoder: "nn.Module", state: dict[str, "Tensor"], *, name: str, in_channels: int) -> None:
     """Load a three-channel state dict into the encoder `name`, its first convolution adapted to `in_channels`.
 
-    An encoder of timm (`tu-NAME`) has loaded it already while it was built, but takes any file without a word: here
+    An encoder of timm (`tu-NAME`) loaded it during construction, but silently accepts any file: here
     its names are checked.
 
     Raises:
@@ -120,7 +120,7 @@ def load_into_encoder(encoder: "nn.Module", state: dict[str, "Tensor"], *, name:
 
 
 def _check_timm_names(encoder: "nn.Module", state: dict[str, "Tensor"], *, name: str) -> None:
-    # timm's feature networks write `layer1_0` for `layer1.0` where they flatten a sequence.
+    # timm's feature networks use `layer1_0` for `layer1.0` when they flatten a sequence.
     held = {key.replace("_", ".") for key in state}
     missing = [key for key in encoder.model.state_dict() if key.replace("_", ".") not in held]
     if missing:
@@ -128,10 +128,10 @@ def _check_timm_names(encoder: "nn.Module", state: dict[str, "Tensor"], *, name:
 
 
 def scaling_of(settings: ModelSettings, *, digest: str | None) -> Scaling | None:
-    """Return what the encoder's weights expect of their input; None where it is taken as it comes.
+    """Return the input scaling that the encoder's weights expect; None if there is none.
 
     Args:
-        settings: The network's; `input_scaling` wins where it is not `auto`.
+        settings: The network's; `input_scaling` takes precedence unless it is `auto`.
         digest: SHA-256 of the weights file; None for `imagenet`.
     """
     kind = settings.input_scaling

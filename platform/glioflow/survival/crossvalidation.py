@@ -1,4 +1,4 @@
-"""Predictions of patients that the model has not seen: all that is learned, imputation too, is learned in a fold."""
+"""Out-of-fold predictions: everything that is learned, including imputation, is learned from other folds."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,14 +37,14 @@ _INNER_FOLDS = 3
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A fitted preparation and model, and the penalty that was taken."""
+    """A fitted preparation and model, and the chosen penalty."""
 
     preparation: Preparation
     model: AnyModel
     penalty: float
 
     def predict(self, table: "pd.DataFrame", grid: Array) -> Prediction:
-        """Return what is predicted of the table's patients."""
+        """Return the predictions for the table's patients."""
         inputs = self.preparation.apply(table)
         risk = self.model.risk(inputs)
         match self.model:
@@ -58,7 +58,7 @@ class Pipeline:
 
 
 def fit_pipeline(table: "pd.DataFrame", outcome: Outcome, settings: SurvivalSettings) -> Pipeline:
-    """Fit preparation and model on patients; where there are several penalties, inner folds of these choose."""
+    """Fit preparation and model on patients; inner folds choose among several penalties."""
     fit = find_fit(settings.model, outcome.family)
     penalty = settings.penalties[0]
     if len(settings.penalties) > 1:
@@ -68,7 +68,7 @@ def fit_pipeline(table: "pd.DataFrame", outcome: Outcome, settings: SurvivalSett
 
 
 def learner(settings: SurvivalSettings, grid: Array) -> Learner:
-    """Return the function that learns the settings' model from patients."""
+    """Return the function that fits the settings' model to patients."""
 
     def learn(table: "pd.DataFrame", outcome: Outcome) -> Predictor:
         pipeline = fit_pipeline(table, outcome, settings)
@@ -78,7 +78,7 @@ def learner(settings: SurvivalSettings, grid: Array) -> Learner:
 
 
 def majority_learner(settings: SurvivalSettings, grid: Array) -> Learner:
-    """Return the function that learns what is true of most: the same prediction for everyone."""
+    """Return the function that fits the majority baseline: the same prediction for everyone."""
 
     def learn(table: "pd.DataFrame", outcome: Outcome) -> Predictor:
         survival = kaplan_meier(outcome, grid) if outcome.family == "time" else None
@@ -100,7 +100,7 @@ def majority_learner(settings: SurvivalSettings, grid: Array) -> Learner:
 
 
 def possible_folds(outcome: Outcome, folds: int) -> int:
-    """Return how many folds the events allow: at most one for each event (or, of `death01`, patient of either kind)."""
+    """Return the number of folds: at most one per event (for `death01`, per patient of the rarer class)."""
     n, events = len(outcome.event), int(outcome.event.sum())
     if folds >= n:
         return n
@@ -108,7 +108,7 @@ def possible_folds(outcome: Outcome, folds: int) -> int:
 
 
 def make_splits(outcome: Outcome, settings: SurvivalSettings, *, folds: int, seed: int) -> list[Split]:
-    """Deal patients to folds, stratified by event (days: by class); leave-one-out where folds reach their number."""
+    """Assign patients to folds, stratified by event (days: by class); leave-one-out if there are as many folds."""
     n = len(outcome.event)
     blank = np.zeros((n, 1))
     if folds >= n:
@@ -118,13 +118,13 @@ def make_splits(outcome: Outcome, settings: SurvivalSettings, *, folds: int, see
         groups = survival_classes(outcome.days, settings.days_per_month)
     sizes = np.bincount(groups, minlength=2)
     folds = possible_folds(outcome, folds)
-    if sizes[sizes > 0].min() < folds:  # e.g. BraTS's single censored patient: too rare a group to be dealt evenly
+    if sizes[sizes > 0].min() < folds:  # e.g. BraTS's single censored patient: too rare to stratify
         return list(KFold(folds, shuffle=True, random_state=seed).split(blank))
     return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(blank, groups))
 
 
 def out_of_fold(table: "pd.DataFrame", outcome: Outcome, learn: Learner, splits: Sequence[Split]) -> Prediction:
-    """Return every patient's prediction by a model that was learned without that patient."""
+    """Return every patient's prediction by a model that was fitted without that patient."""
     parts = [(test, learn(table.iloc[train], outcome.take(train))(table.iloc[test])) for train, test in splits]
     order = np.argsort(np.concatenate([test for test, _ in parts]))
 
@@ -151,20 +151,20 @@ def repeated_out_of_fold(
 
 
 def cross_validated_concordance(table: "pd.DataFrame", settings: SurvivalSettings) -> float | None:
-    """Return the C-index of the settings' model over its repeated cross-validation, for those who need no more.
+    """Return only the C-index of the settings' model over its repeated cross-validation.
 
     Args:
         table: One row per patient, clinical columns and shape features (`join_features`).
         settings: Task, model, inputs, folds; of `death01` it is the area under the ROC curve.
 
     Returns:
-        Mean over the repeats, in [0, 1]; None where no two patients can be compared.
+        Mean over the repeats, in [0, 1]; None if no two patients can be compared.
 
     Raises:
         UserError: If there are too few patients or events, or a column is missing.
     """
     rows, outcome = take_outcome(table, choose_task(table, settings))
-    grid = np.quantile(outcome.days, [0.1, 0.9])  # of survival curves, which nobody asks for here
+    grid = np.quantile(outcome.days, [0.1, 0.9])  # for survival curves, which are not used here
     predictions = repeated_out_of_fold(rows, outcome, learner(settings, grid), settings)
     mean = mean_of([concordance(outcome, one.risk) for one in predictions])
     value = float(mean.value(np.ones((1, len(rows))))[0])
@@ -172,7 +172,7 @@ def cross_validated_concordance(table: "pd.DataFrame", settings: SurvivalSetting
 
 
 def primary_statistic(outcome: Outcome, prediction: Prediction, settings: SurvivalSettings) -> Statistic:
-    """Return the one score that decides: AUROC, C-index, or the accuracy of BraTS's classes. Higher is better."""
+    """Return the primary score: AUROC, C-index, or the accuracy of BraTS's classes. Higher is better."""
     if outcome.family == "days":
         assert prediction.days is not None
         return class_accuracy(outcome, prediction.days, settings.days_per_month)

@@ -1,4 +1,4 @@
-"""How good a survival stage is, as `evaluation` found it. Knows no table and no fitting."""
+"""The results of `evaluation` for a survival stage."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -8,7 +8,7 @@ _RECORD = ConfigDict(extra="forbid", frozen=True)
 
 
 class Interval(BaseModel):
-    """A value with its 95 % bootstrap interval over patients; None where undefined or not resampled."""
+    """A value with its 95 % bootstrap interval over patients; None if undefined or not resampled."""
 
     model_config = _RECORD
     value: float | None
@@ -26,24 +26,24 @@ class RiskGroups(BaseModel):
 
 
 class SurvivalEvaluation(BaseModel):
-    """What repeated cross-validation says.
+    """The results of repeated cross-validation.
 
     Attributes:
-        task: What was predicted.
+        task: Predicted outcome.
         model: Name of the model.
-        primary: Whether it is the model fixed beforehand; all others are exploratory.
+        primary: Whether it is the prespecified model; all others are exploratory.
         num_patients: Patients with a known outcome.
         num_events: Events among them.
-        primary_metric: The metric that decides about the baselines.
+        primary_metric: The metric for comparison with the baselines.
         metrics: By name, each over out-of-fold predictions, averaged over repeats.
-        baselines: The same for `majority`, `age_only` and `institution_only`, as far as the table has them.
+        baselines: The same metrics for `majority`, `age_only` and `institution_only`, if the table has the columns.
         differences: Model minus baseline in the primary metric, paired by patient.
         beats_baselines: Whether each of these differences has its whole interval above zero; never claimed with fewer
             than ten events (`death01`: or ten patients without).
-        p_value: Share of shuffled outcomes on which the model does as well; None where not asked for.
+        p_value: Share of shuffled outcomes on which the model does as well; None if not requested.
         risk_groups: For times only.
         out_of_fold: Mean out-of-fold risk by patient.
-        warnings: What a reader must know, a sentence each.
+        warnings: Warnings, one sentence each.
     """
 
     model_config = _RECORD

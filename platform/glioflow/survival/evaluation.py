@@ -1,4 +1,4 @@
-"""How good a survival stage honestly is: repeated cross-validation by patient, beside its baselines."""
+"""Evaluation of a survival stage: repeated cross-validation by patient, compared with baselines."""
 
 from typing import TYPE_CHECKING
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[np.float64]
-_FEW_EVENTS = 10  # below it nothing is claimed, and per input below it a regression is known to be unstable
+_FEW_EVENTS = 10  # with fewer, nothing is claimed; with fewer per input, a regression is known to be unstable
 _GRID_POINTS = 30
 
 PRIMARY_METRIC = {"binary": "auroc", "time": "c_index", "days": "accuracy"}
 
 
 def evaluate_stage(table: "pd.DataFrame", settings: SurvivalSettings) -> SurvivalEvaluation:
-    """Judge a survival stage by repeated cross-validation over patients.
+    """Evaluate a survival stage by repeated cross-validation over patients.
 
     Args:
         table: One row per patient, clinical columns and shape features (`join_features`).

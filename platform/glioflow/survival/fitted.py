@@ -1,4 +1,4 @@
-"""Fitted models as plain numbers: how standardized inputs become a risk. Knows no table and no fitting."""
+"""Fitted models as plain numbers, which turn standardized inputs into a risk. Independent of tables and fitting."""
 
 from typing import Annotated, Literal
 
@@ -33,7 +33,7 @@ class CoxModel(BaseModel):
     Attributes:
         coefficients: Log hazard ratio per standard deviation.
         days: Times of events, ascending.
-        cumulative_hazard: Baseline, of a patient with average inputs, at these times.
+        cumulative_hazard: Baseline hazard of a patient with average inputs, at these times.
     """
 
     model_config = _RECORD

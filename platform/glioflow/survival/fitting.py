@@ -1,4 +1,4 @@
-"""How each model is fitted on standardized inputs and an outcome. Knows no table, no folds."""
+"""Fitting of each model on standardized inputs and an outcome. Independent of tables and folds."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class ForestModel:
 
 @dataclass(frozen=True)
 class HazardForest:
-    """A fitted scikit-learn ensemble of the hazard in one interval of time after another: for exploring only.
+    """A fitted scikit-learn ensemble of the hazard in successive intervals of time: for exploring only.
 
     Attributes:
         estimator: Classifier of (inputs, number of the interval): whether the event falls into it.
@@ -57,7 +57,7 @@ class HazardForest:
         return np.asarray(-np.log(np.maximum(self._at_ends(inputs)[:, -1], 1e-12)), dtype=np.float64)
 
     def survival(self, inputs: Array, days: Array) -> Array:
-        """Return (N, T) probabilities of no event until each of `days`; straight within an interval."""
+        """Return (N, T) probabilities of no event until each of `days`; linear within an interval."""
         ends, known = np.concatenate([[0.0], self.ends]), self._at_ends(inputs)
         return np.stack([np.interp(days, ends, [1.0, *row]) for row in known])
 
@@ -87,7 +87,7 @@ def fit_cox(inputs: Array, outcome: Outcome, penalty: float, seed: int) -> CoxMo
     """
     order = np.argsort(-outcome.days, kind="stable")
     x, days, event = inputs[order], outcome.days[order], outcome.event[order]
-    last = np.searchsorted(-days, -days, side="right") - 1  # risk set of i: everyone up to the last with equal days
+    last = np.searchsorted(-days, -days, side="right") - 1  # risk set of i: all up to the last with equal days
     beta = np.zeros(x.shape[1])
     for _ in range(50):
         weight = np.exp(np.clip(x @ beta, -50, 50))
@@ -107,7 +107,7 @@ def fit_cox(inputs: Array, outcome: Outcome, penalty: float, seed: int) -> CoxMo
 
 
 def fit_weibull(inputs: Array, outcome: Outcome, penalty: float, seed: int) -> WeibullModel:
-    """Fit a ridge Weibull regression of times by maximum likelihood; our own for the same reason as `fit_cox`."""
+    """Fit a ridge Weibull regression of times by maximum likelihood; ours for the same reason as `fit_cox`."""
     log_days = np.log(np.maximum(outcome.days, 0.5))
     design = np.column_stack([np.ones(len(inputs)), inputs])
     event = outcome.event.astype(np.float64)
@@ -157,13 +157,13 @@ def fit_ensemble(name: Model) -> Fit:
 
 
 def _by_interval(inputs: Array, outcome: Outcome) -> tuple[Array, NDArray[np.bool_], Array]:
-    """Return a row per patient and interval lived through or died in, whether the event fell into it, and the ends."""
+    """Return a row per patient and interval at risk, whether the event fell into it, and the ends of intervals."""
     ends = np.unique(np.quantile(outcome.days[outcome.event], np.linspace(0, 1, _NUM_INTERVALS + 1)[1:]))
     last = np.searchsorted(ends, outcome.days)  # the interval of the patient's last day; none after the last event
     rows, event = [], []
     for patient, own in enumerate(last):
         died = bool(outcome.event[patient])
-        for interval in range(min(int(own) + died, len(ends))):  # one that ended in censoring says nothing
+        for interval in range(min(int(own) + died, len(ends))):  # the interval of censoring is excluded
             rows.append([*inputs[patient], interval])
             event.append(died and interval == own)
     return np.array(rows, dtype=np.float64), np.array(event), ends
@@ -184,7 +184,7 @@ FITS: dict[tuple[Model, Family], Fit] = {
 
 
 def find_fit(model: Model, family: Family) -> Fit:
-    """Return the fit of a model for a family of outcomes; raises `UserError` where there is none."""
+    """Return the fitting function of a model for a family of outcomes; raises `UserError` if there is none."""
     if (model, family) not in FITS:
         choices = [name for name, of in FITS if of == family]
         raise UserError(f"the model must fit the kind of outcome ({family})", model, choices=choices)

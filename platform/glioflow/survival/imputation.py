@@ -1,4 +1,4 @@
-"""How inputs are prepared, learned from training patients only. Never sees an outcome."""
+"""Fitting of the preparation of inputs on training patients only. Never uses an outcome."""
 
 import warnings
 from typing import Literal
@@ -26,7 +26,7 @@ from glioflow.survival.settings import SurvivalSettings
 
 
 def describe_inputs(table: pd.DataFrame, settings: SurvivalSettings) -> list[Input]:
-    """Return the inputs that the settings ask for, as the table's patients have them.
+    """Return the inputs in the settings, as found in the table's patients.
 
     Raises:
         UserError: If a column is not in the table, or is an outcome.
@@ -87,7 +87,7 @@ def _fit_chain(values: Matrix, settings: SurvivalSettings) -> ChainedImputer:
         ChainStep(
             column=int(step.feat_idx),
             intercept=float(step.estimator.intercept_),
-            coefficients=step.estimator.coef_.tolist(),  # of all other columns, in their order
+            coefficients=step.estimator.coef_.tolist(),  # for all other columns, in order
         )
         for step in imputer.imputation_sequence_
     ]

@@ -1,4 +1,4 @@
-"""The published "100 %" on death01, rebuilt to show how leakage makes it. An example for the audit, never a result."""
+"""Reproduction of the published "100 %" on death01 to show the effect of leakage. For the audit, never a result."""
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ class LeakageExample(BaseModel):
     Attributes:
         leaking_accuracy: As published: outcome inside the imputer, one row per image, rows split at random.
         patient_accuracy: Patients split, imputer fitted on training patients without the outcome, one vote per patient.
-        majority_accuracy: Of calling everyone alive (or dead, if most are), per patient.
+        majority_accuracy: Accuracy of predicting the majority outcome for everyone, per patient.
         num_rows: Image rows.
         num_patients: Patients among them with a known outcome.
     """
@@ -82,7 +82,7 @@ def _leaking_accuracy(coded: pd.DataFrame, slices: pd.DataFrame, seed: int) -> f
 
 
 def _patient_votes(known: pd.DataFrame, slices: pd.DataFrame, seed: int) -> "pd.Series[float]":
-    """Return the outcome that most of a patient's images are given by forests that never saw the patient."""
+    """Return the majority outcome over a patient's images, by forests that were fitted without the patient."""
     inputs, target = known.drop(columns="death01"), known["death01"]
     votes = pd.Series(np.nan, index=known.index)
     for train, test in KFold(_FOLDS, shuffle=True, random_state=seed).split(inputs):

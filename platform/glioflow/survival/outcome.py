@@ -1,4 +1,4 @@
-"""The outcome of a task: which columns of the typed table it is, and whether there is enough of it."""
+"""The outcome of a task: its columns in the typed table, and whether it has enough patients and events."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -17,7 +17,7 @@ Family = Literal["binary", "time", "days"]
 
 @dataclass(frozen=True)
 class TaskEntry:
-    """Where a task's outcome stands in the table, and what it is called in words."""
+    """The columns of a task's outcome in the table, and its description."""
 
     family: Family
     columns: tuple[str, ...]
@@ -34,12 +34,12 @@ TASKS: dict[Task, TaskEntry] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What happened to N patients.
+    """The outcomes of N patients.
 
     Attributes:
-        family: Which kind of model it takes.
+        family: Kind of model for it.
         event: (N,) whether death (or progression) was observed.
-        days: (N,) when, or until when it was not; zeros for `binary`.
+        days: (N,) days to the event or to censoring; zeros for `binary`.
     """
 
     family: Family
@@ -52,7 +52,7 @@ class Outcome:
 
 
 def choose_task(table: "pd.DataFrame", settings: SurvivalSettings) -> Task:
-    """Return the task asked for, or under `auto` the first that the table has enough patients and events for.
+    """Return the requested task; for `auto`, the first with enough patients and events in the table.
 
     Raises:
         UserError: If the table lacks the columns, or patients, or events; with the rule and the counts.

@@ -1,4 +1,4 @@
-"""Inputs made into standardized numbers without gaps, by what `imputation` learned from training patients."""
+"""Conversion of inputs to standardized numbers without gaps, as fitted by `imputation` on training patients."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -15,14 +15,14 @@ _RECORD = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Input(BaseModel):
-    """One input as the training patients had it.
+    """One input, as described by the training patients.
 
     Attributes:
         name: Its column in the table.
-        source: A value measured on the mask, or one of the clinical table.
-        levels: Categories seen, of which each becomes a column of zeros and ones; None for a number.
-        low: Smallest number seen; None where none was.
-        high: Largest number seen; None where none was.
+        source: Whether it is measured on the mask or from the clinical table.
+        levels: Categories seen, each of which becomes a column of zeros and ones; None for a number.
+        low: Smallest number seen; None if there was none.
+        high: Largest number seen; None if there was none.
     """
 
     model_config = _RECORD
@@ -35,12 +35,12 @@ class Input(BaseModel):
 
     @property
     def width(self) -> int:
-        """Number of columns it makes."""
+        """Number of its columns."""
         return 1 if self.levels is None else len(self.levels)
 
 
 class MedianImputer(BaseModel):
-    """Fills with the training medians."""
+    """Imputation by the training medians."""
 
     model_config = _RECORD
     kind: Literal["median"] = "median"
@@ -52,7 +52,7 @@ class MedianImputer(BaseModel):
 
 
 class KnnImputer(BaseModel):
-    """Fills with the mean of the most similar training patients, whose standardized inputs it therefore keeps."""
+    """Imputation by the mean of the most similar training patients, whose standardized inputs it stores."""
 
     model_config = _RECORD
     kind: Literal["knn"] = "knn"
@@ -68,7 +68,7 @@ class KnnImputer(BaseModel):
 
 
 class ChainStep(BaseModel):
-    """One regression of a chain: fills the gaps of `column` from all others."""
+    """One regression of a chain, which fills the gaps of `column` from all others."""
 
     model_config = _RECORD
     column: int
@@ -77,7 +77,7 @@ class ChainStep(BaseModel):
 
 
 class ChainedImputer(BaseModel):
-    """Fills by chained regressions (MICE, its single most probable filling)."""
+    """Imputation by chained regressions (MICE, with the single most probable values)."""
 
     model_config = _RECORD
     kind: Literal["mice"] = "mice"
@@ -99,7 +99,7 @@ Imputer = Annotated[MedianImputer | KnnImputer | ChainedImputer, Field(discrimin
 
 
 class Preparation(BaseModel):
-    """What turns a table into a model's inputs: categories to columns, standardization, then imputation."""
+    """Conversion of a table to a model's inputs: categories to columns, standardization, then imputation."""
 
     model_config = _RECORD
     inputs: list[Input]

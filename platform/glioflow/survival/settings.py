@@ -1,4 +1,4 @@
-"""What can be chosen about the survival stage."""
+"""Settings of the survival stage."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ Model = Literal["ridge", "random_forest", "gradient_boosting", "weibull_aft"]
 Imputation = Literal["median", "knn", "mice"]
 
 
-# What makes a model another than the one that was fixed beforehand.
+# Settings that distinguish a model from the prespecified one.
 _FIXED = ("model", "shape_features", "clinical", "imputation", "penalties")
 
 
@@ -60,11 +60,11 @@ class SurvivalSettings(BaseModel):
 
     @property
     def storable(self) -> bool:
-        """Whether the fitted model is plain numbers, which a bundle can hold; others can only be judged."""
+        """Whether the fitted model is plain numbers, which a bundle can hold; others can only be evaluated."""
         return self.model in ("ridge", "weibull_aft")
 
     @property
     def primary(self) -> bool:
-        """Whether this is the model that was fixed beforehand, in all that is learned."""
+        """Whether this is the prespecified model in all learned parts."""
         fixed = SurvivalSettings()
         return all(getattr(self, name) == getattr(fixed, name) for name in _FIXED)

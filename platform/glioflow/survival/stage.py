@@ -1,4 +1,4 @@
-"""The survival stage that a bundle carries: fitted, stored as plain numbers, applied to one patient at a time."""
+"""The survival stage of a bundle: fitted, stored as plain numbers, applied to one patient at a time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,21 +33,21 @@ class SurvivalCurve(BaseModel):
 
 
 class SurvivalAnswer(BaseModel):
-    """What the stage says of one patient.
+    """The stage's answer for one patient.
 
     Attributes:
-        task: Which outcome.
-        risk_score: Higher is worse; 0 (of `death01`: the average log odds) is the average training patient.
-        probability: Of the event: at any time for `death01`, within `horizon_days` for times, None for days.
-        horizon_days: The time that `probability` speaks of.
+        task: The outcome.
+        risk_score: Higher is worse; 0 (for `death01`: the average log odds) is the average training patient.
+        probability: Probability of the event: at any time for `death01`, by `horizon_days` for times, None for days.
+        horizon_days: The time of `probability`.
         interval: 95 % bootstrap interval of `probability`, or of `predicted_days`.
         predicted_days: For `brats_days`.
         category: BraTS's class of `predicted_days`.
-        basis: What it was computed from.
+        basis: Inputs that it was computed from.
         imputed: Inputs that were missing and filled from other patients.
         beats_baselines: Whether the model beat its baselines in cross-validation.
-        warnings: A sentence each.
-        curve: For times.
+        warnings: Warnings, one sentence each.
+        curve: Survival curve, for times.
     """
 
     model_config = _RECORD
@@ -68,7 +68,7 @@ class SurvivalAnswer(BaseModel):
 
 @dataclass(frozen=True)
 class _Estimate:
-    """What a kind of model says of a patient's risk; each value as of `SurvivalAnswer`."""
+    """The part of `SurvivalAnswer` that depends on the kind of model."""
 
     probability: float | None = None
     horizon_days: float | None = None
@@ -82,19 +82,19 @@ class SurvivalStage(BaseModel):
     """A fitted survival stage.
 
     Attributes:
-        task: What it predicts.
-        settings: How it was fitted.
+        task: The predicted outcome.
+        settings: Settings of the fit.
         preparation: Its inputs, standardization and imputation.
         model: The model.
         replicates: The model fitted on resampled patients, for intervals.
-        curve_days: Where the survival curve is given.
-        num_patients: Patients it was fitted on.
+        curve_days: Days of the survival curve.
+        num_patients: Number of patients it was fitted on.
         num_events: Events among them.
-        primary_metric: Name of the metric that decides.
-        metrics: Of the cross-validation.
-        baselines: The same of its baselines.
+        primary_metric: Name of the primary metric.
+        metrics: Metrics of the cross-validation.
+        baselines: The same metrics of its baselines.
         beats_baselines: See `SurvivalEvaluation`.
-        warnings: Of the cross-validation.
+        warnings: Warnings of the cross-validation.
     """
 
     model_config = _RECORD
@@ -119,7 +119,7 @@ class SurvivalStage(BaseModel):
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "SurvivalStage":
-        """Return the stage of `to_json`; raises `UserError` where anything is missing, unknown or of another type."""
+        """Return the stage from `to_json`; raises `UserError` if anything is missing, unknown or of a wrong type."""
         try:
             return cls.model_validate(dict(value))
         except ValidationError as error:
@@ -131,7 +131,7 @@ class SurvivalStage(BaseModel):
         """Answer for one patient.
 
         Args:
-            features: Shape features by name, e.g. `MaskFeatures.volume`; what is missing is imputed.
+            features: Shape features by name, e.g. `MaskFeatures.volume`; missing ones are imputed.
             clinical: Clinical values by typed or source name (`age_years`, `Age`, ...); all optional.
 
         Raises:
@@ -168,7 +168,7 @@ class SurvivalStage(BaseModel):
         return known
 
     def _untyped(self, name: str, value: object) -> float | str | None:
-        """Return a value of a column that only this stage's own table had."""
+        """Return a value of a column that is specific to this stage's table."""
         own = {e.name: e for e in self.preparation.inputs if e.source == "clinical" and e.name not in COLUMNS}
         if name not in own:
             raise unknown_name("clinical value", name, [*(c for c in COLUMNS if c not in TARGETS), *own])

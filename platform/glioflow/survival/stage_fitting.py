@@ -1,4 +1,4 @@
-"""How the survival stage of a bundle is fitted, on all patients."""
+"""Fitting of a bundle's survival stage, on all patients."""
 
 import numpy as np
 import pandas as pd
@@ -20,12 +20,12 @@ _CURVE_POINTS = 20
 def fit_stage(
     table: pd.DataFrame, settings: SurvivalSettings, *, evaluation: SurvivalEvaluation | None = None
 ) -> SurvivalStage:
-    """Fit a survival stage on all patients, with its honest evaluation inside.
+    """Fit a survival stage on all patients, and include its cross-validated evaluation.
 
     Args:
         table: One row per patient, clinical columns and shape features of out-of-fold masks (`join_features`).
         settings: Task, model, inputs.
-        evaluation: That of the same table and settings; None makes it.
+        evaluation: Evaluation for the same table and settings; None computes it.
 
     Raises:
         UserError: If there are too few patients or events, a column is missing, or the model cannot be stored.

@@ -14,13 +14,13 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was predicted of N patients.
+    """Predictions for N patients.
 
     Attributes:
         risk: (N,) higher is worse.
-        probability: (N,) of death, for `binary`.
-        survival: (N, T) on the evaluation's grid of days, for `time`.
-        days: (N,) for `days`.
+        probability: (N,) probability of death, for `binary`.
+        survival: (N, T) survival on the evaluation's grid of days, for `time`.
+        days: (N,) predicted days, for `days`.
     """
 
     risk: Array
@@ -37,7 +37,7 @@ class Statistic:
     denominator: Array
 
     def value(self, counts: Array) -> Array:
-        """Return (B,) values for (B, N) counts of how often each patient is in; NaN where undefined."""
+        """Return (B,) values for (B, N) counts of each patient; NaN where undefined."""
         above, below = (_total(part, counts) for part in (self.numerator, self.denominator))
         return np.asarray(np.divide(above, below, out=np.full(len(counts), np.nan), where=below > 0), dtype=np.float64)
 
@@ -50,7 +50,7 @@ def mean_of(statistics: Sequence[Statistic]) -> Statistic:
 
 
 def concordance(outcome: Outcome, risk: Array) -> Statistic:
-    """Harrell's C-index; of an outcome without times the area under the ROC curve. Ties in risk count half."""
+    """Return Harrell's C-index, or the area under the ROC curve without times. Ties in risk count half."""
     if outcome.family == "binary":
         comparable = outcome.event[:, None] & ~outcome.event[None, :]
     else:
@@ -61,7 +61,7 @@ def concordance(outcome: Outcome, risk: Array) -> Statistic:
 
 
 def auc_at(outcome: Outcome, risk: Array, day: float) -> Statistic:
-    """Cumulative/dynamic AUC at a day: events until then against those free of it, weighted for censoring.
+    """Return the cumulative/dynamic AUC at a day: events until then against event-free, weighted for censoring.
 
     Source: Uno et al. 2007.
     """
