@@ -5,8 +5,10 @@ import shutil
 
 import pytest
 
+import glioflow as gf
 from bundles import changed
 from glioflow import cluster
+from glioflow.cluster.remote_home import check_home
 from glioflow.config import override
 from glioflow.data.splits import make_split
 from glioflow.errors import UserError
@@ -167,6 +169,19 @@ def test_a_folder_of_the_home_that_is_closed_is_named_before_ray_starts(tiny, lg
     (home / name).mkdir(mode=0o555)
     with pytest.raises(UserError, match="cannot be written to"):
         launch.open_setting(tiny, lgg)
+
+
+@pytest.mark.usefixtures("tracking")
+def test_the_folders_of_runs_need_to_be_open_for_runs_alone(home, monkeypatch):
+    def closed(folder, name):
+        if folder.name in ("runs", "train"):
+            raise UserError(f"{name} cannot be written to")
+
+    (home / "runs").mkdir()
+    monkeypatch.setattr("glioflow.atomic.check_folder", closed)  # root writes everywhere
+    gf.list_models()
+    with pytest.raises(UserError, match="cannot be written to"):
+        check_home()
 
 
 @pytest.mark.parametrize(

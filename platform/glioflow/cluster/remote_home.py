@@ -25,8 +25,11 @@ _LAST = ("manifest.json", "model.json")
 _TEMPORARY = "."
 
 
-def check_home() -> None:
+def check_home(*, for_runs: bool = True) -> None:
     """Refuse a home that cannot be used.
+
+    Args:
+        for_runs: Whether a run starts, which writes to the folders of runs. Other commands only read them.
 
     Raises:
         UserError: As `home`; if it is not writable, one of its folders is not a folder, or fsspec cannot
@@ -37,7 +40,7 @@ def check_home() -> None:
     atomic.check_folder(home(), name)
     for each in _FOLDERS:
         folder = home() / each
-        if os.path.lexists(folder) and (each in _OF_RUNS or not folder.is_dir()):
+        if os.path.lexists(folder) and ((for_runs and each in _OF_RUNS) or not folder.is_dir()):
             atomic.check_folder(folder, f"{each!r} in {name}")
     if uri is None:
         return

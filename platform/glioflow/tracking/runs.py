@@ -46,7 +46,7 @@ class Runs(Artifacts):
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # printed at a run's end, after a call
         self.uri = uri or tracking_uri()
         if self.embedded:
-            check_home()
+            check_home(for_runs=False)
         if self.uri.startswith("sqlite:///"):
             folder = Path(self.uri.removeprefix("sqlite:///")).parent
             if not folder.is_dir():
