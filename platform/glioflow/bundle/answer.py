@@ -1,4 +1,4 @@
-"""An answer about one study as it travels between prediction, endpoint, files, page and notebook."""
+"""The JSON form of an answer about one study, for prediction, endpoint, files, page and notebook."""
 
 import base64
 import zlib
@@ -20,7 +20,7 @@ from glioflow.reports.overlay import OverlayJson
 
 
 class ModelId(TypedDict):
-    """Which model answered: its name, its registered version and the run that made it, where it has them."""
+    """The model that answered: its name, registered version and run, if it has them."""
 
     name: str
     version: int | None
@@ -28,7 +28,7 @@ class ModelId(TypedDict):
 
 
 class StudyFacts(TypedDict):
-    """What was answered about: `slices` are the numbers in the files' names, `warnings` a sentence each."""
+    """The study: `slices` are the numbers in the files' names, `warnings` one sentence each."""
 
     id: str
     slices: list[int]
@@ -37,13 +37,13 @@ class StudyFacts(TypedDict):
 
 
 class Uncertainty(TypedDict):
-    """How sure the model is of its mask, by its own probabilities.
+    """The model's confidence in its mask, by its own probabilities.
 
     Keys:
-        expected_dice: Dice in [0, 1] that the probabilities promise where they are calibrated; None without any tumor.
+        expected_dice: Expected Dice in [0, 1] if the probabilities are calibrated; None without any tumor.
         mean_entropy: In nats, see `glioflow.evaluation.calibration.mean_entropy`.
         uncertain_px: Voxels with a probability of tumor from 0.1 to 0.9.
-        ensemble: How far the members of an ensemble disagree, see `glioflow.evaluation.Spread`; absent of one model.
+        ensemble: Disagreement of an ensemble's members, see `glioflow.evaluation.Spread`; absent for a single model.
     """
 
     expected_dice: float | None
@@ -53,11 +53,11 @@ class Uncertainty(TypedDict):
 
 
 class FeaturesJson(TypedDict):
-    """Shape features, as `glioflow.features.MaskFeatures` writes them, and where in the study they are.
+    """Shape features from `glioflow.features.MaskFeatures`, with the positions of slices in the study.
 
-    In `volume`, names with `_slice` count from 0 as arrays do, and so does `slice` of a row in `slices`. What is added
-    says what it is: `..._number` is a number in the files' names, `..._position` counts from 0, `..._mm` is the
-    distance from the first slice. A row has `number`, `position` and `position_mm` of its own.
+    In `volume`, names with `_slice` count from 0 like arrays, and so does `slice` of a row in `slices`. Among the added
+    fields, `..._number` is a number in the files' names, `..._position` counts from 0, and `..._mm` is the
+    distance from the first slice. Each row has `number`, `position` and `position_mm`.
     """
 
     volume: dict[str, float | None]
@@ -66,7 +66,7 @@ class FeaturesJson(TypedDict):
 
 
 class SurvivalJson(TypedDict):
-    """The survival stage's answer, as `glioflow.survival.SurvivalAnswer` writes it."""
+    """The survival stage's answer from `glioflow.survival.SurvivalAnswer`."""
 
     task: str
     risk_score: float
@@ -96,7 +96,7 @@ class ProbabilityJson(TypedDict):
 
 
 class AnswerJson(TypedDict):
-    """All that is answered about one study; `mask`, `overlay`, `probability` and `request_id` where asked for."""
+    """The complete answer about one study; `mask`, `overlay`, `probability` and `request_id` if requested."""
 
     model: ModelId
     study: StudyFacts
@@ -113,7 +113,7 @@ class AnswerJson(TypedDict):
 
 
 class CardInput(TypedDict):
-    """What a model takes: see `glioflow.bundle.Description`."""
+    """The input of a model: see `glioflow.bundle.Description`."""
 
     channels: list[str]
     network_channels: list[str]
@@ -123,14 +123,14 @@ class CardInput(TypedDict):
 
 
 class ServingState(TypedDict):
-    """Which versions a predictor holds and how it computes: see `glioflow.serving`.
+    """The versions in a predictor and its device: see `glioflow.serving`.
 
     Keys:
-        engine: How the champion computes on its machine.
-        challenger: The version that is tried on live traffic.
-        trial: How much of the traffic it gets.
-        refused: Why versions could not be served, by `name/version`.
-        stepped_back: Why the challenger gets no more traffic; absent where none is tried.
+        engine: The champion's way of computing on its machine.
+        challenger: The version that is tested on live traffic.
+        trial: Its share of the traffic.
+        refused: Reasons why versions could not be served, by `name/version`.
+        stepped_back: Reason why the challenger gets no more traffic; absent if there is no challenger.
     """
 
     engine: JsonObject | None
@@ -141,7 +141,7 @@ class ServingState(TypedDict):
 
 
 class OriginJson(TypedDict):
-    """Where a model comes from: see `glioflow.bundle.Origin`."""
+    """The origin of a model: see `glioflow.bundle.Origin`."""
 
     experiment: str
     cohort_format: str
@@ -157,9 +157,9 @@ class OriginJson(TypedDict):
 
 
 class ModelCard(TypedDict):
-    """What is known of the model that an endpoint serves: settings as the bundle's description holds them.
+    """The model that an endpoint serves, with the settings in the bundle's description.
 
-    `feedback` is whether the endpoint takes corrected masks, which it does where it has a token.
+    `feedback` is whether the endpoint accepts corrected masks, which requires a token.
     """
 
     model: ModelId
@@ -180,7 +180,7 @@ class ModelCard(TypedDict):
 
 
 def answer_to_json(case: Case, prediction: Prediction, model: ModelId) -> AnswerJson:
-    """Return the answer about a study without its mask, for which see `encoded_mask.encode_mask`."""
+    """Return the answer about a study without its mask (see `encoded_mask.encode_mask`)."""
     survival = prediction.survival
     return {
         "model": model,
@@ -222,13 +222,13 @@ def locate_features(features: MaskFeatures, case: Case) -> FeaturesJson:
 
 
 def encode_probability(probability: NDArray[np.uint8]) -> ProbabilityJson:
-    """Return a probability map (S, H, W), 255 for 1, as JSON holds it."""
+    """Return the JSON form of a probability map (S, H, W), 255 for 1."""
     data = base64.b64encode(zlib.compress(probability.tobytes(), 1)).decode()
     return {"encoding": "zlib-bytes", "shape": list(probability.shape), "data": data}
 
 
 def measure_uncertainty(segmentation: Segmentation) -> Uncertainty:
-    """Return how sure the model is of its mask."""
+    """Return the model's confidence in its mask."""
     probability, mask = segmentation.tumor_probability, segmentation.labels > 0
     volume = int(np.count_nonzero(mask))
     size = float(probability.sum(axis=(1, 2)).sum(dtype=np.float64)) + volume

@@ -1,4 +1,4 @@
-"""The model card: what a person must know before using a version, as Markdown and as HTML, from its description."""
+"""The model card, with the facts needed before using a version, as Markdown and HTML, from its description."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -68,10 +68,10 @@ def card(description: Description, *, title: str, survival: str | None = None, l
     """Return the card as Markdown.
 
     Args:
-        description: Of the bundle.
-        title: Such as the name and number of the version.
+        description: Description of the bundle.
+        title: Title, such as the name and number of the version.
         survival: Task of its survival stage, or None.
-        lineage: Further facts of where it comes from, by name.
+        lineage: Further facts about its origin, by name.
     """
     sections = _sections(description, survival, lineage)
     return render(Path(__file__).with_name("card.md.jinja"), title=title, notice=NOTICE, sections=sections)
@@ -80,7 +80,7 @@ def card(description: Description, *, title: str, survival: str | None = None, l
 def card_html(
     description: Description, *, title: str, survival: str | None = None, lineage: Mapping[str, str] = {}
 ) -> str:
-    """Return the card as one HTML file; arguments as of `card`."""
+    """Return the card as one HTML file; arguments as for `card`."""
     metrics = description.metrics
     facts = {
         "mean Dice, test patients": short(metrics.get("test/dice_mean")),

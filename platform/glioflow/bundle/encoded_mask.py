@@ -1,4 +1,4 @@
-"""A mask as JSON holds it: runs of labels, or a file in base64, with what each label means."""
+"""The JSON form of a mask: runs of labels, or a file in base64, with the meaning of each label."""
 
 import base64
 import io
@@ -24,11 +24,11 @@ MaskFormat = Literal["rle", "png", "tiff", "nifti", "dicom-seg", "none"]
 
 @dataclass(frozen=True)
 class Legend:
-    """What the labels of a model's masks mean.
+    """The meaning of the labels in a model's masks.
 
     Attributes:
         names: Name of each label.
-        regions: The labels that make up each output of the model, under the name that its metrics have.
+        regions: The labels of each output of the model, by the output's name in metrics.
     """
 
     names: dict[int, str]
@@ -43,7 +43,7 @@ class EncodedMask(TypedDict):
         encoding: `runs` or `base64`; `none` without data.
         shape: [S, H, W].
         labels: The labels that occur in the mask.
-        names: Name of each label that the model can give, by the label as text.
+        names: Name of each label that the model can predict, by the label as text.
         regions: See `Legend`.
         data: Runs by label as text, a file in base64, or None.
     """
@@ -58,19 +58,19 @@ class EncodedMask(TypedDict):
 
 
 def legend_of(description: Description) -> Legend:
-    """Return what the masks of a model mean: tissues where the labels are BraTS', else the outputs' own names."""
+    """Return the legend of a model's masks: tissues for BraTS labels, else the names of the outputs."""
     return legend_of_target(description.target, description.origin.cohort_format, description.origin.labels)
 
 
 def legend_of_target(
     target: TargetSettings, cohort_format: str, tissues: Mapping[int, str] = MappingProxyType({})
 ) -> Legend:
-    """Return what the masks of a model with this task mean.
+    """Return the legend of the masks of a model with this task.
 
     Args:
         target: The task.
-        cohort_format: Of the training cohort.
-        tissues: What the labels mean, as the bundle says; bundles of earlier versions say nothing.
+        cohort_format: Format of the training cohort.
+        tissues: Meaning of the labels in the bundle; empty in bundles of earlier versions.
     """
     if target.kind == "binary":
         return Legend({1: "tumor"}, {"tumor": [1]})
@@ -89,7 +89,7 @@ def legend_of_target(
 
 
 def _tissues(target: TargetSettings, cohort_format: str) -> Mapping[int, str]:
-    """Return the tissues of the labels of a BraTS cohort, whose two schemes of that time the numbers tell apart."""
+    """Return the tissues of a BraTS cohort's labels; the numbers distinguish the two schemes of that time."""
     if cohort_format != "brats":
         return {}
     known = (SCHEMES["brats-2021"], SCHEMES["brats-2023"])
@@ -97,15 +97,15 @@ def _tissues(target: TargetSettings, cohort_format: str) -> Mapping[int, str]:
 
 
 def encode_mask(labels: NDArray[np.uint8], case: Case, format: MaskFormat, legend: Legend | None = None) -> EncodedMask:
-    """Return a mask as JSON holds it.
+    """Return the JSON form of a mask.
 
     Args:
         labels: (S, H, W), in the case's geometry.
-        case: What was segmented.
+        case: The segmented case.
         format: `rle` maps each label to [start, length, start, length, ...] over the C-ordered (S, H, W) array. The
             other formats are files in base64: one PNG of {0, 255}, a zip of TIFF slices, NIfTI in the input's geometry,
-            DICOM-SEG with a segment for each name. `none` leaves the data out.
-        legend: What the labels mean; None names them by number.
+            DICOM-SEG with a segment for each name. `none` omits the data.
+        legend: Meaning of the labels; None names them by number.
     """
     present = [int(value) for value in np.unique(labels[labels > 0])]
     if legend is None:
@@ -140,7 +140,7 @@ def encode_runs(mask: NDArray[np.bool_]) -> list[int]:
 
 
 def decode_runs(data: Mapping[str, Sequence[int]], shape: Sequence[int]) -> NDArray[np.uint8]:
-    """Return the labels, of shape `shape`, whose runs `encode_runs` gave."""
+    """Return the labels, of shape `shape`, from the runs of `encode_runs`."""
     labels = np.zeros(int(np.prod(shape)), dtype=np.uint8)
     for label, pairs in data.items():
         for start, length in zip(pairs[::2], pairs[1::2], strict=True):
@@ -157,7 +157,7 @@ def decode_mask(mask: EncodedMask) -> NDArray[np.uint8]:
 def encode_file(
     labels: NDArray[np.uint8], case: Case, format: MaskFormat, names: dict[int, str] | None = None
 ) -> bytes:
-    """Return a mask as the content of one file, of several TIFF slices as a zip; raises as `write_mask` does."""
+    """Return a mask as the content of one file, a zip for several TIFF slices; raises as `write_mask` does."""
     with study_folder() as folder:
         written = write_mask(labels, case, Path(folder), format, labels=names)
         if written.is_file():

@@ -1,4 +1,4 @@
-"""The bundles of a cross-validation's folds as one bundle, which answers by the mean of their probabilities."""
+"""One bundle from the bundles of a cross-validation's folds, which predicts the mean of their probabilities."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,14 +9,14 @@ from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 from glioflow.evaluation import PostprocessSettings
 
-# What the members of any ensemble must have in common.
+# Fields that must be equal in the members of any ensemble.
 ALIKE = ("target", "preprocess", "channels")
-# What, besides, the networks of one bundle must have in common.
+# Further fields that must be equal in the networks of one bundle.
 _ONE_BUNDLE = (*ALIKE, "network_channels", "model", "inference")
 
 
 def check_alike(descriptions: Sequence[Description], *, keys: Sequence[str] = ALIKE) -> None:
-    """Raise `UserError` where two descriptions differ in one of the keys."""
+    """Raise `UserError` if two descriptions differ in one of the keys."""
     for description in descriptions[1:]:
         for key in keys:
             if getattr(description, key) != getattr(descriptions[0], key):
@@ -27,9 +27,9 @@ def check_alike(descriptions: Sequence[Description], *, keys: Sequence[str] = AL
 def save_ensemble(
     out: Path, folders: Mapping[str, Path], *, origin: Origin, metrics: Mapping[str, float | None]
 ) -> Description:
-    """Write the bundles in `folders`, by the run of each, as one to `out`, which must not exist.
+    """Write the bundles in `folders`, keyed by run, as one bundle to `out`, which must not exist.
 
-    What was chosen for each network is combined, see `combine`; statistics of the training images are the first one's.
+    Combines the choices for each network, see `combine`; uses the first bundle's statistics of the training images.
 
     Args:
         out: The new bundle.
@@ -38,7 +38,7 @@ def save_ensemble(
         metrics: Of the ensemble.
 
     Raises:
-        UserError: If a bundle is damaged, or they do not go together.
+        UserError: If a bundle is damaged, or they are incompatible.
     """
     members = {run_id: load(folder) for run_id, folder in folders.items()}
     descriptions = [member.description for member in members.values()]
@@ -63,9 +63,9 @@ def save_ensemble(
 
 
 def combine(settings: Sequence[PostprocessSettings], target: TargetSettings) -> PostprocessSettings:
-    """Return the clean-up of an ensemble: medians of what was chosen for its members.
+    """Return the clean-up of an ensemble: medians of its members' choices.
 
-    The largest component alone is kept where most members keep it alone. The temperature is 1: each member has its own.
+    Keeps only the largest component if most members do. The temperature is 1, since each member has its own.
     """
     return PostprocessSettings(
         temperature=1.0,

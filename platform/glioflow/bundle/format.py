@@ -1,4 +1,4 @@
-"""What a model version is on disk: `model.json`, `weights.safetensors`, `survival.json` if it has one. No pickle."""
+"""The files of a model version: `model.json`, `weights.safetensors`, `survival.json` if it has one. No pickle."""
 
 import hashlib
 import json
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 MODEL, WEIGHTS, SURVIVAL = "model.json", "weights.safetensors", "survival.json"
 LICENSE = "LICENSE"
-# Files of an exported bundle, or of the one that ships, that only people and sha256sum read.
+# Files of an exported or shipped bundle that only people and sha256sum read.
 BESIDE = ("card.md", "card.html", "SHA256SUMS", LICENSE)
-# Key of the digest of all other keys of `model.json`: it shows damage and edits by hand, not an attack.
+# Key of the digest of all other keys of `model.json`: it detects damage and manual edits, not attacks.
 SEAL = "seal"
 
 
@@ -137,7 +137,7 @@ class Bundle:
 
 
 def describe(experiment: Experiment, **values: Any) -> Description:
-    """Return the description of a model trained by `experiment`; `values` are the fields that no setting gives."""
+    """Return the description of a model trained by `experiment`; `values` are the fields that are not settings."""
     resolved = experiment.resolved
     given = {
         "model": resolved.model,
@@ -154,7 +154,7 @@ def save(folder: Path, description: Description, weights: "Mapping[str, torch.Te
     from safetensors.torch import save as to_bytes
 
     with atomic.new_folder(folder) as working:
-        # As bytes: where safetensors itself finds no space, its error has no number that says so.
+        # As bytes, since safetensors' own error on a full disk has no errno.
         (working / WEIGHTS).write_bytes(to_bytes({name: value.contiguous() for name, value in weights.items()}))
         sealed = description.model_copy(update={"files": {WEIGHTS: digest(working / WEIGHTS)}})
         _write_description(working, sealed)
@@ -169,7 +169,7 @@ def with_stage(
     metrics: Mapping[str, float | None],
     volume_interval: VolumeInterval | None = None,
 ) -> None:
-    """Write the bundle in `folder` anew to `out` with another survival stage, volume interval and further metrics."""
+    """Write a copy of the bundle in `folder` to `out` with another survival stage, volume interval and more metrics."""
     description = read_description(folder)
     files = {WEIGHTS: description.files[WEIGHTS]}
     with atomic.new_folder(out) as working:
@@ -185,7 +185,7 @@ def read_description(folder: Path) -> Description:
     """Read `model.json` alone, checking it against its seal.
 
     Raises:
-        UserError: If it is missing, changed, or not what this version writes.
+        UserError: If it is missing, changed, or not in this version's format.
     """
     path = folder / MODEL
     if not path.is_file():
@@ -202,7 +202,7 @@ def read_description(folder: Path) -> Description:
         raise UserError(rule, values.get("format"), file=path)
     if values.pop(SEAL, None) != _seal(values):
         raise UserError(f"{MODEL} was changed since the bundle was written", file=path, hint="export the bundle again")
-    # Versions before `max_drift` only warned about intensities, and their users keep using them.
+    # Versions before `max_drift` only warned about intensities, and their bundles must keep working.
     values["entry"] = {"max_drift": None, **values.get("entry", {})}
     try:
         return _as_trained(Description.model_validate_json(json.dumps(values)))
@@ -213,7 +213,7 @@ def read_description(folder: Path) -> Description:
 
 
 def _as_trained(description: Description) -> Description:
-    """Let the step `unit` take images in 0..1 where those of the training were, as earlier versions allowed."""
+    """Make the step `unit` accept images in 0..1 if the training images were, as earlier versions allowed."""
     tops = [known["p99"][0] for known in (description.input_statistics or {}).values() if "p99" in known]
     if not tops or max(tops) > (1 + 1e-6) / 255:
         return description
@@ -232,10 +232,10 @@ def _seal(values: Mapping[str, Any]) -> str:
 
 
 def load(folder: Path) -> Bundle:
-    """Read a bundle whole, checking every file against its digest.
+    """Read a complete bundle, checking every file against its digest.
 
     Raises:
-        UserError: If a file is missing, foreign or changed.
+        UserError: If a file is missing, unexpected or changed.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -276,7 +276,7 @@ def _build(description: Description) -> "torch.nn.Module":
 
 
 def check_files(folder: Path) -> Description:
-    """Read the description of a bundle, and compare the digests of its files; raises `UserError` as `load`."""
+    """Read the description of a bundle, and compare the digests of its files; raises `UserError` as `load` does."""
     description = read_description(folder)
     for name in sorted({WEIGHTS, *description.files}):
         if not (folder / name).is_file() or digest(folder / name) != description.files.get(name):
@@ -291,5 +291,5 @@ def digest(path: Path) -> str:
 
 
 def digest_of(folder: Path) -> str:
-    """Return the digest of a whole bundle: that of its description, which names the digests of its files."""
+    """Return the digest of a whole bundle: that of its description, which contains the digests of its files."""
     return digest(folder / MODEL)

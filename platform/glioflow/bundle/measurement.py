@@ -1,4 +1,4 @@
-"""A model and its simple baselines measured on labeled cases, in the original geometry against the original masks."""
+"""Measurement of a model and simple baselines on labeled cases, in the original geometry with original masks."""
 
 from collections.abc import Iterable, Mapping
 from typing import cast
@@ -32,10 +32,10 @@ def measure_segmentation(segmentation: Segmentation, case: PreparedCase, target:
 
 
 def measure_flair_threshold(description: Description, cases: Iterable[PreparedCase]) -> list[CaseScores] | None:
-    """Measure the baseline that calls everything tumor that is brighter in FLAIR than the fitted threshold.
+    """Measure the baseline that predicts tumor where FLAIR is brighter than the fitted threshold.
 
     Returns:
-        Rows as `measure` gives them; None where the model sees no FLAIR or its target has several parts.
+        Rows as from `measure`; None if the model uses no FLAIR or its target has several parts.
     """
     threshold, channels = description.flair_threshold, description.network_channels
     if threshold is None or "flair" not in channels or len(description.target.names) > 1:
@@ -50,7 +50,7 @@ def measure_flair_threshold(description: Description, cases: Iterable[PreparedCa
 
 
 def measure_empty(target: TargetSettings, cases: Iterable[PreparedCase]) -> list[CaseScores]:
-    """Measure the baseline that never finds anything."""
+    """Measure the baseline that never predicts tumor."""
     return [
         _row(case, {name: np.zeros(case.record.shape, bool) for name in target.names}, target, None) for case in cases
     ]
@@ -67,4 +67,4 @@ def _row(
         parts, target.split(case.reference()), spacing_mm=record.spacing_mm, probabilities=probabilities
     )
     row = {"id": record.id, "patient": record.patient, "institution": record.institution, **measured}
-    return cast(CaseScores, row)  # whose keys for each metric no type can list
+    return cast(CaseScores, row)  # no type can list the keys of all metrics

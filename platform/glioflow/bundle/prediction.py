@@ -1,4 +1,4 @@
-"""Bundle and study to an answer, in plain Python: the same object under the CLI, the gate and the endpoint."""
+"""Prediction from a bundle and a study, in plain Python, shared by the CLI, the gate and the endpoint."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -34,10 +34,10 @@ class TumorVolume(TypedDict):
     """The tumor's volume with its conformal interval.
 
     Keys:
-        value: In `unit`.
-        unit: `mm3` where the spacing is known, else `px`.
-        interval: [low, high]; None where the bundle has none in this unit or it rests on too few patients.
-        level: Of the interval, in (0, 1); None where the bundle has none.
+        value: Volume in `unit`.
+        unit: `mm3` if the spacing is known, else `px`.
+        interval: [low, high]; None if the bundle has none in this unit or it has too few patients.
+        level: Level of the interval, in (0, 1); None if the bundle has none.
     """
 
     value: float
@@ -47,22 +47,22 @@ class TumorVolume(TypedDict):
 
 
 class RegionVolume(TypedDict):
-    """The volume of a region: in voxels, and in cubic millimeters where the spacing is known."""
+    """The volume of a region in voxels, and in cubic millimeters if the spacing is known."""
 
     volume_px: int
     volume_mm3: float | None
 
 
 class Tumor(TypedDict):
-    """Whether there is a tumor and where.
+    """The presence and location of a tumor.
 
     Keys:
-        detected: Whether any voxel is called tumor.
+        detected: Whether any voxel is predicted as tumor.
         probability: The highest of all voxels, in [0, 1].
-        slices: Numbers of the slices with tumor, as the files' names have them.
+        slices: Numbers of the slices with tumor, from the files' names.
         positions: The same slices counted from 0 in the order of the study.
-        positions_mm: How far each lies from the first slice of the study; None of unknown spacing.
-        volume: How large it is.
+        positions_mm: Distance of each from the first slice of the study; None if the spacing is unknown.
+        volume: Its volume.
         regions: Volume of each of the model's outputs, such as WT, TC and ET, or of its one tumor.
     """
 
@@ -77,16 +77,16 @@ class Tumor(TypedDict):
 
 @dataclass(frozen=True)
 class Prediction:
-    """All answers about one study.
+    """All results for one study.
 
     Attributes:
         segmentation: The mask and what it came from.
         features: Shape features of the whole tumor.
-        survival: The survival stage's answer, or None where the model has no stage.
-        tumor: Whether there is one and where.
-        warnings: What a reader should know.
+        survival: The survival stage's answer, or None if the model has no stage.
+        tumor: The presence and location of a tumor.
+        warnings: Warnings for the reader.
         timing_ms: By stage.
-        drift: See `measure_drift`; empty where the bundle has no statistics.
+        drift: See `measure_drift`; empty if the bundle has no statistics.
     """
 
     segmentation: Segmentation
@@ -102,7 +102,7 @@ class Predictor:
     """A bundle, loaded and ready.
 
     Attributes:
-        precision: Of the forward pass; `auto` is the fastest that the hardware has.
+        precision: Precision of the forward pass; `auto` is the fastest that the hardware supports.
     """
 
     precision: Precision = "auto"
@@ -110,7 +110,7 @@ class Predictor:
     def __init__(
         self, description: bundle.Description, network: "torch.nn.Module", survival: SurvivalStage | None = None
     ) -> None:
-        """Take a network on its device, with what its bundle says."""
+        """Create a predictor from a network on its device and its bundle's contents."""
         self.description, self.network, self.survival = description, network, survival
 
     @classmethod
@@ -122,15 +122,15 @@ class Predictor:
         return cls(loaded.description, loaded.network.to(choose_device(device)), loaded.survival)
 
     def predict(self, case: Case, *, clinical: Mapping[str, object] | None = None, made_up: bool = False) -> Prediction:
-        """Answer for one study.
+        """Predict one study.
 
         Args:
-            case: As a reader gave it.
-            clinical: Clinical values by column name; those that are missing are imputed and named.
+            case: Case from a reader.
+            clinical: Clinical values by column name; missing ones are imputed and listed.
             made_up: Whether the case is synthetic, so that its intensities need not be those of a patient.
 
         Raises:
-            UserError: If the case does not have the channels that the model needs, or its intensities are refused.
+            UserError: If the case lacks channels that the model needs, or its intensities are refused.
         """
         clock = _Clock()
         self._check(case)
@@ -162,7 +162,7 @@ class Predictor:
 
         Args:
             image: (S, h, w, C) in the network's geometry.
-            moves: The way there from the original geometry.
+            moves: Geometry changes from the original geometry.
 
         Returns:
             Masks and probabilities in the original geometry.
@@ -203,24 +203,24 @@ class Predictor:
 
 
 class Ensemble(Predictor):
-    """Several bundles as one: their probabilities are averaged, parameters added, all else is the first one's."""
+    """An ensemble of bundles: averages probabilities, adds up parameters, takes everything else from the first."""
 
     def __init__(self, members: Sequence[Predictor]) -> None:
-        """Take predictors of the same task on the same input.
+        """Create an ensemble of predictors for the same task on the same input.
 
         Raises:
             UserError: If two of them differ in target, preprocessing or channels.
         """
         first = members[0]
         check_alike([member.description for member in members])
-        # A volume interval is of one network's errors.
+        # A volume interval describes the errors of a single network.
         parameters = sum(member.description.num_parameters for member in members)
         description = first.description.model_copy(update={"volume_interval": None, "num_parameters": parameters})
         super().__init__(description, first.network, first.survival)
         self.members = tuple(members)
 
     def segment(self, image: NDArray[np.floating[Any]], moves: tuple[Move, ...]) -> Segmentation:
-        """Segment a prepared image by the members' mean probabilities; `spread` is of what each alone would answer."""
+        """Segment a prepared image by the members' mean probabilities; `spread` compares their own predictions."""
         each = [member.probabilities(image) for member in self.members]
         description = self.description
         whole = decode(description.target, description.postprocess, restore(_mean(each), moves))

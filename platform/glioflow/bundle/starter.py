@@ -1,4 +1,4 @@
-"""The model that ships in the package under the reserved name `starter`, with a card and a license of its own."""
+"""The model that ships with the package under the reserved name `starter`, with its own card and license."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ STARTER = "starter"
 
 
 def starter_folder() -> Path:
-    """Return where the bundle lies, or would lie, in the package."""
+    """Return the path of the bundle in the package, which may not exist."""
     return Path(__file__).parents[1] / STARTER
 
 
@@ -29,7 +29,7 @@ def find_starter() -> Path:
 
 
 def check_not_reserved(name: str) -> None:
-    """Refuse `starter` as the name of a model of one's own."""
+    """Refuse `starter` as the name of a user's model."""
     if name == STARTER:
         raise UserError(
             f"{STARTER} is the name of the model that ships with GlioFlow", name, hint="choose another name"

@@ -1,7 +1,7 @@
-"""What a study is checked for before it is answered: its channels, and what a reader of the answer should know.
+"""Checks of a study before prediction: its channels, and warnings for the reader of the answer.
 
-Nothing is guessed silently: a channel taken for another one, or a fact that is unknown, becomes a warning in the
-answer, or the study is refused where the bundle says so (`EntrySettings`).
+Nothing is guessed silently: a substituted channel or an unknown fact becomes a warning in the
+answer, or the study is refused if the bundle requires it (`EntrySettings`).
 """
 
 import re
@@ -26,36 +26,36 @@ from glioflow.models import ARCHITECTURES
 
 # Steps whose result depends on the other slices of the volume.
 VOLUME_STEPS = (Percentile, ZScore, CropBrain, BrainMask, Neighbors)
-# Cohorts that come without skull and scalp.
+# Cohorts without skull and scalp.
 STRIPPED = ("brats",)
-# Of the head's area in the middle slices, how much lies outside the brain: in 17 real scans 0.14 to 0.16 after skull
+# Share of the head's area outside the brain in the middle slices: in 17 real scans 0.14 to 0.16 after skull
 # stripping, 0.21 to 0.31 before.
 MAX_OUTSIDE_BRAIN = 0.18
-# How much neighboring slices differ compared with distant ones: about 1 where the order is random.
+# Difference of neighboring slices relative to distant ones: about 1 if the order is random.
 MAX_NEIGHBOR_DIFFERENCE = 0.85
-# Standard deviations from the training cohort above which intensities are warned about, and the slices that a study
-# must have to be refused for them: a few slices are not like a whole volume.
+# Standard deviations from the training cohort above which to warn about intensities, and the number of slices a study
+# must have to be refused for them: a few slices are not representative of a whole volume.
 MAX_USUAL_DRIFT = 4.0
 MIN_VOLUME_SLICES = 8
-# How many times as long as wide a pixel may be before it is warned about, and at most.
+# Aspect ratios of a pixel above which to warn and to refuse.
 MAX_STRETCH, MOST_STRETCH = 1.5, 8.0
-# How far the axes of a grid may be turned against the patient's, and lean toward each other, without a warning.
+# Largest rotation of a grid's axes against the patient's, and largest shear, without a warning.
 MAX_TURN_DEGREES, MAX_LEAN_DEGREES = 30, 5
-# Of MRI of a head; thick slices have 10 mm.
+# For MRI of a head; thick slices have 10 mm.
 LEAST_SPACING_MM, MOST_SPACING_MM = 0.05, 30
-# Names of images whose files say nothing of their sequence: those of nnU-Net are numbered.
+# Names of images whose files do not state their sequence: nnU-Net numbers them.
 _NUMBERED, _NAMELESS = re.compile(r"channel(\d+)"), ("image", "series")
 
 
 def conform(case: Case, description: Description) -> Case:
-    """Return the study with the channels that the model takes, in its order and under its names, and with warnings.
+    """Return the study with the model's channels, in its order and under its names, and with warnings.
 
     Args:
-        case: As a reader returned it.
-        description: Of the model.
+        case: Case from a reader.
+        description: Description of the model.
 
     Raises:
-        UserError: If a sequence is missing or there twice, an intensity is not finite, or the bundle refuses the study.
+        UserError: If a sequence is missing or duplicated, an intensity is not finite, or the bundle refuses the study.
     """
     if case.image.dtype.kind == "f" and not np.isfinite(case.image).all():
         raise UserError("the intensities of a study must be finite numbers", "NaN or infinity")
@@ -79,7 +79,7 @@ def conform(case: Case, description: Description) -> Case:
 
 
 def warnings_about(case: Case, description: Description) -> list[str]:
-    """Return what a reader of the answer should know about the study, one sentence each.
+    """Return warnings about the study, one sentence each.
 
     Raises:
         UserError: If the bundle refuses such a study.
@@ -95,7 +95,7 @@ def warnings_about(case: Case, description: Description) -> list[str]:
 
 
 def _with_known_names(case: Case, description: Description) -> Case:
-    """Return a study whose images are only numbered, or a lone one without a name, under the model's channels."""
+    """Return a study with numbered images, or a single unnamed one, under the model's channels."""
     numbers = [match[1] for name in case.channels if (match := _NUMBERED.fullmatch(name))]
     if len(numbers) == len(case.channels) == len(description.channels) and description.origin.cohort_format == "nifti":
         if all(int(number) < len(description.channels) for number in numbers):
@@ -115,12 +115,12 @@ def _renamed(case: Case, channels: tuple[str, ...], warning: str) -> Case:
 
 
 def check_prepared(image: NDArray[np.floating[Any]], drift: Mapping[str, float], description: Description) -> list[str]:
-    """Return what a reader should know about the intensities of a study, one sentence each.
+    """Return warnings about the intensities of a study, one sentence each.
 
     Args:
-        image: (S, h, w, C) as the network gets it.
-        drift: As `measure_drift` gave it of this image.
-        description: Of the model.
+        image: (S, h, w, C), the input of the network.
+        drift: Result of `measure_drift` for this image.
+        description: Description of the model.
 
     Raises:
         UserError: If a number is not finite, or the bundle refuses such intensities.
@@ -144,9 +144,9 @@ def check_prepared(image: NDArray[np.floating[Any]], drift: Mapping[str, float],
 
 
 def swap_warnings(image: NDArray[np.floating[Any]], channels: Sequence[str], description: Description) -> list[str]:
-    """Return which channels of a prepared volume (S, h, w, C) seem to be under each other's names, a sentence each.
+    """Return warnings about channels of a prepared volume (S, h, w, C) whose names seem to be swapped.
 
-    A few slices do not tell.
+    A few slices are not enough to judge.
     """
     known = description.channel_looks or ()
     pairs = find_swapped(image, channels, known) if image.shape[0] >= MIN_VOLUME_SLICES else []
@@ -197,7 +197,7 @@ def _skull_warnings(case: Case, description: Description) -> list[str]:
 
 
 def _plane_warnings(case: Case) -> list[str]:
-    """Tell of a scan in thick slices of another plane: read as axial slices, its pixels are long on one side."""
+    """Warn of a scan in thick slices of another plane: read as axial slices, its pixels are elongated."""
     if case.spacing_mm is None:
         return []
     if not all(LEAST_SPACING_MM <= step <= MOST_SPACING_MM for step in case.spacing_mm):
@@ -216,7 +216,7 @@ def _plane_warnings(case: Case) -> list[str]:
 
 
 def _direction_warnings(case: Case) -> list[str]:
-    """Tell of a grid that is turned against the patient's axes, or sheared: its slices look like no axial ones."""
+    """Warn of a grid that is rotated against the patient's axes or sheared: its slices do not look axial."""
     if case.grid.affine is None:
         return []
     steps = np.asarray(case.grid.affine[:3, :3], np.float64)
@@ -247,7 +247,7 @@ def out_of_order(image: NDArray[np.generic]) -> bool:
 
 
 def has_skull(image: NDArray[np.generic]) -> bool:
-    """Return whether a bright ring surrounds the brain in the middle slices, by morphology: a hint, not anatomy.
+    """Return whether a bright ring surrounds the brain in the middle slices, by morphology: an approximation.
 
     Args:
         image: (S, H, W, C).

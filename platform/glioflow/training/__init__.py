@@ -1,1 +1,1 @@
-"""The training loop: plain PyTorch that tells `report(epoch, metrics, checkpoint)`; knows neither Ray nor MLflow."""
+"""The training loop: plain PyTorch that calls `report(epoch, metrics, checkpoint)`, without Ray or MLflow."""

@@ -1,7 +1,7 @@
-"""Averaged weights: an exponential moving average of a network, updated on its device without waiting for it.
+"""Averaged weights: an exponential moving average of a network, updated asynchronously on its device.
 
 PyTorch's `AveragedModel` gives its update the number of steps as a tensor on the device: a decay that rises with it
-waits for the GPU in every step. So the update is PyTorch's, and the count is kept here.
+waits for the GPU in every step. Therefore the update is PyTorch's, but the count is kept here.
 """
 
 import copy
@@ -11,18 +11,18 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class AveragedWeights:
-    """A copy of a network whose floating-point parameters and buffers are averages; others are the newest values.
+    """A copy of a network whose floating-point parameters and buffers are averages; others are the latest values.
 
     The decay rises with the number of steps n as min(decay, (1 + n) / (10 + n)), so that the first random weights do
-    not stay in the average for long; the first step begins it.
+    not stay in the average for long; the first step starts it.
 
     Attributes:
         taken: Number of steps averaged.
-        warm: Whether the decay has no warm-up any more: in a training begun by a version without it.
+        warm: Whether the decay has no warm-up, as in training started by a version without it.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        """Begin with a copy of a network."""
+        """Start with a copy of a network."""
         self._module = copy.deepcopy(network).requires_grad_(False)
         self.decay = decay
         self.taken = 0
@@ -39,7 +39,7 @@ class AveragedWeights:
         return self._module
 
     def update(self) -> None:
-        """Take the network's weights into the average."""
+        """Update the average with the network's weights."""
         n = self.taken
         decay = self.decay if self.warm else min(self.decay, (1 + n) / (10 + n))
         averaged, current = ([pair[k].detach() for pair in self._floating] for k in (0, 1))

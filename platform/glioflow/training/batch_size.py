@@ -1,4 +1,4 @@
-"""`training.batch_size: auto`: the largest batch whose step fits, found by steps of growing size on the device."""
+"""`training.batch_size: auto`: the largest batch that fits, found by trying steps of growing size on the device."""
 
 import copy
 import logging
@@ -26,11 +26,11 @@ from glioflow.training.workers import num_workers
 _log = logging.getLogger(__name__)
 _GIB = 2**30
 
-# Slices or patches of one worker: batch norm needs two; above these a GPU, or a CPU, is no faster for each.
+# Slices or patches of one worker: batch norm needs two; above the others, a GPU or CPU gets no faster per sample.
 FEWEST, MOST_ON_GPU, MOST_ON_CPU = 2, 256, 16
-# Part of a worker's share of a GPU that a step may fill; the rest is for augmentation, batches on their way, and gaps.
+# Fraction of a worker's share of a GPU for a step; the rest is for augmentation, batches in transfer, and gaps.
 GPU_PART = 0.8
-# Part of all slices (of the volume of all cases, in patches) that one batch may hold, as in nnU-Net's planning.
+# Share of all slices (for patches: of the volume of all cases) that one batch may hold, as in nnU-Net's planning.
 LARGEST_PART = 0.05
 
 
@@ -46,10 +46,10 @@ def find_batch_size(
     cpu_share: float = 1.0,
     available: float | None = None,
 ) -> int:
-    """Return the size of a batch of all workers, and log why: for each a power of two, the same for all.
+    """Return the batch size over all workers, and log the reason: the same power of two for each worker.
 
-    On a GPU steps are really taken, and their memory is what PyTorch counts. On a CPU, where nobody counts, it is what
-    autograd saves. Neither the network nor any random number is changed.
+    On a GPU, steps are run, and PyTorch measures their memory. On a CPU, which has no such count, the memory is what
+    autograd saves. The network and the random states are not changed.
 
     Args:
         network: On its device.
@@ -57,10 +57,10 @@ def find_batch_size(
         target: The task.
         training: All other settings.
         cases: Labeled cases to learn from.
-        storage: Where their arrays lie; on the device they take memory.
-        gpu_share: Part of the GPU, in (0, 1], that this worker may use.
-        cpu_share: Part of the machine's memory, in (0, 1], that this worker may use.
-        available: Bytes that a step may take, if not those of the device.
+        storage: Where their arrays are stored; on the device they take memory.
+        gpu_share: Share of the GPU, in (0, 1], that this worker may use.
+        cpu_share: Share of the machine's memory, in (0, 1], that this worker may use.
+        available: Bytes for a step; None uses those of the device.
 
     Raises:
         RunFailed: If not even `FEWEST` samples fit.
@@ -92,16 +92,16 @@ def find_batch_size(
 
 
 def largest_that_fits(bytes_of_step: Callable[[int], float], available: float, *, most: int) -> tuple[int, str]:
-    """Return the largest power of two from `FEWEST` to `most` whose step takes at most `available` bytes, and why.
+    """Return the largest power of two from `FEWEST` to `most` whose step fits in `available` bytes, and the reason.
 
     Args:
-        bytes_of_step: Takes a step of that size and returns its memory: infinity where it failed for lack of memory.
+        bytes_of_step: Runs a step of that size and returns its memory: infinity if it ran out of memory.
             Sizes are tried as long as the next one fits if memory grows in proportion.
         available: Bytes.
         most: Limit.
 
     Returns:
-        The size, 0 where none fits, and the reason.
+        The size, 0 if none fits, and the reason.
     """
     size, used, slope = 0, 0.0, 0.0
     following = FEWEST
@@ -117,7 +117,7 @@ def largest_that_fits(bytes_of_step: Callable[[int], float], available: float, *
 
 
 class _Probe:
-    """Takes optimizer steps on a copy of a network and tells their memory, that of the copy included."""
+    """Runs optimizer steps on a copy of a network and measures their memory, including that of the copy."""
 
     def __init__(
         self, network: nn.Module, loss: nn.Module, batch: tuple[Tensor, Tensor], training: TrainingSettings
@@ -131,17 +131,17 @@ class _Probe:
         parameters = list(self.network.parameters())
         self.optimizer = build_optimizer(parameters, training, self.device)
         weights = sum(each.nbytes for each in (*parameters, *self.network.buffers()))
-        # On the GPU the copy is counted by itself, with its gradients and the optimizer's state.
+        # On the GPU, the copy, its gradients and the optimizer's state are counted automatically.
         self.besides = weights * (training.ema is not None) + (0 if self._on_gpu else 4 * weights)
         if self._on_gpu:
-            self.bytes(FEWEST)  # makes the optimizer's state, which every later step finds there
+            self.bytes(FEWEST)  # creates the optimizer's state for all later steps
 
     @property
     def _on_gpu(self) -> bool:
         return bool(self.device.type == "cuda")
 
     def bytes(self, size: int) -> float:
-        """Return the bytes of a step of `size` samples, infinity where there is not so much memory."""
+        """Return the bytes of a step of `size` samples, infinity if there is not enough memory."""
         images, targets = (torch.cat([part] * (size // FEWEST)).to(self.device) for part in self.batch)
         try:
             if not self._on_gpu:
@@ -149,7 +149,7 @@ class _Probe:
                 with saved.counting():
                     self._loss(images, targets)
                 return float(self.besides + images.nbytes + saved.total)
-            for _ in range(2):  # cuDNN tries its kernels in the first one, some of which take much more
+            for _ in range(2):  # in the first one, cuDNN tries kernels that may take much more memory
                 torch.cuda.synchronize(self.device)
                 torch.cuda.reset_peak_memory_stats(self.device)
                 self._loss(images, targets).backward()
@@ -173,7 +173,7 @@ class _Probe:
 
 
 class SavedBytes:
-    """Counts the bytes that autograd keeps for a backward pass; what is kept twice counts once."""
+    """Counts the bytes that autograd keeps for a backward pass; memory that is kept twice counts once."""
 
     def __init__(self) -> None:
         self._sizes: dict[int, int] = {}
@@ -208,5 +208,5 @@ def _smallest_of_workers(size: int, device: torch.device) -> int:
 
 
 def cpu_share(num_threads: float) -> float:
-    """Return the part of the machine that so many threads are."""
+    """Return the share of the machine that this number of threads represents."""
     return min(1.0, num_threads / (os.cpu_count() or 1))

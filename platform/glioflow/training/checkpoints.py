@@ -1,4 +1,4 @@
-"""What a training continues from, and when it is written: copied at once, so that a thread can write the copy."""
+"""Checkpoints of a training run and their timing; the state is copied, so that a thread can write the copy."""
 
 import time
 from collections.abc import Callable
@@ -16,19 +16,19 @@ from glioflow.training.workers import RandomStates, num_workers
 
 CHECKPOINT = "checkpoint.pt"
 State = dict[str, Tensor]
-# Looks at the clock between two checkpoints; several workers agree at each.
+# Checks of the clock between two checkpoints; several workers synchronize at each.
 _LOOKS = 20
-# How often it is looked at where the end of a machine may be announced: spot nodes have half a minute left.
+# Interval of the checks if the end of a machine may be announced: spot nodes have half a minute left.
 _NOTICE_S = 5.0
 
 
 @dataclass(frozen=True)
 class Begun:
-    """An epoch that is not finished.
+    """An unfinished epoch.
 
     Attributes:
-        steps: How many of its steps were taken.
-        loss: The sum of their losses.
+        steps: Number of its finished steps.
+        loss: Sum of their losses.
     """
 
     steps: int
@@ -36,7 +36,7 @@ class Begun:
 
 
 class BegunState(TypedDict):
-    """An epoch that is not finished, as it is stored: `random` by rank, the others as in `Begun`."""
+    """An unfinished epoch as stored: `random` by rank, the other fields as in `Begun`."""
 
     steps: int
     loss: Tensor
@@ -44,7 +44,7 @@ class BegunState(TypedDict):
 
 
 class ProgressState(TypedDict):
-    """How far a training is, as it is stored: the next epoch, and the epochs and Dice of the best and of the kept."""
+    """The progress of training as stored: the next epoch, and epoch and Dice of the best and of the kept weights."""
 
     epoch: int
     best_epoch: int
@@ -55,7 +55,7 @@ class ProgressState(TypedDict):
 
 
 class TrainingState(RandomStates):
-    """What a training still changes; earlier versions stored no `averaged_steps`, `batch_size` and `begun`."""
+    """The changing state of training; earlier versions stored no `averaged_steps`, `batch_size` and `begun`."""
 
     network: State
     optimizer: OptimizerState
@@ -69,12 +69,12 @@ class TrainingState(RandomStates):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that a resume needs, of one moment: tensors and plain values.
+    """Everything that a resume needs, at one moment: tensors and plain values.
 
     Attributes:
-        state: What the training still changes; its `progress` lacks the weights that are kept.
-        kept: These weights, or the name of the part of `state` that they are.
-        arrived: Recorded on the GPU after the copies of `state`; None where nothing is on its way.
+        state: The changing state; its `progress` lacks the kept weights.
+        kept: The kept weights, or the name of the entry of `state` that equals them.
+        arrived: Event recorded on the GPU after the copies of `state`; None if there are no pending copies.
     """
 
     state: TrainingState
@@ -82,21 +82,21 @@ class Checkpoint:
     arrived: Any = None
 
     def __call__(self, folder: Path) -> None:
-        """Write it into a folder that nobody else knows yet.
+        """Write the checkpoint into a folder that no other code uses yet.
 
         Raises:
             DiskFull: If there is no space for it.
         """
         if self.arrived is not None:
             self.arrived.synchronize()
-        kept = self.state[self.kept] if isinstance(self.kept, str) else self.kept  # written once where it is both
+        kept = self.state[self.kept] if isinstance(self.kept, str) else self.kept  # written only once
         state = {**self.state, "progress": {**self.state["progress"], "kept": kept}}
-        # Through a file of Python's: torch's own error of a full disk has no number.
+        # Through a Python file, since torch's own error on a full disk has no errno.
         with atomic.writing_into(folder.parent), (folder / CHECKPOINT).open("wb") as file:
             torch.save(state, file)
 
     def copied(self) -> "Checkpoint":
-        """Return the same in main memory, which the training does not change; copies from a GPU are not waited for."""
+        """Return a copy in main memory, which training does not change; copies from a GPU are asynchronous."""
         state, arrived = _on_host(self.state), None
         if any(_is_on_gpu(value) for value in self.state["network"].values()):
             arrived = torch.cuda.Event()
@@ -105,7 +105,7 @@ class Checkpoint:
 
 
 def recorded_batch_size(folder: Path) -> int | None:
-    """Return the batch size of all workers that a checkpoint was trained with; None in one of an earlier version."""
+    """Return a checkpoint's batch size over all workers; None for a checkpoint of an earlier version."""
     size = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True, mmap=True).get("batch_size")
     return size if isinstance(size, int) else None
 
@@ -127,27 +127,27 @@ def _on_host(value: Any) -> Any:
 
 
 class Clock:
-    """Tells after which steps so many minutes have passed: after the same ones on every worker."""
+    """Timer that signals, after the same steps on every worker, that a number of minutes has passed."""
 
     def __init__(self, minutes: float, announced: Callable[[], bool] | None = None) -> None:
-        """Take the time, at least a moment.
+        """Start the timer.
 
         Args:
-            minutes: How many.
-            announced: Whether the end of a machine was announced since the last call; then the clock rings at once.
+            minutes: Interval.
+            announced: Whether the end of a machine was announced since the last call; then the timer fires at once.
         """
         self.seconds, self.announced = 60 * minutes, announced
         self._taken, self._next = 0, 1
         self.begin()
 
     def begin(self) -> None:
-        """Count from now on."""
+        """Restart the timer."""
         self._last = self._looked = time.monotonic()
 
     def rings(self) -> bool:
-        """Note that a step was launched; return whether the time is over, which begins anew then.
+        """Note that a step was launched; return whether the time is over, and if so, restart the timer.
 
-        The clock is looked at after 1, 2, 4, ... steps, and at least `_LOOKS` times within the minutes.
+        The clock is checked after 1, 2, 4, ... steps, and at least `_LOOKS` times per interval.
         """
         self._taken += 1
         if self._taken < self._next:

@@ -1,4 +1,4 @@
-"""A network built and trained from the parts of an experiment, and what validates it after each epoch."""
+"""Building and training of a network from the parts of an experiment, and its validation after each epoch."""
 
 import logging
 import os
@@ -37,7 +37,7 @@ from glioflow.training.workers import num_workers
 Row = dict[str, str | float]
 _log = logging.getLogger(__name__)
 
-# What `training.batch_size: auto` came to, over all workers.
+# The result of `training.batch_size: auto`, over all workers.
 BATCH_SIZE = "train/batch_size"
 
 
@@ -64,24 +64,24 @@ def build_and_fit(
 
     Args:
         model: The network.
-        loss: What it minimizes.
+        loss: The loss to minimize.
         target: The task.
-        training: How it is trained.
+        training: Settings of training.
         cases: Labeled cases to learn from, at least one.
         validate: Returns the metrics of the network after an epoch, as for `loop.fit`.
         report: Called after each epoch, on every worker.
-        num_threads: Of PyTorch on the CPU; rounded down, at least 1.
+        num_threads: Threads of PyTorch on the CPU; rounded down, at least 1.
         rank: Number of this worker, from 0.
         world_size: Number of workers.
         resume: Folder of a checkpoint to continue from.
-        on_step: Called after each step with the number of steps taken and that of the steps in an epoch.
-        gpu_share: Part of the GPU's memory, in (0, 1], that this worker may use.
+        on_step: Called after each step with the number of finished steps and the number of steps in an epoch.
+        gpu_share: Share of the GPU's memory, in (0, 1], that this worker may use.
         glance: Returns the metrics of an epoch that are measured more often than `validate`, as for `loop.fit`.
         keep: Given checkpoints within an epoch, as for `loop.fit`.
         announced: As for `loop.fit`.
 
     Returns:
-        The network as it ended, on its device, and the weights that are kept.
+        The final network, on its device, and the kept weights.
     """
     _set_up(training, num_threads)
     device = choose_device()
@@ -94,7 +94,7 @@ def build_and_fit(
         size = (resume and recorded_batch_size(resume)) or find_batch_size(
             network, criterion, target, training, cases, storage=storage, **parts
         )
-        size = max(1, size // world_size) * world_size  # of an elastic training that other workers began
+        size = max(1, size // world_size) * world_size  # of elastic training that began with other workers
         training, report = training.model_copy(update={"batch_size": size}), _with_batch_size(report, size)
     batches = batches_of(training.sampling)(
         cases,
@@ -126,16 +126,16 @@ def build_and_fit(
 
 
 def _set_up(training: TrainingSettings, num_threads: float) -> None:
-    """Set what of PyTorch belongs to the process: threads, the random generator, and whether results are repeatable."""
+    """Configure PyTorch for the process: threads, random generator, and determinism."""
     torch.set_num_threads(max(1, int(num_threads)))
     torch.manual_seed(training.seed)
     if training.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when a GPU first multiplies matrices
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first matrix product on a GPU
     torch.use_deterministic_algorithms(training.deterministic)
 
 
 def _with_batch_size(report: Report, size: int) -> Report:
-    """Return a report with the metric `BATCH_SIZE`, from which a run is reproduced."""
+    """Return a report with the metric `BATCH_SIZE`, which is needed to reproduce a run."""
 
     def report_with_size(epoch: int, metrics: dict[str, float], write_checkpoint: Checkpoint) -> None:
         report(epoch, {**metrics, BATCH_SIZE: float(size)}, write_checkpoint)
@@ -157,7 +157,7 @@ def _build(
 def _storage(
     training: TrainingSettings, cases: Sequence[PreparedCase], device: torch.device, gpu_share: float
 ) -> Storage:
-    """Choose where the arrays lie, and log why."""
+    """Choose where to store the arrays, and log the reason."""
     asked = training.data
     if training.sampling.augmentation not in POLICIES and asked in ("auto", "device"):
         asked = "host" if device.type == "cuda" else "disk"  # these transforms run on the CPU
@@ -185,8 +185,8 @@ def validate(
         cases: Labeled; each worker measures its share.
         target: The task.
         inference: How a case is predicted, its window included for 3D networks.
-        postprocess: Threshold and clean-up that the experiment begins with.
-        precision: Of the forward pass.
+        postprocess: Initial threshold and clean-up of the experiment.
+        precision: Precision of the forward pass.
         rank: Number of this worker, from 0.
         world_size: Number of workers.
         show: Called with each case that this worker measured and its predicted tumor (S, H, W).
@@ -222,15 +222,15 @@ def validate_at_network_size(
     rank: int = 0,
     world_size: int = 1,
 ) -> dict[str, float]:
-    """Measure a network where it is, as cheaply as that can be: prepared masks, nothing restored, nothing cleaned up.
+    """Measure a network cheaply on its device: against prepared masks, without restoring the geometry or clean-up.
 
     Args:
-        network: On its device, which is waited for once.
-        cases: As for `validate`, and so are the others.
+        network: On its device, with a single synchronization.
+        cases: As for `validate`, like the other arguments.
         target: The task.
         inference: How a case is predicted.
-        threshold: A voxel is tumor if its probability is above it; means nothing for exclusive classes.
-        precision: Of the forward pass.
+        threshold: A voxel is tumor if its probability is above it; ignored for exclusive classes.
+        precision: Precision of the forward pass.
         rank: Number of this worker, from 0.
         world_size: Number of workers.
 

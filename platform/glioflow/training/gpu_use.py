@@ -1,4 +1,4 @@
-"""What a training makes of its GPU: the share of time without training work, memory, and how busy the driver saw it."""
+"""GPU use of training: the share of time without training work, memory, and utilization according to the driver."""
 
 import time
 from contextlib import suppress
@@ -8,7 +8,7 @@ import torch
 
 
 class GpuUse:
-    """Measures one epoch without waiting for the device; on a CPU it measures the wait for batches alone."""
+    """Measures one epoch without waiting for the device; on a CPU, only the wait for batches."""
 
     def __init__(self, device: torch.device) -> None:
         """Prepare to measure work on a device."""
@@ -18,20 +18,20 @@ class GpuUse:
         self._waited = 0.0
 
     def begin_epoch(self) -> None:
-        """Forget what was measured."""
+        """Reset the measurements."""
         self._events, self._ended, self._waited = [], None, 0.0
         self._began = self._asked = time.perf_counter()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
 
     def batch_asked(self) -> None:
-        """Note that the loop has launched a step and asks for the next batch."""
+        """Note that the loop has launched a step and requests the next batch."""
         self._asked = time.perf_counter()
         if self.device.type == "cuda":
             self._ended = self._event()
 
     def batch_ready(self) -> None:
-        """Note that the loop has a batch, all of whose work is launched."""
+        """Note that the loop has a batch whose work is all launched."""
         self._waited += time.perf_counter() - self._asked
         if self._ended is not None:
             self._events.append((self._ended, self._event()))
@@ -40,8 +40,8 @@ class GpuUse:
         """Return the metrics of the epoch; the device must have finished its work.
 
         Returns:
-            `train/waiting_for_data`: percent of the time in which no training step ran because its batch was on its
-            way or being made. On a GPU also `train/gpu_memory_gb`: the largest amount that this process held.
+            `train/waiting_for_data`: percent of the time in which no training step ran because its batch was being
+            made or copied. On a GPU also `train/gpu_memory_gb`: the largest amount that this process held.
         """
         seconds = max(time.perf_counter() - self._began, 1e-9)
         if self.device.type != "cuda":
@@ -53,7 +53,7 @@ class GpuUse:
         }
 
     def busy(self) -> dict[str, float]:
-        """Return `train/gpu_busy`: percent of the last fraction of a second, as the driver counts it, if it does."""
+        """Return `train/gpu_busy`: percent of the last fraction of a second, according to the driver, if available."""
         if self.device.type == "cuda":
             with suppress(Exception):  # needs NVIDIA's management library
                 return {"train/gpu_busy": float(torch.cuda.utilization(self.device))}

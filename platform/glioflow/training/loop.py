@@ -1,7 +1,7 @@
-"""One training from its first step to its last, read top to bottom.
+"""The training loop, from the first step to the last.
 
-Everything that decides what happens next is in the checkpoint, and batches are a function of (seed, step), so that a
-run that was killed and resumed ends with the weights of one that was not.
+A checkpoint holds the whole state, and batches are a function of (seed, step), so that a
+run that was killed and resumed ends with the same weights as an uninterrupted one.
 """
 
 import math
@@ -22,23 +22,23 @@ from glioflow.training.workers import broadcast_buffers
 
 
 class Report(Protocol):
-    """Whoever listens: Ray Tune, Ray Train, MLflow, a test."""
+    """Interface of the receiver of reports: Ray Tune, Ray Train, MLflow or a test."""
 
     def __call__(self, epoch: int, metrics: dict[str, float], write_checkpoint: Checkpoint) -> None:
-        """Hear of a finished epoch (from 0); `write_checkpoint(folder)` writes all that a resume needs.
+        """Receive a finished epoch (from 0); `write_checkpoint(folder)` writes everything that a resume needs.
 
-        A copy of it, `write_checkpoint.copied()`, can be written by another thread while the training continues.
+        Another thread can write a copy, `write_checkpoint.copied()`, while training continues.
         """
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a training ended with.
+    """The result of training.
 
     Attributes:
-        weights: State of the network that was kept, on the CPU.
-        epoch: The epoch it is from.
-        dice: Its validation Dice.
+        weights: State of the kept network, on the CPU.
+        epoch: Epoch of these weights.
+        dice: Validation Dice of these weights.
     """
 
     weights: State
@@ -62,17 +62,17 @@ def fit(
     """Train `network` in place.
 
     Args:
-        network: On its device; wrapped for several workers here, where torch.distributed is up.
+        network: On its device; wrapped here for several workers if torch.distributed is initialized.
         loss: (logits, target) to a scalar.
         batches: Training batches of this worker by step.
-        validate: The network to metrics, `val/dice` among them (or none of it, where the last weights are kept), the
+        validate: Function of the network that returns metrics, with `val/dice` unless the last weights are kept, the
             same on every worker. Called after epochs that `settings.full_validation_every` names.
-        settings: How.
-        report: Told after each epoch, on every worker.
+        settings: Settings of training.
+        report: Called after each epoch, on every worker.
         resume: Folder with a checkpoint to continue from.
-        glance: The network to further metrics, called after every epoch where not all are validated in full.
-        keep: Given a checkpoint within an epoch, every `settings.checkpoint_minutes`, on every worker.
-        announced: Whether the end of a machine was announced since the last call; then it is given one at once.
+        glance: Function of the network that returns further metrics, called after every epoch if some lack validation.
+        keep: Called with a checkpoint within an epoch, every `settings.checkpoint_minutes`, on every worker.
+        announced: Whether the end of a machine was announced since the last call; then `keep` is called at once.
 
     Returns:
         The kept weights.
@@ -85,10 +85,10 @@ def fit(
     progress = trainer.load(resume) if resume is not None else Progress()
     if keep is not None and settings.checkpoint_minutes is not None:
         trainer.clock = Clock(settings.checkpoint_minutes, announced)
-        this = weakref.proxy(trainer)  # which else would hold itself
+        this = weakref.proxy(trainer)  # avoids a reference cycle
         trainer.on_begun = lambda begun: keep(this.checkpoint(progress, begun))
     for epoch in range(progress.epoch, settings.epochs):
-        if progress.stalled(settings):  # asked before an epoch, so that a resumed run stops where it would have
+        if progress.stalled(settings):  # checked before an epoch, so that a resumed run stops at the same one
             break
         metrics = trainer.run_epoch(epoch)
         broadcast_buffers(trainer.candidate)

@@ -1,4 +1,4 @@
-"""Optimizers by name, and what of their state a checkpoint keeps: the same on a CPU and on a GPU."""
+"""Optimizers by name, and their state in a checkpoint, which is the same for CPU and GPU."""
 
 from typing import Any, TypedDict
 
@@ -9,14 +9,14 @@ from glioflow.training.settings import TrainingSettings
 
 
 class OptimizerState(TypedDict):
-    """The state of an optimizer: of each parameter by its number, and the options of each group."""
+    """The state of an optimizer: the state of each parameter by number, and the options of each group."""
 
     state: dict[int, dict[str, object]]
     param_groups: list[dict[str, Any]]
 
 
 def with_plain_rates(state: OptimizerState) -> OptimizerState:
-    """Return an optimizer's state with numbers for learning rates, which lie in tensors on a GPU."""
+    """Return an optimizer's state with learning rates as numbers, which are tensors on a GPU."""
     return {
         "state": state["state"],
         "param_groups": [{**group, "lr": float(group["lr"])} for group in state["param_groups"]],
@@ -26,7 +26,7 @@ def with_plain_rates(state: OptimizerState) -> OptimizerState:
 def build_optimizer(
     parameters: list[nn.Parameter], settings: TrainingSettings, device: torch.device
 ) -> torch.optim.Optimizer:
-    """Return the optimizer of an experiment: on a GPU one kernel for all parameters, and a rate that lies there."""
+    """Return the optimizer of an experiment: on a GPU, with one kernel for all parameters and the rate in a tensor."""
     decay = settings.weight_decay
     rate: float | Tensor = settings.learning_rate
     options: dict[str, bool] = {}
@@ -40,7 +40,7 @@ def build_optimizer(
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate, in place where a recorded step reads it."""
+    """Set the learning rate, in place if a recorded step reads it."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate)
@@ -49,7 +49,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def load_state(optimizer: torch.optim.Optimizer, state: OptimizerState) -> None:
-    """Take up a checkpoint's state; options stay, since a checkpoint may come from another trial or device."""
+    """Load a checkpoint's state but keep the options, since the checkpoint may be from another trial or device."""
     for group, own in zip(state["param_groups"], optimizer.param_groups, strict=True):
         group.update({key: value for key, value in own.items() if key != "params"})
     optimizer.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""What an experiment says about training."""
+"""Settings of training in an experiment."""
 
 from typing import Literal
 

@@ -10,16 +10,16 @@ from glioflow.errors import first_line
 
 _log = logging.getLogger(__name__)
 
-# Steps that are taken one kernel at a time before a step is recorded: libraries choose and load their kernels in them.
+# Number of ordinary steps before recording, in which libraries choose and load their kernels.
 WARM_UP = 3
 
 Step = Callable[[Tensor, Tensor], Tensor]
 
 
 class StepGraph:
-    """Takes steps one by one at first, then replays a recording, for batches of one shape.
+    """Runs ordinary steps at first, then replays a recording, for batches of one shape.
 
-    The recorded step must not wait for the device, and all that changes from step to step must lie in tensors.
+    The recorded step must not wait for the device, and everything that changes between steps must be in tensors.
     """
 
     def __init__(self, step: Step) -> None:
@@ -33,7 +33,7 @@ class StepGraph:
         self._stream = torch.cuda.Stream()
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Take one step; return its loss, which the next step overwrites."""
+        """Run one step; return its loss, which the next step overwrites."""
         if self.failed or (self._inputs is not None and self._inputs[0].shape != images.shape):
             return self.step(images, targets)
         if self.graph is None:
@@ -51,7 +51,7 @@ class StepGraph:
         return self._loss
 
     def _aside(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Take a step on a stream of its own, as a recording needs it beforehand."""
+        """Run a step on a separate stream, which is required before recording."""
         current = torch.cuda.current_stream()
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -71,7 +71,7 @@ class StepGraph:
         except RuntimeError as error:
             self.failed = True
             torch.cuda.synchronize()
-            # A recording that broke off leaves the generator in it for good: the next dropout would fail.
+            # After a failed recording the generator stays in recording mode, and the next dropout would fail.
             generator.graphsafe_set_state(torch.Generator(images.device).set_state(random))
             _log.warning("steps are not replayed as a CUDA graph: %s", first_line(error))
             return

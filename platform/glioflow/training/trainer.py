@@ -1,4 +1,4 @@
-"""The steps of a training, and the state that lives while it runs."""
+"""The steps of training, and its state while it runs."""
 
 import math
 import time
@@ -38,7 +38,7 @@ from glioflow.training.workers import (
 
 @dataclass
 class Progress:
-    """How far a training is, and the weights that it keeps."""
+    """The progress of training, and the kept weights."""
 
     epoch: int = 0
     best_epoch: int = -1
@@ -48,7 +48,7 @@ class Progress:
     kept: State | None = None
 
     def to_state(self) -> ProgressState:
-        """Return what a checkpoint stores of it: all but the weights that are kept."""
+        """Return the part that a checkpoint stores: everything except the kept weights."""
         return {
             "epoch": self.epoch,
             "best_epoch": self.best_epoch,
@@ -59,14 +59,14 @@ class Progress:
         }
 
     def stalled(self, settings: TrainingSettings) -> bool:
-        """Return whether the training stops before its last epoch, for lack of a better one."""
+        """Return whether training stops early because no recent epoch was better."""
         last = self.epoch - 1
         waits = settings.patience is None or last < 0 or not settings.validates_in_full(last)
         return not waits and last - self.best_epoch >= (settings.patience or 0)
 
 
 class Trainer:
-    """The state that lives while a training runs: optimizer, scaler, averaged weights."""
+    """The state of running training: optimizer, scaler, averaged weights."""
 
     def __init__(self, network: nn.Module, loss: nn.Module, batches: Batches, settings: TrainingSettings) -> None:
         self.network, self.loss, self.batches, self.settings = network, loss, batches, settings
@@ -74,7 +74,7 @@ class Trainer:
         self.on_gpu = self.device.type == "cuda"
         if self.on_gpu:
             torch.backends.cudnn.benchmark = not settings.deterministic
-            torch.set_float32_matmul_precision("high")  # TF32, as convolutions have it by default
+            torch.set_float32_matmul_precision("high")  # TF32, the default for convolutions
         else:
             keep_freed_memory()
         if settings.channels_last and not any(parameter.ndim == 5 for parameter in network.parameters()):
@@ -82,30 +82,30 @@ class Trainer:
         self.steps_per_epoch = settings.steps_per_epoch or batches.steps_per_pass
         self.num_steps = settings.epochs * self.steps_per_epoch
         self.compiled = compiles(settings, on_gpu=self.on_gpu, num_steps=self.num_steps)
-        # What is frozen is among them: it has no gradient, so the optimizer passes it over until it is unfrozen.
+        # Includes frozen parameters: they have no gradient, so the optimizer skips them until they are unfrozen.
         self.parameters = list(network.parameters())
         self.optimizer = build_optimizer(self.parameters, settings, self.device)
         fp16 = resolve_precision(settings.precision, self.device) == "fp16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
         self.average = None if settings.ema is None else AveragedWeights(network, settings.ema)
         self.use = GpuUse(self.device)
-        self.begun: Begun | None = None  # the epoch that a checkpoint was written in
+        self.begun: Begun | None = None  # the epoch within which a checkpoint was written
         self.clock: Clock | None = None
         self.on_begun: Callable[[Begun], None] = lambda _: None
         self._wrap()
 
     @property
     def candidate(self) -> nn.Module:
-        """The network that is validated and kept: the one with averaged weights, where there is one."""
+        """The network that is validated and kept: the one with averaged weights, if there is one."""
         return self.network if self.average is None else self.average.module
 
     def _wrap(self) -> None:
-        """Wrap the network for several workers, compile it, and record its steps anew, as far as that applies."""
+        """Wrap the network for several workers, compile it, and record its steps again, as applicable."""
         module = wrap(self.network, self.loss, self.batches, self.settings)
         self.parallel = torch.compile(module) if self.compiled else module
         graphs = self.settings.cuda_graphs
         recorded = self.on_gpu and num_workers() == 1 and bool(getattr(self.loss, "on_device", True))
-        # In no cycle, so that the memory of a training is free as soon as it ended, on a GPU too.
+        # No reference cycle, so that memory (also of a GPU) is freed as soon as training ends.
         self.take: Callable[[Tensor, Tensor], Tensor] = partial(Trainer._take, weakref.proxy(self))
         if graphs is True and not recorded:
             raise UserError("training.cuda_graphs needs a GPU, one worker, and a loss that runs on the GPU alone")
@@ -117,10 +117,10 @@ class Trainer:
         if begins is None or epoch < begins or not isinstance(self.network, Network) or self.network.frozen == "none":
             return
         self.network.freeze("none")
-        self._wrap()  # DDP reduces only what was learning when it was made
+        self._wrap()  # DDP reduces only parameters that were trainable at its creation
 
     def run_epoch(self, epoch: int) -> dict[str, float]:
-        """Take the epoch's steps; return the mean training loss, the last learning rate, speed and use of the GPU."""
+        """Run the epoch's steps; return the mean training loss, the last learning rate, speed and use of the GPU."""
         self._unfreeze(epoch)
         begun, self.begun = self.begun, None
         if begun is None:
@@ -143,9 +143,9 @@ class Trainer:
             total += self.step(step, images, targets)
             if self.clock is not None and self.clock.rings() and step + 1 < last:
                 self.on_begun(Begun(step + 1 - first, total))
-        next(batches, None)  # lets the last step be reported
+        next(batches, None)  # reports the last step
         busy = self.use.busy()
-        mean = float(total) / self.steps_per_epoch  # the one time in an epoch that the loop waits for the GPU
+        mean = float(total) / self.steps_per_epoch  # the only wait for the GPU in an epoch
         if not math.isfinite(mean):
             raise RunFailed(f"the training loss is not finite ({mean}) in epoch {epoch}: lower training.learning_rate")
         unit = "patches" if images.ndim == 5 else "slices"
@@ -158,7 +158,7 @@ class Trainer:
         }
 
     def step(self, step: int, images: Tensor, targets: Tensor) -> Tensor:
-        """Take optimizer step number `step` on one batch; return its loss, which the next step may overwrite."""
+        """Run optimizer step number `step` on one batch; return its loss, which the next step may overwrite."""
         settings = self.settings
         factor = learning_rate_factor(
             settings.schedule, step=step, num_steps=self.num_steps, warmup_steps=settings.warmup_steps
@@ -171,7 +171,7 @@ class Trainer:
 
     def _take(self, images: Tensor, targets: Tensor) -> Tensor:
         settings, parts = self.settings, self.settings.accumulate
-        parallel = getattr(self.parallel, "_orig_mod", self.parallel)  # what torch.compile wrapped
+        parallel = getattr(self.parallel, "_orig_mod", self.parallel)  # the module inside torch.compile's wrapper
         self.optimizer.zero_grad(set_to_none=True)
         seen = torch.zeros((), device=self.device)
         pairs = list(zip(images.chunk(parts), targets.chunk(parts), strict=True))
@@ -191,9 +191,9 @@ class Trainer:
         return seen
 
     def checkpoint(self, progress: Progress, begun: Begun | None = None) -> Checkpoint:
-        """Return what a resume needs: at the end of an epoch, or within the one that `begun` tells of."""
+        """Return the state for a resume: at the end of an epoch, or within the epoch described by `begun`."""
         of_average: Literal["network", "average"] = "network" if self.average is None else "average"
-        fresh = begun is None and progress.kept_epoch == progress.epoch - 1  # what is kept is what is there
+        fresh = begun is None and progress.kept_epoch == progress.epoch - 1  # the kept weights are the current ones
         state: TrainingState = {
             "network": self.network.state_dict(),
             "optimizer": with_plain_rates(self.optimizer.state_dict()),
@@ -210,7 +210,7 @@ class Trainer:
         return Checkpoint(state, of_average if fresh else progress.kept)
 
     def load(self, folder: Path) -> Progress:
-        """Take up the state of `save`."""
+        """Load the state from `save`."""
         state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
         self.network.load_state_dict(state["network"])
         load_state(self.optimizer, state["optimizer"])
@@ -223,7 +223,7 @@ class Trainer:
             self.average.taken = steps or progress.epoch * self.steps_per_epoch
         restore_random_states(state, self.device)
         begun = state.get("begun")
-        if begun is not None and len(begun["random"]) == num_workers():  # else the epoch begins again
+        if begun is not None and len(begun["random"]) == num_workers():  # else the epoch restarts
             restore_random_states(begun["random"][rank()], self.device)
             self.begun = Begun(begun["steps"], begun["loss"].to(self.device))
         return progress

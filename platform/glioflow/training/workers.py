@@ -1,4 +1,4 @@
-"""What several workers of one training need: DDP around the network, seeds of their own, one state of the buffers."""
+"""Support for several workers of one training run: DDP, separate seeds, and synchronized buffers."""
 
 import copy
 from typing import Any, TypedDict
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from glioflow.training.settings import TrainingSettings
 
-# Slices or patches of one worker below which batch norm counts over all workers.
+# Slices or patches per worker below which batch norm uses statistics over all workers.
 _SMALL_BATCH = 8
 
 
@@ -38,7 +38,7 @@ def random_states(device: torch.device) -> RandomStates:
 
 
 def restore_random_states(states: RandomStates, device: torch.device) -> None:
-    """Take up what `random_states` returned, as far as it applies to the device."""
+    """Restore the result of `random_states`, as far as it applies to the device."""
     torch.set_rng_state(states["rng"])
     if states["cuda_rng"] is not None and device.type == "cuda":
         torch.cuda.set_rng_state(states["cuda_rng"], device)
@@ -53,21 +53,21 @@ def states_of_all_workers(device: torch.device) -> list[RandomStates]:
 
 
 def seed_worker(seed: int, epoch: int) -> None:
-    """Give every worker but the first random numbers of its own in an epoch, for dropout."""
+    """Give every worker except the first its own random numbers in an epoch, for dropout."""
     if rank() > 0:
         mixed = np.random.SeedSequence([seed, 5, rank(), epoch]).generate_state(1)[0]
         torch.manual_seed(int(mixed))
 
 
 def broadcast_buffers(network: nn.Module) -> None:
-    """Give all workers the first one's buffers, so that all validate one network."""
+    """Copy the first worker's buffers to all workers, so that all validate the same network."""
     if num_workers() > 1:
         for buffer in network.buffers():
             dist.broadcast(buffer, 0)
 
 
 def wrap(network: nn.Module, loss: nn.Module, batches: Any, settings: TrainingSettings) -> nn.Module:
-    """Return the network as it trains: itself with one worker, else in DDP."""
+    """Return the network for training: unchanged with one worker, else in DDP."""
     if num_workers() == 1:
         return network
     device = next(network.parameters()).device
@@ -79,9 +79,9 @@ def wrap(network: nn.Module, loss: nn.Module, batches: Any, settings: TrainingSe
 
 
 def parameters_without_gradient(network: nn.Module, loss: nn.Module, batches: Any) -> list[nn.Parameter]:
-    """Return the parameters that should learn but are not part of the loss, found by one step of a copy.
+    """Return the trainable parameters that do not affect the loss, found by one step of a copy.
 
-    Two samples are enough, with which it takes no more memory than the training will.
+    Two samples are enough, so that it takes no more memory than training.
     """
     device = next(network.parameters()).device
     images, targets = (part[:2] for part in next(iter(batches.steps(0, 1))))
