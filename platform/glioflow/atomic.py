@@ -1,4 +1,4 @@
-"""Writes that either happen whole or not at all: what a reader finds under a name is always complete."""
+"""Atomic writes: a file or folder under its name is always complete."""
 
 import json
 import os
@@ -16,7 +16,7 @@ _LITTLE_BYTES = 2**16
 
 @contextmanager
 def writing_into(folder: Path) -> Iterator[None]:
-    """Make a folder where it does not exist, and raise `DiskFull`, naming it, where a block finds no space in it."""
+    """Create a folder if it does not exist, and raise `DiskFull` with its name if a block finds no space in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
@@ -29,14 +29,14 @@ def writing_into(folder: Path) -> Iterator[None]:
 
 
 def check_folder(folder: Path, name: str) -> None:
-    """Refuse a folder in which nothing can be written, before anything is computed for it.
+    """Refuse a folder that is not writable, before computing anything for it.
 
     Args:
         folder: It need not exist.
-        name: What the user calls it, such as `--out`.
+        name: Its name for the user, such as `--out`.
 
     Raises:
-        UserError: If it, or a folder above it, is a file, a link to nowhere or cannot be written to.
+        UserError: If it, or a folder above it, is a file, a broken link or not writable.
     """
     path = folder.absolute()
     there = nearest_existing(path)
@@ -67,7 +67,7 @@ def has_space(folder: Path) -> bool:
 
 
 def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write `data` to `path` (its folder is made), replacing what was there in one step.
+    """Write `data` to `path` (creating its folder), replacing an existing file atomically.
 
     Args:
         path: The file.
@@ -103,9 +103,9 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Give a working folder beside `path` that becomes `path` when the block ends well, and vanishes when it does not.
+    """Yield a working folder beside `path` that becomes `path` if the block succeeds, and is removed if it fails.
 
-    If `path` exists by then (another process was faster), the finished one stays and ours is dropped.
+    If `path` exists by then (another process was faster), it is kept and the working folder is removed.
 
     Raises:
         DiskFull: If the block finds no space.

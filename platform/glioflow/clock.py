@@ -1,4 +1,4 @@
-"""The time, as records, MLflow and names write it, and what is done every so many seconds."""
+"""The time in the formats of records, MLflow and names, and periodic calls."""
 
 import threading
 import time
@@ -29,7 +29,7 @@ def stamp(*, microseconds: bool = False) -> str:
 
 @contextmanager
 def repeating(call: Callable[[], object], *, every_s: float) -> Iterator[None]:
-    """Call a function every so many seconds, in a thread, while a block runs."""
+    """Call a function periodically, in a thread, while a block runs."""
     ended = threading.Event()
 
     def repeat() -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, ClassVar, NotRequired, Self, TypedDict
 
 _SQLITE_FULL = 13  # sqlite3.SQLITE_FULL, without importing sqlite3
-# Letters of a value in the line of an error.
+# Most characters of a value in an error's line.
 _MOST_SHOWN = 1000
-# Where an error keeps the one that it came from: Python's two, Ray's tasks, SQLAlchemy, and Ray Train.
+# Attributes with an error's cause: Python's two, and those of Ray tasks, SQLAlchemy and Ray Train.
 _HOLD_A_CAUSE = ("__cause__", "__context__", "cause", "orig", "controller_failure", "health_check_failure")
 
 
@@ -81,7 +81,7 @@ class UserError(GlioflowError, ValueError):
         return {name: getattr(self, name) for name in ("rule", "value", "choices", "hint", "file")}
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Travel between Ray's processes without losing the parts."""
+        """Pickle all parts, for Ray's processes."""
         return (partial(type(self), **self._fields()), ())
 
     def replace(self, **changes: Any) -> Self:
@@ -89,7 +89,7 @@ class UserError(GlioflowError, ValueError):
         return type(self)(**{**self._fields(), **changes})
 
     def to_record(self) -> ErrorRecord:
-        """Return the parts for JSON; of the file only the name, since where it lies is nobody's business."""
+        """Return the parts for JSON, with only the file's name, since its path must not be revealed."""
         return {
             "rule": self.rule,
             "value": self.value,
@@ -123,7 +123,7 @@ class TooLarge(UserError):  # noqa: N818 - what it is
 
 
 def _names(text: str, value: str) -> bool:
-    """Return whether `value` stands in a text as a word or words of its own."""
+    """Return whether a text contains `value` as a separate word or words."""
     return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text) is not None
 
 
@@ -138,10 +138,10 @@ def _invitation(value: str | None, choices: list[str]) -> str:
 
 
 def nearest_choice(value: str | None, choices: Iterable[str]) -> str | None:
-    """Return the choice whose spelling is most like `value`; None where none is like it, or `value` is one of them."""
+    """Return the choice whose spelling is closest to `value`; None if none is close, or `value` is a choice."""
     by_lower = {choice.lower(): choice for choice in choices}
     name = (value or "").strip("'\"")
-    if len(name) < 3 or name in by_lower.values():  # of two letters, one in common means nothing
+    if len(name) < 3 or name in by_lower.values():  # one letter in common of two means nothing
         return None
     similar = difflib.get_close_matches(name.lower(), by_lower, n=1)
     return by_lower[similar[0]] if similar else None
@@ -161,7 +161,7 @@ class DiskFull(GlioflowError, OSError):  # noqa: N818 - as RunFailed
         super().__init__(f"no space left in {folder} ({available} now); free some space and continue")
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Travel between Ray's processes."""
+        """Pickle the error for Ray's processes."""
         return (type(self), (self.folder,))
 
 
@@ -178,7 +178,7 @@ class OutOfRoom(RunFailed):
 
 def nearest_existing(folder: Path) -> Path:
     """Return `folder`, an absolute path, or the nearest one above it that exists."""
-    # Of `os`, which says no where `Path` raises: a name that is too long, a loop of links, a closed folder.
+    # `os.path` returns False where `Path` raises: a name that is too long, a loop of links, a closed folder.
     return next(parent for parent in (folder, *folder.parents) if os.path.exists(parent))
 
 
@@ -189,15 +189,15 @@ def space_of(folder: Path) -> tuple[int, int]:
 
 
 def is_out_of_room(error: BaseException) -> bool:
-    """Return whether an error, or one that it came from, is a lack of disk or memory: not a mistake of the caller."""
+    """Return whether an error or one of its causes is a lack of disk or memory, not a mistake of the caller."""
     return is_disk_full(error) or any(isinstance(each, MemoryError) for each in causes_of(error))
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Return whether an error, or one that it came from, is a write for which there was no space.
+    """Return whether an error or one of its causes is a write to a full disk.
 
-    It asks for the system's or SQLite's number, not for words. A library that loses the number writes into a file that
-    Python opened, where its error has Python's in its context (PyTorch), or gives bytes (safetensors, numpy).
+    It checks error numbers of the system or SQLite, not texts. A library that loses the number writes into a file
+    that Python opened, where its error has Python's in its context (PyTorch), or gives bytes (safetensors, numpy).
     """
     return any(_is_lack_of_space(each) for each in causes_of(error))
 
@@ -212,7 +212,7 @@ def _is_lack_of_space(error: BaseException) -> bool:
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """Give an error and all that it came from: Python's chain, and what errors of Ray and SQLAlchemy hold within."""
+    """Yield an error and all its causes: Python's chain, and the errors inside those of Ray and SQLAlchemy."""
     waiting, given = [error], set[int]()
     while waiting:
         each = waiting.pop(0)
@@ -227,17 +227,17 @@ def causes_of(error: BaseException) -> Iterator[BaseException]:
 
 
 def one_line(error: BaseException, *, most: int = 200) -> str:
-    """Return a library's words on one line, at most so many characters; the kind of error where it has none."""
+    """Return a library's message on one line, shortened; the type of error if it has none."""
     return " ".join(str(error).split())[:most] or type(error).__name__
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of a library's words, shortened, where what follows it is detail."""
+    """Return the first line of a library's message, shortened, if the rest is detail."""
     return _lines(error)[0][:200]
 
 
 def last_line(error: BaseException) -> str:
-    """Return the last line of a library's words, where what precedes it is a trace."""
+    """Return the last line of a library's message, if the rest is a trace."""
     return _lines(error)[-1]
 
 
@@ -246,5 +246,5 @@ def _lines(error: BaseException) -> list[str]:
 
 
 def unknown_name(kind: str, name: object, choices: Iterable[object]) -> UserError:
-    """Return the error for a name that no registry knows: the nearest one that it knows, and all of them, sorted."""
+    """Return the error for an unknown name, with the nearest known name and all of them, sorted."""
     return UserError(f"unknown {kind} {name!r}", name, sorted(str(choice) for choice in choices))

@@ -1,4 +1,4 @@
-"""The type of what a JSON file or an answer may hold."""
+"""The type of values in a JSON file or an answer."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,11 +1,11 @@
-"""How long work reports its progress: to a function that the caller gives, such as one that prints."""
+"""Progress of long work, reported to a function from the caller, such as one that prints."""
 
 import time
 from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeVar
 
 Item = TypeVar("Item")
-# When the first line about many like steps is due, and how often the next ones are.
+# Seconds to the first line about many similar steps, and between the next ones.
 FIRST_S, LINE_S = 2.0, 15.0
 
 
@@ -21,7 +21,7 @@ def quiet(text: str, part: float | None = None) -> None:
 
 
 def occasionally(say: Say) -> Say:
-    """Return a listener that passes on every part of the work, but a line only after 2 s and then every 15 s."""
+    """Return a listener that passes on every fraction done, but a line only after 2 s and then every 15 s."""
     due = time.monotonic() + FIRST_S
 
     def pass_on(text: str, part: float | None = None) -> None:
@@ -38,7 +38,7 @@ def occasionally(say: Say) -> Say:
 
 
 def counted(items: Sequence[Item], what: str, say: Say) -> Iterator[Item]:
-    """Give each item, and say after it how many are done, such as "case 3 of 12"."""
+    """Yield each item, and report after it how many are done, such as "case 3 of 12"."""
     for number, item in enumerate(items, start=1):
         yield item
         say(f"{what} {number} of {len(items)}", number / len(items))

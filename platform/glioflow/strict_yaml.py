@@ -1,4 +1,4 @@
-"""YAML as people write it: 1e-3 is a number, a key that stands twice is a mistake, and no text is endless."""
+"""YAML as people write it: 1e-3 is a number, duplicate keys are mistakes, and sizes are limited."""
 
 import re
 from collections.abc import Hashable
@@ -9,12 +9,12 @@ import yaml
 from glioflow.errors import UserError, one_line
 
 _MOST_DEEP, _MOST_VALUES, _MOST_LETTERS = 100, 100_000, 2**18
-# What YAML 1.1 reads as a number of base 8 or 60, and people as one of base 10, a time or a name.
+# Values that YAML 1.1 reads in base 8 or 60, and people as base 10, a time or a name.
 _OTHER_BASE = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML (YAML 1.1) reads 1e-3 as text, and of a key that stands twice it takes the last value in silence."""
+    """A loader that fixes PyYAML (YAML 1.1), which reads 1e-3 as text and silently takes the last of duplicate keys."""
 
     depth = 0
 
@@ -60,7 +60,7 @@ def parse_yaml(text: str) -> Any:
     """Return the value of a YAML text.
 
     Raises:
-        UserError: If it is no YAML, is too deep or too large, a key stands twice in a mapping, or a number is in a base
+        UserError: If it is not YAML, is too deep or too large, a mapping has a duplicate key, or a number is in a base
             that people do not mean; with the line.
     """
     if len(text) > _MOST_LETTERS:
@@ -82,7 +82,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def _expanded(node: yaml.Node | None, known: dict[int, int]) -> int:
-    """Return how many values a node is once each alias in it is replaced by what it stands for."""
+    """Return the number of values in a node after expanding its aliases."""
     if node is None or isinstance(node, yaml.ScalarNode):
         return 1
     if id(node) not in known:

@@ -141,7 +141,7 @@ class Experiment(BaseModel):
     @model_validator(mode="after")
     def _searched_keys_exist(self) -> "Experiment":
         for key, parameter in self.search.space.items():
-            fixed = key.split(".")[0] in _FIXED and key != PREPROCESS  # which is chosen by name, from search.preprocess
+            fixed = key.split(".")[0] in _FIXED and key != PREPROCESS  # chosen by name from search.preprocess
             if fixed or not has_key(type(self), key.split(".")):
                 raise UserError(
                     "search.space must have keys of an experiment that can be searched", key, _searchable(key)
@@ -153,9 +153,9 @@ class Experiment(BaseModel):
 
     @property
     def resolved(self) -> "Experiment":
-        """The same with every value that follows from other settings filled in; settings themselves stay as given.
+        """Return the experiment with every derived value filled in; settings themselves stay as given.
 
-        Two experiments that resolve alike compute the same.
+        Experiments with equal results compute the same.
         """
         window = self.inference.patch or self.training.sampling.patch
         concrete = {
@@ -196,10 +196,10 @@ def _check_kind(target: TargetSettings) -> None:
 
 
 def load_recorded(path: Path) -> Experiment:
-    """Read an experiment that a run recorded: its search was accepted when the run began, and is not tried again.
+    """Read an experiment recorded by a run, without checking its search again.
 
-    The first release meant other augmentation by the same names. It recorded every setting that it knew, and it did not
-    know `training.cuda_graphs`.
+    The first release used other augmentation under the same names. It recorded all its settings, and it did not
+    have `training.cuda_graphs`.
     """
     experiment = _read(path, ())
     recorded, sampling = parse_yaml(path.read_text()).get("training", {}), experiment.training.sampling
@@ -234,12 +234,12 @@ def _read(path: Path, overrides: Iterable[str]) -> Experiment:
 
 
 def override(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
-    """Return the experiment with some dotted keys changed, checked anew."""
+    """Return the experiment with some dotted keys changed, and validate it."""
     return _validate(overridden(experiment.model_dump(mode="json"), values), experiment.name)
 
 
 def override_texts(experiment: Experiment, texts: Iterable[str]) -> Experiment:
-    """Return the experiment changed by `section.key=value` texts, as `load_experiment` takes them."""
+    """Return the experiment with overrides in the form `section.key=value`, as in `load_experiment`."""
     texts = list(texts)
     changed = override(experiment, parse_overrides(texts))
     if _change_search(texts):
@@ -248,7 +248,7 @@ def override_texts(experiment: Experiment, texts: Iterable[str]) -> Experiment:
 
 
 def _change_search(overrides: Iterable[str]) -> bool:
-    """Return whether overrides change the search; what only a search would do with others, it refuses itself."""
+    """Return whether overrides change the search; other errors of a search are raised by the search itself."""
     return any(text.strip().startswith("search") for text in overrides)
 
 
@@ -273,7 +273,7 @@ def check_search(experiment: Experiment) -> None:
 
 
 def _searchable(key: str) -> list[str]:
-    """Return the keys that a search may change near a wrong one: those of its section, else the sections."""
+    """Return the searchable keys nearest to a wrong one: those of its section, else the sections."""
     *section, _ = key.split(".")
     names = keys_at(Experiment, section) if section and section[0] not in _FIXED else None
     if names is None:

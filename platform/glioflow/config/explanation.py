@@ -1,4 +1,4 @@
-"""What pydantic refuses of an experiment, as one rule about one key."""
+"""Pydantic's validation errors of an experiment, as one rule about one key."""
 
 import datetime
 import re
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from glioflow.config.schema import has_key, keys_at
 from glioflow.errors import UserError
 
-# Pydantic's kinds of errors as rules; it fills in the limits.
+# Rules by pydantic's error types; pydantic fills in the limits.
 _RULES = {
     "greater_than_equal": "must be at least {ge}",
     "greater_than": "must be greater than {gt}",
@@ -31,11 +31,11 @@ _RULES = {
 
 
 def explain(error: ValidationError, origin: str, model: type[BaseModel]) -> UserError:
-    """Return the first problem that pydantic has with the values of `model`, with the key and what may stand there.
+    """Return pydantic's first error about the values of `model`, with the key and its valid values.
 
     Args:
         error: Pydantic's.
-        origin: File or name that the message begins with; empty for none.
+        origin: File or name at the start of the message; empty for none.
         model: Whose values were refused.
     """
     problem = _first_problem(error, model)
@@ -43,12 +43,12 @@ def explain(error: ValidationError, origin: str, model: type[BaseModel]) -> User
 
 
 def _first_problem(error: ValidationError, model: type[BaseModel]) -> UserError:
-    # A misspelled key is also a missing one; the misspelling is what helps.
+    # A misspelled key is also a missing one; reporting the misspelling is more useful.
     first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     context: Mapping[str, Any] = first.get("ctx", {})
     loc = first["loc"]
     if has_key(model, loc[:-1]) and not keys_at(model, loc[:-1]):
-        loc = loc[:-1]  # the last part is one of the types that the value may have
+        loc = loc[:-1]  # the last part is a type of the value
     key = ".".join(str(part) for part in loc)
     if isinstance(cause := context.get("error"), UserError):
         return cause.replace(rule=f"{key}: {cause.rule}") if key else cause
@@ -74,11 +74,11 @@ def _first_problem(error: ValidationError, model: type[BaseModel]) -> UserError:
 
 
 def _words_at(key: tuple[str | int, ...], error: ValidationError) -> list[str]:
-    """Return the words that may stand at a key, of all the kinds that its value may have."""
+    """Return the valid words for a key, over all types of its value."""
     problems = [each for each in error.errors() if each["type"] == "literal_error" and each["loc"][: len(key)] == key]
     return [word for problem in problems for word in _quoted(problem["ctx"]["expected"])]
 
 
 def _quoted(text: str) -> list[str]:
-    """Return the words in quotes that pydantic lists."""
+    """Return the quoted words in pydantic's message."""
     return re.findall(r"'([^']*)'", text)

@@ -1,4 +1,4 @@
-"""What the classes of settings accept where: which keys there are, and where a number belongs."""
+"""The keys that the settings classes accept, and which of them are numbers."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from glioflow.errors import UserError
 
 
 def find_no_number(annotation: Any, value: Any, key: str) -> UserError | None:
-    """Return the error for a value that Python takes for a number, and people do not: true, .inf, .nan."""
+    """Return the error for a value that is a number only in Python: true, .inf, .nan."""
     if isinstance(value, float) and not math.isfinite(value):
         return UserError(f"{key} must be a finite number", value)
     if isinstance(value, bool):
@@ -34,7 +34,7 @@ def find_no_number(annotation: Any, value: Any, key: str) -> UserError | None:
 
 
 def _kinds_of(annotation: Any) -> set[Any]:
-    """Return the types that an annotation is made of."""
+    """Return the types in an annotation."""
     parts = annotation if isinstance(annotation, tuple) else get_args(annotation)
     return set.union(*(_kinds_of(part) for part in parts)) if parts else {annotation}
 
@@ -50,7 +50,7 @@ def has_key(model: type[BaseModel], key: Sequence[Any]) -> bool:
 
 
 def models_of(annotation: Any) -> list[type[BaseModel]]:
-    """Return the classes of settings that an annotation, or one of several, may mean."""
+    """Return the settings classes in an annotation or in several."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     parts = annotation if isinstance(annotation, tuple) else get_args(annotation)
@@ -58,7 +58,7 @@ def models_of(annotation: Any) -> list[type[BaseModel]]:
 
 
 def keys_at(annotation: Any, key: Sequence[Any]) -> list[str] | None:
-    """Return the keys that may stand below `key`, which may go through lists, mappings and kinds of steps."""
+    """Return the valid keys below `key`, through lists, mappings and kinds of steps."""
     models = models_of(annotation)
     for model in models:
         if not key:

@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from glioflow.data.preprocessing.pipeline import Step
 from glioflow.errors import UserError
 
-# A point of a search space: values by searched key, those whose conditions hold.
+# A point of a search space: values by searched key, for keys whose conditions hold.
 Point = dict[str, Any]
-# The pairs that make sense. GP, CMA-ES and NSGA-II learn from finished trials only, so a trial that a scheduler stopped
-# would be wasted on them; PBT changes parameters on the way, which no sampler could learn from.
+# Useful pairs. GP, CMA-ES and NSGA-II learn from finished trials only, so a trial that a scheduler stopped
+# would be wasted; PBT changes parameters during training, from which no sampler can learn.
 SCHEDULERS = {
     "tpe": ("asha", "hyperband", "median", "none"),
     "random": ("asha", "hyperband", "median", "pbt", "none"),
@@ -24,24 +24,24 @@ SCHEDULERS = {
     "cmaes": ("none",),
     "nsga2": ("none",),
 }
-# What may change during a training.
+# Settings that may change during a training.
 CHANGEABLE = (
     "training.learning_rate",
     "training.weight_decay",
     "training.clip_gradient",
     "training.sampling.augmentation",
 )
-# What a trial is booked by, before it begins.
+# Settings that decide a trial's resources before it begins.
 BOOKED = ("training.num_workers", "training.cpus_per_worker", "training.gpus_per_worker")
 PREPROCESS = "preprocess"
-# What a search may be called: it names a folder.
+# Valid names of a search, since it names a folder.
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}"
-# What of the survival stage may be searched: its outcome and its cross-validation are the measure, the same for all.
+# Searchable keys of the survival stage; its outcome and cross-validation are the measure, the same for all trials.
 STAGE_KEYS = tuple(
     f"survival.{name}" for name in ("model", "shape_features", "clinical", "imputation", "num_neighbors", "penalties")
 )
 
-# Of a choice; each is tried inside a full experiment at load time.
+# Most values of a choice; each is validated in a full experiment at load time.
 _MOST_VALUES = 200
 # What a sampler tells from its neighbors.
 _LARGEST = 2**53
@@ -233,7 +233,7 @@ class SearchSettings(BaseModel):
 
     @property
     def grid_size(self) -> int:
-        """How many points a grid has, those counted several times that conditions make equal."""
+        """Number of points of a grid; points that conditions make equal count several times."""
         return math.prod(
             len(p.values) if isinstance(p, Choice) else p.high - p.low + 1
             for p in self.space.values()
@@ -241,7 +241,7 @@ class SearchSettings(BaseModel):
         )
 
     def most_epochs(self, own: int) -> int:
-        """Return the most epochs that a trial may take over its folds, `own` being the experiment's on each."""
+        """Return the most epochs of a trial over its folds, with `own` epochs of the experiment on each."""
         parameter = self.space.get("training.epochs")
         if parameter is None:
             return self.folds * own
@@ -249,12 +249,12 @@ class SearchSettings(BaseModel):
         return self.folds * (max(offered, own) if parameter.when else int(offered))
 
     def active(self, key: str, chosen: Mapping[str, Any]) -> bool:
-        """Say whether a searched key exists where `chosen` was chosen before it."""
+        """Say whether a searched key exists, given the earlier choices `chosen`."""
         when = self.space[key].when
         return all(other in chosen and chosen[other] in values for other, values in when.items())
 
     def grid(self) -> Iterator[Point]:
-        """Give every point of a space of choices and integers once; where conditions do not hold, with fewer keys."""
+        """Yield every point of a space of choices and integers once, without keys whose conditions do not hold."""
         seen = set()
         for values in itertools.product(*(_values(parameter) for parameter in self.space.values())):
             point: Point = {}
@@ -267,7 +267,7 @@ class SearchSettings(BaseModel):
                 yield point
 
     def overrides(self, point: Mapping[str, Any]) -> Point:
-        """Return what a point changes of the experiment: itself, a name of preprocessing replaced by its steps."""
+        """Return a point's changes to the experiment, with a name of preprocessing replaced by its steps."""
         changed = dict(point)
         if PREPROCESS in changed:
             changed[PREPROCESS] = [step.model_dump(mode="json") for step in self.preprocess[changed[PREPROCESS]]]
@@ -275,7 +275,7 @@ class SearchSettings(BaseModel):
 
     @property
     def space_digest(self) -> str:
-        """Digest that is the same for searches of the same space, which can learn from each other."""
+        """Digest of the space; searches with the same digest can learn from each other."""
         space = self.model_dump(mode="json", include={"space", "preprocess"})
         return hashlib.blake2b(json.dumps(space).encode(), digest_size=8).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Trying the values of a search space before anything runs: each inside a whole point in which its conditions hold."""
+"""Validation of a search space before a run: each value in a complete point in which its conditions hold."""
 
 import itertools
 import json
@@ -10,13 +10,13 @@ from glioflow.errors import UserError
 
 Try = Callable[[Mapping[str, Any]], UserError | None]
 
-# A grid is tried whole, here and then by training.
+# Every point of a grid is validated, and later trained.
 MAX_GRID = 2000
-# How many combinations are looked at for points that have a value in them.
+# Most combinations examined to find points that contain a value.
 _LOOKED_AT = 10_000
-# Of a range: where between its ends a number is tried, and how many of its integers are.
+# Of a range: positions between its ends where numbers are tried, and the number of integers tried.
 _BETWEEN, _PROBES = 0.6180339887, 15
-# How many ways to fill up a point are tried before a value counts as one that no trial could train with.
+# Most completions of a point tried before a value counts as untrainable.
 _FILLINGS = 64
 
 
@@ -25,7 +25,7 @@ def check_points(settings: SearchSettings, try_point: Try) -> None:
 
     Args:
         settings: With the space.
-        try_point: Returns the error of the experiment that a point makes, or None.
+        try_point: Returns the error of a point's experiment, or None.
 
     Raises:
         UserError: That names the key and the value.
@@ -43,7 +43,7 @@ def check_points(settings: SearchSettings, try_point: Try) -> None:
 
 
 def _check_values(settings: SearchSettings, try_point: Try) -> None:
-    """Refuse a value that is in no point with which a trial could train; rather one that is at fault by itself."""
+    """Refuse a value that is in no trainable point; prefer one that is invalid by itself."""
     refusals = []
     for key, parameter in settings.space.items():
         for value in _probed(parameter):
@@ -98,7 +98,7 @@ def _refuse(rule: str, trouble: UserError | None) -> None:
 
 
 def _trouble(settings: SearchSettings, part: Mapping[str, Any], try_point: Try) -> UserError | None:
-    """Return why no whole point that has `part` in it can be trained with; the reason of the first one tried."""
+    """Return why no complete point with `part` is trainable, from the first one tried."""
     first = None
     for point in itertools.islice(_fillings(settings, part), _FILLINGS):
         trouble = try_point(point)
@@ -109,7 +109,7 @@ def _trouble(settings: SearchSettings, part: Mapping[str, Any], try_point: Try) 
 
 
 def _fillings(settings: SearchSettings, part: Mapping[str, Any]) -> Iterator[Point]:
-    """Give whole points that have `part` in it: first the one of first values, then others, far ones early."""
+    """Yield complete points with `part`: first the one of first values, then others, distant ones early."""
     fixed = _with_conditions(settings, part)
     keys = list(settings.space)
     options = [list(fixed[key] if key in fixed else _tried(settings.space[key])) for key in keys]
@@ -128,7 +128,7 @@ def _fillings(settings: SearchSettings, part: Mapping[str, Any]) -> Iterator[Poi
 
 
 def _with_conditions(settings: SearchSettings, part: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    """Return the values that keys may have in a point where those of `part` exist."""
+    """Return the possible values of keys in a point in which those of `part` exist."""
     allowed: dict[str, tuple[Any, ...]] = {key: (value,) for key, value in part.items()}
     waiting = list(part)
     while waiting:
@@ -144,7 +144,7 @@ def _tried(parameter: Parameter) -> tuple[Any, ...]:
 
 
 def _probed(parameter: Parameter) -> tuple[Any, ...]:
-    """Return values that stand for all of a parameter: of a range its ends, and some between that are no round ones."""
+    """Return representative values of a parameter: for a range, its ends and some unrounded values between them."""
     if isinstance(parameter, Choice):
         return parameter.values
     if parameter.kind == "float":
@@ -155,7 +155,7 @@ def _probed(parameter: Parameter) -> tuple[Any, ...]:
 
 
 def known_part(settings: SearchSettings, point: Mapping[str, Any]) -> Point:
-    """Return what of a point of another space is part of a point of this one."""
+    """Return the part of another space's point that fits into a point of this space."""
     known: Point = {}
     for key, parameter in settings.space.items():
         if key in point and settings.active(key, known) and is_value(parameter, point[key]):
@@ -164,7 +164,7 @@ def known_part(settings: SearchSettings, point: Mapping[str, Any]) -> Point:
 
 
 def is_value(parameter: Parameter, value: Any) -> bool:
-    """Return whether a parameter can have a value; true is no 1."""
+    """Return whether a parameter can have a value; true does not count as 1."""
     if isinstance(parameter, Choice):
         return _text(value) in {_text(each) for each in parameter.values}
     whole = parameter.kind == "int"

@@ -1,1 +1,1 @@
-"""From a cohort and a machine to an experiment file in which every choice has its reason."""
+"""Planning an experiment file for a cohort and a machine, with a reason for every choice."""

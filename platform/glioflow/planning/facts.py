@@ -1,4 +1,4 @@
-"""What a plan is made from: facts about a cohort and about the machine."""
+"""The inputs of a plan: facts about a cohort and about the machine."""
 
 import os
 from collections.abc import Container, Iterator, Sequence
@@ -17,7 +17,7 @@ from glioflow.survival import SurvivalSettings
 from glioflow.survival.clinical import patient_key, read_clinical
 from glioflow.survival.outcome import choose_task, take_outcome
 
-# Pixels of so many cases are read, evenly spread over the cohort; names and tables of all.
+# Number of cases whose pixels are read, evenly spread over the cohort; names and tables are read of all.
 READ = 48
 
 
@@ -38,14 +38,14 @@ class LabelFacts:
 
 @dataclass(frozen=True)
 class CohortFacts:
-    """A cohort, as far as it decides a plan; medians are over the cases that were read.
+    """The facts about a cohort that decide a plan; medians are over the cases that were read.
 
     Attributes:
         source: Where it is.
         format: Its format.
         cases: Number of all cases.
-        patients: Number of persons with a mask; where not all cases are read, by their share in those that are.
-        institutions: Number of institutions that are known.
+        patients: Number of persons with a mask, estimated from the cases read if not all are.
+        institutions: Number of known institutions.
         read: Number of cases whose pixels were read.
         channels: Names, the same in every case.
         shape: Median (S, H, W).
@@ -87,14 +87,14 @@ class CohortFacts:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where the plan is to run.
+    """The machine that the plan is for.
 
     Attributes:
         cores: CPU cores.
         gpus: Name of each GPU.
         gpu_memory_gb: Memory of the smallest of them, in 10^9 bytes; 0 without.
-        memory_gb: Main memory that is free, in 10^9 bytes.
-        what: What a plan calls it.
+        memory_gb: Free main memory, in 10^9 bytes.
+        what: Its name in a plan.
     """
 
     cores: int
@@ -142,7 +142,7 @@ def look_at_machine() -> Machine:
 
 
 def measure_cohort(cohort: Cohort, *, say: Say = quiet) -> CohortFacts:
-    """Read some cases of a cohort and sum up what decides a plan.
+    """Read some cases of a cohort and return the facts that decide a plan.
 
     Args:
         cohort: Its cases, masks among them.
@@ -197,14 +197,14 @@ def measure_cohort(cohort: Cohort, *, say: Say = quiet) -> CohortFacts:
 
 
 def _count_labeled_patients(cohort: Cohort, some: Sequence[CaseFiles], labeled: Container[str]) -> int:
-    """Return how many persons have a mask, where `labeled` of `some` of the cases have one."""
+    """Return how many persons have a mask, estimated from `labeled` of `some` cases."""
     everyone, looked_at = ({case.patient for case in cases} for cases in (cohort.cases, some))
     with_mask = {case.patient for case in some if case.id in labeled}
     return max(1, round(len(everyone) * len(with_mask) / len(looked_at)))
 
 
 def _count_outcomes(cohort: Cohort) -> int:
-    """Return how many patients have an outcome that a survival stage can be fitted on; 0 where it cannot."""
+    """Return how many patients have an outcome for a survival stage; 0 if none can be fitted."""
     if cohort.clinical is None:
         return 0
     try:
@@ -264,7 +264,7 @@ def _quantiles(values: NDArray[np.generic]) -> NDArray[np.float64]:
 
 
 def _intensities(seen: list[_CaseFacts]) -> dict[str, tuple[float, float, float]]:
-    """Return the median quantiles of each channel, over the cases that have it; zeros where none has."""
+    """Return the median quantiles of each channel, over the cases that have it; zeros if none has."""
     by_channel = {}
     for k, name in enumerate(seen[0].channels):
         own = np.array([each.quantiles[:, k] for each in seen if np.isfinite(each.quantiles[:, k]).all()])

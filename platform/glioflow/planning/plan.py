@@ -1,4 +1,4 @@
-"""The plan of an experiment: its choices in order, and the file that they make."""
+"""The plan of an experiment: its choices in order, and the resulting file."""
 
 import re
 import tempfile
@@ -19,16 +19,16 @@ from glioflow.planning.facts import CohortFacts, Machine, look_at_machine, measu
 from glioflow.planning.rules import Choice
 from glioflow.progress import Say, quiet
 
-# From a patch of 128 voxels a side down to 32, one side at a time.
+# Halvings of a patch from 128 voxels per side down to 32, one side at a time.
 _MOST_HALVINGS = 7
 Answer = TypeVar("Answer")
 
 
 class There(Protocol):
-    """Whatever lets work be done where the experiment is to run, and returns its answer."""
+    """A function that does work where the experiment will run, and returns the result."""
 
     def __call__(self, work: Callable[[], Answer], /) -> Answer:
-        """Do it, in a process of its own where that is elsewhere: `work` can be pickled."""
+        """Do the work, which can be pickled; if elsewhere, in its own process."""
 
 
 def here(work: Callable[[], Answer], /) -> Answer:
@@ -36,7 +36,7 @@ def here(work: Callable[[], Answer], /) -> Answer:
     return work()
 
 
-# The choices by the parts of their keys.
+# The choices, nested by the parts of their keys.
 Tree = dict[str, "Choice | Tree"]
 
 
@@ -45,10 +45,10 @@ class Planned:
     """A plan.
 
     Attributes:
-        experiment: What it comes to.
+        experiment: The resulting experiment.
         choices: Every setting with its reason, in the order of the file.
         facts: About the cohort.
-        machine: Where it was planned.
+        machine: The machine that it was planned for.
         text: The experiment file.
     """
 
@@ -74,10 +74,10 @@ def plan(
     Args:
         cohort: With masks.
         name: Of the experiment; None makes one from the cohort's folder.
-        source: What the file says of where the cohort is; None says its folder.
-        minutes: That one training may take.
-        there: Does work where the experiment will run: the machine there is looked at, and steps are tried there.
-        weights: File of MobileNetV2's ImageNet weights, if they are at hand.
+        source: The file's `data.source`; None takes the cohort's folder.
+        minutes: Time for one training.
+        there: Does work where the experiment will run: reads that machine's facts and times steps there.
+        weights: File of MobileNetV2's ImageNet weights, if available.
         say: Called with progress.
 
     Raises:
@@ -110,7 +110,7 @@ def plan(
 def _fitting(
     title: str, facts: CohortFacts, machine: Machine, before: list[Choice], minutes: float, there: There
 ) -> Iterator[Choice]:
-    """Choose the training, with batch and patch as large as memory holds; its speed is that of steps taken there."""
+    """Choose the training, with the largest batch and patch that fit into memory, from the time of measured steps."""
     from glioflow.planning.speed import measure_step, memory_for_a_step  # brings PyTorch
 
     available, tried = memory_for_a_step(machine), None
@@ -133,7 +133,7 @@ def _fitting(
 
 
 def _choices(*parts: Iterable[Choice]) -> tuple[Choice, ...]:
-    """Return the choices of all parts, those of one section together."""
+    """Return the choices of all parts, grouped by section."""
     choices = [choice for part in parts for choice in part]
     sections = list(dict.fromkeys(choice.key.split(".")[0] for choice in choices))
     return tuple(sorted(choices, key=lambda choice: sections.index(choice.key.split(".")[0])))
@@ -178,6 +178,6 @@ def _lines(tree: Tree, depth: int) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    """Return a value in one line of YAML."""
+    """Return a value as one line of YAML."""
     text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False).strip()
     return text.removesuffix("...").strip()

@@ -1,8 +1,8 @@
-"""The rules of a plan: from facts to settings, each with the reason that is written beside it.
+"""The rules of a plan: settings from facts, each with its reason.
 
 Sources: nnU-Net's published rules (Isensee et al., Nature Methods 2021: 3D unless the data are very anisotropic, the
 median spacing as target, patches as large as memory allows, z-scores inside the head), and our own measurements in
-`benchmarks/`. Costs on CPU are of two cores. Numbers without a source are conventions, and their reasons claim no more.
+`benchmarks/`. Costs on CPU are for two cores. Numbers without a source are conventions.
 """
 
 import math
@@ -14,17 +14,17 @@ from glioflow.label_schemes import scheme_with
 from glioflow.planning.facts import CohortFacts, Machine
 from glioflow.planning.sizes import batch_size, is_cut_away, is_thin, is_volumetric, patch_size, plane_size
 
-# `strong` was measured beside `light` at so many steps and more (benchmarks/lgg.md); ENOUGH is a limit, not measured.
+# `strong` was compared with `light` from this many steps on (benchmarks/lgg.md); ENOUGH is a limit, not measured.
 FEWEST_STEPS, FEW_STEPS, ENOUGH = 50, 1200, 12000
-# Patients from which five folds leave enough in each, and from which choices on validation patients are worth much.
+# Minimum patients for five folds of sufficient size, and for reliable choices on validation patients.
 FOR_FIVE_FOLDS, FOR_CHOICES = 15, 25
-# Part of a training's time that is planned for steps; the rest, which is not measured, is for all else.
+# Fraction of a training's time planned for steps; the rest is for everything that is not measured.
 STEPPING = 0.7
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A setting: its key in an experiment file, its value, and why."""
+    """A setting: its key in an experiment file, its value, and the reason."""
 
     key: str
     value: Any
@@ -32,7 +32,7 @@ class Choice:
 
 
 def plan_target(facts: CohortFacts) -> Iterator[Choice]:
-    """Choose what is predicted from the labels that the masks hold."""
+    """Choose the target from the labels in the masks."""
     scheme = scheme_with({value: label.name for value, label in facts.labels.items()})
     by_word = {
         word: value
@@ -136,10 +136,10 @@ def plan_training(
     Args:
         facts: About the cohort.
         machine: Where it will run.
-        minutes: That the training may take.
+        minutes: Time for the training.
         seconds_per_step: As measured.
-        halved: How often batch or patch was halved until a step fitted into memory.
-        probe: What a step takes of the memory, in words.
+        halved: How often batch or patch was halved until a step fit into memory.
+        probe: Memory use of a step, in words.
     """
     volumetric, _ = is_volumetric(facts)
     yield _loss(facts)
@@ -180,7 +180,7 @@ def plan_training(
 
 
 def plan_length(epochs: int, steps_per_epoch: int, reason: str) -> Iterator[Choice]:
-    """Choose what depends on the length of a training, which `reason` gives."""
+    """Choose the settings that depend on the length of a training, which `reason` states."""
     steps = epochs * steps_per_epoch
     yield Choice("training.epochs", epochs, reason)
     yield Choice("training.steps_per_epoch", steps_per_epoch, "an epoch ends with a validation")
@@ -203,7 +203,7 @@ def _loss(facts: CohortFacts) -> Choice:
 
 
 def plan_split(facts: CohortFacts) -> Iterator[Choice]:
-    """Choose folds, and what may be chosen on validation patients."""
+    """Choose the folds, and the settings to be chosen on validation patients."""
     folds = 5 if facts.patients >= FOR_FIVE_FOLDS else max(3, min(5, facts.patients))
     yield Choice("split.method", "kfold", f"by patient: {facts.patients} patients, {facts.cases} cases")
     yield Choice("split.folds", folds, f"about {max(1, facts.patients // folds)} patients test in each")
@@ -227,7 +227,7 @@ def plan_inference(facts: CohortFacts) -> Iterator[Choice]:
 
 
 def plan_survival(facts: CohortFacts) -> Iterator[Choice]:
-    """Say whether a survival stage can be fitted."""
+    """Choose whether a survival stage is fitted."""
     if facts.outcomes:
         yield Choice(
             "survival.task", "auto", f"{facts.outcomes} patients have a known outcome: `glioflow survival fit`"

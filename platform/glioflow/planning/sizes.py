@@ -1,19 +1,19 @@
-"""How large slices, patches and batches are planned, and whether a volume is taken whole or slice by slice."""
+"""Sizes of slices, patches and batches, and the choice between volumes and slices."""
 
 import math
 
 from glioflow.planning.facts import CohortFacts, Machine
 
-# Above this ratio of spacings, or with fewer slices than this, a volume is taken slice by slice (nnU-Net's threshold).
+# Above this ratio of spacings, or with fewer slices, a volume is processed by slice (nnU-Net's threshold).
 ANISOTROPIC, FEWEST_SLICES = 3.0, 24
-# Share of zero voxels from which the background is taken for cut away (skull-stripped images have 0.6 and more).
+# Share of zero voxels from which the background counts as removed (0.6 and more in skull-stripped images).
 CUT_AWAY = 0.35
-# Where a batch or a patch is not made smaller any more, even if a step does not fit.
+# Minimum batch and patch, even if a step does not fit.
 SMALLEST_BATCH, SMALLEST_PATCH = 2, 32
 
 
 def is_cut_away(facts: CohortFacts) -> bool:
-    """Return whether the background is taken for cut away, as in skull-stripped images."""
+    """Return whether the background counts as removed, as in skull-stripped images."""
     return facts.background >= CUT_AWAY
 
 
@@ -33,7 +33,7 @@ def is_volumetric(facts: CohortFacts) -> tuple[bool, str]:
 
 
 def is_thin(facts: CohortFacts) -> bool:
-    """Return whether slices get their neighbors as channels (2.5D): they lie close, but are too few for 3D patches."""
+    """Return whether slices get their neighbors as channels (2.5D): closely spaced, but too few for 3D patches."""
     if facts.spacing_mm is None:
         return False
     close = facts.spacing_mm[0] / min(facts.spacing_mm[1:]) < ANISOTROPIC
@@ -41,7 +41,7 @@ def is_thin(facts: CohortFacts) -> bool:
 
 
 def plane_size(facts: CohortFacts, machine: Machine) -> int:
-    """Return the side of a slice: of the head or the image, in steps of 32, as large as the machine allows."""
+    """Return the side of a slice, from the head or the image, in steps of 32, as large as the machine allows."""
     cut = is_cut_away(facts) and not (facts.whole_numbers and facts.values[1] <= 255)
     side = max(facts.head[1:] if cut else facts.shape[1:])
     return int(max(64, min(256 if machine.gpus else 128, 32 * math.ceil(side / 32))))
@@ -60,5 +60,5 @@ def patch_size(facts: CohortFacts, machine: Machine, spacing: list[float], *, ha
 
 
 def batch_size(volumetric: bool, *, halved: int = 0) -> int:
-    """Return the slices of a batch, `halved` so many times, or the patches."""
+    """Return the number of slices or patches in a batch, `halved` this many times."""
     return 2 if volumetric else max(SMALLEST_BATCH, 16 >> halved)

@@ -1,4 +1,4 @@
-"""What a training step costs here, in time and memory, by taking some."""
+"""Measurement of the time and memory of a training step on this machine."""
 
 import math
 import time
@@ -21,14 +21,14 @@ from glioflow.planning.facts import Machine
 from glioflow.training.batch_size import GPU_PART, SavedBytes
 from glioflow.training.trainer import Trainer
 
-_ON_GPU_BATCH = 16  # where the batch is found by trying, which is for the training itself
-# After so many seconds a machine that is busy with other work is asked no longer.
+_ON_GPU_BATCH = 16  # used if the training finds its batch size by trying
+# Stop measuring on a busy machine after this many seconds.
 _PATIENCE_S = 20.0
 
 
 @dataclass(frozen=True)
 class StepCost:
-    """What a training step takes: seconds, and bytes beside the weights; infinite where memory does not hold it."""
+    """Cost of a training step: seconds, and bytes besides the weights; infinite if it does not fit into memory."""
 
     seconds: float
     bytes: float
@@ -61,22 +61,22 @@ class _Random:
 
 
 def memory_for_a_step(machine: Machine) -> float:
-    """Return the bytes that a step may take on a machine: a part of its GPU's, or of its free main memory."""
+    """Return the bytes that a step may use on a machine: a fraction of GPU memory, or of free main memory."""
     return 1e9 * (GPU_PART * machine.gpu_memory_gb if machine.gpus else HOST_PART * machine.memory_gb)
 
 
 def measure_step(
     experiment: Experiment, channels: Sequence[str], *, steps: int = 3, available: float = math.inf
 ) -> StepCost:
-    """Return what a training step takes on the device, and with the threads, that a training would have here.
+    """Return the cost of a training step with the device and threads that a training would use here.
 
-    The shortest of the steps counts: other work on the machine makes steps longer, never shorter.
+    The fastest step counts, since other work on the machine only slows steps down.
 
     Args:
         experiment: Its network, loss, batch, sizes and precision; pretrained weights are left out.
         channels: Of the images.
-        steps: How many are taken after two that do not count; fewer where they take long.
-        available: Bytes that a step may take; after one that takes more, none is timed.
+        steps: Number of steps after two for warm-up; fewer if they take long.
+        available: Bytes that a step may use; if one uses more, none is timed.
     """
     device, threads = choose_device(), torch.get_num_threads()
     if device.type == "cpu":

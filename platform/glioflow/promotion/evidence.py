@@ -1,4 +1,4 @@
-"""The evidence of the gate, gathered anew: two bundles, the recorded cohort and split, the test patients measured."""
+"""The gate's evidence, measured again: two bundles, the recorded cohort and split, scores of the test patients."""
 
 import statistics
 import time
@@ -24,13 +24,13 @@ from glioflow.progress import Say, counted, quiet
 from glioflow.tracking import Tracking, Version
 from glioflow.tracking.trained import SPLIT, Trained, read_trained
 
-# Voxels below it, without tumor, are background that nobody doubts: they would hide any error of calibration.
+# Tumor-free voxels below this are certain background, which would hide errors of calibration.
 _DOUBTFUL = 0.01
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A version with what was recorded when it was trained."""
+    """A version with the records of its training."""
 
     version: Version
     predictor: Predictor
@@ -61,7 +61,7 @@ class Entry:
         return cls(version, predictor, trained, GateSettings.model_validate(experiment.get("gate", {})))
 
     def recorded_cohort(self, tracking: Tracking, data: Path | None, home: Path) -> PreparedCohort:
-        """Open the cohort that the version recorded, its fingerprint checked.
+        """Open the version's recorded cohort, and check its fingerprint.
 
         Args:
             tracking: Where it is recorded.
@@ -69,7 +69,7 @@ class Entry:
             home: Where prepared cohorts live.
 
         Raises:
-            UserError: If it is not there, or not the recorded one.
+            UserError: If it does not exist, or differs from the recorded one.
         """
         origin, steps = self.predictor.description.origin, self.predictor.description.preprocess
         target = self.predictor.description.target
@@ -89,7 +89,7 @@ class Entry:
         return cohort
 
     def as_it_sees(self, cohort: PreparedCohort, data: Path | None, home: Path) -> PreparedCohort:
-        """Return another version's cohort under this one's own preprocessing.
+        """Return another version's cohort with this one's preprocessing.
 
         Raises:
             UserError: If that is another one and `data` is not a raw cohort.
@@ -109,7 +109,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Measured:
-    """A version on the test patients.
+    """Results of a version on the test patients.
 
     Attributes:
         rows: As `prediction.measure` gives them.
@@ -145,7 +145,7 @@ def measure_anew(predictor: Predictor, cases: Sequence[PreparedCase], *, say: Sa
 
 
 def mean(rows: Rows, key: str) -> float | None:
-    """Return the mean of a metric over the patients for whom it is defined; None where there is none."""
+    """Return the mean of a metric over the patients for whom it is defined; None without any."""
     values = patient_means(rows, key).values()
     return statistics.fmean(values) if values else None
 

@@ -1,4 +1,4 @@
-"""The gate: all evidence gathered anew, one promotion of a model at a time, the alias `champion` moved last."""
+"""The gate: measure all evidence again, allow one promotion of a model at a time, move the alias `champion` last."""
 
 import json
 from contextlib import AbstractContextManager
@@ -28,7 +28,7 @@ from glioflow.tracking.lineage import who
 def promote(
     name: str, *, version: int | None = None, data: Path | None = None, home: Path, say: Say = quiet
 ) -> Verdict:
-    """Judge a version by the gate's rules and, if it passes, make it the champion.
+    """Evaluate a version by the gate's rules and, if it passes, make it the champion.
 
     Args:
         name: Of the registered model.
@@ -73,7 +73,7 @@ def promote(
 
 
 def rollback(name: str) -> Verdict:
-    """Make the version that was champion before the present one the champion again.
+    """Make the previous champion the champion again.
 
     Raises:
         UserError: If there is no champion, none before it, or a promotion of this model is under way.
@@ -103,12 +103,12 @@ def rollback(name: str) -> Verdict:
 
 
 def _alone(name: str) -> AbstractContextManager[None]:
-    """Let one process of this home promote a model at a time."""
+    """Allow one process of this home at a time to promote a model."""
     return holding(state_folder() / "locks" / name, f"another promotion or rollback of {name}")
 
 
 def _check_unmoved(tracking: Tracking, name: str, champion: Version | None) -> None:
-    """Notice a promotion from another home, which our lease does not reach."""
+    """Refuse if another home, which this home's lease does not cover, promoted meanwhile."""
     after = tracking.champion(name)
     if (after and after.version) != (champion and champion.version):
         rule = f"the champion of {name} changed while the version was judged against it"
@@ -156,7 +156,7 @@ def _apply_rules(
 
 
 def _golden(tracking: Tracking, entry: Entry) -> float | None:
-    """Return how much the answer to the golden study changed; None where none was registered."""
+    """Return how much the answer to the golden study changed; None if none was registered."""
     try:
         before = json.loads(tracking.document(entry.version, GOLDEN))
     except UserError:

@@ -1,4 +1,4 @@
-"""The golden study: one made-up study that a version answers when it is registered and again before it is promoted."""
+"""The golden study: a synthetic study that a version answers at registration and again before promotion."""
 
 from collections.abc import Mapping
 from typing import Any, TypedDict
@@ -16,7 +16,7 @@ _SHAPE = (6, 64, 64)
 
 
 class GoldenNumbers(TypedDict):
-    """The numbers of an answer that are recorded and compared; of the study's tumor, of any foreground output."""
+    """The recorded and compared numbers of an answer, over the study's tumor and over any foreground."""
 
     tumor_voxels: int
     mean_probability: float
@@ -43,9 +43,9 @@ def golden_study(description: Description) -> Case:
 
 
 def golden_answer(predictor: Predictor) -> GoldenNumbers | Refusal:
-    """Answer the golden study in fp32, which every machine computes alike.
+    """Answer the golden study in fp32, which all machines compute alike.
 
-    A model that refuses it (it may need more than images) answers with its reason.
+    For a model that refuses it (it may need more than images), return the reason.
     """
     before, predictor.precision = predictor.precision, "fp32"
     try:
@@ -69,9 +69,9 @@ def numbers_of(prediction: Prediction) -> GoldenNumbers:
 
 
 def golden_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> float:
-    """Return the largest relative difference of two answers' numbers; infinite where they do not have the same keys.
+    """Return the largest relative difference of two answers' numbers; infinite if their keys differ.
 
-    Voxels are compared as a share of the whole study, so that one voxel on the edge of a threshold is not much.
+    Voxels are compared as a share of the whole study, so that one voxel at a threshold counts little.
     """
     if before.keys() != now.keys() or "refused" in before:
         return 0.0 if before == now else float("inf")

@@ -1,4 +1,4 @@
-"""The append-only record of decisions: one closed MLflow run each, never changed, never reread as anything else."""
+"""The append-only record of decisions: one closed MLflow run each, never changed."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -15,7 +15,7 @@ Decision = Literal["promoted", "rejected", "insufficient-evidence", "rolled-back
 
 
 class Reason(BaseModel):
-    """One rule of the gate: what was measured, what was asked, whether it holds, and what else to know."""
+    """One rule of the gate: measured value, limit, whether it holds, and remarks."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     rule: str
@@ -75,7 +75,7 @@ def record(tracking: Tracking, verdict: Verdict, *, sources: str = "", cohort: P
         },
         datasets=() if cohort is None else (prepared_dataset(cohort, "testing", test_patients=verdict.test),),
     )
-    # Not kept for later: where MLflow is away the alias is not moved, and the record must not say that it was.
+    # No spool: if MLflow is unreachable, the alias is not moved, and a later record must not say that it was.
     with open_run(tracking, opening, keep=False) as run:
         run.log_json("verdict.json", verdict.model_dump(mode="json"))
 
@@ -83,24 +83,24 @@ def record(tracking: Tracking, verdict: Verdict, *, sources: str = "", cohort: P
 def decisions(tracking: Tracking, name: str) -> list[Verdict]:
     """Return every recorded decision about `name`, newest first."""
     records = tracking.find_all(DECISIONS, model=name)
-    whole = [run.info.run_id for run in records if run.info.status == "FINISHED"]  # others died while they were written
+    whole = [run.info.run_id for run in records if run.info.status == "FINISHED"]  # others were interrupted
     return [Verdict.model_validate(tracking.read_json(run_id, "verdict.json")) for run_id in whole]
 
 
 def count_uses(tracking: Tracking, *, test: str, cohort: str) -> int:
-    """Return how often these test patients of this cohort have judged a version of any model."""
+    """Return how often these test patients of this cohort have been used to judge a version of any model."""
     return sum(run.info.status == "FINISHED" for run in tracking.find_all(DECISIONS, test=test, cohort=cohort))
 
 
 def champion_before(newest_first: Sequence[Verdict], present: int) -> int | None:
-    """Return the champion before `present`, replaying the record: a rollback takes back what came after its version."""
+    """Return the champion before `present` by replaying the record; a rollback undoes promotions after its version."""
     line: list[int] = []
     for verdict in reversed(newest_first):
         if verdict.decision == "promoted":
             line.append(verdict.version)
         elif verdict.decision == "rolled-back" and verdict.version in line:
             del line[_last(line, verdict.version) + 1 :]
-    if present in line:  # else the alias was moved by hand, or a rollback was recorded and died
+    if present in line:  # else the alias was moved by hand, or a recorded rollback was interrupted
         del line[_last(line, present) :]
     return line[-1] if line else None
 

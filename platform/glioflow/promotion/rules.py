@@ -1,4 +1,4 @@
-"""The rules of the gate, each a number, a limit and whether it holds. Reads nothing from MLflow."""
+"""The rules of the gate, each with a number, a limit and whether it holds; reads nothing from MLflow."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +17,13 @@ from glioflow.promotion.record import Decision, Reason
 from glioflow.tracking.trained import Trained
 
 ENOUGH, UNSEEN = "enough test patients", "the champion never trained on these test patients"
-# Their failure says nothing against the challenger.
+# Failing these does not count against the challenger.
 _EVIDENCE = (ENOUGH, UNSEEN)
 _GOLDEN_LIMIT = 1e-3
 
 
 def decide(reasons: Sequence[Reason]) -> Decision:
-    """Return what follows from all rules together."""
+    """Return the decision that follows from all rules."""
     failed = {reason.rule for reason in reasons if not reason.passed}
     if failed & set(_EVIDENCE):
         return "insufficient-evidence"
@@ -31,7 +31,7 @@ def decide(reasons: Sequence[Reason]) -> Decision:
 
 
 def at_most(rule: str, value: float | None, limit: float | None, note: str = "") -> list[Reason]:
-    """Return the rule `value <= limit`; it is not asked where the limit is None, and holds where the value is none."""
+    """Return the rule `value <= limit`; left out if the limit is None, and met if the value is None."""
     if limit is None:
         return []
     if value is None:
@@ -40,7 +40,7 @@ def at_most(rule: str, value: float | None, limit: float | None, note: str = "")
 
 
 def clean(split: Split, cohort: PreparedCohort, settings: GateSettings) -> list[Reason]:
-    """Ask the audit for leaks between the parts of the split, and for test patients in other cohorts that were seen."""
+    """Audit for leaks between the parts of the split, and for test patients in other seen cohorts."""
     leaks = audit.find_split_leaks(split, cohort.entries())
     copies = audit.find_image_leaks(split, cohort.cases([*split.train, *split.val, *split.test]))
     return [
@@ -57,7 +57,7 @@ def _not_elsewhere(split: Split, cohort: PreparedCohort, seen: Sequence[Path]) -
 
 
 def enough(split: Split, cohort: PreparedCohort, settings: GateSettings) -> Reason:
-    """Ask for enough test patients; note where the experiment asks for fewer than usual."""
+    """Require enough test patients; note if the experiment requires fewer than usual."""
     patients = len({cohort.case(case_id).record.patient for case_id in split.test})
     limit = settings.min_patients
     few = f"this experiment asks for few: {USUAL_PATIENTS} are usual" if limit < USUAL_PATIENTS else ""
@@ -65,7 +65,7 @@ def enough(split: Split, cohort: PreparedCohort, settings: GateSettings) -> Reas
 
 
 def fresh(used: int, settings: GateSettings) -> Reason:
-    """Limit how often the test patients have judged; each time, whoever chooses models learns a little about them."""
+    """Limit the uses of the test patients, since each use reveals a little about them to those who choose models."""
     limit = settings.max_test_uses
     return Reason(
         rule="times that these test patients judged before",
@@ -77,7 +77,7 @@ def fresh(used: int, settings: GateSettings) -> Reason:
 
 
 def unseen(champion: Trained, cases: Sequence[CaseRecord]) -> Reason:
-    """Ask that the champion learned and chose on none of the test cases, nor their persons, which would favor it."""
+    """Require that no test case or its person trained or tuned the champion, which would favor it."""
     seen = [case.id for case in cases if champion.part_of(case) in ("train", "val")]
     equal = set(champion.split.test) == {case.id for case in cases}
     same = "the same test patients" if equal else "another split than the champion's"
@@ -87,7 +87,7 @@ def unseen(champion: Trained, cases: Sequence[CaseRecord]) -> Reason:
 def alone(
     challenger: Predictor, measured: Measured, cases: Sequence[PreparedCase], settings: GateSettings
 ) -> list[Reason]:
-    """Ask what every version must show, whether there is a champion or not."""
+    """Check what every version must show, with or without a champion."""
     dice = measured.mean("dice") or 0.0
     baselines = {"all-empty": mean(measure_empty(challenger.description.target, cases), "dice") or 0.0}
     if (rows := measure_flair_threshold(challenger.description, cases)) is not None:
@@ -145,7 +145,7 @@ def against(champion: Measured, challenger: Measured, settings: GateSettings) ->
 
 
 def _by_institution(champion: Measured, challenger: Measured, settings: GateSettings, margin: float) -> list[Reason]:
-    """Ask each institution, small ones pooled; the worst one's number is the rule's."""
+    """Check each institution, with small ones pooled; the worst one's number is the rule's."""
     ours, theirs = (patient_means(measured.rows, "dice") for measured in (challenger, champion))
     fewest = settings.min_patients_by_institution
     names = institutions(challenger.rows)
@@ -161,7 +161,7 @@ def _by_institution(champion: Measured, challenger: Measured, settings: GateSett
 
 
 def smoke(difference: float | None) -> list[Reason]:
-    """Ask that the golden study is answered as when the version was registered; None where it was not asked then."""
+    """Require the golden answer of the version's registration; None if none was recorded."""
     rule = "the golden study is answered as at registration (largest relative difference)"
     if difference is None:
         note = "this version was registered without a golden answer; its bundle loads"

@@ -66,7 +66,7 @@ def audit_page(
 
 
 def gap_figure(gap: Gap) -> bytes:
-    """Draw each one's Dice by patient under both splits as a line from honest to leaking; PNG."""
+    """Draw each Dice by patient as a line from the honest to the leaking split; PNG."""
     figure, (axes,) = new_figure(1, width=7.0, height=0.55 * len(WORDS) + 1.1)
     shown = [who for who in WORDS if who in gap["patient"]]
     for position, who in enumerate(shown):

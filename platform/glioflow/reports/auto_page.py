@@ -1,4 +1,4 @@
-"""The report about an `auto`: what was tried, what won and by how much, honest scores, cost. Knows plain values."""
+"""The report about an `auto`, from plain values: what was tried, the winner and its margin, scores, cost."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ def auto_page(
 
     Args:
         name: Of the model.
-        stages: What each stage came to, with its `seconds`.
+        stages: Result of each stage, with its `seconds`.
         hours: The budget.
         spent_s: Seconds that were spent of it.
         cases: Pictures of single cases, truth beside prediction.

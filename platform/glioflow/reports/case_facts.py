@@ -1,4 +1,4 @@
-"""What a description of a cohort needs of one case, small enough to gather over all of them."""
+"""Facts about one case for the description of a cohort, small enough to collect over all cases."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -53,7 +53,7 @@ class CaseFacts:
 
     @property
     def volume_ml(self) -> float | None:
-        """Labeled milliliters, None where the spacing is unknown."""
+        """Labeled milliliters; None if the spacing is unknown."""
         return None if self.spacing_mm is None else self.volume_px * float(np.prod(self.spacing_mm)) / 1000
 
 

@@ -22,7 +22,7 @@ def through_steps(case: Case, steps: Sequence[Step]) -> list[Picture]:
     for name, step in [("as read", None), *((step.step, step) for step in steps)]:
         volume = volume if step is None else step.apply(volume)
         count = volume.image.shape[0]
-        # The same slice all the way, as long as no step changes their number.
+        # The same slice throughout, as long as no step changes the number of slices.
         s = largest if count == case.shape[0] else largest_slice(volume.mask, count)
         shape = "x".join(str(n) for n in volume.image.shape[1:3])
         pictures.append(Picture(_shown(volume)[s], f"{name}  {shape}", None if volume.mask is None else volume.mask[s]))
@@ -80,7 +80,7 @@ def montage(case: Case, *, rows: int = 3, columns: int = 8) -> list[list[Picture
 
 
 def largest_slice(mask: NDArray[np.uint8] | None, count: int) -> int:
-    """Return the slice with the most labeled pixels, the middle one where there are none."""
+    """Return the slice with the most labeled pixels, or the middle one if there are none."""
     if mask is None or not mask.any():
         return count // 2
     return int(np.argmax((mask > 0).sum(axis=(1, 2))))

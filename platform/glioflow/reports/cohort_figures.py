@@ -12,7 +12,7 @@ from glioflow.reports.figures import INK, QUIET, TRUTH, new_figure, to_png
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# One color for each label, in the labels' order; told apart also by those who see no red or green.
+# One color per label, in order; distinguishable with red-green color blindness.
 LABEL_COLORS = ("#f6ad55", "#63b3ed", "#f687b3", "#68d391")
 
 
@@ -38,13 +38,13 @@ class Picture:
 
 
 def window_of(image: NDArray[Any]) -> tuple[float, float]:
-    """Return what to draw black and what white, so that neither noise nor a few bright spots decide."""
+    """Return the values to draw black and white, robust to noise and a few bright spots."""
     low, high = (float(level) for level in np.percentile(image, [1, 99.7])) if image.size else (0.0, 1.0)
     return low, max(high, low + 1e-6)
 
 
 def balance(parts: Mapping[str, int], *, title: str) -> bytes:
-    """Draw how many of each kind there are as one bar, the first part in color; PNG."""
+    """Draw the counts by kind as one bar, the first part in color; PNG."""
     figure, (axes,) = new_figure(1, width=9.6, height=1.15)
     left, total = 0, max(1, sum(parts.values()))
     for color, (name, count) in zip((TRUTH, QUIET, "#e2e8f0"), parts.items(), strict=False):
@@ -84,7 +84,7 @@ def bars(counts: Mapping[str, float], *, title: str, xlabel: str = "", limit: fl
 
 
 def histogram(values: Sequence[float], *, title: str, xlabel: str, ylabel: str, log: bool = False) -> bytes:
-    """Draw how numbers are distributed, with a line at their median; on a logarithmic axis where asked; PNG."""
+    """Draw the distribution of numbers with a line at the median, optionally on a logarithmic axis; PNG."""
     figure, (axes,) = new_figure(1, width=5.2, height=3.0)
     numbers = np.asarray([value for value in values if value > 0 or not log], float)
     if numbers.size:
@@ -140,7 +140,7 @@ def intensities(
                 density = counts / total / width
                 axes.fill_between(centers, density, step="mid", color=color, alpha=0.35, lw=0)
                 axes.plot(centers, density, drawstyle="steps-mid", color=color, lw=1.2, label=label)
-                # A peak of dark background would flatten all that matters.
+                # A peak of dark background would flatten the rest.
                 height = max(height, 1.2 * density.max() if label == "tumor" else 3 * np.median(density[density > 0]))
         axes.set(title=name, xlabel=xlabel, yticks=[], ylim=(0, height))
     panels[0].legend(frameon=False, fontsize=8)
@@ -153,7 +153,7 @@ def pictures(grid: Sequence[Sequence[Picture]], *, title: str = "", size: float 
     from matplotlib.figure import Figure
 
     columns = max(len(row) for row in grid)
-    # At most square, so that rows of pictures of several shapes stay in line.
+    # At most square, so that rows of pictures of different shapes stay aligned.
     tall = [min(1.0, max((p.image.shape[0] * p.aspect / p.image.shape[1] for p in row), default=1.0)) for row in grid]
     captions = 0.28 if any(picture.title for row in grid for picture in row) else 0.04
     figure = Figure(figsize=(columns * size, sum(tall) * size + len(grid) * captions + (0.35 if title else 0)))

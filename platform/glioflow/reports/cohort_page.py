@@ -1,4 +1,4 @@
-"""The exploratory report on a cohort: what published works show of their data, as HTML and PNG files."""
+"""The exploratory report on a cohort, with the figures usual in publications, as HTML and PNG files."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +22,7 @@ from glioflow.reports.case_facts import CaseFacts, edges_of, read_facts
 from glioflow.reports.page import Drawing, Section, render_page
 from glioflow.survival.clinical import MISSING, patient_key, patients_of, read_rows
 
-# Shown where no experiment names its own.
+# Shown if no experiment names its own.
 TOUR: tuple[Step, ...] = (
     Percentile(low=1, high=99.5), BrainMask(), CropBrain(), Clahe(), PadSquare(), ResizePlane(size=128), ZScore(),
 )  # fmt: skip
@@ -31,7 +31,7 @@ MapCases = Callable[[Callable[[CaseFiles], CaseFacts], Iterable[CaseFiles]], Ite
 
 @dataclass(frozen=True)
 class Described:
-    """What was written, and the counts that it begins with."""
+    """The written report, and the counts at its beginning."""
 
     report: Path
     patients: int
@@ -46,7 +46,7 @@ def describe(
     steps: Sequence[Step] | None = None,
     map_cases: MapCases = map,
 ) -> Described:
-    """Read a cohort whole and write `index.html`, which needs nothing beside it, and its figures as PNG.
+    """Read a whole cohort and write a self-contained `index.html`, and its figures as PNG.
 
     Args:
         source: A cohort or a single study.
@@ -55,7 +55,7 @@ def describe(
         map_cases: `map`, or one like it that spreads the cases over processes.
 
     Raises:
-        UserError: If a case cannot be read: `check` names all that is wrong.
+        UserError: If a case cannot be read; `check` lists all problems.
     """
     cohort = open_source(source)
     facts = list(map_cases(partial(read_facts, cohort), cohort.cases))
@@ -206,7 +206,7 @@ def _table(cohort: Cohort) -> Section:
 def _examples(cohort: Cohort, facts: Sequence[CaseFacts], steps: tuple[Step, ...]) -> list[Section]:
     order = sorted(facts, key=lambda fact: (fact.volume_px, fact.id))
     cases = [cohort.read(order[int(share * (len(order) - 1))].id) for share in (0.85, 0.5, 0.15)[: len(order)]]
-    # One that shows every class, the largest of those.
+    # The largest of those that show every class.
     shown = max(order, key=lambda fact: (len(fact.label_px), fact.volume_px))
     first = next((case for case in cases if case.id == shown.id), None) or cohort.read(shown.id)
     grid = [examples.through_steps(case, steps) for case in cases]

@@ -1,4 +1,4 @@
-"""The report about two models on the same patients. Knows only the answer's plain values."""
+"""The report about two models on the same patients, from the answer's plain values."""
 
 from glioflow.reports import evaluation_figures as draw
 from glioflow.reports.evaluation_page import BOTH_EMPTY, METRICS, Answer

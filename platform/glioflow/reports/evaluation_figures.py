@@ -12,7 +12,7 @@ Curve = Sequence[tuple[float, float, int]]
 
 
 def reliability(curves: Mapping[str, Curve], *, title: str) -> bytes:
-    """Draw how often voxels of each probability are tumor; PNG.
+    """Draw the observed frequency of tumor by predicted probability; PNG.
 
     Args:
         curves: Name to mean probability, part that is tumor, and voxels, of each bin.
@@ -57,7 +57,7 @@ def volumes(true: Sequence[float], predicted: Sequence[float], *, unit: str) -> 
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), title="Tumor volume")
     axes.set(xlabel=f"true, {unit}", ylabel=f"predicted, {unit}")
     axes.locator_params(axis="both", subs=(1, 2, 5) if high < 100 * low else (1,))
-    for axis in (axes.xaxis, axes.yaxis):  # else ticks between the powers of ten are labeled one over the other
+    for axis in (axes.xaxis, axes.yaxis):  # else labels between the powers of ten overlap
         axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axis.set_minor_formatter("")
     return to_png(figure)

@@ -1,4 +1,4 @@
-"""The report about a model on a cohort. Knows only the answer's plain values."""
+"""The report about a model on a cohort, from the answer's plain values."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ BASELINES = {
     "nearest_slice": "a copy of the most similar slice of another patient",
     "human": "two experts against each other (Buda 2019)",
 }
-# In the order of the table, with what they are called there.
+# Metrics in the order of the table, with their headings.
 METRICS = {
     "dice": "Dice",
     "iou": "IoU",
@@ -43,11 +43,11 @@ METRICS = {
     "ensemble_mask_disagreement": "ensemble: 1 less the Dice of two members",
     "ensemble_volume_variation": "ensemble: variation of the volume",
 }
-# Patients with a case where prediction and reference are both empty, which counts as right.
+# Patients with a case whose prediction and reference are both empty, which counts as correct.
 BOTH_EMPTY = "both empty"
 BESIDE = ("", "mean Dice", "median Dice", BOTH_EMPTY)
 CURVES = {"everywhere": "all voxels", "near_tumor": "near the tumor"}
-# Of the table of cases: key to what stands above.
+# Headings of the table of cases, by key.
 COLUMNS = {
     **{"id": "id", "patient": "patient", "institution": "institution", "fold": "fold"},
     **{key: METRICS[key] for key in ("dice", "iou", "hd95", "nsd", "sensitivity", "precision", "uncertainty")},
@@ -107,7 +107,7 @@ def _dice(answer: Answer, rows: Sequence[Answer]) -> Section:
 
 
 def beside_baselines(answer: Answer) -> list[tuple[str, str, str, str]]:
-    """Return name, mean and median Dice, and how many patients the rule for two empty masks decided, as tables do.
+    """Return table rows: name, mean and median Dice, and patients decided by the rule for two empty masks.
 
     Of the model and all that it has to beat.
     """
@@ -127,7 +127,7 @@ def _metrics(answer: Answer) -> Section:
     rows = []
     for part in ["", *(f"_{part}" for part in parts if part)]:
         for key, name in METRICS.items():
-            if f"{key}{part}_mean" in answer and key not in ("hd95", "nsd"):  # they are there with their units
+            if f"{key}{part}_mean" in answer and key not in ("hd95", "nsd"):  # listed with their units
                 rows.append((f"{part[1:]} {name}".strip(), *_spread(answer, f"{key}{part}")))
     return Section(
         "All metrics",

@@ -76,7 +76,7 @@ def overlay(
 
 
 def new_figure(count: int, *, width: float, height: float) -> tuple["Figure", Sequence["Axes"]]:
-    """Return a figure of `count` panels in a row, in the look of all our figures; sizes in inches."""
+    """Return a figure of `count` panels in a row, in the common style; sizes in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")

@@ -17,7 +17,7 @@ _COLORS = ((66, 153, 225), (245, 101, 101), (255, 255, 255), (26, 32, 44))
 
 
 def film(image: NDArray[np.floating[Any]], truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> bytes:
-    """Draw a case slice after slice; the lower edge shows which slices have tumor and which are called so.
+    """Draw a case slice by slice; the lower edge shows which slices have true and predicted tumor.
 
     Args:
         image: (S, H, W), any range; cropped to what is not dark.
@@ -47,7 +47,7 @@ def film(image: NDArray[np.floating[Any]], truth: NDArray[np.bool_], prediction:
 
 
 def _crop(inside: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Return the rows and columns in which any slice has something."""
+    """Return the rows and columns that are not empty in every slice."""
     _, rows, columns = bounding_box(inside)
     return (rows, columns) if rows.stop else (slice(None), slice(None))
 
@@ -69,7 +69,7 @@ def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _track(truth: NDArray[np.bool_], prediction: NDArray[np.bool_], index: int, width: int) -> NDArray[np.uint8]:
-    """Return the lower edge, (10, width): slices with tumor above, those called so below, a mark at this one."""
+    """Return the lower edge, (10, width): true tumor slices above, predicted ones below, and a mark at this slice."""
     track = np.full((10, width), _TRACK, np.uint8)
     which = np.arange(width) * len(truth) // width
     for rows, mask, color in ((slice(1, 5), truth, _TRUTH), (slice(5, 9), prediction, _PREDICTION)):

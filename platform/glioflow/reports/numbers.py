@@ -1,10 +1,10 @@
-"""Numbers as text: every table, report and message formats them here."""
+"""Formatting of numbers as text for tables, reports and messages."""
 
 from collections.abc import Sequence
 
 
 def short(value: object, digits: int = 4) -> str:
-    """Return a value with `digits` significant digits where it is a float; `-` for None."""
+    """Return a value as text, a float with `digits` significant digits; `-` for None."""
     if value is None:
         return "-"
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
@@ -20,7 +20,7 @@ def number(value: object, digits: int = 3) -> str:
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """Return both ends of an interval; `-` where one is None."""
+    """Return both ends of an interval; `-` if one is None."""
     return "-" if low is None or high is None else f"{number(low)} to {number(high)}"
 
 
@@ -30,7 +30,7 @@ def percent(value: float | None) -> str:
 
 
 def ranges(values: Sequence[int]) -> str:
-    """Return rising whole numbers with runs as ranges, such as `5-8, 11`; `none` for an empty list."""
+    """Return ascending integers with ranges, such as `5-8, 11`; `none` for an empty list."""
     runs: list[list[int]] = []
     for value in values:
         if runs and value == runs[-1][-1] + 1:

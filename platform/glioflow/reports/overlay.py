@@ -1,4 +1,4 @@
-"""A picture of the slice with the most tumor, the mask laid over it."""
+"""A picture of the slice with the most tumor, with the mask as an overlay."""
 
 import base64
 from typing import Literal, TypedDict
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from glioflow.data.case import Case
 from glioflow.data.sequences import shown_channel
 
-# Of labels 1, 2, 3, 4 and on; apart from each other, and from gray, for color-blind eyes too.
+# Colors of labels 1, 2, 3, ...; distinguishable from each other and from gray, also with color blindness.
 COLORS = ("#ff7a59", "#4cc9f0", "#c77dff", "#ffd166")
 _OPACITY = 0.4
 
@@ -32,11 +32,11 @@ class OverlayJson(TypedDict):
 
 
 def encode_overlay(labels: NDArray[np.uint8], case: Case) -> OverlayJson:
-    """Return the picture as JSON holds it.
+    """Return the picture in its JSON form.
 
     Args:
         labels: (S, H, W).
-        case: What was segmented; its FLAIR is shown, or its first channel. The middle slice where there is no tumor.
+        case: The segmented case; its FLAIR is shown, or its first channel. Without tumor, the middle slice is shown.
     """
     import cv2
 
@@ -70,7 +70,7 @@ def draw(plane: NDArray[np.generic], labels: NDArray[np.uint8]) -> NDArray[np.ui
 
 
 def color_of(label: int) -> str:
-    """Return the color of a label, `#rrggbb`, wherever it is drawn."""
+    """Return the color of a label, `#rrggbb`."""
     return COLORS[(label - 1) % len(COLORS)]
 
 

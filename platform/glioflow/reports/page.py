@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing beside it; every text in it is escaped."""
+"""A report as one self-contained HTML file; every text in it is escaped."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report: some text, some drawings, a table."""
+    """A section of a report: text, figures, a table."""
 
     title: str
     text: str = ""
@@ -46,14 +46,14 @@ def render_page(title: str, subtitle: str, facts: Mapping[str, str], sections: S
         title: Of the page.
         subtitle: One line below it.
         facts: The most important figures by name, shown large.
-        sections: In order; those without any content are left out.
+        sections: In order; empty ones are left out.
     """
     shown = [section for section in sections if section.text or section.drawings or section.rows]
     return render(Path(__file__).with_name("page.html"), title=title, subtitle=subtitle, facts=facts, sections=shown)
 
 
 def render(template: Path, **values: object) -> str:
-    """Return a Jinja template filled in; in HTML (`NAME.html`) every text is escaped."""
+    """Render a Jinja template; in HTML (`NAME.html`) every text is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
     environment = Environment(

@@ -17,7 +17,7 @@ def risk_groups_figure(
     Args:
         days: Of each group's steps, ascending.
         survival: After each of them, in [0, 1].
-        log_rank_p: None where the test is undefined.
+        log_rank_p: None if the test is undefined.
         title: Above the figure.
 
     Returns:

@@ -10,7 +10,7 @@ from glioflow.reports.numbers import short
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its title may be empty, and its head, where no column has a name."""
+    """A table; its title may be empty, and so may its head if no column has a name."""
 
     title: str
     head: Sequence[str]
@@ -18,12 +18,12 @@ class Table:
 
 
 def cell_text(value: object) -> str:
-    """Return a value as a cell shows it: four digits of a number, `-` for None, lists and mappings as JSON."""
+    """Return a value as a table cell: a number with four digits, `-` for None, lists and mappings as JSON."""
     return json.dumps(value) if isinstance(value, dict | list) else short(value)
 
 
 def tables_to_html(tables: Sequence[Table], notes: Sequence[str] = ()) -> str:
-    """Return tables, and remarks below them, as HTML for a notebook; every text in it is escaped."""
+    """Return tables, with remarks below, as HTML for a notebook; every text is escaped."""
     parts = [_table(table) for table in tables if table.rows]
     parts += [f"<p>{escape(note)}</p>" for note in notes]
     return f'<div style="overflow-x:auto">{"".join(parts)}</div>'
