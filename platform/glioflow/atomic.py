@@ -56,6 +56,18 @@ def check_folder(folder: Path, name: str) -> None:
         raise UserError(f"{name} cannot be written to ({error.strerror})", there, hint="give another path") from None
 
 
+def check_new_folder(folder: Path, name: str) -> None:
+    """Refuse a folder that is to be made, before anything is computed for it, unless it is new or empty.
+
+    Raises:
+        UserError: As `check_folder`, of it and of the folder above it, or if something lies in it.
+    """
+    check_folder(folder, name)
+    check_folder(folder.absolute().parent, name)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not a new or empty folder", folder, hint="choose another folder")
+
+
 def has_space(folder: Path) -> bool:
     """Return whether a little more can be written on the disk that holds `folder`, an absolute path."""
     try:

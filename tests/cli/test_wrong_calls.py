@@ -1,7 +1,9 @@
 """A hundred wrong calls: each ends as one clear line with exit code 2, at once, and leaves nothing behind."""
 
+import contextlib
 import os
 import socket
+import sqlite3
 import sys
 import time
 
@@ -65,6 +67,8 @@ def place(tmp_path, lgg, monkeypatch):
     (tmp_path / "binary.yaml").write_bytes(bytes(range(256)))
     save_file({"first": torch.zeros(2)}, tmp_path / "other.safetensors")
     (tmp_path / "utf16.yaml").write_text("name: a", encoding="utf-16")
+    with contextlib.closing(sqlite3.connect(tmp_path / "foreign.db")) as database:
+        database.execute("CREATE TABLE experiments (name TEXT)")
     (tmp_path / "nothing").mkdir()
     (tmp_path / "dangling.yaml").symlink_to("nowhere")
     (tmp_path / "loop").symlink_to("loop")
@@ -80,7 +84,7 @@ def call(place, lgg, monkeypatch, capfd):
     monkeypatch.setattr(connection, "_start", lambda *_: pytest.fail("Ray was started"))
 
     def run(*words):
-        known = {"COHORT": str(lgg), "CASE": str(case), "CSV": str(lgg / "data.csv")}
+        known = {"COHORT": str(lgg), "CASE": str(case), "CSV": str(lgg / "data.csv"), "COHORT/new": str(lgg / "new")}
         monkeypatch.setattr(sys, "argv", ["glioflow", *(known.get(word, word) for word in words)])
         capfd.readouterr()
         began = time.perf_counter()
@@ -311,6 +315,19 @@ serve --name starter --allow-host http://x -> --allow-host must be the name of a
 page --allow-host a/b -> --allow-host must be the name of a host
 page --endpoint http://127.0.0.1:99999 -> endpoint
 features CASE --scheme bratss -> unknown label scheme 'bratss'
+train some.yaml --data COHORT -o training.batch_size=99999999999 -> training.batch_size must be at most 65536
+train some.yaml --data COHORT -o training.steps_per_epoch=99999999999 -> training.steps_per_epoch
+train some.yaml --data COHORT -o training.learning_rate=1e99 -> training.learning_rate
+plan COHORT --minutes inf -> a finite number above 0
+evaluate starter COHORT --report COHORT -> --report must not be in the cohort's folder
+compare starter starter COHORT --report COHORT -> --report must not be in the cohort's folder
+predict starter CASE --out CASE -> --out must not be in the study's folder
+predict starter loop --out out -> loop
+predict glioma four.nii.gz --out out -> three dimensions
+data prepare COHORT cohort -> must be new or hold prepared cases
+data prepare COHORT COHORT/new -> OUT must not be in the cohort's folder
+data synthesize lgg loop -> a broken link
+data synthesize upenn-gbm loop -> a broken link
 tarin -> Did you mean 'train'
 data chekc -> check
 train some.yaml --jason -> --json
@@ -364,6 +381,11 @@ MLFLOW_TRACKING_URI=file:///tmp/mlruns -> MLFLOW_TRACKING_URI
 MLFLOW_TRACKING_URI=databricks://profile -> MLFLOW_TRACKING_URI
 MLFLOW_TRACKING_URI=sqlite:///notes.txt -> MLFLOW_TRACKING_URI
 MLFLOW_TRACKING_URI=sqlite:///:memory: -> a database in memory is seen by no other process
+MLFLOW_TRACKING_URI=sqlite+aiosqlite:///x.db -> leave out what is behind the '+'
+MLFLOW_TRACKING_URI=sqlite:///loop -> MLFLOW_TRACKING_URI
+MLFLOW_TRACKING_URI=sqlite:////proc/mlflow.db -> MLFLOW_TRACKING_URI
+MLFLOW_TRACKING_URI=sqlite:///file:some.db?mode=ro&uri=true -> give the path of its file
+MLFLOW_TRACKING_URI=sqlite:///foreign.db -> MLFLOW_TRACKING_URI
 MLFLOW_TRACKING_URI=sqlite:///nothing -> MLFLOW_TRACKING_URI
 MLFLOW_TRACKING_URI=sqlite:////proc/none/mlflow.db -> MLFLOW_TRACKING_URI
 MLFLOW_TRACKING_URI=sqlite:///notes.txt/mlflow.db -> MLFLOW_TRACKING_URI must name a folder

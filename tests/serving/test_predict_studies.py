@@ -149,6 +149,14 @@ def test_no_answer_is_written_where_studies_lie(volumes, lgg, tmp_path, overwrit
     assert {path: path.stat().st_mtime_ns for path in cohort.rglob("*")} == before
 
 
+@pytest.mark.parametrize("place", [".", "answers"])
+def test_no_answer_is_written_among_the_files_of_what_is_read(lgg, tmp_path, place):
+    case = shutil.copytree(next(path for path in sorted(lgg.iterdir()) if path.is_dir()), tmp_path / "case")
+    with pytest.raises(UserError, match="--out must not be in the study's folder"):
+        predict_studies("nowhere", [case], case / place, say=quiet)
+    assert all(path.is_file() for path in case.iterdir())
+
+
 def test_slices_are_replaced_as_volumes_are(model, lgg, tmp_path):
     case = next(path for path in sorted(lgg.iterdir()) if path.is_dir())
     for overwrite in (False, True):
@@ -170,8 +178,8 @@ def test_a_study_that_cannot_be_read_does_not_stop_the_others(volumes, tmp_path,
         "empty": True,
         "broken_flair": True,
     }
-    with pytest.raises(UserError):
-        predict_studies(model, [broken], tmp_path / "out", say=quiet)
+    with pytest.raises(UserError, match="broken_flair"):  # a lone one is read before any model is looked for
+        predict_studies("nowhere", [broken], tmp_path / "out", say=quiet)
     words = ["predict", model, str(broken), str(studies[0]), "--out", str(tmp_path / "other"), "--json"]
     with pytest.raises(SystemExit) as end:
         app(words, standalone_mode=False)

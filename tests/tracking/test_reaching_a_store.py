@@ -2,6 +2,7 @@
 
 import datetime
 import http.server
+import socket
 import ssl
 import threading
 
@@ -52,6 +53,17 @@ def test_a_healthy_server_whose_database_is_away_does_not_answer(server, monkeyp
     if not there:
         with pytest.raises(UserError, match=f"it answers with {status}; its database may be away"):
             check_address(uri, patience_s=0)
+
+
+def test_a_database_that_takes_the_connection_and_says_nothing_is_waited_for_once():
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        with pytest.raises(UserError, match="connection timeout expired"):
+            check_address(f"postgresql+psycopg://127.0.0.1:{mute.getsockname()[1]}/db", patience_s=0)
+        mute.setblocking(False)
+        for _ in ("is anybody there", "the driver"):
+            mute.accept()
+        with pytest.raises(BlockingIOError):
+            mute.accept()
 
 
 def test_a_call_outlasts_a_store_that_is_away_and_its_own_mistakes_are_told(server, monkeypatch):

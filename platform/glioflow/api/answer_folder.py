@@ -11,10 +11,10 @@ from typing import Any, TypedDict
 
 from glioflow import atomic
 from glioflow.api.answer import Answer
-from glioflow.api.inputs import print_progress
+from glioflow.api.inputs import check_beside, print_progress
 from glioflow.api.model import Model, load
 from glioflow.api.results import Result
-from glioflow.api.studies import name_of_zip, read_any_study
+from glioflow.api.studies import OpenedStudy, name_of_zip, read_any_study
 from glioflow.bundle.answer import FeaturesJson, SurvivalJson, Uncertainty
 from glioflow.bundle.prediction import Tumor
 from glioflow.data.formats.file_roles import is_mask_name
@@ -116,23 +116,26 @@ def predict_studies(
         UserError: If a path does not exist, an answer exists, or the model or the only study cannot be read.
     """
     out = Path(out)
-    atomic.check_folder(out, "--out")
+    for path in studies:
+        check_beside(out, "--out", path, of="study")
     chosen = parse_choices(channels)
     done = PredictedStudies()
     waiting = _named(_list_all([Path(study) for study in studies], done))
     for study in waiting:
         _check_free(out / study.name, study, overwrite=overwrite)
-    if len(waiting) == 1 and waiting[0].cohort is not None:
-        waiting[0].cohort.with_channels(chosen)
+    if not waiting:
+        return done
+    alone = len(waiting) + len(done.failed) == 1
+    read_first = _read(waiting[0], chosen) if alone else None  # which costs less than to load a model in vain
     loaded = load(model)
     for count, study in enumerate(waiting, start=1):
         try:
-            answer = _predict(loaded, study, chosen)
+            answer = _predict(loaded, study, read_first or _read(study, chosen))
             done.studies.append(_write(answer, out / answer.case.id))
         except Exception as error:
             if isinstance(error, GlioflowError) and not isinstance(error, UserError):
                 raise  # an endpoint that is away, or a full disk
-            if len(waiting) + len(done.failed) == 1:
+            if alone:
                 raise
             done.failed.append(_failed(study.label, error))
             say(f"{study.label} failed: {done.failed[-1]['error']}", count / len(waiting))
@@ -211,13 +214,15 @@ def _check_free(folder: Path, study: _Waiting, *, overwrite: bool) -> None:
         raise UserError(rule, hint="give --overwrite to replace it, or another --out")
 
 
-def _predict(model: Model, study: _Waiting, chosen: Mapping[str, str]) -> Answer:
+def _read(study: _Waiting, chosen: Mapping[str, str]) -> OpenedStudy:
     if study.cohort is None or study.case is None:
-        opened = read_any_study(study.path, chosen=chosen)
-        answer = model.predict(replace(opened.case, id=study.name))
-        return replace(answer, _files=opened.folder)  # which stays until the answer is written
-    case = study.cohort.with_channels(chosen).read_files(study.case)
-    return model.predict(replace(case, id=study.name))
+        return read_any_study(study.path, chosen=chosen)
+    return OpenedStudy(study.cohort.with_channels(chosen).read_files(study.case))
+
+
+def _predict(model: Model, study: _Waiting, opened: OpenedStudy) -> Answer:
+    answer = model.predict(replace(opened.case, id=study.name))
+    return replace(answer, _files=opened.folder)  # which stays until the answer is written
 
 
 def _failed(study: str, error: Exception) -> FailedStudy:

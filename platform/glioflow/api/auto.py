@@ -22,6 +22,7 @@ from glioflow.errors import UserError
 from glioflow.progress import Say
 from glioflow.reports.numbers import duration, interval, number
 from glioflow.reports.tables import Table
+from glioflow.tracking import Tracking
 
 Stage = Callable[[stages.Work], Outcome]
 # In order; what a stage came to lies under its name in the state's file.
@@ -129,6 +130,7 @@ def auto(
     check_home()
     folder = _folder_of(cohort)
     state = _state(folder, hours, name, resume)
+    Tracking()  # which refuses a store that is away, before the first stage
     with holding(state.folder, f"auto {state.name}"), cluster.ending():
         try:
             go_through(state, say)

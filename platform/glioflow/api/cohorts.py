@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from glioflow import cluster
-from glioflow.api.inputs import Overrides, print_progress, read_experiment
+from glioflow.api.inputs import Overrides, check_beside, print_progress, read_experiment
 from glioflow.api.results import Result
-from glioflow.atomic import check_folder
 from glioflow.cluster.remote_home import check_home
 from glioflow.cluster.storage import is_uri, prepared_home
 from glioflow.config import Experiment
@@ -114,7 +113,6 @@ def synthesize(
     """
     if kind not in ("lgg", "brats", *EXAMPLES):
         raise unknown_name("cohort to synthesize", kind, ["lgg", "brats", *EXAMPLES])
-    check_folder(Path(out).absolute().parent, "OUT")
     number = 12 if patients is None else patients
     if kind in EXAMPLES:
         persons, cases = synthesize_layout(kind, Path(out), patients=patients, seed=seed, size=size or 32)
@@ -193,7 +191,7 @@ def prepare(
         check_home()
         check_store(str(out))
     else:
-        check_folder(Path(out), "OUT")
+        check_beside(out, "OUT", source)
     with cluster.ending():
         cohort = open_cohort(_original_files(source), skip_incomplete=skip_incomplete).with_channels(chosen)
         if is_uri(out):
@@ -231,9 +229,7 @@ def describe(
         UserError: If a case cannot be read; `check` lists every problem.
     """
     steps = None if experiment is None else read_experiment(experiment, overrides).preprocess
-    check_folder(Path(out), "--out")
-    if Path(source).resolve() in (Path(out).resolve(), *Path(out).resolve().parents):
-        raise UserError("--out must not be in the cohort's folder", out, hint="give another folder")
+    check_beside(out, "--out", source)
     with cluster.ending():
         done = cohort_page.describe(_original_files(source), Path(out), steps=steps, map_cases=_map_cases(say))
     return DescribeResult(**vars(done))

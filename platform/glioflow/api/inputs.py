@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from glioflow.atomic import check_folder
+from glioflow.cluster.storage import is_uri
 from glioflow.config import Experiment, load_experiment
 from glioflow.config.experiment import override_texts
 from glioflow.errors import UserError
@@ -53,6 +55,24 @@ def override_list(overrides: Overrides) -> list[str]:
     if isinstance(overrides, Mapping):
         return [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
     return [overrides] if isinstance(overrides, str) else list(overrides)
+
+
+def check_beside(folder: str | Path, name: str, source: str | Path | None, *, of: str = "cohort") -> None:
+    """Refuse a folder in which nothing can be written, or whose files would be read as those of a cohort or study.
+
+    Args:
+        folder: It need not exist.
+        name: What the user calls it, such as `--out`.
+        source: What is read; a folder, to matter here.
+        of: What that is.
+
+    Raises:
+        UserError: As `check_folder`, or if `folder` is `source` or lies in it.
+    """
+    check_folder(Path(folder), name)
+    within = Path(os.path.realpath(folder))
+    if source is not None and not is_uri(source) and Path(os.path.realpath(source)) in (within, *within.parents):
+        raise UserError(f"{name} must not be in the {of}'s folder", folder, hint="give another folder")
 
 
 def run_of(run: Any) -> str:

@@ -1,5 +1,6 @@
 """Plans: an experiment file for a cohort, with the reason of every choice."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -72,10 +73,10 @@ def plan(
         say: Called with each line of progress.
 
     Raises:
-        UserError: If the cohort has no masks, `out` exists, or `minutes` is not above 0.
+        UserError: If the cohort has no masks, `out` exists, or `minutes` is not a finite number above 0.
     """
-    if not minutes > 0:
-        raise UserError("the minutes of a training must be above 0", minutes)
+    if not 0 < minutes < math.inf:
+        raise UserError("the minutes of a training must be a finite number above 0", minutes)
     if name is not None:
         override(Experiment(), {"name": name})
     path = None if out is None else Path(out)

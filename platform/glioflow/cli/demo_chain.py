@@ -23,6 +23,7 @@ from glioflow.reports.numbers import short
 from glioflow.runs.launch import open_setting
 from glioflow.serving.ports import free_port
 from glioflow.serving.server import serving
+from glioflow.tracking import Tracking
 
 PATIENTS, SIZE, SLICES = 20, 96, (14, 22)
 
@@ -54,6 +55,7 @@ def run_chain(data: Path | None, say: Say) -> tuple[list[JsonObject], AnswerJson
         raise UserError(f"{data} does not exist", data, hint="give the folder of an LGG cohort")
     if data is not None:
         open_cohort(data)
+    Tracking()  # which refuses a store that is away, before anything is written
     say(f"GlioFlow's demo: from a cohort to a served answer, in a few minutes; everything goes to {home()}")
     steps, experiment = _Steps(), _experiment_file()
     # Not while Ray starts: it forks this process, which waits for ever if NumPy multiplies in another thread.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from glioflow.atomic import check_folder, new_folder
+from glioflow.atomic import check_new_folder, new_folder
 from glioflow.errors import UserError, one_line, unknown_name
 
 Fetch = Callable[[str], str | Path]
@@ -106,10 +106,8 @@ def download(name: str, out: Path, *, fetch: Fetch | None = None) -> Path:
     if wanted.by == "page":
         hint = f"read its terms at {wanted.address}, download it there, unpack it, and give its folder to glioflow"
         raise UserError(f"{name} must be downloaded by hand, from its page", hint=hint)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is not a new or empty folder", out, hint="choose another folder")
+    check_new_folder(out, "OUT")
     parent = out.absolute().parent
-    check_folder(parent, "OUT")
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent, prefix=".download-") as scratch:
         try:

@@ -4,17 +4,28 @@ MLflow's own store retries an unreachable database for two minutes, with a trace
 """
 
 import contextlib
+import os
 import socket
 import sqlite3
 import ssl
 import time
 from pathlib import Path
 
+from glioflow.atomic import check_folder
 from glioflow.cluster.logins import without_password
 from glioflow.errors import UserError, causes_of
 
 _DATABASES = ("postgresql", "mysql", "mssql")
 _CONNECT_S = 3.0
+# What keeps a driver from waiting for minutes for one that takes the connection and says nothing.
+_TIMEOUTS = {
+    "psycopg": {"connect_timeout": 3},
+    "psycopg2": {"connect_timeout": 3},
+    "mysqldb": {"connect_timeout": 3, "read_timeout": 3},
+    "pymysql": {"connect_timeout": 3, "read_timeout": 3},
+    "pymssql": {"login_timeout": 3},
+    "pyodbc": {"timeout": 3},
+}
 _ANSWER_S = 5
 _SERVER_ERROR = 500
 _SEARCH = "/api/2.0/mlflow/experiments/search"
@@ -88,9 +99,18 @@ def _ask_server(uri: str) -> str | None:
 def _ask_sqlite(uri: str) -> str | None:
     if ":memory:" in uri or "mode=memory" in uri:
         return "a database in memory is seen by no other process"
+    if uri.partition(":")[0].lower() not in ("sqlite", "sqlite+pysqlite"):
+        return "MLflow reaches SQLite by Python's own driver alone; leave out what is behind the '+'"
     path = Path(uri.partition(":///")[2].partition("?")[0])
-    if not path.exists():  # will be created
+    if path.parts[:1] and path.parts[0].startswith("file:"):
+        return "give the path of its file, not SQLite's own URI of it"
+    try:
+        path.stat()
+    except FileNotFoundError:  # is made, where a link leads if it is one
+        check_folder(Path(os.path.realpath(path)).parent, "MLFLOW_TRACKING_URI")
         return None
+    except OSError as error:
+        return str(error.strerror)
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=_CONNECT_S)) as connection:
             connection.execute("PRAGMA schema_version")
@@ -105,7 +125,7 @@ def _ask_database(uri: str) -> str | None:
 
     try:
         url = make_url(uri)
-        engine = create_engine(url)
+        engine = create_engine(url, connect_args=_TIMEOUTS.get(url.get_driver_name(), {}))
         if url.host:
             port = url.port or {"postgresql": 5432, "mysql": 3306, "mssql": 1433}[url.get_backend_name()]
             socket.create_connection((url.host, port), timeout=_CONNECT_S).close()

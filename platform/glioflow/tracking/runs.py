@@ -28,6 +28,11 @@ _MOST_AT_ONCE = (800, 100, 100)
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 
+def _let_mlflow_log(level: int) -> None:
+    for name in ("alembic", "mlflow", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(level)
+
+
 class Runs(Artifacts):
     """A tracking server or database, with its operations on runs."""
 
@@ -59,9 +64,8 @@ class Runs(Artifacts):
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
-        for name in ("alembic", "mlflow", "mlflow.store.db.utils"):  # importing mlflow sets its own level
-            logging.getLogger(name).setLevel(logging.WARNING)
-        self._experiments: dict[str, str] = {}  # ids by name
+        _let_mlflow_log(logging.CRITICAL)  # what goes wrong here becomes one line; importing mlflow sets its own level
+        self._experiments: dict[str, str] = {}  # ids by name, as others know them
         try:
             super().__init__(MlflowClient(self.uri), self.uri)
             if ask:
@@ -70,6 +74,8 @@ class Runs(Artifacts):
             rule = "MLFLOW_TRACKING_URI must name a reachable store"
             hint = "look at the store's log; its version may be another than that of the installed MLflow"
             raise UserError(rule, f"{self.shown}: {first_line(error)}", hint=hint) from None
+        finally:
+            _let_mlflow_log(logging.WARNING)
 
     @property
     def shown(self) -> str:

@@ -1,8 +1,8 @@
 """Settings of training in an experiment."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from glioflow.data.batches.settings import SamplingSettings
 
@@ -56,9 +56,9 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     epochs: int = Field(default=10, ge=1, le=1_000_000)
-    steps_per_epoch: int | None = Field(default=None, ge=1)
-    batch_size: PositiveInt | Literal["auto"] = 16
-    learning_rate: float = Field(default=1e-3, gt=0)
+    steps_per_epoch: int | None = Field(default=None, ge=1, le=1_000_000)
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] | Literal["auto"] = 16
+    learning_rate: float = Field(default=1e-3, gt=0, le=1000)
     weight_decay: float = Field(default=1e-4, ge=0)
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     schedule: Literal["cosine", "constant", "one_cycle", "polynomial"] = "cosine"

@@ -18,7 +18,7 @@ from glioflow.data.checks.comparisons import (
 from glioflow.data.formats import lgg, nnunet
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.file_roles import DECLARED
-from glioflow.data.formats.junk import find_junk, packed_files
+from glioflow.data.formats.junk import find_beside
 from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.study import open_source
@@ -179,9 +179,10 @@ def _joined(cohort: Cohort) -> list[str]:
 
 def _left_lying(path: Path) -> list[str]:
     """Report, once, the files of other programs and the archives among the files."""
+    junk, packed = find_beside(path)
     kinds = {
-        "left out, since other programs made them": list(find_junk(path)) if path.is_dir() else [],
-        "left out, since they are packed: unpack them if they hold cases": packed_files(path),
+        "left out, since other programs made them": junk,
+        "left out, since they are packed: unpack them if they hold cases": packed,
     }
     return [
         f"{why}: {', '.join(files[:_SHOWN])}{f' and {len(files) - _SHOWN} more' if len(files) > _SHOWN else ''}"

@@ -30,6 +30,9 @@ from glioflow.data.preprocessing.pipeline import Step, preprocess, rename_labels
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 
+# Where the cases lie in the folder of a prepared cohort.
+_CASES = "cases"
+
 
 @dataclass(frozen=True)
 class Job:
@@ -180,6 +183,8 @@ def _check_out(cohort: Cohort, out: Path) -> None:
         raise UserError(f"{out} is a file, and a prepared cohort is a folder", out, hint=hint)
     if out.resolve() == cohort.path.resolve():
         raise UserError(f"{out} is the raw cohort itself", out, hint=hint)
+    if out.is_dir() and not (out / _CASES).is_dir() and any(out.iterdir()):
+        raise UserError(f"{out} must be new or hold prepared cases, but it holds other files", out, hint=hint)
 
 
 def _prepare_cases(
@@ -242,7 +247,7 @@ def _prepare_case(job: Job) -> CaseRecord:
     cv2.setNumThreads(1)
     reading = " ".join((job.reading, *job.channels)) if job.channels else job.reading
     name = f"{job.case.id}-{fingerprint_of({job.case.id: job.digest}, job.steps, reading)[:12]}"
-    folder = job.out / "cases" / name
+    folder = job.out / _CASES / name
     if not folder.is_dir():
         with atomic.new_folder(folder) as working:
             _write_case(job, f"cases/{name}", working)

@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from glioflow.atomic import new_folder, write_text
+from glioflow.atomic import check_new_folder, new_folder, write_text
 from glioflow.data.synthetic import clinical
 from glioflow.data.synthetic.phantom import BRIGHTNESS, draw_phantom, render, smooth_noise
 from glioflow.errors import UserError
@@ -162,8 +162,7 @@ def _write_table(path: Path, columns: Iterable[str], rows: list[list[str]]) -> N
 
 
 def _check(out: Path, patients: int, size: int, slices: tuple[int, int]) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is not a new or empty folder", out, hint="choose another folder")
+    check_new_folder(out, "OUT")
     for name, value, low, high in (
         ("patients", patients, 1, 9000),
         ("size", size, 32, 1024),

@@ -9,11 +9,11 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from glioflow.atomic import new_folder
+from glioflow.atomic import check_new_folder, new_folder
 from glioflow.data.formats.brats import CHANNELS
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.synthetic.phantom import TumorPlan, draw_phantom, render, smooth_noise
-from glioflow.errors import UserError, unknown_name
+from glioflow.errors import unknown_name
 
 SLICES = 12
 # Numbers of the labels of a drawn tumor (1 core, 2 edema, 4 enhancing) in a scheme; every second part of the
@@ -193,8 +193,7 @@ def synthesize_layout(
     """
     if name not in EXAMPLES:
         raise unknown_name("data set to synthesize", name, EXAMPLES)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is not a new or empty folder", out, hint="choose another folder")
+    check_new_folder(out, "OUT")
     example = EXAMPLES[name]
     cases = example.cases if patients is None else _numbered(example.cases[0]["case"], patients)
     with new_folder(out) as folder:
