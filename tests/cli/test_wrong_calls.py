@@ -84,7 +84,7 @@ def call(place, lgg, monkeypatch, capfd):
     monkeypatch.setattr(connection, "_start", lambda *_: pytest.fail("Ray was started"))
 
     def run(*words):
-        known = {"COHORT": str(lgg), "CASE": str(case), "CSV": str(lgg / "data.csv"), "COHORT/new": str(lgg / "new")}
+        known = {"COHORT": str(lgg), "CASE": str(case), "CSV": str(lgg / "data.csv")}
         monkeypatch.setattr(sys, "argv", ["glioflow", *(known.get(word, word) for word in words)])
         capfd.readouterr()
         began = time.perf_counter()
@@ -325,7 +325,6 @@ predict starter CASE --out CASE -> --out must not be in the study's folder
 predict starter loop --out out -> loop
 predict glioma four.nii.gz --out out -> three dimensions
 data prepare COHORT cohort -> must be new or hold prepared cases
-data prepare COHORT COHORT/new -> OUT must not be in the cohort's folder
 data synthesize lgg loop -> a broken link
 data synthesize upenn-gbm loop -> a broken link
 tarin -> Did you mean 'train'

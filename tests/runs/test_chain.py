@@ -14,7 +14,7 @@ from glioflow.runs.crossval.run import OUT_OF_FOLD
 from glioflow.tracking import BUNDLE, Tracking
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1000)]
 
 
 @pytest.fixture(scope="module")

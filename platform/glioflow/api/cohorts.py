@@ -9,6 +9,7 @@ from typing import Any
 from glioflow import cluster
 from glioflow.api.inputs import Overrides, check_beside, print_progress, read_experiment
 from glioflow.api.results import Result
+from glioflow.atomic import check_folder
 from glioflow.cluster.remote_home import check_home
 from glioflow.cluster.storage import is_uri, prepared_home
 from glioflow.config import Experiment
@@ -191,7 +192,7 @@ def prepare(
         check_home()
         check_store(str(out))
     else:
-        check_beside(out, "OUT", source)
+        check_folder(Path(out), "OUT")
     with cluster.ending():
         cohort = open_cohort(_original_files(source), skip_incomplete=skip_incomplete).with_channels(chosen)
         if is_uri(out):
