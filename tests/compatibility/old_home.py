@@ -36,7 +36,7 @@ split: {method: counts, counts: [5, 2, 3]}
 model: {architecture: buda-unet, options: {features: [8, 16, 16]}}
 training:
   epochs: 3
-  steps_per_epoch: 100
+  steps_per_epoch: 400
   batch_size: 8
   learning_rate: 4.0e-3
   ema: 0.9

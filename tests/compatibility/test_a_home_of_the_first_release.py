@@ -117,7 +117,8 @@ def test_a_killed_search_goes_on_with_its_open_trial_and_to_more_trials(old: Old
     words = ("search", old.experiment, "--data", old.cohort, *TRIALS)
     done = now.answer(*words, "--resume", SEARCH, "--trials", "3")
     assert (done["name"], done["num_trials"]) == (SEARCH, 3)
-    assert old_home.trials(old.home) == [("COMPLETE", 6)] * 3
+    # Of the open trial, an epoch that ended in the moment of the kill has its checkpoint and never reached the study.
+    assert old_home.trials(old.home) in ([("COMPLETE", 6), ("COMPLETE", num), ("COMPLETE", 6)] for num in (5, 6))
     after = trial_runs(old, SEARCH)
     assert {run.info.status for run in after.values()} == {"FINISHED"}
     assert {key: run.info.run_id for key, run in after.items() if key in first} == {
