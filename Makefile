@@ -39,9 +39,9 @@ lint: setup
 docs: setup ## into docs/_build/html; every warning is an error
 	$(BIN)/python -m sphinx -q -W -b html -d docs/_build/doctrees docs docs/_build/html
 
-# Ray's tests wait more than they compute, so the others run beside them, in processes that start no Ray.
-test: lint docs
-	@$(MAKE) --no-print-directory --jobs=2 test-on-ray test-alone
+# Two at a time. Ray's tests wait more than they compute, so the others run beside them, in processes that start no Ray.
+test: setup
+	@$(MAKE) --no-print-directory --jobs=2 lint docs test-on-ray test-alone
 
 test-on-ray: setup
 	$(BIN)/python -m pytest --numprocesses=2 --max-worker-restart=0 --dist=loadfile --durations=10 \
