@@ -11,6 +11,7 @@ from glioflow.reports import figures
 from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.reports.films import MAX_FRAMES, film
 from glioflow.reports.numbers import duration, interval, number, percent, ranges, short
+from glioflow.reports.tables import Table, tables_to_html
 
 
 def volume(slices=40, size=64):
@@ -144,3 +145,10 @@ def test_the_distribution_of_dice_has_a_bar_for_each_patient_and_lines_at_mean_a
 )
 def test_numbers_are_written_for_people(text, expected):
     assert text == expected
+
+
+def test_a_table_without_rows_shows_its_title_alone():
+    shown = tables_to_html([Table("12 numbers compared, all equal", ["what", "before"], []), Table("", ["what"], [])])
+    assert "<p>12 numbers compared, all equal</p>" in shown
+    assert "<table" not in shown
+    assert "before" not in shown

@@ -100,6 +100,16 @@ def test_a_handful_of_events_never_beats_anything_however_clear_it_looks(make_ta
         found = evaluate_stage(table, SurvivalSettings(task="death01", **QUICK))
         assert all(one.low > 0 for one in found.differences.values())
         assert found.beats_baselines is claimed
+        verdict = "does not clearly beat its baselines (a claim needs 10 events; there are 8)"
+        assert (verdict in found.warnings) is not claimed
+
+
+def test_only_the_baselines_that_are_not_beaten_are_named(make_table):
+    found = evaluate_stage(make_table(100, age=2), SurvivalSettings(task="death01", shape_features=(), **QUICK))
+    assert found.differences["majority"].low > 0
+    (verdict,) = (warning for warning in found.warnings if "does not clearly beat" in warning)
+    assert "age_only" in verdict
+    assert "majority" not in verdict
 
 
 def test_the_baseline_of_most_ranks_nobody(make_table):

@@ -81,7 +81,8 @@ class AssociationResult(Association, Result):
         title = f"Fisher's exact test, {self.num_hypotheses} hypotheses; published on 110 patients"
         tests = Table(title, keys, [[getattr(test, key) for key in keys] for test in self.tests])
         head = ["score", "class", "patients", "area (95 %)", "published"]
-        return [tests, Table("one class against the rest", head, [_auc_row(auc) for auc in self.aucs])]
+        areas = [_auc_row(auc) for auc in self.aucs]
+        return [tests, *([Table("one class against the rest", head, areas)] if areas else [])]
 
 
 def _auc_row(auc: Auc) -> list[object]:
@@ -140,10 +141,9 @@ class SurvivalResult(Result):
         ]
 
     def notes(self) -> list[str]:
-        """Return the test, the verdict and the warnings."""
+        """Return the test, the verdict and the warnings, one of which says which baselines are not beaten."""
         test = [] if self.p_value is None else [f"permutation test: p = {self.p_value:.3g}"]
-        verdict = "beats its baselines" if self.beats_baselines else "does not clearly beat its baselines"
-        return [*test, verdict, *self.warnings]
+        return [*test, *(["beats its baselines"] if self.beats_baselines else []), *self.warnings]
 
 
 def _value(estimate: Interval | None) -> float | None:

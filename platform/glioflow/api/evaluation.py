@@ -112,6 +112,7 @@ class ComparisonResult(Result):
         return [
             Table(title, head, [_difference(name, values) for name, values in differences.items()])
             for title, differences in (("metrics", self.metrics), ("institutions, by Dice", self.per_institution))
+            if differences
         ]
 
     def notes(self) -> list[str]:

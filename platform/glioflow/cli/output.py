@@ -184,8 +184,10 @@ def print_result(result: "Result", as_json: bool) -> None:
 
     def show() -> None:
         for each in result.tables():
-            if each.title or each.rows:
+            if each.rows:
                 table(each.title, each.head, each.rows)
+            elif each.title:
+                print_line(each.title)
         for note in result.notes():
             print_line(note)
 

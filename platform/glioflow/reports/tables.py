@@ -10,7 +10,10 @@ from glioflow.reports.numbers import short
 
 @dataclass(frozen=True)
 class Table:
-    """A table; its title may be empty, and so may its head if no column has a name."""
+    """A table; its title may be empty, and so may its head if no column has a name.
+
+    Without rows, only the title is shown, as a sentence.
+    """
 
     title: str
     head: Sequence[str]
@@ -24,7 +27,11 @@ def cell_text(value: object) -> str:
 
 def tables_to_html(tables: Sequence[Table], notes: Sequence[str] = ()) -> str:
     """Return tables, with remarks below, as HTML for a notebook; every text is escaped."""
-    parts = [_table(table) for table in tables if table.rows]
+    parts = [
+        _table(table) if table.rows else f"<p>{escape(table.title)}</p>"
+        for table in tables
+        if table.rows or table.title
+    ]
     parts += [f"<p>{escape(note)}</p>" for note in notes]
     return f'<div style="overflow-x:auto">{"".join(parts)}</div>'
 

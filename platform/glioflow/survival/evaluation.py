@@ -72,7 +72,7 @@ def evaluate_stage(table: "pd.DataFrame", settings: SurvivalSettings) -> Surviva
         p_value=_permutation_test(rows, outcome, learners["model"], settings),
         risk_groups=compare_risk_groups(outcome, risk) if outcome.family == "time" else None,
         out_of_fold=dict(zip(map(str, rows.index), risk.tolist(), strict=True)),
-        warnings=_warnings(outcome, settings, beats, list(differences)),
+        warnings=_warnings(outcome, settings, beats, differences),
     )
 
 
@@ -201,7 +201,7 @@ def _fewest(outcome: Outcome) -> int:
     return min(events, len(outcome.event) - events) if outcome.family == "binary" else events
 
 
-def _warnings(outcome: Outcome, settings: SurvivalSettings, beats: bool, baselines: list[str]) -> list[str]:
+def _warnings(outcome: Outcome, settings: SurvivalSettings, beats: bool, differences: dict[str, Interval]) -> list[str]:
     fewer = _fewest(outcome)
     inputs = len(settings.shape_features) + len(settings.clinical)
     warnings = []
@@ -215,8 +215,10 @@ def _warnings(outcome: Outcome, settings: SurvivalSettings, beats: bool, baselin
     if not settings.primary:
         warnings.append("exploratory: not the model that was fixed beforehand")
     if not beats:
-        warnings.append(f"does not clearly beat its baselines ({', '.join(baselines)})")
-    missing = [name for name in ("age_only", "institution_only") if name not in baselines]
+        level = [name for name, one in differences.items() if one.low is None or one.low <= 0]
+        reason = ", ".join(level) or f"a claim needs {_FEW_EVENTS} events; there are {fewer}"
+        warnings.append(f"does not clearly beat its baselines ({reason})")
+    missing = [name for name in ("age_only", "institution_only") if name not in differences]
     if missing:
         warnings.append(f"the table has no column for the baselines {', '.join(missing)}")
     return warnings
