@@ -34,6 +34,7 @@ from glioflow.runs.train import test_patients as training
 from glioflow.runs.train.training import train_plan
 from glioflow.runs.train.worker import Worker
 from glioflow.tracking import BUNDLE, RunWriter, Tracking
+from glioflow.tracking.lease import LEASE, LEASED_BY, lease_tags
 from glioflow.tracking.run import begin_run
 from glioflow.tracking.spool import run_folder
 
@@ -314,11 +315,36 @@ def test_tunes_files_stay_where_another_search_of_the_name_is_finished(start, ho
     assert (home / "searches" / "one" / "tune").is_dir()
 
 
-def test_a_version_of_any_name_keeps_the_bundle_of_its_trial(start, tracking, home):
+@pytest.mark.usefixtures("shared")
+def test_a_run_that_somebody_logged_below_this_homes_search_keeps_its_artifacts(start, tracking, home):
+    search = start("search", search="one")
+    begun_here(home, search)
+    start("trial", parent=search, dice=0.9)
+    theirs = tracking.start("their own", "a look at the trials", tags={}, parent=search)
+    tracking.log_text(theirs, f"{BUNDLE}/notes.txt", "mine")
+    tracking.finish(theirs)
+    collect(keep=1)
+    assert tracking.has_artifact(theirs, BUNDLE)
+
+
+def test_of_a_shared_store_only_this_homes_abandoned_runs_are_closed(start, tracking, home, shared, monkeypatch):
+    mine, theirs, old = (start(status="RUNNING") for _ in range(3))
+    for run_id, by in ((mine, lease_tags()[LEASED_BY]), (theirs, "/their/home (0123456789ab)"), (old, "")):
+        tracking.set_tags(run_id, {LEASE: "1", **({LEASED_BY: by} if by else {})})
+    shutil.copytree(home, home.with_name("moved"))
+    monkeypatch.setenv("GLIOFLOW_HOME", str(home.with_name("moved")))
+    collect()
+    assert [tracking.run(run_id).info.status for run_id in (mine, theirs, old)] == ["KILLED", "RUNNING", "RUNNING"]
+
+
+@pytest.mark.parametrize("by_run", [True, False])
+def test_a_version_of_any_name_keeps_the_bundle_of_its_trial(start, tracking, home, by_run):
     search = start("search", search="one")
     _best, worse = (start("trial", parent=search, dice=dice) for dice in (0.9, 0.1))
+    source = f"{tracking.run(worse).info.artifact_uri}/bundle"
     tracking.client.create_registered_model("Team A classifier")
-    tracking.client.create_model_version("Team A classifier", f"runs:/{worse}/bundle", worse, await_creation_for=0)
+    known = worse if by_run else None
+    tracking.client.create_model_version("Team A classifier", source, known, await_creation_for=0)
     shutil.rmtree(home / "runs")
     assert collect(keep=1) == []
     assert tracking.has_artifact(worse, BUNDLE)

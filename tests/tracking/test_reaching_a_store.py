@@ -1,8 +1,11 @@
 """Whether a store answers: with its database, through its own certificate authority, and all pages of it."""
 
+import contextlib
 import datetime
 import http.server
+import shutil
 import socket
+import sqlite3
 import ssl
 import threading
 
@@ -13,19 +16,21 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from glioflow.errors import UserError
+from glioflow.tracking import Tracking, addresses
 from glioflow.tracking import runs as module
 from glioflow.tracking.addresses import answers, check_address
 from glioflow.tracking.outage import StoreAway, outlasting
+from glioflow.tracking.runs import Runs
 
 
 class Answering(http.server.BaseHTTPRequestHandler):
-    status = 200
+    status, text = 200, "{}"
 
     def do_GET(self):
         self.send_response(200 if self.path == "/health" else self.status)
-        self.send_header("Content-Length", "2")
+        self.send_header("Content-Length", str(len(self.text)))
         self.end_headers()
-        self.wfile.write(b"{}")
+        self.wfile.write(self.text.encode())
 
     def log_message(self, *_):
         pass
@@ -53,6 +58,64 @@ def test_a_healthy_server_whose_database_is_away_does_not_answer(server, monkeyp
     if not there:
         with pytest.raises(UserError, match=f"it answers with {status}; its database may be away"):
             check_address(uri, patience_s=0)
+
+
+PAGE = "<!DOCTYPE html><html><body>Welcome</body></html>"
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "told"),
+    [
+        (200, PAGE, "must name an MLflow server; got .* answers with 200 and a web page; give the address"),
+        (200, "[1]", "must name an MLflow server; got .* answers with 200 and \\[1\\]; "),
+        (404, PAGE, "must name an MLflow server; got .* answers with 404 and a web page; "),
+        (401, PAGE, "accepts the login; .* 401 and a web page; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASS"),
+        (403, "Invalid Host header", "accepts the login; .* 403 and Invalid Host header; set MLFLOW_TRACKING_USERNAME"),
+        (429, "", "must name a reachable store; .*: it answers with 429, since it gets too many requests"),
+    ],
+)
+def test_what_answers_as_no_mlflow_does_or_refuses_the_login_is_told_at_once(server, monkeypatch, status, text, told):
+    monkeypatch.setattr(Answering, "status", status)
+    monkeypatch.setattr(Answering, "text", text)
+    uri = f"http://me:hush@127.0.0.1:{serve(server)}"
+    with pytest.raises(UserError, match=told) as caught:
+        Runs(uri)
+    assert "hush" not in str(caught.value)
+
+
+def out_of_date(path):
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'ffff12345678'")
+
+
+def rotten(path):
+    content = bytearray(path.read_bytes())
+    content[8192:] = bytes(len(content) - 8192)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [(out_of_date, "schema .found version ffff12345678.*install the version of MLflow"), (rotten, "from a copy")],
+)
+@pytest.mark.usefixtures("tracking")
+def test_a_database_that_mlflow_cannot_read_is_one_line(home, tmp_path, spoil, told):
+    spoiled = tmp_path / "spoiled.db"  # MLflow keeps what it opened, by address
+    spoil(shutil.copyfile(home / "mlflow.db", spoiled))
+    with pytest.raises(UserError, match=f"must name a store that MLflow can read; got sqlite:///.*{told}"):
+        Runs(f"sqlite:///{spoiled}")
+
+
+def test_a_database_that_cannot_be_written_is_read_and_gets_no_new_run_or_version(tracking, home, monkeypatch):
+    monkeypatch.setattr(addresses.os, "access", lambda path, *_: path != home / "mlflow.db")  # root may write anywhere
+    assert Tracking().every_run() == []
+    for write in (
+        lambda: tracking.start("some", "run", tags={}),
+        lambda: tracking.register("glioma", "f" * 32, home, tags={}),
+        lambda: tracking.set_alias("glioma", "champion", 1),
+    ):
+        with pytest.raises(UserError, match=r"must be writable for a new run or version; got .*mlflow\.db"):
+            write()
 
 
 def test_a_database_that_takes_the_connection_and_says_nothing_is_waited_for_once():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from glioflow import atomic
 from glioflow.cluster.storage import home
-from glioflow.errors import DiskFull, RunFailed, StoreFailed, UserError, causes_of, is_disk_full, space_of
+from glioflow.errors import DiskFull, RunFailed, StoreFailed, UserError, causes_of, first_line, is_disk_full, space_of
 from glioflow.progress import FIRST_S, Say
 from glioflow.reports.tables import cell_text
 
@@ -37,6 +37,8 @@ _UNUSABLE_PATH = (
     errno.ELOOP,
 )
 
+# Libraries whose errors come from the tracking store; neither is imported for this.
+_STORE = ("mlflow", "sqlalchemy")
 # Where `answer` writes within `one_line_errors`, which keeps stdout from everybody else.
 _STDOUT: ContextVar[TextIO | None] = ContextVar("stdout", default=None)
 
@@ -68,6 +70,8 @@ def one_line_errors() -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in _UNUSABLE_PATH and error.filename is not None:
             reason = str(error.strerror).lower()
             _stop(f"error: {error.filename}: {reason}; choose another path, or correct this one", 2)
+        if type(error).__module__.partition(".")[0] in _STORE:
+            _stop(f"failed: the tracking store stopped answering, or refused a call: {first_line(error)}; try again", 1)
         raise
     finally:
         _STDOUT.reset(reset)

@@ -28,6 +28,7 @@ from glioflow.models.weights import load_whole, read_weights
 from glioflow.progress import Say, quiet
 from glioflow.runs.source import Source, check_leaks, deal_early, list_source, try_steps
 from glioflow.tracking import Tracking
+from glioflow.tracking.addresses import check_writable
 from glioflow.tracking.datasets import prepared_dataset
 from glioflow.tracking.run import Kind, Opening
 from glioflow.tracking.trained import CASES, COHORT, SPLIT, cases_text
@@ -79,6 +80,7 @@ def open_setting(
         deal_early(experiment, listed)
     check_machine(experiment)
     tracking = Tracking()
+    check_writable(tracking.uri)
     if resume is not None:
         tracking.run(resume)
     if early is not None:

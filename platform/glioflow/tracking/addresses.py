@@ -4,6 +4,7 @@ MLflow's own store retries an unreachable database for two minutes, with a trace
 """
 
 import contextlib
+import json
 import os
 import socket
 import sqlite3
@@ -28,6 +29,8 @@ _TIMEOUTS = {
 }
 _ANSWER_S = 5
 _SERVER_ERROR = 500
+_BUSY = 429
+_NO_LOGIN = (401, 403, 407)
 _SEARCH = "/api/2.0/mlflow/experiments/search"
 # How long to wait for a server that may be starting at the same time.
 STARTING_S = 20.0
@@ -52,8 +55,11 @@ def check_address(uri: str, *, patience_s: float) -> None:
 
 
 def answers(uri: str, *, patience_s: float) -> bool:
-    """Return whether a store answers at `uri` within `patience_s`."""
-    return _trouble(uri, patience_s=patience_s) is None
+    """Return whether a store answers at `uri` within `patience_s`, if only to refuse the login."""
+    try:
+        return _trouble(uri, patience_s=patience_s) is None
+    except UserError:
+        return True
 
 
 def _unusable(uri: str, trouble: str) -> UserError:
@@ -82,18 +88,56 @@ def _trouble(uri: str, *, patience_s: float) -> str | None:
 
 
 def _ask_server(uri: str) -> str | None:
-    """Send a server a query that needs its database, with MLflow's client, certificates and passwords."""
+    """Send a server a query that needs its database, with MLflow's client, certificates and passwords.
+
+    Returns:
+        Why it is away; None if it answered.
+
+    Raises:
+        UserError: If it answered as no MLflow server does, or refuses the login.
+    """
     from mlflow.exceptions import MlflowException
 
     from glioflow.tracking.mlflow_internals import ask_server
 
     try:
-        status = ask_server(uri, _SEARCH, params={"max_results": 1}, timeout_s=_ANSWER_S)
+        status, text = ask_server(uri, _SEARCH, params={"max_results": 1}, timeout_s=_ANSWER_S)
     except (MlflowException, OSError) as error:
         if any(isinstance(each, ssl.SSLCertVerificationError) for each in causes_of(error)):
             return "its certificate is not trusted; name its authority's file in MLFLOW_TRACKING_SERVER_CERT_PATH"
         return "nobody answers there"
-    return f"it answers with {status}; its database may be away" if status >= _SERVER_ERROR else None
+    if status >= _SERVER_ERROR:
+        return f"it answers with {status}; its database may be away"
+    if status == _BUSY:
+        return f"it answers with {status}, since it gets too many requests"
+    said = "a web page" if text.lstrip().startswith("<") else " ".join(text.split())[:100] or "no text"
+    shown = f"{without_password(uri)!r}, which answers with {status} and {said}"
+    if status in _NO_LOGIN:
+        hint = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        raise UserError("MLFLOW_TRACKING_URI must name a store that accepts the login", shown, hint=hint)
+    if not _is_object(text):
+        hint = "give the address at which the browser shows MLflow's page, such as http://HOST:5000"
+        raise UserError("MLFLOW_TRACKING_URI must name an MLflow server", shown, hint=hint)
+    return None
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
+def check_writable(uri: str) -> None:
+    """Refuse an SQLite file to which nothing can be written, since a run must be recorded.
+
+    Raises:
+        UserError: That names the file.
+    """
+    path = Path(uri.partition(":///")[2].partition("?")[0])
+    if _kind(uri) == "sqlite" and path.exists() and not os.access(path, os.W_OK):
+        hint = "make it writable, or let MLFLOW_TRACKING_URI name another store"
+        raise UserError("the tracking store must be writable for a new run or version", path, hint=hint)
 
 
 def _ask_sqlite(uri: str) -> str | None:

@@ -66,6 +66,12 @@ def check_lease(run: Any) -> None:
     raise UserError(rule, hint=f"continue it there, or here after {when} if that home does not renew it")
 
 
+def is_of_another_home(run: Any) -> bool:
+    """Return whether a run has a lease that a driver of another home took; a moved home is the same one."""
+    home_id = _this_home().rpartition(" ")[2]  # of a home on a disk, "PATH (ID)"
+    return LEASE in run.data.tags and run.data.tags.get(LEASED_BY, "").rpartition(" ")[2] != home_id
+
+
 @contextmanager
 def leased(tracking: Tracking, run_id: str) -> Iterator[None]:
     """Renew the lease of a run while a block runs, three times per lease length."""

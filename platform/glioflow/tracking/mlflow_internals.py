@@ -22,8 +22,8 @@ def artifact_store(address: str, *, tracking_uri: str) -> Any:
     return get_artifact_repository(address, tracking_uri=tracking_uri)
 
 
-def ask_server(uri: str, endpoint: str, *, params: dict[str, Any], timeout_s: float) -> int:
-    """Return the HTTP status of one request to a tracking server, with its certificates and passwords.
+def ask_server(uri: str, endpoint: str, *, params: dict[str, Any], timeout_s: float) -> tuple[int, str]:
+    """Return the HTTP status and the text of one request to a tracking server, with its certificates and passwords.
 
     MLflow's client waits and retries, for minutes, as set in the environment of the whole process
     (https://github.com/mlflow/mlflow/issues/5744).
@@ -40,7 +40,7 @@ def ask_server(uri: str, endpoint: str, *, params: dict[str, Any], timeout_s: fl
         max_retries=0,
         raise_on_status=False,
     )
-    return int(answer.status_code)
+    return int(answer.status_code), str(answer.text)
 
 
 def log_picture(client: Any, run_id: str, path: Path, *, key: str, step: int, when_ms: int) -> None:

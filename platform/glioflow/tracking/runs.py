@@ -14,7 +14,7 @@ from glioflow.cluster.logins import without_password
 from glioflow.cluster.remote_home import check_home
 from glioflow.cluster.storage import embedded_uri, home, tracking_uri
 from glioflow.errors import UserError, first_line
-from glioflow.tracking.addresses import check_address
+from glioflow.tracking.addresses import check_address, check_writable
 from glioflow.tracking.artifacts import Artifacts
 from glioflow.tracking.datasets import Dataset
 from glioflow.tracking.entities import as_metrics, as_params, as_tags
@@ -62,7 +62,6 @@ class Runs(Artifacts):
         if self.embedded:
             mend_addresses()
         from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
 
         _let_mlflow_log(logging.CRITICAL)  # what goes wrong here becomes one line; importing mlflow sets its own level
         self._experiments: dict[str, str] = {}  # ids by name, as others know them
@@ -70,10 +69,8 @@ class Runs(Artifacts):
             super().__init__(MlflowClient(self.uri), self.uri)
             if ask:
                 self.client.search_experiments(max_results=1)
-        except MlflowException as error:
-            rule = "MLFLOW_TRACKING_URI must name a reachable store"
-            hint = "look at the store's log; its version may be another than that of the installed MLflow"
-            raise UserError(rule, f"{self.shown}: {first_line(error)}", hint=hint) from None
+        except Exception as error:  # MLflow's own, or the database driver's
+            raise _unusable_store(self.shown, error) from None
         finally:
             _let_mlflow_log(logging.WARNING)
 
@@ -111,7 +108,12 @@ class Runs(Artifacts):
         return str(entry.experiment_id)
 
     def start(self, experiment: str, name: str, *, tags: Mapping[str, str], parent: str | None = None) -> str:
-        """Start a run (a child of `parent`, if given) and return its id."""
+        """Start a run (a child of `parent`, if given) and return its id.
+
+        Raises:
+            UserError: If the store is a file that cannot be written to.
+        """
+        check_writable(self.uri)
         all_tags = {**tags, **({"mlflow.parentRunId": parent} if parent else {})}
         run = self.client.create_run(self.experiment(experiment), run_name=name, tags=all_tags)
         run_id = str(run.info.run_id)
@@ -232,6 +234,22 @@ def every(search: Callable[..., Any], *words: Any) -> Iterator[Any]:
         token = page.token
         if not token:
             return
+
+
+def _unusable_store(shown: str, error: Exception) -> UserError:
+    """Return the error for a store that answers, and that MLflow cannot use."""
+    text = first_line(getattr(error, "orig", None) or error).removesuffix(".")
+    if "out-of-date database schema" in text:
+        text = text.partition(". ")[0]
+        hint = "install the version of MLflow that wrote it; or, where that is older, save a copy of the database and "
+        hint += "run `mlflow db upgrade` with its address"
+    elif "locked" in text:
+        hint = "end the process that holds it, or wait for it"
+    elif "malformed" in text:
+        hint = "restore the file from a copy"
+    else:
+        hint = "look at the store's log; its version may be another than that of the installed MLflow"
+    return UserError("MLFLOW_TRACKING_URI must name a store that MLflow can read", f"{shown}: {text}", hint=hint)
 
 
 def _with(tags: Mapping[str, str]) -> str:

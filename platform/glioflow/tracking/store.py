@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from glioflow import atomic, bundle
 from glioflow.clock import now_ms
 from glioflow.errors import UserError
+from glioflow.tracking.addresses import check_writable
 from glioflow.tracking.logged_models import MODEL, link_version, log_model
 from glioflow.tracking.runs import Runs, every
 
@@ -26,6 +27,7 @@ INSIDE = "artifacts/bundle"
 SEALED = "glioflow.bundle"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
 _RUN_ID = re.compile(r"^(?:runs:/)?(?P<run>[0-9a-f]{32})(?:/bundle)?$")
+_RUN_IDS = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 _VERSION = re.compile(r"^(?:models:/)?(?P<name>[^/@:]+)(?:@(?P<alias>[^/@:]+)|/(?P<version>\d+))?$")
 
 
@@ -76,6 +78,7 @@ class Tracking(Runs):
         from glioflow.tracking.pyfunc import write_model
 
         _check_name(name)
+        check_writable(self.uri)
         self._check_ours(name)
         with contextlib.suppress(self._error):
             self.client.create_registered_model(name)
@@ -111,8 +114,11 @@ class Tracking(Runs):
         return sorted({entry.name for entry in self._entries() if _is_ours(entry)})
 
     def registered_runs(self) -> set[str]:
-        """Return the ids of all runs from which a version of any model was registered."""
-        return {str(entry.run_id) for entry in self._entries()}
+        """Return the ids of all runs from which a version of any model was registered, by its run or its source."""
+        entries = self._entries()
+        return {str(entry.run_id) for entry in entries} | {
+            run_id for entry in entries for run_id in _RUN_IDS.findall(entry.source or "")
+        }
 
     def _entries(self, query: str | None = None) -> list[Any]:
         """Return MLflow's entries of all versions, including other people's."""
@@ -173,6 +179,7 @@ class Tracking(Runs):
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Set `alias` to this version."""
+        check_writable(self.uri)
         self.client.set_registered_model_alias(name, alias, str(version))
 
     def drop_alias(self, name: str, alias: str, version: int) -> None:

@@ -20,6 +20,7 @@ from glioflow.runs.search.run import FOLDS
 from glioflow.runs.search.tuner import SearchFolder
 from glioflow.tracking import BUNDLE, Tracking
 from glioflow.tracking.cohort_uses import forget_uses, noted, used_elsewhere, used_since
+from glioflow.tracking.lease import is_of_another_home
 from glioflow.tracking.logged_models import delete_model
 from glioflow.tracking.run import close_expired
 from glioflow.tracking.spool import run_folder, spools_of
@@ -51,7 +52,7 @@ class _Waste:
 
 
 def collect(*, keep: int = 3, dry_run: bool = False, age_s: float = _AGE_S, say: Say = quiet) -> list[Removed]:
-    """Remove files that this home's runs left behind, and close runs whose process ended without closing them.
+    """Remove files that this home's runs left behind, and close its runs whose process ended without closing them.
 
     Kept: registered versions, files of resumable runs, the last copy of a bundle, and what others made or use.
 
@@ -69,7 +70,7 @@ def collect(*, keep: int = 3, dry_run: bool = False, age_s: float = _AGE_S, say:
     """
     tracking = Tracking()
     if not dry_run:
-        close_expired(tracking, tracking.every_run())
+        close_expired(tracking, [r for r in tracking.every_run() if tracking.embedded or not is_of_another_home(r)])
     runs: Runs = {run.info.run_id: run for run in tracking.every_run()}
     searches = _own_searches(tracking, runs)
     folders = [*_run_folders(tracking, runs, say), *_tune_folders(searches), *_half_made(age_s)]
@@ -205,7 +206,8 @@ def _bundles(tracking: Tracking, runs: Runs, searches: Iterable[Any], keep: int,
     registered = tracking.registered_runs()
     trials_of: dict[str, list[Any]] = {}
     for run in runs.values():
-        trials_of.setdefault(run.data.tags.get("mlflow.parentRunId", ""), []).append(run)
+        if run.data.tags.get("glioflow.kind") == "trial":  # somebody may log a run of their own below a search
+            trials_of.setdefault(run.data.tags.get("mlflow.parentRunId", ""), []).append(run)
     for search in searches:
         if search.info.status != "FINISHED":
             continue
