@@ -63,6 +63,22 @@ def test_an_unknown_key_is_named_with_those_that_exist(from_yaml, text, key, cho
 
 
 @pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("epochs: 3", "did you mean training.epochs?"),
+        ("encoder: resnet18", "did you mean model.encoder?"),
+        ("training: {loss: {name: dice}}", "did you mean loss?"),
+        ("search: {space: {training.loss.name: {kind: choice, values: [dice, ce]}}}", "did you mean loss.name?"),
+        ("search: {space: {epochs: {kind: int, low: 1, high: 3}}}", "choose training.epochs"),
+    ],
+)
+def test_a_key_in_the_wrong_section_is_told_the_right_one(from_yaml, text, meant):
+    with pytest.raises(UserError) as error:
+        from_yaml(text)
+    assert str(error.value).endswith(meant)
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("loss: {name: dise}", "unknown loss 'dise'"),

@@ -10,7 +10,7 @@ from glioflow.cluster.workers import WorkerSettings
 from glioflow.config.explanation import explain
 from glioflow.config.gate import GateSettings
 from glioflow.config.overrides import overridden, parse_overrides
-from glioflow.config.schema import find_no_number, has_key, keys_at
+from glioflow.config.schema import find_no_number, has_key, keys_at, misplaced
 from glioflow.config.search import PREPROCESS, SearchSettings
 from glioflow.config.search_points import check_points
 from glioflow.data.batches.policies import FIRST_RELEASE
@@ -273,11 +273,13 @@ def check_search(experiment: Experiment) -> None:
 
 
 def _searchable(key: str) -> list[str]:
-    """Return the searchable keys nearest to a wrong one: those of its section, else the sections."""
-    *section, _ = key.split(".")
-    names = keys_at(Experiment, section) if section and section[0] not in _FIXED else None
-    if names is None:
-        return sorted(set(Experiment.model_fields) - set(_FIXED))
+    """Return the searchable keys that may be meant: the same in another section, else of its section, else sections."""
+    *section, name = key.split(".")
+    meant = [each for each in misplaced(Experiment, (*section, name)) if each.split(".")[0] not in _FIXED]
+    exists = has_key(Experiment, section) and section[0] not in _FIXED
+    names = keys_at(Experiment, section) if exists else None
+    if meant or names is None:
+        return meant or sorted(set(Experiment.model_fields) - set(_FIXED))
     return [".".join((*section, name)) for name in names]
 
 

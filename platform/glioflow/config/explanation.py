@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from glioflow.config.schema import has_key, keys_at
+from glioflow.config.schema import has_key, keys_at, misplaced
 from glioflow.errors import UserError
 
 # Rules by pydantic's error types; pydantic fills in the limits.
@@ -54,6 +54,8 @@ def _first_problem(error: ValidationError, model: type[BaseModel]) -> UserError:
         return cause.replace(rule=f"{key}: {cause.rule}") if key else cause
     if first["type"] in ("extra_forbidden", "invalid_key"):
         *section, name = loc
+        if meant := misplaced(model, loc):
+            return UserError(f"unknown key {key!r}", hint=f"did you mean {' or '.join(meant)}?")
         return UserError(f"unknown key {key!r}", str(name), keys_at(model, section))
     if first["type"] == "union_tag_not_found":
         (name,) = _quoted(context["discriminator"])

@@ -1,7 +1,7 @@
 """The keys that the settings classes accept, and which of them are numbers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -68,3 +68,23 @@ def keys_at(annotation: Any, key: Sequence[Any]) -> list[str] | None:
         if isinstance(key[0], str) and any(field.default == key[0] for field in model.model_fields.values()):
             return keys_at(model, key[1:])
     return keys_at(annotation, key[1:]) if key else None
+
+
+def misplaced(model: type[BaseModel], key: Sequence[Any]) -> list[str]:
+    """Return the valid keys that an unknown key stands for if only its section is missing or wrong.
+
+    Those of `epochs` are `training.epochs`; those of `training.loss.name` are `loss.name`.
+    """
+    for start in range(1, len(key)):
+        ending = key[start:]
+        if has_key(model, ending) and (len(ending) > 1 or models_of(model.model_fields[ending[0]].annotation)):
+            return [".".join(ending)]
+    named = [dotted for dotted in _dotted_keys(model) if len(key) == 1 and dotted.split(".")[-1] == key[0]]
+    return [dotted for dotted in named if dotted.count(".") == min(each.count(".") for each in named)]
+
+
+def _dotted_keys(model: type[BaseModel]) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from (f"{name}.{inner}" for inner in _dotted_keys(field.annotation))
