@@ -8,6 +8,7 @@ from series_descriptions import ALL, CONFIRMED, descriptions
 
 import glioflow as gf
 from glioflow.data.case import Case
+from glioflow.data.channel_choice import choose_channels, parse_choices
 from glioflow.data.formats import brats
 from glioflow.data.formats.study import read_study
 from glioflow.data.preprocessing.pipeline import Channels, Step, preprocess
@@ -17,9 +18,7 @@ from glioflow.data.sequences import (
     SEQUENCES,
     UNKNOWN,
     Series,
-    choose_channels,
     name_series,
-    parse_choices,
     sequence_of,
     sequence_of_description,
     shown_channel,

@@ -37,7 +37,7 @@ def test_a_cohort_that_one_node_prepared_is_read_by_another_and_prepared_by_none
     assert there.path != made.path
     np.testing.assert_array_equal(there.case(there.records[0].id).image, image)
     node("node-3")
-    monkeypatch.setattr(preparation, "_prepare_case", lambda job: pytest.fail("it was prepared again"))
+    monkeypatch.setattr(preparation, "prepare_case", lambda job: pytest.fail("it was prepared again"))
     assert prepare(tiny, lgg).path == home() / "prepared" / name
 
 

@@ -17,11 +17,11 @@ from glioflow.api.results import Result
 from glioflow.api.studies import OpenedStudy, name_of_zip, read_any_study
 from glioflow.bundle.answer import FeaturesJson, SurvivalJson, Uncertainty
 from glioflow.bundle.prediction import Tumor
+from glioflow.data.channel_choice import parse_choices
 from glioflow.data.formats.file_roles import is_mask_name
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.study import open_source, open_study
 from glioflow.data.formats.writing import native_format, write_mask
-from glioflow.data.sequences import parse_choices
 from glioflow.errors import GlioflowError, UserError
 from glioflow.progress import Say
 from glioflow.reports.numbers import number, ranges

@@ -14,12 +14,12 @@ from glioflow.cluster.remote_home import check_home
 from glioflow.cluster.storage import is_uri, prepared_home
 from glioflow.config import Experiment
 from glioflow.data import download as public_sets
+from glioflow.data.channel_choice import parse_choices
 from glioflow.data.checks import cohort_checks
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.prepared.preparation import prepare as prepare_cohort
 from glioflow.data.prepared.preparation import prepare_in
 from glioflow.data.prepared.remote import check_store, push
-from glioflow.data.sequences import parse_choices
 from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 from glioflow.data.synthetic.layouts import EXAMPLES, SLICES, synthesize_layout
 from glioflow.errors import UserError, unknown_name

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from glioflow.api.inputs import wrong_type
 from glioflow.cluster.scratch import study_folder
 from glioflow.data.case import Case
+from glioflow.data.channel_choice import NONE_CHOSEN
 from glioflow.data.formats.file_roles import is_mask_name
 from glioflow.data.formats.study import read_study
 from glioflow.data.formats.writing import write_image
-from glioflow.data.sequences import NONE_CHOSEN
 from glioflow.errors import UserError
 from glioflow.serving.http.uploads import list_uploads, read_uploads
 from glioflow.serving.settings import Limits

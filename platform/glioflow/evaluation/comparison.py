@@ -1,6 +1,6 @@
 """Comparison of two models on the same patients: paired difference, interval and test, also by institution."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -9,7 +9,23 @@ from numpy.typing import NDArray
 
 from glioflow.errors import UserError
 from glioflow.evaluation.intervals import Interval, bootstrap_interval
-from glioflow.evaluation.patients import Rows, by_patient, institutions, metric_of, person_of
+from glioflow.evaluation.patients import CaseScores, Rows, by_patient, institutions, metric_of, person_of
+
+# Compared between two models.
+METRICS = (
+    "dice",
+    "iou",
+    "precision",
+    "sensitivity",
+    "hd95",
+    "nsd",
+    "volume_error_relative",
+    "dice_tumor_slices",
+    "slice_sensitivity",
+    "false_positive_slice_rate",
+    "lesion_sensitivity_any_voxel",
+    "lesion_precision_any_voxel",
+)
 
 
 class PairedDifference(TypedDict):
@@ -155,3 +171,14 @@ def _group(patients: list[str], institutions: Mapping[str, str], min_patients: i
     pooled = sorted(index for name in small for index in groups[name])
     kept = {name: groups[name] for name in sorted(groups) if name not in small}
     return kept | ({"other": pooled} if pooled else {})
+
+
+def compare_all(first: Sequence[CaseScores], second: Sequence[CaseScores]) -> dict[str, Comparison]:
+    """Compare rows of two models by every metric that both have, including those of single parts (`dice_ET`)."""
+    parts = {key.removeprefix("dice_") for key in first[0] if key.startswith("dice_") and f"iou_{key[5:]}" in first[0]}
+    names = [
+        *METRICS,
+        *(f"{metric}_{part}" for part in sorted(parts - {"tumor_slices"}) for metric in ("dice", "hd95")),
+    ]
+    compared_by_metric = {metric: compare_rows(first, second, metric=metric) for metric in names}
+    return {metric: compared for metric, compared in compared_by_metric.items() if compared is not None}

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
+from glioflow.data.channel_choice import NONE_CHOSEN
 from glioflow.data.checks.case_checks import CaseReport, Problem, check_case
 from glioflow.data.checks.comparisons import (
     find_other_channels,
@@ -15,23 +16,17 @@ from glioflow.data.checks.comparisons import (
     find_unlabeled,
     find_unused_labels,
 )
+from glioflow.data.checks.remarks import SHOWN, remarks_on
 from glioflow.data.formats import lgg, nnunet
 from glioflow.data.formats.detect import open_cohort
-from glioflow.data.formats.file_roles import DECLARED
-from glioflow.data.formats.junk import find_beside
 from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.study import open_source
-from glioflow.data.sequences import NONE_CHOSEN
 from glioflow.errors import TooLarge, UserError
 from glioflow.survival.clinical import patient_key, patients_of, read_clinical
 
-_SHOWN = 8
 # Formats in which a layout or a list, not a file's name, identifies the masks.
 _KNOWING = ("published", "listed")
-# Formats in which the name of a case may identify its person, and what to do if it does not.
-_SAYS_OTHERWISE = dict.fromkeys(("lgg", "nifti", "dicom"), f"write `each_case_is_a_person: true` into {DECLARED}")
-_SAYS_OTHERWISE["listed"] = "name the patient of each case in the list"
 
 
 class ProblemRecord(TypedDict):
@@ -127,7 +122,7 @@ def check(
     Args:
         path: Folder of a cohort or a study, or a file.
         format: Key in `FORMATS`; None detects it.
-        channels: Series that the user chose, by channel, from `sequences.parse_choices`.
+        channels: Series that the user chose, by channel, from `channel_choice.parse_choices`.
         skip_incomplete: Whether to skip cases of NIfTI files that lack a sequence; the report names them.
         map_cases: `map`, or a function like it that distributes the cases over processes.
 
@@ -156,39 +151,8 @@ def check(
         problems=tuple(problems),
         files=_files(cohort),
         layout=cohort.layout,
-        remarks=(*_recognized(cohort), *_joined(cohort), *cohort.notes, *_left_lying(path)),
+        remarks=remarks_on(cohort, path),
     )
-
-
-def _recognized(cohort: Cohort) -> list[str]:
-    return [f"recognized as {cohort.layout}"] if cohort.layout else []
-
-
-def _joined(cohort: Cohort) -> list[str]:
-    """Report which cases belong to one person if names may have decided it, and how to declare otherwise."""
-    cases: dict[str, list[str]] = {}
-    for case in cohort.cases if cohort.format in _SAYS_OTHERWISE else ():
-        cases.setdefault(case.patient, []).append(case.id)
-    several = {patient: ids for patient, ids in cases.items() if len(ids) > 1}
-    if not several:
-        return []
-    shown = "; ".join(f"{patient} ({', '.join(ids[:_SHOWN])})" for patient, ids in list(several.items())[:_SHOWN])
-    more = f"; and {len(several) - _SHOWN} more" if len(several) > _SHOWN else ""
-    return [f"cases of one person: {shown}{more}; if they are not, {_SAYS_OTHERWISE[cohort.format]}"]
-
-
-def _left_lying(path: Path) -> list[str]:
-    """Report, once, the files of other programs and the archives among the files."""
-    junk, packed = find_beside(path)
-    kinds = {
-        "left out, since other programs made them": junk,
-        "left out, since they are packed: unpack them if they hold cases": packed,
-    }
-    return [
-        f"{why}: {', '.join(files[:_SHOWN])}{f' and {len(files) - _SHOWN} more' if len(files) > _SHOWN else ''}"
-        for why, files in kinds.items()
-        if files
-    ]
 
 
 def _files(cohort: Cohort) -> FilesRecord:
@@ -214,8 +178,8 @@ def _files(cohort: Cohort) -> FilesRecord:
 
 
 def _shown(files: Sequence[Path]) -> list[str]:
-    more = [f"and {len(files) - _SHOWN} more"] if len(files) > _SHOWN else []
-    return [*(file.name for file in files[:_SHOWN]), *more]
+    more = [f"and {len(files) - SHOWN} more"] if len(files) > SHOWN else []
+    return [*(file.name for file in files[:SHOWN]), *more]
 
 
 def _survey(path: Path, format: str | None) -> tuple[Cohort, list[Problem]]:

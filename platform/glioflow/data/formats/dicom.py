@@ -5,7 +5,6 @@ A cohort has one folder for each case, with DICOM files of any name below it; a 
 
 import itertools
 import os
-import stat
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,30 +13,26 @@ from typing import Any
 import numpy as np
 
 from glioflow.data.case import Case
-from glioflow.data.formats.dicom_headers import check_one_visit, check_plane, count_voxels, fill_gaps, stated_frame
+from glioflow.data.channel_choice import NONE_CHOSEN, choose_channels
+from glioflow.data.formats.dicom_files import dicom_files, is_dicom, is_segmentation, load, load_series
+from glioflow.data.formats.dicom_headers import check_one_visit, check_plane, count_voxels, stated_frame
 from glioflow.data.formats.dicom_masks import LPS_TO_RAS, OUTLINES, read_outlines, read_segmentation
 from glioflow.data.formats.dicom_pixels import check_pixels
 from glioflow.data.formats.dicom_series import check_positions, drop_copies, series_of, split_acquisitions, whole_series
-from glioflow.data.formats.dicom_stack import check_stack, settle_headers
+from glioflow.data.formats.dicom_stack import check_stack
 from glioflow.data.formats.file_roles import declared_in, roles_for
 from glioflow.data.formats.nifti_header import MAX_VOXELS
 from glioflow.data.formats.record import CaseFiles, Cohort, each_a_person, reason
 from glioflow.data.formats.resampling import on_one_grid
-from glioflow.data.formats.tree import files_below
 from glioflow.data.formats.volume import Volume, orient, spacing_of
 from glioflow.data.formats.volume_files import MAX_CHANNELS
-from glioflow.data.sequences import NONE_CHOSEN, choose_channels
 from glioflow.errors import TooLarge, UserError
 
 _MRI = "MR"
 _IMAGE = (_MRI, "CT", "PT")
 _MASK = "SEG"
-# The SOP classes of segmentations, binary and as a label map; the meta information of a file begins with its class.
-_SEGMENTATIONS = (b"1.2.840.10008.5.1.4.1.1.66.4", b"1.2.840.10008.5.1.4.1.1.66.7")
-_DIRECTORY = b"1.2.840.10008.1.3.10"
 # Largest distance of a slice from its position in an even stack, as a share of the distance between slices.
 _JITTER = 0.0101
-_DEFLATED = "1.2.840.10008.1.2.1.99"
 # The files of a series, with their headers.
 _Members = list[tuple[Path, Any]]
 
@@ -60,8 +55,8 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
     for file in dicom_files(path):
         # All files of a folder belong to one study, so that one header is enough.
         if file.parent not in studies:
-            studies[file.parent] = str(_load(file, pixels=False).get("StudyInstanceUID", file.parent))
-        if masks or not _is_segmentation(file):
+            studies[file.parent] = str(load(file, pixels=False).get("StudyInstanceUID", file.parent))
+        if masks or not is_segmentation(file):
             groups.setdefault(studies[file.parent], []).append(file)
     if not groups:
         raise UserError("a DICOM cohort must hold DICOM files", file=path)
@@ -91,8 +86,8 @@ def labels_of(cases: Iterable[CaseFiles]) -> dict[int, str]:
     """
     named: dict[int, tuple[str, Path]] = {}
     differing: UserError | None = None
-    for file in (file for case in cases for file in case.files if _is_segmentation(file)):
-        for segment in _load(file, pixels=False).get("SegmentSequence", ()):
+    for file in (file for case in cases for file in case.files if is_segmentation(file)):
+        for segment in load(file, pixels=False).get("SegmentSequence", ()):
             number, name = int(segment.SegmentNumber), str(segment.get("SegmentLabel", "")).strip()
             known, where = named.setdefault(number, (name, file))
             if known.casefold() != name.casefold():
@@ -105,7 +100,7 @@ def labels_of(cases: Iterable[CaseFiles]) -> dict[int, str]:
 
 def open_files(files: Sequence[Path], *, name: str | None = None) -> CaseFiles:
     """Return the files as one case, named `name` or by its PatientID, which is the patient in any case."""
-    header = _load(files[0], pixels=False)
+    header = load(files[0], pixels=False)
     patient = str(header.get("PatientID", "")).strip() or name or "study"
     parts = patient.split("-")
     institution = parts[1] if parts[0] == "TCGA" and len(parts) == 3 else None
@@ -146,9 +141,9 @@ def read(
     if masks and outlines:
         rule = "the mask of a study must be a segmentation (SEG), or outlines that cohort.yaml names, and not both"
         raise UserError(rule, ", ".join(outlines), file=masks[0][0][0], hint="remove one of them")
-    mask = read_segmentation(masks[0][0][0], first, partial(_load, pixels=True)) if masks else None
+    mask = read_segmentation(masks[0][0][0], first, partial(load, pixels=True)) if masks else None
     if outlines and drawn:
-        mask = read_outlines(drawn, outlines, first, frames, partial(_load, pixels=False))
+        mask = read_outlines(drawn, outlines, first, frames, partial(load, pixels=False))
     kinds = {name: members[0][1].Modality for name, members in channels.items()}
     return Case(
         id=case.id,
@@ -181,7 +176,7 @@ def _series_in(case: CaseFiles) -> tuple[list[_Members], list[_Members], list[Pa
     Raises:
         UserError: If they belong to several persons or days, have no image, or have several segmentations.
     """
-    headers = [(file, _load(file, pixels=False)) for file in case.files]
+    headers = [(file, load(file, pixels=False)) for file in case.files]
     check_one_visit([header for _, header in headers])
     drawn = [file for file, header in headers if header.get("Modality") == OUTLINES]
     series: dict[str, _Members] = {}
@@ -209,65 +204,6 @@ def _check_size(case: CaseFiles, channels: Mapping[str, _Members], masks: Sequen
     if len(channels) > MAX_CHANNELS:
         rule = f"a DICOM study must have at most {MAX_CHANNELS} series to read"
         raise UserError(rule, f"{len(channels)} in {case.id}", hint="leave out those that are not needed")
-
-
-def dicom_files(path: Path) -> Iterable[Path]:
-    """Yield the DICOM files below `path`; see `files_below`."""
-    return files_below(path, is_dicom)
-
-
-def is_dicom(path: Path) -> bool:
-    """Return whether a file has the prefix DICM after its preamble, and is not a DICOMDIR, which lists other files.
-
-    Does not read pipes and devices, which may never end.
-    """
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size < 132:
-            return False
-        with path.open("rb") as file:
-            head = file.read(1024)
-        return head[128:132] == b"DICM" and _DIRECTORY not in head
-    except OSError:
-        return False
-
-
-def _is_segmentation(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(1024)
-    return any(uid in head for uid in _SEGMENTATIONS)
-
-
-def first_series(files: Sequence[Path]) -> list[Path]:
-    """Return the files that belong to the same series and acquisition as the first."""
-    headers = [(file, _load(file, pixels=False)) for file in files]
-    own = [pair for pair in headers if pair[1].get("SeriesInstanceUID") == headers[0][1].get("SeriesInstanceUID")]
-    parts = [[file for file, _ in part] for part in split_acquisitions(own)]
-    return next(part for part in parts if files[0] in part)
-
-
-def load_series(files: Iterable[Path]) -> list[Any]:
-    """Read all data sets of one series with their pixels; raises `UserError` if one is damaged."""
-    datasets = [_load(file, pixels=True) for file in files]
-    settle_headers(datasets)
-    return datasets
-
-
-def _load(path: Path, *, pixels: bool) -> Any:
-    import pydicom
-
-    try:
-        # Deflated files can unpack to any size before a single element is known.
-        if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
-            hint = "convert it to an uncompressed transfer syntax"
-            raise UserError("the deflated transfer syntax of DICOM is not supported", file=path, hint=hint)
-        dataset = pydicom.dcmread(path, stop_before_pixels=not pixels)
-        fill_gaps(dataset, path.name)
-        return dataset
-    except UserError:
-        raise
-    except Exception as error:  # a damaged file can fail anywhere inside the decoder
-        raise UserError("the DICOM file cannot be read", reason(error), file=path) from error
 
 
 def _read_series(files: Sequence[Path]) -> Volume:

@@ -10,7 +10,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from glioflow.data.case import Case
-from glioflow.data.formats import dicom
+from glioflow.data.formats.dicom_files import first_series, is_dicom, load_series
 from glioflow.data.formats.dicom_masks import LPS_TO_RAS
 from glioflow.errors import UserError
 
@@ -21,9 +21,9 @@ def encode_dicom_seg(mask: NDArray[np.uint8], case: Case, labels: dict[int, str]
     Raises:
         UserError: If the case was not read from DICOM.
     """
-    if case.grid.affine is None or not case.files or not all(dicom.is_dicom(file) for file in case.files):
+    if case.grid.affine is None or not case.files or not all(is_dicom(file) for file in case.files):
         raise UserError("the format dicom-seg needs a study read from DICOM", case.id, ["tiff", "nifti"])
-    sources = dicom.load_series(dicom.first_series(case.files))
+    sources = load_series(first_series(case.files))
     numbered = np.zeros_like(mask)
     for number, label in enumerate(labels, start=1):
         numbered[mask == label] = number

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from glioflow.data.case import Case
+from glioflow.data.channel_choice import NONE_CHOSEN, check_once, rename_chosen
 from glioflow.data.formats import nnunet
 from glioflow.data.formats.dataset_json import description_files, labels_in, read_description, stacked_names
 from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, declared_in, note_left_out, roles_for
@@ -24,7 +25,7 @@ from glioflow.data.formats.record import CaseFiles, Cohort, each_a_person
 from glioflow.data.formats.resampling import OTHER_GRIDS, resample, settle_grids
 from glioflow.data.formats.volume import Volume, paste, same_grid
 from glioflow.data.formats.volume_files import MAX_CHANNELS, read_labels, read_stack, read_volume
-from glioflow.data.sequences import NONE_CHOSEN, Series, check_once, is_channel_name, rename_chosen
+from glioflow.data.sequences import Series, is_channel_name
 from glioflow.errors import UserError
 from glioflow.label_schemes import scheme_named
 

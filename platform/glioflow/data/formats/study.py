@@ -8,13 +8,15 @@ from functools import partial
 from pathlib import Path
 
 from glioflow.data.case import Case
+from glioflow.data.channel_choice import NONE_CHOSEN
 from glioflow.data.formats import brats, dicom, lgg, listed, nifti, nnunet, published, slices
 from glioflow.data.formats.detect import format_named, is_lossy, open_cohort, stored_with_loss
+from glioflow.data.formats.dicom_files import is_dicom
 from glioflow.data.formats.file_roles import NO_ROLES, is_mask_name
 from glioflow.data.formats.nifti_names import check_one_person, is_volume, owner_of, stem, volume_files
 from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort
-from glioflow.data.sequences import NONE_CHOSEN, is_channel_name
+from glioflow.data.sequences import is_channel_name
 from glioflow.errors import TooLarge, UserError
 
 MAX_FILES = 5000
@@ -105,7 +107,7 @@ def _kind_of(path: Path) -> str:
         return "slices"
     if is_volume(path.name):
         return "" if path.name.startswith(".") else "nifti"
-    return "dicom" if path.is_file() and dicom.is_dicom(path) else ""
+    return "dicom" if path.is_file() and is_dicom(path) else ""
 
 
 def open_source(path: Path, *, masks: bool = True) -> Cohort:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from glioflow.atomic import new_folder, write_bytes
 from glioflow.data.case import Case
-from glioflow.data.formats import dicom, lgg
+from glioflow.data.formats import lgg
+from glioflow.data.formats.dicom_files import is_dicom
 from glioflow.errors import UserError, unknown_name
 
 # File name endings by format; for several slices, `tiff` makes a folder with one file each.
@@ -25,7 +26,7 @@ def word_of(channel: str) -> str:
 def native_format(case: Case) -> str:
     """Return the format of the files of a case: NIfTI for any volumes; TIFF if it has no files."""
     if case.grid.affine is not None:
-        return "dicom-seg" if case.files and dicom.is_dicom(case.files[0]) else "nifti"
+        return "dicom-seg" if case.files and is_dicom(case.files[0]) else "nifti"
     pictures = bool(case.files) and all(file.name.lower().endswith(".png") for file in case.files)
     return "png" if pictures and case.shape[0] == 1 else "tiff"
 

@@ -2,17 +2,15 @@
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from glioflow import atomic
 from glioflow.cluster.remote_home import fetch
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.prepared.agreement import check_labels, check_made_with
-from glioflow.data.prepared.arrays import write_array
+from glioflow.data.prepared.case_preparation import CASES, Job, prepare_case
 from glioflow.data.prepared.cohort import PreparedCohort, check_files, is_prepared
 from glioflow.data.prepared.digests import digest_cases, digest_reading
 from glioflow.data.prepared.index import write_index
@@ -20,32 +18,11 @@ from glioflow.data.prepared.manifest import (
     VERSION,
     CaseRecord,
     WholeManifest,
-    digest_file,
-    digest_image,
     fingerprint_of,
 )
-from glioflow.data.prepared.prints import hash_slices, sign
-from glioflow.data.preprocessing.brain_mask import locate_brain
-from glioflow.data.preprocessing.pipeline import Step, preprocess, rename_labels
+from glioflow.data.preprocessing.pipeline import Step
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
-
-# Where the cases lie in the folder of a prepared cohort.
-_CASES = "cases"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One case to prepare, as sent to a worker; `channels` is the required order of its channels."""
-
-    cohort: Cohort
-    case: CaseFiles
-    out: Path
-    steps: tuple[Step, ...]
-    digest: str
-    reading: str = ""
-    channels: tuple[str, ...] = ()
-
 
 MapCases = Callable[[Callable[[Job], CaseRecord], Iterable[Job]], Iterable[CaseRecord]]
 
@@ -183,7 +160,7 @@ def _check_out(cohort: Cohort, out: Path) -> None:
         raise UserError(f"{out} is a file, and a prepared cohort is a folder", out, hint=hint)
     if out.resolve() == cohort.path.resolve():
         raise UserError(f"{out} is the raw cohort itself", out, hint=hint)
-    if out.is_dir() and not (out / _CASES).is_dir() and any(out.iterdir()):
+    if out.is_dir() and not (out / CASES).is_dir() and any(out.iterdir()):
         raise UserError(f"{out} must be new or hold prepared cases, but it holds other files", out, hint=hint)
 
 
@@ -202,7 +179,7 @@ def _prepare_cases(
     ordered = sorted(cohort.cases, key=_bytes_of, reverse=True)
     jobs = [Job(alone, case, out, tuple(steps), digests[case.id], reading) for case in ordered]
     records: list[CaseRecord] = []
-    for record in map_cases(_prepare_case, jobs):
+    for record in map_cases(prepare_case, jobs):
         records.append(record)
         if progress:
             progress(len(records), len(jobs))
@@ -220,7 +197,7 @@ def _with_one_order(records: list[CaseRecord], jobs: Sequence[Job], map_cases: M
     others = {record.id for record in records if record.source_channels != order}
     others &= {record.id for record in records if sorted(record.source_channels) == sorted(order)}
     again = [replace(job, channels=order) for job in jobs if job.case.id in others]
-    made = {record.id: record for record in map_cases(_prepare_case, again)} if again else {}
+    made = {record.id: record for record in map_cases(prepare_case, again)} if again else {}
     for record in records:
         if record.id in made:
             shutil.rmtree(jobs[0].out / record.folder, ignore_errors=True)
@@ -239,62 +216,6 @@ def _copy_table(cohort: Cohort, out: Path) -> None:
 
 def _bytes_of(case: CaseFiles) -> int:
     return sum(path.stat().st_size for path in case.files)
-
-
-def _prepare_case(job: Job) -> CaseRecord:
-    import cv2
-
-    cv2.setNumThreads(1)
-    reading = " ".join((job.reading, *job.channels)) if job.channels else job.reading
-    name = f"{job.case.id}-{fingerprint_of({job.case.id: job.digest}, job.steps, reading)[:12]}"
-    folder = job.out / _CASES / name
-    if not folder.is_dir():
-        with atomic.new_folder(folder) as working:
-            _write_case(job, f"cases/{name}", working)
-    return CaseRecord.model_validate_json((folder / "case.json").read_bytes())
-
-
-def _write_case(job: Job, folder: str, working: Path) -> None:
-    case = job.cohort.read_files(job.case)
-    if job.channels:
-        where = [case.channels.index(name) for name in job.channels]
-        case = replace(case, image=np.ascontiguousarray(case.image[..., where]), channels=job.channels)
-    volume = preprocess(case, job.steps)
-    if not np.isfinite(volume.image).all():
-        raise UserError("a preprocessed image must hold finite numbers", f"NaN or infinity in {case.id}")
-    if (highest := float(np.abs(volume.image).max(initial=0))) > float(np.finfo(np.float16).max):
-        rule = "a preprocessed image must fit half precision, values up to 65504"
-        hint = "add the step 'percentile' or 'zscore' to the preprocessing"
-        raise UserError(rule, f"{highest:g} in {case.id}", hint=hint)
-    stored = volume.image.astype(np.float16)
-    write_array(working / "image.npy", stored)
-    np.savez(working / "prints.npz", signatures=sign(hash_slices(stored)[0]))
-    if (brain := locate_brain(case.image)) is not None:
-        np.savez_compressed(working / "brain.npz", brain=brain)
-    areas = None
-    reference = None if case.mask is None else rename_labels(case.mask, job.steps)
-    if volume.mask is not None:
-        write_array(working / "mask.npy", volume.mask)
-        np.savez_compressed(working / "reference.npz", mask=np.asarray(reference))
-        areas = tuple(int(area) for area in np.count_nonzero(volume.mask, axis=(1, 2)))
-    record = CaseRecord(
-        id=case.id,
-        patient=case.patient,
-        institution=case.institution,
-        folder=folder,
-        shape=case.shape,
-        spacing_mm=case.spacing_mm,
-        source_channels=case.channels,
-        channels=volume.channels,
-        slice_numbers=case.slice_numbers,
-        moves=volume.moves,
-        areas_px=areas,
-        volume_px=None if reference is None else int(np.count_nonzero(reference)),
-        sizes={file.name: file.stat().st_size for file in sorted(working.iterdir())},
-        digest=digest_image(case.image),
-        contents={file.name: digest_file(file) for file in sorted(working.iterdir())},
-    )
-    (working / "case.json").write_text(record.model_dump_json(indent=1))
 
 
 def _same_channels(records: Sequence[CaseRecord]) -> None:

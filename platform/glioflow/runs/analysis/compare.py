@@ -8,8 +8,8 @@ from typing import NotRequired, TypedDict
 from glioflow import atomic
 from glioflow.bundle.measurement import measure
 from glioflow.errors import UserError
-from glioflow.evaluation import Comparison, compare_rows, flatten_summary, summarize
-from glioflow.evaluation.comparison import ComparisonJson, PairedDifference
+from glioflow.evaluation import flatten_summary, summarize
+from glioflow.evaluation.comparison import METRICS, ComparisonJson, PairedDifference, compare_all
 from glioflow.evaluation.patients import CaseScores, metric_of
 from glioflow.evaluation.summary import EMPTY_BOTH
 from glioflow.progress import Say, counted, portion, quiet
@@ -19,22 +19,6 @@ from glioflow.runs.crossval.out_of_fold import OutOfFold, find_crossval, read_ou
 from glioflow.tracking import Tracking
 from glioflow.tracking.datasets import Dataset, prepared_dataset
 from glioflow.tracking.run import Opening, open_run
-
-METRICS = (
-    "dice",
-    "iou",
-    "precision",
-    "sensitivity",
-    "hd95",
-    "nsd",
-    "volume_error_relative",
-    "dice_tumor_slices",
-    "slice_sensitivity",
-    "false_positive_slice_rate",
-    "lesion_sensitivity_any_voxel",
-    "lesion_precision_any_voxel",
-)
-
 
 # Description of a model, with its means and medians by JSON key (`hd95_mean`).
 ComparedModel = dict[str, str | float | list[float] | None]
@@ -182,17 +166,6 @@ def _log(a: _Side, b: _Side, answer: ComparisonAnswer, page: str) -> str:
         run.log_json("comparison.json", answer)
         run.log_text("report/index.html", page)
     return run.run_id
-
-
-def compare_all(first: Sequence[CaseScores], second: Sequence[CaseScores]) -> dict[str, Comparison]:
-    """Compare rows of two models by every metric that both have, including those of single parts (`dice_ET`)."""
-    parts = {key.removeprefix("dice_") for key in first[0] if key.startswith("dice_") and f"iou_{key[5:]}" in first[0]}
-    names = [
-        *METRICS,
-        *(f"{metric}_{part}" for part in sorted(parts - {"tumor_slices"}) for metric in ("dice", "hd95")),
-    ]
-    compared_by_metric = {metric: compare_rows(first, second, metric=metric) for metric in names}
-    return {metric: compared for metric, compared in compared_by_metric.items() if compared is not None}
 
 
 def _on_cohort(a: Subject, b: Subject, source: str | Path, *, unseen: bool, say: Say) -> tuple[_Side, _Side, list[str]]:

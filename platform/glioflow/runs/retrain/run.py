@@ -115,6 +115,32 @@ def _begin(
         raise UserError("retrain needs a GLIOFLOW_HOME that is a folder", hint="corrections are kept only there")
     if not accepted.cases:
         raise UserError("no correction was accepted", hint="accept one with `glioflow feedback accept ID`")
+    run = _champions_run(tracking, champion, warm=warm, say=say)
+    recorded = recorded_setting(tracking, run, data)
+    folder = tracking.bundle_of(champion)
+    names = legend_of(bundle.read_description(folder)).names
+    start = _kept_weights(folder) if warm else None
+    if start is not None or _began_warm(run, recorded.experiment):
+        overrides = [f"training.start={json.dumps(start and str(start))}", *overrides]
+    experiment = _checked(recorded.experiment, overrides, len(recorded.cohort.channels))
+    recognized = recognize(accepted.cases, recorded.cohort, names=names, home=prepared_home())
+    setting = replace(recorded, experiment=experiment)
+    placed = _placed(setting, recognized, accepted.key_of, say)
+    if not placed.used:
+        rule = f"no accepted correction is new to {champion.name} version {champion.version}"
+        raise UserError(rule, "; ".join(f"{each.id}: {each.why}" for each in placed.unused[:3]))
+    setting = _joined(setting, recognized, placed)
+    say(f"{len(placed.used)} corrected studies train: {', '.join(each.case for each in placed.used)}")
+    setting = replace(setting, experiment=connect_for(experiment, tracking))
+    if cluster.is_elsewhere():
+        check_weights(setting.experiment.resolved, len(setting.cohort.channels))
+    opening = opening_of(setting, "train", experiment.name, tags={RETRAINS: champion.run_id})
+    texts = {**opening.texts, CORRECTIONS: json.dumps([asdict(each) for each in placed.used], indent=1)}
+    return train_in(setting, open_run(tracking, replace(opening, texts=texts)), say), placed
+
+
+def _champions_run(tracking: Tracking, champion: Version, *, warm: bool, say: Say) -> Any:
+    """Return the champion's MLflow run; raises `UserError` unless it is a training that `warm` allows."""
     run = tracking.run(champion.run_id)
     if (kind := run.data.tags.get("glioflow.kind")) not in (*KINDS, "reproduction", "crossval"):
         hint = "register and promote a run of `glioflow train` under this name"
@@ -124,36 +150,22 @@ def _begin(
         raise UserError(rule, "an ensemble of folds", hint="leave --warm out")
     if kind == "crossval":
         say("the champion is an ensemble of folds; one network is trained, on its experiment and its split")
-    recorded = recorded_setting(tracking, run, data)
-    folder = tracking.bundle_of(champion)
-    names = legend_of(bundle.read_description(folder)).names
-    start = _kept_weights(folder) if warm else None
-    if start is not None or _began_warm(run, recorded.experiment):
-        overrides = [f"training.start={json.dumps(start and str(start))}", *overrides]
-    experiment = _checked(recorded.experiment, overrides, len(recorded.cohort.channels))
-    recognized = recognize(accepted.cases, recorded.cohort, names=names, home=prepared_home())
-    learned = ("train", "val") if experiment.training.final else ("train",)
+    return run
+
+
+def _placed(setting: Setting, recognized: Recognized, key_of: KeyOf, say: Say) -> Placement:
+    """Return the corrections' places in the split, and say which are not used and why."""
     placed = place_corrections(
         recognized.corrections,
-        recorded.cohort.entries(),
-        recorded.split,
-        learned=learned,
-        key_of=accepted.key_of,
+        setting.cohort.entries(),
+        setting.split,
+        learned=("train", "val") if setting.experiment.training.final else ("train",),
+        key_of=key_of,
     )
     placed = replace(placed, unused=[*recognized.unused, *placed.unused])
     for unused in placed.unused:
         say(f"{unused.id} is not used: {unused.why}")
-    if not placed.used:
-        rule = f"no accepted correction is new to {champion.name} version {champion.version}"
-        raise UserError(rule, "; ".join(f"{each.id}: {each.why}" for each in placed.unused[:3]))
-    setting = _joined(replace(recorded, experiment=experiment), recognized, placed)
-    say(f"{len(placed.used)} corrected studies train: {', '.join(each.case for each in placed.used)}")
-    setting = replace(setting, experiment=connect_for(experiment, tracking))
-    if cluster.is_elsewhere():
-        check_weights(setting.experiment.resolved, len(setting.cohort.channels))
-    opening = opening_of(setting, "train", experiment.name, tags={RETRAINS: champion.run_id})
-    texts = {**opening.texts, CORRECTIONS: json.dumps([asdict(each) for each in placed.used], indent=1)}
-    return train_in(setting, open_run(tracking, replace(opening, texts=texts)), say), placed
+    return placed
 
 
 def _go_on(tracking: Tracking, champion: Version, run_id: str, say: Say) -> tuple[Trained, Placement]:

@@ -69,24 +69,14 @@ def search(
         UserError: If anything given is wrong.
         RunFailed: If no trial succeeded, or none can continue (a full disk); finished work is kept for `resume`.
     """
-    settings = experiment.search
-    if experiment.training.final:
-        rule = "training.final must be false in a search, which compares trials on validation patients"
-        raise UserError(rule, True, hint="search first, then train the search's best.yaml with training.final=true")
-    check_search(experiment)
-    if not settings.space:
-        raise UserError("a search needs search.space", experiment.name, hint="list the searched keys there")
-    if experiment.training.elastic:
-        rule = "training.num_workers must be one number in a search, which books its trials before they begin"
-        hint = "give one number, such as -o training.num_workers=1"
-        raise UserError(rule, experiment.training.num_workers, hint=hint)
+    _check_searchable(experiment)
     if resume is None:
         check_searched_batches(experiment)
     check_home()
     if resume is not None and not re.fullmatch(NAME, resume):
         raise unknown_search(resume)
     check_studies()
-    name = resume or settings.name or f"{experiment.name}-{stamp()}"
+    name = resume or experiment.search.name or f"{experiment.name}-{stamp()}"
     folder = SearchFolder(name, home() / "searches" / name)
     if resume and not folder.exists:
         raise unknown_search(name)
@@ -101,6 +91,19 @@ def search(
     finally:
         with contextlib.suppress(OSError):  # it is not empty once a search has begun
             folder.path.rmdir()
+
+
+def _check_searchable(experiment: Experiment) -> None:
+    if experiment.training.final:
+        rule = "training.final must be false in a search, which compares trials on validation patients"
+        raise UserError(rule, True, hint="search first, then train the search's best.yaml with training.final=true")
+    check_search(experiment)
+    if not experiment.search.space:
+        raise UserError("a search needs search.space", experiment.name, hint="list the searched keys there")
+    if experiment.training.elastic:
+        rule = "training.num_workers must be one number in a search, which books its trials before they begin"
+        hint = "give one number, such as -o training.num_workers=1"
+        raise UserError(rule, experiment.training.num_workers, hint=hint)
 
 
 def _search(
@@ -206,14 +209,10 @@ def _run(
 ) -> None:
     """Run what is left of `trials`; return once all of them ended, raise where some stay open."""
     experiment, name, tracking = setting.experiment, folder.name, setting.tracking
-    settings = experiment.search
     scheduler, searcher, many = build_scheduler(experiment), None, trials
-    board = Board(trials, settings.folds * experiment.training.epochs)
-    if settings.scheduler != "pbt":
-        if not folder.has_study:
-            study = open_study(settings, name=folder.study, storage=folder.storage)
-            enqueue(study, earlier_points(setting, settings.warm_start, besides=trial_plan.parent))
-        searcher = Searcher(settings, name=folder.study, storage=folder.storage)
+    board = Board(trials, experiment.search.folds * experiment.training.epochs)
+    if experiment.search.scheduler != "pbt":
+        searcher = _open_searcher(setting, folder, besides=trial_plan.parent)
         many = searcher.plan(trials)
         replay(scheduler, searcher.study)
         ended, board.best = searcher.reached()
@@ -248,6 +247,15 @@ def _run(
     if _was_interrupted(folder, results, in_population=searcher is None):
         say(f"interrupted; continue with --resume {name}")
         raise KeyboardInterrupt
+
+
+def _open_searcher(setting: Setting, folder: SearchFolder, *, besides: str) -> Searcher:
+    """Open the search's study; a new one begins with the best points of earlier searches, without run `besides`."""
+    settings = setting.experiment.search
+    if not folder.has_study:
+        study = open_study(settings, name=folder.study, storage=folder.storage)
+        enqueue(study, earlier_points(setting, settings.warm_start, besides=besides))
+    return Searcher(settings, name=folder.study, storage=folder.storage)
 
 
 def _was_interrupted(folder: SearchFolder, results: Iterable[Any], *, in_population: bool) -> bool:

@@ -177,20 +177,17 @@ def _add_predict(api: FastAPI, model: Model, settings: ServeSettings, metrics: M
             case = await asyncio.to_thread(read_uploads, uploads, Path(folder), settings.limits, channels=channel or ())
             format = check_format(mask, case)
             read = time.perf_counter()
-            metrics.in_flight.labels(metrics.gateway).inc()
-            try:
+            with metrics.in_flight.labels(metrics.gateway).track_inprogress():
                 reply = await _predict_in_time(model.predict(case, values, **wanted), settings.limits.timeout_s)
-            finally:
-                metrics.in_flight.labels(metrics.gateway).dec()
             predicted = time.perf_counter()
             answer: AnswerJson = {**reply.answer, "request_id": request.state.request_id}
             await _add_pictures(answer, reply, case, format, overlay=overlay)
         done = time.perf_counter()
         answer["timing_ms"] = {
-            "read": round((read - began) * 1000, 3),
+            "read": _milliseconds(began, read),
             **answer["timing_ms"],
-            "encode": round((done - predicted) * 1000, 3),
-            "total": round((done - began) * 1000, 3),
+            "encode": _milliseconds(predicted, done),
+            "total": _milliseconds(began, done),
         }
         metrics.predicted(answer, reply.facts)
         request.state.facts = {
@@ -200,6 +197,10 @@ def _add_predict(api: FastAPI, model: Model, settings: ServeSettings, metrics: M
             "num_warnings": len(answer["study"]["warnings"]),
         }
         return JSONResponse(answer)
+
+
+def _milliseconds(start: float, end: float) -> float:
+    return round((end - start) * 1000, 3)
 
 
 async def _predict_in_time(predicting: Awaitable[Reply | UserError], timeout_s: float) -> Reply:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
-from glioflow.data.formats.dicom import is_dicom
+from glioflow.data.formats.dicom_files import is_dicom
 from glioflow.data.formats.file_roles import is_mask_name
 from glioflow.data.formats.nifti_names import is_volume
 from glioflow.data.formats.slices import check_one_folder, is_slice

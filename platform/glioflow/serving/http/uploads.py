@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from glioflow.data.case import Case
+from glioflow.data.channel_choice import parse_choices
 from glioflow.data.formats.file_roles import guess_role, is_mask_name
 from glioflow.data.formats.itk import count_values, is_itk
 from glioflow.data.formats.nifti_header import num_values, read_header
@@ -16,7 +17,6 @@ from glioflow.data.formats.slices import is_slice
 from glioflow.data.formats.study import open_study, read_study
 from glioflow.data.formats.tiff import read_layout
 from glioflow.data.formats.volume_files import read_mask_of
-from glioflow.data.sequences import parse_choices
 from glioflow.errors import OutOfRoom, TooLarge, UserError, is_out_of_room
 from glioflow.serving.http.uploaded_files import save_uploads
 from glioflow.serving.settings import Limits
