@@ -32,7 +32,7 @@ def check_folder(folder: Path, name: str) -> None:
     """Refuse a folder that is not writable, before computing anything for it.
 
     Args:
-        folder: It need not exist.
+        folder: The folder, which need not exist.
         name: Its name for the user, such as `--out`.
 
     Raises:
@@ -84,7 +84,7 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     Args:
         path: The file.
         data: All of it.
-        mode: Who may read and write it.
+        mode: Permissions of the file.
 
     Raises:
         DiskFull: If there is no space for it.

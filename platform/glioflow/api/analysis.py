@@ -35,9 +35,9 @@ class FeaturesResult(Result):
     """Shape features of a mask.
 
     Attributes:
-        features: Of the whole tumor, and of each slice.
-        regions: Of each region, if the mask has the labels of BraTS; otherwise None.
-        radiomics: Those of pyradiomics by name; None if they were not requested.
+        features: Features of the whole tumor, and of each slice.
+        regions: Features of each region, if the mask has the labels of BraTS; otherwise None.
+        radiomics: Features of pyradiomics by name; None if they were not requested.
         warnings: Why there are no regions, a sentence.
     """
 
@@ -64,7 +64,7 @@ class AssociationResult(Association, Result):
     """Shape features tested against genomic clusters, next to the published numbers.
 
     Attributes:
-        masks: In words, whose masks were measured.
+        masks: Description of the masks that were measured.
         run_id: The run that it is logged as.
     """
 
@@ -98,8 +98,8 @@ class SurvivalResult(Result):
 
     Attributes:
         run_id: Its run, which `register` takes as `survival`.
-        task: What is predicted.
-        masks: In words, whose masks were measured.
+        task: The predicted outcome.
+        masks: Description of the masks that were measured.
         model: The model's name.
         primary: Whether the model is the one that was fixed in advance; otherwise it is exploratory.
         num_patients: Number of patients with an outcome.
@@ -108,7 +108,7 @@ class SurvivalResult(Result):
         baselines: Metrics of each baseline.
         differences: Model minus baseline, by name.
         beats_baselines: Whether the intervals of the differences exclude 0.
-        p_value: Of the permutation test; None if there was none.
+        p_value: P-value of the permutation test; None if there was none.
         warnings: A sentence each.
     """
 

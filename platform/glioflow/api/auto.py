@@ -46,8 +46,8 @@ class AutoResult(Result):
     """The result of an `auto`.
 
     Attributes:
-        name: Of the experiment, of the registered model, and for `resume`.
-        version: Of the registered model.
+        name: Name of the experiment and the registered model, which `resume` takes too.
+        version: Version of the registered model.
         decision: The gate's.
         dice_mean: By cross-validation, over all patients but the test patients.
         dice_median: By cross-validation.
@@ -113,7 +113,7 @@ def auto(
     Args:
         cohort: Folder of a cohort with masks, as it was downloaded.
         hours: The budget; from 0.33 (20 minutes) on it is kept within 10 %. None takes that of the resumed one.
-        name: Of the experiment and the model; None takes that of the folder.
+        name: Name of the experiment and the model; None takes that of the folder.
         resume: Name of an interrupted `auto` to continue.
         say: Called with each line of progress, and with the part of the budget that is spent, in [0, 1].
 

@@ -31,12 +31,12 @@ class AutoState:
     """What an `auto` was asked for, and what became of its stages.
 
     Attributes:
-        folder: Where its file lies, and all else that it writes.
+        folder: Folder of its file and of everything else that it writes.
         cohort: Absolute path of the cohort.
         hours: The budget.
         since_ms: When it began, in Unix time: runs of MLflow before that are not its own.
         before_s: Seconds that earlier processes spent.
-        stages: What each stage that ended came to, with its `seconds`.
+        stages: Result of each finished stage, with its `seconds`.
     """
 
     folder: Path

@@ -29,7 +29,7 @@ class Client:
     """An endpoint at a URL; after overload or a lost connection, a request is sent again.
 
     Args:
-        url: Of the endpoint, `http://...`.
+        url: URL of the endpoint, `http://...`.
         token: The endpoint's token, if it needs one.
         timeout_s: The longest wait for one answer.
         num_tries: How often a request is sent at most. A prediction changes nothing, so it may be sent again.
@@ -52,7 +52,7 @@ class Client:
         """Send one study's files and return the answer.
 
         Args:
-            files: Of one study.
+            files: Files of one study.
             clinical: Clinical values by column name.
             channels: Series or file of a channel, if several would fit.
             mask: Encoding of the mask; None takes the endpoint's.

@@ -24,11 +24,11 @@ class EvaluationResult(Summarized):
 
     Attributes:
         per_patient: Metrics of each case, with its `patient`.
-        dice_mean: Over all patients, with the cases of each averaged; the other metrics likewise.
-        dice_median: Over all patients.
+        dice_mean: Mean over all patients, with the cases of each averaged; the other metrics likewise.
+        dice_median: Median over all patients.
         dice_ci95: 95 % bootstrap interval of the mean.
         baselines: Mean and median Dice of the baselines that a network has to beat.
-        num_parameters: Of the model.
+        num_parameters: Number of parameters of the model.
         warnings: Reasons why the numbers may be too good, a sentence each.
         run_id: The run of the evaluation; None for a bundle's bare folder, which has no run.
         report: Path or URI of the report; None if none was written.
@@ -79,12 +79,12 @@ class ComparisonResult(Result):
     Attributes:
         difference: Mean Dice of A minus that of B.
         ci95: 95 % bootstrap interval of the difference.
-        p_value: Of Wilcoxon's signed-rank test.
+        p_value: P-value of Wilcoxon's signed-rank test.
         num_patients: Number of patients with the metric under both models.
         num_undefined: Number of patients left out because it is undefined under one model.
-        per_institution: The same by institution.
+        per_institution: The differences by institution.
         metric: The metric of the values above: `dice`.
-        metrics: The same for every metric.
+        metrics: The difference in every metric.
         models: Names and means of A and B.
         per_patient: Dice of each patient under both.
         warnings: Reasons why the comparison may be unfair, a sentence each.

@@ -41,8 +41,8 @@ class CrossvalResult(Summarized):
     Attributes:
         run_id: Its MLflow run.
         folds: Number of folds.
-        dice_mean: Over all patients.
-        dice_median: Over all patients.
+        dice_mean: Mean over all patients.
+        dice_median: Median over all patients.
         dice_ci95: 95 % bootstrap interval of the mean.
         baselines: Mean and median Dice of the baselines that a network has to beat.
         per_patient: Metrics of each patient, sorted by id.
@@ -70,14 +70,14 @@ class SearchResult(Searched, Result):
     """A finished search.
 
     Attributes:
-        name: Of the search, for `resume`.
+        name: Name of the search, for `resume`.
         run_id: Its MLflow run, the parent of the trials' runs.
         num_trials: Number of trials that began.
         best: `run_id`, `params` and `metrics` of the best finished trial.
         experiment: The experiment with the best parameters, ready for `train`.
         front: The best trials, if there are several objectives.
         cost: Hours by kind.
-        objectives: What was searched for.
+        objectives: Objectives of the search.
     """
 
     objectives: tuple[str, ...] = ()

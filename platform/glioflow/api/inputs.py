@@ -61,10 +61,10 @@ def check_beside(folder: str | Path, name: str, source: str | Path | None, *, of
     """Refuse a folder in which nothing can be written, or whose files would be read as those of a cohort or study.
 
     Args:
-        folder: It need not exist.
-        name: What the user calls it, such as `--out`.
-        source: What is read; a folder, to matter here.
-        of: What that is.
+        folder: The folder, which need not exist.
+        name: The user's name for it, such as `--out`.
+        source: What is read; only a folder can contain `folder`.
+        of: Kind of `source`, for the message.
 
     Raises:
         UserError: As `check_folder`, or if `folder` is `source` or lies in it.

@@ -49,7 +49,7 @@ class Model:
                 or an array (S, H, W, C), of a lone slice (H, W, C).
             clinical: Clinical values by column name, for the survival stage; missing values are imputed and named.
             channels: Names of an array's channels; None takes the model's.
-            spacing_mm: Of an array's voxels along S, H, W; None is unknown.
+            spacing_mm: Spacing of an array's voxels along S, H, W in millimeters; None if unknown.
 
         Raises:
             UserError: If the study cannot be read, or lacks a channel that the model needs.
@@ -135,7 +135,7 @@ def load(model: Any, *, device: str = "auto") -> Model:
         model: A registered model (`NAME`, `NAME@alias`, `models:/NAME/3`), a run's id, a bundle's folder or zip, the
             result of `train`, `register` or `promote`, an endpoint's `http://` URL, or `starter`, which ships with
             GlioFlow. A list of them, or names separated by commas, is an ensemble.
-        device: Of the forward pass, such as `cpu` or `cuda:1`; `auto` takes a GPU if there is one.
+        device: Device of the forward pass, such as `cpu` or `cuda:1`; `auto` takes a GPU if there is one.
 
     Raises:
         UserError: If the model or the device does not exist, or the bundle is damaged.

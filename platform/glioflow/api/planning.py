@@ -35,7 +35,7 @@ class PlanResult(Result):
         path: The file that was written; None if none was asked for.
         text: Its content.
         choices: `key`, `value` and `reason` of each setting.
-        facts: What was found out about the cohort.
+        facts: Measured properties of the cohort.
         experiment: The experiment, for `train`, `crossval` and `search`.
     """
 
@@ -68,7 +68,7 @@ def plan(
     Args:
         cohort: Folder of a cohort with masks, as it was downloaded.
         out: New YAML file; None writes none.
-        name: Of the experiment; None takes that of the folder.
+        name: Name of the experiment; None takes that of the folder.
         minutes: How long one training may take.
         say: Called with each line of progress.
 

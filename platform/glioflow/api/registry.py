@@ -96,7 +96,7 @@ def register(
     Args:
         run: Id of a finished training or trial, or of a cross-validation for the ensemble of its folds; or the result
             of `train` or `crossval`.
-        name: Of the model; None takes the experiment's name.
+        name: Name of the model; None takes the experiment's name.
         survival: Id of the run of a survival stage to put inside.
         crossval: A cross-validation, its id or result, whose interval of tumor volumes goes inside; None takes `run`
             if it is one, otherwise the one on whose masks the survival stage was fitted, if any.
@@ -140,7 +140,7 @@ def rollback(name: str) -> RollbackResult:
     """Make the previous champion the champion again.
 
     Args:
-        name: Of the model.
+        name: Name of the model.
 
     Raises:
         UserError: If there is no previous champion.
@@ -153,7 +153,7 @@ def list_models(name: str | None = None) -> ModelList:
     """List versions, aliases and decisions of registered models.
 
     Args:
-        name: Of one model; None lists all.
+        name: Name of one model; None lists all.
 
     Raises:
         UserError: If no model has that name.

@@ -20,15 +20,15 @@ class RetrainResult(Result):
     """A champion trained again with corrections, and the gate's decision about it.
 
     Attributes:
-        run_id: Of the training.
-        name: Of the registered model.
-        version: That it became.
-        decision: Of the gate.
+        run_id: Id of the training run.
+        name: Name of the registered model.
+        version: The new version.
+        decision: The gate's decision.
         previous: The champion before.
         used: The corrections that were used: the case that has the mask, and its part of the split.
-        unused: Those that were not, and why.
+        unused: The corrections that were not used, and why.
         reasons: Every rule of the gate with its numbers.
-        metrics: Of the training, by name.
+        metrics: Metrics of the training, by name.
     """
 
     run_id: str
@@ -66,8 +66,8 @@ def retrain(
     """Train a champion's experiment again on its cohort with the accepted corrections, and put it through the gate.
 
     Args:
-        name: Of the registered model.
-        data: Where the champion's cohort is now; None takes the recorded one.
+        name: Name of the registered model.
+        data: Present folder of the champion's cohort; None takes the recorded one.
         overrides: As for `train`; preprocessing, target and split stay as the champion's.
         warm: Whether to start from the champion's weights, not from new ones.
         resume: Id of an interrupted run of this function.

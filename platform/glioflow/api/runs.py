@@ -22,7 +22,7 @@ class ReproductionResult(Result):
     """A logged run, run again.
 
     Attributes:
-        run_id: Of the new run.
+        run_id: Id of the new run.
         reproduces: Id of the old run.
         identical: Whether every number and every weight is the same.
         compared: How many numbers were compared.

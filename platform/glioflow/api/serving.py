@@ -25,7 +25,7 @@ def serve(
     """Serve the champion with Ray Serve until Ctrl-C, and switch to each new champion.
 
     Args:
-        name: Of the registered model; None takes the only one with a champion.
+        name: Name of the registered model; None takes the only one with a champion.
         host: Address to listen on; 0.0.0.0 is every address of this machine.
         port: Port to listen on.
         token: Bearer token that callers must send; None takes GLIOFLOW_SERVE_TOKEN; without one, no token is needed.

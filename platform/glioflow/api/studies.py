@@ -41,9 +41,9 @@ def read_any_study(
     """Read a study; see `Model.predict` for the forms that it may have.
 
     Args:
-        study: In any of them.
+        study: The study, in any of these forms.
         channels: Names of an array's channels.
-        spacing_mm: Of an array's voxels along S, H, W; None is unknown.
+        spacing_mm: Spacing of an array's voxels along S, H, W in millimeters; None if unknown.
         chosen: Series or file of a channel, if several would fit.
 
     Raises:
@@ -103,7 +103,7 @@ def case_of_array(
         image: (S, H, W, C), or (H, W, C) of a lone slice.
         channels: Name of each of the C channels.
         spacing_mm: Distance of neighbors along S, H, W in millimeters; None is unknown.
-        id: Of the case.
+        id: Id of the case.
 
     Raises:
         UserError: If the array has another shape, or holds anything but finite numbers.

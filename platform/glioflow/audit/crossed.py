@@ -64,7 +64,7 @@ def find_shared_images(ours: Sequence[Pictures], others: Iterable[Pictures], *, 
     Args:
         ours: The cases that are tested.
         others: Cases of a cohort that something was learned from; they are read one at a time.
-        name: Of the other cohort.
+        name: Name of the other cohort.
     """
     known: dict[str, list[tuple[str, Hashes]]] = {}
     for each in _COMPARED:

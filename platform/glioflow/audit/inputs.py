@@ -24,7 +24,7 @@ def find_input_leaks(settings: SurvivalSettings, table: "pd.DataFrame | None" = 
     two groups without an error, or if its values have the order of the times.
 
     Args:
-        settings: Of the survival stage.
+        settings: Settings of the survival stage.
         table: One row per patient (`read_clinical`); None checks the names alone.
     """
     names = [*settings.clinical, *settings.shape_features]
@@ -72,7 +72,7 @@ def find_preparation_leaks(table: "pd.DataFrame", settings: SurvivalSettings) ->
 
     Args:
         table: One row per patient, all inputs of the settings among its columns.
-        settings: Of the survival stage.
+        settings: Settings of the survival stage.
 
     Raises:
         UserError: If there are too few patients or events, or a column is missing.

@@ -72,7 +72,7 @@ def find_shared_patients(
         split: The split to check.
         cases: All cases of the split's cohort.
         others: All cases of the other cohort.
-        name: Of the other cohort.
+        name: Name of the other cohort.
         aliases: Other names of patients of both.
     """
     people = {case.id: _person(case.patient, aliases) for case in cases}

@@ -34,8 +34,8 @@ def save_ensemble(
     Args:
         out: The new bundle.
         folders: At least two bundles.
-        origin: Of the ensemble.
-        metrics: Of the ensemble.
+        origin: Origin of the ensemble.
+        metrics: Metrics of the ensemble.
 
     Raises:
         UserError: If a bundle is damaged, or they are incompatible.

@@ -40,17 +40,17 @@ class Origin(BaseModel):
     """Where a model comes from.
 
     Attributes:
-        experiment: Its name.
-        cohort_format: Of the training cohort.
-        fingerprint: Of the prepared cohort.
-        source_fingerprint: Of the cohort's files alone.
+        experiment: Name of the experiment.
+        cohort_format: Format of the training cohort.
+        fingerprint: Fingerprint of the prepared cohort.
+        source_fingerprint: Fingerprint of the cohort's files alone.
         split: Digest of train, val and test.
         test: Digest of the test cases alone.
-        num_patients: By part of the split.
-        fitted_on: What was chosen on which part.
-        created: UTC, ISO 8601.
-        version: Of GlioFlow.
-        labels: What the labels of the training masks mean, after the step `label_map`; empty where it is not known.
+        num_patients: Number of patients in each part of the split.
+        fitted_on: The part of the split on which each setting was chosen.
+        created: Time of creation, UTC, ISO 8601.
+        version: Version of GlioFlow.
+        labels: Names of the labels of the training masks, after the step `label_map`; empty if they are not known.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,7 +71,7 @@ class Fold(BaseModel):
     """A member of an ensemble.
 
     Attributes:
-        run_id: Of its training.
+        run_id: Id of the training run.
         temperature: Its logits are divided by it before they become probabilities.
     """
 
@@ -81,27 +81,27 @@ class Fold(BaseModel):
 
 
 class Description(BaseModel):
-    """`model.json`: all that prediction needs besides the weights.
+    """`model.json`: everything that prediction needs besides the weights.
 
     Attributes:
-        format: Of this file.
+        format: Version of this file's format.
         model: The network, or each one of an ensemble.
         folds: The networks of a cross-validation whose mean probability is the answer; empty for a single network.
         target: The task.
-        preprocess: The same steps as in training.
+        preprocess: Preprocessing steps, the same as in training.
         inference: How a case is predicted.
-        entry: Which studies are refused, and which answered with a warning.
+        entry: Rules for studies that are refused, and for those that are answered with a warning.
         postprocess: Threshold and clean-up, as chosen on validation patients.
-        channels: What a study must have, in order.
-        network_channels: What preprocessing makes of it.
-        origin: Where the model comes from.
-        flair_threshold: Of the FLAIR-threshold baseline, as `fit_flair_threshold` gave it on training patients.
-        input_statistics: Of the prepared training images, as `fit_input_statistics` gave them.
+        channels: Channels that a study must have, in order.
+        network_channels: Channels that preprocessing makes from them.
+        origin: Origin of the model.
+        flair_threshold: Threshold of the FLAIR baseline, from `fit_flair_threshold` on training patients.
+        input_statistics: Statistics of the prepared training images, from `fit_input_statistics`.
         channel_looks: How the channels of the training images differ, as `fit_channel_looks` gave it; None in old ones.
         input_sizes: Height and width of most training images as the network sees them, the most frequent first.
         volume_interval: Around the predicted tumor volume, from a cross-validation's out-of-fold predictions.
-        metrics: Of validation, and of test where it was asked.
-        num_parameters: Of the network.
+        metrics: Metrics on validation patients, and on test patients if they were measured.
+        num_parameters: Number of parameters of the network.
         files: Digest of every other file of the bundle.
     """
 

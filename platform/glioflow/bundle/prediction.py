@@ -60,7 +60,7 @@ class Tumor(TypedDict):
         detected: Whether any voxel is predicted as tumor.
         probability: The highest of all voxels, in [0, 1].
         slices: Numbers of the slices with tumor, from the files' names.
-        positions: The same slices counted from 0 in the order of the study.
+        positions: Index of each of these slices in the study, from 0.
         positions_mm: Distance of each from the first slice of the study; None if the spacing is unknown.
         volume: Its volume.
         regions: Volume of each of the model's outputs, such as WT, TC and ET, or of its one tumor.

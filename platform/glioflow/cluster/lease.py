@@ -73,8 +73,8 @@ def holding(folder: Path, what: str) -> Iterator[None]:
     If another process takes the lease, which can happen after a suspension, this one ends as by Ctrl-C.
 
     Args:
-        folder: It is created, and kept.
-        what: What the holder runs, for messages: `search s`.
+        folder: The folder, which is created and kept.
+        what: What the holder runs, for messages, such as `search s`.
 
     Raises:
         UserError: If another process holds it; names it and the time.

@@ -36,7 +36,7 @@ def explain(error: ValidationError, origin: str, model: type[BaseModel]) -> User
     Args:
         error: Pydantic's.
         origin: File or name at the start of the message; empty for none.
-        model: Whose values were refused.
+        model: Model whose values were refused.
     """
     problem = _first_problem(error, model)
     return problem.replace(rule=f"{origin}: {problem.rule}") if origin else problem

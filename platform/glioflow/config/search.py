@@ -96,37 +96,40 @@ Parameter = Annotated[Choice | Real | Whole, Field(discriminator="kind")]
 
 
 class SearchSettings(BaseModel):
-    """How an experiment is searched.
+    """Settings of a search.
 
     Attributes:
-        name: Of the search; a search of that name that was interrupted can be resumed. Null derives one from the time.
-        trials: How many configurations; null is 10, and every point of a grid.
-        space: Experiment key (`training.learning_rate`) to parameter.
-        preprocess: Preprocessing by name, for a choice `preprocess` in `space` whose values are such names. Each has a
-            prepared cohort of its own, made before the first trial.
-        disk_gb: What those prepared cohorts may take together; null is what is free on the disk.
+        name: Name of the search, by which it can be resumed after an interruption. Null derives one from the time.
+        trials: Number of configurations; null means 10, or every point of a grid.
+        space: The searched parameters by experiment key, such as `training.learning_rate`.
+        preprocess: Preprocessing steps by name, if `space` has a choice `preprocess` of such names. Each gets its own
+            prepared cohort before the first trial.
+        disk_gb: Most gigabytes of those prepared cohorts together; null allows the free space of the disk.
         first: Configurations to try first, each a mapping of keys in `space`.
-        warm_start: How many of the best configurations of earlier searches of this experiment on the same cohort are
-            tried again first; values that `space` does not have are drawn anew.
-        sampler: Of Optuna; `tpe` is multivariate and grouped, `grid` tries all points in order.
+        warm_start: Number of the best configurations of earlier searches of this experiment on the same cohort that are
+            tried first; values that are not in `space` are drawn anew.
+        sampler: Optuna's sampler; `tpe` is multivariate and grouped, `grid` tries all points in order.
         scheduler: `asha` and `hyperband` (asynchronous, several brackets of ASHA) keep the best of each rung, `median`
-            stops what is below the median of the others, `pbt` gives poor trials the weights and changed parameters
-            of good ones, `none` runs all to the end. All of them see the validation Dice by patient after each epoch.
-        folds: On how many folds every trial trains and is judged, the same for all trials; 1 is the split itself.
-            Several are dealt of its training and validation patients, never of its test patients, and run one after
-            another: a trial's steps count on over them, and after each epoch it stands at the mean of the folds that
-            it has ended and the one that it is at. So a scheduler compares at equal steps, which are equal patients.
-        objectives: What is made best: `dice` (higher; the mean over validation patients, then over folds), `hd95`
-            (lower, the same means), `parameters` (of the network; fewer) and `c_index` (higher; how well the stage of
-            `survival` ranks patients by the masks of networks that did not train on them, over its repeated
-            cross-validation; without times the AUROC). Several give a Pareto front.
-        clinical: Table for `c_index`; null takes the cohort's own. A relative one is looked for as `data.source` is.
-        outcomes: Table of follow-up besides it.
-        grace_epochs: Epochs that the scheduler grants every trial; of `pbt`, epochs between two exchanges.
-        reduction: `asha` and `hyperband` keep one in so many at each rung.
-        concurrent: Trials at once; null is as many as the cluster's CPUs and GPUs hold.
-        budget_hours: After so many hours no new trial begins; those that run are finished.
-        seed: Of the sampler.
+            stops trials below the median of the others, `pbt` gives poor trials the weights and modified parameters
+            of good ones, `none` runs all to the end. All of them use the validation Dice by patient after each epoch.
+        folds: Number of folds on which every trial is trained and judged, the same for all trials; 1 is the split
+            itself. More folds are made from its training and validation patients, never from its test patients, and run
+            one after another. The steps of a trial count across its folds, and its score after each epoch is the mean
+            over its finished folds and the present one, so a scheduler compares trials at equal steps on equal
+            patients.
+        objectives: What to optimize: `dice` (maximized; the mean over validation patients, then over folds), `hd95`
+            (minimized; the same means), `parameters` (minimized; the number in the network) and `c_index` (maximized;
+            how well the survival stage ranks patients by masks from networks that did not train on them, over its
+            repeated cross-validation; without times the AUROC). Several objectives give a Pareto front.
+        clinical: Clinical table for `c_index`; null takes the cohort's own. A relative path is resolved as
+            `data.source` is.
+        outcomes: Second table, with the follow-up.
+        grace_epochs: Epochs that every trial runs before the scheduler may stop it; for `pbt`, epochs between
+            exchanges.
+        reduction: At each rung, `asha` and `hyperband` keep one trial in this many.
+        concurrent: Number of trials at once; null means as many as the cluster's CPUs and GPUs allow.
+        budget_hours: Hours after which no new trial begins; running trials are finished.
+        seed: Seed of the sampler.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

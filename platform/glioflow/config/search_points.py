@@ -24,7 +24,7 @@ def check_points(settings: SearchSettings, try_point: Try) -> None:
     """Refuse a value, a condition, a first point or a point of a grid that no trial could train with.
 
     Args:
-        settings: With the space.
+        settings: Settings with the search space.
         try_point: Returns the error of a point's experiment, or None.
 
     Raises:

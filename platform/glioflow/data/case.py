@@ -18,8 +18,8 @@ class Grid:
     `np.transpose(file_array, axes)` and reversal of every axis whose `flips` is set.
 
     Attributes:
-        axes: Which axis of the file's array each of S, H, W is.
-        flips: Which of S, H, W is reversed after that.
+        axes: Axes of the file's array that are S, H and W.
+        flips: Whether each of S, H and W is reversed after that.
         affine: (4, 4) from the *file array's* voxel indices to RAS millimeters; None if the format has none.
     """
 

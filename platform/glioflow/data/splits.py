@@ -50,7 +50,7 @@ class SplitSettings(BaseModel):
         file: JSON with `train`, `val`, `test` (cases or patients); or nnU-Net's `splits_final.json` or a datalist of
             MONAI with folds, of which `fold` is the one that validates. A relative one is also searched under
             GLIOFLOW_DATA.
-        seed: Of the random order of patients.
+        seed: Seed of the random order of patients.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -196,7 +196,7 @@ class VolumeInterval(BaseModel):
 
     Attributes:
         residuals: Absolute residual of each patient.
-        folds: For each patient, the fold whose network was not trained on it.
+        folds: Fold of each patient whose network was not trained on the patient.
         level: Nominal coverage; CV+ guarantees 2 level - 1 and reaches about `level`.
         unit: Unit of the volumes.
         held_out: Digest of the test patients that were excluded; empty if there are none.

@@ -85,7 +85,7 @@ def choose_postprocessing(
 
     Args:
         probabilities: For each patient: by name, (S, H, W), outermost part first.
-        references: For each patient: the true masks under the same names.
+        references: The true masks of each patient under the same names.
         settings: Initial values; returned unchanged if `choose` is False or there is no patient.
 
     Returns:

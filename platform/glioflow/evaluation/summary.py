@@ -24,7 +24,7 @@ def summarize(rows: Rows, *, seed: int = 0) -> Summary:
     Args:
         rows: One for each case; columns that identify it, and values that are neither numbers nor None (`features`),
             are left out. The cases of a patient are averaged.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
 
     Returns:
         `num_patients`, `num_cases`, and for every metric M `M_mean`, `M_median`, `M_ci95` (of the mean) over the

@@ -124,7 +124,7 @@ def associate(
         clinical: Clinical table by patient (index).
         feature_names: Columns of `features`.
         clusters: Columns of `clinical`; None uses the published ones that it has.
-        num_hypotheses: For Bonferroni; None counts the tests made here (the publication counted ten).
+        num_hypotheses: Hypotheses for Bonferroni; None counts the tests made here (the publication counted ten).
         level: Significance level after correction.
         num_bootstrap: Resamplings of patients behind each interval.
         seed: Seed of the Monte Carlo tests and the bootstrap.

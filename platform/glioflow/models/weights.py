@@ -32,7 +32,7 @@ def read_weights(source: str, *, key: str = "model.weights") -> tuple[dict[str, 
     Args:
         source: A path (a relative one is looked for in the working directory and under $GLIOFLOW_DATA), or a URI that
             fsspec opens.
-        key: Of the experiment, for errors.
+        key: Key of the experiment, for errors.
 
     Returns:
         Tensors by name, and the SHA-256 of the file.

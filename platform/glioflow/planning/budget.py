@@ -53,9 +53,9 @@ class Shares:
     """Use of the rest of a budget.
 
     Attributes:
-        epochs: Of each training.
-        steps_per_epoch: Of each training.
-        folds: Of the cross-validation; 0 if none is left to do.
+        epochs: Epochs of each training.
+        steps_per_epoch: Steps per epoch of each training.
+        folds: Number of folds of the cross-validation; 0 if none is left to do.
         search_s: Seconds of the search, 0 for none.
         trials: The most that can finish in this time.
     """
@@ -71,7 +71,7 @@ def is_ensemble(folds: int, *, hold_out: bool) -> bool:
     """Return whether the final model is the ensemble of a cross-validation's folds: as many as nnU-Net averages.
 
     Args:
-        folds: Of the cross-validation.
+        folds: Number of folds of the cross-validation.
         hold_out: Whether the test patients, used to evaluate the final model, are in no fold.
     """
     return hold_out and folds >= ENSEMBLE_FOLDS
@@ -85,9 +85,9 @@ def share_out(
     If it is short, the search is dropped first, then folds beyond three.
 
     Args:
-        costs: Of trainings.
+        costs: Measured costs of trainings.
         left_s: Seconds.
-        folds: Of the cross-validation.
+        folds: Number of folds of the cross-validation.
         slots: Trainings that run in parallel.
         search: Whether a search is to come.
         hold_out: Whether the test patients are left out of the folds.

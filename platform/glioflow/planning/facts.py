@@ -26,9 +26,9 @@ class LabelFacts:
     """One label of the masks.
 
     Attributes:
-        name: As the cohort calls it.
-        share: Of the cases that were read, how many have it, in [0, 1].
-        median_px: Voxels in a case that has it; 0 where none of the cases has.
+        name: Name in the cohort.
+        share: Share of the cases read that contain it, in [0, 1].
+        median_px: Median number of its voxels in the cases that contain it; 0 if none does.
     """
 
     name: str
@@ -41,25 +41,26 @@ class CohortFacts:
     """The facts about a cohort that decide a plan; medians are over the cases that were read.
 
     Attributes:
-        source: Where it is.
+        source: Path of the cohort.
         format: Its format.
         cases: Number of all cases.
         patients: Number of persons with a mask, estimated from the cases read if not all are.
         institutions: Number of known institutions.
         read: Number of cases whose pixels were read.
-        channels: Names, the same in every case.
+        channels: Names of the channels, the same in every case.
         shape: Median (S, H, W).
         spacing_mm: Median spacing along S, H, W; None where no case states it.
-        head: Median size of the smallest box (S, H, W) that holds all that is not 0.
+        head: Median size of the smallest box (S, H, W) that contains every nonzero voxel.
         values: Least and greatest value of the cases that were read.
         whole_numbers: Whether they hold whole numbers only.
         background: Median share of voxels that are 0 in every channel, in [0, 1].
-        intensities: Of each channel, medians over the cases of the 0.5 %, 50 % and 99.5 % quantiles of what is not 0.
-        missing: Of each channel, in how many of the cases read it is empty or a copy of FLAIR: a sequence not taken.
+        intensities: For each channel, medians over the cases of the 0.5 %, 50 % and 99.5 % quantiles of nonzero values.
+        missing: For each channel, how many of the cases read lack the sequence: the channel is empty or a copy of
+            FLAIR.
         labels: Facts about each label that the cohort declares or that occurs.
         tumor_slices: Share of slices with tumor, in [0, 1].
         in_one_piece: Median share of a tumor that lies in its largest component, in [0, 1].
-        outcomes: Patients with an outcome that a survival stage can be fitted on; 0 where there are too few.
+        outcomes: Patients with an outcome that a survival stage can be fitted on; 0 if there are too few.
         slices: Estimated number of slices of the whole cohort.
     """
 

@@ -72,8 +72,8 @@ def plan(
     """Plan an experiment for a cohort.
 
     Args:
-        cohort: With masks.
-        name: Of the experiment; None makes one from the cohort's folder.
+        cohort: Cohort with masks.
+        name: Name of the experiment; None derives one from the cohort's folder.
         source: The file's `data.source`; None takes the cohort's folder.
         minutes: Time for one training.
         there: Does work where the experiment will run: reads that machine's facts and times steps there.

@@ -135,7 +135,7 @@ def plan_training(
 
     Args:
         facts: About the cohort.
-        machine: Where it will run.
+        machine: Machine on which the training will run.
         minutes: Time for the training.
         seconds_per_step: As measured.
         halved: How often batch or patch was halved until a step fit into memory.

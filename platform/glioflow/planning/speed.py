@@ -74,7 +74,7 @@ def measure_step(
 
     Args:
         experiment: Its network, loss, batch, sizes and precision; pretrained weights are left out.
-        channels: Of the images.
+        channels: Number of channels of the images.
         steps: Number of steps after two for warm-up; fewer if they take long.
         available: Bytes that a step may use; if one uses more, none is timed.
     """

@@ -64,9 +64,9 @@ class Entry:
         """Open the version's recorded cohort, and check its fingerprint.
 
         Args:
-            tracking: Where it is recorded.
-            data: Where the cohort is now, raw or prepared; None takes the recorded path.
-            home: Where prepared cohorts live.
+            tracking: Tracking that records it.
+            data: Present folder of the cohort, raw or prepared; None takes the recorded path.
+            home: Folder of the prepared cohorts.
 
         Raises:
             UserError: If it does not exist, or differs from the recorded one.
@@ -113,7 +113,7 @@ class Measured:
 
     Attributes:
         rows: As `prediction.measure` gives them.
-        reliability: Of the probability of any tumor, over doubtful voxels and those that are tumor.
+        reliability: Reliability of the probability of any tumor, over doubtful voxels and those that are tumor.
         latency_s: Median time for one study, prepared image to mask.
     """
 

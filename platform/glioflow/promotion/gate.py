@@ -31,10 +31,10 @@ def promote(
     """Evaluate a version by the gate's rules and, if it passes, make it the champion.
 
     Args:
-        name: Of the registered model.
+        name: Name of the registered model.
         version: Its number; None takes the newest.
         data: The cohort; None takes the prepared one that the run recorded.
-        home: Where prepared cohorts live.
+        home: Folder of the prepared cohorts.
         say: Called after each test patient that is measured.
 
     Raises:

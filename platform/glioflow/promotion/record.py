@@ -29,15 +29,15 @@ class Verdict(BaseModel):
     """A decision and its evidence.
 
     Attributes:
-        decision: What was decided.
+        decision: The decision.
         reasons: Every rule with its numbers.
-        name: Of the model.
-        version: The one that was judged.
-        previous: Champion before; None where there was none.
+        name: Name of the model.
+        version: The version that was judged.
+        previous: The champion before; None if there was none.
         test: Digest of the test patients' list.
         times_test_used: How often these patients have judged a version of any model before.
-        who: Who asked.
-        when: UTC, ISO 8601.
+        who: The user who asked for it.
+        when: Time of the decision, UTC, ISO 8601.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,10 +56,10 @@ def record(tracking: Tracking, verdict: Verdict, *, sources: str = "", cohort: P
     """Append a decision.
 
     Args:
-        tracking: Where.
+        tracking: Tracking that gets the record.
         verdict: The decision and its evidence.
         sources: Fingerprint of the files that the test patients are from.
-        cohort: What the test patients were read from; None where nobody was measured.
+        cohort: Cohort of the test patients; None if nobody was measured.
     """
     opening = Opening(
         kind="decision",

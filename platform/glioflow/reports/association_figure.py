@@ -39,9 +39,9 @@ def association_page(tests: Rows, aucs: Rows, *, masks: str, num_hypotheses: int
     Args:
         tests: As in `association_figure`, all fields of `features.association.Test`.
         aucs: All fields of `features.association.Auc`.
-        masks: What was measured, in words.
+        masks: Description of the masks that were measured.
         num_hypotheses: Behind the correction.
-        level: Of significance.
+        level: Level of significance.
         figure: The PNG of `association_figure`.
     """
     patients = sorted({int(one["num_patients"]) for one in tests})

@@ -36,7 +36,7 @@ def audit_page(
     """Return the report of an audit as HTML.
 
     Args:
-        name: Of the experiment.
+        name: Name of the experiment.
         leaks: `rule` and `value` of each.
         gap: By kind of split (`slice`, `patient`), then by who predicted (keys of `WORDS`), the scores by name; empty
             where nothing was trained.

@@ -21,7 +21,7 @@ def auto_page(
     """Return the report as one HTML file.
 
     Args:
-        name: Of the model.
+        name: Name of the model.
         stages: Result of each stage, with its `seconds`.
         hours: The budget.
         spent_s: Seconds that were spent of it.

@@ -18,19 +18,19 @@ class CaseFacts:
     """Numbers of one case.
 
     Attributes:
-        id: Of the case.
+        id: Id of the case.
         patient: The person.
         institution: Where it came from, if known.
         shape: (S, H, W).
-        spacing_mm: Of S, H, W; None where unknown.
+        spacing_mm: Spacing along S, H, W in millimeters; None if unknown.
         channels: Names of the channels.
         copies: Channels that are copies of FLAIR.
         areas_px: Tumor pixels of every slice; None without a mask.
         label_px: Voxels of every label.
-        eight_bit: Whether intensities are stored values 0..255; else they are shares of each channel's 99.5th
+        eight_bit: Whether intensities are stored values 0..255; otherwise they are shares of each channel's 99.5th
             percentile.
         inside: (C, NUM_BINS) counts of intensities in the tumor; background (zero) is left out.
-        outside: The same elsewhere.
+        outside: The same counts outside the tumor.
     """
 
     id: str

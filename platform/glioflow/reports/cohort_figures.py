@@ -22,11 +22,11 @@ class Picture:
 
     Attributes:
         image: (H, W) of any range, or (H, W, 3) in [0, 1].
-        title: Above it.
+        title: Title above it.
         mask: (H, W) labels to outline, or None.
         filled: Fill the labels instead of outlining them.
         aspect: Height of a pixel over its width.
-        window: What is black and what is white; None takes the image's own range.
+        window: Values shown as black and as white; None takes the image's own range.
     """
 
     image: NDArray[Any]
@@ -66,7 +66,7 @@ def bars(counts: Mapping[str, float], *, title: str, xlabel: str = "", limit: fl
     Args:
         counts: Name to number, none negative.
         title: Above the figure.
-        xlabel: What the numbers are.
+        xlabel: Label of the horizontal axis.
         limit: Right end of the axis; None fits the numbers.
     """
     figure, (axes,) = new_figure(1, width=5.2 if len(counts) < 8 else 9.6, height=max(1.6, 0.9 + 0.24 * len(counts)))
@@ -126,7 +126,7 @@ def intensities(
         edges: (N + 1,) bin edges.
         channels: Name to the counts (N,) inside and outside of tumor.
         title: Above the figure.
-        xlabel: What the intensities are.
+        xlabel: Label of the horizontal axis.
 
     Returns:
         PNG.

@@ -94,7 +94,7 @@ def intervals(entries: Mapping[str, tuple[float, float, float]], *, title: str, 
     Args:
         entries: Name to value, low and high.
         title: Above the figure.
-        xlabel: What the values are.
+        xlabel: Label of the horizontal axis.
     """
     figure, (axes,) = new_figure(1, width=6.4, height=0.9 + 0.34 * len(entries))
     for position, (value, low, high) in enumerate(entries.values()):

@@ -60,7 +60,7 @@ def evaluation_page(answer: Answer, *, title: str, about: str, cases: Sequence[D
 
     Args:
         answer: As `runs.evaluate.evaluation_answer` makes it, perhaps with `warnings`.
-        title: Of the page.
+        title: Title of the page.
         about: One line: whose patients, how predicted.
         cases: Pictures of single cases, two in a row.
     """

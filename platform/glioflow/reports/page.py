@@ -11,9 +11,9 @@ class Drawing:
     """A figure of a report.
 
     Attributes:
-        name: Of its PNG file, without ending.
+        name: Name of its PNG file, without the suffix.
         png: Its bytes.
-        caption: What it shows, one or two sentences.
+        caption: Caption of one or two sentences.
         wide: Whether it takes the whole width.
     """
 
@@ -43,10 +43,10 @@ def render_page(title: str, subtitle: str, facts: Mapping[str, str], sections: S
     """Return a report as HTML.
 
     Args:
-        title: Of the page.
+        title: Title of the page.
         subtitle: One line below it.
         facts: The most important figures by name, shown large.
-        sections: In order; empty ones are left out.
+        sections: Sections in order; empty ones are left out.
     """
     shown = [section for section in sections if section.text or section.drawings or section.rows]
     return render(Path(__file__).with_name("page.html"), title=title, subtitle=subtitle, facts=facts, sections=shown)

@@ -15,7 +15,7 @@ def risk_groups_figure(
     """Draw the survival of the groups `low` and `high` as steps, with the log-rank test's p-value.
 
     Args:
-        days: Of each group's steps, ascending.
+        days: Days of each group's steps, ascending.
         survival: After each of them, in [0, 1].
         log_rank_p: None if the test is undefined.
         title: Above the figure.

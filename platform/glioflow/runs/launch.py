@@ -65,7 +65,7 @@ def open_setting(
         folds: Number of folds for its patients.
         resume: Run to resume; it must exist.
         early: Further checks, called with MLflow and the cohort before Ray starts.
-        say: Told what happens.
+        say: Called with each line of progress.
 
     Raises:
         UserError: If a check fails; on several nodes also if MLflow is not a server.

@@ -31,7 +31,7 @@ def open_members(model: str, *, device: str = "auto") -> list[Member]:
 
     Args:
         model: By name.
-        device: Of the forward pass; `auto` takes a GPU where there is one.
+        device: Device of the forward pass; `auto` takes a GPU where there is one.
 
     Raises:
         UserError: If one is not found.

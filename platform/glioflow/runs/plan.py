@@ -17,7 +17,7 @@ class Fold(BaseModel):
     """One of the folds that a trial goes through, one after another.
 
     Attributes:
-        number: From 0.
+        number: Number of the fold, from 0.
         before: `val/dice_mean` of the bundles of the folds before it.
     """
 
@@ -32,13 +32,13 @@ class Plan(BaseModel):
     Attributes:
         experiment: All settings.
         prepared: Folder of the prepared cohort, reachable from every node.
-        split: Who trains, validates and tests.
+        split: The split into training, validation and test cases.
         run_id: MLflow run that the training writes to.
         tracking_uri: Address of MLflow.
-        folder: Where this training's files go, reachable from every node.
+        folder: Folder of this training's files, reachable from every node.
         created: UTC, ISO 8601.
         watched: Whether a few validation cases are drawn over the epochs, into `folder`.
-        fold: Of a trial on several folds; its bundle lies below `folder` then.
+        fold: Fold of a trial on several folds; its bundle is below `folder` then.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

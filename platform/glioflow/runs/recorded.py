@@ -15,9 +15,9 @@ def recorded_setting(tracking: Tracking, run: Any, data: str | Path | None) -> S
     """Return experiment, cohort and split of a run that trained.
 
     Args:
-        tracking: Where it is.
+        tracking: Tracking that has the run.
         run: The run as MLflow returns it.
-        data: Where its cohort is now; None takes the recorded path.
+        data: Present folder of its cohort; None takes the recorded path.
 
     Raises:
         UserError: If the cohort is not there, or another one.

@@ -28,10 +28,10 @@ def resumed_experiment(
 
     Args:
         experiment: Current experiment.
-        tracking: Where the run is.
+        tracking: Tracking that has the run.
         run_id: The run.
         besides: Further keys that may differ.
-        hint: What to do about a change.
+        hint: Advice on what to do about a change.
 
     Raises:
         UserError: If another key changed since the run began; names it.
@@ -66,7 +66,7 @@ def resumed_setting(setting: Setting, run_id: str, *, besides: Collection[str] =
         setting: Current setting.
         run_id: The run.
         besides: Further keys of the experiment that may differ.
-        hint: What to do about a change.
+        hint: Advice on what to do about a change.
 
     Raises:
         UserError: If something changed since the run began; names it.

@@ -52,21 +52,21 @@ class EvaluationSummary(TypedDict):
     """What a model reached over all patients; besides, the summaries of each further metric by its JSON key.
 
     Keys:
-        num_patients: Over whom the means are.
-        num_cases: Of these patients.
-        dice_mean: Over patients.
-        dice_median: Over patients.
+        num_patients: Number of patients in the means.
+        num_cases: Number of cases of these patients.
+        dice_mean: Mean over patients.
+        dice_median: Median over patients.
         dice_ci95: 95 % interval of the mean.
         dice_num_empty_both: Patients whose Dice the rule for two empty masks decided; absent where there is none.
-        per_institution: The same by institution.
+        per_institution: Summary of each institution.
         baselines: Mean and median Dice of what a network has to beat.
         calibration: Points of the reliability curves.
-        num_parameters: Of the model; absent in a cross-validation, as are the next three.
-        warnings: What flatters the numbers, a sentence each.
+        num_parameters: Number of parameters of the model; absent in a cross-validation, as are the next three.
+        warnings: Reasons why the numbers may be too good, a sentence each.
         run_id: The run that an evaluation is logged as; absent for a bare folder.
         volume_interval: The conformal interval of the tumor volume; absent where none could be fitted.
-        report: Where the report lies; absent where none was written.
-        per_fold: Of a cross-validation.
+        report: Path or URI of the report; absent if none was written.
+        per_fold: Scores of each fold of a cross-validation.
     """
 
     num_patients: int

@@ -118,8 +118,8 @@ def page_forever(
     """Serve the page until Ctrl-C.
 
     Args:
-        host: To listen on.
-        port: To listen on.
+        host: Address to listen on.
+        port: Port to listen on.
         endpoint: URL of the endpoint it asks.
         say: Called with the page's address.
         allowed: Further allowed host names.

@@ -44,10 +44,10 @@ def serving(
     """Serve the champion of `name` for the duration of a block, switching to each new champion.
 
     Args:
-        name: Of the registered model; None takes the only one.
-        host: To listen on.
-        port: To listen on.
-        settings: Of the endpoint.
+        name: Name of the registered model; None takes the only one.
+        host: Address to listen on.
+        port: Port to listen on.
+        settings: Settings of the endpoint.
         say: Called with switches and refusals.
 
     Raises:

@@ -31,19 +31,19 @@ class Limits(BaseModel):
     """Limits of one request.
 
     Attributes:
-        upload_bytes: Of all files together, as they were sent.
-        unpacked_bytes: Of the contents of all zips together, and of all volumes once decompressed.
-        files: Their number, after unpacking.
-        slices: Of a study.
-        values: Of a study's image, all slices and channels together; by default a quarter of what this machine's
-            memory has room for, and at most 2^28.
-        queued: Requests that may wait; further ones are refused.
-        timeout_s: For an answer; a request that takes longer is refused as overload.
-        body_s: For a request to arrive in.
-        least_bytes_per_s: At which a request must arrive, after its first ten seconds.
-        pending_bytes: Of all requests that one proxy has taken in and not answered yet.
-        passed_bytes: Of those, what Serve may hold in memory at once, in the proxy and in the gateways: further ones
-            wait on disk. A larger request passes alone, and one below a megabyte always.
+        upload_bytes: Most bytes of all files together, as they were sent.
+        unpacked_bytes: Most bytes of the contents of all zips together, and of all volumes once decompressed.
+        files: Most files, after unpacking.
+        slices: Most slices of a study.
+        values: Most values in a study's image, all slices and channels together; by default a quarter of what fits
+            into this machine's memory, and at most 2^28.
+        queued: Most requests that may wait; further ones are refused.
+        timeout_s: Longest time until an answer; a request that takes longer is refused as overload.
+        body_s: Longest time in which a request must arrive.
+        least_bytes_per_s: Slowest rate at which a request may arrive after its first ten seconds.
+        pending_bytes: Most bytes of all requests that one proxy has received and not answered yet.
+        passed_bytes: Most bytes of these requests that Serve may hold in memory at once, in the proxy and the gateways;
+            the others wait on disk. A larger request passes alone; one below a megabyte passes always.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,14 +61,14 @@ class Limits(BaseModel):
 
 
 class Trial(BaseModel):
-    """How much of the live traffic a challenger gets.
+    """The share of the live traffic that a challenger gets, and when it loses it.
 
     Attributes:
-        shadow: Part of the studies that the challenger answers too, unseen by the caller.
-        canary: Part of the studies that the challenger answers instead of the champion.
-        window: Last studies that count for stepping back.
-        min_dice: Mean Dice between the two over the window below which the canary ends.
-        max_errors: Failures of the challenger in the window above which it gets no more traffic.
+        shadow: Share of the studies that the challenger answers as well, without showing its answers.
+        canary: Share of the studies that the challenger answers in place of the champion.
+        window: Number of recent studies by which the challenger is judged.
+        min_dice: If the mean Dice between the two models over the window falls below it, the canary ends.
+        max_errors: Most failures of the challenger in the window; after more it gets no traffic.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -80,25 +80,25 @@ class Trial(BaseModel):
 
 
 class ServeSettings(BaseModel):
-    """The deployments.
+    """Settings of the endpoint's deployments.
 
     Attributes:
-        name: Of the registered model; None takes the only one that has a champion.
-        limits: Of a request.
-        trial: Of a challenger (the version with the alias `challenger`).
+        name: Name of the registered model; None takes the only one that has a champion.
+        limits: Limits of a request.
+        trial: Trial of a challenger (the version with the alias `challenger`).
         token_sha256: Digest of the bearer token that callers must show; None lets everybody in.
-        hosts: Names under which callers may ask, beside addresses, `localhost` and names without a dot; `*` is any.
-            None takes every name, as configurations do that were deployed before; `glioflow serve` on loopback without
-            a token gives (). It keeps pages of strangers from asking through a person's browser.
-        replicas: Predictors at least.
-        max_replicas: Predictors at most; above `replicas` they scale with the traffic.
-        gateways: The same of gateways.
-        max_gateways: The same of gateways.
-        cpus: Of one predictor.
-        gpus: Of one predictor; a fraction shares a GPU.
-        threads: Of one predictor's forward pass on the CPU; None takes the machine's cores, shared by the replicas.
-        feedback_per_day: Corrected masks taken in 24 hours.
-        watch_s: How often the registry is asked who is champion.
+        hosts: Host names that callers may use besides addresses, `localhost` and names without a dot; `*` allows any.
+            None allows every name, as older deployed configurations do; `glioflow serve` on loopback without a token
+            sets (). This keeps other people's web pages from sending requests through a user's browser.
+        replicas: Smallest number of predictors.
+        max_replicas: Largest number of predictors; above `replicas` they scale with the traffic.
+        gateways: Smallest number of gateways.
+        max_gateways: Largest number of gateways; above `gateways` they scale with the traffic.
+        cpus: CPUs of one predictor.
+        gpus: GPUs of one predictor; a fraction shares a GPU.
+        threads: Threads of one predictor's forward pass on the CPU; None divides the machine's cores among replicas.
+        feedback_per_day: Most corrected masks accepted in 24 hours.
+        watch_s: Seconds between two checks of the registry for a new champion.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

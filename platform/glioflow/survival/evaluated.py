@@ -41,7 +41,7 @@ class SurvivalEvaluation(BaseModel):
         beats_baselines: Whether each of these differences has its whole interval above zero; never claimed with fewer
             than ten events (`death01`: or ten patients without).
         p_value: Share of shuffled outcomes on which the model does as well; None if not requested.
-        risk_groups: For times only.
+        risk_groups: Groups by predicted risk; only for survival times.
         out_of_fold: Mean out-of-fold risk by patient.
         warnings: Warnings, one sentence each.
     """

@@ -40,7 +40,7 @@ def rebuild_leakage(clinical: pd.DataFrame, slices: pd.DataFrame, *, seed: int =
     Args:
         clinical: The table of `read_clinical`, with `death01`.
         slices: One row per image, its index the patient, its columns features of that image's mask.
-        seed: Of forest and splits.
+        seed: Seed of the forest and the splits.
 
     Raises:
         UserError: If there is no `death01`, fewer than five patients, or no image of any patient.

@@ -23,13 +23,13 @@ class SurvivalSettings(BaseModel):
         task: `auto` takes overall survival, else progression-free interval, else `death01`: the first the table has.
         model: Family of model; only `ridge` and `weibull_aft` can be stored and served, ensembles are for exploring.
         shape_features: Names in `MaskFeatures.volume`; empty for clinical values alone.
-        clinical: Columns of the clinical table that go in.
+        clinical: Columns of the clinical table that the model uses.
         imputation: How missing inputs are filled, learned on training patients only; the target is never filled.
-        num_neighbors: Of `knn`; 4 as published.
+        num_neighbors: Number of neighbors of `knn`; 4 as published.
         penalties: Ridge penalty on standardized inputs; where there are several, inner folds choose.
         folds: Parts of each cross-validation; as many as patients or more is leave-one-out.
         repeats: Cross-validations with different splits.
-        seed: Of splits, bootstrap and permutations.
+        seed: Seed of splits, bootstrap and permutations.
         num_bootstrap: Resamplings of patients behind each interval.
         num_permutations: Refits on shuffled outcomes behind the p-value; 0 leaves it out.
         horizons_days: Times at which survival is stated, as far as the follow-up reaches.

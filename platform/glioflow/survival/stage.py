@@ -41,7 +41,7 @@ class SurvivalAnswer(BaseModel):
         probability: Probability of the event: at any time for `death01`, by `horizon_days` for times, None for days.
         horizon_days: The time of `probability`.
         interval: 95 % bootstrap interval of `probability`, or of `predicted_days`.
-        predicted_days: For `brats_days`.
+        predicted_days: Predicted days; only for `brats_days`.
         category: BraTS's class of `predicted_days`.
         basis: Inputs that it was computed from.
         imputed: Inputs that were missing and filled from other patients.
@@ -92,7 +92,7 @@ class SurvivalStage(BaseModel):
         num_events: Events among them.
         primary_metric: Name of the primary metric.
         metrics: Metrics of the cross-validation.
-        baselines: The same metrics of its baselines.
+        baselines: Metrics of its baselines, under the same names.
         beats_baselines: See `SurvivalEvaluation`.
         warnings: Warnings of the cross-validation.
     """

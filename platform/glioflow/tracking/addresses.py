@@ -40,7 +40,7 @@ def check_address(uri: str, *, patience_s: float) -> None:
     """Refuse an address that cannot be a store's, or at which none answers.
 
     Args:
-        uri: Of a server or a database.
+        uri: URI of a server or a database.
         patience_s: How long to wait; 0 asks once.
 
     Raises:

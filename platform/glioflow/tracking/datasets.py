@@ -22,10 +22,10 @@ class Dataset:
     """One data set of a run.
 
     Attributes:
-        name: Shown in MLflow.
-        digest: Of the data, at most 36 characters.
+        name: Name shown in MLflow.
+        digest: Digest of the data, at most 36 characters.
         source: Path or URI.
-        used_for: What the run does with it.
+        used_for: What the run uses the data for.
         facts: Further facts about it, as JSON.
         tags: Tags of a run that uses it.
     """

@@ -40,7 +40,7 @@ class Runs(Artifacts):
         """Open the store at `uri`, by default MLFLOW_TRACKING_URI or SQLite under the home.
 
         Args:
-            uri: Of a server or a database.
+            uri: URI of a server or a database.
             patience_s: How long to wait for a store that does not answer; 0 asks once.
             ask: Whether to check now that it answers; else the first call does.
 

@@ -36,11 +36,11 @@ class Version:
     """One version of a registered model.
 
     Attributes:
-        name: Of the registered model.
-        version: Counted from 1.
+        name: Name of the registered model.
+        version: Number of the version, from 1.
         run_id: The run that made it.
-        aliases: Such as `champion`.
-        tags: Of the version; `glioflow.bundle` is its bundle's digest.
+        aliases: Aliases, such as `champion`.
+        tags: Tags of the version; `glioflow.bundle` is its bundle's digest.
         source: Location of its MLflow model, which contains the bundle.
     """
 
@@ -71,7 +71,7 @@ class Tracking(Runs):
             name: Name of the registered model; created if it does not exist.
             run_id: The run that the bundle came from.
             folder: The bundle.
-            tags: Of the version, besides the bundle's digest.
+            tags: Tags of the version, besides the bundle's digest.
             documents: Texts stored beside it by file name, such as the model card.
             example: (S, H, W, C), a study in the model's input format.
         """

@@ -78,7 +78,7 @@ def read_trained(tracking: Tracking, run_id: str, digest: str) -> Trained | None
 
     Args:
         tracking: Store of the run.
-        run_id: Of the training.
+        run_id: Id of the training run.
         digest: Digest of the split, as in the bundle.
     """
     parent = tracking.run(run_id).data.tags.get("mlflow.parentRunId")

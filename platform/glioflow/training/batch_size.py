@@ -57,7 +57,7 @@ def find_batch_size(
         target: The task.
         training: All other settings.
         cases: Labeled cases to learn from.
-        storage: Where their arrays are stored; on the device they take memory.
+        storage: Where the arrays of the cases are stored; on the device they take memory.
         gpu_share: Share of the GPU, in (0, 1], that this worker may use.
         cpu_share: Share of the machine's memory, in (0, 1], that this worker may use.
         available: Bytes for a step; None uses those of the device.

@@ -77,7 +77,7 @@ def build_and_fit(
         on_step: Called after each step with the number of finished steps and the number of steps in an epoch.
         gpu_share: Share of the GPU's memory, in (0, 1], that this worker may use.
         glance: Returns the metrics of an epoch that are measured more often than `validate`, as for `loop.fit`.
-        keep: Given checkpoints within an epoch, as for `loop.fit`.
+        keep: Called with checkpoints within an epoch, as for `loop.fit`.
         announced: As for `loop.fit`.
 
     Returns:

@@ -11,47 +11,49 @@ class TrainingSettings(BaseModel):
     """Optimization, precision and sampling of one training.
 
     Attributes:
-        epochs: Rounds of training, each followed by validation and a report.
-        steps_per_epoch: Optimizer steps in one; null takes one pass over the slices (the voxels).
+        epochs: Number of epochs, each followed by validation and a report.
+        steps_per_epoch: Optimizer steps per epoch; null takes one pass over the slices (in 3D, over the voxels).
         batch_size: Slices (patches in 3D) of one optimizer step, over all workers. `auto` takes as many as fit: for
             each worker a power of two up to 256 on a GPU and 16 on a CPU, and at most a twentieth of the cohort in
-            all. It is found once, by trying; a training that is resumed or reproduced takes the same.
+            all. It is found once, by trying; a resumed or reproduced training takes the same.
         learning_rate: Peak of the schedule.
         weight_decay: Decoupled for `adamw`.
         optimizer: `adamw`, `adam` or `sgd` (Nesterov momentum 0.9).
-        schedule: Of the learning rate over all steps.
-        warmup_steps: Steps of linear rise before it.
-        precision: `auto` is bf16 where the hardware has it.
-        channels_last: Memory format of the network.
-        clip_gradient: Largest gradient norm; null leaves gradients alone.
-        accumulate: Parts into which a batch is cut to save memory; the step is the same where the loss is a mean over
-            slices, not where it is one Dice of the whole batch or where batch norm sees a part at a time.
-        ema: Decay of averaged weights that are validated and kept instead of the raw ones; null keeps the raw ones.
-        patience: Epochs without a better validation Dice before training stops; null never stops early. It is asked
-            after full validations only.
+        schedule: Schedule of the learning rate over all steps.
+        warmup_steps: Steps of linear increase before the schedule.
+        precision: Precision of the forward pass; `auto` takes bf16 if the hardware supports it.
+        channels_last: Whether the network uses the channels-last memory format.
+        clip_gradient: Largest gradient norm; null does not clip gradients.
+        accumulate: Number of parts into which a batch is cut to save memory. The step stays the same if the loss is a
+            mean over slices, but not if it is one Dice of the whole batch, or if batch norm sees one part at a time.
+        ema: Decay of the averaged weights, which are validated and kept in place of the raw ones; null keeps the raw
+            ones.
+        patience: Epochs without a better validation Dice before training stops; null never stops early. Only full
+            validations count.
         full_validation_every: Epochs from one full validation to the next; the last epoch always has one. `val/dice` is
-            of whole volumes in the original geometry, which the CPU computes; where it is above 1, each epoch also has
-            `val/dice_at_network_size`, computed where the network is. Only full validations choose weights, and only
-            they are seen by a search. With a GPU a larger number saves time.
-        keep: Which weights the bundle gets: of the `best` validation Dice or of the `last` epoch.
-        checkpoint_minutes: Checkpoints are written after every epoch and, within one, every so many minutes; null
-            writes them after epochs alone. A thread does it while the training continues. It changes no result.
-        unfreeze_epoch: From this epoch on (counted from 0) what `model.freeze` kept learns too, batch norm included;
-            null keeps it frozen to the end. Means nothing where nothing is frozen.
-        compile: Train through torch.compile, which needs a C++ compiler and a minute or two before the first step. On
-            two CPU cores it then ran `unet3d` 1.4 times as fast, U-Nets on slices no faster. `auto` compiles on a GPU
-            where a compiler is there and the training is long enough to win the time back.
-        cuda_graphs: Record a step as a CUDA graph and replay it, which helps small networks, whose GPU otherwise waits
-            for launches. `auto` does so with one worker and a loss that runs on the GPU alone.
-        data: Where the arrays of the training cases lie: in `device` memory, in `host` memory or on `disk`; `auto`
-            takes the nearest memory that they fit into (on a CPU the disk, whose pages the system keeps). It changes
-            no batch.
-        final: Train on the validation cases too, when all settings are fixed: nothing is chosen on anyone.
-        start: Weights of the whole network to begin with, such as a bundle's: a .safetensors or .pth file, or its URI;
-            null begins with random numbers, and `model.weights` in the encoder.
-        seed: Of initialization, choice of slices and augmentation.
-        deterministic: Demand deterministic kernels.
-        sampling: Choice and augmentation of slices.
+            measured on whole volumes in the original geometry, on the CPU. If the number is above 1, each epoch also
+            measures `val/dice_at_network_size` on the network's device. Only full validations choose weights and guide
+            a search. With a GPU a larger number saves time.
+        keep: Which weights the bundle gets: those of the `best` validation Dice or those of the `last` epoch.
+        checkpoint_minutes: Minutes between checkpoints within an epoch, besides the one after every epoch; null writes
+            them only after epochs. A thread writes them while the training continues; no result depends on it.
+        unfreeze_epoch: Epoch (counted from 0) from which the weights frozen by `model.freeze` are trained as well,
+            batch norm included; null keeps them frozen to the end. It has no effect if nothing is frozen.
+        compile: Whether to train through torch.compile, which needs a C++ compiler and a minute or two before the first
+            step. On two CPU cores `unet3d` then ran 1.4 times as fast, and U-Nets on slices no faster. `auto` compiles
+            on a GPU if there is a compiler and the training is long enough to regain that time.
+        cuda_graphs: Whether to record a step as a CUDA graph and replay it, which helps small networks that otherwise
+            leave the GPU waiting for launches. `auto` does so with one worker and a loss that runs entirely on the GPU.
+        data: Where the arrays of the training cases are stored: in `device` memory, in `host` memory or on `disk`;
+            `auto` takes the nearest memory into which they fit (on a CPU the disk, whose pages the system caches). The
+            batches are the same.
+        final: Whether to train on the validation cases too, once all settings are fixed; nothing is chosen on them
+            then.
+        start: Initial weights of the whole network, such as a bundle's: a .safetensors or .pth file, or its URI; null
+            starts from random numbers, with `model.weights` in the encoder.
+        seed: Seed of the initialization, the choice of slices, and the augmentation.
+        deterministic: Whether to require deterministic kernels.
+        sampling: Choice and augmentation of slices (in 3D, of patches).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -48,7 +48,7 @@ class Augmentation:
         """Prepare to vary the batches of one worker.
 
         Args:
-            policy: Which operations are used, and how strongly.
+            policy: The operations and their strengths.
             seed: Seed of all parameters.
             rank: This worker's number: sample k of its batch is sample `k * world_size + rank` of the whole batch.
             world_size: Number of workers.

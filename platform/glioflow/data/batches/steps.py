@@ -46,7 +46,7 @@ class Batches:
             target: The task.
             settings: Sampling and augmentation.
             batch_size: Slices or patches in one batch of this worker.
-            seed: Of sampling and augmentation.
+            seed: Seed of sampling and augmentation.
             rank: This worker's number; workers get different parts of the same draw.
             world_size: Number of workers.
             device: Device of the batches; None is the CPU.

@@ -63,7 +63,7 @@ class CaseReport:
         slices: Number of slices that could be read.
         positive_slices: Number of these slices with tumor in their mask.
         labeled: Whether there is a mask; None if nothing could be read.
-        problems: In the order of reading.
+        problems: Problems in the order of reading.
         digests: Slice number and digest of every slice that is not blank.
         labels: The labels of its mask.
         channels: Names of its channels; none if nothing could be read.

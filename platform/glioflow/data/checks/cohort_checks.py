@@ -68,8 +68,8 @@ class CheckReport:
         format: Key in `FORMATS`.
         patients: Number of persons.
         slices: Number of slices that could be read.
-        positive_slices: Of these, how many have tumor in their mask.
-        problems: What is wrong.
+        positive_slices: Number of slices with tumor in their mask.
+        problems: Problems of the cohort and its cases.
         files: Roles of the files of the first case.
         layout: The public data set that it was recognized as; empty if it is none.
         remarks: Remarks that apply to all cases.

@@ -29,7 +29,7 @@ def settle_grids(
     Args:
         channels: Volumes of a case, whose positions in the patient can be compared.
         resample_to: Channel whose grid is kept.
-        case_id: For errors.
+        case_id: Id of the case, for errors.
 
     Raises:
         UserError: If there is no such channel.
@@ -52,7 +52,7 @@ def on_one_grid(
         volumes: By channel.
         resample_to: As for `settle_grids`; None accepts only volumes on one grid.
         frames: Frames of reference of the series.
-        case_id: For errors.
+        case_id: Id of the case, for errors.
 
     Raises:
         UserError: If they are not on one grid, and cannot or must not be resampled.

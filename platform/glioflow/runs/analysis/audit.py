@@ -53,7 +53,7 @@ class AuditAnswer(SplitDice):
         baselines: Dice of what needs no training, by name.
         scores: By kind of split, then by who predicted.
         death01_example: Accuracies of the published score rebuilt, by name; None where it was not.
-        notes: What was left out, and why.
+        notes: Parts that were left out, and why.
         run_id: The run with the report.
     """
 
@@ -71,10 +71,10 @@ class Audited:
 
     Attributes:
         run_id: MLflow run with `audit.json` and `audit.html`.
-        leaks: Of the experiment.
+        leaks: Leaks of the experiment.
         gap: Scores of network and baselines by kind of split; None where it leaks or was not asked for.
         example: The published death01 score rebuilt; None where the clinical table does not allow it.
-        notes: What was left out, and why.
+        notes: Parts that were left out, and why.
     """
 
     run_id: str
@@ -121,13 +121,13 @@ def audit_experiment(
     """Look for leaks, and where there are none measure what they would have done.
 
     Args:
-        experiment: What is audited.
+        experiment: The experiment to audit.
         data: Cohort, raw or prepared; None takes the experiment's.
         clinical: Clinical table; None takes the one beside the cases, if there is one.
         outcomes: Follow-up besides it.
         seen: Other cohorts that something was learned from, such as those behind pretrained weights.
         train: Whether to train under both kinds of split.
-        say: Told what happens.
+        say: Called with each line of progress.
 
     Raises:
         UserError: If anything given is wrong in itself.

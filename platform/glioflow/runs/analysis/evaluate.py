@@ -31,10 +31,10 @@ class Subject:
     """A model to be measured.
 
     Attributes:
-        name: As the user gave it.
-        predictor: Ready.
-        trained: Who trained it, one of each member of an ensemble; None where no run recorded that.
-        run_ids: The runs that made it; none where it is, or has among its members, a bundle's bare folder.
+        name: Name, as the user gave it.
+        predictor: Computes its masks.
+        trained: Records of the cases that trained it, one for each member of an ensemble; None if no run recorded them.
+        run_ids: The runs that made it; empty if it or one of its members is a bundle's bare folder.
     """
 
     name: str

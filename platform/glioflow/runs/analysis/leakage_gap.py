@@ -15,8 +15,8 @@ def measure_gap(setting: Setting, folder: Path, say: Say) -> Gap:
     """Train under both kinds of split and score each.
 
     Args:
-        setting: What is trained.
-        folder: Where the workers write their progress.
+        setting: Setting of the trainings.
+        folder: Folder in which the workers write their progress.
         say: Called with each line of progress and the fraction done.
     """
     kinds: tuple[Kind, ...] = ("patient", "slice")

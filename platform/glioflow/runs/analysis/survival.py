@@ -52,7 +52,7 @@ class Shapes:
     Attributes:
         features: Key of `MaskFeatures.volume` to value, by case.
         persons: The patient of each case.
-        masks: In words, whose masks were measured.
+        masks: Description of the masks that were measured.
         run_id: The cross-validation whose out-of-fold masks they are; None of others.
         datasets: The cohort that they are of.
     """
@@ -81,7 +81,7 @@ def fit_survival(
     """Fit and judge the survival stage and log both as a run.
 
     Args:
-        settings: Of the stage.
+        settings: Settings of the stage.
         clinical: The clinical table.
         outcomes: A table of follow-up besides it.
         masks: Id of a cross-validation run whose out-of-fold masks give the shape features; `manual` for the cohort's
@@ -135,10 +135,10 @@ def measure_shapes(
     """Return the shape features of the masks of a cohort or of a cross-validation's run.
 
     Args:
-        tracking: Where the run is.
+        tracking: Tracking that has the run.
         masks: Id of a cross-validation run, or `manual`.
         cohort: Needed for `manual`: raw, prepared, or a prepared one's URI.
-        used_for: What the run does with the cohort.
+        used_for: Purpose of the cohort in the run.
         say: Called after each case that is measured.
 
     Raises:

@@ -20,13 +20,13 @@ class OutOfFold:
     """A cross-validation.
 
     Attributes:
-        run_id: Of the parent run.
+        run_id: Id of the parent run.
         experiment: Its name.
-        architecture: Of the networks.
-        num_parameters: Of each; None where no fold's bundle is left.
-        parts: What is found: the target's names.
+        architecture: Architecture of the networks.
+        num_parameters: Number of parameters of each; None if no fold's bundle is left.
+        parts: Names of the target's parts.
         folds: How many.
-        rows: Per case, as `score_cases` gives them with `features`, and `fold`, from 0.
+        rows: Row of each case, as `score_cases` gives it with `features`, and `fold`, from 0.
         datasets: Its cohort.
     """
 

@@ -60,12 +60,12 @@ def crossval(
     """Train one model per fold and evaluate every patient with the model that did not see it.
 
     Args:
-        experiment: What is trained.
+        experiment: The experiment to train.
         data: Cohort, raw or prepared; None takes the experiment's.
         folds: How many; None takes `split.folds`, or what the resumed run has.
         hold_out_test: Leave the split's test patients out of all folds.
         resume: Id of a cross-validation that was interrupted; its finished folds are not repeated.
-        say: Told what happens.
+        say: Called with each line of progress.
 
     Raises:
         UserError: If anything given is wrong.
@@ -117,7 +117,7 @@ def fit_interval(rows: Sequence[CaseScores], *, held_out: str = "") -> VolumeInt
     """Fit the conformal interval of the tumor volume on out-of-fold rows with their `fold`.
 
     Args:
-        rows: Of every case; the cases of a patient count together.
+        rows: Rows of every case; the cases of a patient count together.
         held_out: Digest of the test patients, which are not among the rows.
 
     Returns:

@@ -30,7 +30,7 @@ def register(
 
     Args:
         run_id: A finished training, trial or cross-validation, which becomes the ensemble of its folds.
-        name: Of the model; None takes the experiment's name.
+        name: Name of the model; None takes the experiment's name.
         survival: Run id of a survival stage to put inside.
         crossval: Run id of a cross-validation whose interval for the tumor volume is put inside; None takes `run_id`
             if it is one, else the one on whose masks the survival stage was fitted, if any.

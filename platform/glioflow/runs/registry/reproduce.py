@@ -38,12 +38,12 @@ class Reproduced:
     """Result of repeating a run.
 
     Attributes:
-        run_id: Of the new run.
-        original: Of the old one.
+        run_id: Id of the new run.
+        original: Id of the old run.
         compared: How many numbers were.
         differences: Numbers that differ, each with `what`, `name`, `before`, `after`; then, if any does, what differs
             in code and environment.
-        environment: What differs there, also where all numbers agree.
+        environment: Differences in the environment, even where all numbers agree.
     """
 
     run_id: str
@@ -62,9 +62,9 @@ def reproduce(run_id: str, data: str | Path | None = None, *, say: Say = quiet) 
     """Rebuild the experiment of a finished training, trial or fold from its logged inputs, repeat it and compare.
 
     Args:
-        run_id: Of that run.
+        run_id: Id of that run.
         data: The cohort; None takes the one that the run recorded.
-        say: Told what happens.
+        say: Called with each line of progress.
 
     Raises:
         UserError: If the run trained nothing, is not finished, or its cohort is gone or another one.

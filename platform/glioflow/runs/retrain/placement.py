@@ -15,9 +15,9 @@ class Correction:
     """An accepted correction.
 
     Attributes:
-        id: Of the accepted case.
-        key: Of its person.
-        digest: Of its files.
+        id: Id of the accepted case.
+        key: Key of its person.
+        digest: Digest of its files.
         study: The case that has its images: one of the cohort, or the first of the corrections of this study.
         images: Digest of its images.
         known: Whether the cohort has this very mask.
@@ -75,7 +75,7 @@ def place_corrections(
     a mask that was drawn over a model's answer would favor models.
 
     Args:
-        corrections: Those of one study in the order of their acceptance; the last one counts.
+        corrections: Corrections of one study in the order of their acceptance; the last one counts.
         entries: The cases of the cohort.
         split: The cohort's split.
         learned: Parts of the split used to fit weights.

@@ -34,7 +34,7 @@ def recognize(
     Args:
         accepted: Corrections in the order of their acceptance, each with the cohort that reads it.
         base: The cohort.
-        names: What the labels of the corrected model's masks mean.
+        names: Meaning of the labels in the corrected model's masks.
         home: Folder of prepared cohorts.
     """
     known = [(case, case.signatures()) for case in base.cases(base.records.ids())]

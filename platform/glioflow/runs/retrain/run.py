@@ -75,13 +75,13 @@ def retrain(
     """Train the champion's experiment on its cohort with corrections, register the result, and ask the gate.
 
     Args:
-        name: Of the registered model.
+        name: Name of the registered model.
         accepted: The corrections.
-        data: Where the champion's cohort is now; None takes the recorded path.
+        data: Present folder of the champion's cohort; None takes the recorded one.
         overrides: `section.key=value` texts; they cannot change the cohort or its validation and test patients.
         warm: Whether to start from the champion's weights.
         resume: Id of a run of this function that was interrupted.
-        say: Told what happens.
+        say: Called with each line of progress.
 
     Raises:
         UserError: If there is no champion, its cohort is gone, or no correction is new to it.

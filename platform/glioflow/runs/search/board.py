@@ -11,7 +11,7 @@ class Row:
     Attributes:
         name: Its number.
         chosen: Its parameters, shortened.
-        epochs: Of the whole trial, over its folds.
+        epochs: Epochs of the whole trial, over its folds.
         state: `running`, `finished`, `stopped` or `failed`.
         epoch: Epochs done.
         dice: `val/dice` of the last epoch, before a threshold is chosen; None before the first.
@@ -34,12 +34,12 @@ class Board:
     """The trials of a search as they stand.
 
     Attributes:
-        num_trials: Of the search, those of earlier processes too.
-        epochs: Of the experiment, over all folds.
+        num_trials: Number of trials of the search, including those of earlier processes.
+        epochs: Epochs of the experiment, over all folds.
         before: How many trials ended in earlier processes.
         best: Best `val/dice_mean` of a finished trial, or None.
-        rows: Of this process, by Tune's id, in the order they began.
-        began: Of this process's search, time.monotonic().
+        rows: Rows of this process, by Tune's id, in the order they began.
+        began: Start of this process's search, from time.monotonic().
     """
 
     num_trials: int

@@ -17,7 +17,7 @@ def earlier_points(setting: Setting, count: int, *, besides: str) -> list[Point]
     """Return the best configurations of earlier searches of the experiment on the same cohort, best first.
 
     Args:
-        setting: Of the search.
+        setting: Setting of the search.
         count: How many at most.
         besides: Run of the search itself.
 

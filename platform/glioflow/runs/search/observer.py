@@ -35,11 +35,11 @@ class Listener:
     """Who hears of a search: people in lines, people at a table, and MLflow.
 
     Attributes:
-        say: Told lines.
-        show: Given the table.
-        tracking: Where runs are closed.
+        say: Called with each line of progress.
+        show: Called with the table of trials.
+        tracking: Tracking in which runs are closed.
         run_of: Finds or opens the run of a trial that may have died before it could, by number and parameters.
-        give_up: Given the reason why no more trials are to begin.
+        give_up: Called with the reason why no more trials are to begin.
     """
 
     say: Say

@@ -31,11 +31,11 @@ class ParentRun:
     """The run of a search and what it says of its trials.
 
     Attributes:
-        setting: Of the search.
+        setting: Setting of the search.
         run: Its run.
         study: Its name and storage; None of a population.
-        link: Where people see it.
-        board: Of the trials, as last seen.
+        link: Address of the run for people.
+        board: Latest board of the trials.
     """
 
     setting: Setting
@@ -55,7 +55,7 @@ class ParentRun:
         """Keep the run up to date while a block runs, and say a line at once and now and then.
 
         Args:
-            say: Told the lines; None where people see a table.
+            say: Called with the lines; None where people see a table.
         """
         ended = threading.Event()
 

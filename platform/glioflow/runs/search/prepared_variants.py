@@ -52,11 +52,11 @@ def prepare_variants(
     """Prepare the cohort under every preprocessing that the space names; trials share them by fingerprint.
 
     Args:
-        experiment: With its search.
+        experiment: Experiment with its search.
         source: The cohort.
         sizes: As `check_variants` returned them.
-        uri: Of the store that records the search, which is noted as their user.
-        say: Told what happens.
+        uri: URI of the store that records the search, which is noted as the cohorts' user.
+        say: Called with each line of progress.
 
     Returns:
         The prepared cohort by name; empty where no preprocessing is searched.

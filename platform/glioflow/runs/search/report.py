@@ -45,10 +45,10 @@ def report_search(
     """Log front and cost to the run of the search.
 
     Args:
-        setting: Of the search.
-        name: Of the search and its study.
-        storage: Of Optuna.
-        run: Of the search.
+        setting: Setting of the search.
+        name: Name of the search and its study.
+        storage: Optuna's storage.
+        run: Run of the search.
         trials: MLflow's runs of its trials.
         cohorts: Prepared ones that trials used.
 

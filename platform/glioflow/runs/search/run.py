@@ -58,12 +58,12 @@ def search(
     """Search the experiment's space and log every trial below one parent run.
 
     Args:
-        experiment: With `search.space`.
+        experiment: Experiment with `search.space`.
         data: Cohort, raw or prepared; None takes the experiment's.
         trials: How many configurations; None takes `search.trials`.
         resume: Name of an interrupted search to continue.
-        say: Told what happens.
-        show: Given the table of trials whenever it changes.
+        say: Called with each line of progress.
+        show: Called with the table of trials whenever it changes.
 
     Raises:
         UserError: If anything given is wrong.

@@ -39,10 +39,10 @@ class TrialReport(TypedDict, total=False):
         run_id: Its run; empty before that is open.
         failed: Why it ended without a model.
         open: Whether a resumed search tries it again.
-        hd95: Of a finished trial, as are the next two; None where it is undefined.
-        parameters: Of its network.
-        c_index: Of the survival stage on its masks.
-        placement_group: Of its workers.
+        hd95: HD95 of a finished trial; this and the next two are None where undefined.
+        parameters: Number of parameters of its network.
+        c_index: C-index of the survival stage on its masks.
+        placement_group: Placement group of its workers.
         time_total_s: Added by Tune.
     """
 
@@ -279,7 +279,7 @@ def build_sampler(settings: SearchSettings, *, begun: int) -> optuna.samplers.Ba
     Its random numbers depend on the study alone, so that a resumed search draws what an uninterrupted one would.
 
     Args:
-        settings: With sampler and seed.
+        settings: Settings with the sampler and its seed.
         begun: How many trials the study has begun.
     """
     seed = int(np.random.SeedSequence([settings.seed, begun]).generate_state(1)[0])

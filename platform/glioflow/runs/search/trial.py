@@ -55,14 +55,14 @@ class TrialPlan(BaseModel):
     """What every trial of a search needs to know; the parameters come from the searcher.
 
     Attributes:
-        plan: Of the search; a trial's own differs in experiment, run, folder (below this one, named by the run) and,
-            where that is searched, cohort.
+        plan: Plan of the search; a trial's own differs in experiment, run, folder (below this one, named by the run) and,
+            if preprocessing is searched, cohort.
         parent: Run of the search.
-        search: Its name.
+        search: Name of the search.
         prepared: Prepared cohort by name of preprocessing.
-        folds: On which every trial trains and is judged; none where that is the plan's split alone.
+        folds: Folds on which every trial is trained and judged; none if that is only the plan's split.
         tables: Clinical tables of the objective `c_index`.
-        experiment_id: Of MLflow's experiment.
+        experiment_id: Id of MLflow's experiment.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

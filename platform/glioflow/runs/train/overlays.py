@@ -23,9 +23,9 @@ class Watch:
         """Watch the first cases at a few epochs, the first and the last among them.
 
         Args:
-            folder: Of the run; pictures go to `overlays/<case>/epoch-001.png` below it, counted from 1.
+            folder: Folder of the run; pictures go to `overlays/<case>/epoch-001.png` below it, counted from 1.
             cases: Labeled ones.
-            epochs: Those that end with masks.
+            epochs: Epochs that end with masks.
         """
         self.folder = folder / OVERLAYS
         self.cases = {case.record.id: case for case in cases[:_NUM_CASES]}

@@ -61,7 +61,7 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
         experiment: What.
         data: Cohort, raw or prepared; None takes the experiment's.
         resume: Id of a run that was interrupted; continues from its last checkpoint.
-        say: Told what happens.
+        say: Called with each line of progress.
 
     Raises:
         UserError: If anything given is wrong; nothing is left running then.

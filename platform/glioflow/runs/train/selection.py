@@ -69,8 +69,8 @@ class TrainingStatistics(BaseModel):
     """What is computed from the training cases alone, whatever network is trained on them.
 
     Attributes:
-        flair_threshold: Of the FLAIR-threshold baseline; None where the network sees no FLAIR.
-        input_statistics: Of the intensities of each channel, which new studies are compared with.
+        flair_threshold: Threshold of the FLAIR baseline; None if the network sees no FLAIR.
+        input_statistics: Statistics of the intensities of each channel, which new studies are compared with.
         channel_looks: How the channels differ, by which swapped ones are found.
         input_sizes: Height and width of most images, for which an endpoint gets ready at loading.
     """

@@ -31,7 +31,7 @@ def train_plan(plan: Plan, worker: Worker) -> dict[str, float | None] | None:
 
     Args:
         plan: What.
-        worker: Who trains, and who hears of it.
+        worker: The worker that trains, and its listeners.
 
     Returns:
         Validation metrics of the bundle on rank 0 (none of a final training), None on the others.

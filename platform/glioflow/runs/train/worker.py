@@ -30,7 +30,7 @@ class Worker:
         rank: This worker's number, from 0.
         world_size: Number of workers.
         resume: Folder of a checkpoint to continue from.
-        keep: Given checkpoints within an epoch, on every worker; None where nobody wants them.
+        keep: Called with checkpoints within an epoch, on every worker; None if nobody wants them.
         behind: Draws, and waits for what it does of an epoch at the end of the next one; None draws at once.
     """
 
@@ -57,7 +57,7 @@ def fit_network(
         experiment: All settings.
         train: Labeled cases to learn from.
         val: Labeled cases that choose the epoch.
-        worker: Who trains, and who hears of it.
+        worker: The worker that trains, and its listeners.
         watch: Draws a few validation cases.
         progress: Is told of every step and every validation case.
 

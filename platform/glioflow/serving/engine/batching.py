@@ -73,7 +73,7 @@ class Batcher:
         """Run an image, batched with others of the same owner and slice size.
 
         Args:
-            owner: Of the network; images of different owners never share a pass.
+            owner: Owner of the network; images of different owners never share a pass.
             run: (n, h, w, C) to (n, h, w, K), slice by slice.
             image: (S, h, w, C).
             whole: Never split, as for a 3D network.
@@ -153,7 +153,7 @@ class BatchedPredictor(Predictor):
     """A predictor whose slices may share forward passes with those of other requests.
 
     Attributes:
-        batcher: Of the process; None runs every study by itself.
+        batcher: Batcher of the process; None runs every study by itself.
     """
 
     batcher: Batcher | None = None

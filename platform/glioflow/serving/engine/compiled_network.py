@@ -29,7 +29,7 @@ class Compiled(nn.Module):
 
         Args:
             network: (B, C, H, W) to (B, K, H, W).
-            precision: Of the arithmetic; inputs and logits are float32.
+            precision: Precision of the arithmetic; inputs and logits are float32.
         """
         super().__init__()
         self.network, self._precision = network, precision

@@ -29,9 +29,9 @@ class Engine:
 
     Attributes:
         runtime: `torch` or `openvino`.
-        device: Of torch.
-        precision: Of the forward pass.
-        memory_format: Of the weights.
+        device: Device, as torch names it.
+        precision: Precision of the forward pass.
+        memory_format: Memory format of the weights.
         passed_over: Faster settings that were rejected, and why.
         dice_to_fp32: Between the masks of this precision and of fp32; None where the model does not take the golden
             study, and fp32 is kept.

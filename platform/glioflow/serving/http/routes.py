@@ -58,7 +58,7 @@ class ErrorDetail(BaseModel):
         choices: What would have been accepted, where that can be listed.
         code: The kind of mistake, for programs: `invalid`, `too-large`.
         hint: What to do about it.
-        file: Which of the files.
+        file: File that is wrong, if it is one of several.
     """
 
     rule: str
@@ -96,7 +96,7 @@ def make_api(model: Model, settings: ServeSettings, metrics: Metrics, *, feedbac
 
     Args:
         model: Source of answers.
-        settings: Of the endpoint.
+        settings: Settings of the endpoint.
         metrics: Counters of requests.
         feedback: Store of corrected masks; None refuses them.
     """

@@ -27,7 +27,7 @@ def save_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: 
     Args:
         uploads: File name and open file of each.
         folder: Empty folder, deleted afterwards.
-        limits: Of the endpoint.
+        limits: Limits of the endpoint.
 
     Returns:
         The files, by name.

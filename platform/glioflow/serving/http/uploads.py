@@ -35,7 +35,7 @@ def read_uploads(
     Args:
         uploads: File name and open file of each.
         folder: Empty folder, deleted afterwards.
-        limits: Of the endpoint.
+        limits: Limits of the endpoint.
         with_masks: Read the masks beside the images; otherwise they are skipped, with a warning.
         channels: `NAME=SERIES` texts that say which DICOM series or NIfTI file a channel is.
 

@@ -52,7 +52,7 @@ class Wanted(BaseModel):
     """What a replica is to serve: the deployment's `user_config`.
 
     Attributes:
-        name: Of the registered model whose champion answers; used where `champion` is not given.
+        name: Name of the registered model whose champion answers; used where `champion` is not given.
         champion: The version that answers.
         before: The version that answers where the champion is refused.
         challenger: The version that is tried on live traffic.
@@ -145,7 +145,7 @@ def find_wanted(name: str | None, trial: Trial, *, patience_s: float = 0) -> Wan
     """Return the versions of the registry's aliases: the champion, and the challenger if it gets traffic.
 
     Args:
-        name: Of the registered model; None takes the only one with a champion.
+        name: Name of the registered model; None takes the only one with a champion.
         trial: Fraction of the traffic for a challenger.
         patience_s: How long to wait for the registry; see `Tracking`.
 
