@@ -25,8 +25,8 @@ class AuditResult(Result):
         slice_split_dice: Mean Dice with slices of one patient on both sides; None if nothing was trained.
         patient_split_dice: Mean Dice of the same experiment, split by patient.
         baselines: The same for baselines that need no training, by name.
-        scores: Every score, by kind of split, then by who predicted.
-        death01_example: Accuracies of the published score rebuilt, by name; None where it was not.
+        scores: Every score, by kind of split, then by predictor.
+        death01_example: Accuracies of the reproduced published score, by name; None if it was not reproduced.
         remarks: What was left out, and why; `notes` in JSON.
     """
 
@@ -44,7 +44,7 @@ class AuditResult(Result):
         return {"notes" if key == "remarks" else key: value for key, value in super().to_json().items()}
 
     def tables(self) -> list[Table]:
-        """Return the leaks, the scores under both splits, and the rebuilt example, as far as there are any."""
+        """Return the leaks, the scores under both splits, and the reproduced example, if there are any."""
         keys = ("dice", "dice_pooled", "dice_per_slice", "num_empty_both", "dice_tumor_slices")
         rows: list[list[object]] = [
             [who, f"by {kind}", *(self.scores[kind][who][key] for key in keys)]

@@ -12,9 +12,9 @@ class WorkerSettings(BaseModel):
         num_workers: Processes that train together; more than one runs on Ray Train with DDP. A pair [fewest, most] lets
             a training continue with fewer workers when a node is lost and add workers when a node joins, each time
             from its last checkpoint. It needs the cluster for itself, so the trials of a search have one number.
-        cpus_per_worker: CPUs of each.
-        gpus_per_worker: GPUs of each; `auto` is one where the cluster has any, else none. A fraction lets trials share
-            one, each with its part of the memory.
+        cpus_per_worker: CPUs of each worker.
+        gpus_per_worker: GPUs of each worker; `auto` is one if the cluster has any, otherwise none. With a fraction,
+            trials share a GPU, each with its share of the memory.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -33,7 +33,7 @@ class DataSettings(BaseModel):
     """The cohort.
 
     Attributes:
-        source: Name or path of a cohort; a relative one is looked for here and under GLIOFLOW_DATA.
+        source: Name or path of a cohort; a relative one is resolved here and under GLIOFLOW_DATA.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,17 +41,17 @@ class DataSettings(BaseModel):
 
 
 class EntrySettings(BaseModel):
-    """Whether a study that the model was not made for is answered with a warning or refused.
+    """Whether unsuitable studies are answered with a warning or refused.
 
     The first two warn by default: a skull is recognized by morphology, which can be wrong, and many people try a model
     with one slice.
 
     Attributes:
-        skull: A head with skull and scalp, where the training cohort came without.
-        lone_slice: One slice, where preprocessing takes statistics of a whole volume, or the network is a 3D one.
-        max_drift: Distance of a volume's intensities from the training cohort's, in standard deviations, above which
-            it is refused; None only warns. Real patients outside a cohort of twelve lay below 21, inverted ones
-            (prepared by `unit`) above 36.
+        skull: For a head with skull and scalp, if the training cohort has none.
+        lone_slice: For a single slice, if preprocessing computes statistics of a whole volume, or the network is 3D.
+        max_drift: Largest distance of a volume's intensities from the training cohort's, in standard deviations; a
+            study beyond it is refused. None only warns. Real patients outside a cohort of twelve were below 21,
+            inverted ones (prepared by `unit`) above 36.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-"""What a model version must show before it becomes champion."""
+"""Requirements on a model version before it becomes champion."""
 
 from typing import Literal
 
@@ -12,18 +12,19 @@ class GateSettings(BaseModel):
     """Rules of the promotion gate, each with its number; null turns a rule off.
 
     Attributes:
-        min_patients: Test patients below which the answer is `insufficient-evidence`.
-        rule: Against the champion, by the lower end of the paired 95 % interval of mean Dice: `non-inferiority` (above
-            -`margin`) or `superiority` (above 0).
-        margin: Mean Dice that a challenger may lose.
-        margin_by_institution: Mean Dice that it may lose at any one institution, those of few patients pooled.
-        min_patients_by_institution: Patients below which an institution, or the pool, is not judged.
-        margin_over_baseline: Mean Dice by which a version must beat the all-empty and FLAIR-threshold baselines.
-        max_false_positive_slice_rate: Share of tumor-free slices with any predicted tumor.
-        margin_false_positive_slices: By how much that share may exceed the champion's.
-        max_calibration_error: Expected calibration error over the voxels that are tumor or called so with 1 % or more.
-        max_latency_s: Median time for one test study, on the machine that judges.
-        max_test_uses: How often the test patients may have judged before.
+        min_patients: Least number of test patients; with fewer, the decision is `insufficient-evidence`.
+        rule: Comparison with the champion by the lower end of the paired 95 % interval of mean Dice: `non-inferiority`
+            (above -`margin`) or `superiority` (above 0).
+        margin: Largest allowed loss of mean Dice.
+        margin_by_institution: Largest allowed loss of mean Dice at any institution; small ones are pooled.
+        min_patients_by_institution: Least number of patients for judging an institution, or the pool.
+        margin_over_baseline: Least advantage in mean Dice over the all-empty and FLAIR-threshold baselines.
+        max_false_positive_slice_rate: Largest share of tumor-free slices with any predicted tumor.
+        margin_false_positive_slices: Largest difference by which that share may exceed the champion's.
+        max_calibration_error: Largest expected calibration error over the voxels that are tumor or have a probability
+            of at least 1 %.
+        max_latency_s: Largest median time for one test study, on the machine that runs the gate.
+        max_test_uses: Largest number of earlier uses of the test patients.
         seen: Folders of other cohorts that the model learned from, such as those behind pretrained weights, in which no
             test patient may be.
     """

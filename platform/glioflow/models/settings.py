@@ -1,4 +1,4 @@
-"""What an experiment may say about its network and loss, checked by name without importing torch."""
+"""Settings of an experiment's network and loss, checked by name without importing torch."""
 
 from typing import Any, Literal
 
@@ -16,15 +16,16 @@ class ModelSettings(BaseModel):
 
     Attributes:
         architecture: Key in `ARCHITECTURES`.
-        encoder: Name in smp, or `tu-NAME` for timm; None takes the architecture's default. Ignored, as `weights` and
-            `freeze` are, where the architecture has no exchangeable encoder.
-        weights: Of the encoder: `imagenet` (fetched by smp or timm), or a .pth or .safetensors file or URI, looked for
-            in the working directory and under $GLIOFLOW_DATA; None starts from random numbers.
+        encoder: Name in smp, or `tu-NAME` for timm; None takes the architecture's default. It is ignored, like
+            `weights` and `freeze`, if the architecture has no exchangeable encoder.
+        weights: Weights of the encoder: `imagenet` (downloaded by smp or timm), or a .pth or .safetensors file or URI;
+            a relative path is resolved in the working directory and under $GLIOFLOW_DATA. None starts from random
+            numbers.
         freeze: `batchnorm` keeps the encoder's batch norm (statistics, scale and shift) as loaded; `encoder` keeps the
             whole encoder as loaded.
-        input_scaling: What the weights expect: `imagenet` mean and deviation, `symmetric` (unit range to [-1, 1]) or
-            `none`; `auto` is what the weights' source says (`imagenet` for a file we do not know).
-        options: Numbers of this architecture, see `ARCHITECTURES[...].options`.
+        input_scaling: Scaling that the weights expect: `imagenet` mean and deviation, `symmetric` (unit range to [-1,
+            1]) or `none`; `auto` takes that of the weights' source (`imagenet` for an unknown file).
+        options: Numeric options of this architecture, see `ARCHITECTURES[...].options`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -101,9 +102,9 @@ class LossSettings(BaseModel):
     """The loss: one name, or a weighted sum of terms.
 
     Attributes:
-        name: Key in `LOSSES`; None is `dice_bce`, or `sum` where there are `terms`.
-        class_weights: One weight per class or output, for the losses that take them.
-        options: Numbers of this loss, see `LOSSES[...].options`.
+        name: Key in `LOSSES`; None means `dice_bce`, or `sum` if there are `terms`.
+        class_weights: One weight per class or output, for the losses that accept weights.
+        options: Numeric options of this loss, see `LOSSES[...].options`.
         terms: The losses of a weighted sum, in place of `name`, `class_weights` and `options`.
     """
 

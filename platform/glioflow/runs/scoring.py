@@ -49,7 +49,7 @@ class FoldScores(TypedDict):
 
 
 class EvaluationSummary(TypedDict):
-    """What a model reached over all patients; besides, the summaries of each further metric by its JSON key.
+    """Summary of a model's scores over all patients; further metrics are under their JSON keys.
 
     Keys:
         num_patients: Number of patients in the means.
@@ -57,14 +57,15 @@ class EvaluationSummary(TypedDict):
         dice_mean: Mean over patients.
         dice_median: Median over patients.
         dice_ci95: 95 % interval of the mean.
-        dice_num_empty_both: Patients whose Dice the rule for two empty masks decided; absent where there is none.
+        dice_num_empty_both: Number of patients whose Dice the rule for two empty masks decided; absent if there is
+            none.
         per_institution: Summary of each institution.
-        baselines: Mean and median Dice of what a network has to beat.
+        baselines: Mean and median Dice of the baselines that a network has to beat.
         calibration: Points of the reliability curves.
         num_parameters: Number of parameters of the model; absent in a cross-validation, as are the next three.
         warnings: Reasons why the numbers may be too good, a sentence each.
         run_id: The run that an evaluation is logged as; absent for a bare folder.
-        volume_interval: The conformal interval of the tumor volume; absent where none could be fitted.
+        volume_interval: The conformal interval of the tumor volume; absent if none could be fitted.
         report: Path or URI of the report; absent if none was written.
         per_fold: Scores of each fold of a cross-validation.
     """
@@ -87,7 +88,7 @@ class EvaluationSummary(TypedDict):
 
 
 class EvaluationAnswer(EvaluationSummary):
-    """What evaluations and cross-validations answer: the summary, and the scores of each case."""
+    """An evaluation or a cross-validation in JSON: the summary, and the scores of each case."""
 
     per_patient: list[CaseScores]
 
@@ -97,15 +98,15 @@ _StoredRow = Annotated[CaseScores, GetPydanticSchema(lambda _, handler: handler(
 
 
 class CohortScores(BaseModel):
-    """What a model reaches on labeled cases.
+    """Scores of a model on labeled cases.
 
     Attributes:
-        rows: Per case, as `prediction.measure` gives them, with `uncertainty` (mean entropy of doubtful voxels); of an
-            ensemble with its `Spread`, as `ensemble_probability_std` and so on.
+        rows: Row of each case, from `prediction.measure`, with `uncertainty` (mean entropy of doubtful voxels), and for
+            an ensemble with its `Spread` as `ensemble_probability_std` and so on.
         everywhere: Calibration over all voxels; None without cases.
         near_tumor: Calibration in each case's box around true and predicted tumor; None without such a box.
         slice_scores: Highest probability of every slice of all cases.
-        slice_truths: Whether it has tumor.
+        slice_truths: Whether each of these slices has tumor.
         baselines: Dice by case, by baseline.
     """
 

@@ -1,4 +1,4 @@
-"""The cohort of a run before Ray starts: listed, dealt and tried on one case, so that nothing starts for a mistake."""
+"""The cohort of a run before Ray starts: listed, split and tried on one case, so that mistakes show early."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from glioflow.data.splits import Split, check_patients, make_split
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 
-# A raw cohort of which no image was read, or a prepared one.
+# A raw cohort whose images were not read yet, or a prepared one.
 Source = Cohort | PreparedCohort
 
 
@@ -55,7 +55,7 @@ def deal_early(experiment: Experiment, source: Source) -> Split:
     """Deal a cohort's cases, of a raw one as if all of them were labeled; raises `UserError` as `make_split`."""
     entries = entries_of(source)
     split = make_split(entries, experiment.split, folder=data_folder())
-    if experiment.split.method == "file":  # of others, a case without a mask may seem to leak
+    if experiment.split.method == "file":  # in other formats, a case without a mask may seem to leak
         check_leaks(split, entries)
     return split
 
@@ -75,7 +75,7 @@ def entries_of(source: Source) -> list[Entry]:
 
 @dataclass(frozen=True)
 class Tried:
-    """What a chain of steps makes of a cohort: the channels of its cases, and about how many bytes it takes on disk."""
+    """The effect of preprocessing steps on a cohort: the channels of its cases, and its approximate size on disk."""
 
     channels: tuple[str, ...]
     size: float = 0.0
@@ -99,7 +99,7 @@ def try_steps(source: Source, chains: Collection[Sequence[Step]]) -> list[Tried]
     smallest = min(source.cases, key=lambda case: sizes[case.id])
     read, share = source.read_files(smallest), sum(sizes.values()) / max(1, sizes[smallest.id])
     made = [preprocess(read, tuple(chain)) for chain in chains]
-    # Images are kept in half precision.
+    # Images are stored in half precision.
     own = [2 * each.image.size + (0 if each.mask is None else each.mask.nbytes) for each in made]
     return [Tried(each.channels, size * share) for each, size in zip(made, own, strict=True)]
 

@@ -20,23 +20,24 @@ class SurvivalSettings(BaseModel):
     Whatever differs from that is exploratory, and every output says so.
 
     Attributes:
-        task: `auto` takes overall survival, else progression-free interval, else `death01`: the first the table has.
+        task: The outcome; `auto` takes the first one in the table of overall survival, progression-free interval,
+            `death01`.
         model: Family of model; only `ridge` and `weibull_aft` can be stored and served, ensembles are for exploring.
         shape_features: Names in `MaskFeatures.volume`; empty for clinical values alone.
         clinical: Columns of the clinical table that the model uses.
         imputation: How missing inputs are filled, learned on training patients only; the target is never filled.
         num_neighbors: Number of neighbors of `knn`; 4 as published.
-        penalties: Ridge penalty on standardized inputs; where there are several, inner folds choose.
-        folds: Parts of each cross-validation; as many as patients or more is leave-one-out.
-        repeats: Cross-validations with different splits.
+        penalties: Ridge penalties on standardized inputs; inner folds choose if there are several.
+        folds: Number of folds of each cross-validation; at least as many as patients means leave-one-out.
+        repeats: Number of cross-validations with different splits.
         seed: Seed of splits, bootstrap and permutations.
-        num_bootstrap: Resamplings of patients behind each interval.
-        num_permutations: Refits on shuffled outcomes behind the p-value; 0 leaves it out.
-        horizons_days: Times at which survival is stated, as far as the follow-up reaches.
-        days_per_month: For the three classes of BraTS (under 10, 10 to 15, over 15 months). At 30 the two cases of
-            exactly 300 days are in the middle class, and the majority class is the published 38.7 %.
-        min_patients: Fewer patients with a known outcome make no stage.
-        min_events: Fewer patients with, or (for `death01`) without, the event make no stage.
+        num_bootstrap: Number of bootstrap samples of patients for each interval.
+        num_permutations: Number of refits on shuffled outcomes for the p-value; 0 computes none.
+        horizons_days: Days at which survival is reported, as far as the follow-up extends.
+        days_per_month: Length of a month for the three classes of BraTS (under 10, 10 to 15, over 15 months). With 30,
+            the two cases of exactly 300 days are in the middle class, and the majority class has the published 38.7 %.
+        min_patients: Least number of patients with a known outcome for a stage.
+        min_events: Least number of patients with the event and, for `death01`, without it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -18,7 +18,7 @@ EXPERIMENT = "association"
 
 @dataclass(frozen=True)
 class Associated:
-    """What an analysis ended with; the run holds `association.json`, `.png` and `.html`."""
+    """Result of an analysis; its run has `association.json`, `.png` and `.html`."""
 
     run_id: str
     masks: str

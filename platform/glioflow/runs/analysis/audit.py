@@ -39,20 +39,20 @@ if TYPE_CHECKING:
 
 
 class SplitDice(TypedDict):
-    """Mean Dice under both kinds of split; None where nothing was trained."""
+    """Mean Dice under both kinds of split; None if nothing was trained."""
 
     slice_split_dice: float | None
     patient_split_dice: float | None
 
 
 class AuditAnswer(SplitDice):
-    """What an audit answers; the Dice besides that of the baselines is the network's.
+    """An audit in JSON; the scores other than the baselines' are the network's.
 
     Keys:
         leaks: `rule` and `value` of each.
-        baselines: Dice of what needs no training, by name.
-        scores: By kind of split, then by who predicted.
-        death01_example: Accuracies of the published score rebuilt, by name; None where it was not.
+        baselines: Dice of the baselines that need no training, by name.
+        scores: Scores by kind of split, then by predictor.
+        death01_example: Accuracies of the reproduced published score, by name; None if it was not reproduced.
         notes: Parts that were left out, and why.
         run_id: The run with the report.
     """
@@ -67,13 +67,13 @@ class AuditAnswer(SplitDice):
 
 @dataclass(frozen=True)
 class Audited:
-    """What an audit found.
+    """Result of an audit.
 
     Attributes:
         run_id: MLflow run with `audit.json` and `audit.html`.
         leaks: Leaks of the experiment.
-        gap: Scores of network and baselines by kind of split; None where it leaks or was not asked for.
-        example: The published death01 score rebuilt; None where the clinical table does not allow it.
+        gap: Scores of network and baselines by kind of split; None if the experiment leaks or they were not requested.
+        example: The reproduced published death01 score; None if the clinical table does not allow it.
         notes: Parts that were left out, and why.
     """
 

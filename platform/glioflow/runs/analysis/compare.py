@@ -36,16 +36,16 @@ class PairedRow(TypedDict):
 
 
 class ComparisonAnswer(ComparisonJson):
-    """What a comparison answers: the difference in Dice, and besides.
+    """A comparison in JSON: the difference in Dice, and the following.
 
     Keys:
-        metric: What the difference is of: `dice`.
-        metrics: The same of every metric.
-        models: What `a` and `b` are, and their means.
-        per_patient: Each case under both.
-        warnings: What makes the comparison unfair, a sentence each.
-        run_id: The run that it is logged as; absent where MLflow does not have both models.
-        report: Where the report lies; absent where none was written.
+        metric: Metric of the difference: `dice`.
+        metrics: The difference in every metric.
+        models: Descriptions of `a` and `b`, with their means.
+        per_patient: Each case under both models.
+        warnings: Reasons why the comparison may be unfair, a sentence each.
+        run_id: Its run; absent if MLflow does not have both models.
+        report: Path or URI of the report; absent if none was written.
     """
 
     metric: str
@@ -93,8 +93,8 @@ def compare(
         say: Called after each case.
 
     Returns:
-        Of the mean Dice of A minus that of B: `difference`, `ci95`, `p_value`, `num_patients`, `per_institution`. The
-        same of every metric under `metrics`, the means of each model under `models`, and `run_id` if it is logged.
+        `difference`, `ci95`, `p_value`, `num_patients` and `per_institution` of the mean Dice of A minus that of B; the
+        same for every metric under `metrics`, the means of each model under `models`, and `run_id` if it is logged.
 
     Raises:
         UserError: If a model or the cohort cannot be read, or the two have different tasks, patients or kinds.

@@ -50,11 +50,11 @@ class Shapes:
     """Shape features of tumors.
 
     Attributes:
-        features: Key of `MaskFeatures.volume` to value, by case.
+        features: Features of each case, by their key in `MaskFeatures.volume`.
         persons: The patient of each case.
         masks: Description of the masks that were measured.
-        run_id: The cross-validation whose out-of-fold masks they are; None of others.
-        datasets: The cohort that they are of.
+        run_id: The cross-validation whose out-of-fold masks they are; None for other masks.
+        datasets: Their cohort.
     """
 
     features: Features

@@ -17,17 +17,17 @@ OUT_OF_FOLD = "out_of_fold.json"
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """A cross-validation.
+    """A finished cross-validation.
 
     Attributes:
         run_id: Id of the parent run.
-        experiment: Its name.
+        experiment: Name of the experiment.
         architecture: Architecture of the networks.
         num_parameters: Number of parameters of each; None if no fold's bundle is left.
         parts: Names of the target's parts.
-        folds: How many.
+        folds: Number of folds.
         rows: Row of each case, as `score_cases` gives it with `features`, and `fold`, from 0.
-        datasets: Its cohort.
+        datasets: The cohort.
     """
 
     run_id: str

@@ -1,4 +1,4 @@
-"""The table of a search's trials that people see while it runs."""
+"""The table of a search's trials while it runs."""
 
 import time
 from dataclasses import dataclass, field
@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Row:
-    """One trial in the table that people see.
+    """One trial in the table.
 
     Attributes:
-        name: Its number.
-        chosen: Its parameters, shortened.
+        name: Number of the trial.
+        chosen: The trial's parameters, shortened.
         epochs: Epochs of the whole trial, over its folds.
         state: `running`, `finished`, `stopped` or `failed`.
-        epoch: Epochs done.
+        epoch: Number of finished epochs.
         dice: `val/dice` of the last epoch, before a threshold is chosen; None before the first.
         dice_mean: `val/dice_mean` of the bundle; None before the trial is finished.
-        seconds: Since it began.
+        seconds: Seconds since it began.
     """
 
     name: str
@@ -31,12 +31,12 @@ class Row:
 
 @dataclass
 class Board:
-    """The trials of a search as they stand.
+    """The present state of a search's trials.
 
     Attributes:
         num_trials: Number of trials of the search, including those of earlier processes.
         epochs: Epochs of the experiment, over all folds.
-        before: How many trials ended in earlier processes.
+        before: Number of trials that ended in earlier processes.
         best: Best `val/dice_mean` of a finished trial, or None.
         rows: Rows of this process, by Tune's id, in the order they began.
         began: Start of this process's search, from time.monotonic().

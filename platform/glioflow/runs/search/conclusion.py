@@ -1,4 +1,4 @@
-"""What a search ended with: its best trial, and the experiment that it makes."""
+"""Result of a search: its best trial, and the experiment with its parameters."""
 
 import contextlib
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from glioflow.tracking.run import REASON, close_children
 
 
 class BestTrial(TypedDict):
-    """The best trial: its run, the values of the searched keys, and what it reached."""
+    """The best trial: its run, the values of the searched keys, and its metrics."""
 
     run_id: str
     params: Point
@@ -30,7 +30,7 @@ class BestTrial(TypedDict):
 
 @dataclass(frozen=True)
 class Searched:
-    """What a search ended with; `front` has the best trials where there are several objectives."""
+    """Result of a search; `front` has the best trials if there are several objectives."""
 
     name: str
     run_id: str
@@ -58,12 +58,12 @@ def conclude(setting: Setting, folder: SearchFolder, parent: ParentRun, cohorts:
     chosen = override(experiment, experiment.search.overrides(params))
     chosen = chosen.model_copy(update={"search": SearchSettings()})
     run.log_text("best.yaml", to_yaml(chosen))
-    # Under the same names, so that searches and trainings sort and compare in one table.
+    # The same names as for trainings, so that both can be sorted and compared in one table.
     run.log_metrics({key: value for key, value in best.data.metrics.items() if key.startswith("val/")})
     run.set_tags({"glioflow.best_run": best.info.run_id})
     front, cost = report_search(setting, folder.study, folder.storage, run, trials, cohorts)
-    if experiment.search.folds == 1:  # of several folds none is the trial's model
-        with contextlib.suppress(Exception):  # MLflow is away: the search is whole, and `register` makes them
+    if experiment.search.folds == 1:  # with several folds, no fold's model is the trial's
+        with contextlib.suppress(Exception):  # MLflow is unreachable: the search is complete, and `register` makes them
             for trial in finished:
                 log_model(tracking, trial.info.run_id)
     best_trial: BestTrial = {"run_id": best.info.run_id, "params": params, "metrics": dict(best.data.metrics)}

@@ -1,4 +1,4 @@
-"""What trials reached that ended, of a search and of earlier ones: where a new search begins."""
+"""Results of finished trials, of a search and of earlier searches, from which a new search begins."""
 
 import json
 from collections.abc import Iterable
@@ -36,7 +36,7 @@ def earlier_points(setting: Setting, count: int, *, besides: str) -> list[Point]
         for run in finished_trials(tracking.children(experiment.name, parent.info.run_id)):
             point = point_of(run, experiment)
             if not same_space:
-                point.pop(PREPROCESS, None)  # a name may mean other steps there
+                point.pop(PREPROCESS, None)  # the same name may mean other steps there
             if point := known_part(experiment.search, point):
                 reached.append((float(run.data.metrics["val/dice_mean"]), point))
     reached.sort(key=lambda each: -each[0])

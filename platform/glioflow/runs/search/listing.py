@@ -1,4 +1,4 @@
-"""The searches of this home: which there are, how far each is, and what it reached."""
+"""The searches of this home, with their state and best result."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,10 +16,10 @@ class ListedSearch:
     """One search of this home.
 
     Attributes:
-        name: What `--resume` takes.
+        name: Name of the search, for `--resume`.
         state: `running` if a process runs it; `interrupted` if it can be continued.
-        run_id: Its run; None where it was not opened, or by an earlier version.
-        ended: Trials that ended; None of searches by earlier versions.
+        run_id: Its run; None if none was opened, or if an earlier version began the search.
+        ended: Number of trials that ended; None for searches by earlier versions.
         best: Best `val/dice_mean`, or None.
     """
 

@@ -1,6 +1,6 @@
-"""What Tune hears of a process that Ray ended for its memory, or that was lost with its node.
+"""Tune's view of a process that Ray ended for its memory, or that was lost with its node.
 
-The loss of a node counts as a failure of the trial in Tune, unless Ray knew of it before, as of a spot node's end.
+Tune counts the loss of a node as a failure of the trial, unless the loss was announced, as for a spot node.
 """
 
 from contextlib import AbstractContextManager

@@ -1,4 +1,4 @@
-"""What the driver of a search does while its trials run: reports, closes their runs, counts what they cost."""
+"""The driver's work while the trials of a search run: reports, closing of their runs, counting of their cost."""
 
 import contextlib
 import re
@@ -22,23 +22,24 @@ from glioflow.tracking.run import REASON
 from glioflow.tracking.spool import run_folder
 
 PRUNED = "glioflow.pruned"
-# So many trials that fail alike, one after another, end a search: the fault is none of theirs.
+# This many trials in a row that fail in the same way end a search: the cause is not in the trials.
 EQUAL_FAILURES = 5
-# For Ray Train's controller to be ended with its trial: one that lives would book its workers anew.
+# Time for Ray Train's controller to end with its trial: a living controller would book its workers again.
 _GRACE_S = 15.0
-# How often people without a table hear of an epoch.
+# Interval between lines about epochs where there is no table.
 _LINE_S = 5.0
 
 
 @dataclass(frozen=True)
 class Listener:
-    """Who hears of a search: people in lines, people at a table, and MLflow.
+    """The receivers of a search's reports: lines of progress, the table, and MLflow.
 
     Attributes:
         say: Called with each line of progress.
         show: Called with the table of trials.
         tracking: Tracking in which runs are closed.
-        run_of: Finds or opens the run of a trial that may have died before it could, by number and parameters.
+        run_of: Function of a trial's number and parameters that finds its run, or opens one if the trial died before
+            that.
         give_up: Called with the reason why no more trials are to begin.
     """
 
@@ -51,7 +52,7 @@ class Listener:
 
 @dataclass
 class _Closing:
-    """What MLflow has yet to hear of a trial that ended, or `goes_on`; one that never reported is found by `row`."""
+    """A pending report to MLflow about a trial that ended, or `goes_on`; one that never reported is found by `row`."""
 
     run_id: str | None
     row: Row
@@ -62,12 +63,12 @@ class _Closing:
     goes_on: bool
 
 
-# Who listens to which search. Tune pickles its callbacks, and a listener may be an open terminal.
+# Listener by search. Tune pickles its callbacks, and a listener may be an open terminal.
 LISTENERS: dict[str, Listener] = {}
 
 
 class Announcer(Callback):  # type: ignore[misc]
-    """Says one line per ended trial, keeps the table, and closes the runs that their own process cannot close."""
+    """Reports each ended trial in a line, updates the table, and closes runs that their own process cannot close."""
 
     def __init__(self, search: str, board: Board, *, workers: Mapping[str, float]) -> None:
         """Begin with a table.
@@ -78,8 +79,8 @@ class Announcer(Callback):  # type: ignore[misc]
             workers: `cpu` and `gpu` that a trial's workers take together.
         """
         self.search, self.board, self.workers = search, board, dict(workers)
-        # Placement groups of ended trials and when they ended. Ray Train's own cleaner is blind where several clusters
-        # share a machine or the dashboard is off, and a group that stays keeps its CPUs from every later trial.
+        # Placement groups of ended trials and when they ended. Ray Train's own cleaner does not work if several
+        # clusters share a machine or the dashboard is off, and a remaining group keeps its CPUs from later trials.
         self._groups: list[tuple[float, str]] = []
         self._waiting: list[_Closing] = []
         self._failures: list[str] = []
@@ -209,7 +210,7 @@ class Announcer(Callback):  # type: ignore[misc]
         for closing in tuple(self._waiting):
             if not answers(listener.tracking.uri, patience_s=0):
                 return
-            with contextlib.suppress(Exception):  # it went away, or people deleted the run: no reason to end a search
+            with contextlib.suppress(Exception):  # it is unreachable, or the run was deleted: no reason to end a search
                 _close(closing, listener, listener.tracking)
                 self._waiting.remove(closing)
 

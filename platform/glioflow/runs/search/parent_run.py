@@ -20,7 +20,7 @@ from glioflow.tracking import Tracking
 from glioflow.tracking.addresses import answers
 from glioflow.tracking.run import REASON, Run
 
-# How often a line is said where there is no table, and how often the figures are drawn anew.
+# Interval between lines if there is no table, and between two drawings of the figures.
 LINE_S, FIGURES_S = 30.0, 300.0
 FIGURES = "search.html"
 _BEST, _FAILED = 10, 5
@@ -28,12 +28,12 @@ _BEST, _FAILED = 10, 5
 
 @dataclass
 class ParentRun:
-    """The run of a search and what it says of its trials.
+    """The run of a search and its facts about the trials.
 
     Attributes:
         setting: Setting of the search.
-        run: Its run.
-        study: Its name and storage; None of a population.
+        run: The search's run.
+        study: Name and storage of the study; None for population-based training.
         link: Address of the run for people.
         board: Latest board of the trials.
     """
@@ -63,7 +63,7 @@ class ParentRun:
             while True:
                 if say is not None and self.board is not None:
                     say(self.line())
-                with suppress(Exception):  # the store is away: the next time
+                with suppress(Exception):  # the store is unreachable: try again next time
                     self.update()
                 if ended.wait(LINE_S if self.board is not None else 1):
                     return
@@ -116,7 +116,7 @@ class ParentRun:
         parts.append(table_of_best(trials, list(self.settings.space), self._run_link))
         if len(self.settings.objectives) > 1 and self.study is not None:
             parts.append(self._front())
-        # One that was tried again keeps its first reason.
+        # A trial that was tried again keeps its first reason.
         failed = [run for run in trials if run.data.tags.get(REASON) and run.info.status in ("FAILED", "KILLED")]
         reasons = [f"- {_number(run)}: {run.data.tags[REASON]}" for run in failed[:_FAILED]]
         if failed:

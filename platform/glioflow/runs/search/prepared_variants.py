@@ -14,7 +14,7 @@ from glioflow.runs.launch import open_cohort_for
 from glioflow.runs.source import Source, try_steps
 from glioflow.tracking.cohort_uses import note_use
 
-# Tag of a search: fingerprints of the prepared cohorts that its trials may use, whether or not they did yet.
+# Tag of a search: fingerprints of the prepared cohorts that its trials may use.
 VARIANTS = "glioflow.cohort_variants"
 
 
@@ -65,7 +65,7 @@ def prepare_variants(
     for name, size in sizes.items():
         say(f"preprocessing {name}, about {size:.3g} GB")
         made[name] = open_cohort_for(experiment.search.preprocess[name], source, experiment.target)
-        for cohort in made.values():  # anew, since the others may take hours
+        for cohort in made.values():  # again, since preparing the others may take hours
             note_use(uri, cohort.manifest.fingerprint)
     _same_cases(made)
     return made

@@ -1,4 +1,4 @@
-"""What is left of a search for people: figures, the Pareto front, its cost."""
+"""The report of a search: figures, the Pareto front, its cost."""
 
 import statistics
 import time
@@ -20,7 +20,7 @@ from glioflow.tracking.run import Run
 from glioflow.tracking.spool import run_folder
 
 LABELS = {"dice": "val/dice_mean", "hd95": "val/hd95_mean", "parameters": "parameters", "c_index": "val/c_index"}
-# Finalists whose latency is measured.
+# Number of finalists whose latency is measured.
 FINALISTS = 5
 # Artifact of a search with several objectives: its finalists.
 PARETO_FRONT = "pareto_front.json"
@@ -58,7 +58,7 @@ def report_search(
     tracking, settings = setting.tracking, setting.experiment.search
     cost = total_cost(trials)
     run.log_metrics(cost)
-    if settings.scheduler == "pbt":  # parameters change on the way: no study of points
+    if settings.scheduler == "pbt":  # parameters change during training: there is no study of points
         return [], cost
     study = optuna.load_study(study_name=name, storage=storage)
     if len(settings.objectives) == 1:
@@ -121,7 +121,7 @@ def draw(study: optuna.Study, settings: SearchSettings) -> str:
     def add(plot: Callable[..., Any], **options: Any) -> None:
         try:
             figures.append(plot(study, **options))
-        except (ValueError, RuntimeError):  # such as importances where all trials reached the same
+        except (ValueError, RuntimeError):  # such as importances if all trials have the same value
             return
 
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""What may change before a search continues: more trials, narrower ranges; anything else would mix two searches."""
+"""Changes allowed before a search continues: more trials, narrower ranges; others would mix two searches."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from glioflow.runs.search.survival_objective import TABLES, Tables
 from glioflow.runs.source import Source
 from glioflow.tracking import Tracking
 
-# What may differ when a search continues: how much of it is done, and what only its beginning reads.
+# Keys that may differ when a search continues: its extent, and what is read only at its beginning.
 _FREE = ("name", "trials", "budget_hours", "concurrent", "disk_gb", "first", "warm_start")
 FREE = ("description", *(f"search.{name}" for name in _FREE))
-# Samplers that take points drawn from wider ranges for what they are.
+# Samplers that can use points drawn from wider ranges.
 _TAKE_NARROWER = ("tpe", "random")
 _ANEW = (
     "undo the changes, or begin a new search that tries the best of this one first: leave out --resume and add "

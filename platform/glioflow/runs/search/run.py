@@ -1,4 +1,4 @@
-"""A search: Tune runs what Optuna's study asks for, each trial in its own MLflow run below the search's."""
+"""A search: Tune runs the trials that Optuna's study proposes, each in its own MLflow run below the search's."""
 
 import contextlib
 import json
@@ -157,7 +157,7 @@ def _search(
             _run(setting, folder, trial_plan, many, parent=parent, say=say, show=show)
             return conclude(setting, folder, parent, [setting.cohort.path, *prepared.values()])
         except BaseException:
-            with contextlib.suppress(Exception):  # where MLflow is away or the disk full, the first error is what helps
+            with contextlib.suppress(Exception):  # if the store or the disk fails, the first error matters
                 close_children(setting.tracking, experiment.name, run.run_id)
             raise
 
@@ -192,7 +192,7 @@ def _begun_as(setting: Setting, folder: SearchFolder) -> Any | None:
     """Return the run that a search began with; of one that an earlier version began, the newest of its name."""
     if folder.run_id is not None:
         return setting.tracking.run(folder.run_id)
-    if not folder.has_begun:  # a search of this name in the store is somebody else's
+    if not folder.has_begun:  # a search of this name in the store belongs to another home
         return None
     return setting.tracking.find(setting.experiment.name, search=folder.name, kind="search")
 
@@ -207,7 +207,7 @@ def _run(
     say: Say,
     show: Callable[[Board], None] | None,
 ) -> None:
-    """Run what is left of `trials`; return once all of them ended, raise where some stay open."""
+    """Run the rest of `trials`; return once all of them ended, raise if some are still open."""
     experiment, name, tracking = setting.experiment, folder.name, setting.tracking
     scheduler, searcher, many = build_scheduler(experiment), None, trials
     board = Board(trials, experiment.search.folds * experiment.training.epochs)
@@ -259,7 +259,7 @@ def _open_searcher(setting: Setting, folder: SearchFolder, *, besides: str) -> S
 
 
 def _was_interrupted(folder: SearchFolder, results: Iterable[Any], *, in_population: bool) -> bool:
-    """Return whether trials are left open: Tune takes the first Ctrl-C for itself and returns as if all were well."""
+    """Return whether trials are still open: Tune handles the first Ctrl-C itself and returns normally."""
     if in_population:
         return any(not (each.metrics or {}).get("finished") and each.error is None for each in results)
     return count_open(folder.study, folder.storage) > 0

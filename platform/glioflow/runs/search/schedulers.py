@@ -1,4 +1,4 @@
-"""What stops poor trials early: Tune's schedulers by name, and what a resumed search already knows of its trials."""
+"""Early stopping of poor trials: Tune's schedulers by name, and their knowledge of a resumed search's trials."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from glioflow.config import Experiment
 from glioflow.config.search import Choice, Parameter, Real
 from glioflow.runs.search.searcher import METRIC
 
-# The median rule would let trials take turns while it knows few: each turn costs a start.
+# The median rule would let trials alternate while there are few, and each change costs a start.
 _NEVER = float("inf")
 
 
@@ -23,7 +23,7 @@ def build_scheduler(experiment: Experiment) -> Any:
     if settings.scheduler in ("asha", "hyperband"):
         return schedulers.AsyncHyperBandScheduler(
             **seen,
-            max_t=epochs + 1,  # the last epoch ends the longest trial by itself, as finished, not as stopped
+            max_t=epochs + 1,  # the longest trial ends by itself with its last epoch, as finished, not as stopped
             grace_period=grace,
             reduction_factor=settings.reduction,
             brackets=_num_brackets(epochs, grace, settings.reduction) if settings.scheduler == "hyperband" else 1,
@@ -58,7 +58,7 @@ def domain(parameter: Parameter) -> Any:
 
 def replay(scheduler: Any, study: optuna.Study) -> None:
     """Tell a new scheduler what the study's trials reported before, as if it had been there."""
-    # It takes no word more of a trial that it would stop.
+    # It accepts no further report of a trial that it would stop.
     median = isinstance(scheduler, schedulers.MedianStoppingRule)
     for trial in study.get_trials(deepcopy=False):
         steps = sorted(trial.intermediate_values.items())

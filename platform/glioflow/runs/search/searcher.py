@@ -1,4 +1,4 @@
-"""The searcher between Tune and Optuna's study, which is the truth of a search: a resumed one continues from it alone.
+"""The searcher between Tune and Optuna's study; a resumed search continues from the study alone.
 
 Stopped trials end as pruned, failed ones as failed, and trials that an interruption left open are handed out again.
 """
@@ -20,8 +20,8 @@ from glioflow.cluster.remote_home import share
 from glioflow.config.search import Choice, Parameter, Point, Real, SearchSettings
 from glioflow.runs.search.study_store import studies_uri
 
-# What Tune compares: `val/dice` after each epoch and, in the last report of a finished trial, its `val/dice_mean`.
-# The key has neither name: the saved scheduler of a population from an earlier version asks for this one.
+# The value that Tune compares: `val/dice` after each epoch; in a finished trial's last report its `val/dice_mean`.
+# The key has another name because saved schedulers of populations from earlier versions use it.
 METRIC: Final = "val_dice"
 # Key of a trial's number in the configuration that it gets; no key of an experiment.
 NUMBER = "trial"
@@ -30,15 +30,15 @@ DIRECTIONS = {"dice": "maximize", "hd95": "minimize", "parameters": "minimize", 
 
 
 class TrialReport(TypedDict, total=False):
-    """What a trial reports to Tune after an epoch and at its end.
+    """A trial's report to Tune after an epoch and at its end.
 
     Keys:
-        epoch: Epochs done.
+        epoch: Number of finished epochs.
         val_dice: The value of `METRIC`.
         finished: Whether this is its last report.
-        run_id: Its run; empty before that is open.
-        failed: Why it ended without a model.
-        open: Whether a resumed search tries it again.
+        run_id: Its run; empty before the run is open.
+        failed: Reason why it ended without a model.
+        open: Whether a resumed search runs it again.
         hd95: HD95 of a finished trial; this and the next two are None where undefined.
         parameters: Number of parameters of its network.
         c_index: C-index of the survival stage on its masks.
@@ -133,7 +133,7 @@ def enqueue(study: optuna.Study, points: Sequence[Point]) -> None:
 
 
 class Searcher(TuneSearcher):  # type: ignore[misc]
-    """Asks the study for configurations and tells it what became of them."""
+    """Asks the study for configurations and reports their results to it."""
 
     def __init__(self, settings: SearchSettings, *, name: str, storage: str) -> None:
         """Open the study `name` in the SQL database `storage`; what its last process left open comes first."""
@@ -146,7 +146,7 @@ class Searcher(TuneSearcher):  # type: ignore[misc]
         self._left = [trial.number for trial in self._in(TrialState.RUNNING)]
         self._new = settings.num_trials
         self._began = time.monotonic()
-        # Why no trial can continue, such as a full disk.
+        # The reason why no trial can continue, such as a full disk.
         self.trouble: str | None = None
 
     def _in(self, *states: TrialState) -> list[optuna.trial.FrozenTrial]:
@@ -181,7 +181,7 @@ class Searcher(TuneSearcher):  # type: ignore[misc]
             return str(TuneSearcher.FINISHED)
         self._trials[trial_id] = trial
         self._steps[trial_id] = set(self._in()[trial.number].intermediate_values)
-        with warnings.catch_warnings():  # of an open trial whose value a range that was narrowed since does not have
+        with warnings.catch_warnings():  # of an open trial with a value outside a range that was narrowed since
             warnings.simplefilter("ignore", RuntimeWarning)
             point = suggest_point(trial, self.settings)
         self._copy()
@@ -200,10 +200,10 @@ class Searcher(TuneSearcher):  # type: ignore[misc]
         trial = self._trials.get(trial_id)
         if trial is None or METRIC not in result:
             return
-        if not self._last.get(trial_id, {}).get("finished"):  # a late report of an epoch changes no end
+        if not self._last.get(trial_id, {}).get("finished"):  # a late report does not change a trial's end
             self._last[trial_id] = result
         step = int(result["epoch"])
-        # Of several objectives Optuna takes no values on the way.
+        # With several objectives, Optuna accepts no intermediate values.
         if step not in self._steps[trial_id] and len(self.settings.objectives) == 1 and not result.get("failed"):
             trial.report(result[METRIC], step)
             self._steps[trial_id].add(step)
@@ -211,7 +211,7 @@ class Searcher(TuneSearcher):  # type: ignore[misc]
     def on_trial_complete(self, trial_id: str, result: TrialReport | None = None, error: bool = False) -> None:
         """Tell Optuna the end: complete, failed, or pruned with what was reported until then."""
         if result and not error:
-            self.on_trial_result(trial_id, result)  # the last one comes only here
+            self.on_trial_result(trial_id, result)  # the last one is reported only here
         trial, last = self._trials.pop(trial_id, None), self._last.pop(trial_id, None)
         if trial is None:
             return

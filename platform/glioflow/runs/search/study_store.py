@@ -1,4 +1,4 @@
-"""Where Optuna's studies lie: each in a file beside its driver, or in a PostgreSQL database that drivers alone open."""
+"""Storage of Optuna's studies: a file beside the driver, or a PostgreSQL database that only drivers open."""
 
 import os
 import re
@@ -39,7 +39,7 @@ def check_studies() -> None:
 
     try:
         engine = sqlalchemy.create_engine(uri, connect_args={"connect_timeout": _CONNECT_S})
-    except (ValueError, sqlalchemy.exc.ArgumentError):  # whose words may hold a part of the password
+    except (ValueError, sqlalchemy.exc.ArgumentError):  # its text may contain a part of the password
         hint = "give postgresql://USER@HOST/DATABASE, with %XX for special characters of a password"
         raise UserError(f"{STUDIES} must name a PostgreSQL database", without_password(uri), hint=hint) from None
     try:
@@ -57,7 +57,7 @@ def check_studies() -> None:
     if schema is None:
         hint = "create it with CREATE SCHEMA"
         raise UserError(f"{STUDIES} must name a schema that exists", without_password(uri), hint=hint)
-    # MLflow's, too, has a table `alembic_version`, and each would take the other's version for its own.
+    # MLflow's database has a table `alembic_version` too, and each would take the other's version for its own.
     if "alembic_version" in tables and "studies" not in tables:
         rule = f"{STUDIES} must name a database or schema of its own, not one with the tables of another program"
         hint = "create one (CREATE DATABASE, or CREATE SCHEMA and ?options=-csearch_path%3DSCHEMA in the address)"

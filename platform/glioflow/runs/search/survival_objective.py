@@ -1,7 +1,7 @@
 """The objective `c_index`: how well the survival stage ranks patients by masks of networks that did not train on them.
 
-These patients chose the network's epoch and threshold, so it compares trials; what the best is worth, its own
-cross-validation and `survival fit` say.
+The network's epoch and threshold were chosen on these patients, so the value only compares trials. For an unbiased
+value of the best one, cross-validate it and run `survival fit`.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from glioflow.runs.source import Source
 from glioflow.survival import SurvivalSettings, join_features, read_clinical
 
 C_INDEX: Final = "c_index"
-# Tag of a search for it: the digest of its tables.
+# Tag of a search with this objective: the digest of its tables.
 TABLES = "glioflow.search_tables"
 Features = Mapping[str, Mapping[str, float | None]]
 

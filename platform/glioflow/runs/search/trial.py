@@ -41,22 +41,22 @@ from glioflow.tracking.run import Run, begin_run, send_waiting
 if TYPE_CHECKING:
     from glioflow.training.checkpoints import Checkpoint
 
-# Booked for the driver of a trial of several workers: every node has memory, and no CPU waits for a driver.
+# Booked for the driver of a trial with several workers: memory, which every node has, so that no CPU is idle.
 DRIVER_BYTES = 500e6
 # Key of a report: placement group of the trial's workers.
 GROUP = "placement_group"
-# Metrics of a trial's epochs are sent together for so long: thousands of trials share one server.
+# Interval between sendings of a trial's metrics, since thousands of trials share one server.
 EVERY_S = 30.0
-# Where a trial's last checkpoint lies in its run's folder.
+# Folder of a trial's last checkpoint in its run's folder.
 CHECKPOINT = "checkpoint"
 
 
 class TrialPlan(BaseModel):
-    """What every trial of a search needs to know; the parameters come from the searcher.
+    """The plan of every trial of a search; the parameters come from the searcher.
 
     Attributes:
-        plan: Plan of the search; a trial's own differs in experiment, run, folder (below this one, named by the run) and,
-            if preprocessing is searched, cohort.
+        plan: Plan of the search; a trial's own differs in experiment, run, folder (below this one, named by the run)
+            and, if preprocessing is searched, cohort.
         parent: Run of the search.
         search: Name of the search.
         prepared: Prepared cohort by name of preprocessing.
@@ -107,7 +107,7 @@ def _run(trial_plan: TrialPlan, point: Mapping[str, Any], number: str, ended: Tr
     """Open the trial's run, whose id goes into `ended` at once, and train; return the rest of the last report."""
     base = trial_plan.plan
     uri = base.tracking_uri
-    # A server is asked by the first call; a database that is away would hold it up for minutes.
+    # The first call asks a server; an unreachable database would delay it for minutes.
     if not uri.startswith("http") and not answers(uri, patience_s=PATIENCE_S):
         raise StoreAway(f"MLflow at {without_password(uri)} is away")
     tracking = Tracking(uri, ask=False)
@@ -142,7 +142,7 @@ def _train(run: Run, trial_plan: TrialPlan, plan: Plan) -> TrialReport:
     if trial_plan.tables is not None:
         metrics[f"val/{C_INDEX}"] = c_index(trial_plan.tables, [each.features for each in plans], plan.experiment)
     run.log_metrics(metrics)
-    if len(plans) == 1:  # of several folds none is the trial's model
+    if len(plans) == 1:  # with several folds, no fold's model is the trial's
         run.log_folder(plan.bundle, folder=BUNDLE)
     reached: TrialReport = {
         METRIC: metrics["val/dice_mean"] or 0.0,
@@ -183,7 +183,7 @@ def _train_once(run: Run, plan: Plan) -> bool:
             fit_on_train(plan, callbacks=[Relay(plan.run_id, plan.experiment.training.epochs)])
         else:
             _train_here(run, plan)
-        if plan.fold is not None:  # the next ones may be trained elsewhere
+        if plan.fold is not None:  # the next folds may be trained on another node
             share(plan.features)
             share(plan.bundle)
     drop_checkpoint(plan.folder / CHECKPOINT / plan.part)
@@ -214,14 +214,14 @@ def _train_here(run: Run, plan: Plan) -> None:
             return  # reported once the bundle exists: a scheduler may end a trial at any report
         keep(write_checkpoint)
         if "val/dice" not in metrics:
-            return  # trials are compared by full validations alone
+            return  # trials are compared by full validations only
         if population:
             behind.wait()
-        given = tune.Checkpoint.from_directory(folder) if population else None  # for others to take up
+        given = tune.Checkpoint.from_directory(folder) if population else None  # for other nodes to continue
         tune.report(progress_report(plan.run_id, step, logged), checkpoint=given)
 
     received = tune.get_checkpoint()
-    fetch(folder)  # another node may have gone on meanwhile
+    fetch(folder)  # another node may have continued meanwhile
     with behind:
         if received is not None:
             with received.as_directory() as other:
@@ -242,7 +242,7 @@ def _keep(write_checkpoint: "Checkpoint", folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".checkpoint-") as working:
         try:
             write_checkpoint(Path(working))
-        except RuntimeError as error:  # what PyTorch makes of a full disk
+        except RuntimeError as error:  # PyTorch's error for a full disk
             raise OSError(f"the checkpoint could not be written: {first_line(error)}") from error
         for file in Path(working).iterdir():
             os.replace(file, folder / file.name)

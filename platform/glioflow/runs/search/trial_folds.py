@@ -1,4 +1,4 @@
-"""The folds on which every trial of a search is judged, the same for all, and what a trial reached over them."""
+"""The folds on which every trial of a search is judged, the same for all, and a trial's result over them."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean

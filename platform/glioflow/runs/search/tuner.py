@@ -1,4 +1,4 @@
-"""Tune's tuner for a search: how many trials at once, what each books, who listens, where its files lie."""
+"""Tune's tuner for a search: number of trials at once, their resources, callbacks, and the folder of its files."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from glioflow.runs.search.searcher import Searcher
 from glioflow.runs.search.study_store import STUDIES, studies_uri
 from glioflow.runs.search.trial import TrialPlan, resources, run_trial
 
-# Of the folder: its run, Optuna's database, and the address of one that lies elsewhere.
+# Files of the folder: its run, Optuna's database, and the address of a database elsewhere.
 _RUN_ID, _STUDY, _STUDIES = "run_id", "optuna.db", "studies"
 
 
@@ -142,7 +142,7 @@ def build_tuner(
             trial_dirname_creator=lambda trial: str(trial.trial_id),
         ),
         run_config=tune.RunConfig(
-            # Tune's own files are needed to continue a population only.
+            # Tune's own files are needed only to continue a population.
             name="tune" if searcher is None else f"tune-{stamp(microseconds=True)}",
             **ray_storage(folder.path),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=4),

@@ -1,4 +1,4 @@
-"""Checkpoints that Ray Train stores: a marker of our own says which of them are whole; a thread writes them."""
+"""Checkpoints stored by Ray Train and written by a thread, each with our own marker when it is complete."""
 
 import json
 import shutil
@@ -55,9 +55,9 @@ def drop_torn(folder: Path) -> None:
 
 
 class Behind:
-    """Does one thing after another while a training continues; `wait` raises what failed.
+    """Runs tasks one after another in a thread while a training continues; `wait` raises the error of a failed one.
 
-    For a `with` block, which waits at its end.
+    A `with` block waits for them at its end.
     """
 
     def __init__(self) -> None:

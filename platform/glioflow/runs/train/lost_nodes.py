@@ -8,9 +8,9 @@ from glioflow.cluster.ray_internals import is_lost_node, mark_preempted
 
 
 class LostNodes(UserCallback):  # type: ignore[misc]
-    """Lets Ray Train count the loss of a node as it counts one that was announced, which it retries without end.
+    """Makes Ray Train treat the loss of a node like an announced one, after which it always retries.
 
-    Runs in Ray Train's controller, before that decides what to do.
+    Runs in Ray Train's controller, before its decision.
     """
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:

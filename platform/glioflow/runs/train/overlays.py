@@ -1,4 +1,4 @@
-"""A few validation cases over the epochs of a training: what the network saw in them, drawn into its folder."""
+"""Pictures of a few validation cases with the network's masks over the epochs, in the training's folder."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

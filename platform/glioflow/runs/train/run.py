@@ -1,4 +1,4 @@
-"""One training through Ray Train, of one worker or many, resumed where it stopped."""
+"""One training through Ray Train, with one worker or many, resumable from its last checkpoint."""
 
 import logging
 from collections.abc import Sequence
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# How often a training of an elastic size asks whether the cluster holds more workers.
+# Interval at which an elastic training checks whether the cluster has room for more workers.
 RESIZE_S = 60.0
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training ended with."""
+    """Result of a training."""
 
     run_id: str
     model_uri: str
@@ -69,7 +69,7 @@ def train(experiment: Experiment, data: str | Path | None, *, resume: str | None
     """
 
     def check_begun(tracking: Tracking, source: Source) -> None:
-        if resume and not spools_of(resume):  # which may be all that the run lacks
+        if resume and not spools_of(resume):  # which may be the only missing part of the run
             _check_begun(experiment, source, tracking, resume)
 
     setting = open_setting(experiment, data, resume=resume, early=check_begun, say=say)
@@ -103,7 +103,7 @@ def train_in(setting: Setting, opened: AbstractContextManager[Run], say: Say = q
         run.log_folder(plan.bundle, folder=BUNDLE)
     with suppress(OSError):
         withdraw_sent(run.run_id)
-    with suppress(Exception):  # MLflow is away: `register` makes it
+    with suppress(Exception):  # MLflow is unreachable: `register` makes it
         log_model(setting.tracking, run.run_id)
     return Trained(run.run_id, f"runs:/{run.run_id}/{BUNDLE}", metrics)
 

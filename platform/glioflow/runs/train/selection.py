@@ -1,4 +1,4 @@
-"""What is chosen once a network is trained, on cases that it did not learn from, and the baseline fitted beside it."""
+"""Choices after a network's training, on cases that it did not learn from, and the fitted FLAIR baseline."""
 
 import fcntl
 import hashlib
@@ -66,13 +66,13 @@ def _put_aside(array: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
 
 
 class TrainingStatistics(BaseModel):
-    """What is computed from the training cases alone, whatever network is trained on them.
+    """Statistics of the training cases, independent of the network.
 
     Attributes:
         flair_threshold: Threshold of the FLAIR baseline; None if the network sees no FLAIR.
         input_statistics: Statistics of the intensities of each channel, which new studies are compared with.
-        channel_looks: How the channels differ, by which swapped ones are found.
-        input_sizes: Height and width of most images, for which an endpoint gets ready at loading.
+        channel_looks: Differences between the channels, for detecting swapped ones.
+        input_sizes: Height and width of most images, for which an endpoint prepares at loading.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-"""A trained bundle on the test patients, which trained and chose nothing: their scores, and the report."""
+"""Scores of a trained bundle on the test patients, on whom nothing was trained or chosen, and their report."""
 
 from dataclasses import dataclass, field
 
@@ -16,13 +16,13 @@ from glioflow.runs.progress import TRAINED, ProgressFile
 from glioflow.runs.scoring import score_cases
 from glioflow.runs.train.failures import cause_of
 
-# What each test patient scored: the cards of its versions sum it up by subgroup.
+# Scores of each test patient, which the cards of its versions summarize by subgroup.
 PER_PATIENT = "test_patients.json"
 
 
 @dataclass(frozen=True)
 class TestScores:
-    """What a bundle reached on the test patients: metrics of the run, files of its report by name, a row per case."""
+    """Scores of a bundle on the test patients: metrics of the run, files of its report by name, a row per case."""
 
     metrics: dict[str, float | None] = field(default_factory=dict)
     report: dict[str, bytes] = field(default_factory=dict)

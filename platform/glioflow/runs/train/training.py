@@ -1,4 +1,4 @@
-"""A plan carried out by a worker: the network is trained, what follows is chosen, and the bundle is written."""
+"""A worker's execution of a plan: train the network, choose thresholds and clean-up, write the bundle."""
 
 from typing import TYPE_CHECKING
 

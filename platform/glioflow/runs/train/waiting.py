@@ -1,10 +1,10 @@
-"""How long Ray Train waits for the workers of a training on a busy cluster."""
+"""Ray Train's waiting time for the workers of a training on a busy cluster."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# How long a cluster that is busy is waited for, each of the four times that Ray Train tries.
+# Seconds to wait for a busy cluster, in each of Ray Train's four tries.
 WAIT_S = 900.0
 _START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 

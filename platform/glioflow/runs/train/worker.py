@@ -1,4 +1,4 @@
-"""The network of an experiment, trained by one worker that notes how far it is and draws what it sees."""
+"""Training of an experiment's network by one worker, which records its progress and draws its masks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Worker:
-    """Who trains: one worker of perhaps several, where it continues from, and who is told of it.
+    """One worker of a training, perhaps of several: its checkpoint to continue from, and its listeners.
 
     Attributes:
         report: Called after each epoch, on every worker.
@@ -31,7 +31,7 @@ class Worker:
         world_size: Number of workers.
         resume: Folder of a checkpoint to continue from.
         keep: Called with checkpoints within an epoch, on every worker; None if nobody wants them.
-        behind: Draws, and waits for what it does of an epoch at the end of the next one; None draws at once.
+        behind: Draws in a thread, and waits for an epoch's drawings at the end of the next epoch; None draws at once.
     """
 
     report: "Report"
@@ -102,7 +102,7 @@ def fit_network(
 
 @dataclass(frozen=True)
 class _Measures:
-    """How one worker measures a network between epochs, by its share of the validation cases."""
+    """One worker's measurement of a network between epochs, on its share of the validation cases."""
 
     settings: Experiment
     cases: Sequence[PreparedCase]
@@ -149,7 +149,7 @@ class _Measures:
 
 
 class _Notes:
-    """Notes the progress of a training, step by step and validation case by validation case."""
+    """Records the progress of a training, by step and by validation case."""
 
     def __init__(self, progress: ProgressFile, epochs: int, num_cases: int) -> None:
         self.progress, self.epochs, self.num_cases = progress, epochs, num_cases
