@@ -1,4 +1,4 @@
-// One opened study: its answer beside it, what a person makes of the mask, and what becomes of that.
+// One open study: its answer, corrections of the mask, and what happens to them.
 
 import * as api from "./api.js";
 import { $, h, number, save, say, thousands } from "./dom.js";
@@ -42,7 +42,7 @@ export class Answered {
     await this.offerDraft();
   }
 
-  // What labels mean where no model was asked: those of the reference, or one tumor.
+  // The labels if no model answered: those of the reference, or one tumor.
   async legend() {
     const found = this.reference ? [...new Set(this.reference)].filter(Boolean).sort((a, b) => a - b) : [];
     return found.length > 1 ? Object.fromEntries(found.map((value) => [value, `label ${value}`])) : { [found[0] ?? 1]: "tumor" };
@@ -52,7 +52,7 @@ export class Answered {
   get edited() { return this.drawing.changed; }
   get mask() { return { shape: this.study.shape, data: encodeRuns(this.drawing.labels), names: Object.fromEntries(this.classes.map(({ value, name }) => [value, name])) }; }
 
-  // ---- the column of facts ----
+  // ---- the answer's column ----
 
   build() {
     const { answer, place } = this;
@@ -69,7 +69,7 @@ export class Answered {
     this.turnTo(answer ? "Features" : "Save");
   }
 
-  // What the endpoint's reading says the files are: it decides, not the names.
+  // The roles of the files as the endpoint read them, which override the browser's guess by names.
   reading() {
     const { study } = this, named = study.files.filter((file) => file.channel);
     const differs = named.some((file) => { const own = this.entry.files.find((each) => each.name === file.name); return own?.channel && Answered.sequences[file.channel.toLowerCase()] !== own.channel; });
@@ -100,7 +100,7 @@ export class Answered {
     this.tabs[next].focus();
   }
 
-  // Volumes as they are drawn, without asking anybody; Dice beside a reference.
+  // Volumes of the drawn mask, computed in the browser; Dice if there is a reference.
   showVolumes() {
     const { drawing, study, answer, predicted, reference, classes, regions } = this, spacing = study.spacing_mm;
     const parts = Object.keys(regions).length > 1 ? Object.entries(regions) : classes.map(({ value, name }) => [name, [value]]);
@@ -146,7 +146,7 @@ export class Answered {
     const { shape, data } = this.mask, { spacing_mm, slices, brain } = this.study, stroke = this.drawing.done.length;
     try {
       const features = await api.measure({ shape, data, spacing_mm, slices, brain });
-      if (stroke !== this.drawing.done.length) return; // drawn on since
+      if (stroke !== this.drawing.done.length) return; // there are newer strokes
       this.features = features;
       if (this.tab === "Features") this.turnTo("Features");
     } catch (error) {
@@ -180,7 +180,7 @@ export class Answered {
     askAndSend(correction, { takes: this.card?.feedback, done: (answer) => this.showSent(answer, stroke), download: () => this.saveMask(this.study.native) });
   }
 
-  // The mask as the endpoint read it back from disk: what a model would learn from.
+  // The mask as the endpoint read it back from disk, from which a model would learn.
   showSent(answer, stroke) {
     this.sent = stroke;
     this.opened = Date.now();
@@ -219,7 +219,7 @@ export class Answered {
     }
   }
 
-  // Of champion and challenger, the one that did not answer.
+  // Whichever of champion and challenger did not answer.
   comparedVersion() {
     const { challenger } = this.card.serving, answeredBy = this.answer.model.version;
     return answeredBy === challenger.version ? { ...this.card.model, which: "champion" } : { ...challenger, which: "challenger" };
@@ -256,7 +256,7 @@ export class Answered {
     if (this.answer) this.clinicalChanged.hidden = JSON.stringify(now) === JSON.stringify(this.clinical);
   }
 
-  // ---- files to keep ----
+  // ---- downloads ----
 
   saving() {
     const { study, answer } = this, own = study.native, name = study.id;

@@ -1,10 +1,10 @@
-// Asks the endpoint. What is refused becomes a Refusal, with a sentence for people.
+// Requests to the endpoint. A refused request throws a Refusal with a sentence for the user.
 
 const BASE = new URL("../v1/", document.baseURI);
 const TRIES = 4;
 let token = null;
 
-// A header holds bytes: those of the token in UTF-8, as the endpoint reads them.
+// A header contains bytes: the token's in UTF-8, as the endpoint decodes them.
 export const setToken = (text) => { token = text ? String.fromCharCode(...new TextEncoder().encode(text)) : null; };
 export const hasToken = () => token !== null;
 
@@ -45,7 +45,7 @@ async function once(route, options) {
   throw refusal;
 }
 
-// A prediction changes nothing, so a busy endpoint is asked again.
+// A prediction changes nothing, so it is sent again if the endpoint is busy.
 export async function ask(route, options = {}, { tries = TRIES } = {}) {
   for (let number = 1; ; number++) {
     try {

@@ -1,4 +1,4 @@
-// The clinical values that the survival stage takes, where there is one.
+// The fields for clinical values, if the model has a survival stage.
 
 import { h, options, $ } from "./dom.js";
 

@@ -1,4 +1,4 @@
-// The bars around the planes: how they are arranged, which window, which tool, which slice, which layers.
+// The toolbars around the planes: layout, window, tool, slice and layers.
 
 import { PLANES, AXIS } from "./geometry.js";
 import { percentiles } from "./study.js";
@@ -59,7 +59,7 @@ export function buildControls(viewer) {
     mark();
   }
 
-  // A range around what the label holds now, or the brightest fifth.
+  // A range around the label's present intensities, or the brightest fifth.
   function suggest() {
     const { study, channel, drawing, label: wanted } = scene(), values = study.channels[channel], inside = [];
     for (let k = 0; k < values.length; k += 3) if (drawing.labels[k] === wanted) inside.push(values[k]);

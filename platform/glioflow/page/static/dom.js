@@ -1,8 +1,8 @@
-// Elements are made here, never from text: what a server or a file's name says is shown as it is.
+// Elements are created here and never parsed from text, so that names and messages are shown literally.
 
 export const $ = (selector, root = document) => root.querySelector(selector);
 
-// h("button", {class: "x", onclick: f, "aria-label": "y"}, child, ...): children that are null are left out.
+// h("button", {class: "x", onclick: f, "aria-label": "y"}, child, ...): null children are skipped.
 export function h(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -17,7 +17,7 @@ export function h(tag, properties = {}, ...children) {
 
 export const options = (entries) => entries.map(([value, text]) => h("option", { value }, text));
 
-// Polite words for screen readers, and for everybody in the corner of the page.
+// A message for screen readers (politely), shown to everybody in the corner of the page.
 export function say(text, kind = "") {
   const place = $("#said");
   place.textContent = text;

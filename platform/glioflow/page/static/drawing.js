@@ -1,4 +1,4 @@
-// A mask that a person corrects: strokes over (S, H, W), undone and done again, labels that may be locked.
+// A mask being corrected: strokes over (S, H, W) with undo and redo, and labels that can be locked.
 
 const MOST_UNDONE = 100, MOST_VOXELS = 40e6;
 
@@ -19,7 +19,7 @@ export class Drawing {
 
   begin() { this.stroke = new Map(); }
 
-  // Gives a voxel a label; voxels of locked labels keep theirs.
+  // Sets a voxel's label, unless its present label is locked.
   set(k, label) {
     const old = this.labels[k];
     if (old === label || this.locked.has(old)) return;
@@ -59,14 +59,14 @@ export class Drawing {
     return true;
   }
 
-  // Replaces the whole mask, as one step that can be undone.
+  // Replaces the whole mask in one step that can be undone.
   replace(labels) {
     this.begin();
     for (let k = 0; k < labels.length; k++) if (labels[k] !== this.labels[k]) this.set(k, labels[k]);
     return this.end();
   }
 
-  // A disk in a plane around pixel (row, column), as tall and wide in millimeters as it is; a ball through the slices too.
+  // Draws a disk around pixel (row, column) of a plane, round in millimeters, or a ball across slices.
   stamp(plane, [row, column], radius, [ph, pw], label, allows) {
     const ry = radius / ph, rx = radius / pw;
     const top = Math.max(0, Math.ceil(row - ry - 0.5)), bottom = Math.min(plane.rows - 1, Math.floor(row + ry - 0.5));
@@ -91,7 +91,7 @@ export class Drawing {
     if (!allows || allows(k)) this.set(k, label);
   }
 
-  // Fills a label between the axial slices that have it, by distances to its outlines; other labels stay.
+  // Interpolates a label between the axial slices that have it, by distances to its outlines; keeps other labels.
   fillBetween(label) {
     const [S, H, W] = this.shape, area = H * W, slices = [];
     for (let s = 0; s < S; s++) if (this.labels.subarray(s * area, (s + 1) * area).includes(label)) slices.push(s);
@@ -116,7 +116,7 @@ export class Drawing {
   }
 }
 
-// Positive inside, in pixels; exact to a few percent (chamfer 3-4).
+// Signed distance in pixels, positive inside; accurate to a few percent (chamfer 3-4).
 export function signedDistance(labels, label, H, W) {
   const inside = chamfer(labels, (value) => value !== label, H, W), outside = chamfer(labels, (value) => value === label, H, W);
   return inside.map((value, k) => value - outside[k]);

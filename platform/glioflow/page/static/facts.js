@@ -1,4 +1,4 @@
-// The answer in words and numbers: verdict, doubts, volumes, features, survival, model.
+// The answer in words and numbers: verdict, uncertainty, volumes, features, survival, model.
 
 import { h, number, thousands } from "./dom.js";
 
@@ -12,7 +12,7 @@ const capital = (text) => text[0].toUpperCase() + text.slice(1);
 const percent = (value) => `${Math.round(100 * value)} %`;
 const duration = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
-// A volume in cm³ where the spacing is known.
+// A volume in cm³ if the spacing is known, otherwise in pixels.
 export const volumeText = (voxels, spacing) => (spacing ? `${((voxels * spacing[0] * spacing[1] * spacing[2]) / 1000).toFixed(1)} cm³` : `${thousands(voxels)} px`);
 
 export function intervalText({ interval, level, unit }) {
@@ -61,7 +61,7 @@ function rows(features, numbers) {
     });
 }
 
-// The number of a slice in the study, between two slices too.
+// The slice number at a position, which may be between two slices.
 function between(numbers, at) {
   const low = Math.floor(at), high = Math.min(numbers.length - 1, low + 1);
   return numbers[low] + (at - low) * (numbers[high] - numbers[low]);
@@ -151,7 +151,7 @@ export function modelView(answer, card) {
 
 const target = ({ kind, regions, labels }) => (kind === "binary" ? "tumor, one label" : Object.keys(regions ?? {}).join(", ") || (labels ?? []).map((value) => `label ${value}`).join(", "));
 
-// On test patients where it was tested, else on the validation patients that chose it.
+// Scores on test patients, or on validation patients if it was not tested.
 function quality(metrics) {
   const part = metrics["test/dice_mean"] !== undefined && metrics["test/dice_mean"] !== null ? "test" : "val", value = (name) => metrics[`${part}/${name}`] ?? null;
   if (value("dice_mean") === null) return {};

@@ -1,4 +1,4 @@
-// What files are, by their names alone: before anything is sent. The table of names is the endpoint's own.
+// The roles of files by their names alone, before anything is sent. The table of names comes from the endpoint.
 
 const SLICE = /\.(tiff?|png)$/i, VOLUME = /\.(nii(\.gz)?|mha|nrrd)$/i, ZIP = /\.zip$/i, DICOM = /(\.dcm|\.ima)$/i;
 
@@ -25,7 +25,7 @@ export class Names {
     return null;
   }
 
-  // The name without what tells the files of one study apart: a mask's mark, a sequence, a number; empty where nothing is left.
+  // The name without the parts in which files of one study differ: mask word, sequence, number; may be empty.
   owner(name) {
     const slice = SLICE.test(name), bare = name.replace(this.brain, "").replace(this.mask, "").replace(VOLUME, "").replace(SLICE, "");
     const words = bare.split(/([_-])/), is = (word) => Object.hasOwn(this.sequences, word.toLowerCase()) || (!slice && /^\d{4}$/.test(word) && word === words.at(-1) && bare === name.replace(VOLUME, ""));
@@ -34,7 +34,7 @@ export class Names {
     return at < 0 ? bare : words.slice(0, Math.max(0, at - 1)).join("");
   }
 
-  // Studies among files {file, name, folder}: by folder, and inside it by their names; DICOM by the folder below the top.
+  // Groups files {file, name, folder} into studies: by folder, then by name; DICOM by the folder below the top.
   group(files) {
     const studies = [], folders = new Map();
     for (const each of files) {
@@ -49,7 +49,7 @@ export class Names {
     for (const { name, owners } of folders.values()) {
       const lists = [...owners], whole = lists.every(([, list]) => list.filter((each) => each.role === "image").length > 1);
       if (lists.length > 1 && whole) studies.push(...lists.map(([owner, list]) => ({ title: owner || name, files: list })));
-      // Names that say nothing of several studies are of one: the endpoint's reading decides.
+      // If names do not indicate several studies, the files are one study; the endpoint's reading decides.
       else studies.push({ title: lists.find(([owner]) => owner)?.[0] && lists.length === 1 ? lists[0][0] : name || lists[0][0] || lists[0][1][0].name, files: lists.flatMap(([, list]) => list) });
     }
     return studies.sort((a, b) => a.title.localeCompare(b.title, "en", { numeric: true }));
@@ -58,11 +58,11 @@ export class Names {
 
 const SAMPLE = 4096, MOST_SAMPLED = 8;
 
-// A key of what a study holds, whatever its files are called: their sizes, and samples of some of them.
+// A key of a study's content, independent of file names: file sizes, and samples of some files.
 export async function contentKey(files) {
   const sorted = [...files].sort((a, b) => a.file.size - b.file.size || a.name.localeCompare(b.name, "en", { numeric: true }));
   const step = Math.max(1, Math.floor(sorted.length / MOST_SAMPLED));
-  let one = 0x811c9dc5, other = 0x9e3779b9; // two hashes of 32 bits (FNV-1a): a browser has digests of its own only on encrypted pages
+  let one = 0x811c9dc5, other = 0x9e3779b9; // two 32-bit hashes (FNV-1a), since browsers provide digests only on encrypted pages
   const take = (byte) => { one = Math.imul(one ^ byte, 0x01000193); other = Math.imul(other ^ byte, 0x85ebca6b) ^ (other >>> 13); };
   const samples = await Promise.all(sorted.map(async ({ file }, k) => {
     if (k % step) return new Uint8Array(0);
@@ -90,7 +90,7 @@ const fromInput = (file) => ({ file, name: file.name, folder: (file.webkitRelati
 
 export const chosen = (list) => [...list].map(fromInput);
 
-// Everything that was dropped, folders with all that is in them.
+// Every dropped file, including those in dropped folders.
 export async function dropped(transfer) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
   if (!entries.length) return chosen(transfer.files);

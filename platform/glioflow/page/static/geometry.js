@@ -1,10 +1,10 @@
-// How planes lie in an array of (S, H, W): S upward, H toward posterior, W toward the patient's left.
+// Geometry of planes in an (S, H, W) array: S upward, H toward posterior, W toward the patient's left.
 
 export const PLANES = ["axial", "coronal", "sagittal"];
 export const AXIS = { axial: 0, coronal: 1, sagittal: 2 };
 const LETTERS = { axial: ["A", "P", "R", "L"], coronal: ["S", "I", "R", "L"], sagittal: ["S", "I", "A", "P"] };
 
-// A plane at an index: size, offset of pixel (row, column), and the way to and from voxels.
+// A plane at an index: its size, the offset of pixel (row, column), and conversions to and from voxels.
 export function layout([S, H, W], plane, index, mirrored = false) {
   const flip = mirrored && plane !== "sagittal";
   if (plane === "axial") {
@@ -18,14 +18,14 @@ export function layout([S, H, W], plane, index, mirrored = false) {
   return { rows: S, columns: H, at: (r, c) => ((S - 1 - r) * H + c) * W + index, voxel: (r, c) => [S - 1 - r, c, index], pixel: (s, y) => [S - 1 - s, y] };
 }
 
-// Height and width of a plane's pixel in millimeters, or in pixels where nobody knows; then a side view is not to scale.
+// Height and width of a plane's pixel in millimeters, or in pixels if unknown, where side views are not to scale.
 export function pixelSize({ shape, spacing_mm }, plane) {
   const [S, , W] = shape;
   const [s, h, w] = spacing_mm ?? [Math.max(1, (0.75 * W) / S), 1, 1];
   return plane === "axial" ? [h, w] : plane === "coronal" ? [s, w] : [s, h];
 }
 
-// Letters at top, bottom, left and right; none where the files do not say how the head lay.
+// Letters at top, bottom, left and right; none if the files do not state the orientation.
 export function letters(study, plane, mirrored) {
   if (!study.affine) return ["", "", "", ""];
   const [top, bottom, left, right] = LETTERS[plane];
@@ -36,7 +36,7 @@ export function toMillimeters(affine, [s, h, w]) {
   return affine.slice(0, 3).map((row) => row[0] * s + row[1] * h + row[2] * w + row[3]);
 }
 
-// Where a plane is drawn in a canvas: fitted, then zoomed and moved.
+// A plane's rectangle in a canvas: fitted, then zoomed and panned.
 export function place(study, plane, shape, width, height, { zoom, pan }) {
   const [ph, pw] = pixelSize(study, plane);
   const scale = Math.min(width / (shape.columns * pw), height / (shape.rows * ph)) * zoom;

@@ -51,7 +51,7 @@ function exampleKind() {
   return channels === "pre,flair,post" ? "lgg" : channels === "flair,t1,t1ce,t2" || channels === "t1,t1ce,t2,flair" ? "brats" : null;
 }
 
-// ---- what went wrong ----
+// ---- errors ----
 
 function notice(error, title = null) {
   const place = $("#notice");
@@ -95,7 +95,7 @@ async function add(files) {
   await recall(state.studies);
 }
 
-// What was done with each study before, in this browser, whatever its files were called then.
+// Earlier work on each study in this browser, independent of file names.
 async function recall(studies) {
   for (const entry of studies) {
     const known = await get("done", await keyOf(entry));
@@ -106,7 +106,7 @@ async function recall(studies) {
 
 const keyOf = async (entry) => (entry.key ??= await contentKey(entry.files));
 
-// Another study: what was shown is another patient's, and goes.
+// Opens another study and clears the previous patient's.
 async function select(entry) {
   state.answered?.leave();
   Object.assign(state, { entry, answered: null });
@@ -148,7 +148,7 @@ function mark() {
 
 const images = (entry) => entry.files.filter((each) => each.role === "image");
 
-// Reads the study, and has it answered where that is wanted; what comes first is shown first.
+// Reads the study and, if requested, gets an answer; whichever arrives first is shown first.
 async function open(entry, { predict }) {
   const before = state.answered;
   state.busy = true;
@@ -159,10 +159,10 @@ async function open(entry, { predict }) {
   try {
     const reading = api.readStudy(entry.files.filter((each) => each.role !== "brain mask"));
     const asking = predict ? api.predict(images(entry).length ? images(entry) : entry.files, { clinical }) : null;
-    asking?.catch(() => {}); // it is waited for below
+    asking?.catch(() => {}); // awaited below
     const buffer = await reading;
     if (state.entry !== entry) return;
-    await before?.leave(); // with what was drawn until now
+    await before?.leave(); // saves the strokes so far
     state.answered = null;
     const answered = new Answered({ entry, viewer, card: state.card, place: $("#facts"), clinical, onstate: (words) => setState(entry, words) });
     $("#welcome").hidden = true;
@@ -198,7 +198,7 @@ async function setState(entry, words) {
   await put("done", await keyOf(entry), words).catch(() => {});
 }
 
-// A correction that waited for the network is at the endpoint now.
+// A correction that waited for the network has reached the endpoint.
 async function sentLater(answer, correction) {
   say(`The correction of ${correction.title} was sent: ${answer.id}.`);
   const draft = await get("drafts", correction.id);
@@ -210,7 +210,7 @@ async function sentLater(answer, correction) {
   if (state.entry) showList();
 }
 
-// ---- what people do ----
+// ---- user actions ----
 
 async function example() {
   const kind = exampleKind(), response = await fetch(`example-${kind}-1.zip`);

@@ -1,4 +1,4 @@
-// Draws one plane of a scene on a canvas: image, probability, masks, crosshair, ruler. Knows no pointer and no key.
+// Draws one plane of a scene on a canvas: image, probability, masks, crosshair, ruler. Handles no input.
 
 import { AXIS, layout, letters, pixelSize, place } from "./geometry.js";
 
@@ -15,7 +15,7 @@ function canvasOf(name, columns, rows) {
   return { canvas, context, image: context.createImageData(columns, rows) };
 }
 
-// Fills a canvas of the plane's own size, one color (ABGR) a voxel.
+// Fills a canvas of the plane's size with one color (ABGR) per voxel.
 function paint(name, shape, color) {
   const { canvas, context, image } = canvasOf(name, shape.columns, shape.rows);
   const pixels = new Uint32Array(image.data.buffer);
@@ -32,13 +32,13 @@ export function gray(channel, { low, high }) {
   };
 }
 
-// From dark violet over red to yellow, the more opaque the more probable.
+// Dark violet through red to yellow; opacity increases with probability.
 const HEAT = Uint32Array.from({ length: 256 }, (_, p) => {
   const t = p / 255, r = Math.min(255, 90 + 330 * t), g = Math.max(0, 255 * (1.4 * t - 0.45)), b = Math.max(0, 140 * (1 - 1.6 * t));
   return p < 13 ? 0 : (((70 + 150 * t) << 24) | (Math.min(255, b) << 16) | (Math.min(255, g) << 8) | r) >>> 0;
 });
 
-// Lines between voxels that are wanted and others; those that go on in one line are one.
+// Outlines between wanted voxels and others; collinear segments are joined.
 function outline(labels, shape, at, wanted) {
   const path = new Path2D(), { rows, columns } = shape, inside = new Uint8Array((rows + 2) * (columns + 2)), wide = columns + 2;
   for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) if (wanted(labels[shape.at(r, c)])) inside[(r + 1) * wide + c + 1] = 1;

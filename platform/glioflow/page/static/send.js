@@ -1,4 +1,4 @@
-// A correction on its way back: asked for who sends it, kept while the network is down, told of a colleague's.
+// Sending a correction: asks for the sender's name, keeps it while the network is down, reports a colleague's.
 
 import { Refusal, hasToken, sendCorrection, setToken } from "./api.js";
 import { $, h, say } from "./dom.js";
@@ -7,7 +7,7 @@ import { drop, get, keys, put } from "./store.js";
 const AGAIN_MS = 30000;
 const START = "GLIOFLOW_SERVE_TOKEN=a-long-secret glioflow serve";
 
-// correction: {id, files, mask, patient, version, opened (ms)}; done(answer) hears of a success.
+// correction: {id, files, mask, patient, version, opened (ms)}; done(answer) is called on success.
 export function askAndSend(correction, { takes, done, download }) {
   const dialog = $("#dialog");
   if (takes === false) return explainMissingToken(dialog, download);
@@ -98,13 +98,13 @@ async function sendEach() {
       done(answer, correction);
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
-      if (error.status === 401 || error.status === 409) { // a person has to decide; the others may be sent meanwhile
+      if (error.status === 401 || error.status === 409) { // the user has to decide; the others may be sent meanwhile
         if (document.activeElement?.closest("#waiting") && !$("#dialog").open) askAndSend(correction, { done: async (answer) => { await drop("waiting", key); done(answer, correction); tell(); }, download: () => {} });
         if (error.status === 401) break;
         say(`A correction that this browser kept is not sent yet. ${error.sentence}`, "bad");
         continue;
       }
-      if (![413, 422].includes(error.status)) break; // the same files may be taken later
+      if (![413, 422].includes(error.status)) break; // the same files may be accepted later
       say(`The endpoint refused a correction that this browser kept. ${error.sentence}`, "bad");
       await drop("waiting", key);
     }

@@ -1,4 +1,4 @@
-// What must survive a closed page: unfinished corrections, corrections that wait for the network, what is done.
+// Data that must survive a closed page: unfinished corrections, those waiting for the network, finished work.
 
 const NAME = "glioflow", STORES = ["drafts", "waiting", "done"];
 let opened = null;
@@ -22,7 +22,7 @@ async function act(store, mode, make) {
   });
 }
 
-// A browser that keeps nothing (a private window, a full disk) must not stop anybody: reading gives null.
+// A browser that stores nothing (private window, full disk) must not block work: reads give null.
 export const put = (store, key, value) => act(store, "readwrite", (place) => place.put(value, key));
 export const get = (store, key) => act(store, "readonly", (place) => place.get(key)).catch(() => null);
 export const drop = (store, key) => act(store, "readwrite", (place) => place.delete(key)).catch(() => null);

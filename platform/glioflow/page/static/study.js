@@ -42,7 +42,7 @@ export function countLabels(labels) {
   return counts;
 }
 
-// Dice of the voxels whose labels are in a set; null where both are empty.
+// Dice of the voxels whose labels are in a set; null if both masks are empty.
 export function dice(one, other, values) {
   const inside = new Uint8Array(256);
   for (const value of values) inside[value] = 1;
@@ -55,7 +55,7 @@ export function dice(one, other, values) {
   return sum ? (2 * both) / sum : null;
 }
 
-// Values at percentiles of what is not zero, from at most 200 000 of them.
+// Percentiles of the nonzero values, from a sample of at most 200 000.
 export function percentiles(channel, wanted) {
   const step = Math.max(1, Math.floor(channel.length / 200000));
   let lit = [];
@@ -65,7 +65,7 @@ export function percentiles(channel, wanted) {
   return wanted.map((each) => lit[Math.min(lit.length - 1, Math.floor((each / 100) * (lit.length - 1) + 0.5))]);
 }
 
-// Indices of the voxels that have a label; four at a time are passed over where there is none.
+// Indices of labeled voxels; skips four voxels at a time if none is labeled.
 export function labeled(labels) {
   const whole = labels.byteOffset % 4 === 0 ? labels.length >> 2 : 0, words = new Uint32Array(labels.buffer, labels.byteOffset, whole), found = [];
   for (let word = 0; word < whole; word++)
@@ -74,7 +74,7 @@ export function labeled(labels) {
   return found;
 }
 
-// How many voxels are labeled in each slice of each plane.
+// Number of labeled voxels in each slice of each plane.
 export function areasOf(labels, [S, H, W]) {
   const areas = { axial: new Float64Array(S), coronal: new Float64Array(H), sagittal: new Float64Array(W) };
   for (const k of labeled(labels)) {
@@ -85,7 +85,7 @@ export function areasOf(labels, [S, H, W]) {
   return areas;
 }
 
-// The model numbers the enhancing tumor as BraTS did until 2021 (4) or does since 2023 (3): a reference may do the other.
+// BraTS numbers the enhancing tumor 4 until 2021 and 3 since 2023; model and reference may differ.
 export function matchReference(labels, known) {
   const counts = countLabels(labels), has = (value) => known.includes(value);
   const from = counts[3] && !counts[4] && has(4) && !has(3) ? 3 : counts[4] && !counts[3] && has(3) && !has(4) ? 4 : 0;

@@ -1,4 +1,4 @@
-// The tumor inside the head as a picture in 3D, computed here, without the help of a graphics card.
+// A 3D picture of the tumor inside the head, computed in software.
 
 import { h } from "./dom.js";
 import { decodeRuns, labeled } from "./study.js";
@@ -30,7 +30,7 @@ export class Surface {
     this.draw();
   }
 
-  // Takes the outermost voxels of what is labeled; the head's only once.
+  // Collects the surface voxels of the labels, and once those of the head.
   show(scene) {
     this.changed = true;
     const { study, drawing, classes, hidden, layers } = scene;
@@ -43,7 +43,7 @@ export class Surface {
     this.colors = colors;
   }
 
-  // Draws again what has changed since it was last drawn.
+  // Redraws if something changed.
   draw() {
     if (this.box.hidden || !this.changed) return;
     this.changed = false;

@@ -1,4 +1,4 @@
-// The viewer: planes that are linked by one cursor, what the pointer and the keys do in them, and a picture in 3D.
+// The viewer: planes linked by one cursor, their pointer and key handling, and the 3D picture.
 
 import { AXIS, PLANES, layout, pixelSize, toMillimeters } from "./geometry.js";
 import { drawPlane } from "./render.js";
@@ -19,7 +19,7 @@ export class Viewer {
     this.scene = null;
     this.active = "axial";
     this.panes = Object.fromEntries(PLANES.map((plane) => [plane, this.#pane(plane)]));
-    this.pair = Object.assign(this.#pane("axial"), { reads: true }); // another version's mask, beside the one that is drawn
+    this.pair = Object.assign(this.#pane("axial"), { reads: true }); // another version's mask beside the drawn one
     this.pair.box.classList.add("pair");
     this.surface = new Surface();
     this.stage = h("div", { class: "stage" }, PLANES.map((plane) => this.panes[plane].box), this.pair.box, this.surface.box);
@@ -30,7 +30,7 @@ export class Viewer {
     new ResizeObserver(() => this.draw()).observe(this.stage);
   }
 
-  // Shows a study, without any mask yet.
+  // Shows a study without a mask.
   show(study) {
     const largest = study.shape.map((count) => count >> 1);
     const windows = study.channels.map((channel) => this.#window(channel, "wide"));
@@ -51,7 +51,7 @@ export class Viewer {
 
   get empty() { return !this.scene; }
 
-  // A mask to look at and to correct, with what its labels are: [{value, name, color}].
+  // Shows a mask for viewing and correction; labels: [{value, name, color}].
   setMask(labels, classes) {
     const { scene } = this;
     scene.drawing = new Drawing(labels, scene.study.shape);
@@ -70,7 +70,7 @@ export class Viewer {
     this.draw();
   }
 
-  // Moves the cursor to the middle of what is labeled in an axial slice.
+  // Moves the cursor to the center of the labeled voxels of an axial slice.
   center(slice) {
     const { cursor, study: { shape: [, H, W] }, drawing: { labels } } = this.scene;
     let rows = 0, columns = 0, count = 0;
@@ -176,7 +176,7 @@ export class Viewer {
     else this.goTo(this.index + (event.deltaY < 0 ? 1 : -1));
   }
 
-  // Keeps what is under (x, y) there.
+  // Zooms with the point (x, y) fixed.
   zoom(pane, factor, x = pane.canvas.clientWidth / 2, y = pane.canvas.clientHeight / 2) {
     const view = this.scene.views[pane.plane], next = Math.max(0.5, Math.min(20, view.zoom * factor)), ratio = next / view.zoom;
     const middle = [pane.canvas.clientWidth / 2, pane.canvas.clientHeight / 2];
@@ -254,7 +254,7 @@ export class Viewer {
     view.pan = view.pan.map((value, k) => value + (at[k] - before[k]) / 2);
   }
 
-  // Sideways changes the width of the window, up and down its level.
+  // Horizontal drags change the window's width, vertical ones its level.
   #drag(dx, dy) {
     const { window } = this.scene, width = window.high - window.low, step = Math.max(width, 1e-3) / 250;
     const center = (window.low + window.high) / 2 + dy * step, wide = Math.max(1e-3, width + dx * step);
@@ -297,7 +297,7 @@ export class Viewer {
     for (const [key, value] of [["width", side], ["height", side], ["left", x - side / 2], ["top", y - side / 2]]) pane.ring.style.setProperty(key, `${value}px`);
   }
 
-  // What is under the pointer, or under the cursor where a key moved it.
+  // The voxel under the pointer, or under the cursor after a key moved it.
   #tell(pane = null, at = null) {
     const { scene } = this, { study } = scene;
     let voxel = scene.cursor;
@@ -356,7 +356,7 @@ export class Viewer {
     this.#tell();
   }
 
-  // Draws at the cursor, for those who draw with keys.
+  // Draws at the cursor, for drawing with keys.
   #dab(pane) {
     const { scene } = this, { shape, size } = pane.drawn, [r, c] = shape.pixel(...scene.cursor);
     scene.drawing.begin();

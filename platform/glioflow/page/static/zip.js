@@ -1,4 +1,4 @@
-// A zip whose files are stored as they are.
+// A zip with uncompressed files.
 
 const TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
   for (let k = 0; k < 8; k++) n = n & 1 ? (n >>> 1) ^ 0xedb88320 : n >>> 1;
