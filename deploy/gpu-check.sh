@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Try GlioFlow on a machine with NVIDIA GPUs and print one report to paste into an issue.
-#   deploy/gpu-check.sh [REPORT]      in the repository's root; about 20 minutes, most of it the benchmark and the search
-# It installs into .venv, writes below a temporary folder, and needs no data. SETUP=no takes the python and the glioflow
-# that are on the PATH; BENCHMARK=no leaves the benchmark out.
+# Test GlioFlow on a machine with NVIDIA GPUs and write a report to paste into an issue.
+#   deploy/gpu-check.sh [REPORT]      from the repository's root; about 20 minutes, mostly the benchmark and the search
+# It installs into .venv, writes to a temporary folder, and needs no data. SETUP=no uses the python and the glioflow on
+# the PATH; BENCHMARK=no skips the benchmark.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 report=$(realpath -m "${1:-gpu-check.md}")
@@ -21,7 +21,7 @@ python -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' || {
 gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
 failed=0
 
-# Run a step, keep its output in a file, and write one row of the table.
+# Run a step, keep its output in a file, and add a row to the table.
 step() {
   local name=$1 began=$SECONDS
   shift
@@ -43,7 +43,7 @@ promote() {
   glioflow register "$run" --name gpu-check && glioflow promote gpu-check && glioflow predict gpu-check "$study" --out "$work/predicted"
 }
 
-# Serve the champion on half a GPU, ask it for one study, and end it.
+# Serve the champion on half a GPU, predict one study, and stop it.
 serve() {
   local port=8731 server answered=1
   glioflow serve --name gpu-check --port $port --gpus 0.5 >"$work/served" 2>&1 &

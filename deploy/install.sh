@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Install what requirements.lock pins into the active environment; run by the Dockerfile.
+# Install the packages pinned in requirements.lock into the active environment; the Dockerfile runs this.
 #   UV            the uv to use; default: uv
-#   UV_FLAGS      more for `uv pip install`, such as --system
-#   TORCH_INDEX   where set, torch and torchvision (in the locked versions) come from this index, and CUDA's packages are left out
+#   UV_FLAGS      more options for `uv pip install`, such as --system
+#   TORCH_INDEX   if set, torch and torchvision (in the locked versions) come from this index, without CUDA's packages
 set -euo pipefail
 cd "$(dirname "$0")/.."
 read -r -a flags <<< "${UV_FLAGS:-}"

@@ -2,9 +2,9 @@
 
 Run: GLIOFLOW_DATA=FOLDER python experiments/make_starter.py [RUN_ID]
 
-FOLDER holds kaggle_3m, lgg_split_65.json and mobilenet_v2_imagenet.pth. It trains, unless RUN_ID is that of a training
-that has ended, writes the weights in half precision, and measures what it wrote on the 13 test patients, so that the
-card has the scores of what ships.
+FOLDER contains kaggle_3m, lgg_split_65.json and mobilenet_v2_imagenet.pth. Without the RUN_ID of a finished training, the
+script trains first. It writes the weights in half precision and measures these on the 13 test patients, so that the card
+has the scores of the shipped model.
 """
 
 import shutil
@@ -42,12 +42,12 @@ was not cross-validated. The weights carry the license in the file beside them, 
 
 
 def main() -> None:
-    """Train if there is no run, and write the folder anew."""
+    """Train if no run is given, and write the folder again."""
     run_id = sys.argv[1] if len(sys.argv) > 1 else gf.train(EXPERIMENT).run_id
     model = gf.load(run_id)
     predictor = model.predictor
     halves = {k: v.half() if v.is_floating_point() else v for k, v in predictor.network.state_dict().items()}
-    predictor.network.load_state_dict(halves)  # as they will be read back
+    predictor.network.load_state_dict(halves)  # as they are read back
     setting = open_setting(load_experiment(EXPERIMENT), None)
     test, train = (setting.cohort.cases(part) for part in (setting.split.test, setting.split.train))
     scored = score_cases(predictor, test, known=train)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Copy all that the tracking server knows into a new folder: `mlflow/backup.sh FOLDER`, with the environment of start.sh.
-# The server may go on. PostgreSQL's pg_dump, or SQLite's own copy; artifacts on S3 are the store's to back up.
+# Copy the tracking server's database and artifacts into a new folder: `mlflow/backup.sh FOLDER`, with the environment of start.sh.
+# The server may keep running. Uses PostgreSQL's pg_dump or SQLite's backup; artifacts on S3 need a backup of the store.
 set -euo pipefail
 out="${1:?usage: mlflow/backup.sh FOLDER}"
 home="${MLFLOW_HOME:-$PWD/.mlflow}"
@@ -14,7 +14,7 @@ copy() { python3 -c 'import sqlite3, sys; a, b = map(sqlite3.connect, sys.argv[1
 umask 077
 working="$(mktemp -d "$(dirname "$out")/.backup.XXXXXX")"
 trap 'rm -rf "$working"' EXIT
-# First the database: an artifact that came later is only one too many.
+# The database first: an artifact that is added later is only superfluous.
 case "$store" in
   postgresql*) pg_dump --format=custom --file="$working/mlflow.dump" "postgresql://${store#*://}" ;;
   sqlite:///*) copy "${store#sqlite:///}" "$working/mlflow.db" ;;

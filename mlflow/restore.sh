@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Put a backup back: `mlflow/restore.sh FOLDER`, with the environment of start.sh, the server stopped, into an empty home and database.
+# Restore a backup into an empty home and database: `mlflow/restore.sh FOLDER`, with the environment of start.sh, while the server is stopped.
 set -euo pipefail
 from="${1:?usage: mlflow/restore.sh FOLDER}"
 home="${MLFLOW_HOME:-$PWD/.mlflow}"

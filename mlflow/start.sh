@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Start the tracking server on loopback. Everything can be changed by the environment; nothing has a password in it.
+# Start the tracking server on loopback. The environment can change everything; no default contains a password.
 #   MLFLOW_BACKEND_STORE_URI   default: SQLite under $MLFLOW_HOME; PostgreSQL: postgresql+psycopg://user@host/db
 #   MLFLOW_ARTIFACTS           default: $MLFLOW_HOME/artifacts, served through the server; or s3://bucket/path
-#   MLFLOW_ARTIFACTS_DIRECT    given: clients read and write MLFLOW_ARTIFACTS (s3://...) themselves, with AWS_* of their own
+#   MLFLOW_ARTIFACTS_DIRECT    if set: clients read and write MLFLOW_ARTIFACTS (s3://...) themselves, with their own AWS_*
 #   MLFLOW_HOME                default: ./.mlflow
 #   MLFLOW_HOST, MLFLOW_PORT   default: 127.0.0.1, 5000
 #   MLFLOW_WORKERS             default: 1
-#   MLFLOW_SERVER_ALLOWED_HOSTS   names that the server is reached by, where it is not localhost or a private address
-#   MLFLOW_AUTH_ADMIN_PASSWORD    given: everyone logs in (user admin has this password, at least 12 characters).
+#   MLFLOW_SERVER_ALLOWED_HOSTS   the server's host names, if not only localhost or a private address
+#   MLFLOW_AUTH_ADMIN_PASSWORD    if set: everyone must log in (user admin has this password, at least 12 characters).
 #                                 Clients: MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD
-#   NAME_FILE                     a file that holds PGPASSWORD, MLFLOW_AUTH_ADMIN_PASSWORD or MLFLOW_FLASK_SERVER_SECRET_KEY
+#   NAME_FILE                     a file that contains PGPASSWORD, MLFLOW_AUTH_ADMIN_PASSWORD or MLFLOW_FLASK_SERVER_SECRET_KEY
 set -euo pipefail
 home="${MLFLOW_HOME:-$PWD/.mlflow}"
 mkdir -p "$home/artifacts"
 home="$(cd "$home" && pwd)"
 export MLFLOW_DISABLE_TELEMETRY=true
-export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false # eight further processes that nothing here uses
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false # eight more processes, which nothing here uses
 
 for name in PGPASSWORD MLFLOW_AUTH_ADMIN_PASSWORD MLFLOW_FLASK_SERVER_SECRET_KEY; do
   file="${name}_FILE"
@@ -34,7 +34,7 @@ if [[ -n "${MLFLOW_AUTH_ADMIN_PASSWORD:-}" ]]; then
     printf 'authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n'
     printf 'grant_default_workspace_access = false\nauth_cache_ttl_seconds = 60\n'
   ) >"$MLFLOW_AUTH_CONFIG_PATH"
-  if [[ -z "${MLFLOW_FLASK_SERVER_SECRET_KEY:-}" ]]; then # of sessions; the same after a restart
+  if [[ -z "${MLFLOW_FLASK_SERVER_SECRET_KEY:-}" ]]; then # for sessions; the same after a restart
     [[ -f "$home/secret" ]] || (umask 077 && od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$home/secret")
     MLFLOW_FLASK_SERVER_SECRET_KEY="$(<"$home/secret")"
     export MLFLOW_FLASK_SERVER_SECRET_KEY

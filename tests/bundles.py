@@ -33,14 +33,14 @@ ORIGIN = bundle.Origin(
 
 def describe(experiment: Experiment, **values: Any) -> bundle.Description:
     """Return the description of a model of `experiment` for LGG's channels, with `values` put in."""
-    said: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "postprocess": experiment.postprocess,
         "channels": ("pre", "flair", "post"),
         "network_channels": ("pre", "flair", "post"),
         "origin": ORIGIN,
         "num_parameters": 1,
     }
-    return bundle.describe(experiment, **{**said, **values})
+    return bundle.describe(experiment, **{**settings, **values})
 
 
 def changed(experiment: Experiment, **sections: Any) -> Experiment:

@@ -122,23 +122,23 @@ def readme_block(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
     """Return a function that mounts a disk of so many MiB and, called again, makes it of another size."""
-    place = tmp_path / "disk"
-    place.mkdir()
+    folder = tmp_path / "disk"
+    folder.mkdir()
     mounted: list[bool] = []
 
     def resize(size: int) -> Path:
         how = f"remount,size={size}m" if mounted else f"size={size}m"
         done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", how, "glioflow", place], capture_output=True, text=True, check=False
+            ["mount", "-t", "tmpfs", "-o", how, "glioflow", folder], capture_output=True, text=True, check=False
         )
         if done.returncode:
             pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
         mounted.append(True)
-        return place
+        return folder
 
     yield resize
     if mounted:
-        subprocess.run(["umount", "-l", place], check=True)
+        subprocess.run(["umount", "-l", folder], check=True)
 
 
 @pytest.fixture(scope="module")

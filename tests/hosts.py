@@ -56,8 +56,8 @@ class Hosts:
     for what is started with `alone`.
     """
 
-    def __init__(self, place: Path) -> None:
-        self.place, self.prefix = place, f"gf{secrets.token_hex(3)}"
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.prefix = folder, f"gf{secrets.token_hex(3)}"
         self.token = secrets.token_hex(32)
 
     def name(self, host: str) -> str:
@@ -111,7 +111,7 @@ class Hosts:
         """Start what goes on until `stack` ends, with all that it started; `alone`, with a disk of its own."""
         # Whatever becomes of this process, what it started ends with it.
         own = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        inner = ["sh", "-c", _DISK, str(self.place)] if alone else ["sh", "-c", _MEMORY, "sh"]
+        inner = ["sh", "-c", _DISK, str(self.folder)] if alone else ["sh", "-c", _MEMORY, "sh"]
         outer = ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", self.name(host)]
         return self._open(stack, log, [*outer, *own, *inner, *words], more)
 
@@ -121,12 +121,12 @@ class Hosts:
         """Start something on the host and the disk of what was started alone; it ends with the process returned."""
         first = Path(f"/proc/{node.pid}/task/{node.pid}/children").read_text().split()[0]
         enter = ["nsenter", "--target", first, "--mount", "--net", "--pid", "setpriv", "--pdeathsig", "KILL"]
-        return self._open(stack, log, [*enter, "env", "-C", f"{self.place}/work", *words], more)
+        return self._open(stack, log, [*enter, "env", "-C", f"{self.folder}/work", *words], more)
 
     def _open(self, stack: ExitStack, log: str, command: list[str], more: dict[str, str]) -> subprocess.Popen[bytes]:
-        with (self.place / log).open("wb") as out:
+        with (self.folder / log).open("wb") as out:
             process = subprocess.Popen(
-                command, env=self.environment(**more), cwd=self.place, stdout=out, stderr=subprocess.STDOUT
+                command, env=self.environment(**more), cwd=self.folder, stdout=out, stderr=subprocess.STDOUT
             )
         stack.callback(process.wait, 30)
         stack.callback(process.kill)
@@ -136,7 +136,7 @@ class Hosts:
         self, stack: ExitStack, host: str, *words: str, alone: bool = False, **more: str
     ) -> subprocess.Popen[bytes]:
         """Start a Ray node of one CPU."""
-        at = [f"--node-ip-address={ADDRESS[host]}", f"--temp-dir={self.place}/{host}", "--num-cpus=1"]
+        at = [f"--node-ip-address={ADDRESS[host]}", f"--temp-dir={self.folder}/{host}", "--num-cpus=1"]
         start = ("ray", "start", "--block", "--object-store-memory=100000000", *at, *words)
         return self.start(stack, host, f"ray-{host}.log", *start, alone=alone, **more)
 
@@ -144,7 +144,7 @@ class Hosts:
         """Run a command on the client, to its end."""
         env = self.environment(RAY_ADDRESS=f"http://{ADDRESS['head']}:8265", **more)
         command = ["ip", "netns", "exec", self.name("client"), *words]
-        return subprocess.run(command, env=env, cwd=self.place / "work", capture_output=True, text=True, check=False)
+        return subprocess.run(command, env=env, cwd=self.folder / "work", capture_output=True, text=True, check=False)
 
     def asks(self, url: str, token: str) -> str:
         """Return what the client is answered at `url`: the status, then the text; 0 where nobody answers."""
@@ -157,7 +157,7 @@ class Hosts:
         return sum(title.exists() and title.read_bytes().startswith(b"ray::ImplicitFunc") for title in titles)
 
     def logs(self) -> str:
-        logs = (*self.place.glob("*.log"), *self.place.glob("head/session_2*/logs/job-driver-job.log"))
+        logs = (*self.folder.glob("*.log"), *self.folder.glob("head/session_2*/logs/job-driver-job.log"))
         return "\n".join(f"{log.name}: {log.read_text(errors='replace')[-1500:]}" for log in logs)
 
     def until(self, condition: Callable[[], bool], what: str, seconds: float = 240) -> None:
@@ -174,14 +174,14 @@ def made_hosts() -> Iterator[Hosts]:
     for program in ("ip", "unshare", "nsenter", "setpriv"):
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed (make system-packages)")
-    place = Path(tempfile.mkdtemp(prefix="gh", dir="/tmp"))  # socket paths are short
+    folder = Path(tempfile.mkdtemp(prefix="gh", dir="/tmp"))  # socket paths are short
     try:
         with ExitStack() as stack:
-            made = Hosts(place)
+            made = Hosts(folder)
             try:
                 made.connect(stack)
             except OSError as error:
                 pytest.skip(f"network namespaces are not permitted here: {error}")
             yield made
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -34,21 +34,21 @@ def postgres() -> Iterator[str]:
     if not found:
         pytest.skip("PostgreSQL is not installed (make system-packages)")
     port = free_port()
-    with tempfile.TemporaryDirectory(prefix="glioflow-postgres-", ignore_cleanup_errors=True) as place:
+    with tempfile.TemporaryDirectory(prefix="glioflow-postgres-", ignore_cleanup_errors=True) as folder:
         as_user: list[str] = []
         if os.geteuid() == 0:  # PostgreSQL refuses root
             as_user = ["runuser", "-u", "postgres", "--"]
-            shutil.chown(place, *(pwd.getpwnam("postgres").pw_name,) * 2)
-        data = f"{place}/data"
+            shutil.chown(folder, *(pwd.getpwnam("postgres").pw_name,) * 2)
+        data = f"{folder}/data"
         bin_ = found[-1].parent
-        subprocess.run([*as_user, bin_ / "initdb", "-D", data, "-A", "trust", "-U", "mlflow"], check=True, cwd=place)
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={place}"
-        control = [*as_user, bin_ / "pg_ctl", "-D", data, "-l", f"{place}/log", "-w"]
-        subprocess.run([*control, "-o", options, "start"], check=True, cwd=place)
+        subprocess.run([*as_user, bin_ / "initdb", "-D", data, "-A", "trust", "-U", "mlflow"], check=True, cwd=folder)
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+        control = [*as_user, bin_ / "pg_ctl", "-D", data, "-l", f"{folder}/log", "-w"]
+        subprocess.run([*control, "-o", options, "start"], check=True, cwd=folder)
         try:
             yield f"postgresql+psycopg://mlflow@127.0.0.1:{port}/postgres"
         finally:
-            subprocess.run([*control, "-m", "fast", "stop"], check=True, cwd=place)
+            subprocess.run([*control, "-m", "fast", "stop"], check=True, cwd=folder)
 
 
 @contextmanager
@@ -95,11 +95,11 @@ def bucket() -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def mlflow_server(home: Path, said: dict[str, str], *, port: int | None = None) -> Iterator[str]:
+def mlflow_server(home: Path, settings: dict[str, str], *, port: int | None = None) -> Iterator[str]:
     """Start the tracking server by its own script and give its address."""
     port = port or free_port()
     program = str(Path(sys.executable).parent / "mlflow")
-    env = {**os.environ, "MLFLOW_HOME": str(home), "MLFLOW_PORT": str(port), "MLFLOW_BIN": program, **said}
+    env = {**os.environ, "MLFLOW_HOME": str(home), "MLFLOW_PORT": str(port), "MLFLOW_BIN": program, **settings}
     process = subprocess.Popen([str(ROOT / "mlflow" / "start.sh")], env=env, start_new_session=True)
     url = f"http://127.0.0.1:{port}"
     try:

@@ -155,10 +155,10 @@ def test_nothing_in_a_bundle_is_pickled(saved):
     json.loads((saved / "model.json").read_text())
 
 
-def refused(folder: Path, *said: str) -> None:
+def refused(folder: Path, *texts: str) -> None:
     with pytest.raises(UserError) as error:
         bundle.load(folder)
-    assert all(text in str(error.value) for text in said), str(error.value)
+    assert all(text in str(error.value) for text in texts), str(error.value)
 
 
 def test_one_changed_byte_of_the_weights_is_refused(saved):
@@ -177,9 +177,9 @@ def test_a_description_changed_by_hand_is_refused(saved):
 
 def test_a_description_without_its_list_of_files_is_refused(saved):
     path = saved / "model.json"
-    said = json.loads(path.read_text())
-    said["files"] = {}
-    path.write_text(json.dumps(said))
+    description = json.loads(path.read_text())
+    description["files"] = {}
+    path.write_text(json.dumps(description))
     refused(saved, "model.json", "changed")
 
 

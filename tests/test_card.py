@@ -6,8 +6,14 @@ from bundles import describe
 from glioflow.bundle.card import card, card_html, subgroup_metrics
 
 ROWS = [
-    {"institution": place, "dice": dice, "volume_reference_px": volume}
-    for place, dice, volume in (("CS", 0.9, 500), ("CS", 0.8, 100), ("HT", 0.5, 20), ("HT", 0.7, 900), (None, 0.6, 50))
+    {"institution": institution, "dice": dice, "volume_reference_px": volume}
+    for institution, dice, volume in (
+        ("CS", 0.9, 500),
+        ("CS", 0.8, 100),
+        ("HT", 0.5, 20),
+        ("HT", 0.7, 900),
+        (None, 0.6, 50),
+    )
 ] + [{"institution": "HT", "dice": None, "volume_reference_px": 3}]
 METRICS = {
     **{"test/dice_mean": 0.812, "test/dice_ci95_low": 0.75, "test/dice_ci95_high": 0.86, "test/dice_median": 0.83},
@@ -40,10 +46,10 @@ def test_a_card_says_what_one_must_know(description):
         *("Intended use", "Model", "Data and split", "Metrics", "Subgroups", "Limits", "Lineage", "Licenses"),
     ):
         assert f"\n## {heading}\n" in text
-    for said in ("| Dice | 0.812 | 0.750 to 0.860 | 0.83 | 0.79 |", "| institution: CS | 0.85 |", "| run | abc |"):
-        assert said in text
-    for said in ("buda-unet", "train 4, val 2, test 2", "Only 2 test patients", "death01", "CC BY-NC-SA"):
-        assert said in text
+    for expected in ("| Dice | 0.812 | 0.750 to 0.860 | 0.83 | 0.79 |", "| institution: CS | 0.85 |", "| run | abc |"):
+        assert expected in text
+    for expected in ("buda-unet", "train 4, val 2, test 2", "Only 2 test patients", "death01", "CC BY-NC-SA"):
+        assert expected in text
 
 
 def test_what_a_card_says_cannot_break_out_of_its_page_or_table(tiny):

@@ -154,12 +154,14 @@ def test_an_ensemble_answers_the_mean_and_names_what_does_not_fit(tiny):
         def forward(self, images):
             return self.logit.expand_as(images[:, :1])
 
-    said = describe(tiny)
-    both = Ensemble([Predictor(said, Says(100.0)), Predictor(said, Says(-100.0)), Predictor(said, Says(0.0))])
+    description = describe(tiny)
+    both = Ensemble(
+        [Predictor(description, Says(100.0)), Predictor(description, Says(-100.0)), Predictor(description, Says(0.0))]
+    )
     assert both.probabilities(np.zeros((1, 4, 4, 3), np.float32)) == pytest.approx(np.full((1, 4, 4, 1), 0.5))
     other = describe(changed(tiny, preprocess=[{"step": "unit"}]))
     with pytest.raises(UserError, match="same preprocess"):
-        Ensemble([Predictor(said, Bright()), Predictor(other, Bright())])
+        Ensemble([Predictor(description, Bright()), Predictor(other, Bright())])
 
 
 def probabilities(*voxels):
@@ -168,17 +170,17 @@ def probabilities(*voxels):
 
 
 def test_a_binary_probability_is_tumor_above_the_threshold(tiny):
-    said = describe(changed(tiny, postprocess={"threshold": 0.4}))
-    got = decode(said.target, said.postprocess, probabilities([0.39], [0.41], [1.0]))
+    description = describe(changed(tiny, postprocess={"threshold": 0.4}))
+    got = decode(description.target, description.postprocess, probabilities([0.39], [0.41], [1.0]))
     assert got.labels.tolist() == [[[0, 1, 1]]]
     assert list(got.parts) == ["tumor"]
 
 
 def test_the_most_probable_class_wins_and_keeps_the_cohorts_number(tiny):
-    said = describe(changed(tiny, target={"kind": "multiclass", "labels": [1, 2, 4]}))
+    description = describe(changed(tiny, target={"kind": "multiclass", "labels": [1, 2, 4]}))
     got = decode(
-        said.target,
-        said.postprocess,
+        description.target,
+        description.postprocess,
         probabilities([0.1, 0.3, 0.4, 0.2], [0.4, 0.2, 0.2, 0.2], [0.1, 0.2, 0.2, 0.5]),
     )
     assert got.labels.tolist() == [[[2, 0, 4]]]
@@ -195,28 +197,30 @@ REGIONS = {
 
 
 def test_nested_regions_become_the_label_of_the_innermost(tiny):
-    said = describe(changed(tiny, target=REGIONS))
+    description = describe(changed(tiny, target=REGIONS))
     got = decode(
-        said.target,
-        said.postprocess,
+        description.target,
+        description.postprocess,
         probabilities([0.1, 0.1, 0.1], [0.9, 0.1, 0.1], [0.9, 0.9, 0.1], [0.9, 0.9, 0.9]),
     )
     assert got.labels.tolist() == [[[0, 2, 1, 4]]]
 
 
 def test_a_core_outside_the_tumor_is_neither_answered_nor_measured(tiny):
-    said = describe(changed(tiny, target=REGIONS))
-    got = decode(said.target, said.postprocess, probabilities([0.1, 0.9, 0.9], [0.9, 0.1, 0.9], [0.9, 0.9, 0.9]))
+    description = describe(changed(tiny, target=REGIONS))
+    got = decode(
+        description.target, description.postprocess, probabilities([0.1, 0.9, 0.9], [0.9, 0.1, 0.9], [0.9, 0.9, 0.9])
+    )
     assert got.labels.tolist() == [[[0, 2, 4]]]
-    split = said.target.split(got.labels)
+    split = description.target.split(got.labels)
     assert all(np.array_equal(split[name], got.parts[name]) for name in ("WT", "TC", "ET"))
 
 
 def test_clean_up_happens_before_anything_is_said(tiny):
-    said = describe(changed(tiny, postprocess={"largest_component": True, "choose": False}))
+    description = describe(changed(tiny, postprocess={"largest_component": True, "choose": False}))
     grid = np.zeros((1, 5, 5, 1), np.float32)
     grid[0, 0, 0], grid[0, 3:, 3:] = 0.9, 0.9
-    assert decode(said.target, said.postprocess, grid).labels.sum() == 4
+    assert decode(description.target, description.postprocess, grid).labels.sum() == 4
 
 
 def test_a_perfect_model_scores_one_on_prepared_cases_and_the_empty_one_nothing(tiny, prepared):
@@ -247,8 +251,8 @@ def test_the_flair_baseline_needs_flair_and_one_part(tiny, prepared):
 
 
 def test_a_summary_becomes_plain_numbers_with_its_interval():
-    said = flatten_summary({"dice_mean": 0.5, "dice_ci95": (0.4, 0.6), "hd95_mean": None, "name": "x"}, "val")
-    assert said == {
+    summary = flatten_summary({"dice_mean": 0.5, "dice_ci95": (0.4, 0.6), "hd95_mean": None, "name": "x"}, "val")
+    assert summary == {
         "val/dice_mean": 0.5,
         "val/dice_ci95_low": 0.4,
         "val/dice_ci95_high": 0.6,

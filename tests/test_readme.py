@@ -48,17 +48,17 @@ def test_what_a_page_points_at_exists(page: Path) -> None:
 
 
 def test_make_runs_what_readme_says(readme_block: str, environment: dict[str, str]) -> None:
-    def told(target: str) -> str:
+    def make_output(target: str) -> str:
         asked = ["make", "--dry-run", "--always-make", *target.split()]
         return subprocess.run(asked, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
 
     named = re.findall(r"^make (\w+)", readme_block, re.MULTILINE)
     assert named == ["setup", "demo", "serve", "page"]
-    assert "--require-hashes requirements.lock" in told("setup")
+    assert "--require-hashes requirements.lock" in make_output("setup")
     for verb in ("demo", "serve", "page"):
-        assert told(verb).rstrip().endswith(f"glioflow {verb}"), "tests/runs/test_chain.py runs the demo"
-    assert told("demo DATA=some/where").rstrip().endswith("glioflow demo --data some/where")
-    tested = told("test")
+        assert make_output(verb).rstrip().endswith(f"glioflow {verb}"), "tests/runs/test_chain.py runs the demo"
+    assert make_output("demo DATA=some/where").rstrip().endswith("glioflow demo --data some/where")
+    tested = make_output("test")
     for tool in ("ruff check", "mypy", "lint-imports", "sphinx", "pytest"):
         assert tool in tested
 

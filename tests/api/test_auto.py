@@ -74,11 +74,11 @@ def test_a_new_auto_does_not_go_on_with_a_search_that_is_not_its_own(home, tmp_p
 
 
 def test_every_line_says_what_is_left_and_the_bar_shows_what_is_spent(home, tmp_path):
-    state, said = begin_state("a", tmp_path, 1.0), []
+    state, lines = begin_state("a", tmp_path, 1.0), []
     state.before_s = 1800
-    go_through(state, lambda *line: said.append(line), every={"check": lambda work: work.say("case 1") or {}})
-    assert [text for text, _ in said] == ["check: begins [30 min left]", "check: case 1 [30 min left]"]
-    assert all(0.49 < part < 0.51 for _, part in said)
+    go_through(state, lambda *line: lines.append(line), every={"check": lambda work: work.say("case 1") or {}})
+    assert [text for text, _ in lines] == ["check: begins [30 min left]", "check: case 1 [30 min left]"]
+    assert all(0.49 < part < 0.51 for _, part in lines)
 
 
 @pytest.mark.parametrize(

@@ -71,9 +71,9 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize(("words", "said"), MISTAKES.values(), ids=MISTAKES)
+@pytest.mark.parametrize(("words", "expected"), MISTAKES.values(), ids=MISTAKES)
 @pytest.mark.usefixtures("tracking")
-def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(tmp_path, lgg, words, said):
+def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(tmp_path, lgg, words, expected):
     (tmp_path / "some.yaml").write_text("name: some\n")
     case = next(path for path in lgg.iterdir() if path.is_dir())
     done = glioflow(*(str(case) if word == "CASE" else word for word in words), "--json", cwd=tmp_path)
@@ -81,7 +81,7 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(tmp_path, lgg, words, s
     assert done.returncode == 2, done.stderr
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("error: ")
-    assert said in lines[0]
+    assert expected in lines[0]
     assert done.stdout == ""
 
 
@@ -125,14 +125,14 @@ EARLY = {
 }
 
 
-@pytest.mark.parametrize(("words", "said"), EARLY.values(), ids=EARLY)
+@pytest.mark.parametrize(("words", "expected"), EARLY.values(), ids=EARLY)
 @pytest.mark.usefixtures("tracking")
-def test_what_can_be_checked_is_checked_before_anything_starts(command, monkeypatch, words, said):
+def test_what_can_be_checked_is_checked_before_anything_starts(command, monkeypatch, words, expected):
     monkeypatch.setattr(connection, "_start", lambda *_: pytest.fail("Ray was started"))
     code, lines = command(*words, "--json")
     assert (code, len(lines)) == (2, 1), lines
     assert lines[0].startswith("error: ")
-    assert said in lines[0]
+    assert expected in lines[0]
 
 
 def closed_port():
@@ -160,15 +160,15 @@ SURROUNDINGS = {
 }
 
 
-@pytest.mark.parametrize(("env", "said"), SURROUNDINGS.values(), ids=SURROUNDINGS)
+@pytest.mark.parametrize(("env", "expected"), SURROUNDINGS.values(), ids=SURROUNDINGS)
 @pytest.mark.usefixtures("tracking")
-def test_what_surrounds_a_command_is_checked_before_anything_starts(command, monkeypatch, env, said, tmp_path):
+def test_what_surrounds_a_command_is_checked_before_anything_starts(command, monkeypatch, env, expected, tmp_path):
     for name, value in env.items():
         monkeypatch.setenv(name, value.replace("PORT", str(closed_port())))
     for words in (["train", "some.yaml", "--data", "COHORT"], ["models"])[: 1 if "RAY_ADDRESS" in env else 2]:
         code, lines = command(*words, "--json")
         assert (code, len(lines)) == (2, 1), lines
-        assert said in lines[0]
+        assert expected in lines[0]
         assert "secret" not in lines[0]
     assert not (tmp_path / "s3:").exists()
 
@@ -231,10 +231,10 @@ def test_a_mistyped_command_is_exit_code_2_without_a_traceback(words):
 def test_json_is_the_last_line_of_stdout_alone(tmp_path):
     done = glioflow("data", "synthesize", "lgg", str(tmp_path / "lgg"), "--patients", "1", "--json")
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert said["patients"] == 1
-    assert said["path"] == str(tmp_path / "lgg")
-    assert said["slices"] >= 20
+    output = json.loads(done.stdout.splitlines()[-1])
+    assert output["patients"] == 1
+    assert output["path"] == str(tmp_path / "lgg")
+    assert output["slices"] >= 20
 
 
 def test_people_read_on_stderr_and_stdout_stays_empty(tmp_path):

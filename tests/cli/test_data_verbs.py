@@ -29,7 +29,7 @@ def data(*words):
     return CliRunner().invoke(app, ["data", *(str(word) for word in words)])
 
 
-def said(*words, code=0):
+def run_verb(*words, code=0):
     """Call a verb with --json and return what it says."""
     done = data(*words, "--json")
     assert done.exit_code == code, done.output
@@ -64,9 +64,9 @@ def steps(experiment_file):
 
 @pytest.mark.parametrize(("kind", "size"), [("lgg", 48), ("brats", 40)])
 def test_a_synthetic_cohort_is_sound_and_counted(kind, size, tmp_path):
-    made = said("synthesize", kind, tmp_path / "out", "--patients", 2, "--seed", 1, "--size", size)
+    made = run_verb("synthesize", kind, tmp_path / "out", "--patients", 2, "--seed", 1, "--size", size)
     assert set(made) == {"path", "patients", "slices"}
-    found = said("check", tmp_path / "out")
+    found = run_verb("check", tmp_path / "out")
     assert (made["path"], made["patients"], made["slices"]) == (
         str(tmp_path / "out"),
         found["patients"],
@@ -76,7 +76,7 @@ def test_a_synthetic_cohort_is_sound_and_counted(kind, size, tmp_path):
 
 
 def test_a_check_of_a_sound_cohort_ends_well(lgg):
-    found = said("check", lgg)
+    found = run_verb("check", lgg)
     assert found.keys() >= {"format", "patients", "slices", "positive_slices", "problems", "files"}
     assert (found["format"], found["patients"]) == ("lgg", 8)
     assert 0 < found["positive_slices"] < found["slices"]
@@ -86,7 +86,7 @@ def test_a_check_of_a_sound_cohort_ends_well(lgg):
 def test_a_check_of_a_damaged_cohort_names_the_file_and_exits_2(own):
     root, path = own
     path.write_bytes(path.read_bytes()[:400])
-    problems = [problem for problem in said("check", root, code=2)["problems"] if problem["severity"] == "error"]
+    problems = [problem for problem in run_verb("check", root, code=2)["problems"] if problem["severity"] == "error"]
     assert [set(problem) for problem in problems] == [{"severity", "file", "rule", "value"}]
     assert problems[0]["file"] == path.relative_to(root).as_posix()
     shown = data("check", root)
@@ -100,24 +100,24 @@ def test_a_copy_of_flair_is_a_warning_and_no_more(own):
         pixels = tifffile.imread(file)
         pixels[..., 0] = pixels[..., 1]
         tifffile.imwrite(file, pixels, photometric="rgb")
-    problems = said("check", root)["problems"]
+    problems = run_verb("check", root)["problems"]
     assert ("warning", "pre is a copy of flair") in {(problem["severity"], problem["value"]) for problem in problems}
 
 
 def test_a_cohort_is_prepared_once_and_skipped_the_second_time(lgg, steps, tmp_path):
-    made = said("prepare", lgg, tmp_path / "out", "--experiment", steps)
+    made = run_verb("prepare", lgg, tmp_path / "out", "--experiment", steps)
     assert set(made) == {"path", "fingerprint", "patients", "slices", "seconds"}
     cohort = PreparedCohort(tmp_path / "out")
     assert (made["path"], made["fingerprint"]) == (str(tmp_path / "out"), cohort.manifest.fingerprint)
     assert (made["patients"], made["slices"]) == (8, cohort.num_slices)
     before = files_in(tmp_path / "out")
-    again = said("prepare", lgg, tmp_path / "out", "--experiment", steps)
+    again = run_verb("prepare", lgg, tmp_path / "out", "--experiment", steps)
     assert {**again, "seconds": 0} == {**made, "seconds": 0}
     assert files_in(tmp_path / "out") == before
 
 
 def test_a_cohort_is_not_prepared_over_another(lgg, steps, tmp_path):
-    said("prepare", lgg, tmp_path / "out", "--experiment", steps)
+    run_verb("prepare", lgg, tmp_path / "out", "--experiment", steps)
     before = files_in(tmp_path / "out")
     line = mistake("prepare", lgg, tmp_path / "out", "--experiment", steps, "-o", "preprocess=[{step: unit}]")
     assert "other sources or settings" in line
@@ -133,13 +133,13 @@ def test_a_bad_case_leaves_no_prepared_cohort(own, steps, tmp_path):
 
 
 def test_a_prepared_cohort_of_another_version_is_to_be_made_again(lgg, steps, tmp_path):
-    said("prepare", lgg, tmp_path / "out", "--experiment", steps)
+    run_verb("prepare", lgg, tmp_path / "out", "--experiment", steps)
     manifest = tmp_path / "out" / "manifest.json"
-    told = json.loads(manifest.read_text())
+    reported = json.loads(manifest.read_text())
     # Fields that the other version knows and this one does not must not be what the message speaks of.
-    manifest.write_text(json.dumps({**told, "version": told["version"] + 1, "novelty": 1}))
+    manifest.write_text(json.dumps({**reported, "version": reported["version"] + 1, "novelty": 1}))
     line = mistake("prepare", lgg, tmp_path / "out", "--experiment", steps)
-    assert f"version {told['version'] + 1}, written by a newer GlioFlow" in line
+    assert f"version {reported['version'] + 1}, written by a newer GlioFlow" in line
     assert str(tmp_path / "out") in line
     assert "`glioflow data prepare`" in line
     manifest.write_text(json.dumps({"version": 1, "cases": []}))
@@ -147,11 +147,11 @@ def test_a_prepared_cohort_of_another_version_is_to_be_made_again(lgg, steps, tm
 
 
 def test_a_description_is_written_where_it_is_asked_for(lgg, tmp_path):
-    made = said("describe", lgg, "--out", tmp_path / "report")
+    made = run_verb("describe", lgg, "--out", tmp_path / "report")
     assert set(made) == {"report", "patients", "slices", "positive_slices"}
     assert made["report"] == str(tmp_path / "report" / "index.html")
     assert "<html" in (tmp_path / "report" / "index.html").read_text()
-    counted = said("check", lgg)
+    counted = run_verb("check", lgg)
     assert {key: made[key] for key in set(made) - {"report"}} == {key: counted[key] for key in set(made) - {"report"}}
 
 
@@ -181,12 +181,12 @@ def one_node(monkeypatch):
 @pytest.mark.usefixtures("one_node", "tracking")
 def test_a_cohort_prepared_to_a_bucket_is_what_a_run_works_on(lgg, tiny, bucket, experiment_file, home, monkeypatch):
     file = experiment_file(launch.to_yaml(tiny))
-    made = said("prepare", lgg, f"{bucket}/lgg", "--experiment", file)
+    made = run_verb("prepare", lgg, f"{bucket}/lgg", "--experiment", file)
     assert made["path"] == f"{bucket}/lgg"
     shutil.rmtree(prepared_home())  # another machine
-    told = []
-    given = launch.open_setting(tiny, f"{bucket}/lgg", say=lambda text, part=None: told.append(text))
-    assert f"cohort {bucket}/lgg" in told
+    reports = []
+    given = launch.open_setting(tiny, f"{bucket}/lgg", say=lambda text, part=None: reports.append(text))
+    assert f"cohort {bucket}/lgg" in reports
     assert given.cohort.path == prepared_home() / made["fingerprint"]
     assert np.isfinite(given.cohort.case(given.split.train[0]).image).all()
     named = launch.open_setting(changed(tiny, data={"source": f"{bucket}/lgg"}), None)
@@ -227,7 +227,7 @@ def test_an_evaluation_takes_a_uri_too(tmp_path, lgg, tiny, experiment_file, mon
     from glioflow.api import evaluation
 
     uri = f"file://{tmp_path}/shared"
-    said("prepare", lgg, uri, "--experiment", experiment_file(launch.to_yaml(tiny)))
+    run_verb("prepare", lgg, uri, "--experiment", experiment_file(launch.to_yaml(tiny)))
     opened = []
 
     def stand_in(model, source, **options):

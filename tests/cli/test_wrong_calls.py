@@ -21,7 +21,7 @@ RUN = "f" * 32
 
 
 @pytest.fixture
-def place(tmp_path, lgg, monkeypatch):
+def folder(tmp_path, lgg, monkeypatch):
     """Fill a folder with what is wrong to give, and go there."""
     monkeypatch.chdir(tmp_path)
     for name, value in {"EC2_METADATA_DISABLED": "true", "CONFIG_FILE": "", "SHARED_CREDENTIALS_FILE": ""}.items():
@@ -78,7 +78,7 @@ def place(tmp_path, lgg, monkeypatch):
 
 
 @pytest.fixture
-def call(place, lgg, monkeypatch, capfd):
+def call(folder, lgg, monkeypatch, capfd):
     """Return a function that runs a command in this process: its exit code, its lines, its seconds."""
     case = next(path for path in sorted(lgg.iterdir()) if path.is_dir())
     monkeypatch.setattr(connection, "_start", lambda *_: pytest.fail("Ray was started"))
@@ -340,17 +340,17 @@ def test_they_are_more_than_a_hundred():
 
 @pytest.mark.parametrize("line", CALLS.strip().splitlines())
 @pytest.mark.usefixtures("tracking")
-def test_a_wrong_call_is_one_clear_line_and_exit_code_2(call, place, line):
-    words, said = line.split(" -> ")
-    before = {path for path in place.rglob("*") if "home" not in path.parts}
+def test_a_wrong_call_is_one_clear_line_and_exit_code_2(call, folder, line):
+    words, expected = line.split(" -> ")
+    before = {path for path in folder.rglob("*") if "home" not in path.parts}
     code, lines, seconds = call(*(WORDS.get(word, word) for word in words.split()))
     usage = lines[0].startswith("Usage:")  # as Typer has it, with the line that names what is wrong at the end
     assert code == 2, lines
     assert usage or (len(lines) == 1 and lines[0].startswith("error: ")), lines
-    assert said in lines[-1], lines
+    assert expected in lines[-1], lines
     assert not any("Traceback" in text for text in lines)
-    assert {path for path in place.rglob("*") if "home" not in path.parts} == before
-    assert not list((place / "home").glob("auto/*"))
+    assert {path for path in folder.rglob("*") if "home" not in path.parts} == before
+    assert not list((folder / "home").glob("auto/*"))
     assert seconds < 20
 
 
@@ -413,8 +413,8 @@ def closed_port():
 
 @pytest.mark.parametrize("line", SURROUNDINGS.strip().splitlines())
 @pytest.mark.usefixtures("tracking")
-def test_wrong_surroundings_are_one_clear_line_and_exit_code_2_in_a_few_seconds(call, place, monkeypatch, line):
-    setting, said = line.split(" -> ")
+def test_wrong_surroundings_are_one_clear_line_and_exit_code_2_in_a_few_seconds(call, folder, monkeypatch, line):
+    setting, expected = line.split(" -> ")
     name, _, value = setting.partition("=")
     mute = socket.create_server(("127.0.0.1", 0))
     port = str(mute.getsockname()[1])
@@ -423,8 +423,8 @@ def test_wrong_surroundings_are_one_clear_line_and_exit_code_2_in_a_few_seconds(
         code, lines, seconds = call(*words.split())
         assert (code, len(lines)) == (2, 1), lines
         assert lines[0].startswith("error: ")
-        assert said in lines[0]
+        assert expected in lines[0]
         assert "secret" not in lines[0]
         assert seconds < 15
     mute.close()
-    assert not {"gs:", "s3:", "~", "file:", "garbage"} & set(os.listdir(place))
+    assert not {"gs:", "s3:", "~", "file:", "garbage"} & set(os.listdir(folder))

@@ -27,7 +27,7 @@ def head() -> Iterator[tuple[dict[str, str], Path]]:
     for program in ("unshare", "setpriv"):
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed (make system-packages)")
-    place = Path(tempfile.mkdtemp(prefix="ga", dir="/tmp"))  # socket paths are short
+    folder = Path(tempfile.mkdtemp(prefix="ga", dir="/tmp"))  # socket paths are short
     gcs = free_port()
     node = {"node_config": {}, "min_workers": 0}
     growing = {
@@ -54,7 +54,7 @@ def head() -> Iterator[tuple[dict[str, str], Path]]:
             "worker": {**node, "resources": {"CPU": 1}, "max_workers": 2},
         },
     }
-    (place / "growing.yaml").write_text(yaml.safe_dump(growing))
+    (folder / "growing.yaml").write_text(yaml.safe_dump(growing))
     drop = ("RAY_ADDRESS", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "MLFLOW_TRACKING_URI", "PYTHONPATH")
     environment = {key: value for key, value in os.environ.items() if key not in drop}
     environment |= {"PATH": f"{BIN}:{environment['PATH']}", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123" * 16}
@@ -64,25 +64,25 @@ def head() -> Iterator[tuple[dict[str, str], Path]]:
         *("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"),
         *("ray", "start", "--head", "--block", "--num-cpus=0", "--disable-usage-stats", "--node-ip-address=127.0.0.1"),
         *(f"--port={gcs}", f"--dashboard-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}"),
-        *("--object-store-memory=100000000", f"--temp-dir={place}", f"--autoscaling-config={place}/growing.yaml"),
+        *("--object-store-memory=100000000", f"--temp-dir={folder}", f"--autoscaling-config={folder}/growing.yaml"),
     ]
     more = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", "AUTOSCALER_HEARTBEAT_TIMEOUT_S": "600"}
-    with (place / "head.log").open("wb") as log:
+    with (folder / "head.log").open("wb") as log:
         process = subprocess.Popen(command, env={**environment, **more}, stdout=log, stderr=subprocess.STDOUT)
     driver = {**environment, "RAY_ADDRESS": f"127.0.0.1:{gcs}"}
     try:
         deadline = time.monotonic() + 120
         while subprocess.run([BIN / "ray", "status"], env=driver, capture_output=True, check=False).returncode:
-            if process.poll() is not None and b"Operation not permitted" in (place / "head.log").read_bytes():
+            if process.poll() is not None and b"Operation not permitted" in (folder / "head.log").read_bytes():
                 pytest.skip("namespaces are not permitted here")
-            assert process.poll() is None, (place / "head.log").read_text()
-            assert time.monotonic() < deadline, (place / "head.log").read_text()
+            assert process.poll() is None, (folder / "head.log").read_text()
+            assert time.monotonic() < deadline, (folder / "head.log").read_text()
             time.sleep(1)
-        yield driver, place
+        yield driver, folder
     finally:
         process.kill()
         process.wait(30)
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_a_search_waits_for_nodes_that_are_not_there_yet_and_asks_for_all_it_can_use(head, lgg, tmp_path):

@@ -31,8 +31,8 @@ def test_a_training_books_one_gpu_where_the_cluster_has_any(tiny, monkeypatch, h
     monkeypatch.setattr("glioflow.cluster.resources", lambda: {"CPU": 8.0, "GPU": have, "nodes": 1.0})
     assert tiny.training.gpus_per_worker == "auto"
     assert with_gpus(tiny).training.resources_per_worker.get("GPU", 0.0) == booked
-    said = changed(tiny, training={"gpus_per_worker": 0})
-    assert with_gpus(said) is said
+    settings = changed(tiny, training={"gpus_per_worker": 0})
+    assert with_gpus(settings) is settings
 
 
 def test_a_run_goes_on_where_there_are_other_gpus(tiny):

@@ -75,23 +75,29 @@ class Release:
     def environment(self) -> dict[str, str]:
         ours = ("GLIOFLOW_", "MLFLOW_", "RAY_", "PYTEST_")
         others = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
-        said = {"PYTHONPATH": self.path, "GLIOFLOW_HOME": str(self.home), "MLFLOW_DISABLE_TELEMETRY": "true"}
-        return {**others, **said, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        settings = {"PYTHONPATH": self.path, "GLIOFLOW_HOME": str(self.home), "MLFLOW_DISABLE_TELEMETRY": "true"}
+        return {
+            **others,
+            **settings,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "OMP_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+        }
 
     def start(self, *arguments: str | Path) -> "subprocess.Popen[str]":
         """Start Python, in a folder that holds no other package of our name; Ctrl-C reaches it as in a terminal."""
         command = [sys.executable, *map(str, arguments)]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        place: dict[str, Any] = {"cwd": self.home.parent, "env": self.environment, "start_new_session": True}
+        options: dict[str, Any] = {"cwd": self.home.parent, "env": self.environment, "start_new_session": True}
         # What runs in a shell's background hears no SIGINT, and neither would its children.
-        return subprocess.Popen(command, preexec_fn=hear_interrupts, **pipes, **place)
+        return subprocess.Popen(command, preexec_fn=hear_interrupts, **pipes, **options)
 
     def python(self, *arguments: str | Path) -> str:
         """Run Python to its end, which must be a good one, and return the last line of its stdout."""
         process = self.start(*arguments)
-        said, errors = process.communicate(timeout=900)
+        output, errors = process.communicate(timeout=900)
         assert process.returncode == 0, f"{process.returncode}: {' '.join(map(str, arguments))}\n{errors[-3000:]}"
-        return said.splitlines()[-1] if said else ""
+        return output.splitlines()[-1] if output else ""
 
     def answer(self, *words: str | Path) -> dict[str, Any]:
         """Run a verb and return its JSON."""
@@ -240,9 +246,9 @@ def interrupt_training(old: Release, words: tuple[str | Path, ...]) -> str:
     wait_until(first_checkpoint, "the training wrote no checkpoint", process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=300)
-    said = re.search(r"go on with --resume ([0-9a-f]{32})", errors)
-    assert said is not None, f"the training ended before it could be interrupted\n{errors[-3000:]}"
-    return said[1]
+    match = re.search(r"go on with --resume ([0-9a-f]{32})", errors)
+    assert match is not None, f"the training ended before it could be interrupted\n{errors[-3000:]}"
+    return match[1]
 
 
 def kill_search(old: Release, words: tuple[str | Path, ...]) -> None:
@@ -289,8 +295,8 @@ def hear_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def folders(place: Path) -> list[Path]:
-    return [path for path in place.iterdir() if path.is_dir()] if place.is_dir() else []
+def folders(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
 
 
 def read(path: Path) -> str:

@@ -66,20 +66,20 @@ def trial_runs(old: OldHome, search: str) -> dict[str, Any]:
     return {run.data.tags["trial_id"]: run for run in found if "trial_id" in run.data.tags}
 
 
-def agrees(said: Any, before: Any, where: str = "") -> None:
+def agrees(after: Any, before: Any, where: str = "") -> None:
     """Assert that all of an old answer is in a new one, which may say more."""
     if isinstance(before, dict):
-        assert before.keys() <= said.keys(), where
+        assert before.keys() <= after.keys(), where
         for key, value in before.items():
-            agrees(said[key], value, f"{where}.{key}")
+            agrees(after[key], value, f"{where}.{key}")
     elif isinstance(before, list):
-        assert len(said) == len(before), where
+        assert len(after) == len(before), where
         for number, value in enumerate(before):
-            agrees(said[number], value, f"{where}[{number}]")
+            agrees(after[number], value, f"{where}[{number}]")
     elif isinstance(before, float):
-        assert said == pytest.approx(before, rel=1e-6), where
+        assert after == pytest.approx(before, rel=1e-6), where
     else:
-        assert said == before, where
+        assert after == before, where
 
 
 # Runs
@@ -154,9 +154,9 @@ def test_gc_leaves_what_unfinished_runs_and_versions_need(old: OldHome, now: Rel
     assert len(checkpoints) >= 2
     logged = [path for kind in ("artifacts", "prepared") for path in old.home.glob(f"{kind}/**/*") if path.is_file()]
     needed = [*checkpoints, *logged, old.home / "searches" / SEARCH / "optuna.db"]
-    said = now.answer("gc", "--dry-run")["removed"]
+    answer = now.answer("gc", "--dry-run")["removed"]
     removed = now.answer("gc")["removed"]
-    assert [each["path"] for each in removed] == [each["path"] for each in said]
+    assert [each["path"] for each in removed] == [each["path"] for each in answer]
     assert {str(old.home / "train" / finished), str(old.home / "runs" / finished)} <= {e["path"] for e in removed}
     assert [path for path in needed if not path.exists()] == []
 
@@ -165,9 +165,9 @@ def test_gc_leaves_what_unfinished_runs_and_versions_need(old: OldHome, now: Rel
 
 
 def test_versions_aliases_and_decisions_are_listed_as_they_were(old: OldHome, now: Release) -> None:
-    said = now.answer("models")
-    agrees(said, old.facts["models"])
-    assert [(row["version"], row["aliases"]) for row in said["models"]] == [(2, ["challenger"]), (1, ["champion"])]
+    answer = now.answer("models")
+    agrees(answer, old.facts["models"])
+    assert [(row["version"], row["aliases"]) for row in answer["models"]] == [(2, ["challenger"]), (1, ["champion"])]
 
 
 def test_a_version_from_then_is_promoted_and_the_first_use_of_its_test_patients_counts(
@@ -196,13 +196,13 @@ def uses(verdict: dict[str, Any]) -> int:
 def test_a_model_answers_what_it_answered_then(model: str, old: OldHome, now: Release, tmp_path: Path) -> None:
     named = {"the run": old.facts["finished"]["run_id"], "the exported bundle": old.exported}.get(model, model)
     (study,) = now.answer("predict", named, old.study, "--out", tmp_path / "out")["studies"]
-    said, before = json.loads(Path(study["answer"]).read_text()), dict(old.facts["answer"])
+    answer, before = json.loads(Path(study["answer"]).read_text()), dict(old.facts["answer"])
     for own in ("model", "timing_ms"):
         before.pop(own)
     if model == "the run":  # a stage is put in when a version is registered
         before.pop("survival")
         before.pop("volume_interval", None)
-    agrees(said, before)
+    agrees(answer, before)
 
 
 def test_an_export_holds_the_files_that_it_held(old: OldHome, now: Release, tmp_path: Path) -> None:
@@ -236,11 +236,11 @@ print(json.dumps({"voxels": voxels, "slices": answer["tumor"]["slices"], "featur
 
 def test_mlflow_alone_loads_the_champion_and_it_answers_what_it_answered_then(old: OldHome, now: Release) -> None:
     store = f"sqlite:///{old.home / 'mlflow.db'}"
-    said = json.loads(now.python("-c", LOAD, store, f"models:/{MODEL}@champion", *old.slices))
+    answer = json.loads(now.python("-c", LOAD, store, f"models:/{MODEL}@champion", *old.slices))
     before = old.facts["answer"]
-    assert said["voxels"] == before["features"]["volume"]["volume_px"] > 0
-    assert said["slices"] == before["tumor"]["slices"]
-    agrees(said["features"], before["features"]["volume"])
+    assert answer["voxels"] == before["features"]["volume"]["volume_px"] > 0
+    assert answer["slices"] == before["tumor"]["slices"]
+    agrees(answer["features"], before["features"]["volume"])
 
 
 # Deployments and experiment files
@@ -289,18 +289,18 @@ def test_the_endpoint_as_it_was_deployed_answers_what_the_champion_answered_then
     process = now.start(SERVE, "run", tmp_path / "serve.yaml")
     try:
         old_home.wait_until(lambda: is_ready(url), "the endpoint was never ready", process)
-        said = requests.post(f"{url}/v1/predict", files=files, timeout=300).json()
+        answer = requests.post(f"{url}/v1/predict", files=files, timeout=300).json()
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=300)
-    assert (said["model"]["name"], said["model"]["version"]) == (MODEL, 1)
+    assert (answer["model"]["name"], answer["model"]["version"]) == (MODEL, 1)
     before = old.facts["answer"]
-    assert said["mask"]["shape"] == before["mask"]["shape"]
-    assert before["features"]["volume"].keys() <= said["features"]["volume"].keys()
+    assert answer["mask"]["shape"] == before["mask"]["shape"]
+    assert before["features"]["volume"].keys() <= answer["features"]["volume"].keys()
     # The endpoint may run the network in another engine than `predict`, which rounds otherwise.
     volume = before["features"]["volume"]["volume_px"]
-    assert said["features"]["volume"]["volume_px"] == pytest.approx(volume, rel=0.1)
-    assert said["survival"]["probability"] == pytest.approx(before["survival"]["probability"], rel=0.1)
+    assert answer["features"]["volume"]["volume_px"] == pytest.approx(volume, rel=0.1)
+    assert answer["survival"]["probability"] == pytest.approx(before["survival"]["probability"], rel=0.1)
 
 
 def is_ready(url: str) -> bool:

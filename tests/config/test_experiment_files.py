@@ -79,7 +79,7 @@ def test_a_key_in_the_wrong_section_is_told_the_right_one(from_yaml, text, meant
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("loss: {name: dise}", "unknown loss 'dise'"),
         ("training: {epochs: 0}", "training.epochs"),
@@ -91,10 +91,10 @@ def test_a_key_in_the_wrong_section_is_told_the_right_one(from_yaml, text, meant
         ("a: [1, ", "line 1"),
     ],
 )
-def test_a_wrong_file_says_which_file_and_what_is_wrong(from_yaml, text, said):
+def test_a_wrong_file_says_which_file_and_what_is_wrong(from_yaml, text, expected):
     with pytest.raises(UserError, match=r"some\.yaml") as error:
         from_yaml(text)
-    assert said in str(error.value)
+    assert expected in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -180,7 +180,7 @@ def test_first_points_name_searched_keys(from_yaml):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("training: {epochs: 3}\ntraining: {batch_size: 2}", "the key 'training' appears twice, in lines 1 and 2"),
         ("training:\n  epochs: 3\n  batch_size: 2\n  epochs: 4", "the key 'epochs' appears twice, in lines 2 and 4"),
@@ -219,10 +219,10 @@ def test_first_points_name_searched_keys(from_yaml):
         ("training: {sampling: {augmentation: heavvy}}", "unknown augmentation 'heavvy'"),
     ],
 )
-def test_yaml_that_would_be_misread_is_refused(from_yaml, text, said):
+def test_yaml_that_would_be_misread_is_refused(from_yaml, text, expected):
     with pytest.raises(UserError, match=r"some\.yaml") as error:
         from_yaml(text)
-    assert said in str(error.value)
+    assert expected in str(error.value)
     assert len(str(error.value)) < 400
 
 
@@ -234,7 +234,7 @@ def test_keys_of_a_merged_mapping_may_be_replaced(from_yaml):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("training: {epochs: true}", "training.epochs must be a number; got true"),
         ("training: {learning_rate: .inf}", "training.learning_rate must be a finite number; got inf"),
@@ -253,10 +253,10 @@ def test_keys_of_a_merged_mapping_may_be_replaced(from_yaml):
         ),
     ],
 )
-def test_what_is_no_number_to_people_is_refused_where_a_number_belongs(from_yaml, text, said):
+def test_what_is_no_number_to_people_is_refused_where_a_number_belongs(from_yaml, text, expected):
     with pytest.raises(UserError) as error:
         from_yaml(text)
-    assert said in str(error.value)
+    assert expected in str(error.value)
 
 
 def test_true_and_false_are_taken_where_they_belong(from_yaml):
@@ -278,7 +278,7 @@ ARCHITECTURE = "model.architecture: {kind: choice, values: [unet, buda-unet]}"
 
 
 @pytest.mark.parametrize(
-    ("search", "said"),
+    ("search", "expected"),
     [
         ("space: {loss.name: {kind: choice, values: [dice, dise]}}", "loss.name cannot be dise: .*did you mean dice"),
         ("space: {training.epochs: {kind: choice, values: [text]}}", "training.epochs cannot be text"),
@@ -330,11 +330,11 @@ ARCHITECTURE = "model.architecture: {kind: choice, values: [unet, buda-unet]}"
         ),
     ],
 )
-def test_a_search_that_no_trial_could_train_with_is_refused_when_it_is_read(from_yaml, search, said):
-    with pytest.raises(UserError, match=said) as error:
+def test_a_search_that_no_trial_could_train_with_is_refused_when_it_is_read(from_yaml, search, expected):
+    with pytest.raises(UserError, match=expected) as error:
         from_yaml(f"search: {{{search}}}")
     assert str(error.value).count("some.yaml") == 1
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=expected):
         override_texts(Experiment(), [f"search={{{search}}}"])
 
 

@@ -72,9 +72,9 @@ def test_the_participants_of_bids_are_its_clinical_table(tmp_path):
 def test_bids_names_persons_and_visits_not_the_folder_anat(tmp_path):
     for person in ("sub-01", "sub-02"):
         for visit in ("ses-1", "ses-2"):
-            place, name = tmp_path / person / visit / "anat", f"{person}_{visit}"
-            image(place / f"{name}_T1w.nii.gz")
-            image(place / f"{name}_FLAIR.nii.gz")
+            folder, name = tmp_path / person / visit / "anat", f"{person}_{visit}"
+            image(folder / f"{name}_T1w.nii.gz")
+            image(folder / f"{name}_FLAIR.nii.gz")
         image(tmp_path / person / "ses-1" / "func" / f"{person}_ses-1_bold.nii.gz")
         mask(tmp_path / "derivatives" / "raters" / person / "ses-1" / "anat" / f"{person}_ses-1_dseg.nii.gz")
         image(tmp_path / "derivatives" / "raters" / person / "ses-1" / "anat" / f"{person}_ses-1_desc-n4_T1w.nii.gz")
@@ -132,26 +132,26 @@ def test_eight_digits_are_a_date_only_if_they_are_one(name, patient):
     assert patient_of(name)[0] == patient
 
 
-@pytest.mark.parametrize("said", [False, True])
-def test_check_names_the_cases_of_one_person_until_the_cohort_says_otherwise(tmp_path, said):
-    for place in ("DOE_20200101", "DOE_20210101", "P1/baseline", "P1/week-12", "MRN_20200101", "MRN_19991231"):
-        image(tmp_path / place / "flair.nii.gz")
-    (tmp_path / "cohort.yaml").write_text("each_case_is_a_person: true\n" if said else "")
+@pytest.mark.parametrize("declared", [False, True])
+def test_check_names_the_cases_of_one_person_until_the_cohort_says_otherwise(tmp_path, declared):
+    for name in ("DOE_20200101", "DOE_20210101", "P1/baseline", "P1/week-12", "MRN_20200101", "MRN_19991231"):
+        image(tmp_path / name / "flair.nii.gz")
+    (tmp_path / "cohort.yaml").write_text("each_case_is_a_person: true\n" if declared else "")
     report = check(tmp_path)
     shown = [remark for remark in report.remarks if "of one person" in remark]
-    assert report.patients == (6 if said else 4)
-    assert len(shown) == (0 if said else 1)
-    assert said or "DOE (DOE_20200101, DOE_20210101); P1 (P1_baseline, P1_week-12)" in shown[0]
+    assert report.patients == (6 if declared else 4)
+    assert len(shown) == (0 if declared else 1)
+    assert declared or "DOE (DOE_20200101, DOE_20210101); P1 (P1_baseline, P1_week-12)" in shown[0]
 
 
-@pytest.mark.parametrize("said", [False, True])
-def test_check_names_studies_of_one_patient_id(tmp_path, said):
+@pytest.mark.parametrize("declared", [False, True])
+def test_check_names_studies_of_one_patient_id(tmp_path, declared):
     for study in ("1.2.3", "1.2.4"):
         write_series(tmp_path / study, np.full((3, 6, 8), 7, np.uint16), study=study, patient="ANON")
-    (tmp_path / "cohort.yaml").write_text("each_case_is_a_person: true\n" if said else "")
+    (tmp_path / "cohort.yaml").write_text("each_case_is_a_person: true\n" if declared else "")
     report = check(tmp_path)
-    assert report.patients == (2 if said else 1)
-    assert any("ANON (1.2.3, 1.2.4)" in remark for remark in report.remarks) is not said
+    assert report.patients == (2 if declared else 1)
+    assert any("ANON (1.2.3, 1.2.4)" in remark for remark in report.remarks) is not declared
 
 
 @pytest.mark.parametrize(("case", "patient"), [("", "a"), ("a", " ")])

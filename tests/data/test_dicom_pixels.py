@@ -113,8 +113,8 @@ def test_damaged_streams_are_the_users_mistake_or_still_read(series, kind, seed)
     recode(folder, ENCODERS[kind])
     path = sorted(folder.iterdir())[0]
     content = bytearray(path.read_bytes())
-    for place in rng.integers(len(content) // 2, len(content), 6):
-        content[place] = rng.integers(256)
+    for index in rng.integers(len(content) // 2, len(content), 6):
+        content[index] = rng.integers(256)
     path.write_bytes(content)
     try:
         assert read_study([folder]).shape == plain.shape

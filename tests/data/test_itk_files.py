@@ -27,19 +27,19 @@ NRRD = (
 )
 
 
-def meta(data=bytes(120), **said):
-    values = {"big": False, "packed": False, "more": "", "sides": "5 4 3", "kind": "MET_SHORT", **said}
+def meta(data=bytes(120), **fields):
+    values = {"big": False, "packed": False, "more": "", "sides": "5 4 3", "kind": "MET_SHORT", **fields}
     return META.format(**values).encode() + data
 
 
-def nrrd(data=bytes(120), **said):
+def nrrd(data=bytes(120), **fields):
     values = {
         "dimension": 3,
         "space": "left-posterior-superior",
         "sides": "5 4 3",
         "more": "",
         "encoding": "raw",
-        **said,
+        **fields,
     }
     return NRRD.format(**values).encode() + data
 
@@ -64,8 +64,8 @@ def test_what_itk_writes_is_read_as_itk_reads_it(tmp_path, ending, packed, kind)
     assert data.dtype == kind
     assert np.array_equal(data, VOXELS.T)
     for index in [(0, 0, 0), (1, 2, 1), (4, 0, 2)]:
-        place = np.array(image.TransformIndexToPhysicalPoint(index)) * (-1, -1, 1)
-        assert np.allclose(affine @ (*index, 1), (*place, 1))
+        point = np.array(image.TransformIndexToPhysicalPoint(index)) * (-1, -1, 1)
+        assert np.allclose(affine @ (*index, 1), (*point, 1))
 
 
 def test_other_byte_orders_and_spaces_are_read_as_they_mean(tmp_path):

@@ -138,10 +138,12 @@ def test_equal_numbers_that_mean_other_tissues_are_refused_with_both(from_2023, 
 def test_an_evaluation_says_which_labels_meant_other_tissues_in_training(from_2023, tiny, home):
     experiment = changed(tiny, target={"kind": "multiclass", "labels": [1, 2, 3]}, loss={"name": "cross_entropy"})
     cohort = find_or_prepare(from_2023, tiny.preprocess, home=home)
-    for scheme, said in (
+    for scheme, expected in (
         ("decathlon", "1 (edema, here necrotic core), 2 (non-enhancing tumor, here edema)"),
         ("brats-2023", ""),
     ):
         origin = ORIGIN.model_copy(update={"labels": dict(SCHEMES[scheme].labels)})
-        told = Subject("model", Predictor(describe(experiment, origin=origin), None), None).warnings(cohort, [])
-        assert [text.partition("trained: ")[2] for text in told if "other tissues" in text] == [said] * bool(said)
+        reported = Subject("model", Predictor(describe(experiment, origin=origin), None), None).warnings(cohort, [])
+        assert [text.partition("trained: ")[2] for text in reported if "other tissues" in text] == [expected] * bool(
+            expected
+        )

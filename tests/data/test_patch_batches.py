@@ -47,11 +47,11 @@ def test_patches_are_what_the_network_and_the_loss_take(cases):
 def test_a_patch_is_cut_from_its_place(cases):
     loader = batches(cases)
     images, targets = loader.batch(4)
-    for place, (number, window) in enumerate(loader.draw(4)):
+    for index, (number, window) in enumerate(loader.draw(4)):
         a, b, c = window.start
         part = cases[number].image[a : a + 16, b : b + 24, c : c + 20].astype(np.float32)
-        assert np.array_equal(images[place].numpy(), np.moveaxis(part, -1, 0))
-        assert np.array_equal(targets[place, 0].numpy(), cases[number].mask[a : a + 16, b : b + 24, c : c + 20] > 0)
+        assert np.array_equal(images[index].numpy(), np.moveaxis(part, -1, 0))
+        assert np.array_equal(targets[index, 0].numpy(), cases[number].mask[a : a + 16, b : b + 24, c : c + 20] > 0)
 
 
 @pytest.mark.parametrize("storage", ["host", "device"])
@@ -89,7 +89,7 @@ def test_tumor_patches_hold_tumor_and_uniform_ones_seldom_do(cases):
 def test_workers_share_one_draw(cases):
     whole = batches(cases, batch_size=6).draw(3)
     workers = [batches(cases, batch_size=2, rank=rank, world_size=3).draw(3) for rank in range(3)]
-    assert [workers[place % 3][place // 3] for place in range(6)] == whole
+    assert [workers[index % 3][index // 3] for index in range(6)] == whole
 
 
 def test_a_patch_larger_than_the_volume_has_it_in_its_middle(cases):

@@ -81,9 +81,9 @@ def test_preparing_goes_on_after_an_interruption(source, tmp_path, worked_on):
         prepare(open_cohort(source), out, STEPS, map_cases=stop_after(2))
     assert not is_prepared(out)
     assert len(list(out.rglob("image.npy"))) == 2
-    said = []
-    prepare(open_cohort(source), out, STEPS, progress=lambda done, total: said.append((done, total)))
-    assert said == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    lines = []
+    prepare(open_cohort(source), out, STEPS, progress=lambda done, total: lines.append((done, total)))
+    assert lines == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert sorted(worked_on) == [case.id for case in open_cohort(source).cases]
     assert everything_in(out) == everything_in(prepare(open_cohort(source), tmp_path / "whole", STEPS).path)
 

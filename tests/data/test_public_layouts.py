@@ -195,8 +195,8 @@ def test_what_lies_around_is_listed_once_and_is_no_case(made, tmp_path):
     report = check(copy)
     assert report.ok, report.problems
     assert report.patients == 2
-    (said,) = [remark for remark in report.remarks if "left out" in remark]
-    assert all(name in said for name in ("__MACOSX", "._FLAIR.nii.gz", "Thumbs.db", ".DS_Store"))
+    (left_out,) = [remark for remark in report.remarks if "left out" in remark]
+    assert all(name in left_out for name in ("__MACOSX", "._FLAIR.nii.gz", "Thumbs.db", ".DS_Store"))
 
 
 @pytest.mark.parametrize(
@@ -272,6 +272,6 @@ def test_the_table_of_the_documentation_has_every_set_with_the_preset_of_its_lab
     rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| `")]
     presets = {name: row[-1] for row in rows if len(row) == 5 for name in re.findall("`([^`]+)`", row[0])}
     assert presets.keys() == {*EXAMPLES, "lgg", "brats"}
-    for name, (_, _, _, scheme, said) in EXPECTED.items():
-        assert f"`{scheme}`" in presets[name] or (said and "`scheme`" in presets[name]), name
-        assert ("`scheme`" in presets[name]) == bool(said), name
+    for name, (_, _, _, scheme, expected) in EXPECTED.items():
+        assert f"`{scheme}`" in presets[name] or (expected and "`scheme`" in presets[name]), name
+        assert ("`scheme`" in presets[name]) == bool(expected), name

@@ -139,15 +139,15 @@ def test_four_workers_share_the_pages_of_one(tmp_path):
         try:
             for process in running:
                 assert process.stdout.readline() == "ready\n"
-            said = []
+            lines = []
             for process in running:
                 process.stdin.write("\n")
                 process.stdin.flush()
-                said.append([int(number) for number in process.stdout.readline().split()])
+                lines.append([int(number) for number in process.stdout.readline().split()])
         finally:
             for process in running:
                 process.communicate("\n")
-        return [sum(column) for column in zip(*said, strict=True)]
+        return [sum(column) for column in zip(*lines, strict=True)]
 
     (one_rss, one), (four_rss, four) = resident(1), resident(4)
     assert one_rss == pytest.approx(size, rel=0.05)

@@ -109,8 +109,8 @@ def test_cases_without_a_mask_are_not_dealt():
 
 
 def test_a_split_file_is_read_here_or_in_the_data_folder(tmp_path):
-    said = {"train": ["p000_0", "p001_0"], "val": ["p002_0"], "test": ["p003_0"]}
-    (tmp_path / "split.json").write_text(json.dumps(said))
+    split = {"train": ["p000_0", "p001_0"], "val": ["p002_0"], "test": ["p003_0"]}
+    (tmp_path / "split.json").write_text(json.dumps(split))
     settings = SplitSettings(method="file", file="split.json")
     assert make_split(cohort(4), settings, folder=tmp_path).val == ("p002_0",)
     with pytest.raises(UserError, match=r"split\.file does not exist; got split\.json"):
@@ -118,7 +118,7 @@ def test_a_split_file_is_read_here_or_in_the_data_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("content", "message"),
     [
         ({"train": ["p000_0"], "val": ["p009_0"]}, "no case 'p009_0', but the split lists it in 'val'"),
         ({"train": ["p000_0"], "val": ["p000_1"]}, "one part.*got p000 in 'train' and 'val'"),
@@ -129,8 +129,8 @@ def test_a_split_file_is_read_here_or_in_the_data_folder(tmp_path):
         ("[" * 9000, "lists train, val and test"),
     ],
 )
-def test_a_wrong_split_file_says_what_is_wrong(tmp_path, said, message):
-    (tmp_path / "split.json").write_text(said if isinstance(said, str) else json.dumps(said))
+def test_a_wrong_split_file_says_what_is_wrong(tmp_path, content, message):
+    (tmp_path / "split.json").write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(UserError, match=message):
         make_split(cohort(3, cases=2), SplitSettings(method="file", file=str(tmp_path / "split.json")))
 

@@ -12,9 +12,9 @@ from servers import ROOT, mlflow_server, postgres
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-def script(name: str, folder: Path, said: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def script(name: str, folder: Path, settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [ROOT / "mlflow" / name, folder], env={**os.environ, **said}, capture_output=True, text=True, check=False
+        [ROOT / "mlflow" / name, folder], env={**os.environ, **settings}, capture_output=True, text=True, check=False
     )
 
 
@@ -25,8 +25,8 @@ def test_a_restored_server_has_what_the_first_one_had(tmp_path: Path, home: Path
     with ExitStack() as stack:
         before, after = ({"MLFLOW_HOME": str(tmp_path / name)} for name in ("before", "after"))
         if database == "postgresql":
-            for said in (before, after):
-                said["MLFLOW_BACKEND_STORE_URI"] = stack.enter_context(postgres())
+            for settings in (before, after):
+                settings["MLFLOW_BACKEND_STORE_URI"] = stack.enter_context(postgres())
         with mlflow_server(tmp_path / "before", before) as url:
             tracking = Tracking(url)
             run_id = tracking.start("some", "run", tags={"kept": "yes"})

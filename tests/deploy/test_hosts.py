@@ -36,29 +36,29 @@ def study_of(home: Path) -> list[optuna.trial.FrozenTrial]:
     return list(optuna.load_study(study_name="s", storage=storage).trials)
 
 
-def write_files(place: Path) -> None:
-    (place / "work").mkdir()
-    (place / "work" / "search.yaml").write_text(yaml.safe_dump(EXPERIMENT))
-    synthesize_lgg(place / "data", patients=8, seed=0, size=48, slices=(5, 7))
+def write_files(folder: Path) -> None:
+    (folder / "work").mkdir()
+    (folder / "work" / "search.yaml").write_text(yaml.safe_dump(EXPERIMENT))
+    synthesize_lgg(folder / "data", patients=8, seed=0, size=48, slices=(5, 7))
 
 
 def submit_search(hosts: Hosts) -> None:
-    place, head = hosts.place, ADDRESS["head"]
-    variables = {"GLIOFLOW_HOME": str(place / "home"), "MLFLOW_TRACKING_URI": f"http://{head}:5000"}
+    folder, head = hosts.folder, ADDRESS["head"]
+    variables = {"GLIOFLOW_HOME": str(folder / "home"), "MLFLOW_TRACKING_URI": f"http://{head}:5000"}
     runtime = json.dumps({"env_vars": {"PYTHONPATH": str(ROOT / "platform"), **variables}})
     submit = ("ray", "job", "submit", "--submission-id", "job", "--working-dir", ".", "--runtime-env-json", runtime)
-    run = ("python", "-m", "glioflow", "search", "search.yaml", "--data", str(place / "data"), "--json")
+    run = ("python", "-m", "glioflow", "search", "search.yaml", "--data", str(folder / "data"), "--json")
     submitted = hosts.client(*submit, "--no-wait", "--", *run)
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr
 
 
 def test_a_search_outlives_a_worker_that_is_cut_off_and_comes_back(hosts: Hosts) -> None:
-    place = hosts.place
-    write_files(place)
-    home, head = place / "home", ADDRESS["head"]
+    folder = hosts.folder
+    write_files(folder)
+    home, head = folder / "home", ADDRESS["head"]
     with ExitStack() as stack:
         hosts.ray(stack, "head", "--head", "--port=6379", f"--dashboard-host={head}", "--dashboard-port=8265")
-        server = {"MLFLOW_HOME": str(place / "mlflow"), "MLFLOW_HOST": head}
+        server = {"MLFLOW_HOME": str(folder / "mlflow"), "MLFLOW_HOST": head}
         hosts.start(stack, "head", "mlflow.log", str(ROOT / "mlflow" / "start.sh"), **server)
         jobs = f"http://{head}:8265/api/jobs/"
         hosts.until(lambda: hosts.asks(jobs, hosts.token).startswith("200"), "the head is not up")
@@ -71,12 +71,12 @@ def test_a_search_outlives_a_worker_that_is_cut_off_and_comes_back(hosts: Hosts)
         health = f"http://{head}:5000/health"
         hosts.until(lambda: hosts.asks(health, "").startswith("200"), "MLflow is not up")
         submit_search(hosts)
-        told = Tracking(f"sqlite:///{place / 'mlflow' / 'mlflow.db'}")
+        tracking = Tracking(f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}")
 
         def at_work() -> int:
             """Count the trials that reported and go on."""
-            parent = told.find("tiny", search="s", kind="search")
-            if parent is None or not told.children("tiny", parent.info.run_id):  # then the study is there
+            parent = tracking.find("tiny", search="s", kind="search")
+            if parent is None or not tracking.children("tiny", parent.info.run_id):  # then the study is there
                 return 0
             return sum(not t.state.is_finished() and len(t.intermediate_values) >= 1 for t in study_of(home))
 
@@ -84,7 +84,7 @@ def test_a_search_outlives_a_worker_that_is_cut_off_and_comes_back(hosts: Hosts)
             return sum(len(trial.intermediate_values) for trial in study_of(home))
 
         def log() -> str:
-            (file,) = place.glob("head/session_2*/logs/job-driver-job.log")
+            (file,) = folder.glob("head/session_2*/logs/job-driver-job.log")
             return file.read_text()
 
         hosts.until(lambda: at_work() >= 2 and hosts.trials("worker") == 1, "no trial on each host")
@@ -98,18 +98,18 @@ def test_a_search_outlives_a_worker_that_is_cut_off_and_comes_back(hosts: Hosts)
         nodes = f"http://{head}:8265/nodes?view=summary"
         hosts.until(lambda: hosts.asks(nodes, hosts.token).count('"ALIVE"') >= 2, "the worker did not come back")
         hosts.until(lambda: '"SUCCEEDED"' in hosts.asks(f"{jobs}job", hosts.token), "the job did not end")
-        said = hosts.client("ray", "job", "logs", "job").stdout
-        assert f'"num_trials": {TRIALS}' in said, said[-3000:]
-    _nothing_is_lost(home, told)
+        output = hosts.client("ray", "job", "logs", "job").stdout
+        assert f'"num_trials": {TRIALS}' in output, output[-3000:]
+    _nothing_is_lost(home, tracking)
 
 
-def _nothing_is_lost(home: Path, told: Tracking) -> None:
+def _nothing_is_lost(home: Path, tracking: Tracking) -> None:
     assert [trial.state.name for trial in study_of(home)] == ["COMPLETE"] * TRIALS
-    parent: Any = told.find("tiny", search="s", kind="search")
+    parent: Any = tracking.find("tiny", search="s", kind="search")
     assert parent.info.status == "FINISHED"
-    runs = told.children("tiny", parent.info.run_id)
+    runs = tracking.children("tiny", parent.info.run_id)
     assert [run.info.status for run in runs] == ["FINISHED"] * TRIALS
     for run in runs:
-        steps = [entry.step for entry in told.client.get_metric_history(run.info.run_id, "val/dice")]
+        steps = [entry.step for entry in tracking.client.get_metric_history(run.info.run_id, "val/dice")]
         assert set(steps) == set(range(EPOCHS))
         assert steps.count(0) == 1, "a trial began anew"

@@ -98,9 +98,9 @@ def test_the_image_gets_every_file_it_copies():
 
 
 def test_the_image_tells_ray_what_a_cluster_of_our_own_is_told():
-    told = dict(re.findall(r"\b(RAY_\w+)=(\S+)", (DEPLOY / "Dockerfile").read_text()))
-    assert len(told) >= 3
-    assert told.items() <= cluster.DEFAULTS.items()
+    reported = dict(re.findall(r"\b(RAY_\w+)=(\S+)", (DEPLOY / "Dockerfile").read_text()))
+    assert len(reported) >= 3
+    assert reported.items() <= cluster.DEFAULTS.items()
 
 
 def test_serves_proxy_understands_that_it_is_to_use_grpc():
@@ -164,10 +164,10 @@ def test_kustomize_lists_every_manifest_and_patches_what_exists():
             for change in yaml.safe_load(patch["patch"]):
                 for document in meant:
                     *path, last = [part.replace("~1", "/") for part in change["path"].split("/")[1:]]
-                    place: Any = document
+                    node: Any = document
                     for part in path:
-                        place = place[int(part) if isinstance(place, list) else part]
-                    assert change["op"] == "add" or last in place, change
+                        node = node[int(part) if isinstance(node, list) else part]
+                    assert change["op"] == "add" or last in node, change
 
 
 def test_every_part_finds_the_claims_config_and_secrets_it_names():

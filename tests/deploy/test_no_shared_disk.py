@@ -55,7 +55,7 @@ class Cluster:
     def begin(self) -> None:
         hosts, start = self.hosts, self.hosts.start
         start(self.stack, "client", "s3.log", "moto_server", "-H", STORES, "-p", "5001")
-        server = {"MLFLOW_HOME": f"{hosts.place}/mlflow", "MLFLOW_HOST": STORES}
+        server = {"MLFLOW_HOME": f"{hosts.folder}/mlflow", "MLFLOW_HOST": STORES}
         start(self.stack, "client", "mlflow.log", str(ROOT / "mlflow" / "start.sh"), **server)
         self.join("head", "--head", "--port=6379", f"--dashboard-host={HEAD}", "--dashboard-port=8265")
         hosts.until(lambda: hosts.asks(f"http://{HEAD}:8265/api/jobs/", hosts.token).startswith("200"), "no head")
@@ -68,49 +68,49 @@ class Cluster:
 
     def join(self, host: str, *words: str) -> None:
         # Gloo would take the address of the host's name, which is this machine's on all of them.
-        own = {"HOME": str(self.hosts.place), "GLOO_SOCKET_IFNAME": "eth0", "PYTHONPATH": str(ROOT / "platform")}
+        own = {"HOME": str(self.hosts.folder), "GLOO_SOCKET_IFNAME": "eth0", "PYTHONPATH": str(ROOT / "platform")}
         self.nodes[host] = self.hosts.ray(self.stack, host, *words, alone=True, **own)
 
     def begin_at(self, host: str, *words: str) -> tuple[subprocess.Popen[bytes], str]:
         """Start a command of ours on a node; return it and the name of its log."""
         self.commands += 1
         log = f"{self.commands:02}-{words[0]}.log"
-        place = self.hosts.place
+        folder = self.hosts.folder
         home = {
             "GLIOFLOW_HOME": "s3://home/gf",
-            "GLIOFLOW_CACHE": f"{place}/cache",
+            "GLIOFLOW_CACHE": f"{folder}/cache",
             "MLFLOW_TRACKING_URI": f"http://{STORES}:5000",
             "RAY_ADDRESS": f"{HEAD}:6379",
             "PYTHONPATH": str(ROOT / "platform"),
-            "HOME": str(place),
+            "HOME": str(folder),
         }
         command = ("python", "-m", "glioflow", *words)
         return self.hosts.inside(self.stack, self.nodes[host], log, *command, **S3, **home), log
 
-    def said(self, log: str) -> str:
-        return (self.hosts.place / log).read_text()
+    def output(self, log: str) -> str:
+        return (self.hosts.folder / log).read_text()
 
     def at(self, host: str, *words: str) -> dict[str, Any]:
         """Run a command of ours on a node, to its end, and return its JSON."""
         process, log = self.begin_at(host, *words, "--json")
         assert process.wait(240) == 0, f"{' '.join(words)}: {self.hosts.logs()}"
-        answer: dict[str, Any] = json.loads(self.said(log).splitlines()[-1])
+        answer: dict[str, Any] = json.loads(self.output(log).splitlines()[-1])
         return answer
 
     def file_at(self, host: str, path: str) -> str:
         """Return what a file on the disk of a node says."""
         process = self.hosts.inside(self.stack, self.nodes[host], "file", "cat", path)
         assert process.wait(10) == 0, path
-        return self.said("file")
+        return self.output("file")
 
     def killed(self, begun: tuple[subprocess.Popen[bytes], str], far: Callable[[str], bool]) -> str:
         """Kill a command as soon as it has come so `far`, as its output tells; return that output."""
         process, log = begun
-        self.hosts.until(lambda: far(self.said(log)) or process.poll() is not None, f"{log} came not so far")
-        assert process.poll() is None, self.said(log)
+        self.hosts.until(lambda: far(self.output(log)) or process.poll() is not None, f"{log} came not so far")
+        assert process.poll() is None, self.output(log)
         process.kill()
         process.wait()
-        return self.said(log)
+        return self.output(log)
 
     def epochs(self, run_id: str) -> list[int]:
         """Return the epochs of a run that MLflow has; one that was done twice stands twice."""
@@ -119,15 +119,15 @@ class Cluster:
         return [int(each.get("step", 0)) for each in json.loads(answer).get("metrics", [])] if status == "200" else []
 
 
-def run_of(said: str) -> str:
+def run_of(text: str) -> str:
     """Return the run id that a command has printed; empty before."""
-    found = re.search(r"\brun ([0-9a-f]{32})", said)
-    return found[1] if found else ""
+    match = re.search(r"\brun ([0-9a-f]{32})", text)
+    return match[1] if match else ""
 
 
 @pytest.fixture
 def cluster(hosts: Hosts) -> Iterator[Cluster]:
-    work = hosts.place / "work"
+    work = hosts.folder / "work"
     work.mkdir()
     (work / "tiny.yaml").write_text(yaml.safe_dump(EXPERIMENT))
     synthesize_lgg(work / "lgg", patients=8, seed=0, size=48, slices=(5, 7))
@@ -139,11 +139,11 @@ def cluster(hosts: Hosts) -> Iterator[Cluster]:
 
 def test_from_a_search_to_an_answer_over_two_nodes_that_share_no_folder(cluster: Cluster) -> None:
     run = ("tiny.yaml", "--data", "lgg")
-    cluster.killed(cluster.begin_at("head", "search", *run), lambda said: "trial 1 of 3: finished" in said)
+    cluster.killed(cluster.begin_at("head", "search", *run), lambda output: "trial 1 of 3: finished" in output)
     killed = time.monotonic()
     train = ("train", *run, *(word for key, value in LONGER.items() for word in ("-o", f"training.{key}={value}")))
     begun = cluster.begin_at("head", *train)
-    run_id = run_of(cluster.killed(begun, lambda said: len(cluster.epochs(run_of(said))) >= 3))
+    run_id = run_of(cluster.killed(begun, lambda output: len(cluster.epochs(run_of(output))) >= 3))
 
     # Another host cannot see that the driver ended: it takes its lease once nobody has renewed that.
     time.sleep(max(0, killed + STALE_S + 2 - time.monotonic()))
@@ -161,8 +161,8 @@ def test_from_a_search_to_an_answer_over_two_nodes_that_share_no_folder(cluster:
     assert decided["decision"] == "promoted", decided
 
     serving, log = cluster.begin_at("head", "serve", "--name", "tiny", "--port", "8000")
-    cluster.hosts.until(lambda: "serving tiny" in cluster.said(log) or serving.poll() is not None, "not served")
-    study = sorted((cluster.hosts.place / "work" / "lgg").glob("TCGA*"))[0].name
+    cluster.hosts.until(lambda: "serving tiny" in cluster.output(log) or serving.poll() is not None, "not served")
+    study = sorted((cluster.hosts.folder / "work" / "lgg").glob("TCGA*"))[0].name
     cluster.at("head", "predict", "http://127.0.0.1:8000", f"lgg/{study}", "--out", "answers")
     answer = json.loads(cluster.file_at("head", f"answers/{study}/answer.json"))
     assert answer["model"] == {"name": "tiny", "version": 1, "run_id": run_id}

@@ -31,17 +31,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 class Topology:
     """The services' commands and settings with containers' names, ports and folders made those of this machine."""
 
-    def __init__(self, place: Path, postgres_uri: str) -> None:
-        self.place = place
-        subprocess.run([ROOT / "deploy" / "make-secrets.sh", place / "secrets"], check=True, capture_output=True)
+    def __init__(self, folder: Path, postgres_uri: str) -> None:
+        self.folder = folder
+        subprocess.run([ROOT / "deploy" / "make-secrets.sh", folder / "secrets"], check=True, capture_output=True)
         self.ports = {port: free_port() for port in ("5000", "6379", "8265", "8000", "8501")}
         self.replacements = [
             (r"postgresql\+psycopg://mlflow@postgres/mlflow", postgres_uri),
-            ("/run/secrets/", f"{place}/secrets/"),
-            ("/var/lib/glioflow", f"{place}/home"),
-            ("/var/lib/mlflow", f"{place}/mlflow"),
+            ("/run/secrets/", f"{folder}/secrets/"),
+            ("/var/lib/glioflow", f"{folder}/home"),
+            ("/var/lib/mlflow", f"{folder}/mlflow"),
             ("/opt/glioflow", str(ROOT)),
-            (r"^/data$", f"{place}/data"),
+            (r"^/data$", f"{folder}/data"),
             *((rf"(?<=[/=]){name}(?=:\d)", "127.0.0.1") for name in COMPOSE["services"]),
             (r"\b0\.0\.0\.0\b", "127.0.0.1"),
             *((rf"(?<!\d){port}(?!\d)", str(mine)) for port, mine in self.ports.items()),
@@ -54,9 +54,9 @@ class Topology:
         return text
 
     def environment(self, name: str) -> dict[str, str]:
-        said = {key: self.here(value) for key, value in COMPOSE["services"][name].get("environment", {}).items()}
+        settings = {key: self.here(value) for key, value in COMPOSE["services"][name].get("environment", {}).items()}
         kept = {key: os.environ[key] for key in ("HOME", "LANG", "TMPDIR") if key in os.environ}
-        return {**kept, "PATH": f"{BIN}:{os.environ['PATH']}", "RAY_USAGE_STATS_ENABLED": "0", **said}
+        return {**kept, "PATH": f"{BIN}:{os.environ['PATH']}", "RAY_USAGE_STATS_ENABLED": "0", **settings}
 
     def command(self, name: str) -> list[str]:
         service = COMPOSE["services"][name]
@@ -65,18 +65,18 @@ class Topology:
             words = [word.replace("metrics-export-port=8080", f"metrics-export-port={free_port()}") for word in words]
             words += [f"--dashboard-agent-listen-port={free_port()}", "--object-store-memory=200000000"]
             if "--head" in words:
-                words.append(f"--temp-dir={self.place}/ray")
+                words.append(f"--temp-dir={self.folder}/ray")
         return words
 
     @contextmanager
     def running(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
-        with (self.place / f"{name}.log").open("wb") as log:
+        with (self.folder / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
                 self.command(name),
                 env=self.environment(name),
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                cwd=self.place,
+                cwd=self.folder,
                 start_new_session=True,
             )
         try:
@@ -89,7 +89,7 @@ class Topology:
                 os.killpg(process.pid, signal.SIGKILL)
 
     def log(self, name: str) -> str:
-        return (self.place / f"{name}.log").read_text(errors="replace")[-3000:]
+        return (self.folder / f"{name}.log").read_text(errors="replace")[-3000:]
 
     def until(self, name: str, process: subprocess.Popen[bytes], ready: Callable[[], bool], seconds: int = 120) -> None:
         deadline = time.monotonic() + seconds
@@ -101,7 +101,7 @@ class Topology:
     def job(self, *words: str) -> dict[str, Any]:
         """Submit a job as the service `client` would, and return the JSON that it ends with."""
         done = subprocess.run(
-            ["ray", "job", "submit", "--working-dir", self.place / "work", "--", "python", "-m", "glioflow", *words],
+            ["ray", "job", "submit", "--working-dir", self.folder / "work", "--", "python", "-m", "glioflow", *words],
             env=self.environment("client"),
             capture_output=True,
             text=True,
@@ -119,11 +119,11 @@ def answers(url: str) -> bool:
 
 
 def test_the_compose_file_runs_from_a_search_to_an_answer() -> None:
-    place = Path(tempfile.mkdtemp(prefix="gt", dir="/tmp"))  # socket paths are short
+    folder = Path(tempfile.mkdtemp(prefix="gt", dir="/tmp"))  # socket paths are short
     try:
         with ExitStack() as stack:
-            topology = Topology(place, stack.enter_context(postgres()))
-            _prepare_files(place)
+            topology = Topology(folder, stack.enter_context(postgres()))
+            _prepare_files(folder)
 
             def start(name: str, ready: Callable[[], bool]) -> subprocess.Popen[bytes]:
                 process = stack.enter_context(topology.running(name))
@@ -140,7 +140,7 @@ def test_the_compose_file_runs_from_a_search_to_an_answer() -> None:
 
             options = ("-o", "gate.min_patients=1", "-o", "search.name=whole")
             searched = topology.job(
-                "search", "demo.yaml", "--data", f"{place}/data/cohort", "--trials", "1", *options, "--json"
+                "search", "demo.yaml", "--data", f"{folder}/data/cohort", "--trials", "1", *options, "--json"
             )
             registered = topology.job("register", searched["best"]["run_id"], "--name", "whole", "--json")
             assert registered == {"name": "whole", "version": 1}
@@ -149,22 +149,22 @@ def test_the_compose_file_runs_from_a_search_to_an_answer() -> None:
 
             start("endpoint", lambda: answers(at["8000"] + "/readyz"))
             start("page", lambda: answers(at["8501"] + "/healthz"))
-            slices = sorted((place / "data" / "cohort").glob("TCGA_*"))[0].glob("*.tif")
+            slices = sorted((folder / "data" / "cohort").glob("TCGA_*"))[0].glob("*.tif")
             files = [("files", (path.name, path.read_bytes())) for path in slices if "_mask" not in path.name]
             url = at["8000"] + "/v1/predict"
             assert requests.post(url, files=files, timeout=60).status_code == 401
-            token = (place / "secrets" / "endpoint_token").read_text()
+            token = (folder / "secrets" / "endpoint_token").read_text()
             answer = requests.post(url, files=files, headers={"Authorization": f"Bearer {token}"}, timeout=120)
             assert answer.status_code == 200, answer.text
             assert answer.json()["model"]["name"] == "whole"
             assert answer.json()["model"]["version"] == 1
             start("ray-worker", lambda: "Ray runtime started" in topology.log("ray-worker"))
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _prepare_files(place: Path) -> None:
+def _prepare_files(folder: Path) -> None:
     for name in ("home", "mlflow", "data", "work"):
-        (place / name).mkdir(exist_ok=True)
-    shutil.copy(ROOT / "experiments" / "demo.yaml", place / "work")
-    synthesize_lgg(place / "data" / "cohort", patients=8, seed=0, size=64)
+        (folder / name).mkdir(exist_ok=True)
+    shutil.copy(ROOT / "experiments" / "demo.yaml", folder / "work")
+    synthesize_lgg(folder / "data" / "cohort", patients=8, seed=0, size=64)

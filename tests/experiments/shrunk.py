@@ -30,14 +30,14 @@ def shrunk(path: Path, **training: Any) -> Experiment:
     steps = [step.model_dump(mode="json") for step in whole.preprocess]
     for step in steps:
         step |= {"resize": {"size": 32}, "resample": {"spacing_mm": [4, 8, 8]}}.get(step["step"], {})
-    said = whole.model_dump(mode="json")
-    said |= {
+    settings = whole.model_dump(mode="json")
+    settings |= {
         "preprocess": steps,
         "split": {"method": "counts", "counts": [2, 1, 1]},
-        "inference": {**said["inference"], "patch": sampling["patch"]},
+        "inference": {**settings["inference"], "patch": sampling["patch"]},
     }
-    said["model"] |= {"weights": None, "options": _OPTIONS.get(whole.model.architecture, {})}
-    said["training"] |= {
+    settings["model"] |= {"weights": None, "options": _OPTIONS.get(whole.model.architecture, {})}
+    settings["training"] |= {
         **{
             "epochs": 1,
             "steps_per_epoch": 1,
@@ -49,4 +49,4 @@ def shrunk(path: Path, **training: Any) -> Experiment:
         **{"precision": "fp32", "warmup_steps": 0, "sampling": sampling},
         **training,
     }
-    return Experiment.model_validate(said)
+    return Experiment.model_validate(settings)

@@ -26,8 +26,8 @@ def test_forty_draws_and_the_first_points_are_experiments_that_can_be_built(path
         drawn = override(experiment, experiment.search.overrides(draws[-1]))
         build_loss(drawn.loss, task=drawn.target.task)
         network = drawn.model.model_copy(update={"weights": None})
-        if (said := network.model_dump_json()) not in built:
-            built.add(said)
+        if (settings := network.model_dump_json()) not in built:
+            built.add(settings)
             with torch.device("meta"):
                 build_network(network, in_channels=3, num_outputs=1)
     assert draws[: len(first)] == first

@@ -263,7 +263,7 @@ def test_class_weights_are_one_for_each_output_with_or_without_the_background_th
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "expected"),
     [
         ({"name": "dise"}, r"unknown loss 'dise'; did you mean dice\? Choose one of: bce"),
         ({"name": "dice", "options": {"smoth": 1}}, r"unknown option of dice 'smoth'.*smooth"),
@@ -277,6 +277,6 @@ def test_class_weights_are_one_for_each_output_with_or_without_the_background_th
         ({"name": "generalized_dice", "options": {"smooth": 0}}, "must be above 0"),
     ],
 )
-def test_a_loss_that_makes_no_sense_is_refused(settings, said):
-    with pytest.raises(ValidationError, match=said):
+def test_a_loss_that_makes_no_sense_is_refused(settings, expected):
+    with pytest.raises(ValidationError, match=expected):
         LossSettings(**settings)

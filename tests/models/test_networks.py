@@ -126,7 +126,7 @@ def test_every_name_has_a_builder():
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "expected"),
     [
         (
             {"architecture": "unett"},
@@ -141,8 +141,8 @@ def test_every_name_has_a_builder():
         ({"depth": 3}, "Extra inputs"),
     ],
 )
-def test_an_unknown_name_lists_the_choices(settings, said):
-    with pytest.raises(ValidationError, match=said):
+def test_an_unknown_name_lists_the_choices(settings, expected):
+    with pytest.raises(ValidationError, match=expected):
         ModelSettings(**settings)
 
 

@@ -28,8 +28,8 @@ def weights(state, tmp_path):
 
 
 def build(in_channels=3, load_weights=True, **settings):
-    said = ModelSettings(**{"encoder": ENCODER, **settings})
-    return build_network(said, in_channels=in_channels, num_outputs=1, load_weights=load_weights)
+    values = ModelSettings(**{"encoder": ENCODER, **settings})
+    return build_network(values, in_channels=in_channels, num_outputs=1, load_weights=load_weights)
 
 
 def test_a_file_fills_the_encoder(weights, state):

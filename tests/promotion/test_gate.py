@@ -59,11 +59,11 @@ def trained(quick, prepared, tmp_path_factory):
 @pytest.fixture(scope="session")
 def untrained(trained, tmp_path_factory):
     """Return the same bundle with the weights of another network: random ones."""
-    said = bundle.read_description(trained)
+    description = bundle.read_description(trained)
     torch.manual_seed(1)
-    weights = build_network(said.model, in_channels=3, num_outputs=1).state_dict()
+    weights = build_network(description.model, in_channels=3, num_outputs=1).state_dict()
     folder = tmp_path_factory.mktemp("untrained") / "bundle"
-    bundle.save(folder, said, weights)
+    bundle.save(folder, description, weights)
     return folder
 
 
@@ -82,8 +82,8 @@ def enter(tracking, quick, prepared):
     return enter
 
 
-def stand(version=None, **said):
-    return promote("glioma", version=version, home=prepared_home(), **said)
+def stand(version=None, **fields):
+    return promote("glioma", version=version, home=prepared_home(), **fields)
 
 
 def champion():
@@ -249,8 +249,8 @@ def test_a_champion_of_another_preprocessing_sees_its_own(enter, trained, quick,
     steps = [{"step": "unit"}, {"step": "resize", "size": 48}]
     other = changed(quick, preprocess=steps)
     cohort = prepare(open_cohort(lgg), tmp_path / "cohort", other.preprocess)
-    said = bundle.read_description(trained).model_copy(update={"preprocess": other.preprocess})
-    bundle.save(tmp_path / "bundle", said, bundle.load(trained).network.state_dict())
+    description = bundle.read_description(trained).model_copy(update={"preprocess": other.preprocess})
+    bundle.save(tmp_path / "bundle", description, bundle.load(trained).network.state_dict())
     enter(tmp_path / "bundle", cohort=cohort, preprocess=steps)
     with pytest.raises(UserError, match=r"another preprocessing.*give the raw cohort with --data"):
         stand()
@@ -266,10 +266,12 @@ def test_a_champion_of_another_preprocessing_sees_its_own(enter, trained, quick,
 def test_a_challenger_for_another_question_is_refused(enter, trained, tmp_path):
     enter(trained)
     stand()
-    said = bundle.read_description(trained)
-    target = said.target.model_copy(update={"kind": "regions", "regions": {"WT": (1,)}, "decode": {"WT": 1}})
+    description = bundle.read_description(trained)
+    target = description.target.model_copy(update={"kind": "regions", "regions": {"WT": (1,)}, "decode": {"WT": 1}})
     bundle.save(
-        tmp_path / "bundle", said.model_copy(update={"target": target}), bundle.load(trained).network.state_dict()
+        tmp_path / "bundle",
+        description.model_copy(update={"target": target}),
+        bundle.load(trained).network.state_dict(),
     )
     enter(tmp_path / "bundle")
     with pytest.raises(UserError, match="must have the champion's target"):
@@ -333,7 +335,7 @@ def test_a_rollback_without_a_champion_says_so(enter, trained):
         rollback("glioma")
 
 
-def record(*said):
+def record(*decisions):
     """Return verdicts, newest first, of ('promoted' | 'rolled-back' | 'rejected', version)."""
     made = [
         Verdict(
@@ -347,7 +349,7 @@ def record(*said):
             who="x",
             when="x",
         )
-        for decision, version in said
+        for decision, version in decisions
     ]
     return made[::-1]
 
@@ -356,7 +358,7 @@ UP, BACK, NO = "promoted", "rolled-back", "rejected"
 
 
 @pytest.mark.parametrize(
-    ("said", "present", "before"),
+    ("decisions", "present", "before"),
     [
         ([], 1, None),
         ([(UP, 1)], 1, None),
@@ -370,14 +372,14 @@ UP, BACK, NO = "promoted", "rolled-back", "rejected"
         ([(UP, 1), (UP, 2)], 7, 2),  # somebody moved the alias by hand
     ],
 )
-def test_the_champion_before_is_read_from_the_record(said, present, before):
-    assert champion_before(record(*said), present) == before
+def test_the_champion_before_is_read_from_the_record(decisions, present, before):
+    assert champion_before(record(*decisions), present) == before
 
 
 def test_of_two_promotions_at_once_the_second_is_told(enter, trained, monkeypatch):
     enter(trained)
     enter(trained)
-    begun, go_on, said = threading.Event(), threading.Event(), []
+    begun, go_on, verdicts = threading.Event(), threading.Event(), []
     judge = gate._apply_rules
 
     def slow(*args):
@@ -386,7 +388,7 @@ def test_of_two_promotions_at_once_the_second_is_told(enter, trained, monkeypatc
         return judge(*args)
 
     monkeypatch.setattr(gate, "_apply_rules", slow)
-    first = threading.Thread(target=lambda: said.append(stand(1)))
+    first = threading.Thread(target=lambda: verdicts.append(stand(1)))
     first.start()
     assert begun.wait(60)
     try:
@@ -396,7 +398,7 @@ def test_of_two_promotions_at_once_the_second_is_told(enter, trained, monkeypatc
     finally:
         go_on.set()
         first.join()
-    assert said[0].decision == "promoted"
+    assert verdicts[0].decision == "promoted"
     assert champion() == 1
     assert len(decisions(Tracking(), "glioma")) == 1
 

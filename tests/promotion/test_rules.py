@@ -25,8 +25,8 @@ def measured(dice, *, places=None, rates=None, latency_s=0.1):
     places = places or ["A"] * len(dice)
     rates = rates or [0.0] * len(dice)
     rows = [
-        {"id": f"case{k}", "patient": f"p{k}", "institution": place, "dice": d, "false_positive_slice_rate": rate}
-        for k, (d, place, rate) in enumerate(zip(dice, places, rates, strict=True))
+        {"id": f"case{k}", "patient": f"p{k}", "institution": institution, "dice": d, "false_positive_slice_rate": rate}
+        for k, (d, institution, rate) in enumerate(zip(dice, places, rates, strict=True))
     ]
     return Measured(rows, CERTAIN, latency_s)
 
@@ -146,8 +146,8 @@ ANSWER = {"tumor_voxels": 100, "mean_probability": 0.2, "highest_probability": 0
     ],
 )
 def test_the_golden_answer_may_move_by_rounding_only(changes, same):
-    (said,) = rules.smoke(golden_difference(ANSWER, ANSWER | changes))
-    assert said.passed is same
+    (result,) = rules.smoke(golden_difference(ANSWER, ANSWER | changes))
+    assert result.passed is same
 
 
 def test_a_refusal_is_an_answer_too_and_no_answer_at_all_does_not_pass():

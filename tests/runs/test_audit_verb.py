@@ -24,18 +24,18 @@ def here(monkeypatch):
 @pytest.mark.usefixtures("here")
 def test_a_clean_experiment_is_trained_under_both_splits_and_logged(tiny, prepared, tracking):
     done = audit_experiment(tiny, prepared.path)
-    said = done.answer()
-    assert said["leaks"] == []
-    assert 0 <= said["patient_split_dice"] <= 1
-    assert 0 <= said["slice_split_dice"] <= 1
-    assert set(said["baselines"]) == {"all_empty", "flair_threshold", "nearest_slice"}
-    assert said["baselines"]["all_empty"] == {"slice_split_dice": 0, "patient_split_dice": 0}
-    assert said["death01_example"]["num_patients"] <= len(prepared.records)
+    answer = done.answer()
+    assert answer["leaks"] == []
+    assert 0 <= answer["patient_split_dice"] <= 1
+    assert 0 <= answer["slice_split_dice"] <= 1
+    assert set(answer["baselines"]) == {"all_empty", "flair_threshold", "nearest_slice"}
+    assert answer["baselines"]["all_empty"] == {"slice_split_dice": 0, "patient_split_dice": 0}
+    assert answer["death01_example"]["num_patients"] <= len(prepared.records)
     run = tracking.run(done.run_id)
     assert run.data.tags["glioflow.kind"] == "audit"
-    assert run.data.metrics["audit/patient_split/network/dice"] == said["patient_split_dice"]
+    assert run.data.metrics["audit/patient_split/network/dice"] == answer["patient_split_dice"]
     page = tracking.download(f"runs:/{done.run_id}/audit.html").read_text()
-    assert f"{said['slice_split_dice']:.3f}" in page
+    assert f"{answer['slice_split_dice']:.3f}" in page
     assert "image/png;base64" in page
 
 
@@ -70,11 +70,11 @@ def test_a_patient_who_trains_and_tests_fails_the_experiment_with_exit_code_2(tm
         check=False,
     )
     assert done.returncode == 2, done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
-    rules = {leak["rule"] for leak in said["leaks"]}
+    output = json.loads(done.stdout.splitlines()[-1])
+    rules = {leak["rule"] for leak in output["leaks"]}
     assert rules == {"one patient in two parts of the split"}
-    assert twice.rsplit("_", 1)[0] in said["leaks"][0]["value"]
-    assert said["patient_split_dice"] is None
+    assert twice.rsplit("_", 1)[0] in output["leaks"][0]["value"]
+    assert output["patient_split_dice"] is None
 
 
 @pytest.mark.usefixtures("here", "tracking")

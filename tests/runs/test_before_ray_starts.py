@@ -72,18 +72,18 @@ def change_image(cohort):
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (add_patient, r"the cohort: 1 cases added \(TCGA_ZZ_9999_20000101\)"),
         (remove_patient, r"the cohort: 1 cases gone \(TCGA_"),
         (change_image, "the cohort: other files"),
     ],
 )
-def test_a_changed_cohort_is_named_before_ray_starts(begin, searched, lgg, tmp_path, verb, change, said):
+def test_a_changed_cohort_is_named_before_ray_starts(begin, searched, lgg, tmp_path, verb, change, expected):
     resume = begin(verb, searched)
     cohort = shutil.copytree(lgg, tmp_path / "kaggle_3m")
     change(cohort)
-    with pytest.raises(UserError, match=f"this has changed: {said}"):
+    with pytest.raises(UserError, match=f"this has changed: {expected}"):
         VERBS[verb](searched, cohort, resume=resume)
 
 
@@ -120,12 +120,12 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("said", STEPS)
+@pytest.mark.parametrize("expected", STEPS)
 @pytest.mark.parametrize("verb", [*VERBS.values(), audit_experiment])
 @pytest.mark.usefixtures("tracking")
-def test_a_step_that_no_case_allows_is_refused_before_ray_starts(searched, lgg, home, verb, said):
-    with pytest.raises(UserError, match=said):
-        verb(override(searched, {"preprocess": [STEPS[said]]}), lgg)
+def test_a_step_that_no_case_allows_is_refused_before_ray_starts(searched, lgg, home, verb, expected):
+    with pytest.raises(UserError, match=expected):
+        verb(override(searched, {"preprocess": [STEPS[expected]]}), lgg)
     assert not (home / "prepared").exists()
 
 

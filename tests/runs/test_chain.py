@@ -32,10 +32,10 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    said = json.loads(done.stdout.splitlines()[-1])
-    steps = {step["step"]: step for step in said["steps"]}
+    output = json.loads(done.stdout.splitlines()[-1])
+    steps = {step["step"]: step for step in output["steps"]}
     tracking = Tracking(f"sqlite:///{home / 'mlflow.db'}")
-    return {"steps": steps, "answer": said["answer"], "home": home, "tracking": tracking, "stderr": done.stderr}
+    return {"steps": steps, "answer": output["answer"], "home": home, "tracking": tracking, "stderr": done.stderr}
 
 
 def test_ray_says_nothing_of_its_own(demo: dict[str, Any]) -> None:
@@ -139,18 +139,18 @@ def glioflow(demo: dict[str, Any], *words: str) -> dict[str, Any]:
 def test_predict_on_the_command_line_says_what_the_endpoint_said(demo: dict[str, Any], tmp_path: Path) -> None:
     answer = demo["answer"]
     case = demo["home"] / "demo" / "kaggle_3m" / answer["study"]["id"]
-    (said,) = glioflow(demo, "predict", "demo@champion", str(case), "--out", str(tmp_path))["studies"]
-    assert said["tumor"]["slices"] == answer["tumor"]["slices"]
+    (response,) = glioflow(demo, "predict", "demo@champion", str(case), "--out", str(tmp_path))["studies"]
+    assert response["tumor"]["slices"] == answer["tumor"]["slices"]
     served = answer["features"]["volume"]["volume_px"]
-    assert said["features"]["volume"]["volume_px"] == pytest.approx(served, rel=0.01, abs=3)  # bf16 decides edges
-    assert len(list(Path(said["mask"]).glob("*_mask.tif"))) == len(answer["study"]["slices"])
+    assert response["features"]["volume"]["volume_px"] == pytest.approx(served, rel=0.01, abs=3)  # bf16 decides edges
+    assert len(list(Path(response["mask"]).glob("*_mask.tif"))) == len(answer["study"]["slices"])
 
 
 def test_evaluate_agrees_with_the_run_on_its_test_patients(demo: dict[str, Any]) -> None:
     tracking, run_id = demo["tracking"], demo["steps"]["train"]["run_id"]
-    said = glioflow(demo, "evaluate", "demo@champion", str(demo["home"] / "demo" / "kaggle_3m"))
+    answer = glioflow(demo, "evaluate", "demo@champion", str(demo["home"] / "demo" / "kaggle_3m"))
     test = tracking.read_json(run_id, "split.json")["test"]
-    dice = [row["dice"] for row in said["per_patient"] if row["id"] in test]
+    dice = [row["dice"] for row in answer["per_patient"] if row["id"] in test]
     assert sum(dice) / len(dice) == pytest.approx(tracking.run(run_id).data.metrics["test/dice_mean"], abs=0.01)
-    assert said["baselines"]["all_empty"]["dice_mean"] == 0
-    assert said["num_parameters"] > 100_000
+    assert answer["baselines"]["all_empty"]["dice_mean"] == 0
+    assert answer["num_parameters"] > 100_000

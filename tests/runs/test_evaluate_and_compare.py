@@ -43,12 +43,12 @@ def easy(prepared, tmp_path_factory):
     path = changeable_copy(prepared.path, tmp_path_factory.mktemp("easy") / "cohort")
     rng = np.random.default_rng(0)
     for record in prepared.records:
-        place = path / record.folder / "image.npy"
-        image, tumor = np.load(place), np.load(place.with_name("mask.npy")) > 0
+        file = path / record.folder / "image.npy"
+        image, tumor = np.load(file), np.load(file.with_name("mask.npy")) > 0
         image[:] = rng.uniform(0, 0.4, image.shape)
         image[..., 1] += 0.55 * tumor
         image[..., 0] += 0.55 * np.roll(tumor, 2, axis=2)
-        np.save(place, image)
+        np.save(file, image)
     return PreparedCohort(path)
 
 
@@ -83,7 +83,7 @@ def test_an_evaluation_says_what_measuring_says_beside_its_baselines(models, eas
     assert answer["baselines"]["human"] == {"dice_mean": 0.84, "dice_std": 0.02}
     assert answer["num_parameters"] == 1
     assert 0 <= answer["expected_calibration_error"] <= answer["expected_calibration_error_near_tumor"] <= 1
-    assert sum(place["num_cases"] for place in answer["per_institution"].values()) == len(rows)
+    assert sum(folder["num_cases"] for folder in answer["per_institution"].values()) == len(rows)
     json.dumps(answer)
 
 
@@ -186,9 +186,9 @@ def test_cases_are_seen_by_their_images_or_their_person_and_equal_names_are_told
     subject = Subject("model", None, (Trained(split, known),))
     assert [subject.part_of(case) for case in (first, second, third, fourth)] == ["train", "train", "train", "test"]
     assert [case.record.id for case in unseen_by([subject], [first, second, third, fourth])] == [ids[3]]
-    (told,) = subject.renamed([first, second, third, fourth])
-    assert told.startswith("1 cases have the name of a case that model saw, with other images")
-    assert ids[2] in told
+    (reported,) = subject.renamed([first, second, third, fourth])
+    assert reported.startswith("1 cases have the name of a case that model saw, with other images")
+    assert ids[2] in reported
 
 
 def test_a_folder_without_a_run_cannot_say_whom_it_has_seen(models, easy):
@@ -255,10 +255,10 @@ def test_the_better_of_two_models_is_found_by_patient_and_institution(models, ea
     assert answer["difference"] > 0.1
     assert answer["ci95"][0] <= answer["difference"] <= answer["ci95"][1]
     assert compare(bad, good, easy.path)["difference"] == pytest.approx(-answer["difference"])
-    assert sum(place["num_patients"] for place in answer["per_institution"].values()) == answer["num_patients"] == 8
+    assert sum(group["num_patients"] for group in answer["per_institution"].values()) == answer["num_patients"] == 8
     assert {"iou", "hd95", "nsd", "false_positive_slice_rate"} <= set(answer["metrics"])
-    for said in ("mean", "num_empty_both"):
-        assert {f"{metric}_{said}" for metric in answer["metrics"]} <= answer["models"]["a"].keys()
+    for expected in ("mean", "num_empty_both"):
+        assert {f"{metric}_{expected}" for metric in answer["metrics"]} <= answer["models"]["a"].keys()
     assert [row["difference"] for row in answer["per_patient"]] == [
         pytest.approx(row["dice_a"] - row["dice_b"]) for row in answer["per_patient"]
     ]
@@ -287,20 +287,20 @@ def folded(tracking, easy, tiny):
 
 def test_two_cross_validations_are_compared_on_their_out_of_fold_patients(folded, models, easy, tracking, tmp_path):
     good, bad = folded(Bright()), folded(Bright(channel=0))
-    said = compare(good, f"runs:/{bad}", report=tmp_path)
+    comparison = compare(good, f"runs:/{bad}", report=tmp_path)
     measured = compare(models("good", Bright()), models("bad", Bright(channel=0)), easy.path)
     for key in ("difference", "ci95", "p_value", "num_patients", "per_institution", "metrics", "per_patient"):
-        assert said[key] == measured[key], key
-    assert "false_positive_slice_rate" in said["metrics"]
-    assert said["warnings"] == []
+        assert comparison[key] == measured[key], key
+    assert "false_positive_slice_rate" in comparison["metrics"]
+    assert comparison["warnings"] == []
     assert "run_id" not in measured, "MLflow has neither of the two"
-    logged = tracking.run(said["run_id"])
+    logged = tracking.run(comparison["run_id"])
     tags, metrics = logged.data.tags, logged.data.metrics
     assert (logged.info.status, tags["glioflow.kind"]) == ("FINISHED", "compare")
     assert (tags["glioflow.model_a"], tags["glioflow.cohort"]) == (good, easy.manifest.fingerprint)
-    assert metrics["compare/dice/difference"] == pytest.approx(said["difference"])
-    assert metrics["compare/dice/ci95_low"] == pytest.approx(said["ci95"][0])
-    assert "8 cases, each" in tracking.download(f"runs:/{said['run_id']}/report/index.html").read_text()
+    assert metrics["compare/dice/difference"] == pytest.approx(comparison["difference"])
+    assert metrics["compare/dice/ci95_low"] == pytest.approx(comparison["ci95"][0])
+    assert "8 cases, each" in tracking.download(f"runs:/{comparison['run_id']}/report/index.html").read_text()
     assert "8 cases, each predicted by models that never saw it" in (tmp_path / "index.html").read_text()
 
 
@@ -344,9 +344,9 @@ def test_the_command_line_answers_in_json_and_writes_reports(models, easy, tmp_p
     for words in (("evaluate", good), ("compare", good, bad)):
         out = tmp_path / words[0]
         app([*words, str(easy.path), "--report", str(out), "--json"], standalone_mode=False)
-        said = json.loads(capsys.readouterr().out.splitlines()[-1])
+        answer = json.loads(capsys.readouterr().out.splitlines()[-1])
         page = (out / "index.html").read_text()
-        assert said["report"] == str(out / "index.html")
+        assert answer["report"] == str(out / "index.html")
         assert easy.records[0].id in page
         assert page.count('<img src="data:image/png;base64,') >= 2
         assert not [word for word in ("http://", "https://", "<script", "<link") if word in page]
@@ -392,10 +392,10 @@ def in_process(monkeypatch, tiny, easy, tracking):
 def test_a_cross_validation_goes_on_where_it_stopped_and_predicts_everybody_once(in_process, tracking, ids, easy):
     quick, calls, failing = in_process
     failing.add(2)
-    told = []
+    reports = []
     with pytest.raises(RuntimeError, match="the power went"):
-        crossval(quick, None, folds=3, say=lambda text, part=None: told.append(text))
-    run_id = told[-1].removeprefix("continue with --resume ")
+        crossval(quick, None, folds=3, say=lambda text, part=None: reports.append(text))
+    run_id = reports[-1].removeprefix("continue with --resume ")
     assert tracking.run(run_id).info.status == "FAILED"
 
     done = crossval(quick, None, resume=run_id)
@@ -413,15 +413,15 @@ def test_a_cross_validation_goes_on_where_it_stopped_and_predicts_everybody_once
     assert len(tracking.read_json(run_id, OUT_OF_FOLD)) == 8
     assert "asd" in tracking.read_json(run_id, OUT_OF_FOLD)[0]["features"]
     assert len(tracking.read_json(run_id, VOLUME_INTERVAL)["residuals"]) == 8
-    said = done.summary
-    assert said["dice_mean"] == pytest.approx(np.mean([row["dice"] for row in done.per_patient]))
-    assert said["dice_median"] == pytest.approx(np.median([row["dice"] for row in done.per_patient]))
-    assert said["dice_ci95"][0] <= said["dice_mean"] <= said["dice_ci95"][1]
-    assert {fold["run_id"] for fold in said["per_fold"]} == set(folds)
-    assert sum(fold["num_cases"] * fold["dice_mean"] for fold in said["per_fold"]) / 8 == pytest.approx(
-        said["dice_mean"]
+    summary = done.summary
+    assert summary["dice_mean"] == pytest.approx(np.mean([row["dice"] for row in done.per_patient]))
+    assert summary["dice_median"] == pytest.approx(np.median([row["dice"] for row in done.per_patient]))
+    assert summary["dice_ci95"][0] <= summary["dice_mean"] <= summary["dice_ci95"][1]
+    assert {fold["run_id"] for fold in summary["per_fold"]} == set(folds)
+    assert sum(fold["num_cases"] * fold["dice_mean"] for fold in summary["per_fold"]) / 8 == pytest.approx(
+        summary["dice_mean"]
     )
-    page = tracking.download(said["report"]).read_text()
+    page = tracking.download(summary["report"]).read_text()
     assert "3-fold cross-validation of tiny" in page
     for name, row in pick_cases(done.per_patient).items():
         assert page.index(f"{name.capitalize()}, slice by slice"), name
@@ -476,10 +476,10 @@ def test_the_folds_become_one_model_whose_test_patients_none_of_them_saw(in_proc
 def test_a_cross_validation_goes_on_as_it_began(in_process, tracking):
     quick, _, failing = in_process
     failing.add(1)
-    told = []
+    reports = []
     with pytest.raises(RuntimeError):
-        crossval(quick, None, folds=3, say=lambda text, part=None: told.append(text))
-    run_id = told[-1].split()[-1]
+        crossval(quick, None, folds=3, say=lambda text, part=None: reports.append(text))
+    run_id = reports[-1].split()[-1]
     with pytest.raises(UserError, match=r"began with other glioflow\.folds; give its experiment, cohort and folds"):
         crossval(quick, None, folds=4, resume=run_id)
     with pytest.raises(UserError, match="no run has the id 0000"):

@@ -24,8 +24,8 @@ def searched(tiny: Experiment) -> Callable[..., Experiment]:
 
     def make(**search: Any) -> Experiment:
         changes = {"training.epochs": search.pop("epochs", 4), "training.num_workers": search.pop("num_workers", 1)}
-        said = {"name": "s", "sampler": "grid", "scheduler": "none", "space": {"training.learning_rate": RATES}}
-        return override(tiny, {**changes, "search": {**said, **search}})
+        settings = {"name": "s", "sampler": "grid", "scheduler": "none", "space": {"training.learning_rate": RATES}}
+        return override(tiny, {**changes, "search": {**settings, **search}})
 
     return make
 
@@ -213,8 +213,8 @@ def test_a_search_for_survival_too_keeps_a_front_with_the_c_index_of_predicted_m
     from glioflow.runs.search.run import search
 
     space = {"survival.penalties": {"kind": "choice", "values": [[0.1], [10.0]]}}
-    said = searched(folds=2, epochs=1, space=space, objectives=["dice", "c_index"])
-    experiment = override(said, {"survival": {"min_patients": 4, "shape_features": ["asd"], "repeats": 2}})
+    result = searched(folds=2, epochs=1, space=space, objectives=["dice", "c_index"])
+    experiment = override(result, {"survival": {"min_patients": 4, "shape_features": ["asd"], "repeats": 2}})
     heard: list[str] = []
     done = search(experiment, lgg, say=lambda text, part=None: heard.append(text))
     assert any("C-index on the manual masks of the folds' 6 cases" in text for text in heard)

@@ -16,8 +16,8 @@ FIXED = {"postprocess": {"threshold": 0.4, "choose": False}}
 
 
 def trained(experiment: Any, prepared: Any, split: dict[str, list[str]], folder: Path) -> bundle.Bundle:
-    said = {"prepared": prepared.path, "run_id": "r", "tracking_uri": "", "created": "2026-01-01T00:00:00+00:00"}
-    plan = Plan.model_validate({"experiment": experiment, "split": split, "folder": folder, **said})
+    settings = {"prepared": prepared.path, "run_id": "r", "tracking_uri": "", "created": "2026-01-01T00:00:00+00:00"}
+    plan = Plan.model_validate({"experiment": experiment, "split": split, "folder": folder, **settings})
     train_plan(plan, Worker(lambda *_: None))
     return bundle.load(plan.bundle)
 
@@ -31,11 +31,11 @@ def test_it_learns_from_the_validation_patients_as_if_they_trained(tiny: Any, pr
     other = trained(plain, prepared, {"train": ids[:5], "val": ids[5:6], "test": ids[6:]}, tmp_path / "plain")
     for name, value in one.network.state_dict().items():
         assert torch.equal(value, other.network.state_dict()[name]), name
-    said = one.description
-    assert said.origin.fitted_on["weights"] == "train and val"
-    assert "postprocess" not in said.origin.fitted_on
-    assert said.postprocess.threshold == 0.4
-    assert not said.metrics  # a score on patients that it learned from would be none
+    description = one.description
+    assert description.origin.fitted_on["weights"] == "train and val"
+    assert "postprocess" not in description.origin.fitted_on
+    assert description.postprocess.threshold == 0.4
+    assert not description.metrics  # a score on patients that it learned from would be none
 
 
 @pytest.mark.parametrize("choice", [{"keep": "best"}, {"patience": 3}])

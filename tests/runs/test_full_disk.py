@@ -32,13 +32,13 @@ def glioflow(*words: object, code: int = 0) -> tuple[dict[str, Any], str]:
 def test_a_cohort_prepared_into_a_full_disk_ends_in_one_line_and_goes_on_once_there_is_space(
     disk: Disk, lgg: Path
 ) -> None:
-    place = disk(1)
-    out = place / "prepared"
+    folder = disk(1)
+    out = folder / "prepared"
     words = ("data", "prepare", lgg, out)
-    _, said = glioflow(*words, code=1)
-    assert said.startswith(f"failed: no space left in {out}")
-    assert "of 1 MiB free" in said
-    assert len(said.splitlines()) == 1
+    _, errors = glioflow(*words, code=1)
+    assert errors.startswith(f"failed: no space left in {out}")
+    assert "of 1 MiB free" in errors
+    assert len(errors.splitlines()) == 1
     whole = [path.name for path in (out / "cases").iterdir()]
     assert not (out / "manifest.json").exists()
     assert not [name for name in whole if name.startswith(".")], "a half-written case stays"

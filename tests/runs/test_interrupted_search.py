@@ -89,8 +89,8 @@ def test_a_search_whose_driver_is_killed_goes_on_without_repeating_or_losing_a_t
     assert [trial.state.name for trial in before] == ["COMPLETE", "RUNNING"]
     first = trial_runs(tracking)["0"]
 
-    said, errors = run_search(file, lgg, "-o", "search.concurrent=1", "--resume", "s").communicate(timeout=200)
-    assert json.loads(said.splitlines()[-1])["num_trials"] == 3, errors
+    output, errors = run_search(file, lgg, "-o", "search.concurrent=1", "--resume", "s").communicate(timeout=200)
+    assert json.loads(output.splitlines()[-1])["num_trials"] == 3, errors
     after = study_of(home)
     assert [trial.state.name for trial in after] == ["COMPLETE"] * 3
     assert [trial.params for trial in after[:2]] == [trial.params for trial in before]
@@ -165,9 +165,9 @@ def test_a_search_outlives_its_mlflow_server_being_away_and_all_metrics_arrive(
         process,
     )
     server()
-    said, errors = process.communicate(timeout=250)
+    output, errors = process.communicate(timeout=250)
     assert process.returncode == 0, errors
-    assert json.loads(said.splitlines()[-1])["num_trials"] == 2
+    assert json.loads(output.splitlines()[-1])["num_trials"] == 2
     for run in trial_runs(tracking).values():
         assert run.info.status == "FINISHED"
         assert steps_of(tracking, run) == list(range(12))

@@ -97,10 +97,10 @@ def test_a_run_records_experiment_split_cohort_and_code(setting, tracking, tmp_p
     assert tags["more"] == "x"
     assert run.data.params["model.architecture"] == "buda-unet"
     assert not any(key.startswith(("search.", "gate.")) for key in run.data.params)
-    said = tracking.read_json(run_id, "cohort.json")
+    written = tracking.read_json(run_id, "cohort.json")
     split = Split.model_validate(tracking.read_json(run_id, "split.json"))
     assert split == setting.split
-    assert said == {"path": str(setting.cohort.path), "fingerprint": setting.cohort.manifest.fingerprint}
+    assert written == {"path": str(setting.cohort.path), "fingerprint": setting.cohort.manifest.fingerprint}
     recorded = tmp_path / "recorded.yaml"
     recorded.write_text(tracking.download(f"runs:/{run_id}/experiment.yaml").read_text())
     assert load_experiment(recorded) == setting.experiment
@@ -192,13 +192,13 @@ def test_a_key_that_a_later_version_added_is_no_change_at_its_default(setting, t
 
 
 def test_an_experiment_is_written_whole_and_plain(tiny):
-    said = yaml.safe_load(to_yaml(tiny))
-    assert said["training"]["seed"] == 0
-    assert list(said)[:2] == ["name", "description"]
+    settings = yaml.safe_load(to_yaml(tiny))
+    assert settings["training"]["seed"] == 0
+    assert list(settings)[:2] == ["name", "description"]
 
 
 @pytest.mark.parametrize(
-    ("training", "have", "said"),
+    ("training", "have", "expected"),
     [
         (
             {"num_workers": 2, "cpus_per_worker": 3, "batch_size": 4},
@@ -208,15 +208,15 @@ def test_an_experiment_is_written_whole_and_plain(tiny):
         ({"gpus_per_worker": 1}, {"CPU": 4.0, "GPU": 0.0}, "needs 1 GPUs .*a cluster of 0"),
     ],
 )
-def test_what_the_cluster_can_never_hold_is_refused_with_the_numbers(tiny, monkeypatch, training, have, said):
+def test_what_the_cluster_can_never_hold_is_refused_with_the_numbers(tiny, monkeypatch, training, have, expected):
     monkeypatch.setattr(cluster, "resources", lambda: have)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=expected):
         check_resources(changed(tiny, training=training))
     check_resources(changed(tiny, training={"cpus_per_worker": 4}))
 
 
 @pytest.mark.parametrize(
-    ("workers", "batch", "said"),
+    ("workers", "batch", "expected"),
     [
         (3, 16, "of the 3 workers.*got 16; set it to 15$"),
         (4, 1, "of the 4 workers.*got 1; set it to 4$"),
@@ -227,10 +227,10 @@ def test_what_the_cluster_can_never_hold_is_refused_with_the_numbers(tiny, monke
     ],
 )
 def test_a_batch_that_the_workers_cannot_share_equally_is_refused_before_ray_starts(
-    tiny, prepared, tracking, monkeypatch, workers, batch, said
+    tiny, prepared, tracking, monkeypatch, workers, batch, expected
 ):
     monkeypatch.setattr(cluster, "connect", lambda: pytest.fail("Ray was started"))
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=expected):
         launch.open_setting(changed(tiny, training={"num_workers": workers, "batch_size": batch}), prepared.path)
 
 
@@ -281,14 +281,14 @@ def test_a_split_that_leaks_starts_nothing(tiny, prepared, tracking, monkeypatch
 
 
 def test_a_search_never_goes_on_in_a_run_of_somebody_elses_search_of_the_same_name(setting, tracking, home):
-    place = SearchFolder("one", home / "searches" / "one")
-    with _open_search(setting, place, [], resumed=False) as theirs:
+    folder = SearchFolder("one", home / "searches" / "one")
+    with _open_search(setting, folder, [], resumed=False) as theirs:
         trial_plan = TrialPlan(plan=plan_of(setting, ""), parent=theirs.run_id, search="one", prepared={})
         their_trial = open_trial(tracking, trial_plan, trial_plan.plan, "0", {})
-    with _open_search(setting, place, [], resumed=False) as mine:
-        place.note_run(mine.run_id)
+    with _open_search(setting, folder, [], resumed=False) as mine:
+        folder.note_run(mine.run_id)
         own_plan = trial_plan.model_copy(update={"parent": mine.run_id})
         assert open_trial(tracking, own_plan, own_plan.plan, "0", {}) != their_trial
     tracking.start("tiny", "a third person's", tags={"search": "one", "kind": "search"})
-    with _open_search(setting, place, [], resumed=True) as again:
+    with _open_search(setting, folder, [], resumed=True) as again:
         assert again.run_id == mine.run_id != theirs.run_id

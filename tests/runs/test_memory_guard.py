@@ -11,13 +11,13 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 from glioflow.runs.search.memory_guard import surviving_memory_kills
 
 
-def report(told: Exception) -> list[Any]:
+def report(error: Exception) -> list[Any]:
     """Tell Tune's manager of actors why one ended; return what its trial hears."""
     heard: list[Any] = []
     actor: Any = SimpleNamespace(actor_id=0, _on_error=lambda actor, error: heard.append(error))
     manager = RayActorManager(resource_manager=SimpleNamespace())  # type: ignore[arg-type]
     manager._cleanup_actor = lambda tracked_actor: None  # type: ignore[method-assign]
-    manager._actor_task_failed(TrackedActorTask(tracked_actor=actor), told)
+    manager._actor_task_failed(TrackedActorTask(tracked_actor=actor), error)
     return heard
 
 

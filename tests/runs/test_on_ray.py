@@ -119,9 +119,9 @@ def test_an_interrupted_search_ends_killed_and_says_how_to_go_on(
         assert time.monotonic() < deadline, "no trial reported"
         time.sleep(1)
     process.send_signal(stop)
-    said = process.communicate(timeout=120)[1]
+    output = process.communicate(timeout=120)[1]
     assert process.returncode == 130
-    assert "--resume cut" in said
+    assert "--resume cut" in output
     parent = tracking.find("demo", search="cut", kind="search")
     assert parent is not None
     assert parent.info.status == "KILLED"
@@ -159,8 +159,8 @@ def test_a_cross_validation_that_is_killed_goes_on_from_the_command_line(
     (parent,) = tracking.find_all("tiny", **{"glioflow.kind": "crossval"})
     done = subprocess.run([*words, "--resume", parent.info.run_id], cwd=ROOT, timeout=300, check=False, **options)
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert said["run_id"] == parent.info.run_id
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["run_id"] == parent.info.run_id
     after = finished_folds()
     assert len(after) == 3
     assert {run_id: after[run_id] for run_id in before} == before, "a finished fold was run again"

@@ -80,15 +80,15 @@ def submit(
     client: dict[str, str], variables: dict[str, str], *words: str, options: tuple[str, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
     runtime = json.dumps({"env_vars": {"PYTHONPATH": "platform", **variables}})
-    place = ("--working-dir", ".", "--runtime-env-json", runtime)
-    return ray_job(client, "submit", *place, *options, "--", "python", "-m", "glioflow", *words)
+    environment = ("--working-dir", ".", "--runtime-env-json", runtime)
+    return ray_job(client, "submit", *environment, *options, "--", "python", "-m", "glioflow", *words)
 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("data") / "kaggle_3m"
-    synthesize_lgg(place, patients=8, seed=0, size=48, slices=(5, 7))
-    return place
+    folder = tmp_path_factory.mktemp("data") / "kaggle_3m"
+    synthesize_lgg(folder, patients=8, seed=0, size=48, slices=(5, 7))
+    return folder
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 180) -> None:
@@ -110,13 +110,13 @@ def test_a_search_runs_as_a_ray_job(cluster: dict[str, str], tmp_path: Path, rea
     words = [word for text in (*overrides, *small) for word in ("-o", text)]
     started, _, block = readme_block.partition("\n")
     assert started == HEAD, "which the cluster is started by, with ports of its own"
-    for said, mine in (
+    for text, mine in (
         ("http://127.0.0.1:8265", cluster["RAY_ADDRESS"]),
         ("/shared/glioflow", str(home)),
         ("/shared/data", str(tmp_path / "data")),
     ):
-        assert said in block
-        block = block.replace(said, mine)
+        assert text in block
+        block = block.replace(text, mine)
     script = f"{block.rstrip()} {shlex.join([*words, '--json'])}"
     env = {key: value for key, value in cluster.items() if key not in ("RAY_AUTH_MODE", "RAY_ADDRESS")}
     done = subprocess.run(
@@ -177,9 +177,9 @@ def test_a_cross_validation_that_is_stopped_as_a_job_leaves_nothing_running_and_
     (parent,) = {run.data.tags.get("mlflow.parentRunId", "") for run in tracking.find_all("demo")} - {""}
     assert ray_job(cluster, "stop", "crossed").returncode == 0
     assert "was stopped" in ray_job(cluster, "status", "crossed").stdout
-    said = ray_job(cluster, "logs", "crossed").stdout
-    assert "3 folds over 8 patients" in said, said
-    assert f"continue with --resume {parent}" in said
+    output = ray_job(cluster, "logs", "crossed").stdout
+    assert "3 folds over 8 patients" in output, output
+    assert f"continue with --resume {parent}" in output
     assert not in_state("RUNNING")
     finished = in_state("FINISHED")
 

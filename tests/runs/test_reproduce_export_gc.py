@@ -88,8 +88,8 @@ def test_a_zip_holds_the_same_files_as_the_folder(start, tmp_path):
     with zipfile.ZipFile(packed) as archive:
         archive.extractall(tmp_path / "unpacked")
     digests = [
-        {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in place.iterdir()}
-        for place in (folder, tmp_path / "unpacked" / "bundle")
+        {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in bundle_folder.iterdir()}
+        for bundle_folder in (folder, tmp_path / "unpacked" / "bundle")
     ]
     assert digests[0] == digests[1]
     Predictor.load(tmp_path / "unpacked" / "bundle")
@@ -97,10 +97,10 @@ def test_a_zip_holds_the_same_files_as_the_folder(start, tmp_path):
 
 @pytest.mark.parametrize("name", ["there", "there.zip"])
 def test_an_export_overwrites_nothing(start, tmp_path, name):
-    place = tmp_path / name
-    place.mkdir() if name == "there" else place.write_text("mine")
+    folder = tmp_path / name
+    folder.mkdir() if name == "there" else folder.write_text("mine")
     with pytest.raises(UserError, match="export never overwrites"):
-        export(start(), place)
+        export(start(), folder)
 
 
 def test_a_broken_bundle_is_not_exported_and_nothing_is_left(start, made, tmp_path):
@@ -140,11 +140,11 @@ def test_only_what_ended_for_good_is_removed(start, tracking):
     tracking.client.delete_run(deleted)
     stranger = run_folder("0" * 32)
     stranger.mkdir()
-    said = collect(dry_run=True)
-    assert {Path(each.path).name for each in said} == removed | {deleted}
-    assert all(each.bytes == 1000 and each.why for each in said)
+    collected = collect(dry_run=True)
+    assert {Path(each.path).name for each in collected} == removed | {deleted}
+    assert all(each.bytes == 1000 and each.why for each in collected)
     assert all(run_folder(run_id).exists() for run_id in removed)
-    assert collect() == said
+    assert collect() == collected
     assert not any(run_folder(run_id).exists() for run_id in removed | {deleted})
     assert all(run_folder(run_id).exists() for run_id in kept | {waiting})
     assert stranger.exists()
@@ -200,16 +200,16 @@ def test_a_search_whose_artifacts_cannot_be_listed_keeps_them_and_stops_nothing_
         return listed(self, run_id, name)
 
     monkeypatch.setattr(Tracking, "has_artifact", has_artifact)
-    told = []
-    removed = collect(keep=1, say=lambda text, *_: told.append(text))
+    reports = []
+    removed = collect(keep=1, say=lambda text, *_: reports.append(text))
     assert {each.path.split("/")[-3] for each in removed} == {trials[there][1]}
-    assert any("no route to the bucket" in text for text in told)
+    assert any("no route to the bucket" in text for text in reports)
 
 
 def test_a_prepared_cohort_goes_when_no_run_recorded_it_and_it_is_not_just_made(start, prepared, home):
     used, unused = (home / "prepared" / name for name in ("used", "unused"))
-    for place in (used, unused):
-        shutil.copytree(prepared.path, place)
+    for folder in (used, unused):
+        shutil.copytree(prepared.path, folder)
     manifest = unused / "manifest.json"
     manifest.write_text(manifest.read_text().replace(prepared.manifest.fingerprint, "f" * 32))
     start("search", "KILLED")
@@ -258,13 +258,13 @@ def test_a_run_whose_bundle_is_not_in_mlflow_keeps_its_files(start, tracking, ma
         shutil.copytree(made, run_folder(run_id) / "bundle")
         (home / "train" / run_id).mkdir(parents=True)
         (home / "train" / run_id / "checkpoint.pt").write_bytes(b"x")
-    told = []
-    removed = collect(say=lambda text, *_: told.append(text))
+    reports = []
+    removed = collect(say=lambda text, *_: reports.append(text))
     assert {Path(each.path).name for each in removed} == {whole}
     for run_id in (lost, torn, rotten):
         assert Predictor.load(run_folder(run_id) / "bundle")
         assert (home / "train" / run_id / "checkpoint.pt").exists()
-        assert any(run_id in text and "not in MLflow" in text for text in told)
+        assert any(run_id in text and "not in MLflow" in text for text in reports)
 
 
 def test_the_sum_is_told_before_anything_is_removed(start):
@@ -356,10 +356,10 @@ def test_a_cohort_that_another_store_uses_stays(start, prepared, home, tmp_path,
     start()
     os.utime(cohort / "manifest.json", (0, 0))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'theirs.db'}")
-    told = []
-    assert collect(age_s=0, say=lambda text, *_: told.append(text)) == []
+    reports = []
+    assert collect(age_s=0, say=lambda text, *_: reports.append(text)) == []
     assert cohort.is_dir()
-    assert any("another store" in text for text in told)
+    assert any("another store" in text for text in reports)
     shutil.rmtree(home / "runs")
     assert collect(age_s=0) == [], "its runs are over, and still recorded"
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
@@ -411,8 +411,8 @@ def trained(tracking, steady, prepared, here):
     """Return a finished deterministic training."""
     split = make_split(prepared.records, steady.split)
     run_id = begin_run(tracking, opening_of(Setting(steady, prepared, split, tracking), "train", "first"))
-    said = {"experiment": steady, "prepared": prepared.path, "split": split, "run_id": run_id}
-    plan = Plan(**said, tracking_uri=tracking.uri, folder=run_folder(run_id), created="2026-01-01T00:00:00+00:00")
+    settings = {"experiment": steady, "prepared": prepared.path, "split": split, "run_id": run_id}
+    plan = Plan(**settings, tracking_uri=tracking.uri, folder=run_folder(run_id), created="2026-01-01T00:00:00+00:00")
     tracking.log_metrics(run_id, {**here(plan), "test/dice_mean": 0.5})
     tracking.log_folder(run_id, plan.bundle, folder=BUNDLE)
     tracking.finish(run_id)
@@ -455,8 +455,8 @@ def test_a_fold_comes_out_the_same_to_the_last_digit(tracking, steady, prepared,
 
 
 def test_a_trial_comes_out_the_same_with_the_parameters_it_was_given(tracking, steady, prepared, here, monkeypatch):
-    told = []
-    monkeypatch.setattr("ray.tune.report", lambda metrics, checkpoint=None: told.append(metrics))
+    reports = []
+    monkeypatch.setattr("ray.tune.report", lambda metrics, checkpoint=None: reports.append(metrics))
     monkeypatch.setattr("ray.tune.get_checkpoint", lambda: None)
     monkeypatch.setattr("ray.tune.get_context", lambda: SimpleNamespace(get_trial_id=lambda: "x"))
     setting = Setting(steady, prepared, make_split(prepared.records, steady.split), tracking)
@@ -464,7 +464,7 @@ def test_a_trial_comes_out_the_same_with_the_parameters_it_was_given(tracking, s
     plan = TrialPlan(plan=plan_of(setting, ""), parent=parent, search="s", prepared={})
     run_trial({"training.learning_rate": 0.0123, NUMBER: 7}, plan.model_dump_json())
     (run,) = tracking.children("tiny", parent)
-    assert (run.info.run_name, run.info.status, told[-1]["finished"]) == ("trial-007 s", "FINISHED", True)
+    assert (run.info.run_name, run.info.status, reports[-1]["finished"]) == ("trial-007 s", "FINISHED", True)
     done = reproduce(run.info.run_id)
     assert (done.identical, done.differences) == (True, [])
     assert tracking.run(done.run_id).data.params["training.learning_rate"] == "0.0123"
@@ -485,12 +485,12 @@ def test_numbers_that_differ_are_named_with_what_differs_around_them(trained, tr
 
 
 def test_what_cannot_be_reproduced_says_why(trained, start, tiny, lgg, tmp_path):
-    for run_id, said in (
+    for run_id, expected in (
         (start("search"), "only a run that trained one network can be reproduced"),
         (start("train", "KILLED"), "only a finished run can be reproduced"),
         ("0" * 32, "no run has the id 0000"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=expected):
             reproduce(run_id)
     raw = shutil.copytree(lgg, tmp_path / "kaggle_3m")
     shutil.rmtree(next(path for path in sorted(raw.iterdir()) if path.is_dir()))

@@ -35,7 +35,7 @@ def with_changes(setting, changes):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"training.epochs": 5}, "training.epochs is 5, was 2"),
         ({"search.space": {"training.learning_rate": RATE}}, "search.space.model.architecture.kind"),
@@ -51,9 +51,9 @@ def with_changes(setting, changes):
         ({"search.seed": 3}, "search.seed is 3, was 0"),
     ],
 )
-def test_what_would_mix_two_searches_is_refused_with_what_differs_and_how_to_begin_anew(begun, changes, said):
+def test_what_would_mix_two_searches_is_refused_with_what_differs_and_how_to_begin_anew(begun, changes, expected):
     setting, run_id = begun
-    with pytest.raises(UserError, match=rf"{said}.*-o search.name=NEW_NAME -o search.warm_start=3"):
+    with pytest.raises(UserError, match=rf"{expected}.*-o search.name=NEW_NAME -o search.warm_start=3"):
         resumed_search(with_changes(setting, changes), run_id)
 
 
@@ -72,8 +72,10 @@ def test_more_trials_and_narrower_ranges_go_on(begun, changes):
 
 def test_samplers_that_could_not_use_their_points_any_more_take_no_narrower_range(tiny, prepared, tracking):
     space = {"training.learning_rate": RATE, "training.weight_decay": {"kind": "float", "low": 0.0, "high": 1e-2}}
-    said = {"sampler": "cmaes", "scheduler": "none", "space": space}
-    setting = Setting(override(tiny, {"search": said}), prepared, make_split(prepared.records, tiny.split), tracking)
+    settings = {"sampler": "cmaes", "scheduler": "none", "space": space}
+    setting = Setting(
+        override(tiny, {"search": settings}), prepared, make_split(prepared.records, tiny.split), tracking
+    )
     run_id = begin_run(tracking, opening_of(setting, "search", "s"))
     narrow = {"search.space": {**space, "training.learning_rate": {**RATE, "low": 1e-3}}}
     with pytest.raises(UserError, match=r"learning_rate.low is 0\.001, was 0\.0001"):
@@ -107,10 +109,10 @@ def test_a_changed_clinical_table_would_rank_the_trials_of_one_search_by_two_mea
 
 def test_a_search_that_another_process_runs_is_refused_and_begins_nothing(begun, home, lgg):
     experiment = begun[0].experiment
-    place = home / "searches" / "s"
-    with holding(place, "search s"), pytest.raises(UserError, match=f"search s is run by process {os.getpid()} on "):
+    folder = home / "searches" / "s"
+    with holding(folder, "search s"), pytest.raises(UserError, match=f"search s is run by process {os.getpid()} on "):
         search(experiment, lgg, resume="s")
-    place.rmdir()
+    folder.rmdir()
 
 
 def test_a_training_that_another_process_runs_is_refused(begun, home):

@@ -29,8 +29,13 @@ def setting(tiny, prepared):
 
 @pytest.fixture
 def plan(setting, tmp_path):
-    said = {"prepared": setting.cohort.path, "run_id": "r", "tracking_uri": "", "created": "2026-01-01T00:00:00+00:00"}
-    return Plan(experiment=setting.experiment, split=setting.split, folder=tmp_path, **said)
+    settings = {
+        "prepared": setting.cohort.path,
+        "run_id": "r",
+        "tracking_uri": "",
+        "created": "2026-01-01T00:00:00+00:00",
+    }
+    return Plan(experiment=setting.experiment, split=setting.split, folder=tmp_path, **settings)
 
 
 def test_every_patient_but_those_who_test_validates_once(setting):
@@ -62,7 +67,7 @@ def test_a_trial_ends_with_the_mean_over_folds_and_each_of_them():
 def test_a_resumed_trial_trains_only_the_folds_that_it_had_not_finished(setting, plan, monkeypatch):
     from ray import tune
 
-    begun, told = [], []
+    begun, reports = [], []
 
     def fit(run, fold_plan):
         begun.append((fold_plan.fold.number, fold_plan.fold.before))
@@ -71,7 +76,7 @@ def test_a_resumed_trial_trains_only_the_folds_that_it_had_not_finished(setting,
         trials.train_plan(fold_plan, Worker(lambda *_: None))
 
     monkeypatch.setattr(trials, "_train_here", fit)
-    monkeypatch.setattr(tune, "report", told.append)
+    monkeypatch.setattr(tune, "report", reports.append)
     folds = deal_folds(setting)
     with pytest.raises(SystemExit):
         trials._train_folds(None, plan, folds)
@@ -79,8 +84,8 @@ def test_a_resumed_trial_trains_only_the_folds_that_it_had_not_finished(setting,
     assert [number for number, _ in begun] == [0, 1, 1, 2]
     reached = [trials.bundle.read_description(each.bundle).metrics["val/dice_mean"] for each in plans]
     assert begun[-1][1] == (reached[0], reached[1])
-    assert [said["epoch"] for said in told] == [2, 4]
-    assert told[-1]["val_dice"] == pytest.approx(fmean(reached[:2]))
+    assert [report["epoch"] for report in reports] == [2, 4]
+    assert reports[-1]["val_dice"] == pytest.approx(fmean(reached[:2]))
     tables = find_tables(setting, folds, say=quiet)
     assert 0 <= c_index(tables, [each.features for each in plans], plan.experiment) <= 1
 

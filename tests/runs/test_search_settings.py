@@ -28,18 +28,18 @@ def experiment_with(search):
 @pytest.mark.parametrize("scheduler", ALL)
 @pytest.mark.parametrize("sampler", list(SCHEDULERS))
 def test_pairs_that_make_sense_are_taken_and_the_rest_refused_with_the_choices(sampler, scheduler):
-    said = {"sampler": sampler, "scheduler": scheduler, "space": SPACES.get(sampler, RATE | DECAY)}
+    settings = {"sampler": sampler, "scheduler": scheduler, "space": SPACES.get(sampler, RATE | DECAY)}
     if scheduler in SCHEDULERS[sampler]:
-        build_sampler(experiment_with(said).search, begun=0)
+        build_sampler(experiment_with(settings).search, begun=0)
         return
     with pytest.raises(UserError) as caught:
-        experiment_with(said)
+        experiment_with(settings)
     assert caught.value.choices == list(SCHEDULERS[sampler])
     assert caught.value.value == scheduler
 
 
 @pytest.mark.parametrize(
-    ("said", "rule"),
+    ("settings", "rule"),
     [
         ({"sampler": "grid", "space": RATE}, "of kind choice or int"),
         ({"sampler": "cmaes", "scheduler": "none", "space": LOSS | RATE}, "of kind float or int"),
@@ -70,9 +70,9 @@ def test_pairs_that_make_sense_are_taken_and_the_rest_refused_with_the_choices(s
         ({"space": RATE, "preprocess": {"a": [{"step": "unit"}]}}, "names in search.preprocess"),
     ],
 )
-def test_what_cannot_be_searched_is_refused_with_its_rule(said, rule):
+def test_what_cannot_be_searched_is_refused_with_its_rule(settings, rule):
     with pytest.raises(UserError, match=rule):
-        experiment_with(said)
+        experiment_with(settings)
 
 
 @pytest.mark.parametrize("sampler", ["gp", "cmaes"])
@@ -108,9 +108,9 @@ def test_an_elastic_training_needs_no_more_than_its_fewest_workers(monkeypatch):
 def test_a_grid_has_every_point_that_its_conditions_allow_once():
     encoder = {"kind": "choice", "values": ["resnet18", "mobilenet_v2"], "when": {"model.architecture": ["unet"]}}
     space = {"model.architecture": {"kind": "choice", "values": ["unet", "buda-unet"]}, "model.encoder": encoder}
-    said = SearchSettings.model_validate({"sampler": "grid", "space": space | EPOCHS})
-    points = list(said.grid())
-    assert len(points) == said.num_trials == 6
+    settings = SearchSettings.model_validate({"sampler": "grid", "space": space | EPOCHS})
+    points = list(settings.grid())
+    assert len(points) == settings.num_trials == 6
     assert {"model.architecture": "buda-unet", "training.epochs": 3} in points
 
 

@@ -208,12 +208,12 @@ def end(searcher, name, value):
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "cmaes", "nsga2"])
 def test_a_search_in_three_processes_draws_what_one_in_a_single_process_draws(tmp_path, sampler):
     space = {key: SPACE[key] for key in ("training.learning_rate", "training.epochs")}
-    said = settings(space=space, sampler=sampler, scheduler="none")
+    values = settings(space=space, sampler=sampler, scheduler="none")
 
     def draw(name, *shares):
         points = []
         for share in shares:
-            made = Searcher(said, name="s", storage=f"sqlite:///{tmp_path / name}.db")
+            made = Searcher(values, name="s", storage=f"sqlite:///{tmp_path / name}.db")
             for k in range(share):
                 points.append(made.suggest(f"t{k}"))
                 end(made, f"t{k}", 1 / (1 + len(points)))
@@ -233,7 +233,7 @@ def test_numbers_best_and_totals_go_on_after_a_resume(searcher, storage):
     again = Searcher(settings(), name="study", storage=storage)
     many, (ended, best) = again.plan(3), again.reached()
     assert (many, ended, best) == (1, 2, 0.7)
-    announcer, heard, _ = told(ended + many, before=ended, best=best)
+    announcer, heard, _ = announcing(ended + many, before=ended, best=best)
     announcer.on_trial_complete(0, [], trial("c", **result(4, 0.6, finished=True)))
     assert heard[0][0].startswith("trial 3 of 3: finished with val/dice_mean 0.600, best 0.700")
 
@@ -250,10 +250,10 @@ def test_a_scheduler_lets_the_longest_trial_that_the_space_offers_run_to_its_end
 
 @pytest.mark.parametrize("scheduler", ["asha", "hyperband", "median"])
 def test_a_resumed_scheduler_knows_what_earlier_trials_reached(scheduler):
-    said = settings(scheduler=scheduler, reduction=2)
+    values = settings(scheduler=scheduler, reduction=2)
     study = optuna.create_study(direction="maximize")
     study.add_trials([optuna.create_trial(value=0.8, intermediate_values={1: 0.8, 2: 0.8}) for _ in range(20)])
-    experiment = Experiment(search=said, training={"epochs": 3})
+    experiment = Experiment(search=values, training={"epochs": 3})
     np.random.seed(0)  # Ray deals brackets by it
     fresh, resumed = build_scheduler(experiment), build_scheduler(experiment)
     replay(resumed, study)
@@ -275,7 +275,7 @@ class NoOthers:
         return []
 
 
-def told(num_trials=2, tracking=None, **board):
+def announcing(num_trials=2, tracking=None, **board):
     heard, boards = [], []
     LISTENERS["s"] = Listener(lambda text, part: heard.append((text, part)), boards.append, tracking)
     announcer = Announcer("s", Board(num_trials, 4, **board), workers={"cpu": 2.0})
@@ -289,7 +289,7 @@ def trial(name="a", *, error_file=None, **last):
 
 def test_every_ended_trial_is_one_line_with_the_best_so_far(tmp_path):
     (tmp_path / "error.txt").write_text("Traceback\n  File x\nValueError: no such thing")
-    announcer, heard, boards = told(3)
+    announcer, heard, boards = announcing(3)
     announcer.on_trial_complete(0, [], trial("a", **result(3, 0.5, finished=True)))
     announcer.on_trial_complete(0, [], trial("b", **result(1, 0.2)))
     announcer.on_trial_error(0, [], trial("c", error_file=str(tmp_path / "error.txt")))
@@ -304,7 +304,7 @@ def test_every_ended_trial_is_one_line_with_the_best_so_far(tmp_path):
 
 
 def test_people_without_a_table_hear_of_an_epoch_but_not_of_each(monkeypatch):
-    announcer, heard, _ = told(2)
+    announcer, heard, _ = announcing(2)
     LISTENERS["s"] = Listener(LISTENERS["s"].say)
     announcer.on_trial_result(0, [], trial(), result(1, 0.25))
     announcer.on_trial_result(0, [], trial(), result(2, 0.5))
@@ -312,7 +312,7 @@ def test_people_without_a_table_hear_of_an_epoch_but_not_of_each(monkeypatch):
     monkeypatch.setattr("glioflow.runs.search.observer._LINE_S", 0)
     announcer.on_trial_result(0, [], trial(), result(3, 0.5))
     assert heard[-1][0] == "trial 0: epoch 3 of 4, val/dice 0.500"
-    told(2)
+    announcing(2)
     announcer.on_trial_result(0, [], trial(), result(4, 0.5))
     assert len(heard) == 2, "who sees the table needs no line"
 
@@ -320,13 +320,13 @@ def test_people_without_a_table_hear_of_an_epoch_but_not_of_each(monkeypatch):
 def test_a_trial_that_ray_ended_for_its_memory_says_so(tmp_path):
     line = "out of memory: Ray ended process 8 (run_trial), which used 9.25 GiB; lower training.batch_size"
     (tmp_path / "error.txt").write_text(f"Failure # 1 (occurred at noon)\n{line}\n")  # as the memory guard has it
-    announcer, heard, _ = told(1)
+    announcer, heard, _ = announcing(1)
     announcer.on_trial_error(0, [], trial(error_file=str(tmp_path / "error.txt")))
     assert f"failed: {line}" in heard[0][0]
 
 
 def test_a_search_stops_handing_out_after_five_equal_failures_and_says_why(searcher):
-    announcer, _, _ = told(9)
+    announcer, _, _ = announcing(9)
     LISTENERS["s"] = replace(LISTENERS["s"], give_up=searcher.give_up)
     searcher.plan(9)
 
@@ -345,7 +345,7 @@ def test_a_search_stops_handing_out_after_five_equal_failures_and_says_why(searc
 
 
 def test_a_store_that_fails_while_a_trial_is_closed_ends_no_search_and_hears_of_it_later(tracking, monkeypatch):
-    announcer, heard, _ = told(2, tracking=tracking)
+    announcer, heard, _ = announcing(2, tracking=tracking)
     run_id = tracking.start("tiny", "trial", tags={})
     with monkeypatch.context() as away:
         away.setattr(tracking.client, "log_batch", lambda *_, **__: 1 / 0)
@@ -362,7 +362,7 @@ def test_a_search_that_nobody_listens_to_is_no_error():
 
 
 def test_a_stopped_trials_run_is_closed_with_what_it_cost_and_what_stopping_saved(tracking):
-    announcer, _, _ = told(tracking=tracking)
+    announcer, _, _ = announcing(tracking=tracking)
     run_id = tracking.start("tiny", "trial", tags={"trial_id": "0", "search": "s"})
     announcer.on_trial_complete(0, [], trial(**result(1, 0.2), run_id=run_id, time_total_s=1800.0))
     run = tracking.run(run_id)
@@ -371,7 +371,7 @@ def test_a_stopped_trials_run_is_closed_with_what_it_cost_and_what_stopping_save
 
 
 def test_a_run_that_people_deleted_keeps_no_other_from_being_closed(tracking):
-    announcer, _, _ = told(tracking=tracking)
+    announcer, _, _ = announcing(tracking=tracking)
     run_id = tracking.start("tiny", "trial", tags={"trial_id": "1", "search": "s"})
     announcer.on_trial_complete(0, [], trial("a", **result(1, 0.2), run_id="0" * 32))
     announcer.on_trial_complete(0, [], trial("b", **result(1, 0.2), run_id=run_id))
@@ -388,7 +388,7 @@ def test_a_trial_stopped_at_its_first_epoch_is_pruned_and_keeps_its_value(search
 def test_a_trial_that_is_begun_again_gives_back_what_its_workers_had_booked(monkeypatch):
     released = []
     monkeypatch.setattr("glioflow.cluster.release_group", released.append)
-    announcer, _, _ = told()
+    announcer, _, _ = announcing()
     announcer.on_trial_recover(0, [], trial("a", **result(2, 0.4), placement_group="ab12"))
     announcer.on_step_end(0, [])
     assert not released, "its controller may live for a moment, and would book anew"
@@ -397,7 +397,7 @@ def test_a_trial_that_is_begun_again_gives_back_what_its_workers_had_booked(monk
 
 
 def test_the_table_shows_each_trial_the_best_and_the_time_left():
-    announcer, _, boards = told(3)
+    announcer, _, boards = announcing(3)
     announcer.on_trial_start(0, [], trial("a"))
     announcer.on_trial_result(0, [], trial("b"), result(3, 0.712))
     announcer.on_trial_complete(0, [], trial("b", **result(4, 0.625, finished=True), time_total_s=75.0))

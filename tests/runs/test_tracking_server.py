@@ -36,26 +36,26 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def start(*, log_in: bool = False, database: bool = False, s3: bool = False, direct: bool = False) -> str:
-            said = {"MLFLOW_BACKEND_STORE_URI": stack.enter_context(postgres())} if database else {}
-            said |= stack.enter_context(bucket()) if s3 or direct else {}
+            settings = {"MLFLOW_BACKEND_STORE_URI": stack.enter_context(postgres())} if database else {}
+            settings |= stack.enter_context(bucket()) if s3 or direct else {}
             if direct:  # whoever comes through the server needs no key
                 for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MLFLOW_S3_ENDPOINT_URL"):
-                    monkeypatch.setenv(key, said[key])
-                said["MLFLOW_ARTIFACTS_DIRECT"] = "1"
+                    monkeypatch.setenv(key, settings[key])
+                settings["MLFLOW_ARTIFACTS_DIRECT"] = "1"
             if log_in:
-                said["MLFLOW_AUTH_ADMIN_PASSWORD"] = PASSWORD
+                settings["MLFLOW_AUTH_ADMIN_PASSWORD"] = PASSWORD
                 monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
                 monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
-            return stack.enter_context(mlflow_server(tmp_path / "server", said))
+            return stack.enter_context(mlflow_server(tmp_path / "server", settings))
 
         yield start
 
 
-@pytest.mark.parametrize("said", [{}, {"database": True}, {"s3": True, "log_in": True}], ids=["sqlite", "pg", "s3"])
+@pytest.mark.parametrize("options", [{}, {"database": True}, {"s3": True, "log_in": True}], ids=["sqlite", "pg", "s3"])
 def test_runs_artifacts_and_versions_go_through_a_server(
-    start: Start, tiny: Any, tmp_path: Path, said: dict[str, bool]
+    start: Start, tiny: Any, tmp_path: Path, options: dict[str, bool]
 ) -> None:
-    server = start(**said)
+    server = start(**options)
     tracking = Tracking(server)
     run_id = tracking.start("served", "first", tags={"kind": "test"})
     tracking.log_params(run_id, {"model": {"architecture": "unet"}})

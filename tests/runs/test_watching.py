@@ -14,8 +14,8 @@ from glioflow.runs.train.worker import Worker
 def test_a_watched_training_draws_its_first_and_last_epoch(tiny, prepared, tmp_path):
     experiment = changed(tiny, training={**tiny.training.model_dump(mode="json"), "steps_per_epoch": 1})
     split = make_split(prepared.records, experiment.split)
-    said = {"experiment": experiment, "prepared": prepared.path, "split": split, "run_id": "x", "tracking_uri": "x"}
-    plan = Plan(**said, folder=tmp_path, created="2026-01-01T00:00:00+00:00", watched=True)
+    settings = {"experiment": experiment, "prepared": prepared.path, "split": split, "run_id": "x", "tracking_uri": "x"}
+    plan = Plan(**settings, folder=tmp_path, created="2026-01-01T00:00:00+00:00", watched=True)
     train_plan(plan, Worker(lambda *_: None))
     drawn = {path.relative_to(tmp_path / OVERLAYS).as_posix() for path in (tmp_path / OVERLAYS).rglob("*.png")}
     assert drawn == {f"{case_id}/epoch-{epoch:03}.png" for case_id in split.val for epoch in (1, 2)}

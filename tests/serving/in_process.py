@@ -25,9 +25,9 @@ def version(number: int, name: str = "glioma") -> VersionId:
 
 
 def served(
-    experiment: Any, number: int = 1, network: Any = None, batcher: Batcher | None = None, **said: Any
+    experiment: Any, number: int = 1, network: Any = None, batcher: Batcher | None = None, **fields: Any
 ) -> Served:
-    predictor = BatchedPredictor(describe(experiment, **said), network or Bright(above=0.3))
+    predictor = BatchedPredictor(describe(experiment, **fields), network or Bright(above=0.3))
     predictor.batcher = batcher
     return Served(version(number), predictor, ENGINE)
 

@@ -192,9 +192,9 @@ dataset = pydicom.Dataset()
 dataset.PatientBirthDate = "John Doe 1950"
 dataset.RescaleSlope = "nan"
 """
-    said = [
+    answers = [
         subprocess.run([sys.executable, "-c", script.format(quiet=quiet)], capture_output=True, text=True).stderr
         for quiet in (False, True)
     ]
-    assert "John" in said[0] or "nan" in said[0]
-    assert said[1] == ""
+    assert "John" in answers[0] or "nan" in answers[0]
+    assert answers[1] == ""

@@ -27,7 +27,7 @@ def case(lgg):
 
 
 @pytest.mark.parametrize(
-    ("mask", "said"),
+    ("mask", "expected"),
     [
         ([0, 0, 0], []),
         ([1, 1, 1], [0, 3]),
@@ -36,16 +36,16 @@ def case(lgg):
         ([[0, 1], [1, 0]], [1, 2]),  # a run goes on in the next row
     ],
 )
-def test_runs_are_start_and_length_over_the_flattened_mask(mask, said):
-    assert encode_runs(np.array(mask, bool)) == said
+def test_runs_are_start_and_length_over_the_flattened_mask(mask, expected):
+    assert encode_runs(np.array(mask, bool)) == expected
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_runs_give_back_the_labels_they_came_from(case, seed):
     labels = np.random.default_rng(seed).choice([0, 0, 0, 1, 2, 4], size=(3, 7, 5)).astype(np.uint8)
-    said = json.loads(json.dumps(encode_mask(labels, case, "rle")))
-    assert said["labels"] == sorted(set(labels.ravel().tolist()) - {0})
-    np.testing.assert_array_equal(decode_runs(said["data"], tuple(said["shape"])), labels)
+    encoded = json.loads(json.dumps(encode_mask(labels, case, "rle")))
+    assert encoded["labels"] == sorted(set(labels.ravel().tolist()) - {0})
+    np.testing.assert_array_equal(decode_runs(encoded["data"], tuple(encoded["shape"])), labels)
 
 
 def test_a_format_is_checked_before_anything_is_computed(case):
@@ -66,8 +66,8 @@ def test_a_mask_as_files_holds_every_slice(case):
     import tifffile
 
     labels = (case.image[..., 1] > 60).astype(np.uint8)
-    said = encode_mask(labels, case, "tiff")
-    with zipfile.ZipFile(io.BytesIO(base64.b64decode(said["data"]))) as archive:
+    encoded = encode_mask(labels, case, "tiff")
+    with zipfile.ZipFile(io.BytesIO(base64.b64decode(encoded["data"]))) as archive:
         pages = [tifffile.imread(io.BytesIO(archive.read(name))) for name in archive.namelist()]
     assert len(pages) == len(labels)
     assert all(set(np.unique(page)) <= {0, 255} for page in pages)
@@ -85,9 +85,14 @@ def test_a_single_slice_as_png_is_black_and_white(case):
 
 
 def test_no_mask_is_sent_where_none_is_asked(case):
-    said = encode_mask(np.ones((1, 2, 2), np.uint8), case, "none")
-    assert (said["format"], said["encoding"], said["shape"], said["labels"]) == ("none", "none", [1, 2, 2], [1])
-    assert said["data"] is None
+    encoded = encode_mask(np.ones((1, 2, 2), np.uint8), case, "none")
+    assert (encoded["format"], encoded["encoding"], encoded["shape"], encoded["labels"]) == (
+        "none",
+        "none",
+        [1, 2, 2],
+        [1],
+    )
+    assert encoded["data"] is None
 
 
 BRATS = ORIGIN.model_copy(update={"cohort_format": "brats"})
@@ -99,9 +104,9 @@ REGIONS = {
 
 
 def test_a_mask_says_what_its_labels_mean(tiny):
-    said = legend_of(describe(changed(tiny, target=REGIONS), origin=BRATS))
-    assert said.names == {1: "necrotic core", 2: "edema", 4: "enhancing tumor"}
-    assert said.regions == {"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}
+    legend = legend_of(describe(changed(tiny, target=REGIONS), origin=BRATS))
+    assert legend.names == {1: "necrotic core", 2: "edema", 4: "enhancing tumor"}
+    assert legend.regions == {"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}
     classes = changed(tiny, target={"kind": "multiclass", "labels": [1, 2, 3]})
     assert legend_of(describe(classes, origin=BRATS)).names[3] == "enhancing tumor"
     assert legend_of(describe(classes)).names[3] == "label_3", "of a foreign cohort nothing is known"
@@ -115,12 +120,12 @@ def test_dicom_seg_has_a_segment_for_each_name_where_the_series_lies(tiny, tmp_p
     write_series(tmp_path / "s", np.full((5, 12, 10), 9, np.uint16), orientation=CORONAL, step=(0, 3.0, 0))
     case = read_study([tmp_path / "s"])
     labels = np.zeros(case.shape, np.uint8)
-    for place, value in enumerate(found):
-        labels[2 * place + 1, 1 : 3 + place, 2] = value
+    for number, value in enumerate(found):
+        labels[2 * number + 1, 1 : 3 + number, 2] = value
     legend = legend_of(describe(changed(tiny, target=REGIONS), origin=BRATS))
-    said = encode_mask(labels, case, "dicom-seg", legend)
-    assert said["names"] == {"1": "necrotic core", "2": "edema", "4": "enhancing tumor"}
-    (tmp_path / "mask.dcm").write_bytes(base64.b64decode(said["data"]))
+    encoded = encode_mask(labels, case, "dicom-seg", legend)
+    assert encoded["names"] == {"1": "necrotic core", "2": "edema", "4": "enhancing tumor"}
+    (tmp_path / "mask.dcm").write_bytes(base64.b64decode(encoded["data"]))
     written = highdicom.seg.segread(tmp_path / "mask.dcm")
     names = {number: written.get_segment_description(number).segment_label for number in written.segment_numbers}
     assert set(names.values()) == set(legend.names.values())
@@ -138,8 +143,8 @@ def test_dicom_seg_has_a_segment_for_each_name_where_the_series_lies(tiny, tmp_p
 @pytest.mark.parametrize("empty", [False, True])
 def test_an_answer_is_plain_json_with_everything_in_it(tiny, case, empty):
     prediction = Predictor(describe(tiny), Bright(above=2 if empty else 0.3)).predict(case)
-    said = answer_to_json(case, prediction, {"name": "glioma", "version": 3, "run_id": "x"})
-    again = json.loads(json.dumps(said, allow_nan=False))
+    answer = answer_to_json(case, prediction, {"name": "glioma", "version": 3, "run_id": "x"})
+    again = json.loads(json.dumps(answer, allow_nan=False))
     assert again["model"] == {"name": "glioma", "version": 3, "run_id": "x"}
     assert set(again) == {"model", "study", "tumor", "uncertainty", "features", "survival", "timing_ms", "notice"}
     assert set(again["study"]) == {"id", "slices", "spacing_mm", "warnings"}

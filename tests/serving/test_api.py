@@ -69,37 +69,37 @@ def zipped(files, folder=""):
 
 def refusal(response, status):
     assert response.status_code == status, response.text
-    said = response.json()
-    assert set(said) == {"error"}
-    assert set(said["error"]) >= {"rule", "value", "choices"}
-    assert isinstance(said["error"]["rule"], str)
-    return said["error"]
+    answer = response.json()
+    assert set(answer) == {"error"}
+    assert set(answer["error"]) >= {"rule", "value", "choices"}
+    assert isinstance(answer["error"]["rule"], str)
+    return answer["error"]
 
 
 def test_an_answer_has_everything_under_its_names(api, slices):
-    said = send(api, slices).json()
+    answer = send(api, slices).json()
     assert {"model", "study", "tumor", "mask", "features", "survival", "uncertainty", "timing_ms", "notice"} <= set(
-        said
+        answer
     )
-    assert said["model"] == {"name": "glioma", "version": 1, "run_id": "r"}
-    assert set(said["study"]) == {"id", "slices", "spacing_mm", "warnings"}
-    assert set(said["mask"]) == {"format", "encoding", "shape", "labels", "names", "regions", "data"}
-    assert said["mask"]["format"] == "rle"
-    assert {"read", "preprocess", "segment", "features", "survival", "encode", "total"} == set(said["timing_ms"])
-    assert 0 <= said["uncertainty"]["expected_dice"] <= 1
-    assert "overlay" not in said
+    assert answer["model"] == {"name": "glioma", "version": 1, "run_id": "r"}
+    assert set(answer["study"]) == {"id", "slices", "spacing_mm", "warnings"}
+    assert set(answer["mask"]) == {"format", "encoding", "shape", "labels", "names", "regions", "data"}
+    assert answer["mask"]["format"] == "rle"
+    assert {"read", "preprocess", "segment", "features", "survival", "encode", "total"} == set(answer["timing_ms"])
+    assert 0 <= answer["uncertainty"]["expected_dice"] <= 1
+    assert "overlay" not in answer
 
 
 def test_the_overlay_shows_the_slice_with_the_most_tumor(tiny, slices):
     api = client(Here(served(tiny, network=Bright(above=0.4))))
-    said = send(api, slices, params={"overlay": "true", "mask": "rle"}).json()
+    answer = send(api, slices, params={"overlay": "true", "mask": "rle"}).json()
     from glioflow.bundle.encoded_mask import decode_runs
 
-    areas = (decode_runs(said["mask"]["data"], tuple(said["mask"]["shape"])) > 0).sum(axis=(1, 2))
+    areas = (decode_runs(answer["mask"]["data"], tuple(answer["mask"]["shape"])) > 0).sum(axis=(1, 2))
     assert areas.max() > 0
-    assert said["overlay"]["slice"] == said["study"]["slices"][int(areas.argmax())]
-    picture = cv2.imdecode(np.frombuffer(base64.b64decode(said["overlay"]["data"]), np.uint8), cv2.IMREAD_COLOR)
-    assert picture.shape[:2] == tuple(said["mask"]["shape"][1:])
+    assert answer["overlay"]["slice"] == answer["study"]["slices"][int(areas.argmax())]
+    picture = cv2.imdecode(np.frombuffer(base64.b64decode(answer["overlay"]["data"]), np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape[:2] == tuple(answer["mask"]["shape"][1:])
     assert (np.ptp(picture.astype(int), axis=-1) > 20).sum() == areas.max(), "the mask, and nothing else, is in color"
 
 
@@ -108,16 +108,16 @@ def test_slices_are_told_by_file_number_position_and_millimeters(tiny, slices):
 
     half = [(f"a_{7 + k}.tif", content) for k, (_, content) in enumerate(slices)]
     api = client(Here(served(tiny, network=Bright(above=0.4))))
-    said = send(api, half, params={"overlay": "true"}).json()
-    numbers, tumor, volume = said["study"]["slices"], said["tumor"], said["features"]["volume"]
+    answer = send(api, half, params={"overlay": "true"}).json()
+    numbers, tumor, volume = answer["study"]["slices"], answer["tumor"], answer["features"]["volume"]
     assert numbers[0] == 7
     assert tumor["slices"] == [numbers[position] for position in tumor["positions"]]
     assert tumor["positions_mm"] is None
-    assert said["overlay"]["slice"] == numbers[said["overlay"]["position"]] == volume["largest_number"]
-    assert volume["largest_position"] == volume["largest_slice"] == said["overlay"]["position"]
-    assert "spacing" in said["features"]["undefined"]["centroid_position_mm"]
-    assert [row["number"] for row in said["features"]["slices"]] == tumor["slices"]
-    assert [row["position"] for row in said["features"]["slices"]] == tumor["positions"]
+    assert answer["overlay"]["slice"] == numbers[answer["overlay"]["position"]] == volume["largest_number"]
+    assert volume["largest_position"] == volume["largest_slice"] == answer["overlay"]["position"]
+    assert "spacing" in answer["features"]["undefined"]["centroid_position_mm"]
+    assert [row["number"] for row in answer["features"]["slices"]] == tumor["slices"]
+    assert [row["position"] for row in answer["features"]["slices"]] == tumor["positions"]
 
     images = [np.zeros((16, 16, 5), np.uint8) for _ in range(3)]
     images[1][4:8, 4:8, 2:4] = 255
@@ -125,16 +125,16 @@ def test_slices_are_told_by_file_number_position_and_millimeters(tiny, slices):
         (f"p_{name}.nii", nibabel.Nifti1Image(image, np.diag([1.0, 1, 4, 1])).to_bytes())
         for name, image in zip(("t1", "flair", "t1gd"), images, strict=True)
     ]
-    said = send(api, files).json()
-    assert said["tumor"]["positions"] == [2, 3]
-    assert said["tumor"]["positions_mm"] == [8, 12]
-    assert said["features"]["volume"]["centroid_position_mm"] == 10
-    assert said["tumor"]["regions"] == {"tumor": {"volume_px": 32, "volume_mm3": 128}}
+    answer = send(api, files).json()
+    assert answer["tumor"]["positions"] == [2, 3]
+    assert answer["tumor"]["positions_mm"] == [8, 12]
+    assert answer["features"]["volume"]["centroid_position_mm"] == 10
+    assert answer["tumor"]["regions"] == {"tumor": {"volume_px": 32, "volume_mm3": 128}}
 
 
 def test_an_overlay_without_a_tumor_is_a_gray_picture(tiny, slices):
-    said = send(client(Here(served(tiny, network=Bright(above=2)))), slices, params={"overlay": "1"}).json()
-    picture = cv2.imdecode(np.frombuffer(base64.b64decode(said["overlay"]["data"]), np.uint8), cv2.IMREAD_COLOR)
+    answer = send(client(Here(served(tiny, network=Bright(above=2)))), slices, params={"overlay": "1"}).json()
+    picture = cv2.imdecode(np.frombuffer(base64.b64decode(answer["overlay"]["data"]), np.uint8), cv2.IMREAD_COLOR)
     assert np.ptp(picture, axis=-1).max() == 0
 
 
@@ -176,10 +176,10 @@ LIMITS = [
 ]
 
 
-@pytest.mark.parametrize(("limits", "said"), LIMITS, ids=lambda value: str(value))
-def test_too_much_is_413(here, slices, limits, said):
+@pytest.mark.parametrize(("limits", "expected"), LIMITS, ids=lambda value: str(value))
+def test_too_much_is_413(here, slices, limits, expected):
     api = client(here, ServeSettings(limits=Limits(**limits)))
-    assert said in refusal(send(api, slices), 413)["rule"]
+    assert expected in refusal(send(api, slices), 413)["rule"]
 
 
 def test_a_body_too_long_is_refused_before_it_is_read(here):
@@ -204,9 +204,9 @@ def test_a_request_need_not_say_how_long_it_is(api, slices):
 
 def test_more_than_a_thousand_files_are_taken_and_more_than_the_limit_are_413(here, slices):
     notes = [(f"note_{number}.txt", b"x") for number in range(1100)]
-    said = send(client(here), [*slices, *notes]).json()
-    assert len(said["study"]["slices"]) == len(slices)
-    assert any("left out: note_0.txt" in warning and "1095 more" in warning for warning in said["study"]["warnings"])
+    answer = send(client(here), [*slices, *notes]).json()
+    assert len(answer["study"]["slices"]) == len(slices)
+    assert any("left out: note_0.txt" in warning and "1095 more" in warning for warning in answer["study"]["warnings"])
     assert "1000 files" in refusal(send(client(here, ServeSettings(limits=Limits(files=1000))), notes), 413)["rule"]
 
 
@@ -222,8 +222,8 @@ def test_a_volume_that_states_too_much_is_refused_before_it_is_decoded(here, tmp
     limits = Limits(values=2**26)
     bomb = gzip.compress(image.header.binaryblock + b"\0" * 4 + b"\0" * 1000)
     monkeypatch.setattr(nifti, "read_volume", lambda path: pytest.fail("it was decoded"))
-    said = refusal(send(client(here, ServeSettings(limits=limits)), [("a_flair.nii.gz", bomb)]), 413)
-    assert "at most 67108864 values" in said["rule"]
+    error = refusal(send(client(here, ServeSettings(limits=limits)), [("a_flair.nii.gz", bomb)]), 413)
+    assert "at most 67108864 values" in error["rule"]
 
 
 def test_without_the_token_nothing_but_probes_and_docs_is_answered(here, slices):
@@ -316,12 +316,12 @@ def test_drift_is_measured_where_the_bundle_knows_its_training_images(tiny, slic
 
 
 def test_the_card_says_what_is_served_and_how(api):
-    said = api.get("/v1/model").json()
-    assert said["model"]["version"] == 1
-    assert said["input"]["channels"] == ["pre", "flair", "post"]
-    assert said["fingerprint"] == "f"
-    assert said["serving"]["engine"]["precision"] == "fp32"
-    assert said["serving"]["refused"] == {}
+    answer = api.get("/v1/model").json()
+    assert answer["model"]["version"] == 1
+    assert answer["input"]["channels"] == ["pre", "flair", "post"]
+    assert answer["fingerprint"] == "f"
+    assert answer["serving"]["engine"]["precision"] == "fp32"
+    assert answer["serving"]["refused"] == {}
 
 
 class Stub:
@@ -369,9 +369,9 @@ def test_our_own_failure_says_nothing_of_its_cause(slices, logged):
 def test_a_whole_case_folder_zipped_is_answered_without_its_masks(api, lgg):
     folder = sorted(path for path in lgg.iterdir() if path.is_dir())[0]
     files = [(path.name, path.read_bytes()) for path in sorted(folder.iterdir())]
-    said = send(api, [zipped(files, f"{folder.name}/")]).json()
-    assert said["study"]["id"] == folder.name
-    assert f"{len(files) // 2} masks among the files were not looked at" in said["study"]["warnings"]
+    answer = send(api, [zipped(files, f"{folder.name}/")]).json()
+    assert answer["study"]["id"] == folder.name
+    assert f"{len(files) // 2} masks among the files were not looked at" in answer["study"]["warnings"]
     broken = [(name, b"broken" if "_mask" in name else content) for name, content in files]
     assert send(api, [zipped(broken)]).status_code == 200
 
@@ -404,9 +404,9 @@ def test_a_nifti_study_goes_to_a_model_that_calls_its_sequences_otherwise(tiny):
     for value, name in ((200, "t2"), (30, "t1gd"), (20, "t1"), (250, "flair")):
         image = nibabel.Nifti1Image(np.full((16, 16, 5), value, np.uint8), np.eye(4))
         files.append((f"p1_{name}.nii", image.to_bytes()))
-    said = send(client(model), files).json()
-    assert said["tumor"]["slices"] == [1, 2, 3, 4, 5], "FLAIR, and nothing else, was bright"
-    assert "the model does not use t2" in said["study"]["warnings"]
+    answer = send(client(model), files).json()
+    assert answer["tumor"]["slices"] == [1, 2, 3, 4, 5], "FLAIR, and nothing else, was bright"
+    assert "the model does not use t2" in answer["study"]["warnings"]
     assert "flair" in refusal(send(client(model), files[:3]), 422)["rule"]
 
 
@@ -415,8 +415,8 @@ def test_the_mistakes_of_a_model_are_the_users(tiny, slices):
         def forward(self, images):
             raise UserError("a rule of the model", "a value", ["x"])
 
-    said = refusal(send(client(Here(served(tiny, network=Refusing()))), slices), 422)
-    assert (said["rule"], said["value"], said["choices"]) == ("a rule of the model", "a value", ["x"])
+    error = refusal(send(client(Here(served(tiny, network=Refusing()))), slices), 422)
+    assert (error["rule"], error["value"], error["choices"]) == ("a rule of the model", "a value", ["x"])
 
 
 def test_the_document_names_every_route(api):

@@ -36,8 +36,8 @@ def register(tracking, tiny: Experiment, folder: Path, number: int, *, broken: b
     bundle.save(folder, describe(tiny), network.state_dict())
     made = tracking.register("tiny", tracking.start("x", "x", tags={}), folder, tags={})
     if broken:
-        place = Path(str(made.source).removeprefix("file://"))
-        weights = next(place.rglob("weights.safetensors"))
+        path = Path(str(made.source).removeprefix("file://"))
+        weights = next(path.rglob("weights.safetensors"))
         weights.write_bytes(weights.read_bytes()[:-10] + b"0123456789")
 
 
@@ -66,15 +66,18 @@ class Load:
             while not self._stop.is_set():
                 try:
                     try:
-                        said = once.predict(slices)
+                        answer = once.predict(slices)
                     except RunFailed as error:
                         self.lost.append((time.monotonic(), str(error)))
-                        said = patient.predict(slices)
+                        answer = patient.predict(slices)
                 except Exception as error:
                     self.errors.append(repr(error))
                 else:
-                    found = {"everywhere": len(said["tumor"]["slices"]) == len(slices), "mask": said["mask"]["data"]}
-                    self.answers.append((said["model"]["version"], found, said["features"]["volume"]["volume_px"]))
+                    found = {
+                        "everywhere": len(answer["tumor"]["slices"]) == len(slices),
+                        "mask": answer["mask"]["data"],
+                    }
+                    self.answers.append((answer["model"]["version"], found, answer["features"]["volume"]["volume_px"]))
 
         self._threads = [threading.Thread(target=ask) for _ in range(callers)]
 
@@ -91,10 +94,10 @@ class Load:
     def wait_for_answers(self, number, count=15, patience_s=90):
         """Wait until that many answers, one after the other, are of this version."""
         begin, deadline = len(self.answers), time.monotonic() + patience_s
-        while len(said := self.answers[max(begin, len(self.answers) - count) :]) < count or {v for v, *_ in said} != {
-            number
-        }:
-            assert time.monotonic() < deadline, (said, self.errors[-3:], self.lost[-3:])
+        while len(result := self.answers[max(begin, len(self.answers) - count) :]) < count or {
+            v for v, *_ in result
+        } != {number}:
+            assert time.monotonic() < deadline, (result, self.errors[-3:], self.lost[-3:])
             time.sleep(0.1)
 
     def check(self):
@@ -129,18 +132,18 @@ def wait_until(true, patience_s=60):
 
 
 def test_champions_move_and_a_replica_dies_under_load_and_every_answer_is_right(registered, slices):
-    said, callers = [], 3
+    lines, callers = [], 3
     settings = ServeSettings(replicas=2, max_replicas=2, cpus=0.5, watch_s=0.5)
     with (
         cluster.ending(),
-        serving("tiny", host="127.0.0.1", port=free_port(), settings=settings, say=said.append) as served,
+        serving("tiny", host="127.0.0.1", port=free_port(), settings=settings, say=lines.append) as served,
         Load(served["url"], slices, callers) as load,
     ):
         load.wait_for_answers(1)
         registered.set_alias("tiny", "champion", 2)
         load.wait_for_answers(2)
         registered.set_alias("tiny", "champion", 3)  # its weights are damaged
-        wait_until(lambda: any("REFUSED tiny/3" in line for line in said))
+        wait_until(lambda: any("REFUSED tiny/3" in line for line in lines))
         load.wait_for_answers(2)
         card = requests.get(f"{served['url']}/v1/model", timeout=10).json()
         assert list(card["serving"]["refused"]) == ["tiny/3"]
@@ -242,10 +245,10 @@ def test_token_shadow_and_queue_hold_on_ray_too(registered, slices):
 
         def ask(_):
             files = [("files", (path.name, path.read_bytes())) for path in slices]
-            said = requests.post(f"{url}/v1/predict", files=files, headers=header, timeout=60)
-            if said.status_code != 200:  # whoever comes again is answered
+            answer = requests.post(f"{url}/v1/predict", files=files, headers=header, timeout=60)
+            if answer.status_code != 200:  # whoever comes again is answered
                 assert client.predict(slices)["model"]["version"] == 1
-            return said
+            return answer
 
         with ThreadPoolExecutor(40) as pool:
             replies = list(pool.map(ask, range(80)))

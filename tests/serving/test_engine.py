@@ -105,7 +105,7 @@ def test_a_cpu_takes_few_large_slices_at_once_and_a_gpu_as_many_as_it_is_told():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(name for name, said in ARCHITECTURES.items() if said.dims == 2))
+@pytest.mark.parametrize("name", sorted(name for name, architecture in ARCHITECTURES.items() if architecture.dims == 2))
 def test_every_network_of_slices_compiles_and_says_the_same(tiny, name):
     torch.manual_seed(0)
     experiment = changed(tiny, model={"architecture": name})

@@ -24,9 +24,9 @@ def drawn(count=24, *, head):
     return np.stack([others[0], image, others[1]], axis=-1).astype(np.float32)
 
 
-def study(image, channels=("pre", "flair", "post"), **said):
+def study(image, channels=("pre", "flair", "post"), **fields):
     numbers = tuple(range(1, len(image) + 1))
-    return Case("a", "a", image, None, channels, **{"slice_numbers": numbers, "spacing_mm": (1.0, 1.0, 1.0), **said})
+    return Case("a", "a", image, None, channels, **{"slice_numbers": numbers, "spacing_mm": (1.0, 1.0, 1.0), **fields})
 
 
 def warnings(case, description):
@@ -40,20 +40,20 @@ def test_a_good_study_has_no_warning(tiny):
 def test_a_missing_sequence_is_noticed(tiny):
     image = drawn(head=False)
     image[..., 2] = image[..., 1]
-    assert any("post is a copy of FLAIR" in said for said in warnings(study(image), describe(tiny)))
+    assert any("post is a copy of FLAIR" in warning for warning in warnings(study(image), describe(tiny)))
     image[..., 2] = 0
-    assert any("post is blank" in said for said in warnings(study(image), describe(tiny)))
+    assert any("post is blank" in warning for warning in warnings(study(image), describe(tiny)))
 
 
 def test_a_lone_slice_is_warned_about_where_the_model_needs_a_volume(tiny):
     lone = study(drawn(head=False)[12:13])
     assert warnings(lone, describe(tiny)) == ()
     wise = describe(changed(tiny, preprocess=[{"step": "percentile"}, {"step": "zscore"}]))
-    assert ["percentile, zscore" in said for said in warnings(lone, wise)] == [True]
+    assert ["percentile, zscore" in warning for warning in warnings(lone, wise)] == [True]
     assert warnings(study(drawn(head=False)), wise) == ()
     patch = {"sampling": {"patch": [8, 32, 32]}}
     solid = describe(changed(tiny, model={"architecture": "unet3d"}, training=patch))
-    assert ["whole volume (unet3d)" in said for said in warnings(lone, solid)] == [True]
+    assert ["whole volume (unet3d)" in warning for warning in warnings(lone, solid)] == [True]
 
 
 @pytest.mark.parametrize("check", ["skull", "lone_slice"])
@@ -75,21 +75,22 @@ def test_slices_out_of_order_and_numbers_left_out_are_noticed(tiny):
     assert not out_of_order(image[::-1])
     assert out_of_order(image[np.random.default_rng(1).permutation(len(image))])
     gap = study(image[:3], slice_numbers=(1, 2, 9))
-    assert any("6 slice numbers are missing" in said for said in warnings(gap, describe(tiny)))
+    assert any("6 slice numbers are missing" in warning for warning in warnings(gap, describe(tiny)))
 
 
 def test_an_unknown_spacing_is_said(tiny):
     assert any(
-        "spacing is unknown" in said for said in warnings(study(drawn(head=False), spacing_mm=None), describe(tiny))
+        "spacing is unknown" in warning
+        for warning in warnings(study(drawn(head=False), spacing_mm=None), describe(tiny))
     )
 
 
 def test_a_skull_is_a_warning_for_models_of_stripped_brains_only(tiny):
     stripped = describe(tiny, origin=ORIGIN.model_copy(update={"cohort_format": "brats"}))
     with_skull, without = study(drawn(head=True)), study(drawn(head=False))
-    assert any("skull" in said for said in warnings(with_skull, stripped))
-    assert not any("skull" in said for said in warnings(without, stripped))
-    assert not any("skull" in said for said in warnings(with_skull, describe(tiny)))
+    assert any("skull" in warning for warning in warnings(with_skull, stripped))
+    assert not any("skull" in warning for warning in warnings(without, stripped))
+    assert not any("skull" in warning for warning in warnings(with_skull, describe(tiny)))
 
 
 def test_channels_are_found_by_sequence_and_put_in_the_models_order(tiny):
@@ -123,7 +124,7 @@ def test_numbered_images_are_the_models_channels_where_it_was_trained_on_such(ti
     case = conform(numbered, describe(tiny, origin=ORIGIN.model_copy(update={"cohort_format": "nifti"})))
     assert case.channels == ("pre", "flair", "post")
     assert case.image[0, 0, 0].tolist() == [1, 2, 3]
-    assert any("0 as pre, 1 as flair, 2 as post" in said for said in case.warnings)
+    assert any("0 as pre, 1 as flair, 2 as post" in warning for warning in case.warnings)
     with pytest.raises(UserError, match="must have the model's channels"):
         conform(numbered, describe(tiny))
 
@@ -131,7 +132,7 @@ def test_numbered_images_are_the_models_channels_where_it_was_trained_on_such(ti
 def test_a_lone_image_without_a_name_is_taken_for_the_models_only_sequence_and_it_is_said(tiny):
     one = describe(tiny, channels=("flair",), network_channels=("flair",))
     image = drawn(head=False)[..., :1]
-    assert any("taken for flair" in said for said in conform(study(image, ("image",)), one).warnings)
+    assert any("taken for flair" in warning for warning in conform(study(image, ("image",)), one).warnings)
     with pytest.raises(UserError, match="must have the model's channels"):
         conform(study(image, ("t2",)), one)
 
@@ -140,8 +141,8 @@ def test_a_scan_in_thick_slices_of_another_plane_is_warned_about_or_refused(tiny
     def scan(spacing_mm):
         return study(drawn(head=False), spacing_mm=spacing_mm)
 
-    assert not any("other plane" in said for said in warnings(scan((1.0, 1.0, 1.2)), describe(tiny)))
-    assert any("5 mm by 1 mm" in said for said in warnings(scan((1.0, 1.0, 5.0)), describe(tiny)))
+    assert not any("other plane" in warning for warning in warnings(scan((1.0, 1.0, 1.2)), describe(tiny)))
+    assert any("5 mm by 1 mm" in warning for warning in warnings(scan((1.0, 1.0, 5.0)), describe(tiny)))
     with pytest.raises(UserError, match="8 times as long as wide"):
         conform(scan((1.0, 20.0, 1.0)), describe(tiny))
     with pytest.raises(UserError, match="spacing of a study must be between"):
@@ -149,7 +150,7 @@ def test_a_scan_in_thick_slices_of_another_plane_is_warned_about_or_refused(tiny
 
 
 @pytest.mark.parametrize(
-    ("axes", "said"),
+    ("axes", "expected"),
     [
         (np.diag([-1, 1, 1]), None),
         ([[0.95, -0.31, 0], [0.31, 0.95, 0], [0, 0, 1]], None),
@@ -158,10 +159,10 @@ def test_a_scan_in_thick_slices_of_another_plane_is_warned_about_or_refused(tiny
         ([[1, 0, 0.4], [0, 1, 0], [0, 0, 1]], "lean by 22 degrees"),
     ],
 )
-def test_a_grid_that_is_turned_or_sheared_against_the_patient_is_warned_about(tiny, axes, said):
+def test_a_grid_that_is_turned_or_sheared_against_the_patient_is_warned_about(tiny, axes, expected):
     affine = np.eye(4)
     affine[:3, :3] = axes
     found = warnings(
         study(drawn(head=False), grid=Grid(axes=(2, 1, 0), flips=(False,) * 3, affine=affine)), describe(tiny)
     )
-    assert (said is None and found == ()) or (said in " ".join(found) and len(found) == 1)
+    assert (expected is None and found == ()) or (expected in " ".join(found) and len(found) == 1)

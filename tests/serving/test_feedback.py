@@ -162,9 +162,9 @@ def brats_api(tiny):
         target={"kind": "regions", "regions": regions, "decode": {"WT": 2, "TC": 1, "ET": 4}},
         preprocess=[{"step": "zscore"}],
     )
-    said = {"channels": ("flair", "t1", "t1ce", "t2"), "network_channels": ("flair", "t1", "t1ce", "t2")}
+    settings = {"channels": ("flair", "t1", "t1ce", "t2"), "network_channels": ("flair", "t1", "t1ce", "t2")}
     origin = ORIGIN.model_copy(update={"cohort_format": "brats"})
-    return client(Here(served(experiment, origin=origin, **said)), ServeSettings(token_sha256=digest_of("t")))
+    return client(Here(served(experiment, origin=origin, **settings)), ServeSettings(token_sha256=digest_of("t")))
 
 
 @pytest.mark.parametrize("mask", ["seg", "mask"])
@@ -222,7 +222,7 @@ def test_labels_of_two_meanings_are_two_cohorts(api, lgg):
     meanings = ({1: "edema", 2: "core"}, {1: "core", 2: "edema"}, {1: "edema", 2: "core"})
     places = [feedback.accept(feedback.take(case, "a", labels)).parent for labels in meanings]
     assert places[0] == places[2] != places[1]
-    assert [open_cohort(place).labels for place in places[:2]] == [*meanings[:2]]
+    assert [open_cohort(folder).labels for folder in places[:2]] == [*meanings[:2]]
 
 
 def test_the_quota_holds_for_many_posts_at_once_and_after_a_rejection(tiny, case_files):

@@ -73,8 +73,8 @@ def damage(draw):
 
     def apply(good):
         content = bytearray(good)
-        for place, in_header, patch in edits:
-            at = int(place * (min(400, len(content) - 1) if in_header else len(content) - 1))
+        for share, in_header, patch in edits:
+            at = int(share * (min(400, len(content) - 1) if in_header else len(content) - 1))
             content[at : at + len(patch)] = patch
         if cut is not None:
             content = content[: int(cut * len(content))]

@@ -164,7 +164,7 @@ def test_a_drawing_lies_where_it_was_drawn_in_all_48_orientations(api):
         sent = [("files", ("p_flair.nii.gz", gzipped(image)))]
         head, channels = head_and_channels(api.post("/v1/study", files=sent).content)
         s, h, w = (int(rng.integers(0, size)) for size in head["shape"])
-        place = (np.array(head["affine"]) @ (s, h, w, 1))[:3]
+        point = (np.array(head["affine"]) @ (s, h, w, 1))[:3]
         start = int(np.ravel_multi_index((s, h, w), head["shape"]))
         drawn = json.dumps({"shape": head["shape"], "data": {"1": [start, 1]}})
         answer = api.post("/v1/mask?format=nifti", files=sent, data={"mask": drawn})
@@ -173,7 +173,7 @@ def test_a_drawing_lies_where_it_was_drawn_in_all_48_orientations(api):
         data = np.asarray(mask.dataobj)
         index = np.argwhere(data)
         assert len(index) == 1
-        np.testing.assert_allclose((affine @ (*index[0], 1))[:3], place)
+        np.testing.assert_allclose((affine @ (*index[0], 1))[:3], point)
         assert channels[0, s, h, w] == image.get_fdata()[tuple(index[0])]
 
 
@@ -287,13 +287,13 @@ def test_a_correction_is_kept_with_who_and_what_and_shown_as_it_will_train(api, 
     drawn[1, 3:9, 4:8] = 1
     runs = {"1": [value for row in range(3, 9) for value in (int(np.ravel_multi_index((1, row, 4), case.shape)), 4)]}
     fields = {"patient": "Jane Roe", "reader": " Dr. Ada Reader ", "version": "1"}
-    said = api.post(
+    response = api.post(
         "/v1/feedback", files=files, data={**fields, "mask": json.dumps({"shape": case.shape, "data": runs})}
     )
-    assert said.status_code == 202, said.text
-    kept = said.json()["mask"]
+    assert response.status_code == 202, response.text
+    kept = response.json()["mask"]
     np.testing.assert_array_equal(decode_runs(kept["data"], kept["shape"]), drawn)
-    entry = next(each for each in feedback.entries() if each["id"] == said.json()["id"])
+    entry = next(each for each in feedback.entries() if each["id"] == response.json()["id"])
     assert (entry["reader"], entry["version"], entry["labeled_px"]) == ("Dr. Ada Reader", 1, 24)
     assert entry["received"] > 0
     logs = caplog.text
@@ -311,9 +311,9 @@ def test_who_opened_a_study_before_another_correction_came_is_told(api, files, c
         return api.post("/v1/feedback", files=files, data={"patient": patient, "mask": mask, **more})
 
     assert send("two readers", opened_s=60).status_code == 202
-    told = send("two readers", opened_s=60)
-    assert told.status_code == 409
-    assert told.json()["error"]["code"] == "corrected-meanwhile"
+    reported = send("two readers", opened_s=60)
+    assert reported.status_code == 409
+    assert reported.json()["error"]["code"] == "corrected-meanwhile"
     assert send("somebody else", opened_s=60).status_code == 202
     assert send("two readers", opened_s=0).status_code == 202, "opened after it came"
     assert send("two readers", opened_s=60, again="true").status_code == 202

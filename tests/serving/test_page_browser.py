@@ -153,8 +153,8 @@ def stroke(page, *points, control=False):
     )
     kinds = ["mousePressed", *["mouseMoved"] * (len(points) - 1), "mouseReleased"]
     for kind, (x, y) in zip(kinds, [*points, points[-1]], strict=True):
-        place = {"x": left + x * width, "y": top + y * height, "modifiers": 2 if control else 0}
-        page.call("Input.dispatchMouseEvent", type=kind, button="left", buttons=1, clickCount=1, **place)
+        mouse = {"x": left + x * width, "y": top + y * height, "modifiers": 2 if control else 0}
+        page.call("Input.dispatchMouseEvent", type=kind, button="left", buttons=1, clickCount=1, **mouse)
 
 
 def fill(page, label, text):
@@ -299,7 +299,7 @@ def test_a_correction_that_the_network_drops_is_kept_and_sent_later(page, case):
     page.run("document.querySelector('dialog button[type=submit]').click()")
     page.until("document.querySelector('#waiting').innerText.includes('1 correction waits')")
     page.call("Network.emulateNetworkConditions", offline=False, **conditions)
-    page.until("document.querySelector('#said').innerText.includes('was sent')", seconds=60)
+    page.until("document.querySelector('#message').innerText.includes('was sent')", seconds=60)
     page.until("document.querySelector('#waiting').hidden")
 
 

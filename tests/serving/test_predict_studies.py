@@ -32,10 +32,10 @@ def model(tiny, tmp_path):
 
 def test_a_folder_of_many_studies_is_answered_study_by_study(model, lgg, tmp_path):
     cases = sorted(path.name for path in lgg.iterdir() if path.is_dir())
-    told = []
-    done = predict_studies(model, [lgg], tmp_path / "out", say=lambda *said: told.append(said[1])).studies
+    reports = []
+    done = predict_studies(model, [lgg], tmp_path / "out", say=lambda *args: reports.append(args[1])).studies
     assert [each["id"] for each in done] == cases
-    assert told[-1] == 1
+    assert reports[-1] == 1
     for case in cases:
         answer = json.loads((tmp_path / "out" / case / "answer.json").read_text())
         masks = sorted((tmp_path / "out" / case).rglob("*_mask.tif"))
@@ -60,8 +60,8 @@ def test_every_label_of_a_dicom_study_is_a_segment_of_what_is_written(tiny, tmp_
     network = build_network(experiment.model, in_channels=1, num_outputs=4)
     with torch.no_grad():
         list(network.parameters())[-1].copy_(torch.tensor([0.0, 0, 0, 90]))  # label 4 everywhere
-    said = describe(experiment, channels=("flair",), network_channels=("flair",))
-    bundle.save(tmp_path / "model", said, network.state_dict())
+    description = describe(experiment, channels=("flair",), network_channels=("flair",))
+    bundle.save(tmp_path / "model", description, network.state_dict())
     write_series(tmp_path / "study", np.random.default_rng(0).integers(0, 200, (4, 16, 16)).astype(np.uint16))
     done = predict_studies(str(tmp_path / "model"), [tmp_path / "study"], tmp_path / "out", say=quiet).studies
     written = highdicom.seg.segread(done[0]["mask"])
@@ -74,8 +74,8 @@ def test_every_label_of_a_dicom_study_is_a_segment_of_what_is_written(tiny, tmp_
 def volumes(tiny, tmp_path):
     """Give a model for one modality, and two studies of the same name at two sites."""
     network = build_network(tiny.model, in_channels=1, num_outputs=1)
-    said = describe(tiny, channels=("image",), network_channels=("image",))
-    bundle.save(tmp_path / "flair", said, network.state_dict())
+    description = describe(tiny, channels=("image",), network_channels=("image",))
+    bundle.save(tmp_path / "flair", description, network.state_dict())
     studies = [tmp_path / site / "scan" for site in ("siteA", "siteB")]
     for number, study in enumerate(studies):
         study.mkdir(parents=True)
@@ -149,11 +149,11 @@ def test_no_answer_is_written_where_studies_lie(volumes, lgg, tmp_path, overwrit
     assert {path: path.stat().st_mtime_ns for path in cohort.rglob("*")} == before
 
 
-@pytest.mark.parametrize("place", [".", "answers"])
-def test_no_answer_is_written_among_the_files_of_what_is_read(lgg, tmp_path, place):
+@pytest.mark.parametrize("below", [".", "answers"])
+def test_no_answer_is_written_among_the_files_of_what_is_read(lgg, tmp_path, below):
     case = shutil.copytree(next(path for path in sorted(lgg.iterdir()) if path.is_dir()), tmp_path / "case")
     with pytest.raises(UserError, match="--out must not be in the study's folder"):
-        predict_studies("nowhere", [case], case / place, say=quiet)
+        predict_studies("nowhere", [case], case / below, say=quiet)
     assert all(path.is_file() for path in case.iterdir())
 
 
@@ -224,14 +224,16 @@ def test_a_zip_of_a_study_that_has_an_answer_is_refused_before_any_work(volumes,
 
 def test_a_zip_of_dicom_takes_the_choice_of_a_channel_and_gets_a_segmentation(tiny, tmp_path):
     network = build_network(tiny.model, in_channels=1, num_outputs=1)
-    said = describe(tiny, channels=("flair",), network_channels=("flair",))
-    bundle.save(tmp_path / "model", said, network.state_dict())
+    description = describe(tiny, channels=("flair",), network_channels=("flair",))
+    bundle.save(tmp_path / "model", description, network.state_dict())
     for number, text in enumerate(("AX FLAIR", "COR FLAIR"), start=1):
         volume = np.full((4, 16, 16), number, np.uint16)
         write_series(tmp_path / "study" / str(number), volume, description=text, number=number)
     archive = Path(shutil.make_archive(str(tmp_path / "study"), "zip", tmp_path / "study"))
     with pytest.raises(UserError, match="2 series of the study are flair"):
         predict_studies(str(tmp_path / "model"), [archive], tmp_path / "out", say=quiet)
-    told = ["flair=COR FLAIR"]
-    (done,) = predict_studies(str(tmp_path / "model"), [archive], tmp_path / "out", channels=told, say=quiet).studies
+    reported = ["flair=COR FLAIR"]
+    (done,) = predict_studies(
+        str(tmp_path / "model"), [archive], tmp_path / "out", channels=reported, say=quiet
+    ).studies
     assert done["mask"].endswith("_mask.dcm")

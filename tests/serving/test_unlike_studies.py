@@ -35,11 +35,11 @@ def experiment(tiny):
 
 def endpoint(experiment, cases):
     images = [preprocess(case, experiment.preprocess).image for case in cases]
-    said = {
+    settings = {
         "input_statistics": fit_input_statistics(images, CHANNELS),
         "channel_looks": fit_channel_looks(images, CHANNELS),
     }
-    return client(Here(served(experiment, network=Bright(), **said)))
+    return client(Here(served(experiment, network=Bright(), **settings)))
 
 
 def volumes(image):
@@ -58,7 +58,9 @@ def ask(api, image):
 
 def unlike(response):
     assert response.status_code == 200, response.text
-    return [said for said in response.json()["study"]["warnings"] if "unlike those of the training cohort" in said]
+    return [
+        warning for warning in response.json()["study"]["warnings"] if "unlike those of the training cohort" in warning
+    ]
 
 
 def test_a_study_like_those_of_the_training_has_no_warning_of_its_intensities(cohort, experiment):
@@ -143,7 +145,7 @@ def test_the_golden_study_is_no_patient(experiment, cohort):
 
 def swapped(response):
     assert response.status_code == 200, response.text
-    return [said for said in response.json()["study"]["warnings"] if "under each other's names" in said]
+    return [warning for warning in response.json()["study"]["warnings"] if "under each other's names" in warning]
 
 
 def test_sequences_under_each_others_names_are_warned_about_though_each_looks_usual(cohort, experiment):

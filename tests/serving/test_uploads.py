@@ -45,8 +45,8 @@ def slices(lgg):
 
 def test_slices_and_a_zip_of_them_are_the_same_study(slices, tmp_path):
     folder, files = slices
-    for place in ("one", "two"):
-        (tmp_path / place).mkdir()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
     loose = read_uploads([(path.name, path.open("rb")) for path in files], tmp_path / "one", Limits())
     packed = zipped([(f"{folder.name}/{path.name}", path.read_bytes()) for path in files])
     unpacked = read_uploads([("study.ZIP", packed)], tmp_path / "two", Limits())
@@ -120,7 +120,7 @@ def test_a_directory_of_a_hundred_thousand_files_is_refused_unread(tmp_path, mon
 
 
 def test_uploads_beyond_the_limits_are_too_large(tmp_path):
-    for number, (uploads, said) in enumerate(
+    for number, (uploads, expected) in enumerate(
         [
             ([("a.tif", b"\0" * (2 << 20))], "limit of bytes"),
             ([(f"{k}.tif", b"\0" * (600 << 10)) for k in range(2)], "limit of bytes"),
@@ -129,10 +129,10 @@ def test_uploads_beyond_the_limits_are_too_large(tmp_path):
             ([("x.zip", zipped([("a.tif", bytes(range(256)) * (5 << 10))], zipfile.ZIP_STORED))], "bytes together"),
         ]
     ):
-        place = tmp_path / str(number)
-        place.mkdir()
-        with pytest.raises(TooLarge, match=said):
-            save(place, *uploads)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with pytest.raises(TooLarge, match=expected):
+            save(folder, *uploads)
 
 
 def test_two_files_of_one_name_are_refused(tmp_path):
@@ -269,8 +269,8 @@ def test_a_full_disk_is_no_mistake_of_the_caller(disk, slices, monkeypatch, tiny
 
     from in_process import Here, client, served
 
-    place = disk(1)
-    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    folder = disk(1)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
     api = client(Here(served(tiny)))
     large = [("files", (f"a_{number}.tif", bytes(600_000))) for number in range(4)]
     for files in (large, [("files", ("a.zip", zipped([("a.tif", bytes(3_000_000))]).getvalue()))]):

@@ -33,7 +33,7 @@ class Shelf:
     """Versions to load by number; those whose number is not there fail to load."""
 
     def __init__(self, tiny, *numbers, **networks):
-        self.said, self.loads = [], []
+        self.events, self.loads = [], []
         self.kept = {number: served(tiny, number, networks.get(f"v{number}")) for number in numbers}
         for each in self.kept.values():
             each.predictor.batcher = Batcher(2**18)
@@ -46,7 +46,7 @@ class Shelf:
         return self.kept[wanted.version]
 
     def say(self, event, **facts):
-        self.said.append((event, facts.get("version")))
+        self.events.append((event, facts.get("version")))
 
     def adopt(self, number, before=None, **more):
         self.versions.adopt(Wanted(champion=version(number), before=before and version(before), **more))
@@ -56,14 +56,14 @@ class Shelf:
 def test_a_new_champion_takes_over_and_is_announced(tiny):
     shelf = Shelf(tiny, 1, 2)
     assert [shelf.adopt(1), shelf.adopt(2, before=1)] == [1, 2]
-    assert shelf.said == [("switched", 1), ("switched", 2)]
+    assert shelf.events == [("switched", 1), ("switched", 2)]
 
 
 def test_a_version_that_does_not_load_is_refused_aloud_and_the_old_one_stays(tiny):
     shelf = Shelf(tiny, 1)
     shelf.adopt(1)
     assert shelf.adopt(5, before=1) == 1
-    assert ("refused", 5) in shelf.said
+    assert ("refused", 5) in shelf.events
     refused = shelf.versions.state()["refused"]
     assert refused == {"glioma/5": "a version must load"}
     assert "secret" not in json.dumps(refused)
@@ -72,7 +72,7 @@ def test_a_version_that_does_not_load_is_refused_aloud_and_the_old_one_stays(tin
 def test_a_fresh_replica_told_of_a_bad_champion_answers_with_the_one_before(tiny):
     shelf = Shelf(tiny, 1)
     assert shelf.adopt(5, before=1) == 1
-    assert shelf.said == [("refused", 5), ("switched", 1)]
+    assert shelf.events == [("refused", 5), ("switched", 1)]
 
 
 def test_without_any_version_that_loads_a_replica_does_not_start(tiny):
@@ -141,7 +141,7 @@ def test_a_challenger_that_breaks_is_replaced_by_the_champion_and_steps_back(tin
     replies = [answering.answer(case, {}) for _ in range(6)]
     assert all(isinstance(reply, Reply) and reply.answer["model"]["version"] == 1 for reply in replies)
     assert "3 failures" in answering.card()["serving"]["stepped_back"]
-    assert ("stepped_back", None) in shelf.said
+    assert ("stepped_back", None) in shelf.events
 
 
 def test_a_study_that_a_challenger_refuses_is_the_champions(tiny, case):
@@ -163,7 +163,7 @@ def test_a_challenger_that_disagrees_steps_back_and_the_shadow_is_logged(tiny, c
     shelf.adopt(1, challenger=version(2), trial=Trial(shadow=1.0, window=3))
     answering = Answering(shelf.versions, Batcher(2**18), shelf.say)
     written = []
-    answering.diary.write = lambda *said: written.append(said)
+    answering.diary.write = lambda *args: written.append(args)
     for count in range(1, 4):
         assert answering.answer(case, {}).answer["model"]["version"] == 1
         wait_for(lambda count=count: len(written) == count)
@@ -176,14 +176,14 @@ def test_a_challenger_that_disagrees_steps_back_and_the_shadow_is_logged(tiny, c
 
 
 def test_a_watch_waits_for_a_whole_window_before_it_judges():
-    said = []
-    watch = Watch("a/1", "a/2", Trial(canary=0.5, window=3, min_dice=0.8), lambda *a, **k: said.append(k))
+    lines = []
+    watch = Watch("a/1", "a/2", Trial(canary=0.5, window=3, min_dice=0.8), lambda *a, **k: lines.append(k))
     for dice in (0.1, 0.1):
         watch.compared(Comparison(dice, 1, 1))
         assert watch.goes_to(0.2, 0.5)
     watch.compared(Comparison(0.1, 1, 1))
     assert not watch.goes_to(0.2, 0.5)
-    assert said[0]["challenger"] == "a/2"
+    assert lines[0]["challenger"] == "a/2"
 
 
 def test_agreement_is_dice_and_one_for_two_empty_masks():
@@ -255,14 +255,14 @@ def test_champion_challenger_and_shadow_run_their_networks_in_one_thread(tiny, n
     tracking.set_alias("glioma", "champion", 1)
     tracking.set_alias("glioma", "challenger", 2)
     batcher = Batcher(2**18)
-    versions = Versions(batcher, lambda *said, **facts: None)
+    versions = Versions(batcher, lambda *args, **facts: None)
     versions.adopt(find_wanted(None, Trial(canary=0.5, shadow=1.0, max_errors=99, min_dice=0.0)))
     threads = {1: set(), 2: set()}
     for number, loaded in ((1, versions.champion), (2, versions.challenger)):
         loaded.predictor.network.register_forward_hook(
             lambda *_, number=number: threads[number].add(threading.current_thread())
         )
-    answering = Answering(versions, batcher, lambda *said, **facts: None)
+    answering = Answering(versions, batcher, lambda *args, **facts: None)
     wait_for(lambda: answering.answer(case, {}) and threads[1] and threads[2])
     assert threads[1] == threads[2] == {batcher._thread}, "a second team of OpenMP threads halves the speed of both"
 

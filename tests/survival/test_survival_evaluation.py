@@ -166,8 +166,8 @@ def test_the_published_hundred_percent_is_the_leak(make_table):
     rng = np.random.default_rng(0)
     clinical = make_table(40)[["age_years", "gender", "institution", "death01"]]
     patients = np.repeat(np.arange(40), 20)
-    place = rng.normal(size=(40, 2))[patients] + 0.1 * rng.normal(size=(800, 2))  # slices of one tumor are alike
-    slices = pd.DataFrame(place, columns=["row_px", "column_px"], index=clinical.index[patients])
+    position = rng.normal(size=(40, 2))[patients] + 0.1 * rng.normal(size=(800, 2))  # slices of one tumor are alike
+    slices = pd.DataFrame(position, columns=["row_px", "column_px"], index=clinical.index[patients])
     found = rebuild_leakage(clinical, slices)
     assert found.leaking_accuracy > 0.97
     assert found.patient_accuracy < 0.8

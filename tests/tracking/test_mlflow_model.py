@@ -94,7 +94,7 @@ def test_a_study_goes_through_mlflows_scoring_server_as_json(loaded):
     from mlflow.pyfunc.scoring_server import invocations
 
     body = json.dumps({"inputs": STUDY.tolist(), "params": {"clinical": '{"age_years": 40}'}})
-    said = invocations(body, "application/json", loaded, loaded.metadata.get_input_schema())
-    assert said.status == 200
-    answer = json.loads(said.response)["predictions"]
+    response = invocations(body, "application/json", loaded, loaded.metadata.get_input_schema())
+    assert response.status == 200
+    answer = json.loads(response.response)["predictions"]
     np.testing.assert_array_equal(answer["mask"], loaded.predict(STUDY)["mask"])

@@ -32,10 +32,10 @@ class Shown:
     url: str
     runs: dict[str, Any]
 
-    def open(self, place: str, *, until: str) -> None:
-        """Open a place of the page and wait until an expression is true there."""
+    def open(self, address: str, *, until: str) -> None:
+        """Open an address of the page and wait until an expression is true there."""
         self.page.open("about:blank")
-        self.page.open(f"{self.url}/#/experiments/{self.runs['demo'].info.experiment_id}/{place}")
+        self.page.open(f"{self.url}/#/experiments/{self.runs['demo'].info.experiment_id}/{address}")
         self.page.until(until, seconds=PATIENCE_S)
 
     def id(self, name: str) -> str:
@@ -47,30 +47,30 @@ def shown(lgg: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown
     from glioflow.runs.search.run import search
     from glioflow.runs.train.run import train
 
-    place = tmp_path_factory.mktemp("page")
-    said = ["search.name=demo-search", "training.epochs=3", "training.steps_per_epoch=4", "search.scheduler=none"]
+    folder = tmp_path_factory.mktemp("page")
+    overrides = ["search.name=demo-search", "training.epochs=3", "training.steps_per_epoch=4", "search.scheduler=none"]
     with pytest.MonkeyPatch.context() as patch:
         for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
             patch.delenv(name, raising=False)
-        patch.setenv("GLIOFLOW_HOME", str(place / "home"))
+        patch.setenv("GLIOFLOW_HOME", str(folder / "home"))
         cluster.connect(num_cpus=2)
         try:
-            searched = search(load_experiment(ROOT / "experiments" / "demo.yaml", said), lgg, trials=2)
+            searched = search(load_experiment(ROOT / "experiments" / "demo.yaml", overrides), lgg, trials=2)
             train(searched.experiment, lgg)
         finally:
             cluster.disconnect()
-    with looking_at(place / "home" / "mlflow.db", place) as found:
+    with looking_at(folder / "home" / "mlflow.db", folder) as found:
         yield found
 
 
 @contextmanager
-def looking_at(database: Path, place: Path) -> Iterator[Shown]:
+def looking_at(database: Path, folder: Path) -> Iterator[Shown]:
     """Start the tracking server on a database, and a browser."""
     from glioflow.tracking import Tracking
 
     uri = f"sqlite:///{database}"
     runs = {run.info.run_name: run for run in Tracking(uri).every_run()}
-    with mlflow_server(place / "server", {"MLFLOW_BACKEND_STORE_URI": uri}) as url, browser(place) as page:
+    with mlflow_server(folder / "server", {"MLFLOW_BACKEND_STORE_URI": uri}) as url, browser(folder) as page:
         page.size(1400, 800)
         page.open(url)
         page.run("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")

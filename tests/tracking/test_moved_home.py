@@ -64,8 +64,8 @@ def test_a_moved_home_has_all_it_had(run_id, home, monkeypatch, capsys, name):
 def test_a_copy_of_a_home_keeps_its_files_to_itself(run_id, home, monkeypatch):
     copy = Path(shutil.copytree(home, home.parent / "copy"))
     monkeypatch.setenv("GLIOFLOW_HOME", str(copy))
-    place = has_everything(run_id)
-    assert place.is_relative_to(copy)
+    folder = has_everything(run_id)
+    assert folder.is_relative_to(copy)
     assert not list(home.rglob("more.json"))
 
 

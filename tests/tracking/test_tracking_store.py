@@ -130,7 +130,7 @@ def closed_port():
 
 
 @pytest.mark.parametrize(
-    ("uri", "said"),
+    ("uri", "expected"),
     [
         ("file:///somewhere/mlruns", "folders of files and Databricks are not supported"),
         ("mlruns", "folders of files and Databricks are not supported"),
@@ -145,12 +145,12 @@ def closed_port():
         ("http://me:secret@127.0.0.1:PORT", "nobody answers there"),
     ],
 )
-def test_an_address_that_is_no_store_is_one_line_with_what_to_do_and_no_password(uri, said, caplog, capfd):
+def test_an_address_that_is_no_store_is_one_line_with_what_to_do_and_no_password(uri, expected, caplog, capfd):
     uri = uri.replace("PORT", str(closed_port()))
     began = time.monotonic()
     with pytest.raises(UserError, match="MLFLOW_TRACKING_URI must name a reachable store") as error:
         Tracking(uri)
-    assert said in str(error.value)
+    assert expected in str(error.value)
     assert "or unset it to use the home's own store" in str(error.value)
     assert "secret" not in str(error.value)
     assert time.monotonic() - began < 10
@@ -226,10 +226,10 @@ def test_what_a_store_missed_is_kept_on_disk_and_delivered_in_order_by_the_next_
         writer.write({"val/dice": 0.3}, step=3)
         writer.close()
         assert list(spool.parent.iterdir()) == []
-    told = {m.step: m for m in tracking.client.get_metric_history(run_id, "val/dice")}
-    assert [(step, told[step].value) for step in sorted(told)] == [(0, 0.0), (1, 0.1), (2, 0.2), (3, 0.3)]
+    reported = {m.step: m for m in tracking.client.get_metric_history(run_id, "val/dice")}
+    assert [(step, reported[step].value) for step in sorted(reported)] == [(0, 0.0), (1, 0.1), (2, 0.2), (3, 0.3)]
     when = [line["when_ms"] for line in lines if line["record"] == "metrics"]
-    assert [told[1].timestamp, told[2].timestamp] == when  # when it happened, not when it was delivered
+    assert [reported[1].timestamp, reported[2].timestamp] == when  # when it happened, not when it was delivered
     assert [entry.step for entry in tracking.client.get_metric_history(run_id, "val/dice")].count(1) == 1
     pictures = [Path(entry.path).name for entry in tracking.client.list_artifacts(run_id, "images")]
     assert len(pictures) == 2, "the picture and a small one"
@@ -349,7 +349,7 @@ def test_a_model_is_found_however_it_is_named(tracking, made):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "expected"),
     [
         ("gliom", "no model 'gliom' is registered; did you mean glioma?"),
         ("glioma", "model 'glioma' has no champion; `glioflow promote glioma` makes one the champion; choose glioma/1"),
@@ -359,11 +359,11 @@ def test_a_model_is_found_however_it_is_named(tracking, made):
         ("0" * 32, "no run has the id 0000"),
     ],
 )
-def test_a_model_that_is_nowhere_says_how_it_was_understood(tracking, made, name, said):
+def test_a_model_that_is_nowhere_says_how_it_was_understood(tracking, made, name, expected):
     tracking.register("glioma", run(tracking), made, tags={})
     with pytest.raises(UserError) as error:
         tracking.find_bundle(name)
-    assert said in str(error.value)
+    assert expected in str(error.value)
 
 
 def test_where_no_model_is_registered_the_error_says_how_to_register_one(tracking):
@@ -487,6 +487,6 @@ def test_all_models_are_listed_however_many_there_are(tracking, made, monkeypatc
     monkeypatch.setattr(
         tracking.client,
         "search_model_versions",
-        lambda *said, max_results, **more: search(*said, max_results=1, **more),
+        lambda *args, max_results, **more: search(*args, max_results=1, **more),
     )
     assert tracking.names() == ["a", "b", "c"]

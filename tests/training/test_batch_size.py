@@ -81,10 +81,10 @@ def test_a_batch_holds_at_most_a_twentieth_of_the_cohort(cases, tiny, caplog):
 
 
 def train(cases, tiny, folder, chosen, *, resume=None):
-    told = []
+    reports = []
 
     def report(epoch, metrics, write_checkpoint):
-        told.append(metrics)
+        reports.append(metrics)
         folder.mkdir(exist_ok=True)
         write_checkpoint(folder)
 
@@ -98,14 +98,14 @@ def train(cases, tiny, folder, chosen, *, resume=None):
         report,
         resume=resume,
     )
-    return told, fitted
+    return reports, fitted
 
 
 def test_a_training_ends_as_one_with_the_number_that_was_found_and_is_resumed_with_it(
     cases, tiny, tmp_path, monkeypatch
 ):
-    told, fitted = train(cases, tiny, tmp_path / "auto", settings())
-    size = told[0]["train/batch_size"]
+    reported, fitted = train(cases, tiny, tmp_path / "auto", settings())
+    size = reported[0]["train/batch_size"]
     _, given = train(cases, tiny, tmp_path / "given", settings(batch_size=int(size)))
     assert all(torch.equal(fitted.weights[name], value) for name, value in given.weights.items())
 

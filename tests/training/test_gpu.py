@@ -313,7 +313,7 @@ def test_an_automatic_batch_fits_into_its_memory_and_fills_it(cases, room):
 
 
 def test_an_automatic_batch_trains(cases):
-    told = []
+    reports = []
     build_and_fit(
         ModelSettings(architecture="unet", encoder="resnet18"),
         LossSettings(name="dice_bce"),
@@ -321,6 +321,6 @@ def test_an_automatic_batch_trains(cases):
         settings(batch_size="auto", epochs=1, steps_per_epoch=5),
         cases,
         lambda _: {"val/dice": 0.5},
-        lambda _, metrics, __: told.append(metrics),
+        lambda _, metrics, __: reports.append(metrics),
     )
-    assert told[0]["train/batch_size"] >= 2
+    assert reports[0]["train/batch_size"] >= 2

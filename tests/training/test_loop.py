@@ -46,12 +46,12 @@ def settings(**changes):
 
 
 def run(net, chosen, *, dices=None, batches=None, resume=None, report=None, loss=None, keep=None, announced=None):
-    told = iter(dices if dices is not None else [k / 100 for k in range(100)])
+    reported = iter(dices if dices is not None else [k / 100 for k in range(100)])
     return fit(
         net,
         loss or nn.BCEWithLogitsLoss(),
         batches or Batches(),
-        lambda _: {"val/dice": next(told)},
+        lambda _: {"val/dice": next(reported)},
         chosen,
         report or (lambda *_: None),
         resume=resume,
@@ -239,10 +239,10 @@ def test_an_encoder_learns_from_the_epoch_of_its_unfreezing():
 
 
 def test_an_epoch_of_unfreezing_means_nothing_where_nothing_is_frozen():
-    plain, told = network(), network()
+    plain, reported = network(), network()
     run(plain, settings())
-    run(told, settings(unfreeze_epoch=1))
-    assert equal(plain.state_dict(), told.state_dict())
+    run(reported, settings(unfreeze_epoch=1))
+    assert equal(plain.state_dict(), reported.state_dict())
 
 
 def test_compiling_without_a_compiler_says_what_is_missing(monkeypatch):
@@ -267,10 +267,10 @@ def test_speed_is_told_in_what_a_batch_is_made_of(dims, name):
                 images = torch.rand(4, 2, *(4,) * dims)
                 yield images, images[:, :1].round()
 
-    told = []
+    reports = []
     net = (nn.Conv2d if dims == 2 else nn.Conv3d)(2, 1, 1)
-    run(net, settings(epochs=1), batches=Blocks(), report=lambda _, metrics, __: told.append(metrics))
-    assert told[0][name] > 0
+    run(net, settings(epochs=1), batches=Blocks(), report=lambda _, metrics, __: reports.append(metrics))
+    assert reports[0][name] > 0
 
 
 def test_a_checkpoint_holds_nothing_but_tensors_and_plain_values(tmp_path):
@@ -316,16 +316,16 @@ def test_a_training_killed_when_its_patience_ended_does_not_go_on(tmp_path):
 
 
 def test_weights_are_chosen_among_full_validations_alone_and_the_last_epoch_has_one():
-    chosen, full, glanced, told = settings(epochs=7, full_validation_every=3, patience=2), [], [], []
+    chosen, full, glanced, reports = settings(epochs=7, full_validation_every=3, patience=2), [], [], []
     dices = iter([0.6, 0.5, 0.4])
 
     def validate(_):
-        full.append(len(told))
+        full.append(len(reports))
         return {"val/dice": next(dices)}
 
     def glance(_):
-        glanced.append(len(told))
-        return {"val/dice_at_network_size": 0.9 - len(told) / 10}
+        glanced.append(len(reports))
+        return {"val/dice_at_network_size": 0.9 - len(reports) / 10}
 
     fitted = fit(
         network(),
@@ -333,28 +333,28 @@ def test_weights_are_chosen_among_full_validations_alone_and_the_last_epoch_has_
         Batches(),
         validate,
         chosen,
-        lambda _, metrics, __: told.append(metrics),
+        lambda _, metrics, __: reports.append(metrics),
         glance=glance,
     )
     assert full == [2, 5]  # nothing better in three epochs, which is asked after full validations
     assert glanced == [0, 1, 2, 3, 4, 5]
-    assert ["val/dice" in metrics for metrics in told] == [False, False, True, False, False, True]
+    assert ["val/dice" in metrics for metrics in reports] == [False, False, True, False, False, True]
     assert (fitted.epoch, fitted.dice) == (2, 0.6)
     run(network(), settings(epochs=4, full_validation_every=3), dices=[0.1, 0.2])  # after epochs 2 and 3
 
 
 def test_every_epoch_is_validated_in_full_unless_asked_otherwise():
-    told = []
+    reports = []
     fit(
         network(),
         nn.BCEWithLogitsLoss(),
         Batches(),
         lambda _: {"val/dice": 0.5},
         settings(epochs=2),
-        lambda _, metrics, __: told.append(metrics),
+        lambda _, metrics, __: reports.append(metrics),
         glance=lambda _: pytest.fail("glanced at"),
     )
-    assert all("val/dice" in metrics for metrics in told)
+    assert all("val/dice" in metrics for metrics in reports)
 
 
 def one_step_at_a_time(net, chosen, *, resume=None, folder=None):
@@ -403,7 +403,7 @@ def test_replayed_steps_are_refused_without_a_gpu():
 
 
 def test_the_wait_for_batches_is_told_in_percent():
-    told = []
+    reports = []
 
     class Slow(Batches):
         def steps(self, first, last):
@@ -413,8 +413,8 @@ def test_the_wait_for_batches_is_told_in_percent():
                     pass
                 yield batch
 
-    run(network(), settings(epochs=1), batches=Slow(), report=lambda _, metrics, __: told.append(metrics))
-    assert 0 < told[0]["train/waiting_for_data"] <= 100
+    run(network(), settings(epochs=1), batches=Slow(), report=lambda _, metrics, __: reports.append(metrics))
+    assert 0 < reports[0]["train/waiting_for_data"] <= 100
 
 
 def test_a_table_of_indices_is_not_averaged():

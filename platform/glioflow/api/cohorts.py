@@ -249,9 +249,9 @@ def _map_cases(say: Say) -> Callable[[Callable[[Any], Any], Iterable[Any]], Iter
 
     def run(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         waiting = list(items)
-        told = occasionally(say)
+        report = occasionally(say)
         for done, result in enumerate(cluster.map_cases(function, waiting), start=1):
-            told(f"case {done} of {len(waiting)}", done / len(waiting))
+            report(f"case {done} of {len(waiting)}", done / len(waiting))
             yield result
 
     return run

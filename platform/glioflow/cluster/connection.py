@@ -63,9 +63,9 @@ def _address() -> str | None:
     named = os.environ.get("RAY_ADDRESS", "").strip()
     if named != "auto":
         return named if joins() else None
-    if (found := find_cluster()) is None:
+    if (address := find_cluster()) is None:
         raise _no_cluster(named, "none runs on this machine")
-    return found
+    return address
 
 
 def _check_address(address: str) -> None:

@@ -59,10 +59,10 @@ def find_cluster() -> str | None:
     from ray._private.services import canonicalize_bootstrap_address
 
     try:
-        found: str | None = canonicalize_bootstrap_address("auto")
+        address: str | None = canonicalize_bootstrap_address("auto")
     except (ConnectionError, ValueError):
         return None
-    return found
+    return address
 
 
 def draining_nodes() -> set[str]:

@@ -149,8 +149,8 @@ def _apply_rules(
             )
         reasons.append(rules.unseen(rival.trained, [case.record for case in cases]))
         seen = rival.as_it_sees(cohort, data, home)
-        told = portion(say, f"champion, version {champion.version}", half, 1)
-        theirs_measured = measure_anew(rival.predictor, seen.cases(split.test), say=told)
+        report_part = portion(say, f"champion, version {champion.version}", half, 1)
+        theirs_measured = measure_anew(rival.predictor, seen.cases(split.test), say=report_part)
         reasons += rules.against(theirs_measured, measured, settings)
     return reasons
 

@@ -77,10 +77,10 @@ def corners(volume: Volume) -> NDArray[np.float64]:
     """
     assert volume.grid.affine is not None
     ends = np.zeros((8, 3))
-    for axis, flipped, side, place in zip(
+    for axis, flipped, side, at_far_end in zip(
         volume.grid.axes, volume.grid.flips, volume.data.shape, zip(*_CORNERS, strict=True), strict=True
     ):
-        ends[:, axis] = [(side - 1) * (last != flipped) for last in place]
+        ends[:, axis] = [(side - 1) * (last != flipped) for last in at_far_end]
     return np.asarray(ends @ volume.grid.affine[:3, :3].T + volume.grid.affine[:3, 3])
 
 

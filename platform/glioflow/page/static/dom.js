@@ -19,12 +19,12 @@ export const options = (entries) => entries.map(([value, text]) => h("option", {
 
 // A message for screen readers (politely), shown to everybody in the corner of the page.
 export function say(text, kind = "") {
-  const place = $("#said");
-  place.textContent = text;
-  place.className = kind;
-  place.hidden = !text;
+  const message = $("#message");
+  message.textContent = text;
+  message.className = kind;
+  message.hidden = !text;
   clearTimeout(say.timer);
-  if (text && kind !== "bad") say.timer = setTimeout(() => { place.hidden = true; }, 6000);
+  if (text && kind !== "bad") say.timer = setTimeout(() => { message.hidden = true; }, 6000);
 }
 
 export function save(blob, name) {

@@ -177,14 +177,14 @@ def _on_cohort(a: Subject, b: Subject, source: str | Path, *, unseen: bool, say:
             warnings += subject.renamed(cases)
             cases = unseen_by((a, b), cases)
         model = subject.predictor.description
-        told = portion(say, short_name(subject.name), number / 2, (number + 1) / 2)
+        report_part = portion(say, short_name(subject.name), number / 2, (number + 1) / 2)
         sides.append(
             _Side(
                 name=subject.name,
                 experiment=model.origin.experiment,
                 architecture=model.model.architecture,
                 num_parameters=model.num_parameters,
-                rows=measure(subject.predictor, counted(cases, "case", told)),
+                rows=measure(subject.predictor, counted(cases, "case", report_part)),
                 datasets=(prepared_dataset(cohort, "testing", cases=len(cases)),),
                 logged=bool(subject.run_ids),
             )
