@@ -40,6 +40,11 @@ def test_a_run_goes_on_where_there_are_other_gpus(tiny):
     assert _changed_keys(on_cpu, on_gpu, ()) == []
 
 
+def test_a_run_resumes_with_other_words_about_it(tiny):
+    assert _changed_keys(tiny, tiny.model_copy(update={"description": "Now in better English."}), ()) == []
+    assert _changed_keys(tiny, changed(tiny, training={"seed": 9}), ()) == ["training.seed is 9, was 0"]
+
+
 def test_nodes_that_an_autoscaler_may_add_count_until_they_are_there(monkeypatch):
     monkeypatch.setenv(AUTOSCALED_NODES, "2 of CPU 8 GPU 1, 1 of CPU 16")
     head, gpu, cpu = {"memory": 1e9}, {"CPU": 8.0, "GPU": 1.0}, {"CPU": 16.0, "GPU": 0.0}

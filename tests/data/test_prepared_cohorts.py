@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from glioflow.data.formats.detect import open_cohort
-from glioflow.data.prepared import preparation as prepared
+from glioflow.data.prepared import case_preparation
 from glioflow.data.prepared.cohort import PreparedCohort, is_prepared
 from glioflow.data.prepared.preparation import find_or_prepare, prepare
 from glioflow.data.preprocessing.geometry_steps import PadSquare, ResizePlane
@@ -48,7 +48,9 @@ def stop_after(number):
 def worked_on(monkeypatch):
     """Ids of the cases that are preprocessed."""
     ids = []
-    monkeypatch.setattr(prepared, "preprocess", lambda case, steps: ids.append(case.id) or preprocess(case, steps))
+    monkeypatch.setattr(
+        case_preparation, "preprocess", lambda case, steps: ids.append(case.id) or preprocess(case, steps)
+    )
     return ids
 
 

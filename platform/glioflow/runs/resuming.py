@@ -17,8 +17,8 @@ from glioflow.tracking.trained import SPLIT, known_cases
 _SOURCE, _PREPARED = "glioflow.cohort_source", "glioflow.cohort"
 _SHOWN = 4
 UNDO = "undo the changes, or begin a new run without --resume"
-# Experiment keys that say where it is computed; `auto` depends on the cluster.
-_ANYWHERE = ("training.gpus_per_worker",)
+# Keys that change no result: words for people, and where the run is computed (`auto` depends on the cluster).
+_FREE = ("description", "training.gpus_per_worker")
 
 
 def resumed_experiment(
@@ -92,7 +92,7 @@ def _refuse(changed: Sequence[str], run_id: str, hint: str) -> None:
 def _changed_keys(before: Experiment, now: Experiment, besides: Collection[str]) -> list[str]:
     was, is_ = (flatten(each.resolved.model_dump(mode="json")) for each in (before, now))
     keys = sorted(
-        key for key in was.keys() | is_.keys() if was.get(key) != is_.get(key) and key not in (*_ANYWHERE, *besides)
+        key for key in was.keys() | is_.keys() if was.get(key) != is_.get(key) and key not in (*_FREE, *besides)
     )
     return [f"{key} is {json.dumps(is_.get(key))}, was {json.dumps(was.get(key))}" for key in keys]
 

@@ -13,7 +13,7 @@ from glioflow.tracking import Tracking
 
 # Keys that may differ when a search continues: its extent, and what is read only at its beginning.
 _FREE = ("name", "trials", "budget_hours", "concurrent", "disk_gb", "first", "warm_start")
-FREE = ("description", *(f"search.{name}" for name in _FREE))
+FREE = tuple(f"search.{name}" for name in _FREE)
 # Samplers that can use points drawn from wider ranges.
 _TAKE_NARROWER = ("tpe", "random")
 _ANEW = (
