@@ -2,9 +2,9 @@
 
 Run: GLIOFLOW_DATA=FOLDER python experiments/make_starter.py [RUN_ID]
 
-FOLDER contains kaggle_3m, lgg_split_65.json and mobilenet_v2_imagenet.pth. Without the RUN_ID of a finished training, the
-script trains first. It writes the weights in half precision and measures these on the 13 test patients, so that the card
-has the scores of the shipped model.
+FOLDER contains kaggle_3m, lgg_split_65.json and mobilenet_v2_imagenet.pth. Without the RUN_ID of a finished training,
+the script trains first. It writes the weights in half precision and measures these on the 13 test patients, so that the
+card has the scores of the shipped model.
 """
 
 import shutil

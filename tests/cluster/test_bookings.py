@@ -42,7 +42,8 @@ def test_a_run_goes_on_where_there_are_other_gpus(tiny):
 
 def test_a_run_resumes_with_other_words_about_it(tiny):
     assert _changed_keys(tiny, tiny.model_copy(update={"description": "Now in better English."}), ()) == []
-    assert _changed_keys(tiny, changed(tiny, training={"seed": 9}), ()) == ["training.seed is 9, was 0"]
+    reseeded = tiny.model_copy(update={"training": tiny.training.model_copy(update={"seed": 9})})
+    assert _changed_keys(tiny, reseeded, ()) == ["training.seed is 9, was 0"]
 
 
 def test_nodes_that_an_autoscaler_may_add_count_until_they_are_there(monkeypatch):
