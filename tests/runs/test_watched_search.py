@@ -14,6 +14,7 @@ from glioflow.runs.launch import Setting, opening_of
 from glioflow.runs.search import parent_run as module
 from glioflow.runs.search.board import Board, Row
 from glioflow.runs.search.listing import list_searches
+from glioflow.runs.search.observer import chosen_in
 from glioflow.runs.search.parent_run import ParentRun, booking, line
 from glioflow.runs.search.searcher import Searcher, objective_value
 from glioflow.runs.search.tuner import SearchFolder
@@ -52,14 +53,24 @@ def parent(tiny, prepared, tracking, tmp_path):
 
 
 def test_a_line_says_how_far_a_search_is(parent):
-    assert parent.line().startswith("1 running; 4 of 5 ended, 1 failed; best val/dice_mean 0.700; ")
+    assert parent.line().startswith("1 running; 4 of 5 trials ended, 1 failed; best val/dice_mean 0.700; ")
     assert parent.line().endswith("left; http://mlflow/#/x")
 
 
 def test_a_search_whose_first_trial_waits_says_what_for(tiny):
     training = {"num_workers": 2, "gpus_per_worker": 1, "cpus_per_worker": 0.5}
     experiment = override(tiny, {f"training.{key}": value for key, value in training.items()})
-    assert line(Board(5, 2), booking(experiment)) == "waiting for 1 CPU and 2 GPUs; 0 of 5 ended; no best yet"
+    assert line(Board(5, 2), booking(experiment)) == "waiting for 1 CPU and 2 GPUs; 0 of 5 trials ended; no best yet"
+
+
+def test_a_search_that_ended_has_nothing_running_and_no_time_left():
+    rows = {str(k): Row(str(k), "", 2, state="finished") for k in range(2)}
+    assert line(Board(2, 2, best=0.7, rows=rows), "1 CPU") == "2 of 2 trials ended; best val/dice_mean 0.700"
+
+
+def test_a_trial_is_told_by_the_ends_of_its_keys_where_they_tell_enough():
+    config = {"loss.name": "dice", "training.learning_rate": 0.001, "training.seed": 1, "split.seed": 2}
+    assert chosen_in(config) == "loss.name dice, learning_rate 0.001, training.seed 1, split.seed 2"
 
 
 def test_lines_come_at_the_start_and_now_and_then_where_there_is_no_table(parent, monkeypatch):
@@ -75,7 +86,7 @@ def test_lines_come_at_the_start_and_now_and_then_where_there_is_no_table(parent
         assert enough.wait(60)
     with parent.followed(None):
         pass
-    assert all(text.startswith("1 running; 4 of 5 ended") for text in heard)
+    assert all(text.startswith("1 running; 4 of 5 trials ended") for text in heard)
 
 
 def test_the_run_of_a_search_shows_progress_the_best_the_front_the_failures_and_figures(parent, tracking):

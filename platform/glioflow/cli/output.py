@@ -172,14 +172,16 @@ def print_text(text: str) -> None:
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table for people."""
+    """Print a table for people, below its title."""
     from rich import box
     from rich.table import Column, Table
 
     columns = [Column(name, overflow="fold") for name in head]  # a long name is never cut
-    drawn = Table(*columns, title=title or None, box=box.SIMPLE, title_justify="left", show_header=any(head))
+    drawn = Table(*columns, box=box.SIMPLE, show_header=any(head))
     for row in rows:
         drawn.add_row(*(cell_text(value) for value in row))
+    if title:
+        print_line(title)  # a title of the table itself would be wrapped to the width of the table
     console().print(drawn)
 
 

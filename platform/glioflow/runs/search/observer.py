@@ -3,6 +3,7 @@
 import contextlib
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,8 +236,13 @@ def _close(closing: _Closing, listener: Listener, tracking: Tracking) -> None:
 
 
 def chosen_in(config: Mapping[str, Any]) -> str:
-    """Return a configuration in a few words."""
-    return ", ".join(f"{key.split('.')[-1]} {short(value, 3)}" for key, value in config.items() if key != NUMBER)
+    """Return a configuration in a few words: the end of each key, or all of it where the end does not tell enough."""
+    ends = Counter(key.split(".")[-1] for key in config)
+    labels = {key: key.split(".")[-1] for key in config}
+    whole = {key for key, end in labels.items() if end == "name" or ends[end] > 1}
+    return ", ".join(
+        f"{key if key in whole else labels[key]} {short(value, 3)}" for key, value in config.items() if key != NUMBER
+    )
 
 
 def reason_of(trial: Any) -> str:

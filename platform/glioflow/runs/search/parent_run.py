@@ -132,14 +132,19 @@ class ParentRun:
         return "Pareto front:\n\n" + _markdown(head, rows) if rows else ""
 
     def _run_link(self, run: Any) -> str:
-        return f"[{_number(run)}](#/experiments/{run.info.experiment_id}/runs/{run.info.run_id})"
+        return f"[{_number(run)}]({_page(run.info.experiment_id, run.info.run_id)})"
 
 
 def link_to(tracking: Tracking, experiment: str, run_id: str) -> str:
     """Return where people see a run."""
     if tracking.uri.startswith("http"):
-        return f"{tracking.shown.rstrip('/')}/#/experiments/{tracking.experiment(experiment)}/runs/{run_id}"
+        return f"{tracking.shown.rstrip('/')}/{_page(tracking.experiment(experiment), run_id)}"
     return f"mlflow ui --backend-store-uri {tracking.shown}, experiment {experiment}"
+
+
+def _page(experiment_id: str, run_id: str) -> str:
+    """Return a run's address within MLflow's page, which would else show it among evaluations of language models."""
+    return f"#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
 
 
 def booking(experiment: Experiment) -> str:
@@ -152,14 +157,15 @@ def booking(experiment: Experiment) -> str:
 def line(board: Board, booked: str, link: str = "") -> str:
     """Return in one line how far a search is; where no trial runs yet, what the first one waits for."""
     failed, running = sum(row.state == "failed" for row in board.rows.values()), _running(board)
+    goes_on = running > 0 or board.ended < board.num_trials
     parts = [
-        f"{running} running" if running or board.ended == board.num_trials else f"waiting for {booked}",
-        f"{board.ended} of {board.num_trials} ended" + (f", {failed} failed" if failed else ""),
+        "" if not goes_on else f"{running} running" if running else f"waiting for {booked}",
+        f"{board.ended} of {board.num_trials} trials ended" + (f", {failed} failed" if failed else ""),
         "no best yet" if board.best is None else f"best val/dice_mean {board.best:.3f}",
-        *([] if board.seconds_left is None else [f"about {duration(board.seconds_left)} left"]),
-        *([link] if link else []),
+        f"about {duration(board.seconds_left)} left" if goes_on and board.seconds_left is not None else "",
+        link,
     ]
-    return "; ".join(parts)
+    return "; ".join(part for part in parts if part)
 
 
 def progress_metrics(board: Board) -> dict[str, float | None]:
