@@ -327,6 +327,48 @@ predict glioma four.nii.gz --out out -> three dimensions
 data prepare COHORT cohort -> must be new or hold prepared cases
 data synthesize lgg loop -> a broken link
 data synthesize upenn-gbm loop -> a broken link
+search space.yaml --data COHORT --budget inf -> budget_hours must be a finite number
+search space.yaml --data COHORT --budget 1e300 -> budget_hours
+search space.yaml --data COHORT --trials 99999999999999 -> trials
+search space.yaml --data COHORT --trials -1 -> --trials
+search space.yaml --data COHORT --trials nan -> --trials
+search space.yaml --data COHORT -o search.trials=99999999999999 -> search.trials
+search space.yaml --data COHORT -o search.concurrent=99999999999999 -> search.concurrent
+crossval some.yaml --data COHORT --folds 99999999999999999999 -> folds
+crossval some.yaml --data COHORT --folds -3 -> --folds
+crossval some.yaml --data COHORT --folds 4.5 -> --folds
+auto COHORT --hours nan -> a finite number above 0
+auto COHORT --hours -1 -> a finite number above 0
+auto COHORT --hours 1e300 -> --hours
+plan COHORT --minutes nan -> --minutes
+plan COHORT --minutes -1 -> --minutes
+plan COHORT --minutes 1e300 -> --minutes
+promote glioma --version 99999999999999999999 -> no model 'glioma' is registered
+promote glioma --version nan -> --version
+gc --keep -1 -> --keep
+gc --keep nan -> --keep
+serve --name starter --replicas 99999999999999999999 -> --replicas
+serve --name starter --replicas -1 -> --replicas
+serve --name starter --gpus nan -> --gpus
+serve --name starter --gpus inf -> --gpus
+serve --name starter --gpus -1 -> --gpus
+serve --name starter --shadow nan -> --shadow
+serve --name starter --canary nan -> --canary
+serve --name starter --canary -0.1 -> --canary
+serve --name starter --port 65536 -> --port
+page --port -1 -> --port
+data synthesize lgg out --patients 99999999999 -> patients must be from 1 to 9000
+data synthesize lgg out --size 99999999 -> size must be from 32 to 1024
+data synthesize upenn-gbm out --size 99999999 -> size must be from 32 to 1024
+data synthesize lgg out --patients nan -> --patients
+features CASE --spacing 1e300,1,1 -> z,y,x
+features CASE --spacing -1,1,1 -> z,y,x
+features CASE --spacing 1e-300,1,1 -> z,y,x
+features CASE --spacing 1,2,3,4 -> z,y,x
+evaluate starter,starter COHORT -> must be different models
+evaluate starter, COHORT -> must be different models
+predict starter,starter CASE --out out -> must be different models
+compare starter,starter starter COHORT -> must be different models
 tarin -> Did you mean 'train'
 data chekc -> check
 train some.yaml --jason -> --json

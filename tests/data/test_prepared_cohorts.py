@@ -1,14 +1,16 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
 from glioflow.data.formats.detect import open_cohort
-from glioflow.data.prepared import case_preparation
+from glioflow.data.prepared import case_preparation, digests
 from glioflow.data.prepared.cohort import PreparedCohort, is_prepared
+from glioflow.data.prepared.manifest import digest_file
 from glioflow.data.prepared.preparation import find_or_prepare, prepare
 from glioflow.data.preprocessing.geometry_steps import PadSquare, ResizePlane
 from glioflow.data.preprocessing.intensity_steps import UnitScale, ZScore
@@ -218,13 +220,31 @@ def test_a_file_that_was_changed_is_refused_and_one_that_was_copied_is_not(sourc
     later = manifest.stat().st_mtime_ns + 10**9
     os.utime(file, ns=(later, later))
     assert PreparedCohort(made.path).records == made.records
-    assert file.stat().st_mtime_ns == manifest.stat().st_mtime_ns, "read once, not at every opening"
+    assert file.stat().st_mtime_ns == later, "opening writes nothing into a cohort"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
     os.utime(file, ns=(later, later))
     with pytest.raises(UserError, match=f"{name}: .*was changed since it was made"):
         PreparedCohort(made.path)
+
+
+def test_a_copied_cohort_is_read_once_and_not_at_every_opening(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(digests, "_SETTLED_NS", -(10**12))  # as if copied long ago
+    copy = Path(shutil.copytree(prepare(open_cohort(source), tmp_path / "out", STEPS).path, tmp_path / "copy"))
+    for file in (each for each in copy.rglob("*.np*") if each.is_file()):
+        later = (copy / "manifest.json").stat().st_mtime_ns + 10**9
+        os.utime(file, ns=(later, later))
+    read = []
+    monkeypatch.setattr(digests, "digest_file", lambda path: read.append(path) or digest_file(path))
+    PreparedCohort(copy)
+    assert {path.name for path in read} >= {"image.npy", "mask.npy", "reference.npz"}
+    read.clear()
+    PreparedCohort(copy)
+    assert not read
+    os.utime(file, ns=(later + 1, later + 1))
+    PreparedCohort(copy)
+    assert read == [file]
 
 
 def test_unknown_case_is_named_among_those_there_are(source, tmp_path):

@@ -1,6 +1,5 @@
 """What comes after the mask: shape features, their association with genomic clusters, survival."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,9 @@ from glioflow.survival.evaluated import Interval
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+# What a spacing may be; other numbers overflow, or are of another unit.
+_FINEST_MM, _COARSEST_MM = 1e-3, 1e3
 
 
 @dataclass(frozen=True)
@@ -197,8 +199,9 @@ def measure_features(
 
 
 def _check_spacing(spacing: Sequence[float]) -> tuple[float, float, float]:
-    if len(spacing) != 3 or not all(0 < step < math.inf for step in spacing):
-        raise UserError("--spacing must be three positive numbers z,y,x in millimeters", tuple(spacing))
+    if len(spacing) != 3 or not all(_FINEST_MM <= step <= _COARSEST_MM for step in spacing):
+        rule = f"--spacing must be three numbers z,y,x from {_FINEST_MM:g} to {_COARSEST_MM:g} in millimeters"
+        raise UserError(rule, tuple(spacing))
     z, y, x = spacing
     return z, y, x
 

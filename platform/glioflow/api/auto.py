@@ -16,7 +16,7 @@ from glioflow.bundle.starter import check_not_reserved
 from glioflow.cluster.lease import holding
 from glioflow.cluster.remote_home import check_home
 from glioflow.cluster.storage import data_folder
-from glioflow.config.search import NAME
+from glioflow.config.search import MOST_HOURS, NAME
 from glioflow.data.formats.detect import detect_format
 from glioflow.errors import UserError
 from glioflow.progress import Say
@@ -125,6 +125,8 @@ def auto(
         raise UserError("auto needs a budget of hours", hint="give --hours, such as --hours 1")
     if hours is not None and not (hours > 0 and math.isfinite(hours)):
         raise UserError("--hours must be a finite number above 0", hours)
+    if hours is not None and hours > MOST_HOURS:
+        raise UserError(f"--hours must be at most {MOST_HOURS:.0f}", hours)
     if resume is not None and name not in (None, resume):
         raise UserError("--name must be left out with --resume", name)
     check_home()

@@ -204,6 +204,8 @@ def search(
     """
     with cluster.ending():
         settings = read_experiment(experiment, overrides)
+        if trials is not None:
+            read_experiment(settings, {"search.trials": trials})  # its bounds are those of the key
         if budget is not None:
             settings = read_experiment(settings, {"search.budget_hours": budget})
         searched = search_run.search(settings, data, trials=trials, resume=resume, say=say, show=show)

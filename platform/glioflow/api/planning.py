@@ -13,6 +13,7 @@ from glioflow.atomic import check_folder, write_text
 from glioflow.cluster.starting import reporting_the_wait
 from glioflow.cluster.storage import data_folder
 from glioflow.config import Experiment, override
+from glioflow.config.search import MOST_HOURS
 from glioflow.data.formats.detect import open_cohort
 from glioflow.errors import UserError
 from glioflow.json_values import JsonObject
@@ -77,6 +78,8 @@ def plan(
     """
     if not 0 < minutes < math.inf:
         raise UserError("the minutes of a training must be a finite number above 0", minutes)
+    if minutes > 60 * MOST_HOURS:
+        raise UserError(f"--minutes must be at most {60 * MOST_HOURS:.0f}", minutes)
     if name is not None:
         override(Experiment(), {"name": name})
     path = None if out is None else Path(out)

@@ -8,11 +8,16 @@ from pydantic import BaseModel
 
 from glioflow.errors import UserError
 
+_NOT_FINITE = ("inf", "infinity", "nan")
+
 
 def find_no_number(annotation: Any, value: Any, key: str) -> UserError | None:
     """Return the error for a value that is a number only in Python: true, .inf, .nan."""
     if isinstance(value, float) and not math.isfinite(value):
         return UserError(f"{key} must be a finite number", value)
+    if isinstance(value, str) and value.strip(" +-").lower() in _NOT_FINITE:  # Pydantic would read it
+        kinds = _kinds_of(annotation)
+        return UserError(f"{key} must be a finite number", value) if kinds & {int, float} and str not in kinds else None
     if isinstance(value, bool):
         kinds = _kinds_of(annotation)
         wrong = kinds & {int, float} and not kinds & {bool, Any}

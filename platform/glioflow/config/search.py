@@ -43,6 +43,8 @@ STAGE_KEYS = tuple(
 
 # Most values of a choice; each is validated in a full experiment at load time.
 _MOST_VALUES = 200
+# Longer budgets are mistakes.
+MOST_HOURS = 10_000.0
 # What a sampler tells from its neighbors.
 _LARGEST = 2**53
 _BOUNDS = "low must be below high, and above 0 with log: got low {self.low}, high {self.high}"
@@ -134,7 +136,7 @@ class SearchSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str | None = Field(default=None, pattern=rf"^{NAME}$")
-    trials: int | None = Field(default=None, ge=1)
+    trials: int | None = Field(default=None, ge=1, le=100_000)
     space: dict[str, Parameter] = Field(default_factory=dict)
     preprocess: dict[str, tuple[Step, ...]] = Field(default_factory=dict)
     disk_gb: float | None = Field(default=None, gt=0)
@@ -149,7 +151,7 @@ class SearchSettings(BaseModel):
     grace_epochs: int = Field(default=1, ge=1)
     reduction: int = Field(default=3, ge=2)
     concurrent: int | None = Field(default=None, ge=1)
-    budget_hours: float | None = Field(default=None, gt=0)
+    budget_hours: float | None = Field(default=None, gt=0, le=MOST_HOURS)
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
 
     @model_validator(mode="after")

@@ -37,7 +37,11 @@ def open_members(model: str, *, device: str = "auto") -> list[Member]:
         UserError: If one is not found.
     """
     members, tracking = [], None
-    for name in (part.strip() for part in model.split(",")):
+    names = [part.strip() for part in model.split(",")]
+    if len(names) > 1 and ("" in names or len({*names}) < len(names)):
+        rule = "the members of an ensemble must be different models, separated by single commas"
+        raise UserError(rule, model, hint="name each of them once")
+    for name in names:
         if name == STARTER:
             members.append(Member(Predictor.load(find_starter(), device=device)))
             continue

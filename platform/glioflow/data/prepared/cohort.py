@@ -7,8 +7,8 @@ the slices that are not blank) and `case.json`.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from glioflow.data.case import unknown_case
 from glioflow.data.prepared.arrays import map_array
+from glioflow.data.prepared.digests import digest_stored
 from glioflow.data.prepared.index import Entry, Index
-from glioflow.data.prepared.manifest import CaseRecord, digest_file
+from glioflow.data.prepared.manifest import CaseRecord
 from glioflow.data.prepared.prints import Signatures, hash_slices, sign
 from glioflow.data.preprocessing.geometry import restore
 from glioflow.errors import UserError
@@ -107,7 +108,7 @@ class PreparedCohort:
         Args:
             path: Its folder.
             verify: Whether to check the size of every file, and the content of files newer than the manifest, against
-                the records; workers leave that to the command that started them.
+                the records; workers leave that to the command that started them. The home remembers what was read.
 
         Raises:
             UserError: If there is no valid manifest, or a file is missing, incomplete or changed.
@@ -119,8 +120,10 @@ class PreparedCohort:
         self._mapped = lru_cache(maxsize=_MAPPED)(_mapped)
         if verify:
             made_ns = (path / "manifest.json").stat().st_mtime_ns
+            newer: dict[Path, str] = {}
             for record in self.records:
-                check_files(record, path / record.folder, made_ns)
+                newer |= check_files(record, path / record.folder, made_ns)
+            _check_contents(newer)
 
     def __reduce__(self) -> tuple[Callable[[Path], "PreparedCohort"], tuple[Path]]:
         return _open_unverified, (self.path,)
@@ -176,27 +179,34 @@ def _open_unverified(path: Path) -> PreparedCohort:
     return PreparedCohort(path, verify=False)
 
 
-def check_files(record: CaseRecord, folder: Path, made_ns: int | None = None) -> None:
-    """Raise `UserError` unless every file of a case in `folder` matches its record.
+def check_files(record: CaseRecord, folder: Path, made_ns: int = sys.maxsize) -> dict[Path, str]:
+    """Return the recorded digests of a case's files that are newer than `made_ns`, when the manifest was written.
 
-    Sizes are compared, and also contents for files newer than `made_ns` (when the manifest was written), which
-    were copied or changed. Intact files get the time of the manifest.
+    These were copied or changed.
+
+    Raises:
+        UserError: If a file is missing, or of another size.
     """
+    newer = {}
     for name, size in record.sizes.items():
         path = folder / name
         try:
             status = os.stat(path)
-            if status.st_size != size:
-                raise UserError("a file of a prepared cohort is missing or incomplete", file=path, hint=_AGAIN)
-            if made_ns is None or status.st_mtime_ns <= made_ns or name not in record.contents:
-                continue
-            if digest_file(path) != record.contents[name]:
-                raise UserError("a file of a prepared cohort was changed since it was made", file=path, hint=_AGAIN)
         except OSError:
-            rule = "a file of a prepared cohort is missing or incomplete"
-            raise UserError(rule, file=path, hint=_AGAIN) from None
-        with suppress(OSError):  # files of another user
-            os.utime(path, ns=(made_ns, made_ns))
+            status = None
+        if status is None or status.st_size != size:
+            raise UserError("a file of a prepared cohort is missing or incomplete", file=path, hint=_AGAIN)
+        if status.st_mtime_ns > made_ns and name in record.contents:
+            newer[path] = record.contents[name]
+    return newer
+
+
+def _check_contents(recorded: dict[Path, str]) -> None:
+    """Refuse files whose content is not the recorded one."""
+    digests = digest_stored(recorded) if recorded else {}
+    changed = next((path for path, digest in digests.items() if digest != recorded[path]), None)
+    if changed is not None:
+        raise UserError("a file of a prepared cohort was changed since it was made", file=changed, hint=_AGAIN)
 
 
 def is_prepared(path: Path) -> bool:

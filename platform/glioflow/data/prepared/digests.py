@@ -1,4 +1,7 @@
-"""Digests of the files of raw cases, cached in the home, so that a file is read again only when it has changed."""
+"""Digests of the files of raw cases and of copied prepared ones, cached in the home.
+
+A file is read again only when it has changed.
+"""
 
 import contextlib
 import hashlib
@@ -6,15 +9,20 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from glioflow.cluster.storage import home
 from glioflow.data.formats.record import Cohort
+from glioflow.data.prepared.manifest import digest_file
 from glioflow.data.preprocessing.brain_mask import BrainMask
 from glioflow.data.preprocessing.pipeline import Step
 from glioflow.errors import UserError
+
+Key = TypeVar("Key", bound=Hashable)
 
 _FILE = "digests.sqlite"
 # A file that changed this recently may change again without a change of its times.
@@ -35,16 +43,39 @@ def digest_cases(cohort: Cohort, steps: Sequence[Step]) -> dict[str, str]:
         case.id: (*case.files, *(path for step in brains if (path := step.path(case.files, case.id)) is not None))
         for case in cohort.cases
     }
+    return _digest_changed(files, _digest_files)
+
+
+def digest_stored(paths: Iterable[Path]) -> dict[Path, str]:
+    """Return the digest of each file, as `digest_file`; a file that is as at the last read is not read again.
+
+    Raises:
+        UserError: If a file cannot be read.
+    """
+
+    def digest(files: Sequence[Path]) -> str:
+        try:
+            return digest_file(files[0])
+        except OSError as error:
+            raise _unreadable(files[0], error) from None
+
+    return _digest_changed({path: (path,) for path in paths}, digest, kind="stored")
+
+
+def _digest_changed(
+    files: Mapping[Key, tuple[Path, ...]], digest: Callable[[Sequence[Path]], str], *, kind: str = ""
+) -> dict[Key, str]:
+    """Return the digests of groups of files: the cached one of this `kind`, or else that of a new read."""
     began = time.time_ns()
     with _known() as known, ThreadPoolExecutor(4) as threads:  # hashing releases the GIL
-        marks = dict(zip(files, threads.map(_mark, files.values()), strict=True))
-        digests = _look_up(known, {case_id: mark for case_id, (mark, _) in marks.items()})
-        unread = [case_id for case_id in files if case_id not in digests]
-        read = dict(zip(unread, threads.map(_digest_files, (files[case_id] for case_id in unread)), strict=True))
-        settled = {i: digest for i, digest in read.items() if marks[i][1] < began - _SETTLED_NS}
-        _keep(known, {marks[case_id][0]: digest for case_id, digest in settled.items()})
+        marks = dict(zip(files, threads.map(partial(_mark, kind=kind), files.values()), strict=True))
+        digests = _look_up(known, {key: mark for key, (mark, _) in marks.items()})
+        unread = [key for key in files if key not in digests]
+        read = dict(zip(unread, threads.map(digest, (files[key] for key in unread)), strict=True))
+        settled = {key: text for key, text in read.items() if marks[key][1] < began - _SETTLED_NS}
+        _keep(known, {marks[key][0]: text for key, text in settled.items()})
     digests |= read
-    return {case_id: digests[case_id] for case_id in files}
+    return {key: digests[key] for key in files}
 
 
 def digest_reading(cohort: Cohort) -> str:
@@ -62,9 +93,9 @@ def digest_reading(cohort: Cohort) -> str:
     return hashlib.blake2b(reading.encode(), digest_size=16).hexdigest()
 
 
-def _mark(files: Iterable[Path]) -> tuple[str, int]:
+def _mark(files: Iterable[Path], *, kind: str = "") -> tuple[str, int]:
     """Return a digest of the files' paths, sizes and times, and the latest of these times."""
-    digest, latest = hashlib.blake2b(digest_size=16), 0
+    digest, latest = hashlib.blake2b(kind.encode(), digest_size=16), 0
     for path in files:
         try:
             status = path.stat()
@@ -123,8 +154,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _look_up(known: sqlite3.Connection | None, marks: dict[str, str]) -> dict[str, str]:
-    """Return the cached digests by case."""
+def _look_up(known: sqlite3.Connection | None, marks: dict[Key, str]) -> dict[Key, str]:
+    """Return the cached digests."""
     known_digests: dict[str, str] = {}
     wanted = [*marks.values()]
     with contextlib.suppress(sqlite3.Error):
@@ -133,7 +164,7 @@ def _look_up(known: sqlite3.Connection | None, marks: dict[str, str]) -> dict[st
             assert known is not None
             query = f"SELECT mark, digest FROM digests WHERE mark IN ({','.join('?' * len(some))})"
             known_digests.update(known.execute(query, some))
-    return {case_id: known_digests[mark] for case_id, mark in marks.items() if mark in known_digests}
+    return {key: known_digests[mark] for key, mark in marks.items() if mark in known_digests}
 
 
 def _keep(known: sqlite3.Connection | None, digests: dict[str, str]) -> None:

@@ -51,7 +51,8 @@ def synthesize_lgg(
     Raises:
         UserError: If `out` exists and is not empty, or a number is out of its range.
     """
-    _check(out, patients, size, slices)
+    check_new_folder(out, "OUT")
+    check_numbers(patients, size, slices)
     rng = np.random.default_rng([seed, 0])
     names = clinical.lgg_names(rng, patients)
     people = clinical.invent_patients(rng, patients, mean_age=46, median_days=1900)
@@ -86,7 +87,8 @@ def synthesize_brats(
     Raises:
         UserError: As `synthesize_lgg`.
     """
-    _check(out, patients, size, (slices, slices))
+    check_new_folder(out, "OUT")
+    check_numbers(patients, size, (slices, slices))
     rng = np.random.default_rng([seed, 0])
     names = [f"BraTS20_Training_{number:03}" for number in range(1, patients + 1)]
     people = clinical.invent_patients(rng, patients, mean_age=61, median_days=370)
@@ -161,8 +163,8 @@ def _write_table(path: Path, columns: Iterable[str], rows: list[list[str]]) -> N
     write_text(path, text.getvalue())
 
 
-def _check(out: Path, patients: int, size: int, slices: tuple[int, int]) -> None:
-    check_new_folder(out, "OUT")
+def check_numbers(patients: int, size: int, slices: tuple[int, int]) -> None:
+    """Refuse a number of patients, a side of a slice in pixels, or fewest and most slices out of their ranges."""
     for name, value, low, high in (
         ("patients", patients, 1, 9000),
         ("size", size, 32, 1024),

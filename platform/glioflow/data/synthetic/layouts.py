@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from glioflow.atomic import check_new_folder, new_folder
 from glioflow.data.formats.brats import CHANNELS
 from glioflow.data.formats.detect import open_cohort
+from glioflow.data.synthetic.cohort import check_numbers
 from glioflow.data.synthetic.phantom import TumorPlan, draw_phantom, render, smooth_noise
 from glioflow.errors import unknown_name
 
@@ -189,10 +190,11 @@ def synthesize_layout(
         The numbers of its persons and of its cases.
 
     Raises:
-        UserError: If there is no such data set, or `out` exists and is not empty.
+        UserError: If there is no such data set, `out` exists and is not empty, or a number is out of its range.
     """
     if name not in EXAMPLES:
         raise unknown_name("data set to synthesize", name, EXAMPLES)
+    check_numbers(2 if patients is None else patients, size, (SLICES, SLICES))
     check_new_folder(out, "OUT")
     example = EXAMPLES[name]
     cases = example.cases if patients is None else _numbered(example.cases[0]["case"], patients)
