@@ -150,7 +150,7 @@ class SearchSettings(BaseModel):
     outcomes: str | None = None
     grace_epochs: int = Field(default=1, ge=1)
     reduction: int = Field(default=3, ge=2)
-    concurrent: int | None = Field(default=None, ge=1)
+    concurrent: int | None = Field(default=None, ge=1, le=100_000)
     budget_hours: float | None = Field(default=None, gt=0, le=MOST_HOURS)
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
 
