@@ -9,7 +9,15 @@ import pytest
 from dicom_series import write_series
 from PIL import Image
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEG2000Lossless, JPEGExtended12Bit, JPEGLosslessSV1, JPEGLSLossless, RLELossless, generate_uid
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000Lossless,
+    JPEGExtended12Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+    generate_uid,
+)
 
 from glioflow.data.formats.dicom_pixels import _size_of
 from glioflow.data.formats.study import read_study
@@ -65,21 +73,23 @@ def test_losslessly_compressed_slices_read_as_the_same_voxels(series, encode):
 
 
 @pytest.mark.parametrize(
-    ("syntax", "name"),
+    ("syntax", "name", "needed"),
     [
-        (JPEGLosslessSV1, "JPEG Lossless"),
-        (JPEGExtended12Bit, "JPEG Extended"),
-        ("1.2.840.10008.1.2.4.102", "MPEG-4"),
-        ("1.2.3.4.5", "1.2.3.4.5"),
+        (JPEGLosslessSV1, "JPEG Lossless", "pylibjpeg-libjpeg"),
+        (JPEGExtended12Bit, "JPEG Extended", "gdcmconv --raw"),
+        (HTJ2K, "High-Throughput JPEG 2000", "pylibjpeg-openjpeg"),
+        ("1.2.840.10008.1.2.4.102", "MPEG-4", "gdcmconv --raw"),
+        ("1.2.3.4.5", "1.2.3.4.5", "gdcmconv --raw"),
     ],
 )
-def test_what_cannot_be_decoded_here_is_refused_by_its_name(series, syntax, name):
+def test_what_cannot_be_decoded_here_is_refused_by_its_name_with_what_can(series, syntax, name, needed):
     folder, _ = series
     recode(folder, lambda ds: claim(ds, pydicom.uid.UID(syntax), b"\xff\xd8\xff\xd9"))
     with pytest.raises(UserError, match="this transfer syntax cannot be decoded") as caught:
         read_study([folder])
     assert name in caught.value.value
     assert str(syntax) in caught.value.value
+    assert needed in caught.value.hint
 
 
 @pytest.mark.parametrize("kind", ["jpeg-ls", "jpeg-2000"])

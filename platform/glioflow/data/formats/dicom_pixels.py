@@ -23,8 +23,8 @@ def check_pixels(dataset: Any, file: Path) -> None:
     """
     syntax = dataset.file_meta.TransferSyntaxUID
     if not _can_decode(dataset, syntax):
-        rule, hint = "DICOM pixels of this transfer syntax cannot be decoded", "convert them to an uncompressed one"
-        raise UserError(rule, f"{syntax.name} ({syntax})", file=file, hint=hint)
+        rule = "DICOM pixels of this transfer syntax cannot be decoded"
+        raise UserError(rule, f"{syntax.name} ({syntax})", file=file, hint=_how_to_decode(syntax))
     if not syntax.is_encapsulated or "PixelData" not in dataset:
         return
     from pydicom.encaps import generate_frames
@@ -57,6 +57,19 @@ def _can_decode(dataset: Any, syntax: Any) -> bool:
         return bool(get_decoder(syntax).is_available)
     except NotImplementedError:
         return False
+
+
+def _how_to_decode(syntax: Any) -> str:
+    """Return what makes pixels readable: another transfer syntax, or a decoder that pydicom would use."""
+    from pydicom.pixels import get_decoder
+
+    hint = "convert them to an uncompressed one, such as with `gdcmconv --raw IN OUT` of GDCM"
+    try:
+        missing = get_decoder(syntax).missing_dependencies
+    except NotImplementedError:
+        return hint
+    named = next((each.partition(" requires ")[2] for each in missing if "pylibjpeg" in each), "")
+    return f"{hint}, or install {named}" if named and syntax != _JPEG_12_BIT else hint
 
 
 def _size_of(frame: bytes, syntax: str) -> tuple[int, int]:

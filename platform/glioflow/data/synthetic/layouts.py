@@ -194,7 +194,7 @@ def synthesize_layout(
     """
     if name not in EXAMPLES:
         raise unknown_name("data set to synthesize", name, EXAMPLES)
-    check_numbers(2 if patients is None else patients, size, (SLICES, SLICES))
+    check_numbers(2 if patients is None else patients, max(size, 32), (SLICES, SLICES))  # a tiny copy may be smaller
     check_new_folder(out, "OUT")
     example = EXAMPLES[name]
     cases = example.cases if patients is None else _numbered(example.cases[0]["case"], patients)

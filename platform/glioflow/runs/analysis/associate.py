@@ -47,7 +47,8 @@ def associate_cohort(
     Raises:
         UserError: If cohort, table, run or names do not fit each other.
     """
-    tracking, table = Tracking(), read_clinical(clinical)
+    table = read_clinical(clinical)  # first: the store takes seconds to load
+    tracking = Tracking()
     shapes = measure_shapes(tracking, masks, cohort, "testing", say)
     features = features_of_patients(table, shapes.features, shapes.persons)
     association = associate(features, table, feature_names=feature_names, clusters=clusters)

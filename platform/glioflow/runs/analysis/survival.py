@@ -92,10 +92,11 @@ def fit_survival(
     Raises:
         UserError: If the tables, the run or the cohort do not fit, or there are too few patients or events.
     """
+    table = read_clinical(clinical, outcomes=outcomes)  # first: what follows loads MLflow and the statistics
     from glioflow.survival.evaluation import evaluate_stage
     from glioflow.survival.stage_fitting import fit_stage
 
-    tracking, table = Tracking(), read_clinical(clinical, outcomes=outcomes)
+    tracking = Tracking()
     shapes = Shapes({}, {}, "none", ()) if masks == "none" else measure_shapes(tracking, masks, cohort, "training", say)
     if masks == "none":
         settings = settings.model_copy(update={"shape_features": ()})
