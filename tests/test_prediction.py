@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -58,9 +59,10 @@ def test_a_study_without_a_tumor_gives_features_with_their_reasons(tiny, case):
         "slices": [],
         "positions": [],
         "positions_mm": None,
-        "regions": {"tumor": {"volume_px": 0, "volume_mm3": None}},
-        "volume": {"value": 0, "unit": "px", "interval": None, "level": None},
+        "regions": {"tumor": {"volume_px": 0, "volume_mm3": None, "interval": None, "no_interval": ANY}},
+        "volume": {"value": 0, "unit": "px", "interval": None, "level": None, "no_interval": ANY},
     }
+    assert "this model has none" in answer.tumor["volume"]["no_interval"]
     assert answer.features.volume["volume_px"] == 0
     assert answer.features.volume["bevr"] is None
     assert "bevr" in answer.features.model_dump_json()

@@ -390,6 +390,45 @@ def test_a_training_whose_bundle_was_half_sent_goes_on(champion, tracking, tiny,
         gf.retrain("m", resume=run_id)
 
 
+def test_an_ensemble_becomes_an_ensemble_again_and_this_is_said_before_it_begins(champion, feedback, lgg, begins):
+    champion("crossval")
+    raw = open_cohort(lgg)
+    sent(feedback, corrected(raw.read(raw.cases[0].id)), raw.cases[0].patient)
+    lines: list[str] = []
+    with pytest.raises(Begins):
+        gf.retrain("m", say=lambda text, part=None: lines.append(text))
+    assert "the champion is an ensemble of 5 folds: 5 networks are trained, and become an ensemble again" in lines
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_an_ensemble_learns_from_corrections_in_each_fold_but_one_and_never_from_the_test_patients(
+    lgg, others, tiny, feedback, home
+):
+    made = gf.crossval(tiny, lgg, folds=3, hold_out_test=True)
+    gf.register(made, name="glioma")
+    tracking = Tracking()
+    tracking.set_alias("glioma", CHAMPION, 1)
+    raw, split = open_cohort(lgg), Split(**tracking.read_json(made.run_id, "split.json"))
+    own, judge = raw.read(split.val[0]), raw.read(split.test[0])
+    ids = [
+        sent(feedback, corrected(own), own.patient),
+        sent(feedback, corrected(judge), judge.patient),
+        sent(feedback, corrected(others.read(others.cases[0].id)), "Jane Doe"),
+    ]
+    done = gf.retrain("glioma")
+    assert (done.version, done.networks) == (2, 3)
+    assert "an ensemble of 3 folds as the champion" in done.tables()[-1].title
+    assert {(each.id, each.case) for each in done.used} == {(ids[0], own.id), (ids[2], ids[2])}
+    folds = bundle.read_description(tracking.bundle_of(tracking.version("glioma", 2))).folds
+    trained = [Split(**tracking.read_json(fold.run_id, "split.json")) for fold in folds]
+    assert len(trained) == 3
+    for case_id in (own.id, ids[2]):
+        assert sum(case_id in fold.train for fold in trained) == 1, "of three folds one trains, one chooses, one tests"
+    for fold in trained:
+        assert not {*split.test} & {*fold.train, *fold.val, *fold.test}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_champion_learns_from_corrections_and_comes_before_the_gate(lgg, others, tiny, feedback, home):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from glioflow.atomic import check_folder, write_bytes
 from glioflow.bundle.answer import AnswerJson, ModelId, SurvivalJson, Uncertainty
-from glioflow.bundle.prediction import Tumor
+from glioflow.bundle.tumor import Tumor
 from glioflow.data.case import Case
 from glioflow.data.formats.writing import encode_nifti, encode_png, encode_tiff, native_format, write_slices
 from glioflow.errors import UserError

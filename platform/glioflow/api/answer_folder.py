@@ -16,7 +16,7 @@ from glioflow.api.model import Model, load
 from glioflow.api.results import Result
 from glioflow.api.studies import OpenedStudy, name_of_zip, read_any_study
 from glioflow.bundle.answer import FeaturesJson, SurvivalJson, Uncertainty
-from glioflow.bundle.prediction import Tumor
+from glioflow.bundle.tumor import Tumor
 from glioflow.data.channel_choice import parse_choices
 from glioflow.data.formats.file_roles import is_mask_name
 from glioflow.data.formats.record import CaseFiles, Cohort

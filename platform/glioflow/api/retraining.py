@@ -20,7 +20,7 @@ class RetrainResult(Result):
     """A champion trained again with corrections, and the gate's decision about it.
 
     Attributes:
-        run_id: Id of the training run.
+        run_id: Id of the training run, or of the cross-validation whose networks became an ensemble.
         name: Name of the registered model.
         version: The new version.
         decision: The gate's decision.
@@ -28,7 +28,8 @@ class RetrainResult(Result):
         used: The corrections that were used: the case that has the mask, and its part of the split.
         unused: The corrections that were not used, and why.
         reasons: Every rule of the gate with its numbers.
-        metrics: Metrics of the training, by name.
+        metrics: Metrics of the run, by name.
+        networks: Number of networks trained: one, or the folds of an ensemble if the champion is one.
     """
 
     run_id: str
@@ -40,13 +41,15 @@ class RetrainResult(Result):
     unused: list[UnusedCorrection]
     reasons: list[Reason] = field(repr=False)
     metrics: dict[str, float | None] = field(repr=False)
+    networks: int = 1
 
     def tables(self) -> list[Table]:
         """Return the corrections, the metrics, and the rules of the gate."""
         rows = [[each.id, each.case, each.part, "new mask" if each.replaces_mask else "new case"] for each in self.used]
         rows += [[each.id, "", "", each.why] for each in self.unused]
         judged = [[r.rule, r.value, r.limit, "yes" if r.passed else "NO", r.note] for r in self.reasons]
-        title = f"{self.name} version {self.version}: {self.decision}"
+        made = "one network" if self.networks == 1 else f"an ensemble of {self.networks} folds"
+        title = f"{self.name} version {self.version}, {made} as the champion: {self.decision}"
         return [
             Table("corrections", ["correction", "case", "part", ""], rows),
             metrics_table(self.run_id, self.metrics),
@@ -93,7 +96,7 @@ def retrain(
         )
     verdict = done.verdict
     return RetrainResult(
-        run_id=done.trained.run_id,
+        run_id=done.run_id,
         name=verdict.name,
         version=verdict.version,
         decision=verdict.decision,
@@ -101,5 +104,6 @@ def retrain(
         used=done.used,
         unused=done.unused,
         reasons=list(verdict.reasons),
-        metrics=done.trained.metrics,
+        metrics=done.metrics,
+        networks=done.networks,
     )

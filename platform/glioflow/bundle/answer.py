@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.bundle.encoded_mask import EncodedMask
-from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE, Prediction, Tumor
+from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE, Prediction
+from glioflow.bundle.tumor import Tumor
 from glioflow.data.case import Case
 from glioflow.data.checks.drift import InputStatistics
 from glioflow.evaluation import Segmentation

@@ -4,15 +4,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glioflow import bundle
-from glioflow.bundle.encoded_mask import legend_of
 from glioflow.bundle.ensemble import check_alike
 from glioflow.bundle.study_checks import check_prepared, swap_warnings
+from glioflow.bundle.tumor import Tumor, find_tumor
 from glioflow.data.case import Case
 from glioflow.data.checks.drift import measure_drift, summarize_input
 from glioflow.data.preprocessing.brain_mask import locate_brain
@@ -28,51 +28,6 @@ if TYPE_CHECKING:
     import torch
 
 NOT_FOR_CLINICAL_USE = "Research software, not for clinical use."
-
-
-class TumorVolume(TypedDict):
-    """The tumor's volume with its conformal interval.
-
-    Keys:
-        value: Volume in `unit`.
-        unit: `mm3` if the spacing is known, else `px`.
-        interval: [low, high]; None if the bundle has none in this unit or it has too few patients.
-        level: Level of the interval, in (0, 1); None if the bundle has none.
-    """
-
-    value: float
-    unit: Literal["mm3", "px"]
-    interval: list[float] | None
-    level: float | None
-
-
-class RegionVolume(TypedDict):
-    """The volume of a region in voxels, and in cubic millimeters if the spacing is known."""
-
-    volume_px: int
-    volume_mm3: float | None
-
-
-class Tumor(TypedDict):
-    """The presence and location of a tumor.
-
-    Keys:
-        detected: Whether any voxel is predicted as tumor.
-        probability: The highest of all voxels, in [0, 1].
-        slices: Numbers of the slices with tumor, from the files' names.
-        positions: Index of each of these slices in the study, from 0.
-        positions_mm: Distance of each from the first slice of the study; None if the spacing is unknown.
-        volume: Its volume.
-        regions: Volume of each of the model's outputs, such as WT, TC and ET, or of its one tumor.
-    """
-
-    detected: bool
-    probability: float
-    slices: list[int]
-    positions: list[int]
-    positions_mm: list[float] | None
-    volume: TumorVolume
-    regions: dict[str, RegionVolume]
 
 
 @dataclass(frozen=True)
@@ -152,8 +107,7 @@ class Predictor:
         clock.lap("features")
         survival = None if self.survival is None else self.survival.predict(features.volume, clinical or {})
         clock.lap("survival")
-        regions = legend_of(self.description).regions
-        tumor = _find_tumor(segmentation, case, self.volume(features.volume), regions)
+        tumor = find_tumor(segmentation, case, self.description)
         warnings = tuple(dict.fromkeys([*case.warnings, *noticed]))
         return Prediction(segmentation, features, survival, tumor, warnings, clock.laps, drift)
 
@@ -181,18 +135,6 @@ class Predictor:
         if description.postprocess.temperature == 1:
             return raw
         return apply_temperature(raw, description.postprocess.temperature, softmax_axis=-1 if softmax else None)
-
-    def volume(self, features: Mapping[str, float | None]) -> TumorVolume:
-        """Return the tumor's volume among shape features, with its conformal interval."""
-        unit: Literal["mm3", "px"] = "px" if features["volume_mm3"] is None else "mm3"
-        value, fitted = float(features[f"volume_{unit}"] or 0), self.description.volume_interval
-        interval = fitted.interval([value]) if fitted is not None and fitted.unit == unit else None
-        return {
-            "value": value,
-            "unit": unit,
-            "interval": None if interval is None else list(interval),
-            "level": None if fitted is None else fitted.level,
-        }
 
     def _check(self, case: Case) -> None:
         if case.channels != self.description.channels:
@@ -240,34 +182,6 @@ class Ensemble(Predictor):
 
 def _mean(probabilities: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     return np.asarray(sum(probabilities[1:], probabilities[0]) / np.float32(len(probabilities)))
-
-
-def _find_tumor(
-    segmentation: Segmentation, case: Case, volume: TumorVolume, regions: Mapping[str, Sequence[int]]
-) -> Tumor:
-    slices = np.flatnonzero(segmentation.labels.any(axis=(1, 2)))
-    highest = min(1.0, float(segmentation.tumor_probability.max(initial=0.0)))
-    return {
-        "detected": bool(slices.size),
-        "probability": highest,
-        "slices": [case.slice_numbers[index] for index in slices],
-        "positions": slices.tolist(),
-        "positions_mm": None if case.spacing_mm is None else (slices * case.spacing_mm[0]).tolist(),
-        "volume": volume,
-        "regions": _measure_regions(segmentation.labels, case, regions),
-    }
-
-
-def _measure_regions(
-    labels: NDArray[np.uint8], case: Case, regions: Mapping[str, Sequence[int]]
-) -> dict[str, RegionVolume]:
-    counts = np.bincount(labels.ravel(), minlength=256)
-    voxel = None if case.spacing_mm is None else float(np.prod(case.spacing_mm))
-    volumes = {name: int(counts[list(values)].sum()) for name, values in regions.items()}
-    return {
-        name: {"volume_px": count, "volume_mm3": None if voxel is None else count * voxel}
-        for name, count in volumes.items()
-    }
 
 
 class _Clock:

@@ -1,13 +1,14 @@
 """Calibration: reliability of probabilities, temperature, and an interval for the tumor volume."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
+from types import MappingProxyType
 from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from glioflow.evaluation.metrics import dice_per_case
 from glioflow.evaluation.patients import patient_means
@@ -200,6 +201,7 @@ class VolumeInterval(BaseModel):
         level: Nominal coverage; CV+ guarantees 2 level - 1 and reaches about `level`.
         unit: Unit of the volumes.
         held_out: Digest of the test patients that were excluded; empty if there are none.
+        regions: Residuals of each region of a model with several, by name, for the same patients.
 
     Source: Barber et al. 2021 (CV+).
     """
@@ -211,6 +213,7 @@ class VolumeInterval(BaseModel):
     level: float
     unit: Literal["px", "mm3"] = "px"
     held_out: str = ""
+    regions: dict[str, tuple[float, ...]] = Field(default_factory=dict)
 
     @property
     def available(self) -> bool:
@@ -226,19 +229,21 @@ class VolumeInterval(BaseModel):
             "available": self.available,
         }
 
-    def interval(self, volumes: Sequence[float]) -> tuple[float, float] | None:
+    def interval(self, volumes: Sequence[float], *, region: str | None = None) -> tuple[float, float] | None:
         """Return the lower and upper end for a new study; None if there were too few patients.
 
         Args:
             volumes: Volume predicted by each fold's network, or a single one by a network that replaces them.
+            region: One of `regions`; None for the whole tumor.
         """
         if not self.available:
             return None
-        n = len(self.residuals)
+        residuals = self.residuals if region is None else self.regions[region]
+        n = len(residuals)
         rank = math.ceil(self.level * (n + 1))
         predicted = np.log1p(np.asarray(volumes, dtype=np.float64))
         centers = predicted[np.asarray(self.folds)] if len(predicted) > 1 else np.repeat(predicted, n)
-        low, high = np.sort(centers - self.residuals)[n - rank], np.sort(centers + self.residuals)[rank - 1]
+        low, high = np.sort(centers - residuals)[n - rank], np.sort(centers + residuals)[rank - 1]
         return max(0.0, float(np.expm1(low))), float(np.expm1(high))
 
 
@@ -251,6 +256,7 @@ def fit_volume_interval(
     level: float = 0.9,
     unit: Literal["px", "mm3"] = "px",
     held_out: str = "",
+    regions: Mapping[str, tuple[Sequence[float], Sequence[float]]] = MappingProxyType({}),
 ) -> VolumeInterval:
     """Fit the interval, with one residual for each patient: the mean over their cases.
 
@@ -262,11 +268,10 @@ def fit_volume_interval(
         level: Nominal coverage, in (0, 1).
         unit: Unit of the volumes.
         held_out: Digest of the test patients, who are not among these patients.
+        regions: Predicted and true volume of each case's regions, by name.
     """
-    residuals = np.abs(np.log1p(np.asarray(predicted)) - np.log1p(np.asarray(reference)))
-    people = list(patients) if patients is not None else [str(index) for index in range(len(residuals))]
-    rows = [{"patient": name, "residual": value} for name, value in zip(people, residuals.tolist(), strict=True)]
-    means = patient_means(rows, "residual")
+    people = list(patients) if patients is not None else [str(index) for index in range(len(predicted))]
+    means = _residuals(predicted, reference, people)
     fold_of = dict(zip(people, folds, strict=True))
     return VolumeInterval(
         residuals=tuple(means.values()),
@@ -274,4 +279,12 @@ def fit_volume_interval(
         level=level,
         unit=unit,
         held_out=held_out,
+        regions={name: tuple(_residuals(*volumes, people).values()) for name, volumes in regions.items()},
     )
+
+
+def _residuals(predicted: Sequence[float], reference: Sequence[float], people: Sequence[str]) -> dict[str, float]:
+    """Return the mean absolute residual of each person's cases."""
+    residuals = np.abs(np.log1p(np.asarray(predicted)) - np.log1p(np.asarray(reference)))
+    rows = [{"patient": name, "residual": value} for name, value in zip(people, residuals.tolist(), strict=True)]
+    return patient_means(rows, "residual")

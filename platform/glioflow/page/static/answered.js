@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { $, h, number, save, say, thousands } from "./dom.js";
-import { doubts, featuresCsv, featuresView, modelView, survivalView, verdict, volumeText } from "./facts.js";
+import { doubts, featuresCsv, featuresView, intervalText, modelView, survivalView, verdict, volumeText } from "./facts.js";
 import { chosen } from "./files.js";
 import { askAndSend } from "./send.js";
 import { countLabels, decodeRuns, dice, encodeRuns, matchReference, parseStudy, unpackBytes } from "./study.js";
@@ -107,13 +107,14 @@ export class Answered {
     const sum = (counts, values) => values.reduce((total, value) => total + counts[value], 0);
     const head = ["", ...(answer ? ["Model"] : []), "Now", ...(reference ? ["Reference", "Dice"] : [])];
     const rows = parts.map(([name, values]) => [name,
-      ...(answer ? [volumeText(answer.tumor.regions[name]?.volume_px ?? sum(this.predictedCounts, values), spacing)] : []),
+      ...(answer ? [this.modelVolume(name, sum(this.predictedCounts, values))] : []),
       volumeText(sum(drawing.counts, values), spacing),
       ...(reference ? [volumeText(sum(this.referenceCounts, values), spacing), this.diceText(drawing.labels, values)] : [])]);
     const modelDice = reference && predicted ? `Dice of the model's own mask: ${parts.map(([name, values]) => `${name} ${this.diceText(predicted, values)}`).join(", ")}.` : null;
     const loaded = this.card?.serving?.challenger;
     this.correction.replaceChildren(...[
       h("table", {}, h("thead", {}, h("tr", {}, head.map((text) => h("th", { scope: "col" }, text)))), h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell, k) => (k ? h("td", {}, cell) : h("th", { scope: "row" }, cell))))))),
+      ...this.missingIntervals(),
       modelDice ? h("p", { class: "by" }, modelDice) : null,
       this.otherText ? h("p", { class: "by" }, this.otherText) : null,
       h("div", { class: "row" },
@@ -123,6 +124,20 @@ export class Answered {
         h("label", { class: "button" }, "Load reference…", h("input", { type: "file", multiple: true, id: "reference", onchange: (event) => this.loadReference(chosen(event.target.files)) })),
         answer && loaded ? h("button", { type: "button", onclick: () => this.compare() }, `Compare version ${this.comparedVersion().version}`) : null),
     ].filter(Boolean));
+  }
+
+  // A region as the model measured it, with its interval below.
+  modelVolume(name, count) {
+    const region = this.answer.tumor.regions?.[name], { unit, level } = this.answer.tumor.volume;
+    const interval = intervalText({ interval: region?.interval, level, unit });
+    return h("span", {}, volumeText(region?.volume_px ?? count, this.study.spacing_mm), interval ? h("small", { class: "under" }, interval) : null);
+  }
+
+  // Why volumes have no interval, a sentence for each reason.
+  missingIntervals() {
+    const reasons = new Map();
+    for (const [name, { no_interval: why }] of Object.entries(this.answer?.tumor.regions ?? {})) if (why) reasons.set(why, [...(reasons.get(why) ?? []), name]);
+    return [...reasons].map(([why, names]) => h("p", { class: "by" }, `No interval for ${names.join(", ")}: ${why}.`));
   }
 
   diceText(labels, values) {

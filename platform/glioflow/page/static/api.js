@@ -69,7 +69,12 @@ const query = (values) => {
   return text ? `?${text}` : "";
 };
 
-export const readCard = async () => (await ask("model", {}, { tries: 1 })).json();
+export async function readCard() {
+  const card = await (await ask("model", {}, { tries: 1 })).json();
+  // The card says whether corrections are taken since endpoints have the routes that this page needs.
+  if (card.feedback === undefined) throw new Refusal(501, { code: "older", rule: "this endpoint runs an earlier version of GlioFlow, without the routes that this page needs", hint: "update the endpoint, or open the page with the version that it runs" });
+  return card;
+}
 
 export async function readStudy(files, { image = true } = {}) {
   return (await ask(`study${image ? "" : "?image=false"}`, { method: "POST", body: form(files) })).arrayBuffer();

@@ -37,7 +37,7 @@ function showCard() {
     $("#clinical-box").hidden = !card.survival;
     state.answered?.cardChanged(card);
   } else if (away) {
-    model.textContent = away.status === 401 ? "The endpoint refuses this page" : away.busy ? "The endpoint is busy" : "The endpoint does not answer";
+    model.textContent = away.status === 401 ? "The endpoint refuses this page" : away.code === "older" ? "The endpoint is of an earlier version" : away.busy ? "The endpoint is busy" : "The endpoint does not answer";
     model.className = "bad";
     if (!state.answered) notice(away);
   }
@@ -56,7 +56,7 @@ function exampleKind() {
 function notice(error, title = null) {
   const place = $("#notice");
   place.hidden = !error;
-  place.dataset.kind = !error ? "" : error.away || error.busy || error.status === 401 ? "away" : "refused";
+  place.dataset.kind = !error ? "" : error.away || error.busy || error.status === 401 || error.code === "older" ? "away" : "refused";
   if (!error) return place.replaceChildren();
   const again = h("button", { type: "button", onclick: () => { askCard(); } }, "Try again");
   if (error.status === 401) {
@@ -67,6 +67,7 @@ function notice(error, title = null) {
   if (error.away) return place.replaceChildren(h("b", {}, "The endpoint does not answer. "), error.sentence,
     h("p", {}, "Start an endpoint in another terminal, then try again:"), h("pre", { tabindex: "0" }, "glioflow serve"),
     h("p", {}, "No model is promoted yet? ", h("code", {}, "glioflow serve --name starter"), " serves the small LGG model that ships with GlioFlow, and ", h("code", {}, "glioflow demo"), " makes one. For an endpoint elsewhere, use ", h("code", {}, "glioflow page --endpoint URL"), "."), again);
+  if (error.code === "older") return place.replaceChildren(h("b", {}, "This page and the endpoint do not fit. "), error.sentence, again);
   if (error.busy) return place.replaceChildren(h("b", {}, "The endpoint is busy. Try again in a moment. "), error.sentence, again);
   place.replaceChildren(h("b", {}, title ?? "The endpoint refused this study. "), error.sentence, h("p", {}, "Nothing was stored. Choose other files and try again."));
 }

@@ -10,7 +10,7 @@ const START = "GLIOFLOW_SERVE_TOKEN=a-long-secret glioflow serve";
 // correction: {id, files, mask, patient, version, opened (ms)}; done(answer) is called on success.
 export function askAndSend(correction, { takes, done, download }) {
   const dialog = $("#dialog");
-  if (takes === false) return explainMissingToken(dialog, download);
+  if (!takes) return explainMissingToken(dialog, download);
   const reader = h("input", { type: "text", required: true, maxlength: "100", autocomplete: "name", value: localStorage.getItem("reader") ?? "" });
   const patient = h("input", { type: "text", required: true, maxlength: "200", value: correction.patient });
   const token = h("input", { type: "password", autocomplete: "off", required: !hasToken(), placeholder: hasToken() ? "given before" : "" });

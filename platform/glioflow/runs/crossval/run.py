@@ -2,8 +2,9 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, cast
 
 import numpy as np
@@ -12,6 +13,7 @@ from glioflow import cluster
 from glioflow.audit import leaks
 from glioflow.bundle.prediction import Predictor
 from glioflow.config import Experiment
+from glioflow.data.prepared.index import Entry
 from glioflow.data.prepared.remote import open_here
 from glioflow.data.splits import deal
 from glioflow.errors import UserError
@@ -33,6 +35,7 @@ from glioflow.tracking.addresses import STARTING_S
 from glioflow.tracking.run import Run, close_children, open_run, resume_run
 
 VOLUME_INTERVAL = "volume_interval.json"
+NO_TEXTS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -73,29 +76,51 @@ def crossval(
     """
 
     def check(tracking: Tracking, source: Source) -> None:
-        number = _number_of_folds(experiment, folds, tracking, resume)
+        number = number_of_folds(experiment, folds, tracking, resume)
         if resume:
             _check_begun(experiment, source, tracking, resume, _tags(number, hold_out_test))
 
     setting = open_setting(experiment, data, folds=folds or 0, resume=resume, early=check, say=say)
-    number = _number_of_folds(experiment, folds, setting.tracking, resume)
+    number = number_of_folds(experiment, folds, setting.tracking, resume)
     tags = _tags(number, hold_out_test)
-    cases = [entry for entry in setting.cohort.entries() if entry.volume_px is not None]
-    if hold_out_test:  # all of their cases, including those missing from the split
-        test = set(setting.split.test)
-        judges = {leaks.person_of(entry.patient) for entry in setting.cohort.entries() if entry.id in test}
-        cases = [entry for entry in cases if leaks.person_of(entry.patient) not in judges]
+    if resume:
+        setting = _resumed(setting, resume, tags)
+    return crossval_in(setting, number, hold_out_test=hold_out_test, resume=resume, say=say)
+
+
+def crossval_in(
+    setting: Setting,
+    number: int,
+    *,
+    hold_out_test: bool,
+    resume: str | None = None,
+    tags: Mapping[str, str] = NO_TEXTS,
+    texts: Mapping[str, str] = NO_TEXTS,
+    say: Say = quiet,
+) -> CrossValidated:
+    """Cross-validate a setting; arguments and errors as for `crossval`.
+
+    Args:
+        setting: Experiment, cohort and split.
+        number: Of folds.
+        hold_out_test: Leave the split's test patients out of all folds.
+        resume: Id of a run of this setting that was interrupted.
+        tags: Further ones of a new run.
+        texts: Further artifacts of a new run, by name.
+        say: Told what happens.
+    """
+    experiment, tracking = setting.experiment, setting.tracking
+    cases = _judged_cases(setting, hold_out_test)
     parts = deal(cases, number, seed=experiment.split.seed)
     done: dict[int, str] = {}
     if resume:
-        setting = _resumed(setting, resume, tags)
         done = _finished_folds(setting, resume)
         check_folds(setting, done, {k: fold_split(parts, k) for k in done})
-        opened = resume_run(setting.tracking, resume)
+        opened = resume_run(tracking, resume)
     else:
-        opened = open_run(
-            setting.tracking, opening_of(setting, "crossval", f"{experiment.name}-{number}-fold", tags=tags)
-        )
+        known = {**_tags(number, hold_out_test), **tags}
+        opening = opening_of(setting, "crossval", f"{experiment.name}-{number}-fold", tags=known)
+        opened = open_run(tracking, replace(opening, texts={**opening.texts, **texts}))
     with opened as run:
         before = f", {len(done)} folds done before" if resume else ""
         say(f"{number} folds over {len({entry.patient for entry in cases})} patients, run {run.run_id}{before}")
@@ -107,17 +132,28 @@ def crossval(
                 f"continue with --resume {run.run_id}"
             )  # printed first: a stopped job may be killed while it closes its runs
             with contextlib.suppress(Exception):  # if the store is away, the first error helps more
-                close_children(setting.tracking, experiment.name, run.run_id)
+                close_children(tracking, experiment.name, run.run_id)
             raise
     summary = {key: value for key, value in answer.items() if key != "per_patient"}
     return CrossValidated(run.run_id, number, cast(EvaluationSummary, summary), answer["per_patient"])
 
 
-def fit_interval(rows: Sequence[CaseScores], *, held_out: str = "") -> VolumeInterval | None:
-    """Fit the conformal interval of the tumor volume on out-of-fold rows with their `fold`.
+def _judged_cases(setting: Setting, hold_out_test: bool) -> list[Entry]:
+    """Return the labeled cases of the folds: all, or those of persons without a case among the test patients."""
+    cases = [entry for entry in setting.cohort.entries() if entry.volume_px is not None]
+    if not hold_out_test:
+        return cases
+    test = set(setting.split.test)  # the held-out persons may have cases that the split does not list
+    judges = {leaks.person_of(entry.patient) for entry in setting.cohort.entries() if entry.id in test}
+    return [entry for entry in cases if leaks.person_of(entry.patient) not in judges]
+
+
+def fit_interval(rows: Sequence[CaseScores], *, parts: Sequence[str] = (), held_out: str = "") -> VolumeInterval | None:
+    """Fit the conformal interval of the tumor volume, and of each region's, on out-of-fold rows with their `fold`.
 
     Args:
         rows: Rows of every case; the cases of a patient count together.
+        parts: Names of the regions of a model with several.
         held_out: Digest of the test patients, which are not among the rows.
 
     Returns:
@@ -125,14 +161,20 @@ def fit_interval(rows: Sequence[CaseScores], *, held_out: str = "") -> VolumeInt
     """
     units: tuple[Literal["mm3", "px"], ...] = ("mm3", "px")
     for unit in units:
-        predicted, true = (
-            [value for row in rows if (value := metric_of(row, f"volume_{kind}_{unit}")) is not None]
-            for kind in ("prediction", "reference")
-        )
-        if rows and len(predicted) == len(true) == len(rows):
+        if (whole := _volumes(rows, unit)) is not None:
             folds, patients = [row["fold"] for row in rows], [person_of(row) for row in rows]
-            return fit_volume_interval(predicted, true, folds, patients=patients, unit=unit, held_out=held_out)
+            regions = {name: volumes for name in parts if (volumes := _volumes(rows, f"{unit}_{name}")) is not None}
+            return fit_volume_interval(*whole, folds, patients=patients, unit=unit, held_out=held_out, regions=regions)
     return None
+
+
+def _volumes(rows: Sequence[CaseScores], suffix: str) -> tuple[list[float], list[float]] | None:
+    """Return the predicted and true volume of every case; None if one lacks it."""
+    predicted, true = (
+        [value for row in rows if (value := metric_of(row, f"volume_{kind}_{suffix}")) is not None]
+        for kind in ("prediction", "reference")
+    )
+    return (predicted, true) if rows and len(predicted) == len(true) == len(rows) else None
 
 
 def _run_folds(
@@ -165,7 +207,8 @@ def _conclude(
     answer["per_fold"] = [_fold(k, runs[k], scores[k]) for k in sorted(scores)]
     run.log_json(OUT_OF_FOLD, [{**row, "fold": folds[row["id"]]} for row in total.rows])
     held_out = setting.split.test_digest if setting.split.test and not folds.keys() & set(setting.split.test) else ""
-    if (interval := fit_interval(answer["per_patient"], held_out=held_out)) is not None:
+    parts = setting.experiment.target.names if len(setting.experiment.target.names) > 1 else ()
+    if (interval := fit_interval(answer["per_patient"], parts=parts, held_out=held_out)) is not None:
         run.log_json(VOLUME_INTERVAL, interval.model_dump(mode="json"))
         answer["volume_interval"] = interval.described()
     jobs = [
@@ -213,7 +256,7 @@ def _draw(job: _Picture) -> list[Drawing]:
     return draw_case(predictor, open_here(job.prepared).case(job.case_id), title=title, name=job.name)
 
 
-def _number_of_folds(experiment: Experiment, folds: int | None, tracking: Tracking, resume: str | None) -> int:
+def number_of_folds(experiment: Experiment, folds: int | None, tracking: Tracking, resume: str | None) -> int:
     """Return the number of folds; raises `UserError` if there are too few patients."""
     recorded = tracking.run(resume).data.tags.get("glioflow.folds") if resume else None
     number = folds or (int(recorded) if recorded else experiment.split.folds)

@@ -18,6 +18,7 @@ from glioflow.data.splits import check_split
 from glioflow.errors import UserError
 from glioflow.progress import Say, quiet
 from glioflow.promotion import Verdict, promote
+from glioflow.runs.crossval.run import crossval_in, number_of_folds
 from glioflow.runs.launch import (
     Setting,
     check_batch,
@@ -31,8 +32,8 @@ from glioflow.runs.registry.register import register
 from glioflow.runs.registry.reproduce import KINDS
 from glioflow.runs.retrain.placement import KeyOf, Placement, UnusedCorrection, UsedCorrection, place_corrections
 from glioflow.runs.retrain.recognition import Recognized, recognize
-from glioflow.runs.train.run import Trained, send_rest, train_in
-from glioflow.tracking import BUNDLE, Tracking, Version
+from glioflow.runs.train.run import send_rest, train_in
+from glioflow.tracking import Tracking, Version
 from glioflow.tracking.run import open_run, resume_run
 
 # Artifact of a run: the corrections it was given, which identify a person by key only.
@@ -40,6 +41,8 @@ CORRECTIONS = "corrections.json"
 RETRAINS = "glioflow.retrains"
 # Folder of the home.
 _STARTS = "starts"
+# Metrics of a training, and of a cross-validation.
+_REPORTED = ("val/", "test/", "oof/")
 # Keys that decide which arrays exist and which patients validate and test.
 _KEPT = ("preprocess", "target", "split")
 
@@ -54,9 +57,20 @@ class AcceptedCorrections:
 
 @dataclass(frozen=True)
 class Retrained:
-    """A training on corrections, its registered version, and the gate's decision."""
+    """A training on corrections, its registered version, and the gate's decision.
 
-    trained: Trained
+    Attributes:
+        run_id: Of the training, or of the cross-validation whose networks became an ensemble.
+        networks: Number of networks trained: one, or the folds of an ensemble.
+        metrics: Of the run.
+        verdict: The gate's decision about the new version.
+        used: The corrections that were used.
+        unused: Those that were not, and why.
+    """
+
+    run_id: str
+    networks: int
+    metrics: dict[str, float | None]
     verdict: Verdict
     used: list[UsedCorrection]
     unused: list[UnusedCorrection]
@@ -73,6 +87,8 @@ def retrain(
     say: Say = quiet,
 ) -> Retrained:
     """Train the champion's experiment on its cohort with corrections, register the result, and ask the gate.
+
+    The result is made as the champion was: one network, or an ensemble with as many folds, dealt anew.
 
     Args:
         name: Name of the registered model.
@@ -91,15 +107,17 @@ def retrain(
     tracking = Tracking()
     champion = tracking.version(name)
     if resume is None:
-        trained, placed = _begin(tracking, champion, accepted, data, overrides, warm, say)
+        run_id, placed = _begin(tracking, champion, accepted, data, overrides, warm, say)
     else:
-        trained, placed = _go_on(tracking, champion, resume, say)
-    made = [version for version in tracking.versions(name) if version.run_id == trained.run_id]
+        run_id, placed = _go_on(tracking, champion, resume, say)
+    made = [version for version in tracking.versions(name) if version.run_id == run_id]
     stage = champion.tags.get("glioflow.survival_run")
-    version = made[0] if made else register(trained.run_id, name=name, survival=stage)
+    version = made[0] if made else register(run_id, name=name, survival=stage)
     say(f"registered {name} version {version.version}")
+    networks = len(bundle.read_description(tracking.bundle_of(version)).folds) or 1
+    metrics = {k: v for k, v in tracking.run(run_id).data.metrics.items() if k.startswith(_REPORTED)}
     verdict = promote(name, version=version.version, home=prepared_home())
-    return Retrained(trained, verdict, placed.used, placed.unused)
+    return Retrained(run_id, networks, metrics, verdict, placed.used, placed.unused)
 
 
 def _begin(
@@ -110,13 +128,14 @@ def _begin(
     overrides: Sequence[str],
     warm: bool,
     say: Say,
-) -> tuple[Trained, Placement]:
+) -> tuple[str, Placement]:
     if home_uri() is not None:
         raise UserError("retrain needs a GLIOFLOW_HOME that is a folder", hint="corrections are kept only there")
     if not accepted.cases:
         raise UserError("no correction was accepted", hint="accept one with `glioflow feedback accept ID`")
-    run = _champions_run(tracking, champion, warm=warm, say=say)
+    run = _champions_run(tracking, champion, warm=warm)
     recorded = recorded_setting(tracking, run, data)
+    folds = _folds_of(tracking, run, recorded.experiment)
     folder = tracking.bundle_of(champion)
     names = legend_of(bundle.read_description(folder)).names
     start = _kept_weights(folder) if warm else None
@@ -125,21 +144,21 @@ def _begin(
     experiment = _checked(recorded.experiment, overrides, len(recorded.cohort.channels))
     recognized = recognize(accepted.cases, recorded.cohort, names=names, home=prepared_home())
     setting = replace(recorded, experiment=experiment)
-    placed = _placed(setting, recognized, accepted.key_of, say)
+    placed = _placed(setting, recognized, accepted.key_of, say, val_learns=bool(folds) or experiment.training.final)
     if not placed.used:
         rule = f"no accepted correction is new to {champion.name} version {champion.version}"
         raise UserError(rule, "; ".join(f"{each.id}: {each.why}" for each in placed.unused[:3]))
     setting = _joined(setting, recognized, placed)
+    if folds:
+        say(f"the champion is an ensemble of {folds} folds: {folds} networks are trained, and become an ensemble again")
     say(f"{len(placed.used)} corrected studies train: {', '.join(each.case for each in placed.used)}")
     setting = replace(setting, experiment=connect_for(experiment, tracking))
     if cluster.is_elsewhere():
         check_weights(setting.experiment.resolved, len(setting.cohort.channels))
-    opening = opening_of(setting, "train", experiment.name, tags={RETRAINS: champion.run_id})
-    texts = {**opening.texts, CORRECTIONS: json.dumps([asdict(each) for each in placed.used], indent=1)}
-    return train_in(setting, open_run(tracking, replace(opening, texts=texts)), say), placed
+    return _train_anew(setting, placed, champion, folds, say), placed
 
 
-def _champions_run(tracking: Tracking, champion: Version, *, warm: bool, say: Say) -> Any:
+def _champions_run(tracking: Tracking, champion: Version, *, warm: bool) -> Any:
     """Return the champion's MLflow run; raises `UserError` unless it is a training that `warm` allows."""
     run = tracking.run(champion.run_id)
     if (kind := run.data.tags.get("glioflow.kind")) not in (*KINDS, "reproduction", "crossval"):
@@ -148,18 +167,22 @@ def _champions_run(tracking: Tracking, champion: Version, *, warm: bool, say: Sa
     if kind == "crossval" and warm:
         rule = "--warm needs a champion of one network"
         raise UserError(rule, "an ensemble of folds", hint="leave --warm out")
-    if kind == "crossval":
-        say("the champion is an ensemble of folds; one network is trained, on its experiment and its split")
     return run
 
 
-def _placed(setting: Setting, recognized: Recognized, key_of: KeyOf, say: Say) -> Placement:
+def _folds_of(tracking: Tracking, run: Any, experiment: Experiment) -> int:
+    """Return the number of folds of a cross-validation's run; 0 for a training of one network."""
+    is_ensemble = run.data.tags.get("glioflow.kind") == "crossval"
+    return number_of_folds(experiment, None, tracking, run.info.run_id) if is_ensemble else 0
+
+
+def _placed(setting: Setting, recognized: Recognized, key_of: KeyOf, say: Say, *, val_learns: bool) -> Placement:
     """Return the corrections' places in the split, and say which are not used and why."""
     placed = place_corrections(
         recognized.corrections,
         setting.cohort.entries(),
         setting.split,
-        learned=("train", "val") if setting.experiment.training.final else ("train",),
+        learned=("train", "val") if val_learns else ("train",),
         key_of=key_of,
     )
     placed = replace(placed, unused=[*recognized.unused, *placed.unused])
@@ -168,21 +191,33 @@ def _placed(setting: Setting, recognized: Recognized, key_of: KeyOf, say: Say) -
     return placed
 
 
-def _go_on(tracking: Tracking, champion: Version, run_id: str, say: Say) -> tuple[Trained, Placement]:
-    """Continue an interrupted training, or take its result if it is complete."""
+def _train_anew(setting: Setting, placed: Placement, champion: Version, folds: int, say: Say) -> str:
+    """Train one network, or one for each fold; return the run's id."""
+    tags = {RETRAINS: champion.run_id}
+    texts = {CORRECTIONS: json.dumps([asdict(each) for each in placed.used], indent=1)}
+    if folds:
+        return crossval_in(setting, folds, hold_out_test=True, tags=tags, texts=texts, say=say).run_id
+    opening = opening_of(setting, "train", setting.experiment.name, tags=tags)
+    run = open_run(setting.tracking, replace(opening, texts={**opening.texts, **texts}))
+    return train_in(setting, run, say).run_id
+
+
+def _go_on(tracking: Tracking, champion: Version, run_id: str, say: Say) -> tuple[str, Placement]:
+    """Continue an interrupted training, unless it is complete."""
     run = tracking.run(run_id)
     if run.data.tags.get(RETRAINS) != champion.run_id:
         rule = f"--resume must be the id of a run that retrains version {champion.version} of {champion.name}"
         raise UserError(rule, run_id, hint="begin a new one without --resume")
     setting = recorded_setting(tracking, run, None)
-    used = [UsedCorrection(**each) for each in tracking.read_json(run_id, CORRECTIONS)]
-    trained = send_rest(tracking, run_id)
-    if trained is None and run.info.status == "FINISHED":
-        trained = Trained(run_id, f"runs:/{run_id}/{BUNDLE}", dict(run.data.metrics))
-    if trained is None:
-        setting = replace(setting, experiment=connect_for(setting.experiment, tracking))
-        trained = train_in(setting, resume_run(tracking, run_id), say)
-    return trained, Placement(used, [], setting.split)
+    placed = Placement([UsedCorrection(**each) for each in tracking.read_json(run_id, CORRECTIONS)], [], setting.split)
+    if send_rest(tracking, run_id) is not None or run.info.status == "FINISHED":
+        return run_id, placed
+    setting = replace(setting, experiment=connect_for(setting.experiment, tracking))
+    if folds := _folds_of(tracking, run, setting.experiment):
+        crossval_in(setting, folds, hold_out_test=True, resume=run_id, say=say)
+    else:
+        train_in(setting, resume_run(tracking, run_id), say)
+    return run_id, placed
 
 
 def _began_warm(run: Any, experiment: Experiment) -> bool:
