@@ -420,7 +420,8 @@ def test_an_ensemble_learns_from_corrections_in_each_fold_but_one_and_never_from
     assert (done.version, done.networks) == (2, 3)
     assert "an ensemble of 3 folds as the champion" in done.tables()[-1].title
     assert {(each.id, each.case) for each in done.used} == {(ids[0], own.id), (ids[2], ids[2])}
-    folds = bundle.read_description(tracking.bundle_of(tracking.version("glioma", 2))).folds
+    made = next(version for version in tracking.versions("glioma") if version.version == 2)
+    folds = bundle.read_description(tracking.bundle_of(made)).folds
     trained = [Split(**tracking.read_json(fold.run_id, "split.json")) for fold in folds]
     assert len(trained) == 3
     for case_id in (own.id, ids[2]):

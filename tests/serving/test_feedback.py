@@ -188,6 +188,13 @@ def test_a_label_that_the_model_does_not_know_is_refused(brats_api, tmp_path):
     assert Feedback().entries() == []
 
 
+def test_a_study_without_one_of_the_models_sequences_is_refused_since_no_training_could_use_it(brats_api, tmp_path):
+    error = post(brats_api, volumes(tmp_path)[0][1:])
+    assert error.status_code == 422
+    assert "must have the model's channels, flair, t1, t1ce, t2" in error.json()["error"]["rule"]
+    assert Feedback().entries() == []
+
+
 def test_one_person_accepted_twice_is_one_patient_in_volumes_too(brats_api, tmp_path):
     feedback = Feedback()
     for patient in ("John Doe", "John Doe", "Jane Roe"):

@@ -241,6 +241,8 @@ def test_a_drawn_mask_is_measured_as_answers_are(api, files):
         ({"shape": [2, 3, 4], "data": {"²": [0, 1]}}, "1 to 255"),
         ({"shape": [2, 3, 4], "data": {"00010000": [0, 1]}}, "1 to 255"),
         ({"shape": [2, 3, 4], "data": {"1": [0, 24, 0, 24]}}, "must not overlap"),
+        ({"shape": [2, 3, 4], "data": {"1": [5, 9], "2": [6, 2]}}, "must not overlap"),
+        ({"shape": [2, 3, 4], "data": {"1": [5]}}, "pairs of a start and a length"),
         ({"shape": [0, 3, 4], "data": {}}, "positive"),
         ({"shape": [9**6, 9**6, 9**6], "data": {}}, "at most"),
         ({"shape": [2, 3, 4], "data": {}, "spacing_mm": [1, 0, 1]}, "positive"),

@@ -1,5 +1,6 @@
 """A folder of answers, one subfolder a study, as `glioflow predict` writes it."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -18,6 +19,7 @@ from glioflow.api.studies import OpenedStudy, name_of_zip, read_any_study
 from glioflow.bundle.answer import FeaturesJson, SurvivalJson, Uncertainty
 from glioflow.bundle.tumor import Tumor
 from glioflow.data.channel_choice import parse_choices
+from glioflow.data.formats import lgg
 from glioflow.data.formats.file_roles import is_mask_name
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.study import open_source, open_study
@@ -84,6 +86,7 @@ class _Waiting:
     name: str
     cohort: Cohort | None = None
     case: CaseFiles | None = None
+    alone: bool = False
 
     @property
     def label(self) -> str:
@@ -167,11 +170,23 @@ def _list_studies(path: Path) -> list[_Waiting]:
             return [_Waiting(path, name_of_zip(path))]
         except UserError as error:
             raise error.replace(rule=f"{path}: {error.rule}") from None
-    cohort = open_source(path, masks=False)
-    if len(cohort.cases) == 1:
-        cohort = open_study([path], masks=False)  # gives a lone study a harmless name
-        return [_Waiting(path, cohort.cases[0].id, cohort, cohort.cases[0])]
-    return [_Waiting(cohort.path / case.id, case.id, cohort, case) for case in cohort.cases]
+    try:
+        cohort = open_source(path, masks=False)
+    except UserError as error:  # a cohort asks for more than a study
+        with contextlib.suppress(UserError):
+            return [_lone(path)]
+        raise error
+    return (
+        [_lone(path)]
+        if len(cohort.cases) == 1
+        else [_Waiting(cohort.path / case.id, case.id, cohort, case) for case in cohort.cases]
+    )
+
+
+def _lone(path: Path) -> _Waiting:
+    """Return the only study at a path, under a harmless name."""
+    cohort = open_study([path], masks=False)
+    return _Waiting(path, cohort.cases[0].id, cohort, cohort.cases[0], alone=True)
 
 
 def _named(studies: list[_Waiting]) -> list[_Waiting]:
@@ -215,8 +230,10 @@ def _check_free(folder: Path, study: _Waiting, *, overwrite: bool) -> None:
 
 
 def _read(study: _Waiting, chosen: Mapping[str, str]) -> OpenedStudy:
-    if study.cohort is None or study.case is None:
+    if study.cohort is None or study.case is None or study.alone:
         return read_any_study(study.path, chosen=chosen)
+    if study.cohort.format == "lgg":  # its slices may be of any kind that a lone study may have
+        return read_any_study([*lgg.split_masks(study.case.files)[0].values()], chosen=chosen)
     return OpenedStudy(study.cohort.with_channels(chosen).read_files(study.case))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.bundle import Description
-from glioflow.data.case import Case
+from glioflow.data.case import MAX_SLICES, Case
 from glioflow.data.checks.channel_checks import blank_channels, copies_of_flair
 from glioflow.data.checks.channel_looks import find_swapped
 from glioflow.data.preprocessing.brain_mask import BrainMask
@@ -21,7 +21,7 @@ from glioflow.data.preprocessing.geometry_steps import CropBrain
 from glioflow.data.preprocessing.intensity_steps import Percentile, ZScore
 from glioflow.data.preprocessing.pipeline import Neighbors
 from glioflow.data.sequences import sequence_of
-from glioflow.errors import UserError
+from glioflow.errors import TooLarge, UserError
 from glioflow.models import ARCHITECTURES
 
 # Steps whose result depends on the other slices of the volume.
@@ -55,8 +55,11 @@ def conform(case: Case, description: Description) -> Case:
         description: Description of the model.
 
     Raises:
+        TooLarge: If it has more than `MAX_SLICES` slices.
         UserError: If a sequence is missing or duplicated, an intensity is not finite, or the bundle refuses the study.
     """
+    if case.shape[0] > MAX_SLICES:
+        raise TooLarge(f"a study must have at most {MAX_SLICES} slices", case.shape[0])
     if case.image.dtype.kind == "f" and not np.isfinite(case.image).all():
         raise UserError("the intensities of a study must be finite numbers", "NaN or infinity")
     case = _with_known_names(case, description)
@@ -65,6 +68,7 @@ def conform(case: Case, description: Description) -> Case:
         raise UserError(
             f"a study must have the model's channels, {', '.join(description.channels)}, each once",
             f"one with {', '.join(case.channels)}",
+            hint="add what is missing, or say which file or series a channel is, as channel NAME=SERIES",
         )
     warnings = list(case.warnings)
     if case.channels != description.channels:
@@ -179,7 +183,8 @@ def _order_warnings(case: Case) -> list[str]:
         warnings.append("the spacing is unknown: sizes are in pixels, and what needs millimeters is left out")
     numbers = case.slice_numbers
     if missing := numbers[-1] - numbers[0] + 1 - len(numbers):
-        warnings.append(f"{missing} slice numbers are missing between the first and the last")
+        shown = "1 slice number is" if missing == 1 else f"{missing} slice numbers are"
+        warnings.append(f"{shown} missing between the first and the last")
     if out_of_order(case.image):
         warnings.append("neighboring slices are less alike than distant ones: the slices seem to be out of order")
     return warnings

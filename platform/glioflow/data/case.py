@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from glioflow.errors import UserError, nearest_choice
 
+# Of one study, for everybody who reads one: files, volumes, folders, uploads.
+MAX_FILES, MAX_SLICES = 5000, 1000
+
 
 @dataclass(frozen=True)
 class Grid:

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
+from glioflow.data.case import MAX_FILES, MAX_SLICES
 from glioflow.errors import UserError
 
 APP = "glioflow"  # name of the Serve application
@@ -49,8 +50,8 @@ class Limits(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     upload_bytes: int = Field(default=256 * 2**20, gt=0)
     unpacked_bytes: int = Field(default=1024 * 2**20, gt=0)
-    files: int = Field(default=2000, gt=0)
-    slices: int = Field(default=1000, gt=0)
+    files: int = Field(default=MAX_FILES, gt=0)
+    slices: int = Field(default=MAX_SLICES, gt=0)
     values: int = Field(default_factory=lambda: values_in_memory() // _STUDIES, gt=0)
     queued: int = Field(default=32, gt=0)
     timeout_s: float = Field(default=120, gt=0)

@@ -15,13 +15,22 @@ _CHANNELS = 3
 def read_slice(path: Path) -> NDArray[np.uint8]:
     """Read one slice, (H, W, 3) uint8; raises `UserError` if the file is unreadable or not an RGB image."""
     pixels = read_pixels(path)
-    if pixels.dtype == np.uint16 and not (pixels % 257).any():  # 8 bits stored in 16, as 0 and 65535
-        pixels = pixels // 257
-        pixels = pixels.astype(np.uint8)
+    if holds_8_bits(pixels):
+        pixels = to_8_bits(pixels)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != _CHANNELS:
         rule = "a slice must be an 8-bit image with three channels"
         raise UserError(rule, f"shape {pixels.shape} and type {pixels.dtype}", file=path)
     return pixels.astype(np.uint8, copy=False)
+
+
+def holds_8_bits(pixels: NDArray[np.generic]) -> bool:
+    """Return whether an image of 16 bits holds 8, as programs store them that write 65535 for 255."""
+    return pixels.dtype == np.uint16 and not (pixels % 257).any()  # type: ignore[operator]
+
+
+def to_8_bits(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Return the 8 bits of an image for which `holds_8_bits` is true."""
+    return (pixels // 257).astype(np.uint8)  # type: ignore[operator]
 
 
 def read_mask(path: Path, shape: tuple[int, ...], threshold: int | None = None) -> NDArray[np.uint8]:

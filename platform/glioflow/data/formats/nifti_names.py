@@ -32,6 +32,10 @@ _OF_IMAGES = (
 _OF_ONE_IMAGE = re.compile(r"[1-9]\d{0,3}|\d+mm")
 _BETWEEN, _EDGES = ("_", "-", " ", ".", ""), "_-. "
 _SPACE = re.compile(r"space-", re.IGNORECASE)
+# Parts of BIDS names that describe one image of several, as in `sub-1_ce-gadolinium_T1w`.
+_BIDS_ENTITIES = re.compile(
+    r"^(sub-.*?)(?:_(?:acq|ce|rec|echo|part|space|desc|res|mod|inv|mt|flip|chunk|stain|trc)-[^_]+)+$"
+)
 _BIDS_BEGINNING = re.compile(r"^sub-[^_]+(?:_ses-[^_]+)?_")
 
 
@@ -234,7 +238,7 @@ def _owners(images: Sequence[Path]) -> dict[str, str]:
         pieces, first = _pieces(name)
         if first is None:
             return {}
-        owners[name] = "".join(pieces[:first]).strip(_EDGES)
+        owners[name] = _BIDS_ENTITIES.sub(r"\1", "".join(pieces[:first]).strip(_EDGES))
     check_one_person(owners)
     return owners if any(count > 1 for count in Counter(owners.values()).values()) else {}
 

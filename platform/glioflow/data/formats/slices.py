@@ -95,6 +95,9 @@ def read(case: CaseFiles) -> Case:
     planes = read_stack(images[0]) if stacked else _read_slices(images)
     if len(planes) > len(images):
         numbers = list(range(1, len(planes) + 1))
+    widened = all(map(lgg_pixels.holds_8_bits, planes))
+    if widened:
+        planes = [lgg_pixels.to_8_bits(plane) for plane in planes]
     gray = planes[0].shape[2] == 1
     shape = planes[0].shape[:2]
     return Case(
@@ -105,7 +108,10 @@ def read(case: CaseFiles) -> Case:
         channels=("flair",) if gray else lgg.CHANNELS,
         slice_numbers=tuple(numbers),
         institution=case.institution,
-        warnings=("the slices are gray: taken for FLAIR",) if gray else (),
+        warnings=(
+            *(["the slices are gray: taken for FLAIR"] if gray else []),
+            *(["the slices hold 8 bits in 16: their values were divided by 257"] if widened else []),
+        ),
         files=case.files,
     )
 

@@ -1,5 +1,6 @@
 """Reading of one study in any form: a case folder, single slices, NIfTI or DICOM. All input is untrusted."""
 
+import contextlib
 import itertools
 import re
 from collections.abc import Mapping, Sequence
@@ -7,19 +8,19 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from glioflow.data.case import Case
+from glioflow.data.case import MAX_FILES, Case
 from glioflow.data.channel_choice import NONE_CHOSEN
 from glioflow.data.formats import brats, dicom, lgg, listed, nifti, nnunet, published, slices
 from glioflow.data.formats.detect import format_named, is_lossy, open_cohort, stored_with_loss
 from glioflow.data.formats.dicom_files import is_dicom
-from glioflow.data.formats.file_roles import NO_ROLES, is_mask_name
+from glioflow.data.formats.file_roles import NO_ROLES, declared_in, is_mask_name
+from glioflow.data.formats.junk import is_junk
 from glioflow.data.formats.nifti_names import check_one_person, is_volume, owner_of, stem, volume_files
 from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.sequences import is_channel_name
 from glioflow.errors import TooLarge, UserError
 
-MAX_FILES = 5000
 _MOST_NAMED = 5
 # Series number that a DICOM converter puts before a description: `3_AX_T1` and `4_AX_FLAIR` are one person. Numbers of
 # persons have leading zeros, or precede several sequences, or only a sequence, as in `1_t1` and `2_flair`.
@@ -40,10 +41,12 @@ def open_study(paths: Sequence[Path], *, masks: bool = True) -> Cohort:
         raise UserError("a study must have at least one file")
     if missing := [path for path in paths if not path.exists()]:
         raise UserError(f"{missing[0]} does not exist", missing[0], hint="give the files or the folder of a study")
-    if len(paths) == 1 and paths[0].is_dir():
-        cohort = _open_folder(paths[0], masks=masks)
-    else:
+    if len(paths) > 1 or not paths[0].is_dir():
         cohort = _open_files(sorted(choose_files(paths)[0]), masks=masks)
+    elif not masks and (inside := _files_in(paths[0])):
+        cohort = _open_as_files(paths[0], inside)
+    else:
+        cohort = _open_folder(paths[0], masks=masks)
     if len(cohort.cases) != 1:
         hint = "give the files or the folder of one case"
         raise UserError("a study must be one case", f"{len(cohort.cases)} cases", file=paths[0], hint=hint)
@@ -58,26 +61,54 @@ def open_study(paths: Sequence[Path], *, masks: bool = True) -> Cohort:
 def read_study(paths: Sequence[Path], *, channels: Mapping[str, str] = NONE_CHOSEN, masks: bool = True) -> Case:
     """Read a single study, with the series that the user chose for `channels`; see `open_study`.
 
-    Skips files that do not belong to it, and masks that were not requested, with a warning that names them.
+    Skips files that do not belong to it, with a warning that names them, and masks that were not requested, with one
+    that counts them.
     """
     cohort = open_study(paths, masks=masks).with_channels(channels)
     files = cohort.cases[0]
     case = cohort.read_files(files)
-    left_out = _left_out(paths, files)
-    if not left_out:
-        return case
-    names = sorted({file.name for file in left_out})
-    more = f" and {len(left_out) - _MOST_NAMED} more" if len(left_out) > _MOST_NAMED else ""
-    warning = f"files that are not images of the study were left out: {', '.join(names[:_MOST_NAMED])}{more}"
-    return replace(case, warnings=(*case.warnings, warning))
+    given = _files_in(paths[0]) if len(paths) == 1 and paths[0].is_dir() and not masks else list(paths)
+    notes = []
+    if left_out := _left_out(given or paths, files):
+        names = sorted({file.name for file in left_out})
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        notes.append(f"files that are not images of the study were left out: {', '.join(names[:_MOST_NAMED])}{more}")
+    if count := sum(is_mask_name(path.name) for path in given) if not masks else 0:
+        shown = "1 mask among the files was" if count == 1 else f"{count} masks among the files were"
+        notes.append(f"{shown} not looked at")
+    return replace(case, warnings=(*case.warnings, *notes)) if notes else case
 
 
 def _left_out(paths: Sequence[Path], case: CaseFiles) -> list[Path]:
-    """Return the files that are not part of a study: other kinds, and volumes outside its layout."""
+    """Return the files that are not part of a study: other kinds, and volumes outside its layout; no hidden ones."""
     given, others = choose_files(paths) if len(paths) > 1 else (list(volume_files(paths[0])), [])
     taken = {*case.files}
     unused = [file for file in given if is_volume(file.name) and not is_mask_name(file.name) and file not in taken]
-    return [*others, *unused]
+    return [file for file in (*others, *unused) if not file.name.startswith(".")]
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """Return the files of a folder that is one study to be read as its files are: without folders in it, or roles.
+
+    Empty for other folders, such as cases of BIDS, stacks of nnU-Net, and those with a `cohort.yaml`.
+    """
+    inside = sorted(folder.iterdir())
+    nested = any(each.is_dir() and not is_junk(each.name) for each in inside)
+    if nested or declared_in(folder) or nnunet.has_pictures(folder):
+        return []
+    return [each for each in inside if each.is_file()]
+
+
+def _open_as_files(folder: Path, files: Sequence[Path]) -> Cohort:
+    """List a folder as its files would be, under the name that it has as a folder, if it is one case there, too."""
+    cohort = _open_files(sorted(choose_files(files)[0]), masks=False)
+    with contextlib.suppress(UserError):  # a cohort asks for more than a study
+        known = _open_folder(folder, masks=False).cases
+        if len(known) == len(cohort.cases) == 1:
+            as_folder, case = known[0], cohort.cases[0]
+            own = replace(case, id=as_folder.id, patient=as_folder.patient, institution=as_folder.institution)
+            return replace(cohort, cases=(own,))
+    return cohort
 
 
 def choose_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:

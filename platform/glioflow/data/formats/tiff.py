@@ -56,7 +56,10 @@ def read_layout(path: Path) -> tuple[Page, ...]:
     """
     try:
         with path.open("rb") as file:
-            return tuple(_walk(file, path))
+            pages = tuple(_walk(file, path))
+        if not pages:
+            raise ValueError("it holds no image")
+        return pages
     except UserError:
         raise
     except (struct.error, OverflowError, ValueError, OSError) as error:

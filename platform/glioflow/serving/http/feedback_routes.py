@@ -1,7 +1,7 @@
 """The route for corrected masks, sent as files beside the images or as runs drawn in a viewer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,9 @@ from fastapi.responses import JSONResponse
 from glioflow.bundle.answer import ModelCard
 from glioflow.bundle.encoded_mask import encode_mask, legend_of_target
 from glioflow.cluster.scratch import study_folder
+from glioflow.data.case import Case
 from glioflow.data.targets import TargetSettings
+from glioflow.errors import UserError
 from glioflow.serving.http.feedback import Correction, Feedback, TakesNone
 from glioflow.serving.http.study_routes import drawn_on
 from glioflow.serving.http.uploads import read_labeled, read_uploads
@@ -51,18 +53,27 @@ def add_feedback(
             target = TargetSettings.model_validate(card["target"])
             origin = card["origin"]
             tissues = {int(value): name for value, name in origin.get("labels", {}).items()}
-            labels = legend_of_target(target, origin["cohort_format"], tissues).names
+            legend = legend_of_target(target, origin["cohort_format"], tissues)
             if mask is None:
-                case = await asyncio.to_thread(read_labeled, uploads, Path(folder), limits, labels)
+                case = await asyncio.to_thread(read_labeled, uploads, Path(folder), limits, legend.names)
             else:
                 case = await asyncio.to_thread(read_uploads, uploads, Path(folder), limits, channels=channel or ())
                 case = replace(case, mask=drawn_on(case, mask, limits))
+            _check_channels(case, card["input"]["channels"])
             if opened_s is not None and not again:
                 await asyncio.to_thread(feedback.check_alone, patient, opened_s)
             facts = Correction(reader=reader, version=version)
-            entry = await asyncio.to_thread(feedback.take, case, patient, labels, facts)
+            entry = await asyncio.to_thread(feedback.take, case, patient, legend.names, facts)
             assert case.mask is not None
-            kept = await asyncio.to_thread(encode_mask, case.mask, case, "rle")  # `take` has read the same from disk
+            # `take` has read the same from disk.
+            kept = await asyncio.to_thread(encode_mask, case.mask, case, "rle", legend)
         request.state.facts = {"feedback": entry}
         answer = {"id": entry, "state": "quarantine", "mask": kept, "request_id": request.state.request_id}
         return JSONResponse(answer, 202)
+
+
+def _check_channels(case: Case, wanted: Sequence[str]) -> None:
+    """Refuse a study that the model could never learn from, as it lacks a sequence; raises `UserError`."""
+    if len(case.channels) < len(wanted):
+        rule = f"a corrected study must have the model's channels, {', '.join(wanted)}"
+        raise UserError(rule, ", ".join(case.channels), hint="send all sequences of the study")

@@ -119,7 +119,7 @@ def decode_drawing(mask: Runs, limits: Limits) -> NDArray[np.uint8]:
     """Return the labels of a mask that a caller sent.
 
     Raises:
-        UserError: If a run exceeds the array, runs overlap, or a label is invalid.
+        UserError: If a run is not a pair or exceeds the array, runs overlap, or a label is invalid.
         TooLarge: If it has more voxels than a study may have values.
     """
     if min(mask.shape) < 1:
@@ -127,14 +127,16 @@ def decode_drawing(mask: Runs, limits: Limits) -> NDArray[np.uint8]:
     size = math.prod(mask.shape)
     if size > limits.values or sum(map(len, mask.data.values())) > _MAX_RUNS:
         raise TooLarge(f"a mask must have at most {limits.values} voxels and {_MAX_RUNS} numbers in its runs")
-    labels, left = np.zeros(size, np.uint8), size
+    labels = np.zeros(size, np.uint8)
     for name, numbers in mask.data.items():
         if not _is_label(name):
             raise UserError("a label must be a number from 1 to 255", name[:20])
-        for start, length in zip(numbers[::2], numbers[1::2], strict=False):
+        if len(numbers) % 2:
+            raise UserError("the runs of a label must be pairs of a start and a length", f"{len(numbers)} numbers")
+        for start, length in zip(numbers[::2], numbers[1::2], strict=True):
             if start < 0 or length < 1 or start + length > size:
                 raise UserError("a run must lie inside its mask", [start, length])
-            if (left := left - length) < 0:
+            if labels[start : start + length].any():
                 raise UserError("the runs of a mask must not overlap", [start, length])
             labels[start : start + length] = int(name)
     return labels.reshape(mask.shape)

@@ -44,20 +44,18 @@ def read_uploads(
         UserError: If they are not a readable study.
     """
     try:
-        files, left_out = _save_images(uploads, folder, limits, with_masks=with_masks)
+        files = save_uploads(uploads, folder, limits)
+        _check_images(files)
     except Exception as error:
         raise _shown_error(error, folder) from None
-    case = _read(files, folder, limits, channels, masks=with_masks)
-    if left_out:
-        case = replace(case, warnings=(*case.warnings, f"{left_out} masks among the files were not looked at"))
-    return case
+    return _read(files, folder, limits, channels, masks=with_masks)
 
 
 def _read(
     files: Sequence[Path], folder: Path, limits: Limits, channels: Iterable[str] = (), *, masks: bool = True
 ) -> Case:
     try:
-        check_sizes(files, limits)
+        check_sizes([file for file in files if masks or not is_mask_name(file.name)], limits)
         case = read_study(files, channels=parse_choices(channels), masks=masks)
         if case.shape[0] > limits.slices:
             raise TooLarge(f"a study must have at most {limits.slices} slices", case.shape[0])
@@ -99,20 +97,16 @@ def read_labeled(
 def list_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: Limits) -> str:
     """Write uploads into `folder`, and return their name as one study; raises as `read_uploads`."""
     try:
-        return open_study(_save_images(uploads, folder, limits)[0], masks=False).cases[0].id
+        files = save_uploads(uploads, folder, limits)
+        _check_images(files)
+        return open_study(files, masks=False).cases[0].id
     except Exception as error:
         raise _shown_error(error, folder) from None
 
 
-def _save_images(
-    uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: Limits, *, with_masks: bool = False
-) -> tuple[list[Path], int]:
-    """Write uploads, and return the files to read and the number of skipped masks."""
-    files = save_uploads(uploads, folder, limits)
-    images = files if with_masks else [file for file in files if not is_mask_name(file.name)]
-    if files and not images:
+def _check_images(files: Sequence[Path]) -> None:
+    if files and all(is_mask_name(file.name) for file in files):
         raise _only_masks(files)
-    return images, len(files) - len(images)
 
 
 def _only_masks(files: Sequence[Path]) -> UserError:
@@ -141,7 +135,7 @@ def _without_folder(error: UserError, folder: Path) -> UserError:
         value=None if error.value is None else hide(error.value),
         choices=None if error.choices is None else [hide(choice) for choice in error.choices],
         hint=None if error.hint is None else hide(error.hint),
-        file=None if error.file is None else Path(error.file.name),
+        file=None if error.file is None or error.file == folder else Path(error.file.name),
     )
 
 
