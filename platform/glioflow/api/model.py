@@ -125,6 +125,8 @@ class ServedModel(Model):
         with study_folder() as folder:
             files = image_files(case, Path(folder))
             json = self.client.predict(files, clinical=clinical, channels=dict(case.chosen), mask="rle")
+        # The endpoint saw only the images, so what was left out here is added.
+        json["study"]["warnings"] = list(dict.fromkeys([*case.warnings, *json["study"]["warnings"]]))
         return Answer(case, decode_mask(json["mask"]), json)
 
 

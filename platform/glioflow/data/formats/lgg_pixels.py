@@ -25,12 +25,12 @@ def read_slice(path: Path) -> NDArray[np.uint8]:
 
 def holds_8_bits(pixels: NDArray[np.generic]) -> bool:
     """Return whether an image of 16 bits holds 8, as programs store them that write 65535 for 255."""
-    return pixels.dtype == np.uint16 and not (pixels % 257).any()  # type: ignore[operator]
+    return pixels.dtype == np.uint16 and not (pixels % 257).any()
 
 
 def to_8_bits(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
     """Return the 8 bits of an image for which `holds_8_bits` is true."""
-    return (pixels // 257).astype(np.uint8)  # type: ignore[operator]
+    return (pixels // 257).astype(np.uint8)
 
 
 def read_mask(path: Path, shape: tuple[int, ...], threshold: int | None = None) -> NDArray[np.uint8]:
