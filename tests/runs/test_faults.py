@@ -85,7 +85,7 @@ def test_a_trial_whose_loss_is_no_number_fails_with_its_reason_and_the_search_go
 ) -> None:
     from glioflow.runs.search.run import search
 
-    space = {"training.learning_rate": {"kind": "choice", "values": [1e30, 1e-3]}}
+    space = {"training.weight_decay": {"kind": "choice", "values": [1e30, 1e-4]}}
     heard: list[str] = []
     done = search(searched(space=space), lgg, say=lambda text, part=None: heard.append(text))
     assert study_states(home) == ["FAIL", "COMPLETE"]
@@ -93,7 +93,7 @@ def test_a_trial_whose_loss_is_no_number_fails_with_its_reason_and_the_search_go
     assert (runs["0"].info.status, runs["1"].info.status) == ("FAILED", "FINISHED")
     assert "not finite" in runs["0"].data.tags["glioflow.reason"]
     assert any("failed: the training loss is not finite" in text for text in heard)
-    assert done.best["params"] == {"training.learning_rate": 1e-3}
+    assert done.best["params"] == {"training.weight_decay": 1e-4}
 
 
 def test_storage_that_goes_away_ends_a_search_clearly_and_it_can_be_resumed(
