@@ -173,7 +173,8 @@ WRITTEN = {
         t1_se_tra_nativ | T1 ohne KM | T1 sans contraste | T1 SIN CONTRASTE | T1 senza mdc | 3DT1 | AXT1 |
         WIP T1W_3D_TFE SENSE | T1 POST OP | AX T1 REPEAT2 | T1C- | T1 (-C) | AX T1 -C | AX T1 C(-) | T1 KM- | T1 Gd- |
         T1 CE- | T1W_SE_CLEAR_C- | T1 -GD | T1_C_minus | T1 GD neg | T1 TRA VOR KM | T1 vor Kontrastmittel |
-        T1 AVANT INJECTION | T1 SAG S/C | T1 SIN CIV | T1 SE SAG ANTES | T1 Post SRS | T1 単純 | T1 (-)C |
+        T1 AVANT INJECTION | T1 SAG S/C | AX T1 S/GD | T1 tra s/ gado |
+        T1 SIN CIV | T1 SE SAG ANTES | T1 Post SRS | T1 単純 | T1 (-)C |
         T1 (-) contrast | T1 tra före kontrast | T1 før kontrast | T1 przed KL | T1 pred kontrastem | T1 до КУ |
         T1 kontrastsız | T1 kontrast öncesi | T1 平扫 | T1 voor contrast | T1 prä KM | T1preGd | eTHRIVE |
         T1 for kontrast

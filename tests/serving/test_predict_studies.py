@@ -96,6 +96,14 @@ def test_studies_of_the_same_name_get_answers_of_their_own(volumes, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["siteA_scan", "siteB_scan"]
 
 
+def test_failed_studies_of_the_same_name_are_told_apart(volumes, tmp_path):
+    model, studies = volumes
+    for study in studies:
+        (study / "scan.nii.gz").write_bytes(b"no volume")
+    done = predict_studies(model, studies, tmp_path / "out", say=quiet)
+    assert [each["study"] for each in done.failed] == ["siteA_scan", "siteB_scan"]
+
+
 def test_names_that_differ_by_case_alone_are_told_apart_or_refused_before_any_work(volumes, tmp_path):
     model, (first, second) = volumes
     done = predict_studies(model, [first, second.rename(second.with_name("SCAN"))], tmp_path / "out", say=quiet).studies

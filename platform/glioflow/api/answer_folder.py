@@ -45,7 +45,7 @@ class WrittenAnswer(TypedDict):
 
 
 class FailedStudy(TypedDict):
-    """A study without an answer: its path, or its name in a cohort, and why."""
+    """A study without an answer: its path, or the name that its answer would have, and why."""
 
     study: str
     error: str
@@ -90,7 +90,7 @@ class _Waiting:
 
     @property
     def label(self) -> str:
-        return str(self.path) if self.case is None else self.case.id
+        return str(self.path) if self.case is None else self.name
 
 
 def predict_studies(
