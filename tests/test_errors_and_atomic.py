@@ -229,3 +229,9 @@ def test_a_file_that_finds_no_space_is_reported_with_its_folder(tmp_path, monkey
         atomic.write_text(tmp_path / "file", "text")
     assert full.value.folder == tmp_path
     assert not list(tmp_path.iterdir())
+
+
+def test_a_value_of_megabytes_is_shortened_and_costs_nothing():
+    error = UserError("a channel must be given as NAME=SERIES", "\0" * 3_000_000, ["flair", "t2"])
+    assert len(str(error)) < 1200
+    assert len(error.to_record()["value"]) < 1200

@@ -60,7 +60,7 @@ class UserError(GlioflowError, ValueError):
         file: Path | None = None,
     ) -> None:
         self.rule = rule
-        self.value = None if value is None else str(value)
+        self.value = None if value is None else _shortened(str(value))
         self.choices = None if choices is None else [str(choice) for choice in choices]
         self.hint, self.file = hint, file
         super().__init__(self._line())
@@ -68,8 +68,7 @@ class UserError(GlioflowError, ValueError):
     def _line(self) -> str:
         parts = [self.rule]
         if self.value is not None and not _names(self.rule, self.value):
-            shown = self.value if len(self.value) <= _MOST_SHOWN else f"{self.value[:_MOST_SHOWN]}..."
-            parts.append(f"got {shown or repr('')}")
+            parts.append(f"got {self.value or repr('')}")
         if self.hint:
             parts.append(self.hint)
         if self.choices:
@@ -120,6 +119,11 @@ class TooLarge(UserError):  # noqa: N818 - what it is
     """More than a limit allows; the endpoint answers 413."""
 
     code = "too-large"
+
+
+def _shortened(value: str) -> str:
+    """Return the beginning of a value: what a caller sent may be megabytes, which nobody reads or searches for."""
+    return value if len(value) <= _MOST_SHOWN + len("...") else f"{value[:_MOST_SHOWN]}..."
 
 
 def _names(text: str, value: str) -> bool:

@@ -27,6 +27,7 @@ from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.file_roles import is_mask_name
 from glioflow.page.examples import examples
 from glioflow.page.files import STATIC, table_of_names
+from glioflow.serving.http import routes
 from glioflow.serving.http.feedback import Feedback
 from glioflow.serving.page_server import make_page
 from glioflow.serving.settings import TOKEN, ServeSettings, bearer, digest_of
@@ -265,6 +266,18 @@ def test_a_drawing_is_saved_in_the_studys_own_format(api, files, case):
     for text in ("{", "[]", '{"shape": [1, 1, 1], "data": {}}', '{"shape": [1, 1, 1]}'):
         assert api.post("/v1/mask", files=files, data={"mask": text}).status_code == 422
     assert "files" in api.post("/v1/mask?format=rle", files=files, data={"mask": drawn}).json()["error"]["rule"]
+
+
+def test_a_mask_of_many_runs_is_taken_up_to_a_limit_of_all_text(api, files, monkeypatch):
+    drawn = json.dumps(drawing_of(api.post("/v1/predict", files=files).json()))
+    many = drawn + " " * (3 << 20)  # as runs of a ragged mask, which take several megabytes
+    assert api.post("/v1/mask", files=files, data={"mask": many}).status_code == 200
+    monkeypatch.setattr(routes, "_MAX_TEXT_BYTES", 2 << 20)
+    halves = {"mask": drawn, "channel": [" " * (3 << 19), " " * (1 << 20)]}
+    for fields in ({"mask": many}, halves):
+        answer = api.post("/v1/mask", files=files, data=fields)
+        assert answer.status_code == 413
+        assert "text fields of a request must have at most 2097152 bytes" in answer.json()["error"]["rule"]
 
 
 def test_a_drawing_on_dicom_is_saved_as_dicom_seg(api, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -9,20 +10,25 @@ import zipfile
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import optuna
 import pytest
 import requests
 import tifffile
 import torch
+from fastapi import FastAPI
 from headless_chromium import CHROMIUM, browser
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from bundles import Bright, describe
+from bundles import Bright, changed, describe
 from glioflow import bundle
 from glioflow.config.search import SearchSettings
 from glioflow.data.synthetic.cohort import synthesize_lgg
+from glioflow.evaluation import VolumeInterval
 from glioflow.models import build_network
+from glioflow.page.files import add_page
 from glioflow.reports.page import render_page
 from glioflow.runs.search.report import draw
 from glioflow.serving.page_server import make_page
@@ -437,6 +443,43 @@ def test_without_a_token_a_correction_is_downloaded_and_the_page_says_how_to_sta
     assert zipfile.is_zipfile(saved(tmp_path, ".zip"))
     assert not page.run("document.querySelector('dialog').open")
     assert not page.errors
+
+
+def test_before_an_older_endpoint_nobody_is_asked_for_a_token_in_vain(tmp_path):
+    older = FastAPI()
+    add_page(older)
+    older.add_api_route("/v1/model", lambda: {"model": {"name": "old", "version": 1}, "input": {"channels": ["flair"]}})
+    with listening(older) as url, browser(tmp_path) as page:
+        page.open(f"{url}/page/")
+        page.until("document.querySelector('#model').textContent === 'The endpoint is of an earlier version'")
+        assert "without the routes that this page needs; update the endpoint" in page.run("document.body.innerText")
+        assert page.run("document.querySelector('#analyze').disabled")
+        assert not page.errors
+
+
+def test_each_region_has_its_interval_and_files_have_the_models_names(tiny, tmp_path):
+    residuals = tuple(k / 100 for k in range(20))
+    interval = VolumeInterval(residuals=residuals, folds=(0,) * 20, level=0.9, unit="mm3")
+    experiment = changed(tiny, preprocess=[{"step": "zscore"}])
+    description = describe(
+        experiment, channels=("flair", "t1ce"), network_channels=("flair", "t1ce"), volume_interval=interval
+    )
+    files = []
+    for name in ("flair", "t1ce"):
+        volume = np.zeros((24, 24, 9), np.int16)
+        volume[4:20, 4:20], volume[9:13, 9:13, 3:6] = 300, 900
+        files.append(tmp_path / f"doe_{name}.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(volume, np.diag([-10.0, -10, 10, 1])), files[-1])
+    with endpoint(description, Bright(channel=0, above=2)) as url, browser(tmp_path) as page:
+        page.open(f"{url}/page/")
+        page.until("document.querySelector('#model').className === 'good'")
+        page.upload(files)
+        page.until("document.querySelector('#list')?.innerText.includes('flair, t1ce')")
+        page.click("Analyze")
+        page.until("!!document.querySelector('.verdict')", seconds=60)
+        shown = page.run("document.querySelector('.correction').innerText")
+        assert re.search(r"tumor\s+48\.0 cm³\s+90 %: \d+\.\d.\d+\.\d cm³", shown), shown
+        assert not page.errors
 
 
 def test_a_token_of_any_letters_opens_the_endpoint(here):

@@ -25,15 +25,16 @@ def clean_up() -> None:
 
 
 @lru_cache(maxsize=4)
-def _cleaned_up(parent: str, pid: int) -> None:
+def _own_name(parent: str, pid: int) -> str:
+    """Clean up once, and return the name of this process's folder: asking the system for it takes milliseconds."""
     with contextlib.suppress(OSError):
         clean_up()
+    return f"{pid}-{began(pid) or 0.0:.2f}"
 
 
 def _process_folder(parent: str, pid: int) -> Path:
     """Return this process's folder; create it again if the machine cleaned up old files."""
-    _cleaned_up(parent, pid)
-    folder = _common(Path(parent)) / f"{pid}-{began(pid) or 0.0:.2f}"
+    folder = _common(Path(parent)) / _own_name(parent, pid)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 

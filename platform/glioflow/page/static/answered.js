@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { $, h, number, save, say, thousands } from "./dom.js";
-import { doubts, featuresCsv, featuresView, intervalText, modelView, survivalView, verdict, volumeText } from "./facts.js";
+import { doubts, featuresCsv, featuresView, modelView, shortInterval, survivalView, verdict, volumeText } from "./facts.js";
 import { chosen } from "./files.js";
 import { askAndSend } from "./send.js";
 import { countLabels, decodeRuns, dice, encodeRuns, matchReference, parseStudy, unpackBytes } from "./study.js";
@@ -129,7 +129,7 @@ export class Answered {
   // A region as the model measured it, with its interval below.
   modelVolume(name, count) {
     const region = this.answer.tumor.regions?.[name], { unit, level } = this.answer.tumor.volume;
-    const interval = intervalText({ interval: region?.interval, level, unit });
+    const interval = shortInterval({ interval: region?.interval, level, unit });
     return h("span", {}, volumeText(region?.volume_px ?? count, this.study.spacing_mm), interval ? h("small", { class: "under" }, interval) : null);
   }
 

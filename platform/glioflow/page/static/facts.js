@@ -15,6 +15,13 @@ const duration = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).to
 // A volume in cm³ if the spacing is known, otherwise in pixels.
 export const volumeText = (voxels, spacing) => (spacing ? `${((voxels * spacing[0] * spacing[1] * spacing[2]) / 1000).toFixed(1)} cm³` : `${thousands(voxels)} px`);
 
+// The ends of an interval in few letters, for a table.
+export function shortInterval({ interval, level, unit }) {
+  if (!interval || !level) return "";
+  const [low, high] = interval.map((end) => (unit === "mm3" ? (end / 1000).toFixed(1) : thousands(end)));
+  return `${percent(level)}: ${low}–${high} ${unit === "mm3" ? "cm³" : "px"}`;
+}
+
 export function intervalText({ interval, level, unit }) {
   if (!interval || !level) return "";
   const ends = unit === "mm3" ? `${(interval[0] / 1000).toFixed(1)} to ${(interval[1] / 1000).toFixed(1)} cm³` : `${thousands(interval[0])} to ${thousands(interval[1])} px`;

@@ -77,10 +77,11 @@ export async function contentKey(files) {
   return [one, other].map((hash) => (hash >>> 0).toString(16).padStart(8, "0")).join("");
 }
 
-export function summary(study) {
+// nameOf: the name of a sequence as the model calls it.
+export function summary(study, nameOf) {
   const count = new Map();
   for (const each of study.files) {
-    const words = each.role !== "image" ? each.role : each.channel ?? { slice: "slice", volume: "volume of unknown sequence", archive: "archive", dicom: "DICOM file" }[each.kind];
+    const words = each.role !== "image" ? each.role : nameOf(each.channel) ?? { slice: "slice", volume: "volume of unknown sequence", archive: "archive", dicom: "DICOM file" }[each.kind];
     count.set(words, (count.get(words) ?? 0) + 1);
   }
   return [...count].map(([words, many]) => (many === 1 ? words : `${many} ${words.replace(/(slice|file|mask|archive)$|^volume/, "$&s")}`)).join(", ");

@@ -42,6 +42,7 @@ function showCard() {
     if (!state.answered) notice(away);
   }
   $("#example-row").hidden = !exampleKind();
+  if (state.entry) { showList(); showNames(); }
   if (!state.entry) welcome();
   mark();
 }
@@ -121,13 +122,16 @@ async function select(entry) {
   mark();
 }
 
+// The table of names has one name for each sequence; people know the one that their model uses.
+const nameOf = (channel) => channel && (state.card?.input.channels.find((name) => Answered.sequences[name.toLowerCase()] === channel) ?? channel);
+
 function showList() {
   const many = state.studies.length > 1, done = state.studies.filter((each) => each.state === "sent" || each.state === "saved").length;
   $("#list-head").hidden = !many;
   $("#list-count").textContent = `${state.studies.length} studies, ${done} done`;
   $("#list").replaceChildren(...state.studies.map((entry) => h("li", {},
     h("button", { type: "button", class: "study", "aria-current": entry === state.entry ? "true" : null, onclick: () => select(entry) },
-      h("b", {}, entry.title), h("small", {}, summary(entry)),
+      h("b", {}, entry.title), h("small", {}, summary(entry, nameOf)),
       entry.state || entry.expectedDice !== undefined ? h("small", { class: "state" }, [entry.state, entry.expectedDice === undefined ? "" : entry.expectedDice === null ? "no tumor found" : `expected Dice ${entry.expectedDice.toFixed(2)}`].filter(Boolean).join(", ")) : null))));
 }
 
@@ -135,7 +139,7 @@ function showNames() {
   const { entry } = state, shown = entry.files.slice(0, 60);
   $("#chosen").hidden = false;
   $("#names").replaceChildren(h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "File"), h("th", { scope: "col" }, "Is"))),
-    h("tbody", {}, shown.map((each) => h("tr", {}, h("th", { scope: "row" }, each.name), h("td", {}, each.role !== "image" ? each.role : each.channel ?? each.kind))))),
+    h("tbody", {}, shown.map((each) => h("tr", {}, h("th", { scope: "row" }, each.name), h("td", {}, each.role !== "image" ? each.role : nameOf(each.channel) ?? each.kind))))),
     entry.files.length > shown.length ? h("p", {}, `and ${entry.files.length - shown.length} more`) : "");
 }
 

@@ -36,7 +36,7 @@ from glioflow.serving.settings import Limits, ServeSettings
 from glioflow.version import __version__
 
 _CARD_S = 5
-_MAX_FIELDS = 100
+_MAX_FIELDS, _MAX_TEXT_BYTES = 100, 32 << 20
 
 
 class Model(Protocol):
@@ -129,12 +129,27 @@ class _MostFiles(int):
         return False
 
 
+class _MostText(int):
+    """The maximum size of a form's text fields together, such as a mask as runs; the framework's limit is 1 MB each."""
+
+    _before = _now = 0
+
+    def __lt__(self, size: int) -> bool:
+        if size < self._now:  # another field began
+            self._before += self._now
+        self._now = size
+        if self._before + size > int(self):
+            raise TooLarge(f"the text fields of a request must have at most {int(self)} bytes together")
+        return False
+
+
 def _route_with(limits: Limits) -> type[APIRoute]:
-    """Return a route class that accepts as many files as a study may have; the framework's limit is 1000."""
+    """Return a route class that accepts as many files as a study may have, of which the framework accepts 1000."""
 
     class FormRequest(Request):
         def form(self, **_: Any) -> Any:
-            return super().form(max_files=_MostFiles(limits.files), max_fields=_MAX_FIELDS)
+            most_text: Any = _MostText(_MAX_TEXT_BYTES)
+            return super().form(max_files=_MostFiles(limits.files), max_fields=_MAX_FIELDS, max_part_size=most_text)
 
     class FormRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
