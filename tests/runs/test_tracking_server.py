@@ -90,7 +90,7 @@ def test_without_the_password_nobody_reads_anything(start: Start, monkeypatch: p
     server = start(log_in=True)
     assert requests.post(f"{server}/api/2.0/mlflow/experiments/search", json={}, timeout=10).status_code == 401
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "another password")
-    with pytest.raises(ValueError, match="MLFLOW_TRACKING_URI must name a reachable store") as error:
+    with pytest.raises(ValueError, match="MLFLOW_TRACKING_URI must name a store that accepts the login") as error:
         Tracking(server)
     assert "another password" not in str(error.value)
 

@@ -11,6 +11,7 @@ import sqlite3
 import ssl
 import time
 from pathlib import Path
+from textwrap import shorten
 
 from glioflow.atomic import check_folder
 from glioflow.cluster.logins import without_password
@@ -110,7 +111,7 @@ def _ask_server(uri: str) -> str | None:
         return f"it answers with {status}; its database may be away"
     if status == _BUSY:
         return f"it answers with {status}, since it gets too many requests"
-    said = "a web page" if text.lstrip().startswith("<") else " ".join(text.split())[:100] or "no text"
+    said = "a web page" if text.lstrip().startswith("<") else shorten(text, 100, placeholder=" ...") or "no text"
     shown = f"{without_password(uri)!r}, which answers with {status} and {said}"
     if status in _NO_LOGIN:
         hint = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
