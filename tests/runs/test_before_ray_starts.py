@@ -74,8 +74,8 @@ def change_image(cohort):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (add_patient, r"the cohort: 1 cases added \(TCGA_ZZ_9999_20000101\)"),
-        (remove_patient, r"the cohort: 1 cases gone \(TCGA_"),
+        (add_patient, r"the cohort: 1 case added \(TCGA_ZZ_9999_20000101\)"),
+        (remove_patient, r"the cohort: 1 case gone \(TCGA_"),
         (change_image, "the cohort: other files"),
     ],
 )

@@ -162,7 +162,7 @@ def test_a_run_does_not_go_on_after_the_cohort_changed(setting, tracking, lgg, t
     shutil.rmtree(gone)
     smaller = prepare(open_cohort(raw), tmp_path / "smaller", tiny.preprocess)
     other = Setting(tiny, smaller, setting.split, tracking)
-    with pytest.raises(UserError, match=rf"has changed: the cohort: 1 cases gone \({gone.name}\); undo the changes"):
+    with pytest.raises(UserError, match=rf"has changed: the cohort: 1 case gone \({gone.name}\); undo the changes"):
         resumed_setting(other, run_id)
     tracking.log_text(run_id, "split.json", Split(train=("a",), val=("b",), test=("c",)).model_dump_json())
     tracking.log_text(run_id, "cases.json", "{}")
