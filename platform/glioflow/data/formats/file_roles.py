@@ -21,6 +21,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -156,6 +157,7 @@ def _is_marked(name: str) -> bool:
     return marked is not None and not re.search(r"\d{4,}$", marked["after"]) and not any(map(is_channel_name, pieces))
 
 
+@lru_cache(maxsize=4096)  # each file of an upload is asked about several times
 def is_mask_name(name: str) -> bool:
     """Return whether a file is a mask, of tumor or brain, by its name, such as `x_mask.tif` or `x-seg.nii.gz`."""
     return guess_role(Path(name)) != "image"
