@@ -8,6 +8,8 @@ import yaml
 
 from glioflow.errors import UserError, one_line
 
+# Beginning of the rule about a text that is no YAML; its problem and place follow.
+INVALID = "the text must be valid YAML: "
 _MOST_DEEP, _MOST_VALUES, _MOST_LETTERS = 100, 100_000, 2**18
 # Values that YAML 1.1 reads in base 8 or 60, and people as base 10, a time or a name.
 _OTHER_BASE = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
@@ -73,8 +75,13 @@ def parse_yaml(text: str) -> Any:
         return None if node is None else loader.construct_document(node)
     except UserError:
         raise
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = (error.problem or str(error.context)).replace("'<stream end>'", "the end of the text")
+        line = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+        raise UserError(f"{INVALID}{problem}{line}") from None
     except yaml.YAMLError as error:
-        raise UserError(f"the text must be YAML: {one_line(error)}") from None
+        raise UserError(f"{INVALID}{one_line(error)}") from None
     except (AttributeError, LookupError, TypeError) as error:  # a tag such as !!timestamp before another text
         raise UserError("the text has a tag that does not suit its value", hint="remove the tag") from error
     except ValueError as error:  # a date such as 2024-13-01

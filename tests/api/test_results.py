@@ -117,6 +117,13 @@ def test_mistakes_are_user_errors(lgg, tmp_path, quiet):
         "a run must be its id": lambda: gf.register(3),
         "a model must be its name": lambda: gf.load(None),
         "at least 3 folds; got 2": lambda: gf.crossval(gf.Experiment(), lgg, folds=2, say=quiet),
+        "a registered model must be its name": lambda: gf.rollback(3),
+        "of type int": lambda: gf.promote(3),
+        "trials must be at least 1; got 0": lambda: gf.search(gf.Experiment(), lgg, trials=0, say=quiet),
+        "trials must be a number; got 'x'": lambda: gf.search(gf.Experiment(), lgg, trials="x", say=quiet),
+        "keep must be at least 1; got 0": lambda: gf.collect_garbage(keep=0),
+        "shadow must be at least 0 and at most 1; got 2": lambda: gf.serve(shadow=2),
+        "port must be at least 1 and at most 65535; got 0": lambda: gf.serve_page(port=0),
         "lgq": lambda: gf.synthesize("lgq", tmp_path / "out", say=quiet),
     }
     for word, call in mistakes.items():

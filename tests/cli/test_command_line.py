@@ -9,6 +9,7 @@ import sys
 import pytest
 import typer
 
+import glioflow as gf
 from glioflow.cli import app, main
 from glioflow.cli.app import STAGES
 from glioflow.cli.output import answer, one_line_errors, print_text
@@ -305,3 +306,10 @@ def test_a_payload_is_one_line_whatever_is_in_it(capsys):
 def test_without_json_nothing_is_on_stdout(capsys, show):
     answer({"text": "a", "number": 0.123456, "none": None, "list": [1]}, False, show)
     assert capsys.readouterr().out == ""
+
+
+def test_the_version_is_printed(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["glioflow", "--version"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert (end.value.code, capsys.readouterr().out) == (0, f"glioflow {gf.__version__}\n")

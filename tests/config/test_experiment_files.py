@@ -213,6 +213,7 @@ def test_first_points_name_searched_keys(from_yaml):
         ("training: {epochs: 1:30}", "the number 1:30 in line 1, which YAML reads as 90"),
         ("name: 12:30", "which YAML reads as 750; put it in quotes"),
         ("training: {learning_rate: 1:30.5}", "which YAML reads as 90.5"),
+        ("name: [1, 2", "the text must be valid YAML: expected ',' or ']', but got the end of the text (line 1, "),
         ("name: !!timestamp x", "a tag that does not suit its value"),
         ("training: {deterministic: !!bool x}", "a tag that does not suit its value"),
         ("description: |\n" + "  words\n" * 40_000, "must have at most 262144 letters"),

@@ -113,7 +113,7 @@ def test_masks_of_several_kinds_are_not_mixed_and_the_kind_is_said(made, tmp_pat
     (copy / "cohort.yaml").write_text("mask_source: automated")
     assert "automated (3 cases), of 3 cases" in open_cohort(copy).notes[0]
     (copy / "cohort.yaml").write_text("mask_source: any")
-    assert "automated (1 cases), corrected (2 cases)" in open_cohort(copy).notes[0]
+    assert "automated (1 case), corrected (2 cases)" in open_cohort(copy).notes[0]
     (copy / "cohort.yaml").write_text("mask_source: correct")
     with pytest.raises(UserError, match="corrected"):
         open_cohort(copy)

@@ -88,7 +88,7 @@ def test_warnings_come_first_and_names_are_escaped():
     )
     assert "TCGA_&lt;b&gt;" in page
     assert "Some &lt;model&gt;" in page
-    assert "1 patients have a case with a part that is empty in prediction and reference: it counts as 1" in page
+    assert "For 1 patient a part of a case is empty in prediction and reference: it counts as 1" in page
 
 
 def test_an_interval_that_is_not_available_says_why():

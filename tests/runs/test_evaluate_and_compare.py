@@ -187,7 +187,7 @@ def test_cases_are_seen_by_their_images_or_their_person_and_equal_names_are_told
     assert [subject.part_of(case) for case in (first, second, third, fourth)] == ["train", "train", "train", "test"]
     assert [case.record.id for case in unseen_by([subject], [first, second, third, fourth])] == [ids[3]]
     (reported,) = subject.renamed([first, second, third, fourth])
-    assert reported.startswith("1 cases have the name of a case that model saw, with other images")
+    assert reported.startswith("1 case named like a case that model saw, with other images")
     assert ids[2] in reported
 
 
@@ -504,5 +504,5 @@ def test_parts_of_one_name_that_are_other_voxels_are_not_compared():
         return {"id": "a", **counts, "num_false_negative_core": 0}
 
     _check_references([row(2)], [row(2)], "models", "")
-    with pytest.raises(UserError, match=r"two models must be compared against the same reference masks; got 1 cases"):
+    with pytest.raises(UserError, match=r"two models must be compared against the same reference masks; got 1 case"):
         _check_references([row(2)], [row(3)], "models", "")

@@ -16,6 +16,7 @@ from glioflow.bundle.tumor import Tumor
 from glioflow.data.case import Case
 from glioflow.data.formats.writing import encode_nifti, encode_png, encode_tiff, native_format, write_slices
 from glioflow.errors import UserError
+from glioflow.quantities import count
 from glioflow.reports.overlay import encode_overlay
 from glioflow.reports.tables import Table, tables_to_html
 
@@ -138,7 +139,7 @@ class Answer:
 
     def __repr__(self) -> str:
         slices, volume = len(self.tumor["slices"]), self.tumor["volume"]
-        size = f"tumor in {slices} slices, {volume['value']:.4g} {volume['unit']}" if slices else "no tumor"
+        size = f"tumor in {count(slices, 'slice')}, {volume['value']:.4g} {volume['unit']}" if slices else "no tumor"
         return f"<Answer about {self.id}: {size}>"
 
     def _repr_html_(self) -> str:

@@ -24,6 +24,7 @@ from glioflow.json_values import JsonObject
 from glioflow.planning.budget import Costs, Shares, fold_patients, is_ensemble, least_seconds, share_out
 from glioflow.planning.rules import plan_length
 from glioflow.progress import Say
+from glioflow.quantities import count
 from glioflow.reports.auto_page import auto_page
 from glioflow.reports.numbers import duration
 from glioflow.reports.page import Drawing
@@ -72,7 +73,7 @@ def check_cohort(work: Work) -> Outcome:
     errors = [problem for problem in checked.problems if problem.severity == "error"]
     if errors:
         first = errors[0]
-        hint = f"`glioflow data check {work.state.cohort}` lists all {len(errors)} errors"
+        hint = f"`glioflow data check {work.state.cohort}` lists {count(len(errors), 'error')}"
         raise UserError(f"{first.file}: {first.rule}", first.value, hint=hint)
     return {"patients": checked.patients, "slices": checked.slices, "warnings": len(checked.problems)}
 

@@ -24,6 +24,7 @@ from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 from glioflow.data.synthetic.layouts import EXAMPLES, SLICES, synthesize_layout
 from glioflow.errors import UserError, unknown_name
 from glioflow.progress import Say, occasionally
+from glioflow.quantities import count
 from glioflow.reports import cohort_page
 from glioflow.reports.tables import Table
 
@@ -50,10 +51,14 @@ class DownloadedCohort(Result):
 class CheckResult(cohort_checks.CheckReport, Result):
     """The contents of a cohort or a study, and its problems; `ok` if none of them is an error."""
 
+    @property
+    def _size(self) -> str:
+        return f"{count(self.patients, 'patient')}, {count(self.slices, 'slice')}"
+
     def tables(self) -> list[Table]:
         """Return the problems."""
         rows = [[p.severity, p.file, p.rule, p.value] for p in self.problems]
-        title = f"{self.format}: {self.patients} patients, {self.slices} slices"
+        title = f"{self.format}: {self._size}"
         tables = [Table(title, ["severity", "file", "rule", "value"], rows)]
         if self.files:
             files = {
@@ -67,7 +72,7 @@ class CheckResult(cohort_checks.CheckReport, Result):
 
     def notes(self) -> list[str]:
         """Return remarks on all cases, and a line if nothing is wrong."""
-        sound = f"{self.format}: {self.patients} patients, {self.slices} slices, no problems"
+        sound = f"{self.format}: {self._size}, no problems"
         return [*self.remarks, *([] if self.problems else [sound])]
 
 

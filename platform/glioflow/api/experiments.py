@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from glioflow import cluster
-from glioflow.api.inputs import Overrides, print_progress, read_experiment, run_of
+from glioflow.api.inputs import Overrides, check_number, print_progress, read_experiment, run_of
 from glioflow.api.results import Result, Summarized, metrics_table, patients_tables
 from glioflow.config import Experiment
 from glioflow.evaluation.patients import CaseScores
@@ -202,6 +202,7 @@ def search(
         UserError: If anything given is wrong.
         RunFailed: If no trial succeeds or none can continue; finished work is kept for `resume`.
     """
+    check_number("trials", trials, 1)
     with cluster.ending():
         settings = read_experiment(experiment, overrides)
         if trials is not None:

@@ -1,6 +1,7 @@
 """What callers may give: experiments with overrides, models and runs by name or as results, a listener for progress."""
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -85,6 +86,34 @@ def run_of(run: Any) -> str:
     if not isinstance(run_id, str):
         raise wrong_type("a run must be its id or the result that has it, such as that of gf.train", run)
     return run_id
+
+
+def check_number(name: str, value: float | None, least: float, most: float = math.inf) -> None:
+    """Refuse a number outside of [least, most]; None, which means a default, is none.
+
+    Raises:
+        UserError: Names the argument.
+    """
+    if value is None:
+        return
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise wrong_type(f"{name} must be a number", value)
+    if not least <= value <= most:
+        raise UserError(
+            f"{name} must be at least {least}" + ("" if most == math.inf else f" and at most {most}"), value
+        )
+
+
+def registered_name(model: Any) -> str:
+    """Return the name of a registered model that is given by its name or as a result that has one.
+
+    Raises:
+        UserError: If it is neither.
+    """
+    name = model.name if hasattr(model, "version") else model
+    if not isinstance(name, str):
+        raise wrong_type("a registered model must be its name or the result of gf.register", model)
+    return name
 
 
 def model_name(model: Any) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from glioflow import cluster, promotion
-from glioflow.api.inputs import model_name, print_progress, run_of
+from glioflow.api.inputs import model_name, print_progress, registered_name, run_of
 from glioflow.api.results import Result
 from glioflow.cluster.storage import prepared_home
 from glioflow.data.prepared.remote import local_folder
@@ -126,38 +126,39 @@ def promote(
     Raises:
         UserError: If the version or the cohort does not exist, or the cohort is not the recorded one.
     """
-    registered = model if isinstance(model, RegisteredVersion) else None
-    name = registered.name if registered else str(model)
-    if registered and version is None:
-        version = registered.version
+    name = registered_name(model)
+    if version is None and isinstance(model, RegisteredVersion):
+        version = model.version
     with cluster.ending():
         source = local_folder(data, prepared_home()) if data else None
         verdict = promotion.promote(name, version=version, data=source, home=prepared_home(), say=occasionally(say))
     return PromotionResult(**vars(verdict))
 
 
-def rollback(name: str) -> RollbackResult:
+def rollback(name: str | RegisteredVersion) -> RollbackResult:
     """Make the previous champion the champion again.
 
     Args:
-        name: Name of the model.
+        name: Name of the model, or the result of `register`.
 
     Raises:
         UserError: If there is no previous champion.
     """
-    verdict = promotion.rollback(name)
-    return RollbackResult(name, verdict.version, verdict.previous)
+    verdict = promotion.rollback(registered_name(name))
+    return RollbackResult(verdict.name, verdict.version, verdict.previous)
 
 
-def list_models(name: str | None = None) -> ModelList:
+def list_models(name: str | RegisteredVersion | None = None) -> ModelList:
     """List versions, aliases and decisions of registered models.
 
     Args:
-        name: Name of one model; None lists all.
+        name: Name of one model, or the result of `register`; None lists all.
 
     Raises:
         UserError: If no model has that name.
     """
+    if name is not None:
+        name = registered_name(name)
     tracking = Tracking()
     if name is not None and name not in tracking.names():
         raise tracking.unregistered(name)

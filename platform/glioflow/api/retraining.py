@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from glioflow import cluster
-from glioflow.api.inputs import Overrides, override_list, print_progress, run_of
+from glioflow.api.inputs import Overrides, override_list, print_progress, registered_name, run_of
+from glioflow.api.registry import RegisteredVersion
 from glioflow.api.results import Result, metrics_table
 from glioflow.progress import Say
 from glioflow.promotion import Reason
@@ -58,7 +59,7 @@ class RetrainResult(Result):
 
 
 def retrain(
-    name: str,
+    name: str | RegisteredVersion,
     data: str | Path | None = None,
     *,
     overrides: Overrides = (),
@@ -69,7 +70,7 @@ def retrain(
     """Train a champion's experiment again on its cohort with the accepted corrections, and put it through the gate.
 
     Args:
-        name: Name of the registered model.
+        name: Name of the registered model, or the result of `register`.
         data: Present folder of the champion's cohort; None takes the recorded one.
         overrides: As for `train`; preprocessing, target and split stay as the champion's.
         warm: Whether to start from the champion's weights, not from new ones.
@@ -80,6 +81,7 @@ def retrain(
         UserError: If there is no champion, its cohort is gone, or no correction is new to it.
         RunFailed: If the training fails; its run can be resumed.
     """
+    name = registered_name(name)
     feedback = Feedback()
     cases = [(cohort, case) for cohort in feedback.accepted_cohorts() for case in cohort.cases]
     cases.sort(key=lambda pair: (feedback.accepted_at(pair[1].id), pair[1].id))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from glioflow import cluster
-from glioflow.api.inputs import print_progress, run_of
+from glioflow.api.inputs import check_number, print_progress, run_of
 from glioflow.api.results import Result
 from glioflow.cluster.remote_home import address_of
 from glioflow.cluster.storage import home
@@ -115,6 +115,10 @@ def collect_garbage(*, keep: int = 3, dry_run: bool = False, say: Say = print_pr
         keep: Number of trials whose bundles are kept in each finished search.
         dry_run: Only list what would be removed.
         say: Called with what is kept although it looks unneeded, and with the total.
+
+    Raises:
+        UserError: If `keep` is below 1.
     """
+    check_number("keep", keep, 1)
     removed = collect(keep=keep, dry_run=dry_run, say=say)
     return CleanupResult(removed, sum(each.bytes for each in removed), dry_run)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from glioflow.api.inputs import print_progress
+from glioflow.api.inputs import check_number, print_progress
 from glioflow.progress import Say
 from glioflow.serving.page_server import DEFAULT_ENDPOINT, page_forever
 from glioflow.serving.server import serve_forever
@@ -41,6 +41,11 @@ def serve(
             too few CPUs or GPUs for the predictors.
         RunFailed: If the endpoint does not come up.
     """
+    check_number("port", port, 1, 65535)
+    check_number("replicas", replicas, 1)
+    check_number("gpus", gpus, 0)
+    for share_name, share in (("shadow", shadow), ("canary", canary)):
+        check_number(share_name, share, 0, 1)
     digest = digest_of(token)
     guarded = digest is None and host in ("127.0.0.1", "localhost", "::1")
     settings = ServeSettings(
@@ -74,4 +79,5 @@ def serve_page(
     Raises:
         UserError: If the port is taken, or `endpoint` is not a URL.
     """
+    check_number("port", port, 1, 65535)
     page_forever(host=host, port=port, endpoint=endpoint, say=say, allowed=check_names(allow_hosts))

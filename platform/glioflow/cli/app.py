@@ -1,10 +1,12 @@
 """The application, to which every module of verbs adds its own, and the stages by which `--help` groups them."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperGroup
+
+from glioflow.version import __version__
 
 # In the order of the work.
 DATA, TRAINING, EVALUATION = "Data", "Train and search", "Evaluate"
@@ -45,6 +47,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"glioflow {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 def verb(stage: str) -> Callable[[Verb], Verb]:

@@ -224,7 +224,7 @@ def _read(path: Path, overrides: Iterable[str]) -> Experiment:
     try:
         values = parse_yaml(path.read_text())
     except UserError as error:
-        raise error.replace(rule=f"an experiment must be a YAML file: {error.rule}", file=path) from None
+        raise error.replace(file=path) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"an experiment must be a YAML file: {one_line(error)}", file=path) from None
     if not isinstance(values, dict):

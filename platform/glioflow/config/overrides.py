@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from glioflow.errors import UserError
-from glioflow.strict_yaml import parse_yaml
+from glioflow.strict_yaml import INVALID, parse_yaml
 
 
 def parse_overrides(overrides: Iterable[str]) -> dict[str, object]:
@@ -17,7 +17,8 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, object]:
         try:
             values[key.strip()] = parse_yaml(value)
         except UserError as error:
-            raise UserError(f"the value of an override must be YAML: {error.rule}", text) from None
+            problem = error.rule.removeprefix(INVALID)
+            raise UserError(f"the value of an override must be valid YAML: {problem}", text) from None
     return values
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from glioflow.data.case import unknown_case
 from glioflow.data.formats.listed import folds_in
 from glioflow.errors import UserError
+from glioflow.quantities import count
 
 
 class Splittable(Protocol):
@@ -159,7 +160,7 @@ def check_patients(number: int, folds: int) -> None:
     """Refuse more folds than patients; raises `UserError` with both numbers."""
     if number < folds:
         rule = f"{folds} folds need at least {folds} labeled patients"
-        raise UserError(rule, f"{number} patients", hint="use fewer folds")
+        raise UserError(rule, count(number, "patient"), hint="use fewer folds")
 
 
 def deal(cases: Sequence[Splittable], folds: int, *, seed: int) -> list[list[str]]:
@@ -228,7 +229,7 @@ def _by_counts(cases: Sequence[Splittable], counts: tuple[int, int, int], seed: 
     patients = _by_patient(cases)
     if sum(counts) > len(patients):
         rule = f"split.counts {list(counts)} need {sum(counts)} labeled patients"
-        raise UserError(rule, f"{len(patients)} patients", hint="give smaller ones with -o split.counts=...")
+        raise UserError(rule, count(len(patients), "patient"), hint="give smaller ones with -o split.counts=...")
     order = _stratified_order(patients, seed)
     # Every part, and the rest, gets evenly spaced patients of the stratified order, so that each holds every stratum.
     sizes = [*counts, len(order) - sum(counts)]

@@ -13,6 +13,7 @@ from typing import Any
 from glioflow.label_schemes import scheme_with
 from glioflow.planning.facts import CohortFacts, Machine
 from glioflow.planning.sizes import batch_size, is_cut_away, is_thin, is_volumetric, patch_size, plane_size
+from glioflow.quantities import count
 
 # `strong` was compared with `light` from this many steps on (benchmarks/lgg.md); ENOUGH is a limit, not measured.
 FEWEST_STEPS, FEW_STEPS, ENOUGH = 50, 1200, 12000
@@ -205,7 +206,8 @@ def _loss(facts: CohortFacts) -> Choice:
 def plan_split(facts: CohortFacts) -> Iterator[Choice]:
     """Choose the folds, and the settings to be chosen on validation patients."""
     folds = 5 if facts.patients >= FOR_FIVE_FOLDS else max(3, min(5, facts.patients))
-    yield Choice("split.method", "kfold", f"by patient: {facts.patients} patients, {facts.cases} cases")
+    size = f"{count(facts.patients, 'patient')}, {count(facts.cases, 'case')}"
+    yield Choice("split.method", "kfold", f"by patient: {size}")
     yield Choice("split.folds", folds, f"about {max(1, facts.patients // folds)} patients test in each")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from glioflow.quantities import count
 from glioflow.reports import evaluation_figures as draw
 from glioflow.reports.figures import distribution_of_dice
 from glioflow.reports.numbers import interval, number, percent
@@ -102,7 +103,7 @@ def _dice(answer: Answer, rows: Sequence[Answer]) -> Section:
     empty = answer.get("dice_num_empty_both", 0)
     text = "One Dice for each case's whole volume, in the original geometry; a patient's is the mean over their cases."
     if empty:
-        text += f" {empty} patients have a case with a part that is empty in prediction and reference: it counts as 1."
+        text += f" For {count(empty, 'patient')} a part of a case is empty in prediction and reference: it counts as 1."
     return Section("Dice", text, (Drawing("dice", figure, "Every case, in order.", wide=True),))
 
 

@@ -26,6 +26,7 @@ from glioflow.errors import UserError
 from glioflow.models import build_network
 from glioflow.models.weights import load_whole, read_weights
 from glioflow.progress import Say, quiet
+from glioflow.quantities import count
 from glioflow.runs.source import Source, check_leaks, deal_early, list_source, try_steps
 from glioflow.tracking import Tracking
 from glioflow.tracking.addresses import check_writable
@@ -104,7 +105,8 @@ def open_setting(
     people = {entry.id: entry.patient for entry in entries}
     shown = {part: len({people[each] for each in getattr(split, part)}) for part in ("train", "val", "test")}
     say(
-        f"prepared {len(set(people.values()))} patients, {len(entries)} cases, {cohort.num_slices} slices; "
+        f"prepared {count(len(set(people.values())), 'patient')}, {count(len(entries), 'case')}, "
+        f"{count(cohort.num_slices, 'slice')}; "
         f"patients: train {shown['train']}, val {shown['val']}, test {shown['test']}"
     )
     return Setting(experiment, cohort, split, tracking)

@@ -8,6 +8,7 @@ from glioflow.config import Experiment, load_recorded, with_augmentation
 from glioflow.data.batches.policies import FIRST_RELEASE
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
+from glioflow.quantities import count
 from glioflow.runs.launch import Setting
 from glioflow.runs.source import Source, deal_early, entries_of, fingerprint_early
 from glioflow.tracking import Tracking, flatten
@@ -106,20 +107,17 @@ def _changed_cohort(
     tag = next((each for each in (_SOURCE, _PREPARED) if each in tags), None)
     if tag is not None and tag in now and tags[tag] != now[tag]:
         added, gone = sorted(there - known), sorted(known - there)
-        moves = [f"{_counted(ids)} {how} ({_some(ids)})" for ids, how in ((added, "added"), (gone, "gone")) if ids]
+        both = ((added, "added"), (gone, "gone"))
+        moves = [f"{count(len(ids), 'case')} {how} ({_some(ids)})" for ids, how in both if ids]
         return [f"the cohort: {', '.join(moves) or 'other files'}"]
     if missing := sorted(listed - there):
-        return [f"the cohort: {_counted(missing)} gone ({_some(missing)})"]
+        return [f"the cohort: {count(len(missing), 'case')} gone ({_some(missing)})"]
     return []
 
 
 def _changed_lists(experiment: Experiment) -> list[str]:
     """Return a line if the lists of a split file changed; computed splits are taken from the run."""
     return [f"the lists in {experiment.split.file}"] if experiment.split.method == "file" else []
-
-
-def _counted(ids: list[str]) -> str:
-    return f"{len(ids)} case{'s' if len(ids) > 1 else ''}"
 
 
 def _some(ids: list[str]) -> str:

@@ -19,6 +19,7 @@ from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.volume_files import read_volume
 from glioflow.data.preprocessing.brain_mask import BrainMask
 from glioflow.errors import UserError
+from glioflow.quantities import count
 
 # Real masks extend a little beyond the filled head if a tumor touches the skull, and the brain is approximated. None of
 # 65 LGG patients has 2 % of the mask outside the head, 30 % in a single slice, or 15 % outside this brain.
@@ -116,7 +117,7 @@ def _read_slices(
     images, masks = _pair_slices(case.files, root, problems)
     if wrong := [file for file in case.files if not file.name.startswith(f"{case.id}_")]:
         rule = "a slice must be named after its folder"
-        problems.append(Problem.about(wrong[0], root, rule, f"{len(wrong)} files with another name"))
+        problems.append(Problem.about(wrong[0], root, rule, f"{count(len(wrong), 'file')} with another name"))
     numbers = sorted(images.keys() | masks.keys())
     if gaps := sorted(set(range(1, numbers[-1] + 1)) - set(numbers)):
         rule = "slice numbers must run from 1 without a gap"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from glioflow.data.checks.case_checks import CaseReport, Problem
 from glioflow.data.formats.record import CaseFiles, Cohort
+from glioflow.quantities import count
 
 # Number of cases from which a label that no case has is reported.
 _ENOUGH = 8
@@ -57,6 +58,6 @@ def find_shared_images(cases: tuple[CaseFiles, ...], reports: list[CaseReport]) 
                 pairs.setdefault((case.id, owner.id), []).append(number)
     rule = "two cases must not have the same image"
     return [
-        Problem("error", one, rule, f"{len(numbers)} slices are in {other} too, the first is {numbers[0]}")
+        Problem("error", one, rule, f"{count(len(numbers), 'slice')} also in {other}, the first is {numbers[0]}")
         for (one, other), numbers in pairs.items()
     ]

@@ -76,7 +76,8 @@ def detect_format(path: Path) -> Format:
         raise too_many(path, last)
     if (unusable := _unusable(path, files)) is not None:
         raise unusable
-    raise UserError(f"{path} holds no files of a known cohort format", path, FORMATS)
+    hint = "give a folder of NIfTI, DICOM, BraTS or LGG files, or a list of files (see docs/own-data.md)"
+    raise UserError(f"{path} holds no files of a known cohort format", path, hint=hint)
 
 
 def _unusable(path: Path, files: Iterable[Path]) -> UserError | None:

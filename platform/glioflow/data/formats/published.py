@@ -14,6 +14,7 @@ from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.tree import files_below
 from glioflow.errors import UserError, unknown_name
 from glioflow.label_schemes import SCHEMES
+from glioflow.quantities import count
 
 ANY = "any"
 _TABLES = (".csv", ".tsv")
@@ -61,8 +62,8 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
         raise UserError(rule, hint=hint, file=path)
     notes: list[str] = []
     if sources:
-        taken = ", ".join(f"{name} ({number} cases)" for name, number in sorted(sources.items()))
-        notes.append(f"masks: {taken}, of {len(cases)} cases; others are chosen by mask_source in cohort.yaml")
+        taken = ", ".join(f"{name} ({count(number, 'case')})" for name, number in sorted(sources.items()))
+        notes.append(f"masks: {taken}, of {count(len(cases), 'case')}; others are chosen by mask_source in cohort.yaml")
     notes += note_left_out(left_out or [])
     inputs = tuple(declared_in(path))
     reader = partial(read, layout=layout.key, labels=tuple(labels))

@@ -16,6 +16,7 @@ from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.data.splits import Split, SplitSettings, by_case, check_split, make_split, read_split
 from glioflow.errors import UserError
 from glioflow.progress import Say, quiet
+from glioflow.quantities import count
 from glioflow.reports.audit_page import audit_page
 from glioflow.runs.analysis.leakage_gap import Gap, measure_gap
 from glioflow.runs.launch import (
@@ -152,7 +153,7 @@ def audit_experiment(
     notes: list[str] = []
     table = _read_table(cohort, clinical, outcomes, notes)
     leaks = [*_split_leaks(setting, Path(source), seen), *_table_leaks(experiment, table, notes)]
-    say(f"{len(leaks)} leaks" if leaks else "no leak found")
+    say(count(len(leaks), "leak") if leaks else "no leak found")
     if not leaks:
         check_split(split, cohort.entries())
     train = train and not leaks and _has_gap(setting, notes)

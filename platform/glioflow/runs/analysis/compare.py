@@ -13,6 +13,7 @@ from glioflow.evaluation.comparison import METRICS, ComparisonJson, PairedDiffer
 from glioflow.evaluation.patients import CaseScores, metric_of
 from glioflow.evaluation.summary import EMPTY_BOTH
 from glioflow.progress import Say, counted, portion, quiet
+from glioflow.quantities import count
 from glioflow.reports.comparison_page import comparison_page
 from glioflow.runs.analysis.evaluate import Subject, check_exists, labeled_cases, open_subject, short_name, unseen_by
 from glioflow.runs.crossval.out_of_fold import OutOfFold, find_crossval, read_out_of_fold
@@ -198,7 +199,7 @@ def _out_of_fold(a: OutOfFold, b: OutOfFold) -> tuple[_Side, _Side, list[str]]:
     _check_task({each.run_id: each.parts for each in (a, b)})
     ours, theirs = ({str(row["id"]): row for row in each.rows} for each in (a, b))
     if odd := sorted(ours.keys() ^ theirs.keys()):
-        counts = f"{len(ours)} and {len(theirs)} cases, {len(odd)} in one alone, such as {odd[:3]}"
+        counts = f"{len(ours)} and {count(len(theirs), 'case')}, {len(odd)} only in one, such as {odd[:3]}"
         hint = "run both with the same cohort, and with the same --hold-out-test"
         raise UserError("two cross-validations must be compared on the same patients", counts, hint=hint)
     _check_references(a.rows, b.rows, "cross-validations", "run both on the same version of the cohort")
@@ -235,7 +236,7 @@ def _check_references(first: Sequence[CaseScores], second: Sequence[CaseScores],
     ]
     if others:
         rule = f"two {kind} must be compared against the same reference masks"
-        raise UserError(rule, f"{len(others)} cases with others, such as {others[:3]}", hint=hint)
+        raise UserError(rule, f"{count(len(others), 'case')} with others, such as {others[:3]}", hint=hint)
 
 
 def _true_voxels(row: CaseScores) -> dict[str, float]:

@@ -14,6 +14,7 @@ from glioflow.errors import UserError
 from glioflow.evaluation import VolumeInterval, flatten_summary
 from glioflow.evaluation.patients import CaseScores, Row, metric_of, patient_means
 from glioflow.progress import Say, quiet
+from glioflow.quantities import count
 from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.runs.case_pictures import case_drawings
 from glioflow.runs.launch import open_cohort_for
@@ -85,8 +86,8 @@ class Subject:
             if self.saw(case) and any(each.differs(case.record) for each in self.trained or ())
         ]
         shown = ", ".join(others[:4])
-        rule = f"the name of a case that {self.name} saw, with other images: counted as seen"
-        return [f"{len(others)} cases have {rule} ({shown})"] if others else []
+        rule = f"named like a case that {self.name} saw, with other images: counted as seen"
+        return [f"{count(len(others), 'case')} {rule} ({shown})"] if others else []
 
 
 def open_subject(model: str) -> Subject:

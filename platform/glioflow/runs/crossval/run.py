@@ -20,6 +20,7 @@ from glioflow.errors import UserError
 from glioflow.evaluation import VolumeInterval, fit_volume_interval, flatten_summary
 from glioflow.evaluation.patients import CaseScores, metric_of, patient_means, person_of
 from glioflow.progress import Say, quiet
+from glioflow.quantities import count
 from glioflow.reports.evaluation_page import evaluation_page
 from glioflow.reports.page import Drawing
 from glioflow.runs.case_pictures import draw_case, pick_cases
@@ -122,7 +123,7 @@ def crossval_in(
         opening = opening_of(setting, "crossval", f"{experiment.name}-{number}-fold", tags=known)
         opened = open_run(tracking, replace(opening, texts={**opening.texts, **texts}))
     with opened as run:
-        before = f", {len(done)} folds done before" if resume else ""
+        before = f", {count(len(done), 'fold')} done before" if resume else ""
         say(f"{number} folds over {len({entry.patient for entry in cases})} patients, run {run.run_id}{before}")
         try:
             runs, scores = _run_folds(setting, run.run_id, parts, done, say)
@@ -188,7 +189,7 @@ def _run_folds(
         for k, answer in zip(waiting, score_folds(setting.experiment, plans.values()), strict=True):
             scores[k] = answer
             dice = [*patient_means(answer.rows, "dice").values()]
-            say(f"fold {k + 1} of {len(parts)}: test/dice_mean {np.mean(dice):.3f} over {len(dice)} patients")
+            say(f"fold {k + 1} of {len(parts)}: test/dice_mean {np.mean(dice):.3f} over {count(len(dice), 'patient')}")
     return {**done, **{k: plan.run_id for k, plan in plans.items()}}, scores
 
 

@@ -14,6 +14,7 @@ from glioflow.cluster.storage import home, home_uri, prepared_home
 from glioflow.data.prepared.index import Index
 from glioflow.errors import UserError
 from glioflow.progress import Say, quiet
+from glioflow.quantities import count
 from glioflow.runs.search.prepared_variants import VARIANTS
 from glioflow.runs.search.report import PARETO_FRONT
 from glioflow.runs.search.run import FOLDS
@@ -78,7 +79,7 @@ def collect(*, keep: int = 3, dry_run: bool = False, age_s: float = _AGE_S, say:
     waste = [_Waste(Removed(address_of(path), size_of(path), why), partial(remove, path)) for path, why in folders]
     waste += _bundles(tracking, runs, searches, keep, say)
     if waste:
-        items = f"{len(waste)} item{'s' if len(waste) > 1 else ''} of {sum(w.item.bytes for w in waste) / 1e6:.1f} MB"
+        items = f"{count(len(waste), 'item')} of {sum(w.item.bytes for w in waste) / 1e6:.1f} MB"
         say(f"{items} {'would be' if dry_run else 'is' if len(waste) == 1 else 'are'} removed")
     if not dry_run:
         for each in waste:

@@ -18,6 +18,7 @@ from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError
 from glioflow.features import measure_mask
 from glioflow.progress import Say
+from glioflow.quantities import count
 from glioflow.runs.launch import Setting
 from glioflow.runs.source import Source
 from glioflow.survival import SurvivalSettings, join_features, read_clinical
@@ -96,7 +97,7 @@ def find_tables(setting: Setting, folds: Sequence[Split], *, say: Say) -> Tables
         raise error.replace(rule=f"the objective {C_INDEX}: {error.rule}") from None
     if manual is None:
         rule = f"the objective {C_INDEX} needs patients of whom one is known to die before another"
-        raise UserError(rule, f"{len(cases)} cases", hint="give more folds or patients, or search for dice alone")
+        raise UserError(rule, count(len(cases), "case"), hint="give more folds or patients, or search for dice alone")
     say(f"C-index on the manual masks of the folds' {len(cases)} cases: {manual:.3f}")
     return tables
 
