@@ -62,7 +62,7 @@ def test_every_form_of_a_study_gets_the_same_answer(model, study, images, tmp_pa
     forms["as they are found"] = study.glob("*.tif")
     for name, form in forms.items():
         np.testing.assert_array_equal(model.predict(form).mask, whole.mask, err_msg=name)
-    assert "masks among the files not used" in " ".join(model.predict(packed).warnings)
+    assert "masks among the files were not looked at" in " ".join(model.predict(packed).warnings)
 
 
 def test_a_lone_slice_is_an_array_of_height_width_and_channels(model, images):

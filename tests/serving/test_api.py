@@ -372,7 +372,7 @@ def test_a_whole_case_folder_zipped_is_answered_without_its_masks(api, lgg):
     files = [(path.name, path.read_bytes()) for path in sorted(folder.iterdir())]
     answer = send(api, [zipped(files, f"{folder.name}/")]).json()
     assert answer["study"]["id"] == folder.name
-    assert f"{len(files) // 2} masks among the files not used" in answer["study"]["warnings"]
+    assert f"{len(files) // 2} masks among the files were not looked at" in answer["study"]["warnings"]
     broken = [(name, b"broken" if "_mask" in name else content) for name, content in files]
     assert send(api, [zipped(broken)]).status_code == 200
 
