@@ -1,6 +1,7 @@
 """A loaded model answers about a study in whatever form it comes, and as the command line and the endpoint do."""
 
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -112,11 +113,12 @@ def test_an_endpoint_is_sent_arrays_as_files(url, model, images):
         gf.load(url).predict(array.astype(np.float32))
 
 
-def test_several_models_are_an_ensemble_by_commas_or_as_a_list(model_folder, model, study):
-    alone, both = model.predict(study), gf.load([model_folder, model_folder]).predict(study)
+def test_several_models_are_an_ensemble_by_commas_or_as_a_list(model_folder, model, study, tmp_path):
+    twin = shutil.copytree(model_folder, tmp_path / "model")
+    alone, both = model.predict(study), gf.load([model_folder, twin]).predict(study)
     np.testing.assert_array_equal(both.mask, alone.mask)
     assert both.uncertainty["ensemble"]["mask_disagreement"] == 0
-    assert gf.load(f"{model_folder}, {model_folder}").predict(study).model["name"].count("model") == 2
+    assert gf.load(f"{model_folder}, {twin}").predict(study).model["name"].count("/model") == 2
 
 
 def test_a_bundle_is_loaded_from_its_zip(model_folder, model, study, tmp_path):
