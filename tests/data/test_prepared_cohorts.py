@@ -247,6 +247,16 @@ def test_a_copied_cohort_is_read_once_and_not_at_every_opening(source, tmp_path,
     assert read == [file]
 
 
+def test_a_file_in_place_of_another_is_refused_even_with_its_size_and_an_old_date(tmp_path):
+    synthesize_brats(tmp_path / "brats", patients=2, seed=0, size=32, slices=8)
+    made = prepare(open_cohort(tmp_path / "brats"), tmp_path / "out", (ResizePlane(size=24),))
+    one, other = (made.path / record.folder / "image.npy" for record in made.records)
+    assert one.stat().st_size == other.stat().st_size
+    shutil.copy2(other, one)  # with its times, before those of the manifest
+    with pytest.raises(UserError, match="was changed since it was made"):
+        PreparedCohort(made.path)
+
+
 def test_unknown_case_is_named_among_those_there_are(source, tmp_path):
     made = prepare(open_cohort(source), tmp_path / "out", STEPS)
     with pytest.raises(UserError, match=made.records[0].id):

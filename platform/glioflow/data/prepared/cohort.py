@@ -182,7 +182,7 @@ def _open_unverified(path: Path) -> PreparedCohort:
 def check_files(record: CaseRecord, folder: Path, made_ns: int = sys.maxsize) -> dict[Path, str]:
     """Return the recorded digests of a case's files that are newer than `made_ns`, when the manifest was written.
 
-    These were copied or changed.
+    These were copied or changed; the change time of a file's inode shows it even if its modification time was kept.
 
     Raises:
         UserError: If a file is missing, or of another size.
@@ -196,7 +196,7 @@ def check_files(record: CaseRecord, folder: Path, made_ns: int = sys.maxsize) ->
             status = None
         if status is None or status.st_size != size:
             raise UserError("a file of a prepared cohort is missing or incomplete", file=path, hint=_AGAIN)
-        if status.st_mtime_ns > made_ns and name in record.contents:
+        if max(status.st_mtime_ns, status.st_ctime_ns) > made_ns and name in record.contents:
             newer[path] = record.contents[name]
     return newer
 
