@@ -124,6 +124,8 @@ def test_check_counts_every_case_of_equal_names(tmp_path):
         ("site1_MRN_19800101", "site1_MRN_19800101"),
         ("center-2_patient-id_19800101", "center-2_patient-id_19800101"),
         ("P7_scan_19960909", "P7_scan"),
+        ("P7_anon_19960909", "P7_anon"),
+        ("anon_19960909", "anon_19960909"),
         ("P7_19960909", "P7"),
         ("P7-1996-09-09", "P7"),
         ("P7_visit2", "P7"),

@@ -22,13 +22,14 @@ _DATE = re.compile(r"(?:19|20)\d{6}")
 # Corrections accepted from an endpoint: the key of a person, and a number in place of a date.
 _ACCEPTED = re.compile(r"^(?P<person>P[0-9a-f]{16})_\d{8}$")
 # Words before the number of a person: eight digits after them are that number, even if they form a date.
-_PERSONS = r"mrn|id|pid|pat(?:ient)?s?|subj?(?:ect)?s?|anon|person"
+_PERSONS = r"mrn|id|pid|pat(?:ient)?s?|subj?(?:ect)?s?|person"
 _NUMBERED = re.compile(
-    rf"(?:{_PERSONS}|case|study|exam|scan|session|mri?|acc(?:ession)?|record|no|nr|number"
+    rf"(?:{_PERSONS}|case|study|exam|scan|session|mri?|acc(?:ession)?|record|anon|no|nr|number"
     r"|volume|image|brain|glioma)(?:[_ -]?(?:id|no|nr|number))?",
     re.IGNORECASE,
 )
-# The end of a name after which eight digits are a person's number, whatever is before it: `site1_MRN`, not `P7_scan`.
+# The end of a name after which eight digits are a person's number, whatever is before it: `site1_MRN`, not `P7_scan`
+# or `P7_anon`.
 _ENDS_NUMBERED = re.compile(rf".*[_-](?:{_PERSONS})(?:[_ -]?(?:id|no|nr|number))?", re.IGNORECASE)
 
 
