@@ -144,6 +144,20 @@ def test_an_answer_is_replaced_only_where_that_is_asked_for(volumes, tmp_path):
     assert (tmp_path / "out" / "scan" / "my notes.txt").read_text() == "mine"
 
 
+def test_an_answer_in_another_format_leaves_no_mask_of_the_earlier_one(model, volumes, lgg, tmp_path):
+    flair, (volume, _) = volumes
+    slices = shutil.copytree(next(path for path in sorted(lgg.iterdir()) if path.is_dir()), tmp_path / "lgg" / "scan")
+    for number, file in enumerate(sorted(slices.iterdir())):
+        file.rename(slices / f"scan_{number // 2}{'_mask' * ('mask' in file.name)}.tif")
+    alone = shutil.copy(slices / "scan_0.tif", tmp_path / "lgg" / "scan.tif")
+    out = tmp_path / "out"
+    for network, study in ((flair, volume), (model, slices), (model, alone), (flair, volume)):
+        (done,) = predict_studies(network, [study], out, overwrite=True, say=quiet).studies
+        (out / "scan" / "scan_reviewed_mask.tif").write_text("mine")
+        kept = {path.name for path in (out / "scan").iterdir()}
+        assert kept == {"answer.json", "scan_reviewed_mask.tif", Path(done["mask"]).name}
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_no_answer_is_written_where_studies_lie(volumes, lgg, tmp_path, overwrite):
     cohort, case = tmp_path / "cohort", next(path for path in sorted(lgg.iterdir()) if path.is_dir())

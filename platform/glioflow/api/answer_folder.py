@@ -23,7 +23,7 @@ from glioflow.data.formats import lgg
 from glioflow.data.formats.file_roles import is_mask_name
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.study import open_source, open_study
-from glioflow.data.formats.writing import native_format, write_mask
+from glioflow.data.formats.writing import ENDINGS, native_format, write_mask
 from glioflow.errors import GlioflowError, UserError
 from glioflow.progress import Say
 from glioflow.reports.numbers import number, ranges
@@ -251,7 +251,7 @@ def _write(answer: Answer, folder: Path) -> WrittenAnswer:
     """Write the mask, then the JSON, which says that the answer is whole; both replace what an earlier answer left."""
     case = answer.case
     (folder / ANSWER).unlink(missing_ok=True)
-    shutil.rmtree(folder / case.id, ignore_errors=True)  # the slices of a mask
+    _remove_masks(folder, case.id)
     mask = write_mask(answer.mask, case, folder, native_format(case), labels=answer.labels or None)
     atomic.write_text(folder / ANSWER, json.dumps(answer.json, indent=1) + "\n")
     return {
@@ -263,6 +263,15 @@ def _write(answer: Answer, folder: Path) -> WrittenAnswer:
         "features": answer.json["features"],
         "survival": answer.survival,
     }
+
+
+def _remove_masks(folder: Path, case_id: str) -> None:
+    """Remove the mask of an earlier answer in any format, and no other file."""
+    shutil.rmtree(folder / case_id, ignore_errors=True)  # the slices of a mask
+    endings = "|".join(map(re.escape, ENDINGS.values()))
+    for file in folder.glob("*_mask.*"):
+        if re.fullmatch(rf"{re.escape(case_id)}(_\d+)?({endings})", file.name):
+            file.unlink()
 
 
 def _sentence(answer: Answer) -> str:
