@@ -98,6 +98,17 @@ def test_other_lists_of_a_split_are_named_before_ray_starts(begin, searched, pre
         train(experiment, lgg, resume=resume)
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_other_weights_in_the_file_of_the_same_name_are_named_before_ray_starts(begin, searched, lgg, tmp_path, verb):
+    file = tmp_path / "start.safetensors"
+    file.write_bytes(b"the first")
+    experiment = override(searched, {"training.start": str(file)})
+    resume = begin(verb, experiment)
+    file.write_bytes(b"another")
+    with pytest.raises(UserError, match=r"this has changed: the file of training\.start"):
+        VERBS[verb](experiment, lgg, resume=resume)
+
+
 def test_other_folds_and_a_finished_training_are_named_before_ray_starts(begin, searched, lgg, tracking, tmp_path):
     with pytest.raises(UserError, match=r"began with other glioflow\.folds"):
         crossval(searched, lgg, folds=4, resume=begin("crossval", searched))

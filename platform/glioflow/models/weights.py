@@ -56,6 +56,17 @@ def read_weights(source: str, *, key: str = "model.weights") -> tuple[dict[str, 
     return state, hashlib.sha256(content).hexdigest()
 
 
+def digest_weights(source: str | None) -> str | None:
+    """Return the SHA-256 of a weights file on this machine; None for another source."""
+    if source in (None, "imagenet") or "://" in source:
+        return None
+    try:
+        with find_weights(source).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, UserError):
+        return None
+
+
 def _read_bytes(source: str, key: str) -> bytes:
     if "://" in source:
         import fsspec

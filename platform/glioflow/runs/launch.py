@@ -24,7 +24,7 @@ from glioflow.data.splits import Split, make_split
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 from glioflow.models import build_network
-from glioflow.models.weights import load_whole, read_weights
+from glioflow.models.weights import digest_weights, load_whole, read_weights
 from glioflow.progress import Say, quiet
 from glioflow.quantities import count
 from glioflow.runs.source import Source, check_leaks, deal_early, list_source, try_steps
@@ -35,6 +35,8 @@ from glioflow.tracking.run import Kind, Opening
 from glioflow.tracking.trained import CASES, COHORT, SPLIT, cases_text
 
 EXPERIMENT = "experiment.yaml"
+# Tag: SHA-256 of the weights files that a run begins with, by their key in the experiment, as JSON.
+WEIGHTS = "glioflow.weights"
 
 
 @dataclass(frozen=True)
@@ -251,6 +253,8 @@ def opening_of(
     """
     experiment, split, cohort = setting.experiment, setting.split, setting.cohort
     digests = {"glioflow.split": split.digest, "glioflow.test": split.test_digest}
+    if weights := digests_of_weights(experiment):
+        digests[WEIGHTS] = json.dumps(weights)
     address = {"path": str(cohort.path), "fingerprint": cohort.manifest.fingerprint}
     return Opening(
         kind=kind,
@@ -277,6 +281,12 @@ def opening_of(
             ),
         ),
     )
+
+
+def digests_of_weights(experiment: Experiment) -> dict[str, str]:
+    """Return the SHA-256 of the experiment's weights files by their key, of those on this machine."""
+    sources = {"model.weights": experiment.model.weights, "training.start": experiment.training.start}
+    return {key: digest for key, source in sources.items() if (digest := digest_weights(source)) is not None}
 
 
 def to_yaml(experiment: Experiment) -> str:

@@ -9,7 +9,7 @@ from glioflow.data.batches.policies import FIRST_RELEASE
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.quantities import count
-from glioflow.runs.launch import Setting
+from glioflow.runs.launch import WEIGHTS, Setting, digests_of_weights
 from glioflow.runs.source import Source, deal_early, entries_of, fingerprint_early
 from glioflow.tracking import Tracking, flatten
 from glioflow.tracking.trained import SPLIT, known_cases
@@ -46,7 +46,7 @@ def resumed_experiment(
 
 
 def check_source(experiment: Experiment, source: Source, tracking: Tracking, run_id: str, *, hint: str = UNDO) -> None:
-    """Refuse, before Ray starts, a cohort or split file that changed since a run began.
+    """Refuse, before Ray starts, a cohort, weights file or split file that changed since a run began.
 
     Raises:
         UserError: Names what changed.
@@ -55,6 +55,7 @@ def check_source(experiment: Experiment, source: Source, tracking: Tracking, run
     now = {_SOURCE: fingerprint_early(source, experiment.preprocess)}
     there, known = {entry.id for entry in entries_of(source)}, {*recorded.train, *recorded.val, *recorded.test}
     _refuse(_changed_cohort(now, there, tracking, run_id, recorded), run_id, hint)
+    _refuse(_changed_weights(experiment, tracking, run_id), run_id, hint)
     split = deal_early(experiment, source)
     if any({*getattr(split, part)} & known != {*getattr(recorded, part)} for part in ("train", "val", "test")):
         _refuse(_changed_lists(experiment), run_id, hint)
@@ -113,6 +114,12 @@ def _changed_cohort(
     if missing := sorted(listed - there):
         return [f"the cohort: {count(len(missing), 'case')} gone ({_some(missing)})"]
     return []
+
+
+def _changed_weights(experiment: Experiment, tracking: Tracking, run_id: str) -> list[str]:
+    """Return a line for each weights file that changed; earlier versions recorded none."""
+    before, now = json.loads(tracking.run(run_id).data.tags.get(WEIGHTS, "{}")), digests_of_weights(experiment)
+    return [f"the file of {key}" for key in sorted(before.keys() & now.keys()) if before[key] != now[key]]
 
 
 def _changed_lists(experiment: Experiment) -> list[str]:
