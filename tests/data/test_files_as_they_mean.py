@@ -13,6 +13,7 @@ from dicom_series import write_series
 from PIL import Image
 from test_volume_cohorts import read_first, save
 
+from glioflow.data.checks.cohort_checks import check
 from glioflow.data.formats.mask_file import read_mask
 from glioflow.data.formats.slices import read_image
 from glioflow.data.formats.study import read_study
@@ -129,6 +130,17 @@ def test_a_header_without_an_orientation_is_told(tmp_path):
     _, case = read_first(tmp_path)
     assert case.spacing_mm == (3, 2, 1)
     assert case.warnings == ("flair.nii states its spacing but no orientation: its axes are guessed",)
+
+
+def test_check_tells_once_what_was_assumed_about_headers_with_codes_that_do_not_exist(tmp_path, capfd):
+    for case in ("one", "two"):
+        save(tmp_path / case / "flair.nii", np.random.default_rng(len(case)).integers(0, 99, SHAPE, np.int16))
+        header = bytearray((tmp_path / case / "flair.nii").read_bytes())
+        header[252:256] = bytes([0, 0, 99, 0])  # qform_code 0, sform_code 99
+        (tmp_path / case / "flair.nii").write_bytes(header)
+    (remark,) = check(tmp_path).remarks
+    assert remark.endswith("no orientation: its axes are guessed (2 of 2 cases have such a remark)")
+    assert capfd.readouterr().err == ""
 
 
 def test_labels_stored_with_a_scale_factor_are_rounded_and_others_are_refused(tmp_path):

@@ -68,6 +68,7 @@ class CaseReport:
         digests: Slice number and digest of every slice that is not blank.
         labels: The labels of its mask.
         channels: Names of its channels; none if nothing could be read.
+        notes: What its reader assumed.
     """
 
     slices: int
@@ -77,6 +78,7 @@ class CaseReport:
     digests: tuple[tuple[int, bytes], ...]
     labels: tuple[int, ...] = ()
     channels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def check_case(cohort: Cohort, case: CaseFiles) -> CaseReport:
@@ -85,11 +87,13 @@ def check_case(cohort: Cohort, case: CaseFiles) -> CaseReport:
     if cohort.format == "lgg":
         image, mask, numbers = _read_slices(cohort, case, problems)
         channels: tuple[str, ...] = lgg.CHANNELS
+        notes: tuple[str, ...] = ()
     else:
         read = _read_case(cohort, case, problems)
         if read is None:
             return CaseReport(0, 0, None, tuple(problems), ())
         image, mask, numbers, channels = read.image, read.mask, list(read.slice_numbers), read.channels
+        notes = read.warnings
     name = _name_of(case, cohort.path)
     digests = []
     if len(image):
@@ -99,7 +103,7 @@ def check_case(cohort: Cohort, case: CaseFiles) -> CaseReport:
     positive = 0 if mask is None else int((mask > 0).any(axis=(1, 2)).sum())
     labeled = mask is not None if len(image) else None
     labels = () if mask is None else tuple(int(value) for value in np.unique(mask) if value)
-    return CaseReport(len(image), positive, labeled, tuple(problems), tuple(digests), labels, channels)
+    return CaseReport(len(image), positive, labeled, tuple(problems), tuple(digests), labels, channels, notes)
 
 
 def _name_of(case: CaseFiles, root: Path) -> str:

@@ -151,7 +151,7 @@ def check(
         problems=tuple(problems),
         files=_files(cohort),
         layout=cohort.layout,
-        remarks=remarks_on(cohort, path),
+        remarks=remarks_on(cohort, path, [report.notes for report in reports]),
     )
 
 

@@ -1,10 +1,12 @@
 """Remarks on a whole cohort: its layout, cases that share a patient, and files that were left out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from glioflow.data.formats.file_roles import DECLARED
 from glioflow.data.formats.junk import find_beside
 from glioflow.data.formats.record import Cohort
+from glioflow.quantities import count
 
 # Names shown in one remark.
 SHOWN = 8
@@ -48,6 +50,13 @@ def _left_out(path: Path) -> list[str]:
     ]
 
 
-def remarks_on(cohort: Cohort, path: Path) -> tuple[str, ...]:
-    """Return what applies to all cases of the cohort in `path`, a sentence each."""
-    return (*_recognized(cohort), *_of_one_person(cohort), *cohort.notes, *_left_out(path))
+def _assumed(notes: Sequence[tuple[str, ...]]) -> list[str]:
+    """Report what the readers assumed about the first case that has such a note, and how many have one."""
+    noted = [each for each in notes if each]
+    more = f" ({len(noted)} of {count(len(notes), 'case')} have such a remark)" if len(noted) > 1 else ""
+    return [f"{note}{more}" for note in noted[0]] if noted else []
+
+
+def remarks_on(cohort: Cohort, path: Path, notes: Sequence[tuple[str, ...]] = ()) -> tuple[str, ...]:
+    """Return what applies to the cohort in `path`, a sentence each; `notes` are those of each case's reader."""
+    return (*_recognized(cohort), *_of_one_person(cohort), *cohort.notes, *_assumed(notes), *_left_out(path))

@@ -1,6 +1,7 @@
 """Bounded checks of a NIfTI header before a library reads the file, and opening of the file by its content."""
 
 import gzip
+import logging
 import math
 from pathlib import Path
 from typing import IO, Any, Literal, cast
@@ -57,6 +58,8 @@ def open_volume(path: Path) -> Any:
     """
     import nibabel
 
+    # It writes a line for each invalid code and reads the file as if the code were 0, which a case's warnings report.
+    logging.getLogger("nibabel.global").setLevel(logging.ERROR)
     if not is_packed(path) and not path.name.lower().endswith(".gz"):
         return nibabel.load(path)
     header = read_header(path, most=_MOST_VOLUMES)
