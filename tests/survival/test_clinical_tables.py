@@ -107,6 +107,13 @@ def test_a_case_belongs_to_its_patient(case, patient):
     assert patient_key(case) == patient
 
 
+def test_a_column_named_like_a_shape_does_not_replace_what_was_measured(write):
+    features = {"P1_a": {"bevr": 0.2}, "P1_b": {"bevr": 0.4}}
+    table = join_features(read_clinical(write("Patient,Age,bevr\nP1,50,9\n")), features, dict.fromkeys(features, "P1"))
+    assert table.loc["P1", "bevr"] == pytest.approx(0.3)
+    assert table.loc["P1", "bevr_table"] == 9
+
+
 def test_features_meet_the_table_by_patient(write):
     table = join_features(read_clinical(write(LGG)), {"TCGA_CS_4944_20010208": {"bevr": 0.4, "mf": None}})
     assert list(table.index) == ["TCGA_CS_4944"]

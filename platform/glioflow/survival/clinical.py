@@ -172,10 +172,12 @@ def join_features(
 ) -> "pd.DataFrame":
     """Return the clinical rows of the patients that have features, with their features as further columns.
 
+    A column of the table that is named like a feature is not that feature: it gets the ending `_table`.
+
     Arguments and errors are those of `features_of_patients`.
     """
     shapes = features_of_patients(clinical, features, persons)
-    return clinical.merge(shapes, how="inner", left_index=True, right_index=True, suffixes=("", "_shape"))
+    return clinical.merge(shapes, how="inner", left_index=True, right_index=True, suffixes=("_table", ""))
 
 
 def _read_one(path: Path) -> "pd.DataFrame":
