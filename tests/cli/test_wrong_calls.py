@@ -369,11 +369,12 @@ evaluate starter,starter COHORT -> must be different models
 evaluate starter, COHORT -> must be different models
 predict starter,starter CASE --out out -> must be different models
 compare starter,starter starter COHORT -> must be different models
+data check ESCAPE -> \\x1b[2Jgone does not exist
 tarin -> Did you mean 'train'
 data chekc -> check
 train some.yaml --jason -> --json
 """
-WORDS = {"LONG": LONG, "LONG/LONG": f"{LONG}/{LONG}", "EMPTY": "", "RUN": RUN}
+WORDS = {"LONG": LONG, "LONG/LONG": f"{LONG}/{LONG}", "EMPTY": "", "RUN": RUN, "ESCAPE": "\x1b[2Jgone"}
 
 
 def test_they_are_more_than_a_hundred():

@@ -97,7 +97,9 @@ def _full_disk(error: Exception) -> DiskFull | None:
 
 
 def _stop(line: str, code: int) -> None:
-    print(" ".join(line.split()), file=sys.stderr)
+    # A name may hold what would move a terminal's cursor.
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(line.split()))
+    print(shown, file=sys.stderr)
     raise SystemExit(code)
 
 
