@@ -43,6 +43,16 @@ def test_the_same_folder_name_at_two_sites_is_two_cases_of_two_persons(tmp_path)
     assert {case.channels for case in map(open_cohort(tmp_path).read, ("siteA_sub-01", "sub-02"))} == {("flair",)}
 
 
+@pytest.mark.parametrize(
+    "names", [("sub-1_T1w", "sub-2_FLAIR"), ("BraTS-GLI-00001-000-t1n", "BraTS-GLI-00002-000-seg")]
+)
+def test_files_of_two_persons_in_one_folder_are_not_one_case(tmp_path, names):
+    for name in names:
+        image(tmp_path / "all" / f"{name}.nii.gz")
+    with pytest.raises(UserError, match=r"all: the files of a case must be of one person; got \S+1 and \S+2;"):
+        open_cohort(tmp_path, format="nifti")
+
+
 def test_folders_that_are_not_bids_are_told_apart_as_well(tmp_path):
     for name in ("a/scan", "b/scan", "a_b/c", "a/b_c"):
         image(tmp_path / name / "flair.nii.gz")

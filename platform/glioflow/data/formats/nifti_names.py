@@ -10,7 +10,7 @@ from pathlib import Path
 from glioflow.data.formats.file_roles import FileRoles, Role, case_name
 from glioflow.data.formats.itk import is_itk
 from glioflow.data.formats.paired_folders import PairFolders, is_part, locate_pairs
-from glioflow.data.formats.persons import is_visit, person_of
+from glioflow.data.formats.persons import check_persons, is_visit, person_of
 from glioflow.data.formats.record import CaseFiles
 from glioflow.data.formats.tree import files_below
 from glioflow.data.sequences import is_channel_name
@@ -57,7 +57,7 @@ def name_cases(files: Iterable[Path], root: Path, roles: FileRoles) -> tuple[Cas
     above become part of both names.
 
     Raises:
-        UserError: If a mask has no image.
+        UserError: If a mask has no image, or a case has files of several persons.
     """
     listed = [(file, role) for file in files if (role := roles.of(file)) is not None]
     located = [*_in_pairs(listed, root, roles), *_by_folders(listed, root, roles)]
@@ -70,6 +70,7 @@ def name_cases(files: Iterable[Path], root: Path, roles: FileRoles) -> tuple[Cas
     for each in cases:
         if not roles.only("image", each.files):
             raise UserError("a mask has no image", file=each.files[0])
+        check_persons(map(stem, each.files), each.files[0].parent)
     _join_inner(cases, named_cases)
     return tuple(sorted(_distinct(cases), key=lambda case: case.id))
 

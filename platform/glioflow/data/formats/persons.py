@@ -1,7 +1,11 @@
 """The person of a case, by its name: persons of public sets, of BIDS, and those before a visit. Reads no file."""
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
+from pathlib import Path
+
+from glioflow.errors import UserError
 
 # The text after it is a visit or a kind of image.
 _PUBLIC = re.compile(
@@ -72,6 +76,20 @@ def public_person(name: str) -> str | None:
 def person_in(name: str) -> str | None:
     """Return the person in a BIDS name, `sub-1` for `sub-1_ses-2`; None for any other name."""
     return match[0] if (match := _BIDS_PERSON.match(name)) else None
+
+
+def check_persons(names: Iterable[str], folder: Path) -> None:
+    """Refuse a case with files of several persons of BIDS or of a public set, by their names.
+
+    Raises:
+        UserError: Names two of them, and the folder.
+    """
+    known = (person_in(name) or public_person(name) for name in names)
+    persons = sorted({person.casefold(): person for person in known if person is not None}.values())
+    if len(persons) > 1:
+        rule = f"{folder}: the files of a case must be of one person"
+        hint = f"put each person's files into another folder, or give {folder} itself if it is the cohort"
+        raise UserError(rule, " and ".join(persons[:2]), hint=hint)
 
 
 def is_visit(folder: str) -> bool:
