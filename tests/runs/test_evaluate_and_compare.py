@@ -310,7 +310,7 @@ def test_what_makes_two_cross_validations_unlike_is_refused_or_said(folded, tiny
     assert "8 of 8 cases lie in different folds" in compare(one, folded(Bright(), shift=1))["warnings"][0]
     regions = changed(tiny, target={"kind": "regions", "regions": {"WT": [1]}, "decode": {"WT": 1}})
     for other, rule in (
-        (folded(Bright(), drop=1), "same patients.*8 and 7 cases, 1 in one alone"),
+        (folded(Bright(), drop=1), "same patients.*8 and 7 cases, 1 only in one"),
         (folded(Bright(), experiment=regions), "one task.*tumor.*WT"),
         (folded(Bright(), status="FAILED"), "must be finished first.*FAILED; finish it with"),
         (models("single", Bright()), "never saw it.*a cross-validation, with .*single, a model"),
