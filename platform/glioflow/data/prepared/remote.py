@@ -138,6 +138,7 @@ def fetch(uri: str, cache: Path) -> PreparedCohort:
             raise error.replace(rule=f"{uri}: {error.rule}", value=name, file=None) from None
         except Exception as error:
             raise UserError(f"{uri} could not be read", reason(error), hint=_CHECK) from error
+        return PreparedCohort(local, verify=False)  # as it was verified before it got this name
     return PreparedCohort(local)
 
 
