@@ -66,6 +66,8 @@ def test_an_unknown_key_is_named_with_those_that_exist(from_yaml, text, key, cho
     ("text", "meant"),
     [
         ("epochs: 3", "did you mean training.epochs?"),
+        ("training: {encoder: resnet34}", "did you mean model.encoder?"),
+        ("model: {name: unet}", "freeze, input_scaling, options, weights"),
         ("encoder: resnet18", "did you mean model.encoder?"),
         ("training: {loss: {name: dice}}", "did you mean loss?"),
         ("search: {space: {training.loss.name: {kind: choice, values: [dice, ce]}}}", "did you mean loss.name?"),

@@ -9,6 +9,8 @@ from pydantic import BaseModel
 from glioflow.errors import UserError
 
 _NOT_FINITE = ("inf", "infinity", "nan")
+# Words that are keys of one section and are often tried in others.
+_OF_ANYTHING = ("kind", "name", "method")
 
 
 def find_no_number(annotation: Any, value: Any, key: str) -> UserError | None:
@@ -78,13 +80,15 @@ def keys_at(annotation: Any, key: Sequence[Any]) -> list[str] | None:
 def misplaced(model: type[BaseModel], key: Sequence[Any]) -> list[str]:
     """Return the valid keys that an unknown key stands for if only its section is missing or wrong.
 
-    Those of `epochs` are `training.epochs`; those of `training.loss.name` are `loss.name`.
+    Those of `epochs` and `model.epochs` are `training.epochs`; those of `training.loss.name` are `loss.name`.
     """
     for start in range(1, len(key)):
         ending = key[start:]
         if has_key(model, ending) and (len(ending) > 1 or models_of(model.model_fields[ending[0]].annotation)):
             return [".".join(ending)]
-    named = [dotted for dotted in _dotted_keys(model) if len(key) == 1 and dotted.split(".")[-1] == key[0]]
+    named = [dotted for dotted in _dotted_keys(model) if len(key) <= 2 and dotted.split(".")[-1] == key[-1]]
+    if len(key) == 2 and (len(named) > 1 or key[-1] in _OF_ANYTHING):
+        return []
     return [dotted for dotted in named if dotted.count(".") == min(each.count(".") for each in named)]
 
 
