@@ -312,6 +312,14 @@ def test_a_case_with_the_channels_of_the_others_in_another_order_is_prepared_in_
     assert len(list((tmp_path / "out" / "cases").iterdir())) == 3
 
 
+def test_preparing_names_the_case_that_cannot_be_read(tmp_path, tiny):
+    for case in ("p1", "p2"):
+        image(tmp_path / "set" / case / "flair.nii.gz")
+    image(tmp_path / "set" / "p2" / "flair2.nii.gz")
+    with pytest.raises(UserError, match="case p2: 2 images of the case are flair"):
+        prepare(open_cohort(tmp_path / "set"), tmp_path / "out", tiny.preprocess)
+
+
 def test_check_names_a_case_that_lacks_a_sequence_of_the_others(tmp_path):
     for case in ("p1", "p2", "p3"):
         for name in ("t1", "flair"):

@@ -1,5 +1,6 @@
 """Preparation of one case: its preprocessed arrays and its record, written into a folder of the prepared cohort."""
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,9 +41,18 @@ def prepare_case(job: Job) -> CaseRecord:
     name = f"{job.case.id}-{fingerprint_of({job.case.id: job.digest}, job.steps, reading)[:12]}"
     folder = job.out / CASES / name
     if not folder.is_dir():
-        with atomic.new_folder(folder) as working:
-            _write_case(job, f"{CASES}/{name}", working)
+        try:
+            with atomic.new_folder(folder) as working:
+                _write_case(job, f"{CASES}/{name}", working)
+        except UserError as error:
+            raise _of_case(error, job.case.id) from None
     return CaseRecord.model_validate_json((folder / "case.json").read_bytes())
+
+
+def _of_case(error: UserError, case_id: str) -> UserError:
+    """Return an error that names the case: its reader sees no other, and a cohort has many."""
+    named = error.file is not None or re.search(rf"(?<!\w){re.escape(case_id)}(?!\w)", str(error))
+    return error if named else error.replace(rule=f"case {case_id}: {error.rule}")
 
 
 def _write_case(job: Job, folder: str, working: Path) -> None:
