@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from test_volume_cohorts import save
 
 from glioflow.data.checks.cohort_checks import check
 from glioflow.data.formats.detect import open_cohort
@@ -23,6 +24,11 @@ def brats(tmp_path_factory):
 def decathlon(tmp_path_factory):
     path = tmp_path_factory.mktemp("listed") / "task01"
     synthesize_layout("decathlon", path)
+    return path
+
+
+def written(path, text):
+    path.write_text(text)
     return path
 
 
@@ -80,6 +86,20 @@ def test_a_row_whose_file_does_not_exist_is_named(brats, tmp_path):
     csv_of(root, extra="\nP9,P9,nowhere.nii.gz,nowhere.nii.gz,,")
     with pytest.raises(UserError, match=r"row 4, column FLAIR"):
         open_cohort(root)
+
+
+@pytest.mark.parametrize("shared", ["p1_seg.nii.gz", "p1_flair.nii.gz"])
+def test_a_file_of_two_cases_is_refused(tmp_path, shared):
+    for case in ("p1", "p2"):
+        save(tmp_path / f"{case}_flair.nii.gz", np.ones((4, 5, 6), np.int16))
+        save(tmp_path / f"{case}_seg.nii.gz", np.ones((4, 5, 6), np.uint8))
+    rows = "case,flair,mask\np1,p1_flair.nii.gz,p1_seg.nii.gz\np2,p2_flair.nii.gz,p2_seg.nii.gz\n"
+    assert len(open_cohort(written(tmp_path / "list.csv", rows)).cases) == 2
+    twice = rows.replace(shared.replace("p1", "p2"), f"./{shared}")
+    with pytest.raises(
+        UserError, match=rf"list\.csv: a file must be listed for one case alone; got {shared} for p1 and p2"
+    ):
+        open_cohort(written(tmp_path / "list.csv", twice))
 
 
 def test_a_clinical_table_of_that_name_lists_nothing(brats, tmp_path):

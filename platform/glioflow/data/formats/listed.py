@@ -6,6 +6,7 @@ A csv has a row for each case: `patient`, `case`, a column of paths for each seq
 
 import csv
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -60,7 +61,7 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
     """List the cases of a list, with the masks that it names if `masks`.
 
     Raises:
-        UserError: If it cannot be read, names a file that does not exist, or a case twice.
+        UserError: If it cannot be read, names a file that does not exist, or a case or a file twice.
     """
     file = list_in(path)
     if file is None:
@@ -76,6 +77,7 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
         entries = list(_from_datalist(file, description))
     if not entries:
         raise UserError("a list must name at least one case", file=file)
+    _check_files(entries, file)
     if not masks:
         entries = [_without_mask(entry) for entry in entries]
     labels = _labels(root, description, entries)
@@ -90,6 +92,16 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
         inputs=(file, *declared_in(root)),
         notes=(f"the cases are those that {file.name} lists",),
     )
+
+
+def _check_files(entries: Sequence[_Entry], listed_in: Path) -> None:
+    """Refuse a list in which two cases have the same image or mask."""
+    owners: dict[str, str] = {}
+    for case in (entry.case for entry in entries):
+        for file in case.files:
+            if (owner := owners.setdefault(os.path.normpath(file), case.id)) != case.id:
+                value = f"{file.name} for {owner} and {case.id}"
+                raise UserError("a file must be listed for one case alone", value, file=listed_in)
 
 
 def _without_mask(entry: _Entry) -> _Entry:
