@@ -72,6 +72,8 @@ def agrees(after: Any, before: Any, where: str = "") -> None:
         assert before.keys() <= after.keys(), where
         for key, value in before.items():
             agrees(after[key], value, f"{where}.{key}")
+    elif where.endswith(".warnings"):
+        assert set(before) <= set(after), where
     elif isinstance(before, list):
         assert len(after) == len(before), where
         for number, value in enumerate(before):
