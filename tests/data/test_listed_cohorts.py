@@ -102,6 +102,15 @@ def test_a_file_of_two_cases_is_refused(tmp_path, shared):
         open_cohort(written(tmp_path / "list.csv", twice))
 
 
+def test_a_row_without_the_patient_that_others_name_is_refused(tmp_path):
+    for case in ("p1", "p2"):
+        save(tmp_path / f"{case}_flair.nii.gz", np.ones((4, 5, 6), np.int16))
+    rows = "patient,flair\n{},p1_flair.nii.gz\n,p2_flair.nii.gz\n"
+    with pytest.raises(UserError, match=r"list\.csv: row 3 must name its patient, as others do; got p2"):
+        open_cohort(written(tmp_path / "list.csv", rows.format("A")))
+    assert len(open_cohort(written(tmp_path / "list.csv", rows.format(""))).cases) == 2
+
+
 def test_a_clinical_table_of_that_name_lists_nothing(brats, tmp_path):
     root = shutil.copytree(brats, tmp_path / "own")
     (root / "cohort.csv").write_text("Patient,age\nBraTS-GLI-00005,50\n")

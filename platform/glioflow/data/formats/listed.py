@@ -174,13 +174,17 @@ def _from_csv(file: Path) -> Iterable[_Entry]:
     if not paths:
         rule = "the list must have a column of paths for each sequence, such as flair, and may have patient, case, mask"
         raise UserError(rule, ", ".join(columns) or "no row", file=file)
+    with_patients = any((row[name] or "").strip() for row in rows for name in columns if columns[name] in _PATIENT)
     for number, row in enumerate(rows, start=2):
         values = {columns[name]: (value or "").strip() for name, value in row.items() if name in columns}
         images = [_path(values[columns[name]], file, f"row {number}, column {name}") for name in paths]
         mask = next((values[name] for name in _MASK if values.get(name)), None)
         files = [*images, *([_path(mask, file, f"row {number}, mask")] if mask else [])]
         case = next((values[name] for name in _CASE if values.get(name)), "") or _case(images)
-        patient = next((values[name] for name in _PATIENT if values.get(name)), "") or _person(case, images[0])
+        patient = next((values[name] for name in _PATIENT if values.get(name)), "")
+        if with_patients and not patient:
+            raise UserError(f"row {number} must name its patient, as others do", case, file=file)
+        patient = patient or _person(case, images[0])
         site = next((values[name] for name in _SITE if values.get(name)), None)
         yield _Entry(CaseFiles(case, patient, tuple(files), site), tuple(columns[name] for name in paths), bool(mask))
 
