@@ -21,7 +21,10 @@ CASES = "cases"
 
 @dataclass(frozen=True)
 class Job:
-    """One case to prepare, as sent to a worker; `channels` is the required order of its channels."""
+    """One case to prepare, as sent to a worker.
+
+    `channels` is the required order of its channels; `several` is whether the cohort has more cases.
+    """
 
     cohort: Cohort
     case: CaseFiles
@@ -30,6 +33,7 @@ class Job:
     digest: str
     reading: str = ""
     channels: tuple[str, ...] = ()
+    several: bool = True
 
 
 def prepare_case(job: Job) -> CaseRecord:
@@ -45,12 +49,12 @@ def prepare_case(job: Job) -> CaseRecord:
             with atomic.new_folder(folder) as working:
                 _write_case(job, f"{CASES}/{name}", working)
         except UserError as error:
-            raise _of_case(error, job.case.id) from None
+            raise (_of_case(error, job.case.id) if job.several else error) from None
     return CaseRecord.model_validate_json((folder / "case.json").read_bytes())
 
 
 def _of_case(error: UserError, case_id: str) -> UserError:
-    """Return an error that names the case: its reader sees no other, and a cohort has many."""
+    """Return an error that names the case, which its reader need not do."""
     named = error.file is not None or re.search(rf"(?<!\w){re.escape(case_id)}(?!\w)", str(error))
     return error if named else error.replace(rule=f"case {case_id}: {error.rule}")
 

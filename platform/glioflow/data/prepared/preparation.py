@@ -177,7 +177,8 @@ def _prepare_cases(
     alone = replace(cohort, cases=())  # a job carries the files of its case, not those of the whole cohort
     # Large cases first, so that no worker finishes long after the others.
     ordered = sorted(cohort.cases, key=_bytes_of, reverse=True)
-    jobs = [Job(alone, case, out, tuple(steps), digests[case.id], reading) for case in ordered]
+    several = len(ordered) > 1
+    jobs = [Job(alone, case, out, tuple(steps), digests[case.id], reading, several=several) for case in ordered]
     records: list[CaseRecord] = []
     for record in map_cases(prepare_case, jobs):
         records.append(record)
