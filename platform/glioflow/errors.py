@@ -67,14 +67,14 @@ class UserError(GlioflowError, ValueError):
 
     def _line(self) -> str:
         parts = [self.rule]
-        if self.value is not None and not _names(self.rule, self.value):
+        if self.value is not None and not mentions(self.rule, self.value):
             parts.append(f"got {self.value or repr('')}")
         if self.hint:
             parts.append(self.hint)
         if self.choices:
             parts.append(_invitation(self.value, self.choices))
         line = "; ".join(parts)
-        return line if self.file is None or _names(line, str(self.file)) else f"{self.file}: {line}"
+        return line if self.file is None or mentions(line, str(self.file)) else f"{self.file}: {line}"
 
     def _fields(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("rule", "value", "choices", "hint", "file")}
@@ -126,7 +126,7 @@ def _shortened(value: str) -> str:
     return value if len(value) <= _MOST_SHOWN + len("...") else f"{value[:_MOST_SHOWN]}..."
 
 
-def _names(text: str, value: str) -> bool:
+def mentions(text: str, value: str) -> bool:
     """Return whether a text contains `value` as a separate word or words."""
     return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text) is not None
 

@@ -1,6 +1,5 @@
 """Preparation of one case: its preprocessed arrays and its record, written into a folder of the prepared cohort."""
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from glioflow.data.prepared.manifest import CaseRecord, digest_file, digest_imag
 from glioflow.data.prepared.prints import hash_slices, sign
 from glioflow.data.preprocessing.brain_mask import locate_brain
 from glioflow.data.preprocessing.pipeline import Step, preprocess, rename_labels
-from glioflow.errors import UserError
+from glioflow.errors import UserError, mentions
 
 # Where the cases lie in the folder of a prepared cohort.
 CASES = "cases"
@@ -55,7 +54,7 @@ def prepare_case(job: Job) -> CaseRecord:
 
 def _of_case(error: UserError, case_id: str) -> UserError:
     """Return an error that names the case, which its reader need not do."""
-    named = error.file is not None or re.search(rf"(?<!\w){re.escape(case_id)}(?!\w)", str(error))
+    named = error.file is not None or mentions(str(error), case_id)
     return error if named else error.replace(rule=f"case {case_id}: {error.rule}")
 
 
