@@ -107,6 +107,7 @@ HEAVY = {
     *(
         "mlflow",
         "monai",
+        "h5py",
         "nibabel",
         "openvino",
         "optuna",

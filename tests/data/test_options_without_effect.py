@@ -33,6 +33,7 @@ USED = {
     "published": {"images", "masks", "brain_masks", "labels", "scheme", "skip_incomplete", "mask_source"},
     "listed": {"labels", "scheme"},
     "dicom": {"outlines", "resample_to"},
+    "figshare": set(),
     "slices": set(),
 }
 
@@ -48,6 +49,7 @@ def cohorts(lgg, tmp_path_factory):
     root = tmp_path_factory.mktemp("formats")
     shutil.copytree(lgg, root / "lgg")
     synthesize_layout("upenn-gbm", root / "published", patients=None, seed=0, size=32)
+    synthesize_layout("figshare", root / "figshare")
     for case in ("p1", "p2"):
         save(root / "nifti" / case / f"{case}_flair.nii.gz")
         save(root / "listed" / f"{case}_flair.nii.gz")

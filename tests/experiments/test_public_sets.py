@@ -68,7 +68,7 @@ def test_a_set_is_trained_on_evaluated_predicted_and_audited(name: str, tmp_path
     files = [file for file in new.rglob("*") if file.is_file()]
     assert np.array_equal(gf.load(str(plan.bundle)).predict(files).mask, read_mask(Path(written[0]["mask"]))[0])
     mask, spacing = read_mask(Path(written[0]["mask"]))
-    assert spacing == pytest.approx((4, 4, 4))
+    assert spacing == (None if name == "figshare" else pytest.approx((4, 4, 4)))
     assert set(np.unique(mask)) <= {0, *SCHEMES[scheme].labels}
     assert gf.audit_experiment(experiment, cohort, train=False).leaks == []
     planned = {c.key.removeprefix("target."): c.value for c in plan_target(measure_cohort(open_cohort(cohort)))}

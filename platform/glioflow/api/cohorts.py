@@ -21,7 +21,7 @@ from glioflow.data.prepared.preparation import prepare as prepare_cohort
 from glioflow.data.prepared.preparation import prepare_in
 from glioflow.data.prepared.remote import check_store, push
 from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
-from glioflow.data.synthetic.layouts import EXAMPLES, SLICES, synthesize_layout
+from glioflow.data.synthetic.layouts import EXAMPLES, synthesize_layout
 from glioflow.errors import UserError, unknown_name
 from glioflow.progress import Say, occasionally
 from glioflow.quantities import count
@@ -121,8 +121,8 @@ def synthesize(
         raise unknown_name("cohort to synthesize", kind, ["lgg", "brats", *EXAMPLES])
     number = 12 if patients is None else patients
     if kind in EXAMPLES:
-        persons, cases = synthesize_layout(kind, Path(out), patients=patients, seed=seed, size=size or 32)
-        return SynthesizedCohort(str(out), persons, cases * SLICES)
+        persons, slices = synthesize_layout(kind, Path(out), patients=patients, seed=seed, size=size or 32)
+        return SynthesizedCohort(str(out), persons, slices)
     with cluster.ending():
         if kind == "lgg":
             made = synthesize_lgg(Path(out), patients=number, seed=seed, size=size or 256, map_cases=_map_cases(say))

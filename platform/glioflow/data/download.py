@@ -82,6 +82,9 @@ SETS: Mapping[str, PublicSet] = {
     "lumiere": PublicSet(
         "page", "https://github.com/ysuter/gbm-data-longitudinal", _PAGE, "doi:10.1038/s41597-022-01881-7"
     ),
+    "figshare": PublicSet(
+        "page", "https://doi.org/10.6084/m9.figshare.1512427", _PAGE, "doi:10.6084/m9.figshare.1512427"
+    ),
 }
 
 

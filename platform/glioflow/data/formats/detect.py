@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from glioflow.data.case import Case
-from glioflow.data.formats import brats, dicom, lgg, listed, nifti, nnunet, published, slices
+from glioflow.data.formats import brats, dicom, figshare, lgg, listed, nifti, nnunet, published, slices
 from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, read_roles
 from glioflow.data.formats.junk import is_packed
 from glioflow.data.formats.record import CaseFiles, Cohort
@@ -38,6 +38,7 @@ FORMATS: Mapping[str, Format] = {
     "brats": brats,
     "nifti": nifti,
     "dicom": dicom,
+    "figshare": figshare,
     "slices": slices,
 }
 
@@ -87,11 +88,13 @@ def _unusable(path: Path, files: Iterable[Path]) -> UserError | None:
         if is_packed(name):
             return UserError("the files must be unpacked", file.name, hint=f"unpack {file.name}", file=path)
         if _SLICE_OF_BRATS.fullmatch(name):
-            rule = "slices of BraTS in HDF5 are not read: they have lost their spacing and their patients"
-            return UserError(rule, file.name, hint="download BraTS as NIfTI", file=path)
+            rule = "slices of BraTS in HDF5 are not read: they lack names of sequences and patients, and are normalized"
+            hint = "download BraTS as NIfTI, with `glioflow data download brats2020 OUT`"
+            return UserError(rule, file.name, hint=hint, file=path)
         if name.endswith(".mat"):
-            hint = "save them as NIfTI, and list them in a csv with the patient of each (cjdata.PID in Figshare's)"
-            return UserError("GlioFlow does not read MATLAB files", file.name, hint=hint, file=path)
+            rule = "MATLAB files are read only if they are Figshare's slices, such as 1.mat, in version 7.3"
+            hint = "save them as NIfTI, and list them in a csv with the patient of each"
+            return UserError(rule, file.name, hint=hint, file=path)
         if is_lossy(name):
             return stored_with_loss(file.name).replace(file=path)
     return None
@@ -119,6 +122,7 @@ _WITHOUT_MASKS: Mapping[str, Callable[..., Cohort]] = {
     "published": published.open,
     "dicom": dicom.open,
     "listed": listed.open,
+    "figshare": figshare.open,
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from glioflow.data.case import MAX_FILES, Case
 from glioflow.data.channel_choice import NONE_CHOSEN
-from glioflow.data.formats import brats, dicom, lgg, listed, nifti, nnunet, published, slices
+from glioflow.data.formats import brats, dicom, figshare, lgg, listed, nifti, nnunet, published, slices
 from glioflow.data.formats.detect import format_named, is_lossy, open_cohort, stored_with_loss
 from glioflow.data.formats.dicom_files import is_dicom
 from glioflow.data.formats.file_roles import NO_ROLES, declared_in, is_mask_name
@@ -138,6 +138,8 @@ def _kind_of(path: Path) -> str:
         return "slices"
     if is_volume(path.name):
         return "" if path.name.startswith(".") else "nifti"
+    if figshare.is_slice(path):
+        return "matlab"
     return "dicom" if path.is_file() and is_dicom(path) else ""
 
 
@@ -179,6 +181,8 @@ def _open_files(files: Sequence[Path], *, masks: bool) -> Cohort:
             return study
         roles = NO_ROLES.below(study.path)
         return replace(study, roles=roles, reader=partial(nifti.read, roles=roles))
+    if all(figshare.is_slice(file) for file in files):
+        return figshare.open_files(files, files[0].parent, masks=masks)
     case = dicom.open_files(files)
     return _one("dicom", files[0].parent, case, dicom.labels_of([case]))
 

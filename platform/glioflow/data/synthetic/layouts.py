@@ -13,6 +13,7 @@ from glioflow.atomic import check_new_folder, new_folder
 from glioflow.data.formats.brats import CHANNELS
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.synthetic.cohort import check_numbers
+from glioflow.data.synthetic.matlab_slices import write_matlab_slice
 from glioflow.data.synthetic.phantom import TumorPlan, draw_phantom, render, smooth_noise
 from glioflow.errors import unknown_name
 
@@ -42,6 +43,7 @@ class Example:
         scheme: Numbering of its labels.
         files: Further files, such as `dataset.json`, with their text.
         stacked: Whether the sequences are the fourth axis of one file.
+        slices: Slices of a case in its files: all, or the one with most tumor.
     """
 
     cases: tuple[Mapping[str, str], ...]
@@ -51,6 +53,7 @@ class Example:
     scheme: str
     files: Mapping[str, str] = field(default_factory=dict)
     stacked: bool = False
+    slices: int = SLICES
 
 
 def _names(text: str) -> dict[str, str]:
@@ -171,6 +174,15 @@ EXAMPLES: Mapping[str, Example] = {
         ("{case}/MASK.nii.gz",),
         "tumor",
     ),
+    "figshare": Example(
+        ({"case": "1", "person": "100360"}, {"case": "2", "person": "MR040240"}, {"case": "3", "person": "MR040240B"}),
+        "brainTumorDataPublic_1-766/{case}.mat",
+        {"t1ce": "image"},
+        (),
+        "tumor",
+        {"README.txt": "This brain tumor dataset contains 3064 T1-weighted contrast-inhanced images"},
+        slices=1,
+    ),
 }
 
 
@@ -187,7 +199,7 @@ def synthesize_layout(
         size: Side of a slice in pixels; a case has `SLICES` slices.
 
     Returns:
-        The numbers of its persons and of its cases.
+        The numbers of its persons and of its slices.
 
     Raises:
         UserError: If there is no such data set, `out` exists and is not empty, or a number is out of its range.
@@ -204,7 +216,7 @@ def synthesize_layout(
         for path, text in example.files.items():
             (folder / path).write_text(text, encoding="utf-8")
     made = open_cohort(out, masks=False).cases
-    return len({case.patient for case in made}), len(made)
+    return len({case.patient for case in made}), len(made) * example.slices
 
 
 def _numbered(case: str, patients: int) -> tuple[Mapping[str, str], ...]:
@@ -239,7 +251,11 @@ def _write_case(
     table[list(numbers)] = list(numbers.values())
     mask = table[phantom.tumor]
     mask[(phantom.tumor == 1) & (np.arange(shape[2]) % 2 == 0)] = beside
-    if example.stacked:
+    if example.image.endswith(".mat"):
+        (volume,) = images.values()
+        fullest = int(mask.any(axis=2).sum(axis=1).argmax())
+        write_matlab_slice(root / example.image.format(**fields), fields["person"], volume[fullest], mask[fullest])
+    elif example.stacked:
         _write(root / example.image.format(**fields), np.stack([images[name] for name in example.names], -1))
     else:
         for sequence, what in example.names.items():

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from glioflow.data.case import Case
 from glioflow.data.channel_choice import parse_choices
+from glioflow.data.formats.figshare import is_slice as is_matlab
 from glioflow.data.formats.file_roles import guess_role, is_mask_name
 from glioflow.data.formats.itk import count_values, is_itk
 from glioflow.data.formats.nifti_header import num_values, read_header
@@ -76,6 +77,7 @@ def read_labeled(
     """
     try:
         files = save_uploads(uploads, folder, limits)
+        _check_kinds(files)
     except Exception as error:
         raise _shown_error(error, folder) from None
     volumes = [file for file in files if is_volume(file.name)]
@@ -104,7 +106,13 @@ def list_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: 
         raise _shown_error(error, folder) from None
 
 
+def _check_kinds(files: Sequence[Path]) -> None:
+    if any(is_matlab(file) for file in files):  # HDF5's library does not promise to withstand hostile files
+        raise UserError("an endpoint does not read MATLAB files", hint="predict them on the command line")
+
+
 def _check_images(files: Sequence[Path]) -> None:
+    _check_kinds(files)
     if files and all(is_mask_name(file.name) for file in files):
         raise _only_masks(files)
 
