@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import tifffile
 
 import glioflow as gf
 from bundles import describe
+from commands import answer_of
 from data.dicom_series import write_series
 from glioflow import bundle
 from glioflow.data.formats.study import read_study
@@ -95,9 +94,8 @@ def test_an_array_that_is_no_study_is_refused_with_the_shape_that_is(model, arra
 
 def test_the_command_line_the_endpoint_and_the_api_answer_alike(model_folder, model, url, study, tmp_path):
     here, there = model.predict(study), gf.load(url).predict(study)
-    words = ["predict", str(model_folder), str(study), "--out", str(tmp_path / "out"), "--json"]
-    done = subprocess.run([sys.executable, "-m", "glioflow", *words], capture_output=True, text=True, check=True)
-    (written,) = json.loads(done.stdout.splitlines()[-1])["studies"]
+    _, done = answer_of("predict", str(model_folder), str(study), "--out", str(tmp_path / "out"))
+    (written,) = done["studies"]
     on_disk = json.loads(Path(written["answer"]).read_text())
     assert measured(here) == measured(there) == measured(on_disk)
     np.testing.assert_array_equal(here.mask, there.mask)

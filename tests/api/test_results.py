@@ -3,18 +3,16 @@
 import dataclasses
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 import glioflow as gf
+from commands import answer_of
 from glioflow import cluster
 
 
 def command(*words):
-    done = subprocess.run([sys.executable, "-m", "glioflow", *words, "--json"], capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return answer_of(*words)[1]
 
 
 def test_a_synthetic_cohort_is_checked_described_and_prepared(tmp_path, quiet):

@@ -72,30 +72,17 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize(("words", "expected"), MISTAKES.values(), ids=MISTAKES)
-@pytest.mark.usefixtures("tracking")
-def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(tmp_path, lgg, words, expected):
-    (tmp_path / "some.yaml").write_text("name: some\n")
-    case = next(path for path in lgg.iterdir() if path.is_dir())
-    done = glioflow(*(str(case) if word == "CASE" else word for word in words), "--json", cwd=tmp_path)
-    lines = [line for line in done.stderr.splitlines() if line.strip() and not line.endswith(": loading")]
-    assert done.returncode == 2, done.stderr
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("error: ")
-    assert expected in lines[0]
-    assert done.stdout == ""
-
-
 @pytest.fixture
 def command(tmp_path, lgg, monkeypatch, capfd):
     """Return a function that runs a command in this process, and gives its exit code and what it said."""
     (tmp_path / "some.yaml").write_text("name: some\n")
     (tmp_path / "space.yaml").write_text("search: {space: {training.epochs: {kind: int, low: 1, high: 3}}}")
     (tmp_path / "deep.yaml").write_text("a: " + "[" * 9000)
+    given = {"COHORT": str(lgg), "CASE": str(next(path for path in lgg.iterdir() if path.is_dir()))}
     monkeypatch.chdir(tmp_path)
 
     def run(*words):
-        monkeypatch.setattr(sys, "argv", ["glioflow", *(str(lgg) if word == "COHORT" else word for word in words)])
+        monkeypatch.setattr(sys, "argv", ["glioflow", *(given.get(word, word) for word in words)])
         with pytest.raises(SystemExit) as end:
             main()
         out, err = capfd.readouterr()
@@ -103,6 +90,23 @@ def command(tmp_path, lgg, monkeypatch, capfd):
         return end.value.code, [line for line in err.splitlines() if line.strip() and not line.endswith(": loading")]
 
     return run
+
+
+@pytest.mark.parametrize(("words", "expected"), MISTAKES.values(), ids=MISTAKES)
+@pytest.mark.usefixtures("tracking")
+def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(command, words, expected):
+    code, lines = command(*words, "--json")
+    assert (code, len(lines)) == (2, 1), lines
+    assert lines[0].startswith("error: ")
+    assert expected in lines[0]
+
+
+@pytest.mark.usefixtures("tracking")
+def test_a_mistake_is_one_line_in_a_process_of_its_own_too(tmp_path):
+    done = glioflow("models", "glioma", "--json", cwd=tmp_path)
+    lines = [line for line in done.stderr.splitlines() if line.strip() and not line.endswith(": loading")]
+    assert (done.returncode, done.stdout, len(lines)) == (2, "", 1), done.stderr
+    assert lines[0].startswith("error: no model 'glioma' is registered")
 
 
 EARLY = {

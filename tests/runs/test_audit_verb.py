@@ -1,12 +1,10 @@
 """The audit as a run: what leaks fails it, what does not leak is measured under both splits."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
+from commands import answer_of
 from glioflow.config.experiment import override
 from glioflow.runs.analysis import audit as runs_audit
 from glioflow.runs.analysis import leakage_gap
@@ -60,17 +58,8 @@ def test_a_patient_who_trains_and_tests_fails_the_experiment_with_exit_code_2(tm
     path, twice = split_file(tmp_path, prepared, shared=True)
     text = "name: leaky\npreprocess:\n- {step: unit}\n- {step: resize, size: 32}\n"
     (tmp_path / "leaky.yaml").write_text(text + f"split: {{method: file, file: {path}}}\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "glioflow", "audit", "leaky.yaml", "--data", str(prepared.path), "--json"],
-        cwd=tmp_path,
-        env={**os.environ, "GLIOFLOW_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 2, done.stderr
-    output = json.loads(done.stdout.splitlines()[-1])
+    code, output = answer_of("audit", str(tmp_path / "leaky.yaml"), "--data", str(prepared.path))
+    assert code == 2
     rules = {leak["rule"] for leak in output["leaks"]}
     assert rules == {"one patient in two parts of the split"}
     assert twice.rsplit("_", 1)[0] in output["leaks"][0]["value"]

@@ -183,7 +183,7 @@ def load_experiment(path: Path, overrides: Iterable[str] = ()) -> Experiment:
         _check_kind(experiment.target)
         check_search(experiment if _change_search(overrides) else _read(path, ()))
     except UserError as error:
-        raise error.replace(rule=f"{path}: {error.rule}") from None
+        raise error.replace(file=path) from None
     return experiment
 
 
@@ -230,12 +230,16 @@ def _read(path: Path, overrides: Iterable[str]) -> Experiment:
     if not isinstance(values, dict):
         raise UserError("an experiment file must hold keys and values", file=path)
     values.setdefault("name", path.stem)
-    return _validate(overridden(values, parse_overrides(overrides)), str(path))
+    values = overridden(values, parse_overrides(overrides))
+    try:
+        return _validate(values)
+    except UserError as error:
+        raise error.replace(file=path) from None
 
 
 def override(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
     """Return the experiment with some dotted keys changed, and validate it."""
-    return _validate(overridden(experiment.model_dump(mode="json"), values), experiment.name)
+    return _validate(overridden(experiment.model_dump(mode="json"), values))
 
 
 def override_texts(experiment: Experiment, texts: Iterable[str]) -> Experiment:
@@ -263,7 +267,7 @@ def check_search(experiment: Experiment) -> None:
     def try_point(point: Mapping[str, Any]) -> UserError | None:
         try:
             values = {**settings.overrides(point), "search": {}}
-            tried = _validate(overridden(experiment.model_dump(mode="json"), values), "").resolved
+            tried = _validate(overridden(experiment.model_dump(mode="json"), values)).resolved
             tried.loss.check(tried.target.task, tried.target.num_outputs)
         except UserError as error:
             return error
@@ -283,10 +287,10 @@ def _searchable(key: str) -> list[str]:
     return [".".join((*section, name)) for name in names]
 
 
-def _validate(values: Mapping[str, object], origin: str) -> Experiment:
+def _validate(values: Mapping[str, object]) -> Experiment:
     if (problem := find_no_number(Experiment, values, "")) is not None:
-        raise problem.replace(rule=f"{origin}: {problem.rule}") if origin else problem
+        raise problem
     try:
         return Experiment.model_validate(values)
     except ValidationError as error:
-        raise explain(error, origin, Experiment) from None
+        raise explain(error, Experiment) from None

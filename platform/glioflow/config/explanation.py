@@ -30,19 +30,8 @@ _RULES = {
 }
 
 
-def explain(error: ValidationError, origin: str, model: type[BaseModel]) -> UserError:
-    """Return pydantic's first error about the values of `model`, with the key and its valid values.
-
-    Args:
-        error: Pydantic's.
-        origin: File or name at the start of the message; empty for none.
-        model: Model whose values were refused.
-    """
-    problem = _first_problem(error, model)
-    return problem.replace(rule=f"{origin}: {problem.rule}") if origin else problem
-
-
-def _first_problem(error: ValidationError, model: type[BaseModel]) -> UserError:
+def explain(error: ValidationError, model: type[BaseModel]) -> UserError:
+    """Return pydantic's first error about the values of `model`, with the key and its valid values."""
     # A misspelled key is also a missing one; reporting the misspelling is more useful.
     first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     context: Mapping[str, Any] = first.get("ctx", {})
