@@ -121,3 +121,49 @@ def test_segments_of_several_studies_must_mean_the_same_where_one_has_several(tm
     write_segments(tmp_path / "c", ["necrosis", "edema"])
     with pytest.raises(UserError, match="segment 1 must mean the same"):
         open_cohort(tmp_path)
+
+
+def with_tags(series, **tags):
+    for file in series.iterdir():
+        ds = pydicom.dcmread(file)
+        for name, value in tags.items():
+            setattr(ds, name, value)
+        ds.save_as(file)
+
+
+@pytest.fixture
+def planned(tmp_path):
+    """Return a radiotherapy study as TCIA has it in Burdenko-GBM-Progression: MRI, and outlines on a CT elsewhere."""
+    pixels = np.random.default_rng(0).integers(1, 500, SHAPE).astype(np.uint16)
+    for person in ("Burdenko-GBM-001", "Burdenko-GBM-002"):
+        folder = tmp_path / "manifest-1679410600140" / "Burdenko-GBM-Progression" / person / "01-01-1992-NA-RT planning"
+        tags = {"study": f"1.2.{person[-1]}", "patient": person}
+        for number, description in enumerate(("CET1", "T2FLAIR"), start=1):
+            write_series(folder / f"{number}.000000-{description}", pixels, description=description, **tags)
+        ct = write_series(folder / "3.000000-CT", pixels, description="Head", number=3, step=(0, 0, 2.0), **tags)
+        with_tags(ct, Modality="CT", FrameOfReferenceUID="1.5.6")
+        write_outlines(folder / "4.000000-RS", {"GTV": [corners(ct, TUMOR[0])]}, study=tags["study"])
+        with_tags(folder / "4.000000-RS", PatientID=person)
+        outlines = pydicom.dcmread(folder / "4.000000-RS" / "rs.dcm")
+        outlines.StructureSetROISequence[0].ReferencedFrameOfReferenceUID = "1.5.6"
+        outlines.save_as(folder / "4.000000-RS" / "rs.dcm")
+    return tmp_path
+
+
+def test_a_ct_beside_mri_is_left_out_and_said(planned):
+    cohort, case = read_only(planned)
+    assert [case.id for case in cohort.cases] == ["Burdenko-GBM-001", "Burdenko-GBM-002"]
+    assert case.channels == ("post", "flair")
+    assert "the series 'Head' is CT beside MRI and was left out" in case.warnings
+
+
+def test_outlines_on_a_ct_that_is_not_registered_are_refused(planned):
+    (planned / "cohort.yaml").write_text("outlines: [GTV]")
+    with pytest.raises(UserError, match="frame of reference"):
+        read_only(planned)
+
+
+def test_two_days_of_the_only_person_are_named_after_it(tmp_path):
+    for day in ("1", "2"):
+        write_series(tmp_path / "p1" / f"day{day}" / "flair", np.ones(SHAPE, np.uint16), study=f"1.2.{day}")
+    assert [case.id for case in open_cohort(tmp_path).cases] == ["p1", "p1_2"]

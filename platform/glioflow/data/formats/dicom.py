@@ -5,7 +5,7 @@ A cohort has one folder for each case, with DICOM files of any name below it; a 
 
 import itertools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,9 +61,12 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
     if not groups:
         raise UserError("a DICOM cohort must hold DICOM files", file=path)
     cases: dict[str, CaseFiles] = {}
-    for files in groups.values():
-        folder = os.path.commonpath([file.parent for file in files])
-        name = Path(folder).relative_to(path).parts[0] if Path(folder) != path else path.resolve().name
+    folders = [Path(os.path.commonpath([file.parent for file in files])) for files in groups.values()]
+    # Above the patients, TCIA has the folders of the manifest and of the collection.
+    persons = {str(load(files[0], pixels=False).get("PatientID", "")) for files in groups.values()}
+    above = Path(os.path.commonpath(folders)) if len(persons) > 1 else path
+    for folder, files in zip(folders, groups.values(), strict=True):
+        name = folder.relative_to(above).parts[0] if folder != above else folder.resolve().name
         others = (f"{name}_{number}" for number in itertools.count(len(cases) + 1))
         free = next(each for each in itertools.chain([name], others) if each not in cases)
         cases[free] = open_files(files, name=free)
@@ -130,6 +133,7 @@ def read(
     gray = [members for members in images if int(members[0][1].get("SamplesPerPixel") or 1) == 1]
     colored = len(images) - len(gray) if gray else 0  # screenshots; without gray images they are refused below
     ordered = sorted(gray or images, key=lambda members: int(members[0][1].get("SeriesNumber") or 0))
+    ordered, of_others = _only_mri(ordered, chosen.values())
     names, left_out = choose_channels([series_of(members[0][1]) for members in ordered], chosen)
     channels = {name: members for name, members in zip(names, ordered, strict=True) if name is not None}
     check_positions(channels.values())
@@ -157,6 +161,7 @@ def read(
         grid=first.grid,
         warnings=(
             *(f"the series {text!r} is not T1, T2 or FLAIR and was left out" for text in whole_series(left_out)),
+            *(f"the series {text!r} is {kind} beside MRI and was left out" for text, kind in of_others),
             *([f"{colored} series in color left out"] if colored else []),
             *(["outlines (RTSTRUCT) are only read where cohort.yaml names them"] if drawn and not outlines else []),
             *(f"{name} is {kind} and no MRI" for name, kind in kinds.items() if kind != _MRI),
@@ -194,6 +199,23 @@ def _series_in(case: CaseFiles) -> tuple[list[_Members], list[_Members], list[Pa
         rule = "a DICOM study must have image series and at most one segmentation"
         raise UserError(rule, f"{len(images)} and {len(masks)} in {case.id}")
     return images, masks, drawn
+
+
+def _only_mri(ordered: Sequence[_Members], chosen: Collection[str]) -> tuple[list[_Members], list[tuple[str, str]]]:
+    """Return the series of MRI and those that the user chose, and description and kind of the others, such as a CT.
+
+    Without MRI, all series are returned.
+    """
+    kinds = [str(members[0][1].Modality) for members in ordered]
+    if _MRI not in kinds:
+        return list(ordered), []
+    taken = [
+        kind == _MRI or any(map(series_of(members[0][1]).is_called, chosen))
+        for members, kind in zip(ordered, kinds, strict=True)
+    ]
+    others = [series for series, is_taken in zip(zip(ordered, kinds, strict=True), taken, strict=True) if not is_taken]
+    left_out = [(str(members[0][1].get("SeriesDescription", "")), kind) for members, kind in others]
+    return list(itertools.compress(ordered, taken)), left_out
 
 
 def _check_size(case: CaseFiles, channels: Mapping[str, _Members], masks: Sequence[_Members]) -> None:
