@@ -1,11 +1,13 @@
 """DICOM as it is exported: CDs, copied files, several acquisitions in one series, outlines drawn on other images."""
 
+import copy
 import shutil
 
 import numpy as np
 import pydicom
 import pytest
 from dicom_series import write_series
+from highdicom.legacy import LegacyConvertedEnhancedMRImage
 from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
 from pydicom.uid import generate_uid
@@ -166,3 +168,29 @@ def test_outlines_are_read_in_the_frame_of_reference_of_the_images(tmp_path, whe
             cohort.read("study")
     else:
         assert cohort.read("study").mask.any()
+
+
+def second_stack(frame):
+    frame.PlaneOrientationSequence[0].ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [(second_stack, "2 directions"), (lambda frame: None, "2 frames at one position")]
+)
+def test_a_multi_frame_file_of_several_stacks_is_refused_with_what_to_do(tmp_path, change, message):
+    folder = write_series(tmp_path / "single", np.ones((4, 8, 9), np.uint16))
+    singles = sorted((pydicom.dcmread(path) for path in folder.iterdir()), key=lambda ds: ds.InstanceNumber)
+    whole = LegacyConvertedEnhancedMRImage(singles, generate_uid(), 1, generate_uid(), 1)
+    oriented = whole.SharedFunctionalGroupsSequence[0].pop("PlaneOrientationSequence").value
+    frames = list(whole.PerFrameFunctionalGroupsSequence)
+    for frame in frames:
+        frame.PlaneOrientationSequence = copy.deepcopy(oriented)
+    others = copy.deepcopy(frames)
+    for frame in others:
+        change(frame)
+    whole.PerFrameFunctionalGroupsSequence = [*frames, *others]
+    whole.NumberOfFrames, whole.PixelData = 2 * len(frames), whole.PixelData * 2
+    (tmp_path / "multi").mkdir()
+    whole.save_as(tmp_path / "multi" / "one.dcm")
+    with pytest.raises(UserError, match=rf"one stack.*{message}.*split it"):
+        read_study([tmp_path / "multi"])

@@ -1,11 +1,21 @@
+import shutil
+
 import numpy as np
 import pydicom
 import pytest
 from dicom_series import AXIAL, CORONAL, write_series
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, SegmentationStorage, generate_uid
+from pydicom.uid import (
+    BasicTextSRStorage,
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    RTStructureSetStorage,
+    SegmentationStorage,
+    generate_uid,
+)
 
 from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.study import read_study
 from glioflow.errors import UserError
 
 SHAPE = (5, 40, 50)
@@ -167,3 +177,38 @@ def test_two_days_of_the_only_person_are_named_after_it(tmp_path):
     for day in ("1", "2"):
         write_series(tmp_path / "p1" / f"day{day}" / "flair", np.ones(SHAPE, np.uint16), study=f"1.2.{day}")
     assert [case.id for case in open_cohort(tmp_path).cases] == ["p1", "p1_2"]
+
+
+def test_studies_of_documents_or_of_ct_alone_do_not_make_a_cohort_fail_and_are_said(tmp_path):
+    for person in ("p1", "p2"):
+        write_series(tmp_path / person / "mr", np.ones(SHAPE, np.uint16), study=f"1.3.{person[1]}", patient=person)
+    ct = write_series(
+        tmp_path / "p1" / "ct", np.ones(SHAPE, np.uint16), description="Head", study="1.4.1", patient="p1"
+    )
+    for file in ct.iterdir():
+        ds = pydicom.dcmread(file)
+        ds.Modality, ds.SOPClassUID = "CT", CTImageStorage
+        ds.file_meta.MediaStorageSOPClassUID = CTImageStorage
+        ds.save_as(file)
+    write_document(tmp_path / "p3")
+    cohort = open_cohort(tmp_path)
+    assert [case.id for case in cohort.cases] == ["p1", "p2"]
+    assert cohort.notes == ("2 left out without MRI: p1/ct (CT or PET alone), p3 (documents alone)",)
+    shutil.rmtree(tmp_path / "p1" / "mr")
+    shutil.rmtree(tmp_path / "p2")
+    assert [case.id for case in open_cohort(tmp_path).cases] == ["p1"]  # CT is read where there is no MRI at all
+
+
+def write_document(folder):
+    folder.mkdir()
+    ds = new_dataset(BasicTextSRStorage, "SR", generate_uid())
+    pydicom.dcmwrite(folder / "sr.dcm", ds, enforce_file_format=True)
+    return folder / "sr.dcm"
+
+
+def test_documents_alone_are_no_study(tmp_path):
+    file = write_document(tmp_path / "p3")
+    with pytest.raises(UserError, match="documents alone"):
+        open_cohort(tmp_path)
+    with pytest.raises(UserError, match="SR alone"):
+        read_study([file])

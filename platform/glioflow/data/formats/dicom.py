@@ -14,12 +14,12 @@ import numpy as np
 
 from glioflow.data.case import Case
 from glioflow.data.channel_choice import NONE_CHOSEN, choose_channels
-from glioflow.data.formats.dicom_files import dicom_files, is_dicom, is_segmentation, load, load_series
+from glioflow.data.formats.dicom_files import dicom_files, is_dicom, is_segmentation, load, load_series, without_mri
 from glioflow.data.formats.dicom_headers import check_one_visit, check_plane, count_voxels, stated_frame
 from glioflow.data.formats.dicom_masks import LPS_TO_RAS, OUTLINES, read_outlines, read_segmentation
 from glioflow.data.formats.dicom_pixels import check_pixels
 from glioflow.data.formats.dicom_series import check_positions, drop_copies, series_of, split_acquisitions, whole_series
-from glioflow.data.formats.dicom_stack import check_stack
+from glioflow.data.formats.dicom_stack import check_frames, check_stack, is_multiframe
 from glioflow.data.formats.file_roles import declared_in, roles_for
 from glioflow.data.formats.nifti_header import MAX_VOXELS
 from glioflow.data.formats.record import CaseFiles, Cohort, each_a_person, reason
@@ -33,6 +33,7 @@ _IMAGE = (_MRI, "CT", "PT")
 _MASK = "SEG"
 # Largest distance of a slice from its position in an even stack, as a share of the distance between slices.
 _JITTER = 0.0101
+_MOST_NAMED = 8
 # The files of a series, with their headers.
 _Members = list[tuple[Path, Any]]
 
@@ -58,8 +59,11 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
             studies[file.parent] = str(load(file, pixels=False).get("StudyInstanceUID", file.parent))
         if masks or not is_segmentation(file):
             groups.setdefault(studies[file.parent], []).append(file)
-    if not groups:
-        raise UserError("a DICOM cohort must hold DICOM files", file=path)
+    left_out = without_mri(groups)
+    if not groups or len(left_out) == len(groups):
+        raise UserError("a DICOM cohort must hold images", next(iter(left_out.values()), "none"), file=path)
+    notes = sorted(f"{groups[study][0].parent.relative_to(path)} ({why})" for study, why in left_out.items())
+    groups = {study: files for study, files in groups.items() if study not in left_out}
     cases: dict[str, CaseFiles] = {}
     folders = [Path(os.path.commonpath([file.parent for file in files])) for files in groups.values()]
     # Above the patients, TCIA has the folders of the manifest and of the collection.
@@ -75,10 +79,12 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
     listed = each_a_person(listed) if roles.each_case_is_a_person else listed
     outlines = roles.outlines if masks else ()
     labels = dict(enumerate(outlines, start=1)) or labels_of(cases.values())
+    more = ", and others" if len(notes) > _MOST_NAMED else ""
+    shown = (f"{len(notes)} left out without MRI: {', '.join(notes[:_MOST_NAMED])}{more}",) if notes else ()
     if not (outlines or roles.resample_to or roles.each_case_is_a_person):
-        return Cohort("dicom", path, listed, labels, read)
+        return Cohort("dicom", path, listed, labels, read, notes=shown)
     reader = partial(read, outlines=outlines, resample_to=roles.resample_to)
-    return Cohort("dicom", path, listed, labels, reader, inputs=tuple(declared_in(path)))
+    return Cohort("dicom", path, listed, labels, reader, inputs=tuple(declared_in(path)), notes=shown)
 
 
 def labels_of(cases: Iterable[CaseFiles]) -> dict[int, str]:
@@ -195,9 +201,12 @@ def _series_in(case: CaseFiles) -> tuple[list[_Members], list[_Members], list[Pa
         for part in split_acquisitions(drop_copies(members))
     ]
     masks = [members for members in series.values() if members[0][1].Modality == _MASK]
-    if not images or len(masks) > 1:
-        rule = "a DICOM study must have image series and at most one segmentation"
-        raise UserError(rule, f"{len(images)} and {len(masks)} in {case.id}")
+    if not images:
+        shown = ", ".join(sorted({str(header.get("Modality", "unknown")) for _, header in headers}))
+        raise UserError("a DICOM study must have a series of images", f"{shown} alone in {case.id}")
+    if len(masks) > 1:
+        rule, hint = "a DICOM study must have at most one segmentation", "leave the others out of its folder"
+        raise UserError(rule, f"{len(masks)} in {case.id}", hint=hint)
     return images, masks, drawn
 
 
@@ -236,6 +245,8 @@ def _read_series(files: Sequence[Path]) -> Volume:
     for dataset, file in zip(datasets, files, strict=True):
         check_plane(dataset, file)
         check_pixels(dataset, file)
+    if is_multiframe(datasets):
+        check_frames(datasets[0], files[0])
     options: Mapping[str, Any] = {
         "dtype": np.float32,
         "apply_presentation_lut": False,
@@ -244,7 +255,7 @@ def _read_series(files: Sequence[Path]) -> Volume:
         "perpendicular_tol": 2 * _JITTER,
     }
     try:
-        if len(datasets) == 1 and int(datasets[0].get("NumberOfFrames") or 1) > 1:
+        if is_multiframe(datasets):
             volume = highdicom.Image.from_dataset(datasets[0]).get_volume(**options)
         else:
             volume = highdicom.get_volume_from_series(datasets, **options)

@@ -1,7 +1,8 @@
 """DICOM files: which they are, and reading them one by one."""
 
+import re
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,12 @@ _SEGMENTATIONS = (b"1.2.840.10008.5.1.4.1.1.66.4", b"1.2.840.10008.5.1.4.1.1.66.
 
 
 _DIRECTORY = b"1.2.840.10008.1.3.10"
+_CLASS = b"\x02\x00\x02\x00UI"  # the tag of MediaStorageSOPClassUID, and its type
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+# The storage classes of what is no image: presentation states, documents (SR, PDF), registrations, plans and doses.
+_NO_IMAGES = re.compile(r"(?:9|11|66(?!\.[47]$)|88|104|481)(?:\.|$)")
+# CT and PET, single slices or not.
+_NO_MRI = re.compile(r"(?:2|128|130)(?:\.|$)")
 
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -48,6 +55,37 @@ def is_segmentation(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(1024)
     return any(uid in head for uid in _SEGMENTATIONS)
+
+
+def without_mri(studies: Mapping[str, Sequence[Path]]) -> dict[str, str]:
+    """Return the studies to leave out of a cohort, and why: those without an image, or of CT or PET beside MRI."""
+    kinds = {study: _kinds_in(files) for study, files in studies.items()}
+    with_mri = any("" in found for found in kinds.values())
+    left_out = {study: "documents alone" for study, found in kinds.items() if found == {"document"}}
+    others = (study for study, found in kinds.items() if with_mri and "" not in found and study not in left_out)
+    return left_out | dict.fromkeys(others, "CT or PET alone")
+
+
+def _kinds_in(files: Iterable[Path]) -> set[str]:
+    """Return the kinds of the files up to the first that may be MRI: usually the first of all."""
+    kinds = set[str]()
+    for file in files:
+        kinds.add(kind := _kind_of(file))
+        if not kind:
+            break
+    return kinds
+
+
+def _kind_of(path: Path) -> str:
+    """Return `document`, `other` for CT and PET, or empty for MRI and unknown classes, by a file's first bytes."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+    start = head.find(_CLASS) + len(_CLASS)
+    length = int.from_bytes(head[start : start + 2], "little") if _CLASS in head else 0
+    kind = head[start + 2 : start + 2 + length].decode("latin-1").strip("\0 ").removeprefix(_STORAGE)
+    if _NO_IMAGES.match(kind):
+        return "document"
+    return "other" if _NO_MRI.match(kind) else ""
 
 
 def first_series(files: Sequence[Path]) -> list[Path]:

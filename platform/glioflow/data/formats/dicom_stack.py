@@ -1,5 +1,6 @@
 """Check that the slices of a DICOM series form one stack, within the rounding of text in headers."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,29 @@ def settle_headers(datasets: Sequence[Any]) -> None:
         for dataset, value in zip(datasets[1:], values[1:], strict=True):
             if value is not None and value != first and np.allclose(value, first, rtol=_ROUNDING, atol=_ROUNDING / 10):
                 setattr(dataset, name, first)
+
+
+def is_multiframe(datasets: Sequence[Any]) -> bool:
+    """Return whether a series is one file with several frames."""
+    return len(datasets) == 1 and int(datasets[0].get("NumberOfFrames") or 1) > 1
+
+
+def check_frames(dataset: Any, file: Path) -> None:
+    """Refuse a file whose frames are several stacks: planes in two directions, or two frames at one position.
+
+    Raises:
+        UserError: With their number.
+    """
+    planes = [plane for plane in _planes([dataset]) if plane is not None]
+    directions = {tuple(np.round(np.asarray(orientation, np.float64), 2)) for _, orientation, _ in planes}
+    places = Counter(tuple(np.round(np.asarray(position, np.float64), 2)) for position, _, _ in planes)
+    shown = [f"{len(directions)} directions"] if len(directions) > 1 else []
+    if (most := max(places.values(), default=1)) > 1:
+        shown.append(f"{most} frames at one position")
+    if shown:
+        rule = "a multi-frame DICOM file must hold one stack of slices"
+        hint = "split it into one series for each stack, echo or phase, as dcm2niix does"
+        raise UserError(rule, " and ".join(shown), file=file, hint=hint)
 
 
 def check_stack(datasets: Sequence[Any], file: Path) -> None:
