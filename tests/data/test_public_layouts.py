@@ -179,6 +179,8 @@ def test_a_packed_file_that_was_unpacked_into_a_folder_of_its_name_is_read(made,
         ("content/data/volume_41_slice_80.h5", "HDF5"),
         ("brainTumorDataPublic_1766/3.mat", "MATLAB"),
         ("cvind.mat", "MATLAB"),
+        ("imagesTr/case_0000.bmp", "PNG, without loss"),
+        ("p1/aseg.mgz", "NIfTI, without loss"),
         ("glioma/Te-gl_0010.jpg", "stored without loss"),
     ],
 )

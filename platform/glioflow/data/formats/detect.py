@@ -14,6 +14,11 @@ from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.tree import first_files, too_many
 from glioflow.errors import UserError, unknown_name
 
+# Formats of images that are not read, and the format to convert them to.
+_CONVERTED_TO = {
+    **dict.fromkeys((".bmp", ".gif"), "PNG"),
+    **dict.fromkeys((".mgz", ".mgh", ".mnc", ".mhd", ".nhdr", ".hdr", ".npy", ".npz", ".h5", ".hdf5"), "NIfTI"),
+}
 _SLICE_OF_BRATS = re.compile(r"volume_\d+_slice_\d+\.h5")
 
 
@@ -95,6 +100,9 @@ def _unusable(path: Path, files: Iterable[Path]) -> UserError | None:
             rule = "MATLAB files are read only if they are Figshare's slices, such as 1.mat, in version 7.3"
             hint = "save them as NIfTI, and list them in a csv with the patient of each"
             return UserError(rule, file.name, hint=hint, file=path)
+        if (wanted := _CONVERTED_TO.get(Path(name).suffix)) is not None:
+            hint = f"convert the files to {wanted}, without loss"
+            return UserError(f"GlioFlow does not read {Path(name).suffix} files", file.name, hint=hint, file=path)
         if is_lossy(name):
             return stored_with_loss(file.name).replace(file=path)
     return None
