@@ -48,7 +48,21 @@ def side_by_side(root, out, *, twins=False):
         shutil.copy(file, target)
 
 
+def in_parts(root, out):
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        part = "val" if folder == min(root.glob("TCGA*")) else "train"
+        shutil.copytree(folder, out / part / folder.name)
+
+
+def side_by_side_in_parts(root, out):
+    in_parts(root, out.with_name("parts"))
+    for part in ("train", "val"):
+        side_by_side(out.with_name("parts") / part, out / part)
+
+
 COPIES = {
+    "folders train and val": in_parts,
+    "images and masks in train and val": side_by_side_in_parts,
     "PNG in case folders": as_png,
     "all in one folder": flat,
     "images and masks": side_by_side,

@@ -274,3 +274,48 @@ def test_a_fold_that_is_no_number_of_one_is_refused(tmp_path, fold):
     (tmp_path / "list.json").write_text(f'{{"training": [{{"image": "p1.nii.gz", "fold": {fold}}}]}}')
     with pytest.raises(UserError, match="the fold of a case must be a number"):
         make_split([], SplitSettings(method="file", file=str(tmp_path / "list.json"), fold=0))
+
+
+IMAGE = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+
+
+@pytest.mark.parametrize("column", ["segmentation_mask", "label_path", "Tumor Mask", "seg"])
+def test_a_column_named_like_a_mask_holds_masks_and_no_channel(tmp_path, column):
+    save(tmp_path / "a.nii.gz", IMAGE)
+    save(tmp_path / "m.nii.gz", (IMAGE > 30).astype(np.uint8))
+    (tmp_path / "cohort.csv").write_text(f"Subject ID,image_flair,{column}\nP1,a.nii.gz,m.nii.gz\n")
+    (case,) = open_cohort(tmp_path).cases
+    read = open_cohort(tmp_path).read(case.id)
+    assert (case.patient, read.channels) == ("P1", ("flair",))
+    assert read.mask.sum() == 29
+
+
+def test_masks_under_the_name_of_an_image_are_refused(tmp_path):
+    save(tmp_path / "a.nii.gz", IMAGE)
+    save(tmp_path / "m.nii.gz", (IMAGE > 30).astype(np.uint8))
+    (tmp_path / "cohort.csv").write_text("patient,flair,outline\nP1,a.nii.gz,m.nii.gz\n")
+    cohort = open_cohort(tmp_path)
+    with pytest.raises(UserError, match="is it a mask"):
+        cohort.read(cohort.cases[0].id)
+
+
+def test_two_columns_of_masks_are_refused(tmp_path):
+    save(tmp_path / "a.nii.gz", IMAGE)
+    (tmp_path / "cohort.csv").write_text("patient,flair,mask,edema_seg\nP1,a.nii.gz,a.nii.gz,a.nii.gz\n")
+    with pytest.raises(UserError, match="one column of masks; got mask, edema_seg"):
+        open_cohort(tmp_path)
+
+
+def test_rows_of_one_folder_are_named_after_their_patients_and_may_have_the_paths_of_windows(tmp_path):
+    for name in ("a1", "a2", "b1", "b2"):
+        save(tmp_path / "im" / f"{name}.nii.gz", IMAGE)
+    rows = ("patient,t1,flair", r"P1,im\a1.nii.gz,im\a2.nii.gz", "P2,im/b1.nii.gz,im/b2.nii.gz")
+    (tmp_path / "cohort.csv").write_text("\n".join(rows))
+    assert [case.id for case in open_cohort(tmp_path).cases] == ["P1", "P2"]
+
+
+def test_the_check_of_a_list_with_a_mistake_is_about_the_list_alone(tmp_path):
+    save(tmp_path / "im" / "a.nii.gz", IMAGE)
+    (tmp_path / "cohort.csv").write_text("patient,flair\nP1,im/a.nii.gz\nP2,im/b.nii.gz\n")
+    with pytest.raises(UserError, match="row 3"):
+        check(tmp_path)

@@ -110,7 +110,7 @@ def test_masks_of_several_kinds_are_not_mixed_and_the_kind_is_said(made, tmp_pat
     cohort = open_cohort(copy)
     assert sum("_segm" in file.name for case in cohort.cases for file in case.files) == 2
     assert not any("automated" in file.name for case in cohort.cases for file in case.files)
-    assert "corrected (2 cases), of 3 cases" in cohort.notes[0]
+    assert "corrected (2 cases), of 3 cases; not used: automated (3 cases)" in cohort.notes[0]
     (copy / "cohort.yaml").write_text("mask_source: automated")
     assert "automated (3 cases), of 3 cases" in open_cohort(copy).notes[0]
     (copy / "cohort.yaml").write_text("mask_source: any")
@@ -118,6 +118,32 @@ def test_masks_of_several_kinds_are_not_mixed_and_the_kind_is_said(made, tmp_pat
     (copy / "cohort.yaml").write_text("mask_source: correct")
     with pytest.raises(UserError, match="corrected"):
         open_cohort(copy)
+
+
+def test_a_set_that_has_masks_of_another_kind_alone_is_not_said_to_have_none(made, tmp_path):
+    copy = shutil.copytree(made("brats-tcga"), tmp_path / "tcga")
+    for file in copy.rglob("*ManuallyCorrected*"):
+        file.unlink()
+    (note,) = check(copy).remarks[1:]
+    assert "masks: none, of 2 cases; not used: automated (2 cases), which mask_source in cohort.yaml chooses" in note
+
+
+def test_labels_of_another_set_are_refused_by_check_with_what_to_do(made, tmp_path):
+    copy = shutil.copytree(made("brats-2023-met"), tmp_path / "set")
+    (copy / "cohort.yaml").write_text("scheme: brats-2021")
+    problem = check(copy).problems[0]
+    assert (problem.value, problem.rule.partition("; ")[2][:22]) == ("[0, 1, 2, 3]", "write `scheme: NAME` i")
+
+
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [(b"", "no bytes"), (b"version https://git-lfs.github.com/spec", "version https://git-lfs"), (b"\xff", "other")],
+)
+def test_what_is_in_a_file_that_is_no_image_is_shown(made, tmp_path, content, shown):
+    copy = shutil.copytree(made("egd"), tmp_path / "egd")
+    (copy / "EGD-0001" / "T1.nii.gz").write_bytes(content)
+    (problem,) = check(copy).problems
+    assert shown in problem.value
 
 
 def test_visits_are_one_patient(made):

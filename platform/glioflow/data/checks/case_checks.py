@@ -52,8 +52,9 @@ class Problem:
 
     @classmethod
     def of(cls, error: UserError, path: Path, root: Path) -> "Problem":
-        """Return a reader's error as a problem of the file that it names, or else of `path`."""
-        return cls.about(error.file or path, root, error.rule, (error.value or "").replace(f"{root}/", ""))
+        """Return a reader's error as a problem of the file that it names, or else of `path`, with what to do."""
+        rule = f"{error.rule}; {error.hint}" if error.hint else error.rule
+        return cls.about(error.file or path, root, rule, (error.value or "").replace(f"{root}/", ""))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from glioflow.data.checks.comparisons import (
     find_unused_labels,
 )
 from glioflow.data.checks.remarks import SHOWN, remarks_on
-from glioflow.data.formats import lgg, nnunet
+from glioflow.data.formats import lgg, listed, nnunet
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort
@@ -188,7 +188,7 @@ def _survey(path: Path, format: str | None) -> tuple[Cohort, list[Problem]]:
         root = lgg.root_of(path)
         flat = lgg.flat_cases(root)
         single = len(flat) < 2 and any(not is_png(file) for file in lgg.slice_files(root))
-        if len(flat) > 1:
+        if len(flat) > 1 or (lgg.parts_of(root) != [root] and lgg.detect(path)):
             return lgg.open(path), []
         if single or lgg.detect(path):
             return _survey_lgg(root, [root] if single else lgg.case_folders(root))
@@ -197,6 +197,8 @@ def _survey(path: Path, format: str | None) -> tuple[Cohort, list[Problem]]:
     except TooLarge:
         raise
     except UserError as error:
+        if listed.detect(path):  # its cases are not those of the folders
+            raise
         folders = lgg.case_folders(path) if path.is_dir() else []
         parts = []
         problems = []

@@ -18,6 +18,7 @@ from glioflow.data.case import Case
 from glioflow.data.formats.file_roles import declared_in, roles_for
 from glioflow.data.formats.junk import is_junk
 from glioflow.data.formats.lgg_pixels import read_mask, read_slice
+from glioflow.data.formats.paired_folders import is_part
 from glioflow.data.formats.persons import person_of
 from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort, each_a_person
@@ -40,8 +41,8 @@ _TCGA = re.compile(r"^(?P<patient>TCGA_(?P<institution>[A-Z0-9]{2})_[A-Z0-9]{4})
 
 def detect(path: Path, files: Sequence[Path] = ()) -> bool:
     """Return whether `path`, or `kaggle_3m` in it, holds folders of numbered slices, or slices of several cases."""
-    root = root_of(path)
-    return any(_is_case(folder) for folder in case_folders(root)) or len(flat_cases(root)) > 1
+    roots = parts_of(root_of(path))
+    return any(any(map(_is_case, case_folders(root))) or len(flat_cases(root)) > 1 for root in roots)
 
 
 def open(path: Path) -> Cohort:
@@ -52,12 +53,24 @@ def open(path: Path) -> Cohort:
             slice, or two files have one slice number.
     """
     root = root_of(path)
-    flat = flat_cases(root)
-    folders = [] if len(flat) > 1 else case_folders(root)
-    if not folders and len(flat) < 2:
+    parts = parts_of(root)
+    cases = [case for part in parts for case in _cases_in(part, flat_from=2 if parts == [root] else 1)]
+    if not cases:
         raise UserError("an LGG cohort must hold one folder for each case", "no folder", file=path)
-    cases = [open_case(folder) for folder in folders] or [_case(name, *flat[name], root) for name in flat]
     return cohort_of(root, sorted(cases, key=lambda case: case.id))
+
+
+def _cases_in(root: Path, *, flat_from: int) -> list[CaseFiles]:
+    """Return the cases of one folder: slices of so many cases or more, or else a case in each folder."""
+    if len(flat := flat_cases(root)) >= flat_from:
+        return [_case(name, *flat[name], root) for name in flat]
+    return [open_case(folder) for folder in case_folders(root)]
+
+
+def parts_of(root: Path) -> list[Path]:
+    """Return the folders `train`, `val` and `test` in `root` if there are no others; or else `root`."""
+    folders = case_folders(root)
+    return folders if folders and all(is_part(folder.name) for folder in folders) else [root]
 
 
 def cohort_of(root: Path, cases: Iterable[CaseFiles]) -> Cohort:

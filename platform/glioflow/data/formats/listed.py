@@ -4,43 +4,30 @@ A csv has a row for each case: `patient`, `case`, a column of paths for each seq
 `{"training": [{"image": [...], "label": ...}]}`. The path is the list itself, or a folder with one named in `NAMES`.
 """
 
-import csv
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from glioflow.data.case import Case
-from glioflow.data.formats import brats, published
+from glioflow.data.formats import brats
 from glioflow.data.formats.dataset_json import labels_in, stacked_names
 from glioflow.data.formats.file_roles import declared_in, roles_for
+from glioflow.data.formats.listed_csv import columns_of_paths, entries_in, read_rows
+from glioflow.data.formats.listed_entries import PATIENT, Entry, case_of, path_in, person_of_case
 from glioflow.data.formats.nifti import assemble, join
-from glioflow.data.formats.nifti_names import channel_in, is_volume, owner_of, stem
-from glioflow.data.formats.persons import person_in, person_of
+from glioflow.data.formats.nifti_names import channel_in, is_volume, stem
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.data.formats.volume_files import read_stack
 from glioflow.errors import UserError
 from glioflow.label_schemes import SCHEMES
-from glioflow.survival.clinical import separator_of
 
 NAMES = ("cohort.csv", "datalist.json", "datastore_v2.json")
 _DATASTORE = "datastore_v2.json"
-_CASE, _PATIENT = ("case", "id", "case_id"), ("patient", "person", "subject", "patient_id", "participant_id")
-_MASK, _SITE = ("mask", "label", "seg", "segmentation"), ("institution", "site", "center")
 _PARTS = ("training", "validation", "testing", "test")
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """One case of a list: its images by channel, or one file with `stacked` channels, and its mask."""
-
-    case: CaseFiles
-    channels: tuple[str, ...]
-    has_mask: bool
-    stacked: bool = False
 
 
 def list_in(path: Path) -> Path | None:
@@ -49,7 +36,7 @@ def list_in(path: Path) -> Path | None:
         return path if path.suffix.lower() in (".csv", ".json") else None
     lists = (path / name for name in NAMES if (path / name).is_file())
     # A clinical table may have the same name, in any encoding.
-    return next((file for file in lists if file.suffix != ".csv" or _columns_of_paths(_rows(file, "replace"))), None)
+    return next((file for file in lists if file.suffix != ".csv" or columns_of_paths(read_rows(file, "replace"))), None)
 
 
 def detect(path: Path, files: Sequence[Path] = ()) -> bool:
@@ -69,7 +56,7 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
     root = file.parent
     description: Mapping[str, Any] = {}
     if file.suffix.lower() == ".csv":
-        entries = list(_from_csv(file))
+        entries = list(entries_in(file))
     elif file.name == _DATASTORE:
         entries = list(_from_datastore(root))
     else:
@@ -94,7 +81,7 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
     )
 
 
-def _check_files(entries: Sequence[_Entry], listed_in: Path) -> None:
+def _check_files(entries: Sequence[Entry], listed_in: Path) -> None:
     """Refuse a list in which two cases have the same image or mask."""
     owners: dict[str, str] = {}
     for case in (entry.case for entry in entries):
@@ -104,7 +91,7 @@ def _check_files(entries: Sequence[_Entry], listed_in: Path) -> None:
                 raise UserError("a file must be listed for one case alone", value, file=listed_in)
 
 
-def _without_mask(entry: _Entry) -> _Entry:
+def _without_mask(entry: Entry) -> Entry:
     images = entry.case.files[:-1] if entry.has_mask else entry.case.files
     return replace(entry, case=replace(entry.case, files=images), has_mask=False)
 
@@ -128,7 +115,7 @@ def read(
         return join(
             case, {name: (images[0], volume) for name, volume in zip(names, volumes, strict=True)}, masks, labels
         )
-    return assemble(case, dict(zip(names, images, strict=True)), masks, labels)
+    return assemble(case, dict(zip(names, images, strict=True)), masks, labels, guessed=names)
 
 
 def folds_in(file: Path) -> dict[str, int]:
@@ -147,60 +134,6 @@ def folds_in(file: Path) -> dict[str, int]:
     return folds
 
 
-def _rows(file: Path, errors: str = "strict") -> list[dict[str, str | None]]:
-    try:
-        with file.open(encoding="utf-8-sig", errors=errors, newline="") as text:
-            sample = text.readline()
-            text.seek(0)
-            return list(csv.DictReader(text, delimiter=separator_of(sample)))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError("the list must be a csv", reason(error), file=file) from error
-
-
-def _columns_of_paths(rows: Sequence[Mapping[str, str | None]]) -> list[str]:
-    """Return the columns of images, spelled as in the header."""
-    special = (*_CASE, *_PATIENT, *_MASK, *_SITE)
-    return [
-        name
-        for name in (rows[0] if rows else {})
-        if name and name.strip().lower() not in special and _holds_paths(rows, name)
-    ]
-
-
-def _from_csv(file: Path) -> Iterable[_Entry]:
-    rows = _rows(file)
-    columns = {name: name.strip().lower() for name in (rows[0] if rows else {}) if name}
-    paths = _columns_of_paths(rows)
-    if not paths:
-        rule = "the list must have a column of paths for each sequence, such as flair, and may have patient, case, mask"
-        raise UserError(rule, ", ".join(columns) or "no row", file=file)
-    with_patients = any((row[name] or "").strip() for row in rows for name in columns if columns[name] in _PATIENT)
-    for number, row in enumerate(rows, start=2):
-        values = {columns[name]: (value or "").strip() for name, value in row.items() if name in columns}
-        images = [_path(values[columns[name]], file, f"row {number}, column {name}") for name in paths]
-        mask = next((values[name] for name in _MASK if values.get(name)), None)
-        files = [*images, *([_path(mask, file, f"row {number}, mask")] if mask else [])]
-        case = next((values[name] for name in _CASE if values.get(name)), "") or _case(images)
-        patient = next((values[name] for name in _PATIENT if values.get(name)), "")
-        if with_patients and not patient:
-            raise UserError(f"row {number} must name its patient, as others do", case, file=file)
-        patient = patient or _person(case, images[0])
-        site = next((values[name] for name in _SITE if values.get(name)), None)
-        yield _Entry(CaseFiles(case, patient, tuple(files), site), tuple(columns[name] for name in paths), bool(mask))
-
-
-def _holds_paths(rows: Sequence[Mapping[str, str | None]], name: str) -> bool:
-    values = [value for row in rows if (value := (row[name] or "").strip())]
-    return bool(values) and all(is_volume(value) for value in values)
-
-
-def _path(value: str, file: Path, where: str) -> Path:
-    path = file.parent / value
-    if not value or not path.is_file():
-        raise UserError(f"{where} must be a file, relative to the list's folder", value or "nothing", file=file)
-    return path
-
-
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
@@ -212,7 +145,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     return value
 
 
-def _from_datalist(file: Path, description: Mapping[str, Any]) -> Iterable[_Entry]:
+def _from_datalist(file: Path, description: Mapping[str, Any]) -> Iterable[Entry]:
     stack = stacked_names(description)
     for part in _PARTS:
         for number, item in enumerate(description.get(part, [])):
@@ -222,26 +155,28 @@ def _from_datalist(file: Path, description: Mapping[str, Any]) -> Iterable[_Entr
             named = [named] if isinstance(named, str) else named
             if not isinstance(named, list) or not named or not all(isinstance(name, str) for name in named):
                 raise UserError(f"{where}.image must be a path or a list of paths", type(named).__name__, file=file)
-            images = [_path(name, file, f"{where}.image") for name in named]
+            images = [path_in(name, file, f"{where}.image") for name in named]
             label = item.get("label")
-            mask = [_path(label, file, f"{where}.label")] if isinstance(label, str) else []
-            case = str(item.get("id") or _case(images))
-            patient = next((str(item[key]) for key in _PATIENT if item.get(key)), None)
-            patient = patient or _person(case, images[0])
+            mask = [path_in(label, file, f"{where}.label")] if isinstance(label, str) else []
+            case = str(item.get("id") or case_of(images))
+            patient = next((str(item[key]) for key in PATIENT if item.get(key)), None)
+            patient = patient or person_of_case(case, images[0])
             files = CaseFiles(case, patient, (*images, *mask))
             if stack and len(images) == 1 and len(stack) > 1:
-                yield _Entry(files, tuple(stack), bool(mask), stacked=True)
+                yield Entry(files, tuple(stack), bool(mask), stacked=True)
             else:
-                yield _Entry(files, _channels(images), bool(mask))
+                yield Entry(files, _channels(images), bool(mask))
 
 
-def _from_datastore(root: Path) -> Iterable[_Entry]:
+def _from_datastore(root: Path) -> Iterable[Entry]:
     """List the images of MONAI Label's datastore, with the masks in `labels/final`, not those of a model."""
     masks = {stem(file): file for file in sorted((root / "labels" / "final").glob("*"), reverse=True)}
     for image in sorted(file for file in root.iterdir() if is_volume(file.name)):
         mask = masks.get(stem(image))
         files = (image, *([mask] if mask else []))
-        yield _Entry(CaseFiles(stem(image), _person(stem(image), image), files), _channels([image]), mask is not None)
+        yield Entry(
+            CaseFiles(stem(image), person_of_case(stem(image), image), files), _channels([image]), mask is not None
+        )
 
 
 def _channels(images: Sequence[Path]) -> tuple[str, ...]:
@@ -252,20 +187,7 @@ def _channels(images: Sequence[Path]) -> tuple[str, ...]:
     return ("image",) if len(images) == 1 else tuple(f"channel{number}" for number in range(len(images)))
 
 
-def _case(images: Sequence[Path]) -> str:
-    """Return the name of a case: the part before a sequence, the name of its only file, or its folder's name."""
-    owner, folder = owner_of(stem(images[0])), images[0].parent.name
-    return owner or (stem(images[0]) if owner is None and len(images) == 1 else folder)
-
-
-def _person(case: str, image: Path) -> str:
-    """Return the person of a case by its name, in the style of BraTS, BIDS, a known data set or visits."""
-    if brats.is_named(case):
-        return brats.person_of(case)[0]
-    return person_in(case) or published.person_of(image) or person_of(case)
-
-
-def _labels(root: Path, description: Mapping[str, Any], entries: Sequence[_Entry]) -> dict[int, str]:
+def _labels(root: Path, description: Mapping[str, Any], entries: Sequence[Entry]) -> dict[int, str]:
     roles = roles_for("listed", root, "scheme", "labels")
     if roles.scheme:
         return dict(SCHEMES[roles.scheme].labels)

@@ -38,7 +38,7 @@ def read_header(path: Path, *, most: int = 1) -> Any:
         elif 348 in size and len(head) >= 348:
             header = nibabel.Nifti1Header(head[:348], check=False)
         else:
-            raise UserError("a NIfTI file must begin with a NIfTI header", file=path)
+            raise UserError("a NIfTI file must begin with a NIfTI header", _beginning(head), file=path)
         _check_shape(header, path, most)
         if any(np.isinf(float(header[name])) for name in ("scl_slope", "scl_inter")):
             raise UserError("the scale of a NIfTI file must be finite", float(header["scl_slope"]), file=path)
@@ -85,6 +85,12 @@ def num_values(header: Any) -> int:
 
 def _opened(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path)) if is_packed(path) else path.open("rb")
+
+
+def _beginning(head: bytes) -> str:
+    """Return the first bytes of a file for an error: text shows a page or a pointer in place of the file."""
+    text = head[:40].decode("ascii", errors="replace").replace("\n", " ")
+    return repr(text) if text and text.isprintable() and "\ufffd" not in text else "other bytes" if head else "no bytes"
 
 
 def _check_shape(header: Any, path: Path, most: int) -> None:

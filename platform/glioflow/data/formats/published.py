@@ -53,18 +53,14 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     if kind not in (*layout.masks.values(), ANY):
         raise unknown_name("mask_source", kind, [*layout.masks.values(), ANY])
     left_out: list[str] | None = [] if skip_incomplete or roles.skip_incomplete else None
-    cases, sources = _group(files, layout, kind if masks else None, left_out)
+    cases, sources, others = _group(files, layout, kind if masks else None, left_out)
     scheme = roles.scheme or layout.scheme
     labels = roles.labels or (dict(SCHEMES[scheme].labels) if scheme else {})
     if sources and not labels:
         rule = f"cohort.yaml must say what the labels of {layout.key} mean, since its sources disagree or do not say"
         hint = "write `labels: {1: ..., 2: ...}` or `scheme: NAME` into a file cohort.yaml beside the cases"
         raise UserError(rule, hint=hint, file=path)
-    notes: list[str] = []
-    if sources:
-        taken = ", ".join(f"{name} ({count(number, 'case')})" for name, number in sorted(sources.items()))
-        notes.append(f"masks: {taken}, of {count(len(cases), 'case')}; others are chosen by mask_source in cohort.yaml")
-    notes += note_left_out(left_out or [])
+    notes = [*(_note_masks(sources, others, len(cases)) if masks else ()), *note_left_out(left_out or [])]
     inputs = tuple(declared_in(path))
     reader = partial(read, layout=layout.key, labels=tuple(labels))
     return Cohort("published", path, cases, labels, reader, inputs=inputs, layout=layout.key, notes=tuple(notes))
@@ -96,10 +92,21 @@ def read(case: CaseFiles, *, layout: str = "", labels: Sequence[int] | None = No
     return assemble(case, images, masks, allowed)
 
 
+def _note_masks(taken: Counter[str], others: Counter[str], cases: int) -> Iterable[str]:
+    """Say which masks are used and which others there are, each with its number of cases."""
+
+    def shown(kinds: Counter[str]) -> str:
+        return ", ".join(f"{name} ({count(number, 'case')})" for name, number in sorted(kinds.items())) or "none"
+
+    more = f"; not used: {shown(others)}, which mask_source in cohort.yaml chooses" if others else ""
+    if taken or others:
+        yield f"masks: {shown(taken)}, of {count(cases, 'case')}{more}"
+
+
 def _group(
     files: Iterable[Path], layout: Layout, kind: str | None, left_out: list[str] | None = None
-) -> tuple[tuple[CaseFiles, ...], Counter[str]]:
-    """Return the cases, and the number of masks of each kind; incomplete cases are added to `left_out`, if given.
+) -> tuple[tuple[CaseFiles, ...], Counter[str], Counter[str]]:
+    """Return the cases, and the number of masks of each kind, used and not; incomplete cases are added to `left_out`.
 
     If `kind` is None, no case has a mask.
     """
@@ -118,7 +125,7 @@ def _group(
         files_of[key][what] = file
         if what in layout.channels or key not in facts:
             facts[key] = (case, parts.get("person") or case, parts.get("institution"))
-    cases, sources = [], Counter[str]()
+    cases, sources, others = [], Counter[str](), Counter[str]()
     for key, members in files_of.items():
         case, person, institution = facts[key]
         images = [what for what in layout.channels if what in members]
@@ -134,9 +141,10 @@ def _group(
         mask = next(iter(kinds), None)
         if mask is not None:
             sources[layout.masks[mask]] += 1
+        others.update(layout.masks[what] for what in layout.masks if what in members and what != mask)
         taken = [members[what] for what in (*images, *([mask] if mask else []))]
         cases.append(CaseFiles(case, person, tuple(taken), institution))
-    return tuple(sorted(cases, key=lambda case: case.id)), sources
+    return tuple(sorted(cases, key=lambda case: case.id)), sources, others
 
 
 def _name(file: Path) -> str:

@@ -99,7 +99,9 @@ def read_labels(path: Path, labels: Collection[int]) -> Volume:
     if not np.isin(values, [0, *labels]).all():
         rule = f"the labels of a mask must be among {[0, *sorted(labels)]}"
         fitting = schemes_that_hold([int(value) for value in values[:256]])
-        hint = f"write `scheme: NAME` into {DECLARED} if they are those of {' or '.join(fitting)}" if fitting else None
+        hint = f"write `scheme: NAME` into {DECLARED} if they are those of {' or '.join(fitting)}"
+        if not fitting:
+            hint = f"write what they mean into {DECLARED}, such as `labels: {{{int(values[-1])}: tumor}}`"
         raise UserError(rule, values[:8].tolist(), file=path, hint=hint)
     return replace(volume, data=np.ascontiguousarray(labeled, np.uint8))
 

@@ -1,0 +1,109 @@
+"""Lists of cases as a csv: a row for each case, and columns of paths for its sequences and its mask."""
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from glioflow.data.formats.file_roles import guess_role
+from glioflow.data.formats.listed_entries import PATIENT, Entry, case_of, path_in, person_of_case
+from glioflow.data.formats.nifti_names import is_volume
+from glioflow.data.formats.record import CaseFiles, reason
+from glioflow.errors import UserError
+from glioflow.survival.clinical import separator_of
+
+_CASE = ("case", "id", "case_id", "caseid")
+_MASK, _SITE = ("mask", "label", "seg", "segmentation"), ("institution", "site", "center")
+# What is not the sequence in the name of a column, as in `image_flair` and `t1_path`.
+_OF_FILES = "(?:image|img|path|file|scan|volume|nifti)"
+_NO_SEQUENCE = re.compile(rf"^{_OF_FILES}[_ -]+|[_ -]+{_OF_FILES}$")
+
+
+def read_rows(file: Path, errors: str = "strict") -> list[dict[str, str | None]]:
+    """Return the rows of a csv, by column; raises `UserError` if it cannot be read."""
+    try:
+        with file.open(encoding="utf-8-sig", errors=errors, newline="") as text:
+            sample = text.readline()
+            text.seek(0)
+            return list(csv.DictReader(text, delimiter=separator_of(sample)))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError("the list must be a csv", reason(error), file=file) from error
+
+
+def _key(name: str) -> str:
+    """Return the name of a column in lower case, with underscores: `patient_id` for `Patient ID`."""
+    return re.sub(r"[\W_]+", "_", name.lower()).strip("_")
+
+
+def columns_of_paths(rows: Sequence[Mapping[str, str | None]]) -> list[str]:
+    """Return the columns of images, spelled as in the header."""
+    special = (*_CASE, *PATIENT, *_MASK, *_SITE)
+    return [
+        name
+        for name in (rows[0] if rows else {})
+        if name and _key(name) not in special and _role(name) == "image" and _holds_paths(rows, name)
+    ]
+
+
+def _column_of_masks(rows: Sequence[Mapping[str, str | None]], file: Path) -> list[str]:
+    """Return the columns that may name the mask of a case, in their order of precedence; raises `UserError`."""
+    named = {_key(name): name for name in rows[0] if name}
+    exact = [named[name] for name in _MASK if name in named]
+    others = [name for name in rows[0] if name and name not in exact and _role(name) == "mask"]
+    guessed = [name for name in others if _holds_paths(rows, name)]
+    if len(guessed) > (0 if exact else 1):
+        hint = "name one of them mask, and leave out the others"
+        raise UserError("a list must have one column of masks", ", ".join((*exact, *guessed)), hint=hint, file=file)
+    return exact or guessed
+
+
+def _role(column: str) -> str:
+    """Return the role of the files in a column by its name, as if it were the name of a file."""
+    return guess_role(Path(f"{_key(column)}.nii.gz"))
+
+
+def entries_in(file: Path) -> list[Entry]:
+    """Return the cases of a csv.
+
+    Raises:
+        UserError: If it has no column of paths or several of masks, or names a file that does not exist.
+    """
+    rows = read_rows(file)
+    columns = {name: _key(name) for name in (rows[0] if rows else {}) if name}
+    paths = columns_of_paths(rows)
+    if not paths:
+        rule = "the list must have a column of paths for each sequence, such as flair, and may have patient, case, mask"
+        raise UserError(rule, ", ".join(columns) or "no row", file=file)
+    masks = _column_of_masks(rows, file)
+    channels = tuple(_NO_SEQUENCE.sub("", name.strip().lower()) for name in paths)
+    with_patients = any((row[name] or "").strip() for row in rows for name in columns if columns[name] in PATIENT)
+    entries, is_named = [], False
+    for number, row in enumerate(rows, start=2):
+        values = {columns[name]: (value or "").strip() for name, value in row.items() if name in columns}
+        images = [path_in(values[columns[name]], file, f"row {number}, column {name}") for name in paths]
+        mask = next((values[columns[name]] for name in masks if values[columns[name]]), None)
+        files = [*images, *([path_in(mask, file, f"row {number}, mask")] if mask else [])]
+        named = next((values[name] for name in _CASE if values.get(name)), "")
+        is_named |= bool(named)
+        case = named or case_of(images)
+        patient = next((values[name] for name in PATIENT if values.get(name)), "")
+        if with_patients and not patient:
+            raise UserError(f"row {number} must name its patient, as others do", case, file=file)
+        patient = patient or person_of_case(case, images[0])
+        site = next((values[name] for name in _SITE if values.get(name)), None)
+        entries.append(Entry(CaseFiles(case, patient, tuple(files), site), channels, bool(mask)))
+    return entries if is_named else _named_by_patient(entries)
+
+
+def _named_by_patient(entries: Sequence[Entry]) -> list[Entry]:
+    """Return cases that the list does not name: after their patients if their files have no different names."""
+    ids, patients = {entry.case.id for entry in entries}, {entry.case.patient for entry in entries}
+    if len(ids) == len(entries) or len(patients) < len(entries):
+        return list(entries)
+    return [replace(entry, case=replace(entry.case, id=entry.case.patient)) for entry in entries]
+
+
+def _holds_paths(rows: Sequence[Mapping[str, str | None]], name: str) -> bool:
+    values = [value for row in rows if (value := (row[name] or "").strip())]
+    return bool(values) and all(is_volume(value) for value in values)
