@@ -8,6 +8,7 @@ from typing import Protocol
 
 from glioflow.data.case import Case
 from glioflow.data.formats import brats, dicom, figshare, lgg, listed, nifti, nnunet, published, slices
+from glioflow.data.formats.dicom_files import lacks_preamble
 from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, read_roles
 from glioflow.data.formats.junk import is_packed
 from glioflow.data.formats.record import CaseFiles, Cohort
@@ -105,6 +106,9 @@ def _unusable(path: Path, files: Iterable[Path]) -> UserError | None:
             return UserError(f"GlioFlow does not read {Path(name).suffix} files", file.name, hint=hint, file=path)
         if is_lossy(name):
             return stored_with_loss(file.name).replace(file=path)
+        if lacks_preamble(file):
+            hint = "rewrite the files, such as with `dcmconv IN OUT` of DCMTK"
+            return UserError("DICOM files must have a preamble and DICM", file.name, hint=hint, file=path)
     return None
 
 

@@ -6,6 +6,7 @@ A cohort has one folder for each case, with DICOM files of any name below it; a 
 import itertools
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,14 @@ import numpy as np
 from glioflow.data.case import Case
 from glioflow.data.channel_choice import NONE_CHOSEN, choose_channels
 from glioflow.data.formats.dicom_files import dicom_files, is_dicom, is_segmentation, load, load_series, without_mri
-from glioflow.data.formats.dicom_headers import check_one_visit, check_plane, count_voxels, stated_frame
+from glioflow.data.formats.dicom_headers import (
+    check_one_visit,
+    check_plane,
+    count_voxels,
+    patient_id,
+    stated_frame,
+    stated_study,
+)
 from glioflow.data.formats.dicom_masks import LPS_TO_RAS, OUTLINES, read_outlines, read_segmentation
 from glioflow.data.formats.dicom_pixels import check_pixels
 from glioflow.data.formats.dicom_series import check_positions, drop_copies, series_of, split_acquisitions, whole_series
@@ -56,7 +64,9 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
     for file in dicom_files(path):
         # All files of a folder belong to one study, so that one header is enough.
         if file.parent not in studies:
-            studies[file.parent] = str(load(file, pixels=False).get("StudyInstanceUID", file.parent))
+            header = load(file, pixels=False)
+            top = file.relative_to(path).parts[0] if file.parent != path else ""
+            studies[file.parent] = stated_study(header) or f"{patient_id(header)} in {top}"
         if masks or not is_segmentation(file):
             groups.setdefault(studies[file.parent], []).append(file)
     left_out = without_mri(groups)
@@ -67,24 +77,28 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
     cases: dict[str, CaseFiles] = {}
     folders = [Path(os.path.commonpath([file.parent for file in files])) for files in groups.values()]
     # Above the patients, TCIA has the folders of the manifest and of the collection.
-    persons = {str(load(files[0], pixels=False).get("PatientID", "")) for files in groups.values()}
-    above = Path(os.path.commonpath(folders)) if len(persons) > 1 else path
+    persons = [patient_id(load(files[0], pixels=False)) for files in groups.values()]
+    above = Path(os.path.commonpath(folders)) if len(set(persons)) > 1 else path
     for folder, files in zip(folders, groups.values(), strict=True):
         name = folder.relative_to(above).parts[0] if folder != above else folder.resolve().name
         others = (f"{name}_{number}" for number in itertools.count(len(cases) + 1))
         free = next(each for each in itertools.chain([name], others) if each not in cases)
-        cases[free] = open_files(files, name=free)
+        case = open_files(files, name=free)
+        # Without a PatientID, all studies in a folder are of one person.
+        cases[free] = replace(case, patient=name) if case.patient == free else case
     roles = roles_for("dicom", path, "outlines", "resample_to", "each_case_is_a_person")
     listed = tuple(cases[name] for name in sorted(cases))
     listed = each_a_person(listed) if roles.each_case_is_a_person else listed
     outlines = roles.outlines if masks else ()
     labels = dict(enumerate(outlines, start=1)) or labels_of(cases.values())
+    read_anew = not all(persons)  # all cases without a PatientID were one person
     more = ", and others" if len(notes) > _MOST_NAMED else ""
     shown = (f"{len(notes)} left out without MRI: {', '.join(notes[:_MOST_NAMED])}{more}",) if notes else ()
     if not (outlines or roles.resample_to or roles.each_case_is_a_person):
-        return Cohort("dicom", path, listed, labels, read, notes=shown)
+        return Cohort("dicom", path, listed, labels, read, notes=shown, read_anew=read_anew)
     reader = partial(read, outlines=outlines, resample_to=roles.resample_to)
-    return Cohort("dicom", path, listed, labels, reader, inputs=tuple(declared_in(path)), notes=shown)
+    inputs = tuple(declared_in(path))
+    return Cohort("dicom", path, listed, labels, reader, inputs=inputs, notes=shown, read_anew=read_anew)
 
 
 def labels_of(cases: Iterable[CaseFiles]) -> dict[int, str]:
@@ -110,7 +124,7 @@ def labels_of(cases: Iterable[CaseFiles]) -> dict[int, str]:
 def open_files(files: Sequence[Path], *, name: str | None = None) -> CaseFiles:
     """Return the files as one case, named `name` or by its PatientID, which is the patient in any case."""
     header = load(files[0], pixels=False)
-    patient = str(header.get("PatientID", "")).strip() or name or "study"
+    patient = patient_id(header) or name or "study"
     parts = patient.split("-")
     institution = parts[1] if parts[0] == "TCGA" and len(parts) == 3 else None
     return CaseFiles(name or patient, patient, tuple(files), institution)

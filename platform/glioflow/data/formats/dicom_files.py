@@ -50,6 +50,17 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
+def lacks_preamble(path: Path) -> bool:
+    """Return whether a file looks like DICOM without the preamble and DICM, by its first elements."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(8)
+    # The group of file meta information or of identification, a low element, and a short length or a type of value.
+    is_short = head[4:6].isalpha() or int.from_bytes(head[4:8], "little") < 256
+    return len(head) == 8 and head[:2] in (b"\x02\0", b"\x08\0") and head[2] <= 0x18 and head[3] == 0 and is_short
+
+
 def is_segmentation(path: Path) -> bool:
     """Return whether a DICOM file is a segmentation (SEG), by its first bytes."""
     with path.open("rb") as file:

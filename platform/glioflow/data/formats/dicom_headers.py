@@ -52,6 +52,11 @@ def fill_gaps(dataset: Any, name: str) -> None:
             setattr(dataset, keyword, None)
 
 
+def patient_id(header: Any) -> str:
+    """Return the PatientID; empty if it is missing or empty."""
+    return str(header.get("PatientID") or "").strip()
+
+
 def check_one_visit(headers: Iterable[Any]) -> None:
     """Refuse a study with files of several persons, or images of several days; raises `UserError`."""
     values: dict[str, set[str]] = {"PatientID": set(), "PatientName": set(), "StudyDate": set()}
@@ -72,6 +77,12 @@ def stated_frame(dataset: Any) -> str:
     """Return the frame of reference that an image states; empty if it states none or `fill_gaps` made it."""
     stated = str(dataset.get("FrameOfReferenceUID") or "")
     return "" if stated == _made("FrameOfReferenceUID", dataset.get("StudyInstanceUID")) else stated
+
+
+def stated_study(dataset: Any) -> str:
+    """Return the UID of the study that an image states; empty if it states none or `fill_gaps` made it."""
+    stated = str(dataset.get("StudyInstanceUID") or "")
+    return "" if stated == _made("StudyInstanceUID", "study") else stated
 
 
 def check_plane(dataset: Any, file: Any) -> None:
