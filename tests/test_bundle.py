@@ -12,12 +12,12 @@ import torch
 from bundles import changed, describe
 from glioflow import bundle
 from glioflow.bundle.ensemble import combine
-from glioflow.bundle.format import _seal
+from glioflow.bundle.format import Fold, _seal
 from glioflow.bundle.prediction import Predictor
 from glioflow.errors import UserError
 from glioflow.evaluation import PostprocessSettings
 from glioflow.models import ModelSettings, build_network
-from glioflow.models.averaging import AveragedNetworks
+from glioflow.models.side_by_side import SideBySide
 from glioflow.survival import SurvivalSettings
 from glioflow.survival.stage_fitting import fit_stage
 
@@ -81,24 +81,36 @@ def test_a_loaded_bundle_predicts_exactly_as_the_network_that_was_saved(tiny, tm
     assert not loaded.network.training
 
 
-@pytest.mark.parametrize("kind", ["binary", "multiclass"])
-def test_averaged_networks_have_the_mean_probability_of_their_members(kind):
-    def constant(values):
-        network = torch.nn.Conv2d(1, len(values), 1)
-        torch.nn.init.zeros_(network.weight)
-        network.bias.data = torch.tensor(values)
-        return network
+class Constant(torch.nn.Module):
+    """A network with the same logits at each voxel."""
 
+    def __init__(self, *logits):
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.tensor(logits))
+
+    def forward(self, images):
+        return self.logits[:, None, None].expand(len(images), -1, *images.shape[2:])
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+def test_a_bundle_of_several_networks_answers_their_mean_and_how_far_they_differ(tiny, kind):
     softmax = kind == "multiclass"
-    logits = [[30.0, -2.0, 1.0], [-40.0, 0.5, 3.0]] if softmax else [[40.0], [-1.0]]
     temperatures = [1.0, 2.0]
-    averaged = AveragedNetworks([constant(each) for each in logits], temperatures, softmax=softmax)
-    to_probabilities = (lambda each: each.softmax(-1)) if softmax else torch.sigmoid
-    members = [to_probabilities(torch.tensor(each) / t) for each, t in zip(logits, temperatures, strict=True)]
-    output = averaged(torch.zeros(2, 1, 4, 4))
-    assert output.isfinite().all()
-    answer = output.movedim(1, -1)[0, 0, 0]
-    torch.testing.assert_close(to_probabilities(answer), torch.stack(members).mean(0))
+    logits = [[-40.0, 0.5, 3.0], [30.0, -2.0, 1.0]] if softmax else [[40.0], [-1.0]]
+    experiment = changed(tiny, target={"kind": kind, "labels": [1, 2]} if softmax else {"kind": kind})
+    folds = [Fold(run_id=str(k), temperature=each) for k, each in enumerate(temperatures)]
+    networks = SideBySide([Constant(*each) for each in logits], temperatures, softmax=softmax)
+    predictor = Predictor(described(experiment, networks).model_copy(update={"folds": tuple(folds)}), networks)
+    image = np.zeros((2, 4, 4, 3), np.float32)
+    scaled = [torch.tensor(each) / heat for each, heat in zip(logits, temperatures, strict=True)]
+    members = np.stack([(each.softmax(0) if softmax else torch.sigmoid(each)).numpy() for each in scaled])
+    np.testing.assert_allclose(predictor.probabilities(image)[0, 0, 0], members.mean(0), atol=1e-6)
+    spread = predictor.segment(image, (), spread=True).spread
+    tumor = 1 - members[:, 0] if softmax else members[:, 0]
+    assert spread.num_members == 2
+    assert spread.probability_std == pytest.approx(tumor.std(), abs=1e-6)
+    assert spread.mask_disagreement == 1, "the second finds no tumor"
+    assert predictor.segment(image, ()).spread is None
 
 
 def test_an_ensembles_clean_up_is_in_the_middle_of_its_members(tiny):

@@ -227,7 +227,7 @@ def test_clean_up_happens_before_anything_is_said(tiny):
 
 def test_a_perfect_model_scores_one_on_prepared_cases_and_the_empty_one_nothing(tiny, prepared):
     class Oracle(Predictor):
-        def segment(self, image, moves):
+        def segment(self, image, moves, *, spread=False):
             case = next(case for case in cases if case.image is image)
             truth = case.reference()
             whole = truth[..., None].astype(np.float32)

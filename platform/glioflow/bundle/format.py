@@ -269,10 +269,10 @@ def _build(description: Description) -> "torch.nn.Module":
     ]
     if not description.folds:
         return networks[0]
-    from glioflow.models.averaging import AveragedNetworks
+    from glioflow.models.side_by_side import SideBySide
 
     temperatures = [fold.temperature for fold in description.folds]
-    return AveragedNetworks(networks, temperatures, softmax=description.target.kind == "multiclass")
+    return SideBySide(networks, temperatures, softmax=description.target.kind == "multiclass")
 
 
 def check_files(folder: Path) -> Description:

@@ -19,7 +19,7 @@ from glioflow.data.preprocessing.brain_mask import locate_brain
 from glioflow.data.preprocessing.geometry import Move, restore
 from glioflow.data.preprocessing.pipeline import preprocess
 from glioflow.errors import UserError
-from glioflow.evaluation import Segmentation, apply_temperature, decode, measure_spread
+from glioflow.evaluation import PostprocessSettings, Segmentation, apply_temperature, decode, measure_spread
 from glioflow.evaluation.settings import Precision
 from glioflow.features import MaskFeatures, measure_mask
 from glioflow.survival import SurvivalAnswer, SurvivalStage
@@ -95,7 +95,7 @@ class Predictor:
         noticed = check_prepared(volume.image, drift, self.description)
         noticed += [] if made_up else swap_warnings(volume.image, volume.channels, self.description)
         clock.lap("preprocess")
-        segmentation = self.segment(volume.image, volume.moves)
+        segmentation = self.segment(volume.image, volume.moves, spread=True)
         clock.lap("segment")
         mask = segmentation.labels > 0
         features = measure_mask(
@@ -111,30 +111,55 @@ class Predictor:
         warnings = tuple(dict.fromkeys([*case.warnings, *noticed]))
         return Prediction(segmentation, features, survival, tumor, warnings, clock.laps, drift)
 
-    def segment(self, image: NDArray[np.floating[Any]], moves: tuple[Move, ...]) -> Segmentation:
+    def segment(
+        self, image: NDArray[np.floating[Any]], moves: tuple[Move, ...], *, spread: bool = False
+    ) -> Segmentation:
         """Segment a prepared image.
 
         Args:
             image: (S, h, w, C) in the network's geometry.
             moves: Geometry changes from the original geometry.
+            spread: Whether to compare the masks of an ensemble's members, too.
 
         Returns:
             Masks and probabilities in the original geometry.
         """
-        description = self.description
-        return decode(description.target, description.postprocess, restore(self.probabilities(image), moves))
+        target, each = self.description.target, self.member_probabilities(image)
+        whole = decode(target, self.description.postprocess, restore(_mean(each), moves))
+        if not spread or len(each) < 2:
+            return whole
+        alone = [
+            decode(target, clean_up, restore(one, moves))
+            for clean_up, one in zip(self.clean_ups, each, strict=True)
+        ]
+        measured = measure_spread([each.tumor_probability for each in alone], [each.labels > 0 for each in alone])
+        return replace(whole, spread=measured)
+
+    @property
+    def clean_ups(self) -> tuple[PostprocessSettings, ...]:
+        """Threshold and clean-up of each network."""
+        return (self.description.postprocess,) * (len(self.description.folds) or 1)
 
     def probabilities(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """Return the network's probabilities (S, h, w, K) of a prepared image, at the bundle's temperature."""
+        """Return the networks' mean probabilities (S, h, w, K) of a prepared image."""
+        return _mean(self.member_probabilities(image))
+
+    def member_probabilities(self, image: NDArray[np.floating[Any]]) -> list[NDArray[np.float32]]:
+        """Return each network's probabilities (S, h, w, K) of a prepared image, at the bundle's temperature."""
+        description, softmax = self.description, self.description.target.kind == "multiclass"
+        raw = self.run_network(image)
+        if members := len(description.folds):
+            return [each * np.float32(members if softmax else 1) for each in np.split(raw, members, axis=-1)]
+        if description.postprocess.temperature == 1:
+            return [raw]
+        return [apply_temperature(raw, description.postprocess.temperature, softmax_axis=-1 if softmax else None)]
+
+    def run_network(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Return the output (S, h, w, K) of the bundle's network; of an ensemble (S, h, w, M K), see `SideBySide`."""
         from glioflow.evaluation.inference import predict_volume
 
-        description, softmax = self.description, self.description.target.kind == "multiclass"
-        raw = predict_volume(
-            self.network, image, softmax=softmax, precision=self.precision, **dict(description.inference)
-        )
-        if description.postprocess.temperature == 1:
-            return raw
-        return apply_temperature(raw, description.postprocess.temperature, softmax_axis=-1 if softmax else None)
+        softmax, inference = self.description.target.kind == "multiclass", dict(self.description.inference)
+        return predict_volume(self.network, image, softmax=softmax, precision=self.precision, **inference)
 
     def _check(self, case: Case) -> None:
         if case.channels != self.description.channels:
@@ -161,23 +186,14 @@ class Ensemble(Predictor):
         super().__init__(description, first.network, first.survival)
         self.members = tuple(members)
 
-    def segment(self, image: NDArray[np.floating[Any]], moves: tuple[Move, ...]) -> Segmentation:
-        """Segment a prepared image by the members' mean probabilities; `spread` compares their own predictions."""
-        each = [member.probabilities(image) for member in self.members]
-        description = self.description
-        whole = decode(description.target, description.postprocess, restore(_mean(each), moves))
-        if len(each) < 2:
-            return whole
-        alone = [
-            decode(description.target, member.description.postprocess, restore(one, moves))
-            for member, one in zip(self.members, each, strict=True)
-        ]
-        spread = measure_spread([each.tumor_probability for each in alone], [each.labels > 0 for each in alone])
-        return replace(whole, spread=spread)
+    @property
+    def clean_ups(self) -> tuple[PostprocessSettings, ...]:
+        """Threshold and clean-up of each network."""
+        return tuple(each for member in self.members for each in member.clean_ups)
 
-    def probabilities(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """Return the members' mean probabilities (S, h, w, K) of a prepared image."""
-        return _mean([member.probabilities(image) for member in self.members])
+    def member_probabilities(self, image: NDArray[np.floating[Any]]) -> list[NDArray[np.float32]]:
+        """Return each network's probabilities (S, h, w, K) of a prepared image."""
+        return [each for member in self.members for each in member.member_probabilities(image)]
 
 
 def _mean(probabilities: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -158,8 +158,8 @@ class BatchedPredictor(Predictor):
 
     batcher: Batcher | None = None
 
-    def probabilities(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """Return the same as `Predictor.probabilities`."""
+    def run_network(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Return the same as `Predictor.run_network`."""
         if self.batcher is None or not image.shape[0]:
             return self._run(image)
         return self.batcher(
@@ -167,4 +167,4 @@ class BatchedPredictor(Predictor):
         )
 
     def _run(self, image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        return super().probabilities(image)
+        return super().run_network(image)

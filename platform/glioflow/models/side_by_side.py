@@ -1,4 +1,4 @@
-"""An ensemble of networks as one network: the mean of their probabilities, as logits."""
+"""Networks of an ensemble as one network, whose output has the channels of each."""
 
 # mypy: disallow-subclassing-any=False
 
@@ -9,15 +9,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class AveragedNetworks(nn.Module):
-    """Images (B, C, ...) to the logits (B, K, ...) of the members' mean probability.
+class SideBySide(nn.Module):
+    """Images (B, C, ...) to the logits (B, M K, ...) of M members, the K channels of each one after another.
 
     It can be used like a single network, including with windows, mirror images and compilation.
 
     Attributes:
         members: Networks of the same input and output.
-        temperatures: Divisor of each member's logits, before they become probabilities.
-        softmax: Whether the K outputs are exclusive, so that their probabilities sum to 1.
+        temperatures: Divisor of each member's logits.
+        softmax: Whether the K outputs of a member are exclusive. Then they are logarithms of its probabilities, so that
+            a softmax over all M K channels has these probabilities divided by M.
     """
 
     def __init__(self, members: Sequence[nn.Module], temperatures: Sequence[float], *, softmax: bool) -> None:
@@ -32,7 +33,4 @@ class AveragedNetworks(nn.Module):
             member(images).float() / temperature
             for member, temperature in zip(self.members, self.temperatures, strict=True)
         ]
-        each = torch.stack(logits)
-        if self.softmax:
-            return functional.log_softmax(each, dim=2).logsumexp(0)
-        return functional.logsigmoid(each).logsumexp(0) - functional.logsigmoid(-each).logsumexp(0)
+        return torch.cat([functional.log_softmax(each, dim=1) for each in logits] if self.softmax else logits, dim=1)
