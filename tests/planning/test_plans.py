@@ -9,6 +9,7 @@ import yaml
 
 import glioflow as gf
 from glioflow.config.experiment import check_search, load_experiment
+from glioflow.data.formats.dataset_json import regions_in
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 from glioflow.data.synthetic.layouts import synthesize_layout
@@ -86,6 +87,17 @@ def test_labels_of_a_known_set_become_the_regions_that_are_scored_on_it(name):
     assert chosen["target.decode"] == SCHEMES[name].decode
 
 
+def test_regions_that_the_cohort_declares_are_learned():
+    labels = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "bright": 3}
+    named = {1: LabelFacts("whole", 1, 9), 2: LabelFacts("core", 1, 9), 3: LabelFacts("bright", 1, 9)}
+    declared = regions_in({"labels": labels, "regions_class_order": [1, 2, 3]})
+    chosen = settings(rules.plan_target(facts(labels=named, regions=declared)))
+    assert chosen["target.regions"] == {"whole": [1, 2, 3], "core": [2, 3], "bright": [3]}
+    assert chosen["target.decode"] == {"whole": 1, "core": 2, "bright": 3}
+    for order in (None, [1, 2], [1, 2, 4]):
+        assert regions_in({"labels": labels, "regions_class_order": order}) is None
+
+
 def test_other_labels_are_classes_and_one_label_is_a_tumor():
     others = {1: LabelFacts("cyst", 1, 9), 2: LabelFacts("solid tumor", 1, 9), 3: LabelFacts("blood", 1, 9)}
     assert settings(rules.plan_target(facts(labels=others)))["target.labels"] == [1, 2, 3]
@@ -116,6 +128,29 @@ def test_a_gpu_gets_finer_voxels_larger_patches_and_a_batch_by_trying():
     slices = facts(spacing_mm=None)
     trained = settings(rules.plan_training(slices, GPU, minutes=60, seconds_per_step=0.01))
     assert (trained["training.batch_size"], trained["training.gpus_per_worker"]) == ("auto", 1)
+
+
+@pytest.mark.parametrize(
+    ("head", "own", "spacing", "patch"),
+    [
+        ((139, 165, 136), 1.0, 2.0, [64, 64, 64]),
+        ((60, 57, 41), 1.0, 1.0, [64, 64, 48]),
+        ((90, 96, 80), 1.0, 1.5, [64, 64, 64]),
+        ((27, 36, 36), 0.01, 0.01, [32, 48, 48]),  # millimeters that are none
+        ((27, 36, 36), 10.0, 10.0, [32, 48, 48]),
+    ],
+)
+def test_cores_get_coarser_voxels_only_where_the_head_is_larger_than_a_patch(head, own, spacing, patch):
+    volume = facts(head=head, spacing_mm=(own,) * 3)
+    assert sizes.working_spacing(volume, CPU) == [spacing] * 3
+    assert sizes.patch_size(volume, CPU, [spacing] * 3) == patch
+    assert rules.plan_preprocessing(volume, CPU).value[1]["spacing_mm"] == [spacing] * 3
+
+
+def test_heads_that_are_cut_out_differ_in_shape_and_are_not_stretched():
+    square = facts(spacing_mm=None, head=(30, 160, 160), values=(0.0, 900.0))
+    steps = [step["step"] for step in rules.plan_preprocessing(square, CPU).value]
+    assert steps == ["crop_box", "pad_square", "percentile", "resize"]
 
 
 def test_thin_volumes_get_neighboring_slices_as_channels_unless_slices_lie_far_apart():
@@ -248,6 +283,13 @@ def test_a_cohort_without_masks_or_with_values_that_are_no_numbers_is_refused(lg
     tifffile.imwrite(broken / image.relative_to(lgg), values)
     with pytest.raises(UserError):
         gf.plan(broken, say=lambda *_: None)
+
+
+@pytest.mark.parametrize("patients", [1, 2])
+def test_persons_too_few_for_a_split_are_refused(tmp_path, patients):
+    synthesize_lgg(tmp_path / "few", patients=patients, seed=0, size=64, slices=(4, 5))
+    with pytest.raises(UserError, match="masks of at least 3 persons"):
+        gf.plan(tmp_path / "few", say=lambda *_: None)
 
 
 def test_a_cohort_whose_masks_are_all_empty_is_refused(lgg):

@@ -11,12 +11,15 @@ from glioflow.data.case import Case
 from glioflow.data.checks.channel_checks import blank_channels, copies_of_flair
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.errors import UserError
+from glioflow.label_schemes import LabelScheme
 from glioflow.evaluation.boxes import bounding_box
 from glioflow.progress import Say, counted, quiet
 from glioflow.survival import SurvivalSettings
 from glioflow.survival.clinical import patient_key, read_clinical
 from glioflow.survival.outcome import choose_task, take_outcome
 
+# Fewest persons for a split: one to test on, one to choose on, the others to train on.
+FEWEST_PATIENTS = 3
 # Number of cases whose pixels are read, evenly spread over the cohort; names and tables are read of all.
 READ = 48
 
@@ -62,6 +65,7 @@ class CohortFacts:
         in_one_piece: Median share of a tumor that lies in its largest component, in [0, 1].
         outcomes: Patients with an outcome that a survival stage can be fitted on; 0 if there are too few.
         slices: Estimated number of slices of the whole cohort.
+        regions: Regions of the labels that the cohort declares; None if it declares none.
     """
 
     source: str
@@ -84,6 +88,7 @@ class CohortFacts:
     in_one_piece: float
     outcomes: int
     slices: int
+    regions: LabelScheme | None = None
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,7 @@ def measure_cohort(cohort: Cohort, *, say: Say = quiet) -> CohortFacts:
         say: Called with progress.
 
     Raises:
-        UserError: If it has no mask, only empty ones, channels that differ, or a file that cannot be read.
+        UserError: If it has masks of too few persons, only empty ones, channels that differ, or a file that cannot be read.
     """
     some = cohort.cases[:: max(1, -(-len(cohort.cases) // READ))]
     seen = [_look(case) for case in _cases(cohort, some, say)]
@@ -167,12 +172,16 @@ def measure_cohort(cohort: Cohort, *, say: Say = quiet) -> CohortFacts:
     if not any(labels for _, labels in labeled):
         checked = f"empty masks in the {len(labeled)} cases that were read"
         raise UserError("a plan needs tumors to learn from, and no mask holds one", checked, file=cohort.path)
+    patients = _count_labeled_patients(cohort, some, {each.id for each, _ in labeled})
+    if patients < FEWEST_PATIENTS:
+        rule = f"a plan needs masks of at least {FEWEST_PATIENTS} persons: one tests, one chooses, the others train"
+        raise UserError(rule, patients, file=cohort.path)
     sizes = {value: [labels[value] for _, labels in labeled if value in labels] for value in label_values}
     return CohortFacts(
         source=str(cohort.path),
         format=cohort.format,
         cases=len(cohort.cases),
-        patients=_count_labeled_patients(cohort, some, {each.id for each, _ in labeled}),
+        patients=patients,
         institutions=len({case.institution for case in cohort.cases} - {None}),
         read=len(seen),
         channels=first.channels,
@@ -194,6 +203,7 @@ def measure_cohort(cohort: Cohort, *, say: Say = quiet) -> CohortFacts:
         in_one_piece=float(np.median([each.piece for each, labels in labeled if labels] or [0.0])),
         outcomes=_count_outcomes(cohort),
         slices=round(len(cohort.cases) * float(np.mean([each.shape[0] for each in seen]))),
+        regions=cohort.regions,
     )
 
 

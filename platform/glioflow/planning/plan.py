@@ -18,6 +18,7 @@ from glioflow.planning import rules
 from glioflow.planning.facts import CohortFacts, Machine, look_at_machine, measure_cohort
 from glioflow.planning.rules import Choice
 from glioflow.progress import Say, quiet
+from glioflow.quantities import count
 
 # Halvings of a patch from 128 voxels per side down to 32, one side at a time.
 _MOST_HALVINGS = 7
@@ -148,8 +149,9 @@ def _experiment(text: str) -> Experiment:
 
 def _write(title: str, facts: CohortFacts, choices: tuple[Choice, ...]) -> str:
     """Return an experiment file with the reason of each choice above it."""
-    about = f"{facts.patients} patients, {facts.cases} cases of {', '.join(facts.channels)}; planned by `glioflow plan`"
-    absent = ", ".join(f"{name} in {count}" for name, count in facts.missing.items() if count)
+    size = f"{count(facts.patients, 'patient')}, {count(facts.cases, 'case')}"
+    about = f"{size} of {', '.join(facts.channels)}; planned by `glioflow plan`"
+    absent = ", ".join(f"{name} in {number}" for name, number in facts.missing.items() if number)
     gaps = [f"# Empty, or a copy of FLAIR, in {facts.read} cases read: {absent}."] if absent else []
     lines = [f"# {about}.", *gaps, f"name: {_value(title)}", f"data: {{source: {_value(facts.source)}}}"]
     tree: Tree = {}

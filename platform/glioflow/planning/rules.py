@@ -1,8 +1,9 @@
 """The rules of a plan: settings from facts, each with its reason.
 
-Sources: nnU-Net's published rules (Isensee et al., Nature Methods 2021: 3D unless the data are very anisotropic, the
-median spacing as target, patches as large as memory allows, z-scores inside the head), and our own measurements in
-`benchmarks/`. Costs on CPU are for two cores. Numbers without a source are conventions.
+Sources: nnU-Net's published rules (Isensee et al., Nature Methods 2021: spacings three times apart are anisotropic, the
+median spacing is the target, patches are as large as head and memory allow, a batch has at least two, z-scores inside
+the head, regions are learned where regions are scored), and our own measurements in `benchmarks/`. nnU-Net trains a 3D
+network for anisotropic volumes, too, and compares it with a 2D one; a plan chooses 2D, which needs a budget for one. Costs on CPU are for two cores. Numbers without a source are conventions.
 """
 
 import math
@@ -12,7 +13,7 @@ from typing import Any
 
 from glioflow.label_schemes import scheme_with
 from glioflow.planning.facts import CohortFacts, Machine
-from glioflow.planning.sizes import batch_size, is_cut_away, is_thin, is_volumetric, patch_size, plane_size
+from glioflow.planning.sizes import batch_size, is_cut_away, is_thin, is_volumetric, patch_size, plane_size, working_spacing
 from glioflow.quantities import count
 
 # `strong` was compared with `light` from this many steps on (benchmarks/lgg.md); ENOUGH is a limit, not measured.
@@ -34,7 +35,7 @@ class Choice:
 
 def plan_target(facts: CohortFacts) -> Iterator[Choice]:
     """Choose the target from the labels in the masks."""
-    scheme = scheme_with({value: label.name for value, label in facts.labels.items()})
+    scheme = facts.regions or scheme_with({value: label.name for value, label in facts.labels.items()})
     by_word = {
         word: value
         for value, label in facts.labels.items()
@@ -71,19 +72,19 @@ def plan_preprocessing(facts: CohortFacts, machine: Machine) -> Choice:
     low, high = facts.values
     steps: list[dict[str, object]] = []
     bytes_stored = facts.whole_numbers and low >= 0 and high <= 255 and high > 1
-    if cut and not bytes_stored:
+    if cut and (volumetric or not bytes_stored):
         steps.append({"step": "crop_box", "above": 0.0})
         reasons.append(f"{facts.background:.0%} of the voxels are 0, which is cut off")
     if volumetric:
         assert facts.spacing_mm is not None
-        spacing = [max(2.0, value) for value in facts.spacing_mm] if not machine.gpus else list(facts.spacing_mm)
+        spacing = working_spacing(facts, machine)
         steps.append({"step": "resample", "spacing_mm": spacing})
-        coarser = f"at least 2 mm, since {machine.cores} cores and no GPU carry few voxels"
+        coarser = f"at least {min(spacing):g} mm, since {count(machine.cores, 'core')} without a GPU carry few voxels"
         reasons.append("the median spacing, as nnU-Net" if spacing == list(facts.spacing_mm) else coarser)
         steps.append({"step": "zscore", "nonzero": cut})
         reasons.append(f"z-scores {'inside the head' if cut else 'of the volume'}, as nnU-Net for MR")
         return Choice("preprocess", steps, "; ".join(reasons))
-    if facts.head[1] != facts.head[2] or facts.shape[1] != facts.shape[2]:
+    if steps or facts.shape[1] != facts.shape[2]:  # heads differ in shape
         steps.append({"step": "pad_square"})
         reasons.append("squares, so that nothing is stretched")
     if bytes_stored:
@@ -185,9 +186,9 @@ def plan_length(epochs: int, steps_per_epoch: int, reason: str) -> Iterator[Choi
     steps = epochs * steps_per_epoch
     yield Choice("training.epochs", epochs, reason)
     yield Choice("training.steps_per_epoch", steps_per_epoch, "an epoch ends with a validation")
-    yield Choice("training.warmup_steps", min(100, steps // 20), "large first steps spoil batch norm's statistics")
+    yield Choice("training.warmup_steps", min(100, steps // 20), "the first gradients of a new network are large and random")
     strong = steps >= FEW_STEPS
-    gained = "2,400 steps with `strong` gained 0.026 in Dice over 1,200 with `light` on 52 patients (benchmarks/lgg.md)"
+    gained = "2,400 steps of slices with `strong` gained 0.026 in Dice over 1,200 with `light` (benchmarks/lgg.md)"
     few = f"fewer than {FEW_STEPS:,} steps: strong variation needs longer trainings"
     yield Choice("training.sampling.augmentation", "strong" if strong else "light", gained if strong else few)
 
@@ -208,7 +209,7 @@ def plan_split(facts: CohortFacts) -> Iterator[Choice]:
     folds = 5 if facts.patients >= FOR_FIVE_FOLDS else max(3, min(5, facts.patients))
     size = f"{count(facts.patients, 'patient')}, {count(facts.cases, 'case')}"
     yield Choice("split.method", "kfold", f"by patient: {size}")
-    yield Choice("split.folds", folds, f"about {max(1, facts.patients // folds)} patients test in each")
+    yield Choice("split.folds", folds, f"about {count(max(1, facts.patients // folds), 'patient')} in each")
 
 
 def plan_inference(facts: CohortFacts) -> Iterator[Choice]:
@@ -224,7 +225,8 @@ def plan_inference(facts: CohortFacts) -> Iterator[Choice]:
     yield Choice("postprocess.choose", False, "and too few to choose a threshold on")
     if facts.in_one_piece >= 0.95:
         share = math.floor(1000 * facts.in_one_piece) / 10
-        largest = f"in half of the cases at least {share:g} % of the tumor is one component"
+        part = "the whole tumor" if share == 100 else f"at least {share:g} % of the tumor"
+        largest = f"in half of the cases {part} is one component"
         yield Choice("postprocess.largest_component", True, largest)
 
 

@@ -8,6 +8,8 @@ from glioflow.planning.facts import CohortFacts, Machine
 ANISOTROPIC, FEWEST_SLICES = 3.0, 24
 # Share of zero voxels from which the background counts as removed (0.6 and more in skull-stripped images).
 CUT_AWAY = 0.35
+# Largest patch on CPU cores, and the coarsest voxels that its extent is bought with, in mm.
+CPU_PATCH, COARSEST_MM = 64, 2.0
 # Minimum batch and patch, even if a step does not fit.
 SMALLEST_BATCH, SMALLEST_PATCH = 2, 32
 
@@ -47,12 +49,22 @@ def plane_size(facts: CohortFacts, machine: Machine) -> int:
     return int(max(64, min(256 if machine.gpus else 128, 32 * math.ceil(side / 32))))
 
 
-def patch_size(facts: CohortFacts, machine: Machine, spacing: list[float], *, halved: int = 0) -> list[int]:
-    """Return the patch along S, H, W, in steps of 16: as large as the head and the device, `halved` so many times."""
+def working_spacing(facts: CohortFacts, machine: Machine) -> list[float]:
+    """Return the median spacing; without a GPU a coarser one, as far as the head is larger than a patch."""
     assert facts.spacing_mm is not None
-    most = 64 if not machine.gpus else 128 if machine.gpu_memory_gb >= 15 else 96
+    if machine.gpus:
+        return list(facts.spacing_mm)
+    longest = max(size * own for size, own in zip(facts.head, facts.spacing_mm, strict=True))
+    least = min(COARSEST_MM, round(longest / CPU_PATCH, 2))
+    return [max(least, own) for own in facts.spacing_mm]
+
+
+def patch_size(facts: CohortFacts, machine: Machine, spacing: list[float], *, halved: int = 0) -> list[int]:
+    """Return the patch along S, H, W, in steps of 16: the head, as far as the device carries it, `halved` so many times."""
+    assert facts.spacing_mm is not None
+    most = CPU_PATCH if not machine.gpus else 128 if machine.gpu_memory_gb >= 15 else 96
     extents = [size * own / new for size, own, new in zip(facts.head, facts.spacing_mm, spacing, strict=True)]
-    patch = [int(max(16, min(most, 16 * (size // 16)))) for size in extents]
+    patch = [int(max(16, min(most, 16 * math.ceil(size / 16)))) for size in extents]
     for _ in range(halved):
         longest = patch.index(max(patch))
         patch[longest] = max(SMALLEST_PATCH, 16 * (patch[longest] // 32))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from glioflow.data.formats.record import reason
 from glioflow.errors import UserError
+from glioflow.label_schemes import LabelScheme
 
 
 def read_description(file: Path) -> Mapping[str, object]:
@@ -44,3 +45,19 @@ def labels_in(description: Mapping[str, object]) -> dict[int, str]:
         for number in (int(each) for each in numbers if str(each).isdigit() and 0 < int(each) < 256):
             named[number] = min(named.get(number, (256, "")), (len(numbers), str(name)), key=lambda pair: pair[0])
     return {number: name for number, (_, name) in sorted(named.items())} or {1: "tumor"}
+
+
+def regions_in(description: Mapping[str, object]) -> LabelScheme | None:
+    """Return nnU-Net's regions in the order in which they are decoded; None unless `dataset.json` has complete ones.
+
+    Source: nnU-Net's `documentation/region_based_training.md`.
+    """
+    labels, order = description.get("labels"), description.get("regions_class_order")
+    if not isinstance(labels, dict) or not isinstance(order, list):
+        return None
+    united = {str(name): tuple(value) if isinstance(value, list) else (value,) for name, value in labels.items()}
+    regions = {name: values for name, values in united.items() if values != (0,)}
+    numbers = {value for values in regions.values() for value in values}
+    if len(order) != len(regions) or not numbers == set(order) == labels_in(description).keys():
+        return None
+    return LabelScheme("dataset.json", labels_in(description), regions, dict(zip(regions, order, strict=True)))

@@ -16,7 +16,7 @@ import numpy as np
 from glioflow.data.case import Case
 from glioflow.data.channel_choice import NONE_CHOSEN, check_once, rename_chosen
 from glioflow.data.formats import nnunet
-from glioflow.data.formats.dataset_json import description_files, labels_in, read_description, stacked_names
+from glioflow.data.formats.dataset_json import description_files, labels_in, read_description, regions_in, stacked_names
 from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, declared_in, note_left_out, roles_for
 from glioflow.data.formats.itk import is_itk
 from glioflow.data.formats.nifti_names import NUMBERED, channel_name, is_volume, name_cases, stem
@@ -66,15 +66,13 @@ def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
         cases, left_out = _complete_ones(cases, roles, read_description(files[0]))
     if roles.scheme:
         roles = roles.model_copy(update={"labels": dict(scheme_named(roles.scheme).labels)})
-    labels = roles.labels or labels_in(read_description(files[0]))
+    description = read_description(files[0])
+    labels, regions = roles.labels or labels_in(description), None if roles.labels else regions_in(description)
     inputs = (*description_files(files[0]), *declared_in(path), *nnunet.spacing_files(files))
     table = path / "participants.tsv"  # BIDS
     reader, clinical = partial(read, roles=roles), table if table.is_file() else None
-    layout = _layout(files, path)
-    notes = note_left_out(left_out)
-    return Cohort(
-        "nifti", path, cases, labels, reader, clinical, roles=roles, inputs=inputs, layout=layout, notes=notes
-    )
+    cohort = Cohort("nifti", path, cases, labels, reader, clinical, roles=roles, inputs=inputs, regions=regions)
+    return replace(cohort, layout=_layout(files, path), notes=note_left_out(left_out))
 
 
 def _complete_ones(

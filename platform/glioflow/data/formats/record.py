@@ -10,6 +10,7 @@ from pathlib import Path
 from glioflow.data.case import Case, unknown_case
 from glioflow.data.formats.file_roles import NO_ROLES, FileRoles
 from glioflow.errors import UserError, one_line
+from glioflow.label_schemes import LabelScheme
 
 # Formats in which several series or files may be one sequence; in the others each channel has a fixed name.
 _WITH_CHOICE = ("dicom", "nifti")
@@ -58,6 +59,7 @@ class Cohort:
         chosen: Series or file that the user named, by channel.
         inputs: Further files that decide how the cases are read.
         layout: The public data set that it was recognized as, in `layouts`; empty if it is none of these.
+        regions: Regions of the labels that the cohort itself declares; None if it declares none.
         mask_threshold: Value of a mask above which a pixel is tumor; None if masks have two values.
         notes: Notes about all cases, one sentence each.
         read_anew: Whether earlier versions read other persons or masks from it; their prepared cohorts are not reused.
@@ -74,6 +76,7 @@ class Cohort:
     inputs: tuple[Path, ...] = ()
     layout: str = ""
     notes: tuple[str, ...] = ()
+    regions: LabelScheme | None = None
     mask_threshold: int | None = None
     read_anew: bool = False
 
