@@ -87,6 +87,7 @@ def test_every_line_says_what_is_left_and_the_bar_shows_what_is_spent(home, tmp_
         ({}, "needs a budget"),
         ({"hours": 0}, "must be a finite number above 0"),
         ({"hours": float("inf")}, "must be a finite number above 0"),
+        ({"hours": 0.01}, "must be at least 0.05"),
         ({"hours": 1, "name": "../x"}, "--name must begin with a letter"),
         ({"hours": 1, "name": "starter"}, "ships with GlioFlow"),
         ({"resume": "b"}, "--resume must name an earlier auto"),

@@ -83,7 +83,7 @@ def test_an_arrays_spacing_gives_volumes_in_millimeters(model, images):
         (np.zeros((4, 4), np.uint8), r"\(S, H, W, 3\)"),
         (np.zeros((2, 4, 4, 2), np.uint8), "pre, flair, post"),
         (np.full((2, 4, 4, 3), np.nan), "finite"),
-        (np.zeros((2, 4, 4, 3), np.complex64), "finite"),
+        (np.zeros((2, 4, 4, 3), np.complex64), "real numbers"),
     ],
     ids=["a plane", "two channels", "nan", "complex"],
 )

@@ -43,13 +43,15 @@ def test_a_missing_sequence_is_noticed(tiny):
     assert any("post is a copy of FLAIR" in warning for warning in warnings(study(image), describe(tiny)))
     image[..., 2] = 0
     assert any("post is blank" in warning for warning in warnings(study(image), describe(tiny)))
+    image[..., 1] = 0
+    assert [text for text in warnings(study(image), describe(tiny)) if "post" in text] == ["post is blank"]
 
 
 def test_a_lone_slice_is_warned_about_where_the_model_needs_a_volume(tiny):
     lone = study(drawn(head=False)[12:13])
     assert warnings(lone, describe(tiny)) == ()
-    wise = describe(changed(tiny, preprocess=[{"step": "percentile"}, {"step": "zscore"}]))
-    assert ["percentile, zscore" in warning for warning in warnings(lone, wise)] == [True]
+    wise = describe(changed(tiny, preprocess=[{"step": "crop_box"}, {"step": "percentile"}, {"step": "zscore"}]))
+    assert ["crop_box, percentile, zscore" in warning for warning in warnings(lone, wise)] == [True]
     assert warnings(study(drawn(head=False)), wise) == ()
     patch = {"sampling": {"patch": [8, 32, 32]}}
     solid = describe(changed(tiny, model={"architecture": "unet3d"}, training=patch))

@@ -25,6 +25,8 @@ from glioflow.reports.tables import Table
 from glioflow.tracking import Tracking
 
 Stage = Callable[[stages.Work], Outcome]
+# Starting Ray, timing one training and the shortest trainings take longer than this on any machine.
+LEAST_HOURS = 0.05
 # In order; what a stage came to lies under its name in the state's file.
 STAGES: Mapping[str, Stage] = {
     "check": stages.check_cohort,
@@ -125,6 +127,8 @@ def auto(
         raise UserError("auto needs a budget of hours", hint="give --hours, such as --hours 1")
     if hours is not None and not (hours > 0 and math.isfinite(hours)):
         raise UserError("--hours must be a finite number above 0", hours)
+    if hours is not None and hours < LEAST_HOURS:
+        raise UserError(f"--hours must be at least {LEAST_HOURS:g} (3 minutes)", hours, hint="give --hours 1, say")
     if hours is not None and hours > MOST_HOURS:
         raise UserError(f"--hours must be at most {MOST_HOURS:.0f}", hours)
     if resume is not None and name not in (None, resume):

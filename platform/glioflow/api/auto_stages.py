@@ -74,7 +74,8 @@ def check_cohort(work: Work) -> Outcome:
     if errors:
         first = errors[0]
         hint = f"`glioflow data check {work.state.cohort}` lists {count(len(errors), 'error')}"
-        raise UserError(f"{first.file}: {first.rule}", first.value, hint=hint)
+        where = "" if first.file in first.rule else f"{first.file}: "
+        raise UserError(f"{where}{first.rule}", first.value, hint=hint)
     return {"patients": checked.patients, "slices": checked.slices, "warnings": len(checked.problems)}
 
 
@@ -115,7 +116,7 @@ def measure(work: Work) -> Outcome:
         raise UserError(
             f"--hours must be at least {least:g} for this cohort on this machine",
             work.state.hours,
-            hint=f"continue with --resume {work.state.name} and more --hours",
+            hint=f"continue with --resume {work.state.name} --hours {least:g}, or more",
         )
     text = f"{shares.epochs * shares.steps_per_epoch} steps a training, {shares.folds} folds"
     work.say(f"{step_s:.2g} s a step: {text}, {duration(shares.search_s)} of search")

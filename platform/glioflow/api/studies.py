@@ -113,8 +113,10 @@ def case_of_array(
         last, names = len(channels), ", ".join(channels)
         rule = f"an array must have the shape (S, H, W, {last}) or (H, W, {last}) for {names}"
         raise UserError(rule, image.shape, hint="give the names of other channels as channels=[...]")
-    if volume.dtype.kind not in "uif" or not np.isfinite(volume).all():
-        raise UserError("an array must hold finite real numbers", image.dtype)
+    if volume.dtype.kind not in "uif":
+        raise UserError("an array must hold real numbers", image.dtype)
+    if infinite := np.count_nonzero(~np.isfinite(volume)):
+        raise UserError("the values of an array must be finite", f"{infinite:,} of {volume.size:,} that are not")
     if spacing_mm is not None and not (len(spacing_mm) == 3 and all(0 < step < np.inf for step in spacing_mm)):
         raise UserError("spacing_mm must be three positive numbers along S, H, W", spacing_mm)
     numbers = tuple(range(1, volume.shape[0] + 1))

@@ -129,8 +129,7 @@ class Predictor:
         if not spread or len(each) < 2:
             return whole
         alone = [
-            decode(target, clean_up, restore(one, moves))
-            for clean_up, one in zip(self.clean_ups, each, strict=True)
+            decode(target, clean_up, restore(one, moves)) for clean_up, one in zip(self.clean_ups, each, strict=True)
         ]
         measured = measure_spread([each.tumor_probability for each in alone], [each.labels > 0 for each in alone])
         return replace(whole, spread=measured)

@@ -17,7 +17,7 @@ from glioflow.data.case import MAX_SLICES, Case
 from glioflow.data.checks.channel_checks import blank_channels, copies_of_flair
 from glioflow.data.checks.channel_looks import find_swapped
 from glioflow.data.preprocessing.brain_mask import BrainMask
-from glioflow.data.preprocessing.geometry_steps import CropBrain
+from glioflow.data.preprocessing.geometry_steps import CropBox, CropBrain
 from glioflow.data.preprocessing.intensity_steps import Percentile, ZScore
 from glioflow.data.preprocessing.pipeline import Neighbors
 from glioflow.data.sequences import sequence_of
@@ -25,7 +25,7 @@ from glioflow.errors import TooLarge, UserError
 from glioflow.models import ARCHITECTURES
 
 # Steps whose result depends on the other slices of the volume.
-VOLUME_STEPS = (Percentile, ZScore, CropBrain, BrainMask, Neighbors)
+VOLUME_STEPS = (Percentile, ZScore, CropBox, CropBrain, BrainMask, Neighbors)
 # Cohorts without skull and scalp.
 STRIPPED = ("brats",)
 # Share of the head's area outside the brain in the middle slices: in 17 real scans 0.14 to 0.16 after skull
@@ -159,10 +159,11 @@ def swap_warnings(image: NDArray[np.floating[Any]], channels: Sequence[str], des
 
 
 def _channel_warnings(case: Case) -> list[str]:
-    copies = copies_of_flair(case.image, case.channels)
+    blank = blank_channels(case.image, case.channels)
+    copies = [name for name in copies_of_flair(case.image, case.channels) if name not in blank]
     return [
         *(f"{name} is a copy of FLAIR: the sequence seems to be missing" for name in copies),
-        *(f"{name} is blank" for name in blank_channels(case.image, case.channels)),
+        *(f"{name} is blank" for name in blank),
     ]
 
 

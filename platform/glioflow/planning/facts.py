@@ -11,8 +11,8 @@ from glioflow.data.case import Case
 from glioflow.data.checks.channel_checks import blank_channels, copies_of_flair
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.errors import UserError
-from glioflow.label_schemes import LabelScheme
 from glioflow.evaluation.boxes import bounding_box
+from glioflow.label_schemes import LabelScheme
 from glioflow.progress import Say, counted, quiet
 from glioflow.survival import SurvivalSettings
 from glioflow.survival.clinical import patient_key, read_clinical
@@ -155,7 +155,7 @@ def measure_cohort(cohort: Cohort, *, say: Say = quiet) -> CohortFacts:
         say: Called with progress.
 
     Raises:
-        UserError: If it has masks of too few persons, only empty ones, channels that differ, or a file that cannot be read.
+        UserError: If it has masks of too few persons or only empty ones, channels differ, or a file cannot be read.
     """
     some = cohort.cases[:: max(1, -(-len(cohort.cases) // READ))]
     seen = [_look(case) for case in _cases(cohort, some, say)]

@@ -3,7 +3,8 @@
 Sources: nnU-Net's published rules (Isensee et al., Nature Methods 2021: spacings three times apart are anisotropic, the
 median spacing is the target, patches are as large as head and memory allow, a batch has at least two, z-scores inside
 the head, regions are learned where regions are scored), and our own measurements in `benchmarks/`. nnU-Net trains a 3D
-network for anisotropic volumes, too, and compares it with a 2D one; a plan chooses 2D, which needs a budget for one. Costs on CPU are for two cores. Numbers without a source are conventions.
+network for anisotropic volumes, too, and compares it with a 2D one; a plan chooses 2D, which needs a budget for one.
+Costs on CPU are for two cores. Numbers without a source are conventions.
 """
 
 import math
@@ -13,7 +14,15 @@ from typing import Any
 
 from glioflow.label_schemes import scheme_with
 from glioflow.planning.facts import CohortFacts, Machine
-from glioflow.planning.sizes import batch_size, is_cut_away, is_thin, is_volumetric, patch_size, plane_size, working_spacing
+from glioflow.planning.sizes import (
+    batch_size,
+    is_cut_away,
+    is_thin,
+    is_volumetric,
+    patch_size,
+    plane_size,
+    working_spacing,
+)
 from glioflow.quantities import count
 
 # `strong` was compared with `light` from this many steps on (benchmarks/lgg.md); ENOUGH is a limit, not measured.
@@ -186,7 +195,9 @@ def plan_length(epochs: int, steps_per_epoch: int, reason: str) -> Iterator[Choi
     steps = epochs * steps_per_epoch
     yield Choice("training.epochs", epochs, reason)
     yield Choice("training.steps_per_epoch", steps_per_epoch, "an epoch ends with a validation")
-    yield Choice("training.warmup_steps", min(100, steps // 20), "the first gradients of a new network are large and random")
+    yield Choice(
+        "training.warmup_steps", min(100, steps // 20), "the first gradients of a new network are large and random"
+    )
     strong = steps >= FEW_STEPS
     gained = "2,400 steps of slices with `strong` gained 0.026 in Dice over 1,200 with `light` (benchmarks/lgg.md)"
     few = f"fewer than {FEW_STEPS:,} steps: strong variation needs longer trainings"

@@ -60,7 +60,7 @@ def working_spacing(facts: CohortFacts, machine: Machine) -> list[float]:
 
 
 def patch_size(facts: CohortFacts, machine: Machine, spacing: list[float], *, halved: int = 0) -> list[int]:
-    """Return the patch along S, H, W, in steps of 16: the head, as far as the device carries it, `halved` so many times."""
+    """Return the patch along S, H, W, in steps of 16: the head as far as the device allows, `halved` so often."""
     assert facts.spacing_mm is not None
     most = CPU_PATCH if not machine.gpus else 128 if machine.gpu_memory_gb >= 15 else 96
     extents = [size * own / new for size, own, new in zip(facts.head, facts.spacing_mm, spacing, strict=True)]

@@ -210,7 +210,7 @@ def baselines(
 
 
 def _score_case(predictor: Predictor, case: PreparedCase, *, with_features: bool) -> CohortScores:
-    segmentation = predictor.segment(case.image, case.record.moves)
+    segmentation = predictor.segment(case.image, case.record.moves, spread=True)
     row = measure_segmentation(segmentation, case, predictor.description.target)
     probability = segmentation.tumor_probability
     row["uncertainty"] = mean_entropy(probability)
