@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -141,7 +142,7 @@ def auto(
         try:
             go_through(state, say)
         except BaseException:
-            say(f"continue with --resume {state.name}")
+            say(f"continue with `glioflow auto {shlex.quote(state.cohort)} --resume {state.name}`")
             raise
         finally:
             state.keep()

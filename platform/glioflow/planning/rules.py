@@ -98,7 +98,8 @@ def plan_preprocessing(facts: CohortFacts, machine: Machine) -> Choice:
         reasons.append("squares, so that nothing is stretched")
     if bytes_stored:
         steps.insert(0, {"step": "unit"})
-        reasons.append(f"8-bit values ({low:g} to {high:g}) need no statistics of the volume, so lone slices work, too")
+        alone = "" if is_thin(facts) else ", so lone slices work, too"
+        reasons.append(f"8-bit values ({low:g} to {high:g}) need no statistics of the volume{alone}")
     else:
         steps.append({"step": "percentile", "low": 0.5, "high": 99.5, "nonzero": cut})
         ranges = ", ".join(f"{name} {q[0]:g} to {q[2]:g}" for name, q in facts.intensities.items())
@@ -108,7 +109,9 @@ def plan_preprocessing(facts: CohortFacts, machine: Machine) -> Choice:
         reasons.append("2.5D: slices lie close, so both neighbors are further channels")
     size = plane_size(facts, machine)
     steps.append({"step": "resize", "size": size})
-    limit = "larger slices are slow without a GPU" if not machine.gpus and size == 128 else "as large as the head"
+    extent = "head" if steps[0]["step"] == "crop_box" else "image"
+    slow = not machine.gpus and size == 128
+    limit = "larger slices are slow without a GPU" if slow else f"as large as the {extent}"
     reasons.append(f"{size} px: {limit}")
     return Choice("preprocess", steps, "; ".join(reasons))
 

@@ -31,7 +31,7 @@ export function intervalText({ interval, level, unit }) {
 const fact = (title, value, remark, kind = "") => h("div", { class: `fact ${kind}` }, h("small", {}, title), h("b", {}, value), remark ? h("small", {}, remark) : null);
 
 export function verdict(answer) {
-  const { tumor, uncertainty, study, timing_ms, model } = answer, found = tumor.detected, promised = uncertainty.expected_dice;
+  const { tumor, uncertainty, study, timing_ms, model } = answer, found = tumor.detected, promised = uncertainty.expected_dice, ensemble = uncertainty.ensemble;
   const size = tumor.volume.unit === "mm3" ? `${(tumor.volume.value / 1000).toFixed(1)} cm³` : `${thousands(tumor.volume.value)} px`;
   const version = model.version === null ? model.name : `${model.name}, version ${model.version}`;
   return h("section", { class: "verdict", "aria-label": "Verdict" },
@@ -39,7 +39,8 @@ export function verdict(answer) {
       fact("Tumor", found ? "Found" : "None found", `in ${tumor.slices.length} of ${study.slices.length} slices`, found ? "found" : "none"),
       fact("Volume", found ? size : "0", intervalText(tumor.volume) || (tumor.volume.unit === "px" ? "spacing unknown" : "")),
       fact("Expected Dice", promised === null ? "–" : promised.toFixed(2), promised === null ? "undefined without a tumor" : "from the model's probabilities"),
-      fact("Highest probability", tumor.probability.toFixed(2), `${thousands(uncertainty.uncertain_px)} px between 0.1 and 0.9`)),
+      fact("Highest probability", tumor.probability.toFixed(2), `${thousands(uncertainty.uncertain_px)} px between 0.1 and 0.9`),
+      ensemble ? fact("Networks", String(ensemble.num_members), `masks differ by ${percent(ensemble.mask_disagreement)}`) : null),
     doubts(study.warnings),
     h("p", { class: "by" }, `Study ${study.id}, answered by ${version} in ${duration(timing_ms.total)}.`));
 }
