@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import pytest
 from typer.testing import CliRunner
@@ -61,6 +62,13 @@ def test_a_search_whose_first_trial_waits_says_what_for(tiny):
     training = {"num_workers": 2, "gpus_per_worker": 1, "cpus_per_worker": 0.5}
     experiment = override(tiny, {f"training.{key}": value for key, value in training.items()})
     assert line(Board(5, 2), booking(experiment)) == "waiting for 1 CPU and 2 GPUs; 0 of 5 trials ended; no best yet"
+
+
+@pytest.mark.parametrize(("budget_s", "left"), [(None, 300), (3600, 300), (130, 70), (10, 40)])
+def test_the_time_left_is_at_most_what_the_budget_allows(budget_s, left):
+    rows = {str(k): Row(str(k), "", 2, state="finished", seconds=40) for k in range(2)}
+    board = Board(8, 2, rows=rows, budget_s=budget_s, began=time.monotonic() - 100)
+    assert board.seconds_left == pytest.approx(left, abs=1)
 
 
 def test_a_search_that_ended_has_nothing_running_and_no_time_left():

@@ -40,6 +40,7 @@ class Board:
         best: Best `val/dice_mean` of a finished trial, or None.
         rows: Rows of this process, by Tune's id, in the order they began.
         began: Start of this process's search, from time.monotonic().
+        budget_s: Seconds from then on after which no trial begins; None if there is no such limit.
     """
 
     num_trials: int
@@ -48,6 +49,7 @@ class Board:
     best: float | None = None
     rows: dict[str, Row] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
+    budget_s: float | None = None
 
     @property
     def ended(self) -> int:
@@ -57,5 +59,10 @@ class Board:
     @property
     def seconds_left(self) -> float | None:
         """How long the rest takes at the speed until now; None before the first trial ends."""
-        now = self.ended - self.before
-        return (time.monotonic() - self.began) / now * (self.num_trials - self.ended) if now else None
+        ended = [row.seconds for row in self.rows.values() if row.state != "running"]
+        if not ended:
+            return None
+        spent = time.monotonic() - self.began
+        left = spent / len(ended) * (self.num_trials - self.ended)
+        # The trial that begins last takes as long as the longest one.
+        return left if self.budget_s is None else min(left, max(0.0, self.budget_s - spent) + max(ended))

@@ -210,7 +210,8 @@ def _run(
     """Run the rest of `trials`; return once all of them ended, raise if some are still open."""
     experiment, name, tracking = setting.experiment, folder.name, setting.tracking
     scheduler, searcher, many = build_scheduler(experiment), None, trials
-    board = Board(trials, experiment.search.folds * experiment.training.epochs)
+    hours = experiment.search.budget_hours
+    board = Board(trials, experiment.search.folds * experiment.training.epochs, budget_s=hours and 3600 * hours)
     if experiment.search.scheduler != "pbt":
         searcher = _open_searcher(setting, folder, besides=trial_plan.parent)
         many = searcher.plan(trials)
