@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from machine import first_lines
-from peers import light_for_slices
+from other_augmentation import light_for_slices
 from torch import Tensor
 
 from glioflow.data.batches.augmentation import Augmentation

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from peers import light_for_slices
+from other_augmentation import light_for_slices
 
 from glioflow import cluster
 from glioflow.data.batches.sampling import SliceBatches

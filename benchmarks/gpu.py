@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 from machine import first_lines
-from peers import light_for_patches, light_for_slices
+from other_augmentation import light_for_patches, light_for_slices
 from torch import Tensor, nn
 
 from glioflow.data.batches.sampling import batches_of
