@@ -169,6 +169,31 @@ def test_a_case_that_lacks_a_sequence_is_named(made, tmp_path):
         open_cohort(copy)
 
 
+@pytest.mark.parametrize("name", ["egd", "brats-2018", "nifti"])
+def test_a_missing_sequence_is_read_as_0_where_a_person_says_so_and_named(made, tmp_path, name):
+    copy = shutil.copytree(made("egd" if name == "nifti" else name), tmp_path / "set")
+    if name == "nifti":
+        for folder in list(copy.glob("EGD-*")):
+            folder.rename(copy / folder.name.replace("EGD-", "p"))
+    whole = open_cohort(copy)
+    full = whole.read(whole.cases[1].id)
+    next(file for file in whole.cases[1].files if re.search("t1(ce|gd)", file.name, re.IGNORECASE)).unlink()
+    (copy / "cohort.yaml").write_text("fill_missing: true")
+    cohort = open_cohort(copy)
+    case = cohort.read(cohort.cases[1].id)
+    post = full.channels.index("t1gd" if name == "nifti" else "t1ce")
+    assert case.channels == full.channels == cohort.read(cohort.cases[0].id).channels
+    assert not case.image[..., post].any()
+    assert np.array_equal(np.delete(case.image, post, -1), np.delete(full.image, post, -1))
+    assert np.array_equal(case.mask, full.mask)
+    assert any(f"{case.id} (no t1" in note for note in cohort.notes)
+    assert case.warnings == (f"{case.channels[post]} missing: read as 0",)
+    assert check(copy).ok
+    (copy / "cohort.yaml").write_text("fill_missing: true\nskip_incomplete: true")
+    with pytest.raises(UserError, match="not both"):
+        open_cohort(copy)
+
+
 @pytest.mark.parametrize("name", ["egd", "brats-2018"])
 def test_incomplete_cases_are_left_out_where_a_person_says_so_and_named(made, tmp_path, name):
     copy = shutil.copytree(made(name), tmp_path / name)

@@ -14,6 +14,7 @@ from glioflow.bundle.ensemble import check_alike
 from glioflow.bundle.study_checks import check_prepared, swap_warnings
 from glioflow.bundle.tumor import Tumor, find_tumor
 from glioflow.data.case import Case
+from glioflow.data.checks.channel_checks import blank_channels
 from glioflow.data.checks.drift import measure_drift, summarize_input
 from glioflow.data.preprocessing.brain_mask import locate_brain
 from glioflow.data.preprocessing.geometry import Move, restore
@@ -92,8 +93,11 @@ class Predictor:
         volume = preprocess(case, self.description.preprocess)
         known = self.description.input_statistics or {}
         drift = measure_drift(summarize_input(volume.image, volume.channels), known) if known and not made_up else {}
+        if case.missing:  # what stands in for a sequence has no intensities to compare
+            blank = blank_channels(volume.image, volume.channels)
+            drift = {name: distance for name, distance in drift.items() if name not in blank}
         noticed = check_prepared(volume.image, drift, self.description)
-        noticed += [] if made_up else swap_warnings(volume.image, volume.channels, self.description)
+        noticed += [] if made_up or case.missing else swap_warnings(volume.image, volume.channels, self.description)
         clock.lap("preprocess")
         segmentation = self.segment(volume.image, volume.moves, spread=True)
         clock.lap("segment")

@@ -59,6 +59,7 @@ class Case:
         warnings: Warnings about this case, one sentence each.
         files: The files it was read from, for all channels in order; empty if there were none.
         chosen: Series or file that the user named, by channel.
+        missing: Channels that the case lacks, and that hold 0 because its cohort asks for it.
     """
 
     id: str
@@ -73,6 +74,7 @@ class Case:
     warnings: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
     chosen: tuple[tuple[str, str], ...] = ()
+    missing: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -89,16 +89,18 @@ def check_case(cohort: Cohort, case: CaseFiles) -> CaseReport:
         image, mask, numbers = _read_slices(cohort, case, problems)
         channels: tuple[str, ...] = lgg.CHANNELS
         notes: tuple[str, ...] = ()
+        missing: tuple[str, ...] = ()
     else:
         read = _read_case(cohort, case, problems)
         if read is None:
             return CaseReport(0, 0, None, tuple(problems), ())
         image, mask, numbers, channels = read.image, read.mask, list(read.slice_numbers), read.channels
-        notes = read.warnings
+        notes, missing = read.warnings, read.missing
     name = _name_of(case, cohort.path)
     digests = []
     if len(image):
-        digests = _check_image(name, image, numbers, channels, blank_slices=cohort.format != "lgg", problems=problems)
+        blank_slices = cohort.format != "lgg"
+        digests = _check_image(name, image, numbers, channels, missing, blank_slices=blank_slices, problems=problems)
         if mask is not None:
             _check_mask(name, image, mask, numbers, whole_heads=cohort.format in ("lgg", "dicom"), problems=problems)
     positive = 0 if mask is None else int((mask > 0).any(axis=(1, 2)).sum())
@@ -198,6 +200,7 @@ def _check_image(
     image: NDArray[np.generic],
     numbers: list[int],
     channels: tuple[str, ...],
+    missing: tuple[str, ...],
     *,
     blank_slices: bool,
     problems: list[Problem],
@@ -221,6 +224,8 @@ def _check_image(
         return []
     blank_ones, copies = blank_channels(image, channels), copies_of_flair(image, channels)
     for channel in channels:
+        if channel in missing:
+            continue
         if channel in blank_ones:
             problems.append(Problem("error", name, "a channel must not be blank", channel))
         elif channel in copies:

@@ -9,13 +9,14 @@ Validation cases have no mask, and case 355 of 2020 has its mask under another d
 """
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from glioflow.data.case import Case
 from glioflow.data.formats.file_roles import INCOMPLETE, declared_in, note_left_out, roles_for
+from glioflow.data.formats.missing import filled, note_filled
 from glioflow.data.formats.nifti import assemble
 from glioflow.data.formats.nifti_names import is_nifti, nifti_files, stem
 from glioflow.data.formats.record import CaseFiles, Cohort
@@ -55,16 +56,20 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     Raises:
         UserError: If a case lacks a modality or has one twice, or the names belong to two label schemes, or fit two.
     """
-    roles = roles_for("brats", path, "scheme", "skip_incomplete")
-    cases, left_out = _list_cases(nifti_files(path), skip_incomplete=skip_incomplete or roles.skip_incomplete)
+    roles = roles_for("brats", path, "scheme", "skip_incomplete", "fill_missing")
+    skips = skip_incomplete or roles.skip_incomplete
+    fills = roles.fill_missing and not skips
+    cases, lacking = _list_cases(nifti_files(path), skip_incomplete=skips, fill=fills)
     if not masks:
-        cases = tuple(replace(case, files=case.files[: len(CHANNELS)]) for case in cases)
+        cases = tuple(replace(case, files=tuple(_split(case.files)[0].values())) for case in cases)
     table = next((path / name for name in _TABLES if (path / name).is_file()), None)
     scheme = roles.scheme
     labels = dict(SCHEMES[scheme].labels) if scheme else labels_in(cases, path)
-    reader, inputs = partial(read, labels=tuple(labels)), tuple(declared_in(path) if scheme else ())
+    reader: Callable[..., Case] = partial(read, labels=tuple(labels))
+    inputs = tuple(declared_in(path) if scheme or fills else ())
     layout = " and ".join(sorted({_set_of(case.id) for case in cases}))
-    notes = note_left_out(left_out)
+    notes = note_filled(lacking) if fills else note_left_out(lacking)
+    reader = filled(reader, CHANNELS) if fills else reader
     return Cohort("brats", path, cases, labels, reader, table, inputs=inputs, layout=layout, notes=notes)
 
 
@@ -74,17 +79,21 @@ def open_files(files: Iterable[Path]) -> tuple[CaseFiles, ...]:
     return cases
 
 
-def _list_cases(files: Iterable[Path], *, skip_incomplete: bool) -> tuple[tuple[CaseFiles, ...], list[str]]:
-    """Return the cases, and the names of those skipped because they lack a modality."""
-    cases, left_out = [], []
+def _list_cases(
+    files: Iterable[Path], *, skip_incomplete: bool, fill: bool = False
+) -> tuple[tuple[CaseFiles, ...], list[str]]:
+    """Return the cases, and the names of those that lack a modality and are skipped, or kept with `fill`."""
+    cases, lacking = [], []
     seen: dict[str, Path] = {}
     for (folder, name), members in sorted(_groups(files).items()):
         if missing := [channel for channel in CHANNELS if channel not in members]:
-            if skip_incomplete:
-                left_out.append(f"{name} (no {', '.join(missing)})")
+            if not (skip_incomplete or fill):
+                rule = f"case {name} has no {' and no '.join(missing)}; a BraTS case must have {', '.join(CHANNELS)}"
+                raise UserError(rule, file=folder, hint=INCOMPLETE)
+            if skip_incomplete or len(missing) < len(CHANNELS):
+                lacking.append(f"{name} (no {', '.join(missing)})")
+            if skip_incomplete or len(missing) == len(CHANNELS):
                 continue
-            rule = f"case {name} has no {' and no '.join(missing)}; a BraTS case must have {', '.join(CHANNELS)}"
-            raise UserError(rule, file=folder, hint=INCOMPLETE)
         if name in seen:
             raise UserError(f"the case {name} must be in one folder", f"{seen[name]} and {folder}")
         seen[name] = folder
@@ -96,7 +105,7 @@ def _list_cases(files: Iterable[Path], *, skip_incomplete: bool) -> tuple[tuple[
         cases.append(CaseFiles(name, person, tuple(ordered), institution))
     if not cases:
         raise UserError("a BraTS cohort must hold files such as <case>_flair.nii.gz")
-    return tuple(sorted(cases, key=lambda case: case.id)), left_out
+    return tuple(sorted(cases, key=lambda case: case.id)), lacking
 
 
 def read(case: CaseFiles, *, labels: Collection[int] | None = None) -> Case:
@@ -109,13 +118,22 @@ def read(case: CaseFiles, *, labels: Collection[int] | None = None) -> Case:
     Raises:
         UserError: If a file is damaged, the grids differ, or the mask holds a label outside the scheme.
     """
-    images, masks = dict(zip(CHANNELS, case.files, strict=False)), case.files[len(CHANNELS) :]
+    images, masks = _split(case.files)
     return assemble(case, images, masks, (labels or labels_of([case.id], case.id)) if masks else ())
+
+
+def _split(files: Sequence[Path]) -> tuple[dict[str, Path], list[Path]]:
+    """Return the images of a case by channel, and its mask if it has one, by their names, or else by their order."""
+    groups = list(_groups(files).values())
+    if len(groups) == 1 and sum(map(len, groups[0].values())) == len(files):
+        named = {key: same[0] for key, same in groups[0].items()}
+        return {key: named[key] for key in CHANNELS if key in named}, [named["seg"]] if "seg" in named else []
+    return dict(zip(CHANNELS, files, strict=False)), list(files[len(CHANNELS) :])
 
 
 def labels_in(cases: Sequence[CaseFiles], origin: object) -> dict[int, str]:
     """Return the labels of several cases by their names; none if no case has a mask and the names are ambiguous."""
-    labeled = [case.id for case in cases if len(case.files) > len(CHANNELS)]
+    labeled = [case.id for case in cases if _split(case.files)[1]]
     if labeled:
         return labels_of(labeled, origin)
     fitting = schemes_of(cases[0].id)

@@ -9,6 +9,7 @@ A cohort may declare the roles in `cohort.yaml`, a file beside its cases:
     scheme: brats-2024-ped                       # or the name of a public data set's labels (see `label_schemes`)
     outlines: [GTV]                              # which outlines of radiotherapy (RTSTRUCT) are the mask
     skip_incomplete: true                        # leave out cases that lack a sequence
+    fill_missing: true                           # or read a sequence that a case lacks as 0
     resample_to: flair                           # channel onto whose grid the other images of a case are resampled
     each_case_is_a_person: true                  # names that differ only in a day or visit are different persons
     mask_source: automated                       # kind of masks, if a data set has several (see `layouts`)
@@ -66,6 +67,7 @@ class FileRoles(BaseModel):
         scheme: Name of a label scheme, in place of `labels`.
         outlines: Names of the outlines in DICOM's RTSTRUCT files that form the mask, as labels 1, 2 and so on.
         skip_incomplete: Whether to skip cases of NIfTI files that lack a sequence.
+        fill_missing: Whether a sequence that a case of NIfTI files lacks is read as 0.
         resample_to: Channel onto whose grid the others are resampled; in NIfTI and DICOM.
         mask_threshold: Value of a blurred mask above which a pixel is tumor; only in copies of the LGG set.
         each_case_is_a_person: Whether every case is a different person, even if names seem to state visits.
@@ -81,6 +83,7 @@ class FileRoles(BaseModel):
     mask_source: str | None = None
     outlines: tuple[str, ...] = ()
     skip_incomplete: bool = False
+    fill_missing: bool = False
     each_case_is_a_person: bool = False
     resample_to: str | None = None
     mask_threshold: int | None = Field(default=None, ge=0)
@@ -132,7 +135,10 @@ class FileRoles(BaseModel):
 
 
 NO_ROLES = FileRoles()
-INCOMPLETE = f"complete it, or leave such cases out with `skip_incomplete: true` in a file {DECLARED} beside the cases"
+INCOMPLETE = (
+    "complete it, or leave such cases out with `skip_incomplete: true`, or read what is missing as 0 with "
+    f"`fill_missing: true`, in a file {DECLARED} beside the cases"
+)
 
 
 def note_left_out(left_out: Sequence[str]) -> tuple[str, ...]:
@@ -222,6 +228,8 @@ def read_roles(path: Path) -> FileRoles:
             raise error.replace(file=file) from None
         if roles.labels:
             raise UserError("labels and scheme must not both be given", f"{len(roles.labels)} labels", file=file)
+    if roles.skip_incomplete and roles.fill_missing:
+        raise UserError("skip_incomplete and fill_missing must not both be true", file=file, hint="remove one of them")
     if wrong := [label for label in roles.labels if not 0 < label < 256]:
         raise UserError("labels must be numbers from 1 to 255", wrong, file=file)
     return roles

@@ -6,7 +6,7 @@ files are named after their channels; or BIDS, `sub-<person>[/ses-<visit>]/anat/
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from glioflow.data.formats import nnunet
 from glioflow.data.formats.dataset_json import description_files, labels_in, read_description, regions_in, stacked_names
 from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, declared_in, note_left_out, roles_for
 from glioflow.data.formats.itk import is_itk
+from glioflow.data.formats.missing import filled, note_filled
 from glioflow.data.formats.nifti_names import NUMBERED, channel_name, is_volume, name_cases, stem
 from glioflow.data.formats.nnunet import is_picture
 from glioflow.data.formats.record import CaseFiles, Cohort, each_a_person
@@ -37,6 +38,7 @@ _KEYS = (
     "scheme",
     "resample_to",
     "skip_incomplete",
+    "fill_missing",
     "each_case_is_a_person",
 )
 # Largest number of values in an image with an unknown name that may be a label map.
@@ -61,29 +63,35 @@ def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
     if not cases:
         raise UserError("a NIfTI cohort must hold .nii or .nii.gz files", file=path)
     cases = each_a_person(cases) if roles.each_case_is_a_person else cases
-    left_out: list[str] = []
-    if skip_incomplete or roles.skip_incomplete:
-        cases, left_out = _complete_ones(cases, roles, read_description(files[0]))
+    skips = skip_incomplete or roles.skip_incomplete
+    fills = roles.fill_missing and not skips
+    usual, lacking = _incomplete(cases, roles, read_description(files[0])) if skips or fills else ([], {})
+    if skips:
+        cases = tuple(case for case in cases if case.id not in lacking)
     if roles.scheme:
         roles = roles.model_copy(update={"labels": dict(scheme_named(roles.scheme).labels)})
     description = read_description(files[0])
     labels, regions = roles.labels or labels_in(description), None if roles.labels else regions_in(description)
     inputs = (*description_files(files[0]), *declared_in(path), *nnunet.spacing_files(files))
     table = path / "participants.tsv"  # BIDS
-    reader, clinical = partial(read, roles=roles), table if table.is_file() else None
+    reader: Callable[..., Case] = partial(read, roles=roles)
+    reader = filled(reader, usual) if fills else reader
+    clinical = table if table.is_file() else None
+    shown = [f"{name} (no {', '.join(missing)})" for name, missing in lacking.items()]
+    notes = note_filled(shown) if fills else note_left_out(shown)
     cohort = Cohort("nifti", path, cases, labels, reader, clinical, roles=roles, inputs=inputs, regions=regions)
-    return replace(cohort, layout=_layout(files, path), notes=note_left_out(left_out))
+    return replace(cohort, layout=_layout(files, path), notes=notes)
 
 
-def _complete_ones(
+def _incomplete(
     cases: Sequence[CaseFiles], roles: FileRoles, description: Mapping[str, object]
-) -> tuple[tuple[CaseFiles, ...], list[str]]:
-    """Return the cases with all channels that most have, by file names, and the others with their missing channels."""
-    named = [{name for name, _ in _channels(case, roles.only("image", case.files), description)} for case in cases]
-    usual, _ = Counter(frozenset(names) for names in named).most_common(1)[0]
-    lacking = {case.id: sorted(usual - names) for case, names in zip(cases, named, strict=True)}
-    left_out = [f"{name} (no {', '.join(missing)})" for name, missing in lacking.items() if missing]
-    return tuple(case for case in cases if not lacking[case.id]), left_out
+) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the channels that most cases have, by file names, and those that other cases lack, by case."""
+    named = [[name for name, _ in _channels(case, roles.only("image", case.files), description)] for case in cases]
+    most, _ = Counter(map(frozenset, named)).most_common(1)[0]
+    usual = next(names for names in named if set(names) == most)
+    lacking = {case.id: sorted(most - set(names)) for case, names in zip(cases, named, strict=True)}
+    return usual, {name: missing for name, missing in lacking.items() if missing}
 
 
 def _layout(files: Sequence[Path], path: Path) -> str:

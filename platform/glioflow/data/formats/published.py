@@ -1,13 +1,14 @@
 """Public data sets with names that no other format accepts, read by the table `layouts`."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 from glioflow.data.case import Case
 from glioflow.data.formats.file_roles import INCOMPLETE, declared_in, note_left_out, roles_for
 from glioflow.data.formats.layouts import LAYOUTS, Layout
+from glioflow.data.formats.missing import filled, note_filled
 from glioflow.data.formats.nifti import assemble
 from glioflow.data.formats.nifti_names import is_volume
 from glioflow.data.formats.record import CaseFiles, Cohort
@@ -46,23 +47,29 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     """
     files = list(files_below(path, lambda file: is_volume(file.name)))
     layout = layout_of(files)
-    roles = roles_for("published", path, "scheme", "labels", "mask_source", "skip_incomplete")
+    roles = roles_for("published", path, "scheme", "labels", "mask_source", "skip_incomplete", "fill_missing")
     if layout is None:
         raise UserError("the folder must hold a known data set", [each.key for each in LAYOUTS], file=path)
     kind = roles.mask_source or next(iter(layout.masks.values()), ANY)
     if kind not in (*layout.masks.values(), ANY):
         raise unknown_name("mask_source", kind, [*layout.masks.values(), ANY])
-    left_out: list[str] | None = [] if skip_incomplete or roles.skip_incomplete else None
-    cases, sources, others = _group(files, layout, kind if masks else None, left_out)
+    skips = skip_incomplete or roles.skip_incomplete
+    fills = roles.fill_missing and not skips
+    lacking: list[str] | None = [] if skips or fills else None
+    cases, sources, others = _group(files, layout, kind if masks else None, lacking, fill=fills)
     scheme = roles.scheme or layout.scheme
     labels = roles.labels or (dict(SCHEMES[scheme].labels) if scheme else {})
     if sources and not labels:
         rule = f"cohort.yaml must say what the labels of {layout.key} mean, since its sources disagree or do not say"
         hint = "write `labels: {1: ..., 2: ...}` or `scheme: NAME` into a file cohort.yaml beside the cases"
         raise UserError(rule, hint=hint, file=path)
-    notes = [*(_note_masks(sources, others, len(cases)) if masks else ()), *note_left_out(left_out or [])]
+    notes = [
+        *(_note_masks(sources, others, len(cases)) if masks else ()),
+        *(note_filled if fills else note_left_out)(lacking or []),
+    ]
     inputs = tuple(declared_in(path))
-    reader = partial(read, layout=layout.key, labels=tuple(labels))
+    reader: Callable[..., Case] = partial(read, layout=layout.key, labels=tuple(labels))
+    reader = filled(reader, [*layout.channels.values()]) if fills else reader
     return Cohort("published", path, cases, labels, reader, inputs=inputs, layout=layout.key, notes=tuple(notes))
 
 
@@ -104,11 +111,11 @@ def _note_masks(taken: Counter[str], others: Counter[str], cases: int) -> Iterab
 
 
 def _group(
-    files: Iterable[Path], layout: Layout, kind: str | None, left_out: list[str] | None = None
+    files: Iterable[Path], layout: Layout, kind: str | None, lacking: list[str] | None = None, *, fill: bool = False
 ) -> tuple[tuple[CaseFiles, ...], Counter[str], Counter[str]]:
-    """Return the cases, and the number of masks of each kind, used and not; incomplete cases are added to `left_out`.
+    """Return the cases, and the number of masks of each kind, used and not; incomplete cases are added to `lacking`.
 
-    If `kind` is None, no case has a mask.
+    If `kind` is None, no case has a mask. Incomplete cases are kept with `fill`, and refused if `lacking` is None.
     """
     files_of: dict[str, dict[str, Path]] = {}
     facts: dict[str, tuple[str, str, str | None]] = {}
@@ -132,11 +139,12 @@ def _group(
         if not images:
             continue  # a mask of a visit whose images were not downloaded
         if missing := [channel for what, channel in layout.channels.items() if what not in members]:
-            if left_out is not None:
-                left_out.append(f"{case} (no {', '.join(missing)})")
+            if lacking is None:
+                rule = f"case {case} has no {' and no '.join(missing)}"
+                raise UserError(rule, file=members[images[0]].parent, hint=INCOMPLETE)
+            lacking.append(f"{case} (no {', '.join(missing)})")
+            if not fill:
                 continue
-            rule = f"case {case} has no {' and no '.join(missing)}"
-            raise UserError(rule, file=members[images[0]].parent, hint=INCOMPLETE)
         kinds = [what for what in layout.masks if what in members and kind in (layout.masks[what], ANY)]
         mask = next(iter(kinds), None)
         if mask is not None:
