@@ -146,6 +146,26 @@ def test_what_is_in_a_file_that_is_no_image_is_shown(made, tmp_path, content, sh
     assert shown in problem.value
 
 
+def test_two_sets_in_one_folder_are_refused(made, tmp_path):
+    shutil.copytree(made("upenn-gbm"), tmp_path / "upenn")
+    shutil.copytree(made("brats-2018"), tmp_path / "brats")
+    with pytest.raises(UserError, match="one data set; got UPENN-GBM and BraTS"):
+        open_cohort(tmp_path)
+    shutil.copytree(made("egd"), tmp_path / "brats", dirs_exist_ok=True)
+    with pytest.raises(UserError, match="one data set"):
+        open_cohort(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["ucsd-ptgbm", "brats-2018"])
+def test_volumes_that_no_case_has_are_counted(made, tmp_path, name):
+    copy = shutil.copytree(made(name), tmp_path / "set")
+    folder = open_cohort(copy).cases[0].files[0].parent
+    for extra in ("ADC", "DTI_FA", "x", "y", "z"):
+        shutil.copy(next(folder.glob("*.nii.gz")), folder / f"{folder.name}_{extra}.nii.gz")
+    notes = open_cohort(copy).notes
+    assert re.search(r"not read, since no case has them: \S+_ADC\.nii\.gz, .* and \d more", notes[-1])
+
+
 def test_visits_are_one_patient(made):
     cohort = open_cohort(made("upenn-gbm"))
     assert [(case.id, case.patient) for case in cohort.cases[:2]] == [

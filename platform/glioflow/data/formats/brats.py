@@ -16,6 +16,7 @@ from pathlib import Path
 
 from glioflow.data.case import Case
 from glioflow.data.formats.file_roles import INCOMPLETE, declared_in, note_left_out, roles_for
+from glioflow.data.formats.junk import note_unread
 from glioflow.data.formats.missing import filled, note_filled
 from glioflow.data.formats.nifti import assemble
 from glioflow.data.formats.nifti_names import is_nifti, nifti_files, stem
@@ -59,7 +60,9 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     roles = roles_for("brats", path, "scheme", "skip_incomplete", "fill_missing")
     skips = skip_incomplete or roles.skip_incomplete
     fills = roles.fill_missing and not skips
-    cases, lacking = _list_cases(nifti_files(path), skip_incomplete=skips, fill=fills)
+    files = list(nifti_files(path))
+    cases, lacking = _list_cases(files, skip_incomplete=skips, fill=fills)
+    beside = note_unread(files, _in_groups(files))
     if not masks:
         cases = tuple(replace(case, files=tuple(_split(case.files)[0].values())) for case in cases)
     table = next((path / name for name in _TABLES if (path / name).is_file()), None)
@@ -68,7 +71,7 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     reader: Callable[..., Case] = partial(read, labels=tuple(labels))
     inputs = tuple(declared_in(path) if scheme or fills else ())
     layout = " and ".join(sorted({_set_of(case.id) for case in cases}))
-    notes = note_filled(lacking) if fills else note_left_out(lacking)
+    notes = (*(note_filled if fills else note_left_out)(lacking), *beside)
     reader = filled(reader, CHANNELS) if fills else reader
     return Cohort("brats", path, cases, labels, reader, table, inputs=inputs, layout=layout, notes=notes)
 
@@ -120,6 +123,10 @@ def read(case: CaseFiles, *, labels: Collection[int] | None = None) -> Case:
     """
     images, masks = _split(case.files)
     return assemble(case, images, masks, (labels or labels_of([case.id], case.id)) if masks else ())
+
+
+def _in_groups(files: Iterable[Path]) -> Iterable[Path]:
+    return (file for group in _groups(files).values() for same in group.values() for file in same)
 
 
 def _split(files: Sequence[Path]) -> tuple[dict[str, Path], list[Path]]:

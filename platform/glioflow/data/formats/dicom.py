@@ -60,13 +60,15 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
         UserError: If a file's header cannot be read.
     """
     studies: dict[Path, str] = {}
+    patients: dict[Path, str] = {}
     groups: dict[str, list[Path]] = {}
     for file in dicom_files(path):
         # All files of a folder belong to one study, so that one header is enough.
         if file.parent not in studies:
             header = load(file, pixels=False)
             top = file.relative_to(path).parts[0] if file.parent != path else ""
-            studies[file.parent] = stated_study(header) or f"{patient_id(header)} in {top}"
+            patients[file.parent] = patient_id(header)
+            studies[file.parent] = stated_study(header) or f"{patients[file.parent]} in {top}"
         if masks or not is_segmentation(file):
             groups.setdefault(studies[file.parent], []).append(file)
     left_out = without_mri(groups)
@@ -77,7 +79,7 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
     cases: dict[str, CaseFiles] = {}
     folders = [Path(os.path.commonpath([file.parent for file in files])) for files in groups.values()]
     # Above the patients, TCIA has the folders of the manifest and of the collection.
-    persons = [patient_id(load(files[0], pixels=False)) for files in groups.values()]
+    persons = [patients[files[0].parent] for files in groups.values()]
     above = Path(os.path.commonpath(folders)) if len(set(persons)) > 1 else path
     for folder, files in zip(folders, groups.values(), strict=True):
         name = folder.relative_to(above).parts[0] if folder != above else folder.resolve().name

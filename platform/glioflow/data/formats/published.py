@@ -6,7 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from glioflow.data.case import Case
+from glioflow.data.formats import brats
 from glioflow.data.formats.file_roles import INCOMPLETE, declared_in, note_left_out, roles_for
+from glioflow.data.formats.junk import note_unread
 from glioflow.data.formats.layouts import LAYOUTS, Layout
 from glioflow.data.formats.missing import filled, note_filled
 from glioflow.data.formats.nifti import assemble
@@ -18,7 +20,7 @@ from glioflow.label_schemes import SCHEMES
 from glioflow.quantities import count
 
 ANY = "any"
-_TABLES = (".csv", ".tsv")
+_APART = "give the folder of each, or list the cases of both in a csv"
 
 
 def detect(path: Path, files: Sequence[Path] = ()) -> bool:
@@ -50,6 +52,8 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     roles = roles_for("published", path, "scheme", "labels", "mask_source", "skip_incomplete", "fill_missing")
     if layout is None:
         raise UserError("the folder must hold a known data set", [each.key for each in LAYOUTS], file=path)
+    unread = [file for file in files if _what(layout, _name(file)) not in (*layout.channels, *layout.masks)]
+    _check_alone(layout, unread, path)
     kind = roles.mask_source or next(iter(layout.masks.values()), ANY)
     if kind not in (*layout.masks.values(), ANY):
         raise unknown_name("mask_source", kind, [*layout.masks.values(), ANY])
@@ -66,11 +70,21 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     notes = [
         *(_note_masks(sources, others, len(cases)) if masks else ()),
         *(note_filled if fills else note_left_out)(lacking or []),
+        *note_unread(unread),
     ]
     inputs = tuple(declared_in(path))
     reader: Callable[..., Case] = partial(read, layout=layout.key, labels=tuple(labels))
     reader = filled(reader, [*layout.channels.values()]) if fills else reader
     return Cohort("published", path, cases, labels, reader, inputs=inputs, layout=layout.key, notes=tuple(notes))
+
+
+def _check_alone(layout: Layout, others: Sequence[Path], path: Path) -> None:
+    """Refuse a folder in which other files are of another data set; raises `UserError`."""
+    beside = layout_of(others)
+    is_other = beside is not None and beside.key.partition(",")[0] != layout.key.partition(",")[0]
+    if is_other or brats.detect(path, others):
+        name = beside.key if beside is not None and is_other else "BraTS"
+        raise UserError("a cohort must hold one data set", f"{layout.key} and {name}", hint=_APART, file=path)
 
 
 def open_files(files: Sequence[Path], *, masks: bool = True) -> tuple[CaseFiles, ...]:
