@@ -23,6 +23,7 @@ BRATS = ("flair", "t1", "t1ce", "t2")
 # Set: what check calls it, patients, cases, labels of its masks; where its labels must be said, by which line.
 EXPECTED = {
     "brats-2013": ("BraTS 2013 or 2015", 2, 2, "brats-2013", ""),
+    "brats-2013-smir": ("BraTS 2013", 2, 2, "brats-2013", ""),
     "brats-2018": ("Brats18", 2, 2, "brats-2021", ""),
     "brats-2023-gli": ("BraTS-GLI", 2, 2, "brats-2023", ""),
     "brats-2023-ssa": ("BraTS-SSA", 2, 2, "brats-2023", ""),
@@ -166,6 +167,15 @@ def test_volumes_that_no_case_has_are_counted(made, tmp_path, name):
     assert re.search(r"not read, since no case has them: \S+_ADC\.nii\.gz, .* and \d more", notes[-1])
 
 
+def test_a_mask_beside_a_case_that_no_image_has_is_not_a_case_and_is_said(made, tmp_path):
+    copy = shutil.copytree(made("brats-2018"), tmp_path / "set")
+    mask = next(copy.rglob("*_seg.nii.gz"))
+    shutil.copy(mask, mask.with_name(mask.name.replace("_seg", "_pred_seg")))
+    cohort = open_cohort(copy)
+    assert len(cohort.cases) == 2
+    assert "_pred_seg.nii.gz" in cohort.notes[-1]
+
+
 def test_visits_are_one_patient(made):
     cohort = open_cohort(made("upenn-gbm"))
     assert [(case.id, case.patient) for case in cohort.cases[:2]] == [
@@ -251,6 +261,7 @@ def test_a_packed_file_that_was_unpacked_into_a_folder_of_its_name_is_read(made,
         ("brainTumorDataPublic_1766/3.mat", "MATLAB"),
         ("cvind.mat", "MATLAB"),
         ("imagesTr/case_0000.bmp", "PNG, without loss"),
+        ("brain_tumor/images/2300.png", "lost their patients"),
         ("p1/aseg.mgz", "NIfTI, without loss"),
         ("glioma/Te-gl_0010.jpg", "stored without loss"),
     ],

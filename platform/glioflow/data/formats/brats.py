@@ -89,13 +89,15 @@ def _list_cases(
     cases, lacking = [], []
     seen: dict[str, Path] = {}
     for (folder, name), members in sorted(_groups(files).items()):
-        if missing := [channel for channel in CHANNELS if channel not in members]:
+        missing = [channel for channel in CHANNELS if channel not in members]
+        if len(missing) == len(CHANNELS):
+            continue  # a mask that another program wrote, such as `<case>_pred_seg`
+        if missing:
             if not (skip_incomplete or fill):
                 rule = f"case {name} has no {' and no '.join(missing)}; a BraTS case must have {', '.join(CHANNELS)}"
                 raise UserError(rule, file=folder, hint=INCOMPLETE)
-            if skip_incomplete or len(missing) < len(CHANNELS):
-                lacking.append(f"{name} (no {', '.join(missing)})")
-            if skip_incomplete or len(missing) == len(CHANNELS):
+            lacking.append(f"{name} (no {', '.join(missing)})")
+            if skip_incomplete:
                 continue
         if name in seen:
             raise UserError(f"the case {name} must be in one folder", f"{seen[name]} and {folder}")
@@ -126,7 +128,8 @@ def read(case: CaseFiles, *, labels: Collection[int] | None = None) -> Case:
 
 
 def _in_groups(files: Iterable[Path]) -> Iterable[Path]:
-    return (file for group in _groups(files).values() for same in group.values() for file in same)
+    cases = (group for group in _groups(files).values() if group.keys() & set(CHANNELS))
+    return (file for group in cases for same in group.values() for file in same)
 
 
 def _split(files: Sequence[Path]) -> tuple[dict[str, Path], list[Path]]:

@@ -1,7 +1,7 @@
 """Detection of the format of a cohort folder. The only module that knows all formats."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +20,7 @@ _CONVERTED_TO = {
     **dict.fromkeys((".bmp", ".gif"), "PNG"),
     **dict.fromkeys((".mgz", ".mgh", ".mnc", ".mhd", ".nhdr", ".hdr", ".npy", ".npz", ".h5", ".hdf5"), "NIfTI"),
 }
+_SLICE_ALONE = re.compile(r"[\d ()_-]+\.(?:tiff?|png)")
 _SLICE_OF_BRATS = re.compile(r"volume_\d+_slice_\d+\.h5")
 
 
@@ -87,7 +88,7 @@ def detect_format(path: Path) -> Format:
     raise UserError(f"{path} holds no files of a known cohort format", path, hint=hint)
 
 
-def _unusable(path: Path, files: Iterable[Path]) -> UserError | None:
+def _unusable(path: Path, files: Sequence[Path]) -> UserError | None:
     """Return the error for a folder that holds a public data set in an unsupported form."""
     for file in files:
         name = file.name.lower()
@@ -109,6 +110,10 @@ def _unusable(path: Path, files: Iterable[Path]) -> UserError | None:
         if lacks_preamble(file):
             hint = "rewrite the files, such as with `dcmconv IN OUT` of DCMTK"
             return UserError("DICOM files must have a preamble and DICM", file.name, hint=hint, file=path)
+    if (slice := next((file.name for file in files if _SLICE_ALONE.fullmatch(file.name.lower())), None)) is not None:
+        rule = "slices must be named after their case, as <case>_<n>.png: these have lost their patients"
+        hint = "name them, or get the set with its patients: without them, no split is by patient"
+        return UserError(rule, slice, hint=hint, file=path)
     return None
 
 

@@ -17,7 +17,8 @@ class Layout:
     Attributes:
         key: Its name in `check` and the documentation.
         file: Matches the end of a file's path, with forward slashes. Groups: `what`, which `channels` and `masks` name;
-            `case`, or else `person` and `visit`, which form it; `institution`, if the path contains it.
+            `case`, or else `person` or `grade`, and `visit`, which form it; `institution`, if the path contains it.
+            Without `person`, each case is a person.
         channels: Channel of each `what` that is an image, in the order of channels; in lower case.
         masks: Kind of each `what` that is a tumor mask, by which the user chooses one; the first is the default.
             In lower case.
@@ -129,6 +130,14 @@ LAYOUTS: tuple[Layout, ...] = (
     _layout(
         "BraTS 2013 or 2015",
         r"(?P<case>(?P<person>brats_\w+?_pat\d+)_\w+)/(?:VSD\.[^/]+/)?"
+        r"VSD\.Brain(?:_\dmore)?\.XX\.(?:O|XX)\.(?P<what>MR_Flair|MR_T1|MR_T1c|MR_T2|OT)(?:\.\d+)?\.mha$",
+        "flair=MR_Flair t1=MR_T1 t1ce=MR_T1c t2=MR_T2",
+        {"OT": "expert"},
+        "brats-2013",
+    ),
+    _layout(
+        "BraTS 2013",
+        r"(?P<grade>[HL]G)/(?P<visit>\d{4})/(?:VSD\.[^/]+/)?"
         r"VSD\.Brain(?:_\dmore)?\.XX\.(?:O|XX)\.(?P<what>MR_Flair|MR_T1|MR_T1c|MR_T2|OT)(?:\.\d+)?\.mha$",
         "flair=MR_Flair t1=MR_T1 t1ce=MR_T1c t2=MR_T2",
         {"OT": "expert"},

@@ -1,7 +1,7 @@
 """Public data sets with names that no other format accepts, read by the table `layouts`."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -38,7 +38,13 @@ def person_of(file: Path) -> str | None:
     """Return the person of an image of a known data set, by its path; None for any other image."""
     name = _name(file)
     match = next((each.file.search(name) for each in LAYOUTS if _what(each, name) in each.channels), None)
-    return (match.groupdict().get("person") or match["case"]) if match else None
+    return _case_and_person(match.groupdict())[1] if match else None
+
+
+def _case_and_person(parts: Mapping[str, str | None]) -> tuple[str, str]:
+    """Return the case and the person that the groups of a path mean; see `layouts.Layout`."""
+    case = parts.get("case") or f"{parts.get('person') or parts.get('grade')}_{parts.get('visit')}"
+    return case, parts.get("person") or case
 
 
 def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Cohort:
@@ -139,13 +145,13 @@ def _group(
         if match is None or what not in (*layout.channels, *layout.masks):
             continue
         parts = match.groupdict()
-        case = parts.get("case") or f"{parts['person']}_{parts['visit']}"
+        case, person = _case_and_person(parts)
         key = case.lower()  # names that differ only in case are one case, spelled like its images
         if (other := files_of.setdefault(key, {}).get(what)) is not None:
             raise UserError(f"the {what} of a case must be in one file", f"{other} too", file=file)
         files_of[key][what] = file
         if what in layout.channels or key not in facts:
-            facts[key] = (case, parts.get("person") or case, parts.get("institution"))
+            facts[key] = (case, person, parts.get("institution"))
     cases, sources, others = [], Counter[str](), Counter[str]()
     for key, members in files_of.items():
         case, person, institution = facts[key]

@@ -82,6 +82,13 @@ EXAMPLES: Mapping[str, Example] = {
         ("HGG/{case}/VSD.Brain_3more.XX.O.OT.54517/VSD.Brain_3more.XX.O.OT.54517.mha",),
         "brats-2013",
     ),
+    "brats-2013-smir": Example(
+        _cases("HG_0001", "LG_0001"),
+        "BRATS-2/Image_Data/{person}/{visit}/VSD.Brain.XX.O.{what}/VSD.Brain.XX.O.{what}.684.mha",
+        _names("MR_Flair MR_T1 MR_T1c MR_T2"),
+        ("BRATS-2/Image_Data/{person}/{visit}/VSD.Brain_3more.XX.XX.OT/VSD.Brain_3more.XX.XX.OT.6560.mha",),
+        "brats-2013",
+    ),
     "brats-2018": Example(
         _cases("Brats18_TCIA01_131_1", "Brats18_CBICA_AAM_1"),
         "HGG/{case}/{case}_{what}.nii.gz",
