@@ -338,3 +338,22 @@ def test_archives_among_the_cases_are_said(tmp_path):
     image(tmp_path / "p1" / "flair.nii.gz")
     (tmp_path / "p2.zip").write_bytes(b"PK")
     assert any("packed" in remark and "p2.zip" in remark for remark in check(tmp_path).remarks)
+
+
+@pytest.mark.parametrize("below", ["", "sub-01/ses-pre", "sub-01/ses-pre/anat"])
+def test_visits_of_bids_before_and_after_surgery_are_not_taken_for_sequences(tmp_path, below):
+    for visit in ("ses-pre", "ses-post"):
+        for suffix in ("T1w", "FLAIR"):
+            image(tmp_path / "sub-01" / visit / "anat" / f"sub-01_{visit}_{suffix}.nii.gz")
+        image(tmp_path / "sub-01" / visit / "dwi" / f"sub-01_{visit}_dwi.nii.gz")
+    cohort = open_cohort(tmp_path / below)
+    assert {case.patient for case in cohort.cases} == {"sub-01"}
+    assert [case.id for case in cohort.cases] == ["sub-01_ses-post", "sub-01_ses-pre"][1 if below else 0 :]
+    assert {cohort.read(case.id).channels for case in cohort.cases} == {("flair", "t1w")}
+
+
+def test_visits_in_one_folder_of_bids_names_are_apart(tmp_path):
+    for visit in ("ses-pre", "ses-post"):
+        for suffix in ("T1w", "FLAIR"):
+            image(tmp_path / f"sub-01_{visit}_{suffix}.nii.gz")
+    assert ids(tmp_path) == [("sub-01_ses-post", "sub-01"), ("sub-01_ses-pre", "sub-01")]

@@ -56,6 +56,8 @@ def test_one_slice_is_a_study_whose_mask_is_not_looked_at(folder):
     case = read_study([first(folder)], masks=False)
     assert (case.id, case.patient, case.mask) == ("0", "100360", None)
     assert open_source(folder, masks=False).read("1").mask is None
+    with pytest.raises(UserError, match="one case; got 2 cases"):
+        read_study([first(folder), first(folder).with_name("3.mat")])
     meningioma = read_study([first(folder).with_name("3.mat")], masks=False)
     assert "meningioma" in meningioma.warnings[0]
 

@@ -55,17 +55,18 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
         UserError: If a file is damaged or holds no slice of this set, or none is a glioma.
     """
     roles_for("figshare", path)
-    return open_files(list(files_below(path, lambda file: bool(_NAME.fullmatch(file.name)))), path, masks=masks)
+    files = list(files_below(path, lambda file: bool(_NAME.fullmatch(file.name))))
+    return open_files(files, path, masks=masks, gliomas=True)
 
 
-def open_files(files: Sequence[Path], path: Path, *, masks: bool = True) -> Cohort:
-    """List the gliomas among the files, or the file if it is the only one; see `open`."""
+def open_files(files: Sequence[Path], path: Path, *, masks: bool = True, gliomas: bool = False) -> Cohort:
+    """List the files, or the `gliomas` among them; see `open`."""
     known = [(file, *_read_facts(file)) for file in files]
-    taken = [(file, person) for file, label, person in known if label == GLIOMA or len(known) == 1]
+    taken = [(file, person) for file, label, person in known if label == GLIOMA or not gliomas]
     if not taken:
         raise UserError("the slices must hold a glioma (label 2)", "other tumors alone", file=path)
     cases = sorted((CaseFiles(file.stem, person, (file,)) for file, person in taken), key=lambda case: case.id)
-    others = Counter(_TUMORS[label] for _, label, _ in known if label != GLIOMA) if len(known) > 1 else Counter[str]()
+    others = Counter(_TUMORS[label] for _, label, _ in known if gliomas and label != GLIOMA)
     left_out = ", ".join(f"{number} of {name}" for name, number in sorted(others.items()))
     notes = (
         *([f"slices left out, since they show no glioma: {left_out}"] if left_out else []),

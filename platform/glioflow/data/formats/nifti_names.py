@@ -239,7 +239,9 @@ def _owners(images: Sequence[Path]) -> dict[str, str]:
         pieces, first = _pieces(name)
         if first is None:
             return {}
-        owners[name] = _BIDS_ENTITIES.sub(r"\1", "".join(pieces[:first]).strip(_EDGES))
+        beginning = _BIDS_BEGINNING.match(name)  # whose visit may be `ses-pre`, which is no sequence
+        own = beginning[0] if beginning else "".join(pieces[:first])
+        owners[name] = _BIDS_ENTITIES.sub(r"\1", own.strip(_EDGES))
     check_one_person(owners)
     return owners if any(count > 1 for count in Counter(owners.values()).values()) else {}
 
@@ -259,6 +261,10 @@ def _in_folders(file: Path, root: Path, *, derived: bool) -> _NamedCase | None:
     parts = file.parent.relative_to(root).parts
     persons = [index for index, part in enumerate(parts) if _PERSON.fullmatch(part)]
     if not persons:
+        beginning = _BIDS_BEGINNING.match(file.name)
+        if beginning and parts[-1] in (_ANATOMY, *_OTHER_DATA):  # the folder of a person or a visit of BIDS
+            name = beginning[0].strip("_")
+            return None if parts[-1] in _OTHER_DATA else _NamedCase(parts[:-1], name, person_of(name), [file])
         return replace(_of_folders(parts), files=[file])
     above, below = parts[: persons[-1]], parts[persons[-1] + 1 :]
     if _DERIVED in above:
