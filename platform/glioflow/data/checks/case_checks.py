@@ -13,10 +13,10 @@ from scipy import ndimage
 from glioflow.data.case import Case
 from glioflow.data.checks.channel_checks import blank_channels, copies_of_flair
 from glioflow.data.formats import lgg, lgg_pixels
-from glioflow.data.formats.nifti_names import is_volume
 from glioflow.data.formats.nnunet import is_picture
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.volume_files import read_volume
+from glioflow.data.formats.volume_names import is_volume
 from glioflow.data.preprocessing.brain_mask import BrainMask
 from glioflow.errors import UserError
 from glioflow.quantities import count

@@ -19,8 +19,8 @@ from glioflow.data.formats.file_roles import INCOMPLETE, declared_in, note_left_
 from glioflow.data.formats.junk import note_unread
 from glioflow.data.formats.missing import filled, note_filled
 from glioflow.data.formats.nifti import assemble
-from glioflow.data.formats.nifti_names import is_nifti, nifti_files, stem
 from glioflow.data.formats.record import CaseFiles, Cohort
+from glioflow.data.formats.volume_names import is_nifti, nifti_files, stem
 from glioflow.data.sequences import BRATS_FILES
 from glioflow.errors import UserError
 from glioflow.label_schemes import SCHEMES, one_scheme

@@ -19,9 +19,10 @@ from glioflow.data.formats.file_roles import declared_in, roles_for
 from glioflow.data.formats.listed_csv import columns_of_paths, entries_in, read_rows
 from glioflow.data.formats.listed_entries import PATIENT, Entry, case_of, path_in, person_of_case
 from glioflow.data.formats.nifti import assemble, join
-from glioflow.data.formats.nifti_names import channel_in, is_volume, stem
+from glioflow.data.formats.nifti_names import channel_in
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
 from glioflow.data.formats.volume_files import read_stack
+from glioflow.data.formats.volume_names import is_volume, stem
 from glioflow.errors import UserError
 from glioflow.label_schemes import SCHEMES
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from glioflow.data.formats.file_roles import guess_role
 from glioflow.data.formats.listed_entries import PATIENT, Entry, case_of, path_in, person_of_case
-from glioflow.data.formats.nifti_names import is_volume
 from glioflow.data.formats.record import CaseFiles, reason
+from glioflow.data.formats.volume_names import is_volume
 from glioflow.errors import UserError
 from glioflow.survival.clinical import separator_of
 

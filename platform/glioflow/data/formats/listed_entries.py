@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glioflow.data.formats import brats, published
-from glioflow.data.formats.nifti_names import owner_of, stem
+from glioflow.data.formats.nifti_names import owner_of
 from glioflow.data.formats.persons import person_in, person_of
 from glioflow.data.formats.record import CaseFiles
+from glioflow.data.formats.volume_names import stem
 from glioflow.errors import UserError
 
 PATIENT = (

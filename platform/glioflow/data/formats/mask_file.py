@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.data.formats import brats, slices
-from glioflow.data.formats.nifti_names import is_nifti
 from glioflow.data.formats.study import read_study
 from glioflow.data.formats.volume_files import NEARLY_WHOLE, read_volume
+from glioflow.data.formats.volume_names import is_nifti
 from glioflow.errors import UserError
 from glioflow.label_schemes import SCHEMES, LabelScheme, one_scheme, scheme_named, schemes_that_hold
 

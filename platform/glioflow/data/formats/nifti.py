@@ -20,12 +20,13 @@ from glioflow.data.formats.dataset_json import description_files, labels_in, rea
 from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, declared_in, note_left_out, roles_for
 from glioflow.data.formats.itk import is_itk
 from glioflow.data.formats.missing import filled, note_filled
-from glioflow.data.formats.nifti_names import NUMBERED, channel_name, is_volume, name_cases, stem
+from glioflow.data.formats.nifti_names import NUMBERED, channel_name, name_cases
 from glioflow.data.formats.nnunet import is_picture
 from glioflow.data.formats.record import CaseFiles, Cohort, each_a_person
 from glioflow.data.formats.resampling import OTHER_GRIDS, resample, settle_grids
 from glioflow.data.formats.volume import Volume, paste, same_grid
 from glioflow.data.formats.volume_files import MAX_CHANNELS, read_labels, read_stack, read_volume
+from glioflow.data.formats.volume_names import is_volume, stem
 from glioflow.data.sequences import Series, is_channel_name
 from glioflow.errors import UserError
 from glioflow.label_schemes import scheme_named

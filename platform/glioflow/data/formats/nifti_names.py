@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from glioflow.data.formats.file_roles import FileRoles, Role, case_name
-from glioflow.data.formats.itk import is_itk
 from glioflow.data.formats.paired_folders import PairFolders, is_part, locate_pairs
 from glioflow.data.formats.persons import check_persons, is_visit, person_of
 from glioflow.data.formats.record import CaseFiles
-from glioflow.data.formats.tree import files_below
+from glioflow.data.formats.volume_names import stem
 from glioflow.data.sequences import is_channel_name
 from glioflow.errors import UserError
 
@@ -182,38 +181,6 @@ def channel_name(name: str, case_id: str, folder: str) -> str:
         return name.removeprefix(owner).strip("_-")
     rest = name.removeprefix(case_id)
     return (rest if rest != name else name.removeprefix(folder)).strip(_EDGES) or "image"
-
-
-def nifti_files(path: Path) -> Iterable[Path]:
-    """Yield the NIfTI files below `path`; see `files_below`."""
-    return files_below(path, lambda file: is_nifti(file.name))
-
-
-def volume_files(path: Path) -> Iterable[Path]:
-    """Yield the files of volumes below `path`: NIfTI and masks of Slicer, or else MetaImage and NRRD."""
-    volumes = list(files_below(path, lambda file: is_volume(file.name)))
-    with_nifti = any(is_nifti(file.name) for file in volumes)
-    yield from (file for file in volumes if not with_nifti or is_nifti(file.name) or is_slicers(file.name))
-
-
-def is_volume(name: str) -> bool:
-    """Return whether a file is NIfTI, MetaImage or NRRD, by its name."""
-    return is_nifti(name) or is_itk(name)
-
-
-def is_slicers(name: str) -> bool:
-    """Return whether a file is a segmentation of 3D Slicer, by its name."""
-    return name.lower().endswith(".seg.nrrd")
-
-
-def is_nifti(name: str) -> bool:
-    """Return whether a file is NIfTI, by its name."""
-    return name.lower().endswith((".nii", ".nii.gz"))
-
-
-def stem(path: Path) -> str:
-    """Return the name without `.nii`, `.nii.gz`, `.mha`, `.nrrd`, `.seg.nrrd`, `.tif` or `.png`."""
-    return re.sub(r"\.(?:nii(?:\.gz)?|mha|(?:seg\.)?nrrd|tiff?|png)$", "", path.name, flags=re.IGNORECASE)
 
 
 def _flat(file: Path, roles: FileRoles, owners: Mapping[str, str]) -> _NamedCase:

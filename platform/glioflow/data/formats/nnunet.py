@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from glioflow.data.formats import png, tiff
 from glioflow.data.formats.dataset_json import read_description
 from glioflow.data.formats.junk import is_junk
-from glioflow.data.formats.nifti_names import is_volume, volume_files
+from glioflow.data.formats.volume_names import is_volume, volume_files
 from glioflow.errors import TooLarge, UserError
 
 _PICTURE = re.compile(r"\.(?:tiff?|png)$", re.IGNORECASE)

@@ -12,9 +12,9 @@ from glioflow.data.formats.junk import note_unread
 from glioflow.data.formats.layouts import LAYOUTS, Layout
 from glioflow.data.formats.missing import filled, note_filled
 from glioflow.data.formats.nifti import assemble
-from glioflow.data.formats.nifti_names import is_volume
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.tree import files_below
+from glioflow.data.formats.volume_names import is_volume
 from glioflow.errors import UserError, unknown_name
 from glioflow.label_schemes import SCHEMES
 from glioflow.quantities import count

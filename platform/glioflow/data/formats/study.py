@@ -15,9 +15,10 @@ from glioflow.data.formats.detect import format_named, is_lossy, open_cohort, st
 from glioflow.data.formats.dicom_files import is_dicom
 from glioflow.data.formats.file_roles import NO_ROLES, declared_in, is_mask_name
 from glioflow.data.formats.junk import is_junk
-from glioflow.data.formats.nifti_names import check_one_person, is_volume, owner_of, stem, volume_files
+from glioflow.data.formats.nifti_names import check_one_person, owner_of
 from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort
+from glioflow.data.formats.volume_names import is_volume, stem, volume_files
 from glioflow.data.sequences import is_channel_name
 from glioflow.errors import TooLarge, UserError
 

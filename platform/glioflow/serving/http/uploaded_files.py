@@ -10,8 +10,8 @@ from typing import IO, BinaryIO
 
 from glioflow.data.formats.dicom_files import is_dicom
 from glioflow.data.formats.file_roles import is_mask_name
-from glioflow.data.formats.nifti_names import is_volume
 from glioflow.data.formats.slices import check_one_folder, is_slice
+from glioflow.data.formats.volume_names import is_volume
 from glioflow.errors import TooLarge, UserError, is_out_of_room
 from glioflow.serving.settings import Limits
 

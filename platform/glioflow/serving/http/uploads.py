@@ -12,12 +12,12 @@ from glioflow.data.formats.figshare import is_slice as is_matlab
 from glioflow.data.formats.file_roles import guess_role, is_mask_name
 from glioflow.data.formats.itk import count_values, is_itk
 from glioflow.data.formats.nifti_header import num_values, read_header
-from glioflow.data.formats.nifti_names import is_nifti, is_volume
 from glioflow.data.formats.png import is_png, read_png_header
 from glioflow.data.formats.slices import is_slice
 from glioflow.data.formats.study import open_study, read_study
 from glioflow.data.formats.tiff import read_layout
 from glioflow.data.formats.volume_files import read_mask_of
+from glioflow.data.formats.volume_names import is_nifti, is_volume
 from glioflow.errors import OutOfRoom, TooLarge, UserError, is_out_of_room
 from glioflow.serving.http.uploaded_files import save_uploads
 from glioflow.serving.settings import Limits
