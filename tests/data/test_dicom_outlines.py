@@ -212,3 +212,25 @@ def test_documents_alone_are_no_study(tmp_path):
         open_cohort(tmp_path)
     with pytest.raises(UserError, match="SR alone"):
         read_study([file])
+
+
+@pytest.mark.parametrize("description", ["MaskTumor", "Tumor segmentation", "outline by A", "T1 mask"])
+def test_a_mask_that_is_stored_as_mri_is_never_a_channel(tmp_path, description):
+    tumor = np.where(filled(*TUMOR), 1, 0).astype(np.uint16)
+    write_series(tmp_path / "a" / "1", np.random.default_rng(0).integers(0, 500, SHAPE).astype(np.uint16))
+    write_series(tmp_path / "a" / "2", tumor, description=description, number=2)
+    if description in ("outline by A", "T1 mask"):
+        with pytest.raises(UserError, match="is it a mask"):
+            read_only(tmp_path)
+        return
+    _, case = read_only(tmp_path)
+    assert case.channels == ("flair",)
+    assert case.warnings == (f"the series {description!r} is not T1, T2 or FLAIR and was left out",)
+
+
+def test_the_series_of_brain_tumor_progression_are_known(tmp_path):
+    names = ("T1prereg", "T1post", "FLAIRreg", "T2reg", "ADCreg", "sRCBVreg", "nRCBVreg", "nCBFreg", "dT1reg")
+    for number, name in enumerate(names, start=1):
+        pixels = np.random.default_rng(number).integers(0, 500, SHAPE).astype(np.uint16)
+        write_series(tmp_path / "PGBM-001" / name, pixels, description=name, number=number)
+    assert read_only(tmp_path)[1].channels == ("pre", "post", "flair", "t2")

@@ -11,15 +11,16 @@ _T2_TOO = re.compile(r"\bhaste\b|\bssfse\b|\bfrfse\b")
 _FLAIR = re.compile(r"flair|dark[ -]*fl|\bda-?fl\b|fluid att")
 # Neither T1 nor T2 nor FLAIR, whatever else the description says.
 _OTHER = re.compile(
-    r"\b(?:loc|locali[sz]er|scout|survey|3[ -]?plane|3[ -]?pl|plan ?scan|dwi|dti|adc|eadc|trace\w*|ep2d\w*|diff\w*|dw"
-    r"|b ?1000|swi\w*|swan|venobold|m(?:in)?ip|pha|perf\w*|pwi|dsc|dce|asl|pcasl|r?cb[vf]|mtt|ttp|ktrans|tof|mr[av]"
-    r"|angio\w*|cest|t1rho|mrs|svs|csi|spectro\w*|press|fmri|bold|sub|subs?tra\w*|soustr\w*|sottr\w*|sustrac\w*|resta"
+    r"\b(?:loc|locali[sz]er|scout|survey|3[ -]?plane|3[ -]?pl|plan ?scan|dwi|dti|trace\w*|ep2d\w*|diff\w*|dw"
+    r"|e?adc(?:reg)?|dt1(?:reg)?|b ?1000|swi\w*|swan|venobold|m(?:in)?ip|pha|perf\w*|pwi|dsc|dce|asl|pcasl|mtt"
+    r"|[sn]?r?cb[vf](?:reg)?|ttp|ktrans|tof|mr[av]|angio\w*|cest|t1rho|mrs|svs|csi|spectro\w*|press|fmri"
+    r"|bold|sub|subs?tra\w*|soustr\w*|sottr\w*|sustrac\w*|resta"
     r"|ciss|\w*ci3d|fiesta|tru-?fi|true?[ -]?fisp|b-?ffe|(?<!tse )drive|stir|dir|dyn|dynamic|dynamisch|twist|perm|medic"
     r"|me2d\w*|merge|inv ?[12]|molli|posdisp|key ?images?|[ctl]?-?spine|cervical|lumbar|thoracic)\b"
     r"|\bpost\b[\w ]*(?:-|\bminus\b)[\w ]*\bpre\b|\bmp-?2-?rage t1 images\b"
     r"|t2 ?\*|t2 ?star|t2 [eé]toile|\bt[12] ?map|\bt2w? ?(?:gre|ffe|fl2d|hemo)|\b(?:gre|eg)\b.*\bt2|\bt2\b.*\beg\b"
 )
-_OTHER_ALONE = re.compile(r"\b(?:gre|ffe|mag|hemo\w*|gradient)\b")
+_OTHER_ALONE = re.compile(r"\b(?:gre|ffe|mag|hemo\w*|gradient|mask\w*|\w*segmentation\w*|label ?map\w*|roi)\b")
 _PROTON_DENSITY = re.compile(r"\bpdw?\b|\bproton\b|\bdual\b|\bdouble echo\b|\bde(?: tse)?$|\bde tse\b")
 _INVERTED = re.compile(r"\btirm\b|\bspc ir\b|\birprep\b")
 

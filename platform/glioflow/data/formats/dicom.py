@@ -29,6 +29,7 @@ from glioflow.data.formats.dicom_pixels import check_pixels
 from glioflow.data.formats.dicom_series import check_positions, drop_copies, series_of, split_acquisitions, whole_series
 from glioflow.data.formats.dicom_stack import check_frames, check_stack, is_multiframe
 from glioflow.data.formats.file_roles import declared_in, roles_for
+from glioflow.data.formats.nifti import check_gray
 from glioflow.data.formats.nifti_header import MAX_VOXELS
 from glioflow.data.formats.record import CaseFiles, Cohort, each_a_person, reason
 from glioflow.data.formats.resampling import on_one_grid
@@ -42,6 +43,7 @@ _MASK = "SEG"
 # Largest distance of a slice from its position in an even stack, as a share of the distance between slices.
 _JITTER = 0.0101
 _MOST_NAMED = 8
+_IF_MASK = "remove the series, or store it as a segmentation (SEG)"
 # The files of a series, with their headers.
 _Members = list[tuple[Path, Any]]
 
@@ -162,6 +164,8 @@ def read(
     _check_size(case, channels, masks)
     frames = {stated_frame(header) for members in channels.values() for _, header in members} - {""}
     volumes = {name: _read_series([file for file, _ in members]) for name, members in channels.items()}
+    for name, volume in volumes.items():
+        check_gray(name, channels[name][0][0], volume, hint=_IF_MASK)
     volumes, first_name, resampled = on_one_grid(volumes, resample_to, frames, case.id)
     first = volumes[first_name]
     if masks and outlines:

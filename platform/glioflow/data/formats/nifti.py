@@ -161,7 +161,8 @@ def assemble(
         raise UserError(f"a case must have 1 to {MAX_CHANNELS} images", f"{len(images)} in {case.id}")
     volumes = {name: (file, read_volume(file)) for name, file in images.items()}
     for name in guessed:
-        _check_gray(name, *volumes[name])
+        if not is_channel_name(name):
+            check_gray(name, *volumes[name], hint=f"say which file is what in a file {DECLARED} beside the cases")
     return join(case, volumes, masks, labels, resample_to)
 
 
@@ -213,11 +214,10 @@ def join(
     )
 
 
-def _check_gray(name: str, file: Path, volume: Volume) -> None:
-    """Refuse a label map whose name is not a known channel; raises `UserError`."""
-    if not is_channel_name(name) and (labels := _labels_in(volume)):
+def check_gray(name: str, file: Path, volume: Volume, *, hint: str) -> None:
+    """Refuse a label map as a channel; raises `UserError`."""
+    if labels := _labels_in(volume):
         rule = f"an image must hold gray values, and {name} holds labels: is it a mask?"
-        hint = f"say which file is what in a file {DECLARED} beside the cases"
         raise UserError(rule, labels, file=file, hint=hint)
 
 
