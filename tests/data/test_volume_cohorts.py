@@ -298,3 +298,18 @@ def test_a_case_with_two_masks_of_brats_names_is_named_and_may_be_told_apart(tmp
         open_cohort(tmp_path).read("p2")
     (tmp_path / "cohort.yaml").write_text('masks: ["*_tumor_segmentation.nii.gz"]\n')
     assert open_cohort(tmp_path).read("p2").mask is not None
+
+
+@pytest.mark.parametrize("labels", [(0, 1, 2), (0, 1, 2, 3)])
+def test_the_label_ignore_of_nnunet_is_no_tissue(tmp_path, labels):
+    save(tmp_path / "imagesTr" / "p1_0000.nii.gz", np.arange(120, dtype=np.int16).reshape(4, 5, 6))
+    save(tmp_path / "labelsTr" / "p1.nii.gz", np.resize(np.array(labels, np.uint8), (4, 5, 6)))
+    description = {"channel_names": {"0": "FLAIR"}, "labels": {"background": 0, "a": 1, "b": 2, "ignore": 3}}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    cohort = open_cohort(tmp_path)
+    assert cohort.labels == {1: "a", 2: "b"}
+    if 3 in labels:
+        with pytest.raises(UserError, match=r"label ignore.*the label 3"):
+            cohort.read("p1")
+    else:
+        assert set(np.unique(cohort.read("p1").mask)) == {0, 1, 2}

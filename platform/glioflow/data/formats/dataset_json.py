@@ -8,6 +8,15 @@ from glioflow.data.formats.record import reason
 from glioflow.errors import UserError
 from glioflow.label_schemes import LabelScheme
 
+IGNORE = "ignore"
+
+
+def ignored_in(description: Mapping[str, object]) -> int | None:
+    """Return nnU-Net's label for voxels that nobody annotated; None if there is none."""
+    labels = description.get("labels")
+    number = labels.get(IGNORE) if isinstance(labels, dict) else None
+    return number if isinstance(number, int) else None
+
 
 def read_description(file: Path) -> Mapping[str, object]:
     """Return nnU-Net's `dataset.json` from the file's folder or the one above; empty if there is none."""
@@ -37,10 +46,13 @@ def labels_in(description: Mapping[str, object]) -> dict[int, str]:
     """Return the labels that `dataset.json` names, in its new or old order; without it, the only label is tumor.
 
     A label in several of nnU-Net's regions, such as `"whole tumor": [1, 2, 3]`, gets the name of the smallest region.
+    nnU-Net's label `ignore`, for voxels that nobody annotated, is none.
     """
     labels = description.get("labels")
     named: dict[int, tuple[int, str]] = {}
     for key, value in labels.items() if isinstance(labels, dict) else ():
+        if key == IGNORE:
+            continue
         numbers, name = ([key], value) if str(key).isdigit() else (value if isinstance(value, list) else [value], key)
         for number in (int(each) for each in numbers if str(each).isdigit() and 0 < int(each) < 256):
             named[number] = min(named.get(number, (256, "")), (len(numbers), str(name)), key=lambda pair: pair[0])
@@ -56,7 +68,7 @@ def regions_in(description: Mapping[str, object]) -> LabelScheme | None:
     if not isinstance(labels, dict) or not isinstance(order, list):
         return None
     united = {str(name): tuple(value) if isinstance(value, list) else (value,) for name, value in labels.items()}
-    regions = {name: values for name, values in united.items() if values != (0,)}
+    regions = {name: values for name, values in united.items() if values != (0,) and name != IGNORE}
     numbers = {value for values in regions.values() for value in values}
     if len(order) != len(regions) or not numbers == set(order) == labels_in(description).keys():
         return None

@@ -16,7 +16,14 @@ import numpy as np
 from glioflow.data.case import Case
 from glioflow.data.channel_choice import NONE_CHOSEN, check_once, rename_chosen
 from glioflow.data.formats import nnunet
-from glioflow.data.formats.dataset_json import description_files, labels_in, read_description, regions_in, stacked_names
+from glioflow.data.formats.dataset_json import (
+    description_files,
+    ignored_in,
+    labels_in,
+    read_description,
+    regions_in,
+    stacked_names,
+)
 from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, declared_in, note_left_out, roles_for
 from glioflow.data.formats.itk import is_itk
 from glioflow.data.formats.missing import filled, note_filled
@@ -121,6 +128,8 @@ def read(case: CaseFiles, *, roles: FileRoles = NO_ROLES, chosen: Mapping[str, s
         raise UserError(rule, shown, hint=f"say which with {kinds} in a file {DECLARED} beside the cases")
     description = read_description(case.files[0])
     labels = roles.labels or labels_in(description)
+    if masks and not roles.labels and (ignored := ignored_in(description)) is not None:
+        _check_annotated(masks[0], ignored)
     names, colored = stacked_names(description), is_picture(images[0].name)  # colors are channels
     if len(images) == 1 and len(names) > 1 and (colored or not NUMBERED.match(stem(images[0]))):
         stack = read_stack(images[0], names)
@@ -133,6 +142,13 @@ def read(case: CaseFiles, *, roles: FileRoles = NO_ROLES, chosen: Mapping[str, s
     guessed = [name for name, file in by_name.items() if not (NUMBERED.match(stem(file)) or roles.declares(file))]
     read = assemble(case, by_name, masks, labels, resample_to=roles.resample_to, guessed=guessed)
     return replace(read, chosen=tuple(chosen.items()))
+
+
+def _check_annotated(mask: Path, ignored: int) -> None:
+    """Refuse a mask with voxels of nnU-Net's label `ignore`, which training would take for a tissue."""
+    if (read_volume(mask).data == ignored).any():
+        rule = "GlioFlow does not train with nnU-Net's label ignore: every voxel of a mask must be annotated"
+        raise UserError(rule, f"the label {ignored}", file=mask, hint="annotate these voxels, or leave the case out")
 
 
 def assemble(
