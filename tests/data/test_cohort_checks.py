@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import tifffile
 from glioflow.data.checks.cohort_checks import check
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
+from glioflow.data.synthetic.layouts import synthesize_layout
 from glioflow.errors import UserError
 
 
@@ -377,3 +379,9 @@ def test_a_patient_twice_in_the_table_is_a_warning_since_segmentation_reads_no_r
     assert report.ok
     (problem,) = [each for each in report.problems if each.file == "data.csv"]
     assert (problem.value, "survival" in problem.rule) == (own, True)
+
+
+def test_the_mistake_of_a_whole_folder_is_reported_beside_those_of_its_parts(tmp_path):
+    synthesize_layout("upenn-gbm", tmp_path / "upenn")
+    shutil.rmtree(tmp_path / "upenn" / "images_segm")
+    assert "kind corrected" in check(tmp_path / "upenn").problems[0].rule

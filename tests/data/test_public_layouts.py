@@ -121,12 +121,15 @@ def test_masks_of_several_kinds_are_not_mixed_and_the_kind_is_said(made, tmp_pat
         open_cohort(copy)
 
 
-def test_a_set_that_has_masks_of_another_kind_alone_is_not_said_to_have_none(made, tmp_path):
+def test_a_set_that_has_masks_of_another_kind_alone_is_refused_until_a_person_chooses_them(made, tmp_path):
     copy = shutil.copytree(made("brats-tcga"), tmp_path / "tcga")
     for file in copy.rglob("*ManuallyCorrected*"):
         file.unlink()
-    (note,) = check(copy).remarks[1:]
-    assert "masks: none, of 2 cases; not used: automated (2 cases), which mask_source in cohort.yaml chooses" in note
+    with pytest.raises(UserError, match=r"kind corrected.*automated \(2 cases\).*`mask_source: automated`"):
+        open_cohort(copy)
+    assert len(open_source(copy, masks=False).cases) == 2
+    (copy / "cohort.yaml").write_text("mask_source: automated")
+    assert "masks: automated (2 cases), of 2 cases" in open_cohort(copy).notes
 
 
 def test_labels_of_another_set_are_refused_by_check_with_what_to_do(made, tmp_path):

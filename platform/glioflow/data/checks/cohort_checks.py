@@ -211,7 +211,9 @@ def _survey(path: Path, format: str | None) -> tuple[Cohort, list[Problem]]:
             raise error
         cases = _distinct_cases(parts)
         cohort = Cohort(parts[0].format, path, cases, parts[0].labels, parts[0].reader)
-        return cohort, problems or [Problem.of(error, path, path)]
+        whole = Problem.of(error, path, path)
+        known = any(problem.rule == whole.rule for problem in problems)
+        return cohort, problems if known else [whole, *problems]
 
 
 def _distinct_cases(parts: Sequence[Cohort]) -> tuple[CaseFiles, ...]:

@@ -67,6 +67,11 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     fills = roles.fill_missing and not skips
     lacking: list[str] | None = [] if skips or fills else None
     cases, sources, others = _group(files, layout, kind if masks else None, lacking, fill=fills)
+    if masks and others and not sources:
+        rule = f"no case has masks of the kind {kind}, and others are only used if cohort.yaml says so"
+        found = ", ".join(f"{name} ({count(number, 'case')})" for name, number in sorted(others.items()))
+        hint = f"write `mask_source: {min(others)}` into a file cohort.yaml beside the cases"
+        raise UserError(rule, found, hint=hint, file=path)
     scheme = roles.scheme or layout.scheme
     labels = roles.labels or (dict(SCHEMES[scheme].labels) if scheme else {})
     if sources and not labels:
