@@ -323,6 +323,11 @@ ARCHITECTURE = "model.architecture: {kind: choice, values: [unet, buda-unet]}"
         ("space: {training.epochs: {kind: float, low: 1, high: 3}}", r"training.epochs cannot be 2\.23"),
         ("space: {loss.name: {kind: choice, values: [dice, dice]}}", "values of loss.name must differ; got dice twice"),
         (
+            "space: {postprocess.choose: {kind: choice, values: [1, true]}}",
+            "values of postprocess.choose must differ; got 1 and true, which are equal",
+        ),
+        ("space: {training.epochs: {kind: choice, values: [4, 8, 4.0]}}", "got 4 and 4.0, which are equal"),
+        (
             "space: {training.learning_rate: {kind: float, low: 0.1, high: 1}, "
             "training.epochs: {kind: int, low: 1, high: 3, when: {training.learning_rate: [0.5]}}}",
             "training.epochs depends on training.learning_rate, of whose numbers none is drawn twice",

@@ -67,10 +67,14 @@ def _check_conditions(settings: SearchSettings, key: str) -> None:
 
 
 def _check_differ(settings: SearchSettings, key: str) -> None:
+    """Refuse values that are written alike, or that are equal, as 1 and true are: one would hide the other."""
     parameter = settings.space[key]
-    texts = [_text(value) for value in parameter.values] if isinstance(parameter, Choice) else []
-    if twice := [text for text in texts if texts.count(text) > 1]:
-        raise UserError(f"search.space: the values of {key} must differ", f"{twice[0]} twice", hint="remove one")
+    values = parameter.values if isinstance(parameter, Choice) else ()
+    texts = [_text(value) for value in values]
+    for (one, value), (other, same) in itertools.combinations(zip(texts, values, strict=True), 2):
+        if one == other or value == same:
+            got = f"{one} twice" if one == other else f"{one} and {other}, which are equal"
+            raise UserError(f"search.space: the values of {key} must differ", got, hint="remove one")
 
 
 def _check_first(settings: SearchSettings, number: int, point: Mapping[str, Any]) -> None:
