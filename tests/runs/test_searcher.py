@@ -266,8 +266,27 @@ def test_a_resumed_scheduler_knows_what_earlier_trials_reached(scheduler):
     assert "STOP" in decisions["resumed"]
 
 
+@pytest.mark.parametrize("scheduler", ["asha", "hyperband"])
+def test_a_continued_trial_is_not_judged_again_at_the_rungs_that_it_passed(scheduler):
+    study = optuna.create_study(direction="maximize")
+    running = optuna.create_trial(state=optuna.trial.TrialState.RUNNING, intermediate_values={1: 0.3})
+    study.add_trials([running, *[optuna.create_trial(value=0.8, intermediate_values={1: 0.8}) for _ in range(20)]])
+    values = settings(scheduler=scheduler, reduction=3)
+    np.random.seed(0)  # Ray deals brackets by it
+    resumed = build_scheduler(Experiment(search=values, training={"epochs": 3}))
+    replay(resumed, study)
+    continued = Poor({NUMBER: 0})
+    resumed.on_trial_add(None, continued)
+    assert resumed.on_trial_result(NoOthers(), continued, result(2, 0.3)) == "CONTINUE"
+    places = [name for bracket in resumed._brackets for _, rung in bracket._rungs for name in rung]
+    assert "earlier-0" not in places, "one trial has one place on a rung"
+
+
 class Poor:
     trial_id = "poor"
+
+    def __init__(self, config=None):
+        self.config = config or {}
 
 
 class NoOthers:

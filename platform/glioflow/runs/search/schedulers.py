@@ -8,7 +8,7 @@ from ray.tune import schedulers
 
 from glioflow.config import Experiment
 from glioflow.config.search import Choice, Parameter, Real
-from glioflow.runs.search.searcher import METRIC
+from glioflow.runs.search.searcher import METRIC, NUMBER
 
 # The median rule would let trials alternate while there are few, and each change costs a start.
 _NEVER = float("inf")
@@ -21,7 +21,7 @@ def build_scheduler(experiment: Experiment) -> Any:
     grace = min(settings.grace_epochs, epochs)
     seen: dict[str, str] = {"time_attr": "epoch", "metric": METRIC, "mode": "max"}
     if settings.scheduler in ("asha", "hyperband"):
-        return schedulers.AsyncHyperBandScheduler(
+        return _Halving(
             **seen,
             max_t=epochs + 1,  # the longest trial ends by itself with its last epoch, as finished, not as stopped
             grace_period=grace,
@@ -37,6 +37,21 @@ def build_scheduler(experiment: Experiment) -> Any:
             hyperparam_mutations={key: domain(parameter) for key, parameter in settings.space.items()},
         )
     return schedulers.FIFOScheduler()
+
+
+class _Halving(schedulers.AsyncHyperBandScheduler):  # type: ignore[misc]
+    """ASHA, to which a trial that a resumed search continues is the trial that was interrupted, not one more."""
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Give a continued trial its bracket and its places on the rungs, so that none is judged there twice."""
+        super().on_trial_add(tune_controller, trial)
+        earlier = _name(trial.config.get(NUMBER))
+        if earlier not in self._trial_info:
+            return
+        bracket = self._trial_info[trial.trial_id] = self._trial_info.pop(earlier)
+        for _, recorded in bracket._rungs:
+            if earlier in recorded:
+                recorded[trial.trial_id] = recorded.pop(earlier)
 
 
 def _num_brackets(epochs: int, grace: int, reduction: int) -> int:
@@ -64,7 +79,7 @@ def replay(scheduler: Any, study: optuna.Study) -> None:
         steps = sorted(trial.intermediate_values.items())
         if not steps:
             continue
-        earlier = _Earlier(f"earlier-{trial.number}")
+        earlier = _Earlier(trial.number)
         scheduler.on_trial_add(None, earlier)
         for epoch, value in steps:
             tell = scheduler.on_trial_complete if median else scheduler.on_trial_result
@@ -74,5 +89,10 @@ def replay(scheduler: Any, study: optuna.Study) -> None:
 class _Earlier:
     """A trial of an earlier process, as schedulers know trials: by identity and id."""
 
-    def __init__(self, trial_id: str) -> None:
-        self.trial_id = trial_id
+    def __init__(self, number: int) -> None:
+        self.trial_id = _name(number)
+        self.config: dict[str, Any] = {}
+
+
+def _name(number: int | None) -> str:
+    return f"earlier-{number}"
