@@ -279,7 +279,7 @@ def test_a_continued_trial_is_not_judged_again_at_the_rungs_that_it_passed(sched
     resumed.on_trial_add(None, continued)
     assert resumed.on_trial_result(NoOthers(), continued, result(2, 0.3)) == "CONTINUE"
     places = [name for bracket in resumed._brackets for _, rung in bracket._rungs for name in rung]
-    assert "earlier-0" not in places, "one trial has one place on a rung"
+    assert "poor" not in places, "one trial has one place on a rung"
 
 
 class Poor:

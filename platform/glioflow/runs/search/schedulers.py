@@ -40,18 +40,28 @@ def build_scheduler(experiment: Experiment) -> Any:
 
 
 class _Halving(schedulers.AsyncHyperBandScheduler):  # type: ignore[misc]
-    """ASHA, to which a trial that a resumed search continues is the trial that was interrupted, not one more."""
+    """ASHA that knows trials by their numbers: one that a resumed search continues keeps its bracket and its places."""
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Give a continued trial its bracket and its places on the rungs, so that none is judged there twice."""
-        super().on_trial_add(tune_controller, trial)
-        earlier = _name(trial.config.get(NUMBER))
-        if earlier not in self._trial_info:
-            return
-        bracket = self._trial_info[trial.trial_id] = self._trial_info.pop(earlier)
-        for _, recorded in bracket._rungs:
-            if earlier in recorded:
-                recorded[trial.trial_id] = recorded.pop(earlier)
+        """Choose a bracket for a trial that has none."""
+        if _numbered(trial).trial_id not in self._trial_info:
+            super().on_trial_add(tune_controller, _numbered(trial))
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> Any:
+        """Return whether the trial continues."""
+        return super().on_trial_result(tune_controller, _numbered(trial), result)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Take the last result of a trial."""
+        super().on_trial_complete(tune_controller, _numbered(trial), result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """Forget the bracket of a trial."""
+        super().on_trial_remove(tune_controller, _numbered(trial))
+
+
+def _numbered(trial: Any) -> Any:
+    return _Earlier(trial.config[NUMBER]) if NUMBER in trial.config else trial
 
 
 def _num_brackets(epochs: int, grace: int, reduction: int) -> int:
@@ -90,9 +100,5 @@ class _Earlier:
     """A trial of an earlier process, as schedulers know trials: by identity and id."""
 
     def __init__(self, number: int) -> None:
-        self.trial_id = _name(number)
-        self.config: dict[str, Any] = {}
-
-
-def _name(number: int | None) -> str:
-    return f"earlier-{number}"
+        self.trial_id = f"trial-{number}"
+        self.config = {NUMBER: number}
