@@ -207,10 +207,7 @@ class Tracking(Runs):
             return self.download(f"runs:/{match['run']}/{BUNDLE}"), None
         match = _VERSION.match(model)
         if match is None:
-            hint = "`glioflow models` lists the registered ones"
-            raise UserError(
-                "a model must be a bundle's folder, a run id, NAME@alias or models:/NAME/3", model, hint=hint
-            )
+            raise _no_model(model)
         number = int(match["version"]) if match["version"] else None
         version = self.version(match["name"], alias=match["alias"], number=number)
         return self.bundle_of(version), version
@@ -264,6 +261,17 @@ class Tracking(Runs):
 
 def _is_ours(entry: Any) -> bool:
     return SEALED in entry.tags and bool(entry.run_id)  # a copy registered by hand has none
+
+
+def _no_model(model: str) -> UserError:
+    """Return the error for a text that names neither a bundle's folder nor a run nor a registered model."""
+    if Path(model).is_dir() and model:
+        return UserError(f"the folder {model} holds no bundle", model, hint="give the folder with model.json")
+    if "/" in model and not model.startswith(("models:", "runs:")):
+        hint = "give a bundle's folder, a run id or NAME@alias"
+        return UserError(f"there is no bundle's folder {model}", model, hint=hint)
+    hint = "`glioflow models` lists the registered ones"
+    return UserError("a model must be a bundle's folder, a run id, NAME@alias or models:/NAME/3", model, hint=hint)
 
 
 def _check_name(name: str) -> None:
