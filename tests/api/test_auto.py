@@ -53,6 +53,8 @@ def test_the_time_of_earlier_processes_is_spent_and_a_resumed_one_may_get_more(h
     again = read_state("a", tmp_path, None)
     assert 1199 < again.left_s <= 1200
     assert 4799 < read_state("a", tmp_path, 1.5).left_s <= 4800
+    go_through(again, quiet, every={"check": STAGES["check"], "plan": lambda work: {}})
+    assert 599 <= again.stages["plan"]["seconds"] < 601, "an earlier process had begun the stage"
 
 
 def test_a_store_that_is_away_for_a_moment_ends_no_stage(home, tmp_path, monkeypatch):
@@ -186,6 +188,14 @@ def test_the_report_says_what_won_and_by_how_much_beside_baselines_intervals_and
         assert text in page
     unsearched = {**OUTCOMES, "search": {"seconds": 0.0, "skipped": "the budget is too small for a search"}}
     assert "The plan alone: the budget is too small for a search." in auto_page("lgg", unsearched, hours=0.5, spent_s=1)
+
+
+def test_a_plan_that_was_stopped_is_not_compared_with_the_winner():
+    trials = [{**trial, "planned": k == 2} for k, trial in enumerate(OUTCOMES["search"]["trials"])]
+    page = auto_page("lgg", {**OUTCOMES, "search": {**OUTCOMES["search"], "trials": trials}}, hours=0.5, spent_s=1)
+    assert "The plan itself did not finish" in page
+    assert "above the plan" not in page
+    assert "that of its last epoch" in page
 
 
 def test_the_plan_that_no_trial_beat_is_not_said_to_be_beaten():

@@ -66,6 +66,5 @@ def test_validations_take_no_more_than_a_quarter_of_a_training():
 
 
 def test_the_speed_of_steps_is_corrected_by_a_training_that_was_slower():
-    slower = Costs(step_s=1.5, other_s=40)
-    assert COSTS.with_training(slower.training_s(8, 100), 8, 100) == slower
-    assert COSTS.with_training(1.0, 8, 100).step_s == COSTS.step_s / 2
+    assert COSTS.with_step(1.5) == Costs(step_s=1.5, other_s=COSTS.other_s)
+    assert COSTS.with_step(0.0).step_s == COSTS.step_s / 2

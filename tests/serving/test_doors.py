@@ -88,7 +88,7 @@ STUDIES = {
     "BIDS": (BRATS, lambda f: as_volumes(f, "sub-01_ses-2_{}.nii.gz", names=BIDS), None),
     "names of sequences": (BRATS, lambda f: as_volumes(f, "{}.nii.gz"), None),
     "three of four": (BRATS, lambda f: as_volumes(f, "p_{}.nii.gz", CHANNELS[:3]), "one with flair, t1, t1ce"),
-    "DICOM": (("flair",), lambda f: write_series(f, slices(6)[..., 1].astype(np.uint16)), None),
+    "DICOM": (("flair",), lambda f: write_series(f, slices(6)[..., 1] + np.arange(32, dtype=np.uint16)), None),
 }  # fmt: skip
 
 

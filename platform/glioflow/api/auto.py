@@ -3,7 +3,6 @@
 import math
 import re
 import shlex
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from glioflow.config.search import MOST_HOURS, NAME
 from glioflow.data.formats.detect import detect_format
 from glioflow.errors import UserError
 from glioflow.progress import Say
+from glioflow.reports.evaluation_page import BASELINES
 from glioflow.reports.numbers import duration, interval, number
 from glioflow.reports.tables import Table
 from glioflow.tracking import Tracking
@@ -84,7 +84,10 @@ class AutoResult(Result):
             ["mean Dice by cross-validation", number(self.dice_mean)],
             ["95 % interval", interval(*self.dice_ci95)],
             ["median Dice", number(self.dice_median)],
-            *([f"mean Dice of {name}", number(each["dice_mean"])] for name, each in self.baselines.items()),
+            *(
+                [f"mean Dice of {BASELINES.get(name, name)}", number(each["dice_mean"])]
+                for name, each in self.baselines.items()
+            ),
             ["mean Dice on the test patients", number(self.test_dice)],
             ["gate", self.decision],
         ]
@@ -185,8 +188,9 @@ def go_through(state: AutoState, say: Say, *, every: Mapping[str, Stage] = STAGE
             continue
         report = _below(stage, state, say)
         report("begins")
-        began = time.monotonic()
-        state.note(stage, run(stages.Work(state, report)), time.monotonic() - began)
+        outcome = run(stages.Work(state, report))
+        # Earlier processes may have begun the stage.
+        state.note(stage, outcome, max(0.0, state.spent_s - sum(done["seconds"] for done in state.stages.values())))
 
 
 def _below(stage: str, state: AutoState, say: Say) -> Say:

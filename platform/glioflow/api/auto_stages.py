@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glioflow import cluster
+from glioflow.api.auto_runs import describe_trial, seconds_of, step_seconds
 from glioflow.api.auto_state import AutoState, Outcome, search_of
 from glioflow.api.cohorts import check
 from glioflow.api.experiments import crossval, search, train
@@ -20,7 +21,6 @@ from glioflow.cluster.storage import home
 from glioflow.config import Experiment, load_experiment, override
 from glioflow.data.formats.detect import open_cohort
 from glioflow.errors import RunFailed, UserError
-from glioflow.json_values import JsonObject
 from glioflow.planning.budget import Costs, Shares, fold_patients, is_ensemble, least_seconds, share_out
 from glioflow.planning.rules import plan_length
 from glioflow.progress import Say
@@ -31,7 +31,6 @@ from glioflow.reports.page import Drawing
 from glioflow.runs.analysis.survival import fit_survival
 from glioflow.runs.crossval.ensemble import make_ensemble
 from glioflow.runs.launch import to_yaml
-from glioflow.runs.search.earlier import point_of
 from glioflow.tracking import Tracking
 
 PLAN, BEST, FINAL, REPORT = "plan.yaml", "best.yaml", "final.yaml", "report.html"
@@ -103,10 +102,8 @@ def measure(work: Work) -> Outcome:
     run_id = _timed(work, short) or train(short, work.state.cohort, say=work.say).run_id
     tracking = Tracking()  # what it downloads is there as long as it is
     run = tracking.run(run_id)
-    rates = [value for key, value in run.data.metrics.items() if key.startswith("train/") and key.endswith("_per_s")]
-    batch = run.data.metrics.get("train/batch_size", experiment.training.batch_size)
-    step_s = float(batch) / rates[0]
-    costs = Costs(step_s, max(1.0, _seconds_of(run) - _TIMED * step_s))
+    step_s = step_seconds(run, experiment)
+    costs = Costs(step_s, max(1.0, seconds_of(run) - _TIMED * step_s))
     slots = work.outcome("plan")["slots"]
     patients = read_description(tracking.find_bundle(run_id)[0]).origin.num_patients
     folds, hold_out = fold_patients(patients, experiment.split.folds)
@@ -146,18 +143,18 @@ def search_space(work: Work) -> Outcome:
     )
     write_text(work.folder / BEST, to_yaml(done.experiment))
     tracking = Tracking()
-    trials = [_trial(run, planned) for run in reversed(tracking.children(planned.name, done.run_id))]
+    trials = [describe_trial(run, planned) for run in reversed(tracking.children(planned.name, done.run_id))]
     chosen = {key: done.best[key] for key in ("run_id", "params")}
-    seconds = _seconds_of(tracking.run(done.best["run_id"]))
-    return {"run_id": done.run_id, "best": chosen, "best_s": seconds, "trials": trials, "cost": done.cost}
+    step_s = step_seconds(tracking.run(done.best["run_id"]), done.experiment)
+    return {"run_id": done.run_id, "best": chosen, "best_step_s": step_s, "trials": trials, "cost": done.cost}
 
 
 def settle(work: Work) -> Outcome:
     """Give the winner the length that what is left of the budget allows, at the speed that it showed."""
     shares, search = Shares(**work.outcome("measure")["shares"]), work.outcome("search")
     experiment, slots, costs = work.experiment(BEST), work.outcome("plan")["slots"], work.costs
-    if "best_s" in search:
-        costs = costs.with_training(search["best_s"], shares.epochs, shares.steps_per_epoch)
+    if "best_step_s" in search:
+        costs = costs.with_step(search["best_step_s"])
     folds, hold_out = work.outcome("measure")["folds"], work.outcome("measure")["hold_out_test"]
     left = share_out(costs, work.state.left_s, folds=folds, slots=slots, search=False, hold_out=hold_out)
     if left is None:  # the search took longer than it should have
@@ -267,20 +264,6 @@ def lengthened(experiment: Experiment, shares: Shares) -> Experiment:
     chosen = {choice.key: choice.value for choice in plan_length(shares.epochs, shares.steps_per_epoch, "")}
     first = [{**point, **{key: chosen[key] for key in point if key in chosen}} for point in experiment.search.first]
     return override(experiment, {**chosen, "search.first": first})
-
-
-def _trial(run: Any, experiment: Experiment) -> JsonObject:
-    metrics = run.data.metrics
-    dice = metrics.get("val/dice_mean", metrics.get("val/dice"))
-    point = point_of(run, experiment)
-    planned = all(point.get(key) == value for key, value in experiment.search.first[0].items())
-    ended = {"status": run.info.status, "dice": dice, "seconds": _seconds_of(run)}
-    return {"params": point, "planned": planned, **ended}
-
-
-def _seconds_of(run: Any) -> float:
-    """Return how long an MLflow run took."""
-    return float(run.info.end_time - run.info.start_time) / 1000 if run.info.end_time else 0.0
 
 
 def _timed(work: Work, short: Experiment) -> str | None:

@@ -42,10 +42,9 @@ class Costs:
         """Return the seconds of a training."""
         return self.other_s + (epochs - 1) * self.validation_s + epochs * steps_per_epoch * self.step_s
 
-    def with_training(self, seconds: float, epochs: int, steps_per_epoch: int) -> "Costs":
-        """Return the costs with the step time implied by a training's duration, and the rest unchanged."""
-        stepping = seconds - self.training_s(epochs, 0)
-        return Costs(max(stepping / (epochs * steps_per_epoch), self.step_s / 2), self.other_s)
+    def with_step(self, seconds: float) -> "Costs":
+        """Return the costs with another step time, at least half of this one, and the rest unchanged."""
+        return Costs(max(seconds, self.step_s / 2), self.other_s)
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,10 @@ def _search(search: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> S
             if gain <= 0
             else f" The winner is {gain:.3f} in mean Dice above the plan. The best of several tries is partly luck."
         )
+    elif best is not None:
+        text += " The plan itself did not finish, so nothing says by how much the winner is better."
+    if any(trial["status"] == "KILLED" for trial in trials):
+        text += " The Dice of a trial that was stopped early is that of its last epoch, before clean-up is chosen."
     keys = list(dict.fromkeys(key for trial in trials for key in trial["params"]))
     rows = [
         [

@@ -14,7 +14,7 @@ BASELINES = {
     "all_empty": "an empty mask",
     "flair_threshold": "a threshold on FLAIR, chosen on training patients",
     "nearest_slice": "a copy of the most similar slice of another patient",
-    "human": "two experts against each other (Buda 2019)",
+    "human": "two experts against each other on the LGG cohort (Buda 2019)",
 }
 # Metrics in the order of the table, with their headings.
 METRICS = {
