@@ -23,6 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from glioflow.evaluation import dice_per_case
+
 SIZE, BATCH = 128, 16
 CHECKS = (0.4, 0.6, 0.8, 0.9, 0.97)  # shares of the budget after which the validation patients are scored
 Images = NDArray[np.float32]
@@ -154,12 +156,6 @@ def predict(loop: Loop, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return (parts == 1 + int(sizes.argmax())).astype(np.uint8) if len(sizes) else mask.astype(np.uint8)
 
 
-def dice(mask: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
-    """Return Dice of two masks."""
-    both = np.count_nonzero(mask & (reference > 0))
-    return 2 * both / max(1, np.count_nonzero(mask) + np.count_nonzero(reference))
-
-
 def train(loop: Loop, parts: dict[str, dict[str, dict[str, NDArray[np.uint8]]]], began: float, minutes: float) -> int:
     """Train until the minutes are over, leave the best network in `loop`, and return the number of steps."""
     data, deadline = Slices(loop, parts["train"]), began + 60 * minutes
@@ -179,7 +175,14 @@ def train(loop: Loop, parts: dict[str, dict[str, dict[str, NDArray[np.uint8]]]],
         passed = (time.perf_counter() - start) / (deadline - start)
         if passed >= checks[0]:
             checks = [each for each in checks if each > passed]
-            value = float(np.mean([dice(predict(loop, case["image"]), case["mask"]) for case in parts["val"].values()]))
+            value = float(
+                np.mean(
+                    [
+                        dice_per_case(predict(loop, case["image"]) > 0, case["mask"] > 0)
+                        for case in parts["val"].values()
+                    ]
+                )
+            )
             print(f"{steps} steps, {(time.perf_counter() - began) / 60:.1f} minutes: {value:.3f}", flush=True)
             if value > best:
                 best, weights = value, {name: each.clone() for name, each in loop.network.state_dict().items()}
