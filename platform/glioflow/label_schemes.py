@@ -120,5 +120,5 @@ def one_scheme(names: Collection[str], origin: object) -> LabelScheme:
     shown = "; ".join(f"{name}: {', '.join(f'{k} {v}' for k, v in SCHEMES[name].labels.items())}" for name in names)
     hint = f"write `scheme: NAME` into a file cohort.yaml beside the cases, or give --scheme ({shown})"
     raise UserError(
-        f"the names of {origin} fit several label schemes, and one must be chosen", ", ".join(names), names, hint=hint
+        f"the names of {origin} fit several label schemes, and one must be chosen", choices=names, hint=hint
     )

@@ -319,3 +319,27 @@ def test_the_check_of_a_list_with_a_mistake_is_about_the_list_alone(tmp_path):
     (tmp_path / "cohort.csv").write_text("patient,flair\nP1,im/a.nii.gz\nP2,im/b.nii.gz\n")
     with pytest.raises(UserError, match="row 3"):
         check(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["label", "mask", "seg", "segmentation"])
+@pytest.mark.parametrize("in_a_list", [False, True])
+def test_the_mask_of_a_datalist_is_never_lost(tmp_path, key, in_a_list):
+    mask = np.zeros((8, 8, 4), np.uint8)
+    mask[2:4, 3:5, 1] = 1
+    save(tmp_path / "p1_flair.nii.gz", np.arange(256.0).reshape(8, 8, 4))
+    save(tmp_path / "p1_x.nii.gz", mask)
+    named = ["p1_x.nii.gz"] if in_a_list else "p1_x.nii.gz"
+    (tmp_path / "datalist.json").write_text(json.dumps({"training": [{"image": "p1_flair.nii.gz", key: named}]}))
+    cohort = open_cohort(tmp_path)
+    read = cohort.read(cohort.cases[0].id).mask
+    assert read is not None
+    assert read.sum() == 4
+
+
+def test_several_masks_of_a_case_in_a_datalist_are_refused(tmp_path):
+    for name in ("p1_flair", "p1_a", "p1_b"):
+        save(tmp_path / f"{name}.nii.gz", np.arange(256.0).reshape(8, 8, 4))
+    item = {"image": "p1_flair.nii.gz", "label": ["p1_a.nii.gz", "p1_b.nii.gz"]}
+    (tmp_path / "datalist.json").write_text(json.dumps({"training": [item]}))
+    with pytest.raises(UserError, match=r"training\[0\].label must be the path of one mask; got a list of 2"):
+        open_cohort(tmp_path)

@@ -313,3 +313,22 @@ def test_the_label_ignore_of_nnunet_is_no_tissue(tmp_path, labels):
             cohort.read("p1")
     else:
         assert set(np.unique(cohort.read("p1").mask)) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("label", ["{case}", "{case}_0000"])
+def test_a_case_of_nnunet_may_end_in_four_digits_like_a_channel(tmp_path, label):
+    for number in (1, 2):
+        case = f"p_000{number}"
+        for channel in (0, 1):
+            image = np.arange(120).reshape(4, 5, 6) + channel
+            save(tmp_path / "imagesTr" / f"{case}_000{channel}.nii.gz", image.astype(np.int16))
+        mask = np.full((4, 5, 6), number, np.uint8)
+        save(tmp_path / "labelsTr" / f"{label.format(case=case)}.nii.gz", mask)
+    description = {"channel_names": {"0": "T1", "1": "FLAIR"}, "labels": {"background": 0, "core": 1, "edema": 2}}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    cohort = open_cohort(tmp_path)
+    assert [case.id for case in cohort.cases] == ["p_0001", "p_0002"]
+    for case, number in zip(cohort.cases, (1, 2), strict=True):
+        read = cohort.read(case.id)
+        assert read.channels == ("t1", "flair")
+        assert (read.mask == number).all()

@@ -16,7 +16,7 @@ from glioflow.data.case import Case
 from glioflow.data.formats import brats
 from glioflow.data.formats.dataset_json import labels_in, stacked_names
 from glioflow.data.formats.file_roles import declared_in, roles_for
-from glioflow.data.formats.listed_csv import columns_of_paths, entries_in, read_rows
+from glioflow.data.formats.listed_csv import MASK, columns_of_paths, entries_in, read_rows
 from glioflow.data.formats.listed_entries import PATIENT, Entry, case_of, path_in, person_of_case
 from glioflow.data.formats.nifti import assemble, join
 from glioflow.data.formats.nifti_names import channel_in
@@ -157,8 +157,7 @@ def _from_datalist(file: Path, description: Mapping[str, Any]) -> Iterable[Entry
             if not isinstance(named, list) or not named or not all(isinstance(name, str) for name in named):
                 raise UserError(f"{where}.image must be a path or a list of paths", type(named).__name__, file=file)
             images = [path_in(name, file, f"{where}.image") for name in named]
-            label = item.get("label")
-            mask = [path_in(label, file, f"{where}.label")] if isinstance(label, str) else []
+            mask = _mask_of(item, where, file)
             case = str(item.get("id") or case_of(images))
             patient = next((str(item[key]) for key in PATIENT if item.get(key)), None)
             patient = patient or person_of_case(case, images[0])
@@ -167,6 +166,21 @@ def _from_datalist(file: Path, description: Mapping[str, Any]) -> Iterable[Entry
                 yield Entry(files, tuple(stack), bool(mask), stacked=True)
             else:
                 yield Entry(files, _channels(images), bool(mask))
+
+
+def _mask_of(item: Mapping[str, Any], where: str, file: Path) -> list[Path]:
+    """Return the mask of a case: a path, or a list of one, under `label` or another name of masks; none without it."""
+    for key in ("label", *MASK):
+        named = [value] if isinstance(value := item.get(key), str) else value
+        if not named or not isinstance(named, list):  # `label` may be a class
+            continue
+        if len(named) > 1 or not isinstance(named[0], str):
+            hint = "join the masks of a case into one file"
+            raise UserError(
+                f"{where}.{key} must be the path of one mask", f"a list of {len(named)}", hint=hint, file=file
+            )
+        return [path_in(named[0], file, f"{where}.{key}")]
+    return []
 
 
 def _from_datastore(root: Path) -> Iterable[Entry]:

@@ -14,7 +14,7 @@ from glioflow.errors import UserError
 from glioflow.survival.clinical import separator_of
 
 _CASE = ("case", "id", "case_id", "caseid")
-_MASK, _SITE = ("mask", "label", "seg", "segmentation"), ("institution", "site", "center")
+MASK, _SITE = ("mask", "label", "seg", "segmentation"), ("institution", "site", "center")
 # What is not the sequence in the name of a column, as in `image_flair` and `t1_path`.
 _OF_FILES = "(?:image|img|path|file|scan|volume|nifti)"
 _NO_SEQUENCE = re.compile(rf"^{_OF_FILES}[_ -]+|[_ -]+{_OF_FILES}$")
@@ -38,7 +38,7 @@ def _key(name: str) -> str:
 
 def columns_of_paths(rows: Sequence[Mapping[str, str | None]]) -> list[str]:
     """Return the columns of images, spelled as in the header."""
-    special = (*_CASE, *PATIENT, *_MASK, *_SITE)
+    special = (*_CASE, *PATIENT, *MASK, *_SITE)
     return [
         name
         for name in (rows[0] if rows else {})
@@ -49,7 +49,7 @@ def columns_of_paths(rows: Sequence[Mapping[str, str | None]]) -> list[str]:
 def _column_of_masks(rows: Sequence[Mapping[str, str | None]], file: Path) -> list[str]:
     """Return the columns that may name the mask of a case, in their order of precedence; raises `UserError`."""
     named = {_key(name): name for name in rows[0] if name}
-    exact = [named[name] for name in _MASK if name in named]
+    exact = [named[name] for name in MASK if name in named]
     others = [name for name in rows[0] if name and name not in exact and _role(name) == "mask"]
     guessed = [name for name in others if _holds_paths(rows, name)]
     if len(guessed) > (0 if exact else 1):

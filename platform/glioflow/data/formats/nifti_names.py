@@ -115,9 +115,10 @@ def _in_pairs(listed: Sequence[tuple[Path, Role]], root: Path, roles: FileRoles)
             images.setdefault(located[file], []).append(file)
     owners = {pair: _owners(files) for pair, files in images.items()}
     alone = {pair: all(owner_of(stem(image)) == "" for image in files) for pair, files in images.items()}
+    cases = {pair: {_flat(image, roles, owners[pair]).name for image in files} for pair, files in images.items()}
     lone: dict[tuple[PairFolders, str], list[str]] = {}  # cases by the subject in the names of their images
-    for pair, files in images.items():
-        for name in {_flat(image, roles, owners[pair]).name for image in files}:
+    for pair, names in cases.items():
+        for name in names:
             lone.setdefault((pair, owner_of(name) or ""), []).append(name)
     for file, role in listed:
         if (own := located.get(file)) is None:
@@ -130,6 +131,8 @@ def _in_pairs(listed: Sequence[tuple[Path, Role]], root: Path, roles: FileRoles)
         known = lone.get((own, named.name), [])
         if role != "image" and len(known) == 1:  # the mask `p1` of the lone image `p1_flair`
             named = replace(named, name=known[0], person=person_of(known[0]))
+        if role != "image" and (whole := stem(file)) in cases.get(own, ()):  # `p_0001` of `p_0001_0000`
+            named = replace(named, name=whole, person=person_of(whole))
         yield replace(named, above=own.above)
 
 
