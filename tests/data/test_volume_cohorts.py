@@ -332,3 +332,21 @@ def test_a_case_of_nnunet_may_end_in_four_digits_like_a_channel(tmp_path, label)
         read = cohort.read(case.id)
         assert read.channels == ("t1", "flair")
         assert (read.mask == number).all()
+
+
+@pytest.mark.parametrize(("first", "second", "is_read"), [("edema", "Core", True), ("core", "edema", False)])
+def test_segments_of_slicer_that_are_numbered_otherwise_are_refused(tmp_path, first, second, is_read):
+    save(tmp_path / "p1" / "p1_flair.nii.gz", np.arange(120).reshape(4, 5, 6).astype(np.int16), np.diag([-1, -1, 1, 1]))
+    head = (
+        "NRRD0004\ntype: uchar\ndimension: 3\nspace: left-posterior-superior\nsizes: 4 5 6\n"
+        "space directions: (1,0,0) (0,1,0) (0,0,1)\nencoding: raw\nspace origin: (0,0,0)\n"
+        f"Segment0_LabelValue:=1\nSegment0_Name:={first}\nSegment1_LabelValue:=2\nSegment1_Name:={second}\n\n"
+    )
+    (tmp_path / "p1" / "p1.seg.nrrd").write_bytes(head.encode() + bytes([0, 1, 2]) * 40)
+    (tmp_path / "cohort.yaml").write_text("labels: {1: edema, 2: core}")
+    cohort = open_cohort(tmp_path)
+    if is_read:
+        assert set(np.unique(cohort.read(cohort.cases[0].id).mask)) == {0, 1, 2}
+        return
+    with pytest.raises(UserError, match=r"the segment core must have the label 2.*got 1"):
+        cohort.read(cohort.cases[0].id)

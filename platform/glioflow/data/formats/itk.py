@@ -96,6 +96,18 @@ def read_itk(path: Path, *, most_voxels: int) -> tuple[NDArray[np.generic], NDAr
     return data.astype(layout.dtype.newbyteorder("="), copy=False), _LPS_TO_RAS @ layout.affine, layout.oriented
 
 
+def segment_names(path: Path) -> dict[int, str]:
+    """Return the names that 3D Slicer gave to the labels of a `.seg.nrrd`, by label; empty in other files."""
+    with path.open("rb") as file:
+        head = file.read(_MOST_HEADER_BYTES)
+    end = _NRRD_END.search(head)
+    text = head[: end.start()].decode("utf-8", "replace") if end else ""
+    names, values = (
+        dict(re.findall(rf"^Segment(\d+)_{key}:=(.*?)\r?$", text, re.MULTILINE)) for key in ("Name", "LabelValue")
+    )
+    return {int(values[key]): name.strip() for key, name in names.items() if values.get(key, "").isdecimal()}
+
+
 def count_values(path: Path) -> tuple[int, int]:
     """Return the number of voxels and their bytes in a header; raises `UserError` as `read_itk` does."""
     layout = _read_layout(path)

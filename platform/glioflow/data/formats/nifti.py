@@ -25,7 +25,7 @@ from glioflow.data.formats.dataset_json import (
     stacked_names,
 )
 from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, declared_in, note_left_out, roles_for
-from glioflow.data.formats.itk import is_itk
+from glioflow.data.formats.itk import is_itk, segment_names
 from glioflow.data.formats.missing import filled, note_filled
 from glioflow.data.formats.nifti_names import NUMBERED, channel_name, name_cases
 from glioflow.data.formats.nnunet import is_picture
@@ -33,7 +33,7 @@ from glioflow.data.formats.record import CaseFiles, Cohort, each_a_person
 from glioflow.data.formats.resampling import OTHER_GRIDS, resample, settle_grids
 from glioflow.data.formats.volume import Volume, paste, same_grid
 from glioflow.data.formats.volume_files import MAX_CHANNELS, read_labels, read_stack, read_volume
-from glioflow.data.formats.volume_names import is_volume, stem
+from glioflow.data.formats.volume_names import is_slicers, is_volume, stem
 from glioflow.data.sequences import Series, is_channel_name
 from glioflow.errors import UserError
 from glioflow.label_schemes import scheme_named
@@ -200,6 +200,8 @@ def join(
     mask = None
     for file in masks:
         labeled = read_labels(file, labels)
+        if isinstance(labels, Mapping) and is_slicers(file.name):
+            _check_segments(file, labels)
         if is_itk(file.name) and not same_grid(labeled, first):
             labeled = paste(labeled, first) or labeled
         if resample_to is not None and not same_grid(labeled, first):
@@ -228,6 +230,15 @@ def join(
         ),
         files=tuple(dict.fromkeys(file for file, _ in channels.values())),
     )
+
+
+def _check_segments(file: Path, labels: Mapping[int, str]) -> None:
+    """Refuse a mask of Slicer in which a segment has the name of another label: Slicer numbers them file by file."""
+    numbers = {name.casefold(): label for label, name in labels.items()}
+    for label, name in segment_names(file).items():
+        if numbers.get(name.casefold(), label) != label:
+            rule = f"the segment {name} must have the label {numbers[name.casefold()]}, as in the labels of the cohort"
+            raise UserError(rule, label, file=file, hint="renumber the labels of this mask, or rename its segments")
 
 
 def check_gray(name: str, file: Path, volume: Volume, *, hint: str) -> None:
