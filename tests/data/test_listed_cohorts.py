@@ -343,3 +343,17 @@ def test_several_masks_of_a_case_in_a_datalist_are_refused(tmp_path):
     (tmp_path / "datalist.json").write_text(json.dumps({"training": [item]}))
     with pytest.raises(UserError, match=r"training\[0\].label must be the path of one mask; got a list of 2"):
         open_cohort(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("separator", "encoding", "first"), [(",", "utf-16", ""), ("|", "utf-8", ""), (";", "utf-8", "sep=;\n")]
+)
+def test_the_persons_of_a_list_hold_however_a_spreadsheet_saved_it(tmp_path, separator, encoding, first):
+    rows = ["patient,case,flair"]
+    for scan in ("scan0", "scan1"):
+        save(tmp_path / scan / "flair.nii.gz", np.arange(256.0).reshape(8, 8, 4))
+        rows.append(f"P1,{scan},{scan}/flair.nii.gz")
+    text = first + "\n".join(rows).replace(",", separator)
+    (tmp_path / "cohort.csv").write_text(text, encoding=encoding)
+    cohort = open_cohort(tmp_path)
+    assert [(case.id, case.patient) for case in cohort.cases] == [("scan0", "P1"), ("scan1", "P1")]

@@ -1,6 +1,8 @@
 """Lists of cases as a csv: a row for each case, and columns of paths for its sequences and its mask."""
 
+import codecs
 import csv
+import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,10 +25,12 @@ _NO_SEQUENCE = re.compile(rf"^{_OF_FILES}[_ -]+|[_ -]+{_OF_FILES}$")
 def read_rows(file: Path, errors: str = "strict") -> list[dict[str, str | None]]:
     """Return the rows of a csv, by column; raises `UserError` if it cannot be read."""
     try:
-        with file.open(encoding="utf-8-sig", errors=errors, newline="") as text:
-            sample = text.readline()
-            text.seek(0)
-            return list(csv.DictReader(text, delimiter=separator_of(sample)))
+        content = file.read_bytes()
+        encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        text = re.sub(r"^sep=.\r?\n", "", content.decode(encoding, errors))  # a line for Excel
+        header = text.partition("\n")[0]
+        separator = "|" if "|" in header else separator_of(header)
+        return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError("the list must be a csv", reason(error), file=file) from error
 
