@@ -205,3 +205,15 @@ def test_a_png_whose_colors_need_16_bits_is_refused_and_8_bits_in_16_are_read(tm
     assert np.array_equal(lgg_pixels.read_slice(tmp_path / "a.png"), pixels)
     with pytest.raises(UserError, match="8-bit image"):
         lgg_pixels.read_slice(tmp_path / "b.png")
+
+
+def test_parts_with_one_case_in_png_are_a_cohort(original, tmp_path):
+    as_png(original, tmp_path / "png")
+    for part, folder in zip(("train", "val", "test"), sorted((tmp_path / "png").iterdir()), strict=True):
+        for file in folder.iterdir():
+            target = tmp_path / "copy" / part / ("masks" if file.stem.endswith("_mask") else "images") / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
+    cohort = open_cohort(tmp_path / "copy")
+    assert cohort.format == "lgg"
+    assert [case.id for case in cohort.cases] == [case.id for case in open_cohort(original).cases]

@@ -6,6 +6,7 @@ Copies of it have PNG in place of TIFF, the slices of all cases in one folder or
 three channels, of 0 and 65535, or blurred by JPEG. The archive holds its cases twice; one copy is read.
 """
 
+import itertools
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,7 +43,9 @@ _TCGA = re.compile(r"^(?P<patient>TCGA_(?P<institution>[A-Z0-9]{2})_[A-Z0-9]{4})
 def detect(path: Path, files: Sequence[Path] = ()) -> bool:
     """Return whether `path`, or `kaggle_3m` in it, holds folders of numbered slices, or slices of several cases."""
     roots = parts_of(root_of(path))
-    return any(any(map(_is_case, case_folders(root))) or len(flat_cases(root)) > 1 for root in roots)
+    return any(map(_is_case, itertools.chain.from_iterable(map(case_folders, roots)))) or (
+        sum(len(flat_cases(root)) for root in roots) > 1
+    )
 
 
 def open(path: Path) -> Cohort:
