@@ -10,6 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from glioflow.serving.engine.batching import BatchedPredictor
+from glioflow.serving.http.feedback import Feedback
 from glioflow.serving.http.metrics import Metrics
 from glioflow.serving.http.routes import make_api
 from glioflow.serving.ports import free_port
@@ -39,5 +40,7 @@ def endpoint(description: Any, network: Any, survival: Any = None, *, token: str
     """Serve a model for the length of a block; gives the URL."""
     here = Here(Served(version(3, "demo"), BatchedPredictor(description, network, survival), ENGINE))
     settings = ServeSettings(token_sha256=digest_of(token) if token else None)
-    with listening(make_api(here, settings, Metrics("page"))) as url:
+    with listening(
+        make_api(here, settings, Metrics("page"), feedback=Feedback(per_day=settings.feedback_per_day))
+    ) as url:
         yield url

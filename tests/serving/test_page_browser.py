@@ -31,9 +31,16 @@ from glioflow.models import build_network
 from glioflow.page.files import add_page
 from glioflow.reports.page import render_page
 from glioflow.runs.search.report import draw
+from glioflow.serving.http.feedback import Feedback
+from glioflow.serving.http.metrics import Metrics
+from glioflow.serving.http.routes import make_api
 from glioflow.serving.page_server import make_page
 from glioflow.serving.ports import free_port
+from glioflow.serving.settings import ServeSettings, digest_of
+from glioflow.serving.versions.loaded import Served
 from glioflow.tracking import Tracking
+from serving.in_process import ENGINE, Here, version
+from serving.in_process import served as loaded
 from serving.page_endpoint import endpoint, listening
 
 pytestmark = [
@@ -49,6 +56,13 @@ COLORED = (
     "let n = 0; for (let k = 0; k < d.length; k += 4) n += Math.abs(d[k] - d[k + 2]); return n; })()"
 )
 BRIGHT = COLORED.replace("Math.abs(d[k] - d[k + 2])", "d[k + 1]")
+# How many numbers the drawn mask's runs take, and the drafts that the browser keeps.
+RUNS = f"import('./study.js').then(study => study.encodeRuns({SCENE}.drawing.labels)[1].length)"
+DRAFTS = (
+    "import('./store.js').then(async (store) => Promise.all((await store.keys('drafts')).map(key => "
+    "store.get('drafts', key))))"
+)
+LISTED = "[...document.querySelectorAll('#list .study')].map(each => each.innerText)"
 TOKEN = "a token of the tests"
 
 
@@ -151,14 +165,17 @@ def key(page, name, **more):
         page.call("Input.dispatchKeyEvent", type=kind, key=name, **more)
 
 
-def stroke(page, *points, control=False):
-    """Drag the pointer over the axial picture, through points given as parts of its width and height."""
+def stroke(page, *points, control=False, pressed=True, held=False):
+    """Drag the pointer over the axial picture, through points given as parts of its width and height.
+
+    A stroke that is held goes on with the next one, which is not pressed.
+    """
     left, top, width, height = page.run(
         "(() => { const r = document.querySelector('.pane[data-plane=axial] canvas').getBoundingClientRect(); "
         "return [r.x, r.y, r.width, r.height]; })()"
     )
-    kinds = ["mousePressed", *["mouseMoved"] * (len(points) - 1), "mouseReleased"]
-    for kind, (x, y) in zip(kinds, [*points, points[-1]], strict=True):
+    kinds = ["mousePressed" if pressed else "mouseMoved", *["mouseMoved"] * (len(points) - 1), "mouseReleased"]
+    for kind, (x, y) in list(zip(kinds, [*points, points[-1]], strict=True))[: -1 if held else None]:
         mouse = {"x": left + x * width, "y": top + y * height, "modifiers": 2 if control else 0}
         page.call("Input.dispatchMouseEvent", type=kind, button="left", buttons=1, clickCount=1, **mouse)
 
@@ -301,12 +318,26 @@ def test_a_correction_that_the_network_drops_is_kept_and_sent_later(page, case):
     fill(page, "Patient", "offline")
     fill(page, "Token", TOKEN)
     conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    waiting = page.run(RUNS)
     page.call("Network.emulateNetworkConditions", offline=True, **conditions)
     page.run("document.querySelector('dialog button[type=submit]').click()")
     page.until("document.querySelector('#waiting').innerText.includes('1 correction waits')")
+    page.run("document.querySelector('dialog').close()")
+    stroke(page, (0.3, 0.7), (0.35, 0.75))
+    page.until(f"{DRAFTS}.then(drafts => drafts.some(draft => draft.data[1].length > {waiting}))")
+    page.until("document.querySelector('#panel').innerText.includes('Of the mask before its last strokes')")
+    page.until("document.querySelector('#message').innerText.includes('could not be measured')")
+    page.click("Close")
+    assert page.run("document.querySelector('#message').hidden"), "it covered the tools"
     page.call("Network.emulateNetworkConditions", offline=False, **conditions)
     page.until("document.querySelector('#message').innerText.includes('was sent')", seconds=60)
     page.until("document.querySelector('#waiting').hidden")
+    assert "corrected" in page.run(LISTED)[0], "what was drawn since is not sent"
+    page.click("Send correction")
+    fill(page, "Patient", "offline")
+    page.run("document.querySelector('dialog button[type=submit]').click()")
+    page.until("!!document.querySelector('.sent')")
+    assert "sent" in page.run(LISTED)[0], "one's own earlier correction is no colleague's"
 
 
 def test_nothing_violates_wcag_aa(page, case):
@@ -357,6 +388,9 @@ def test_the_endpoint_itself_serves_the_page_and_asks_for_its_token(served, tmp_
     with browser(tmp_path) as page:
         page.open(f"{served[0]}/page/")
         page.until("document.body.innerText.includes('refuses this page')")
+        page.run("document.querySelector('#notice input').value = 'wrong'")
+        page.click("Use this token")
+        page.until("document.querySelector('#notice').innerText.includes(\"This token is not the endpoint's\")")
         page.run(f"document.querySelector('#notice input').value = {TOKEN!r}")
         page.click("Use this token")
         page.until("document.querySelector('#model').className === 'good'")
@@ -394,9 +428,6 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("worklist") / "cohort"
     synthesize_lgg(path, patients=3, seed=5, size=64, slices=(8, 8))
     return sorted(file for file in path.glob("*/*.tif") if "_mask" not in file.name)
-
-
-LISTED = "[...document.querySelectorAll('#list .study')].map(each => each.innerText)"
 
 
 def test_a_folder_is_a_list_that_remembers_what_was_done_by_what_the_studies_hold(here, folder, tmp_path):
@@ -500,11 +531,170 @@ def test_what_is_drawn_while_the_model_is_asked_again_is_offered_with_its_answer
     )
     page.click("Analyze")
     stroke(page, (0.3, 0.3), (0.4, 0.35))
+    stroke(page, (0.6, 0.3), (0.65, 0.35), held=True)
     drawn = page.run(f"{SCENE}.drawing.counts[1]")
     page.run("window.go()")
+    page.until("document.querySelector('#facts').innerText.includes('Continue with it')")
+    stroke(page, (0.65, 0.35), (0.7, 0.4), pressed=False)
     page.click("Continue with it")
     assert page.run(f"{SCENE}.drawing.counts[1]") == drawn
     assert not page.errors
+
+
+def test_each_sequence_has_its_own_window_and_the_threshold_brush_its_range(here, case):
+    page = here()
+    analyze(page, case)
+    window = "document.querySelector('select[aria-label^=Window]').value"
+    chosen = (
+        "(() => { const s = document.querySelector('select[aria-label^=Window]'); s.value = 'soft'; s.onchange(); })()"
+    )
+    page.run(chosen)
+    page.click("pre")
+    assert page.run(window) == "wide", "nobody dragged it"
+    page.click("Threshold brush")
+    page.click("flair")
+    assert page.run(window) == "soft"
+    low, high = page.run(f"{SCENE}.range")
+    stroke(page, (0.35, 0.1), (0.5, 0.5), (0.6, 0.9))
+    inside = (
+        f"(() => {{ const s = {SCENE}, k = s.drawing.done.at(-1)?.places ?? []; "
+        f"return [k.length, k.filter(at => s.study.channels[s.channel][at] < {low} || "
+        f"s.study.channels[s.channel][at] > {high}).length]; }})()"
+    )
+    drawn, outside = page.run(inside)
+    assert drawn > 0
+    assert outside == 0
+    assert not page.errors
+
+
+def test_strokes_beyond_those_that_can_be_undone_are_kept_like_the_first(here, case):
+    page = here(TOKEN)
+    page.until("document.body.innerText.includes('refuses this page')")
+    page.run(f"document.querySelector('#notice input').value = {TOKEN!r}")
+    page.click("Use this token")
+    page.until("document.querySelector('#model').className === 'good'")
+    analyze(page, case)
+    marks = "for (let k = 0; k < 120; k++) { d.begin(); d.set(k, 1); d.end(); }"
+    page.run(f"(() => {{ const d = {SCENE}.drawing; {marks} }})()")
+    page.click("Send correction")
+    fill(page, "Your name", "Dr. Test")
+    page.run("document.querySelector('dialog button[type=submit]').click()")
+    page.until("!!document.querySelector('.sent')")
+    page.click("Brush")
+    stroke(page, (0.2, 0.2), (0.3, 0.3))
+    page.until(f"{DRAFTS}.then(drafts => drafts.length === 1)")
+    page.run(f"(() => {{ while ({SCENE}.drawing.undo()); }})()")
+    assert page.run(f"{SCENE}.drawing.changed"), "the first strokes cannot be undone and are still there"
+    assert not page.errors
+
+
+def test_the_page_says_which_model_answered_once_another_is_served_and_offers_what_is_loaded(tiny, case, tmp_path):
+    served_now = {number: loaded(tiny, number, Bright(above=0.4 + number / 100)) for number in (1, 2)}
+    model = Here(served_now[1])
+    served_now[2].predictor.batcher = served_now[1].predictor.batcher
+    model.versions.challenger = served_now[2]
+    settings = ServeSettings(token_sha256=digest_of(TOKEN))
+    api = make_api(model, settings, Metrics("page"), feedback=Feedback(per_day=5))
+    with listening(api) as url, browser(tmp_path) as page:
+        page.open(f"{url}/page/")
+        page.until("document.body.innerText.includes('refuses this page')")
+        page.run(f"document.querySelector('#notice input').value = {TOKEN!r}")
+        page.click("Use this token")
+        analyze(page, case)
+        page.click("Compare version 2")
+        page.until("document.querySelector('.correction').innerText.includes('Dice to version 1')")
+        page.click("Send correction")
+        fill(page, "Your name", "Dr. Test")
+        page.run("document.querySelector('dialog button[type=submit]').click()")
+        page.until("!!document.querySelector('.sent')")
+        assert "Dice to version 1" not in page.run("document.querySelector('.correction').innerText"), (
+            "the dashed outline is the stored mask's"
+        )
+
+        model.versions.challenger = None
+        model.versions.champion = Served(version(1, "other"), served_now[2].predictor, ENGINE)
+        page.run("document.dispatchEvent(new Event('visibilitychange'))")
+        page.until("document.querySelector('#model').innerText === 'other, version 1'")
+        assert "glioma, version 1 gave this answer. other, version 1 is served now." in page.run(
+            "document.querySelector('#facts').innerText"
+        )
+        assert "Compare version" not in page.run("document.querySelector('.correction').innerText")
+        assert not page.errors
+
+
+def test_an_answer_that_is_cut_on_its_way_is_a_message(tiny, case, tmp_path):
+    whole = make_api(Here(loaded(tiny)), ServeSettings(), Metrics("page"))
+
+    async def cut(scope, receive, send):
+        if scope["path"] != "/v1/study":
+            return await whole(scope, receive, send)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1000")]})
+        await send({"type": "http.response.body", "body": b"the first bytes", "more_body": True})
+        raise ConnectionError("the network drops")
+
+    with listening(cut) as url, browser(tmp_path) as page:
+        page.open(f"{url}/page/")
+        page.until("document.querySelector('#model').className === 'good'")
+        page.upload(case)
+        page.click("Analyze")
+        page.until("document.querySelector('#notice').innerText.includes('did not arrive whole')")
+        page.until("document.querySelector('#analyze').innerText === 'Analyze'")
+        page.run("document.dispatchEvent(new Event('visibilitychange')); fetch('../v1/model').then(() => 0)")
+        shown = page.run("document.querySelector('#notice').innerText")
+        assert "did not arrive whole" in shown, "that the endpoint answers other questions does not wipe it away"
+        assert "glioflow serve" not in shown
+        assert not page.errors
+
+
+def test_a_control_that_was_pressed_with_a_key_keeps_the_focus(here, folder):
+    page = here()
+    page.upload(folder)
+    page.until("document.querySelectorAll('#list .study').length === 3")
+    page.run("document.querySelectorAll('#list .study')[1].focus()")
+    key(page, "Enter", text="\r")
+    page.until("document.querySelectorAll('#list .study')[1].getAttribute('aria-current') === 'true'")
+    assert page.run("document.activeElement === document.querySelectorAll('#list .study')[1]")
+    page.run("document.querySelector('#analyze').focus()")
+    key(page, "Enter", text="\r")
+    page.until("document.querySelector('#message').textContent === 'The answer is ready.'", seconds=60)
+    page.until("document.activeElement === document.querySelector('#analyze')")
+    assert not page.errors
+
+
+def test_the_next_study_shows_nothing_of_the_one_before(here, folder):
+    page = here()
+    page.size(1366, 500)
+    analyze(page, folder)
+    stroke(page, (0.5, 0.5), (0.55, 0.5))
+    page.until("document.querySelector('.readout').textContent.includes('slice')")
+    page.run("document.querySelector('#facts').scrollTop = 300")
+    page.run("document.querySelectorAll('#list .study')[1].click()")
+    page.click("Analyze")
+    page.until("!!document.querySelector('.verdict')", seconds=60)
+    assert page.run("document.querySelector('.readout').textContent") == ""
+    assert page.run("document.querySelector('#facts').scrollTop") == 0
+    assert not page.errors
+
+
+def test_the_numbers_of_a_large_study_are_whole_and_beside_each_other(tiny, tmp_path):
+    experiment = changed(tiny, preprocess=[{"step": "zscore"}])
+    description = describe(experiment, channels=("flair", "t1ce"), network_channels=("flair", "t1ce"))
+    grid = np.diag([-1.0, -1, 1, 1])
+    volume = np.zeros((120, 120, 100), np.int16)
+    volume[5:115, 5:115, :95], volume[8:111, 8:111, 3:93] = 300, 900
+    for name in ("flair", "t1ce"):
+        nibabel.save(nibabel.Nifti1Image(volume, grid), tmp_path / f"doe_{name}.nii.gz")
+    nibabel.save(nibabel.Nifti1Image((volume > 500).astype(np.uint8), grid), tmp_path / "doe_seg.nii.gz")
+    with endpoint(description, Bright(channel=0, above=0)) as url, browser(tmp_path) as page:
+        page.size(1366, 768)
+        page.open(f"{url}/page/")
+        page.until("document.querySelector('#model').className === 'good'")
+        analyze(page, sorted(tmp_path.glob("doe_*")))
+        shown = page.run("document.querySelector('#facts').innerText").replace("\u202f", "")
+        assert str(int((volume > 0).sum())) in shown or str(int((volume > 500).sum())) in shown
+        assert "Reference" in shown
+        assert page.run("document.querySelector('#facts').scrollWidth <= document.querySelector('#facts').clientWidth")
+        assert not page.errors
 
 
 def test_two_versions_are_two_pictures_that_scroll_and_zoom_together(here, case):
@@ -551,6 +741,33 @@ def test_a_kept_correction_goes_only_once_it_is_taken_or_can_never_be(tmp_path, 
         page.open(url)
         page.until("document.querySelector('#model')?.className !== ''")
         assert page.run(asked) == left
+
+
+def test_files_of_dicom_are_known_by_any_of_their_endings(tmp_path):
+    names = ["1.dcm", "1.DICOM", "1.ima", "1.2.840.113", "IM0001", "report.pdf"]
+    kinds = (
+        "Promise.all([import('./files.js'), fetch('names.json').then((answer) => answer.json())])"
+        f".then(([files, table]) => {names}.map((name) => new files.Names(table).of(name).kind))"
+    )
+    with listening(make_page("http://127.0.0.1:9")) as url, browser(tmp_path) as page:
+        page.open(url)
+        assert page.run(kinds) == ["dicom"] * 5 + ["other"]
+
+
+def test_a_kept_correction_that_meets_no_network_again_is_kept_once(tmp_path):
+    kept = (
+        "Promise.all([import('./store.js'), import('./send.js')]).then(async ([store, send]) => { "
+        "const correction = {id: 'x', files: [], mask: {}, opened: 0, patient: 'p'}; "
+        "for (const time of ['first', 'second']) { "
+        "send.askAndSend(time === 'first' ? correction : await store.get('waiting', (await store.keys('waiting'))[0]), "
+        "{takes: true, done: () => {}, download: () => {}}); "
+        "await document.querySelector('dialog form').onsubmit(new Event('submit')); } "
+        "return (await store.keys('waiting')).length; })"
+    )
+    with listening(make_page("http://127.0.0.1:9")) as url, browser(tmp_path) as page:
+        page.open(url)
+        page.until("document.querySelector('#model')?.className !== ''")
+        assert page.run(kept) == 1
 
 
 def test_reports_are_whole_in_themselves(tmp_path):

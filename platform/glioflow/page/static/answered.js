@@ -1,8 +1,8 @@
 // One open study: its answer, corrections of the mask, and what happens to them.
 
 import * as api from "./api.js";
-import { $, h, number, save, say, thousands } from "./dom.js";
-import { doubts, featuresCsv, featuresView, modelView, shortInterval, survivalView, verdict, volumeText } from "./facts.js";
+import { $, h, number, renew, save, say, thousands } from "./dom.js";
+import { doubts, featuresCsv, featuresView, modelName, modelView, shortInterval, survivalView, verdict, volumeText } from "./facts.js";
 import { chosen } from "./files.js";
 import { askAndSend } from "./send.js";
 import { countLabels, decodeRuns, dice, encodeRuns, matchReference, parseStudy, unpackBytes } from "./study.js";
@@ -60,6 +60,7 @@ export class Answered {
     this.tabs = Object.fromEntries(["Features", "Survival", "Model", "Save"].map((name) => [name, h("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "panel", onclick: () => this.turnTo(name), onkeydown: (event) => this.#tabKey(event) }, name)]));
     this.panel = h("div", { id: "panel", role: "tabpanel" });
     this.features = answer?.features ?? null;
+    this.measured = 0; // the state of the drawing that the features are of
     this.clinicalChanged = h("p", { class: "bad", hidden: true }, "This answer was given with other clinical values. Analyze again.");
     place.replaceChildren(...[
       answer ? verdict(answer) : h("section", { class: "verdict" }, h("p", {}, h("b", {}, "Read without a model. "), `Study ${this.study.id}: ${this.study.shape[0]} slices.`), doubts(this.study.warnings)),
@@ -67,6 +68,7 @@ export class Answered {
     ].filter(Boolean));
     this.showVolumes();
     this.turnTo(answer ? "Features" : "Save");
+    place.scrollTop = 0;
   }
 
   // The roles of the files as the endpoint read them, which override the browser's guess by names.
@@ -82,7 +84,7 @@ export class Answered {
     this.tab = name;
     for (const [each, button] of Object.entries(this.tabs)) { button.setAttribute("aria-selected", String(each === name)); button.tabIndex = each === name ? 0 : -1; }
     this.panel.setAttribute("aria-labelledby", `tab-${name}`);
-    const about = this.edited ? "Of the mask as it is corrected now." : null;
+    const about = this.measured !== this.drawing.state ? "Of the mask before its last strokes." : this.edited ? "Of the mask as it is corrected now." : null;
     const make = {
       Features: () => (this.features ? featuresView(this.features, this.study.slices, about) : h("p", {}, "Draw a mask to measure it.")),
       Survival: () => survivalView(this.answer?.survival ?? null),
@@ -112,7 +114,7 @@ export class Answered {
       ...(reference ? [volumeText(sum(this.referenceCounts, values), spacing), this.diceText(drawing.labels, values)] : [])]);
     const modelDice = reference && predicted ? `Dice of the model's own mask: ${parts.map(([name, values]) => `${name} ${this.diceText(predicted, values)}`).join(", ")}.` : null;
     const loaded = this.card?.serving?.challenger;
-    this.correction.replaceChildren(...[
+    renew(this.correction, ...[
       h("table", {}, h("thead", {}, h("tr", {}, head.map((text) => h("th", { scope: "col" }, text)))), h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell, k) => (k ? h("td", {}, cell) : h("th", { scope: "row" }, cell))))))),
       ...this.missingIntervals(),
       modelDice ? h("p", { class: "by" }, modelDice) : null,
@@ -158,25 +160,27 @@ export class Answered {
   }
 
   async measure() {
-    const { shape, data } = this.mask, { spacing_mm, slices, brain } = this.study, stroke = this.drawing.done.length;
+    const { shape, data } = this.mask, { spacing_mm, slices, brain } = this.study, drawn = this.drawing.state;
     try {
       const features = await api.measure({ shape, data, spacing_mm, slices, brain });
-      if (stroke !== this.drawing.done.length) return; // there are newer strokes
-      this.features = features;
+      if (drawn !== this.drawing.state) return; // there are newer strokes
+      Object.assign(this, { features, measured: drawn });
       if (this.tab === "Features") this.turnTo("Features");
     } catch (error) {
       if (!(error instanceof api.Refusal)) throw error;
+      if (this.tab === "Features") this.turnTo("Features");
       say(`The features could not be measured. ${error.sentence}`, "bad");
     }
   }
 
   async keepNow() {
     clearTimeout(this.keeping);
-    if (!this.correction || !this.edited || this.sent === this.drawing.done.length) return;
+    if (!this.correction || !this.edited || this.sent === this.drawing.state) return;
     await put("drafts", this.study.digest, { data: this.mask.data, shape: this.study.shape, time: Date.now() }).catch(() => say("This browser keeps no drafts: save the mask before you close the page.", "bad"));
   }
 
   async leave() {
+    this.viewer.letGo();
     clearTimeout(this.measuring);
     await this.keepNow();
   }
@@ -191,19 +195,21 @@ export class Answered {
   }
 
   send() {
-    const correction = { id: this.study.digest, key: this.entry.key, title: this.study.id, files: this.files(), mask: this.mask, patient: this.study.patient, version: this.answer?.model.version ?? null, opened: this.opened }, stroke = this.drawing.done.length;
-    askAndSend(correction, { takes: this.card?.feedback, done: (answer) => this.showSent(answer, stroke), download: () => this.saveMask(this.study.native) });
+    const correction = { id: this.study.digest, key: this.entry.key, title: this.study.id, files: this.files(), mask: this.mask, patient: this.study.patient, version: this.answer?.model.version ?? null, opened: this.opened }, drawn = this.drawing.state;
+    askAndSend(correction, { takes: this.card?.feedback, done: (answer) => this.showSent(answer, drawn), download: () => this.saveMask(this.study.native) });
   }
 
   // The mask as the endpoint read it back from disk, from which a model would learn.
-  showSent(answer, stroke) {
-    this.sent = stroke;
+  showSent(answer, drawn) {
+    this.sent = drawn;
     this.opened = Date.now();
     const kept = decodeRuns(answer.mask.data, this.study.size), differ = kept.reduce((count, value, k) => count + (value !== this.drawing.labels[k]), 0);
     this.viewer.scene.otherName = "As stored";
+    this.otherText = null; // the dashed outline is no longer the compared version's
     this.viewer.setLayer("other", kept);
     drop("drafts", this.study.digest);
     this.onstate("sent");
+    this.showVolumes();
     const text = differ ? `${thousands(differ)} voxels differ from what is drawn now` : "it is what you drew, voxel by voxel";
     this.place.prepend(h("p", { class: "sent", role: "status" }, `Sent as ${answer.id}, in quarantine. The dashed outline is the mask as it was stored: ${text}. `, h("code", {}, `glioflow feedback accept ${answer.id}`)));
     this.place.scrollTop = 0;
@@ -260,10 +266,13 @@ export class Answered {
   }
 
   cardChanged(card) {
+    const offered = JSON.stringify(this.card?.serving?.challenger);
     this.card = card;
-    if (this.answer && JSON.stringify(card.model) !== JSON.stringify(this.answer.model) && !this.toldOfVersion && card.serving?.challenger?.version !== this.answer.model.version) {
+    if (this.correction && JSON.stringify(card.serving?.challenger) !== offered) this.showVolumes();
+    const answered = this.answer?.model, loaded = [card.model, card.serving?.challenger].map((each) => JSON.stringify(each));
+    if (answered && !loaded.includes(JSON.stringify(answered)) && !this.toldOfVersion) {
       this.toldOfVersion = true;
-      this.place.prepend(h("p", { class: "bad" }, `Version ${this.answer.model.version} gave this answer. Version ${card.model.version} is served now.`));
+      this.place.prepend(h("p", { class: "bad" }, `${modelName(answered)} gave this answer. ${modelName(card.model)} is served now.`));
     }
   }
 
@@ -292,12 +301,14 @@ export class Answered {
     try {
       const { blob, name } = await api.maskFile(this.files(), this.mask, format);
       save(blob, name);
-      if (this.edited && this.entry.state !== "sent") this.onstate("saved");
+      this.#saved();
     } catch (error) {
       if (!(error instanceof api.Refusal)) throw error;
       say(`The mask could not be saved. ${error.sentence}`, "bad");
     }
   }
+
+  #saved() { if (this.edited && this.entry.state !== "sent") this.onstate("saved"); }
 
   async saveEverything() {
     try {
@@ -308,6 +319,7 @@ export class Answered {
         [`${id}_features.csv`]: this.#text(featuresCsv(this.features), "text/csv"),
         [`${id}_answer.json`]: this.#text(JSON.stringify(this.answer, null, 1), "application/json"),
       }), `${id}_glioflow.zip`);
+      this.#saved();
     } catch (error) {
       if (!(error instanceof api.Refusal)) throw error;
       say(`The files could not be saved. ${error.sentence}`, "bad");

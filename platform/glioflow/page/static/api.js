@@ -27,9 +27,11 @@ export class Refusal extends Error {
   }
 }
 
+const json = (response) => response.json();
+
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
-async function once(route, options) {
+async function once(route, options, read) {
   const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   let response;
   try {
@@ -37,7 +39,13 @@ async function once(route, options) {
   } catch {
     throw new Refusal(0, { rule: "the endpoint does not answer: the connection failed" });
   }
-  if (response.ok) return response;
+  if (response.ok) {
+    try {
+      return await read(response);
+    } catch {
+      throw new Refusal(0, { rule: "the endpoint's answer did not arrive whole: the connection failed on the way" });
+    }
+  }
   let error = {};
   try { error = (await response.json()).error ?? {}; } catch { /* a proxy's own page */ }
   const refusal = new Refusal(response.status, error);
@@ -45,11 +53,11 @@ async function once(route, options) {
   throw refusal;
 }
 
-// A prediction changes nothing, so it is sent again if the endpoint is busy.
-export async function ask(route, options = {}, { tries = TRIES } = {}) {
+// Returns what `read` makes of the response. A prediction changes nothing, so it is sent again if the endpoint is busy.
+async function ask(route, read, options = {}, { tries = TRIES } = {}) {
   for (let number = 1; ; number++) {
     try {
-      return await once(route, options);
+      return await once(route, options, read);
     } catch (error) {
       if (!(error instanceof Refusal) || !error.busy || number >= tries) throw error;
       await pause(1000 * Math.min(10, error.wait * number));
@@ -70,33 +78,35 @@ const query = (values) => {
 };
 
 export async function readCard() {
-  const card = await (await ask("model", {}, { tries: 1 })).json();
+  const card = await ask("model", json, {}, { tries: 1 });
   // The card says whether corrections are taken since endpoints have the routes that this page needs.
   if (card.feedback === undefined) throw new Refusal(501, { code: "older", rule: "this endpoint runs an earlier version of GlioFlow, without the routes that this page needs", hint: "update the endpoint, or open the page with the version that it runs" });
   return card;
 }
 
 export async function readStudy(files, { image = true } = {}) {
-  return (await ask(`study${image ? "" : "?image=false"}`, { method: "POST", body: form(files) })).arrayBuffer();
+  return ask(`study${image ? "" : "?image=false"}`, (response) => response.arrayBuffer(), { method: "POST", body: form(files) });
 }
 
 export async function predict(files, { clinical = {}, version = null, probability = true } = {}) {
   const fields = Object.keys(clinical).length ? { clinical: JSON.stringify(clinical) } : {};
   const wanted = query({ mask: "rle", probability: probability ? "true" : "", version });
-  return (await ask(`predict${wanted}`, { method: "POST", body: form(files, fields) })).json();
+  return ask(`predict${wanted}`, json, { method: "POST", body: form(files, fields) });
 }
 
 export async function measure(drawn) {
   const options = { method: "POST", body: JSON.stringify(drawn), headers: { "Content-Type": "application/json" } };
-  return (await (await ask("features", options, { tries: 2 })).json()).features;
+  return (await ask("features", json, options, { tries: 2 })).features;
 }
 
 export async function maskFile(files, mask, format) {
-  const response = await ask(`mask?format=${format}`, { method: "POST", body: form(files, { mask: JSON.stringify(mask) }) });
-  const name = /filename="([^"]+)"/.exec(response.headers.get("Content-Disposition") ?? "")?.[1];
-  return { blob: await response.blob(), name: name ?? `mask.${format}` };
+  const read = async (response) => {
+    const name = /filename="([^"]+)"/.exec(response.headers.get("Content-Disposition") ?? "")?.[1];
+    return { blob: await response.blob(), name: name ?? `mask.${format}` };
+  };
+  return ask(`mask?format=${format}`, read, { method: "POST", body: form(files, { mask: JSON.stringify(mask) }) });
 }
 
 export async function sendCorrection(files, mask, fields) {
-  return (await ask("feedback", { method: "POST", body: form(files, { ...fields, mask: JSON.stringify(mask) }) }, { tries: 2 })).json();
+  return ask("feedback", json, { method: "POST", body: form(files, { ...fields, mask: JSON.stringify(mask) }) }, { tries: 2 });
 }

@@ -73,13 +73,13 @@ export function buildControls(viewer) {
   function reset() {
     const { study, classes } = scene();
     const known = study.names.length > 1;
-    sequences.replaceChildren(...(known ? study.names.map((name, k) => h("button", { type: "button", "data-value": k, onclick: () => { scene().channel = k; windows.value = "own"; scene().range = null; mark(); viewer.draw(); } }, name)) : []));
+    sequences.replaceChildren(...(known ? study.names.map((name, k) => h("button", { type: "button", "data-value": k, onclick: () => { scene().channel = k; scene().range = null; choose(scene().tool); viewer.draw(); } }, name)) : []));
     sequences.hidden = !known;
     label.replaceChildren(...options(classes.map(({ value, name }) => [value, name])));
-    windows.value = "wide";
     side.value = scene().mirrored ? "neurological" : "radiological";
     side.hidden = !study.affine;
     ball.hidden = !study.spacing_mm;
+    $("input", ball).checked = scene().ball;
     opacity.value = 100 * scene().opacity;
     arrange.hidden = study.shape[0] < 2 && !scene().other;
     layers.replaceChildren(...layerButtons());
@@ -100,7 +100,8 @@ export function buildControls(viewer) {
 
   function mark() {
     if (!scene()) return;
-    const { drawing, tool, radius, study, channel, label: wanted } = scene();
+    const { drawing, tool, radius, study, channel, window, label: wanted } = scene();
+    windows.value = window.preset;
     arrange.mark(viewer.how);
     planes.mark(viewer.active);
     $("[data-value=pair]", arrange).hidden = !scene().other;
@@ -150,6 +151,5 @@ export function buildControls(viewer) {
     scroll: h("div", { class: "scroll" }, areas, slider),
     bottom: h("div", { class: "bar" }, layers, h("label", { class: "check" }, "Opacity", opacity)),
     reset, mark, scrolled, choose,
-    windowed: () => { windows.value = "own"; },
   };
 }

@@ -17,10 +17,19 @@ export function h(tag, properties = {}, ...children) {
 
 export const options = (entries) => entries.map(([value, text]) => h("option", { value }, text));
 
+// Replaces a place's children. The focus stays on the control that says the same, or else stands at the same position.
+export function renew(place, ...children) {
+  const controls = () => [...place.querySelectorAll("button, input, select, summary")], held = controls().indexOf(document.activeElement);
+  const text = document.activeElement?.textContent;
+  place.replaceChildren(...children);
+  if (held >= 0) (controls().find((each) => each.textContent === text) ?? controls()[held])?.focus({ preventScroll: true });
+}
+
 // A message for screen readers (politely), shown to everybody in the corner of the page.
 export function say(text, kind = "") {
   const message = $("#message");
-  message.textContent = text;
+  const close = h("button", { type: "button", onclick: () => say("") }, "Close"); // what went wrong stays until it is read
+  message.replaceChildren(text, ...(kind === "bad" ? [" ", close] : []));
   message.className = kind;
   message.hidden = !text;
   clearTimeout(say.timer);
@@ -36,4 +45,5 @@ export function save(blob, name) {
 }
 
 export const thousands = (count) => Math.round(count).toLocaleString("en").replaceAll(",", "\u202f");
-export const number = (value, digits = 4) => Number(value.toPrecision(digits)).toLocaleString("en", { maximumFractionDigits: 6 }).replaceAll(",", "\u202f");
+// Counts in full, other values in `digits` digits.
+export const number = (value, digits = 4) => (Number.isInteger(value) ? value : Number(value.toPrecision(digits))).toLocaleString("en", { maximumFractionDigits: 6 }).replaceAll(",", "\u202f");

@@ -11,11 +11,15 @@ export class Drawing {
     this.locked = new Set();
     this.done = [];
     this.undone = [];
+    this.strokes = 0;
+    this.forgotten = 0; // the last stroke that can no longer be undone
     this.stroke = null;
     this.onchange = () => {};
   }
 
-  get changed() { return this.done.length > 0; }
+  // Which mask this is: the number of the last stroke in it, 0 for the mask as it came; no two strokes have one number.
+  get state() { return this.done.at(-1)?.number ?? this.forgotten; }
+  get changed() { return this.state !== 0; }
 
   begin() { this.stroke = new Map(); }
 
@@ -33,9 +37,9 @@ export class Drawing {
     const stroke = this.stroke;
     this.stroke = null;
     if (!stroke?.size) return false;
-    this.done.push({ places: Uint32Array.from(stroke.keys()), old: Uint8Array.from(stroke.values()) });
+    this.done.push({ number: ++this.strokes, places: Uint32Array.from(stroke.keys()), old: Uint8Array.from(stroke.values()) });
     this.undone = [];
-    while (this.done.length > MOST_UNDONE || this.done.reduce((sum, each) => sum + each.places.length, 0) > MOST_VOXELS) this.done.shift();
+    while (this.done.length > MOST_UNDONE || this.done.reduce((sum, each) => sum + each.places.length, 0) > MOST_VOXELS) this.forgotten = this.done.shift().number;
     this.onchange();
     return true;
   }
@@ -47,14 +51,14 @@ export class Drawing {
     if (this.stroke) this.end();
     const step = from.pop();
     if (!step) return false;
-    const { places, old } = step, now = new Uint8Array(places.length);
+    const { number, places, old } = step, now = new Uint8Array(places.length);
     for (let k = places.length - 1; k >= 0; k--) {
       now[k] = this.labels[places[k]];
       this.labels[places[k]] = old[k];
       this.counts[now[k]]--;
       this.counts[old[k]]++;
     }
-    to.push({ places, old: now });
+    to.push({ number, places, old: now });
     this.onchange();
     return true;
   }

@@ -5,12 +5,14 @@ import { h, number, thousands } from "./dom.js";
 const UNITS = { px: "px", mm: "mm", mm2: "mm²", mm3: "mm³", fraction: "fraction", slice: "slice" };
 const SPOKEN = {
   asd: "Angular standard deviation (ASD)", mf: "Margin fluctuation (MF)", bevr: "Bounding ellipsoid volume ratio (BEVR)",
-  side: "Side of the brain", largest_slice: "Largest slice", num_slices_with_tumor: "Slices with tumor", num_components: "Separate parts",
+  side: "Side of the brain (−1: lower columns, 1: higher)", largest_slice: "Largest slice", num_slices_with_tumor: "Slices with tumor", num_components: "Separate parts",
 };
 const EVENTS = { death01: "death", overall_survival: "death", progression_free: "progression or death" };
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
 const percent = (value) => `${Math.round(100 * value)} %`;
 const duration = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
+
+export const modelName = ({ name, version }) => (version === null ? name : `${name}, version ${version}`);
 
 // A volume in cm³ if the spacing is known, otherwise in pixels.
 export const volumeText = (voxels, spacing) => (spacing ? `${((voxels * spacing[0] * spacing[1] * spacing[2]) / 1000).toFixed(1)} cm³` : `${thousands(voxels)} px`);
@@ -33,7 +35,6 @@ const fact = (title, value, remark, kind = "") => h("div", { class: `fact ${kind
 export function verdict(answer) {
   const { tumor, uncertainty, study, timing_ms, model } = answer, found = tumor.detected, promised = uncertainty.expected_dice, ensemble = uncertainty.ensemble;
   const size = tumor.volume.unit === "mm3" ? `${(tumor.volume.value / 1000).toFixed(1)} cm³` : `${thousands(tumor.volume.value)} px`;
-  const version = model.version === null ? model.name : `${model.name}, version ${model.version}`;
   return h("section", { class: "verdict", "aria-label": "Verdict" },
     h("div", { class: "facts" },
       fact("Tumor", found ? "Found" : "None found", `in ${tumor.slices.length} of ${study.slices.length} slices`, found ? "found" : "none"),
@@ -42,7 +43,7 @@ export function verdict(answer) {
       fact("Highest probability", tumor.probability.toFixed(2), `${thousands(uncertainty.uncertain_px)} px between 0.1 and 0.9`),
       ensemble ? fact("Networks", String(ensemble.num_members), `masks differ by ${percent(ensemble.mask_disagreement)}`) : null),
     doubts(study.warnings),
-    h("p", { class: "by" }, `Study ${study.id}, answered by ${version} in ${duration(timing_ms.total)}.`));
+    h("p", { class: "by" }, `Study ${study.id}, answered by ${modelName(model)} in ${duration(timing_ms.total)}.`));
 }
 
 export function doubts(warnings) {
@@ -151,7 +152,7 @@ export function modelView(answer, card) {
   };
   const timing = answer ? Object.entries(answer.timing_ms).map(([stage, ms]) => `${stage} ${duration(ms)}`).join(", ") : null;
   return h("div", {},
-    changed ? h("p", { class: "bad" }, `Version ${given.version} gave this answer. Version ${now.version} is served now, and described here.`) : null,
+    changed ? h("p", { class: "bad" }, `${modelName(given)} gave this answer. ${modelName(now)} is served now, and described here.`) : null,
     h("dl", {}, Object.entries(entries).filter(([, value]) => value !== null && value !== undefined && value !== "").flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, String(value))])),
     timing ? h("p", { class: "by" }, `Time: ${timing}`) : null,
     h("details", {}, h("summary", {}, "The whole card"), h("pre", { tabindex: "0" }, JSON.stringify(card, null, 1))));

@@ -1,6 +1,6 @@
 // The roles of files by their names alone, before anything is sent. The table of names comes from the endpoint.
 
-const SLICE = /\.(tiff?|png)$/i, VOLUME = /\.(nii(\.gz)?|mha|nrrd)$/i, ZIP = /\.zip$/i, DICOM = /(\.dcm|\.ima)$/i;
+const SLICE = /\.(tiff?|png)$/i, VOLUME = /\.(nii(\.gz)?|mha|nrrd)$/i, ZIP = /\.zip$/i, DICOM = /\.(dcm|dicom|ima)$/i;
 
 export class Names {
   constructor(table) {

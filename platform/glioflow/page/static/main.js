@@ -2,7 +2,8 @@
 
 import * as api from "./api.js";
 import { Names, chosen, contentKey, dropped, summary } from "./files.js";
-import { $, h, say } from "./dom.js";
+import { $, h, renew, say } from "./dom.js";
+import { modelName } from "./facts.js";
 import { Viewer } from "./viewer.js";
 import { Answered } from "./answered.js";
 import { fillClinical, readClinical } from "./clinical.js";
@@ -30,7 +31,7 @@ async function askCard() {
 function showCard() {
   const { card, away } = state, model = $("#model");
   if (card && !away) {
-    model.textContent = card.model.version === null ? card.model.name : `${card.model.name}, version ${card.model.version}`;
+    model.textContent = modelName(card.model);
     model.className = "good";
     if ($("#notice").dataset.kind === "away") notice(null);
     fillClinical($("#clinical"), card, () => state.answered?.sayIfClinicalChanged(readClinical()));
@@ -57,20 +58,20 @@ function exampleKind() {
 function notice(error, title = null) {
   const place = $("#notice");
   place.hidden = !error;
-  place.dataset.kind = !error ? "" : error.away || error.busy || error.status === 401 || error.code === "older" ? "away" : "refused";
+  place.dataset.kind = !error ? "" : title ? "refused" : error.away || error.busy || error.status === 401 || error.code === "older" ? "away" : "refused";
   if (!error) return place.replaceChildren();
   const again = h("button", { type: "button", onclick: () => { askCard(); } }, "Try again");
   if (error.status === 401) {
     const token = h("input", { type: "password", "aria-label": "Token of the endpoint", autocomplete: "off" });
-    return place.replaceChildren(h("b", {}, "The endpoint refuses this page. "), h("p", {}, "Type its token here, or set GLIOFLOW_SERVE_TOKEN before you start the page."),
+    return place.replaceChildren(h("b", {}, "The endpoint refuses this page. "), h("p", {}, api.hasToken() ? "This token is not the endpoint's. Type the one that it was started with." : "Type its token here, or set GLIOFLOW_SERVE_TOKEN before you start the page."),
       h("form", { class: "row", onsubmit: (event) => { event.preventDefault(); api.setToken(token.value.trim()); askCard(); } }, token, h("button", { type: "submit" }, "Use this token")));
   }
-  if (error.away) return place.replaceChildren(h("b", {}, "The endpoint does not answer. "), error.sentence,
+  if (error.away && !title) return place.replaceChildren(h("b", {}, "The endpoint does not answer. "), error.sentence,
     h("p", {}, "Start an endpoint in another terminal, then try again:"), h("pre", { tabindex: "0" }, "glioflow serve"),
     h("p", {}, "No model is promoted yet? ", h("code", {}, "glioflow serve --name starter"), " serves the small LGG model that ships with GlioFlow, and ", h("code", {}, "glioflow demo"), " makes one. For an endpoint elsewhere, use ", h("code", {}, "glioflow page --endpoint URL"), "."), again);
   if (error.code === "older") return place.replaceChildren(h("b", {}, "This page and the endpoint do not fit. "), error.sentence, again);
   if (error.busy) return place.replaceChildren(h("b", {}, "The endpoint is busy. Try again in a moment. "), error.sentence, again);
-  place.replaceChildren(h("b", {}, title ?? "The endpoint refused this study. "), error.sentence, h("p", {}, "Nothing was stored. Choose other files and try again."));
+  place.replaceChildren(h("b", {}, title ?? "The endpoint refused this study. "), error.sentence, h("p", {}, error.away ? "Press the button again. If it fails again, choose the files again: they may have changed on the disk." : "Nothing was stored. Choose other files and try again."));
 }
 
 function welcome() {
@@ -129,7 +130,7 @@ function showList() {
   const many = state.studies.length > 1, done = state.studies.filter((each) => each.state === "sent" || each.state === "saved").length;
   $("#list-head").hidden = !many;
   $("#list-count").textContent = `${state.studies.length} studies, ${done} done`;
-  $("#list").replaceChildren(...state.studies.map((entry) => h("li", {},
+  renew($("#list"), ...state.studies.map((entry) => h("li", {},
     h("button", { type: "button", class: "study", "aria-current": entry === state.entry ? "true" : null, onclick: () => select(entry) },
       h("b", {}, entry.title), h("small", {}, summary(entry, nameOf)),
       entry.state || entry.expectedDice !== undefined ? h("small", { class: "state" }, [entry.state, entry.expectedDice === undefined ? "" : entry.expectedDice === null ? "no tumor found" : `expected Dice ${entry.expectedDice.toFixed(2)}`].filter(Boolean).join(", ")) : null))));
@@ -155,7 +156,7 @@ const images = (entry) => entry.files.filter((each) => each.role === "image");
 
 // Reads the study and, if requested, gets an answer; whichever arrives first is shown first.
 async function open(entry, { predict }) {
-  const before = state.answered;
+  const before = state.answered, pressed = document.activeElement;
   state.busy = true;
   notice(null);
   mark();
@@ -188,12 +189,13 @@ async function open(entry, { predict }) {
     $("#facts").replaceChildren();
     welcome();
     $("#welcome h2").textContent = `${entry.title}: no answer`;
-    notice(error);
     say("");
-    if (error.away) askCard();
+    if (error.away) await askCard(); // is it the endpoint, or this request alone?
+    if (state.entry === entry) notice(error, error.away && !state.away ? "The connection failed. " : null);
   } finally {
     state.busy = false;
     mark();
+    if (document.activeElement === document.body) pressed.focus({ preventScroll: true }); // a disabled button loses it
   }
 }
 
@@ -206,21 +208,22 @@ async function setState(entry, words) {
 // A correction that waited for the network has reached the endpoint.
 async function sentLater(answer, correction) {
   say(`The correction of ${correction.title} was sent: ${answer.id}.`);
-  const draft = await get("drafts", correction.id);
-  if (draft && JSON.stringify(draft.data) === JSON.stringify(correction.mask.data)) drop("drafts", correction.id);
+  const draft = await get("drafts", correction.id), newer = draft && JSON.stringify(draft.data) !== JSON.stringify(correction.mask.data);
+  if (draft && !newer) drop("drafts", correction.id);
   if (!correction.key) return;
-  await put("done", correction.key, "sent").catch(() => {});
-  const entry = state.studies.find((each) => each.key === correction.key);
-  if (entry) entry.state = "sent";
+  const words = newer ? "corrected" : "sent", entry = state.studies.find((each) => each.key === correction.key);
+  await put("done", correction.key, words).catch(() => {});
+  if (entry) entry.state = words;
+  if (entry && state.answered?.entry === entry) state.answered.opened = Date.now(); // so that the reader's own correction is not a colleague's
   if (state.entry) showList();
 }
 
 // ---- user actions ----
 
 async function example() {
-  const kind = exampleKind(), response = await fetch(`example-${kind}-1.zip`);
-  if (!response.ok) return say("The example could not be generated.", "bad");
-  const file = new File([await response.blob()], "synthetic_1.zip", { type: "application/zip" });
+  const content = await fetch(`example-${exampleKind()}-1.zip`).then((response) => (response.ok ? response.blob() : null)).catch(() => null);
+  if (!content) return say("The example could not be loaded: the page's server did not send it. Try again.", "bad");
+  const file = new File([content], "synthetic_1.zip", { type: "application/zip" });
   await add([{ file, name: file.name, folder: "" }]);
   say("Generated at random: no real patient.");
   open(state.entry, { predict: true });

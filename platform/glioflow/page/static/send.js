@@ -11,7 +11,7 @@ const START = "GLIOFLOW_SERVE_TOKEN=a-long-secret glioflow serve";
 export function askAndSend(correction, { takes, done, download }) {
   const dialog = $("#dialog");
   if (!takes) return explainMissingToken(dialog, download);
-  const reader = h("input", { type: "text", required: true, maxlength: "100", autocomplete: "name", value: localStorage.getItem("reader") ?? "" });
+  const reader = h("input", { type: "text", required: true, maxlength: "100", autocomplete: "name", value: readerBefore() });
   const patient = h("input", { type: "text", required: true, maxlength: "200", value: correction.patient });
   const token = h("input", { type: "password", autocomplete: "off", required: !hasToken(), placeholder: hasToken() ? "given before" : "" });
   const wrong = h("p", { class: "bad", role: "alert", hidden: true }), send = h("button", { type: "submit", class: "main" }, "Send");
@@ -47,6 +47,10 @@ export function askAndSend(correction, { takes, done, download }) {
   dialog.showModal();
 }
 
+function readerBefore() {
+  try { return localStorage.getItem("reader") ?? ""; } catch { return ""; /* a browser that stores nothing */ }
+}
+
 function explainMissingToken(dialog, download) {
   dialog.replaceChildren(h("form", { method: "dialog" },
     h("h2", { id: "dialog-title" }, "This endpoint does not accept corrections"),
@@ -63,7 +67,8 @@ function deliver({ files, mask, patient, reader, version, opened, again }) {
 
 async function keep(correction, error) {
   try {
-    await put("waiting", `${correction.id} ${Date.now()}`, correction);
+    correction.waitsAs ??= `${correction.id} ${Date.now()}`; // a correction that waited before waits in the same place
+    await put("waiting", correction.waitsAs, correction);
     say(`${error.sentence} The correction is kept in this browser, and sent when the endpoint answers again.`, "bad");
   } catch {
     say(`${error.sentence} This browser could not keep the correction: download the mask.`, "bad");

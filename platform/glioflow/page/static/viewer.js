@@ -12,10 +12,9 @@ const BRUSHES = ["brush", "erase", "threshold"];
 export const PRESETS = { all: [0, 100], wide: [0.5, 99.5], soft: [2, 98], bright: [40, 99.9], dark: [0.5, 80] };
 
 export class Viewer {
-  constructor(root, { onchange, onlook }) {
+  constructor(root, { onchange }) {
     this.root = root;
     this.onchange = onchange;
-    this.onlook = onlook;
     this.scene = null;
     this.active = "axial";
     this.panes = Object.fromEntries(PLANES.map((plane) => [plane, this.#pane(plane)]));
@@ -43,6 +42,7 @@ export class Viewer {
       tool: "look", label: 1, radius: 6, ball: false, range: null,
     };
     this.areas = null;
+    this.readout.textContent = "";
     this.active = "axial";
     this.arrange(study.shape[0] >= 8 && study.spacing_mm ? "four" : "one");
     this.controls.reset();
@@ -110,7 +110,7 @@ export class Viewer {
 
   #window(channel, preset) {
     const [low, high] = percentiles(channel, PRESETS[preset]);
-    return { low: channel instanceof Int16Array || channel instanceof Float32Array ? low : Math.min(low, preset === "wide" ? 0 : low), high: Math.max(high, low + 1e-6) };
+    return { preset, low: channel instanceof Int16Array || channel instanceof Float32Array ? low : Math.min(low, preset === "wide" ? 0 : low), high: Math.max(high, low + 1e-6) };
   }
 
   preset(name) {
@@ -245,6 +245,11 @@ export class Viewer {
     this.controls.mark();
   }
 
+  // Ends a stroke whose mask is about to be replaced, though the pointer is still down.
+  letGo() {
+    if (this.scene) for (const pane of Object.values(this.panes)) this.#finish(pane);
+  }
+
   #pinch(pane, id, at) {
     const before = pane.pointers.get(id), other = [...pane.pointers].find(([key]) => key !== id)?.[1];
     if (!other) return;
@@ -258,8 +263,8 @@ export class Viewer {
   #drag(dx, dy) {
     const { window } = this.scene, width = window.high - window.low, step = Math.max(width, 1e-3) / 250;
     const center = (window.low + window.high) / 2 + dy * step, wide = Math.max(1e-3, width + dx * step);
-    Object.assign(window, { low: center - wide / 2, high: center + wide / 2 });
-    this.controls.windowed();
+    Object.assign(window, { preset: "own", low: center - wide / 2, high: center + wide / 2 });
+    this.controls.mark();
   }
 
   #look(pane, event) {
@@ -282,7 +287,7 @@ export class Viewer {
   #stamp(shape, at, size, erasing, bounded) {
     const { scene } = this, { drawing } = scene, channel = scene.study.channels[scene.channel], range = scene.range;
     const allows = bounded && range ? (k) => channel[k] >= range[0] && channel[k] <= range[1] : null;
-    const only = erasing ? (k) => drawing.labels[k] === scene.label || !scene.eraseOne : allows;
+    const only = erasing ? null : allows;
     if (scene.ball && scene.study.spacing_mm) {
       const [r, c] = at.map(Math.floor);
       if (r >= 0 && c >= 0 && r < shape.rows && c < shape.columns) drawing.ball(shape.voxel(r, c), scene.radius, scene.study.spacing_mm, erasing ? 0 : scene.label, only);
