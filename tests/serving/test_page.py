@@ -374,7 +374,7 @@ def test_a_correction_needs_the_token_of_the_person_who_sends_it(guarded, files,
     sent = page.post(
         "/v1/feedback", files=files, data={"patient": "x"}, headers={"Authorization": bearer(SESAME).encode("latin-1")}
     )
-    assert "with a token" in sent.json()["error"]["rule"], "this endpoint of the tests has no place for feedback"
+    assert "a mask beside every image" in sent.json()["error"]["rule"], "the endpoint has looked at what was sent"
 
 
 @pytest.mark.parametrize("way", ["%2e%2e/metrics", "x/%2e%2e/feedback", "%2e/feedback", "feedback/", "feedback%3Fx"])
