@@ -16,7 +16,7 @@ from glioflow.config.search import SearchSettings
 from glioflow.runs.search.board import Board
 from glioflow.runs.search.observer import LISTENERS, Announcer, Listener
 from glioflow.runs.search.schedulers import build_scheduler, replay
-from glioflow.runs.search.searcher import METRIC, NUMBER, Searcher, suggest_point
+from glioflow.runs.search.searcher import METRIC, NUMBER, Searcher, chosen_point, suggest_point
 
 SPACE = {
     "model.architecture": {"kind": "choice", "values": ["unet", "buda-unet"]},
@@ -280,6 +280,33 @@ def test_a_continued_trial_is_not_judged_again_at_the_rungs_that_it_passed(sched
     assert resumed.on_trial_result(NoOthers(), continued, result(2, 0.3)) == "CONTINUE"
     places = [name for bracket in resumed._brackets for _, rung in bracket._rungs for name in rung]
     assert "poor" not in places, "one trial has one place on a rung"
+
+
+def test_the_median_rule_compares_a_continued_trial_with_others_and_never_with_its_own_past():
+    study = optuna.create_study(direction="maximize")
+    running = optuna.create_trial(state=optuna.trial.TrialState.RUNNING, intermediate_values={1: 0.5, 2: 0.5})
+    others = [
+        optuna.create_trial(value=value, intermediate_values={1: value, 2: value, 3: value}) for value in (0.1, 0.9)
+    ]
+    study.add_trials([running, *others])
+    resumed = build_scheduler(Experiment(search=settings(scheduler="median"), training={"epochs": 3}))
+    replay(resumed, study)
+    continued = Poor({NUMBER: 0})
+    resumed.on_trial_add(None, continued)
+    # The rule needs three other trials, and there are two.
+    assert resumed.on_trial_result(NoOthers(), continued, result(3, 0.2)) == "CONTINUE"
+    another = Poor({NUMBER: 7})
+    resumed.on_trial_add(None, another)
+    assert resumed.on_trial_result(NoOthers(), another, result(3, 0.3)) == "STOP", "the median of .1, .4 and .9 is .4"
+
+
+def test_a_finalists_parameters_are_the_values_of_the_space_also_where_optuna_stores_texts():
+    widths = {"kind": "choice", "values": [[8, 16], [16, 32]]}
+    values = settings(space={"model.options.channels": widths, "loss.name": {"kind": "choice", "values": ["dice"]}})
+    study = optuna.create_study()
+    point = suggest_point(study.ask(), values)
+    assert chosen_point(study.trials[0].params, values) == point
+    assert point["model.options.channels"] in ([8, 16], [16, 32])
 
 
 class Poor:

@@ -53,6 +53,15 @@ def test_a_cohort_that_no_node_has_is_refused_with_its_address(node, s3_bucket):
         open_here(home() / "prepared" / "f" / "0")
 
 
+def test_a_node_that_joins_without_the_shared_home_is_named_and_is_no_fault_of_the_trial(
+    tiny, lgg, tmp_path, monkeypatch
+):
+    path = prepare(tiny, lgg).path
+    monkeypatch.setenv("GLIOFLOW_HOME", str(tmp_path / "home of this node"))
+    with pytest.raises(StoreFailed, match=f"does not see the prepared cohort .*{path.name}.*home of this node"):
+        open_here(home() / "prepared" / path.name)
+
+
 def test_a_store_that_is_away_while_a_node_fetches_a_cohort_is_no_fault_of_the_trial(node, tiny, lgg, monkeypatch):
     import fsspec
 

@@ -94,7 +94,7 @@ def search(
         int | None, typer.Option(min=1, help="Number of trials; by default the experiment's search.trials.")
     ] = None,
     resume: Annotated[str | None, typer.Option(help="Name of an interrupted search to continue.")] = None,
-    budget: Annotated[float | None, typer.Option(help="Hours after which no new trial begins.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Hours from the start after which no new trial begins.")] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 import fcntl
 import re
+import socket
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from glioflow import atomic
 from glioflow.cluster.remote_home import address_of
-from glioflow.cluster.storage import home_uri, is_uri, prepared_home
+from glioflow.cluster.storage import home, home_uri, is_uri, prepared_home
 from glioflow.data.formats.record import reason
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.data.prepared.manifest import CaseRecord, WholeManifest, parse_manifest
@@ -42,9 +43,16 @@ def open_here(path: Path) -> PreparedCohort:
 
     Raises:
         UserError: As `fetch`, if it is missing or incomplete.
-        StoreFailed: If the store is unreachable, which is not an error of the job that needs the cohort.
+        StoreFailed: If this node does not see the folder, or the store is unreachable, which is not an error of the job
+            that needs the cohort.
     """
     _bring(path)
+    if home_uri() is None and not (path / "manifest.json").exists():
+        raise StoreFailed(
+            f"node {socket.gethostname()} does not see the prepared cohort {path}, which the driver has opened; "
+            f"mount one folder as GLIOFLOW_HOME (here {home()}) at the same path on every node, also on nodes that an "
+            "autoscaler adds, or give an object store such as s3://bucket/glioflow"
+        )
     return PreparedCohort(path, verify=False)
 
 

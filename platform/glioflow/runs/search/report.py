@@ -16,6 +16,7 @@ from glioflow.config.search import Point, SearchSettings
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.errors import GlioflowError
 from glioflow.runs.launch import Setting
+from glioflow.runs.search.searcher import chosen_point
 from glioflow.tracking.run import Run
 from glioflow.tracking.spool import run_folder
 
@@ -82,7 +83,8 @@ def total_cost(trials: Sequence[Any]) -> dict[str, float]:
 
 def _finalist(trial: optuna.trial.FrozenTrial, settings: SearchSettings, run_id: str | None) -> Finalist:
     values: dict[str, float] = dict(zip(settings.objectives, trial.values, strict=True))
-    finalist: Finalist = {"trial": trial.number, "run_id": run_id, "params": trial.params, **values}  # type: ignore[typeddict-item]
+    params = chosen_point(trial.params, settings)
+    finalist: Finalist = {"trial": trial.number, "run_id": run_id, "params": params, **values}  # type: ignore[typeddict-item]
     return finalist
 
 

@@ -1,5 +1,6 @@
 """Early stopping of poor trials: Tune's schedulers by name, and their knowledge of a resumed search's trials."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -29,7 +30,7 @@ def build_scheduler(experiment: Experiment) -> Any:
             brackets=_num_brackets(epochs, grace, settings.reduction) if settings.scheduler == "hyperband" else 1,
         )
     if settings.scheduler == "median":
-        return schedulers.MedianStoppingRule(**seen, grace_period=grace, min_samples_required=3, min_time_slice=_NEVER)
+        return _Median(**seen, grace_period=grace, min_samples_required=3, min_time_slice=_NEVER)
     if settings.scheduler == "pbt":
         return schedulers.PopulationBasedTraining(
             **seen,
@@ -39,25 +40,38 @@ def build_scheduler(experiment: Experiment) -> Any:
     return schedulers.FIFOScheduler()
 
 
-class _Halving(schedulers.AsyncHyperBandScheduler):  # type: ignore[misc]
-    """ASHA that knows trials by their numbers: one that a resumed search continues keeps its bracket and its places."""
+class _ByNumber:
+    """A scheduler that knows trials by their numbers: one that a resumed search continues is the one that it was."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._added: set[Any] = set()
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Choose a bracket for a trial that has none."""
-        if _numbered(trial).trial_id not in self._trial_info:
-            super().on_trial_add(tune_controller, _numbered(trial))
+        """Take a trial, such as into one of ASHA's brackets, unless it was taken before."""
+        if _numbered(trial) not in self._added:
+            self._added.add(_numbered(trial))
+            super().on_trial_add(tune_controller, _numbered(trial))  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> Any:
         """Return whether the trial continues."""
-        return super().on_trial_result(tune_controller, _numbered(trial), result)
+        return super().on_trial_result(tune_controller, _numbered(trial), result)  # type: ignore[misc]
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Take the last result of a trial."""
-        super().on_trial_complete(tune_controller, _numbered(trial), result)
+        super().on_trial_complete(tune_controller, _numbered(trial), result)  # type: ignore[misc]
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         """Forget the bracket of a trial."""
-        super().on_trial_remove(tune_controller, _numbered(trial))
+        super().on_trial_remove(tune_controller, _numbered(trial))  # type: ignore[misc]
+
+
+class _Halving(_ByNumber, schedulers.AsyncHyperBandScheduler):  # type: ignore[misc]
+    """ASHA: a continued trial keeps its bracket and its places on the rungs."""
+
+
+class _Median(_ByNumber, schedulers.MedianStoppingRule):  # type: ignore[misc]
+    """The median rule: a continued trial has one running mean, over all its epochs, and is not compared with itself."""
 
 
 def _numbered(trial: Any) -> Any:
@@ -96,9 +110,16 @@ def replay(scheduler: Any, study: optuna.Study) -> None:
             tell(None, earlier, {"epoch": epoch, METRIC: value})
 
 
+@dataclass(frozen=True)
 class _Earlier:
-    """A trial of an earlier process, as schedulers know trials: by identity and id."""
+    """A trial by its number, with what schedulers ask of a trial: whether it is the same, and its id."""
 
-    def __init__(self, number: int) -> None:
-        self.trial_id = f"trial-{number}"
-        self.config = {NUMBER: number}
+    number: int
+
+    @property
+    def trial_id(self) -> str:
+        return f"trial-{self.number}"
+
+    @property
+    def config(self) -> dict[str, int]:
+        return {NUMBER: self.number}

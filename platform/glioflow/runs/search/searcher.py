@@ -82,6 +82,15 @@ def _as_choice(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else json.dumps(value)
 
 
+def chosen_point(stored: Mapping[str, Any], settings: SearchSettings) -> Point:
+    """Return a trial's parameters as the space lists them, which Optuna may have stored as text."""
+    point = dict(stored)
+    for key, parameter in settings.space.items():
+        if key in point and isinstance(parameter, Choice):
+            point[key] = next((each for each in parameter.values if _as_choice(each) == point[key]), point[key])
+    return point
+
+
 def open_study(settings: SearchSettings, *, name: str, storage: str) -> optuna.Study:
     """Make or load the study `name` in the SQL database `storage`; a new one gets its first points."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -23,7 +23,7 @@ from glioflow.config import Experiment, override
 from glioflow.config.search import PREPROCESS
 from glioflow.data.prepared.remote import open_here
 from glioflow.data.splits import Split
-from glioflow.errors import RunFailed, UserError, first_line
+from glioflow.errors import GlioflowError, RunFailed, UserError, first_line
 from glioflow.runs.launch import EXPERIMENT, Setting, opening_of
 from glioflow.runs.plan import Fold, Plan
 from glioflow.runs.search.searcher import METRIC, NUMBER, TrialReport
@@ -99,7 +99,8 @@ def run_trial(config: Mapping[str, Any], plan_json: str) -> None:
     except StoreAway as error:
         ended |= {"failed": str(error), "open": True}
     except OSError as error:
-        ended |= {"failed": f"{type(error).__name__}: {error}", "open": True}
+        failed = str(error) if isinstance(error, GlioflowError) else f"{type(error).__name__}: {error}"
+        ended |= {"failed": failed, "open": True}
     tune.report(ended)
 
 
