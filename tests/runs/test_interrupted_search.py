@@ -242,6 +242,37 @@ def test_a_node_that_is_lost_in_the_middle_costs_no_trial(
         assert steps_of(tracking, run).count(0) == 1, "a trial began anew"
 
 
+@pytest.mark.timeout(800)
+def test_a_node_whose_end_is_announced_leaves_checkpoints_from_within_an_epoch_and_costs_no_trial(
+    from_yaml: Any, lgg: Path, home: Path, hosts: Any, tracking_url: str
+) -> None:
+    from glioflow.runs.search.run import search
+
+    tracking = Tracking(tracking_url, patience_s=120)
+    second = hosts.add_node(num_cpus=1)
+    in_the_first_epoch: list[Path] = []
+
+    def leave_once_both_train() -> None:
+        wait_for(lambda: len(list(home.glob("runs/*/progress*"))) == 2, "two trials never ran at once")
+        node = ["--address", hosts.address, "--node-id", second.node_id, "--deadline-remaining-seconds", "120"]
+        reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "a spot node is taken back"]
+        subprocess.run([Path(sys.executable).with_name("ray"), "drain-node", *node, *reason], check=True)
+        wait_for(lambda: len(list(home.glob("runs/*/checkpoint/**/*.pt"))) == 2, "no checkpoint was written")
+        in_the_first_epoch.extend(home.glob("runs/*/checkpoint/**/*.pt"))
+        hosts.remove_node(second)
+
+    leaving = threading.Thread(target=leave_once_both_train)
+    leaving.start()
+    changes = {"training.epochs": 1, "training.steps_per_epoch": 600, "search.trials": 2}
+    search(override(from_yaml(EXPERIMENT), changes), lgg)
+    leaving.join()
+    assert len(in_the_first_epoch) == 2
+    assert [trial.state.name for trial in study_of(home)] == ["COMPLETE"] * 2
+    for run in trial_runs(tracking).values():
+        assert run.info.status == "FINISHED"
+        assert steps_of(tracking, run) == [0]
+
+
 def test_a_trial_of_two_workers_that_loses_the_node_of_one_goes_on_elsewhere(
     from_yaml: Any, lgg: Path, home: Path, hosts: Any, tracking_url: str
 ) -> None:
