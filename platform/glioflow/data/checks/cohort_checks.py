@@ -19,6 +19,7 @@ from glioflow.data.checks.comparisons import (
 from glioflow.data.checks.remarks import SHOWN, remarks_on
 from glioflow.data.formats import lgg, listed, nnunet
 from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.links import walk
 from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.study import open_source
@@ -241,7 +242,7 @@ def _survey_lgg(root: Path, folders: list[Path]) -> tuple[Cohort, list[Problem]]
 def _empty_folders(path: Path) -> list[Problem]:
     """Report empty folders, such as an interrupted copy leaves."""
     folders = lgg.case_folders(path) if path.is_dir() else []
-    empty = [folder.name for folder in folders if not any(file.is_file() for file in folder.rglob("*"))]
+    empty = [folder.name for folder in folders if not any(files for _, _, files in walk(folder, path))]
     return [Problem("warning", name, "a case folder should hold files", "none") for name in empty]
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glioflow.data.formats.file_roles import DECLARED
-from glioflow.data.formats.junk import find_beside
 from glioflow.data.formats.record import Cohort
+from glioflow.data.formats.tree import find_beside
 from glioflow.quantities import count
 
 # Names shown in one remark.
@@ -37,15 +37,10 @@ def _of_one_person(cohort: Cohort) -> list[str]:
 
 
 def _left_out(path: Path) -> list[str]:
-    """Report, once, the files of other programs and the archives among the files."""
-    junk, packed = find_beside(path)
-    kinds = {
-        "left out, since other programs made them": junk,
-        "left out, since they are packed: unpack them if they hold cases": packed,
-    }
+    """Report, once, what is not read: files of other programs, archives, and links to nothing or in a circle."""
     return [
         f"{why}: {', '.join(files[:SHOWN])}{f' and {len(files) - SHOWN} more' if len(files) > SHOWN else ''}"
-        for why, files in kinds.items()
+        for why, files in find_beside(path).items()
         if files
     ]
 

@@ -1,5 +1,6 @@
 """Detection of the format of a cohort folder. The only module that knows all formats."""
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from glioflow.data.formats import brats, dicom, figshare, lgg, listed, nifti, nn
 from glioflow.data.formats.dicom_files import lacks_preamble
 from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, read_roles
 from glioflow.data.formats.junk import is_packed
+from glioflow.data.formats.links import is_broken
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.tree import first_files, too_many
 from glioflow.errors import UserError, unknown_name
@@ -114,6 +116,9 @@ def _unusable(path: Path, files: Sequence[Path]) -> UserError | None:
         rule = "slices must be named after their case, as <case>_<n>.png: these have lost their patients"
         hint = "name them, or get the set with its patients: without them, no split is by patient"
         return UserError(rule, slice, hint=hint, file=path)
+    if (broken := next((file for file in files if is_broken(file)), None)) is not None:
+        hint = "mount or restore what it leads to"
+        return UserError(f"{broken.name} is a link to nothing", os.readlink(broken), hint=hint, file=path)
     return None
 
 

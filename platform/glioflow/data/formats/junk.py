@@ -1,6 +1,5 @@
 """Files in the folder of a cohort that are not part of it: leftovers of other programs, and archives."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,22 +26,3 @@ def note_unread(files: Iterable[Path], read: Iterable[Path] = ()) -> tuple[str, 
         return ()
     more = f" and {len(unread) - _MOST_NAMED} more" if len(unread) > _MOST_NAMED else ""
     return (f"volumes that are not read, since no case has them: {', '.join(unread[:_MOST_NAMED])}{more}",)
-
-
-def find_beside(path: Path, *, most: int = 100_000) -> tuple[list[str], list[str]]:
-    """Return the junk and the archives among the first `most` files and folders below `path`, relative to it.
-
-    What is inside a folder that is junk is not looked at.
-    """
-    junk, packed, looked = list[str](), list[str](), 0
-    for folder, folders, names in os.walk(path):
-        looked += len(folders) + len(names)
-        if looked > most:
-            break
-        for name in sorted((*folders, *names)):
-            if is_junk(name):
-                junk.append((Path(folder) / name).relative_to(path).as_posix())
-            elif is_packed(name) and name in names:
-                packed.append((Path(folder) / name).relative_to(path).as_posix())
-        folders[:] = sorted(name for name in folders if not is_junk(name))
-    return junk, packed

@@ -19,6 +19,7 @@ from glioflow.data.case import Case
 from glioflow.data.formats.file_roles import declared_in, roles_for
 from glioflow.data.formats.junk import is_junk
 from glioflow.data.formats.lgg_pixels import read_mask, read_slice
+from glioflow.data.formats.links import is_followed
 from glioflow.data.formats.paired_folders import is_part
 from glioflow.data.formats.persons import person_of
 from glioflow.data.formats.png import is_png
@@ -100,9 +101,10 @@ def cohort_of(root: Path, cases: Iterable[CaseFiles]) -> Cohort:
 
 
 def case_folders(root: Path) -> list[Path]:
-    """Return the folders in `root`, sorted, without leftovers of other programs."""
+    """Return the folders in `root`, sorted, without leftovers of other programs and links that lead in a circle."""
     with os.scandir(root) as entries:  # one call for all entries, not one for each
-        return sorted(root / entry.name for entry in entries if entry.is_dir() and not is_junk(entry.name))
+        folders = sorted(root / entry.name for entry in entries if entry.is_dir() and not is_junk(entry.name))
+    return [folder for folder in folders if is_followed(folder, root)]
 
 
 def open_case(folder: Path) -> CaseFiles:
@@ -241,7 +243,9 @@ def patient_of(case_id: str) -> tuple[str, str | None]:
 
 def root_of(path: Path) -> Path:
     """Return the folder that holds the cases: `path`, or `kaggle_3m` in it, even if nested."""
-    while nested := next((path / name for name in _WRAPPERS if (path / name).is_dir()), None):
+    while nested := next((each for each in (path / name for name in _WRAPPERS) if each.is_dir()), None):
+        if path.resolve().is_relative_to(nested.resolve()):  # a link to itself
+            break
         path = nested
     return path
 

@@ -2,10 +2,11 @@
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from glioflow.data.formats.junk import is_junk
+from glioflow.data.formats.junk import is_junk, is_packed
+from glioflow.data.formats.links import is_broken, is_followed, walk
 from glioflow.errors import TooLarge
 
 # Number of files and folders examined to recognize a format.
@@ -18,7 +19,7 @@ _HINT = "give the folder of the cohort itself"
 
 
 def files_below(path: Path, wanted: Callable[[Path], bool]) -> Iterator[Path]:
-    """Yield the wanted files below `path`, without hidden ones; does not follow links to folders.
+    """Yield the wanted files below `path`, without hidden ones; follows links to folders as `links.walk` does.
 
     Raises:
         TooLarge: If there are more than `MOST_OTHERS` other files and folders.
@@ -41,13 +42,13 @@ def first_files(path: Path) -> tuple[list[Path], Path | None]:
     does not hide its neighbors.
     """
     looked = list(_walk(path, depth=1))
-    folders = [each for each, is_folder in looked if is_folder and not each.is_symlink()]
+    folders = [each for each, is_folder in looked if is_folder]
     is_cut = len(looked) > MOST_LOOKED_AT
     del looked[MOST_LOOKED_AT:]
     share = (MOST_LOOKED_AT - len(looked)) // max(1, min(len(folders), _SHARES))
     for folder in folders:
         most = min(share, MOST_LOOKED_AT - len(looked))
-        inside = list(itertools.islice(_walk(folder), most + 1))
+        inside = list(itertools.islice(_walk(folder, root=path), most + 1))
         looked += inside[:most]
         is_cut |= len(inside) > most
         if is_cut and len(looked) == MOST_LOOKED_AT:
@@ -61,9 +62,39 @@ def too_many(path: Path, last: Path) -> TooLarge:
     return TooLarge(rule, f"none of a known format, up to {last}", hint=_HINT)
 
 
-def _walk(path: Path, depth: int | None = None) -> Iterator[tuple[Path, bool]]:
+def find_beside(path: Path, *, most: int = 100_000) -> Mapping[str, list[str]]:
+    """Return what is not read among the first `most` files and folders below `path`, relative to it, by the reason.
+
+    What is inside a folder that other programs made is not looked at.
+    """
+    junk, packed, links, broken, looked = list[str](), list[str](), list[str](), list[str](), 0
+    for folder, folders, names in os.walk(path, followlinks=True):
+        looked += len(folders) + len(names)
+        if looked > most:
+            break
+        for name in sorted((*folders, *names)):
+            each = Path(folder) / name
+            shown = each.relative_to(path).as_posix()
+            if is_junk(name):
+                junk.append(shown)
+            elif name in folders and not is_followed(each, path):
+                links.append(shown)
+            elif name in names and is_packed(name):
+                packed.append(shown)
+            elif is_broken(each):
+                broken.append(shown)
+        folders[:] = sorted(name for name in folders if not is_junk(name) and is_followed(Path(folder) / name, path))
+    return {
+        "left out, since other programs made them": junk,
+        "left out, since they are packed: unpack them if they hold cases": packed,
+        "left out, since they are links to folders that are read anyway, or that they are in": links,
+        "links to nothing: mount or restore what they lead to": broken,
+    }
+
+
+def _walk(path: Path, depth: int | None = None, root: Path | None = None) -> Iterator[tuple[Path, bool]]:
     """Yield the entries below `path`, up to the given depth, and whether each is a folder."""
-    for folder, folders, names in itertools.islice(os.walk(path), depth):
+    for folder, folders, names in itertools.islice(walk(path, root), depth):
         folders[:] = sorted(name for name in folders if not is_junk(name))
         yield from ((Path(folder) / name, True) for name in folders)
         yield from ((Path(folder) / name, False) for name in sorted(names) if not is_junk(name))

@@ -1,0 +1,40 @@
+"""Links to folders, of which data sets on clusters are often built: those to follow, and those that never end."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from glioflow.data.formats.junk import is_junk
+
+
+def walk(path: Path, root: Path | None = None) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walk a folder as `os.walk` does, and also the links to folders that `is_followed` accepts.
+
+    Args:
+        path: The folder.
+        root: The cohort's folder, if `path` is below it.
+    """
+    for folder, folders, names in os.walk(path, followlinks=True):
+        folders[:] = [name for name in folders if is_followed(Path(folder) / name, root or path)]
+        yield folder, folders, names
+
+
+def is_followed(folder: Path, root: Path) -> bool:
+    """Return whether a folder below `root` is listed: each but a link to a folder around it or listed without it.
+
+    The folders around it are those on its path, with their links resolved. Hidden folders, where tools for versions of
+    data keep files, are listed through links alone.
+    """
+    if not folder.is_symlink():
+        return True
+    target = Path(os.path.realpath(folder))
+    for around in (Path(os.path.realpath(root / each)) for each in folder.relative_to(root).parents):
+        inside = target.relative_to(around).parts if target.is_relative_to(around) else None
+        if around.is_relative_to(target) or (inside is not None and not any(map(is_junk, inside))):
+            return False
+    return True
+
+
+def is_broken(path: Path) -> bool:
+    """Return whether a path is a link to nothing, such as to a disk that is not mounted."""
+    return path.is_symlink() and not os.path.exists(path)
