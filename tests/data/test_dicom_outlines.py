@@ -127,7 +127,9 @@ def write_segments(folder, names):
 def test_segments_of_several_studies_must_mean_the_same_where_one_has_several(tmp_path):
     write_segments(tmp_path / "a", ["tumor"])
     write_segments(tmp_path / "b", ["GTV"])
-    assert open_cohort(tmp_path).labels == {1: "tumor"}
+    cohort = open_cohort(tmp_path)
+    assert cohort.labels == {1: "tumor"}
+    assert any("1 is tumor (1 mask), gtv (1 mask)" in note for note in cohort.notes)
     write_segments(tmp_path / "c", ["necrosis", "edema"])
     with pytest.raises(UserError, match="segment 1 must mean the same"):
         open_cohort(tmp_path)

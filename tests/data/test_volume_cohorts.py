@@ -334,19 +334,52 @@ def test_a_case_of_nnunet_may_end_in_four_digits_like_a_channel(tmp_path, label)
         assert (read.mask == number).all()
 
 
-@pytest.mark.parametrize(("first", "second", "is_read"), [("edema", "Core", True), ("core", "edema", False)])
-def test_segments_of_slicer_that_are_numbered_otherwise_are_refused(tmp_path, first, second, is_read):
-    save(tmp_path / "p1" / "p1_flair.nii.gz", np.arange(120).reshape(4, 5, 6).astype(np.int16), np.diag([-1, -1, 1, 1]))
+def write_segments_of_slicer(file, *names, values=(0, 1, 2)):
     head = (
         "NRRD0004\ntype: uchar\ndimension: 3\nspace: left-posterior-superior\nsizes: 4 5 6\n"
         "space directions: (1,0,0) (0,1,0) (0,0,1)\nencoding: raw\nspace origin: (0,0,0)\n"
-        f"Segment0_LabelValue:=1\nSegment0_Name:={first}\nSegment1_LabelValue:=2\nSegment1_Name:={second}\n\n"
     )
-    (tmp_path / "p1" / "p1.seg.nrrd").write_bytes(head.encode() + bytes([0, 1, 2]) * 40)
+    for k, name in enumerate(names):
+        head += f"Segment{k}_LabelValue:={k + 1}\nSegment{k}_Name:={name}\n"
+    image = np.arange(120).reshape(4, 5, 6).astype(np.int16)
+    save(file.parent / f"{file.parent.name}_flair.nii.gz", image, np.diag([-1, -1, 1, 1]))
+    file.write_bytes(f"{head}\n".encode() + bytes(values) * (120 // len(values)))
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+@pytest.mark.parametrize(("first", "second", "is_read"), [("edema", "Core", True), ("core", "edema", False)])
+def test_segments_of_slicer_that_are_numbered_otherwise_are_refused(tmp_path, first, second, is_read, as_list):
+    write_segments_of_slicer(tmp_path / "p1" / "p1.seg.nrrd", first, second)
     (tmp_path / "cohort.yaml").write_text("labels: {1: edema, 2: core}")
+    if as_list:
+        (tmp_path / "cohort.csv").write_text("flair,mask\np1/p1_flair.nii.gz,p1/p1.seg.nrrd\n")
     cohort = open_cohort(tmp_path)
     if is_read:
         assert set(np.unique(cohort.read(cohort.cases[0].id).mask)) == {0, 1, 2}
         return
     with pytest.raises(UserError, match=r"the segment core must have the label 2.*got 1"):
         cohort.read(cohort.cases[0].id)
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+@pytest.mark.parametrize("labels", ["", "labels: {1: lesion, 2: rest}"])
+def test_masks_of_slicer_that_number_their_segments_differently_are_refused_with_both_lists(tmp_path, labels, as_list):
+    for case, names in (("p1", ("edema", "tumor")), ("p2", ("edema", "tumor")), ("p3", ("Tumor", "edema"))):
+        write_segments_of_slicer(tmp_path / case / f"{case}.seg.nrrd", *names, values=(0, 1))
+    if labels:
+        (tmp_path / "cohort.yaml").write_text(labels)
+    if as_list:
+        rows = [f"{case}/{case}_flair.nii.gz,{case}/{case}.seg.nrrd" for case in ("p1", "p2", "p3")]
+        (tmp_path / "cohort.csv").write_text("\n".join(["flair,mask", *rows]))
+    both = r"1 edema, 2 tumor in p1\.seg\.nrrd, and 1 Tumor, 2 edema in p3"
+    with pytest.raises(UserError, match=rf"the segment tumor must have one number .*{both}.*; export all masks"):
+        open_cohort(tmp_path)
+    assert len(open_cohort(tmp_path, masks=False).cases) == 3
+
+
+def test_names_that_one_number_has_in_masks_of_slicer_are_said(tmp_path):
+    for case, name in (("p1", "GTV"), ("p2", "gtv"), ("p3", "lesion")):
+        write_segments_of_slicer(tmp_path / case / f"{case}.seg.nrrd", name, values=(0, 1))
+    assert open_cohort(tmp_path).notes == (
+        "segments with several names, read as one label: 1 is gtv (2 masks), lesion (1 mask)",
+    )

@@ -142,6 +142,7 @@ _SKIPPING: Mapping[str, Callable[..., Cohort]] = {
 _WITHOUT_MASKS: Mapping[str, Callable[..., Cohort]] = {
     "brats": brats.open,
     "published": published.open,
+    "nifti": nifti.open,
     "dicom": dicom.open,
     "listed": listed.open,
     "figshare": figshare.open,

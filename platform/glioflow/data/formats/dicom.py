@@ -33,6 +33,7 @@ from glioflow.data.formats.nifti import check_gray
 from glioflow.data.formats.nifti_header import MAX_VOXELS
 from glioflow.data.formats.record import CaseFiles, Cohort, each_a_person, reason
 from glioflow.data.formats.resampling import on_one_grid
+from glioflow.data.formats.segments import note_names, numbered_labels
 from glioflow.data.formats.volume import Volume, orient, spacing_of
 from glioflow.data.formats.volume_files import MAX_CHANNELS
 from glioflow.errors import TooLarge, UserError
@@ -94,10 +95,12 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
     listed = tuple(cases[name] for name in sorted(cases))
     listed = each_a_person(listed) if roles.each_case_is_a_person else listed
     outlines = roles.outlines if masks else ()
-    labels = dict(enumerate(outlines, start=1)) or labels_of(cases.values())
+    segments = _segments_of(cases.values())
+    labels = dict(enumerate(outlines, start=1)) or numbered_labels(segments)
     read_anew = not all(persons)  # all cases without a PatientID were one person
     more = ", and others" if len(notes) > _MOST_NAMED else ""
-    shown = (f"{len(notes)} left out without MRI: {', '.join(notes[:_MOST_NAMED])}{more}",) if notes else ()
+    left_out_shown = (f"{len(notes)} left out without MRI: {', '.join(notes[:_MOST_NAMED])}{more}",) if notes else ()
+    shown = (*left_out_shown, *note_names(segments))
     if not (outlines or roles.resample_to or roles.each_case_is_a_person):
         return Cohort("dicom", path, listed, labels, read, notes=shown, read_anew=read_anew)
     reader = partial(read, outlines=outlines, resample_to=roles.resample_to)
@@ -106,23 +109,20 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
 
 
 def labels_of(cases: Iterable[CaseFiles]) -> dict[int, str]:
-    """Return the segments of all SEG objects by number; if all have only the first segment or none, it is the tumor.
+    """Return the segments of all SEG objects by number; see `numbered_labels`."""
+    return numbered_labels(_segments_of(cases))
 
-    Raises:
-        UserError: If a number means different segments in different files.
-    """
-    named: dict[int, tuple[str, Path]] = {}
-    differing: UserError | None = None
-    for file in (file for case in cases for file in case.files if is_segmentation(file)):
-        for segment in load(file, pixels=False).get("SegmentSequence", ()):
-            number, name = int(segment.SegmentNumber), str(segment.get("SegmentLabel", "")).strip()
-            known, where = named.setdefault(number, (name, file))
-            if known.casefold() != name.casefold():
-                rule = f"segment {number} must mean the same in all segmentations"
-                differing = UserError(rule, f"{name!r}, and {known!r} in {where.name}", file=file)
-    if differing is not None and named.keys() != {1}:
-        raise differing
-    return {number: name for number, (name, _) in sorted(named.items())} if len(named) > 1 else {1: "tumor"}
+
+def _segments_of(cases: Iterable[CaseFiles]) -> dict[Path, dict[int, str]]:
+    """Return the names of the segments of each SEG object."""
+    files = (file for case in cases for file in case.files if is_segmentation(file))
+    return {
+        file: {
+            int(segment.SegmentNumber): str(segment.get("SegmentLabel", "")).strip()
+            for segment in load(file, pixels=False).get("SegmentSequence", ())
+        }
+        for file in files
+    }
 
 
 def open_files(files: Sequence[Path], *, name: str | None = None) -> CaseFiles:

@@ -6,6 +6,7 @@ the process if a list in a header is longer than they expect.
 Sources: MetaIO's documentation of tags (Kitware); the definition of NRRD 5 (teem.sourceforge.net/nrrd/format.html).
 """
 
+import contextlib
 import math
 import re
 import zlib
@@ -97,11 +98,12 @@ def read_itk(path: Path, *, most_voxels: int) -> tuple[NDArray[np.generic], NDAr
 
 
 def segment_names(path: Path) -> dict[int, str]:
-    """Return the names that 3D Slicer gave to the labels of a `.seg.nrrd`, by label; empty in other files."""
-    with path.open("rb") as file:
-        head = file.read(_MOST_HEADER_BYTES)
-    end = _NRRD_END.search(head)
-    text = head[: end.start()].decode("utf-8", "replace") if end else ""
+    """Return the names that 3D Slicer gave to the labels of a `.seg.nrrd`, by label; empty if it cannot be read."""
+    head = b""
+    with contextlib.suppress(OSError), path.open("rb") as file:  # the reader of its voxels says what is wrong
+        while len(head) < _MOST_HEADER_BYTES and (line := file.readline(_MOST_HEADER_BYTES)).strip():
+            head += line
+    text = head.decode("utf-8", "replace")
     names, values = (
         dict(re.findall(rf"^Segment(\d+)_{key}:=(.*?)\r?$", text, re.MULTILINE)) for key in ("Name", "LabelValue")
     )

@@ -6,7 +6,7 @@ A csv has a row for each case: `patient`, `case`, a column of paths for each seq
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from glioflow.data.formats.listed_entries import PATIENT, Entry, case_of, path_i
 from glioflow.data.formats.nifti import assemble, join
 from glioflow.data.formats.nifti_names import channel_in
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
+from glioflow.data.formats.segments import compare_numbers, segments_of_slicer
 from glioflow.data.formats.volume_files import read_stack
 from glioflow.data.formats.volume_names import is_volume, stem
 from glioflow.errors import UserError
@@ -71,14 +72,15 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
     labels = _labels(root, description, entries)
     by_id = {entry.case.id: (entry.channels, entry.has_mask, entry.stacked) for entry in entries}
     cases = tuple(sorted((entry.case for entry in entries), key=lambda case: case.id))
+    segments = segments_of_slicer(entry.case.files[-1] for entry in entries if entry.has_mask)
     return Cohort(
         "listed",
         root,
         cases,
         labels,
-        partial(read, known=by_id, labels=tuple(labels)),
+        partial(read, known=by_id, labels=labels),
         inputs=(file, *declared_in(root)),
-        notes=(f"the cases are those that {file.name} lists",),
+        notes=(f"the cases are those that {file.name} lists", *compare_numbers(segments)),
     )
 
 
@@ -101,7 +103,7 @@ def read(
     case: CaseFiles,
     *,
     known: Mapping[str, tuple[Sequence[str], bool, bool]] | None = None,
-    labels: Sequence[int] = (1,),
+    labels: Collection[int] = (1,),
 ) -> Case:
     """Read the images of a case as the channels that the list names, and its mask if it has one.
 

@@ -31,6 +31,7 @@ from glioflow.data.formats.nifti_names import NUMBERED, channel_name, name_cases
 from glioflow.data.formats.nnunet import is_picture
 from glioflow.data.formats.record import CaseFiles, Cohort, each_a_person
 from glioflow.data.formats.resampling import OTHER_GRIDS, resample, settle_grids
+from glioflow.data.formats.segments import compare_numbers, segments_of_slicer
 from glioflow.data.formats.volume import Volume, paste, same_grid
 from glioflow.data.formats.volume_files import MAX_CHANNELS, read_labels, read_stack, read_volume
 from glioflow.data.formats.volume_names import is_slicers, is_volume, stem
@@ -58,11 +59,12 @@ def detect(path: Path, files: Sequence[Path] = ()) -> bool:
     return any(is_volume(file.name) for file in files) or nnunet.has_pictures(path)
 
 
-def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
+def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Cohort:
     """List the cases of a folder of NIfTI files; `skip_incomplete` skips those that lack a channel most cases have.
 
     Raises:
-        UserError: If a mask has no image, or `dataset.json` or `cohort.yaml` cannot be read.
+        UserError: If a mask has no image, masks of Slicer number their segments differently, or `dataset.json` or
+            `cohort.yaml` cannot be read.
     """
     path = nnunet.dataset_in(path)
     roles = roles_for("nifti", path, *_KEYS).below(path)
@@ -76,6 +78,8 @@ def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
     usual, lacking = _incomplete(cases, roles, read_description(files[0])) if skips or fills else ([], {})
     if skips:
         cases = tuple(case for case in cases if case.id not in lacking)
+    if not masks:
+        cases = tuple(replace(case, files=tuple(roles.only("image", case.files))) for case in cases)
     if roles.scheme:
         roles = roles.model_copy(update={"labels": dict(scheme_named(roles.scheme).labels)})
     description = read_description(files[0])
@@ -86,7 +90,9 @@ def open(path: Path, *, skip_incomplete: bool = False) -> Cohort:
     reader = filled(reader, usual) if fills else reader
     clinical = table if table.is_file() else None
     shown = [f"{name} (no {', '.join(missing)})" for name, missing in lacking.items()]
-    notes = note_filled(shown) if fills else note_left_out(shown)
+    left_out = note_filled(shown) if fills else note_left_out(shown)
+    segments = segments_of_slicer(file for case in cases for file in roles.only("mask", case.files))
+    notes = (*left_out, *compare_numbers(segments))
     cohort = Cohort("nifti", path, cases, labels, reader, clinical, roles=roles, inputs=inputs, regions=regions)
     return replace(cohort, layout=_layout(files, path), notes=notes)
 
