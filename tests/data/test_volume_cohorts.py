@@ -5,6 +5,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from glioflow.data.checks.cohort_checks import check
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.volume_files import read_volume
 from glioflow.data.sequences import sequence_of
@@ -267,6 +268,28 @@ def test_labels_of_nnunets_regions_are_those_of_all_and_named_by_the_smallest(tm
     labels = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": 3}
     cohort = open_cohort(write_decathlon(tmp_path, labels=labels))
     assert cohort.labels == {1: "whole tumor", 2: "tumor core", 3: "enhancing tumor"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "order", "said"),
+    [
+        ({"WT": [1, 2, 3], "ET": [3]}, [1, 3], ""),
+        ({"WT": [1, 2], "RC": [3]}, [1, 3], ""),
+        ({"edema": 1, "core": 2, "ET": 3}, None, ""),
+        ({"WT": [1, 2, 3], "ET": [3]}, None, "regions_class_order must list a label for each region"),
+        ({"WT": [1, 2, 3], "ET": [3]}, [1], "for each of 2 regions, and lists 1"),
+        ({"WT": [1, 2, 3], "ET": [3]}, [1, 4], "writes ET as 4, which is none of its labels"),
+        ({"WT": [1, "2", 3], "ET": [3]}, [1, 3], "numbers from 1 to 255"),
+    ],
+)
+def test_regions_of_nnunet_are_used_or_the_check_says_why_not(tmp_path, labels, order, said):
+    changes = {} if order is None else {"regions_class_order": order}
+    root = write_decathlon(tmp_path, labels={"background": 0, **labels}, **changes)
+    cohort = open_cohort(root)
+    assert (cohort.regions is not None) == (order is not None and not said)
+    notes = [note for note in check(root).remarks if "regions in dataset.json are not used" in note]
+    assert len(notes) == bool(said)
+    assert all(said in note for note in notes)
 
 
 def test_ucsf_pdgm_is_read_with_its_masks_and_a_follow_up_is_of_the_same_patient(tmp_path):

@@ -13,6 +13,7 @@ from glioflow.data.formats.dataset_json import regions_in
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 from glioflow.data.synthetic.layouts import synthesize_layout
+from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 from glioflow.label_schemes import SCHEMES
 from glioflow.planning import rules, sizes
@@ -94,8 +95,16 @@ def test_regions_that_the_cohort_declares_are_learned():
     chosen = settings(rules.plan_target(facts(labels=named, regions=declared)))
     assert chosen["target.regions"] == {"whole": [1, 2, 3], "core": [2, 3], "bright": [3]}
     assert chosen["target.decode"] == {"whole": 1, "core": 2, "bright": 3}
-    for order in (None, [1, 2], [1, 2, 4]):
-        assert regions_in({"labels": labels, "regions_class_order": order}) is None
+
+
+def test_regions_need_not_give_each_label_a_number():
+    labels = {"background": 0, "WT": [1, 2, 3], "RC": [4]}
+    declared = regions_in({"labels": labels, "regions_class_order": [1, 4]})
+    named = {value: LabelFacts(name, 1, 9) for value, name in declared.labels.items()}
+    chosen = settings(rules.plan_target(facts(labels=named, regions=declared)))
+    target = TargetSettings(kind="regions", regions=chosen["target.regions"], decode=chosen["target.decode"])
+    target.check_labels([1, 2, 3, 4], "the cohort", declared.labels)
+    assert (target.regions, target.decode) == ({"WT": (1, 2, 3), "RC": (4,)}, {"WT": 1, "RC": 4})
 
 
 def test_other_labels_are_classes_and_one_label_is_a_tumor():

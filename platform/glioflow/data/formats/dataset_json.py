@@ -1,8 +1,9 @@
 """`dataset.json`, in which nnU-Net and the Decathlon describe the channels and labels of their cohorts."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from glioflow.data.formats.record import reason
 from glioflow.errors import UserError
@@ -60,16 +61,42 @@ def labels_in(description: Mapping[str, object]) -> dict[int, str]:
 
 
 def regions_in(description: Mapping[str, object]) -> LabelScheme | None:
-    """Return nnU-Net's regions in the order in which they are decoded; None unless `dataset.json` has complete ones.
+    """Return nnU-Net's regions in the order in which they are decoded; None unless `dataset.json` has usable ones.
 
+    A region is written as one of its labels; other labels of it need no region of their own.
     Source: nnU-Net's `documentation/region_based_training.md`.
     """
-    labels, order = description.get("labels"), description.get("regions_class_order")
-    if not isinstance(labels, dict) or not isinstance(order, list):
+    regions, decode = _united(description), description.get("regions_class_order")
+    if not regions or not isinstance(decode, list) or _flaw(regions, decode):
         return None
-    united = {str(name): tuple(value) if isinstance(value, list) else (value,) for name, value in labels.items()}
-    regions = {name: values for name, values in united.items() if values != (0,) and name != IGNORE}
-    numbers = {value for values in regions.values() for value in values}
-    if len(order) != len(regions) or not numbers == set(order) == labels_in(description).keys():
-        return None
-    return LabelScheme("dataset.json", labels_in(description), regions, dict(zip(regions, order, strict=True)))
+    return LabelScheme("dataset.json", labels_in(description), regions, dict(zip(regions, decode, strict=True)))
+
+
+def note_regions(description: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the sentence that says why regions of `dataset.json` are not used, if it has such regions."""
+    regions = _united(description)
+    flaw = _flaw(regions, description.get("regions_class_order"))
+    several = any(len(values) > 1 for values in regions.values())
+    return (f"the regions in dataset.json are not used, only its labels: {flaw}",) if several and flaw else ()
+
+
+def _united(description: Mapping[str, object]) -> dict[str, tuple[Any, ...]]:
+    """Return the labels that each name unites in the new order of `dataset.json`, without those that are no tissue."""
+    labels = description.get("labels")
+    united = {
+        str(name): tuple(value) if isinstance(value, list) else (value,)
+        for name, value in (labels.items() if isinstance(labels, dict) else ())
+    }
+    return {name: values for name, values in united.items() if values != (0,) and name != IGNORE}
+
+
+def _flaw(regions: Mapping[str, Sequence[Any]], decode: object) -> str:
+    """Return why regions cannot be decoded; empty if they can."""
+    if not all(type(value) is int and 0 < value < 256 for values in regions.values() for value in values):
+        return "their labels must be numbers from 1 to 255"
+    if not isinstance(decode, list):
+        return "regions_class_order must list a label for each region, in the order in which they are written"
+    if len(decode) != len(regions):
+        return f"regions_class_order must list a label for each of {len(regions)} regions, and lists {len(decode)}"
+    wrong = next((pair for pair in zip(regions, decode, strict=True) if pair[1] not in regions[pair[0]]), None)
+    return f"regions_class_order writes {wrong[0]} as {wrong[1]}, which is none of its labels" if wrong else ""

@@ -20,6 +20,7 @@ from glioflow.data.formats.dataset_json import (
     description_files,
     ignored_in,
     labels_in,
+    note_regions,
     read_description,
     regions_in,
     stacked_names,
@@ -92,7 +93,7 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     shown = [f"{name} (no {', '.join(missing)})" for name, missing in lacking.items()]
     left_out = note_filled(shown) if fills else note_left_out(shown)
     segments = segments_of_slicer(file for case in cases for file in roles.only("mask", case.files))
-    notes = (*left_out, *compare_numbers(segments))
+    notes = (*left_out, *compare_numbers(segments), *(() if roles.labels else note_regions(description)))
     cohort = Cohort("nifti", path, cases, labels, reader, clinical, roles=roles, inputs=inputs, regions=regions)
     return replace(cohort, layout=_layout(files, path), notes=notes)
 
