@@ -42,6 +42,7 @@ EXPECTED = {
     "rhuh-gbm": ("RHUH-GBM", 1, 2, "brats-2023", "scheme: brats-2023"),
     "lumiere": ("LUMIERE", 1, 2, "brats-2023", "labels: {1: a, 2: b, 3: c}"),
     "egd": ("EGD", 2, 2, "tumor", ""),
+    "utsw-glioma": ("UTSW-Glioma", 2, 2, "brats-2021", ""),
     "figshare": ("Figshare's slices", 2, 3, "tumor", ""),
 }
 
@@ -64,7 +65,8 @@ def made(tmp_path_factory):
 def test_every_set_that_can_be_drawn_is_tested():
     assert EXPECTED.keys() == EXAMPLES.keys()
     assert {layout.key for layout in LAYOUTS} - {expected[0] for expected in EXPECTED.values()} == {
-        "UPENN-GBM, not skull-stripped"
+        "UPENN-GBM, not skull-stripped",
+        "UTSW-Glioma, registered with ANTs",
     }
 
 
@@ -132,6 +134,28 @@ def test_a_set_that_has_masks_of_another_kind_alone_is_refused_until_a_person_ch
     assert "masks: automated (2 cases), of 2 cases" in open_cohort(copy).notes
 
 
+def test_of_utsw_glioma_one_kind_of_images_is_read_with_the_masks_whose_labels_are_known(made, tmp_path):
+    copy = shutil.copytree(made("utsw-glioma"), tmp_path / "utsw")
+    for case in (copy / "UTSW-Glioma").iterdir():
+        for name in ("flair", "t1", "t1ce", "t2"):
+            shutil.copy(case / f"brain_{name}.nii.gz", case / f"brain_{name.replace('flair', 'fl')}_ants.nii.gz")
+        shutil.copy(case / "brain_t1.nii.gz", case / "tumorseg_manual_correction.nii.gz")
+    report = check(copy)
+    assert report.ok, report.problems
+    assert (report.layout, report.files["images"][0]) == ("UTSW-Glioma", "brain_flair.nii.gz")
+    masks, unread = report.remarks[1:3]
+    assert masks.startswith("masks: automated (2 cases), of 2 cases; not used: corrected (2 cases)")
+    assert "brain_fl_ants.nii.gz" in unread
+    for file in copy.rglob("brain_*.nii.gz"):
+        if "_ants" not in file.name:
+            file.unlink()
+    (copy / "cohort.yaml").write_text("mask_source: corrected")
+    cohort = open_cohort(copy)
+    assert cohort.layout == "UTSW-Glioma, registered with ANTs"
+    assert cohort.read("BT0001").channels == BRATS
+    assert cohort.cases[0].files[-1].name == "rtumorseg_manual_correction.nii.gz"
+
+
 def test_labels_of_another_set_are_refused_by_check_with_what_to_do(made, tmp_path):
     copy = shutil.copytree(made("brats-2023-met"), tmp_path / "set")
     (copy / "cohort.yaml").write_text("scheme: brats-2021")
@@ -188,7 +212,7 @@ def test_visits_are_one_patient(made):
     assert open_cohort(made("brats-tcga")).cases[0].institution == "02"
 
 
-@pytest.mark.parametrize("name", ["upenn-gbm", "brats-tcga", "egd", "brats-2013", "brats-men-rt"])
+@pytest.mark.parametrize("name", ["upenn-gbm", "brats-tcga", "egd", "utsw-glioma", "brats-2013", "brats-men-rt"])
 def test_a_new_study_of_the_set_is_read_alone(made, name):
     images = [file for file in open_cohort(made(name)).cases[0].files if EXPECTED[name][0]]
     named = read_study(images[: len(EXAMPLES[name].names)])

@@ -47,6 +47,9 @@ def _layout(key: str, file: str, channels: str, masks: Mapping[str, str], scheme
     )
 
 
+# All cases have the first; the second holds labels in a third of its cases that no source explains.
+_UTSW_MASKS = {"tumorseg_FeTS": "automated", "rtumorseg_manual_correction": "corrected"}
+
 # Order matters: the first one that matches an image is used.
 LAYOUTS: tuple[Layout, ...] = (
     _layout(
@@ -119,6 +122,20 @@ LAYOUTS: tuple[Layout, ...] = (
         "flair=FLAIR t1=T1 t1ce=T1GD t2=T2",
         {"MASK": "tumor"},
         "tumor",
+    ),
+    _layout(
+        "UTSW-Glioma",
+        rf"(?P<case>BT\d{{4}})/(?P<what>\w+){_END}",
+        "flair=brain_flair t1=brain_t1 t1ce=brain_t1ce t2=brain_t2",
+        _UTSW_MASKS,
+        "brats-2021",
+    ),
+    _layout(
+        "UTSW-Glioma, registered with ANTs",
+        rf"(?P<case>BT\d{{4}})/(?P<what>\w+){_END}",
+        "flair=brain_fl_ants t1=brain_t1_ants t1ce=brain_t1ce_ants t2=brain_t2_ants",
+        _UTSW_MASKS,
+        "brats-2021",
     ),
     _layout(
         "BraTS-MEN-RT",

@@ -181,6 +181,13 @@ EXAMPLES: Mapping[str, Example] = {
         ("{case}/MASK.nii.gz",),
         "tumor",
     ),
+    "utsw-glioma": Example(
+        _cases("BT0001", "BT0002"),
+        "UTSW-Glioma/{case}/brain_{what}.nii.gz",
+        _names("flair t1 t1ce t2"),
+        ("UTSW-Glioma/{case}/tumorseg_FeTS.nii.gz", "UTSW-Glioma/{case}/rtumorseg_manual_correction.nii.gz"),
+        "brats-2021",
+    ),
     "figshare": Example(
         ({"case": "1", "person": "100360"}, {"case": "2", "person": "MR040240"}, {"case": "3", "person": "MR040240B"}),
         "brainTumorDataPublic_1-766/{case}.mat",
