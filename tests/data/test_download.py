@@ -1,14 +1,16 @@
 import hashlib
+import re
 import sys
 import tarfile
 import threading
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
-from glioflow.data.download import SETS, download
+from glioflow.data.download import SETS, download, key_of
 from glioflow.errors import UserError
 
 
@@ -87,6 +89,48 @@ def test_an_archive_is_compared_with_its_checksum_and_unpacked(served, monkeypat
 @pytest.mark.parametrize("name", [name for name, each in SETS.items() if each.by == "page"])
 def test_a_set_that_a_person_downloads_says_where(tmp_path, name):
     with pytest.raises(UserError, match="read its terms at https://"):
+        download(name, tmp_path / "out")
+
+
+NAMED = re.findall(r"^\| ((?:`[a-z0-9-]+`(?:, )?)+) \|", Path("docs/data-sets.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", [name for names in NAMED for name in re.findall("`(.+?)`", names)])
+def test_every_set_in_the_documentation_can_be_had_or_says_where(tmp_path, name):
+    if name == "brats":
+        with pytest.raises(UserError, match=r"did you mean brats.*Choose one of: brats-2013"):
+            download(name, tmp_path / "out")
+    elif SETS[key_of(name)].by == "page":
+        with pytest.raises(UserError, match="read its terms at https://"):
+            download(name, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("brats2013", "brats-2013"),
+        ("BraTS-2020", "brats2020"),
+        ("BraTS2018", "brats-2018"),
+        ("brats-2023-ssa", "brats-2023"),
+        ("UPENN_GBM", "upenn-gbm"),
+        ("GLIS-RT", "glis-rt"),
+    ],
+)
+def test_a_set_may_be_spelled_otherwise(name, key):
+    assert key_of(name) == key
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("rembrant", r"did you mean rembrandt\?"),
+        ("burdenko", r"choose burdenko-gbm-progression$"),
+        ("ucsf", r"hoose one of: ucsf-alptdg, ucsf-pdgm$"),
+        ("erasmus", "choose one of: brats-2013, .*egd"),
+    ],
+)
+def test_an_unknown_set_gets_the_nearest_ones(tmp_path, name, said):
+    with pytest.raises(UserError, match=said):
         download(name, tmp_path / "out")
 
 

@@ -142,7 +142,8 @@ def download(name: str, out: str | Path) -> DownloadedCohort:
         UserError: If `name` is unknown, `out` is not new, or it cannot be downloaded: says what to do.
     """
     path = str(public_sets.download(name, Path(out)))
-    return DownloadedCohort(path, public_sets.SETS[name].license, public_sets.SETS[name].cite)
+    known = public_sets.SETS[public_sets.key_of(name)]
+    return DownloadedCohort(path, known.license, known.cite)
 
 
 def check(

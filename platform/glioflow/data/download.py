@@ -1,6 +1,7 @@
 """Download of the public data sets: source, license and method of each. Independent of their content."""
 
 import hashlib
+import re
 import shutil
 import tarfile
 import tempfile
@@ -41,7 +42,9 @@ class PublicSet:
 
 _TCIA = "https://www.cancerimagingarchive.net/"
 _SYNAPSE = "https://www.synapse.org/Synapse:"
+_UPENN = "https://www.med.upenn.edu/"
 _PAGE = "as its page says"
+_BRATS = "doi:10.1109/TMI.2014.2377694"
 SETS: Mapping[str, PublicSet] = {
     "lgg": PublicSet(
         "kaggle",
@@ -67,12 +70,35 @@ SETS: Mapping[str, PublicSet] = {
     ),
     "tcga-gbm": PublicSet("idc", "tcga_gbm", "TCIA: see its page", f"{_TCIA}collection/tcga-gbm/"),
     "tcga-lgg": PublicSet("idc", "tcga_lgg", "TCIA: see its page", f"{_TCIA}collection/tcga-lgg/"),
+    "brats-2013": PublicSet("page", "https://www.smir.ch/BRATS/Start2013", _PAGE, _BRATS),
+    "brats-2015": PublicSet("page", "https://www.smir.ch/BRATS/Start2015", _PAGE, _BRATS),
+    "brats-2017": PublicSet("page", f"{_UPENN}sbia/brats2017/registration.html", _PAGE, _BRATS),
+    "brats-2018": PublicSet("page", f"{_UPENN}sbia/brats2018/registration.html", _PAGE, _BRATS),
+    "brats-2019": PublicSet("page", f"{_UPENN}cbica/brats2019/registration.html", _PAGE, _BRATS),
+    "brats-2021": PublicSet("page", f"{_SYNAPSE}syn25829067", _PAGE, _BRATS),
     "brats-2023": PublicSet("page", f"{_SYNAPSE}syn51156910", _PAGE, _PAGE),
     "brats-2024": PublicSet("page", f"{_SYNAPSE}syn53708249", _PAGE, _PAGE),
+    "brats-2025": PublicSet("page", f"{_SYNAPSE}syn64153130", _PAGE, _PAGE),
+    "brats-men-rt": PublicSet("page", f"{_SYNAPSE}syn59059779", _PAGE, _PAGE),
     "upenn-gbm": PublicSet("page", f"{_TCIA}collection/upenn-gbm/", "CC BY", "doi:10.7937/TCIA.709X-DN49"),
     "ucsf-pdgm": PublicSet("page", f"{_TCIA}collection/ucsf-pdgm/", _PAGE, "doi:10.1148/ryai.220058"),
     "brats-tcga-gbm": PublicSet("page", f"{_TCIA}analysis-result/brats-tcga-gbm/", _PAGE, "doi:10.1038/sdata.2017.117"),
     "brats-tcga-lgg": PublicSet("page", f"{_TCIA}analysis-result/brats-tcga-lgg/", _PAGE, "doi:10.1038/sdata.2017.117"),
+    "brats-tcga": PublicSet(
+        "page",
+        f"{_TCIA}analysis-result/brats-tcga-gbm/ and {_TCIA}analysis-result/brats-tcga-lgg/",
+        _PAGE,
+        "doi:10.1038/sdata.2017.117",
+    ),
+    "rembrandt": PublicSet(
+        "page", "https://doi.org/10.1038/s41597-022-01415-1", _PAGE, "doi:10.1038/s41597-022-01415-1"
+    ),
+    "egd": PublicSet("page", "https://xnat.health-ri.nl/data/projects/egd", _PAGE, "doi:10.1016/j.dib.2021.107191"),
+    "utsw-glioma": PublicSet("page", f"{_TCIA}collection/utsw-glioma/", "CC BY 4.0", "doi:10.7937/DFAE-1B86"),
+    "glis-rt": PublicSet("page", f"{_TCIA}collection/glis-rt/", _PAGE, "doi:10.7937/TCIA.T905-ZQ20"),
+    "burdenko-gbm-progression": PublicSet(
+        "page", f"{_TCIA}collection/burdenko-gbm-progression/", _PAGE, "doi:10.7937/E1QP-D183"
+    ),
     "ucsd-ptgbm": PublicSet("page", f"{_TCIA}collection/ucsd-ptgbm/", _PAGE, "doi:10.7937/k6s5-mq14"),
     "mu-glioma-post": PublicSet("page", f"{_TCIA}collection/mu-glioma-post/", _PAGE, "doi:10.1038/s41597-025-06011-7"),
     "rhuh-gbm": PublicSet("page", f"{_TCIA}collection/rhuh-gbm/", _PAGE, "doi:10.7937/4545-c905"),
@@ -88,11 +114,29 @@ SETS: Mapping[str, PublicSet] = {
 }
 
 
+def key_of(name: str) -> str:
+    """Return the key of a data set, by a name such as `BraTS2018` or, for a task of one year's BraTS, `brats-2023-ssa`.
+
+    Raises:
+        UserError: If there is none.
+    """
+    keys = {_plain(key): key for key in SETS}
+    plain = _plain(name)
+    year = re.match(r"brats20\d\d", plain)
+    if (key := keys.get(plain) or keys.get(year[0] if year else "")) is None:
+        raise unknown_name("data set", name, [key for known, key in keys.items() if plain and plain in known] or SETS)
+    return key
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
 def download(name: str, out: Path, *, fetch: Fetch | None = None) -> Path:
     """Download a public data set into `out`, which appears complete or not at all.
 
     Args:
-        name: Key in `SETS`.
+        name: Key in `SETS`; see `key_of`.
         out: Folder to make.
         fetch: Takes the address and returns the local folder of its download; None uses the data set's own method.
 
@@ -103,9 +147,7 @@ def download(name: str, out: Path, *, fetch: Fetch | None = None) -> Path:
         UserError: If `out` is not new, the user must download the set, or the source is unreachable or refuses; it
             says how.
     """
-    if name not in SETS:
-        raise unknown_name("data set", name, SETS)
-    wanted = SETS[name]
+    wanted = SETS[key_of(name)]
     if wanted.by == "page":
         hint = f"read its terms at {wanted.address}, download it there, unpack it, and give its folder to glioflow"
         raise UserError(f"{name} must be downloaded by hand, from its page", hint=hint)
