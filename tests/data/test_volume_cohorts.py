@@ -7,6 +7,7 @@ import pytest
 
 from glioflow.data.checks.cohort_checks import check
 from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.study import read_study
 from glioflow.data.formats.volume_files import read_volume
 from glioflow.data.sequences import sequence_of
 from glioflow.errors import UserError
@@ -310,6 +311,26 @@ def test_ucsf_pdgm_is_read_with_its_masks_and_a_follow_up_is_of_the_same_patient
     case = cohort.read("UCSF-PDGM-0429_FU003d")
     assert case.image[0, 0, 0].tolist() == [3, 0, 1, 2]
     assert sorted(np.unique(case.mask)) == [0, 1, 2, 4]
+
+
+@pytest.mark.parametrize(("folder", "named"), [("sub-0005", "{}"), ("P5", "{}"), ("P5", "P5_{}")])
+def test_copies_with_a_corrected_bias_field_under_other_names_are_left_out_and_said(tmp_path, folder, named):
+    for kind in ("T1", "T1c", "T2", "T1_bias", "T1c_bias", "DWI", "DWI_bias"):
+        image = np.random.default_rng(len(kind)).integers(1, 900, (4, 5, 6)).astype(np.int16)
+        save(tmp_path / folder / f"{named.format(kind)}.nii.gz", image)
+    cohort = open_cohort(tmp_path, format="nifti")
+    assert cohort.read(folder).channels == ("dwi", "dwi_bias", "t1", "t1c", "t2")
+    assert any("not read" in note and "T1_bias" in note and "T1c_bias" in note for note in cohort.notes)
+    assert "dwi_bias" in read_study([tmp_path / folder], masks=False).channels
+
+
+def test_two_images_of_one_sequence_are_refused_with_a_line_for_cohort_yaml(tmp_path):
+    for kind in ("T1", "T1_n4"):
+        save(tmp_path / "p" / f"{kind}.nii.gz", np.arange(120).reshape(4, 5, 6).astype(np.int16))
+    with pytest.raises(UserError, match=r'2 images of the case are pre.*`images: \["\*T1\.nii\.gz", .*cohort\.yaml'):
+        open_cohort(tmp_path).read("p")
+    (tmp_path / "cohort.yaml").write_text('images: ["*T1.nii.gz"]')
+    assert open_cohort(tmp_path).read("p").channels == ("t1",)
 
 
 def test_a_case_with_two_masks_of_brats_names_is_named_and_may_be_told_apart(tmp_path):

@@ -63,14 +63,23 @@ def rename_chosen(named: Sequence[Series], chosen: Mapping[str, str]) -> list[st
     return [picked.get(index, name) for index, name in enumerate(own)]
 
 
-def check_once(channels: Iterable[str]) -> None:
-    """Refuse two channels that are one sequence under two names, such as `t1` and `t1n`; raises `UserError`."""
+def check_once(channels: Mapping[str, str]) -> None:
+    """Refuse two channels that are one sequence under two names, such as `t1` and `t1n`; raises `UserError`.
+
+    Args:
+        channels: The name of its file, by channel.
+    """
     same: dict[str, list[str]] = {}
     for channel in channels:
         same.setdefault(sequence_of(channel), []).append(channel)
     for sequence, names in same.items():
         if len(names) > 1:
-            hint = f"say which with --channel {sequence}=FILE, or by patterns of images in cohort.yaml"
+            file = channels[names[0]]
+            pattern = f"*{file[max(file.lower().rfind(names[0]), 0) :]}"
+            one = f"say which with --channel {sequence}=FILE"
+            hint = (
+                f'{one}, or which files to read, such as `images: ["{pattern}", ...]`, in cohort.yaml beside the cases'
+            )
             rule = f"{len(names)} images of the case are {sequence}, and only one may be"
             raise UserError(rule, ", ".join(names), hint=hint)
 

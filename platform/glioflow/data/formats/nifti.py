@@ -27,6 +27,7 @@ from glioflow.data.formats.dataset_json import (
 )
 from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, declared_in, note_left_out, roles_for
 from glioflow.data.formats.itk import is_itk, segment_names
+from glioflow.data.formats.junk import note_unread
 from glioflow.data.formats.missing import filled, note_filled
 from glioflow.data.formats.nifti_names import NUMBERED, channel_name, name_cases
 from glioflow.data.formats.nnunet import is_picture
@@ -35,7 +36,7 @@ from glioflow.data.formats.resampling import OTHER_GRIDS, resample, settle_grids
 from glioflow.data.formats.segments import compare_numbers, segments_of_slicer
 from glioflow.data.formats.volume import Volume, paste, same_grid
 from glioflow.data.formats.volume_files import MAX_CHANNELS, read_labels, read_stack, read_volume
-from glioflow.data.formats.volume_names import is_slicers, is_volume, stem
+from glioflow.data.formats.volume_names import is_slicers, is_volume, stem, without_copies
 from glioflow.data.sequences import Series, is_channel_name
 from glioflow.errors import UserError
 from glioflow.label_schemes import scheme_named
@@ -73,6 +74,8 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     cases = name_cases(files, path, roles)
     if not cases:
         raise UserError("a NIfTI cohort must hold .nii or .nii.gz files", file=path)
+    if not roles.images:
+        cases = tuple(replace(case, files=tuple(without_copies(case.files))) for case in cases)
     cases = each_a_person(cases) if roles.each_case_is_a_person else cases
     skips = skip_incomplete or roles.skip_incomplete
     fills = roles.fill_missing and not skips
@@ -92,8 +95,9 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     clinical = table if table.is_file() else None
     shown = [f"{name} (no {', '.join(missing)})" for name, missing in lacking.items()]
     left_out = note_filled(shown) if fills else note_left_out(shown)
+    unread = note_unread(set(files) - set(without_copies(files))) if not roles.images else ()
     segments = segments_of_slicer(file for case in cases for file in roles.only("mask", case.files))
-    notes = (*left_out, *compare_numbers(segments), *(() if roles.labels else note_regions(description)))
+    notes = (*left_out, *unread, *compare_numbers(segments), *(() if roles.labels else note_regions(description)))
     cohort = Cohort("nifti", path, cases, labels, reader, clinical, roles=roles, inputs=inputs, regions=regions)
     return replace(cohort, layout=_layout(files, path), notes=notes)
 
@@ -197,7 +201,7 @@ def join(
     resample_to: str | None = None,
 ) -> Case:
     """Join the volumes of channels, each with its file, and at most one mask; see `assemble`."""
-    check_once(channels)
+    check_once({name: file.name for name, (file, _) in channels.items()})
     notes: tuple[str, ...] = ()
     if resample_to is not None:
         settled, notes = settle_grids({name: volume for name, (_, volume) in channels.items()}, resample_to, case.id)

@@ -18,7 +18,7 @@ from glioflow.data.formats.junk import is_junk
 from glioflow.data.formats.nifti_names import check_one_person, owner_of
 from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort
-from glioflow.data.formats.volume_names import is_volume, stem, volume_files
+from glioflow.data.formats.volume_names import is_volume, stem, volume_files, without_copies
 from glioflow.data.sequences import is_channel_name
 from glioflow.errors import TooLarge, UserError
 
@@ -176,6 +176,7 @@ def _open_files(files: Sequence[Path], *, masks: bool) -> Cohort:
         if brats.is_case(files):
             cases = brats.open_files(files)
             return Cohort("brats", files[0].parent, cases, brats.labels_in(cases, files[0].parent), brats.read)
+        files = without_copies(files)
         name = _name_of_volumes([stem(file) for file in files])
         study = _one("nifti", files[0].parent, CaseFiles(name, name, tuple(files)), {1: "tumor"})
         if any(file.parent != study.path for file in files):

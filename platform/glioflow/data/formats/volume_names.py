@@ -1,11 +1,14 @@
 """Which files are volumes, and their names without endings: NIfTI, MetaImage, NRRD, and nnU-Net's pictures."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from glioflow.data.formats.itk import is_itk
 from glioflow.data.formats.tree import files_below
+from glioflow.data.sequences import is_channel_name
+
+_CORRECTED = "_bias"
 
 
 def nifti_files(path: Path) -> Iterable[Path]:
@@ -38,3 +41,18 @@ def is_nifti(name: str) -> bool:
 def stem(path: Path) -> str:
     """Return the name without `.nii`, `.nii.gz`, `.mha`, `.nrrd`, `.seg.nrrd`, `.tif` or `.png`."""
     return re.sub(r"\.(?:nii(?:\.gz)?|mha|(?:seg\.)?nrrd|tiff?|png)$", "", path.name, flags=re.IGNORECASE)
+
+
+def without_copies(files: Sequence[Path]) -> list[Path]:
+    """Return the files of a case without those that repeat a sequence with its bias field corrected.
+
+    UCSF-PDGM has them, such as `FLAIR_bias.nii.gz` beside `FLAIR.nii.gz`.
+    """
+    names = {(file.parent, stem(file).lower()) for file in files}
+
+    def is_copy(file: Path) -> bool:
+        name = stem(file).lower()
+        twin = name.removesuffix(_CORRECTED)
+        return twin != name and (file.parent, twin) in names and is_channel_name(re.split("[_-]", twin)[-1])
+
+    return [file for file in files if not is_copy(file)]
