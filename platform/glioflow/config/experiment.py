@@ -23,6 +23,7 @@ from glioflow.evaluation.settings import InferenceSettings
 from glioflow.models import ARCHITECTURES, LossSettings, ModelSettings
 from glioflow.strict_yaml import parse_yaml
 from glioflow.survival import SurvivalSettings
+from glioflow.text_files import read_text
 from glioflow.training.settings import TrainingSettings
 
 # Every trial of a search shares these: the cohort is split once, and runs are found by the name.
@@ -202,7 +203,7 @@ def load_recorded(path: Path) -> Experiment:
     have `training.cuda_graphs`.
     """
     experiment = _read(path, ())
-    recorded, sampling = parse_yaml(path.read_text()).get("training", {}), experiment.training.sampling
+    recorded, sampling = parse_yaml(read_text(path)).get("training", {}), experiment.training.sampling
     is_whole = {"accumulate", "channels_last", "compile", "deterministic", "precision", "seed"} <= recorded.keys()
     if is_whole and "cuda_graphs" not in recorded and sampling.augmentation in FIRST_RELEASE:
         return with_augmentation(experiment, FIRST_RELEASE[sampling.augmentation])
@@ -222,10 +223,10 @@ def _read(path: Path, overrides: Iterable[str]) -> Experiment:
         hint = None if others else "give the path of a YAML file"
         raise UserError(f"the experiment file {path} does not exist", path, others or None, hint=hint)
     try:
-        values = parse_yaml(path.read_text())
+        values = parse_yaml(read_text(path))
     except UserError as error:
         raise error.replace(file=path) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UserError(f"an experiment must be a YAML file: {one_line(error)}", file=path) from None
     if not isinstance(values, dict):
         raise UserError("an experiment file must hold keys and values", file=path)

@@ -14,6 +14,7 @@ from glioflow.data.case import unknown_case
 from glioflow.data.formats.listed import folds_in
 from glioflow.errors import UserError
 from glioflow.quantities import count
+from glioflow.text_files import read_text
 
 
 class Splittable(Protocol):
@@ -257,7 +258,7 @@ def read_split(settings: SplitSettings, folder: Path | None) -> Split:
     for path in paths:
         if path.is_file():
             try:
-                value = json.loads(path.read_bytes(), object_pairs_hook=_without_doubles)
+                value = json.loads(read_text(path, wide=True), object_pairs_hook=_without_doubles)
                 folds = value if isinstance(value, list) else None
                 if isinstance(value, dict) and "training" in value:
                     folds = _folds_of_datalist(path)

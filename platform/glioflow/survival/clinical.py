@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from glioflow.errors import UserError, one_line
+from glioflow.text_files import read_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -243,20 +244,19 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     """Return the columns of a csv and its rows, each with a cell for every column.
 
     Raises:
-        UserError: If it is no csv in UTF-8, has a column twice, or a row has more cells than there are columns.
+        UserError: If it is no csv or not in UTF-8, has a column twice, or a row has more cells than there are columns.
     """
     if not path.is_file():
         raise UserError(f"the clinical table {path} does not exist", path, hint="give the path of a CSV file")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_text(path, wide=True)
         header = next((line for line in text.splitlines() if line.strip()), "")
         *cells, last = csv.reader(io.StringIO(f"{text}\n\n", newline=""), delimiter=separator_of(header))
         if last:  # the blank line at the end is inside a cell, like all rows before it
             raise csv.Error(f"a quote that never ends in the row of {last[0][:40]}")
         names, *rows = [row for row in cells if len(row) > 1 or "".join(row).strip()] or [[]]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        rule, hint = "a clinical table must be a readable csv in UTF-8", "save it as CSV in UTF-8"
-        raise UserError(rule, one_line(error, most=120), file=path, hint=hint) from None
+    except (OSError, csv.Error) as error:
+        raise UserError("a clinical table must be a readable csv", one_line(error, most=120), file=path) from None
     check_header(header, path)
     for row in rows:
         if any(cell.strip() for cell in row[len(names) :]):

@@ -8,6 +8,7 @@ from typing import Any
 from glioflow.data.formats.record import reason
 from glioflow.errors import UserError
 from glioflow.label_schemes import LabelScheme
+from glioflow.text_files import read_text
 
 IGNORE = "ignore"
 
@@ -23,7 +24,9 @@ def read_description(file: Path) -> Mapping[str, object]:
     """Return nnU-Net's `dataset.json` from the file's folder or the one above; empty if there is none."""
     for path in description_files(file):
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = json.loads(read_text(path))
+        except UserError:
+            raise
         except (OSError, ValueError) as error:
             raise UserError("the file must be valid JSON", reason(error), file=path) from error
         return value if isinstance(value, dict) else {}

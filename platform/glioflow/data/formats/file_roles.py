@@ -33,6 +33,7 @@ from glioflow.data.sequences import is_channel_name
 from glioflow.errors import UserError, one_line
 from glioflow.label_schemes import scheme_named
 from glioflow.strict_yaml import parse_yaml
+from glioflow.text_files import read_text
 
 Role = Literal["image", "mask", "brain_mask"]
 
@@ -213,13 +214,13 @@ def read_roles(path: Path) -> FileRoles:
         return NO_ROLES
     rule = f"{DECLARED} must hold patterns under images, masks and brain_masks, and names under labels"
     try:
-        roles = FileRoles.model_validate(parse_yaml(file.read_text(encoding="utf-8")) or {})
+        roles = FileRoles.model_validate(parse_yaml(read_text(file)) or {})
     except UserError as error:
         raise error.replace(file=file) from None
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(rule, f"{'.'.join(map(str, first['loc']))}: {first['msg']}", file=file) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UserError(rule, one_line(error, most=120), file=file) from None
     if roles.scheme is not None:
         try:

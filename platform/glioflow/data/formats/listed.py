@@ -26,6 +26,7 @@ from glioflow.data.formats.volume_files import read_stack
 from glioflow.data.formats.volume_names import is_volume, stem
 from glioflow.errors import UserError
 from glioflow.label_schemes import SCHEMES
+from glioflow.text_files import read_text
 
 NAMES = ("cohort.csv", "datalist.json", "datastore_v2.json")
 _DATASTORE = "datastore_v2.json"
@@ -139,7 +140,9 @@ def folds_in(file: Path) -> dict[str, int]:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = json.loads(read_text(file))
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         raise UserError("the list must be valid JSON", reason(error), file=file) from error
     if not isinstance(value, dict) or not all(isinstance(value.get(part, []), list) for part in _PARTS):

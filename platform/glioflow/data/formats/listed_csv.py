@@ -1,6 +1,5 @@
 """Lists of cases as a csv: a row for each case, and columns of paths for its sequences and its mask."""
 
-import codecs
 import csv
 import io
 import re
@@ -14,6 +13,7 @@ from glioflow.data.formats.record import CaseFiles, reason
 from glioflow.data.formats.volume_names import is_volume
 from glioflow.errors import UserError
 from glioflow.survival.clinical import separator_of
+from glioflow.text_files import read_text
 
 _CASE = ("case", "id", "case_id", "caseid")
 MASK, _SITE = ("mask", "label", "seg", "segmentation"), ("institution", "site", "center")
@@ -25,13 +25,11 @@ _NO_SEQUENCE = re.compile(rf"^{_OF_FILES}[_ -]+|[_ -]+{_OF_FILES}$")
 def read_rows(file: Path, errors: str = "strict") -> list[dict[str, str | None]]:
     """Return the rows of a csv, by column; raises `UserError` if it cannot be read."""
     try:
-        content = file.read_bytes()
-        encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-        text = re.sub(r"^sep=.\r?\n", "", content.decode(encoding, errors))  # a line for Excel
+        text = re.sub(r"^sep=.\r?\n", "", read_text(file, wide=True, errors=errors))  # a line for Excel
         header = text.partition("\n")[0]
         separator = "|" if "|" in header else separator_of(header)
         return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, csv.Error) as error:
         raise UserError("the list must be a csv", reason(error), file=file) from error
 
 

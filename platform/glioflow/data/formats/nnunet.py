@@ -18,6 +18,7 @@ from glioflow.data.formats.dataset_json import read_description
 from glioflow.data.formats.junk import is_junk
 from glioflow.data.formats.volume_names import is_volume, volume_files
 from glioflow.errors import TooLarge, UserError
+from glioflow.text_files import read_text
 
 _PICTURE = re.compile(r"\.(?:tiff?|png)$", re.IGNORECASE)
 _CHANNEL = re.compile(r"_\d{4}$")
@@ -116,7 +117,9 @@ def _spacing(path: Path) -> tuple[float, float, float] | None:
         return None
     rule = 'the json beside a TIFF must hold {"spacing": [slices, rows, columns]} in mm'
     try:
-        s, h, w = (float(each) for each in json.loads(file.read_text(encoding="utf-8"))["spacing"])
+        s, h, w = (float(each) for each in json.loads(read_text(file))["spacing"])
+    except UserError:
+        raise
     except (OSError, ValueError, TypeError, KeyError):
         raise UserError(rule, "something else", file=file) from None
     if not all(0 < each < np.inf for each in (s, h, w)):
