@@ -58,6 +58,20 @@ def test_a_cd_is_its_studies_and_its_dicomdir_none(tmp_path, persons):
         assert set(read_study([tmp_path / "cd"]).channels) == {"pre", "flair"}
 
 
+@pytest.mark.parametrize("name", ["DICOMDIR", "dicomdir", "DICOMDIR.dcm", "DICOMDIR;1"])
+def test_a_damaged_dicomdir_is_no_case(tmp_path, name):
+    volume = np.arange(4 * 16 * 16, dtype=np.uint16).reshape(4, 16, 16)
+    write_series(tmp_path / "cd" / "a", volume)
+    for content in (bytes(128) + b"DICM" + bytes(64), b"\x02\0\0\0UL\4\0" + bytes(64)):
+        (tmp_path / "cd" / name).write_bytes(content)
+        assert [len(case.files) for case in open_cohort(tmp_path / "cd").cases] == [4]
+        assert read_study([tmp_path / "cd"]).image.shape[0] == 4
+        (tmp_path / "other").mkdir(exist_ok=True)
+        (tmp_path / "other" / name).write_bytes(content)
+        with pytest.raises(UserError, match="no files of a known cohort format"):
+            open_cohort(tmp_path / "other")
+
+
 def test_copies_of_files_and_missing_instance_numbers_change_nothing(tmp_path):
     folder = write_series(tmp_path / "study", PIXELS[0])
     whole = read_study([folder])

@@ -37,8 +37,10 @@ def dicom_files(path: Path) -> Iterable[Path]:
 def is_dicom(path: Path) -> bool:
     """Return whether a file has the prefix DICM after its preamble, and is not a DICOMDIR, which lists other files.
 
-    Does not read pipes and devices, which may never end.
+    A DICOMDIR has its class or, if it is damaged, its name. Does not read pipes and devices, which may never end.
     """
+    if _is_directory(path):
+        return False
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size < 132:
@@ -50,9 +52,13 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
+def _is_directory(path: Path) -> bool:
+    return re.match(r"DICOMDIR\b", path.name, re.IGNORECASE) is not None
+
+
 def lacks_preamble(path: Path) -> bool:
     """Return whether a file looks like DICOM without the preamble and DICM, by its first elements."""
-    if not path.is_file():
+    if _is_directory(path) or not path.is_file():
         return False
     with path.open("rb") as file:
         head = file.read(8)
