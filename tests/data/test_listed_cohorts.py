@@ -8,7 +8,7 @@ from test_volume_cohorts import save
 
 from glioflow.data.checks.cohort_checks import check
 from glioflow.data.formats.detect import open_cohort
-from glioflow.data.splits import SplitSettings, make_split
+from glioflow.data.splits import SplitSettings, make_split, read_split
 from glioflow.data.synthetic.layouts import synthesize_layout
 from glioflow.errors import UserError
 
@@ -206,6 +206,20 @@ def test_folds_of_nnunet_with_a_person_on_both_sides_are_refused(tmp_path):
     cases = [Person("a", "one"), Person("b", "one"), Person("c", "other")]
     with pytest.raises(UserError, match="one part of the split"):
         make_split(cases, SplitSettings(method="file", file=str(file), fold=0))
+
+
+def test_folds_of_a_datalist_split_a_cohort_that_is_elsewhere(brats, tmp_path):
+    images = [f"TrainingData/{{case}}/{{case}}-{name}.nii.gz" for name in ("t2f", "t1n")]
+    items = [
+        {"fold": fold, "image": [each.format(case=case.id) for each in images], "label": f"{case.id}-seg.nii.gz"}
+        for fold, case in enumerate(open_cohort(brats).cases)
+    ]
+    (tmp_path / "folds.json").write_text(json.dumps({"training": items}))
+    fold = SplitSettings(method="file", file=str(tmp_path / "folds.json"), fold=0)
+    assert read_split(fold, None).val == (open_cohort(brats).cases[0].id,)
+    (tmp_path / "one.json").write_text(json.dumps([{"train": ["a"], "val": ["b"]}]))
+    with pytest.raises(UserError, match=r"the file lists 1 fold, .*give split\.fold=0"):
+        read_split(SplitSettings(method="file", file=str(tmp_path / "one.json")), None)
 
 
 def test_the_folds_of_a_datalist_are_a_split(brats, tmp_path):

@@ -152,8 +152,9 @@ def _chosen(folds: list[dict[str, list[str]]], fold: int | None, path: Path) -> 
     if not folds:
         raise UserError("a split file must list cases or folds", "none", file=path)
     if fold is None or fold >= len(folds):
-        rule = f"the file lists {len(folds)} folds, and one of them must be chosen"
-        raise UserError(rule, fold, hint=f"give split.fold, 0 to {len(folds) - 1}", file=path)
+        rule = f"the file lists {count(len(folds), 'fold')}, and one of them must be chosen"
+        hint = f"give split.fold, 0 to {len(folds) - 1}" if len(folds) > 1 else "give split.fold=0"
+        raise UserError(rule, fold, hint=hint, file=path)
     return folds[fold]
 
 

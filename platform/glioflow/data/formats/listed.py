@@ -6,7 +6,7 @@ A csv has a row for each case: `patient`, `case`, a column of paths for each seq
 
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -123,13 +123,12 @@ def read(
 
 
 def folds_in(file: Path) -> dict[str, int]:
-    """Return the fold of each case in a datalist; empty if it has none."""
+    """Return the fold of each case in a datalist, whose files may be elsewhere; empty if it has none."""
     description = _read_json(file)
     items = description.get("training", [])
     folds = {}
-    for entry, item in zip(
-        _from_datalist(file, {**description, **{part: [] for part in _PARTS[1:]}}), items, strict=True
-    ):
+    entries = _from_datalist(file, {**description, **{part: [] for part in _PARTS[1:]}}, locate=_path_named)
+    for entry, item in zip(entries, items, strict=True):
         if isinstance(item, dict) and "fold" in item:
             fold = str(item["fold"])
             if not fold.isdecimal() or int(fold) >= len(items):
@@ -151,7 +150,14 @@ def _read_json(file: Path) -> dict[str, Any]:
     return value
 
 
-def _from_datalist(file: Path, description: Mapping[str, Any]) -> Iterable[Entry]:
+def _path_named(value: str, file: Path, where: str) -> Path:
+    """Return the path that a list names, whether there is such a file or not."""
+    return file.parent / value.replace("\\", "/")
+
+
+def _from_datalist(
+    file: Path, description: Mapping[str, Any], *, locate: Callable[[str, Path, str], Path] = path_in
+) -> Iterable[Entry]:
     stack = stacked_names(description)
     for part in _PARTS:
         for number, item in enumerate(description.get(part, [])):
@@ -161,8 +167,8 @@ def _from_datalist(file: Path, description: Mapping[str, Any]) -> Iterable[Entry
             named = [named] if isinstance(named, str) else named
             if not isinstance(named, list) or not named or not all(isinstance(name, str) for name in named):
                 raise UserError(f"{where}.image must be a path or a list of paths", type(named).__name__, file=file)
-            images = [path_in(name, file, f"{where}.image") for name in named]
-            mask = _mask_of(item, where, file)
+            images = [locate(name, file, f"{where}.image") for name in named]
+            mask = _mask_of(item, where, file, locate)
             case = str(item.get("id") or case_of(images))
             patient = next((str(item[key]) for key in PATIENT if item.get(key)), None)
             patient = patient or person_of_case(case, images[0])
@@ -173,7 +179,7 @@ def _from_datalist(file: Path, description: Mapping[str, Any]) -> Iterable[Entry
                 yield Entry(files, _channels(images), bool(mask))
 
 
-def _mask_of(item: Mapping[str, Any], where: str, file: Path) -> list[Path]:
+def _mask_of(item: Mapping[str, Any], where: str, file: Path, locate: Callable[[str, Path, str], Path]) -> list[Path]:
     """Return the mask of a case: a path, or a list of one, under `label` or another name of masks; none without it."""
     for key in ("label", *MASK):
         named = [value] if isinstance(value := item.get(key), str) else value
@@ -184,7 +190,7 @@ def _mask_of(item: Mapping[str, Any], where: str, file: Path) -> list[Path]:
             raise UserError(
                 f"{where}.{key} must be the path of one mask", f"a list of {len(named)}", hint=hint, file=file
             )
-        return [path_in(named[0], file, f"{where}.{key}")]
+        return [locate(named[0], file, f"{where}.{key}")]
     return []
 
 
