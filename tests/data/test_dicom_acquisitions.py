@@ -92,6 +92,9 @@ def test_two_acquisitions_of_one_series_are_named_and_one_is_chosen(tmp_path, ke
     for number in (1, 2):
         case = read_study([folder], channels={"flair": f"AX FLAIR #{number}"})
         assert np.array_equal(np.sort(case.image.ravel()), np.sort(PIXELS[number - 1].ravel()))
+        assert case.warnings == (
+            f"the series 'AX FLAIR #{3 - number}' was left out, since another was chosen as flair",
+        )
         written = write_mask(np.ones(case.shape, np.uint8), case, tmp_path / str(number), native_format(case))
         assert written.name.endswith(".dcm")
 

@@ -144,12 +144,12 @@ def test_two_series_of_one_sequence_are_refused_with_both_until_a_person_says_wh
     for name in ("cor t2", "4"):
         assert choose_channels(study, parse_choices([f"T2={name}"])) == (
             [None, "t2", None, "flair"],
-            ["AX T2", "SAG T2"],
+            [("AX T2", "t2"), ("SAG T2", "t2")],
         )
 
 
 def test_a_series_of_no_sequence_is_left_out_beside_others_and_kept_alone():
-    assert choose_channels([Series("LOCALIZER"), Series("FLAIR")]) == ([None, "flair"], ["LOCALIZER"])
+    assert choose_channels([Series("LOCALIZER"), Series("FLAIR")]) == ([None, "flair"], [("LOCALIZER", None)])
     assert choose_channels([Series("ADC"), Series("DWI")]) == (["series", "series2"], [])
 
 

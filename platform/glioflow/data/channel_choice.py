@@ -25,8 +25,10 @@ def parse_choices(texts: Iterable[str]) -> dict[str, str]:
 
 def choose_channels(
     all_series: Sequence[Series], chosen: Mapping[str, str] = NONE_CHOSEN
-) -> tuple[list[str | None], list[str]]:
-    """Return the channel of each series of an examination, and the descriptions of skipped series.
+) -> tuple[list[str | None], list[tuple[str, str | None]]]:
+    """Return the channel of each series of an examination, and the description of each skipped series.
+
+    With it is the sequence for which another series was chosen; None if it is no sequence that is read.
 
     Args:
         all_series: Series in the order of their numbers.
@@ -46,7 +48,11 @@ def choose_channels(
     unknown = [index for index in sorted(names) if names[index] == UNKNOWN]
     for count, index in enumerate(unknown[1:], start=2):
         names[index] = f"{UNKNOWN}{count}"
-    left = [all_series[index].description for index in sorted(names) if names[index] is None]
+    left = [
+        (all_series[index].description, name if (name := names_by_index[index]) in chosen else None)
+        for index in sorted(names)
+        if names[index] is None
+    ]
     return [names[index] for index in range(len(all_series))], left
 
 

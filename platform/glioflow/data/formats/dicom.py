@@ -159,6 +159,7 @@ def read(
     ordered = sorted(gray or images, key=lambda members: int(members[0][1].get("SeriesNumber") or 0))
     ordered, of_others = _only_mri(ordered, chosen.values())
     names, left_out = choose_channels([series_of(members[0][1]) for members in ordered], chosen)
+    unknown = [text for text, name in left_out if name is None]
     channels = {name: members for name, members in zip(names, ordered, strict=True) if name is not None}
     check_positions(channels.values())
     _check_size(case, channels, masks)
@@ -186,7 +187,12 @@ def read(
         institution=case.institution,
         grid=first.grid,
         warnings=(
-            *(f"the series {text!r} is not T1, T2 or FLAIR and was left out" for text in whole_series(left_out)),
+            *(f"the series {text!r} is not T1, T2 or FLAIR and was left out" for text in whole_series(unknown)),
+            *(
+                f"the series {text!r} was left out, since another was chosen as {name}"
+                for text, name in left_out
+                if name
+            ),
             *(f"the series {text!r} is {kind} beside MRI and was left out" for text, kind in of_others),
             *([f"{colored} series in color left out"] if colored else []),
             *(["outlines (RTSTRUCT) are only read where cohort.yaml names them"] if drawn and not outlines else []),
