@@ -85,6 +85,15 @@ def test_a_link_beside_the_case_that_it_leads_to_makes_no_second_case(tmp_path, 
         assert any("another" in remark for remark in check(root).remarks)
 
 
+def test_two_links_to_one_folder_make_one_case(tmp_path):
+    source = make("nifti", tmp_path / "source", None)
+    root = link_all(source, tmp_path / "linked")
+    (root / "c").symlink_to(root / "a")
+    (root / ".hidden").symlink_to(source / "a")
+    assert contents(root) == contents(source)
+    assert any(remark.endswith("that they are in: c") for remark in check(root).remarks)
+
+
 def test_links_into_a_hidden_store_of_the_cohort_are_followed(tmp_path):
     root = make_brats(tmp_path / "cohort")
     (root / ".store").mkdir()
@@ -99,7 +108,10 @@ def test_links_to_nothing_are_named_with_what_to_do(tmp_path, lgg, form):
     source = make(form, tmp_path / "source", lgg)
     root = link_all(source, tmp_path / "linked")
     (root / "gone").symlink_to(tmp_path / "nowhere")
-    assert any(remark.startswith("links to nothing: mount") and "gone" in remark for remark in check(root).remarks)
+    (root / "itself").symlink_to("itself")
+    assert any(
+        remark.startswith("links to nothing: mount") and "gone, itself" in remark for remark in check(root).remarks
+    )
     shutil.rmtree(source)
     with pytest.raises(UserError, match=r"is a link to nothing; got .*source.*; mount or restore what it leads to"):
         open_cohort(root)

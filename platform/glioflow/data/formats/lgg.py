@@ -103,8 +103,13 @@ def cohort_of(root: Path, cases: Iterable[CaseFiles]) -> Cohort:
 def case_folders(root: Path) -> list[Path]:
     """Return the folders in `root`, sorted, without leftovers of other programs and links that lead in a circle."""
     with os.scandir(root) as entries:  # one call for all entries, not one for each
-        folders = sorted(root / entry.name for entry in entries if entry.is_dir() and not is_junk(entry.name))
-    return [folder for folder in folders if is_followed(folder, root)]
+        folders = [root / entry.name for entry in entries if _is_folder(entry) and not is_junk(entry.name)]
+    return [folder for folder in sorted(folders) if is_followed(folder, root)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder or a link to one; a link that leads to itself is none."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def open_case(folder: Path) -> CaseFiles:

@@ -7,15 +7,28 @@ from pathlib import Path
 from glioflow.data.formats.junk import is_junk
 
 
-def walk(path: Path, root: Path | None = None) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Walk a folder as `os.walk` does, and also the links to folders that `is_followed` accepts.
+def walk(
+    path: Path, root: Path | None = None, refused: list[Path] | None = None
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walk a folder as `os.walk` does, and also the links to folders that `is_followed` accepts, each folder once.
 
     Args:
         path: The folder.
         root: The cohort's folder, if `path` is below it.
+        refused: Where links that are not followed are added.
     """
+    known = set[str]()
     for folder, folders, names in os.walk(path, followlinks=True):
-        folders[:] = [name for name in folders if is_followed(Path(folder) / name, root or path)]
+        for name in sorted(folders):
+            link = Path(folder) / name
+            if is_junk(name) or not link.is_symlink():
+                continue
+            target = os.path.realpath(link)
+            if target in known or not is_followed(link, root or path):
+                folders.remove(name)
+                if refused is not None:
+                    refused.append(link)
+            known.add(target)
         yield folder, folders, names
 
 

@@ -1,12 +1,11 @@
 """Listing of the files below a cohort's folder, in a fixed order; stops early in folders that are not a cohort."""
 
 import itertools
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from glioflow.data.formats.junk import is_junk, is_packed
-from glioflow.data.formats.links import is_broken, is_followed, walk
+from glioflow.data.formats.links import is_broken, walk
 from glioflow.errors import TooLarge
 
 # Number of files and folders examined to recognize a format.
@@ -67,29 +66,26 @@ def find_beside(path: Path, *, most: int = 100_000) -> Mapping[str, list[str]]:
 
     What is inside a folder that other programs made is not looked at.
     """
-    junk, packed, links, broken, looked = list[str](), list[str](), list[str](), list[str](), 0
-    for folder, folders, names in os.walk(path, followlinks=True):
+    junk, packed, broken, links, looked = list[Path](), list[Path](), list[Path](), list[Path](), 0
+    for folder, folders, names in walk(path, refused=links):
         looked += len(folders) + len(names)
         if looked > most:
             break
-        for name in sorted((*folders, *names)):
-            each = Path(folder) / name
-            shown = each.relative_to(path).as_posix()
-            if is_junk(name):
-                junk.append(shown)
-            elif name in folders and not is_followed(each, path):
-                links.append(shown)
-            elif name in names and is_packed(name):
-                packed.append(shown)
+        for each in (Path(folder) / name for name in sorted((*folders, *names))):
+            if is_junk(each.name):
+                junk.append(each)
+            elif each.name in names and is_packed(each.name):
+                packed.append(each)
             elif is_broken(each):
-                broken.append(shown)
-        folders[:] = sorted(name for name in folders if not is_junk(name) and is_followed(Path(folder) / name, path))
-    return {
+                broken.append(each)
+        folders[:] = sorted(name for name in folders if not is_junk(name))
+    found = {
         "left out, since other programs made them": junk,
         "left out, since they are packed: unpack them if they hold cases": packed,
         "left out, since they are links to folders that are read anyway, or that they are in": links,
         "links to nothing: mount or restore what they lead to": broken,
     }
+    return {why: [each.relative_to(path).as_posix() for each in files] for why, files in found.items()}
 
 
 def _walk(path: Path, depth: int | None = None, root: Path | None = None) -> Iterator[tuple[Path, bool]]:
