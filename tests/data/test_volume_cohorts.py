@@ -324,6 +324,17 @@ def test_copies_with_a_corrected_bias_field_under_other_names_are_left_out_and_s
     assert "dwi_bias" in read_study([tmp_path / folder], masks=False).channels
 
 
+def test_a_sequence_of_bids_among_names_of_brats_is_not_called_missing(tmp_path):
+    for kind in ("T1w", "T1c", "T2w", "FLAIR"):
+        image = np.random.default_rng(len(kind)).integers(1, 900, (4, 5, 6)).astype(np.int16)
+        save(tmp_path / "sub-1" / "anat" / f"sub-1_{kind}.nii.gz", image)
+    cohort = open_cohort(tmp_path)
+    assert (cohort.format, cohort.read("sub-1").channels) == ("nifti", ("flair", "t1c", "t1w", "t2w"))
+    (tmp_path / "sub-1" / "anat" / "sub-1_T1w.nii.gz").unlink()
+    with pytest.raises(UserError, match="sub-1 has no t1; a BraTS case must have"):
+        open_cohort(tmp_path)
+
+
 def test_two_images_of_one_sequence_are_refused_with_a_line_for_cohort_yaml(tmp_path):
     for kind in ("T1", "T1_n4"):
         save(tmp_path / "p" / f"{kind}.nii.gz", np.arange(120).reshape(4, 5, 6).astype(np.int16))

@@ -21,7 +21,7 @@ from glioflow.data.formats.missing import filled, note_filled
 from glioflow.data.formats.nifti import assemble
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.volume_names import is_nifti, nifti_files, stem
-from glioflow.data.sequences import BRATS_FILES
+from glioflow.data.sequences import BRATS_FILES, SEQUENCES
 from glioflow.errors import UserError
 from glioflow.label_schemes import SCHEMES, one_scheme
 
@@ -36,6 +36,7 @@ _SCHEMES = (
 _OLD = ("brats-2021",)
 _NAMED = re.compile(r"^(?:BraTS(?:20|2021)_|Brats1[789]_|UCSF-PDGM-)", re.IGNORECASE)
 
+_OTHER_NAMES = {sequence.brats: sequence.others for sequence in SEQUENCES}
 _ENDINGS = {**BRATS_FILES, "seg": "seg", "tumor_segmentation": "seg"}
 _FILE = re.compile(rf"^(?P<case>.+)[_-](?P<ending>{'|'.join(sorted(_ENDINGS, key=len, reverse=True))})$", re.IGNORECASE)
 _STRAY_MASK = re.compile(r"_segm$", re.IGNORECASE)
@@ -46,9 +47,18 @@ _TABLES = ("survival_info.csv", "survival_data.csv", "survival_evaluation.csv")
 
 
 def detect(path: Path, files: Sequence[Path] = ()) -> bool:
-    """Return whether a case among the files has at least three of the four modalities under BraTS names."""
-    groups = _groups(file for file in files if is_nifti(file.name))
-    return any(len(members.keys() & set(CHANNELS)) >= 3 for members in groups.values())
+    """Return whether a case among the files has at least three of the four modalities under BraTS names.
+
+    If it has the fourth under another name, such as `T1w` in BIDS, it is none of BraTS.
+    """
+    volumes = [file for file in files if is_nifti(file.name)]
+    names = {(file.parent, stem(file).lower()) for file in volumes}
+    for (folder, case), members in _groups(volumes).items():
+        missing = set(CHANNELS) - members.keys()
+        others = (f"{case}_{name}".lower() for channel in missing for name in _OTHER_NAMES[channel])
+        if len(missing) <= 1 and not any((folder, other) in names for other in others):
+            return True
+    return False
 
 
 def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Cohort:
