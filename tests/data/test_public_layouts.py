@@ -67,6 +67,7 @@ def test_every_set_that_can_be_drawn_is_tested():
     assert {layout.key for layout in LAYOUTS} - {expected[0] for expected in EXPECTED.values()} == {
         "UPENN-GBM, not skull-stripped",
         "UTSW-Glioma, registered with ANTs",
+        "BraTS 2013, drawn by a program",
     }
 
 
@@ -154,6 +155,21 @@ def test_of_utsw_glioma_one_kind_of_images_is_read_with_the_masks_whose_labels_a
     assert cohort.layout == "UTSW-Glioma, registered with ANTs"
     assert cohort.read("BT0001").channels == BRATS
     assert cohort.cases[0].files[-1].name == "rtumorseg_manual_correction.nii.gz"
+
+
+def test_drawn_cases_of_brats_2013_beside_those_of_persons_are_left_out_and_said(made, tmp_path):
+    copy = shutil.copytree(made("brats-2013-smir"), tmp_path / "smir")
+    drawn = shutil.copytree(copy / "BRATS-2" / "Image_Data", copy / "BRATS-2" / "Synthetic_Data")
+    for mask in drawn.rglob("*OT*.mha"):
+        mask.rename(mask.with_name("VSD.Gray_matter_of_neuraxis_5more.XX.O.OT.870.mha"))
+    cohort = open_cohort(copy)
+    assert (cohort.layout, [case.id for case in cohort.cases]) == ("BraTS 2013", ["HG_0001", "LG_0001"])
+    assert not any("Synthetic_Data" in file.parts for case in cohort.cases for file in case.files)
+    assert any(note.startswith("volumes that are not read") and "6 more" in note for note in cohort.notes)
+    with pytest.raises(
+        UserError, match=r"cohort\.yaml must say what the labels of BraTS 2013, drawn by a program mean"
+    ):
+        open_cohort(drawn)
 
 
 def test_labels_of_another_set_are_refused_by_check_with_what_to_do(made, tmp_path):

@@ -50,6 +50,11 @@ def _layout(key: str, file: str, channels: str, masks: Mapping[str, str], scheme
 # All cases have the first; the second holds labels in a third of its cases that no source explains.
 _UTSW_MASKS = {"tumorseg_FeTS": "automated", "rtumorseg_manual_correction": "corrected"}
 
+_SMIR = (
+    r"(?P<grade>[HL]G)/(?P<visit>\d{4})/(?:VSD\.[^/]+/)?VSD\.(?:Brain|Gray_matter_of_neuraxis)(?:_\dmore)?"
+    r"\.XX\.(?:O|XX)\.(?P<what>MR_Flair|MR_T1|MR_T1c|MR_T2|OT)(?:\.\d+)?\.mha$"
+)
+
 # Order matters: the first one that matches an image is used.
 LAYOUTS: tuple[Layout, ...] = (
     _layout(
@@ -154,10 +159,16 @@ LAYOUTS: tuple[Layout, ...] = (
     ),
     _layout(
         "BraTS 2013",
-        r"(?P<grade>[HL]G)/(?P<visit>\d{4})/(?:VSD\.[^/]+/)?"
-        r"VSD\.Brain(?:_\dmore)?\.XX\.(?:O|XX)\.(?P<what>MR_Flair|MR_T1|MR_T1c|MR_T2|OT)(?:\.\d+)?\.mha$",
+        r"(?<!Synthetic_Data/)" + _SMIR,
         "flair=MR_Flair t1=MR_T1 t1ce=MR_T1c t2=MR_T2",
         {"OT": "expert"},
         "brats-2013",
+    ),
+    _layout(
+        "BraTS 2013, drawn by a program",
+        r"Synthetic_Data/" + _SMIR,
+        "flair=MR_Flair t1=MR_T1 t1ce=MR_T1c t2=MR_T2",
+        {"OT": "drawn"},
+        None,
     ),
 )
