@@ -1,6 +1,9 @@
 """Data sets on clusters are often built of links to the folders of cases: all are followed, and none in a circle."""
 
+import os
 import shutil
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,3 +132,24 @@ def test_a_folder_of_the_lgg_set_that_leads_to_itself_ends(tmp_path, lgg):
     root = make("lgg", tmp_path / "kaggle_3m", lgg)
     (root / "kaggle_3m").symlink_to(root)
     assert len(open_cohort(tmp_path).cases) == 8
+
+
+@pytest.mark.parametrize("above", ["", "HGG"])
+def test_a_case_that_may_not_be_read_is_named_and_never_missing_in_silence(above):
+    with tempfile.TemporaryDirectory() as open_to_all:  # unlike pytest's own folders
+        root = Path(open_to_all) / "cohort"
+        make_brats(root / above)
+        for each in (root.parent, *root.rglob("*")):
+            each.chmod(0o755)
+        closed = root / above / "BraTS-GLI-00005-000"
+        closed.chmod(0)
+        user = os.geteuid()
+        try:
+            if user == 0:
+                os.seteuid(65534)  # nobody: root may read everything
+            for look in (open_cohort, check):
+                with pytest.raises(UserError, match=rf"{closed}: the folders of a cohort must be readable; .*ask for"):
+                    look(root)
+        finally:
+            os.seteuid(user)
+            closed.chmod(0o755)

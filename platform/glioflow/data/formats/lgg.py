@@ -19,7 +19,7 @@ from glioflow.data.case import Case
 from glioflow.data.formats.file_roles import declared_in, roles_for
 from glioflow.data.formats.junk import is_junk
 from glioflow.data.formats.lgg_pixels import read_mask, read_slice
-from glioflow.data.formats.links import is_followed
+from glioflow.data.formats.links import is_followed, unreadable
 from glioflow.data.formats.paired_folders import is_part
 from glioflow.data.formats.persons import person_of
 from glioflow.data.formats.png import is_png
@@ -257,7 +257,10 @@ def root_of(path: Path) -> Path:
 
 def _is_case(folder: Path) -> bool:
     """Return whether a folder holds slices: any TIFF, or only PNG files named after the folder."""
-    names = [file.name for file in folder.iterdir() if not is_junk(file.name)]
+    try:
+        names = [file.name for file in folder.iterdir() if not is_junk(file.name)]
+    except OSError as error:
+        raise unreadable(error) from None
     slices = [name for name in names if _SLICE.match(name)]
     if any(not name.lower().endswith(".png") for name in slices):
         return True

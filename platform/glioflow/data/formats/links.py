@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from glioflow.data.formats.junk import is_junk
+from glioflow.errors import UserError
 
 
 def walk(
-    path: Path, root: Path | None = None, refused: list[Path] | None = None
+    path: Path, root: Path | None = None, *, refused: list[Path] | None = None, closed: list[Path] | None = None
 ) -> Iterator[tuple[str, list[str], list[str]]]:
     """Walk a folder as `os.walk` does, and also the links to folders that `is_followed` accepts, each folder once.
 
@@ -16,9 +17,19 @@ def walk(
         path: The folder.
         root: The cohort's folder, if `path` is below it.
         refused: Where links that are not followed are added.
+        closed: Where folders that cannot be read are added.
+
+    Raises:
+        UserError: If a folder cannot be read, and `closed` is not given: its cases would be missing in silence.
     """
+
+    def note(error: OSError) -> None:
+        if closed is None:
+            raise unreadable(error)
+        closed.append(Path(error.filename))
+
     known = set[str]()
-    for folder, folders, names in os.walk(path, followlinks=True):
+    for folder, folders, names in os.walk(path, onerror=note, followlinks=True):
         for name in sorted(folders):
             link = Path(folder) / name
             if is_junk(name) or not link.is_symlink():
@@ -51,3 +62,9 @@ def is_followed(folder: Path, root: Path) -> bool:
 def is_broken(path: Path) -> bool:
     """Return whether a path is a link to nothing, such as to a disk that is not mounted."""
     return path.is_symlink() and not os.path.exists(path)
+
+
+def unreadable(error: OSError) -> UserError:
+    """Return the error for a folder that cannot be read."""
+    hint = "ask for the permission to read it, or give a folder without it"
+    return UserError("the folders of a cohort must be readable", error.strerror, hint=hint, file=Path(error.filename))

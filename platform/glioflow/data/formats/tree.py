@@ -67,7 +67,7 @@ def find_beside(path: Path, *, most: int = 100_000) -> Mapping[str, list[str]]:
     What is inside a folder that other programs made is not looked at.
     """
     junk, packed, broken, links, looked = list[Path](), list[Path](), list[Path](), list[Path](), 0
-    for folder, folders, names in walk(path, refused=links):
+    for folder, folders, names in walk(path, refused=links, closed=[]):
         looked += len(folders) + len(names)
         if looked > most:
             break
