@@ -426,7 +426,7 @@ def test_masks_of_slicer_that_number_their_segments_differently_are_refused_with
     if as_list:
         rows = [f"{case}/{case}_flair.nii.gz,{case}/{case}.seg.nrrd" for case in ("p1", "p2", "p3")]
         (tmp_path / "cohort.csv").write_text("\n".join(["flair,mask", *rows]))
-    both = r"1 edema, 2 tumor in p1\.seg\.nrrd, and 1 Tumor, 2 edema in p3"
+    both = r"1 edema, 2 tumor in p1/p1\.seg\.nrrd, and 1 Tumor, 2 edema in p3/p3"
     with pytest.raises(UserError, match=rf"the segment tumor must have one number .*{both}.*; export all masks"):
         open_cohort(tmp_path)
     assert len(open_cohort(tmp_path, masks=False).cases) == 3

@@ -33,7 +33,7 @@ def compare_numbers(segments: Mapping[Path, Segments]) -> tuple[str, ...]:
         for name, here in numbers.items():
             there, first = known.setdefault(name, (here, file))
             if not here & there:
-                value = f"{_shown(segments[first])} in {first.name}, and {_shown(named)} in {file.name}"
+                value = f"{_shown(segments[first], first)}, and {_shown(named, file)}"
                 raise UserError(f"the segment {name} must have one number in all masks", value, file=file, hint=_ALIKE)
     return note_names(segments)
 
@@ -71,5 +71,8 @@ def numbered_labels(segments: Mapping[Path, Segments]) -> dict[int, str]:
     return {number: name for number, (name, _) in sorted(named.items())} if len(named) > 1 else {1: "tumor"}
 
 
-def _shown(named: Segments) -> str:
-    return ", ".join(f"{number} {name}" for number, name in sorted(named.items()))
+def _shown(named: Segments, file: Path) -> str:
+    """Return the segments of a file with its folder, since Slicer gives all masks one name."""
+    return (
+        f"{', '.join(f'{number} {name}' for number, name in sorted(named.items()))} in {file.parent.name}/{file.name}"
+    )
