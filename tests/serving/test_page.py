@@ -334,6 +334,22 @@ def test_who_opened_a_study_before_another_correction_came_is_told(api, files, c
     assert send("two readers", opened_s=60, again="true").status_code == 202
 
 
+def test_a_correction_whose_answer_was_lost_is_kept_once_when_it_is_sent_again(api, files, case, feedback):
+    def send(reader, pixels):
+        mask = json.dumps({"shape": case.shape, "data": {"1": [0, pixels]}})
+        fields = {"patient": "lost answer", "reader": reader, "mask": mask, "opened_s": 60}
+        return api.post("/v1/feedback", files=files, data=fields)
+
+    before = len(feedback.entries())
+    first = send("Dr. Ada", 5)
+    again = send(" Dr. Ada ", 5)
+    assert (first.status_code, again.status_code) == (202, 202), "one's own correction is nobody else's"
+    assert again.json()["id"] == first.json()["id"]
+    assert send("Dr. Ada", 6).status_code == 409
+    assert send("Dr. Bob", 5).status_code == 409
+    assert len(feedback.entries()) == before + 1
+
+
 def test_the_card_says_whether_corrections_are_taken(api, tiny):
     assert api.get("/v1/model").json()["feedback"] is True
     assert client(Here(served(tiny))).get("/v1/model").json()["feedback"] is False

@@ -25,6 +25,7 @@ from starlette.routing import Mount
 from bundles import Bright, changed, describe
 from glioflow import bundle
 from glioflow.config.search import SearchSettings
+from glioflow.data.formats.file_roles import guess_role
 from glioflow.data.synthetic.cohort import synthesize_lgg
 from glioflow.evaluation import VolumeInterval
 from glioflow.models import build_network
@@ -752,6 +753,29 @@ def test_files_of_dicom_are_known_by_any_of_their_endings(tmp_path):
     with listening(make_page("http://127.0.0.1:9")) as url, browser(tmp_path) as page:
         page.open(url)
         assert page.run(kinds) == ["dicom"] * 5 + ["other"]
+
+
+def test_files_have_the_roles_in_the_browser_that_the_endpoint_gives_them(tmp_path):
+    names = ["p1_seg_manual.nii.gz", "p_seg_0001.nii.gz", "seg_t1.nii.gz", "a_mask.tif", "a.seg.nrrd", "brain_mask.nii"]
+    folders = {
+        "set/images": ["a_1.tif", "a_2.tif", "b_1.tif", "b_2.tif"],
+        "set/masks": ["a_1.tif", "a_2.tif"],
+        "raw/imagesTr": ["p1_0000.nii.gz", "p1_0001.nii.gz"],
+        "raw/labelsTr": ["p1.nii.gz"],
+    }
+    files = [{"folder": folder, "name": name} for folder, inside in folders.items() for name in inside]
+    told = (
+        "Promise.all([import('./files.js'), fetch('names.json').then((answer) => answer.json())])"
+        f".then(([files, table]) => {{ const names = new files.Names(table); return [{names}.map((name) => "
+        f"names.of(name).role.replace(' ', '_')), names.group({json.dumps(files)}).map(({{ title, files }}) => "
+        "[title, files.filter((each) => each.role === 'mask').map((each) => each.name)])]; })"
+    )
+    with listening(make_page("http://127.0.0.1:9")) as url, browser(tmp_path) as page:
+        page.open(url)
+        roles, studies = page.run(told)
+    assert roles == [guess_role(Path(name)) for name in names]
+    assert roles[0] == "mask", "a word after the mask's describes it"
+    assert studies == [["a", ["a_1.tif", "a_2.tif"]], ["b", []], ["p1", ["p1.nii.gz"]]]
 
 
 def test_a_kept_correction_that_meets_no_network_again_is_kept_once(tmp_path):

@@ -13,7 +13,8 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
-from glioflow.data.formats.file_roles import BRAIN_NAME, MASK_NAME
+from glioflow.data.formats.file_roles import BRAIN_NAME, MARKED_NAME, MASK_NAME
+from glioflow.data.formats.paired_folders import IMAGES_FOLDER, MASKS_FOLDER
 from glioflow.data.sequences import SEQUENCES
 from glioflow.page.examples import examples
 from glioflow.reports.overlay import COLORS
@@ -67,7 +68,10 @@ def table_of_names() -> dict[str, object]:
     """Return what the browser needs to tell files by their names, as the endpoint's readers do, and labels' colors."""
     return {
         "mask": MASK_NAME.pattern,
+        "marked": MARKED_NAME.pattern,
         "brain": BRAIN_NAME.pattern,
+        "image_folders": IMAGES_FOLDER.pattern,
+        "mask_folders": MASKS_FOLDER.pattern,
         "sequences": {name: sequence.name for sequence in SEQUENCES for name in sorted(sequence.names)},
         "colors": COLORS,
     }

@@ -50,7 +50,7 @@ _BRAIN = (
 _ATLAS = r"(?:aseg|aparc(?:[._+-]?[a-z0-9]+)*|wmparc|ribbon)"
 MASK_NAME = re.compile(rf"(?:^|[_. -])(?:{_MARK}|{_TUMOR}){_ENDING}|\.seg\.nrrd$", re.IGNORECASE)
 # Words after `seg` or `mask` describe the mask, as in `p1_seg_manual`; images are named by sequence or number.
-_MARKED = re.compile(rf"(?:^|[_. -]){_MARK}[_. -](?P<after>.*){_ENDING}", re.IGNORECASE)
+MARKED_NAME = re.compile(rf"(?:^|[_. -]){_MARK}[_. -](.*){_ENDING}", re.IGNORECASE)
 BRAIN_NAME = re.compile(
     rf"(?:^|[_-])(?:{_BRAIN}[_-]?{_MARK}|{_MARK}[_-]{_BRAIN}|{_ATLAS}){_ENDING}",
     re.IGNORECASE,
@@ -159,9 +159,9 @@ def guess_role(file: Path, root: Path | None = None) -> Role:
 
 def _is_marked(name: str) -> bool:
     """Return whether a name contains a mask word before its end, and no sequence or channel number."""
-    marked = _MARKED.search(name)
+    marked = MARKED_NAME.search(name)
     pieces = re.split(r"[_. -]", name[: name.lower().rfind(".nii")] if ".nii" in name.lower() else Path(name).stem)
-    return marked is not None and not re.search(r"\d{4,}$", marked["after"]) and not any(map(is_channel_name, pieces))
+    return marked is not None and not re.search(r"\d{4,}$", marked[1]) and not any(map(is_channel_name, pieces))
 
 
 @lru_cache(maxsize=4096)  # each file of an upload is asked about several times
@@ -173,7 +173,7 @@ def is_mask_name(name: str) -> bool:
 def case_name(name: str) -> str:
     """Return a mask's name without its mask words, e.g. `a` for `a_mask.nii.gz` and `a_brain_mask.nii.gz`."""
     bare = MASK_NAME.sub("", BRAIN_NAME.sub("", name))
-    return (_MARKED.sub("", bare) if _is_marked(bare) else bare).strip("_. -")
+    return (MARKED_NAME.sub("", bare) if _is_marked(bare) else bare).strip("_. -")
 
 
 def declared_in(path: Path) -> list[Path]:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-_IMAGES = re.compile(r"(?:images?|imgs?|scans?|volumes?)(?:tr|ts)?", re.IGNORECASE)
-_MASKS = re.compile(
+IMAGES_FOLDER = re.compile(r"(?:images?|imgs?|scans?|volumes?)(?:tr|ts)?", re.IGNORECASE)
+MASKS_FOLDER = re.compile(
     r"(?:masks?|labels?|segs?|segmentations?|annotations?|gts?|ground[_ -]?truths?)(?:tr|ts)?", re.IGNORECASE
 )
 # Parts of a cohort, which are not cases.
@@ -39,12 +39,12 @@ def locate_pairs(files: Iterable[Path], root: Path) -> Mapping[Path, PairFolders
     for parts in set(folders.values()):
         for k, part in enumerate(parts):
             kinds = inside.setdefault(parts[:k], [False, False])
-            kinds[0] |= bool(_IMAGES.fullmatch(part))
-            kinds[1] |= bool(_MASKS.fullmatch(part))
+            kinds[0] |= bool(IMAGES_FOLDER.fullmatch(part))
+            kinds[1] |= bool(MASKS_FOLDER.fullmatch(part))
     located = {}
     for file, parts in folders.items():
         for k in reversed(range(len(parts))):
-            if all(inside[parts[:k]]) and (_IMAGES.fullmatch(parts[k]) or _MASKS.fullmatch(parts[k])):
+            if all(inside[parts[:k]]) and (IMAGES_FOLDER.fullmatch(parts[k]) or MASKS_FOLDER.fullmatch(parts[k])):
                 below = parts[k + 1 :]
                 whole = len(below) if all(map(is_part, below)) else 0
                 located[file] = PairFolders((*parts[:k], *below[:whole]), below[whole:])
@@ -62,6 +62,6 @@ def is_in_masks(file: Path, root: Path | None = None) -> bool:
             return True
         if folder == root:
             return False
-        if _MASKS.fullmatch(folder.name) and folder.is_dir():
-            return any(_IMAGES.fullmatch(other.name) and other.is_dir() for other in folder.parent.iterdir())
+        if MASKS_FOLDER.fullmatch(folder.name) and folder.is_dir():
+            return any(IMAGES_FOLDER.fullmatch(other.name) and other.is_dir() for other in folder.parent.iterdir())
     return False

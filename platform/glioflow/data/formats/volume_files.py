@@ -110,7 +110,8 @@ def read_mask_of(case: Case, path: Path, labels: Collection[int]) -> NDArray[np.
     """Read the mask of a case, which must lie on its grid; raises `UserError` as `read_labels`."""
     volume = read_labels(path, labels)
     if case.grid.affine is None or case.spacing_mm is None:
-        raise UserError("a NIfTI mask needs a study that is a volume", f"slices in {case.id}", file=path)
+        hint = "give a mask for each slice, named <name>_mask.tif or <name>_mask.png"
+        raise UserError("a NIfTI mask needs a study that is a volume", f"slices in {case.id}", file=path, hint=hint)
     if not same_grid(volume, Volume(case.image[..., 0], case.grid, case.spacing_mm)):
         raise UserError("a mask must lie on the grid of its images", "another grid", file=path)
     return np.asarray(volume.data, np.uint8)

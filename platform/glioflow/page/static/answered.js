@@ -9,6 +9,14 @@ import { countLabels, decodeRuns, dice, encodeRuns, matchReference, parseStudy, 
 import { drop, get, put } from "./store.js";
 import { zip } from "./zip.js";
 
+// Which files the endpoint reads as the reference of a study of this kind.
+const REFERENCE_OF = {
+  tiff: "Give a mask for each slice, named <name>_mask.tif.",
+  png: "Give a mask for each slice, named <name>_mask.png.",
+  nifti: "Give one volume on the study's grid, in NIfTI.",
+  "dicom-seg": "Give DICOM-SEG, or NIfTI on the study's grid.",
+};
+
 const MEASURE_MS = 700, KEEP_MS = 1500;
 
 export class Answered {
@@ -230,7 +238,7 @@ export class Answered {
     const masks = files.map(({ file, name }) => ({ file, name: /\.nii(\.gz)?$/i.test(name) ? `reference_mask${/\.nii(\.gz)?$/i.exec(name)[0]}` : name }));
     try {
       const read = parseStudy(await api.readStudy([...this.files(), ...masks], { image: false }));
-      if (!read.reference) return say("No mask is among these files: name slices <name>_mask.tif.", "bad");
+      if (!read.reference) return say(`No mask of this study is among these files. ${REFERENCE_OF[this.study.native] ?? REFERENCE_OF.nifti}`, "bad");
       this.setReference(decodeRuns(read.reference, this.study.size));
       this.showVolumes();
       say("The reference is drawn as a light outline.");

@@ -5,7 +5,9 @@ const SLICE = /\.(tiff?|png)$/i, VOLUME = /\.(nii(\.gz)?|mha|nrrd)$/i, ZIP = /\.
 export class Names {
   constructor(table) {
     this.mask = new RegExp(table.mask, "i");
+    this.marked = new RegExp(table.marked, "i");
     this.brain = new RegExp(table.brain, "i");
+    this.folders = { image: new RegExp(`^(?:${table.image_folders})$`, "i"), mask: new RegExp(`^(?:${table.mask_folders})$`, "i") };
     this.sequences = table.sequences;
   }
 
@@ -15,8 +17,14 @@ export class Names {
       : DICOM.test(name) || !/\.[a-z][a-z0-9]{0,4}$/i.test(name) ? "dicom" : "other";
     if (kind !== "slice" && kind !== "volume") return { kind, role: "image", channel: null };
     if (this.brain.test(name)) return { kind, role: "brain mask", channel: null };
-    if (this.mask.test(name)) return { kind, role: "mask", channel: null };
+    if (this.mask.test(name) || this.isMarked(name)) return { kind, role: "mask", channel: null };
     return { kind, role: "image", channel: kind === "volume" ? this.channel(name) : null };
+  }
+
+  // Whether a mask word stands before the name's end, as in p1_seg_manual, and neither a sequence nor a channel's number.
+  isMarked(name) {
+    const found = this.marked.exec(name), words = name.replace(VOLUME, "").replace(SLICE, "").toLowerCase().split(/[_. -]/);
+    return found !== null && !/\d{4,}$/.test(found[1]) && !words.some((word) => Object.hasOwn(this.sequences, word));
   }
 
   channel(name) {
@@ -27,21 +35,32 @@ export class Names {
 
   // The name without the parts in which files of one study differ: mask word, sequence, number; may be empty.
   owner(name) {
-    const slice = SLICE.test(name), bare = name.replace(this.brain, "").replace(this.mask, "").replace(VOLUME, "").replace(SLICE, "");
+    const slice = SLICE.test(name), ownName = this.isMarked(name) ? name.replace(this.marked, "") : name;
+    const bare = ownName.replace(this.brain, "").replace(this.mask, "").replace(VOLUME, "").replace(SLICE, "");
     const words = bare.split(/([_-])/), is = (word) => Object.hasOwn(this.sequences, word.toLowerCase()) || (!slice && /^\d{4}$/.test(word) && word === words.at(-1) && bare === name.replace(VOLUME, ""));
     if (slice) return words.length > 1 && /^\d{1,4}$/.test(words.at(-1)) ? words.slice(0, -2).join("") : bare;
     const at = words.findLastIndex(is);
     return at < 0 ? bare : words.slice(0, Math.max(0, at - 1)).join("");
   }
 
+  // A function that says which folder of a path is one of images or of masks with the other kind beside it: {kind, k}, or null.
+  #paired(files) {
+    const beside = new Map();
+    const kinds = (parts) => parts.flatMap((part, k) => Object.keys(this.folders).filter((kind) => this.folders[kind].test(part)).map((kind) => ({ kind, k, above: parts.slice(0, k).join("/") })));
+    for (const { parts } of files) for (const { kind, above } of kinds(parts)) beside.set(above, (beside.get(above) ?? new Set()).add(kind));
+    return (parts) => kinds(parts).findLast(({ above }) => beside.get(above).size === 2) ?? null;
+  }
+
   // Groups files {file, name, folder} into studies: by folder, then by name; DICOM by the folder below the top.
   group(files) {
-    const studies = [], folders = new Map();
+    const studies = [], folders = new Map(), split = (folder) => folder.split("/").filter(Boolean);
+    const paired = this.#paired(files.map(({ folder }) => ({ parts: split(folder) })));
     for (const each of files) {
-      const told = { ...each, ...this.of(each.name) }, parts = each.folder.split("/").filter(Boolean);
+      const told = { ...each, ...this.of(each.name) }, pair = paired(split(each.folder)), parts = split(each.folder).filter((_, k) => k !== pair?.k);
+      if (pair?.kind === "mask" && told.role === "image" && ["slice", "volume"].includes(told.kind)) Object.assign(told, { role: "mask", channel: null });
       if (each.name.startsWith(".") || told.kind === "other") continue;
       if (told.kind === "archive") { studies.push({ title: each.name.replace(ZIP, ""), files: [told] }); continue; }
-      const place = told.kind === "dicom" ? `dicom ${parts.slice(0, 2).join("/")}` : each.folder, owner = told.kind === "dicom" ? "" : this.owner(each.name);
+      const place = told.kind === "dicom" ? `dicom ${parts.slice(0, 2).join("/")}` : parts.join("/"), owner = told.kind === "dicom" ? "" : this.owner(each.name);
       if (!folders.has(place)) folders.set(place, { name: told.kind === "dicom" ? parts[Math.min(1, parts.length - 1)] || "DICOM study" : parts.at(-1), owners: new Map() });
       const { owners } = folders.get(place);
       owners.set(owner, [...(owners.get(owner) ?? []), told]);

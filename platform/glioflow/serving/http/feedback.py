@@ -39,7 +39,8 @@ _ENTRY = re.compile(r"^[0-9a-f]{12}$")
 class FeedbackEntry(TypedDict):
     """One study in quarantine: its number, the key of its patient, the kind of its files, when it came (POSIX, s).
 
-    `reader` is the name that the person who corrected it gave, `version` the model's whose mask was corrected.
+    `reader` is the name that the person who corrected it gave, `version` the model's whose mask was corrected, `content`
+    the digest by which the same correction is recognized if it is sent twice.
     """
 
     id: str
@@ -51,6 +52,7 @@ class FeedbackEntry(TypedDict):
     labels: NotRequired[dict[str, str]]
     reader: NotRequired[str]
     version: NotRequired[int]
+    content: NotRequired[str]
 
 
 class Correction(NamedTuple):
@@ -86,14 +88,17 @@ class Feedback:
         self.folder, self.per_day = folder or home() / "feedback", per_day
         self.quarantine, self.accepted = self.folder / "quarantine", self.folder / "accepted"
 
-    def check_alone(self, patient: str, seconds: float) -> None:
-        """Raise `CorrectedMeanwhile` if a correction of the patient arrived in the last `seconds` and waits."""
+    def check_alone(self, case: Case, patient: str, seconds: float, correction: Correction) -> None:
+        """Raise `CorrectedMeanwhile` if another correction of the patient arrived in the last `seconds` and waits."""
         key, since = self.key_of(patient), time.time() - seconds
-        came = [entry["received"] for entry in self.entries() if entry["patient"] == key and entry["received"] > since]
+        content = _content(case, key, correction)
+        waiting = [each for each in self.entries() if each["patient"] == key and each["received"] > since]
+        came = [each["received"] for each in waiting if content is None or each.get("content") != content]
         if came:
-            minutes = round((time.time() - max(came)) / 60)
-            rule = "another correction of this patient arrived after you opened the study"
-            raise CorrectedMeanwhile(rule, f"{minutes} min ago", hint="send yours too if both should be judged")
+            minutes = int((time.time() - max(came)) / 60)
+            when = f"{minutes} min ago" if minutes else "less than a minute ago"
+            rule = f"another correction of this patient arrived {when}, after you opened the study"
+            raise CorrectedMeanwhile(rule, hint="send yours too if both should be judged")
 
     def take(
         self,
@@ -103,6 +108,8 @@ class Feedback:
         correction: Correction = Correction(),  # noqa: B008 - a record that nobody can change
     ) -> str:
         """Put a labeled study into quarantine, after checking that a reader reads it unchanged; return its number.
+
+        A named reader's correction that waits there already, as when its answer was lost on the way, keeps its number.
 
         Args:
             case: With its mask.
@@ -128,11 +135,16 @@ class Feedback:
         if not set(values) <= {0, *labels}:
             choices = [f"{value}: {name}" for value, name in labels.items()]
             raise UserError("the labels of a corrected mask must be the model's", values, ["0: no tumor", *choices])
+        key = self.key_of(patient)
+        content = _content(case, key, correction)
         with self._one_at_a_time():
+            for waiting in self.entries() if content is not None else ():
+                if waiting.get("content") == content:
+                    return waiting["id"]
             came = self._came_today()
             if len(came) >= self.per_day:
                 raise QuotaUsed(f"this endpoint takes at most {self.per_day} studies of feedback a day")
-            entry = self._write(case, self.key_of(patient), labels, correction)
+            entry = self._write(case, key, labels, correction, content)
             atomic.write_json(self.folder / _CAME, [*came, time.time()])
         return entry
 
@@ -151,7 +163,9 @@ class Feedback:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _write(self, case: Case, key: str, labels: Mapping[int, str], correction: Correction) -> str:
+    def _write(
+        self, case: Case, key: str, labels: Mapping[int, str], correction: Correction, content: str | None
+    ) -> str:
         entry = secrets.token_hex(6)
         with atomic.new_folder(self.quarantine / entry) as working:
             kind = write_case(case, key, working / "case", labels)
@@ -166,6 +180,8 @@ class Feedback:
                 labeled_px=int(np.count_nonzero(case.mask)),
                 labels={str(value): name for value, name in labels.items()},
             )
+            if content is not None:
+                record["content"] = content
             if correction.reader and correction.reader.strip():
                 record["reader"] = correction.reader.strip()
             if correction.version is not None:
@@ -252,6 +268,16 @@ class Feedback:
         if len(secret) != 32:
             raise UserError("the key of patients must have 32 bytes", f"{len(secret)} bytes", file=path)
         return "P" + hmac.new(secret, patient.strip().encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def _content(case: Case, key: str, correction: Correction) -> str | None:
+    """Return a digest of who corrected whose study how; None for a nameless reader, who may be two people."""
+    if not correction.reader or not correction.reader.strip():
+        return None
+    digest = hashlib.blake2b(f"{key} {correction.reader.strip()} {case.shape}".encode(), digest_size=16)
+    for values in (case.image, case.mask):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def _read_entry(folder: Path) -> FeedbackEntry:

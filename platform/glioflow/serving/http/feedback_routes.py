@@ -43,6 +43,7 @@ def add_feedback(
         """Put a corrected mask into quarantine; requires a token, and has a daily quota.
 
         The answer's `mask` is what was read back from disk, as it would train. 409: another one came since `opened_s`.
+        One that the same `reader` sends twice is kept once, and gets the same `id`.
         """
         if feedback is None:
             rule = "feedback needs an endpoint that was started with a token"
@@ -60,9 +61,9 @@ def add_feedback(
                 case = await asyncio.to_thread(read_uploads, uploads, Path(folder), limits, channels=channel or ())
                 case = replace(case, mask=drawn_on(case, mask, limits))
             _check_channels(case, card["input"]["channels"])
-            if opened_s is not None and not again:
-                await asyncio.to_thread(feedback.check_alone, patient, opened_s)
             facts = Correction(reader=reader, version=version)
+            if opened_s is not None and not again:
+                await asyncio.to_thread(feedback.check_alone, case, patient, opened_s, facts)
             entry = await asyncio.to_thread(feedback.take, case, patient, legend.names, facts)
             assert case.mask is not None
             # `take` has read the same from disk.
