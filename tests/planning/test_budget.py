@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from glioflow.planning.budget import RESERVE, Costs, fold_patients, least_seconds, share_out
+from glioflow.planning.budget import RESERVE, SEARCH_STEPS, Costs, fold_patients, least_seconds, share_out
 
 COSTS = Costs(step_s=0.5, other_s=40)
 
@@ -37,7 +37,10 @@ def test_a_short_budget_gives_up_the_search_first_and_folds_then():
     assert (barely.folds, barely.search_s) == (3, 0)
     more = share_out(COSTS, 1.6 * least, folds=5, slots=1, search=True)
     assert (more.folds, more.search_s) == (5, 0)
-    assert share_out(COSTS, 3 * least, folds=5, slots=1, search=True).search_s > 0
+    assert share_out(COSTS, 3 * least, folds=5, slots=1, search=True).search_s == 0, "its trainings would be too short"
+    searching = share_out(COSTS, 10 * least, folds=5, slots=1, search=True)
+    assert searching.search_s > 0
+    assert searching.epochs * searching.steps_per_epoch >= SEARCH_STEPS
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from glioflow.planning.rules import ENOUGH, FEWEST_STEPS
 
-# A search with fewer trainings per slot compares too little.
-SEARCH_WORTH = 2
+# A search with fewer trainings per slot compares too little, and one of shorter trainings compares beginnings. The
+# number of steps is a convention.
+SEARCH_WORTH, SEARCH_STEPS = 2, 400
 # Fractions: of the budget, the reserve for overruns; of a training, the most for its validations.
 RESERVE, VALIDATING = 0.05, 0.25
 FEWEST_FOLDS = 3
@@ -81,7 +82,8 @@ def share_out(
 ) -> Shares | None:
     """Return how to spend the rest of a budget; None if not even the shortest trainings fit.
 
-    If it is short, the search is dropped first, then folds beyond three.
+    If it is short, the search is dropped first, as soon as its trainings would be too short to compare, then folds
+    beyond three.
 
     Args:
         costs: Measured costs of trainings.
@@ -96,7 +98,7 @@ def share_out(
     for searching, many in ways:
         ending = math.ceil(many / slots) + (not is_ensemble(many, hold_out=hold_out))
         length = _length(costs, available / (ending + SEARCH_WORTH * searching))
-        if length is None:
+        if length is None or (searching and math.prod(length) < SEARCH_STEPS):
             continue
         training = costs.training_s(*length)
         if not searching:

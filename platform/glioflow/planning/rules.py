@@ -31,6 +31,8 @@ FEWEST_STEPS, FEW_STEPS, ENOUGH = 50, 1200, 12000
 FOR_FIVE_FOLDS, FOR_CHOICES = 15, 25
 # Fraction of a training's time planned for steps; the rest is for everything that is not measured.
 STEPPING = 0.7
+# Channels of a U-Net's decoder on CPU cores, where the usual one takes most of a step (benchmarks/decoders.md).
+THIN_DECODER = [64, 48, 32, 16, 8]
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,9 @@ def plan_network(facts: CohortFacts, machine: Machine, *, weights: str | None) -
         yield Choice("model.freeze", "batchnorm", "its statistics come from many images, a batch's from a few patients")
     else:
         yield Choice("model.encoder", encoder, f"{cost}; from random numbers, since no weights are at hand")
+    if not machine.gpus:
+        thin = "a thin decoder, as in `starter`: a step on CPU cores takes about half the time"
+        yield Choice("model.options", {"decoder_channels": THIN_DECODER}, thin)
 
 
 def plan_training(

@@ -39,8 +39,8 @@ _ENTRY = re.compile(r"^[0-9a-f]{12}$")
 class FeedbackEntry(TypedDict):
     """One study in quarantine: its number, the key of its patient, the kind of its files, when it came (POSIX, s).
 
-    `reader` is the name that the person who corrected it gave, `version` the model's whose mask was corrected, `content`
-    the digest by which the same correction is recognized if it is sent twice.
+    `reader` is the name that the person who corrected it gave, `version` the model's whose mask was corrected,
+    `content` the digest by which the same correction is recognized if it is sent twice.
     """
 
     id: str
