@@ -65,7 +65,7 @@ function rows(features, numbers) {
   return Object.entries(features.volume)
     .filter(([name]) => !name.startsWith("box_") && !name.includes("_position") && !name.endsWith("_number"))
     .map(([name, value]) => {
-      const [words, unit] = spoken(name), slice = ["largest_slice", "centroid_slice"].includes(name) && value !== null;
+      const [spelled, unit] = spoken(name), words = /^centroid_(row|column)/.test(name) ? `${spelled}, from 0` : spelled, slice = ["largest_slice", "centroid_slice"].includes(name) && value !== null;
       return { words, unit, value: slice ? between(numbers, value) : value, note: features.undefined[name] ?? "undefined" };
     });
 }
