@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from glioflow.survival.censoring import censoring_weights, followed_before, followed_until
+from glioflow.survival.crossvalidation import kaplan_meier
 from glioflow.survival.evaluation import compare_risk_groups
 from glioflow.survival.fitted import CoxModel, LogisticModel
 from glioflow.survival.fitting import (
@@ -168,6 +169,13 @@ def test_followed_before_is_kaplan_meier_of_censoring(cohort):
 def test_a_patient_lost_on_a_day_is_still_followed_just_before_it():
     outcome = Outcome("time", np.array([True, False, False, True]), np.array([1.0, 2, 2, 4]))
     assert followed_before(outcome, np.array([2.0, 2.5, 4.0])) == pytest.approx([1, 1 / 3, 1 / 3])
+
+
+def test_a_patient_lost_on_the_day_of_a_death_was_still_at_risk_of_it():
+    outcome = Outcome("time", np.array([True, False, True]), np.array([1.0, 1, 2]))
+    assert kaplan_meier(outcome, np.array([0.5, 1, 1.5, 2])) == pytest.approx([1, 2 / 3, 2 / 3, 0])
+    nobody_died = Outcome("time", np.zeros(3, bool), outcome.days)
+    assert kaplan_meier(nobody_died, np.array([1.0, 3])) == pytest.approx([1, 1])
 
 
 def test_a_censored_patient_counts_as_alive_and_not_as_dead(cohort):

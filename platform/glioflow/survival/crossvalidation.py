@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 from sklearn.model_selection import KFold, LeaveOneOut, StratifiedKFold
 
-from glioflow.survival.censoring import followed_before
 from glioflow.survival.fitted import CoxModel, LinearModel, WeibullModel
 from glioflow.survival.fitting import AnyModel, ForestModel, HazardForest, find_fit
 from glioflow.survival.imputation import fit_preparation
@@ -192,9 +192,8 @@ def _choose_penalty(table: "pd.DataFrame", outcome: Outcome, settings: SurvivalS
 
 def kaplan_meier(outcome: Outcome, grid: Array) -> Array:
     """Return the survival of all patients at the grid's days, by Kaplan and Meier."""
-    # The estimator of censoring, with events and censored ends exchanged.
-    swapped = Outcome(outcome.family, ~outcome.event, outcome.days)
-    return followed_before(swapped, np.nextafter(grid, np.inf))
+    ends = stats.CensoredData.right_censored(outcome.days, ~outcome.event)
+    return np.asarray(stats.ecdf(ends).sf.evaluate(grid))
 
 
 def _majority_days(outcome: Outcome, settings: SurvivalSettings) -> float:
