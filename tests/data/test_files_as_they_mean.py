@@ -13,6 +13,7 @@ from dicom_series import write_series
 from PIL import Image
 from test_volume_cohorts import read_first, save
 
+from glioflow.api.analysis import measure_features
 from glioflow.data.checks.cohort_checks import check
 from glioflow.data.formats.mask_file import read_mask
 from glioflow.data.formats.slices import read_image
@@ -120,6 +121,19 @@ def test_the_unit_of_a_header_is_heeded(tmp_path, unit, factor):
     image.header.set_xyzt_units(unit)
     nibabel.save(image, tmp_path / "image.nii")
     assert read_volume(tmp_path / "image.nii").spacing_mm == pytest.approx((2 * factor,) * 3)
+
+
+@pytest.mark.parametrize("step", [2000.0, 0.002])
+def test_a_spacing_that_no_scan_has_is_refused_and_named_by_check(tmp_path, step):
+    affine = np.diag([-step, -step, step, 1])
+    path = save(tmp_path / "one" / "flair.nii", np.random.default_rng(0).integers(0, 99, SHAPE, np.int16), affine)
+    with pytest.raises(UserError, match=rf"between 0.05 and 30 mm; got {step:g} x .* check the unit"):
+        read_first(tmp_path)
+    (problem,) = [each for each in check(tmp_path).problems if each.severity == "error"]
+    assert "spacing of a study must be between" in problem.rule
+    with pytest.raises(UserError, match=r"between 0.05 and 30 mm"):
+        measure_features(path)
+    assert measure_features(path, spacing=(2, 1, 1)).features.volume["volume_mm3"]
 
 
 def test_a_header_without_an_orientation_is_told(tmp_path):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from glioflow.config.experiment import Experiment
+from glioflow.config.experiment import Experiment, override
 from glioflow.data.preprocessing.geometry_steps import CropBox, CropBrain, PadSquare, Resample, SliceRange
 from glioflow.data.preprocessing.intensity_steps import Clahe, Equalize, Percentile, Sharpen, UnitScale, ZScore
 from glioflow.data.preprocessing.pipeline import Channels, LabelMap, Neighbors, rename_labels
@@ -135,6 +135,12 @@ def test_resample_needs_a_spacing():
     assert out.spacing_mm == (2, 1, 1)
     with pytest.raises(UserError, match="spacing"):
         Resample(spacing_mm=(2, 1, 1)).apply(volume_of(np.ones((4, 4, 4, 1))))
+
+
+@pytest.mark.parametrize("step", [-1, 0, 0.0001, 1000])
+def test_resampling_to_a_spacing_that_no_scan_has_is_refused(step):
+    with pytest.raises(UserError, match=r"preprocess.0.resample.spacing_mm.2 must be (at least 0.05|at most 30)"):
+        override(Experiment(), {"preprocess": [{"step": "resample", "spacing_mm": [1, 1, step]}]})
 
 
 def test_slice_range_includes_both_ends_and_says_when_nothing_is_left():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from glioflow.api.inputs import Overrides, print_progress, read_experiment, run_of
 from glioflow.api.results import Result
 from glioflow.config import Experiment
+from glioflow.data.case import check_spacing_mm
 from glioflow.data.formats.mask_file import read_mask, scheme_of
 from glioflow.data.formats.study import read_study
 from glioflow.data.preprocessing.brain_mask import locate_brain
@@ -182,7 +183,9 @@ def measure_features(
     if scheme is not None:
         scheme_named(scheme)
     volume, stored_mm = read_mask(Path(mask))
-    spacing_mm = spacing_mm or stored_mm
+    if spacing_mm is None:
+        check_spacing_mm(stored_mm, Path(mask))
+        spacing_mm = stored_mm
     brain = _brain(Path(image or mask), volume.shape, asked=image is not None)
     measured = measure_mask(volume > 0, spacing_mm=spacing_mm, brain=brain)
     regions, warnings = None, []

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.bundle import Description
-from glioflow.data.case import MAX_SLICES, Case
+from glioflow.data.case import MAX_SLICES, Case, check_spacing_mm
 from glioflow.data.checks.channel_checks import blank_channels, copies_of_flair
 from glioflow.data.checks.channel_looks import find_swapped
 from glioflow.data.preprocessing.brain_mask import BrainMask
@@ -41,8 +41,6 @@ MIN_VOLUME_SLICES = 8
 MAX_STRETCH, MOST_STRETCH = 1.5, 8.0
 # Largest rotation of a grid's axes against the patient's, and largest shear, without a warning.
 MAX_TURN_DEGREES, MAX_LEAN_DEGREES = 30, 5
-# For MRI of a head; thick slices have 10 mm.
-LEAST_SPACING_MM, MOST_SPACING_MM = 0.05, 30
 # Names of images whose files do not state their sequence: nnU-Net numbers them.
 _NUMBERED, _NAMELESS = re.compile(r"channel(\d+)"), ("image", "series")
 
@@ -206,10 +204,7 @@ def _plane_warnings(case: Case) -> list[str]:
     """Warn of a scan in thick slices of another plane: read as axial slices, its pixels are elongated."""
     if case.spacing_mm is None:
         return []
-    if not all(LEAST_SPACING_MM <= step <= MOST_SPACING_MM for step in case.spacing_mm):
-        rule = f"the spacing of a study must be between {LEAST_SPACING_MM} and {MOST_SPACING_MM} mm"
-        spacing = " x ".join(f"{step:g}" for step in case.spacing_mm)
-        raise UserError(rule, spacing, hint="check the unit and the affine in the files' headers")
+    check_spacing_mm(case.spacing_mm)
     short, long = sorted(case.spacing_mm[1:])
     if long > MOST_STRETCH * short:
         rule = f"the pixels of axial slices must be at most {MOST_STRETCH:g} times as long as wide"

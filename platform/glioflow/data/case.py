@@ -11,6 +11,8 @@ from glioflow.errors import UserError, nearest_choice
 
 # Of one study, for everybody who reads one: files, volumes, folders, uploads.
 MAX_FILES, MAX_SLICES = 5000, 1000
+# Spacing of MRI of a head; thick slices have 10 mm.
+LEAST_SPACING_MM, MOST_SPACING_MM = 0.05, 30
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,18 @@ class Case:
     def position_mm(self, position: float) -> float | None:
         """Return the distance of a slice position, from 0, to the first slice; None if the spacing is unknown."""
         return None if self.spacing_mm is None else position * self.spacing_mm[0]
+
+
+def check_spacing_mm(spacing_mm: tuple[float, float, float] | None, file: Path | None = None) -> None:
+    """Refuse a spacing that no scan of a head has, such as meters taken for millimeters; None is unknown.
+
+    Raises:
+        UserError: With the spacing.
+    """
+    if spacing_mm is not None and not all(LEAST_SPACING_MM <= step <= MOST_SPACING_MM for step in spacing_mm):
+        rule = f"the spacing of a study must be between {LEAST_SPACING_MM} and {MOST_SPACING_MM} mm"
+        spacing = " x ".join(f"{step:g}" for step in spacing_mm)
+        raise UserError(rule, spacing, hint="check the unit and the affine in the files' headers", file=file)
 
 
 def unknown_case(case_id: str, holder: object, ids: Iterable[str]) -> UserError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from glioflow.data.case import Case, unknown_case
+from glioflow.data.case import Case, check_spacing_mm, unknown_case
 from glioflow.data.formats.file_roles import NO_ROLES, FileRoles
 from glioflow.errors import UserError, one_line
 from glioflow.label_schemes import LabelScheme
@@ -112,8 +112,10 @@ class Cohort:
         return self.read_files(self.case(case_id))
 
     def read_files(self, case: CaseFiles) -> Case:
-        """Read a case of this cohort from its files; raises `UserError` as `read`."""
-        return self.reader(case)
+        """Read a case of this cohort from its files; raises `UserError` as `read`, or for a spacing of no scan."""
+        read = self.reader(case)
+        check_spacing_mm(read.spacing_mm, case.files[0] if len(case.files) == 1 else case.files[0].parent)
+        return read
 
 
 def reason(error: Exception) -> str:

@@ -1,16 +1,19 @@
 """Steps that move voxels: crops, padding, resizing, slice ranges. Each records its move in `moves`."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from glioflow.data.case import LEAST_SPACING_MM, MOST_SPACING_MM
 from glioflow.data.preprocessing.geometry import Resize, Shape, Window
 from glioflow.data.preprocessing.working_image import StepSettings, Volume, to_levels
 from glioflow.errors import UserError
 from glioflow.evaluation.boxes import bounding_box
+
+_SpacingMm = Annotated[float, Field(ge=LEAST_SPACING_MM, le=MOST_SPACING_MM)]
 
 
 class CropBox(StepSettings):
@@ -80,7 +83,7 @@ class Resample(StepSettings):
     """Resample to a spacing in millimeters along S, H, W."""
 
     step: Literal["resample"] = "resample"
-    spacing_mm: tuple[float, float, float]
+    spacing_mm: tuple[_SpacingMm, _SpacingMm, _SpacingMm]
 
     def apply(self, volume: Volume) -> Volume:
         """Resample; raises `UserError` if the spacing of the case is unknown."""
