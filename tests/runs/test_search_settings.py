@@ -3,6 +3,7 @@
 import pytest
 
 from glioflow.config import Experiment, override
+from glioflow.config.experiment import check_search
 from glioflow.config.search import SCHEDULERS, SearchSettings
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.preprocessing.pipeline import ResizePlane
@@ -73,6 +74,34 @@ def test_pairs_that_make_sense_are_taken_and_the_rest_refused_with_the_choices(s
 def test_what_cannot_be_searched_is_refused_with_its_rule(settings, rule):
     with pytest.raises(UserError, match=rule):
         experiment_with(settings)
+
+
+@pytest.mark.parametrize(
+    ("space", "rule"),
+    [
+        ({"target": [{"preset": "brats-2021"}, {"preset": "brats-2023"}]}, "scores of different tasks do not compare"),
+        ({"target.kind": ["binary"]}, "scores of different tasks do not compare"),
+        ({"training": [{"num_workers": 2}]}, r"single keys of training, .*; choose one of: training\.accumulate"),
+        ({"survival": [{"repeats": 1}]}, "single keys of survival"),
+        (
+            {"model.encoder": ["resnet18"], "model": [{"architecture": "fpn"}]},
+            r"model must come before model\.encoder, whose value it would replace",
+        ),
+    ],
+)
+def test_a_search_refuses_keys_that_would_change_what_all_trials_share_or_undo_each_other(space, rule):
+    choices = {key: {"kind": "choice", "values": values} for key, values in space.items()}
+    with pytest.raises(UserError, match=rule):
+        check_search(experiment_with({"space": choices}))
+
+
+def test_a_key_after_its_section_counts():
+    space = {"model": [{"architecture": "fpn"}], "model.encoder": ["resnet18"]}
+    experiment = experiment_with({"space": {key: {"kind": "choice", "values": each} for key, each in space.items()}})
+    check_search(experiment)
+    (point,) = experiment.search.grid()
+    chosen = override(experiment, point).model
+    assert (chosen.architecture, chosen.encoder) == ("fpn", "resnet18")
 
 
 @pytest.mark.parametrize("sampler", ["gp", "cmaes"])

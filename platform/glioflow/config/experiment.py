@@ -11,7 +11,7 @@ from glioflow.config.explanation import explain
 from glioflow.config.gate import GateSettings
 from glioflow.config.overrides import overridden, parse_overrides
 from glioflow.config.schema import find_no_number, has_key, keys_at, misplaced
-from glioflow.config.search import PREPROCESS, SearchSettings
+from glioflow.config.search import BOOKED, PREPROCESS, STAGE_KEYS, SearchSettings
 from glioflow.config.search_points import check_points
 from glioflow.data.batches.policies import FIRST_RELEASE
 from glioflow.data.preprocessing.pipeline import ResizePlane, Step, UnitScale
@@ -28,6 +28,9 @@ from glioflow.training.settings import TrainingSettings
 
 # Every trial of a search shares these: the cohort is split once, and runs are found by the name.
 _FIXED = ("name", "description", "data", "preprocess", "split", "entry", "search", "gate")
+# Sections of which some keys are the same for all trials: the workers and their GPUs, and how the stage is judged.
+_IN_PARTS = ("training", "survival")
+_TASK = "target"
 
 
 class DataSettings(BaseModel):
@@ -264,6 +267,7 @@ def check_search(experiment: Experiment) -> None:
         UserError: That names the key and the value.
     """
     settings = experiment.search
+    _check_searched_keys(settings)
 
     def try_point(point: Mapping[str, Any]) -> UserError | None:
         try:
@@ -277,14 +281,34 @@ def check_search(experiment: Experiment) -> None:
     check_points(settings, try_point)
 
 
+def _check_searched_keys(settings: SearchSettings) -> None:
+    """Refuse a search over tasks, over whole sections with keys that all trials share, and of a key before its section.
+
+    Recorded searches of earlier versions may have them.
+    """
+    seen: list[str] = []
+    for key in settings.space:
+        if key.split(".")[0] == _TASK:
+            rule = "a search cannot change the target: scores of different tasks do not compare"
+            raise UserError(rule, key, hint="search each target in an experiment of its own")
+        if key in _IN_PARTS:
+            rule = f"search.space must have single keys of {key}, not the section: all trials share some of its keys"
+            keys = STAGE_KEYS if key == "survival" else (f"{key}.{name}" for name in keys_at(Experiment, [key]) or ())
+            raise UserError(rule, choices=[each for each in keys if each not in BOOKED])
+        if inner := next((each for each in seen if each.startswith(f"{key}.")), None):
+            rule = f"search.space: {key} must come before {inner}, whose value it would replace"
+            raise UserError(rule, hint=f"put {key} first")
+        seen.append(key)
+
+
 def _searchable(key: str) -> list[str]:
     """Return the searchable keys that may be meant: the same in another section, else of its section, else sections."""
     *section, name = key.split(".")
-    meant = [each for each in misplaced(Experiment, (*section, name)) if each.split(".")[0] not in _FIXED]
-    exists = has_key(Experiment, section) and section[0] not in _FIXED
-    names = keys_at(Experiment, section) if exists else None
+    sections = sorted(set(Experiment.model_fields) - {*_FIXED, _TASK})
+    meant = [each for each in misplaced(Experiment, (*section, name)) if each.split(".")[0] in sections]
+    names = keys_at(Experiment, section) if has_key(Experiment, section) and section[0] in sections else None
     if meant or names is None:
-        return meant or sorted(set(Experiment.model_fields) - set(_FIXED))
+        return meant or sections
     return [".".join((*section, name)) for name in names]
 
 
