@@ -109,6 +109,22 @@ def test_other_weights_in_the_file_of_the_same_name_are_named_before_ray_starts(
         VERBS[verb](experiment, lgg, resume=resume)
 
 
+@pytest.mark.parametrize("key", ["training.start", "model.weights", "model"])
+def test_a_weights_file_in_a_search_space_is_missed_and_followed_before_ray_starts(begin, searched, lgg, tmp_path, key):
+    file = tmp_path / "a.safetensors"
+    value = {"architecture": "unet", "weights": str(file)} if key == "model" else str(file)
+    space = {key: {"kind": "choice", "values": [value]}}
+    experiment = override(searched, {"search.space": space})
+    with pytest.raises(UserError, match=r"search\.space: the weights file .*a\.safetensors does not exist"):
+        search(experiment, lgg)
+    file.write_bytes(b"the first")
+    resume = begin("search", experiment)
+    file.write_bytes(b"another")
+    named = "training.start" if key == "training.start" else "model.weights"
+    with pytest.raises(UserError, match=rf"this has changed: the file of {named} in search\.space"):
+        search(experiment, lgg, resume=resume)
+
+
 def test_other_folds_and_a_finished_training_are_named_before_ray_starts(begin, searched, lgg, tracking, tmp_path):
     with pytest.raises(UserError, match=r"began with other glioflow\.folds"):
         crossval(searched, lgg, folds=4, resume=begin("crossval", searched))

@@ -1,5 +1,6 @@
 """First steps of every run: find or prepare the cohort, make the split, open the MLflow run."""
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -253,7 +254,7 @@ def opening_of(
     """
     experiment, split, cohort = setting.experiment, setting.split, setting.cohort
     digests = {"glioflow.split": split.digest, "glioflow.test": split.test_digest}
-    if weights := digests_of_weights(experiment):
+    if weights := digests_of_weights(experiment, searched=kind == "search"):
         digests[WEIGHTS] = json.dumps(weights)
     address = {"path": str(cohort.path), "fingerprint": cohort.manifest.fingerprint}
     return Opening(
@@ -283,10 +284,40 @@ def opening_of(
     )
 
 
-def digests_of_weights(experiment: Experiment) -> dict[str, str]:
-    """Return the SHA-256 of the experiment's weights files by their key, of those on this machine."""
+def digests_of_weights(experiment: Experiment, *, searched: bool = False) -> dict[str, str]:
+    """Return the SHA-256 of the experiment's weights files by their key, of those on this machine.
+
+    If `searched`, those of a search space are included, all of a key together: a tag is limited in length.
+    """
     sources = {"model.weights": experiment.model.weights, "training.start": experiment.training.start}
-    return {key: digest for key, source in sources.items() if (digest := digest_weights(source)) is not None}
+    digests = {key: digest for key, source in sources.items() if (digest := digest_weights(source)) is not None}
+    for key in sources if searched else ():
+        files = {source: digest_weights(source) for each, source in _searched_weights(experiment) if each == key}
+        if files and None not in files.values():
+            digests[f"{key} in search.space"] = hashlib.sha256(json.dumps(files).encode()).hexdigest()
+    return digests
+
+
+def check_searched_weights(experiment: Experiment) -> None:
+    """Refuse a search space with a weights file that cannot be read, unless only the nodes elsewhere may have it.
+
+    Raises:
+        UserError: As `read_weights`.
+    """
+    for key, source in _searched_weights(experiment) if not cluster.is_elsewhere() else ():
+        try:
+            read_weights(source, key=key)
+        except UserError as error:
+            raise error.replace(rule=f"search.space: {error.rule}") from None
+
+
+def _searched_weights(experiment: Experiment) -> list[tuple[str, str]]:
+    """Return each weights file in the search space with its key, also from values of the whole section `model`."""
+    space = experiment.search.space.items()
+    choices = {key: parameter.values for key, parameter in space if isinstance(parameter, Choice)}
+    named = [(key, value) for key in ("model.weights", "training.start") for value in choices.get(key, ())]
+    named += [("model.weights", value.get("weights")) for value in choices.get("model", ()) if isinstance(value, dict)]
+    return [(key, value) for key, value in dict.fromkeys(named) if isinstance(value, str) and value != "imagenet"]
 
 
 def to_yaml(experiment: Experiment) -> str:

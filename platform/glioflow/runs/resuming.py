@@ -118,7 +118,8 @@ def _changed_cohort(
 
 def _changed_weights(experiment: Experiment, tracking: Tracking, run_id: str) -> list[str]:
     """Return a line for each weights file that changed; earlier versions recorded none."""
-    before, now = json.loads(tracking.run(run_id).data.tags.get(WEIGHTS, "{}")), digests_of_weights(experiment)
+    before = json.loads(tracking.run(run_id).data.tags.get(WEIGHTS, "{}"))
+    now = digests_of_weights(experiment, searched=True)
     return [f"the file of {key}" for key in sorted(before.keys() & now.keys()) if before[key] != now[key]]
 
 

@@ -21,7 +21,13 @@ from glioflow.config.search import NAME
 from glioflow.data.splits import Split
 from glioflow.errors import RunFailed, UserError, last_line
 from glioflow.progress import Say, quiet
-from glioflow.runs.launch import Setting, check_searched_batches, open_setting, opening_of
+from glioflow.runs.launch import (
+    Setting,
+    check_searched_batches,
+    check_searched_weights,
+    open_setting,
+    opening_of,
+)
 from glioflow.runs.plan import plan_of
 from glioflow.runs.search.board import Board
 from glioflow.runs.search.conclusion import Searched, conclude
@@ -124,6 +130,7 @@ def _search(
         if earlier is not None:
             check_begun(experiment, source, tracking, earlier)
             check_tables(tracking.run(earlier), tables)
+        check_searched_weights(experiment)
         sizes.update(check_variants(experiment, source))
 
     setting = open_setting(experiment, data, resume=earlier, early=check, say=say)
