@@ -54,6 +54,26 @@ def test_a_csv_with_columns_of_paths_is_a_cohort(brats, tmp_path):
         assert report.patients == 1
 
 
+@pytest.mark.parametrize(
+    ("header", "row", "rule"),
+    [
+        ("patient,flair,flair,mask", "p,a.nii,b.nii,m.nii", "a column of the list must appear once; got flair"),
+        ("patient,t1,T1,mask", "p,a.nii,b.nii,m.nii", "must appear once; got t1"),
+        ("patient,t1,image_t1,mask", "p,a.nii,b.nii,m.nii", "must appear once; got t1"),
+        ("patient,Patient,t1,mask", "p,q,a.nii,m.nii", "must appear once; got patient"),
+        ("patient,t1,mask", "p,a.nii,m.nii,b.nii", "row 2 must have no more cells than there are columns"),
+    ],
+)
+def test_a_csv_in_which_one_cell_would_hide_another_is_refused(tmp_path, header, row, rule):
+    for name in ("a", "b", "m"):
+        save(tmp_path / f"{name}.nii", np.ones((4, 5, 6), np.int16))
+    written(tmp_path / "cohort.csv", f"{header}\n{row}\n")
+    with pytest.raises(UserError, match=rule):
+        open_cohort(tmp_path)
+    written(tmp_path / "cohort.csv", "patient,t1,mask,notes,Notes\np,a.nii,m.nii,x,y\n")
+    assert open_cohort(tmp_path).cases
+
+
 def test_without_masks_nobody_is_asked_what_the_labels_of_a_list_mean(brats, tmp_path):
     csv_of(shutil.copytree(brats, tmp_path / "own"))
     (tmp_path / "own" / "cohort.csv").write_text((tmp_path / "own" / "cohort.csv").read_text().replace("BraTS-", "x"))

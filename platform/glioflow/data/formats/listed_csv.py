@@ -3,9 +3,11 @@
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from glioflow.data.formats.file_roles import guess_role
 from glioflow.data.formats.listed_entries import PATIENT, Entry, case_of, path_in, person_of_case
@@ -24,11 +26,17 @@ _NO_SEQUENCE = re.compile(rf"^{_OF_FILES}[_ -]+|[_ -]+{_OF_FILES}$")
 
 def read_rows(file: Path, errors: str = "strict") -> list[dict[str, str | None]]:
     """Return the rows of a csv, by column; raises `UserError` if it cannot be read."""
+    return _read(file, errors)[1]
+
+
+def _read(file: Path, errors: str = "strict") -> tuple[list[str], list[dict[str | Any, str | None]]]:
+    """Return the header of a csv and its rows: of a repeated column the last value, under None what is beyond all."""
     try:
         text = re.sub(r"^sep=.\r?\n", "", read_text(file, wide=True, errors=errors))  # a line for Excel
         header = text.partition("\n")[0]
         separator = "|" if "|" in header else separator_of(header)
-        return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator))
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
+        return list(reader.fieldnames or ()), list(reader)
     except (OSError, csv.Error) as error:
         raise UserError("the list must be a csv", reason(error), file=file) from error
 
@@ -71,18 +79,23 @@ def entries_in(file: Path) -> list[Entry]:
     Raises:
         UserError: If it has no column of paths or several of masks, or names a file that does not exist.
     """
-    rows = read_rows(file)
+    header, rows = _read(file)
     columns = {name: _key(name) for name in (rows[0] if rows else {}) if name}
     paths = columns_of_paths(rows)
     if not paths:
         rule = "the list must have a column of paths for each sequence, such as flair, and may have patient, case, mask"
         raise UserError(rule, ", ".join(columns) or "no row", file=file)
     masks = _column_of_masks(rows, file)
+    used = {*_CASE, *PATIENT, *_SITE, *(_key(name) for name in (*paths, *masks))}
+    _check_once((key for name in header if (key := _key(name)) in used), file)
     channels = tuple(_NO_SEQUENCE.sub("", name.strip().lower()) for name in paths)
+    _check_once(channels, file)
     with_patients = any((row[name] or "").strip() for row in rows for name in columns if columns[name] in PATIENT)
     entries, is_named = [], False
     for number, row in enumerate(rows, start=2):
         values = {columns[name]: (value or "").strip() for name, value in row.items() if name in columns}
+        if any(cell.strip() for cell in row.get(None) or ()):
+            raise UserError(f"row {number} must have no more cells than there are columns", len(header), file=file)
         images = [path_in(values[columns[name]], file, f"row {number}, column {name}") for name in paths]
         mask = next((values[columns[name]] for name in masks if values[columns[name]]), None)
         files = [*images, *([path_in(mask, file, f"row {number}, mask")] if mask else [])]
@@ -96,6 +109,12 @@ def entries_in(file: Path) -> list[Entry]:
         site = next((values[name] for name in _SITE if values.get(name)), None)
         entries.append(Entry(CaseFiles(case, patient, tuple(files), site), channels, bool(mask)))
     return entries if is_named else _named_by_patient(entries)
+
+
+def _check_once(columns: Iterable[str], file: Path) -> None:
+    """Refuse two columns of one meaning, of which the last would count; raises `UserError`."""
+    if twice := sorted(name for name, times in Counter(columns).items() if name and times > 1):
+        raise UserError("a column of the list must appear once", ", ".join(twice), file=file)
 
 
 def _named_by_patient(entries: Sequence[Entry]) -> list[Entry]:
