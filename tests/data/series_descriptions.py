@@ -162,6 +162,7 @@ CONFIRMED = {
 
 WRITTEN = {
     "pre": """
+        T1 u/ kontrast | T1 + FS |
         Ax T1 | AXIAL T1 | T1 AXIAL | SAG T1 | Sag T1 | COR T1 | AX T1 SE | SAG T1 SE | SAG T1 FLAIR |
         Sag T1 FLAIR | T1 FLAIR | T1_FLAIR | AX T1 PRE | AX T1 PRE GAD | T1 pre contrast | T1 PRE-CONTRAST |
         T1 precontrast | AX T1 W/O | AX T1 W/O CONTRAST | AX T1 WO | AX T1 WO CONTRAST | T1 without contrast |
@@ -180,6 +181,7 @@ WRITTEN = {
         T1 for kontrast
     """,
     "post": """
+        T1+ | AX T1 + | T1+ FS | T1_TSE_+K | GdT1 | t1_tra_nachKM |
         AX T1 POST GAD | AX T1 POST GD | AX T1 POST CONTRAST | AXIAL T1 POST | T1 AXIAL POST | T1 POST |
         T1 post-contrast | T1 postcontrast | AX T1 POST FS | COR T1 POST | Cor T1 POST GAD | COR T1 POST CONTRAST |
         SAG T1 POST GAD | AX T1 FLAIR POST | AX T1 FLAIR +C | AX T1 +C | Ax T1 + C | AX T1 C+ | T1 C+ | T1+C |
@@ -211,6 +213,7 @@ WRITTEN = {
         AX T2 POST GAD | T2 tra nach KM | WIP T2W_TSE | AXT2
     """,
     "series": """
+        AX T2 MPGR |
         LOCALIZER | 3-plane Loc | Scout | AX DWI | Ax DWI b1000 | DTI 30 dir | Apparent Diffusion Coefficient ADC |
         ADC | SWAN | Mag_Images GRE | AX GRE | AX T2* GRE | AX T2 GRE | T2 STAR | 3D TOF MRA | AX TOF | MRV |
         ep2d_perf_p2 | DSC PERFUSION | relCBV | ASL | BOLD | Ax CISS | FIESTA | COR STIR | SPECTRO | PD | AX PD |

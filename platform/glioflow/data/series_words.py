@@ -3,7 +3,7 @@
 import re
 
 # A weighting in a description: after a plane or a dimension, with one letter before it (`sT1W`, `eT2W_TSE`).
-_BEFORE = r"(?<![a-z0-9])(?:axial|ax|sag|cor|tra|obl)?(?:2d|3d)?(?:ce|[a-z])?"
+_BEFORE = r"(?<![a-z0-9])(?:axial|ax|sag|cor|tra|obl)?(?:2d|3d)?(?:ce|gd|[a-z])?"
 _T1 = re.compile(_BEFORE + r"t1(?!\d)")
 _T1_TOO = re.compile(r"mp-?2?-?rage|bravo|f?spgr|\bvibe\b|\btfl\b|\b3d ?tfe\b|\bfspgr|\bisotfe\b|\blava\b|\be?thrive\b")
 _T2 = re.compile(_BEFORE + r"t2(?!\d)")
@@ -18,7 +18,7 @@ _OTHER = re.compile(
     r"|ciss|\w*ci3d|fiesta|tru-?fi|true?[ -]?fisp|b-?ffe|(?<!tse )drive|stir|dir|dyn|dynamic|dynamisch|twist|perm|medic"
     r"|me2d\w*|merge|inv ?[12]|molli|posdisp|key ?images?|[ctl]?-?spine|cervical|lumbar|thoracic)\b"
     r"|\bpost\b[\w ]*(?:-|\bminus\b)[\w ]*\bpre\b|\bmp-?2-?rage t1 images\b"
-    r"|t2 ?\*|t2 ?star|t2 [eé]toile|\bt[12] ?map|\bt2w? ?(?:gre|ffe|fl2d|hemo)|\b(?:gre|eg)\b.*\bt2|\bt2\b.*\beg\b"
+    r"|t2 ?\*|t2 ?star|t2 [eé]toile|\bt[12] ?map|\bt2w? ?(?:gre|ffe|fl2d|hemo|mpgr)|\b(?:gre|eg)\b.*\bt2|\bt2\b.*\beg\b"
 )
 _OTHER_ALONE = re.compile(r"\b(?:gre|ffe|mag|hemo\w*|gradient|mask\w*|\w*segmentation\w*|label ?map\w*|roi)\b")
 _PROTON_DENSITY = re.compile(r"\bpdw?\b|\bproton\b|\bdual\b|\bdouble echo\b|\bde(?: tse)?$|\bde tse\b")
@@ -44,12 +44,13 @@ _MINUS = r"(?:-(?![a-z0-9])| ?(?:minus|neg\w*)\b)"
 _WITHOUT = re.compile(
     rf"\bpre(?:[ -]?{_AGENT})?\b|\b{_NO}[ -]*(?:iv[ -]*)?{_AGENT}\b|(?:\b|\bt1w?){_AGENT}{_MINUS}"
     rf"|(?<![a-z0-9])-{_AGENT}\b|(?<![a-z0-9])c ?\(?-(?![a-z0-9])|\(-\) ?{_AGENT}\b|造影前|単純|平[扫掃]|조영 ?전"
-    rf"|\bs/ ?{_AGENT}\b|\bkontrasts.z\b|\b{_AGENT} [öo]ncesi\b|t1w?[ +-]?pre(?:[ -]?{_AGENT})?(?![a-z])"
+    rf"|\b[su]/ ?{_AGENT}\b|\bkontrasts.z\b|\b{_AGENT} [öo]ncesi\b|t1w?[ +-]?pre(?:[ -]?{_AGENT})?(?![a-z])"
     r"|\b(?:w/o|without|wo|s/c|nativ\w*|unenh\w*|plain|antes|noncon\w*|nongad\w*|nc)\b"
 )
 _WITH = re.compile(
     rf"\bpost(?:[ -]?{_AGENT})?\b|t1w?[ +-]?(?:c|ce|gd|gad|post(?:[ -]?{_AGENT})?)(?![a-z])|(?<![a-z0-9])c ?\+"
-    rf"|\+ ?{_AGENT}\b|\b{_AGENT}\b|\b(?:gd|ce|c)t1\w*|\b(?:with|w/)$"
+    rf"|\+ ?(?:{_AGENT}|k)\b|t1w? ?\+(?! ?[\w/])|t1w?\+ |\bnach{_AGENT}\b|\b{_AGENT}\b"
+    r"|\b(?:gd|ce|c)t1\w*|\b(?:with|w/)$"
     r"|\b(?:p[oó]s|apr[eè]s|nach|despu[eé]s|depois|dopo|delay\w*)\b|造影|增[强強]|조영"
 )
 
