@@ -125,6 +125,13 @@ def test_workers_are_a_number_or_the_fewest_and_the_most():
         search(override(elastic, {"search": {"space": RATE}}), None)
 
 
+def test_a_worker_has_whole_gpus_or_a_part_of_one():
+    assert override(Experiment(), {"training.gpus_per_worker": 0.6}).training.gpus == 0.6
+    assert override(Experiment(), {"training.gpus_per_worker": 2.0}).training.gpus == 2
+    with pytest.raises(UserError, match=r"must be a whole number above 1.*: got 1\.5; set it to 1 or 2"):
+        override(Experiment(), {"training.gpus_per_worker": 1.5})
+
+
 def test_an_elastic_training_needs_no_more_than_its_fewest_workers(monkeypatch):
     monkeypatch.setattr("glioflow.cluster.resources", lambda: {"CPU": 2.0, "GPU": 0.0, "nodes": 1.0})
     check_resources(override(Experiment(), {"training.num_workers": [2, 8]}))

@@ -13,8 +13,8 @@ class WorkerSettings(BaseModel):
             a training continue with fewer workers when a node is lost and add workers when a node joins, each time
             from its last checkpoint. It needs the cluster for itself, so the trials of a search have one number.
         cpus_per_worker: CPUs of each worker.
-        gpus_per_worker: GPUs of each worker; `auto` is one if the cluster has any, otherwise none. With a fraction,
-            trials share a GPU, each with its share of the memory.
+        gpus_per_worker: GPUs of each worker; `auto` is one if the cluster has any, otherwise none. With a fraction of
+            one, trials share a GPU, each with its share of the memory.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,6 +34,15 @@ class WorkerSettings(BaseModel):
             raise ValueError(
                 "gpus_per_worker must be a whole number for several workers, because NCCL takes one worker a GPU: "
                 f"got {self.gpus_per_worker}; set num_workers to 1 or gpus_per_worker to 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _whole_gpus_above_one(self) -> "WorkerSettings":
+        if self.gpus > 1 and self.gpus % 1:
+            raise ValueError(
+                "gpus_per_worker must be a whole number above 1, because Ray takes a fraction of a single GPU alone: "
+                f"got {self.gpus_per_worker}; set it to {int(self.gpus)} or {int(self.gpus) + 1}"
             )
         return self
 
