@@ -8,6 +8,7 @@ import pytest
 
 from glioflow.errors import UserError
 from glioflow.survival import SurvivalSettings, SurvivalStage
+from glioflow.survival.clinical import read_clinical
 from glioflow.survival.evaluation import evaluate_stage
 from glioflow.survival.stage_fitting import fit_stage
 
@@ -117,6 +118,27 @@ def test_a_column_of_ones_own_table_can_be_an_input(make_table):
     assert stage.predict({}, {"cluster": "2"}).basis == ["cluster"]
     with pytest.raises(UserError, match="cluster must be a number"):
         stage.predict({}, {"cluster": "two"})
+
+
+@pytest.mark.parametrize(
+    ("cell", "rule"),
+    [
+        ("-", "must hold numbers alone, or words; got -; write numbers with a point"),
+        ("70,5", "got 70,5"),
+        ("<10", "got <10"),
+        ("12%", "got 12%"),
+        ("inf", "must be finite numbers"),
+    ],
+)
+def test_numbers_of_which_one_cannot_be_read_are_no_categories(make_table, tmp_path, cell, rule):
+    table = make_table()
+    values = [cell, *(str(10 + k) for k in range(len(table) - 1))]
+    table.assign(ki67=values).to_csv(tmp_path / "table.csv")
+    read = read_clinical(tmp_path / "table.csv")
+    with pytest.raises(UserError, match=f"input ki67 .*{rule}"):
+        fit_stage(read, settings(task="death01", clinical=("age_years", "ki67")))
+    words = table.assign(ki67=["high", "low", "1", "2"] * 10)
+    assert fit_stage(words, settings(task="death01", clinical=("age_years", "ki67")))
 
 
 def test_a_value_outside_the_training_range_is_a_warning(make_table):

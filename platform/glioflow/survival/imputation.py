@@ -1,5 +1,6 @@
 """Fitting of the preparation of inputs on training patients only. Never uses an outcome."""
 
+import re
 import warnings
 from typing import Literal
 
@@ -24,12 +25,16 @@ from glioflow.survival.preparation import (
 )
 from glioflow.survival.settings import SurvivalSettings
 
+# Texts that people mean as numbers: with a decimal comma, a unit of percent, or a comparison. And those that are one.
+_NUMBER = re.compile(r"[<>~]?\s*[-+]?\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?\s*%?")
+_PLAIN = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
+
 
 def describe_inputs(table: pd.DataFrame, settings: SurvivalSettings) -> list[Input]:
     """Return the inputs in the settings, as found in the table's patients.
 
     Raises:
-        UserError: If a column is not in the table, or is an outcome.
+        UserError: If a column is not in the table, is an outcome, or holds numbers that cannot be read.
     """
     named = [(name, "shape") for name in settings.shape_features] + [(name, "clinical") for name in settings.clinical]
     if not named:
@@ -62,10 +67,24 @@ def _describe(table: pd.DataFrame, name: str, source: Literal["shape", "clinical
     cells = table[name].dropna()
     known = COLUMNS.get(name)
     if (known is not None and known.kind == "category") or not is_numeric_dtype(cells):
-        return Input(name=name, source=source, levels=sorted(map(str, cells.unique())))
+        levels = sorted(map(str, cells.unique()))
+        if known is None:
+            _check_words(name, levels)
+        return Input(name=name, source=source, levels=levels)
     if cells.empty:
         return Input(name=name, source=source)
+    if not np.isfinite(cells).all():
+        raise UserError(f"the {source} input {name} must be finite numbers", "infinity")
     return Input(name=name, source=source, low=float(cells.min()), high=float(cells.max()))
+
+
+def _check_words(name: str, levels: list[str]) -> None:
+    """Refuse a column of numbers that one cell turned into words (`-`, `70,5`), each a category of its own."""
+    numbers = [level for level in levels if _NUMBER.fullmatch(level)]
+    unread = [level for level in levels if not _PLAIN.fullmatch(level)]
+    if unread and 2 * len(numbers) > len(levels):
+        hint = "write numbers with a point and no unit, and leave missing ones empty"
+        raise UserError(f"the input {name} must hold numbers alone, or words", ", ".join(unread[:4]), hint=hint)
 
 
 def _fit_median(values: Matrix, settings: SurvivalSettings) -> MedianImputer:
