@@ -71,6 +71,15 @@ def test_a_lone_slice_is_an_array_of_height_width_and_channels(model, images):
     np.testing.assert_array_equal(model.predict(plane).mask, model.predict(images[2]).mask)
 
 
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [({"channels": ["flair"]}, "gf.predict_studies takes channels"), ({"spacing_mm": (2.0, 1.0, 1.0)}, "leave it out")],
+)
+def test_what_describes_an_array_is_refused_for_files_which_describe_themselves(model, study, options, hint):
+    with pytest.raises(gf.UserError, match=rf"{next(iter(options))} is only for an array; got a study .*; {hint}"):
+        model.predict(study, **options)
+
+
 def test_an_arrays_spacing_gives_volumes_in_millimeters(model, images):
     array = np.stack([tifffile.imread(path) for path in images])
     answer = model.predict(array, spacing_mm=(2.0, 1.0, 1.0))

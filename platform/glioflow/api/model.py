@@ -20,6 +20,7 @@ from glioflow.bundle.starter import STARTER
 from glioflow.bundle.study_checks import conform
 from glioflow.cluster.scratch import study_folder
 from glioflow.data.case import Case
+from glioflow.errors import UserError
 from glioflow.runs.model_loading import as_one, open_members
 from glioflow.serving.settings import own_token
 
@@ -52,9 +53,14 @@ class Model:
             spacing_mm: Spacing of an array's voxels along S, H, W in millimeters; None if unknown.
 
         Raises:
-            UserError: If the study cannot be read, or lacks a channel that the model needs.
+            UserError: If the study cannot be read, lacks a channel that the model needs, or is no array but `channels`
+                or `spacing_mm` is given.
             RunFailed: If an endpoint does not answer.
         """
+        if not isinstance(study, np.ndarray) and (channels is not None or spacing_mm is not None):
+            name = "spacing_mm" if channels is None else "channels"
+            hint = "leave it out" if channels is None else "gf.predict_studies takes channels for files"
+            raise UserError(f"{name} is only for an array", f"a study of type {type(study).__name__}", hint=hint)
         opened = read_any_study(study, channels=channels or self.channels, spacing_mm=spacing_mm)
         answer = self._answer(opened.case, clinical or {})
         return replace(answer, _files=opened.folder)
