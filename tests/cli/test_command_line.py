@@ -126,7 +126,7 @@ EARLY = {
     "a file above an export": (["export", "glioma", "some.yaml/x.zip"], "OUT must name a folder"),
     "a file for answers": (["predict", "glioma", "COHORT", "--out", "some.yaml"], "--out must name a folder"),
     "YAML that is nested deeply": (["train", "deep.yaml"], "nested too deeply"),
-    "a folder as experiment": (["train", "."], "the experiment file . does not exist"),
+    "a folder as experiment": (["train", "."], ". is a folder, not an experiment file"),
 }
 
 

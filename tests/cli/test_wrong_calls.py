@@ -102,13 +102,13 @@ def call(folder, lgg, monkeypatch, capfd):
 # The call, with / between its words, and what its one line says.
 CALLS = """
 train nowhere.yaml -> the experiment file nowhere.yaml does not exist
-train nothing -> the experiment file nothing does not exist
-train dangling.yaml -> the experiment file dangling.yaml does not exist
+train nothing -> nothing is a folder, not an experiment file; give the path of a YAML file
+train dangling.yaml -> does not exist; did you mean alias.yaml? Choose one of: alias.yaml, binary.yaml, broken.yaml, da
 train loop -> loop
-train folder.yaml -> the experiment file folder.yaml does not exist
+train folder.yaml -> folder.yaml is a folder, not an experiment file
 train LONG -> x
 train notes.txt -> notes.txt
-train list.yaml -> list.yaml
+train list.yaml -> list.yaml: an experiment file must hold keys and values; write one key in each line
 train text.yaml -> text.yaml
 train broken.yaml -> broken.yaml
 train tabs.yaml -> tabs.yaml
@@ -117,7 +117,7 @@ train deep.yaml -> nested too deeply
 train alias.yaml -> alias.yaml
 train object.yaml -> object.yaml
 train binary.yaml -> binary.yaml
-train utf16.yaml -> utf16.yaml
+train utf16.yaml -> utf16.yaml: an experiment must be text in UTF-8; save the file in UTF-8
 train date.yaml -> quotes
 train number.yaml -> quotes
 train true.yaml -> training.epochs
@@ -163,21 +163,22 @@ train some.yaml --data COHORT -o model.weights=nowhere.pth -> the weights file n
 train some.yaml --data COHORT -o model.weights=nothing -> the weights file nothing does not exist
 train some.yaml --data COHORT -o model.encoder=resnet18 -o model.weights=notes.txt -> must be a state dict
 train some.yaml --data COHORT -o model.encoder=resnet18 -o model.weights=other.safetensors -> does not fit encoder
-train some.yaml --data COHORT -o training.cpus_per_worker=9999 -> training needs 9999 CPUs
+train some.yaml --data COHORT -o training.cpus_per_worker=9999 -> training needs 9999 CPUs (1 worker of 9999); got
 train some.yaml --data COHORT -o training.num_workers=8 -o training.cpus_per_worker=999 -> training needs 7992 CPUs
 train some.yaml --data COHORT -o training.gpus_per_worker=64 -> training needs 64 GPUs
 crossval some.yaml --data COHORT -o training.cpus_per_worker=9999 -> training needs 9999 CPUs
 search space.yaml --data COHORT -o training.cpus_per_worker=9999 -> training needs 9999 CPUs
 train some.yaml --data COHORT -o loss.name=cross_entropy -> loss cross_entropy is not defined for a binary task
-train some.yaml --data COHORT -o loss.class_weights=[1,10] -> loss.class_weights must be 1, one for each output
+train some.yaml --data COHORT -o loss.class_weights=[1,10] -> loss.class_weights must have 1 value, one for each output
 train some.yaml --data COHORT -o split.seed=-1 -> split.seed must be at least 0
 train some.yaml --data COHORT -o training.seed=-1 -> training.seed must be at least 0
 train knot.yaml --data COHORT -> inside its own anchor
 train some.yaml --data COHORT -o target.kind=regions -> regions
-train some.yaml --data COHORT -o training.num_workers=[2,2] -> [fewest, most]
+train some.yaml --data COHORT -o training.num_workers=[2,2] -> with fewest below most: got [2, 2]
+train some.yaml --data COHORT -o inference.patch=[0,0] -> inference.patch must be greater than 0; got 0
 train some.yaml --data COHORT -o training.num_workers=3 -> training.batch_size must be a multiple
 train some.yaml --data COHORT -o training.epochs=[ -> training.epochs
-train some.yaml --data s4://bucket/x -> s4
+train some.yaml --data s4://bucket/x -> the store of s4://bucket/x cannot be opened: Protocol not known: s4; give a path
 train some.yaml --dat COHORT -> --dat
 train -> EXPERIMENT
 train some.yaml extra -> extra
@@ -185,9 +186,9 @@ crossval nowhere.yaml --data COHORT -> nowhere.yaml does not exist
 crossval some.yaml --data nowhere -> nowhere does not exist
 crossval some.yaml --data COHORT --folds 2 -> --folds
 crossval some.yaml --data COHORT --folds 99 -> folds
-crossval some.yaml --data COHORT --folds three -> --folds
+crossval some.yaml --data COHORT --folds three -> unable to parse string as an integer; got three
 crossval some.yaml --data COHORT --resume RUN -> ffff
-search some.yaml --data COHORT -> search.space
+search some.yaml --data COHORT -> the experiment some has no search.space; list the searched keys there
 search space.yaml --data nowhere -> nowhere does not exist
 search space.yaml --data COHORT --resume .. -> --resume must
 search space.yaml --data COHORT --resume nowhere -> --resume must name an earlier search
@@ -204,6 +205,7 @@ search space.yaml --data COHORT -o search.name=../x -> search.name
 reproduce RUN -> ffff
 reproduce nowhere -> nowhere
 evaluate glioma COHORT -> no model 'glioma' is registered
+evaluate startr COHORT -> no model 'startr' is registered; did you mean starter?
 evaluate nowhere/model COHORT -> nowhere/model
 evaluate nothing COHORT -> nothing
 evaluate broken.zip COHORT -> broken.zip
@@ -221,6 +223,7 @@ audit some.yaml --data COHORT --seen nowhere --no-train -> nowhere
 register RUN -> ffff
 register nowhere -> nowhere
 promote glioma -> no model 'glioma' is registered
+promote starter -> `starter` ships with GlioFlow and is used without a version or an alias
 promote glioma --version 0 -> --version
 rollback glioma -> no model 'glioma' is registered
 models glioma -> no model 'glioma' is registered
@@ -244,14 +247,14 @@ serve -> no model
 serve --port 0 -> --port
 serve --shadow 2 -> --shadow
 page --port 99999999 -> --port
-page --endpoint nowhere -> endpoint
+page --endpoint nowhere -> got nowhere; give one such as http://127.0.0.1:8000
 feedback accept nowhere -> nowhere
 feedback accept ../x -> ../x
 feedback reject nowhere -> nowhere
 features nowhere.nii -> nowhere.nii does not exist
 features nothing -> nothing is empty
 features broken.nii -> broken.nii
-features broken.tif -> broken.tif
+features broken.tif -> the TIFF file cannot be read; got a file that does not begin as a TIFF does
 features four.nii.gz -> three dimensions
 features half.nii.gz -> whole label values
 features notes.txt -> notes.txt
@@ -261,10 +264,11 @@ features CASE --spacing 1,2,inf -> z,y,x
 features CASE --spacing nan,1,1 -> z,y,x
 features CASE --image nowhere -> nowhere
 associate COHORT --clinical nowhere.csv -> nowhere.csv
+associate COHORT --clinical empty.csv -> such as Patient; got no columns; choose one of
 associate COHORT --clinical table.csv -> table.csv
 associate COHORT --clinical CSV --feature asdf -> asd
 associate COHORT --clinical CSV --masks RUN -> ffff
-associate COHORT --clinical CSV --masks maual -> did you mean manual
+associate COHORT --clinical CSV --masks maual -> --masks must be manual, or the run id of a cross-validation; got maual;
 associate COHORT --clinical CSV --cluster nowhere -> nowhere
 survival fit COHORT --clinical nowhere.csv -> nowhere.csv
 survival fit COHORT --clinical empty.csv -> empty.csv
@@ -277,7 +281,7 @@ survival fit COHORT --clinical CSV --outcomes nowhere.csv -> nowhere.csv
 data synthesize lgq out -> did you mean lgg
 data synthesize lgg notes.txt -> notes.txt
 data synthesize lgg cohort -> cohort
-data synthesize lgg out --patients 0 -> --patients
+data synthesize lgg out --patients 0 -> '--patients': Input should be greater than or equal to 1; got 0
 data synthesize lgg out --size 8 -> --size
 data synthesize lgg out --seed -1 -> --seed
 data download lgq out -> lgg
@@ -309,7 +313,7 @@ train some.yaml --data COHORT -o training.start=other.safetensors -> training.st
 train some.yaml --data COHORT -o training.sampling.augmentation=hevy -> unknown augmentation 'hevy'
 crossval some.yaml --data COHORT -o split.method=counts -o split.counts=[3,1,1] -o split.folds=2 -> at least 3 folds
 serve --name starter --gpus 1.5 -> --gpus must be a whole number above 1
-serve --name starter --gpus 99 -> predictors need 99 GPUs
+serve --name starter --gpus 99 -> 1 predictor needs 99 GPUs
 serve --name starter --replicas 99999 -> predictors need 99999 CPUs
 serve --name starter --allow-host http://x -> --allow-host must be the name of a host
 page --allow-host a/b -> --allow-host must be the name of a host

@@ -158,10 +158,10 @@ def test_a_2d_network_takes_no_window():
         ("split.folds=1", "split.folds must be at least 2; got 1"),
         ("training.epochs=2.5", "training.epochs must be a whole number; got 2.5"),
         ("training.deterministic=perhaps", "training.deterministic must be true or false; got 'perhaps'"),
-        ("split.method=kfolds", "split.method must be one of the known words; got 'kfolds'; did you mean kfold?"),
+        ("split.method=kfolds", "split.method must be one of the listed values; got 'kfolds'; did you mean kfold?"),
         (
             "preprocess=[{step: resizee}]",
-            "preprocess.0.step must be one of the known words; got resizee; did you mean re",
+            "preprocess.0.step must be one of the listed values; got resizee; did you mean re",
         ),
         ("training=3", "training must be a section with keys; got 3"),
     ],

@@ -249,9 +249,9 @@ def test_a_loss_of_another_task_lists_those_that_fit():
 
 def test_class_weights_are_one_for_each_output_with_or_without_the_background_that_is_left_out():
     LossSettings(name="dice_bce", class_weights=[2]).check("binary", 1)
-    with pytest.raises(UserError, match=r"class_weights must be 1, one for each output; got \[1\.0, 10\.0\]"):
+    with pytest.raises(UserError, match=r"class_weights must have 1 value, one for each output; got \[1\.0, 10\.0\]"):
         LossSettings(name="dice_bce", class_weights=[1, 10]).check("binary", 1)
-    with pytest.raises(UserError, match=r"must be 3, one for each class, the background first"):
+    with pytest.raises(UserError, match=r"must have 3 values, one for each class, the background first"):
         LossSettings(terms=[{"name": "dice_ce", "class_weights": [1, 10]}]).check("multiclass", 3)
     logits, target = torch.zeros(1, 3, 1, 4), torch.tensor([[[0, 0, 2, 1]]])
     options = {"include_background": False}

@@ -80,7 +80,7 @@ STUDIES = {
     "scaled to 0..1": (LGG, lambda f: as_tiffs(f, slices() / np.float32(255)), "must be in 0..255"),
     "masks": (LGG, with_masks, "9 masks among the files were not looked at"),
     "notes and previews": (LGG, beside, "left out: AUTORUN.INF, README.txt, Thumbs.db, p.json, preview.jpg"),
-    "no image in a file": (LGG, lambda f: (f / "p_1.tif").write_bytes(b"II*\0\0\0\0\0"), "it holds no image"),
+    "no image in a file": (LGG, lambda f: (f / "p_1.tif").write_bytes(b"II*\0\0\0\0\0"), "a file without an image"),
     "1100 slices": (LGG, lambda f: tifffile.imwrite(f / "p.tif", slices(1100, size=8), photometric="rgb"), "slices"),
     "a high volume": (BRATS, lambda f: as_volumes(f, "p_{}.nii.gz", shape=(8, 8, 1100)), "most 1000 slices"),
     "two sizes": (LGG, lambda f: (as_tiffs(f, slices()), as_tiffs(f, slices(size=24), first=20)), "same size"),

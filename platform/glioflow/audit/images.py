@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from glioflow import quantities
 from glioflow.audit.leaks import PARTS, Leak
 from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.prepared.prints import BITS, Hashes, Signatures, hash_slices, mirror, mirror_signatures
@@ -51,7 +52,7 @@ def find_image_leaks(split: Split, cases: Sequence[PreparedCase], *, likeness: f
             index, other_index, highest, count = shared
             value = (
                 f"{other} ({part_of[other]}) slice {other_index}, {case_id} ({part_of[case_id]}) slice {index}: "
-                f"likeness {highest:.3f}; {count} slices in all"
+                f"likeness {highest:.3f}; {quantities.count(count, 'slice')} in all"
             )
             leaks.append(Leak(rule="the same image in two parts of the split", value=value))
     return leaks

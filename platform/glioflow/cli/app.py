@@ -23,6 +23,17 @@ _SENTENCE = 200
 class StagedGroup(TyperGroup):
     """A group of verbs whose help lists them by stage, if they have one."""
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb; the error of an option also shows the value that was given."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            errors = getattr(error.__cause__, "errors", None)  # pydantic's, which takes long to import
+            if errors is None:
+                raise
+            message = f"{error.message}; got {errors()[0]['input']}"
+            raise typer.BadParameter(message, ctx=error.ctx, param=error.param) from None
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the verbs stage by stage, each with its whole first sentence."""
         verbs = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]

@@ -25,7 +25,8 @@ class WorkerSettings(BaseModel):
     @model_validator(mode="after")
     def _fewest_first(self) -> "WorkerSettings":
         if isinstance(self.num_workers, tuple) and not self.num_workers[0] < self.num_workers[1]:
-            raise ValueError(f"num_workers must be one number or [fewest, most]: got {list(self.num_workers)}")
+            rule = "num_workers must be one number, or [fewest, most] with fewest below most"
+            raise ValueError(f"{rule}: got {list(self.num_workers)}")
         return self
 
     @model_validator(mode="after")

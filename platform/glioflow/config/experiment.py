@@ -222,17 +222,21 @@ def with_augmentation(experiment: Experiment, name: str) -> Experiment:
 
 def _read(path: Path, overrides: Iterable[str]) -> Experiment:
     if not path.is_file():
-        others = sorted(str(other) for other in path.parent.glob("[!.]*.yaml")) if path.parent.is_dir() else []
+        folder = path if path.is_dir() else path.parent
+        others = sorted(str(other) for other in folder.glob("[!.]*.yaml") if other.is_file())
         hint = None if others else "give the path of a YAML file"
-        raise UserError(f"the experiment file {path} does not exist", path, others or None, hint=hint)
+        missing = f"the experiment file {path} does not exist"
+        rule = f"{path} is a folder, not an experiment file" if path.is_dir() else missing
+        raise UserError(rule, path, others or None, hint=hint)
     try:
         values = parse_yaml(read_text(path))
     except UserError as error:
         raise error.replace(file=path) from None
     except OSError as error:
-        raise UserError(f"an experiment must be a YAML file: {one_line(error)}", file=path) from None
+        raise UserError(f"the experiment file cannot be read: {one_line(error)}", file=path) from None
     if not isinstance(values, dict):
-        raise UserError("an experiment file must hold keys and values", file=path)
+        hint = "write one key in each line, such as name: my-unet"
+        raise UserError("an experiment file must hold keys and values", file=path, hint=hint)
     values.setdefault("name", path.stem)
     values = overridden(values, parse_overrides(overrides))
     try:

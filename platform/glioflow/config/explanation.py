@@ -18,7 +18,7 @@ _RULES = {
     "less_than": "must be less than {lt}",
     "too_short": "must have at least {min_length} values",
     "too_long": "must have at most {max_length} values",
-    "literal_error": "must be one of the known words",
+    "literal_error": "must be one of the listed values",
     "string_type": "must be text",
     "string_pattern_mismatch": "must begin with a letter or digit and have at most 81 letters, digits, '.', '_', '-'",
     "missing": "must be given",

@@ -94,7 +94,7 @@ class LossTerm(BaseModel):
             return
         if len(self.class_weights) not in (num_outputs, num_outputs - without_background):
             outputs = "class, the background first" if task == "multiclass" else "output"
-            rule = f"loss.class_weights must be {num_outputs}, one for each {outputs}"
+            rule = f"loss.class_weights must have {num_outputs} value{'s' * (num_outputs != 1)}, one for each {outputs}"
             raise UserError(rule, list(self.class_weights))
 
 

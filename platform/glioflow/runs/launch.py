@@ -223,7 +223,7 @@ def check_resources(experiment: Experiment, have: Mapping[str, float] | None = N
         need = each * training.min_workers
         if need > have[name]:
             raise UserError(
-                f"training needs {need:g} {name}s ({training.min_workers} workers of {each:g})",
+                f"training needs {need:g} {name}s ({count(training.min_workers, 'worker')} of {each:g})",
                 f"a cluster of {have[name]:g}",
                 hint=f"lower training.{name.lower()}s_per_worker or training.num_workers{cluster.or_list_nodes()}",
             )

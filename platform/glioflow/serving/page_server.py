@@ -130,7 +130,8 @@ def page_forever(
     import uvicorn
 
     if not _is_url(endpoint):
-        raise UserError("--endpoint must be a URL of `glioflow serve`", endpoint, hint=f"such as {DEFAULT_ENDPOINT}")
+        hint = f"give one such as {DEFAULT_ENDPOINT}"
+        raise UserError("--endpoint must be a URL of `glioflow serve`", endpoint, hint=hint)
     check_port(host, port)
     hosts = allowed if allowed or host in _LOOPBACK else None
     say(f"page at http://{host}:{port}, asking {endpoint}; Ctrl-C ends it")

@@ -17,6 +17,7 @@ from glioflow.bundle.answer import ModelCard, ModelId
 from glioflow.cluster.storage import home
 from glioflow.errors import RunFailed, UserError
 from glioflow.progress import Say
+from glioflow.quantities import count
 from glioflow.serving.http.front_door import LIMITS
 from glioflow.serving.ports import check_port
 from glioflow.serving.settings import APP, ServeSettings
@@ -96,7 +97,8 @@ def _check_room(settings: ServeSettings, have: Mapping[str, float]) -> None:
         raise UserError("--gpus must be a whole number above 1", settings.gpus, hint="a fraction shares one GPU")
     for name, each in (("CPU", settings.cpus), ("GPU", settings.gpus)):
         if (need := each * settings.replicas) > have[name]:
-            rule = f"{settings.replicas} predictors need {need:g} {name}s"
+            needs = "needs" if settings.replicas == 1 else "need"
+            rule = f"{count(settings.replicas, 'predictor')} {needs} {need:g} {name}s"
             raise UserError(
                 rule, f"a cluster of {have[name]:g}", hint=f"lower --replicas or --gpus{cluster.or_list_nodes()}"
             )

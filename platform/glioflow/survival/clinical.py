@@ -231,7 +231,8 @@ def _patient_column(columns: Sequence[str], path: Path) -> str:
     key = next((name for name in PATIENT_COLUMNS if name in columns), None)
     if key is None:
         rule = "a clinical table must have a column of patients, such as Patient"
-        raise UserError(rule, f"columns {', '.join(map(str, columns))[:120]}", PATIENT_COLUMNS, file=path)
+        named = f"columns {', '.join(map(str, columns))[:120]}" if any(columns) else "no columns"
+        raise UserError(rule, named, PATIENT_COLUMNS, file=path)
     return key
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glioflow import atomic, bundle
+from glioflow.bundle.starter import STARTER
 from glioflow.clock import now_ms
-from glioflow.errors import UserError
+from glioflow.errors import UserError, nearest_choice
 from glioflow.tracking.addresses import check_writable
 from glioflow.tracking.logged_models import MODEL, link_version, log_model
 from glioflow.tracking.runs import Runs, every
@@ -157,9 +158,12 @@ class Tracking(Runs):
     def unregistered(self, name: str) -> UserError:
         """Return the error for the name of a model that is not registered."""
         names = self.names()
-        hint = (
-            None if names else "`glioflow register RUN_ID --name NAME` registers one, and `starter` ships with GlioFlow"
-        )
+        how = "`glioflow register RUN_ID --name NAME` registers one"
+        hint = None if names else f"{how}, and `{STARTER}` ships with GlioFlow"
+        if name == STARTER:
+            hint = f"{how}; `{STARTER}` ships with GlioFlow and is used without a version or an alias"
+        elif nearest_choice(name, [STARTER]) is not None:
+            names, hint = [*names, STARTER], None
         return UserError(f"no model {name!r} is registered", name, names, hint=hint)
 
     def _no_version(self, name: str, wanted: str) -> UserError:

@@ -58,7 +58,7 @@ def read_layout(path: Path) -> tuple[Page, ...]:
         with path.open("rb") as file:
             pages = tuple(_walk(file, path))
         if not pages:
-            raise ValueError("it holds no image")
+            raise ValueError("a file without an image")
         return pages
     except UserError:
         raise
@@ -164,7 +164,7 @@ def _walk(file: IO[bytes], path: Path) -> Iterator[Page]:
     order = {b"II": "<", b"MM": ">"}.get(head[:2], "")
     kind = struct.unpack(f"{order}H", head[2:4])[0] if order else 0
     if kind not in (42, 43):
-        raise ValueError("it does not begin as a TIFF does")
+        raise ValueError("a file that does not begin as a TIFF does")
     form = _Form(order, "H", "I") if kind == 42 else _Form(order, "Q", "Q")
     (offset,) = struct.unpack_from(order + form.pointer, head, 4 if kind == 42 else 8)
     seen: set[int] = set()

@@ -160,7 +160,8 @@ def _open(uri: str) -> tuple[Any, str]:
     try:
         files, root = fsspec.url_to_fs(uri)
     except (ValueError, ImportError) as error:
-        raise UserError(f"fsspec does not know the store of {uri}", reason(error)) from None
+        hint = "give a path, or an address such as s3://bucket/folder"
+        raise UserError(f"the store of {uri} cannot be opened: {reason(error)}", hint=hint) from None
     files.invalidate_cache()
     return files, str(root).rstrip("/")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from glioflow import cluster
 from glioflow.audit.gap import Kind, Scores, Trial, run_trial
 from glioflow.progress import Say
+from glioflow.quantities import count
 from glioflow.runs.launch import Setting, with_gpus
 from glioflow.runs.progress import PROGRESS, TRAINED, ProgressFile, shown
 
@@ -27,7 +28,7 @@ def measure_gap(setting: Setting, folder: Path, say: Say) -> Gap:
         (Trial(experiment, setting.cohort.path, setting.split, kind), file)
         for kind, file in zip(kinds, files.values(), strict=True)
     ]
-    say(f"training twice, split by patient and split by slice: {experiment.training.epochs} epochs each")
+    say(f"training twice, split by patient and split by slice: {count(training.epochs, 'epoch')} each")
     gap: Gap = {}
     results = cluster.map_parallel(_run_trial, trials, num_cpus=training.cpus_per_worker, num_gpus=training.gpus)
     with shown(files, say):

@@ -152,7 +152,8 @@ def measure_shapes(
         return Shapes(*_manual_features(path, say), "manual", (cohort_dataset(path, used_for),))
     if not re.fullmatch("[0-9a-f]{32}", masks):
         words = ["manual"] if used_for == "testing" else ["manual", "none"]
-        raise UserError("--masks must be a word or the run id of a cross-validation", masks, words)
+        rule = f"--masks must be {' or '.join(words)}, or the run id of a cross-validation"
+        raise UserError(rule, masks, words)
     crossval = tracking.run(masks)
     if not tracking.has_artifact(masks, OUT_OF_FOLD):
         rule = "--masks must be the run id of a cross-validation, 'manual' or 'none'"

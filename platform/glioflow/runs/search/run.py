@@ -105,7 +105,7 @@ def _check_searchable(experiment: Experiment) -> None:
         raise UserError(rule, True, hint="search first, then train the search's best.yaml with training.final=true")
     check_search(experiment)
     if not experiment.search.space:
-        raise UserError("a search needs search.space", experiment.name, hint="list the searched keys there")
+        raise UserError(f"the experiment {experiment.name} has no search.space", hint="list the searched keys there")
     if experiment.training.elastic:
         rule = "training.num_workers must be one number in a search, which books its trials before they begin"
         hint = "give one number, such as -o training.num_workers=1"
