@@ -82,7 +82,7 @@ def run_auto(patients: Patients, work: Path, minutes: float) -> Trained:
     os.environ["GLIOFLOW_HOME"] = environment["GLIOFLOW_HOME"]
     import glioflow as gf
 
-    model = gf.load(f"peer@{result['version']}")
+    model = gf.load(f"peer/{result['version']}")
     masks = {case: model.predict(patients.folder / case).mask.astype(np.uint8) for case in patients.parts["test"]}
     remark = (
         f"promised by cross-validation {result['dice_mean']:.3f} [{', '.join(f'{x:.3f}' for x in result['dice_ci95'])}]"
