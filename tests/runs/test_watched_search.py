@@ -56,6 +56,8 @@ def parent(tiny, prepared, tracking, tmp_path):
 def test_a_line_says_how_far_a_search_is(parent):
     assert parent.line().startswith("1 running; 4 of 5 trials ended, 1 failed; best val/dice_mean 0.700; ")
     assert parent.line().endswith("left; http://mlflow/#/x")
+    parent.link = "mlflow ui --backend-store-uri sqlite:///x.db, experiment tiny"
+    assert parent.line().endswith(" left"), "a command is said at the start and not every half minute"
 
 
 def test_a_search_whose_first_trial_waits_says_what_for(tiny):

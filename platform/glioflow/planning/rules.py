@@ -31,7 +31,7 @@ FEWEST_STEPS, FEW_STEPS, ENOUGH = 50, 1200, 12000
 FOR_FIVE_FOLDS, FOR_CHOICES = 15, 25
 # Fraction of a training's time planned for steps; the rest is for everything that is not measured.
 STEPPING = 0.7
-# Channels of a U-Net's decoder on CPU cores, where the usual one takes most of a step (benchmarks/decoders.md).
+# Channels of a U-Net's decoder on CPU cores, where the usual one takes most of a step (benchmarks/decoders.py).
 THIN_DECODER = [64, 48, 32, 16, 8]
 
 

@@ -98,9 +98,10 @@ class ParentRun:
         return self.setting.experiment.search
 
     def line(self) -> str:
-        """Return in one line how far the search is, and where people see it."""
+        """Return in one line how far the search is, and its address if it has one that a browser opens."""
         assert self.board is not None
-        return line(self.board, booking(self.setting.experiment), self.link)
+        link = self.link if self.link.startswith("http") else ""  # a command to type is said once, at the start
+        return line(self.board, booking(self.setting.experiment), link)
 
     def _named_trials(self) -> list[Any]:
         """Ask MLflow for the best and the failed trials alone: a search may have thousands."""
