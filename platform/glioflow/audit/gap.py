@@ -175,6 +175,7 @@ def _train(
     from glioflow.training.fitting import build_and_fit
 
     def validate(network: "nn.Module") -> dict[str, float]:
+        # Not `fitting.validate`: slices dealt one by one are no volumes, whose Dice it takes in the original geometry.
         return {"val/dice": score(_segmenter(network, experiment), val).dice_pooled}
 
     network, fitted = build_and_fit(
