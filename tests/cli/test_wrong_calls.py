@@ -117,7 +117,7 @@ train deep.yaml -> nested too deeply
 train alias.yaml -> alias.yaml
 train object.yaml -> object.yaml
 train binary.yaml -> binary.yaml
-train utf16.yaml -> utf16.yaml: an experiment must be text in UTF-8; save the file in UTF-8
+train utf16.yaml -> utf16.yaml: the encoding of the file must be UTF-8
 train date.yaml -> quotes
 train number.yaml -> quotes
 train true.yaml -> training.epochs

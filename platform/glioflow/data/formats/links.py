@@ -24,6 +24,8 @@ def walk(
     """
 
     def note(error: OSError) -> None:
+        if isinstance(error, NotADirectoryError | FileNotFoundError):
+            return  # a file, or nothing: there is no folder to list
         if closed is None:
             raise unreadable(error)
         closed.append(Path(error.filename))
