@@ -172,7 +172,10 @@ class DiskFull(GlioflowError, OSError):  # noqa: N818 - as RunFailed
 
 
 class StoreFailed(GlioflowError, OSError):  # noqa: N818 - as RunFailed
-    """The home's object store did not do what it was asked: no fault of the work that asked it; exit code 1."""
+    """The home is out of reach: its object store failed, or a node does not see its folder.
+
+    No fault of the work that needed it; exit code 1.
+    """
 
 
 class OutOfRoom(RunFailed):
