@@ -4,7 +4,8 @@ Run: python benchmarks/trial_end.py EXPERIMENT COHORT [--val N]
 
 The raw cohort is prepared and split as the experiment says; with `--val`, the last cases validate and the others train.
 In the network's place stands the blurred truth with noise. Measured is CPU time: the choice of temperature, threshold
-and clean-up; the statistics of the training cases, for the first trial of a search and for the next one; the metrics.
+and clean-up, and the metrics with them; the statistics of the training cases, for the first trial of a search and for
+the next one.
 """
 
 import argparse
@@ -19,14 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from glioflow.bundle.measurement import measure
 from glioflow.bundle.prediction import Predictor
 from glioflow.config import load_experiment, override
 from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.prepared.preparation import find_or_prepare
 from glioflow.data.splits import Split, make_split
 from glioflow.data.targets import TargetSettings
-from glioflow.runs.train.selection import choose_for, training_statistics
+from glioflow.runs.train.selection import choose_and_measure, training_statistics
 
 
 class Knowing(Predictor):
@@ -76,10 +76,9 @@ def main() -> None:
         description = SimpleNamespace(target=experiment.target, postprocess=experiment.postprocess)
         predictor = Knowing(description, val)
         print(f"{len(train)} cases train, {len(val)} validate, with {sum(len(each.image) for each in val)} slices")
-        description.postprocess = timed("choice", lambda: choose_for(predictor, val))
+        timed("choice and metrics", lambda: choose_and_measure(predictor, val))
         timed("statistics of the training cases, first trial", lambda: training_statistics(cohort, train))
         timed("statistics of the training cases, next trial", lambda: training_statistics(cohort, train))
-        timed("metrics", lambda: measure(predictor, val))
 
 
 if __name__ == "__main__":

@@ -200,6 +200,12 @@ def test_a_longer_time_trains_longer_and_varies_more():
     )
 
 
+def test_short_trainings_of_slices_are_validated_without_mirrored_averages():
+    assert settings(rules.plan_length(4, 250, "", by_slices=True))["inference.flip"] is False
+    assert settings(rules.plan_length(8, 250, "", by_slices=True))["inference.flip"] is True
+    assert "inference.flip" not in settings(rules.plan_length(8, 250, "", by_slices=False))
+
+
 def test_nothing_is_chosen_on_two_validation_patients():
     few = settings(rules.plan_inference(facts(patients=5, cases=5)))
     assert (few["training.keep"], few["postprocess.choose"], few["postprocess.largest_component"]) == (

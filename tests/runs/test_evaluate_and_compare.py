@@ -30,7 +30,7 @@ from glioflow.runs.crossval.run import VOLUME_INTERVAL, crossval
 from glioflow.runs.launch import Setting, opening_of
 from glioflow.runs.registry.register import register
 from glioflow.runs.scoring import CohortScores, join, near_box, score_cases
-from glioflow.runs.train.selection import choose_for
+from glioflow.runs.train.selection import choose_and_measure
 from glioflow.tracking import BUNDLE
 from glioflow.tracking.run import begin_run, open_run
 from glioflow.tracking.trained import KnownCase, Trained
@@ -354,10 +354,26 @@ def test_the_command_line_answers_in_json_and_writes_reports(models, easy, tmp_p
 
 def test_the_temperature_is_chosen_with_the_threshold_and_can_be_left_alone(easy, tiny):
     cases = easy.cases(record.id for record in easy.records[:3])
-    chosen = choose_for(Predictor(describe(tiny), Bright(channel=0)), cases)
+    chosen, _ = choose_and_measure(Predictor(describe(tiny), Bright(channel=0)), cases)
     assert chosen.temperature > 2, "a network that is always sure and often wrong"
     fixed = changed(tiny, postprocess={"choose": False})
-    assert choose_for(Predictor(describe(fixed), Bright()), cases).temperature == 1
+    kept, _ = choose_and_measure(Predictor(describe(fixed), Bright()), cases)
+    assert kept.temperature == 1
+
+
+@pytest.mark.parametrize("before", [1.0, 3.0])
+def test_what_is_chosen_is_measured_without_running_the_network_again(easy, tiny, before):
+    cases = easy.cases(record.id for record in easy.records[:3])
+    warm = describe(changed(tiny, postprocess={"temperature": before}))
+    network, runs = Bright(channel=0), []
+    handle = network.register_forward_hook(lambda *_: runs.append(1))
+    settings, rows = choose_and_measure(Predictor(warm, network), cases)
+    handle.remove()
+    batches = len(runs)
+    again = measure(Predictor(warm.model_copy(update={"postprocess": settings}), network), cases)
+    assert batches == sum(-(-len(case.image) // 16) for case in cases)
+    assert [list(row) for row in rows] == [list(row) for row in again]
+    assert [row["dice"] for row in rows] == pytest.approx([row["dice"] for row in again], rel=1e-3)
 
 
 def test_the_bundles_temperature_is_what_probabilities_have(easy, tiny):

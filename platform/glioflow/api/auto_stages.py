@@ -261,7 +261,9 @@ def write_report(work: Work) -> Outcome:
 
 def lengthened(experiment: Experiment, shares: Shares) -> Experiment:
     """Return the plan with the length that the budget allows, and a search that begins with it."""
-    chosen = {choice.key: choice.value for choice in plan_length(shares.epochs, shares.steps_per_epoch, "")}
+    by_slices = experiment.training.sampling.patch is None
+    choices = plan_length(shares.epochs, shares.steps_per_epoch, "", by_slices=by_slices)
+    chosen = {choice.key: choice.value for choice in choices}
     first = [{**point, **{key: chosen[key] for key in point if key in chosen}} for point in experiment.search.first]
     return override(experiment, {**chosen, "search.first": first})
 

@@ -175,7 +175,8 @@ def plan_training(
     epochs = max(1, steps // per_epoch)
     limit = "; a plan has no more" if steps == ENOUGH else "; a plan has no fewer" if steps > affordable else ""
     within = f"{epochs * per_epoch:,} steps within {minutes:g} minutes" if steps <= affordable else f"{steps} steps"
-    yield from plan_length(epochs, per_epoch, f"{seconds_per_step:.2g} s a step, measured here: {within}{limit}")
+    length = f"{seconds_per_step:.2g} s a step, measured here: {within}{limit}"
+    yield from plan_length(epochs, per_epoch, length, by_slices=not volumetric)
     rate = 2.0e-3 if volumetric else 1.0e-3
     yield Choice("training.learning_rate", rate, "a usual rate for AdamW; the search tries around it")
     yield Choice("training.clip_gradient", 5, "one odd case cannot throw the weights far")
@@ -198,7 +199,7 @@ def plan_training(
         yield Choice("training.cpus_per_worker", machine.cores, f"all cores of {machine.what}; it has no GPU")
 
 
-def plan_length(epochs: int, steps_per_epoch: int, reason: str) -> Iterator[Choice]:
+def plan_length(epochs: int, steps_per_epoch: int, reason: str, *, by_slices: bool) -> Iterator[Choice]:
     """Choose the settings that depend on the length of a training, which `reason` states."""
     steps = epochs * steps_per_epoch
     yield Choice("training.epochs", epochs, reason)
@@ -210,6 +211,10 @@ def plan_length(epochs: int, steps_per_epoch: int, reason: str) -> Iterator[Choi
     gained = "2,400 steps of slices with `strong` gained 0.026 in Dice over 1,200 with `light` (benchmarks/lgg.md)"
     few = f"fewer than {FEW_STEPS:,} steps: strong variation needs longer trainings"
     yield Choice("training.sampling.augmentation", "strong" if strong else "light", gained if strong else few)
+    if by_slices:
+        steadier = "mirrored averages cost a second forward pass and make masks steadier"
+        spared = f"fewer than {FEW_STEPS:,} steps: without mirrored averages, which double a validation"
+        yield Choice("inference.flip", strong, steadier if strong else spared)
 
 
 def _loss(facts: CohortFacts) -> Choice:
@@ -233,11 +238,7 @@ def plan_split(facts: CohortFacts) -> Iterator[Choice]:
 
 def plan_inference(facts: CohortFacts) -> Iterator[Choice]:
     """Choose how masks are made from probabilities."""
-    choices = facts.patients >= FOR_CHOICES
-    volumetric, _ = is_volumetric(facts)
-    if not volumetric:
-        yield Choice("inference.flip", True, "mirrored averages cost a second forward pass and make masks steadier")
-    if choices:
+    if facts.patients >= FOR_CHOICES:
         yield Choice("postprocess.choose", True, "threshold and clean-up, on the validation patients")
         return
     yield Choice("training.keep", "last", f"{facts.patients} patients leave too few to choose an epoch on")

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from glioflow import atomic
+from glioflow.bundle import Description
+from glioflow.bundle.measurement import measure, measure_segmentation
 from glioflow.bundle.prediction import Predictor
 from glioflow.data.checks.channel_looks import PairLooks, fit_channel_looks
 from glioflow.data.checks.drift import InputStatistics, fit_input_statistics
@@ -22,38 +24,64 @@ from glioflow.evaluation import (
     PostprocessSettings,
     apply_temperature,
     choose_postprocessing,
+    decode,
     fit_flair_threshold,
     fit_temperature,
 )
+from glioflow.evaluation.patients import CaseScores
 
 _MOST_SIZES = 3
 
 
-def choose_for(predictor: Predictor, cases: list[PreparedCase]) -> PostprocessSettings:
-    """Choose temperature, threshold and clean-up on labeled cases that trained nothing; softmax has no threshold."""
+def choose_and_measure(
+    predictor: Predictor, cases: Sequence[PreparedCase]
+) -> tuple[PostprocessSettings, list[CaseScores]]:
+    """Choose temperature, threshold and clean-up on labeled cases that trained nothing; softmax has no threshold.
+
+    Returns:
+        The settings, and the cases' rows from `measure` with them. The network runs once for each case.
+    """
     description = predictor.description
     if not (description.postprocess.choose and cases):
-        return description.postprocess
-    softmax = description.target.kind == "multiclass"
+        return description.postprocess, measure(predictor, cases)
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / f"{number}.npy" for number in range(len(cases))]
         probabilities = [
             _put_aside(predictor.probabilities(case.image), file) for case, file in zip(cases, files, strict=True)
         ]
-        encoded = (description.target.encode(np.asarray(case.mask)) for case in cases)
-        truths = (one if softmax else np.moveaxis(one, 0, -1) for one in encoded)
-        heat = fit_temperature(probabilities, truths, softmax=softmax)
-        total = float(np.clip(heat * description.postprocess.temperature, 0.05, 20))
-        settings = description.postprocess.model_copy(update={"temperature": total})
-        if softmax:
-            return settings
-        pairs = zip(cases, probabilities, strict=True)
-        restored = (np.asarray(case.restore(apply_temperature(one, heat))) for case, one in pairs)
-        return choose_postprocessing(
-            ({name: full[..., k] for k, name in enumerate(description.target.names)} for full in restored),
-            (description.target.split(case.reference()) for case in cases),
-            settings=settings,
-        )
+        heat, settings = _choose(description, cases, probabilities)
+        target, axis = description.target, _softmax_axis(description)
+        heated = (apply_temperature(one, heat, softmax_axis=axis) for one in probabilities)
+        rows = [
+            measure_segmentation(decode(target, settings, case.restore(one)), case, target)
+            for one, case in zip(heated, cases, strict=True)
+        ]
+    return settings, rows
+
+
+def _choose(
+    description: Description, cases: Sequence[PreparedCase], probabilities: Sequence[NDArray[np.float32]]
+) -> tuple[float, PostprocessSettings]:
+    """Return the factor by which the temperature changes, and the settings with it."""
+    softmax = _softmax_axis(description) is not None
+    encoded = (description.target.encode(np.asarray(case.mask)) for case in cases)
+    truths = (one if softmax else np.moveaxis(one, 0, -1) for one in encoded)
+    before = description.postprocess.temperature
+    total = float(np.clip(fit_temperature(probabilities, truths, softmax=softmax) * before, 0.05, 20))
+    settings, heat = description.postprocess.model_copy(update={"temperature": total}), total / before
+    if softmax:
+        return heat, settings
+    pairs = zip(cases, probabilities, strict=True)
+    restored = (np.asarray(case.restore(apply_temperature(one, heat))) for case, one in pairs)
+    return heat, choose_postprocessing(
+        ({name: full[..., k] for k, name in enumerate(description.target.names)} for full in restored),
+        (description.target.split(case.reference()) for case in cases),
+        settings=settings,
+    )
+
+
+def _softmax_axis(description: Description) -> int | None:
+    return -1 if description.target.kind == "multiclass" else None
 
 
 def _put_aside(array: NDArray[np.float32], path: Path) -> NDArray[np.float32]:

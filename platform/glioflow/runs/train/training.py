@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from glioflow import atomic, bundle
-from glioflow.bundle.measurement import measure
 from glioflow.bundle.prediction import Predictor
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
 from glioflow.data.prepared.remote import open_here
@@ -14,7 +13,7 @@ from glioflow.features import measure_mask
 from glioflow.runs.plan import Plan
 from glioflow.runs.progress import TRAINED, ProgressFile
 from glioflow.runs.train.overlays import Watch
-from glioflow.runs.train.selection import choose_for, training_statistics
+from glioflow.runs.train.selection import choose_and_measure, training_statistics
 from glioflow.runs.train.worker import Worker, fit_network
 
 if TYPE_CHECKING:
@@ -85,11 +84,12 @@ def _finish(plan: Plan, cohort: PreparedCohort, predictor: Predictor, fitted: "F
     """Write the bundle of the kept weights; threshold and clean-up are chosen on the validation patients."""
     network, (train, val) = predictor.network, _dealt(plan, cohort)
     network.load_state_dict(fitted.weights)
-    chosen = {"postprocess": choose_for(predictor, val), **dict(training_statistics(cohort, train))}
+    settings, rows = choose_and_measure(predictor, val)
+    chosen = {"postprocess": settings, **dict(training_statistics(cohort, train))}
     predictor = Predictor(predictor.description.model_copy(update=chosen), network)
     summary: dict[str, float | None] = {}
-    if val:
-        summary = {**flatten_summary(summarize(measure(predictor, val)), "val"), "val/best_epoch": float(fitted.epoch)}
+    if rows:
+        summary = {**flatten_summary(summarize(rows), "val"), "val/best_epoch": float(fitted.epoch)}
     if plan.fold is not None and "c_index" in plan.experiment.search.objectives:
         features = {case.record.id: predicted_features(predictor, case) for case in val}
         atomic.write_json(plan.features, features)
