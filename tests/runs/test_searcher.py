@@ -282,6 +282,20 @@ def test_a_continued_trial_is_not_judged_again_at_the_rungs_that_it_passed(sched
     assert "poor" not in places, "one trial has one place on a rung"
 
 
+def test_a_resumed_hyperband_puts_each_trial_into_the_bracket_that_it_had():
+    experiment = Experiment(search=settings(scheduler="hyperband", reduction=2), training={"epochs": 3})
+    runs = []
+    for chance in (1, 2):
+        np.random.seed(chance)  # Ray draws brackets by it
+        scheduler = build_scheduler(experiment)
+        for number in range(30):
+            scheduler.on_trial_add(None, Poor({NUMBER: number}))
+        reports = [(number, result(1, 1 - number / 100)) for number in range(30)]
+        runs.append([scheduler.on_trial_result(NoOthers(), Poor({NUMBER: each}), told) for each, told in reports])
+    assert runs[0] == runs[1]
+    assert {"CONTINUE", "STOP"} == set(runs[0]), "by bracket"
+
+
 def test_the_median_rule_compares_a_continued_trial_with_others_and_never_with_its_own_past():
     study = optuna.create_study(direction="maximize")
     running = optuna.create_trial(state=optuna.trial.TrialState.RUNNING, intermediate_values={1: 0.5, 2: 0.5})

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import optuna
 from ray import tune
 from ray.tune import schedulers
@@ -23,6 +24,7 @@ def build_scheduler(experiment: Experiment) -> Any:
     seen: dict[str, str] = {"time_attr": "epoch", "metric": METRIC, "mode": "max"}
     if settings.scheduler in ("asha", "hyperband"):
         return _Halving(
+            settings.seed,
             **seen,
             max_t=epochs + 1,  # the longest trial ends by itself with its last epoch, as finished, not as stopped
             grace_period=grace,
@@ -67,7 +69,21 @@ class _ByNumber:
 
 
 class _Halving(_ByNumber, schedulers.AsyncHyperBandScheduler):  # type: ignore[misc]
-    """ASHA: a continued trial keeps its bracket and its places on the rungs."""
+    """ASHA: a trial's bracket depends on its number and the seed, so that a continued one has its bracket and rungs."""
+
+    def __init__(self, seed: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._seed = seed
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Draw a trial's bracket, which Ray does with numpy's global generator."""
+        numbered, before = _numbered(trial), np.random.get_state()
+        if isinstance(numbered, _Earlier):
+            np.random.seed(np.random.SeedSequence([self._seed, numbered.number]).generate_state(1))
+        try:
+            super().on_trial_add(tune_controller, trial)
+        finally:
+            np.random.set_state(before)
 
 
 class _Median(_ByNumber, schedulers.MedianStoppingRule):  # type: ignore[misc]
