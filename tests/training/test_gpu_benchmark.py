@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_one_accelerator_prints_its_tables():
     done = subprocess.run(
         [sys.executable, ROOT / "benchmarks" / "gpu.py", "--small", "--only", "ResNet"],
@@ -24,6 +27,7 @@ def test_the_benchmark_of_one_accelerator_prints_its_tables():
     assert not {"ray", "mlflow"} & set(names.stdout.split())
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_augmentation_prints_its_table():
     done = subprocess.run(
         [sys.executable, ROOT / "benchmarks" / "augmentation.py", "--seconds", "0"],
