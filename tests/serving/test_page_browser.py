@@ -56,6 +56,7 @@ COLORED = (
     "'.pane[data-plane=axial] canvas'); const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; "
     "let n = 0; for (let k = 0; k < d.length; k += 4) n += Math.abs(d[k] - d[k + 2]); return n; })()"
 )
+PLACE = "JSON.stringify(document.querySelector('.stage').getBoundingClientRect())"
 BRIGHT = COLORED.replace("Math.abs(d[k] - d[k + 2])", "d[k + 1]")
 # How many numbers the drawn mask's runs take, and the drafts that the browser keeps.
 RUNS = f"import('./study.js').then(study => study.encodeRuns({SCENE}.drawing.labels)[1].length)"
@@ -220,8 +221,9 @@ def test_upload_scroll_hide_correct_send_and_download(page, served, case, tmp_pa
     assert page.run(COLORED) < colored / 4
     page.click("tumor")
 
-    before = page.run(f"{SCENE}.drawing.counts[1]")
+    before, place = page.run(f"{SCENE}.drawing.counts[1]"), page.run(PLACE)
     page.click("Brush")
+    assert page.run(PLACE) == place, "the picture stays where it is"
     stroke(page, (0.4, 0.4), (0.5, 0.45), (0.6, 0.5))
     drawn = page.run(f"{SCENE}.drawing.counts[1]")
     assert drawn > before

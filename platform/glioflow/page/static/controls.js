@@ -108,7 +108,8 @@ export function buildControls(viewer) {
     planes.hidden = viewer.how === "four" || study.shape[0] < 2;
     tools.mark(tool);
     sequences.childNodes.forEach((each, k) => each.setAttribute("aria-pressed", String(k === channel)));
-    editing.hidden = !drawing || !["brush", "erase", "threshold"].includes(tool);
+    editing.hidden = !drawing;
+    editing.classList.toggle("away", !["brush", "erase", "threshold"].includes(tool)); // the picture stays where it is
     bounds.hidden = tool !== "threshold";
     size.value = radius;
     sizeText.value = `${radius.toFixed(1)} ${study.spacing_mm ? "mm" : "px"}`;
